@@ -1,0 +1,90 @@
+"""What an analysis is: a pure function from stored trajectories to a result.
+
+An analysis module (`dynalab/analysis/KIND/` or `KIND.py`, or a plug-in's) holds
+
+- `Config`, a dataclass of its keys;
+- `VERSION`, an integer that is raised when results change (it enters the result's id);
+- `analyse(trajectories, config) -> Outcome`.
+
+It reads arrays and returns plain values and tables. It knows no folder, no terminal and nothing of training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What one run recorded.
+
+    Attributes:
+        run: Run id, `<ensemble>/s0007`.
+        steps: Recorded steps, shape (T,), ascending integers.
+        values: Metrics at these steps, shape (T, M), float64; NaN where a metric was not recorded.
+        seed: The run's seed, or None where it has none.
+        status: As stored (`done`, `diverged`, ...).
+    """
+
+    run: str
+    steps: np.ndarray
+    values: np.ndarray
+    seed: int | None = None
+    status: str = "done"
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """When a run counts as converged.
+
+    Attributes:
+        metric: Column that is watched.
+        threshold: Level to reach.
+        direction: `up` (at least the threshold) or `down` (at most).
+        persistence: Number of consecutive rows that must hold the level.
+    """
+
+    metric: str
+    threshold: float
+    direction: str = "up"
+    persistence: int = 1
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """The runs of one ensemble (or of several, pooled) on one grid of steps.
+
+    Attributes:
+        ensemble: Id of the ensemble, or of the first one where several are pooled.
+        metrics: Names of the M columns of every run's `values`.
+        runs: The runs, in order of their ids.
+        convergence: The task's own default, if it has one.
+        warnings: What was left out on the way here, for the result to repeat.
+    """
+
+    ensemble: str
+    metrics: tuple[str, ...]
+    runs: tuple[Trajectory, ...]
+    convergence: Convergence | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an analysis found.
+
+    Attributes:
+        result: Plain values for result.json, with the keys of the command's `--json`.
+        tables: Name -> data frame, stored as Parquet beside it.
+        warnings: Lines a reader must see before trusting the numbers.
+    """
+
+    result: dict[str, Any]
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)

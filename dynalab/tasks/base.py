@@ -1,0 +1,120 @@
+"""What a task is to the rest of dynalab.
+
+A task module holds a configuration dataclass `Config` and `build(config) -> Task`. Importing the module imports
+no torch (the command line reads every task's `Config`); `build` runs in the worker and may.
+
+Every tensor that crosses this interface carries the seeds of a shard on axis 0 (S), since a shard trains its
+seeds in lockstep. Nothing may reduce over that axis: a seed's numbers must not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from dynalab.training.streams import Streams
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """What a model must know of a task to be built for it.
+
+    Attributes:
+        kind: `pairs` (two integer symbols in one row), `vector` (a row of floats) or a task's own word.
+        symbols: Number of distinct input symbols (`pairs`), or the length of the row (`vector`).
+        classes: Number of outputs.
+    """
+
+    kind: str
+    symbols: int
+    classes: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples of S seeds side by side.
+
+    Attributes:
+        inputs: Shape (S, B, ...).
+        targets: Shape (S, B, ...).
+    """
+
+    inputs: Tensor
+    targets: Tensor
+
+    @property
+    def size(self) -> int:
+        """Number of examples of one seed, B."""
+        return self.targets.shape[1]
+
+
+class TaskData(Protocol):
+    """The examples of the S runs of one shard, on their device."""
+
+    def train_batch(self, step: int) -> Batch:
+        """Return the batch of the update `step` -> `step + 1`; a function of the step alone, so resume is exact."""
+        ...
+
+    def eval_batches(self, split: str) -> Sequence[Batch]:
+        """Return the held-out or training examples that evaluation walks through.
+
+        Args:
+            split: `train` or `test`.
+        """
+        ...
+
+
+@runtime_checkable
+class Task(Protocol):
+    """What is learnt: data, loss and metrics (and, if it likes, a model of its own)."""
+
+    spec: InputSpec
+
+    def data(
+        self,
+        streams: Sequence[Streams],
+        *,
+        batch_size: int | None,
+        eval_size: int | None,
+        device: torch.device,
+    ) -> TaskData:
+        """Draw the data of every run of a shard.
+
+        Args:
+            streams: One set of named random streams a run, in shard order (length S).
+            batch_size: Examples a batch, or None for the full training set.
+            eval_size: Examples evaluated a split, or None for all of them.
+            device: Where the tensors live.
+        """
+        ...
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the mean loss of each run, shape (S,), from `outputs` of shape (S, B, ...)."""
+        ...
+
+    def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Return further means over the batch, each of shape (S,); `accuracy` is the usual one."""
+        ...
+
+
+@runtime_checkable
+class OwnsModel(Protocol):
+    """A task that brings its own network, chosen with `model=task`."""
+
+    def model(self) -> nn.Module:
+        """Build one run's network; called under that run's `init` stream."""
+        ...
+
+
+@runtime_checkable
+class TaskConfig(Protocol):
+    """What a task's `Config` may offer beside its fields, without importing torch."""
+
+    def train_size(self) -> int | None:
+        """Number of training examples of one run, or None where examples never repeat."""
+        ...
