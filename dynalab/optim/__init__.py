@@ -1,1 +1,1 @@
-
+"""Optimizers: torch.optim on stacked parameters, and the schedules of their rates."""

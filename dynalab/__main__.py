@@ -1,0 +1,5 @@
+"""`python -m dynalab` is `dynalab`."""
+
+from dynalab.cli import main
+
+main()

@@ -1,0 +1,161 @@
+"""When a run counts as converged: the first step at which a watched metric holds a level.
+
+A run that never holds it is censored (its step is unknown and later than the last one recorded), not late:
+the published analysis gave such runs the length of training as their step, which biases every mean and
+regression.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dynalab.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dynalab.analysis.base import Convergence, Trajectories
+
+DIRECTIONS = ("up", "down")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvergenceKeys:
+    """The keys `convergence.*` of an analysis; None means the task's default.
+
+    Attributes:
+        metric: Column that is watched.
+        threshold: Level to reach.
+        direction: `up` (at least the threshold) or `down` (at most).
+        persistence: Number of consecutive rows that must hold the level.
+    """
+
+    metric: str | None = None
+    threshold: float | None = None
+    direction: str | None = None
+    persistence: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that no task could make sense of."""
+        if self.direction is not None and self.direction not in DIRECTIONS:
+            raise ConfigError(
+                f"convergence.direction={self.direction}: must be one of {', '.join(DIRECTIONS)}"
+            )
+        if self.persistence is not None and self.persistence < 1:
+            raise ConfigError(f"convergence.persistence={self.persistence}: must be 1 or more")
+        if self.threshold is not None and not abs(self.threshold) < float("inf"):
+            raise ConfigError(f"convergence.threshold={self.threshold}: must be a finite number")
+
+
+def default_direction(metric: str) -> str:
+    """`down` for what training lowers (names that end in `loss` or `error`), else `up`."""
+    return "down" if metric.endswith(("loss", "error")) else "up"
+
+
+def resolve(keys: ConvergenceKeys, trajectories: Trajectories) -> tuple[Convergence | None, list[str]]:
+    """Settle what convergence means for these runs: the user's keys over the task's default.
+
+    The task's threshold, direction and persistence belong to the task's metric: when the user names another
+    metric they do not carry over.
+
+    Args:
+        keys: The user's keys.
+        trajectories: The runs, with the task's default where it has one.
+
+    Returns:
+        What to watch (None: nothing to watch) and warnings.
+
+    Raises:
+        ConfigError: The keys name a metric that was not recorded, or no threshold.
+    """
+    from dynalab.analysis.base import Convergence
+
+    task = trajectories.convergence
+    if keys.metric is None and task is None:
+        if keys.threshold is not None:
+            raise ConfigError(
+                f"convergence.threshold={keys.threshold:g}: these runs have no default metric; give convergence.metric "
+                f"as well, one of {', '.join(trajectories.metrics)}"
+            )
+        return None, [
+            "convergence left out: no metric to watch (convergence.metric=, convergence.threshold=)"
+        ]
+    metric = keys.metric if keys.metric is not None else task.metric if task else ""
+    if metric not in trajectories.metrics:
+        if keys.metric is not None:
+            raise ConfigError(
+                f"convergence.metric={metric}: not recorded; legal here: {', '.join(trajectories.metrics)}"
+            )
+        return None, [f"convergence left out: the task's metric {metric} was not recorded"]
+    inherited = task if task is not None and task.metric == metric else None
+    threshold = keys.threshold if keys.threshold is not None else inherited.threshold if inherited else None
+    if threshold is None:
+        raise ConfigError(f"convergence.metric={metric}: needs convergence.threshold=NUMBER as well")
+    direction = keys.direction or (inherited.direction if inherited else default_direction(metric))
+    persistence = keys.persistence or (inherited.persistence if inherited else 1)
+    return Convergence(metric, float(threshold), direction, persistence), []
+
+
+def convergence_step(
+    steps: np.ndarray, values: np.ndarray, threshold: float, direction: str, persistence: int
+) -> int | None:
+    """First recorded step of the first window of `persistence` consecutive rows that hold the level.
+
+    Args:
+        steps: Recorded steps, shape (T,), ascending.
+        values: The metric at these steps, shape (T,); NaN never holds.
+        threshold: Level to reach; reaching it exactly counts.
+        direction: `up` (at least the threshold) or `down` (at most).
+        persistence: Length of the window in rows, 1 or more.
+
+    Returns:
+        The step of the window's first row, or None if no window holds.
+
+    Raises:
+        ConfigError: Unknown direction, or persistence below 1.
+    """
+    import numpy as np
+
+    if direction not in DIRECTIONS:
+        raise ConfigError(f"convergence.direction={direction}: must be one of {', '.join(DIRECTIONS)}")
+    if persistence < 1:
+        raise ConfigError(f"convergence.persistence={persistence}: must be 1 or more")
+    values = np.asarray(values, dtype=np.float64)
+    holds = values >= threshold if direction == "up" else values <= threshold
+    if len(holds) < persistence:
+        return None
+    # A window holds when the running count of holding rows grows by its whole length.
+    count = np.concatenate([[0], np.cumsum(holds)])
+    found = np.flatnonzero(count[persistence:] - count[:-persistence] == persistence)
+    return int(steps[found[0]]) if len(found) else None
+
+
+def converge(trajectories: Trajectories, convergence: Convergence) -> list[dict[str, Any]]:
+    """The convergence step of every run.
+
+    Steps at which no run has a value of the metric are off the metric's own grid (another metric is recorded
+    more finely there) and are no rows of it; a NaN that stands at a step where another run has a value does
+    not hold.
+
+    Args:
+        trajectories: The runs.
+        convergence: What to watch.
+
+    Returns:
+        One `{run, step, censored}` per run, in the order of the runs; `step` is None where `censored` is
+        True.
+    """
+    import numpy as np
+
+    column = trajectories.metrics.index(convergence.metric)
+    series = [(np.asarray(run.steps), np.asarray(run.values)[:, column]) for run in trajectories.runs]
+    recorded = np.unique(np.concatenate([steps[~np.isnan(x)] for steps, x in series] or [np.empty(0)]))
+    found = []
+    for run, (steps, x) in zip(trajectories.runs, series, strict=True):
+        on_grid = np.isin(steps, recorded)
+        step = convergence_step(
+            steps[on_grid], x[on_grid], convergence.threshold, convergence.direction, convergence.persistence
+        )
+        found.append({"run": run.run, "step": step, "censored": step is None})
+    return found

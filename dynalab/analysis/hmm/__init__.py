@@ -1,0 +1,41 @@
+"""Hidden Markov models of training: which latent states the runs passed through, and in which order.
+
+After Hu et al., "Latent State Models of Training Dynamics" (TMLR, 2023, arXiv 2308.09543), with the
+differences that specs/hmm.md argues for: states of dynamics (switching autoregression) beside states of
+level, normalisation pooled over runs, the number of states by held-out likelihood of whole runs, and
+covariances that cannot degenerate.
+
+Importing this package imports neither numpy nor hmmlearn: the command line reads `Config` when it starts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dynalab.analysis.hmm.config import Config
+
+if TYPE_CHECKING:
+    from dynalab.analysis.base import Outcome, Trajectories
+
+__all__ = ["VERSION", "Config", "analyse"]
+
+VERSION = 1
+
+
+def analyse(trajectories: Trajectories, config: Config) -> Outcome:
+    """Fit an HMM to the runs of an ensemble and describe the states they pass through.
+
+    Args:
+        trajectories: The runs; ragged and on different grids of steps if need be.
+        config: Keys of the analysis.
+
+    Returns:
+        Result, tables and warnings; the keys stand in CONTRACT.md.
+
+    Raises:
+        ConfigError: A key that cannot be used with these runs.
+        NothingMatched: No runs, or none of the default metrics.
+    """
+    from dynalab.analysis.hmm import outcome
+
+    return outcome.analyse(trajectories, config)

@@ -1,0 +1,218 @@
+"""Expectation maximisation of a penalised HMM, from several seeded starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from dynalab.analysis.hmm import inference, starts
+from dynalab.analysis.hmm.config import Settings
+from dynalab.analysis.hmm.emissions import (
+    Emission,
+    Prior,
+    first_frames,
+    log_density,
+    log_penalty,
+    make_prior,
+    maximise,
+)
+from dynalab.analysis.hmm.frames import Frames
+
+# A state with less than one frame's worth of posterior is dead.
+DEAD = 1.0
+# Rounding may lower the objective by this share of its size between two iterations; more is reported.
+SLACK = 1e-8
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Everything an HMM of K states is.
+
+    Attributes:
+        start: Start probabilities, shape (K,).
+        transitions: Transition probabilities, shape (K, K).
+        emission: What the states emit.
+    """
+
+    start: np.ndarray
+    transitions: np.ndarray
+    emission: Emission
+
+    @property
+    def n_states(self) -> int:
+        """K."""
+        return len(self.start)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Where EM arrived.
+
+    Attributes:
+        parameters: The fitted HMM.
+        objective: Penalised log-likelihood, nats.
+        log_likelihood: Without the penalty, nats.
+        converged: An iteration gained less than the tolerance; False when the iterations ran out first.
+        iterations: E-steps taken.
+        history: Penalised objective at every E-step.
+        reseeded: Positions in `history` before which dead states were given new frames (the objective may
+            fall there).
+        fell: Largest fall of the objective between re-seedings, relative to its size; rounding only.
+    """
+
+    parameters: Parameters
+    objective: float
+    log_likelihood: float
+    converged: bool
+    iterations: int
+    history: list[float] = field(default_factory=list)
+    reseeded: list[int] = field(default_factory=list)
+    fell: float = 0.0
+
+
+def _probabilities(counts: np.ndarray, prior: float) -> np.ndarray:
+    """Rows of counts as probabilities that are never 0 (`kernels` relies on that)."""
+    raised = counts + prior
+    return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
+
+
+def m_step(
+    frames: Frames,
+    prior: Prior,
+    emission: Emission,
+    posterior: np.ndarray,
+    first: np.ndarray,
+    pairs: np.ndarray,
+) -> Parameters:
+    """Parameters that maximise the penalised expected likelihood; `emission` only hands on the first frames'
+    Gaussian."""
+    weights, covariances = maximise(frames, posterior, prior)
+    return Parameters(
+        _probabilities(first, prior.counts),
+        _probabilities(pairs, prior.counts),
+        replace(emission, weights=weights, covariances=covariances),
+    )
+
+
+def penalty(parameters: Parameters, prior: Prior) -> float:
+    """Log-penalty of all parameters, nats."""
+    chain = np.log(parameters.start).sum() + np.log(parameters.transitions).sum()
+    return float(prior.counts * chain) + log_penalty(parameters.emission, prior)
+
+
+def begin(frames: Frames, prior: Prior, settings: Settings, states: np.ndarray, n_states: int) -> Parameters:
+    """Parameters from labels (N,); the chain starts neutral, so that no order of states is built in."""
+    mean, covariance = first_frames(frames, settings, prior.diagonal)
+    size = frames.design.shape[1] - frames.inputs
+    empty = Emission(
+        np.zeros((n_states, size, frames.inputs)), np.zeros((n_states, size, size)), mean, covariance
+    )
+    # As if every state was left after 20 frames, to any other.
+    pairs = np.full((n_states, n_states), 0.05 / max(1, n_states - 1))
+    np.fill_diagonal(pairs, 0.95)
+    return m_step(
+        frames,
+        prior,
+        empty,
+        starts.one_hot(states, n_states),
+        np.ones(n_states),
+        pairs * len(states) / n_states,
+    )
+
+
+def run(
+    frames: Frames,
+    prior: Prior,
+    settings: Settings,
+    parameters: Parameters,
+    n_iter: int,
+    tol: float,
+    watch: Callable[[Parameters], None] | None = None,
+) -> Fit:
+    """EM from given parameters.
+
+    Args:
+        frames: The data.
+        prior: Penalties and floor.
+        settings: Number of re-seedings.
+        parameters: Where to start.
+        n_iter: Most E-steps.
+        tol: Converged when the objective gains less than this in nats per frame.
+        watch: Called with the parameters of every E-step (tests look at the floor there).
+    """
+    history: list[float] = []
+    reseeded: list[int] = []
+    fell = 0.0
+    current = best = parameters
+    best_objective = best_likelihood = -np.inf
+    for iteration in range(n_iter):
+        if watch is not None:
+            watch(current)
+        found = inference.expect(
+            current.start, current.transitions, log_density(frames, current.emission), frames.lengths
+        )
+        objective = found.log_likelihood + penalty(current, prior)
+        gain = objective - history[-1] if history and iteration not in reseeded else np.inf
+        history.append(objective)
+        if objective > best_objective:
+            best, best_objective, best_likelihood = current, objective, found.log_likelihood
+        if gain < 0:
+            fell = max(fell, -gain / max(1.0, abs(objective)))
+        if gain < tol * len(frames.levels):
+            return Fit(
+                best, best_objective, best_likelihood, fell <= SLACK, iteration + 1, history, reseeded, fell
+            )
+        posterior = found.posterior
+        dead = np.flatnonzero(posterior[frames.regressed].sum(axis=0) < DEAD)
+        if len(dead) and len(reseeded) < settings.reseedings and iteration + 1 < n_iter:
+            posterior = starts.reseed(posterior, dead.tolist(), found.predictive, frames.lengths)
+            reseeded.append(iteration + 1)
+        current = m_step(frames, prior, current.emission, posterior, found.starts, found.pairs)
+    return Fit(best, best_objective, best_likelihood, False, n_iter, history, reseeded, fell)
+
+
+def fit(
+    frames: Frames,
+    positions: np.ndarray,
+    n_states: int,
+    settings: Settings,
+    *,
+    diagonal: bool,
+    restarts: int,
+    n_iter: int,
+    tol: float,
+    seeds: np.random.SeedSequence,
+) -> Fit:
+    """The best of several starts: all run a few iterations, the leading ones run to the end.
+
+    Args:
+        frames: The data.
+        positions: Step of every frame, shape (N,).
+        n_states: K.
+        settings: Numbers of the preset.
+        diagonal: Whether noise covariances are diagonal.
+        restarts: Number of starts.
+        n_iter: Most E-steps per start.
+        tol: Tolerance in nats per frame.
+        seeds: One stream is spawned per start.
+    """
+    prior = make_prior(frames, settings, diagonal)
+    # One state has one solution, and EM finds it in one step from anywhere.
+    streams = seeds.spawn(1 if n_states == 1 else restarts)
+    short = min(n_iter, settings.screen_iterations) if len(streams) > settings.finalists else n_iter
+    screened = []
+    for restart, stream in enumerate(streams):
+        states = starts.labels(frames, positions, n_states, restart, np.random.default_rng(stream))
+        screened.append(
+            run(frames, prior, settings, begin(frames, prior, settings, states, n_states), short, tol)
+        )
+    screened.sort(key=lambda one: -one.objective)
+    if short == n_iter:
+        return screened[0]
+    finals = [
+        one if one.converged else run(frames, prior, settings, one.parameters, n_iter - short, tol)
+        for one in screened[: settings.finalists]
+    ]
+    return max(finals, key=lambda one: one.objective)

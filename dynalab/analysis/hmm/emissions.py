@@ -1,0 +1,179 @@
+"""Emissions of the HMM: densities, penalised maximisation, priors and parameter counts.
+
+One linear-Gaussian form serves both emissions (`frames` says how): y ~ N(W_k u, Sigma_k). The penalty is the
+log of a matrix-normal and an inverse-Wishart kernel,
+
+    - 1/2 tr(Sigma_k^-1 W_k R W_k^T)  -  1/2 (w log|Sigma_k| + tr(Sigma_k^-1 D)),     R, D diagonal,
+
+whose joint maximum with the weighted likelihood is closed (Bishop, PRML, 2006, sections 2.3.6 and 3.3): W_k
+does not depend on Sigma_k, and Sigma_k = (residual scatter + W_k R W_k^T + D) / (n_k + w). Under the
+constraint that no eigenvalue lies below a floor the maximum is the same matrix with its eigenvalues raised to
+it, so the floor holds in every M-step and EM stays monotone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynalab.analysis.hmm.config import Settings
+from dynalab.analysis.hmm.frames import LEAST_UNIT, Frames
+
+LOG_2PI = float(np.log(2 * np.pi))
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Penalties and the floor, in units of `Frames.unit`.
+
+    Attributes:
+        ridge: Diagonal of R, shape (P,), pseudo-frames.
+        weight: w, pseudo-frames behind the noise covariance.
+        scatter: Diagonal of D, shape (M,).
+        floor: Least eigenvalue of a noise covariance.
+        counts: Pseudo-counts of start and transition probabilities.
+        diagonal: Whether noise covariances are diagonal.
+    """
+
+    ridge: np.ndarray
+    weight: float
+    scatter: np.ndarray
+    floor: float
+    counts: float
+    diagonal: bool
+
+
+@dataclass(frozen=True)
+class Emission:
+    """Parameters of K states, in units of `Frames.unit`.
+
+    Attributes:
+        weights: W, shape (K, M, P).
+        covariances: Sigma, shape (K, M, M).
+        first_mean: Mean of a run's first frame in normalised features, shape (M,); None for `level`.
+        first_covariance: Its covariance, shape (M, M); None for `level`.
+    """
+
+    weights: np.ndarray
+    covariances: np.ndarray
+    first_mean: np.ndarray | None = None
+    first_covariance: np.ndarray | None = None
+
+
+def make_prior(frames: Frames, settings: Settings, diagonal: bool) -> Prior:
+    """Penalties scaled to the data: the noise is pulled toward a share of the one-state model's residual
+    variance."""
+    size = frames.design.shape[1] - frames.inputs
+    ridge = np.full(frames.inputs, float(settings.ridge))
+    ridge[-1] = settings.intercept_ridge
+    weight = settings.shrinkage + size
+    bare = Prior(ridge, 0.0, np.zeros(size), settings.floor, settings.transition_prior, True)
+    if len(frames.design):
+        residual = np.diagonal(maximise(frames, np.ones((len(frames.levels), 1)), bare)[1][0])
+    else:
+        residual = np.ones(size)
+    scatter = weight * settings.shrinkage_scale * np.maximum(residual, settings.floor)
+    return Prior(ridge, weight, scatter, settings.floor, settings.transition_prior, diagonal)
+
+
+def first_frames(frames: Frames, settings: Settings, diagonal: bool) -> tuple[np.ndarray, np.ndarray] |
+tuple[None, None]:
+    """Mean (M,) and covariance (M, M) of the first frames under `ar`; there are only as many as runs, so it
+    is shrunk.
+
+    The pull is `shrinkage` pseudo-frames of the pooled variance of levels.
+    """
+    if frames.emission != "ar":
+        return None, None
+    x = frames.levels[frames.firsts]
+    mean = x.mean(axis=0)
+    pooled = np.maximum(frames.levels.var(axis=0), LEAST_UNIT**2)
+    scatter = (x - mean).T @ (x - mean) + settings.shrinkage * np.diag(pooled)
+    covariance = scatter / (len(x) + settings.shrinkage)
+    return mean, np.diag(np.diagonal(covariance)) if diagonal else covariance
+
+
+def raise_floor(covariance: np.ndarray, floor: float, diagonal: bool) -> np.ndarray:
+    """The nearest covariance in likelihood whose eigenvalues are at least `floor`; shape (M, M) in and
+    out."""
+    if diagonal:
+        return np.diag(np.maximum(np.diagonal(covariance), floor))
+    covariance = (covariance + covariance.T) / 2
+    values, vectors = np.linalg.eigh(covariance)
+    if values[0] >= floor:
+        return covariance
+    return np.asarray((vectors * np.maximum(values, floor)) @ vectors.T)
+
+
+def maximise(frames: Frames, posterior: np.ndarray, prior: Prior) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted, penalised M-step.
+
+    Args:
+        frames: The data.
+        posterior: Weight of every frame in every state, shape (N, K).
+        prior: Penalties and floor.
+
+    Returns:
+        W of shape (K, M, P) and Sigma of shape (K, M, M).
+    """
+    p = frames.inputs
+    size = frames.design.shape[1] - p
+    n_states = posterior.shape[1]
+    weighted = posterior[frames.regressed]
+    weights = np.empty((n_states, size, p))
+    covariances = np.empty((n_states, size, size))
+    for k in range(n_states):
+        gram = (frames.design * weighted[:, k, None]).T @ frames.design
+        cross = gram[:p, p:]
+        solution = np.linalg.solve(gram[:p, :p] + np.diag(prior.ridge), cross)
+        # Equal to residual scatter + W R W^T, without forming residuals.
+        scatter = gram[p:, p:] - cross.T @ solution + np.diag(prior.scatter)
+        total = weighted[:, k].sum() + prior.weight
+        weights[k] = solution.T
+        covariances[k] = raise_floor(scatter / max(total, 1e-300), prior.floor, prior.diagonal)
+    return weights, covariances
+
+
+def log_density(frames: Frames, emission: Emission) -> np.ndarray:
+    """Log-density of every frame under every state, shape (N, K), nats in the normalised features.
+
+    One matrix product whitens all frames under all states at once.
+    """
+    n_states, size, p = emission.weights.shape
+    cholesky = np.linalg.cholesky(emission.covariances)
+    whiten = np.linalg.inv(cholesky)
+    # (u, y) @ [-W^T; I] L^-T, for all states side by side.
+    maps = np.concatenate([-emission.weights, np.broadcast_to(np.eye(size), (n_states, size, size))], axis=2)
+    maps = (whiten @ maps).reshape(n_states * size, p + size)
+    white = (frames.design @ maps.T).reshape(-1, n_states, size)
+    log_det = 2 * np.log(np.diagonal(cholesky, axis1=1, axis2=2)).sum(axis=1) + 2 * np.log(frames.unit).sum()
+    out = np.empty((len(frames.levels), n_states))
+    out[frames.regressed] = -0.5 * (np.einsum("nkm,nkm->nk", white, white) + log_det + size * LOG_2PI)
+    if emission.first_mean is not None and emission.first_covariance is not None:
+        firsts = frames.firsts
+        factor = np.linalg.cholesky(emission.first_covariance)
+        z = np.linalg.solve(factor, (frames.levels[firsts] - emission.first_mean).T)
+        constant = 2 * np.log(np.diagonal(factor)).sum() + size * LOG_2PI
+        out[firsts] = -0.5 * ((z**2).sum(axis=0) + constant)[:, None]
+    return out
+
+
+def log_penalty(emission: Emission, prior: Prior) -> float:
+    """The penalty that the M-step adds to the log-likelihood, nats (constants left out)."""
+    inverse = np.linalg.inv(emission.covariances)
+    log_det = np.linalg.slogdet(emission.covariances)[1]
+    spread = (emission.weights * prior.ridge) @ emission.weights.transpose(0, 2, 1) + np.diag(prior.scatter)
+    return float(-0.5 * (prior.weight * log_det.sum() + np.einsum("kij,kji->", inverse, spread)))
+
+
+def parameter_count(n_states: int, size: int, emission: str, covariance: str) -> int:
+    """Free parameters of a model, for BIC.
+
+    (K - 1) start + K (K - 1) transitions + K states of M P weights and a covariance of M (M + 1) / 2 (full)
+    or M (diag) values, where P = 1 (level) or M + 1 (ar); `ar` adds the Gaussian of first frames once.
+    """
+    noise = size * (size + 1) // 2 if covariance == "full" else size
+    inputs = size + 1 if emission == "ar" else 1
+    first = size + noise if emission == "ar" else 0
+    return (n_states - 1) + n_states * (n_states - 1) + n_states * (size * inputs + noise) + first

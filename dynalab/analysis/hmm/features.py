@@ -1,0 +1,252 @@
+"""From recorded metrics to the features that an HMM sees.
+
+Columns are chosen, the logarithm is taken of those that are sizes, rows with missing values are left out,
+constant and duplicate columns are dropped, and what remains is z-scored over all runs together. Pooling
+matters: a z-score per run (as published) removes the differences between runs that the analysis is after, and
+looks into the run's future.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+
+from dynalab.analysis.base import Trajectories
+from dynalab.analysis.hmm.config import Config
+from dynalab.errors import ConfigError, NothingMatched
+
+# The fourteen weight metrics, in the order of specs/hmm.md section 1 (Hu et al., 2023, table 3).
+WEIGHT_METRICS = (
+    "l1", "l2", "l1_over_l2", "mean_w", "median_w", "var_w", "mean_b", "median_b", "var_b",
+    "trace", "lambda_max", "trace_over_lambda_max", "mean_sv", "var_sv",
+)  # fmt: skip
+
+# Sizes: positive by nature, and what changes them (decay, learning rate) acts on them by factors, so that the
+# logarithm # moves evenly. Means, medians and traces have a sign and stay as they are; so does whatever is
+# not known here.
+SIZES = frozenset(
+    ("l1", "l2", "l1_over_l2", "var_w", "var_b", "lambda_max", "mean_sv", "var_sv")
+)  # fmt: skip
+SIZE_SUFFIXES = ("_norm", "_loss")
+
+# A column counts as constant when its spread is below this share of its largest value (float64 rounding is
+# 1e-16, # and metrics computed in float32 carry about 1e-7).
+CONSTANT = 1e-9
+DUPLICATE = 0.999
+# A value this many times farther from the median than the middle 90% is wide dominates every moment.
+OUTLIER = 100.0
+# Share of a run's rows that must be whole.
+LEAST_ROWS = 0.5
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of all runs, not yet normalised (folds normalise by their own training runs).
+
+    Attributes:
+        names: The M features.
+        logged: Those of which the logarithm was taken.
+        runs: Run ids.
+        steps: Kept steps of each run, shapes (T,).
+        values: Features of each run after the logarithm, shapes (T, M), finite.
+        warnings: What was left out.
+    """
+
+    names: tuple[str, ...]
+    logged: tuple[str, ...]
+    runs: tuple[str, ...]
+    steps: tuple[np.ndarray, ...]
+    values: tuple[np.ndarray, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Pooled normalisation, z = (x - mean) / sd; both of shape (M,)."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Normalise rows of shape (T, M)."""
+        return np.asarray((x - self.mean) / self.sd)
+
+
+def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (ddof 0) of columns, shapes (M,); safe for values near the largest
+    float."""
+    scale = np.maximum(np.abs(x).max(axis=0), np.finfo(np.float64).tiny)
+    return scale * (x / scale).mean(axis=0), scale * (x / scale).std(axis=0)
+
+
+def fit_scaler(values: Sequence[np.ndarray], reference: Scaler | None = None) -> Scaler:
+    """Normalisation of these runs.
+
+    Args:
+        values: Features of the runs, shapes (T, M).
+        reference: Normalisation of all runs; a column that hardly moves in these ones is not blown up beyond a
+            thousand times it. None for all runs themselves.
+    """
+    mean, sd = moments(np.concatenate(values))
+    least = np.finfo(np.float64).tiny if reference is None else 1e-3 * reference.sd
+    return Scaler(mean, np.maximum(sd, least))
+
+
+def is_size(name: str) -> bool:
+    """Whether the logarithm of this metric is the feature."""
+    return name in SIZES or name.endswith(SIZE_SUFFIXES)
+
+
+def _choose(available: tuple[str, ...], wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """The columns to use, and warnings."""
+    if wanted is None:
+        present = [name for name in WEIGHT_METRICS if name in available]
+        absent = [name for name in WEIGHT_METRICS if name not in available]
+        if not present:
+            raise NothingMatched(
+                "these runs have none of the weight metrics; record them with probes=[weights], or name
+                columns with " f"metrics=[...]: {', '.join(available)}"
+            )
+        return present, [f"metrics not recorded, left out: {', '.join(absent)}"] if absent else []
+    for name in wanted:
+        if name not in available:
+            close = get_close_matches(name, available, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ConfigError(f"metrics={name}: not recorded; legal here: {', '.join(available)}{hint}")
+    return list(dict.fromkeys(wanted)), []
+
+
+def _whole_rows(run: str, x: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Mask of the rows without missing values, shape (T,).
+
+    Rows with none of the columns belong to the grid of other metrics and are no loss.
+
+    Raises:
+        ConfigError: Under half of the run's rows are whole.
+    """
+    finite = np.isfinite(x)
+    whole = finite.all(axis=1)
+    rows = int(finite.any(axis=1).sum())
+    if whole.sum() < LEAST_ROWS * rows or not whole.any():
+        worst = names[int(np.argmin(finite.sum(axis=0)))]
+        raise ConfigError(
+            f"metrics: run {run} has values of all columns in {int(whole.sum())} of {rows} rows (half is the
+            least); " f"{worst} is missing most often: leave it out or leave the run out"
+        )
+    return whole
+
+
+def _drop(names: list[str], values: list[np.ndarray], keep: np.ndarray) -> tuple[list[str], list[np.ndarray]]:
+    return [name for name, kept in zip(names, keep, strict=True) if kept], [x[:, keep] for x in values]
+
+
+def extract(trajectories: Trajectories, config: Config) -> Features:
+    """Choose, transform and clean the features of all runs.
+
+    Args:
+        trajectories: The runs; ragged and on different grids if need be.
+        config: `metrics`, `steps` and `emission` matter here.
+
+    Returns:
+        The features and what was left out on the way.
+
+    Raises:
+        ConfigError: Unknown columns, too few whole rows, or nothing that varies.
+        NothingMatched: No runs, or none of the default metrics.
+    """
+    if not trajectories.runs:
+        raise NothingMatched("no finished runs to analyse")
+    names, notes = _choose(trajectories.metrics, config.metrics)
+    columns = [trajectories.metrics.index(name) for name in names]
+    steps, values = [], []
+    for run in trajectories.runs:
+        inside = np.ones(len(run.steps), bool) if config.steps is None else np.asarray(run.steps) <=
+        config.steps if not inside.any():
+            raise ConfigError(f"steps={config.steps}: run {run.run} has no row up to there")
+        steps.append(np.asarray(run.steps, dtype=np.int64)[inside])
+        values.append(np.asarray(run.values, dtype=np.float64)[inside][:, columns])
+    recorded = np.isfinite(np.concatenate(values)).any(axis=0)
+    if not recorded.all():
+        notes.append(f"metrics without a single value, left out: {', '.join(np.array(names)[~recorded])}")
+        names, values = _drop(names, values, recorded)
+    if not names:
+        raise ConfigError("metrics: none of the chosen columns has a value in these runs")
+    lost = total = 0
+    for index, run in enumerate(trajectories.runs):
+        whole = _whole_rows(run.run, values[index], names)
+        rows = int(np.isfinite(values[index]).any(axis=1).sum())
+        lost, total = lost + rows - int(whole.sum()), total + rows
+        steps[index], values[index] = steps[index][whole], values[index][whole]
+    if lost:
+        notes.append(f"{lost} of {total} rows left out because of missing values")
+    values, logged, more = _log(names, values)
+    notes += more
+    names, values, more = _reduce(names, values, config.emission)
+    notes += more
+    gaps = [np.diff(s) for s in steps if len(s) > 1]
+    if config.emission == "ar" and gaps and len(np.unique(np.concatenate(gaps))) > 1:
+        notes.append("rows are not evenly spaced in steps: the autoregression takes every row as one unit of
+        time")
+    kept = tuple(name for name in logged if name in names)
+    return Features(
+        tuple(names), kept, tuple(r.run for r in trajectories.runs), tuple(steps), tuple(values), tuple(notes)
+    )
+
+
+def _log(names: list[str], values: list[np.ndarray]) -> tuple[list[np.ndarray], list[str], list[str]]:
+    """Take the logarithm of sizes; a size that is 0 or negative somewhere stays as it is, with a note."""
+    lowest = np.min([x.min(axis=0) for x in values], axis=0)
+    sizes = np.array([is_size(name) for name in names])
+    logged = sizes & (lowest > 0)
+    notes = []
+    if (sizes & ~logged).any():
+        raw = ", ".join(np.array(names)[sizes & ~logged])
+        notes.append(f"not positive everywhere, taken without the logarithm: {raw}")
+    out = []
+    for x in values:
+        x = x.copy()
+        x[:, logged] = np.log(x[:, logged])
+        out.append(x)
+    return out, [name for name, on in zip(names, logged, strict=True) if on], notes
+
+
+def _reduce(
+    names: list[str], values: list[np.ndarray], emission: str
+) -> tuple[list[str], list[np.ndarray], list[str]]:
+    """Drop columns that say nothing (constant) or nothing new (duplicates), and point at outliers."""
+    notes = []
+    stacked = np.concatenate(values)
+    _, sd = moments(stacked)
+    varies = sd > CONSTANT * np.abs(stacked).max(axis=0)
+    if emission == "ar" and any(len(x) > 1 for x in values):
+        # A column that differs between runs but never moves within one has no dynamics.
+        moved = np.max([np.abs(x - x[0]).max(axis=0) for x in values], axis=0)
+        varies &= moved > CONSTANT * np.abs(stacked).max(axis=0)
+    if not varies.all():
+        notes.append(f"constant, left out: {', '.join(np.array(names)[~varies])}")
+        names, values = _drop(names, values, varies)
+    if not names:
+        raise ConfigError("metrics: no column varies; there is nothing to model")
+    if emission == "ar" and all(len(x) < 2 for x in values):
+        raise ConfigError("emission=ar: needs a run with two rows or more; emission=level takes single rows")
+    z = fit_scaler(values)(np.concatenate(values))
+    correlation = np.abs(z.T @ z / len(z))
+    keep = np.ones(len(names), bool)
+    twins = []
+    for j in range(1, len(names)):
+        same = np.flatnonzero(keep[:j] & (correlation[j, :j] > DUPLICATE))
+        if len(same):
+            keep[j] = False
+            twins.append(f"{names[j]} (as {names[same[0]]})")
+    if twins:
+        notes.append(f"correlated above {DUPLICATE} with another column, left out: {', '.join(twins)}")
+        names, values = _drop(names, values, keep)
+        z = z[:, keep]
+    low, middle, high = np.quantile(z, [0.05, 0.5, 0.95], axis=0)
+    far = np.abs(z - middle).max(axis=0) > OUTLIER * np.maximum(high - low, CONSTANT)
+    if far.any():
+        notes.append(f"outliers dominate the scale of: {', '.join(np.array(names)[far])}")
+    return names, values, notes

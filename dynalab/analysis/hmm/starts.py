@@ -1,0 +1,90 @@
+"""Where EM starts, and where a state that lost all its frames begins again."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from dynalab.analysis.hmm.frames import Frames
+from dynalab.analysis.hmm.inference import slices
+
+
+def segmentation(positions: np.ndarray, n_states: int, early: bool, rng: np.random.Generator) -> np.ndarray:
+    """Cut training into contiguous stretches at random steps, the same steps in all runs.
+
+    On curves this is the good start (k-means on levels was a poor one: specs/hmm.md, section 8), and sharing
+    the cuts keeps a state's meaning the same across runs.
+
+    Args:
+        positions: Step of every frame, shape (N,).
+        n_states: K.
+        early: Cut uniformly in the logarithm of rank instead of rank: much of training happens early.
+        rng: Source of the cuts.
+
+    Returns:
+        State of every frame, integers of shape (N,).
+    """
+    cuts = rng.uniform(size=n_states - 1)
+    if early:
+        cuts = (len(np.unique(positions)) + 1.0) ** (cuts - 1)
+    # Quantiles of the pooled steps, so that log-spaced and ragged grids are cut as fairly as even ones.
+    bounds = np.quantile(positions, np.sort(cuts)) if n_states > 1 else np.empty(0)
+    return np.searchsorted(bounds, positions, side="right")
+
+
+def clusters(levels: np.ndarray, n_states: int, rng: np.random.Generator) -> np.ndarray:
+    """K-means on levels: a start for states of level only; integers of shape (N,)."""
+    from sklearn.cluster import KMeans
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fewer distinct frames than clusters: EM deals with empty states itself
+        model = KMeans(min(n_states, len(levels)), n_init=1, max_iter=50, random_state=int(rng.integers(2**31)))
+        return np.asarray(model.fit_predict(levels), dtype=np.int64)
+
+
+def labels(frames: Frames, positions: np.ndarray, n_states: int, restart: int, rng: np.random.Generator) -> np.ndarray:
+    """The labels that restart number `restart` begins from: kinds of start take turns; integers of shape
+    (N,)."""
+    kinds = ("even", "early") if frames.emission == "ar" else ("even", "clusters", "early", "clusters")
+    kind = kinds[restart % len(kinds)]
+    if kind == "clusters":
+        return clusters(frames.levels, n_states, rng)
+    return segmentation(positions, n_states, kind == "early", rng)
+
+
+def one_hot(states: np.ndarray, n_states: int) -> np.ndarray:
+    """Certain posteriors from labels, shape (N, K)."""
+    return np.eye(n_states)[states]
+
+
+def reseed(posterior: np.ndarray, dead: Sequence[int], predictive: np.ndarray, lengths: Sequence[int]) ->
+np.ndarray:
+    """Give every dead state a short stretch around the worst-explained frame that is not yet given away.
+
+    A stretch, not a frame, because a regression on a single frame explains it perfectly and nothing else.
+
+    Args:
+        posterior: Smoothed posteriors, shape (N, K).
+        dead: States without frames.
+        predictive: log p(x_t | x_1..x_{t-1}) of every frame, shape (N,).
+        lengths: Frames per run.
+
+    Returns:
+        New posteriors, shape (N, K).
+    """
+    n_states = posterior.shape[1]
+    posterior = posterior.copy()
+    left = predictive.copy()
+    reach = max(1, len(predictive) // (20 * n_states * max(1, len(lengths))))
+    ends = list(slices(lengths))
+    for state in dead:
+        worst = int(np.argmin(left))
+        if not np.isfinite(left[worst]):
+            break
+        run = next(rows for rows in ends if rows.start <= worst < rows.stop)
+        stretch = slice(max(run.start, worst - reach), min(run.stop, worst + reach + 1))
+        posterior[stretch] = one_hot(np.array([state]), n_states)
+        left[stretch] = np.inf
+    return posterior

@@ -1,0 +1,170 @@
+"""What the decoded paths say: the order of states, transitions, edges and distinct paths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+# Two-sided 95% point of the normal distribution.
+Z95 = 1.959963984540054
+TOP_FEATURES = 3
+
+
+def canonical_order(paths: Sequence[np.ndarray], steps: Sequence[np.ndarray], n_states: int) -> list[int]:
+    """States in the order in which training meets them.
+
+    EM numbers states at random; sorted by the mean step of first entry over the runs that visit them (ties by
+    the old number, states that no run visits last), numbers mean the same from one analysis to the next.
+
+    Args:
+        paths: State of every row of every run, shapes (T,).
+        steps: Steps of these rows, shapes (T,).
+        n_states: K.
+
+    Returns:
+        Old numbers in canonical order.
+    """
+    entry = [first_entry(paths, steps, state) for state in range(n_states)]
+    return sorted(range(n_states), key=lambda k: (entry[k] is None, entry[k] or 0.0, k))
+
+
+def first_entry(paths: Sequence[np.ndarray], steps: Sequence[np.ndarray], state: int) -> float | None:
+    """Mean step of a state's first row over the runs that visit it; None if none does."""
+    found = [
+        s[np.argmax(path == state)] for path, s in zip(paths, steps, strict=True) if (path == state).any()
+    ]
+    return float(np.mean(found)) if found else None
+
+
+def wilson(count: int, total: int) -> list[float]:
+    """Wilson's 95% interval of a share (Wilson, 1927); sound for few runs and for shares of 0 and 1."""
+    share = count / total
+    centre = (share + Z95**2 / (2 * total)) / (1 + Z95**2 / total)
+    half = Z95 / (1 + Z95**2 / total) * np.sqrt(share * (1 - share) / total + Z95**2 / (4 * total**2))
+    # At shares of 0 and 1 a bound is exactly 0 or 1; rounding must not say otherwise.
+    low = 0.0 if count == 0 else float(centre - half)
+    high = 1.0 if count == total else float(centre + half)
+    return [low, high]
+
+
+def visited(path: np.ndarray) -> tuple[int, ...]:
+    """The sequence of states without stays: 0 0 1 1 0 -> (0, 1, 0)."""
+    return tuple(int(k) for i, k in enumerate(path) if i == 0 or k != path[i - 1])
+
+
+def transition_counts(paths: Sequence[np.ndarray], n_states: int) -> np.ndarray:
+    """Number of row-to-row transitions i -> j (stays included) in all paths, integers of shape (K, K)."""
+    counts = np.zeros((n_states, n_states), dtype=np.int64)
+    for path in paths:
+        np.add.at(counts, (path[:-1], path[1:]), 1)
+    return counts
+
+
+def profiles(
+    paths: Sequence[np.ndarray], z: Sequence[np.ndarray], n_states: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean level and mean drift of every state over the rows decoded as it.
+
+    Args:
+        paths: State of every row, shapes (T,).
+        z: Normalised features, shapes (T, M).
+        n_states: K.
+
+    Returns:
+        Levels (K, M) in z-units and drifts (K, M) in z-units per row (x_t - x_{t-1} over rows t in the state;
+        a run's first row has none); NaN where a state has no row.
+    """
+    size = z[0].shape[1]
+    state = np.concatenate(paths)
+    level = np.concatenate(z)
+    moves = np.concatenate([np.vstack([np.full((1, size), np.nan), np.diff(x, axis=0)]) for x in z])
+    levels = np.full((n_states, size), np.nan)
+    drifts = np.full((n_states, size), np.nan)
+    for k in range(n_states):
+        rows = state == k
+        moving = rows & ~np.isnan(moves[:, 0])
+        if rows.any():
+            levels[k] = level[rows].mean(axis=0)
+        if moving.any():
+            drifts[k] = moves[moving].mean(axis=0)
+    return levels, drifts
+
+
+def edges(paths: Sequence[np.ndarray], names: Sequence[str], means: np.ndarray) -> list[dict[str, Any]]:
+    """Every change of state that some run makes.
+
+    Args:
+        paths: State of every row of every run, shapes (T,).
+        names: The M features.
+        means: What characterises a state (level or drift), shape (K, M).
+
+    Returns:
+        `{from, to, runs, interval, features}` by from and to: how many runs make it at least once, Wilson's
+        interval of their share of all runs, and the features whose mean changes most, `{name, change}` in
+        units of `means`.
+    """
+    taken = [{(a, b) for a, b in pairwise(v)} for v in map(visited, paths)]
+    out = []
+    for a, b in sorted(set().union(*taken)):
+        runs = sum((a, b) in one for one in taken)
+        change = means[b] - means[a]
+        top = [i for i in np.argsort(-np.abs(change), kind="stable") if np.isfinite(change[i])][:TOP_FEATURES]
+        out.append(
+            {
+                "from": a,
+                "to": b,
+                "runs": runs,
+                "interval": wilson(runs, len(paths)),
+                "features": [{"name": names[i], "change": float(change[i])} for i in top],
+            }
+        )
+    return out
+
+
+def quantile(values: Sequence[float], share: float) -> float | None:
+    """Linear-interpolation quantile where unknown late values are infinite; None if it falls among those."""
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    place = share * (len(ordered) - 1)
+    low, high = ordered[int(np.floor(place))], ordered[int(np.ceil(place))]
+    if not np.isfinite(high):
+        return None
+    return float(low + (high - low) * (place - np.floor(place)))
+
+
+def path_table(
+    paths: Sequence[np.ndarray], runs: Sequence[str], convergence: Sequence[dict[str, Any]] | None
+) -> list[dict[str, Any]]:
+    """Distinct paths, the most common first.
+
+    Args:
+        paths: State of every row of every run, shapes (T,).
+        runs: Run ids.
+        convergence: Convergence of the same runs, or None where nothing is watched.
+
+    Returns:
+        `{states, runs, members, median_step, quartiles}`: number and ids of the runs, median and quartiles of
+        their convergence step. A run that never converged counts as later than all others, so a quantile that
+        falls among such runs is null.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, path in enumerate(paths):
+        groups.setdefault(visited(path), []).append(index)
+    out = []
+    for states, members in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
+        median, quartiles = None, [None, None]
+        if convergence is not None:
+            step = [np.inf if convergence[i]["censored"] else float(convergence[i]["step"]) for i in members]
+            median, quartiles = quantile(step, 0.5), [quantile(step, 0.25), quantile(step, 0.75)]
+        out.append(
+            {
+                "states": list(states),
+                "runs": len(members),
+                "members": [runs[i] for i in members],
+                "median_step": median,
+                "quartiles": quartiles,
+            }
+        )
+    return out

@@ -1,0 +1,120 @@
+"""The root of the command line: subcommands found by name, errors turned into lines and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from dynalab._version import __version__
+from dynalab.errors import DynalabError
+
+# Command -> its module, and the line that `dynalab --help` shows without importing it.
+COMMANDS = {
+    "train": ("dynalab.cli.train", "Train the seeds of one or many configurations."),
+    "analyze": ("dynalab.cli.analyze", "Infer what happened: hidden Markov models over the trajectories."),
+    "report": ("dynalab.cli.report", "Write one self-contained HTML page."),
+    "runs": ("dynalab.cli.runs", "List and show what is stored."),
+    "config": ("dynalab.cli.config", "Print the composed configuration."),
+}
+
+EXIT_CODES = """\b
+Exit codes: 0 done; 1 a bug of dynalab's; 2 usage or configuration; 3 some runs failed (the others are whole);
+4 nothing matched; 130 interrupted (state saved, the same command goes on)."""
+
+
+class Lazy(click.Group):
+    """A group that imports a subcommand when it is called, and knows what a mistyped one may have meant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a subcommand."""
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(COMMANDS[cmd_name][0]).command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the subcommand, or say which one is near."""
+        if args and args[0] not in COMMANDS:
+            from dynalab.config.suggest import did_you_mean
+
+            hint = did_you_mean(args[0], COMMANDS)
+            raise click.UsageError(f"no command {args[0]}{hint}; there are {', '.join(COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+@click.version_option(__version__, prog_name="dynalab")
+def app() -> None:
+    """dynalab: train many seeds, and see what happened in them.
+
+    \b
+    dynalab train task=grokking seed=0..19     # every seed, side by side
+    dynalab analyze hmm                        # the phases they went through
+    dynalab report                             # one page that shows it
+    """
+
+
+def run(args: Sequence[str]) -> int:
+    """Run a command line and return its exit code; no error escapes."""
+    try:
+        result = app.main(list(args), prog_name="dynalab", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _say("interrupted")
+        return 130
+    except click.ClickException as error:
+        _say(error.format_message())
+        return 2
+    except DynalabError as error:
+        _say(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output left (`| head`); there is no one to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:
+        _say(f"a bug of dynalab's: {type(error).__name__}: {error}; traceback in {_store_traceback()}")
+        return 1
+
+
+def _say(line: str) -> None:
+    click.echo(f"dynalab: {line}", err=True)
+
+
+def _store_traceback() -> str:
+    import tempfile
+    from datetime import datetime
+    from pathlib import Path
+
+    from dynalab.config.command import outputs_root
+    from dynalab.store.paths import OutputPaths
+
+    name = f"bug-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.txt"
+    for folder in (OutputPaths(outputs_root()).logs, Path(tempfile.gettempdir())):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(f"{' '.join(sys.argv)}\n\n{traceback.format_exc()}")
+            return str(folder / name)
+        except OSError:
+            continue
+    return "nowhere: no folder could be written"

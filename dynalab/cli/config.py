@@ -1,0 +1,75 @@
+"""`dynalab config`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dynalab.cli.options import config_dir_option, emit_json, json_option
+from dynalab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dynalab.config.command import Command
+
+
+@click.command("config")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("-p", "--package", metavar="KEY", help="Only this part, for example -p optimizer.")
+@click.option("--resolve", is_flag=True, help="Accepted for Hydra's sake; what is printed is resolved.")
+@json_option
+@config_dir_option
+def command(
+    overrides: tuple[str, ...], package: str | None, resolve: bool, as_json: bool, config_dirs: tuple[str, ...]
+) -> None:
+    """Print the composed configuration, every key at the value that training would use.
+
+    \b
+    dynalab config task=grokking
+    dynalab config task=grokking optimizer=sgd -p optimizer
+    """
+    from dynalab.config.command import read_command
+
+    show(read_command(overrides, config_dirs=config_dirs), as_json, package)
+
+
+def tree_of(command: Command, index: int) -> dict[str, Any]:
+    """Return one ensemble's configuration with the command's settings beside it."""
+    from dynalab.config.seeds import format_seeds
+    from dynalab.config.typed import plain
+
+    request, settings = command.requests[index], command.settings
+    tree = request.config.as_dict()
+    tree["train"] = {"steps": request.steps, **tree["train"]}
+    seeds = [run.seed for run in request.runs if run.seed is not None]
+    own = {
+        "seed": format_seeds(seeds) if seeds else None,
+        "device": settings.device,
+        "compute": plain(settings.compute),
+        "checkpoint": plain(settings.checkpoint),
+        "launcher": settings.launcher,
+        "outputs": str(settings.outputs),
+    }
+    return {**tree, **own}
+
+
+def show(command: Command, as_json: bool, package: str | None = None) -> None:
+    """Print the configurations of a command."""
+    import yaml
+
+    trees = []
+    for index, request in enumerate(command.requests):
+        tree: Any = tree_of(command, index)
+        for part in (package or "").split(".") if package else []:
+            if not isinstance(tree, dict) or part not in tree:
+                raise ConfigError(f"-p {package}: no such part")
+            tree = tree[part]
+        trees.append((request, tree))
+    if as_json:
+        emit_json({"ensembles": [{"id": request.config.id, "config": tree} for request, tree in trees]})
+        return
+    for place, (request, tree) in enumerate(trees):
+        if len(trees) > 1:
+            click.echo(f"{'---' if place else ''}\n# {' '.join(request.overrides)}".lstrip("\n"))
+        click.echo(f"# id {request.config.id}")
+        click.echo(yaml.safe_dump(tree, sort_keys=False, default_flow_style=None).rstrip())

@@ -1,0 +1,69 @@
+"""Options that mean the same in every command, and the ways a command answers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+outputs_option = click.option(
+    "--outputs", metavar="DIR", help="The outputs folder (also DYNALAB_OUTPUTS; default ./outputs)."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+config_dir_option = click.option(
+    "--config-dir",
+    "config_dirs",
+    metavar="DIR",
+    multiple=True,
+    help="A folder of your own tasks, models and configurations (also DYNALAB_PATH).",
+)
+filter_option = click.option(
+    "-f", "--filter", "filter_text", metavar="TERMS", help="Runs for which all terms hold: 'task=grokking seed<5'."
+)
+
+
+def verbosity_options(function: F) -> F:
+    """Add -v and -q."""
+    function = click.option("-q", "--quiet", is_flag=True, help="No progress.")(function)
+    return click.option("-v", "--verbose", is_flag=True, help="Say more.")(function)
+
+
+def emit_json(value: dict[str, Any]) -> None:
+    """Print one JSON object, `schema_version` first."""
+    click.echo(json.dumps({"schema_version": 1, **value}, allow_nan=False))
+
+
+def note(line: str) -> None:
+    """Print a line for the user's eyes on standard error."""
+    click.echo(line, err=True)
+
+
+def warn(lines: Sequence[str]) -> None:
+    """Print warnings on standard error."""
+    for line in lines:
+        note(f"warning: {line}")
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a plain table: aligned columns, a dash for what is missing."""
+    cells = [[str(item) for item in header]] + [["-" if x is None else str(x) for x in row] for row in rows]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(header))]
+    return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+
+def is_interactive() -> bool:
+    """Return whether live output makes sense: a terminal, and not CI."""
+    import os
+
+    return sys.stderr.isatty() and os.environ.get("CI", "") in ("", "0", "false") and os.environ.get("TERM") != "dumb"
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split arguments into (references to runs, overrides): what has an `=` is an override."""
+    refs = [word for word in arguments if "=" not in word and not word.startswith("~")]
+    return refs, [word for word in arguments if word not in refs]

@@ -1,0 +1,163 @@
+"""`dynalab runs list|show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dynalab.cli.options import columns, emit_json, filter_option, json_option, outputs_option, warn
+
+if TYPE_CHECKING:
+    from dynalab.store.reader import Ensemble, StoredRun
+
+
+@click.group("runs")
+def command() -> None:
+    """List and show what is stored."""
+
+
+def run_json(ensemble: Ensemble, run: StoredRun) -> dict[str, Any]:
+    """Return a run as `--json` gives it."""
+    return {
+        "id": run.id,
+        "seed": run.seed,
+        "status": run.status,
+        "steps": run.steps,
+        "requested_steps": run.requested_steps,
+        "summary": run.summary,
+        "ensemble": ensemble.id,
+        "task": ensemble.task,
+        "started": run.started,
+    }
+
+
+@command.command("list")
+@click.argument("refs", nargs=-1, metavar="[RUN|ENSEMBLE]...")
+@filter_option
+@click.option("-e", "--ensembles", is_flag=True, help="A line an ensemble instead of a line a run.")
+@json_option
+@outputs_option
+def list_runs(
+    refs: tuple[str, ...], filter_text: str | None, ensembles: bool, as_json: bool, outputs: str | None
+) -> int:
+    """List the stored runs.
+
+    \b
+    dynalab runs list
+    dynalab runs list -f 'task=grokking status=done'
+    """
+    from dynalab.config.command import outputs_root
+    from dynalab.errors import NothingMatched
+    from dynalab.store.find import select
+    from dynalab.store.paths import OutputPaths
+
+    root = outputs_root(outputs)
+    if not refs and not filter_text and not OutputPaths(root).ensembles():
+        if as_json:
+            emit_json({"runs": []})
+        else:
+            click.echo(f"no runs in {root}; train some: dynalab train task=grokking seed=0..3", err=True)
+        return 0
+    try:
+        selection = select(root, refs or ("@all",), filter_text)
+    except NothingMatched:
+        if as_json:
+            emit_json({"runs": []})
+        raise
+    warnings = [line for ensemble, _ in selection for line in ensemble.warnings]
+    warn(warnings)
+    if as_json:
+        emit_json({"runs": [run_json(ensemble, run) for ensemble, runs in selection for run in runs]})
+    elif ensembles:
+        click.echo(columns(*_by_ensemble(selection)))
+    else:
+        click.echo(columns(*_by_run(selection)))
+    return 3 if warnings else 0
+
+
+def _by_run(selection: list[tuple[Ensemble, list[StoredRun]]]) -> tuple[list[str], list[list[Any]]]:
+    header = ["run", "task", "configuration", "status", "steps", "memorised", "generalised", "started"]
+    rows = []
+    for ensemble, runs in selection:
+        for run in runs:
+            summary = run.summary or {}
+            rows.append(
+                [
+                    run.id,
+                    ensemble.task,
+                    _slug(ensemble),
+                    run.status,
+                    f"{run.steps}/{run.requested_steps}" if run.steps < run.requested_steps else run.steps,
+                    summary.get("memorised_step"),
+                    summary.get("generalised_step"),
+                    (run.started or "").replace("T", " ")[:16] or None,
+                ]
+            )
+    return header, rows
+
+
+def _by_ensemble(selection: list[tuple[Ensemble, list[StoredRun]]]) -> tuple[list[str], list[list[Any]]]:
+    from collections import Counter
+
+    from dynalab.config.seeds import format_seeds
+
+    rows = []
+    for ensemble, runs in selection:
+        seeds = [run.seed for run in runs if run.seed is not None]
+        status = ", ".join(f"{n} {name}" for name, n in Counter(run.status for run in runs).items())
+        steps = max((run.steps for run in runs), default=0)
+        named = format_seeds(seeds) if seeds else f"{len(runs)} runs"
+        rows.append([ensemble.id, ensemble.task, _slug(ensemble), named, status, steps, ensemble.path])
+    return ["ensemble", "task", "configuration", "seeds", "status", "steps", "path"], rows
+
+
+def _slug(ensemble: Ensemble) -> str:
+    return ensemble.path.name.rpartition("-")[0]
+
+
+@command.command("show")
+@click.argument("ref", metavar="RUN|ENSEMBLE", default="@last")
+@json_option
+@outputs_option
+def show_run(ref: str, as_json: bool, outputs: str | None) -> int:
+    """Show what a run or an ensemble is, what became of it, and where its files lie."""
+    import yaml
+
+    from dynalab.config.command import outputs_root
+    from dynalab.store.find import select
+
+    selection = select(outputs_root(outputs), [ref])
+    warnings = [line for ensemble, _ in selection for line in ensemble.warnings]
+    documents = [_document(ensemble, runs) for ensemble, runs in selection]
+    warn(warnings)
+    if as_json:
+        emit_json({"ensembles": documents})
+        return 3 if warnings else 0
+    for place, document in enumerate(documents):
+        click.echo(("---\n" if place else "") + yaml.safe_dump(document, sort_keys=False).rstrip())
+    return 3 if warnings else 0
+
+
+def _document(ensemble: Ensemble, runs: list[StoredRun]) -> dict[str, Any]:
+    shards: dict[Path, dict[str, Any]] = {}
+    for run in runs:
+        shards.setdefault(
+            run.shard.root,
+            {
+                "folder": str(run.shard.root),
+                "attempts": run.record.attempts,
+                "checkpoints": [item.step for item in run.shard.checkpoints()],
+                "snapshots": list(run.shard.snapshots()),
+            },
+        )
+    return {
+        "id": ensemble.id,
+        "task": ensemble.task,
+        "path": str(ensemble.path),
+        "config": ensemble.config,
+        "metrics": ensemble.columns(),
+        "runs": [run_json(ensemble, run) for run in runs],
+        "shards": list(shards.values()),
+    }

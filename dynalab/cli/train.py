@@ -1,0 +1,226 @@
+"""`dynalab train`."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dynalab.cli.options import (
+    columns,
+    config_dir_option,
+    emit_json,
+    json_option,
+    note,
+    outputs_option,
+    verbosity_options,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from dynalab.config.command import Command
+    from dynalab.launch.train import Outcome
+
+
+@click.command("train", context_settings={"ignore_unknown_options": False})
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@click.option("--force", is_flag=True, help="Train again, as a new attempt beside the old one.")
+@click.option("--anyway", is_flag=True, help="Go on under other versions than a half-done run began with.")
+@click.option("--steal", is_flag=True, help="Take over shards that another process holds.")
+@click.option("--cfg", type=click.Choice(["job"]), help="Print the composed configuration and exit, as Hydra does.")
+@click.option("-m", "--multirun", is_flag=True, help="Accepted for Hydra's sake; sweeps need no switch.")
+@json_option
+@outputs_option
+@config_dir_option
+@verbosity_options
+def command(
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    force: bool,
+    anyway: bool,
+    steal: bool,
+    cfg: str | None,
+    multirun: bool,
+    as_json: bool,
+    outputs: str | None,
+    config_dirs: tuple[str, ...],
+    verbose: bool,
+    quiet: bool,
+) -> int:
+    """Train the seeds of one or many configurations.
+
+    What is stored is not trained again: the same command skips what is done, resumes what was cut off, and trains
+    only seeds that are new.
+
+    \b
+    dynalab train task=grokking seed=0..19
+    dynalab train task=grokking optimizer.lr=1e-3,3e-3 seed=0..9     # a sweep: 2 ensembles of 10 seeds
+    dynalab train task=grokking task.operation=subtract seed=1,5,9
+    dynalab train experiment=nanda2023_addition seed=0..4            # a paper's setting
+    """
+    from dynalab.config.command import read_command
+
+    parsed = read_command(overrides, outputs=outputs, config_dirs=config_dirs)
+    if cfg:
+        from dynalab.cli.config import show
+
+        show(parsed, as_json)
+        return 0
+    from dynalab.cli.progress import Watch, live, wants_live
+    from dynalab.launch.train import Options, train
+
+    with contextlib.ExitStack() as stack:
+        before = signal.signal(signal.SIGTERM, _interrupt)
+        stack.callback(signal.signal, signal.SIGTERM, before)
+
+        def watch(outcome: Outcome) -> Any:
+            if not quiet:
+                note(describe_work(outcome))
+            watcher = Watch(outcome, wants_live(quiet))  # type: ignore[arg-type]
+            stack.enter_context(live(watcher))
+            return watcher.events()
+
+        options = Options(force, anyway, steal, dry_run, ("dynalab", *sys.argv[1:]))
+        outcome = train(parsed, options, watch)
+    warn([line for layout in outcome.layouts for line in layout.warnings] + outcome.report.warnings)
+    for layout in outcome.layouts:
+        for owner in sorted(set(layout.busy.values())):
+            n_runs = sum(item == owner for item in layout.busy.values())
+            note(f"{layout.paths.root.name}: {n_runs} runs are being trained by {owner}; --steal takes them over")
+    for shard, line in outcome.report.failures.items():
+        note(f"failed: {shard.root.parent.name}/{shard.root.name}: {line}")
+    if dry_run:
+        _print_plan(parsed, outcome, as_json)
+        return 0
+    if as_json:
+        emit_json({"ensembles": [_ensemble_json(layout) for layout in outcome.layouts]})
+    else:
+        _print_table(outcome)
+    if outcome.report.interrupted:
+        note("interrupted; the state is saved and the same command goes on")
+        return 130
+    return 3 if outcome.failed else 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def describe_work(outcome: Outcome) -> str:
+    """Return one line that says what will be trained and how."""
+    n_new = sum(len(layout.new) for layout in outcome.layouts)
+    n_resumed = sum(len(layout.resumed) for layout in outcome.layouts)
+    n_done = sum(len(layout.done) for layout in outcome.layouts)
+    parts = [f"{n_new} new", f"{n_resumed} to go on", f"{n_done} done"]
+    ensembles = f"{len(outcome.layouts)} ensemble{'s' * (len(outcome.layouts) != 1)}"
+    how = f"; {outcome.plan.reason}" if n_new else ""
+    return f"training {ensembles}: {', '.join(parts)} runs{how}"
+
+
+def _runs_json(layout: Any) -> list[dict[str, Any]]:
+    from dynalab.launch.train import stored_runs
+
+    return [
+        {
+            "id": run.id,
+            "seed": run.seed,
+            "status": run.status,
+            "steps": run.steps,
+            "requested_steps": layout.request.steps,
+            "summary": run.summary,
+        }
+        for run in stored_runs(layout)
+    ]
+
+
+def _ensemble_json(layout: Any) -> dict[str, Any]:
+    request = layout.request
+    return {
+        "id": request.config.id,
+        "path": str(layout.paths.root),
+        "config": request.config.as_dict(),
+        "runs": _runs_json(layout),
+    }
+
+
+def _print_table(outcome: Outcome) -> None:
+    from collections import Counter
+
+    from dynalab.config.seeds import format_seeds
+
+    rows = []
+    for layout in outcome.layouts:
+        runs = _runs_json(layout)
+        seeds = [run["seed"] for run in runs if run["seed"] is not None]
+        counts = Counter(run["status"] for run in runs)
+        status = ", ".join(f"{count} {name}" for name, count in counts.items())
+        named = format_seeds(seeds) if seeds else f"{len(runs)} runs"
+        rows.append([layout.request.config.id, named, status, layout.request.steps, _median(runs), layout.paths.root])
+    click.echo(columns(["ensemble", "seeds", "status", "steps", "generalised", "path"], rows))
+    if not any(layout.work for layout in outcome.layouts) and not outcome.failed:
+        note("nothing to train: all is done")
+
+
+def _median(runs: list[dict[str, Any]]) -> str | None:
+    """Return the median step of generalisation and how many runs got there."""
+    steps = sorted(
+        run["summary"]["generalised_step"]
+        for run in runs
+        if run["summary"] and run["summary"].get("generalised_step") is not None
+    )
+    return f"{len(steps)} of {len(runs)}, median {steps[len(steps) // 2]}" if steps else None
+
+
+def _print_plan(parsed: Command, outcome: Outcome, as_json: bool) -> None:
+    from dynalab.config.seeds import format_seeds
+    from dynalab.launch.train import seconds_per_step
+
+    entries = []
+    for layout in outcome.layouts:
+        request = layout.request
+        known = layout.paths.root.parent.glob("*/") if layout.paths.root.parent.is_dir() else []
+        own = [layout.paths.root] if layout.paths.config.is_file() else []
+        rate = seconds_per_step(own) or seconds_per_step([item for item in known if (item / "config.yaml").is_file()])
+        left = (len(layout.new) + len(layout.resumed)) * request.steps
+        seconds = None if rate is None else rate * left / max(outcome.plan.workers, 1)
+        entries.append(
+            {
+                "id": request.config.id,
+                "path": str(layout.paths.root),
+                "overrides": request.overrides,
+                "steps": request.steps,
+                "seeds": [run.seed for run in request.runs],
+                "runs": [f"{request.config.id}/{run.label}" for run in request.runs],
+                "done": layout.done,
+                "partial": layout.resumed,
+                "new": layout.new,
+                "seconds": seconds,
+            }
+        )
+    if as_json:
+        emit_json({"dry_run": True, "plan": outcome.plan.reason, "ensembles": entries})
+        return
+    rows = []
+    for entry, layout in zip(entries, outcome.layouts, strict=True):
+        seeds = [run.seed for run in layout.request.runs if run.seed is not None]
+        rows.append(
+            [
+                entry["id"],
+                format_seeds(seeds) if seeds else f"{len(entry['runs'])} runs",
+                entry["steps"],
+                len(layout.done),
+                len(layout.resumed),
+                len(layout.new),
+                "unknown" if entry["seconds"] is None else f"about {entry['seconds']:.0f} s",
+                " ".join(entry["overrides"]) or "-",
+            ]
+        )
+    header = ["ensemble", "seeds", "steps", "done", "partial", "new", "time", "overrides"]
+    click.echo(columns(header, rows))
+    note(f"plan: {outcome.plan.reason}; nothing was written")
+
+

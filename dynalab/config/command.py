@@ -1,0 +1,202 @@
+"""From the words of one `train` command to the ensembles and runs that it asks for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from dynalab.config import registry
+from dynalab.config.compose import compose
+from dynalab.config.ensemble import EnsembleConfig, RunSpec, from_tree, runs_of
+from dynalab.config.overrides import parse
+from dynalab.config.schema import Checkpoint, Compute
+from dynalab.config.seeds import parse_seeds
+from dynalab.config.suggest import did_you_mean, listing
+from dynalab.config.typed import typed
+from dynalab.errors import ConfigError
+
+SECTIONS = (
+    "task model optimizer schedule train eval probes probe snapshots seed seed_streams design device compute "
+    "checkpoint launcher outputs tuned convergence levels"
+).split()
+LAUNCHERS = ("local", "inline")
+DEFAULT_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a command works, as opposed to what it computes."""
+
+    compute: Compute
+    checkpoint: Checkpoint
+    device: str
+    launcher: str
+    outputs: Path
+    folders: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One ensemble that a command asks for.
+
+    Attributes:
+        config: What decides the results.
+        runs: The runs asked for.
+        steps: The length asked for.
+        overrides: The words that chose this ensemble.
+        slug: Readable part of the folder's name, from the differences to the task's defaults.
+    """
+
+    config: EnsembleConfig
+    runs: list[RunSpec]
+    steps: int
+    overrides: list[str]
+    slug: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """A whole command: the ensembles it spans, without duplicates, and its settings."""
+
+    requests: list[Request]
+    settings: Settings
+    verbose: bool = False
+
+
+def read_command(
+    overrides: Sequence[str], *, outputs: str | None = None, config_dirs: Sequence[str] = ()
+) -> Command:
+    """Read the overrides of `train`.
+
+    Args:
+        overrides: Hydra overrides, sweeps and the seed grammar included.
+        outputs: The command's `--outputs`.
+        config_dirs: The command's `--config-dir`s.
+
+    Raises:
+        ConfigError: Something in the overrides cannot be used.
+    """
+    folders = tuple(registry.search_path(config_dirs))
+    parsed = parse(overrides)
+    cells = []
+    for cell in parsed.cells:
+        tree = compose("train", cell, folders)
+        for words, streams in _stream_cells(tree, parsed.streams):
+            tree_cell = {**tree, "seed_streams": {**(tree.get("seed_streams") or {}), **streams}}
+            cells.append((tree_cell, [*cell, *words]))
+    requests: dict[str, Request] = {}
+    for tree, words in cells:
+        request = _request(tree, parsed.seed, words, folders)
+        requests.setdefault(request.config.id, request)
+    settings = _settings(cells[0][0], outputs, folders)
+    return Command(list(requests.values()), settings, parsed.verbose)
+
+
+def _stream_cells(
+    tree: Mapping[str, Any], given: Mapping[str, str]
+) -> list[tuple[list[str], dict[str, Any]]]:
+    """Turn stream texts into values: lists under `design=crossed`, else a sweep over each stream's values."""
+    crossed = tree.get("design") == "crossed"
+    texts = {**{k: v for k, v in (tree.get("seed_streams") or {}).items() if v is not None}, **given}
+    cells: list[tuple[list[str], dict[str, Any]]] = [([], {})]
+    for name, text in texts.items():
+        if text == "null":
+            cells = [(words, {**streams, name: None}) for words, streams in cells]
+            continue
+        values = parse_seeds(text, f"seed_streams.{name}")
+        if crossed:
+            value = values if len(values) > 1 else values[0]
+            cells = [(words, {**streams, name: value}) for words, streams in cells]
+        else:
+            cells = [
+                ([*words, f"seed_streams.{name}={value}"], {**streams, name: value})
+                for words, streams in cells
+                for value in values
+            ]
+    return cells
+
+
+def _request(tree: Mapping[str, Any], seed: str | None, words: list[str], folders: tuple[Path, ...]) -> Request:
+    unknown = [key for key in tree if key not in SECTIONS]
+    if unknown:
+        key = unknown[0]
+        raise ConfigError(f"{key}: no such key{did_you_mean(key, SECTIONS)}; there are {listing(SECTIONS)}")
+    config = from_tree(tree, folders)
+    steps = _steps(config)
+    config = replace(config, train=replace(config.train, steps=steps, epochs=None))
+    seeds = parse_seeds(seed if seed is not None else tree.get("seed", 0))
+    task = str(config.task.name)
+    return Request(config, runs_of(config, seeds), steps, words, _slug(config, words, task, folders))
+
+
+def _steps(config: EnsembleConfig) -> int:
+    train = config.train
+    if train.epochs is None:
+        return train.steps if train.steps is not None else DEFAULT_STEPS
+    size_of = getattr(config.task, "train_size", None)
+    size = size_of() if size_of else None
+    if size is None:
+        raise ConfigError(f"train.epochs={train.epochs}: this task has no epochs; use train.steps")
+    batches = 1 if train.batch_size == "full" else -(-size // int(train.batch_size))
+    return round(train.epochs * batches)
+
+
+def _settings(tree: Mapping[str, Any], outputs: str | None, folders: tuple[Path, ...]) -> Settings:
+    launcher = tree.get("launcher")
+    if launcher not in LAUNCHERS:
+        hint = did_you_mean(str(launcher), LAUNCHERS)
+        raise ConfigError(f"launcher={launcher}: expected {' or '.join(LAUNCHERS)}{hint}")
+    device = str(tree.get("device"))
+    index = device.removeprefix("cuda:")
+    if device not in ("auto", "cpu", "cuda") and not (device.startswith("cuda:") and index.isdigit()):
+        raise ConfigError(f"device={device}: expected auto, cpu, cuda or cuda:N")
+    return Settings(
+        compute=typed(Compute, tree.get("compute") or {}, "compute"),
+        checkpoint=typed(Checkpoint, tree.get("checkpoint") or {}, "checkpoint"),
+        device=device,
+        launcher=str(launcher),
+        outputs=outputs_root(tree.get("outputs") or outputs),
+        folders=folders,
+    )
+
+
+def outputs_root(given: str | None = None) -> Path:
+    """Return the outputs folder: what was given, else `DYNALAB_OUTPUTS`, else ./outputs."""
+    return Path(given or os.environ.get("DYNALAB_OUTPUTS") or "outputs").expanduser().resolve()
+
+
+@lru_cache(maxsize=32)
+def _base_identity(task: str, folders: tuple[Path, ...]) -> dict[str, Any]:
+    config = from_tree(compose("train", [f"task={task}"], folders), folders)
+    return config.identity()
+
+
+def _slug(config: EnsembleConfig, words: Sequence[str], task: str, folders: tuple[Path, ...]) -> str:
+    """Name an ensemble by its experiment or by what differs from the task's defaults."""
+    experiment = next((word.partition("=")[2] for word in words if word.startswith("experiment=")), None)
+    try:
+        base = _base_identity(task, folders)
+    except ConfigError:
+        base = {}
+    own = {k: v for k, v in _flat(config.identity()).items() if _flat(base).get(k) != v}
+    pieces = [experiment] if experiment else []
+    if experiment is None or len(words) > 1:
+        swept = [key for key in own if experiment is None or any(word.startswith(f"{key}=") for word in words)]
+        pieces += [f"{key.rpartition('.')[2]}_{own[key]}" for key in swept if not key.endswith(".name")]
+        pieces += [str(own[key]) for key in swept if key.endswith(".name")]
+    text = "-".join(pieces) or "default"
+    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)[:60].strip("-_.")
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found

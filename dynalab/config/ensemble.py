@@ -1,0 +1,200 @@
+"""The typed configuration of an ensemble, its identity, and the runs that a command asks of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dynalab.config import registry
+from dynalab.config.schema import (
+    STREAMS,
+    Convergence,
+    Eval,
+    Levels,
+    SeedStreams,
+    Snapshots,
+    Train,
+    check_cadence,
+)
+from dynalab.config.suggest import did_you_mean, listing
+from dynalab.config.typed import non_neutral, plain, typed
+from dynalab.errors import ConfigError
+
+DEFAULT_PROBES = ("weights", "gradients")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleConfig:
+    """Everything that decides an ensemble's results, typed; the parts' own sections are their `Config`s."""
+
+    task: Any
+    model: Any
+    optimizer: Any
+    schedule: Any
+    train: Train
+    eval: Eval
+    snapshots: Snapshots
+    seed_streams: SeedStreams
+    probes: tuple[str, ...] = DEFAULT_PROBES
+    probe: Mapping[str, Any] = field(default_factory=dict)
+    design: str = "seeds"
+    convergence: Convergence = field(default_factory=Convergence)
+    levels: Levels = field(default_factory=Levels)
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what is hashed: the identity sections, without anything at its neutral default."""
+        train = {key: value for key, value in non_neutral(self.train).items() if key not in ("steps", "epochs")}
+        if self.depends_on_total():
+            train["steps"] = self.train.steps
+        sections: dict[str, Any] = {
+            "task": {"name": self.task.name, **non_neutral(self.task)},
+            "model": {"name": self.model.name, **non_neutral(self.model)},
+            "optimizer": {"name": self.optimizer.name, **non_neutral(self.optimizer)},
+            "schedule": non_neutral(self.schedule),
+            "train": train,
+            "eval": non_neutral(self.eval),
+            "snapshots": non_neutral(self.snapshots),
+            "seed_streams": non_neutral(self.seed_streams),
+            "probe": {name: said for name, config in self.probe.items() if (said := non_neutral(config))},
+        }
+        if self.schedule.name != "constant":
+            sections["schedule"]["name"] = self.schedule.name
+        if sorted(self.probes) != sorted(DEFAULT_PROBES):
+            sections["probes"] = sorted(self.probes)
+        if self.design != "seeds":
+            sections["design"] = self.design
+        if self.sources:
+            sections["sources"] = dict(self.sources)
+        return {name: section for name, section in sections.items() if section}
+
+    @property
+    def id(self) -> str:
+        """First 10 hex digits of the sha256 of the canonical JSON of `identity`."""
+        return hashlib.sha256(canonical(self.identity()).encode()).hexdigest()[:10]
+
+    def depends_on_total(self) -> bool:
+        """Return whether the schedule needs the length of training."""
+        return bool(registry.find("schedule", self.schedule.name).module.needs_total(self.schedule))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the resolved configuration, as config.yaml stores it: without the length, which may grow."""
+        train = {key: value for key, value in plain(self.train).items() if key not in ("steps", "epochs")}
+        if self.depends_on_total():
+            train["steps"] = self.train.steps
+        tree = {
+            "task": plain(self.task),
+            "model": plain(self.model),
+            "optimizer": plain(self.optimizer),
+            "schedule": plain(self.schedule),
+            "train": train,
+            "probes": list(self.probes),
+            "probe": {name: plain(config) for name, config in self.probe.items()},
+            "snapshots": plain(self.snapshots),
+            "eval": plain(self.eval),
+            "seed_streams": plain(self.seed_streams),
+            "design": self.design,
+            "convergence": plain(self.convergence),
+            "levels": plain(self.levels),
+        }
+        return {**tree, "sources": dict(self.sources)} if self.sources else tree
+
+
+def canonical(value: Any) -> str:
+    """Return canonical JSON: sorted keys, no spaces, floats by repr."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def from_tree(tree: Mapping[str, Any], folders: Sequence[Path] = ()) -> EnsembleConfig:
+    """Type a composed tree (or a stored config.yaml).
+
+    Raises:
+        ConfigError: A part that does not exist, an unknown key, a wrong type or a value out of range.
+    """
+    tuned = tree.get("tuned") or {}
+    parts, sources = {}, {}
+    for group in ("task", "model", "optimizer", "schedule"):
+        node = dict(tree.get(group) or {})
+        part = registry.find(group, str(node.get("name")), folders)
+        parts[group] = typed(part.config_class, _filled(node, tuned.get(group) or {}), group)
+        if part.source:
+            sources[group] = part.source
+    probe = {}
+    for name in tree.get("probes") or ():
+        part = registry.find("probe", name, folders)
+        probe[name] = typed(part.config_class, (tree.get("probe") or {}).get(name) or {}, f"probe.{name}")
+        check_cadence(f"probe.{name}", probe[name].every, probe[name].at)
+        if part.source:
+            sources[f"probe.{name}"] = part.source
+    design = tree.get("design") or "seeds"
+    if design not in ("seeds", "crossed"):
+        raise ConfigError(f"design={design}: expected seeds or crossed")
+    return EnsembleConfig(
+        **parts,
+        train=typed(Train, tree.get("train") or {}, "train"),
+        eval=typed(Eval, tree.get("eval") or {}, "eval"),
+        snapshots=typed(Snapshots, tree.get("snapshots") or {}, "snapshots"),
+        seed_streams=typed(SeedStreams, tree.get("seed_streams") or {}, "seed_streams"),
+        probes=tuple(dict.fromkeys(tree.get("probes") or ())),
+        probe=probe,
+        design=design,
+        convergence=typed(Convergence, tree.get("convergence") or {}, "convergence"),
+        levels=typed(Levels, tree.get("levels") or {}, "levels"),
+        sources=sources,
+    )
+
+
+def _filled(node: dict[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill the nulls of a part's section with what the task's YAML says of that part."""
+    said = tuned.get(str(node.get("name"))) or {}
+    unknown = [key for key in said if key not in node]
+    if unknown:
+        where = f"tuned.{node.get('name')}.{unknown[0]}"
+        raise ConfigError(f"{where}: no such key{did_you_mean(unknown[0], node)}; there are {listing(node)}")
+    return {key: said.get(key) if value is None else value for key, value in node.items()}
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run of an ensemble.
+
+    Attributes:
+        label: Last part of its id: `s0007`, or `init3-order1` in a crossed design.
+        seed: Its seed, or None in a crossed design.
+        streams: Stream -> seed of the stream.
+    """
+
+    label: str
+    seed: int | None
+    streams: Mapping[str, int]
+
+
+def runs_of(config: EnsembleConfig, seeds: Sequence[int]) -> list[RunSpec]:
+    """Return the runs that the seeds (or the crossed streams) span.
+
+    Raises:
+        ConfigError: A stream has several values without `design=crossed`, or a crossed design spans nothing.
+    """
+    streams = {name: value for name in STREAMS if (value := getattr(config.seed_streams, name)) is not None}
+    if config.design == "seeds":
+        return [
+            RunSpec(f"s{seed:04d}", seed, {name: streams.get(name, seed) for name in STREAMS}) for seed in seeds
+        ]
+    crossed = [name for name, value in streams.items() if isinstance(value, list)]
+    if not crossed:
+        raise ConfigError("design=crossed needs a stream with several values, for example seed_streams.init=0..4")
+    if len(seeds) != 1:
+        raise ConfigError("design=crossed takes one seed=, for the streams that are not crossed")
+    base = {name: seeds[0] for name in STREAMS} | {k: v for k, v in streams.items() if k not in crossed}
+    specs = [RunSpec("", None, base)]
+    for name in crossed:
+        specs = [
+            RunSpec(f"{spec.label}-{name}{value}".lstrip("-"), None, {**spec.streams, name: value})
+            for spec in specs
+            for value in streams[name]
+        ]
+    return specs

@@ -1,0 +1,181 @@
+"""Parts found by name: tasks, models, optimizers, probes and analyses, the package's own and a user's.
+
+A part NAME of a group is one module and one YAML file. It is looked for in the folders of the search path
+(`DIR/task/NAME.py`), then among the entry points of installed packages (`dynalab.tasks`), then in dynalab itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, is_dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dynalab.config.suggest import did_you_mean, listing
+from dynalab.errors import ConfigError
+
+PACKAGES = {
+    "task": "tasks",
+    "model": "models",
+    "optimizer": "optim",
+    "schedule": "optim.schedules",
+    "probe": "probes",
+    "analysis": "analysis",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that was found.
+
+    Attributes:
+        group: `task`, `model`, ...
+        name: As the configuration names it.
+        module: The imported module.
+        source: Hash of the source file of a plug-in; None for dynalab's own parts.
+    """
+
+    group: str
+    name: str
+    module: ModuleType
+    source: str | None = None
+
+    @property
+    def config_class(self) -> type[Any]:
+        """The part's configuration dataclass."""
+        found = getattr(self.module, "Config", None)
+        if not is_dataclass(found) or not isinstance(found, type):
+            raise ConfigError(f"{self.group}={self.name}: {self.module.__file__} has no dataclass named Config")
+        return found
+
+    def build(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the module's `build`."""
+        build = getattr(self.module, "build", None)
+        if build is None:
+            raise ConfigError(f"{self.group}={self.name}: {self.module.__file__} has no function build")
+        return build(*args, **kwargs)
+
+
+def conf_dir() -> Path:
+    """Return the folder of shipped configurations: inside the wheel, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    shipped = package / "conf"
+    return shipped if shipped.is_dir() else package.parent / "conf"
+
+
+def search_path(extra: Sequence[str] = ()) -> list[Path]:
+    """Return the user's folders, first the ones given, then those of `DYNALAB_PATH`.
+
+    Raises:
+        ConfigError: A folder does not exist.
+    """
+    listed = [*extra, *filter(None, os.environ.get("DYNALAB_PATH", "").split(os.pathsep))]
+    folders = []
+    for text in dict.fromkeys(listed):
+        folder = Path(text).expanduser().resolve()
+        if not folder.is_dir():
+            raise ConfigError(f"--config-dir {text}: no such folder")
+        folders.append(folder)
+    return folders
+
+
+def names(group: str, folders: Sequence[Path] = ()) -> list[str]:
+    """Return every option of a group, for error messages and completion."""
+    found = {
+        path.stem
+        for root in [*folders, *entry_folders(), conf_dir()]
+        for path in (root / group).glob("*.yaml")
+        if not path.stem.startswith("_")
+    }
+    return sorted(found)
+
+
+def find(group: str, name: str, folders: Sequence[Path] = ()) -> Part:
+    """Return the part `name` of a group.
+
+    Raises:
+        ConfigError: There is none, or its module cannot be imported.
+    """
+    for folder in folders:
+        path = folder / group / f"{name}.py"
+        if path.is_file():
+            return Part(group, name, _import_path(path, group, name), _digest(path))
+    for entry in _entry_points(group):
+        if entry.name == name:
+            module = _load_entry(entry)
+            source = _digest(Path(module.__file__)) if module.__file__ else None
+            return Part(group, name, module, source)
+    package = f"dynalab.{PACKAGES[group]}"
+    if name.isidentifier() and importlib.util.find_spec(f"{package}.{name}") is not None:
+        return Part(group, name, importlib.import_module(f"{package}.{name}"))
+    legal = names(group, folders)
+    raise ConfigError(f"{group}={name}: no such {group}{did_you_mean(name, legal)}; there are {listing(legal)}")
+
+
+@lru_cache(maxsize=1)
+def entry_folders() -> tuple[Path, ...]:
+    """Return the `CONF` folders that installed plug-ins ship their YAML files in."""
+    folders = []
+    for group in PACKAGES:
+        for entry in _entry_points(group):
+            conf = getattr(_load_entry(entry), "CONF", None)
+            if conf is not None:
+                folders.append(Path(conf))
+    return tuple(dict.fromkeys(folders))
+
+
+@lru_cache(maxsize=1)
+def _all_entry_points() -> dict[str, tuple[importlib.metadata.EntryPoint, ...]]:
+    groups = {group: f"dynalab.{'optimizers' if group == 'optimizer' else _plural(group)}" for group in PACKAGES}
+    everything = importlib.metadata.entry_points()
+    return {group: tuple(everything.select(group=word)) for group, word in groups.items()}
+
+
+def _plural(group: str) -> str:
+    return "analyses" if group == "analysis" else f"{group}s"
+
+
+def _entry_points(group: str) -> tuple[importlib.metadata.EntryPoint, ...]:
+    return _all_entry_points()[group]
+
+
+def _load_entry(entry: importlib.metadata.EntryPoint) -> ModuleType:
+    try:
+        loaded = entry.load()
+    except Exception as error:
+        raise ConfigError(f"plug-in {entry.value} cannot be imported: {type(error).__name__}: {error}") from error
+    if not isinstance(loaded, ModuleType):
+        raise ConfigError(f"plug-in {entry.value}: the entry point must name a module")
+    return loaded
+
+
+@lru_cache(maxsize=None)
+def _import_path(path: Path, group: str, name: str) -> ModuleType:
+    # The module's name carries its folder, so that two folders may hold a part of the same name.
+    qualified = f"dynalab_plugins.{_digest_text(str(path))}.{group}.{name}"
+    spec = importlib.util.spec_from_file_location(qualified, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[qualified] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[qualified]
+        raise ConfigError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _digest_text(text: str) -> str:
+    return "p" + hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,166 @@
+"""Typed schemas of the configuration keys that belong to no task, model, optimizer or probe.
+
+Every field's default is neutral: it leaves out the field's effect, and a field at its default does not enter the
+identity hash (so a new field never orphans stored ensembles). The YAML files under conf/ list every key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dynalab.errors import ConfigError
+
+STREAMS = ("init", "split", "order", "noise")
+
+
+def require(condition: bool, key: str, given: object, legal: str) -> None:
+    """Raise a `ConfigError` that names the key, what was given and what is legal, unless the condition holds."""
+    if not condition:
+        raise ConfigError(f"{key}={given}: expected {legal}")
+
+
+def check_cadence(key: str, every: int | None, at: Any) -> None:
+    """Check a pair of cadence keys `<key>.every` and `<key>.at`."""
+    require(every is None or every >= 1, f"{key}.every", every, "an integer of at least 1")
+    if isinstance(at, list | tuple):
+        steps = all(isinstance(step, int) and not isinstance(step, bool) and step >= 0 for step in at)
+        require(steps, f"{key}.at", list(at), "a list of steps, or log")
+    else:
+        require(at in (None, "log", "never"), f"{key}.at", at, "log, never or a list of steps")
+    require(every is None or at is None, f"{key}.at", at, f"only one of {key}.every and {key}.at")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """How long and on what: `train.*`."""
+
+    steps: int | None = None
+    epochs: float | None = None
+    batch_size: Any = "full"
+    loss_dtype: str = "float32"
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        require(self.steps is None or self.steps >= 0, "train.steps", self.steps, "an integer of at least 0")
+        require(self.epochs is None or self.epochs >= 0, "train.epochs", self.epochs, "a number of at least 0")
+        size = self.batch_size
+        whole = isinstance(size, int) and not isinstance(size, bool) and size >= 1
+        require(size == "full" or whole, "train.batch_size", size, "full or an integer of at least 1")
+        legal = ("float32", "float64")
+        require(self.loss_dtype in legal, "train.loss_dtype", self.loss_dtype, "float32 or float64")
+        require(self.clip is None or self.clip > 0, "train.clip", self.clip, "a positive norm, or null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval:
+    """Evaluation of whole splits (or a fixed prefix of them): `eval.*`."""
+
+    every: int = 10
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        require(self.every >= 1, "eval.every", self.every, "an integer of at least 1")
+        require(self.size is None or self.size >= 1, "eval.size", self.size, "an integer of at least 1, or null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshots:
+    """When weights are kept for later analysis: `snapshots.*`."""
+
+    at: Any = "log"
+    every: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check ranges; `every` replaces the default grid."""
+        at = None if self.every is not None and self.at == "log" else self.at
+        check_cadence("snapshots", self.every, at)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedStreams:
+    """Streams held at a seed of their own: `seed_streams.*`; a list of values only under `design=crossed`."""
+
+    init: Any = None
+    split: Any = None
+    order: Any = None
+    noise: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """How the work is laid out: `compute.*`. Changes no result (with `exact`)."""
+
+    workers: int | None = None
+    threads: int | None = None
+    width: int | None = None
+    exact: bool = True
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name in ("workers", "threads", "width"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"compute.{name}", value, "an integer of at least 1")
+        require(
+            not (self.exact and (self.threads or 1) > 1),
+            "compute.threads",
+            self.threads,
+            "1 with compute.exact=true (a seed's bits depend on the thread count); add compute.exact=false",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """When training state is saved, and how much of it is kept: `checkpoint.*`."""
+
+    every: int | None = None
+    keep: Any = 2
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        require(self.every is None or self.every >= 1, "checkpoint.every", self.every, "an integer of at least 1")
+        keep = self.keep
+        number = isinstance(keep, int) and not isinstance(keep, bool) and keep >= 2
+        listed = isinstance(keep, list | tuple) and all(isinstance(step, int) and step >= 0 for step in keep)
+        # One alone could be the one that was being written when the machine stopped.
+        require(keep == "all" or number or listed, "checkpoint.keep", keep, "2 or more, all, or a list of steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convergence:
+    """When a run counts as converged, unless an analysis is told otherwise: `convergence.*` of a task's YAML."""
+
+    metric: str | None = None
+    threshold: float | None = None
+    direction: str | None = None
+    persistence: int = 1
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        legal = (None, "up", "down")
+        require(self.direction in legal, "convergence.direction", self.direction, "up or down")
+        require(self.persistence >= 1, "convergence.persistence", self.persistence, "an integer of at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """Accuracies that count as memorised and as generalised: `levels.*` of a task's YAML."""
+
+    train_accuracy: float = 0.99
+    test_accuracy: float = 0.99
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """The sections that every configuration has, by key."""
+
+    train: Train = field(default_factory=Train)
+    eval: Eval = field(default_factory=Eval)
+    snapshots: Snapshots = field(default_factory=Snapshots)
+    seed_streams: SeedStreams = field(default_factory=SeedStreams)
+    compute: Compute = field(default_factory=Compute)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    convergence: Convergence = field(default_factory=Convergence)
+    levels: Levels = field(default_factory=Levels)

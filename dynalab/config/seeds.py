@@ -1,0 +1,109 @@
+"""The seed grammar: `7`, `0..19`, `range(20)`, `[1,2]`, `0..9,20,30..39`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from dynalab.errors import ConfigError
+
+MOST = 100_000
+_LEGAL = "an integer, A..B (inclusive), range(...), a list, or a comma-separated union of these, all at least 0"
+_INTEGER = re.compile(r"[+-]?\d+$")
+_SPAN = re.compile(r"([+-]?\d+)\.\.([+-]?\d+)$")
+_CALL = re.compile(r"(range|choice)\((.*)\)$")
+
+
+def parse_seeds(value: Any, key: str = "seed") -> list[int]:
+    """Return the seeds that a value names, in order, without duplicates.
+
+    Args:
+        value: Text in the grammar, an integer, or a list of such.
+        key: Key to name in errors.
+
+    Raises:
+        ConfigError: The value is empty, negative, not in the grammar, or names too many seeds.
+    """
+    seeds = list(dict.fromkeys(_walk(value, key)))
+    if not seeds:
+        raise ConfigError(f"{key}={_show(value)}: names no seed; expected {_LEGAL}")
+    return seeds
+
+
+def _walk(value: Any, key: str) -> Iterable[int]:
+    if isinstance(value, bool):
+        raise ConfigError(f"{key}={_show(value)}: expected {_LEGAL}")
+    if isinstance(value, int):
+        return [_checked(value, key)]
+    if isinstance(value, list | tuple | range):
+        if len(value) > MOST:
+            raise ConfigError(f"{key}: {len(value)} seeds are too many for one command (at most {MOST})")
+        return [seed for item in value for seed in _walk(item, key)]
+    if isinstance(value, str):
+        pieces = _split(_unquote(value.strip()))
+        if len(pieces) == 1:
+            return _atom(pieces[0], value, key)
+        return [seed for piece in pieces for seed in _atom(piece, value, key)]
+    raise ConfigError(f"{key}={_show(value)}: expected {_LEGAL}")
+
+
+def _atom(text: str, whole: str, key: str) -> Iterable[int]:
+    text = _unquote(text.strip())
+    if _INTEGER.match(text):
+        return [_checked(int(text), key)]
+    if span := _SPAN.match(text):
+        first, last = _checked(int(span[1]), key), _checked(int(span[2]), key)
+        if last < first:
+            raise ConfigError(f"{key}={whole}: {text} is empty; A..B counts up and includes both ends")
+        return _walk(range(first, last + 1), key)
+    if text.startswith("[") and text.endswith("]"):
+        return _walk([piece for piece in _split(text[1:-1]) if piece.strip()], key)
+    if call := _CALL.match(text):
+        inner = [piece.strip() for piece in _split(call[2])]
+        if call[1] == "choice":
+            return _walk(inner, key)
+        numbers = [piece.partition("=")[2] or piece for piece in inner]
+        if 1 <= len(numbers) <= 3 and all(_INTEGER.match(number) for number in numbers):
+            bounds = [int(number) for number in numbers]
+            if len(bounds) < 3 or bounds[2] != 0:
+                return _walk(range(*bounds), key)
+    raise ConfigError(f"{key}={_show(whole)}: expected {_LEGAL}")
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas outside brackets."""
+    pieces, depth, start = [], 0, 0
+    for place, letter in enumerate(text):
+        depth += (letter in "([") - (letter in ")]")
+        if letter == "," and depth == 0:
+            pieces.append(text[start:place])
+            start = place + 1
+    return [*pieces, text[start:]]
+
+
+def _unquote(text: str) -> str:
+    return text[1:-1] if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
+def _checked(seed: int, key: str) -> int:
+    if seed < 0:
+        raise ConfigError(f"{key}={seed}: a seed is at least 0")
+    if seed >= 2**63:
+        raise ConfigError(f"{key}={seed}: a seed is below 2^63")
+    return seed
+
+
+def _show(value: Any) -> str:
+    return repr(value) if value is None or value == "" else str(value)
+
+
+def format_seeds(seeds: Iterable[int]) -> str:
+    """Return seeds in the grammar, as short as it goes: `0..9,20`."""
+    spans: list[list[int]] = []
+    for seed in sorted(set(seeds)):
+        if spans and seed == spans[-1][1] + 1:
+            spans[-1][1] = seed
+        else:
+            spans.append([seed, seed])
+    return ",".join(str(a) if a == b else f"{a}..{b}" for a, b in spans)

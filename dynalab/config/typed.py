@@ -1,0 +1,100 @@
+"""From plain configuration nodes to typed, checked dataclasses, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dynalab.config.suggest import did_you_mean, listing
+from dynalab.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
+    """Build a dataclass from plain values, coercing them as OmegaConf does.
+
+    Args:
+        cls: The dataclass.
+        values: Field -> value; a null where the field's type has none means the field's default.
+        key: The section's name, for errors; empty for a section without one.
+
+    Raises:
+        ConfigError: An unknown field, a value of the wrong type, or one out of range.
+    """
+    node: DictConfig = OmegaConf.structured(cls)
+    # OmegaConf makes nodes of frozen dataclasses read-only; the node is scaffolding, the result is frozen again.
+    _thaw(node)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name, value in values.items():
+        dotted = f"{key}.{name}" if key else str(name)
+        if name not in fields:
+            legal = [f"{key}.{field}" if key else field for field in fields]
+            raise ConfigError(f"{dotted}: no such key{did_you_mean(dotted, legal)}; there are {listing(legal)}")
+        if value is None and _default(fields[name]) is not None:
+            continue
+        try:
+            OmegaConf.update(node, name, value, merge=True, force_add=False)
+        except OmegaConfBaseException as error:
+            expected = _type_name(fields[name])
+            raise ConfigError(f"{dotted}={_show(value)}: expected {expected}") from error
+    try:
+        return OmegaConf.to_object(node)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        line = str(error).splitlines()[0]
+        raise ConfigError(f"{key}: {line}") from error
+
+
+def plain(instance: Any) -> dict[str, Any]:
+    """Return a dataclass as plain values that JSON and YAML can hold."""
+    return {field.name: _plain(getattr(instance, field.name)) for field in dataclasses.fields(instance)}
+
+
+def non_neutral(instance: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass that differ from their neutral defaults, as plain values."""
+    found = {}
+    for field in dataclasses.fields(instance):
+        value = _plain(getattr(instance, field.name))
+        if value != _plain(_default(field)):
+            found[field.name] = value
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None
+
+
+def _thaw(node: DictConfig) -> None:
+    OmegaConf.set_readonly(node, False)
+    for name in node:
+        if isinstance(child := node._get_node(name), DictConfig):
+            _thaw(child)
+
+
+def _type_name(field: dataclasses.Field[Any]) -> str:
+    words = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a word"}
+    text = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
+    parts = [words.get(part.strip(), part.strip()) for part in text.split("|")]
+    return " or ".join("null" if part == "None" else part for part in parts)
+
+
+def _show(value: Any) -> str:
+    return repr(value) if value == "" else str(value)

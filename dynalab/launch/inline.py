@@ -1,0 +1,83 @@
+"""`launcher=inline`: this process trains, for a debugger. Torch's global settings are put back."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dynalab.errors import ConfigError, DynalabError
+from dynalab.launch.base import Events, Report, Work
+
+
+def run(work: Work, events: Events) -> Report:
+    """Train the shards one after another.
+
+    Raises:
+        ConfigError: CUDA was asked for and is absent.
+    """
+    import torch
+
+    from dynalab.training.shard import Control, Job, train_shard
+
+    device = resolve_device(work.device, torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    report = Report()
+    with _settings(work.threads), _stopping() as stop:
+        for shard in work.shards:
+            control = Control(stop=stop.is_set, progress=lambda event, shard=shard: events.progress(shard, event))  # type: ignore[misc]
+            job = Job(shard, device, work.checkpoint_every, work.checkpoint_keep, work.steal, work.argv)
+            try:
+                events.finished(shard, train_shard(job, control).status)
+            except DynalabError as error:
+                report.failures[shard] = str(error)
+            except Exception as error:
+                report.failures[shard] = f"{type(error).__name__}: {error} (traceback in {shard.error})"
+            report.warnings += control.warnings
+            if stop.is_set():
+                report.interrupted = True
+                break
+    return report
+
+
+def resolve_device(asked: str, cuda_devices: int) -> str:
+    """Return the device that `device=` means on this machine.
+
+    Raises:
+        ConfigError: It is not there.
+    """
+    if asked == "auto":
+        return "cuda" if cuda_devices else "cpu"
+    if asked.startswith("cuda"):
+        index = int(asked.partition(":")[2] or 0)
+        if index >= cuda_devices:
+            there = f"{cuda_devices} CUDA device{'s' * (cuda_devices != 1)}" if cuda_devices else "no CUDA device"
+            raise ConfigError(f"device={asked}: this machine has {there}; use device=cpu or device=auto")
+    return asked
+
+
+@contextmanager
+def _settings(threads: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.set_flush_denormal(False)
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

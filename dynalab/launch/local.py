@@ -1,0 +1,246 @@
+"""`launcher=local`: a pool of worker processes for the whole command, each handed one shard after another."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from dynalab.errors import DynalabError
+from dynalab.launch.base import Events, Report, Work
+from dynalab.launch.inline import resolve_device
+from dynalab.store import runfile
+from dynalab.store.paths import ShardPaths
+
+_LOG_LINES = 60
+_GRACE_SECONDS = 60.0
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A child process and what it is doing."""
+
+    process: subprocess.Popen[str]
+    shard: ShardPaths | None = None
+    ready: bool = False
+    said: collections.deque[str] = field(default_factory=lambda: collections.deque(maxlen=_LOG_LINES))
+
+    def send(self, **values: Any) -> None:
+        try:
+            assert self.process.stdin is not None
+            self.process.stdin.write(json.dumps(values) + "\n")
+            self.process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            # It died; its `gone` event says so.
+            pass
+
+    def release(self) -> None:
+        try:
+            assert self.process.stdin is not None
+            self.process.stdin.close()
+        except (BrokenPipeError, ValueError):
+            pass
+
+
+class Pool:
+    """The workers of one command. They start importing torch at once, while the command is still planning.
+
+    Args:
+        count: How many.
+        threads: Threads of each.
+    """
+
+    def __init__(self, count: int, threads: int) -> None:
+        self._threads = threads
+        self._events: queue.SimpleQueue[tuple[_Worker, dict[str, Any]]] = queue.SimpleQueue()
+        self._workers = [self._start() for _ in range(count)]
+
+    def _start(self) -> _Worker:
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(self._threads),
+            "MKL_NUM_THREADS": str(self._threads),
+            "OPENBLAS_NUM_THREADS": str(self._threads),
+        }
+        # In the command's own process group: Ctrl-C and a kill of the group reach the workers as well.
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dynalab.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        worker = _Worker(process)
+        said = threading.Thread(target=self._read_said, args=(worker,), daemon=True)
+        said.start()
+        threading.Thread(target=self._read_events, args=(worker, said), daemon=True).start()
+        worker.send(threads=self._threads)
+        return worker
+
+    def _read_said(self, worker: _Worker) -> None:
+        assert worker.process.stderr is not None
+        for line in worker.process.stderr:
+            worker.said.append(line.rstrip())
+
+    def _read_events(self, worker: _Worker, said: threading.Thread) -> None:
+        assert worker.process.stdout is not None
+        for line in worker.process.stdout:
+            try:
+                self._events.put((worker, json.loads(line)))
+            except ValueError:
+                worker.said.append(line.rstrip())
+        said.join(timeout=2.0)
+        self._events.put((worker, {"event": "gone", "code": worker.process.wait()}))
+
+    def device(self, asked: str) -> str:
+        """Wait for a worker to say what devices there are, and return what `device=` means here.
+
+        Raises:
+            ConfigError: The device is absent.
+            DynalabError: No worker could start.
+        """
+        while not any(worker.ready for worker in self._workers):
+            worker, event = self._events.get()
+            if event["event"] == "gone":
+                tail = worker.said[-1] if worker.said else f"exit code {event['code']}"
+                raise DynalabError(f"a worker could not start: {tail}")
+            self._cuda_devices = int(event["cuda_devices"])
+            worker.ready = True
+        return resolve_device(asked, self._cuda_devices)
+
+    def run(self, work: Work, events: Events, device: str) -> Report:
+        """Train the shards, whatever becomes of single workers."""
+        report = Report()
+        waiting = collections.deque(work.shards)
+        asked_to_stop = 0
+        for worker in self._workers:
+            if worker.ready:
+                self._hand_out(worker, waiting, work, device)
+        while waiting or any(worker.shard for worker in self._workers):
+            try:
+                worker, event = self._next_event()
+                self._handle(worker, event, waiting, work, device, events, report)
+            except KeyboardInterrupt:
+                asked_to_stop += 1
+                report.interrupted = True
+                waiting.clear()
+                if asked_to_stop > 1:
+                    self.kill()
+                    break
+                events.message("stopping: the workers save their state (Ctrl-C again kills them)")
+                for worker in self._workers:
+                    worker.release()
+        return report
+
+    def _next_event(self) -> tuple[_Worker, dict[str, Any]]:
+        while True:
+            try:
+                # With a timeout, so that Ctrl-C is noticed on every platform.
+                return self._events.get(timeout=0.5)
+            except queue.Empty:
+                continue
+
+    def _handle(
+        self,
+        worker: _Worker,
+        event: dict[str, Any],
+        waiting: collections.deque[ShardPaths],
+        work: Work,
+        device: str,
+        events: Events,
+        report: Report,
+    ) -> None:
+        kind, shard = event["event"], worker.shard
+        if kind == "ready":
+            worker.ready = True
+            self._hand_out(worker, waiting, work, device)
+        elif kind == "progress" and shard is not None:
+            events.progress(shard, event)
+        elif kind in ("finished", "refused", "failed") and shard is not None:
+            worker.shard = None
+            if kind == "finished":
+                report.warnings += event["warnings"]
+                events.finished(shard, event["status"])
+            else:
+                where = f" (traceback in {shard.error})" if kind == "failed" else ""
+                report.failures[shard] = f"{event['message']}{where}"
+                events.finished(shard, "failed")
+            self._hand_out(worker, waiting, work, device)
+        elif kind == "gone":
+            self._workers.remove(worker)
+            if shard is not None:
+                report.failures[shard] = _record_crash(shard, event["code"], worker)
+                events.finished(shard, "crashed")
+            if waiting and not report.interrupted:
+                if not worker.ready:
+                    raise DynalabError(f"a worker could not start: {(list(worker.said) or ['no message'])[-1]}")
+                self._workers.append(self._start())
+
+    def _hand_out(
+        self, worker: _Worker, waiting: collections.deque[ShardPaths], work: Work, device: str
+    ) -> None:
+        if not waiting:
+            return
+        worker.shard = waiting.popleft()
+        worker.send(
+            shard=str(worker.shard.root),
+            device=device,
+            checkpoint_every=work.checkpoint_every,
+            checkpoint_keep=list(work.checkpoint_keep)
+            if isinstance(work.checkpoint_keep, tuple)
+            else work.checkpoint_keep,
+            steal=work.steal,
+            argv=list(work.argv),
+        )
+
+    def close(self) -> None:
+        """Let the workers end."""
+        for worker in self._workers:
+            worker.release()
+        for worker in self._workers:
+            try:
+                worker.process.wait(timeout=_GRACE_SECONDS)
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):
+                worker.process.kill()
+
+    def kill(self) -> None:
+        """End the workers at once; their checkpoints stand."""
+        for worker in self._workers:
+            worker.process.kill()
+
+
+def _record_crash(paths: ShardPaths, code: int, worker: _Worker) -> str:
+    """Write down that a worker died with a shard in its hands, and return the line for the user."""
+    how = f"exit code {code}"
+    if code < 0:
+        name = signal.Signals(-code).name
+        memory = ", perhaps the system ran out of memory" if name == "SIGKILL" else ""
+        how = f"killed by {name}{memory}"
+    try:
+        text = "\n".join(worker.said)
+        paths.error.write_text(f"the worker died: {how}\n{text}\n")
+        shard = runfile.read(paths)
+        shard.settle("crashed")
+        runfile.write(paths, shard)
+    except (OSError, DynalabError):
+        pass
+    return f"the worker died ({how}); log in {paths.log}, last words in {paths.error}"
+
+
+def run(work: Work, events: Events, pool: Pool) -> Report:
+    """Train the shards of a command in its pool.
+
+    Raises:
+        ConfigError: The device is absent.
+    """
+    return pool.run(work, events, pool.device(work.device))
+
+

@@ -1,0 +1,161 @@
+"""The `train` command without its terminal: compose, compare with the store, launch, write the tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dynalab.config.command import Command, Request
+from dynalab.launch import inline, local
+from dynalab.launch.base import Events, Report, Work
+from dynalab.store import runfile
+from dynalab.store.atomic import storing, write_json
+from dynalab.store.layout import Layout, lay_out
+from dynalab.store.paths import OutputPaths, ShardPaths
+from dynalab.store.reader import Ensemble, StoredRun
+from dynalab.store.table import write_tables
+from dynalab.training.planner import Plan, plan
+
+
+@dataclass(frozen=True)
+class Options:
+    """Switches of the `train` command."""
+
+    force: bool = False
+    anyway: bool = False
+    steal: bool = False
+    dry_run: bool = False
+    argv: tuple[str, ...] = ()
+
+
+@dataclass
+class Outcome:
+    """What a `train` command found and did.
+
+    Attributes:
+        layouts: One for each ensemble.
+        plan: The planner's choice for the new runs.
+        report: What became of the work.
+    """
+
+    layouts: list[Layout]
+    plan: Plan
+    report: Report = field(default_factory=Report)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a run that was asked for did not end well: exit code 3."""
+        if self.report.failures or any(layout.damaged or layout.busy for layout in self.layouts):
+            return True
+        return any(run.status == "diverged" for layout in self.layouts for run in stored_runs(layout))
+
+
+def stored_runs(layout: Layout) -> list[StoredRun]:
+    """Return the stored runs that a request asked for, in its order."""
+    if not layout.paths.config.is_file():
+        return []
+    by_label = {run.label: run for run in Ensemble(layout.paths).runs}
+    return [by_label[spec.label] for spec in layout.request.runs if spec.label in by_label]
+
+
+def train(
+    command: Command,
+    options: Options,
+    watch: Callable[[Outcome], Events] = lambda outcome: Events(),
+) -> Outcome:
+    """Do what a `train` command asks.
+
+    Args:
+        command: The ensembles and settings.
+        options: Its switches.
+        watch: Called with the plan before work starts; returns the callbacks that watch it.
+
+    Raises:
+        DynalabError: Something cannot be used or written at all; what only one shard suffers is in the report.
+    """
+    settings = command.settings
+    outputs = OutputPaths(settings.outputs)
+    compared = [_lay_out(outputs, request, command, options, write=False) for request in command.requests]
+    n_new = max((len(layout.new) for layout in compared), default=0)
+    outcome = Outcome(compared, plan(n_new, settings.compute, settings.device, len(command.requests)))
+    busy = any(layout.work for layout in compared)
+    check_device = settings.device.startswith("cuda")
+    if not busy and not check_device:
+        if not options.dry_run:
+            _remember(outputs, compared)
+        return outcome
+    count = min(outcome.plan.workers, max(sum(len(layout.work) for layout in compared), 1))
+    pool = None if settings.launcher == "inline" else local.Pool(count, outcome.plan.threads)
+    try:
+        if pool is not None and check_device:
+            pool.device(settings.device)
+        if options.dry_run:
+            return outcome
+        outcome.layouts = [_lay_out(outputs, request, command, options, write=True) for request in command.requests]
+        _remember(outputs, outcome.layouts)
+        work = Work(
+            shards=_by_size([shard for layout in outcome.layouts for shard in layout.work]),
+            workers=outcome.plan.workers,
+            threads=outcome.plan.threads,
+            device=settings.device,
+            checkpoint_every=settings.checkpoint.every,
+            checkpoint_keep=settings.checkpoint.keep,
+            steal=options.steal,
+            argv=options.argv or tuple(sys.argv),
+        )
+        events = watch(outcome)
+        outcome.report = inline.run(work, events) if pool is None else local.run(work, events, pool)
+    finally:
+        if pool is not None:
+            pool.close()
+    for layout in outcome.layouts:
+        if layout.work or not layout.paths.metrics().is_file():
+            write_tables(Ensemble(layout.paths))
+    return outcome
+
+
+def _by_size(shards: Sequence[ShardPaths]) -> list[ShardPaths]:
+    """Return shards, those with most left to do first, so that no worker is left alone with a large one."""
+
+    def left(paths: ShardPaths) -> int:
+        shard = runfile.read(paths)
+        return (shard.requested_steps - shard.steps) * len(shard.runs)
+
+    return sorted(shards, key=left, reverse=True)
+
+
+def _lay_out(outputs: OutputPaths, request: Request, command: Command, options: Options, *, write: bool) -> Layout:
+    settings = command.settings
+    return lay_out(
+        outputs,
+        request,
+        lambda n_new: plan(n_new, settings.compute, settings.device, len(command.requests)).widths,
+        write=write,
+        force=options.force,
+        anyway=options.anyway,
+        steal=options.steal,
+        folders=settings.folders,
+    )
+
+
+def _remember(outputs: OutputPaths, layouts: Sequence[Layout]) -> None:
+    """Write which ensembles `@last` means."""
+    with storing(outputs.last):
+        outputs.root.mkdir(parents=True, exist_ok=True)
+    write_json(outputs.last, {"schema_version": 1, "ensembles": [layout.request.config.id for layout in layouts]})
+
+
+def seconds_per_step(ensembles: Sequence[Path]) -> float | None:
+    """Return the median seconds a step and seed that stored attempts took, or None where nothing was timed."""
+    rates: list[float] = []
+    for path in ensembles:
+        for run in Ensemble(path).runs:
+            for attempt in run.record.attempts:
+                done = attempt.get("step", 0) - attempt.get("first_step", 0)
+                if done > 0 and "train_seconds" in attempt:
+                    rates.append(attempt["train_seconds"] / done / len(run.record.runs))
+    return sorted(rates)[len(rates) // 2] if rates else None
+
+

@@ -1,0 +1,1 @@
+"""The networks themselves: `nn.Module`s that the models' `build` functions import once torch is wanted."""

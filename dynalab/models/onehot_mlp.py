@@ -1,0 +1,47 @@
+"""`model=onehot_mlp`: a ReLU network with biases on the one-hot vectors of both symbols, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dynalab.errors import ConfigError
+from dynalab.models.nets.checks import require_pairs, require_positive
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dynalab.tasks.base import InputSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Configuration of the one-hot MLP.
+
+    Attributes:
+        hidden: Widths of the hidden layers.
+    """
+
+    name: str = "onehot_mlp"
+    hidden: list[int] = field(default_factory=lambda: [128, 128])
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not self.hidden:
+            raise ConfigError(
+                "model.hidden=[]: needs the width of one hidden layer at least, for example [128]"
+            )
+        for width in self.hidden:
+            require_positive("model.hidden", width)
+
+
+def build(config: Config, spec: InputSpec) -> nn.Module:
+    """Build one run's network, drawing its weights from torch's global generator.
+
+    Raises:
+        ConfigError: The task's examples are not pairs of symbols.
+    """
+    require_pairs(config.name, spec)
+    from dynalab.models.nets.pairs import OneHotMLP
+
+    return OneHotMLP(spec.symbols, spec.classes, config.hidden)

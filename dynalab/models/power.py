@@ -1,0 +1,51 @@
+"""`model=power`: the two-layer decoder of Power et al. 2022 (arXiv 2201.02177) on `<eos> a op b =`.
+
+Published with modulus 97, AdamW at lr 1e-3, weight decay 1, betas (.9, .98), ten steps of linear warm-up and
+batches of min(512, half of the training set). Deviation: the published code also trains and scores the
+trivial `<eos>` after the answer; here only the answer's logits, at `=`, are outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dynalab.models.nets.checks import require_heads, require_pairs, require_positive
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dynalab.tasks.base import InputSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Configuration of Power's decoder.
+
+    Attributes:
+        layers: Number of blocks.
+        width: Length of the residual stream.
+        heads: Number of attention heads; divides the width.
+    """
+
+    name: str = "power"
+    layers: int = 2
+    width: int = 128
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require_positive("model.layers", self.layers)
+        require_heads(self.width, self.heads)
+
+
+def build(config: Config, spec: InputSpec) -> nn.Module:
+    """Build one run's network, drawing its weights from torch's global generator.
+
+    Raises:
+        ConfigError: The task's examples are not pairs of symbols.
+    """
+    require_pairs(config.name, spec)
+    from dynalab.models.nets.transformers import PowerTransformer
+
+    return PowerTransformer(spec.symbols, spec.classes, config.width, config.heads, config.layers)

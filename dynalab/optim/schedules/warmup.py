@@ -1,0 +1,30 @@
+"""Linear warm-up, then the rate as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dynalab.config.schema import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The factor is (step + 1) / `steps` until it is 1."""
+
+    name: str = "warmup"
+    steps: int = 10
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        require(self.steps >= 1, "schedule.steps", self.steps, "an integer of at least 1")
+
+
+def needs_total(config: Config) -> bool:
+    """Return whether the factor depends on the length of training."""
+    return False
+
+
+def build(config: Config, total: int) -> Callable[[int], float]:
+    """Return the factor of a step."""
+    return lambda step: min((step + 1) / config.steps, 1.0)

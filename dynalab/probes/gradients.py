@@ -1,0 +1,87 @@
+"""`probes=[gradients]`: norms of the gradient, of the update and of the weights, over all parameters.
+
+`grad_norm`, `update_norm` and `last_layer_update_norm` in row t belong to the update t-1 -> t, so they are
+NaN in row 0; `param_norm` and `last_layer_norm` are of the weights after t updates. The gradient is the one
+that the engine hands over. A network that names no last layer has no `last_layer_*`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dynalab.models.describe import describe
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dynalab.probes.base import ProbeState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Configuration of the probe.
+
+    Attributes:
+        every: Steps between measurements; None is the default cadence.
+        at: `log`, or a list of steps, in place of `every`.
+    """
+
+    name: str = "gradients"
+    every: int | None = None
+    at: Any = None
+
+
+@dataclass(frozen=True)
+class Norms:
+    """The probe; implements `dynalab.probes.base.Probe`.
+
+    Attributes:
+        names: The parameters that are trained.
+        last_layer: The one that counts as the last layer, or None.
+        needs: The gradient and the weights before the update.
+    """
+
+    names: tuple[str, ...]
+    last_layer: str | None
+    needs: frozenset[str] = frozenset({"gradients", "previous"})
+
+    def measure(self, state: ProbeState) -> dict[str, Tensor]:
+        """Return the norms, each (S,) in float64."""
+        import torch
+
+        result = {"param_norm": norm(state.params[name] for name in self.names)}
+        missing = torch.full_like(result["param_norm"], torch.nan)
+        result["grad_norm"] = result["update_norm"] = missing
+        if state.gradients is not None:
+            result["grad_norm"] = norm(
+                state.gradients[name] for name in self.names if name in state.gradients
+            )
+        steps: dict[str, Tensor] = {}
+        if state.previous is not None:
+            # In float64: neighbouring weights agree in most digits of a float32.
+            before = state.previous
+            steps = {n: state.params[n].to(torch.float64) - before[n].to(torch.float64) for n in self.names}
+            result["update_norm"] = norm(steps.values())
+        if self.last_layer is not None:
+            result["last_layer_norm"] = norm([state.params[self.last_layer]])
+            result["last_layer_update_norm"] = norm([steps[self.last_layer]]) if steps else missing
+        return {name: result[name] for name in COLUMNS if name in result}
+
+
+COLUMNS = ("grad_norm", "update_norm", "param_norm", "last_layer_norm", "last_layer_update_norm")
+
+
+def build(config: Config, network: nn.Module) -> Norms:
+    """Build the probe for a network."""
+    names = tuple(name for name, parameter in network.named_parameters() if parameter.requires_grad)
+    return Norms(names, describe(network).last_layer)
+
+
+def norm(tensors: Iterable[Tensor]) -> Tensor:
+    """Return the joint Euclidean norm of tensors (S, ...) run by run, shape (S,), summed in float64."""
+    import torch
+
+    squares = [tensor.to(torch.float64).square().flatten(1).sum(1) for tensor in tensors]
+    return torch.stack(squares).sum(0).sqrt()

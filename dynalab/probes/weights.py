@@ -1,0 +1,180 @@
+"""`probes=[weights]`: the fourteen weight statistics of Hu et al. 2023 (arXiv 2308.09543, table 3).
+
+With W_1..W_K the matrices that the network counts as its weights (`dynalab.models.describe`), w all their
+entries, b all entries of its biases, and s_k the singular values of W_k, those below 1e-5 taken as 0:
+
+    l1, l2              mean over k of the sum of |entries|, of the Frobenius norm
+    l1_over_l2          mean over k of their ratio
+    mean_w median_w var_w, mean_b median_b var_b
+                        of w and of b; the lower of two middle values; variance with ddof 0
+    trace               mean over k of the sum of W_k[i, i] for i < min(m, n)
+    lambda_max          mean over k of the largest singular value
+    trace_over_lambda_max  mean over k of the ratio
+    mean_sv, var_sv     mean over k of the mean and of the variance (ddof 0) of s_k
+
+The paper prints `l2` as a mean of sqrt(w_i^2), a typo: that is `l1`; its code, and this, take the Frobenius
+norm. Its code divides variances by n - 1. A network without biases has no `*_b`. A ratio to a matrix that is
+all zero is NaN.
+
+Accuracy: everything is computed in float64, singular values as square roots of the eigenvalues of W W^T (or
+W^T W, the smaller). Measured against a float64 singular value decomposition, 59 x 128 to 512 x 512: relative
+errors of at most 4e-15 in lambda_max and 2e-12 in mean_sv and var_sv, also with singular values that decay
+from 10 to 1e-7. What the squaring costs: a singular value that is 0 comes out as up to 2e-8 lambda_max. So
+from a lambda_max of about 400 on it may no longer count as 0 (by the rule above); the means then differ by
+at most 3e-7 of themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dynalab.models.describe import WeightSelection, describe, matrices
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dynalab.probes.base import ProbeState
+
+# Below this a singular value counts as 0 (Hu et al.'s code).
+SMALLEST = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Configuration of the probe.
+
+    Attributes:
+        every: Steps between measurements; None is the default cadence.
+        at: `log`, or a list of steps, in place of `every`.
+    """
+
+    name: str = "weights"
+    every: int | None = None
+    at: Any = None
+
+
+@dataclass(frozen=True)
+class WeightStatistics:
+    """The probe; implements `dynalab.probes.base.Probe`.
+
+    Attributes:
+        selection: Which tensors of the network count.
+        needs: Nothing beside the weights.
+    """
+
+    selection: WeightSelection
+    needs: frozenset[str] = frozenset()
+
+    def measure(self, state: ProbeState) -> dict[str, Tensor]:
+        """Return the statistics, each (S,) in float64; NaN for a run with a weight or bias that is not finite."""
+        import torch
+
+        if not self.selection.matrices and not self.selection.biases:
+            return {}
+        result: dict[str, Tensor] = {}
+        if self.selection.matrices:
+            result |= _of_matrices(list(matrices(state.params, self.selection)))
+        if self.selection.biases:
+            biases = _of_entries([state.params[name] for name in self.selection.biases])
+            result |= {f"{name}_b": value for name, value in biases.items()}
+        bad = torch.stack([value.isnan() for key, value in result.items() if key.startswith("mean_")]).any(0)
+        ordered = (name for name in COLUMNS if name in result)
+        return {name: result[name].masked_fill(bad, torch.nan) for name in ordered}
+
+
+COLUMNS = (
+    *("l1", "l2", "l1_over_l2", "mean_w", "median_w", "var_w", "mean_b", "median_b", "var_b"),
+    *("trace", "lambda_max", "trace_over_lambda_max", "mean_sv", "var_sv"),
+)
+
+
+def build(config: Config, network: nn.Module) -> WeightStatistics:
+    """Build the probe for a network."""
+    return WeightStatistics(describe(network))
+
+
+def _of_entries(parts: list[Tensor]) -> dict[str, Tensor]:
+    """Return mean, lower median and variance of all entries of each run, float64.
+
+    Args:
+        parts: Tensors (S, ...) whose entries count together.
+
+    Returns:
+        `mean`, `median` and `var`, each (S,); a run with an entry that is not finite has NaN as its mean.
+    """
+    import torch
+
+    wide = torch.cat([part.flatten(1) for part in parts], dim=1).to(torch.float64)
+    mean = wide.mean(1)
+    return {
+        "mean": torch.where(mean.isfinite(), mean, torch.nan),
+        "median": _lower_median(wide),
+        "var": (wide - mean[:, None]).square_().mean(1),
+    }
+
+
+def _lower_median(rows: Tensor) -> Tensor:
+    """Return the lower of the two middle values of each row of (S, N)."""
+    import torch
+
+    if rows.device.type != "cpu":
+        return rows.median(1).values
+    # NumPy selects ten times faster than torch. Adding 0 makes one of the two zeros, which compare equal.
+    middle = (rows.shape[1] - 1) // 2
+    return torch.from_numpy(np.partition(rows.numpy(), middle, axis=1)[:, middle] + 0.0)
+
+
+def _of_matrices(weights: list[Tensor]) -> dict[str, Tensor]:
+    """Return the eleven statistics of matrices (S, m, n), without regard to biases."""
+    import torch
+
+    result = {f"{name}_w": value for name, value in _of_entries(weights).items()}
+    finite = ~result["mean_w"].isnan()
+    by_shape: dict[tuple[int, ...], list[Tensor]] = {}
+    for weight in weights:
+        by_shape.setdefault(tuple(weight.shape[1:]), []).append(weight)
+    groups = []
+    for same in by_shape.values():
+        stacked = torch.stack(same, dim=1).to(torch.float64)
+        # eigvalsh refuses NaN, for all runs at once: those that have any count as 0 here and are blanked at
+        # the end.
+        groups.append(
+            _of_group(stacked if finite.all() else stacked.masked_fill(~finite[:, None, None, None], 0.0))
+        )
+    for name in groups[0]:
+        result[name] = torch.cat([group[name] for group in groups], dim=1).mean(1)
+    return result
+
+
+def _of_group(x: Tensor) -> dict[str, Tensor]:
+    """Return the statistics of each matrix by itself.
+
+    Args:
+        x: Finite matrices of shape (S, K, m, n), float64.
+
+    Returns:
+        Name -> (S, K).
+    """
+    import torch
+
+    l1 = x.abs().sum((2, 3))
+    trace = x.diagonal(dim1=2, dim2=3).sum(2)
+    gram = x @ x.mT if x.shape[2] <= x.shape[3] else x.mT @ x
+    l2 = gram.diagonal(dim1=2, dim2=3).sum(2).sqrt()
+    values = torch.linalg.eigvalsh(gram).clamp_min(0.0).sqrt()
+    values = torch.where(values < SMALLEST, 0.0, values)
+    largest = values[..., -1]
+    mean = values.mean(2)
+    return {
+        "l1": l1,
+        "l2": l2,
+        "l1_over_l2": l1 / l2,
+        "trace": trace,
+        "lambda_max": largest,
+        "trace_over_lambda_max": torch.where(largest > 0, trace / largest, torch.nan),
+        "mean_sv": mean,
+        "var_sv": (values - mean[..., None]).square().mean(2),
+    }

@@ -1,0 +1,172 @@
+"""Checkpoints: stacked weights and optimizer tensors of a shard, with the row counts of its series.
+
+A checkpoint is written into a temporary folder, its marker `state.json` last, and renamed into place. It carries
+checksums of its tensors and of the series rows it vouches for, so that damage is found, not trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dynalab.errors import StoreError
+from dynalab.store import series
+from dynalab.store.atomic import read_json, storing, sync_folder, write_bytes, write_json
+from dynalab.store.paths import CheckpointPaths, ShardPaths
+from dynalab.store.series import Mark
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CheckpointState:
+    """What a checkpoint says beside its tensors.
+
+    Attributes:
+        step: Updates done.
+        marks: Cadence -> rows of its series.
+        extra: Small plain values of the training loop.
+    """
+
+    step: int
+    marks: Mapping[str, Mark]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save(
+    shard: ShardPaths, state: CheckpointState, model: Mapping[str, Tensor], optim: Mapping[str, Tensor]
+) -> CheckpointPaths:
+    """Write a checkpoint.
+
+    Args:
+        shard: The shard's folder.
+        state: Step, marks and small values.
+        model: Name -> weights, shape (S, ...).
+        optim: `<parameter>/<tensor>` -> optimizer tensors.
+
+    Raises:
+        StoreError: The disk is full; earlier checkpoints stand.
+    """
+    from safetensors.torch import save as serialise
+
+    final = shard.checkpoint(state.step)
+    temporary = CheckpointPaths(final.root.with_name(f"{final.root.name}.tmp"))
+    with storing(final.root):
+        shutil.rmtree(temporary.root, ignore_errors=True)
+        temporary.root.mkdir(parents=True)
+    sums = {}
+    try:
+        for path, tensors in ((temporary.model, model), (temporary.optim, optim)):
+            data = serialise({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+            sums[path.name] = hashlib.sha256(data).hexdigest()
+            write_bytes(path, data)
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            "step": state.step,
+            "sha256": sums,
+            "series": {cadence: [mark.rows, mark.crc] for cadence, mark in state.marks.items()},
+            "extra": dict(state.extra),
+        }
+        write_json(temporary.state, {**document, "check": _check(document)})
+    except StoreError:
+        shutil.rmtree(temporary.root, ignore_errors=True)
+        raise
+    with storing(final.root):
+        if final.root.exists():
+            shutil.rmtree(final.root)
+        os.replace(temporary.root, final.root)
+        sync_folder(final.root.parent)
+    return final
+
+
+def _check(document: Mapping[str, Any]) -> str:
+    import json
+
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_state(paths: CheckpointPaths) -> CheckpointState:
+    """Read and check a checkpoint's marker and the checksums of its tensors.
+
+    Raises:
+        StoreError: Anything of it is damaged.
+    """
+    document = read_json(paths.state)
+    try:
+        rest = {key: value for key, value in document.items() if key != "check"}
+        if document["check"] != _check(rest):
+            raise ValueError("its checksum does not fit")
+        state = CheckpointState(
+            step=document["step"],
+            marks={cadence: Mark(rows, crc) for cadence, (rows, crc) in document["series"].items()},
+            extra=document["extra"],
+        )
+        sums = document["sha256"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"{paths.state} is damaged: {error}") from error
+    for path in (paths.model, paths.optim):
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
+        if hashlib.sha256(data).hexdigest() != sums.get(path.name):
+            raise StoreError(f"{path} is damaged: its checksum does not fit")
+    return state
+
+
+def load_tensors(paths: CheckpointPaths) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return (weights, optimizer tensors) of a checkpoint that `read_state` found whole."""
+    from safetensors.torch import load
+
+    return load(paths.model.read_bytes()), load(paths.optim.read_bytes())
+
+
+def newest_whole(shard: ShardPaths, at_most: int | None = None) -> tuple[CheckpointPaths | None, CheckpointState | None, list[str]]:
+    """Return the newest checkpoint that is whole and whose series rows are, its state, and a warning for each other.
+
+    Args:
+        shard: The shard's folder.
+        at_most: Ignore checkpoints after this step.
+    """
+    warnings = []
+    for paths in reversed(shard.checkpoints()):
+        if at_most is not None and paths.step > at_most:
+            continue
+        try:
+            state = read_state(paths)
+            for cadence, mark in state.marks.items():
+                if series.checksum(shard.series(cadence), mark.rows) != mark.crc:
+                    raise StoreError(f"{shard.series(cadence)} is damaged before step {state.step}")
+        except StoreError as error:
+            warnings.append(str(error))
+            continue
+        return paths, state, warnings
+    return None, None, warnings
+
+
+def prune(shard: ShardPaths, keep: int | str | Sequence[int]) -> None:
+    """Remove checkpoints beyond those to keep; the newest two always stay.
+
+    Args:
+        shard: The shard's folder.
+        keep: How many, `all`, or the steps to keep besides the newest two.
+    """
+    found = shard.checkpoints()
+    if keep == "all":
+        return
+    count = keep if isinstance(keep, int) else 2
+    steps = set() if isinstance(keep, int) else {int(step) for step in keep}
+    for paths in found[: max(len(found) - count, 0)]:
+        if paths.step not in steps:
+            # The marker first: a half-removed checkpoint is then no checkpoint.
+            paths.state.unlink(missing_ok=True)
+            shutil.rmtree(paths.root, ignore_errors=True)
+    for leftover in shard.checkpoint_folder.glob("step-*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)

@@ -1,0 +1,152 @@
+"""Finding stored runs: by id or its prefix, by folder, by filter, or the last that were trained."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dynalab.config.suggest import did_you_mean
+from dynalab.errors import ConfigError, NothingMatched, StoreError
+from dynalab.store.atomic import read_json
+from dynalab.store.paths import EnsemblePaths, OutputPaths
+from dynalab.store.reader import Ensemble, StoredRun
+
+Selection = list[tuple[Ensemble, list[StoredRun]]]
+
+_TERM = re.compile(r"([\w.]+)(!=|<=|>=|=|<|>)(.*)$")
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+    "<=": operator.le,
+    ">=": operator.ge,
+}
+
+
+def select(outputs: Path, refs: Sequence[str] = (), filter_text: str | None = None) -> Selection:
+    """Return the ensembles, each with its runs, that references and a filter name.
+
+    Args:
+        outputs: The outputs folder.
+        refs: Ids or prefixes of ids of ensembles or runs, folders, or `@last`; none with a filter means everything,
+            none without a filter the last.
+        filter_text: Terms that all must hold, `task=grokking status=done optimizer.lr<0.01`.
+
+    Raises:
+        NothingMatched: Nothing does.
+        ConfigError: A prefix is ambiguous or the filter cannot be read.
+    """
+    paths = OutputPaths(outputs)
+    everything = [Ensemble(folder) for folder in paths.ensembles()]
+    if not everything:
+        raise NothingMatched(f"{outputs} holds no runs; train some: dynalab train task=grokking seed=0..3")
+    wanted = list(refs) or (["@all"] if filter_text else ["@last"])
+    chosen: dict[str, tuple[Ensemble, list[StoredRun]]] = {}
+    for ref in wanted:
+        for ensemble, runs in _resolve(paths, ref, everything):
+            _, before = chosen.get(ensemble.id, (ensemble, []))
+            chosen[ensemble.id] = (ensemble, [*before, *(run for run in runs if run not in before)])
+    selection = list(chosen.values())
+    if filter_text:
+        terms = _terms(filter_text)
+        selection = [(item, [run for run in runs if _holds(item, run, terms)]) for item, runs in selection]
+        selection = [(item, runs) for item, runs in selection if runs]
+        if not selection:
+            raise NothingMatched(f"no run fits -f '{filter_text}'; `dynalab runs list` shows what there is")
+    return selection
+
+
+def _resolve(paths: OutputPaths, ref: str, everything: list[Ensemble]) -> Selection:
+    if ref == "@all":
+        return [(item, item.runs) for item in everything]
+    if ref == "@last":
+        return _last(paths, everything)
+    folder = Path(ref).expanduser()
+    if "/" in ref and (folder / "config.yaml").is_file():
+        item = Ensemble(EnsemblePaths(folder.resolve()))
+        return [(item, item.runs)]
+    digest, slash, label = ref.partition("/")
+    found = [item for item in everything if item.id.startswith(digest)] if digest else []
+    if not found:
+        found = [item for item in everything if item.path.name == digest]
+    if not found:
+        hint = did_you_mean(digest, [item.id for item in everything])
+        raise NothingMatched(f"{ref}: no stored ensemble or run has this id{hint}; see `dynalab runs list`")
+    if len(found) > 1:
+        raise ConfigError(f"{ref} is ambiguous: {', '.join(item.id for item in found[:5])}")
+    (item,) = found
+    if not slash:
+        return [(item, item.runs)]
+    exact = [run for run in item.runs if run.label == label]
+    runs = exact or [run for run in item.runs if run.label.startswith(label)]
+    if not runs:
+        raise NothingMatched(f"{ref}: {item.id} has no such run; see `dynalab runs list {item.id}`")
+    return [(item, runs)]
+
+
+def _last(paths: OutputPaths, everything: list[Ensemble]) -> Selection:
+    try:
+        ids = read_json(paths.last)["ensembles"]
+    except (StoreError, KeyError, TypeError):
+        raise NothingMatched(
+            f"{paths.root} does not say what was trained last; name a run or filter (-f 'task=grokking')"
+        ) from None
+    by_id = {item.id: item for item in everything}
+    found = [(by_id[digest], by_id[digest].runs) for digest in ids if digest in by_id]
+    if not found:
+        raise NothingMatched(f"the last ensembles ({', '.join(ids)}) are no longer in {paths.root}")
+    return found
+
+
+def _terms(text: str) -> list[tuple[str, str, str]]:
+    terms = []
+    for word in text.split():
+        match = _TERM.match(word)
+        if not match:
+            raise ConfigError(f"-f '{text}': {word} is no term; expected KEY=VALUE, with = != < > <= or >=")
+        terms.append((match[1], match[2], match[3]))
+    return terms
+
+
+def _holds(ensemble: Ensemble, run: StoredRun, terms: list[tuple[str, str, str]]) -> bool:
+    return all(_compare(_field(ensemble, run, key), sign, text) for key, sign, text in terms)
+
+
+def _field(ensemble: Ensemble, run: StoredRun, key: str) -> Any:
+    own = {
+        "id": run.id,
+        "run": run.id,
+        "ensemble": ensemble.id,
+        "task": ensemble.task,
+        "seed": run.seed,
+        "status": run.status,
+        "steps": run.steps,
+        "started": run.started,
+    }
+    if key in own:
+        return own[key]
+    if run.summary and key in run.summary:
+        return run.summary[key]
+    value: Any = ensemble.config
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise ConfigError(f"-f: {key} is neither a field of a run nor a configuration key")
+        value = value[part]
+    return value.get("name", value) if isinstance(value, dict) else value
+
+
+def _compare(value: Any, sign: str, text: str) -> bool:
+    if value is None:
+        return (text in ("null", "None")) == (sign == "=") if sign in ("=", "!=") else False
+    if isinstance(value, bool):
+        return _COMPARE[sign](str(value).lower(), text.lower())
+    if isinstance(value, int | float):
+        try:
+            return _COMPARE[sign](float(value), float(text))
+        except ValueError:
+            return sign == "!="
+    return _COMPARE[sign](str(value), text)

@@ -1,0 +1,231 @@
+"""What of a request is stored already, what goes on, and which new shards it takes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from dynalab.config.command import Request
+from dynalab.config.ensemble import RunSpec
+from dynalab.errors import ConfigError, StoreError
+from dynalab.store import lock, runfile, series
+from dynalab.store.atomic import storing, write_text
+from dynalab.store.lock import Lock
+from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
+from dynalab.training.provenance import BITS, versions
+
+
+@dataclass
+class Layout:
+    """The shards of one request.
+
+    Attributes:
+        request: What was asked.
+        paths: The ensemble's folder (which a dry run does not make).
+        work: Shards to train, existing ones first.
+        done: Labels of runs that need nothing.
+        resumed: Labels of runs that go on.
+        new: Labels of runs that start.
+        busy: Labels of runs that another process is training, and by whom.
+        warnings: What is damaged or odd.
+        damaged: Shards that cannot be read.
+    """
+
+    request: Request
+    paths: EnsemblePaths
+    work: list[ShardPaths] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+    resumed: list[str] = field(default_factory=list)
+    new: list[str] = field(default_factory=list)
+    busy: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    damaged: list[ShardPaths] = field(default_factory=list)
+
+
+def find_ensemble(outputs: OutputPaths, request: Request) -> EnsemblePaths:
+    """Return the ensemble's folder: found by its hash, else the one it would get."""
+    task, digest = str(request.config.task.name), request.config.id
+    for folder in sorted((outputs.root / task).glob(f"*-{digest}")):
+        if EnsemblePaths(folder).config.is_file():
+            return EnsemblePaths(folder)
+    return outputs.ensemble(task, request.slug, digest)
+
+
+def lay_out(
+    outputs: OutputPaths,
+    request: Request,
+    widths: Callable[[int], Sequence[int]],
+    *,
+    write: bool = True,
+    force: bool = False,
+    anyway: bool = False,
+    steal: bool = False,
+    folders: Sequence[Path] = (),
+) -> Layout:
+    """Compare a request with the store and, unless told not to write, make the new shards' folders.
+
+    Args:
+        outputs: The outputs folder.
+        request: What is asked.
+        widths: The planner: number of new runs -> seeds of each new shard.
+        write: False for a dry run.
+        force: Start a new attempt of every run.
+        anyway: Go on under other versions than a half-done run began with.
+        steal: Take over shards whoever holds them.
+        folders: Plug-in folders, for the workers.
+
+    Raises:
+        ConfigError: A half-done run began under other versions and `anyway` is not given.
+        StoreError: The outputs folder cannot be written.
+    """
+    layout = Layout(request, find_ensemble(outputs, request))
+    if not write:
+        _compare(layout, widths, False, force, anyway, steal, folders)
+        return layout
+    _make_ensemble(layout)
+    with Lock(layout.paths.lock, wait=10.0):
+        _compare(layout, widths, True, force, anyway, steal, folders)
+    return layout
+
+
+def _make_ensemble(layout: Layout) -> None:
+    paths, request = layout.paths, layout.request
+    with storing(paths.root):
+        paths.root.mkdir(parents=True, exist_ok=True)
+    if not paths.config.is_file():
+        write_text(paths.overrides, yaml.safe_dump(request.overrides, sort_keys=False))
+        # Last: a folder is an ensemble once its configuration stands.
+        write_text(paths.config, yaml.safe_dump(request.config.as_dict(), sort_keys=False))
+
+
+def _compare(
+    layout: Layout,
+    widths: Callable[[int], Sequence[int]],
+    write: bool,
+    force: bool,
+    anyway: bool,
+    steal: bool,
+    folders: Sequence[Path],
+) -> None:
+    newest: dict[str, tuple[int, ShardPaths, runfile.Shard]] = {}
+    for paths in layout.paths.shards():
+        try:
+            shard = runfile.read(paths)
+        except StoreError as error:
+            layout.warnings.append(f"{error}; its seeds are left alone (remove the folder to train them again)")
+            layout.damaged.append(paths)
+            continue
+        for run in shard.runs:
+            if run.label not in newest or newest[run.label][0] < shard.attempt:
+                newest[run.label] = (shard.attempt, paths, shard)
+    wanted = layout.request.runs
+    missing = [spec for spec in wanted if force or spec.label not in newest]
+    hidden = {label for paths in layout.damaged for label in _labels_of_name(paths)}
+    missing = [spec for spec in missing if spec.label not in hidden or force]
+    for spec in [] if force else wanted:
+        if spec.label in newest:
+            _, paths, shard = newest[spec.label]
+            _sort(layout, spec, paths, shard, write, anyway, steal)
+    layout.new = [spec.label for spec in missing]
+    attempt = 1 + max((item[0] for label, item in newest.items() if label in layout.new), default=0)
+    start = 0
+    for width in widths(len(missing)):
+        members = missing[start : start + width]
+        start += width
+        paths = layout.paths.shard(_shard_name(members, attempt))
+        if write:
+            _make_shard(paths, members, layout.request.steps, attempt, folders)
+        layout.work.append(paths)
+
+
+def _sort(
+    layout: Layout,
+    spec: RunSpec,
+    paths: ShardPaths,
+    shard: runfile.Shard,
+    write: bool,
+    anyway: bool,
+    steal: bool,
+) -> None:
+    """Put one stored run where it belongs: done, busy, or to go on with its whole shard."""
+    steps = layout.request.steps
+    run = next(item for item in shard.runs if item.label == spec.label)
+    owner = lock.holder(paths.lock)
+    if owner is not None and not steal:
+        layout.busy[spec.label] = f"process {owner.pid} on {owner.host}"
+        return
+    whole = paths in layout.work or not _damage(paths, shard)
+    if not whole:
+        layout.warnings.append(f"{_damage(paths, shard)}; it is trained again from its newest whole checkpoint")
+    enough = run.status == "diverged" or (shard.status == "done" and shard.steps >= steps)
+    if whole and enough:
+        layout.done.append(spec.label)
+        return
+    layout.resumed.append(spec.label)
+    if paths in layout.work:
+        return
+    _check_versions(paths, shard, anyway)
+    layout.work.append(paths)
+    if write and (shard.requested_steps < steps or shard.status in runfile.FINAL):
+        shard.requested_steps = max(steps, shard.requested_steps)
+        shard.settle("partial")
+        runfile.write(paths, shard)
+
+
+def _damage(paths: ShardPaths, shard: runfile.Shard) -> str | None:
+    """Return what is wrong with the series of a shard that claims to be done, or None."""
+    if shard.status not in runfile.FINAL:
+        return None
+    for cadence, (rows, crc) in shard.marks.items():
+        if series.checksum(paths.series(cadence), rows) != crc:
+            return f"{paths.series(cadence)} is damaged"
+    return None
+
+
+def _check_versions(paths: ShardPaths, shard: runfile.Shard, anyway: bool) -> None:
+    if anyway or not shard.attempts or shard.steps == 0:
+        return
+    here = versions()
+    for name in BITS:
+        there = shard.attempts[-1].get(name)
+        if there is not None and there != here[name]:
+            raise ConfigError(
+                f"{paths.root.parent.name}/{paths.root.name} was begun under {name} {there}, this is {here[name]}; "
+                "its bits would change midway (--anyway goes on and records it)"
+            )
+
+
+def _shard_name(members: Sequence[RunSpec], attempt: int) -> str:
+    first, last = (item.label if item.seed is None else f"{item.seed:04d}" for item in (members[0], members[-1]))
+    return f"shard-{first}-{last}-{len(members)}" + (f"-a{attempt}" if attempt > 1 else "")
+
+
+def _labels_of_name(paths: ShardPaths) -> list[str]:
+    """Return the labels that a shard whose run.json is damaged most likely held, from its name."""
+    pieces = paths.root.name.split("-")
+    if len(pieces) >= 4 and pieces[1].isdigit() and pieces[2].isdigit():
+        return [f"s{seed:04d}" for seed in range(int(pieces[1]), int(pieces[2]) + 1)]
+    return []
+
+
+def _make_shard(
+    paths: ShardPaths, members: Sequence[RunSpec], steps: int, attempt: int, folders: Sequence[Path]
+) -> None:
+    """Make a shard's folder with its run.json in one rename, so that no half-made folder is ever seen."""
+    runs = [runfile.Run(item.label, item.seed, dict(item.streams)) for item in members]
+    shard = runfile.Shard(runs, steps, attempt=attempt, folders=[str(folder) for folder in folders])
+    temporary = ShardPaths(paths.root.with_name(f".{paths.root.name}.tmp"))
+    with storing(paths.root):
+        shutil.rmtree(temporary.root, ignore_errors=True)
+        temporary.root.mkdir()
+    try:
+        runfile.write(temporary, shard)
+        with storing(paths.root):
+            temporary.root.rename(paths.root)
+    except StoreError:
+        shutil.rmtree(temporary.root, ignore_errors=True)
+        raise

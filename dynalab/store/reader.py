@@ -1,0 +1,350 @@
+"""Reading: ensembles, their runs and trajectories as arrays and data frames, whoever trained them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from dynalab.analysis.base import Convergence, Trajectories, Trajectory
+from dynalab.config.suggest import did_you_mean, listing
+from dynalab.errors import ConfigError, StoreError
+from dynalab.store import runfile, series
+from dynalab.store.paths import EnsemblePaths, ShardPaths
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as it is stored: the newest attempt of its label.
+
+    Attributes:
+        id: `<ensemble>/<label>`.
+        seed: Its seed, or None.
+        status: One of the statuses of run.json.
+        steps: Updates stored.
+        requested_steps: Updates asked for.
+        summary: Landmarks, or None before the shard ended.
+        shard: The folder it lies in.
+        index: Its place in the shard.
+        attempt: 1, or more after `--force`.
+        started: When its training first started, ISO 8601.
+        record: The shard's run.json.
+    """
+
+    id: str
+    seed: int | None
+    status: str
+    steps: int
+    requested_steps: int
+    summary: dict[str, Any] | None
+    shard: ShardPaths
+    index: int
+    attempt: int
+    started: str | None
+    record: runfile.Shard = field(repr=False)
+
+    @property
+    def label(self) -> str:
+        """Last part of the id."""
+        return self.id.rpartition("/")[2]
+
+    @property
+    def diverged_step(self) -> int | None:
+        """When it diverged, or None."""
+        return (self.summary or {}).get("diverged_step")
+
+
+class Ensemble:
+    """One stored configuration and all its runs.
+
+    Args:
+        path: The ensemble's folder.
+
+    Attributes:
+        id: Its identity hash.
+        path: Its folder.
+        warnings: What was found damaged and is left out.
+        damaged: Names of shards that are left out.
+    """
+
+    def __init__(self, path: Path | EnsemblePaths) -> None:
+        self.paths = path if isinstance(path, EnsemblePaths) else EnsemblePaths(Path(path))
+        self.path = self.paths.root
+        self.id = self.paths.digest
+        self.warnings: list[str] = []
+        self.damaged: list[str] = []
+        self._series: dict[tuple[Path, str], np.ndarray] = {}
+
+    def __repr__(self) -> str:
+        return f"Ensemble({self.id}, task={self.task}, {len(self.runs)} runs)"
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration.
+
+        Raises:
+            StoreError: It is damaged.
+        """
+        try:
+            tree = yaml.load(self.paths.config.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except (OSError, yaml.YAMLError) as error:
+            raise StoreError(f"{self.paths.config} is damaged: {str(error).splitlines()[0]}") from error
+        if not isinstance(tree, dict):
+            raise StoreError(f"{self.paths.config} is damaged: it is no mapping")
+        return tree
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return self.paths.task
+
+    @cached_property
+    def runs(self) -> list[StoredRun]:
+        """The runs, newest attempt of each, in order of seed and label; damaged shards are left out and named."""
+        newest: dict[str, StoredRun] = {}
+        for paths in self.paths.shards():
+            try:
+                shard = runfile.read(paths)
+            except StoreError as error:
+                self._leave_out(paths, str(error))
+                continue
+            for index, run in enumerate(shard.runs):
+                stored = StoredRun(
+                    f"{self.id}/{run.label}",
+                    run.seed,
+                    run.status,
+                    run.steps,
+                    shard.requested_steps,
+                    run.summary,
+                    paths,
+                    index,
+                    shard.attempt,
+                    shard.started,
+                    shard,
+                )
+                if run.label not in newest or newest[run.label].attempt < shard.attempt:
+                    newest[run.label] = stored
+        return sorted(newest.values(), key=lambda run: (run.seed is None, run.seed or 0, run.label))
+
+    def _leave_out(self, paths: ShardPaths, why: str) -> None:
+        if paths.root.name not in self.damaged:
+            self.damaged.append(paths.root.name)
+            self.warnings.append(f"{why}; {self.id}/{paths.root.name} is left out")
+
+    def records(self, run: StoredRun, cadence: str) -> np.ndarray:
+        """Return the rows of a run's shard on a cadence, a structured array with columns of shape (S,).
+
+        Raises:
+            StoreError: The series is damaged.
+        """
+        key = (run.shard.root, cadence)
+        if key not in self._series:
+            path = run.shard.series(cadence)
+            mark = run.record.marks.get(cadence)
+            records = series.read(path)
+            if mark and run.record.status in runfile.FINAL:
+                if series.checksum(path, mark[0]) != mark[1]:
+                    raise StoreError(f"{path} is damaged: its checksum does not fit")
+                records = records[: mark[0]]
+            self._series[key] = records
+        return self._series[key]
+
+    @cached_property
+    def eval_cadence(self) -> str:
+        """Name of the series that losses and accuracies are on."""
+        return f"every-{self.config['eval']['every']}"
+
+    def cadences(self) -> list[str]:
+        """Return the names of all series, the evaluation grid's first."""
+        found = {path.stem for run in self.runs for path in run.shard.series_folder.glob("*.npy")}
+        return sorted(found, key=lambda name: (name != self.eval_cadence, name))
+
+    def columns(self) -> dict[str, list[str]]:
+        """Return cadence -> metrics recorded on it."""
+        return {cadence: self._columns_of(cadence) for cadence in self.cadences()}
+
+    def _columns_of(self, cadence: str) -> list[str]:
+        for run in self.runs:
+            try:
+                return list((self.records(run, cadence).dtype.names or ())[2:])
+            except StoreError:
+                continue
+        return []
+
+    @property
+    def metrics(self) -> list[str]:
+        """Every metric that was recorded, in order of their series."""
+        return list(dict.fromkeys(name for names in self.columns().values() for name in names))
+
+    def _cadence_of(self, metric: str) -> str:
+        for cadence, names in self.columns().items():
+            if metric in names:
+                return cadence
+        known = self.metrics
+        raise ConfigError(
+            f"{metric}: not recorded in {self.id}{did_you_mean(metric, known)}; there are {listing(known, 60)}"
+        )
+
+    def trajectory(self, run: StoredRun, metrics: Sequence[str], cadence: str | None = None) -> Trajectory:
+        """Return one run's rows of some metrics on a cadence (default: the evaluation grid), shape (T, M).
+
+        Rows from a run's divergence on are left out. Metrics of a finer cadence are taken at the cadence's steps.
+
+        Raises:
+            StoreError: A series is damaged.
+            ConfigError: A metric was not recorded.
+        """
+        cadence = cadence or self.eval_cadence
+        grid = self.records(run, cadence)
+        steps = grid["step"].astype(np.int64)
+        keep = np.ones(len(steps), bool) if run.diverged_step is None else steps < run.diverged_step
+        columns = []
+        for metric in metrics:
+            source = cadence if metric in (grid.dtype.names or ()) else self._cadence_of(metric)
+            records = grid if source == cadence else self.records(run, source)
+            if metric not in (records.dtype.names or ()):
+                columns.append(np.full(len(steps), np.nan))
+            elif source == cadence:
+                columns.append(records[metric][:, run.index])
+            else:
+                columns.append(_at(steps, records["step"], records[metric][:, run.index]))
+        values = np.stack(columns, axis=1) if columns else np.empty((len(steps), 0))
+        return Trajectory(run.id, steps[keep], values[keep], run.seed, run.status)
+
+    def trajectories(
+        self,
+        metrics: Sequence[str] | None = None,
+        statuses: Iterable[str] = ("done",),
+        runs: Iterable[str] | None = None,
+    ) -> Trajectories:
+        """Return the trajectories of the runs in some statuses; the others are named in `warnings`.
+
+        Args:
+            metrics: Columns; None for everything on the evaluation grid or a finer one.
+            statuses: Which runs enter.
+            runs: Ids of the runs wanted, or None for all.
+        """
+        names = list(metrics) if metrics is not None else self.grid_metrics()
+        wanted, allowed = None if runs is None else set(runs), set(statuses)
+        kept, left = [], []
+        for run in self.runs:
+            if wanted is not None and run.id not in wanted:
+                continue
+            if run.status not in allowed:
+                left.append(f"{run.id} is {run.status}")
+                continue
+            try:
+                kept.append(self.trajectory(run, names))
+            except StoreError as error:
+                self._leave_out(run.shard, str(error))
+        warnings = [*self.warnings]
+        if left:
+            more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+            warnings.append(f"left out: {', '.join(left[:3])}{more}")
+        return Trajectories(self.id, tuple(names), tuple(kept), self.convergence, tuple(warnings))
+
+    def grid_metrics(self) -> list[str]:
+        """Return the metrics recorded on the evaluation grid or a finer one."""
+        every = int(self.config["eval"]["every"])
+        return [name for cadence, names in self.columns().items() if _is_finer(cadence, every) for name in names]
+
+    @property
+    def convergence(self) -> Convergence | None:
+        """The task's convergence default."""
+        said = self.config.get("convergence") or {}
+        if said.get("metric") is None or said.get("threshold") is None:
+            return None
+        direction = said.get("direction") or default_direction(said["metric"])
+        return Convergence(said["metric"], float(said["threshold"]), direction, int(said.get("persistence") or 1))
+
+    def steps(self, metric: str) -> np.ndarray:
+        """Return the steps a metric was recorded at, over all runs, shape (T,)."""
+        cadence = self._cadence_of(metric)
+        longest = [self._safe(run, cadence)["step"] for run in self.runs]
+        return max(longest, key=len).astype(np.int64) if longest else np.empty(0, np.int64)
+
+    def array(self, metric: str) -> np.ndarray:
+        """Return a metric of every run, shape (S, T), in the order of `runs`; shorter runs end in NaN."""
+        cadence = self._cadence_of(metric)
+        result = np.full((len(self.runs), len(self.steps(metric))), np.nan)
+        for row, run in enumerate(self.runs):
+            try:
+                values = self.trajectory(run, [metric], cadence).values[:, 0]
+            except StoreError as error:
+                self._leave_out(run.shard, str(error))
+                continue
+            result[row, : len(values)] = values
+        return result
+
+    def _safe(self, run: StoredRun, cadence: str) -> np.ndarray:
+        try:
+            return self.records(run, cadence)
+        except StoreError as error:
+            self._leave_out(run.shard, str(error))
+            return np.empty(0, [("step", "<i8")])
+
+    def frame(self) -> pd.DataFrame:
+        """Return every run and step of the evaluation grid, columns `run seed step` and the metrics."""
+        import pandas as pd
+
+        found = self.trajectories(statuses=runfile.STATUSES)
+        frames = []
+        for run in found.runs:
+            frame = pd.DataFrame(run.values, columns=list(found.metrics))
+            frame.insert(0, "step", run.steps)
+            frame.insert(0, "seed", pd.array([run.seed] * len(run.steps), dtype="Int64"))
+            frame.insert(0, "run", run.run)
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"run": [], "seed": [], "step": []})
+
+    def model(self, seed: int | str, step: int) -> nn.Module:
+        """Return one run's network with the weights it had at a step (a snapshot or a checkpoint).
+
+        Args:
+            seed: Its seed, or its label.
+            step: One of the steps that weights were kept at.
+
+        Raises:
+            ConfigError: There is no such run, or no weights of that step.
+        """
+        from dynalab.training.restore import network_at
+
+        label = f"s{seed:04d}" if isinstance(seed, int) else seed
+        run = next((run for run in self.runs if run.label == label), None)
+        if run is None:
+            raise ConfigError(f"{self.id} has no run {label}; there are {listing(r.label for r in self.runs)}")
+        return network_at(run, step)
+
+
+def _at(steps: np.ndarray, grid: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return values of another grid at some steps, NaN where it has no row."""
+    result = np.full(len(steps), np.nan)
+    place = np.searchsorted(grid, steps)
+    inside = place < len(grid)
+    exact = np.flatnonzero(inside)[grid[place[inside]] == steps[inside]]
+    result[exact] = values[place[exact]]
+    return result
+
+
+def _is_finer(cadence: str, every: int) -> bool:
+    return cadence.startswith("every-") and every % int(cadence[6:]) == 0
+
+
+def default_direction(metric: str) -> str:
+    """Return the direction in which a metric converges, by its name."""
+    return "down" if metric.endswith(("loss", "error")) else "up"
+
+
+def json_number(value: float) -> float | None:
+    """Return a number that JSON can hold: NaN and infinities are null."""
+    return float(value) if math.isfinite(value) else None

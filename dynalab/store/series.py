@@ -1,0 +1,171 @@
+"""Append-only series: one structured `.npy` file a cadence, whole after a kill at any moment.
+
+A file is a NumPy header of fixed length, then records [step, wall, metric (S,), ...]. Rows are written and flushed
+first, the header's row count after; readers take the smaller of header and size. So `numpy.load` opens a series
+while it grows, and a kill costs at most the rows that the header does not count yet.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dynalab.errors import StoreError
+from dynalab.store.atomic import storing, write_bytes
+
+_MAGIC = b"\x93NUMPY\x01\x00"
+_COUNT_DIGITS = 20
+
+
+def row_type(metrics: Sequence[str], n_runs: int) -> np.dtype:
+    """Return the record type of a series of `n_runs` runs."""
+    fields: list[tuple] = [("step", "<i8"), ("wall", "<f8")]
+    return np.dtype(fields + [(name, "<f8", (n_runs,)) for name in metrics])
+
+
+def _header(dtype: np.dtype, rows: int) -> bytes:
+    # The count is padded, so that the header never changes its length.
+    text = f"{{'descr': {dtype.descr!r}, 'fortran_order': False, 'shape': ({rows},), }}"
+    space = text.ljust(len(text) - len(str(rows)) + _COUNT_DIGITS)
+    length = -(-(len(_MAGIC) + 2 + len(space) + 1) // 64) * 64
+    body = space.ljust(length - len(_MAGIC) - 3) + "\n"
+    if len(body) >= 2**16:
+        raise StoreError("a series of this many metrics has no room in its header")
+    return _MAGIC + len(body).to_bytes(2, "little") + body.encode("latin1")
+
+
+def _parse_header(path: Path, data: bytes) -> tuple[np.dtype, int, int]:
+    """Return (record type, rows counted, header length)."""
+    try:
+        if data[: len(_MAGIC)] != _MAGIC:
+            raise ValueError("no NumPy header")
+        size = int.from_bytes(data[8:10], "little")
+        described = ast.literal_eval(data[10 : 10 + size].decode("latin1"))
+        descr = [tuple(tuple(part) if isinstance(part, list) else part for part in item) for item in described["descr"]]
+        dtype = np.dtype(descr)
+        if dtype.names is None or dtype.names[:2] != ("step", "wall"):
+            raise ValueError("no step column")
+        return dtype, int(described["shape"][0]), 10 + size
+    except (ValueError, SyntaxError, KeyError, TypeError, IndexError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
+
+
+def read(path: Path) -> np.ndarray:
+    """Return the rows of a series, shape (T,), a structured array.
+
+    Raises:
+        StoreError: The file is missing, or its header or steps are damaged.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
+    dtype, counted, start = _parse_header(path, data)
+    rows = min(counted, (len(data) - start) // dtype.itemsize)
+    records = np.frombuffer(data, dtype, count=rows, offset=start)
+    if rows and (np.any(np.diff(records["step"]) <= 0) or records["step"][0] < 0):
+        raise StoreError(f"{path} is damaged: its steps do not ascend")
+    return records
+
+
+def checksum(path: Path, rows: int) -> int | None:
+    """Return the CRC-32 of the first `rows` rows, or None where they are not there."""
+    try:
+        records = read(path)
+    except StoreError:
+        return None
+    return zlib.crc32(records[:rows].tobytes()) if len(records) >= rows else None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How much of a series a checkpoint vouches for.
+
+    Attributes:
+        rows: Number of rows.
+        crc: CRC-32 of these rows.
+    """
+
+    rows: int
+    crc: int
+
+
+class SeriesWriter:
+    """Appends rows to one series.
+
+    Args:
+        path: The file.
+        metrics: Names of its columns.
+        n_runs: Length S of every column.
+        keep: Rows to keep of an existing file (what the checkpoint vouches for); None starts anew.
+    """
+
+    def __init__(self, path: Path, metrics: Sequence[str], n_runs: int, keep: Mark | None = None) -> None:
+        self.path = path
+        self.dtype = row_type(metrics, n_runs)
+        self._offset = len(_header(self.dtype, 0))
+        self.rows, self.crc = 0, 0
+        with storing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if keep is None:
+            write_bytes(path, _header(self.dtype, 0))
+        else:
+            self.rows, self.crc = keep.rows, keep.crc
+        with storing(path):
+            self._file = open(path, "r+b", buffering=0)
+            if keep is not None:
+                if _parse_header(path, self._file.read(self._offset))[0] != self.dtype:
+                    raise StoreError(f"{path} has other columns than this version of the configuration records")
+                self._commit()
+                self._file.truncate(self._end)
+
+    @property
+    def _end(self) -> int:
+        return self._offset + self.rows * self.dtype.itemsize
+
+    def append(self, steps: np.ndarray, wall: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+        """Append rows.
+
+        Args:
+            steps: Shape (n,).
+            wall: Seconds since the epoch, shape (n,).
+            columns: Metric -> shape (n, S), every column of the series.
+
+        Raises:
+            StoreError: The disk is full; the rows before stand.
+        """
+        block = np.zeros(len(steps), self.dtype)
+        block["step"], block["wall"] = steps, wall
+        for name in self.dtype.names[2:]:  # type: ignore[index]
+            block[name] = columns[name]
+        data = block.tobytes()
+        with storing(self.path):
+            self._file.seek(self._end)
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) or 0 :]
+            self.rows += len(block)
+            self.crc = zlib.crc32(data, self.crc)
+            self._commit()
+
+    def _commit(self) -> None:
+        header = _header(self.dtype, self.rows)
+        self._file.seek(0)
+        if self._file.write(header) != len(header):
+            raise OSError(28, "No space left on device")
+
+    def sync(self) -> Mark:
+        """Make the rows survive a power loss, and return what a checkpoint may vouch for."""
+        with storing(self.path):
+            os.fsync(self._file.fileno())
+        return Mark(self.rows, self.crc)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

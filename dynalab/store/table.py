@@ -1,0 +1,62 @@
+"""metrics.parquet: what users open. One row a run and step, a file a cadence, written when an ensemble is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dynalab.errors import StoreError
+from dynalab.store import runfile
+from dynalab.store.atomic import storing
+from dynalab.store.reader import Ensemble, StoredRun
+
+
+def write_tables(ensemble: Ensemble) -> None:
+    """Write `metrics.parquet` and a `metrics-<cadence>.parquet` for every other grid.
+
+    Args:
+        ensemble: Its done and diverged runs enter.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
+    runs = [run for run in ensemble.runs if run.status in runfile.FINAL]
+    if not runs:
+        return
+    for cadence, own in ensemble.columns().items():
+        main = cadence == ensemble.eval_cadence
+        names = ensemble.grid_metrics() if main else own
+        _write(ensemble, runs, None if main else cadence, names)
+
+
+def _write(ensemble: Ensemble, runs: list[StoredRun], cadence: str | None, names: list[str]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = ensemble.paths.metrics(cadence)
+    temporary = path.with_name(f".{path.name}.tmp")
+    schema = pa.schema(
+        [("run", pa.string()), ("seed", pa.int64()), ("step", pa.int64())]
+        + [(name, pa.float64()) for name in names]
+    )
+    with storing(path):
+        try:
+            # A row group a run: memory stays that of one run, however many seeds there are.
+            with pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=["run"]) as writer:
+                for run in runs:
+                    try:
+                        trajectory = ensemble.trajectory(run, names, cadence)
+                    except StoreError:
+                        continue
+                    count = len(trajectory.steps)
+                    columns: list[Any] = [
+                        pa.array([run.id] * count, pa.string()),
+                        pa.array([run.seed] * count, pa.int64()),
+                        pa.array(trajectory.steps),
+                    ]
+                    columns += [pa.array(np.ascontiguousarray(column)) for column in trajectory.values.T]
+                    writer.write_table(pa.table(columns, schema=schema))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

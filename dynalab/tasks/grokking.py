@@ -1,0 +1,160 @@
+"""Learning the table of a binary operation from a part of it (Power et al. 2022, arXiv 2201.02177).
+
+A run sees a fixed random share of all pairs (x, y); the rest are held out. With weight decay, networks
+memorise their share long before they know the rest. The split is drawn per seed from the stream `split`.
+
+Two losses. `cross_entropy` is the mean over examples, taken over all columns of the outputs: a network may
+have more columns than classes (the transformer of Nanda et al. 2023 has one for `=`), and the published code
+leaves them in. `mse` is that of Gromov 2023 (arXiv 2301.02679): the mean over examples AND outputs of (f -
+onehot)^2, so its gradient is `classes` times smaller than with a sum over outputs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dynalab.errors import ConfigError
+from dynalab.tasks import operations
+from dynalab.tasks.base import Batch, InputSpec, TaskData
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dynalab.training.streams import Streams
+
+# The table has the square of this many pairs, held once a seed.
+LARGEST = 1000
+LOSSES = ("cross_entropy", "mse")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Configuration of `task=grokking`.
+
+    Attributes:
+        operation: A name or formula of `dynalab.tasks.operations.OPERATIONS`; a formula is replaced by its
+            name.
+        modulus: Modulus of the modular operations; without effect in S5.
+        train_fraction: Share of all pairs that a run is trained on.
+        loss: `cross_entropy` or `mse`.
+    """
+
+    name: str = "grokking"
+    operation: str = "add"
+    modulus: int = 59
+    train_fraction: float = 0.4
+    loss: str = "cross_entropy"
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ConfigError: A value is illegal; names the key, the value and what is legal.
+        """
+        # A formula and its name mean one thing, so they must have one identity.
+        object.__setattr__(self, "operation", operations.canonical(self.operation))
+        if not 2 <= self.modulus <= LARGEST:
+            raise ConfigError(f"task.modulus={self.modulus}: must be an integer from 2 to {LARGEST}")
+        if self.loss not in LOSSES:
+            near = difflib.get_close_matches(str(self.loss), LOSSES, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"task.loss={self.loss} is not known{hint}; legal: {', '.join(LOSSES)}")
+        if not 0.0 < self.train_fraction < 1.0:
+            raise ConfigError(
+                f"task.train_fraction={self.train_fraction}: must lie between 0 and 1, both excluded"
+            )
+        if not 1 <= self.train_size() < self.pairs():
+            raise ConfigError(
+                f"task.train_fraction={self.train_fraction} leaves {self.train_size()} of {self.pairs()}
+                pairs to " "train on; training and test need one pair each at least"
+            )
+
+    def pairs(self) -> int:
+        """Return how many pairs the operation has."""
+        return len(operations.table(self.operation, self.modulus).results)
+
+    def train_size(self) -> int:
+        """Return the number of training examples of one run, the fraction of all pairs rounded down."""
+        # Rounding first keeps 0.29 * 100 from becoming 28.
+        return math.floor(round(self.train_fraction * self.pairs(), 6))
+
+
+@dataclass(frozen=True)
+class Grokking:
+    """The task; implements `dynalab.tasks.base.Task`.
+
+    Attributes:
+        config: What was asked for.
+        spec: What a model must know: pairs of symbols, and as many classes as symbols.
+    """
+
+    config: Config
+    spec: InputSpec = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Derive the input specification."""
+        n = operations.table(self.config.operation, self.config.modulus).n_symbols
+        object.__setattr__(self, "spec", InputSpec(kind="pairs", symbols=n, classes=n))
+
+    def data(
+        self,
+        streams: Sequence[Streams],
+        *,
+        batch_size: int | None,
+        eval_size: int | None,
+        device: torch.device,
+    ) -> TaskData:
+        """Split the table for every run; see `dynalab.tasks.base.Task`.
+
+        The training examples of a run are the first `train_size()` of the permutation that its stream
+        `split` draws, and keep that order, so a prefix of a split is a random sample of it.
+        """
+        import numpy as np
+        import torch
+
+        from dynalab.tasks.fixed import FixedData
+
+        table = operations.table(self.config.operation, self.config.modulus)
+        n = len(table.results)
+        orders = np.stack([s.numpy("split").permutation(n) for s in streams])
+        inputs = torch.from_numpy(table.pairs[orders]).to(device)
+        targets = torch.from_numpy(table.results[orders]).to(device)
+        size = self.config.train_size()
+        train = Batch(inputs[:, :size].contiguous(), targets[:, :size].contiguous())
+        test = Batch(inputs[:, size:].contiguous(), targets[:, size:].contiguous())
+        return FixedData(train, test, streams, batch_size=batch_size, eval_size=eval_size)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return each run's mean loss.
+
+        Args:
+            outputs: Shape (S, B, C) with C at least the number of classes.
+            batch: Targets of shape (S, B).
+
+        Returns:
+            Shape (S,), in the precision of the outputs.
+        """
+        if self.config.loss == "mse":
+            # One-hot without F.one_hot, which reads its input back to check it.
+            wanted = outputs.new_zeros(outputs.shape).scatter_(2, batch.targets[..., None], 1.0)
+            return (outputs - wanted).square().mean((1, 2))
+        from torch.nn.functional import cross_entropy
+
+        flat = cross_entropy(outputs.flatten(0, 1), batch.targets.flatten(), reduction="none")
+        return flat.view(batch.targets.shape).mean(1)
+
+    def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Return `accuracy`, the share of examples whose largest output is the target's; (S,), float64."""
+        import torch
+
+        return {"accuracy": (outputs.argmax(2) == batch.targets).to(torch.float64).mean(1)}
+
+
+def build(config: Config) -> Grokking:
+    """Build the task that `config` describes."""
+    return Grokking(config)

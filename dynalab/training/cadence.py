@@ -1,0 +1,60 @@
+"""Cadences: which steps get a row. Every grid is a function of the step alone, never of the total."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+PER_DECADE = 10
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """A grid of steps.
+
+    Attributes:
+        name: Name of its series file: `every-10`, `log`, `at-1a2b3c4d`.
+        every: Distance of a regular grid, which contains step 0; None otherwise.
+        steps: Steps of an explicit grid.
+        log: A grid of about `PER_DECADE` steps a decade, and step 0.
+    """
+
+    name: str
+    every: int | None = None
+    steps: frozenset[int] = frozenset()
+    log: bool = False
+
+    def __contains__(self, step: int) -> bool:
+        if self.every is not None:
+            return step % self.every == 0
+        return is_log_step(step) if self.log else step in self.steps
+
+
+def cadence(every: int | None = None, at: str | Sequence[int] | None = None) -> Cadence:
+    """Return the cadence that a pair of keys `every=` and `at=` describes.
+
+    Args:
+        every: Distance in steps.
+        at: `log`, `never` or a list of steps; wins over `every`.
+    """
+    if at == "log":
+        return Cadence("log", log=True)
+    if at == "never":
+        return Cadence("never")
+    if at is not None:
+        steps = sorted({int(step) for step in at})
+        digest = hashlib.sha256(repr(steps).encode()).hexdigest()[:8]
+        return Cadence(f"at-{digest}", steps=frozenset(steps))
+    assert every is not None
+    return Cadence(f"every-{every}", every=every)
+
+
+def is_log_step(step: int) -> bool:
+    """Return whether a step is on the log-spaced grid: 0, 1, 2, 3, ... then `PER_DECADE` a decade, rounded."""
+    if step <= 1:
+        return step >= 0
+    nearest = round(PER_DECADE * math.log10(step))
+    # Rounding may put a step beside its exponent; the neighbours are looked at too.
+    return any(round(10 ** (exponent / PER_DECADE)) == step for exponent in (nearest - 1, nearest, nearest + 1))

@@ -1,0 +1,245 @@
+"""The training loop of one shard: S runs in lockstep, rows on their cadences, no host synchronisation in a step.
+
+Row t is the state after t updates. What belongs to the update t-1 -> t (its loss, gradient, size) stands in row t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dynalab.config import registry
+from dynalab.config.ensemble import EnsembleConfig
+from dynalab.probes.base import Probe, ProbeState
+from dynalab.tasks.base import Batch, OwnsModel, Task
+from dynalab.training.cadence import Cadence, cadence
+from dynalab.training.stack import Stack, build_networks, widen
+from dynalab.training.streams import Streams
+
+_LOSS_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A probe and the grid that it is measured on."""
+
+    probe: Probe
+    grid: Cadence
+
+
+class Loop:
+    """Trains the runs of one shard.
+
+    Args:
+        config: The ensemble's configuration.
+        streams: The runs' random streams, length S.
+        total: Length of training, for schedules that depend on it.
+        device: Where to train.
+        folders: A user's plug-in folders.
+
+    Attributes:
+        step: Updates done.
+        diverged_step: First update whose loss was NaN or infinite, -1 where there is none, shape (S,).
+    """
+
+    def __init__(
+        self,
+        config: EnsembleConfig,
+        streams: Sequence[Streams],
+        total: int,
+        device: torch.device,
+        folders: Sequence[Any] = (),
+    ) -> None:
+        self.config, self.device = config, device
+        task = registry.find("task", config.task.name, folders).build(config.task)
+        self.task: Task = task
+        model = registry.find("model", config.model.name, folders)
+        own = config.model.name == "task" and isinstance(task, OwnsModel)
+        networks = build_networks(
+            task.model if own else lambda: model.build(config.model, task.spec), streams
+        )
+        described = networks[0]
+        self.measurements = [
+            Measurement(
+                registry.find("probe", name, folders).build(section, described),
+                cadence(section.every or (None if section.at is not None else config.eval.every), section.at),
+            )
+            for name, section in config.probe.items()
+        ]
+        self.stack = Stack(networks, device)
+        self.params = list(self.stack.params.values())
+        size = config.train.batch_size
+        self.data = task.data(
+            streams,
+            batch_size=None if size == "full" else int(size),
+            eval_size=config.eval.size,
+            device=device,
+        )
+        optimizer = registry.find("optimizer", config.optimizer.name, folders)
+        self.optimizer: torch.optim.Optimizer = optimizer.build(config.optimizer, self.params)
+        self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        schedule = registry.find("schedule", config.schedule.name, folders)
+        self._factor = schedule.module.build(config.schedule, total)
+        self._loss_dtype = getattr(torch, config.train.loss_dtype)
+        self.eval_grid = cadence(config.eval.every)
+        self.step = 0
+        width = len(streams)
+        self.diverged_step = torch.full((width,), -1, dtype=torch.int64, device=device)
+        self._loss_max = torch.full((width,), -torch.inf, dtype=torch.float64, device=device)
+        self._losses = torch.zeros(_LOSS_ROWS, width, dtype=torch.float64, device=device)
+        self._loss_rows = 0
+        self._previous: dict[str, Tensor] | None = None
+        self._gradients: dict[str, Tensor] | None = None
+        self._batch: Batch | None = None
+
+    def loss_of(self, batch: Batch) -> Tensor:
+        """Return the loss of each run on its batch, shape (S,)."""
+        return self.task.loss(self.stack.forward(batch.inputs).to(self._loss_dtype), batch)
+
+    def update(self) -> None:
+        """Make the update `step` -> `step + 1`."""
+        batch = self.data.train_batch(self.step)
+        losses = self.loss_of(batch)
+        gradients = torch.autograd.grad(losses.sum(), self.params)
+        if self._loss_rows == _LOSS_ROWS:
+            self._fold_losses()
+        self._losses[self._loss_rows] = losses.detach()
+        self._loss_rows += 1
+        needs = self._needs(self.step + 1)
+        names = list(self.stack.params)
+        self._previous = (
+            {name: param.detach().clone() for name, param in self.stack.params.items()}
+            if "previous" in needs
+            else None
+        )
+        self._gradients = dict(zip(names, gradients, strict=True)) if "gradients" in needs else None
+        self._batch = batch if "batch" in needs else None
+        if self.config.train.clip is not None:
+            gradients = clipped(gradients, self.config.train.clip)
+        for param, gradient in zip(self.params, gradients, strict=True):
+            param.grad = gradient
+        factor = self._factor(self.step)
+        for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
+            group["lr"] = rate * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+
+    def _needs(self, step: int) -> set[str]:
+        return {need for item in self.measurements if step in item.grid for need in item.probe.needs}
+
+    def _fold_losses(self) -> None:
+        """Fold the losses of the last updates into their maximum and into the step of divergence."""
+        rows = self._losses[: self._loss_rows]
+        if not self._loss_rows:
+            return
+        self._loss_max = torch.maximum(self._loss_max, rows.amax(0))
+        bad = ~rows.isfinite()
+        first = bad.to(torch.int8).argmax(0) + (self.step - self._loss_rows + 1)
+        fresh = bad.any(0) & (self.diverged_step < 0)
+        self.diverged_step = torch.where(fresh, first, self.diverged_step)
+        self._loss_rows = 0
+
+    def rows(self) -> dict[str, dict[str, Tensor]]:
+        """Return the rows of the current step: cadence -> metric -> (S,)."""
+        found: dict[str, dict[str, Tensor]] = {}
+        last = self._losses[self._loss_rows - 1].clone() if self._loss_rows else None
+        if self.step in self.eval_grid:
+            self._fold_losses()
+            nothing = torch.full_like(self._loss_max, torch.nan)
+            row = self.evaluate("train") | self.evaluate("test")
+            row["batch_loss"] = nothing if last is None else last
+            row["train_loss_max"] = torch.where(self._loss_max == -torch.inf, nothing, self._loss_max)
+            self._loss_max = torch.full_like(self._loss_max, -torch.inf)
+            found[self.eval_grid.name] = row
+        measured = [item for item in self.measurements if self.step in item.grid]
+        if measured:
+            state = ProbeState(
+                step=self.step,
+                params={name: param.detach() for name, param in self.stack.params.items()},
+                previous=self._previous,
+                gradients=self._gradients,
+                optimizer_state=self._optimizer_state()
+                if any("optimizer_state" in item.probe.needs for item in measured)
+                else None,
+                batch=self._batch,
+            )
+            for item in measured:
+                found.setdefault(item.grid.name, {}).update(item.probe.measure(state))
+        return found
+
+    def evaluate(self, split: str) -> dict[str, Tensor]:
+        """Return `<split>_loss` and the task's metrics over a split, each of shape (S,), float64."""
+        sums: dict[str, Tensor] = {}
+        count = 0
+        with torch.no_grad():
+            for batch in self.data.eval_batches(split):
+                outputs = self.stack.forward(batch.inputs).to(self._loss_dtype)
+                values = {"loss": self.task.loss(outputs, batch), **self.task.metrics(outputs, batch)}
+                for name, value in values.items():
+                    weighted = value.to(torch.float64) * batch.size
+                    sums[name] = sums[name] + weighted if name in sums else weighted
+                count += batch.size
+        return {f"{split}_{name}": value / count for name, value in sums.items()}
+
+    def _optimizer_state(self) -> dict[str, dict[str, Tensor]]:
+        return {
+            name: {key: value for key, value in self.optimizer.state[param].items() if torch.is_tensor(value)}
+            for name, param in self.stack.params.items()
+            if param in self.optimizer.state
+        }
+
+    def settle(self) -> Tensor:
+        """Bring `diverged_step` up to date and return it."""
+        self._fold_losses()
+        return self.diverged_step
+
+    def non_finite(self) -> Tensor:
+        """Return which runs have NaN or infinite weights, shape (S,), bool."""
+        bad = [~param.detach().flatten(1).isfinite().all(1) for param in self.params]
+        return torch.stack(bad).any(0)
+
+    def tensors(self, n_runs: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return (weights, everything else) of the first `n_runs` runs, as a checkpoint stores them."""
+        self._fold_losses()
+        weights = {name: param.detach()[:n_runs] for name, param in self.stack.params.items()}
+        other = {"loop/loss_max": self._loss_max[:n_runs], "loop/diverged_step": self.diverged_step[:n_runs]}
+        for name, state in self._optimizer_state().items():
+            for key, value in state.items():
+                other[f"optimizer/{name}/{key}"] = value[:n_runs] if value.dim() else value
+        return weights, other
+
+    def load(self, step: int, weights: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+        """Go back to a checkpoint."""
+        self.step, self._loss_rows = step, 0
+        self.stack.load(weights)
+        width = self.stack.width
+        self._loss_max = widen(other["loop/loss_max"], width).to(self.device)
+        self.diverged_step = widen(other["loop/diverged_step"], width).to(self.device)
+        for name, param in self.stack.params.items():
+            prefix = f"optimizer/{name}/"
+            state = {key[len(prefix) :]: value for key, value in other.items() if key.startswith(prefix)}
+            if state:
+                # A scalar is the step count, which torch keeps on the host.
+                self.optimizer.state[param] = {
+                    key: widen(value, width).to(self.device) if value.dim() else value.clone()
+                    for key, value in state.items()
+                }
+
+
+def clipped(gradients: Sequence[Tensor], norm: float) -> tuple[Tensor, ...]:
+    """Scale each run's gradient to at most a norm (Pascanu et al. 2013), the runs apart.
+
+    Args:
+        gradients: Shapes (S, ...).
+        norm: Largest norm over all parameters of one run.
+    """
+    squares = sum(gradient.to(torch.float64).flatten(1).square().sum(1) for gradient in gradients)
+    assert isinstance(squares, Tensor)
+    scale = (norm / (squares.sqrt() + 1e-6)).clamp(max=1.0)
+    return tuple(g * scale.to(g.dtype).view(-1, *[1] * (g.dim() - 1)) for g in gradients)
+

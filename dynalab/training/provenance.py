@@ -1,0 +1,68 @@
+"""Who trained: versions, machine, source. Nothing here imports torch, so the command line may ask as well."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from dynalab._version import __version__
+
+# What a seed's bits may depend on. A half-done run goes on under another of these only with --anyway.
+BITS = ("dynalab", "torch", "cpu")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions and the CPU type that bits may depend on."""
+    return {"dynalab": __version__, "torch": metadata.version("torch"), "cpu": cpu_type()}
+
+
+@lru_cache(maxsize=1)
+def cpu_type() -> str:
+    """Return the processor's model and its widest vector unit."""
+    try:
+        info = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = {}
+    for line in info.partition("\n\n")[0].splitlines():
+        key, _, value = line.partition(":")
+        fields[key.strip()] = value.strip()
+    flags = fields.get("flags", "").split()
+    vector = next((flag for flag in ("avx512f", "avx2", "avx", "sse4_2") if flag in flags), platform.machine())
+    return f"{fields.get('model name', platform.machine())} ({vector})"
+
+
+@lru_cache(maxsize=1)
+def source() -> dict[str, Any]:
+    """Return the checkout's commit and whether it was changed, where dynalab runs from a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return {"commit": None, "dirty": None}
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def _git(root: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=5, check=True)
+    return done.stdout.strip()
+
+
+def provenance(device: str) -> dict[str, Any]:
+    """Return the record that an attempt leaves in run.json."""
+    return {
+        **versions(),
+        **source(),
+        "python": platform.python_version(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "device": device,
+    }

@@ -1,0 +1,278 @@
+"""Training one shard from wherever it stands to the length asked for: lock, resume, loop, checkpoints, run.json."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from dynalab.config.ensemble import EnsembleConfig, from_tree
+from dynalab.errors import DynalabError, Locked, StoreError
+from dynalab.store import checkpoint, runfile, series
+from dynalab.store.lock import Lock
+from dynalab.store.paths import ShardPaths
+from dynalab.training.cadence import cadence
+from dynalab.training.loop import Loop
+from dynalab.training.provenance import provenance
+from dynalab.training.recorder import Recorder
+from dynalab.training.stack import LEAST_WIDTH
+from dynalab.training.streams import Streams
+from dynalab.training.summary import summarise
+
+CHECKPOINT_SECONDS = 20.0
+PROGRESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is asked to do with one shard.
+
+    Attributes:
+        shard: The shard's folder.
+        device: `cpu`, `cuda` or `cuda:N`.
+        checkpoint_every: Steps between checkpoints, or None for the clock.
+        checkpoint_keep: As `checkpoint.keep`.
+        steal: Take over a lock whoever holds it.
+        argv: The command, for provenance.
+    """
+
+    shard: ShardPaths
+    device: str = "cpu"
+    checkpoint_every: int | None = None
+    checkpoint_keep: Any = 2
+    steal: bool = False
+    argv: tuple[str, ...] = ()
+
+
+@dataclass
+class Control:
+    """How a job is watched and stopped.
+
+    Attributes:
+        stop: Returns whether to save and end.
+        progress: Called now and then with plain values.
+    """
+
+    stop: Callable[[], bool] = lambda: False
+    progress: Callable[[dict[str, Any]], None] = lambda event: None
+    warnings: list[str] = field(default_factory=list)
+
+
+def train_shard(job: Job, control: Control) -> runfile.Shard:
+    """Train a shard.
+
+    Raises:
+        DynalabError: Its files cannot be used or written, or its lock is held; run.json says `failed` where it could
+            be written.
+    """
+    paths = job.shard
+    with Lock(paths.lock, steal=job.steal) as lock:
+        log = _log_to(paths.log)
+        try:
+            return _train(job, control, lock, log)
+        except BaseException as error:
+            log.error("%s: %s", type(error).__name__, error)
+            _record_failure(paths, error)
+            raise
+        finally:
+            for handler in list(log.handlers):
+                handler.close()
+                log.removeHandler(handler)
+
+
+def load_config(paths: ShardPaths, folders: list[str]) -> EnsembleConfig:
+    """Read the frozen configuration of a shard's ensemble.
+
+    Raises:
+        StoreError: It is missing or damaged.
+        ConfigError: A plug-in is gone or has changed since the ensemble was made.
+    """
+    path = paths.ensemble.config
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise StoreError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    config = from_tree(tree, [Path(folder) for folder in folders])
+    if dict(config.sources) != (tree.get("sources") or {}):
+        raise DynalabError(f"a plug-in of {paths.ensemble.root.name} has changed since it was first trained")
+    return config
+
+
+def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfile.Shard:
+    paths = job.shard
+    shard = runfile.read(paths)
+    config = load_config(paths, shard.folders)
+    began, attempt = time.time(), {**provenance(job.device), "argv": list(job.argv), "started": _now()}
+    shard.attempts.append(attempt)
+    shard.started = shard.started or _now()
+    shard.settle("running")
+    runfile.write(paths, shard)
+    paths.error.unlink(missing_ok=True)
+
+    found, state, warnings = checkpoint.newest_whole(paths)
+    for warning in warnings:
+        where = f"step {found.step}" if found else "the start"
+        control.warnings.append(f"{warning}; training goes back to {where}")
+        log.warning(control.warnings[-1])
+    _set_damaged_aside(paths, found.step if found else -1)
+    real = [Streams(**run.streams) for run in shard.runs]
+    filled = real + [real[-1]] * max(LEAST_WIDTH - len(real), 0)
+    loop = Loop(config, filled, shard.requested_steps, torch.device(job.device), [Path(f) for f in shard.folders])
+    recorder = Recorder(paths, len(real), state.marks if state else {})
+    snapshots = cadence(config.snapshots.every, None if config.snapshots.every else config.snapshots.at)
+    if found and state:
+        loop.load(state.step, *checkpoint.load_tensors(found))
+        log.info("resumed at step %d with %d runs", loop.step, len(real))
+    else:
+        log.info("started with %d runs", len(real))
+        _record(loop, recorder, paths, snapshots, len(real))
+
+    def save() -> None:
+        if not lock.mine():
+            raise Locked(f"{paths.root} was taken over by another process; this one stops without writing")
+        recorder.flush(loop.settle())
+        marks = recorder.sync()
+        weights, other = loop.tensors(len(real))
+        checkpoint.save(paths, checkpoint.CheckpointState(loop.step, marks), weights, other)
+        checkpoint.prune(paths, job.checkpoint_keep)
+        shard.steps = loop.step
+        shard.marks = {name: [mark.rows, mark.crc] for name, mark in marks.items()}
+        attempt.update(step=loop.step, seconds=time.time() - began)
+        for run in shard.runs:
+            run.steps = loop.step if run.status != "diverged" else run.steps
+
+    attempt["first_step"] = loop.step
+    first, saved, told, began_steps = loop.step, time.monotonic(), 0.0, time.time()
+    listed = job.checkpoint_keep if isinstance(job.checkpoint_keep, list | tuple) else ()
+    interrupted = False
+    while loop.step < shard.requested_steps:
+        if control.stop():
+            interrupted = True
+            break
+        loop.update()
+        _record(loop, recorder, paths, snapshots, len(real))
+        clock = time.monotonic()
+        if recorder.due():
+            recorder.flush(loop.settle())
+            # Every run is beyond saving: the rest would be rows of NaN.
+            if bool((loop.diverged_step >= 0).all()):
+                break
+        if clock - told > PROGRESS_SECONDS:
+            told = clock
+            rate = (loop.step - first) / max(time.time() - began_steps, 1e-9)
+            control.progress(_progress(loop, shard, recorder, rate))
+        by_step = job.checkpoint_every is not None and loop.step % job.checkpoint_every == 0
+        by_clock = job.checkpoint_every is None and clock - saved > CHECKPOINT_SECONDS
+        if (by_step or by_clock or loop.step in listed) and loop.step < shard.requested_steps:
+            save()
+            runfile.write(paths, shard)
+            saved = time.monotonic()
+    if loop.step > first or found is None:
+        save()
+    recorder.close()
+    attempt.update(step=loop.step, seconds=time.time() - began, ended=_now())
+    attempt["train_seconds"] = time.time() - began_steps
+    _settle(paths, shard, config, loop, interrupted)
+    runfile.write(paths, shard)
+    log.info("%s at step %d", shard.status, loop.step)
+    control.progress(_progress(loop, shard, recorder, 0.0))
+    return shard
+
+
+def _record(loop: Loop, recorder: Recorder, paths: ShardPaths, snapshots: Any, n_runs: int) -> None:
+    for name, row in loop.rows().items():
+        recorder.add(name, loop.step, row)
+    if loop.step in snapshots:
+        from safetensors.torch import save as serialise
+
+        from dynalab.store.atomic import storing, write_bytes
+
+        path = paths.snapshot(loop.step)
+        with storing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        weights = {name: p.detach()[:n_runs].cpu().contiguous() for name, p in loop.stack.params.items()}
+        write_bytes(path, serialise(weights))
+
+
+def _set_damaged_aside(paths: ShardPaths, newest: int) -> None:
+    """Rename checkpoints that were found damaged, so that they count no longer as the newest."""
+    for item in paths.checkpoints():
+        if item.step > newest:
+            aside = item.root.with_name(f"{item.root.name}.damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            item.root.rename(aside)
+
+
+def _progress(loop: Loop, shard: runfile.Shard, recorder: Recorder, rate: float) -> dict[str, Any]:
+    latest = {}
+    for name in ("train_loss", "train_accuracy", "test_accuracy"):
+        values = recorder.latest.get(name)
+        if values is not None and np.isfinite(values).any():
+            latest[name] = float(np.nanmedian(values))
+    return {
+        "step": loop.step,
+        "steps": shard.requested_steps,
+        "runs": len(shard.runs),
+        "rate": rate,
+        "status": shard.status,
+        "latest": latest,
+    }
+
+
+def _settle(
+    paths: ShardPaths, shard: runfile.Shard, config: EnsembleConfig, loop: Loop, interrupted: bool
+) -> None:
+    """Say in run.json what became of every run."""
+    diverged = loop.diverged_step.cpu().tolist()
+    broken = loop.non_finite().cpu().tolist()
+    records = series.read(paths.series(loop.eval_grid.name))
+    shard.status = "partial" if interrupted else "done"
+    for index, run in enumerate(shard.runs):
+        step = diverged[index] if diverged[index] >= 0 else (loop.step if broken[index] else None)
+        run.status = "diverged" if step is not None else shard.status
+        run.steps = loop.step if step is None else int(step)
+        run.summary = summarise(records, index, config.levels, None if step is None else int(step))
+    if all(run.status == "diverged" for run in shard.runs):
+        shard.status = "diverged"
+    shard.steps = loop.step
+
+
+def _record_failure(paths: ShardPaths, error: BaseException) -> None:
+    try:
+        paths.error.write_text("".join(traceback.format_exception(error)))
+        shard = runfile.read(paths)
+        shard.settle("failed")
+        if shard.attempts:
+            shard.attempts[-1] |= {"ended": _now(), "error": str(error).splitlines()[0] if str(error) else repr(error)}
+        runfile.write(paths, shard)
+    except (OSError, DynalabError):
+        # The disk that failed the training fails this note as well; the checkpoint on it is what counts.
+        pass
+
+
+def _log_to(path: Path) -> logging.Logger:
+    log = logging.getLogger(f"dynalab.shard.{path.parent.name}")
+    log.propagate, log.disabled = False, False
+    log.setLevel(logging.INFO)
+    try:
+        handler: logging.Handler = logging.FileHandler(path)
+    except OSError:
+        handler = logging.NullHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.raiseExceptions = False
+    log.addHandler(handler)
+    return log
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

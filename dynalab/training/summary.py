@@ -1,0 +1,51 @@
+"""The landmarks of a run, read off its rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from dynalab.config.schema import Levels
+
+
+def first_step(steps: np.ndarray, values: np.ndarray, level: float) -> int | None:
+    """Return the first recorded step at which a value is at least a level, or None.
+
+    Args:
+        steps: Shape (T,).
+        values: Shape (T,); NaN is below every level.
+        level: What to reach.
+    """
+    reached = np.flatnonzero(values >= level)
+    return int(steps[reached[0]]) if len(reached) else None
+
+
+def summarise(records: np.ndarray, index: int, levels: Levels, diverged_step: int | None) -> dict[str, Any]:
+    """Return a run's `summary`, with null for what did not happen or does not apply.
+
+    Args:
+        records: Rows of the evaluation grid, a structured array of shape (T,) with columns of shape (S,).
+        index: Place of the run in the shard.
+        levels: Accuracies that count as memorised and as generalised.
+        diverged_step: When it diverged, or None.
+    """
+    if diverged_step is not None:
+        records = records[records["step"] < diverged_step]
+    names = records.dtype.names or ()
+    summary: dict[str, Any] = {}
+    for landmark, metric in (("memorised_step", "train_accuracy"), ("generalised_step", "test_accuracy")):
+        has = metric in names and len(records) > 0
+        level = getattr(levels, metric)
+        summary[landmark] = first_step(records["step"], records[metric][:, index], level) if has else None
+    summary["diverged_step"] = diverged_step
+    final: dict[str, Any] | None = None
+    if len(records):
+        row = records[-1]
+        final = {"step": int(row["step"])}
+        for name in names[2:]:
+            value = float(row[name][index])
+            final[name] = value if math.isfinite(value) else None
+    summary["final"] = final
+    return summary

@@ -1,0 +1,101 @@
+"""A worker: `python -m dynalab.worker`, handed one shard after another as lines of JSON on its standard input.
+
+It answers in lines of JSON on its standard output: `ready`, then for every shard `progress` and one of `finished`,
+`refused` (an error the user can act on) or `failed` (a bug; the traceback is in the shard's error.txt). When its input ends
+(the command finished, or was killed) it saves and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from typing import Any
+
+_stop = threading.Event()
+
+
+def main() -> int:
+    """Serve shards until the input ends."""
+    # Ours alone: whatever a library prints goes to the log instead.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: _stop.set())
+    jobs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+    threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
+
+    def answer(event: str, **values: Any) -> None:
+        try:
+            answers.write(json.dumps({"event": event, **values}) + "\n")
+        except OSError:
+            _stop.set()
+
+    import torch
+
+    from dynalab.errors import DynalabError
+
+    settings = jobs.get()
+    if settings is None:
+        return 0
+    torch.set_num_threads(int(settings.get("threads", 1)))
+    torch.set_flush_denormal(True)
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    answer("ready", torch=torch.__version__, cuda_devices=devices)
+    while (request := jobs.get()) is not None:
+        try:
+            _serve(request, answer)
+        except DynalabError as error:
+            answer("refused", shard=request["shard"], message=str(error), exit_code=error.exit_code)
+        except Exception as error:
+            answer("failed", shard=request["shard"], message=f"{type(error).__name__}: {error}")
+    return 0
+
+
+def _serve(request: dict[str, Any], answer: Any) -> None:
+    from pathlib import Path
+
+    from dynalab.store.paths import ShardPaths
+    from dynalab.training.shard import Control, Job, train_shard
+
+    job = Job(
+        shard=ShardPaths(Path(request["shard"])),
+        device=request["device"],
+        checkpoint_every=request.get("checkpoint_every"),
+        checkpoint_keep=request.get("checkpoint_keep", 2),
+        steal=bool(request.get("steal")),
+        argv=tuple(request.get("argv", ())),
+    )
+    control = Control(
+        stop=_stop.is_set,
+        progress=lambda event: answer("progress", shard=request["shard"], **event),
+    )
+    shard = train_shard(job, control)
+    answer("finished", shard=request["shard"], status=shard.status, steps=shard.steps, warnings=control.warnings)
+
+
+def _listen(jobs: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+    for line in sys.stdin:
+        if line.strip():
+            jobs.put(json.loads(line))
+    # A killed parent closes the pipe; so does one that has nothing left to hand out.
+    _stop.set()
+    jobs.put(None)
+
+
+def _watch_parent(parent: int) -> None:
+    # The pipe can stay open in a sibling that inherited it; the parent's id cannot lie.
+    while not _stop.wait(1.0):
+        if os.getppid() != parent:
+            _stop.set()
+
+
+if __name__ == "__main__":
+    # Daemon threads block on reads that nothing will answer; a plain exit would wait for their locks.
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)
