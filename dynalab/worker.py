@@ -1,8 +1,8 @@
 """A worker: `python -m dynalab.worker`, handed one shard after another as lines of JSON on its standard input.
 
 It answers in lines of JSON on its standard output: `ready`, then for every shard `progress` and one of `finished`,
-`refused` (an error the user can act on) or `failed` (a bug; the traceback is in the shard's error.txt). When its input ends
-(the command finished, or was killed) it saves and ends.
+`refused` (an error the user can act on) or `failed` (a bug; the traceback is in the shard's error.txt). When its
+input ends (the command finished, or was killed) it saves and ends.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def _serve(request: dict[str, Any], answer: Any) -> None:
         progress=lambda event: answer("progress", shard=request["shard"], **event),
     )
     shard = train_shard(job, control)
-    answer("finished", shard=request["shard"], status=shard.status, steps=shard.steps, warnings=control.warnings)
+    answer(
+        "finished", shard=request["shard"], status=shard.status, steps=shard.steps, warnings=control.warnings
+    )
 
 
 def _listen(jobs: queue.SimpleQueue[dict[str, Any] | None]) -> None:

@@ -75,8 +75,8 @@ def resolve(keys: ConvergenceKeys, trajectories: Trajectories) -> tuple[Converge
     if keys.metric is None and task is None:
         if keys.threshold is not None:
             raise ConfigError(
-                f"convergence.threshold={keys.threshold:g}: these runs have no default metric; give convergence.metric "
-                f"as well, one of {', '.join(trajectories.metrics)}"
+                f"convergence.threshold={keys.threshold:g}: these runs have no default metric; "
+                f"give convergence.metric as well, one of {', '.join(trajectories.metrics)}"
             )
         return None, [
             "convergence left out: no metric to watch (convergence.metric=, convergence.threshold=)"

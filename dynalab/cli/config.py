@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 @json_option
 @config_dir_option
 def command(
-    overrides: tuple[str, ...], package: str | None, resolve: bool, as_json: bool, config_dirs: tuple[str, ...]
+    overrides: tuple[str, ...],
+    package: str | None,
+    resolve: bool,
+    as_json: bool,
+    config_dirs: tuple[str, ...],
 ) -> None:
     """Print the composed configuration, every key at the value that training would use.
 

@@ -23,7 +23,11 @@ config_dir_option = click.option(
     help="A folder of your own tasks, models and configurations (also DYNALAB_PATH).",
 )
 filter_option = click.option(
-    "-f", "--filter", "filter_text", metavar="TERMS", help="Runs for which all terms hold: 'task=grokking seed<5'."
+    "-f",
+    "--filter",
+    "filter_text",
+    metavar="TERMS",
+    help="Runs for which all terms hold: 'task=grokking seed<5'.",
 )
 
 
@@ -53,14 +57,20 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return a plain table: aligned columns, a dash for what is missing."""
     cells = [[str(item) for item in header]] + [["-" if x is None else str(x) for x in row] for row in rows]
     widths = [max(len(row[index]) for row in cells) for index in range(len(header))]
-    return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+    return "\n".join(
+        "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in cells
+    )
 
 
 def is_interactive() -> bool:
     """Return whether live output makes sense: a terminal, and not CI."""
     import os
 
-    return sys.stderr.isatty() and os.environ.get("CI", "") in ("", "0", "false") and os.environ.get("TERM") != "dumb"
+    return (
+        sys.stderr.isatty()
+        and os.environ.get("CI", "") in ("", "0", "false")
+        and os.environ.get("TERM") != "dumb"
+    )
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -56,7 +56,9 @@ class Watch:
             note(line)
 
     def _progress(self, paths: ShardPaths, event: dict[str, Any]) -> None:
-        self._state[paths] |= {key: event[key] for key in ("step", "rate", "latest") if event.get(key) is not None}
+        self._state[paths] |= {
+            key: event[key] for key in ("step", "rate", "latest") if event.get(key) is not None
+        }
         self._show()
 
     def _finished(self, paths: ShardPaths, status: str) -> None:

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Train again, as a new attempt beside the old one.")
 @click.option("--anyway", is_flag=True, help="Go on under other versions than a half-done run began with.")
 @click.option("--steal", is_flag=True, help="Take over shards that another process holds.")
-@click.option("--cfg", type=click.Choice(["job"]), help="Print the composed configuration and exit, as Hydra does.")
+@click.option(
+    "--cfg", type=click.Choice(["job"]), help="Print the composed configuration and exit, as Hydra does."
+)
 @click.option("-m", "--multirun", is_flag=True, help="Accepted for Hydra's sake; sweeps need no switch.")
 @json_option
 @outputs_option
@@ -90,7 +92,9 @@ def command(
     for layout in outcome.layouts:
         for owner in sorted(set(layout.busy.values())):
             n_runs = sum(item == owner for item in layout.busy.values())
-            note(f"{layout.paths.root.name}: {n_runs} runs are being trained by {owner}; --steal takes them over")
+            note(
+                f"{layout.paths.root.name}: {n_runs} runs are being trained by {owner}; --steal takes them over"
+            )
     for shard, line in outcome.report.failures.items():
         note(f"failed: {shard.root.parent.name}/{shard.root.name}: {line}")
     if dry_run:
@@ -159,7 +163,9 @@ def _print_table(outcome: Outcome) -> None:
         counts = Counter(run["status"] for run in runs)
         status = ", ".join(f"{count} {name}" for name, count in counts.items())
         named = format_seeds(seeds) if seeds else f"{len(runs)} runs"
-        rows.append([layout.request.config.id, named, status, layout.request.steps, _median(runs), layout.paths.root])
+        rows.append(
+            [layout.request.config.id, named, status, layout.request.steps, _median(runs), layout.paths.root]
+        )
     click.echo(columns(["ensemble", "seeds", "status", "steps", "generalised", "path"], rows))
     if not any(layout.work for layout in outcome.layouts) and not outcome.failed:
         note("nothing to train: all is done")
@@ -184,7 +190,9 @@ def _print_plan(parsed: Command, outcome: Outcome, as_json: bool) -> None:
         request = layout.request
         known = layout.paths.root.parent.glob("*/") if layout.paths.root.parent.is_dir() else []
         own = [layout.paths.root] if layout.paths.config.is_file() else []
-        rate = seconds_per_step(own) or seconds_per_step([item for item in known if (item / "config.yaml").is_file()])
+        rate = seconds_per_step(own) or seconds_per_step(
+            [item for item in known if (item / "config.yaml").is_file()]
+        )
         left = (len(layout.new) + len(layout.resumed)) * request.steps
         seconds = None if rate is None else rate * left / max(outcome.plan.workers, 1)
         entries.append(
@@ -222,5 +230,3 @@ def _print_plan(parsed: Command, outcome: Outcome, as_json: bool) -> None:
     header = ["ensemble", "seeds", "steps", "done", "partial", "new", "time", "overrides"]
     click.echo(columns(header, rows))
     note(f"plan: {outcome.plan.reason}; nothing was written")
-
-

@@ -20,9 +20,10 @@ from dynalab.config.typed import typed
 from dynalab.errors import ConfigError
 
 SECTIONS = (
-    "task model optimizer schedule train eval probes probe snapshots seed seed_streams design device compute "
-    "checkpoint launcher outputs tuned convergence levels"
-).split()
+    *("task", "model", "optimizer", "schedule", "train", "eval", "probes", "probe", "snapshots"),
+    *("seed", "seed_streams", "design", "device", "compute", "checkpoint", "launcher", "outputs"),
+    *("tuned", "convergence", "levels"),
+)
 LAUNCHERS = ("local", "inline")
 DEFAULT_STEPS = 1000
 
@@ -120,7 +121,9 @@ def _stream_cells(
     return cells
 
 
-def _request(tree: Mapping[str, Any], seed: str | None, words: list[str], folders: tuple[Path, ...]) -> Request:
+def _request(
+    tree: Mapping[str, Any], seed: str | None, words: list[str], folders: tuple[Path, ...]
+) -> Request:
     unknown = [key for key in tree if key not in SECTIONS]
     if unknown:
         key = unknown[0]
@@ -185,11 +188,15 @@ def _slug(config: EnsembleConfig, words: Sequence[str], task: str, folders: tupl
     own = {k: v for k, v in _flat(config.identity()).items() if _flat(base).get(k) != v}
     pieces = [experiment] if experiment else []
     if experiment is None or len(words) > 1:
-        swept = [key for key in own if experiment is None or any(word.startswith(f"{key}=") for word in words)]
+        swept = [
+            key for key in own if experiment is None or any(word.startswith(f"{key}=") for word in words)
+        ]
         pieces += [f"{key.rpartition('.')[2]}_{own[key]}" for key in swept if not key.endswith(".name")]
         pieces += [str(own[key]) for key in swept if key.endswith(".name")]
     text = "-".join(pieces) or "default"
-    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)[:60].strip("-_.")
+    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)[:60].strip(
+        "-_."
+    )
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

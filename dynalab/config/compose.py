@@ -102,7 +102,9 @@ def _check_groups(overrides: Sequence[str], folders: Sequence[Path]) -> None:
             legal = registry.names(key, folders)
             if value not in legal:
                 options = listing(legal) or "none"
-                raise ConfigError(f"{key}={value}: no such {key}{did_you_mean(value, legal)}; there are {options}")
+                raise ConfigError(
+                    f"{key}={value}: no such {key}{did_you_mean(value, legal)}; there are {options}"
+                )
 
 
 def _add_probes(tree: DictConfig, overrides: Sequence[str], folders: Sequence[Path]) -> None:
@@ -111,7 +113,7 @@ def _add_probes(tree: DictConfig, overrides: Sequence[str], folders: Sequence[Pa
 
     probes = tree.get("probes")
     if not OmegaConf.is_list(probes):
-        raise ConfigError(f"probes={probes}: expected a list, for example probes=[weights,gradients]")
+        raise ConfigError(f"probes={probes!r}: expected a list, for example probes=[weights,gradients]")
     assert probes is not None
     said = tree.get("probe") or {}
     nodes = {}
@@ -126,7 +128,9 @@ def _add_probes(tree: DictConfig, overrides: Sequence[str], folders: Sequence[Pa
             None,
         )
         if path is None:
-            raise ConfigError(f"probes: no probe {name}{did_you_mean(str(name), legal)}; there are {listing(legal)}")
+            raise ConfigError(
+                f"probes: no probe {name}{did_you_mean(str(name), legal)}; there are {listing(legal)}"
+            )
         nodes[name] = OmegaConf.merge(OmegaConf.load(path), said.get(name) or {})
     unknown = [name for name in said if name not in nodes]
     for text in overrides:

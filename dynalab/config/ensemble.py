@@ -48,7 +48,9 @@ class EnsembleConfig:
 
     def identity(self) -> dict[str, Any]:
         """Return what is hashed: the identity sections, without anything at its neutral default."""
-        train = {key: value for key, value in non_neutral(self.train).items() if key not in ("steps", "epochs")}
+        train = {
+            key: value for key, value in non_neutral(self.train).items() if key not in ("steps", "epochs")
+        }
         if self.depends_on_total():
             train["steps"] = self.train.steps
         sections: dict[str, Any] = {
@@ -182,14 +184,17 @@ def runs_of(config: EnsembleConfig, seeds: Sequence[int]) -> list[RunSpec]:
     streams = {name: value for name in STREAMS if (value := getattr(config.seed_streams, name)) is not None}
     if config.design == "seeds":
         return [
-            RunSpec(f"s{seed:04d}", seed, {name: streams.get(name, seed) for name in STREAMS}) for seed in seeds
+            RunSpec(f"s{seed:04d}", seed, {name: streams.get(name, seed) for name in STREAMS})
+            for seed in seeds
         ]
     crossed = [name for name, value in streams.items() if isinstance(value, list)]
     if not crossed:
-        raise ConfigError("design=crossed needs a stream with several values, for example seed_streams.init=0..4")
+        raise ConfigError(
+            "design=crossed needs a stream with several values, for example seed_streams.init=0..4"
+        )
     if len(seeds) != 1:
         raise ConfigError("design=crossed takes one seed=, for the streams that are not crossed")
-    base = {name: seeds[0] for name in STREAMS} | {k: v for k, v in streams.items() if k not in crossed}
+    base = dict.fromkeys(STREAMS, seeds[0]) | {k: v for k, v in streams.items() if k not in crossed}
     specs = [RunSpec("", None, base)]
     for name in crossed:
         specs = [

@@ -63,7 +63,7 @@ def parse(texts: Sequence[str]) -> Parsed:
     verbose = False
     rest: list[str] = []
     for text in texts:
-        key, _, value = text.partition("=")
+        value = text.partition("=")[2]
         bare = key_of(text)
         if "=" not in text and not text.startswith("~"):
             raise ConfigError(f"{text}: expected KEY=VALUE, for example task=grokking or seed=0..19")
@@ -104,7 +104,9 @@ def _cells(texts: list[str]) -> list[list[str]]:
             values = list(override.sweep_string_iterator())
         except HydraException as error:
             reason = str(error).splitlines()[0]
-            raise ConfigError(f"{text}: cannot be parsed ({reason}); quote values with special characters") from error
+            raise ConfigError(
+                f"{text}: cannot be parsed ({reason}); quote values with special characters"
+            ) from error
         bare = key_of(text)
         if bare.startswith(_NOT_SWEPT):
             raise ConfigError(f"{text}: {bare} takes one value a command")

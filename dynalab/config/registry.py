@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -53,7 +53,9 @@ class Part:
         """The part's configuration dataclass."""
         found = getattr(self.module, "Config", None)
         if not is_dataclass(found) or not isinstance(found, type):
-            raise ConfigError(f"{self.group}={self.name}: {self.module.__file__} has no dataclass named Config")
+            raise ConfigError(
+                f"{self.group}={self.name}: {self.module.__file__} has no dataclass named Config"
+            )
         return found
 
     def build(self, *args: Any, **kwargs: Any) -> Any:
@@ -117,7 +119,9 @@ def find(group: str, name: str, folders: Sequence[Path] = ()) -> Part:
     if name.isidentifier() and importlib.util.find_spec(f"{package}.{name}") is not None:
         return Part(group, name, importlib.import_module(f"{package}.{name}"))
     legal = names(group, folders)
-    raise ConfigError(f"{group}={name}: no such {group}{did_you_mean(name, legal)}; there are {listing(legal)}")
+    raise ConfigError(
+        f"{group}={name}: no such {group}{did_you_mean(name, legal)}; there are {listing(legal)}"
+    )
 
 
 @lru_cache(maxsize=1)
@@ -134,7 +138,9 @@ def entry_folders() -> tuple[Path, ...]:
 
 @lru_cache(maxsize=1)
 def _all_entry_points() -> dict[str, tuple[importlib.metadata.EntryPoint, ...]]:
-    groups = {group: f"dynalab.{'optimizers' if group == 'optimizer' else _plural(group)}" for group in PACKAGES}
+    groups = {
+        group: f"dynalab.{'optimizers' if group == 'optimizer' else _plural(group)}" for group in PACKAGES
+    }
     everything = importlib.metadata.entry_points()
     return {group: tuple(everything.select(group=word)) for group, word in groups.items()}
 
@@ -151,13 +157,15 @@ def _load_entry(entry: importlib.metadata.EntryPoint) -> ModuleType:
     try:
         loaded = entry.load()
     except Exception as error:
-        raise ConfigError(f"plug-in {entry.value} cannot be imported: {type(error).__name__}: {error}") from error
+        raise ConfigError(
+            f"plug-in {entry.value} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(loaded, ModuleType):
         raise ConfigError(f"plug-in {entry.value}: the entry point must name a module")
     return loaded
 
 
-@lru_cache(maxsize=None)
+@cache
 def _import_path(path: Path, group: str, name: str) -> ModuleType:
     # The module's name carries its folder, so that two folders may hold a part of the same name.
     qualified = f"dynalab_plugins.{_digest_text(str(path))}.{group}.{name}"

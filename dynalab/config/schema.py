@@ -44,7 +44,9 @@ class Train:
     def __post_init__(self) -> None:
         """Check ranges."""
         require(self.steps is None or self.steps >= 0, "train.steps", self.steps, "an integer of at least 0")
-        require(self.epochs is None or self.epochs >= 0, "train.epochs", self.epochs, "a number of at least 0")
+        require(
+            self.epochs is None or self.epochs >= 0, "train.epochs", self.epochs, "a number of at least 0"
+        )
         size = self.batch_size
         whole = isinstance(size, int) and not isinstance(size, bool) and size >= 1
         require(size == "full" or whole, "train.batch_size", size, "full or an integer of at least 1")
@@ -63,7 +65,9 @@ class Eval:
     def __post_init__(self) -> None:
         """Check ranges."""
         require(self.every >= 1, "eval.every", self.every, "an integer of at least 1")
-        require(self.size is None or self.size >= 1, "eval.size", self.size, "an integer of at least 1, or null")
+        require(
+            self.size is None or self.size >= 1, "eval.size", self.size, "an integer of at least 1, or null"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +124,16 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        require(self.every is None or self.every >= 1, "checkpoint.every", self.every, "an integer of at least 1")
+        require(
+            self.every is None or self.every >= 1, "checkpoint.every", self.every, "an integer of at least 1"
+        )
         keep = self.keep
         number = isinstance(keep, int) and not isinstance(keep, bool) and keep >= 2
         listed = isinstance(keep, list | tuple) and all(isinstance(step, int) and step >= 0 for step in keep)
         # One alone could be the one that was being written when the machine stopped.
-        require(keep == "all" or number or listed, "checkpoint.keep", keep, "2 or more, all, or a list of steps")
+        require(
+            keep == "all" or number or listed, "checkpoint.keep", keep, "2 or more, all, or a list of steps"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +149,9 @@ class Convergence:
         """Check ranges."""
         legal = (None, "up", "down")
         require(self.direction in legal, "convergence.direction", self.direction, "up or down")
-        require(self.persistence >= 1, "convergence.persistence", self.persistence, "an integer of at least 1")
+        require(
+            self.persistence >= 1, "convergence.persistence", self.persistence, "an integer of at least 1"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,9 @@ from typing import Any
 from dynalab.errors import ConfigError
 
 MOST = 100_000
-_LEGAL = "an integer, A..B (inclusive), range(...), a list, or a comma-separated union of these, all at least 0"
+_LEGAL = (
+    "an integer, A..B (inclusive), range(...), a list, or a comma-separated union of these, all at least 0"
+)
 _INTEGER = re.compile(r"[+-]?\d+$")
 _SPAN = re.compile(r"([+-]?\d+)\.\.([+-]?\d+)$")
 _CALL = re.compile(r"(range|choice)\((.*)\)$")

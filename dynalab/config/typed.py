@@ -34,7 +34,9 @@ def typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
         dotted = f"{key}.{name}" if key else str(name)
         if name not in fields:
             legal = [f"{key}.{field}" if key else field for field in fields]
-            raise ConfigError(f"{dotted}: no such key{did_you_mean(dotted, legal)}; there are {listing(legal)}")
+            raise ConfigError(
+                f"{dotted}: no such key{did_you_mean(dotted, legal)}; there are {listing(legal)}"
+            )
         if value is None and _default(fields[name]) is not None:
             continue
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ def run(work: Work, events: Events) -> Report:
     report = Report()
     with _settings(work.threads), _stopping() as stop:
         for shard in work.shards:
-            control = Control(stop=stop.is_set, progress=lambda event, shard=shard: events.progress(shard, event))  # type: ignore[misc]
+            control = Control(stop=stop.is_set, progress=functools.partial(events.progress, shard))
             job = Job(shard, device, work.checkpoint_every, work.checkpoint_keep, work.steal, work.argv)
             try:
                 events.finished(shard, train_shard(job, control).status)
@@ -51,7 +52,9 @@ def resolve_device(asked: str, cuda_devices: int) -> str:
     if asked.startswith("cuda"):
         index = int(asked.partition(":")[2] or 0)
         if index >= cuda_devices:
-            there = f"{cuda_devices} CUDA device{'s' * (cuda_devices != 1)}" if cuda_devices else "no CUDA device"
+            there = (
+                f"{cuda_devices} CUDA device{'s' * (cuda_devices != 1)}" if cuda_devices else "no CUDA device"
+            )
             raise ConfigError(f"device={asked}: this machine has {there}; use device=cpu or device=auto")
     return asked
 

@@ -181,7 +181,9 @@ class Pool:
                 events.finished(shard, "crashed")
             if waiting and not report.interrupted:
                 if not worker.ready:
-                    raise DynalabError(f"a worker could not start: {(list(worker.said) or ['no message'])[-1]}")
+                    raise DynalabError(
+                        f"a worker could not start: {(list(worker.said) or ['no message'])[-1]}"
+                    )
                 self._workers.append(self._start())
 
     def _hand_out(
@@ -242,5 +244,3 @@ def run(work: Work, events: Events, pool: Pool) -> Report:
         ConfigError: The device is absent.
     """
     return pool.run(work, events, pool.device(work.device))
-
-

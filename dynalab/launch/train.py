@@ -93,7 +93,9 @@ def train(
             pool.device(settings.device)
         if options.dry_run:
             return outcome
-        outcome.layouts = [_lay_out(outputs, request, command, options, write=True) for request in command.requests]
+        outcome.layouts = [
+            _lay_out(outputs, request, command, options, write=True) for request in command.requests
+        ]
         _remember(outputs, outcome.layouts)
         work = Work(
             shards=_by_size([shard for layout in outcome.layouts for shard in layout.work]),
@@ -126,7 +128,9 @@ def _by_size(shards: Sequence[ShardPaths]) -> list[ShardPaths]:
     return sorted(shards, key=left, reverse=True)
 
 
-def _lay_out(outputs: OutputPaths, request: Request, command: Command, options: Options, *, write: bool) -> Layout:
+def _lay_out(
+    outputs: OutputPaths, request: Request, command: Command, options: Options, *, write: bool
+) -> Layout:
     settings = command.settings
     return lay_out(
         outputs,
@@ -144,7 +148,9 @@ def _remember(outputs: OutputPaths, layouts: Sequence[Layout]) -> None:
     """Write which ensembles `@last` means."""
     with storing(outputs.last):
         outputs.root.mkdir(parents=True, exist_ok=True)
-    write_json(outputs.last, {"schema_version": 1, "ensembles": [layout.request.config.id for layout in layouts]})
+    write_json(
+        outputs.last, {"schema_version": 1, "ensembles": [layout.request.config.id for layout in layouts]}
+    )
 
 
 def seconds_per_step(ensembles: Sequence[Path]) -> float | None:
@@ -157,5 +163,3 @@ def seconds_per_step(ensembles: Sequence[Path]) -> float | None:
                 if done > 0 and "train_seconds" in attempt:
                     rates.append(attempt["train_seconds"] / done / len(run.record.runs))
     return sorted(rates)[len(rates) // 2] if rates else None
-
-

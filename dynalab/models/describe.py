@@ -95,6 +95,6 @@ def _check(matrix: Matrix, parameters: Mapping[str, nn.Parameter]) -> None:
     shape = tuple(parameters[matrix.parameter].shape)
     if len(shape) < 2 or matrix.parts < 1 or shape[0] % matrix.parts:
         raise ConfigError(
-            f"model: weight_matrices cuts {matrix.parameter} of shape {shape} into {matrix.parts} blocks of
-            rows; " "it needs at least two axes and a first one that the number of blocks divides"
+            f"model: weight_matrices cuts {matrix.parameter} of shape {shape} into {matrix.parts} blocks of "
+            "rows; it needs at least two axes and a first one that the number of blocks divides"
         )

@@ -84,4 +84,8 @@ def norm(tensors: Iterable[Tensor]) -> Tensor:
     import torch
 
     squares = [tensor.to(torch.float64).square().flatten(1).sum(1) for tensor in tensors]
-    return torch.stack(squares).sum(0).sqrt()
+    # Added one by one: torch sums over an outer axis in an order that depends on the inner length, S.
+    total = squares[0]
+    for square in squares[1:]:
+        total = total + square
+    return total.sqrt()

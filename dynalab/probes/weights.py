@@ -69,7 +69,7 @@ class WeightStatistics:
     needs: frozenset[str] = frozenset()
 
     def measure(self, state: ProbeState) -> dict[str, Tensor]:
-        """Return the statistics, each (S,) in float64; NaN for a run with a weight or bias that is not finite."""
+        """Return the statistics, each (S,) in float64; all NaN for a run with an entry that is not finite."""
         import torch
 
         if not self.selection.matrices and not self.selection.biases:

@@ -128,7 +128,9 @@ def load_tensors(paths: CheckpointPaths) -> tuple[dict[str, Tensor], dict[str, T
     return load(paths.model.read_bytes()), load(paths.optim.read_bytes())
 
 
-def newest_whole(shard: ShardPaths, at_most: int | None = None) -> tuple[CheckpointPaths | None, CheckpointState | None, list[str]]:
+def newest_whole(
+    shard: ShardPaths, at_most: int | None = None
+) -> tuple[CheckpointPaths | None, CheckpointState | None, list[str]]:
     """Return the newest checkpoint that is whole and whose series rows are, its state, and a warning for each other.
 
     Args:

@@ -116,7 +116,9 @@ def _compare(
         try:
             shard = runfile.read(paths)
         except StoreError as error:
-            layout.warnings.append(f"{error}; its seeds are left alone (remove the folder to train them again)")
+            layout.warnings.append(
+                f"{error}; its seeds are left alone (remove the folder to train them again)"
+            )
             layout.damaged.append(paths)
             continue
         for run in shard.runs:
@@ -160,7 +162,9 @@ def _sort(
         return
     whole = paths in layout.work or not _damage(paths, shard)
     if not whole:
-        layout.warnings.append(f"{_damage(paths, shard)}; it is trained again from its newest whole checkpoint")
+        layout.warnings.append(
+            f"{_damage(paths, shard)}; it is trained again from its newest whole checkpoint"
+        )
     enough = run.status == "diverged" or (shard.status == "done" and shard.steps >= steps)
     if whole and enough:
         layout.done.append(spec.label)
@@ -200,7 +204,9 @@ def _check_versions(paths: ShardPaths, shard: runfile.Shard, anyway: bool) -> No
 
 
 def _shard_name(members: Sequence[RunSpec], attempt: int) -> str:
-    first, last = (item.label if item.seed is None else f"{item.seed:04d}" for item in (members[0], members[-1]))
+    first, last = (
+        item.label if item.seed is None else f"{item.seed:04d}" for item in (members[0], members[-1])
+    )
     return f"shard-{first}-{last}-{len(members)}" + (f"-a{attempt}" if attempt > 1 else "")
 
 

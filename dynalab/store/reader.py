@@ -96,7 +96,9 @@ class Ensemble:
             StoreError: It is damaged.
         """
         try:
-            tree = yaml.load(self.paths.config.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            tree = yaml.load(
+                self.paths.config.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            )
         except (OSError, yaml.YAMLError) as error:
             raise StoreError(f"{self.paths.config} is damaged: {str(error).splitlines()[0]}") from error
         if not isinstance(tree, dict):
@@ -256,7 +258,9 @@ class Ensemble:
     def grid_metrics(self) -> list[str]:
         """Return the metrics recorded on the evaluation grid or a finer one."""
         every = int(self.config["eval"]["every"])
-        return [name for cadence, names in self.columns().items() if _is_finer(cadence, every) for name in names]
+        return [
+            name for cadence, names in self.columns().items() if _is_finer(cadence, every) for name in names
+        ]
 
     @property
     def convergence(self) -> Convergence | None:
@@ -265,7 +269,9 @@ class Ensemble:
         if said.get("metric") is None or said.get("threshold") is None:
             return None
         direction = said.get("direction") or default_direction(said["metric"])
-        return Convergence(said["metric"], float(said["threshold"]), direction, int(said.get("persistence") or 1))
+        return Convergence(
+            said["metric"], float(said["threshold"]), direction, int(said.get("persistence") or 1)
+        )
 
     def steps(self, metric: str) -> np.ndarray:
         """Return the steps a metric was recorded at, over all runs, shape (T,)."""
@@ -305,7 +311,11 @@ class Ensemble:
             frame.insert(0, "seed", pd.array([run.seed] * len(run.steps), dtype="Int64"))
             frame.insert(0, "run", run.run)
             frames.append(frame)
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"run": [], "seed": [], "step": []})
+        return (
+            pd.concat(frames, ignore_index=True)
+            if frames
+            else pd.DataFrame({"run": [], "seed": [], "step": []})
+        )
 
     def model(self, seed: int | str, step: int) -> nn.Module:
         """Return one run's network with the weights it had at a step (a snapshot or a checkpoint).
@@ -322,7 +332,9 @@ class Ensemble:
         label = f"s{seed:04d}" if isinstance(seed, int) else seed
         run = next((run for run in self.runs if run.label == label), None)
         if run is None:
-            raise ConfigError(f"{self.id} has no run {label}; there are {listing(r.label for r in self.runs)}")
+            raise ConfigError(
+                f"{self.id} has no run {label}; there are {listing(r.label for r in self.runs)}"
+            )
         return network_at(run, step)
 
 

@@ -47,7 +47,10 @@ def _parse_header(path: Path, data: bytes) -> tuple[np.dtype, int, int]:
             raise ValueError("no NumPy header")
         size = int.from_bytes(data[8:10], "little")
         described = ast.literal_eval(data[10 : 10 + size].decode("latin1"))
-        descr = [tuple(tuple(part) if isinstance(part, list) else part for part in item) for item in described["descr"]]
+        descr = [
+            tuple(tuple(part) if isinstance(part, list) else part for part in item)
+            for item in described["descr"]
+        ]
         dtype = np.dtype(descr)
         if dtype.names is None or dtype.names[:2] != ("step", "wall"):
             raise ValueError("no step column")
@@ -118,10 +121,12 @@ class SeriesWriter:
         else:
             self.rows, self.crc = keep.rows, keep.crc
         with storing(path):
-            self._file = open(path, "r+b", buffering=0)
+            self._file = path.open("r+b", buffering=0)  # noqa: SIM115 - kept open for the shard's life
             if keep is not None:
                 if _parse_header(path, self._file.read(self._offset))[0] != self.dtype:
-                    raise StoreError(f"{path} has other columns than this version of the configuration records")
+                    raise StoreError(
+                        f"{path} has other columns than this version of the configuration records"
+                    )
                 self._commit()
                 self._file.truncate(self._end)
 

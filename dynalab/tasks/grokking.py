@@ -70,8 +70,8 @@ class Config:
             )
         if not 1 <= self.train_size() < self.pairs():
             raise ConfigError(
-                f"task.train_fraction={self.train_fraction} leaves {self.train_size()} of {self.pairs()}
-                pairs to " "train on; training and test need one pair each at least"
+                f"task.train_fraction={self.train_fraction} leaves {self.train_size()} of "
+                f"{self.pairs()} pairs to train on; training and test need one pair each at least"
             )
 
     def pairs(self) -> int:

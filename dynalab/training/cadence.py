@@ -57,4 +57,6 @@ def is_log_step(step: int) -> bool:
         return step >= 0
     nearest = round(PER_DECADE * math.log10(step))
     # Rounding may put a step beside its exponent; the neighbours are looked at too.
-    return any(round(10 ** (exponent / PER_DECADE)) == step for exponent in (nearest - 1, nearest, nearest + 1))
+    return any(
+        round(10 ** (exponent / PER_DECADE)) == step for exponent in (nearest - 1, nearest, nearest + 1)
+    )

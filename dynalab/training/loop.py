@@ -242,4 +242,3 @@ def clipped(gradients: Sequence[Tensor], norm: float) -> tuple[Tensor, ...]:
     assert isinstance(squares, Tensor)
     scale = (norm / (squares.sqrt() + 1e-6)).clamp(max=1.0)
     return tuple(g * scale.to(g.dtype).view(-1, *[1] * (g.dim() - 1)) for g in gradients)
-

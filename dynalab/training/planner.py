@@ -59,5 +59,6 @@ def plan(n_runs: int, compute: Compute, device: str = "cpu", shared_by: int = 1)
     count = math.ceil(n_runs / width) if n_runs else 0
     small, larger = divmod(n_runs, count) if count else (0, 0)
     widths = tuple(small + (index < larger) for index in range(count))
-    reason = f"{workers} worker{'s' * (workers != 1)} of {threads} thread{'s' * (threads != 1)}, {width} seeds wide ({why})"
+    plural = "s" * (workers != 1), "s" * (threads != 1)
+    reason = f"{workers} worker{plural[0]} of {threads} thread{plural[1]}, {width} seeds wide ({why})"
     return Plan(workers, threads, widths, reason)

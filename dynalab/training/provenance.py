@@ -34,7 +34,9 @@ def cpu_type() -> str:
         key, _, value = line.partition(":")
         fields[key.strip()] = value.strip()
     flags = fields.get("flags", "").split()
-    vector = next((flag for flag in ("avx512f", "avx2", "avx", "sse4_2") if flag in flags), platform.machine())
+    vector = next(
+        (flag for flag in ("avx512f", "avx2", "avx", "sse4_2") if flag in flags), platform.machine()
+    )
     return f"{fields.get('model name', platform.machine())} ({vector})"
 
 
@@ -52,7 +54,9 @@ def source() -> dict[str, Any]:
 
 
 def _git(root: Path, *words: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=5, check=True)
+    done = subprocess.run(
+        ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=5, check=True
+    )
     return done.stdout.strip()
 
 

@@ -37,7 +37,9 @@ def network_at(run: StoredRun, step: int) -> nn.Module:
     model = registry.find("model", config.model.name, folders)
     own = config.model.name == "task" and isinstance(task, OwnsModel)
     streams = Streams(**run.record.runs[run.index].streams)
-    (network,) = build_networks(task.model if own else lambda: model.build(config.model, task.spec), [streams])
+    (network,) = build_networks(
+        task.model if own else lambda: model.build(config.model, task.spec), [streams]
+    )
     with safe_open(str(kept[step]), framework="pt") as stored:
         state = {name: stored.get_slice(name)[run.index] for name, _ in network.named_parameters()}
     network.load_state_dict(state, strict=False)

@@ -127,7 +127,9 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     _set_damaged_aside(paths, found.step if found else -1)
     real = [Streams(**run.streams) for run in shard.runs]
     filled = real + [real[-1]] * max(LEAST_WIDTH - len(real), 0)
-    loop = Loop(config, filled, shard.requested_steps, torch.device(job.device), [Path(f) for f in shard.folders])
+    loop = Loop(
+        config, filled, shard.requested_steps, torch.device(job.device), [Path(f) for f in shard.folders]
+    )
     recorder = Recorder(paths, len(real), state.marks if state else {})
     snapshots = cadence(config.snapshots.every, None if config.snapshots.every else config.snapshots.at)
     if found and state:
@@ -253,7 +255,10 @@ def _record_failure(paths: ShardPaths, error: BaseException) -> None:
         shard = runfile.read(paths)
         shard.settle("failed")
         if shard.attempts:
-            shard.attempts[-1] |= {"ended": _now(), "error": str(error).splitlines()[0] if str(error) else repr(error)}
+            shard.attempts[-1] |= {
+                "ended": _now(),
+                "error": str(error).splitlines()[0] if str(error) else repr(error),
+            }
         runfile.write(paths, shard)
     except (OSError, DynalabError):
         # The disk that failed the training fails this note as well; the checkpoint on it is what counts.

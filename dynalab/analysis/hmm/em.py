@@ -86,8 +86,7 @@ def m_step(
     first: np.ndarray,
     pairs: np.ndarray,
 ) -> Parameters:
-    """Parameters that maximise the penalised expected likelihood; `emission` only hands on the first frames'
-    Gaussian."""
+    """Maximise the penalised expected likelihood; `emission` only hands on the first frames' Gaussian."""
     weights, covariances = maximise(frames, posterior, prior)
     return Parameters(
         _probabilities(first, prior.counts),

@@ -62,25 +62,30 @@ class Emission:
 
 
 def make_prior(frames: Frames, settings: Settings, diagonal: bool) -> Prior:
-    """Penalties scaled to the data: the noise is pulled toward a share of the one-state model's residual
-    variance."""
+    """Penalties scaled to the data.
+
+    The noise is pulled toward a share of the one-state model's residual variance.
+    """
     size = frames.design.shape[1] - frames.inputs
     ridge = np.full(frames.inputs, float(settings.ridge))
     ridge[-1] = settings.intercept_ridge
     weight = settings.shrinkage + size
     bare = Prior(ridge, 0.0, np.zeros(size), settings.floor, settings.transition_prior, True)
-    if len(frames.design):
-        residual = np.diagonal(maximise(frames, np.ones((len(frames.levels), 1)), bare)[1][0])
+    n, p = len(frames.design), frames.inputs
+    if n:
+        found = maximise(frames, np.ones((len(frames.levels), 1)), bare)[1][0]
+        # Few frames are fitted too well; with fewer frames than inputs the residual says nothing.
+        residual = np.diagonal(found) * n / max(n - p, 1)
     else:
         residual = np.ones(size)
     scatter = weight * settings.shrinkage_scale * np.maximum(residual, settings.floor)
     return Prior(ridge, weight, scatter, settings.floor, settings.transition_prior, diagonal)
 
 
-def first_frames(frames: Frames, settings: Settings, diagonal: bool) -> tuple[np.ndarray, np.ndarray] |
-tuple[None, None]:
-    """Mean (M,) and covariance (M, M) of the first frames under `ar`; there are only as many as runs, so it
-    is shrunk.
+def first_frames(
+    frames: Frames, settings: Settings, diagonal: bool
+) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """Mean (M,) and covariance (M, M) of the first frames under `ar`; shrunk, there is one frame a run.
 
     The pull is `shrinkage` pseudo-frames of the pooled variance of levels.
     """
@@ -95,8 +100,7 @@ tuple[None, None]:
 
 
 def raise_floor(covariance: np.ndarray, floor: float, diagonal: bool) -> np.ndarray:
-    """The nearest covariance in likelihood whose eigenvalues are at least `floor`; shape (M, M) in and
-    out."""
+    """The covariance (M, M) nearest in likelihood whose eigenvalues are at least `floor`."""
     if diagonal:
         return np.diag(np.maximum(np.diagonal(covariance), floor))
     covariance = (covariance + covariance.T) / 2

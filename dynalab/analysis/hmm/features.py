@@ -32,9 +32,8 @@ SIZES = frozenset(
 )  # fmt: skip
 SIZE_SUFFIXES = ("_norm", "_loss")
 
-# A column counts as constant when its spread is below this share of its largest value (float64 rounding is
-# 1e-16, # and metrics computed in float32 carry about 1e-7).
-CONSTANT = 1e-9
+# A column counts as constant when its spread is below this share of its largest value (float64 rounding is 1e-16).
+CONSTANT = 1e-12
 DUPLICATE = 0.999
 # A value this many times farther from the median than the middle 90% is wide dominates every moment.
 OUTLIER = 100.0
@@ -76,8 +75,7 @@ class Scaler:
 
 
 def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (ddof 0) of columns, shapes (M,); safe for values near the largest
-    float."""
+    """Mean and standard deviation (ddof 0) of columns, shapes (M,); near the largest float as well."""
     scale = np.maximum(np.abs(x).max(axis=0), np.finfo(np.float64).tiny)
     return scale * (x / scale).mean(axis=0), scale * (x / scale).std(axis=0)
 
@@ -87,8 +85,8 @@ def fit_scaler(values: Sequence[np.ndarray], reference: Scaler | None = None) ->
 
     Args:
         values: Features of the runs, shapes (T, M).
-        reference: Normalisation of all runs; a column that hardly moves in these ones is not blown up beyond a
-            thousand times it. None for all runs themselves.
+        reference: Normalisation of all runs; a column that hardly moves in these ones is not blown up beyond
+            a thousand times it. None for all runs themselves.
     """
     mean, sd = moments(np.concatenate(values))
     least = np.finfo(np.float64).tiny if reference is None else 1e-3 * reference.sd
@@ -107,8 +105,8 @@ def _choose(available: tuple[str, ...], wanted: Sequence[str] | None) -> tuple[l
         absent = [name for name in WEIGHT_METRICS if name not in available]
         if not present:
             raise NothingMatched(
-                "these runs have none of the weight metrics; record them with probes=[weights], or name
-                columns with " f"metrics=[...]: {', '.join(available)}"
+                "these runs have none of the weight metrics; record them with probes=[weights], "
+                f"or name columns with metrics=[...]: {', '.join(available)}"
             )
         return present, [f"metrics not recorded, left out: {', '.join(absent)}"] if absent else []
     for name in wanted:
@@ -133,8 +131,8 @@ def _whole_rows(run: str, x: np.ndarray, names: Sequence[str]) -> np.ndarray:
     if whole.sum() < LEAST_ROWS * rows or not whole.any():
         worst = names[int(np.argmin(finite.sum(axis=0)))]
         raise ConfigError(
-            f"metrics: run {run} has values of all columns in {int(whole.sum())} of {rows} rows (half is the
-            least); " f"{worst} is missing most often: leave it out or leave the run out"
+            f"metrics: run {run} has values of all columns in {int(whole.sum())} of {rows} rows "
+            f"(half is the least); {worst} is missing most often: leave it out or leave the run out"
         )
     return whole
 
@@ -163,8 +161,10 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
     columns = [trajectories.metrics.index(name) for name in names]
     steps, values = [], []
     for run in trajectories.runs:
-        inside = np.ones(len(run.steps), bool) if config.steps is None else np.asarray(run.steps) <=
-        config.steps if not inside.any():
+        inside = (
+            np.ones(len(run.steps), bool) if config.steps is None else np.asarray(run.steps) <= config.steps
+        )
+        if not inside.any():
             raise ConfigError(f"steps={config.steps}: run {run.run} has no row up to there")
         steps.append(np.asarray(run.steps, dtype=np.int64)[inside])
         values.append(np.asarray(run.values, dtype=np.float64)[inside][:, columns])
@@ -188,8 +188,9 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
     notes += more
     gaps = [np.diff(s) for s in steps if len(s) > 1]
     if config.emission == "ar" and gaps and len(np.unique(np.concatenate(gaps))) > 1:
-        notes.append("rows are not evenly spaced in steps: the autoregression takes every row as one unit of
-        time")
+        notes.append(
+            "rows are not evenly spaced in steps: the autoregression takes every row as one unit of time"
+        )
     kept = tuple(name for name in logged if name in names)
     return Features(
         tuple(names), kept, tuple(r.run for r in trajectories.runs), tuple(steps), tuple(values), tuple(notes)

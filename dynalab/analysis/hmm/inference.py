@@ -49,14 +49,14 @@ def slices(lengths: Sequence[int]) -> Iterator[slice]:
 
 
 def _shifted(log_density: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Densities scaled to a largest value of 1 per frame, shape (N, K), and the log of that scale, shape
-    (N,)."""
+    """Densities (N, K) scaled to a largest value of 1 per frame, and the log of that scale (N,)."""
     shift = log_density.max(axis=1)
     return np.exp(log_density - shift[:, None]), shift
 
 
-def expect(start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]) ->
-Expectation:
+def expect(
+    start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
+) -> Expectation:
     """Forward-backward over all sequences.
 
     Args:
@@ -90,20 +90,23 @@ Expectation:
     return Expectation(log_likelihoods, posterior, filtered, predictive, starts, pairs)
 
 
-def score(start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]) ->
-np.ndarray:
+def score(
+    start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
+) -> np.ndarray:
     """Log-likelihood of every sequence, shape (S,), nats; arguments as for `expect`."""
     density, shift = _shifted(log_density)
     return np.array(
-        [kernels.forward(start, transitions, density[rows])[0] + shift[rows].sum() for rows in
-        slices(lengths)]
+        [
+            kernels.forward(start, transitions, density[rows])[0] + shift[rows].sum()
+            for rows in slices(lengths)
+        ]
     )
 
 
-def filtering(start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]) ->
-np.ndarray:
-    """Filtering posterior p(z_t | x_1..x_t), shape (N, K): all that is known of a run that is still
-    training."""
+def filtering(
+    start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
+) -> np.ndarray:
+    """Filtering posterior p(z_t | x_1..x_t), shape (N, K): what is known of a run still training."""
     density, _ = _shifted(log_density)
     return np.concatenate([kernels.forward(start, transitions, density[rows])[1] for rows in slices(lengths)])
 

@@ -66,8 +66,9 @@ class Model:
 
 
 def to_plain(model: Model) -> dict[str, Any]:
-    """The model as JSON-able values, in normalised features (z = (x - mean) / sd, x logged where `log` says
-    so).
+    """The model as JSON-able values, in normalised features.
+
+    A feature is z = (x - mean) / sd, x logged first where `log` says so.
 
     `level`: `means` (K, M), `covariances` (K, M, M). `ar`: x_t ~ N(A x_{t-1} + b, covariance) with `A` (K, M,
     M) and `b` (K, M), and the Gaussian of a run's first frame under `first`.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,8 +72,7 @@ class Selection:
 
 
 def assign_folds(n_runs: int, folds: int, seed: int) -> np.ndarray:
-    """Fold of every run, integers of shape (S,): a seeded shuffle dealt out in turn; with few runs, one run a
-    fold."""
+    """Fold of every run, shape (S,): a seeded shuffle dealt out in turn; with few runs, one run a fold."""
     fold = np.empty(n_runs, dtype=np.int64)
     order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,))).permutation(n_runs)
     fold[order] = np.arange(n_runs) % min(folds, n_runs)
@@ -124,18 +124,19 @@ def score(parameters: em.Parameters, frames: Frames) -> np.ndarray:
 
 def _pinned(work: Callable[[Task], Fitted], task: Task) -> Fitted:
     """Do the work with one thread: more would oversubscribe the cores and change the last bits of sums."""
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     with threadpool_limits(limits=1):
         return work(task)
 
 
-def spread(work: Callable[[Task], Fitted], tasks: Sequence[Task], workers: int | None, cost: float) ->
-list[Fitted]:
+def spread(
+    work: Callable[[Task], Fitted], tasks: Sequence[Task], workers: int | None, cost: float
+) -> list[Fitted]:
     """Do all tasks, in processes where that pays; the results do not depend on how many.
 
-    Processes come from joblib's loky (which scikit-learn brings): the standard library's spawn context runs the
-    caller's main module again, which fails in notebooks, in `python -` and in scripts without a main guard.
+    Processes come from joblib's loky (which scikit-learn brings): the standard library's spawn context runs
+    the caller's main module again, which fails in notebooks, in `python -` and in scripts without a guard.
 
     Args:
         work: What to do with a task; must be picklable.
@@ -143,7 +144,7 @@ list[Fitted]:
         workers: Processes; None for one per usable core, or none at all for little work.
         cost: Estimate of the work, in units of `WORTH_PROCESSES`.
     """
-    import joblib
+    import joblib  # type: ignore[import-untyped]
 
     if workers is None:
         workers = joblib.cpu_count() if cost > WORTH_PROCESSES else 1
@@ -152,14 +153,14 @@ list[Fitted]:
     # Longest first, so that no worker sits on the largest K while the others are done.
     order = sorted(range(len(tasks)), key=lambda i: -tasks[i].n_states)
     with joblib.parallel_config("loky", n_jobs=min(workers, len(tasks)), inner_max_num_threads=1):
-        done = joblib.Parallel(max_nbytes=None, batch_size=1)(joblib.delayed(_pinned)(work, tasks[i]) for i in
-        order)
+        done = joblib.Parallel(max_nbytes=None, batch_size=1)(
+            joblib.delayed(_pinned)(work, tasks[i]) for i in order
+        )
     return [done[order.index(i)] for i in range(len(tasks))]
 
 
 def one_standard_error(scores: Sequence[float], errors: Sequence[float]) -> int:
-    """Index of the first (smallest) model that is within one standard error of the best one (Breiman et al.,
-    1984)."""
+    """Index of the smallest model within one standard error of the best (Breiman et al., 1984)."""
     best = int(np.argmax(scores))
     return next(i for i, value in enumerate(scores) if value >= scores[best] - errors[best])
 
@@ -172,8 +173,6 @@ def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Co
         steps: Steps of every run, shapes (T,).
         config: The keys of the analysis.
     """
-    from functools import partial
-
     n_runs, size = len(values), values[0].shape[1]
     n_frames = sum(len(x) for x in values)
     candidates = [config.n_states] if config.n_states is not None else list(range(1, config.max_states + 1))
@@ -183,30 +182,27 @@ def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Co
     cost = n_frames * size**2 * config.restarts * float(sum(task.n_states for task in tasks))
     work = partial(solve, values=list(values), steps=list(steps), fold=fold, config=config)
     fitted = spread(work, tasks, config.workers, cost)
-    rows, fits, notes = [], {}, []
-    for k in candidates:
-        of_k = [one for one in fitted if one.task.n_states == k]
-        fits[k] = of_k[0].fit
-        held_out = np.concatenate([one.held_out for one in of_k])
-        error = held_out.std(ddof=1) / np.sqrt(n_runs) if n_runs > 1 else None
-        count = parameter_count(k, size, config.emission, config.covariance)
-        rows.append(
-            {
-                "n_states": k,
-                "heldout_ll_per_frame": float(held_out.mean()) if n_runs > 1 else None,
-                "se": None if error is None else float(error),
-                "bic": float(-2 * fits[k].log_likelihood + count * np.log(n_frames)),
-                "converged": fits[k].converged,
-            }
-        )
-    if n_runs == 1:
-        chosen = candidates[int(np.argmin([row["bic"] for row in rows]))]
-        notes.append("one run only: nothing can be held out; the number of states follows BIC, which tends to be large")
-    else:
-        index = one_standard_error([row["heldout_ll_per_frame"] for row in rows], [row["se"] for row in rows])
-        chosen = candidates[index]
+    fits = {one.task.n_states: one.fit for one in fitted if one.task.fold is None}
+    # Shape (candidates, S or 0): runs in order of folds, the same order for every K.
+    held_out = [
+        np.concatenate([one.held_out for one in fitted if one.task.n_states == k]) for k in candidates
+    ]
+    counts = [parameter_count(k, size, config.emission, config.covariance) for k in candidates]
+    bic = [
+        -2 * fits[k].log_likelihood + count * np.log(n_frames)
+        for k, count in zip(candidates, counts, strict=True)
+    ]
+    scores = errors = None
+    notes = []
+    if n_runs > 1:
+        scores = [float(x.mean()) for x in held_out]
+        errors = [float(x.std(ddof=1) / np.sqrt(n_runs)) for x in held_out]
+        chosen = candidates[one_standard_error(scores, errors)]
         if n_runs < config.folds:
             notes.append(f"{n_runs} runs for {config.folds} folds: each run is held out alone")
+    else:
+        chosen = candidates[int(np.argmin(bic))]
+        notes.append("one run only: nothing can be held out; the number of states follows BIC")
     if len(candidates) > 1 and chosen == candidates[-1]:
         notes.append(f"the largest number of states tried ({chosen}) was chosen: raise max_states")
     if not fits[chosen].converged:
@@ -214,5 +210,15 @@ def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Co
     fell = max(one.fit.fell for one in fitted)
     if fell > em.SLACK:
         notes.append(f"a fit's objective fell by {fell:.1g} of its size: rounding on badly scaled data")
+    rows = [
+        {
+            "n_states": k,
+            "heldout_ll_per_frame": scores[i] if scores else None,
+            "se": errors[i] if errors else None,
+            "bic": float(bic[i]),
+            "converged": fits[k].converged,
+        }
+        for i, k in enumerate(candidates)
+    ]
     unit = next(one.unit for one in fitted if one.task.fold is None)
     return Selection(chosen, rows, fits, unit, fell, notes)

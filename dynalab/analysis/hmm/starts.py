@@ -39,14 +39,17 @@ def clusters(levels: np.ndarray, n_states: int, rng: np.random.Generator) -> np.
     from sklearn.cluster import KMeans
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fewer distinct frames than clusters: EM deals with empty states itself
-        model = KMeans(min(n_states, len(levels)), n_init=1, max_iter=50, random_state=int(rng.integers(2**31)))
+        # Fewer distinct frames than clusters: EM deals with empty states itself.
+        warnings.simplefilter("ignore")
+        seed = int(rng.integers(2**31))
+        model = KMeans(min(n_states, len(levels)), n_init=1, max_iter=50, random_state=seed)
         return np.asarray(model.fit_predict(levels), dtype=np.int64)
 
 
-def labels(frames: Frames, positions: np.ndarray, n_states: int, restart: int, rng: np.random.Generator) -> np.ndarray:
-    """The labels that restart number `restart` begins from: kinds of start take turns; integers of shape
-    (N,)."""
+def labels(
+    frames: Frames, positions: np.ndarray, n_states: int, restart: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The labels that restart number `restart` begins from: kinds of start take turns; shape (N,)."""
     kinds = ("even", "early") if frames.emission == "ar" else ("even", "clusters", "early", "clusters")
     kind = kinds[restart % len(kinds)]
     if kind == "clusters":
@@ -59,8 +62,9 @@ def one_hot(states: np.ndarray, n_states: int) -> np.ndarray:
     return np.eye(n_states)[states]
 
 
-def reseed(posterior: np.ndarray, dead: Sequence[int], predictive: np.ndarray, lengths: Sequence[int]) ->
-np.ndarray:
+def reseed(
+    posterior: np.ndarray, dead: Sequence[int], predictive: np.ndarray, lengths: Sequence[int]
+) -> np.ndarray:
     """Give every dead state a short stretch around the worst-explained frame that is not yet given away.
 
     A stretch, not a frame, because a regression on a single frame explains it perfectly and nothing else.

@@ -154,7 +154,8 @@ def path_table(
         groups.setdefault(visited(path), []).append(index)
     out = []
     for states, members in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
-        median, quartiles = None, [None, None]
+        median: float | None = None
+        quartiles: list[float | None] = [None, None]
         if convergence is not None:
             step = [np.inf if convergence[i]["censored"] else float(convergence[i]["step"]) for i in members]
             median, quartiles = quantile(step, 0.5), [quantile(step, 0.25), quantile(step, 0.75)]

@@ -20,7 +20,9 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        require(self.total is None or self.total >= 1, "schedule.total", self.total, "an integer of at least 1")
+        require(
+            self.total is None or self.total >= 1, "schedule.total", self.total, "an integer of at least 1"
+        )
         require(self.warmup >= 0, "schedule.warmup", self.warmup, "an integer of at least 0")
         require(0 <= self.final <= 1, "schedule.final", self.final, "a number in [0, 1]")
 

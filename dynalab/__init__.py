@@ -1,0 +1,39 @@
+"""dynalab: a laboratory for the dynamics of neural-network training.
+
+In a notebook:
+
+    import dynalab
+    (ensemble,) = dynalab.train(["task=grokking", "seed=0..3"])
+    ensemble.array("test_accuracy")          # (S, T)
+    result = dynalab.analyze("hmm", ensemble)
+    dynalab.load("@last").frame()            # pandas
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dynalab._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from dynalab import figures as figures
+    from dynalab.api import analyze as analyze
+    from dynalab.api import load as load
+    from dynalab.api import train as train
+
+_PUBLIC = ("analyze", "figures", "load", "train")
+
+
+def __getattr__(name: str) -> Any:
+    # Lazily: `import dynalab` and the command line stay light.
+    import importlib
+
+    if name == "figures":
+        return importlib.import_module("dynalab.figures")
+    if name in _PUBLIC:
+        return getattr(importlib.import_module("dynalab.api"), name)
+    raise AttributeError(f"module 'dynalab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -1,0 +1,127 @@
+"""The `analyze` command without its terminal: trajectories from the store, an analysis, a stored result."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dynalab._version import __version__
+from dynalab.analysis.base import Trajectories
+from dynalab.config.ensemble import canonical
+from dynalab.config.registry import Part
+from dynalab.config.typed import non_neutral, plain
+from dynalab.errors import NothingMatched
+from dynalab.store.find import Selection
+from dynalab.store.paths import OutputPaths
+from dynalab.store.reader import Ensemble, StoredRun
+from dynalab.store.results import Result, read_result, write_result
+
+# Keys that change how an analysis is computed but not what comes out; they stay out of its id.
+NOT_IDENTITY = ("workers",)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one analysis is made from.
+
+    Attributes:
+        ensembles: One, or several that are pooled.
+        runs: The runs that enter.
+        trajectories: Their trajectories.
+    """
+
+    ensembles: list[Ensemble]
+    runs: list[StoredRun]
+    trajectories: Trajectories
+
+
+def gather(selection: Selection, part: Part, *, pool: bool = False) -> Iterator[Inputs]:
+    """Yield the inputs of each analysis: one an ensemble, or one over all.
+
+    Args:
+        selection: Ensembles and their runs.
+        part: The analysis; its `STATUSES` says which runs it takes (default: done ones).
+        pool: Whether to make one over all ensembles.
+
+    Raises:
+        NothingMatched: No run of any ensemble can enter.
+    """
+    statuses = getattr(part.module, "STATUSES", ("done",))
+    found = []
+    left: list[str] = []
+    for ensemble, runs in selection:
+        trajectories = ensemble.trajectories(statuses=statuses, runs=[run.id for run in runs])
+        entered = {run.run for run in trajectories.runs}
+        kept = [run for run in runs if run.id in entered]
+        if kept:
+            found.append(Inputs([ensemble], kept, trajectories))
+        else:
+            left += trajectories.warnings or (f"{ensemble.id} has no runs",)
+    if not found:
+        wanted = " or ".join(statuses)
+        raise NothingMatched(f"no run is {wanted} ({'; '.join(left[:3])}); train to the end first: dynalab train")
+    yield from [_pooled(found)] if pool else found
+
+
+def _pooled(inputs: Sequence[Inputs]) -> Inputs:
+    """Put the runs of several ensembles side by side, on the metrics that all have."""
+    first = inputs[0].trajectories
+    shared = [name for name in first.metrics if all(name in item.trajectories.metrics for item in inputs)]
+    runs = []
+    for item in inputs:
+        columns = [item.trajectories.metrics.index(name) for name in shared]
+        runs += [replace(run, values=run.values[:, columns]) for run in item.trajectories.runs]
+    warnings = tuple(line for item in inputs for line in item.trajectories.warnings)
+    dropped = sorted({name for item in inputs for name in item.trajectories.metrics} - set(shared))
+    if dropped:
+        warnings += (f"not in every ensemble, left out: {', '.join(dropped)}",)
+    return Inputs(
+        [ensemble for item in inputs for ensemble in item.ensembles],
+        [run for item in inputs for run in item.runs],
+        replace(first, metrics=tuple(shared), runs=tuple(runs), warnings=warnings),
+    )
+
+
+def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bool = False) -> Result:
+    """Return the analysis of some inputs: the stored one if it is there, else a new one, stored.
+
+    Args:
+        inputs: Runs and trajectories.
+        part: The analysis.
+        config: Its typed configuration.
+        outputs: The outputs folder.
+        force: Compute it again.
+
+    Raises:
+        DynalabError: The analysis cannot be made of these runs, or not be stored.
+    """
+    said = {key: value for key, value in non_neutral(config).items() if key not in NOT_IDENTITY}
+    runs = [[run.id, run.steps, run.attempt] for run in inputs.runs]
+    version = int(getattr(part.module, "VERSION", 1))
+    identity: dict[str, Any] = {"kind": part.name, "version": version, "config": said, "runs": runs}
+    if part.source:
+        identity["source"] = part.source
+    digest = hashlib.sha256(canonical(identity).encode()).hexdigest()[:10]
+    paths = OutputPaths(outputs).analysis(part.name, digest)
+    if paths.result.is_file() and not force:
+        return read_result(paths)
+    outcome = part.module.analyse(inputs.trajectories, config)
+    warnings = list(dict.fromkeys([*inputs.trajectories.warnings, *outcome.warnings]))
+    data = {
+        "id": digest,
+        "kind": part.name,
+        "ensemble": inputs.ensembles[0].id,
+        "ensembles": [ensemble.id for ensemble in inputs.ensembles],
+        "warnings": warnings,
+        "config": {key: value for key, value in plain(config).items() if key not in NOT_IDENTITY},
+        "inputs": [{"run": run, "steps": steps, "attempt": attempt} for run, steps, attempt in runs],
+        "version": version,
+        "dynalab": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **outcome.result,
+    }
+    return write_result(paths, data, outcome.tables)

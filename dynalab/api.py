@@ -1,0 +1,110 @@
+"""The Python interface: what the command line does, as functions that return objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from dynalab.config.command import outputs_root, read_command
+from dynalab.errors import ConfigError, NothingMatched, RunsFailed
+from dynalab.store.find import select
+from dynalab.store.reader import Ensemble
+from dynalab.store.results import Result, find_result
+
+
+def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> list[Ensemble]:
+    """Train, as `dynalab train` does; what is stored is not trained again.
+
+    Args:
+        overrides: The command's words, `["task=grokking", "seed=0..3"]`.
+        outputs: The outputs folder; default `DYNALAB_OUTPUTS`, then ./outputs.
+
+    Returns:
+        One ensemble for each combination of swept values.
+
+    Raises:
+        ConfigError: Something in the overrides cannot be used.
+        RunsFailed: A shard failed; the others are whole and stored.
+    """
+    from dynalab.launch.train import Options
+    from dynalab.launch.train import train as launch
+
+    command = read_command(list(overrides), outputs=None if outputs is None else str(outputs))
+    outcome = launch(command, Options(argv=("dynalab.train", *overrides)))
+    if outcome.report.interrupted:
+        raise KeyboardInterrupt
+    if outcome.report.failures:
+        raise RunsFailed("; ".join(outcome.report.failures.values()))
+    return [Ensemble(layout.paths) for layout in outcome.layouts]
+
+
+def load(ref: str | Path = "@last", *, outputs: str | Path | None = None) -> Any:
+    """Open a stored ensemble, or a stored analysis.
+
+    Args:
+        ref: An ensemble's id (its beginning is enough) or folder, `@last`, or an analysis' id.
+        outputs: The outputs folder.
+
+    Returns:
+        An `Ensemble`, or a `Result` where the id is an analysis'.
+
+    Raises:
+        NothingMatched: Nothing has this id.
+        ConfigError: Several ensembles do.
+    """
+    root = outputs_root(None if outputs is None else str(outputs))
+    try:
+        selection = select(root, [str(ref)])
+    except NothingMatched:
+        try:
+            return find_result(root, str(ref))
+        except NothingMatched:
+            pass
+        raise
+    if len(selection) != 1:
+        ids = ", ".join(ensemble.id for ensemble, _ in selection)
+        raise ConfigError(f"{ref} means {len(selection)} ensembles ({ids}); name one")
+    return selection[0][0]
+
+
+@overload
+def analyze(kind: str, ensemble: Ensemble | str, **keys: Any) -> Result: ...
+@overload
+def analyze(kind: str, ensemble: Sequence[Ensemble | str], **keys: Any) -> list[Result]: ...
+def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
+    """Analyse an ensemble, as `dynalab analyze KIND` does; a stored result is reused.
+
+    Args:
+        kind: `hmm`, ...
+        ensemble: An ensemble or its id, or several.
+        **keys: Keys of the analysis; nested ones as dictionaries, `convergence={"metric": "loss"}`.
+
+    Returns:
+        The result, or one for each of several ensembles.
+
+    Raises:
+        ConfigError: A key does not exist or cannot have this value.
+        NothingMatched: No run can enter.
+    """
+    from dynalab.analysis.command import analyse, gather
+    from dynalab.config.analysis import read_analysis
+    from dynalab.config.typed import plain, typed
+
+    if isinstance(ensemble, list | tuple):
+        return [analyze(kind, item, **keys) for item in ensemble]
+    opened = ensemble if isinstance(ensemble, Ensemble) else load(ensemble)
+    part, default = read_analysis(kind, [])
+    config = typed(part.config_class, _merged(plain(default), keys), "")
+    (inputs,) = gather([(opened, opened.runs)], part)
+    return analyse(inputs, part, config, opened.path.parent.parent)
+
+
+def _merged(base: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **base,
+        **{
+            k: _merged(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v
+            for k, v in keys.items()
+        },
+    }

@@ -1,0 +1,91 @@
+"""`dynalab analyze KIND`."""
+
+from __future__ import annotations
+
+import click
+
+from dynalab.cli.options import (
+    config_dir_option,
+    emit_json,
+    filter_option,
+    json_option,
+    note,
+    outputs_option,
+    split_arguments,
+    warn,
+)
+
+
+@click.command("analyze")
+@click.argument("kind", metavar="KIND")
+@click.argument("arguments", nargs=-1, metavar="[RUN|ENSEMBLE|KEY=VALUE]...")
+@filter_option
+@click.option("--force", is_flag=True, help="Compute it again, even if it is stored.")
+@json_option
+@outputs_option
+@config_dir_option
+def command(
+    kind: str,
+    arguments: tuple[str, ...],
+    filter_text: str | None,
+    force: bool,
+    as_json: bool,
+    outputs: str | None,
+    config_dirs: tuple[str, ...],
+) -> int:
+    """Infer what happened from stored trajectories; KIND is hmm.
+
+    An argument with = is a key of the analysis, any other a run or ensemble (the beginning of its id is enough);
+    without one, the last that were trained.
+
+    \b
+    dynalab analyze hmm
+    dynalab analyze hmm max_states=6 metrics=[l2,lambda_max]
+    dynalab analyze hmm -f 'task=grokking optimizer.lr<0.01'
+    dynalab analyze hmm pool=true           # one model over all ensembles
+    """
+    from dynalab.analysis.command import analyse, gather
+    from dynalab.config.analysis import read_analysis
+    from dynalab.config.command import outputs_root
+    from dynalab.config.registry import search_path
+    from dynalab.errors import ConfigError
+    from dynalab.store.find import select
+
+    refs, overrides = split_arguments(arguments)
+    pool = False
+    own = []
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key == "outputs":
+            outputs = value
+        elif key in ("pool", f"{kind}.pool"):
+            if value.lower() not in ("true", "false"):
+                raise ConfigError(f"{text}: expected true or false")
+            pool = value.lower() == "true"
+        else:
+            own.append(text)
+    part, config = read_analysis(kind, own, search_path(config_dirs))
+    root = outputs_root(outputs)
+    results, damaged = [], False
+    selection = select(root, refs, filter_text)
+    for inputs in gather(selection, part, pool=pool):
+        if not as_json:
+            names = ", ".join(ensemble.id for ensemble in inputs.ensembles)
+            note(f"{kind}: {len(inputs.runs)} runs of {names}")
+        results.append(analyse(inputs, part, config, root, force=force))
+    damaged = any(ensemble.damaged for ensemble, _ in selection)
+    if as_json:
+        emit_json(
+            {
+                "kind": kind,
+                "analyses": [dict(result.data) | {"path": str(result.paths.root)} for result in results],
+            }
+        )
+    else:
+        describe = getattr(part.module, "describe", None)
+        for result in results:
+            for line in describe(result.data) if describe else []:
+                click.echo(line)
+            click.echo(result.paths.root)
+            warn(result.warnings)
+    return 3 if damaged else 0

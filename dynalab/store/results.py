@@ -1,0 +1,149 @@
+"""Stored analyses: result.json and tables in Parquet, written once, found by id."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dynalab.errors import NothingMatched, StoreError
+from dynalab.store.atomic import read_json, storing, write_json
+from dynalab.store.paths import AnalysisPaths, OutputPaths
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """One stored analysis.
+
+    Attributes:
+        paths: Its folder.
+        data: What result.json holds; the keys of the command's `--json`.
+    """
+
+    paths: AnalysisPaths
+    data: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """Its identity hash."""
+        return str(self.data["id"])
+
+    @property
+    def kind(self) -> str:
+        """`hmm`, ..."""
+        return str(self.data["kind"])
+
+    @property
+    def ensemble(self) -> str:
+        """The ensemble it is about, or the first of several."""
+        return str(self.data["ensemble"])
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader must know before trusting it."""
+        return list(self.data["warnings"])
+
+    def __getitem__(self, key: str) -> Any:
+        return self.data[key]
+
+    def tables(self) -> list[str]:
+        """Return the names of its tables."""
+        return list(self.paths.tables())
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return one of its tables as a data frame."""
+        import pandas as pd
+
+        return pd.read_parquet(self.paths.table(name))
+
+
+def write_result(paths: AnalysisPaths, data: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> Result:
+    """Store an analysis: tables first, result.json last, which makes it one.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
+    with storing(paths.root):
+        paths.root.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        path = paths.table(name)
+        temporary = path.with_name(f".{path.name}.tmp")
+        with storing(path):
+            table.to_parquet(temporary, index=False)
+            temporary.replace(path)
+    write_json(paths.result, {"schema_version": SCHEMA_VERSION, **_finite(data)})
+    return read_result(paths)
+
+
+def read_result(paths: AnalysisPaths) -> Result:
+    """Read an analysis.
+
+    Raises:
+        StoreError: It is damaged.
+    """
+    data = read_json(paths.result)
+    missing = [key for key in ("id", "kind", "ensemble", "warnings") if key not in data]
+    if missing:
+        raise StoreError(f"{paths.result} is damaged: it has no {missing[0]}")
+    return Result(paths, data)
+
+
+def results(outputs: Path, ensembles: Sequence[str] | None = None, kind: str | None = None) -> list[Result]:
+    """Return stored analyses, oldest first.
+
+    Args:
+        outputs: The outputs folder.
+        ensembles: Only those about these ensembles.
+        kind: Only those of this kind.
+    """
+    found = []
+    for folder in sorted(OutputPaths(outputs).analyses.glob(f"{kind or '*'}-*")):
+        if not (paths := AnalysisPaths(folder)).result.is_file():
+            continue
+        try:
+            result = read_result(paths)
+        except StoreError:
+            continue
+        about = set(result.data.get("ensembles") or [result.ensemble])
+        if ensembles is None or about & set(ensembles):
+            found.append(result)
+    return sorted(found, key=lambda result: str(result.data.get("created", "")))
+
+
+def find_result(outputs: Path, ref: str) -> Result:
+    """Return the analysis with an id (`hmm-<hash>` or the hash, or a prefix of it).
+
+    Raises:
+        NothingMatched: There is none, or several.
+    """
+    found = [
+        result
+        for result in results(outputs)
+        if result.id.startswith(ref)
+        or result.paths.root.name.startswith(ref)
+        or result.paths.root == Path(ref)
+    ]
+    if len(found) != 1:
+        count = "several analyses have" if found else "no stored analysis has"
+        raise NothingMatched(f"{ref}: {count} this id")
+    return found[0]
+
+
+def _finite(value: Any) -> Any:
+    """Return plain values with NaN and infinities as null, since JSON has neither."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if hasattr(value, "tolist"):
+        return _finite(value.tolist())
+    return value

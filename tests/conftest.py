@@ -1,0 +1,70 @@
+"""Fixtures that drive the real command line in folders of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Small enough that a run takes milliseconds: 11 x 11 pairs, 16 wide.
+TINY = ["task=grokking", "task.modulus=11", "model.width=16", "train.steps=60", "probe.weights.every=20"]
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test has an outputs folder of its own, and none of the user's settings."""
+    monkeypatch.setenv("DYNALAB_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.delenv("DYNALAB_PATH", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    return tmp_path / "outputs"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Cli = Callable[..., Answer]
+
+
+def run_cli(*words: str, cwd: Path | None = None, **environment: str) -> Answer:
+    done = subprocess.run(
+        [sys.executable, "-m", "dynalab", *words],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        timeout=240,
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def cli() -> Cli:
+    """Run `dynalab` as a user does, in a process of its own."""
+    return run_cli
+
+
+@pytest.fixture
+def tiny() -> list[str]:
+    return list(TINY)

@@ -1,0 +1,48 @@
+"""Reading a store the blunt way, for comparing what two roads left behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+
+def bits(ensemble: Path, step: int | None = None) -> dict[str, dict[str, Any]]:
+    """Return label -> everything that bit equality means: series without `wall`, weights of the last checkpoint.
+
+    Args:
+        ensemble: The ensemble's folder.
+        step: Compare only rows up to this step, and no weights.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for shard in sorted(ensemble.glob("shard-*")):
+        record = json.loads((shard / "run.json").read_text())
+        for index, run in enumerate(record["runs"]):
+            own: dict[str, Any] = {}
+            for path in sorted((shard / "series").glob("*.npy")):
+                rows = np.load(path)
+                if step is not None:
+                    rows = rows[rows["step"] <= step]
+                own[f"{path.stem}/step"] = rows["step"].tobytes()
+                for name in rows.dtype.names[2:]:
+                    own[f"{path.stem}/{name}"] = np.ascontiguousarray(rows[name][:, index]).tobytes()
+            if step is None:
+                last = max((shard / "checkpoints").glob("step-*[0-9]"))
+                own["last"] = last.name
+                for name, tensor in load_file(last / "model.safetensors").items():
+                    own[f"weights/{name}"] = tensor[index].tobytes()
+            found[run["label"]] = own
+    return found
+
+
+def only_ensemble(outputs: Path) -> Path:
+    (config,) = outputs.glob("*/*/config.yaml")
+    return config.parent
+
+
+def difference(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Return the names of what differs between two runs' bits."""
+    return [key for key in sorted({*one, *other}) if one.get(key) != other.get(key)]

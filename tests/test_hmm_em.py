@@ -1,0 +1,181 @@
+"""EM: closed-form steps are maxima, the objective never falls, floors hold, dead states come back."""
+
+import numpy as np
+import pytest
+
+from dynalab.analysis.hmm import em, starts
+from dynalab.analysis.hmm.config import Settings
+from dynalab.analysis.hmm.emissions import (
+    Emission,
+    log_density,
+    log_penalty,
+    make_prior,
+    maximise,
+    parameter_count,
+    raise_floor,
+)
+from dynalab.analysis.hmm.frames import stack
+
+SETTINGS = Settings()
+
+
+def curves(seed=0, n_runs=4, rows=40, size=4, rank=2):
+    """Collinear random walks: the case in which an unguarded full covariance degenerates."""
+    rng = np.random.default_rng(seed)
+    loading = rng.normal(size=(rank, size))
+    return [
+        rng.normal(size=(rows, rank)).cumsum(axis=0) @ loading / 5 + 1e-4 * rng.normal(size=(rows, size))
+        for _ in range(n_runs)
+    ]
+
+
+def positions(runs):
+    return np.concatenate([np.arange(len(x)) for x in runs])
+
+
+@pytest.mark.parametrize("emission", ["ar", "level"])
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_m_step_is_the_penalised_maximum(emission, diagonal):
+    rng = np.random.default_rng(1)
+    frames = stack(curves(), emission)
+    prior = make_prior(frames, Settings(floor=1e-3), diagonal)
+    posterior = rng.dirichlet(np.ones(2), len(frames.levels))
+
+    def objective(weights, covariances):
+        e = Emission(weights, covariances)
+        # Rows that are not regressed have no state-dependent density.
+        density = log_density(frames, e)[frames.regressed]
+        return (posterior[frames.regressed] * density).sum() + log_penalty(e, prior)
+
+    weights, covariances = maximise(frames, posterior, prior)
+    best = objective(weights, covariances)
+    for scale in (1e-1, 1e-2, 1e-3):
+        for _ in range(20):
+            w = weights + scale * rng.normal(size=weights.shape)
+            noise = (
+                scale
+                * rng.normal(size=covariances.shape)
+                * np.sqrt(np.einsum("ki,kj->kij", *[np.diagonal(covariances, axis1=1, axis2=2)] * 2))
+            )
+            c = np.array(
+                [raise_floor(s + n, prior.floor, diagonal) for s, n in zip(covariances, noise, strict=True)]
+            )
+            assert objective(weights, c) <= best + 1e-8 * abs(best)
+            assert objective(w, covariances) <= best + 1e-8 * abs(best)
+            assert objective(w, c) <= best + 1e-8 * abs(best)
+
+
+@pytest.mark.parametrize("emission", ["ar", "level"])
+@pytest.mark.parametrize("diagonal", [False, True])
+@pytest.mark.parametrize("n_states", [1, 3, 6])
+def test_objective_never_falls_and_the_floor_holds_in_every_iteration(emission, diagonal, n_states):
+    settings = Settings(shrinkage_scale=1e-9, floor=1e-4)
+    runs = curves(seed=2)
+    frames = stack(runs, emission)
+    prior = make_prior(frames, settings, diagonal)
+    lowest = []
+    states = starts.labels(frames, positions(runs), n_states, 0, np.random.default_rng(3))
+    begun = em.begin(frames, prior, settings, states, n_states)
+    fit = em.run(
+        frames,
+        prior,
+        settings,
+        begun,
+        60,
+        1e-7,
+        watch=lambda p: lowest.append(np.linalg.eigvalsh(p.emission.covariances).min()),
+    )
+    assert len(lowest) == fit.iterations and min(lowest) >= prior.floor * (1 - 1e-6)
+    gains = np.diff(fit.history)
+    inside = [g for i, g in enumerate(gains, start=1) if i not in fit.reseeded]
+    assert min(inside, default=0.0) >= -1e-8 * abs(fit.objective)
+    assert fit.fell <= em.SLACK
+    assert fit.objective == max(fit.history)
+    if not diagonal:
+        assert min(lowest) < prior.floor * 1.01, "the floor was meant to be active in this test"
+
+
+def test_running_out_of_iterations_is_not_convergence():
+    runs = curves(seed=4)
+    frames = stack(runs, "ar")
+    keys = dict(diagonal=False, restarts=1, seeds=np.random.SeedSequence(0))
+    short = em.fit(frames, positions(runs), 3, SETTINGS, n_iter=2, tol=1e-9, **keys)
+    assert not short.converged and short.iterations == 2
+    keys["seeds"] = np.random.SeedSequence(0)
+    long = em.fit(frames, positions(runs), 3, SETTINGS, n_iter=500, tol=1e-4, **keys)
+    assert long.converged and long.iterations < 500
+
+
+def test_a_dead_state_is_given_the_worst_explained_frames():
+    rng = np.random.default_rng(5)
+    runs = [rng.normal(size=(60, 2)) * 0.1 for _ in range(3)]
+    runs[1][20:30] += 5.0
+    frames = stack(runs, "level")
+    prior = make_prior(frames, SETTINGS, False)
+    # State 1 starts without a single frame.
+    begun = em.begin(frames, prior, SETTINGS, np.zeros(180, dtype=int), 2)
+    begun.emission.weights[1] = 1e3
+    fit = em.run(frames, prior, SETTINGS, begun, 100, 1e-6)
+    assert fit.reseeded
+    means = fit.parameters.emission.weights[:, 0, 0] * frames.unit[0]
+    np.testing.assert_allclose(sorted(means), [0.0, 5.0], atol=0.1)
+
+
+def test_reseeding_stays_inside_a_run_and_apart():
+    predictive = np.zeros(40)
+    predictive[[19, 20]] = [-5.0, -9.0]
+    found = starts.reseed(np.full((40, 3), 1 / 3), [1, 2], predictive, [20, 20])
+    assert found[20, 1] == 1 and found[19, 2] == 1
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def test_more_restarts_are_never_worse_at_their_start():
+    runs = curves(seed=6)
+    frames = stack(runs, "ar")
+    fits = [
+        em.fit(
+            frames,
+            positions(runs),
+            3,
+            SETTINGS,
+            diagonal=False,
+            restarts=n,
+            n_iter=10,
+            tol=1e-6,
+            seeds=np.random.SeedSequence(7),
+        ).objective
+        for n in (1, 4)
+    ]
+    assert fits[1] >= fits[0]
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_segmentations_are_contiguous_and_shared_by_runs(early):
+    steps = np.concatenate([np.arange(0, 300, 10), np.arange(0, 200, 7)])
+    states = starts.segmentation(steps, 4, early, np.random.default_rng(8))
+    order = np.argsort(steps, kind="stable")
+    assert (np.diff(states[order]) >= 0).all()
+    assert states.min() >= 0 and states.max() <= 3
+    for step in np.unique(steps):
+        assert len(np.unique(states[steps == step])) == 1
+
+
+def test_parameter_count():
+    k, d = 3, 14
+    chain = (k - 1) + k * (k - 1)
+    assert parameter_count(k, d, "level", "full") == chain + k * d + k * d * (d + 1) // 2
+    assert parameter_count(k, d, "level", "diag") == chain + k * d + k * d
+    first = d + d * (d + 1) // 2
+    assert parameter_count(k, d, "ar", "full") == chain + k * (d * d + d + d * (d + 1) // 2) + first
+    assert parameter_count(k, d, "ar", "diag") == chain + k * (d * d + d + d) + 2 * d
+
+
+def test_parameter_count_equals_hmmlearn():
+    from hmmlearn.hmm import GaussianHMM
+
+    for covariance in ("full", "diag"):
+        model = GaussianHMM(4, covariance)
+        model.n_features = 5
+        assert parameter_count(4, 5, "level", covariance) == sum(
+            model._get_n_fit_scalars_per_param().values()
+        )

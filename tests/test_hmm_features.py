@@ -1,0 +1,145 @@
+"""Features: which columns, logarithms, missing rows, duplicates, and what is said about what was left out."""
+
+import numpy as np
+import pytest
+
+from dynalab.analysis.base import Trajectories, Trajectory
+from dynalab.analysis.hmm.config import Config
+from dynalab.analysis.hmm.features import WEIGHT_METRICS, extract, fit_scaler, moments
+from dynalab.errors import ConfigError, NothingMatched
+
+NAN = float("nan")
+
+
+def walk(rows, size, seed=0):
+    return np.random.default_rng(seed).normal(size=(rows, size)).cumsum(axis=0)
+
+
+def ensemble(names, *runs):
+    return Trajectories(
+        "e",
+        tuple(names),
+        tuple(Trajectory(f"e/s{i:04d}", np.arange(len(x)) * 10, np.asarray(x)) for i, x in enumerate(runs)),
+    )
+
+
+def features(names, *runs, **keys):
+    keys.setdefault("metrics", list(names))
+    return extract(ensemble(names, *runs), Config(**keys))
+
+
+def test_default_columns_are_the_weight_metrics_that_are_there():
+    names = ["test_loss", "l2", "mean_w", "l1"]
+    found = features(names, np.abs(walk(30, 4)) + 1, metrics=None)
+    assert found.names == ("l1", "l2", "mean_w")
+    assert "mean_b" in found.warnings[0] and "l1," not in found.warnings[0]
+
+
+def test_without_weight_metrics_the_error_says_what_to_do():
+    with pytest.raises(NothingMatched, match=r"probes=\[weights\].*a, b"):
+        features(["a", "b"], walk(10, 2), metrics=None)
+
+
+def test_unknown_column_names_the_near_one():
+    with pytest.raises(ConfigError, match=r"metrics=test_los.*test_loss.*did you mean test_loss"):
+        features(["test_loss", "l2"], walk(10, 2), metrics=["test_los"])
+
+
+def test_no_runs():
+    with pytest.raises(NothingMatched):
+        extract(Trajectories("e", ("l2",), ()), Config())
+
+
+def test_logarithm_of_sizes_only():
+    x = np.abs(walk(40, 4)) + 1.0
+    found = features(["l2", "mean_w", "grad_norm", "var_b"], x)
+    assert found.logged == ("l2", "grad_norm", "var_b")
+    np.testing.assert_allclose(found.values[0][:, 0], np.log(x[:, 0]))
+    np.testing.assert_allclose(found.values[0][:, 1], x[:, 1])
+
+
+def test_a_size_that_is_zero_somewhere_stays_raw_and_is_named():
+    x = np.abs(walk(40, 2)) + 1.0
+    x[0, 1] = 0.0
+    found = features(["l2", "var_b"], x)
+    assert found.logged == ("l2",) and found.values[0][0, 1] == 0.0
+    assert any("without the logarithm: var_b" in note for note in found.warnings)
+
+
+def test_all_fourteen_have_a_rule():
+    assert len(WEIGHT_METRICS) == 14
+    x = np.exp(walk(60, 14) / 10)
+    found = features(WEIGHT_METRICS, x)
+    signed = {"mean_w", "median_w", "mean_b", "median_b", "trace", "trace_over_lambda_max"}
+    assert set(found.logged) == set(WEIGHT_METRICS) - signed
+
+
+def test_constant_and_duplicate_columns_are_named():
+    x = walk(50, 2)
+    x = np.column_stack([x[:, 0], np.full(50, 7.0), -3 * x[:, 0] + 1, x[:, 1]])
+    found = features(["a", "b", "c", "d"], x)
+    assert found.names == ("a", "d")
+    assert any("constant, left out: b" in note for note in found.warnings)
+    assert any("c (as a)" in note for note in found.warnings)
+
+
+def test_a_column_that_never_moves_within_a_run_has_no_dynamics_but_a_level():
+    runs = [np.column_stack([walk(20, 1, seed=i), np.full(20, float(i))]) for i in range(3)]
+    assert features(["a", "b"], *runs).names == ("a",)
+    assert features(["a", "b"], *runs, emission="level").names == ("a", "b")
+
+
+def test_rows_with_missing_values_are_left_out_and_counted():
+    x = walk(20, 2)
+    x[3, 0], x[5, 1], x[7, 0] = NAN, np.inf, NAN
+    found = features(["a", "b"], x, walk(20, 2, seed=1))
+    assert len(found.steps[0]) == 17 and 30 not in found.steps[0] and 50 not in found.steps[0]
+    assert any("3 of 40 rows" in note for note in found.warnings)
+    assert any("not evenly spaced" in note for note in found.warnings)
+    assert all(np.isfinite(v).all() for v in found.values)
+
+
+def test_rows_of_another_metrics_grid_are_no_loss():
+    x = np.full((20, 3), NAN)
+    x[:, 0] = walk(20, 1)[:, 0]
+    x[::4, 1:] = walk(5, 2)
+    found = features(["test_loss", "a", "b"], x, metrics=["a", "b"])
+    assert len(found.steps[0]) == 5 and found.warnings == ()
+
+
+def test_under_half_of_the_rows_is_refused():
+    x = walk(20, 2)
+    x[:11, 1] = NAN
+    with pytest.raises(ConfigError, match=r"e/s0001.*9 of 20 rows.*b is missing"):
+        features(["a", "b"], walk(20, 2, seed=1), x)
+
+
+def test_a_column_without_values_anywhere_is_named():
+    x = walk(20, 2)
+    x[:, 1] = NAN
+    found = features(["a", "b"], x)
+    assert found.names == ("a",) and "without a single value, left out: b" in found.warnings[0]
+
+
+def test_prefix():
+    assert features(["a", "b"], walk(20, 2), steps=50).steps[0].tolist() == [0, 10, 20, 30, 40, 50]
+
+
+def test_outliers_are_pointed_at():
+    x = walk(300, 2)
+    x[17, 1] = 1e6
+    assert any("outliers" in note and note.endswith("b") for note in features(["a", "b"], x).warnings)
+
+
+def test_normalisation_is_pooled_and_of_the_given_runs_only():
+    runs = [walk(30, 2, seed=i) + i for i in range(3)]
+    scaler = fit_scaler(runs[:2])
+    pooled = np.concatenate(runs[:2])
+    np.testing.assert_allclose(scaler.mean, pooled.mean(axis=0))
+    np.testing.assert_allclose(scaler.sd, pooled.std(axis=0))
+
+
+def test_moments_near_the_largest_float():
+    x = walk(50, 1) / 10
+    mean, sd = moments(x * 1e307)
+    np.testing.assert_allclose([mean[0] / 1e307, sd[0] / 1e307], [x.mean(), x.std()])

@@ -1,0 +1,97 @@
+"""Canonical order, transitions, edges, intervals and paths."""
+
+import numpy as np
+import pytest
+from statsmodels.stats.proportion import proportion_confint
+
+from dynalab.analysis.hmm import states
+from dynalab.analysis.hmm.selection import assign_folds, one_standard_error
+
+A = [np.array(x) for x in ([2, 2, 0, 0, 1], [2, 0, 0, 1, 1], [2, 1, 1, 1, 1])]
+STEPS = [np.arange(5) * 10, np.arange(5) * 10, np.array([0, 100, 200, 300, 400])]
+
+
+def test_order_of_first_entry_over_the_runs_that_visit():
+    # State 0 is entered at 20 and 10 (mean 15), state 1 at 40, 30 and 100, state 3 never.
+    assert states.canonical_order(A, STEPS, 4) == [2, 0, 1, 3]
+    assert states.first_entry(A, STEPS, 0) == 15.0
+    assert states.first_entry(A, STEPS, 3) is None
+
+
+def test_ties_go_by_number():
+    paths = [np.array([1, 0]), np.array([0, 1])]
+    assert states.canonical_order(paths, [np.array([0, 10])] * 2, 2) == [0, 1]
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 5), (5, 5), (1, 1), (3, 20), (39, 40)])
+def test_wilson_against_statsmodels(count, total):
+    np.testing.assert_allclose(
+        states.wilson(count, total), proportion_confint(count, total, 0.05, "wilson"), atol=1e-12
+    )
+
+
+def test_counts_edges_and_their_features():
+    counts = states.transition_counts(A, 3)
+    assert counts.tolist() == [[2, 2, 0], [0, 4, 0], [2, 1, 1]]
+    means = np.array([[0.0, 0, 0, 0], [1.0, -5, 0.5, 2], [0, 0, 0, 0]])
+    found = states.edges(A, ["a", "b", "c", "d"], means)
+    assert [(e["from"], e["to"], e["runs"]) for e in found] == [(0, 1, 2), (2, 0, 2), (2, 1, 1)]
+    assert found[0]["features"] == [
+        {"name": "b", "change": -5.0},
+        {"name": "d", "change": 2.0},
+        {"name": "a", "change": 1.0},
+    ]
+    assert found[0]["interval"] == states.wilson(2, 3)
+
+
+def test_an_edge_taken_twice_by_a_run_counts_once():
+    found = states.edges([np.array([0, 1, 0, 1])], ["a"], np.zeros((2, 1)))
+    assert [(e["from"], e["to"], e["runs"]) for e in found] == [(0, 1, 1), (1, 0, 1)]
+
+
+def test_profiles():
+    x = [np.array([[0.0], [1.0], [3.0]]), np.array([[10.0], [10.0], [12.0]])]
+    levels, drifts = states.profiles([np.array([0, 0, 1]), np.array([1, 1, 1])], x, 3)
+    np.testing.assert_allclose(levels[:, 0], [0.5, 35 / 4, np.nan])
+    np.testing.assert_allclose(drifts[:, 0], [1.0, (2 + 0 + 2) / 3, np.nan])
+
+
+def test_paths_with_censored_runs():
+    convergence = [
+        {"run": "a", "step": 100, "censored": False},
+        {"run": "b", "step": None, "censored": True},
+        {"run": "c", "step": 300, "censored": False},
+    ]
+    same = states.path_table([np.array([0, 1])] * 3, ["a", "b", "c"], convergence)
+    assert same == [
+        {
+            "states": [0, 1],
+            "runs": 3,
+            "members": ["a", "b", "c"],
+            "median_step": 300.0,
+            "quartiles": [200.0, None],
+        }
+    ]
+    apart = states.path_table(A, ["a", "b", "c"], None)
+    assert [(p["states"], p["members"]) for p in apart] == [([2, 0, 1], ["a", "b"]), ([2, 1], ["c"])]
+    assert apart[0]["median_step"] is None and apart[0]["quartiles"] == [None, None]
+
+
+def test_quantiles_match_numpy_without_censoring():
+    x = np.random.default_rng(0).normal(size=11)
+    for share in (0.25, 0.5, 0.75):
+        np.testing.assert_allclose(states.quantile(x.tolist(), share), np.quantile(x, share))
+
+
+def test_one_standard_error_rule():
+    assert one_standard_error([1.0, 4.8, 5.0, 4.9], [0.1, 0.1, 0.3, 0.1]) == 1
+    assert one_standard_error([1.0, 4.6, 5.0, 4.9], [0.1, 0.1, 0.3, 0.1]) == 2
+    assert one_standard_error([5.0], [0.1]) == 0
+
+
+def test_folds_are_even_seeded_and_single_runs_when_few():
+    folds = assign_folds(12, 5, 0)
+    assert sorted(np.bincount(folds)) == [2, 2, 2, 3, 3]
+    np.testing.assert_array_equal(folds, assign_folds(12, 5, 0))
+    assert (folds != assign_folds(12, 5, 1)).any()
+    assert sorted(assign_folds(3, 5, 0)) == [0, 1, 2]

@@ -1,0 +1,258 @@
+"""`dynalab train` as a user types it: the JSON contract, skip, resume, extension, interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stored import bits, difference, only_ensemble
+
+STATUSES = {"planned", "running", "done", "partial", "diverged", "failed", "crashed"}
+SUMMARY = {"memorised_step", "generalised_step", "diverged_step", "final"}
+
+
+def test_json_of_a_sweep_is_one_object_as_the_contract_says(cli, outputs, tiny):
+    words = [*tiny[:-2], "train.steps=50", "seed=range(3)", "optimizer.lr=1e-3,1e-2", "--json"]
+    answer = cli("train", *words)
+    assert answer.code == 0, answer.err
+    document = answer.json  # fails if anything else is on standard output
+    assert next(iter(document)) == "schema_version"
+    assert len(document["ensembles"]) == 2
+    for entry, rate in zip(document["ensembles"], (1e-3, 1e-2), strict=True):
+        assert set(entry) == {"id", "path", "config", "runs"}
+        assert entry["config"]["optimizer"]["lr"] == rate
+        assert Path(entry["path"]).is_dir() and entry["path"].endswith(entry["id"])
+        assert [run["seed"] for run in entry["runs"]] == [0, 1, 2]
+        for run in entry["runs"]:
+            assert set(run) == {"id", "seed", "status", "steps", "requested_steps", "summary"}
+            assert run["id"] == f"{entry['id']}/s{run['seed']:04d}"
+            assert (run["status"], run["steps"], run["requested_steps"]) == ("done", 50, 50)
+            assert set(run["summary"]) == SUMMARY
+            assert run["summary"]["final"]["step"] == 50
+    listed = cli("runs", "list", "--json").json["runs"]
+    assert len(listed) == 6
+    assert {"id", "seed", "status", "steps", "requested_steps", "summary", "ensemble", "task", "started"} == set(listed[0])
+
+
+def test_the_same_command_again_trains_nothing_and_imports_no_torch(cli, outputs, tiny):
+    assert cli("train", *tiny, "seed=0..2").code == 0
+    before = {path: path.stat().st_mtime_ns for path in outputs.rglob("*.npy")}
+    code = (
+        "import sys; from dynalab.cli.app import run; "
+        "code = run(sys.argv[1:]); "
+        "assert code == 0, code; "
+        "heavy = {'torch', 'hmmlearn', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", *tiny, "seed=0..2"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "all is done" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in outputs.rglob("*.npy")} == before
+
+
+def test_more_seeds_train_only_the_new_ones(cli, outputs, tiny):
+    cli("train", *tiny, "seed=0..2")
+    before = bits(only_ensemble(outputs))
+    answer = cli("train", *tiny, "seed=0..4", "--json")
+    assert "2 new, 0 to go on, 3 done" in answer.err
+    assert [run["seed"] for run in answer.json["ensembles"][0]["runs"]] == [0, 1, 2, 3, 4]
+    after = bits(only_ensemble(outputs))
+    assert sorted(after) == ["s0000", "s0001", "s0002", "s0003", "s0004"]
+    assert all(not difference(before[label], after[label]) for label in before)
+
+
+def test_more_steps_go_on_and_equal_a_run_from_nothing(cli, outputs, tiny, tmp_path):
+    cli("train", *tiny, "seed=0..2")
+    longer = cli("train", *tiny, "train.steps=95", "seed=0..2", "--json")
+    assert longer.code == 0, longer.err
+    assert [run["steps"] for run in longer.json["ensembles"][0]["runs"]] == [95] * 3
+    cli("train", *tiny, "train.steps=95", "seed=0..2", DYNALAB_OUTPUTS=str(tmp_path / "fresh"))
+    one, other = bits(only_ensemble(outputs)), bits(only_ensemble(tmp_path / "fresh"))
+    assert {label: difference(one[label], other[label]) for label in one} == {label: [] for label in one}
+    fewer = cli("train", *tiny, "train.steps=40", "seed=0..2", "--json").json["ensembles"][0]["runs"][0]
+    assert (fewer["status"], fewer["steps"], fewer["requested_steps"]) == ("done", 95, 40)
+
+
+def test_a_schedule_that_needs_the_total_is_another_ensemble_when_longer(cli, outputs, tiny):
+    for steps in ("40", "60"):
+        cli("train", *tiny, f"train.steps={steps}", "schedule=cosine", "seed=0")
+    assert len(list(outputs.glob("grokking/*/config.yaml"))) == 2
+    for steps in ("40", "60"):
+        cli("train", *tiny, f"train.steps={steps}", "schedule=cosine", "schedule.total=100", "seed=0")
+    assert len(list(outputs.glob("grokking/*/config.yaml"))) == 3
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(cli, outputs, tiny):
+    answer = cli("train", *tiny, "seed=0..3", "optimizer.lr=0.1,0.2", "--dry-run", "--json")
+    assert answer.code == 0 and not outputs.exists()
+    plan = answer.json
+    assert [entry["new"] for entry in plan["ensembles"]] == [["s0000", "s0001", "s0002", "s0003"]] * 2
+    cli("train", *tiny, "seed=0..1", "optimizer.lr=0.1")
+    last = (outputs / "last.json").read_bytes()
+    again = cli("train", *tiny, "seed=0..3", "optimizer.lr=0.1,0.2", "--dry-run", "--json").json["ensembles"]
+    assert again[0]["done"] == ["s0000", "s0001"] and again[0]["new"] == ["s0002", "s0003"]
+    assert again[0]["seconds"] > 0
+    assert (outputs / "last.json").read_bytes() == last
+
+
+def test_multirun_is_accepted_and_the_seed_spellings_agree(cli, outputs, tiny):
+    for spelling in ("seed=0..1", "seed=range(2)", "seed=[0,1]", "seed=0,1"):
+        assert cli("train", "-m", *tiny, "train.steps=5", spelling).code == 0
+    assert sorted(bits(only_ensemble(outputs))) == ["s0000", "s0001"]
+
+
+def test_force_keeps_the_old_attempt_and_reads_the_new(cli, outputs, tiny):
+    cli("train", *tiny, "seed=0..1")
+    first = bits(only_ensemble(outputs))
+    assert cli("train", *tiny, "seed=0..1", "--force").code == 0
+    shards = sorted(path.name for path in only_ensemble(outputs).glob("shard-*"))
+    assert len(shards) == 4 and sum(name.endswith("-a2") for name in shards) == 2
+    assert len(cli("runs", "list", "--json").json["runs"]) == 2
+    assert not difference(first["s0000"], bits(only_ensemble(outputs))["s0000"])
+
+
+def test_a_diverging_seed_leaves_its_siblings_alone(cli, outputs, tiny, tmp_path):
+    # Seed 1 starts from an initialisation that a rate this high blows up; the others live.
+    words = [*tiny, "optimizer=sgd", "optimizer.lr=0.9", "optimizer.momentum=0.9", "train.steps=200"]
+    answer = cli("train", *words, "seed=0..5", "compute.workers=1", "--json")
+    runs = answer.json["ensembles"][0]["runs"]
+    diverged = [run for run in runs if run["status"] == "diverged"]
+    whole = [run for run in runs if run["status"] == "done"]
+    assert diverged and whole, [run["status"] for run in runs]
+    assert answer.code == 3
+    for run in diverged:
+        assert run["summary"]["diverged_step"] == run["steps"] < 200
+    seed = whole[0]["seed"]
+    cli("train", *words, f"seed={seed}", DYNALAB_OUTPUTS=str(tmp_path / "alone"))
+    label = f"s{seed:04d}"
+    alone = bits(only_ensemble(tmp_path / "alone"))[label]
+    assert difference(bits(only_ensemble(outputs))[label], alone) == []
+    again = cli("train", *words, "seed=0..5", "--json")
+    assert again.code == 3 and "all is done" not in again.err
+    assert [run["status"] for run in again.json["ensembles"][0]["runs"]] == [run["status"] for run in runs]
+
+
+def start(words: list[str], outputs: Path) -> subprocess.Popen[str]:
+    """Start a command in a process group of its own."""
+    with (outputs.parent / "stderr.txt").open("w") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dynalab", "train", *words],
+            env={**os.environ, "DYNALAB_OUTPUTS": str(outputs)},
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
+
+
+def finish(process: subprocess.Popen[str], outputs: Path, timeout: float = 200) -> tuple[int, str]:
+    """Wait for a command, and return its exit code and what it said."""
+    code = process.wait(timeout=timeout)
+    return code, (outputs.parent / "stderr.txt").read_text()
+
+
+def wait_for_rows(outputs: Path, rows: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        sizes = [path.stat().st_size for path in outputs.rglob("*.npy")]
+        if sizes and min(sizes) > 400 * rows:
+            return
+        time.sleep(0.01)
+
+
+LONG = ["train.steps=6000", "eval.every=50", "probe.weights.every=500", "checkpoint.every=300", "seed=0..2"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> dict:
+    outputs = tmp_path_factory.mktemp("whole")
+    from conftest import TINY
+
+    process = start([*TINY, *LONG], outputs)
+    assert process.wait(timeout=200) == 0
+    return bits(only_ensemble(outputs))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kill_nine_of_the_group_at_any_moment_loses_nothing(seed, outputs, tiny, uninterrupted):
+    rng = np.random.default_rng(seed)
+    words = [*tiny, *LONG]
+    for _ in range(2):
+        process = start(words, outputs)
+        wait_for_rows(outputs, 1, process)
+        time.sleep(rng.uniform(0, 2.5))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        time.sleep(0.3)
+    code, errors = finish(start(words, outputs), outputs)
+    assert code == 0, errors
+    found = bits(only_ensemble(outputs))
+    assert {label: difference(found[label], uninterrupted[label]) for label in found} == dict.fromkeys(found, [])
+
+
+def workers_of(pid: int) -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            if f"PPid:\t{pid}\n" in status.read_text():
+                found.append(int(status.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_workers_of_a_killed_parent_save_and_end(cli, outputs, tiny, uninterrupted):
+    words = [*tiny, *LONG, "checkpoint.every=1000000"]
+    process = start(words, outputs)
+    wait_for_rows(outputs, 1, process)
+    children = workers_of(process.pid)
+    assert children
+    assert {os.getpgid(child) for child in children} == {process.pid}
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 3
+    while time.monotonic() < deadline and any(Path(f"/proc/{child}").exists() for child in children):
+        time.sleep(0.05)
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+    records = [json.loads(path.read_text()) for path in outputs.rglob("run.json")]
+    assert {record["status"] for record in records} == {"partial"}
+    assert all(record["steps"] > 0 for record in records)
+    answer = cli("train", *words)
+    assert answer.code == 0, answer.err
+    found = bits(only_ensemble(outputs))
+    assert {label: difference(found[label], uninterrupted[label]) for label in found} == dict.fromkeys(found, [])
+
+
+@pytest.mark.parametrize("to_group", [True, False])
+def test_ctrl_c_saves_and_the_same_command_goes_on(cli, outputs, tiny, uninterrupted, to_group):
+    words = [*tiny, *LONG]
+    process = start(words, outputs)
+    wait_for_rows(outputs, 1, process)
+    (os.killpg if to_group else os.kill)(process.pid, signal.SIGINT)
+    code, errors = finish(process, outputs, 60)
+    assert code == 130, errors
+    assert "Traceback" not in errors
+    assert {json.loads(path.read_text())["status"] for path in outputs.rglob("run.json")} == {"partial"}
+    assert cli("train", *words).code == 0
+    found = bits(only_ensemble(outputs))
+    assert {label: difference(found[label], uninterrupted[label]) for label in found} == dict.fromkeys(found, [])
+
+
+def test_a_second_command_does_not_touch_what_the_first_is_training(cli, outputs, tiny, uninterrupted):
+    words = [*tiny, *LONG]
+    process = start(words, outputs)
+    wait_for_rows(outputs, 1, process)
+    answer = cli("train", *words)
+    assert answer.code == 3
+    assert "process" in answer.err and "--steal" in answer.err and "Traceback" not in answer.err
+    assert process.wait(timeout=200) == 0
+    found = bits(only_ensemble(outputs))
+    assert {label: difference(found[label], uninterrupted[label]) for label in found} == dict.fromkeys(found, [])
