@@ -17,7 +17,7 @@ from dynalab.analysis.hmm.selection import Task, solve
 from dynalab.analysis.hmm.simulate import simulate
 from dynalab.errors import ConfigError, DynalabError
 
-QUICK = dict(restarts=3, folds=3, max_states=5, workers=1)
+QUICK = {"restarts": 4, "folds": 3, "max_states": 5, "workers": 1}
 
 
 def agreement(simulated, result):
@@ -233,7 +233,10 @@ def test_keys_that_cannot_be_meant(keys, words):
 
 
 def test_importing_the_package_is_cheap_and_analysing_imports_no_torch(tmp_path):
-    code = "import sys, dynalab.analysis.hmm as h; h.Config(); print([m for m in ('numpy', 'hmmlearn', 'torch') if m in sys.modules])"
+    code = (
+        "import sys, dynalab.analysis.hmm as h; h.Config(); "
+        "print([m for m in ('numpy', 'hmmlearn', 'torch') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -245,7 +248,8 @@ def test_workers_from_a_script_without_a_main_guard(tmp_path):
         "from dynalab.analysis import hmm\n"
         "from dynalab.analysis.hmm.simulate import simulate\n"
         "t = simulate('level', 2, n_runs=3, n_rows=20).trajectories\n"
-        "print(hmm.analyse(t, hmm.Config(max_states=2, restarts=2, workers=2)).result['n_states'], 'torch' in sys.modules)\n"
+        "result = hmm.analyse(t, hmm.Config(max_states=2, restarts=2, workers=2)).result\n"
+        "print(result['n_states'], 'torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     assert done.stdout.split()[1] == "False" and done.stderr == ""

@@ -74,7 +74,7 @@ def test_objective_never_falls_and_the_floor_holds_in_every_iteration(emission, 
     frames = stack(runs, emission)
     prior = make_prior(frames, settings, diagonal)
     lowest = []
-    states = starts.labels(frames, positions(runs), n_states, 0, np.random.default_rng(3))
+    states = starts.labels(frames, positions(runs), n_states, "even", np.random.default_rng(3))
     begun = em.begin(frames, prior, settings, states, n_states)
     fit = em.run(
         frames,
@@ -98,7 +98,7 @@ def test_objective_never_falls_and_the_floor_holds_in_every_iteration(emission, 
 def test_running_out_of_iterations_is_not_convergence():
     runs = curves(seed=4)
     frames = stack(runs, "ar")
-    keys = dict(diagonal=False, restarts=1, seeds=np.random.SeedSequence(0))
+    keys = {"diagonal": False, "restarts": 1, "seeds": np.random.SeedSequence(0)}
     short = em.fit(frames, positions(runs), 3, SETTINGS, n_iter=2, tol=1e-9, **keys)
     assert not short.converged and short.iterations == 2
     keys["seeds"] = np.random.SeedSequence(0)
@@ -147,6 +147,15 @@ def test_more_restarts_are_never_worse_at_their_start():
         for n in (1, 4)
     ]
     assert fits[1] >= fits[0]
+
+
+@pytest.mark.parametrize("emission", ["ar", "level"])
+def test_every_kind_of_start_gives_labels_also_with_few_distinct_frames(emission):
+    frames = stack([np.repeat(np.eye(2), 3, axis=0)], emission)
+    for restart in range(5):
+        kind = starts.kind(restart, emission)
+        found = starts.labels(frames, np.arange(6), 4, kind, np.random.default_rng(9))
+        assert found.shape == (6,) and set(found.tolist()) <= set(range(4))
 
 
 @pytest.mark.parametrize("early", [False, True])

@@ -107,7 +107,7 @@ def command(
     if outcome.report.interrupted:
         note("interrupted; the state is saved and the same command goes on")
         return 130
-    return 3 if outcome.failed else 0
+    return outcome.exit_code
 
 
 def _interrupt(*_: object) -> None:
@@ -167,7 +167,7 @@ def _print_table(outcome: Outcome) -> None:
             [layout.request.config.id, named, status, layout.request.steps, _median(runs), layout.paths.root]
         )
     click.echo(columns(["ensemble", "seeds", "status", "steps", "generalised", "path"], rows))
-    if not any(layout.work for layout in outcome.layouts) and not outcome.failed:
+    if not any(layout.work for layout in outcome.layouts) and outcome.exit_code == 0:
         note("nothing to train: all is done")
 
 

@@ -111,7 +111,8 @@ def _stream_cells(
         values = parse_seeds(text, f"seed_streams.{name}")
         if crossed:
             value = values if len(values) > 1 else values[0]
-            cells = [(words, {**streams, name: value}) for words, streams in cells]
+            said = f"seed_streams.{name}={text}"
+            cells = [([*words, said], {**streams, name: value}) for words, streams in cells]
         else:
             cells = [
                 ([*words, f"seed_streams.{name}={value}"], {**streams, name: value})
@@ -129,16 +130,19 @@ def _request(
         key = unknown[0]
         raise ConfigError(f"{key}: no such key{did_you_mean(key, SECTIONS)}; there are {listing(SECTIONS)}")
     config = from_tree(tree, folders)
-    steps = _steps(config)
+    steps = _steps(config, {word.partition("=")[0].lstrip("+") for word in words})
     config = replace(config, train=replace(config.train, steps=steps, epochs=None))
     seeds = parse_seeds(seed if seed is not None else tree.get("seed", 0))
     task = str(config.task.name)
     return Request(config, runs_of(config, seeds), steps, words, _slug(config, words, task, folders))
 
 
-def _steps(config: EnsembleConfig) -> int:
+def _steps(config: EnsembleConfig, said: set[str]) -> int:
+    """Return the length in steps. Of steps and epochs the command's own word wins over a YAML file's."""
     train = config.train
-    if train.epochs is None:
+    if {"train.steps", "train.epochs"} <= said:
+        raise ConfigError(f"train.epochs={train.epochs}: give only one of train.steps and train.epochs")
+    if train.epochs is None or "train.steps" in said:
         return train.steps if train.steps is not None else DEFAULT_STEPS
     size_of = getattr(config.task, "train_size", None)
     size = size_of() if size_of else None

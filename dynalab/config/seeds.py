@@ -97,7 +97,7 @@ def _checked(seed: int, key: str) -> int:
 
 
 def _show(value: Any) -> str:
-    return repr(value) if value is None or value == "" else str(value)
+    return str(value)
 
 
 def format_seeds(seeds: Iterable[int]) -> str:

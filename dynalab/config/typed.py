@@ -45,10 +45,17 @@ def typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
             expected = _type_name(fields[name])
             raise ConfigError(f"{dotted}={_show(value)}: expected {expected}") from error
     try:
-        return OmegaConf.to_object(node)  # type: ignore[return-value]
+        instance: Any = OmegaConf.to_object(node)
     except OmegaConfBaseException as error:
         line = str(error).splitlines()[0]
         raise ConfigError(f"{key}: {line}") from error
+    # OmegaConf has lists only; a field that is a tuple gets one, so that equal configurations are equal.
+    listed = {
+        name: tuple(value)
+        for name, field in fields.items()
+        if isinstance(value := getattr(instance, name), list) and str(field.type).startswith("tuple")
+    }
+    return dataclasses.replace(instance, **listed) if listed else instance
 
 
 def plain(instance: Any) -> dict[str, Any]:

@@ -49,10 +49,12 @@ class Report:
 
     Attributes:
         failures: Shard -> one line that says what went wrong and where the log is.
+        codes: Shard -> exit code that its failure asks for.
         warnings: Lines to show.
         interrupted: The user stopped it.
     """
 
     failures: dict[ShardPaths, str] = field(default_factory=dict)
+    codes: dict[ShardPaths, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     interrupted: bool = False

@@ -31,7 +31,7 @@ def run(work: Work, events: Events) -> Report:
             try:
                 events.finished(shard, train_shard(job, control).status)
             except DynalabError as error:
-                report.failures[shard] = str(error)
+                report.failures[shard], report.codes[shard] = str(error), error.exit_code
             except Exception as error:
                 report.failures[shard] = f"{type(error).__name__}: {error} (traceback in {shard.error})"
             report.warnings += control.warnings

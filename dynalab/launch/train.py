@@ -11,7 +11,7 @@ from dynalab.config.command import Command, Request
 from dynalab.launch import inline, local
 from dynalab.launch.base import Events, Report, Work
 from dynalab.store import runfile
-from dynalab.store.atomic import storing, write_json
+from dynalab.store.atomic import check_writable, storing, write_json
 from dynalab.store.layout import Layout, lay_out
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.reader import Ensemble, StoredRun
@@ -45,11 +45,14 @@ class Outcome:
     report: Report = field(default_factory=Report)
 
     @property
-    def failed(self) -> bool:
-        """Whether a run that was asked for did not end well: exit code 3."""
+    def exit_code(self) -> int:
+        """0; 3 where a run that was asked for did not end well; 2 where it was for the configuration's sake."""
+        codes = set(self.report.codes.values())
+        if codes:
+            return 2 if codes == {2} else 3
         if self.report.failures or any(layout.damaged or layout.busy for layout in self.layouts):
-            return True
-        return any(run.status == "diverged" for layout in self.layouts for run in stored_runs(layout))
+            return 3
+        return 3 if any(run.status == "diverged" for item in self.layouts for run in stored_runs(item)) else 0
 
 
 def stored_runs(layout: Layout) -> list[StoredRun]:
@@ -86,6 +89,8 @@ def train(
         if not options.dry_run:
             _remember(outputs, compared)
         return outcome
+    if not options.dry_run:
+        check_writable(outputs.root)
     count = min(outcome.plan.workers, max(sum(len(layout.work) for layout in compared), 1))
     pool = None if settings.launcher == "inline" else local.Pool(count, outcome.plan.threads)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dynalab.errors import StoreError
+from dynalab.errors import ConfigError, StoreError
 
 
 @contextmanager
@@ -20,6 +21,24 @@ def storing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder if need be, and check that files can be made in it.
+
+    Raises:
+        ConfigError: They cannot.
+        StoreError: The disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".writable.", dir=folder)
+        os.close(handle)
+        os.unlink(name)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(f"cannot write {folder}: {error.strerror}") from error
+        raise ConfigError(f"outputs={folder}: not writable ({error.strerror or error})") from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -121,12 +121,10 @@ class SeriesWriter:
         else:
             self.rows, self.crc = keep.rows, keep.crc
         with storing(path):
-            self._file = path.open("r+b", buffering=0)  # noqa: SIM115 - kept open for the shard's life
+            if keep is not None and read(path).dtype != self.dtype:
+                raise StoreError(f"{path} has other columns than this configuration records now")
+            self._file = path.open("r+b", buffering=0)
             if keep is not None:
-                if _parse_header(path, self._file.read(self._offset))[0] != self.dtype:
-                    raise StoreError(
-                        f"{path} has other columns than this version of the configuration records"
-                    )
                 self._commit()
                 self._file.truncate(self._end)
 

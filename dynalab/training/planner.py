@@ -59,6 +59,9 @@ def plan(n_runs: int, compute: Compute, device: str = "cpu", shared_by: int = 1)
     count = math.ceil(n_runs / width) if n_runs else 0
     small, larger = divmod(n_runs, count) if count else (0, 0)
     widths = tuple(small + (index < larger) for index in range(count))
-    plural = "s" * (workers != 1), "s" * (threads != 1)
-    reason = f"{workers} worker{plural[0]} of {threads} thread{plural[1]}, {width} seeds wide ({why})"
+    words = [
+        f"{count} {word}{'s' * (count != 1)}"
+        for count, word in ((workers, "worker"), (threads, "thread"), (width, "seed"))
+    ]
+    reason = f"{words[0]} of {words[1]}, {words[2]} wide ({why})"
     return Plan(workers, threads, widths, reason)

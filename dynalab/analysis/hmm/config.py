@@ -33,6 +33,7 @@ class Settings:
             1, because late phases of training are far quieter than the pooled residual.
         floor: Least eigenvalue of a noise covariance, relative to the pooled variance of what is predicted.
         transition_prior: Pseudo-counts added to every entry of start and transition probabilities.
+        tries: Random segmentations of which a restart takes the best, after two EM iterations each.
         screen_iterations: EM iterations after which the restarts are compared.
         finalists: Number of restarts that go on after the comparison.
         reseedings: How often a fit may give a dead state new frames.
@@ -44,6 +45,7 @@ class Settings:
     shrinkage_scale: float = 0.005
     floor: float = 1e-6
     transition_prior: float = 0.1
+    tries: int = 5
     screen_iterations: int = 10
     finalists: int = 2
     reseedings: int = 3

@@ -172,6 +172,27 @@ def run(
     return Fit(best, best_objective, best_likelihood, False, n_iter, history, reseeded, fell)
 
 
+def _begin_restart(
+    frames: Frames,
+    positions: np.ndarray,
+    prior: Prior,
+    settings: Settings,
+    n_states: int,
+    kind: str,
+    rng: np.random.Generator,
+) -> Parameters:
+    """Parameters that a restart begins from; of random segmentations the best of a few is taken."""
+
+    def draw() -> Parameters:
+        return begin(frames, prior, settings, starts.labels(frames, positions, n_states, kind, rng), n_states)
+
+    if n_states == 1 or kind not in starts.SEGMENTATIONS:
+        return draw()
+    # The tolerance is out of reach: two iterations each, to compare like with like.
+    tried = [run(frames, prior, settings, draw(), 2, 0.0) for _ in range(settings.tries)]
+    return max(tried, key=lambda one: one.objective).parameters
+
+
 def fit(
     frames: Frames,
     positions: np.ndarray,
@@ -203,15 +224,17 @@ def fit(
     short = min(n_iter, settings.screen_iterations) if len(streams) > settings.finalists else n_iter
     screened = []
     for restart, stream in enumerate(streams):
-        states = starts.labels(frames, positions, n_states, restart, np.random.default_rng(stream))
-        screened.append(
-            run(frames, prior, settings, begin(frames, prior, settings, states, n_states), short, tol)
-        )
+        kind = starts.kind(restart, frames.emission)
+        rng = np.random.default_rng(stream)
+        first = _begin_restart(frames, positions, prior, settings, n_states, kind, rng)
+        screened.append(run(frames, prior, settings, first, short, tol))
     screened.sort(key=lambda one: -one.objective)
     if short == n_iter:
         return screened[0]
-    finals = [
-        one if one.converged else run(frames, prior, settings, one.parameters, n_iter - short, tol)
-        for one in screened[: settings.finalists]
-    ]
+    finals = []
+    for one in screened[: settings.finalists]:
+        if not one.converged:
+            more = run(frames, prior, settings, one.parameters, n_iter - short, tol)
+            one = replace(more, iterations=short + more.iterations, fell=max(one.fell, more.fell))
+        finals.append(one)
     return max(finals, key=lambda one: one.objective)

@@ -1,0 +1,128 @@
+"""`dynalab report`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from dynalab.cli.options import emit_json, filter_option, json_option, note, outputs_option, split_arguments, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from dynalab.store.find import Selection
+    from dynalab.store.results import Result
+
+KEYS = ("name", "outputs")
+
+
+@click.command("report")
+@click.argument("arguments", nargs=-1, metavar="[RUN|ENSEMBLE|ANALYSIS|KEY=VALUE]...")
+@filter_option
+@click.option("--name", metavar="NAME", help="Name of the report's folder (default: from what is shown).")
+@json_option
+@outputs_option
+def command(
+    arguments: tuple[str, ...], filter_text: str | None, name: str | None, as_json: bool, outputs: str | None
+) -> int:
+    """Write one self-contained HTML page, and its figures beside it.
+
+    Runs, ensembles and analyses are named by id (its beginning is enough); without one, the last that were trained.
+    Each ensemble is shown with the newest analysis of every kind, unless an analysis is named. The same report is
+    replaced when it is written again.
+
+    \b
+    dynalab report
+    dynalab report -f 'task=grokking optimizer.lr<0.01'
+    dynalab report cb7150eb3e hmm-7ebafd365b --name paper
+    """
+    import shlex
+
+    from dynalab.config.command import outputs_root
+    from dynalab.config.suggest import did_you_mean
+    from dynalab.errors import ConfigError
+    from dynalab.report.write import report_name, write_report
+    from dynalab.store.find import select
+
+    refs, overrides = split_arguments(arguments)
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key not in KEYS or "=" not in text:
+            raise ConfigError(f"{key}: no such key{did_you_mean(key, KEYS)}; there are {', '.join(KEYS)}")
+        if not value:
+            raise ConfigError(f"{key}=: expected a value")
+        name, outputs = (value, outputs) if key == "name" else (name, value)
+    root = outputs_root(outputs)
+    refs, chosen = _analyses(root, refs)
+    selection = select(root, refs, filter_text)
+    results = {item.id: _results(root, item.id, chosen) for item, _ in selection}
+    derived = name or report_name(selection, chosen)
+    words = ["dynalab", "report", *refs, *(f"{result.kind}-{result.id}" for result in chosen)]
+    words += ["-f", filter_text] if filter_text else []
+    if not refs and not filter_text:
+        words += [item.id for item, _ in selection]
+    words += ["--name", derived] if name else []
+    page = write_report(selection, results, root, derived, [shlex.join(words)])
+    damage = [line for item, _ in selection for line in item.warnings]
+    shown = {result.id: result for found in results.values() for result in found}
+    warnings = list(dict.fromkeys([*damage, *(line for result in shown.values() for line in result.warnings)]))
+    if as_json:
+        emit_json(
+            {
+                "name": derived,
+                "path": str(page),
+                "ensembles": [_ensemble_json(selection, place) for place in range(len(selection))],
+                "analyses": [
+                    {"id": result.id, "kind": result.kind, "ensemble": result.ensemble}
+                    for result in shown.values()
+                ],
+                "warnings": warnings,
+            }
+        )
+    else:
+        warn(warnings)
+        if not shown:
+            note("no analysis of these runs is stored; `dynalab analyze hmm` adds the states they passed through")
+        click.echo(page)
+    return 3 if any(item.damaged for item, _ in selection) else 0
+
+
+def _ensemble_json(selection: Selection, place: int) -> dict[str, object]:
+    item, runs = selection[place]
+    kept = [run.id for run in runs if run.shard.root.name not in item.damaged]
+    return {"id": item.id, "path": str(item.path), "runs": kept}
+
+
+def _analyses(root: Path, refs: Sequence[str]) -> tuple[list[str], list[Result]]:
+    """Tell analyses from runs: return the references to runs (those of the analyses when there are no others)."""
+    from dynalab.store.paths import OutputPaths
+    from dynalab.store.results import find_result, results
+
+    stored = results(root) if refs else []
+    ids = [paths.digest for paths in OutputPaths(root).ensembles()] if stored else []
+    rest, chosen = [], []
+    for ref in refs:
+        named = [
+            result for result in stored if f"{result.kind}-{result.id}".startswith(ref) or result.id.startswith(ref)
+        ]
+        if named and not ref.startswith("@") and not any(digest.startswith(ref) for digest in ids):
+            chosen.append(find_result(root, ref))
+        else:
+            rest.append(ref)
+    if chosen and not rest:
+        about = [digest for result in chosen for digest in result.data.get("ensembles") or [result.ensemble]]
+        rest = list(dict.fromkeys(digest for digest in about if digest in ids))
+    return rest, chosen
+
+
+def _results(root: Path, ensemble: str, chosen: Sequence[Result]) -> list[Result]:
+    """Return the analyses to show with an ensemble: of each kind the chosen ones, else the newest."""
+    from dynalab.store.results import results
+
+    newest = {result.kind: result for result in results(root, [ensemble])}
+    for kind in {result.kind for result in chosen}:
+        newest.pop(kind, None)
+    own = [result for result in chosen if ensemble in (result.data.get("ensembles") or [result.ensemble])]
+    return [*own, *newest.values()]

@@ -1,0 +1,29 @@
+"""`model=task`: the network that the task brings itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dynalab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dynalab.tasks.base import InputSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """No fields of its own: the task's configuration holds them."""
+
+    name: str = "task"
+
+
+def build(config: Config, spec: InputSpec) -> nn.Module:
+    """Refuse: the engine asks the task instead, and comes here only where the task has no `model()`.
+
+    Raises:
+        ConfigError: Always.
+    """
+    raise ConfigError("model=task: this task brings no network of its own; choose another model")

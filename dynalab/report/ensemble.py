@@ -1,0 +1,198 @@
+"""An ensemble's part of the page: curves, metrics, analyses, its runs, and what was run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dynalab.report import figures, provenance
+from dynalab.report.blocks import Block, Cell, Picture, Section, Table, Warnings, Words, cell
+from dynalab.report.gather import ACCURACIES, LOSSES, Shown, group_of
+from dynalab.report.sections import renderer
+from dynalab.report.sections.context import Context
+from dynalab.report.words import count, listed, number, step_phrase
+from dynalab.store.results import Result
+
+BANDS = "Line: median over runs; band: quartiles; thin lines: single runs."
+
+
+def section(shown: Shown, results: list[Result], home: Path) -> Section:
+    """Return the part of the page on one ensemble.
+
+    Args:
+        shown: The ensemble.
+        results: Its analyses that have their section here.
+        home: The report's folder.
+    """
+    blocks: list[Block] = []
+    if shown.warnings:
+        blocks.append(Warnings(shown.warnings))
+    if not shown.values:
+        blocks.append(Words("Nothing has been recorded yet."))
+    parts = [
+        Section("Training", f"{shown.anchor}-curves", _curves(shown)),
+        Section("Metrics", f"{shown.anchor}-metrics", _metrics(shown)),
+    ]
+    context = Context([shown], shown.anchor)
+    parts += [renderer(result.kind).section(result, context) for result in results]
+    parts.append(Section("Runs", f"{shown.anchor}-runs", [run_table(shown)]))
+    parts.append(provenance.section(shown, home))
+    return Section(shown.title, shown.anchor, blocks, [part for part in parts if part.blocks])
+
+
+def summary(shown: Shown, results: list[Result]) -> list[str]:
+    """Return what a researcher reads first of an ensemble, in sentences."""
+    config = shown.ensemble.config
+    names = {key: (config.get(key) or {}).get("name") for key in ("model", "optimizer")}
+    made = ", ".join(filter(None, [names["model"], names["optimizer"]]))
+    part = f" (of {shown.total} stored)" if len(shown.runs) < shown.total else ""
+    statuses = shown.statuses()
+    how = "all done" if list(statuses) == ["done"] else ", ".join(f"{n} {name}" for name, n in statuses.items())
+    seeds = f", seeds {provenance.seeds_of(shown.runs)}" if any(r.seed is not None for r in shown.runs) else ""
+    lines = [
+        f"**{count(len(shown.runs), 'run')}** of **{shown.ensemble.task}**{f' ({made})' if made else ''}{part}: "
+        f"{how}, {shown.last_step:,} steps{seeds}."
+    ]
+    levels = config.get("levels") or {}
+    for name, steps in shown.landmarks().items():
+        metric = ACCURACIES["train" if name == "memorised" else "test"]
+        level = f" ({metric.replace('_', ' ')} at least {number(levels[metric])})" if levels.get(metric) else ""
+        lines.append(f"{name.capitalize()}{level} {step_phrase(steps)}.")
+    if len(shown.finished) < len(shown.runs):
+        waiting = [run.label for run in shown.runs if run.summary is None]
+        lines.append(f"Without a summary yet, and not counted in these medians: {listed(waiting)}.")
+    lines += troubles(shown)
+    context = Context([shown], shown.anchor)
+    for result in results:
+        lines += renderer(result.kind).summary(result, context)
+    return lines
+
+
+def troubles(shown: Shown) -> list[str]:
+    """Return sentences that name the runs that diverged, failed or are not done."""
+    lines = []
+    if diverged := [run for run in shown.runs if run.diverged_step is not None]:
+        named = [f"{run.label} at step {run.diverged_step:,}" for run in diverged]
+        lines.append(f"**Diverged:** {listed(named)}; their rows from there on are left out.")
+    for status in ("failed", "crashed", "partial", "running", "planned"):
+        if named := [f"{run.label} (step {run.steps:,})" for run in shown.runs if run.status == status]:
+            lines.append(f"**{status.capitalize()}:** {listed(named)}.")
+    return lines
+
+
+def _curves(shown: Shown) -> list[Block]:
+    blocks: list[Block] = []
+    grid: np.ndarray | None = None
+    sides: list[dict[str, np.ndarray]] = []
+    for metrics in (LOSSES, ACCURACIES):
+        side = {}
+        for label, metric in metrics.items():
+            steps = shown.steps.get(metric)
+            if steps is None:
+                continue
+            grid = steps if grid is None else grid
+            if np.array_equal(steps, grid):
+                side[label] = shown.values[metric]
+        sides.append(side)
+    medians = shown.medians()
+    if grid is not None:
+        figure = figures.training_curves(
+            grid, *sides, log_steps=shown.log_steps, diverged=shown.diverged,
+            marked=medians if len(shown.runs) > 0 else None,
+        )  # fmt: skip
+        marked = [name for name, step in medians.items() if step is not None]
+        dashed = f" Dashed: {'median ' if len(shown.runs) > 1 else ''}step at which runs {' and '.join(marked)}."
+        crosses = " Crosses: where a run diverged." if np.isfinite(shown.diverged).any() else ""
+        caption = f"**Loss and accuracy.** {BANDS if len(shown.runs) > 2 else ''}{dashed if marked else ''}{crosses}"
+        blocks.append(Picture("curves", figure, caption, f"Curves of {', '.join(_drawn(sides))} over training"))
+    rows = {name: _floats(steps) for name, steps in shown.landmarks().items()}
+    if found := shown.convergence():
+        rows["converged"] = _floats(list(found[0].values()))
+    if len(shown.runs) > 1 and any(np.isfinite(steps).any() for steps in rows.values()):
+        figure = figures.landmark_steps(rows, last=shown.last_step)
+        caption = (
+            "**When it happened.** A dot a run, with median and quartiles below; runs in which it did not happen by the "
+            "end count as later than all others."
+        )
+        blocks.append(Picture("landmarks", figure, caption, f"Steps at which runs {' and '.join(rows)}"))
+    return blocks
+
+
+def _drawn(sides: list[dict[str, np.ndarray]]) -> list[str]:
+    return [f"{label} {what}" for side, what in zip(sides, ("loss", "accuracy"), strict=True) for label in side]
+
+
+def _floats(values: list[float | None]) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+
+def _metrics(shown: Shown) -> list[Block]:
+    main = {*LOSSES.values(), *ACCURACIES.values()}
+    grids = [shown.steps[name] for name in [*LOSSES.values(), *ACCURACIES.values()] if name in shown.steps]
+    names = [
+        name
+        for name in shown.values
+        if name not in main or (grids and not np.array_equal(shown.steps[name], grids[0]))
+    ]
+    order = ["accuracy", "loss", "norms", "weights", "curvature", "numerics", "other"]
+    names.sort(key=lambda name: order.index(group_of(name)))
+    if not names:
+        return []
+    figure = figures.metric_panels(
+        {name: shown.steps[name] for name in names},
+        {name: shown.values[name] for name in names},
+        groups={name: group_of(name) for name in names},
+        log_steps=shown.log_steps,
+        diverged=shown.diverged,
+    )
+    empty = [name for name in shown.ensemble.metrics if name not in shown.values]
+    missing = f" Recorded but without a value: {listed(empty)}." if empty else ""
+    caption = f"**Everything else that was recorded.** {BANDS if len(shown.runs) > 2 else ''}{missing}"
+    return [Picture("metrics", figure, caption, f"Panels of {count(len(names), 'metric')} over training")]
+
+
+def run_table(shown: Shown) -> Table:
+    """Return the table of runs: what became of each and when."""
+    landmarks = shown.landmarks()
+    keys = {"memorised": "memorised_step", "generalised": "generalised_step"}
+    found = shown.convergence()
+    finals = [
+        metric
+        for metric in ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
+        if any(((run.summary or {}).get("final") or {}).get(metric) is not None for run in shown.runs)
+    ]
+    header = ["run", "seed", "status", "steps", *landmarks, *(["converged"] if found else [])]
+    header += [f"final {metric.replace('_', ' ')}" for metric in finals]
+    if seedless := all(run.seed is None for run in shown.runs):
+        header.remove("seed")
+    rows = []
+    for run in shown.runs:
+        summary = run.summary or {}
+        status = run.status if run.diverged_step is None else f"diverged at {run.diverged_step:,}"
+        row = [cell(run.label), *([] if seedless else [cell(run.seed)])]
+        row.append(cell(status, tone="bad" if run.status in ("diverged", "failed", "crashed") else ""))
+        behind = run.steps < run.requested_steps and run.status != "diverged"
+        row.append(Cell(f"{run.steps:,} of {run.requested_steps:,}" if behind else f"{run.steps:,}", float(run.steps), True))
+        row += [_when(summary.get(keys[name]), run.steps, run.summary is not None) for name in landmarks]
+        if found:
+            row.append(_when(found[0].get(run.id), run.steps, run.id in found[0]))
+        final = summary.get("final") or {}
+        row += [cell(final.get(metric)) for metric in finals]
+        rows.append(row)
+    note = ""
+    if found and (rule := found[1].data.get("convergence_rule")):
+        sign = "at least" if rule["direction"] == "up" else "at most"
+        note = (
+            f"Converged: {rule['metric']} {sign} {number(rule['threshold'])} for {count(rule['persistence'], 'row')} "
+            f"on end ({found[1].kind}-{found[1].id}). "
+        )
+    return Table(header, rows, f"{note}A click on a head sorts.", sortable=True)
+
+
+def _when(step: Any, last: int, known: bool) -> Cell:
+    """Return a landmark's cell: its step, or the step that it did not come by."""
+    if step is not None:
+        return cell(step)
+    return Cell(f"not by {last:,}", None, True, "quiet") if known else cell(None)

@@ -1,0 +1,27 @@
+"""One function, one matplotlib figure, from plain arrays; nothing here knows the store or pyplot."""
+
+from __future__ import annotations
+
+from dynalab.report.figures.curves import comparison, curves, training_curves
+from dynalab.report.figures.landmarks import landmark_steps
+from dynalab.report.figures.map import forks, state_graph, training_map
+from dynalab.report.figures.panels import metric_panels
+from dynalab.report.figures.selection import model_selection
+from dynalab.report.figures.states import state_profiles, state_raster
+from dynalab.report.figures.style import state_colours, style
+
+__all__ = [
+    "comparison",
+    "curves",
+    "forks",
+    "landmark_steps",
+    "metric_panels",
+    "model_selection",
+    "state_colours",
+    "state_graph",
+    "state_profiles",
+    "state_raster",
+    "style",
+    "training_curves",
+    "training_map",
+]

@@ -1,0 +1,108 @@
+"""When it happened: one dot a run, and the runs in which it never did, apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from dynalab.report.figures.style import CYCLE, INK, MUTED, new_figure, polish, styled
+
+BINS = 90
+DOTS = 60
+
+
+@styled
+def landmark_steps(
+    rows: Mapping[str, np.ndarray],
+    *,
+    last: float | None = None,
+    logarithmic: bool | None = None,
+    colours: Mapping[str, str] | None = None,
+) -> Figure:
+    """Draw the step of each run for one or more landmarks (or ensembles), with median and quartiles.
+
+    A run that never got there counts as later than all others: it is shown to the right of the axis, and a median
+    or quartile that falls among such runs is not drawn.
+
+    Args:
+        rows: Label -> step of each run, NaN for never, shape (S,).
+        last: The last step of training.
+        logarithmic: Logarithmic x; None decides by the range of the steps.
+        colours: Label -> colour.
+    """
+    names = list(rows)
+    every = np.concatenate([np.asarray(item, dtype=float) for item in rows.values()] or [np.empty(0)])
+    found = every[np.isfinite(every)]
+    figure = new_figure(7.6, 0.62 * max(len(names), 1) + 0.75)
+    ax = figure.add_subplot()
+    polish(ax, grid="x")
+    if logarithmic is None:
+        logarithmic = bool(len(found) and found.min() > 0 and found.max() / found.min() > 8)
+    end = float(last if last is not None else found.max() if len(found) else 1.0) or 1.0
+    if logarithmic:
+        ax.set_xscale("log")
+        ax.set_xlim(max(float(found[found > 0].min()) * 0.7, 0.5), end * 1.05)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        margin = 0.02 * end
+        ax.set_xlim(-margin, end + margin)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    ax.set_ylim(len(names) - 0.42, -0.62)
+    for place, name in enumerate(names):
+        colour = (colours or {}).get(name) or CYCLE[place % len(CYCLE)]
+        _row(ax, place, np.asarray(rows[name], dtype=float), colour, end)
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(axis="y", length=0, labelsize=8.5)
+    ax.spines["left"].set_visible(False)
+    ax.set_xlabel("step")
+    return figure
+
+
+def _row(ax: Axes, place: int, steps: np.ndarray, colour: str, end: float) -> None:
+    some = np.sort(steps[np.isfinite(steps)])
+    scale = ax.xaxis.get_transform()
+    low, high = scale.transform(np.array(ax.get_xlim()))
+    if len(some):
+        index = np.clip(((scale.transform(some) - low) / (high - low) * BINS).astype(int), 0, BINS - 1)
+        tallest = int(np.bincount(index).max())
+        if len(steps) <= DOTS:
+            level = np.concatenate([np.arange(n) for n in np.bincount(index)[np.unique(index)]])
+            gap = min(0.085, 0.6 / tallest)
+            ax.scatter(some, place - gap * level, s=15, color=colour, alpha=0.85, linewidth=0, zorder=3)
+        else:
+            count = np.bincount(index, minlength=BINS)
+            edges = scale.inverted().transform(np.linspace(low, high, BINS + 1))
+            ax.bar(
+                edges[:-1], -0.55 * count / tallest, width=np.diff(edges), bottom=place + 0.04, align="edge",
+                color=colour, alpha=0.8, linewidth=0, zorder=3,
+            )  # fmt: skip
+    ordered = np.concatenate([some, np.full(len(steps) - len(some), np.inf)])
+    if len(steps) >= 4:
+        first, middle, third = (_quantile(ordered, share) for share in (0.25, 0.5, 0.75))
+        y = place + 0.17
+        ax.plot([first, min(third, end)], [y, y], color=INK, linewidth=1.2, zorder=4) if np.isfinite(first) else None
+        if np.isfinite(middle):
+            ax.plot([middle], [y], marker="|", markersize=7, markeredgewidth=1.6, color=INK, zorder=5)
+    never = len(steps) - len(some)
+    text = f"{len(some):,} of {len(steps):,}" + (f"\nnot by {end:,.0f}: {never:,}" if never else "")
+    ax.text(
+        1.012, place, text, transform=ax.get_yaxis_transform(), ha="left", va="center", fontsize=7.5,
+        color=colour if not never else INK, linespacing=1.3,
+    )  # fmt: skip
+    if never:
+        ax.plot(
+            [1.0], [place], marker=">", markersize=5, color=colour, transform=ax.get_yaxis_transform(),
+            clip_on=False, zorder=6, markeredgecolor=MUTED, markeredgewidth=0.5,
+        )  # fmt: skip
+
+
+def _quantile(ordered: np.ndarray, share: float) -> float:
+    """Linear-interpolation quantile of sorted values of which the last may be infinite."""
+    place = share * (len(ordered) - 1)
+    low, high = ordered[int(np.floor(place))], ordered[int(np.ceil(place))]
+    return float(low) if low == high else float(low + (high - low) * (place - np.floor(place)))

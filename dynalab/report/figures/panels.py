@@ -1,0 +1,99 @@
+"""Small multiples: every metric in a panel of its own, coloured by its group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dynalab.report.figures.curves import draw_runs, spans_decades
+from dynalab.report.figures.style import CYCLE, MUTED, footnote, is_log_spaced, log_y, new_figure, polish, step_axis, styled
+
+COLUMNS = 4
+# Thin lines in a panel of this size; more would be a smear.
+MOST = 30
+POINTS = 400
+
+
+@styled
+def metric_panels(
+    steps: Mapping[str, np.ndarray],
+    metrics: Mapping[str, np.ndarray],
+    *,
+    groups: Mapping[str, str] | None = None,
+    log_steps: bool | None = None,
+    diverged: np.ndarray | None = None,
+    columns: int = COLUMNS,
+) -> Figure:
+    """Draw a grid of panels, one a metric.
+
+    Args:
+        steps: Metric -> recorded steps, shape (T,); metrics may be on different grids.
+        metrics: Metric -> values, shape (S, T); NaN where a run has none.
+        groups: Metric -> name of its group, which decides its colour.
+        log_steps: Logarithmic x; None decides by the grids of the steps.
+        diverged: Step at which each run diverged, NaN for those that did not, shape (S,).
+        columns: Panels in a row.
+    """
+    names = list(metrics)
+    group_of = {name: (groups or {}).get(name, "") for name in names}
+    order = list(dict.fromkeys(group_of.values()))
+    colours = {group: CYCLE[index % len(CYCLE)] for index, group in enumerate(order)}
+    rows = max(-(-len(names) // columns), 1)
+    head = 0.32 if len(order) > 1 else 0.1
+    height = rows * 1.32 + head + 0.35
+    # Fixed margins: the constrained layout of dozens of axes takes seconds.
+    figure = new_figure(7.6, height, fixed=True)
+    figure.subplots_adjust(
+        left=0.062, right=0.98, top=1 - (head + 0.14) / height, bottom=0.44 / height, wspace=0.36, hspace=0.62
+    )
+    drawn = 0
+    for index, name in enumerate(names):
+        ax = figure.add_subplot(rows, columns, index + 1)
+        values, grid = metrics[name], steps[name]
+        some = bool(np.isfinite(values).any())
+        logarithmic = some and spans_decades([values])
+        if logarithmic:
+            with np.errstate(invalid="ignore"):
+                values = np.where(values > 0, values, np.nan)
+        if some:
+            _, drawn = draw_runs(
+                ax, grid, values, colours[group_of[name]], diverged=diverged, width=1.2, most=MOST,
+                points=POINTS
+            )
+        else:
+            ax.text(0.5, 0.5, "no values", transform=ax.transAxes, ha="center", color=MUTED, fontsize=7)
+            ax.set_yticks([])
+        if logarithmic:
+            log_y(ax)
+        else:
+            ax.locator_params(axis="y", nbins=4)
+        polish(ax)
+        above = grid[grid > 0]
+        logged = is_log_spaced(grid) if log_steps is None else log_steps
+        bottom = index + columns >= len(names)
+        step_axis(
+            ax, float(above.min()) if len(above) else 1.0, float(grid.max()) if len(grid) else 1.0, logged,
+            "step" if bottom else "",
+        )  # fmt: skip
+        if not logged:
+            ax.locator_params(axis="x", nbins=3)
+        ax.yaxis.get_offset_text().set_fontsize(6.5)
+        ax.tick_params(which="both", labelsize=6.5)
+        ax.xaxis.label.set_fontsize(7)
+        ax.set_title(name, fontsize=8, color=colours[group_of[name]], pad=4)
+    if len(order) > 1:
+        _legend(figure, colours, height)
+    total = max((len(values) for values in metrics.values()), default=0)
+    if drawn < total:
+        footnote(figure, [f"{drawn} of {total:,} runs drawn as thin lines, chosen evenly; median and band are of all"])
+    return figure
+
+
+def _legend(figure: Figure, colours: Mapping[str, str], height: float) -> None:
+    """Write the groups' names in their colours, in one line."""
+    place = 0.062
+    for group, colour in colours.items():
+        figure.text(place, 1 - 0.1 / height, group or "other", color=colour, fontsize=8, weight="bold", va="top")
+        place += 0.022 + 0.0125 * len(group or "other")

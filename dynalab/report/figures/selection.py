@@ -1,0 +1,87 @@
+"""How many states: the scores of every number that was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from dynalab.report.figures.style import CYCLE, INK, MUTED, footnote, new_figure, polish, styled
+
+
+@styled
+def model_selection(
+    n_states: Sequence[int],
+    heldout: Sequence[float | None],
+    errors: Sequence[float | None],
+    bic: Sequence[float | None],
+    chosen: int,
+    *,
+    converged: Sequence[bool] | None = None,
+) -> Figure:
+    """Draw the held-out log-likelihood per frame with its standard error, and BIC, against the number of states.
+
+    Args:
+        n_states: The K that were tried, shape (N,).
+        heldout: Held-out log-likelihood per frame, shape (N,); None where nothing was held out.
+        errors: Its standard error, shape (N,).
+        bic: BIC of the fit on all runs, shape (N,).
+        chosen: The K that was taken.
+        converged: Whether each fit converged, shape (N,); those that did not are hollow.
+    """
+    k = np.asarray(n_states, dtype=int)
+    score, error, criterion = (_numbers(item) for item in (heldout, errors, bic))
+    whole = np.ones(len(k), bool) if converged is None else np.asarray(converged, dtype=bool)
+    panels = [name for name, item in (("score", score), ("bic", criterion)) if np.isfinite(item).any()]
+    figure = new_figure(7.6 if len(panels) > 1 else 4.2, 2.6)
+    for index, name in enumerate(panels):
+        ax = figure.add_subplot(1, len(panels), index + 1)
+        if name == "score":
+            _panel(ax, k, score, whole, chosen)
+            ax.errorbar(
+                k, score, yerr=np.nan_to_num(error), fmt="none", ecolor=CYCLE[0], elinewidth=1.1, capsize=2.5
+            )
+            ax.set_title("held-out log-likelihood per frame")
+            best = int(np.nanargmax(score))
+            if np.isfinite(error[best]) and len(k) > 1:
+                ax.axhline(score[best] - error[best], color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
+                ax.annotate(
+                    "best - 1 SE", (0, score[best] - error[best]), (3, 2), xycoords=("axes fraction", "data"),
+                    textcoords="offset points", ha="left", va="bottom", fontsize=7, color=MUTED,
+                )  # fmt: skip
+        else:
+            _panel(ax, k, criterion, whole, chosen)
+            ax.set_title("BIC (lower is better)")
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    notes = [] if whole.all() else ["hollow: the fit has not converged"]
+    if len(k) > 1 and chosen == k.max():
+        notes.append(f"capped: the largest number of states tried ({chosen}) was chosen, more may fit better")
+    footnote(figure, notes)
+    return figure
+
+
+def _numbers(values: Sequence[float | None]) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+
+def _panel(ax: Axes, k: np.ndarray, values: np.ndarray, whole: np.ndarray, chosen: int) -> None:
+    colour = CYCLE[0]
+    ax.plot(k, values, color=colour, linewidth=1.2, zorder=2)
+    ax.scatter(k[whole], values[whole], s=22, color=colour, zorder=3)
+    ax.scatter(k[~whole], values[~whole], s=22, facecolor="white", edgecolor=colour, linewidth=1.1, zorder=3)
+    here = np.flatnonzero((k == chosen) & np.isfinite(values))
+    if len(here):
+        ax.scatter(k[here], values[here], s=105, facecolor="none", edgecolor=INK, linewidth=1.2, zorder=4)
+        # The side that the curve does not come from.
+        up = values[here[0]] <= np.nanmean(values)
+        ax.annotate(
+            f"{chosen} chosen", (k[here[0]], values[here[0]]), (0, 10 if up else -10), ha="center",
+            textcoords="offset points", va="bottom" if up else "top", fontsize=7.5,
+        )  # fmt: skip
+    polish(ax)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("number of states")
+    ax.margins(x=0.06, y=0.16)

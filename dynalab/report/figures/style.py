@@ -1,0 +1,233 @@
+"""The look of every figure: one style, colour-blind-safe palettes, and the small tools that axes share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+INK, MUTED, GRID = "#20242c", "#697080", "#e4e7ec"
+# Okabe & Ito's colour-blind-safe set, without its yellow, which is too light for lines on white.
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4D4D4D")
+SPLITS = {"train": CYCLE[0], "test": CYCLE[1]}
+
+# Tol's discrete rainbow (personal.sron.nl/~pault, 2021): ordered, and told apart under every colour blindness when
+# taken in the sets that he gives for each number of classes.
+_TOL = {
+    3: "D1BBD7", 6: "AE76A3", 9: "882E72", 10: "1965B0", 12: "5289C7", 14: "7BAFDE", 15: "4EB265", 17: "CAE0AB",
+    18: "F7F056", 21: "F4A736", 23: "EE8026", 24: "E8601C", 26: "DC050C", 28: "72190E",
+}  # fmt: skip
+_SETS = {
+    7: (9, 10, 14, 15, 17, 18, 26), 8: (9, 10, 14, 15, 17, 18, 23, 26),
+    9: (9, 10, 14, 15, 17, 18, 23, 26, 28), 10: (9, 10, 14, 15, 17, 18, 21, 24, 26, 28),
+    11: (9, 10, 12, 14, 15, 17, 18, 21, 24, 26, 28), 12: (3, 6, 9, 10, 12, 14, 15, 17, 18, 21, 24, 26),
+}  # fmt: skip
+
+STYLE: dict[str, Any] = {
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.family": ["DejaVu Sans"],
+    "font.size": 8.5,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 8.5,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 7.0,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "dynalab",
+    "path.simplify": True,
+    "path.simplify_threshold": 0.2,
+}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Hold matplotlib's settings at dynalab's own; the user's are back afterwards."""
+    with matplotlib.rc_context(STYLE):
+        yield
+
+
+def styled(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function draw in dynalab's style."""
+
+    @functools.wraps(function)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        with style():
+            return function(*args, **kwargs)
+
+    return inside
+
+
+def new_figure(width: float, height: float, *, fixed: bool = False) -> Figure:
+    """Return an empty figure, in inches, whose axes make room for their labels, unless they stand fixed."""
+    if fixed:
+        return Figure(figsize=(width, height))
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)  # type: ignore[union-attr]
+    return figure
+
+
+def state_colours(n_states: int) -> list[str]:
+    """Return one colour a state: ordered, and told apart under every colour blindness up to 12 states.
+
+    Up to six are steps of viridis, from dark to light; more need Tol's set, whose neighbours differ in hue.
+    """
+    if n_states in _SETS:
+        return [f"#{_TOL[index]}" for index in _SETS[n_states]]
+    name, low, high = ("viridis", 0.12, 0.96) if n_states <= 6 else ("turbo", 0.04, 0.96)
+    return [matplotlib.colors.to_hex(matplotlib.colormaps[name](x)) for x in np.linspace(low, high, n_states)]
+
+
+def ensemble_colours(n: int) -> list[str]:
+    """Return one colour an ensemble: the cycle while it lasts, then an ordered map."""
+    if n <= len(CYCLE):
+        return list(CYCLE[:n])
+    return [matplotlib.colors.to_hex(matplotlib.colormaps["viridis"](x)) for x in np.linspace(0, 0.9, n)]
+
+
+def text_on(colour: str) -> str:
+    """Return the text colour that can be read on a colour: the WCAG luminance decides."""
+    rgb = np.array(matplotlib.colors.to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return "white" if float(linear @ [0.2126, 0.7152, 0.0722]) < 0.3 else INK
+
+
+def polish(ax: Axes, grid: str | None = "y") -> None:
+    """Set ticks and grid on the axes themselves, so that a figure drawn later looks the same."""
+    ax.tick_params(
+        which="both", length=2.5, width=0.6, color=MUTED, labelcolor=INK, labelsize=7.5, pad=2.5
+    )
+    ax.tick_params(which="minor", length=1.5)
+    if grid:
+        ax.grid(axis=grid, color=GRID, linewidth=0.6)  # type: ignore[arg-type]
+
+
+def decade(value: float, _: object = None) -> str:
+    """Return a power of ten as text: no mathematics layout, so the SVG's text stays text."""
+    if value <= 0 or not np.isfinite(value):
+        return "0" if value == 0 else ""
+    exponent = int(np.round(np.log10(value)))
+    if -2 <= exponent <= 3:
+        return f"{value:g}"
+    digits = str(exponent).translate(str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"))
+    return f"10{digits}"
+
+
+def log_y(ax: Axes) -> None:
+    """Make y logarithmic, with plain text labels."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(FuncFormatter(decade))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def step_axis(ax: Axes, first: float, last: float, logarithmic: bool, label: str = "step") -> None:
+    """Make x an axis of steps from 0 (kept on the logarithmic one) to the last.
+
+    Args:
+        ax: The axes.
+        first: Smallest step above 0 that was recorded.
+        last: Largest step.
+        logarithmic: Whether equal ratios of steps are equally wide.
+        label: Its label.
+    """
+    last = max(last, 1.0)
+    if logarithmic and last / max(first, 1.0) >= 10:
+        ax.set_xscale("symlog", linthresh=max(first, 1.0), linscale=0.35)
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    ax.set_xlim(0, last)
+    if label:
+        ax.set_xlabel(label)
+
+
+def is_log_spaced(steps: np.ndarray) -> bool:
+    """Return whether steps (T,) were recorded on a grid that grows with the step."""
+    gaps = np.diff(np.unique(steps))
+    return len(gaps) > 5 and float(gaps.max()) >= 20 * float(gaps.min())
+
+
+def fraction_y(ax: Axes, value: float) -> float:
+    """Return where a value lies between the bottom (0) and the top (1) of the axes."""
+    scaled = ax.yaxis.get_transform().transform(np.array([value, *ax.get_ylim()], dtype=float))
+    return float((scaled[0] - scaled[1]) / (scaled[2] - scaled[1]))
+
+
+def fraction_x(ax: Axes, value: float) -> float:
+    """Return where a step lies between the left (0) and the right (1) of the axes."""
+    scaled = ax.xaxis.get_transform().transform(np.array([value, *ax.get_xlim()], dtype=float))
+    return float((scaled[0] - scaled[1]) / (scaled[2] - scaled[1]))
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Return places moved apart to at least `gap`, in the same order, as near as can be to where they were."""
+    order = np.argsort(places, kind="stable")
+    moved = np.asarray(places, dtype=float)[order]
+    for _ in range(60):
+        short = gap - np.diff(moved)
+        if not np.any(short > 1e-6):
+            break
+        for index in np.flatnonzero(short > 1e-6):
+            moved[index] -= short[index] / 2
+            moved[index + 1] += short[index] / 2
+    result = np.empty(len(moved))
+    result[order] = moved
+    return [float(place) for place in result]
+
+
+def label_ends(ax: Axes, labels: Iterable[tuple[float, str, str]], gap: float = 0.075) -> None:
+    """Write labels beside the right end of their lines.
+
+    Args:
+        ax: The axes, with their limits settled.
+        labels: (y in data units, text, colour) of each.
+        gap: Least distance, as a share of the axes' height.
+    """
+    items = [(y, text, colour) for y, text, colour in labels if np.isfinite(y)]
+    places = [float(np.clip(fraction_y(ax, y), 0, 1)) for y, _, _ in items]
+    for place, (_, text, colour) in zip(spread(places, gap), items, strict=True):
+        ax.text(
+            1.015, place, text, color=colour, transform=ax.transAxes, va="center", ha="left", fontsize=8
+        )
+
+
+def marks(ax: Axes, steps: Mapping[str, float | None]) -> None:
+    """Mark steps by vertical lines that are labelled above the axes."""
+    placed: list[tuple[float, int]] = []
+    for label, step in sorted(steps.items(), key=lambda item: item[1] if item[1] is not None else -1.0):
+        if step is None or not np.isfinite(step):
+            continue
+        place = fraction_x(ax, step)
+        row = next(row for row in range(9) if all(place - x > 0.24 or row != r for x, r in placed))
+        placed.append((place, row))
+        ax.axvline(step, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1.8)
+        side = "left" if place < 0.15 else "right" if place > 0.85 else "center"
+        ax.annotate(
+            label, (place, 1.0), (0, 2 + 9 * row), xycoords="axes fraction", textcoords="offset points",
+            ha=side, va="bottom", fontsize=7, color=MUTED,
+        )  # fmt: skip
+
+
+def footnote(figure: Figure, lines: Sequence[str]) -> None:
+    """Write notes under a figure."""
+    if lines:
+        figure.supxlabel("; ".join(lines), x=0.01, ha="left", fontsize=7, color=MUTED)

@@ -1,0 +1,74 @@
+"""Fewer points and lines, where more would not be seen: what is left out is said in the figure."""
+
+from __future__ import annotations
+
+import numpy as np
+
+POINTS = 2_000
+SINGLES = 60
+# More points than this in one panel are drawn as pixels, also in an SVG.
+DENSE = 30_000
+
+
+def thin(steps: np.ndarray, values: np.ndarray, most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """Return at most about `most` points of a curve; the extremes of every stretch stay, so spikes stay.
+
+    Args:
+        steps: Shape (T,).
+        values: Shape (T,); NaN where there is none.
+        most: How many points.
+    """
+    size = len(steps)
+    if size <= most:
+        return steps, values
+    edges = np.linspace(0, size, max(most // 2, 1) + 1).astype(int)
+    low = np.where(np.isfinite(values), values, np.inf)
+    high = np.where(np.isfinite(values), values, -np.inf)
+    kept = {0, size - 1}
+    for first, last in zip(edges[:-1], edges[1:], strict=True):
+        kept.add(first + int(np.argmin(low[first:last])))
+        kept.add(first + int(np.argmax(high[first:last])))
+    places = np.array(sorted(kept))
+    return steps[places], values[places]
+
+
+def evenly(count: int, most: int) -> np.ndarray:
+    """Return at most `most` of `count` places, spread evenly, the first and the last among them."""
+    if count <= most:
+        return np.arange(count)
+    return np.unique(np.linspace(0, count - 1, most).round().astype(int))
+
+
+def quantiles(values: np.ndarray, shares: tuple[float, ...] = (0.25, 0.5, 0.75)) -> np.ndarray:
+    """Return quantiles over runs at every step, shape (Q, T); NaN where no run has a value.
+
+    Args:
+        values: Shape (S, T); NaN where a run has none.
+        shares: The Q quantiles.
+    """
+    # NaN sorts last; one sort is much faster than numpy's nanquantile, which goes column by column.
+    ordered = np.sort(np.where(np.isfinite(values), values, np.nan), axis=0)
+    count = np.isfinite(ordered).sum(axis=0)
+    result = np.full((len(shares), values.shape[1]), np.nan)
+    some = np.flatnonzero(count)
+    for row, share in enumerate(shares):
+        place = share * (count[some] - 1)
+        low, high = np.floor(place).astype(int), np.ceil(place).astype(int)
+        below, above = ordered[low, some], ordered[high, some]
+        result[row, some] = below + (above - below) * (place - low)
+    return result
+
+
+def singles(values: np.ndarray, diverged: np.ndarray | None, most: int = SINGLES) -> np.ndarray:
+    """Return which runs are drawn as thin lines: spread evenly, with up to 20 of the diverged ones.
+
+    Args:
+        values: Shape (S, T).
+        diverged: Step at which each run diverged, NaN for those that did not, shape (S,), or None.
+        most: How many.
+    """
+    chosen = evenly(len(values), most)
+    if diverged is not None and len(chosen) < len(values):
+        ended = np.flatnonzero(np.isfinite(diverged))
+        chosen = np.union1d(chosen, ended[evenly(len(ended), 20)])
+    return chosen

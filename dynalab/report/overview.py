@@ -1,0 +1,133 @@
+"""The top of the page: what several ensembles are, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dynalab.report import figures
+from dynalab.report.blocks import Block, Cell, Picture, Section, Table, cell
+from dynalab.report.figures.style import ensemble_colours
+from dynalab.report.gather import Shown
+from dynalab.report.provenance import flat
+from dynalab.report.words import number, quartiles
+
+MAIN = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
+# Keys that name an ensemble worse than others do, for they follow from the rest.
+_DULL = ("convergence.", "levels.", "snapshots.", "sources.")
+
+
+def name_ensembles(shown: Sequence[Shown]) -> list[str]:
+    """Give every ensemble its title, from the keys in which they differ, and return these keys."""
+    trees = [flat(item.ensemble.config) for item in shown]
+    keys = [key for key in dict.fromkeys(key for tree in trees for key in tree) if not key.startswith(_DULL)]
+    differing = [key for key in keys if len({repr(tree.get(key)) for tree in trees}) > 1]
+    for item, tree in zip(shown, trees, strict=True):
+        said = [f"{key}={_plain(tree[key])}" for key in differing if tree.get(key) is not None]
+        slug = item.ensemble.path.name.rpartition("-")[0]
+        words = f"{item.ensemble.task}: {slug}" if slug not in ("", "default") else item.ensemble.task
+        item.title = ", ".join(said) if said and len(said) <= 4 else f"{words} ({item.ensemble.id})"
+        if len(shown) == 1:
+            item.title = words
+    if len({item.title for item in shown}) < len(shown):
+        for item in shown:
+            item.title = f"{item.title} ({item.ensemble.id})"
+    return differing
+
+
+def _plain(value: object) -> str:
+    return f"[{', '.join(map(_plain, value))}]" if isinstance(value, list) else str(value)
+
+
+def main_metric(shown: Sequence[Shown]) -> str | None:
+    """Return the metric that ensembles are compared by: the task's own, else the first that all have."""
+    wanted = [rule.metric for item in shown if (rule := item.ensemble.convergence) is not None]
+    shared = [name for name in shown[0].values if all(name in item.values for item in shown)]
+    return next((name for name in [*wanted, *MAIN, *shared] if name in shared), None)
+
+
+def comparison(shown: Sequence[Shown], keys: Sequence[str]) -> Section:
+    """Return the section that compares ensembles.
+
+    Args:
+        shown: Two ensembles or more.
+        keys: The configuration keys in which they differ.
+    """
+    blocks: list[Block] = [_table(shown, keys)]
+    if metric := main_metric(shown):
+        logarithmic = metric.endswith(("loss", "norm"))
+        figure = figures.comparison(
+            {_short(item, shown): (item.steps[metric], item.values[metric]) for item in shown},
+            metric=metric,
+            logarithmic=logarithmic,
+            log_steps=all(item.log_steps for item in shown),
+        )
+        band = ", quartiles as a band" if len(shown) <= 6 else ""
+        caption = f"**{metric}** of every ensemble: median over runs{band}."
+        blocks.append(Picture("comparison", figure, caption, f"{metric} of {len(shown)} ensembles over training"))
+    rows = {}
+    for item in shown[:24]:
+        steps = item.landmarks().get("generalised") or item.landmarks().get("memorised")
+        if steps and any(step is not None for step in steps):
+            rows[_short(item, shown)] = np.array([np.nan if step is None else step for step in steps], dtype=float)
+    if len(rows) > 1:
+        colours = {_short(item, shown): c for item, c in zip(shown, ensemble_colours(len(shown)), strict=True)}
+        last = max(item.last_step for item in shown)
+        figure = figures.landmark_steps(rows, last=last, colours=colours)
+        what = "generalised" if all("generalised" in item.landmarks() for item in shown) else "generalised or memorised"
+        caption = f"**When runs {what}**, ensemble by ensemble, with median and quartiles."
+        blocks.append(Picture("landmarks", figure, caption, f"Steps at which runs {what}"))
+    return Section("Comparison", "comparison", blocks)
+
+
+def _short(item: Shown, shown: Sequence[Shown]) -> str:
+    """Return a label that fits beside a line: the values alone, the keys stand in the table."""
+    pieces = [piece.partition("=")[2] or piece for piece in item.title.split(", ")]
+    text = ", ".join(pieces)
+    unique = len({other.title for other in shown if _pieces(other) == text}) == 1
+    text = text if unique else item.title
+    return text if len(text) <= 28 else item.ensemble.id
+
+
+def _pieces(item: Shown) -> str:
+    return ", ".join(piece.partition("=")[2] or piece for piece in item.title.split(", "))
+
+
+def _table(shown: Sequence[Shown], keys: Sequence[str]) -> Table:
+    columns = [key for key in keys][:8]
+    names = list(dict.fromkeys(name for item in shown for name in item.landmarks()))
+    hmm = any(result.kind == "hmm" for item in shown for result in item.results)
+    header = ["ensemble", *columns, "runs", "status", "steps"]
+    header += [f"{name} (median [quartiles], n)" for name in names] + (["states"] if hmm else [])
+    rows = []
+    for item, colour in zip(shown, ensemble_colours(len(shown)), strict=True):
+        tree = flat(item.ensemble.config)
+        status = ", ".join(f"{n} {name}" for name, n in item.statuses().items())
+        bad = any(run.status in ("diverged", "failed", "crashed") for run in item.runs)
+        row = [cell(item.ensemble.id, swatch=colour, link=f"#{item.anchor}")]
+        row += [cell(None if tree.get(key) is None else _value(tree[key])) for key in columns]
+        row += [cell(len(item.runs)), cell(status, tone="bad" if bad else ""), cell(item.last_step)]
+        row += [_landmark(item.landmarks().get(name)) for name in names]
+        if hmm:
+            found = [result["n_states"] for result in item.results if result.kind == "hmm"]
+            row.append(cell(found[0] if found else None))
+        rows.append(row)
+    more = f" Keys in which they differ: {len(keys)}, the first 8 are shown." if len(keys) > 8 else ""
+    return Table(header, rows, f"{len(shown)} ensembles.{more}", sortable=True)
+
+
+def _value(value: object) -> object:
+    return value if isinstance(value, int | float | bool) else _plain(value)
+
+
+def _landmark(steps: list[float | None] | None) -> Cell:
+    found = quartiles(steps or [])
+    if not steps or found is None:
+        return cell(None)
+    reached = sum(step is not None for step in steps)
+    if not reached:
+        return Cell(f"never, 0 of {len(steps)}", None, True, "quiet")
+    low, middle, high = (number(round(x)) if np.isfinite(x) else "never" for x in found)
+    sort = found[1] if np.isfinite(found[1]) else None
+    return Cell(f"{middle} [{low}, {high}], {reached} of {len(steps)}", sort, True)

@@ -1,0 +1,223 @@
+"""What was run: the configuration, who ran it when and where, and the commands that do it again."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dynalab.config.seeds import format_seeds
+from dynalab.errors import DynalabError
+from dynalab.report.blocks import Block, Cell, Code, Section, Table, Words, cell
+from dynalab.report.gather import Shown
+from dynalab.report.words import count, listed, number
+from dynalab.store.reader import Ensemble, StoredRun
+from dynalab.store.results import Result
+
+STREAMS = ("init", "split", "order", "noise")
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a configuration with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+@lru_cache(maxsize=64)
+def _defaults(task: str, folders: tuple[str, ...]) -> dict[str, Any] | None:
+    from dynalab.config.compose import compose
+    from dynalab.config.ensemble import from_tree
+
+    paths = [Path(folder) for folder in folders if Path(folder).is_dir()]
+    try:
+        return flat(from_tree(compose("train", [f"task={task}"], paths), paths).as_dict())
+    except DynalabError:
+        return None
+
+
+def differences(ensemble: Ensemble) -> dict[str, tuple[Any, Any]] | None:
+    """Return key -> (value here, the task's default) where they differ; None for a task that is not known here."""
+    folders = dict.fromkeys(folder for run in ensemble.runs for folder in run.record.folders)
+    base = _defaults(ensemble.task, tuple(folders))
+    if base is None:
+        return None
+    here = flat({key: value for key, value in ensemble.config.items() if key != "sources"})
+    keys = [key for key in dict.fromkeys([*here, *base]) if here.get(key) != base.get(key)]
+    return {key: (here.get(key), base.get(key)) for key in keys}
+
+
+def attempts(runs: Sequence[StoredRun]) -> list[tuple[str, dict[str, Any]]]:
+    """Return (shard, record) of every process that worked on some runs."""
+    shards = {run.shard.root: run.record for run in runs}
+    return [(root.name, attempt) for root, record in shards.items() for attempt in record.attempts]
+
+
+def seeds_of(runs: Sequence[StoredRun]) -> str:
+    """Return the seeds of runs in the grammar of `seed=`, or the labels of runs that have none."""
+    seeds = [run.seed for run in runs if run.seed is not None]
+    return format_seeds(seeds) if seeds else listed([run.label for run in runs])
+
+
+def train_command(shown: Shown) -> str | None:
+    """Return the command that trains the shown runs again, or None where it is not known (imported runs)."""
+    try:
+        words = yaml.safe_load(shown.ensemble.paths.overrides.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return None
+    if not isinstance(words, list) or not shown.runs:
+        return None
+    words = [str(word) for word in words if str(word).partition("=")[0] not in ("train.steps", "train.epochs")]
+    streams = shown.ensemble.config.get("seed_streams") or {}
+    given = {word.partition("=")[0] for word in words}
+    crossed = [name for name in STREAMS if isinstance(streams.get(name), list)]
+    words += [
+        f"seed_streams.{name}={format_seeds(streams[name])}"
+        for name in crossed
+        if f"seed_streams.{name}" not in given
+    ]
+    steps = max(run.requested_steps for run in shown.runs)
+    seeds = [run.seed for run in shown.runs if run.seed is not None]
+    if not seeds:
+        streams_of = [item.streams for run in shown.runs[:1] for item in run.record.runs if item.label == run.label]
+        free = [name for name in STREAMS if streams.get(name) is None]
+        seeds = [item[name] for item in streams_of for name in free[:1] if name in item]
+    folders = dict.fromkeys(folder for run in shown.runs for folder in run.record.folders)
+    options = [word for folder in folders for word in ("--config-dir", folder)]
+    words += [f"train.steps={steps}", *([f"seed={format_seeds(seeds)}"] if seeds else [])]
+    return shlex.join(["dynalab", "train", *words, *options])
+
+
+def analyze_command(result: Result) -> str:
+    """Return the command that makes an analysis again: its runs, and the keys that differ from the defaults."""
+    said = {key: value for key, value in flat(result.data.get("config") or {}).items() if value is not None}
+    try:
+        from dynalab.config.registry import find
+        from dynalab.config.typed import plain
+
+        base = flat(plain(find("analysis", result.kind).config_class()))
+    except (DynalabError, TypeError):
+        base = {}
+    keys = [f"{key}={_word(value)}" for key, value in said.items() if base.get(key) != value]
+    ensembles = list(result.data.get("ensembles") or [result.ensemble])
+    pool = ["pool=true"] if len(ensembles) > 1 else []
+    return shlex.join(["dynalab", "analyze", result.kind, *ensembles, *keys, *pool])
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_word, value))}]"
+    return str(value)
+
+
+def section(shown: Shown, home: Path) -> Section:
+    """Return the section on what was run.
+
+    Args:
+        shown: The ensemble.
+        home: The report's folder, which paths are given from.
+    """
+    ensemble = shown.ensemble
+    blocks: list[Block] = []
+    found = differences(ensemble)
+    if found is None:
+        blocks.append(Words(f"There is no configuration of the task **{ensemble.task}** here to compare with."))
+    elif not found:
+        blocks.append(Words(f"Every key stands at the default of task={ensemble.task}."))
+    else:
+        rows = [[cell(key), cell(_shown(a)), cell(_shown(b), tone="quiet")] for key, (a, b) in found.items()]
+        blocks.append(Table(["key", "here", "default"], rows, f"Differences to the defaults of task={ensemble.task}"))
+    blocks.append(Table(["", ""], [[cell(key), value] for key, value in _facts(shown, home)]))
+    commands = [line for line in [train_command(shown), *map(analyze_command, shown.results)] if line]
+    blocks.append(Code("\n".join(commands), "To repeat it"))
+    blocks.append(
+        Code(
+            yaml.safe_dump(ensemble.config, sort_keys=False, allow_unicode=True).rstrip(),
+            "The whole configuration",
+            folded=True,
+        )
+    )
+    if history := _history(shown):
+        blocks.append(history)
+    return Section("What was run", f"{shown.anchor}-run", blocks)
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else _word(value)
+
+
+def _facts(shown: Shown, home: Path) -> list[tuple[str, Cell]]:
+    records = [record for _, record in attempts(shown.runs)]
+    facts: list[tuple[str, Cell]] = [("ensemble", cell(shown.ensemble.id))]
+    many = f"{seeds_of(shown.runs)} ({count(len(shown.runs), 'run')})"
+    facts.append(("seeds" if any(run.seed is not None for run in shown.runs) else "runs", cell(many)))
+    steps = sorted({run.steps for run in shown.runs})
+    if steps:
+        facts.append(("steps", cell(number(steps[0]) if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}")))
+    for key in ("dynalab", "torch", "python", "device", "cpu", "host"):
+        values = list(dict.fromkeys(str(record[key]) for record in records if record.get(key) is not None))
+        if values:
+            facts.append((key, cell(listed(values, 6))))
+    commits = dict.fromkeys(
+        f"{record['commit'][:12]}{' with local changes' if record.get('dirty') else ''}"
+        for record in records
+        if record.get("commit")
+    )
+    if commits:
+        facts.append(("commit", cell(listed(list(commits), 6))))
+    started = min((record["started"] for record in records if record.get("started")), default=None)
+    ended = max((record["ended"] for record in records if record.get("ended")), default=None)
+    if started:
+        facts.append(("trained", cell(f"{_time(started)} to {_time(ended)}" if ended else f"from {_time(started)}")))
+    seconds = sum(record.get("train_seconds") or record.get("seconds") or 0 for record in records)
+    if seconds:
+        facts.append(("training time", cell(f"{_duration(seconds)}, summed over the workers")))
+    path = os.path.relpath(shown.ensemble.path, home)
+    facts.append(("data", cell(path, link=path)))
+    for result in shown.results:
+        path = os.path.relpath(result.paths.root, home)
+        facts.append((f"{result.kind} result", cell(path, link=path)))
+    return facts
+
+
+def _time(text: str) -> str:
+    return text.replace("T", " ").replace("+00:00", " UTC")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _history(shown: Shown) -> Table | None:
+    rows = []
+    for shard, record in attempts(shown.runs):
+        argv = [str(word) for word in record.get("argv") or ()]
+        command = shlex.join([Path(argv[0]).name, *argv[1:]]) if argv else None
+        rows.append(
+            [
+                cell(shard),
+                cell(_time(record["started"]) if record.get("started") else None),
+                cell(record.get("first_step")),
+                cell(record.get("step")),
+                cell(round(record["seconds"], 1) if record.get("seconds") is not None else None),
+                cell(record.get("host")),
+                cell(record.get("device")),
+                cell(command),
+            ]
+        )
+    header = ["shard", "started", "from step", "to step", "seconds", "host", "device", "command"]
+    return Table(header, rows, "Every process that worked on it", folded=True) if rows else None

@@ -1,0 +1,36 @@
+"""One file an analysis: how its result is shown. `SECTIONS` finds it by kind; any other kind is shown as plain tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dynalab.report.blocks import Section
+from dynalab.report.sections import generic, hmm
+from dynalab.report.sections.context import Context
+from dynalab.store.results import Result
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """How a kind of analysis is shown.
+
+    Attributes:
+        section: Result, context -> its part of the page.
+        summary: Result, context -> sentences for the summary at the top; `**` makes words bold.
+    """
+
+    section: Callable[[Result, Context], Section]
+    summary: Callable[[Result, Context], list[str]]
+
+
+SECTIONS: dict[str, Renderer] = {
+    "hmm": Renderer(hmm.section, hmm.summary),
+}
+
+_GENERIC = Renderer(generic.section, generic.summary)
+
+
+def renderer(kind: str) -> Renderer:
+    """Return how a kind of analysis is shown."""
+    return SECTIONS.get(kind, _GENERIC)

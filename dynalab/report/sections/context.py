@@ -1,0 +1,45 @@
+"""What an analysis' section knows of the page around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dynalab.report.gather import Shown, stale
+from dynalab.store.reader import StoredRun
+from dynalab.store.results import Result
+
+
+@dataclass(frozen=True)
+class Context:
+    """The runs that are shown around an analysis.
+
+    Attributes:
+        shown: The ensembles that the analysis is about, as far as they are on the page.
+        prefix: Beginning of the section's anchor.
+    """
+
+    shown: Sequence[Shown]
+    prefix: str
+
+    @property
+    def runs(self) -> list[StoredRun]:
+        """The runs that are shown."""
+        return [run for item in self.shown for run in item.runs]
+
+    @property
+    def log_steps(self) -> bool:
+        """Whether steps are better shown on a logarithmic axis."""
+        return all(item.log_steps for item in self.shown)
+
+    def label(self, run: str) -> str:
+        """Return the name of a run on the page: the last part of its id where there is one ensemble."""
+        return run if len(self.shown) > 1 else run.rpartition("/")[2]
+
+    def anchor(self, result: Result) -> str:
+        """Return the id of an analysis' section."""
+        return f"{self.prefix}-{result.kind}-{result.id}"
+
+    def warnings(self, result: Result) -> list[str]:
+        """Return what a reader must know before trusting an analysis."""
+        return [*result.warnings, *(line for item in self.shown for line in stale(item, result))]

@@ -1,0 +1,82 @@
+"""Numbers and counts in words, and the medians that the page shows."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+
+def number(value: float | int | None) -> str:
+    """Return a number as a reader wants it: 1,260 or 0.0123 or 2.1e-06; a dash for None and NaN."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "\u2013"
+    if math.isinf(value):
+        return "never" if value > 0 else "-inf"
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    if abs(value) >= 1e6 or abs(value) < 1e-3:
+        return f"{value:.3g}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def count(n: int, word: str, plural: str = "") -> str:
+    """Return `1 run`, `20 runs`."""
+    return f"{n:,} {word if n == 1 else plural or word + 's'}"
+
+
+def listed(words: Sequence[str], most: int = 8) -> str:
+    """Return words in one line, `a, b and c`, cut at `most`."""
+    if len(words) > most:
+        return f"{', '.join(words[:most])} and {len(words) - most:,} more"
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "none"
+
+
+def share(part: float, whole: float) -> str:
+    """Return a share in per cent."""
+    return "\u2013" if not whole else f"{100 * part / whole:.3g}%"
+
+
+def quartiles(steps: Iterable[float | None]) -> tuple[float, float, float] | None:
+    """Return quartile, median and quartile of steps; a None counts as later than all others (infinity).
+
+    None where there are no steps at all.
+    """
+    ordered = np.sort([math.inf if step is None else float(step) for step in steps])
+    if not len(ordered):
+        return None
+    found = []
+    for part in (0.25, 0.5, 0.75):
+        place = part * (len(ordered) - 1)
+        low, high = float(ordered[math.floor(place)]), float(ordered[math.ceil(place)])
+        found.append(low if low == high else low + (high - low) * (place - math.floor(place)))
+    return found[0], found[1], found[2]
+
+
+def step_phrase(steps: Sequence[float | None]) -> str:
+    """Return `step 1,260 [1,240, 1,293], 20 of 20 runs`, as far as enough runs got there."""
+    reached = [step for step in steps if step is not None]
+    found = quartiles(steps)
+    if not reached or found is None:
+        return f"in none of {count(len(steps), 'run')}"
+    low, middle, high = found
+    if len(steps) == 1:
+        return f"at step **{number(middle)}**"
+    n = f"{len(reached):,} of {count(len(steps), 'run')}"
+    if math.isinf(middle):
+        return f"in **{n}**, the first at step {number(min(reached))}"
+    return f"at step **{number(middle)}** [{number(round(low))}, {number(high if math.isinf(high) else round(high))}] ({n})"
+
+
+def plain(text: str) -> str:
+    """Return text without the marks of bold words."""
+    return text.replace("**", "")
+
+
+def safe(text: str) -> str:
+    """Return text as a part of a file name or an id."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._-") or "x"

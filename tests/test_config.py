@@ -1,0 +1,143 @@
+"""Composition: what a command's words become, and what they are told when they cannot."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dynalab.config import registry
+from dynalab.config.command import read_command
+from dynalab.config.registry import conf_dir
+from dynalab.errors import ConfigError
+
+
+def config_of(*words: str):
+    (request,) = read_command(list(words)).requests
+    return request.config
+
+
+@pytest.mark.parametrize("group", ["model", "optimizer", "schedule", "probe", "analysis", "task"])
+def test_every_yaml_file_has_exactly_the_keys_of_its_dataclass(group):
+    names = registry.names(group)
+    assert names
+    for name in names:
+        tree = yaml.safe_load((conf_dir() / group / f"{name}.yaml").read_text())
+        keys = set(tree["task"]) if group == "task" else set(tree)
+        fields = {field.name for field in dataclasses.fields(registry.find(group, name).config_class)}
+        assert keys == fields, name
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml")))
+def test_every_experiment_composes_and_names_its_command(name):
+    text = (conf_dir() / "experiment" / f"{name}.yaml").read_text()
+    command = next(line for line in text.splitlines() if line.startswith("# dynalab"))
+    words = command.removeprefix("# dynalab train ").split()
+    assert words[0] == f"experiment={name}"
+    (request,) = read_command(words).requests
+    assert request.slug.startswith(name) and request.steps > 0
+
+
+def test_optimizers_take_the_tasks_own_settings_unless_told():
+    assert (config_of("task=grokking").optimizer.lr, config_of("task=grokking").optimizer.weight_decay) == (3e-3, 1.0)
+    assert config_of("task=grokking", "optimizer=sgd").optimizer.momentum == 0.9
+    assert config_of("task=grokking", "optimizer=sgd", "optimizer.momentum=0").optimizer.momentum == 0
+    # An experiment's word is stronger than the task's.
+    assert config_of("experiment=gromov2023_addition").optimizer.weight_decay == 5.0
+
+
+def test_sweeps_span_the_product_without_a_switch():
+    command = read_command(["task=grokking", "optimizer=sgd,adamw", "optimizer.lr=0.1,0.01", "seed=0..1"])
+    found = {(request.config.optimizer.name, request.config.optimizer.lr) for request in command.requests}
+    assert found == {("sgd", 0.1), ("sgd", 0.01), ("adamw", 0.1), ("adamw", 0.01)}
+    assert all(len(request.runs) == 2 for request in command.requests)
+    assert len(read_command(["optimizer.lr=range(1,4)"]).requests) == 3
+    assert len(read_command(["optimizer.lr=1e-3,0.001"]).requests) == 1, "the same ensemble twice is one"
+
+
+def test_lists_are_values_not_sweeps():
+    assert config_of("model=onehot_mlp", "model.hidden=[8,8]").model.hidden == [8, 8]
+    assert config_of("probes=[weights]").probes == ("weights",)
+
+
+def test_hydra_habits_work():
+    assert config_of("++optimizer.lr=0.5").optimizer.lr == 0.5
+    assert config_of("task=grokking", "optimizer.betas=[0.5,0.6]").optimizer.betas == (0.5, 0.6)
+    assert config_of("probe.weights.every=50").probe["weights"].every == 50
+
+
+def test_steps_and_epochs():
+    def steps(*words: str) -> int:
+        return read_command(list(words)).requests[0].steps
+
+    assert steps("task=grokking", "train.epochs=7") == 7
+    # 1,392 of 3,481 pairs train: 6 batches of 256 an epoch.
+    assert steps("task=grokking", "train.epochs=2", "train.batch_size=256") == 12
+    assert steps("experiment=hu2023_modular", "train.steps=5") == 5
+    assert steps("experiment=hu2023_modular") == 20_000
+    with pytest.raises(ConfigError, match="only one"):
+        steps("train.steps=3", "train.epochs=3")
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("task=groking", "did you mean grokking"),
+        ("optimizer=adamm", "did you mean adam"),
+        ("trian.steps=5", "did you mean train.steps"),
+        ("train.stpes=5", "did you mean train.steps"),
+        ("lr=3", "did you mean optimizer.lr"),
+        ("+foo=1", "foo: no such key"),
+        ("+train.foo=1", "train.foo: no such key"),
+        ("train.steps=abc", "train.steps=abc: expected an integer"),
+        ("train.steps=1.5", "train.steps=1.5: expected an integer"),
+        ("train.steps=-1", "at least 0"),
+        ("train.batch_size=none", "full or an integer"),
+        ("train.loss_dtype=float16", "float32 or float64"),
+        ("optimizer.lr=fast", "expected a number"),
+        ("optimizer.lr=-1", "optimizer.lr=-1"),
+        ("optimizer.betas=[0.9,1.5]", "optimizer.betas"),
+        ("optimizer.amsgrad=perhaps", "expected true or false"),
+        ("eval.every=0", "eval.every=0"),
+        ("checkpoint.keep=1", "2 or more"),
+        ("compute.threads=4", "compute.exact=false"),
+        ("snapshots.at=sometimes", "log, never or a list"),
+        ("probes=[weights,foo]", "no probe foo"),
+        ("probes=weights", "expected a list"),
+        ("probe.curvature.every=3", "not among probes"),
+        ("device=gpu", "auto, cpu, cuda"),
+        ("launcher=joblib", "local or inline"),
+        ("launcher=local,inline", "takes one value"),
+        ("design=nested", "seeds or crossed"),
+        ("hydra.run.dir=x", "use outputs=DIR"),
+        ("hydra/launcher=joblib", "launcher=inline"),
+        ("hydra.sweep.dir=x", "use outputs=DIR"),
+        ("train.precision=16", "mixed precision is not supported yet"),
+        ("task", "expected KEY=VALUE"),
+        ("optimizer.lr=[1", "cannot be parsed"),
+        ("task.operation=ad", "did you mean add"),
+        ("task.modulus=1", "task.modulus"),
+        ("task.train_fraction=1.5", "task.train_fraction"),
+        ("model.width=0", "model.width"),
+        ("experiment=nanda2032_addition", "did you mean nanda2023_addition"),
+    ],
+)
+def test_what_cannot_be_used_is_named_in_one_line_or_two(word, said):
+    with pytest.raises(ConfigError) as caught:
+        read_command([word])
+    message = str(caught.value)
+    assert said in message
+    assert len(message.splitlines()) <= 2
+    assert caught.value.exit_code == 2
+
+
+def test_a_folder_of_ones_own_is_searched_first(tmp_path: Path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\ntask: {modulus: 13}\nseed: 2..3\n")
+    (request,) = read_command(["experiment=mine"], config_dirs=[str(tmp_path)]).requests
+    assert request.config.task.modulus == 13
+    assert [run.seed for run in request.runs] == [2, 3]
+    with pytest.raises(ConfigError, match="no such folder"):
+        read_command([], config_dirs=[str(tmp_path / "nowhere")])
