@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from dynalab.config.command import outputs_root, read_command
+from dynalab.config.command import read_command
+from dynalab.config.outputs import outputs_root
 from dynalab.errors import ConfigError, NothingMatched, RunsFailed
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble
@@ -55,7 +56,7 @@ def load(ref: str | Path = "@last", *, outputs: str | Path | None = None) -> Any
     """
     root = outputs_root(None if outputs is None else str(outputs))
     try:
-        selection = select(root, [str(ref)])
+        selection = select(root, [str(ref)], None, Ensemble)
     except NothingMatched:
         try:
             return find_result(root, str(ref))

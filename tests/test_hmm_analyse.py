@@ -37,10 +37,11 @@ def test_recovers_the_simulated_states(kind, n_states, seed):
 
 
 def test_autoregression_separates_levels_too():
-    truth = simulate("level", 3, n_runs=12, n_rows=120, seed=0)
-    result = hmm.analyse(truth.trajectories, hmm.Config(emission="ar", n_states=3, **QUICK)).result
+    truth = simulate("level", 5, n_runs=12, n_rows=120, seed=0)
+    config = hmm.Config(emission="ar", **{**QUICK, "n_states": 5})
+    result = hmm.analyse(truth.trajectories, config).result
     assert agreement(truth, result) > 0.9
-    assert [row["n_states"] for row in result["selection"]] == [3]
+    assert [row["n_states"] for row in result["selection"]] == [5]
 
 
 def test_ragged_runs_on_different_grids_with_a_detour():

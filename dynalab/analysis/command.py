@@ -17,7 +17,8 @@ from dynalab.config.typed import non_neutral, plain
 from dynalab.errors import NothingMatched
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths
-from dynalab.store.reader import Ensemble, StoredRun
+from dynalab.store.reader import Ensemble
+from dynalab.store.stored import StoredRun
 from dynalab.store.results import Result, read_result, write_result
 
 # Keys that change how an analysis is computed but not what comes out; they stay out of its id.
@@ -39,7 +40,7 @@ class Inputs:
     trajectories: Trajectories
 
 
-def gather(selection: Selection, part: Part, *, pool: bool = False) -> Iterator[Inputs]:
+def gather(selection: Selection[Ensemble], part: Part, *, pool: bool = False) -> Iterator[Inputs]:
     """Yield the inputs of each analysis: one an ensemble, or one over all.
 
     Args:

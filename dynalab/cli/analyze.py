@@ -46,10 +46,11 @@ def command(
     """
     from dynalab.analysis.command import analyse, gather
     from dynalab.config.analysis import read_analysis
-    from dynalab.config.command import outputs_root
+    from dynalab.config.outputs import outputs_root
     from dynalab.config.registry import search_path
     from dynalab.errors import ConfigError
     from dynalab.store.find import select
+    from dynalab.store.reader import Ensemble
 
     refs, overrides = split_arguments(arguments)
     pool = False
@@ -67,7 +68,7 @@ def command(
     part, config = read_analysis(kind, own, search_path(config_dirs))
     root = outputs_root(outputs)
     results, damaged = [], False
-    selection = select(root, refs, filter_text)
+    selection = select(root, refs, filter_text, Ensemble)
     for inputs in gather(selection, part, pool=pool):
         if not as_json:
             names = ", ".join(ensemble.id for ensemble in inputs.ensembles)

@@ -106,7 +106,7 @@ def _store_traceback() -> str:
     from datetime import datetime
     from pathlib import Path
 
-    from dynalab.config.command import outputs_root
+    from dynalab.config.outputs import outputs_root
     from dynalab.store.paths import OutputPaths
 
     name = f"bug-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.txt"

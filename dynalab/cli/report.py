@@ -6,13 +6,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dynalab.cli.options import emit_json, filter_option, json_option, note, outputs_option, split_arguments, warn
+from dynalab.cli.options import (
+    emit_json,
+    filter_option,
+    json_option,
+    note,
+    outputs_option,
+    split_arguments,
+    warn,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from dynalab.store.find import Selection
+    from dynalab.store.reader import Ensemble
     from dynalab.store.results import Result
 
 KEYS = ("name", "outputs")
@@ -40,11 +49,12 @@ def command(
     """
     import shlex
 
-    from dynalab.config.command import outputs_root
+    from dynalab.config.outputs import outputs_root
     from dynalab.config.suggest import did_you_mean
     from dynalab.errors import ConfigError
     from dynalab.report.write import report_name, write_report
     from dynalab.store.find import select
+    from dynalab.store.reader import Ensemble
 
     refs, overrides = split_arguments(arguments)
     for text in overrides:
@@ -56,7 +66,13 @@ def command(
         name, outputs = (value, outputs) if key == "name" else (name, value)
     root = outputs_root(outputs)
     refs, chosen = _analyses(root, refs)
-    selection = select(root, refs, filter_text)
+    selection = select(root, refs, filter_text, Ensemble)
+    for result in chosen:
+        about = result.data.get("ensembles") or [result.ensemble]
+        if not any(item.id in about for item, _ in selection):
+            raise ConfigError(
+                f"{result.kind}-{result.id} is about {', '.join(about)}, which is not among the runs"
+            )
     results = {item.id: _results(root, item.id, chosen) for item, _ in selection}
     derived = name or report_name(selection, chosen)
     words = ["dynalab", "report", *refs, *(f"{result.kind}-{result.id}" for result in chosen)]
@@ -67,7 +83,9 @@ def command(
     page = write_report(selection, results, root, derived, [shlex.join(words)])
     damage = [line for item, _ in selection for line in item.warnings]
     shown = {result.id: result for found in results.values() for result in found}
-    warnings = list(dict.fromkeys([*damage, *(line for result in shown.values() for line in result.warnings)]))
+    warnings = list(
+        dict.fromkeys([*damage, *(line for result in shown.values() for line in result.warnings)])
+    )
     if as_json:
         emit_json(
             {
@@ -84,12 +102,14 @@ def command(
     else:
         warn(warnings)
         if not shown:
-            note("no analysis of these runs is stored; `dynalab analyze hmm` adds the states they passed through")
+            note(
+                "no analysis of these runs is stored; `dynalab analyze hmm` adds the states they passed through"
+            )
         click.echo(page)
     return 3 if any(item.damaged for item, _ in selection) else 0
 
 
-def _ensemble_json(selection: Selection, place: int) -> dict[str, object]:
+def _ensemble_json(selection: Selection[Ensemble], place: int) -> dict[str, object]:
     item, runs = selection[place]
     kept = [run.id for run in runs if run.shard.root.name not in item.damaged]
     return {"id": item.id, "path": str(item.path), "runs": kept}
@@ -105,7 +125,9 @@ def _analyses(root: Path, refs: Sequence[str]) -> tuple[list[str], list[Result]]
     rest, chosen = [], []
     for ref in refs:
         named = [
-            result for result in stored if f"{result.kind}-{result.id}".startswith(ref) or result.id.startswith(ref)
+            result
+            for result in stored
+            if f"{result.kind}-{result.id}".startswith(ref) or result.id.startswith(ref)
         ]
         if named and not ref.startswith("@") and not any(digest.startswith(ref) for digest in ids):
             chosen.append(find_result(root, ref))

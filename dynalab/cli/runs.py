@@ -10,7 +10,8 @@ import click
 from dynalab.cli.options import columns, emit_json, filter_option, json_option, outputs_option, warn
 
 if TYPE_CHECKING:
-    from dynalab.store.reader import Ensemble, StoredRun
+    from dynalab.store.reader import Ensemble
+    from dynalab.store.stored import StoredEnsemble, StoredRun
 
 
 @click.group("runs")
@@ -18,7 +19,7 @@ def command() -> None:
     """List and show what is stored."""
 
 
-def run_json(ensemble: Ensemble, run: StoredRun) -> dict[str, Any]:
+def run_json(ensemble: StoredEnsemble, run: StoredRun) -> dict[str, Any]:
     """Return a run as `--json` gives it."""
     return {
         "id": run.id,
@@ -48,10 +49,11 @@ def list_runs(
     dynalab runs list
     dynalab runs list -f 'task=grokking status=done'
     """
-    from dynalab.config.command import outputs_root
+    from dynalab.config.outputs import outputs_root
     from dynalab.errors import NothingMatched
     from dynalab.store.find import select
     from dynalab.store.paths import OutputPaths
+    from dynalab.store.stored import StoredEnsemble
 
     root = outputs_root(outputs)
     if not refs and not filter_text and not OutputPaths(root).ensembles():
@@ -61,7 +63,7 @@ def list_runs(
             click.echo(f"no runs in {root}; train some: dynalab train task=grokking seed=0..3", err=True)
         return 0
     try:
-        selection = select(root, refs or ("@all",), filter_text)
+        selection = select(root, refs or ("@all",), filter_text, StoredEnsemble)
     except NothingMatched:
         if as_json:
             emit_json({"runs": []})
@@ -77,7 +79,7 @@ def list_runs(
     return 3 if warnings else 0
 
 
-def _by_run(selection: list[tuple[Ensemble, list[StoredRun]]]) -> tuple[list[str], list[list[Any]]]:
+def _by_run(selection: list[tuple[StoredEnsemble, list[StoredRun]]]) -> tuple[list[str], list[list[Any]]]:
     header = ["run", "task", "configuration", "status", "steps", "memorised", "generalised", "started"]
     rows = []
     for ensemble, runs in selection:
@@ -98,7 +100,7 @@ def _by_run(selection: list[tuple[Ensemble, list[StoredRun]]]) -> tuple[list[str
     return header, rows
 
 
-def _by_ensemble(selection: list[tuple[Ensemble, list[StoredRun]]]) -> tuple[list[str], list[list[Any]]]:
+def _by_ensemble(selection: list[tuple[StoredEnsemble, list[StoredRun]]]) -> tuple[list[str], list[list[Any]]]:
     from collections import Counter
 
     from dynalab.config.seeds import format_seeds
@@ -113,7 +115,7 @@ def _by_ensemble(selection: list[tuple[Ensemble, list[StoredRun]]]) -> tuple[lis
     return ["ensemble", "task", "configuration", "seeds", "status", "steps", "path"], rows
 
 
-def _slug(ensemble: Ensemble) -> str:
+def _slug(ensemble: StoredEnsemble) -> str:
     return ensemble.path.name.rpartition("-")[0]
 
 
@@ -125,10 +127,11 @@ def show_run(ref: str, as_json: bool, outputs: str | None) -> int:
     """Show what a run or an ensemble is, what became of it, and where its files lie."""
     import yaml
 
-    from dynalab.config.command import outputs_root
+    from dynalab.config.outputs import outputs_root
     from dynalab.store.find import select
+    from dynalab.store.reader import Ensemble
 
-    selection = select(outputs_root(outputs), [ref])
+    selection = select(outputs_root(outputs), [ref], None, Ensemble)
     warnings = [line for ensemble, _ in selection for line in ensemble.warnings]
     documents = [_document(ensemble, runs) for ensemble, runs in selection]
     warn(warnings)

@@ -185,7 +185,7 @@ def _print_plan(parsed: Command, outcome: Outcome, as_json: bool) -> None:
     from dynalab.config.seeds import format_seeds
     from dynalab.launch.train import seconds_per_step
 
-    entries = []
+    entries: list[dict[str, Any]] = []
     for layout in outcome.layouts:
         request = layout.request
         known = layout.paths.root.parent.glob("*/") if layout.paths.root.parent.is_dir() else []

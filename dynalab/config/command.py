@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,6 +11,7 @@ from typing import Any
 from dynalab.config import registry
 from dynalab.config.compose import compose
 from dynalab.config.ensemble import EnsembleConfig, RunSpec, from_tree, runs_of
+from dynalab.config.outputs import outputs_root
 from dynalab.config.overrides import parse
 from dynalab.config.schema import Checkpoint, Compute
 from dynalab.config.seeds import parse_seeds
@@ -169,11 +169,6 @@ def _settings(tree: Mapping[str, Any], outputs: str | None, folders: tuple[Path,
         outputs=outputs_root(tree.get("outputs") or outputs),
         folders=folders,
     )
-
-
-def outputs_root(given: str | None = None) -> Path:
-    """Return the outputs folder: what was given, else `DYNALAB_OUTPUTS`, else ./outputs."""
-    return Path(given or os.environ.get("DYNALAB_OUTPUTS") or "outputs").expanduser().resolve()
 
 
 @lru_cache(maxsize=32)

@@ -86,7 +86,7 @@ def _explained(error: Exception, root: str, overrides: Sequence[str], folders: S
 
 def _dotted(tree: DictConfig, prefix: str = "") -> list[str]:
     keys = []
-    for name in tree:
+    for name in map(str, tree):
         dotted = f"{prefix}{name}"
         keys.append(dotted)
         child = tree._get_node(name)

@@ -123,14 +123,14 @@ def from_tree(tree: Mapping[str, Any], folders: Sequence[Path] = ()) -> Ensemble
         node = dict(tree.get(group) or {})
         part = registry.find(group, str(node.get("name")), folders)
         parts[group] = typed(part.config_class, _filled(node, tuned.get(group) or {}), group)
-        if part.source:
+        if part.source and part.builder:
             sources[group] = part.source
     probe = {}
     for name in tree.get("probes") or ():
         part = registry.find("probe", name, folders)
         probe[name] = typed(part.config_class, (tree.get("probe") or {}).get(name) or {}, f"probe.{name}")
         check_cadence(f"probe.{name}", probe[name].every, probe[name].at)
-        if part.source:
+        if part.source and part.builder:
             sources[f"probe.{name}"] = part.source
     design = tree.get("design") or "seeds"
     if design not in ("seeds", "crossed"):

@@ -12,7 +12,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -60,10 +60,15 @@ class Part:
 
     def build(self, *args: Any, **kwargs: Any) -> Any:
         """Call the module's `build`."""
+        return self.builder(*args, **kwargs)
+
+    @property
+    def builder(self) -> Callable[..., Any]:
+        """The module's `build`."""
         build = getattr(self.module, "build", None)
         if build is None:
             raise ConfigError(f"{self.group}={self.name}: {self.module.__file__} has no function build")
-        return build(*args, **kwargs)
+        return build
 
 
 def conf_dir() -> Path:

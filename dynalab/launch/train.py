@@ -14,7 +14,8 @@ from dynalab.store import runfile
 from dynalab.store.atomic import check_writable, storing, write_json
 from dynalab.store.layout import Layout, lay_out
 from dynalab.store.paths import OutputPaths, ShardPaths
-from dynalab.store.reader import Ensemble, StoredRun
+from dynalab.store.reader import Ensemble
+from dynalab.store.stored import StoredEnsemble, StoredRun
 from dynalab.store.table import write_tables
 from dynalab.training.planner import Plan, plan
 
@@ -59,7 +60,7 @@ def stored_runs(layout: Layout) -> list[StoredRun]:
     """Return the stored runs that a request asked for, in its order."""
     if not layout.paths.config.is_file():
         return []
-    by_label = {run.label: run for run in Ensemble(layout.paths).runs}
+    by_label = {run.label: run for run in StoredEnsemble(layout.paths).runs}
     return [by_label[spec.label] for spec in layout.request.runs if spec.label in by_label]
 
 
@@ -162,7 +163,7 @@ def seconds_per_step(ensembles: Sequence[Path]) -> float | None:
     """Return the median seconds a step and seed that stored attempts took, or None where nothing was timed."""
     rates: list[float] = []
     for path in ensembles:
-        for run in Ensemble(path).runs:
+        for run in StoredEnsemble(path).runs:
             for attempt in run.record.attempts:
                 done = attempt.get("step", 0) - attempt.get("first_step", 0)
                 if done > 0 and "train_seconds" in attempt:

@@ -1,1 +1,1 @@
-
+"""Models: plain `nn.Module`s found by name; a file a model, the networks themselves in `nets`."""

@@ -1,1 +1,1 @@
-
+"""Probes: what is measured while training, batched over seeds."""

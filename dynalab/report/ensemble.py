@@ -29,8 +29,6 @@ def section(shown: Shown, results: list[Result], home: Path) -> Section:
     blocks: list[Block] = []
     if shown.warnings:
         blocks.append(Warnings(shown.warnings))
-    if not shown.values:
-        blocks.append(Words("Nothing has been recorded yet."))
     parts = [
         Section("Training", f"{shown.anchor}-curves", _curves(shown)),
         Section("Metrics", f"{shown.anchor}-metrics", _metrics(shown)),
@@ -49,8 +47,12 @@ def summary(shown: Shown, results: list[Result]) -> list[str]:
     made = ", ".join(filter(None, [names["model"], names["optimizer"]]))
     part = f" (of {shown.total} stored)" if len(shown.runs) < shown.total else ""
     statuses = shown.statuses()
-    how = "all done" if list(statuses) == ["done"] else ", ".join(f"{n} {name}" for name, n in statuses.items())
-    seeds = f", seeds {provenance.seeds_of(shown.runs)}" if any(r.seed is not None for r in shown.runs) else ""
+    how = (
+        "all done" if list(statuses) == ["done"] else ", ".join(f"{n} {name}" for name, n in statuses.items())
+    )
+    seeds = (
+        f", seeds {provenance.seeds_of(shown.runs)}" if any(r.seed is not None for r in shown.runs) else ""
+    )
     lines = [
         f"**{count(len(shown.runs), 'run')}** of **{shown.ensemble.task}**{f' ({made})' if made else ''}{part}: "
         f"{how}, {shown.last_step:,} steps{seeds}."
@@ -58,7 +60,9 @@ def summary(shown: Shown, results: list[Result]) -> list[str]:
     levels = config.get("levels") or {}
     for name, steps in shown.landmarks().items():
         metric = ACCURACIES["train" if name == "memorised" else "test"]
-        level = f" ({metric.replace('_', ' ')} at least {number(levels[metric])})" if levels.get(metric) else ""
+        level = (
+            f" ({metric.replace('_', ' ')} at least {number(levels[metric])})" if levels.get(metric) else ""
+        )
         lines.append(f"{name.capitalize()}{level} {step_phrase(steps)}.")
     if len(shown.finished) < len(shown.runs):
         waiting = [run.label for run in shown.runs if run.summary is None]
@@ -83,7 +87,7 @@ def troubles(shown: Shown) -> list[str]:
 
 
 def _curves(shown: Shown) -> list[Block]:
-    blocks: list[Block] = []
+    blocks: list[Block] = [] if shown.values else [Words("Nothing has been recorded yet.")]
     grid: np.ndarray | None = None
     sides: list[dict[str, np.ndarray]] = []
     for metrics in (LOSSES, ACCURACIES):
@@ -103,25 +107,31 @@ def _curves(shown: Shown) -> list[Block]:
             marked=medians if len(shown.runs) > 0 else None,
         )  # fmt: skip
         marked = [name for name, step in medians.items() if step is not None]
-        dashed = f" Dashed: {'median ' if len(shown.runs) > 1 else ''}step at which runs {' and '.join(marked)}."
+        dashed = (
+            f" Dashed: {'median ' if len(shown.runs) > 1 else ''}step at which runs {' and '.join(marked)}."
+        )
         crosses = " Crosses: where a run diverged." if np.isfinite(shown.diverged).any() else ""
         caption = f"**Loss and accuracy.** {BANDS if len(shown.runs) > 2 else ''}{dashed if marked else ''}{crosses}"
-        blocks.append(Picture("curves", figure, caption, f"Curves of {', '.join(_drawn(sides))} over training"))
+        blocks.append(
+            Picture("curves", figure, caption, f"Curves of {', '.join(_drawn(sides))} over training")
+        )
     rows = {name: _floats(steps) for name, steps in shown.landmarks().items()}
     if found := shown.convergence():
         rows["converged"] = _floats(list(found[0].values()))
     if len(shown.runs) > 1 and any(np.isfinite(steps).any() for steps in rows.values()):
         figure = figures.landmark_steps(rows, last=shown.last_step)
         caption = (
-            "**When it happened.** A dot a run, with median and quartiles below; runs in which it did not happen by the "
-            "end count as later than all others."
+            "**When it happened.** A dot a run, with median and quartiles below; runs in which it did not happen by "
+            "the end count as later than all others."
         )
         blocks.append(Picture("landmarks", figure, caption, f"Steps at which runs {' and '.join(rows)}"))
     return blocks
 
 
 def _drawn(sides: list[dict[str, np.ndarray]]) -> list[str]:
-    return [f"{label} {what}" for side, what in zip(sides, ("loss", "accuracy"), strict=True) for label in side]
+    return [
+        f"{label} {what}" for side, what in zip(sides, ("loss", "accuracy"), strict=True) for label in side
+    ]
 
 
 def _floats(values: list[float | None]) -> np.ndarray:
@@ -174,7 +184,13 @@ def run_table(shown: Shown) -> Table:
         row = [cell(run.label), *([] if seedless else [cell(run.seed)])]
         row.append(cell(status, tone="bad" if run.status in ("diverged", "failed", "crashed") else ""))
         behind = run.steps < run.requested_steps and run.status != "diverged"
-        row.append(Cell(f"{run.steps:,} of {run.requested_steps:,}" if behind else f"{run.steps:,}", float(run.steps), True))
+        row.append(
+            Cell(
+                f"{run.steps:,} of {run.requested_steps:,}" if behind else f"{run.steps:,}",
+                float(run.steps),
+                True,
+            )
+        )
         row += [_when(summary.get(keys[name]), run.steps, run.summary is not None) for name in landmarks]
         if found:
             row.append(_when(found[0].get(run.id), run.steps, run.id in found[0]))

@@ -63,7 +63,9 @@ class Shown:
     @property
     def diverged(self) -> np.ndarray:
         """Step at which each run diverged, NaN for those that did not, shape (S,)."""
-        return np.array([np.nan if run.diverged_step is None else run.diverged_step for run in self.runs], float)
+        return np.array(
+            [np.nan if run.diverged_step is None else run.diverged_step for run in self.runs], float
+        )
 
     def landmark(self, key: str) -> list[float | None]:
         """Return a landmark of every run that has a summary: its step, or None if it never came."""
@@ -164,7 +166,9 @@ def stale(shown: Shown, result: Result) -> list[str]:
     created = str(result.data.get("created", ""))
     later = [run for run in new if (run.record.attempts or [{}])[-1].get("ended", "") > created]
     changed = [
-        run for key, run in mine.items() if key in used and used[key] != (run.steps, run.attempt) and used[key][0]
+        run
+        for key, run in mine.items()
+        if key in used and used[key] != (run.steps, run.attempt) and used[key][0]
     ]
     prefix = (result.data.get("config") or {}).get("steps")
     changed = [run for run in changed if prefix is None or run.steps < prefix]

@@ -65,17 +65,27 @@ def comparison(shown: Sequence[Shown], keys: Sequence[str]) -> Section:
         )
         band = ", quartiles as a band" if len(shown) <= 6 else ""
         caption = f"**{metric}** of every ensemble: median over runs{band}."
-        blocks.append(Picture("comparison", figure, caption, f"{metric} of {len(shown)} ensembles over training"))
+        blocks.append(
+            Picture("comparison", figure, caption, f"{metric} of {len(shown)} ensembles over training")
+        )
     rows = {}
     for item in shown[:24]:
         steps = item.landmarks().get("generalised") or item.landmarks().get("memorised")
         if steps and any(step is not None for step in steps):
-            rows[_short(item, shown)] = np.array([np.nan if step is None else step for step in steps], dtype=float)
+            rows[_short(item, shown)] = np.array(
+                [np.nan if step is None else step for step in steps], dtype=float
+            )
     if len(rows) > 1:
-        colours = {_short(item, shown): c for item, c in zip(shown, ensemble_colours(len(shown)), strict=True)}
+        colours = {
+            _short(item, shown): c for item, c in zip(shown, ensemble_colours(len(shown)), strict=True)
+        }
         last = max(item.last_step for item in shown)
         figure = figures.landmark_steps(rows, last=last, colours=colours)
-        what = "generalised" if all("generalised" in item.landmarks() for item in shown) else "generalised or memorised"
+        what = (
+            "generalised"
+            if all("generalised" in item.landmarks() for item in shown)
+            else "generalised or memorised"
+        )
         caption = f"**When runs {what}**, ensemble by ensemble, with median and quartiles."
         blocks.append(Picture("landmarks", figure, caption, f"Steps at which runs {what}"))
     return Section("Comparison", "comparison", blocks)
@@ -95,7 +105,7 @@ def _pieces(item: Shown) -> str:
 
 
 def _table(shown: Sequence[Shown], keys: Sequence[str]) -> Table:
-    columns = [key for key in keys][:8]
+    columns = list(keys)[:8]
     names = list(dict.fromkeys(name for item in shown for name in item.landmarks()))
     hmm = any(result.kind == "hmm" for item in shown for result in item.results)
     header = ["ensemble", *columns, "runs", "status", "steps"]
@@ -128,6 +138,6 @@ def _landmark(steps: list[float | None] | None) -> Cell:
     reached = sum(step is not None for step in steps)
     if not reached:
         return Cell(f"never, 0 of {len(steps)}", None, True, "quiet")
-    low, middle, high = (number(round(x)) if np.isfinite(x) else "never" for x in found)
+    low, middle, high = (number(x) for x in found)
     sort = found[1] if np.isfinite(found[1]) else None
     return Cell(f"{middle} [{low}, {high}], {reached} of {len(steps)}", sort, True)

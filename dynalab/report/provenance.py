@@ -76,7 +76,9 @@ def train_command(shown: Shown) -> str | None:
         return None
     if not isinstance(words, list) or not shown.runs:
         return None
-    words = [str(word) for word in words if str(word).partition("=")[0] not in ("train.steps", "train.epochs")]
+    words = [
+        str(word) for word in words if str(word).partition("=")[0] not in ("train.steps", "train.epochs")
+    ]
     streams = shown.ensemble.config.get("seed_streams") or {}
     given = {word.partition("=")[0] for word in words}
     crossed = [name for name in STREAMS if isinstance(streams.get(name), list)]
@@ -88,7 +90,9 @@ def train_command(shown: Shown) -> str | None:
     steps = max(run.requested_steps for run in shown.runs)
     seeds = [run.seed for run in shown.runs if run.seed is not None]
     if not seeds:
-        streams_of = [item.streams for run in shown.runs[:1] for item in run.record.runs if item.label == run.label]
+        streams_of = [
+            item.streams for run in shown.runs[:1] for item in run.record.runs if item.label == run.label
+        ]
         free = [name for name in STREAMS if streams.get(name) is None]
         seeds = [item[name] for item in streams_of for name in free[:1] if name in item]
     folders = dict.fromkeys(folder for run in shown.runs for folder in run.record.folders)
@@ -132,12 +136,16 @@ def section(shown: Shown, home: Path) -> Section:
     blocks: list[Block] = []
     found = differences(ensemble)
     if found is None:
-        blocks.append(Words(f"There is no configuration of the task **{ensemble.task}** here to compare with."))
+        blocks.append(
+            Words(f"There is no configuration of the task **{ensemble.task}** here to compare with.")
+        )
     elif not found:
         blocks.append(Words(f"Every key stands at the default of task={ensemble.task}."))
     else:
         rows = [[cell(key), cell(_shown(a)), cell(_shown(b), tone="quiet")] for key, (a, b) in found.items()]
-        blocks.append(Table(["key", "here", "default"], rows, f"Differences to the defaults of task={ensemble.task}"))
+        blocks.append(
+            Table(["key", "here", "default"], rows, f"Differences to the defaults of task={ensemble.task}")
+        )
     blocks.append(Table(["", ""], [[cell(key), value] for key, value in _facts(shown, home)]))
     commands = [line for line in [train_command(shown), *map(analyze_command, shown.results)] if line]
     blocks.append(Code("\n".join(commands), "To repeat it"))
@@ -164,7 +172,9 @@ def _facts(shown: Shown, home: Path) -> list[tuple[str, Cell]]:
     facts.append(("seeds" if any(run.seed is not None for run in shown.runs) else "runs", cell(many)))
     steps = sorted({run.steps for run in shown.runs})
     if steps:
-        facts.append(("steps", cell(number(steps[0]) if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}")))
+        facts.append(
+            ("steps", cell(number(steps[0]) if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"))
+        )
     for key in ("dynalab", "torch", "python", "device", "cpu", "host"):
         values = list(dict.fromkeys(str(record[key]) for record in records if record.get(key) is not None))
         if values:
@@ -179,7 +189,9 @@ def _facts(shown: Shown, home: Path) -> list[tuple[str, Cell]]:
     started = min((record["started"] for record in records if record.get("started")), default=None)
     ended = max((record["ended"] for record in records if record.get("ended")), default=None)
     if started:
-        facts.append(("trained", cell(f"{_time(started)} to {_time(ended)}" if ended else f"from {_time(started)}")))
+        facts.append(
+            ("trained", cell(f"{_time(started)} to {_time(ended)}" if ended else f"from {_time(started)}"))
+        )
     seconds = sum(record.get("train_seconds") or record.get("seconds") or 0 for record in records)
     if seconds:
         facts.append(("training time", cell(f"{_duration(seconds)}, summed over the workers")))

@@ -17,6 +17,8 @@ _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial,
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 _LONG_NUMBER = re.compile(r"(-?\d+\.\d\d)\d+")
 RASTER_DPI = 200
+# Pixels of the page for a point of the figure: figures of full width fill the page's column.
+SCALE = 1.54
 
 
 def to_svg(figure: Figure) -> str:
@@ -53,7 +55,7 @@ def inline(svg: str, prefix: str, label: str, titles: Mapping[str, str] | None =
     assert match is not None
     width = re.search(r'viewBox="0 0 ([\d.]+) ', match[1])
     attributes = re.sub(r'\s(?:width|height)="[^"]*"', "", match[1])
-    size = f' style="max-width:{float(width[1]) * 4 / 3:.0f}px"' if width else ""
+    size = f' style="max-width:{float(width[1]) * SCALE:.0f}px"' if width else ""
     head = f'<svg{attributes} role="img" aria-label="{html.escape(label, quote=True)}"{size}>'
     return head + body[match.end() :].rstrip()
 

@@ -20,7 +20,7 @@ def number(value: float | int | None) -> str:
     if abs(value) >= 1e6 or abs(value) < 1e-3:
         return f"{value:.3g}"
     if abs(value) >= 1000:
-        return f"{value:,.0f}"
+        return f"{value:,.1f}"
     return f"{value:.4g}"
 
 
@@ -38,7 +38,10 @@ def listed(words: Sequence[str], most: int = 8) -> str:
 
 def share(part: float, whole: float) -> str:
     """Return a share in per cent."""
-    return "\u2013" if not whole else f"{100 * part / whole:.3g}%"
+    if not whole:
+        return "\u2013"
+    cent = 100 * part / whole
+    return f"{cent:.0f}%" if cent >= 10 or cent == 0 else f"{cent:.1f}%" if cent >= 0.1 else "<0.1%"
 
 
 def quartiles(steps: Iterable[float | None]) -> tuple[float, float, float] | None:
@@ -58,7 +61,7 @@ def quartiles(steps: Iterable[float | None]) -> tuple[float, float, float] | Non
 
 
 def step_phrase(steps: Sequence[float | None]) -> str:
-    """Return `step 1,260 [1,240, 1,293], 20 of 20 runs`, as far as enough runs got there."""
+    """Return `at median step 1,260 [quartiles 1,240, 1,293], 20 of 20 runs`, as far as enough runs got there."""
     reached = [step for step in steps if step is not None]
     found = quartiles(steps)
     if not reached or found is None:
@@ -69,7 +72,7 @@ def step_phrase(steps: Sequence[float | None]) -> str:
     n = f"{len(reached):,} of {count(len(steps), 'run')}"
     if math.isinf(middle):
         return f"in **{n}**, the first at step {number(min(reached))}"
-    return f"at step **{number(middle)}** [{number(round(low))}, {number(high if math.isinf(high) else round(high))}] ({n})"
+    return f"at median step **{number(middle)}** [quartiles {number(low)}, {number(high)}], {n}"
 
 
 def plain(text: str) -> str:

@@ -24,6 +24,7 @@ from dynalab.report.words import count, listed, safe
 from dynalab.store.atomic import storing, sync_folder
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths
+from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")
@@ -47,7 +48,7 @@ class ReportPaths:
         return self.root / "figures"
 
 
-def report_name(selection: Selection, results: Sequence[Result] = ()) -> str:
+def report_name(selection: Selection[Ensemble], results: Sequence[Result] = ()) -> str:
     """Return a name from what is shown: short, stable, and safe as a folder's.
 
     Args:
@@ -56,7 +57,7 @@ def report_name(selection: Selection, results: Sequence[Result] = ()) -> str:
     """
     pieces = []
     if len(selection) == 1:
-        ((item, runs),) = selection
+        item = selection[0][0]
         pieces.append(f"{safe(item.path.name.rpartition('-')[0])[:40]}-{item.id}")
         pieces.insert(0, safe(item.task)[:20])
     else:
@@ -87,7 +88,7 @@ def check_name(name: str) -> str:
 
 
 def write_report(
-    selection: Selection,
+    selection: Selection[Ensemble],
     results: Mapping[str, Sequence[Result]],
     outputs: Path,
     name: str | None = None,
@@ -131,7 +132,9 @@ def write_report(
         raise NothingMatched(f"nothing to show: {'; '.join(lost) or 'no runs'}")
     try:
         target.root.parent.mkdir(parents=True, exist_ok=True)
-        temporary = ReportPaths(Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=target.root.parent)))
+        temporary = ReportPaths(
+            Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=target.root.parent))
+        )
     except OSError as error:
         raise ConfigError(f"outputs={outputs}: cannot write there ({error.strerror or error})") from error
     try:
@@ -177,17 +180,30 @@ def _page(shown: list[Shown], lost: Sequence[str], home: Path, commands: Sequenc
     sections: list[Section] = []
     if len(shown) > 1:
         sections.append(overview.comparison(shown, keys))
-    summary = [("" if len(shown) == 1 else item.title, parts.summary(item, own.get(item.anchor, []))) for item in shown]
+    summary = [
+        ("" if len(shown) == 1 else item.title, parts.summary(item, own.get(item.anchor, [])))
+        for item in shown
+    ]
     together = []
     for result, about in pooled.values():
         context = Context(about, "pooled")
         together.append(renderer(result.kind).section(result, context))
-        summary.append((f"{listed([item.title for item in about], 4)} together", renderer(result.kind).summary(result, context)))
+        summary.append(
+            (
+                f"{listed([item.title for item in about], 4)} together",
+                renderer(result.kind).summary(result, context),
+            )
+        )
     if together:
         sections.append(Section("Analyses over several ensembles", "pooled", (), together))
-    sections += [parts.section(item, own.get(item.anchor, []), home) for item in shown]
+    for item in shown:
+        part = parts.section(item, own.get(item.anchor, []), home)
+        # One ensemble alone needs no heading of its own: its parts are the page's.
+        sections += part.sections if len(shown) == 1 else [part]
     damaged = [line for item in shown for line in item.warnings]
-    analyses = [(result, [item]) for item in shown for result in own.get(item.anchor, [])] + list(pooled.values())
+    analyses = [(result, [item]) for item in shown for result in own.get(item.anchor, [])] + list(
+        pooled.values()
+    )
     doubts = [
         f"{result.kind}-{result.id}: {line}"
         for result, about in analyses

@@ -6,15 +6,16 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dynalab.config.suggest import did_you_mean
 from dynalab.errors import ConfigError, NothingMatched, StoreError
 from dynalab.store.atomic import read_json
 from dynalab.store.paths import EnsemblePaths, OutputPaths
-from dynalab.store.reader import Ensemble, StoredRun
+from dynalab.store.stored import StoredEnsemble, StoredRun
 
-Selection = list[tuple[Ensemble, list[StoredRun]]]
+E = TypeVar("E", bound=StoredEnsemble)
+Selection = list[tuple[E, list[StoredRun]]]
 
 _TERM = re.compile(r"([\w.]+)(!=|<=|>=|=|<|>)(.*)$")
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -27,13 +28,16 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def select(outputs: Path, refs: Sequence[str] = (), filter_text: str | None = None) -> Selection:
+def select(
+    outputs: Path, refs: Sequence[str], filter_text: str | None, open_as: Callable[[EnsemblePaths], E]
+) -> Selection[E]:
     """Return the ensembles, each with its runs, that references and a filter name.
 
     Args:
         outputs: The outputs folder.
         refs: Ids or prefixes of ids of ensembles or runs, folders, or `@last`; none with a filter means everything,
             none without a filter the last.
+        open_as: `Ensemble`, or `StoredEnsemble` where no arrays are needed.
         filter_text: Terms that all must hold, `task=grokking status=done optimizer.lr<0.01`.
 
     Raises:
@@ -41,13 +45,13 @@ def select(outputs: Path, refs: Sequence[str] = (), filter_text: str | None = No
         ConfigError: A prefix is ambiguous or the filter cannot be read.
     """
     paths = OutputPaths(outputs)
-    everything = [Ensemble(folder) for folder in paths.ensembles()]
+    everything = [open_as(folder) for folder in paths.ensembles()]
     if not everything:
         raise NothingMatched(f"{outputs} holds no runs; train some: dynalab train task=grokking seed=0..3")
     wanted = list(refs) or (["@all"] if filter_text else ["@last"])
-    chosen: dict[str, tuple[Ensemble, list[StoredRun]]] = {}
+    chosen: dict[str, tuple[E, list[StoredRun]]] = {}
     for ref in wanted:
-        for ensemble, runs in _resolve(paths, ref, everything):
+        for ensemble, runs in _resolve(paths, ref, everything, open_as):
             _, before = chosen.get(ensemble.id, (ensemble, []))
             chosen[ensemble.id] = (ensemble, [*before, *(run for run in runs if run not in before)])
     selection = list(chosen.values())
@@ -60,14 +64,16 @@ def select(outputs: Path, refs: Sequence[str] = (), filter_text: str | None = No
     return selection
 
 
-def _resolve(paths: OutputPaths, ref: str, everything: list[Ensemble]) -> Selection:
+def _resolve(
+    paths: OutputPaths, ref: str, everything: list[E], open_as: Callable[[EnsemblePaths], E]
+) -> Selection[E]:
     if ref == "@all":
         return [(item, item.runs) for item in everything]
     if ref == "@last":
         return _last(paths, everything)
     folder = Path(ref).expanduser()
     if "/" in ref and (folder / "config.yaml").is_file():
-        item = Ensemble(EnsemblePaths(folder.resolve()))
+        item = open_as(EnsemblePaths(folder.resolve()))
         return [(item, item.runs)]
     digest, slash, label = ref.partition("/")
     found = [item for item in everything if item.id.startswith(digest)] if digest else []
@@ -88,7 +94,7 @@ def _resolve(paths: OutputPaths, ref: str, everything: list[Ensemble]) -> Select
     return [(item, runs)]
 
 
-def _last(paths: OutputPaths, everything: list[Ensemble]) -> Selection:
+def _last(paths: OutputPaths, everything: list[E]) -> Selection[E]:
     try:
         ids = read_json(paths.last)["ensembles"]
     except (StoreError, KeyError, TypeError):
@@ -112,11 +118,11 @@ def _terms(text: str) -> list[tuple[str, str, str]]:
     return terms
 
 
-def _holds(ensemble: Ensemble, run: StoredRun, terms: list[tuple[str, str, str]]) -> bool:
+def _holds(ensemble: StoredEnsemble, run: StoredRun, terms: list[tuple[str, str, str]]) -> bool:
     return all(_compare(_field(ensemble, run, key), sign, text) for key, sign, text in terms)
 
 
-def _field(ensemble: Ensemble, run: StoredRun, key: str) -> Any:
+def _field(ensemble: StoredEnsemble, run: StoredRun, key: str) -> Any:
     own = {
         "id": run.id,
         "run": run.id,

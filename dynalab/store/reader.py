@@ -4,144 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from dynalab.analysis.base import Convergence, Trajectories, Trajectory
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.errors import ConfigError, StoreError
 from dynalab.store import runfile, series
-from dynalab.store.paths import EnsemblePaths, ShardPaths
+from dynalab.store.paths import EnsemblePaths
+from dynalab.store.stored import StoredEnsemble, StoredRun
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
 
-@dataclass(frozen=True)
-class StoredRun:
-    """A run as it is stored: the newest attempt of its label.
-
-    Attributes:
-        id: `<ensemble>/<label>`.
-        seed: Its seed, or None.
-        status: One of the statuses of run.json.
-        steps: Updates stored.
-        requested_steps: Updates asked for.
-        summary: Landmarks, or None before the shard ended.
-        shard: The folder it lies in.
-        index: Its place in the shard.
-        attempt: 1, or more after `--force`.
-        started: When its training first started, ISO 8601.
-        record: The shard's run.json.
-    """
-
-    id: str
-    seed: int | None
-    status: str
-    steps: int
-    requested_steps: int
-    summary: dict[str, Any] | None
-    shard: ShardPaths
-    index: int
-    attempt: int
-    started: str | None
-    record: runfile.Shard = field(repr=False)
-
-    @property
-    def label(self) -> str:
-        """Last part of the id."""
-        return self.id.rpartition("/")[2]
-
-    @property
-    def diverged_step(self) -> int | None:
-        """When it diverged, or None."""
-        return (self.summary or {}).get("diverged_step")
-
-
-class Ensemble:
-    """One stored configuration and all its runs.
+class Ensemble(StoredEnsemble):
+    """A stored configuration and the trajectories of its runs.
 
     Args:
         path: The ensemble's folder.
-
-    Attributes:
-        id: Its identity hash.
-        path: Its folder.
-        warnings: What was found damaged and is left out.
-        damaged: Names of shards that are left out.
     """
 
     def __init__(self, path: Path | EnsemblePaths) -> None:
-        self.paths = path if isinstance(path, EnsemblePaths) else EnsemblePaths(Path(path))
-        self.path = self.paths.root
-        self.id = self.paths.digest
-        self.warnings: list[str] = []
-        self.damaged: list[str] = []
+        super().__init__(path)
         self._series: dict[tuple[Path, str], np.ndarray] = {}
-
-    def __repr__(self) -> str:
-        return f"Ensemble({self.id}, task={self.task}, {len(self.runs)} runs)"
-
-    @cached_property
-    def config(self) -> dict[str, Any]:
-        """The resolved configuration.
-
-        Raises:
-            StoreError: It is damaged.
-        """
-        try:
-            tree = yaml.load(
-                self.paths.config.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-            )
-        except (OSError, yaml.YAMLError) as error:
-            raise StoreError(f"{self.paths.config} is damaged: {str(error).splitlines()[0]}") from error
-        if not isinstance(tree, dict):
-            raise StoreError(f"{self.paths.config} is damaged: it is no mapping")
-        return tree
-
-    @property
-    def task(self) -> str:
-        """Name of the task."""
-        return self.paths.task
-
-    @cached_property
-    def runs(self) -> list[StoredRun]:
-        """The runs, newest attempt of each, in order of seed and label; damaged shards are left out and named."""
-        newest: dict[str, StoredRun] = {}
-        for paths in self.paths.shards():
-            try:
-                shard = runfile.read(paths)
-            except StoreError as error:
-                self._leave_out(paths, str(error))
-                continue
-            for index, run in enumerate(shard.runs):
-                stored = StoredRun(
-                    f"{self.id}/{run.label}",
-                    run.seed,
-                    run.status,
-                    run.steps,
-                    shard.requested_steps,
-                    run.summary,
-                    paths,
-                    index,
-                    shard.attempt,
-                    shard.started,
-                    shard,
-                )
-                if run.label not in newest or newest[run.label].attempt < shard.attempt:
-                    newest[run.label] = stored
-        return sorted(newest.values(), key=lambda run: (run.seed is None, run.seed or 0, run.label))
-
-    def _leave_out(self, paths: ShardPaths, why: str) -> None:
-        if paths.root.name not in self.damaged:
-            self.damaged.append(paths.root.name)
-            self.warnings.append(f"{why}; {self.id}/{paths.root.name} is left out")
 
     def records(self, run: StoredRun, cadence: str) -> np.ndarray:
         """Return the rows of a run's shard on a cadence, a structured array with columns of shape (S,).
@@ -248,7 +138,7 @@ class Ensemble:
             try:
                 kept.append(self.trajectory(run, names))
             except StoreError as error:
-                self._leave_out(run.shard, str(error))
+                self.leave_out(run.shard, str(error))
         warnings = [*self.warnings]
         if left:
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""
@@ -287,7 +177,7 @@ class Ensemble:
             try:
                 values = self.trajectory(run, [metric], cadence).values[:, 0]
             except StoreError as error:
-                self._leave_out(run.shard, str(error))
+                self.leave_out(run.shard, str(error))
                 continue
             result[row, : len(values)] = values
         return result
@@ -296,7 +186,7 @@ class Ensemble:
         try:
             return self.records(run, cadence)
         except StoreError as error:
-            self._leave_out(run.shard, str(error))
+            self.leave_out(run.shard, str(error))
             return np.empty(0, [("step", "<i8")])
 
     def frame(self) -> pd.DataFrame:

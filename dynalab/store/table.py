@@ -9,7 +9,8 @@ import numpy as np
 from dynalab.errors import StoreError
 from dynalab.store import runfile
 from dynalab.store.atomic import storing
-from dynalab.store.reader import Ensemble, StoredRun
+from dynalab.store.reader import Ensemble
+from dynalab.store.stored import StoredRun
 
 
 def write_tables(ensemble: Ensemble) -> None:

@@ -1,1 +1,1 @@
-
+"""Tasks: what is learnt; a file a task."""

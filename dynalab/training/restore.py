@@ -15,7 +15,7 @@ from dynalab.training.stack import build_networks
 from dynalab.training.streams import Streams
 
 if TYPE_CHECKING:
-    from dynalab.store.reader import StoredRun
+    from dynalab.store.stored import StoredRun
 
 
 def network_at(run: StoredRun, step: int) -> nn.Module:

@@ -39,7 +39,7 @@ class Settings:
         reseedings: How often a fit may give a dead state new frames.
     """
 
-    ridge: float = 3.0
+    ridge: float = 10.0
     intercept_ridge: float = 1e-3
     shrinkage: float = 2.0
     shrinkage_scale: float = 0.005

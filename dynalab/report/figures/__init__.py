@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dynalab.report.figures.curves import comparison, curves, training_curves
+from dynalab.report.figures.comparison import comparison
+from dynalab.report.figures.curves import curves, training_curves
 from dynalab.report.figures.landmarks import landmark_steps
 from dynalab.report.figures.map import forks, state_graph, training_map
 from dynalab.report.figures.panels import metric_panels

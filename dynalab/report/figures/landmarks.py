@@ -85,7 +85,9 @@ def _row(ax: Axes, place: int, steps: np.ndarray, colour: str, end: float) -> No
     if len(steps) >= 4:
         first, middle, third = (_quantile(ordered, share) for share in (0.25, 0.5, 0.75))
         y = place + 0.17
-        ax.plot([first, min(third, end)], [y, y], color=INK, linewidth=1.2, zorder=4) if np.isfinite(first) else None
+        ax.plot([first, min(third, end)], [y, y], color=INK, linewidth=1.2, zorder=4) if np.isfinite(
+            first
+        ) else None
         if np.isfinite(middle):
             ax.plot([middle], [y], marker="|", markersize=7, markeredgewidth=1.6, color=INK, zorder=5)
     never = len(steps) - len(some)

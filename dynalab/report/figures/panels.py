@@ -8,7 +8,17 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dynalab.report.figures.curves import draw_runs, spans_decades
-from dynalab.report.figures.style import CYCLE, MUTED, footnote, is_log_spaced, log_y, new_figure, polish, step_axis, styled
+from dynalab.report.figures.style import (
+    CYCLE,
+    MUTED,
+    footnote,
+    is_log_spaced,
+    log_y,
+    new_figure,
+    polish,
+    step_axis,
+    styled,
+)
 
 COLUMNS = 4
 # Thin lines in a panel of this size; more would be a smear.
@@ -59,8 +69,14 @@ def metric_panels(
                 values = np.where(values > 0, values, np.nan)
         if some:
             _, drawn = draw_runs(
-                ax, grid, values, colours[group_of[name]], diverged=diverged, width=1.2, most=MOST,
-                points=POINTS
+                ax,
+                grid,
+                values,
+                colours[group_of[name]],
+                diverged=diverged,
+                width=1.2,
+                most=MOST,
+                points=POINTS,
             )
         else:
             ax.text(0.5, 0.5, "no values", transform=ax.transAxes, ha="center", color=MUTED, fontsize=7)
@@ -87,7 +103,10 @@ def metric_panels(
         _legend(figure, colours, height)
     total = max((len(values) for values in metrics.values()), default=0)
     if drawn < total:
-        footnote(figure, [f"{drawn} of {total:,} runs drawn as thin lines, chosen evenly; median and band are of all"])
+        footnote(
+            figure,
+            [f"{drawn} of {total:,} runs drawn as thin lines, chosen evenly; median and band are of all"],
+        )
     return figure
 
 
@@ -95,5 +114,7 @@ def _legend(figure: Figure, colours: Mapping[str, str], height: float) -> None:
     """Write the groups' names in their colours, in one line."""
     place = 0.062
     for group, colour in colours.items():
-        figure.text(place, 1 - 0.1 / height, group or "other", color=colour, fontsize=8, weight="bold", va="top")
+        figure.text(
+            place, 1 - 0.1 / height, group or "other", color=colour, fontsize=8, weight="bold", va="top"
+        )
         place += 0.022 + 0.0125 * len(group or "other")

@@ -47,7 +47,9 @@ def model_selection(
             ax.set_title("held-out log-likelihood per frame")
             best = int(np.nanargmax(score))
             if np.isfinite(error[best]) and len(k) > 1:
-                ax.axhline(score[best] - error[best], color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
+                ax.axhline(
+                    score[best] - error[best], color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1
+                )
                 ax.annotate(
                     "best - 1 SE", (0, score[best] - error[best]), (3, 2), xycoords=("axes fraction", "data"),
                     textcoords="offset points", ha="left", va="bottom", fontsize=7, color=MUTED,

@@ -77,7 +77,9 @@ def state_raster(
         log_steps: Logarithmic x; None decides by the grid of the steps.
     """
     n_runs = len(steps)
-    key = np.arange(n_runs, dtype=float) if order_by is None else np.where(np.isnan(order_by), np.inf, order_by)
+    key = (
+        np.arange(n_runs, dtype=float) if order_by is None else np.where(np.isnan(order_by), np.inf, order_by)
+    )
     order = np.argsort(key, kind="stable")
     grid, table = common_grid([steps[i] for i in order], [states[i] for i in order])
     colours = state_colours(n_states)
@@ -121,18 +123,23 @@ def _draw_landmarks(ax: Axes, landmarks: Mapping[str, np.ndarray], n_runs: int) 
         if some.any():
             handles.append(
                 ax.scatter(
-                    steps[some], np.flatnonzero(some) + 0.5, s=size, marker=marker, facecolor="white",
-                    edgecolor=INK, linewidth=0.7 if n_runs <= MARKED else 0.2, zorder=3, label=label,
+                    steps[some],
+                    np.flatnonzero(some) + 0.5,
+                    s=size,
+                    marker=marker,
+                    facecolor="white",
+                    edgecolor=INK,
+                    linewidth=0.7 if n_runs <= MARKED else 0.2,
+                    zorder=3,
+                    label=label,
                     rasterized=n_runs > MARKED,
-                )  # fmt: skip
+                )
             )
     return handles
 
 
 @styled
-def state_profiles(
-    means: np.ndarray, metrics: Sequence[str], *, unit: str = "z", title: str = ""
-) -> Figure:
+def state_profiles(means: np.ndarray, metrics: Sequence[str], *, unit: str = "z", title: str = "") -> Figure:
     """Draw the mean of every metric in every state as a heat map, symmetric about zero.
 
     Args:
@@ -154,7 +161,15 @@ def state_profiles(
         for (k, m), value in np.ndenumerate(means):
             if np.isfinite(value):
                 colour = "white" if abs(value) > 0.65 * limit else INK
-                ax.text(m + 0.5, k + 0.5, f"{round(float(value), digits) + 0.0:.{digits}f}", ha="center", va="center", fontsize=6.5, color=colour)
+                ax.text(
+                    m + 0.5,
+                    k + 0.5,
+                    f"{round(float(value), digits) + 0.0:.{digits}f}",
+                    ha="center",
+                    va="center",
+                    fontsize=6.5,
+                    color=colour,
+                )
     ax.set_ylim(n_states, 0)
     polish(ax, grid=None)
     ax.set_xticks(np.arange(size) + 0.5, list(metrics), rotation=35, ha="right", rotation_mode="anchor")
@@ -162,12 +177,13 @@ def state_profiles(
     for tick, colour in zip(ax.get_yticklabels(), state_colours(n_states), strict=True):
         tick.set_bbox({"facecolor": colour, "edgecolor": "none", "boxstyle": "round,pad=0.3"})
         tick.set_color(text_on(colour))
+    ax.set_ylabel("state", labelpad=8)
     ax.tick_params(length=0)
     ax.tick_params(axis="y", pad=8)
     for spine in ax.spines.values():
         spine.set_visible(False)
     bar = figure.colorbar(mesh, ax=ax, pad=0.015, aspect=max(8, 4 * n_states), fraction=0.04)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(length=2, width=0.5, labelsize=7)
     bar.set_label(unit, fontsize=7.5)
     ax.set_title(title)

@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 INK, MUTED, GRID = "#20242c", "#697080", "#e4e7ec"
@@ -61,7 +62,7 @@ R = TypeVar("R")
 @contextmanager
 def style() -> Iterator[None]:
     """Hold matplotlib's settings at dynalab's own; the user's are back afterwards."""
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
         yield
 
 
@@ -80,9 +81,7 @@ def new_figure(width: float, height: float, *, fixed: bool = False) -> Figure:
     """Return an empty figure, in inches, whose axes make room for their labels, unless they stand fixed."""
     if fixed:
         return Figure(figsize=(width, height))
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)  # type: ignore[union-attr]
-    return figure
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
 
 
 def state_colours(n_states: int) -> list[str]:
@@ -112,9 +111,7 @@ def text_on(colour: str) -> str:
 
 def polish(ax: Axes, grid: str | None = "y") -> None:
     """Set ticks and grid on the axes themselves, so that a figure drawn later looks the same."""
-    ax.tick_params(
-        which="both", length=2.5, width=0.6, color=MUTED, labelcolor=INK, labelsize=7.5, pad=2.5
-    )
+    ax.tick_params(which="both", length=2.5, width=0.6, color=MUTED, labelcolor=INK, labelsize=7.5, pad=2.5)
     ax.tick_params(which="minor", length=1.5)
     if grid:
         ax.grid(axis=grid, color=GRID, linewidth=0.6)  # type: ignore[arg-type]
@@ -127,7 +124,9 @@ def decade(value: float, _: object = None) -> str:
     exponent = int(np.round(np.log10(value)))
     if -2 <= exponent <= 3:
         return f"{value:g}"
-    digits = str(exponent).translate(str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"))
+    digits = str(exponent).translate(
+        str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
+    )
     return f"10{digits}"
 
 
@@ -205,9 +204,7 @@ def label_ends(ax: Axes, labels: Iterable[tuple[float, str, str]], gap: float = 
     items = [(y, text, colour) for y, text, colour in labels if np.isfinite(y)]
     places = [float(np.clip(fraction_y(ax, y), 0, 1)) for y, _, _ in items]
     for place, (_, text, colour) in zip(spread(places, gap), items, strict=True):
-        ax.text(
-            1.015, place, text, color=colour, transform=ax.transAxes, va="center", ha="left", fontsize=8
-        )
+        ax.text(1.015, place, text, color=colour, transform=ax.transAxes, va="center", ha="left", fontsize=8)
 
 
 def marks(ax: Axes, steps: Mapping[str, float | None]) -> None:

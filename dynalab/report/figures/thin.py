@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 POINTS = 2_000
@@ -25,7 +27,7 @@ def thin(steps: np.ndarray, values: np.ndarray, most: int = POINTS) -> tuple[np.
     low = np.where(np.isfinite(values), values, np.inf)
     high = np.where(np.isfinite(values), values, -np.inf)
     kept = {0, size - 1}
-    for first, last in zip(edges[:-1], edges[1:], strict=True):
+    for first, last in pairwise(edges):
         kept.add(first + int(np.argmin(low[first:last])))
         kept.add(first + int(np.argmax(high[first:last])))
     places = np.array(sorted(kept))

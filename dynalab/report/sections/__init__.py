@@ -1,4 +1,4 @@
-"""One file an analysis: how its result is shown. `SECTIONS` finds it by kind; any other kind is shown as plain tables."""
+"""One file an analysis: how its result is shown. `SECTIONS` finds it by kind; others are shown as plain tables."""
 
 from __future__ import annotations
 

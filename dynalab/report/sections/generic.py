@@ -12,7 +12,19 @@ from dynalab.report.words import count
 from dynalab.store.results import Result
 
 # Keys that every result has and the page shows elsewhere.
-_KNOWN = ("schema_version", "id", "kind", "ensemble", "ensembles", "warnings", "config", "inputs", "version", "created", "dynalab")
+_KNOWN = (
+    "schema_version",
+    "id",
+    "kind",
+    "ensemble",
+    "ensembles",
+    "warnings",
+    "config",
+    "inputs",
+    "version",
+    "created",
+    "dynalab",
+)
 MOST = 500
 
 

@@ -1,0 +1,11 @@
+"""Where the outputs folder is. Alone in a file: commands that only read need nothing else of the configuration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def outputs_root(given: str | None = None) -> Path:
+    """Return the outputs folder: what was given, else `DYNALAB_OUTPUTS`, else ./outputs."""
+    return Path(given or os.environ.get("DYNALAB_OUTPUTS") or "outputs").expanduser().resolve()

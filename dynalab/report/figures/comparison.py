@@ -1,0 +1,73 @@
+"""Several ensembles over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dynalab.report.figures import thin
+from dynalab.report.figures.curves import positive, spans_decades
+from dynalab.report.figures.style import (
+    ensemble_colours,
+    footnote,
+    is_log_spaced,
+    label_ends,
+    log_y,
+    new_figure,
+    polish,
+    step_axis,
+    styled,
+)
+
+
+@styled
+def comparison(
+    ensembles: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    metric: str = "",
+    logarithmic: bool = False,
+    log_steps: bool | None = None,
+) -> Figure:
+    """Draw one metric of several ensembles over each other: medians over runs, with quartiles up to six ensembles.
+
+    Args:
+        ensembles: Label -> (steps (T,), values (S, T)); every ensemble has steps of its own.
+        metric: The metric's name, for the title.
+        logarithmic: Logarithmic y, where the values allow it.
+        log_steps: Logarithmic x; None decides by the grids of the steps.
+    """
+    rows = max(len(ensembles), 1)
+    figure = new_figure(7.6, max(3.2, 0.2 * min(rows, 30) + 1.0))
+    ax = figure.add_subplot()
+    logarithmic = logarithmic and spans_decades([values for _, values in ensembles.values()])
+    if log_steps is None:
+        log_steps = any(is_log_spaced(steps) for steps, _ in ensembles.values())
+    ends, first, last = [], np.inf, 1.0
+    for (label, (steps, values)), colour in zip(ensembles.items(), ensemble_colours(rows), strict=False):
+        columns = thin.evenly(len(steps), thin.POINTS)
+        low, middle, high = thin.quantiles(
+            positive(values[:, columns]) if logarithmic else values[:, columns]
+        )
+        some = np.isfinite(middle)
+        x = steps[columns][some]
+        if not len(x):
+            continue
+        if rows <= 6 and len(values) > 2:
+            ax.fill_between(x, low[some], high[some], color=colour, alpha=0.18, linewidth=0)
+        ax.plot(x, middle[some], color=colour, linewidth=1.5)
+        ends.append((float(middle[some][-1]), label, colour))
+        first = min(first, float(x[x > 0].min()) if (x > 0).any() else np.inf)
+        last = max(last, float(x.max()))
+    if logarithmic:
+        log_y(ax)
+    polish(ax)
+    step_axis(ax, first if np.isfinite(first) else 1.0, last, log_steps)
+    ax.set_ylim(ax.get_ylim())
+    if len(ends) <= 30:
+        label_ends(ax, ends, gap=0.055 if rows <= 12 else 0.9 / rows)
+    else:
+        footnote(figure, [f"{len(ends)} ensembles, from dark to light in the order of the table"])
+    ax.set_title(metric)
+    return figure
