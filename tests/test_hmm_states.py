@@ -37,9 +37,9 @@ def test_counts_edges_and_their_features():
     found = states.edges(A, ["a", "b", "c", "d"], means)
     assert [(e["from"], e["to"], e["runs"]) for e in found] == [(0, 1, 2), (2, 0, 2), (2, 1, 1)]
     assert found[0]["features"] == [
-        {"name": "b", "change": -5.0},
-        {"name": "d", "change": 2.0},
-        {"name": "a", "change": 1.0},
+        {"name": "b", "change": -5.0, "interval": None},
+        {"name": "d", "change": 2.0, "interval": None},
+        {"name": "a", "change": 1.0, "interval": None},
     ]
     assert found[0]["interval"] == states.wilson(2, 3)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from oracles import fourteen
 from torch import nn
 
 from dynalab.models.base import Matrix
@@ -48,27 +49,6 @@ def draw(net, runs, seed=0, dtype=torch.float32):
     }
 
 
-def loop(found, biases):
-    """The table of Hu et al. for one run, written down as it stands."""
-    w = np.concatenate([m.ravel() for m in found]).astype(np.float64)
-    per_matrix = []
-    for m in (m.astype(np.float64) for m in found):
-        s = np.linalg.svd(m, compute_uv=False)
-        s[s < 1e-5] = 0
-        trace = sum(m[i, i] for i in range(min(m.shape)))
-        l1, l2 = np.abs(m).sum(), np.sqrt((m**2).sum())
-        per_matrix.append([l1, l2, l1 / l2, trace, s.max(), trace / s.max(), s.mean(), s.var()])
-    keys = ["l1", "l2", "l1_over_l2", "trace", "lambda_max", "trace_over_lambda_max", "mean_sv", "var_sv"]
-    result = dict(zip(keys, np.mean(per_matrix, axis=0), strict=True))
-    for key, values in {"w": w, "b": np.concatenate(biases).astype(np.float64)}.items():
-        result |= {
-            f"mean_{key}": values.mean(),
-            f"median_{key}": np.sort(values)[(len(values) - 1) // 2],
-            f"var_{key}": values.var(),
-        }
-    return result
-
-
 def pieces(params, s):
     p = {key: value[s].numpy() for key, value in params.items()}
     found = [
@@ -81,7 +61,7 @@ def pieces(params, s):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_fourteen_against_a_plain_loop(dtype):
+def test_the_fourteen_against_a_plain_fourteen(dtype):
     net = Net()
     probe = weights.build(weights.Config(), net)
     assert isinstance(probe, Probe)
@@ -89,7 +69,7 @@ def test_the_fourteen_against_a_plain_loop(dtype):
     got = probe.measure(ProbeState(step=0, params=params))
     assert list(got) == NAMES
     for s in range(4):
-        for name, value in loop(*pieces(params, s)).items():
+        for name, value in fourteen(*pieces(params, s)).items():
             assert got[name].dtype == torch.float64
             assert got[name].shape == (4,)
             assert got[name][s].item() == pytest.approx(value, rel=1e-12, abs=1e-15), name
@@ -112,7 +92,7 @@ def test_rank_deficient_matrices(shape):
     params = {"weight": torch.from_numpy(np.stack([low, low.astype(np.float32), decay]))}
     got = weights.build(weights.Config(), net).measure(ProbeState(step=0, params=params))
     for s in range(3):
-        for name, value in loop([params["weight"][s].numpy()], [np.zeros(1)]).items():
+        for name, value in fourteen([params["weight"][s].numpy()], [np.zeros(1)]).items():
             if name not in BIAS_NAMES:
                 assert got[name][s].item() == pytest.approx(value, rel=1e-11), name
 

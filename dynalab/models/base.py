@@ -11,11 +11,37 @@ The hints, all optional, are attributes of the network:
 - `last_layer: str`, the parameter that counts as the last layer (default: the last of those weights);
 - `stacked_forward(params, inputs)`, the forward pass of S runs at once, where writing it out by hand is faster than
   vmap: `params` maps names to tensors of shape (S, ...), `inputs` is (S, B, ...), the result is (S, B, ...).
+
+A network whose training pass differs from its evaluation pass says `takes_context = True`; its `stacked_forward` then
+has a third argument, a `Context`. Without `stacked_forward` a network in training mode runs under vmap with stacked
+buffers (a plain BatchNorm works); torch's own Dropout does not, since its masks would depend on the place in the
+stack: draw them from the context.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Context:
+    """How a forward pass is meant.
+
+    Attributes:
+        training: True in an update, False in evaluation.
+        buffers: Name -> stacked buffer, shape (S, ...); a training pass updates them in place.
+        noise: Name -> uniform numbers in [0, 1), shape (S, *shape), for every name of the network's
+            `noise_shapes(batch_shape)`; each run's come from its own `noise` stream. Empty in evaluation.
+    """
+
+    training: bool
+    buffers: Mapping[str, Tensor] = field(default_factory=dict)
+    noise: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

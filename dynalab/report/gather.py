@@ -183,7 +183,7 @@ def stale(shown: Shown, result: Result) -> list[str]:
 
 
 def group_of(metric: str) -> str:
-    """Return the group of a metric (CONTRACT, Rows and metrics), by its name."""
+    """Return the group of a metric, by its name."""
     for group, names in _GROUPS.items():
         if metric in names:
             return group

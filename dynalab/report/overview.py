@@ -140,4 +140,4 @@ def _landmark(steps: list[float | None] | None) -> Cell:
         return Cell(f"never, 0 of {len(steps)}", None, True, "quiet")
     low, middle, high = (number(x) for x in found)
     sort = found[1] if np.isfinite(found[1]) else None
-    return Cell(f"{middle} [{low}, {high}], {reached} of {len(steps)}", sort, True)
+    return Cell(f"{middle} [{low} to {high}], {reached} of {len(steps)}", sort, True)

@@ -25,6 +25,10 @@ def to_svg(figure: Figure) -> str:
     """Return a figure as an SVG document; the same figure gives the same bytes."""
     buffer = io.StringIO()
     with style():
+        # Once, not at every save: finding room for the labels takes as long as drawing.
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)
+            figure.set_layout_engine("none")
         figure.savefig(buffer, format="svg", metadata=_NO_METADATA, dpi=RASTER_DPI)
     text = buffer.getvalue()
     # A hundredth of a point is finer than any screen; this halves the size of long curves.

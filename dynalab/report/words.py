@@ -61,7 +61,7 @@ def quartiles(steps: Iterable[float | None]) -> tuple[float, float, float] | Non
 
 
 def step_phrase(steps: Sequence[float | None]) -> str:
-    """Return `at median step 1,260 [quartiles 1,240, 1,293], 20 of 20 runs`, as far as enough runs got there."""
+    """Return `at median step 1,260 [quartiles 1,240 to 1,293], 20 of 20 runs`, as far as enough runs got there."""
     reached = [step for step in steps if step is not None]
     found = quartiles(steps)
     if not reached or found is None:
@@ -72,7 +72,7 @@ def step_phrase(steps: Sequence[float | None]) -> str:
     n = f"{len(reached):,} of {count(len(steps), 'run')}"
     if math.isinf(middle):
         return f"in **{n}**, the first at step {number(min(reached))}"
-    return f"at median step **{number(middle)}** [quartiles {number(low)}, {number(high)}], {n}"
+    return f"at median step **{number(middle)}** [quartiles {number(low)} to {number(high)}], {n}"
 
 
 def plain(text: str) -> str:

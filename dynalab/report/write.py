@@ -70,7 +70,11 @@ def report_name(selection: Selection[Ensemble], results: Sequence[Result] = ()) 
     elif part:
         digest = hashlib.sha256(" ".join(sorted(part)).encode()).hexdigest()[:6]
         pieces.append(f"{len(part)}-runs-{digest}")
-    pieces += [f"{safe(result.kind)}-{result.id}" for result in results[:1]]
+    if len(results) == 1:
+        pieces.append(f"{safe(results[0].kind)}-{results[0].id}")
+    elif results:
+        digest = hashlib.sha256(" ".join(sorted(result.id for result in results)).encode()).hexdigest()[:6]
+        pieces.append(f"{len(results)}-analyses-{digest}")
     return "-".join(pieces)[: LONGEST + 30]
 
 

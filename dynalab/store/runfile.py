@@ -27,7 +27,7 @@ class Run:
         streams: Stream -> seed of the stream.
         status: One of `STATUSES`.
         steps: Updates stored.
-        summary: Landmarks; see CONTRACT, Rows and metrics.
+        summary: Landmarks: `memorised_step generalised_step diverged_step final`; None before the shard ended.
     """
 
     label: str

@@ -1,7 +1,7 @@
 """Hidden Markov models of training: which latent states the runs passed through, and in which order.
 
 After Hu et al., "Latent State Models of Training Dynamics" (TMLR, 2023, arXiv 2308.09543), with the
-differences that specs/hmm.md argues for: states of dynamics (switching autoregression) beside states of
+following differences: states of dynamics (switching autoregression) beside states of
 level, normalisation pooled over runs, the number of states by held-out likelihood of whole runs, and
 covariances that cannot degenerate.
 
@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING
 from dynalab.analysis.hmm.config import Config
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from dynalab.analysis.base import Outcome, Trajectories
 
-__all__ = ["VERSION", "Config", "analyse"]
+__all__ = ["VERSION", "Config", "analyse", "describe"]
 
 VERSION = 1
 
@@ -30,7 +33,7 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
         config: Keys of the analysis.
 
     Returns:
-        Result, tables and warnings; the keys stand in CONTRACT.md.
+        Result, tables and warnings.
 
     Raises:
         ConfigError: A key that cannot be used with these runs.
@@ -39,3 +42,10 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     from dynalab.analysis.hmm import outcome
 
     return outcome.analyse(trajectories, config)
+
+
+def describe(result: Mapping[str, Any]) -> list[str]:
+    """Return a stored result in a few lines for a terminal."""
+    from dynalab.analysis.hmm import words
+
+    return words.describe(result)

@@ -18,7 +18,7 @@ from dynalab.analysis.base import Trajectories
 from dynalab.analysis.hmm.config import Config
 from dynalab.errors import ConfigError, NothingMatched
 
-# The fourteen weight metrics, in the order of specs/hmm.md section 1 (Hu et al., 2023, table 3).
+# The fourteen weight metrics, in the order of Hu et al. (2023), table 3.
 WEIGHT_METRICS = (
     "l1", "l2", "l1_over_l2", "mean_w", "median_w", "var_w", "mean_b", "median_b", "var_b",
     "trace", "lambda_max", "trace_over_lambda_max", "mean_sv", "var_sv",

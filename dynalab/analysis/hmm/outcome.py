@@ -105,9 +105,9 @@ def _result(
         "log_likelihood": float(score(model.parameters, frames).sum()),
         "model": to_plain(model),
     }
-    if convergence is not None:
-        result["convergence"] = convergence
-    return result
+    result["convergence"] = convergence
+    # Keys of the result that this version does not compute: null, which is not the same as nothing found.
+    return {**result, "detours": None, "stability": None, "baselines": None}
 
 
 def _named(names: tuple[str, ...], values: np.ndarray) -> dict[str, float] | None:

@@ -16,7 +16,7 @@ SEGMENTATIONS = ("even", "early")
 def segmentation(positions: np.ndarray, n_states: int, early: bool, rng: np.random.Generator) -> np.ndarray:
     """Cut training into contiguous stretches at random steps, the same steps in all runs.
 
-    On curves this is a good start, k-means on levels often a poor one (specs/hmm.md, section 8). Sharing
+    On curves this is a good start, k-means on levels often a poor one. Sharing
     the cuts keeps a state's meaning the same across runs.
 
     Args:

@@ -118,7 +118,7 @@ def edges(paths: Sequence[np.ndarray], names: Sequence[str], means: np.ndarray) 
                 "to": b,
                 "runs": runs,
                 "interval": wilson(runs, len(paths)),
-                "features": [{"name": names[i], "change": float(change[i])} for i in top],
+                "features": [{"name": names[i], "change": float(change[i]), "interval": None} for i in top],
             }
         )
     return out

@@ -49,6 +49,8 @@ STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "lines.solid_capstyle": "round",
     "legend.frameon": False,
+    # Names are names: a metric may be called a$b$c.
+    "text.parse_math": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "dynalab",
     "path.simplify": True,

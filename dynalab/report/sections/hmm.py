@@ -43,7 +43,7 @@ def summary(result: Result, context: Context) -> list[str]:
         if state and found:
             low, middle, high = (number(item) for item in found)
             n = "" if len(steps) == total else f", {len(steps)} of {count(total, 'run')}"
-            begins.append(f"{state} at step **{middle}** [{low}, {high}]{n}")
+            begins.append(f"{state} at step **{middle}** [{low} to {high}]{n}")
     if begins:
         lines.append(f"States begin (median [quartiles] of first entry): {'; '.join(begins)}.")
     return [" ".join(lines)]

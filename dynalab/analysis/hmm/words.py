@@ -1,0 +1,53 @@
+"""A result in a few lines, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+EMISSIONS = {"ar": "states of dynamics (autoregressive)", "level": "states of level (Gaussian)"}
+
+
+def describe(result: Mapping[str, Any]) -> list[str]:
+    """Return what a reader wants to know first.
+
+    Args:
+        result: The plain values of an analysis.
+    """
+    tried = max(row["n_states"] for row in result["selection"])
+    n_runs = len(result["states"])
+    emission = EMISSIONS[result["emission"]]
+    lines = [f"{n_runs} runs, {len(result['metrics'])} metrics, {emission}: K = {result['n_states']} of {tried} tried"]
+    for profile in result["state_profiles"]:
+        entries = sorted(_entries(result, profile["state"]))
+        if entries:
+            where = f"entered at step {_middle(entries)} ({entries[0]} to {entries[-1]})"
+            lines.append(f"  state {profile['state']}: {profile['runs']} of {n_runs} runs, {where}")
+    for path in result["paths"][:5]:
+        names = " > ".join(map(str, path["states"]))
+        when = "" if path["median_step"] is None else f", converged at step {path['median_step']:.0f} (median)"
+        lines.append(f"  path {names}: {path['runs']} of {n_runs} runs{when}")
+    if len(result["paths"]) > 5:
+        lines.append(f"  and {len(result['paths']) - 5} more paths")
+    rule = result.get("convergence_rule")
+    if rule:
+        steps = sorted(row["step"] for row in result["convergence"] if not row["censored"])
+        sign = ">=" if rule["direction"] == "up" else "<="
+        held = f", held for {rule['persistence']} rows" if rule["persistence"] > 1 else ""
+        found = f"; steps {steps[0]} to {steps[-1]}, median {_middle(steps)}" if steps else ""
+        what = f"{rule['metric']} {sign} {rule['threshold']:g}{held}"
+        lines.append(f"  {what}: {len(steps)} of {n_runs} runs{found}")
+    return lines
+
+
+def _entries(result: Mapping[str, Any], state: int) -> list[int]:
+    """Return the step at which each run that visits a state first does."""
+    found = []
+    for run in result["states"]:
+        if state in run["states"]:
+            found.append(run["steps"][run["states"].index(state)])
+    return found
+
+
+def _middle(values: Sequence[int]) -> int:
+    return values[(len(values) - 1) // 2]

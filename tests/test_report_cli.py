@@ -1,0 +1,137 @@
+"""`dynalab report`: arguments, exit codes, streams, and what it must not import."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+from report_fakes import make_ensemble, make_hmm, no_drawing, read_page
+
+from dynalab.cli.app import run
+
+
+@pytest.fixture(autouse=True)
+def _pencil(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_drawing(monkeypatch)
+
+
+def test_the_path_on_standard_output(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ensemble = make_ensemble(outputs)
+    assert run(["report"]) == 0
+    said = capsys.readouterr()
+    path = Path(said.out.strip())
+    assert path == outputs / "reports" / f"grokking-default-{ensemble.id}" / "index.html"
+    assert "dynalab analyze hmm" in said.err
+    assert f"dynalab report {ensemble.id}" in read_page(path).text
+
+
+def test_json(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ensemble = make_ensemble(outputs)
+    result = make_hmm(outputs, ensemble, warnings=["beware"])
+    assert run(["report", "name=mine", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert list(document) == ["schema_version", "name", "path", "ensembles", "analyses", "warnings"]
+    assert (
+        document["name"] == "mine" and Path(document["path"]) == outputs / "reports" / "mine" / "index.html"
+    )
+    assert document["ensembles"] == [
+        {"id": ensemble.id, "path": str(ensemble.path), "runs": [item.id for item in ensemble.runs]}
+    ]
+    assert document["analyses"] == [{"id": result.id, "kind": "hmm", "ensemble": ensemble.id}]
+    assert document["warnings"] == ["beware"]
+
+
+def test_the_newest_analysis_unless_one_is_named(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ensemble = make_ensemble(outputs)
+    make_hmm(outputs, ensemble, digest="aaaaaaaaaa", created="2026-11-23T00:00:00+00:00")
+    make_hmm(outputs, ensemble, digest="bbbbbbbbbb", created="2026-11-24T00:00:00+00:00")
+    for words, expected in (([], "b"), (["hmm-aaaa"], "a"), ([ensemble.id[:6], "aaaaaaaaaa"], "a")):
+        assert run(["report", *words, "--json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert [item["id"][0] for item in document["analyses"]] == [expected]
+        assert document["name"].endswith("-hmm-aaaaaaaaaa") == bool(words)
+
+
+def test_an_analysis_of_other_runs(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = make_ensemble(outputs)
+    two = make_ensemble(outputs, overrides=["task=grokking", "optimizer.lr=0.01"], slug="lr_0.01")
+    make_hmm(outputs, one)
+    assert run(["report", two.id, "hmm-7ebafd365b"]) == 2
+    assert f"is about {one.id}" in capsys.readouterr().err
+
+
+def test_a_filter_shows_its_runs_only(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_ensemble(outputs, n_runs=5)
+    assert run(["report", "-f", "seed<2", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [item.rpartition("/")[2] for item in document["ensembles"][0]["runs"]] == ["s0000", "s0001"]
+    page = read_page(Path(document["path"]))
+    assert [row[0] for row in page.table("run", "seed")] == ["s0000", "s0001"]
+    assert "dynalab report -f 'seed<2'" in page.text
+
+
+def test_outputs_is_an_override_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_ensemble(tmp_path / "elsewhere")
+    assert run(["report", f"outputs={tmp_path / 'elsewhere'}"]) == 0
+    assert str(tmp_path / "elsewhere" / "reports") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["nam=x"], 2, "did you mean name?"),
+        (["optimizer.lr=0.1"], 2, "no such key"),
+        (["name="], 2, "expected"),
+        (["--name", "../x"], 2, "name=../x"),
+        (["deadbeef"], 4, "deadbeef"),
+        (["-f", "task=parity"], 4, "no run fits"),
+        (["-f", "nonsense"], 2, "nonsense"),
+        (["--nam", "x"], 2, "--nam"),
+    ],
+)
+def test_mistakes(
+    outputs: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
+) -> None:
+    make_ensemble(outputs)
+    assert run(["report", *words]) == code
+    captured = capsys.readouterr()
+    assert said in captured.err and not captured.out
+    assert not (outputs / "reports").exists()
+
+
+def test_no_runs_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report"]) == 4
+    assert "dynalab train" in capsys.readouterr().err
+
+
+def test_a_damaged_shard_is_named(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ensemble = make_ensemble(outputs, n_runs=4, shards=2)
+    (ensemble.path / "shard-0000-0001-2" / "run.json").write_text("{")
+    assert run(["report", "--json"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["warnings"]) == 1 and "shard-0000-0001-2 is left out" in document["warnings"][0]
+    assert [item.rpartition("/")[2] for item in document["ensembles"][0]["runs"]] == ["s0002", "s0003"]
+    assert "shard-0000-0001-2 is left out" in read_page(Path(document["path"])).text
+
+
+def test_outputs_that_cannot_be_written(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_ensemble(outputs)
+    (outputs / "reports").write_text("a file where the folder would be")
+    assert run(["report"]) == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_neither_torch_nor_hmmlearn_is_imported(outputs: Path, cli: Cli, tmp_path: Path) -> None:
+    ensemble = make_ensemble(outputs)
+    make_hmm(outputs, ensemble)
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    # Whatever imports them fails, and says so.
+    (hook / "sitecustomize.py").write_text(
+        "import sys\nfor name in ('torch', 'hmmlearn', 'matplotlib.pyplot'): sys.modules[name] = None\n"
+    )
+    answer = cli("report", PYTHONPATH=str(hook), PYTHONWARNINGS="error")
+    assert answer.code == 0, answer.err
+    assert Path(answer.out.strip()).is_file()

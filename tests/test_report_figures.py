@@ -1,0 +1,281 @@
+"""The figures: arrays in, one matplotlib figure out, whatever the arrays look like."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from report_fakes import steps_of, training
+
+import dynalab
+from dynalab.report import svg
+from dynalab.report.figures import thin
+from dynalab.report.figures.states import common_grid
+from dynalab.report.figures.style import decade, ensemble_colours, spread, state_colours, text_on
+
+FIGURES = dynalab.figures
+
+
+def text_of(figure: Figure) -> str:
+    return svg.to_svg(figure)
+
+
+def lab(colours: list[str], blindness: np.ndarray) -> np.ndarray:
+    """Return colours as CIE Lab (K, 3) as an eye with a colour blindness sees them."""
+    rgb = np.array([matplotlib.colors.to_rgb(colour) for colour in colours])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(linear @ blindness.T, 0, 1)
+    xyz = linear @ np.array([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]])
+    f = np.cbrt(xyz / [0.9505, 1.0, 1.089])
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+
+
+# Machado, Oliveira & Fernandes (2009), severity 1.
+EYES = {
+    "full": np.eye(3),
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    "tritanopia": np.array(
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
+    ),
+}
+
+
+@pytest.mark.parametrize("eye", EYES)
+def test_neighbouring_states_are_told_apart(eye: str) -> None:
+    for n_states in range(2, 13):
+        seen = lab(state_colours(n_states), EYES[eye])
+        assert len(set(state_colours(n_states))) == n_states
+        assert np.linalg.norm(np.diff(seen, axis=0), axis=1).min() > 9, (n_states, eye)
+
+
+def test_colours_of_any_number() -> None:
+    assert len(state_colours(1)) == 1 and len(set(state_colours(30))) == 30
+    assert len(set(ensemble_colours(40))) == 40
+    assert text_on("#440154") == "white" and text_on("#fde725") != "white"
+
+
+def test_the_users_settings_are_left_alone() -> None:
+    before = dict(matplotlib.rcParams)
+    figure = FIGURES.curves(steps_of(), {"test": training(3, steps_of())["test_loss"]}, logarithmic=True)
+    figure.savefig(io.BytesIO(), format="png")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_public_functions_are_documented() -> None:
+    for name in FIGURES.__all__:
+        assert (getattr(FIGURES, name).__doc__ or "").strip(), name
+
+
+@pytest.mark.parametrize("n_runs", [1, 2, 3, 70])
+def test_curves_of_any_number_of_runs(n_runs: int) -> None:
+    steps = steps_of()
+    values = training(n_runs, steps)
+    values["train_loss"][0, 5:] = np.nan
+    figure = FIGURES.training_curves(
+        steps,
+        {"train": values["train_loss"], "test": values["test_loss"]},
+        {"test": values["test_accuracy"]},
+        diverged=np.where(np.arange(n_runs) == 0, 50.0, np.nan),
+        marked={"memorised": 40.0, "generalised": None},
+        log_steps=True,
+    )
+    loss, accuracy = figure.axes
+    assert loss.get_yscale() == "log" and accuracy.get_yscale() == "linear" and loss.get_xscale() == "symlog"
+    source = text_of(figure)
+    assert ">memorised</text>" in source and ">generalised</text>" not in source
+    assert (f"60 of {n_runs} runs" in source) == (n_runs > 60)
+
+
+def test_curves_of_nothing_but_nan_and_of_one_row() -> None:
+    steps = steps_of()
+    text_of(FIGURES.curves(steps, {"test": np.full((3, len(steps)), np.nan)}, logarithmic=True))
+    text_of(FIGURES.curves(np.array([0]), {"a": np.ones((3, 1)), "b": np.zeros((3, 1))}))
+    text_of(FIGURES.curves(steps, {"a": np.full((3, len(steps)), np.inf)}))
+
+
+def test_zeros_on_a_logarithmic_axis_are_told() -> None:
+    steps = steps_of()
+    values = np.exp(-steps / 10.0)[None].repeat(3, 0)
+    values[:, -2:] = 0
+    assert "6 values of exactly 0" in text_of(FIGURES.curves(steps, {"train": values}, logarithmic=True))
+
+
+def test_negative_values_stay_on_a_linear_axis() -> None:
+    steps = steps_of()
+    figure = FIGURES.curves(steps, {"x": steps[None] - 100.0}, logarithmic=True)
+    assert figure.axes[0].get_yscale() == "linear"
+
+
+def test_dense_curves_become_pixels() -> None:
+    steps = np.arange(0, 20000, 10)
+    values = np.random.default_rng(0).normal(size=(100, len(steps)))
+    source = text_of(FIGURES.curves(steps, {"x": values}))
+    assert "<image" in source and len(source) < 600_000
+
+
+def test_panels_with_grids_of_their_own() -> None:
+    fine, coarse = steps_of(), steps_of(every=50)
+    figure = FIGURES.metric_panels(
+        {"a": fine, "b": coarse, "c": fine},
+        {"a": np.ones((3, len(fine))), "b": np.ones((3, len(coarse))), "c": np.full((3, len(fine)), np.nan)},
+        groups={"a": "loss", "b": "norms"},
+    )
+    source = text_of(figure)
+    assert len(figure.axes) == 3 and "no values" in source and ">norms</text>" in source
+
+
+def test_log_spaced_steps_are_found() -> None:
+    steps = np.unique(np.geomspace(1, 10000, 30).astype(int))
+    figure = FIGURES.curves(steps, {"x": np.ones((3, len(steps)))})
+    assert figure.axes[0].get_xscale() == "symlog"
+
+
+def test_a_state_lasts_until_the_next_row() -> None:
+    grid, table = common_grid(
+        [np.array([0, 10, 20]), np.array([5, 20, 40])], [np.array([0, 1, 1]), np.array([2, 0, 0])]
+    )
+    assert grid.tolist() == [0, 5, 10, 20, 40]
+    nan = np.nan
+    np.testing.assert_array_equal(table, [[0, 0, 1, 1, nan], [nan, 2, 2, 0, 0]])
+
+
+@pytest.mark.parametrize("n_runs", [1, 30, 300])
+def test_a_raster_is_sorted_with_the_late_below(n_runs: int) -> None:
+    steps = [np.arange(0, 100 + row % 3 * 10, 10) for row in range(n_runs)]
+    states = [np.minimum(np.arange(len(item)) // 4, 2) for item in steps]
+    late = np.arange(n_runs, dtype=float)[::-1].copy()
+    late[0] = np.nan
+    figure = FIGURES.state_raster(
+        steps,
+        states,
+        [f"run{row}" for row in range(n_runs)],
+        3,
+        order_by=late,
+        landmarks={"generalised": late},
+    )
+    names = [item.get_text() for item in figure.axes[0].get_yticklabels()]
+    if n_runs == 30:
+        assert names[0] == "run29" and names[-1] == "run0"
+    assert "<image" in text_of(figure)
+
+
+@pytest.mark.parametrize("n_states", [1, 2, 12])
+def test_a_map_names_its_parts(n_states: int) -> None:
+    rng = np.random.default_rng(n_states)
+    pairs = {(int(a), int(b)) for a, b in rng.integers(0, n_states, (20, 2))}
+    edges = [{"from": a, "to": b, "runs": 3} for a, b in sorted(pairs)]
+    figure = FIGURES.training_map(n_states, edges, 20, captions=["a\nb"] * n_states)
+    source = text_of(figure)
+    for a, b in pairs:
+        assert (f'id="edge-{a}-{b}"' in source) == (a != b)
+    assert all(f'id="state-{k}"' in source for k in range(n_states))
+
+
+def test_forks() -> None:
+    edges = [
+        {"from": 0, "to": 1, "runs": 3},
+        {"from": 0, "to": 2, "runs": 1},
+        {"from": 1, "to": 1, "runs": 3},
+    ]
+    graph = FIGURES.state_graph(3, edges)
+    assert FIGURES.forks(graph) == [0] and sorted(graph.edges) == [(0, 1), (0, 2)]
+
+
+def test_selection_says_when_it_is_capped() -> None:
+    figure = FIGURES.model_selection([1, 2, 3], [1.0, 2.0, 3.0], [0.1] * 3, [3.0, 2.0, 1.0], 3)
+    assert "capped" in text_of(figure) and len(figure.axes) == 2
+    figure = FIGURES.model_selection(
+        [1, 2, 3], [None] * 3, [None] * 3, [3.0, 1.0, 2.0], 2, converged=[True, False, True]
+    )
+    assert "capped" not in text_of(figure) and "hollow" in text_of(figure) and len(figure.axes) == 1
+    text_of(FIGURES.model_selection([4], [1.0], [0.1], [None], 4))
+
+
+def test_landmarks_show_the_censored_apart() -> None:
+    rows = {"memorised": np.array([10.0, 20.0, np.nan]), "generalised": np.full(3, np.nan)}
+    source = text_of(FIGURES.landmark_steps(rows, last=500))
+    assert "not by 500: 1" in source and "not by 500: 3" in source and "0 of 3" in source
+    many = np.random.default_rng(0).lognormal(5, 1, 1000)
+    text_of(FIGURES.landmark_steps({"all": many}, last=float(many.max())))
+    text_of(FIGURES.landmark_steps({"at once": np.zeros(5)}, last=100))
+
+
+def test_profiles_with_a_state_without_rows() -> None:
+    means = np.array([[1.0, -2.0], [np.nan, np.nan], [-0.0001, 0.0]])
+    source = text_of(FIGURES.state_profiles(means, ["a", "b"]))
+    assert ">-0.0<" not in source and "nan" not in source.lower()
+    text_of(FIGURES.state_profiles(np.zeros((1, 1)), ["a"]))
+
+
+def test_comparison_of_many_ensembles() -> None:
+    steps = steps_of()
+    for n in (1, 3, 9, 40):
+        values = training(3, steps)["test_accuracy"]
+        text_of(
+            FIGURES.comparison({f"e{i}": (steps, values * i / n) for i in range(n)}, metric="test_accuracy")
+        )
+
+
+def test_thinning_keeps_spikes() -> None:
+    steps, values = np.arange(100_000), np.zeros(100_000)
+    values[54_321], values[12_345], values[77_777] = 9.0, -7.0, np.nan
+    x, y = thin.thin(steps, values)
+    assert len(x) <= 2002 and np.nanmax(y) == 9.0 and np.nanmin(y) == -7.0
+    assert x[0] == 0 and x[-1] == 99_999 and (np.diff(x) > 0).all()
+
+
+def test_quantiles_are_numpys() -> None:
+    values = np.random.default_rng(1).normal(size=(7, 50))
+    values[3, 10:], values[:, 20], values[1:, 30] = np.nan, np.nan, np.nan
+    ours = thin.quantiles(values)
+    some = np.isfinite(values).any(axis=0)
+    np.testing.assert_allclose(ours[:, some], np.nanquantile(values[:, some], [0.25, 0.5, 0.75], axis=0))
+    assert np.isnan(ours[:, ~some]).all()
+
+
+def test_singles_are_spread_evenly() -> None:
+    chosen = thin.evenly(1000, 60)
+    assert len(chosen) == 60 and chosen[0] == 0 and chosen[-1] == 999 and np.ptp(np.diff(chosen)) <= 1
+
+
+def test_labels_do_not_overlap() -> None:
+    placed = spread([0.5, 0.5, 0.51, 0.0], 0.1)
+    assert np.diff(sorted(placed)).min() > 0.0999
+    assert np.argsort(placed, kind="stable").tolist() == [3, 0, 1, 2]
+
+
+def test_powers_of_ten_are_plain_text() -> None:
+    assert [decade(10.0**n) for n in (-5, -2, 0, 3, 12)] == [
+        "10\u207b\u2075",
+        "0.01",
+        "1",
+        "1000",
+        "10\u00b9\u00b2",
+    ]
+
+
+def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:
+    steps = steps_of()
+    values = training(3, steps)
+    one, two = (text_of(FIGURES.curves(steps, {"test": values["test_loss"]})) for _ in range(2))
+    assert one == two
+    figure = FIGURES.curves(steps, {"test": values["test_loss"]})
+    svg.save(figure, one, tmp_path, "curves")
+    assert {item.name for item in tmp_path.iterdir()} == {"curves.svg", "curves.png"}
+
+
+def test_inline_drawings_do_not_clash() -> None:
+    figure = FIGURES.training_map(2, [{"from": 0, "to": 1, "runs": 3}], 3)
+    element = svg.inline(text_of(figure), "a", "<map>", {"edge-0-1": "x < y"})
+    assert element.startswith("<svg") and 'aria-label="&lt;map&gt;"' in element
+    assert '<g id="a-edge-0-1"><title>x &lt; y</title>' in element
+    assert "<style" not in element and "xmlns" not in element and 'id="edge' not in element
