@@ -80,6 +80,8 @@ def command(
     if not refs and not filter_text:
         words += [item.id for item, _ in selection]
     words += ["--name", derived] if name else []
+    if len(selection) > 3:
+        note(f"drawing {len(selection)} ensembles")
     page = write_report(selection, results, root, derived, [shlex.join(words)])
     damage = [line for item, _ in selection for line in item.warnings]
     shown = {result.id: result for found in results.values() for result in found}

@@ -149,7 +149,7 @@ def _steps(config: EnsembleConfig, said: set[str]) -> int:
     if size is None:
         raise ConfigError(f"train.epochs={train.epochs}: this task has no epochs; use train.steps")
     batches = 1 if train.batch_size == "full" else -(-size // int(train.batch_size))
-    return round(train.epochs * batches)
+    return round(train.epochs * batches / train.accumulate)
 
 
 def _settings(tree: Mapping[str, Any], outputs: str | None, folders: tuple[Path, ...]) -> Settings:

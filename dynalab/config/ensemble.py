@@ -123,14 +123,16 @@ def from_tree(tree: Mapping[str, Any], folders: Sequence[Path] = ()) -> Ensemble
         node = dict(tree.get(group) or {})
         part = registry.find(group, str(node.get("name")), folders)
         parts[group] = typed(part.config_class, _filled(node, tuned.get(group) or {}), group)
-        if part.source and part.builder:
+        if part.source:
+            part.require_build()
             sources[group] = part.source
     probe = {}
     for name in tree.get("probes") or ():
         part = registry.find("probe", name, folders)
         probe[name] = typed(part.config_class, (tree.get("probe") or {}).get(name) or {}, f"probe.{name}")
         check_cadence(f"probe.{name}", probe[name].every, probe[name].at)
-        if part.source and part.builder:
+        if part.source:
+            part.require_build()
             sources[f"probe.{name}"] = part.source
     design = tree.get("design") or "seeds"
     if design not in ("seeds", "crossed"):
@@ -157,7 +159,12 @@ def _filled(node: dict[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
     if unknown:
         where = f"tuned.{node.get('name')}.{unknown[0]}"
         raise ConfigError(f"{where}: no such key{did_you_mean(unknown[0], node)}; there are {listing(node)}")
-    return {key: said.get(key) if value is None else value for key, value in node.items()}
+    filled = {key: said.get(key) if value is None else value for key, value in node.items()}
+    if filled.get("inner") is not None:
+        # An optimizer around another takes that one's settings.
+        inner = tuned.get(str(filled["inner"])) or {}
+        filled = {key: inner.get(key) if value is None else value for key, value in filled.items()}
+    return filled
 
 
 @dataclass(frozen=True)

@@ -60,11 +60,14 @@ class Part:
 
     def build(self, *args: Any, **kwargs: Any) -> Any:
         """Call the module's `build`."""
-        return self.builder(*args, **kwargs)
+        return self.require_build()(*args, **kwargs)
 
-    @property
-    def builder(self) -> Callable[..., Any]:
-        """The module's `build`."""
+    def require_build(self) -> Callable[..., Any]:
+        """Return the module's `build`.
+
+        Raises:
+            ConfigError: It has none.
+        """
         build = getattr(self.module, "build", None)
         if build is None:
             raise ConfigError(f"{self.group}={self.name}: {self.module.__file__} has no function build")

@@ -40,6 +40,7 @@ class Train:
     batch_size: Any = "full"
     loss_dtype: str = "float32"
     clip: float | None = None
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -52,6 +53,7 @@ class Train:
         require(size == "full" or whole, "train.batch_size", size, "full or an integer of at least 1")
         legal = ("float32", "float64")
         require(self.loss_dtype in legal, "train.loss_dtype", self.loss_dtype, "float32 or float64")
+        require(self.accumulate >= 1, "train.accumulate", self.accumulate, "an integer of at least 1")
         require(self.clip is None or self.clip > 0, "train.clip", self.clip, "a positive norm, or null")
 
 

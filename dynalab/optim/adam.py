@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynalab.config.schema import require
-from dynalab.optim.base import check_betas, check_decay, check_rate
+from dynalab.optim.base import check_betas, check_decay, check_rate, grouped
 
 if TYPE_CHECKING:
     import torch
@@ -23,12 +23,13 @@ class Config:
     eps: float = 1e-8
     weight_decay: float = 0.0
     amsgrad: bool = False
+    decay: str = "all"
 
     def __post_init__(self) -> None:
         """Check ranges."""
         check_rate(self.lr)
         check_betas(self.betas)
-        check_decay(self.weight_decay)
+        check_decay(self.weight_decay, self.decay)
         require(self.eps >= 0, "optimizer.eps", self.eps, "a number of at least 0")
 
 
@@ -37,7 +38,7 @@ def build(config: Config, params: list[Tensor]) -> torch.optim.Optimizer:
     import torch
 
     return torch.optim.Adam(
-        params,
+        grouped(params, config.decay),
         lr=config.lr,
         betas=config.betas,
         eps=config.eps,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynalab.config.schema import require
-from dynalab.optim.base import check_decay, check_rate
+from dynalab.optim.base import check_decay, check_rate, grouped
 
 if TYPE_CHECKING:
     import torch
@@ -23,11 +23,12 @@ class Config:
     dampening: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
+    decay: str = "all"
 
     def __post_init__(self) -> None:
         """Check ranges."""
         check_rate(self.lr)
-        check_decay(self.weight_decay)
+        check_decay(self.weight_decay, self.decay)
         require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "a number in [0, 1)")
         legal = not self.nesterov or (self.momentum > 0 and self.dampening == 0)
         require(legal, "optimizer.nesterov", self.nesterov, "false unless momentum > 0 and dampening = 0")
@@ -38,7 +39,7 @@ def build(config: Config, params: list[Tensor]) -> torch.optim.Optimizer:
     import torch
 
     return torch.optim.SGD(
-        params,
+        grouped(params, config.decay),
         lr=config.lr,
         momentum=config.momentum,
         dampening=config.dampening,

@@ -24,6 +24,7 @@ class ProbeState:
     Attributes:
         step: The row's step t, the number of updates done.
         params: Weights after t updates, name -> (S, ...).
+        initial: Weights before the first update; None where no probe needs them.
         previous: Weights after t - 1 updates; None in row 0 or where no probe needs them.
         gradients: Gradients of the update t-1 -> t; None in row 0 or where no probe needs them.
         optimizer_state: The optimizer's tensors, name of parameter -> name of tensor -> (S, ...).
@@ -32,6 +33,7 @@ class ProbeState:
 
     step: int
     params: Mapping[str, Tensor]
+    initial: Mapping[str, Tensor] | None = None
     previous: Mapping[str, Tensor] | None = None
     gradients: Mapping[str, Tensor] | None = None
     optimizer_state: Mapping[str, Mapping[str, Tensor]] | None = None
@@ -43,7 +45,7 @@ class Probe(Protocol):
     """Measures S runs at once.
 
     Attributes:
-        needs: Which optional fields of `ProbeState` it reads: any of `previous`, `gradients`, `optimizer_state`,
+        needs: Which optional fields of `ProbeState` it reads: any of `initial`, `previous`, `gradients`, `optimizer_state`,
             `batch`. The engine keeps only what some probe needs.
     """
 

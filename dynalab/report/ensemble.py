@@ -9,7 +9,7 @@ import numpy as np
 
 from dynalab.report import figures, provenance
 from dynalab.report.blocks import Block, Cell, Picture, Section, Table, Warnings, Words, cell
-from dynalab.report.gather import ACCURACIES, LOSSES, Shown, group_of
+from dynalab.report.gather import ACCURACIES, LANDMARKS, LOSSES, Shown, group_of
 from dynalab.report.sections import renderer
 from dynalab.report.sections.context import Context
 from dynalab.report.words import count, listed, number, step_phrase
@@ -43,8 +43,8 @@ def section(shown: Shown, results: list[Result], home: Path) -> Section:
 def summary(shown: Shown, results: list[Result]) -> list[str]:
     """Return what a researcher reads first of an ensemble, in sentences."""
     config = shown.ensemble.config
-    names = {key: (config.get(key) or {}).get("name") for key in ("model", "optimizer")}
-    made = ", ".join(filter(None, [names["model"], names["optimizer"]]))
+    chosen = [config.get(key) for key in ("model", "optimizer")]
+    made = ", ".join(str(part["name"]) for part in chosen if isinstance(part, dict) and part.get("name"))
     part = f" (of {shown.total} stored)" if len(shown.runs) < shown.total else ""
     statuses = shown.statuses()
     how = (
@@ -166,7 +166,6 @@ def _metrics(shown: Shown) -> list[Block]:
 def run_table(shown: Shown) -> Table:
     """Return the table of runs: what became of each and when."""
     landmarks = shown.landmarks()
-    keys = {"memorised": "memorised_step", "generalised": "generalised_step"}
     found = shown.convergence()
     finals = [
         metric
@@ -191,9 +190,10 @@ def run_table(shown: Shown) -> Table:
                 True,
             )
         )
-        row += [_when(summary.get(keys[name]), run.steps, run.summary is not None) for name in landmarks]
+        last = run.steps if run.diverged_step is None else run.diverged_step
+        row += [_when(summary.get(LANDMARKS[name]), last, run.summary is not None) for name in landmarks]
         if found:
-            row.append(_when(found[0].get(run.id), run.steps, run.id in found[0]))
+            row.append(_when(found[0].get(run.id), last, run.id in found[0]))
         final = summary.get("final") or {}
         row += [cell(final.get(metric)) for metric in finals]
         rows.append(row)

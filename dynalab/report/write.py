@@ -28,7 +28,9 @@ from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")
-LONGEST = 80
+LONGEST = 110
+# More ensembles than this have a shorter summary.
+BRIEF = 6
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def report_name(selection: Selection[Ensemble], results: Sequence[Result] = ()) 
     elif results:
         digest = hashlib.sha256(" ".join(sorted(result.id for result in results)).encode()).hexdigest()[:6]
         pieces.append(f"{len(results)}-analyses-{digest}")
-    return "-".join(pieces)[: LONGEST + 30]
+    return "-".join(pieces)[:LONGEST]
 
 
 def check_name(name: str) -> str:
@@ -126,6 +128,8 @@ def write_report(
             item.warnings.append(f"{error}; {item.id} is left out")
             lost += item.warnings
             continue
+        # On the page, paths are relative: it may be shown elsewhere.
+        found.warnings = [line.replace(f"{outputs}{os.sep}", "") for line in found.warnings]
         if found.runs:
             shown.append(found)
         else:
@@ -145,7 +149,8 @@ def write_report(
         with storing(target.root):
             temporary.root.chmod(0o755)
             temporary.figures.mkdir()
-            page = _page(shown, lost, target.root, commands)
+            away = [line.replace(f"{outputs}{os.sep}", "") for line in lost]
+            page = _page(shown, away, target.root, commands)
             temporary.page.write_text(render(page, temporary.figures), encoding="utf-8")
             _swap(temporary.root, target)
     finally:
@@ -184,10 +189,12 @@ def _page(shown: list[Shown], lost: Sequence[str], home: Path, commands: Sequenc
     sections: list[Section] = []
     if len(shown) > 1:
         sections.append(overview.comparison(shown, keys))
-    summary = [
-        ("" if len(shown) == 1 else item.title, parts.summary(item, own.get(item.anchor, [])))
-        for item in shown
-    ]
+    summary = []
+    for item in shown:
+        lines = parts.summary(item, own.get(item.anchor, []))
+        # Of many ensembles a paragraph each is enough; the table below has the numbers.
+        lines = [" ".join(lines)] if len(shown) > BRIEF else lines
+        summary.append(("" if len(shown) == 1 else item.title, lines))
     together = []
     for result, about in pooled.values():
         context = Context(about, "pooled")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
+from dynalab.optim.base import evaluated, load_state, state_of
 from dynalab.probes.base import Probe, ProbeState
 from dynalab.tasks.base import Batch, OwnsModel, Task
 from dynalab.training.cadence import Cadence, cadence
@@ -70,8 +71,12 @@ class Loop:
             )
             for name, section in config.probe.items()
         ]
-        self.stack = Stack(networks, device)
+        self.stack = Stack(networks, streams, device)
         self.params = list(self.stack.params.values())
+        needed = {need for item in self.measurements for need in item.probe.needs}
+        self._initial = (
+            {name: param.detach().clone() for name, param in self.stack.params.items()} if "initial" in needed else None
+        )
         size = config.train.batch_size
         self.data = task.data(
             streams,
@@ -96,15 +101,9 @@ class Loop:
         self._gradients: dict[str, Tensor] | None = None
         self._batch: Batch | None = None
 
-    def loss_of(self, batch: Batch) -> Tensor:
-        """Return the loss of each run on its batch, shape (S,)."""
-        return self.task.loss(self.stack.forward(batch.inputs).to(self._loss_dtype), batch)
-
     def update(self) -> None:
         """Make the update `step` -> `step + 1`."""
-        batch = self.data.train_batch(self.step)
-        losses = self.loss_of(batch)
-        gradients = torch.autograd.grad(losses.sum(), self.params)
+        batch, losses, gradients = self._gradient()
         if self._loss_rows == _LOSS_ROWS:
             self._fold_losses()
         self._losses[self._loss_rows] = losses.detach()
@@ -112,9 +111,7 @@ class Loop:
         needs = self._needs(self.step + 1)
         names = list(self.stack.params)
         self._previous = (
-            {name: param.detach().clone() for name, param in self.stack.params.items()}
-            if "previous" in needs
-            else None
+            {name: param.clone() for name, param in self._evaluated().items()} if "previous" in needs else None
         )
         self._gradients = dict(zip(names, gradients, strict=True)) if "gradients" in needs else None
         self._batch = batch if "batch" in needs else None
@@ -128,6 +125,26 @@ class Loop:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+
+    def _gradient(self) -> tuple[Batch, Tensor, Sequence[Tensor]]:
+        """Return the last batch, the mean losses (S,) and the mean gradients of the batches of one update."""
+        count = self.config.train.accumulate
+        total: tuple[Tensor, ...] = ()
+        losses = torch.zeros(())
+        for part in range(count):
+            number = self.step * count + part
+            batch = self.data.train_batch(number)
+            noise = self.stack.noise_of(number, batch.inputs)
+            outputs = self.stack.forward(batch.inputs, training=True, noise=noise).to(self._loss_dtype)
+            own = self.task.loss(outputs, batch) / count if count > 1 else self.task.loss(outputs, batch)
+            gradients = torch.autograd.grad(own.sum(), self.params)
+            losses = losses + own.detach() if part else own.detach()
+            total = tuple(map(torch.add, total, gradients)) if part else gradients
+        return batch, losses, total
+
+    def _evaluated(self) -> dict[str, Tensor]:
+        """Return the weights that are evaluated and probed, detached."""
+        return {name: p.detach() for name, p in evaluated(self.optimizer, self.stack.params).items()}
 
     def _needs(self, step: int) -> set[str]:
         return {need for item in self.measurements if step in item.grid for need in item.probe.needs}
@@ -160,7 +177,8 @@ class Loop:
         if measured:
             state = ProbeState(
                 step=self.step,
-                params={name: param.detach() for name, param in self.stack.params.items()},
+                params=self._evaluated(),
+                initial=self._initial,
                 previous=self._previous,
                 gradients=self._gradients,
                 optimizer_state=self._optimizer_state()
@@ -177,8 +195,9 @@ class Loop:
         sums: dict[str, Tensor] = {}
         count = 0
         with torch.no_grad():
+            weights = evaluated(self.optimizer, self.stack.params)
             for batch in self.data.eval_batches(split):
-                outputs = self.stack.forward(batch.inputs).to(self._loss_dtype)
+                outputs = self.stack.forward(batch.inputs, weights).to(self._loss_dtype)
                 values = {"loss": self.task.loss(outputs, batch), **self.task.metrics(outputs, batch)}
                 for name, value in values.items():
                     weighted = value.to(torch.float64) * batch.size
@@ -187,11 +206,7 @@ class Loop:
         return {f"{split}_{name}": value / count for name, value in sums.items()}
 
     def _optimizer_state(self) -> dict[str, dict[str, Tensor]]:
-        return {
-            name: {key: value for key, value in self.optimizer.state[param].items() if torch.is_tensor(value)}
-            for name, param in self.stack.params.items()
-            if param in self.optimizer.state
-        }
+        return {name: state_of(self.optimizer, param) for name, param in self.stack.params.items()}
 
     def settle(self) -> Tensor:
         """Bring `diverged_step` up to date and return it."""
@@ -206,12 +221,16 @@ class Loop:
     def tensors(self, n_runs: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return (weights, everything else) of the first `n_runs` runs, as a checkpoint stores them."""
         self._fold_losses()
-        weights = {name: param.detach()[:n_runs] for name, param in self.stack.params.items()}
+        weights = {name: tensor[:n_runs] for name, tensor in self.stack.state().items()}
         other = {"loop/loss_max": self._loss_max[:n_runs], "loop/diverged_step": self.diverged_step[:n_runs]}
         for name, state in self._optimizer_state().items():
             for key, value in state.items():
                 other[f"optimizer/{name}/{key}"] = value[:n_runs] if value.dim() else value
         return weights, other
+
+    def snapshot(self, n_runs: int) -> dict[str, Tensor]:
+        """Return the evaluated weights and the buffers of the first `n_runs` runs."""
+        return {name: tensor[:n_runs] for name, tensor in self.stack.state(self._evaluated()).items()}
 
     def load(self, step: int, weights: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
         """Go back to a checkpoint."""
@@ -225,10 +244,12 @@ class Loop:
             state = {key[len(prefix) :]: value for key, value in other.items() if key.startswith(prefix)}
             if state:
                 # A scalar is the step count, which torch keeps on the host.
-                self.optimizer.state[param] = {
+                wide = {
                     key: widen(value, width).to(self.device) if value.dim() else value.clone()
                     for key, value in state.items()
                 }
+                with torch.no_grad():
+                    load_state(self.optimizer, param, wide)
 
 
 def clipped(gradients: Sequence[Tensor], norm: float) -> tuple[Tensor, ...]:

@@ -26,8 +26,8 @@ def network_at(run: StoredRun, step: int) -> nn.Module:
     """
     from safetensors import safe_open
 
-    kept = dict(run.shard.snapshots())
-    kept |= {item.step: item.model for item in run.shard.checkpoints()}
+    checkpoints = {item.step: item for item in run.shard.checkpoints()}
+    kept = {at: item.model for at, item in checkpoints.items()} | run.shard.snapshots()
     if step not in kept:
         steps = ", ".join(str(item) for item in sorted(kept)) or "none"
         raise ConfigError(f"{run.id}: no weights of step {step} were kept; there are {steps}")
@@ -41,6 +41,11 @@ def network_at(run: StoredRun, step: int) -> nn.Module:
         task.model if own else lambda: model.build(config.model, task.spec), [streams]
     )
     with safe_open(str(kept[step]), framework="pt") as stored:
-        state = {name: stored.get_slice(name)[run.index] for name, _ in network.named_parameters()}
-    network.load_state_dict(state, strict=False)
+        state = {name: stored.get_slice(name)[run.index] for name in network.state_dict()}
+    if kept[step].name == "model.safetensors":
+        # A checkpoint holds the weights that training goes on from; what is evaluated may be an optimizer's slow ones.
+        with safe_open(str(checkpoints[step].optim), framework="pt") as stored:
+            slow = {name: f"optimizer/{name}/slow" for name in state}
+            state |= {n: stored.get_slice(key)[run.index] for n, key in slow.items() if key in stored.keys()}  # noqa: SIM118
+    network.load_state_dict(state)
     return network

@@ -202,7 +202,7 @@ def _record(loop: Loop, recorder: Recorder, paths: ShardPaths, snapshots: Any, n
         path = paths.snapshot(loop.step)
         with storing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        weights = {name: p.detach()[:n_runs].cpu().contiguous() for name, p in loop.stack.params.items()}
+        weights = {name: tensor.cpu().contiguous() for name, tensor in loop.snapshot(n_runs).items()}
         write_bytes(path, serialise(weights))
 
 

@@ -95,7 +95,8 @@ def spans_decades(values: Sequence[np.ndarray]) -> bool:
     if not len(flat) or flat.min() < 0 or not (flat > 0).any():
         return False
     some = flat[flat > 0]
-    return bool(some.max() / some.min() >= LEAST_RATIO)
+    # Of logarithms: the ratio itself may overflow.
+    return bool(np.log10(some.max()) - np.log10(some.min()) >= np.log10(LEAST_RATIO))
 
 
 def draw_panel(

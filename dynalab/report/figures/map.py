@@ -147,7 +147,7 @@ def _draw_edge(
     arrow.set_gid(f"edge-{a}-{b}")
     ax.add_patch(arrow)
     ax.text(
-        *label, f"{runs}/{n_runs}" if unit < 1.1 else f"{runs} of {n_runs}", ha="center",
+        *label, f"{runs:,}/{n_runs:,}" if unit < 1.1 else f"{runs:,} of {n_runs:,}", ha="center",
         va="bottom" if span == 1 else "center", fontsize=7.5 if unit > 1 else 6.5, color=INK, zorder=4,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2} if span != 1 else None,
     )  # fmt: skip

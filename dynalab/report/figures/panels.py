@@ -52,11 +52,13 @@ def metric_panels(
     colours = {group: CYCLE[index % len(CYCLE)] for index, group in enumerate(order)}
     rows = max(-(-len(names) // columns), 1)
     head = 0.32 if len(order) > 1 else 0.1
-    height = rows * 1.32 + head + 0.35
+    total = max((len(values) for values in metrics.values()), default=0)
+    foot = 0.62 if total > MOST else 0.44
+    height = rows * 1.32 + head + foot - 0.09
     # Fixed margins: the constrained layout of dozens of axes takes seconds.
     figure = new_figure(7.6, height, fixed=True)
     figure.subplots_adjust(
-        left=0.062, right=0.98, top=1 - (head + 0.14) / height, bottom=0.44 / height, wspace=0.36, hspace=0.62
+        left=0.062, right=0.98, top=1 - (head + 0.14) / height, bottom=foot / height, wspace=0.36, hspace=0.62
     )
     drawn = 0
     for index, name in enumerate(names):
@@ -91,18 +93,15 @@ def metric_panels(
         bottom = index + columns >= len(names)
         step_axis(
             ax, float(above.min()) if len(above) else 1.0, float(grid.max()) if len(grid) else 1.0, logged,
-            "step" if bottom else "",
+            "step" if bottom else "", narrow=True,
         )  # fmt: skip
-        if not logged:
-            ax.locator_params(axis="x", nbins=3)
         ax.yaxis.get_offset_text().set_fontsize(6.5)
         ax.tick_params(which="both", labelsize=6.5)
         ax.xaxis.label.set_fontsize(7)
         ax.set_title(name, fontsize=8, color=colours[group_of[name]], pad=4)
     if len(order) > 1:
         _legend(figure, colours, height)
-    total = max((len(values) for values in metrics.values()), default=0)
-    if drawn < total:
+    if 0 < drawn < total:
         footnote(
             figure,
             [f"{drawn} of {total:,} runs drawn as thin lines, chosen evenly; median and band are of all"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -139,7 +140,9 @@ def log_y(ax: Axes) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def step_axis(ax: Axes, first: float, last: float, logarithmic: bool, label: str = "step") -> None:
+def step_axis(
+    ax: Axes, first: float, last: float, logarithmic: bool, label: str = "step", *, narrow: bool = False
+) -> None:
     """Make x an axis of steps from 0 (kept on the logarithmic one) to the last.
 
     Args:
@@ -148,13 +151,18 @@ def step_axis(ax: Axes, first: float, last: float, logarithmic: bool, label: str
         last: Largest step.
         logarithmic: Whether equal ratios of steps are equally wide.
         label: Its label.
+        narrow: Whether there is room for few labels only.
     """
     last = max(last, 1.0)
     if logarithmic and last / max(first, 1.0) >= 10:
         ax.set_xscale("symlog", linthresh=max(first, 1.0), linscale=0.35)
         ax.xaxis.set_minor_formatter(NullFormatter())
+        if narrow:
+            # The threshold's own label would run into that of 0.
+            decades = 10.0 ** np.arange(np.ceil(np.log10(2.5 * max(first, 1.0))), np.log10(last) + 1e-9)
+            ax.set_xticks([0.0, *decades[-3:]])
     else:
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+        ax.xaxis.set_major_locator(MaxNLocator(3 if narrow else 6, integer=True, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.set_xlim(0, last)
     if label:
@@ -229,4 +237,5 @@ def marks(ax: Axes, steps: Mapping[str, float | None]) -> None:
 def footnote(figure: Figure, lines: Sequence[str]) -> None:
     """Write notes under a figure."""
     if lines:
-        figure.supxlabel("; ".join(lines), x=0.01, ha="left", fontsize=7, color=MUTED)
+        text = textwrap.fill("; ".join(lines), int(18 * figure.get_figwidth()))
+        figure.supxlabel(text, x=0.01, ha="left", fontsize=7, color=MUTED)

@@ -35,14 +35,14 @@ def summary(result: Result, context: Context) -> list[str]:
         first = paths[0]
         lines.append(
             f"There are {len(paths)} distinct paths; the most common, {tables.path_words(first['states'])}, is taken "
-            f"by {first['runs']} of {count(total, 'run')}."
+            f"by {first['runs']:,} of {count(total, 'run')}."
         )
     begins = []
     for state, steps in enumerate(tables.entries(data)):
         found = quartiles(steps)
         if state and found:
             low, middle, high = (number(item) for item in found)
-            n = "" if len(steps) == total else f", {len(steps)} of {count(total, 'run')}"
+            n = "" if len(steps) == total else f", {len(steps):,} of {count(total, 'run')}"
             begins.append(f"{state} at step **{middle}** [{low} to {high}]{n}")
     if begins:
         lines.append(f"States begin (median [quartiles] of first entry): {'; '.join(begins)}.")
@@ -86,7 +86,7 @@ def _map(data: Any, total: int, rows: int) -> Picture:
     visits = [len(steps) for steps in first]
     medians = [found[1] if (found := quartiles(steps)) else None for steps in first]
     captions = [
-        f"{visits[k]} of {total} runs\n{share(spent[k], rows)} of rows\nfrom {number(step)}"
+        f"{visits[k]:,} of {total:,} runs\n{share(spent[k], rows)} of rows\nfrom {number(step)}"
         if (step := medians[k]) is not None
         else "no run"
         for k in range(n_states)
@@ -99,8 +99,8 @@ def _map(data: Any, total: int, rows: int) -> Picture:
     for edge in data["edges"]:
         a, b = edge["from"], edge["to"]
         titles[f"edge-{a}-{b}"] = (
-            f"{a}{tables.ARROW}{b}: {edge['runs']} of {total} runs; probability {number(probabilities[a][b])} a row; "
-            f"{tables.features(edge)}"
+            f"{a}{tables.ARROW}{b}: {edge['runs']:,} of {total:,} runs; "
+            f"probability {number(probabilities[a][b])} a row; {tables.features(edge)}"
         )
     split = figures.forks(figures.state_graph(n_states, data["edges"]))
     forked = f" Forks (in orange): runs leave {_states(split)} in more than one direction." if split else ""

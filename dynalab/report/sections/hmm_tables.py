@@ -67,7 +67,7 @@ def state_table(data: Any, total: int, rows: int) -> Table:
     cells = [
         [
             Cell(str(k), float(k), swatch=colours[k]),
-            Cell(f"{len(first[k])} of {total}", float(len(first[k])), True),
+            Cell(f"{len(first[k]):,} of {total:,}", float(len(first[k])), True),
             Cell(share(spent[k], rows), float(spent[k]), True),
             *_spell(first[k]),
         ]
@@ -84,7 +84,7 @@ def path_table(data: Any, total: int) -> Table:
         never = path.get("median_step") is None
         middle = cell(None if never else path["median_step"])
         spread = None if low is None else f"{number(low)} to {number(high) if high is not None else 'never'}"
-        runs = Cell(f"{path['runs']} of {total}", float(path["runs"]), True)
+        runs = Cell(f"{path['runs']:,} of {total:,}", float(path["runs"]), True)
         members = listed([str(run).rpartition("/")[2] for run in path.get("members") or []], 6)
         cells.append([cell(path_words(path["states"])), runs, middle, cell(spread), cell(members)])
     more = f" (the first 60 of {len(data['paths'])})" if len(data["paths"]) > 60 else ""
@@ -104,7 +104,7 @@ def edge_table(data: Any, total: int) -> Table:
     cells = []
     for edge in data["edges"]:
         interval = " to ".join(f"{100 * bound:.0f}%" for bound in edge.get("interval") or ()) or None
-        runs = Cell(f"{edge['runs']} of {total}", float(edge["runs"]), True)
+        runs = Cell(f"{edge['runs']:,} of {total:,}", float(edge["runs"]), True)
         cells.append([cell(f"{edge['from']}{ARROW}{edge['to']}"), runs, cell(interval), cell(features(edge))])
     unit = f" ({data['edge_change']})" if data.get("edge_change") else ""
     header = ["edge", "runs", "95% interval", f"what changes most{unit}"]

@@ -1,0 +1,77 @@
+"""The Lookahead optimizer itself; its configuration and source are in `lookahead`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_SLOW, _CACHED, _COUNT = "slow", "cached.", "count"
+
+
+class Lookahead(torch.optim.Optimizer):
+    """Slow weights around an inner optimizer.
+
+    Args:
+        inner: The optimizer that moves the fast weights.
+        k: Inner steps between two synchronisations.
+        alpha: Size of the slow step.
+        inner_state: `keep`, `reset` or `pullback`.
+
+    Attributes:
+        slow: Parameter -> slow weights, of the parameter's shape.
+    """
+
+    def __init__(self, inner: torch.optim.Optimizer, k: int, alpha: float, inner_state: str) -> None:
+        # torch's own constructor would make parameter groups a second time; the inner ones are shared instead.
+        self.inner, self.k, self.alpha, self.inner_state = inner, k, alpha, inner_state
+        self.param_groups = inner.param_groups
+        self.slow: dict[Tensor, Tensor] = {
+            param: param.detach().clone() for group in inner.param_groups for param in group["params"]
+        }
+        self._cached: dict[Tensor, dict[str, Tensor]] = {param: {} for param in self.slow}
+        self._count = 0
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients."""
+        self.inner.zero_grad(set_to_none)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Make one inner step, and every k-th time the slow one."""
+        self.inner.step()
+        self._count += 1
+        if self._count % self.k:
+            return
+        for param, slow in self.slow.items():
+            slow.add_(param - slow, alpha=self.alpha)
+            param.copy_(slow)
+            if self.inner_state == "reset":
+                self.inner.state[param].clear()
+            elif self.inner_state == "pullback":
+                self._pull_back(param)
+
+    def _pull_back(self, param: Tensor) -> None:
+        cached = self._cached[param]
+        for name, moment in self.inner.state[param].items():
+            if torch.is_tensor(moment) and moment.shape == param.shape:
+                before = cached.setdefault(name, torch.zeros_like(moment))
+                moment.copy_(before + self.alpha * (moment - before))
+                before.copy_(moment)
+
+    def state_of(self, param: Tensor) -> dict[str, Tensor]:
+        """Return every tensor that is held for a parameter, for a checkpoint in the middle of a cycle as well."""
+        cached = {f"{_CACHED}{name}": value for name, value in self._cached[param].items()}
+        return {**self.inner.state.get(param, {}), **cached, _SLOW: self.slow[param], _COUNT: torch.tensor(self._count)}
+
+    def load_state(self, param: Tensor, state: dict[str, Tensor]) -> None:
+        """Take back what `state_of` returned."""
+        rest = dict(state)
+        self._count = int(rest.pop(_COUNT))
+        self.slow[param].copy_(rest.pop(_SLOW))
+        self._cached[param] = {
+            name.removeprefix(_CACHED): rest.pop(name) for name in list(rest) if name.startswith(_CACHED)
+        }
+        if rest:
+            self.inner.state[param] = rest
