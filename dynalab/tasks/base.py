@@ -28,11 +28,13 @@ class InputSpec:
         kind: `pairs` (two integer symbols in one row), `vector` (a row of floats) or a task's own word.
         symbols: Number of distinct input symbols (`pairs`), or the length of the row (`vector`).
         classes: Number of outputs.
+        shape: Shape of one example where `symbols` does not say it.
     """
 
     kind: str
     symbols: int
     classes: int
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

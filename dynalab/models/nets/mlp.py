@@ -1,0 +1,137 @@
+"""A multilayer perceptron on rows of numbers: the plain module, and the same written out for S runs at once.
+
+The stack keeps activations as (S, width, B). Every product then has a run's weights on its left as they are
+stored, and every gradient of a weight comes out in the order of the weight; with (S, B, width) it comes out
+transposed, and the optimizer walks through it slowly. Measured forward, backward and SGD for 30-100-1, B 32, S 10,
+one thread, per step and run: 0.037 ms; as (S, B, width) 0.041, a loop over the runs 0.104. At 784-800-10, B 256,
+S 10: 5.6, 6.4, 5.7.
+
+A run's bits do not depend on S (from 2 on) nor on its place. Batched products keep that for every shape that was
+tried, one output and one example included. Elementwise functions keep it only where torch takes the same road for
+the last few entries of a tensor as for the others: tanh, sin, erf, exp, expm1 do; sigmoid, silu, elu, softplus,
+logaddexp and (in float64) gelu do not, and are left out here or composed from those that do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+
+def square(x: Tensor) -> Tensor:
+    """Return x * x."""
+    return x * x
+
+
+def cube(x: Tensor) -> Tensor:
+    """Return x * x * x."""
+    return x * x * x
+
+
+def gelu(x: Tensor) -> Tensor:
+    """Return x Phi(x), the exact form, through erf."""
+    return 0.5 * x * (1.0 + torch.erf(x * math.sqrt(0.5)))
+
+
+# The first two overwrite their argument, which no other function needs: a product's gradient is made of its factors.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu_,
+    "tanh": torch.tanh_,
+    "gelu": gelu,
+    "sin": torch.sin,
+    "square": square,
+    "cube": cube,
+}
+
+
+def sign_(weight: Tensor) -> Tensor:
+    """Fill a weight (out, in) with +-1 / sqrt(in), a fair coin an entry."""
+    with torch.no_grad():
+        return weight.bernoulli_(0.5).mul_(2.0).sub_(1.0).mul_(weight.shape[1] ** -0.5)
+
+
+def kaiming_(weight: Tensor) -> Tensor:
+    """Fill a weight (out, in) from N(0, 2 / in)."""
+    return nn.init.kaiming_normal_(weight, nonlinearity="relu")
+
+
+# What fills a layer's weight; its bias is then 0. None: as torch fills a Linear, bias included.
+INITS: dict[str, Callable[[Tensor], Tensor] | None] = {
+    "torch": None,
+    "xavier_uniform": nn.init.xavier_uniform_,
+    "xavier_normal": nn.init.xavier_normal_,
+    "kaiming_normal": kaiming_,
+    "sign": sign_,
+}
+
+
+class MLP(nn.Module):
+    """output = head(act(... act(first(x)))), each a linear layer.
+
+    Attributes:
+        layers: The linear layers, the head last; `layers.0.weight` is (hidden, inputs).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        classes: int,
+        hidden: Sequence[int],
+        activation: str = "relu",
+        bias: bool = True,
+        head_bias: bool = True,
+        init: str = "torch",
+        gain: float = 1.0,
+        scale: float = 1.0,
+    ) -> None:
+        """Draw the weights.
+
+        Args:
+            inputs: Numbers in one example.
+            classes: Number of outputs C.
+            hidden: Widths of the hidden layers; none makes a linear model.
+            activation: A key of `ACTIVATIONS`.
+            bias: Whether hidden layers have biases.
+            head_bias: Whether the head has them.
+            init: A key of `INITS`.
+            gain: Factor on the weights of the hidden layers.
+            scale: Factor on every weight and bias.
+        """
+        super().__init__()
+        widths = [inputs, *hidden, classes]
+        last = len(hidden)
+        self.layers = nn.ModuleList(
+            nn.Linear(n, m, bias=head_bias if i == last else bias) for i, (n, m) in enumerate(pairwise(widths))
+        )
+        self.activation = ACTIVATIONS[activation]
+        fill = INITS[init]
+        with torch.no_grad():
+            for i, layer in enumerate(self.layers):
+                assert isinstance(layer, nn.Linear)
+                if fill is not None:
+                    fill(layer.weight)
+                    if layer.bias is not None:
+                        layer.bias.zero_()
+                layer.weight.mul_(scale if i == last else gain * scale)
+                if layer.bias is not None:
+                    layer.bias.mul_(scale)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map examples (B, ...) to outputs (B, C)."""
+        x = inputs.flatten(1)
+        for i, layer in enumerate(self.layers):
+            x = layer(self.activation(x) if i else x)
+        return x
+
+    def stacked_forward(self, params: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        """Map the examples of S runs, (S, B, ...), to outputs (S, B, C)."""
+        x = inputs.flatten(2).transpose(1, 2)
+        for i in range(len(self.layers)):
+            weight, bias = params[f"layers.{i}.weight"], params.get(f"layers.{i}.bias")
+            x = self.activation(x) if i else x
+            x = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias[..., None], weight, x)
+        return x.transpose(1, 2)

@@ -1,0 +1,47 @@
+"""`model=polynet`: f(x) = product over j of (w_j . x + b_j), the fastest learner of a sparse parity.
+
+Configuration (xv) of Barak et al. 2022 (arXiv 2207.08799), which trains very stably. Weights and biases are drawn as
+torch draws those of a linear layer: U(-1/sqrt(n), 1/sqrt(n)).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dynalab.models.nets.checks import require_positive
+from dynalab.models.nets.vectors import require_one_output, require_vectors
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dynalab.tasks.base import InputSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Configuration of PolyNet.
+
+    Attributes:
+        degree: Number of factors; a parity of k coordinates needs k of them.
+    """
+
+    name: str = "polynet"
+    degree: int = 3
+
+    def __post_init__(self) -> None:
+        """Check the value."""
+        require_positive("model.degree", self.degree)
+
+
+def build(config: Config, spec: InputSpec) -> nn.Module:
+    """Build one run's network, drawing its weights from torch's global generator.
+
+    Raises:
+        ConfigError: The task's examples are no vectors, or it wants several outputs.
+    """
+    require_vectors(config.name, spec)
+    require_one_output(config.name, spec)
+    from dynalab.models.nets.parity import PolyNet
+
+    return PolyNet(spec.symbols, config.degree)

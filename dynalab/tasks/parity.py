@@ -1,0 +1,176 @@
+"""Learning a sparse parity: y = x_1 x_2 ... x_k for x in {-1, +1}^n (Barak et al. 2022, arXiv 2207.08799).
+
+For a long time nothing shows in loss or accuracy while the weights of the relevant coordinates, the first k, move
+away from the others (the probe `parity`); then accuracy jumps.
+
+Examples are fresh in every batch (`samples: null`, the paper's online setting) or a fixed sample of a run, drawn from
+its stream `split` and walked through in epochs, where weight decay can delay generalisation (the paper's appendix
+C.5). Held-out examples are drawn apart, uniformly, so with a small n some may be in the sample as well. With label
+noise the labels that are trained on are turned over independently with that probability, from the stream `noise`;
+held-out labels never are. On fresh examples, `train_loss` and `train_accuracy` are over further examples of the
+distribution that is trained on (noise included), as many as are held out.
+
+Losses, for an output f and a label y, each a mean over examples: `hinge` max(0, 1 - y f), `square` (f - y)^2,
+`logistic` log(1 + exp(-y f)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dynalab.errors import ConfigError
+from dynalab.models.nets.checks import require_one_of
+from dynalab.tasks.base import Batch, InputSpec, TaskData
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dynalab.training.streams import Streams
+
+LOSSES = ("hinge", "square", "logistic")
+HELD_OUT = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Configuration of `task=parity`.
+
+    Attributes:
+        n: Length of an example.
+        k: Number of relevant coordinates, the first k.
+        samples: Size of a run's fixed sample, or None for fresh examples in every batch.
+        label_noise: Probability that a label that is trained on is turned over.
+        loss: `hinge`, `square` or `logistic`.
+    """
+
+    name: str = "parity"
+    n: int = 30
+    k: int = 3
+    samples: int | None = None
+    label_noise: float = 0.0
+    loss: str = "hinge"
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ConfigError: A value is illegal; names the key, the value and what is legal.
+        """
+        if self.n < 1:
+            raise ConfigError(f"task.n={self.n}: must be an integer of at least 1")
+        if not 1 <= self.k <= self.n:
+            raise ConfigError(f"task.k={self.k}: must be an integer from 1 to task.n={self.n}")
+        if self.samples is not None and self.samples < 1:
+            raise ConfigError(f"task.samples={self.samples}: must be an integer of at least 1, or null")
+        if not 0.0 <= self.label_noise < 0.5:
+            raise ConfigError(f"task.label_noise={self.label_noise}: must be a number in [0, 0.5)")
+        require_one_of("task.loss", self.loss, LOSSES)
+
+    def train_size(self) -> int | None:
+        """Return the size of the fixed sample, or None where examples never repeat."""
+        return self.samples
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The task; implements `dynalab.tasks.base.Task`.
+
+    Attributes:
+        config: What was asked for.
+        spec: What a model must know: rows of n numbers, one output.
+    """
+
+    config: Config
+    spec: InputSpec = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Derive the input specification."""
+        object.__setattr__(self, "spec", InputSpec(kind="vector", symbols=self.config.n, classes=1))
+
+    def data(
+        self,
+        streams: Sequence[Streams],
+        *,
+        batch_size: int | None,
+        eval_size: int | None,
+        device: torch.device,
+    ) -> TaskData:
+        """Draw the data of every run; see `dynalab.tasks.base.Task`.
+
+        `eval_size` examples are held out (1,024 for None); of a fixed sample, the first `eval_size` are evaluated
+        (all for None). More of either begin with the same examples.
+
+        Raises:
+            ConfigError: A full batch of fresh examples, or a size that is not positive.
+        """
+        from dynalab.tasks.fixed import FixedData
+        from dynalab.tasks.parity_data import FreshData, draw_bits, examples
+
+        config = self.config
+        for key, value in (("train.batch_size", batch_size), ("eval.size", eval_size)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{key}={value}: must be at least 1")
+        if config.samples is None and batch_size is None:
+            raise ConfigError(
+                "train.batch_size=full: with task.samples=null every batch is fresh and there is no full set; "
+                "legal: an integer, or a size for task.samples"
+            )
+        held_out = eval_size or HELD_OUT
+        size = config.samples or held_out
+        flips = None
+        if config.label_noise:
+            flips = [stream.numpy("noise").random(size) < config.label_noise for stream in streams]
+        train = examples(
+            [draw_bits(stream.numpy("split", 0), size, config.n) for stream in streams], config.k, device, flips
+        )
+        test = examples(
+            [draw_bits(stream.numpy("split", 1), held_out, config.n) for stream in streams], config.k, device
+        )
+        if batch_size is None or config.samples is not None:
+            return FixedData(train, test, streams, batch_size=batch_size, eval_size=eval_size)
+        return FreshData(
+            streams,
+            train,
+            test,
+            n=config.n,
+            k=config.k,
+            batch_size=batch_size,
+            label_noise=config.label_noise,
+            device=device,
+        )
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return each run's mean loss.
+
+        Args:
+            outputs: Shape (S, B, 1).
+            batch: Targets of shape (S, B), -1 or 1.
+
+        Returns:
+            Shape (S,), in the precision of the outputs.
+        """
+        import torch
+        from torch.nn.functional import logsigmoid
+
+        output = outputs[..., 0]
+        if self.config.loss == "square":
+            return (output - batch.targets).square().mean(1)
+        margin = output * batch.targets
+        if self.config.loss == "hinge":
+            return torch.relu(1.0 - margin).mean(1)
+        # Not softplus: its last few entries have other bits than the same numbers further in front.
+        return -logsigmoid(margin).mean(1)
+
+    def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Return `accuracy`, the share of outputs with the label's sign (0 has neither); (S,), float64."""
+        import torch
+
+        return {"accuracy": (outputs[..., 0] * batch.targets > 0).to(torch.float64).mean(1)}
+
+
+def build(config: Config) -> Parity:
+    """Build the task that `config` describes."""
+    return Parity(config)

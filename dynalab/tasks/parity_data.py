@@ -1,0 +1,120 @@
+"""Examples of a sparse parity: drawn bit by bit, and fresh batches prepared a block of steps at a time.
+
+Bits come from NumPy's generators of each run's streams, whatever the device, so a run sees the same examples on a
+CPU and on CUDA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynalab.tasks.base import Batch
+from dynalab.tasks.fixed import CHUNK, chunks
+from dynalab.training.streams import Streams
+
+# Numbers of one run that are drawn at once, and the most steps that they serve. Which generator an example comes
+# from follows from them, so they may depend on the sizes of one run but never on the number of runs.
+BLOCK_ENTRIES = 1 << 16
+BLOCK_STEPS = 256
+
+
+def draw_bits(generator: np.random.Generator, count: int, n: int) -> np.ndarray:
+    """Draw fair bits, shape (count, n), uint8; the first rows do not depend on how many are drawn."""
+    packed = np.frombuffer(generator.bytes(-(-count * n // 8)), dtype=np.uint8)
+    return np.unpackbits(packed, count=count * n).reshape(count, n)
+
+
+def examples(
+    bits: Sequence[np.ndarray], k: int, device: torch.device, flips: Sequence[np.ndarray] | None = None
+) -> Batch:
+    """Turn bits into examples: a bit of 0 is +1, one of 1 is -1, and the label the product of the first k.
+
+    Args:
+        bits: Of each of S runs, shape (N, n).
+        k: Number of relevant coordinates.
+        device: Where the examples live.
+        flips: Of each run, which labels are turned over, shape (N,); None is none.
+
+    Returns:
+        Inputs (S, N, n) and targets (S, N), float32.
+    """
+    odd = np.stack([np.bitwise_xor.reduce(rows[:, :k], axis=1) for rows in bits])
+    if flips is not None:
+        odd = odd ^ np.stack(flips)
+    inputs = torch.from_numpy(np.stack(bits)).to(torch.float32)
+    targets = torch.from_numpy(odd).to(torch.float32)
+    # 1 - 2 b, exactly.
+    return Batch(*(part.mul_(-2.0).add_(1.0).to(device) for part in (inputs, targets)))
+
+
+class FreshData:
+    """Batches that never repeat; implements `dynalab.tasks.base.TaskData`.
+
+    Block b of a run, a few dozen steps, comes from the draw `order`, b of its streams and its label noise from
+    `noise`, b; one block is held. So memory does not grow with the number of steps, and a batch is a function of
+    the step alone.
+
+    Attributes:
+        block: Steps in a block.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[Streams],
+        train: Batch,
+        test: Batch,
+        *,
+        n: int,
+        k: int,
+        batch_size: int,
+        label_noise: float,
+        device: torch.device,
+    ) -> None:
+        """Keep what batches are made of.
+
+        Args:
+            streams: The runs' random streams, length S.
+            train: Examples that stand for the training distribution in evaluation.
+            test: Held-out examples.
+            n: Length of an example.
+            k: Number of relevant coordinates.
+            batch_size: Examples a batch.
+            label_noise: Probability that a label is turned over.
+            device: Where batches live.
+        """
+        self.block = max(1, min(BLOCK_STEPS, BLOCK_ENTRIES // (batch_size * n)))
+        self._streams = list(streams)
+        self._n, self._k, self._batch_size = n, k, batch_size
+        self._noise, self._device = label_noise, device
+        self._eval = {"train": chunks(train, None, CHUNK), "test": chunks(test, None, CHUNK)}
+        self._held = -1
+        self._inputs = self._targets = torch.empty(0)
+
+    def train_batch(self, step: int) -> Batch:
+        """Return the batch of the update `step` -> `step + 1`."""
+        block, place = divmod(step, self.block)
+        if block != self._held:
+            self._inputs, self._targets = self._draw(block)
+            self._held = block
+        return Batch(self._inputs[place], self._targets[place])
+
+    def eval_batches(self, split: str) -> Sequence[Batch]:
+        """Return the examples of `train` or `test` in chunks, the same objects at every call."""
+        return self._eval[split]
+
+    def _draw(self, block: int) -> tuple[Tensor, Tensor]:
+        """Return the inputs, (steps, S, B, n), and the targets, (steps, S, B), of a block."""
+        count = self.block * self._batch_size
+        bits = [draw_bits(stream.numpy("order", block), count, self._n) for stream in self._streams]
+        flips = None
+        if self._noise:
+            flips = [stream.numpy("noise", block).random(count) < self._noise for stream in self._streams]
+        drawn = examples(bits, self._k, self._device, flips)
+        # Steps first, so that a batch is one piece of memory.
+        shape = (len(self._streams), self.block, self._batch_size)
+        inputs = drawn.inputs.view(*shape, self._n).transpose(0, 1).contiguous()
+        return inputs, drawn.targets.view(shape).transpose(0, 1).contiguous()

@@ -1,0 +1,99 @@
+"""Large corpora: tokenised once, into files that are mapped into memory.
+
+They stand in `$XDG_CACHE_HOME/dynalab/text/` (`~/.cache` by default), a folder for every corpus (by content) and
+vocabulary, and may be deleted at any time. The corpus is walked as a stream: once for the vocabulary (its beginning)
+and once for the tokens, of which no more than `BUFFERED` are held at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from dynalab.errors import StoreError
+from dynalab.tasks.text import corpus as text
+from dynalab.tasks.text.tokens import SPLITS, Corpus, Tokens, dtype, encoded, learn_vocabulary
+from dynalab.tasks.text.vocabulary import Vocabulary
+
+BUFFERED = 1 << 20
+# Part of the folder's name: to be raised when the same text would give other tokens.
+VERSION = 1
+_log = logging.getLogger(__name__)
+
+
+def root() -> Path:
+    """Return where tokenised corpora are kept."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "dynalab" / "text"
+
+
+def tokens(corpus: Corpus, digest: str, size: int, test_fraction: float) -> Tokens:
+    """Map a tokenised corpus into memory, tokenising it first where that was not done yet.
+
+    Args:
+        corpus: Files and folders.
+        digest: Hash of their text.
+        size: Tokens of the vocabulary.
+        test_fraction: Share of the text that is held out.
+
+    Raises:
+        StoreError: The cache cannot be written.
+    """
+    folder = root() / f"{digest}-{size}-{round(1 / test_fraction)}-v{VERSION}"
+    if not folder.is_dir():
+        _log.info("tokenising %s into %s", text.shown(corpus), folder)
+        try:
+            _write(corpus, size, test_fraction, folder)
+        except OSError as error:
+            raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
+    vocabulary = Vocabulary([bytes.fromhex(piece) for piece in json.loads((folder / "pieces.json").read_text())])
+    mapped = {split: _mapped(folder / split, dtype(vocabulary)) for split in SPLITS}
+    return Tokens(vocabulary, mapped["train"], mapped["test"], np.load(folder / "counts.npy"))
+
+
+def _mapped(path: Path, kind: type[np.generic]) -> np.ndarray:
+    # An empty file cannot be mapped.
+    return np.memmap(path, kind, mode="r") if path.stat().st_size else np.empty(0, kind)
+
+
+def _write(corpus: Corpus, size: int, test_fraction: float, folder: Path) -> None:
+    """Write a corpus' tokens into a folder, which appears whole or not at all."""
+    vocabulary = learn_vocabulary(corpus, size, test_fraction)
+    counts = np.zeros(len(vocabulary), dtype=np.int64)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    own = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        with contextlib.ExitStack() as stack:
+            files = {split: stack.enter_context((own / split).open("wb")) for split in SPLITS}
+            buffers: dict[str, list[int]] = {split: [] for split in SPLITS}
+
+            def flush(split: str) -> None:
+                ids = np.array(buffers[split], dtype=dtype(vocabulary))
+                files[split].write(ids.tobytes())
+                if split == "train":
+                    counts[:] += np.bincount(ids, minlength=len(counts))
+                buffers[split].clear()
+
+            for split, ids in encoded(corpus, vocabulary, test_fraction):
+                buffers[split] += ids
+                if len(buffers[split]) >= BUFFERED:
+                    flush(split)
+            for split in SPLITS:
+                flush(split)
+        np.save(own / "counts.npy", counts)
+        (own / "pieces.json").write_text(json.dumps([piece.hex() for piece in vocabulary.pieces]))
+        try:
+            own.rename(folder)
+        except OSError:
+            # Another worker was faster; its folder holds the same.
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
