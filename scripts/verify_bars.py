@@ -173,10 +173,14 @@ def demo() -> tuple[str, bool]:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("DYNALAB", "OMP_", "MKL_"))}
         began = time.perf_counter()
-        done = subprocess.run([clone / "scripts/demo"], capture_output=True, text=True, env=environment, check=False)
+        done = subprocess.run(
+            [clone / "scripts/demo"], capture_output=True, text=True, env=environment, check=False
+        )
         seconds = time.perf_counter() - began
         reports = list(clone.glob("outputs/reports/*/index.html"))
-        status = subprocess.run(["git", "-C", str(clone), "status", "--porcelain"], capture_output=True, text=True)
+        status = subprocess.run(
+            ["git", "-C", str(clone), "status", "--porcelain"], capture_output=True, text=True
+        )
         good = done.returncode == 0 and len(reports) == 1 and not status.stdout and seconds < 600
         return f"{seconds / 60:.1f} minutes, exit code {done.returncode}", good
 
@@ -196,15 +200,53 @@ def hmm_on_grokking() -> tuple[str, bool]:
 
 
 BARS = [
-    Bar("memorised", "default grokking, 20 seeds: train accuracy 99%", "all before step 400", "test_main_job.py", memorised),
-    Bar("generalised", "the same: test accuracy 99%", "all at least 5 times later", "test_main_job.py", generalised),
+    Bar(
+        "memorised",
+        "default grokking, 20 seeds: train accuracy 99%",
+        "all before step 400",
+        "test_main_job.py",
+        memorised,
+    ),
+    Bar(
+        "generalised",
+        "the same: test accuracy 99%",
+        "all at least 5 times later",
+        "test_main_job.py",
+        generalised,
+    ),
     Bar("alone", "seed 3 alone and within 20, 3,000 steps", "equal to the bit", "test_exact.py", alone),
-    Bar("prolonged", "3,000 steps and 500 more, or 3,500 at once", "equal to the bit", "test_train_cli.py", prolonged),
-    Bar("killed", "kill -9 at random moments, resumed (10 trials of 2 kills)", "none differs", "test_train_cli.py", killed),
-    Bar("weights", "weight metrics against float64 on stored weights", "relative error below 1e-6", "test_weight_probe.py", weight_metrics),
+    Bar(
+        "prolonged",
+        "3,000 steps and 500 more, or 3,500 at once",
+        "equal to the bit",
+        "test_train_cli.py",
+        prolonged,
+    ),
+    Bar(
+        "killed",
+        "kill -9 at random moments, resumed (10 trials of 2 kills)",
+        "none differs",
+        "test_train_cli.py",
+        killed,
+    ),
+    Bar(
+        "weights",
+        "weight metrics against float64 on stored weights",
+        "relative error below 1e-6",
+        "test_weight_probe.py",
+        weight_metrics,
+    ),
     Bar("again", "the main job again, all done", "under 3 s", "test_startup.py", nothing_to_do),
-    Bar("hmm", "HMM of the main job", "16 of 20 near, K below the cap", "test_hmm_analyse.py", hmm_on_grokking),
-    Bar("demo", "scripts/demo on a fresh clone, installation included", "under 10 minutes", "test_readme.py", demo),
+    Bar(
+        "hmm", "HMM of the main job", "16 of 20 near, K below the cap", "test_hmm_analyse.py", hmm_on_grokking
+    ),
+    Bar(
+        "demo",
+        "scripts/demo on a fresh clone, installation included",
+        "under 10 minutes",
+        "test_readme.py",
+        demo,
+    ),
 ]
 
 

@@ -71,7 +71,9 @@ def test_a_disk_that_fills_harms_nothing_stored(cli, outputs, tiny, limit, tmp_p
         "from dynalab.cli.app import run\n"
         "sys.exit(run(sys.argv[1:]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, "train", *words], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", *words], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 3, (done.returncode, done.stderr)
     assert "Traceback" not in done.stderr and "cannot write" in done.stderr
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != limit
@@ -106,7 +108,10 @@ def cut_short(shard: Path) -> None:
 
 def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(cli, outputs, tiny, trained):
     shard, whole = trained
-    assert sorted(path.name for path in (shard / "checkpoints").iterdir()) == ["step-00000090", "step-00000100"]
+    assert sorted(path.name for path in (shard / "checkpoints").iterdir()) == [
+        "step-00000090",
+        "step-00000100",
+    ]
     flip(shard / "checkpoints/step-00000100/model.safetensors")
     cut_short(shard)
     answer = cli("train", *tiny, *WORDS)
@@ -200,7 +205,15 @@ def test_a_worker_that_dies_is_reported_with_its_log_and_the_others_finish(cli, 
         "            return task.data(streams, **keys)\n"
         "    return Deadly()\n"
     )
-    words = ["task=deadly", "model.width=8", "train.steps=5", "seed=0..2", "compute.width=1", "--config-dir", str(folder)]
+    words = [
+        "task=deadly",
+        "model.width=8",
+        "train.steps=5",
+        "seed=0..2",
+        "compute.width=1",
+        "--config-dir",
+        str(folder),
+    ]
     answer = cli("train", *words, "--json")
     assert answer.code == 3, answer.err
     statuses = {run["seed"]: run["status"] for run in answer.json["ensembles"][0]["runs"]}
@@ -219,7 +232,9 @@ def test_analyses_and_reports_without_anything_end_with_four(cli, outputs):
 
 
 def test_ids_that_fit_nothing_or_too_much_are_told_apart(cli, outputs, tiny):
-    cli("train", *tiny, "train.steps=2", "seed=0", "optimizer.lr=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18")
+    cli(
+        "train", *tiny, "train.steps=2", "seed=0", "optimizer.lr=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18"
+    )
     ids = [path.parent.name.rpartition("-")[2] for path in outputs.glob("*/*/config.yaml")]
     first = [item[0] for item in ids]
     twice = next(letter for letter in first if first.count(letter) > 1)
@@ -237,6 +252,10 @@ def test_ids_that_fit_nothing_or_too_much_are_told_apart(cli, outputs, tiny):
 def test_output_into_a_closed_pipe_is_quiet(cli, tiny, outputs):
     cli("train", *tiny, "train.steps=2", "seed=0..30")
     done = subprocess.run(
-        f"{sys.executable} -m dynalab runs list | head -1", shell=True, capture_output=True, text=True, env=os.environ
+        f"{sys.executable} -m dynalab runs list | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        env=os.environ,
     )
     assert done.stderr == ""

@@ -36,7 +36,9 @@ def test_width_workers_and_interruption_do_not_show(way, tmp_path):
     # In pieces: 15 steps, then 40, from the checkpoint.
     trained(tmp_path / "pieces", *words, "seed=1..3", "train.steps=15")
     pieces = trained(tmp_path / "pieces", *words, "seed=1..3")
-    assert {label: difference(together[label], pieces[label]) for label in pieces} == dict.fromkeys(pieces, [])
+    assert {label: difference(together[label], pieces[label]) for label in pieces} == dict.fromkeys(
+        pieces, []
+    )
 
 
 def test_workers_leave_the_same_bits_as_this_process(tmp_path):

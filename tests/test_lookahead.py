@@ -163,7 +163,9 @@ def test_decay_can_leave_biases_and_norms_alone():
 def test_accumulated_batches_are_one_large_batch():
     """Two halves of an epoch of 20 examples are its full batch."""
     words = ["optimizer=sgd", "optimizer.momentum=0"]
-    halves = loop_of([*words, "train.batch_size=10", "train.accumulate=2", "task.train_fraction=0.41"], [0, 1])
+    halves = loop_of(
+        [*words, "train.batch_size=10", "train.accumulate=2", "task.train_fraction=0.41"], [0, 1]
+    )
     assert halves.data.train_batch(0).size == 10
     whole = loop_of([*words, "task.train_fraction=0.41"], [0, 1])
     for _ in range(5):

@@ -51,7 +51,9 @@ def bare(words: list[str], seed: int, steps: int) -> tuple[list[dict[str, float]
     data = task.data(
         [streams], batch_size=None if size == "full" else size, eval_size=None, device=torch.device("cpu")
     )
-    optimizer = registry.find("optimizer", config.optimizer.name).build(config.optimizer, list(model.parameters()))
+    optimizer = registry.find("optimizer", config.optimizer.name).build(
+        config.optimizer, list(model.parameters())
+    )
     schedule = registry.find("schedule", config.schedule.name)
     factor = schedule.module.build(config.schedule, steps)
     rate = optimizer.param_groups[0]["lr"]
@@ -82,8 +84,12 @@ def bare(words: list[str], seed: int, steps: int) -> tuple[list[dict[str, float]
         for group in optimizer.param_groups:
             group["lr"] = rate * factor(step)
         optimizer.step()
-        moved = sum(((p - q).double() ** 2).sum().item() for p, q in zip(model.parameters(), before, strict=True))
-        rows.append({"batch_loss": loss.item(), "grad_norm": math.sqrt(squares), "update_norm": math.sqrt(moved)})
+        moved = sum(
+            ((p - q).double() ** 2).sum().item() for p, q in zip(model.parameters(), before, strict=True)
+        )
+        rows.append(
+            {"batch_loss": loss.item(), "grad_norm": math.sqrt(squares), "update_norm": math.sqrt(moved)}
+        )
         merged = rows.pop()
         rows[-1] |= {f"next_{name}": value for name, value in merged.items()}
     return rows, model
@@ -112,7 +118,9 @@ def test_the_stacked_loop_is_the_bare_loop_of_every_seed(words):
             assert found["test_loss"][step, index] == pytest.approx(row["test_loss"], rel=2e-4, abs=1e-6)
             for name in ("batch_loss", "grad_norm", "update_norm"):
                 if f"next_{name}" in row:
-                    assert found[name][step + 1, index] == pytest.approx(row[f"next_{name}"], rel=2e-3, abs=1e-6)
+                    assert found[name][step + 1, index] == pytest.approx(
+                        row[f"next_{name}"], rel=2e-3, abs=1e-6
+                    )
         for name, parameter in model.named_parameters():
             # Adam turns the sign of a tiny gradient into a step of the size of the rate.
             close = torch.isclose(loop.stack.params[name][index], parameter, rtol=1e-3, atol=1e-3)
@@ -161,7 +169,10 @@ def test_divergence_is_dated_and_stays_in_its_seed():
 
 def test_clipping_is_per_run():
     torch.manual_seed(0)
-    gradients = [torch.randn(3, 4, 5) * torch.tensor([1.0, 10.0, 0.001]).view(3, 1, 1), torch.randn(3, 2) * 0.1]
+    gradients = [
+        torch.randn(3, 4, 5) * torch.tensor([1.0, 10.0, 0.001]).view(3, 1, 1),
+        torch.randn(3, 2) * 0.1,
+    ]
     result = clipped(gradients, 1.0)
     for index in range(3):
         parameters = [nn.Parameter(g[index].clone()) for g in gradients]

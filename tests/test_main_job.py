@@ -30,7 +30,9 @@ def test_default_grokking_memorises_early_and_generalises_late(cli, outputs):
     found = cli("analyze", "hmm", "max_states=3", "restarts=2", "--json")
     assert found.code == 0, found.err
     (result,) = found.json["analyses"]
-    assert {"id", "ensemble", "warnings", "n_states", "selection", "states", "transitions", "edges"} <= set(result)
+    assert {"id", "ensemble", "warnings", "n_states", "selection", "states", "transitions", "edges"} <= set(
+        result
+    )
     assert [row["n_states"] for row in result["selection"]] == [1, 2, 3]
     assert len(result["states"]) == 2 and len(result["convergence"]) == 2
     counts = np.array(result["transitions"]["counts"])

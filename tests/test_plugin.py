@@ -73,7 +73,7 @@ tuned:
     sgd: {lr: 0.1}
 convergence: {metric: test_error, threshold: 0.05, direction: down}
 """
-PROBE = '''
+PROBE = """
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,7 @@ def build(config, network):
             return {"slope": state.params["weight"][:, 0, 0].double()}
 
     return Slope()
-'''
+"""
 
 
 @pytest.fixture
@@ -121,13 +121,22 @@ def test_a_task_and_a_probe_of_ones_own_train_in_workers(cli, outputs, mine):
     assert [run["status"] for run in entry["runs"]] == ["done"] * 3
     rows = np.load(next(Path(entry["path"]).glob("shard-*/series/every-10.npy")))
     assert abs(rows["slope"][-1] - 2.0).max() < 0.05
-    assert entry["runs"][0]["summary"]["generalised_step"] is None, "a task without accuracies has no such landmark"
+    assert entry["runs"][0]["summary"]["generalised_step"] is None, (
+        "a task without accuracies has no such landmark"
+    )
     assert Path(entry["path"]).parent.name == "line"
     # Found again by the environment variable, and done.
     again = cli("train", *WORDS, DYNALAB_PATH=str(mine))
     assert again.code == 0 and "all is done" in again.err
     # One seed alone has the same bits here as well.
-    cli("train", *WORDS[:-1], "seed=1", "--config-dir", str(mine), DYNALAB_OUTPUTS=str(outputs.parent / "alone"))
+    cli(
+        "train",
+        *WORDS[:-1],
+        "seed=1",
+        "--config-dir",
+        str(mine),
+        DYNALAB_OUTPUTS=str(outputs.parent / "alone"),
+    )
     alone = bits(only_ensemble(outputs.parent / "alone"))["s0001"]
     assert difference(alone, bits(only_ensemble(outputs))["s0001"]) == []
 
@@ -142,7 +151,11 @@ def test_a_changed_plug_in_is_another_ensemble(cli, outputs, mine):
 
 @pytest.mark.parametrize(
     ("harm", "said"),
-    [("syntax", "cannot be imported"), ("no Config", "no dataclass named Config"), ("no build", "no function build")],
+    [
+        ("syntax", "cannot be imported"),
+        ("no Config", "no dataclass named Config"),
+        ("no build", "no function build"),
+    ],
 )
 def test_a_broken_plug_in_is_one_clear_line(cli, mine, harm, said):
     path = mine / "task/line.py"

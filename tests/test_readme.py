@@ -35,7 +35,11 @@ def reduced(words: list[str]) -> list[str]:
     if words[1] != "train" or "--dry-run" in words:
         return words
     own = [word for word in REDUCED if not (word.startswith("task.") and "task=line" in words)]
-    small = ["model.width=16"] if not any(word.startswith("model=") for word in words) and "task=line" not in words else []
+    small = (
+        ["model.width=16"]
+        if not any(word.startswith("model=") for word in words) and "task=line" not in words
+        else []
+    )
     return [*words, *own, *small]
 
 
@@ -69,7 +73,9 @@ def test_every_command_runs(tmp_path):
 def test_the_python_example_runs(tmp_path):
     code = next(block for block in blocks("python") if "import dynalab" in block)
     code = code.replace('"train.steps=200"', '"train.steps=100", "model.width=16", "task.modulus=11"')
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=200
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -87,7 +93,13 @@ def test_scripts_are_executable_and_parse(name):
 
 @pytest.mark.skipif(not (ROOT / ".venv").is_dir(), reason="the scripts' own environment is not set up")
 def test_the_demo_runs_twice_and_trains_once(outputs):
-    words = [ROOT / "scripts/demo", "train.steps=60", "model.width=16", "task.modulus=11", "snapshots.at=never"]
+    words = [
+        ROOT / "scripts/demo",
+        "train.steps=60",
+        "model.width=16",
+        "task.modulus=11",
+        "snapshots.at=never",
+    ]
     first = subprocess.run(words, capture_output=True, text=True, timeout=280, check=False)
     assert first.returncode == 0, first.stderr
     report = first.stdout.strip().splitlines()[-1].removeprefix("The report: ")
@@ -107,7 +119,10 @@ def test_scripts_test_passes_its_arguments_on():
 
 def test_verify_names_its_bars_and_each_has_a_twin_in_the_suite():
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts/verify_bars.py", "--list"], capture_output=True, text=True, check=True
+        [sys.executable, ROOT / "scripts/verify_bars.py", "--list"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert len(done.stdout.splitlines()) >= 9
     for twin in re.findall(r'"(test_\w+\.py)"', (ROOT / "scripts/verify_bars.py").read_text()):

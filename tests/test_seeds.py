@@ -38,7 +38,23 @@ def test_every_spelling(text, seeds):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "-1", "a", "1.5", "3..1", "..3", "0..", "range()", "range(1,2,0)", "range(x)", "[]", "1,,2", True, None, 1.0],
+    [
+        "",
+        "-1",
+        "a",
+        "1.5",
+        "3..1",
+        "..3",
+        "0..",
+        "range()",
+        "range(1,2,0)",
+        "range(x)",
+        "[]",
+        "1,,2",
+        True,
+        None,
+        1.0,
+    ],
 )
 def test_what_names_no_seed_is_refused_with_the_key(text):
     with pytest.raises(ConfigError, match="seed"):
@@ -64,9 +80,20 @@ def test_streams_are_swept_unless_crossed():
 
 
 def test_a_crossed_design_is_one_ensemble_of_all_combinations():
-    words = ["task=grokking", "design=crossed", "seed_streams.init=0..1", "seed_streams.order=[3,5]", "seed=9"]
+    words = [
+        "task=grokking",
+        "design=crossed",
+        "seed_streams.init=0..1",
+        "seed_streams.order=[3,5]",
+        "seed=9",
+    ]
     (request,) = read_command(words).requests
-    assert [run.label for run in request.runs] == ["init0-order3", "init0-order5", "init1-order3", "init1-order5"]
+    assert [run.label for run in request.runs] == [
+        "init0-order3",
+        "init0-order5",
+        "init1-order3",
+        "init1-order5",
+    ]
     assert all(run.seed is None for run in request.runs)
     assert request.runs[1].streams == {"init": 0, "split": 9, "order": 5, "noise": 9}
 
@@ -78,3 +105,9 @@ def test_a_crossed_design_is_one_ensemble_of_all_combinations():
 def test_designs_that_span_nothing_are_refused(words):
     with pytest.raises(ConfigError):
         read_command(["task=grokking", *words])
+
+
+def test_a_stream_without_effect_is_reported(cli, tiny):
+    answer = cli("train", *tiny, "seed_streams.order=3", "--dry-run")
+    assert "seed_streams.order has no effect" in answer.err
+    assert "no effect" not in cli("train", *tiny, "seed_streams.order=3", "train.batch_size=8", "--dry-run").err

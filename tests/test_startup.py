@@ -9,7 +9,18 @@ import pytest
 
 from dynalab import train
 
-HEAVY = {"torch", "hmmlearn", "matplotlib", "scipy", "sklearn", "statsmodels", "pandas", "pyarrow", "hydra", "rich"}
+HEAVY = {
+    "torch",
+    "hmmlearn",
+    "matplotlib",
+    "scipy",
+    "sklearn",
+    "statsmodels",
+    "pandas",
+    "pyarrow",
+    "hydra",
+    "rich",
+}
 
 
 def imported(*words: str) -> set[str]:
@@ -24,7 +35,9 @@ def imported(*words: str) -> set[str]:
     return set(done.stderr.rpartition("MODULES")[2].split())
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"], ["analyze", "--help"], ["runs", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["train", "--help"], ["analyze", "--help"], ["runs", "--help"]]
+)
 def test_help_imports_nothing_heavy(words):
     assert not imported(*words) & (HEAVY | {"numpy", "omegaconf"})
 

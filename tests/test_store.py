@@ -226,7 +226,9 @@ def test_a_running_shard_without_a_living_writer_reads_as_crashed(tmp_path):
     assert (record.status, record.runs[0].status) == ("crashed", "crashed")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema_version": 99, "runs": [], "requested_steps": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"schema_version": 99, "runs": [], "requested_steps": 1}']
+)
 def test_a_damaged_run_json_is_named(tmp_path, text):
     paths = ShardPaths(tmp_path)
     paths.run.write_text(text)

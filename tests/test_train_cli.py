@@ -38,7 +38,17 @@ def test_json_of_a_sweep_is_one_object_as_the_contract_says(cli, outputs, tiny):
             assert run["summary"]["final"]["step"] == 50
     listed = cli("runs", "list", "--json").json["runs"]
     assert len(listed) == 6
-    assert {"id", "seed", "status", "steps", "requested_steps", "summary", "ensemble", "task", "started"} == set(listed[0])
+    assert {
+        "id",
+        "seed",
+        "status",
+        "steps",
+        "requested_steps",
+        "summary",
+        "ensemble",
+        "task",
+        "started",
+    } == set(listed[0])
 
 
 def test_the_same_command_again_trains_nothing_and_imports_no_torch(cli, outputs, tiny):
@@ -195,7 +205,9 @@ def test_kill_nine_of_the_group_at_any_moment_loses_nothing(seed, outputs, tiny,
     code, errors = finish(start(words, outputs), outputs)
     assert code == 0, errors
     found = bits(only_ensemble(outputs))
-    assert {label: difference(found[label], uninterrupted[label]) for label in found} == dict.fromkeys(found, [])
+    assert {label: difference(found[label], uninterrupted[label]) for label in found} == dict.fromkeys(
+        found, []
+    )
 
 
 def workers_of(pid: int) -> list[int]:
@@ -228,7 +240,9 @@ def test_workers_of_a_killed_parent_save_and_end(cli, outputs, tiny, uninterrupt
     answer = cli("train", *words)
     assert answer.code == 0, answer.err
     found = bits(only_ensemble(outputs))
-    assert {label: difference(found[label], uninterrupted[label]) for label in found} == dict.fromkeys(found, [])
+    assert {label: difference(found[label], uninterrupted[label]) for label in found} == dict.fromkeys(
+        found, []
+    )
 
 
 @pytest.mark.parametrize("to_group", [True, False])
@@ -243,7 +257,9 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(cli, outputs, tiny, uninterru
     assert {json.loads(path.read_text())["status"] for path in outputs.rglob("run.json")} == {"partial"}
     assert cli("train", *words).code == 0
     found = bits(only_ensemble(outputs))
-    assert {label: difference(found[label], uninterrupted[label]) for label in found} == dict.fromkeys(found, [])
+    assert {label: difference(found[label], uninterrupted[label]) for label in found} == dict.fromkeys(
+        found, []
+    )
 
 
 def test_a_second_command_does_not_touch_what_the_first_is_training(cli, outputs, tiny, uninterrupted):
@@ -255,4 +271,6 @@ def test_a_second_command_does_not_touch_what_the_first_is_training(cli, outputs
     assert "process" in answer.err and "--steal" in answer.err and "Traceback" not in answer.err
     assert process.wait(timeout=200) == 0
     found = bits(only_ensemble(outputs))
-    assert {label: difference(found[label], uninterrupted[label]) for label in found} == dict.fromkeys(found, [])
+    assert {label: difference(found[label], uninterrupted[label]) for label in found} == dict.fromkeys(
+        found, []
+    )

@@ -79,7 +79,9 @@ def test_a_wide_sweep_needs_fewer_shards_an_ensemble():
 
 
 def test_landmarks_are_first_rows_and_null_where_they_did_not_happen():
-    rows = np.zeros(4, [("step", "<i8"), ("wall", "<f8"), ("train_accuracy", "<f8", (2,)), ("test_loss", "<f8", (2,))])
+    rows = np.zeros(
+        4, [("step", "<i8"), ("wall", "<f8"), ("train_accuracy", "<f8", (2,)), ("test_loss", "<f8", (2,))]
+    )
     rows["step"] = [0, 10, 20, 30]
     rows["train_accuracy"] = [[0, 0.5], [0.99, 0.5], [0.2, np.nan], [1.0, 0.98]]
     rows["test_loss"] = np.inf

@@ -35,7 +35,9 @@ def test_a_wheel_trains_and_analyses_away_from_the_checkout(tmp_path):
     Path(site, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "DYNALAB"))}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "DYNALAB"))
+    }
 
     def dynalab(*words: str) -> str:
         return run(python, "-m", "dynalab", *words, cwd=tmp_path, env=environment).stdout

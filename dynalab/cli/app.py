@@ -20,6 +20,7 @@ COMMANDS = {
     "report": ("dynalab.cli.report", "Write one self-contained HTML page."),
     "runs": ("dynalab.cli.runs", "List and show what is stored."),
     "config": ("dynalab.cli.config", "Print the composed configuration."),
+    "data": ("dynalab.cli.data", "List, fetch and verify data sets."),
 }
 
 EXIT_CODES = """\b

@@ -100,7 +100,9 @@ def _by_run(selection: list[tuple[StoredEnsemble, list[StoredRun]]]) -> tuple[li
     return header, rows
 
 
-def _by_ensemble(selection: list[tuple[StoredEnsemble, list[StoredRun]]]) -> tuple[list[str], list[list[Any]]]:
+def _by_ensemble(
+    selection: list[tuple[StoredEnsemble, list[StoredRun]]],
+) -> tuple[list[str], list[list[Any]]]:
     from collections import Counter
 
     from dynalab.config.seeds import format_seeds

@@ -106,6 +106,14 @@ class EnsembleConfig:
         return {**tree, "sources": dict(self.sources)} if self.sources else tree
 
 
+def idle_streams(config: EnsembleConfig) -> list[str]:
+    """Return a line for each stream that was given a seed of its own and has no effect."""
+    given = [name for name in STREAMS if getattr(config.seed_streams, name) is not None]
+    if "order" in given and config.train.batch_size == "full":
+        return ["seed_streams.order has no effect: with train.batch_size=full there is no order"]
+    return []
+
+
 def canonical(value: Any) -> str:
     """Return canonical JSON: sorted keys, no spaces, floats by repr."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -126,6 +134,9 @@ def from_tree(tree: Mapping[str, Any], folders: Sequence[Path] = ()) -> Ensemble
         if part.source:
             part.require_build()
             sources[group] = part.source
+    fingerprint = getattr(parts["task"], "fingerprint", None)
+    if fingerprint is not None:
+        sources |= {f"task.{name}": digest for name, digest in fingerprint().items()}
     probe = {}
     for name in tree.get("probes") or ():
         part = registry.find("probe", name, folders)

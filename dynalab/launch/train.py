@@ -12,7 +12,7 @@ from dynalab.launch import inline, local
 from dynalab.launch.base import Events, Report, Work
 from dynalab.store import runfile
 from dynalab.store.atomic import check_writable, storing, write_json
-from dynalab.store.layout import Layout, lay_out
+from dynalab.store.layout import Layout, discard_untrained, lay_out
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredEnsemble, StoredRun
@@ -92,6 +92,10 @@ def train(
         return outcome
     if not options.dry_run:
         check_writable(outputs.root)
+        for request in command.requests:
+            check_data = getattr(request.config.task, "check_data", None)
+            if check_data is not None:
+                check_data()
     count = min(outcome.plan.workers, max(sum(len(layout.work) for layout in compared), 1))
     pool = None if settings.launcher == "inline" else local.Pool(count, outcome.plan.threads)
     try:
@@ -119,6 +123,10 @@ def train(
         if pool is not None:
             pool.close()
     for layout in outcome.layouts:
+        discard_untrained(layout.paths, [shard for shard, code in outcome.report.codes.items() if code == 2])
+    for layout in outcome.layouts:
+        if not layout.paths.config.is_file():
+            continue
         if layout.work or not layout.paths.metrics().is_file():
             write_tables(Ensemble(layout.paths))
     return outcome

@@ -1,9 +1,13 @@
 """`model=sinusoid`: one neuron with a sine, f(x) = u sin(w . x + b) + c.
 
-Configuration (x) of Barak et al. 2022 (arXiv 2207.08799); without `second_layer` it is sin(w . x + b), (xiv). A sine
-is the limit of the paper's zigzag activations: with w = (pi / 2) on the relevant coordinates and 0 elsewhere it is
-the parity itself. All weights and biases are drawn as torch draws those of a linear layer: w and b from
-U(-1/sqrt(n), 1/sqrt(n)), u and c from U(-1, 1).
+Configuration (x) of Barak et al. 2022 (arXiv 2207.08799); without `second_layer` it is sin(w . x + b), (xiv), which
+learns faster. With w = pi / 2 on the k relevant coordinates, 0 elsewhere and b = (1 - k) pi / 2 the sine is the parity
+itself. All weights and biases are drawn as torch draws those of linear layers: w and b from U(-1/sqrt(n), 1/sqrt(n)),
+u and c from U(-1, 1).
+
+Not every seed arrives. Measured for n 30, k 3, batches of 32, hinge loss, SGD, 10,000 steps and 10 seeds: with the
+second layer at rate .03, 9 seeds after 800 to 3,500 steps; without it all, at .01 after 800 to 8,400, at .1 after 100
+to 500.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dynalab.config.schema import require
 from dynalab.optim.base import check_betas, check_decay, check_rate, grouped
@@ -33,16 +33,14 @@ class Config:
         require(self.eps >= 0, "optimizer.eps", self.eps, "a number of at least 0")
 
 
+def options(config: Config) -> dict[str, Any]:
+    """Return the arguments that torch's Adam and AdamW share."""
+    shared = {name: getattr(config, name) for name in ("lr", "betas", "eps", "weight_decay", "amsgrad")}
+    return {**shared, "foreach": True}
+
+
 def build(config: Config, params: list[Tensor]) -> torch.optim.Optimizer:
     """Build the optimizer over stacked parameters."""
     import torch
 
-    return torch.optim.Adam(
-        grouped(params, config.decay),
-        lr=config.lr,
-        betas=config.betas,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        amsgrad=config.amsgrad,
-        foreach=True,
-    )
+    return torch.optim.Adam(grouped(params, config.decay), **options(config))

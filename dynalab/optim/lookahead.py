@@ -52,7 +52,12 @@ class Config:
         """Check ranges, the inner optimizer's as well."""
         require(self.k >= 1, "optimizer.k", self.k, "an integer of at least 1")
         require(0 < self.alpha <= 1, "optimizer.alpha", self.alpha, "a number in (0, 1]")
-        require(self.inner_state in INNER_STATES, "optimizer.inner_state", self.inner_state, ", ".join(INNER_STATES))
+        require(
+            self.inner_state in INNER_STATES,
+            "optimizer.inner_state",
+            self.inner_state,
+            ", ".join(INNER_STATES),
+        )
         self.inner_config()
 
     def inner_config(self) -> Any:
@@ -69,8 +74,12 @@ class Config:
         known = {item.name for item in fields(part.config_class)}
         for name, value in said.items():
             if value is not None and name not in known:
-                raise ConfigError(f"optimizer.{name}={value}: the inner optimizer {self.inner} has no such key")
-        return typed(part.config_class, {key: value for key, value in said.items() if key in known}, "optimizer")
+                raise ConfigError(
+                    f"optimizer.{name}={value}: the inner optimizer {self.inner} has no such key"
+                )
+        return typed(
+            part.config_class, {key: value for key, value in said.items() if key in known}, "optimizer"
+        )
 
 
 def build(config: Config, params: list[Tensor]) -> torch.optim.Optimizer:

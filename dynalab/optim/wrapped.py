@@ -63,7 +63,12 @@ class Lookahead(torch.optim.Optimizer):
     def state_of(self, param: Tensor) -> dict[str, Tensor]:
         """Return every tensor that is held for a parameter, for a checkpoint in the middle of a cycle as well."""
         cached = {f"{_CACHED}{name}": value for name, value in self._cached[param].items()}
-        return {**self.inner.state.get(param, {}), **cached, _SLOW: self.slow[param], _COUNT: torch.tensor(self._count)}
+        return {
+            **self.inner.state.get(param, {}),
+            **cached,
+            _SLOW: self.slow[param],
+            _COUNT: torch.tensor(self._count),
+        }
 
     def load_state(self, param: Tensor, state: dict[str, Tensor]) -> None:
         """Take back what `state_of` returned."""

@@ -45,8 +45,8 @@ class Probe(Protocol):
     """Measures S runs at once.
 
     Attributes:
-        needs: Which optional fields of `ProbeState` it reads: any of `initial`, `previous`, `gradients`, `optimizer_state`,
-            `batch`. The engine keeps only what some probe needs.
+        needs: Which optional fields of `ProbeState` it reads: any of `initial`, `previous`, `gradients`,
+            `optimizer_state`, `batch`. The engine keeps only what some probe needs.
     """
 
     needs: frozenset[str]

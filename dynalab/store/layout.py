@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from dynalab.config.command import Request
-from dynalab.config.ensemble import RunSpec
+from dynalab.config.ensemble import RunSpec, idle_streams
 from dynalab.errors import ConfigError, StoreError
 from dynalab.store import lock, runfile, series
 from dynalab.store.atomic import storing, write_text
@@ -82,7 +82,7 @@ def lay_out(
         ConfigError: A half-done run began under other versions and `anyway` is not given.
         StoreError: The outputs folder cannot be written.
     """
-    layout = Layout(request, find_ensemble(outputs, request))
+    layout = Layout(request, find_ensemble(outputs, request), warnings=idle_streams(request.config))
     if not write:
         _compare(layout, widths, False, force, anyway, steal, folders)
         return layout
@@ -201,6 +201,15 @@ def _check_versions(paths: ShardPaths, shard: runfile.Shard, anyway: bool) -> No
                 f"{paths.root.parent.name}/{paths.root.name} was begun under {name} {there}, this is {here[name]}; "
                 "its bits would change midway (--anyway goes on and records it)"
             )
+
+
+def discard_untrained(ensemble: EnsemblePaths, shards: Sequence[ShardPaths]) -> None:
+    """Remove shards that a worker refused before their first row: a configuration that cannot work leaves nothing."""
+    for paths in shards:
+        if paths.ensemble == ensemble and not any(paths.series_folder.glob("*.npy")):
+            shutil.rmtree(paths.root, ignore_errors=True)
+    if shards and not ensemble.shards():
+        shutil.rmtree(ensemble.root, ignore_errors=True)
 
 
 def _shard_name(members: Sequence[RunSpec], attempt: int) -> str:

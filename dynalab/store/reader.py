@@ -59,6 +59,8 @@ class Ensemble(StoredEnsemble):
     def cadences(self) -> list[str]:
         """Return the names of all series, the evaluation grid's first."""
         found = {path.stem for run in self.runs for path in run.shard.series_folder.glob("*.npy")}
+        # A series that a finished shard vouches for is asked for even if its file is gone: that is damage.
+        found |= {cadence for run in self.runs for cadence in run.record.marks}
         return sorted(found, key=lambda name: (name != self.eval_cadence, name))
 
     def columns(self) -> dict[str, list[str]]:
@@ -69,8 +71,8 @@ class Ensemble(StoredEnsemble):
         for run in self.runs:
             try:
                 return list((self.records(run, cadence).dtype.names or ())[2:])
-            except StoreError:
-                continue
+            except StoreError as error:
+                self.leave_out(run.shard, str(error))
         return []
 
     @property

@@ -113,10 +113,21 @@ class OwnsModel(Protocol):
         ...
 
 
-@runtime_checkable
 class TaskConfig(Protocol):
-    """What a task's `Config` may offer beside its fields, without importing torch."""
+    """What a task's `Config` may offer beside its fields, each method optional, without importing torch."""
 
     def train_size(self) -> int | None:
         """Number of training examples of one run, or None where examples never repeat."""
+        ...
+
+    def fingerprint(self) -> dict[str, str]:
+        """Content hashes of the user's files that decide the results; part of the identity."""
+        ...
+
+    def check_data(self) -> None:
+        """Look for the data set before training starts.
+
+        Raises:
+            ConfigError: It is not there; says where it was looked for and how to get it.
+        """
         ...

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from dynalab.training.streams import Streams
 
 LOSSES = ("hinge", "square", "logistic")
-HELD_OUT = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +43,7 @@ class Config:
         samples: Size of a run's fixed sample, or None for fresh examples in every batch.
         label_noise: Probability that a label that is trained on is turned over.
         loss: `hinge`, `square` or `logistic`.
+        held_out: Number of held-out examples, where `eval.size` does not say.
     """
 
     name: str = "parity"
@@ -52,6 +52,7 @@ class Config:
     samples: int | None = None
     label_noise: float = 0.0
     loss: str = "hinge"
+    held_out: int = 1024
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -67,6 +68,8 @@ class Config:
             raise ConfigError(f"task.samples={self.samples}: must be an integer of at least 1, or null")
         if not 0.0 <= self.label_noise < 0.5:
             raise ConfigError(f"task.label_noise={self.label_noise}: must be a number in [0, 0.5)")
+        if self.held_out < 1:
+            raise ConfigError(f"task.held_out={self.held_out}: must be an integer of at least 1")
         require_one_of("task.loss", self.loss, LOSSES)
 
     def train_size(self) -> int | None:
@@ -100,8 +103,8 @@ class Parity:
     ) -> TaskData:
         """Draw the data of every run; see `dynalab.tasks.base.Task`.
 
-        `eval_size` examples are held out (1,024 for None); of a fixed sample, the first `eval_size` are evaluated
-        (all for None). More of either begin with the same examples.
+        `eval_size` examples are held out (`held_out` for None); of a fixed sample, the first `eval_size` are
+        evaluated (all for None). More of either begin with the same examples.
 
         Raises:
             ConfigError: A full batch of fresh examples, or a size that is not positive.
@@ -118,13 +121,16 @@ class Parity:
                 "train.batch_size=full: with task.samples=null every batch is fresh and there is no full set; "
                 "legal: an integer, or a size for task.samples"
             )
-        held_out = eval_size or HELD_OUT
+        held_out = eval_size or config.held_out
         size = config.samples or held_out
         flips = None
         if config.label_noise:
             flips = [stream.numpy("noise").random(size) < config.label_noise for stream in streams]
         train = examples(
-            [draw_bits(stream.numpy("split", 0), size, config.n) for stream in streams], config.k, device, flips
+            [draw_bits(stream.numpy("split", 0), size, config.n) for stream in streams],
+            config.k,
+            device,
+            flips,
         )
         test = examples(
             [draw_bits(stream.numpy("split", 1), held_out, config.n) for stream in streams], config.k, device

@@ -75,7 +75,9 @@ class Loop:
         self.params = list(self.stack.params.values())
         needed = {need for item in self.measurements for need in item.probe.needs}
         self._initial = (
-            {name: param.detach().clone() for name, param in self.stack.params.items()} if "initial" in needed else None
+            {name: param.detach().clone() for name, param in self.stack.params.items()}
+            if "initial" in needed
+            else None
         )
         size = config.train.batch_size
         self.data = task.data(
@@ -111,7 +113,9 @@ class Loop:
         needs = self._needs(self.step + 1)
         names = list(self.stack.params)
         self._previous = (
-            {name: param.clone() for name, param in self._evaluated().items()} if "previous" in needs else None
+            {name: param.clone() for name, param in self._evaluated().items()}
+            if "previous" in needs
+            else None
         )
         self._gradients = dict(zip(names, gradients, strict=True)) if "gradients" in needs else None
         self._batch = batch if "batch" in needs else None

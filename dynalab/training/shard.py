@@ -104,7 +104,7 @@ def load_config(paths: ShardPaths, folders: list[str]) -> EnsembleConfig:
         raise StoreError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
     config = from_tree(tree, [Path(folder) for folder in folders])
     if dict(config.sources) != (tree.get("sources") or {}):
-        raise DynalabError(f"a plug-in of {paths.ensemble.root.name} has changed since it was first trained")
+        raise DynalabError(f"a plug-in or data file of {paths.ensemble.root.name} has changed since it was first trained")
     return config
 
 
@@ -112,7 +112,13 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     paths = job.shard
     shard = runfile.read(paths)
     config = load_config(paths, shard.folders)
-    began, attempt = time.time(), {**provenance(job.device), "argv": list(job.argv), "started": _now()}
+    # A shard keeps the device and the thread count it began with: its bits may depend on both.
+    device = shard.plan.setdefault("device", job.device)
+    threads = shard.plan.setdefault("threads", torch.get_num_threads())
+    if (device, threads) != (job.device, torch.get_num_threads()):
+        control.warnings.append(f"{paths.root.name} goes on as it began: device {device}, {threads} threads")
+        torch.set_num_threads(threads)
+    began, attempt = time.time(), {**provenance(device), "argv": list(job.argv), "started": _now()}
     shard.attempts.append(attempt)
     shard.started = shard.started or _now()
     shard.settle("running")
@@ -128,7 +134,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     real = [Streams(**run.streams) for run in shard.runs]
     filled = real + [real[-1]] * max(LEAST_WIDTH - len(real), 0)
     loop = Loop(
-        config, filled, shard.requested_steps, torch.device(job.device), [Path(f) for f in shard.folders]
+        config, filled, shard.requested_steps, torch.device(device), [Path(f) for f in shard.folders]
     )
     recorder = Recorder(paths, len(real), state.marks if state else {})
     snapshots = cadence(config.snapshots.every, None if config.snapshots.every else config.snapshots.at)

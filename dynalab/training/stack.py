@@ -48,7 +48,9 @@ class Stack:
         buffers: Name -> persistent buffer (running statistics), shape (S, ...); a training pass updates them.
     """
 
-    def __init__(self, networks: Sequence[nn.Module], streams: Sequence[Streams], device: torch.device) -> None:
+    def __init__(
+        self, networks: Sequence[nn.Module], streams: Sequence[Streams], device: torch.device
+    ) -> None:
         self.network = networks[0]
         self.width = len(networks)
         self.device = device
@@ -91,7 +93,11 @@ class Stack:
         params = self.params if params is None else params
         context = Context(training, self.buffers, noise or {})
         if self._stacked is not None:
-            return self._stacked(params, inputs, context) if self._takes_context else self._stacked(params, inputs)
+            return (
+                self._stacked(params, inputs, context)
+                if self._takes_context
+                else self._stacked(params, inputs)
+            )
         self.network.train(training)
 
         def one(weights: dict, buffers: dict, own_noise: dict, rows: Tensor) -> Tensor:

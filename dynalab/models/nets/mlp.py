@@ -105,7 +105,8 @@ class MLP(nn.Module):
         widths = [inputs, *hidden, classes]
         last = len(hidden)
         self.layers = nn.ModuleList(
-            nn.Linear(n, m, bias=head_bias if i == last else bias) for i, (n, m) in enumerate(pairwise(widths))
+            nn.Linear(n, m, bias=head_bias if i == last else bias)
+            for i, (n, m) in enumerate(pairwise(widths))
         )
         self.activation = ACTIVATIONS[activation]
         fill = INITS[init]

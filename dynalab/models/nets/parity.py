@@ -25,7 +25,7 @@ def _product(factors: Tensor, dim: int) -> Tensor:
 
 
 class PolyNet(nn.Module):
-    """f(x) = product over j of (w_j . x + b_j): configuration (xv) of the paper, its sparsest solution exact."""
+    """f(x) = product over j of (w_j . x + b_j): configuration (xv) of the paper."""
 
     def __init__(self, inputs: int, degree: int) -> None:
         """Draw the weights as torch draws those of a linear layer.

@@ -5,7 +5,7 @@ files in the same format come with a table of their own: a JSON file
 
     {"train": 500, "test": 100, "files": {"data_batch_1": "<md5>", ..., "test_batch": "<md5>", "batches.meta": "<md5>"}}
 
-whose files whose names begin with `test` or `t10k` are held out. A table stands for its files, so its hash is what a
+in which files whose names begin with `test` or `t10k` are held out. A table stands for its files, so its hash is what a
 run's identity holds of them.
 """
 
@@ -159,7 +159,8 @@ def require_present(data: DataSet, root: Path, key: str) -> None:
         return
     what = "is not there" if len(lacking) == len(data.files) else f"lacks {', '.join(lacking)}"
     raise ConfigError(
-        f"{key}: {data.title} {what}; looked in {root / data.folder} (task.root, else {VARIABLE}, else ./data)\n"
+        f"{key}: {data.title} {what}; looked in {root / data.folder} "
+        f"(task.root or --root, else {VARIABLE}, else ./data)\n"
         f"get it with `dynalab data fetch {data.name}`, or put its files there: {', '.join(data.files)}"
     )
 

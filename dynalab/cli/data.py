@@ -1,0 +1,178 @@
+"""`dynalab data list|fetch|verify`: the image data sets that lie in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dynalab.cli.options import columns, emit_json, json_option, note
+
+if TYPE_CHECKING:
+    from dynalab.tasks.images.sets import DataSet
+
+root_option = click.option(
+    "--root", metavar="DIR", help="The folder of data sets (also DYNALAB_DATA; default ./data)."
+)
+# Part of scikit-learn and of CPython; listed, so that nobody looks for them.
+BUNDLED = {"digits": "scikit-learn's digits", "mlm": "CPython's documentation"}
+
+
+@click.group("data")
+def command() -> None:
+    """List, download and verify data sets."""
+
+
+@command.command("list")
+@root_option
+@json_option
+def list_sets(root: str | None, as_json: bool) -> int:
+    """List the data sets: whether they are there, and where.
+
+    \b
+    dynalab data list
+    """
+    from dynalab.tasks.images.sets import SETS, data_root
+
+    folder = data_root(root)
+    found: list[dict[str, Any]] = [
+        {"name": name, "title": title, "status": "bundled", "path": None} for name, title in BUNDLED.items()
+    ]
+    for data in SETS.values():
+        lacking = data.missing(folder)
+        status = "present" if not lacking else "missing" if len(lacking) == len(data.files) else "incomplete"
+        found.append(
+            {"name": data.name, "title": data.title, "status": status, "path": str(folder / data.folder)}
+        )
+    if as_json:
+        emit_json({"root": str(folder), "sets": found})
+    else:
+        header = ["name", "title", "status", "path"]
+        click.echo(columns(header, [[item[key] for key in header] for item in found]))
+    return 0
+
+
+@command.command("fetch")
+@click.argument("name")
+@root_option
+@json_option
+def fetch(name: str, root: str | None, as_json: bool) -> int:
+    """Download a data set, through torchvision; what is there and whole is left as it is.
+
+    \b
+    dynalab data fetch cifar10
+    """
+    from dynalab.errors import ConfigError
+    from dynalab.tasks.images.sets import damaged, data_root, require_present
+
+    data = _named(name)
+    folder = data_root(root)
+    path = folder / data.folder
+    bad = damaged(data, folder)
+    if bad or data.missing(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in bad:
+                note(f"{file} is not what its checksum says; it is replaced")
+                (path / file).unlink()
+        except OSError as error:
+            raise ConfigError(f"--root {folder}: cannot be written: {error.strerror}") from error
+        note(f"downloading {data.title} to {folder}")
+        _download(data, folder)
+    require_present(data, folder, f"data fetch {name}")
+    if as_json:
+        emit_json({"name": name, "path": str(path), "status": "present"})
+    else:
+        click.echo(path)
+    return 0
+
+
+@command.command("verify")
+@click.argument("name")
+@root_option
+@click.option("--checksums", metavar="FILE", help="A table for files of your own, as task.checksums.")
+@json_option
+def verify(name: str, root: str | None, checksums: str | None, as_json: bool) -> int:
+    """Check the MD5 of every file of a data set.
+
+    \b
+    dynalab data verify cifar10
+    """
+    from dynalab.errors import ConfigError
+    from dynalab.tasks.images.sets import damaged, data_root, read_table, require_present
+
+    data = _named(name)
+    if checksums is not None:
+        data = data.with_table(read_table(str(Path(checksums).expanduser().absolute())))
+    folder = data_root(root)
+    lacking, bad = data.missing(folder), damaged(data, folder)
+    states = {
+        file: "missing" if file in lacking else "damaged" if file in bad else "ok" for file in data.files
+    }
+    if as_json:
+        files = [{"name": file, "status": status} for file, status in states.items()]
+        emit_json(
+            {"name": name, "path": str(folder / data.folder), "ok": not (lacking or bad), "files": files}
+        )
+    else:
+        click.echo(columns(["file", "status"], list(states.items())))
+    require_present(data, folder, f"data verify {name}")
+    if bad:
+        raise ConfigError(
+            f"{data.title} in {folder / data.folder}: {', '.join(bad)} is not what its checksum says\n"
+            f"delete it and get it again: dynalab data fetch {name}"
+        )
+    return 0
+
+
+def _named(name: str) -> DataSet:
+    """Return a data set.
+
+    Raises:
+        ConfigError: There is none of that name in files.
+    """
+    from dynalab.config.suggest import did_you_mean, listing
+    from dynalab.errors import ConfigError
+    from dynalab.tasks.images.sets import SETS
+
+    if name in BUNDLED:
+        raise ConfigError(
+            f"{name}: comes with dynalab ({BUNDLED[name]}); there is nothing to fetch or verify"
+        )
+    if name not in SETS:
+        raise ConfigError(f"{name}: no such data set{did_you_mean(name, SETS)}; there are {listing(SETS)}")
+    return SETS[name]
+
+
+def _download(data: DataSet, folder: Path) -> None:
+    """Download and unpack a data set; what torchvision prints goes to standard error.
+
+    Raises:
+        ConfigError: It could not be downloaded or written; says what else can be done.
+    """
+    import contextlib
+    import http.client
+    import sys
+    import warnings
+
+    from dynalab.errors import ConfigError
+
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        # Python 3.12 warns that torchvision unpacks without a filter; the archive's checksum was right.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from torchvision import datasets
+
+        kind = {"mnist": datasets.MNIST, "cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[
+            data.name
+        ]
+        try:
+            kind(folder, download=True)
+        # No network (OSError), a broken answer, an archive with another checksum (RuntimeError).
+        except (OSError, http.client.HTTPException, RuntimeError, EOFError) as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ConfigError(
+                f"{data.title} could not be downloaded: {reason}\n"
+                f"on a machine with a network run `dynalab data fetch {data.name} --root DIR`, then put the files in "
+                f"{folder / data.folder}: {', '.join(data.files)}"
+            ) from error

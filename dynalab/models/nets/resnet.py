@@ -1,0 +1,141 @@
+"""Residual networks for small images (He et al. 2016, arXiv 1512.03385), with their parts removable.
+
+A 3 x 3 first convolution of stride 1 and no pooling after it; stages of basic blocks, the channels doubling and the
+size halving from stage to stage; the mean over places; a linear layer. Convolutions have no biases, also without
+normalisation. Without residual connections a block is its two convolutions alone (Hu et al. 2023, arXiv 2308.09543,
+"destabilised"; their code also creates the unused projections, which are left out here).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, linear, pad, relu_
+
+from dynalab.models.base import Context, Matrix
+from dynalab.models.nets.images import State, own_state, run_by_run
+from dynalab.models.nets.norms import Norm
+
+
+class Block(nn.Module):
+    """Parameters of a basic block: two 3 x 3 convolutions, each normalised, and a projection where one is needed."""
+
+    def __init__(self, before: int, after: int, stride: int, norm: str, groups: int, project: bool) -> None:
+        """Draw the weights, as torch does.
+
+        Args:
+            before: Channels read.
+            after: Channels written.
+            stride: Of the first convolution.
+            norm: Kind of normalisation.
+            groups: Of group normalisation.
+            project: Give the shortcut a 1 x 1 convolution, normalised.
+        """
+        super().__init__()
+        self.stride, self.widened = stride, after - before
+        self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
+        self.norm1 = Norm(norm, after, groups)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.norm2 = Norm(norm, after, groups)
+        self.project: nn.Conv2d | None = None
+        if project:
+            self.project = nn.Conv2d(before, after, 1, stride, bias=False)
+            self.project_norm = Norm(norm, after, groups)
+
+    def shortcut(self, state: State, name: str, x: Tensor, training: bool) -> Tensor:
+        """Return what is added to the block's result: x, made to fit by projection or by zeros (option A)."""
+        if self.project is not None:
+            projected = conv2d(x, state[f"{name}.project.weight"], stride=self.stride)
+            return self.project_norm.apply_to(state, f"{name}.project_norm", projected, training)
+        if self.stride == 1 and not self.widened:
+            return x
+        return pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.widened))
+
+
+class ResNet(nn.Module):
+    """A residual network; the forward pass of S runs is a loop over them.
+
+    The weight matrices are the first convolution, the blocks' 3 x 3 convolutions, each as (out, in * 9), and the
+    linear layer; the published choice of Hu et al. 2023 leaves out projections and norms. Their statistics of
+    convolutions are averages over kernels; ours take each as one matrix.
+    """
+
+    takes_context = True
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        classes: int,
+        *,
+        width: int,
+        stages: Sequence[int],
+        norm: str,
+        groups: int,
+        residual: bool,
+        projections: bool,
+        he_normal: bool,
+        channels_last: bool,
+    ) -> None:
+        """Draw the weights.
+
+        Args:
+            shape: (channels, height, width) of an image.
+            classes: Number of outputs C.
+            width: Channels of the first stage.
+            stages: Number of blocks of every stage.
+            norm: `batch`, `layer`, `group` or `none`.
+            groups: Of group normalisation.
+            residual: Add each block's input to its result.
+            projections: Where sizes differ, shortcuts are normalised 1 x 1 convolutions; else zeros fill up.
+            he_normal: Draw convolutions from N(0, 2 / fan-in), else as torch does.
+            channels_last: Order of maps in memory; decides speed, and bits.
+        """
+        super().__init__()
+        self.shape, self.residual, self.channels_last = shape, residual, channels_last
+        self.stem = nn.Conv2d(shape[0], width, 3, padding=1, bias=False)
+        self.stem_norm = Norm(norm, width, groups)
+        blocks = []
+        before = width
+        for stage, count in enumerate(stages):
+            for place in range(count):
+                after, stride = width << stage, 2 if stage and not place else 1
+                project = residual and projections and (stride > 1 or before != after)
+                blocks.append(Block(before, after, stride, norm, groups, project))
+                before = after
+        self.blocks = nn.ModuleList(blocks)
+        self.fc = nn.Linear(before, classes)
+        if he_normal:
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight)
+        names = [f"blocks.{i}.{part}.weight" for i in range(len(blocks)) for part in ("conv1", "conv2")]
+        self.weight_matrices = [Matrix(name) for name in ("stem.weight", *names, "fc.weight")]
+        self.bias_vectors = ["fc.bias"]
+        self.last_layer = "fc.weight"
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map flat images (B, channels * height * width) to outputs (B, C)."""
+        return self.run(own_state(self), inputs, self.training)
+
+    def stacked_forward(self, params: Mapping[str, Tensor], inputs: Tensor, context: Context) -> Tensor:
+        """Map the images of S runs, (S, B, D), to outputs (S, B, C)."""
+        return run_by_run(self.run, params, inputs, context)
+
+    def run(self, state: State, inputs: Tensor, training: bool) -> Tensor:
+        """Do one run's pass: `state` holds its parameters and buffers, `inputs` are (B, D); returns (B, C)."""
+        x = inputs.reshape(-1, *self.shape)
+        if self.channels_last:
+            x = x.to(memory_format=torch.channels_last)
+        x = conv2d(x, state["stem.weight"], padding=1)
+        x = relu_(self.stem_norm.apply_to(state, "stem_norm", x, training))
+        for place, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            name = f"blocks.{place}"
+            y = conv2d(x, state[f"{name}.conv1.weight"], stride=block.stride, padding=1)
+            y = relu_(block.norm1.apply_to(state, f"{name}.norm1", y, training))
+            y = conv2d(y, state[f"{name}.conv2.weight"], padding=1)
+            y = block.norm2.apply_to(state, f"{name}.norm2", y, training)
+            x = relu_(y + block.shortcut(state, name, x, training) if self.residual else y)
+        return linear(x.mean((2, 3)), state["fc.weight"], state["fc.bias"])

@@ -1,0 +1,49 @@
+"""`model=resnet20`: the network of 6 n + 2 layers for CIFAR of He et al. 2016 (arXiv 1512.03385, section 4.2), n = 3.
+
+Three stages of three basic blocks, 16, 32 and 64 channels, shortcuts without parameters (option A: every second place,
+missing channels zero), convolutions drawn from N(0, 2 / fan-in).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dynalab.models.nets.images import require_image
+from dynalab.models.nets.resnet_config import ResNetConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dynalab.tasks.base import InputSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ResNetConfig):
+    """Configuration of ResNet-20; the fields are those of `ResNetConfig`."""
+
+    name: str = "resnet20"
+    width: int = 16
+
+
+def build(config: Config, spec: InputSpec) -> nn.Module:
+    """Build one run's network, drawing its weights from torch's global generator.
+
+    Raises:
+        ConfigError: The task's examples are no images.
+    """
+    shape = require_image(config.name, spec)
+    from dynalab.models.nets.resnet import ResNet
+
+    return ResNet(
+        shape,
+        spec.classes,
+        width=config.width,
+        stages=(3, 3, 3),
+        norm=config.norm,
+        groups=config.groups,
+        residual=config.residual,
+        projections=False,
+        he_normal=True,
+        channels_last=True,
+    )

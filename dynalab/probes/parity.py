@@ -1,0 +1,108 @@
+"""`probes=[parity]`: how far a network's first layer has moved, on relevant and on other coordinates of a parity.
+
+The hidden progress of Barak et al. 2022 (arXiv 2207.08799). With w_t the first layer's weights after t updates, shape
+(hidden, n), its biases left out, and the first k coordinates relevant:
+
+    parity_movement    |w_t - w_0|_inf, the paper's rho
+    parity_relevant    the same over the relevant coordinates
+    parity_irrelevant  the same over the others
+    parity_separation  root mean square of w_t - w_0 over the relevant coordinates, divided by that over the others;
+                       NaN in row 0 and wherever the others have not moved
+
+A maximum over n - k coordinates is larger than one over k by chance alone; the separation is near 1 until gradients
+tell the coordinates apart. Measured, the last row before held-out accuracy exceeds .55: 7 to 11 for PolyNet (n 50,
+k 3, batches of 64, rate .01, 5 seeds), 1.1 to 1.4 for ReLU networks (n 30, width 100, batches of 32, rate .1).
+
+The first layer is the first matrix that the network counts as its weights (`dynalab.models.describe`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dynalab.errors import ConfigError
+from dynalab.models.describe import WeightSelection, describe, matrices
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dynalab.probes.base import ProbeState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Configuration of the probe.
+
+    Attributes:
+        k: Number of relevant coordinates, the first k; its YAML file takes the task's.
+        every: Steps between measurements; None is the default cadence.
+        at: `log`, or a list of steps, in place of `every`.
+    """
+
+    name: str = "parity"
+    k: int = 3
+    every: int | None = None
+    at: Any = None
+
+    def __post_init__(self) -> None:
+        """Check the value."""
+        if self.k < 1:
+            raise ConfigError(f"probe.parity.k={self.k}: must be an integer of at least 1")
+
+
+@dataclass(frozen=True)
+class ParityProgress:
+    """The probe; implements `dynalab.probes.base.Probe`.
+
+    Attributes:
+        first: The network's first layer.
+        k: Number of relevant coordinates.
+        needs: The weights at step 0.
+    """
+
+    first: WeightSelection
+    k: int
+    needs: frozenset[str] = frozenset({"initial"})
+
+    def measure(self, state: ProbeState) -> dict[str, Tensor]:
+        """Return the movements, each (S,) in float64; without `parity_irrelevant` where every coordinate counts."""
+        import torch
+
+        assert state.initial is not None
+        now = next(matrices(state.params, self.first)).to(torch.float64)
+        moved = now - next(matrices(state.initial, self.first)).to(torch.float64)
+        size = moved.abs()
+        relevant, other = moved[..., : self.k], moved[..., self.k :]
+        result = {"parity_movement": size.amax((1, 2)), "parity_relevant": size[..., : self.k].amax((1, 2))}
+        if other.shape[2]:
+            result["parity_irrelevant"] = size[..., self.k :].amax((1, 2))
+            ratio = _rms(relevant) / _rms(other)
+            result["parity_separation"] = ratio.masked_fill(~ratio.isfinite(), torch.nan)
+        return result
+
+
+def _rms(moved: Tensor) -> Tensor:
+    """Return the root mean square of each run's entries, (S, h, m) to (S,)."""
+    return moved.flatten(1).square().mean(1).sqrt()
+
+
+def build(config: Config, network: nn.Module) -> ParityProgress:
+    """Build the probe for a network.
+
+    Raises:
+        ConfigError: The network has no weight matrix, or its first reads fewer than k coordinates.
+    """
+    selection = describe(network)
+    if not selection.matrices:
+        raise ConfigError(
+            "probes: the probe parity needs a network with a weight matrix, and this one has none"
+        )
+    first = selection.matrices[0]
+    width = network.get_parameter(first.parameter).flatten(1).shape[1]
+    if config.k > width:
+        raise ConfigError(
+            f"probe.parity.k={config.k}: the first layer, {first.parameter}, reads {width} coordinates; "
+            f"legal: 1 to {width}"
+        )
+    return ParityProgress(WeightSelection((first,), (), None), config.k)

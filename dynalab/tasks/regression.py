@@ -1,0 +1,201 @@
+"""Fitting a function: Chebyshev polynomials (`target: chebyshev`) or a network (`target: teacher`).
+
+`chebyshev`, the smallest fixture of the edge of stability (Cohen et al. 2021, arXiv 2103.00065; their code's
+`make_chebyshev_dataset` and architecture `regression`): y = T_degree(x) at `samples` points spaced evenly over
+[-1, 1], ends included, the same for every run. Their held-out data are the training data; here they are the points
+halfway between neighbours (or `test_samples` evenly spaced points). The network of the paper's code is tanh, 1-100-1,
+without a bias on the head, weights N(0, 2 g^2 / (n + m)) with g = 1.9 for the first layer and 1 for the head, biases
+0: the task's default.
+
+`teacher` (Liu et al. 2023, arXiv 2210.01117; their code's `regression_grokking`): inputs N(0, 1), labels those of a
+tanh network of the shape `teacher`, drawn as torch draws linear layers. Examples and teacher are a run's own, from
+its stream `split`.
+
+Losses, with sums over outputs and means over examples: `half_square` 0.5 sum (f - y)^2, the convention of the
+edge-of-stability papers, whose thresholds hold for it alone; `mse` the mean of (f - y)^2 over examples and outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dynalab.errors import ConfigError
+from dynalab.models.nets.checks import require_one_of
+from dynalab.tasks.base import Batch, InputSpec, TaskData
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dynalab.training.streams import Streams
+
+TARGETS = ("chebyshev", "teacher")
+LOSSES = ("half_square", "mse")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Configuration of `task=regression`.
+
+    Attributes:
+        target: `chebyshev` or `teacher`.
+        degree: Degree of the polynomial.
+        samples: Number of training examples.
+        test_samples: Number of held-out examples; None: the points halfway between neighbours, or as many as
+            `samples`.
+        teacher: Widths of the teacher, inputs first, outputs last.
+        loss: `half_square` or `mse`.
+    """
+
+    name: str = "regression"
+    target: str = "chebyshev"
+    degree: int = 4
+    samples: int = 20
+    test_samples: int | None = None
+    teacher: list[int] = field(default_factory=lambda: [5, 100, 100, 5])
+    loss: str = "half_square"
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ConfigError: A value is illegal; names the key, the value and what is legal.
+        """
+        require_one_of("task.target", self.target, TARGETS)
+        require_one_of("task.loss", self.loss, LOSSES)
+        if self.degree < 0:
+            raise ConfigError(f"task.degree={self.degree}: must be an integer of at least 0")
+        if self.samples < 2:
+            raise ConfigError(f"task.samples={self.samples}: must be an integer of at least 2")
+        if self.test_samples is not None and self.test_samples < 1:
+            raise ConfigError(
+                f"task.test_samples={self.test_samples}: must be an integer of at least 1, or null"
+            )
+        if len(self.teacher) < 2 or min(self.teacher) < 1:
+            raise ConfigError(
+                f"task.teacher={self.teacher}: must be a list of two or more positive widths, inputs first"
+            )
+
+    def train_size(self) -> int:
+        """Return the number of training examples of one run."""
+        return self.samples
+
+
+@dataclass(frozen=True)
+class Regression:
+    """The task; implements `dynalab.tasks.base.Task`.
+
+    Attributes:
+        config: What was asked for.
+        spec: What a model must know: rows of numbers, and how many outputs.
+    """
+
+    config: Config
+    spec: InputSpec = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Derive the input specification."""
+        widths = [1, 1] if self.config.target == "chebyshev" else self.config.teacher
+        object.__setattr__(self, "spec", InputSpec(kind="vector", symbols=widths[0], classes=widths[-1]))
+
+    def data(
+        self,
+        streams: Sequence[Streams],
+        *,
+        batch_size: int | None,
+        eval_size: int | None,
+        device: torch.device,
+    ) -> TaskData:
+        """Make the examples of every run, targets (S, N, C); see `dynalab.tasks.base.Task`."""
+        import torch
+
+        from dynalab.tasks.fixed import FixedData
+
+        config = self.config
+        if config.target == "chebyshev":
+            grids = chebyshev_grids(config.samples, config.test_samples)
+            train, test = (
+                Batch(
+                    x.expand(len(streams), -1, -1), chebyshev(config.degree, x).expand(len(streams), -1, -1)
+                )
+                for x in grids
+            )
+        else:
+            sizes = (config.samples, config.test_samples or config.samples)
+            runs = [teacher_examples(config.teacher, sizes, stream) for stream in streams]
+            train, test = (
+                Batch(
+                    torch.stack([run[i].inputs for run in runs]),
+                    torch.stack([run[i].targets for run in runs]),
+                )
+                for i in range(2)
+            )
+        train, test = (
+            Batch(part.inputs.contiguous().to(device), part.targets.contiguous().to(device))
+            for part in (train, test)
+        )
+        return FixedData(train, test, streams, batch_size=batch_size, eval_size=eval_size)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return each run's mean loss, shape (S,), from outputs and targets of shape (S, B, C)."""
+        squares = (outputs - batch.targets).square()
+        return squares.mean((1, 2)) if self.config.loss == "mse" else 0.5 * squares.sum(2).mean(1)
+
+    def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Return nothing beside the loss: no output of a regression is right or wrong."""
+        return {}
+
+
+def chebyshev_grids(samples: int, test_samples: int | None) -> tuple[Tensor, Tensor]:
+    """Return the training and the held-out points, shapes (N, 1) and (M, 1), float32."""
+    import torch
+
+    points = torch.linspace(-1.0, 1.0, samples)
+    held_out = (
+        (points[1:] + points[:-1]) / 2 if test_samples is None else torch.linspace(-1.0, 1.0, test_samples)
+    )
+    return points[:, None], held_out[:, None]
+
+
+def chebyshev(degree: int, x: Tensor) -> Tensor:
+    """Return T_degree(x) in the shape and type of x, by the recursion T_(d+1) = 2 x T_d - T_(d-1) in float64."""
+    import torch
+
+    wide = x.to(torch.float64)
+    before, now = torch.ones_like(wide), wide
+    for _ in range(degree):
+        before, now = now, 2 * wide * now - before
+    return before.to(x.dtype)
+
+
+def teacher_examples(widths: Sequence[int], sizes: Sequence[int], stream: Streams) -> list[Batch]:
+    """Draw one run's teacher and its examples on the CPU.
+
+    Args:
+        widths: The teacher's, inputs first.
+        sizes: Number of examples of each set.
+        stream: The run's streams; the teacher comes from `split`, 0, set i from `split`, i + 1.
+
+    Returns:
+        For every set, inputs (N, n) and targets (N, m).
+    """
+    import torch
+
+    from dynalab.models.nets.mlp import MLP
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream.integer("split", 0))
+        teacher = MLP(widths[0], widths[-1], widths[1:-1], activation="tanh")
+    sets = []
+    for i, size in enumerate(sizes):
+        x = torch.randn(size, widths[0], generator=stream.torch("split", i + 1))
+        with torch.no_grad():
+            sets.append(Batch(x, teacher(x)))
+    return sets
+
+
+def build(config: Config) -> Regression:
+    """Build the task that `config` describes."""
+    return Regression(config)

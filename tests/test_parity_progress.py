@@ -1,0 +1,162 @@
+"""Training on sparse parities: steps until they are known, hidden progress, bits; and the probe's formulas."""
+
+import numpy as np
+import pytest
+import torch
+from stored import bits, difference, only_ensemble
+from torch import nn
+
+from dynalab import train
+from dynalab.config.command import read_command
+from dynalab.errors import ConfigError
+from dynalab.probes import parity as probe
+from dynalab.probes.base import ProbeState
+from dynalab.training.loop import Loop
+from dynalab.training.streams import Streams
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def loop_of(*words, seeds):
+    (request,) = read_command([*words, "probes=[]"]).requests
+    return Loop(request.config, [Streams.from_seed(s) for s in seeds], request.steps, CPU)
+
+
+def test_relu_networks_learn_within_two_thousand_steps(tmp_path):
+    (ensemble,) = train(
+        ["task=parity", "seed=0..3", "train.steps=2000", "launcher=inline", "probes=[]"], outputs=tmp_path
+    )
+    accuracy = ensemble.array("test_accuracy")
+    assert (accuracy.max(1) >= 0.995).all()
+    assert (accuracy[:, ensemble.steps("test_accuracy") <= 400] < 0.6).all(), "a plateau comes first"
+
+
+def test_polynet_learns_within_three_hundred_steps(tmp_path):
+    words = [
+        "task=parity",
+        "task.n=50",
+        "model=polynet",
+        "train.batch_size=64",
+        "train.steps=300",
+        "seed=0..4",
+    ]
+    (ensemble,) = train([*words, "launcher=inline", "probes=[]"], outputs=tmp_path)
+    assert (ensemble.array("test_accuracy").max(1) >= 0.995).all()
+
+
+def test_progress_tells_coordinates_apart_before_accuracy_moves(tmp_path):
+    words = ["task=parity", "task.n=50", "model=polynet", "train.batch_size=64", "optimizer.lr=0.01"]
+    rest = ["train.steps=1500", "eval.every=50", "probes=[parity]", "seed=0..4", "launcher=inline"]
+    (ensemble,) = train([*words, *rest], outputs=tmp_path)
+    accuracy, separation = ensemble.array("test_accuracy"), ensemble.array("parity_separation")
+    relevant, others = ensemble.array("parity_relevant"), ensemble.array("parity_irrelevant")
+    for run in range(5):
+        leaves = int(np.argmax(accuracy[run] > 0.55))
+        assert ensemble.steps("test_accuracy")[leaves] >= 400, "a plateau, no slope"
+        assert (accuracy[run, :leaves] > 0.4).all()
+        assert separation[run, leaves - 1] > 4
+        assert relevant[run, leaves - 1] > 1.5 * others[run, leaves - 1]
+        assert accuracy[run].max() > 0.97
+    assert np.isnan(separation[:, 0]).all() and not relevant[:, 0].any()
+    assert np.array_equal(np.maximum(relevant, others), ensemble.array("parity_movement"))
+
+
+def test_coordinates_that_do_not_matter_are_not_told_apart():
+    loop = loop_of(
+        "task=parity",
+        "task.n=50",
+        "model=polynet",
+        "train.batch_size=64",
+        "optimizer.lr=0.01",
+        seeds=range(5),
+    )
+    before = loop.stack.params["layer.weight"].detach().clone()
+    for _ in range(600):
+        loop.update()
+    moved = (loop.stack.params["layer.weight"].detach() - before).square().mean(1)
+    triples = moved[:, :48].unflatten(1, (16, 3)).mean(2)
+    assert (triples[:, 0] > 2 * triples[:, 1:].amax(1)).all(), "the relevant three, and no other three"
+    others = triples[:, 1:]
+    assert (others.amax(1) < 4 * others.mean(1)).all()
+
+
+WAYS = {
+    "fresh": ["task.label_noise=0.1"],
+    "fresh_logistic_adam": [
+        "task.loss=logistic",
+        "optimizer=adam",
+        "model.hidden=[13]",
+        "train.batch_size=7",
+    ],
+    "sample": ["task.samples=50", "task.loss=square", "optimizer=adamw", "model.activation=tanh"],
+    "polynet": ["model=polynet", "task.k=2", "train.batch_size=5"],
+    "sinusoid": ["model=sinusoid", "train.batch_size=1"],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_width_and_interruption_do_not_show(way, tmp_path):
+    words = ["task=parity", "task.n=11", "eval.size=37", "train.steps=90", "eval.every=30", "launcher=inline"]
+    words += ["probes=[weights,gradients,parity]", *WAYS[way]]
+
+    def trained(folder, *more):
+        train([*words, *more], outputs=tmp_path / folder)
+        return bits(only_ensemble(tmp_path / folder))
+
+    together = trained("together", "seed=0..4", "compute.width=5")
+    alone = trained("alone", "seed=3")
+    assert difference(together["s0003"], alone["s0003"]) == []
+    apart = trained("apart", "seed=4,2,0", "compute.width=3")
+    assert [label for label in apart if difference(together[label], apart[label])] == []
+    trained("pieces", "seed=1..2", "train.steps=50")
+    pieces = trained("pieces", "seed=1..2")
+    assert [label for label in pieces if difference(together[label], pieces[label])] == []
+
+
+# The probe.
+
+
+def test_the_probe_is_its_formulas():
+    net = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1))
+    measure = probe.build(probe.Config(k=2), net).measure
+    generator = torch.Generator().manual_seed(0)
+    then, now = (
+        {
+            "0.weight": torch.randn(3, 4, 6, generator=generator),
+            "0.bias": torch.randn(3, 4, generator=generator),
+        }
+        for _ in range(2)
+    )
+    got = measure(ProbeState(step=5, params=now, initial=then))
+    moved = (now["0.weight"].double() - then["0.weight"].double()).numpy()
+    np.testing.assert_allclose(got["parity_movement"], abs(moved).max((1, 2)))
+    np.testing.assert_allclose(got["parity_relevant"], abs(moved[..., :2]).max((1, 2)))
+    np.testing.assert_allclose(got["parity_irrelevant"], abs(moved[..., 2:]).max((1, 2)))
+    wanted = np.sqrt((moved[..., :2] ** 2).mean((1, 2)) / (moved[..., 2:] ** 2).mean((1, 2)))
+    np.testing.assert_allclose(got["parity_separation"], wanted)
+    assert all(value.dtype == torch.float64 for value in got.values())
+    everything = probe.build(probe.Config(k=6), net).measure(ProbeState(step=5, params=now, initial=then))
+    assert list(everything) == ["parity_movement", "parity_relevant"]
+
+
+def test_the_probe_takes_the_tasks_k_and_refuses_what_it_cannot_measure():
+    (request,) = read_command(["task=parity", "task.k=4", "probes=[parity]"]).requests
+    assert request.config.probe["parity"].k == 4
+    (request,) = read_command(["task=parity", "model=polynet", "task.k=4"]).requests
+    assert request.config.model.degree == 4
+    with pytest.raises(ConfigError, match=r"probe\.parity\.k=9.*1 to 6"):
+        probe.build(probe.Config(k=9), nn.Linear(6, 4))
+    with pytest.raises(ConfigError, match="weight matrix"):
+        probe.build(probe.Config(), nn.ReLU())
+    with pytest.raises(ConfigError, match=r"probe\.parity\.k=0"):
+        probe.Config(k=0)
+    with pytest.raises(ConfigError, match=r"task\.k"):
+        read_command(["task=grokking", "probes=[parity]"])
