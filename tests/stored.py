@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +47,9 @@ def only_ensemble(outputs: Path) -> Path:
 def difference(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Return the names of what differs between two runs' bits."""
     return [key for key in sorted({*one, *other}) if one.get(key) != other.get(key)]
+
+
+def assert_same(one: dict[str, Any], other: dict[str, Any], labels: Iterable[str]) -> None:
+    """Fail with the names of what differs, run by run."""
+    found = {label: difference(one[label], other[label]) for label in labels}
+    assert not {label: names for label, names in found.items() if names}

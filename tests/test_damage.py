@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stored import bits, difference, only_ensemble
+from stored import assert_same, bits, only_ensemble
 
 from dynalab.store.atomic import write_json
 
@@ -80,7 +80,7 @@ def test_a_disk_that_fills_harms_nothing_stored(cli, outputs, tiny, limit, tmp_p
     assert cli("train", *words).code == 0
     cli("train", *words, DYNALAB_OUTPUTS=str(tmp_path / "whole"))
     found, whole = bits(only_ensemble(outputs)), bits(only_ensemble(tmp_path / "whole"))
-    assert {label: difference(found[label], whole[label]) for label in whole} == dict.fromkeys(whole, [])
+    assert_same(found, whole, whole)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(cli, outputs,
     clear(answer, 0)
     assert "model.safetensors is damaged" in answer.err and "step 90" in answer.err
     found = bits(only_ensemble(outputs))
-    assert {label: difference(found[label], whole[label]) for label in whole} == dict.fromkeys(whole, [])
+    assert_same(found, whole, whole)
 
 
 def test_with_every_checkpoint_damaged_training_starts_over_and_says_so(cli, outputs, tiny, trained):
@@ -129,7 +129,7 @@ def test_with_every_checkpoint_damaged_training_starts_over_and_says_so(cli, out
     answer = cli("train", *tiny, *WORDS)
     assert "the start" in answer.err and "Traceback" not in answer.err
     found = bits(only_ensemble(outputs))
-    assert {label: difference(found[label], whole[label]) for label in whole} == dict.fromkeys(whole, [])
+    assert_same(found, whole, whole)
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "gone", "header"])
@@ -154,7 +154,7 @@ def test_a_damaged_series_is_left_out_by_readers_and_mended_by_training(cli, out
     clear(answer, 0)
     assert "every-10.npy" in answer.err
     found = bits(only_ensemble(outputs))
-    assert {label: difference(found[label], whole[label]) for label in whole} == dict.fromkeys(whole, [])
+    assert_same(found, whole, whole)
 
 
 def test_a_damaged_run_json_is_named_and_left_alone(cli, outputs, tiny, trained):
@@ -187,7 +187,8 @@ def test_a_worker_that_dies_is_reported_with_its_log_and_the_others_finish(cli, 
     folder = tmp_path / "mine"
     (folder / "task").mkdir(parents=True)
     (folder / "task/deadly.yaml").write_text(
-        "# @package _global_\ndefaults:\n  - _defaults\n  - override /model: embedding_mlp\ntask: {name: deadly, modulus: 7}\n"
+        "# @package _global_\ndefaults:\n  - _defaults\n  - override /model: embedding_mlp\n"
+        "task: {name: deadly, modulus: 7}\n"
     )
     (folder / "task/deadly.py").write_text(
         "from dataclasses import dataclass\n"

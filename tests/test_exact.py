@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from stored import bits, difference, only_ensemble
+from stored import assert_same, bits, difference, only_ensemble
 
 from dynalab import train
 
@@ -32,20 +32,18 @@ def test_width_workers_and_interruption_do_not_show(way, tmp_path):
     alone = trained(tmp_path / "alone", *words, "seed=3")
     assert difference(together["s0003"], alone["s0003"]) == []
     apart = trained(tmp_path / "apart", *words, "seed=2,3,5,6,0", "compute.width=2")
-    assert {label: difference(together[label], apart[label]) for label in apart} == dict.fromkeys(apart, [])
+    assert_same(together, apart, apart)
     # In pieces: 15 steps, then 40, from the checkpoint.
     trained(tmp_path / "pieces", *words, "seed=1..3", "train.steps=15")
     pieces = trained(tmp_path / "pieces", *words, "seed=1..3")
-    assert {label: difference(together[label], pieces[label]) for label in pieces} == dict.fromkeys(
-        pieces, []
-    )
+    assert_same(together, pieces, pieces)
 
 
 def test_workers_leave_the_same_bits_as_this_process(tmp_path):
     words = WAYS["embedding_mlp"]
     inline = trained(tmp_path / "inline", *words, "seed=0..4")
     workers = trained(tmp_path / "local", *words, "seed=0..4", "launcher=local", "compute.workers=2")
-    assert {label: difference(inline[label], workers[label]) for label in inline} == dict.fromkeys(inline, [])
+    assert_same(inline, workers, inline)
 
 
 def test_inline_puts_torchs_settings_back(tmp_path):

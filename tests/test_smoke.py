@@ -27,7 +27,14 @@ def test_every_task_is_here():
 @pytest.mark.parametrize("task", SMALL)
 def test_a_task_under_every_optimizer(task, cli, outputs, tmp_path):
     steps = "train.steps=6"
-    words = [f"task={task}", f"optimizer={','.join(OPTIMIZERS)}", "optimizer.lr=0.001", steps, "eval.every=1", *SMALL[task]]
+    words = [
+        f"task={task}",
+        f"optimizer={','.join(OPTIMIZERS)}",
+        "optimizer.lr=0.001",
+        steps,
+        "eval.every=1",
+        *SMALL[task],
+    ]
     environment = data_for(task, tmp_path)
     answer = cli("train", *words, "seed=0..1", "--json", **environment)
     assert answer.code == 0, answer.err

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stored import bits, difference, only_ensemble
+from stored import assert_same, bits, difference, only_ensemble
 
 STATUSES = {"planned", "running", "done", "partial", "diverged", "failed", "crashed"}
 SUMMARY = {"memorised_step", "generalised_step", "diverged_step", "final"}
@@ -86,7 +86,7 @@ def test_more_steps_go_on_and_equal_a_run_from_nothing(cli, outputs, tiny, tmp_p
     assert [run["steps"] for run in longer.json["ensembles"][0]["runs"]] == [95] * 3
     cli("train", *tiny, "train.steps=95", "seed=0..2", DYNALAB_OUTPUTS=str(tmp_path / "fresh"))
     one, other = bits(only_ensemble(outputs)), bits(only_ensemble(tmp_path / "fresh"))
-    assert {label: difference(one[label], other[label]) for label in one} == {label: [] for label in one}
+    assert_same(one, other, one)
     fewer = cli("train", *tiny, "train.steps=40", "seed=0..2", "--json").json["ensembles"][0]["runs"][0]
     assert (fewer["status"], fewer["steps"], fewer["requested_steps"]) == ("done", 95, 40)
 
@@ -205,9 +205,7 @@ def test_kill_nine_of_the_group_at_any_moment_loses_nothing(seed, outputs, tiny,
     code, errors = finish(start(words, outputs), outputs)
     assert code == 0, errors
     found = bits(only_ensemble(outputs))
-    assert {label: difference(found[label], uninterrupted[label]) for label in found} == dict.fromkeys(
-        found, []
-    )
+    assert_same(found, uninterrupted, found)
 
 
 def workers_of(pid: int) -> list[int]:
@@ -240,9 +238,7 @@ def test_workers_of_a_killed_parent_save_and_end(cli, outputs, tiny, uninterrupt
     answer = cli("train", *words)
     assert answer.code == 0, answer.err
     found = bits(only_ensemble(outputs))
-    assert {label: difference(found[label], uninterrupted[label]) for label in found} == dict.fromkeys(
-        found, []
-    )
+    assert_same(found, uninterrupted, found)
 
 
 @pytest.mark.parametrize("to_group", [True, False])
@@ -257,9 +253,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(cli, outputs, tiny, uninterru
     assert {json.loads(path.read_text())["status"] for path in outputs.rglob("run.json")} == {"partial"}
     assert cli("train", *words).code == 0
     found = bits(only_ensemble(outputs))
-    assert {label: difference(found[label], uninterrupted[label]) for label in found} == dict.fromkeys(
-        found, []
-    )
+    assert_same(found, uninterrupted, found)
 
 
 def test_a_second_command_does_not_touch_what_the_first_is_training(cli, outputs, tiny, uninterrupted):
@@ -271,6 +265,4 @@ def test_a_second_command_does_not_touch_what_the_first_is_training(cli, outputs
     assert "process" in answer.err and "--steal" in answer.err and "Traceback" not in answer.err
     assert process.wait(timeout=200) == 0
     found = bits(only_ensemble(outputs))
-    assert {label: difference(found[label], uninterrupted[label]) for label in found} == dict.fromkeys(
-        found, []
-    )
+    assert_same(found, uninterrupted, found)

@@ -18,8 +18,8 @@ from dynalab.errors import NothingMatched
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble
-from dynalab.store.stored import StoredRun
 from dynalab.store.results import Result, read_result, write_result
+from dynalab.store.stored import StoredRun
 
 # Keys that change how an analysis is computed but not what comes out; they stay out of its id.
 NOT_IDENTITY = ("workers",)

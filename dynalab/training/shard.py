@@ -104,7 +104,8 @@ def load_config(paths: ShardPaths, folders: list[str]) -> EnsembleConfig:
         raise StoreError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
     config = from_tree(tree, [Path(folder) for folder in folders])
     if dict(config.sources) != (tree.get("sources") or {}):
-        raise DynalabError(f"a plug-in or data file of {paths.ensemble.root.name} has changed since it was first trained")
+        name = paths.ensemble.root.name
+        raise DynalabError(f"a plug-in or data file of {name} has changed since it was first trained")
     return config
 
 
@@ -133,9 +134,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     _set_damaged_aside(paths, found.step if found else -1)
     real = [Streams(**run.streams) for run in shard.runs]
     filled = real + [real[-1]] * max(LEAST_WIDTH - len(real), 0)
-    loop = Loop(
-        config, filled, shard.requested_steps, torch.device(device), [Path(f) for f in shard.folders]
-    )
+    loop = Loop(config, filled, shard.requested_steps, torch.device(device), [Path(f) for f in shard.folders])
     recorder = Recorder(paths, len(real), state.marks if state else {})
     snapshots = cadence(config.snapshots.every, None if config.snapshots.every else config.snapshots.at)
     if found and state:

@@ -7,6 +7,7 @@ them alone (of 32 tokens 5 are read: a third of all work saved with two blocks).
 from __future__ import annotations
 
 import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
