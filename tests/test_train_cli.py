@@ -178,7 +178,7 @@ def wait_for_rows(outputs: Path, rows: int, process: subprocess.Popen[str]) -> N
         time.sleep(0.01)
 
 
-LONG = ["train.steps=6000", "eval.every=50", "probe.weights.every=500", "checkpoint.every=300", "seed=0..2"]
+LONG = ["train.steps=4000", "eval.every=50", "probe.weights.every=500", "checkpoint.every=200", "seed=0..2"]
 
 
 @pytest.fixture(scope="module")

@@ -25,10 +25,11 @@ class InputSpec:
     """What a model must know of a task to be built for it.
 
     Attributes:
-        kind: `pairs` (two integer symbols in one row), `vector` (a row of floats) or a task's own word.
-        symbols: Number of distinct input symbols (`pairs`), or the length of the row (`vector`).
+        kind: `pairs` (two integer symbols in one row), `vector` (a row of floats), `image` (a row of floats, laid out
+            as `shape`) or a task's own word.
+        symbols: Number of distinct input symbols (`pairs`), or the length of the row (`vector`, `image`).
         classes: Number of outputs.
-        shape: Shape of one example where `symbols` does not say it.
+        shape: Shape of one example where `symbols` does not say it; (channels, height, width) of an `image`.
     """
 
     kind: str

@@ -87,7 +87,7 @@ class Config:
         """
         from dynalab.tasks.text.corpus import digest
 
-        return {"task.corpus": digest(self.corpus)}
+        return {"corpus": digest(self.corpus)}
 
 
 @dataclass(frozen=True)

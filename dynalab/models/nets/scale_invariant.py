@@ -1,8 +1,8 @@
 """Networks whose loss does not depend on the scale of their weights.
 
-Every layer is followed by batch normalisation without scale and shift, and the last linear layer is frozen. Lobacheva
-et al. 2021 (arXiv 2106.15739) study weight decay on them, Kodryan et al. 2022 (arXiv 2209.03695) training on the sphere.
-The frozen head is a buffer, not a parameter: its weight is torch's own draw, scaled to the norm `head_norm`.
+Every layer is followed by batch normalisation without scale and shift, and the last linear layer is frozen.
+Lobacheva et al. 2021 (arXiv 2106.15739) study weight decay on them, Kodryan et al. 2022 (arXiv 2209.03695) training on
+the sphere. The frozen head is a buffer, no parameter: its weight is torch's own draw, scaled to the norm `head_norm`.
 `scale_invariant` names the parameters whose joint norm is the papers' rho; all parameters are among them.
 """
 
