@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from image_fakes import write_cifar, write_mnist
 from stored import bits, difference
 
 from dynalab.config import registry
@@ -16,6 +17,11 @@ OPTIMIZERS = ["sgd", "adam", "adamw", "lookahead"]
 # Small enough that a pair takes about a second; everything else is the task's default.
 SMALL: dict[str, list[str]] = {
     "grokking": ["task.modulus=11", "model.width=16"],
+    "parity": ["task.n=10", "model.hidden=[16]", "eval.size=64"],
+    "regression": ["model.hidden=[8]"],
+    "digits": ["task.n_train=64", "eval.size=64", "model=resnet20", "model.width=4", "train.batch_size=32"],
+    "mnist": ["model.hidden=[16]", "train.batch_size=20"],
+    "cifar": ["model.width=4", "eval.size=20", "train.batch_size=20"],
 }
 
 
@@ -26,23 +32,15 @@ def test_every_task_is_here():
 
 @pytest.mark.parametrize("task", SMALL)
 def test_a_task_under_every_optimizer(task, cli, outputs, tmp_path):
-    steps = "train.steps=6"
-    words = [
-        f"task={task}",
-        f"optimizer={','.join(OPTIMIZERS)}",
-        "optimizer.lr=0.001",
-        steps,
-        "eval.every=1",
-        *SMALL[task],
-    ]
-    environment = data_for(task, tmp_path)
-    answer = cli("train", *words, "seed=0..1", "--json", **environment)
+    words = [f"task={task}", f"optimizer={','.join(OPTIMIZERS)}", "optimizer.lr=0.001", "train.clip=1.0"]
+    words += ["train.steps=6", "eval.every=1", *SMALL[task], *data_for(task, tmp_path)]
+    answer = cli("train", *words, "seed=0..1", "--json")
     assert answer.code == 0, answer.err
     ensembles = answer.json["ensembles"]
     assert [entry["config"]["optimizer"]["name"] for entry in ensembles] == OPTIMIZERS
     assert {run["status"] for entry in ensembles for run in entry["runs"]} == {"done"}
 
-    alone = cli("train", *words, "seed=1", "--json", **environment, DYNALAB_OUTPUTS=str(tmp_path / "alone"))
+    alone = cli("train", *words, "seed=1", "--json", DYNALAB_OUTPUTS=str(tmp_path / "alone"))
     assert alone.code == 0, alone.err
     for one, other in zip(ensembles, alone.json["ensembles"], strict=True):
         beside, single = bits(Path(one["path"]))["s0001"], bits(Path(other["path"]))["s0001"]
@@ -55,6 +53,9 @@ def test_a_task_under_every_optimizer(task, cli, outputs, tmp_path):
     assert page.code == 0 and Path(page.out.strip()).is_file(), page.err
 
 
-def data_for(task: str, folder: Path) -> dict[str, str]:
-    """Write the data set that a task reads from disk, and return the environment that names it."""
-    return {}
+def data_for(task: str, folder: Path) -> list[str]:
+    """Write the data set that a task reads from disk, in its real format, and return the words that name it."""
+    if task not in ("mnist", "cifar"):
+        return []
+    table = {"mnist": write_mnist, "cifar": write_cifar}[task](folder / "data")
+    return [f"task.root={folder / 'data'}", f"task.checksums={table}"]

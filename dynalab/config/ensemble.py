@@ -54,7 +54,7 @@ class EnsembleConfig:
         if self.depends_on_total():
             train["steps"] = self.train.steps
         sections: dict[str, Any] = {
-            "task": {"name": self.task.name, **non_neutral(self.task)},
+            "task": {"name": self.task.name, **_decisive(self.task)},
             "model": {"name": self.model.name, **non_neutral(self.model)},
             "optimizer": {"name": self.optimizer.name, **non_neutral(self.optimizer)},
             "schedule": non_neutral(self.schedule),
@@ -104,6 +104,12 @@ class EnsembleConfig:
             "levels": plain(self.levels),
         }
         return {**tree, "sources": dict(self.sources)} if self.sources else tree
+
+
+def _decisive(task: Any) -> dict[str, Any]:
+    """Return a task's fields that decide results: not the paths, whose content enters by its hash (`fingerprint`)."""
+    by_content = getattr(task, "by_content", ())
+    return {key: value for key, value in non_neutral(task).items() if key not in by_content}
 
 
 def idle_streams(config: EnsembleConfig) -> list[str]:

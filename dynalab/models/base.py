@@ -12,6 +12,9 @@ The hints, all optional, are attributes of the network:
 - `stacked_forward(params, inputs)`, the forward pass of S runs at once, where writing it out by hand is faster than
   vmap: `params` maps names to tensors of shape (S, ...), `inputs` is (S, B, ...), the result is (S, B, ...).
 
+- `run_by_run: bool`, true where `stacked_forward` is a loop over runs: its bits are then those of one run alone, and a
+  lone run needs no companion.
+
 A network whose training pass differs from its evaluation pass says `takes_context = True`; its `stacked_forward` then
 has a third argument, a `Context`. Without `stacked_forward` a network in training mode runs under vmap with stacked
 buffers (a plain BatchNorm works); torch's own Dropout does not, since its masks would depend on the place in the

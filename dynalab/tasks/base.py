@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +115,13 @@ class OwnsModel(Protocol):
 
 
 class TaskConfig(Protocol):
-    """What a task's `Config` may offer beside its fields, each method optional, without importing torch."""
+    """What a task's `Config` may offer beside its fields, all of it optional, without importing torch.
+
+    Attributes:
+        by_content: Fields that are paths; they stay out of the identity, `fingerprint` stands in for them.
+    """
+
+    by_content: ClassVar[tuple[str, ...]]
 
     def train_size(self) -> int | None:
         """Number of training examples of one run, or None where examples never repeat."""

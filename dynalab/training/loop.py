@@ -5,6 +5,7 @@ Row t is the state after t updates. What belongs to the update t-1 -> t (its los
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from dynalab.optim.base import evaluated, load_state, state_of
 from dynalab.probes.base import Probe, ProbeState
 from dynalab.tasks.base import Batch, OwnsModel, Task
 from dynalab.training.cadence import Cadence, cadence
-from dynalab.training.stack import Stack, build_networks, widen
+from dynalab.training.stack import LEAST_WIDTH, Stack, build_networks, widen
 from dynalab.training.streams import Streams
 
 _LOSS_ROWS = 64
@@ -37,7 +38,7 @@ class Loop:
 
     Args:
         config: The ensemble's configuration.
-        streams: The runs' random streams, length S.
+        streams: The runs' random streams; a lone one gets a companion, so that S is at least `LEAST_WIDTH`.
         total: Length of training, for schedules that depend on it.
         device: Where to train.
         folders: A user's plug-in folders.
@@ -60,9 +61,12 @@ class Loop:
         self.task: Task = task
         model = registry.find("model", config.model.name, folders)
         own = config.model.name == "task" and isinstance(task, OwnsModel)
-        networks = build_networks(
-            task.model if own else lambda: model.build(config.model, task.spec), streams
-        )
+        make = task.model if own else functools.partial(model.build, config.model, task.spec)
+        networks = build_networks(make, streams)
+        if not getattr(networks[0], "run_by_run", False):
+            companions = [streams[-1]] * max(LEAST_WIDTH - len(streams), 0)
+            streams = [*streams, *companions]
+            networks += build_networks(make, companions)
         described = networks[0]
         self.measurements = [
             Measurement(

@@ -25,7 +25,6 @@ from dynalab.training.cadence import cadence
 from dynalab.training.loop import Loop
 from dynalab.training.provenance import provenance
 from dynalab.training.recorder import Recorder
-from dynalab.training.stack import LEAST_WIDTH
 from dynalab.training.streams import Streams
 from dynalab.training.summary import summarise
 
@@ -133,8 +132,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         log.warning(control.warnings[-1])
     _set_damaged_aside(paths, found.step if found else -1)
     real = [Streams(**run.streams) for run in shard.runs]
-    filled = real + [real[-1]] * max(LEAST_WIDTH - len(real), 0)
-    loop = Loop(config, filled, shard.requested_steps, torch.device(device), [Path(f) for f in shard.folders])
+    loop = Loop(config, real, shard.requested_steps, torch.device(device), [Path(f) for f in shard.folders])
     recorder = Recorder(paths, len(real), state.marks if state else {})
     snapshots = cadence(config.snapshots.every, None if config.snapshots.every else config.snapshots.at)
     if found and state:

@@ -63,6 +63,7 @@ class ResNet(nn.Module):
     """
 
     takes_context = True
+    run_by_run = True
 
     def __init__(
         self,

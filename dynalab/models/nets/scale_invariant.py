@@ -90,6 +90,7 @@ class ScaleInvariantConvNet(nn.Module):
     """
 
     takes_context = True
+    run_by_run = True
 
     def __init__(self, shape: tuple[int, int, int], classes: int, width: int, head_norm: float) -> None:
         """Draw the weights, as torch does.
