@@ -37,7 +37,7 @@ def main() -> int:
 
     import torch
 
-    from dynalab.errors import DynalabError
+    from dynalab.errors import DynalabError, Locked
 
     settings = jobs.get()
     if settings is None:
@@ -50,7 +50,13 @@ def main() -> int:
         try:
             _serve(request, answer)
         except DynalabError as error:
-            answer("refused", shard=request["shard"], message=str(error), exit_code=error.exit_code)
+            answer(
+                "refused",
+                shard=request["shard"],
+                message=str(error),
+                exit_code=error.exit_code,
+                held=isinstance(error, Locked),
+            )
         except Exception as error:
             answer("failed", shard=request["shard"], message=f"{type(error).__name__}: {error}")
     return 0

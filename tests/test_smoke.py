@@ -21,6 +21,14 @@ SMALL: dict[str, list[str]] = {
     "regression": ["model.hidden=[8]"],
     "digits": ["task.n_train=64", "eval.size=64", "model=resnet20", "model.width=4", "train.batch_size=32"],
     "mnist": ["model.hidden=[16]", "train.batch_size=20"],
+    "mlm": [
+        "task.vocabulary=300",
+        "task.length=12",
+        "model.width=16",
+        "model.layers=1",
+        "eval.size=8",
+        "train.batch_size=4",
+    ],
     "cifar": ["model.width=4", "eval.size=20", "train.batch_size=20"],
 }
 

@@ -18,7 +18,7 @@ from dynalab.errors import NothingMatched
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble
-from dynalab.store.results import Result, read_result, write_result
+from dynalab.store.results import Result, whole_result, write_result
 from dynalab.store.stored import StoredRun
 
 # Keys that change how an analysis is computed but not what comes out; they stay out of its id.
@@ -64,7 +64,9 @@ def gather(selection: Selection[Ensemble], part: Part, *, pool: bool = False) ->
             left += trajectories.warnings or (f"{ensemble.id} has no runs",)
     if not found:
         wanted = " or ".join(statuses)
-        raise NothingMatched(f"no run is {wanted} ({'; '.join(left[:3])}); train to the end first: dynalab train")
+        raise NothingMatched(
+            f"no run is {wanted} ({'; '.join(left[:3])}); train to the end first: dynalab train"
+        )
     yield from [_pooled(found)] if pool else found
 
 
@@ -108,8 +110,8 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
         identity["source"] = part.source
     digest = hashlib.sha256(canonical(identity).encode()).hexdigest()[:10]
     paths = OutputPaths(outputs).analysis(part.name, digest)
-    if paths.result.is_file() and not force:
-        return read_result(paths)
+    if not force and (stored := whole_result(paths)) is not None:
+        return stored
     outcome = part.module.analyse(inputs.trajectories, config)
     warnings = list(dict.fromkeys([*inputs.trajectories.warnings, *outcome.warnings]))
     data = {
@@ -122,6 +124,7 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
         "inputs": [{"run": run, "steps": steps, "attempt": attempt} for run, steps, attempt in runs],
         "version": version,
         "dynalab": __version__,
+        "tables": sorted(outcome.tables),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **outcome.result,
     }

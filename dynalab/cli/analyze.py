@@ -20,6 +20,9 @@ from dynalab.cli.options import (
 @click.argument("kind", metavar="KIND")
 @click.argument("arguments", nargs=-1, metavar="[RUN|ENSEMBLE|KEY=VALUE]...")
 @filter_option
+@click.option(
+    "--cfg", type=click.Choice(["job"]), help="Print the keys of the analysis with their defaults, and exit."
+)
 @click.option("--force", is_flag=True, help="Compute it again, even if it is stored.")
 @json_option
 @outputs_option
@@ -28,6 +31,7 @@ def command(
     kind: str,
     arguments: tuple[str, ...],
     filter_text: str | None,
+    cfg: str | None,
     force: bool,
     as_json: bool,
     outputs: str | None,
@@ -41,6 +45,7 @@ def command(
     \b
     dynalab analyze hmm
     dynalab analyze hmm max_states=6 metrics=[l2,lambda_max]
+    dynalab analyze hmm --cfg job           # its keys
     dynalab analyze hmm -f 'task=grokking optimizer.lr<0.01'
     dynalab analyze hmm pool=true           # one model over all ensembles
     """
@@ -48,6 +53,7 @@ def command(
     from dynalab.config.analysis import read_analysis
     from dynalab.config.outputs import outputs_root
     from dynalab.config.registry import search_path
+    from dynalab.config.typed import plain
     from dynalab.errors import ConfigError
     from dynalab.store.find import select
     from dynalab.store.reader import Ensemble
@@ -66,6 +72,12 @@ def command(
         else:
             own.append(text)
     part, config = read_analysis(kind, own, search_path(config_dirs))
+    if cfg:
+        if as_json:
+            emit_json({"kind": kind, "config": plain(config)})
+        else:
+            click.echo(part.defaults(search_path(config_dirs)))
+        return 0
     root = outputs_root(outputs)
     results, damaged = [], False
     selection = select(root, refs, filter_text, Ensemble)

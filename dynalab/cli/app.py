@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -93,9 +94,18 @@ def run(args: Sequence[str]) -> int:
         # The reader of our output left (`| head`); there is no one to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _say("cannot write standard output: no space left on device")
+            return 3
+        return _bug(error)
     except Exception as error:
-        _say(f"a bug of dynalab's: {type(error).__name__}: {error}; traceback in {_store_traceback()}")
-        return 1
+        return _bug(error)
+
+
+def _bug(error: Exception) -> int:
+    _say(f"a bug of dynalab's: {type(error).__name__}: {error}; traceback in {_store_traceback()}")
+    return 1
 
 
 def _say(line: str) -> None:
@@ -111,11 +121,12 @@ def _store_traceback() -> str:
     from dynalab.store.paths import OutputPaths
 
     name = f"bug-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.txt"
-    for folder in (OutputPaths(outputs_root()).logs, Path(tempfile.gettempdir())):
+    for find in (lambda: OutputPaths(outputs_root()).logs, lambda: Path(tempfile.gettempdir())):
         try:
+            folder = find()
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(f"{' '.join(sys.argv)}\n\n{traceback.format_exc()}")
             return str(folder / name)
-        except OSError:
+        except (OSError, DynalabError):
             continue
     return "nowhere: no folder could be written"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dynalab.cli.options import config_dir_option, emit_json, json_option
+from dynalab.cli.options import config_dir_option, emit_json, json_option, outputs_option
 from dynalab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 @click.option("-p", "--package", metavar="KEY", help="Only this part, for example -p optimizer.")
 @click.option("--resolve", is_flag=True, help="Accepted for Hydra's sake; what is printed is resolved.")
 @json_option
+@outputs_option
 @config_dir_option
 def command(
     overrides: tuple[str, ...],
     package: str | None,
     resolve: bool,
     as_json: bool,
+    outputs: str | None,
     config_dirs: tuple[str, ...],
 ) -> None:
     """Print the composed configuration, every key at the value that training would use.
@@ -34,7 +36,7 @@ def command(
     """
     from dynalab.config.command import read_command
 
-    show(read_command(overrides, config_dirs=config_dirs), as_json, package)
+    show(read_command(overrides, outputs=outputs, config_dirs=config_dirs), as_json, package)
 
 
 def tree_of(command: Command, index: int) -> dict[str, Any]:

@@ -82,21 +82,20 @@ class Watch:
         states = [state for paths, state in self._state.items() if paths.root.parent == root]
         runs = sum(state["runs"] for state in states)
         done = sum(state["step"] * state["runs"] for state in states)
-        first = sum(state["first"] * state["runs"] for state in states)
         total = sum(state["steps"] * state["runs"] for state in states)
         latest: dict[str, float] = {}
         for name in ("train_loss", "train_accuracy", "test_accuracy"):
             values = [state["latest"][name] for state in states if name in state["latest"]]
             if values:
                 latest[name] = sorted(values)[len(values) // 2]
-        elapsed = time.monotonic() - self._started
-        speed = (done - first) / elapsed if elapsed > 0 else 0.0
+        # By the workers' own rates: the time they took to start says nothing about what is left.
+        speed = sum(state["rate"] * state["runs"] for state in states)
         return {
             "runs": runs,
             "fraction": done / total if total else 1.0,
             "step": done // runs if runs else 0,
             "steps": total // runs if runs else 0,
-            "speed": sum(state["rate"] * state["runs"] for state in states),
+            "speed": speed,
             "eta": (total - done) / speed if speed > 0 else None,
             "latest": latest,
         }

@@ -142,11 +142,21 @@ def _analyses(root: Path, refs: Sequence[str]) -> tuple[list[str], list[Result]]
 
 
 def _results(root: Path, ensemble: str, chosen: Sequence[Result]) -> list[Result]:
-    """Return the analyses to show with an ensemble: of each kind the chosen ones, else the newest."""
+    """Return the analyses to show with an ensemble: of each kind the chosen ones, else one of most runs, the newest."""
     from dynalab.store.results import results
 
-    newest = {result.kind: result for result in results(root, [ensemble])}
+    newest: dict[str, Result] = {}
+    for result in results(root, [ensemble]):
+        # One of a few runs, or of shorter ones, does not hide one of all.
+        best = newest.get(result.kind)
+        if best is None or _extent(result) >= _extent(best):
+            newest[result.kind] = result
     for kind in {result.kind for result in chosen}:
         newest.pop(kind, None)
     own = [result for result in chosen if ensemble in (result.data.get("ensembles") or [result.ensemble])]
     return [*own, *newest.values()]
+
+
+def _extent(result: Result) -> tuple[int, int]:
+    inputs = result.data.get("inputs") or []
+    return len(inputs), sum(item.get("steps") or 0 for item in inputs)

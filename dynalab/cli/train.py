@@ -95,6 +95,12 @@ def command(
             note(
                 f"{layout.paths.root.name}: {n_runs} runs are being trained by {owner}; --steal takes them over"
             )
+    for line in outcome.report.held.values():
+        note(line)
+    for layout in outcome.layouts:
+        n_diverged = sum(run["status"] == "diverged" for run in _runs_json(layout))
+        if n_diverged:
+            note(f"{layout.paths.root.name}: {n_diverged} of {len(layout.request.runs)} runs diverged")
     for shard, line in outcome.report.failures.items():
         note(f"failed: {shard.root.parent.name}/{shard.root.name}: {line}")
     if dry_run:
@@ -163,12 +169,18 @@ def _print_table(outcome: Outcome) -> None:
         counts = Counter(run["status"] for run in runs)
         status = ", ".join(f"{count} {name}" for name, count in counts.items())
         named = format_seeds(seeds) if seeds else f"{len(runs)} runs"
-        rows.append(
-            [layout.request.config.id, named, status, layout.request.steps, _median(runs), layout.paths.root]
-        )
+        steps = _span([run["steps"] for run in runs])
+        rows.append([layout.request.config.id, named, status, steps, _median(runs), layout.paths.root])
     click.echo(columns(["ensemble", "seeds", "status", "steps", "generalised", "path"], rows))
     if not any(layout.work for layout in outcome.layouts) and outcome.exit_code == 0:
         note("nothing to train: all is done")
+
+
+def _span(values: list[int]) -> str | None:
+    """Return the smallest and the largest of some numbers, as one where they are equal."""
+    if not values:
+        return None
+    return str(values[0]) if min(values) == max(values) else f"{min(values)}..{max(values)}"
 
 
 def _median(runs: list[dict[str, Any]]) -> str | None:
@@ -188,12 +200,8 @@ def _print_plan(parsed: Command, outcome: Outcome, as_json: bool) -> None:
     entries: list[dict[str, Any]] = []
     for layout in outcome.layouts:
         request = layout.request
-        known = layout.paths.root.parent.glob("*/") if layout.paths.root.parent.is_dir() else []
-        own = [layout.paths.root] if layout.paths.config.is_file() else []
-        rate = seconds_per_step(own) or seconds_per_step(
-            [item for item in known if (item / "config.yaml").is_file()]
-        )
-        left = (len(layout.new) + len(layout.resumed)) * request.steps
+        rate = seconds_per_step(layout)
+        left = layout.steps_left()
         seconds = None if rate is None else rate * left / max(outcome.plan.workers, 1)
         entries.append(
             {

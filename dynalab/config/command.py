@@ -12,8 +12,8 @@ from dynalab.config import registry
 from dynalab.config.compose import compose
 from dynalab.config.ensemble import EnsembleConfig, RunSpec, from_tree, runs_of
 from dynalab.config.outputs import outputs_root
-from dynalab.config.overrides import parse
-from dynalab.config.schema import Checkpoint, Compute
+from dynalab.config.overrides import key_of, parse
+from dynalab.config.schema import STREAMS, Checkpoint, Compute
 from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.config.typed import typed
@@ -172,26 +172,28 @@ def _settings(tree: Mapping[str, Any], outputs: str | None, folders: tuple[Path,
 
 
 @lru_cache(maxsize=32)
-def _base_identity(task: str, folders: tuple[Path, ...]) -> dict[str, Any]:
-    config = from_tree(compose("train", [f"task={task}"], folders), folders)
-    return config.identity()
+def _base(task: str, folders: tuple[Path, ...]) -> dict[str, Any]:
+    return _flat(from_tree(compose("train", [f"task={task}"], folders), folders).as_dict())
 
 
 def _slug(config: EnsembleConfig, words: Sequence[str], task: str, folders: tuple[Path, ...]) -> str:
-    """Name an ensemble by its experiment or by what differs from the task's defaults."""
-    experiment = next((word.partition("=")[2] for word in words if word.startswith("experiment=")), None)
+    """Name an ensemble by its experiment and by the words of the command that differ from the task's defaults."""
+    own = _flat(config.as_dict())
     try:
-        base = _base_identity(task, folders)
+        base = _base(task, folders)
     except ConfigError:
         base = {}
-    own = {k: v for k, v in _flat(config.identity()).items() if _flat(base).get(k) != v}
-    pieces = [experiment] if experiment else []
-    if experiment is None or len(words) > 1:
-        swept = [
-            key for key in own if experiment is None or any(word.startswith(f"{key}=") for word in words)
-        ]
-        pieces += [f"{key.rpartition('.')[2]}_{own[key]}" for key in swept if not key.endswith(".name")]
-        pieces += [str(own[key]) for key in swept if key.endswith(".name")]
+    pieces: list[str] = []
+    for word in words:
+        key, value = key_of(word), word.partition("=")[2]
+        if key == "experiment" and value != "null":
+            pieces.insert(0, value)
+        elif f"{key}.name" in own and key != "task":
+            pieces += [value] if own[f"{key}.name"] != base.get(f"{key}.name") else []
+        elif key in own and key not in ("train.steps", "design") and own[key] != base.get(key):
+            pieces.append(f"{key.rpartition('.')[2]}_{own[key]}")
+    if config.design == "crossed":
+        pieces = [piece for piece in pieces if not piece.startswith(STREAMS)] + ["crossed"]
     text = "-".join(pieces) or "default"
     return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)[:60].strip(
         "-_."

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from dynalab.config import registry
@@ -61,6 +62,8 @@ def _hydra(root: str, overrides: Sequence[str], folders: Sequence[Path]) -> Dict
         GlobalHydra.instance().hydra = before
     except HydraException as error:
         raise _explained(error, root, overrides, folders) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"a configuration file is no YAML: {' '.join(str(error).split())}") from error
     OmegaConf.set_struct(tree, False)
     return tree
 
@@ -100,6 +103,9 @@ def _check_groups(overrides: Sequence[str], folders: Sequence[Path]) -> None:
         key, value = key_of(text), text.partition("=")[2].strip("'\"")
         if key in GROUPS and not text.startswith("~") and "/" not in value and value != "null":
             legal = registry.names(key, folders)
+            alone = [path for folder in folders if (path := folder / key / f"{value}.py").is_file()]
+            if value not in legal and alone:
+                raise ConfigError(f"{key}={value}: {alone[0]} has no {value}.yaml beside it")
             if value not in legal:
                 options = listing(legal) or "none"
                 raise ConfigError(

@@ -66,13 +66,14 @@ class EnsembleConfig:
         }
         if self.schedule.name != "constant":
             sections["schedule"]["name"] = self.schedule.name
-        if sorted(self.probes) != sorted(DEFAULT_PROBES):
-            sections["probes"] = sorted(self.probes)
         if self.design != "seeds":
             sections["design"] = self.design
         if self.sources:
             sections["sources"] = dict(self.sources)
-        return {name: section for name, section in sections.items() if section}
+        said = {name: section for name, section in sections.items() if section}
+        # Apart from the others: no probes at all is an empty list, and says something.
+        other = sorted(self.probes) != sorted(DEFAULT_PROBES)
+        return {**said, "probes": sorted(self.probes)} if other else said
 
     @property
     def id(self) -> str:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from dynalab.errors import ConfigError
+
 
 def outputs_root(given: str | None = None) -> Path:
-    """Return the outputs folder: what was given, else `DYNALAB_OUTPUTS`, else ./outputs."""
-    return Path(given or os.environ.get("DYNALAB_OUTPUTS") or "outputs").expanduser().resolve()
+    """Return the outputs folder: what was given, else `DYNALAB_OUTPUTS`, else ./outputs.
+
+    Raises:
+        ConfigError: It is a file.
+    """
+    root = Path(given or os.environ.get("DYNALAB_OUTPUTS") or "outputs").expanduser().resolve()
+    if root.exists() and not root.is_dir():
+        raise ConfigError(f"outputs={root}: a file, not a folder")
+    return root

@@ -65,7 +65,7 @@ def parse(texts: Sequence[str]) -> Parsed:
     for text in texts:
         value = text.partition("=")[2]
         bare = key_of(text)
-        if "=" not in text and not text.startswith("~"):
+        if ("=" not in text and not text.startswith("~")) or not bare:
             raise ConfigError(f"{text}: expected KEY=VALUE, for example task=grokking or seed=0..19")
         for refused, instead in _REFUSED.items():
             if bare == refused or bare.startswith(refused + "."):

@@ -58,6 +58,12 @@ class Part:
             )
         return found
 
+    def defaults(self, folders: Sequence[Path] = ()) -> str:
+        """Return the text of the part's YAML file, comments included."""
+        roots = [*folders, *entry_folders(), conf_dir()]
+        paths = (root / self.group / f"{self.name}.yaml" for root in roots)
+        return next((path.read_text().rstrip() for path in paths if path.is_file()), "")
+
     def build(self, *args: Any, **kwargs: Any) -> Any:
         """Call the module's `build`."""
         return self.require_build()(*args, **kwargs)

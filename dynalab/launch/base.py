@@ -49,12 +49,14 @@ class Report:
 
     Attributes:
         failures: Shard -> one line that says what went wrong and where the log is.
+        held: Shards that another process is training -> one line that says which.
         codes: Shard -> exit code that its failure asks for.
         warnings: Lines to show.
         interrupted: The user stopped it.
     """
 
     failures: dict[ShardPaths, str] = field(default_factory=dict)
+    held: dict[ShardPaths, str] = field(default_factory=dict)
     codes: dict[ShardPaths, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     interrupted: bool = False

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dynalab.errors import ConfigError, DynalabError
+from dynalab.errors import ConfigError, DynalabError, Locked
 from dynalab.launch.base import Events, Report, Work
 
 
@@ -30,6 +30,8 @@ def run(work: Work, events: Events) -> Report:
             job = Job(shard, device, work.checkpoint_every, work.checkpoint_keep, work.steal, work.argv)
             try:
                 events.finished(shard, train_shard(job, control).status)
+            except Locked as error:
+                report.held[shard] = str(error)
             except DynalabError as error:
                 report.failures[shard], report.codes[shard] = str(error), error.exit_code
             except Exception as error:

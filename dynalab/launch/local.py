@@ -181,6 +181,9 @@ class Pool:
             if kind == "finished":
                 report.warnings += event["warnings"]
                 events.finished(shard, event["status"])
+            elif event.get("held"):
+                report.held[shard] = event["message"]
+                events.finished(shard, "trained elsewhere")
             else:
                 where = f" (traceback in {shard.error})" if kind == "failed" else ""
                 report.failures[shard] = f"{event['message']}{where}"

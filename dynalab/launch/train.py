@@ -5,18 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from dynalab.config.command import Command, Request
+from dynalab.errors import StoreError
 from dynalab.launch import inline, local
 from dynalab.launch.base import Events, Report, Work
 from dynalab.store import runfile
 from dynalab.store.atomic import check_writable, storing, write_json
-from dynalab.store.layout import Layout, discard_untrained, lay_out
+from dynalab.store.layout import Layout, discard_untrained, lay_out, mend_config
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredEnsemble, StoredRun
-from dynalab.store.table import write_tables
+from dynalab.store.table import are_whole, write_tables
 from dynalab.training.planner import Plan, plan
 
 
@@ -51,7 +51,11 @@ class Outcome:
         codes = set(self.report.codes.values())
         if codes:
             return 2 if codes == {2} else 3
-        if self.report.failures or any(layout.damaged or layout.busy for layout in self.layouts):
+        if (
+            self.report.failures
+            or self.report.held
+            or any(layout.damaged or layout.busy for layout in self.layouts)
+        ):
             return 3
         return 3 if any(run.status == "diverged" for item in self.layouts for run in stored_runs(item)) else 0
 
@@ -88,6 +92,10 @@ def train(
     check_device = settings.device.startswith("cuda")
     if not busy and not check_device:
         if not options.dry_run:
+            for layout in compared:
+                mend_config(layout)
+                if not are_whole(StoredEnsemble(layout.paths)):
+                    write_tables(Ensemble(layout.paths))
             _remember(outputs, compared)
         return outcome
     if not options.dry_run:
@@ -127,7 +135,7 @@ def train(
     for layout in outcome.layouts:
         if not layout.paths.config.is_file():
             continue
-        if layout.work or not layout.paths.metrics().is_file():
+        if layout.work or not are_whole(StoredEnsemble(layout.paths)):
             write_tables(Ensemble(layout.paths))
     return outcome
 
@@ -167,11 +175,23 @@ def _remember(outputs: OutputPaths, layouts: Sequence[Layout]) -> None:
     )
 
 
-def seconds_per_step(ensembles: Sequence[Path]) -> float | None:
-    """Return the median seconds a step and seed that stored attempts took, or None where nothing was timed."""
+def seconds_per_step(layout: Layout) -> float | None:
+    """Return the median seconds a step and seed took in stored runs of the same work, or None where none was timed.
+
+    Args:
+        layout: Its ensemble counts, and those of the same task, model and training.
+    """
+    config = layout.request.config.as_dict()
     rates: list[float] = []
-    for path in ensembles:
-        for run in StoredEnsemble(path).runs:
+    folders = sorted(layout.paths.root.parent.glob("*/")) if layout.paths.root.parent.is_dir() else []
+    for ensemble in map(StoredEnsemble, folders):
+        try:
+            same = all(
+                ensemble.config.get(part) == config[part] for part in ("task", "model", "train", "eval")
+            )
+        except StoreError:
+            continue
+        for run in ensemble.runs if same else ():
             for attempt in run.record.attempts:
                 done = attempt.get("step", 0) - attempt.get("first_step", 0)
                 if done > 0 and "train_seconds" in attempt:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean
 from dynalab.errors import ConfigError, NothingMatched, StoreError
 from dynalab.store.atomic import read_json
@@ -114,12 +115,22 @@ def _terms(text: str) -> list[tuple[str, str, str]]:
         match = _TERM.match(word)
         if not match:
             raise ConfigError(f"-f '{text}': {word} is no term; expected KEY=VALUE, with = != < > <= or >=")
+        if not match[3]:
+            raise ConfigError(f"-f '{text}': {word} compares with nothing")
         terms.append((match[1], match[2], match[3]))
     return terms
 
 
 def _holds(ensemble: StoredEnsemble, run: StoredRun, terms: list[tuple[str, str, str]]) -> bool:
-    return all(_compare(_field(ensemble, run, key), sign, text) for key, sign, text in terms)
+    for key, sign, text in terms:
+        value = _field(ensemble, run, key)
+        if key == "seed" and sign in ("=", "!="):
+            holds = (value in parse_seeds(text)) == (sign == "=")
+        else:
+            holds = _compare(value, sign, text)
+        if not holds:
+            return False
+    return True
 
 
 def _field(ensemble: StoredEnsemble, run: StoredRun, key: str) -> Any:
@@ -132,6 +143,8 @@ def _field(ensemble: StoredEnsemble, run: StoredRun, key: str) -> Any:
         "status": run.status,
         "steps": run.steps,
         "started": run.started,
+        "memorised": (run.summary or {}).get("memorised_step"),
+        "generalised": (run.summary or {}).get("generalised_step"),
     }
     if key in own:
         return own[key]
@@ -153,6 +166,6 @@ def _compare(value: Any, sign: str, text: str) -> bool:
     if isinstance(value, int | float):
         try:
             return _COMPARE[sign](float(value), float(text))
-        except ValueError:
-            return sign == "!="
+        except ValueError as error:
+            raise ConfigError(f"-f: {text} is no number to compare with {value}") from error
     return _COMPARE[sign](str(value), text)

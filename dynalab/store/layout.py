@@ -33,6 +33,7 @@ class Layout:
         busy: Labels of runs that another process is training, and by whom.
         warnings: What is damaged or odd.
         damaged: Shards that cannot be read.
+        stored_steps: Label -> updates stored, of the runs that go on.
     """
 
     request: Request
@@ -44,13 +45,19 @@ class Layout:
     busy: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     damaged: list[ShardPaths] = field(default_factory=list)
+    stored_steps: dict[str, int] = field(default_factory=dict)
+
+    def steps_left(self) -> int:
+        """Return the updates that are left to make, over all runs that were asked for."""
+        steps = self.request.steps
+        return sum(max(steps - self.stored_steps.get(label, 0), 0) for label in [*self.new, *self.resumed])
 
 
 def find_ensemble(outputs: OutputPaths, request: Request) -> EnsemblePaths:
     """Return the ensemble's folder: found by its hash, else the one it would get."""
     task, digest = str(request.config.task.name), request.config.id
     for folder in sorted((outputs.root / task).glob(f"*-{digest}")):
-        if EnsemblePaths(folder).config.is_file():
+        if EnsemblePaths(folder).config.is_file() or EnsemblePaths(folder).shards():
             return EnsemblePaths(folder)
     return outputs.ensemble(task, request.slug, digest)
 
@@ -86,17 +93,24 @@ def lay_out(
     if not write:
         _compare(layout, widths, False, force, anyway, steal, folders)
         return layout
-    _make_ensemble(layout)
+    with storing(layout.paths.root):
+        layout.paths.root.mkdir(parents=True, exist_ok=True)
+    mend_config(layout)
     with Lock(layout.paths.lock, wait=10.0):
         _compare(layout, widths, True, force, anyway, steal, folders)
     return layout
 
 
-def _make_ensemble(layout: Layout) -> None:
+def mend_config(layout: Layout) -> None:
+    """Write an ensemble's configuration where it is missing or damaged; its id says what it must be."""
     paths, request = layout.paths, layout.request
-    with storing(paths.root):
-        paths.root.mkdir(parents=True, exist_ok=True)
-    if not paths.config.is_file():
+    try:
+        whole = isinstance(yaml.safe_load(paths.config.read_text()), dict)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        whole = False
+    if not whole:
+        if paths.shards():
+            layout.warnings.append(f"{paths.config} was missing or damaged; it is written again")
         write_text(paths.overrides, yaml.safe_dump(request.overrides, sort_keys=False))
         # Last: a folder is an ensemble once its configuration stands.
         write_text(paths.config, yaml.safe_dump(request.config.as_dict(), sort_keys=False))
@@ -170,6 +184,7 @@ def _sort(
         layout.done.append(spec.label)
         return
     layout.resumed.append(spec.label)
+    layout.stored_steps[spec.label] = run.steps
     if paths in layout.work:
         return
     _check_versions(paths, shard, anyway)

@@ -51,7 +51,7 @@ class OutputPaths:
         for task in sorted(self.root.iterdir()) if self.root.is_dir() else []:
             if task.is_dir() and task.name not in reserved and not task.name.startswith("."):
                 found += [EnsemblePaths(folder) for folder in sorted(task.iterdir()) if folder.is_dir()]
-        return [paths for paths in found if paths.config.is_file()]
+        return [paths for paths in found if paths.config.is_file() or paths.shards()]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynalab.errors import NothingMatched, StoreError
+from dynalab.errors import ConfigError, NothingMatched, StoreError
 from dynalab.store.atomic import read_json, storing, write_json
 from dynalab.store.paths import AnalysisPaths, OutputPaths
 
@@ -58,9 +58,17 @@ class Result:
         return list(self.paths.tables())
 
     def table(self, name: str) -> pd.DataFrame:
-        """Return one of its tables as a data frame."""
+        """Return one of its tables as a data frame.
+
+        Raises:
+            ConfigError: There is no such table.
+        """
         import pandas as pd
 
+        if name not in self.tables():
+            raise ConfigError(
+                f"{name}: this analysis has no such table; there are {', '.join(self.tables())}"
+            )
         return pd.read_parquet(self.paths.table(name))
 
 
@@ -93,6 +101,15 @@ def read_result(paths: AnalysisPaths) -> Result:
     if missing:
         raise StoreError(f"{paths.result} is damaged: it has no {missing[0]}")
     return Result(paths, data)
+
+
+def whole_result(paths: AnalysisPaths) -> Result | None:
+    """Return an analysis if it is stored and whole, tables included; otherwise it has to be made again."""
+    try:
+        result = read_result(paths)
+    except StoreError:
+        return None
+    return result if set(result.data.get("tables", ())) <= set(result.tables()) else None
 
 
 def results(outputs: Path, ensembles: Sequence[str] | None = None, kind: str | None = None) -> list[Result]:

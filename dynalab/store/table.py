@@ -7,28 +7,37 @@ from typing import Any
 import numpy as np
 
 from dynalab.errors import StoreError
-from dynalab.store import runfile
 from dynalab.store.atomic import storing
 from dynalab.store.reader import Ensemble
-from dynalab.store.stored import StoredRun
+from dynalab.store.stored import StoredEnsemble, StoredRun
 
 
 def write_tables(ensemble: Ensemble) -> None:
     """Write `metrics.parquet` and a `metrics-<cadence>.parquet` for every other grid.
 
     Args:
-        ensemble: Its done and diverged runs enter.
+        ensemble: Every run that has rows enters, whole or not.
 
     Raises:
         StoreError: The folder cannot be written.
     """
-    runs = [run for run in ensemble.runs if run.status in runfile.FINAL]
+    runs = [run for run in ensemble.runs if any(run.shard.series_folder.glob("*.npy"))]
     if not runs:
         return
     for cadence, own in ensemble.columns().items():
         main = cadence == ensemble.eval_cadence
         names = ensemble.grid_metrics() if main else own
         _write(ensemble, runs, None if main else cadence, names)
+
+
+def are_whole(ensemble: StoredEnsemble) -> bool:
+    """Return whether the table of the evaluation grid is there and ends as a Parquet file does."""
+    path = ensemble.paths.metrics()
+    if not path.is_file() or path.stat().st_size < 8:
+        return False
+    with path.open("rb") as file:
+        file.seek(-4, 2)
+        return file.read() == b"PAR1"
 
 
 def _write(ensemble: Ensemble, runs: list[StoredRun], cadence: str | None, names: list[str]) -> None:

@@ -3,13 +3,13 @@
 The text is CPython's own documentation, which every Python carries, or what the user names; vocabulary, tokens and the
 split into training and held-out text are the same for all seeds (`dynalab.tasks.text.tokens` says how), so one
 threshold means the same for every run. Seeds differ in initialisation, in the windows of text that they are
-trained on (stream `order`) and in the masks (stream `noise`); the stream `split` has no effect. Windows are drawn
-with replacement, so there are no epochs. Deviations from BERT: no next-sentence task, no [CLS] and [SEP], a fixed number
-of masks in a sequence.
+trained on (stream `order`) and in the masks (stream `noise`); the stream `split` has no effect. Windows are
+drawn with replacement, so there are no epochs. As in the published code, the number of masks in a sequence is
+the rounded 15%. Deviations from BERT: no next-sentence task, no [CLS] and [SEP].
 
-For comparison, `train_unigram_loss` and `test_unigram_loss` are recorded: the cross-entropy, on the same masked places, of
-the distribution of single tokens in the training text (one added to every count). A network that has learnt more than
-that uses the context.
+For comparison, `train_unigram_loss` and `test_unigram_loss` are recorded: the cross-entropy, on the same masked
+places, of the distribution of single tokens in the training text (one added to every count). A network whose
+loss is lower uses the context.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Config:
         vocabulary: Tokens of the byte-pair vocabulary at most, the 256 bytes and [MASK] among them.
         length: Tokens of a sequence, L.
         mask_fraction: Share of a sequence's places that are predicted, rounded to M places, at least one.
-        test_fraction: Share of the text that is held out, 1 / k for a whole k.
+        test_fraction: Share of the text that is held out: one block of k, with k = 1 / share rounded.
     """
 
     # Fields that enter the identity by `fingerprint`, not by their value: a corpus is its text, not its path.
@@ -48,7 +48,7 @@ class Config:
     name: str = "mlm"
     corpus: Any = None
     vocabulary: int = 1024
-    length: int = 64
+    length: int = 32
     mask_fraction: float = 0.15
     test_fraction: float = 0.1
 
@@ -60,7 +60,11 @@ class Config:
         """
         if self.corpus is not None:
             given = [self.corpus] if isinstance(self.corpus, str) else self.corpus
-            if not isinstance(given, list | tuple) or not given or not all(isinstance(x, str) and x for x in given):
+            if (
+                not isinstance(given, list | tuple)
+                or not given
+                or not all(isinstance(x, str) and x for x in given)
+            ):
                 raise ConfigError(
                     f"task.corpus={self.corpus}: expected null, a text file or folder, or a list of them"
                 )
@@ -75,9 +79,13 @@ class Config:
         if not 2 <= self.length <= 4096:
             raise ConfigError(f"task.length={self.length}: must be an integer from 2 to 4096")
         if not 0.0 < self.mask_fraction < 1.0:
-            raise ConfigError(f"task.mask_fraction={self.mask_fraction}: must lie between 0 and 1, both excluded")
+            raise ConfigError(
+                f"task.mask_fraction={self.mask_fraction}: must lie between 0 and 1, both excluded"
+            )
         if not 0.0 < self.test_fraction <= 0.5:
-            raise ConfigError(f"task.test_fraction={self.test_fraction}: must lie between 0 (excluded) and 0.5")
+            raise ConfigError(
+                f"task.test_fraction={self.test_fraction}: must lie between 0 (excluded) and 0.5"
+            )
 
     def fingerprint(self) -> dict[str, str]:
         """Return what stands for the text in the identity of an ensemble: a hash of it.
@@ -126,7 +134,7 @@ class MaskedLanguage:
 
     @cached_property
     def unigram(self) -> Tensor:
-        """Log-probabilities of single tokens in the training text, each counted once more, shape (classes,), float64."""
+        """Log-probabilities of single tokens in the training text, (classes,), float64; one is added to each count."""
         import torch
 
         counts = torch.from_numpy(self.tokens.counts).to(torch.float64) + 1.0

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
+from dynalab.errors import ConfigError
 from dynalab.optim.base import evaluated, load_state, state_of
 from dynalab.probes.base import Probe, ProbeState
 from dynalab.tasks.base import Batch, OwnsModel, Task
@@ -208,10 +209,19 @@ class Loop:
                 outputs = self.stack.forward(batch.inputs, weights).to(self._loss_dtype)
                 values = {"loss": self.task.loss(outputs, batch), **self.task.metrics(outputs, batch)}
                 for name, value in values.items():
+                    self._check_per_run(name, value)
                     weighted = value.to(torch.float64) * batch.size
                     sums[name] = sums[name] + weighted if name in sums else weighted
                 count += batch.size
         return {f"{split}_{name}": value / count for name, value in sums.items()}
+
+    def _check_per_run(self, name: str, value: Tensor) -> None:
+        if value.shape != (self.stack.width,):
+            what = "loss()" if name == "loss" else f"metrics()[{name!r}]"
+            raise ConfigError(
+                f"task={self.config.task.name}: {what} has shape {tuple(value.shape)}, expected one value a run, "
+                f"({self.stack.width},)"
+            )
 
     def _optimizer_state(self) -> dict[str, dict[str, Tensor]]:
         return {name: state_of(self.optimizer, param) for name, param in self.stack.params.items()}

@@ -55,13 +55,15 @@ def plan(n_runs: int, compute: Compute, device: str = "cpu", shared_by: int = 1)
         width, why = max(n_runs, 1), "one stack on the device"
     else:
         shards = max(1, math.ceil(workers / shared_by))
-        width, why = min(max(1, math.ceil(n_runs / shards)), MOST_WIDTH), "a worker a core"
+        width = min(max(1, math.ceil(n_runs / shards)), MOST_WIDTH)
+        why = f"compute.workers={workers}" if compute.workers else "at most a worker a core"
     count = math.ceil(n_runs / width) if n_runs else 0
     small, larger = divmod(n_runs, count) if count else (0, 0)
     widths = tuple(small + (index < larger) for index in range(count))
+    busy = max(min(workers, count * shared_by), 1)
     words = [
-        f"{count} {word}{'s' * (count != 1)}"
-        for count, word in ((workers, "worker"), (threads, "thread"), (width, "seed"))
+        f"{number} {word}{'s' * (number != 1)}"
+        for number, word in ((busy, "worker"), (threads, "thread"), (width, "seed"))
     ]
     reason = f"{words[0]} of {words[1]}, {words[2]} wide ({why})"
     return Plan(workers, threads, widths, reason)

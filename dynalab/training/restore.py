@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from dynalab.config import registry
-from dynalab.errors import ConfigError
+from dynalab.errors import ConfigError, StoreError
 from dynalab.tasks.base import OwnsModel
 from dynalab.training.shard import load_config
 from dynalab.training.stack import build_networks
@@ -24,7 +24,7 @@ def network_at(run: StoredRun, step: int) -> nn.Module:
     Raises:
         ConfigError: No weights were kept at that step.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     checkpoints = {item.step: item for item in run.shard.checkpoints()}
     kept = {at: item.model for at, item in checkpoints.items()} | run.shard.snapshots()
@@ -40,6 +40,11 @@ def network_at(run: StoredRun, step: int) -> nn.Module:
     (network,) = build_networks(
         task.model if own else lambda: model.build(config.model, task.spec), [streams]
     )
+    try:
+        with safe_open(str(kept[step]), framework="pt") as stored:
+            stored.keys()
+    except (SafetensorError, OSError) as error:
+        raise StoreError(f"{kept[step]} is damaged: {error}") from error
     with safe_open(str(kept[step]), framework="pt") as stored:
         state = {name: stored.get_slice(name)[run.index] for name in network.state_dict()}
     if kept[step].name == "model.safetensors":

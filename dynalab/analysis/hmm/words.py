@@ -17,7 +17,10 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     tried = max(row["n_states"] for row in result["selection"])
     n_runs = len(result["states"])
     emission = EMISSIONS[result["emission"]]
-    lines = [f"{n_runs} runs, {len(result['metrics'])} metrics, {emission}: K = {result['n_states']} of {tried} tried"]
+    chosen = f"K = {result['n_states']}" + (
+        f" of 1 to {tried}" if len(result["selection"]) > 1 else ", as given"
+    )
+    lines = [f"{n_runs} runs, {len(result['metrics'])} metrics, {emission}: {chosen}"]
     for profile in result["state_profiles"]:
         entries = sorted(_entries(result, profile["state"]))
         if entries:
@@ -25,7 +28,9 @@ def describe(result: Mapping[str, Any]) -> list[str]:
             lines.append(f"  state {profile['state']}: {profile['runs']} of {n_runs} runs, {where}")
     for path in result["paths"][:5]:
         names = " > ".join(map(str, path["states"]))
-        when = "" if path["median_step"] is None else f", converged at step {path['median_step']:.0f} (median)"
+        when = (
+            "" if path["median_step"] is None else f", converged at step {path['median_step']:.0f} (median)"
+        )
         lines.append(f"  path {names}: {path['runs']} of {n_runs} runs{when}")
     if len(result["paths"]) > 5:
         lines.append(f"  and {len(result['paths']) - 5} more paths")

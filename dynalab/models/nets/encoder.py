@@ -7,6 +7,7 @@ them alone (of 32 tokens 5 are read: a third of all work saved with two blocks).
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +27,10 @@ class Encoder(nn.Module):
     one before the head (Xiong et al. 2020, arXiv 2002.04745). Deviations from BERT: no segment embeddings, no further
     layer between encoder and head, no bias of the keys (it cancels in the softmax), no dropout of attention weights.
 
-    Under vmap, with one thread, a run's bits did not depend on the number of runs or its place at any size tried, odd ones
-    included; a loop over the runs was no faster (B 32, d 64, two blocks, ms a step and seed: 8.7 to 9.4 against 9.0 to
-    10.2), and at half the sizes slower (2.4 against 4.4 for ten runs).
+    There is no `stacked_forward`: under vmap, with one thread, a run's bits depended neither on the number of runs nor
+    on its place at any size tried, odd ones included, and a loop over the runs was no faster (B 32, L 32, d 64, two
+    blocks, forward and backward, ms a step and seed: vmap 8.7 to 9.5, loop 9.0 to 10.2; at half the sizes and ten
+    runs 2.4 and 4.4).
 
     Weight matrices are those of Hu et al. 2023 for BERT: keys, queries and values whole, the attention's output,
     both layers of the MLP; biases the MLP's two. Embeddings, norms and head are left out.
@@ -94,7 +96,7 @@ class Encoder(nn.Module):
         x = rows(self.tokens.weight, tokens.flatten()).view(batch, self.length, -1) + self.positions.weight
         x = self._drop(x, context, "embedding")
         last = len(self.blocks) - 1
-        for index, block in enumerate(self.blocks):
+        for index, block in enumerate(cast("list[Block]", self.blocks)):
             y = block.attention_norm(x)
             queries = y
             if index == last:
@@ -115,7 +117,7 @@ class Encoder(nn.Module):
             return {}
         batch, rest = batch_shape
         width, last = self.positions.embedding_dim, len(self.blocks) - 1
-        shapes = {"embedding": (batch, self.length, width)}
+        shapes: dict[str, tuple[int, ...]] = {"embedding": (batch, self.length, width)}
         for index in range(len(self.blocks)):
             length = rest - self.length if index == last else self.length
             shapes |= {f"{part}_{index}": (batch, length, width) for part in ("attention", "mlp")}

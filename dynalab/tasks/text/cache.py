@@ -53,7 +53,9 @@ def tokens(corpus: Corpus, digest: str, size: int, test_fraction: float) -> Toke
             _write(corpus, size, test_fraction, folder)
         except OSError as error:
             raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
-    vocabulary = Vocabulary([bytes.fromhex(piece) for piece in json.loads((folder / "pieces.json").read_text())])
+    vocabulary = Vocabulary(
+        [bytes.fromhex(piece) for piece in json.loads((folder / "pieces.json").read_text())]
+    )
     mapped = {split: _mapped(folder / split, dtype(vocabulary)) for split in SPLITS}
     return Tokens(vocabulary, mapped["train"], mapped["test"], np.load(folder / "counts.npy"))
 

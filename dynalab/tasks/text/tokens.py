@@ -50,7 +50,6 @@ class Tokens:
         return {"train": self.train, "test": self.test}[split]
 
 
-@lru_cache(maxsize=2)
 def tokens(corpus: Corpus, size: int, test_fraction: float) -> Tokens:
     """Tokenise a corpus, or find it tokenised.
 
@@ -63,7 +62,12 @@ def tokens(corpus: Corpus, size: int, test_fraction: float) -> Tokens:
         ConfigError: The corpus is missing, empty or no text.
         StoreError: The cache of a large corpus cannot be written.
     """
-    digest = text.digest(corpus)
+    return _tokens(corpus, text.digest(corpus), size, test_fraction)
+
+
+@lru_cache(maxsize=2)
+def _tokens(corpus: Corpus, digest: str, size: int, test_fraction: float) -> Tokens:
+    """Tokenise a corpus; remembered by its text, since files change under a long session."""
     if text.size(corpus) > IN_MEMORY:
         from dynalab.tasks.text import cache
 
@@ -108,9 +112,7 @@ def learn_vocabulary(corpus: Corpus, size: int, test_fraction: float) -> Vocabul
     return vocabulary
 
 
-def encoded(
-    corpus: Corpus, vocabulary: Vocabulary, test_fraction: float
-) -> Iterator[tuple[str, list[int]]]:
+def encoded(corpus: Corpus, vocabulary: Vocabulary, test_fraction: float) -> Iterator[tuple[str, list[int]]]:
     """Yield (split, tokens) a passage; a line break ends each."""
     for split, passage in split_passages(corpus, test_fraction):
         yield split, vocabulary.encode(f"{passage}\n")

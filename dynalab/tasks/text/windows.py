@@ -1,8 +1,8 @@
 """Batches of masked text: windows of fixed length, drawn anew for every update and every seed.
 
-A training batch is B windows at uniform places of the training text (so there are no epochs, and memory does not grow
-with the corpus), from the `order` stream; its masks come from the `noise` stream. Both are drawn for blocks of updates at
-once, keyed by the block, so a batch is a function of the seed and the step alone.
+A training batch is B windows at uniform places of the training text (so there are no epochs, and memory does
+not grow with the corpus), from the `order` stream; its masks come from the `noise` stream. Both are drawn for
+blocks of updates at once, keyed by the block, so a batch is a function of the seed and the step alone.
 
 Evaluated are fixed sequences, laid end to end over each part of the text and the same for all seeds, with masks that
 are fixed for a seed, from its `noise` stream.
@@ -63,7 +63,9 @@ class Windows:
         self._together = BLOCK if batch_size else 1
         for key, value in (("train.batch_size", batch_size), ("eval.size", eval_size)):
             if value is not None and value < 1:
-                raise ConfigError(f"{key}={value}: must be at least 1" + (", or full" if "batch" in key else ""))
+                raise ConfigError(
+                    f"{key}={value}: must be at least 1" + (", or full" if "batch" in key else "")
+                )
         self._block = -1
         self._prepared: tuple[Tensor, Tensor] | None = None
         self._eval = {split: self._evaluated(split, eval_size) for split in SPLITS}
@@ -90,7 +92,9 @@ class Windows:
                 last = len(self._tokens.train) - self._length
                 order = stream.numpy("order", block)
                 starts = order.integers(last, size=(self._together, self._batch_size), endpoint=True)
-            found.append(self._masks(stream.numpy("noise", _TRAIN_MASKS, block), self._windows("train", starts)))
+            found.append(
+                self._masks(stream.numpy("noise", _TRAIN_MASKS, block), self._windows("train", starts))
+            )
         return self._stacked(found)
 
     def _evaluated(self, split: str, size: int | None) -> list[Batch]:
