@@ -15,6 +15,8 @@ import pytest
 
 # Small enough that a run takes milliseconds: 11 x 11 pairs, 16 wide.
 TINY = ["task=grokking", "task.modulus=11", "model.width=16", "train.steps=60", "probe.weights.every=20"]
+# One worker imports torch once; what needs several says so.
+TINY += ["compute.workers=1"]
 
 
 @pytest.fixture(autouse=True)

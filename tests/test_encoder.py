@@ -38,10 +38,6 @@ def data_of(task, seeds, batch_size=8, eval_size=30, **fixed):
     return task.data(streams, batch_size=batch_size, eval_size=eval_size, device=CPU)
 
 
-def equal(one, other):
-    return torch.equal(one.inputs, other.inputs) and torch.equal(one.targets, other.targets)
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

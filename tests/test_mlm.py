@@ -1,4 +1,4 @@
-"""Masked language modelling: batches, the unigram baseline, the encoder, a seed's bits, a training that learns."""
+"""Masked language modelling: batches, the unigram baseline, configuration, a training that learns."""
 
 from __future__ import annotations
 
@@ -36,10 +36,6 @@ def task():
 def data_of(task, seeds, batch_size=8, eval_size=30, **fixed):
     streams = [Streams.from_seed(seed, **fixed) for seed in seeds]
     return task.data(streams, batch_size=batch_size, eval_size=eval_size, device=CPU)
-
-
-def equal(one, other):
-    return torch.equal(one.inputs, other.inputs) and torch.equal(one.targets, other.targets)
 
 
 # Batches

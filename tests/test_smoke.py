@@ -41,6 +41,7 @@ def test_every_task_is_here():
 @pytest.mark.parametrize("task", SMALL)
 def test_a_task_under_every_optimizer(task, cli, outputs, tmp_path):
     words = [f"task={task}", f"optimizer={','.join(OPTIMIZERS)}", "optimizer.lr=0.001", "train.clip=1.0"]
+    words += ["compute.workers=1"]
     words += ["train.steps=6", "eval.every=1", *SMALL[task], *data_for(task, tmp_path)]
     answer = cli("train", *words, "seed=0..1", "--json")
     assert answer.code == 0, answer.err

@@ -53,10 +53,19 @@ def summary(shown: Shown, results: list[Result]) -> list[str]:
     seeds = (
         f", seeds {provenance.seeds_of(shown.runs)}" if any(r.seed is not None for r in shown.runs) else ""
     )
+    lengths = [run.steps for run in shown.runs if run.status != "diverged"] or [shown.last_step]
+    least = min(lengths)
+    length = (
+        f"{shown.last_step:,} steps"
+        if least == shown.last_step
+        else f"{least:,} to {shown.last_step:,} steps"
+    )
     lines = [
         f"**{count(len(shown.runs), 'run')}** of **{shown.ensemble.task}**{f' ({made})' if made else ''}{part}: "
-        f"{how}, {shown.last_step:,} steps{seeds}."
+        f"{how}, {length}{seeds}."
     ]
+    if least < shown.last_step:
+        lines.append(f"The runs differ in length: beyond step {least:,} medians and bands are of fewer runs.")
     levels = config.get("levels") or {}
     for name, steps in shown.landmarks().items():
         metric = ACCURACIES["train" if name == "memorised" else "test"]

@@ -113,10 +113,11 @@ def _file_digest(path: Path, size: int, changed: int) -> str:
 def passages(corpus: Sequence[str] | None) -> Iterator[str]:
     """Yield the passages of a corpus in order, each text once.
 
-    What occurred is remembered in a table of bits, 64 for 200 bytes of corpus, addressed by a hash: repeats are always
-    recognised, and of new passages less than one in 64 is taken for a repeat (one in 10,000 for the bundled text).
+    What occurred is remembered in a table of bits, 32 or more for 200 bytes of corpus, addressed by a hash: repeats are
+    always recognised, and of new passages less than one in 32 is taken for a repeat (in small corpora hardly any: the
+    table has 2 MB at least).
     """
-    bits = max(24, (64 * size(corpus) // 200).bit_length())
+    bits = max(24, (32 * size(corpus) // 200).bit_length())
     seen = bytearray(1 << (bits - 3))
     for passage in _passages(_lines(corpus)):
         code = hashlib.blake2b(passage.encode(), digest_size=8).digest()

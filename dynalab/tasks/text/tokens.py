@@ -22,7 +22,7 @@ from dynalab.tasks.text.vocabulary import Vocabulary, coverage, learn
 Corpus = tuple[str, ...] | None
 SPLITS = ("train", "test")
 BLOCK = 4000
-# Corpora above this size are tokenised on disk (`dynalab.tasks.text.cache`); 4 MB take two seconds.
+# Corpora above this size are tokenised on disk (`dynalab.tasks.text.cache`); 4 MB take a few seconds.
 IN_MEMORY = 4_000_000
 # Characters of training text that a vocabulary is learnt from, and of held-out text that it is tried on.
 _LEARNT_FROM, _TRIED_ON = 4_000_000, 100_000
