@@ -296,6 +296,7 @@ def main() -> int:
             continue
         print(f"{bar.name}: {bar.what} ...", flush=True)
         figure, reached = bar.measure()
+        reached = bool(reached)
         print(f"  {figure}: {'reached' if reached else 'NOT REACHED'}", flush=True)
         records[bar.name] = {
             "figure": figure,
