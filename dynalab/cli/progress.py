@@ -35,13 +35,12 @@ class Watch:
                 shard = runfile.read(paths)
                 self._state[paths] = {
                     "step": shard.steps,
-                    "first": shard.steps,
                     "steps": shard.requested_steps,
                     "runs": len(shard.runs),
                     "rate": 0.0,
                     "latest": {},
                 }
-        self._started = self._said = time.monotonic()
+        self._said = time.monotonic()
         self._live = live
         self._display: Any = None
 

@@ -5,7 +5,6 @@ Row t is the state after t updates. What belongs to the update t-1 -> t (its los
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,9 @@ from dynalab.config.ensemble import EnsembleConfig
 from dynalab.errors import ConfigError
 from dynalab.optim.base import evaluated, load_state, state_of
 from dynalab.probes.base import Probe, ProbeState
-from dynalab.tasks.base import Batch, OwnsModel, Task
+from dynalab.tasks.base import Batch
 from dynalab.training.cadence import Cadence, cadence
+from dynalab.training.parts import task_and_network
 from dynalab.training.stack import LEAST_WIDTH, Stack, build_networks, widen
 from dynalab.training.streams import Streams
 
@@ -58,11 +58,7 @@ class Loop:
         folders: Sequence[Any] = (),
     ) -> None:
         self.config, self.device = config, device
-        task = registry.find("task", config.task.name, folders).build(config.task)
-        self.task: Task = task
-        model = registry.find("model", config.model.name, folders)
-        own = config.model.name == "task" and isinstance(task, OwnsModel)
-        make = task.model if own else functools.partial(model.build, config.model, task.spec)
+        self.task, make = task_and_network(config, folders)
         networks = build_networks(make, streams)
         if not getattr(networks[0], "run_by_run", False):
             companions = [streams[-1]] * max(LEAST_WIDTH - len(streams), 0)
@@ -85,7 +81,7 @@ class Loop:
             else None
         )
         size = config.train.batch_size
-        self.data = task.data(
+        self.data = self.task.data(
             streams,
             batch_size=None if size == "full" else int(size),
             eval_size=config.eval.size,

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from dynalab.config import registry
 from dynalab.errors import ConfigError, StoreError
-from dynalab.tasks.base import OwnsModel
+from dynalab.training.parts import task_and_network
 from dynalab.training.shard import load_config
 from dynalab.training.stack import build_networks
 from dynalab.training.streams import Streams
@@ -33,13 +32,8 @@ def network_at(run: StoredRun, step: int) -> nn.Module:
         raise ConfigError(f"{run.id}: no weights of step {step} were kept; there are {steps}")
     config = load_config(run.shard, run.record.folders)
     folders = [Path(folder) for folder in run.record.folders]
-    task = registry.find("task", config.task.name, folders).build(config.task)
-    model = registry.find("model", config.model.name, folders)
-    own = config.model.name == "task" and isinstance(task, OwnsModel)
-    streams = Streams(**run.record.runs[run.index].streams)
-    (network,) = build_networks(
-        task.model if own else lambda: model.build(config.model, task.spec), [streams]
-    )
+    _, make = task_and_network(config, folders)
+    (network,) = build_networks(make, [Streams(**run.record.runs[run.index].streams)])
     try:
         with safe_open(str(kept[step]), framework="pt") as stored:
             stored.keys()
