@@ -11,8 +11,10 @@ from dynalab.analysis import convergence as watch
 from dynalab.analysis.base import Outcome, Trajectories, Trajectory
 from dynalab.analysis.hmm import states
 from dynalab.analysis.hmm.config import Config, describe
+from dynalab.analysis.hmm.consequences import consequences
 from dynalab.analysis.hmm.features import Features, extract, fit_scaler
 from dynalab.analysis.hmm.model import Model, to_plain
+from dynalab.analysis.hmm.paths import path_table
 from dynalab.analysis.hmm.selection import Selection, score, select
 
 
@@ -38,6 +40,9 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     paths = model.decode(features.values)
     found = watch.converge(_prefix(trajectories, config.steps), watched) if watched else None
     result = _result(features, selection, model, paths, found)
+    more, lines = consequences(paths, features.steps, found, selection.n_states, config)
+    result |= more
+    notes = [*notes, *lines]
     result["convergence_rule"] = None if watched is None else vars(watched)
     result["settings"] = describe(config)
     warnings = [*trajectories.warnings, *features.warnings, *selection.warnings, *notes]
@@ -99,7 +104,7 @@ def _result(
         },
         "edge_change": "level, z-units" if model.emission == "level" else "drift, z-units per row",
         "edges": states.edges(paths, features.names, characteristic),
-        "paths": states.path_table(paths, features.runs, convergence),
+        "paths": path_table(paths, features.steps, features.runs, convergence),
         "metrics": list(features.names),
         "emission": model.emission,
         "log_likelihood": float(score(model.parameters, frames).sum()),
@@ -107,7 +112,7 @@ def _result(
     }
     result["convergence"] = convergence
     # Keys of the result that this version does not compute: null, which is not the same as nothing found.
-    return {**result, "detours": None, "stability": None, "baselines": None}
+    return {**result, "stability": None, "baselines": None}
 
 
 def _named(names: tuple[str, ...], values: np.ndarray) -> dict[str, float] | None:
