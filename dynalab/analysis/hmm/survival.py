@@ -18,6 +18,8 @@ from scipy import special
 DRAWS = 9999
 # Two-sided 95% point of the normal distribution.
 Z95 = 1.959963984540054
+# Products of shares that should be equal differ by less.
+ROUNDING = 1e-12
 # Slack for comparing sums of scores that should be equal.
 TIE = 1e-9
 
@@ -47,8 +49,15 @@ def quantile(time: np.ndarray, observed: np.ndarray, share: float) -> float | No
     from statsmodels.duration.survfunc import SurvfuncRight
 
     # A censoring at the same step as an event is later than it: the run was still watched there.
-    found = float(SurvfuncRight(time, observed.astype(int)).quantile(share))
-    return found if np.isfinite(found) else None
+    curve = SurvfuncRight(time, observed.astype(int))
+    alive, moments = np.asarray(curve.surv_prob), np.asarray(curve.surv_times)
+    below = np.flatnonzero(alive < 1 - share - ROUNDING)
+    if not len(below):
+        return None
+    last = float(moments[below[0]])
+    # Where the curve lies on the share itself, any step of that stretch is a quantile: the middle is taken.
+    level = np.flatnonzero(np.abs(alive - (1 - share)) <= ROUNDING)
+    return (float(moments[level[0]]) + last) / 2 if len(level) else last
 
 
 def gehan_scores(time: np.ndarray, observed: np.ndarray) -> np.ndarray:

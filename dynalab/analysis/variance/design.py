@@ -72,10 +72,7 @@ def read(runs: Sequence[str]) -> Design:
         )
     factors, levels = tuple(factors[i] for i in kept), tuple(levels[i] for i in kept)
     cells = np.array(
-        [
-            [seeds.index(item[name]) for name, seeds in zip(factors, levels, strict=True)]
-            for item in found
-        ]
+        [[seeds.index(item[name]) for name, seeds in zip(factors, levels, strict=True)] for item in found]
     )
     if len(np.unique(cells, axis=0)) < len(cells):
         raise ConfigError("variance: several runs have the same seeds; analyse one ensemble at a time")

@@ -88,9 +88,7 @@ def _grid(
     return values, bounds
 
 
-def _estimate(
-    values: np.ndarray, bounds: np.ndarray, config: Config
-) -> tuple[np.ndarray, np.ndarray, float]:
+def _estimate(values: np.ndarray, bounds: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray, float]:
     """Return draws of the lambdas (draws, 2^F), components by moments (rounds, 2^F), and the mean of a cell."""
     rng = np.random.default_rng(config.seed)
     if np.isnan(values).any():
