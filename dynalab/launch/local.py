@@ -29,6 +29,17 @@ _ALLOCATOR = {
 }
 
 
+def worker_environment(threads: int) -> dict[str, str]:
+    """Return the environment of a process that trains with so many threads."""
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+        **{key: value for key, value in _ALLOCATOR.items() if key not in os.environ},
+    }
+
+
 @dataclass(eq=False)
 class _Worker:
     """A child process and what it is doing."""
@@ -77,13 +88,6 @@ class Pool:
         self._workers = [self._start() for _ in range(count)]
 
     def _start(self) -> _Worker:
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(self._threads),
-            "MKL_NUM_THREADS": str(self._threads),
-            "OPENBLAS_NUM_THREADS": str(self._threads),
-            **{key: value for key, value in _ALLOCATOR.items() if key not in os.environ},
-        }
         # In the command's own process group: Ctrl-C and a kill of the group reach the workers as well.
         process = subprocess.Popen(
             [sys.executable, "-m", "dynalab.worker"],
@@ -91,7 +95,7 @@ class Pool:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=worker_environment(self._threads),
         )
         worker = _Worker(process)
         said = threading.Thread(target=self._read_said, args=(worker,), daemon=True)
