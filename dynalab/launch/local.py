@@ -138,6 +138,29 @@ class Pool:
             worker.ready = True
         return resolve_device(asked, self._cuda_devices)
 
+    def trial(self, **request: Any) -> dict[str, Any] | None:
+        """Have the first worker try layouts (see `dynalab.training.trial`); None where it could not.
+
+        Args:
+            request: `config layouts run_steps device folders exact`, as JSON.
+        """
+        worker = next(item for item in self._workers if item.ready)
+        worker.send(trial=request)
+        while True:
+            other, event = self._next_event()
+            if event["event"] == "ready":
+                other.ready = True
+            elif event["event"] == "gone":
+                # Whatever killed it will show again in training, where it is reported.
+                self._workers.remove(other)
+                if not self._workers or other is worker:
+                    self._workers.append(self._start())
+                if other is worker:
+                    self.device("cpu")
+                    return None
+            elif other is worker:
+                return event.get("trial")
+
     def run(self, work: Work, events: Events, device: str) -> Report:
         """Train the shards, whatever becomes of single workers."""
         report = Report()
@@ -251,6 +274,8 @@ class Pool:
         worker.send(
             shard=str(worker.shard.root),
             device=device,
+            threads=work.threads,
+            exact=work.exact,
             checkpoint_every=work.checkpoint_every,
             checkpoint_keep=list(work.checkpoint_keep)
             if isinstance(work.checkpoint_keep, tuple)
