@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,6 @@ def errors(work: Path, optimizer: str, rates: Sequence[float], decays: Sequence[
         f"optimizer.weight_decay={','.join(map(repr, decays))}",
         f"seed=0..{SEEDS - 1}",
         "probes=[]",
-        f"compute.workers={os.environ.get('DYNALAB_BAR_WORKERS', '2')}",
     ]
     for entry in dynalab("train", *words, outputs=work / "decay")["ensembles"]:
         optimizer_config = entry["config"]["optimizer"]
@@ -115,7 +113,11 @@ def coupled(work: Path) -> tuple[str, bool]:
 
 
 SOURCES = (
-    "conf",
+    "conf/experiment/loshchilov2019_decay_digits.yaml",
+    "conf/task/_defaults.yaml",
+    "conf/task/digits.yaml",
+    "conf/model/mlp.yaml",
+    "conf/optimizer",
     "dynalab/optim",
     "dynalab/training",
     "dynalab/models/mlp.py",
