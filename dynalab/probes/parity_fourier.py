@@ -9,7 +9,10 @@ Two kinds of networks have a formula:
     f = c + sum over j of u_j relu(w_j . x + b_j)
         f^(A) = sum over j of u_j (product over i in A of w_ji) E[relu^(k)(z)], z normal with mean b_j and variance
         |w_j|^2: the leading order for many small weights, where w . x is near normal. With t = b_j / |w_j| and phi the
-        normal density, E[relu^(k)(z)] = (-1)^k He_(k-2)(t) phi(t) / |w_j|^(k-1) for k >= 2.
+        normal density, E[relu^(k)(z)] = (-1)^k He_(k-2)(t) phi(t) / |w_j|^(k-1) for k >= 2. Against enumeration at
+        n = 15, width 60, torch's initialisation: relative error 5%, 21%, 31% for k = 2, 3, 4, correlation over all
+        sets .9996, .994, .990. Once few weights dominate, a neuron's field is not near normal, and the value is large
+        but no longer near.
 """
 
 from __future__ import annotations
