@@ -66,7 +66,8 @@ def table(rows: Sequence[Row], where: dict[str, Any], options: Options) -> str:
     sizes = ", reduced sizes: the figures mean nothing" if options.quick else ""
     text.append(
         f"\nMachine: {where['cpu']}, {where['cores']} cores, load {where['load']:.1f} before; torch {where['torch']}, "
-        f"commit {where['commit']}, {where['date']}; medians of {pairs}{sizes}."
+        f"commit {where['commit']}, {where['date']}; medians of {pairs}{sizes}.\n"
+        "Whole commands start from nothing: the planner's trial is theirs too."
     )
     return "\n".join(text)
 
