@@ -93,7 +93,7 @@ class Run:
 
     Attributes:
         seconds: From its start to its end.
-        train_seconds: Of its longest shard, without starting, in the step loop.
+        train_seconds: Of its busiest worker, in the step loops of its shards.
         steps_per_second: Of the shard that took longest.
         peak_bytes: Sum over worker processes of their peak resident memory, where it was watched.
         widths: Seeds of each shard.
@@ -143,10 +143,13 @@ def dynalab(words: Sequence[str], watch: Callable[[int], Callable[[], int]] | No
             raise RuntimeError(f"dynalab train {' '.join(words)}: {errors[-2000:]}")
         records = [json.loads(path.read_text()) for path in Path(folder).glob("*/*/shard-*/run.json")]
     attempts = [record["attempts"][-1] for record in records]
+    workers: dict[int, float] = {}
+    for attempt in attempts:
+        workers[attempt["pid"]] = workers.get(attempt["pid"], 0.0) + attempt["train_seconds"]
     longest = max(attempts, key=lambda attempt: attempt["train_seconds"])
     return Run(
         seconds,
-        longest["train_seconds"],
+        max(workers.values()),
         longest["step"] / longest["train_seconds"],
         peak_bytes,
         tuple(len(record["runs"]) for record in records),
