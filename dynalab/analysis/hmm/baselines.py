@@ -8,8 +8,8 @@
 
 Held-out log-likelihoods per frame are densities of the same features in the same units, and compare, but for one
 metric: its density is of one feature, and only its number of states compares. Baselines get less effort than the
-model (`baseline_restarts`, `baseline_iterations`, `baseline_tol`), and only the other emission is held out in all folds,
-the rest in `baseline_folds` of them; differences from the model are of the same runs.
+model (`baseline_restarts`, `baseline_iterations`, `baseline_tol`), and only the other emission is held out in
+all folds, the rest in `baseline_folds` of them; differences from the model are of the same runs.
 """
 
 from __future__ import annotations

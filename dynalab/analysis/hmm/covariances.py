@@ -57,7 +57,7 @@ def low_rank(mean_scatter: np.ndarray, rank: int, floor: float, before: np.ndarr
     if rank >= size:
         return raise_floor(mean_scatter, floor, False)
     variances = np.maximum(np.diagonal(mean_scatter), floor)
-    diagonal = variances / 2
+    diagonal = np.maximum(variances / 2, floor)
     best, gain = (before, _gain(before, mean_scatter)) if before is not None else (None, -np.inf)
     for _ in range(INNER):
         root = np.sqrt(diagonal)

@@ -17,9 +17,8 @@ import pandas as pd
 from dynalab.analysis.hmm import evidence, inference
 from dynalab.analysis.hmm.frames import Frames
 from dynalab.analysis.hmm.model import Model
-from dynalab.analysis.hmm.states import visited, wilson
+from dynalab.analysis.hmm.states import TOP_FEATURES, visited, wilson
 
-TOP_FEATURES = 3
 # A resampled share needs some runs to be drawn from.
 LEAST_RUNS = 3
 

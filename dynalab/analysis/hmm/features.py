@@ -98,7 +98,7 @@ def is_size(name: str) -> bool:
     return name in SIZES or name.endswith(SIZE_SUFFIXES)
 
 
-def choose(available: tuple[str, ...], wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
+def _choose(available: tuple[str, ...], wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """The columns to use, and warnings."""
     if wanted is None:
         present = [name for name in WEIGHT_METRICS if name in available]
@@ -157,7 +157,7 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
     """
     if not trajectories.runs:
         raise NothingMatched("no finished runs to analyse")
-    names, notes = choose(trajectories.metrics, config.metrics)
+    names, notes = _choose(trajectories.metrics, config.metrics)
     columns = [trajectories.metrics.index(name) for name in names]
     steps, values = [], []
     for run in trajectories.runs:

@@ -124,7 +124,9 @@ def m_step(
     try:
         np.linalg.cholesky(covariances)
     except np.linalg.LinAlgError:
-        covariances = raise_floor(covariances, settings.floor, False)
+        # Relative to its own size: a state of a frame's billionth is as wide as the prior over its count.
+        size = np.maximum(np.diagonal(covariances, axis1=1, axis2=2).max(axis=1), 1.0)[:, None, None]
+        covariances = size * raise_floor(covariances / size, settings.floor, False)
         repairs += 1
     start = _normalised(found.starts, before.start)
     transitions = _normalised(found.pairs, before.transitions)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 # Two-sided 95% point of the normal distribution.
 Z95 = 1.959963984540054
+TOP_FEATURES = 3
 
 
 def canonical_order(paths: Sequence[np.ndarray], steps: Sequence[np.ndarray], n_states: int) -> list[int]:
@@ -89,6 +91,37 @@ def profiles(
         if moving.any():
             drifts[k] = moves[moving].mean(axis=0)
     return levels, drifts
+
+
+def edges(paths: Sequence[np.ndarray], names: Sequence[str], means: np.ndarray) -> list[dict[str, Any]]:
+    """Every change of state that some run makes.
+
+    Args:
+        paths: State of every row of every run, shapes (T,).
+        names: The M features.
+        means: What characterises a state (level or drift), shape (K, M).
+
+    Returns:
+        `{from, to, runs, interval, features}` by from and to: how many runs make it at least once, Wilson's
+        interval of their share of all runs, and the features whose mean changes most, `{name, change}` in
+        units of `means`.
+    """
+    taken = [{(a, b) for a, b in pairwise(v)} for v in map(visited, paths)]
+    out = []
+    for a, b in sorted(set().union(*taken)):
+        runs = sum((a, b) in one for one in taken)
+        change = means[b] - means[a]
+        top = [i for i in np.argsort(-np.abs(change), kind="stable") if np.isfinite(change[i])][:TOP_FEATURES]
+        out.append(
+            {
+                "from": a,
+                "to": b,
+                "runs": runs,
+                "interval": wilson(runs, len(paths)),
+                "features": [{"name": names[i], "change": float(change[i]), "interval": None} for i in top],
+            }
+        )
+    return out
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:
