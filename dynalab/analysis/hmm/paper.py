@@ -128,6 +128,11 @@ def restart(task: tuple[int, int], frames: Frames, config: Config) -> paper_em.P
     return paper_em.run(frames, begun, config.n_iter, config.tol, config.covariance, settings)
 
 
+def cost(frames: Frames, config: Config, n_states: int) -> float:
+    """Rough seconds of one restart on one core."""
+    return 1e-7 * len(frames.levels) * config.n_iter * (1 + n_states)
+
+
 def restart_seeds(config: Config, n_states: int) -> list[int]:
     """Seeds of the restarts of one K, integers below 2^32."""
     sequence = np.random.SeedSequence(config.seed, spawn_key=(4, n_states))
@@ -148,7 +153,7 @@ def select(values: Sequence[np.ndarray], config: Config) -> Choice:
     others = stack([z[i] for i in validation], "level", np.ones(size))
     tried = candidates(config)
     tasks = [(k, seed) for k in tried for seed in restart_seeds(config, k)]
-    costs = [1e-7 * len(frames.levels) * config.n_iter * (1 + k) for k, _ in tasks]
+    costs = [cost(frames, config, k) for k, _ in tasks]
     fits = workers.spread(partial(restart, frames=frames, config=config), tasks, costs, config.workers)
     rows: list[dict[str, Any]] = []
     kept = {}
