@@ -164,7 +164,9 @@ def measure(options: Options) -> list[Row]:
         seconds.append({"hmmlearn": theirs["seconds"], "dynalab": mine["seconds"]})
         failed = sum(fit is None for fit in theirs["fits"])
         both = [
-            (a, b) for a, b in zip(theirs["fits"], mine["fits"], strict=True) if a is not None and b is not None
+            (a, b)
+            for a, b in zip(theirs["fits"], mine["fits"], strict=True)
+            if a is not None and b is not None
         ]
         different = sum(a[0] != b[0] for a, b in both)
         worst = max([worst, *(abs(a[1] - b[1]) / abs(a[1]) for a, b in both if a[0] == b[0])])
@@ -189,9 +191,7 @@ def measure(options: Options) -> list[Row]:
     what = f"preset=robust: {big[0]:,} runs x {big[1]} x 14, everything on"
     bar = None if options.quick else 1.0
     took = [answer["seconds"] / MOST_SECONDS]
-    rows.append(
-        Row(what, "ten minutes", took, bar, at_least=False, seconds={"dynalab": [answer["seconds"]]})
-    )
+    rows.append(Row(what, "ten minutes", took, bar, at_least=False, seconds={"dynalab": [answer["seconds"]]}))
     rows.append(Row(f"{what}, memory", "4 GiB", [peak / MOST_BYTES], bar, at_least=False))
     return rows
 
