@@ -95,7 +95,7 @@ def test_kmeans_likelihood_is_that_of_its_mixture():
 
 
 def test_icl_is_bic_with_the_best_path(levels):
-    truth, outcome = levels
+    _, outcome = levels
     rows = outcome.result["selection"]
     assert all(row["icl"] >= row["bic"] - 1e-6 for row in rows)
     # One state has one path.

@@ -243,7 +243,9 @@ def fit(
     prior = make_prior(frames, config, independent)
     # One state has one solution, and EM finds it in one step from anywhere.
     streams = seeds.spawn(1 if n_states == 1 else config.restarts)
-    short = min(n_iter, settings.screen_iterations) if len(streams) > settings.finalists else n_iter
+    # Of two starts only the better one goes on.
+    finalists = max(1, min(settings.finalists, len(streams) - 1))
+    short = min(n_iter, settings.screen_iterations) if len(streams) > finalists else n_iter
     screened = []
     for restart, stream in enumerate(streams):
         kind = starts.kind(first_kind + restart, frames.emission)
@@ -254,7 +256,7 @@ def fit(
     if short == n_iter:
         return screened[0]
     finals = []
-    for one in screened[: settings.finalists]:
+    for one in screened[:finalists]:
         if not one.converged:
             more = run(frames, prior, settings.reseedings, one.parameters, n_iter - short, tol)
             one = replace(more, iterations=short + more.iterations, fell=max(one.fell, more.fell))

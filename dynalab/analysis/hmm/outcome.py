@@ -11,10 +11,13 @@ from dynalab.analysis import convergence as watch
 from dynalab.analysis.base import Outcome, Trajectories, Trajectory
 from dynalab.analysis.hmm import edges, fitting, states
 from dynalab.analysis.hmm.config import Config, describe
-from dynalab.analysis.hmm.features import Features
+from dynalab.analysis.hmm.features import Features, collinearity
 from dynalab.analysis.hmm.fitting import Chosen
 from dynalab.analysis.hmm.model import Model, to_plain
 from dynalab.analysis.hmm.selection import score
+
+# Beyond this the least direction of the features is a millionth of the largest.
+ILL_CONDITIONED = 1e12
 
 
 def analyse(trajectories: Trajectories, config: Config) -> Outcome:
@@ -48,6 +51,7 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     result["stability"] = stability
     result["baselines"] = None if baselines is None else baselines.rows
     warnings = [*trajectories.warnings, *features.warnings, *chosen.warnings, *unstable, *notes]
+    warnings += _collinear(result["collinearity"], len(features.names))
     unvisited = [k for k in range(chosen.n_states) if not any((path == k).any() for path in paths)]
     if unvisited:
         warnings.append(f"states that no run visits: {', '.join(map(str, unvisited))}")
@@ -56,6 +60,16 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     if baselines is not None:
         tables["baselines"] = baselines.table
     return Outcome(result, tables, warnings)
+
+
+def _collinear(found: dict[str, float], size: int) -> list[str]:
+    """Warn where covariances rest on the prior in some directions."""
+    if found["condition_number"] < ILL_CONDITIONED:
+        return []
+    return [
+        f"the {size} metrics are nearly collinear (condition number {found['condition_number']:.0e}, effective rank "
+        f"{found['effective_rank']:.1f}): in some directions covariances rest on the prior and the floor"
+    ]
 
 
 def _prefix(trajectories: Trajectories, last: int | None) -> Trajectories:
@@ -127,6 +141,7 @@ def _result(
         "forks": edges.forks(found, len(paths)),
         "paths": states.path_table(paths, features.runs, convergence),
         "metrics": list(features.names),
+        "collinearity": vars(collinearity(np.concatenate(z))),
         "preset": config.preset,
         "emission": model.emission,
         "log_likelihood": float(score(model.parameters, frames).sum()),
