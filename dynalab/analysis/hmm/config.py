@@ -124,6 +124,7 @@ class Config:
         seed: Seed of starts, folds and resampling.
         workers: Processes; None takes one per core. The result does not depend on it.
         steps: Look only at rows up to this step.
+        log_time: Delays of detours are factors: their tests are of the logarithm of the convergence step.
         convergence: What counts as converged.
     """
 
@@ -145,6 +146,7 @@ class Config:
     seed: int = 0
     workers: int | None = None
     steps: int | None = None
+    log_time: bool = False
     convergence: ConvergenceKeys = field(default_factory=ConvergenceKeys)
 
     def __post_init__(self) -> None:

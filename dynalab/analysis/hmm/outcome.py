@@ -11,9 +11,11 @@ from dynalab.analysis import convergence as watch
 from dynalab.analysis.base import Outcome, Trajectories, Trajectory
 from dynalab.analysis.hmm import edges, fitting, states
 from dynalab.analysis.hmm.config import Config, describe
+from dynalab.analysis.hmm.consequences import consequences
 from dynalab.analysis.hmm.features import Features, collinearity
 from dynalab.analysis.hmm.fitting import Chosen
 from dynalab.analysis.hmm.model import Model, to_plain
+from dynalab.analysis.hmm.paths import path_table
 from dynalab.analysis.hmm.selection import score
 
 # Beyond this the least direction of the features is a millionth of the largest.
@@ -46,6 +48,9 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     stability, unstable = fitting.stability(chosen, paths, config) if config.stability else (None, [])
     baselines = fitting.compare(chosen, config) if config.baselines else None
     result, edge_table = _result(chosen, model, paths, found, config)
+    more, lines = consequences(paths, features.steps, found, chosen.n_states, config)
+    result |= more
+    notes = [*notes, *lines]
     result["convergence_rule"] = None if watched is None else vars(watched)
     result["settings"] = describe(config)
     result["stability"] = stability
@@ -139,7 +144,7 @@ def _result(
         "edge_ranking": "posterior gradient" if published else "log-likelihood ratio of the feature alone",
         "edges": found,
         "forks": edges.forks(found, len(paths)),
-        "paths": states.path_table(paths, features.runs, convergence),
+        "paths": path_table(paths, features.steps, features.runs, convergence),
         "metrics": list(features.names),
         "collinearity": vars(collinearity(np.concatenate(z))),
         "preset": config.preset,
@@ -148,8 +153,7 @@ def _result(
         "model": to_plain(model),
     }
     result["convergence"] = convergence
-    # Keys of the result that this version does not compute: null, which is not the same as nothing found.
-    return {**result, "detours": None}, table
+    return result, table
 
 
 def _named(names: tuple[str, ...], values: np.ndarray) -> dict[str, float] | None:
