@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from bars import decay, main_job, parity, simulated, variance
+from bars import decay, hmm, main_job, parity, simulated, variance
 from bars.base import Bar
 
-BARS: list[Bar] = [*main_job.BARS, *decay.BARS, *parity.BARS, *simulated.BARS, *variance.BARS]
+BARS: list[Bar] = [
+    *main_job.BARS,
+    *decay.BARS,
+    *parity.BARS,
+    *hmm.BARS,
+    *simulated.BARS,
+    *variance.BARS,
+]
