@@ -121,9 +121,12 @@ def _analyses(root: Path, refs: Sequence[str]) -> tuple[list[str], list[Result]]
     """Tell analyses from runs: return the references to runs (those of the analyses when there are no others)."""
     from dynalab.store.paths import OutputPaths
     from dynalab.store.results import find_result, results
+    from dynalab.store.stored import StoredEnsemble
 
     stored = results(root) if refs else []
-    ids = [paths.digest for paths in OutputPaths(root).ensembles()] if stored else []
+    kept = [StoredEnsemble(paths) for paths in OutputPaths(root).ensembles()] if stored else []
+    ids = [item.id for item in kept]
+    names = [name for item in kept if item.imported for name in item.names]
     rest, chosen = [], []
     for ref in refs:
         named = [
@@ -131,7 +134,8 @@ def _analyses(root: Path, refs: Sequence[str]) -> tuple[list[str], list[Result]]
             for result in stored
             if f"{result.kind}-{result.id}".startswith(ref) or result.id.startswith(ref)
         ]
-        if named and not ref.startswith("@") and not any(digest.startswith(ref) for digest in ids):
+        of_runs = ref in names or any(digest.startswith(ref) for digest in ids)
+        if named and not ref.startswith("@") and not of_runs:
             chosen.append(find_result(root, ref))
         else:
             rest.append(ref)

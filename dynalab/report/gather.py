@@ -123,7 +123,7 @@ def gather(ensemble: Ensemble, runs: Sequence[StoredRun], results: Sequence[Resu
     Raises:
         StoreError: Its configuration is damaged.
     """
-    if not isinstance(ensemble.config.get("eval"), dict):
+    if not ensemble.imported and not isinstance(ensemble.config.get("eval"), dict):
         raise StoreError(f"{ensemble.paths.config} is damaged: it has no section eval")
     wanted = {run.id for run in runs}
     steps, arrays = {}, {}
