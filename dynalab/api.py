@@ -134,7 +134,7 @@ def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     opened = ensemble if isinstance(ensemble, Ensemble) else load(ensemble)
     part, default = read_analysis(kind, [])
     config = typed(part.config_class, _merged(plain(default), keys), "")
-    (inputs,) = gather([(opened, opened.runs)], part)
+    (inputs,) = gather([(opened, opened.runs)], part, config)
     return analyse(inputs, part, config, opened.path.parent.parent)
 
 

@@ -152,13 +152,18 @@ def _results(root: Path, ensemble: str, chosen: Sequence[Result]) -> list[Result
     newest: dict[str, Result] = {}
     for result in results(root, [ensemble]):
         # One of a few runs, or of shorter ones, does not hide one of all.
-        best = newest.get(result.kind)
+        best = newest.get(_sort(result))
         if best is None or _extent(result) >= _extent(best):
-            newest[result.kind] = result
-    for kind in {result.kind for result in chosen}:
+            newest[_sort(result)] = result
+    for kind in {_sort(result) for result in chosen}:
         newest.pop(kind, None)
     own = [result for result in chosen if ensemble in (result.data.get("ensembles") or [result.ensemble])]
     return [*own, *newest.values()]
+
+
+def _sort(result: Result) -> str:
+    """Kind of an analysis; runs decoded with a stored model do not stand in the way of a fit."""
+    return f"{result.kind} decoded" if result.data.get("decoded_with") else result.kind
 
 
 def _extent(result: Result) -> tuple[int, int]:

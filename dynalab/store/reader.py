@@ -139,6 +139,9 @@ class Ensemble(StoredEnsemble):
             if run.status not in allowed:
                 left.append(f"{run.id} is {run.status}")
                 continue
+            if run.status not in runfile.FINAL and not run.shard.series(self.eval_cadence).is_file():
+                left.append(f"{run.id} has no rows yet")
+                continue
             try:
                 kept.append(self.trajectory(run, names))
             except StoreError as error:

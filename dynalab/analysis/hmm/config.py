@@ -74,6 +74,7 @@ class Config:
         seed: Seed of starts and folds.
         workers: Processes; None takes one per core. The result does not depend on it.
         steps: Look only at rows up to this step.
+        decode_with: Id of a stored analysis whose model decodes the runs; nothing is fitted then.
         convergence: What counts as converged.
     """
 
@@ -90,6 +91,7 @@ class Config:
     seed: int = 0
     workers: int | None = None
     steps: int | None = None
+    decode_with: str | None = None
     convergence: ConvergenceKeys = field(default_factory=ConvergenceKeys)
 
     def __post_init__(self) -> None:
