@@ -39,9 +39,12 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
         ConfigError: A key that cannot be used with these runs.
         NothingMatched: No runs, or none of the default metrics.
     """
+    from dynalab.analysis.claims import claims
     from dynalab.analysis.hmm import outcome
 
-    return outcome.analyse(trajectories, config)
+    found = outcome.analyse(trajectories, config)
+    found.result["claims"] = claims(found.result)
+    return found
 
 
 def statuses(config: Config) -> tuple[str, ...]:
