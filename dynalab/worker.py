@@ -7,6 +7,7 @@ input ends (the command finished, or was killed) it saves and ends.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import queue
@@ -23,6 +24,8 @@ def main() -> int:
     # Ours alone: whatever a library prints goes to the log instead.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
+    # A crash in native code says where it happened.
+    faulthandler.enable(all_threads=False)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop.set())
     jobs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()

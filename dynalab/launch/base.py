@@ -40,6 +40,7 @@ class Events:
 
     progress: Callable[[ShardPaths, dict[str, Any]], None] = lambda shard, event: None
     finished: Callable[[ShardPaths, str], None] = lambda shard, status: None
+    split: Callable[[ShardPaths, list[ShardPaths]], None] = lambda shard, parts: None
     message: Callable[[str], None] = lambda line: None
 
 

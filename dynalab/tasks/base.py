@@ -57,7 +57,11 @@ class Batch:
 
 
 class TaskData(Protocol):
-    """The examples of the S runs of one shard, on their device."""
+    """The examples of the S runs of one shard, on their device.
+
+    One that says `full_batch = True` promises that every `train_batch` is what `eval_batches("train")` walks through,
+    so that one pass through the networks serves an evaluation and the update after it.
+    """
 
     def train_batch(self, step: int) -> Batch:
         """Return the batch of the update `step` -> `step + 1`; a function of the step alone, so resume is exact."""

@@ -152,7 +152,7 @@ class Grokking:
         """Return `accuracy`, the share of examples whose largest output is the target's; (S,), float64."""
         import torch
 
-        return {"accuracy": (outputs.argmax(2) == batch.targets).to(torch.float64).mean(1)}
+        return {"accuracy": (outputs.max(2).indices == batch.targets).to(torch.float64).mean(1)}
 
 
 def build(config: Config) -> Grokking:

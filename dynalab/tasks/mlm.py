@@ -182,7 +182,7 @@ class MaskedLanguage:
         """Return `accuracy` on the masked places and the `unigram_loss` there; (S,), float64."""
         import torch
 
-        right = (outputs.argmax(3) == batch.targets).to(torch.float64)
+        right = (outputs.max(3).indices == batch.targets).to(torch.float64)
         alone = -self.unigram.to(outputs.device)[batch.targets]
         return {"accuracy": right.flatten(1).mean(1), "unigram_loss": alone.flatten(1).mean(1)}
 
