@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from report_fakes import make_ensemble, make_hmm, no_drawing, read_page
-from scipy.stats import fisher_exact
+from scipy.stats import bootstrap, fisher_exact
 
 from dynalab.analysis.claims import claims, compare, forks, off_path, spread
 from dynalab.analysis.hmm.states import wilson
@@ -54,6 +54,17 @@ def test_spread_with_censoring():
     assert none["median"] is None and none["cv"] is None
     json.dumps(claims(result([[0, 1]] * 5, steps)), allow_nan=False)
     assert claims(result([[0, 1]]))["spread"] is None and claims(result([[0]]))["detours"] is None
+
+
+def test_the_interval_of_spread_is_scipys():
+    steps = np.exp(5 + 0.3 * np.random.default_rng(5).normal(size=30)).round()
+    found = spread(result([[0]] * 30, steps)["convergence"])["cv_interval"]
+
+    def cv(x, axis):
+        return x.std(axis=axis, ddof=1) / x.mean(axis=axis)
+
+    theirs = bootstrap((steps,), cv, n_resamples=4000, method="BCa", rng=np.random.default_rng(9))
+    np.testing.assert_allclose(found, theirs.confidence_interval, rtol=0.05)
 
 
 def test_coverage_of_the_interval_of_spread():

@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from statistics import NormalDist
 from typing import Any
 
 # Nothing heavy here: the command line reads every analysis package when it starts.
@@ -62,7 +64,7 @@ def forks(paths: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
     ways: dict[int, Counter[int]] = {}
     for path in paths:
         left = set()
-        for here, there in zip(path, path[1:], strict=False):
+        for here, there in pairwise(path):
             if here not in left:
                 left.add(here)
                 ways.setdefault(here, Counter())[there] += 1
@@ -136,19 +138,30 @@ def coefficient_of_variation(steps: Sequence[float]) -> float | None:
 def _bootstrap(steps: Sequence[float]) -> list[float] | None:
     """BCa interval of the coefficient of variation."""
     import numpy as np
-    from scipy.stats import bootstrap
 
     if len(steps) < 3:
         return None
+    x = np.asarray(steps, dtype=float)
+    value = _cv(x)
+    drawn = _cv(x[np.random.default_rng(0).integers(0, len(x), (RESAMPLES, len(x)))])
+    left_out = _cv(np.array([np.delete(x, i) for i in range(len(x))]))
+    normal = NormalDist()
+    below = ((drawn < value).sum() + 0.5 * (drawn == value).sum()) / RESAMPLES
+    pull = left_out.mean() - left_out
+    if not 0 < below < 1 or not pull.any():
+        return None
+    bias = normal.inv_cdf(float(below))
+    acceleration = float((pull**3).sum() / (6 * (pull**2).sum() ** 1.5))
+    ends = []
+    for tail in (0.025, 0.975):
+        z = bias + normal.inv_cdf(tail)
+        ends.append(float(np.quantile(drawn, normal.cdf(bias + z / (1 - acceleration * z)))))
+    return ends
 
-    def statistic(x: np.ndarray, axis: int) -> np.ndarray:
-        return np.asarray(np.std(x, ddof=1, axis=axis) / np.mean(x, axis=axis))
 
-    found = bootstrap(
-        (np.asarray(steps),), statistic, n_resamples=RESAMPLES, method="BCa", rng=np.random.default_rng(0)
-    ).confidence_interval
-    low, high = float(found.low), float(found.high)
-    return [low, high] if math.isfinite(low) and math.isfinite(high) else None
+def _cv(x: Any) -> Any:
+    """Coefficients of variation over the last axis."""
+    return x.std(axis=-1, ddof=1) / x.mean(axis=-1)
 
 
 def compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,17 +198,21 @@ def compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shares(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    from scipy.stats import fisher_exact
-
-    table = [[b["runs"], b["of"] - b["runs"]], [a["runs"], a["of"] - a["runs"]]]
     low = math.hypot(b["share"] - b["interval"][0], a["interval"][1] - a["share"])
     high = math.hypot(b["interval"][1] - b["share"], a["share"] - a["interval"][0])
     difference = b["share"] - a["share"]
     return {
         "difference": difference,
         "interval": [difference - low, difference + high],
-        "p": float(fisher_exact(table).pvalue),
+        "p": _fisher(b["runs"], b["of"], a["runs"], a["of"]),
     }
+
+
+def _fisher(x: int, n: int, y: int, m: int) -> float:
+    """Fisher's exact test of x of n against y of m, two-sided: all tables that are no likelier than this one."""
+    ways = [math.comb(n, k) * math.comb(m, x + y - k) for k in range(max(0, x + y - m), min(n, x + y) + 1)]
+    here = math.comb(n, x) * math.comb(m, y)
+    return sum(way for way in ways if way <= here) / sum(ways)
 
 
 def _times(one: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
@@ -204,7 +221,7 @@ def _times(one: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     x, y = np.asarray(one), np.asarray(other)
     draws = [v[rng.integers(0, len(v), (RESAMPLES, len(v)))] for v in (x, y)]
-    cv = [d.std(axis=1, ddof=1) / d.mean(axis=1) for d in draws]
+    cv = [_cv(d) for d in draws]
     middle = [np.median(d, axis=1) for d in draws]
     logs = [np.log(x), np.log(y)]
     sizes = [np.abs(v - np.median(v)) for v in logs]

@@ -188,6 +188,7 @@ def _doubts(first: Mapping[str, Any], other: Mapping[str, Any], found: Mapping[s
     rows = [max(len(run["states"]) for run in item["states"]) for item in (first, other)]
     if max(rows) > 1.5 * min(rows):
         doubts.add(
-            f"The runs differ in their number of rows ({rows[0]:,} and {rows[1]:,}): fewer rows tell fewer states apart."
+            f"The runs differ in their number of rows ({rows[0]:,} and {rows[1]:,}), and fewer rows tell fewer states "
+            "apart."
         )
     return doubts
