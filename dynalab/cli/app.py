@@ -23,7 +23,7 @@ COMMANDS = {
     ),
     "analyze": ("dynalab.cli.analyze", "Infer what happened: hidden Markov models over the trajectories."),
     "report": ("dynalab.cli.report", "Write one self-contained HTML page."),
-    "runs": ("dynalab.cli.runs", "List and show what is stored."),
+    "runs": ("dynalab.cli.runs", "List, show, compare, export and remove what is stored."),
     "config": ("dynalab.cli.config", "Print the composed configuration."),
     "data": ("dynalab.cli.data", "List, fetch and verify data sets."),
 }

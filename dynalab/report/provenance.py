@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,11 @@ from dynalab.errors import DynalabError
 from dynalab.report.blocks import Block, Cell, Code, Section, Table, Words, cell
 from dynalab.report.gather import Shown
 from dynalab.report.words import count, listed, number
+from dynalab.store.difference import flat
 from dynalab.store.reader import Ensemble, StoredRun
 from dynalab.store.results import Result
 
 STREAMS = ("init", "split", "order", "noise")
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a configuration with dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 @lru_cache(maxsize=64)

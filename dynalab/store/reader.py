@@ -210,11 +210,15 @@ class Ensemble(StoredEnsemble):
             self.leave_out(run.shard, str(error))
             return np.empty(0, [("step", "<i8")])
 
-    def frame(self) -> pd.DataFrame:
-        """Return every run and step of the evaluation grid, columns `run seed step` and the metrics."""
+    def frame(self, runs: Iterable[str] | None = None) -> pd.DataFrame:
+        """Return every run and step of the evaluation grid, columns `run seed step` and the metrics.
+
+        Args:
+            runs: Ids of the runs wanted, or None for all, whatever their status.
+        """
         import pandas as pd
 
-        found = self.trajectories(statuses=runfile.STATUSES)
+        found = self.trajectories(statuses=runfile.STATUSES, runs=runs)
         frames = []
         for run in found.runs:
             frame = pd.DataFrame(run.values, columns=list(found.metrics))
