@@ -80,8 +80,16 @@ def import_runs(
 def load(ref: str | Path = "@last", *, outputs: str | Path | None = None) -> Any:
     """Open a stored ensemble, or a stored analysis.
 
+        import dynalab
+        result = dynalab.load("hmm-7ebafd365b")          # a Result
+        result["paths"], result.table("states")          # plain values; a pandas data frame
+
+        ensemble = dynalab.load("cb7150eb3e")            # an Ensemble; of an imported one the name will do
+        ensemble.frame(), ensemble.array("test_loss")    # a pandas data frame; (S, T)
+
     Args:
-        ref: An ensemble's id (its beginning is enough) or folder, `@last`, or an analysis' id.
+        ref: An ensemble's id (its beginning is enough), folder or, of an imported one, name; `@last`; or an analysis'
+            id, with its kind before it or without.
         outputs: The outputs folder.
 
     Returns:
