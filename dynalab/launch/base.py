@@ -18,6 +18,7 @@ class Work:
         workers: Processes at a time.
         threads: Threads of each.
         device: As `device=`.
+        exact: As `compute.exact`.
         checkpoint_every: As `checkpoint.every`.
         checkpoint_keep: As `checkpoint.keep`.
         steal: Take over locks.
@@ -32,6 +33,7 @@ class Work:
     checkpoint_keep: Any
     steal: bool = False
     argv: tuple[str, ...] = ()
+    exact: bool = True
 
 
 @dataclass

@@ -29,6 +29,17 @@ _ALLOCATOR = {
 }
 
 
+def worker_environment(threads: int) -> dict[str, str]:
+    """Return the environment of a process that trains with so many threads."""
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+        **{key: value for key, value in _ALLOCATOR.items() if key not in os.environ},
+    }
+
+
 @dataclass(eq=False)
 class _Worker:
     """A child process and what it is doing."""
@@ -77,13 +88,6 @@ class Pool:
         self._workers = [self._start() for _ in range(count)]
 
     def _start(self) -> _Worker:
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(self._threads),
-            "MKL_NUM_THREADS": str(self._threads),
-            "OPENBLAS_NUM_THREADS": str(self._threads),
-            **{key: value for key, value in _ALLOCATOR.items() if key not in os.environ},
-        }
         # In the command's own process group: Ctrl-C and a kill of the group reach the workers as well.
         process = subprocess.Popen(
             [sys.executable, "-m", "dynalab.worker"],
@@ -91,7 +95,7 @@ class Pool:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=worker_environment(self._threads),
         )
         worker = _Worker(process)
         said = threading.Thread(target=self._read_said, args=(worker,), daemon=True)
@@ -133,6 +137,29 @@ class Pool:
             self._cuda_devices = int(event["cuda_devices"])
             worker.ready = True
         return resolve_device(asked, self._cuda_devices)
+
+    def trial(self, **request: Any) -> dict[str, Any] | None:
+        """Have the first worker try layouts (see `dynalab.training.trial`); None where it could not.
+
+        Args:
+            request: `config layouts run_steps device folders exact`, as JSON.
+        """
+        worker = next(item for item in self._workers if item.ready)
+        worker.send(trial=request)
+        while True:
+            other, event = self._next_event()
+            if event["event"] == "ready":
+                other.ready = True
+            elif event["event"] == "gone":
+                # Whatever killed it will show again in training, where it is reported.
+                self._workers.remove(other)
+                if not self._workers or other is worker:
+                    self._workers.append(self._start())
+                if other is worker:
+                    self.device("cpu")
+                    return None
+            elif other is worker:
+                return event.get("trial")
 
     def run(self, work: Work, events: Events, device: str) -> Report:
         """Train the shards, whatever becomes of single workers."""
@@ -247,6 +274,8 @@ class Pool:
         worker.send(
             shard=str(worker.shard.root),
             device=device,
+            threads=work.threads,
+            exact=work.exact,
             checkpoint_every=work.checkpoint_every,
             checkpoint_keep=list(work.checkpoint_keep)
             if isinstance(work.checkpoint_keep, tuple)

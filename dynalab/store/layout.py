@@ -10,7 +10,8 @@ from pathlib import Path
 import yaml
 
 from dynalab.config.command import Request
-from dynalab.config.ensemble import RunSpec, idle_streams
+from dynalab.config.ensemble import RunSpec
+from dynalab.config.streams import idle_streams
 from dynalab.errors import ConfigError, StoreError
 from dynalab.store import lock, runfile, series
 from dynalab.store.atomic import storing, write_text

@@ -131,6 +131,14 @@ class TaskConfig(Protocol):
         """Number of training examples of one run, or None where examples never repeat."""
         ...
 
+    def idle_streams(self, full: bool) -> dict[str, str]:
+        """Return stream -> why, for the random streams that nothing is drawn from.
+
+        Args:
+            full: Whether every update takes the whole training set. The reason for `order` is known to the caller.
+        """
+        ...
+
     def fingerprint(self) -> dict[str, str]:
         """Content hashes of the user's files that decide the results; part of the identity."""
         ...

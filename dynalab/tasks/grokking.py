@@ -83,6 +83,10 @@ class Config:
         # Rounding first keeps 0.29 * 100 from becoming 28.
         return math.floor(round(self.train_fraction * self.pairs(), 6))
 
+    def idle_streams(self, full: bool) -> dict[str, str]:
+        """Return the streams that nothing is drawn from, and why."""
+        return {"noise": "task=grokking has no noise", **({"order": ""} if full else {})}
+
 
 @dataclass(frozen=True)
 class Grokking:

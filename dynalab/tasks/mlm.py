@@ -87,6 +87,10 @@ class Config:
                 f"task.test_fraction={self.test_fraction}: must lie between 0 (excluded) and 0.5"
             )
 
+    def idle_streams(self, full: bool) -> dict[str, str]:
+        """Return the streams that nothing is drawn from, and why."""
+        return {"split": "task=mlm holds out the same text for every run", **({"order": ""} if full else {})}
+
     def fingerprint(self) -> dict[str, str]:
         """Return what stands for the text in the identity of an ensemble: a hash of it.
 

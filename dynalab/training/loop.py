@@ -57,6 +57,7 @@ class Loop:
         total: Length of training, for schedules that depend on it.
         device: Where to train.
         folders: A user's plug-in folders.
+        exact: Whether a seed's bits are to be its own; else a lone run needs no companion.
 
     Attributes:
         step: Updates done.
@@ -70,11 +71,12 @@ class Loop:
         total: int,
         device: torch.device,
         folders: Sequence[Any] = (),
+        exact: bool = True,
     ) -> None:
         self.config, self.device = config, device
         self.task, make = task_and_network(config, folders)
         networks = build_networks(make, streams)
-        if not getattr(networks[0], "run_by_run", False):
+        if exact and not getattr(networks[0], "run_by_run", False):
             companions = [streams[-1]] * max(LEAST_WIDTH - len(streams), 0)
             streams = [*streams, *companions]
             networks += build_networks(make, companions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bars import claims, main_job
+from bars import claims, decay, main_job, parity
 from bars.base import Bar
 
-BARS: list[Bar] = [*main_job.BARS, *claims.BARS]
+BARS: list[Bar] = [*main_job.BARS, *decay.BARS, *parity.BARS, *claims.BARS]
