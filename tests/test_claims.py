@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bars.claims import compared, told
 from report_fakes import make_ensemble, make_hmm, no_drawing, read_page
 from scipy.stats import bootstrap, fisher_exact
 
 from dynalab.analysis.claims import claims, compare, forks, off_path, spread
 from dynalab.analysis.hmm.states import wilson
 from dynalab.cli.app import run as command
+from dynalab.report.sections.claims import table
 
 
 def result(paths, steps=None):
@@ -141,3 +143,36 @@ def test_the_page_of_two_settings(outputs: Path, monkeypatch: pytest.MonkeyPatch
     assert "coefficient of variation" in rows[2][2] and "median step" in rows[2][2]
     assert "The published claims, setting against setting" in page.text
     assert "-20 percentage points" in page.text
+
+
+def test_detours_as_the_analysis_has_them():
+    tested = [
+        {"state": 2, "verdict": True, "effect_steps": 412.4, "interval": [205.1, 618.9], "p": 0.002,
+         "p_adjusted": 0.004},
+        {"state": 1, "verdict": False, "effect_steps": None, "interval": None, "p": None, "p_adjusted": None},
+    ]  # fmt: skip
+    data = {**result([[0, 1]] * 6, [5, 6, 7, 8, 9, 10]), "detours": tested}
+    assert claims(data)["detours"] == {"tested": 2, "states": [2]}
+    row = table(data).rows[1]
+    assert row[1].text == "yes"
+    assert row[2].text == "state 2: 412 steps (205 to 619), adjusted p = 0.004; state 1 (no): no estimate"
+    assert table({**data, "detours": []}).rows[1][2].text == "no state is optional: there is nothing to test"
+    # An interval may be open where censoring leaves it so.
+    open_end = [{**tested[0], "interval": [205.1, None]}]
+    assert "205 to \u2013" in table({**data, "detours": open_end}).rows[1][2].text
+
+
+def test_the_bars_in_words():
+    rng = np.random.default_rng(0)
+    data = [
+        result([[0, 1, 2]] * 9 + [[0, 2]] * 3, np.exp(6 + width * rng.normal(size=12)).round())
+        for width in (0.3, 0.1)
+    ]
+    data[1]["convergence"][0] = {"run": "e/0", "step": None, "censored": True}
+    said = [told({**item, "n_states": 3, "claims": claims({**item, "detours": []})}) for item in data]
+    assert said[0].startswith(
+        "K = 3, forks at 0, 3 of 12 runs off the common path (9 to 53%), detours: none of 0"
+    )
+    assert "1 never" in said[1] and "CV" in said[1]
+    both = compared(compare(*data))
+    assert "off the common path +0 points" in both and "CV times 0." in both and "median times" in both

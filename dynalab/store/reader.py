@@ -139,7 +139,8 @@ class Ensemble(StoredEnsemble):
             if run.status not in allowed:
                 left.append(f"{run.id} is {run.status}")
                 continue
-            if run.status not in runfile.FINAL and not run.shard.series(self.eval_cadence).is_file():
+            begun = run.steps > 0 or run.shard.series(self.eval_cadence).is_file()
+            if run.status not in runfile.FINAL and not begun:
                 left.append(f"{run.id} has no rows yet")
                 continue
             try:

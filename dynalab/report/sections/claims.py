@@ -36,12 +36,13 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}%"
 
 
-def _range(bounds: Sequence[float] | None) -> str:
+def _range(bounds: Sequence[float | None] | None) -> str:
     return "no interval" if bounds is None else f"{number(_round(bounds[0]))} to {number(_round(bounds[1]))}"
 
 
-def _round(value: float) -> float:
-    return float(f"{value:.3g}")
+def _round(value: float | None) -> float | None:
+    """Three digits; a bound that censoring leaves open stays None."""
+    return None if value is None else float(f"{value:.3g}")
 
 
 def _shares(bounds: Sequence[float]) -> str:
@@ -94,7 +95,7 @@ def _spread(found: Mapping[str, Any] | None) -> list[Any]:
         + (
             "not known"
             if found["cv"] is None
-            else f"{_round(found['cv']):g} ({_range(found['cv_interval'])})"
+            else f"{number(_round(found['cv']))} ({_range(found['cv_interval'])})"
         ),
     ]
     if found["censored"]:
@@ -170,7 +171,7 @@ def _row(what: str, found: Mapping[str, Any] | None, key: str) -> list[Any]:
         value = f"{100 * found[key]:+.0f} percentage points"
         interval = f"{100 * found['interval'][0]:+.0f} to {100 * found['interval'][1]:+.0f}"
     else:
-        value, interval = f"{_round(found[key]):g}", _range(found["interval"])
+        value, interval = number(_round(found[key])), _range(found["interval"])
     return [cell(what), cell(value), cell(interval), cell(_round(found["p"]))]
 
 
