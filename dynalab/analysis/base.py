@@ -66,6 +66,7 @@ class Trajectories:
         runs: The runs, in order of their ids.
         convergence: The task's own default, if it has one.
         warnings: What was left out on the way here, for the result to repeat.
+        imported: Whether the runs were trained elsewhere: nothing is known of their metrics but the names.
     """
 
     ensemble: str
@@ -73,6 +74,7 @@ class Trajectories:
     runs: tuple[Trajectory, ...]
     convergence: Convergence | None = None
     warnings: tuple[str, ...] = ()
+    imported: bool = False
 
 
 @dataclass(frozen=True)

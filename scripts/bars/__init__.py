@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bars import decay, hmm, main_job, parity, simulated, variance
+from bars import claims, decay, hmm, main_job, parity, simulated, variance
 from bars.base import Bar
 
 BARS: list[Bar] = [
@@ -12,4 +12,5 @@ BARS: list[Bar] = [
     *hmm.BARS,
     *simulated.BARS,
     *variance.BARS,
+    *claims.BARS,
 ]
