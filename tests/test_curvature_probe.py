@@ -89,7 +89,12 @@ def test_the_preconditioner_is_what_the_next_update_divides_by(words):
 
 
 def test_its_columns_are_those_of_the_dense_operators():
-    words = ["optimizer=adam", "optimizer.weight_decay=0.3", "probe.curvature.eigenvalues=3", "train.clip=0.2"]
+    words = [
+        "optimizer=adam",
+        "optimizer.weight_decay=0.3",
+        "probe.curvature.eigenvalues=3",
+        "train.clip=0.2",
+    ]
     loop = loop_of([*words, "probe.curvature.trace=100000", "probe.curvature.tolerance=1e-4"])
     for _ in range(4):
         loop.update()
@@ -177,7 +182,13 @@ WAYS = {
     "regression": ["task=regression", "model.hidden=[9]", "optimizer=sam"],
     "adam": ["task=digits", "task.n_train=40", "model.hidden=[7]", "optimizer=adam", "train.batch_size=9"],
     "attention": ["task=grokking", "task.modulus=7", "model=nanda", "model.width=8", "model.mlp_width=8"],
-    "convolution": ["task=digits", "task.n_train=16", "model=si_convnet", "model.width=2", "optimizer=rmsprop"],
+    "convolution": [
+        "task=digits",
+        "task.n_train=16",
+        "model=si_convnet",
+        "model.width=2",
+        "optimizer=rmsprop",
+    ],
 }
 
 
