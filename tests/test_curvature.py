@@ -133,8 +133,10 @@ class Case:
         self.targets = torch.randint(0, shape[-1], shape[:-1], generator=generator)
 
     def stacked(self, params) -> Tensor:
-        kept = {key: value.clone() for key, value in self.buffers.items()}
-        return self.stack.forward(self.inputs, params, training=True, noise=self.noise, buffers=kept)
+        dtype = next(iter(params.values())).dtype
+        inputs = self.inputs.to(dtype) if self.inputs.is_floating_point() else self.inputs
+        kept = {k: v.to(dtype, copy=True) if v.is_floating_point() else v for k, v in self.buffers.items()}
+        return self.stack.forward(inputs, params, training=True, noise=self.noise, buffers=kept)
 
     def losses(self, params) -> Tensor:
         outputs = self.stacked(params)
@@ -199,27 +201,31 @@ def test_products_eigenvalues_and_trace_are_those_of_the_dense_hessian(case):
     assert all(torch.equal(value, kept[key]) for key, value in case.buffers.items())
 
 
-def test_products_are_finite_differences_and_symmetric(case):
-    """Catches what a wrong batching rule of torch would do without a word."""
+def finite_difference_error(case: Case) -> float:
+    """Return the largest relative error of a product against a central difference of gradients."""
     hessian = Hessian(case.losses, case.params)
-    size = hessian.layout.size
-    generator = torch.Generator().manual_seed(1)
-    u, v = torch.randn(2, 3, hessian.layout.width, dtype=torch.float64, generator=generator)
-    u[:, size:], v[:, size:] = 0, 0
+    v = torch.randn(3, hessian.layout.width, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    v[:, hessian.layout.size :] = 0
     moved = []
     for sign in (1.0, -1.0):
         step = hessian.layout.tensors(sign * 1e-6 * v)
         moved.append(Hessian(case.losses, {k: p + step[k] for k, p in case.params.items()}).gradient)
-    difference = (moved[0] - moved[1]) / 2e-6
     product = hessian.product(v)
-    assert ((product - difference).norm(dim=1) < 1e-6 * product.norm(dim=1)).all()
-    left, right = (u * product).sum(1), (hessian.product(u) * v).sum(1)
+    return ((product - (moved[0] - moved[1]) / 2e-6).norm(dim=1) / product.norm(dim=1)).max().item()
+
+
+def test_products_are_finite_differences_and_symmetric(case):
+    """Catches what a wrong batching rule of torch would do without a word."""
+    assert finite_difference_error(case) < 1e-6
+    hessian = Hessian(case.losses, case.params)
+    generator = torch.Generator().manual_seed(1)
+    u, v = torch.randn(2, 3, hessian.layout.width, dtype=torch.float64, generator=generator)
+    u[:, hessian.layout.size :], v[:, hessian.layout.size :] = 0, 0
+    left, right = (u * hessian.product(v)).sum(1), (hessian.product(u) * v).sum(1)
     torch.testing.assert_close(left, right, rtol=1e-9, atol=1e-9)
 
 
 def test_single_precision_is_near(case):
-    if case.inputs.is_floating_point():
-        pytest.skip("its examples are in float64")
     single = Hessian(case.losses, {key: value.float() for key, value in case.params.items()})
     start = single.layout.random(0, single.gradient).expand(3, -1)
     pairs = largest(single.product, start, tolerance=1e-3, size=single.layout.size)
@@ -278,11 +284,11 @@ def test_a_crossing_is_seen_by_a_warm_start():
     assert found.values[0, 0] == pytest.approx(6, rel=1e-5)
 
 
-def test_stochastic_quadrature_finds_density_and_trace():
-    """A network of 1,210 parameters, m = 50, ten starts; the grid and its width as for the exact spectrum."""
-    torch.manual_seed(0)
+def quadrature_errors(seed: int) -> tuple[float, float]:
+    """Return the L1 error of the density of a network of 1,210 parameters, and the trace's in standard errors."""
+    torch.manual_seed(seed)
     network = MLP(64, 10, [16], activation="tanh")
-    stack = Stack([network], [Streams.from_seed(0)], CPU)
+    stack = Stack([network], [Streams.from_seed(seed)], CPU)
     x = torch.randn(1, 300, 64, generator=torch.Generator().manual_seed(1)).double()
     y = torch.randint(0, 10, (1, 300), generator=torch.Generator().manual_seed(2))
     params = {key: value.detach().double() for key, value in stack.params.items()}
@@ -292,16 +298,24 @@ def test_stochastic_quadrature_finds_density_and_trace():
     eye = torch.eye(size, hessian.layout.width, dtype=torch.float64)
     dense = torch.cat([hessian.product(row[None]) for row in eye])[:, :size]
     exact = torch.linalg.eigvalsh((dense + dense.T) / 2).numpy()
-    found = quadrature(hessian.product, hessian.layout, hessian.gradient, steps=50, starts=10, seed=1)
+    found = quadrature(hessian.product, hessian.layout, hessian.gradient, steps=50, starts=10, seed=seed)
     assert found.weights.sum(2).numpy() == pytest.approx(1)
     span = exact[-1] - exact[0]
     sigma = span / 50
     grid = np.linspace(exact[0] - 5 * sigma, exact[-1] + 5 * sigma, 4000)
     true = density(exact, np.ones(size), grid, sigma)
     guess = density(found.nodes[0].numpy(), found.weights[0].numpy(), grid, sigma)
-    assert np.abs(true - guess).sum() * (grid[1] - grid[0]) < 0.05
+    off = []
     for trace, error in (found.trace(), hutchinson(hessian.product, hessian.layout, hessian.gradient)):
-        assert error[0] > 0 and abs(trace[0] - exact.sum()) < 3 * error[0]
+        assert error[0] > 0
+        off.append(abs(trace[0].item() - exact.sum()) / error[0].item())
     # The largest node is the largest eigenvalue, once: no ghosts.
     nodes = found.nodes[0, 0].numpy()
     assert nodes[-1] == pytest.approx(exact[-1], rel=1e-9) and nodes[-2] < exact[-2] + 1e-9
+    return float(np.abs(true - guess).sum() * (grid[1] - grid[0])), max(off)
+
+
+def test_stochastic_quadrature_finds_density_and_trace():
+    """m = 50, ten starts, bumps of a fiftieth of the range."""
+    difference, off = quadrature_errors(0)
+    assert difference < 0.05 and off < 3

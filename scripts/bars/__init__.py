@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bars import decay, main_job, parity
+from bars import curvature, decay, main_job, parity
 from bars.base import Bar
 
-BARS: list[Bar] = [*main_job.BARS, *decay.BARS, *parity.BARS]
+BARS: list[Bar] = [*main_job.BARS, *decay.BARS, *parity.BARS, *curvature.BARS]
