@@ -135,7 +135,9 @@ class Case:
     def stacked(self, params) -> Tensor:
         dtype = next(iter(params.values())).dtype
         inputs = self.inputs.to(dtype) if self.inputs.is_floating_point() else self.inputs
-        kept = {k: v.to(dtype, copy=True) if v.is_floating_point() else v for k, v in self.buffers.items()}
+        kept = {
+            k: v.to(dtype, copy=True) if v.is_floating_point() else v.clone() for k, v in self.buffers.items()
+        }
         return self.stack.forward(inputs, params, training=True, noise=self.noise, buffers=kept)
 
     def losses(self, params) -> Tensor:
