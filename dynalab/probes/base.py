@@ -7,14 +7,36 @@ probe always returns the same names; what does not exist yet (an update, in row 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-    from dynalab.tasks.base import Batch
+    from dynalab.tasks.base import Batch, Task, TaskData
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What training is made of, for a probe that looks at examples or at the loss.
+
+    A probe that has a method `begin(setting)` is given it once, before the first row.
+
+    Attributes:
+        forward: Inputs (S, B, ...) and weights, name -> (S, ...), to outputs (S, B, ...), in evaluation mode.
+        params: The weights at the beginning, name -> (S, ...).
+        task: The task.
+        data: The examples of the S runs.
+        loss_dtype: Precision of the loss, from the outputs on.
+    """
+
+    forward: Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+    params: Mapping[str, Tensor]
+    task: Task | Any
+    data: TaskData
+    loss_dtype: torch.dtype
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.errors import ConfigError
 from dynalab.optim.base import evaluated, load_state, state_of
-from dynalab.probes.base import Probe, ProbeState
+from dynalab.probes.base import Probe, ProbeState, Setting
 from dynalab.tasks.base import Batch
 from dynalab.training.cadence import Cadence, cadence
 from dynalab.training.parts import task_and_network
@@ -93,6 +93,10 @@ class Loop:
         schedule = registry.find("schedule", config.schedule.name, folders)
         self._factor = schedule.module.build(config.schedule, total)
         self._loss_dtype = getattr(torch, config.train.loss_dtype)
+        setting = Setting(self.stack.forward, self.stack.params, self.task, self.data, self._loss_dtype)
+        for item in self.measurements:
+            if begin := getattr(item.probe, "begin", None):
+                begin(setting)
         self.eval_grid = cadence(config.eval.every)
         self.step = 0
         width = len(streams)
