@@ -55,7 +55,13 @@ def gather(selection: Selection[Ensemble], part: Part, *, pool: bool = False) ->
     found = []
     left: list[str] = []
     for ensemble, runs in selection:
-        trajectories = ensemble.trajectories(statuses=statuses, runs=[run.id for run in runs])
+        wanted = [run.id for run in runs]
+        columns = getattr(part.module, "COLUMNS", None)
+        trajectories = (
+            ensemble.trajectories(statuses=statuses, runs=wanted)
+            if columns is None
+            else ensemble.united(columns, statuses=statuses, runs=wanted)
+        )
         entered = {run.run for run in trajectories.runs}
         kept = [run for run in runs if run.id in entered]
         if kept:
