@@ -17,7 +17,7 @@ from dynalab.analysis.slingshot.spikes import Spike, noise_of
 # After/before below which the norm counts as standing still.
 PLATEAU = 0.5
 # Share of the distance to the next spike that the windows before and after have, and rows that they have at least.
-BEFORE, AFTER, ROWS = 0.35, 0.25, 40
+BEFORE, AFTER, ROWS = 0.35, (0.25, 0.12), 40
 MOST_POINTS = 150
 
 
@@ -66,6 +66,20 @@ def cycles(
     usable = np.isfinite(height)
     if usable.sum() < 10:
         return [_NOTHING for _ in spikes]
+    long, short = (_around(steps, values, height, spikes, window, share) for share in AFTER)
+    # A plateau may be short against the distance of two spikes; steady growth is steady in either window.
+    return short if len(spikes) > 1 and _agreed(short) and not _agreed(long) else long
+
+
+def _agreed(found: Sequence[Cycle]) -> bool:
+    return 2 * sum(item.verdict is True for item in found) > len(found)
+
+
+def _around(
+    steps: np.ndarray, values: np.ndarray, height: np.ndarray, spikes: Sequence[Spike], window: float, share: float
+) -> list[Cycle]:
+    """Return the cycles of a log norm (T,), the window after a spike being a share of the distance to the next."""
+    usable = np.isfinite(height)
     noise = noise_of(height[usable])
     spacing = float(np.median(np.diff(steps)))
     unit = max(window, ROWS * spacing)
@@ -82,7 +96,7 @@ def cycles(
         known = np.isfinite(gap)
         length = min(max(unit, BEFORE * gap), 0.5 * gap) if known else unit
         first = (steps >= max(onset - length, former)) & (steps <= onset) & usable
-        length = min(max(unit, AFTER * gap), AFTER * gap) if known else unit
+        length = share * gap if known else unit
         start = float(steps[calm]) + 0.1 * length
         second = (steps >= start) & (steps <= min(start + length, following)) & usable
         found.append(_cycle(steps, height, first, second, noise))
