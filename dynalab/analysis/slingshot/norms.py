@@ -2,7 +2,8 @@
 
 The slope of the log norm is taken over a window before the onset and over one that begins when the loss has come half
 of its way down. Growth that slows down by itself (a norm that saturates) is carried on into the second window, so that
-it is no plateau. Measured on runs with slingshots: after/before mostly below .1, above .5 for 2 of 49.
+it is no plateau; neither is a norm that falls faster than it grew, as under weight decay. Measured on runs with
+slingshots: after/before mostly below .1, above .5 for 2 of 49.
 """
 
 from __future__ import annotations
@@ -132,6 +133,9 @@ def _cycle(steps: np.ndarray, height: np.ndarray, first: np.ndarray, second: np.
     apart = after - PLATEAU * expected
     verdict: bool | None = None
     if before <= 0 and -before > 2 * error:
+        verdict = False
+    elif after < -expected - 2 * float(np.hypot(error_after, error)):
+        # It falls faster than it grew: weight decay, not a plateau.
         verdict = False
     elif before > 3 * error and abs(apart) > 2 * total:
         verdict = bool(apart < 0)
