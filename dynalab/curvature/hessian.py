@@ -67,7 +67,5 @@ class Hessian:
             retain_graph=True,
             allow_unused=True,
         )
-        products = {
-            name: g.detach() for name, g in zip(self._leaves, found, strict=True) if g is not None
-        }
+        products = {name: g.detach() for name, g in zip(self._leaves, found, strict=True) if g is not None}
         return self.layout.rows(products) if products else torch.zeros_like(vectors)

@@ -194,7 +194,10 @@ class Curvature:
         if inner.weight_decay and inner.name != "adamw":
             # Clipping scales the gradient of the loss, not the decay that comes after it.
             factor = (inner.weight_decay / upcoming.clip[part]).to(p.dtype)
-            on = {name: param.new_ones(param.shape) * bool(decay_of(inner, param)) for name, param in params.items()}
+            on = {
+                name: param.new_ones(param.shape) * bool(decay_of(inner, param))
+                for name, param in params.items()
+            }
             extra = layout.rows(on) * factor[:, None]
 
         def curved(vectors: Tensor) -> Tensor:

@@ -55,7 +55,9 @@ class ScaleInvariant:
         effective = torch.full_like(rho, torch.nan)
         if state.gradients is not None and state.previous is not None:
             before, gradients = state.previous, state.gradients
-            effective = norm(before[name] for name in self.names) * norm(gradients[name] for name in self.names)
+            effective = norm(before[name] for name in self.names) * norm(
+                gradients[name] for name in self.names
+            )
         return {"scale_invariant_norm": rho, "effective_gradient_norm": effective}
 
 

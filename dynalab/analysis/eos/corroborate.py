@@ -9,7 +9,9 @@ import numpy as np
 from dynalab.analysis.slingshot.norms import slope
 
 
-def loss_before_and_after(steps: np.ndarray, loss: np.ndarray, onset: float, end: float | None) -> dict[str, Any] | None:
+def loss_before_and_after(
+    steps: np.ndarray, loss: np.ndarray, onset: float, end: float | None
+) -> dict[str, Any] | None:
     """Return how often the loss rises from step to step, and turns round, before and after the arrival.
 
     Args:
@@ -37,7 +39,9 @@ def loss_before_and_after(steps: np.ndarray, loss: np.ndarray, onset: float, end
     return found
 
 
-def raw_sharpness(steps: np.ndarray, values: np.ndarray, onset: float, end: float | None) -> dict[str, Any] | None:
+def raw_sharpness(
+    steps: np.ndarray, values: np.ndarray, onset: float, end: float | None
+) -> dict[str, Any] | None:
     """Return what the sharpness itself did at the adaptive edge, where it may go on rising (Cohen et al. 2022).
 
     Returns:

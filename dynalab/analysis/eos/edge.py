@@ -89,7 +89,9 @@ def edge_of(steps: np.ndarray, ratios: np.ndarray, config: Config, *, adaptive: 
         keep = steps >= steps[0] + config.skip if len(steps) else steps > 0
         steps, ratios = steps[keep], ratios[keep]
     if len(steps) < FEWEST:
-        return Edge("insufficient_data", reason=f"{len(steps)} rows with a ratio, at least {FEWEST} are needed")
+        return Edge(
+            "insufficient_data", reason=f"{len(steps)} rows with a ratio, at least {FEWEST} are needed"
+        )
     x = np.log(ratios)
     noise = noise_of(x)
     if noise > HOPELESS * np.log(10):
@@ -103,11 +105,16 @@ def edge_of(steps: np.ndarray, ratios: np.ndarray, config: Config, *, adaptive: 
     stays = _stays(smoothed, x, config, slack, least, width)
     lowest = np.minimum.accumulate(smoothed)
     rise = float(np.exp((smoothed - lowest).max()))
-    rows = np.concatenate([np.arange(s.first, s.last + 1) for s in stays]) if stays else np.arange(len(x) * 3 // 4, len(x))
+    rows = (
+        np.concatenate([np.arange(s.first, s.last + 1) for s in stays])
+        if stays
+        else np.arange(len(x) * 3 // 4, len(x))
+    )
     low, median, high = (float(value) for value in np.quantile(ratios[rows], [0.25, 0.5, 0.75]))
-    found = {"median": median, "spread": high - low, "rise": rise}
     if not stays:
-        return Edge(rate=_rate(steps, x, len(x), noise), **_never(smoothed, rise, config, slack), **found)
+        verdict, reason = _never(smoothed, rise, config, slack)
+        rate = _rate(steps, x, len(x), noise)
+        return Edge(verdict, median=median, spread=high - low, rise=rise, rate=rate, reason=reason)
     onset = _settled(steps, x, stays[0], width)
     total = float(steps[-1] - steps[0])
     spent = sum(float(steps[s.last] - steps[s.first]) for s in stays)
@@ -120,21 +127,24 @@ def edge_of(steps: np.ndarray, ratios: np.ndarray, config: Config, *, adaptive: 
         stays=tuple(stays),
         fraction=spent / total if total else 0.0,
         rate=_rate(steps, x, first, noise),
-        reason=f"arrived at step {onset:,.0f}" + (f", left at step {steps[last.last]:,.0f}" if last.left else ", and stayed"),
-        **found,
-    )  # type: ignore[arg-type]
+        reason=f"arrived at step {onset:,.0f}"
+        + (f", left at step {steps[last.last]:,.0f}" if last.left else ", and stayed"),
+        median=median,
+        spread=high - low,
+        rise=rise,
+    )
 
 
-def _never(smoothed: np.ndarray, rise: float, config: Config, slack: float) -> dict[str, str]:
+def _never(smoothed: np.ndarray, rise: float, config: Config, slack: float) -> tuple[str, str]:
     """Return verdict and reason of a run that never arrived."""
     top = float(np.exp(smoothed.max()))
     if rise < SHARPENS:
         near = " (it was near 1 from the beginning)" if np.exp(smoothed[0]) > config.leave else ""
-        return {"verdict": "never_sharpened", "reason": f"the ratio rose {rise:.2f} times at most{near}"}
+        return "never_sharpened", f"the ratio rose {rise:.2f} times at most{near}"
     if top >= 1 - slack:
-        why = f"the ratio rose to {top:.2f} and did not stay between {config.low:g} and {config.high:g}"
-        return {"verdict": "below_edge" if smoothed[-1] < 0 else "unknown", "reason": why}
-    return {"verdict": "below_edge", "reason": f"the largest ratio is {top:.2f}"}
+        why = f"the ratio reached {top:.2f} and did not stay between {config.low:g} and {config.high:g}"
+        return ("below_edge" if smoothed[-1] < 0 else "unknown"), why
+    return "below_edge", f"the largest ratio is {top:.2f}"
 
 
 def _stays(

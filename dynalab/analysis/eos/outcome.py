@@ -30,12 +30,16 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
         ratios = ratios_of(run, trajectories.metrics)
         if config.steps is not None:
             keep = ratios.steps <= config.steps
-            ratios = Ratios(ratios.steps[keep], ratios.values[keep], ratios.adaptive, ratios.dropped, ratios.reason)
+            ratios = Ratios(
+                ratios.steps[keep], ratios.values[keep], ratios.adaptive, ratios.dropped, ratios.reason
+            )
         runs.append(one_run(run, trajectories.metrics, ratios, config))
         frames.append(pd.DataFrame({"run": run.run, "step": ratios.steps, "ratio": ratios.values}))
         if ratios.dropped:
             warnings.append(f"{run.run}: {ratios.dropped} rows left out, their eigenvalues had not converged")
-    table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"run": [], "step": [], "ratio": []})
+    table = (
+        pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"run": [], "step": [], "ratio": []})
+    )
     return Outcome({"runs": runs, "summary": over_runs(runs)}, {"ratios": table}, warnings)
 
 
@@ -44,7 +48,10 @@ def one_run(run: Trajectory, metrics: tuple[str, ...], ratios: Ratios, config: C
     if ratios.reason:
         edge = Edge("unknown", reason=ratios.reason)
     elif ratios.dropped > len(ratios.steps):
-        edge = Edge("unknown", reason=f"{ratios.dropped} of {ratios.dropped + len(ratios.steps)} eigenvalues had not converged")
+        edge = Edge(
+            "unknown",
+            reason=f"{ratios.dropped} of {ratios.dropped + len(ratios.steps)} eigenvalues had not converged",
+        )
     else:
         edge = edge_of(ratios.steps, ratios.values, config, adaptive=ratios.adaptive)
     entry: dict[str, Any] = {

@@ -33,7 +33,7 @@ class Ratios:
 
 
 def ratios_of(run: Trajectory, metrics: tuple[str, ...]) -> Ratios:
-    """Return a run's ratios: as recorded, or sharpness over the threshold that was recorded or follows from the optimizer.
+    """Return a run's ratios: recorded ones, or sharpness over a threshold that is recorded or the optimizer's.
 
     Args:
         run: The run.
@@ -42,12 +42,16 @@ def ratios_of(run: Trajectory, metrics: tuple[str, ...]) -> Ratios:
     optimizer = run.config.get("optimizer") or {}
     adaptive = _adaptive(optimizer, run, metrics)
     name, residual = (
-        ("preconditioned_sharpness", "preconditioned_residual") if adaptive else ("sharpness", "sharpness_residual")
+        ("preconditioned_sharpness", "preconditioned_residual")
+        if adaptive
+        else ("sharpness", "sharpness_residual")
     )
     recorded = run.column(metrics, "edge_ratio")
     sharp = run.column(metrics, name)
     if sharp is None and recorded is None:
-        return _none(adaptive, f"{name} was not recorded" + (", and the optimizer is adaptive" if adaptive else ""))
+        return _none(
+            adaptive, f"{name} was not recorded" + (", and the optimizer is adaptive" if adaptive else "")
+        )
     if recorded is not None:
         steps, values = recorded
     else:

@@ -1,4 +1,4 @@
-"""Simulated series with a known arrival at the edge of stability, and decoys: what the detector's figures are measured on.
+"""Simulated series with a known arrival at the edge of stability, and decoys: for the detector's figures.
 
 A case is fixed by its number. The sharpness rises to the threshold along a curve of one of three shapes and hovers
 there; its measurement noise is .05 to .2 decades. Decoys, one kind a case:
@@ -79,7 +79,9 @@ def decoy(number: int) -> Case:
         x = start + (peak - start) * rise
         x[turn:] -= rng.uniform(1, 4) * np.linspace(0, 1, rows - turn)
     else:
-        x = np.log(rng.uniform(0.9, 1.2)) + np.where(rng.random(rows) < 0.7, np.log(rng.uniform(0.01, 1, rows)), 0.0)
+        x = np.log(rng.uniform(0.9, 1.2)) + np.where(
+            rng.random(rows) < 0.7, np.log(rng.uniform(0.01, 1, rows)), 0.0
+        )
     return _case(kind, number, rng, x, cadence, None)
 
 

@@ -78,5 +78,7 @@ def describe(result: Mapping[str, Any]) -> list[str]:
             continue
         at = ", ".join(f"{event['onset_step']:,}" for event in run["events"])
         period = f", period {run['period_steps']:,.0f} steps" if run["period_steps"] else ""
-        lines.append(f"  {name}: {run['verdict']}{f', events at {at}' if at else ''}{period} ({run['reason']})")
+        lines.append(
+            f"  {name}: {run['verdict']}{f', events at {at}' if at else ''}{period} ({run['reason']})"
+        )
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def find_jumps(steps: np.ndarray, norm: np.ndarray, jump: float, window: float) 
 def slopes_between(steps: np.ndarray, norm: np.ndarray, jumps: list[Jump]) -> list[float]:
     """Return the slope of the log norm a step between each two neighbouring jumps."""
     found = []
-    for former, latter in zip(jumps[:-1], jumps[1:], strict=True):
+    for former, latter in pairwise(jumps):
         begin, end = float(steps[former.end]), float(steps[latter.onset])
         inside = (steps >= begin + MARGIN * (end - begin)) & (steps <= end - MARGIN * (end - begin))
         if inside.sum() >= 4:

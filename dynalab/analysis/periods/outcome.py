@@ -43,11 +43,19 @@ def one_run(run: Trajectory, metrics: tuple[str, ...], config: Config) -> dict[s
     columns = {name: run.column(metrics, name) for name in metrics}
     if config.steps is not None:
         columns = {
-            name: None if item is None else (item[0][item[0] <= config.steps], item[1][item[0] <= config.steps])
+            name: None
+            if item is None
+            else (item[0][item[0] <= config.steps], item[1][item[0] <= config.steps])
             for name, item in columns.items()
         }
     entry: dict[str, Any] = {
-        **{"run": run.run, "verdict": "insufficient_data", "events": [], "period_steps": None, "period_cv": None},
+        **{
+            "run": run.run,
+            "verdict": "insufficient_data",
+            "events": [],
+            "period_steps": None,
+            "period_cv": None,
+        },
         **{"regime": None, "slope_ratio": None, "reason": ""},
     }
     norms = columns.get("scale_invariant_norm")
@@ -61,7 +69,9 @@ def one_run(run: Trajectory, metrics: tuple[str, ...], config: Config) -> dict[s
     jumps = find_jumps(steps, norm, config.jump, config.window)
     # A jump of the rate moves the norm as well.
     changes = rate_changes(run.config, float(steps[-1]))
-    jumps = [jump for jump in jumps if not any(abs(steps[jump.onset] - at) <= config.window for at in changes)]
+    jumps = [
+        jump for jump in jumps if not any(abs(steps[jump.onset] - at) <= config.window for at in changes)
+    ]
     loss = columns.get("train_loss_max") or columns.get("train_loss")
     events = [_event(steps, norm, jump, loss, rate) for jump in jumps]
     kept = [
@@ -70,12 +80,20 @@ def one_run(run: Trajectory, metrics: tuple[str, ...], config: Config) -> dict[s
         if event["loss_rise_decades"] is None or event["loss_rise_decades"] >= LOSS_RISE
     ]
     entry["events"] = [event for _, event in kept]
-    wanted = -rate * float(optimizer.get("weight_decay") or 0.0) / (1 - float(optimizer.get("momentum") or 0.0))
+    wanted = (
+        -rate * float(optimizer.get("weight_decay") or 0.0) / (1 - float(optimizer.get("momentum") or 0.0))
+    )
     return entry | _verdict(steps, norm, [jump for jump, _ in kept], wanted, columns, rate, config)
 
 
 def _verdict(
-    steps: np.ndarray, norm: np.ndarray, jumps: list[Jump], wanted: float, columns: Any, rate: float, config: Config
+    steps: np.ndarray,
+    norm: np.ndarray,
+    jumps: list[Jump],
+    wanted: float,
+    columns: Any,
+    rate: float,
+    config: Config,
 ) -> dict[str, Any]:
     onsets = steps[[jump.onset for jump in jumps]].astype(float) if jumps else np.empty(0)
     gaps = np.diff(onsets)
@@ -102,7 +120,10 @@ def _settled(steps: np.ndarray, norm: np.ndarray, wanted: float, columns: Any, r
     length = 3 / -wanted
     tail = steps >= steps[-1] - length
     if steps[-1] - steps[0] < 2 * length or tail.sum() < 8:
-        return {"verdict": "no_period", "reason": f"no events; too short to settle, which takes some {2 * length:,.0f} steps"}
+        return {
+            "verdict": "no_period",
+            "reason": f"no events; too short to settle, which takes some {2 * length:,.0f} steps",
+        }
     tilt, _ = slope(steps[tail].astype(float), np.log(norm[tail]), 0.0)
     gradient = columns.get("effective_gradient_norm")
     if abs(tilt) < 0.1 * -wanted and gradient is not None:

@@ -33,12 +33,15 @@ def regime_of(
     second, last = loss[quarter : 2 * quarter], loss[-quarter:]
     middle, final = float(np.median(second)), float(np.median(last))
     ratio = final / middle if middle > 0 else 0.0
-    said = f"loss {middle:.3g} to {final:.3g} from the second quarter to the last, {angle:.2g} rad a step, {len(loss)} rows"
+    said = f"loss {middle:.3g} to {final:.3g} from the second quarter to the last, {angle:.2g} rad a step"
     if angle > DIVERGES or (classes and final >= GUESSES * math.log(classes)):
         return "divergence", said
-    falling = gradient is not None and len(gradient) >= 8 and float(
-        np.median(gradient[-(len(gradient) // 4) :])
-    ) < float(np.median(gradient[len(gradient) // 4 : len(gradient) // 2]))
+    falling = (
+        gradient is not None
+        and len(gradient) >= 8
+        and float(np.median(gradient[-(len(gradient) // 4) :]))
+        < float(np.median(gradient[len(gradient) // 4 : len(gradient) // 2]))
+    )
     if ratio < FALLS or (final < INTERPOLATES and falling):
         return "convergence", said
     if ratio >= STILL and CHAOTIC < angle <= DIVERGES:

@@ -92,8 +92,14 @@ def name(evidence: Evidence, config: Config) -> Named:
         found = test(evidence, config)
         if found is not None:
             return found
-    if evidence.cycle.verdict is False and "zero_loss_fraction" not in evidence.columns and adaptive(evidence) is not False:
-        return Named("spike_without_norm_cycle", 1 / 6, "the norm of the last layer does not grow and stand still")
+    if (
+        evidence.cycle.verdict is False
+        and "zero_loss_fraction" not in evidence.columns
+        and adaptive(evidence) is not False
+    ):
+        return Named(
+            "spike_without_norm_cycle", 1 / 6, "the norm of the last layer does not grow and stand still"
+        )
     return Named("unknown", 0.0, "no recorded channel explains it")
 
 
@@ -130,10 +136,14 @@ def _slingshot(evidence: Evidence, config: Config) -> Named | None:
     known = sum(value is True for value in checks.values())
     if evidence.cycle.verdict:
         # The rise of the loss and the norm's cycle are seen.
-        return Named("slingshot", (known + 2) / 6, "the norm of the last layer grows before and stands still after")
+        return Named(
+            "slingshot", (known + 2) / 6, "the norm of the last layer grows before and stands still after"
+        )
     if checks["zeros"]:
         why = "cannot be told" if evidence.cycle.verdict is None else "is not there"
-        return Named("spike_without_norm_cycle", (known + 1) / 6, f"losses are rounded to 0, the norm's cycle {why}")
+        return Named(
+            "spike_without_norm_cycle", (known + 1) / 6, f"losses are rounded to 0, the norm's cycle {why}"
+        )
     return None
 
 
@@ -151,7 +161,11 @@ def _decay(evidence: Evidence, config: Config) -> Named | None:
     found, _ = slope(steps[some], np.log(values[some]), 0.0)
     if abs(found / wanted - 1) > DECAY_TOLERANCE:
         return None
-    return Named("bn_wd_period", 1.0, f"the scale-invariant norm fell by {-found:.3g} a step, rate times decay is {-wanted:.3g}")
+    return Named(
+        "bn_wd_period",
+        1.0,
+        f"the scale-invariant norm fell by {-found:.3g} a step, rate times decay is {-wanted:.3g}",
+    )
 
 
 def _edge(evidence: Evidence, config: Config) -> Named | None:
@@ -169,4 +183,6 @@ def _lag(evidence: Evidence, config: Config) -> Named | None:
     lags = float(gradient[-1] ** 2) < LAG * float(np.mean(gradient**2))
     if not lags or not np.nanmax(along[-5:]) > threshold[-1]:
         return None
-    return Named("adam_lag", 1.0, "curvature along the gradient exceeds the threshold while the second moment lags")
+    return Named(
+        "adam_lag", 1.0, "curvature along the gradient exceeds the threshold while the second moment lags"
+    )

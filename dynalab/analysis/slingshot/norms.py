@@ -77,7 +77,12 @@ def _agreed(found: Sequence[Cycle]) -> bool:
 
 
 def _around(
-    steps: np.ndarray, values: np.ndarray, height: np.ndarray, spikes: Sequence[Spike], window: float, share: float
+    steps: np.ndarray,
+    values: np.ndarray,
+    height: np.ndarray,
+    spikes: Sequence[Spike],
+    window: float,
+    share: float,
 ) -> list[Cycle]:
     """Return the cycles of a log norm (T,), the window after a spike being a share of the distance to the next."""
     usable = np.isfinite(height)
@@ -114,7 +119,9 @@ def _half_way(values: np.ndarray, spike: Spike) -> int:
     return min(spike.peak + (int(high[-1]) + 1 if len(high) else 0), len(values) - 1)
 
 
-def _cycle(steps: np.ndarray, height: np.ndarray, first: np.ndarray, second: np.ndarray, noise: float) -> Cycle:
+def _cycle(
+    steps: np.ndarray, height: np.ndarray, first: np.ndarray, second: np.ndarray, noise: float
+) -> Cycle:
     if first.sum() < 4 or second.sum() < 4:
         return _NOTHING
     before, error = slope(steps[first], height[first], noise)
@@ -155,9 +162,7 @@ def _pooled(found: list[Cycle]) -> list[Cycle]:
     settled = []
     for item in found:
         verdict = item.verdict if item.verdict is not None else bool(agreed) if len(told) >= 3 else None
-        settled.append(
-            Cycle(item.before, item.after, item.expected, item.error, item.growth, verdict)
-        )
+        settled.append(Cycle(item.before, item.after, item.expected, item.error, item.growth, verdict))
     return settled
 
 

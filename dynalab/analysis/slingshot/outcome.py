@@ -35,7 +35,9 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     for run in trajectories.runs:
         entry, notes = one_run(run, trajectories.metrics, config)
         runs.append(entry)
-        rows += [{"run": run.run, **{key: event[key] for key in EVENT_COLUMNS[1:]}} for event in entry["events"]]
+        rows += [
+            {"run": run.run, **{key: event[key] for key in EVENT_COLUMNS[1:]}} for event in entry["events"]
+        ]
         warnings += notes
     table = pd.DataFrame(rows, columns=list(EVENT_COLUMNS)).astype(
         {"onset_step": "int64", "peak_step": "int64", "end_step": "Int64", "confidence": float}
@@ -55,7 +57,13 @@ def one_run(run: Trajectory, metrics: tuple[str, ...], config: Config) -> tuple[
         }
     missing = missing_channels(run, columns)
     empty: dict[str, Any] = {
-        **{"run": run.run, "verdict": "insufficient_data", "events": [], "period_steps": None, "period_cv": None},
+        **{
+            "run": run.run,
+            "verdict": "insufficient_data",
+            "events": [],
+            "period_steps": None,
+            "period_cv": None,
+        },
         "missing_channels": missing,
     }
     if any(column not in columns or len(columns[column][0]) < 10 for column in slingshot.NEEDED):
@@ -85,16 +93,18 @@ def one_run(run: Trajectory, metrics: tuple[str, ...], config: Config) -> tuple[
         events.append(_event(steps, spike, cycle, name(evidence, config)))
     mine = [event for event in events if event["kind"] == "slingshot"]
     verdict = "slingshot" if 2 * len(mine) > len(events) else "other_spikes" if events else "no_events"
-    period, spread = period_of([event["onset_step"] for event in (mine if verdict == "slingshot" else events)])
+    period, spread = period_of(
+        [event["onset_step"] for event in (mine if verdict == "slingshot" else events)]
+    )
     notes = []
     spacing = float(np.median(np.diff(steps)))
-    if period is not None and spacing > period / 5 or spacing > 50 and not {"train_loss_max"} & set(columns):
+    if spacing > (period or np.inf) / 5 or (spacing > 50 and "train_loss_max" not in columns):
         notes.append(
             f"{run.run}: a row every {spacing:g} steps is coarse for spikes that last 6 to 670: some may be missed; "
             "record with eval.every=10"
         )
-    found = {**empty, "verdict": verdict, "events": events, "period_steps": period, "period_cv": spread}
-    return found, notes
+    entry = {**empty, "verdict": verdict, "events": events, "period_steps": period, "period_cv": spread}
+    return entry, notes
 
 
 def missing_channels(run: Trajectory, columns: Mapping[str, Column]) -> list[str]:
@@ -124,9 +134,9 @@ def _loss(columns: Mapping[str, Column]) -> tuple[np.ndarray, np.ndarray, bool]:
 def fitted_from(steps: np.ndarray, loss: np.ndarray, accuracy: Column | None) -> float | None:
     """Return the step from which spikes count: 100 steps after the run has fitted its training data.
 
-    With accuracies: the first row after 100 steps of accuracy 1. Without (or where it is never 1, as with wrong labels):
-    from 100 steps after the first time that the median of five rows is a twentieth of the loss at the beginning or .05, at
-    once where the series begins so low. None where it is never reached.
+    With accuracies: the first row after 100 steps of accuracy 1. Without (or where it is never 1, as with wrong
+    labels): from 100 steps after the first time that the median of five rows is a twentieth of the loss at the
+    beginning or .05, at once where the series begins so low. None where it is never reached.
     """
     if accuracy is not None and len(accuracy[0]):
         at, values = accuracy

@@ -2,7 +2,8 @@
 
 A case is fixed by its number. A slingshot's loss rises by 2 to 7 decades within a few rows, every 100 to 500 rows, and
 falls back over up to two fifths of the way to the next; the last layer's norm grows before and stands still after. The
-measurement noise of the loss is .05 to .2 decades, the norm's up to a tenth of that. Decoys are spikes and norms that are no slingshots, one kind a case:
+measurement noise of the loss is .05 to .2 decades, the norm's up to a tenth of that. Decoys are spikes and norms that
+are no slingshots, one kind a case:
 
     isolated    one to three spikes at random places, the norm constant or wandering
     growth      spikes at regular distances, the norm growing steadily right through them

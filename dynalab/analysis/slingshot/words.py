@@ -29,7 +29,9 @@ def describe(result: Mapping[str, Any]) -> list[str]:
         kinds: dict[str, list[int]] = {}
         for event in run["events"]:
             kinds.setdefault(event["kind"], []).append(event["onset_step"])
-        events = "; ".join(f"{kind} at {', '.join(f'{step:,}' for step in steps)}" for kind, steps in kinds.items())
+        events = "; ".join(
+            f"{kind} at {', '.join(f'{step:,}' for step in steps)}" for kind, steps in kinds.items()
+        )
         period = f", period {run['period_steps']:,.0f} steps" if run["period_steps"] else ""
         spread = f" (variation {run['period_cv']:.2f})" if run["period_cv"] is not None else ""
         lines.append(f"  {run['run'].rpartition('/')[2]}: {events or SAID[run['verdict']]}{period}{spread}")

@@ -62,7 +62,8 @@ def events_over_curves(
         ax = figure.add_subplot(count, 1, row + 1)
         for begin, end, kind in spans[row]:
             # An event of one row would be a hair.
-            ax.axvspan(begin, max(end, begin + 0.004 * last), color=SHADES.get(kind, OTHER), linewidth=0, zorder=0)
+            end = min(max(end, begin + 0.004 * last), last)
+            ax.axvspan(begin, end, color=SHADES.get(kind, OTHER), linewidth=0, zorder=0)
             kinds[kind] = None
         _line(ax, left[row], LEFT)
         if dashed is not None and len(dashed[row][0]):
@@ -87,9 +88,19 @@ def events_over_curves(
     if dashed is not None:
         handles.append(Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), label=dashed_name))
     if marked and any(step is not None for item in marked[:count] for step in item.values()):
-        handles.append(Line2D([], [], color=INK, linewidth=0.9, label=" / ".join(dict.fromkeys(k for m in marked for k in m))))
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=INK,
+                linewidth=0.9,
+                label=" / ".join(dict.fromkeys(k for m in marked for k in m)),
+            )
+        )
     shades = [Patch(facecolor=SHADES.get(kind, OTHER), label=kind.replace("_", " ")) for kind in kinds]
-    figure.legend(handles=[*handles, *shades], loc="outside upper left", ncols=6, fontsize=7.5, handlelength=1.6)
+    figure.legend(
+        handles=[*handles, *shades], loc="outside upper left", ncols=6, fontsize=7.5, handlelength=1.6
+    )
     return figure
 
 

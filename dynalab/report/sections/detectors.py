@@ -52,11 +52,27 @@ def slingshot_section(result: Result, context: Context) -> Section:
             f"**Loss and norm of the last layer, events shaded{_some(drawn, runs)}.** A slingshot: the norm grows, the "
             "loss leaps by decades, the norm stands still."
         )
-        blocks.append(Picture("slingshots", figure, caption, "Training loss and last-layer norm of runs with events shaded"))
+        blocks.append(
+            Picture(
+                "slingshots", figure, caption, "Training loss and last-layer norm of runs with events shaded"
+            )
+        )
     rows = [_event_row(run, event, context) for run in runs for event in run["events"]]
     if rows:
-        header = ["run", "kind", "onset", "peak", "end", "decades", "norm after / before", "confidence", "why"]
-        blocks.append(Table(header, rows, f"{count(len(rows), 'event')}", folded=len(rows) > 12, sortable=True))
+        header = [
+            "run",
+            "kind",
+            "onset",
+            "peak",
+            "end",
+            "decades",
+            "norm after / before",
+            "confidence",
+            "why",
+        ]
+        blocks.append(
+            Table(header, rows, f"{count(len(rows), 'event')}", folded=len(rows) > 12, sortable=True)
+        )
     missing = Counter(channel for run in runs for channel in run["missing_channels"])
     if missing:
         blocks.append(Words(f"Not recorded, and so not weighed: {listed(sorted(missing))}.", "note"))
@@ -93,9 +109,13 @@ def eos_section(result: Result, context: Context) -> Section:
         figure = figures.events_over_curves(
             [f"{context.label(run['run'])}: {run['verdict'].replace('_', ' ')}" for run in drawn],
             [_curve(context, name, metric) for name in names],
-            [_curve(context, name, "sharpness") for name in names] if adaptive else [_curve(context, name, "train_loss") for name in names],
+            [_curve(context, name, "sharpness") for name in names]
+            if adaptive
+            else [_curve(context, name, "train_loss") for name in names],
             [
-                [] if run["onset_step"] is None else [(run["onset_step"], ends[run["run"]] or _end(context, run["run"], metric), "edge")]
+                []
+                if run["onset_step"] is None
+                else [(run["onset_step"], ends[run["run"]] or _end(context, run["run"], metric), "edge")]
                 for run in drawn
             ],
             names=(metric.replace("_", " "), "sharpness" if adaptive else "training loss"),
@@ -107,22 +127,36 @@ def eos_section(result: Result, context: Context) -> Section:
             f"**Sharpness against its threshold{_some(drawn, runs)}.** Shaded: at the edge of stability"
             + (", where the sharpness itself may go on rising." if adaptive else ".")
         )
-        blocks.append(Picture("edge", figure, caption, "Sharpness and stability threshold of runs, arrival marked"))
+        blocks.append(
+            Picture("edge", figure, caption, "Sharpness and stability threshold of runs, arrival marked")
+        )
     rows = []
     for run in runs:
         loss = run.get("loss") or {}
-        ups = [loss.get("loss_up_before"), loss.get("loss_up_after")]
+        ups = [100 * loss[key] for key in ("loss_up_before", "loss_up_after") if key in loss]
         rows.append(
             [
                 *(cell(context.label(run["run"])), cell(run["verdict"].replace("_", " "))),
                 *(cell(run[key]) for key in ("onset_step", "end_step", "median_ratio", "iqr_ratio")),
                 cell(run["fraction_at_edge"]),
-                cell(None if None in ups else f"{100 * ups[0]:.0f}% / {100 * ups[1]:.0f}%"),
+                cell(f"{ups[0]:.0f}% / {ups[1]:.0f}%" if ups else None),
                 cell(run["reason"]),
             ]
         )
-    header = ["run", "verdict", "arrival", "left", "median ratio", "its IQR", "share of steps", "loss up before / after", "why"]
-    blocks.append(Table(header, rows, "Every run; the ratio is that at the edge, or of the last quarter", sortable=True))
+    header = [
+        "run",
+        "verdict",
+        "arrival",
+        "left",
+        "median ratio",
+        "its IQR",
+        "share of steps",
+        "loss up before / after",
+        "why",
+    ]
+    blocks.append(
+        Table(header, rows, "Every run; the ratio is that at the edge, or of the last quarter", sortable=True)
+    )
     return Section("Edge of stability", context.anchor(result), blocks)
 
 
@@ -130,7 +164,8 @@ def periods_summary(result: Result, context: Context) -> list[str]:
     """Return what the runs' periods or regimes come to."""
     runs = result.data["runs"]
     kinds = Counter((run["regime"] or run["verdict"]).replace("_", " ") for run in runs)
-    line = f"**Periods and regimes:** {listed([f'{kind} in {n:,}' for kind, n in kinds.items()])} of {count(len(runs), 'run')}"
+    said = listed([f"{kind} in {n:,}" for kind, n in kinds.items()])
+    line = f"**Periods and regimes:** {said} of {count(len(runs), 'run')}"
     periods = [run["period_steps"] for run in runs if run["verdict"] == "periodic"]
     if periods:
         line += f"; events some **{number(float(np.median(periods)))}** steps apart"
@@ -150,16 +185,30 @@ def periods_section(result: Result, context: Context) -> Section:
             [context.label(name) for name in names],
             [_loss(context, name) for name in names],
             [_curve(context, name, "scale_invariant_norm") for name in names],
-            [[(event["onset_step"], event["end_step"], "bn_wd_period") for event in run["events"]] for run in drawn],
+            [
+                [(event["onset_step"], event["end_step"], "bn_wd_period") for event in run["events"]]
+                for run in drawn
+            ],
             names=("training loss, largest since the last row", "norm of the scale-invariant weights"),
         )
-        caption = f"**Loss and norm of the scale-invariant weights{_some(drawn, runs)}.** Shaded: the norm jumps."
-        blocks.append(Picture("periods", figure, caption, "Training loss and norm of scale-invariant weights, jumps shaded"))
+        caption = (
+            f"**Loss and norm of the scale-invariant weights{_some(drawn, runs)}.** Shaded: the norm jumps."
+        )
+        blocks.append(
+            Picture(
+                "periods", figure, caption, "Training loss and norm of scale-invariant weights, jumps shaded"
+            )
+        )
     header = ["run", "verdict", "regime", "events", "period", "its variation", "why"]
     rows = [
         [
             *(cell(context.label(run["run"])), cell(run["verdict"].replace("_", " "))),
-            *(cell(run["regime"]), cell(len(run["events"])), cell(run["period_steps"]), cell(run["period_cv"])),
+            *(
+                cell(run["regime"]),
+                cell(len(run["events"])),
+                cell(run["period_steps"]),
+                cell(run["period_cv"]),
+            ),
             cell(run["reason"]),
         ]
         for run in runs
@@ -171,13 +220,17 @@ def periods_section(result: Result, context: Context) -> Section:
 def _event_row(run: Any, event: Any, context: Context) -> list[Cell]:
     return [
         *(cell(context.label(run["run"])), cell(event["kind"].replace("_", " "))),
-        *(cell(event[key]) for key in ("onset_step", "peak_step", "end_step", "amplitude_decades", "norm_slope_ratio")),
+        *(
+            cell(event[key])
+            for key in ("onset_step", "peak_step", "end_step", "amplitude_decades", "norm_slope_ratio")
+        ),
         *(cell(event["confidence"]), cell(event["reason"])),
     ]
 
 
 def _span(event: Any) -> tuple[float, float, str]:
-    end = event["end_step"] if event["end_step"] is not None else event["peak_step"]
+    # One without an end goes on to the last row.
+    end = event["end_step"] if event["end_step"] is not None else np.inf
     return event["onset_step"], end, event["kind"]
 
 
@@ -205,7 +258,9 @@ def _loss(context: Context, run: str) -> Curve:
     if not len(at):
         return steps, loss
     place = {int(step): value for step, value in zip(at, largest, strict=True)}
-    return steps, np.array([max(value, place.get(int(step), value)) for step, value in zip(steps, loss, strict=True)])
+    return steps, np.array(
+        [max(value, place.get(int(step), value)) for step, value in zip(steps, loss, strict=True)]
+    )
 
 
 def _end(context: Context, run: str, metric: str) -> float:
