@@ -101,7 +101,7 @@ def edge_of(steps: np.ndarray, ratios: np.ndarray, config: Config, *, adaptive: 
     error = 1.25 * noise / np.sqrt(width)
     slack = min(2 * error, 0.15)
     # At the ends of the series half as many rows are in the median; its lowest value is low by chance as well.
-    least = max(float(np.log(config.rise)), 4 * np.sqrt(2) * error if width > 1 else 0.0)
+    least = max(float(np.log(config.rise)), 5 * np.sqrt(2) * error if width > 1 else 0.0)
     stays = _stays(smoothed, x, config, slack, least, width)
     lowest = np.minimum.accumulate(smoothed)
     rise = float(np.exp((smoothed - lowest).max()))

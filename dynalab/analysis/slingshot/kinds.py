@@ -155,7 +155,8 @@ def _decay(evidence: Evidence, config: Config) -> Named | None:
     momentum = float(evidence.optimizer.get("momentum") or 0.0)
     wanted = -float(rate) * float(decay) / (1 - momentum)
     steps, values = norm
-    some = (steps >= evidence.onset - evidence.window) & (steps <= evidence.onset) & (values > 0)
+    # Just before a jump the norm grows already, which is the jump.
+    some = (steps >= evidence.onset - 3 * evidence.window) & (steps <= evidence.onset - 50) & (values > 0)
     if some.sum() < 4:
         return None
     found, _ = slope(steps[some], np.log(values[some]), 0.0)
