@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bars import main_job
+from bars import detectors, main_job
 from bars.base import Bar
 
-BARS: list[Bar] = [*main_job.BARS]
+BARS: list[Bar] = [*main_job.BARS, *detectors.BARS]
