@@ -58,7 +58,8 @@ def test_the_figure_shades_every_event():
     curve = (steps, 10.0 ** -(steps % 300 / 50))
     figure = figures.events_over_curves(
         ["a", "b"], [curve, curve], [curve, curve], [[(300, 400, "slingshot"), (600, np.inf, "unknown")], []],
-        names=("loss", "norm"), dashed=[curve, curve], dashed_name="threshold", marked=[{"arrival": 100.0}, {"arrival": None}],
+        names=("loss", "norm"), dashed=[curve, curve], dashed_name="threshold",
+        marked=[{"arrival": 100.0}, {"arrival": None}],
     )  # fmt: skip
     first = figure.axes[0]
     assert len(first.patches) == 2 and first.get_yscale() == "log"
