@@ -7,6 +7,7 @@ input ends (the command finished, or was killed) it saves and ends.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import queue
@@ -23,6 +24,8 @@ def main() -> int:
     # Ours alone: whatever a library prints goes to the log instead.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
+    # A crash in native code says where it happened.
+    faulthandler.enable(all_threads=False)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop.set())
     jobs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -47,6 +50,9 @@ def main() -> int:
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     answer("ready", torch=torch.__version__, cuda_devices=devices)
     while (request := jobs.get()) is not None:
+        if "trial" in request:
+            answer("trial", trial=_try(**request["trial"]))
+            continue
         try:
             _serve(request, answer)
         except DynalabError as error:
@@ -75,6 +81,8 @@ def _serve(request: dict[str, Any], answer: Any) -> None:
         checkpoint_keep=request.get("checkpoint_keep", 2),
         steal=bool(request.get("steal")),
         argv=tuple(request.get("argv", ())),
+        threads=request.get("threads"),
+        exact=bool(request.get("exact", True)),
     )
     control = Control(
         stop=_stop.is_set,
@@ -84,6 +92,32 @@ def _serve(request: dict[str, Any], answer: Any) -> None:
     answer(
         "finished", shard=request["shard"], status=shard.status, steps=shard.steps, warnings=control.warnings
     )
+
+
+def _try(
+    config: dict[str, Any],
+    layouts: list[list[int]],
+    run_steps: float,
+    device: str,
+    folders: list[str],
+    exact: bool,
+) -> dict[str, Any] | None:
+    """Time layouts for the planner; None where the work cannot be tried, which training will say better."""
+    from pathlib import Path
+
+    import torch
+
+    from dynalab.config.ensemble import from_tree
+    from dynalab.training.trial import trial
+
+    paths = [Path(folder) for folder in folders]
+    try:
+        pairs = [(int(width), int(threads)) for width, threads in layouts]
+        done = trial(from_tree(config, paths), pairs, run_steps, torch.device(device), paths, exact)
+    except Exception:
+        return None
+    timings = [[item.width, item.threads, item.seconds] for item in done.timings]
+    return {"timings": timings, "run_bytes": done.run_bytes, "free_bytes": done.free_bytes}
 
 
 def _listen(jobs: queue.SimpleQueue[dict[str, Any] | None]) -> None:

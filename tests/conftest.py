@@ -23,6 +23,7 @@ TINY += ["compute.workers=1"]
 def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test has an outputs folder of its own, and none of the user's settings."""
     monkeypatch.setenv("DYNALAB_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("DYNALAB_PATH", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

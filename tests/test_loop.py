@@ -193,3 +193,34 @@ def test_streams_vary_what_they_name_and_nothing_else():
     same_split = [bool(torch.equal(batch.inputs[0], batch.inputs[i])) for i in range(4)]
     assert same_init == [True, True, False, True]
     assert same_split == [True, False, True, True]
+
+
+def test_a_row_and_the_update_after_it_share_one_pass():
+    with_rows, without = make([], [0, 1]), make([], [0, 1])
+    for _ in range(3):
+        row = with_rows.rows()["every-1"]
+        separate = without.evaluate("train")
+        assert torch.allclose(row["train_loss"], separate["train_loss"], rtol=1e-6)
+        assert torch.equal(row["train_accuracy"], separate["train_accuracy"])
+        with_rows.update()
+        without.update()
+        assert with_rows._passed is None
+    for name, param in with_rows.stack.params.items():
+        assert torch.equal(param, without.stack.params[name])
+
+
+@pytest.mark.parametrize("activation", ["square", "relu"])
+def test_two_tables_can_be_differentiated_twice(activation):
+    from dynalab.models.nets.two_tables import two_tables
+
+    generator = torch.Generator().manual_seed(0)
+    left, right, output = (
+        torch.randn(2, n, 4, generator=generator, dtype=torch.float64).requires_grad_() for n in (5, 5, 3)
+    )
+    pairs = torch.randint(5, (2, 7, 2), generator=generator)
+
+    def function(*tensors: torch.Tensor) -> torch.Tensor:
+        return two_tables(*tensors, pairs, activation)
+
+    assert torch.autograd.gradcheck(function, (left, right, output))
+    assert torch.autograd.gradgradcheck(function, (left, right, output))

@@ -1,5 +1,7 @@
 """Training on sparse parities: steps until they are known, hidden progress, bits; and the probe's formulas."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,17 @@ from stored import bits, difference, only_ensemble
 from torch import nn
 
 from dynalab import train
+from dynalab.analysis.fourier_gap import coefficients, inputs
 from dynalab.config.command import read_command
 from dynalab.errors import ConfigError
+from dynalab.models.nets.mlp import MLP
+from dynalab.models.nets.parity import PolyNet
 from dynalab.probes import parity as probe
 from dynalab.probes.base import ProbeState
+from dynalab.probes.parity_fourier import coefficients_of, polynet
+from dynalab.report import plateau
+from dynalab.report.blocks import Picture
+from dynalab.report.gather import gather
 from dynalab.training.loop import Loop
 from dynalab.training.streams import Streams
 
@@ -32,11 +41,40 @@ def loop_of(*words, seeds):
 
 def test_relu_networks_learn_within_two_thousand_steps(tmp_path):
     (ensemble,) = train(
-        ["task=parity", "seed=0..3", "train.steps=2000", "launcher=inline", "probes=[]"], outputs=tmp_path
+        [
+            "task=parity",
+            "seed=0..3",
+            "train.steps=2000",
+            "launcher=inline",
+            "probes=[parity]",
+            "eval.every=50",
+        ],
+        outputs=tmp_path,
     )
     accuracy = ensemble.array("test_accuracy")
     assert (accuracy.max(1) >= 0.995).all()
     assert (accuracy[:, ensemble.steps("test_accuracy") <= 400] < 0.6).all(), "a plateau comes first"
+
+    # The coefficient tells the coordinates apart while accuracy stands still; the movement does not.
+    coefficient, separation = ensemble.array("parity_fourier"), ensemble.array("parity_separation")
+    assert (coefficient[:, 0] < 3).all()
+    for run in range(4):
+        leaves = int(np.argmax(accuracy[run] > 0.55))
+        assert coefficient[run, leaves - 1] > 15
+        assert (coefficient[run, leaves - 3 : leaves] > 4).all()
+        assert separation[run, leaves - 1] < 2
+
+    # And so a reader sees it in the report.
+    (block,) = plateau.blocks(gather(ensemble, ensemble.runs, []))
+    assert isinstance(block, Picture) and "earlier in **4 of 4 runs**" in block.caption
+    above, below = block.figure.axes
+    assert "accuracy" in above.get_title(loc="left") and below.get_yscale() == "log"
+    # Lines across a panel have no width.
+    marked = [
+        {line.get_xdata()[0] for line in ax.lines if np.ptp(line.get_xdata()) == 0} for ax in (above, below)
+    ]
+    first, later = sorted(marked[0])
+    assert marked[0] == marked[1] and 200 < first < later - 100
 
 
 def test_polynet_learns_within_three_hundred_steps(tmp_path):
@@ -57,12 +95,14 @@ def test_progress_tells_coordinates_apart_before_accuracy_moves(tmp_path):
     rest = ["train.steps=1500", "eval.every=50", "probes=[parity]", "seed=0..4", "launcher=inline"]
     (ensemble,) = train([*words, *rest], outputs=tmp_path)
     accuracy, separation = ensemble.array("test_accuracy"), ensemble.array("parity_separation")
+    coefficient = ensemble.array("parity_fourier")
     relevant, others = ensemble.array("parity_relevant"), ensemble.array("parity_irrelevant")
     for run in range(5):
         leaves = int(np.argmax(accuracy[run] > 0.55))
         assert ensemble.steps("test_accuracy")[leaves] >= 400, "a plateau, no slope"
         assert (accuracy[run, :leaves] > 0.4).all()
         assert separation[run, leaves - 1] > 4
+        assert coefficient[run, leaves - 1] > 8
         assert relevant[run, leaves - 1] > 1.5 * others[run, leaves - 1]
         assert accuracy[run].max() > 0.97
     assert np.isnan(separation[:, 0]).all() and not relevant[:, 0].any()
@@ -78,6 +118,7 @@ def test_coordinates_that_do_not_matter_are_not_told_apart():
         "optimizer.lr=0.01",
         seeds=range(5),
     )
+    sets = torch.arange(48).view(16, 3)
     before = loop.stack.params["layer.weight"].detach().clone()
     for _ in range(600):
         loop.update()
@@ -86,6 +127,50 @@ def test_coordinates_that_do_not_matter_are_not_told_apart():
     assert (triples[:, 0] > 2 * triples[:, 1:].amax(1)).all(), "the relevant three, and no other three"
     others = triples[:, 1:]
     assert (others.amax(1) < 4 * others.mean(1)).all()
+    found = polynet(loop.stack.params, sets).abs()
+    assert (found[:, 0] > 2 * found[:, 1:].amax(1)).all()
+
+
+def exact(network, sets, n):
+    """Coefficients by enumeration of the 2^n inputs."""
+    with torch.no_grad():
+        values = network.double()(torch.from_numpy(inputs(n)))[:, 0]
+    return torch.from_numpy(coefficients(values.numpy()))[(1 << sets).sum(1)]
+
+
+def test_coefficients_of_polynet_are_exact():
+    torch.manual_seed(0)
+    for k in (2, 3, 4):
+        network = PolyNet(9, k)
+        sets = torch.tensor(list(combinations(range(9), k)))
+        stacked = {"layer.weight": torch.stack([network.layer.weight.detach()] * 2)}
+        found = coefficients_of(network, k)(stacked, sets)
+        assert torch.allclose(found[1], exact(network, sets, 9), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_coefficients_of_relu_networks_are_near(k):
+    torch.manual_seed(1)
+    network = MLP(15, 1, [60], scale=0.7)
+    sets = torch.tensor(list(combinations(range(15), k)))
+    params = {name: param.detach()[None] for name, param in network.named_parameters()}
+    found = coefficients_of(network, k)(params, sets)[0]
+    expected = exact(network, sets, 15)
+    print(
+        k, torch.corrcoef(torch.stack([found, expected]))[0, 1], (found - expected).norm() / expected.norm()
+    )
+    # Correlation over sets .9996, .994, .990; relative error .05, .21, .31.
+    assert torch.corrcoef(torch.stack([found, expected]))[0, 1] > 0.98
+    assert (found - expected).norm() < 0.35 * expected.norm()
+
+
+def test_only_networks_with_a_formula_have_coefficients():
+    assert coefficients_of(MLP(9, 1, [4, 4]), 3) is None
+    assert coefficients_of(MLP(9, 1, [4], activation="tanh"), 3) is None
+    assert coefficients_of(MLP(9, 2, [4]), 3) is None
+    assert coefficients_of(PolyNet(9, 2), 3) is None
+    assert coefficients_of(PolyNet(9, 7), 7) is None
+    assert probe.build(probe.Config(k=3), MLP(8, 1, [4])).coefficients is None, "two sets of others at least"
 
 
 WAYS = {

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TINY
 from stored import assert_same, bits, difference, only_ensemble
 
 STATUSES = {"planned", "running", "done", "partial", "diverged", "failed", "crashed"}
@@ -191,8 +192,6 @@ LONG = [
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> dict:
     outputs = tmp_path_factory.mktemp("whole")
-    from conftest import TINY
-
     process = start([*TINY, *LONG], outputs)
     assert process.wait(timeout=200) == 0
     return bits(only_ensemble(outputs))
@@ -273,3 +272,29 @@ def test_a_second_command_does_not_touch_what_the_first_is_training(cli, outputs
     assert process.wait(timeout=200) == 0
     found = bits(only_ensemble(outputs))
     assert_same(found, uninterrupted, found)
+
+
+def test_the_planner_tries_once_and_says_what_it_found(cli, tmp_path):
+    words = [word for word in TINY if not word.startswith("compute")]
+    # Work that is short is not tried beyond its narrowest layout; nor is anything tried twice.
+    answers = [cli("train", *words, f"seed={seeds}", "compute.workers=1") for seeds in ("0..7", "8..15")]
+    assert all(answer.code == 0 and "8 seeds wide (compute.workers=1)" in answer.err for answer in answers)
+    kept = json.loads((tmp_path / "cache/dynalab/trials.json").read_text())
+    ((_, entry),) = kept.items()
+    assert [item[:2] for item in entry["timings"]] == [[2, 1]]
+    assert entry["run_bytes"] >= 0
+    # A damaged file is only a cache.
+    (tmp_path / "cache/dynalab/trials.json").write_text("{")
+    assert cli("train", *words, "seed=16..23", "compute.workers=1").code == 0
+
+
+def test_without_exactness_a_lone_seed_has_no_companion(cli, outputs):
+    words = [*TINY, "compute.exact=false", "compute.threads=2"]
+    assert cli("train", *words, "seed=3").code == 0
+    (run_file,) = outputs.glob("grokking/*/shard-*/run.json")
+    plan = json.loads(run_file.read_text())["plan"]
+    assert plan["exact"] is False and plan["threads"] == 2
+    # Kept on resume, and said.
+    answer = cli("train", *TINY, "seed=3", "train.steps=80")
+    assert answer.code == 0 and "goes on as it began" in answer.err
+    assert json.loads(run_file.read_text())["plan"]["threads"] == 2

@@ -10,7 +10,7 @@ import pytest
 from dynalab.config import registry
 from dynalab.config.schema import Compute, Levels
 from dynalab.training.cadence import cadence, is_log_step
-from dynalab.training.planner import plan
+from dynalab.training.planner import Timing, Trial, plan, to_try
 from dynalab.training.streams import NAMES, Streams
 from dynalab.training.summary import summarise
 
@@ -71,6 +71,44 @@ def test_schedules_agree_with_their_closed_forms():
 def test_the_plan_balances_shards(n_runs, compute, widths):
     assert plan(n_runs, compute).widths == widths
     assert str(compute.workers) in plan(n_runs, compute).reason
+
+
+def trial_of(*timings: tuple[int, int, float], run_bytes: float = 0.0, free: int | None = None) -> Trial:
+    return Trial(tuple(Timing(*timing) for timing in timings), run_bytes, free)
+
+
+def test_the_plan_follows_a_trial():
+    two = Compute(workers=2)
+    assert to_try(20, two) == [(10, 1), (5, 1), (2, 1)]
+    # Narrower stacks only where they are clearly faster.
+    slower, faster = trial_of((2, 1, 1.0), (5, 1, 0.99), (10, 1, 1.0)), trial_of((2, 1, 0.5), (10, 1, 1.0))
+    assert plan(20, two, trial=slower).widths == (10, 10)
+    assert plan(20, two, trial=faster).widths == (2,) * 10
+    assert "500 ms a step and run" in plan(20, two, trial=faster).reason
+    # Five shards for two workers take three rounds: worth less than it looks.
+    assert plan(10, two, trial=trial_of((2, 1, 0.9), (5, 1, 1.0))).widths == (5, 5)
+    assert to_try(2, two) == [] and to_try(20, Compute(width=4)) == []
+
+
+def test_the_plan_respects_memory():
+    tight = trial_of((2, 1, 1.0), (10, 1, 1.0), run_bytes=1e9)
+    bounded = plan(20, Compute(workers=2), trial=tight, memory=10 * 10**9)
+    assert max(bounded.widths) == 3 and sum(bounded.widths) == 20 and "memory" in bounded.reason
+    device = trial_of((2, 1, 1.0), (4, 1, 1.0), run_bytes=1e9, free=10**10)
+    assert plan(100, Compute(), device="cuda", trial=device).widths[0] == 6
+
+
+def test_without_exactness_few_runs_get_all_cores():
+    free = Compute(exact=False)
+    assert to_try(1, free, available=4) == [(1, 4), (1, 1)]
+    assert plan(1, free, available=4).threads == 4
+    assert plan(1, free, available=4, trial=trial_of((1, 1, 1.0), (1, 4, 2.0))).threads == 1
+    assert plan(1000, free, available=4).threads == 1 and plan(1000, free, available=4).workers == 4
+    both = plan(2, free, available=4, trial=trial_of((1, 2, 1.0), (1, 1, 1.0), (2, 4, 0.4)))
+    assert (both.widths, both.threads, both.workers) == ((2,), 4, 1)
+    # With exactness a faster way is said, not taken.
+    told = plan(1, Compute(), available=4, trial=trial_of((1, 1, 1.0), (1, 4, 0.4)))
+    assert told.threads == 1 and "compute.exact=false would be 2.5 times faster" in told.reason
 
 
 def test_a_wide_sweep_needs_fewer_shards_an_ensemble():

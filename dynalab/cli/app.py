@@ -21,6 +21,7 @@ COMMANDS = {
     "report": ("dynalab.cli.report", "Write one self-contained HTML page."),
     "runs": ("dynalab.cli.runs", "List and show what is stored."),
     "config": ("dynalab.cli.config", "Print the composed configuration."),
+    "bench": ("dynalab.cli.bench", "Time a task's steps over widths and numbers of workers."),
     "data": ("dynalab.cli.data", "List, fetch and verify data sets."),
 }
 

@@ -26,27 +26,30 @@ class Watch:
     """
 
     def __init__(self, outcome: Outcome, live: bool) -> None:
-        from dynalab.store import runfile
-
         self._ensembles = {layout.paths.root: layout for layout in outcome.layouts if layout.work}
         self._state: dict[ShardPaths, dict[str, Any]] = {}
         for layout in outcome.layouts:
             for paths in layout.work:
-                shard = runfile.read(paths)
-                self._state[paths] = {
-                    "step": shard.steps,
-                    "steps": shard.requested_steps,
-                    "runs": len(shard.runs),
-                    "rate": 0.0,
-                    "latest": {},
-                }
+                self._add(paths)
         self._said = time.monotonic()
         self._live = live
         self._display: Any = None
 
+    def _add(self, paths: ShardPaths) -> None:
+        from dynalab.store import runfile
+
+        shard = runfile.read(paths)
+        self._state[paths] = {
+            "step": shard.steps,
+            "steps": shard.requested_steps,
+            "runs": len(shard.runs),
+            "rate": 0.0,
+            "latest": {},
+        }
+
     def events(self) -> Events:
         """Return the callbacks for a launcher."""
-        return Events(progress=self._progress, finished=self._finished, message=self._message)
+        return Events(self._progress, self._finished, self._split, self._message)
 
     def _message(self, line: str) -> None:
         if self._display is not None:
@@ -58,6 +61,14 @@ class Watch:
         self._state[paths] |= {
             key: event[key] for key in ("step", "rate", "latest") if event.get(key) is not None
         }
+        self._show()
+
+    def _split(self, paths: ShardPaths, parts: list[ShardPaths]) -> None:
+        del self._state[paths]
+        for part in parts:
+            self._add(part)
+        names = " and ".join(part.root.name for part in parts)
+        self._message(f"{paths.ensemble.digest}/{paths.root.name}: out of memory; goes on as {names}")
         self._show()
 
     def _finished(self, paths: ShardPaths, status: str) -> None:

@@ -128,7 +128,18 @@ def describe_work(outcome: Outcome) -> str:
     parts = [f"{n_new} new", f"{n_resumed} to go on", f"{n_done} done"]
     ensembles = f"{len(outcome.layouts)} ensemble{'s' * (len(outcome.layouts) != 1)}"
     how = f"; {outcome.plan.reason}" if n_new else ""
+    step = outcome.plan.step_seconds
+    if step is not None and len(outcome.layouts) == 1:
+        busy = max(min(outcome.plan.workers, len(outcome.layouts[0].work)), 1)
+        how += f"; about {_duration(step * outcome.layouts[0].steps_left() / busy)}"
     return f"training {ensembles}: {', '.join(parts)} runs{how}"
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in the unit that fits."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _runs_json(layout: Any) -> list[dict[str, Any]]:

@@ -113,14 +113,6 @@ def _decisive(task: Any) -> dict[str, Any]:
     return {key: value for key, value in non_neutral(task).items() if key not in by_content}
 
 
-def idle_streams(config: EnsembleConfig) -> list[str]:
-    """Return a line for each stream that was given a seed of its own and has no effect."""
-    given = [name for name in STREAMS if getattr(config.seed_streams, name) is not None]
-    if "order" in given and config.train.batch_size == "full":
-        return ["seed_streams.order has no effect: with train.batch_size=full there is no order"]
-    return []
-
-
 def canonical(value: Any) -> str:
     """Return canonical JSON: sorted keys, no spaces, floats by repr."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -18,6 +18,7 @@ class Work:
         workers: Processes at a time.
         threads: Threads of each.
         device: As `device=`.
+        exact: As `compute.exact`.
         checkpoint_every: As `checkpoint.every`.
         checkpoint_keep: As `checkpoint.keep`.
         steal: Take over locks.
@@ -32,6 +33,7 @@ class Work:
     checkpoint_keep: Any
     steal: bool = False
     argv: tuple[str, ...] = ()
+    exact: bool = True
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Events:
 
     progress: Callable[[ShardPaths, dict[str, Any]], None] = lambda shard, event: None
     finished: Callable[[ShardPaths, str], None] = lambda shard, status: None
+    split: Callable[[ShardPaths, list[ShardPaths]], None] = lambda shard, parts: None
     message: Callable[[str], None] = lambda line: None
 
 

@@ -27,7 +27,16 @@ def run(work: Work, events: Events) -> Report:
     with _settings(work.threads), _stopping() as stop:
         for shard in work.shards:
             control = Control(stop=stop.is_set, progress=functools.partial(events.progress, shard))
-            job = Job(shard, device, work.checkpoint_every, work.checkpoint_keep, work.steal, work.argv)
+            job = Job(
+                shard,
+                device,
+                work.checkpoint_every,
+                work.checkpoint_keep,
+                work.steal,
+                work.argv,
+                work.threads,
+                work.exact,
+            )
             try:
                 events.finished(shard, train_shard(job, control).status)
             except Locked as error:

@@ -6,7 +6,6 @@ import collections
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -14,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dynalab.errors import DynalabError
+from dynalab.launch import crash
 from dynalab.launch.base import Events, Report, Work
 from dynalab.launch.inline import resolve_device
-from dynalab.store import runfile
 from dynalab.store.paths import ShardPaths
 
 _LOG_LINES = 60
@@ -30,6 +29,17 @@ _ALLOCATOR = {
 }
 
 
+def worker_environment(threads: int) -> dict[str, str]:
+    """Return the environment of a process that trains with so many threads."""
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+        **{key: value for key, value in _ALLOCATOR.items() if key not in os.environ},
+    }
+
+
 @dataclass(eq=False)
 class _Worker:
     """A child process and what it is doing."""
@@ -37,6 +47,7 @@ class _Worker:
     process: subprocess.Popen[str]
     shard: ShardPaths | None = None
     ready: bool = False
+    killed: bool = False
     reader: threading.Thread | None = None
     said: collections.deque[str] = field(default_factory=lambda: collections.deque(maxlen=_LOG_LINES))
 
@@ -48,6 +59,10 @@ class _Worker:
         except (BrokenPipeError, ValueError):
             # It died; its `gone` event says so.
             pass
+
+    def kill(self) -> None:
+        self.killed = True
+        self.process.kill()
 
     def release(self) -> None:
         try:
@@ -68,16 +83,11 @@ class Pool:
     def __init__(self, count: int, threads: int) -> None:
         self._threads = threads
         self._events: queue.SimpleQueue[tuple[_Worker, dict[str, Any]]] = queue.SimpleQueue()
+        self._memory_kills = crash.MemoryKills()
+        self._narrowed: set[ShardPaths] = set()
         self._workers = [self._start() for _ in range(count)]
 
     def _start(self) -> _Worker:
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(self._threads),
-            "MKL_NUM_THREADS": str(self._threads),
-            "OPENBLAS_NUM_THREADS": str(self._threads),
-            **{key: value for key, value in _ALLOCATOR.items() if key not in os.environ},
-        }
         # In the command's own process group: Ctrl-C and a kill of the group reach the workers as well.
         process = subprocess.Popen(
             [sys.executable, "-m", "dynalab.worker"],
@@ -85,7 +95,7 @@ class Pool:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=worker_environment(self._threads),
         )
         worker = _Worker(process)
         said = threading.Thread(target=self._read_said, args=(worker,), daemon=True)
@@ -127,6 +137,29 @@ class Pool:
             self._cuda_devices = int(event["cuda_devices"])
             worker.ready = True
         return resolve_device(asked, self._cuda_devices)
+
+    def trial(self, **request: Any) -> dict[str, Any] | None:
+        """Have the first worker try layouts (see `dynalab.training.trial`); None where it could not.
+
+        Args:
+            request: `config layouts run_steps device folders exact`, as JSON.
+        """
+        worker = next(item for item in self._workers if item.ready)
+        worker.send(trial=request)
+        while True:
+            other, event = self._next_event()
+            if event["event"] == "ready":
+                other.ready = True
+            elif event["event"] == "gone":
+                # Whatever killed it will show again in training, where it is reported.
+                self._workers.remove(other)
+                if not self._workers or other is worker:
+                    self._workers.append(self._start())
+                if other is worker:
+                    self.device("cpu")
+                    return None
+            elif other is worker:
+                return event.get("trial")
 
     def run(self, work: Work, events: Events, device: str) -> Report:
         """Train the shards, whatever becomes of single workers."""
@@ -185,22 +218,52 @@ class Pool:
                 report.held[shard] = event["message"]
                 events.finished(shard, "trained elsewhere")
             else:
-                where = f" (traceback in {shard.error})" if kind == "failed" else ""
-                report.failures[shard] = f"{event['message']}{where}"
+                report.failures[shard] = (
+                    event["message"] if kind == "refused" else _with_traceback(shard, event)
+                )
                 report.codes[shard] = int(event.get("exit_code", 3))
                 events.finished(shard, "failed")
             self._hand_out(worker, waiting, work, device)
         elif kind == "gone":
             self._workers.remove(worker)
             if shard is not None:
-                report.failures[shard] = _record_crash(shard, event["code"], worker)
-                events.finished(shard, "crashed")
+                self._bury(worker, shard, event["code"], waiting, events, report)
             if waiting and not report.interrupted:
-                if not worker.ready:
+                if worker.ready:
+                    self._workers.append(self._start())
+                elif not self._workers:
                     raise DynalabError(
                         f"a worker could not start: {(list(worker.said) or ['no message'])[-1]}"
                     )
-                self._workers.append(self._start())
+
+    def _bury(
+        self,
+        worker: _Worker,
+        shard: ShardPaths,
+        code: int,
+        waiting: collections.deque[ShardPaths],
+        events: Events,
+        report: Report,
+    ) -> None:
+        """Say what became of a worker and its shard, which gets a second chance where it was too large for memory."""
+        how, memory = crash.cause(code, self._memory_kills, ours=worker.killed)
+        line = crash.record_death(shard, how, worker.said)
+        parts = (
+            crash.narrower(shard) if memory and shard not in self._narrowed and not report.interrupted else []
+        )
+        if parts:
+            self._narrowed.update(parts)
+            # Behind the others: what is left in memory by then is less. Idle workers are not woken for them, since
+            # side by side the parts would need as much as the whole.
+            waiting.extend(parts)
+            events.split(shard, parts)
+            names = " and ".join(part.root.name for part in parts)
+            report.warnings.append(
+                f"{shard.root.name}: the worker was {how}; its seeds went on at half the width, in {names}"
+            )
+            return
+        report.failures[shard], report.codes[shard] = line, 3
+        events.finished(shard, "crashed")
 
     def _hand_out(
         self, worker: _Worker, waiting: collections.deque[ShardPaths], work: Work, device: str
@@ -211,6 +274,8 @@ class Pool:
         worker.send(
             shard=str(worker.shard.root),
             device=device,
+            threads=work.threads,
+            exact=work.exact,
             checkpoint_every=work.checkpoint_every,
             checkpoint_keep=list(work.checkpoint_keep)
             if isinstance(work.checkpoint_keep, tuple)
@@ -227,32 +292,22 @@ class Pool:
             try:
                 worker.process.wait(timeout=_GRACE_SECONDS)
             except (subprocess.TimeoutExpired, KeyboardInterrupt):
-                worker.process.kill()
+                worker.kill()
             if worker.reader is not None:
                 worker.reader.join(timeout=5.0)
 
     def kill(self) -> None:
         """End the workers at once; their checkpoints stand."""
         for worker in self._workers:
-            worker.process.kill()
+            worker.kill()
 
 
-def _record_crash(paths: ShardPaths, code: int, worker: _Worker) -> str:
-    """Write down that a worker died with a shard in its hands, and return the line for the user."""
-    how = f"exit code {code}"
-    if code < 0:
-        name = signal.Signals(-code).name
-        memory = ", perhaps the system ran out of memory" if name == "SIGKILL" else ""
-        how = f"killed by {name}{memory}"
+def _with_traceback(shard: ShardPaths, event: dict[str, Any]) -> str:
     try:
-        text = "\n".join(worker.said)
-        paths.error.write_text(f"the worker died: {how}\n{text}\n")
-        shard = runfile.read(paths)
-        shard.settle("crashed")
-        runfile.write(paths, shard)
-    except (OSError, DynalabError):
-        pass
-    return f"the worker died ({how}); log in {paths.log}, last words in {paths.error}"
+        lines = shard.error.read_text().splitlines()
+    except OSError:
+        lines = []
+    return crash.with_words(f"{event['message']}; log in {shard.log}, traceback in {shard.error}", lines[:-1])
 
 
 def run(work: Work, events: Events, pool: Pool) -> Report:

@@ -10,6 +10,7 @@ from dynalab.config.command import Command, Request
 from dynalab.errors import StoreError
 from dynalab.launch import inline, local
 from dynalab.launch.base import Events, Report, Work
+from dynalab.launch.trials import Plans
 from dynalab.store import runfile
 from dynalab.store.atomic import check_writable, storing, write_json
 from dynalab.store.layout import Layout, discard_untrained, lay_out, mend_config
@@ -17,7 +18,7 @@ from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredEnsemble, StoredRun
 from dynalab.store.table import are_whole, write_tables
-from dynalab.training.planner import Plan, plan
+from dynalab.training.planner import Plan
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ def train(
     """
     settings = command.settings
     outputs = OutputPaths(settings.outputs)
-    compared = [_lay_out(outputs, request, command, options, write=False) for request in command.requests]
-    n_new = max((len(layout.new) for layout in compared), default=0)
-    outcome = Outcome(compared, plan(n_new, settings.compute, settings.device, len(command.requests)))
+    plans = Plans(command)
+    compared = [_lay_out(outputs, request, options, plans, write=False) for request in command.requests]
+    outcome = Outcome(compared, plans.largest(compared))
     busy = any(layout.work for layout in compared)
     check_device = settings.device.startswith("cuda")
     if not busy and not check_device:
@@ -104,16 +105,20 @@ def train(
             check_data = getattr(request.config.task, "check_data", None)
             if check_data is not None:
                 check_data()
+    if options.dry_run and not check_device:
+        return outcome
     count = min(outcome.plan.workers, max(sum(len(layout.work) for layout in compared), 1))
     pool = None if settings.launcher == "inline" else local.Pool(count, outcome.plan.threads)
     try:
-        if pool is not None and check_device:
-            pool.device(settings.device)
+        if pool is not None:
+            # The workers are importing torch meanwhile; the first that is ready tries the step.
+            plans.ask(pool, pool.device(settings.device))
         if options.dry_run:
             return outcome
         outcome.layouts = [
-            _lay_out(outputs, request, command, options, write=True) for request in command.requests
+            _lay_out(outputs, request, options, plans, write=True) for request in command.requests
         ]
+        outcome.plan = plans.largest(outcome.layouts)
         _remember(outputs, outcome.layouts)
         work = Work(
             shards=_by_size([shard for layout in outcome.layouts for shard in layout.work]),
@@ -124,6 +129,7 @@ def train(
             checkpoint_keep=settings.checkpoint.keep,
             steal=options.steal,
             argv=options.argv or tuple(sys.argv),
+            exact=settings.compute.exact,
         )
         events = watch(outcome)
         outcome.report = inline.run(work, events) if pool is None else local.run(work, events, pool)
@@ -151,18 +157,17 @@ def _by_size(shards: Sequence[ShardPaths]) -> list[ShardPaths]:
 
 
 def _lay_out(
-    outputs: OutputPaths, request: Request, command: Command, options: Options, *, write: bool
+    outputs: OutputPaths, request: Request, options: Options, plans: Plans, *, write: bool
 ) -> Layout:
-    settings = command.settings
     return lay_out(
         outputs,
         request,
-        lambda n_new: plan(n_new, settings.compute, settings.device, len(command.requests)).widths,
+        lambda n_new: plans.of(request, n_new).widths,
         write=write,
         force=options.force,
         anyway=options.anyway,
         steal=options.steal,
-        folders=settings.folders,
+        folders=plans.command.settings.folders,
     )
 
 

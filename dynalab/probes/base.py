@@ -113,8 +113,8 @@ class Probe(Protocol):
             `optimizer_state`, `batch`, `upcoming`. The engine keeps only what some probe needs.
 
     A probe that remembers tensors between rows has `tensors() -> name -> (S, ...)`, which checkpoints keep, and
-    `load(tensors)`, or a resumed run would go on otherwise than one that was not cut off. A module whose cadence follows
-    from the cost of a measurement has `default_every(config, ensemble) -> int`, a multiple of `eval.every`.
+    `load(tensors)`, or a resumed run would go on otherwise than one that was not cut off. A module whose cadence
+    follows from the cost of a measurement has `default_every(config, ensemble) -> int`, a multiple of `eval.every`.
     """
 
     needs: frozenset[str]

@@ -55,6 +55,9 @@ NOISE = 0.3
 ENTRIES = 1 << 28
 
 
+COLUMNS = ("sharpness", "preconditioned_sharpness", "stability_threshold", "edge_ratio", "sharpness_residual")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Configuration of the probe.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dynalab.report import figures, provenance
+from dynalab.report import figures, plateau, provenance
 from dynalab.report.blocks import Block, Cell, Picture, Section, Table, Warnings, Words, cell
 from dynalab.report.gather import ACCURACIES, LANDMARKS, LOSSES, Shown, group_of
 from dynalab.report.sections import renderer
@@ -31,6 +31,7 @@ def section(shown: Shown, results: list[Result], home: Path) -> Section:
         blocks.append(Warnings(shown.warnings))
     parts = [
         Section("Training", f"{shown.anchor}-curves", _curves(shown)),
+        Section("Hidden progress", f"{shown.anchor}-progress", plateau.blocks(shown)),
         Section("Metrics", f"{shown.anchor}-metrics", _metrics(shown)),
     ]
     context = Context([shown], shown.anchor)

@@ -49,13 +49,25 @@ def save(
         shard: The shard's folder.
         state: Step, marks and small values.
         model: Name -> weights, shape (S, ...).
-        optim: `<parameter>/<tensor>` -> optimizer tensors.
+        optim: `<parameter>/<tensor>` -> optimizer tensors, shape (S, ...), or a scalar that all runs share.
 
     Raises:
         StoreError: The disk is full; earlier checkpoints stand.
     """
     from safetensors.torch import save as serialise
 
+    def data(tensors: Mapping[str, Tensor]) -> bytes:
+        return serialise({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+    return save_bytes(shard, state, data(model), data(optim))
+
+
+def save_bytes(shard: ShardPaths, state: CheckpointState, model: bytes, optim: bytes) -> CheckpointPaths:
+    """Write a checkpoint whose tensors are serialised already.
+
+    Raises:
+        StoreError: The disk is full; earlier checkpoints stand.
+    """
     final = shard.checkpoint(state.step)
     temporary = CheckpointPaths(final.root.with_name(f"{final.root.name}.tmp"))
     with storing(final.root):
@@ -63,8 +75,7 @@ def save(
         temporary.root.mkdir(parents=True)
     sums = {}
     try:
-        for path, tensors in ((temporary.model, model), (temporary.optim, optim)):
-            data = serialise({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        for path, data in ((temporary.model, model), (temporary.optim, optim)):
             sums[path.name] = hashlib.sha256(data).hexdigest()
             write_bytes(path, data)
         document = {

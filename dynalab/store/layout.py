@@ -10,12 +10,14 @@ from pathlib import Path
 import yaml
 
 from dynalab.config.command import Request
-from dynalab.config.ensemble import RunSpec, idle_streams
+from dynalab.config.ensemble import RunSpec
+from dynalab.config.streams import idle_streams
 from dynalab.errors import ConfigError, StoreError
 from dynalab.store import lock, runfile, series
 from dynalab.store.atomic import storing, write_text
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
+from dynalab.store.split import undo_unfinished
 from dynalab.training.provenance import BITS, versions
 
 
@@ -97,6 +99,7 @@ def lay_out(
         layout.paths.root.mkdir(parents=True, exist_ok=True)
     mend_config(layout)
     with Lock(layout.paths.lock, wait=10.0):
+        undo_unfinished(layout.paths)
         _compare(layout, widths, True, force, anyway, steal, folders)
     return layout
 
@@ -152,7 +155,7 @@ def _compare(
     for width in widths(len(missing)):
         members = missing[start : start + width]
         start += width
-        paths = layout.paths.shard(_shard_name(members, attempt))
+        paths = layout.paths.shard(runfile.folder_name(members, attempt))
         if write:
             _make_shard(paths, members, layout.request.steps, attempt, folders)
         layout.work.append(paths)
@@ -225,13 +228,6 @@ def discard_untrained(ensemble: EnsemblePaths, shards: Sequence[ShardPaths]) -> 
             shutil.rmtree(paths.root, ignore_errors=True)
     if shards and not ensemble.shards():
         shutil.rmtree(ensemble.root, ignore_errors=True)
-
-
-def _shard_name(members: Sequence[RunSpec], attempt: int) -> str:
-    first, last = (
-        item.label if item.seed is None else f"{item.seed:04d}" for item in (members[0], members[-1])
-    )
-    return f"shard-{first}-{last}-{len(members)}" + (f"-a{attempt}" if attempt > 1 else "")
 
 
 def _labels_of_name(paths: ShardPaths) -> list[str]:

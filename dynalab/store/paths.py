@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,8 +95,10 @@ class EnsemblePaths:
         return ShardPaths(self.root / name)
 
     def shards(self) -> list[ShardPaths]:
-        """Return every shard's folder, in order of their names."""
-        return [ShardPaths(folder) for folder in sorted(self.root.glob("shard-*")) if folder.is_dir()]
+        """Return every shard's folder, in order of their names; parts of a shard that is being split do not count."""
+        found = [ShardPaths(folder) for folder in sorted(self.root.glob("shard-*")) if folder.is_dir()]
+        unborn = {name for paths in found for name in paths.parts()}
+        return [paths for paths in found if paths.root.name not in unborn]
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,23 @@ class ShardPaths:
     def error(self) -> Path:
         """The traceback of a failed attempt."""
         return self.root / "error.txt"
+
+    @property
+    def split(self) -> Path:
+        """The names of the parts that this shard is being split into; once the folder is gone, they count."""
+        return self.root / "split.json"
+
+    @property
+    def aside(self) -> Path:
+        """Where the folder is moved to be removed, so that no half-removed shard is ever seen."""
+        return self.root.with_name(f".{self.root.name}.split")
+
+    def parts(self) -> list[str]:
+        """Return the names in `split`, none where it is missing or damaged."""
+        try:
+            return [str(name) for name in json.loads(self.split.read_bytes())["parts"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
 
     @property
     def series_folder(self) -> Path:

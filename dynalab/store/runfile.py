@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from dynalab.errors import StoreError
 from dynalab.store import lock
@@ -15,6 +15,20 @@ from dynalab.store.paths import ShardPaths
 SCHEMA_VERSION = 1
 FINAL = ("done", "diverged")
 STATUSES = ("planned", "running", "done", "partial", "diverged", "failed", "crashed")
+
+
+class Member(Protocol):
+    """A run that is, or will be, in a shard."""
+
+    @property
+    def label(self) -> str:
+        """Last part of its id."""
+        ...
+
+    @property
+    def seed(self) -> int | None:
+        """Its seed, or None."""
+        ...
 
 
 @dataclass
@@ -72,6 +86,14 @@ class Shard:
         for run in self.runs:
             if run.status != "diverged":
                 run.status = status
+
+
+def folder_name(members: Sequence[Member], attempt: int) -> str:
+    """Return the name of a shard's folder, `shard-<first>-<last>-<n>`, and `-a<attempt>` from the second on."""
+    first, last = (
+        item.label if item.seed is None else f"{item.seed:04d}" for item in (members[0], members[-1])
+    )
+    return f"shard-{first}-{last}-{len(members)}" + (f"-a{attempt}" if attempt > 1 else "")
 
 
 def write(paths: ShardPaths, shard: Shard) -> None:

@@ -57,7 +57,11 @@ class Batch:
 
 
 class TaskData(Protocol):
-    """The examples of the S runs of one shard, on their device."""
+    """The examples of the S runs of one shard, on their device.
+
+    One that says `full_batch = True` promises that every `train_batch` is what `eval_batches("train")` walks through,
+    so that one pass through the networks serves an evaluation and the update after it.
+    """
 
     def train_batch(self, step: int) -> Batch:
         """Return the batch of the update `step` -> `step + 1`; a function of the step alone, so resume is exact."""
@@ -125,6 +129,14 @@ class TaskConfig(Protocol):
 
     def train_size(self) -> int | None:
         """Number of training examples of one run, or None where examples never repeat."""
+        ...
+
+    def idle_streams(self, full: bool) -> dict[str, str]:
+        """Return stream -> why, for the random streams that nothing is drawn from.
+
+        Args:
+            full: Whether every update takes the whole training set. The reason for `order` is known to the caller.
+        """
         ...
 
     def fingerprint(self) -> dict[str, str]:

@@ -48,6 +48,10 @@ class Config(FileConfig):
         """Return CIFAR-10 or CIFAR-100."""
         return SETS[f"cifar{self.classes}"]
 
+    def idle_streams(self, full: bool) -> dict[str, str]:
+        """Return the streams that nothing is drawn from, and why; crops and flips come from `order`."""
+        return super().idle_streams(full and self.augment == "none")
+
 
 def build(config: Config) -> ImageTask:
     """Build the task that `config` describes."""

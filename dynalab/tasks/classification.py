@@ -58,7 +58,7 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     """
     import torch
 
-    return (outputs.argmax(2) == targets).to(torch.float64).mean(1)
+    return (outputs.max(2).indices == targets).to(torch.float64).mean(1)
 
 
 def _squares(outputs: Tensor, targets: Tensor) -> Tensor:

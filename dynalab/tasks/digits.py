@@ -54,6 +54,13 @@ class Config(ImageConfig):
         """Return the number of training examples of one run."""
         return self.n_train
 
+    def idle_streams(self, full: bool) -> dict[str, str]:
+        """Return the streams that nothing is drawn from, and why."""
+        found = super().idle_streams(full)
+        if self.input_noise:
+            found.pop("noise", None)
+        return found
+
 
 def build(config: Config) -> ImageTask:
     """Build the task that `config` describes."""

@@ -32,6 +32,7 @@ class FixedData:
         train: The training examples, inputs (S, N, ...) and targets (S, N, ...).
         test: The held-out examples, likewise.
         batches_per_epoch: Updates in one pass over the training examples.
+        full_batch: Whether every update's batch is exactly what evaluation of `train` walks through.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class FixedData:
         self._size = train.size
         self._batch_size = self._size if batch_size is None else min(batch_size, self._size)
         self.batches_per_epoch = -(-self._size // self._batch_size)
+        self.full_batch = self._batch_size == self._size and (eval_size is None or eval_size >= self._size)
         self._eval = {"train": chunks(train, eval_size, chunk), "test": chunks(test, eval_size, chunk)}
         self._epoch = -1
         self._order: Tensor | None = None

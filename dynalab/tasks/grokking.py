@@ -83,6 +83,10 @@ class Config:
         # Rounding first keeps 0.29 * 100 from becoming 28.
         return math.floor(round(self.train_fraction * self.pairs(), 6))
 
+    def idle_streams(self, full: bool) -> dict[str, str]:
+        """Return the streams that nothing is drawn from, and why."""
+        return {"noise": "task=grokking has no noise", **({"order": ""} if full else {})}
+
 
 @dataclass(frozen=True)
 class Grokking:
@@ -152,7 +156,7 @@ class Grokking:
         """Return `accuracy`, the share of examples whose largest output is the target's; (S,), float64."""
         import torch
 
-        return {"accuracy": (outputs.argmax(2) == batch.targets).to(torch.float64).mean(1)}
+        return {"accuracy": (outputs.max(2).indices == batch.targets).to(torch.float64).mean(1)}
 
 
 def build(config: Config) -> Grokking:

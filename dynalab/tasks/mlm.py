@@ -87,6 +87,10 @@ class Config:
                 f"task.test_fraction={self.test_fraction}: must lie between 0 (excluded) and 0.5"
             )
 
+    def idle_streams(self, full: bool) -> dict[str, str]:
+        """Return the streams that nothing is drawn from, and why."""
+        return {"split": "task=mlm holds out the same text for every run", **({"order": ""} if full else {})}
+
     def fingerprint(self) -> dict[str, str]:
         """Return what stands for the text in the identity of an ensemble: a hash of it.
 
@@ -182,7 +186,7 @@ class MaskedLanguage:
         """Return `accuracy` on the masked places and the `unigram_loss` there; (S,), float64."""
         import torch
 
-        right = (outputs.argmax(3) == batch.targets).to(torch.float64)
+        right = (outputs.max(3).indices == batch.targets).to(torch.float64)
         alone = -self.unigram.to(outputs.device)[batch.targets]
         return {"accuracy": right.flatten(1).mean(1), "unigram_loss": alone.flatten(1).mean(1)}
 

@@ -76,6 +76,11 @@ class Config:
         """Return the size of the fixed sample, or None where examples never repeat."""
         return self.samples
 
+    def idle_streams(self, full: bool) -> dict[str, str]:
+        """Return the streams that nothing is drawn from, and why."""
+        quiet = {} if self.label_noise else {"noise": "task.label_noise=0"}
+        return {**quiet, **({"order": ""} if full else {})}
+
 
 @dataclass(frozen=True)
 class Parity:

@@ -82,6 +82,13 @@ class Config:
         """Return the number of training examples of one run."""
         return self.samples
 
+    def idle_streams(self, full: bool) -> dict[str, str]:
+        """Return the streams that nothing is drawn from, and why."""
+        found = {"noise": "task=regression has no noise", **({"order": ""} if full else {})}
+        if self.target == "chebyshev":
+            found["split"] = "with task.target=chebyshev the examples are the same for every run"
+        return found
+
 
 @dataclass(frozen=True)
 class Regression:

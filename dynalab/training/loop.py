@@ -39,6 +39,20 @@ class Measurement:
     grid: Cadence
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """A batch that went through the networks: outputs (S, B, ...) and losses (S,), with their graph.
+
+    Attributes:
+        versions: Of the parameters: whoever writes to them afterwards needs another pass.
+    """
+
+    batch: Batch
+    outputs: Tensor
+    losses: Tensor
+    versions: list[int]
+
+
 class Loop:
     """Trains the runs of one shard.
 
@@ -48,6 +62,7 @@ class Loop:
         total: Length of training, for schedules that depend on it.
         device: Where to train.
         folders: A user's plug-in folders.
+        exact: Whether a seed's bits are to be its own; else a lone run needs no companion.
         every: Probe -> distance of its rows, where its configuration leaves it open and it was fixed before.
 
     Attributes:
@@ -62,12 +77,13 @@ class Loop:
         total: int,
         device: torch.device,
         folders: Sequence[Any] = (),
+        exact: bool = True,
         every: Mapping[str, int] | None = None,
     ) -> None:
         self.config, self.device = config, device
         self.task, make = task_and_network(config, folders)
         networks = build_networks(make, streams)
-        if not getattr(networks[0], "run_by_run", False):
+        if exact and not getattr(networks[0], "run_by_run", False):
             companions = [streams[-1]] * max(LEAST_WIDTH - len(streams), 0)
             streams = [*streams, *companions]
             networks += build_networks(make, companions)
@@ -124,6 +140,13 @@ class Loop:
         self._previous: dict[str, Tensor] | None = None
         self._gradients: dict[str, Tensor] | None = None
         self._batch: Batch | None = None
+        self._passed: _Pass | None = None
+        self._shares_pass = (
+            bool(getattr(self.data, "full_batch", False))
+            and config.train.accumulate == 1
+            and not self.stack.differs_in_training
+            and evaluated(self.optimizer, self.stack.params) is self.stack.params
+        )
 
     def update(self) -> None:
         """Make the update `step` -> `step + 1`."""
@@ -193,15 +216,39 @@ class Loop:
         losses = torch.zeros(())
         for part in range(count):
             number = self.step * count + part
-            batch = self.data.train_batch(number)
-            noise = self.stack.noise_of(number, batch.inputs)
-            outputs = self.stack.forward(batch.inputs, leaves, training=True, noise=noise, buffers=buffers)
-            outputs = outputs.to(self._loss_dtype)
-            own = self.task.loss(outputs, batch) / count if count > 1 else self.task.loss(outputs, batch)
+            done = None
+            if weights is None:
+                done, self._passed = self._passed, None
+            if done is None or done.versions != self._versions():
+                done = self._pass(number, leaves, buffers)
+            batch, own = done.batch, done.losses / count if count > 1 else done.losses
             gradients = torch.autograd.grad(own.sum(), list(leaves.values()))
             losses = losses + own.detach() if part else own.detach()
             total = tuple(map(torch.add, total, gradients)) if part else gradients
         return batch, losses, total
+
+    def _pass(
+        self,
+        number: int,
+        weights: Mapping[str, Tensor] | None = None,
+        buffers: Mapping[str, Tensor] | None = None,
+    ) -> _Pass:
+        """Take the training batch of a number through the networks, ready to be differentiated.
+
+        Args:
+            number: Of the batch.
+            weights: The stack's own by default.
+            buffers: Likewise.
+        """
+        batch = self.data.train_batch(number)
+        noise = self.stack.noise_of(number, batch.inputs)
+        outputs = self.stack.forward(batch.inputs, weights, training=True, noise=noise, buffers=buffers)
+        outputs = outputs.to(self._loss_dtype)
+        return _Pass(batch, outputs, self.task.loss(outputs, batch), self._versions())
+
+    def _versions(self) -> list[int]:
+        """Return how often each parameter was written to."""
+        return [param._version for param in self.params]
 
     def _evaluated(self) -> dict[str, Tensor]:
         """Return the weights that are evaluated and probed, detached."""
@@ -229,7 +276,7 @@ class Loop:
         if self.step in self.eval_grid:
             self._fold_losses()
             nothing = torch.full_like(self._loss_max, torch.nan)
-            row = self.evaluate("train") | self.evaluate("test")
+            row = self._evaluate_training() | self.evaluate("test")
             row["batch_loss"] = nothing if last is None else last
             row["train_loss_max"] = torch.where(self._loss_max == -torch.inf, nothing, self._loss_max)
             self._loss_max = torch.full_like(self._loss_max, -torch.inf)
@@ -253,6 +300,17 @@ class Loop:
             for item in measured:
                 found.setdefault(item.grid.name, {}).update(item.probe.measure(state))
         return found
+
+    def _evaluate_training(self) -> dict[str, Tensor]:
+        """Evaluate the training examples; where they are the next update's batch, its pass is made now and kept."""
+        if not self._shares_pass:
+            return self.evaluate("train")
+        self._passed = done = self._pass(self.step)
+        with torch.no_grad():
+            values = {"loss": done.losses, **self.task.metrics(done.outputs, done.batch)}
+        for name, value in values.items():
+            self._check_per_run(name, value)
+        return {f"train_{name}": value.detach().to(torch.float64) for name, value in values.items()}
 
     def evaluate(self, split: str) -> dict[str, Tensor]:
         """Return `<split>_loss` and the task's metrics over a split, each of shape (S,), float64."""
@@ -310,7 +368,7 @@ class Loop:
 
     def load(self, step: int, weights: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
         """Go back to a checkpoint."""
-        self.step, self._loss_rows = step, 0
+        self.step, self._loss_rows, self._passed = step, 0, None
         self.stack.load(weights)
         width = self.stack.width
         self._loss_max = widen(other["loop/loss_max"], width).to(self.device)

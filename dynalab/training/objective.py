@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -30,7 +30,7 @@ class FixedObjective:
     task: Task
     batch: Batch
     dtype: torch.dtype
-    parts: list[slice] = field(init=False)
+    parts: Sequence[slice] = field(init=False)
 
     def __post_init__(self) -> None:
         """Draw the noise."""

@@ -1,4 +1,9 @@
-"""The plan: how many workers, how many seeds side by side in each."""
+"""The plan: how many workers with how many threads, and how many runs side by side in each.
+
+Without measurements the runs are spread evenly over a worker a core. A trial of the real step (`trial.py`) can say
+that narrower stacks are faster (activations that outgrow the cache), that memory does not hold so many runs, or,
+where bits may depend on threads, that one worker with all cores beats a worker a core.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,49 @@ from dynalab.config.schema import Compute
 
 # Beyond this, wider stacks gain nothing on a CPU and cost memory.
 MOST_WIDTH = 32
+# A layout that is not the usual one must be faster by this much: trials are short, machines are noisy.
+WORTH = 1.08
+# Seconds of work a worker; what is done sooner is not worth a choice.
+SHORT = 8.0
+# Share of the free memory that a command may plan to fill.
+MEMORY_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a trial measured.
+
+    Attributes:
+        width: Runs side by side.
+        threads: Threads.
+        seconds: Of one step of one run.
+    """
+
+    width: int
+    threads: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A short trial of the real step.
+
+    Attributes:
+        timings: The layouts that were tried.
+        run_bytes: Memory that one more run in a stack takes, bytes; 0 where it could not be seen.
+        free_bytes: Free memory of the GPU, bytes; None on a CPU.
+    """
+
+    timings: tuple[Timing, ...]
+    run_bytes: float = 0.0
+    free_bytes: int | None = None
+
+    def seconds(self, width: int, threads: int) -> float | None:
+        """Return the time of a step and run, from the nearest width that was tried with so many threads."""
+        same = [timing for timing in self.timings if timing.threads == threads]
+        if not same:
+            return None
+        return min(same, key=lambda timing: abs(math.log(timing.width / width))).seconds
 
 
 @dataclass(frozen=True)
@@ -19,14 +67,25 @@ class Plan:
     Attributes:
         workers: Processes at a time.
         threads: Threads of each.
-        widths: Seeds of each new shard; their sum is the number of runs.
+        widths: Runs of each new shard; their sum is the number of runs.
         reason: One line for the user.
+        step_seconds: Measured time of a step and run, where there was a trial.
     """
 
     workers: int
     threads: int
     widths: tuple[int, ...]
     reason: str
+    step_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A way to lay out: so many runs wide, in so many workers of so many threads."""
+
+    width: int
+    workers: int
+    threads: int
 
 
 def cores() -> int:
@@ -37,7 +96,55 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
-def plan(n_runs: int, compute: Compute, device: str = "cpu", shared_by: int = 1) -> Plan:
+def free_memory() -> int | None:
+    """Return the bytes of memory that are free on this machine and to this group of processes, or None."""
+    found = []
+    try:
+        with open("/proc/meminfo") as lines:
+            found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as used:
+            found.append(int(limit.read()) - int(used.read()))
+    except (OSError, ValueError):
+        pass
+    return min(found, default=None)
+
+
+def to_try(
+    n_runs: int, compute: Compute, device: str = "cpu", shared_by: int = 1, available: int | None = None
+) -> list[tuple[int, int]]:
+    """Return the (width, threads) that a trial should measure; none where there is no choice.
+
+    Args:
+        n_runs: New runs of an ensemble.
+        compute: The user's overrides.
+        device: On a GPU two small stacks are tried, for the memory of a run.
+        shared_by: Number of ensembles in the command.
+        available: Cores; this machine's by default.
+    """
+    if n_runs == 0 or compute.width:
+        return []
+    if device.startswith("cuda"):
+        return [(2, 1), (4, 1)] if n_runs > 4 else []
+    choices = _choices(n_runs, compute, shared_by, available or cores())
+    # With one core's worth of runs there is nothing to choose but the threads, which cost a seed its bits: said, not
+    # done.
+    pairs = [(choice.width, choice.threads) for choice in choices]
+    single = (n_runs, available or cores())
+    if compute.exact and not compute.threads and n_runs * shared_by == 1 and single not in pairs:
+        pairs.append(single)
+    unique = list(dict.fromkeys(pairs))
+    return unique if len(unique) > 1 else []
+
+
+def plan(
+    n_runs: int,
+    compute: Compute,
+    device: str = "cpu",
+    shared_by: int = 1,
+    trial: Trial | None = None,
+    memory: int | None = None,
+    available: int | None = None,
+) -> Plan:
     """Lay out new runs.
 
     Args:
@@ -45,25 +152,122 @@ def plan(n_runs: int, compute: Compute, device: str = "cpu", shared_by: int = 1)
         compute: The user's overrides.
         device: On CUDA one worker trains all.
         shared_by: Number of ensembles in the command; with many, each needs fewer shards to keep the workers busy.
+        trial: What was measured of this work.
+        memory: Free memory in bytes, where it is known.
+        available: Cores; this machine's by default.
     """
-    cuda = device.startswith("cuda")
-    workers = compute.workers or (1 if cuda else cores())
-    threads = compute.threads or 1
+    n_cores = available or cores()
+    if device.startswith("cuda"):
+        width = compute.width or max(n_runs, 1)
+        why = f"compute.width={compute.width}" if compute.width else "one stack on the device"
+        if trial is not None and trial.run_bytes and not compute.width:
+            most = max(int(MEMORY_SHARE * (trial.free_bytes or 0) / trial.run_bytes), 1)
+            width, why = min(width, most), why if width <= most else "as many as the device's memory holds"
+        return _laid_out(n_runs, _Choice(width, compute.workers or 1, compute.threads or 1), shared_by, why)
+    usual, *others = _choices(n_runs, compute, shared_by, n_cores)
+    why = f"compute.workers={compute.workers}" if compute.workers else "at most a worker a core"
     if compute.width:
-        width, why = compute.width, f"compute.width={compute.width}"
-    elif cuda:
-        width, why = max(n_runs, 1), "one stack on the device"
-    else:
-        shards = max(1, math.ceil(workers / shared_by))
-        width = min(max(1, math.ceil(n_runs / shards)), MOST_WIDTH)
-        why = f"compute.workers={workers}" if compute.workers else "at most a worker a core"
+        return _laid_out(n_runs, usual, shared_by, f"compute.width={compute.width}")
+    if trial is None or len(trial.timings) < 2:
+        return _laid_out(n_runs, usual, shared_by, why, trial)
+    best, least = usual, _makespan(n_runs, usual, shared_by, trial)
+    for other in others:
+        needed = _makespan(n_runs, other, shared_by, trial)
+        if needed * WORTH < least:
+            best, least = other, needed
+    why = f"tried: {_told(trial, best)}"
+    most = _most_width(best, trial, memory)
+    if best.width > most:
+        best = _Choice(most, best.workers, best.threads)
+        why += "; more would not fit in memory"
+    return _laid_out(n_runs, best, shared_by, why + _hint(n_runs, compute, shared_by, trial, n_cores), trial)
+
+
+def _choices(n_runs: int, compute: Compute, shared_by: int, n_cores: int) -> list[_Choice]:
+    """Return the ways worth a thought on a CPU, the usual one first."""
+    workers = compute.workers or n_cores
+    spread = max(1, math.ceil(workers / shared_by))
+    top = compute.width or min(max(1, math.ceil(n_runs / spread)), MOST_WIDTH)
+    busy = max(min(workers, math.ceil(n_runs / top) * shared_by), 1)
+    spare = 1 if compute.exact else max(n_cores // busy, 1)
+    threads = compute.threads or spare
+    choices = [_Choice(top, workers, threads)]
+    if compute.width:
+        return choices
+    choices += [_Choice(width, workers, threads) for width in _narrower(top)]
+    if not compute.exact and not compute.threads and not compute.workers and n_runs * shared_by < n_cores:
+        choices += [_Choice(top, workers, 1), _Choice(n_runs, 1, n_cores)]
+    return list(dict.fromkeys(choices))
+
+
+def _narrower(top: int) -> list[int]:
+    """Return the stack widths to try below the widest; 2 is the least that costs no companion."""
+    return sorted({max(2, math.ceil(top / part)) for part in (2, 5)} - {top}, reverse=True) if top > 2 else []
+
+
+def _makespan(n_runs: int, choice: _Choice, shared_by: int, trial: Trial) -> float:
+    """Return the time until the last worker is done, a step, by what was tried; infinite where it was not."""
+    seconds = trial.seconds(choice.width, choice.threads)
+    if seconds is None:
+        return math.inf
+    widths = _widths(n_runs, choice.width)
+    rounds = math.ceil(len(widths) * shared_by / choice.workers)
+    return rounds * max(widths, default=0) * seconds
+
+
+def _most_width(choice: _Choice, trial: Trial, memory: int | None) -> int:
+    if not memory or not trial.run_bytes:
+        return choice.width
+    return max(int(MEMORY_SHARE * memory / choice.workers / trial.run_bytes), 1)
+
+
+def _told(trial: Trial, best: _Choice) -> str:
+    """Say what was measured, the choice first, in ms a step and run."""
+    chosen = trial.seconds(best.width, best.threads) or 0.0
+    parts = [f"{_ms(chosen)} ms a step and run"]
+    for timing in trial.timings:
+        if (timing.width, timing.threads) == (best.width, best.threads):
+            continue
+        layout = f"{timing.width} wide"
+        if timing.threads != best.threads:
+            layout = f"{timing.threads} thread{'s' * (timing.threads != 1)}"
+        parts.append(f"{_ms(timing.seconds)} with {layout}")
+    return ", ".join(parts)
+
+
+def _ms(seconds: float) -> str:
+    """Return milliseconds with two or three digits that say something."""
+    return f"{seconds * 1e3:.0f}" if seconds >= 0.1 else f"{seconds * 1e3:.2g}"
+
+
+def _hint(n_runs: int, compute: Compute, shared_by: int, trial: Trial, n_cores: int) -> str:
+    """Say where more threads would pay, which cost a seed's bits their independence."""
+    one, all_cores = trial.seconds(n_runs, 1), trial.seconds(n_runs, n_cores)
+    if not compute.exact or n_runs * shared_by != 1 or one is None or all_cores is None:
+        return ""
+    return (
+        f"; compute.exact=false would be {one / all_cores:.1f} times faster" if one > 1.2 * all_cores else ""
+    )
+
+
+def _widths(n_runs: int, width: int) -> tuple[int, ...]:
+    """Cut runs into as few shards of at most a width as there must be, as even as can be."""
     count = math.ceil(n_runs / width) if n_runs else 0
     small, larger = divmod(n_runs, count) if count else (0, 0)
-    widths = tuple(small + (index < larger) for index in range(count))
-    busy = max(min(workers, count * shared_by), 1)
+    return tuple(small + (index < larger) for index in range(count))
+
+
+def _laid_out(n_runs: int, choice: _Choice, shared_by: int, why: str, trial: Trial | None = None) -> Plan:
+    widths = _widths(n_runs, choice.width)
+    busy = max(min(choice.workers, len(widths) * shared_by), 1)
     words = [
         f"{number} {word}{'s' * (number != 1)}"
-        for number, word in ((busy, "worker"), (threads, "thread"), (width, "seed"))
+        for number, word in (
+            (busy, "worker"),
+            (choice.threads, "thread"),
+            (max(widths, default=choice.width), "seed"),
+        )
     ]
     reason = f"{words[0]} of {words[1]}, {words[2]} wide ({why})"
-    return Plan(workers, threads, widths, reason)
+    seconds = trial.seconds(max(choice.width, 1), choice.threads) if trial else None
+    return Plan(choice.workers, choice.threads, widths, reason, seconds)

@@ -43,6 +43,8 @@ class Job:
         checkpoint_keep: As `checkpoint.keep`.
         steal: Take over a lock whoever holds it.
         argv: The command, for provenance.
+        threads: Threads to train with; None leaves them as they are.
+        exact: Whether a seed's bits are to be its own.
     """
 
     shard: ShardPaths
@@ -51,6 +53,8 @@ class Job:
     checkpoint_keep: Any = 2
     steal: bool = False
     argv: tuple[str, ...] = ()
+    threads: int | None = None
+    exact: bool = True
 
 
 @dataclass
@@ -112,12 +116,15 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     paths = job.shard
     shard = runfile.read(paths)
     config = load_config(paths, shard.folders)
-    # A shard keeps the device and the thread count it began with: its bits may depend on both.
-    device = shard.plan.setdefault("device", job.device)
-    threads = shard.plan.setdefault("threads", torch.get_num_threads())
-    if (device, threads) != (job.device, torch.get_num_threads()):
+    # A shard keeps the device, the thread count and the exactness it began with: its bits may depend on all three.
+    asked = {"device": job.device, "threads": job.threads or torch.get_num_threads(), "exact": job.exact}
+    if shard.attempts:
+        asked["exact"] = shard.plan.setdefault("exact", True)
+    shard.plan = {**asked, **shard.plan}
+    device, threads = shard.plan["device"], shard.plan["threads"]
+    if any(shard.plan[key] != value for key, value in asked.items()):
         control.warnings.append(f"{paths.root.name} goes on as it began: device {device}, {threads} threads")
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads)
     began, attempt = time.time(), {**provenance(device), "argv": list(job.argv), "started": _now()}
     shard.attempts.append(attempt)
     shard.started = shard.started or _now()
@@ -135,7 +142,15 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     folders = [Path(folder) for folder in shard.folders]
     # Fixed when the shard began: what a probe costs may be counted otherwise by a later version.
     every = shard.plan.setdefault("every", probe_cadences(config, folders))
-    loop = Loop(config, real, shard.requested_steps, torch.device(device), folders, every)
+    loop = Loop(
+        config,
+        real,
+        shard.requested_steps,
+        torch.device(device),
+        folders,
+        exact=shard.plan["exact"],
+        every=every,
+    )
     recorder = Recorder(paths, len(real), state.marks if state else {})
     snapshots = cadence(config.snapshots.every, None if config.snapshots.every else config.snapshots.at)
     if found and state:

@@ -44,6 +44,7 @@ class Stack:
 
     Attributes:
         network: One of the networks, for its structure; its own weights are not used.
+        differs_in_training: Whether an update's pass differs from evaluation (batch statistics, dropout).
         params: Name -> weights, shape (S, ...), leaves that require gradients.
         buffers: Name -> persistent buffer (running statistics), shape (S, ...); a training pass updates them.
     """
@@ -72,6 +73,7 @@ class Stack:
         self._stacked = getattr(self.network, "stacked_forward", None)
         self._takes_context = bool(getattr(self.network, "takes_context", False))
         self._noise_shapes = getattr(self.network, "noise_shapes", None)
+        self.differs_in_training = self._takes_context or bool(self.buffers)
         _refuse_dropout(self.network, self._takes_context)
 
     def forward(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bars import detectors, main_job
+from bars import curvature, decay, detectors, main_job, parity
 from bars.base import Bar
 
-BARS: list[Bar] = [*main_job.BARS, *detectors.BARS]
+BARS: list[Bar] = [*main_job.BARS, *decay.BARS, *parity.BARS, *curvature.BARS, *detectors.BARS]

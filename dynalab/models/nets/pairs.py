@@ -1,10 +1,7 @@
 """Three networks without attention that read a pair of symbols (a, b).
 
 Each has the plain forward pass of one run, inputs (B, 2) to outputs (B, C), and the same written out for S
-runs at once, `stacked_forward(params, inputs)`: (S, B, 2) to (S, B, C). Where one run's hidden layer
-outgrows the cache, a loop over the runs is faster than one batched product, since memory that was just freed
-is still near; which of the two is taken depends on one run's sizes alone, so that a run's bits do not depend
-on S.
+runs at once, `stacked_forward(params, inputs)`: (S, B, 2) to (S, B, C).
 """
 
 from __future__ import annotations
@@ -17,17 +14,13 @@ from torch import Tensor, nn
 
 from dynalab.models.base import Matrix
 from dynalab.models.nets.gather import rows, stacked_rows
+from dynalab.models.nets.two_tables import two_tables
 
 
 def square(x: Tensor) -> Tensor:
     """Return x * x; the product's backward pass needs one temporary tensor less than that of a power."""
     return x * x
 
-
-# Entries of one run's hidden layer (B * width) from which on the runs are taken one by one, on CPU. Measured for
-# Gromov's network (S 10, one thread, ms a step and seed; batched, looped): B 128 0.54, 0.53; B 300 1.20, 1.02;
-# B 700 4.2, 2.4; B 1392 9.3, 5.1.
-LOOP_FROM = 1 << 17
 
 ACTIVATIONS = {"square": square, "relu": torch.relu}
 
@@ -37,6 +30,8 @@ class EmbeddingMLP(nn.Module):
 
     The two tables are a one-hot network's first layer, so they count among the weight matrices.
     """
+
+    run_by_run = True
 
     def __init__(self, symbols: int, classes: int, width: int, activation: str) -> None:
         """Draw the weights: tables N(0, 1), the linear layer as torch does.
@@ -51,7 +46,7 @@ class EmbeddingMLP(nn.Module):
         self.left = nn.Embedding(symbols, width)
         self.right = nn.Embedding(symbols, width)
         self.output = nn.Linear(width, classes, bias=False)
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation
         self.weight_matrices = [Matrix("left.weight"), Matrix("right.weight"), Matrix("output.weight")]
         self.bias_vectors: list[str] = []
         self.last_layer = "output.weight"
@@ -59,13 +54,12 @@ class EmbeddingMLP(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Map pairs (B, 2) to outputs (B, C)."""
         hidden = rows(self.left.weight, inputs[:, 0]) + rows(self.right.weight, inputs[:, 1])
-        return self.output(self.activation(hidden))
+        return self.output(ACTIVATIONS[self.activation](hidden))
 
     def stacked_forward(self, params: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """Map the pairs of S runs, (S, B, 2), to outputs (S, B, C)."""
-        left = stacked_rows(params["left.weight"], inputs[..., 0])
-        hidden = self.activation(left + stacked_rows(params["right.weight"], inputs[..., 1]))
-        return torch.bmm(hidden, params["output.weight"].transpose(1, 2))
+        tables = params["left.weight"], params["right.weight"]
+        return two_tables(*tables, params["output.weight"], inputs, self.activation)
 
 
 class Gromov(nn.Module):
@@ -74,6 +68,8 @@ class Gromov(nn.Module):
     As the published code has it, without the paper's prefactor 1 / (D N), which is absorbed in the
     initialisation.
     """
+
+    run_by_run = True
 
     def __init__(self, symbols: int, classes: int, width: int) -> None:
         """Draw both layers from N(0, std) with std = 0.5 / (2 width)^(1/3), the published code's.
@@ -101,17 +97,8 @@ class Gromov(nn.Module):
     def stacked_forward(self, params: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """Map the pairs of S runs, (S, B, 2), to outputs (S, B, C)."""
         columns = params["w1"].transpose(1, 2).contiguous()
-        if inputs.device.type == "cpu" and inputs.shape[1] * columns.shape[2] >= LOOP_FROM:
-            outputs = []
-            for table, w2, pairs in zip(
-                columns.unbind(), params["w2"].unbind(), inputs.unbind(), strict=True
-            ):
-                hidden = square(rows(table, pairs[:, 0]) + rows(table, pairs[:, 1] + self.symbols))
-                outputs.append(hidden @ w2.t())
-            return torch.stack(outputs)
-        left = stacked_rows(columns, inputs[..., 0])
-        hidden = square(left + stacked_rows(columns, inputs[..., 1] + self.symbols))
-        return torch.bmm(hidden, params["w2"].transpose(1, 2))
+        left, right = columns.split(self.symbols, dim=1)
+        return two_tables(left, right, params["w2"], inputs, "square")
 
 
 class OneHotMLP(nn.Module):

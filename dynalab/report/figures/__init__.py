@@ -8,6 +8,7 @@ from dynalab.report.figures.events import events_over_curves
 from dynalab.report.figures.landmarks import landmark_steps
 from dynalab.report.figures.map import forks, state_graph, training_map
 from dynalab.report.figures.panels import metric_panels
+from dynalab.report.figures.plateau import hidden_progress
 from dynalab.report.figures.selection import model_selection
 from dynalab.report.figures.states import state_profiles, state_raster
 from dynalab.report.figures.style import state_colours, style
@@ -17,6 +18,7 @@ __all__ = [
     "curves",
     "events_over_curves",
     "forks",
+    "hidden_progress",
     "landmark_steps",
     "metric_panels",
     "model_selection",

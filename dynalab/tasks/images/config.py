@@ -40,6 +40,11 @@ class ImageConfig:
         require_one_of("task.normalise", self.normalise, NORMALISE)
         require(0 <= self.label_noise <= 1, "task.label_noise", self.label_noise, "a share from 0 to 1")
 
+    def idle_streams(self, full: bool) -> dict[str, str]:
+        """Return the streams that nothing is drawn from, and why."""
+        quiet = {} if self.label_noise else {"noise": "task.label_noise=0"}
+        return {**quiet, **({"order": ""} if full else {})}
+
 
 @dataclass(frozen=True, kw_only=True)
 class FileConfig(ImageConfig):
@@ -97,6 +102,11 @@ class FileConfig(ImageConfig):
     def train_size(self) -> int:
         """Return the number of training examples of one run."""
         return self.data_set().train if self.n_train is None else self.n_train
+
+    def idle_streams(self, full: bool) -> dict[str, str]:
+        """Return the streams that nothing is drawn from, and why."""
+        whole = {"split": "with task.n_train=null every run has all images"} if self.n_train is None else {}
+        return {**super().idle_streams(full), **whole}
 
     def fingerprint(self) -> dict[str, str]:
         """Return what stands for the user's own files in the identity: a hash of their table.

@@ -1,0 +1,163 @@
+"""Splitting a shard into narrower ones that go on where it stood, so that each needs less memory.
+
+A run's bits do not depend on its neighbours, so its rows and weights are cut out of the stacked ones and nothing is
+computed anew. The parts are built beside the shard while its `split.json` names them, which hides them; moving the
+shard's folder away is the one step that makes them count. Interrupted before it, the shard stands as it was;
+after it, the parts stand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from dynalab.errors import StoreError
+from dynalab.store import checkpoint, runfile, series
+from dynalab.store.atomic import storing, sync_folder, write_bytes, write_json
+from dynalab.store.lock import Lock
+from dynalab.store.paths import EnsemblePaths, ShardPaths
+from dynalab.store.series import Mark, SeriesWriter
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def split(paths: ShardPaths, count: int = 2) -> list[ShardPaths]:
+    """Split a shard that no one is training into parts of nearly equal width.
+
+    Args:
+        paths: The shard.
+        count: How many parts, at most one a run.
+
+    Returns:
+        The parts, in the order of their runs.
+
+    Raises:
+        StoreError: The shard cannot be read, or the parts cannot be written; the shard stands as it was.
+        Locked: Another process is training it, or laying out its ensemble.
+    """
+    ensemble = paths.ensemble
+    with Lock(ensemble.lock, wait=10.0), Lock(paths.lock):
+        shard = runfile.read(paths)
+        edges = [len(shard.runs) * index // count for index in range(count + 1)]
+        ranges = [range(first, last) for first, last in pairwise(edges) if last > first]
+        parts = [ensemble.shard(_name(shard, members)) for members in ranges]
+        for part in parts:
+            if part.root.exists():
+                raise StoreError(f"cannot split {paths.root}: {part.root} is there already")
+        write_json(paths.split, {"schema_version": 1, "parts": [part.root.name for part in parts]})
+        try:
+            for part, members in zip(parts, ranges, strict=True):
+                with storing(part.root):
+                    part.root.mkdir()
+                _cut_out(paths, shard, part, members)
+            with storing(paths.root):
+                shutil.rmtree(paths.aside, ignore_errors=True)
+                paths.root.rename(paths.aside)
+                sync_folder(ensemble.root)
+        except OSError as error:
+            _undo(paths)
+            raise StoreError(f"cannot read {paths.root}: {error.strerror or error}") from error
+        except BaseException:
+            _undo(paths)
+            raise
+    shutil.rmtree(paths.aside, ignore_errors=True)
+    return parts
+
+
+def undo_unfinished(ensemble: EnsemblePaths) -> None:
+    """Remove what interrupted splits left behind; the caller holds the ensemble's lock."""
+    for paths in ensemble.shards():
+        if paths.split.exists():
+            _undo(paths)
+    for leftover in ensemble.root.glob(".shard-*.split"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _undo(paths: ShardPaths) -> None:
+    for name in paths.parts():
+        shutil.rmtree(paths.ensemble.shard(name).root, ignore_errors=True)
+    paths.split.unlink(missing_ok=True)
+
+
+def _name(shard: runfile.Shard, members: Sequence[int]) -> str:
+    return runfile.folder_name([shard.runs[index] for index in members], shard.attempt)
+
+
+def _cut_out(paths: ShardPaths, shard: runfile.Shard, part: ShardPaths, members: range) -> None:
+    """Write what a shard holds of some of its runs into the folder of a part."""
+    _, newest, _ = checkpoint.newest_whole(paths)
+    for cadence in newest.marks if newest else ():
+        _write_series(part, cadence, series.read(paths.series(cadence)), members)
+    for item in paths.checkpoints():
+        if newest is None or item.step > newest.step:
+            continue
+        try:
+            state = checkpoint.read_state(item)
+        except StoreError:
+            continue
+        model, optim = (
+            _runs_of(file.read_bytes(), members, len(shard.runs), file) for file in (item.model, item.optim)
+        )
+        state = dataclasses.replace(state, marks=_marks(part, state))
+        checkpoint.save_bytes(part, state, model, optim)
+    for step, file in paths.snapshots().items():
+        target = part.snapshot(step)
+        with storing(target):
+            target.parent.mkdir(exist_ok=True)
+        write_bytes(target, _runs_of(file.read_bytes(), members, len(shard.runs), file))
+    steps = newest.step if newest else 0
+    own = dataclasses.replace(
+        shard,
+        runs=[
+            dataclasses.replace(run, steps=min(run.steps, steps) if run.status != "diverged" else run.steps)
+            for run in shard.runs[members.start : members.stop]
+        ],
+        steps=steps,
+        plan={**shard.plan, "split_from": paths.root.name},
+        marks={name: [mark.rows, mark.crc] for name, mark in _marks(part, newest).items()} if newest else {},
+    )
+    # Last: with run.json a folder is a shard.
+    runfile.write(part, own)
+
+
+def _marks(part: ShardPaths, state: checkpoint.CheckpointState) -> dict[str, Mark]:
+    return {cadence: _mark(part, cadence, mark.rows) for cadence, mark in state.marks.items()}
+
+
+def _mark(part: ShardPaths, cadence: str, rows: int) -> Mark:
+    crc = series.checksum(part.series(cadence), rows)
+    if crc is None:
+        raise StoreError(f"{part.series(cadence)} has less than {rows} rows")
+    return Mark(rows, crc)
+
+
+def _write_series(part: ShardPaths, cadence: str, records: np.ndarray, members: range) -> None:
+    metrics = (records.dtype.names or ())[2:]
+    writer = SeriesWriter(part.series(cadence), metrics, len(members))
+    try:
+        chosen = slice(members.start, members.stop)
+        writer.append(records["step"], records["wall"], {name: records[name][:, chosen] for name in metrics})
+        writer.sync()
+    finally:
+        writer.close()
+
+
+def _runs_of(data: bytes, members: range, width: int, source: object) -> bytes:
+    """Cut some runs out of stacked tensors: what has a leading axis of S is cut, a scalar (a step count) is shared."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load, save
+
+    try:
+        tensors: Mapping[str, np.ndarray] = load(data)
+    except SafetensorError as error:
+        raise StoreError(f"{source} is damaged: {error}") from error
+    cut = {}
+    for name, tensor in tensors.items():
+        if tensor.ndim and len(tensor) != width:
+            raise StoreError(f"{source}: {name} has no axis of the shard's {width} runs and cannot be split")
+        cut[name] = tensor[members.start : members.stop].copy() if tensor.ndim else tensor
+    return save(cut)

@@ -1,0 +1,93 @@
+"""The planner's trial: a second or two of the real step, in a worker, on networks that are thrown away."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from dynalab.config.ensemble import EnsembleConfig
+from dynalab.training.loop import Loop
+from dynalab.training.planner import MEMORY_SHARE, SHORT, Timing, Trial, free_memory
+from dynalab.training.streams import Streams
+
+# Seconds of steps measured for a layout; the first step is apart, since it builds what later ones reuse.
+SECONDS = 0.25
+LEAST_STEPS, MOST_STEPS = 3, 400
+
+
+def trial(
+    config: EnsembleConfig,
+    layouts: Sequence[tuple[int, int]],
+    run_steps: float,
+    device: torch.device,
+    folders: Sequence[Path] = (),
+    exact: bool = True,
+) -> Trial:
+    """Time layouts, the narrowest first: it tells how much memory a wider one takes.
+
+    Args:
+        config: The ensemble's configuration.
+        layouts: (width, threads) to try.
+        run_steps: Updates of single runs that each worker will make; little work is tried with one layout alone.
+        device: Where.
+        folders: A user's plug-in folders.
+        exact: As `compute.exact`; a layout of several threads is tried without in any case.
+
+    Returns:
+        The timings, in the order tried; layouts that would not fit in memory are left out.
+    """
+    before, base = torch.get_num_threads(), _peak(device)
+    timings: list[Timing] = []
+    run_bytes = 0.0
+    free = _free(device)
+    try:
+        for width, threads in sorted(layouts):
+            if free and width * run_bytes > MEMORY_SHARE * free:
+                break
+            torch.set_num_threads(threads)
+            seconds = _seconds(config, width, device, folders, exact and threads == 1) / width
+            timings.append(Timing(width, threads, seconds))
+            run_bytes = max(run_bytes, (_peak(device) - base) / width)
+            if seconds * run_steps < SHORT:
+                break
+    finally:
+        torch.set_num_threads(before)
+    return Trial(tuple(timings), run_bytes, free if device.type == "cuda" else None)
+
+
+def _seconds(
+    config: EnsembleConfig, width: int, device: torch.device, folders: Sequence[Path], exact: bool
+) -> float:
+    """Return the least seconds that a step of `width` runs took, rows left out; a busy machine only adds."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    streams = [Streams.from_seed(seed) for seed in range(width)]
+    loop = Loop(config, streams, MOST_STEPS, device, folders, exact=exact)
+    loop.update()
+    loop.update()
+    taken: list[float] = []
+    end = time.perf_counter() + SECONDS
+    while len(taken) < LEAST_STEPS or (time.perf_counter() < end and len(taken) < MOST_STEPS):
+        began = time.perf_counter()
+        loop.update()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(time.perf_counter() - began)
+    del loop
+    gc.collect()
+    return min(taken)
+
+
+def _peak(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * 1024
+
+
+def _free(device: torch.device) -> int | None:
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else free_memory()

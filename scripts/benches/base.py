@@ -1,0 +1,158 @@
+"""What every subject of scripts/bench is made of: rows of a table, pairs of measurements, whole commands timed."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to measure.
+
+    Attributes:
+        pairs: Repetitions of every comparison.
+        quick: Reduced sizes: the table's form, not its figures.
+        full: Train every seed of the loops too, instead of some of them.
+        say: Told what is being measured.
+    """
+
+    pairs: int = 3
+    quick: bool = False
+    full: bool = False
+    say: Callable[[str], None] = lambda line: None
+
+
+@dataclass
+class Row:
+    """One comparison.
+
+    Attributes:
+        work: What dynalab did.
+        against: What it is compared with.
+        values: The ratio of every pair.
+        bar: What the median must reach; None where nothing is asked.
+        at_least: Whether the bar is a lower bound; else an upper one.
+        seconds: Name -> seconds of every pair, for whoever wants to know what the ratio is made of.
+        note: What was scaled, counted or left out.
+    """
+
+    work: str
+    against: str
+    values: list[float]
+    bar: float | None = None
+    at_least: bool = True
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def median(self) -> float:
+        """The median ratio."""
+        return statistics.median(self.values)
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the median reaches the bar; None without a bar."""
+        if self.bar is None:
+            return None
+        return self.median >= self.bar if self.at_least else self.median <= self.bar
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A part of the table.
+
+    Attributes:
+        name: Word for the command line.
+        what: One line for `--list`.
+        measure: Makes its rows.
+    """
+
+    name: str
+    what: str
+    measure: Callable[[Options], list[Row]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A whole `dynalab train` command.
+
+    Attributes:
+        seconds: From its start to its end.
+        train_seconds: Of its longest shard, without starting, in the step loop.
+        steps_per_second: Of the shard that took longest.
+        peak_bytes: Sum over worker processes of their peak resident memory, where it was watched.
+        widths: Seeds of each shard.
+    """
+
+    seconds: float
+    train_seconds: float
+    steps_per_second: float
+    peak_bytes: int
+    widths: tuple[int, ...]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment of a measured process: this source, PyTorch's default of threads."""
+    own = {key: value for key, value in os.environ.items() if key not in THREADS}
+    paths = [str(ROOT), str(ROOT / "scripts"), os.environ.get("PYTHONPATH", "")]
+    return {**own, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **more}
+
+
+def dynalab(words: Sequence[str], watch: Callable[[int], Callable[[], int]] | None = None) -> Run:
+    """Run a whole `dynalab train` command in outputs of its own.
+
+    Args:
+        words: Its configuration.
+        watch: Given the process id, starts watching memory, and returns what ends it and gives the peak.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="dynalab-bench-") as folder:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dynalab", "train", *words, "--json", "-q", "--outputs", folder],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+        peak = watch(process.pid) if watch else lambda: 0
+        _, errors = process.communicate()
+        seconds = time.perf_counter() - began
+        peak_bytes = peak()
+        if process.returncode:
+            raise RuntimeError(f"dynalab train {' '.join(words)}: {errors[-2000:]}")
+        records = [json.loads(path.read_text()) for path in Path(folder).glob("*/*/shard-*/run.json")]
+    attempts = [record["attempts"][-1] for record in records]
+    longest = max(attempts, key=lambda attempt: attempt["train_seconds"])
+    return Run(
+        seconds,
+        longest["train_seconds"],
+        longest["step"] / longest["train_seconds"],
+        peak_bytes,
+        tuple(len(record["runs"]) for record in records),
+    )
+
+
+def timed(run: Run) -> dict[str, Any]:
+    """Return a run's times for a row: the whole command, and what of it was not training."""
+    return {"dynalab": run.seconds, "start-up": run.seconds - run.train_seconds}
+
+
+def gather(measured: Sequence[dict[str, float]]) -> dict[str, list[float]]:
+    """Turn one mapping a pair into name -> one value a pair."""
+    return {name: [item[name] for item in measured] for name in measured[0]}

@@ -1,0 +1,15 @@
+"""Every subject of scripts/bench, in the order of the table; add one by its file's SUBJECT."""
+
+from __future__ import annotations
+
+from benches import grokking, memory, parity, probes, single, wide
+from benches.base import Subject
+
+SUBJECTS: list[Subject] = [
+    grokking.SUBJECT,
+    parity.SUBJECT,
+    *wide.SUBJECTS,
+    single.SUBJECT,
+    probes.SUBJECT,
+    memory.SUBJECT,
+]

@@ -1,0 +1,84 @@
+"""The benchmark's own parts: its loop trains what dynalab trains, its floor counts what a step multiplies."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+SMALL = ("task=grokking", "task.modulus=11", "model.width=16", "eval.every=5")
+
+
+@pytest.fixture(autouse=True)
+def _scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [SMALL, ("task=parity", "model.hidden=[8]", "eval.every=5"), ("task=regression", "eval.every=5")],
+    ids=["grokking", "parity", "regression"],
+)
+def test_the_bare_loop_trains_what_dynalab_trains(words, tmp_path):
+    from benches import loop
+
+    import dynalab
+
+    rows = loop.train(loop.configuration(words), seed=2, steps=20)
+    (ensemble,) = dynalab.train([*words, "seed=2", "train.steps=20", "launcher=inline"], outputs=tmp_path)
+    assert [row["step"] for row in rows] == list(ensemble.steps("test_loss"))
+    for name in ("train_loss", "test_loss"):
+        np.testing.assert_allclose([row[name] for row in rows], ensemble.array(name)[0], rtol=2e-3)
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+
+
+def test_the_floor_counts_the_products_of_a_step():
+    from benches import floor, loop
+
+    calls, flops = floor.record(loop.configuration(SMALL))
+    # One layer after the tables, on 48 of 121 pairs: forward, and the gradients of its weights and of its inputs.
+    assert (len(calls), flops) == (3, 3 * 2 * 48 * 16 * 11)
+    shapes = sorted(tuple(call().shape) for call in calls)
+    assert shapes == [(11, 16), (48, 11), (48, 16)]
+
+
+def test_seeds_scale_and_starting_does_not():
+    from benches.base import Row
+    from benches.loop import Timing
+
+    timing = Timing(start=2.0, first=1.5, seed=1.0, gap=0.1, end=0.5, steps_per_second=10.0)
+    assert timing.of(1) == pytest.approx(4.0) and timing.of(20) == pytest.approx(4.0 + 19 * 1.1)
+    faster, cheaper = Row("a", "b", [1.0, 2.5, 3.0], 2.0), Row("a", "b", [1.0, 1.2, 1.3], 1.1, at_least=False)
+    assert faster.reached and cheaper.reached is False and Row("a", "b", [1.0]).reached is None
+
+
+def test_the_quick_table_is_well_formed(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / "bench_table.py"), "--quick", "probes", "--keep", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    header, rule, *rest = done.stdout.splitlines()
+    assert header.split() == ["work", "against", "measured", "bar", "reached"] and set(rule) == {"-", " "}
+    columns = [header.index(word) for word in header.split()]
+    for line in rest[: rest.index("")]:
+        assert float(line[columns[2] :].split()[0]) > 0 and line.split()[-2:] == ["-", "-"]
+    assert "Machine:" in done.stdout and "reduced sizes" in done.stdout
+    kept = json.loads((tmp_path / "probes-quick.json").read_text())
+    assert kept["schema_version"] == 1 and kept["rows"][0]["values"][0] > 0
+
+
+def test_an_unknown_subject_is_told(capsys):
+    import bench_table
+
+    with pytest.raises(SystemExit) as ended:
+        bench_table.main(["nonsense"])
+    assert ended.value.code == 2 and "no subject nonsense" in capsys.readouterr().err
+    assert bench_table.main(["--list"]) == 0
