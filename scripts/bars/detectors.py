@@ -118,6 +118,29 @@ def controls(work: Path) -> tuple[str, bool]:
     return figure, found["slingshots"] == 0 and found["verdicts"] == 0
 
 
+EDGES: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("chebyshev", ("experiment=cohen2021_eos",), "at_edge"),
+    ("adam", ("experiment=cohen2022_aeos",), "at_edge"),
+    ("small rate", ("experiment=cohen2021_eos", "optimizer.lr=0.1", "train.steps=3000"), "below"),
+    ("small batches", ("experiment=cohen2022_aeos", "train.batch_size=64"), "below"),
+    (
+        "cross-entropy",
+        ("experiment=cohen2021_eos_digits", "task.loss=cross_entropy", "optimizer.lr=1", "train.steps=2000"),
+        "below",
+    ),
+)
+
+
+def edge_verdicts(work: Path) -> tuple[str, bool]:
+    """Verdicts at the edge and on its controls."""
+    said, good = [], True
+    for name, words, wanted in EDGES:
+        found = Counter(run["verdict"] for run in analysed("eos", work, *words, "seed=0..2"))
+        good &= found["at_edge"] == (3 if wanted == "at_edge" else 0)
+        said.append(f"{name} {', '.join(f'{n} {verdict}' for verdict, n in found.items())}")
+    return "; ".join(said), good
+
+
 def periods(work: Path) -> tuple[str, bool]:
     """Periods of batch normalisation with weight decay."""
     runs = analysed("periods", work, "experiment=lobacheva2021_periods", "seed=0..2")
@@ -150,7 +173,15 @@ BARS = [
         EDGE,
     ),
     Bar(
-        "digits",
+        "edge-verdicts",
+        "analyze eos on two settings of the papers and three controls, 3 seeds each",
+        "at_edge in all runs of the settings, in none of the controls",
+        "test_detectors_cli.py",
+        edge_verdicts,
+        (*TRAINED, "dynalab/analysis/eos", "dynalab/curvature"),
+    ),
+    Bar(
+        "slingshots-digits",
         "slingshots on 200 digits, 3 seeds: onset steps",
         "2 or more a run, the first from 400 to 900",
         "test_detectors_cli.py",
@@ -158,7 +189,7 @@ BARS = [
         TRAINED,
     ),
     Bar(
-        "modular",
+        "slingshots-modular",
         "slingshots in modular addition, 3 seeds: onset steps",
         "2 to 4 a run, variation of their distance below .1",
         "test_detectors_cli.py",
@@ -166,7 +197,7 @@ BARS = [
         TRAINED,
     ),
     Bar(
-        "controls",
+        "slingshots-controls",
         "seven controls (epsilon, float64 loss, SGD, weight decay), 3 seeds each",
         "no slingshot",
         "test_slingshot.py",
