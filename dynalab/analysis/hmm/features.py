@@ -145,7 +145,7 @@ def _everything(trajectories: Trajectories) -> tuple[list[str], list[str]]:
     return names, [*notes, f"none of the fourteen weight metrics: all others are taken, {', '.join(names)}"]
 
 
-def _choose(trajectories: Trajectories, wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
+def choose(trajectories: Trajectories, wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """The columns to use, and warnings."""
     available = trajectories.metrics
     if wanted is None:
@@ -207,7 +207,7 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
     """
     if not trajectories.runs:
         raise NothingMatched("no finished runs to analyse")
-    names, notes = _choose(trajectories, config.metrics)
+    names, notes = choose(trajectories, config.metrics)
     columns = [trajectories.metrics.index(name) for name in names]
     steps, values = [], []
     for run in trajectories.runs:
