@@ -48,6 +48,7 @@ def command(
     dynalab analyze hmm --cfg job           # its keys
     dynalab analyze hmm -f 'task=grokking optimizer.lr<0.01'
     dynalab analyze hmm pool=true           # one model over all ensembles
+    dynalab analyze hmm NEW decode_with=hmm-7ebafd365b   # runs still training, under a stored model
     """
     from dynalab.analysis.command import analyse, gather
     from dynalab.config.analysis import read_analysis
@@ -81,7 +82,7 @@ def command(
     root = outputs_root(outputs)
     results, damaged = [], False
     selection = select(root, refs, filter_text, Ensemble)
-    for inputs in gather(selection, part, pool=pool):
+    for inputs in gather(selection, part, config, pool=pool):
         if not as_json:
             names = ", ".join(ensemble.id for ensemble in inputs.ensembles)
             note(f"{kind}: {len(inputs.runs)} runs of {names}")

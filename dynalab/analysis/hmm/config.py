@@ -125,6 +125,7 @@ class Config:
         workers: Processes; None takes one per core. The result does not depend on it.
         steps: Look only at rows up to this step.
         log_time: Delays of detours are factors: their tests are of the logarithm of the convergence step.
+        decode_with: Id of a stored analysis whose model decodes the runs; nothing is fitted then.
         convergence: What counts as converged.
     """
 
@@ -147,6 +148,7 @@ class Config:
     workers: int | None = None
     steps: int | None = None
     log_time: bool = False
+    decode_with: str | None = None
     convergence: ConvergenceKeys = field(default_factory=ConvergenceKeys)
 
     def __post_init__(self) -> None:

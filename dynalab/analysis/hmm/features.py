@@ -39,6 +39,8 @@ DUPLICATE = 0.999
 OUTLIER = 100.0
 # Share of a run's rows that must be whole.
 LEAST_ROWS = 0.5
+# What loggers keep for themselves (`_runtime`, `_timestamp`): clocks, not training.
+BOOKKEEPING = "_"
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,38 @@ def is_size(name: str) -> bool:
     return name in SIZES or name.endswith(SIZE_SUFFIXES)
 
 
-def _choose(available: tuple[str, ...], wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
+def _everything(trajectories: Trajectories) -> tuple[list[str], list[str]]:
+    """All columns that most rows have, and warnings: the default for runs that were trained elsewhere."""
+    names = [name for name in trajectories.metrics if not name.startswith(BOOKKEEPING)]
+    columns = [trajectories.metrics.index(name) for name in names]
+    notes = []
+    if clocks := [name for name in trajectories.metrics if name.startswith(BOOKKEEPING)]:
+        notes.append(f"a logger's own columns, left out: {', '.join(clocks)}")
+    full = np.ones(len(names), bool)
+    for run in trajectories.runs:
+        some = np.isfinite(np.asarray(run.values, dtype=np.float64)[:, columns])
+        some = some[some.any(axis=1)]
+        if len(some):
+            full &= some.mean(axis=0) >= LEAST_ROWS
+    if full.any() and not full.all():
+        sparse = ", ".join(name for name, kept in zip(names, full, strict=True) if not kept)
+        notes.append(f"in under half of the rows of some run, left out: {sparse} (metrics=[...] chooses)")
+        names = [name for name, kept in zip(names, full, strict=True) if kept]
+    if not names:
+        raise NothingMatched(
+            f"no metric to take; name columns with metrics=[...]: {', '.join(trajectories.metrics)}"
+        )
+    return names, [*notes, f"none of the fourteen weight metrics: all others are taken, {', '.join(names)}"]
+
+
+def choose(trajectories: Trajectories, wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """The columns to use, and warnings."""
+    available = trajectories.metrics
     if wanted is None:
         present = [name for name in WEIGHT_METRICS if name in available]
         absent = [name for name in WEIGHT_METRICS if name not in available]
+        if not present and trajectories.imported:
+            return _everything(trajectories)
         if not present:
             raise NothingMatched(
                 "these runs have none of the weight metrics; record them with probes=[weights], "
@@ -178,7 +207,7 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
     """
     if not trajectories.runs:
         raise NothingMatched("no finished runs to analyse")
-    names, notes = _choose(trajectories.metrics, config.metrics)
+    names, notes = choose(trajectories, config.metrics)
     columns = [trajectories.metrics.index(name) for name in names]
     steps, values = [], []
     for run in trajectories.runs:

@@ -21,7 +21,7 @@ from dynalab.analysis.base import Trajectories
 from dynalab.analysis.hmm import paper_em, workers
 from dynalab.analysis.hmm.config import Config, PaperSettings
 from dynalab.analysis.hmm.emissions import parameter_count
-from dynalab.analysis.hmm.features import Features, _choose
+from dynalab.analysis.hmm.features import Features, choose
 from dynalab.analysis.hmm.frames import Frames, stack
 from dynalab.analysis.hmm.selection import candidates, score
 from dynalab.errors import ConfigError, NothingMatched
@@ -68,7 +68,7 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
     """
     if not trajectories.runs:
         raise NothingMatched("no finished runs to analyse")
-    names, notes = _choose(trajectories.metrics, config.metrics)
+    names, notes = choose(trajectories, config.metrics)
     columns = [trajectories.metrics.index(name) for name in names]
     last = np.inf if config.steps is None else config.steps
     runs, steps, values, dropped = [], [], [], []

@@ -15,6 +15,8 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     Args:
         result: The plain values of an analysis.
     """
+    if result.get("decoded_with"):
+        return _decoded(result)
     tried = max(row["n_states"] for row in result["selection"])
     n_runs = len(result["states"])
     emission = EMISSIONS[result["emission"]]
@@ -97,3 +99,24 @@ def _entries(result: Mapping[str, Any], state: int) -> list[int]:
 
 def _middle(values: Sequence[int]) -> int:
     return values[(len(values) - 1) // 2]
+
+
+def _decoded(result: Mapping[str, Any]) -> list[str]:
+    """Runs under a stored model: where each is now, and how well the model foresees it."""
+    runs = result["states"]
+    lines = [f"{len(runs)} runs under the {result['n_states']} states of hmm-{result['decoded_with']}"]
+    for run in runs[:20]:
+        state = run["states"][-1]
+        sure = f"p = {run['posterior'][-1][state]:.2f}"
+        since = next(i for i in range(len(run["states"]), 0, -1) if i == 1 or run["states"][i - 2] != state)
+        lines.append(
+            f"  {run['run']}: state {state} ({sure}) since step {run['steps'][since - 1]}, at step {run['steps'][-1]}; "
+            f"{run['ll_per_frame']:.2f} nats a frame{'' if run['held_out'] else ' (took part in the fit)'}"
+        )
+    if len(runs) > 20:
+        lines.append(f"  and {len(runs) - 20} more runs")
+    if result["heldout_ll_per_frame"] is not None:
+        own = result["model_heldout_ll_per_frame"]
+        beside = "" if own is None else f"; the model's own held-out runs had {own:.2f}"
+        lines.append(f"  held out: {result['heldout_ll_per_frame']:.2f} nats a frame{beside}")
+    return lines
