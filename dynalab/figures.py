@@ -30,3 +30,4 @@ from dynalab.report.figures import state_raster as state_raster
 from dynalab.report.figures import style as style
 from dynalab.report.figures import training_curves as training_curves
 from dynalab.report.figures import training_map as training_map
+from dynalab.report.figures import variance_shares as variance_shares

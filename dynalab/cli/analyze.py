@@ -37,7 +37,7 @@ def command(
     outputs: str | None,
     config_dirs: tuple[str, ...],
 ) -> int:
-    """Infer what happened from stored trajectories; KIND is hmm.
+    """Infer what happened from stored trajectories; KIND is hmm or variance.
 
     An argument with = is a key of the analysis, any other a run or ensemble (the beginning of its id is enough);
     without one, the last that were trained.

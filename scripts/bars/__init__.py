@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from bars import claims, decay, main_job, parity
+from bars import claims, decay, hmm, main_job, parity, simulated, variance
 from bars.base import Bar
 
-BARS: list[Bar] = [*main_job.BARS, *decay.BARS, *parity.BARS, *claims.BARS]
+BARS: list[Bar] = [
+    *main_job.BARS,
+    *decay.BARS,
+    *parity.BARS,
+    *hmm.BARS,
+    *simulated.BARS,
+    *variance.BARS,
+    *claims.BARS,
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ def describe(result: Mapping[str, Any]) -> list[str]:
         lines.append(f"  path {names}: {path['runs']} of {n_runs} runs{when}")
     if len(result["paths"]) > 5:
         lines.append(f"  and {len(result['paths']) - 5} more paths")
+    lines += [f"  fork: {_fork(one)}" for one in result.get("forks") or ()]
     rule = result.get("convergence_rule")
     if rule:
         steps = sorted(row["step"] for row in result["convergence"] if not row["censored"])
@@ -44,7 +46,46 @@ def describe(result: Mapping[str, Any]) -> list[str]:
         found = f"; steps {steps[0]} to {steps[-1]}, median {_middle(steps)}" if steps else ""
         what = f"{rule['metric']} {sign} {rule['threshold']:g}{held}"
         lines.append(f"  {what}: {len(steps)} of {n_runs} runs{found}")
+    return [*lines, *_beside(result), *_settings(result)]
+
+
+def _fork(fork: Mapping[str, Any]) -> str:
+    """Where the runs that leave a state go."""
+    ways = ", ".join(f"to {way['state']} ({way['runs']} runs)" for way in fork["successors"])
+    return f"state {fork['state']} is left {ways}"
+
+
+def _beside(result: Mapping[str, Any]) -> list[str]:
+    """How well the model explains unseen runs, what others would have, and whether its states are stable."""
+    lines = []
+    row = next(row for row in result["selection"] if row["n_states"] == result["n_states"])
+    if row["heldout_ll_per_frame"] is not None:
+        error = "" if row["se"] is None else f" (standard error {row['se']:.2f})"
+        lines.append(f"  held-out runs: {row['heldout_ll_per_frame']:.2f} nats a frame{error}")
+    for base in result.get("baselines") or ():
+        cap = ", the cap" if base["at_cap"] else ""
+        value = f"{base['heldout_ll_per_frame']:.2f} nats a frame" if base["comparable"] else "other density"
+        lines.append(f"    {base['name']}: {value}, K = {base['n_states']}{cap}")
+    for one in result.get("stability") or ():
+        lines.append(
+            f"  stable over {one['over']}: adjusted Rand {one['adjusted_rand']:.2f} "
+            f"({one['low']:.2f} to {one['high']:.2f}, {one['fits']} fits)"
+        )
     return lines
+
+
+def _settings(result: Mapping[str, Any]) -> list[str]:
+    """Every setting that made the result, defaults included."""
+    settings = result.get("settings") or {}
+    items = []
+    for key, value in settings.items():
+        if key == "preset_values":
+            items += [f"{name}={number:g}" for name, number in value.items()]
+        elif key not in ("convergence",) and value is not None:
+            items.append(f"{key}={str(value).lower() if isinstance(value, bool) else value}")
+    return textwrap.wrap(
+        " ".join(items), 110, initial_indent="  settings: ", subsequent_indent="    ", break_long_words=False
+    )
 
 
 def _entries(result: Mapping[str, Any], state: int) -> list[int]:

@@ -9,6 +9,7 @@ from dynalab.report.figures.map import forks, state_graph, training_map
 from dynalab.report.figures.panels import metric_panels
 from dynalab.report.figures.plateau import hidden_progress
 from dynalab.report.figures.selection import model_selection
+from dynalab.report.figures.shares import variance_shares
 from dynalab.report.figures.states import state_profiles, state_raster
 from dynalab.report.figures.style import state_colours, style
 
@@ -27,4 +28,5 @@ __all__ = [
     "style",
     "training_curves",
     "training_map",
+    "variance_shares",
 ]

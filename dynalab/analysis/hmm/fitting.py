@@ -1,0 +1,96 @@
+"""The two presets behind one interface: features, a chosen model, and what stands beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dynalab.analysis.base import Trajectories
+from dynalab.analysis.hmm import baselines, paper, selection
+from dynalab.analysis.hmm import stability as refits
+from dynalab.analysis.hmm.config import Config
+from dynalab.analysis.hmm.features import Features, extract, fit_scaler
+from dynalab.analysis.hmm.model import Model
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A chosen model before its states are ordered.
+
+    Attributes:
+        features: What it was fitted to.
+        model: The model.
+        n_states: K.
+        rows: The selection, one row per K.
+        fold: Fold of every run, shape (S,); -1 for a run that is never held out.
+        held_out: Held-out log-likelihood per frame of every run that is held out, in order, with the chosen K.
+        others: Other restarts with the chosen K, where they are at hand.
+        warnings: What a reader must know.
+    """
+
+    features: Features
+    model: Model
+    n_states: int
+    rows: list[dict[str, Any]]
+    fold: np.ndarray
+    held_out: np.ndarray
+    others: tuple[Model, ...]
+    warnings: list[str]
+
+
+def robust(trajectories: Trajectories, config: Config) -> Chosen:
+    """Preset `robust`: pooled normalisation, K by held-out likelihood of whole runs."""
+    features = extract(trajectories, config)
+    found = selection.select(features.values, features.steps, config)
+    scaler = fit_scaler(features.values)
+    model = Model(features.names, features.logged, scaler, config.emission, found.unit, found.fit.parameters)
+    n_runs = len(features.values)
+    fold = selection.assign_folds(n_runs, config.folds, config.seed) if n_runs > 1 else np.array([-1])
+    return Chosen(features, model, found.n_states, found.rows, fold, found.held_out, (), found.warnings)
+
+
+def published(trajectories: Trajectories, config: Config) -> Chosen:
+    """Preset `paper`."""
+    features = paper.extract(trajectories, config)
+    found = paper.select(features.values, config)
+    size = len(features.names)
+
+    def model(fit: Any) -> Model:
+        return Model(
+            features.names, (), fit_scaler(features.values), "level", np.ones(size), fit.parameters, True
+        )
+
+    n_runs = len(features.values)
+    fold = np.full(n_runs, -1)
+    if n_runs > 1:
+        fold[found.validation] = 0
+    others = tuple(model(fit) for fit in found.others)
+    return Chosen(
+        features, model(found.fit), found.n_states, found.rows, fold, found.held_out, others, found.warnings
+    )
+
+
+def compare(chosen: Chosen, config: Config) -> baselines.Baselines | None:
+    """Baselines on the same features and folds; None where nothing can be held out."""
+    if (chosen.fold < 0).all():
+        return None
+    values: Sequence[np.ndarray] = chosen.features.values
+    if chosen.model.per_run:
+        values = [chosen.model.normalise(x) for x in values]
+    # Without a predecessor in any training run there is nothing to regress on.
+    return baselines.compare(values, chosen.features, chosen.fold, config, chosen.held_out)
+
+
+def stability(
+    chosen: Chosen, paths: Sequence[np.ndarray], config: Config
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Agreement of the states with those of other starts and, for `robust`, of resampled runs."""
+    values, steps = chosen.features.values, chosen.features.steps
+    if config.preset == "robust":
+        return refits.measure(values, steps, paths, chosen.n_states, config)
+    if not chosen.others:
+        return [], []
+    return [refits.agreement("restarts", paths, [other.decode(values) for other in chosen.others])], []
