@@ -22,7 +22,7 @@ from dynalab.errors import ConfigError, NothingMatched
 from dynalab.store import runfile
 from dynalab.store.lock import Lock
 
-QUICK = {"n_states": 3, "restarts": 2, "workers": 1}
+QUICK = {"n_states": 3, "restarts": 2, "workers": 1, "stability": False, "baselines": False}
 
 
 @pytest.mark.parametrize("emission", ["ar", "level"])
@@ -116,7 +116,7 @@ def test_the_model_is_whole_in_json(fitted):
 @pytest.mark.parametrize("status", ["partial", "running"])
 def test_runs_still_training(outputs: Path, capsys, status):
     old = make_ensemble(outputs, n_runs=6)
-    keys = {"metrics": ["l2", "test_accuracy", "train_loss"], "n_states": 2, "restarts": 2, "workers": 1}
+    keys = {"metrics": ["l2", "test_accuracy", "train_loss"], **QUICK, "n_states": 2}
     fit = dynalab.analyze("hmm", old, **keys)
     steps = steps_of(120)
     half = make_ensemble(
