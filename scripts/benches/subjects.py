@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benches import grokking, memory, parity, probes, single, wide
+from benches import curvature, grokking, memory, parity, probes, single, wide
 from benches.base import Subject
 
 SUBJECTS: list[Subject] = [
@@ -12,4 +12,5 @@ SUBJECTS: list[Subject] = [
     single.SUBJECT,
     probes.SUBJECT,
     memory.SUBJECT,
+    curvature.SUBJECT,
 ]
