@@ -61,7 +61,13 @@ def gather(
     found = []
     left: list[str] = []
     for ensemble, runs in selection:
-        trajectories = ensemble.trajectories(statuses=statuses, runs=[run.id for run in runs])
+        ids = [run.id for run in runs]
+        columns = getattr(part.module, "COLUMNS", None)
+        trajectories = (
+            ensemble.trajectories(statuses=statuses, runs=ids)
+            if columns is None
+            else ensemble.united(columns, statuses=statuses, runs=ids)
+        )
         entered = {run.run for run in trajectories.runs}
         kept = [run for run in runs if run.id in entered]
         if kept:

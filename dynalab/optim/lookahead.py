@@ -31,6 +31,7 @@ class Config:
         alpha: Size of the slow step, in (0, 1].
         inner_state: What becomes of the inner optimizer's moments at a synchronisation: `keep` them, `reset` them, or
             `pullback`: interpolate them with those of the last synchronisation, as the weights are.
+        inner_alpha: The `alpha` of an inner RMSprop.
     """
 
     name: str = "lookahead"
@@ -47,6 +48,9 @@ class Config:
     weight_decay: float | None = None
     amsgrad: bool | None = None
     decay: str | None = None
+    rho: float | None = None
+    centered: bool | None = None
+    inner_alpha: float | None = None
 
     def __post_init__(self) -> None:
         """Check ranges, the inner optimizer's as well."""
@@ -71,11 +75,14 @@ class Config:
         part = registry.find("optimizer", self.inner)
         own = ("name", "inner", "k", "alpha", "inner_state")
         said = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in own}
+        # The slow step has the paper's name; the smoothing that torch calls alpha too stands beside it.
+        said["alpha"] = said.pop("inner_alpha")
         known = {item.name for item in fields(part.config_class)}
         for name, value in said.items():
             if value is not None and name not in known:
+                word = "inner_alpha" if name == "alpha" else name
                 raise ConfigError(
-                    f"optimizer.{name}={value}: the inner optimizer {self.inner} has no such key"
+                    f"optimizer.{word}={value}: the inner optimizer {self.inner} has no such key"
                 )
         return typed(
             part.config_class, {key: value for key, value in said.items() if key in known}, "optimizer"

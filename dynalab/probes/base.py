@@ -7,14 +7,76 @@ probe always returns the same names; what does not exist yet (an update, in row 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-    from dynalab.tasks.base import Batch
+    from dynalab.tasks.base import Batch, Task, TaskData
+
+
+class Objective(Protocol):
+    """The training loss on fixed examples with fixed noise, in training mode; it leaves running statistics alone.
+
+    Attributes:
+        parts: The runs that are differentiated together; one at a time where the network's forward pass is a loop.
+    """
+
+    parts: Sequence[slice]
+
+    def losses(self, params: Mapping[str, Tensor], part: slice) -> Tensor:
+        """Return the loss of every run of a part, from weights of these runs alone, name -> (R, ...); shape (R,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What training is made of, for a probe that looks at examples or at the loss.
+
+    A probe that has a method `begin(setting)` is given it once, before the first row.
+
+    Attributes:
+        forward: Inputs (S, B, ...) and weights, name -> (S, ...), to outputs (S, B, ...), in evaluation mode.
+        params: The weights at the beginning, name -> (S, ...).
+        task: The task.
+        data: The examples of the S runs.
+        loss_dtype: Precision of the loss, from the outputs on.
+        objective: Makes the training loss on the first so many training examples; None is all.
+        optimizer: The optimizer's typed configuration.
+        full_batch: Whether updates are on the whole training set.
+    """
+
+    forward: Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+    params: Mapping[str, Tensor]
+    task: Task | Any
+    data: TaskData
+    loss_dtype: torch.dtype
+    objective: Callable[[int | None], Objective]
+    optimizer: Any
+    full_batch: bool
+
+
+@dataclass(frozen=True)
+class Upcoming:
+    """The update t -> t+1, computed but not applied.
+
+    Attributes:
+        gradients: Mean gradients of its batches at the weights that it moves, name -> (S, ...), as the optimizer is
+            given them: SAM's second ones, clipped.
+        weights: The weights that it moves (Lookahead's fast ones), name -> (S, ...).
+        norm: Norm of each run's first gradient, before anything was done to it, shape (S,), float64.
+        clip: Factor that clipping puts on each run's gradient, shape (S,), float64; 1 without clipping.
+        factor: The schedule's factor on the rate.
+    """
+
+    gradients: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
+    norm: Tensor
+    clip: Tensor
+    factor: float
 
 
 @dataclass(frozen=True)
@@ -29,6 +91,7 @@ class ProbeState:
         gradients: Gradients of the update t-1 -> t; None in row 0 or where no probe needs them.
         optimizer_state: The optimizer's tensors, name of parameter -> name of tensor -> (S, ...).
         batch: The batch of the update t-1 -> t; None in row 0.
+        upcoming: The update t -> t+1; None where no probe needs it.
     """
 
     step: int
@@ -38,6 +101,7 @@ class ProbeState:
     gradients: Mapping[str, Tensor] | None = None
     optimizer_state: Mapping[str, Mapping[str, Tensor]] | None = None
     batch: Batch | None = None
+    upcoming: Upcoming | None = None
 
 
 @runtime_checkable
@@ -46,7 +110,11 @@ class Probe(Protocol):
 
     Attributes:
         needs: Which optional fields of `ProbeState` it reads: any of `initial`, `previous`, `gradients`,
-            `optimizer_state`, `batch`. The engine keeps only what some probe needs.
+            `optimizer_state`, `batch`, `upcoming`. The engine keeps only what some probe needs.
+
+    A probe that remembers tensors between rows has `tensors() -> name -> (S, ...)`, which checkpoints keep, and
+    `load(tensors)`, or a resumed run would go on otherwise than one that was not cut off. A module whose cadence
+    follows from the cost of a measurement has `default_every(config, ensemble) -> int`, a multiple of `eval.every`.
     """
 
     needs: frozenset[str]

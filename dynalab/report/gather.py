@@ -200,7 +200,10 @@ def group_of(metric: str) -> str:
 
 _GROUPS: dict[str, Any] = {
     "loss": {"train_loss", "test_loss", "batch_loss", "train_loss_max"},
-    "norms": {"grad_norm", "update_norm", "param_norm", "last_layer_norm", "last_layer_update_norm"},
+    "norms": {
+        "grad_norm", "update_norm", "param_norm", "last_layer_norm", "last_layer_update_norm",
+        "scale_invariant_norm", "effective_gradient_norm",
+    },
     "weights": {
         "l1", "l2", "l1_over_l2", "mean_w", "median_w", "var_w", "mean_b", "median_b", "var_b", "trace",
         "lambda_max", "trace_over_lambda_max", "mean_sv", "var_sv",

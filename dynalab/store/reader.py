@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,7 +115,7 @@ class Ensemble(StoredEnsemble):
             else:
                 columns.append(_at(steps, records["step"], records[metric][:, run.index]))
         values = np.stack(columns, axis=1) if columns else np.empty((len(steps), 0))
-        return Trajectory(run.id, steps[keep], values[keep], run.seed, run.status)
+        return Trajectory(run.id, steps[keep], values[keep], run.seed, run.status, self.config)
 
     def trajectories(
         self,
@@ -131,6 +131,38 @@ class Ensemble(StoredEnsemble):
             runs: Ids of the runs wanted, or None for all.
         """
         names = list(metrics) if metrics is not None else self.grid_metrics()
+        return self._chosen(names, lambda run: self.trajectory(run, names), statuses, runs)
+
+    def united(
+        self, metrics: Sequence[str], statuses: Iterable[str] = ("done",), runs: Iterable[str] | None = None
+    ) -> Trajectories:
+        """Return trajectories as `trajectories`, with the rows of every cadence that one of the metrics is on.
+
+        Args:
+            metrics: Columns that are looked for; those that were not recorded are left out.
+            statuses: Which runs enter.
+            runs: Ids of the runs wanted, or None for all.
+        """
+        known = self.metrics
+        names = [name for name in metrics if name in known]
+        return self._chosen(names, lambda run: self._united(run, names), statuses, runs)
+
+    def _united(self, run: StoredRun, metrics: Sequence[str]) -> Trajectory:
+        """Return one run's rows of some metrics, NaN where a metric's own cadence has none; empty rows are left out."""
+        parts = [self.trajectory(run, [name], self._cadence_of(name)) for name in metrics]
+        steps = np.unique(np.concatenate([part.steps for part in parts] or [np.empty(0, np.int64)]))
+        columns = [_at(steps, part.steps, part.values[:, 0]) for part in parts]
+        values = np.stack(columns, axis=1) if columns else np.empty((len(steps), 0))
+        some = ~np.isnan(values).all(axis=1)
+        return Trajectory(run.id, steps[some], values[some], run.seed, run.status, self.config)
+
+    def _chosen(
+        self,
+        names: Sequence[str],
+        read: Callable[[StoredRun], Trajectory],
+        statuses: Iterable[str],
+        runs: Iterable[str] | None,
+    ) -> Trajectories:
         wanted, allowed = None if runs is None else set(runs), set(statuses)
         kept, left = [], []
         for run in self.runs:
@@ -144,7 +176,7 @@ class Ensemble(StoredEnsemble):
                 left.append(f"{run.id} has no rows yet")
                 continue
             try:
-                kept.append(self.trajectory(run, names))
+                kept.append(read(run))
             except StoreError as error:
                 self.leave_out(run.shard, str(error))
         warnings = [*self.warnings]

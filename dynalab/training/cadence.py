@@ -6,6 +6,12 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dynalab.config import registry
+
+if TYPE_CHECKING:
+    from dynalab.config.ensemble import EnsembleConfig
 
 PER_DECADE = 10
 
@@ -60,3 +66,18 @@ def is_log_step(step: int) -> bool:
     return any(
         round(10 ** (exponent / PER_DECADE)) == step for exponent in (nearest - 1, nearest, nearest + 1)
     )
+
+
+def probe_cadences(config: EnsembleConfig, folders: Sequence[Any] = ()) -> dict[str, int]:
+    """Return the distance of the rows of every probe that is on a regular grid.
+
+    That is what the configuration says, else what the probe's module makes of its cost, else `eval.every`.
+    """
+    found = {}
+    for name, section in config.probe.items():
+        if section.at is not None:
+            continue
+        chosen = getattr(registry.find("probe", name, folders).module, "default_every", None)
+        default = chosen(section, config) if chosen else config.eval.every
+        found[name] = int(section.every or default)
+    return found

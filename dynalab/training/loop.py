@@ -5,6 +5,7 @@ Row t is the state after t updates. What belongs to the update t-1 -> t (its los
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,14 @@ from torch import Tensor
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.errors import ConfigError
+from dynalab.optim.ascent import ascended, joint_norm, radius
 from dynalab.optim.base import evaluated, load_state, state_of
-from dynalab.probes.base import Probe, ProbeState
+from dynalab.probes.base import Probe, ProbeState, Setting, Upcoming
 from dynalab.tasks.base import Batch
-from dynalab.training.cadence import Cadence, cadence
+from dynalab.training.cadence import Cadence, cadence, probe_cadences
+from dynalab.training.objective import objective
 from dynalab.training.parts import task_and_network
+from dynalab.training.sphere import Sphere
 from dynalab.training.stack import LEAST_WIDTH, Stack, build_networks, widen
 from dynalab.training.streams import Streams
 
@@ -30,6 +34,7 @@ _LOSS_ROWS = 64
 class Measurement:
     """A probe and the grid that it is measured on."""
 
+    name: str
     probe: Probe
     grid: Cadence
 
@@ -58,6 +63,7 @@ class Loop:
         device: Where to train.
         folders: A user's plug-in folders.
         exact: Whether a seed's bits are to be its own; else a lone run needs no companion.
+        every: Probe -> distance of its rows, where its configuration leaves it open and it was fixed before.
 
     Attributes:
         step: Updates done.
@@ -72,6 +78,7 @@ class Loop:
         device: torch.device,
         folders: Sequence[Any] = (),
         exact: bool = True,
+        every: Mapping[str, int] | None = None,
     ) -> None:
         self.config, self.device = config, device
         self.task, make = task_and_network(config, folders)
@@ -81,10 +88,12 @@ class Loop:
             streams = [*streams, *companions]
             networks += build_networks(make, companions)
         described = networks[0]
+        every = {**probe_cadences(config, folders), **(every or {})}
         self.measurements = [
             Measurement(
+                name,
                 registry.find("probe", name, folders).build(section, described),
-                cadence(section.every or (None if section.at is not None else config.eval.every), section.at),
+                cadence(section.every or every.get(name), section.at),
             )
             for name, section in config.probe.items()
         ]
@@ -97,18 +106,30 @@ class Loop:
             else None
         )
         size = config.train.batch_size
-        self.data = self.task.data(
-            streams,
-            batch_size=None if size == "full" else int(size),
-            eval_size=config.eval.size,
-            device=device,
+        make_data = functools.partial(
+            self.task.data, streams, batch_size=None if size == "full" else int(size), device=device
         )
+        self.data = make_data(eval_size=config.eval.size)
         optimizer = registry.find("optimizer", config.optimizer.name, folders)
         self.optimizer: torch.optim.Optimizer = optimizer.build(config.optimizer, self.params)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         schedule = registry.find("schedule", config.schedule.name, folders)
         self._factor = schedule.module.build(config.schedule, total)
         self._loss_dtype = getattr(torch, config.train.loss_dtype)
+        setting = Setting(
+            self.stack.forward,
+            self.stack.params,
+            self.task,
+            self.data,
+            self._loss_dtype,
+            functools.partial(objective, self.stack, self.task, make_data, self._loss_dtype),
+            config.optimizer,
+            size == "full",
+        )
+        for item in self.measurements:
+            if begin := getattr(item.probe, "begin", None):
+                begin(setting)
+        self._sphere = Sphere(self.stack.network, self.stack.params) if config.train.sphere else None
         self.eval_grid = cadence(config.eval.every)
         self.step = 0
         width = len(streams)
@@ -143,38 +164,86 @@ class Loop:
         )
         self._gradients = dict(zip(names, gradients, strict=True)) if "gradients" in needs else None
         self._batch = batch if "batch" in needs else None
-        if self.config.train.clip is not None:
-            gradients = clipped(gradients, self.config.train.clip)
-        for param, gradient in zip(self.params, gradients, strict=True):
+        for param, gradient in zip(self.params, self._as_applied(gradients)[0], strict=True):
             param.grad = gradient
         factor = self._factor(self.step)
         for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
         self.optimizer.step()
+        if self._sphere is not None:
+            self._sphere.project()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
 
-    def _gradient(self) -> tuple[Batch, Tensor, Sequence[Tensor]]:
-        """Return the last batch, the mean losses (S,) and the mean gradients of the batches of one update."""
+    def _as_applied(self, gradients: Sequence[Tensor]) -> tuple[Sequence[Tensor], Tensor | None]:
+        """Return the gradients as the optimizer is given them, and the factor (S,) of clipping, None without it."""
+        rho = radius(self.optimizer)
+        if rho:
+            gradients = self._gradient(ascended(self.stack.params, gradients, rho))[2]
+        if self.config.train.clip is None:
+            return gradients, None
+        scale = clip_scale(gradients, self.config.train.clip)
+        return scaled(gradients, scale), scale
+
+    def _upcoming(self) -> Upcoming:
+        """Compute the next update without making it."""
+        weights = {name: param.detach() for name, param in self.stack.params.items()}
+        raw = self._gradient(weights)[2]
+        applied, scale = self._as_applied(raw)
+        norm = joint_norm(raw)
+        return Upcoming(
+            dict(zip(weights, applied, strict=True)),
+            weights,
+            norm,
+            torch.ones_like(norm) if scale is None else scale,
+            self._factor(self.step),
+        )
+
+    def _gradient(
+        self, weights: Mapping[str, Tensor] | None = None
+    ) -> tuple[Batch, Tensor, Sequence[Tensor]]:
+        """Return the last batch, the mean losses (S,) and the mean gradients of the batches of one update.
+
+        Args:
+            weights: Where to take them, in place of the weights that are trained; running statistics then stay.
+        """
+        leaves, buffers = self.stack.params, None
+        if weights is not None:
+            leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+            buffers = {name: buffer.clone() for name, buffer in self.stack.buffers.items()}
         count = self.config.train.accumulate
         total: tuple[Tensor, ...] = ()
         losses = torch.zeros(())
         for part in range(count):
             number = self.step * count + part
-            done, self._passed = self._passed, None
+            done = None
+            if weights is None:
+                done, self._passed = self._passed, None
             if done is None or done.versions != self._versions():
-                done = self._pass(number)
+                done = self._pass(number, leaves, buffers)
             batch, own = done.batch, done.losses / count if count > 1 else done.losses
-            gradients = torch.autograd.grad(own.sum(), self.params)
+            gradients = torch.autograd.grad(own.sum(), list(leaves.values()))
             losses = losses + own.detach() if part else own.detach()
             total = tuple(map(torch.add, total, gradients)) if part else gradients
         return batch, losses, total
 
-    def _pass(self, number: int) -> _Pass:
-        """Take the training batch of a number through the networks, ready to be differentiated."""
+    def _pass(
+        self,
+        number: int,
+        weights: Mapping[str, Tensor] | None = None,
+        buffers: Mapping[str, Tensor] | None = None,
+    ) -> _Pass:
+        """Take the training batch of a number through the networks, ready to be differentiated.
+
+        Args:
+            number: Of the batch.
+            weights: The stack's own by default.
+            buffers: Likewise.
+        """
         batch = self.data.train_batch(number)
         noise = self.stack.noise_of(number, batch.inputs)
-        outputs = self.stack.forward(batch.inputs, training=True, noise=noise).to(self._loss_dtype)
+        outputs = self.stack.forward(batch.inputs, weights, training=True, noise=noise, buffers=buffers)
+        outputs = outputs.to(self._loss_dtype)
         return _Pass(batch, outputs, self.task.loss(outputs, batch), self._versions())
 
     def _versions(self) -> list[int]:
@@ -224,6 +293,9 @@ class Loop:
                 if any("optimizer_state" in item.probe.needs for item in measured)
                 else None,
                 batch=self._batch,
+                upcoming=self._upcoming()
+                if any("upcoming" in item.probe.needs for item in measured)
+                else None,
             )
             for item in measured:
                 found.setdefault(item.grid.name, {}).update(item.probe.measure(state))
@@ -285,6 +357,9 @@ class Loop:
         for name, state in self._optimizer_state().items():
             for key, value in state.items():
                 other[f"optimizer/{name}/{key}"] = value[:n_runs] if value.dim() else value
+        for item in self.measurements:
+            for key, value in getattr(item.probe, "tensors", dict)().items():
+                other[f"probe/{item.name}/{key}"] = value[:n_runs]
         return weights, other
 
     def snapshot(self, n_runs: int) -> dict[str, Tensor]:
@@ -298,6 +373,13 @@ class Loop:
         width = self.stack.width
         self._loss_max = widen(other["loop/loss_max"], width).to(self.device)
         self.diverged_step = widen(other["loop/diverged_step"], width).to(self.device)
+        for item in self.measurements:
+            prefix = f"probe/{item.name}/"
+            kept = {key[len(prefix) :]: value for key, value in other.items() if key.startswith(prefix)}
+            if kept:
+                item.probe.load(  # type: ignore[attr-defined]
+                    {key: widen(value, width).to(self.device) for key, value in kept.items()}
+                )
         for name, param in self.stack.params.items():
             prefix = f"optimizer/{name}/"
             state = {key[len(prefix) :]: value for key, value in other.items() if key.startswith(prefix)}
@@ -318,7 +400,14 @@ def clipped(gradients: Sequence[Tensor], norm: float) -> tuple[Tensor, ...]:
         gradients: Shapes (S, ...).
         norm: Largest norm over all parameters of one run.
     """
-    squares = sum(gradient.to(torch.float64).flatten(1).square().sum(1) for gradient in gradients)
-    assert isinstance(squares, Tensor)
-    scale = (norm / (squares.sqrt() + 1e-6)).clamp(max=1.0)
+    return scaled(gradients, clip_scale(gradients, norm))
+
+
+def clip_scale(gradients: Sequence[Tensor], norm: float) -> Tensor:
+    """Return the factor with which each run's gradient has at most a norm, shape (S,), float64."""
+    return (norm / (joint_norm(gradients) + 1e-6)).clamp(max=1.0)
+
+
+def scaled(gradients: Sequence[Tensor], scale: Tensor) -> tuple[Tensor, ...]:
+    """Multiply gradients (S, ...) by a factor a run, (S,)."""
     return tuple(g * scale.to(g.dtype).view(-1, *[1] * (g.dim() - 1)) for g in gradients)

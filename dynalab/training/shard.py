@@ -21,7 +21,7 @@ from dynalab.errors import DynalabError, Locked, StoreError
 from dynalab.store import checkpoint, runfile, series
 from dynalab.store.lock import Lock
 from dynalab.store.paths import ShardPaths
-from dynalab.training.cadence import cadence
+from dynalab.training.cadence import cadence, probe_cadences
 from dynalab.training.loop import Loop
 from dynalab.training.provenance import provenance
 from dynalab.training.recorder import Recorder
@@ -139,13 +139,17 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         log.warning(control.warnings[-1])
     _set_damaged_aside(paths, found.step if found else -1)
     real = [Streams(**run.streams) for run in shard.runs]
+    folders = [Path(folder) for folder in shard.folders]
+    # Fixed when the shard began: what a probe costs may be counted otherwise by a later version.
+    every = shard.plan.setdefault("every", probe_cadences(config, folders))
     loop = Loop(
         config,
         real,
         shard.requested_steps,
         torch.device(device),
-        [Path(f) for f in shard.folders],
+        folders,
         exact=shard.plan["exact"],
+        every=every,
     )
     recorder = Recorder(paths, len(real), state.marks if state else {})
     snapshots = cadence(config.snapshots.every, None if config.snapshots.every else config.snapshots.at)

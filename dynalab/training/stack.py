@@ -83,6 +83,7 @@ class Stack:
         *,
         training: bool = False,
         noise: Mapping[str, Tensor] | None = None,
+        buffers: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Return outputs of shape (S, B, ...) for inputs of shape (S, B, ...).
 
@@ -91,9 +92,10 @@ class Stack:
             params: Weights to use; the stack's own by default.
             training: Whether this is an update's pass, which updates the buffers.
             noise: Uniform numbers for the network's dropout, from `noise_of`.
+            buffers: What is read, and updated in training, in place of the stack's own buffers.
         """
         params = self.params if params is None else params
-        context = Context(training, self.buffers, noise or {})
+        context = Context(training, self.buffers if buffers is None else buffers, noise or {})
         if self._stacked is not None:
             return (
                 self._stacked(params, inputs, context)
@@ -107,7 +109,7 @@ class Stack:
             more = (Context(training, buffers, own_noise),) if self._takes_context else ()
             return functional_call(self.network, state, (rows, *more))
 
-        return vmap(one)(dict(params), dict(self.buffers), dict(context.noise), inputs)
+        return vmap(one)(dict(params), dict(context.buffers), dict(context.noise), inputs)
 
     def noise_of(self, step: int, inputs: Tensor) -> dict[str, Tensor]:
         """Draw the noise of one update: name -> uniform numbers, shape (S, ...), each run's from its own stream."""

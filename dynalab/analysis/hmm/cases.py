@@ -30,8 +30,8 @@ CENSORED = 0.1
 # Size of the four factors in the metrics, and of each metric's own noise: the covariance of the metrics has a
 # condition number of 1e4 and more.
 SCALES = np.array([3.0, 2.0, 1.5, 1.0])
-OWN_NOISE = {"level": 0.03, "ar": 0.002}
-FACTOR_NOISE = {"level": 1.0, "ar": 0.06}
+OWN_NOISE = {"level": 0.03, "ar": 0.001}
+FACTOR_NOISE = {"level": 1.0, "ar": 0.02}
 # A dwell time is its mean times 2^u, u uniform on (-1/2, 1/2): largest over smallest is 2.
 DWELL_MEAN = (2**0.5 - 2**-0.5) / np.log(2)
 DWELL_SD = float(np.sqrt(1.5 / (2 * np.log(2)) - DWELL_MEAN**2) / DWELL_MEAN)

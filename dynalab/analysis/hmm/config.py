@@ -12,7 +12,7 @@ from typing import Any
 from dynalab.analysis.convergence import ConvergenceKeys
 from dynalab.errors import ConfigError
 
-EMISSIONS = ("ar", "level")
+EMISSIONS = ("auto", "ar", "level")
 COVARIANCES = ("full", "tied", "diag", "lowrank")
 # Stands for "the preset's own" in a key that has another neutral value in every preset.
 PRESET_WORD = ""
@@ -92,7 +92,7 @@ class PaperSettings:
 
 # Values of the keys that a preset decides unless they are given.
 PRESETS: dict[str, dict[str, Any]] = {
-    "robust": {"emission": "ar", "covariance": "full", "n_iter": 200, "tol": 1e-4},
+    "robust": {"emission": "auto", "covariance": "full", "n_iter": 200, "tol": 1e-4},
     "paper": {"emission": "level", "covariance": "full", "n_iter": 32, "tol": 1e-2},
 }
 
@@ -105,8 +105,8 @@ class Config:
         metrics: Columns that are the features; None takes the fourteen weight metrics as far as they are
             present.
         preset: `robust`, or `paper` (the pipeline of Hu et al., 2023, formula by formula).
-        emission: `ar` (switching autoregression: states of dynamics; robust's) or `level` (Gaussian: states of
-            level; all that paper has).
+        emission: `ar` (switching autoregression: states of dynamics), `level` (Gaussian: states of level; all that
+            paper has), or `auto` (robust's: the one that says more of unseen runs).
         covariance: Noise covariance: `full` (robust: shrunk), `tied` (one for all states), `diag`, or `lowrank`
             (factors plus a diagonal).
         rank: Number of factors of `lowrank`.
@@ -180,7 +180,9 @@ class Config:
     def _only_robust(self) -> None:
         """Refuse what the published pipeline does not have."""
         if self.emission != "level":
-            raise ConfigError("emission=ar: preset=paper has level emissions only; use preset=robust")
+            raise ConfigError(
+                f"emission={self.emission}: preset=paper has level emissions only; use preset=robust"
+            )
         if self.covariance not in ("full", "diag"):
             raise ConfigError(f"covariance={self.covariance}: preset=paper has full, diag; use preset=robust")
         if self.sticky or self.left_to_right:

@@ -8,6 +8,11 @@ log of a matrix-normal and an inverse-Wishart kernel,
 whose joint maximum with the weighted likelihood is closed (Bishop, PRML, 2006, sections 2.3.6 and 3.3): W_k
 does not depend on Sigma_k, and Sigma_k = (residual scatter + W_k R W_k^T + D) / (n_k + w); `covariances` does the
 same for covariances of other forms.
+
+R and D are shares of the pooled covariance of the inputs and of the one-state model's residual, not diagonal: weight
+metrics are nearly collinear, and a prior that pulls equally in all directions decides those in which they hardly
+move. There a ridge of unit variance holds A at the identity, at a cost that grows with every state, and a diagonal D
+charges a state that has frames more than one that is empty.
 """
 
 from __future__ import annotations
@@ -28,9 +33,9 @@ class Prior:
     """Penalties and the floor, in units of `Frames.unit`.
 
     Attributes:
-        ridge: Diagonal of R, shape (P,), pseudo-frames.
+        ridge: R, shape (P, P): pseudo-frames times the covariance of the inputs.
         weight: w, pseudo-frames behind the noise covariance.
-        scatter: Diagonal of D, shape (M,).
+        scatter: D, shape (M, M).
         floor: Least eigenvalue of a noise covariance.
         counts: Pseudo-counts of start and transition probabilities.
         covariance: Form of the noise covariances.
@@ -72,22 +77,27 @@ class Emission:
 def make_prior(frames: Frames, config: Config, independent: bool = False) -> Prior:
     """Penalties scaled to the data.
 
-    The noise is pulled toward a share of the one-state model's residual variance.
+    The noise is pulled toward a share of the one-state model's residual covariance.
     """
     settings = config.settings
-    size = frames.design.shape[1] - frames.inputs
-    ridge = np.full(frames.inputs, float(settings.ridge))
-    ridge[-1] = settings.intercept_ridge
+    p = frames.inputs
+    size = frames.design.shape[1] - p
     weight = settings.shrinkage + size
-    bare = Prior(ridge, 0.0, np.zeros(size), settings.floor, settings.transition_prior, "diag")
-    n, p = len(frames.design), frames.inputs
+    ridge = np.eye(p) * settings.intercept_ridge
+    if frames.emission == "ar" and len(frames.design):
+        inputs = frames.design[:, : p - 1]
+        ridge[:-1, :-1] += settings.ridge * np.cov(inputs.T, ddof=0).reshape(p - 1, p - 1)
+    bare = Prior(ridge, 0.0, np.zeros((size, size)), settings.floor, settings.transition_prior, "full")
+    n = len(frames.design)
     if n:
         found = maximise(frames, np.ones((len(frames.levels), 1)), bare)[1][0]
         # Few frames are fitted too well; with fewer frames than inputs the residual says nothing.
-        residual = np.diagonal(found) * n / max(n - p, 1)
+        residual = found * n / max(n - p, 1)
     else:
-        residual = np.ones(size)
-    scatter = weight * settings.shrinkage_scale * np.maximum(residual, settings.floor)
+        residual = np.eye(size)
+    scatter = weight * settings.shrinkage_scale * forms.raise_floor(residual, settings.floor, False)
+    if config.covariance == "diag":
+        scatter = np.diag(np.diagonal(scatter))
     return Prior(
         ridge,
         weight,
@@ -138,9 +148,9 @@ def maximise(
     weighted = posterior[frames.regressed]
     gram = frames.grams(weighted)
     cross = gram[:, :p, p:]
-    solution = np.linalg.solve(gram[:, :p, :p] + np.diag(prior.ridge), cross)
+    solution = np.linalg.solve(gram[:, :p, :p] + prior.ridge, cross)
     # Equal to residual scatter + W R W^T, without forming residuals.
-    scatter = gram[:, p:, p:] - cross.transpose(0, 2, 1) @ solution + np.diag(prior.scatter)
+    scatter = gram[:, p:, p:] - cross.transpose(0, 2, 1) @ solution + prior.scatter
     totals = np.maximum(weighted.sum(axis=0) + prior.weight, 1e-300)
     found = forms.maximise(scatter, totals, prior.covariance, prior.floor, prior.rank, before)
     return solution.transpose(0, 2, 1), found
@@ -174,7 +184,7 @@ def log_penalty(emission: Emission, prior: Prior) -> float:
     """The penalty that the M-step adds to the log-likelihood, nats (constants left out)."""
     inverse = np.linalg.inv(emission.covariances)
     log_det = np.linalg.slogdet(emission.covariances)[1]
-    spread = (emission.weights * prior.ridge) @ emission.weights.transpose(0, 2, 1) + np.diag(prior.scatter)
+    spread = emission.weights @ prior.ridge @ emission.weights.transpose(0, 2, 1) + prior.scatter
     return float(-0.5 * (prior.weight * log_det.sum() + np.einsum("kij,kji->", inverse, spread)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class Chosen:
         held_out: Held-out log-likelihood per frame of every run that is held out, in order, with the chosen K.
         others: Other restarts with the chosen K, where they are at hand.
         warnings: What a reader must know.
+        emissions: What each emission says of unseen runs, where the choice was left to that.
     """
 
     features: Features
@@ -39,17 +40,51 @@ class Chosen:
     held_out: np.ndarray
     others: tuple[Model, ...]
     warnings: list[str]
+    emissions: tuple[dict[str, Any], ...] = ()
+
+
+def by_emission(features: Features, config: Config) -> tuple[str, selection.Selection, list[dict[str, Any]]]:
+    """Select under both emissions and take the one whose best model says more of unseen runs.
+
+    Both are densities of the same frames. Autoregression needs M (M + 1) numbers a state where a level needs M: on
+    data that jump between levels it can say the same only with many more frames, and settles on fewer states.
+    """
+    found = {
+        name: selection.select(features.values, features.steps, replace(config, emission=name))
+        for name in ("ar", "level")
+    }
+    rows = []
+    for name, one in found.items():
+        best = max(one.rows, key=lambda row: row["heldout_ll_per_frame"])
+        keys = ("heldout_ll_per_frame", "se")
+        rows.append({"emission": name, "n_states": one.n_states, **{key: best[key] for key in keys}})
+    chosen = max(rows, key=lambda row: row["heldout_ll_per_frame"])["emission"]
+    return chosen, found[chosen], rows
 
 
 def robust(trajectories: Trajectories, config: Config) -> Chosen:
     """Preset `robust`: pooled normalisation, K by held-out likelihood of whole runs."""
-    features = extract(trajectories, config)
-    found = selection.select(features.values, features.steps, config)
+    emissions: list[dict[str, Any]] = []
+    if config.emission == "auto":
+        moving = any(len(run.steps) > 1 for run in trajectories.runs)
+        given, config = config, replace(config, emission="ar" if moving else "level")
+        features = extract(trajectories, config)
+        if moving and len(features.values) > 1:
+            emission, found, emissions = by_emission(features, given)
+            config = replace(config, emission=emission)
+        else:
+            found = selection.select(features.values, features.steps, config)
+    else:
+        features = extract(trajectories, config)
+        found = selection.select(features.values, features.steps, config)
     scaler = fit_scaler(features.values)
     model = Model(features.names, features.logged, scaler, config.emission, found.unit, found.fit.parameters)
     n_runs = len(features.values)
     fold = selection.assign_folds(n_runs, config.folds, config.seed) if n_runs > 1 else np.array([-1])
-    return Chosen(features, model, found.n_states, found.rows, fold, found.held_out, (), found.warnings)
+    return Chosen(
+        features, model, found.n_states, found.rows, fold, found.held_out, (), found.warnings,
+        tuple(emissions),
+    )  # fmt: skip
 
 
 def published(trajectories: Trajectories, config: Config) -> Chosen:

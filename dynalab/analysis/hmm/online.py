@@ -20,6 +20,7 @@ from dynalab.analysis.base import Outcome, Trajectories
 from dynalab.analysis.hmm import inference, states
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.model import Model, from_plain
+from dynalab.analysis.hmm.paths import path_table
 from dynalab.config.suggest import listing
 from dynalab.errors import ConfigError, NothingMatched
 
@@ -118,7 +119,7 @@ def decode(trajectories: Trajectories, stored: Mapping[str, Any], config: Config
         },
         "edges": states.edges(paths, model.names, means),
         "edge_change": stored.get("edge_change"),
-        "paths": states.path_table(paths, kept, found),
+        "paths": path_table(paths, steps, kept, found),
         "metrics": list(model.names),
         "emission": model.emission,
         "convergence": found,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     chosen = fitting.published(trajectories, config) if config.preset == "paper" else fitting.robust(
         trajectories, config
     )  # fmt: skip
+    # Beside the model, its own emission is the emission.
+    given, config = config, replace(config, emission=chosen.model.emission)
     features = chosen.features
     model = chosen.model.reorder(
         states.canonical_order(chosen.model.decode(features.values), features.steps, chosen.n_states)
@@ -52,7 +55,8 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     result |= more
     notes = [*notes, *lines]
     result["convergence_rule"] = None if watched is None else vars(watched)
-    result["settings"] = describe(config)
+    result["settings"] = describe(given)
+    result["emissions"] = list(chosen.emissions) or None
     result["stability"] = stability
     result["baselines"] = None if baselines is None else baselines.rows
     warnings = [*trajectories.warnings, *features.warnings, *chosen.warnings, *unstable, *notes]

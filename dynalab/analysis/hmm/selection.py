@@ -8,7 +8,7 @@ units of the normalisation over all runs (a constant per fold), so that folds co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -96,7 +96,7 @@ def thin(lengths: Sequence[int], most: int, seeds: np.random.SeedSequence) -> li
 
 def solve(
     task: Task, values: Sequence[np.ndarray], steps: Sequence[np.ndarray], fold: np.ndarray, config: Config,
-    independent: bool = False,
+    independent: bool = False, begun: Mapping[int, Sequence[np.ndarray]] | None = None,
 ) -> Fitted:  # fmt: skip
     """Carry out one task.
 
@@ -107,6 +107,9 @@ def solve(
         fold: Fold of every run, shape (S,).
         config: Emission, covariance, restarts, iterations and seed matter here.
         independent: Fit a mixture instead of a chain.
+        begun: K -> states of every row of every run that a fold's fit begins from; None starts it anew. With them
+            the numbers of states differ by what they can say of unseen runs, and not by the local maximum that a
+            fold fell into; the runs held out decide nothing else.
     """
     everything = fit_scaler(values)
     inside = [i for i in range(len(values)) if task.fold is None or fold[i] != task.fold]
@@ -119,14 +122,20 @@ def solve(
     inside = [inside[i] for i in seen]
     scaler = everything if task.fold is None else fit_scaler([values[i] for i in inside], everything)
     frames = stack([scaler(values[i]) for i in inside], config.emission)
-    fit = em.fit(
-        frames,
-        np.concatenate([steps[i] for i in inside]),
-        task.n_states,
-        config,
-        np.random.SeedSequence(config.seed, spawn_key=(1, fold_key, task.n_states)),
-        independent=independent,
-    )
+    if begun is not None:
+        labels = np.concatenate([begun[task.n_states][i] for i in inside])
+        prior = make_prior(frames, config, independent)
+        start = em.begin(frames, prior, labels, task.n_states)
+        fit = em.run(frames, prior, config.settings.reseedings, start, config.n_iter, config.tol)
+    else:
+        fit = em.fit(
+            frames,
+            np.concatenate([steps[i] for i in inside]),
+            task.n_states,
+            config,
+            np.random.SeedSequence(config.seed, spawn_key=(1, fold_key, task.n_states)),
+            independent=independent,
+        )
     if task.fold is None:
         return Fitted(task, fit, scaler, frames.unit, np.empty(0), *criteria(fit, frames, config))
     outside = [i for i in range(len(values)) if fold[i] == task.fold]
@@ -134,6 +143,13 @@ def solve(
     units = float(np.log(everything.sd / scaler.sd).sum())
     held_out = score(fit.parameters, others) / np.array(others.lengths) + units
     return Fitted(task, fit, scaler, frames.unit, held_out)
+
+
+def decode(found: Fitted, values: Sequence[np.ndarray], config: Config) -> list[np.ndarray]:
+    """Most probable states of all runs under a fit, shapes (T,)."""
+    p = found.fit.parameters
+    frames = stack([found.scaler(x) for x in values], config.emission, found.unit)
+    return inference.viterbi(p.start, p.transitions, log_density(frames, p.emission), frames.lengths)
 
 
 def criteria(fit: em.Fit, frames: Frames, config: Config) -> tuple[float, float]:
@@ -194,12 +210,16 @@ def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Co
     n_frames = sum(len(x) for x in values)
     tried = candidates(config)
     fold = assign_folds(n_runs, config.folds, config.seed)
-    folds: list[int | None] = [None, *(range(int(fold.max()) + 1) if n_runs > 1 else ())]
-    tasks = [Task(k, f) for k in tried for f in folds]
-    costs = [cost(n_frames, size, config, task.n_states) for task in tasks]
+    costs = [cost(n_frames, size, config, k) for k in tried]
     work = partial(solve, values=list(values), steps=list(steps), fold=fold, config=config)
-    fitted = workers.spread(work, tasks, costs, config.workers)
-    whole = {one.task.n_states: one for one in fitted if one.task.fold is None}
+    fitted = workers.spread(work, [Task(k, None) for k in tried], costs, config.workers)
+    whole = {one.task.n_states: one for one in fitted}
+    if n_runs > 1:
+        begun = {k: decode(whole[k], values, config) for k in tried}
+        tasks = [Task(k, f) for k in tried for f in range(int(fold.max()) + 1)]
+        # One start in place of several, and it begins near its end.
+        costs = [cost(n_frames, size, config, task.n_states) / (2 + config.restarts) for task in tasks]
+        fitted = [*fitted, *workers.spread(partial(work, begun=begun), tasks, costs, config.workers)]
     bic = [whole[k].bic for k in tried]
     scores: list[float] | None = None
     errors: list[float] | None = None

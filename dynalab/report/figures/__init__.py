@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dynalab.report.figures.comparison import comparison
 from dynalab.report.figures.curves import curves, training_curves
+from dynalab.report.figures.events import events_over_curves
 from dynalab.report.figures.landmarks import landmark_steps
 from dynalab.report.figures.map import forks, state_graph, training_map
 from dynalab.report.figures.panels import metric_panels
@@ -16,6 +17,7 @@ from dynalab.report.figures.style import state_colours, style
 __all__ = [
     "comparison",
     "curves",
+    "events_over_curves",
     "forks",
     "hidden_progress",
     "landmark_steps",

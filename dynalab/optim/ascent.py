@@ -1,0 +1,35 @@
+"""The first of SAM's two steps: up the gradient to the edge of a ball, each run by itself (Foret et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+
+def radius(optimizer: torch.optim.Optimizer) -> float:
+    """Return the radius that an optimizer (or the one inside it) climbs before its gradient is taken; 0 for none."""
+    return float(getattr(getattr(optimizer, "inner", optimizer), "rho", 0.0))
+
+
+def ascended(params: Mapping[str, Tensor], gradients: Sequence[Tensor], rho: float) -> dict[str, Tensor]:
+    """Return w + rho g / ||g||, with the norm over all parameters of one run.
+
+    Args:
+        params: Name -> weights w, shape (S, ...).
+        gradients: g, in the same order.
+        rho: Radius of the ball.
+    """
+    scale = rho / (joint_norm(gradients) + 1e-12)
+    return {
+        name: param.detach() + g * scale.to(g.dtype).view(-1, *[1] * (g.dim() - 1))
+        for (name, param), g in zip(params.items(), gradients, strict=True)
+    }
+
+
+def joint_norm(tensors: Iterable[Tensor]) -> Tensor:
+    """Return each run's norm over all tensors (S, ...), shape (S,), summed in float64."""
+    squares = sum(tensor.to(torch.float64).flatten(1).square().sum(1) for tensor in tensors)
+    assert isinstance(squares, Tensor)
+    return squares.sqrt()

@@ -1,0 +1,294 @@
+"""`probes=[curvature]`: the sharpness, and how near it is to where the optimizer becomes unstable.
+
+    sharpness             largest eigenvalue (algebraic) of the Hessian H of the training loss; `sharpness_2`, ... are
+                          the next ones where `eigenvalues` is above 1
+    sharpness_residual    ||H u - sharpness u|| of its vector u of norm 1
+    preconditioned_sharpness, preconditioned_residual
+                          the same of P^-1/2 H P^-1/2 for an adaptive optimizer (Cohen et al. 2022, arXiv 2207.14484)
+    stability_threshold   above this value the update t -> t+1 is unstable on a quadratic: of the preconditioned
+                          sharpness for an adaptive optimizer, of the sharpness for any other
+    edge_ratio            the one divided by the other; 1 is the edge
+    gradient_curvature    g^T H g / |g|^2, g being the gradient of the same loss (`gradient: true`)
+    preconditioned_gradient_curvature
+                          that of P^-1/2 H P^-1/2 along P^-1/2 g, the direction of the update without momentum
+    hessian_trace, hessian_trace_se
+                          (`trace` random vectors; exact, with an error of 0, where there are no more parameters)
+
+The loss is the training loss, without an L2 term, on the first `size` training examples in training mode: batch
+normalisation by the statistics of these examples (running ones stay as they were), dropout with noise that never
+changes. A network with batch normalisation that is trained on mini-batches therefore has another objective here than
+in training. Thresholds account for weight decay: inside the gradient of SGD it lowers the threshold, inside that of
+Adam and RMSprop it is in P and added to H there, decoupled it is in the recurrence. Clipping scales the gradient, and
+so divides the threshold. For Lookahead the weights are the slow ones, P and threshold those of the inner optimizer
+in its cycle. For SAM the threshold depends on the norm of the gradient of the update (Long and Bartlett 2023).
+
+A row costs about ten Hessian-vector products an eigenvalue. The start of each search is the last vector and some
+randomness; checkpoints keep the vector, so a resumed run has the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dynalab.config.schema import require
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dynalab.config.ensemble import EnsembleConfig
+    from dynalab.curvature.hessian import Hessian
+    from dynalab.curvature.lanczos import Eigenpairs
+    from dynalab.probes.base import Objective, ProbeState, Setting
+
+# Examples that are probed at most, unless `size` says otherwise: with full batches what the edge-of-stability code
+# takes, with mini-batches fewer, since a row then costs many updates.
+FULL, FEWER = 5000, 1000
+# What a row may cost: a share of the updates between two rows, counted in passes.
+SHARE, LEAST_EVERY = 20, 25
+# Products that an eigenvalue takes with a warm start.
+PRODUCTS = 10
+# Residual at which the first search ends, which has nothing to start from, and the share of a random direction in the
+# start of every one. Measured along a run through the edge (500 digits, 17,210 parameters): 10 products an eigenvalue,
+# relative errors of 4e-4 in the median; at a tolerance of 1e-3 17 products and 3e-6, at 3e-2 5 products and 5e-3.
+COLD = 1e-3
+NOISE = 0.3
+# Entries of one run's Lanczos vectors that are held at most.
+ENTRIES = 1 << 28
+
+
+COLUMNS = ("sharpness", "preconditioned_sharpness", "stability_threshold", "edge_ratio", "sharpness_residual")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Configuration of the probe.
+
+    Attributes:
+        every: Steps between measurements; None: chosen by counted cost.
+        at: `log`, or a list of steps, in place of `every`.
+        size: Number of training examples; None: all, at most 5,000 with full batches and 1,000 with mini-batches.
+        eigenvalues: How many of the largest.
+        tolerance: Residual at which a search ends, relative to the eigenvalue.
+        gradient: Measure the curvature along the gradient.
+        trace: Random vectors for the trace; 0: no trace.
+    """
+
+    name: str = "curvature"
+    every: int | None = None
+    at: Any = None
+    size: int | None = None
+    eigenvalues: int = 1
+    tolerance: float = 8e-3
+    gradient: bool = True
+    trace: int = 0
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        key = "probe.curvature"
+        require(self.size is None or self.size >= 1, f"{key}.size", self.size, "an integer of at least 1")
+        require(
+            1 <= self.eigenvalues <= 20, f"{key}.eigenvalues", self.eigenvalues, "an integer from 1 to 20"
+        )
+        require(0 < self.tolerance < 1, f"{key}.tolerance", self.tolerance, "a number between 0 and 1")
+        require(self.trace >= 0, f"{key}.trace", self.trace, "an integer of at least 0")
+
+
+def default_size(config: Config, full: bool) -> int:
+    """Return how many examples are probed at most."""
+    return config.size or (FULL if full else FEWER)
+
+
+def default_every(config: Config, ensemble: EnsembleConfig) -> int:
+    """Return the steps between rows at which they cost about a twentieth of training.
+
+    Cost is counted in passes forward through the network: a gradient is three, a Hessian-vector product six (two
+    products of matrices backward for each of the gradient's three). What a pass over one example costs cancels.
+    """
+    from dynalab.curvature.thresholds import is_adaptive
+
+    full = ensemble.train.batch_size == "full"
+    size_of = getattr(ensemble.task, "train_size", None)
+    held = (size_of() if size_of else None) or default_size(config, full)
+    batch = held if full else min(int(ensemble.train.batch_size), held)
+    examples = min(default_size(config, full), held)
+    operators = 2 if is_adaptive(ensemble.optimizer) else 1
+    products = operators * (config.eigenvalues * PRODUCTS + config.gradient) + config.trace
+    row = 3 * batch * ensemble.train.accumulate + examples * (3 + 6 * products)
+    passes = 6 if ensemble.optimizer.name == "sam" else 3
+    steps = max(LEAST_EVERY, SHARE * row / (passes * batch * ensemble.train.accumulate))
+    return -int(-steps // ensemble.eval.every) * ensemble.eval.every
+
+
+class Curvature:
+    """The probe; implements `dynalab.probes.base.Probe`.
+
+    Attributes:
+        needs: The optimizer's tensors, and the update to come.
+    """
+
+    needs = frozenset({"optimizer_state", "upcoming"})
+
+    def __init__(self, config: Config) -> None:
+        """Begin without a vector to start from."""
+        self._config = config
+        self._warm: dict[str, Tensor] = {}
+
+    def begin(self, setting: Setting) -> None:
+        """Take what the loss is made of."""
+        self._objective: Objective = setting.objective(default_size(self._config, setting.full_batch))
+        self._optimizer = setting.optimizer
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the vectors to start from, name -> (S, width), for a checkpoint."""
+        return dict(self._warm)
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `tensors` returned."""
+        self._warm = dict(tensors)
+
+    def measure(self, state: ProbeState) -> dict[str, Tensor]:
+        """Return the columns, each (S,) in float64."""
+        import torch
+
+        from dynalab.curvature.preconditioner import preconditioner
+
+        assert state.upcoming is not None and state.optimizer_state is not None
+        diagonal = preconditioner(self._optimizer, state.optimizer_state, state.upcoming)
+        found = [self._of_part(state, diagonal, part) for part in self._objective.parts]
+        columns = {name: torch.cat([row[name] for row, _ in found]) for name in found[0][0]}
+        self._warm = {name: torch.cat([warm[name] for _, warm in found]) for name in found[0][1]}
+        columns["stability_threshold"] = self._threshold(state)
+        edge = "sharpness" if diagonal is None else "preconditioned_sharpness"
+        columns["edge_ratio"] = columns[edge] / columns["stability_threshold"]
+        return columns
+
+    def _of_part(
+        self, state: ProbeState, diagonal: Mapping[str, Tensor] | None, part: slice
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Measure the runs of one part; return columns (R,) and the vectors to start from next, (R, width)."""
+        from dynalab.curvature.hessian import Hessian
+        from dynalab.curvature.preconditioner import decay_of
+        from dynalab.curvature.spectrum import hutchinson
+        from dynalab.curvature.thresholds import inner_of
+
+        objective, upcoming = self._objective, state.upcoming
+        assert upcoming is not None
+        params = {name: param[part] for name, param in state.params.items()}
+        hessian = Hessian(lambda weights: objective.losses(weights, part), params)
+        gradient, layout = hessian.gradient, hessian.layout
+        warm: dict[str, Tensor] = {}
+        pairs = self._search("sharpness", hessian, hessian.product, gradient, state.step, part, warm)
+        columns = {"sharpness": pairs.values[:, 0]}
+        columns |= {f"sharpness_{i + 1}": pairs.values[:, i] for i in range(1, pairs.values.shape[1])}
+        columns["sharpness_residual"] = pairs.residuals[:, 0]
+        if self._config.gradient:
+            columns["gradient_curvature"] = _along(gradient, hessian.product(gradient), gradient)
+        if self._config.trace:
+            trace = hutchinson(
+                hessian.product, layout, gradient, starts=self._config.trace, seed=state.step + 1
+            )
+            columns["hessian_trace"], columns["hessian_trace_se"] = trace
+        if diagonal is None:
+            return columns, warm
+        p = layout.rows({name: diagonal[name][part] for name in params})
+        root = p.clamp(min=0.0).sqrt()
+        scale = root.reciprocal().masked_fill(root == 0, 0.0)
+        inner = inner_of(self._optimizer)
+        extra = None
+        if inner.weight_decay and inner.name != "adamw":
+            # Clipping scales the gradient of the loss, not the decay that comes after it.
+            factor = (inner.weight_decay / upcoming.clip[part]).to(p.dtype)
+            on = {
+                name: param.new_ones(param.shape) * bool(decay_of(inner, param))
+                for name, param in params.items()
+            }
+            extra = layout.rows(on) * factor[:, None]
+
+        def curved(vectors: Tensor) -> Tensor:
+            product = hessian.product(vectors)
+            return product if extra is None else product + extra * vectors
+
+        def product(vectors: Tensor) -> Tensor:
+            return scale * curved(scale * vectors)
+
+        pairs = self._search("preconditioned", hessian, product, scale * gradient, state.step, part, warm)
+        columns["preconditioned_sharpness"] = pairs.values[:, 0]
+        columns["preconditioned_residual"] = pairs.residuals[:, 0]
+        if self._config.gradient:
+            direction = scale.square() * gradient
+            columns["preconditioned_gradient_curvature"] = _along(direction, curved(direction), p * direction)
+        return columns, warm
+
+    def _search(
+        self,
+        name: str,
+        hessian: Hessian,
+        product: Any,
+        gradient: Tensor,
+        step: int,
+        part: slice,
+        warm: dict[str, Tensor],
+    ) -> Eigenpairs:
+        """Find the largest eigenvalues of an operator; leave the start of the next search in `warm`."""
+        from dynalab.curvature.lanczos import largest
+
+        known = self._warm.get(name)
+        base = _unit(gradient if known is None else known[part])
+        # The same direction for every run, a function of the step alone.
+        noise = hessian.layout.random(step, gradient)
+        pairs = largest(
+            product,
+            base + NOISE * noise / noise.norm(),
+            self._config.eigenvalues,
+            tolerance=self._config.tolerance if known is not None else min(COLD, self._config.tolerance),
+            most=max(12, min(40, ENTRIES // hessian.layout.width)),
+            size=hessian.layout.size,
+        )
+        warm[name] = pairs.vectors.sum(1)
+        return pairs
+
+    def _threshold(self, state: ProbeState) -> Tensor:
+        """Return the threshold that the update to come meets, (S,)."""
+        import torch
+
+        from dynalab.curvature.thresholds import ascended_threshold, inner_of, recurrence, threshold
+
+        upcoming = state.upcoming
+        assert upcoming is not None
+        found = recurrence(self._optimizer, upcoming.factor)
+        clip = upcoming.clip
+        if found is None:
+            return torch.full_like(clip, torch.nan)
+        # A sum over few numbers a run: on the host, where the recurrences are.
+        limit = threshold(found) / clip.cpu()
+        rho = float(getattr(inner_of(self._optimizer), "rho", 0.0))
+        if rho:
+            limit = torch.from_numpy(ascended_threshold(limit.numpy(), rho, upcoming.norm.cpu().numpy()))
+        return limit.to(clip.device)
+
+
+def build(config: Config, network: nn.Module) -> Curvature:
+    """Build the probe for a network."""
+    return Curvature(config)
+
+
+def _unit(rows: Tensor) -> Tensor:
+    """Scale rows (S, width) to norm 1; a row of zeros, or one that is not finite, becomes zeros."""
+    import torch
+
+    from dynalab.curvature.lanczos import lengths
+
+    norm = lengths(rows)
+    good = norm.isfinite() & (norm > 0)
+    safe = torch.where(good, norm, 1.0).to(rows.dtype)
+    return torch.where(good[:, None], rows / safe[:, None], 0.0)
+
+
+def _along(direction: Tensor, product: Tensor, metric: Tensor) -> Tensor:
+    """Return <d, A d> / <d, M d> of every run, (S,) in float64, from d, A d and M d of shape (S, width)."""
+    import torch
+
+    d = direction.to(torch.float64)
+    return (d * product.to(torch.float64)).sum(1) / (d * metric.to(torch.float64)).sum(1)

@@ -1,0 +1,77 @@
+"""The loss that is trained, on fixed examples with fixed noise, for probes that differentiate it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dynalab.tasks.base import Batch, Task, TaskData
+from dynalab.training.stack import Stack
+
+# The draw of the network's noise that fixed examples get: no update comes this far.
+_NOISE_STEP = (1 << 31) - 1
+
+
+@dataclass
+class FixedObjective:
+    """Implements `dynalab.probes.base.Objective`.
+
+    Attributes:
+        stack: The networks.
+        task: The task, for its loss.
+        batch: The examples of the S runs.
+        dtype: Precision of the loss, from the outputs on.
+    """
+
+    stack: Stack
+    task: Task
+    batch: Batch
+    dtype: torch.dtype
+    parts: Sequence[slice] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Draw the noise."""
+        alone = bool(getattr(self.stack.network, "run_by_run", False))
+        width = self.stack.width
+        # Where the forward pass is a loop over runs, only one run's graph is kept in memory at a time.
+        self.parts = [slice(run, run + 1) for run in range(width)] if alone else [slice(0, width)]
+        self._noise = self.stack.noise_of(_NOISE_STEP, self.batch.inputs)
+
+    def losses(self, params: Mapping[str, Tensor], part: slice) -> Tensor:
+        """Return the loss of every run of a part, shape (R,), from weights of these runs alone, name -> (R, ...)."""
+        batch = Batch(self.batch.inputs[part], self.batch.targets[part])
+        outputs = self.stack.forward(
+            batch.inputs,
+            params,
+            training=True,
+            noise={name: noise[part] for name, noise in self._noise.items()},
+            # Copies: a training pass moves running statistics.
+            buffers={name: buffer[part].clone() for name, buffer in self.stack.buffers.items()},
+        )
+        return self.task.loss(outputs.to(self.dtype), batch)
+
+
+def objective(
+    stack: Stack,
+    task: Task,
+    make_data: Callable[..., TaskData],
+    dtype: torch.dtype,
+    size: int | None,
+) -> FixedObjective:
+    """Make the objective on the first training examples of every run, as one batch.
+
+    Args:
+        stack: The networks.
+        task: The task.
+        make_data: Makes the task's data, given `eval_size`.
+        dtype: Precision of the loss.
+        size: How many examples; None, or more than there are, is all of them.
+    """
+    # Data of its own: the evaluation that the user asked for may look at fewer examples.
+    pieces = list(make_data(eval_size=size).eval_batches("train"))
+    inputs = torch.cat([piece.inputs for piece in pieces], dim=1)[:, :size]
+    targets = torch.cat([piece.targets for piece in pieces], dim=1)[:, :size]
+    return FixedObjective(stack, task, Batch(inputs, targets), dtype)
