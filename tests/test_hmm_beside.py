@@ -157,6 +157,6 @@ def test_an_independent_chain_is_a_mixture():
 def test_objectives_never_fall_over_all_fits_of_a_selection():
     truth = simulate("ar", 3, n_runs=4, n_rows=40, seed=8)
     for keys in ({}, {"covariance": "lowrank"}, {"left_to_right": True, "sticky": 5.0}):
-        config = Config(max_states=3, folds=2, restarts=2, workers=1, n_iter=30, **keys)
+        config = Config(emission="ar", max_states=3, folds=2, restarts=2, workers=1, n_iter=30, **keys)
         features = extract(truth.trajectories, replace(config, metrics=METRICS))
         assert selection.select(features.values, features.steps, config).fell <= em.SLACK
