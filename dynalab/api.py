@@ -135,22 +135,10 @@ def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     """
     from dynalab.analysis.command import analyse, gather
     from dynalab.config.analysis import read_analysis
-    from dynalab.config.typed import plain, typed
 
     if isinstance(ensemble, list | tuple):
         return [analyze(kind, item, **keys) for item in ensemble]
     opened = ensemble if isinstance(ensemble, Ensemble) else load(ensemble)
-    part, default = read_analysis(kind, [])
-    config = typed(part.config_class, _merged(plain(default), keys), "")
+    part, config = read_analysis(kind, [], values=keys)
     (inputs,) = gather([(opened, opened.runs)], part, config)
     return analyse(inputs, part, config, opened.path.parent.parent)
-
-
-def _merged(base: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
-    return {
-        **base,
-        **{
-            k: _merged(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v
-            for k, v in keys.items()
-        },
-    }

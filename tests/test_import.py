@@ -223,7 +223,7 @@ def test_from_a_file_to_a_report_without_torch(tmp_path, outputs):
     steps = [
         ["import", str(tmp_path / "runs.csv"), "--name", "mine", "--run", "run", "--step", "step", "--json"],
         ["analyze", "hmm", "mine", "convergence.metric=acc", "convergence.threshold=0.9", "n_states=2",
-         "restarts=2", "workers=1", "--json"],
+         "restarts=2", "workers=1", "stability=false", "baselines=false", "--json"],
         ["report", "mine", "--json"],
         ["runs", "list", "mine", "--json"],
     ]  # fmt: skip
@@ -259,9 +259,12 @@ def test_default_features_of_imported_runs(outputs):
     frame["_runtime"] = np.arange(len(frame), dtype=float)
     frame["rare"] = np.where(frame["step"] % 25 == 0, 1.0 + frame["acc"], np.nan)
     ensemble = dynalab.import_runs(frame, "mine", run="run", step="step")
-    result = dynalab.analyze("hmm", ensemble, n_states=1, restarts=1, workers=1)
+    keys = {"n_states": 1, "restarts": 1, "workers": 1, "stability": False, "baselines": False}
+    result = dynalab.analyze("hmm", ensemble, **keys)
     assert result["metrics"] == ["loss", "acc", "scale"] and result["convergence"] is None
     said = " ".join(result.warnings)
     assert "_runtime" in said and "rare" in said and "fourteen" in said
-    chosen = dynalab.analyze("hmm", ensemble, n_states=1, restarts=1, workers=1, metrics=["rare"])
+    chosen = dynalab.analyze("hmm", ensemble, metrics=["rare"], **keys)
     assert chosen["metrics"] == ["rare"]
+    published = dynalab.analyze("hmm", ensemble, preset="paper", **keys)
+    assert published["metrics"] == ["loss", "acc", "scale"]

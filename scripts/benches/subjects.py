@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benches import grokking, hmm, memory, parity, probes, single, wide
+from benches import curvature, grokking, hmm, memory, parity, probes, single, wide
 from benches.base import Subject
 
 SUBJECTS: list[Subject] = [
@@ -13,4 +13,5 @@ SUBJECTS: list[Subject] = [
     probes.SUBJECT,
     memory.SUBJECT,
     hmm.SUBJECT,
+    curvature.SUBJECT,
 ]

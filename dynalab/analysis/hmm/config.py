@@ -124,8 +124,8 @@ class Config:
         seed: Seed of starts, folds and resampling.
         workers: Processes; None takes one per core. The result does not depend on it.
         steps: Look only at rows up to this step.
-        log_time: Delays of detours are factors: their tests are of the logarithm of the convergence step.
         decode_with: Id of a stored analysis whose model decodes the runs; nothing is fitted then.
+        log_time: Delays of detours are factors: their tests are of the logarithm of the convergence step.
         convergence: What counts as converged.
     """
 
@@ -147,8 +147,8 @@ class Config:
     seed: int = 0
     workers: int | None = None
     steps: int | None = None
-    log_time: bool = False
     decode_with: str | None = None
+    log_time: bool = False
     convergence: ConvergenceKeys = field(default_factory=ConvergenceKeys)
 
     def __post_init__(self) -> None:

@@ -146,13 +146,25 @@ def _everything(trajectories: Trajectories) -> tuple[list[str], list[str]]:
 
 
 def choose(trajectories: Trajectories, wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """The columns to use, and warnings.
+
+    Without a wish: the weight metrics that are there; where there is none of them and the runs were trained elsewhere,
+    all metrics.
+
+    Raises:
+        ConfigError: A column that is wanted was not recorded.
+        NothingMatched: None of the default metrics.
+    """
+    if wanted is None and trajectories.imported and not set(WEIGHT_METRICS) & set(trajectories.metrics):
+        return _everything(trajectories)
+    return _choose(trajectories.metrics, wanted)
+
+
+def _choose(available: tuple[str, ...], wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """The columns to use, and warnings."""
-    available = trajectories.metrics
     if wanted is None:
         present = [name for name in WEIGHT_METRICS if name in available]
         absent = [name for name in WEIGHT_METRICS if name not in available]
-        if not present and trajectories.imported:
-            return _everything(trajectories)
         if not present:
             raise NothingMatched(
                 "these runs have none of the weight metrics; record them with probes=[weights], "

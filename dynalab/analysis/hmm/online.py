@@ -69,8 +69,14 @@ def decode(trajectories: Trajectories, stored: Mapping[str, Any], config: Config
         run beside its steps and states. Tables `states` and `convergence`.
 
     Raises:
+        ConfigError: The model cannot be applied without looking ahead.
         NothingMatched: The runs lack a metric of the model, or have no row with all of them.
     """
+    if stored["model"].get("normalisation", "pooled") != "pooled":
+        raise ConfigError(
+            f"decode_with=hmm-{stored['id']}: its preset normalises every run over the whole of it, which looks ahead; "
+            "fit with preset=robust"
+        )
     model = from_plain(stored["model"])
     kept, steps, values, notes = _rows(trajectories, model, config.steps)
     decoded = filter_runs(model, values)

@@ -37,6 +37,12 @@ def describe(result: Mapping[str, Any]) -> list[str]:
         lines.append(f"  {run['run'].rpartition('/')[2]}: {events or SAID[run['verdict']]}{period}{spread}")
     if len(runs) > 20:
         lines.append(f"  and {len(runs) - 20} more runs")
+    if confirmation := result.get("confirmation"):
+        rows = confirmation["runs"]
+        gone = sum(row["confirmed"] for row in rows)
+        lines.append(
+            f"  trained again with the loss in float64 ({confirmation['fork']}): gone in {gone} of {len(rows)} runs"
+        )
     missing = sorted({channel for run in runs for channel in run["missing_channels"]})
     if missing:
         lines.append(f"  not recorded: {', '.join(missing)}")

@@ -73,6 +73,14 @@ def slingshot_section(result: Result, context: Context) -> Section:
         blocks.append(
             Table(header, rows, f"{count(len(rows), 'event')}", folded=len(rows) > 12, sortable=True)
         )
+    if confirmation := result.data.get("confirmation"):
+        tried = confirmation["runs"]
+        gone = sum(row["confirmed"] for row in tried)
+        said = (
+            f"**Confirmed in {gone:,} of {count(len(tried), 'run')}:** trained again from the start with the loss in "
+            f"float64 ({confirmation['fork']}), the slingshots are gone."
+        )
+        blocks.append(Words(said))
     missing = Counter(channel for run in runs for channel in run["missing_channels"])
     if missing:
         blocks.append(Words(f"Not recorded, and so not weighed: {listed(sorted(missing))}.", "note"))
