@@ -18,10 +18,11 @@ from dynalab._version import __version__ as __version__
 if TYPE_CHECKING:
     from dynalab import figures as figures
     from dynalab.api import analyze as analyze
+    from dynalab.api import import_runs as import_runs
     from dynalab.api import load as load
     from dynalab.api import train as train
 
-_PUBLIC = ("analyze", "figures", "load", "train")
+_PUBLIC = ("analyze", "figures", "import_runs", "load", "train")
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from dynalab.config.command import read_command
 from dynalab.config.outputs import outputs_root
@@ -12,6 +12,9 @@ from dynalab.errors import ConfigError, NothingMatched, RunsFailed
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result, find_result
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> list[Ensemble]:
@@ -40,11 +43,53 @@ def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> lis
     return [Ensemble(layout.paths) for layout in outcome.layouts]
 
 
+def import_runs(
+    source: str | Path | pd.DataFrame,
+    name: str | None = None,
+    *,
+    run: str | None = None,
+    step: str | None = None,
+    wide: bool = False,
+    force: bool = False,
+    outputs: str | Path | None = None,
+) -> Ensemble:
+    """Take in runs that were trained elsewhere, as `dynalab import` does; the same content again changes nothing.
+
+    Args:
+        source: A file (CSV, TSV, Parquet, JSON lines), or a data frame.
+        name: What the ensemble is called from now on; default: the file's name.
+        run: Column that names the run.
+        step: Column of steps, whole numbers of 0 or more.
+        wide: A row a step and columns `run - metric`, as Weights & Biases exports it; `step` defaults to `Step`.
+        force: Store it again, or let a name that is taken mean this table.
+        outputs: The outputs folder.
+
+    Raises:
+        ConfigError: The table cannot be read so, or the name cannot be used.
+    """
+    from dynalab.imports.store import import_table
+
+    table = Path(source).expanduser() if isinstance(source, str | Path) else source
+    root = outputs_root(None if outputs is None else str(outputs))
+    outcome = import_table(
+        table, root, name, run, step, wide=wide, force=force, argv=("dynalab.import_runs",)
+    )
+    return outcome.ensemble
+
+
 def load(ref: str | Path = "@last", *, outputs: str | Path | None = None) -> Any:
     """Open a stored ensemble, or a stored analysis.
 
+        import dynalab
+        result = dynalab.load("hmm-7ebafd365b")          # a Result
+        result["paths"], result.table("states")          # plain values; a pandas data frame
+
+        ensemble = dynalab.load("cb7150eb3e")            # an Ensemble; of an imported one the name will do
+        ensemble.frame(), ensemble.array("test_loss")    # a pandas data frame; (S, T)
+
     Args:
-        ref: An ensemble's id (its beginning is enough) or folder, `@last`, or an analysis' id.
+        ref: An ensemble's id (its beginning is enough), folder or, of an imported one, name; `@last`; or an analysis'
+            id, with its kind before it or without.
         outputs: The outputs folder.
 
     Returns:
@@ -90,22 +135,10 @@ def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     """
     from dynalab.analysis.command import analyse, gather
     from dynalab.config.analysis import read_analysis
-    from dynalab.config.typed import plain, typed
 
     if isinstance(ensemble, list | tuple):
         return [analyze(kind, item, **keys) for item in ensemble]
     opened = ensemble if isinstance(ensemble, Ensemble) else load(ensemble)
-    part, default = read_analysis(kind, [])
-    config = typed(part.config_class, _merged(plain(default), keys), "")
-    (inputs,) = gather([(opened, opened.runs)], part)
+    part, config = read_analysis(kind, [], values=keys)
+    (inputs,) = gather([(opened, opened.runs)], part, config)
     return analyse(inputs, part, config, opened.path.parent.parent)
-
-
-def _merged(base: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
-    return {
-        **base,
-        **{
-            k: _merged(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v
-            for k, v in keys.items()
-        },
-    }

@@ -18,6 +18,7 @@ from __future__ import annotations
 from dynalab.report.figures import __all__ as __all__
 from dynalab.report.figures import comparison as comparison
 from dynalab.report.figures import curves as curves
+from dynalab.report.figures import events_over_curves as events_over_curves
 from dynalab.report.figures import forks as forks
 from dynalab.report.figures import hidden_progress as hidden_progress
 from dynalab.report.figures import landmark_steps as landmark_steps
@@ -30,3 +31,4 @@ from dynalab.report.figures import state_raster as state_raster
 from dynalab.report.figures import style as style
 from dynalab.report.figures import training_curves as training_curves
 from dynalab.report.figures import training_map as training_map
+from dynalab.report.figures import variance_shares as variance_shares

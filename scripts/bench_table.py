@@ -16,6 +16,7 @@ from typing import Any
 from benches.base import ROOT, Options, Row
 from benches.subjects import SUBJECTS
 
+BUSY = "\nThe machine was busy: a loop with PyTorch's default of threads suffers from that most, so its ratios flatter."
 HEADER = ("work", "against", "measured", "bar", "reached")
 
 
@@ -66,7 +67,9 @@ def table(rows: Sequence[Row], where: dict[str, Any], options: Options) -> str:
     sizes = ", reduced sizes: the figures mean nothing" if options.quick else ""
     text.append(
         f"\nMachine: {where['cpu']}, {where['cores']} cores, load {where['load']:.1f} before; torch {where['torch']}, "
-        f"commit {where['commit']}, {where['date']}; medians of {pairs}{sizes}."
+        f"commit {where['commit']}, {where['date']}; medians of {pairs}{sizes}.\n"
+        "Whole commands start from nothing: the planner's trial is theirs too."
+        f"{BUSY if where['load'] > 0.5 else ''}"
     )
     return "\n".join(text)
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from dynalab.analysis.hmm import states as decoded
+from dynalab.analysis.hmm.paths import path_table
 from dynalab.config.compose import compose
 from dynalab.config.ensemble import from_tree
 from dynalab.store import runfile, series
@@ -249,7 +250,7 @@ def make_hmm(
         },
         "edge_change": "drift, z-units per row",
         "edges": decoded.edges(states, names, level),
-        "paths": decoded.path_table(states, ids, convergence),
+        "paths": path_table(states, [grid] * len(states), ids, convergence),
         "metrics": names,
         "emission": "ar",
         "convergence": convergence,

@@ -17,7 +17,8 @@ from dynalab.analysis.hmm.selection import Task, solve
 from dynalab.analysis.hmm.simulate import simulate
 from dynalab.errors import ConfigError, DynalabError
 
-QUICK = {"restarts": 4, "folds": 3, "max_states": 5, "workers": 1}
+BARE = {"workers": 1, "stability": False, "baselines": False}
+QUICK = {"restarts": 4, "folds": 3, "max_states": 5, **BARE}
 
 
 def agreement(simulated, result):
@@ -56,8 +57,10 @@ def test_ragged_runs_on_different_grids_with_a_detour():
 
 
 def test_result_does_not_depend_on_workers_and_repeats():
-    truth = simulate("ar", 2, n_runs=5, n_rows=50, seed=4)
-    config = hmm.Config(restarts=3, folds=3, max_states=3, workers=1)
+    truth = simulate("ar", 2, n_runs=4, n_rows=30, seed=4)
+    config = hmm.Config(
+        restarts=2, folds=2, max_states=2, n_iter=8, workers=1, metrics=["l2", "mean_w", "trace"]
+    )
     first, again, two = (
         hmm.analyse(truth.trajectories, replace(config, workers=w)).result for w in (1, 1, 2)
     )
@@ -69,7 +72,7 @@ def test_result_does_not_depend_on_workers_and_repeats():
 
 def test_folds_learn_nothing_from_the_runs_they_hold_out():
     truth = simulate("ar", 2, n_runs=4, n_rows=40, seed=5)
-    config = hmm.Config(restarts=2, workers=1)
+    config = hmm.Config(restarts=2, **BARE)
     features = extract(truth.trajectories, config)
     fold = np.array([0, 0, 1, 1])
     moved = [x if f == 1 else x * 3 + 7 for x, f in zip(features.values, fold, strict=True)]
@@ -94,7 +97,7 @@ def test_result_keys_tables_and_convergence():
         Convergence("test_accuracy", 0.9),
         ("1 run left out: diverged",),
     )
-    outcome = hmm.analyse(ensemble, hmm.Config(emission="level", max_states=3, workers=1))
+    outcome = hmm.analyse(ensemble, hmm.Config(emission="level", max_states=3, **BARE))
     result = json.loads(json.dumps(outcome.result, allow_nan=False))
     contract = {
         "n_states",
@@ -107,13 +110,15 @@ def test_result_keys_tables_and_convergence():
         "convergence",
     }
     assert contract <= set(result)
-    assert all(result[key] is None for key in ("detours", "stability", "baselines")), "null: not computed"
+    assert all(result[key] is None for key in ("stability", "baselines")), "null: not computed"
     assert hmm.describe(result)[0].startswith("4 runs")
-    assert set(result["selection"][0]) == {"n_states", "heldout_ll_per_frame", "se", "bic", "converged"}
+    assert {"n_states", "heldout_ll_per_frame", "se", "bic", "icl", "converged"} == set(
+        result["selection"][0]
+    )
     assert [one["censored"] for one in result["convergence"]] == [False, False, False, True]
     assert outcome.warnings[0] == "1 run left out: diverged"
     assert any("each run is held out alone" in line for line in outcome.warnings)
-    assert set(outcome.tables) == {"states", "selection", "transitions", "convergence"}
+    assert set(outcome.tables) == {"states", "selection", "transitions", "edges", "convergence"}
     states = outcome.tables["states"]
     assert list(states.columns) == ["run", "step", "state"] and len(states) == 120
     assert outcome.tables["convergence"]["step"].isna().tolist() == [False, False, False, True]
@@ -133,7 +138,7 @@ def test_result_keys_tables_and_convergence():
 
 def test_bic_and_log_likelihood_by_formula():
     truth = simulate("level", 2, n_runs=3, n_rows=30, seed=7)
-    config = hmm.Config(emission="level", n_states=2, workers=1, metrics=["mean_w", "median_w"])
+    config = hmm.Config(emission="level", n_states=2, **BARE, metrics=["mean_w", "median_w"])
     result = hmm.analyse(truth.trajectories, config).result
     count = 1 + 2 + 2 * 2 + 2 * 3
     expected = -2 * result["log_likelihood"] + count * np.log(90)
@@ -184,7 +189,7 @@ def test_hostile_input_ends_in_a_result_or_one_line(name, emission):
     ensemble = Trajectories(
         "e", metrics, tuple(Trajectory(f"e/{i}", np.arange(len(x)), x) for i, x in enumerate(runs))
     )
-    config = hmm.Config(metrics=list(metrics), emission=emission, max_states=4, restarts=3, workers=1)
+    config = hmm.Config(metrics=list(metrics), emission=emission, max_states=4, restarts=3, **BARE)
     try:
         outcome = hmm.analyse(ensemble, config)
     except DynalabError as error:
@@ -199,9 +204,7 @@ def test_hostile_input_ends_in_a_result_or_one_line(name, emission):
 
 def test_more_states_than_the_data_have():
     truth = simulate("level", 2, n_runs=2, n_rows=10, seed=8)
-    outcome = hmm.analyse(
-        truth.trajectories, hmm.Config(emission="level", n_states=15, restarts=2, workers=1)
-    )
+    outcome = hmm.analyse(truth.trajectories, hmm.Config(emission="level", n_states=15, restarts=2, **BARE))
     json.dumps(outcome.result, allow_nan=False)
     visited = {s for one in outcome.result["states"] for s in one["states"]}
     # Visited states come first.
@@ -220,8 +223,11 @@ def test_largest_number_of_states_warns():
     ("keys", "words"),
     [
         ({"emission": "levels"}, "emission=levels.*ar, level.*did you mean level"),
-        ({"covariance": "tied"}, "covariance=tied.*full, diag"),
-        ({"preset": "papers"}, "preset=papers.*robust"),
+        ({"covariance": "banded"}, "covariance=banded.*full, tied, diag, lowrank"),
+        ({"preset": "paper", "emission": "ar"}, "emission=ar.*preset=paper"),
+        ({"preset": "paper", "sticky": 1.0}, "sticky.*preset=paper"),
+        ({"n_iter": 0}, "n_iter=0.*1 or more"),
+        ({"preset": "papers"}, "preset=papers.*did you mean paper"),
         ({"n_states": 0}, "n_states=0.*1 or more"),
         ({"folds": 1}, "folds=1.*2 or more"),
         ({"workers": 0}, "workers=0"),
@@ -250,7 +256,7 @@ def test_workers_from_a_script_without_a_main_guard(tmp_path):
         "from dynalab.analysis import hmm\n"
         "from dynalab.analysis.hmm.simulate import simulate\n"
         "t = simulate('level', 2, n_runs=3, n_rows=20).trajectories\n"
-        "result = hmm.analyse(t, hmm.Config(max_states=2, restarts=2, workers=2)).result\n"
+        "result = hmm.analyse(t, hmm.Config(max_states=2, restarts=2, baselines=False, workers=2)).result\n"
         "print(result['n_states'], 'torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)

@@ -1,10 +1,13 @@
 """EM: closed-form steps are maxima, the objective never falls, floors hold, dead states come back."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from dynalab.analysis.hmm import em, starts
-from dynalab.analysis.hmm.config import Settings
+from dynalab.analysis.hmm import em, inference, starts
+from dynalab.analysis.hmm.config import Config
+from dynalab.analysis.hmm.covariances import low_rank, raise_floor
 from dynalab.analysis.hmm.emissions import (
     Emission,
     log_density,
@@ -12,11 +15,15 @@ from dynalab.analysis.hmm.emissions import (
     make_prior,
     maximise,
     parameter_count,
-    raise_floor,
 )
 from dynalab.analysis.hmm.frames import stack
 
-SETTINGS = Settings()
+CONFIG = Config()
+
+
+def prior_of(frames, covariance="full", **changed):
+    """The default prior with some of its numbers replaced."""
+    return replace(make_prior(frames, Config(covariance=covariance)), **changed)
 
 
 def curves(seed=0, n_runs=4, rows=40, size=4, rank=2):
@@ -34,11 +41,11 @@ def positions(runs):
 
 
 @pytest.mark.parametrize("emission", ["ar", "level"])
-@pytest.mark.parametrize("diagonal", [False, True])
-def test_m_step_is_the_penalised_maximum(emission, diagonal):
+@pytest.mark.parametrize("covariance", ["full", "diag"])
+def test_m_step_is_the_penalised_maximum(emission, covariance):
     rng = np.random.default_rng(1)
     frames = stack(curves(), emission)
-    prior = make_prior(frames, Settings(floor=1e-3), diagonal)
+    prior = prior_of(frames, covariance, floor=1e-3)
     posterior = rng.dirichlet(np.ones(2), len(frames.levels))
 
     def objective(weights, covariances):
@@ -58,7 +65,10 @@ def test_m_step_is_the_penalised_maximum(emission, diagonal):
                 * np.sqrt(np.einsum("ki,kj->kij", *[np.diagonal(covariances, axis1=1, axis2=2)] * 2))
             )
             c = np.array(
-                [raise_floor(s + n, prior.floor, diagonal) for s, n in zip(covariances, noise, strict=True)]
+                [
+                    raise_floor(s + n, prior.floor, covariance == "diag")
+                    for s, n in zip(covariances, noise, strict=True)
+                ]
             )
             assert objective(weights, c) <= best + 1e-8 * abs(best)
             assert objective(w, covariances) <= best + 1e-8 * abs(best)
@@ -66,20 +76,20 @@ def test_m_step_is_the_penalised_maximum(emission, diagonal):
 
 
 @pytest.mark.parametrize("emission", ["ar", "level"])
-@pytest.mark.parametrize("diagonal", [False, True])
+@pytest.mark.parametrize("covariance", ["full", "tied", "diag", "lowrank"])
 @pytest.mark.parametrize("n_states", [1, 3, 6])
-def test_objective_never_falls_and_the_floor_holds_in_every_iteration(emission, diagonal, n_states):
-    settings = Settings(shrinkage_scale=1e-9, floor=1e-4)
+def test_objective_never_falls_and_the_floor_holds_in_every_iteration(emission, covariance, n_states):
     runs = curves(seed=2)
     frames = stack(runs, emission)
-    prior = make_prior(frames, settings, diagonal)
+    prior = prior_of(frames, covariance, floor=1e-4, rank=2)
+    prior = replace(prior, scatter=prior.scatter * 1e-6)
     lowest = []
     states = starts.labels(frames, positions(runs), n_states, "even", np.random.default_rng(3))
-    begun = em.begin(frames, prior, settings, states, n_states)
+    begun = em.begin(frames, prior, states, n_states)
     fit = em.run(
         frames,
         prior,
-        settings,
+        3,
         begun,
         60,
         1e-7,
@@ -91,18 +101,17 @@ def test_objective_never_falls_and_the_floor_holds_in_every_iteration(emission, 
     assert min(inside, default=0.0) >= -1e-8 * abs(fit.objective)
     assert fit.fell <= em.SLACK
     assert fit.objective == max(fit.history)
-    if not diagonal:
+    if covariance == "full":
         assert min(lowest) < prior.floor * 1.01, "the floor was meant to be active in this test"
 
 
 def test_running_out_of_iterations_is_not_convergence():
     runs = curves(seed=4)
     frames = stack(runs, "ar")
-    keys = {"diagonal": False, "restarts": 1, "seeds": np.random.SeedSequence(0)}
-    short = em.fit(frames, positions(runs), 3, SETTINGS, n_iter=2, tol=1e-9, **keys)
+    where = (frames, positions(runs), 3)
+    short = em.fit(*where, Config(restarts=1, n_iter=2, tol=1e-9), np.random.SeedSequence(0))
     assert not short.converged and short.iterations == 2
-    keys["seeds"] = np.random.SeedSequence(0)
-    long = em.fit(frames, positions(runs), 3, SETTINGS, n_iter=500, tol=1e-4, **keys)
+    long = em.fit(*where, Config(restarts=1, n_iter=500), np.random.SeedSequence(0))
     assert long.converged and long.iterations < 500
 
 
@@ -111,11 +120,11 @@ def test_a_dead_state_is_given_the_worst_explained_frames():
     runs = [rng.normal(size=(60, 2)) * 0.1 for _ in range(3)]
     runs[1][20:30] += 5.0
     frames = stack(runs, "level")
-    prior = make_prior(frames, SETTINGS, False)
+    prior = make_prior(frames, CONFIG)
     # State 1 starts without a single frame.
-    begun = em.begin(frames, prior, SETTINGS, np.zeros(180, dtype=int), 2)
+    begun = em.begin(frames, prior, np.zeros(180, dtype=int), 2)
     begun.emission.weights[1] = 1e3
-    fit = em.run(frames, prior, SETTINGS, begun, 100, 1e-6)
+    fit = em.run(frames, prior, 3, begun, 100, 1e-6)
     assert fit.reseeded
     means = fit.parameters.emission.weights[:, 0, 0] * frames.unit[0]
     np.testing.assert_allclose(sorted(means), [0.0, 5.0], atol=0.1)
@@ -137,12 +146,8 @@ def test_more_restarts_are_never_worse_at_their_start():
             frames,
             positions(runs),
             3,
-            SETTINGS,
-            diagonal=False,
-            restarts=n,
-            n_iter=10,
-            tol=1e-6,
-            seeds=np.random.SeedSequence(7),
+            Config(restarts=n, n_iter=10, tol=1e-6),
+            np.random.SeedSequence(7),
         ).objective
         for n in (1, 4)
     ]
@@ -188,3 +193,73 @@ def test_parameter_count_equals_hmmlearn():
         assert parameter_count(4, 5, "level", covariance) == sum(
             model._get_n_fit_scalars_per_param().values()
         )
+
+
+def test_parameter_counts_of_the_other_covariances_and_topologies():
+    k, d = 3, 6
+    level = (k - 1) + k * (k - 1) + k * d
+    assert parameter_count(k, d, "level", "tied") == level + d * (d + 1) // 2
+    # Two factors: d + (d - 1) loadings after rotation, and d of the diagonal.
+    assert parameter_count(k, d, "level", "lowrank", 2) == level + k * (d + d - 1 + d)
+    # As many factors as features are a full covariance.
+    assert parameter_count(k, d, "level", "lowrank", d) == parameter_count(k, d, "level", "full")
+    assert parameter_count(k, d, "level", "tied", ordered=True) == level + d * (d + 1) // 2 - 3
+
+
+def test_low_rank_finds_planted_factors():
+    rng = np.random.default_rng(3)
+    loadings = rng.normal(size=(8, 2))
+    truth = loadings @ loadings.T + np.diag(rng.uniform(0.05, 0.5, 8))
+    found = low_rank(truth, 2, 1e-6, None)
+    # Not yet the maximum after the iterations of one M-step, and closer with each one.
+    errors = [np.abs(found - truth).max()]
+    for _ in range(30):
+        found = low_rank(truth, 2, 1e-6, found)
+        errors.append(np.abs(found - truth).max())
+    assert errors[-1] < 0.02 * np.abs(truth).max()
+
+
+def test_tied_is_one_covariance_and_left_to_right_never_returns():
+    runs = curves(seed=9)
+    frames = stack(runs, "level")
+    config = Config(covariance="tied", emission="level", left_to_right=True, restarts=2, n_iter=30)
+    found = em.fit(frames, positions(runs), 3, config, np.random.SeedSequence(1))
+    p = found.parameters
+    np.testing.assert_array_equal(p.emission.covariances[0], p.emission.covariances[2])
+    assert (np.tril(p.transitions, -1) == 0).all() and found.fell <= em.SLACK
+    density = log_density(frames, p.emission)
+    for path in inference.viterbi(p.start, p.transitions, density, frames.lengths):
+        assert (np.diff(path) >= 0).all()
+
+
+def test_a_sticky_prior_lengthens_stays():
+    runs = curves(seed=10)
+    frames = stack(runs, "level")
+    stays = []
+    for sticky in (0.0, 500.0):
+        config = Config(emission="level", sticky=sticky, restarts=1, n_iter=40)
+        found = em.fit(frames, positions(runs), 3, config, np.random.SeedSequence(1))
+        stays.append(np.trace(found.parameters.transitions))
+        assert found.fell <= em.SLACK
+    assert stays[1] > stays[0]
+
+
+def test_a_mixture_equals_scikit_learn():
+    from sklearn.mixture import GaussianMixture
+
+    rng = np.random.default_rng(11)
+    runs = [np.concatenate([rng.normal(size=(40, 2)), rng.normal(size=(40, 2)) + 6]) for _ in range(2)]
+    frames = stack(runs, "level")
+    found = em.fit(
+        frames,
+        positions(runs),
+        2,
+        Config(emission="level", tol=1e-9),
+        np.random.SeedSequence(0),
+        independent=True,
+    )
+    theirs = GaussianMixture(2, random_state=0).fit(frames.levels)
+    # The prior costs a little.
+    ours = found.log_likelihood / len(frames.levels)
+    assert theirs.score(frames.levels) - 0.01 < ours <= theirs.score(frames.levels) + 1e-9
+    assert found.fell <= em.SLACK

@@ -5,7 +5,7 @@ import pytest
 
 from dynalab.analysis.base import Trajectories, Trajectory
 from dynalab.analysis.hmm.config import Config
-from dynalab.analysis.hmm.features import WEIGHT_METRICS, extract, fit_scaler, moments
+from dynalab.analysis.hmm.features import WEIGHT_METRICS, collinearity, extract, fit_scaler, moments
 from dynalab.errors import ConfigError, NothingMatched
 
 NAN = float("nan")
@@ -143,3 +143,13 @@ def test_moments_near_the_largest_float():
     x = walk(50, 1) / 10
     mean, sd = moments(x * 1e307)
     np.testing.assert_allclose([mean[0] / 1e307, sd[0] / 1e307], [x.mean(), x.std()])
+
+
+def test_collinearity():
+    z = np.random.default_rng(0).normal(size=(4000, 3))
+    free = collinearity(z)
+    assert free.condition_number < 1.3 and 2.98 < free.effective_rank <= 3
+    tied = collinearity(np.column_stack([z[:, 0], z[:, 0] + 1e-4 * z[:, 1]]))
+    # Eigenvalues 2 and 1e-8 / 2 of nearly equal columns.
+    np.testing.assert_allclose(tied.condition_number, 4e8, rtol=0.1)
+    np.testing.assert_allclose(tied.effective_rank, 1, atol=1e-6)

@@ -56,27 +56,6 @@ def test_profiles():
     np.testing.assert_allclose(drifts[:, 0], [1.0, (2 + 0 + 2) / 3, np.nan])
 
 
-def test_paths_with_censored_runs():
-    convergence = [
-        {"run": "a", "step": 100, "censored": False},
-        {"run": "b", "step": None, "censored": True},
-        {"run": "c", "step": 300, "censored": False},
-    ]
-    same = states.path_table([np.array([0, 1])] * 3, ["a", "b", "c"], convergence)
-    assert same == [
-        {
-            "states": [0, 1],
-            "runs": 3,
-            "members": ["a", "b", "c"],
-            "median_step": 300.0,
-            "quartiles": [200.0, None],
-        }
-    ]
-    apart = states.path_table(A, ["a", "b", "c"], None)
-    assert [(p["states"], p["members"]) for p in apart] == [([2, 0, 1], ["a", "b"]), ([2, 1], ["c"])]
-    assert apart[0]["median_step"] is None and apart[0]["quartiles"] == [None, None]
-
-
 def test_quantiles_match_numpy_without_censoring():
     x = np.random.default_rng(0).normal(size=11)
     for share in (0.25, 0.5, 0.75):

@@ -90,7 +90,7 @@ def test_crashes_are_reported_with_their_last_words_and_the_others_finish(cli, d
     if seeds[0] == 2: raise ValueError("no such luck")
     if seeds[0] == 3: print("leaving now", flush=True); os._exit(7)
 """
-    answer = cli("train", *deadly(fate), "seed=0..4", "compute.width=1", "compute.workers=2", "--json")
+    answer = cli("train", *deadly(fate), "seed=0..4", "compute.width=1", "compute.workers=1", "--json")
     assert answer.code == 3, answer.err
     assert statuses(answer) == {0: "done", 1: "crashed", 2: "failed", 3: "crashed", 4: "done"}
     failed = answer.err.split("failed: ")[1:]

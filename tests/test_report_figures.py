@@ -279,3 +279,29 @@ def test_inline_drawings_do_not_clash() -> None:
     assert element.startswith("<svg") and 'aria-label="&lt;map&gt;"' in element
     assert '<g id="a-edge-0-1"><title>x &lt; y</title>' in element
     assert "<style" not in element and "xmlns" not in element and 'id="edge' not in element
+
+
+def test_hidden_progress_has_both_panels_and_their_lines() -> None:
+    steps = np.arange(0, 1000, 50)
+    accuracy = 0.5 + 0.5 * (steps[None] > np.array([[600], [700], [800]]))
+    progress = np.exp(steps / 200.0)[None] * np.array([[0.9], [1.0], [1.1]])
+    progress[:, 0] = np.nan
+    figure = FIGURES.hidden_progress(
+        steps, accuracy, {"a measure": progress}, leaves=0.55, level=4.0,
+        marked={"progress": 300.0, "accuracy": 700.0, "never": None},
+    )  # fmt: skip
+    words = {item.get_text() for ax in figure.axes for item in ax.texts}
+    assert figure.axes[1].get_title(loc="left").endswith(": a measure")
+    assert {"progress", "accuracy", "0.55", "4"} <= words and "never" not in words
+    for ax, level in zip(figure.axes, (0.55, 4.0), strict=True):
+        lines = [np.asarray(line.get_data()) for line in ax.lines]
+        assert sorted(float(x[0]) for x, _ in lines if np.ptp(x) == 0) == [300.0, 700.0]
+        assert level in [float(y[0]) for _, y in lines if len(y) == 2 and np.ptp(y) == 0]
+        assert ax.get_ylim()[0] < level < ax.get_ylim()[1]
+
+
+def test_levels_that_nothing_reaches_stay_in_view() -> None:
+    steps, flat = np.arange(5) * 10, np.ones((3, 5))
+    figure = FIGURES.hidden_progress(steps, 0.5 * flat, {"a": flat}, leaves=0.55, level=4.0)
+    for ax, level in zip(figure.axes, (0.55, 4.0), strict=True):
+        assert ax.get_ylim()[0] < level < ax.get_ylim()[1]

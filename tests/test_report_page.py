@@ -229,13 +229,13 @@ def test_other_kinds_are_shown_as_tables(outputs: Path) -> None:
     runs = [{"run": "s0000", "verdict": "at_edge", "onset_step": None, "iqr": [0.1, 0.2]}]
     data = {
         "id": "1234567890",
-        "kind": "eos",
+        "kind": "ntk",
         "ensemble": ensemble.id,
         "warnings": [],
         "runs": runs,
         "level": 2.0,
     }
-    result = write_result(OutputPaths(outputs).analysis("eos", "1234567890"), data, {})
+    result = write_result(OutputPaths(outputs).analysis("ntk", "1234567890"), data, {})
     page = read_page(write(outputs, results={ensemble.id: [result]}))
     assert page.table("run", "verdict") == [["s0000", "at_edge", "\u2013", "[0.1, 0.2]"]]
 

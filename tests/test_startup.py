@@ -36,7 +36,15 @@ def imported(*words: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["--version"], ["train", "--help"], ["analyze", "--help"], ["runs", "--help"]]
+    "words",
+    [
+        ["--help"],
+        ["--version"],
+        ["train", "--help"],
+        ["analyze", "--help"],
+        ["runs", "--help"],
+        ["import", "--help"],
+    ],
 )
 def test_help_imports_nothing_heavy(words):
     assert not imported(*words) & (HEAVY | {"numpy", "omegaconf"})

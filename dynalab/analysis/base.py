@@ -4,13 +4,20 @@ An analysis module (`dynalab/analysis/KIND/` or `KIND.py`, or a plug-in's) holds
 
 - `Config`, a dataclass of its keys;
 - `VERSION`, an integer that is raised when results change (it enters the result's id);
-- `analyse(trajectories, config) -> Outcome`.
+- `analyse(trajectories, config) -> Outcome`;
+
+and, where they differ from the usual,
+
+- `STATUSES`, the statuses of the runs that it takes (default: `done`);
+- `COLUMNS`, the columns that it looks for, whichever cadence they were recorded on: its runs then have the rows of all
+  of these cadences, NaN where a column has none (default: everything on the evaluation grid or a finer one).
 
 It reads arrays and returns plain values and tables. It knows no folder, no terminal and nothing of training.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +37,7 @@ class Trajectory:
         values: Metrics at these steps, shape (T, M), float64; NaN where a metric was not recorded.
         seed: The run's seed, or None where it has none.
         status: As stored (`done`, `diverged`, ...).
+        config: The run's resolved configuration; empty where it is not known (a run of another trainer).
     """
 
     run: str
@@ -37,6 +45,20 @@ class Trajectory:
     values: np.ndarray
     seed: int | None = None
     status: str = "done"
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def column(self, metrics: tuple[str, ...], name: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the steps at which a metric has a value and the values, both (N,); None where it never has one.
+
+        Args:
+            metrics: Names of the columns, `Trajectories.metrics`.
+            name: The metric.
+        """
+        if name not in metrics:
+            return None
+        values = np.asarray(self.values)[:, metrics.index(name)]
+        some = ~np.isnan(values)
+        return (np.asarray(self.steps)[some], values[some]) if some.any() else None
 
 
 @dataclass(frozen=True)
@@ -66,6 +88,7 @@ class Trajectories:
         runs: The runs, in order of their ids.
         convergence: The task's own default, if it has one.
         warnings: What was left out on the way here, for the result to repeat.
+        imported: Whether the runs were trained elsewhere: nothing is known of their metrics but the names.
     """
 
     ensemble: str
@@ -73,6 +96,7 @@ class Trajectories:
     runs: tuple[Trajectory, ...]
     convergence: Convergence | None = None
     warnings: tuple[str, ...] = ()
+    imported: bool = False
 
 
 @dataclass(frozen=True)

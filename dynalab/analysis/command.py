@@ -14,11 +14,12 @@ from dynalab.analysis.base import Trajectories
 from dynalab.config.ensemble import canonical
 from dynalab.config.registry import Part
 from dynalab.config.typed import non_neutral, plain
-from dynalab.errors import NothingMatched
+from dynalab.errors import ConfigError, NothingMatched
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble
-from dynalab.store.results import Result, whole_result, write_result
+from dynalab.store.results import Result, find_result, whole_result, write_result
+from dynalab.store.runfile import FINAL
 from dynalab.store.stored import StoredRun
 
 # Keys that change how an analysis is computed but not what comes out; they stay out of its id.
@@ -40,22 +41,33 @@ class Inputs:
     trajectories: Trajectories
 
 
-def gather(selection: Selection[Ensemble], part: Part, *, pool: bool = False) -> Iterator[Inputs]:
+def gather(
+    selection: Selection[Ensemble], part: Part, config: Any = None, *, pool: bool = False
+) -> Iterator[Inputs]:
     """Yield the inputs of each analysis: one an ensemble, or one over all.
 
     Args:
         selection: Ensembles and their runs.
-        part: The analysis; its `STATUSES` says which runs it takes (default: done ones).
+        part: The analysis; its `STATUSES`, or `statuses(config)`, says which runs it takes (default: done ones).
+        config: Its typed configuration.
         pool: Whether to make one over all ensembles.
 
     Raises:
         NothingMatched: No run of any ensemble can enter.
     """
     statuses = getattr(part.module, "STATUSES", ("done",))
+    if config is not None and hasattr(part.module, "statuses"):
+        statuses = part.module.statuses(config)
     found = []
     left: list[str] = []
     for ensemble, runs in selection:
-        trajectories = ensemble.trajectories(statuses=statuses, runs=[run.id for run in runs])
+        ids = [run.id for run in runs]
+        columns = getattr(part.module, "COLUMNS", None)
+        trajectories = (
+            ensemble.trajectories(statuses=statuses, runs=ids)
+            if columns is None
+            else ensemble.united(columns, statuses=statuses, runs=ids)
+        )
         entered = {run.run for run in trajectories.runs}
         kept = [run for run in runs if run.id in entered]
         if kept:
@@ -102,8 +114,14 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
     Raises:
         DynalabError: The analysis cannot be made of these runs, or not be stored.
     """
+    stored_model = None
+    if getattr(config, "decode_with", None) is not None:
+        # The whole id, so that a shorter one means the same analysis.
+        stored_model = _model(outputs, config.decode_with, part.name)
+        config = replace(config, decode_with=f"{part.name}-{stored_model.id}")
     said = {key: value for key, value in non_neutral(config).items() if key not in NOT_IDENTITY}
-    runs = [[run.id, run.steps, run.attempt] for run in inputs.runs]
+    rows = {run.run: run.steps for run in inputs.trajectories.runs}
+    runs = [[run.id, _reached(run, rows.get(run.id)), run.attempt] for run in inputs.runs]
     version = int(getattr(part.module, "VERSION", 1))
     identity: dict[str, Any] = {"kind": part.name, "version": version, "config": said, "runs": runs}
     if part.source:
@@ -112,7 +130,10 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
     paths = OutputPaths(outputs).analysis(part.name, digest)
     if not force and (stored := whole_result(paths)) is not None:
         return stored
-    outcome = part.module.analyse(inputs.trajectories, config)
+    if stored_model is None:
+        outcome = part.module.analyse(inputs.trajectories, config)
+    else:
+        outcome = part.module.decode(inputs.trajectories, stored_model.data, config)
     warnings = list(dict.fromkeys([*inputs.trajectories.warnings, *outcome.warnings]))
     data = {
         "id": digest,
@@ -129,3 +150,27 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
         **outcome.result,
     }
     return write_result(paths, data, outcome.tables)
+
+
+def _reached(run: StoredRun, steps: Any) -> int:
+    """Steps that an analysis has seen of a run: of one that still trains, as far as its rows go."""
+    if run.status in FINAL or steps is None or not len(steps):
+        return run.steps
+    return max(run.steps, int(steps[-1]))
+
+
+def _model(outputs: Path, ref: str, kind: str) -> Result:
+    """Return the stored analysis whose model decodes new runs.
+
+    Raises:
+        NothingMatched: There is none with this id.
+        ConfigError: It is of another kind, or holds no model.
+    """
+    result = find_result(outputs, ref)
+    if result.kind != kind:
+        raise ConfigError(f"decode_with={ref}: {result.kind}-{result.id} is no analysis {kind}")
+    if not result.data.get("model"):
+        raise ConfigError(
+            f"decode_with={ref}: {result.kind}-{result.id} holds no model (it was decoded with another one)"
+        )
+    return result

@@ -23,6 +23,11 @@ from dynalab.cli.options import (
 @click.option(
     "--cfg", type=click.Choice(["job"]), help="Print the keys of the analysis with their defaults, and exit."
 )
+@click.option(
+    "--confirm",
+    is_flag=True,
+    help="slingshot: train its runs again with the loss in float64, and compare.",
+)
 @click.option("--force", is_flag=True, help="Compute it again, even if it is stored.")
 @json_option
 @outputs_option
@@ -32,12 +37,13 @@ def command(
     arguments: tuple[str, ...],
     filter_text: str | None,
     cfg: str | None,
+    confirm: bool,
     force: bool,
     as_json: bool,
     outputs: str | None,
     config_dirs: tuple[str, ...],
 ) -> int:
-    """Infer what happened from stored trajectories; KIND is hmm.
+    """Infer what happened from stored trajectories; KIND is hmm, variance, slingshot, eos or periods.
 
     An argument with = is a key of the analysis, any other a run or ensemble (the beginning of its id is enough);
     without one, the last that were trained.
@@ -48,6 +54,8 @@ def command(
     dynalab analyze hmm --cfg job           # its keys
     dynalab analyze hmm -f 'task=grokking optimizer.lr<0.01'
     dynalab analyze hmm pool=true           # one model over all ensembles
+    dynalab analyze hmm NEW decode_with=hmm-7ebafd365b   # runs still training, under a stored model
+    dynalab analyze slingshot --confirm     # trains its runs again with the loss in float64
     """
     from dynalab.analysis.command import analyse, gather
     from dynalab.config.analysis import read_analysis
@@ -81,11 +89,16 @@ def command(
     root = outputs_root(outputs)
     results, damaged = [], False
     selection = select(root, refs, filter_text, Ensemble)
-    for inputs in gather(selection, part, pool=pool):
+    for inputs in gather(selection, part, config, pool=pool):
         if not as_json:
             names = ", ".join(ensemble.id for ensemble in inputs.ensembles)
             note(f"{kind}: {len(inputs.runs)} runs of {names}")
-        results.append(analyse(inputs, part, config, root, force=force))
+        result = analyse(inputs, part, config, root, force=force)
+        if confirm:
+            from dynalab.cli.confirm import confirm as train_again
+
+            result = train_again(inputs, result, part, config, root, search_path(config_dirs), as_json)
+        results.append(result)
     damaged = any(ensemble.damaged for ensemble, _ in selection)
     if as_json:
         emit_json(

@@ -17,9 +17,13 @@ from dynalab.errors import DynalabError
 # Command -> its module, and the line that `dynalab --help` shows without importing it.
 COMMANDS = {
     "train": ("dynalab.cli.train", "Train the seeds of one or many configurations."),
-    "analyze": ("dynalab.cli.analyze", "Infer what happened: hidden Markov models over the trajectories."),
+    "import": (
+        "dynalab.cli.imports",
+        "Take in runs that were trained elsewhere: CSV, Parquet or JSON lines.",
+    ),
+    "analyze": ("dynalab.cli.analyze", "Infer what happened: phases, detours, edge of stability, slingshots."),
     "report": ("dynalab.cli.report", "Write one self-contained HTML page."),
-    "runs": ("dynalab.cli.runs", "List and show what is stored."),
+    "runs": ("dynalab.cli.runs", "List, show, compare, export and remove what is stored."),
     "config": ("dynalab.cli.config", "Print the composed configuration."),
     "bench": ("dynalab.cli.bench", "Time a task's steps over widths and numbers of workers."),
     "data": ("dynalab.cli.data", "List, fetch and verify data sets."),

@@ -121,9 +121,12 @@ def _analyses(root: Path, refs: Sequence[str]) -> tuple[list[str], list[Result]]
     """Tell analyses from runs: return the references to runs (those of the analyses when there are no others)."""
     from dynalab.store.paths import OutputPaths
     from dynalab.store.results import find_result, results
+    from dynalab.store.stored import StoredEnsemble
 
     stored = results(root) if refs else []
-    ids = [paths.digest for paths in OutputPaths(root).ensembles()] if stored else []
+    kept = [StoredEnsemble(paths) for paths in OutputPaths(root).ensembles()] if stored else []
+    ids = [item.id for item in kept]
+    names = [name for item in kept if item.imported for name in item.names]
     rest, chosen = [], []
     for ref in refs:
         named = [
@@ -131,7 +134,8 @@ def _analyses(root: Path, refs: Sequence[str]) -> tuple[list[str], list[Result]]
             for result in stored
             if f"{result.kind}-{result.id}".startswith(ref) or result.id.startswith(ref)
         ]
-        if named and not ref.startswith("@") and not any(digest.startswith(ref) for digest in ids):
+        of_runs = ref in names or any(digest.startswith(ref) for digest in ids)
+        if named and not ref.startswith("@") and not of_runs:
             chosen.append(find_result(root, ref))
         else:
             rest.append(ref)
@@ -148,13 +152,18 @@ def _results(root: Path, ensemble: str, chosen: Sequence[Result]) -> list[Result
     newest: dict[str, Result] = {}
     for result in results(root, [ensemble]):
         # One of a few runs, or of shorter ones, does not hide one of all.
-        best = newest.get(result.kind)
+        best = newest.get(_sort(result))
         if best is None or _extent(result) >= _extent(best):
-            newest[result.kind] = result
-    for kind in {result.kind for result in chosen}:
+            newest[_sort(result)] = result
+    for kind in {_sort(result) for result in chosen}:
         newest.pop(kind, None)
     own = [result for result in chosen if ensemble in (result.data.get("ensembles") or [result.ensemble])]
     return [*own, *newest.values()]
+
+
+def _sort(result: Result) -> str:
+    """Kind of an analysis; runs decoded with a stored model do not stand in the way of a fit."""
+    return f"{result.kind} decoded" if result.data.get("decoded_with") else result.kind
 
 
 def _extent(result: Result) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""`dynalab runs list|show`."""
+"""`dynalab runs list|show`, and the group that the other commands on runs hang on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dynalab.cli import runs_files
 from dynalab.cli.options import columns, emit_json, filter_option, json_option, outputs_option, warn
 
 if TYPE_CHECKING:
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
 
 @click.group("runs")
 def command() -> None:
-    """List and show what is stored."""
+    """List, show, compare, export and remove what is stored."""
+
+
+command.add_command(runs_files.diff_runs)
+command.add_command(runs_files.export_runs)
+command.add_command(runs_files.remove_runs)
 
 
 def run_json(ensemble: StoredEnsemble, run: StoredRun) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from dynalab.errors import ConfigError
 
 
 def read_analysis(
-    kind: str, overrides: Sequence[str], folders: Sequence[Path] = ()
+    kind: str,
+    overrides: Sequence[str],
+    folders: Sequence[Path] = (),
+    values: Mapping[str, Any] | None = None,
 ) -> tuple[registry.Part, Any]:
     """Return the analysis and its typed configuration.
 
@@ -23,6 +26,7 @@ def read_analysis(
         kind: `hmm`, ...
         overrides: `key=value` or `<kind>.key=value`; a list may be written `metrics=a,b`.
         folders: A user's configuration folders.
+        values: Keys as plain values, nested ones as mappings: what Python gives in the place of overrides.
 
     Raises:
         ConfigError: No such analysis, an unknown key, a wrong type or a value out of range.
@@ -49,6 +53,18 @@ def read_analysis(
         except HydraException as error:
             raise ConfigError(f"{text}: cannot be parsed ({str(error).splitlines()[0]})") from error
         OmegaConf.update(tree, key, plain, force_add=True)
-    values = OmegaConf.to_container(tree, resolve=True)
-    assert isinstance(values, dict)
-    return part, typed(part.config_class, {str(k): v for k, v in values.items()}, "")
+    container = OmegaConf.to_container(tree, resolve=True)
+    assert isinstance(container, dict)
+    # Before typing: a preset may fill in keys that were not given.
+    merged = _merged({str(key): value for key, value in container.items()}, values or {})
+    return part, typed(part.config_class, merged, "")
+
+
+def _merged(base: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    inside = {
+        key: _merged(base[key], value)
+        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+        else value
+        for key, value in keys.items()
+    }
+    return {**base, **inside}

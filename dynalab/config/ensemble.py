@@ -45,6 +45,8 @@ class EnsembleConfig:
     convergence: Convergence = field(default_factory=Convergence)
     levels: Levels = field(default_factory=Levels)
     sources: Mapping[str, str] = field(default_factory=dict)
+    # The ensemble and the step that a fork starts from, `ID@STEP`.
+    parent: str | None = None
 
     def identity(self) -> dict[str, Any]:
         """Return what is hashed: the identity sections, without anything at its neutral default."""
@@ -70,6 +72,8 @@ class EnsembleConfig:
             sections["design"] = self.design
         if self.sources:
             sections["sources"] = dict(self.sources)
+        if self.parent is not None:
+            sections["parent"] = self.parent
         said = {name: section for name, section in sections.items() if section}
         # Apart from the others: no probes at all is an empty list, and says something.
         other = sorted(self.probes) != sorted(DEFAULT_PROBES)
@@ -104,6 +108,8 @@ class EnsembleConfig:
             "convergence": plain(self.convergence),
             "levels": plain(self.levels),
         }
+        if self.parent is not None:
+            tree["parent"] = self.parent
         return {**tree, "sources": dict(self.sources)} if self.sources else tree
 
 
@@ -159,6 +165,7 @@ def from_tree(tree: Mapping[str, Any], folders: Sequence[Path] = ()) -> Ensemble
         convergence=typed(Convergence, tree.get("convergence") or {}, "convergence"),
         levels=typed(Levels, tree.get("levels") or {}, "levels"),
         sources=sources,
+        parent=tree.get("parent"),
     )
 
 

@@ -41,6 +41,7 @@ class Train:
     loss_dtype: str = "float32"
     clip: float | None = None
     accumulate: int = 1
+    sphere: bool = False
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -108,7 +108,8 @@ def record_death(paths: ShardPaths, how: str, said: Sequence[str]) -> str:
         paths.error.write_text("\n".join([f"the worker died: {how}", *said]) + "\n")
         shard = runfile.read(paths)
         shard.settle("crashed")
-        if shard.attempts:
+        # It may have died before it began an attempt of its own.
+        if shard.attempts and "ended" not in shard.attempts[-1]:
             shard.attempts[-1] |= {"ended": datetime.now(UTC).isoformat(timespec="seconds"), "error": how}
         runfile.write(paths, shard)
     except (OSError, DynalabError):

@@ -128,6 +128,7 @@ def measure(
         "steps": request.steps,
         "device": settings.device,
         "threads": compute.threads or 1,
+        "exact": compute.exact,
     }
     cells = []
     with _timers(max(counts), first) as timers:

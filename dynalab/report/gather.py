@@ -13,6 +13,7 @@ from dynalab.errors import StoreError
 from dynalab.report.words import quartiles, safe
 from dynalab.store.reader import Ensemble, StoredRun
 from dynalab.store.results import Result
+from dynalab.store.runfile import FINAL
 
 ACCURACIES = {"train": "train_accuracy", "test": "test_accuracy"}
 LOSSES = {"train": "train_loss", "test": "test_loss"}
@@ -123,7 +124,7 @@ def gather(ensemble: Ensemble, runs: Sequence[StoredRun], results: Sequence[Resu
     Raises:
         StoreError: Its configuration is damaged.
     """
-    if not isinstance(ensemble.config.get("eval"), dict):
+    if not ensemble.imported and not isinstance(ensemble.config.get("eval"), dict):
         raise StoreError(f"{ensemble.paths.config} is damaged: it has no section eval")
     wanted = {run.id for run in runs}
     steps, arrays = {}, {}
@@ -168,7 +169,10 @@ def stale(shown: Shown, result: Result) -> list[str]:
     changed = [
         run
         for key, run in mine.items()
-        if key in used and used[key] != (run.steps, run.attempt) and used[key][0]
+        # Of a run that trains, an analysis may have seen more rows than its run.json counts yet.
+        if key in used
+        and used[key][0]
+        and (used[key][1] != run.attempt or run.steps > used[key][0] or _shortened(run, used[key][0]))
     ]
     prefix = (result.data.get("config") or {}).get("steps")
     changed = [run for run in changed if prefix is None or run.steps < prefix]
@@ -182,6 +186,10 @@ def stale(shown: Shown, result: Result) -> list[str]:
     return lines
 
 
+def _shortened(run: StoredRun, steps: int) -> bool:
+    return run.status in FINAL and run.steps < steps
+
+
 def group_of(metric: str) -> str:
     """Return the group of a metric, by its name."""
     for group, names in _GROUPS.items():
@@ -192,7 +200,10 @@ def group_of(metric: str) -> str:
 
 _GROUPS: dict[str, Any] = {
     "loss": {"train_loss", "test_loss", "batch_loss", "train_loss_max"},
-    "norms": {"grad_norm", "update_norm", "param_norm", "last_layer_norm", "last_layer_update_norm"},
+    "norms": {
+        "grad_norm", "update_norm", "param_norm", "last_layer_norm", "last_layer_update_norm",
+        "scale_invariant_norm", "effective_gradient_norm",
+    },
     "weights": {
         "l1", "l2", "l1_over_l2", "mean_w", "median_w", "var_w", "mean_b", "median_b", "var_b", "trace",
         "lambda_max", "trace_over_lambda_max", "mean_sv", "var_sv",

@@ -10,8 +10,9 @@ from dynalab.report import figures
 from dynalab.report.blocks import Block, Cell, Picture, Section, Table, cell
 from dynalab.report.figures.style import ensemble_colours
 from dynalab.report.gather import Shown
-from dynalab.report.provenance import flat
+from dynalab.report.sections import claims
 from dynalab.report.words import number, quartiles
+from dynalab.store.difference import flat
 
 MAIN = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 # Keys that name an ensemble worse than others do, for they follow from the rest.
@@ -88,6 +89,7 @@ def comparison(shown: Sequence[Shown], keys: Sequence[str]) -> Section:
         )
         caption = f"**When runs {what}**, ensemble by ensemble, with median and quartiles."
         blocks.append(Picture("landmarks", figure, caption, f"Steps at which runs {what}"))
+    blocks += claims.comparison(shown, [_short(item, shown) for item in shown])
     return Section("Comparison", "comparison", blocks)
 
 

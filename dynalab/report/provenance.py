@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,11 @@ from dynalab.errors import DynalabError
 from dynalab.report.blocks import Block, Cell, Code, Section, Table, Words, cell
 from dynalab.report.gather import Shown
 from dynalab.report.words import count, listed, number
+from dynalab.store.difference import flat
 from dynalab.store.reader import Ensemble, StoredRun
 from dynalab.store.results import Result
 
 STREAMS = ("init", "split", "order", "noise")
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a configuration with dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 @lru_cache(maxsize=64)
@@ -69,7 +59,9 @@ def seeds_of(runs: Sequence[StoredRun]) -> str:
 
 
 def train_command(shown: Shown) -> str | None:
-    """Return the command that trains the shown runs again, or None where it is not known (imported runs)."""
+    """Return the command that trains the shown runs again, or imports them; None where it is not known."""
+    if shown.ensemble.imported:
+        return _import_command(shown.ensemble)
     try:
         words = yaml.safe_load(shown.ensemble.paths.overrides.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
@@ -99,6 +91,22 @@ def train_command(shown: Shown) -> str | None:
     options = [word for folder in folders for word in ("--config-dir", folder)]
     words += [f"train.steps={steps}", *([f"seed={format_seeds(seeds)}"] if seeds else [])]
     return shlex.join(["dynalab", "train", *words, *options])
+
+
+def _imported(ensemble: Ensemble) -> str:
+    about = ensemble.config.get("import") or {}
+    source = f"the file **{about['file']}**" if about.get("file") else "a data frame"
+    names = listed(ensemble.names, 6) if ensemble.names else ensemble.id
+    return f"These runs were trained elsewhere and imported from {source} as **{names}**."
+
+
+def _import_command(ensemble: Ensemble) -> str | None:
+    about = ensemble.config.get("import") or {}
+    if not about.get("file") or not ensemble.names:
+        return None
+    form = ["--wide"] if about.get("form") == "wide" else ["--run", str(about.get("run"))]
+    words = ["dynalab", "import", str(about["file"]), "--name", ensemble.names[0], *form]
+    return shlex.join([*words, "--step", str(about.get("step"))])
 
 
 def analyze_command(result: Result) -> str:
@@ -134,8 +142,10 @@ def section(shown: Shown, home: Path) -> Section:
     """
     ensemble = shown.ensemble
     blocks: list[Block] = []
-    found = differences(ensemble)
-    if found is None:
+    found = None if ensemble.imported else differences(ensemble)
+    if ensemble.imported:
+        blocks.append(Words(_imported(ensemble)))
+    elif found is None:
         blocks.append(
             Words(f"There is no configuration of the task **{ensemble.task}** here to compare with.")
         )

@@ -36,8 +36,8 @@ def select(
 
     Args:
         outputs: The outputs folder.
-        refs: Ids or prefixes of ids of ensembles or runs, folders, or `@last`; none with a filter means everything,
-            none without a filter the last.
+        refs: Ids or prefixes of ids of ensembles or runs, names of imported ones, folders, or `@last`; none with a
+            filter means everything, none without a filter the last.
         open_as: `Ensemble`, or `StoredEnsemble` where no arrays are needed.
         filter_text: Terms that all must hold, `task=grokking status=done optimizer.lr<0.01`.
 
@@ -77,12 +77,17 @@ def _resolve(
         item = open_as(EnsemblePaths(folder.resolve()))
         return [(item, item.runs)]
     digest, slash, label = ref.partition("/")
-    found = [item for item in everything if item.id.startswith(digest)] if digest else []
+    found = _named(digest, everything)
+    if not found:
+        found = [item for item in everything if item.id.startswith(digest)] if digest else []
     if not found:
         found = [item for item in everything if item.path.name == digest]
     if not found:
-        hint = did_you_mean(digest, [item.id for item in everything])
-        raise NothingMatched(f"{ref}: no stored ensemble or run has this id{hint}; see `dynalab runs list`")
+        names = [name for item in everything if item.imported for name in _names(item)]
+        hint = did_you_mean(digest, [*names, *(item.id for item in everything)])
+        raise NothingMatched(
+            f"{ref}: no stored ensemble or run has this id{' or name' if names else ''}{hint}; see `dynalab runs list`"
+        )
     if len(found) > 1:
         raise ConfigError(f"{ref} is ambiguous: {', '.join(item.id for item in found[:5])}")
     (item,) = found
@@ -93,6 +98,18 @@ def _resolve(
     if not runs:
         raise NothingMatched(f"{ref}: {item.id} has no such run; see `dynalab runs list {item.id}`")
     return [(item, runs)]
+
+
+def _names(item: StoredEnsemble) -> list[str]:
+    try:
+        return item.names
+    except StoreError:
+        return []
+
+
+def _named(name: str, everything: list[E]) -> list[E]:
+    """Return the imported ensemble of a name: the whole name, since a name is no hash to be cut short."""
+    return [item for item in everything if item.imported and name in _names(item)]
 
 
 def _last(paths: OutputPaths, everything: list[E]) -> Selection[E]:
@@ -139,6 +156,7 @@ def _field(ensemble: StoredEnsemble, run: StoredRun, key: str) -> Any:
         "run": run.id,
         "ensemble": ensemble.id,
         "task": ensemble.task,
+        "name": next(iter(_names(ensemble)), None),
         "seed": run.seed,
         "status": run.status,
         "steps": run.steps,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from dynalab.config.suggest import did_you_mean, listing
 from dynalab.errors import ConfigError, StoreError
 from dynalab.store import runfile, series
 from dynalab.store.paths import EnsemblePaths
-from dynalab.store.stored import StoredEnsemble, StoredRun
+from dynalab.store.stored import IMPORTED_CADENCE, StoredEnsemble, StoredRun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +54,8 @@ class Ensemble(StoredEnsemble):
     @cached_property
     def eval_cadence(self) -> str:
         """Name of the series that losses and accuracies are on."""
+        if self.imported:
+            return IMPORTED_CADENCE
         return f"every-{self.config['eval']['every']}"
 
     def cadences(self) -> list[str]:
@@ -113,7 +115,7 @@ class Ensemble(StoredEnsemble):
             else:
                 columns.append(_at(steps, records["step"], records[metric][:, run.index]))
         values = np.stack(columns, axis=1) if columns else np.empty((len(steps), 0))
-        return Trajectory(run.id, steps[keep], values[keep], run.seed, run.status)
+        return Trajectory(run.id, steps[keep], values[keep], run.seed, run.status, self.config)
 
     def trajectories(
         self,
@@ -129,6 +131,38 @@ class Ensemble(StoredEnsemble):
             runs: Ids of the runs wanted, or None for all.
         """
         names = list(metrics) if metrics is not None else self.grid_metrics()
+        return self._chosen(names, lambda run: self.trajectory(run, names), statuses, runs)
+
+    def united(
+        self, metrics: Sequence[str], statuses: Iterable[str] = ("done",), runs: Iterable[str] | None = None
+    ) -> Trajectories:
+        """Return trajectories as `trajectories`, with the rows of every cadence that one of the metrics is on.
+
+        Args:
+            metrics: Columns that are looked for; those that were not recorded are left out.
+            statuses: Which runs enter.
+            runs: Ids of the runs wanted, or None for all.
+        """
+        known = self.metrics
+        names = [name for name in metrics if name in known]
+        return self._chosen(names, lambda run: self._united(run, names), statuses, runs)
+
+    def _united(self, run: StoredRun, metrics: Sequence[str]) -> Trajectory:
+        """Return one run's rows of some metrics, NaN where a metric's own cadence has none; empty rows are left out."""
+        parts = [self.trajectory(run, [name], self._cadence_of(name)) for name in metrics]
+        steps = np.unique(np.concatenate([part.steps for part in parts] or [np.empty(0, np.int64)]))
+        columns = [_at(steps, part.steps, part.values[:, 0]) for part in parts]
+        values = np.stack(columns, axis=1) if columns else np.empty((len(steps), 0))
+        some = ~np.isnan(values).all(axis=1)
+        return Trajectory(run.id, steps[some], values[some], run.seed, run.status, self.config)
+
+    def _chosen(
+        self,
+        names: Sequence[str],
+        read: Callable[[StoredRun], Trajectory],
+        statuses: Iterable[str],
+        runs: Iterable[str] | None,
+    ) -> Trajectories:
         wanted, allowed = None if runs is None else set(runs), set(statuses)
         kept, left = [], []
         for run in self.runs:
@@ -137,18 +171,26 @@ class Ensemble(StoredEnsemble):
             if run.status not in allowed:
                 left.append(f"{run.id} is {run.status}")
                 continue
+            begun = run.steps > 0 or run.shard.series(self.eval_cadence).is_file()
+            if run.status not in runfile.FINAL and not begun:
+                left.append(f"{run.id} has no rows yet")
+                continue
             try:
-                kept.append(self.trajectory(run, names))
+                kept.append(read(run))
             except StoreError as error:
                 self.leave_out(run.shard, str(error))
         warnings = [*self.warnings]
         if left:
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""
             warnings.append(f"left out: {', '.join(left[:3])}{more}")
-        return Trajectories(self.id, tuple(names), tuple(kept), self.convergence, tuple(warnings))
+        return Trajectories(
+            self.id, tuple(names), tuple(kept), self.convergence, tuple(warnings), self.imported
+        )
 
     def grid_metrics(self) -> list[str]:
         """Return the metrics recorded on the evaluation grid or a finer one."""
+        if self.imported:
+            return self.metrics
         every = int(self.config["eval"]["every"])
         return [
             name for cadence, names in self.columns().items() if _is_finer(cadence, every) for name in names
@@ -168,20 +210,30 @@ class Ensemble(StoredEnsemble):
     def steps(self, metric: str) -> np.ndarray:
         """Return the steps a metric was recorded at, over all runs, shape (T,)."""
         cadence = self._cadence_of(metric)
-        longest = [self._safe(run, cadence)["step"] for run in self.runs]
-        return max(longest, key=len).astype(np.int64) if longest else np.empty(0, np.int64)
+        own = [self._safe(run, cadence)["step"] for run in self.runs]
+        if not own:
+            return np.empty(0, np.int64)
+        longest = max(own, key=len)
+        # Runs of one configuration are on one grid; imported ones need not be.
+        if all(np.array_equal(steps, longest[: len(steps)]) for steps in own):
+            return longest.astype(np.int64)
+        return np.unique(np.concatenate(own)).astype(np.int64)
 
     def array(self, metric: str) -> np.ndarray:
-        """Return a metric of every run, shape (S, T), in the order of `runs`; shorter runs end in NaN."""
+        """Return a metric of every run, shape (S, T), in the order of `runs` at the steps of `steps`.
+
+        A run has NaN where it has no row: beyond its end, and between its rows where runs are on different grids.
+        """
         cadence = self._cadence_of(metric)
-        result = np.full((len(self.runs), len(self.steps(metric))), np.nan)
+        grid = self.steps(metric)
+        result = np.full((len(self.runs), len(grid)), np.nan)
         for row, run in enumerate(self.runs):
             try:
-                values = self.trajectory(run, [metric], cadence).values[:, 0]
+                found = self.trajectory(run, [metric], cadence)
             except StoreError as error:
                 self.leave_out(run.shard, str(error))
                 continue
-            result[row, : len(values)] = values
+            result[row, np.searchsorted(grid, found.steps)] = found.values[:, 0]
         return result
 
     def _safe(self, run: StoredRun, cadence: str) -> np.ndarray:
@@ -191,11 +243,15 @@ class Ensemble(StoredEnsemble):
             self.leave_out(run.shard, str(error))
             return np.empty(0, [("step", "<i8")])
 
-    def frame(self) -> pd.DataFrame:
-        """Return every run and step of the evaluation grid, columns `run seed step` and the metrics."""
+    def frame(self, runs: Iterable[str] | None = None) -> pd.DataFrame:
+        """Return every run and step of the evaluation grid, columns `run seed step` and the metrics.
+
+        Args:
+            runs: Ids of the runs wanted, or None for all, whatever their status.
+        """
         import pandas as pd
 
-        found = self.trajectories(statuses=runfile.STATUSES)
+        found = self.trajectories(statuses=runfile.STATUSES, runs=runs)
         frames = []
         for run in found.runs:
             frame = pd.DataFrame(run.values, columns=list(found.metrics))
@@ -219,6 +275,8 @@ class Ensemble(StoredEnsemble):
         Raises:
             ConfigError: There is no such run, or no weights of that step.
         """
+        if self.imported:
+            raise ConfigError(f"{self.id} was imported: its runs have metrics, and no weights")
         from dynalab.training.restore import network_at
 
         label = f"s{seed:04d}" if isinstance(seed, int) else seed

@@ -20,7 +20,11 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Result:
-    """One stored analysis.
+    """One stored analysis, as `dynalab.load("hmm-7ebafd365b")` opens it.
+
+    `result["paths"]` is a plain value of the result (`result.data` has all of them, with the keys of the command's
+    `--json`), `result.table("states")` one of its tables as a pandas data frame, `result.frames()` all of them.
+    Nothing is computed, and nothing but JSON and Parquet is read.
 
     Attributes:
         paths: Its folder.
@@ -70,6 +74,10 @@ class Result:
                 f"{name}: this analysis has no such table; there are {', '.join(self.tables())}"
             )
         return pd.read_parquet(self.paths.table(name))
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Return every table as a data frame, by name."""
+        return {name: self.table(name) for name in self.tables()}
 
 
 def write_result(paths: AnalysisPaths, data: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> Result:

@@ -31,7 +31,7 @@ def row_type(metrics: Sequence[str], n_runs: int) -> np.dtype:
 
 def _header(dtype: np.dtype, rows: int) -> bytes:
     # The count is padded, so that the header never changes its length.
-    text = f"{{'descr': {dtype.descr!r}, 'fortran_order': False, 'shape': ({rows},), }}"
+    text = f"{{'descr': {dtype.descr!a}, 'fortran_order': False, 'shape': ({rows},), }}"
     space = text.ljust(len(text) - len(str(rows)) + _COUNT_DIGITS)
     length = -(-(len(_MAGIC) + 2 + len(space) + 1) // 64) * 64
     body = space.ljust(length - len(_MAGIC) - 3) + "\n"

@@ -13,6 +13,10 @@ from dynalab.errors import StoreError
 from dynalab.store import runfile
 from dynalab.store.paths import EnsemblePaths, ShardPaths
 
+# The folder of ensembles that were trained elsewhere, in the place of a task, and the one series that their runs have.
+IMPORTED = "imported"
+IMPORTED_CADENCE = "imported"
+
 
 @dataclass(frozen=True)
 class StoredRun:
@@ -99,6 +103,21 @@ class StoredEnsemble:
     def task(self) -> str:
         """Name of the task."""
         return self.paths.task
+
+    @property
+    def imported(self) -> bool:
+        """Whether its runs were trained elsewhere."""
+        return self.paths.task == IMPORTED
+
+    @property
+    def names(self) -> list[str]:
+        """What an imported ensemble is called; others have no names.
+
+        Raises:
+            StoreError: Its configuration is damaged.
+        """
+        about = self.config.get("import") if self.imported else None
+        return [str(name) for name in about.get("names") or ()] if isinstance(about, dict) else []
 
     @cached_property
     def runs(self) -> list[StoredRun]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dynalab.errors import ConfigError
-from dynalab.tasks import operations
+from dynalab.tasks import classification, operations
 from dynalab.tasks.base import Batch, InputSpec, TaskData
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 # The table has the square of this many pairs, held once a seed.
 LARGEST = 1000
-LOSSES = ("cross_entropy", "mse")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +59,12 @@ class Config:
         object.__setattr__(self, "operation", operations.canonical(self.operation))
         if not 2 <= self.modulus <= LARGEST:
             raise ConfigError(f"task.modulus={self.modulus}: must be an integer from 2 to {LARGEST}")
-        if self.loss not in LOSSES:
-            near = difflib.get_close_matches(str(self.loss), LOSSES, n=1)
+        if self.loss not in classification.LOSSES:
+            near = difflib.get_close_matches(str(self.loss), classification.LOSSES, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"task.loss={self.loss} is not known{hint}; legal: {', '.join(LOSSES)}")
+            raise ConfigError(
+                f"task.loss={self.loss} is not known{hint}; legal: {', '.join(classification.LOSSES)}"
+            )
         if not 0.0 < self.train_fraction < 1.0:
             raise ConfigError(
                 f"task.train_fraction={self.train_fraction}: must lie between 0 and 1, both excluded"
@@ -143,20 +144,14 @@ class Grokking:
         Returns:
             Shape (S,), in the precision of the outputs.
         """
-        if self.config.loss == "mse":
-            # One-hot without F.one_hot, which reads its input back to check it.
-            wanted = outputs.new_zeros(outputs.shape).scatter_(2, batch.targets[..., None], 1.0)
-            return (outputs - wanted).square().mean((1, 2))
-        from torch.nn.functional import cross_entropy
-
-        flat = cross_entropy(outputs.flatten(0, 1), batch.targets.flatten(), reduction="none")
-        return flat.view(batch.targets.shape).mean(1)
+        per_run = (
+            classification.mean_squared_error if self.config.loss == "mse" else classification.cross_entropy
+        )
+        return per_run(outputs, batch.targets)
 
     def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return `accuracy`, the share of examples whose largest output is the target's; (S,), float64."""
-        import torch
-
-        return {"accuracy": (outputs.max(2).indices == batch.targets).to(torch.float64).mean(1)}
+        return {"accuracy": classification.accuracy(outputs, batch.targets)}
 
 
 def build(config: Config) -> Grokking:

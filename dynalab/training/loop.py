@@ -23,6 +23,7 @@ from dynalab.tasks.base import Batch
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
 from dynalab.training.objective import objective
 from dynalab.training.parts import task_and_network
+from dynalab.training.sphere import Sphere
 from dynalab.training.stack import LEAST_WIDTH, Stack, build_networks, widen
 from dynalab.training.streams import Streams
 
@@ -128,6 +129,7 @@ class Loop:
         for item in self.measurements:
             if begin := getattr(item.probe, "begin", None):
                 begin(setting)
+        self._sphere = Sphere(self.stack.network, self.stack.params) if config.train.sphere else None
         self.eval_grid = cadence(config.eval.every)
         self.step = 0
         width = len(streams)
@@ -168,6 +170,8 @@ class Loop:
         for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
         self.optimizer.step()
+        if self._sphere is not None:
+            self._sphere.project()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
 

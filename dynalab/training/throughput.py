@@ -25,16 +25,19 @@ class Stopwatch:
         folders: Plug-in folders.
         steps: Length of training, for schedules that depend on it.
         device: Where to train.
+        exact: As `compute.exact`.
     """
 
-    def __init__(self, tree: dict[str, Any], folders: list[str], steps: int, device: str) -> None:
+    def __init__(
+        self, tree: dict[str, Any], folders: list[str], steps: int, device: str, exact: bool = True
+    ) -> None:
         import torch
 
         from dynalab.config.ensemble import from_tree
 
         self._folders = [Path(folder) for folder in folders]
         self._config = from_tree(tree, self._folders)
-        self._steps, self._device = steps, torch.device(device)
+        self._steps, self._device, self._exact = steps, torch.device(device), exact
         self._loop: Any = None
 
     def build(self, width: int) -> None:
@@ -44,7 +47,7 @@ class Stopwatch:
 
         self._loop = None
         streams = [Streams.from_seed(seed) for seed in range(width)]
-        self._loop = Loop(self._config, streams, self._steps, self._device, self._folders)
+        self._loop = Loop(self._config, streams, self._steps, self._device, self._folders, exact=self._exact)
         self._loop.rows()
         for _ in range(_WARM_UP):
             self._loop.update()
@@ -91,7 +94,7 @@ def main() -> int:
         torch.set_num_threads(told["threads"])
         torch.set_flush_denormal(True)
         device = resolve_device(told["device"], torch.cuda.device_count() if torch.cuda.is_available() else 0)
-        watch = Stopwatch(told["config"], told["folders"], told["steps"], device)
+        watch = Stopwatch(told["config"], told["folders"], told["steps"], device, told["exact"])
         answer(event="ready", device=device)
         for line in sys.stdin:
             order = json.loads(line)

@@ -39,6 +39,9 @@ def compare(work: Work, options: Options) -> list[Row]:
     words = [*work.words, f"train.steps={steps}"]
     ratios: dict[str, list[float]] = {}
     seconds: list[dict[str, Any]] = []
+    # What is prepared once a machine (a corpus' tokens) is prepared by now, for all of them.
+    if not options.quick:
+        loop.bare(words, 1, 1)
     for pair in range(options.pairs):
         options.say(f"{work.what}, pair {pair + 1} of {options.pairs}: dynalab")
         run = dynalab([*words, f"seed=0..{seeds - 1}"])

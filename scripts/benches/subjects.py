@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benches import curvature, grokking, memory, parity, probes, single, wide
+from benches import curvature, grokking, hmm, memory, parity, probes, single, wide
 from benches.base import Subject
 
 SUBJECTS: list[Subject] = [
@@ -12,5 +12,6 @@ SUBJECTS: list[Subject] = [
     single.SUBJECT,
     probes.SUBJECT,
     memory.SUBJECT,
+    hmm.SUBJECT,
     curvature.SUBJECT,
 ]

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from dynalab.analysis.base import Outcome, Trajectories
 
-__all__ = ["VERSION", "Config", "analyse", "describe"]
+__all__ = ["VERSION", "Config", "analyse", "decode", "describe", "statuses"]
 
-VERSION = 1
+VERSION = 2
 
 
 def analyse(trajectories: Trajectories, config: Config) -> Outcome:
@@ -39,9 +39,35 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
         ConfigError: A key that cannot be used with these runs.
         NothingMatched: No runs, or none of the default metrics.
     """
+    from dynalab.analysis.claims import claims
     from dynalab.analysis.hmm import outcome
 
-    return outcome.analyse(trajectories, config)
+    found = outcome.analyse(trajectories, config)
+    found.result["claims"] = claims(found.result)
+    return found
+
+
+def statuses(config: Config) -> tuple[str, ...]:
+    """Return which runs enter: done ones; a stored model also decodes those that are still training."""
+    return ("done",) if config.decode_with is None else ("done", "running", "partial")
+
+
+def decode(trajectories: Trajectories, stored: Mapping[str, Any], config: Config) -> Outcome:
+    """Decode runs with the model of a stored analysis, without looking ahead.
+
+    Args:
+        trajectories: The runs, whole or still training.
+        stored: The plain values of the stored analysis.
+        config: `steps` and `convergence` matter here.
+
+    Raises:
+        ConfigError: A key of the fit is set, or the analysis has no model.
+        NothingMatched: The runs lack a metric of the model.
+    """
+    from dynalab.analysis.hmm import online
+
+    online.check(config)
+    return online.decode(trajectories, stored, config)
 
 
 def describe(result: Mapping[str, Any]) -> list[str]:

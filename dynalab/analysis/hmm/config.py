@@ -12,8 +12,11 @@ from typing import Any
 from dynalab.analysis.convergence import ConvergenceKeys
 from dynalab.errors import ConfigError
 
-EMISSIONS = ("ar", "level")
-COVARIANCES = ("full", "diag")
+EMISSIONS = ("auto", "ar", "level")
+COVARIANCES = ("full", "tied", "diag", "lowrank")
+# Stands for "the preset's own" in a key that has another neutral value in every preset.
+PRESET_WORD = ""
+PRESET_NUMBER = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,14 @@ class Settings:
         screen_iterations: EM iterations after which the restarts are compared.
         finalists: Number of restarts that go on after the comparison.
         reseedings: How often a fit may give a dead state new frames.
+        fit_frames: Most frames that a fit of the selection sees. A larger ensemble is thinned to whole runs, drawn
+            by the seed; held-out runs are all scored, and the chosen model is carried on over all runs.
+        bootstraps: Refits to resampled runs, for the stability of the states.
+        resamples: Resampled runs for the intervals of edges, the fitted model held fixed.
+        baseline_restarts: Starts per fit of a baseline and of a bootstrap.
+        baseline_iterations: Most EM iterations of these and of the restarts whose stability is measured.
+        baseline_tol: Their tolerance, nats per frame.
+        baseline_folds: Folds that baselines other than the other emission are held out in.
     """
 
     ridge: float = 10.0
@@ -49,10 +60,41 @@ class Settings:
     screen_iterations: int = 10
     finalists: int = 2
     reseedings: int = 3
+    fit_frames: int = 24_000
+    bootstraps: int = 20
+    resamples: int = 1000
+    baseline_restarts: int = 2
+    baseline_iterations: int = 60
+    baseline_tol: float = 1e-3
+    baseline_folds: int = 2
 
 
-# A published pipeline that differs in more than these numbers gets its own branch in `analyse`.
-PRESETS: dict[str, Settings] = {"robust": Settings()}
+@dataclass(frozen=True, kw_only=True)
+class PaperSettings:
+    """The numbers of the published pipeline (Hu et al., 2023, section 3 and appendix; hmmlearn 0.3's own).
+
+    Attributes:
+        first_rows: Rows of a run that are looked at.
+        validation: Share of the runs that are held out; they choose both K and the restart.
+        min_covar: Added to the diagonal of the first covariance.
+        covars_prior: Added to every entry of the scatter (full, tied) or to its diagonal (diag) in the M-step.
+        floor: Least eigenvalue of a covariance; hmmlearn has none, so it acts only where hmmlearn would fail.
+        top_features: Features named on an edge.
+    """
+
+    first_rows: int = 1000
+    validation: float = 0.2
+    min_covar: float = 1e-3
+    covars_prior: float = 1e-2
+    floor: float = 1e-9
+    top_features: int = 3
+
+
+# Values of the keys that a preset decides unless they are given.
+PRESETS: dict[str, dict[str, Any]] = {
+    "robust": {"emission": "auto", "covariance": "full", "n_iter": 200, "tol": 1e-4},
+    "paper": {"emission": "level", "covariance": "full", "n_iter": 32, "tol": 1e-2},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,39 +104,59 @@ class Config:
     Attributes:
         metrics: Columns that are the features; None takes the fourteen weight metrics as far as they are
             present.
-        preset: `robust`.
-        emission: `ar` (switching autoregression: states of dynamics) or `level` (Gaussian: states of level).
-        covariance: Noise covariance, `full` (shrunk) or `diag`.
-        n_states: Number of states; None lets held-out likelihood choose.
+        preset: `robust`, or `paper` (the pipeline of Hu et al., 2023, formula by formula).
+        emission: `ar` (switching autoregression: states of dynamics), `level` (Gaussian: states of level; all that
+            paper has), or `auto` (robust's: the one that says more of unseen runs).
+        covariance: Noise covariance: `full` (robust: shrunk), `tied` (one for all states), `diag`, or `lowrank`
+            (factors plus a diagonal).
+        rank: Number of factors of `lowrank`.
+        sticky: Pseudo-counts added to every self-transition.
+        left_to_right: Whether states can only be left for later ones.
+        n_states: Number of states; None lets held-out likelihood (paper: BIC of the held-out runs) choose.
         max_states: Largest number of states that is tried.
-        folds: Folds over runs for the held-out likelihood.
+        folds: Folds over runs for the held-out likelihood (robust).
         restarts: Starts of EM per fit.
-        n_iter: Most EM iterations per start.
-        tol: EM has converged when an iteration gains less than this, in nats per frame.
-        seed: Seed of starts and folds.
+        n_iter: Most EM iterations per start (robust 200, paper 32).
+        tol: EM has converged when an iteration gains less than this: robust 1e-4, in nats per frame; paper 1e-2,
+            in nats of all frames together.
+        stability: Whether to refit restarts and resampled runs at the chosen number of states.
+        baselines: Whether to fit the other emission, mixtures, one metric and shuffled time for comparison.
+        seed: Seed of starts, folds and resampling.
         workers: Processes; None takes one per core. The result does not depend on it.
         steps: Look only at rows up to this step.
+        decode_with: Id of a stored analysis whose model decodes the runs; nothing is fitted then.
+        log_time: Delays of detours are factors: their tests are of the logarithm of the convergence step.
         convergence: What counts as converged.
     """
 
     metrics: list[str] | None = None
     preset: str = "robust"
-    emission: str = "ar"
-    covariance: str = "full"
+    emission: str = PRESET_WORD
+    covariance: str = PRESET_WORD
+    rank: int = 3
+    sticky: float = 0.0
+    left_to_right: bool = False
     n_states: int | None = None
     max_states: int = 8
     folds: int = 5
     restarts: int = 5
-    n_iter: int = 200
-    tol: float = 1e-4
+    n_iter: int = PRESET_NUMBER
+    tol: float = float(PRESET_NUMBER)
+    stability: bool = True
+    baselines: bool = True
     seed: int = 0
     workers: int | None = None
     steps: int | None = None
+    decode_with: str | None = None
+    log_time: bool = False
     convergence: ConvergenceKeys = field(default_factory=ConvergenceKeys)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant, naming the key, what was given and what is legal."""
+        """Fill in the preset's values and refuse what cannot be meant, naming the key and what is legal."""
         _one_of("preset", self.preset, tuple(PRESETS))
+        for key, value in PRESETS[self.preset].items():
+            if getattr(self, key) in (PRESET_WORD, PRESET_NUMBER):
+                object.__setattr__(self, key, value)
         _one_of("emission", self.emission, EMISSIONS)
         _one_of("covariance", self.covariance, COVARIANCES)
         _at_least("n_states", self.n_states, 1)
@@ -102,18 +164,35 @@ class Config:
         _at_least("folds", self.folds, 2)
         _at_least("restarts", self.restarts, 1)
         _at_least("n_iter", self.n_iter, 1)
+        _at_least("rank", self.rank, 1)
         _at_least("seed", self.seed, 0)
         _at_least("workers", self.workers, 1)
         _at_least("steps", self.steps, 0)
         if not 0 < self.tol < float("inf"):
             raise ConfigError(f"tol={self.tol}: must be a number above 0")
+        if not 0 <= self.sticky < float("inf"):
+            raise ConfigError(f"sticky={self.sticky}: must be a number, 0 or more")
         if self.metrics is not None and not self.metrics:
             raise ConfigError("metrics=[]: must name at least one column")
+        if self.preset == "paper":
+            self._only_robust()
+
+    def _only_robust(self) -> None:
+        """Refuse what the published pipeline does not have."""
+        if self.emission != "level":
+            raise ConfigError(
+                f"emission={self.emission}: preset=paper has level emissions only; use preset=robust"
+            )
+        if self.covariance not in ("full", "diag"):
+            raise ConfigError(f"covariance={self.covariance}: preset=paper has full, diag; use preset=robust")
+        if self.sticky or self.left_to_right:
+            key = "sticky" if self.sticky else "left_to_right"
+            raise ConfigError(f"{key}: preset=paper does not have it; use preset=robust")
 
     @property
     def settings(self) -> Settings:
-        """The numbers of the chosen preset."""
-        return PRESETS[self.preset]
+        """The numbers behind robust fits (also those that stand beside the published pipeline)."""
+        return Settings()
 
 
 def describe(config: Config) -> dict[str, Any]:
@@ -123,7 +202,8 @@ def describe(config: Config) -> dict[str, Any]:
     """
     plain = asdict(config)
     plain.pop("workers")
-    return {**plain, "preset_values": asdict(config.settings)}
+    numbers = PaperSettings() if config.preset == "paper" else config.settings
+    return {**plain, "preset_values": asdict(numbers)}
 
 
 def _one_of(key: str, given: str, legal: tuple[str, ...]) -> None:

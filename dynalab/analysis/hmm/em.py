@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dynalab.analysis.hmm import inference, starts
-from dynalab.analysis.hmm.config import Settings
+from dynalab.analysis.hmm.config import Config, Settings
 from dynalab.analysis.hmm.emissions import (
     Emission,
     Prior,
@@ -24,6 +24,8 @@ from dynalab.analysis.hmm.frames import Frames
 DEAD = 1.0
 # Rounding may lower the objective by this share of its size between two iterations; more is reported.
 SLACK = 1e-8
+# Pseudo-frames of the pooled variance behind the Gaussian of first frames: there is one frame a run.
+FIRST_SHRINKAGE = 2.0
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,13 @@ class Fit:
     fell: float = 0.0
 
 
-def _probabilities(counts: np.ndarray, prior: float) -> np.ndarray:
-    """Rows of counts as probabilities that are never 0 (`kernels` relies on that)."""
-    raised = counts + prior
+def _probabilities(counts: np.ndarray, prior: Prior) -> np.ndarray:
+    """Start (K,) or transition (K, K) probabilities from expected counts; never 0, except left to right."""
+    raised = counts + prior.counts
+    if raised.ndim == 2:
+        raised = raised + prior.sticky * np.eye(len(raised))
+        if prior.ordered:
+            raised = np.triu(raised)
     return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
 
 
@@ -85,25 +91,43 @@ def m_step(
     posterior: np.ndarray,
     first: np.ndarray,
     pairs: np.ndarray,
+    *,
+    before: bool = True,
 ) -> Parameters:
-    """Maximise the penalised expected likelihood; `emission` only hands on the first frames' Gaussian."""
-    weights, covariances = maximise(frames, posterior, prior)
-    return Parameters(
-        _probabilities(first, prior.counts),
-        _probabilities(pairs, prior.counts),
-        replace(emission, weights=weights, covariances=covariances),
-    )
+    """Maximise the penalised expected likelihood; `emission` hands on the first frames' Gaussian.
+
+    Args:
+        frames: The data.
+        prior: Penalties.
+        emission: That of the iteration before.
+        posterior: Shape (N, K).
+        first: Expected number of sequences that start in each state, shape (K,).
+        pairs: Expected number of transitions, shape (K, K).
+        before: Whether `emission` has covariances that must not be undercut.
+    """
+    weights, covariances = maximise(frames, posterior, prior, emission.covariances if before else None)
+    start, transitions = _probabilities(first, prior), _probabilities(pairs, prior)
+    if prior.independent:
+        start = _probabilities(posterior.sum(axis=0), prior)
+        transitions = np.repeat(start[None], len(start), axis=0)
+    return Parameters(start, transitions, replace(emission, weights=weights, covariances=covariances))
 
 
 def penalty(parameters: Parameters, prior: Prior) -> float:
     """Log-penalty of all parameters, nats."""
-    chain = np.log(parameters.start).sum() + np.log(parameters.transitions).sum()
-    return float(prior.counts * chain) + log_penalty(parameters.emission, prior)
+    logs = np.log(np.maximum(parameters.transitions, 1e-300))
+    if prior.independent:
+        chain = prior.counts * np.log(parameters.start).sum()
+    else:
+        allowed = np.triu(logs).sum() if prior.ordered else logs.sum()
+        chain = prior.counts * (np.log(parameters.start).sum() + allowed)
+        chain += prior.sticky * np.trace(logs)
+    return float(chain) + log_penalty(parameters.emission, prior)
 
 
-def begin(frames: Frames, prior: Prior, settings: Settings, states: np.ndarray, n_states: int) -> Parameters:
+def begin(frames: Frames, prior: Prior, states: np.ndarray, n_states: int) -> Parameters:
     """Parameters from labels (N,); the chain starts neutral, so that no order of states is built in."""
-    mean, covariance = first_frames(frames, settings, prior.diagonal)
+    mean, covariance = first_frames(frames, FIRST_SHRINKAGE, prior.covariance == "diag")
     size = frames.design.shape[1] - frames.inputs
     empty = Emission(
         np.zeros((n_states, size, frames.inputs)), np.zeros((n_states, size, size)), mean, covariance
@@ -111,20 +135,16 @@ def begin(frames: Frames, prior: Prior, settings: Settings, states: np.ndarray, 
     # As if every state was left after 20 frames, to any other.
     pairs = np.full((n_states, n_states), 0.05 / max(1, n_states - 1))
     np.fill_diagonal(pairs, 0.95)
+    posterior = starts.one_hot(states, n_states)
     return m_step(
-        frames,
-        prior,
-        empty,
-        starts.one_hot(states, n_states),
-        np.ones(n_states),
-        pairs * len(states) / n_states,
+        frames, prior, empty, posterior, np.ones(n_states), pairs * len(states) / n_states, before=False
     )
 
 
 def run(
     frames: Frames,
     prior: Prior,
-    settings: Settings,
+    reseedings: int,
     parameters: Parameters,
     n_iter: int,
     tol: float,
@@ -135,7 +155,7 @@ def run(
     Args:
         frames: The data.
         prior: Penalties and floor.
-        settings: Number of re-seedings.
+        reseedings: How often dead states may be given new frames.
         parameters: Where to start.
         n_iter: Most E-steps.
         tol: Converged when the objective gains less than this in nats per frame.
@@ -149,9 +169,11 @@ def run(
     for iteration in range(n_iter):
         if watch is not None:
             watch(current)
-        found = inference.expect(
-            current.start, current.transitions, log_density(frames, current.emission), frames.lengths
-        )
+        density = log_density(frames, current.emission)
+        if prior.independent:
+            found = inference.expect_independent(current.start, density, frames.lengths)
+        else:
+            found = inference.expect(current.start, current.transitions, density, frames.lengths)
         objective = found.log_likelihood + penalty(current, prior)
         gain = objective - history[-1] if history and iteration not in reseeded else np.inf
         history.append(objective)
@@ -165,7 +187,7 @@ def run(
             )
         posterior = found.posterior
         dead = np.flatnonzero(posterior[frames.regressed].sum(axis=0) < DEAD)
-        if len(dead) and len(reseeded) < settings.reseedings and iteration + 1 < n_iter:
+        if len(dead) and len(reseeded) < reseedings and iteration + 1 < n_iter:
             posterior = starts.reseed(posterior, dead.tolist(), found.predictive, frames.lengths)
             reseeded.append(iteration + 1)
         current = m_step(frames, prior, current.emission, posterior, found.starts, found.pairs)
@@ -184,12 +206,15 @@ def _begin_restart(
     """Parameters that a restart begins from; of random segmentations the best of a few is taken."""
 
     def draw() -> Parameters:
-        return begin(frames, prior, settings, starts.labels(frames, positions, n_states, kind, rng), n_states)
+        labels = starts.labels(frames, positions, n_states, kind, rng)
+        if prior.ordered:
+            labels = starts.in_order(labels, positions, n_states)
+        return begin(frames, prior, labels, n_states)
 
     if n_states == 1 or kind not in starts.SEGMENTATIONS:
         return draw()
     # The tolerance is out of reach: two iterations each, to compare like with like.
-    tried = [run(frames, prior, settings, draw(), 2, 0.0) for _ in range(settings.tries)]
+    tried = [run(frames, prior, settings.reseedings, draw(), 2, 0.0) for _ in range(settings.tries)]
     return max(tried, key=lambda one: one.objective).parameters
 
 
@@ -197,13 +222,11 @@ def fit(
     frames: Frames,
     positions: np.ndarray,
     n_states: int,
-    settings: Settings,
-    *,
-    diagonal: bool,
-    restarts: int,
-    n_iter: int,
-    tol: float,
+    config: Config,
     seeds: np.random.SeedSequence,
+    *,
+    independent: bool = False,
+    first_kind: int = 0,
 ) -> Fit:
     """The best of several starts: all run a few iterations, the leading ones run to the end.
 
@@ -211,30 +234,31 @@ def fit(
         frames: The data.
         positions: Step of every frame, shape (N,).
         n_states: K.
-        settings: Numbers of the preset.
-        diagonal: Whether noise covariances are diagonal.
-        restarts: Number of starts.
-        n_iter: Most E-steps per start.
-        tol: Tolerance in nats per frame.
+        config: Form of the covariances, topology, restarts, iterations and tolerance (in nats per frame).
         seeds: One stream is spawned per start.
+        independent: Fit a mixture: frames without a chain.
+        first_kind: Where in the turn of the kinds of start the first restart stands.
     """
-    prior = make_prior(frames, settings, diagonal)
+    settings, n_iter, tol = config.settings, config.n_iter, config.tol
+    prior = make_prior(frames, config, independent)
     # One state has one solution, and EM finds it in one step from anywhere.
-    streams = seeds.spawn(1 if n_states == 1 else restarts)
-    short = min(n_iter, settings.screen_iterations) if len(streams) > settings.finalists else n_iter
+    streams = seeds.spawn(1 if n_states == 1 else config.restarts)
+    # Of two starts only the better one goes on.
+    finalists = max(1, min(settings.finalists, len(streams) - 1))
+    short = min(n_iter, settings.screen_iterations) if len(streams) > finalists else n_iter
     screened = []
     for restart, stream in enumerate(streams):
-        kind = starts.kind(restart, frames.emission)
+        kind = starts.kind(first_kind + restart, frames.emission)
         rng = np.random.default_rng(stream)
         first = _begin_restart(frames, positions, prior, settings, n_states, kind, rng)
-        screened.append(run(frames, prior, settings, first, short, tol))
+        screened.append(run(frames, prior, settings.reseedings, first, short, tol))
     screened.sort(key=lambda one: -one.objective)
     if short == n_iter:
         return screened[0]
     finals = []
-    for one in screened[: settings.finalists]:
+    for one in screened[:finalists]:
         if not one.converged:
-            more = run(frames, prior, settings, one.parameters, n_iter - short, tol)
+            more = run(frames, prior, settings.reseedings, one.parameters, n_iter - short, tol)
             one = replace(more, iterations=short + more.iterations, fell=max(one.fell, more.fell))
         finals.append(one)
     return max(finals, key=lambda one: one.objective)

@@ -6,9 +6,13 @@ log of a matrix-normal and an inverse-Wishart kernel,
     - 1/2 tr(Sigma_k^-1 W_k R W_k^T)  -  1/2 (w log|Sigma_k| + tr(Sigma_k^-1 D)),     R, D diagonal,
 
 whose joint maximum with the weighted likelihood is closed (Bishop, PRML, 2006, sections 2.3.6 and 3.3): W_k
-does not depend on Sigma_k, and Sigma_k = (residual scatter + W_k R W_k^T + D) / (n_k + w). Under the
-constraint that no eigenvalue lies below a floor the maximum is the same matrix with its eigenvalues raised to
-it, so the floor holds in every M-step and EM stays monotone.
+does not depend on Sigma_k, and Sigma_k = (residual scatter + W_k R W_k^T + D) / (n_k + w); `covariances` does the
+same for covariances of other forms.
+
+R and D are shares of the pooled covariance of the inputs and of the one-state model's residual, not diagonal: weight
+metrics are nearly collinear, and a prior that pulls equally in all directions decides those in which they hardly
+move. There a ridge of unit variance holds A at the identity, at a cost that grows with every state, and a diagonal D
+charges a state that has frames more than one that is empty.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynalab.analysis.hmm.config import Settings
+from dynalab.analysis.hmm import covariances as forms
+from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.frames import LEAST_UNIT, Frames
 
 LOG_2PI = float(np.log(2 * np.pi))
@@ -28,12 +33,16 @@ class Prior:
     """Penalties and the floor, in units of `Frames.unit`.
 
     Attributes:
-        ridge: Diagonal of R, shape (P,), pseudo-frames.
+        ridge: R, shape (P, P): pseudo-frames times the covariance of the inputs.
         weight: w, pseudo-frames behind the noise covariance.
-        scatter: Diagonal of D, shape (M,).
+        scatter: D, shape (M, M).
         floor: Least eigenvalue of a noise covariance.
         counts: Pseudo-counts of start and transition probabilities.
-        diagonal: Whether noise covariances are diagonal.
+        covariance: Form of the noise covariances.
+        rank: Number of factors of `lowrank`.
+        sticky: Pseudo-counts of self-transitions besides.
+        ordered: Whether states can only be left for later ones.
+        independent: Whether frames are drawn independently: a mixture, whose transitions all equal the start.
     """
 
     ridge: np.ndarray
@@ -41,7 +50,11 @@ class Prior:
     scatter: np.ndarray
     floor: float
     counts: float
-    diagonal: bool
+    covariance: str = "full"
+    rank: int = 1
+    sticky: float = 0.0
+    ordered: bool = False
+    independent: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,29 +74,46 @@ class Emission:
     first_covariance: np.ndarray | None = None
 
 
-def make_prior(frames: Frames, settings: Settings, diagonal: bool) -> Prior:
+def make_prior(frames: Frames, config: Config, independent: bool = False) -> Prior:
     """Penalties scaled to the data.
 
-    The noise is pulled toward a share of the one-state model's residual variance.
+    The noise is pulled toward a share of the one-state model's residual covariance.
     """
-    size = frames.design.shape[1] - frames.inputs
-    ridge = np.full(frames.inputs, float(settings.ridge))
-    ridge[-1] = settings.intercept_ridge
+    settings = config.settings
+    p = frames.inputs
+    size = frames.design.shape[1] - p
     weight = settings.shrinkage + size
-    bare = Prior(ridge, 0.0, np.zeros(size), settings.floor, settings.transition_prior, True)
-    n, p = len(frames.design), frames.inputs
+    ridge = np.eye(p) * settings.intercept_ridge
+    if frames.emission == "ar" and len(frames.design):
+        inputs = frames.design[:, : p - 1]
+        ridge[:-1, :-1] += settings.ridge * np.cov(inputs.T, ddof=0).reshape(p - 1, p - 1)
+    bare = Prior(ridge, 0.0, np.zeros((size, size)), settings.floor, settings.transition_prior, "full")
+    n = len(frames.design)
     if n:
         found = maximise(frames, np.ones((len(frames.levels), 1)), bare)[1][0]
         # Few frames are fitted too well; with fewer frames than inputs the residual says nothing.
-        residual = np.diagonal(found) * n / max(n - p, 1)
+        residual = found * n / max(n - p, 1)
     else:
-        residual = np.ones(size)
-    scatter = weight * settings.shrinkage_scale * np.maximum(residual, settings.floor)
-    return Prior(ridge, weight, scatter, settings.floor, settings.transition_prior, diagonal)
+        residual = np.eye(size)
+    scatter = weight * settings.shrinkage_scale * forms.raise_floor(residual, settings.floor, False)
+    if config.covariance == "diag":
+        scatter = np.diag(np.diagonal(scatter))
+    return Prior(
+        ridge,
+        weight,
+        scatter,
+        settings.floor,
+        settings.transition_prior,
+        config.covariance,
+        min(config.rank, size),
+        config.sticky,
+        config.left_to_right,
+        independent,
+    )
 
 
 def first_frames(
-    frames: Frames, settings: Settings, diagonal: bool
+    frames: Frames, shrinkage: float, diagonal: bool
 ) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
     """Mean (M,) and covariance (M, M) of the first frames under `ar`; shrunk, there is one frame a run.
 
@@ -94,49 +124,36 @@ def first_frames(
     x = frames.levels[frames.firsts]
     mean = x.mean(axis=0)
     pooled = np.maximum(frames.levels.var(axis=0), LEAST_UNIT**2)
-    scatter = (x - mean).T @ (x - mean) + settings.shrinkage * np.diag(pooled)
-    covariance = scatter / (len(x) + settings.shrinkage)
+    scatter = (x - mean).T @ (x - mean) + shrinkage * np.diag(pooled)
+    covariance = scatter / (len(x) + shrinkage)
     return mean, np.diag(np.diagonal(covariance)) if diagonal else covariance
 
 
-def raise_floor(covariance: np.ndarray, floor: float, diagonal: bool) -> np.ndarray:
-    """The covariance (M, M) nearest in likelihood whose eigenvalues are at least `floor`."""
-    if diagonal:
-        return np.diag(np.maximum(np.diagonal(covariance), floor))
-    covariance = (covariance + covariance.T) / 2
-    values, vectors = np.linalg.eigh(covariance)
-    if values[0] >= floor:
-        return covariance
-    return np.asarray((vectors * np.maximum(values, floor)) @ vectors.T)
-
-
-def maximise(frames: Frames, posterior: np.ndarray, prior: Prior) -> tuple[np.ndarray, np.ndarray]:
+def maximise(
+    frames: Frames, posterior: np.ndarray, prior: Prior, before: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Weighted, penalised M-step.
 
     Args:
         frames: The data.
         posterior: Weight of every frame in every state, shape (N, K).
         prior: Penalties and floor.
+        before: Noise covariances of the iteration before, shape (K, M, M); a form without a closed maximum must
+            not fall behind them.
 
     Returns:
         W of shape (K, M, P) and Sigma of shape (K, M, M).
     """
     p = frames.inputs
-    size = frames.design.shape[1] - p
-    n_states = posterior.shape[1]
     weighted = posterior[frames.regressed]
-    weights = np.empty((n_states, size, p))
-    covariances = np.empty((n_states, size, size))
-    for k in range(n_states):
-        gram = (frames.design * weighted[:, k, None]).T @ frames.design
-        cross = gram[:p, p:]
-        solution = np.linalg.solve(gram[:p, :p] + np.diag(prior.ridge), cross)
-        # Equal to residual scatter + W R W^T, without forming residuals.
-        scatter = gram[p:, p:] - cross.T @ solution + np.diag(prior.scatter)
-        total = weighted[:, k].sum() + prior.weight
-        weights[k] = solution.T
-        covariances[k] = raise_floor(scatter / max(total, 1e-300), prior.floor, prior.diagonal)
-    return weights, covariances
+    gram = frames.grams(weighted)
+    cross = gram[:, :p, p:]
+    solution = np.linalg.solve(gram[:, :p, :p] + prior.ridge, cross)
+    # Equal to residual scatter + W R W^T, without forming residuals.
+    scatter = gram[:, p:, p:] - cross.transpose(0, 2, 1) @ solution + prior.scatter
+    totals = np.maximum(weighted.sum(axis=0) + prior.weight, 1e-300)
+    found = forms.maximise(scatter, totals, prior.covariance, prior.floor, prior.rank, before)
+    return solution.transpose(0, 2, 1), found
 
 
 def log_density(frames: Frames, emission: Emission) -> np.ndarray:
@@ -167,17 +184,20 @@ def log_penalty(emission: Emission, prior: Prior) -> float:
     """The penalty that the M-step adds to the log-likelihood, nats (constants left out)."""
     inverse = np.linalg.inv(emission.covariances)
     log_det = np.linalg.slogdet(emission.covariances)[1]
-    spread = (emission.weights * prior.ridge) @ emission.weights.transpose(0, 2, 1) + np.diag(prior.scatter)
+    spread = emission.weights @ prior.ridge @ emission.weights.transpose(0, 2, 1) + prior.scatter
     return float(-0.5 * (prior.weight * log_det.sum() + np.einsum("kij,kji->", inverse, spread)))
 
 
-def parameter_count(n_states: int, size: int, emission: str, covariance: str) -> int:
+def parameter_count(
+    n_states: int, size: int, emission: str, covariance: str, rank: int = 1, ordered: bool = False
+) -> int:
     """Free parameters of a model, for BIC.
 
-    (K - 1) start + K (K - 1) transitions + K states of M P weights and a covariance of M (M + 1) / 2 (full)
-    or M (diag) values, where P = 1 (level) or M + 1 (ar); `ar` adds the Gaussian of first frames once.
+    (K - 1) start + K (K - 1) transitions (half of them left to right) + K M P weights, P = 1 (level) or M + 1 (ar)
+    + noise covariances + the Gaussian of first frames once (`ar`).
     """
-    noise = size * (size + 1) // 2 if covariance == "full" else size
+    noise = forms.parameter_count(n_states, size, covariance, rank)
     inputs = size + 1 if emission == "ar" else 1
-    first = size + noise if emission == "ar" else 0
-    return (n_states - 1) + n_states * (n_states - 1) + n_states * (size * inputs + noise) + first
+    first = size + (size if covariance == "diag" else size * (size + 1) // 2) if emission == "ar" else 0
+    chain = n_states * (n_states - 1)
+    return (n_states - 1) + (chain // 2 if ordered else chain) + n_states * size * inputs + noise + first

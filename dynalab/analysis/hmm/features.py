@@ -39,6 +39,8 @@ DUPLICATE = 0.999
 OUTLIER = 100.0
 # Share of a run's rows that must be whole.
 LEAST_ROWS = 0.5
+# What loggers keep for themselves (`_runtime`, `_timestamp`): clocks, not training.
+BOOKKEEPING = "_"
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,69 @@ def fit_scaler(values: Sequence[np.ndarray], reference: Scaler | None = None) ->
     return Scaler(mean, np.maximum(sd, least))
 
 
+@dataclass(frozen=True)
+class Collinearity:
+    """How nearly the features depend on each other linearly.
+
+    Attributes:
+        condition_number: Of their pooled correlation matrix.
+        effective_rank: exp of the entropy of its eigenvalues' shares (Roy and Vetterli, 2007), 1 to M.
+    """
+
+    condition_number: float
+    effective_rank: float
+
+
+def collinearity(z: np.ndarray) -> Collinearity:
+    """Condition number and effective rank of normalised features, shape (N, M)."""
+    values = np.linalg.eigvalsh(z.T @ z / len(z))
+    values = np.maximum(values, np.finfo(np.float64).eps * max(values[-1], np.finfo(np.float64).tiny))
+    shares = values / values.sum()
+    return Collinearity(float(values[-1] / values[0]), float(np.exp(-(shares * np.log(shares)).sum())))
+
+
 def is_size(name: str) -> bool:
     """Whether the logarithm of this metric is the feature."""
     return name in SIZES or name.endswith(SIZE_SUFFIXES)
+
+
+def _everything(trajectories: Trajectories) -> tuple[list[str], list[str]]:
+    """All columns that most rows have, and warnings: the default for runs that were trained elsewhere."""
+    names = [name for name in trajectories.metrics if not name.startswith(BOOKKEEPING)]
+    columns = [trajectories.metrics.index(name) for name in names]
+    notes = []
+    if clocks := [name for name in trajectories.metrics if name.startswith(BOOKKEEPING)]:
+        notes.append(f"a logger's own columns, left out: {', '.join(clocks)}")
+    full = np.ones(len(names), bool)
+    for run in trajectories.runs:
+        some = np.isfinite(np.asarray(run.values, dtype=np.float64)[:, columns])
+        some = some[some.any(axis=1)]
+        if len(some):
+            full &= some.mean(axis=0) >= LEAST_ROWS
+    if full.any() and not full.all():
+        sparse = ", ".join(name for name, kept in zip(names, full, strict=True) if not kept)
+        notes.append(f"in under half of the rows of some run, left out: {sparse} (metrics=[...] chooses)")
+        names = [name for name, kept in zip(names, full, strict=True) if kept]
+    if not names:
+        raise NothingMatched(
+            f"no metric to take; name columns with metrics=[...]: {', '.join(trajectories.metrics)}"
+        )
+    return names, [*notes, f"none of the fourteen weight metrics: all others are taken, {', '.join(names)}"]
+
+
+def choose(trajectories: Trajectories, wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """The columns to use, and warnings.
+
+    Without a wish: the weight metrics that are there; where there is none of them and the runs were trained elsewhere,
+    all metrics.
+
+    Raises:
+        ConfigError: A column that is wanted was not recorded.
+        NothingMatched: None of the default metrics.
+    """
+    if wanted is None and trajectories.imported and not set(WEIGHT_METRICS) & set(trajectories.metrics):
+        return _everything(trajectories)
+    return _choose(trajectories.metrics, wanted)
 
 
 def _choose(available: tuple[str, ...], wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -157,7 +219,7 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
     """
     if not trajectories.runs:
         raise NothingMatched("no finished runs to analyse")
-    names, notes = _choose(trajectories.metrics, config.metrics)
+    names, notes = choose(trajectories, config.metrics)
     columns = [trajectories.metrics.index(name) for name in names]
     steps, values = [], []
     for run in trajectories.runs:

@@ -49,9 +49,12 @@ def slices(lengths: Sequence[int]) -> Iterator[slice]:
 
 
 def _shifted(log_density: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Densities (N, K) scaled to a largest value of 1 per frame, and the log of that scale (N,)."""
-    shift = log_density.max(axis=1)
-    return np.exp(log_density - shift[:, None]), shift
+    """Log-densities (N, K) shifted to a largest value of 0 per frame, and that shift (N,)."""
+    # Column by column: numpy reduces short rows slowly.
+    shift = log_density[:, 0].copy()
+    for column in log_density.T[1:]:
+        np.maximum(shift, column, out=shift)
+    return log_density - shift[:, None], shift
 
 
 def expect(
@@ -60,44 +63,64 @@ def expect(
     """Forward-backward over all sequences.
 
     Args:
-        start: Start probabilities, shape (K,), positive.
-        transitions: Transition probabilities, shape (K, K), positive.
+        start: Start probabilities, shape (K,).
+        transitions: Transition probabilities, shape (K, K).
         log_density: Emission log-densities, shape (N, K).
         lengths: Frames per sequence, each 1 or more, summing to N.
 
     Returns:
         Likelihoods, posteriors and expected counts.
     """
-    density, shift = _shifted(log_density)
+    shifted, shift = _shifted(log_density)
+    density = np.exp(shifted)
     posterior = np.empty_like(density)
     filtered = np.empty_like(density)
-    predictive = shift.copy()
-    starts = np.zeros(len(start))
+    predictive = np.empty(len(density))
     pairs = np.zeros_like(transitions)
     log_likelihoods = np.empty(len(lengths))
-    for index, rows in enumerate(slices(lengths)):
-        frames = density[rows]
-        log_likelihood, lattice, scaling = kernels.forward(start, transitions, frames)
-        behind = kernels.backward(start, transitions, frames, scaling)
-        smoothed = lattice * behind
-        smoothed /= smoothed.sum(axis=1, keepdims=True)
-        posterior[rows] = smoothed
-        filtered[rows] = lattice
-        predictive[rows] -= np.log(scaling)
-        starts += smoothed[0]
-        pairs += kernels.pair_sums(lattice, transitions, behind, frames)
-        log_likelihoods[index] = log_likelihood + shift[rows].sum()
-    return Expectation(log_likelihoods, posterior, filtered, predictive, starts, pairs)
+    rows_of = list(slices(lengths))
+    for index, rows in enumerate(rows_of):
+        found = kernels.forward_backward(start, transitions, density[rows], shifted[rows])
+        filtered[rows] = found.filtered
+        posterior[rows] = found.smoothed
+        predictive[rows] = found.predictive
+        pairs += found.pairs
+        log_likelihoods[index] = found.log_likelihood
+    posterior /= (posterior @ np.ones(len(start)))[:, None]
+    begins = [rows.start for rows in rows_of]
+    firsts = posterior[begins]
+    log_likelihoods += np.add.reduceat(shift, begins)
+    return Expectation(log_likelihoods, posterior, filtered, predictive + shift, firsts.sum(axis=0), pairs)
+
+
+def expect_independent(start: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]) -> Expectation:
+    """The same for a mixture: frames drawn independently, with `start` as weights (so nothing is known of pairs)."""
+    joint = log_density + np.log(start)
+    shifted, shift = _shifted(joint)
+    posterior = np.exp(shifted)
+    total = posterior @ np.ones(len(start))
+    posterior /= total[:, None]
+    predictive = shift + np.log(total)
+    begins = [rows.start for rows in slices(lengths)]
+    return Expectation(
+        np.add.reduceat(predictive, begins),
+        posterior,
+        posterior,
+        predictive,
+        posterior[begins].sum(axis=0),
+        np.zeros((len(start), len(start))),
+    )
 
 
 def score(
     start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
 ) -> np.ndarray:
     """Log-likelihood of every sequence, shape (S,), nats; arguments as for `expect`."""
-    density, shift = _shifted(log_density)
+    shifted, shift = _shifted(log_density)
+    density = np.exp(shifted)
     return np.array(
         [
-            kernels.forward(start, transitions, density[rows])[0] + shift[rows].sum()
+            kernels.likelihood(start, transitions, density[rows], shifted[rows])[0] + shift[rows].sum()
             for rows in slices(lengths)
         ]
     )
@@ -107,8 +130,18 @@ def filtering(
     start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
 ) -> np.ndarray:
     """Filtering posterior p(z_t | x_1..x_t), shape (N, K): what is known of a run still training."""
-    density, _ = _shifted(log_density)
-    return np.concatenate([kernels.forward(start, transitions, density[rows])[1] for rows in slices(lengths)])
+    shifted, _ = _shifted(log_density)
+    density = np.exp(shifted)
+    return np.concatenate(
+        [kernels.likelihood(start, transitions, density[rows], shifted[rows])[1] for rows in slices(lengths)]
+    )
+
+
+def best_scores(
+    start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
+) -> np.ndarray:
+    """Joint log-probability of data and most probable path of every sequence, shape (S,), nats."""
+    return np.array([kernels.best_path(start, transitions, log_density[rows])[0] for rows in slices(lengths)])
 
 
 def viterbi(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from dynalab.analysis.hmm import inference
+from dynalab.analysis.hmm import inference, paper
 from dynalab.analysis.hmm.em import Parameters
 from dynalab.analysis.hmm.emissions import Emission, log_density
 from dynalab.analysis.hmm.features import Scaler
@@ -26,6 +26,8 @@ class Model:
         emission: `ar` or `level`.
         unit: Spread of the regression targets, shape (M,).
         parameters: The HMM, in units of `unit`.
+        per_run: Whether a run is normalised by itself, over the whole of it (preset=paper); `scaler` then only says
+            where all runs together lie.
     """
 
     names: tuple[str, ...]
@@ -34,10 +36,15 @@ class Model:
     emission: str
     unit: np.ndarray
     parameters: Parameters
+    per_run: bool = False
+
+    def normalise(self, x: np.ndarray) -> np.ndarray:
+        """Normalised features of one run, shape (T, M)."""
+        return paper.normalise(x) if self.per_run else self.scaler(x)
 
     def frames(self, values: Sequence[np.ndarray]) -> Frames:
         """Stack runs whose features are chosen and logged but not normalised, shapes (T, M)."""
-        return stack([self.scaler(x) for x in values], self.emission, self.unit)
+        return stack([self.normalise(x) for x in values], self.emission, self.unit)
 
     def log_density(self, frames: Frames) -> np.ndarray:
         """Log-density of every frame under every state, shape (N, K), nats."""
@@ -62,13 +69,14 @@ class Model:
         new = Parameters(
             old.start[index], np.ascontiguousarray(old.transitions[np.ix_(index, index)]), emission
         )
-        return Model(self.names, self.logged, self.scaler, self.emission, self.unit, new)
+        return replace(self, parameters=new)
 
 
 def to_plain(model: Model) -> dict[str, Any]:
     """The model as JSON-able values, in normalised features.
 
-    A feature is z = (x - mean) / sd, x logged first where `log` says so.
+    A feature is z = (x - mean) / sd, x logged first where `log` says so; with `normalisation` "per run", mean and sd
+    are the run's own.
 
     `level`: `means` (K, M), `covariances` (K, M, M). `ar`: x_t ~ N(A x_{t-1} + b, covariance) with `A` (K, M,
     M) and `b` (K, M), and the Gaussian of a run's first frame under `first`.
@@ -78,6 +86,7 @@ def to_plain(model: Model) -> dict[str, Any]:
     weights = e.weights * model.unit[:, None]
     plain: dict[str, Any] = {
         "emission": model.emission,
+        "normalisation": "per run" if model.per_run else "pooled",
         "features": [
             {"name": name, "log": name in model.logged, "mean": float(mean), "sd": float(sd)}
             for name, mean, sd in zip(model.names, model.scaler.mean, model.scaler.sd, strict=True)
@@ -118,4 +127,5 @@ def from_plain(plain: dict[str, Any]) -> Model:
         plain["emission"],
         unit,
         Parameters(np.array(plain["start"]), np.array(plain["transitions"]), emission),
+        plain.get("normalisation") == "per run",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,17 @@ import pandas as pd
 
 from dynalab.analysis import convergence as watch
 from dynalab.analysis.base import Outcome, Trajectories, Trajectory
-from dynalab.analysis.hmm import states
+from dynalab.analysis.hmm import edges, fitting, states
 from dynalab.analysis.hmm.config import Config, describe
-from dynalab.analysis.hmm.features import Features, extract, fit_scaler
+from dynalab.analysis.hmm.consequences import consequences
+from dynalab.analysis.hmm.features import Features, collinearity
+from dynalab.analysis.hmm.fitting import Chosen
 from dynalab.analysis.hmm.model import Model, to_plain
-from dynalab.analysis.hmm.selection import Selection, score, select
+from dynalab.analysis.hmm.paths import path_table
+from dynalab.analysis.hmm.selection import score
+
+# Beyond this the least direction of the features is a millionth of the largest.
+ILL_CONDITIONED = 1e12
 
 
 def analyse(trajectories: Trajectories, config: Config) -> Outcome:
@@ -24,27 +31,54 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
         config: Keys of the analysis.
 
     Returns:
-        Result, tables (`states`, `selection`, `transitions`, `convergence`) and warnings.
+        Result, tables (`states`, `selection`, `transitions`, `edges`, `baselines`, `convergence`) and warnings.
     """
     watched, notes = watch.resolve(config.convergence, trajectories)
-    features = extract(trajectories, config)
-    selection = select(features.values, features.steps, config)
-    fit = selection.fits[selection.n_states]
-    scaler = fit_scaler(features.values)
-    model = Model(features.names, features.logged, scaler, config.emission, selection.unit, fit.parameters)
-    model = model.reorder(
-        states.canonical_order(model.decode(features.values), features.steps, selection.n_states)
+    chosen = fitting.published(trajectories, config) if config.preset == "paper" else fitting.robust(
+        trajectories, config
+    )  # fmt: skip
+    # Beside the model, its own emission is the emission.
+    given, config = config, replace(config, emission=chosen.model.emission)
+    features = chosen.features
+    model = chosen.model.reorder(
+        states.canonical_order(chosen.model.decode(features.values), features.steps, chosen.n_states)
     )
     paths = model.decode(features.values)
     found = watch.converge(_prefix(trajectories, config.steps), watched) if watched else None
-    result = _result(features, selection, model, paths, found)
+    if found is not None:
+        entered = set(features.runs)
+        found = [row for row in found if row["run"] in entered]
+    stability, unstable = fitting.stability(chosen, paths, config) if config.stability else (None, [])
+    baselines = fitting.compare(chosen, config) if config.baselines else None
+    result, edge_table = _result(chosen, model, paths, found, config)
+    more, lines = consequences(paths, features.steps, found, chosen.n_states, config)
+    result |= more
+    notes = [*notes, *lines]
     result["convergence_rule"] = None if watched is None else vars(watched)
-    result["settings"] = describe(config)
-    warnings = [*trajectories.warnings, *features.warnings, *selection.warnings, *notes]
-    unvisited = [k for k in range(selection.n_states) if not any((path == k).any() for path in paths)]
+    result["settings"] = describe(given)
+    result["emissions"] = list(chosen.emissions) or None
+    result["stability"] = stability
+    result["baselines"] = None if baselines is None else baselines.rows
+    warnings = [*trajectories.warnings, *features.warnings, *chosen.warnings, *unstable, *notes]
+    warnings += _collinear(result["collinearity"], len(features.names))
+    unvisited = [k for k in range(chosen.n_states) if not any((path == k).any() for path in paths)]
     if unvisited:
         warnings.append(f"states that no run visits: {', '.join(map(str, unvisited))}")
-    return Outcome(result, _tables(features, paths, selection, result, found), warnings)
+    tables = _tables(features, paths, chosen, result, found)
+    tables["edges"] = edge_table
+    if baselines is not None:
+        tables["baselines"] = baselines.table
+    return Outcome(result, tables, warnings)
+
+
+def _collinear(found: dict[str, float], size: int) -> list[str]:
+    """Warn where covariances rest on the prior in some directions."""
+    if found["condition_number"] < ILL_CONDITIONED:
+        return []
+    return [
+        f"the {size} metrics are nearly collinear (condition number {found['condition_number']:.0e}, effective rank "
+        f"{found['effective_rank']:.1f}): in some directions covariances rest on the prior and the floor"
+    ]
 
 
 def _prefix(trajectories: Trajectories, last: int | None) -> Trajectories:
@@ -61,22 +95,33 @@ def _prefix(trajectories: Trajectories, last: int | None) -> Trajectories:
 
 
 def _result(
-    features: Features,
-    selection: Selection,
+    chosen: Chosen,
     model: Model,
     paths: list[np.ndarray],
     convergence: list[dict[str, Any]] | None,
-) -> dict[str, Any]:
-    """Plain values with the keys of `analyze hmm --json`."""
-    n_states = selection.n_states
-    z = [model.scaler(x) for x in features.values]
+    config: Config,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Plain values with the keys of `analyze hmm --json`, and the table of all features of all edges."""
+    n_states, features = chosen.n_states, chosen.features
+    published = config.preset == "paper"
+    z = [model.normalise(x) for x in features.values]
     levels, drifts = states.profiles(paths, z, n_states)
-    characteristic = levels if model.emission == "level" else drifts
     frames = model.frames(features.values)
     steps = [s.tolist() for s in features.steps]
+    counts = states.transition_counts(paths, n_states)
+    transitions = model.parameters.transitions
+    found, table = edges.describe(
+        model,
+        frames,
+        paths,
+        ranking="gradient" if published else "llr",
+        means=model.parameters.emission.weights[:, :, 0] if published else None,
+        resamples=config.settings.resamples,
+        seed=config.seed,
+    )
     result: dict[str, Any] = {
         "n_states": n_states,
-        "selection": selection.rows,
+        "selection": chosen.rows,
         "state_order": list(range(n_states)),
         "states": [
             {"run": run, "steps": s, "states": path.tolist()}
@@ -94,20 +139,25 @@ def _result(
             for k in range(n_states)
         ],
         "transitions": {
-            "counts": states.transition_counts(paths, n_states).tolist(),
-            "probabilities": model.parameters.transitions.tolist(),
+            "counts": counts.tolist(),
+            "probabilities": transitions.tolist(),
+            # The weights of the published map: 0 where no decoded run goes.
+            "map": np.where(counts > 0, transitions, 0.0).tolist(),
         },
         "edge_change": "level, z-units" if model.emission == "level" else "drift, z-units per row",
-        "edges": states.edges(paths, features.names, characteristic),
-        "paths": states.path_table(paths, features.runs, convergence),
+        "edge_ranking": "posterior gradient" if published else "log-likelihood ratio of the feature alone",
+        "edges": found,
+        "forks": edges.forks(found, len(paths)),
+        "paths": path_table(paths, features.steps, features.runs, convergence),
         "metrics": list(features.names),
+        "collinearity": vars(collinearity(np.concatenate(z))),
+        "preset": config.preset,
         "emission": model.emission,
         "log_likelihood": float(score(model.parameters, frames).sum()),
         "model": to_plain(model),
     }
     result["convergence"] = convergence
-    # Keys of the result that this version does not compute: null, which is not the same as nothing found.
-    return {**result, "detours": None, "stability": None, "baselines": None}
+    return result, table
 
 
 def _named(names: tuple[str, ...], values: np.ndarray) -> dict[str, float] | None:
@@ -120,12 +170,12 @@ def _named(names: tuple[str, ...], values: np.ndarray) -> dict[str, float] | Non
 def _tables(
     features: Features,
     paths: list[np.ndarray],
-    selection: Selection,
+    chosen: Chosen,
     result: dict[str, Any],
     convergence: list[dict[str, Any]] | None,
 ) -> dict[str, pd.DataFrame]:
     """Data frames to be stored beside the result."""
-    n_states = selection.n_states
+    n_states = chosen.n_states
     tables = {
         "states": pd.DataFrame(
             {
@@ -134,7 +184,9 @@ def _tables(
                 "state": np.concatenate(paths),
             }
         ),
-        "selection": pd.DataFrame(selection.rows).astype({"heldout_ll_per_frame": float, "se": float}),
+        "selection": pd.DataFrame(chosen.rows).astype(
+            {"heldout_ll_per_frame": float, "se": float, "icl": float}
+        ),
         "transitions": pd.DataFrame(
             {
                 "from": np.repeat(np.arange(n_states), n_states),

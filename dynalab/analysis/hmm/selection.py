@@ -1,4 +1,4 @@
-"""How many states: held-out likelihood of whole runs, and BIC beside it.
+"""How many states: held-out likelihood of whole runs, and BIC and ICL beside it.
 
 Runs, not frames, are the independent units, so folds are made of runs, and the standard error is that of the
 mean over runs (each run is held out exactly once and weighs the same). Everything that is learnt from data,
@@ -8,21 +8,18 @@ units of the normalisation over all runs (a constant per fold), so that folds co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from dynalab.analysis.hmm import em, inference
+from dynalab.analysis.hmm import em, inference, workers
 from dynalab.analysis.hmm.config import Config
-from dynalab.analysis.hmm.emissions import log_density, parameter_count
-from dynalab.analysis.hmm.features import fit_scaler
+from dynalab.analysis.hmm.emissions import log_density, make_prior, parameter_count
+from dynalab.analysis.hmm.features import Scaler, fit_scaler
 from dynalab.analysis.hmm.frames import Frames, stack
-
-# Frames times states times features squared times fits: below this (about 2 s of work) processes do not pay.
-WORTH_PROCESSES = 2e8
 
 
 @dataclass(frozen=True)
@@ -40,14 +37,21 @@ class Fitted:
     Attributes:
         task: Which one.
         fit: The fit.
+        scaler: Normalisation of the runs it was fitted in.
         unit: Spread of the regression targets, shape (M,).
         held_out: Log-likelihood per frame of each held-out run, in order; empty without a fold.
+        bic: Of the fit on its own frames; NaN with a fold.
+        icl: BIC with the likelihood of data and most probable path (Biernacki, Celeux, Govaert, 2000); NaN with a
+            fold.
     """
 
     task: Task
     fit: em.Fit
+    scaler: Scaler
     unit: np.ndarray
     held_out: np.ndarray
+    bic: float = np.nan
+    icl: float = np.nan
 
 
 @dataclass(frozen=True)
@@ -56,17 +60,19 @@ class Selection:
 
     Attributes:
         n_states: The chosen K.
-        rows: One per K: `{n_states, heldout_ll_per_frame, se, bic, converged}`.
-        fits: K -> fit on all runs.
+        rows: One per K: `{n_states, heldout_ll_per_frame, se, bic, icl, converged}`.
+        fit: The fit on all runs with the chosen K.
         unit: Spread of the regression targets over all runs, shape (M,).
+        held_out: Held-out log-likelihood per frame of every run in order, with the chosen K; empty for one run.
         fell: Largest relative fall of any objective between re-seedings.
         warnings: What a reader must know of the choice.
     """
 
     n_states: int
     rows: list[dict[str, Any]]
-    fits: dict[int, em.Fit]
+    fit: em.Fit
     unit: np.ndarray
+    held_out: np.ndarray
     fell: float
     warnings: list[str]
 
@@ -79,9 +85,19 @@ def assign_folds(n_runs: int, folds: int, seed: int) -> np.ndarray:
     return fold
 
 
+def thin(lengths: Sequence[int], most: int, seeds: np.random.SeedSequence) -> list[int]:
+    """Runs of at most `most` frames together (two runs at least), drawn at random, in order; all if they fit."""
+    if sum(lengths) <= most:
+        return list(range(len(lengths)))
+    order = np.random.default_rng(seeds).permutation(len(lengths))
+    within = int(np.searchsorted(np.cumsum(np.asarray(lengths)[order]), most, side="right"))
+    return sorted(order[: max(2, within)].tolist())
+
+
 def solve(
-    task: Task, values: Sequence[np.ndarray], steps: Sequence[np.ndarray], fold: np.ndarray, config: Config
-) -> Fitted:
+    task: Task, values: Sequence[np.ndarray], steps: Sequence[np.ndarray], fold: np.ndarray, config: Config,
+    independent: bool = False, begun: Mapping[int, Sequence[np.ndarray]] | None = None,
+) -> Fitted:  # fmt: skip
     """Carry out one task.
 
     Args:
@@ -90,30 +106,63 @@ def solve(
         steps: Steps of every run, shapes (T,).
         fold: Fold of every run, shape (S,).
         config: Emission, covariance, restarts, iterations and seed matter here.
+        independent: Fit a mixture instead of a chain.
+        begun: K -> states of every row of every run that a fold's fit begins from; None starts it anew. With them
+            the numbers of states differ by what they can say of unseen runs, and not by the local maximum that a
+            fold fell into; the runs held out decide nothing else.
     """
     everything = fit_scaler(values)
     inside = [i for i in range(len(values)) if task.fold is None or fold[i] != task.fold]
+    fold_key = 0 if task.fold is None else task.fold + 1
+    most = config.settings.fit_frames
+    # The same runs for every K.
+    seen = thin(
+        [len(values[i]) for i in inside], most, np.random.SeedSequence(config.seed, spawn_key=(3, fold_key))
+    )
+    inside = [inside[i] for i in seen]
     scaler = everything if task.fold is None else fit_scaler([values[i] for i in inside], everything)
     frames = stack([scaler(values[i]) for i in inside], config.emission)
-    fold_key = 0 if task.fold is None else task.fold + 1
-    fit = em.fit(
-        frames,
-        np.concatenate([steps[i] for i in inside]),
-        task.n_states,
-        config.settings,
-        diagonal=config.covariance == "diag",
-        restarts=config.restarts,
-        n_iter=config.n_iter,
-        tol=config.tol,
-        seeds=np.random.SeedSequence(config.seed, spawn_key=(1, fold_key, task.n_states)),
+    if begun is not None:
+        labels = np.concatenate([begun[task.n_states][i] for i in inside])
+        prior = make_prior(frames, config, independent)
+        start = em.begin(frames, prior, labels, task.n_states)
+        fit = em.run(frames, prior, config.settings.reseedings, start, config.n_iter, config.tol)
+    else:
+        fit = em.fit(
+            frames,
+            np.concatenate([steps[i] for i in inside]),
+            task.n_states,
+            config,
+            np.random.SeedSequence(config.seed, spawn_key=(1, fold_key, task.n_states)),
+            independent=independent,
+        )
+    if task.fold is None:
+        return Fitted(task, fit, scaler, frames.unit, np.empty(0), *criteria(fit, frames, config))
+    outside = [i for i in range(len(values)) if fold[i] == task.fold]
+    others = stack([scaler(values[i]) for i in outside], config.emission, frames.unit)
+    units = float(np.log(everything.sd / scaler.sd).sum())
+    held_out = score(fit.parameters, others) / np.array(others.lengths) + units
+    return Fitted(task, fit, scaler, frames.unit, held_out)
+
+
+def decode(found: Fitted, values: Sequence[np.ndarray], config: Config) -> list[np.ndarray]:
+    """Most probable states of all runs under a fit, shapes (T,)."""
+    p = found.fit.parameters
+    frames = stack([found.scaler(x) for x in values], config.emission, found.unit)
+    return inference.viterbi(p.start, p.transitions, log_density(frames, p.emission), frames.lengths)
+
+
+def criteria(fit: em.Fit, frames: Frames, config: Config) -> tuple[float, float]:
+    """BIC and ICL of a fit on the frames it was fitted to."""
+    p = fit.parameters
+    size = frames.design.shape[1] - frames.inputs
+    count = parameter_count(
+        p.n_states, size, frames.emission, config.covariance, config.rank, config.left_to_right
     )
-    held_out = np.empty(0)
-    if task.fold is not None:
-        outside = [i for i in range(len(values)) if fold[i] == task.fold]
-        others = stack([scaler(values[i]) for i in outside], config.emission, frames.unit)
-        units = float(np.log(everything.sd / scaler.sd).sum())
-        held_out = score(fit.parameters, others) / np.array(others.lengths) + units
-    return Fitted(task, fit, frames.unit, held_out)
+    complexity = count * float(np.log(len(frames.levels)))
+    density = log_density(frames, p.emission)
+    best = inference.best_scores(p.start, p.transitions, density, frames.lengths).sum()
+    return -2 * fit.log_likelihood + complexity, float(-2 * best + complexity)
 
 
 def score(parameters: em.Parameters, frames: Frames) -> np.ndarray:
@@ -122,47 +171,31 @@ def score(parameters: em.Parameters, frames: Frames) -> np.ndarray:
     return inference.score(parameters.start, parameters.transitions, density, frames.lengths)
 
 
-def _pinned(work: Callable[[Task], Fitted], task: Task) -> Fitted:
-    """Do the work with one thread: more would oversubscribe the cores and change the last bits of sums."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    with threadpool_limits(limits=1):
-        return work(task)
-
-
-def spread(
-    work: Callable[[Task], Fitted], tasks: Sequence[Task], workers: int | None, cost: float
-) -> list[Fitted]:
-    """Do all tasks, in processes where that pays; the results do not depend on how many.
-
-    Processes come from joblib's loky (which scikit-learn brings): the standard library's spawn context runs
-    the caller's main module again, which fails in notebooks, in `python -` and in scripts without a guard.
-
-    Args:
-        work: What to do with a task; must be picklable.
-        tasks: The tasks.
-        workers: Processes; None for one per usable core, or none at all for little work.
-        cost: Estimate of the work, in units of `WORTH_PROCESSES`.
-    """
-    import joblib  # type: ignore[import-untyped]
-
-    if workers is None:
-        workers = joblib.cpu_count() if cost > WORTH_PROCESSES else 1
-    if min(workers, len(tasks)) == 1:
-        return [_pinned(work, task) for task in tasks]
-    # Longest first, so that no worker sits on the largest K while the others are done.
-    order = sorted(range(len(tasks)), key=lambda i: -tasks[i].n_states)
-    with joblib.parallel_config("loky", n_jobs=min(workers, len(tasks)), inner_max_num_threads=1):
-        done = joblib.Parallel(max_nbytes=None, batch_size=1)(
-            joblib.delayed(_pinned)(work, tasks[i]) for i in order
-        )
-    return [done[order.index(i)] for i in range(len(tasks))]
-
-
 def one_standard_error(scores: Sequence[float], errors: Sequence[float]) -> int:
     """Index of the smallest model within one standard error of the best (Breiman et al., 1984)."""
     best = int(np.argmax(scores))
     return next(i for i, value in enumerate(scores) if value >= scores[best] - errors[best])
+
+
+def candidates(config: Config) -> list[int]:
+    """Numbers of states to try."""
+    return [config.n_states] if config.n_states is not None else list(range(1, config.max_states + 1))
+
+
+def cost(n_frames: int, size: int, config: Config, n_states: int) -> float:
+    """Rough seconds of one fit on one core, from fits of the main job."""
+    columns = size * (2 if config.emission == "ar" else 1) + 1
+    frames = min(n_frames, config.settings.fit_frames)
+    iterations = min(config.n_iter, 30) * 2 + 16 * config.restarts
+    return 2e-9 * frames * (0.2 * columns**2 + 60) * n_states**0.7 * iterations
+
+
+def fold_scores(found: Sequence[Fitted], fold: np.ndarray) -> np.ndarray:
+    """Held-out log-likelihood per frame of every run in the runs' order, shape (S,), from the fits of all folds."""
+    out = np.empty(len(fold))
+    for one in found:
+        out[fold == one.task.fold] = one.held_out
+    return out
 
 
 def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Config) -> Selection:
@@ -175,39 +208,50 @@ def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Co
     """
     n_runs, size = len(values), values[0].shape[1]
     n_frames = sum(len(x) for x in values)
-    candidates = [config.n_states] if config.n_states is not None else list(range(1, config.max_states + 1))
+    tried = candidates(config)
     fold = assign_folds(n_runs, config.folds, config.seed)
-    folds: list[int | None] = [None, *(range(int(fold.max()) + 1) if n_runs > 1 else ())]
-    tasks = [Task(k, f) for k in candidates for f in folds]
-    cost = n_frames * size**2 * config.restarts * float(sum(task.n_states for task in tasks))
+    costs = [cost(n_frames, size, config, k) for k in tried]
     work = partial(solve, values=list(values), steps=list(steps), fold=fold, config=config)
-    fitted = spread(work, tasks, config.workers, cost)
-    fits = {one.task.n_states: one.fit for one in fitted if one.task.fold is None}
-    # Shape (candidates, S or 0): runs in order of folds, the same order for every K.
-    held_out = [
-        np.concatenate([one.held_out for one in fitted if one.task.n_states == k]) for k in candidates
-    ]
-    counts = [parameter_count(k, size, config.emission, config.covariance) for k in candidates]
-    bic = [
-        -2 * fits[k].log_likelihood + count * np.log(n_frames)
-        for k, count in zip(candidates, counts, strict=True)
-    ]
-    scores = errors = None
+    fitted = workers.spread(work, [Task(k, None) for k in tried], costs, config.workers)
+    whole = {one.task.n_states: one for one in fitted}
+    if n_runs > 1:
+        begun = {k: decode(whole[k], values, config) for k in tried}
+        tasks = [Task(k, f) for k in tried for f in range(int(fold.max()) + 1)]
+        # One start in place of several, and it begins near its end.
+        costs = [cost(n_frames, size, config, task.n_states) / (2 + config.restarts) for task in tasks]
+        fitted = [*fitted, *workers.spread(partial(work, begun=begun), tasks, costs, config.workers)]
+    bic = [whole[k].bic for k in tried]
+    scores: list[float] | None = None
+    errors: list[float] | None = None
+    held_out: list[np.ndarray] = []
     notes = []
     if n_runs > 1:
+        held_out = [
+            fold_scores([f for f in fitted if f.task.n_states == k and f.task.fold is not None], fold)
+            for k in tried
+        ]
         scores = [float(x.mean()) for x in held_out]
         errors = [float(x.std(ddof=1) / np.sqrt(n_runs)) for x in held_out]
-        chosen = candidates[one_standard_error(scores, errors)]
+        place = one_standard_error(scores, errors)
         if n_runs < config.folds:
             notes.append(f"{n_runs} runs for {config.folds} folds: each run is held out alone")
     else:
-        chosen = candidates[int(np.argmin(bic))]
+        place = int(np.argmin(bic))
         notes.append("one run only: nothing can be held out; the number of states follows BIC")
-    if len(candidates) > 1 and chosen == candidates[-1]:
+    chosen = tried[place]
+    if len(tried) > 1 and chosen == tried[-1]:
         notes.append(f"the largest number of states tried ({chosen}) was chosen: raise max_states")
-    if not fits[chosen].converged:
+    fit, unit = whole[chosen].fit, whole[chosen].unit
+    if n_frames > config.settings.fit_frames:
+        fit, unit = carry_on(whole[chosen], values, config)
+        notes.append(
+            f"{n_frames:,} frames: fits of the selection saw whole runs of at most "
+            f"{config.settings.fit_frames:,} frames, drawn by the seed; all held-out runs were scored, and the "
+            f"model with {chosen} states was carried on over all runs"
+        )
+    if not fit.converged:
         notes.append(f"the fit with {chosen} states has not converged: raise n_iter")
-    fell = max(one.fit.fell for one in fitted)
+    fell = max(fit.fell, *(one.fit.fell for one in fitted))
     if fell > em.SLACK:
         notes.append(f"a fit's objective fell by {fell:.1g} of its size: rounding on badly scaled data")
     rows = [
@@ -216,9 +260,27 @@ def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Co
             "heldout_ll_per_frame": scores[i] if scores else None,
             "se": errors[i] if errors else None,
             "bic": float(bic[i]),
-            "converged": fits[k].converged,
+            "icl": whole[k].icl,
+            "converged": whole[k].fit.converged,
         }
-        for i, k in enumerate(candidates)
+        for i, k in enumerate(tried)
     ]
-    unit = next(one.unit for one in fitted if one.task.fold is None)
-    return Selection(chosen, rows, fits, unit, fell, notes)
+    return Selection(chosen, rows, fit, unit, held_out[place] if held_out else np.empty(0), fell, notes)
+
+
+def carry_on(found: Fitted, values: Sequence[np.ndarray], config: Config) -> tuple[em.Fit, np.ndarray]:
+    """Take a fit of some runs on over all runs, in their units.
+
+    Returns:
+        The fit and the spread of the regression targets, shape (M,).
+    """
+    scaler = fit_scaler(values)
+    frames = stack([scaler(x) for x in values], config.emission)
+    ratio = found.unit / frames.unit
+    old = found.fit.parameters.emission
+    moved = replace(
+        old, weights=old.weights * ratio[:, None], covariances=old.covariances * np.outer(ratio, ratio)
+    )
+    begun = replace(found.fit.parameters, emission=moved)
+    prior = make_prior(frames, config)
+    return em.run(frames, prior, config.settings.reseedings, begun, config.n_iter, config.tol), frames.unit

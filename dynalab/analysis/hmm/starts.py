@@ -90,6 +90,12 @@ def labels(
     return segmentation(positions, n_states, kind == "early", rng)
 
 
+def in_order(states: np.ndarray, positions: np.ndarray, n_states: int) -> np.ndarray:
+    """Labels renumbered by their mean position, for chains that only go on; shapes (N,)."""
+    mean = [positions[states == k].mean() if (states == k).any() else np.inf for k in range(n_states)]
+    return np.argsort(np.argsort(mean, kind="stable"), kind="stable")[states]
+
+
 def one_hot(states: np.ndarray, n_states: int) -> np.ndarray:
     """Certain posteriors from labels, shape (N, K)."""
     return np.eye(n_states)[states]

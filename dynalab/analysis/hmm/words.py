@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     Args:
         result: The plain values of an analysis.
     """
+    if result.get("decoded_with"):
+        return _decoded(result)
     tried = max(row["n_states"] for row in result["selection"])
     n_runs = len(result["states"])
     emission = EMISSIONS[result["emission"]]
@@ -34,6 +37,7 @@ def describe(result: Mapping[str, Any]) -> list[str]:
         lines.append(f"  path {names}: {path['runs']} of {n_runs} runs{when}")
     if len(result["paths"]) > 5:
         lines.append(f"  and {len(result['paths']) - 5} more paths")
+    lines += [f"  fork: {_fork(one)}" for one in result.get("forks") or ()]
     rule = result.get("convergence_rule")
     if rule:
         steps = sorted(row["step"] for row in result["convergence"] if not row["censored"])
@@ -42,7 +46,46 @@ def describe(result: Mapping[str, Any]) -> list[str]:
         found = f"; steps {steps[0]} to {steps[-1]}, median {_middle(steps)}" if steps else ""
         what = f"{rule['metric']} {sign} {rule['threshold']:g}{held}"
         lines.append(f"  {what}: {len(steps)} of {n_runs} runs{found}")
+    return [*lines, *_beside(result), *_settings(result)]
+
+
+def _fork(fork: Mapping[str, Any]) -> str:
+    """Where the runs that leave a state go."""
+    ways = ", ".join(f"to {way['state']} ({way['runs']} runs)" for way in fork["successors"])
+    return f"state {fork['state']} is left {ways}"
+
+
+def _beside(result: Mapping[str, Any]) -> list[str]:
+    """How well the model explains unseen runs, what others would have, and whether its states are stable."""
+    lines = []
+    row = next(row for row in result["selection"] if row["n_states"] == result["n_states"])
+    if row["heldout_ll_per_frame"] is not None:
+        error = "" if row["se"] is None else f" (standard error {row['se']:.2f})"
+        lines.append(f"  held-out runs: {row['heldout_ll_per_frame']:.2f} nats a frame{error}")
+    for base in result.get("baselines") or ():
+        cap = ", the cap" if base["at_cap"] else ""
+        value = f"{base['heldout_ll_per_frame']:.2f} nats a frame" if base["comparable"] else "other density"
+        lines.append(f"    {base['name']}: {value}, K = {base['n_states']}{cap}")
+    for one in result.get("stability") or ():
+        lines.append(
+            f"  stable over {one['over']}: adjusted Rand {one['adjusted_rand']:.2f} "
+            f"({one['low']:.2f} to {one['high']:.2f}, {one['fits']} fits)"
+        )
     return lines
+
+
+def _settings(result: Mapping[str, Any]) -> list[str]:
+    """Every setting that made the result, defaults included."""
+    settings = result.get("settings") or {}
+    items = []
+    for key, value in settings.items():
+        if key == "preset_values":
+            items += [f"{name}={number:g}" for name, number in value.items()]
+        elif key not in ("convergence",) and value is not None:
+            items.append(f"{key}={str(value).lower() if isinstance(value, bool) else value}")
+    return textwrap.wrap(
+        " ".join(items), 110, initial_indent="  settings: ", subsequent_indent="    ", break_long_words=False
+    )
 
 
 def _entries(result: Mapping[str, Any], state: int) -> list[int]:
@@ -56,3 +99,24 @@ def _entries(result: Mapping[str, Any], state: int) -> list[int]:
 
 def _middle(values: Sequence[int]) -> int:
     return values[(len(values) - 1) // 2]
+
+
+def _decoded(result: Mapping[str, Any]) -> list[str]:
+    """Runs under a stored model: where each is now, and how well the model foresees it."""
+    runs = result["states"]
+    lines = [f"{len(runs)} runs under the {result['n_states']} states of hmm-{result['decoded_with']}"]
+    for run in runs[:20]:
+        state = run["states"][-1]
+        sure = f"p = {run['posterior'][-1][state]:.2f}"
+        since = next(i for i in range(len(run["states"]), 0, -1) if i == 1 or run["states"][i - 2] != state)
+        lines.append(
+            f"  {run['run']}: state {state} ({sure}) since step {run['steps'][since - 1]}, at step {run['steps'][-1]}; "
+            f"{run['ll_per_frame']:.2f} nats a frame{'' if run['held_out'] else ' (took part in the fit)'}"
+        )
+    if len(runs) > 20:
+        lines.append(f"  and {len(runs) - 20} more runs")
+    if result["heldout_ll_per_frame"] is not None:
+        own = result["model_heldout_ll_per_frame"]
+        beside = "" if own is None else f"; the model's own held-out runs had {own:.2f}"
+        lines.append(f"  held out: {result['heldout_ll_per_frame']:.2f} nats a frame{beside}")
+    return lines

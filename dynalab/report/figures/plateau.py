@@ -41,12 +41,16 @@ def hidden_progress(
         above, steps, {"test": accuracy}, title="accuracy on held-out examples", diverged=diverged,
         log_steps=log_steps, marked=marked,
     )  # fmt: skip
+    # Several lines are labelled at their ends, one in the title.
+    only = f": {next(iter(progress))}" if len(progress) == 1 else ""
     notes += draw_panel(
-        below, steps, progress, title="relevant against other coordinates", logarithmic=True, diverged=diverged,
+        below, steps, progress, title=f"relevant against other coordinates{only}", logarithmic=True, diverged=diverged,
         log_steps=log_steps, colours=dict(zip(progress, (CYCLE[2], CYCLE[3]), strict=False)),
     )  # fmt: skip
     above.set_xlabel("")
     for ax, value in ((above, leaves), (below, level)):
+        low, high = ax.get_ylim()
+        ax.set_ylim(min(low, 0.95 * value), max(high, 1.05 * value))
         ax.axhline(value, color=INK, linewidth=0.7, linestyle=(0, (1, 2)), zorder=1.8)
         ax.annotate(
             f"{value:g}", (0.0, value), (3, 1.5), xycoords=("axes fraction", "data"), textcoords="offset points",

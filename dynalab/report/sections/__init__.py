@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dynalab.report.blocks import Section
-from dynalab.report.sections import generic, hmm
+from dynalab.report.sections import detectors, generic, hmm, variance
 from dynalab.report.sections.context import Context
 from dynalab.store.results import Result
 
@@ -26,6 +26,10 @@ class Renderer:
 
 SECTIONS: dict[str, Renderer] = {
     "hmm": Renderer(hmm.section, hmm.summary),
+    "variance": Renderer(variance.section, variance.summary),
+    "slingshot": Renderer(detectors.slingshot_section, detectors.slingshot_summary),
+    "eos": Renderer(detectors.eos_section, detectors.eos_summary),
+    "periods": Renderer(detectors.periods_section, detectors.periods_summary),
 }
 
 _GENERIC = Renderer(generic.section, generic.summary)

@@ -9,6 +9,7 @@ import numpy as np
 
 from dynalab.report import figures
 from dynalab.report.blocks import Block, Code, Picture, Section, Warnings, Words
+from dynalab.report.sections import claims
 from dynalab.report.sections import hmm_tables as tables
 from dynalab.report.sections.context import Context
 from dynalab.report.words import count, listed, number, quartiles, share
@@ -27,6 +28,9 @@ def summary(result: Result, context: Context) -> list[str]:
     data = result.data
     total = len(data["states"])
     lines = [f"**Hidden Markov model** of {count(total, 'run')}: **{count(data['n_states'], 'state')}**."]
+    if data.get("decoded_with"):
+        model = f"hmm-{data['decoded_with']}"
+        lines = [f"**Decoded without looking ahead** with the states of {model}: {count(total, 'run')}."]
     paths = data.get("paths") or []
     if len(paths) == 1:
         who = "The run goes" if total == 1 else f"All {total:,} runs go"
@@ -60,6 +64,8 @@ def section(result: Result, context: Context) -> Section:
         "numbered in the order in which training enters them."
     )
     blocks: list[Block] = [Words(lead)]
+    if data.get("decoded_with"):
+        blocks += tables.decoded(data, context.label)
     if lines := context.warnings(result):
         blocks.append(Warnings(lines))
     blocks.append(_map(data, total, rows))
@@ -70,6 +76,8 @@ def section(result: Result, context: Context) -> Section:
         blocks.append(tables.path_table(data, total))
     if data.get("edges"):
         blocks.append(tables.edge_table(data, total))
+    if not data.get("decoded_with"):
+        blocks.append(claims.table(data))
     blocks += [*_profiles(data), *_selection(data), *tables.further(data)]
     blocks.append(tables.transitions(data))
     if settings := data.get("settings") or data.get("config"):
@@ -78,7 +86,8 @@ def section(result: Result, context: Context) -> Section:
         blocks.append(
             Code(yaml.safe_dump(settings, sort_keys=False).rstrip(), "Settings of the model", folded=True)
         )
-    return Section("Hidden Markov model", context.anchor(result), blocks)
+    title = "Hidden Markov model" if not data.get("decoded_with") else "Runs under a stored model"
+    return Section(title, context.anchor(result), blocks)
 
 
 def _map(data: Any, total: int, rows: int) -> Picture:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from dynalab.report.blocks import Block, Cell, Table, cell
+from dynalab.report.blocks import Block, Cell, Table, Words, cell
 from dynalab.report.figures.style import state_colours
 from dynalab.report.sections import generic
 from dynalab.report.words import count, listed, number, quartiles, share
@@ -109,6 +109,37 @@ def edge_table(data: Any, total: int) -> Table:
     unit = f" ({data['edge_change']})" if data.get("edge_change") else ""
     header = ["edge", "runs", "95% interval", f"what changes most{unit}"]
     return Table(header, cells, "Changes of state", sortable=len(cells) > 1)
+
+
+def decoded(data: Any, label: Callable[[str], str]) -> list[Block]:
+    """Return where every run stands that was decoded with a stored model."""
+    colours = state_colours(data["n_states"])
+    cells = []
+    for run in data["states"]:
+        state = run["states"][-1]
+        cells.append(
+            [
+                cell(label(run["run"])),
+                Cell(str(state), float(state), swatch=colours[state]),
+                cell(round(run["posterior"][-1][state], 3)),
+                cell(run["steps"][-1]),
+                cell(run["ll_per_frame"]),
+                cell(run["held_out"]),
+            ]
+        )
+    text = (
+        f"These runs were decoded with the model of hmm-{data['decoded_with']}: its normalisation, and the filtering "
+        "posterior of each row given the rows up to it, so nothing was known of what came later."
+    )
+    if data.get("heldout_ll_per_frame") is not None:
+        own = data.get("model_heldout_ll_per_frame")
+        beside = "" if own is None else f" (the model's own held-out runs: {number(own)})"
+        text += (
+            f" Held-out log-likelihood: {number(data['heldout_ll_per_frame'])} nats a frame{beside}; far below, the "
+            "runs do something that the model has not seen."
+        )
+    header = ["run", "state now", "posterior", "at step", "nats a frame", "held out"]
+    return [Words(text), Table(header, cells, "Where the runs stand", sortable=True)]
 
 
 def further(data: Any) -> list[Block]:

@@ -1,0 +1,93 @@
+"""From trajectories to the result of `analyze eos`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dynalab.analysis.base import Outcome, Trajectories, Trajectory
+from dynalab.analysis.eos.config import Config
+from dynalab.analysis.eos.corroborate import loss_before_and_after, raw_sharpness
+from dynalab.analysis.eos.edge import Edge, edge_of
+from dynalab.analysis.eos.ratios import Ratios, ratios_of
+from dynalab.errors import NothingMatched
+
+NEEDED = ("sharpness", "preconditioned_sharpness", "edge_ratio")
+
+
+def analyse(trajectories: Trajectories, config: Config) -> Outcome:
+    """Judge every run; see `dynalab.analysis.eos`."""
+    if not set(NEEDED) & set(trajectories.metrics):
+        raise NothingMatched(
+            f"{trajectories.ensemble}: no sharpness recorded; analyze eos needs it: "
+            "dynalab train ... 'probes=[gradients,curvature]'"
+        )
+    runs, frames, warnings = [], [], []
+    for run in trajectories.runs:
+        ratios = ratios_of(run, trajectories.metrics)
+        if config.steps is not None:
+            keep = ratios.steps <= config.steps
+            ratios = Ratios(
+                ratios.steps[keep], ratios.values[keep], ratios.adaptive, ratios.dropped, ratios.reason
+            )
+        runs.append(one_run(run, trajectories.metrics, ratios, config))
+        frames.append(pd.DataFrame({"run": run.run, "step": ratios.steps, "ratio": ratios.values}))
+        if ratios.dropped:
+            warnings.append(f"{run.run}: {ratios.dropped} rows left out, their eigenvalues had not converged")
+    table = (
+        pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"run": [], "step": [], "ratio": []})
+    )
+    return Outcome({"runs": runs, "summary": over_runs(runs)}, {"ratios": table}, warnings)
+
+
+def one_run(run: Trajectory, metrics: tuple[str, ...], ratios: Ratios, config: Config) -> dict[str, Any]:
+    """Return a run's entry of the result."""
+    if ratios.reason:
+        edge = Edge("unknown", reason=ratios.reason)
+    elif ratios.dropped > len(ratios.steps):
+        edge = Edge(
+            "unknown",
+            reason=f"{ratios.dropped} of {ratios.dropped + len(ratios.steps)} eigenvalues had not converged",
+        )
+    else:
+        edge = edge_of(ratios.steps, ratios.values, config, adaptive=ratios.adaptive)
+    entry: dict[str, Any] = {
+        "run": run.run,
+        "verdict": edge.verdict,
+        "adaptive": ratios.adaptive,
+        "onset_step": None if edge.onset is None else round(edge.onset),
+        "end_step": None if edge.end is None else round(edge.end),
+        "median_ratio": edge.median,
+        "iqr_ratio": edge.spread,
+        "fraction_at_edge": edge.fraction,
+        "reason": edge.reason,
+        "sharpening_rate": edge.rate,
+        "rise": edge.rise,
+        "stays": len(edge.stays),
+        "loss": None,
+        "raw_sharpness": None,
+    }
+    if edge.onset is None:
+        return entry
+    full = (run.config.get("train") or {}).get("batch_size") in (None, "full")
+    loss = run.column(metrics, "train_loss")
+    if full and loss is not None:
+        entry["loss"] = loss_before_and_after(*loss, edge.onset, edge.end)
+    raw = run.column(metrics, "sharpness")
+    if ratios.adaptive and raw is not None:
+        entry["raw_sharpness"] = raw_sharpness(*raw, edge.onset, edge.end)
+    return entry
+
+
+def over_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return counts of verdicts, and quartiles over runs of onset and of the ratio at the edge."""
+    onsets = [run["onset_step"] for run in runs if run["onset_step"] is not None]
+    ratios = [run["median_ratio"] for run in runs if run["onset_step"] is not None]
+    return {
+        "verdicts": dict(Counter(run["verdict"] for run in runs)),
+        "onset": [float(x) for x in np.quantile(onsets, [0.25, 0.5, 0.75])] if onsets else None,
+        "ratio": [float(x) for x in np.quantile(ratios, [0.25, 0.5, 0.75])] if ratios else None,
+    }

@@ -1,0 +1,107 @@
+"""The published regression of the convergence step on the share of training in each state, and what it is worth.
+
+Hu et al. (2023, section 2.4) regress the convergence step on P_k, the share of a run's rows in state k, and call a
+state a detour that some runs do without and whose coefficient is positive. Two things stand against it. The shares
+sum to 1, so with an intercept the coefficients, and their signs, are known only up to a common constant. And time
+before convergence is spent in the states before convergence, so the shares add up to the answer: R2 is near 1 on
+random paths too. How near is measured here: every run keeps its convergence step and gets the mixture of early states
+of another run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from dynalab.analysis.hmm.visits import shares
+
+DRAWS = 199
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the published regression says.
+
+    Attributes:
+        coefficients: Of every state, without an intercept (minimum-norm least squares), shape (K,).
+        r2: Share of variance explained, in sample.
+        p: Of the overall F-test.
+        optional: Whether some run converges without the state, shape (K,).
+        null_median: Median R2 by accounting alone.
+        null_high: 95% quantile of it.
+    """
+
+    coefficients: np.ndarray
+    r2: float
+    p: float | None
+    optional: np.ndarray
+    null_median: float
+    null_high: float
+
+    @property
+    def detours(self) -> list[int]:
+        """The states that the published rule calls detours: optional, and of positive coefficient."""
+        return [int(k) for k in np.flatnonzero(self.optional & (self.coefficients > 0))]
+
+
+def published(
+    paths: Sequence[np.ndarray],
+    early: Sequence[np.ndarray],
+    time: np.ndarray,
+    observed: np.ndarray,
+    n_states: int,
+    seed: int = 0,
+) -> Published:
+    """Carry out the published regression, and its null by accounting.
+
+    Args:
+        paths: State of every row of every run, shapes (T,).
+        early: States before convergence, shapes (T,).
+        time: Convergence step, or the last step of a run that never converged (as published), shape (S,).
+        observed: Whether each run converged, shape (S,).
+        n_states: K.
+        seed: Of the null.
+    """
+    whole, mixture = shares(paths, n_states), shares(early, n_states)
+    until = np.array([len(a) / max(len(b), 1) for a, b in zip(early, paths, strict=True)])
+    rest = whole - until[:, None] * mixture
+    r2, p = explained(whole, time)
+    rng = np.random.default_rng(seed)
+    null = []
+    for _ in range(DRAWS):
+        other = mixture[rng.permutation(len(time))]
+        null.append(explained(until[:, None] * other + rest, time)[0])
+    visited = whole > 0
+    return Published(
+        np.linalg.lstsq(whole, time, rcond=None)[0],
+        r2,
+        p,
+        np.logical_and((observed[:, None] & ~visited).any(axis=0), visited.any(axis=0)),
+        float(np.median(null)),
+        float(np.quantile(null, 0.95)),
+    )
+
+
+def explained(x: np.ndarray, y: np.ndarray) -> tuple[float, float | None]:
+    """Return R2 of least squares with an intercept, and the p-value of its F-test (None where there is no freedom).
+
+    Args:
+        x: Covariates, shape (S, Q), of any rank.
+        y: Shape (S,).
+    """
+    design = np.column_stack([np.ones(len(y)), x])
+    total = float(((y - y.mean()) ** 2).sum())
+    if total == 0:
+        return 0.0, None
+    solution, _, rank, _ = np.linalg.lstsq(design, y, rcond=1e-10)
+    left = float(((y - design @ solution) ** 2).sum())
+    r2 = 1 - left / total
+    free, used = len(y) - int(rank), int(rank) - 1
+    if free < 1 or used < 1:
+        return r2, None
+    if left <= 1e-12 * total:
+        return r2, 0.0
+    return r2, float(stats.f.sf((total - left) / used / (left / free), used, free))

@@ -1,0 +1,112 @@
+"""Noise covariances of four forms, each the maximum of its penalised likelihood above a floor.
+
+Given the penalised scatter C_k and its weight n_k of every state, the covariance maximises
+
+    - 1/2 (n_k log|Sigma_k| + tr(Sigma_k^-1 C_k))
+
+under the constraint that no eigenvalue lies below the floor. For `full`, `tied` and `diag` that is C_k / n_k (summed
+over states for `tied`) with its eigenvalues raised to the floor, so the floor holds in every M-step and EM stays
+monotone. For `lowrank`, Sigma = L L^T + diag(psi), it is found by iteration.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Iterations of the low-rank form inside one M-step; the next one goes on where this one ended.
+INNER = 10
+
+
+def raise_floor(covariances: np.ndarray, floor: float, diagonal: bool) -> np.ndarray:
+    """The covariances (..., M, M) nearest in likelihood whose eigenvalues are at least `floor`."""
+    size = covariances.shape[-1]
+    if diagonal:
+        values = np.maximum(np.diagonal(covariances, axis1=-2, axis2=-1), floor)
+        return np.asarray(values[..., None] * np.eye(size))
+    covariances = (covariances + np.swapaxes(covariances, -1, -2)) / 2
+    values, vectors = np.linalg.eigh(covariances)
+    low = values[..., 0] < floor
+    if not low.any():
+        return covariances
+    raised = (vectors * np.maximum(values, floor)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+    return np.where(low[..., None, None], raised, covariances)
+
+
+def _gain(covariance: np.ndarray, mean_scatter: np.ndarray) -> float:
+    """The objective per unit of weight, up to a constant factor; -inf where it is not a number."""
+    sign, log_det = np.linalg.slogdet(covariance)
+    if sign <= 0:
+        return -np.inf
+    value = -(log_det + np.trace(np.linalg.solve(covariance, mean_scatter)))
+    return float(value) if np.isfinite(value) else -np.inf
+
+
+def low_rank(mean_scatter: np.ndarray, rank: int, floor: float, before: np.ndarray | None) -> np.ndarray:
+    """Factors plus a diagonal, no worse than `before`.
+
+    Alternates the closed maximum over the factors given the diagonal (Lawley, 1940: the leading eigenvectors of the
+    scatter in units of the diagonal) with the diagonal that leaves the variances matched, and keeps the best.
+
+    Args:
+        mean_scatter: C / n, shape (M, M).
+        rank: Number of factors; with `rank` = M nothing is left to approximate and the full form results.
+        floor: Least value of the diagonal, hence of every eigenvalue.
+        before: Covariance (M, M) that must not be undercut, or None.
+    """
+    size = len(mean_scatter)
+    if rank >= size:
+        return raise_floor(mean_scatter, floor, False)
+    variances = np.maximum(np.diagonal(mean_scatter), floor)
+    diagonal = np.maximum(variances / 2, floor)
+    best, gain = (before, _gain(before, mean_scatter)) if before is not None else (None, -np.inf)
+    for _ in range(INNER):
+        root = np.sqrt(diagonal)
+        values, vectors = np.linalg.eigh(mean_scatter / np.outer(root, root))
+        strength = np.sqrt(np.maximum(values[-rank:] - 1, 0))
+        loadings = root[:, None] * vectors[:, -rank:] * strength
+        found = loadings @ loadings.T + np.diag(diagonal)
+        value = _gain(found, mean_scatter)
+        if value > gain:
+            best, gain = found, value
+        diagonal = np.maximum(variances - (loadings**2).sum(axis=1), np.maximum(floor, 1e-6 * variances))
+    return np.diag(variances) if best is None else best
+
+
+def maximise(
+    scatter: np.ndarray, totals: np.ndarray, form: str, floor: float, rank: int, before: np.ndarray | None
+) -> np.ndarray:
+    """Covariances (K, M, M) of the given form.
+
+    Args:
+        scatter: Penalised scatter of every state, shape (K, M, M).
+        totals: Its weight, shape (K,), positive.
+        form: `full`, `tied`, `diag` or `lowrank`.
+        floor: Least eigenvalue.
+        rank: Number of factors of `lowrank`.
+        before: Covariances of the iteration before, or None.
+    """
+    if form == "tied":
+        pooled = raise_floor(scatter.sum(axis=0) / totals.sum(), floor, False)
+        return np.repeat(pooled[None], len(scatter), axis=0)
+    means = scatter / totals[:, None, None]
+    if form == "lowrank":
+        return np.array(
+            [
+                low_rank(mean, rank, floor, None if before is None else before[k])
+                for k, mean in enumerate(means)
+            ]
+        )
+    return raise_floor(means, floor, form == "diag")
+
+
+def parameter_count(n_states: int, size: int, form: str, rank: int) -> int:
+    """Free parameters of the noise covariances of K states; rotations of the factors are not counted."""
+    full = size * (size + 1) // 2
+    rank = min(rank, size)
+    each = {
+        "full": full,
+        "tied": full,
+        "diag": size,
+        "lowrank": min(size * rank - rank * (rank - 1) // 2 + size, full),
+    }[form]
+    return each if form == "tied" else n_states * each

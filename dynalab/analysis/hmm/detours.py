@@ -1,0 +1,211 @@
+"""Detours: states that some runs do without, and that delay those that pass through.
+
+The contrast is between runs that visit a state before they converge and runs that do not. Unlike the coefficients of
+shares of training (`accounting`) it is identified, and a state's delay is a number of steps. A state is called a
+detour when
+
+- at least `min_visits` runs visit it before they converge and at least as many do not;
+- the visitors converge later: Gehan's rank test, which respects censoring, by permutation of the runs, two-sided,
+  adjusted over the tested states (Benjamini and Hochberg, 1995), and the shift is a delay;
+- the delay is not only the time that a long run has for visiting: the log-rank test that counts a run as a visitor
+  from its entry on agrees (one-sided).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from dynalab.analysis.hmm import survival, tobit
+from dynalab.analysis.hmm.accounting import explained, published
+from dynalab.analysis.hmm.states import wilson
+from dynalab.analysis.hmm.visits import before_convergence, entries
+
+ALPHA = 0.05
+MIN_VISITS = 3
+# Below this many runs on a side only large delays can be found; a line says so.
+FEW = 5
+NULL_DRAWS = 199
+
+
+@dataclass(frozen=True)
+class Detours:
+    """What the test found.
+
+    Attributes:
+        rows: One a state.
+        model: The regression of the convergence step on visits, its null, and the published rule beside it.
+        warnings: What a reader must know.
+    """
+
+    rows: list[dict[str, Any]]
+    model: dict[str, Any]
+    warnings: list[str]
+
+
+def find(
+    paths: Sequence[np.ndarray],
+    steps: Sequence[np.ndarray],
+    convergence: list[dict[str, Any]],
+    n_states: int,
+    *,
+    log_time: bool = False,
+    min_visits: int = MIN_VISITS,
+    seed: int = 0,
+) -> Detours:
+    """Test every state.
+
+    Args:
+        paths: State of every row of every run, shapes (T,).
+        steps: Steps of these rows, shapes (T,).
+        convergence: `{run, step, censored}` of the same runs.
+        n_states: K.
+        log_time: Delays are factors, not differences: the shift and the regression are of the logarithm of steps.
+        min_visits: Least number of runs that visit a state, and of runs that do not, for it to be tested.
+        seed: Of the permutations.
+    """
+    last = [int(rows[-1]) for rows in steps]
+    time, observed = survival.censored_times(convergence, last)
+    early = before_convergence(paths, steps, time, observed)
+    entry = entries(early, steps, n_states)
+    visits = np.isfinite(entry)
+    scale = np.log(np.maximum(time, 1.0)) if log_time else time
+    tested = [k for k in range(n_states) if min(visits[:, k].sum(), (~visits[:, k]).sum()) >= min_visits]
+    if not observed.any():
+        tested = []
+    rows = [_row(k, visits[:, k], observed) for k in range(n_states)]
+    for k in tested:
+        rows[k] |= _test(time, scale, observed, visits[:, k], entry[:, k], log_time, seed)
+    adjusted = stats.false_discovery_control([rows[k]["p"] for k in tested]) if tested else []
+    for k, p in zip(tested, adjusted, strict=True):
+        row = rows[k]
+        row["p_adjusted"] = float(p)
+        row["verdict"] = bool(p < ALPHA and row["statistic"] > 0 and row["p_time_dependent"] < ALPHA)
+    model = _model(time, scale, observed, visits[:, tested], seed)
+    said = published(paths, early, time, observed, n_states, seed)
+    model |= {
+        "states": tested,
+        "log_time": log_time,
+        "min_visits": min_visits,
+        "published": {
+            "coefficients": said.coefficients.tolist(),
+            "r2": said.r2,
+            "p": said.p,
+            "accounting_r2": said.null_median,
+            "accounting_r2_95": said.null_high,
+            "detours": said.detours,
+        },
+    }
+    for row in rows:
+        row["published_rule"] = row["state"] in said.detours
+    return Detours(rows, model, _warnings(rows, observed, min_visits))
+
+
+def _row(state: int, visits: np.ndarray, observed: np.ndarray) -> dict[str, Any]:
+    """What is known of a state before it is tested."""
+    n = int(visits.sum())
+    return {
+        "state": state,
+        "verdict": False,
+        "effect_steps": None,
+        "interval": None,
+        "p": None,
+        "p_adjusted": None,
+        "p_time_dependent": None,
+        "statistic": None,
+        "visits": n,
+        "visits_interval": wilson(n, len(visits)),
+        "optional": bool((observed & ~visits).any() and n > 0),
+        "tested": False,
+    }
+
+
+def _test(
+    time: np.ndarray,
+    scale: np.ndarray,
+    observed: np.ndarray,
+    visits: np.ndarray,
+    entry: np.ndarray,
+    log_time: bool,
+    seed: int,
+) -> dict[str, Any]:
+    statistic, p, critical = survival.two_sample(time, observed, visits, seed)
+    effect, interval = survival.shift(scale, observed, visits, critical)
+    found: dict[str, Any] = {"tested": True, "statistic": statistic, "p": p}
+    if log_time:
+        # A factor of the others' median, in steps.
+        middle = survival.quantile(time[~visits], observed[~visits], 0.5)
+        found["effect_ratio"] = None if effect is None else float(np.exp(effect))
+        effect, *interval = (
+            None if bound is None or middle is None else float(np.expm1(bound)) * middle
+            for bound in (effect, *interval)
+        )
+    return {
+        **found,
+        "effect_steps": effect,
+        "interval": interval,
+        "p_time_dependent": survival.time_dependent_p(time, observed, entry),
+        "median_visitors": survival.quantile(time[visits], observed[visits], 0.5),
+        "median_others": survival.quantile(time[~visits], observed[~visits], 0.5),
+    }
+
+
+def _model(
+    time: np.ndarray, scale: np.ndarray, observed: np.ndarray, visits: np.ndarray, seed: int
+) -> dict[str, Any]:
+    """Regress the convergence step on visits: R2, R2 of left-out runs, and what chance gives."""
+    r2 = loo = None
+    null: list[float] = []
+    if visits.shape[1] and observed.sum() > 2:
+        covariates = visits.astype(np.float64)
+        r2, loo = tobit.predictive_r2(covariates, scale, observed)
+        rng = np.random.default_rng(seed)
+        known = scale[observed]
+        null = [explained(covariates[observed], rng.permutation(known))[0] for _ in range(NULL_DRAWS)]
+    return {
+        "r2": r2,
+        "loo_r2": loo,
+        "null_r2": float(np.median(null)) if null else None,
+        "null_r2_95": float(np.quantile(null, 0.95)) if null else None,
+        "runs": len(time),
+        "censored": int((~observed).sum()),
+    }
+
+
+def _warnings(rows: list[dict[str, Any]], observed: np.ndarray, min_visits: int) -> list[str]:
+    lines = []
+    n = len(observed)
+    if not observed.any():
+        return ["detours not tested: no run converged"]
+    if n < 2 * min_visits:
+        return [f"detours not tested: {n} runs are too few for {min_visits} on each side"]
+    thin = [row for row in rows if row["optional"] and not row["tested"]]
+    if thin:
+        which = ", ".join(f"{row['state']} ({row['visits']} of {n})" for row in thin)
+        lines.append(
+            f"not tested as detours, fewer than {min_visits} runs on a side (visits before convergence): {which}"
+        )
+    few = [row for row in rows if row["tested"] and min(row["visits"], n - row["visits"]) < FEW]
+    if few:
+        which = ", ".join(str(row["state"]) for row in few)
+        lines.append(
+            f"detours: fewer than {FEW} runs on a side of state {which}; only large delays can be found there"
+        )
+    late = [
+        row["state"]
+        for row in rows
+        if row["tested"]
+        and row["p_adjusted"] < ALPHA
+        and row["statistic"] > 0
+        and row["p_time_dependent"] >= ALPHA
+    ]
+    if late:
+        lines.append(
+            f"state {', '.join(map(str, late))}: visitors converge later, but may visit because they take long; "
+            "counted from the entry on there is no delay, so it is not called a detour"
+        )
+    return lines

@@ -1,0 +1,131 @@
+"""The two presets behind one interface: features, a chosen model, and what stands beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dynalab.analysis.base import Trajectories
+from dynalab.analysis.hmm import baselines, paper, selection
+from dynalab.analysis.hmm import stability as refits
+from dynalab.analysis.hmm.config import Config
+from dynalab.analysis.hmm.features import Features, extract, fit_scaler
+from dynalab.analysis.hmm.model import Model
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A chosen model before its states are ordered.
+
+    Attributes:
+        features: What it was fitted to.
+        model: The model.
+        n_states: K.
+        rows: The selection, one row per K.
+        fold: Fold of every run, shape (S,); -1 for a run that is never held out.
+        held_out: Held-out log-likelihood per frame of every run that is held out, in order, with the chosen K.
+        others: Other restarts with the chosen K, where they are at hand.
+        warnings: What a reader must know.
+        emissions: What each emission says of unseen runs, where the choice was left to that.
+    """
+
+    features: Features
+    model: Model
+    n_states: int
+    rows: list[dict[str, Any]]
+    fold: np.ndarray
+    held_out: np.ndarray
+    others: tuple[Model, ...]
+    warnings: list[str]
+    emissions: tuple[dict[str, Any], ...] = ()
+
+
+def by_emission(features: Features, config: Config) -> tuple[str, selection.Selection, list[dict[str, Any]]]:
+    """Select under both emissions and take the one whose best model says more of unseen runs.
+
+    Both are densities of the same frames. Autoregression needs M (M + 1) numbers a state where a level needs M: on
+    data that jump between levels it can say the same only with many more frames, and settles on fewer states.
+    """
+    found = {
+        name: selection.select(features.values, features.steps, replace(config, emission=name))
+        for name in ("ar", "level")
+    }
+    rows = []
+    for name, one in found.items():
+        best = max(one.rows, key=lambda row: row["heldout_ll_per_frame"])
+        keys = ("heldout_ll_per_frame", "se")
+        rows.append({"emission": name, "n_states": one.n_states, **{key: best[key] for key in keys}})
+    chosen = max(rows, key=lambda row: row["heldout_ll_per_frame"])["emission"]
+    return chosen, found[chosen], rows
+
+
+def robust(trajectories: Trajectories, config: Config) -> Chosen:
+    """Preset `robust`: pooled normalisation, K by held-out likelihood of whole runs."""
+    emissions: list[dict[str, Any]] = []
+    if config.emission == "auto":
+        moving = any(len(run.steps) > 1 for run in trajectories.runs)
+        given, config = config, replace(config, emission="ar" if moving else "level")
+        features = extract(trajectories, config)
+        if moving and len(features.values) > 1:
+            emission, found, emissions = by_emission(features, given)
+            config = replace(config, emission=emission)
+        else:
+            found = selection.select(features.values, features.steps, config)
+    else:
+        features = extract(trajectories, config)
+        found = selection.select(features.values, features.steps, config)
+    scaler = fit_scaler(features.values)
+    model = Model(features.names, features.logged, scaler, config.emission, found.unit, found.fit.parameters)
+    n_runs = len(features.values)
+    fold = selection.assign_folds(n_runs, config.folds, config.seed) if n_runs > 1 else np.array([-1])
+    return Chosen(
+        features, model, found.n_states, found.rows, fold, found.held_out, (), found.warnings,
+        tuple(emissions),
+    )  # fmt: skip
+
+
+def published(trajectories: Trajectories, config: Config) -> Chosen:
+    """Preset `paper`."""
+    features = paper.extract(trajectories, config)
+    found = paper.select(features.values, config)
+    size = len(features.names)
+
+    def model(fit: Any) -> Model:
+        return Model(
+            features.names, (), fit_scaler(features.values), "level", np.ones(size), fit.parameters, True
+        )
+
+    n_runs = len(features.values)
+    fold = np.full(n_runs, -1)
+    if n_runs > 1:
+        fold[found.validation] = 0
+    others = tuple(model(fit) for fit in found.others)
+    return Chosen(
+        features, model(found.fit), found.n_states, found.rows, fold, found.held_out, others, found.warnings
+    )
+
+
+def compare(chosen: Chosen, config: Config) -> baselines.Baselines | None:
+    """Baselines on the same features and folds; None where nothing can be held out."""
+    if (chosen.fold < 0).all():
+        return None
+    values: Sequence[np.ndarray] = chosen.features.values
+    if chosen.model.per_run:
+        values = [chosen.model.normalise(x) for x in values]
+    # Without a predecessor in any training run there is nothing to regress on.
+    return baselines.compare(values, chosen.features, chosen.fold, config, chosen.held_out)
+
+
+def stability(
+    chosen: Chosen, paths: Sequence[np.ndarray], config: Config
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Agreement of the states with those of other starts and, for `robust`, of resampled runs."""
+    values, steps = chosen.features.values, chosen.features.steps
+    if config.preset == "robust":
+        return refits.measure(values, steps, paths, chosen.n_states, config)
+    if not chosen.others:
+        return [], []
+    return [refits.agreement("restarts", paths, [other.decode(values) for other in chosen.others])], []

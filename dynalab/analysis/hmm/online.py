@@ -1,0 +1,239 @@
+"""New runs under a stored model, as they could have been decoded while they trained.
+
+Nothing here looks ahead. The normalisation is the stored model's (moments of the runs that it was fitted to), not the
+new run's own, and the states come from the filtering posterior p(z_t | x_1..x_t), the forward recursion alone
+(Rabiner, 1989, section III.A, scaled), not from smoothing or Viterbi, which read a run from its end. So row t says the
+same whether the run stopped there or went on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dynalab.analysis import convergence as watch
+from dynalab.analysis.base import Outcome, Trajectories
+from dynalab.analysis.hmm import inference, states
+from dynalab.analysis.hmm.config import Config
+from dynalab.analysis.hmm.model import Model, from_plain
+from dynalab.analysis.hmm.paths import path_table
+from dynalab.config.suggest import listing
+from dynalab.errors import ConfigError, NothingMatched
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One run under a stored model.
+
+    Attributes:
+        posterior: p(z_t | x_1..x_t), shape (T, K); rows sum to 1.
+        states: The most probable state of each row of it, shape (T,).
+        predictive: log p(x_t | x_1..x_{t-1}), shape (T,), nats in the model's normalised features.
+    """
+
+    posterior: np.ndarray
+    states: np.ndarray
+    predictive: np.ndarray
+
+
+def filter_runs(model: Model, values: Sequence[np.ndarray]) -> list[Decoded]:
+    """Decode runs without looking ahead.
+
+    Args:
+        model: A fitted model.
+        values: The model's features of each run, chosen and logged but not normalised, shapes (T, M), finite.
+    """
+    frames = model.frames(values)
+    p = model.parameters
+    found = inference.expect(p.start, p.transitions, model.log_density(frames), frames.lengths)
+    return [
+        Decoded(found.filtered[rows], found.filtered[rows].argmax(axis=1), found.predictive[rows])
+        for rows in inference.slices(frames.lengths)
+    ]
+
+
+def decode(trajectories: Trajectories, stored: Mapping[str, Any], config: Config) -> Outcome:
+    """Decode runs against a stored analysis.
+
+    Args:
+        trajectories: The runs, whole or still training.
+        stored: The result whose model is applied.
+        config: `steps` and `convergence` matter here.
+
+    Returns:
+        A result with the keys of an analysis; `states` has the filtering posterior and the log-likelihood of every
+        run beside its steps and states. Tables `states` and `convergence`.
+
+    Raises:
+        ConfigError: The model cannot be applied without looking ahead.
+        NothingMatched: The runs lack a metric of the model, or have no row with all of them.
+    """
+    if stored["model"].get("normalisation", "pooled") != "pooled":
+        raise ConfigError(
+            f"decode_with=hmm-{stored['id']}: its preset normalises every run over the whole of it, which looks ahead; "
+            "fit with preset=robust"
+        )
+    model = from_plain(stored["model"])
+    kept, steps, values, notes = _rows(trajectories, model, config.steps)
+    decoded = filter_runs(model, values)
+    notes += _doubts(stored, kept, steps)
+    fitted = {item["run"] for item in stored["states"]}
+    n_states = len(model.parameters.start)
+    paths = [item.states for item in decoded]
+    watched, more = watch.resolve(config.convergence, trajectories)
+    found = None
+    if watched is not None:
+        converged = {item["run"]: item for item in watch.converge(trajectories, watched)}
+        # A run that is still training is censored at its last row, as any other that has not converged.
+        found = [converged[run] for run in kept]
+    per_run = [float(item.predictive.mean()) for item in decoded]
+    new = [value for run, value in zip(kept, per_run, strict=True) if run not in fitted]
+    chosen = next((row for row in stored["selection"] if row["n_states"] == n_states), None)
+    means = _means(stored, n_states, len(model.names))
+    result: dict[str, Any] = {
+        "decoded_with": stored["id"],
+        "n_states": n_states,
+        "selection": [],
+        "state_order": list(range(n_states)),
+        "states": [
+            {
+                "run": run,
+                "steps": s.tolist(),
+                "states": item.states.tolist(),
+                "posterior": item.posterior.tolist(),
+                "ll_per_frame": value,
+                "held_out": run not in fitted,
+            }
+            for run, s, item, value in zip(kept, steps, decoded, per_run, strict=True)
+        ],
+        "heldout_ll_per_frame": float(np.mean(new)) if new else None,
+        "heldout_se": float(np.std(new, ddof=1) / np.sqrt(len(new))) if len(new) > 1 else None,
+        "model_heldout_ll_per_frame": chosen["heldout_ll_per_frame"] if chosen else None,
+        "transitions": {
+            "counts": states.transition_counts(paths, n_states).tolist(),
+            "probabilities": model.parameters.transitions.tolist(),
+        },
+        "edges": states.edges(paths, model.names, means),
+        "edge_change": stored.get("edge_change"),
+        "paths": path_table(paths, steps, kept, found),
+        "metrics": list(model.names),
+        "emission": model.emission,
+        "convergence": found,
+        "convergence_rule": None if watched is None else vars(watched),
+        "detours": None,
+        "stability": None,
+        "baselines": None,
+    }
+    return Outcome(result, _tables(kept, steps, decoded, found), [*trajectories.warnings, *notes, *more])
+
+
+def _rows(
+    trajectories: Trajectories, model: Model, last: int | None
+) -> tuple[list[str], list[np.ndarray], list[np.ndarray], list[str]]:
+    """Runs, steps (T,) and features (T, M) of the rows that have every feature of the model, and notes."""
+    if missing := [name for name in model.names if name not in trajectories.metrics]:
+        raise NothingMatched(
+            f"decode_with: these runs do not have {listing(missing)}, which the model needs "
+            f"(it was fitted to {', '.join(model.names)})"
+        )
+    columns = [trajectories.metrics.index(name) for name in model.names]
+    logged = np.array([name in model.logged for name in model.names])
+    kept, steps, values, without, lost, total = [], [], [], [], 0, 0
+    for run in trajectories.runs:
+        x = np.array(run.values[:, columns], dtype=np.float64)
+        inside = np.ones(len(x), bool) if last is None else np.asarray(run.steps) <= last
+        x, s = x[inside], np.asarray(run.steps, dtype=np.int64)[inside]
+        recorded = np.isfinite(x).any(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            x[:, logged] = np.log(x[:, logged])
+        whole = np.isfinite(x).all(axis=1)
+        lost, total = lost + int((recorded & ~whole).sum()), total + int(recorded.sum())
+        if not whole.any():
+            without.append(run.run)
+            continue
+        kept.append(run.run)
+        steps.append(s[whole])
+        values.append(x[whole])
+    if not kept:
+        raise NothingMatched(f"decode_with: no run has a row with all of {', '.join(model.names)} yet")
+    notes = []
+    if lost:
+        notes.append(f"{lost} of {total} rows left out: a feature is missing, or has no logarithm")
+    if without:
+        notes.append(f"no row with every feature yet, left out: {listing(without, 5)}")
+    return kept, steps, values, notes
+
+
+def _doubts(stored: Mapping[str, Any], runs: Sequence[str], steps: Sequence[np.ndarray]) -> list[str]:
+    """What makes the numbers mean less than they seem to."""
+    notes = []
+    fitted = {item["run"] for item in stored["states"]}
+    if again := [run for run in runs if run in fitted]:
+        notes.append(
+            f"{len(again)} of {len(runs)} runs took part in the fit of the model: their likelihood is not held out"
+        )
+    ours, theirs = _spacing(steps), _spacing([np.asarray(item["steps"]) for item in stored["states"]])
+    if ours is not None and theirs is not None and ours != theirs:
+        notes.append(
+            f"rows are {ours:g} steps apart, those that the model was fitted to {theirs:g}: "
+            "its transitions and drifts are per row, so states and likelihoods do not carry over"
+        )
+    return notes
+
+
+def _spacing(steps: Sequence[np.ndarray]) -> float | None:
+    """Median distance of neighbouring rows in steps."""
+    gaps = [np.diff(s) for s in steps if len(s) > 1]
+    return float(np.median(np.concatenate(gaps))) if gaps else None
+
+
+def _means(stored: Mapping[str, Any], n_states: int, size: int) -> np.ndarray:
+    """What characterises each state of the stored analysis, shape (K, M); NaN where it does not say."""
+    key = "level" if stored.get("emission") == "level" else "drift"
+    means = np.full((n_states, size), np.nan)
+    for item in stored.get("state_profiles") or ():
+        if item.get(key):
+            means[item["state"]] = [item[key].get(f["name"], np.nan) for f in stored["model"]["features"]]
+    return means
+
+
+def _tables(
+    runs: Sequence[str],
+    steps: Sequence[np.ndarray],
+    decoded: Sequence[Decoded],
+    convergence: Sequence[Mapping[str, Any]] | None,
+) -> dict[str, pd.DataFrame]:
+    posterior = np.concatenate([item.posterior for item in decoded])
+    table = pd.DataFrame(
+        {
+            "run": np.repeat(np.array(runs, dtype=object), [len(s) for s in steps]),
+            "step": np.concatenate(steps),
+            "state": np.concatenate([item.states for item in decoded]),
+            "log_predictive": np.concatenate([item.predictive for item in decoded]),
+            **{f"posterior_{k}": posterior[:, k] for k in range(posterior.shape[1])},
+        }
+    )
+    tables = {"states": table}
+    if convergence is not None:
+        tables["convergence"] = pd.DataFrame(list(convergence)).astype({"step": "Int64"})
+    return tables
+
+
+def check(config: Config) -> None:
+    """Refuse keys of the fit beside `decode_with`: the model is given, nothing is fitted.
+
+    Raises:
+        ConfigError: Such a key is set.
+    """
+    free = ("decode_with", "steps", "convergence", "workers", "seed")
+    default = Config()
+    for name in vars(config):
+        if name not in free and getattr(config, name) != getattr(default, name):
+            raise ConfigError(
+                f"{name}={getattr(config, name)}: nothing is fitted with decode_with=; "
+                "only steps and convergence.* may be given beside it"
+            )

@@ -1,0 +1,123 @@
+"""Would the states be the same with other starts, or with other runs?
+
+Both are asked at the chosen number of states, with the adjusted Rand index (Hubert and Arabie, 1985) between the
+decoded states of all runs: 1 for the same states up to names, 0 for no more agreement than by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from dynalab.analysis.hmm import em, inference, workers
+from dynalab.analysis.hmm.config import Config
+from dynalab.analysis.hmm.emissions import log_density
+from dynalab.analysis.hmm.features import fit_scaler
+from dynalab.analysis.hmm.frames import stack
+from dynalab.analysis.hmm.selection import cost, thin
+
+
+@dataclass(frozen=True)
+class Refit:
+    """One fit: another start on the same runs (`resampled` False), or runs drawn with replacement."""
+
+    number: int
+    resampled: bool
+
+
+def refit(
+    task: Refit, values: Sequence[np.ndarray], steps: Sequence[np.ndarray], n_states: int, config: Config
+) -> list[np.ndarray]:
+    """Fit once more and decode all given runs, shapes (T,)."""
+    key = (8 if task.resampled else 7, task.number)
+    seeds, draw = np.random.SeedSequence(config.seed, spawn_key=key).spawn(2)
+    runs = list(range(len(values)))
+    own = replace(config, restarts=1)
+    if task.resampled:
+        runs = np.random.default_rng(draw).integers(len(values), size=len(values)).tolist()
+        own = replace(config, restarts=config.settings.baseline_restarts)
+    scaler = fit_scaler([values[i] for i in runs], fit_scaler(values))
+    frames = stack([scaler(values[i]) for i in runs], config.emission)
+    positions = np.concatenate([steps[i] for i in runs])
+    # The kinds of start take turns over the numbers, as they do over the restarts of the model.
+    found = em.fit(frames, positions, n_states, own, seeds, first_kind=task.number)
+    p = found.parameters
+    everything = stack([scaler(x) for x in values], config.emission, frames.unit)
+    return inference.viterbi(p.start, p.transitions, log_density(everything, p.emission), everything.lengths)
+
+
+def agreement(
+    over: str, paths: Sequence[np.ndarray], decoded: Sequence[Sequence[np.ndarray]]
+) -> dict[str, Any]:
+    """Adjusted Rand indices of other decodings of the same runs: median, 5 and 95% quantiles.
+
+    Args:
+        over: What differs between the fits.
+        paths: States of the chosen model, shapes (T,).
+        decoded: States of each other fit.
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    truth = np.concatenate(paths)
+    rand = [float(adjusted_rand_score(truth, np.concatenate(one))) for one in decoded]
+    low, median, high = np.quantile(rand, [0.05, 0.5, 0.95])
+    return {
+        "over": over,
+        "fits": len(rand),
+        "adjusted_rand": float(median),
+        "low": float(low),
+        "high": float(high),
+    }
+
+
+def measure(
+    values: Sequence[np.ndarray],
+    steps: Sequence[np.ndarray],
+    paths: Sequence[np.ndarray],
+    n_states: int,
+    config: Config,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Refit and compare.
+
+    Args:
+        values: Features of every run, not normalised, shapes (T, M).
+        steps: Steps of every run, shapes (T,).
+        paths: Decoded states of every run, shapes (T,).
+        n_states: K.
+        config: The keys of the analysis.
+
+    Returns:
+        `{over, fits, adjusted_rand, low, high}` over restarts and over a bootstrap of runs: median, 5% and 95%
+        quantiles; and warnings.
+    """
+    settings, notes = config.settings, []
+    runs = thin(
+        [len(x) for x in values], settings.fit_frames, np.random.SeedSequence(config.seed, spawn_key=(9,))
+    )
+    if len(runs) < len(values):
+        notes.append(
+            f"stability of the states was measured on {len(runs)} of {len(values)} runs, drawn by the seed"
+        )
+    values, steps = [values[i] for i in runs], [steps[i] for i in runs]
+    truth = [paths[i] for i in runs]
+    n_frames = sum(len(path) for path in truth)
+    own = replace(config, n_iter=min(config.n_iter, settings.baseline_iterations), tol=settings.baseline_tol)
+    tasks = [Refit(i, False) for i in range(config.restarts)]
+    if len(values) > 1:
+        tasks += [Refit(i, True) for i in range(settings.bootstraps)]
+    each = cost(n_frames, values[0].shape[1], replace(own, restarts=2), n_states)
+    work = partial(refit, values=values, steps=steps, n_states=n_states, config=own)
+    decoded = workers.spread(work, tasks, [each] * len(tasks), config.workers)
+    rows = [agreement("restarts", truth, decoded[: config.restarts])]
+    if len(values) > 1:
+        rows.append(agreement("bootstrap of runs", truth, decoded[config.restarts :]))
+        if rows[1]["adjusted_rand"] < 0.7:
+            notes.append(
+                f"the states are not stable: with resampled runs the adjusted Rand index is "
+                f"{rows[1]['adjusted_rand']:.2f} (median)"
+            )
+    return rows, notes

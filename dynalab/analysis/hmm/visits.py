@@ -1,0 +1,45 @@
+"""Which states a run visited before it converged, and what share of its rows it spent in each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def before_convergence(
+    paths: Sequence[np.ndarray], steps: Sequence[np.ndarray], time: np.ndarray, observed: np.ndarray
+) -> list[np.ndarray]:
+    """Return for every run its states up to convergence; a run that never converged keeps all its rows.
+
+    Args:
+        paths: State of every row of every run, shapes (T,).
+        steps: Steps of these rows, shapes (T,).
+        time: Convergence step, or the last step of a run that never converged, shape (S,).
+        observed: Whether each run converged, shape (S,).
+    """
+    return [
+        path[rows < when] if seen else path
+        for path, rows, when, seen in zip(paths, steps, time, observed, strict=True)
+    ]
+
+
+def entries(early: Sequence[np.ndarray], steps: Sequence[np.ndarray], n_states: int) -> np.ndarray:
+    """Return the step at which each run first enters each state, shape (S, K); infinity where it never does.
+
+    Args:
+        early: States of every run's first rows, shapes (T,).
+        steps: Steps of every run's rows, shapes (T,) or longer.
+        n_states: K.
+    """
+    found = np.full((len(early), n_states), np.inf)
+    for row, (path, step) in enumerate(zip(early, steps, strict=True)):
+        for state in np.unique(path):
+            found[row, state] = step[int(np.argmax(path == state))]
+    return found
+
+
+def shares(paths: Sequence[np.ndarray], n_states: int) -> np.ndarray:
+    """Return the share of each run's rows in each state, shape (S, K); zeros for a run without rows."""
+    counts = np.array([np.bincount(path, minlength=n_states) for path in paths], dtype=np.float64)
+    return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))

@@ -1,0 +1,189 @@
+"""What a spike was: the causes are tried in a fixed order, and the first whose evidence holds names it.
+
+1. `data`: the loss ends in NaN or infinity, the rate changed, or a batch was odd (only the batch's loss spikes).
+2. `slingshot`: accuracy 1 before, losses of exactly 0, an adaptive optimizer with a small epsilon, and the norm's cycle
+   of growth and plateau. A channel that was not recorded is taken to hold, and is listed; the norm's cycle has to be
+   seen. All but the cycle: `spike_without_norm_cycle`.
+3. `bn_wd_period`: scale-invariant weights under weight decay, whose log norm fell by the rate times the decay a step.
+4. `edge_spike`: sharpness at its threshold before the spike (edge ratio of 1 or more).
+5. `adam_lag`: curvature along the gradient above the threshold while the second moment lags behind the gradient (Bai et
+   al. 2025, arXiv 2506.04805).
+6. `unknown`.
+
+The mechanism of 2 is that of Liu et al. 2026 (arXiv 2605.06152).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dynalab.analysis.slingshot.config import Config
+from dynalab.analysis.slingshot.norms import Cycle, slope
+
+ADAPTIVE = ("adam", "adamw", "rmsprop", "nadam", "adamax", "adagrad")
+# How far the slope of a scale-invariant norm may be from the rate times the decay.
+DECAY_TOLERANCE = 0.15
+# Mean square of the gradient before the spike over its second moment's window, below which the moment lags.
+LAG = 0.1
+
+Column = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known around one spike.
+
+    Attributes:
+        onset: Step of its onset.
+        peak: Step of its peak.
+        window: Steps before it that count as before.
+        columns: Channel -> (steps, values) of the whole run, those that were recorded.
+        cycle: What the norm did.
+        optimizer: The optimizer's section of the configuration; empty where it is not known.
+        rates: Steps at which the rate changed.
+        ended: Whether the run's loss ended in NaN or infinity during this spike.
+        full_batch: Whether updates see all examples; None where it is not known.
+    """
+
+    onset: float
+    peak: float
+    window: float
+    columns: Mapping[str, Column]
+    cycle: Cycle
+    optimizer: Mapping[str, Any]
+    rates: tuple[float, ...] = ()
+    ended: bool = False
+    full_batch: bool | None = None
+
+    def before(self, name: str) -> np.ndarray | None:
+        """Return a channel's values in the window before the onset; its last value before where there is none."""
+        if name not in self.columns:
+            return None
+        steps, values = self.columns[name]
+        some = values[(steps >= self.onset - self.window) & (steps < self.onset)]
+        if len(some):
+            return some
+        earlier = values[steps < self.onset]
+        return earlier[-1:] if len(earlier) else None
+
+
+@dataclass(frozen=True)
+class Named:
+    """A spike's name.
+
+    Attributes:
+        kind: One of the kinds of the module.
+        confidence: Share of the evidence for the kind that was recorded, and holds.
+        reason: In words.
+    """
+
+    kind: str
+    confidence: float
+    reason: str
+
+
+def name(evidence: Evidence, config: Config) -> Named:
+    """Say what a spike was."""
+    for test in (_data, _slingshot, _decay, _edge, _lag):
+        found = test(evidence, config)
+        if found is not None:
+            return found
+    if (
+        evidence.cycle.verdict is False
+        and "zero_loss_fraction" not in evidence.columns
+        and adaptive(evidence) is not False
+    ):
+        return Named(
+            "spike_without_norm_cycle", 1 / 6, "the norm of the last layer does not grow and stand still"
+        )
+    return Named("unknown", 0.0, "no recorded channel explains it")
+
+
+def adaptive(evidence: Evidence) -> bool | None:
+    """Whether the optimizer divides by a second moment; None where it is not known."""
+    label = evidence.optimizer.get("inner") or evidence.optimizer.get("name")
+    return None if label is None else str(label) in ADAPTIVE
+
+
+def _data(evidence: Evidence, config: Config) -> Named | None:
+    if evidence.ended:
+        return Named("data", 1.0, "the loss became NaN or infinite")
+    if any(evidence.onset - evidence.window / 4 <= rate <= evidence.peak for rate in evidence.rates):
+        return Named("data", 1.0, "the learning rate changed")
+    if evidence.full_batch is False and "train_loss" in evidence.columns:
+        steps, values = evidence.columns["train_loss"]
+        around = values[(steps >= evidence.onset) & (steps <= evidence.peak + 1)]
+        base = evidence.before("train_loss")
+        if len(around) and base is not None and np.nanmax(around) < 3 * np.median(base):
+            return Named("data", 0.5, "the batch's loss rose, that of the training set did not")
+    return None
+
+
+def _slingshot(evidence: Evidence, config: Config) -> Named | None:
+    checks: dict[str, bool | None] = {"adaptive": adaptive(evidence)}
+    eps = evidence.optimizer.get("eps")
+    checks["eps"] = None if eps is None or not checks["adaptive"] else float(eps) <= config.eps
+    accuracy = evidence.before("train_accuracy")
+    checks["accuracy"] = None if accuracy is None else bool(np.median(accuracy) >= 1.0)
+    zeros = evidence.before("zero_loss_fraction")
+    checks["zeros"] = None if zeros is None else bool(np.median(zeros) >= config.zero_fraction)
+    if any(value is False for value in checks.values()):
+        return None
+    known = sum(value is True for value in checks.values())
+    if evidence.cycle.verdict:
+        # The rise of the loss and the norm's cycle are seen.
+        return Named(
+            "slingshot", (known + 2) / 6, "the norm of the last layer grows before and stands still after"
+        )
+    if checks["zeros"]:
+        why = "cannot be told" if evidence.cycle.verdict is None else "is not there"
+        return Named(
+            "spike_without_norm_cycle", (known + 1) / 6, f"losses are rounded to 0, the norm's cycle {why}"
+        )
+    return None
+
+
+def _decay(evidence: Evidence, config: Config) -> Named | None:
+    rate, decay = evidence.optimizer.get("lr"), evidence.optimizer.get("weight_decay")
+    norm = evidence.columns.get("scale_invariant_norm")
+    if norm is None or not rate or not decay or adaptive(evidence) is not False:
+        return None
+    momentum = float(evidence.optimizer.get("momentum") or 0.0)
+    wanted = -float(rate) * float(decay) / (1 - momentum)
+    steps, values = norm
+    # Just before a jump the norm grows already, which is the jump.
+    some = (steps >= evidence.onset - 3 * evidence.window) & (steps <= evidence.onset - 50) & (values > 0)
+    if some.sum() < 4:
+        return None
+    found, _ = slope(steps[some], np.log(values[some]), 0.0)
+    if abs(found / wanted - 1) > DECAY_TOLERANCE:
+        return None
+    return Named(
+        "bn_wd_period",
+        1.0,
+        f"the scale-invariant norm fell by {-found:.3g} a step, rate times decay is {-wanted:.3g}",
+    )
+
+
+def _edge(evidence: Evidence, config: Config) -> Named | None:
+    ratio = evidence.before("edge_ratio")
+    if ratio is None or not np.nanmax(ratio[-5:]) >= 1.0:
+        return None
+    return Named("edge_spike", 1.0, f"the edge ratio was {np.nanmax(ratio[-5:]):.2f} before")
+
+
+def _lag(evidence: Evidence, config: Config) -> Named | None:
+    along, threshold = evidence.before("gradient_curvature"), evidence.before("stability_threshold")
+    gradient = evidence.before("grad_norm")
+    if along is None or threshold is None or gradient is None or not adaptive(evidence):
+        return None
+    lags = float(gradient[-1] ** 2) < LAG * float(np.mean(gradient**2))
+    if not lags or not np.nanmax(along[-5:]) > threshold[-1]:
+        return None
+    return Named(
+        "adam_lag", 1.0, "curvature along the gradient exceeds the threshold while the second moment lags"
+    )

@@ -1,0 +1,159 @@
+"""Spikes of a loss: excursions above its own recent level, with onset, peak and end.
+
+Everything is done on the decimal logarithm of the loss, at the steps that were recorded. A row's level is the median of
+the rows before it, over a long and a short window, the lower of the two (the loss falls by decades between two spikes,
+and the long median lags behind). A spike rises `rise` decades above that level; measured slingshots rise 5.9 to 11. Its
+onset is the first row of the rise more than half a decade up, its end the first row after the peak within one decade.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Rows this many steps (and rows) around a spike belong to one event: slingshots bounce.
+MERGE_STEPS = 100
+QUIET_ROWS = 20
+ONSET, END = 0.5, 1.0
+
+
+@dataclass(frozen=True)
+class Spike:
+    """One excursion; all places are rows of the series.
+
+    Attributes:
+        onset: First row of the rise.
+        peak: Row of the largest loss.
+        end: First row within a decade of the level before; None where the series ends before.
+        level: log10 of the loss before.
+        decades: Height of the peak above the level.
+    """
+
+    onset: int
+    peak: int
+    end: int | None
+    level: float
+    decades: float
+
+
+def log_loss(loss: np.ndarray) -> np.ndarray:
+    """Return log10 of a loss (T,), what is 0 taken as the smallest positive value that was recorded.
+
+    A float32 cross-entropy is 0 below 2^-23 an example, so the recorded minimum is where the scale ends.
+    """
+    loss = np.asarray(loss, dtype=np.float64)
+    some = loss[np.isfinite(loss) & (loss > 0)]
+    floor = float(some.min()) if len(some) else 1.0
+    return np.log10(np.clip(loss, floor, None))
+
+
+def noise_of(values: np.ndarray) -> float:
+    """Return the standard deviation of a series' row-to-row noise, from the median of its absolute differences."""
+    change = np.diff(values)
+    change = change[np.isfinite(change)]
+    return float(1.4826 * np.median(np.abs(change - np.median(change))) / np.sqrt(2)) if len(change) else 0.0
+
+
+def levels(steps: np.ndarray, values: np.ndarray, window: float) -> np.ndarray:
+    """Return the level before every row, shape (T,); NaN where fewer than three rows stand before it.
+
+    Args:
+        steps: Recorded steps, shape (T,), ascending.
+        values: log10 of the loss, shape (T,).
+        window: Length of the long window in steps; it has 40 rows at least, the short one a fifth of its rows, five at
+            least.
+    """
+    gap = float(np.median(np.diff(steps))) if len(steps) > 1 else 1.0
+    long = max(round(window / gap), 40)
+    short = max(long // 5, 5)
+    return np.fmin(_medians_before(values, short), _medians_before(values, long))
+
+
+def _medians_before(values: np.ndarray, rows: int) -> np.ndarray:
+    """Return the median of the `rows` values before each (as many as there are), NaN where fewer than three are."""
+    result = np.full(len(values), np.nan)
+    for row in range(3, min(rows, len(values))):
+        result[row] = np.median(values[:row])
+    if len(values) > rows:
+        windows = np.lib.stride_tricks.sliding_window_view(values[:-1], rows)
+        # At most some forty values of a window: a median needs no more, and long windows would take their time.
+        result[rows:] = np.median(windows[:, :: max(rows // 40, 1)], axis=1)
+    return result
+
+
+def find_spikes(
+    steps: np.ndarray, loss: np.ndarray, *, armed_from: float = 0.0, window: float = 200.0, rise: float = 2.0
+) -> list[Spike]:
+    """Return the spikes of a loss in their order.
+
+    Args:
+        steps: Recorded steps, shape (T,), ascending.
+        loss: The loss at them, shape (T,), finite.
+        armed_from: Spikes that rise before this step are training that has not settled, and do not count.
+        window: Steps that the level is taken over.
+        rise: Decades that a spike rises; twice the measurement noise is allowed for, and it is six times the noise at
+            least.
+    """
+    if len(steps) < 5:
+        return []
+    values = log_loss(loss)
+    level = levels(steps, values, window)
+    settled = values[steps >= armed_from]
+    noise = noise_of(settled) if len(settled) > 5 else 0.0
+    least = max(rise - 2 * noise, 6 * noise, 0.5 * rise)
+    found: list[Spike] = []
+    row = int(np.searchsorted(steps, armed_from))
+    while row < len(values):
+        if not values[row] - level[row] >= least:
+            row += 1
+            continue
+        spike = _grow(steps, values, level, row, noise)
+        found = _joined(found, spike, steps, values)
+        row = (spike.end if spike.end is not None else len(values)) + 1
+    return found
+
+
+def _grow(steps: np.ndarray, values: np.ndarray, level: np.ndarray, row: int, noise: float) -> Spike:
+    """Follow one excursion from the row that gave it away to its onset and its end."""
+    base = float(level[row])
+    onset = row
+    while onset > 0 and values[onset - 1] >= base + max(ONSET, 2 * noise):
+        onset -= 1
+    peak, end = row, None
+    for place in range(row + 1, len(values)):
+        if values[place] > values[peak]:
+            # Far above where it had fallen to, and long after: the next spike, not this one's peak.
+            if _is_next(steps, values, peak, place):
+                end = peak + int(np.argmin(values[peak:place]))
+                break
+            peak = place
+        elif values[place] < base + max(END, 2 * noise):
+            end = place
+            break
+        elif values[place] - level[place] >= 2.0 and _is_next(steps, values, peak, place):
+            end = peak + int(np.argmin(values[peak:place]))
+            break
+    return Spike(onset, peak, end, base, float(values[peak] - base))
+
+
+def _is_next(steps: np.ndarray, values: np.ndarray, peak: int, place: int) -> bool:
+    """Whether a rise at `place` is a spike of its own after one that peaked and did not come down all the way."""
+    since = values[peak:place]
+    apart = steps[place] - steps[peak] >= MERGE_STEPS and place - peak >= QUIET_ROWS
+    return bool(apart and len(since) and values[place] - since.min() >= 2.0)
+
+
+def _joined(found: list[Spike], spike: Spike, steps: np.ndarray, values: np.ndarray) -> list[Spike]:
+    """Add a spike to those before it, as a part of the last one where that has not had its rest yet."""
+    if not found or found[-1].end is None:
+        return [*found, spike]
+    last = found[-1]
+    assert last.end is not None
+    near = steps[spike.onset] - steps[last.peak] < MERGE_STEPS
+    quiet = int((values[last.end : spike.onset] < last.level + END).sum())
+    if not near or quiet >= QUIET_ROWS:
+        return [*found, spike]
+    peak = spike.peak if values[spike.peak] > values[last.peak] else last.peak
+    whole = Spike(last.onset, peak, spike.end, last.level, float(values[peak] - last.level))
+    return [*found[:-1], whole]

@@ -1,0 +1,49 @@
+"""A result in a few lines, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SAID = {
+    "slingshot": "slingshots",
+    "other_spikes": "spikes of another kind",
+    "no_events": "no spikes",
+    "insufficient_data": "too few rows",
+}
+
+
+def describe(result: Mapping[str, Any]) -> list[str]:
+    """Return what a reader wants to know first.
+
+    Args:
+        result: The plain values of an analysis.
+    """
+    runs, summary = result["runs"], result["summary"]
+    said = ", ".join(f"{SAID[key]} in {n}" for key, n in summary["verdicts"].items())
+    lines = [f"{len(runs)} runs: {said}"]
+    if summary["first_onset"]:
+        low, middle, high = summary["first_onset"]
+        lines.append(f"  first slingshot at step {middle:,.0f} (quartiles {low:,.0f} to {high:,.0f})")
+    for run in runs[:20]:
+        kinds: dict[str, list[int]] = {}
+        for event in run["events"]:
+            kinds.setdefault(event["kind"], []).append(event["onset_step"])
+        events = "; ".join(
+            f"{kind} at {', '.join(f'{step:,}' for step in steps)}" for kind, steps in kinds.items()
+        )
+        period = f", period {run['period_steps']:,.0f} steps" if run["period_steps"] else ""
+        spread = f" (variation {run['period_cv']:.2f})" if run["period_cv"] is not None else ""
+        lines.append(f"  {run['run'].rpartition('/')[2]}: {events or SAID[run['verdict']]}{period}{spread}")
+    if len(runs) > 20:
+        lines.append(f"  and {len(runs) - 20} more runs")
+    if confirmation := result.get("confirmation"):
+        rows = confirmation["runs"]
+        gone = sum(row["confirmed"] for row in rows)
+        lines.append(
+            f"  trained again with the loss in float64 ({confirmation['fork']}): gone in {gone} of {len(rows)} runs"
+        )
+    missing = sorted({channel for run in runs for channel in run["missing_channels"]})
+    if missing:
+        lines.append(f"  not recorded: {', '.join(missing)}")
+    return lines

@@ -1,0 +1,112 @@
+"""Components of variance of a balanced crossed design with random effects and one value a cell.
+
+A value is a mean plus an effect of each subset S of the F factors (main effects, interactions), independent and normal
+with variances v_S; the effect of all factors together holds whatever else there is. The strata are orthogonal: stratum
+S has df_S = prod_{f in S} (n_f - 1) degrees of freedom, and its mean square has the expectation
+
+    lambda_S = sum_{S' contains S} N / prod_{f in S'} n_f * v_S'
+
+(Searle, Casella, McCulloch, "Variance Components", 1992, section 4.7), which inverts to an alternating sum: the
+estimates by moments, equal to REML where none is negative. Each df_S MS_S / lambda_S is a chi-squared variable, so
+drawing these gives draws of the lambdas, of the components and of any function of them: generalised confidence
+intervals (Weerahandi, 1993), which hold their level for few levels, where bootstraps over levels do not.
+
+Subsets are bit masks: bit f set means that factor f belongs to it. Arrays over subsets have shape (2^F,); entry 0 (the
+mean's stratum) has no mean square.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Strata:
+    """Mean squares of a design.
+
+    Attributes:
+        shape: Levels of the F factors.
+        squares: Mean square of every subset, shape (2^F,); entry 0 is NaN.
+        freedom: Degrees of freedom, shape (2^F,); entry 0 is 0.
+    """
+
+    shape: tuple[int, ...]
+    squares: np.ndarray
+    freedom: np.ndarray
+
+
+def weights(shape: tuple[int, ...]) -> np.ndarray:
+    """Return N / prod_{f in S} n_f for every subset, shape (2^F,)."""
+    total = float(np.prod(shape))
+    inside = [np.prod([n for f, n in enumerate(shape) if mask >> f & 1]) for mask in range(2 ** len(shape))]
+    return total / np.array(inside, dtype=np.float64)
+
+
+def strata(values: np.ndarray) -> Strata:
+    """Return the mean squares of a grid of values.
+
+    Args:
+        values: One a cell, shape (n_1, ..., n_F), finite.
+    """
+    shape = values.shape
+    count = 2**values.ndim
+    squares, freedom = np.full(count, np.nan), np.zeros(count, dtype=np.int64)
+    for mask in range(1, count):
+        effect = values
+        for axis in range(values.ndim):
+            mean = effect.mean(axis=axis, keepdims=True)
+            effect = effect - mean if mask >> axis & 1 else np.broadcast_to(mean, effect.shape)
+        freedom[mask] = int(np.prod([n - 1 for f, n in enumerate(shape) if mask >> f & 1]))
+        squares[mask] = float((effect**2).sum()) / freedom[mask]
+    return Strata(shape, squares, freedom)
+
+
+def solve(shape: tuple[int, ...], lambdas: np.ndarray) -> np.ndarray:
+    """Return the components, shape (..., 2^F), whose mean squares have the expectations `lambdas` (..., 2^F).
+
+    Entry 0 is 0; components may be negative.
+    """
+    count = lambdas.shape[-1]
+    found = np.zeros_like(lambdas)
+    divisor = weights(shape)
+    for mask in range(1, count):
+        for other in range(1, count):
+            if other & mask == mask:
+                sign = -1.0 if bin(other ^ mask).count("1") % 2 else 1.0
+                found[..., mask] += sign * lambdas[..., other]
+        found[..., mask] /= divisor[mask]
+    return found
+
+
+def expectations(shape: tuple[int, ...], components: np.ndarray) -> np.ndarray:
+    """Return lambda_S of every subset, the mean's (entry 0) included, shape (2^F,): the inverse of `solve`."""
+    scaled = weights(shape) * components
+    count = len(components)
+    return np.array(
+        [sum(scaled[other] for other in range(1, count) if other & mask == mask) for mask in range(count)]
+    )
+
+
+def draw(found: Strata, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Return draws of the lambdas given the mean squares, shape (draws, 2^F); entry 0 is 0."""
+    lambdas = np.zeros((draws, len(found.squares)))
+    for mask in range(1, len(found.squares)):
+        freedom = int(found.freedom[mask])
+        lambdas[:, mask] = freedom * found.squares[mask] / rng.chisquare(freedom, draws)
+    return lambdas
+
+
+def shares(components: np.ndarray, n_factors: int) -> np.ndarray:
+    """Return the share of every factor and of the rest in the variance of a value, shape (..., F + 1).
+
+    Negative components count as 0. The rest are the interactions, of which the last holds all other noise. NaN where
+    nothing varies.
+    """
+    positive = np.maximum(components, 0)
+    main = np.stack([positive[..., 1 << f] for f in range(n_factors)], axis=-1)
+    total = positive.sum(axis=-1, keepdims=True)
+    rest = total - main.sum(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.concatenate([main, rest], axis=-1) / total)

@@ -1,0 +1,86 @@
+"""The crossed design behind the labels of runs: `init3-order1` is level 3 of init and level 1 of order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from dynalab.errors import ConfigError
+
+STREAMS = ("init", "split", "order", "noise")
+_PIECE = re.compile(r"([a-z]+)(\d+)$")
+HOW = "train one: design=crossed seed_streams.init=0..4 seed_streams.order=0..4"
+
+
+@dataclass(frozen=True)
+class Design:
+    """A full grid of cells, one run a cell; some cells may be empty.
+
+    Attributes:
+        factors: Crossed streams, in the order of the labels.
+        levels: Seeds of each, ascending.
+        cells: Place of every run in the grid, integers of shape (S, F).
+    """
+
+    factors: tuple[str, ...]
+    levels: tuple[tuple[int, ...], ...]
+    cells: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of levels of every factor."""
+        return tuple(len(seeds) for seeds in self.levels)
+
+    @property
+    def empty(self) -> list[str]:
+        """Labels of the cells without a run."""
+        there = {tuple(cell) for cell in self.cells.tolist()}
+        return [
+            "-".join(
+                f"{name}{seeds[i]}" for name, seeds, i in zip(self.factors, self.levels, cell, strict=True)
+            )
+            for cell in product(*map(range, self.shape))
+            if cell not in there
+        ]
+
+
+def read(runs: Sequence[str]) -> Design:
+    """Read the design off the runs' ids.
+
+    Raises:
+        ConfigError: The labels are not those of one crossed design of two streams or more.
+    """
+    labels = [run.rpartition("/")[2] for run in runs]
+    parsed = [_parse(label) for label in labels]
+    first = next((label for label, found in zip(labels, parsed, strict=True) if found is None), None)
+    if first is not None:
+        raise ConfigError(f"variance needs the runs of a crossed design, and {first} is none; {HOW}")
+    found = [item for item in parsed if item is not None]
+    factors = tuple(found[0])
+    if any(tuple(item) != factors for item in found):
+        raise ConfigError("variance: the runs are of several designs; analyse one ensemble at a time")
+    levels = tuple(tuple(sorted({item[name] for item in found})) for name in factors)
+    kept = [place for place, seeds in enumerate(levels) if len(seeds) > 1]
+    if len(kept) < 2:
+        raise ConfigError(
+            "variance needs two or more crossed streams with two or more seeds each: where one stream alone varies, "
+            f"all of the spread is its own; {HOW}"
+        )
+    factors, levels = tuple(factors[i] for i in kept), tuple(levels[i] for i in kept)
+    cells = np.array(
+        [[seeds.index(item[name]) for name, seeds in zip(factors, levels, strict=True)] for item in found]
+    )
+    if len(np.unique(cells, axis=0)) < len(cells):
+        raise ConfigError("variance: several runs have the same seeds; analyse one ensemble at a time")
+    return Design(factors, levels, cells)
+
+
+def _parse(label: str) -> dict[str, int] | None:
+    pieces = [_PIECE.match(piece) for piece in label.split("-")]
+    found = {piece[1]: int(piece[2]) for piece in pieces if piece is not None}
+    legal = len(found) == len(pieces) and set(found) <= set(STREAMS)
+    return found if legal else None

@@ -1,0 +1,182 @@
+"""`dynalab runs export|diff|rm`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dynalab.cli.options import columns, emit_json, filter_option, json_option, note, outputs_option, warn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dynalab.store.reader import Ensemble
+    from dynalab.store.stored import StoredRun
+
+
+@click.command("export")
+@click.argument("refs", nargs=-1, metavar="[RUN|ENSEMBLE]...")
+@filter_option
+@click.option("--to", required=True, metavar="FILE", help="Where: .csv, .parquet or .jsonl.")
+@json_option
+@outputs_option
+def export_runs(
+    refs: tuple[str, ...], filter_text: str | None, to: str, as_json: bool, outputs: str | None
+) -> int:
+    """Write the rows of runs to one file: run, seed, step and every metric of the evaluation grid.
+
+    \b
+    dynalab runs export --to runs.csv
+    dynalab runs export -f 'task=grokking status=done' --to runs.parquet
+    """
+    from pathlib import Path
+
+    from dynalab.config.outputs import outputs_root
+    from dynalab.store.export import check_target, table, write
+    from dynalab.store.find import select
+    from dynalab.store.reader import Ensemble
+
+    path = check_target(Path(to).expanduser())
+    selection = select(outputs_root(outputs), refs, filter_text, Ensemble)
+    frame = table(selection)
+    write(frame, path)
+    warnings = [line for ensemble, _ in selection for line in ensemble.warnings]
+    runs = list(dict.fromkeys(frame["run"]))
+    if as_json:
+        emit_json(
+            {"path": str(path), "rows": len(frame), "columns": list(frame.columns), "runs": runs,
+             "warnings": warnings}
+        )  # fmt: skip
+    else:
+        note(f"{len(runs)} runs, {len(frame)} rows, {len(frame.columns) - 3} metrics")
+        warn(warnings)
+        click.echo(path)
+    return 3 if any(ensemble.damaged for ensemble, _ in selection) else 0
+
+
+@click.command("diff")
+@click.argument("a", metavar="RUN|ENSEMBLE")
+@click.argument("b", metavar="RUN|ENSEMBLE")
+@json_option
+@outputs_option
+def diff_runs(a: str, b: str, as_json: bool, outputs: str | None) -> int:
+    """Compare two runs or ensembles: their configurations, what became of them, and whether their rows are equal."""
+    from dynalab.config.outputs import outputs_root
+    from dynalab.store import difference
+
+    root = outputs_root(outputs)
+    (one, left), (other, right) = _one(root, a), _one(root, b)
+    if len(left) == len(right) == 1 and left[0].label != right[0].label:
+        # Two runs are compared whatever they are called.
+        twin = {left[0].label: right[0].label}
+    else:
+        twin = {}
+    document: dict[str, Any] = {
+        "a": {"ensemble": one.id, "runs": [run.id for run in left]},
+        "b": {"ensemble": other.id, "runs": [run.id for run in right]},
+        "configuration": difference.configuration(one, other),
+        "results": difference.results(left, right),
+        "series": None if twin else difference.series(one, left, other, right),
+    }
+    warnings = [*dict.fromkeys([*one.warnings, *other.warnings])]
+    if as_json:
+        emit_json({**document, "warnings": warnings})
+        return 3 if warnings else 0
+    rows = [[item["key"], _word(item["a"]), _word(item["b"])] for item in document["configuration"]]
+    click.echo(columns(["key", a, b], rows) if rows else "the same configuration")
+    click.echo()
+    rows = [[item["what"], _word(item["a"]), _word(item["b"])] for item in document["results"]]
+    click.echo(columns(["result", a, b], rows))
+    if document["series"] and document["series"]["shared"]:
+        found = document["series"]
+        click.echo(
+            f"\nrows: {found['equal']} of {found['shared']} runs of the same label are equal to the bit"
+        )
+        if found["largest"]:
+            click.echo(
+                f"largest difference {found['largest']['difference']:.3g}, of {found['largest']['metric']}"
+            )
+    warn(warnings)
+    return 3 if warnings else 0
+
+
+def _one(root: Path, ref: str) -> tuple[Ensemble, list[StoredRun]]:
+    from dynalab.errors import ConfigError
+    from dynalab.store.find import select
+    from dynalab.store.reader import Ensemble
+
+    selection = select(root, [ref], None, Ensemble)
+    if len(selection) != 1:
+        raise ConfigError(f"{ref} means {len(selection)} ensembles; name one")
+    return selection[0]
+
+
+def _word(value: Any) -> str | None:
+    """Return a value as a cell: medians with quartiles, counts by name, lists cut short."""
+    if isinstance(value, dict) and "median" in value:
+        low, high = value["quartiles"]
+        spread = f" [{low:.5g} to {high:.5g}], {value['runs']} runs" if value["runs"] > 1 else ""
+        return f"{value['median']:.5g}{spread}"
+    if isinstance(value, dict):
+        return ", ".join(f"{n} {name}" for name, n in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value[:6])) + (" ..." if len(value) > 6 else "")
+    return None if value is None else str(value)
+
+
+@click.command("rm")
+@click.argument("refs", nargs=-1, metavar="[RUN|ENSEMBLE]...")
+@filter_option
+@click.option("--yes", is_flag=True, help="Do it; without it nothing is removed.")
+@json_option
+@outputs_option
+def remove_runs(
+    refs: tuple[str, ...], filter_text: str | None, yes: bool, as_json: bool, outputs: str | None
+) -> int:
+    """Remove runs or ensembles from the disk, for good. Analyses and reports of them stay.
+
+    Seeds that were trained stacked share their files and go together.
+
+    \b
+    dynalab runs rm cb7150eb3e          # says what would go, and asks
+    dynalab runs rm -f 'status=failed' --yes
+    """
+    from dynalab.config.outputs import outputs_root
+    from dynalab.errors import ConfigError
+    from dynalab.store.find import select
+    from dynalab.store.remove import plan, remove
+    from dynalab.store.stored import StoredEnsemble
+
+    if not refs and not filter_text:
+        raise ConfigError("rm: name what to remove, an id or -f TERMS (@last is the last that were trained)")
+    root = outputs_root(outputs)
+    removals = plan(select(root, refs, filter_text, StoredEnsemble))
+    size = sum(item.size() for item in removals)
+    runs = [run for item in removals for run in item.runs]
+    for item in removals:
+        what = "whole" if item.whole else f"{len(item.folders)} shards"
+        note(f"{item.ensemble.root}: {len(item.runs)} runs ({what})")
+    said = f"{len(runs)} runs, {size / 1e6:.1f} MB"
+    if not yes:
+        if as_json or not sys.stdin.isatty() or not sys.stderr.isatty():
+            raise ConfigError(f"rm: {said} would be removed for good; --yes does it")
+        if not click.confirm(f"remove {said} for good?", err=True):
+            return 130
+    for item in removals:
+        remove(item, root)
+        if not item.whole:
+            _tables_again(item.ensemble.root)
+    if as_json:
+        emit_json({"removed": runs, "bytes": size})
+    else:
+        note(f"removed {said}")
+    return 0
+
+
+def _tables_again(folder: Path) -> None:
+    from dynalab.store.reader import Ensemble
+    from dynalab.store.table import write_tables
+
+    write_tables(Ensemble(folder))

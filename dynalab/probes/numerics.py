@@ -1,0 +1,203 @@
+"""`probes=[numerics]`: what float32 does to a cross-entropy whose margins have outgrown it.
+
+Beyond a margin of 23 ln 2 = 15.9 an example's float32 loss and the gradient of its own class are exactly 0, the
+gradients of the classes no longer sum to 0, and the mean row of the last layer W_G and the mean feature mu_G drive
+each other (Prieto et al. 2025, arXiv 2501.04697; Liu et al. 2026, arXiv 2605.06152): the engine of slingshots
+(Thilak et al. 2022, arXiv 2206.04817). Over the training examples that are evaluated, in evaluation mode:
+
+    zero_loss_fraction     share of the examples whose cross-entropy, in the precision of train.loss_dtype, is 0
+    min_margin             smallest z_y - max_{k != y} z_k, of logits taken to float64
+    median_margin          the lower of the two middle margins
+    class_feature_cosine   cosine of W_G (the mean over classes of the last layer's rows) and mu_G (the mean over
+                           examples of what the last layer reads); NaN where one of them is 0
+
+The features are not asked of the network: where the last layer is linear, the gradient of the mean of the first
+output by that layer's weight is mu_G. Whether it is linear is tried on the first batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dynalab.config.schema import require
+from dynalab.errors import ConfigError
+from dynalab.models.describe import describe
+from dynalab.tasks.base import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor, nn
+
+    from dynalab.probes.base import ProbeState, Setting
+
+# How far outputs may be from linear in the last layer's weight before it counts as not linear, relative to their size.
+LINEAR = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Configuration of the probe.
+
+    Attributes:
+        size: How many training examples are looked at, the first of them; None is all that are evaluated.
+        every: Steps between measurements; None is the default cadence.
+        at: `log`, or a list of steps, in place of `every`.
+    """
+
+    name: str = "numerics"
+    size: int | None = None
+    every: int | None = None
+    at: Any = None
+
+    def __post_init__(self) -> None:
+        """Check the value."""
+        legal = "an integer of at least 1, or null"
+        require(self.size is None or self.size >= 1, "probe.numerics.size", self.size, legal)
+
+
+@dataclass
+class Numerics:
+    """The probe; implements `dynalab.probes.base.Probe`.
+
+    Attributes:
+        last_layer: Name of the last layer's weight.
+        size: How many examples are looked at; None is all.
+        needs: Nothing beside the weights.
+    """
+
+    last_layer: str
+    size: int | None = None
+    needs: frozenset[str] = frozenset()
+    _setting: Setting | None = field(default=None, repr=False)
+
+    def begin(self, setting: Setting) -> None:
+        """Take what the probe is measured on.
+
+        Raises:
+            ConfigError: The task is no classification with cross-entropy, or the last layer is not linear.
+        """
+        loss = getattr(getattr(setting.task, "config", None), "loss", None)
+        if loss != "cross_entropy":
+            raise ConfigError(
+                f"probes: the probe numerics needs a classification with task.loss=cross_entropy, and this task's "
+                f"loss is {loss or 'its own'}; leave it out with probes=[weights,gradients]"
+            )
+        self._setting = setting
+        if not self._is_linear():
+            raise ConfigError(
+                f"probes: the probe numerics needs a network whose outputs are a linear layer of their own, and "
+                f"{self.last_layer} is none; leave it out with probes=[weights,gradients]"
+            )
+
+    def measure(self, state: ProbeState) -> dict[str, Tensor]:
+        """Return the four columns, each (S,) in float64."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        setting = self._setting
+        assert setting is not None
+        zeros, margins = [], []
+        total: Tensor | None = None
+        for batch in self._batches():
+            outputs, feature = self._forward(state.params, batch)
+            loss = cross_entropy(
+                outputs.to(setting.loss_dtype).flatten(0, 1), batch.targets.flatten(), reduction="none"
+            )
+            zeros.append((loss == 0).view(batch.targets.shape))
+            margins.append(margins_of(outputs, batch.targets))
+            mean = feature[:, 0].to(torch.float64) * batch.size
+            total = mean if total is None else total + mean
+        margin = torch.cat(margins, 1).sort(1).values
+        assert total is not None
+        classes = state.params[self.last_layer].to(torch.float64).mean(1)
+        cosine = _dot(classes, total) / (_dot(classes, classes) * _dot(total, total)).sqrt()
+        # A run that diverged has margins that are not ordered.
+        lost = margin.isnan().any(1)
+        found = {
+            "zero_loss_fraction": torch.cat(zeros, 1).to(torch.float64).mean(1).masked_fill(lost, torch.nan),
+            "min_margin": margin[:, 0].masked_fill(lost, torch.nan),
+            "median_margin": margin[:, (margin.shape[1] - 1) // 2].masked_fill(lost, torch.nan),
+            "class_feature_cosine": cosine.masked_fill(~cosine.isfinite(), torch.nan),
+        }
+        return found
+
+    def _batches(self) -> Iterator[Batch]:
+        assert self._setting is not None
+        left = self.size
+        for batch in self._setting.data.eval_batches("train"):
+            if left is None or batch.size <= left:
+                yield batch
+            elif left > 0:
+                yield Batch(batch.inputs[:, :left], batch.targets[:, :left])
+            left = None if left is None else left - batch.size
+
+    def _is_linear(self) -> bool:
+        """Whether the first row of the last layer's weight moves the first output linearly, and no other at all."""
+        import torch
+
+        assert self._setting is not None
+        params = {name: param.detach() for name, param in self._setting.params.items()}
+        weight, batch = params[self.last_layer], next(self._batches())
+        found = []
+        with torch.no_grad():
+            for factor in (0.0, 1.0, 2.0):
+                scaled = weight.clone()
+                scaled[:, 0] *= factor
+                outputs = self._setting.forward(batch.inputs, {**params, self.last_layer: scaled})
+                if outputs.dim() != 3 or weight.dim() != 3 or weight.shape[1] != outputs.shape[2]:
+                    return False
+                found.append(outputs.to(torch.float64))
+        none, once, twice = found
+        size = LINEAR * (once.abs().amax() + twice.abs().amax())
+        moved = (twice - once).abs()
+        bent = (twice - 2 * once + none)[:, :, 0].abs().amax()
+        return bool(moved[:, :, 0].amax() > 0 and moved[:, :, 1:].amax() <= size and bent <= size)
+
+    def _forward(self, params: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return outputs (S, B, C), detached, and the gradient of the mean first output by the last layer's weight."""
+        import torch
+
+        assert self._setting is not None
+        weight = params[self.last_layer].detach().clone().requires_grad_()
+        with torch.enable_grad():
+            # Only what comes after the last layer's weight is differentiated.
+            own = {name: param.detach() for name, param in params.items()} | {self.last_layer: weight}
+            outputs = self._setting.forward(batch.inputs, own)
+            (feature,) = torch.autograd.grad(outputs[:, :, 0].mean(1).sum(), [weight])
+        return outputs.detach(), feature
+
+
+def build(config: Config, network: nn.Module) -> Numerics:
+    """Build the probe for a network.
+
+    Raises:
+        ConfigError: The network has no layer that could be the last.
+    """
+    last = describe(network).last_layer
+    if last is None:
+        raise ConfigError(
+            "probes: the probe numerics needs a network with a linear last layer, and this one has none"
+        )
+    return Numerics(last, config.size)
+
+
+def margins_of(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return z_y - max_{k != y} z_k of every example, (S, B), in float64.
+
+    Args:
+        outputs: Logits (S, B, C).
+        targets: Labels below C, (S, B).
+    """
+    import torch
+
+    logits = outputs.to(torch.float64)
+    own = logits.gather(2, targets[..., None])
+    others = logits.scatter(2, targets[..., None], -torch.inf)
+    return own[..., 0] - others.amax(2)
+
+
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    """Return the inner products of rows (S, H), shape (S,)."""
+    return (left * right).sum(1)

@@ -1,0 +1,76 @@
+"""`probes=[scale_invariant]`: the norm of the weights that the loss does not depend on the scale of.
+
+After Lobacheva et al. 2021 (arXiv 2106.15739) and Kodryan et al. 2022 (arXiv 2209.03695), over all the parameters that
+the network names in `scale_invariant`:
+
+    scale_invariant_norm      rho, their joint Euclidean norm after t updates; the effective rate is eta / rho^2
+    effective_gradient_norm   rho |g|, with the gradient g of the update t-1 -> t and rho before it; NaN in row 0
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dynalab.errors import ConfigError
+from dynalab.probes.gradients import norm
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dynalab.probes.base import ProbeState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Configuration of the probe.
+
+    Attributes:
+        every: Steps between measurements; None is the default cadence.
+        at: `log`, or a list of steps, in place of `every`.
+    """
+
+    name: str = "scale_invariant"
+    every: int | None = None
+    at: Any = None
+
+
+@dataclass(frozen=True)
+class ScaleInvariant:
+    """The probe; implements `dynalab.probes.base.Probe`.
+
+    Attributes:
+        names: The scale-invariant parameters.
+        needs: The gradient and the weights before the update.
+    """
+
+    names: tuple[str, ...]
+    needs: frozenset[str] = frozenset({"gradients", "previous"})
+
+    def measure(self, state: ProbeState) -> dict[str, Tensor]:
+        """Return both columns, each (S,) in float64."""
+        import torch
+
+        rho = norm(state.params[name] for name in self.names)
+        effective = torch.full_like(rho, torch.nan)
+        if state.gradients is not None and state.previous is not None:
+            before, gradients = state.previous, state.gradients
+            effective = norm(before[name] for name in self.names) * norm(
+                gradients[name] for name in self.names
+            )
+        return {"scale_invariant_norm": rho, "effective_gradient_norm": effective}
+
+
+def build(config: Config, network: nn.Module) -> ScaleInvariant:
+    """Build the probe for a network.
+
+    Raises:
+        ConfigError: The network names no scale-invariant parameters.
+    """
+    names = tuple(getattr(network, "scale_invariant", ()))
+    if not names:
+        raise ConfigError(
+            "probes: the probe scale_invariant needs a network that names its scale-invariant weights; "
+            "legal: model=si_mlp or si_convnet"
+        )
+    return ScaleInvariant(names)

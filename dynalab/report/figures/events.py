@@ -1,0 +1,117 @@
+"""What detectors found, on the curves that they looked at: a row a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from dynalab.report.figures import thin
+from dynalab.report.figures.curves import positive, spans_decades
+from dynalab.report.figures.style import CYCLE, INK, MUTED, log_y, new_figure, polish, step_axis, styled
+
+# Rows of one figure; the caption says how many runs there are.
+ROWS = 6
+LEFT, RIGHT = CYCLE[0], CYCLE[1]
+# Light enough to lie behind lines.
+SHADES = {
+    "slingshot": "#f5c86e",
+    "spike_without_norm_cycle": "#d9d2ea",
+    "edge_spike": "#bfe3d6",
+    "bn_wd_period": "#bcd9ee",
+    "edge": "#bfe3d6",
+}
+OTHER = "#dfe2e8"
+
+Curve = tuple[np.ndarray, np.ndarray]
+
+
+@styled
+def events_over_curves(
+    labels: Sequence[str],
+    left: Sequence[Curve],
+    right: Sequence[Curve] | None,
+    spans: Sequence[Sequence[tuple[float, float, str]]],
+    *,
+    names: tuple[str, str],
+    dashed: Sequence[Curve] | None = None,
+    dashed_name: str = "",
+    marked: Sequence[Mapping[str, float | None]] | None = None,
+) -> Figure:
+    """Draw a quantity of every run, another on an axis to the right, and shade what was found.
+
+    Args:
+        labels: Names of the S runs; the first six are drawn.
+        left: (steps, values) of each run, drawn on a logarithmic axis where they span decades.
+        right: The same for the axis to the right, or None.
+        spans: (begin, end, kind) of the events of each run.
+        names: What is on the left and on the right.
+        dashed: A dashed line on the left axis of each run (a threshold), or None.
+        dashed_name: What that is.
+        marked: Label -> step that a vertical line marks, for each run.
+    """
+    count = min(len(labels), ROWS)
+    figure = new_figure(7.6, 1.25 * count + 0.75)
+    last = max((float(curve[0][-1]) for curve in left[:count] if len(curve[0])), default=1.0)
+    kinds: dict[str, None] = {}
+    for row in range(count):
+        ax = figure.add_subplot(count, 1, row + 1)
+        for begin, end, kind in spans[row]:
+            # An event of one row would be a hair.
+            end = min(max(end, begin + 0.004 * last), last)
+            ax.axvspan(begin, end, color=SHADES.get(kind, OTHER), linewidth=0, zorder=0)
+            kinds[kind] = None
+        _line(ax, left[row], LEFT)
+        if dashed is not None and len(dashed[row][0]):
+            ax.plot(*dashed[row], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), zorder=2)
+        if right is not None and len(right[row][0]):
+            twin = ax.twinx()
+            _line(twin, right[row], RIGHT)
+            polish(twin, grid=None)
+            twin.tick_params(axis="y", labelcolor=RIGHT)
+            twin.spines["right"].set_visible(False)
+            twin.locator_params(axis="y", nbins=4) if twin.get_yscale() == "linear" else None
+        for step in (marked[row] if marked else {}).values():
+            if step is not None:
+                ax.axvline(step, color=INK, linewidth=0.9, zorder=2.5)
+        polish(ax)
+        ax.tick_params(axis="y", labelcolor=LEFT)
+        step_axis(ax, 1.0, last, False, "step" if row == count - 1 else "")
+        ax.set_title(labels[row], fontsize=8, color=MUTED, pad=3)
+    handles = [Line2D([], [], color=LEFT, linewidth=1.4, label=names[0])]
+    if right is not None:
+        handles.append(Line2D([], [], color=RIGHT, linewidth=1.4, label=f"{names[1]} (right)"))
+    if dashed is not None:
+        handles.append(Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), label=dashed_name))
+    if marked and any(step is not None for item in marked[:count] for step in item.values()):
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=INK,
+                linewidth=0.9,
+                label=" / ".join(dict.fromkeys(k for m in marked for k in m)),
+            )
+        )
+    shades = [Patch(facecolor=SHADES.get(kind, OTHER), label=kind.replace("_", " ")) for kind in kinds]
+    figure.legend(
+        handles=[*handles, *shades], loc="outside upper left", ncols=6, fontsize=7.5, handlelength=1.6
+    )
+    return figure
+
+
+def _line(ax: Axes, curve: Curve, colour: str) -> None:
+    steps, values = curve
+    values = np.asarray(values, dtype=float)
+    logarithmic = spans_decades([values])
+    if logarithmic:
+        values = positive(values)
+    x, y = thin.thin(np.asarray(steps), values)
+    some = np.isfinite(y)
+    ax.plot(x[some], y[some], color=colour, linewidth=1.1, zorder=2)
+    if logarithmic:
+        log_y(ax)

@@ -1,0 +1,200 @@
+"""What holds of the published claims on latent states: of one setting, and of settings beside each other, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dynalab.analysis import claims
+from dynalab.report.blocks import Block, Table, Words, cell
+from dynalab.report.gather import Shown
+from dynalab.report.words import count, listed, number
+
+# With more settings a table of pairs would be read by nobody.
+MOST = 6
+ARROW = "\u00a0\u2192 "
+PAPER = "Hu et al., TMLR 2023"
+
+
+def table(data: Mapping[str, Any]) -> Table:
+    """Return the table of claims on one setting.
+
+    Args:
+        data: The plain values of an analysis `hmm`; one of an older version has no `claims` yet.
+    """
+    found = data.get("claims") or claims.claims(data)
+    rows = [
+        [cell("runs fork: they first leave a state in different directions"), *_forks(found)],
+        [cell("detours: states that some runs skip, and that delay convergence"), *_detours(found, data)],
+        [cell("convergence times are spread out"), *_spread(found["spread"])],
+    ]
+    header = ["published claim", "here", "by these runs, with 95% intervals"]
+    return Table(header, rows, f"What holds of the published claims here ({PAPER})")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}%"
+
+
+def _range(bounds: Sequence[float | None] | None) -> str:
+    return "no interval" if bounds is None else f"{number(_round(bounds[0]))} to {number(_round(bounds[1]))}"
+
+
+def _round(value: float | None) -> float | None:
+    """Three digits; a bound that censoring leaves open stays None."""
+    return None if value is None else float(f"{value:.3g}")
+
+
+def _shares(bounds: Sequence[float]) -> str:
+    return f"{_percent(bounds[0])} to {_percent(bounds[1])}"
+
+
+def _forks(found: Mapping[str, Any]) -> list[Any]:
+    off = found["off_path"]
+    ways = []
+    for item in found["forks"]:
+        directions = [
+            f"{way['runs']} to {way['to']} ({_shares(way['interval'])})" for way in item["directions"]
+        ]
+        rare = "" if item["fork"] else ", a single run, so no fork"
+        ways.append(
+            f"of {count(item['runs'], 'run')} that leave state {item['state']}, {listed(directions)}{rare}"
+        )
+    lines = [
+        f"{off['runs']} of {count(off['of'], 'run')} ({_shares(off['interval'])}) do not take the most common path; "
+        f"{count(off['paths'], 'distinct path')}",
+        *ways,
+    ]
+    return [cell(any(item["fork"] for item in found["forks"])), cell("; ".join(lines))]
+
+
+def _detours(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
+    if found["detours"] is None:
+        return [cell(None), cell("not tested by this analysis")]
+    rows = data["detours"]
+    tested = [row for row in rows if row.get("p_adjusted") is not None]
+    if not tested:
+        return [
+            cell(False),
+            cell("no state is visited by enough runs and skipped by enough runs to be tested"),
+        ]
+    lines = []
+    for row in tested:
+        interval = f" ({_range(row['interval'])})" if row.get("interval") else ""
+        effect = row.get("effect_steps")
+        size = "no estimate" if effect is None else f"{number(_round(effect))} steps{interval}"
+        verdict = "" if row.get("verdict") else " (no)"
+        lines.append(f"state {row['state']}{verdict}: {size}, adjusted p = {row['p_adjusted']:.2g}")
+    if rest := len(rows) - len(tested):
+        lines.append(f"{count(rest, 'other state')} cannot be tested: too few runs visit it, or skip it")
+    return [cell(bool(found["detours"]["states"])), cell("; ".join(lines))]
+
+
+def _spread(found: Mapping[str, Any] | None) -> list[Any]:
+    if found is None:
+        return [cell(None), cell("nothing says when a run has converged (convergence.metric=)")]
+    low, high = found["quartiles"]
+    lines = [
+        f"median step {_step(found['median'])} [quartiles {_step(low)} to {_step(high)}]",
+        "coefficient of variation "
+        + (
+            "not known"
+            if found["cv"] is None
+            else f"{number(_round(found['cv']))} ({_range(found['cv_interval'])})"
+        ),
+    ]
+    if found["censored"]:
+        lines.append(
+            f"{found['censored']} of {count(found['runs'], 'run')} did not converge: left out of the coefficient, "
+            "which is a lower bound"
+        )
+    return [cell("a matter of degree", tone="quiet"), cell("; ".join(lines))]
+
+
+def _step(value: float | None) -> str:
+    return "never" if value is None else number(value)
+
+
+def comparison(shown: Sequence[Shown], titles: Sequence[str]) -> list[Block]:
+    """Return the blocks that compare the claims between settings: each with the first.
+
+    Args:
+        shown: The ensembles on the page.
+        titles: What each is called.
+    """
+    fits = []
+    for item, title in zip(shown, titles, strict=True):
+        own = [
+            r.data for r in item.results if r.kind == "hmm" and r.data.get("paths") and not _elsewhere(r.data)
+        ]
+        if own:
+            fits.append((title, own[0]))
+    if not 2 <= len(fits) <= MOST:
+        return []
+    reference, first = fits[0]
+    rows, doubts = [], set()
+    for title, other in fits[1:]:
+        found = claims.compare(first, other)
+        rows += [
+            [cell(title), *row]
+            for row in (
+                _row("share of runs off the most common path, difference", found["off_path"], "difference"),
+                _row(
+                    "spread of convergence steps, ratio of coefficients of variation",
+                    found["spread"],
+                    "ratio",
+                ),
+                _row("median convergence step, ratio", found["speed"], "ratio"),
+            )
+        ]
+        doubts |= _doubts(first, other, found)
+    blocks: list[Block] = [
+        Table(
+            ["setting", "what is compared", f"against {reference}", "95% interval", "p"],
+            rows,
+            f"The published claims, setting against setting ({PAPER}): a ratio below 1 is narrower, or faster, "
+            f"than {reference}",
+        )
+    ]
+    text = (
+        "Intervals: Newcombe's for the difference of shares, bootstrap over runs for ratios. p: Fisher's exact test, "
+        "and permutations of the runs; they are not corrected for the number of rows."
+    )
+    blocks.append(Words(" ".join([text, *sorted(doubts)]), "note"))
+    return blocks
+
+
+def _elsewhere(data: Mapping[str, Any]) -> bool:
+    """Whether a result covers several settings, or was decoded with another's model."""
+    return len(data.get("ensembles") or ()) > 1 or bool(data.get("decoded_with"))
+
+
+def _row(what: str, found: Mapping[str, Any] | None, key: str) -> list[Any]:
+    if found is None:
+        return [cell(what), cell(None), cell("too few runs converged to tell"), cell(None)]
+    if key == "difference":
+        value = f"{100 * found[key]:+.0f} percentage points"
+        interval = f"{100 * found['interval'][0]:+.0f} to {100 * found['interval'][1]:+.0f}"
+    else:
+        value, interval = number(_round(found[key])), _range(found["interval"])
+    return [cell(what), cell(value), cell(interval), cell(_round(found["p"]))]
+
+
+def _doubts(first: Mapping[str, Any], other: Mapping[str, Any], found: Mapping[str, Any]) -> set[str]:
+    """What may look like a difference of the settings and is none."""
+    doubts = {
+        "Each setting has states of its own, so paths are compared by how often runs leave the common one, not "
+        "state by state."
+    }
+    if found["left_out"]:
+        doubts.add("Runs that did not converge are left out of spread and median.")
+    rules = [item.get("convergence_rule") for item in (first, other)]
+    if rules[0] != rules[1] and all(rules):
+        doubts.add("The settings converge by different rules.")
+    rows = [max(len(run["states"]) for run in item["states"]) for item in (first, other)]
+    if max(rows) > 1.5 * min(rows):
+        doubts.add(
+            f"The runs differ in their number of rows ({rows[0]:,} and {rows[1]:,}), and fewer rows tell fewer states "
+            "apart."
+        )
+    return doubts

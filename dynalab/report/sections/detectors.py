@@ -1,0 +1,279 @@
+"""The sections of `analyze slingshot`, `eos` and `periods`: the curves with what was found on them, and the tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dynalab.report import figures
+from dynalab.report.blocks import Block, Cell, Picture, Section, Table, Warnings, Words, cell
+from dynalab.report.figures.events import ROWS, Curve
+from dynalab.report.sections.context import Context
+from dynalab.report.words import count, listed, number
+from dynalab.store.results import Result
+
+
+def slingshot_summary(result: Result, context: Context) -> list[str]:
+    """Return what the runs' slingshots come to."""
+    runs, found = result.data["runs"], result.data["summary"]
+    mine = [run for run in runs if run["verdict"] == "slingshot"]
+    line = f"**Slingshots** in **{len(mine):,} of {count(len(runs), 'run')}**"
+    if found["first_onset"]:
+        low, middle, high = found["first_onset"]
+        line += f", the first at step **{number(middle)}** [quartiles {number(low)} to {number(high)}]"
+    if found["period"]:
+        line += f", some **{number(found['period'][1])}** steps apart"
+    others = {kind: n for kind, n in found["kinds"].items() if kind != "slingshot"}
+    if others:
+        line += f"; other spikes: {listed([f'{n:,} {kind.replace(chr(95), chr(32))}' for kind, n in others.items()])}"
+    return [line + "."]
+
+
+def slingshot_section(result: Result, context: Context) -> Section:
+    """Return the section of `analyze slingshot`."""
+    runs = result.data["runs"]
+    blocks: list[Block] = [Words(slingshot_summary(result, context)[0])]
+    if lines := context.warnings(result):
+        blocks.append(Warnings(lines))
+    drawn = _chosen(runs, context, "train_loss", first=lambda run: run["verdict"] == "slingshot")
+    if drawn:
+        names = [run["run"] for run in drawn]
+        figure = figures.events_over_curves(
+            [context.label(name) for name in names],
+            [_loss(context, name) for name in names],
+            [_curve(context, name, "last_layer_norm") for name in names],
+            [[_span(event) for event in run["events"]] for run in drawn],
+            names=("training loss, largest since the last row", "norm of the last layer"),
+        )
+        caption = (
+            f"**Loss and norm of the last layer, events shaded{_some(drawn, runs)}.** A slingshot: the norm grows, the "
+            "loss leaps by decades, the norm stands still."
+        )
+        blocks.append(
+            Picture(
+                "slingshots", figure, caption, "Training loss and last-layer norm of runs with events shaded"
+            )
+        )
+    rows = [_event_row(run, event, context) for run in runs for event in run["events"]]
+    if rows:
+        header = [
+            "run",
+            "kind",
+            "onset",
+            "peak",
+            "end",
+            "decades",
+            "norm after / before",
+            "confidence",
+            "why",
+        ]
+        blocks.append(
+            Table(header, rows, f"{count(len(rows), 'event')}", folded=len(rows) > 12, sortable=True)
+        )
+    if confirmation := result.data.get("confirmation"):
+        tried = confirmation["runs"]
+        gone = sum(row["confirmed"] for row in tried)
+        said = (
+            f"**Confirmed in {gone:,} of {count(len(tried), 'run')}:** trained again from the start with the loss in "
+            f"float64 ({confirmation['fork']}), the slingshots are gone."
+        )
+        blocks.append(Words(said))
+    missing = Counter(channel for run in runs for channel in run["missing_channels"])
+    if missing:
+        blocks.append(Words(f"Not recorded, and so not weighed: {listed(sorted(missing))}.", "note"))
+    return Section("Slingshots", context.anchor(result), blocks)
+
+
+def eos_summary(result: Result, context: Context) -> list[str]:
+    """Return what the runs did at the edge of stability."""
+    from dynalab.analysis.eos.words import SAID
+
+    runs, found = result.data["runs"], result.data["summary"]
+    said = [f"{n:,} {SAID[key]}" for key, n in found["verdicts"].items()]
+    line = f"**Edge of stability:** of {count(len(runs), 'run')}, **{listed(said)}**"
+    if found["onset"]:
+        low, middle, high = found["onset"]
+        line += f"; arrival at step **{number(middle)}** [quartiles {number(low)} to {number(high)}]"
+        line += f", median ratio there **{found['ratio'][1]:.3f}**"
+    return [line + "."]
+
+
+def eos_section(result: Result, context: Context) -> Section:
+    """Return the section of `analyze eos`."""
+    runs = result.data["runs"]
+    blocks: list[Block] = [Words(eos_summary(result, context)[0])]
+    if lines := context.warnings(result):
+        blocks.append(Warnings(lines))
+    adaptive = any(run["adaptive"] for run in runs)
+    metric = "preconditioned_sharpness" if adaptive else "sharpness"
+    drawn = _chosen(runs, context, metric, first=lambda run: run["onset_step"] is not None)
+    if drawn:
+        names = [run["run"] for run in drawn]
+        ends = {run["run"]: run["end_step"] for run in drawn}
+        thresholds = [_curve(context, name, "stability_threshold") for name in names]
+        figure = figures.events_over_curves(
+            [f"{context.label(run['run'])}: {run['verdict'].replace('_', ' ')}" for run in drawn],
+            [_curve(context, name, metric) for name in names],
+            [_curve(context, name, "sharpness") for name in names]
+            if adaptive
+            else [_curve(context, name, "train_loss") for name in names],
+            [
+                []
+                if run["onset_step"] is None
+                else [(run["onset_step"], ends[run["run"]] or _end(context, run["run"], metric), "edge")]
+                for run in drawn
+            ],
+            names=(metric.replace("_", " "), "sharpness" if adaptive else "training loss"),
+            dashed=thresholds if any(len(curve[0]) for curve in thresholds) else None,
+            dashed_name="threshold",
+            marked=[{"arrival": run["onset_step"]} for run in drawn],
+        )
+        caption = (
+            f"**Sharpness against its threshold{_some(drawn, runs)}.** Shaded: at the edge of stability"
+            + (", where the sharpness itself may go on rising." if adaptive else ".")
+        )
+        blocks.append(
+            Picture("edge", figure, caption, "Sharpness and stability threshold of runs, arrival marked")
+        )
+    rows = []
+    for run in runs:
+        loss = run.get("loss") or {}
+        ups = [100 * loss[key] for key in ("loss_up_before", "loss_up_after") if key in loss]
+        rows.append(
+            [
+                *(cell(context.label(run["run"])), cell(run["verdict"].replace("_", " "))),
+                *(cell(run[key]) for key in ("onset_step", "end_step", "median_ratio", "iqr_ratio")),
+                cell(run["fraction_at_edge"]),
+                cell(f"{ups[0]:.0f}% / {ups[1]:.0f}%" if ups else None),
+                cell(run["reason"]),
+            ]
+        )
+    header = [
+        "run",
+        "verdict",
+        "arrival",
+        "left",
+        "median ratio",
+        "its IQR",
+        "share of steps",
+        "loss up before / after",
+        "why",
+    ]
+    blocks.append(
+        Table(header, rows, "Every run; the ratio is that at the edge, or of the last quarter", sortable=True)
+    )
+    return Section("Edge of stability", context.anchor(result), blocks)
+
+
+def periods_summary(result: Result, context: Context) -> list[str]:
+    """Return what the runs' periods or regimes come to."""
+    runs = result.data["runs"]
+    kinds = Counter((run["regime"] or run["verdict"]).replace("_", " ") for run in runs)
+    said = listed([f"{kind} in {n:,}" for kind, n in kinds.items()])
+    line = f"**Periods and regimes:** {said} of {count(len(runs), 'run')}"
+    periods = [run["period_steps"] for run in runs if run["verdict"] == "periodic"]
+    if periods:
+        line += f"; events some **{number(float(np.median(periods)))}** steps apart"
+    return [line + "."]
+
+
+def periods_section(result: Result, context: Context) -> Section:
+    """Return the section of `analyze periods`."""
+    runs = result.data["runs"]
+    blocks: list[Block] = [Words(periods_summary(result, context)[0])]
+    if lines := context.warnings(result):
+        blocks.append(Warnings(lines))
+    drawn = _chosen(runs, context, "scale_invariant_norm", first=lambda run: bool(run["events"]))
+    if drawn:
+        names = [run["run"] for run in drawn]
+        figure = figures.events_over_curves(
+            [context.label(name) for name in names],
+            [_loss(context, name) for name in names],
+            [_curve(context, name, "scale_invariant_norm") for name in names],
+            [
+                [(event["onset_step"], event["end_step"], "bn_wd_period") for event in run["events"]]
+                for run in drawn
+            ],
+            names=("training loss, largest since the last row", "norm of the scale-invariant weights"),
+        )
+        caption = (
+            f"**Loss and norm of the scale-invariant weights{_some(drawn, runs)}.** Shaded: the norm jumps."
+        )
+        blocks.append(
+            Picture(
+                "periods", figure, caption, "Training loss and norm of scale-invariant weights, jumps shaded"
+            )
+        )
+    header = ["run", "verdict", "regime", "events", "period", "its variation", "why"]
+    rows = [
+        [
+            *(cell(context.label(run["run"])), cell(run["verdict"].replace("_", " "))),
+            *(
+                cell(run["regime"]),
+                cell(len(run["events"])),
+                cell(run["period_steps"]),
+                cell(run["period_cv"]),
+            ),
+            cell(run["reason"]),
+        ]
+        for run in runs
+    ]
+    blocks.append(Table(header, rows, "Every run", sortable=True))
+    return Section("Periods and regimes", context.anchor(result), blocks)
+
+
+def _event_row(run: Any, event: Any, context: Context) -> list[Cell]:
+    return [
+        *(cell(context.label(run["run"])), cell(event["kind"].replace("_", " "))),
+        *(
+            cell(event[key])
+            for key in ("onset_step", "peak_step", "end_step", "amplitude_decades", "norm_slope_ratio")
+        ),
+        *(cell(event["confidence"]), cell(event["reason"])),
+    ]
+
+
+def _span(event: Any) -> tuple[float, float, str]:
+    # One without an end goes on to the last row.
+    end = event["end_step"] if event["end_step"] is not None else np.inf
+    return event["onset_step"], end, event["kind"]
+
+
+def _chosen(runs: Sequence[Any], context: Context, metric: str, first: Any) -> list[Any]:
+    """Return the runs that are drawn: those with something to see before the others, six at most."""
+    there = [run for run in runs if len(_curve(context, run["run"], metric)[0])]
+    return sorted(there, key=lambda run: not first(run))[:ROWS]
+
+
+def _curve(context: Context, run: str, metric: str) -> Curve:
+    """Return steps and values of a run's metric, empty where it was not recorded."""
+    for shown in context.shown:
+        for index, item in enumerate(shown.runs):
+            if item.id == run and metric in shown.values:
+                values = shown.values[metric][index]
+                some = np.isfinite(values)
+                return shown.steps[metric][some], values[some]
+    return np.empty(0), np.empty(0)
+
+
+def _loss(context: Context, run: str) -> Curve:
+    """Return the largest loss known at each row of the training loss."""
+    steps, loss = _curve(context, run, "train_loss")
+    at, largest = _curve(context, run, "train_loss_max")
+    if not len(at):
+        return steps, loss
+    place = {int(step): value for step, value in zip(at, largest, strict=True)}
+    return steps, np.array(
+        [max(value, place.get(int(step), value)) for step, value in zip(steps, loss, strict=True)]
+    )
+
+
+def _end(context: Context, run: str, metric: str) -> float:
+    return float(_curve(context, run, metric)[0][-1])
+
+
+def _some(drawn: Sequence[Any], runs: Sequence[Any]) -> str:
+    return f" ({len(drawn)} of {count(len(runs), 'run')})" if len(drawn) < len(runs) else ""

@@ -1,0 +1,124 @@
+"""Two stored things beside each other: in which keys they differ, and what became of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dynalab.errors import StoreError
+from dynalab.store.reader import Ensemble
+from dynalab.store.stored import StoredRun
+
+LANDMARKS = ("memorised_step", "generalised_step", "diverged_step")
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a configuration with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def configuration(one: Ensemble, other: Ensemble) -> list[dict[str, Any]]:
+    """Return the keys in which two configurations differ, `{key, a, b}`; null where a side has no such key."""
+    left, right = flat(one.config), flat(other.config)
+    keys = dict.fromkeys([*left, *right])
+    return [
+        {"key": key, "a": left.get(key), "b": right.get(key)}
+        for key in keys
+        if left.get(key) != right.get(key)
+    ]
+
+
+def results(one: Sequence[StoredRun], other: Sequence[StoredRun]) -> list[dict[str, Any]]:
+    """Return what became of two sets of runs.
+
+    Returns:
+        `{what, a, b}`: number of runs, how many of each status, steps, then landmarks and final metrics as
+        `{median, quartiles, runs}` over the runs that have them (null where none has).
+    """
+    rows: list[dict[str, Any]] = [
+        {"what": "runs", "a": len(one), "b": len(other)},
+        {"what": "status", "a": _statuses(one), "b": _statuses(other)},
+        {"what": "steps", "a": _steps(one), "b": _steps(other)},
+    ]
+    names = [*LANDMARKS]
+    finals = dict.fromkeys(name for run in [*one, *other] for name in _final(run) if name != "step")
+    for name in [*names, *(f"final {metric}" for metric in finals)]:
+        a, b = (_middle([_value(run, name) for run in runs]) for runs in (one, other))
+        if a is not None or b is not None:
+            rows.append({"what": name, "a": a, "b": b})
+    return rows
+
+
+def series(one: Ensemble, a: Sequence[StoredRun], other: Ensemble, b: Sequence[StoredRun]) -> dict[str, Any]:
+    """Compare the rows of runs that have the same label on both sides.
+
+    Returns:
+        `{shared, equal, differing, largest}`: number of labels on both sides; of those, the runs whose rows on the
+        evaluation grid are the same to the bit, up to the last step that both have; the labels of the others; and
+        the largest absolute difference of a value there, with its metric (null where nothing differs).
+    """
+    right = {run.label: run for run in b}
+    shared = [(run, right[run.label]) for run in a if run.label in right]
+    metrics = [name for name in one.grid_metrics() if name in other.grid_metrics()]
+    differing: list[str] = []
+    largest: tuple[float, str] | None = None
+    equal = 0
+    for run, twin in shared:
+        try:
+            x, y = one.trajectory(run, metrics), other.trajectory(twin, metrics)
+        except StoreError as error:
+            one.leave_out(run.shard, str(error))
+            continue
+        rows = min(len(x.steps), len(y.steps))
+        left, same_grid = x.values[:rows], np.array_equal(x.steps[:rows], y.steps[:rows])
+        if same_grid and np.array_equal(left, y.values[:rows], equal_nan=True):
+            equal += 1
+            continue
+        differing.append(run.label)
+        if same_grid and metrics:
+            gap = np.nan_to_num(np.abs(left - y.values[:rows]), nan=0.0, posinf=0.0)
+            column = int(gap.max(axis=0).argmax()) if rows else 0
+            size = float(gap[:, column].max()) if rows else 0.0
+            if largest is None or size > largest[0]:
+                largest = (size, metrics[column])
+    return {
+        "shared": len(shared),
+        "equal": equal,
+        "differing": differing,
+        "largest": None if largest is None else {"difference": largest[0], "metric": largest[1]},
+    }
+
+
+def _statuses(runs: Sequence[StoredRun]) -> dict[str, int]:
+    return dict(Counter(run.status for run in runs).most_common())
+
+
+def _steps(runs: Sequence[StoredRun]) -> list[int]:
+    return sorted({run.steps for run in runs})
+
+
+def _final(run: StoredRun) -> Mapping[str, Any]:
+    return (run.summary or {}).get("final") or {}
+
+
+def _value(run: StoredRun, name: str) -> Any:
+    if name.startswith("final "):
+        return _final(run).get(name.removeprefix("final "))
+    return (run.summary or {}).get(name)
+
+
+def _middle(values: Sequence[float | None]) -> dict[str, Any] | None:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    low, middle, high = (float(x) for x in np.quantile(known, [0.25, 0.5, 0.75]))
+    return {"median": middle, "quartiles": [low, high], "runs": len(known)}

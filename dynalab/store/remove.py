@@ -1,0 +1,100 @@
+"""Removing stored runs: whole shards and ensembles, out of sight in one rename, then from the disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dynalab.errors import ConfigError, Locked, StoreError
+from dynalab.store import lock, runfile
+from dynalab.store.atomic import storing
+from dynalab.store.find import Selection
+from dynalab.store.paths import EnsemblePaths, ShardPaths
+from dynalab.store.stored import StoredEnsemble, StoredRun
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What goes.
+
+    Attributes:
+        ensemble: The ensemble.
+        runs: Ids of the runs.
+        folders: Folders to remove: the ensemble's, or some of its shards.
+        whole: Whether the ensemble goes as a whole.
+    """
+
+    ensemble: EnsemblePaths
+    runs: list[str]
+    folders: list[Path]
+    whole: bool
+
+    def size(self) -> int:
+        """Return the bytes that are freed."""
+        files = (path for folder in self.folders for path in folder.rglob("*"))
+        return sum(path.stat().st_size for path in files if path.is_file() and not path.is_symlink())
+
+
+def plan(selection: Selection[StoredEnsemble]) -> list[Removal]:
+    """Return what would be removed.
+
+    Raises:
+        ConfigError: Some runs of a shard are chosen and others are not: seeds that were trained stacked share their
+            files.
+        Locked: A live process writes one of the shards.
+    """
+    removals = []
+    for ensemble, runs in selection:
+        whole = len(runs) == len(ensemble.runs)
+        shards = ensemble.paths.shards() if whole else _shards(ensemble, runs)
+        for shard in shards:
+            if (owner := lock.holder(shard.lock)) is not None:
+                raise Locked(
+                    f"{shard.root}: process {owner.pid} on {owner.host} is training it; stop it first"
+                )
+        folders = [ensemble.path] if whole else [shard.root for shard in shards]
+        removals.append(Removal(ensemble.paths, [run.id for run in runs], folders, whole))
+    return removals
+
+
+def _shards(ensemble: StoredEnsemble, runs: Sequence[StoredRun]) -> list[ShardPaths]:
+    """Return the shards that hold some runs, older attempts included, and no other run."""
+    wanted = {run.label for run in runs}
+    found = []
+    for shard in ensemble.paths.shards():
+        try:
+            labels = [run.label for run in runfile.read(shard).runs]
+        except StoreError:
+            continue
+        if not wanted & set(labels):
+            continue
+        if others := [label for label in labels if label not in wanted]:
+            raise ConfigError(
+                f"{ensemble.id}: {', '.join(sorted(wanted & set(labels))[:3])} and {', '.join(others[:3])} "
+                f"{'...' if len(others) > 3 else ''}share {shard.root.name} and go together; name them all, "
+                f"or the ensemble {ensemble.id}"
+            )
+        found.append(shard)
+    return found
+
+
+def remove(removal: Removal, outputs: Path) -> None:
+    """Remove it.
+
+    Raises:
+        StoreError: A folder cannot be moved away.
+    """
+    with storing(outputs):
+        grave = Path(tempfile.mkdtemp(prefix=".removed.", suffix=".tmp", dir=outputs))
+    try:
+        for folder in removal.folders:
+            with storing(folder):
+                os.rename(folder, grave / folder.name)
+        if removal.whole and not any(removal.ensemble.root.parent.iterdir()):
+            removal.ensemble.root.parent.rmdir()
+    finally:
+        shutil.rmtree(grave, ignore_errors=True)

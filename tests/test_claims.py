@@ -1,0 +1,187 @@
+"""The account of the published claims: forks, spread and comparisons against closed forms, and how often it errs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bars.claims import compared, told
+from report_fakes import make_ensemble, make_hmm, no_drawing, read_page
+from scipy.stats import bootstrap, fisher_exact
+
+from dynalab.analysis.claims import claims, compare, forks, off_path, spread
+from dynalab.analysis.hmm.states import wilson
+from dynalab.cli.app import run as command
+from dynalab.report.sections.claims import table
+
+
+def result(paths, steps=None):
+    rows = [{"run": f"e/{i}", "steps": list(range(len(p))), "states": p} for i, p in enumerate(paths)]
+    known = (
+        None
+        if steps is None
+        else [
+            {"run": f"e/{i}", "step": None if s is None else int(s), "censored": s is None}
+            for i, s in enumerate(steps)
+        ]
+    )
+    return {"states": rows, "convergence": known, "detours": None, "paths": [{}]}
+
+
+def test_forks_by_the_first_way_out():
+    paths = [(0, 1, 2)] * 6 + [(0, 2)] * 3 + [(0, 1, 0, 1, 2)] + [(0, 1, 3)]
+    found = forks(paths)
+    assert [(item["state"], item["runs"], item["fork"]) for item in found] == [(0, 11, True), (1, 8, False)]
+    first = found[0]["directions"]
+    assert [(way["to"], way["runs"]) for way in first] == [(1, 8), (2, 3)]
+    assert first[1]["interval"] == wilson(3, 11) and first[0]["share"] + first[1]["share"] == 1
+    # Leaving 1 back to 0 is one run's way, and so is 3: a single run is no fork.
+    assert [(way["to"], way["runs"]) for way in found[1]["directions"]] == [(2, 6), (0, 1), (3, 1)]
+    assert off_path(paths) == {"runs": 5, "of": 11, "share": 5 / 11, "interval": wilson(5, 11), "paths": 4}
+    assert forks([(0, 1)] * 5) == [] and off_path([(0,)] * 4)["runs"] == 0
+
+
+def test_spread_with_censoring():
+    steps = [100, 120, 140, 200, None]
+    found = spread(result([[0]] * 5, steps)["convergence"])
+    known = np.array([100, 120, 140, 200])
+    assert found["cv"] == pytest.approx(known.std(ddof=1) / known.mean())
+    assert found["median"] == 140 and found["quartiles"] == [120, 200] and found["censored"] == 1
+    assert found["cv_interval"][0] < found["cv"] < found["cv_interval"][1]
+    same = spread(result([[0]] * 3, [50, 50, 50])["convergence"])
+    assert same["cv"] == 0 and same["cv_interval"] is None
+    none = spread(result([[0]] * 2, [None, None])["convergence"])
+    assert none["median"] is None and none["cv"] is None
+    json.dumps(claims(result([[0, 1]] * 5, steps)), allow_nan=False)
+    assert claims(result([[0, 1]]))["spread"] is None and claims(result([[0]]))["detours"] is None
+
+
+def test_the_interval_of_spread_is_scipys():
+    steps = np.exp(5 + 0.3 * np.random.default_rng(5).normal(size=30)).round()
+    found = spread(result([[0]] * 30, steps)["convergence"])["cv_interval"]
+
+    def cv(x, axis):
+        return x.std(axis=axis, ddof=1) / x.mean(axis=axis)
+
+    theirs = bootstrap((steps,), cv, n_resamples=4000, method="BCa", rng=np.random.default_rng(9))
+    np.testing.assert_allclose(found, theirs.confidence_interval, rtol=0.05)
+
+
+def test_coverage_of_the_interval_of_spread():
+    """Lognormal steps, of which the coefficient of variation is known in closed form."""
+    rng = np.random.default_rng(3)
+    truth = np.sqrt(np.expm1(0.3**2))
+    hits = 0
+    for _ in range(60):
+        steps = np.exp(5 + 0.3 * rng.normal(size=40)).round()
+        low, high = spread(result([[0]] * 40, steps)["convergence"])["cv_interval"]
+        hits += low <= truth <= high
+    assert hits >= 50
+
+
+def test_comparison_of_shares():
+    one = result([[0, 1]] * 15 + [[0, 2]] * 5)
+    other = result([[0, 1]] * 20)
+    found = compare(one, other)["off_path"]
+    assert found["difference"] == -0.25
+    assert found["p"] == pytest.approx(fisher_exact([[0, 20], [5, 15]]).pvalue)
+    # Newcombe (1998), method 10, by its formula.
+    (l1, u1), (l2, u2) = wilson(0, 20), wilson(5, 20)
+    low = -0.25 - np.sqrt((0 - l1) ** 2 + (u2 - 0.25) ** 2)
+    high = -0.25 + np.sqrt((u1 - 0) ** 2 + (0.25 - l2) ** 2)
+    np.testing.assert_allclose(found["interval"], [low, high])
+    assert compare(one, other)["spread"] is None
+
+
+def test_comparison_of_times():
+    rng = np.random.default_rng(0)
+    paths = [[0, 1]] * 30
+
+    def steps(centre, width):
+        return np.exp(centre + width * rng.normal(size=30)).round()
+
+    wide, fast, narrow = steps(7, 0.4), steps(5, 0.4), steps(7, 0.1)
+    same = compare(result(paths, wide), result(paths, fast))
+    # Ten times faster and as wide: faster, and not narrower.
+    assert same["speed"]["p"] < 0.001 and same["speed"]["interval"][1] < 0.3 and same["spread"]["p"] > 0.05
+    less = compare(result(paths, wide), result(paths, narrow))
+    assert less["spread"]["p"] < 0.001 and less["spread"]["interval"][1] < 0.6 and less["speed"]["p"] > 0.05
+    assert less["spread"]["ratio"] == pytest.approx(
+        narrow.std(ddof=1) / narrow.mean() / (wide.std(ddof=1) / wide.mean())
+    )
+    some = compare(result(paths, [None, *wide[1:]]), result(paths, narrow))
+    assert some["left_out"] == 1 and some["spread"] is not None
+
+
+def test_permutation_tests_are_right_about_nothing():
+    """Two settings of the same law: p below .05 in about one of twenty."""
+    rng = np.random.default_rng(1)
+    paths = [[0]] * 12
+    small = {"spread": 0, "speed": 0}
+    for _ in range(80):
+        a, b = (np.exp(6 + 0.3 * rng.normal(size=12)).round() for _ in range(2))
+        found = compare(result(paths, a), result(paths, b))
+        for key in small:
+            small[key] += found[key]["p"] < 0.05
+    assert max(small.values()) <= 10
+
+
+def test_the_page_of_two_settings(outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    no_drawing(monkeypatch)
+    one = make_ensemble(outputs, n_runs=5)
+    two = make_ensemble(outputs, n_runs=5, overrides=["task=grokking", "optimizer.lr=0.01"], slug="lr_0.01")
+    make_hmm(outputs, one)
+    make_hmm(outputs, two, digest="aaaaaaaaaa", paths=[np.repeat([0, 1, 2], 7)] * 5)
+    assert command(["report", one.id, two.id, "--json"]) == 0
+    page = read_page(Path(json.loads(capsys.readouterr().out)["path"]))
+    rows = page.table("published claim", "here", "by these runs, with 95% intervals")
+    assert rows[0][1] == "no" and "1 of 5 runs (4% to 62%) do not take" in rows[0][2]
+    assert "a single run, so no fork" in rows[0][2]
+    assert rows[1][2] == "not tested by this analysis"
+    assert "coefficient of variation" in rows[2][2] and "median step" in rows[2][2]
+    assert "The published claims, setting against setting" in page.text
+    assert "-20 percentage points" in page.text
+
+
+def test_detours_as_the_analysis_has_them():
+    tested = [
+        {"state": 2, "verdict": True, "effect_steps": 412.4, "interval": [205.1, 618.9], "p": 0.002,
+         "p_adjusted": 0.004},
+        {"state": 1, "verdict": False, "effect_steps": None, "interval": None, "p": None, "p_adjusted": None},
+    ]  # fmt: skip
+    data = {**result([[0, 1]] * 6, [5, 6, 7, 8, 9, 10]), "detours": tested}
+    assert claims(data)["detours"] == {"tested": 1, "states": [2]}
+    row = table(data).rows[1]
+    assert row[1].text == "yes"
+    assert (
+        row[2].text == "state 2: 412 steps (205 to 619), adjusted p = 0.004; 1 other state cannot be tested: "
+        "too few runs visit it, or skip it"
+    )
+    missed = [{**tested[0], "verdict": False, "p_adjusted": 0.4}]
+    assert table({**data, "detours": missed}).rows[1][1].text == "no"
+    assert (
+        table({**data, "detours": tested[1:]})
+        .rows[1][2]
+        .text.startswith("no state is visited by enough runs")
+    )
+    # An interval may be open where censoring leaves it so.
+    open_end = [{**tested[0], "interval": [205.1, None]}]
+    assert "205 to \u2013" in table({**data, "detours": open_end}).rows[1][2].text
+
+
+def test_the_bars_in_words():
+    rng = np.random.default_rng(0)
+    data = [
+        result([[0, 1, 2]] * 9 + [[0, 2]] * 3, np.exp(6 + width * rng.normal(size=12)).round())
+        for width in (0.3, 0.1)
+    ]
+    data[1]["convergence"][0] = {"run": "e/0", "step": None, "censored": True}
+    said = [told({**item, "n_states": 3, "claims": claims({**item, "detours": []})}) for item in data]
+    assert said[0].startswith(
+        "K = 3, forks at 0, 3 of 12 runs off the common path (9 to 53%), detours: none of 0"
+    )
+    assert "1 never" in said[1] and "CV" in said[1]
+    both = compared(compare(*data))
+    assert "off the common path +0 points" in both and "CV times 0." in both and "median times" in both

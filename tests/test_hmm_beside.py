@@ -1,0 +1,162 @@
+"""What stands beside the model: baselines, stability, criteria, thinning, and recursions where probabilities are 0."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+from scipy.stats import norm
+
+from dynalab.analysis import hmm
+from dynalab.analysis.hmm import baselines, em, inference, selection, stability
+from dynalab.analysis.hmm.config import Config, Settings
+from dynalab.analysis.hmm.features import extract, fit_scaler
+from dynalab.analysis.hmm.simulate import simulate
+
+METRICS = ["l2", "mean_w", "trace", "mean_sv"]
+
+
+@pytest.fixture(scope="module")
+def levels():
+    """A model of three clear levels with everything on."""
+    truth = simulate("level", 3, n_runs=9, n_rows=60, seed=1)
+    config = Config(emission="level", max_states=4, folds=3, restarts=3, workers=1, metrics=METRICS)
+    return truth, hmm.analyse(truth.trajectories, config)
+
+
+def test_clear_states_are_stable_and_the_rows_say_over_what(levels):
+    _, outcome = levels
+    rows = outcome.result["stability"]
+    assert [(row["over"], row["fits"]) for row in rows] == [("restarts", 3), ("bootstrap of runs", 20)]
+    assert rows[1]["adjusted_rand"] > 0.9 and rows[1]["low"] <= rows[1]["adjusted_rand"] <= rows[1]["high"]
+
+
+def test_states_without_structure_are_not_stable():
+    rng = np.random.default_rng(0)
+    values = [rng.normal(size=(40, 3)) for _ in range(6)]
+    config = Config(emission="level", restarts=3, workers=1, n_iter=30)
+    fit = selection.solve(selection.Task(4, None), values, [np.arange(40)] * 6, np.zeros(6), config).fit
+    frames = selection.stack([fit_scaler(values)(x) for x in values], "level")
+    p = fit.parameters
+    density = selection.log_density(frames, p.emission)
+    paths = inference.viterbi(p.start, p.transitions, density, frames.lengths)
+    rows, notes = stability.measure(values, [np.arange(40)] * 6, paths, 4, config)
+    assert rows[1]["adjusted_rand"] < 0.7 and any("not stable" in note for note in notes)
+
+
+def test_baselines_stand_beside_the_model_in_the_same_units(levels):
+    _, outcome = levels
+    rows = {row["name"]: row for row in outcome.result["baselines"]}
+    assert list(rows) == ["ar hmm", "gaussian mixture", "k-means", "one-metric hmm (l2)", "time-shuffled"]
+    # States last: knowing the last frame's helps, and without order nothing is left of that.
+    for name in ("gaussian mixture", "k-means", "time-shuffled"):
+        assert rows[name]["less_than_model"] > 0, name
+        assert rows[name]["n_states"] <= 4
+    np.testing.assert_allclose(
+        rows["time-shuffled"]["heldout_ll_per_frame"],
+        rows["gaussian mixture"]["heldout_ll_per_frame"],
+        atol=0.3,
+    )
+    one = rows["one-metric hmm (l2)"]
+    assert not one["comparable"] and one["less_than_model"] is None
+    table = outcome.tables["baselines"]
+    assert len(table) == 5 * 4 and set(table["n_states"]) == {1, 2, 3, 4}
+    assert outcome.result["edges"] and outcome.result["edges"][0]["features"][0]["interval"] is not None
+
+
+def test_autoregression_loses_its_lead_when_time_is_shuffled():
+    truth = simulate("ar", 2, n_runs=6, n_rows=60, seed=3)
+    config = Config(max_states=2, folds=2, restarts=2, workers=1, metrics=METRICS, stability=False)
+    result = hmm.analyse(truth.trajectories, config).result
+    rows = {row["name"]: row for row in result["baselines"]}
+    assert rows["time-shuffled"]["less_than_model"] > 5
+    assert rows["level hmm"]["less_than_model"] > 5
+
+
+def test_kmeans_likelihood_is_that_of_its_mixture():
+    rng = np.random.default_rng(4)
+    values = [rng.normal(size=(30, 2)) + 8 * (np.arange(30) > 14)[:, None] for _ in range(4)]
+    fold = np.array([0, 0, 1, 1])
+    found = baselines.kmeans_scores(2, values, fold, 1, Config(emission="level"))
+    train = np.concatenate(values[:2])
+    mean, sd = train.mean(axis=0), train.std(axis=0)
+    z = (train - mean) / sd
+    low = z[:, 0] < 0
+    centres = np.array([z[low].mean(axis=0), z[~low].mean(axis=0)])
+    spread = np.sqrt(np.mean((z - centres[(~low).astype(int)]) ** 2))
+    total = np.concatenate(values)
+    for i, run in zip((2, 3), found, strict=True):
+        x = (values[i] - mean) / sd
+        density = logsumexp(
+            [np.log(0.5) + norm.logpdf(x, centre, spread).sum(axis=1) for centre in centres], axis=0
+        )
+        np.testing.assert_allclose(run, density.mean() + np.log(total.std(axis=0) / sd).sum(), rtol=1e-6)
+
+
+def test_icl_is_bic_with_the_best_path(levels):
+    _, outcome = levels
+    rows = outcome.result["selection"]
+    assert all(row["icl"] >= row["bic"] - 1e-6 for row in rows)
+    # One state has one path.
+    np.testing.assert_allclose(rows[0]["icl"], rows[0]["bic"], rtol=1e-9)
+
+
+def test_a_large_ensemble_is_thinned_and_the_chosen_model_sees_all_runs(monkeypatch):
+    truth = simulate("level", 2, n_runs=12, n_rows=40, seed=5)
+    config = Config(
+        emission="level", max_states=2, folds=3, restarts=2, workers=1, metrics=METRICS, stability=False,
+        baselines=False,
+    )  # fmt: skip
+    whole = hmm.analyse(truth.trajectories, config).result
+    monkeypatch.setattr(Config, "settings", property(lambda self: Settings(fit_frames=200)))
+    outcome = hmm.analyse(truth.trajectories, config)
+    assert any("480 frames" in line and "at most 200" in line for line in outcome.warnings)
+    assert outcome.result["n_states"] == 2
+    # Carried on over all runs it is the fit that all runs have.
+    np.testing.assert_allclose(outcome.result["log_likelihood"], whole["log_likelihood"], rtol=1e-3)
+    assert selection.thin([40] * 12, 200, np.random.SeedSequence(0)) == selection.thin(
+        [40] * 12, 200, np.random.SeedSequence(0)
+    )
+    assert len(selection.thin([40] * 12, 200, np.random.SeedSequence(0))) == 5
+
+
+@pytest.mark.parametrize("gap", [1.0, 2000.0])
+def test_chains_with_zeros_against_the_sum_over_all_paths(gap):
+    """Also where the states that a frame speaks for cannot be reached, and scaled densities underflow."""
+    rng = np.random.default_rng(6)
+    start = np.array([0.7, 0.3, 0.0])
+    transitions = np.array([[0.5, 0.5, 0.0], [0.0, 0.6, 0.4], [0.0, 0.0, 1.0]])
+    density = rng.normal(size=(5, 3))
+    density[0, 2] += gap
+    density[3, 0] += gap
+    found = inference.expect(start, transitions, density, [5])
+    paths = np.array(list(itertools.product(range(3), repeat=5)))
+    with np.errstate(divide="ignore"):
+        joint = np.log(start)[paths[:, 0]] + np.log(transitions)[paths[:, :-1], paths[:, 1:]].sum(axis=1)
+    joint = joint + density[np.arange(5), paths].sum(axis=1)
+    total = logsumexp(joint)
+    share = np.exp(joint - total)
+    smoothed = [[share[paths[:, t] == k].sum() for k in range(3)] for t in range(5)]
+    np.testing.assert_allclose(found.log_likelihood, total, rtol=1e-10)
+    np.testing.assert_allclose(found.posterior, smoothed, atol=1e-10)
+    np.testing.assert_allclose(inference.score(start, transitions, density, [5]), total, rtol=1e-10)
+    np.testing.assert_allclose(found.pairs.sum(), 4)
+    np.testing.assert_allclose(found.predictive.sum(), total, rtol=1e-10)
+
+
+def test_an_independent_chain_is_a_mixture():
+    rng = np.random.default_rng(7)
+    weights, density = np.array([0.2, 0.8]), rng.normal(size=(6, 2))
+    one = inference.expect_independent(weights, density, [4, 2])
+    two = inference.expect(weights, np.array([weights, weights]), density, [4, 2])
+    for name in ("log_likelihoods", "posterior", "filtered", "predictive", "starts"):
+        np.testing.assert_allclose(getattr(one, name), getattr(two, name), atol=1e-12)
+
+
+def test_objectives_never_fall_over_all_fits_of_a_selection():
+    truth = simulate("ar", 3, n_runs=4, n_rows=40, seed=8)
+    for keys in ({}, {"covariance": "lowrank"}, {"left_to_right": True, "sticky": 5.0}):
+        config = Config(max_states=3, folds=2, restarts=2, workers=1, n_iter=30, **keys)
+        features = extract(truth.trajectories, replace(config, metrics=METRICS))
+        assert selection.select(features.values, features.steps, config).fell <= em.SLACK

@@ -1,0 +1,18 @@
+"""Reduced twins of the bars of the HMM."""
+
+import hmm_trials
+import pytest
+
+from dynalab.analysis.hmm.simulate import simulate
+
+
+# One of every kind; the bar of scripts/verify tries 200.
+@pytest.mark.parametrize("number", range(len(hmm_trials.KINDS)))
+def test_hostile_input_ends_in_a_result_or_one_line(number):
+    assert hmm_trials.hostile(number) in ("result", "refused")
+
+
+def test_the_robust_preset_explains_unseen_runs_no_worse_than_the_published_one():
+    truth = simulate("ar", 3, n_runs=10, n_rows=80, seed=2)
+    robust, paper = hmm_trials.presets(truth.trajectories, max_states=3, restarts=2, workers=1)
+    assert robust > paper

@@ -1,0 +1,118 @@
+"""`runs export|diff|rm`: what is written is what is stored, and what is removed is what was named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_fakes import make_ensemble, steps_of, training
+from test_import import table
+
+import dynalab
+from dynalab.cli.app import run as command
+from dynalab.store import runfile
+from dynalab.store.lock import Lock
+
+READERS = {
+    "csv": pd.read_csv,
+    "parquet": pd.read_parquet,
+    "jsonl": lambda path: pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()]),
+}
+
+
+@pytest.mark.parametrize("kind", list(READERS))
+def test_export_and_import_again(outputs: Path, tmp_path, capsys, kind):
+    make_ensemble(outputs, n_runs=3)
+    ensemble = dynalab.load()
+    path = tmp_path / f"runs.{kind}"
+    assert command(["runs", "export", ensemble.id, "--to", str(path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["rows"] == 63 and document["runs"] == [run.id for run in ensemble.runs]
+    pd.testing.assert_frame_equal(READERS[kind](path), ensemble.frame(), check_dtype=False)
+    back = dynalab.import_runs(path, "back", run="run", step="step")
+    assert [run.seed for run in back.runs] == [0, 1, 2]
+    for metric in ensemble.metrics:
+        np.testing.assert_array_equal(back.array(metric), ensemble.array(metric))
+
+
+def test_export_of_some_runs_and_of_several_ensembles(outputs: Path, tmp_path, capsys):
+    one = make_ensemble(outputs, n_runs=3)
+    other = dynalab.import_runs(table(2), "mine", run="run", step="step")
+    path = tmp_path / "some.csv"
+    assert command(["runs", "export", f"{one.id}/s0001", "mine", "--to", str(path)]) == 0
+    frame = pd.read_csv(path)
+    assert list(frame["run"].unique()) == [f"{one.id}/s0001", f"{other.id}/r0", f"{other.id}/r1"]
+    assert frame.loc[frame["run"].str.startswith(other.id), "l2"].isna().all() and "scale" in frame
+    for words, code in (
+        (["--to", str(tmp_path / "x.xlsx")], 2),
+        (["--to", str(tmp_path / "no" / "x.csv")], 2),
+        (["nothing", "--to", str(tmp_path / "x.csv")], 4),
+    ):
+        assert command(["runs", "export", *words]) == code
+    capsys.readouterr()
+    assert sorted(item.name for item in tmp_path.glob("*.*")) == ["some.csv"]
+
+
+def test_diff(outputs: Path, capsys):
+    one = make_ensemble(outputs, n_runs=4)
+    values = training(4, steps_of())
+    values["l2"][2, 5] += 0.25
+    other = make_ensemble(
+        outputs, n_runs=4, values=values, overrides=["task=grokking", "optimizer.lr=0.01"], slug="lr_0.01"
+    )
+    assert command(["runs", "diff", one.id, other.id, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    (row,) = document["configuration"]
+    assert row["key"] == "optimizer.lr" and row["b"] == 0.01 and row["a"] != 0.01
+    results = {item["what"]: (item["a"], item["b"]) for item in document["results"]}
+    steps = [run.summary["generalised_step"] for run in one.runs]
+    assert results["generalised_step"][0] == {
+        "median": np.median(steps), "quartiles": np.quantile(steps, [0.25, 0.75]).tolist(), "runs": 4,
+    }  # fmt: skip
+    assert results["status"] == ({"done": 4}, {"done": 4}) and "final l2" in results
+    series = document["series"]
+    assert (series["shared"], series["equal"], series["differing"]) == (4, 3, ["s0002"])
+    assert series["largest"]["metric"] == "l2" and series["largest"]["difference"] == pytest.approx(0.25)
+    assert command(["runs", "diff", one.id, one.id]) == 0
+    said = capsys.readouterr().out
+    assert "the same configuration" in said and "4 of 4 runs of the same label are equal to the bit" in said
+    assert command(["runs", "diff", f"{one.id}/s0000", f"{other.id}/s0001"]) == 0
+    assert "optimizer.lr" in capsys.readouterr().out
+    assert command(["runs", "diff", one.id, "ffff"]) == 4
+
+
+def test_rm_asks_for_yes_and_takes_what_was_named(outputs: Path, capsys):
+    ensemble = make_ensemble(outputs, n_runs=4, shards=2)
+    assert command(["runs", "rm"]) == 2
+    assert command(["runs", "rm", ensemble.id]) == 2
+    assert "--yes" in capsys.readouterr().err and ensemble.path.is_dir()
+    # Runs that share a shard go together.
+    assert command(["runs", "rm", f"{ensemble.id}/s0000", "--yes"]) == 2
+    assert "s0001" in capsys.readouterr().err
+    words = [f"{ensemble.id}/s0000", f"{ensemble.id}/s0001", "--yes", "--json"]
+    assert command(["runs", "rm", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == [f"{ensemble.id}/s000{i}" for i in (0, 1)]
+    left = dynalab.load(ensemble.id)
+    assert [run.label for run in left.runs] == ["s0002", "s0003"]
+    assert list(pd.read_parquet(left.paths.metrics())["run"].unique()) == [run.id for run in left.runs]
+    with Lock(left.paths.shards()[0].lock):
+        assert command(["runs", "rm", ensemble.id, "--yes"]) == 3
+    assert command(["runs", "rm", ensemble.id, "--yes"]) == 0
+    assert not list(outputs.glob("grokking*")) and not list(outputs.glob(".removed*"))
+    assert command(["runs", "rm", ensemble.id, "--yes"]) == 4
+
+
+def test_rm_takes_older_attempts_too(outputs: Path):
+    frame = table(2)
+    keys = {"run": "run", "step": "step"}
+    dynalab.import_runs(frame, "mine", **keys)
+    again = dynalab.import_runs(frame, "mine", force=True, **keys)
+    label = again.runs[0].label
+    assert len(again.paths.shards()) == 4
+    assert command(["runs", "rm", f"mine/{label}", "--yes"]) == 0
+    left = dynalab.load("mine")
+    assert label not in [run.label for run in left.runs] and len(left.paths.shards()) == 2
+    assert {runfile.read(shard).attempt for shard in left.paths.shards()} == {1, 2}

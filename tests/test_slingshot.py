@@ -1,0 +1,215 @@
+"""The slingshot detector: on simulated series, on what each kind of spike rests on, and from the command line."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dynalab.analysis.base import Trajectories, Trajectory
+from dynalab.analysis.slingshot import Config, analyse
+from dynalab.analysis.slingshot.norms import cycles
+from dynalab.analysis.slingshot.outcome import fitted_from, period_of
+from dynalab.analysis.slingshot.simulate import TUNING, decoy, f1, score, slingshots
+from dynalab.analysis.slingshot.spikes import find_spikes, log_loss, noise_of
+from dynalab.errors import ConfigError, NothingMatched
+
+ADAM = {"optimizer": {"name": "adam", "lr": 1e-3, "eps": 1e-8}, "train": {"batch_size": "full"}}
+
+
+def series(*, period=600, count=4, cadence=5, growth="staircase"):
+    """A run as they are measured: the loss falls for long between its spikes, the norm grows just before them."""
+    steps = np.arange(0, 400 + period * (count + 0.5), cadence, dtype=float)
+    onsets = [400 + period * k for k in range(1, count + 1)]
+    loss = np.maximum(2.0 * 10 ** (-steps / 60), 1e-8)
+    norm = 20.0 + 0 * steps
+    for onset in onsets:
+        after = steps - onset
+        loss = np.maximum(loss, np.where(after >= 0, 3.0 * np.exp(-np.maximum(after, 0) / 20), 0))
+        norm = norm + 2.0 / (1 + np.exp(-np.clip((steps - onset + 40) / 15, -50, 50)))
+    if growth == "steady":
+        norm = 20.0 + steps / 300
+    return steps, loss, norm, onsets
+
+
+def one(steps, columns, config=None, settings=None, status="done"):
+    run = Trajectory("e/s0000", steps, np.stack(list(columns.values()), 1), 0, status, config or {})
+    found = analyse(Trajectories("e", tuple(columns), (run,)), settings or Config())
+    return found.result["runs"][0], found
+
+
+def test_two_columns_are_enough_and_what_is_missing_is_said():
+    steps, loss, norm, onsets = series()
+    run, outcome = one(steps, {"train_loss": loss, "last_layer_norm": norm})
+    assert [event["kind"] for event in run["events"]] == ["slingshot"] * 4
+    for event, onset in zip(run["events"], onsets, strict=True):
+        assert abs(event["onset_step"] - onset) <= 10 and event["onset_step"] <= event["peak_step"]
+        assert event["amplitude_decades"] == pytest.approx(np.log10(3 / 1e-8), abs=0.6)
+    assert run["verdict"] == "slingshot" and run["period_steps"] == pytest.approx(600, abs=10)
+    assert run["period_cv"] < 0.02
+    wanted = "train_accuracy zero_loss_fraction median_margin min_margin class_feature_cosine grad_norm"
+    assert set(wanted.split()) <= set(run["missing_channels"]) and "optimizer" in run["missing_channels"]
+    assert len(outcome.tables["events"]) == 4
+    ends = [event["end_step"] for event in run["events"]]
+    assert all(e > o for e, o in zip(ends[:3], onsets, strict=False)) and ends[3] is None, (
+        "the last is cut off"
+    )
+
+
+@pytest.mark.parametrize(("count", "known"), [(2, False), (3, True)])
+def test_the_spread_of_a_period_needs_three_events(count, known):
+    steps, loss, norm, _ = series(count=count)
+    run, _ = one(steps, {"train_loss": loss, "last_layer_norm": norm})
+    assert len(run["events"]) == count and (run["period_cv"] is not None) is known
+    assert period_of([10]) == (None, None) and period_of([10, 30])[0] == 20
+
+
+def test_a_norm_that_grows_steadily_or_shrinks_is_no_cycle():
+    for growth in ("steady", "shrinking"):
+        steps, loss, norm, _ = series(growth=growth)
+        norm = norm if growth == "steady" else norm * np.exp(-steps / 300)
+        run, _ = one(steps, {"train_loss": loss, "last_layer_norm": norm})
+        assert {event["kind"] for event in run["events"]} == {"spike_without_norm_cycle"}, growth
+        assert run["verdict"] == "other_spikes"
+
+
+def with_channels(zeros=0.5, accuracy=1.0, **more):
+    steps, loss, norm, _ = series()
+    columns = {
+        "train_loss": loss,
+        "last_layer_norm": norm,
+        "train_accuracy": np.where(steps < 50, 0.5, accuracy),
+    }
+    columns["zero_loss_fraction"] = np.full(len(steps), zeros)
+    return steps, {**columns, **{name: np.broadcast_to(value, len(steps)) for name, value in more.items()}}
+
+
+def kinds(steps, columns, config):
+    run, _ = one(steps, columns, config)
+    return {event["kind"] for event in run["events"]}, run
+
+
+def test_each_condition_of_a_slingshot_counts():
+    found, run = kinds(*with_channels(), ADAM)
+    assert found == {"slingshot"} and all(event["confidence"] == 1.0 for event in run["events"])
+    sgd = {"optimizer": {"name": "sgd", "lr": 0.1}, "train": {"batch_size": "full"}}
+    large = {**ADAM, "optimizer": {**ADAM["optimizer"], "eps": 1e-5}}
+    assert kinds(*with_channels(), sgd)[0] == {"unknown"}
+    assert kinds(*with_channels(), large)[0] == {"unknown"}
+    assert kinds(*with_channels(zeros=0.0), ADAM)[0] == {"unknown"}
+    steps, columns = with_channels()
+    columns["last_layer_norm"] = 20 + steps / 300
+    assert kinds(steps, columns, ADAM)[0] == {"spike_without_norm_cycle"}
+
+
+def test_other_causes_in_their_order():
+    sgd = {"optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 0.01}, "train": {"batch_size": "full"}}
+    steps, columns = with_channels(zeros=0.0, edge_ratio=1.02)
+    assert kinds(steps, columns, ADAM)[0] == {"edge_spike"}
+    columns["scale_invariant_norm"] = np.exp(-0.1 * 0.01 * steps)
+    assert kinds(steps, columns, sgd)[0] == {"bn_wd_period"}
+    columns["scale_invariant_norm"] = np.exp(-0.3 * 0.01 * steps)
+    assert kinds(steps, columns, sgd)[0] == {"edge_spike"}
+    steps, columns = with_channels(zeros=0.0, gradient_curvature=50.0, stability_threshold=20.0)
+    columns["grad_norm"] = 10.0 ** -((steps % 600) / 60)
+    assert kinds(steps, columns, ADAM)[0] == {"adam_lag"}
+    # A rate that jumps explains a spike whatever else is there.
+    schedule = {"schedule": {"name": "step", "milestones": [1000, 1600, 2200, 2800]}}
+    assert kinds(*with_channels(), {**ADAM, **schedule})[0] == {"data"}
+
+
+def test_a_batch_whose_loss_alone_rises_is_data():
+    steps, loss, norm, _ = series()
+    quiet = np.maximum(2.0 * 10 ** (-steps / 60), 1e-8)
+    batches = {"optimizer": ADAM["optimizer"], "train": {"batch_size": 32}}
+    columns = {"train_loss": quiet, "train_loss_max": loss, "last_layer_norm": norm}
+    assert kinds(steps, columns, batches)[0] == {"data"}
+
+
+def test_a_spike_between_two_rows_is_seen_in_the_largest_loss_since():
+    steps, loss, norm, onsets = series(cadence=50)
+    largest = loss.copy()
+    for onset in onsets:
+        largest[int(onset / 50)] = 3.0
+    loss = np.full(len(steps), 1e-8)
+    run, _ = one(steps, {"train_loss": loss, "last_layer_norm": norm, "train_loss_max": largest})
+    assert len(run["events"]) == 4
+
+
+def test_a_run_that_ends_in_infinity_ends_in_data():
+    steps, loss, norm, _ = series(count=3)
+    end = int(np.searchsorted(steps, 2250))
+    run, _ = one(
+        steps[:end], {"train_loss": loss[:end], "last_layer_norm": norm[:end]}, ADAM, status="diverged"
+    )
+    last = run["events"][-1]
+    assert last["kind"] == "data" and last["end_step"] is None and run["events"][0]["kind"] == "slingshot"
+
+
+def test_prefixes_too_few_rows_and_missing_columns():
+    steps, loss, norm, _ = series()
+    columns = {"train_loss": loss, "last_layer_norm": norm}
+    assert len(one(steps, columns, settings=Config(steps=1300))[0]["events"]) == 1
+    few, outcome = one(steps[:6], {name: value[:6] for name, value in columns.items()})
+    assert few["verdict"] == "insufficient_data" and few["events"] == [] and outcome.warnings
+    with pytest.raises(NothingMatched, match="last_layer_norm"):
+        one(steps, {"train_loss": loss})
+    for key, value in (("window", 0), ("rise", -1.0), ("zero_fraction", 2.0)):
+        with pytest.raises(ConfigError, match=key):
+            Config(**{key: value})
+
+
+def test_arming_waits_for_the_fit():
+    steps = np.arange(0.0, 1000, 10)
+    accuracy = np.where(steps < 200, 0.9, 1.0)
+    accuracy[5] = 1.0
+    assert fitted_from(steps, np.ones(100), (steps, accuracy)) == 300
+    assert fitted_from(steps, np.full(100, 1e-4), None) == 0
+    assert fitted_from(steps, np.full(100, 2.0), None) is None
+
+
+def test_a_saturating_norm_is_no_plateau():
+    steps, loss, _, _ = series(count=1)
+    norm = 10 + 5 * (1 - np.exp(-steps / 300))
+    (spike,) = find_spikes(steps, loss, armed_from=300)
+    (cycle,) = cycles(steps, log_loss(loss), norm, [spike])
+    assert cycle.ratio < 0.6 and cycle.verdict is not True
+
+
+def test_noise_is_measured_and_zeros_are_the_floor():
+    x = np.cumsum(np.full(4000, 0.01)) + 0.2 * np.random.default_rng(0).normal(size=4000)
+    assert noise_of(x) == pytest.approx(0.2, rel=0.05)
+    assert log_loss(np.array([1.0, 0.0, 1e-6])).tolist() == pytest.approx([0, -6, -6])
+
+
+def test_simulated_series_and_decoys_beyond_the_measured_ones():
+    scores = []
+    for number in range(TUNING + 200, TUNING + 214):
+        for make in (slingshots, decoy):
+            case = make(number)
+            run = analyse(case.trajectories, Config()).result["runs"][0]
+            found = [event["onset_step"] for event in run["events"] if event["kind"] == "slingshot"]
+            scores.append(score(case, found, run["verdict"]))
+            if make is decoy:
+                assert not scores[-1].verdict, case.kind
+    assert f1(scores) >= 0.95
+
+
+def test_a_case_is_fixed_by_its_number_and_scoring_counts():
+    case = slingshots(3)
+    assert np.array_equal(case.trajectories.runs[0].values, slingshots(3).trajectories.runs[0].values)
+    assert score(case, list(case.onsets), "slingshot").missed == 0
+    shifted = [int(step + case.period / 2) for step in case.onsets]
+    assert score(case, shifted, "slingshot").hits == 0 and score(case, shifted, "slingshot").false == len(
+        shifted
+    )
+    assert f1([score(case, [], "no_events")]) == 0.0
+
+
+def test_pooled_runs_are_judged_by_their_own_configuration():
+    steps, columns = with_channels()
+    values = np.stack(list(columns.values()), 1)
+    adam = Trajectory("a/s0000", steps, values, 0, "done", ADAM)
+    sgd = replace(adam, run="b/s0000", config={"optimizer": {"name": "sgd", "lr": 0.1}})
+    found = analyse(Trajectories("a", tuple(columns), (adam, sgd)), Config()).result
+    assert [run["verdict"] for run in found["runs"]] == ["slingshot", "other_spikes"]
+    assert found["summary"]["verdicts"] == {"slingshot": 1, "other_spikes": 1}

@@ -1,0 +1,198 @@
+"""Components of variance: moments against brute force and REML, intervals against planted shares, the command line."""
+
+import json
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+
+from dynalab.analysis import variance
+from dynalab.analysis.base import Convergence, Trajectories, Trajectory
+from dynalab.analysis.variance import components, impute
+from dynalab.analysis.variance.design import read
+from dynalab.analysis.variance.simulate import simulate
+from dynalab.errors import ConfigError, DynalabError
+
+
+def ensemble(values, factors=("init", "order"), last=1000):
+    """Runs whose test accuracy reaches 0.9 at the given steps; NaN: never."""
+    steps = np.arange(0, last + 1, 10)
+    runs = []
+    for cell in product(*map(range, values.shape)):
+        label = "-".join(f"{name}{level}" for name, level in zip(factors, cell, strict=True))
+        at = values[cell]
+        x = np.where(steps >= (np.inf if np.isnan(at) else at), 0.95, 0.1)[:, None]
+        runs.append(Trajectory(f"e/{label}", steps, x))
+    return Trajectories("e", ("test_accuracy",), tuple(runs), Convergence("test_accuracy", 0.9))
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (2, 2, 3, 2)])
+def test_strata_are_the_projections_and_their_expectations_invert(shape):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=shape)
+    found = components.strata(values)
+    total = sum(d * s for d, s in zip(found.freedom[1:], found.squares[1:], strict=True))
+    np.testing.assert_allclose(total, ((values - values.mean()) ** 2).sum())
+    assert found.freedom.sum() == values.size - 1
+    planted = np.concatenate([[0], rng.uniform(size=2 ** len(shape) - 1)])
+    lambdas = components.expectations(shape, planted)
+    np.testing.assert_allclose(components.solve(shape, np.concatenate([[0], lambdas[1:]])), planted)
+    # The covariance of all cells, built from its definition, has these as eigenvalues.
+    cells = np.array(list(product(*map(range, shape))))
+    covariance = np.zeros((len(cells), len(cells)))
+    for mask in range(1, 2 ** len(shape)):
+        inside = [f for f in range(len(shape)) if mask >> f & 1]
+        covariance += planted[mask] * (cells[:, None, inside] == cells[None][:, :, inside]).all(axis=2)
+    expected = np.repeat(lambdas, np.concatenate([[1], found.freedom[1:]]))
+    np.testing.assert_allclose(np.linalg.eigvalsh(covariance), np.sort(expected))
+    rows = sum(impute._rows(shape, m, np.arange(len(cells))) * lam for m, lam in enumerate(lambdas))
+    np.testing.assert_allclose(rows, covariance, atol=1e-12)
+
+
+def test_moments_are_reml_where_none_is_negative():
+    values = simulate((6, 5), (0.5, 0.3), 0.2, seed=3)
+    point = components.solve(values.shape, np.nan_to_num(components.strata(values).squares))
+    frame = pd.DataFrame(
+        [(a, b, values[a, b]) for a, b in product(range(6), range(5))], columns=["a", "b", "y"]
+    )
+    model = smf.mixedlm(
+        "y ~ 1", frame.assign(one=1), groups="one", vc_formula={"a": "0 + C(a)", "b": "0 + C(b)"}
+    )
+    fit = model.fit(reml=True)
+    assert (point[1:] > 0).all()
+    np.testing.assert_allclose(point[1:], [*fit.vcomp, fit.scale], rtol=1e-3)
+
+
+def test_planted_shares_lie_in_their_intervals():
+    inside = total = 0
+    for seed in range(20):
+        rng = np.random.default_rng([seed, 1])
+        planted = rng.dirichlet(np.ones(3))
+        steps = np.round(np.maximum(500 + 60 * simulate((6, 6), tuple(planted[:2]), planted[2], seed), 1))
+        result = variance.analyse(ensemble(10 * np.ceil(steps / 10)), variance.Config(draws=800)).result
+        for row, share in zip(result["shares"], planted, strict=True):
+            low, high = row["interval"]
+            assert low <= row["share"] <= high
+            inside += low <= share <= high
+            total += 1
+    # 95%, less two and a half standard errors.
+    assert inside >= 0.88 * total
+
+
+def test_interactions_do_not_pass_for_main_effects():
+    found = []
+    for seed in range(40):
+        values = simulate((4, 4, 4), (0.0, 0.3, 0.0), 0.2, seed, interaction=0.3)
+        point = components.solve(values.shape, np.nan_to_num(components.strata(values).squares))
+        found.append(point[1])
+    # Unbiased at 0, within three standard errors; mistaken for the residual the interactions would add 0.15.
+    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(40)
+
+
+def test_censored_runs_are_drawn_not_taken_for_converged():
+    values = 500 + 100 * simulate((6, 6), (0.6, 0.1), 0.3, seed=5)
+    whole = variance.analyse(ensemble(10 * np.ceil(values / 10)), variance.Config(draws=800)).result
+    end = 10 * np.floor(np.quantile(values, 0.8) / 10)
+    cut = np.where(10 * np.ceil(values / 10) > end, np.nan, values)
+    some = ensemble(10 * np.ceil(cut / 10), last=int(end))
+    outcome = variance.analyse(some, variance.Config(draws=800))
+    n = int(np.isnan(cut).sum())
+    assert n > 5 and any(f"{n} of 36 runs never converged" in line for line in outcome.warnings)
+    assert abs(outcome.result["mean_step"] - whole["mean_step"]) < 25
+    taken = np.nanmean(np.where(np.isnan(cut), end, cut))
+    assert abs(outcome.result["mean_step"] - whole["mean_step"]) < abs(taken - whole["mean_step"])
+    assert abs(outcome.result["shares"][0]["share"] - whole["shares"][0]["share"]) < 0.25
+    json.dumps(outcome.result, allow_nan=False)
+
+
+def test_draws_above_a_bound_are_those_of_the_tail():
+    rng = np.random.default_rng(0)
+    drawn = np.array([impute._above(1.0, 2.0, 4.0, rng) for _ in range(4000)])
+    from scipy import stats
+
+    law = stats.truncnorm((4 - 1) / 2, np.inf, loc=1, scale=2)
+    assert drawn.min() >= 4 and stats.kstest(drawn, law.cdf).pvalue > 0.01
+    # Far out in the tail nothing overflows.
+    assert 400 <= impute._above(0.0, 1.0, 400.0, rng) < 401
+
+
+def test_missing_cells_are_named():
+    runs = ensemble(500 + 10 * np.round(10 * simulate((4, 4), (0.5, 0.3), 0.2, seed=0)))
+    outcome = variance.analyse(
+        Trajectories("e", runs.metrics, runs.runs[1:], runs.convergence), variance.Config(draws=400)
+    )
+    assert outcome.result["empty_cells"] == ["init0-order0"]
+    assert any("init0-order0" in line for line in outcome.warnings)
+
+
+def test_a_stream_without_effect_and_no_spread_at_all():
+    outcome = variance.analyse(
+        ensemble(np.repeat([[300.0], [400], [500], [600]], 3, axis=1)), variance.Config()
+    )
+    assert [row["share"] for row in outcome.result["shares"]] == [1.0, 0.0, 0.0]
+    assert any("order has no effect" in line for line in outcome.warnings)
+    flat = variance.analyse(ensemble(np.full((3, 3), 300.0)), variance.Config())
+    assert flat.result["shares"][0]["share"] is None
+    assert any("no spread" in line for line in flat.warnings)
+    json.dumps(flat.result, allow_nan=False)
+    assert variance.describe(flat.result) and len(variance.describe(outcome.result)) == 4
+
+
+def test_logarithms():
+    values = 10 * np.round(100 * np.exp(0.3 * simulate((5, 5), (0.5, 0.3), 0.2, seed=1)))
+    result = variance.analyse(ensemble(values, last=10_000), variance.Config(log_time=True)).result
+    point = components.solve((5, 5), np.nan_to_num(components.strata(np.log(values)).squares))
+    np.testing.assert_allclose(result["shares"][0]["share"], point[1] / point[1:].sum())
+    np.testing.assert_allclose(result["mean_step"], np.exp(np.log(values).mean()))
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (["s0000", "s0001"], "s0000 is none; train one: design=crossed"),
+        (["init0", "init1"], "two or more crossed streams"),
+        (["init0-order0", "init1-order0"], "two or more crossed streams"),
+        (["init0-order0", "init1-split0"], "several designs"),
+        (["init0-order0", "init0-order1", "init1-order0", "init1-order0"], "same seeds"),
+        (["init0-data1"], "init0-data1 is none"),
+    ],
+)
+def test_runs_that_are_no_crossed_design(labels, words):
+    with pytest.raises(ConfigError, match=words):
+        read([f"e/{label}" for label in labels])
+
+
+def test_too_few_runs_converged_or_nothing_to_watch():
+    values = np.full((3, 3), np.nan)
+    values[0] = 100
+    with pytest.raises(DynalabError, match="3 of 9 runs"):
+        variance.analyse(ensemble(values), variance.Config())
+    bare = Trajectories("e", ("l2",), ensemble(np.full((2, 2), 100.0)).runs)
+    with pytest.raises(ConfigError, match="no metric to watch"):
+        variance.analyse(bare, variance.Config())
+
+
+def test_from_a_crossed_design_to_the_report(cli, tiny, outputs):
+    words = ["design=crossed", "seed_streams.init=0..2", "seed_streams.split=0..1", "optimizer.lr=0.01"]
+    words.append("eval.every=1")
+    trained = cli("train", *tiny, *words, "--json")
+    assert trained.code == 0, trained.err
+    (trained_ensemble,) = trained.json["ensembles"]
+    assert [run["id"].rpartition("/")[2] for run in trained_ensemble["runs"]] == [
+        f"init{a}-split{b}" for a in range(3) for b in range(2)
+    ]
+    rule = ["convergence.metric=train_loss", "convergence.threshold=2.0"]
+    found = cli("analyze", "variance", *rule, "--json")
+    assert found.code == 0, found.err
+    (analysis,) = found.json["analyses"]
+    assert [row["source"] for row in analysis["shares"]] == ["init", "split", "residual"]
+    assert {"source", "share", "interval"} <= set(analysis["shares"][0])
+    np.testing.assert_allclose(sum(row["share"] for row in analysis["shares"]), 1)
+    report = cli("report")
+    assert report.code == 0, report.err
+    (page,) = outputs.glob("reports/*/index.html")
+    assert "Where the spread comes from" in page.read_text()
+    wrong = cli("analyze", "variance", "convergence.metric=nothing")
+    assert wrong.code == 2 and "Traceback" not in wrong.err
