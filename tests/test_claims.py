@@ -152,11 +152,20 @@ def test_detours_as_the_analysis_has_them():
         {"state": 1, "verdict": False, "effect_steps": None, "interval": None, "p": None, "p_adjusted": None},
     ]  # fmt: skip
     data = {**result([[0, 1]] * 6, [5, 6, 7, 8, 9, 10]), "detours": tested}
-    assert claims(data)["detours"] == {"tested": 2, "states": [2]}
+    assert claims(data)["detours"] == {"tested": 1, "states": [2]}
     row = table(data).rows[1]
     assert row[1].text == "yes"
-    assert row[2].text == "state 2: 412 steps (205 to 619), adjusted p = 0.004; state 1 (no): no estimate"
-    assert table({**data, "detours": []}).rows[1][2].text == "no state is optional: there is nothing to test"
+    assert (
+        row[2].text == "state 2: 412 steps (205 to 619), adjusted p = 0.004; 1 other state cannot be tested: "
+        "too few runs visit it, or skip it"
+    )
+    missed = [{**tested[0], "verdict": False, "p_adjusted": 0.4}]
+    assert table({**data, "detours": missed}).rows[1][1].text == "no"
+    assert (
+        table({**data, "detours": tested[1:]})
+        .rows[1][2]
+        .text.startswith("no state is visited by enough runs")
+    )
     # An interval may be open where censoring leaves it so.
     open_end = [{**tested[0], "interval": [205.1, None]}]
     assert "205 to \u2013" in table({**data, "detours": open_end}).rows[1][2].text

@@ -31,7 +31,8 @@ def claims(result: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         `forks` (see `forks`), `off_path` (runs that do not take the most common path, with Wilson's interval),
-        `detours` (null where the analysis did not test them), `spread` (see `spread`; null where nothing is watched).
+        `detours` (how many states could be tested and which of them delay; null where the analysis has no such test),
+        `spread` (see `spread`; null where nothing is watched).
     """
     paths = [_visited(run["states"]) for run in result["states"]]
     found = result.get("detours")
@@ -40,7 +41,10 @@ def claims(result: Mapping[str, Any]) -> dict[str, Any]:
         "off_path": off_path(paths),
         "detours": None
         if found is None
-        else {"tested": len(found), "states": [row["state"] for row in found if row.get("verdict")]},
+        else {
+            "tested": sum(row.get("p_adjusted") is not None for row in found),
+            "states": [row["state"] for row in found if row.get("verdict")],
+        },
         "spread": spread(result["convergence"]) if result.get("convergence") else None,
     }
 

@@ -24,7 +24,7 @@ def table(data: Mapping[str, Any]) -> Table:
     """
     found = data.get("claims") or claims.claims(data)
     rows = [
-        [cell("runs fork: they take different ways through the states"), *_forks(found)],
+        [cell("runs fork: they first leave a state in different directions"), *_forks(found)],
         [cell("detours: states that some runs skip, and that delay convergence"), *_detours(found, data)],
         [cell("convergence times are spread out"), *_spread(found["spread"])],
     ]
@@ -72,16 +72,21 @@ def _detours(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
     if found["detours"] is None:
         return [cell(None), cell("not tested by this analysis")]
     rows = data["detours"]
-    if not rows:
-        return [cell(False), cell("no state is optional: there is nothing to test")]
+    tested = [row for row in rows if row.get("p_adjusted") is not None]
+    if not tested:
+        return [
+            cell(False),
+            cell("no state is visited by enough runs and skipped by enough runs to be tested"),
+        ]
     lines = []
-    for row in rows:
+    for row in tested:
         interval = f" ({_range(row['interval'])})" if row.get("interval") else ""
         effect = row.get("effect_steps")
         size = "no estimate" if effect is None else f"{number(_round(effect))} steps{interval}"
-        p = row.get("p_adjusted")
-        tail = "" if p is None else f", adjusted p = {p:.2g}"
-        lines.append(f"state {row['state']}{'' if row.get('verdict') else ' (no)'}: {size}{tail}")
+        verdict = "" if row.get("verdict") else " (no)"
+        lines.append(f"state {row['state']}{verdict}: {size}, adjusted p = {row['p_adjusted']:.2g}")
+    if rest := len(rows) - len(tested):
+        lines.append(f"{count(rest, 'other state')} cannot be tested: too few runs visit it, or skip it")
     return [cell(bool(found["detours"]["states"])), cell("; ".join(lines))]
 
 
