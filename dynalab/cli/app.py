@@ -21,7 +21,10 @@ COMMANDS = {
         "dynalab.cli.imports",
         "Take in runs that were trained elsewhere: CSV, Parquet or JSON lines.",
     ),
-    "analyze": ("dynalab.cli.analyze", "Infer what happened: phases, detours, edge of stability, slingshots."),
+    "analyze": (
+        "dynalab.cli.analyze",
+        "Infer what happened: phases, detours, edge of stability, slingshots.",
+    ),
     "report": ("dynalab.cli.report", "Write one self-contained HTML page."),
     "runs": ("dynalab.cli.runs", "List, show, compare, export and remove what is stored."),
     "config": ("dynalab.cli.config", "Print the composed configuration."),
