@@ -157,6 +157,18 @@ def test_an_independent_chain_is_a_mixture():
 def test_objectives_never_fall_over_all_fits_of_a_selection():
     truth = simulate("ar", 3, n_runs=4, n_rows=40, seed=8)
     for keys in ({}, {"covariance": "lowrank"}, {"left_to_right": True, "sticky": 5.0}):
-        config = Config(max_states=3, folds=2, restarts=2, workers=1, n_iter=30, **keys)
+        config = Config(emission="ar", max_states=3, folds=2, restarts=2, workers=1, n_iter=30, **keys)
         features = extract(truth.trajectories, replace(config, metrics=METRICS))
         assert selection.select(features.values, features.steps, config).fell <= em.SLACK
+
+
+def test_the_emission_that_was_not_chosen_stands_beside_as_it_was_selected():
+    truth = simulate("ar", 2, n_runs=5, n_rows=40, seed=9)
+    config = Config(max_states=2, folds=2, restarts=2, workers=1, metrics=METRICS, stability=False)
+    result = hmm.analyse(truth.trajectories, config).result
+    assert result["emission"] == "ar"
+    level = hmm.analyse(truth.trajectories, replace(config, emission="level", baselines=False)).result
+    chosen = next(row for row in level["selection"] if row["n_states"] == level["n_states"])
+    beside = result["baselines"][0]
+    assert (beside["name"], beside["n_states"], beside["runs"]) == ("level hmm", level["n_states"], 5)
+    np.testing.assert_allclose(beside["heldout_ll_per_frame"], chosen["heldout_ll_per_frame"], rtol=1e-9)

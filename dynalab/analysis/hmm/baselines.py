@@ -15,7 +15,7 @@ all folds, the rest in `baseline_folds` of them; differences from the model are 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -149,6 +149,7 @@ def compare(
     fold: np.ndarray,
     config: Config,
     reference: np.ndarray,
+    other: Mapping[int, np.ndarray] | None = None,
 ) -> Baselines:
     """Fit every baseline with every K and hold its likelihood beside the model's.
 
@@ -158,6 +159,7 @@ def compare(
         fold: Fold of every run, shape (S,); -1 for a run that is never held out.
         config: The keys of the analysis.
         reference: The model's held-out log-likelihood per frame of every run that some fold holds out, in order.
+        other: What the other emission says of every run, shape (S,), by K, where that is known already.
     """
     own = reduced(config)
     # One tried K would leave nothing to compare; the cap is what the model may use.
@@ -166,7 +168,10 @@ def compare(
     everywhere = sorted({int(f) for f in fold if f >= 0})
     some = everywhere[: config.settings.baseline_folds]
     folds = {name: everywhere if name == names[0] else some for name in names}
-    jobs = [Job(name, k, f) for name in names for k in tried for f in folds[name]]
+    given = other if other is not None and set(other) == set(tried) else {}
+    jobs = [
+        Job(name, k, f) for name in names for k in tried for f in folds[name] if name != names[0] or not given
+    ]
     n_frames, size = sum(len(x) for x in values), values[0].shape[1]
     costs = [
         cost(n_frames, 1 if job.baseline == "one-metric hmm" else size, own, job.n_states) for job in jobs
@@ -184,7 +189,10 @@ def compare(
     rows, table = [], []
     for name in names:
         held = np.concatenate([np.flatnonzero(fold == f) for f in folds[name]])
-        scores = [np.concatenate([done[Job(name, k, f)] for f in folds[name]]) for k in tried]
+        if name == names[0] and given:
+            scores = [given[k][held] for k in tried]
+        else:
+            scores = [np.concatenate([done[Job(name, k, f)] for f in folds[name]]) for k in tried]
         means = [float(x.mean()) for x in scores]
         n = len(held)
         errors = [float(x.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0 for x in scores]

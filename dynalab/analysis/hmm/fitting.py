@@ -30,6 +30,7 @@ class Chosen:
         others: Other restarts with the chosen K, where they are at hand.
         warnings: What a reader must know.
         emissions: What each emission says of unseen runs, where the choice was left to that.
+        other: Then, what the emission that was not chosen says of every run, shape (S,), by number of states.
     """
 
     features: Features
@@ -41,9 +42,12 @@ class Chosen:
     others: tuple[Model, ...]
     warnings: list[str]
     emissions: tuple[dict[str, Any], ...] = ()
+    other: dict[int, np.ndarray] | None = None
 
 
-def by_emission(features: Features, config: Config) -> tuple[str, selection.Selection, list[dict[str, Any]]]:
+def by_emission(
+    features: Features, config: Config
+) -> tuple[str, dict[str, selection.Selection], list[dict[str, Any]]]:
     """Select under both emissions and take the one whose best model says more of unseen runs.
 
     Both are densities of the same frames. Autoregression needs M (M + 1) numbers a state where a level needs M: on
@@ -59,18 +63,20 @@ def by_emission(features: Features, config: Config) -> tuple[str, selection.Sele
         keys = ("heldout_ll_per_frame", "se")
         rows.append({"emission": name, "n_states": one.n_states, **{key: best[key] for key in keys}})
     chosen = max(rows, key=lambda row: row["heldout_ll_per_frame"])["emission"]
-    return chosen, found[chosen], rows
+    return chosen, found, rows
 
 
 def robust(trajectories: Trajectories, config: Config) -> Chosen:
     """Preset `robust`: pooled normalisation, K by held-out likelihood of whole runs."""
     emissions: list[dict[str, Any]] = []
+    other = None
     if config.emission == "auto":
         moving = any(len(run.steps) > 1 for run in trajectories.runs)
         given, config = config, replace(config, emission="ar" if moving else "level")
         features = extract(trajectories, config)
         if moving and len(features.values) > 1:
-            emission, found, emissions = by_emission(features, given)
+            emission, both, emissions = by_emission(features, given)
+            found, other = both[emission], both["level" if emission == "ar" else "ar"].curve
             config = replace(config, emission=emission)
         else:
             found = selection.select(features.values, features.steps, config)
@@ -83,7 +89,7 @@ def robust(trajectories: Trajectories, config: Config) -> Chosen:
     fold = selection.assign_folds(n_runs, config.folds, config.seed) if n_runs > 1 else np.array([-1])
     return Chosen(
         features, model, found.n_states, found.rows, fold, found.held_out, (), found.warnings,
-        tuple(emissions),
+        tuple(emissions), other,
     )  # fmt: skip
 
 
@@ -116,7 +122,7 @@ def compare(chosen: Chosen, config: Config) -> baselines.Baselines | None:
     if chosen.model.per_run:
         values = [chosen.model.normalise(x) for x in values]
     # Without a predecessor in any training run there is nothing to regress on.
-    return baselines.compare(values, chosen.features, chosen.fold, config, chosen.held_out)
+    return baselines.compare(values, chosen.features, chosen.fold, config, chosen.held_out, chosen.other)
 
 
 def stability(

@@ -3,7 +3,7 @@
 Runs, not frames, are the independent units, so folds are made of runs, and the standard error is that of the
 mean over runs (each run is held out exactly once and weighs the same). Everything that is learnt from data,
 also the normalisation, is learnt from the training runs of the fold; its likelihood is then expressed in the
-units of the normalisation over all runs (a constant per fold), so that folds compare.
+units of the normalisation over all runs (a constant per fold), so that folds compare. Only where a fold's EM begins is taken from the fit on all runs (`solve`).
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class Selection:
         fit: The fit on all runs with the chosen K.
         unit: Spread of the regression targets over all runs, shape (M,).
         held_out: Held-out log-likelihood per frame of every run in order, with the chosen K; empty for one run.
+        curve: K -> the same of every K that was tried; empty for one run.
         fell: Largest relative fall of any objective between re-seedings.
         warnings: What a reader must know of the choice.
     """
@@ -73,6 +74,7 @@ class Selection:
     fit: em.Fit
     unit: np.ndarray
     held_out: np.ndarray
+    curve: dict[int, np.ndarray]
     fell: float
     warnings: list[str]
 
@@ -265,7 +267,16 @@ def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Co
         }
         for i, k in enumerate(tried)
     ]
-    return Selection(chosen, rows, fit, unit, held_out[place] if held_out else np.empty(0), fell, notes)
+    return Selection(
+        chosen,
+        rows,
+        fit,
+        unit,
+        held_out[place] if held_out else np.empty(0),
+        dict(zip(tried, held_out, strict=bool(held_out))),
+        fell,
+        notes,
+    )
 
 
 def carry_on(found: Fitted, values: Sequence[np.ndarray], config: Config) -> tuple[em.Fit, np.ndarray]:
