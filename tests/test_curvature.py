@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -321,3 +323,23 @@ def test_stochastic_quadrature_finds_density_and_trace():
     """m = 50, ten starts, bumps of a fiftieth of the range."""
     difference, off = quadrature_errors(0)
     assert difference < 0.05 and off < 3
+
+
+def test_products_are_those_of_another_library():
+    """curvlinops, on a network without norms: with affine layer or batch norms it is wrong without a word."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        curvlinops = pytest.importorskip("curvlinops")
+        torch.manual_seed(0)
+        network = MLP(5, 3, [6], activation="tanh").double()
+        network.activation = torch.tanh
+        x, y = torch.randn(9, 5).double(), torch.randn(9, 3).double()
+        other = curvlinops.HessianLinearOperator(
+            network, nn.MSELoss(), list(network.parameters()), [(x, y)], check_deterministic=False
+        )
+        stack = Stack([copy.deepcopy(network).float()], [Streams.from_seed(0)], CPU)
+        params = {name: param.detach()[None] for name, param in network.named_parameters()}
+        hessian = Hessian(lambda w: (stack.forward(x[None], w) - y).square().mean((1, 2)), params)
+        v = hessian.layout.random(1, x)[None]
+        theirs = other @ v[0, : hessian.layout.size]
+    torch.testing.assert_close(hessian.product(v)[0, : hessian.layout.size], theirs, rtol=1e-9, atol=1e-12)

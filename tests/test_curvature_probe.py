@@ -233,7 +233,7 @@ def test_a_run_that_diverges_leaves_its_sibling_alone():
             param[0] = torch.nan
     broken = loop.rows()["every-2"]
     assert all(value[0].isnan() for name, value in broken.items() if "sharpness" in name)
-    assert broken["sharpness"][1] == pytest.approx(clean["sharpness"][1].item(), rel=1e-5)
+    assert broken["sharpness"][1] == pytest.approx(clean["sharpness"][1].item(), rel=1e-3)
     assert np.isfinite(broken["edge_ratio"][1].item())
 
 

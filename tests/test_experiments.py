@@ -31,6 +31,8 @@ def test_it_runs(name, tmp_path):
         classes = request.config.task.classes if task == "cifar" else 10
         table = write_cifar(tmp_path / "data", classes) if task == "cifar" else write_mnist(tmp_path / "data")
         words += [f"task.root={tmp_path / 'data'}", f"task.checksums={table}", "train.batch_size=20"]
+        if request.config.task.n_train is not None:
+            words.append("task.n_train=30")
     (ensemble,) = train([*words, "seed=0..1"], outputs=tmp_path / "outputs")
     assert [run.status for run in ensemble.runs] == ["done", "done"]
     assert ensemble.steps("train_loss").tolist() == [0, 5]

@@ -72,7 +72,7 @@ def test_result_does_not_depend_on_workers_and_repeats():
 
 def test_folds_learn_nothing_from_the_runs_they_hold_out():
     truth = simulate("ar", 2, n_runs=4, n_rows=40, seed=5)
-    config = hmm.Config(restarts=2, **BARE)
+    config = hmm.Config(emission="ar", restarts=2, **BARE)
     features = extract(truth.trajectories, config)
     fold = np.array([0, 0, 1, 1])
     moved = [x if f == 1 else x * 3 + 7 for x, f in zip(features.values, fold, strict=True)]
@@ -82,6 +82,20 @@ def test_folds_learn_nothing_from_the_runs_they_hold_out():
         np.testing.assert_array_equal(
             getattr(ours.fit.parameters.emission, name), getattr(theirs.fit.parameters.emission, name)
         )
+
+
+def test_emission_auto_takes_what_says_more_of_unseen_runs():
+    for kind in ("level", "ar"):
+        truth = simulate(kind, 2, n_runs=6, n_rows=60, seed=2)
+        config = hmm.Config(folds=2, restarts=2, max_states=2, **BARE)
+        result = hmm.analyse(truth.trajectories, config).result
+        assert config.emission == "auto" and result["emission"] == kind
+        scores = {row["emission"]: row["heldout_ll_per_frame"] for row in result["emissions"]}
+        assert max(scores, key=scores.__getitem__) == kind
+        best = max(row["heldout_ll_per_frame"] for row in result["selection"])
+        assert scores[kind] == best
+    one = type(truth.trajectories)("e", truth.trajectories.metrics, truth.trajectories.runs[:1])
+    assert hmm.analyse(one, config).result["emission"] == "ar"
 
 
 def test_result_keys_tables_and_convergence():

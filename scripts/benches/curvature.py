@@ -124,9 +124,10 @@ def along_a_run(options: Options) -> list[Row]:
 
         def own(vector: torch.Tensor | None = vector) -> Any:
             hessian = hessian_of(loop)
-            base = hessian.gradient if vector is None else vector
+            base = hessian.gradient / hessian.gradient.norm()
+            base = base if vector is None else base + vector
             noise = hessian.layout.random(loop.step, base)
-            start = base / base.norm() + 0.3 * noise / noise.norm()
+            start = base + 0.3 * noise / noise.norm()
             tolerance = COLD if vector is None else Config().tolerance
             return largest(hessian.product, start, tolerance=tolerance, size=hessian.layout.size)
 

@@ -30,10 +30,10 @@ class Settings:
             only).
         intercept_ridge: The same for offsets and means, toward 0: only there so that an empty state has a
             value.
-        shrinkage: Weight in pseudo-frames of the pull of the noise covariance toward a diagonal, added to the
-            number of features.
-        shrinkage_scale: That diagonal as a share of the residual variance of the one-state model. Well below
-            1, because late phases of training are far quieter than the pooled residual.
+        shrinkage: Weight in pseudo-frames of the pull of the noise covariance toward a share of the one-state
+            model's residual covariance, added to the number of features.
+        shrinkage_scale: That share. Below 1, because late phases of training are far quieter than the pooled
+            residual; not far below, or a state without frames would score better than one that has some.
         floor: Least eigenvalue of a noise covariance, relative to the pooled variance of what is predicted.
         transition_prior: Pseudo-counts added to every entry of start and transition probabilities.
         tries: Random segmentations of which a restart takes the best, after two EM iterations each.
@@ -53,7 +53,7 @@ class Settings:
     ridge: float = 10.0
     intercept_ridge: float = 1e-3
     shrinkage: float = 2.0
-    shrinkage_scale: float = 0.005
+    shrinkage_scale: float = 0.1
     floor: float = 1e-6
     transition_prior: float = 0.1
     tries: int = 5

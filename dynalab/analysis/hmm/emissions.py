@@ -9,10 +9,8 @@ whose joint maximum with the weighted likelihood is closed (Bishop, PRML, 2006, 
 does not depend on Sigma_k, and Sigma_k = (residual scatter + W_k R W_k^T + D) / (n_k + w); `covariances` does the
 same for covariances of other forms.
 
-R and D are shares of the pooled covariance of the inputs and of the one-state model's residual, not diagonal: weight
-metrics are nearly collinear, and a prior that pulls equally in all directions decides those in which they hardly
-move. There a ridge of unit variance holds A at the identity, at a cost that grows with every state, and a diagonal D
-charges a state that has frames more than one that is empty.
+R is diagonal. D is a share of the covariance of the one-state model's residual, not diagonal: weight metrics are nearly
+collinear, and a diagonal D charges every state for the directions in which they hardly move, an empty one least.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ class Prior:
     """Penalties and the floor, in units of `Frames.unit`.
 
     Attributes:
-        ridge: R, shape (P, P): pseudo-frames times the covariance of the inputs.
+        ridge: R, shape (P, P), pseudo-frames.
         weight: w, pseudo-frames behind the noise covariance.
         scatter: D, shape (M, M).
         floor: Least eigenvalue of a noise covariance.
@@ -83,10 +81,7 @@ def make_prior(frames: Frames, config: Config, independent: bool = False) -> Pri
     p = frames.inputs
     size = frames.design.shape[1] - p
     weight = settings.shrinkage + size
-    ridge = np.eye(p) * settings.intercept_ridge
-    if frames.emission == "ar" and len(frames.design):
-        inputs = frames.design[:, : p - 1]
-        ridge[:-1, :-1] += settings.ridge * np.cov(inputs.T, ddof=0).reshape(p - 1, p - 1)
+    ridge = np.diag([float(settings.ridge)] * (p - 1) + [settings.intercept_ridge])
     bare = Prior(ridge, 0.0, np.zeros((size, size)), settings.floor, settings.transition_prior, "full")
     n = len(frames.design)
     if n:

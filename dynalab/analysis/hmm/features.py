@@ -249,7 +249,7 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
     names, values, more = _reduce(names, values, config.emission)
     notes += more
     gaps = [np.diff(s) for s in steps if len(s) > 1]
-    if config.emission == "ar" and gaps and len(np.unique(np.concatenate(gaps))) > 1:
+    if config.emission != "level" and gaps and len(np.unique(np.concatenate(gaps))) > 1:
         notes.append(
             "rows are not evenly spaced in steps: the autoregression takes every row as one unit of time"
         )
@@ -284,7 +284,7 @@ def _reduce(
     stacked = np.concatenate(values)
     _, sd = moments(stacked)
     varies = sd > CONSTANT * np.abs(stacked).max(axis=0)
-    if emission == "ar" and any(len(x) > 1 for x in values):
+    if emission != "level" and any(len(x) > 1 for x in values):
         # A column that differs between runs but never moves within one has no dynamics.
         moved = np.max([np.abs(x - x[0]).max(axis=0) for x in values], axis=0)
         varies &= moved > CONSTANT * np.abs(stacked).max(axis=0)
@@ -293,7 +293,7 @@ def _reduce(
         names, values = _drop(names, values, varies)
     if not names:
         raise ConfigError("metrics: no column varies; there is nothing to model")
-    if emission == "ar" and all(len(x) < 2 for x in values):
+    if emission != "level" and all(len(x) < 2 for x in values):
         raise ConfigError("emission=ar: needs a run with two rows or more; emission=level takes single rows")
     z = fit_scaler(values)(np.concatenate(values))
     correlation = np.abs(z.T @ z / len(z))

@@ -3,7 +3,8 @@
 Runs, not frames, are the independent units, so folds are made of runs, and the standard error is that of the
 mean over runs (each run is held out exactly once and weighs the same). Everything that is learnt from data,
 also the normalisation, is learnt from the training runs of the fold; its likelihood is then expressed in the
-units of the normalisation over all runs (a constant per fold), so that folds compare.
+units of the normalisation over all runs (a constant per fold), so that folds compare. Only where a fold's EM
+begins is taken from the fit on all runs (`solve`).
 """
 
 from __future__ import annotations

@@ -155,11 +155,13 @@ def _decay(evidence: Evidence, config: Config) -> Named | None:
     momentum = float(evidence.optimizer.get("momentum") or 0.0)
     wanted = -float(rate) * float(decay) / (1 - momentum)
     steps, values = norm
-    # Just before a jump the norm grows already, which is the jump.
-    some = (steps >= evidence.onset - 3 * evidence.window) & (steps <= evidence.onset - 50) & (values > 0)
-    if some.sum() < 4:
+    # Just before a jump the gradient has grown and holds the norm up; before its maximum lies the jump before.
+    some = (steps >= evidence.onset - 5 * evidence.window) & (steps <= evidence.onset - evidence.window / 2)
+    rows = np.flatnonzero(some & (values > 0))
+    rows = rows[int(np.argmax(values[rows])) :] if len(rows) else rows
+    if len(rows) < 4:
         return None
-    found, _ = slope(steps[some], np.log(values[some]), 0.0)
+    found, _ = slope(steps[rows], np.log(values[rows]), 0.0)
     if abs(found / wanted - 1) > DECAY_TOLERANCE:
         return None
     return Named(
