@@ -41,7 +41,9 @@ def main() -> int:
     import torch
 
     from dynalab.errors import DynalabError, Locked
+    from dynalab.training.lean import spare_compiler
 
+    spare_compiler()
     settings = jobs.get()
     if settings is None:
         return 0

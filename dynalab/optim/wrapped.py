@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dynalab.optim.base import make_step
+
 _SLOW, _CACHED, _COUNT = "slow", "cached.", "count"
 
 
@@ -40,7 +42,7 @@ class Lookahead(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Make one inner step, and every k-th time the slow one."""
-        self.inner.step()
+        make_step(self.inner)
         self._count += 1
         if self._count % self.k:
             return

@@ -17,7 +17,7 @@ from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.errors import ConfigError
 from dynalab.optim.ascent import ascended, joint_norm, radius
-from dynalab.optim.base import evaluated, load_state, state_of
+from dynalab.optim.base import evaluated, load_state, make_step, state_of
 from dynalab.probes.base import Probe, ProbeState, Setting, Upcoming
 from dynalab.tasks.base import Batch
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
@@ -169,7 +169,7 @@ class Loop:
         factor = self._factor(self.step)
         for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
-        self.optimizer.step()
+        make_step(self.optimizer)
         if self._sphere is not None:
             self._sphere.project()
         self.optimizer.zero_grad(set_to_none=True)

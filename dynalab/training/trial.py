@@ -16,7 +16,7 @@ from dynalab.training.planner import MEMORY_SHARE, SHORT, Timing, Trial, free_me
 from dynalab.training.streams import Streams
 
 # Seconds of steps measured for a layout; the first step is apart, since it builds what later ones reuse.
-SECONDS = 0.25
+SECONDS = 0.15
 LEAST_STEPS, MOST_STEPS = 3, 400
 
 
