@@ -59,7 +59,8 @@ def test_a_task_under_every_optimizer(task, cli, outputs, tmp_path):
         beside, single = bits(Path(one["path"]))["s0001"], bits(Path(other["path"]))["s0001"]
         assert difference(beside, single) == [], one["config"]["optimizer"]["name"]
 
-    found = cli("analyze", "hmm", "max_states=1", "restarts=1", "folds=2", "--json")
+    fast = ["max_states=1", "restarts=1", "folds=2", "stability=false", "baselines=false"]
+    found = cli("analyze", "hmm", *fast, "--json")
     assert found.code == 0, found.err
     assert len(found.json["analyses"]) == len(optimizers)
     page = cli("report")

@@ -103,6 +103,8 @@ def test_without_exactness_few_runs_get_all_cores():
     assert to_try(1, free, available=4) == [(1, 4), (1, 1)]
     assert plan(1, free, available=4).threads == 4
     assert plan(1, free, available=4, trial=trial_of((1, 1, 1.0), (1, 4, 2.0))).threads == 1
+    # Work that is over before two layouts were tried takes the one that was.
+    assert plan(1, free, available=4, trial=trial_of((1, 1, 1.0))).threads == 1
     assert plan(1000, free, available=4).threads == 1 and plan(1000, free, available=4).workers == 4
     both = plan(2, free, available=4, trial=trial_of((1, 2, 1.0), (1, 1, 1.0), (2, 4, 0.4)))
     assert (both.widths, both.threads, both.workers) == ((2,), 4, 1)

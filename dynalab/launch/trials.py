@@ -19,7 +19,7 @@ from dynalab.config.schema import Compute
 from dynalab.errors import StoreError
 from dynalab.store.atomic import read_json, write_json
 from dynalab.store.layout import Layout
-from dynalab.training.planner import SHORT, Plan, Timing, Trial, cores, free_memory, plan, to_try
+from dynalab.training.planner import Plan, Timing, Trial, cores, free_memory, is_short, plan, to_try
 from dynalab.training.provenance import versions
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ def _tried(
     key = _key(request, layouts, device, compute.exact)
     kept = _kept().get(key)
     known = _trial(kept)
-    if known and (len(known.timings) == len(layouts) or known.timings[0].seconds * run_steps < SHORT):
+    if known and (
+        len(known.timings) == len(layouts) or is_short(known.timings[0].seconds, run_steps, len(layouts))
+    ):
         return known
     if pool is None:
         return known

@@ -109,6 +109,17 @@ def free_memory() -> int | None:
     return min(found, default=None)
 
 
+def is_short(step_seconds: float, run_steps: float, n_layouts: int) -> bool:
+    """Return whether work is over before further layouts are worth a trial; a choice of threads alone is quick.
+
+    Args:
+        step_seconds: Time of a step and run with the first layout.
+        run_steps: Updates of single runs that each worker will make.
+        n_layouts: How many there are to try.
+    """
+    return step_seconds * run_steps < (SHORT if n_layouts > 2 else SHORT / 8)
+
+
 def to_try(
     n_runs: int, compute: Compute, device: str = "cpu", shared_by: int = 1, available: int | None = None
 ) -> list[tuple[int, int]]:
@@ -168,6 +179,9 @@ def plan(
     why = f"compute.workers={compute.workers}" if compute.workers else "at most a worker a core"
     if compute.width:
         return _laid_out(n_runs, usual, shared_by, f"compute.width={compute.width}")
+    if trial is not None and not compute.exact and trial.seconds(usual.width, usual.threads) is None:
+        # Too little work to try more threads: one is never far from best.
+        usual = next((item for item in others if trial.seconds(item.width, item.threads)), usual)
     if trial is None or len(trial.timings) < 2:
         return _laid_out(n_runs, usual, shared_by, why, trial)
     best, least = usual, _makespan(n_runs, usual, shared_by, trial)

@@ -12,7 +12,7 @@ import torch
 
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.training.loop import Loop
-from dynalab.training.planner import MEMORY_SHARE, SHORT, Timing, Trial, free_memory
+from dynalab.training.planner import MEMORY_SHARE, Timing, Trial, free_memory, is_short
 from dynalab.training.streams import Streams
 
 # Seconds of steps measured for a layout; the first step is apart, since it builds what later ones reuse.
@@ -53,7 +53,7 @@ def trial(
             seconds = _seconds(config, width, device, folders, exact and threads == 1) / width
             timings.append(Timing(width, threads, seconds))
             run_bytes = max(run_bytes, (_peak(device) - base) / width)
-            if seconds * run_steps < SHORT:
+            if is_short(seconds, run_steps, len(layouts)):
                 break
     finally:
         torch.set_num_threads(before)
