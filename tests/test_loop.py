@@ -224,3 +224,18 @@ def test_two_tables_can_be_differentiated_twice(activation):
 
     assert torch.autograd.gradcheck(function, (left, right, output))
     assert torch.autograd.gradgradcheck(function, (left, right, output))
+
+
+@pytest.mark.parametrize("model", ["nanda", "power", "onehot_mlp"])
+def test_a_lone_run_without_exactness_takes_the_plain_network(model):
+    (request,) = read_command([*SMALL, f"model={model}", "train.batch_size=8"]).requests
+    loops = [
+        Loop(request.config, [Streams.from_seed(3)] * width, 12, torch.device("cpu"), exact=False)
+        for width in (1, 2)
+    ]
+    for loop in loops:
+        for _ in range(4):
+            loop.update()
+    assert loops[0].stack.width == 1
+    alone, beside = (loop.rows()["every-1"]["train_loss"] for loop in loops)
+    torch.testing.assert_close(alone[0], beside[0], rtol=1e-4, atol=1e-6)

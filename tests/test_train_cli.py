@@ -180,10 +180,10 @@ def wait_for_rows(outputs: Path, rows: int, process: subprocess.Popen[str]) -> N
 
 
 LONG = [
-    "train.steps=4000",
+    "train.steps=10000",
     "eval.every=50",
-    "probe.weights.every=500",
-    "checkpoint.every=200",
+    "probe.weights.every=1000",
+    "checkpoint.every=400",
     "seed=0..2",
     "compute.workers=2",
 ]
