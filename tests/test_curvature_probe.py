@@ -24,12 +24,7 @@ SMALL = ["task=digits", "task.n_train=30", "task.n_test=10", "probes=[curvature]
 SMALL += ["probe.curvature.every=2", "eval.every=2", "train.batch_size=10"]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def loop_of(words: list[str], seeds: tuple[int, ...] = (0, 1)) -> Loop:

@@ -18,12 +18,7 @@ from dynalab.training.streams import Streams
 BASE = ["task=grokking", "task.modulus=7", "model.width=8", "eval.every=1", "train.steps=23"]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def loop_of(words: list[str], seeds: list[int]) -> Loop:

@@ -6,6 +6,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
+from second_order import check_second_derivatives
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
@@ -29,12 +30,7 @@ HAND_WRITTEN = MODELS[:4]
 IDS = [f"{name}-{'-'.join(map(str, fields.values()))}".rstrip("-") for name, fields in MODELS]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def network(name, fields, seed=0, symbols=59, classes=None):
@@ -148,24 +144,11 @@ def test_second_derivatives_exist_and_are_right(name, fields):
     small = {"hidden": [6]} if name == "onehot_mlp" else {**fields, "width": 8}
     networks, params = ensemble(name, small, range(2), symbols=5, dtype=torch.float64)
     task, batch = examples(range(2), 9, symbols=5)
-    torch.manual_seed(1)
-    direction = {key: torch.randn_like(value) for key, value in params.items()}
 
-    def slope(point, graph):
-        losses = task.loss(forward(networks[0], point, batch.inputs), batch)
-        return torch.autograd.grad(losses.sum(), list(point.values()), create_graph=graph)
+    def losses_at(point):
+        return task.loss(forward(networks[0], point, batch.inputs), batch)
 
-    leaves = {key: value.clone().requires_grad_() for key, value in params.items()}
-    along = sum((g * d).sum() for g, d in zip(slope(leaves, True), direction.values(), strict=True))
-    curvature = torch.autograd.grad(along, list(leaves.values()))
-    step = 1e-6
-    moved = [
-        slope({k: (v + sign * step * direction[k]).requires_grad_() for k, v in params.items()}, False)
-        for sign in (1, -1)
-    ]
-    scale = max(value.abs().max().item() for value in curvature)
-    for value, plus, minus in zip(curvature, *moved, strict=True):
-        torch.testing.assert_close(value, (plus - minus) / (2 * step), rtol=1e-5, atol=1e-6 * scale)
+    check_second_derivatives(losses_at, params, step=1e-6, rtol=1e-5, atol=1e-6)
 
 
 def numpy_params(net):

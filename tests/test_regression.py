@@ -20,12 +20,7 @@ CPU = torch.device("cpu")
 TEACHER = {"target": "teacher", "samples": 12, "teacher": [5, 8, 3]}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make(config, seeds, batch_size=None, eval_size=None):

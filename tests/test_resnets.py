@@ -4,6 +4,7 @@ from importlib import import_module
 
 import pytest
 import torch
+from second_order import check_second_derivatives
 from torch import nn
 from torch.nn import functional as F
 
@@ -34,12 +35,7 @@ IDS = ["-".join([name, *map(str, fields.values())]) for name, fields in CASES]
 RESNETS = CASES[:7]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def spec(shape=(1, 8, 8), classes=10):
@@ -313,25 +309,12 @@ def test_scale_does_not_matter_and_the_head_is_frozen(name):
 def test_second_derivatives_exist_and_are_right(name, fields):
     networks, params, buffers = ensemble(name, {**fields, "width": 8}, range(2), torch.float64)
     inputs, targets = examples(range(2), 6, torch.float64)
-    torch.manual_seed(1)
-    direction = {key: torch.randn_like(value) for key, value in params.items()}
 
-    def slope(point, graph):
+    def losses_at(point):
         kept = {key: value.clone() for key, value in buffers.items()}
-        losses = losses_of(networks[0].stacked_forward(point, inputs, Context(True, kept)), targets)
-        return torch.autograd.grad(losses.sum(), list(point.values()), create_graph=graph)
+        return losses_of(networks[0].stacked_forward(point, inputs, Context(True, kept)), targets)
 
-    leaves = {key: value.clone().requires_grad_() for key, value in params.items()}
-    along = sum((g * d).sum() for g, d in zip(slope(leaves, True), direction.values(), strict=True))
-    curvature = torch.autograd.grad(along, list(leaves.values()))
-    step = 1e-7
-    moved = [
-        slope({k: (v + sign * step * direction[k]).requires_grad_() for k, v in params.items()}, False)
-        for sign in (1, -1)
-    ]
-    scale = max(value.abs().max().item() for value in curvature)
-    for value, plus, minus in zip(curvature, *moved, strict=True):
-        torch.testing.assert_close(value, (plus - minus) / (2 * step), rtol=1e-3, atol=1e-5 * scale)
+    check_second_derivatives(losses_at, params, step=1e-7, rtol=1e-3, atol=1e-5)
 
 
 def test_published_sizes():

@@ -6,6 +6,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
+from second_order import check_second_derivatives
 from torch.func import stack_module_state
 
 from dynalab.errors import ConfigError
@@ -33,12 +34,7 @@ MODELS = [
 IDS = [f"{name}-{'-'.join(map(str, fields.values()))}-{n}" for name, fields, n, _ in MODELS]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def network(name, fields, inputs=30, outputs=1, seed=0, kind="vector"):
@@ -127,24 +123,11 @@ def test_the_stack_is_the_plain_modules(name, fields, inputs, outputs):
 def test_second_derivatives_exist_and_are_right(name, fields, inputs, outputs):
     networks, params = ensemble(name, fields, inputs, outputs, range(2), torch.float64)
     x, y = examples(2, 9, inputs, outputs, torch.float64)
-    torch.manual_seed(1)
-    direction = {key: torch.randn_like(value) for key, value in params.items()}
 
-    def slope(point, graph):
-        losses = (networks[0].stacked_forward(point, x) - y).square().mean((1, 2))
-        return torch.autograd.grad(losses.sum(), list(point.values()), create_graph=graph)
+    def losses_at(point):
+        return (networks[0].stacked_forward(point, x) - y).square().mean((1, 2))
 
-    leaves = {key: value.clone().requires_grad_() for key, value in params.items()}
-    along = sum((g * d).sum() for g, d in zip(slope(leaves, True), direction.values(), strict=True))
-    curvature = torch.autograd.grad(along, list(leaves.values()))
-    step = 1e-6
-    moved = [
-        slope({k: (v + sign * step * direction[k]).requires_grad_() for k, v in params.items()}, False)
-        for sign in (1, -1)
-    ]
-    scale = max(value.abs().max().item() for value in curvature)
-    for value, plus, minus in zip(curvature, *moved, strict=True):
-        torch.testing.assert_close(value, (plus - minus) / (2 * step), rtol=1e-5, atol=1e-6 * scale)
+    check_second_derivatives(losses_at, params, step=1e-6, rtol=1e-5, atol=1e-6)
 
 
 def numpy_params(net):
