@@ -11,18 +11,13 @@ from torch import nn
 
 from dynalab.config import registry
 from dynalab.config.command import read_command
-from dynalab.training.loop import Loop, clipped
+from dynalab.training.loop import Loop, clip_scale, scaled
 from dynalab.training.streams import Streams
 
 SMALL = ["task=grokking", "task.modulus=7", "eval.every=1", "train.steps=12"]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make(words: list[str], seeds: list[int]) -> Loop:
@@ -173,7 +168,7 @@ def test_clipping_is_per_run():
         torch.randn(3, 4, 5) * torch.tensor([1.0, 10.0, 0.001]).view(3, 1, 1),
         torch.randn(3, 2) * 0.1,
     ]
-    result = clipped(gradients, 1.0)
+    result = scaled(gradients, clip_scale(gradients, 1.0))
     for index in range(3):
         parameters = [nn.Parameter(g[index].clone()) for g in gradients]
         for parameter, gradient in zip(parameters, gradients, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -305,8 +304,3 @@ def _is_finer(cadence: str, every: int) -> bool:
 def default_direction(metric: str) -> str:
     """Return the direction in which a metric converges, by its name."""
     return "down" if metric.endswith(("loss", "error")) else "up"
-
-
-def json_number(value: float) -> float | None:
-    """Return a number that JSON can hold: NaN and infinities are null."""
-    return float(value) if math.isfinite(value) else None

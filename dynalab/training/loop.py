@@ -153,7 +153,7 @@ class Loop:
         batch, losses, gradients = self._gradient()
         if self._loss_rows == _LOSS_ROWS:
             self._fold_losses()
-        self._losses[self._loss_rows] = losses.detach()
+        self._losses[self._loss_rows] = losses
         self._loss_rows += 1
         needs = self._needs(self.step + 1)
         names = list(self.stack.params)
@@ -213,7 +213,7 @@ class Loop:
             buffers = {name: buffer.clone() for name, buffer in self.stack.buffers.items()}
         count = self.config.train.accumulate
         total: tuple[Tensor, ...] = ()
-        losses = torch.zeros(())
+        losses: list[Tensor] = []
         for part in range(count):
             number = self.step * count + part
             done = None
@@ -223,9 +223,9 @@ class Loop:
                 done = self._pass(number, leaves, buffers)
             batch, own = done.batch, done.losses / count if count > 1 else done.losses
             gradients = torch.autograd.grad(own.sum(), list(leaves.values()))
-            losses = losses + own.detach() if part else own.detach()
+            losses.append(own.detach())
             total = tuple(map(torch.add, total, gradients)) if part else gradients
-        return batch, losses, total
+        return batch, functools.reduce(torch.add, losses), total
 
     def _pass(
         self,
@@ -393,18 +393,13 @@ class Loop:
                     load_state(self.optimizer, param, wide)
 
 
-def clipped(gradients: Sequence[Tensor], norm: float) -> tuple[Tensor, ...]:
-    """Scale each run's gradient to at most a norm (Pascanu et al. 2013), the runs apart.
+def clip_scale(gradients: Sequence[Tensor], norm: float) -> Tensor:
+    """Return the factor with which each run's gradient has at most a norm (Pascanu et al. 2013), (S,), float64.
 
     Args:
         gradients: Shapes (S, ...).
         norm: Largest norm over all parameters of one run.
     """
-    return scaled(gradients, clip_scale(gradients, norm))
-
-
-def clip_scale(gradients: Sequence[Tensor], norm: float) -> Tensor:
-    """Return the factor with which each run's gradient has at most a norm, shape (S,), float64."""
     return (norm / (joint_norm(gradients) + 1e-6)).clamp(max=1.0)
 
 

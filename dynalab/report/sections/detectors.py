@@ -35,9 +35,7 @@ def slingshot_summary(result: Result, context: Context) -> list[str]:
 def slingshot_section(result: Result, context: Context) -> Section:
     """Return the section of `analyze slingshot`."""
     runs = result.data["runs"]
-    blocks: list[Block] = [Words(slingshot_summary(result, context)[0])]
-    if lines := context.warnings(result):
-        blocks.append(Warnings(lines))
+    blocks = _opening(slingshot_summary(result, context), result, context)
     drawn = _chosen(runs, context, "train_loss", first=lambda run: run["verdict"] == "slingshot")
     if drawn:
         names = [run["run"] for run in drawn]
@@ -104,9 +102,7 @@ def eos_summary(result: Result, context: Context) -> list[str]:
 def eos_section(result: Result, context: Context) -> Section:
     """Return the section of `analyze eos`."""
     runs = result.data["runs"]
-    blocks: list[Block] = [Words(eos_summary(result, context)[0])]
-    if lines := context.warnings(result):
-        blocks.append(Warnings(lines))
+    blocks = _opening(eos_summary(result, context), result, context)
     adaptive = any(run["adaptive"] for run in runs)
     metric = "preconditioned_sharpness" if adaptive else "sharpness"
     drawn = _chosen(runs, context, metric, first=lambda run: run["onset_step"] is not None)
@@ -183,9 +179,7 @@ def periods_summary(result: Result, context: Context) -> list[str]:
 def periods_section(result: Result, context: Context) -> Section:
     """Return the section of `analyze periods`."""
     runs = result.data["runs"]
-    blocks: list[Block] = [Words(periods_summary(result, context)[0])]
-    if lines := context.warnings(result):
-        blocks.append(Warnings(lines))
+    blocks = _opening(periods_summary(result, context), result, context)
     drawn = _chosen(runs, context, "scale_invariant_norm", first=lambda run: bool(run["events"]))
     if drawn:
         names = [run["run"] for run in drawn]
@@ -223,6 +217,14 @@ def periods_section(result: Result, context: Context) -> Section:
     ]
     blocks.append(Table(header, rows, "Every run", sortable=True))
     return Section("Periods and regimes", context.anchor(result), blocks)
+
+
+def _opening(summary: Sequence[str], result: Result, context: Context) -> list[Block]:
+    """Return how each of these sections begins: what was found, and the warnings."""
+    blocks: list[Block] = [Words(summary[0])]
+    if lines := context.warnings(result):
+        blocks.append(Warnings(lines))
+    return blocks
 
 
 def _event_row(run: Any, event: Any, context: Context) -> list[Cell]:
