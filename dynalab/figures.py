@@ -20,6 +20,7 @@ from dynalab.report.figures import comparison as comparison
 from dynalab.report.figures import curves as curves
 from dynalab.report.figures import events_over_curves as events_over_curves
 from dynalab.report.figures import forks as forks
+from dynalab.report.figures import halved_rate as halved_rate
 from dynalab.report.figures import hidden_progress as hidden_progress
 from dynalab.report.figures import landmark_steps as landmark_steps
 from dynalab.report.figures import metric_panels as metric_panels

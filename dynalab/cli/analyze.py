@@ -26,7 +26,7 @@ from dynalab.cli.options import (
 @click.option(
     "--confirm",
     is_flag=True,
-    help="slingshot: train its runs again with the loss in float64, and compare.",
+    help="Train the runs again and compare. slingshot: with the loss in float64; eos: at half the rate.",
 )
 @click.option("--force", is_flag=True, help="Compute it again, even if it is stored.")
 @json_option
@@ -56,6 +56,7 @@ def command(
     dynalab analyze hmm pool=true           # one model over all ensembles
     dynalab analyze hmm NEW decode_with=hmm-7ebafd365b   # runs still training, under a stored model
     dynalab analyze slingshot --confirm     # trains its runs again with the loss in float64
+    dynalab analyze eos --confirm           # ... at half the rate once they have arrived
     """
     from dynalab.analysis.command import analyse, gather
     from dynalab.config.analysis import read_analysis

@@ -37,7 +37,18 @@ def run_json(ensemble: StoredEnsemble, run: StoredRun) -> dict[str, Any]:
         "ensemble": ensemble.id,
         "task": ensemble.task,
         "started": run.started,
+        "parent": parent_of(ensemble),
     }
+
+
+def parent_of(ensemble: StoredEnsemble) -> str | None:
+    """Return what an ensemble is a fork of, `ID@STEP`; None where it is none, or its configuration is damaged."""
+    from dynalab.errors import StoreError
+
+    try:
+        return ensemble.parent
+    except StoreError:
+        return None
 
 
 @command.command("list")
@@ -87,8 +98,11 @@ def list_runs(
 
 def _by_run(selection: list[tuple[StoredEnsemble, list[StoredRun]]]) -> tuple[list[str], list[list[Any]]]:
     header = ["run", "task", "configuration", "status", "steps", "memorised", "generalised", "started"]
+    parents = [parent_of(ensemble) for ensemble, _ in selection]
+    forks = any(parents)
+    header += ["fork of"] * forks
     rows = []
-    for ensemble, runs in selection:
+    for (ensemble, runs), parent in zip(selection, parents, strict=True):
         for run in runs:
             summary = run.summary or {}
             rows.append(
@@ -101,6 +115,7 @@ def _by_run(selection: list[tuple[StoredEnsemble, list[StoredRun]]]) -> tuple[li
                     summary.get("memorised_step"),
                     summary.get("generalised_step"),
                     (run.started or "").replace("T", " ")[:16] or None,
+                    *([parent] if forks else []),
                 ]
             )
     return header, rows
@@ -113,14 +128,17 @@ def _by_ensemble(
 
     from dynalab.config.seeds import format_seeds
 
-    rows = []
+    rows: list[list[Any]] = []
+    forks = any(parent_of(ensemble) for ensemble, _ in selection)
     for ensemble, runs in selection:
         seeds = [run.seed for run in runs if run.seed is not None]
         status = ", ".join(f"{n} {name}" for name, n in Counter(run.status for run in runs).items())
         steps = max((run.steps for run in runs), default=0)
         named = format_seeds(seeds) if seeds else f"{len(runs)} runs"
-        rows.append([ensemble.id, ensemble.task, _slug(ensemble), named, status, steps, ensemble.path])
-    return ["ensemble", "task", "configuration", "seeds", "status", "steps", "path"], rows
+        own = [ensemble.id, ensemble.task, _slug(ensemble), named, status, steps]
+        rows.append([*own, *([parent_of(ensemble)] if forks else []), ensemble.path])
+    header = ["ensemble", "task", "configuration", "seeds", "status", "steps"]
+    return [*header, *["fork of"] * forks, "path"], rows
 
 
 def _slug(ensemble: StoredEnsemble) -> str:

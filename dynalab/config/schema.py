@@ -42,6 +42,7 @@ class Train:
     clip: float | None = None
     accumulate: int = 1
     sphere: bool = False
+    halve_at: int | None = None
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -56,6 +57,8 @@ class Train:
         require(self.loss_dtype in legal, "train.loss_dtype", self.loss_dtype, "float32 or float64")
         require(self.accumulate >= 1, "train.accumulate", self.accumulate, "an integer of at least 1")
         require(self.clip is None or self.clip > 0, "train.clip", self.clip, "a positive norm, or null")
+        late = self.halve_at is None or self.halve_at >= 0
+        require(late, "train.halve_at", self.halve_at, "a step of at least 0, or null")
 
 
 @dataclass(frozen=True, kw_only=True)

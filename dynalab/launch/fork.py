@@ -1,7 +1,8 @@
-"""Forks: an ensemble trained again from the start with one thing changed, to see whether what was found goes away.
+"""Forks: an ensemble trained again with one thing changed, to see whether what was found goes away.
 
-A fork is an ensemble of its own, with its parent and the step it starts from in its identity. The seeds are the
-parent's, so that a fork without a change would have its bits.
+A fork is an ensemble of its own, with its parent and the step it starts from in its identity. It goes on from a
+checkpoint that the parent kept (weights, optimizer, streams), or is trained from the start; the seeds are the
+parent's, so that a fork without a change has its bits either way. Rows up to the checkpoint are the parent's.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dynalab.config.command import Command, Request, Settings
 from dynalab.config.ensemble import RunSpec, from_tree
@@ -17,10 +18,35 @@ from dynalab.config.schema import Checkpoint, Compute
 from dynalab.errors import ConfigError, RunsFailed
 from dynalab.launch.base import Events
 from dynalab.launch.train import Options, Outcome, train
-from dynalab.store.atomic import write_text
+from dynalab.store.atomic import storing, write_text
+from dynalab.store.branch import branch
+from dynalab.store.layout import Layout, find_ensemble, mend_config
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredRun
+
+
+class Change(Protocol):
+    """What a fork does otherwise than its parent.
+
+    Attributes:
+        suffix: In the name of the fork's folder.
+        said: The override that says it.
+    """
+
+    @property
+    def suffix(self) -> str:
+        """In the name of the fork's folder."""
+        ...
+
+    @property
+    def said(self) -> str:
+        """The override that says it."""
+        ...
+
+    def __call__(self, config: Any) -> Any:
+        """Return the changed configuration."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,6 +58,7 @@ class Float64:
     """
 
     suffix: str = "float64"
+    said: str = "train.loss_dtype=float64"
 
     def __call__(self, config: Any) -> Any:
         """Return the changed configuration.
@@ -46,43 +73,86 @@ class Float64:
         return replace(config, train=replace(config.train, loss_dtype="float64"))
 
 
+@dataclass(frozen=True)
+class HalfRate:
+    """The change that shows whether the threshold holds the sharpness: half the rate, twice the threshold.
+
+    At the edge the sharpness then rises again (Cohen et al. 2021, arXiv 2103.00065, section 3.2).
+
+    Attributes:
+        at: First update at half the rate.
+    """
+
+    at: int
+
+    @property
+    def suffix(self) -> str:
+        """In the name of the fork's folder."""
+        return f"half-{self.at}"
+
+    @property
+    def said(self) -> str:
+        """The override that says it."""
+        return f"train.halve_at={self.at}"
+
+    def __call__(self, config: Any) -> Any:
+        """Return the changed configuration.
+
+        Raises:
+            ConfigError: The rate is halved on the way already.
+        """
+        if config.train.halve_at is not None:
+            raise ConfigError(
+                f"--confirm: these runs have train.halve_at={config.train.halve_at} already; confirm the runs without"
+            )
+        return replace(config, train=replace(config.train, halve_at=self.at))
+
+
 def fork(
     parent: Ensemble,
     runs: Sequence[StoredRun],
-    change: Float64,
+    change: Change,
     outputs: Path,
     folders: Sequence[Path] = (),
     watch: Callable[[Outcome], Events] = lambda outcome: Events(),
     launcher: str = "local",
+    step: int = 0,
+    steps: int | None = None,
 ) -> Ensemble:
-    """Train a fork of some runs from the start, or find it trained; `@last` keeps its meaning.
+    """Train a fork of some runs, or find it trained; `@last` keeps its meaning.
 
     Args:
         parent: The ensemble.
-        runs: Its runs that are trained again, for as many steps.
+        runs: Its runs that are trained again.
         change: What is changed.
         outputs: The outputs folder.
         folders: A user's plug-in folders.
         watch: As `dynalab.launch.train.train` takes it.
         launcher: `local` or `inline`.
+        step: Of the checkpoint to go on from, which every run must have kept; 0: from the start.
+        steps: Length of the fork; None, and where the schedule depends on the length: as long as the runs.
 
     Raises:
         ConfigError: The parent was not trained by dynalab, or the change changes nothing.
+        StoreError: The checkpoint is missing or damaged.
         RunsFailed: A shard failed.
     """
     if not (parent.config.get("optimizer") or {}).get("name"):
         raise ConfigError(f"--confirm: {parent.id} was not trained by dynalab, so it cannot be trained again")
     config = change(from_tree(parent.config, list(folders)))
-    config = replace(config, parent=f"{parent.id}@0")
-    steps = max(run.requested_steps for run in runs)
+    said = f"{parent.id}@{step}"
+    config = replace(config, parent=said)
+    longest = max(run.requested_steps for run in runs)
     if config.depends_on_total():
-        steps = int(config.train.steps or steps)
+        steps = int(config.train.steps or longest)
+    steps = steps or longest
     config = replace(config, train=replace(config.train, steps=steps))
     specs = [RunSpec(run.label, run.seed, dict(run.record.runs[run.index].streams)) for run in runs]
-    slug = f"{parent.path.name.rpartition('-')[0]}-{change.suffix}"[-60:].strip("-_.")
-    request = Request(
-        config, specs, steps, [f"parent={parent.id}@0", f"train.loss_dtype={config.train.loss_dtype}"], slug
-    )
+    stem = parent.path.name.rpartition("-")[0][: 59 - len(change.suffix)]
+    slug = f"{stem}-{change.suffix}".strip("-_.")
+    request = Request(config, specs, steps, [f"parent={said}", change.said], slug)
+    if step:
+        _begin(OutputPaths(outputs), request, runs, step, folders)
     settings = Settings(Compute(), Checkpoint(), "auto", launcher, outputs, tuple(folders))
     last = OutputPaths(outputs).last
     before = last.read_text() if last.is_file() else None
@@ -98,3 +168,14 @@ def fork(
     if outcome.report.failures:
         raise RunsFailed("; ".join(outcome.report.failures.values()))
     return Ensemble(outcome.layouts[0].paths)
+
+
+def _begin(
+    outputs: OutputPaths, request: Request, runs: Sequence[StoredRun], step: int, folders: Sequence[Path]
+) -> None:
+    """Lay the parent's checkpoint where training goes on from it."""
+    paths = find_ensemble(outputs, request)
+    with storing(paths.root):
+        paths.root.mkdir(parents=True, exist_ok=True)
+    mend_config(Layout(request, paths))
+    branch(runs, step, paths, request.steps, folders)

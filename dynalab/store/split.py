@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from dynalab.errors import StoreError
 from dynalab.store import checkpoint, runfile, series
 from dynalab.store.atomic import storing, sync_folder, write_bytes, write_json
+from dynalab.store.cut import marks_of, runs_of, write_series
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, ShardPaths
-from dynalab.store.series import Mark, SeriesWriter
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 def split(paths: ShardPaths, count: int = 2) -> list[ShardPaths]:
@@ -91,7 +87,7 @@ def _cut_out(paths: ShardPaths, shard: runfile.Shard, part: ShardPaths, members:
     """Write what a shard holds of some of its runs into the folder of a part."""
     _, newest, _ = checkpoint.newest_whole(paths)
     for cadence in newest.marks if newest else ():
-        _write_series(part, cadence, series.read(paths.series(cadence)), members)
+        write_series(part, cadence, series.read(paths.series(cadence)), members)
     for item in paths.checkpoints():
         if newest is None or item.step > newest.step:
             continue
@@ -100,15 +96,15 @@ def _cut_out(paths: ShardPaths, shard: runfile.Shard, part: ShardPaths, members:
         except StoreError:
             continue
         model, optim = (
-            _runs_of(file.read_bytes(), members, len(shard.runs), file) for file in (item.model, item.optim)
+            runs_of(file.read_bytes(), members, len(shard.runs), file) for file in (item.model, item.optim)
         )
-        state = dataclasses.replace(state, marks=_marks(part, state))
+        state = dataclasses.replace(state, marks=marks_of(part, state))
         checkpoint.save_bytes(part, state, model, optim)
     for step, file in paths.snapshots().items():
         target = part.snapshot(step)
         with storing(target):
             target.parent.mkdir(exist_ok=True)
-        write_bytes(target, _runs_of(file.read_bytes(), members, len(shard.runs), file))
+        write_bytes(target, runs_of(file.read_bytes(), members, len(shard.runs), file))
     steps = newest.step if newest else 0
     own = dataclasses.replace(
         shard,
@@ -118,46 +114,9 @@ def _cut_out(paths: ShardPaths, shard: runfile.Shard, part: ShardPaths, members:
         ],
         steps=steps,
         plan={**shard.plan, "split_from": paths.root.name},
-        marks={name: [mark.rows, mark.crc] for name, mark in _marks(part, newest).items()} if newest else {},
+        marks={name: [mark.rows, mark.crc] for name, mark in marks_of(part, newest).items()}
+        if newest
+        else {},
     )
     # Last: with run.json a folder is a shard.
     runfile.write(part, own)
-
-
-def _marks(part: ShardPaths, state: checkpoint.CheckpointState) -> dict[str, Mark]:
-    return {cadence: _mark(part, cadence, mark.rows) for cadence, mark in state.marks.items()}
-
-
-def _mark(part: ShardPaths, cadence: str, rows: int) -> Mark:
-    crc = series.checksum(part.series(cadence), rows)
-    if crc is None:
-        raise StoreError(f"{part.series(cadence)} has less than {rows} rows")
-    return Mark(rows, crc)
-
-
-def _write_series(part: ShardPaths, cadence: str, records: np.ndarray, members: range) -> None:
-    metrics = (records.dtype.names or ())[2:]
-    writer = SeriesWriter(part.series(cadence), metrics, len(members))
-    try:
-        chosen = slice(members.start, members.stop)
-        writer.append(records["step"], records["wall"], {name: records[name][:, chosen] for name in metrics})
-        writer.sync()
-    finally:
-        writer.close()
-
-
-def _runs_of(data: bytes, members: range, width: int, source: object) -> bytes:
-    """Cut some runs out of stacked tensors: what has a leading axis of S is cut, a scalar (a step count) is shared."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load, save
-
-    try:
-        tensors: Mapping[str, np.ndarray] = load(data)
-    except SafetensorError as error:
-        raise StoreError(f"{source} is damaged: {error}") from error
-    cut = {}
-    for name, tensor in tensors.items():
-        if tensor.ndim and len(tensor) != width:
-            raise StoreError(f"{source}: {name} has no axis of the shard's {width} runs and cannot be split")
-        cut[name] = tensor[members.start : members.stop].copy() if tensor.ndim else tensor
-    return save(cut)

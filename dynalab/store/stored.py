@@ -99,6 +99,21 @@ class StoredEnsemble:
             raise StoreError(f"{self.paths.config} is damaged: it is no mapping")
         return tree
 
+    @cached_property
+    def parent(self) -> str | None:
+        """The ensemble and the step that a fork starts from, `ID@STEP`; None for any other.
+
+        Raises:
+            StoreError: Its configuration is damaged.
+        """
+        try:
+            # Most are no forks, and reading YAML is slow.
+            said = b"\nparent:" in self.paths.config.read_bytes()
+        except OSError:
+            return None
+        found = self.config.get("parent") if said else None
+        return None if found is None else str(found)
+
     @property
     def task(self) -> str:
         """Name of the task."""

@@ -18,6 +18,7 @@ from dynalab.config.ensemble import EnsembleConfig
 from dynalab.errors import ConfigError
 from dynalab.optim.ascent import ascended, joint_norm, radius
 from dynalab.optim.base import evaluated, load_state, make_step, state_of
+from dynalab.optim.schedules import halved
 from dynalab.probes.base import Probe, ProbeState, Setting, Upcoming
 from dynalab.tasks.base import Batch
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
@@ -114,7 +115,7 @@ class Loop:
         self.optimizer: torch.optim.Optimizer = optimizer.build(config.optimizer, self.params)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         schedule = registry.find("schedule", config.schedule.name, folders)
-        self._factor = schedule.module.build(config.schedule, total)
+        self._factor = halved(schedule.module.build(config.schedule, total), config.train.halve_at)
         self._loss_dtype = getattr(torch, config.train.loss_dtype)
         setting = Setting(
             self.stack.forward,

@@ -153,6 +153,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     )
     recorder = Recorder(paths, len(real), state.marks if state else {})
     snapshots = cadence(config.snapshots.every, None if config.snapshots.every else config.snapshots.at)
+    _require_branch(config.parent, found.step if found else 0, paths)
     if found and state:
         loop.load(state.step, *checkpoint.load_tensors(found))
         log.info("resumed at step %d with %d runs", loop.step, len(real))
@@ -210,6 +211,16 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     log.info("%s at step %d", shard.status, loop.step)
     control.progress(_progress(loop, shard, recorder, 0.0))
     return shard
+
+
+def _require_branch(parent: str | None, step: int, paths: ShardPaths) -> None:
+    """Refuse to train a fork from before the step at which it leaves its parent."""
+    at = int((parent or "").rpartition("@")[2] or 0)
+    if step < at:
+        raise StoreError(
+            f"{paths.root}: no whole checkpoint from step {at} on, where this fork of {parent} begins; remove "
+            "the folder and fork again"
+        )
 
 
 def _record(loop: Loop, recorder: Recorder, paths: ShardPaths, snapshots: Any, n_runs: int) -> None:

@@ -110,11 +110,13 @@ def _factors(config: Any, steps: np.ndarray) -> list[float]:
     """Return the schedule's factor on the rate at some steps."""
     from dynalab.config import registry
     from dynalab.config.typed import typed
+    from dynalab.optim.schedules import halved
 
     schedule = config.get("schedule") or {"name": "constant"}
     part = registry.find("schedule", str(schedule.get("name", "constant")))
-    total = int((config.get("train") or {}).get("steps") or 0)
-    factor = part.module.build(typed(part.config_class, schedule, "schedule"), total)
+    train = config.get("train") or {}
+    built = part.module.build(typed(part.config_class, schedule, "schedule"), int(train.get("steps") or 0))
+    factor = halved(built, train.get("halve_at"))
     return [float(factor(int(step))) for step in steps]
 
 

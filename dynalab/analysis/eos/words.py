@@ -32,4 +32,8 @@ def describe(result: Mapping[str, Any]) -> list[str]:
         lines.append(f"  {run['run'].rpartition('/')[2]}: {run['verdict']}{ratio} ({run['reason']})")
     if len(runs) > 20:
         lines.append(f"  and {len(runs) - 20} more runs")
+    if confirmation := result.get("confirmation"):
+        from dynalab.analysis.eos.confirm import words
+
+        lines.append(f"  {words(confirmation['runs'])} ({', '.join(confirmation['forks'])})")
     return lines

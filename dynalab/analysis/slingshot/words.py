@@ -38,11 +38,9 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     if len(runs) > 20:
         lines.append(f"  and {len(runs) - 20} more runs")
     if confirmation := result.get("confirmation"):
-        rows = confirmation["runs"]
-        gone = sum(row["confirmed"] for row in rows)
-        lines.append(
-            f"  trained again with the loss in float64 ({confirmation['fork']}): gone in {gone} of {len(rows)} runs"
-        )
+        from dynalab.analysis.slingshot.confirm import forks_of, words
+
+        lines.append(f"  {words(confirmation)} ({', '.join(forks_of(confirmation))})")
     missing = sorted({channel for run in runs for channel in run["missing_channels"]})
     if missing:
         lines.append(f"  not recorded: {', '.join(missing)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dynalab.report.figures.comparison import comparison
 from dynalab.report.figures.curves import curves, training_curves
 from dynalab.report.figures.events import events_over_curves
+from dynalab.report.figures.halved import halved_rate
 from dynalab.report.figures.landmarks import landmark_steps
 from dynalab.report.figures.map import forks, state_graph, training_map
 from dynalab.report.figures.panels import metric_panels
@@ -19,6 +20,7 @@ __all__ = [
     "curves",
     "events_over_curves",
     "forks",
+    "halved_rate",
     "hidden_progress",
     "landmark_steps",
     "metric_panels",

@@ -72,11 +72,13 @@ def slingshot_section(result: Result, context: Context) -> Section:
             Table(header, rows, f"{count(len(rows), 'event')}", folded=len(rows) > 12, sortable=True)
         )
     if confirmation := result.data.get("confirmation"):
+        from dynalab.analysis.slingshot.confirm import forks_of, since
+
         tried = confirmation["runs"]
         gone = sum(row["confirmed"] for row in tried)
         said = (
-            f"**Confirmed in {gone:,} of {count(len(tried), 'run')}:** trained again from the start with the loss in "
-            f"float64 ({confirmation['fork']}), the slingshots are gone."
+            f"**Confirmed in {gone:,} of {count(len(tried), 'run')}:** trained again {since(tried)} with the loss in "
+            f"float64 ({listed(forks_of(confirmation))}), the slingshots are gone."
         )
         blocks.append(Words(said))
     missing = Counter(channel for run in runs for channel in run["missing_channels"])
@@ -161,7 +163,46 @@ def eos_section(result: Result, context: Context) -> Section:
     blocks.append(
         Table(header, rows, "Every run; the ratio is that at the edge, or of the last quarter", sortable=True)
     )
+    if confirmation := result.data.get("confirmation"):
+        blocks += _halved(result, confirmation, context)
     return Section("Edge of stability", context.anchor(result), blocks)
+
+
+def _halved(result: Result, confirmation: Any, context: Context) -> list[Block]:
+    """Return what forks at half the rate say."""
+    from dynalab.analysis.eos.confirm import words
+
+    tried = confirmation["runs"]
+    said = words(tried)
+    forks = listed(confirmation["forks"])
+    blocks: list[Block] = [Words(f"**{said[0].upper()}{said[1:]}** (fork: {forks}).")]
+    table = result.table("confirmation")
+    drawn = [row for row in tried if (table["run"] == row["run"]).any()][:ROWS]
+    if drawn:
+        own = [table[table["run"] == row["run"]] for row in drawn]
+        names = ("step", "sharpness", "threshold", "parent_sharpness")
+        figure = figures.halved_rate(
+            [f"{context.label(row['run'])}: {row['verdict'].replace('_', ' ')}" for row in drawn],
+            [{name: rows[name].to_numpy() for name in names} for rows in own],
+            [row["at_step"] for row in drawn],
+        )
+        caption = (
+            f"**Half the rate, twice the threshold{_some(drawn, tried)}.** A sharpness that the threshold held rises "
+            "again once the rate is halved."
+        )
+        blocks.append(
+            Picture("halved", figure, caption, "Sharpness of runs and of their forks at half the rate")
+        )
+    header = ["run", "verdict", "rate halved at", "arrival again", "last ratio", "why"]
+    rows = [
+        [
+            *(cell(context.label(row["run"])), cell(row["verdict"].replace("_", " "))),
+            *(cell(row[key]) for key in ("at_step", "fork_onset_step", "fork_last_ratio", "reason")),
+        ]
+        for row in tried
+    ]
+    blocks.append(Table(header, rows, "Every fork", folded=len(rows) > 12))
+    return blocks
 
 
 def periods_summary(result: Result, context: Context) -> list[str]:

@@ -1,0 +1,107 @@
+"""Shards of a fork: what a parent's checkpoint holds of some runs, in the folder of another ensemble.
+
+The rows up to the checkpoint are the parent's, so that a fork's series are whole from step 0 on; a training that finds
+such a shard goes on from it as from any other that was cut off.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from dynalab.errors import StoreError
+from dynalab.store import checkpoint, runfile, series
+from dynalab.store.atomic import storing, sync_folder
+from dynalab.store.cut import marks_of, runs_of, write_series
+from dynalab.store.lock import Lock
+from dynalab.store.paths import CheckpointPaths, EnsemblePaths, ShardPaths
+from dynalab.store.stored import StoredRun
+
+
+def kept_before(run: StoredRun, step: int) -> int:
+    """Return the newest step up to one given at which a whole checkpoint of a run is kept; 0 where there is none."""
+    found, _, _ = checkpoint.newest_whole(run.shard, at_most=step)
+    return found.step if found else 0
+
+
+def branch(
+    runs: Sequence[StoredRun], step: int, target: EnsemblePaths, steps: int, folders: Sequence[Path] = ()
+) -> None:
+    """Make the shards of a fork that are not there yet, one for each shard of the parent.
+
+    Each is built under a hidden name and appears in one rename: interrupted at any moment, the same call goes on.
+
+    Args:
+        runs: The parent's runs.
+        step: Step of their checkpoint.
+        target: The fork's ensemble.
+        steps: Length that is asked for.
+        folders: A user's plug-in folders.
+
+    Raises:
+        StoreError: A checkpoint is missing or damaged, or the folder cannot be written.
+        Locked: Another process is laying out the ensemble.
+    """
+    with Lock(target.lock, wait=10.0):
+        there = {run.label for paths in target.shards() for run in runfile.read(paths).runs}
+        for leftover in target.root.glob(".shard-*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        by_shard: dict[Path, list[StoredRun]] = {}
+        for run in runs:
+            if run.label not in there:
+                by_shard.setdefault(run.shard.root, []).append(run)
+        for members in by_shard.values():
+            _branch_shard(sorted(members, key=lambda run: run.index), step, target, steps, folders)
+
+
+def _branch_shard(
+    members: Sequence[StoredRun], step: int, target: EnsemblePaths, steps: int, folders: Sequence[Path]
+) -> None:
+    source, record = members[0].shard, members[0].record
+    places = [run.index for run in members]
+    found, state = _checkpoint(source, step)
+    chosen = [record.runs[place] for place in places]
+    final = target.shard(runfile.folder_name(chosen, 1))
+    part = ShardPaths(final.root.with_name(f".{final.root.name}.tmp"))
+    with storing(part.root):
+        part.root.mkdir(parents=True)
+    try:
+        for cadence, mark in state.marks.items():
+            write_series(part, cadence, series.read(source.series(cadence))[: mark.rows], places)
+        marks = marks_of(part, state)
+        model, optim = (
+            runs_of(file.read_bytes(), places, len(record.runs), file) for file in (found.model, found.optim)
+        )
+        checkpoint.save_bytes(part, dataclasses.replace(state, marks=marks), model, optim)
+        shard = runfile.Shard(
+            runs=[runfile.Run(run.label, run.seed, dict(run.streams), "partial", step) for run in chosen],
+            requested_steps=steps,
+            status="partial",
+            steps=step,
+            # What bits may depend on, and the grids of the rows, stay as they were.
+            plan={
+                key: record.plan[key] for key in ("device", "threads", "exact", "every") if key in record.plan
+            },
+            marks={name: [mark.rows, mark.crc] for name, mark in marks.items()},
+            folders=[str(folder) for folder in folders],
+        )
+        runfile.write(part, shard)
+        with storing(final.root):
+            part.root.rename(final.root)
+            sync_folder(target.root)
+    except OSError as error:
+        shutil.rmtree(part.root, ignore_errors=True)
+        raise StoreError(f"cannot read {source.root}: {error.strerror or error}") from error
+    except StoreError:
+        shutil.rmtree(part.root, ignore_errors=True)
+        raise
+
+
+def _checkpoint(source: ShardPaths, step: int) -> tuple[CheckpointPaths, checkpoint.CheckpointState]:
+    found, state, warnings = checkpoint.newest_whole(source, at_most=step)
+    if found is None or state is None or found.step != step:
+        why = f" ({warnings[0]})" if warnings else ""
+        raise StoreError(f"{source.root} keeps no whole checkpoint of step {step}{why}")
+    return found, state
