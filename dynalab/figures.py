@@ -25,6 +25,7 @@ from dynalab.report.figures import hidden_progress as hidden_progress
 from dynalab.report.figures import landmark_steps as landmark_steps
 from dynalab.report.figures import metric_panels as metric_panels
 from dynalab.report.figures import model_selection as model_selection
+from dynalab.report.figures import spectral_density as spectral_density
 from dynalab.report.figures import state_colours as state_colours
 from dynalab.report.figures import state_graph as state_graph
 from dynalab.report.figures import state_profiles as state_profiles

@@ -19,6 +19,10 @@ def test_gradient_descent_on_a_polynomial_reaches_the_edge(tmp_path):
     assert run["verdict"] == "at_edge" and 200 <= run["onset_step"] <= 1400, run["reason"]
     assert 0.97 <= run["median_ratio"] <= 1.08 and not run["adaptive"]
     assert run["loss"]["corroborated"], run["loss"]
+    # What the values are of stands with them.
+    assert run["probe_size"] == 20 and run["probe_mode"] == "training"
+    assert 0 < run["residual_median"] <= run["residual_max"] <= 0.01
+    assert set(ensemble.array("curvature_probe_size").ravel()) == {20.0}
 
 
 def test_one_command_after_another(cli, outputs):

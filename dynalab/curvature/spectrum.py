@@ -25,11 +25,13 @@ class Quadrature:
     Attributes:
         nodes: Shape (S, V, m), float64, for V random starts.
         weights: Shape (S, V, m); those of each start sum to 1.
+        residuals: How far from each node an eigenvalue lies at most, shape (S, V, m).
         size: Dimension of the operators, P.
     """
 
     nodes: Tensor
     weights: Tensor
+    residuals: Tensor
     size: int
 
     def trace(self) -> tuple[Tensor, Tensor]:
@@ -54,7 +56,7 @@ def quadrature(
         seed: Of the starts.
     """
     steps = min(steps, layout.size)
-    nodes, weights = [], []
+    nodes, weights, residuals = [], [], []
     for start in range(starts):
         row = layout.signs(seed * 7919 + start, like)
         lanczos = Lanczos(product, row.expand(like.shape[0], -1).clone())
@@ -64,7 +66,8 @@ def quadrature(
         bad = lanczos.broken[:, None]
         nodes.append(torch.where(bad, torch.nan, values))
         weights.append(torch.where(bad, torch.nan, vectors[:, 0].square()))
-    return Quadrature(torch.stack(nodes, 1), torch.stack(weights, 1), layout.size)
+        residuals.append(torch.where(bad, torch.nan, lanczos.betas[-1][:, None] * vectors[:, -1].abs()))
+    return Quadrature(torch.stack(nodes, 1), torch.stack(weights, 1), torch.stack(residuals, 1), layout.size)
 
 
 def density(nodes: np.ndarray, weights: np.ndarray, grid: np.ndarray, sigma: float) -> np.ndarray:

@@ -23,9 +23,13 @@ class Objective(Protocol):
 
     Attributes:
         parts: The runs that are differentiated together; one at a time where the network's forward pass is a loop.
+        size: Number of examples of each run.
+        training: Whether the network is in training mode.
     """
 
     parts: Sequence[slice]
+    size: int
+    training: bool
 
     def losses(self, params: Mapping[str, Tensor], part: slice) -> Tensor:
         """Return the loss of every run of a part, from weights of these runs alone, name -> (R, ...); shape (R,)."""

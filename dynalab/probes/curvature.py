@@ -8,6 +8,9 @@
     stability_threshold   above this value the update t -> t+1 is unstable on a quadratic: of the preconditioned
                           sharpness for an adaptive optimizer, of the sharpness for any other
     edge_ratio            the one divided by the other; 1 is the edge
+    curvature_probe_size    examples that the loss is taken on
+    curvature_probe_training
+                          1 where the network is in training mode, 0 in evaluation mode
     gradient_curvature    g^T H g / |g|^2, g being the gradient of the same loss (`gradient: true`)
     preconditioned_gradient_curvature
                           that of P^-1/2 H P^-1/2 along P^-1/2 g, the direction of the update without momentum
@@ -60,6 +63,8 @@ ENTRIES = 1 << 28
 
 
 COLUMNS = ("sharpness", "preconditioned_sharpness", "stability_threshold", "edge_ratio", "sharpness_residual")
+# What the values are of: the same in every row.
+ABOUT = ("curvature_probe_size", "curvature_probe_training")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,27 +101,38 @@ class Config:
         require(self.trace >= 0, f"{key}.trace", self.trace, "an integer of at least 0")
 
 
-def default_size(config: Config, full: bool) -> int:
-    """Return how many examples are probed at most."""
-    return config.size or (FULL if full else FEWER)
+def default_size(size: int | None, full: bool) -> int:
+    """Return how many examples are probed at most, given the configured number and whether batches are full."""
+    return size or (FULL if full else FEWER)
 
 
 def default_every(config: Config, ensemble: EnsembleConfig) -> int:
+    """Return the steps between rows at which they cost about a twentieth of training."""
+    from dynalab.curvature.thresholds import is_adaptive
+
+    operators = 2 if is_adaptive(ensemble.optimizer) else 1
+    products = operators * (config.eigenvalues * PRODUCTS + config.gradient) + config.trace
+    return cadence_of(config.size, products, 1, ensemble)
+
+
+def cadence_of(size: int | None, products: int, updates: int, ensemble: EnsembleConfig) -> int:
     """Return the steps between rows at which they cost about a twentieth of training.
 
     Cost is counted in passes forward through the network: a gradient is three, a Hessian-vector product six (two
     products of matrices backward for each of the gradient's three). What a pass over one example costs cancels.
-    """
-    from dynalab.curvature.thresholds import is_adaptive
 
+    Args:
+        size: Examples that are probed, None for the default.
+        products: Hessian-vector products a row.
+        updates: Gradients of updates to come a row.
+        ensemble: What is trained.
+    """
     full = ensemble.train.batch_size == "full"
     size_of = getattr(ensemble.task, "train_size", None)
-    held = (size_of() if size_of else None) or default_size(config, full)
+    held = (size_of() if size_of else None) or default_size(size, full)
     batch = held if full else min(int(ensemble.train.batch_size), held)
-    examples = min(default_size(config, full), held)
-    operators = 2 if is_adaptive(ensemble.optimizer) else 1
-    products = operators * (config.eigenvalues * PRODUCTS + config.gradient) + config.trace
-    row = 3 * batch * ensemble.train.accumulate + examples * (3 + 6 * products)
+    examples = min(default_size(size, full), held)
+    row = 3 * batch * ensemble.train.accumulate * updates + examples * (3 + 6 * products)
     passes = 6 if ensemble.optimizer.name == "sam" else 3
     steps = max(LEAST_EVERY, SHARE * row / (passes * batch * ensemble.train.accumulate))
     return -int(-steps // ensemble.eval.every) * ensemble.eval.every
@@ -138,7 +154,7 @@ class Curvature:
 
     def begin(self, setting: Setting) -> None:
         """Take what the loss is made of."""
-        self._objective: Objective = setting.objective(default_size(self._config, setting.full_batch))
+        self._objective: Objective = setting.objective(default_size(self._config.size, setting.full_batch))
         self._optimizer = setting.optimizer
 
     def tensors(self) -> dict[str, Tensor]:
@@ -161,6 +177,9 @@ class Curvature:
         columns = {name: torch.cat([row[name] for row, _ in found]) for name in found[0][0]}
         self._warm = {name: torch.cat([warm[name] for _, warm in found]) for name in found[0][1]}
         columns["stability_threshold"] = self._threshold(state)
+        # With every value, so that rows say what they are of wherever they are taken.
+        for name, value in zip(ABOUT, (self._objective.size, self._objective.training), strict=True):
+            columns[name] = torch.full_like(columns["sharpness"], float(value))
         edge = "sharpness" if diagonal is None else "preconditioned_sharpness"
         columns["edge_ratio"] = columns[edge] / columns["stability_threshold"]
         return columns

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from dynalab.report import figures, plateau, provenance
+from dynalab.curvature.bins import columns_of
+from dynalab.probes.curvature import ABOUT
+from dynalab.report import figures, plateau, provenance, spectrum
 from dynalab.report.blocks import Block, Cell, Picture, Section, Table, Warnings, Words, cell
 from dynalab.report.gather import ACCURACIES, LANDMARKS, LOSSES, Shown, group_of
 from dynalab.report.sections import renderer
@@ -32,6 +34,7 @@ def section(shown: Shown, results: list[Result], home: Path) -> Section:
     parts = [
         Section("Training", f"{shown.anchor}-curves", _curves(shown)),
         Section("Hidden progress", f"{shown.anchor}-progress", plateau.blocks(shown)),
+        Section("Spectrum", f"{shown.anchor}-spectrum", spectrum.blocks(shown)),
         Section("Metrics", f"{shown.anchor}-metrics", _metrics(shown)),
     ]
     context = Context([shown], shown.anchor)
@@ -150,11 +153,14 @@ def _floats(values: list[float | None]) -> np.ndarray:
 
 def _metrics(shown: Shown) -> list[Block]:
     main = {*LOSSES.values(), *ACCURACIES.values()}
+    # A map of its own shows the shares of eigenvalues; what they are of never changes.
+    shares = {*columns_of(list(shown.ensemble.metrics)), *ABOUT}
     grids = [shown.steps[name] for name in [*LOSSES.values(), *ACCURACIES.values()] if name in shown.steps]
     names = [
         name
         for name in shown.values
-        if name not in main or (grids and not np.array_equal(shown.steps[name], grids[0]))
+        if name not in shares
+        and (name not in main or (grids and not np.array_equal(shown.steps[name], grids[0])))
     ]
     order = ["accuracy", "loss", "norms", "weights", "curvature", "numerics", "other"]
     names.sort(key=lambda name: order.index(group_of(name)))
@@ -167,7 +173,7 @@ def _metrics(shown: Shown) -> list[Block]:
         log_steps=shown.log_steps,
         diverged=shown.diverged,
     )
-    empty = [name for name in shown.ensemble.metrics if name not in shown.values]
+    empty = [name for name in shown.ensemble.metrics if name not in shown.values and name not in shares]
     missing = f" Recorded but without a value: {listed(empty)}." if empty else ""
     caption = f"**Everything else that was recorded.** {BANDS if len(shown.runs) > 2 else ''}{missing}"
     return [Picture("metrics", figure, caption, f"Panels of {count(len(names), 'metric')} over training")]

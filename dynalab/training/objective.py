@@ -24,18 +24,22 @@ class FixedObjective:
         task: The task, for its loss.
         batch: The examples of the S runs.
         dtype: Precision of the loss, from the outputs on.
+        training: Whether the networks are in training mode.
     """
 
     stack: Stack
     task: Task
     batch: Batch
     dtype: torch.dtype
+    training: bool = True
     parts: Sequence[slice] = field(init=False)
+    size: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Draw the noise."""
         alone = bool(getattr(self.stack.network, "run_by_run", False))
         width = self.stack.width
+        self.size = int(self.batch.inputs.shape[1])
         # Where the forward pass is a loop over runs, only one run's graph is kept in memory at a time.
         self.parts = [slice(run, run + 1) for run in range(width)] if alone else [slice(0, width)]
         self._noise = self.stack.noise_of(_NOISE_STEP, self.batch.inputs)
@@ -46,7 +50,7 @@ class FixedObjective:
         outputs = self.stack.forward(
             batch.inputs,
             params,
-            training=True,
+            training=self.training,
             noise={name: noise[part] for name, noise in self._noise.items()},
             # Copies: a training pass moves running statistics.
             buffers={name: buffer[part].clone() for name, buffer in self.stack.buffers.items()},

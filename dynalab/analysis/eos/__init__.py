@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "STATUSES", "VERSION", "Config", "analyse", "describe"]
 
-VERSION = 1
+VERSION = 2
 STATUSES = ("done", "diverged")
 COLUMNS = (
     *("sharpness", "preconditioned_sharpness", "stability_threshold", "edge_ratio", "sharpness_residual"),
     *("preconditioned_residual", "grad_norm", "train_loss", "batch_loss"),
+    *("curvature_probe_size", "curvature_probe_training"),
 )
 
 

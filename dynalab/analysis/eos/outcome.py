@@ -69,6 +69,7 @@ def one_run(run: Trajectory, metrics: tuple[str, ...], ratios: Ratios, config: C
         "stays": len(edge.stays),
         "loss": None,
         "raw_sharpness": None,
+        **measured_on(run, metrics, ratios.adaptive),
     }
     if edge.onset is None:
         return entry
@@ -80,6 +81,34 @@ def one_run(run: Trajectory, metrics: tuple[str, ...], ratios: Ratios, config: C
     if ratios.adaptive and raw is not None:
         entry["raw_sharpness"] = raw_sharpness(*raw, edge.onset, edge.end)
     return entry
+
+
+def measured_on(run: Trajectory, metrics: tuple[str, ...], adaptive: bool) -> dict[str, Any]:
+    """Return what a run's sharpness was measured on and how well: examples, mode, and residuals over eigenvalues.
+
+    What was not recorded is None.
+    """
+    examples, training = (
+        run.column(metrics, name) for name in ("curvature_probe_size", "curvature_probe_training")
+    )
+    found: dict[str, Any] = {
+        "probe_size": None if examples is None else int(examples[1][-1]),
+        "probe_mode": None if training is None else ("training" if training[1][-1] else "evaluation"),
+        "residual_median": None,
+        "residual_max": None,
+    }
+    name, residual = (
+        ("preconditioned_sharpness", "preconditioned_residual")
+        if adaptive
+        else ("sharpness", "sharpness_residual")
+    )
+    sharp, left = run.column(metrics, name), run.column(metrics, residual)
+    if sharp is not None and left is not None:
+        _, mine, theirs = np.intersect1d(sharp[0], left[0], return_indices=True)
+        shares = left[1][theirs] / np.maximum(np.abs(sharp[1][mine]), 1e-300)
+        if len(shares):
+            found |= {"residual_median": float(np.median(shares)), "residual_max": float(shares.max())}
+    return found
 
 
 def over_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:

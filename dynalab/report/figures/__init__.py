@@ -12,6 +12,7 @@ from dynalab.report.figures.panels import metric_panels
 from dynalab.report.figures.plateau import hidden_progress
 from dynalab.report.figures.selection import model_selection
 from dynalab.report.figures.shares import variance_shares
+from dynalab.report.figures.spectrum import spectral_density
 from dynalab.report.figures.states import state_profiles, state_raster
 from dynalab.report.figures.style import state_colours, style
 
@@ -25,6 +26,7 @@ __all__ = [
     "landmark_steps",
     "metric_panels",
     "model_selection",
+    "spectral_density",
     "state_colours",
     "state_graph",
     "state_profiles",

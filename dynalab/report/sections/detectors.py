@@ -163,9 +163,23 @@ def eos_section(result: Result, context: Context) -> Section:
     blocks.append(
         Table(header, rows, "Every run; the ratio is that at the edge, or of the last quarter", sortable=True)
     )
+    if said := _measured(runs):
+        blocks.append(Words(said, "note"))
     if confirmation := result.data.get("confirmation"):
         blocks += _halved(result, confirmation, context)
     return Section("Edge of stability", context.anchor(result), blocks)
+
+
+def _measured(runs: Sequence[Any]) -> str:
+    """Return what the sharpness was measured on, empty where it was not recorded."""
+    sizes = sorted({run["probe_size"] for run in runs if run.get("probe_size")})
+    modes = sorted({run["probe_mode"] for run in runs if run.get("probe_mode")})
+    worst = [run["residual_max"] for run in runs if run.get("residual_max") is not None]
+    if not sizes or not modes:
+        return ""
+    left = f", residuals at most {100 * max(worst):.1f}% of the eigenvalue" if worst else ""
+    named = listed([f"{size:,}" for size in sizes])
+    return f"Sharpness on {named} training examples, network in {' and '.join(modes)} mode{left}."
 
 
 def _halved(result: Result, confirmation: Any, context: Context) -> list[Block]:

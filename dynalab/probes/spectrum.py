@@ -1,0 +1,135 @@
+"""`probes=[spectrum]`: the spectral density of the Hessian over time.
+
+    eigenvalue_share_000, ...   share of the eigenvalues in every bin of a fixed grid, logarithmic on either side of 0
+                                (`dynalab.curvature.bins`: `edges(low, high, per_decade)`), the most negative bin first
+    eigenvalue_min, eigenvalue_max
+                                smallest and largest node of the quadrature
+
+By stochastic Lanczos quadrature (`dynalab.curvature.spectrum`) with `m` products from each of `starts` random vectors,
+which are the same in every row, so that what changes from row to row is the spectrum. More products resolve the bulk
+better than more vectors do (1,210 parameters, error of the cumulative shares: 50 products 0.026 from one vector as from
+four, 80 products 0.010). The loss is that of the probe `curvature`: the training loss on the first `size` training
+examples in training mode. The ends of the spectrum are sharp; near 0 bins are finer than what is resolved.
+
+A row costs `m` times `starts` products, eight times a row of the probe `curvature`; the default cadence counts them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dynalab.config.schema import require
+from dynalab.probes.curvature import ENTRIES, cadence_of, default_size
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dynalab.config.ensemble import EnsembleConfig
+    from dynalab.probes.base import Objective, ProbeState, Setting
+
+MOST_BINS = 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Configuration of the probe.
+
+    Attributes:
+        every: Steps between measurements; None: chosen by counted cost.
+        at: `log`, or a list of steps, in place of `every`.
+        size: Number of training examples; None: as for the probe `curvature`.
+        m: Lanczos steps.
+        starts: Random vectors.
+        low: Half of the width of the bin around 0.
+        high: Largest edge of the bins.
+        per_decade: Bins in a decade.
+    """
+
+    name: str = "spectrum"
+    every: int | None = None
+    at: Any = None
+    size: int | None = None
+    m: int = 80
+    starts: int = 1
+    low: float = 1e-4
+    high: float = 1e4
+    per_decade: int = 4
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        key = "probe.spectrum"
+        for name, least in (("m", 2), ("starts", 1), ("per_decade", 1)):
+            value = getattr(self, name)
+            require(value >= least, f"{key}.{name}", value, f"an integer of at least {least}")
+        require(self.size is None or self.size >= 1, f"{key}.size", self.size, "an integer of at least 1")
+        require(self.low > 0, f"{key}.low", self.low, "a number above 0")
+        require(self.high > self.low, f"{key}.high", self.high, f"a number above low ({self.low:g})")
+        count = len(self.edges()) - 1
+        require(
+            count <= MOST_BINS, f"{key}.per_decade", self.per_decade, f"at most {MOST_BINS} bins, not {count}"
+        )
+
+    def edges(self) -> Any:
+        """Return the edges of the bins, shape (B + 1,)."""
+        from dynalab.curvature.bins import edges
+
+        return edges(self.low, self.high, self.per_decade)
+
+
+def default_every(config: Config, ensemble: EnsembleConfig) -> int:
+    """Return the steps between rows at which they cost about a twentieth of training."""
+    return cadence_of(config.size, config.m * config.starts, 0, ensemble)
+
+
+class Spectrum:
+    """The probe; implements `dynalab.probes.base.Probe`. It remembers nothing from row to row.
+
+    Attributes:
+        needs: Nothing beside the weights.
+    """
+
+    needs: frozenset[str] = frozenset()
+
+    def __init__(self, config: Config) -> None:
+        """Settle the bins."""
+        self._config = config
+        self._edges = config.edges()
+
+    def begin(self, setting: Setting) -> None:
+        """Take what the loss is made of."""
+        size = default_size(self._config.size, setting.full_batch)
+        self._objective: Objective = setting.objective(size)
+
+    def measure(self, state: ProbeState) -> dict[str, Tensor]:
+        """Return the columns, each (S,) in float64."""
+        import numpy as np
+        import torch
+
+        from dynalab.curvature.bins import names, shares, widths
+        from dynalab.curvature.hessian import Hessian
+        from dynalab.curvature.spectrum import quadrature
+
+        rows, ends = [], []
+        for part in self._objective.parts:
+            params = {name: param[part] for name, param in state.params.items()}
+            hessian = Hessian(lambda weights, part=part: self._objective.losses(weights, part), params)  # type: ignore[misc]
+            most = min(self._config.m, max(12, ENTRIES // hessian.layout.width))
+            found = quadrature(
+                hessian.product, hessian.layout, hessian.gradient, steps=most, starts=self._config.starts
+            )
+            arrays = (item.cpu().numpy() for item in (found.nodes, found.weights, found.residuals))
+            # Run by run, on the host: few numbers, whose bits then depend on no neighbour.
+            for nodes, weights, residuals in zip(*arrays, strict=True):
+                spread = widths(nodes, residuals)
+                rows.append(shares(nodes.ravel(), weights.ravel(), spread.ravel(), self._edges))
+                ends.append([nodes.min(), nodes.max()])
+        values = torch.from_numpy(np.concatenate([np.array(rows), np.array(ends)], axis=1))
+        columns = [*names(len(self._edges) - 1), "eigenvalue_min", "eigenvalue_max"]
+        device = next(iter(state.params.values())).device
+        return dict(zip(columns, values.to(device).unbind(1), strict=True))
+
+
+def build(config: Config, network: nn.Module) -> Spectrum:
+    """Build the probe for a network."""
+    return Spectrum(config)
