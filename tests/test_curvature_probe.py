@@ -125,6 +125,77 @@ def test_its_columns_are_those_of_the_dense_operators():
     assert set(row) >= set(COLUMNS)
 
 
+def spectral_growth(matrix: np.ndarray, decayed: np.ndarray, momentum: float) -> float:
+    """How much torch's SGD of rate 1 grows a step on the quadratic of a matrix, with decay .3 on some parameters."""
+    from dynalab.optim.base import grouped
+
+    n = len(matrix)
+    # Stacked, so that a matrix has three axes and a bias two.
+    weight = torch.randn(1, decayed.sum(), 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    bias = torch.ones(1, n - decayed.sum(), dtype=torch.float64)
+    params = [weight.requires_grad_(), bias.requires_grad_()]
+    optimizer = torch.optim.SGD(grouped(params, "matrices"), lr=1.0, momentum=momentum, weight_decay=0.3)
+    h, sizes = torch.from_numpy(matrix), []
+    for step in range(400):
+        x = torch.cat([weight.flatten(), bias.flatten()])
+        loss = 0.5 * x @ h @ x
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step >= 100:
+            sizes.append(float(x.detach().norm()))
+    return (sizes[-1] / sizes[0]) ** (1 / (len(sizes) - 1))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_decay_on_matrices_alone_lowers_the_edge_by_what_it_adds_to_the_eigenvalue(momentum):
+    """The first scale of a dense quadratic at which torch's own SGD grows is where H + D meets the bare threshold."""
+    rng = np.random.default_rng(1)
+    basis = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    matrix = basis @ np.diag([1.0, 0.6, 0.3, 0.1, 0.05, 0.02]) @ basis.T
+    decayed = np.array([True, True, True, False, False, False])
+    low, high = 0.5, 8.0
+    for _ in range(24):
+        middle = (low + high) / 2
+        grows = spectral_growth(middle * matrix, decayed, momentum) > 1
+        low, high = (low, middle) if grows else (middle, high)
+    bare = 2 + 2 * momentum
+    lowered = np.linalg.eigvalsh(low * matrix + 0.3 * np.diag(decayed))[-1]
+    assert lowered == pytest.approx(bare, rel=2e-3)
+    # Neither the full decay nor none is right here.
+    assert bare - 0.3 + 0.02 < low < bare - 0.02
+
+
+def test_the_threshold_knows_which_parameters_decay():
+    words = ["optimizer=sgd", "optimizer.weight_decay=0.4", "optimizer.decay=matrices", "train.clip=0.2"]
+    loop = loop_of([*words, "optimizer.lr=0.5", "optimizer.momentum=0", "probe.curvature.tolerance=1e-4"])
+    for _ in range(4):
+        loop.update()
+    row = loop.rows()["every-2"]
+    clip = loop._upcoming().clip
+    probe = loop.measurements[0].probe
+    layout = Hessian(lambda w: probe._objective.losses(w, slice(0, 2)), loop._evaluated()).layout
+    on = {name: torch.ones_like(p) * (p.dim() > 2) for name, p in loop._evaluated().items()}
+    diagonal = layout.rows(on)[0, : layout.size].double()
+    assert 0 < diagonal.sum() < layout.size
+    for run in range(2):
+        h = dense(loop, run)
+        shifted = torch.linalg.eigvalsh(h + 0.4 / clip[run] * torch.diag(diagonal))[-1].item()
+        assert row["decayed_sharpness"][run].item() == pytest.approx(shifted, rel=1e-4)
+        limit = row["stability_threshold"][run].item()
+        alone = torch.linalg.eigvalsh(h)[-1].item()
+        assert limit == pytest.approx(4 / clip[run].item() - (shifted - alone), rel=1e-4)
+        # At the edge of the one, at the edge of the other.
+        assert (row["edge_ratio"][run].item() < 1) == (shifted < 4 / clip[run].item())
+    # With decay on all of them the threshold is lower by the decay, as before.
+    whole = loop_of(
+        ["optimizer=sgd", "optimizer.weight_decay=0.4", "optimizer.lr=0.5", "optimizer.momentum=0"]
+    )
+    first = whole.rows()["every-2"]
+    assert "decayed_sharpness" not in first
+    torch.testing.assert_close(first["stability_threshold"], torch.full((2,), 3.6, dtype=torch.float64))
+
+
 def test_looking_ahead_changes_nothing():
     """The update to come is computed with batch statistics, noise and second gradients, and leaves no trace."""
     words = ["model=si_mlp", "optimizer=sam", "train.clip=0.5", "model.width=8"]

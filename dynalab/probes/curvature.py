@@ -8,6 +8,7 @@
     stability_threshold   above this value the update t -> t+1 is unstable on a quadratic: of the preconditioned
                           sharpness for an adaptive optimizer, of the sharpness for any other
     edge_ratio            the one divided by the other; 1 is the edge
+    decayed_sharpness     with SGD's decay on matrices alone: largest eigenvalue of H + D, D the decay of each parameter
     curvature_probe_size    examples that the loss is taken on
     curvature_probe_training
                           1 where the network is in training mode, 0 in evaluation mode
@@ -20,8 +21,10 @@
 The loss is the training loss, without an L2 term, on the first `size` training examples in training mode: batch
 normalisation by the statistics of these examples (running ones stay as they were), dropout with noise that never
 changes. A network with batch normalisation that is trained on mini-batches therefore has another objective here than
-in training. Thresholds account for weight decay: inside the gradient of SGD it lowers the threshold, inside that of
-Adam and RMSprop it is in P and added to H there, decoupled it is in the recurrence. Clipping scales the gradient, and
+in training. Thresholds account for weight decay: inside the gradient of SGD it lowers the threshold, by as much as the
+decay D of each parameter raises the eigenvalue (the decay itself where all have it; SAM's own H^2 is left out of D's
+share), inside that of Adam and RMSprop it is in P and added to H there, decoupled it is in the recurrence (as if all
+parameters had it: a change of half the rate times the decay). Clipping scales the gradient, and
 so divides the threshold. For Lookahead the weights are the slow ones, P and threshold those of the inner optimizer
 in its cycle. For SAM the threshold depends on the norm of the gradient of the update (Long and Bartlett 2023).
 
@@ -110,7 +113,7 @@ def default_every(config: Config, ensemble: EnsembleConfig) -> int:
     """Return the steps between rows at which they cost about a twentieth of training."""
     from dynalab.curvature.thresholds import is_adaptive
 
-    operators = 2 if is_adaptive(ensemble.optimizer) else 1
+    operators = 2 if is_adaptive(ensemble.optimizer) or partly_decayed(ensemble.optimizer) else 1
     products = operators * (config.eigenvalues * PRODUCTS + config.gradient) + config.trace
     return cadence_of(config.size, products, 1, ensemble)
 
@@ -176,7 +179,10 @@ class Curvature:
         found = [self._of_part(state, diagonal, part) for part in self._objective.parts]
         columns = {name: torch.cat([row[name] for row, _ in found]) for name in found[0][0]}
         self._warm = {name: torch.cat([warm[name] for _, warm in found]) for name in found[0][1]}
-        columns["stability_threshold"] = self._threshold(state)
+        raised = None
+        if "decayed_sharpness" in columns:
+            raised = columns["decayed_sharpness"] - columns["sharpness"]
+        columns["stability_threshold"] = self._threshold(state, raised)
         # With every value, so that rows say what they are of wherever they are taken.
         for name, value in zip(ABOUT, (self._objective.size, self._objective.training), strict=True):
             columns[name] = torch.full_like(columns["sharpness"], float(value))
@@ -189,9 +195,7 @@ class Curvature:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Measure the runs of one part; return columns (R,) and the vectors to start from next, (R, width)."""
         from dynalab.curvature.hessian import Hessian
-        from dynalab.curvature.preconditioner import decay_of
         from dynalab.curvature.spectrum import hutchinson
-        from dynalab.curvature.thresholds import inner_of
 
         objective, upcoming = self._objective, state.upcoming
         assert upcoming is not None
@@ -210,21 +214,19 @@ class Curvature:
                 hessian.product, layout, gradient, starts=self._config.trace, seed=state.step + 1
             )
             columns["hessian_trace"], columns["hessian_trace_se"] = trace
+        extra = self._decays(params, upcoming.clip[part], hessian)
         if diagonal is None:
+            if extra is not None and partly_decayed(self._optimizer):
+
+                def shifted(vectors: Tensor) -> Tensor:
+                    return hessian.product(vectors) + extra * vectors
+
+                pairs = self._search("decayed", hessian, shifted, gradient, state.step, part, warm)
+                columns["decayed_sharpness"] = pairs.values[:, 0]
             return columns, warm
         p = layout.rows({name: diagonal[name][part] for name in params})
         root = p.clamp(min=0.0).sqrt()
         scale = root.reciprocal().masked_fill(root == 0, 0.0)
-        inner = inner_of(self._optimizer)
-        extra = None
-        if inner.weight_decay and inner.name != "adamw":
-            # Clipping scales the gradient of the loss, not the decay that comes after it.
-            factor = (inner.weight_decay / upcoming.clip[part]).to(p.dtype)
-            on = {
-                name: param.new_ones(param.shape) * bool(decay_of(inner, param))
-                for name, param in params.items()
-            }
-            extra = layout.rows(on) * factor[:, None]
 
         def curved(vectors: Tensor) -> Tensor:
             product = hessian.product(vectors)
@@ -240,6 +242,26 @@ class Curvature:
             direction = scale.square() * gradient
             columns["preconditioned_gradient_curvature"] = _along(direction, curved(direction), p * direction)
         return columns, warm
+
+    def _decays(self, params: Mapping[str, Tensor], clip: Tensor, hessian: Hessian) -> Tensor | None:
+        """Return the weight decay inside the gradient of every parameter of some runs, (R, width); None without.
+
+        Args:
+            params: Their weights.
+            clip: Factors (R,) of clipping, which scales the gradient of the loss, not the decay that comes after it.
+            hessian: Says how rows lie.
+        """
+        from dynalab.curvature.preconditioner import decay_of
+        from dynalab.curvature.thresholds import inner_of
+
+        inner = inner_of(self._optimizer)
+        if not inner.weight_decay or inner.name == "adamw":
+            return None
+        on = {
+            name: param.new_ones(param.shape) * bool(decay_of(inner, param)) for name, param in params.items()
+        }
+        rows = hessian.layout.rows(on)
+        return rows * (inner.weight_decay / clip).to(rows.dtype)[:, None]
 
     def _search(
         self,
@@ -271,8 +293,15 @@ class Curvature:
         warm[name] = pairs.vectors.sum(1)
         return pairs
 
-    def _threshold(self, state: ProbeState) -> Tensor:
-        """Return the threshold that the update to come meets, (S,)."""
+    def _threshold(self, state: ProbeState, raised: Tensor | None = None) -> Tensor:
+        """Return the threshold that the update to come meets, (S,).
+
+        Args:
+            state: The row's state.
+            raised: By how much decay of some parameters raises the largest eigenvalue, (S,); None: by the decay.
+        """
+        from dataclasses import replace
+
         import torch
 
         from dynalab.curvature.thresholds import ascended_threshold, inner_of, recurrence, threshold
@@ -284,11 +313,23 @@ class Curvature:
         if found is None:
             return torch.full_like(clip, torch.nan)
         # A sum over few numbers a run: on the host, where the recurrences are.
-        limit = threshold(found) / clip.cpu()
+        if raised is None:
+            limit = threshold(found) / clip.cpu()
+        else:
+            limit = threshold(replace(found, coupled=0.0)) / clip.cpu() - raised.cpu()
         rho = float(getattr(inner_of(self._optimizer), "rho", 0.0))
         if rho:
             limit = torch.from_numpy(ascended_threshold(limit.numpy(), rho, upcoming.norm.cpu().numpy()))
         return limit.to(clip.device)
+
+
+def partly_decayed(optimizer: Any) -> bool:
+    """Return whether decay inside the gradient of SGD (or of SAM, or within Lookahead) is on some parameters alone."""
+    from dynalab.curvature.thresholds import inner_of, is_adaptive
+
+    inner = inner_of(optimizer)
+    partly = getattr(inner, "decay", "all") == "matrices" and bool(getattr(inner, "weight_decay", 0.0))
+    return partly and not is_adaptive(optimizer)
 
 
 def build(config: Config, network: nn.Module) -> Curvature:
