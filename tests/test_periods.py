@@ -118,3 +118,14 @@ def test_a_network_under_weight_decay_has_the_norm_of_theory(tmp_path):
     expected = (1 - 0.1 * 0.01) ** 2 * former**2 + (0.1 * gradient[:, 1:] / former) ** 2
     assert rho[:, 1:] ** 2 == pytest.approx(expected, rel=1e-5)
     assert [run["verdict"] for run in analyze("periods", ensemble).data["runs"]] == ["no_period"] * 2
+
+
+@pytest.mark.parametrize(
+    ("rate", "steps", "regime"),
+    [("0.0096", 600, "convergence"), ("0.64", 1500, "chaotic_equilibrium"), ("32", 600, "divergence")],
+)
+def test_training_on_the_sphere_has_three_regimes(tmp_path, rate, steps, regime):
+    words = ["experiment=kodryan2022_sphere", f"optimizer.lr={rate}", f"train.steps={steps}", "seed=0"]
+    (ensemble,) = train([*words, "launcher=inline"], outputs=tmp_path)
+    (run,) = analyze("periods", ensemble).data["runs"]
+    assert run["regime"] == regime and run["verdict"] == "fixed_norm", run["reason"]

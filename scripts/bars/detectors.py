@@ -15,6 +15,16 @@ TRAINED = (
     *("dynalab/training", "dynalab/optim", "dynalab/models", "dynalab/tasks", "dynalab/probes", "conf"),
     *("dynalab/analysis/slingshot", "dynalab/analysis/periods", "scripts/bars/detectors.py"),
 )
+SPHERES = (
+    *(
+        "dynalab/training",
+        "dynalab/optim/sgd.py",
+        "dynalab/models/si_mlp.py",
+        "dynalab/models/nets/scale_invariant.py",
+    ),
+    *("dynalab/tasks/digits.py", "dynalab/tasks/images", "dynalab/probes/scale_invariant.py"),
+    *("conf/experiment/kodryan2022_sphere.yaml", "dynalab/analysis/periods", "scripts/bars/detectors.py"),
+)
 CONTROLS = (
     *("thilak2022_slingshot_epsilon", "thilak2022_slingshot_float64", "thilak2022_slingshot_sgd"),
     *("thilak2022_slingshot_modular_epsilon", "thilak2022_slingshot_modular_float64"),
@@ -155,6 +165,21 @@ def periods(work: Path) -> tuple[str, bool]:
     return figure, good and not control["events"]
 
 
+# Effective rates of 3e-4, 2e-2 and 1: the squared radius of the sphere is about 32.
+SPHERE = {"0.0096": "convergence", "0.64": "chaotic_equilibrium", "32": "divergence"}
+
+
+def regimes(work: Path) -> tuple[str, bool]:
+    """The regime on the sphere at three effective rates."""
+    said, good = [], True
+    for rate, wanted in SPHERE.items():
+        runs = analysed("periods", work, "experiment=kodryan2022_sphere", f"optimizer.lr={rate}", "seed=0..2")
+        found = Counter(str(run["regime"]) for run in runs)
+        good &= found == {wanted: 3}
+        said.append(f"rate {rate}: {', '.join(f'{n} {regime}' for regime, n in found.items())}")
+    return "; ".join(said), good
+
+
 BARS = [
     Bar(
         "slingshots",
@@ -211,5 +236,13 @@ BARS = [
         "test_periods.py",
         periods,
         TRAINED,
+    ),
+    Bar(
+        "sphere-regimes",
+        "regimes on the sphere at three effective rates, 20% wrong labels, 3 seeds each",
+        "convergence, chaotic equilibrium and divergence in all runs",
+        "test_periods.py",
+        regimes,
+        SPHERES,
     ),
 ]
