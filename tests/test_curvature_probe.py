@@ -12,7 +12,7 @@ from stored import bits, difference, only_ensemble
 from dynalab import train
 from dynalab.config import registry
 from dynalab.config.command import read_command
-from dynalab.curvature.hessian import Hessian
+from dynalab.curvature.hessian import Hessian, operators
 from dynalab.curvature.preconditioner import preconditioner
 from dynalab.errors import ConfigError
 from dynalab.probes.curvature import COLUMNS
@@ -273,6 +273,48 @@ def test_bits_do_not_depend_on_width_nor_on_interruption(way, tmp_path):
     pieces = trained("pieces", "seed=2", "train.steps=9")
     assert difference(together["s0001"], alone["s0001"]) == []
     assert difference(together["s0002"], pieces["s0002"]) == []
+
+
+@pytest.mark.parametrize("small", [0, 1 << 21])
+def test_runs_that_are_differentiated_one_by_one_have_bits_of_their_own(small, tmp_path, monkeypatch):
+    """Ten side by side and one over, or each alone where their graphs are large: nothing says how many there are."""
+    monkeypatch.setattr("dynalab.curvature.hessian.SMALL", small)
+    words = [
+        "task=grokking",
+        "task.modulus=7",
+        "model.width=8",
+        "probes=[curvature,spectrum]",
+        "eval.every=3",
+    ]
+    words += [
+        "probe.curvature.every=3",
+        "probe.curvature.trace=2",
+        "probe.spectrum.every=3",
+        "probe.spectrum.m=9",
+    ]
+    words += ["launcher=inline", "snapshots.at=never", "train.steps=6"]
+    (among,) = train([*words, "seed=0..10", "compute.width=11"], outputs=tmp_path / "among")
+    together = bits(among.path)
+    for seed in (4, 10):
+        (alone,) = train([*words, f"seed={seed}"], outputs=tmp_path / f"alone{seed}")
+        assert difference(together[f"s{seed:04d}"], bits(alone.path)[f"s{seed:04d}"]) == []
+
+
+def test_a_joined_operator_is_each_runs_own():
+    (request,) = read_command(["task=grokking", "task.modulus=7", "probes=[curvature]"]).requests
+    loop = Loop(request.config, [Streams.from_seed(s) for s in range(3)], 10, torch.device("cpu"))
+    objective = loop.measurements[0].probe._objective
+    ((part, joined),) = operators(objective, loop._evaluated())
+    assert part == slice(0, 3)
+    vectors = torch.randn(3, joined.layout.width, generator=torch.Generator().manual_seed(0))
+    vectors[1] = 0.0
+    product = joined.product(vectors)
+    for run in range(3):
+        own = {name: weight[run : run + 1] for name, weight in loop._evaluated().items()}
+        alone = Hessian(lambda w, run=run: objective.losses(w, slice(run, run + 1)), own)
+        torch.testing.assert_close(product[run : run + 1], alone.product(vectors[run : run + 1]))
+        torch.testing.assert_close(joined.gradient[run : run + 1], alone.gradient)
+    assert not product[1].any() and product[0].any()
 
 
 def test_the_default_cadence_is_counted():

@@ -8,14 +8,41 @@ is not affected.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from dynalab.curvature.layout import Layout
+from dynalab.probes.base import Objective
 
 Losses = Callable[[Mapping[str, Tensor]], Tensor]
+
+# Runs that are differentiated one at a time keep their graphs side by side, so that what is done beside the products is
+# done once, where examples times parameters of a run are no more than this (at most so many runs): the graphs are then
+# small. It says nothing of the number of runs, or a run's bits would depend on it.
+SMALL, TOGETHER = 1 << 21, 10
+
+
+class Operator(Protocol):
+    """Products with the Hessians of some runs, and their gradients."""
+
+    @property
+    def layout(self) -> Layout:
+        """How parameters lie in rows."""
+        ...
+
+    @property
+    def gradient(self) -> Tensor:
+        """Each run's gradient, shape (R, width)."""
+        ...
+
+    def product(self, vectors: Tensor) -> Tensor:
+        """Return H v of every run: rows (R, width) to rows (R, width)."""
+        ...
 
 
 class Hessian:
@@ -69,3 +96,59 @@ class Hessian:
         )
         products = {name: g.detach() for name, g in zip(self._leaves, found, strict=True) if g is not None}
         return self.layout.rows(products) if products else torch.zeros_like(vectors)
+
+
+class Joined:
+    """The Hessians of runs that were differentiated one by one, as one operator of two rows at least.
+
+    A lone run has a second row, a copy that costs no product: kernels take another road for one row than for several,
+    and bits are not to depend on how many there are.
+
+    Attributes:
+        layout: How parameters lie in rows.
+        gradient: Each run's gradient, shape (R, width), R at least 2.
+    """
+
+    def __init__(self, parts: Sequence[Hessian]) -> None:
+        """Lay them side by side."""
+        self._parts = parts
+        self.layout = parts[0].layout
+        self.gradient = self._wide([part.gradient for part in parts])
+
+    def product(self, vectors: Tensor) -> Tensor:
+        """Return H v of every run: rows (R, width) to rows (R, width). On a CPU rows of zeros cost nothing."""
+        rows = [vectors[row : row + 1] for row in range(len(self._parts))]
+        live = vectors.any(1).tolist() if vectors.device.type == "cpu" else [True] * len(rows)
+        return self._wide(
+            [
+                part.product(row) if some else torch.zeros_like(row)
+                for part, row, some in zip(self._parts, rows, live, strict=False)
+            ]
+        )
+
+    def _wide(self, rows: list[Tensor]) -> Tensor:
+        return torch.cat(rows if len(rows) > 1 else rows * 2)
+
+
+def operators(objective: Objective, params: Mapping[str, Tensor]) -> Iterator[tuple[slice, Operator]]:
+    """Yield the runs and their Hessians, as many at a time as the graphs allow.
+
+    What belongs to the runs of a slice may have one row more than the slice (`Joined`).
+
+    Args:
+        objective: The loss.
+        params: Stacked weights, name -> (S, ...).
+    """
+
+    def of(part: slice) -> Hessian:
+        own = {name: param[part] for name, param in params.items()}
+        return Hessian(partial(objective.losses, part=part), own)
+
+    count = sum(math.prod(param.shape[1:]) for param in params.values())
+    alone = all(part.stop - part.start == 1 for part in objective.parts)
+    if not alone or objective.size * count > SMALL:
+        yield from ((part, of(part)) for part in objective.parts)
+        return
+    for first in range(0, len(objective.parts), TOGETHER):
+        some = objective.parts[first : first + TOGETHER]
+        yield slice(some[0].start, some[-1].stop), Joined([of(part) for part in some])

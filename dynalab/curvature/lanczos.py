@@ -86,6 +86,10 @@ class Lanczos:
         safe = torch.where(none, 1.0, self.betas[-1]).to(w.dtype)
         self._basis[:, m] = torch.where(none[:, None], 0.0, w / safe[:, None])
 
+    def retire(self, done: Tensor) -> None:
+        """Let runs have vectors of zeros from here on, whose products need not be computed: done (S,), bool."""
+        self._basis[done.to(self._basis.device), len(self.alphas)] = 0.0
+
     def decomposed(self) -> tuple[Tensor, Tensor]:
         """Return the Ritz values (S, m), ascending, and the matrix of their coordinates (S, m, m), columns."""
         matrix = torch.diag_embed(torch.stack(self.alphas, dim=1))
@@ -135,6 +139,8 @@ def largest(
         done |= good
         if bool(done.all()):
             break
+        if bool(done.any()):
+            lanczos.retire(done)
     broken = lanczos.broken.cpu()
     values[broken], residuals[broken] = torch.nan, torch.nan
     # Run by run, each with as many vectors as it needed itself.

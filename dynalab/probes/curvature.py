@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dynalab.config.ensemble import EnsembleConfig
-    from dynalab.curvature.hessian import Hessian
+    from dynalab.curvature.hessian import Operator
     from dynalab.curvature.lanczos import Eigenpairs
     from dynalab.probes.base import Objective, ProbeState, Setting
 
@@ -172,11 +172,15 @@ class Curvature:
         """Return the columns, each (S,) in float64."""
         import torch
 
+        from dynalab.curvature.hessian import operators
         from dynalab.curvature.preconditioner import preconditioner
 
         assert state.upcoming is not None and state.optimizer_state is not None
         diagonal = preconditioner(self._optimizer, state.optimizer_state, state.upcoming)
-        found = [self._of_part(state, diagonal, part) for part in self._objective.parts]
+        found = [
+            self._of_part(state, diagonal, part, hessian)
+            for part, hessian in operators(self._objective, state.params)
+        ]
         columns = {name: torch.cat([row[name] for row, _ in found]) for name in found[0][0]}
         self._warm = {name: torch.cat([warm[name] for _, warm in found]) for name in found[0][1]}
         raised = None
@@ -191,16 +195,25 @@ class Curvature:
         return columns
 
     def _of_part(
-        self, state: ProbeState, diagonal: Mapping[str, Tensor] | None, part: slice
+        self, state: ProbeState, diagonal: Mapping[str, Tensor] | None, part: slice, hessian: Operator
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Measure the runs of one part; return columns (R,) and the vectors to start from next, (R, width)."""
-        from dynalab.curvature.hessian import Hessian
+        columns, warm = self._columns(state, diagonal, part, hessian)
+        count = part.stop - part.start
+        return (
+            {name: value[:count] for name, value in columns.items()},
+            {name: value[:count] for name, value in warm.items()},
+        )
+
+    def _columns(
+        self, state: ProbeState, diagonal: Mapping[str, Tensor] | None, part: slice, hessian: Operator
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Measure the runs of one part, and the copy of a lone one."""
         from dynalab.curvature.spectrum import hutchinson
 
-        objective, upcoming = self._objective, state.upcoming
+        upcoming = state.upcoming
         assert upcoming is not None
         params = {name: param[part] for name, param in state.params.items()}
-        hessian = Hessian(lambda weights: objective.losses(weights, part), params)
         gradient, layout = hessian.gradient, hessian.layout
         warm: dict[str, Tensor] = {}
         pairs = self._search("sharpness", hessian, hessian.product, gradient, state.step, part, warm)
@@ -243,7 +256,7 @@ class Curvature:
             columns["preconditioned_gradient_curvature"] = _along(direction, curved(direction), p * direction)
         return columns, warm
 
-    def _decays(self, params: Mapping[str, Tensor], clip: Tensor, hessian: Hessian) -> Tensor | None:
+    def _decays(self, params: Mapping[str, Tensor], clip: Tensor, hessian: Operator) -> Tensor | None:
         """Return the weight decay inside the gradient of every parameter of some runs, (R, width); None without.
 
         Args:
@@ -266,7 +279,7 @@ class Curvature:
     def _search(
         self,
         name: str,
-        hessian: Hessian,
+        hessian: Operator,
         product: Any,
         gradient: Tensor,
         step: int,

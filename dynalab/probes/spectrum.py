@@ -107,18 +107,17 @@ class Spectrum:
         import torch
 
         from dynalab.curvature.bins import names, shares, widths
-        from dynalab.curvature.hessian import Hessian
+        from dynalab.curvature.hessian import operators
         from dynalab.curvature.spectrum import quadrature
 
         rows, ends = [], []
-        for part in self._objective.parts:
-            params = {name: param[part] for name, param in state.params.items()}
-            hessian = Hessian(lambda weights, part=part: self._objective.losses(weights, part), params)  # type: ignore[misc]
+        for part, hessian in operators(self._objective, state.params):
             most = min(self._config.m, max(12, ENTRIES // hessian.layout.width))
             found = quadrature(
                 hessian.product, hessian.layout, hessian.gradient, steps=most, starts=self._config.starts
             )
-            arrays = (item.cpu().numpy() for item in (found.nodes, found.weights, found.residuals))
+            count = part.stop - part.start
+            arrays = (item[:count].cpu().numpy() for item in (found.nodes, found.weights, found.residuals))
             # Run by run, on the host: few numbers, whose bits then depend on no neighbour.
             for nodes, weights, residuals in zip(*arrays, strict=True):
                 spread = widths(nodes, residuals)
