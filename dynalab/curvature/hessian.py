@@ -130,6 +130,13 @@ class Joined:
         return torch.cat(rows if len(rows) > 1 else rows * 2)
 
 
+def alone(objective: Objective, params: Mapping[str, Tensor], run: int) -> tuple[slice, Operator]:
+    """Return one run and its Hessian, whatever the runs are differentiated together with otherwise."""
+    part = slice(run, run + 1)
+    own = {name: param[part] for name, param in params.items()}
+    return part, Joined([Hessian(partial(objective.losses, part=part), own)])
+
+
 def operators(objective: Objective, params: Mapping[str, Tensor]) -> Iterator[tuple[slice, Operator]]:
     """Yield the runs and their Hessians, as many at a time as the graphs allow.
 

@@ -22,11 +22,14 @@ The loss is the training loss, without an L2 term, on the first `size` training 
 normalisation by the statistics of these examples (running ones stay as they were), dropout with noise that never
 changes. A network with batch normalisation that is trained on mini-batches therefore has another objective here than
 in training. Thresholds account for weight decay: inside the gradient of SGD it lowers the threshold, by as much as the
-decay D of each parameter raises the eigenvalue (the decay itself where all have it; SAM's own H^2 is left out of D's
-share), inside that of Adam and RMSprop it is in P and added to H there, decoupled it is in the recurrence (as if all
-parameters had it: a change of half the rate times the decay). Clipping scales the gradient, and
-so divides the threshold. For Lookahead the weights are the slow ones, P and threshold those of the inner optimizer
-in its cycle. For SAM the threshold depends on the norm of the gradient of the update (Long and Bartlett 2023).
+decay D of each parameter raises the eigenvalue (the decay itself where all have it; for SAM that of H stands for that
+of its own operator), inside that of Adam and RMSprop it is in P and added to H there, decoupled it is in the recurrence
+(as if all parameters had it: a change of half the rate times the decay). Clipping scales the gradient, and so divides
+the threshold. For Lookahead the weights are the slow ones, P and threshold those of the inner optimizer in its cycle.
+For SAM the threshold depends on the norm of the gradient of the update (Long and Bartlett 2023).
+
+Where the loss of a run spikes between two rows, the run has one more in a series of its own (`forced-<run>`), at the
+end of the block of 64 steps in which it did; at most one in the distance of two regular rows.
 
 A row costs about ten Hessian-vector products an eigenvalue. The start of each search is the last vector, the
 gradient and some randomness; checkpoints keep the vector, so a resumed run has the same bits.
@@ -82,6 +85,7 @@ class Config:
         tolerance: Residual at which a search ends, relative to the eigenvalue.
         gradient: Measure the curvature along the gradient.
         trace: Random vectors for the trace; 0: no trace.
+        on_spike: Measure a run whose loss spikes, too.
     """
 
     name: str = "curvature"
@@ -92,6 +96,7 @@ class Config:
     tolerance: float = 1e-2
     gradient: bool = True
     trace: int = 0
+    on_spike: bool = True
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -146,6 +151,7 @@ class Curvature:
 
     Attributes:
         needs: The optimizer's tensors, and the update to come.
+        on_spike: Whether runs are measured where their loss spikes.
     """
 
     needs = frozenset({"optimizer_state", "upcoming"})
@@ -154,6 +160,7 @@ class Curvature:
         """Begin without a vector to start from."""
         self._config = config
         self._warm: dict[str, Tensor] = {}
+        self.on_spike = config.on_spike
 
     def begin(self, setting: Setting) -> None:
         """Take what the loss is made of."""
@@ -183,6 +190,31 @@ class Curvature:
         ]
         columns = {name: torch.cat([row[name] for row, _ in found]) for name in found[0][0]}
         self._warm = {name: torch.cat([warm[name] for _, warm in found]) for name in found[0][1]}
+        return self._completed(state, columns, diagonal is not None)
+
+    def measure_run(self, state: ProbeState, run: int) -> dict[str, Tensor]:
+        """Return the columns of one run, each (S,) in float64, NaN for the others; what is remembered stays."""
+        import torch
+
+        from dynalab.curvature.hessian import alone
+        from dynalab.curvature.preconditioner import preconditioner
+
+        assert state.upcoming is not None and state.optimizer_state is not None
+        diagonal = preconditioner(self._optimizer, state.optimizer_state, state.upcoming)
+        part, hessian = alone(self._objective, state.params, run)
+        own, _ = self._of_part(state, diagonal, part, hessian)
+        columns = {}
+        for name, value in own.items():
+            columns[name] = value.new_full((len(state.upcoming.clip),), torch.nan)
+            columns[name][run] = value[0]
+        columns = self._completed(state, columns, diagonal is not None)
+        others = torch.arange(len(state.upcoming.clip), device=state.upcoming.clip.device) != run
+        return {name: value.masked_fill(others, torch.nan) for name, value in columns.items()}
+
+    def _completed(self, state: ProbeState, columns: dict[str, Tensor], adaptive: bool) -> dict[str, Tensor]:
+        """Add the threshold, the ratio, and what the values are of, to the columns of all runs."""
+        import torch
+
         raised = None
         if "decayed_sharpness" in columns:
             raised = columns["decayed_sharpness"] - columns["sharpness"]
@@ -190,7 +222,7 @@ class Curvature:
         # With every value, so that rows say what they are of wherever they are taken.
         for name, value in zip(ABOUT, (self._objective.size, self._objective.training), strict=True):
             columns[name] = torch.full_like(columns["sharpness"], float(value))
-        edge = "sharpness" if diagonal is None else "preconditioned_sharpness"
+        edge = "preconditioned_sharpness" if adaptive else "sharpness"
         columns["edge_ratio"] = columns[edge] / columns["stability_threshold"]
         return columns
 

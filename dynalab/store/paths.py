@@ -6,6 +6,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+# Beginning of the names of series that hold one run's rows alone, those that its spikes forced.
+FORCED = "forced"
+
+
+def forced_cadence(label: str) -> str:
+    """Return the name of the series of the rows that a run's spikes forced."""
+    return f"{FORCED}-{label}"
+
 
 @dataclass(frozen=True)
 class OutputPaths:

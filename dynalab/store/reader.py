@@ -13,7 +13,7 @@ from dynalab.analysis.base import Convergence, Trajectories, Trajectory
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.errors import ConfigError, StoreError
 from dynalab.store import runfile, series
-from dynalab.store.paths import EnsemblePaths
+from dynalab.store.paths import FORCED, EnsemblePaths, forced_cadence
 from dynalab.store.stored import IMPORTED_CADENCE, StoredEnsemble, StoredRun
 
 if TYPE_CHECKING:
@@ -62,7 +62,21 @@ class Ensemble(StoredEnsemble):
         found = {path.stem for run in self.runs for path in run.shard.series_folder.glob("*.npy")}
         # A series that a finished shard vouches for is asked for even if its file is gone: that is damage.
         found |= {cadence for run in self.runs for cadence in run.record.marks}
+        # Rows of single runs, on no grid: `forced` reads them.
+        found = {name for name in found if not name.startswith(f"{FORCED}-")}
         return sorted(found, key=lambda name: (name != self.eval_cadence, name))
+
+    def forced(self, run: StoredRun) -> Trajectory | None:
+        """Return the rows that spikes of a run's loss forced between those of its grids; None where there are none.
+
+        Raises:
+            StoreError: The series is damaged.
+        """
+        name = forced_cadence(run.label)
+        if not run.shard.series(name).is_file() and name not in run.record.marks:
+            return None
+        found = self.trajectory(run, list((self.records(run, name).dtype.names or ())[2:]), name)
+        return found if len(found.steps) else None
 
     def columns(self) -> dict[str, list[str]]:
         """Return cadence -> metrics recorded on it."""

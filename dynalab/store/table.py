@@ -8,6 +8,7 @@ import numpy as np
 
 from dynalab.errors import StoreError
 from dynalab.store.atomic import storing
+from dynalab.store.paths import FORCED, forced_cadence
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredEnsemble, StoredRun
 
@@ -28,6 +29,36 @@ def write_tables(ensemble: Ensemble) -> None:
         main = cadence == ensemble.eval_cadence
         names = ensemble.grid_metrics() if main else own
         _write(ensemble, runs, None if main else cadence, names)
+    _write_forced(ensemble, runs)
+
+
+def _write_forced(ensemble: Ensemble, runs: list[StoredRun]) -> None:
+    """Write the rows that spikes forced, `metrics-forced.parquet`, where there are some."""
+    import pandas as pd
+
+    frames = []
+    for run in runs:
+        try:
+            found = ensemble.forced(run)
+        except StoreError:
+            continue
+        if found is not None:
+            names = (ensemble.records(run, forced_cadence(run.label)).dtype.names or ())[2:]
+            frame = pd.DataFrame(found.values, columns=list(names))
+            frame.insert(0, "step", found.steps)
+            frame.insert(0, "seed", pd.array([run.seed] * len(found.steps), dtype="Int64"))
+            frame.insert(0, "run", run.id)
+            frames.append(frame)
+    if not frames:
+        return
+    path = ensemble.paths.metrics(FORCED)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with storing(path):
+        try:
+            pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def are_whole(ensemble: StoredEnsemble) -> bool:

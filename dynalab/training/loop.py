@@ -25,6 +25,7 @@ from dynalab.training.cadence import Cadence, cadence, probe_cadences
 from dynalab.training.objective import objective
 from dynalab.training.parts import task_and_network
 from dynalab.training.sphere import Sphere
+from dynalab.training.spikes import BLOCK, Spikes
 from dynalab.training.stack import LEAST_WIDTH, Stack, build_networks, widen
 from dynalab.training.streams import Streams
 
@@ -82,6 +83,7 @@ class Loop:
         every: Mapping[str, int] | None = None,
     ) -> None:
         self.config, self.device = config, device
+        self._real = len(streams)
         self.task, make = task_and_network(config, folders)
         networks = build_networks(make, streams)
         if exact and not getattr(networks[0], "run_by_run", False):
@@ -134,6 +136,9 @@ class Loop:
         self.eval_grid = cadence(config.eval.every)
         self.step = 0
         width = len(streams)
+        # Probes that are measured between their rows where a run's loss spikes.
+        self._forced = [item for item in self.measurements if getattr(item.probe, "on_spike", False)]
+        self._spikes = Spikes(width, device) if self._forced else None
         self.diverged_step = torch.full((width,), -1, dtype=torch.int64, device=device)
         self._loss_max = torch.full((width,), -torch.inf, dtype=torch.float64, device=device)
         self._losses = torch.zeros(_LOSS_ROWS, width, dtype=torch.float64, device=device)
@@ -263,7 +268,10 @@ class Loop:
         rows = self._losses[: self._loss_rows]
         if not self._loss_rows:
             return
-        self._loss_max = torch.maximum(self._loss_max, rows.amax(0))
+        largest = rows.amax(0)
+        self._loss_max = torch.maximum(self._loss_max, largest)
+        if self._spikes is not None:
+            self._spikes.add(largest)
         bad = ~rows.isfinite()
         first = bad.to(torch.int8).argmax(0) + (self.step - self._loss_rows + 1)
         fresh = bad.any(0) & (self.diverged_step < 0)
@@ -284,22 +292,45 @@ class Loop:
             found[self.eval_grid.name] = row
         measured = [item for item in self.measurements if self.step in item.grid]
         if measured:
-            state = ProbeState(
-                step=self.step,
-                params=self._evaluated(),
-                initial=self._initial,
-                previous=self._previous,
-                gradients=self._gradients,
-                optimizer_state=self._optimizer_state()
-                if any("optimizer_state" in item.probe.needs for item in measured)
-                else None,
-                batch=self._batch,
-                upcoming=self._upcoming()
-                if any("upcoming" in item.probe.needs for item in measured)
-                else None,
-            )
+            state = self._state(measured)
             for item in measured:
                 found.setdefault(item.grid.name, {}).update(item.probe.measure(state))
+        return found
+
+    def _state(self, measured: Sequence[Measurement]) -> ProbeState:
+        """Return what some probes may look at now."""
+        needs = {need for item in measured for need in item.probe.needs}
+        return ProbeState(
+            step=self.step,
+            params=self._evaluated(),
+            initial=self._initial,
+            previous=self._previous,
+            gradients=self._gradients,
+            optimizer_state=self._optimizer_state() if "optimizer_state" in needs else None,
+            batch=self._batch,
+            upcoming=self._upcoming() if "upcoming" in needs else None,
+        )
+
+    def forced_rows(self) -> dict[int, dict[str, Tensor]]:
+        """Return the rows that spikes force now: place of the run -> metric -> (S,), NaN for the others.
+
+        Called after `rows`. Spikes are looked for once in a block of steps; where a row of the probe's own stands at
+        the step, none is forced.
+        """
+        if self._spikes is None or not self.step or self.step % BLOCK:
+            return {}
+        self._fold_losses()
+        apart = max(item.grid.every or BLOCK for item in self._forced)
+        runs = [run for run in self._spikes.at(self.step, apart) if run < self._real]
+        measured = [item for item in self._forced if self.step not in item.grid]
+        if not runs or not measured:
+            return {}
+        state = self._state(measured)
+        found: dict[int, dict[str, Tensor]] = {}
+        for item in measured:
+            for run in runs:
+                row = item.probe.measure_run(state, run)  # type: ignore[attr-defined]
+                found.setdefault(run, {}).update(row)
         return found
 
     def _evaluate_training(self) -> dict[str, Tensor]:
@@ -358,6 +389,8 @@ class Loop:
         for name, state in self._optimizer_state().items():
             for key, value in state.items():
                 other[f"optimizer/{name}/{key}"] = value[:n_runs] if value.dim() else value
+        for key, value in self._spikes.tensors().items() if self._spikes else ():
+            other[f"loop/spikes/{key}"] = value[:n_runs]
         for item in self.measurements:
             for key, value in getattr(item.probe, "tensors", dict)().items():
                 other[f"probe/{item.name}/{key}"] = value[:n_runs]
@@ -374,6 +407,10 @@ class Loop:
         width = self.stack.width
         self._loss_max = widen(other["loop/loss_max"], width).to(self.device)
         self.diverged_step = widen(other["loop/diverged_step"], width).to(self.device)
+        prefix = "loop/spikes/"
+        kept = {key[len(prefix) :]: value for key, value in other.items() if key.startswith(prefix)}
+        if self._spikes is not None and kept:
+            self._spikes.load({key: widen(value, width).to(self.device) for key, value in kept.items()})
         for item in self.measurements:
             prefix = f"probe/{item.name}/"
             kept = {key[len(prefix) :]: value for key, value in other.items() if key.startswith(prefix)}

@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from dynalab.config.ensemble import EnsembleConfig, from_tree
 from dynalab.errors import DynalabError, Locked, StoreError
 from dynalab.store import checkpoint, runfile, series
 from dynalab.store.lock import Lock
-from dynalab.store.paths import ShardPaths
+from dynalab.store.paths import ShardPaths, forced_cadence
 from dynalab.training.cadence import cadence, probe_cadences
 from dynalab.training.loop import Loop
 from dynalab.training.provenance import provenance
@@ -139,6 +139,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         log.warning(control.warnings[-1])
     _set_damaged_aside(paths, found.step if found else -1)
     real = [Streams(**run.streams) for run in shard.runs]
+    labels = [run.label for run in shard.runs]
     folders = [Path(folder) for folder in shard.folders]
     # Fixed when the shard began: what a probe costs may be counted otherwise by a later version.
     every = shard.plan.setdefault("every", probe_cadences(config, folders))
@@ -159,7 +160,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         log.info("resumed at step %d with %d runs", loop.step, len(real))
     else:
         log.info("started with %d runs", len(real))
-        _record(loop, recorder, paths, snapshots, len(real))
+        _record(loop, recorder, paths, snapshots, labels)
 
     def save() -> None:
         if not lock.mine():
@@ -184,7 +185,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
             interrupted = True
             break
         loop.update()
-        _record(loop, recorder, paths, snapshots, len(real))
+        _record(loop, recorder, paths, snapshots, labels)
         clock = time.monotonic()
         if recorder.due():
             recorder.flush(loop.settle())
@@ -223,9 +224,11 @@ def _require_branch(parent: str | None, step: int, paths: ShardPaths) -> None:
         )
 
 
-def _record(loop: Loop, recorder: Recorder, paths: ShardPaths, snapshots: Any, n_runs: int) -> None:
+def _record(loop: Loop, recorder: Recorder, paths: ShardPaths, snapshots: Any, labels: Sequence[str]) -> None:
     for name, row in loop.rows().items():
         recorder.add(name, loop.step, row)
+    for place, row in loop.forced_rows().items():
+        recorder.add(forced_cadence(labels[place]), loop.step, row)
     if loop.step in snapshots:
         from safetensors.torch import save as serialise
 
@@ -234,7 +237,7 @@ def _record(loop: Loop, recorder: Recorder, paths: ShardPaths, snapshots: Any, n
         path = paths.snapshot(loop.step)
         with storing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        weights = {name: tensor.cpu().contiguous() for name, tensor in loop.snapshot(n_runs).items()}
+        weights = {name: tensor.cpu().contiguous() for name, tensor in loop.snapshot(len(labels)).items()}
         write_bytes(path, serialise(weights))
 
 

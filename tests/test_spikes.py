@@ -1,0 +1,124 @@
+"""Rows that a spike of a run's loss forces: whose they are, when they come, and that they disturb nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from stored import bits, difference
+
+from dynalab import analyze, train
+from dynalab.config.command import read_command
+from dynalab.store.reader import Ensemble
+from dynalab.training.loop import Loop
+from dynalab.training.spikes import Spikes
+from dynalab.training.streams import Streams
+
+# The rate jumps in step 300: the loss leaps, in the runs that do not stand on flat ground by then.
+WORDS = ["task=digits", "task.n_train=60", "model.hidden=[12]", "optimizer=sgd", "optimizer.momentum=0"]
+WORDS += ["optimizer.lr=0.3", "schedule=step", "schedule.milestones=[300,312]", "train.batch_size=full"]
+WORDS += ["probes=[curvature]", "probe.curvature.every=500", "eval.every=50", "snapshots.at=never"]
+WORDS += ["launcher=inline", "train.steps=500"]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_a_spike_is_ten_times_the_lowest_of_the_blocks_before():
+    spikes = Spikes(4, torch.device("cpu"))
+    #         level, spikes, is too small, is not finite
+    blocks = [[1.0, 0.5, 1e-6, 0.1], [0.9, 0.4, 1e-6, 0.1], [1.1, 0.4, 1e-6, 0.1], [1.0, 0.3, 1e-6, 0.1]]
+    blocks += [
+        [2.0, 3.1, 9e-4, np.inf],
+        [2.0, 3.1, 1e-6, np.nan],
+        [2.0, 0.3, 2e-3, 0.1],
+        [30.0, 9.0, 1e-6, 0.1],
+    ]
+    found = []
+    for number, block in enumerate(blocks, 1):
+        spikes.add(torch.tensor(block, dtype=torch.float64))
+        # Losses come in pieces; only the largest of a block counts.
+        spikes.add(torch.tensor(block, dtype=torch.float64) / 2)
+        found.append(spikes.at(64 * number, 128))
+    # The second run is not taken again until 128 steps have passed.
+    assert found == [[], [], [], [], [1], [], [2], [0, 1]]
+
+
+def jumped(gamma: float) -> list[str]:
+    return [*WORDS, f"schedule.gamma={gamma}"]
+
+
+def test_rows_are_the_runs_own_and_disturb_nothing(tmp_path):
+    (among,) = train([*jumped(3.0), "seed=0..3"], outputs=tmp_path / "a")
+    own = {run.label: among.forced(run) for run in among.runs}
+    spiked = {label: rows for label, rows in own.items() if rows is not None}
+    assert 0 < len(spiked) < 4, "runs that spike and runs that do not: else the setting has lost its point"
+    for label, rows in spiked.items():
+        # One row: at the end of the block that spiked, and none for 500 steps after.
+        assert rows.steps.tolist() in ([320], [384]) and rows.run == f"{among.id}/{label}"
+        names = among.columns()["every-500"]
+        names = [
+            name for name in names if "sharpness" in name or name in ("edge_ratio", "stability_threshold")
+        ]
+        assert {"sharpness", "edge_ratio"} <= set(names)
+        records = among.records(next(run for run in among.runs if run.label == label), f"forced-{label}")
+        place = [run.label for run in among.runs].index(label)
+        assert np.isfinite(records["sharpness"][0, place])
+        assert np.isnan(np.delete(records["sharpness"][0], place)).all()
+    # Grids, and what is read from them, know nothing of them.
+    assert among.cadences() == ["every-50", "every-500"] and among.steps("sharpness").tolist() == [0, 500]
+    table = pd.read_parquet(among.paths.metrics("forced"))
+    assert set(table["run"]) == {f"{among.id}/{label}" for label in spiked} and "sharpness" in table
+    (without,) = train([*jumped(3.0), "seed=0..3", "probe.curvature.on_spike=false"], outputs=tmp_path / "b")
+    assert without.id != among.id and not any(without.forced(run) is not None for run in without.runs)
+    mine, theirs = bits(among.path), bits(without.path)
+    for label, item in mine.items():
+        assert [name for name in difference(item, theirs[label]) if not name.startswith("forced-")] == []
+    assert [run["verdict"] for run in analyze("eos", among).data["runs"]] == ["insufficient_data"] * 4
+    # Alone, and cut off on the way, also within the block that spikes.
+    label = next(iter(spiked))
+    seed = int(label[1:])
+    (alone,) = train([*jumped(3.0), f"seed={seed}"], outputs=tmp_path / "c")
+    assert difference(bits(among.path)[label], bits(alone.path)[label]) in (
+        [],
+        other_forced(mine[label], label),
+    )
+    for steps in (250, 310, 320, 330, 384):
+        (pieces,) = train([*jumped(3.0), f"seed={seed}", f"train.steps={steps}"], outputs=tmp_path / "d")
+    (pieces,) = train([*jumped(3.0), f"seed={seed}"], outputs=tmp_path / "d")
+    assert difference(bits(alone.path)[label], bits(pieces.path)[label]) == []
+    assert Ensemble(pieces.paths).forced(pieces.runs[0]).steps.tolist() == spiked[label].steps.tolist()
+
+
+def other_forced(item: dict, label: str) -> list[str]:
+    """The names of the series of other runs, which a run among them has a column of NaN in."""
+    return [
+        name
+        for name in sorted(item)
+        if name.startswith("forced-") and not name.startswith(f"forced-{label}/")
+    ]
+
+
+def test_a_forced_row_is_what_a_row_would_have_been():
+    for words in (
+        ["optimizer=adam", "optimizer.lr=0.01"],
+        ["optimizer.weight_decay=0.1", "optimizer.decay=matrices"],
+    ):
+        base = [word for word in jumped(1.0) if not word.startswith("optimizer")]
+        (request,) = read_command([*base, *words, "probe.curvature.tolerance=1e-4"]).requests
+        loop = Loop(request.config, [Streams.from_seed(s) for s in range(3)], 500, torch.device("cpu"))
+        for _ in range(20):
+            loop.update()
+        (item,) = loop.measurements
+        state = loop._state([item])
+        before = {name: tensor.clone() for name, tensor in item.probe.tensors().items()}
+        one = item.probe.measure_run(state, 1)
+        assert {name: t.tolist() for name, t in before.items()} == {
+            name: t.tolist() for name, t in item.probe.tensors().items()
+        }
+        whole = item.probe.measure(state)
+        assert list(one) == list(whole)
+        for name, value in whole.items():
+            assert one[name].isnan().tolist() == [True, False, True], name
+            if "residual" not in name:
+                assert one[name][1].item() == pytest.approx(value[1].item(), rel=1e-3), name
