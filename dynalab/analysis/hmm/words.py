@@ -38,6 +38,9 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     if len(result["paths"]) > 5:
         lines.append(f"  and {len(result['paths']) - 5} more paths")
     lines += [f"  fork: {_fork(one)}" for one in result.get("forks") or ()]
+    apart = (result.get("dissimilarity") or {}).get("total_variation")
+    if apart and apart["value"] is not None:
+        lines.append(f"  dissimilarity of the runs: {_apart(apart)} (0: alike, 1: no state in common)")
     rule = result.get("convergence_rule")
     if rule:
         steps = sorted(row["step"] for row in result["convergence"] if not row["censored"])
@@ -53,6 +56,12 @@ def _fork(fork: Mapping[str, Any]) -> str:
     """Where the runs that leave a state go."""
     ways = ", ".join(f"to {way['state']} ({way['runs']} runs)" for way in fork["successors"])
     return f"state {fork['state']} is left {ways}"
+
+
+def _apart(found: Mapping[str, Any]) -> str:
+    """Mean total variation between runs, with its interval."""
+    bounds = found["interval"]
+    return f"{found['value']:.3f}" + ("" if bounds is None else f" [{bounds[0]:.3f} to {bounds[1]:.3f}]")
 
 
 def _beside(result: Mapping[str, Any]) -> list[str]:
