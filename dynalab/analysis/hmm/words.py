@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,25 +39,45 @@ def describe(result: Mapping[str, Any]) -> list[str]:
         lines.append(f"  path {names}: {path['runs']} of {n_runs} runs{when}")
     if len(result["paths"]) > 5:
         lines.append(f"  and {len(result['paths']) - 5} more paths")
-    lines += [f"  fork: {_fork(one)}" for one in result.get("forks") or ()]
+    known = (result.get("claims") or {}).get("forks") or ()
+    lines += [f"  fork: {_fork(one)}" for one in known if one["fork"]]
     apart = (result.get("dissimilarity") or {}).get("total_variation")
     if apart and apart["value"] is not None:
         lines.append(f"  dissimilarity of the runs: {_apart(apart)} (0: alike, 1: no state in common)")
+    lines += [f"  detour: {_detour(row, n_runs)}" for row in result.get("detours") or () if row["verdict"]]
     rule = result.get("convergence_rule")
     if rule:
-        steps = sorted(row["step"] for row in result["convergence"] if not row["censored"])
+        rows = result["convergence"]
+        steps = sorted(row["step"] for row in rows if not row["censored"])
+        # A run that never converged is later than all others.
+        late = len(rows) - len(steps)
         sign = ">=" if rule["direction"] == "up" else "<="
         held = f", held for {rule['persistence']} rows" if rule["persistence"] > 1 else ""
-        found = f"; steps {steps[0]} to {steps[-1]}, median {_middle(steps)}" if steps else ""
+        found = (
+            f"; steps {steps[0]} to {steps[-1]}, median {_middle([*steps, *[math.inf] * late])}"
+            if steps
+            else ""
+        )
         what = f"{rule['metric']} {sign} {rule['threshold']:g}{held}"
         lines.append(f"  {what}: {len(steps)} of {n_runs} runs{found}")
     return [*lines, *_beside(result), *_settings(result)]
 
 
 def _fork(fork: Mapping[str, Any]) -> str:
-    """Where the runs that leave a state go."""
-    ways = ", ".join(f"to {way['state']} ({way['runs']} runs)" for way in fork["successors"])
+    """Where the runs that leave a state go first."""
+    ways = ", ".join(f"to {way['to']} ({way['runs']} runs)" for way in fork["directions"])
     return f"state {fork['state']} is left {ways}"
+
+
+def _detour(row: Mapping[str, Any], n_runs: int) -> str:
+    """What a state costs the runs that pass through it."""
+    low, high = ("open" if bound is None else f"{bound:+.0f}" for bound in row["interval"] or (None, None))
+    cost = (
+        "no estimate"
+        if row["effect_steps"] is None
+        else f"{row['effect_steps']:+.0f} steps [{low} to {high}]"
+    )
+    return f"state {row['state']}, {row['visits']} of {n_runs} runs, {cost}, adjusted p = {row['p_adjusted']:.2g}"
 
 
 def _apart(found: Mapping[str, Any]) -> str:
@@ -106,8 +128,10 @@ def _entries(result: Mapping[str, Any], state: int) -> list[int]:
     return found
 
 
-def _middle(values: Sequence[int]) -> int:
-    return values[(len(values) - 1) // 2]
+def _middle(values: Sequence[float]) -> str:
+    """Median of sorted steps, in words."""
+    found = statistics.median(values)
+    return f"{found:.0f}" if math.isfinite(found) else "not reached"
 
 
 def _decoded(result: Mapping[str, Any]) -> list[str]:

@@ -27,9 +27,26 @@ def table(data: Mapping[str, Any]) -> Table:
         [cell("runs fork: they first leave a state in different directions"), *_forks(found)],
         [cell("detours: states that some runs skip, and that delay convergence"), *_detours(found, data)],
         [cell("convergence times are spread out"), *_spread(found["spread"])],
+        [cell("runs spend their training in different states (dissimilarity)"), *_apart(data)],
     ]
     header = ["published claim", "here", "by these runs, with 95% intervals"]
     return Table(header, rows, f"What holds of the published claims here ({PAPER})")
+
+
+def forked(data: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Return the edges (from, to) of the forks that the table of claims counts, and no others.
+
+    Args:
+        data: The plain values of an analysis `hmm`.
+    """
+    found = (data.get("claims") or claims.claims(data))["forks"]
+    return [
+        (item["state"], way["to"])
+        for item in found
+        if item["fork"]
+        for way in item["directions"]
+        if way["runs"] >= claims.LEAST_RUNS
+    ]
 
 
 def _percent(share: float) -> str:
@@ -37,12 +54,21 @@ def _percent(share: float) -> str:
 
 
 def _range(bounds: Sequence[float | None] | None) -> str:
-    return "no interval" if bounds is None else f"{number(_round(bounds[0]))} to {number(_round(bounds[1]))}"
+    """Bounds to three digits; one that censoring leaves open says so."""
+    if bounds is None:
+        return "no interval"
+    low, high = ("open" if bound is None else number(_round(bound)) for bound in bounds)
+    return f"{low} to {high}"
 
 
-def _round(value: float | None) -> float | None:
-    """Three digits; a bound that censoring leaves open stays None."""
-    return None if value is None else float(f"{value:.3g}")
+def _round(value: float) -> float:
+    """Three digits; of a larger number all before the point."""
+    return float(round(value)) if abs(value) >= 100 else float(f"{value:.3g}")
+
+
+def _said(holds: bool) -> Any:
+    """Whether a claim holds; the colour is that of forks and detours in the figures."""
+    return cell(holds, tone="found" if holds else "")
 
 
 def _shares(bounds: Sequence[float]) -> str:
@@ -65,7 +91,7 @@ def _forks(found: Mapping[str, Any]) -> list[Any]:
         f"{count(off['paths'], 'distinct path')}",
         *ways,
     ]
-    return [cell(any(item["fork"] for item in found["forks"])), cell("; ".join(lines))]
+    return [_said(any(item["fork"] for item in found["forks"])), cell("; ".join(lines))]
 
 
 def _detours(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
@@ -87,7 +113,7 @@ def _detours(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
         lines.append(f"state {row['state']}{verdict}: {size}, adjusted p = {row['p_adjusted']:.2g}")
     if rest := len(rows) - len(tested):
         lines.append(f"{count(rest, 'other state')} cannot be tested: too few runs visit it, or skip it")
-    return [cell(bool(found["detours"]["states"])), cell("; ".join(lines))]
+    return [_said(bool(found["detours"]["states"])), cell("; ".join(lines))]
 
 
 def _spread(found: Mapping[str, Any] | None) -> list[Any]:
@@ -111,8 +137,16 @@ def _spread(found: Mapping[str, Any] | None) -> list[Any]:
     return [cell("a matter of degree", tone="quiet"), cell("; ".join(lines))]
 
 
+def _apart(data: Mapping[str, Any]) -> list[Any]:
+    found = (data.get("dissimilarity") or {}).get("total_variation") or {}
+    if found.get("value") is None:
+        return [cell(None), cell("not asked by this analysis, or a single run")]
+    text = f"{number(_round(found['value']))} ({_range(found['interval'])}), from 0, alike, to 1, no state in common"
+    return [cell("a matter of degree", tone="quiet"), cell(text)]
+
+
 def _step(value: float | None) -> str:
-    return "never" if value is None else number(value)
+    return "never" if value is None else number(_round(value))
 
 
 def comparison(shown: Sequence[Shown], titles: Sequence[str]) -> list[Block]:

@@ -10,6 +10,7 @@ import numpy as np
 from dynalab.report import figures
 from dynalab.report.blocks import Block, Code, Picture, Section, Warnings, Words
 from dynalab.report.sections import claims
+from dynalab.report.sections import hmm_detours as detours
 from dynalab.report.sections import hmm_tables as tables
 from dynalab.report.sections.context import Context
 from dynalab.report.words import count, listed, number, quartiles, share
@@ -45,11 +46,12 @@ def summary(result: Result, context: Context) -> list[str]:
     for state, steps in enumerate(tables.entries(data)):
         found = quartiles(steps)
         if state and found:
-            low, middle, high = (number(item) for item in found)
+            low, middle, high = (number(tables.whole(item)) for item in found)
             n = "" if len(steps) == total else f", {len(steps):,} of {count(total, 'run')}"
             begins.append(f"{state} at step **{middle}** [{low} to {high}]{n}")
     if begins:
         lines.append(f"States begin (median [quartiles] of first entry): {'; '.join(begins)}.")
+    lines += detours.summary(data, total)
     return [" ".join(lines)]
 
 
@@ -74,11 +76,13 @@ def section(result: Result, context: Context) -> Section:
     blocks.append(tables.state_table(data, total, rows))
     if data.get("paths"):
         blocks.append(tables.path_table(data, total))
+        blocks += [*detours.paths_compared(data, total), *detours.alike(data)]
     if data.get("edges"):
         blocks.append(tables.edge_table(data, total))
     if not data.get("decoded_with"):
+        blocks += detours.blocks(data, total)
         blocks.append(claims.table(data))
-    blocks += [*_profiles(data), *_selection(data), *tables.further(data)]
+    blocks += [*_profiles(data), *_selection(data), *tables.trust(data)]
     blocks.append(tables.transitions(data))
     if settings := data.get("settings") or data.get("config"):
         import yaml
@@ -95,14 +99,16 @@ def _map(data: Any, total: int, rows: int) -> Picture:
     visits = [len(steps) for steps in first]
     medians = [found[1] if (found := quartiles(steps)) else None for steps in first]
     captions = [
-        f"{visits[k]:,} of {total:,} runs\n{share(spent[k], rows)} of rows\nfrom {number(step)}"
+        f"{visits[k]:,} of {total:,} runs\n{share(spent[k], rows)} of rows\nfrom {number(tables.whole(step))}"
         if (step := medians[k]) is not None
         else "no run"
         for k in range(n_states)
     ]
+    split = claims.forked(data)
     figure = figures.training_map(
-        n_states, data["edges"], total, occupancy=[n / rows for n in spent], runs=visits, captions=captions
-    )
+        n_states, data["edges"], total, occupancy=[n / rows for n in spent], runs=visits, captions=captions,
+        forked=split,
+    )  # fmt: skip
     probabilities = data["transitions"]["probabilities"]
     titles = {f"state-{k}": f"state {k}: {captions[k]}".replace("\n", ", ") for k in range(n_states)}
     for edge in data["edges"]:
@@ -111,8 +117,12 @@ def _map(data: Any, total: int, rows: int) -> Picture:
             f"{a}{tables.ARROW}{b}: {edge['runs']:,} of {total:,} runs; "
             f"probability {number(probabilities[a][b])} a row; {tables.features(edge)}"
         )
-    split = figures.forks(figures.state_graph(n_states, data["edges"]))
-    forked = f" Forks (in orange): runs leave {_states(split)} in more than one direction." if split else ""
+    forked = ""
+    if split:
+        left = sorted({a for a, _ in split})
+        forked = (
+            f" In orange a fork: at least two runs each first leave {_states(left)} in different directions."
+        )
     caption = (
         f"**Training map.** States in the order of entry; an edge is as wide as the share of runs that take it, a "
         f"circle as large as the share of rows spent in it; `from` is the median step of first entry.{forked}"

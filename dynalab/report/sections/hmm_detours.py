@@ -1,0 +1,287 @@
+"""Detours on the page: a row a state in words, the delays with their intervals, and what an R² is worth here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dynalab.report import figures
+from dynalab.report.blocks import Block, Cell, Picture, Table, Words, cell
+from dynalab.report.figures.style import state_colours
+from dynalab.report.sections.hmm_words import state_words
+from dynalab.report.words import count, listed, number
+
+ALPHA = 0.05
+# Fewer runs than this on a side can only show large delays (as the analysis has it).
+FEW = 5
+
+
+def blocks(data: Mapping[str, Any], total: int) -> list[Block]:
+    """Return the part of the page on detours; nothing where the analysis did not ask.
+
+    Args:
+        data: The plain values of an analysis `hmm`.
+        total: Number of runs.
+    """
+    rows = data.get("detours")
+    if not rows:
+        return []
+    model = data.get("detour_model") or {}
+    found: list[Block] = [_table(rows, data, total, model)]
+    if tested := [row for row in rows if row.get("p_adjusted") is not None]:
+        found.append(_picture(tested, total))
+    return [*found, *_explained(model, rows)]
+
+
+def summary(data: Mapping[str, Any], total: int) -> list[str]:
+    """Return which states are detours in a sentence; nothing where none could be tested.
+
+    Args:
+        data: The plain values of an analysis `hmm`.
+        total: Number of runs.
+    """
+    tested = [row for row in data.get("detours") or () if row.get("p_adjusted") is not None]
+    found = [row for row in tested if row.get("verdict")]
+    lines = []
+    for row in found:
+        visits = "" if row.get("visits") is None else f"{row['visits']:,} of {count(total, 'run')}, "
+        lines.append(
+            f"State {row['state']} is a **detour**: {visits}{effect(row)} steps, adjusted p "
+            f"{_equals(row['p_adjusted'])}."
+        )
+    if tested and not found:
+        lines.append(f"No detour is shown ({count(len(tested), 'state')} tested).")
+    return lines
+
+
+def verdict(row: Mapping[str, Any], total: int, least: int) -> str:
+    """Return what the test says of a state, in words.
+
+    Args:
+        row: One of `detours`.
+        total: Number of runs.
+        least: Runs on a side below which nothing is tested.
+    """
+    visits = row.get("visits")
+    if row.get("verdict"):
+        return "detour"
+    if row.get("p_adjusted") is None:
+        if visits == total:
+            return "not tested: every run passes it"
+        if visits == 0:
+            return "not tested: no run visits it before it converges"
+        if visits is not None and min(visits, total - visits) < least:
+            return f"not tested: fewer than {least} runs on one side"
+        return "not tested"
+    if row["p_adjusted"] < ALPHA:
+        if (row.get("statistic") or 0) < 0:
+            return "no: its visitors converge earlier"
+        return "no: its visitors visit it because they take long"
+    few = visits is not None and min(visits, total - visits) < FEW
+    return "no delay shown" + (", but few runs: only a large one could be" if few else "")
+
+
+def effect(row: Mapping[str, Any]) -> str:
+    """Return a state's cost with its interval."""
+    if row.get("effect_steps") is None:
+        return "\u2013" if row.get("p_adjusted") is None else "no estimate"
+    low, high = row.get("interval") or (None, None)
+    ratio = f" (\u00d7{row['effect_ratio']:.2f})" if row.get("effect_ratio") is not None else ""
+    return f"{row['effect_steps']:+,.0f}{ratio} [{_bound(low)} to {_bound(high)}]"
+
+
+def _bound(value: float | None) -> str:
+    return "open" if value is None else f"{value:+,.0f}"
+
+
+def p_words(p: float | None) -> str:
+    """Return a p-value: two digits, no more than permutations can tell."""
+    if p is None:
+        return "\u2013"
+    return "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def _table(rows: Sequence[Mapping[str, Any]], data: Any, total: int, model: Mapping[str, Any]) -> Table:
+    colours, words = state_colours(data["n_states"]), state_words(data)
+    least = int(model.get("min_visits") or 3)
+    cells = []
+    for row in rows:
+        k = row["state"]
+        tone = "" if row.get("p_adjusted") is not None else "quiet"
+        visits = row.get("visits")
+        cells.append(
+            [
+                Cell(str(k), float(k), swatch=colours[k]),
+                cell(words[k]),
+                Cell(f"{visits:,} of {total:,}", float(visits), True) if visits is not None else cell(None),
+                Cell(effect(row), row.get("effect_steps"), True, tone),
+                Cell(p_words(row.get("p_adjusted")), row.get("p_adjusted"), True, tone),
+                cell(verdict(row, total, least), tone="found" if row.get("verdict") else tone),
+            ]
+        )
+    header = ["state", "what it is", "visited by", "cost in steps [95% interval]", "adjusted p", "verdict"]
+    caption = (
+        "**Detours:** states that some runs do without, and that delay those that pass through. Runs that visit a "
+        "state before they converge are compared with the runs that do not; the cost is how many steps later the "
+        "visitors converge."
+    )
+    return Table(header, cells, caption)
+
+
+def _picture(tested: Sequence[Mapping[str, Any]], total: int) -> Picture:
+    figure = figures.effect_rows(
+        [f"state {row['state']}" for row in tested],
+        [row.get("effect_steps") for row in tested],
+        [row.get("interval") for row in tested],
+        found=[bool(row.get("verdict")) for row in tested],
+        notes=[
+            f"{row['visits']:,} of {total:,} runs, p {_equals(row['p_adjusted'])}"
+            if row.get("visits") is not None
+            else f"p {_equals(row['p_adjusted'])}"
+            for row in tested
+        ],
+    )
+    caption = (
+        "**How much later the visitors of a state converge** (orange: a detour). Shift that the rank test does not "
+        "refuse, with censoring; an arrow: training ended before the bound was seen. p: Gehan's rank test by "
+        "permutation of the runs, adjusted over the tested states (Benjamini and Hochberg). A detour must also delay "
+        "counted from its entry on (Mantel and Byar), for a run that takes long has more time to visit."
+    )
+    words = "; ".join(f"state {row['state']} {effect(row)}" for row in tested)
+    return Picture("detours", figure, caption, f"Delay of the visitors of each state in steps: {words}")
+
+
+def _equals(p: float) -> str:
+    text = p_words(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _explained(model: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """Two regressions of the convergence step, each beside the R2 that it has where there is nothing to find."""
+    cells = []
+    if model.get("r2") is not None:
+        states = listed([str(k) for k in model.get("states") or ()])
+        cells.append(
+            [
+                cell(f"visits to the tested states ({states})"),
+                _share(model["r2"]),
+                _share(model.get("loo_r2")),
+                cell(_null(model.get("null_r2"), model.get("null_r2_95"))),
+                cell("convergence steps dealt to the runs at random"),
+            ]
+        )
+    said = model.get("published") or {}
+    if said.get("r2") is not None:
+        cells.append(
+            [
+                cell("share of training in every state, as published"),
+                _share(said["r2"]),
+                cell(None),
+                cell(_null(said.get("accounting_r2"), said.get("accounting_r2_95"))),
+                cell("early states exchanged between runs: accounting alone"),
+            ]
+        )
+    if not cells:
+        return []
+    header = [
+        "convergence step regressed on",
+        "R\u00b2",
+        "R\u00b2 of left-out runs",
+        "R\u00b2 of nothing: median (95% are below)",
+        "what nothing is",
+    ]
+    blocks: list[Block] = [Table(header, cells, "How much of the convergence step the states explain")]
+    if lines := _doubts(said, rows):
+        blocks.append(Words(" ".join(lines), "note"))
+    return blocks
+
+
+def _share(value: float | None) -> Cell:
+    return cell(None) if value is None else Cell(_r2(value), value, True)
+
+
+def _r2(value: float) -> str:
+    """Two digits, and near 1 two digits of what is missing."""
+    digits = 2
+    while digits < 5 and value < 1 and round(value, digits) > 0.99:
+        digits += 1
+    return f"{value:.{digits}f}"
+
+
+def _null(middle: float | None, high: float | None) -> str | None:
+    if middle is None:
+        return None
+    return _r2(middle) if high is None else f"{_r2(middle)} ({_r2(high)})"
+
+
+def _doubts(said: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the published regression is worth here, in words."""
+    if said.get("r2") is None or said.get("accounting_r2") is None:
+        return []
+    middle = said["accounting_r2"]
+    lines = [
+        f"Of the published R\u00b2 of {_r2(said['r2'])}, accounting alone gives {_r2(middle)}: time before convergence "
+        "is time in the states before it, so the shares add up to the answer whether or not a state delays."
+    ]
+    named = [str(k) for k in said.get("detours") or ()]
+    ours = [str(row["state"]) for row in rows if row.get("verdict")]
+    if named and named != ours:
+        word = "state" if len(named) == 1 else "states"
+        lines.append(
+            f"The published rule (some run converges without the state, and its coefficient is positive) would call "
+            f"{word} {listed(named)} {'a detour' if len(named) == 1 else 'detours'}."
+        )
+    return lines
+
+
+def paths_compared(data: Mapping[str, Any], total: int) -> list[Block]:
+    """Return whether runs on different paths converge at different steps, in a sentence."""
+    found = data.get("path_comparison")
+    if not found:
+        return []
+    p = found["p"]
+    which = listed([str(place + 1) for place in found["paths"]])
+    said = (
+        "Runs on different paths **converge at different steps**"
+        if p < ALPHA
+        else "**No difference** of the convergence step between paths is shown"
+    )
+    rank = found.get("p_log_rank")
+    beside = "" if rank is None else f"; log-rank test p {_equals(rank)}"
+    return [
+        Words(
+            f"{said}: p {_equals(p)} by permutation of {found['runs']:,} of {count(total, 'run')} over the "
+            f"{len(found['paths'])} paths that at least two take (rows {which}){beside}. A run that ends before it "
+            "converges breaks its path off, and may stand in a row of its own for that.",
+            "note",
+        )
+    ]
+
+
+def alike(data: Mapping[str, Any]) -> list[Block]:
+    """Return how differently runs spend their training, in a sentence."""
+    found = data.get("dissimilarity") or {}
+    apart = found.get("total_variation") or {}
+    if apart.get("value") is None:
+        return []
+    text = (
+        f"**Dissimilarity of the runs: {apart['value']:.3f}**{_within(apart)}. It is the share of the rows that two "
+        "runs spend in different states, on the mean over pairs (0: alike, 1: no state in common); another pace on the "
+        "same path counts as well as another path."
+    )
+    if ground := found.get("wasserstein"):
+        some = "" if ground["runs"] == apart["runs"] else f", over {ground['runs']} runs drawn from them"
+        text += (
+            f" Weighed by how far apart the states' means are: {number(_three(ground['value']))}{_within(ground)} "
+            f"standard deviations of the metrics{some}."
+        )
+    return [Words(text, "note")]
+
+
+def _three(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _within(found: Mapping[str, Any]) -> str:
+    bounds = found.get("interval")
+    return "" if bounds is None else f" [{_three(bounds[0])} to {_three(bounds[1])}]"
