@@ -40,7 +40,8 @@ def model_selection(
     for index, name in enumerate(panels):
         ax = figure.add_subplot(1, len(panels), index + 1)
         if name == "score":
-            _panel(ax, k, score, whole, chosen)
+            # The highest is taken, or nearly: above its error bar there is room.
+            _panel(ax, k, score, whole, chosen, score + np.nan_to_num(error))
             ax.errorbar(
                 k, score, yerr=np.nan_to_num(error), fmt="none", ecolor=CYCLE[0], elinewidth=1.1, capsize=2.5
             )
@@ -69,7 +70,15 @@ def _numbers(values: Sequence[float | None]) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values], dtype=float)
 
 
-def _panel(ax: Axes, k: np.ndarray, values: np.ndarray, whole: np.ndarray, chosen: int) -> None:
+def _panel(
+    ax: Axes,
+    k: np.ndarray,
+    values: np.ndarray,
+    whole: np.ndarray,
+    chosen: int,
+    tops: np.ndarray | None = None,
+) -> None:
+    """Draw one curve; the chosen K is named above `tops`, or below the curve."""
     colour = CYCLE[0]
     ax.plot(k, values, color=colour, linewidth=1.2, zorder=2)
     ax.scatter(k[whole], values[whole], s=22, color=colour, zorder=3)
@@ -77,13 +86,12 @@ def _panel(ax: Axes, k: np.ndarray, values: np.ndarray, whole: np.ndarray, chose
     here = np.flatnonzero((k == chosen) & np.isfinite(values))
     if len(here):
         ax.scatter(k[here], values[here], s=105, facecolor="none", edgecolor=INK, linewidth=1.2, zorder=4)
-        # The side that the curve does not come from.
-        up = values[here[0]] <= np.nanmean(values)
+        place = values[here[0]] if tops is None else tops[here[0]]
         ax.annotate(
-            f"{chosen} chosen", (k[here[0]], values[here[0]]), (0, 10 if up else -10), ha="center",
-            textcoords="offset points", va="bottom" if up else "top", fontsize=7.5,
+            f"{chosen} chosen", (k[here[0]], place), (0, -9 if tops is None else 9), ha="center",
+            textcoords="offset points", va="top" if tops is None else "bottom", fontsize=7.5,
         )  # fmt: skip
     polish(ax)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("number of states")
-    ax.margins(x=0.06, y=0.16)
+    ax.margins(x=0.1, y=0.2)

@@ -44,14 +44,8 @@ def variance_shares(
         colour = CYCLE[place % len(CYCLE)] if place < len(factors) or not factors else MUTED
         ax.barh(place, share, height=0.56, color=colour, alpha=0.85, linewidth=0)
         ax.plot([low, high], [place, place], color=INK, linewidth=1.4, solid_capstyle="butt")
-        ax.text(
-            min(max(high, share) + 0.015, 1.0),
-            place - 0.3,
-            f"{share:.0%}",
-            va="center",
-            fontsize=7.5,
-            color=INK,
-        )
+        # At the bar's end, above the line of the interval.
+        ax.text(min(share, 0.94) + 0.012, place - 0.15, f"{share:.0%}", va="center", fontsize=7.5, color=INK)
     ax.set_yticks(range(len(sources)), sources)
     ax.set_ylim(len(sources) - 0.5, -0.6)
     ax.set_xlim(0, 1.06)

@@ -101,7 +101,7 @@ def _detours(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
     tested = [row for row in rows if row.get("p_adjusted") is not None]
     if not tested:
         return [
-            cell(False),
+            cell("not tested", tone="quiet"),
             cell("no state is visited by enough runs and skipped by enough runs to be tested"),
         ]
     lines = []

@@ -9,7 +9,7 @@ import numpy as np
 
 from dynalab.report import figures
 from dynalab.report.blocks import Block, Code, Picture, Section, Warnings, Words
-from dynalab.report.sections import claims
+from dynalab.report.sections import claims, hmm_runs
 from dynalab.report.sections import hmm_detours as detours
 from dynalab.report.sections import hmm_tables as tables
 from dynalab.report.sections.context import Context
@@ -76,7 +76,7 @@ def section(result: Result, context: Context) -> Section:
     blocks.append(tables.state_table(data, total, rows))
     if data.get("paths"):
         blocks.append(tables.path_table(data, total))
-        blocks += [*detours.paths_compared(data, total), *detours.alike(data)]
+        blocks += [*hmm_runs.paths_compared(data, total), *hmm_runs.alike(data)]
     if data.get("edges"):
         blocks.append(tables.edge_table(data, total))
     if not data.get("decoded_with"):

@@ -9,7 +9,7 @@ from dynalab.report import figures
 from dynalab.report.blocks import Block, Cell, Picture, Table, Words, cell
 from dynalab.report.figures.style import state_colours
 from dynalab.report.sections.hmm_words import state_words
-from dynalab.report.words import count, listed, number
+from dynalab.report.words import count, listed, p_equals, p_value
 
 ALPHA = 0.05
 # Fewer runs than this on a side can only show large delays (as the analysis has it).
@@ -27,10 +27,21 @@ def blocks(data: Mapping[str, Any], total: int) -> list[Block]:
     if not rows:
         return []
     model = data.get("detour_model") or {}
-    found: list[Block] = [_table(rows, data, total, model)]
-    if tested := [row for row in rows if row.get("p_adjusted") is not None]:
-        found.append(_picture(tested, total))
-    return [*found, *_explained(model, rows)]
+    tested = [row for row in rows if row.get("p_adjusted") is not None]
+    least = int(model.get("min_visits") or 3)
+    if not tested:
+        return [Words(_untested(rows, total, least)), *_explained(model, rows)]
+    return [_table(rows, data, total, least), _picture(tested, total), *_explained(model, rows)]
+
+
+def _untested(rows: Sequence[Mapping[str, Any]], total: int, least: int) -> str:
+    """Why no state can be tested, in a sentence."""
+    why: dict[str, list[str]] = {}
+    for row in rows:
+        reason = verdict(row, total, least).removeprefix("not tested").removeprefix(": ")
+        why.setdefault(reason or "not tested", []).append(str(row["state"]))
+    said = "; ".join(f"{listed(states)} ({reason})" for reason, states in why.items())
+    return f"**Detours:** no state can be tested, for none is both visited and done without by {least} runs: {said}."
 
 
 def summary(data: Mapping[str, Any], total: int) -> list[str]:
@@ -47,7 +58,7 @@ def summary(data: Mapping[str, Any], total: int) -> list[str]:
         visits = "" if row.get("visits") is None else f"{row['visits']:,} of {count(total, 'run')}, "
         lines.append(
             f"State {row['state']} is a **detour**: {visits}{effect(row)} steps, adjusted p "
-            f"{_equals(row['p_adjusted'])}."
+            f"{p_equals(row['p_adjusted'])}."
         )
     if tested and not found:
         lines.append(f"No detour is shown ({count(len(tested), 'state')} tested).")
@@ -94,16 +105,8 @@ def _bound(value: float | None) -> str:
     return "open" if value is None else f"{value:+,.0f}"
 
 
-def p_words(p: float | None) -> str:
-    """Return a p-value: two digits, no more than permutations can tell."""
-    if p is None:
-        return "\u2013"
-    return "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
-
-
-def _table(rows: Sequence[Mapping[str, Any]], data: Any, total: int, model: Mapping[str, Any]) -> Table:
+def _table(rows: Sequence[Mapping[str, Any]], data: Any, total: int, least: int) -> Table:
     colours, words = state_colours(data["n_states"]), state_words(data)
-    least = int(model.get("min_visits") or 3)
     cells = []
     for row in rows:
         k = row["state"]
@@ -115,11 +118,11 @@ def _table(rows: Sequence[Mapping[str, Any]], data: Any, total: int, model: Mapp
                 cell(words[k]),
                 Cell(f"{visits:,} of {total:,}", float(visits), True) if visits is not None else cell(None),
                 Cell(effect(row), row.get("effect_steps"), True, tone),
-                Cell(p_words(row.get("p_adjusted")), row.get("p_adjusted"), True, tone),
+                Cell(p_value(row.get("p_adjusted")), row.get("p_adjusted"), True, tone),
                 cell(verdict(row, total, least), tone="found" if row.get("verdict") else tone),
             ]
         )
-    header = ["state", "what it is", "visited by", "cost in steps [95% interval]", "adjusted p", "verdict"]
+    header = ["state", "what it is", "visited by", "cost in steps [95%]", "adjusted p", "verdict"]
     caption = (
         "**Detours:** states that some runs do without, and that delay those that pass through. Runs that visit a "
         "state before they converge are compared with the runs that do not; the cost is how many steps later the "
@@ -135,25 +138,21 @@ def _picture(tested: Sequence[Mapping[str, Any]], total: int) -> Picture:
         [row.get("interval") for row in tested],
         found=[bool(row.get("verdict")) for row in tested],
         notes=[
-            f"{row['visits']:,} of {total:,} runs, p {_equals(row['p_adjusted'])}"
+            f"{row['visits']:,} of {total:,} runs, p {p_equals(row['p_adjusted'])}"
             if row.get("visits") is not None
-            else f"p {_equals(row['p_adjusted'])}"
+            else f"p {p_equals(row['p_adjusted'])}"
             for row in tested
         ],
     )
     caption = (
-        "**How much later the visitors of a state converge** (orange: a detour). Shift that the rank test does not "
-        "refuse, with censoring; an arrow: training ended before the bound was seen. p: Gehan's rank test by "
-        "permutation of the runs, adjusted over the tested states (Benjamini and Hochberg). A detour must also delay "
-        "counted from its entry on (Mantel and Byar), for a run that takes long has more time to visit."
+        "**How much later the visitors of a state converge** than the other runs (orange: a detour). The line holds "
+        "the delays that the rank test does not refuse, with censored runs; an arrow: training ended before the bound "
+        "was seen. p: Gehan's rank test by permutation of the runs, adjusted over the tested states (Benjamini and "
+        "Hochberg). A detour must also delay counted from its entry on (Mantel and Byar): a run that takes long has "
+        "more time to visit."
     )
     words = "; ".join(f"state {row['state']} {effect(row)}" for row in tested)
     return Picture("detours", figure, caption, f"Delay of the visitors of each state in steps: {words}")
-
-
-def _equals(p: float) -> str:
-    text = p_words(p)
-    return text if text.startswith("<") else f"= {text}"
 
 
 def _explained(model: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Block]:
@@ -167,7 +166,7 @@ def _explained(model: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> l
                 _share(model["r2"]),
                 _share(model.get("loo_r2")),
                 cell(_null(model.get("null_r2"), model.get("null_r2_95"))),
-                cell("convergence steps dealt to the runs at random"),
+                cell("convergence steps dealt to the runs anew"),
             ]
         )
     said = model.get("published") or {}
@@ -178,7 +177,7 @@ def _explained(model: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> l
                 _share(said["r2"]),
                 cell(None),
                 cell(_null(said.get("accounting_r2"), said.get("accounting_r2_95"))),
-                cell("early states exchanged between runs: accounting alone"),
+                cell("early states exchanged between the runs: accounting alone"),
             ]
         )
     if not cells:
@@ -187,8 +186,8 @@ def _explained(model: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> l
         "convergence step regressed on",
         "R\u00b2",
         "R\u00b2 of left-out runs",
-        "R\u00b2 of nothing: median (95% are below)",
-        "what nothing is",
+        "R\u00b2 where nothing delays: median (95% below)",
+        "how that is made",
     ]
     blocks: list[Block] = [Table(header, cells, "How much of the convergence step the states explain")]
     if lines := _doubts(said, rows):
@@ -203,7 +202,7 @@ def _share(value: float | None) -> Cell:
 def _r2(value: float) -> str:
     """Two digits, and near 1 two digits of what is missing."""
     digits = 2
-    while digits < 5 and value < 1 and round(value, digits) > 0.99:
+    while digits < 5 and 0 < 1 - value < 2 * 10.0**-digits:
         digits += 1
     return f"{value:.{digits}f}"
 
@@ -218,10 +217,11 @@ def _doubts(said: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[
     """What the published regression is worth here, in words."""
     if said.get("r2") is None or said.get("accounting_r2") is None:
         return []
-    middle = said["accounting_r2"]
+    middle, high = said["accounting_r2"], said.get("accounting_r2_95")
+    more = "" if high is None or said["r2"] > high else ", and the regression as published no more"
     lines = [
-        f"Of the published R\u00b2 of {_r2(said['r2'])}, accounting alone gives {_r2(middle)}: time before convergence "
-        "is time in the states before it, so the shares add up to the answer whether or not a state delays."
+        f"Accounting alone gives an R\u00b2 of {_r2(middle)}{more}: time before convergence is time in the states "
+        "before it, so the shares add up to the answer whether or not a state delays."
     ]
     named = [str(k) for k in said.get("detours") or ()]
     ours = [str(row["state"]) for row in rows if row.get("verdict")]
@@ -232,56 +232,3 @@ def _doubts(said: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[
             f"{word} {listed(named)} {'a detour' if len(named) == 1 else 'detours'}."
         )
     return lines
-
-
-def paths_compared(data: Mapping[str, Any], total: int) -> list[Block]:
-    """Return whether runs on different paths converge at different steps, in a sentence."""
-    found = data.get("path_comparison")
-    if not found:
-        return []
-    p = found["p"]
-    which = listed([str(place + 1) for place in found["paths"]])
-    said = (
-        "Runs on different paths **converge at different steps**"
-        if p < ALPHA
-        else "**No difference** of the convergence step between paths is shown"
-    )
-    rank = found.get("p_log_rank")
-    beside = "" if rank is None else f"; log-rank test p {_equals(rank)}"
-    return [
-        Words(
-            f"{said}: p {_equals(p)} by permutation of {found['runs']:,} of {count(total, 'run')} over the "
-            f"{len(found['paths'])} paths that at least two take (rows {which}){beside}. A run that ends before it "
-            "converges breaks its path off, and may stand in a row of its own for that.",
-            "note",
-        )
-    ]
-
-
-def alike(data: Mapping[str, Any]) -> list[Block]:
-    """Return how differently runs spend their training, in a sentence."""
-    found = data.get("dissimilarity") or {}
-    apart = found.get("total_variation") or {}
-    if apart.get("value") is None:
-        return []
-    text = (
-        f"**Dissimilarity of the runs: {apart['value']:.3f}**{_within(apart)}. It is the share of the rows that two "
-        "runs spend in different states, on the mean over pairs (0: alike, 1: no state in common); another pace on the "
-        "same path counts as well as another path."
-    )
-    if ground := found.get("wasserstein"):
-        some = "" if ground["runs"] == apart["runs"] else f", over {ground['runs']} runs drawn from them"
-        text += (
-            f" Weighed by how far apart the states' means are: {number(_three(ground['value']))}{_within(ground)} "
-            f"standard deviations of the metrics{some}."
-        )
-    return [Words(text, "note")]
-
-
-def _three(value: float) -> float:
-    return float(f"{value:.3g}")
-
-
-def _within(found: Mapping[str, Any]) -> str:
-    bounds = found.get("interval")
-    return "" if bounds is None else f" [{_three(bounds[0])} to {_three(bounds[1])}]"

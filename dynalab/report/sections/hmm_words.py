@@ -34,6 +34,7 @@ def state_words(data: Mapping[str, Any]) -> list[str]:
             continue
         first = sorted(values.items(), key=lambda item: -abs(item[1]))[:MOST]
         said = [f"{name} {up if value > 0 else down}" for name, value in first if abs(value) >= least]
-        nothing = "metrics near their mean" if level else "hardly anything moves"
-        found.append(", ".join(said) or nothing)
+        name, value = first[0]
+        slow = "nothing moves" if value == 0 else f"{name} {up if value > 0 else down} slowly"
+        found.append(", ".join(said) or ("all near their mean" if level else slow))
     return found
