@@ -182,6 +182,22 @@ def test_the_map_colours_the_forks_that_the_claims_count() -> None:
     assert colours(forked=[]) == {"plain"} and colours() == colours(forked=[(0, 1), (0, 2)]) == {"fork"}
 
 
+def test_states_that_flicker_are_no_forks() -> None:
+    rng = np.random.default_rng(0)
+    paths = rng.integers(0, 3, (6, 60)).tolist()
+    data = {
+        "states": [{"run": str(i), "states": path} for i, path in enumerate(paths)],
+        "convergence": None,
+        "detours": None,
+    }
+    assert claims(data)["forks"], "as the published map has them"
+    row = page_claims.table(data).rows[0]
+    assert row[1].text == "states flicker" and "times on the median" in row[2].text
+    calm = {**data, "states": [{"run": "a", "states": [0] * 30 + [1] * 30}]}
+    assert page_claims.flickering(calm) == ""
+    assert words._way(paths[0]).endswith("changes)") and words._way([0, 1]) == "0 > 1"
+
+
 def test_on_the_page(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_drawing(monkeypatch)
     ensemble = make_ensemble(outputs, n_runs=20)

@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# States of a path that are written out.
+LONGEST = 14
 EMISSIONS = {"ar": "states of dynamics (autoregressive)", "level": "states of level (Gaussian)"}
 
 
@@ -32,7 +34,7 @@ def describe(result: Mapping[str, Any]) -> list[str]:
             where = f"entered at step {_middle(entries)} ({entries[0]} to {entries[-1]})"
             lines.append(f"  state {profile['state']}: {profile['runs']} of {n_runs} runs, {where}")
     for path in result["paths"][:5]:
-        names = " > ".join(map(str, path["states"]))
+        names = _way(path["states"])
         when = (
             "" if path["median_step"] is None else f", converged at step {path['median_step']:.0f} (median)"
         )
@@ -63,9 +65,18 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     return [*lines, *_beside(result), *_settings(result)]
 
 
+def _way(states: Sequence[int]) -> str:
+    """A path, cut where it is long."""
+    if len(states) <= LONGEST:
+        return " > ".join(map(str, states))
+    return f"{' > '.join(map(str, states[: LONGEST - 2]))} > ... ({len(states) - 1} changes)"
+
+
 def _fork(fork: Mapping[str, Any]) -> str:
     """Where the runs that leave a state go first."""
-    ways = ", ".join(f"to {way['to']} ({way['runs']} runs)" for way in fork["directions"])
+    ways = ", ".join(
+        f"to {way['to']} ({way['runs']} run{'s' if way['runs'] > 1 else ''})" for way in fork["directions"]
+    )
     return f"state {fork['state']} is left {ways}"
 
 

@@ -21,16 +21,18 @@ def model_selection(
     chosen: int,
     *,
     converged: Sequence[bool] | None = None,
+    paired: bool = False,
 ) -> Figure:
     """Draw the held-out log-likelihood per frame with its standard error, and BIC, against the number of states.
 
     Args:
         n_states: The K that were tried, shape (N,).
         heldout: Held-out log-likelihood per frame, shape (N,); None where nothing was held out.
-        errors: Its standard error, shape (N,).
+        errors: Its standard error, shape (N,); if `paired`, that of the difference to the best K over the same runs.
         bic: BIC of the fit on all runs, shape (N,).
         chosen: The K that was taken.
         converged: Whether each fit converged, shape (N,); those that did not are hollow.
+        paired: The line to be reached is then the best itself, not one standard error of the mean below it.
     """
     k = np.asarray(n_states, dtype=int)
     score, error, criterion = (_numbers(item) for item in (heldout, errors, bic))
@@ -48,11 +50,10 @@ def model_selection(
             ax.set_title("held-out log-likelihood per frame")
             best = int(np.nanargmax(score))
             if np.isfinite(error[best]) and len(k) > 1:
-                ax.axhline(
-                    score[best] - error[best], color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1
-                )
+                least = score[best] - (0.0 if paired else error[best])
+                ax.axhline(least, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
                 ax.annotate(
-                    "best - 1 SE", (0, score[best] - error[best]), (3, 2), xycoords=("axes fraction", "data"),
+                    "best" if paired else "best - 1 SE", (0, least), (3, 2), xycoords=("axes fraction", "data"),
                     textcoords="offset points", ha="left", va="bottom", fontsize=7, color=MUTED,
                 )  # fmt: skip
         else:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from dynalab.analysis import claims
 from dynalab.report.blocks import Block, Table, Words, cell
 from dynalab.report.gather import Shown
-from dynalab.report.words import count, listed, number
+from dynalab.report.words import count, listed, number, p_value
 
+# Changes of state per state from which on states are said to flicker.
+FLICKER = 4
 # With more settings a table of pairs would be read by nobody.
 MOST = 6
 ARROW = "\u00a0\u2192 "
@@ -24,7 +28,7 @@ def table(data: Mapping[str, Any]) -> Table:
     """
     found = data.get("claims") or claims.claims(data)
     rows = [
-        [cell("runs fork: they first leave a state in different directions"), *_forks(found)],
+        [cell("runs fork: they first leave a state in different directions"), *_forks(found, data)],
         [cell("detours: states that some runs skip, and that delay convergence"), *_detours(found, data)],
         [cell("convergence times are spread out"), *_spread(found["spread"])],
         [cell("runs spend their training in different states (dissimilarity)"), *_apart(data)],
@@ -47,6 +51,22 @@ def forked(data: Mapping[str, Any]) -> list[tuple[int, int]]:
         for way in item["directions"]
         if way["runs"] >= claims.LEAST_RUNS
     ]
+
+
+def flickering(data: Mapping[str, Any]) -> str:
+    """Return a sentence that warns of states which runs enter over and over; nothing where they do not.
+
+    Args:
+        data: The plain values of an analysis `hmm`.
+    """
+    changes = [sum(a != b for a, b in pairwise(run["states"])) for run in data["states"]]
+    middle = statistics.median(changes)
+    if middle <= FLICKER * len({state for run in data["states"] for state in run["states"]}):
+        return ""
+    return (
+        f"Runs change state {middle:,.0f} times on the median: such states flicker, and paths, forks and detours say "
+        "little."
+    )
 
 
 def _percent(share: float) -> str:
@@ -75,7 +95,7 @@ def _shares(bounds: Sequence[float]) -> str:
     return f"{_percent(bounds[0])} to {_percent(bounds[1])}"
 
 
-def _forks(found: Mapping[str, Any]) -> list[Any]:
+def _forks(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
     off = found["off_path"]
     ways = []
     for item in found["forks"]:
@@ -91,6 +111,8 @@ def _forks(found: Mapping[str, Any]) -> list[Any]:
         f"{count(off['paths'], 'distinct path')}",
         *ways,
     ]
+    if flicker := flickering(data):
+        return [cell("states flicker", tone="quiet"), cell(f"{lines[0]}. {flicker}")]
     return [_said(any(item["fork"] for item in found["forks"])), cell("; ".join(lines))]
 
 
@@ -211,7 +233,7 @@ def _row(what: str, found: Mapping[str, Any] | None, key: str) -> list[Any]:
         interval = f"{100 * found['interval'][0]:+.0f} to {100 * found['interval'][1]:+.0f}"
     else:
         value, interval = number(_round(found[key])), _range(found["interval"])
-    return [cell(what), cell(value), cell(interval), cell(_round(found["p"]))]
+    return [cell(what), cell(value), cell(interval, tone="whole"), cell(p_value(found["p"]), tone="whole")]
 
 
 def _doubts(first: Mapping[str, Any], other: Mapping[str, Any], found: Mapping[str, Any]) -> set[str]:

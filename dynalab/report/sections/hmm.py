@@ -36,6 +36,8 @@ def summary(result: Result, context: Context) -> list[str]:
     if len(paths) == 1:
         who = "The run goes" if total == 1 else f"All {total:,} runs go"
         lines.append(f"{who} {tables.path_words(paths[0]['states'])}.")
+    elif paths and len(paths) == total:
+        lines.append(f"Each of the {total:,} runs takes a path of its own.")
     elif paths:
         first = paths[0]
         lines.append(
@@ -123,6 +125,8 @@ def _map(data: Any, total: int, rows: int) -> Picture:
         forked = (
             f" In orange a fork: at least two runs each first leave {_states(left)} in different directions."
         )
+    if flicker := claims.flickering(data):
+        forked += f" {flicker}"
     caption = (
         f"**Training map.** States in the order of entry; an edge is as wide as the share of runs that take it, a "
         f"circle as large as the share of rows spent in it; `from` is the median step of first entry.{forked}"
@@ -190,16 +194,30 @@ def _selection(data: Any) -> list[Block]:
     rows = data.get("selection") or []
     if not rows:
         return []
+    # The error of the difference to the best K, where the rule is about that one.
+    paired = any(row.get("behind_se") is not None for row in rows)
+    error = "behind_se" if paired else "se"
     columns = {
-        key: [row.get(key) for row in rows] for key in ("n_states", "heldout_ll_per_frame", "se", "bic")
+        key: [row.get(key) for row in rows] for key in ("n_states", "heldout_ll_per_frame", error, "bic")
     }
     figure = figures.model_selection(
-        columns["n_states"], columns["heldout_ll_per_frame"], columns["se"], columns["bic"], data["n_states"],
-        converged=[bool(row.get("converged", True)) for row in rows],
+        columns["n_states"], columns["heldout_ll_per_frame"], columns[error], columns["bic"], data["n_states"],
+        converged=[bool(row.get("converged", True)) for row in rows], paired=paired,
     )  # fmt: skip
+    rule = "the smallest number within one standard error of the best is taken"
+    if data.get("preset") == "paper":
+        rule = "the number of least BIC is taken"
+    elif (data.get("settings") or {}).get("n_states") is not None:
+        rule = "the number was given"
+    what = "the standard error of its difference to the best" if paired else "its standard error over runs"
+    bic = (
+        "of the held-out runs, a mean over starts"
+        if data.get("preset") == "paper"
+        else "of the fit on all runs"
+    )
     caption = (
-        "**How many states.** Log-likelihood of runs that were held out whole, with its standard error over runs; the "
-        "smallest number within one standard error of the best is taken. BIC beside it is of the fit on all runs."
+        "**How many states.** Log-likelihood of runs that were held out whole, with "
+        f"{what}; {rule}. BIC is {bic}."
     )
     return [Picture("selection", figure, caption, f"Model selection: {data['n_states']} states are chosen")]
 

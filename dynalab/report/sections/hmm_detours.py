@@ -183,7 +183,7 @@ def _explained(model: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> l
     if not cells:
         return []
     header = [
-        "convergence step regressed on",
+        f"{'logarithm of the ' if model.get('log_time') else ''}convergence step regressed on",
         "R\u00b2",
         "R\u00b2 of left-out runs",
         "R\u00b2 where nothing delays: median (95% below)",

@@ -14,6 +14,8 @@ from dynalab.report.words import count, listed, number, quartiles, share
 
 # Paths are not broken before an arrow.
 ARROW = "\u00a0\u2192 "
+# Paths that are shown where most are taken by a single run.
+MOST_PATHS = 10
 # Paths of no more states than these stand in one line.
 SHORT = 8
 
@@ -94,18 +96,21 @@ def state_table(data: Any, total: int, rows: int) -> Table:
 def path_table(data: Any, total: int) -> Table:
     """Return the table of distinct paths."""
     cells = []
-    for path in data["paths"][:60]:
+    # Paths of a single run each say no more than the raster does.
+    several = sum(path["runs"] > 1 for path in data["paths"])
+    most = min(max(several, MOST_PATHS), 60)
+    for path in data["paths"][:most]:
         low, high = path.get("quartiles") or (None, None)
         never = path.get("median_step") is None
         middle = cell(None if never else whole(path["median_step"]))
         until = "never" if high is None else number(whole(high))
-        spread = None if low is None else f"{number(whole(low))} to {until}"
+        spread = None if low is None or path["runs"] < 2 else f"{number(whole(low))} to {until}"
         runs = Cell(f"{path['runs']:,} of {total:,}", float(path["runs"]), True)
         members = listed([str(run).rpartition("/")[2] for run in path.get("members") or []], 6)
         tone = "whole" if len(path["states"]) <= SHORT else ""
         way = cell(path_words(path["states"]), tone=tone)
         cells.append([way, runs, middle, cell(spread, tone="whole" if spread else ""), cell(members)])
-    more = f" (the first 60 of {len(data['paths'])})" if len(data["paths"]) > 60 else ""
+    more = f" (the first {most} of {len(data['paths'])})" if len(data["paths"]) > most else ""
     rule = data.get("convergence_rule")
     said = (
         f"; converged: {rule['metric']} {'at least' if rule['direction'] == 'up' else 'at most'} "
