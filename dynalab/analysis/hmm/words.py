@@ -44,7 +44,7 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     known = (result.get("claims") or {}).get("forks") or ()
     lines += [f"  fork: {_fork(one)}" for one in known if one["fork"]]
     apart = (result.get("dissimilarity") or {}).get("total_variation")
-    if apart and apart["value"] is not None:
+    if apart and apart["value"] is not None and result["n_states"] > 1:
         lines.append(f"  dissimilarity of the runs: {_apart(apart)} (0: alike, 1: no state in common)")
     lines += [f"  detour: {_detour(row, n_runs)}" for row in result.get("detours") or () if row["verdict"]]
     rule = result.get("convergence_rule")

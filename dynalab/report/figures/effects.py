@@ -54,9 +54,11 @@ def effect_rows(
         if effect is not None:
             ax.plot([effect], [place], "o", color=colour, markersize=6.5, zorder=4)
             ax.annotate(
-                f"{effect:+,.0f}", (effect, place), (0, 6), textcoords="offset points", ha="center", va="bottom",
+                signed(effect), (effect, place), (0, 6), textcoords="offset points", ha="center", va="bottom",
                 fontsize=7.5, color=INK, zorder=5,
             )  # fmt: skip
+        else:
+            ax.text(0, place, " no estimate", ha="left", va="center", fontsize=7.5, color=MUTED)
         if place < len(notes):
             ax.text(
                 1.015, place, notes[place], transform=ax.get_yaxis_transform(), ha="left", va="center",
@@ -66,9 +68,14 @@ def effect_rows(
     ax.tick_params(axis="y", length=0, labelsize=8.5)
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+,.0f}" if value else "0"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: signed(value)))
     ax.set_xlabel(f"{unit} later (line: 95% interval)")
     return figure
+
+
+def signed(value: float) -> str:
+    """Return a difference in whole steps, with its sign unless it is 0."""
+    return f"{value:+,.0f}" if round(value) else "0"
 
 
 def _interval(

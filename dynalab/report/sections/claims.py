@@ -118,7 +118,7 @@ def _forks(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
 
 def _detours(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
     if found["detours"] is None:
-        return [cell(None), cell("not tested by this analysis")]
+        return [cell("\u2013", tone="quiet"), cell("not tested by this analysis")]
     rows = data["detours"]
     tested = [row for row in rows if row.get("p_adjusted") is not None]
     if not tested:
@@ -140,7 +140,10 @@ def _detours(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
 
 def _spread(found: Mapping[str, Any] | None) -> list[Any]:
     if found is None:
-        return [cell(None), cell("nothing says when a run has converged (convergence.metric=)")]
+        return [
+            cell("\u2013", tone="quiet"),
+            cell("nothing says when a run has converged (convergence.metric=)"),
+        ]
     low, high = found["quartiles"]
     lines = [
         f"median step {_step(found['median'])} [quartiles {_step(low)} to {_step(high)}]",
@@ -161,8 +164,11 @@ def _spread(found: Mapping[str, Any] | None) -> list[Any]:
 
 def _apart(data: Mapping[str, Any]) -> list[Any]:
     found = (data.get("dissimilarity") or {}).get("total_variation") or {}
-    if found.get("value") is None:
-        return [cell(None), cell("not asked by this analysis, or a single run")]
+    if found.get("value") is None or data.get("n_states") == 1:
+        return [
+            cell("\u2013", tone="quiet"),
+            cell("nothing to compare: a single run, a single state, or an older analysis"),
+        ]
     text = f"{number(_round(found['value']))} ({_range(found['interval'])}), from 0, alike, to 1, no state in common"
     return [cell("a matter of degree", tone="quiet"), cell(text)]
 

@@ -180,7 +180,8 @@ def _profiles(data: Any) -> list[Picture]:
     ):
         found = {item["state"]: item[key] for item in data.get("state_profiles") or () if item.get(key)}
         names = data.get("metrics") or []
-        if found and names:
+        # One state lies at the mean of all rows.
+        if found and names and not (key == "level" and data["n_states"] == 1):
             means = np.array(
                 [[found.get(k, {}).get(name, np.nan) for name in names] for k in range(data["n_states"])],
                 dtype=float,
@@ -215,10 +216,13 @@ def _selection(data: Any) -> list[Block]:
         if data.get("preset") == "paper"
         else "of the fit on all runs"
     )
-    caption = (
-        "**How many states.** Log-likelihood of runs that were held out whole, with "
-        f"{what}; {rule}. BIC is {bic}."
+    held = any(value is not None for value in columns["heldout_ll_per_frame"])
+    said = (
+        f"Log-likelihood of runs that were held out whole, with {what}; {rule}. BIC is {bic}."
+        if held
+        else f"No run could be held out. BIC is {bic}; the number of least BIC is taken unless one is given."
     )
+    caption = f"**How many states.** {said}"
     return [Picture("selection", figure, caption, f"Model selection: {data['n_states']} states are chosen")]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from dynalab.report import figures
 from dynalab.report.blocks import Block, Cell, Picture, Table, Words, cell
+from dynalab.report.figures.effects import signed
 from dynalab.report.figures.style import state_colours
 from dynalab.report.sections.hmm_words import state_words
 from dynalab.report.words import count, listed, p_equals, p_value
@@ -98,11 +99,11 @@ def effect(row: Mapping[str, Any]) -> str:
         return "\u2013" if row.get("p_adjusted") is None else "no estimate"
     low, high = row.get("interval") or (None, None)
     ratio = f" (\u00d7{row['effect_ratio']:.2f})" if row.get("effect_ratio") is not None else ""
-    return f"{row['effect_steps']:+,.0f}{ratio} [{_bound(low)} to {_bound(high)}]"
+    return f"{signed(row['effect_steps'])}{ratio} [{_bound(low)} to {_bound(high)}]"
 
 
 def _bound(value: float | None) -> str:
-    return "open" if value is None else f"{value:+,.0f}"
+    return "open" if value is None else signed(value)
 
 
 def _table(rows: Sequence[Mapping[str, Any]], data: Any, total: int, least: int) -> Table:
@@ -158,6 +159,8 @@ def _picture(tested: Sequence[Mapping[str, Any]], total: int) -> Picture:
 def _explained(model: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     """Two regressions of the convergence step, each beside the R2 that it has where there is nothing to find."""
     cells = []
+    if len(rows) < 2:
+        return []
     if model.get("r2") is not None:
         states = listed([str(k) for k in model.get("states") or ()])
         cells.append(

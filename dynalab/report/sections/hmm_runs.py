@@ -44,7 +44,8 @@ def alike(data: Mapping[str, Any]) -> list[Block]:
     """Return how differently runs spend their training, in a sentence."""
     found = data.get("dissimilarity") or {}
     apart = found.get("total_variation") or {}
-    if apart.get("value") is None:
+    # With one state there is nothing to differ in.
+    if apart.get("value") is None or data["n_states"] == 1:
         return []
     text = (
         f"**Dissimilarity of the runs: {number(_three(apart['value']))}**{_within(apart)}. It is the share of the rows "
