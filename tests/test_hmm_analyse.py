@@ -126,9 +126,8 @@ def test_result_keys_tables_and_convergence():
     assert contract <= set(result)
     assert all(result[key] is None for key in ("stability", "baselines")), "null: not computed"
     assert hmm.describe(result)[0].startswith("4 runs")
-    assert {"n_states", "heldout_ll_per_frame", "se", "bic", "icl", "converged"} == set(
-        result["selection"][0]
-    )
+    keys = {"n_states", "heldout_ll_per_frame", "se", "behind_best", "behind_se", "bic", "icl", "converged"}
+    assert keys == set(result["selection"][0])
     assert [one["censored"] for one in result["convergence"]] == [False, False, False, True]
     assert outcome.warnings[0] == "1 run left out: diverged"
     assert any("each run is held out alone" in line for line in outcome.warnings)

@@ -38,6 +38,9 @@ class Settings:
         transition_prior: Pseudo-counts added to every entry of start and transition probabilities.
         tries: Random segmentations of which a restart takes the best, after two EM iterations each.
         screen_iterations: EM iterations after which the restarts are compared.
+        search_frames: Most frames that starts are sought and compared on; of a larger ensemble whole runs, drawn by
+            the seed. The restarts that go on see all.
+        search_runs: Fewest runs there, whatever their length: a state that few runs visit must be among them.
         finalists: Number of restarts that go on after the comparison.
         reseedings: How often a fit may give a dead state new frames.
         fit_frames: Most frames that a fit of the selection sees. A larger ensemble is thinned to whole runs, drawn
@@ -58,6 +61,8 @@ class Settings:
     transition_prior: float = 0.1
     tries: int = 5
     screen_iterations: int = 10
+    search_frames: int = 3_000
+    search_runs: int = 10
     finalists: int = 2
     reseedings: int = 3
     fit_frames: int = 24_000

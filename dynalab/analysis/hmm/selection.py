@@ -1,10 +1,15 @@
 """How many states: held-out likelihood of whole runs, and BIC and ICL beside it.
 
-Runs, not frames, are the independent units, so folds are made of runs, and the standard error is that of the
-mean over runs (each run is held out exactly once and weighs the same). Everything that is learnt from data,
-also the normalisation, is learnt from the training runs of the fold; its likelihood is then expressed in the
-units of the normalisation over all runs (a constant per fold), so that folds compare. Only where a fold's EM
-begins is taken from the fit on all runs (`solve`).
+Runs, not frames, are the independent units, so folds are made of runs, and a standard error is that of a mean
+over runs (each run is held out exactly once and weighs the same). Chosen is the smallest K that lies within one
+standard error of the best (Breiman et al., 1984, section 3.4.3), the error being that of the difference: every K is
+held out on the same runs, and how much some runs are likelier than others under any K says nothing of
+which K is better. The error of the mean itself is wider by a factor of 10 and more on simulated ensembles, and
+hides states that every single run speaks for.
+
+Everything that is learnt from data, also the normalisation, is learnt from the training runs of the fold; its
+likelihood is then expressed in the units of the normalisation over all runs (a constant per fold), so that folds
+compare. Only where a fold's EM begins is taken from the fit on all runs (`solve`).
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from dynalab.analysis.hmm import em, inference, workers
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.emissions import log_density, make_prior, parameter_count
 from dynalab.analysis.hmm.features import Scaler, fit_scaler
-from dynalab.analysis.hmm.frames import Frames, stack
+from dynalab.analysis.hmm.frames import Frames, stack, thin
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ class Selection:
 
     Attributes:
         n_states: The chosen K.
-        rows: One per K: `{n_states, heldout_ll_per_frame, se, bic, icl, converged}`.
+        rows: One per K: `{n_states, heldout_ll_per_frame, se, behind_best, behind_se, bic, icl, converged}`: mean over
+            held-out runs and its standard error, what it lacks to the best K and the standard error of that.
         fit: The fit on all runs with the chosen K.
         unit: Spread of the regression targets over all runs, shape (M,).
         held_out: Held-out log-likelihood per frame of every run in order, with the chosen K; empty for one run.
@@ -86,15 +92,6 @@ def assign_folds(n_runs: int, folds: int, seed: int) -> np.ndarray:
     order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,))).permutation(n_runs)
     fold[order] = np.arange(n_runs) % min(folds, n_runs)
     return fold
-
-
-def thin(lengths: Sequence[int], most: int, seeds: np.random.SeedSequence) -> list[int]:
-    """Runs of at most `most` frames together (two runs at least), drawn at random, in order; all if they fit."""
-    if sum(lengths) <= most:
-        return list(range(len(lengths)))
-    order = np.random.default_rng(seeds).permutation(len(lengths))
-    within = int(np.searchsorted(np.cumsum(np.asarray(lengths)[order]), most, side="right"))
-    return sorted(order[: max(2, within)].tolist())
 
 
 def solve(
@@ -174,10 +171,24 @@ def score(parameters: em.Parameters, frames: Frames) -> np.ndarray:
     return inference.score(parameters.start, parameters.transitions, density, frames.lengths)
 
 
-def one_standard_error(scores: Sequence[float], errors: Sequence[float]) -> int:
-    """Index of the smallest model within one standard error of the best (Breiman et al., 1984)."""
-    best = int(np.argmax(scores))
-    return next(i for i, value in enumerate(scores) if value >= scores[best] - errors[best])
+def difference(ahead: np.ndarray, behind: np.ndarray) -> tuple[float, float]:
+    """Mean of the differences of the same runs, shapes (S,), and its standard error (0 for one run)."""
+    gap = ahead - behind
+    return float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(len(gap))) if len(gap) > 1 else 0.0
+
+
+def one_standard_error(held_out: Sequence[np.ndarray]) -> int:
+    """Index of the smallest model that is not behind the best by more than one standard error of that difference.
+
+    Args:
+        held_out: What every model says of the same runs, shapes (S,), smallest model first.
+    """
+    best = int(np.argmax([x.mean() for x in held_out]))
+    for index in range(best):
+        gap, error = difference(held_out[best], held_out[index])
+        if gap <= error:
+            return index
+    return best
 
 
 def candidates(config: Config) -> list[int]:
@@ -188,9 +199,10 @@ def candidates(config: Config) -> list[int]:
 def cost(n_frames: int, size: int, config: Config, n_states: int) -> float:
     """Rough seconds of one fit on one core, from fits of the main job."""
     columns = size * (2 if config.emission == "ar" else 1) + 1
-    frames = min(n_frames, config.settings.fit_frames)
-    iterations = min(config.n_iter, 30) * 2 + 16 * config.restarts
-    return 2e-9 * frames * (0.2 * columns**2 + 60) * n_states**0.7 * iterations
+    settings = config.settings
+    ends = min(n_frames, settings.fit_frames) * min(config.n_iter, 30) * 2
+    search = min(n_frames, settings.search_frames) * 16 * config.restarts
+    return 2e-9 * (ends + search) * (0.2 * columns**2 + 60) * n_states**0.7
 
 
 def fold_scores(found: Sequence[Fitted], fold: np.ndarray) -> np.ndarray:
@@ -224,8 +236,6 @@ def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Co
         costs = [cost(n_frames, size, config, task.n_states) / (2 + config.restarts) for task in tasks]
         fitted = [*fitted, *workers.spread(partial(work, begun=begun), tasks, costs, config.workers)]
     bic = [whole[k].bic for k in tried]
-    scores: list[float] | None = None
-    errors: list[float] | None = None
     held_out: list[np.ndarray] = []
     notes = []
     if n_runs > 1:
@@ -233,9 +243,7 @@ def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Co
             fold_scores([f for f in fitted if f.task.n_states == k and f.task.fold is not None], fold)
             for k in tried
         ]
-        scores = [float(x.mean()) for x in held_out]
-        errors = [float(x.std(ddof=1) / np.sqrt(n_runs)) for x in held_out]
-        place = one_standard_error(scores, errors)
+        place = one_standard_error(held_out)
         if n_runs < config.folds:
             notes.append(f"{n_runs} runs for {config.folds} folds: each run is held out alone")
     else:
@@ -257,11 +265,11 @@ def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Co
     fell = max(fit.fell, *(one.fit.fell for one in fitted))
     if fell > em.SLACK:
         notes.append(f"a fit's objective fell by {fell:.1g} of its size: rounding on badly scaled data")
+    none = dict.fromkeys(("heldout_ll_per_frame", "se", "behind_best", "behind_se"))
     rows = [
         {
             "n_states": k,
-            "heldout_ll_per_frame": scores[i] if scores else None,
-            "se": errors[i] if errors else None,
+            **(_of_unseen_runs(held_out, i) if held_out else none),
             "bic": float(bic[i]),
             "icl": whole[k].icl,
             "converged": whole[k].fit.converged,
@@ -278,6 +286,19 @@ def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Co
         fell,
         notes,
     )
+
+
+def _of_unseen_runs(held_out: Sequence[np.ndarray], index: int) -> dict[str, float | None]:
+    """What a model says of unseen runs, by itself and beside the best."""
+    mean, error = difference(held_out[index], np.zeros_like(held_out[index]))
+    best = int(np.argmax([x.mean() for x in held_out]))
+    behind, behind_error = difference(held_out[best], held_out[index])
+    return {
+        "heldout_ll_per_frame": mean,
+        "se": error,
+        "behind_best": behind,
+        "behind_se": behind_error,
+    }
 
 
 def carry_on(found: Fitted, values: Sequence[np.ndarray], config: Config) -> tuple[em.Fit, np.ndarray]:
