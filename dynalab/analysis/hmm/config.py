@@ -117,7 +117,8 @@ class Config:
         rank: Number of factors of `lowrank`.
         sticky: Pseudo-counts added to every self-transition.
         left_to_right: Whether states can only be left for later ones.
-        n_states: Number of states; None lets held-out likelihood (paper: BIC of the held-out runs) choose.
+        n_states: Number of states; None takes the fewest that are within one standard error of the best held-out
+            likelihood, the error being that of the difference over runs (paper: least BIC of the held-out runs).
         max_states: Largest number of states that is tried.
         folds: Folds over runs for the held-out likelihood (robust).
         restarts: Starts of EM per fit.

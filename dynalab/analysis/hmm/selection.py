@@ -74,6 +74,7 @@ class Selection:
         curve: K -> the same of every K that was tried; empty for one run.
         fell: Largest relative fall of any objective between re-seedings.
         warnings: What a reader must know of the choice.
+        fitted: All fits, for a selection that goes on from here.
     """
 
     n_states: int
@@ -84,6 +85,7 @@ class Selection:
     curve: dict[int, np.ndarray]
     fell: float
     warnings: list[str]
+    fitted: tuple[Fitted, ...]
 
 
 def assign_folds(n_runs: int, folds: int, seed: int) -> np.ndarray:
@@ -213,25 +215,35 @@ def fold_scores(found: Sequence[Fitted], fold: np.ndarray) -> np.ndarray:
     return out
 
 
-def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Config) -> Selection:
+def select(
+    values: Sequence[np.ndarray],
+    steps: Sequence[np.ndarray],
+    config: Config,
+    tried: Sequence[int] | None = None,
+    known: Sequence[Fitted] = (),
+) -> Selection:
     """Fit every K on all runs and on every fold, and choose.
 
     Args:
         values: Features of every run, not normalised, shapes (T, M).
         steps: Steps of every run, shapes (T,).
         config: The keys of the analysis.
+        tried: Numbers of states, smallest first; None for all that the keys allow.
+        known: Fits that an earlier selection of the same runs and keys made.
     """
     n_runs, size = len(values), values[0].shape[1]
     n_frames = sum(len(x) for x in values)
-    tried = candidates(config)
+    tried = candidates(config) if tried is None else list(tried)
+    made = {one.task.n_states for one in known}
+    missing = [k for k in tried if k not in made]
     fold = assign_folds(n_runs, config.folds, config.seed)
-    costs = [cost(n_frames, size, config, k) for k in tried]
+    costs = [cost(n_frames, size, config, k) for k in missing]
     work = partial(solve, values=list(values), steps=list(steps), fold=fold, config=config)
-    fitted = workers.spread(work, [Task(k, None) for k in tried], costs, config.workers)
-    whole = {one.task.n_states: one for one in fitted}
+    fitted = [*known, *workers.spread(work, [Task(k, None) for k in missing], costs, config.workers)]
+    whole = {one.task.n_states: one for one in fitted if one.task.fold is None}
     if n_runs > 1:
-        begun = {k: decode(whole[k], values, config) for k in tried}
-        tasks = [Task(k, f) for k in tried for f in range(int(fold.max()) + 1)]
+        begun = {k: decode(whole[k], values, config) for k in missing}
+        tasks = [Task(k, f) for k in missing for f in range(int(fold.max()) + 1)]
         # One start in place of several, and it begins near its end.
         costs = [cost(n_frames, size, config, task.n_states) / (2 + config.restarts) for task in tasks]
         fitted = [*fitted, *workers.spread(partial(work, begun=begun), tasks, costs, config.workers)]
@@ -285,6 +297,7 @@ def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Co
         dict(zip(tried, held_out, strict=bool(held_out))),
         fell,
         notes,
+        tuple(fitted),
     )
 
 
