@@ -17,11 +17,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from dynalab.analysis.hmm import em, inference, workers
+from dynalab.analysis.hmm import em, inference, merging, starts, workers
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.emissions import log_density, make_prior, parameter_count
 from dynalab.analysis.hmm.features import Scaler, fit_scaler
@@ -147,6 +148,50 @@ def solve(
     return Fitted(task, fit, scaler, frames.unit, held_out)
 
 
+def descend(
+    found: Mapping[int, Fitted], values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Config
+) -> dict[int, Fitted]:
+    """Try every K once more, from the next larger one's states of which some are merged.
+
+    Held-out likelihoods of several K only compare where each is at its best: a K that got stuck makes the next look
+    needed.
+
+    Args:
+        found: K -> its fit on all runs.
+        values: Features of every run, not normalised, shapes (T, M).
+        steps: Steps of every run, shapes (T,).
+        config: The keys of the analysis.
+
+    Returns:
+        K -> a better fit, where one was found.
+    """
+    lengths = [len(x) for x in values]
+    seeds = np.random.SeedSequence(config.seed, spawn_key=(3, 0))
+    inside = thin(lengths, config.settings.fit_frames, seeds)
+    scaler = fit_scaler(values)
+    frames = stack([scaler(values[i]) for i in inside], config.emission)
+    positions = np.concatenate([steps[i] for i in inside])
+    prior = make_prior(frames, config)
+    better: dict[int, Fitted] = {}
+    order = sorted(found, reverse=True)
+    for larger, k in pairwise(order):
+        if k == 1:
+            continue
+        above = better.get(larger, found[larger])
+        labels = np.concatenate(decode(above, [values[i] for i in inside], config))
+        labels = merging.merge(frames, prior, labels, larger, k)
+        if prior.ordered:
+            labels = starts.in_order(labels, positions, k)
+        begun = em.begin(frames, prior, labels, k)
+        fit = em.run(frames, prior, config.settings.reseedings, begun, config.n_iter, config.tol)
+        # A gain within what EM was told to leave is none.
+        if fit.objective > found[k].fit.objective + config.tol * len(frames.levels):
+            task = Task(k, None)
+            criterion = criteria(fit, frames, config)
+            better[k] = Fitted(task, fit, scaler, frames.unit, np.empty(0), *criterion)
+    return better
+
+
 def decode(found: Fitted, values: Sequence[np.ndarray], config: Config) -> list[np.ndarray]:
     """Most probable states of all runs under a fit, shapes (T,)."""
     p = found.fit.parameters
@@ -241,6 +286,16 @@ def select(
     work = partial(solve, values=list(values), steps=list(steps), fold=fold, config=config)
     fitted = [*known, *workers.spread(work, [Task(k, None) for k in missing], costs, config.workers)]
     whole = {one.task.n_states: one for one in fitted if one.task.fold is None}
+    if len(tried) > 1:
+        again = partial(descend, values=list(values), steps=list(steps), config=config)
+        (better,) = workers.spread(again, [whole], [0.0], 1)
+        whole |= better
+        # Their folds begin elsewhere.
+        missing = [k for k in tried if k in missing or k in better]
+        fitted = [
+            *whole.values(),
+            *(one for one in known if one.task.fold is not None and one.task.n_states not in better),
+        ]
     if n_runs > 1:
         begun = {k: decode(whole[k], values, config) for k in missing}
         tasks = [Task(k, f) for k in missing for f in range(int(fold.max()) + 1)]
