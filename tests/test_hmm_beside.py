@@ -9,8 +9,9 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from dynalab.analysis import hmm
-from dynalab.analysis.hmm import baselines, em, fitting, inference, selection, stability
+from dynalab.analysis.hmm import baselines, em, fitting, inference, merging, selection, stability
 from dynalab.analysis.hmm.config import Config, Settings
+from dynalab.analysis.hmm.emissions import Emission, log_density, log_penalty, make_prior, maximise
 from dynalab.analysis.hmm.features import extract, fit_scaler
 from dynalab.analysis.hmm.frames import stack
 from dynalab.analysis.hmm.simulate import simulate
@@ -233,3 +234,35 @@ def test_the_emission_that_was_not_chosen_stands_beside_as_it_was_selected():
     beside = result["baselines"][0]
     assert (beside["name"], beside["n_states"], beside["runs"]) == ("level hmm", level["n_states"], 5)
     np.testing.assert_allclose(beside["heldout_ll_per_frame"], chosen["heldout_ll_per_frame"], rtol=1e-9)
+
+
+def test_the_union_that_costs_least_is_made_and_costs_what_is_said():
+    rng = np.random.default_rng(4)
+    labels = np.repeat([0, 1, 2, 3], 40)
+    centres = np.array([0.0, 5.0, 5.0, 9.0])
+    frames = stack([centres[labels][:, None] + 0.1 * rng.normal(size=(160, 2))], "level")
+    prior = make_prior(frames, Config())
+    found = merging.merge(frames, prior, labels, 4, 3)
+    np.testing.assert_array_equal(found, np.array([0, 1, 1, 2])[labels])
+    assert set(merging.merge(frames, prior, labels, 4, 1)) == {0}
+    # The value of a state is its penalised log-likelihood at the maximum, up to a constant per frame.
+    own = np.eye(4)[labels]
+    said = merging.values(frames.grams(own), own.sum(axis=0), prior, frames.inputs)
+    emission = Emission(*maximise(frames, own, prior))
+    density = (own * log_density(frames, emission)).sum()
+    constant = -160 * (np.log(2 * np.pi) + np.log(frames.unit).sum())
+    np.testing.assert_allclose(said.sum(), density - constant + log_penalty(emission, prior))
+
+
+def test_a_number_of_states_that_got_stuck_is_found_from_the_next_larger_one():
+    truth = simulate("level", 3, n_runs=6, n_rows=60, seed=1)
+    config = Config(emission="level", folds=2, restarts=2, workers=1, metrics=METRICS)
+    features = extract(truth.trajectories, config)
+    fold = np.array([0, 1] * 3)
+    where = (features.values, features.steps, fold, config)
+    good = {k: selection.solve(selection.Task(k, None), *where) for k in (1, 2, 3, 4)}
+    # Three states of which two begin, and stay, as one.
+    stuck = replace(good[3], fit=replace(good[3].fit, objective=good[2].fit.objective))
+    better = selection.descend({**good, 3: stuck}, features.values, features.steps, config)
+    assert better[3].fit.objective >= good[3].fit.objective - 1e-6 * abs(good[3].fit.objective)
+    assert 1 not in better and 4 not in better
