@@ -30,7 +30,7 @@ def agreement(simulated, result):
     ("kind", "n_states", "seed"), [("level", 3, 0), ("level", 3, 1), ("ar", 3, 0), ("ar", 3, 1)]
 )
 def test_recovers_the_simulated_states(kind, n_states, seed):
-    truth = simulate(kind, n_states, n_runs=12, n_rows=120, seed=seed)
+    truth = simulate(kind, n_states, n_runs=20, n_rows=100, seed=seed)
     outcome = hmm.analyse(truth.trajectories, hmm.Config(emission=kind, **QUICK))
     assert outcome.result["n_states"] == n_states
     assert agreement(truth, outcome.result) > 0.9
