@@ -4,7 +4,7 @@ Runs, not frames, are the independent units, so folds are made of runs, and a st
 over runs (each run is held out exactly once and weighs the same). Chosen is the smallest K that lies within one
 standard error of the best (Breiman et al., 1984, section 3.4.3), the error being that of the difference: every K is
 held out on the same runs, and how much some runs are likelier than others under any K says nothing of
-which K is better. The error of the mean itself is wider by a factor of 10 and more on simulated ensembles, and
+which K is better. On simulated ensembles the error of the mean itself is three to fifty times as wide, and
 hides states that every single run speaks for.
 
 Everything that is learnt from data, also the normalisation, is learnt from the training runs of the fold; its
