@@ -203,6 +203,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     if loop.step > first or found is None:
         save()
     recorder.close()
+    loop.close()
     attempt.update(step=loop.step, seconds=time.time() - began, ended=_now())
     attempt["train_seconds"] = time.time() - began_steps
     _settle(paths, shard, config, loop, interrupted)
@@ -213,7 +214,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
 
 
 def _record(loop: Loop, recorder: Recorder, paths: ShardPaths, snapshots: Any, n_runs: int) -> None:
-    for name, row in loop.rows().items():
+    for name, row in loop.begin_rows().items():
         recorder.add(name, loop.step, row)
     if loop.step in snapshots:
         from safetensors.torch import save as serialise
