@@ -193,7 +193,7 @@ def _tables(
             }
         ),
         "selection": pd.DataFrame(chosen.rows).astype(
-            {"heldout_ll_per_frame": float, "se": float, "icl": float}
+            {name: float for row in chosen.rows[:1] for name in row if name not in ("n_states", "converged")}
         ),
         "transitions": pd.DataFrame(
             {

@@ -104,6 +104,7 @@ def _beside(result: Mapping[str, Any]) -> list[str]:
     if row["heldout_ll_per_frame"] is not None:
         error = "" if row["se"] is None else f" (standard error {row['se']:.2f})"
         lines.append(f"  held-out runs: {row['heldout_ll_per_frame']:.2f} nats a frame{error}")
+    lines += _why(result["selection"], result["n_states"])
     for base in result.get("baselines") or ():
         cap = ", the cap" if base["at_cap"] else ""
         value = f"{base['heldout_ll_per_frame']:.2f} nats a frame" if base["comparable"] else "other density"
@@ -114,6 +115,19 @@ def _beside(result: Mapping[str, Any]) -> list[str]:
             f"({one['low']:.2f} to {one['high']:.2f}, {one['fits']} fits)"
         )
     return lines
+
+
+def _why(rows: Sequence[Mapping[str, Any]], chosen: int) -> list[str]:
+    """The rule that chose K, and what it passed over; nothing where K was given or is not the rule's."""
+    held = [row for row in rows if row.get("behind_best") is not None]
+    if len(held) < 2:
+        return []
+    best = next(row["n_states"] for row in held if not row["behind_best"])
+    rule = "  K is the smallest within one standard error of the best (of the difference, over runs)"
+    if best == chosen:
+        return [f"{rule}: the best itself"]
+    row = next(row for row in held if row["n_states"] == chosen)
+    return [f"{rule}: {row['behind_best']:.2g} (error {row['behind_se']:.2g}) behind K = {best}"]
 
 
 def _settings(result: Mapping[str, Any]) -> list[str]:
