@@ -18,6 +18,7 @@ from __future__ import annotations
 from dynalab.report.figures import __all__ as __all__
 from dynalab.report.figures import comparison as comparison
 from dynalab.report.figures import curves as curves
+from dynalab.report.figures import effect_rows as effect_rows
 from dynalab.report.figures import events_over_curves as events_over_curves
 from dynalab.report.figures import forks as forks
 from dynalab.report.figures import halved_rate as halved_rate

@@ -9,9 +9,11 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from dynalab.analysis import hmm
-from dynalab.analysis.hmm import baselines, em, inference, selection, stability
+from dynalab.analysis.hmm import baselines, em, fitting, inference, merging, selection, stability
 from dynalab.analysis.hmm.config import Config, Settings
+from dynalab.analysis.hmm.emissions import Emission, log_density, log_penalty, make_prior, maximise
 from dynalab.analysis.hmm.features import extract, fit_scaler
+from dynalab.analysis.hmm.frames import stack
 from dynalab.analysis.hmm.simulate import simulate
 
 METRICS = ["l2", "mean_w", "trace", "mean_sv"]
@@ -162,6 +164,66 @@ def test_objectives_never_fall_over_all_fits_of_a_selection():
         assert selection.select(features.values, features.steps, config).fell <= em.SLACK
 
 
+def test_an_emission_is_not_tried_further_where_more_states_cannot_let_it_catch_up():
+    noise = np.linspace(-0.1, 0.1, 9)
+    flat = {1: noise - 5, 2: noise[::-1] - 4, 4: noise - 3.5}
+    assert fitting.beyond_doubt({1: noise, 2: noise - 1}, flat)
+    # Within ten standard errors (0.023 of the differences to the last).
+    assert not fitting.beyond_doubt({1: noise[::-1] + 0.4}, {1: noise, 2: noise})
+    # Two more states gained it more than it lacks.
+    assert not fitting.beyond_doubt({1: noise}, {1: noise - 5, 2: noise - 2})
+    # Nothing is known of what more states gain, or of the error.
+    assert not fitting.beyond_doubt({1: noise}, {1: noise - 5})
+    assert not fitting.beyond_doubt({1: noise[:2]}, {1: noise[:2] - 5, 2: noise[:2] - 5})
+
+
+@pytest.mark.parametrize("kind", ["ar", "level"])
+def test_the_early_choice_of_the_emission_is_the_choice_of_all_numbers_of_states(kind):
+    truth = simulate(kind, 2, n_runs=6, n_rows=40, seed=9)
+    config = Config(
+        max_states=4, folds=2, restarts=2, workers=1, n_iter=20, metrics=METRICS, stability=False,
+        baselines=False,
+    )  # fmt: skip
+    early = hmm.analyse(truth.trajectories, config).result
+    alone = hmm.analyse(truth.trajectories, replace(config, emission=kind)).result
+    for key in ("emission", "n_states", "selection", "states", "log_likelihood"):
+        assert early[key] == alone[key], key
+
+
+def test_some_runs_of_stacked_frames_are_those_runs_stacked():
+    rng = np.random.default_rng(2)
+    runs = [rng.normal(size=(n, 3)) for n in (4, 1, 6, 5)]
+    for emission in ("ar", "level"):
+        whole = stack(runs, emission)
+        some, alone = whole.only([1, 3]), stack([runs[1], runs[3]], emission, whole.unit)
+        for name in ("levels", "regressed", "design", "lengths"):
+            np.testing.assert_array_equal(getattr(some, name), getattr(alone, name))
+
+
+@pytest.mark.parametrize("states_a_row", [1, 4])
+def test_weighted_products_are_the_same_whichever_way_they_are_made(states_a_row):
+    rng = np.random.default_rng(3)
+    frames = stack([rng.normal(size=(50, 3))], "ar")
+    weights = np.zeros((49, 4))
+    for row in weights:
+        row[rng.choice(4, states_a_row, replace=False)] = rng.dirichlet(np.ones(states_a_row))
+    expected = np.einsum("rk,ri,rj->kij", weights, frames.design, frames.design)
+    np.testing.assert_allclose(frames.grams(weights), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_starts_sought_on_some_runs_end_where_all_runs_lead(monkeypatch):
+    truth = simulate("ar", 3, n_runs=8, n_rows=60, seed=6)
+    config = Config(emission="ar", n_states=3, folds=2, restarts=3, workers=1, metrics=METRICS)
+    config = replace(config, stability=False, baselines=False)
+    whole = hmm.analyse(truth.trajectories, config).result
+    monkeypatch.setattr(Config, "settings", property(lambda self: Settings(search_frames=200, search_runs=3)))
+    some = hmm.analyse(truth.trajectories, config).result
+    np.testing.assert_allclose(some["log_likelihood"], whole["log_likelihood"], rtol=1e-3)
+    first = some["model"]["first"]
+    # The Gaussian of first frames is that of all runs, too.
+    np.testing.assert_allclose(first["mean"], whole["model"]["first"]["mean"], atol=1e-12)
+
+
 def test_the_emission_that_was_not_chosen_stands_beside_as_it_was_selected():
     truth = simulate("ar", 2, n_runs=5, n_rows=40, seed=9)
     config = Config(max_states=2, folds=2, restarts=2, workers=1, metrics=METRICS, stability=False)
@@ -172,3 +234,35 @@ def test_the_emission_that_was_not_chosen_stands_beside_as_it_was_selected():
     beside = result["baselines"][0]
     assert (beside["name"], beside["n_states"], beside["runs"]) == ("level hmm", level["n_states"], 5)
     np.testing.assert_allclose(beside["heldout_ll_per_frame"], chosen["heldout_ll_per_frame"], rtol=1e-9)
+
+
+def test_the_union_that_costs_least_is_made_and_costs_what_is_said():
+    rng = np.random.default_rng(4)
+    labels = np.repeat([0, 1, 2, 3], 40)
+    centres = np.array([0.0, 5.0, 5.0, 9.0])
+    frames = stack([centres[labels][:, None] + 0.1 * rng.normal(size=(160, 2))], "level")
+    prior = make_prior(frames, Config())
+    found = merging.merge(frames, prior, labels, 4, 3)
+    np.testing.assert_array_equal(found, np.array([0, 1, 1, 2])[labels])
+    assert set(merging.merge(frames, prior, labels, 4, 1)) == {0}
+    # The value of a state is its penalised log-likelihood at the maximum, up to a constant per frame.
+    own = np.eye(4)[labels]
+    said = merging.values(frames.grams(own), own.sum(axis=0), prior, frames.inputs)
+    emission = Emission(*maximise(frames, own, prior))
+    density = (own * log_density(frames, emission)).sum()
+    constant = -160 * (np.log(2 * np.pi) + np.log(frames.unit).sum())
+    np.testing.assert_allclose(said.sum(), density - constant + log_penalty(emission, prior))
+
+
+def test_a_number_of_states_that_got_stuck_is_found_from_the_next_larger_one():
+    truth = simulate("level", 3, n_runs=6, n_rows=60, seed=1)
+    config = Config(emission="level", folds=2, restarts=2, workers=1, metrics=METRICS)
+    features = extract(truth.trajectories, config)
+    fold = np.array([0, 1] * 3)
+    where = (features.values, features.steps, fold, config)
+    good = {k: selection.solve(selection.Task(k, None), *where) for k in (1, 2, 3, 4)}
+    # Three states of which two begin, and stay, as one.
+    stuck = replace(good[3], fit=replace(good[3].fit, objective=good[2].fit.objective))
+    better = selection.descend({**good, 3: stuck}, features.values, features.steps, config)
+    assert better[3].fit.objective >= good[3].fit.objective - 1e-6 * abs(good[3].fit.objective)
+    assert 1 not in better and 4 not in better

@@ -108,6 +108,9 @@ RESULT = having(
             p_adjusted=maybe(probability),
         )
     ),
+    dissimilarity=maybe(
+        having(total_variation=having(value=maybe(number), interval=maybe(interval), runs=integer))
+    ),
     stability=several(having(over=text, fits=integer, adjusted_rand=maybe(number))),
     baselines=several(having()),
     metrics=several(text),

@@ -63,9 +63,19 @@ def test_quantiles_match_numpy_without_censoring():
 
 
 def test_one_standard_error_rule():
-    assert one_standard_error([1.0, 4.8, 5.0, 4.9], [0.1, 0.1, 0.3, 0.1]) == 1
-    assert one_standard_error([1.0, 4.6, 5.0, 4.9], [0.1, 0.1, 0.3, 0.1]) == 2
-    assert one_standard_error([5.0], [0.1]) == 0
+    rng = np.random.default_rng(0)
+    # Runs differ by far more than models do, and alike under all of them.
+    runs = 10 * rng.normal(size=20)
+    wobble = rng.normal(size=20)
+    wobble = (wobble - wobble.mean()) / wobble.std(ddof=1) * np.sqrt(20)
+    best = runs + 5
+    # The standard error of the difference to the best is 0.1.
+    for gap, expected in ((0.09, 0), (0.11, 1)):
+        assert one_standard_error([best - gap + 0.1 * wobble, best, best - 1e-3]) == expected
+    assert one_standard_error([best]) == 0
+    assert one_standard_error([best, best]) == 0, "of equal models the smaller"
+    # One run has no error: the best.
+    assert one_standard_error([np.array([1.0]), np.array([2.0]), np.array([1.9])]) == 1
 
 
 def test_folds_are_even_seeded_and_single_runs_when_few():

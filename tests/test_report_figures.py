@@ -200,6 +200,18 @@ def test_selection_says_when_it_is_capped() -> None:
     text_of(FIGURES.model_selection([4], [1.0], [0.1], [None], 4))
 
 
+def test_selection_draws_the_errors_of_its_rule() -> None:
+    keys = ([1, 2, 3], [1.0, 2.0, 2.1], [0.5, 0.2, 0.1], [3.0, 2.0, 1.0], 2)
+    lines = {}
+    for paired in (False, True):
+        ax = FIGURES.model_selection(*keys, paired=paired).axes[0]
+        words = [text.get_text() for text in ax.texts]
+        assert ("best" if paired else "best - 1 SE") in words and "2 chosen" in words
+        dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
+        lines[paired] = float(np.asarray(dashed[0].get_ydata())[0])
+    assert lines == pytest.approx({False: 2.0, True: 2.1})
+
+
 def test_landmarks_show_the_censored_apart() -> None:
     rows = {"memorised": np.array([10.0, 20.0, np.nan]), "generalised": np.full(3, np.nan)}
     source = text_of(FIGURES.landmark_steps(rows, last=500))

@@ -58,7 +58,10 @@ def command(
     dynalab analyze slingshot --confirm     # trains its runs again with the loss in float64
     dynalab analyze eos --confirm           # ... at half the rate once they have arrived
     """
+    from contextlib import nullcontext
+
     from dynalab.analysis.command import analyse, gather
+    from dynalab.cli.progress import fits
     from dynalab.config.analysis import read_analysis
     from dynalab.config.outputs import outputs_root
     from dynalab.config.registry import search_path
@@ -94,7 +97,8 @@ def command(
         if not as_json:
             names = ", ".join(ensemble.id for ensemble in inputs.ensembles)
             note(f"{kind}: {len(inputs.runs)} runs of {names}")
-        result = analyse(inputs, part, config, root, force=force)
+        with fits(kind) if not as_json else nullcontext():
+            result = analyse(inputs, part, config, root, force=force)
         if confirm:
             from dynalab.cli.confirm import confirm as train_again
 

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from dynalab.launch.train import Outcome
 
 PLAIN_SECONDS = 10.0
+# Part of the hidden Markov analysis that makes fits -> what they are for.
+PARTS = {
+    "selection": "number of states",
+    "paper": "number of states",
+    "stability": "other starts and runs",
+    "baselines": "simpler models",
+}
 
 
 class Watch:
@@ -155,6 +162,37 @@ def live(watch: Watch) -> Iterator[None]:
         finally:
             display.update(watch._table())
             watch._display = None
+
+
+@contextmanager
+def fits(kind: str) -> Iterator[None]:
+    """Draw a line of how far the fits of an analysis are while the block lasts; nothing where there is no terminal.
+
+    Args:
+        kind: The analysis, for the beginning of the line.
+    """
+    if not is_interactive():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from dynalab.analysis.hmm import workers
+
+    text = TextColumn("{task.description}")
+    columns = (text, BarColumn(24), MofNCompleteColumn(), TextColumn("fits"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        # Begun with the first fit: most analyses make none.
+        line: list[Any] = []
+
+        def show(part: str, done: int, total: int) -> None:
+            if not line:
+                line.append(bar.add_task(kind, total=total))
+            what = f"{kind}: {PARTS.get(part, part)}"
+            bar.update(line[0], description=what, completed=done, total=total, refresh=True)
+
+        with workers.telling(show):
+            yield
 
 
 def wants_live(quiet: bool) -> bool | None:

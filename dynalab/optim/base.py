@@ -7,7 +7,6 @@ tensor rounds differently, so a seed's bits would depend on its place in the sta
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -50,23 +49,6 @@ def grouped(params: list[Tensor], decay: str) -> list[Any]:
     rest = [param for param in params if param.dim() <= 2]
     groups: list[Any] = [{"params": matrices}, {"params": rest, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
-
-
-def make_step(optimizer: torch.optim.Optimizer) -> None:
-    """Make an update.
-
-    The methods of torch's own optimizers are called without their wrapping, which imports torch's compiler (a second)
-    and serves the profiler and step hooks; what it does beside, no gradients of the update, is done here. Others are
-    called as they are.
-    """
-    import torch
-
-    plain = type(optimizer).step
-    if plain.__module__.startswith("torch.optim."):
-        with torch.no_grad():
-            inspect.unwrap(plain)(optimizer)
-    else:
-        optimizer.step()
 
 
 def evaluated(optimizer: torch.optim.Optimizer, params: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynalab.optim.base import make_step
+from dynalab.optim.updates import make_step
 
 _SLOW, _CACHED, _COUNT = "slow", "cached.", "count"
 

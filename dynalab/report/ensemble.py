@@ -196,7 +196,10 @@ def run_table(shown: Shown) -> Table:
     for run in shown.runs:
         summary = run.summary or {}
         status = run.status if run.diverged_step is None else f"diverged at {run.diverged_step:,}"
-        row = [cell(run.label), *([] if seedless else [cell(run.seed)])]
+        row = [
+            cell(run.label, tone="whole" if len(run.label) <= 30 else ""),
+            *([] if seedless else [cell(run.seed)]),
+        ]
         row.append(cell(status, tone="bad" if run.status in ("diverged", "failed", "crashed") else ""))
         behind = run.steps < run.requested_steps and run.status != "diverged"
         row.append(

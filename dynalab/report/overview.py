@@ -16,7 +16,8 @@ from dynalab.store.difference import flat
 
 MAIN = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 # Keys that name an ensemble worse than others do, for they follow from the rest.
-_DULL = ("convergence.", "levels.", "snapshots.", "sources.")
+_DULL = ("convergence.", "levels.", "snapshots.", "sources.", "import.file")
+IMPORTED = "import.names"
 
 
 def name_ensembles(shown: Sequence[Shown]) -> list[str]:
@@ -25,7 +26,11 @@ def name_ensembles(shown: Sequence[Shown]) -> list[str]:
     keys = [key for key in dict.fromkeys(key for tree in trees for key in tree) if not key.startswith(_DULL)]
     differing = [key for key in keys if len({repr(tree.get(key)) for tree in trees}) > 1]
     for item, tree in zip(shown, trees, strict=True):
-        said = [f"{key}={_plain(tree[key])}" for key in differing if tree.get(key) is not None]
+        said = [
+            _plain(tree[key]).strip("[]") if key == IMPORTED else f"{key}={_plain(tree[key])}"
+            for key in differing
+            if tree.get(key) is not None
+        ]
         slug = item.ensemble.path.name.rpartition("-")[0]
         words = f"{item.ensemble.task}: {slug}" if slug not in ("", "default") else item.ensemble.task
         item.title = ", ".join(said) if said and len(said) <= 4 else f"{words} ({item.ensemble.id})"
@@ -110,7 +115,7 @@ def _table(shown: Sequence[Shown], keys: Sequence[str]) -> Table:
     columns = list(keys)[:8]
     names = list(dict.fromkeys(name for item in shown for name in item.landmarks()))
     hmm = any(result.kind == "hmm" for item in shown for result in item.results)
-    header = ["ensemble", *columns, "runs", "status", "steps"]
+    header = ["ensemble", *("name" if key == IMPORTED else key for key in columns), "runs", "status", "steps"]
     header += [f"{name} (median [quartiles], n)" for name in names] + (["states"] if hmm else [])
     rows = []
     for item, colour in zip(shown, ensemble_colours(len(shown)), strict=True):
@@ -118,7 +123,10 @@ def _table(shown: Sequence[Shown], keys: Sequence[str]) -> Table:
         status = ", ".join(f"{n} {name}" for name, n in item.statuses().items())
         bad = any(run.status in ("diverged", "failed", "crashed") for run in item.runs)
         row = [cell(item.ensemble.id, swatch=colour, link=f"#{item.anchor}")]
-        row += [cell(None if tree.get(key) is None else _value(tree[key])) for key in columns]
+        row += [
+            cell(None if tree.get(key) is None else _value(tree[key], bare=key == IMPORTED))
+            for key in columns
+        ]
         row += [cell(len(item.runs)), cell(status, tone="bad" if bad else ""), cell(item.last_step)]
         row += [_landmark(item.landmarks().get(name)) for name in names]
         if hmm:
@@ -129,8 +137,10 @@ def _table(shown: Sequence[Shown], keys: Sequence[str]) -> Table:
     return Table(header, rows, f"{len(shown)} ensembles.{more}", sortable=True)
 
 
-def _value(value: object) -> object:
-    return value if isinstance(value, int | float | bool) else _plain(value)
+def _value(value: object, *, bare: bool = False) -> object:
+    if isinstance(value, int | float | bool):
+        return value
+    return _plain(value).strip("[]") if bare else _plain(value)
 
 
 def _landmark(steps: list[float | None] | None) -> Cell:

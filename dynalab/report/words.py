@@ -75,6 +75,19 @@ def step_phrase(steps: Sequence[float | None]) -> str:
     return f"at median step **{number(middle)}** [quartiles {number(low)} to {number(high)}], {n}"
 
 
+def p_value(p: float | None) -> str:
+    """Return a p-value: two digits, and no more than permutations can tell."""
+    if p is None:
+        return "\u2013"
+    return "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def p_equals(p: float | None) -> str:
+    """Return `= 0.02`, or `< 0.001`."""
+    text = p_value(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
 def plain(text: str) -> str:
     """Return text without the marks of bold words."""
     return text.replace("**", "")

@@ -17,10 +17,12 @@ from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.errors import ConfigError
 from dynalab.optim.ascent import ascended, joint_norm, radius
-from dynalab.optim.base import evaluated, load_state, make_step, state_of
+from dynalab.optim.base import evaluated, load_state, state_of
 from dynalab.optim.schedules import halved
+from dynalab.optim.updates import fuse, make_step
 from dynalab.probes.base import Probe, ProbeState, Setting, Upcoming
 from dynalab.tasks.base import Batch
+from dynalab.training.beside import Beside, Row
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
 from dynalab.training.objective import objective
 from dynalab.training.parts import task_and_network
@@ -115,6 +117,8 @@ class Loop:
         self.data = make_data(eval_size=config.eval.size)
         optimizer = registry.find("optimizer", config.optimizer.name, folders)
         self.optimizer: torch.optim.Optimizer = optimizer.build(config.optimizer, self.params)
+        if len(streams) == 1 and not exact and device.type == "cpu":
+            fuse(self.optimizer)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         schedule = registry.find("schedule", config.schedule.name, folders)
         self._factor = halved(schedule.module.build(config.schedule, total), config.train.halve_at)
@@ -132,6 +136,12 @@ class Loop:
         for item in self.measurements:
             if begin := getattr(item.probe, "begin", None):
                 begin(setting)
+        apart = {item.name: item.probe for item in self.measurements if Beside.fits(item.probe)}
+        self._beside = (
+            Beside(apart, self._evaluated(), self._initial)
+            if apart and Beside.pays(len(streams), exact, device)
+            else None
+        )
         self._sphere = Sphere(self.stack.network, self.stack.params) if config.train.sphere else None
         self.eval_grid = cadence(config.eval.every)
         self.step = 0
@@ -141,8 +151,7 @@ class Loop:
         self._spikes = Spikes(width, device) if self._forced else None
         self.diverged_step = torch.full((width,), -1, dtype=torch.int64, device=device)
         self._loss_max = torch.full((width,), -torch.inf, dtype=torch.float64, device=device)
-        self._losses = torch.zeros(_LOSS_ROWS, width, dtype=torch.float64, device=device)
-        self._loss_rows = 0
+        self._losses: list[Tensor] = []
         self._previous: dict[str, Tensor] | None = None
         self._gradients: dict[str, Tensor] | None = None
         self._batch: Batch | None = None
@@ -157,10 +166,9 @@ class Loop:
     def update(self) -> None:
         """Make the update `step` -> `step + 1`."""
         batch, losses, gradients = self._gradient()
-        if self._loss_rows == _LOSS_ROWS:
+        if len(self._losses) == _LOSS_ROWS:
             self._fold_losses()
-        self._losses[self._loss_rows] = losses
-        self._loss_rows += 1
+        self._losses.append(losses)
         needs = self._needs(self.step + 1)
         names = list(self.stack.params)
         self._previous = (
@@ -178,7 +186,8 @@ class Loop:
         make_step(self.optimizer)
         if self._sphere is not None:
             self._sphere.project()
-        self.optimizer.zero_grad(set_to_none=True)
+        for param in self.params:
+            param.grad = None
         self.step += 1
 
     def _as_applied(self, gradients: Sequence[Tensor]) -> tuple[Sequence[Tensor], Tensor | None]:
@@ -260,46 +269,63 @@ class Loop:
         """Return the weights that are evaluated and probed, detached."""
         return {name: p.detach() for name, p in evaluated(self.optimizer, self.stack.params).items()}
 
+    def close(self) -> None:
+        """End what runs beside the training."""
+        if self._beside is not None:
+            self._beside.close()
+
     def _needs(self, step: int) -> set[str]:
         return {need for item in self.measurements if step in item.grid for need in item.probe.needs}
 
     def _fold_losses(self) -> None:
         """Fold the losses of the last updates into their maximum and into the step of divergence."""
-        rows = self._losses[: self._loss_rows]
-        if not self._loss_rows:
+        if not self._losses:
             return
+        rows = torch.stack(self._losses).to(torch.float64)
         largest = rows.amax(0)
         self._loss_max = torch.maximum(self._loss_max, largest)
         if self._spikes is not None:
             self._spikes.add(largest)
         bad = ~rows.isfinite()
-        first = bad.to(torch.int8).argmax(0) + (self.step - self._loss_rows + 1)
+        first = bad.to(torch.int8).argmax(0) + (self.step - len(rows) + 1)
         fresh = bad.any(0) & (self.diverged_step < 0)
         self.diverged_step = torch.where(fresh, first, self.diverged_step)
-        self._loss_rows = 0
+        self._losses.clear()
 
     def rows(self) -> dict[str, dict[str, Tensor]]:
         """Return the rows of the current step: cadence -> metric -> (S,)."""
-        found: dict[str, dict[str, Tensor]] = {}
-        last = self._losses[self._loss_rows - 1].clone() if self._loss_rows else None
+        return {name: row.whole() for name, row in self.begin_rows().items()}
+
+    def begin_rows(self) -> dict[str, Row]:
+        """Return the rows of the current step by cadence; parts of a lone run's may come later."""
+        found: dict[str, Row] = {}
         if self.step in self.eval_grid:
-            self._fold_losses()
-            nothing = torch.full_like(self._loss_max, torch.nan)
-            row = self._evaluate_training() | self.evaluate("test")
-            row["batch_loss"] = nothing if last is None else last
-            row["train_loss_max"] = torch.where(self._loss_max == -torch.inf, nothing, self._loss_max)
-            self._loss_max = torch.full_like(self._loss_max, -torch.inf)
-            found[self.eval_grid.name] = row
+            found[self.eval_grid.name] = Row([self._evaluation()])
         measured = [item for item in self.measurements if self.step in item.grid]
-        if measured:
-            state = self._state(measured)
-            for item in measured:
-                found.setdefault(item.grid.name, {}).update(item.probe.measure(state))
+        needs = {need for item in measured for need in item.probe.needs}
+        if not measured:
+            return found
+        state = self._probe_state(needs)
+        apart = [item.name for item in measured if self._beside and Beside.fits(item.probe)]
+        begun = self._beside.begin(apart, state) if self._beside and apart else {}
+        for item in measured:
+            row = found.setdefault(item.grid.name, Row())
+            row.parts.append(begun[item.name] if item.name in begun else item.probe.measure(state))
         return found
 
-    def _state(self, measured: Sequence[Measurement]) -> ProbeState:
-        """Return what some probes may look at now."""
-        needs = {need for item in measured for need in item.probe.needs}
+    def _evaluation(self) -> dict[str, Tensor]:
+        """Return what is evaluated in a row of the current step."""
+        last = self._losses[-1].to(torch.float64) if self._losses else None
+        self._fold_losses()
+        nothing = torch.full_like(self._loss_max, torch.nan)
+        row = self._evaluate_training() | self.evaluate("test")
+        row["batch_loss"] = nothing if last is None else last
+        row["train_loss_max"] = torch.where(self._loss_max == -torch.inf, nothing, self._loss_max)
+        self._loss_max = torch.full_like(self._loss_max, -torch.inf)
+        return row
+
+    def _probe_state(self, needs: set[str]) -> ProbeState:
+        """Return what the probes of a row look at, with the optional fields that one of them needs."""
         return ProbeState(
             step=self.step,
             params=self._evaluated(),
@@ -325,7 +351,7 @@ class Loop:
         measured = [item for item in self._forced if self.step not in item.grid]
         if not runs or not measured:
             return {}
-        state = self._state(measured)
+        state = self._probe_state({need for item in measured for need in item.probe.needs})
         found: dict[int, dict[str, Tensor]] = {}
         for item in measured:
             for run in runs:
@@ -402,7 +428,8 @@ class Loop:
 
     def load(self, step: int, weights: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
         """Go back to a checkpoint."""
-        self.step, self._loss_rows, self._passed = step, 0, None
+        self.step, self._passed = step, None
+        self._losses.clear()
         self.stack.load(weights)
         width = self.stack.width
         self._loss_max = widen(other["loop/loss_max"], width).to(self.device)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dynalab.store.paths import ShardPaths
 from dynalab.store.series import Mark, SeriesWriter
+from dynalab.training.beside import Row
 
 BLOCK_ROWS = 256
 BLOCK_SECONDS = 1.0
@@ -28,18 +29,23 @@ class Recorder:
     def __init__(self, paths: ShardPaths, n_runs: int, marks: Mapping[str, Mark]) -> None:
         self._paths, self._n_runs, self._marks = paths, n_runs, dict(marks)
         self._writers: dict[str, SeriesWriter] = {}
-        self._blocks: dict[str, list[tuple[int, float, Tensor]]] = {}
+        self._blocks: dict[str, list[tuple[int, float, Tensor | Row]]] = {}
         self._columns: dict[str, tuple[str, ...]] = {}
         self._flushed = time.monotonic()
         self.latest: dict[str, np.ndarray] = {}
 
-    def add(self, cadence: str, step: int, values: Mapping[str, Tensor]) -> None:
+    def add(self, cadence: str, step: int, row: Row) -> None:
         """Keep a row of `(S,)` values for the series of a cadence."""
+        kept = row if row.waits() else self._stacked(cadence, step, row)
+        self._blocks.setdefault(cadence, []).append((step, time.time(), kept))
+
+    def _stacked(self, cadence: str, step: int, row: Row) -> Tensor:
+        """Return all values of a row, (columns, S)."""
+        values = row.whole()
         names = tuple(values)
         if self._columns.setdefault(cadence, names) != names:
             raise ValueError(f"the columns of {cadence} changed at step {step}: {names}")
-        row = torch.stack([value.to(torch.float64) for value in values.values()])
-        self._blocks.setdefault(cadence, []).append((step, time.time(), row))
+        return torch.stack([value.to(torch.float64) for value in values.values()])
 
     def due(self) -> bool:
         """Return whether it is time to move rows to the host."""
@@ -59,7 +65,10 @@ class Recorder:
                 continue
             steps = np.array([step for step, _, _ in block])
             wall = np.array([clock for _, clock, _ in block])
-            values = torch.stack([row for _, _, row in block]).cpu().numpy()[:, :, : self._n_runs]
+            rows = [
+                self._stacked(cadence, step, row) if isinstance(row, Row) else row for step, _, row in block
+            ]
+            values = torch.stack(rows).cpu().numpy()[:, :, : self._n_runs]
             values = np.where(((bad >= 0) & (steps[:, None] >= bad))[:, None, :], np.nan, values)
             columns = {name: values[:, index] for index, name in enumerate(self._columns[cadence])}
             self._writer(cadence).append(steps, wall, columns)

@@ -21,6 +21,7 @@ from dynalab.errors import DynalabError, Locked, StoreError
 from dynalab.store import checkpoint, runfile, series
 from dynalab.store.lock import Lock
 from dynalab.store.paths import ShardPaths, forced_cadence
+from dynalab.training.beside import Row
 from dynalab.training.cadence import cadence, probe_cadences
 from dynalab.training.loop import Loop
 from dynalab.training.provenance import provenance
@@ -205,6 +206,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     if loop.step > first or found is None:
         save()
     recorder.close()
+    loop.close()
     attempt.update(step=loop.step, seconds=time.time() - began, ended=_now())
     attempt["train_seconds"] = time.time() - began_steps
     _settle(paths, shard, config, loop, interrupted)
@@ -225,10 +227,10 @@ def _require_branch(parent: str | None, step: int, paths: ShardPaths) -> None:
 
 
 def _record(loop: Loop, recorder: Recorder, paths: ShardPaths, snapshots: Any, labels: Sequence[str]) -> None:
-    for name, row in loop.rows().items():
+    for name, row in loop.begin_rows().items():
         recorder.add(name, loop.step, row)
-    for place, row in loop.forced_rows().items():
-        recorder.add(forced_cadence(labels[place]), loop.step, row)
+    for place, values in loop.forced_rows().items():
+        recorder.add(forced_cadence(labels[place]), loop.step, Row([values]))
     if loop.step in snapshots:
         from safetensors.torch import save as serialise
 

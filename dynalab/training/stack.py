@@ -109,7 +109,18 @@ class Stack:
             more = (Context(training, buffers, own_noise),) if self._takes_context else ()
             return functional_call(self.network, state, (rows, *more))
 
+        if self.width == 1:
+            return self._alone(one, params, context, inputs)
         return vmap(one)(dict(params), dict(context.buffers), dict(context.noise), inputs)
+
+    @staticmethod
+    def _alone(
+        one: Callable[..., Tensor], params: Mapping[str, Tensor], context: Context, inputs: Tensor
+    ) -> Tensor:
+        """Forward pass of a lone run, which vmap would only slow down."""
+        parts = (params, context.buffers, context.noise)
+        first = ({name: tensor[0] for name, tensor in part.items()} for part in parts)
+        return one(*first, inputs[0])[None]
 
     def noise_of(self, step: int, inputs: Tensor) -> dict[str, Tensor]:
         """Draw the noise of one update: name -> uniform numbers, shape (S, ...), each run's from its own stream."""

@@ -27,7 +27,8 @@ from scipy.special import logsumexp
 from dynalab.analysis.hmm import workers
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.features import Features, fit_scaler
-from dynalab.analysis.hmm.selection import Task, cost, one_standard_error, solve, thin
+from dynalab.analysis.hmm.frames import thin
+from dynalab.analysis.hmm.selection import Task, cost, one_standard_error, solve
 
 KMEANS_STARTS = 3
 
@@ -196,7 +197,7 @@ def compare(
         means = [float(x.mean()) for x in scores]
         n = len(held)
         errors = [float(x.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0 for x in scores]
-        place = one_standard_error(means, errors)
+        place = one_standard_error(scores)
         comparable = name != "one-metric hmm"
         known = comparable and len(reference) == len(all_held)
         gap = scores[place] - reference[np.searchsorted(all_held, held)] if known else np.array([np.nan])

@@ -232,22 +232,42 @@ def _feature(names: Sequence[str], i: int, columns: dict[str, np.ndarray]) -> di
     return {**item, **{key: plain(key) for key in rest if key in columns}}
 
 
-def forks(edges: Sequence[dict[str, Any]], total: int) -> list[dict[str, Any]]:
-    """States that runs leave in two or more directions.
+def forks(
+    edges: Sequence[dict[str, Any]], paths: Sequence[np.ndarray], steps: Sequence[np.ndarray]
+) -> list[dict[str, Any]]:
+    """States that runs leave in two or more directions, and when they do.
 
     Args:
         edges: From `describe`.
-        total: Number of runs.
+        paths: Decoded states of every run, shapes (T,).
+        steps: Steps of these rows, shapes (T,).
 
     Returns:
-        `{state, successors: [{state, runs, interval}]}`, the most used successor first.
+        `{state, successors: [{state, runs, interval}], median_step, quartiles}`, the most used successor first; the
+        steps are those of the first row in another state, over the runs that leave.
     """
     ways: dict[int, list[dict[str, Any]]] = {}
     for edge in edges:
-        way = {"state": edge["to"], "runs": edge["runs"], "interval": wilson(edge["runs"], total)}
+        way = {"state": edge["to"], "runs": edge["runs"], "interval": wilson(edge["runs"], len(paths))}
         ways.setdefault(edge["from"], []).append(way)
-    return [
-        {"state": state, "successors": sorted(out, key=lambda one: (-one["runs"], one["state"]))}
-        for state, out in sorted(ways.items())
-        if len(out) > 1
-    ]
+    found = []
+    for state, out in sorted(ways.items()):
+        if len(out) < 2:
+            continue
+        left = [
+            at[place + 1]
+            for path, at in zip(paths, steps, strict=True)
+            if (place := _first_exit(path, state)) is not None
+        ]
+        low, middle, high = (float(one) for one in np.quantile(left, [0.25, 0.5, 0.75]))
+        successors = sorted(out, key=lambda one: (-one["runs"], one["state"]))
+        found.append(
+            {"state": state, "successors": successors, "median_step": middle, "quartiles": [low, high]}
+        )
+    return found
+
+
+def _first_exit(path: np.ndarray, state: int) -> int | None:
+    """Row (T,) before the first change from a state to another; None for a run that never leaves it."""
+    places = np.flatnonzero((path[:-1] == state) & (path[1:] != state))
+    return int(places[0]) if len(places) else None

@@ -18,7 +18,7 @@ from dynalab.analysis.hmm.emissions import (
     make_prior,
     maximise,
 )
-from dynalab.analysis.hmm.frames import Frames
+from dynalab.analysis.hmm.frames import Frames, thin
 
 # A state with less than one frame's worth of posterior is dead.
 DEAD = 1.0
@@ -141,6 +141,13 @@ def begin(frames: Frames, prior: Prior, states: np.ndarray, n_states: int) -> Pa
     )
 
 
+def _with_first_frames(parameters: Parameters, frames: Frames, prior: Prior) -> Parameters:
+    """The same parameters with the Gaussian of these first frames."""
+    mean, covariance = first_frames(frames, FIRST_SHRINKAGE, prior.covariance == "diag")
+    emission = replace(parameters.emission, first_mean=mean, first_covariance=covariance)
+    return replace(parameters, emission=emission)
+
+
 def run(
     frames: Frames,
     prior: Prior,
@@ -185,9 +192,12 @@ def run(
             return Fit(
                 best, best_objective, best_likelihood, fell <= SLACK, iteration + 1, history, reseeded, fell
             )
+        if iteration + 1 == n_iter:
+            # Nothing would look at another M-step.
+            break
         posterior = found.posterior
         dead = np.flatnonzero(posterior[frames.regressed].sum(axis=0) < DEAD)
-        if len(dead) and len(reseeded) < reseedings and iteration + 1 < n_iter:
+        if len(dead) and len(reseeded) < reseedings:
             posterior = starts.reseed(posterior, dead.tolist(), found.predictive, frames.lengths)
             reseeded.append(iteration + 1)
         current = m_step(frames, prior, current.emission, posterior, found.starts, found.pairs)
@@ -230,6 +240,9 @@ def fit(
 ) -> Fit:
     """The best of several starts: all run a few iterations, the leading ones run to the end.
 
+    Where there are many frames, the starts are sought and compared on some of the runs, drawn by the seed; only the
+    leading ones see all frames, from there on.
+
     Args:
         frames: The data.
         positions: Step of every frame, shape (N,).
@@ -243,22 +256,30 @@ def fit(
     prior = make_prior(frames, config, independent)
     # One state has one solution, and EM finds it in one step from anywhere.
     streams = seeds.spawn(1 if n_states == 1 else config.restarts)
+    seen, where = frames, positions
+    if n_states > 1:
+        (draw,) = seeds.spawn(1)
+        runs = thin(frames.lengths, settings.search_frames, draw, settings.search_runs)
+        if len(runs) < len(frames.lengths):
+            rows = list(inference.slices(frames.lengths))
+            seen, where = frames.only(runs), np.concatenate([positions[rows[run]] for run in runs])
+    some = seen is not frames
     # Of two starts only the better one goes on.
     finalists = max(1, min(settings.finalists, len(streams) - 1))
-    short = min(n_iter, settings.screen_iterations) if len(streams) > finalists else n_iter
+    short = min(n_iter, settings.screen_iterations) if some or len(streams) > finalists else n_iter
     screened = []
     for restart, stream in enumerate(streams):
         kind = starts.kind(first_kind + restart, frames.emission)
         rng = np.random.default_rng(stream)
-        first = _begin_restart(frames, positions, prior, settings, n_states, kind, rng)
-        screened.append(run(frames, prior, settings.reseedings, first, short, tol))
+        first = _begin_restart(seen, where, prior, settings, n_states, kind, rng)
+        screened.append(run(seen, prior, settings.reseedings, first, short, tol))
     screened.sort(key=lambda one: -one.objective)
-    if short == n_iter:
-        return screened[0]
     finals = []
     for one in screened[:finalists]:
-        if not one.converged:
-            more = run(frames, prior, settings.reseedings, one.parameters, n_iter - short, tol)
-            one = replace(more, iterations=short + more.iterations, fell=max(one.fell, more.fell))
+        spent = 0 if some else short
+        if some or not (one.converged or spent == n_iter):
+            begun = _with_first_frames(one.parameters, frames, prior) if some else one.parameters
+            more = run(frames, prior, settings.reseedings, begun, n_iter - spent, tol)
+            one = replace(more, iterations=spent + more.iterations, fell=max(one.fell, more.fell))
         finals.append(one)
     return max(finals, key=lambda one: one.objective)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,9 @@ from dynalab.analysis.hmm import stability as refits
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.features import Features, extract, fit_scaler
 from dynalab.analysis.hmm.model import Model
+
+# Standard errors of the difference between two emissions beyond which more states are not waited for.
+BEYOND_DOUBT = 10.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,24 @@ class Chosen:
     other: dict[int, np.ndarray] | None = None
 
 
+def beyond_doubt(ahead: Mapping[int, np.ndarray], behind: Mapping[int, np.ndarray]) -> bool:
+    """Whether more states would not let an emission catch up that is behind.
+
+    It must be behind far beyond the error, and by more than the last doubling of its states gained it: what another
+    doubling gains is as a rule less.
+
+    Args:
+        ahead: K -> held-out log-likelihood per frame of every run, shape (S,), under the emission that is ahead.
+        behind: The same under the other, K in doublings.
+    """
+    best, against = (max(curve.values(), key=np.mean) for curve in (ahead, behind))
+    if len(behind) < 2 or len(best) < 3:
+        return False
+    gap, error = selection.difference(best, against)
+    before, last = list(behind.values())[-2:]
+    return gap > max(BEYOND_DOUBT * error, float(last.mean() - before.mean()))
+
+
 def by_emission(
     features: Features, config: Config
 ) -> tuple[str, dict[str, selection.Selection], list[dict[str, Any]]]:
@@ -52,17 +73,31 @@ def by_emission(
 
     Both are densities of the same frames. Autoregression needs M (M + 1) numbers a state where a level needs M: on
     data that jump between levels it can say the same only with many more frames, and settles on fewer states.
+
+    Often a few states decide it: the first numbers of states tried are powers of two up to half the largest. Where one
+    emission is ahead by then beyond doubt, the other is only tried further to stand among the baselines.
     """
-    found = {
-        name: selection.select(features.values, features.steps, replace(config, emission=name))
-        for name in ("ar", "level")
-    }
+    everything = selection.candidates(config)
+    first = [k for k in everything if k & (k - 1) == 0 and 2 * k <= everything[-1]] or everything
+
+    def go(name: str, tried: Sequence[int], before: selection.Selection | None = None) -> selection.Selection:
+        known = before.fitted if before else ()
+        return selection.select(features.values, features.steps, replace(config, emission=name), tried, known)
+
+    found = {name: go(name, first) for name in ("ar", "level")}
+    behind, ahead = sorted(found, key=lambda name: max(x.mean() for x in found[name].curve.values()))
+    decided = beyond_doubt(found[ahead].curve, found[behind].curve)
+    if first != everything:
+        found = {
+            name: go(name, everything, one) if name == ahead or not decided or config.baselines else one
+            for name, one in found.items()
+        }
     rows = []
     for name, one in found.items():
         best = max(one.rows, key=lambda row: row["heldout_ll_per_frame"])
         keys = ("heldout_ll_per_frame", "se")
         rows.append({"emission": name, "n_states": one.n_states, **{key: best[key] for key in keys}})
-    chosen = max(rows, key=lambda row: row["heldout_ll_per_frame"])["emission"]
+    chosen = ahead if decided else max(rows, key=lambda row: row["heldout_ll_per_frame"])["emission"]
     return chosen, found, rows
 
 

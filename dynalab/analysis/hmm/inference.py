@@ -73,24 +73,20 @@ def expect(
     """
     shifted, shift = _shifted(log_density)
     density = np.exp(shifted)
-    posterior = np.empty_like(density)
-    filtered = np.empty_like(density)
-    predictive = np.empty(len(density))
-    pairs = np.zeros_like(transitions)
-    log_likelihoods = np.empty(len(lengths))
     rows_of = list(slices(lengths))
-    for index, rows in enumerate(rows_of):
-        found = kernels.forward_backward(start, transitions, density[rows], shifted[rows])
-        filtered[rows] = found.filtered
-        posterior[rows] = found.smoothed
-        predictive[rows] = found.predictive
-        pairs += found.pairs
-        log_likelihoods[index] = found.log_likelihood
+    found = kernels.forward_backward(start, transitions, density, shifted, rows_of)
+    posterior = found.smoothed
     posterior /= (posterior @ np.ones(len(start)))[:, None]
     begins = [rows.start for rows in rows_of]
     firsts = posterior[begins]
-    log_likelihoods += np.add.reduceat(shift, begins)
-    return Expectation(log_likelihoods, posterior, filtered, predictive + shift, firsts.sum(axis=0), pairs)
+    return Expectation(
+        found.log_likelihoods + np.add.reduceat(shift, begins),
+        posterior,
+        found.filtered,
+        found.predictive + shift,
+        firsts.sum(axis=0),
+        found.pairs,
+    )
 
 
 def expect_independent(start: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]) -> Expectation:

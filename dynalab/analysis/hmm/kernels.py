@@ -15,6 +15,7 @@ All arrays are float64 and C-contiguous: emissions (T, K), start (K,), transitio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,35 +51,19 @@ def backward(
     return np.asarray(_hmmc.backward_scaling(start, transitions, density, scaling))
 
 
-def pair_sums(
-    lattice: np.ndarray, transitions: np.ndarray, behind: np.ndarray, density: np.ndarray
-) -> np.ndarray:
-    """Expected number of transitions i -> j in one sequence, shape (K, K).
-
-    Args:
-        lattice: From `forward`, shape (T, K).
-        transitions: Transition probabilities, shape (K, K).
-        behind: From `backward`, shape (T, K).
-        density: As given to `forward`, shape (T, K).
-    """
-    if len(lattice) < 2:
-        return np.zeros_like(transitions)
-    return np.asarray(_hmmc.compute_scaling_xi_sum(lattice, transitions, behind, density))
-
-
 @dataclass(frozen=True)
 class Lattice:
-    """What forward and backward yield of one sequence.
+    """What forward and backward yield of all sequences.
 
     Attributes:
-        log_likelihood: Nats, of the shifted densities.
-        filtered: p(z_t | x_1..x_t), shape (T, K).
-        smoothed: p(z_t | all) up to a factor per frame, shape (T, K).
-        predictive: log p(x_t | x_1..x_{t-1}) of the shifted densities, shape (T,).
+        log_likelihoods: One per sequence, shape (S,), nats, of the shifted densities.
+        filtered: p(z_t | x_1..x_t), shape (N, K).
+        smoothed: p(z_t | all) up to a factor per frame, shape (N, K).
+        predictive: log p(x_t | x_1..x_{t-1}) of the shifted densities, shape (N,).
         pairs: Expected number of transitions, shape (K, K).
     """
 
-    log_likelihood: float
+    log_likelihoods: np.ndarray
     filtered: np.ndarray
     smoothed: np.ndarray
     predictive: np.ndarray
@@ -91,29 +76,57 @@ def _safe(start: np.ndarray, transitions: np.ndarray) -> bool:
 
 
 def forward_backward(
-    start: np.ndarray, transitions: np.ndarray, density: np.ndarray, log_density: np.ndarray
+    start: np.ndarray,
+    transitions: np.ndarray,
+    density: np.ndarray,
+    log_density: np.ndarray,
+    sequences: Sequence[slice],
 ) -> Lattice:
-    """Forward and backward of one sequence, scaled where that is safe and in logarithms where it is not.
+    """Forward and backward of stacked sequences, scaled where that is safe and in logarithms where it is not.
 
     Args:
         start: Shape (K,).
         transitions: Shape (K, K).
-        density: Shifted densities, shape (T, K).
-        log_density: Their logarithms, shape (T, K), for the slow way.
+        density: Shifted densities of all frames, shape (N, K).
+        log_density: Their logarithms, shape (N, K), for the slow way.
+        sequences: The rows of each sequence.
     """
-    try:
-        log_likelihood, filtered, scaling = forward(start, transitions, density)
-        if _safe(start, transitions) or scaling.max() < LARGEST_SCALING:
-            behind = backward(start, transitions, density, scaling)
-            pairs = pair_sums(filtered, transitions, behind, density)
-            return Lattice(log_likelihood, filtered, filtered * behind, -np.log(scaling), pairs)
-    except ValueError:
-        # hmmlearn says so when a row of densities underflows.
-        pass
-    return _in_logarithms(start, transitions, log_density)
+    filtered, behind, scaling = np.empty_like(density), np.empty_like(density), np.ones(len(density))
+    log_likelihoods = np.empty(len(sequences))
+    safe = _safe(start, transitions)
+    slow: list[int] = []
+    for index, rows in enumerate(sequences):
+        here = density[rows]
+        try:
+            log_likelihoods[index], filtered[rows], factors = forward(start, transitions, here)
+            if safe or factors.max() < LARGEST_SCALING:
+                behind[rows] = backward(start, transitions, here, factors)
+                scaling[rows] = factors
+                continue
+        except ValueError:
+            # hmmlearn says so when a row of densities underflows.
+            pass
+        slow.append(index)
+        filtered[rows] = behind[rows] = 0.0
+    # Expected transitions i -> j at t are filtered_{t-1,i} A_ij density_tj behind_tj: a matrix product over all t that
+    # do not begin a sequence.
+    arrived = density * behind
+    arrived[[rows.start for rows in sequences]] = 0.0
+    pairs = transitions * (filtered[:-1].T @ arrived[1:])
+    smoothed = np.multiply(filtered, behind, out=behind)
+    predictive = -np.log(scaling)
+    for index in slow:
+        rows = sequences[index]
+        found = _in_logarithms(start, transitions, log_density[rows])
+        log_likelihoods[index], filtered[rows], smoothed[rows], predictive[rows], own = found
+        pairs += own
+    return Lattice(log_likelihoods, filtered, smoothed, predictive, pairs)
 
 
-def _in_logarithms(start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray) -> Lattice:
+def _in_logarithms(
+    start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Log-likelihood, filtered, smoothed, predictive and pairs (as in `Lattice`) of one sequence."""
     log_density = np.ascontiguousarray(log_density)
     log_likelihood, lattice = _hmmc.forward_log(start, transitions, log_density)
     behind = _hmmc.backward_log(start, transitions, log_density)
@@ -124,8 +137,7 @@ def _in_logarithms(start: np.ndarray, transitions: np.ndarray, log_density: np.n
     pairs = np.zeros_like(transitions)
     if len(lattice) > 1:
         pairs = np.exp(_hmmc.compute_log_xi_sum(lattice, transitions, behind, log_density))
-    predictive = np.diff(evidence, prepend=0.0)
-    return Lattice(float(log_likelihood), filtered, smoothed, predictive, pairs)
+    return float(log_likelihood), filtered, smoothed, np.diff(evidence, prepend=0.0), pairs
 
 
 def likelihood(

@@ -124,6 +124,8 @@ def decode(trajectories: Trajectories, stored: Mapping[str, Any], config: Config
         "emission": model.emission,
         "convergence": found,
         "convergence_rule": None if watched is None else vars(watched),
+        # Runs that still train have come differently far: their shares of rows cannot be compared.
+        "dissimilarity": None,
         "detours": None,
         "stability": None,
         "baselines": None,

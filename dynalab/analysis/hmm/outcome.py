@@ -10,7 +10,7 @@ import pandas as pd
 
 from dynalab.analysis import convergence as watch
 from dynalab.analysis.base import Outcome, Trajectories, Trajectory
-from dynalab.analysis.hmm import edges, fitting, states
+from dynalab.analysis.hmm import dissimilarity, edges, fitting, states
 from dynalab.analysis.hmm.config import Config, describe
 from dynalab.analysis.hmm.consequences import consequences
 from dynalab.analysis.hmm.features import Features, collinearity
@@ -147,8 +147,11 @@ def _result(
         "edge_change": "level, z-units" if model.emission == "level" else "drift, z-units per row",
         "edge_ranking": "posterior gradient" if published else "log-likelihood ratio of the feature alone",
         "edges": found,
-        "forks": edges.forks(found, len(paths)),
+        "forks": edges.forks(found, paths, features.steps),
         "paths": path_table(paths, features.steps, features.runs, convergence),
+        "dissimilarity": dissimilarity.describe(
+            paths, n_states, _means(model), resamples=config.settings.resamples, seed=config.seed
+        ),
         "metrics": list(features.names),
         "collinearity": vars(collinearity(np.concatenate(z))),
         "preset": config.preset,
@@ -158,6 +161,11 @@ def _result(
     }
     result["convergence"] = convergence
     return result, table
+
+
+def _means(model: Model) -> np.ndarray | None:
+    """Means of the states in normalised features, shape (K, M); None for states of dynamics, which have none."""
+    return model.parameters.emission.weights[:, :, 0] * model.unit if model.emission == "level" else None
 
 
 def _named(names: tuple[str, ...], values: np.ndarray) -> dict[str, float] | None:
@@ -185,7 +193,7 @@ def _tables(
             }
         ),
         "selection": pd.DataFrame(chosen.rows).astype(
-            {"heldout_ll_per_frame": float, "se": float, "icl": float}
+            {name: float for row in chosen.rows[:1] for name in row if name not in ("n_states", "converged")}
         ),
         "transitions": pd.DataFrame(
             {

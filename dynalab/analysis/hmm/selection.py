@@ -1,10 +1,15 @@
 """How many states: held-out likelihood of whole runs, and BIC and ICL beside it.
 
-Runs, not frames, are the independent units, so folds are made of runs, and the standard error is that of the
-mean over runs (each run is held out exactly once and weighs the same). Everything that is learnt from data,
-also the normalisation, is learnt from the training runs of the fold; its likelihood is then expressed in the
-units of the normalisation over all runs (a constant per fold), so that folds compare. Only where a fold's EM
-begins is taken from the fit on all runs (`solve`).
+Runs, not frames, are the independent units, so folds are made of runs, and a standard error is that of a mean
+over runs (each run is held out exactly once and weighs the same). Chosen is the smallest K that lies within one
+standard error of the best (Breiman et al., 1984, section 3.4.3), the error being that of the difference: every K is
+held out on the same runs, and how much some runs are likelier than others under any K says nothing of
+which K is better. On simulated ensembles the error of the mean itself is three to fifty times as wide, and
+hides states that every single run speaks for.
+
+Everything that is learnt from data, also the normalisation, is learnt from the training runs of the fold; its
+likelihood is then expressed in the units of the normalisation over all runs (a constant per fold), so that folds
+compare. Only where a fold's EM begins is taken from the fit on all runs (`solve`).
 """
 
 from __future__ import annotations
@@ -12,15 +17,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from dynalab.analysis.hmm import em, inference, workers
+from dynalab.analysis.hmm import em, inference, merging, starts, workers
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.emissions import log_density, make_prior, parameter_count
 from dynalab.analysis.hmm.features import Scaler, fit_scaler
-from dynalab.analysis.hmm.frames import Frames, stack
+from dynalab.analysis.hmm.frames import Frames, stack, thin
 
 
 @dataclass(frozen=True)
@@ -61,13 +67,15 @@ class Selection:
 
     Attributes:
         n_states: The chosen K.
-        rows: One per K: `{n_states, heldout_ll_per_frame, se, bic, icl, converged}`.
+        rows: One per K: `{n_states, heldout_ll_per_frame, se, behind_best, behind_se, bic, icl, converged}`: mean over
+            held-out runs and its standard error, what it lacks to the best K and the standard error of that.
         fit: The fit on all runs with the chosen K.
         unit: Spread of the regression targets over all runs, shape (M,).
         held_out: Held-out log-likelihood per frame of every run in order, with the chosen K; empty for one run.
         curve: K -> the same of every K that was tried; empty for one run.
         fell: Largest relative fall of any objective between re-seedings.
         warnings: What a reader must know of the choice.
+        fitted: All fits, for a selection that goes on from here.
     """
 
     n_states: int
@@ -78,6 +86,7 @@ class Selection:
     curve: dict[int, np.ndarray]
     fell: float
     warnings: list[str]
+    fitted: tuple[Fitted, ...]
 
 
 def assign_folds(n_runs: int, folds: int, seed: int) -> np.ndarray:
@@ -86,15 +95,6 @@ def assign_folds(n_runs: int, folds: int, seed: int) -> np.ndarray:
     order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,))).permutation(n_runs)
     fold[order] = np.arange(n_runs) % min(folds, n_runs)
     return fold
-
-
-def thin(lengths: Sequence[int], most: int, seeds: np.random.SeedSequence) -> list[int]:
-    """Runs of at most `most` frames together (two runs at least), drawn at random, in order; all if they fit."""
-    if sum(lengths) <= most:
-        return list(range(len(lengths)))
-    order = np.random.default_rng(seeds).permutation(len(lengths))
-    within = int(np.searchsorted(np.cumsum(np.asarray(lengths)[order]), most, side="right"))
-    return sorted(order[: max(2, within)].tolist())
 
 
 def solve(
@@ -148,6 +148,50 @@ def solve(
     return Fitted(task, fit, scaler, frames.unit, held_out)
 
 
+def descend(
+    found: Mapping[int, Fitted], values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Config
+) -> dict[int, Fitted]:
+    """Try every K once more, from the next larger one's states of which some are merged.
+
+    Held-out likelihoods of several K only compare where each is at its best: a K that got stuck makes the next look
+    needed.
+
+    Args:
+        found: K -> its fit on all runs.
+        values: Features of every run, not normalised, shapes (T, M).
+        steps: Steps of every run, shapes (T,).
+        config: The keys of the analysis.
+
+    Returns:
+        K -> a better fit, where one was found.
+    """
+    lengths = [len(x) for x in values]
+    seeds = np.random.SeedSequence(config.seed, spawn_key=(3, 0))
+    inside = thin(lengths, config.settings.fit_frames, seeds)
+    scaler = fit_scaler(values)
+    frames = stack([scaler(values[i]) for i in inside], config.emission)
+    positions = np.concatenate([steps[i] for i in inside])
+    prior = make_prior(frames, config)
+    better: dict[int, Fitted] = {}
+    order = sorted(found, reverse=True)
+    for larger, k in pairwise(order):
+        if k == 1:
+            continue
+        above = better.get(larger, found[larger])
+        labels = np.concatenate(decode(above, [values[i] for i in inside], config))
+        labels = merging.merge(frames, prior, labels, larger, k)
+        if prior.ordered:
+            labels = starts.in_order(labels, positions, k)
+        begun = em.begin(frames, prior, labels, k)
+        fit = em.run(frames, prior, config.settings.reseedings, begun, config.n_iter, config.tol)
+        # A gain within what EM was told to leave is none.
+        if fit.objective > found[k].fit.objective + config.tol * len(frames.levels):
+            task = Task(k, None)
+            criterion = criteria(fit, frames, config)
+            better[k] = Fitted(task, fit, scaler, frames.unit, np.empty(0), *criterion)
+    return better
+
+
 def decode(found: Fitted, values: Sequence[np.ndarray], config: Config) -> list[np.ndarray]:
     """Most probable states of all runs under a fit, shapes (T,)."""
     p = found.fit.parameters
@@ -174,10 +218,24 @@ def score(parameters: em.Parameters, frames: Frames) -> np.ndarray:
     return inference.score(parameters.start, parameters.transitions, density, frames.lengths)
 
 
-def one_standard_error(scores: Sequence[float], errors: Sequence[float]) -> int:
-    """Index of the smallest model within one standard error of the best (Breiman et al., 1984)."""
-    best = int(np.argmax(scores))
-    return next(i for i, value in enumerate(scores) if value >= scores[best] - errors[best])
+def difference(ahead: np.ndarray, behind: np.ndarray) -> tuple[float, float]:
+    """Mean of the differences of the same runs, shapes (S,), and its standard error (0 for one run)."""
+    gap = ahead - behind
+    return float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(len(gap))) if len(gap) > 1 else 0.0
+
+
+def one_standard_error(held_out: Sequence[np.ndarray]) -> int:
+    """Index of the smallest model that is not behind the best by more than one standard error of that difference.
+
+    Args:
+        held_out: What every model says of the same runs, shapes (S,), smallest model first.
+    """
+    best = int(np.argmax([x.mean() for x in held_out]))
+    for index in range(best):
+        gap, error = difference(held_out[best], held_out[index])
+        if gap <= error:
+            return index
+    return best
 
 
 def candidates(config: Config) -> list[int]:
@@ -188,9 +246,10 @@ def candidates(config: Config) -> list[int]:
 def cost(n_frames: int, size: int, config: Config, n_states: int) -> float:
     """Rough seconds of one fit on one core, from fits of the main job."""
     columns = size * (2 if config.emission == "ar" else 1) + 1
-    frames = min(n_frames, config.settings.fit_frames)
-    iterations = min(config.n_iter, 30) * 2 + 16 * config.restarts
-    return 2e-9 * frames * (0.2 * columns**2 + 60) * n_states**0.7 * iterations
+    settings = config.settings
+    ends = min(n_frames, settings.fit_frames) * min(config.n_iter, 30) * 2
+    search = min(n_frames, settings.search_frames) * 16 * config.restarts
+    return 2e-9 * (ends + search) * (0.2 * columns**2 + 60) * n_states**0.7
 
 
 def fold_scores(found: Sequence[Fitted], fold: np.ndarray) -> np.ndarray:
@@ -201,31 +260,49 @@ def fold_scores(found: Sequence[Fitted], fold: np.ndarray) -> np.ndarray:
     return out
 
 
-def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Config) -> Selection:
+def select(
+    values: Sequence[np.ndarray],
+    steps: Sequence[np.ndarray],
+    config: Config,
+    tried: Sequence[int] | None = None,
+    known: Sequence[Fitted] = (),
+) -> Selection:
     """Fit every K on all runs and on every fold, and choose.
 
     Args:
         values: Features of every run, not normalised, shapes (T, M).
         steps: Steps of every run, shapes (T,).
         config: The keys of the analysis.
+        tried: Numbers of states, smallest first; None for all that the keys allow.
+        known: Fits that an earlier selection of the same runs and keys made.
     """
     n_runs, size = len(values), values[0].shape[1]
     n_frames = sum(len(x) for x in values)
-    tried = candidates(config)
+    tried = candidates(config) if tried is None else list(tried)
+    made = {one.task.n_states for one in known}
+    missing = [k for k in tried if k not in made]
     fold = assign_folds(n_runs, config.folds, config.seed)
-    costs = [cost(n_frames, size, config, k) for k in tried]
+    costs = [cost(n_frames, size, config, k) for k in missing]
     work = partial(solve, values=list(values), steps=list(steps), fold=fold, config=config)
-    fitted = workers.spread(work, [Task(k, None) for k in tried], costs, config.workers)
-    whole = {one.task.n_states: one for one in fitted}
+    fitted = [*known, *workers.spread(work, [Task(k, None) for k in missing], costs, config.workers)]
+    whole = {one.task.n_states: one for one in fitted if one.task.fold is None}
+    if len(tried) > 1:
+        again = partial(descend, values=list(values), steps=list(steps), config=config)
+        (better,) = workers.spread(again, [whole], [0.0], 1)
+        whole |= better
+        # Their folds begin elsewhere.
+        missing = [k for k in tried if k in missing or k in better]
+        fitted = [
+            *whole.values(),
+            *(one for one in known if one.task.fold is not None and one.task.n_states not in better),
+        ]
     if n_runs > 1:
-        begun = {k: decode(whole[k], values, config) for k in tried}
-        tasks = [Task(k, f) for k in tried for f in range(int(fold.max()) + 1)]
+        begun = {k: decode(whole[k], values, config) for k in missing}
+        tasks = [Task(k, f) for k in missing for f in range(int(fold.max()) + 1)]
         # One start in place of several, and it begins near its end.
         costs = [cost(n_frames, size, config, task.n_states) / (2 + config.restarts) for task in tasks]
         fitted = [*fitted, *workers.spread(partial(work, begun=begun), tasks, costs, config.workers)]
     bic = [whole[k].bic for k in tried]
-    scores: list[float] | None = None
-    errors: list[float] | None = None
     held_out: list[np.ndarray] = []
     notes = []
     if n_runs > 1:
@@ -233,9 +310,7 @@ def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Co
             fold_scores([f for f in fitted if f.task.n_states == k and f.task.fold is not None], fold)
             for k in tried
         ]
-        scores = [float(x.mean()) for x in held_out]
-        errors = [float(x.std(ddof=1) / np.sqrt(n_runs)) for x in held_out]
-        place = one_standard_error(scores, errors)
+        place = one_standard_error(held_out)
         if n_runs < config.folds:
             notes.append(f"{n_runs} runs for {config.folds} folds: each run is held out alone")
     else:
@@ -257,11 +332,11 @@ def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Co
     fell = max(fit.fell, *(one.fit.fell for one in fitted))
     if fell > em.SLACK:
         notes.append(f"a fit's objective fell by {fell:.1g} of its size: rounding on badly scaled data")
+    none = dict.fromkeys(("heldout_ll_per_frame", "se", "behind_best", "behind_se"))
     rows = [
         {
             "n_states": k,
-            "heldout_ll_per_frame": scores[i] if scores else None,
-            "se": errors[i] if errors else None,
+            **(_of_unseen_runs(held_out, i) if held_out else none),
             "bic": float(bic[i]),
             "icl": whole[k].icl,
             "converged": whole[k].fit.converged,
@@ -277,7 +352,21 @@ def select(values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Co
         dict(zip(tried, held_out, strict=bool(held_out))),
         fell,
         notes,
+        tuple(fitted),
     )
+
+
+def _of_unseen_runs(held_out: Sequence[np.ndarray], index: int) -> dict[str, float | None]:
+    """What a model says of unseen runs, by itself and beside the best."""
+    mean, error = difference(held_out[index], np.zeros_like(held_out[index]))
+    best = int(np.argmax([x.mean() for x in held_out]))
+    behind, behind_error = difference(held_out[best], held_out[index])
+    return {
+        "heldout_ll_per_frame": mean,
+        "se": error,
+        "behind_best": behind,
+        "behind_se": behind_error,
+    }
 
 
 def carry_on(found: Fitted, values: Sequence[np.ndarray], config: Config) -> tuple[em.Fit, np.ndarray]:

@@ -17,8 +17,8 @@ from dynalab.analysis.hmm import em, inference, workers
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.emissions import log_density
 from dynalab.analysis.hmm.features import fit_scaler
-from dynalab.analysis.hmm.frames import stack
-from dynalab.analysis.hmm.selection import cost, thin
+from dynalab.analysis.hmm.frames import stack, thin
+from dynalab.analysis.hmm.selection import cost
 
 
 @dataclass(frozen=True)

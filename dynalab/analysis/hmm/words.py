@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# States of a path that are written out.
+LONGEST = 14
 EMISSIONS = {"ar": "states of dynamics (autoregressive)", "level": "states of level (Gaussian)"}
 
 
@@ -30,29 +34,67 @@ def describe(result: Mapping[str, Any]) -> list[str]:
             where = f"entered at step {_middle(entries)} ({entries[0]} to {entries[-1]})"
             lines.append(f"  state {profile['state']}: {profile['runs']} of {n_runs} runs, {where}")
     for path in result["paths"][:5]:
-        names = " > ".join(map(str, path["states"]))
+        names = _way(path["states"])
         when = (
             "" if path["median_step"] is None else f", converged at step {path['median_step']:.0f} (median)"
         )
         lines.append(f"  path {names}: {path['runs']} of {n_runs} runs{when}")
     if len(result["paths"]) > 5:
         lines.append(f"  and {len(result['paths']) - 5} more paths")
-    lines += [f"  fork: {_fork(one)}" for one in result.get("forks") or ()]
+    known = (result.get("claims") or {}).get("forks") or ()
+    lines += [f"  fork: {_fork(one)}" for one in known if one["fork"]]
+    apart = (result.get("dissimilarity") or {}).get("total_variation")
+    if apart and apart["value"] is not None and result["n_states"] > 1:
+        lines.append(f"  dissimilarity of the runs: {_apart(apart)} (0: alike, 1: no state in common)")
+    lines += [f"  detour: {_detour(row, n_runs)}" for row in result.get("detours") or () if row["verdict"]]
     rule = result.get("convergence_rule")
     if rule:
-        steps = sorted(row["step"] for row in result["convergence"] if not row["censored"])
+        rows = result["convergence"]
+        steps = sorted(row["step"] for row in rows if not row["censored"])
+        # A run that never converged is later than all others.
+        late = len(rows) - len(steps)
         sign = ">=" if rule["direction"] == "up" else "<="
         held = f", held for {rule['persistence']} rows" if rule["persistence"] > 1 else ""
-        found = f"; steps {steps[0]} to {steps[-1]}, median {_middle(steps)}" if steps else ""
+        found = (
+            f"; steps {steps[0]} to {steps[-1]}, median {_middle([*steps, *[math.inf] * late])}"
+            if steps
+            else ""
+        )
         what = f"{rule['metric']} {sign} {rule['threshold']:g}{held}"
         lines.append(f"  {what}: {len(steps)} of {n_runs} runs{found}")
     return [*lines, *_beside(result), *_settings(result)]
 
 
+def _way(states: Sequence[int]) -> str:
+    """A path, cut where it is long."""
+    if len(states) <= LONGEST:
+        return " > ".join(map(str, states))
+    return f"{' > '.join(map(str, states[: LONGEST - 2]))} > ... ({len(states) - 1} changes)"
+
+
 def _fork(fork: Mapping[str, Any]) -> str:
-    """Where the runs that leave a state go."""
-    ways = ", ".join(f"to {way['state']} ({way['runs']} runs)" for way in fork["successors"])
+    """Where the runs that leave a state go first."""
+    ways = ", ".join(
+        f"to {way['to']} ({way['runs']} run{'s' if way['runs'] > 1 else ''})" for way in fork["directions"]
+    )
     return f"state {fork['state']} is left {ways}"
+
+
+def _detour(row: Mapping[str, Any], n_runs: int) -> str:
+    """What a state costs the runs that pass through it."""
+    low, high = ("open" if bound is None else f"{bound:+.0f}" for bound in row["interval"] or (None, None))
+    cost = (
+        "no estimate"
+        if row["effect_steps"] is None
+        else f"{row['effect_steps']:+.0f} steps [{low} to {high}]"
+    )
+    return f"state {row['state']}, {row['visits']} of {n_runs} runs, {cost}, adjusted p = {row['p_adjusted']:.2g}"
+
+
+def _apart(found: Mapping[str, Any]) -> str:
+    """Mean total variation between runs, with its interval."""
+    bounds = found["interval"]
+    return f"{found['value']:.3f}" + ("" if bounds is None else f" [{bounds[0]:.3f} to {bounds[1]:.3f}]")
 
 
 def _beside(result: Mapping[str, Any]) -> list[str]:
@@ -62,6 +104,7 @@ def _beside(result: Mapping[str, Any]) -> list[str]:
     if row["heldout_ll_per_frame"] is not None:
         error = "" if row["se"] is None else f" (standard error {row['se']:.2f})"
         lines.append(f"  held-out runs: {row['heldout_ll_per_frame']:.2f} nats a frame{error}")
+    lines += _why(result["selection"], result["n_states"])
     for base in result.get("baselines") or ():
         cap = ", the cap" if base["at_cap"] else ""
         value = f"{base['heldout_ll_per_frame']:.2f} nats a frame" if base["comparable"] else "other density"
@@ -72,6 +115,19 @@ def _beside(result: Mapping[str, Any]) -> list[str]:
             f"({one['low']:.2f} to {one['high']:.2f}, {one['fits']} fits)"
         )
     return lines
+
+
+def _why(rows: Sequence[Mapping[str, Any]], chosen: int) -> list[str]:
+    """The rule that chose K, and what it passed over; nothing where K was given or is not the rule's."""
+    held = [row for row in rows if row.get("behind_best") is not None]
+    if len(held) < 2:
+        return []
+    best = next(row["n_states"] for row in held if not row["behind_best"])
+    rule = "  K is the smallest within one standard error of the best (of the difference, over runs)"
+    if best == chosen:
+        return [f"{rule}: the best itself"]
+    row = next(row for row in held if row["n_states"] == chosen)
+    return [f"{rule}: {row['behind_best']:.2g} (error {row['behind_se']:.2g}) behind K = {best}"]
 
 
 def _settings(result: Mapping[str, Any]) -> list[str]:
@@ -97,8 +153,10 @@ def _entries(result: Mapping[str, Any], state: int) -> list[int]:
     return found
 
 
-def _middle(values: Sequence[int]) -> int:
-    return values[(len(values) - 1) // 2]
+def _middle(values: Sequence[float]) -> str:
+    """Median of sorted steps, in words."""
+    found = statistics.median(values)
+    return f"{found:.0f}" if math.isfinite(found) else "not reached"
 
 
 def _decoded(result: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dynalab.report.figures.comparison import comparison
 from dynalab.report.figures.curves import curves, training_curves
+from dynalab.report.figures.effects import effect_rows
 from dynalab.report.figures.events import events_over_curves
 from dynalab.report.figures.halved import halved_rate
 from dynalab.report.figures.landmarks import landmark_steps
@@ -19,6 +20,7 @@ from dynalab.report.figures.style import state_colours, style
 __all__ = [
     "comparison",
     "curves",
+    "effect_rows",
     "events_over_curves",
     "forks",
     "halved_rate",

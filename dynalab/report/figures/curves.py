@@ -151,8 +151,8 @@ def draw_panel(
     ax.set_ylim(ax.get_ylim())
     if len(ends) > 1:
         label_ends(ax, ends)
-    marks(ax, marked or {})
-    ax.set_title(title, pad=18 if marked else 7)
+    rows = marks(ax, marked or {})
+    ax.set_title(title, pad=7 + 9 * rows if rows else 7)
     return notes
 
 

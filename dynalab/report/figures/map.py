@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import networkx as nx
@@ -60,6 +60,7 @@ def training_map(
     occupancy: Sequence[float] | None = None,
     runs: Sequence[int] | None = None,
     captions: Sequence[str] | None = None,
+    forked: Collection[tuple[int, int]] | None = None,
 ) -> Figure:
     """Draw the training map.
 
@@ -73,6 +74,7 @@ def training_map(
         occupancy: Share of all rows spent in each state, shape (K,); the nodes' sizes.
         runs: Number of runs that visit each state, shape (K,).
         captions: Text under each state, K lines of words.
+        forked: The edges that belong to a fork, (from, to); None takes all that leave a state of two edges or more.
     """
     graph = state_graph(n_states, edges, occupancy, runs)
     leap = max((b - a for a, b in graph.edges if b - a > 1), default=0)
@@ -89,10 +91,10 @@ def training_map(
     ax.set_xlim(-0.6, n_states - 0.4)
     ax.set_ylim(low, top)
     ax.set_aspect("equal")
-    split = set(forks(graph))
+    split = set(graph.out_edges(forks(graph))) if forked is None else set(forked)
     radius = {state: 0.13 + 0.14 * float(np.sqrt(graph.nodes[state]["occupancy"])) for state in graph}
     for a, b, data in sorted(graph.edges(data=True), key=lambda item: abs(item[1] - item[0]), reverse=True):
-        _draw_edge(ax, a, b, data["runs"], n_runs, radius, FORK if a in split else "#8a92a0", unit)
+        _draw_edge(ax, a, b, data["runs"], n_runs, radius, FORK if (a, b) in split else "#8a92a0", unit)
     for state, colour in enumerate(state_colours(n_states)):
         ax.add_patch(_circle(state, radius[state], colour))
         ax.text(

@@ -21,16 +21,18 @@ def model_selection(
     chosen: int,
     *,
     converged: Sequence[bool] | None = None,
+    paired: bool = False,
 ) -> Figure:
     """Draw the held-out log-likelihood per frame with its standard error, and BIC, against the number of states.
 
     Args:
         n_states: The K that were tried, shape (N,).
         heldout: Held-out log-likelihood per frame, shape (N,); None where nothing was held out.
-        errors: Its standard error, shape (N,).
+        errors: Its standard error, shape (N,); if `paired`, that of the difference to the best K over the same runs.
         bic: BIC of the fit on all runs, shape (N,).
         chosen: The K that was taken.
         converged: Whether each fit converged, shape (N,); those that did not are hollow.
+        paired: The line to be reached is then the best itself, not one standard error of the mean below it.
     """
     k = np.asarray(n_states, dtype=int)
     score, error, criterion = (_numbers(item) for item in (heldout, errors, bic))
@@ -40,18 +42,18 @@ def model_selection(
     for index, name in enumerate(panels):
         ax = figure.add_subplot(1, len(panels), index + 1)
         if name == "score":
-            _panel(ax, k, score, whole, chosen)
+            # The highest is taken, or nearly: above its error bar there is room.
+            _panel(ax, k, score, whole, chosen, score + np.nan_to_num(error))
             ax.errorbar(
                 k, score, yerr=np.nan_to_num(error), fmt="none", ecolor=CYCLE[0], elinewidth=1.1, capsize=2.5
             )
             ax.set_title("held-out log-likelihood per frame")
             best = int(np.nanargmax(score))
             if np.isfinite(error[best]) and len(k) > 1:
-                ax.axhline(
-                    score[best] - error[best], color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1
-                )
+                least = score[best] - (0.0 if paired else error[best])
+                ax.axhline(least, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
                 ax.annotate(
-                    "best - 1 SE", (0, score[best] - error[best]), (3, 2), xycoords=("axes fraction", "data"),
+                    "best" if paired else "best - 1 SE", (0, least), (3, 2), xycoords=("axes fraction", "data"),
                     textcoords="offset points", ha="left", va="bottom", fontsize=7, color=MUTED,
                 )  # fmt: skip
         else:
@@ -69,7 +71,15 @@ def _numbers(values: Sequence[float | None]) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values], dtype=float)
 
 
-def _panel(ax: Axes, k: np.ndarray, values: np.ndarray, whole: np.ndarray, chosen: int) -> None:
+def _panel(
+    ax: Axes,
+    k: np.ndarray,
+    values: np.ndarray,
+    whole: np.ndarray,
+    chosen: int,
+    tops: np.ndarray | None = None,
+) -> None:
+    """Draw one curve; the chosen K is named above `tops`, or below the curve."""
     colour = CYCLE[0]
     ax.plot(k, values, color=colour, linewidth=1.2, zorder=2)
     ax.scatter(k[whole], values[whole], s=22, color=colour, zorder=3)
@@ -77,13 +87,12 @@ def _panel(ax: Axes, k: np.ndarray, values: np.ndarray, whole: np.ndarray, chose
     here = np.flatnonzero((k == chosen) & np.isfinite(values))
     if len(here):
         ax.scatter(k[here], values[here], s=105, facecolor="none", edgecolor=INK, linewidth=1.2, zorder=4)
-        # The side that the curve does not come from.
-        up = values[here[0]] <= np.nanmean(values)
+        place = values[here[0]] if tops is None else tops[here[0]]
         ax.annotate(
-            f"{chosen} chosen", (k[here[0]], values[here[0]]), (0, 10 if up else -10), ha="center",
-            textcoords="offset points", va="bottom" if up else "top", fontsize=7.5,
+            f"{chosen} chosen", (k[here[0]], place), (0, -9 if tops is None else 9), ha="center",
+            textcoords="offset points", va="top" if tops is None else "bottom", fontsize=7.5,
         )  # fmt: skip
     polish(ax)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("number of states")
-    ax.margins(x=0.06, y=0.16)
+    ax.margins(x=0.1, y=0.2)

@@ -44,17 +44,12 @@ def variance_shares(
         colour = CYCLE[place % len(CYCLE)] if place < len(factors) or not factors else MUTED
         ax.barh(place, share, height=0.56, color=colour, alpha=0.85, linewidth=0)
         ax.plot([low, high], [place, place], color=INK, linewidth=1.4, solid_capstyle="butt")
-        ax.text(
-            min(max(high, share) + 0.015, 1.0),
-            place - 0.3,
-            f"{share:.0%}",
-            va="center",
-            fontsize=7.5,
-            color=INK,
-        )
+        # At the bar's end, above the line of the interval.
+        ax.text(share + 0.012, place - 0.15, f"{share:.0%}", va="center", fontsize=7.5, color=INK)
     ax.set_yticks(range(len(sources)), sources)
     ax.set_ylim(len(sources) - 0.5, -0.6)
-    ax.set_xlim(0, 1.06)
+    ax.set_xlim(0, 1.16)
+    ax.set_xticks(np.linspace(0, 1, 6))
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_xlabel("share of the variance (line: 95% interval)")
     ax.tick_params(axis="y", length=0)

@@ -52,6 +52,8 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     # Names are names: a metric may be called a$b$c.
     "text.parse_math": False,
+    # Widths as browsers have them: hinted at screen resolution they are up to a tenth off, and labels are cut.
+    "text.hinting": "none",
     "svg.fonttype": "none",
     "svg.hashsalt": "dynalab",
     "path.simplify": True,
@@ -217,8 +219,8 @@ def label_ends(ax: Axes, labels: Iterable[tuple[float, str, str]], gap: float = 
         ax.text(1.015, place, text, color=colour, transform=ax.transAxes, va="center", ha="left", fontsize=8)
 
 
-def marks(ax: Axes, steps: Mapping[str, float | None]) -> None:
-    """Mark steps by vertical lines that are labelled above the axes."""
+def marks(ax: Axes, steps: Mapping[str, float | None]) -> int:
+    """Mark steps by vertical lines that are labelled above the axes; return in how many rows the labels stand."""
     placed: list[tuple[float, int]] = []
     for label, step in sorted(steps.items(), key=lambda item: item[1] if item[1] is not None else -1.0):
         if step is None or not np.isfinite(step):
@@ -232,6 +234,7 @@ def marks(ax: Axes, steps: Mapping[str, float | None]) -> None:
             label, (place, 1.0), (0, 2 + 9 * row), xycoords="axes fraction", textcoords="offset points",
             ha=side, va="bottom", fontsize=7, color=MUTED,
         )  # fmt: skip
+    return 1 + max((row for _, row in placed), default=-1)
 
 
 def footnote(figure: Figure, lines: Sequence[str]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from dynalab.analysis import claims
 from dynalab.report.blocks import Block, Table, Words, cell
 from dynalab.report.gather import Shown
-from dynalab.report.words import count, listed, number
+from dynalab.report.words import count, listed, number, p_value
 
+# Changes of state per state from which on states are said to flicker.
+FLICKER = 4
 # With more settings a table of pairs would be read by nobody.
 MOST = 6
 ARROW = "\u00a0\u2192 "
@@ -24,12 +28,45 @@ def table(data: Mapping[str, Any]) -> Table:
     """
     found = data.get("claims") or claims.claims(data)
     rows = [
-        [cell("runs fork: they first leave a state in different directions"), *_forks(found)],
+        [cell("runs fork: they first leave a state in different directions"), *_forks(found, data)],
         [cell("detours: states that some runs skip, and that delay convergence"), *_detours(found, data)],
         [cell("convergence times are spread out"), *_spread(found["spread"])],
+        [cell("runs spend their training in different states (dissimilarity)"), *_apart(data)],
     ]
     header = ["published claim", "here", "by these runs, with 95% intervals"]
     return Table(header, rows, f"What holds of the published claims here ({PAPER})")
+
+
+def forked(data: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Return the edges (from, to) of the forks that the table of claims counts, and no others.
+
+    Args:
+        data: The plain values of an analysis `hmm`.
+    """
+    found = (data.get("claims") or claims.claims(data))["forks"]
+    return [
+        (item["state"], way["to"])
+        for item in found
+        if item["fork"]
+        for way in item["directions"]
+        if way["runs"] >= claims.LEAST_RUNS
+    ]
+
+
+def flickering(data: Mapping[str, Any]) -> str:
+    """Return a sentence that warns of states which runs enter over and over; nothing where they do not.
+
+    Args:
+        data: The plain values of an analysis `hmm`.
+    """
+    changes = [sum(a != b for a, b in pairwise(run["states"])) for run in data["states"]]
+    middle = statistics.median(changes)
+    if middle <= FLICKER * len({state for run in data["states"] for state in run["states"]}):
+        return ""
+    return (
+        f"Runs change state {middle:,.0f} times on the median: such states flicker, and paths, forks and detours say "
+        "little."
+    )
 
 
 def _percent(share: float) -> str:
@@ -37,19 +74,28 @@ def _percent(share: float) -> str:
 
 
 def _range(bounds: Sequence[float | None] | None) -> str:
-    return "no interval" if bounds is None else f"{number(_round(bounds[0]))} to {number(_round(bounds[1]))}"
+    """Bounds to three digits; one that censoring leaves open says so."""
+    if bounds is None:
+        return "no interval"
+    low, high = ("open" if bound is None else number(_round(bound)) for bound in bounds)
+    return f"{low} to {high}"
 
 
-def _round(value: float | None) -> float | None:
-    """Three digits; a bound that censoring leaves open stays None."""
-    return None if value is None else float(f"{value:.3g}")
+def _round(value: float) -> float:
+    """Three digits; of a larger number all before the point."""
+    return float(round(value)) if abs(value) >= 100 else float(f"{value:.3g}")
+
+
+def _said(holds: bool) -> Any:
+    """Whether a claim holds; the colour is that of forks and detours in the figures."""
+    return cell(holds, tone="found" if holds else "")
 
 
 def _shares(bounds: Sequence[float]) -> str:
     return f"{_percent(bounds[0])} to {_percent(bounds[1])}"
 
 
-def _forks(found: Mapping[str, Any]) -> list[Any]:
+def _forks(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
     off = found["off_path"]
     ways = []
     for item in found["forks"]:
@@ -65,17 +111,19 @@ def _forks(found: Mapping[str, Any]) -> list[Any]:
         f"{count(off['paths'], 'distinct path')}",
         *ways,
     ]
-    return [cell(any(item["fork"] for item in found["forks"])), cell("; ".join(lines))]
+    if flicker := flickering(data):
+        return [cell("states flicker", tone="quiet"), cell(f"{lines[0]}. {flicker}")]
+    return [_said(any(item["fork"] for item in found["forks"])), cell("; ".join(lines))]
 
 
 def _detours(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
     if found["detours"] is None:
-        return [cell(None), cell("not tested by this analysis")]
+        return [cell("\u2013", tone="quiet"), cell("not tested by this analysis")]
     rows = data["detours"]
     tested = [row for row in rows if row.get("p_adjusted") is not None]
     if not tested:
         return [
-            cell(False),
+            cell("not tested", tone="quiet"),
             cell("no state is visited by enough runs and skipped by enough runs to be tested"),
         ]
     lines = []
@@ -87,12 +135,15 @@ def _detours(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
         lines.append(f"state {row['state']}{verdict}: {size}, adjusted p = {row['p_adjusted']:.2g}")
     if rest := len(rows) - len(tested):
         lines.append(f"{count(rest, 'other state')} cannot be tested: too few runs visit it, or skip it")
-    return [cell(bool(found["detours"]["states"])), cell("; ".join(lines))]
+    return [_said(bool(found["detours"]["states"])), cell("; ".join(lines))]
 
 
 def _spread(found: Mapping[str, Any] | None) -> list[Any]:
     if found is None:
-        return [cell(None), cell("nothing says when a run has converged (convergence.metric=)")]
+        return [
+            cell("\u2013", tone="quiet"),
+            cell("nothing says when a run has converged (convergence.metric=)"),
+        ]
     low, high = found["quartiles"]
     lines = [
         f"median step {_step(found['median'])} [quartiles {_step(low)} to {_step(high)}]",
@@ -111,8 +162,19 @@ def _spread(found: Mapping[str, Any] | None) -> list[Any]:
     return [cell("a matter of degree", tone="quiet"), cell("; ".join(lines))]
 
 
+def _apart(data: Mapping[str, Any]) -> list[Any]:
+    found = (data.get("dissimilarity") or {}).get("total_variation") or {}
+    if found.get("value") is None or data.get("n_states") == 1:
+        return [
+            cell("\u2013", tone="quiet"),
+            cell("nothing to compare: a single run, a single state, or an older analysis"),
+        ]
+    text = f"{number(_round(found['value']))} ({_range(found['interval'])}), from 0, alike, to 1, no state in common"
+    return [cell("a matter of degree", tone="quiet"), cell(text)]
+
+
 def _step(value: float | None) -> str:
-    return "never" if value is None else number(value)
+    return "never" if value is None else number(_round(value))
 
 
 def comparison(shown: Sequence[Shown], titles: Sequence[str]) -> list[Block]:
@@ -177,7 +239,7 @@ def _row(what: str, found: Mapping[str, Any] | None, key: str) -> list[Any]:
         interval = f"{100 * found['interval'][0]:+.0f} to {100 * found['interval'][1]:+.0f}"
     else:
         value, interval = number(_round(found[key])), _range(found["interval"])
-    return [cell(what), cell(value), cell(interval), cell(_round(found["p"]))]
+    return [cell(what), cell(value), cell(interval, tone="whole"), cell(p_value(found["p"]), tone="whole")]
 
 
 def _doubts(first: Mapping[str, Any], other: Mapping[str, Any], found: Mapping[str, Any]) -> set[str]:

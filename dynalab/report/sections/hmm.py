@@ -9,7 +9,8 @@ import numpy as np
 
 from dynalab.report import figures
 from dynalab.report.blocks import Block, Code, Picture, Section, Warnings, Words
-from dynalab.report.sections import claims
+from dynalab.report.sections import claims, hmm_runs
+from dynalab.report.sections import hmm_detours as detours
 from dynalab.report.sections import hmm_tables as tables
 from dynalab.report.sections.context import Context
 from dynalab.report.words import count, listed, number, quartiles, share
@@ -35,6 +36,8 @@ def summary(result: Result, context: Context) -> list[str]:
     if len(paths) == 1:
         who = "The run goes" if total == 1 else f"All {total:,} runs go"
         lines.append(f"{who} {tables.path_words(paths[0]['states'])}.")
+    elif paths and len(paths) == total:
+        lines.append(f"Each of the {total:,} runs takes a path of its own.")
     elif paths:
         first = paths[0]
         lines.append(
@@ -45,11 +48,12 @@ def summary(result: Result, context: Context) -> list[str]:
     for state, steps in enumerate(tables.entries(data)):
         found = quartiles(steps)
         if state and found:
-            low, middle, high = (number(item) for item in found)
+            low, middle, high = (number(tables.whole(item)) for item in found)
             n = "" if len(steps) == total else f", {len(steps):,} of {count(total, 'run')}"
             begins.append(f"{state} at step **{middle}** [{low} to {high}]{n}")
     if begins:
         lines.append(f"States begin (median [quartiles] of first entry): {'; '.join(begins)}.")
+    lines += detours.summary(data, total)
     return [" ".join(lines)]
 
 
@@ -74,11 +78,13 @@ def section(result: Result, context: Context) -> Section:
     blocks.append(tables.state_table(data, total, rows))
     if data.get("paths"):
         blocks.append(tables.path_table(data, total))
+        blocks += [*hmm_runs.paths_compared(data, total), *hmm_runs.alike(data)]
     if data.get("edges"):
         blocks.append(tables.edge_table(data, total))
     if not data.get("decoded_with"):
+        blocks += detours.blocks(data, total)
         blocks.append(claims.table(data))
-    blocks += [*_profiles(data), *_selection(data), *tables.further(data)]
+    blocks += [*_profiles(data), *_selection(data), *tables.trust(data)]
     blocks.append(tables.transitions(data))
     if settings := data.get("settings") or data.get("config"):
         import yaml
@@ -95,14 +101,16 @@ def _map(data: Any, total: int, rows: int) -> Picture:
     visits = [len(steps) for steps in first]
     medians = [found[1] if (found := quartiles(steps)) else None for steps in first]
     captions = [
-        f"{visits[k]:,} of {total:,} runs\n{share(spent[k], rows)} of rows\nfrom {number(step)}"
+        f"{visits[k]:,} of {total:,} runs\n{share(spent[k], rows)} of rows\nfrom {number(tables.whole(step))}"
         if (step := medians[k]) is not None
         else "no run"
         for k in range(n_states)
     ]
+    split = claims.forked(data)
     figure = figures.training_map(
-        n_states, data["edges"], total, occupancy=[n / rows for n in spent], runs=visits, captions=captions
-    )
+        n_states, data["edges"], total, occupancy=[n / rows for n in spent], runs=visits, captions=captions,
+        forked=split,
+    )  # fmt: skip
     probabilities = data["transitions"]["probabilities"]
     titles = {f"state-{k}": f"state {k}: {captions[k]}".replace("\n", ", ") for k in range(n_states)}
     for edge in data["edges"]:
@@ -111,8 +119,14 @@ def _map(data: Any, total: int, rows: int) -> Picture:
             f"{a}{tables.ARROW}{b}: {edge['runs']:,} of {total:,} runs; "
             f"probability {number(probabilities[a][b])} a row; {tables.features(edge)}"
         )
-    split = figures.forks(figures.state_graph(n_states, data["edges"]))
-    forked = f" Forks (in orange): runs leave {_states(split)} in more than one direction." if split else ""
+    forked = ""
+    if split:
+        left = sorted({a for a, _ in split})
+        forked = (
+            f" In orange a fork: at least two runs each first leave {_states(left)} in different directions."
+        )
+    if flicker := claims.flickering(data):
+        forked += f" {flicker}"
     caption = (
         f"**Training map.** States in the order of entry; an edge is as wide as the share of runs that take it, a "
         f"circle as large as the share of rows spent in it; `from` is the median step of first entry.{forked}"
@@ -166,7 +180,8 @@ def _profiles(data: Any) -> list[Picture]:
     ):
         found = {item["state"]: item[key] for item in data.get("state_profiles") or () if item.get(key)}
         names = data.get("metrics") or []
-        if found and names:
+        # One state lies at the mean of all rows.
+        if found and names and not (key == "level" and data["n_states"] == 1):
             means = np.array(
                 [[found.get(k, {}).get(name, np.nan) for name in names] for k in range(data["n_states"])],
                 dtype=float,
@@ -180,17 +195,34 @@ def _selection(data: Any) -> list[Block]:
     rows = data.get("selection") or []
     if not rows:
         return []
+    # The error of the difference to the best K, where the rule is about that one.
+    paired = any(row.get("behind_se") is not None for row in rows)
+    error = "behind_se" if paired else "se"
     columns = {
-        key: [row.get(key) for row in rows] for key in ("n_states", "heldout_ll_per_frame", "se", "bic")
+        key: [row.get(key) for row in rows] for key in ("n_states", "heldout_ll_per_frame", error, "bic")
     }
     figure = figures.model_selection(
-        columns["n_states"], columns["heldout_ll_per_frame"], columns["se"], columns["bic"], data["n_states"],
-        converged=[bool(row.get("converged", True)) for row in rows],
+        columns["n_states"], columns["heldout_ll_per_frame"], columns[error], columns["bic"], data["n_states"],
+        converged=[bool(row.get("converged", True)) for row in rows], paired=paired,
     )  # fmt: skip
-    caption = (
-        "**How many states.** Log-likelihood of runs that were held out whole, with its standard error over runs; the "
-        "smallest number within one standard error of the best is taken. BIC beside it is of the fit on all runs."
+    rule = "the smallest number within one standard error of the best is taken"
+    if data.get("preset") == "paper":
+        rule = "the number of least BIC is taken"
+    elif (data.get("settings") or {}).get("n_states") is not None:
+        rule = "the number was given"
+    what = "the standard error of its difference to the best" if paired else "its standard error over runs"
+    bic = (
+        "of the held-out runs, a mean over starts"
+        if data.get("preset") == "paper"
+        else "of the fit on all runs"
     )
+    held = any(value is not None for value in columns["heldout_ll_per_frame"])
+    said = (
+        f"Log-likelihood of runs that were held out whole, with {what}; {rule}. BIC is {bic}."
+        if held
+        else f"No run could be held out. BIC is {bic}; the number of least BIC is taken unless one is given."
+    )
+    caption = f"**How many states.** {said}"
     return [Picture("selection", figure, caption, f"Model selection: {data['n_states']} states are chosen")]
 
 

@@ -9,11 +9,15 @@ import numpy as np
 
 from dynalab.report.blocks import Block, Cell, Table, Words, cell
 from dynalab.report.figures.style import state_colours
-from dynalab.report.sections import generic
+from dynalab.report.sections.hmm_words import state_words
 from dynalab.report.words import count, listed, number, quartiles, share
 
 # Paths are not broken before an arrow.
 ARROW = "\u00a0\u2192 "
+# Paths that are shown where most are taken by a single run.
+MOST_PATHS = 10
+# Paths of no more states than these stand in one line.
+SHORT = 8
 
 
 def entries(data: Any) -> list[list[float]]:
@@ -58,36 +62,55 @@ def _spell(steps: Sequence[float | None]) -> list[Cell]:
     if found is None:
         return [cell(None), cell(None)]
     low, middle, high = found
-    return [cell(middle), cell(f"{number(low)} to {number(high)}")]
+    return [cell(whole(middle)), cell(f"{number(whole(low))} to {number(whole(high))}", tone="whole")]
+
+
+def whole(step: float) -> float:
+    """A quantile of steps as a whole step; infinity (never) stays."""
+    return float(round(step)) if np.isfinite(step) else step
 
 
 def state_table(data: Any, total: int, rows: int) -> Table:
     """Return the table of states."""
     colours, first, spent = state_colours(data["n_states"]), entries(data), occupancy(data)
+    words = state_words(data)
     cells = [
         [
             Cell(str(k), float(k), swatch=colours[k]),
             Cell(f"{len(first[k]):,} of {total:,}", float(len(first[k])), True),
             Cell(share(spent[k], rows), float(spent[k]), True),
             *_spell(first[k]),
+            cell(words[k] or None),
         ]
         for k in range(data["n_states"])
     ]
-    return Table(["state", "runs", "share of rows", "enters at (median)", "quartiles"], cells, "States")
+    what = (
+        "what it is: what moves fastest"
+        if data.get("emission") != "level"
+        else "what it is: what lies farthest"
+    )
+    header = ["state", "runs", "share of rows", "enters at (median)", "quartiles", what]
+    return Table(header, cells, "States")
 
 
 def path_table(data: Any, total: int) -> Table:
     """Return the table of distinct paths."""
     cells = []
-    for path in data["paths"][:60]:
+    # Paths of a single run each say no more than the raster does.
+    several = sum(path["runs"] > 1 for path in data["paths"])
+    most = min(max(several, MOST_PATHS), 60)
+    for path in data["paths"][:most]:
         low, high = path.get("quartiles") or (None, None)
         never = path.get("median_step") is None
-        middle = cell(None if never else path["median_step"])
-        spread = None if low is None else f"{number(low)} to {number(high) if high is not None else 'never'}"
+        middle = cell(None if never else whole(path["median_step"]))
+        until = "never" if high is None else number(whole(high))
+        spread = None if low is None or path["runs"] < 2 else f"{number(whole(low))} to {until}"
         runs = Cell(f"{path['runs']:,} of {total:,}", float(path["runs"]), True)
         members = listed([str(run).rpartition("/")[2] for run in path.get("members") or []], 6)
-        cells.append([cell(path_words(path["states"])), runs, middle, cell(spread), cell(members)])
-    more = f" (the first 60 of {len(data['paths'])})" if len(data["paths"]) > 60 else ""
+        tone = "whole" if len(path["states"]) <= SHORT else ""
+        way = cell(path_words(path["states"]), tone=tone)
+        cells.append([way, runs, middle, cell(spread, tone="whole" if spread else ""), cell(members)])
+    more = f" (the first {most} of {len(data['paths'])})" if len(data["paths"]) > most else ""
     rule = data.get("convergence_rule")
     said = (
         f"; converged: {rule['metric']} {'at least' if rule['direction'] == 'up' else 'at most'} "
@@ -105,7 +128,8 @@ def edge_table(data: Any, total: int) -> Table:
     for edge in data["edges"]:
         interval = " to ".join(f"{100 * bound:.0f}%" for bound in edge.get("interval") or ()) or None
         runs = Cell(f"{edge['runs']:,} of {total:,}", float(edge["runs"]), True)
-        cells.append([cell(f"{edge['from']}{ARROW}{edge['to']}"), runs, cell(interval), cell(features(edge))])
+        way = cell(f"{edge['from']}{ARROW}{edge['to']}", tone="whole")
+        cells.append([way, runs, cell(interval, tone="whole" if interval else ""), cell(features(edge))])
     unit = f" ({data['edge_change']})" if data.get("edge_change") else ""
     header = ["edge", "runs", "95% interval", f"what changes most{unit}"]
     return Table(header, cells, "Changes of state", sortable=len(cells) > 1)
@@ -142,16 +166,39 @@ def decoded(data: Any, label: Callable[[str], str]) -> list[Block]:
     return [Words(text), Table(header, cells, "Where the runs stand", sortable=True)]
 
 
-def further(data: Any) -> list[Block]:
-    """Return tables of what a result may hold besides."""
+def trust(data: Any) -> list[Block]:
+    """Return how far the states can be trusted: other starts and other runs, and what simpler models give."""
     found: list[Block] = []
-    for key, title in (("detours", "Detours"), ("stability", "Stability"), ("baselines", "Baselines")):
-        value = data.get(key)
-        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            found.append(generic.records(title, value))
-        elif isinstance(value, dict) and value:
-            found.append(generic.records(title, [value]))
+    if rows := data.get("stability"):
+        cells = [
+            [cell(row["over"]), cell(row["fits"]), _two(row["adjusted_rand"]), cell(_two_to_two(row))]
+            for row in rows
+        ]
+        header = ["with other", "fits", "agreement (median)", "5% to 95%"]
+        caption = "Would the states be the same? Adjusted Rand index: 1 the same, 0 no more than by chance"
+        found.append(Table(header, cells, caption))
+    if rows := data.get("baselines"):
+        cells = []
+        for row in rows:
+            beaten = row.get("less_than_model") if row.get("comparable") else None
+            error = "" if row.get("less_se") is None else f" \u00b1 {row['less_se']:.2f}"
+            less = cell(None) if beaten is None else Cell(f"{beaten:.2f}{error}", beaten, True)
+            states = f"{row['n_states']}, the cap" if row.get("at_cap") else str(row["n_states"])
+            score = _two(row.get("heldout_ll_per_frame") if row.get("comparable") else None)
+            cells.append([cell(row["name"]), Cell(states, float(row["n_states"]), True), score, less])
+        header = ["simpler model", "states", "nats a frame, held out", "less than this model"]
+        caption = "What simpler models give on the same held-out runs (\u00b1 standard error over runs)"
+        found.append(Table(header, cells, caption))
     return found
+
+
+def _two(value: float | None) -> Cell:
+    """Two decimals."""
+    return cell(None) if value is None else Cell(f"{value:.2f}", value, True)
+
+
+def _two_to_two(row: Any) -> str | None:
+    return None if row.get("low") is None else f"{row['low']:.2f} to {row['high']:.2f}"
 
 
 def transitions(data: Any) -> Table:

@@ -63,7 +63,7 @@ def _interval(row: Any) -> str:
 
 
 def _round(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")
+    return None if value is None else float(f"{value:.3g}") if abs(value) < 100 else float(round(value))
 
 
 def _picture(data: Any) -> Picture:

@@ -1,0 +1,93 @@
+"""Effects with their intervals, a row each, about the line of no effect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from dynalab.report.figures.style import INK, MUTED, new_figure, polish, styled
+
+FOUND = "#D55E00"
+# How far beyond what is known an open interval is drawn, in parts of the whole width.
+OPEN = 0.08
+
+
+@styled
+def effect_rows(
+    labels: Sequence[str],
+    effects: Sequence[float | None],
+    intervals: Sequence[Sequence[float | None] | None],
+    *,
+    found: Sequence[bool] = (),
+    notes: Sequence[str] = (),
+    unit: str = "steps",
+) -> Figure:
+    """Draw effects and their intervals.
+
+    Args:
+        labels: Name of each row, N of them.
+        effects: The estimates; None where there is none.
+        intervals: Bounds; a bound of None lies beyond what was seen and ends in an arrow, an interval of None is not
+            drawn.
+        found: Whether each is called an effect, which colours it.
+        notes: Words to the right of each row.
+        unit: Of the effects, for the axis.
+    """
+    known = [value for value in effects if value is not None]
+    known += [bound for one in intervals for bound in one or () if bound is not None]
+    low, high = min([0.0, *known]), max([0.0, *known])
+    margin = OPEN * ((high - low) or 1.0)
+    figure = new_figure(7.6, 0.42 * max(len(labels), 1) + 0.75)
+    ax = figure.add_subplot()
+    polish(ax, grid="x")
+    ax.axvline(0, color=MUTED, linewidth=0.9, zorder=1.5)
+    ax.set_xlim(low - 2 * margin, high + 2 * margin)
+    ax.set_ylim(len(labels) - 0.45, -0.6)
+    for place, (effect, interval) in enumerate(zip(effects, intervals, strict=True)):
+        colour = FOUND if place < len(found) and found[place] else MUTED
+        if interval is not None:
+            _interval(ax, place, interval, (low - margin, high + margin), colour)
+        if effect is not None:
+            ax.plot([effect], [place], "o", color=colour, markersize=6.5, zorder=4)
+            ax.annotate(
+                signed(effect), (effect, place), (0, 6), textcoords="offset points", ha="center", va="bottom",
+                fontsize=7.5, color=INK, zorder=5,
+            )  # fmt: skip
+        else:
+            ax.text(0, place, " no estimate", ha="left", va="center", fontsize=7.5, color=MUTED)
+        if place < len(notes):
+            ax.text(
+                1.015, place, notes[place], transform=ax.get_yaxis_transform(), ha="left", va="center",
+                fontsize=7.5, color=INK,
+            )  # fmt: skip
+    ax.set_yticks(range(len(labels)), labels)
+    ax.tick_params(axis="y", length=0, labelsize=8.5)
+    ax.spines["left"].set_visible(False)
+    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: signed(value)))
+    ax.set_xlabel(f"{unit} later (line: 95% interval)")
+    return figure
+
+
+def signed(value: float) -> str:
+    """Return a difference in whole steps, with its sign unless it is 0."""
+    return f"{value:+,.0f}" if round(value) else "0"
+
+
+def _interval(
+    ax: Axes, place: int, bounds: Sequence[float | None], ends: tuple[float, float], colour: str
+) -> None:
+    """Draw an interval; where a bound is open, up to the end of the known with an arrow head."""
+    left, right = (
+        end if bound is None else bound for bound, end in zip(bounds, ends, strict=True)
+    )  # fmt: skip
+    ax.plot([left, right], [place, place], color=colour, linewidth=1.8, solid_capstyle="butt", zorder=3)
+    for bound, x, marker in ((bounds[0], left, "<"), (bounds[1], right, ">")):
+        if bound is None:
+            ax.plot([x], [place], marker=marker, color=colour, markersize=5, zorder=3)
+        else:
+            ax.plot([x, x], np.array([place - 0.11, place + 0.11]), color=colour, linewidth=1.2, zorder=3)
