@@ -81,7 +81,8 @@ def make_prior(frames: Frames, config: Config, independent: bool = False) -> Pri
     p = frames.inputs
     size = frames.design.shape[1] - p
     weight = settings.shrinkage + size
-    ridge = np.diag([float(settings.ridge)] * (p - 1) + [settings.intercept_ridge])
+    pull = settings.ridges[-1] if config.ridge is None else config.ridge
+    ridge = np.diag([float(pull)] * (p - 1) + [settings.intercept_ridge])
     bare = Prior(ridge, 0.0, np.zeros((size, size)), settings.floor, settings.transition_prior, "full")
     n = len(frames.design)
     if n:

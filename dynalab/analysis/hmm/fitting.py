@@ -34,6 +34,7 @@ class Chosen:
         warnings: What a reader must know.
         emissions: What each emission says of unseen runs, where the choice was left to that.
         other: Then, what the emission that was not chosen says of every run, shape (S,), by number of states.
+        ridge: The pull toward the random walk that was chosen.
     """
 
     features: Features
@@ -46,6 +47,7 @@ class Chosen:
     warnings: list[str]
     emissions: tuple[dict[str, Any], ...] = ()
     other: dict[int, np.ndarray] | None = None
+    ridge: float | None = None
 
 
 def beyond_doubt(ahead: Mapping[int, np.ndarray], behind: Mapping[int, np.ndarray]) -> bool:
@@ -66,37 +68,71 @@ def beyond_doubt(ahead: Mapping[int, np.ndarray], behind: Mapping[int, np.ndarra
     return gap > max(BEYOND_DOUBT * error, float(last.mean() - before.mean()))
 
 
-def by_emission(
-    features: Features, config: Config
-) -> tuple[str, dict[str, selection.Selection], list[dict[str, Any]]]:
+@dataclass(frozen=True)
+class Tried:
+    """What a first few numbers of states, or all, say of unseen runs under one emission.
+
+    Attributes:
+        config: With the emission, and the ridge that was chosen.
+        found: The selection.
+    """
+
+    config: Config
+    found: selection.Selection
+
+    def best(self) -> float:
+        """Return the largest held-out log-likelihood per frame."""
+        return max(float(x.mean()) for x in self.found.curve.values())
+
+
+def early(config: Config) -> list[int]:
+    """Numbers of states that settle how to go on: powers of two up to half the largest."""
+    everything = selection.candidates(config)
+    return [k for k in everything if k & (k - 1) == 0 and 2 * k <= everything[-1]] or everything
+
+
+def begin(features: Features, config: Config) -> Tried:
+    """Try an emission with a few states, autoregression with every ridge unless one is given."""
+    pulls = config.settings.ridges if config.emission == "ar" and config.ridge is None else (config.ridge,)
+    tried = [replace(config, ridge=pull) for pull in pulls]
+    first = early(config)
+    found = [Tried(one, selection.select(features.values, features.steps, one, first)) for one in tried]
+    return max(found, key=Tried.best)
+
+
+def carry_on(features: Features, begun: Tried) -> Tried:
+    """Try all numbers of states."""
+    everything = selection.candidates(begun.config)
+    if early(begun.config) == everything:
+        return begun
+    values, steps = features.values, features.steps
+    return Tried(begun.config, selection.select(values, steps, begun.config, everything, begun.found.fitted))
+
+
+def by_emission(features: Features, config: Config) -> tuple[str, dict[str, Tried], list[dict[str, Any]]]:
     """Select under both emissions and take the one whose best model says more of unseen runs.
 
     Both are densities of the same frames. Autoregression needs M (M + 1) numbers a state where a level needs M: on
     data that jump between levels it can say the same only with many more frames, and settles on fewer states.
 
-    Often a few states decide it: the first numbers of states tried are powers of two up to half the largest. Where one
-    emission is ahead by then beyond doubt, the other is only tried further to stand among the baselines.
+    Often a few states decide it. Where one emission is ahead by then beyond doubt, the other is only tried further to
+    stand among the baselines.
     """
-    everything = selection.candidates(config)
-    first = [k for k in everything if k & (k - 1) == 0 and 2 * k <= everything[-1]] or everything
-
-    def go(name: str, tried: Sequence[int], before: selection.Selection | None = None) -> selection.Selection:
-        known = before.fitted if before else ()
-        return selection.select(features.values, features.steps, replace(config, emission=name), tried, known)
-
-    found = {name: go(name, first) for name in ("ar", "level")}
-    behind, ahead = sorted(found, key=lambda name: max(x.mean() for x in found[name].curve.values()))
-    decided = beyond_doubt(found[ahead].curve, found[behind].curve)
-    if first != everything:
-        found = {
-            name: go(name, everything, one) if name == ahead or not decided or config.baselines else one
-            for name, one in found.items()
-        }
+    found = {name: begin(features, replace(config, emission=name)) for name in ("ar", "level")}
+    behind, ahead = sorted(found, key=lambda name: found[name].best())
+    decided = beyond_doubt(found[ahead].found.curve, found[behind].found.curve)
+    found = {
+        name: carry_on(features, one) if name == ahead or not decided or config.baselines else one
+        for name, one in found.items()
+    }
     rows = []
     for name, one in found.items():
-        best = max(one.rows, key=lambda row: row["heldout_ll_per_frame"])
+        best = max(one.found.rows, key=lambda row: row["heldout_ll_per_frame"])
         keys = ("heldout_ll_per_frame", "se")
-        rows.append({"emission": name, "n_states": one.n_states, **{key: best[key] for key in keys}})
+        more = {"ridge": one.config.ridge} if name == "ar" else {}
+        rows.append(
+            {"emission": name, "n_states": one.found.n_states, **{key: best[key] for key in keys}, **more}
+        )
     chosen = ahead if decided else max(rows, key=lambda row: row["heldout_ll_per_frame"])["emission"]
     return chosen, found, rows
 
@@ -105,26 +141,27 @@ def robust(trajectories: Trajectories, config: Config) -> Chosen:
     """Preset `robust`: pooled normalisation, K by held-out likelihood of whole runs."""
     emissions: list[dict[str, Any]] = []
     other = None
-    if config.emission == "auto":
+    auto = config.emission == "auto"
+    if auto:
         moving = any(len(run.steps) > 1 for run in trajectories.runs)
-        given, config = config, replace(config, emission="ar" if moving else "level")
-        features = extract(trajectories, config)
-        if moving and len(features.values) > 1:
-            emission, both, emissions = by_emission(features, given)
-            found, other = both[emission], both["level" if emission == "ar" else "ar"].curve
-            config = replace(config, emission=emission)
-        else:
-            found = selection.select(features.values, features.steps, config)
-    else:
-        features = extract(trajectories, config)
+        config = replace(config, emission="ar" if moving else "level")
+    features = extract(trajectories, config)
+    if len(features.values) < 2:
         found = selection.select(features.values, features.steps, config)
+    elif auto and config.emission == "ar":
+        emission, both, emissions = by_emission(features, config)
+        config, found = both[emission].config, both[emission].found
+        other = both["level" if emission == "ar" else "ar"].found.curve
+    else:
+        tried = carry_on(features, begin(features, config))
+        config, found = tried.config, tried.found
     scaler = fit_scaler(features.values)
     model = Model(features.names, features.logged, scaler, config.emission, found.unit, found.fit.parameters)
     n_runs = len(features.values)
     fold = selection.assign_folds(n_runs, config.folds, config.seed) if n_runs > 1 else np.array([-1])
     return Chosen(
         features, model, found.n_states, found.rows, fold, found.held_out, (), found.warnings,
-        tuple(emissions), other,
+        tuple(emissions), other, config.ridge,
     )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
         trajectories, config
     )  # fmt: skip
     # Beside the model, its own emission is the emission.
-    given, config = config, replace(config, emission=chosen.model.emission)
+    given, config = config, replace(config, emission=chosen.model.emission, ridge=chosen.ridge)
     features = chosen.features
     model = chosen.model.reorder(
         states.canonical_order(chosen.model.decode(features.values), features.steps, chosen.n_states)
@@ -56,6 +56,7 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     notes = [*notes, *lines]
     result["convergence_rule"] = None if watched is None else vars(watched)
     result["settings"] = describe(given)
+    result["ridge"] = chosen.ridge if model.emission == "ar" else None
     result["emissions"] = list(chosen.emissions) or None
     result["stability"] = stability
     result["baselines"] = None if baselines is None else baselines.rows

@@ -134,14 +134,20 @@ def _settings(result: Mapping[str, Any]) -> list[str]:
     """Every setting that made the result, defaults included."""
     settings = result.get("settings") or {}
     items = []
+    if settings.get("ridge") is None and result.get("ridge") is not None:
+        items.append(f"ridge={result['ridge']:g} (says more of unseen runs)")
     for key, value in settings.items():
         if key == "preset_values":
-            items += [f"{name}={number:g}" for name, number in value.items()]
+            items += [f"{name}={_number(number)}" for name, number in value.items()]
         elif key not in ("convergence",) and value is not None:
             items.append(f"{key}={str(value).lower() if isinstance(value, bool) else value}")
     return textwrap.wrap(
         " ".join(items), 110, initial_indent="  settings: ", subsequent_indent="    ", break_long_words=False
     )
+
+
+def _number(value: float | Sequence[float]) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else ",".join(f"{one:g}" for one in value)
 
 
 def _entries(result: Mapping[str, Any], state: int) -> list[int]:
