@@ -180,7 +180,7 @@ def test_the_edge_is_confirmed_from_a_kept_checkpoint(cli, tmp_path):
     assert row["verdict"] == "confirmed" and row["from_step"] == 400 < row["at_step"], row
     assert row["rise"] > 1.25 > row["parent_rise"]
     listed = cli("runs", "list", "--json").json["runs"]
-    assert {run["parent"] for run in listed} == {None, f"{parent.id}@400"}
+    assert {run.get("parent") for run in listed} == {None, f"{parent.id}@400"}
     assert f"{parent.id}@400" in cli("runs", "list").out
     # Stored: the same command again trains nothing, and the page tells it.
     assert "confirmed in 1 of 1" in cli("analyze", "eos", "--confirm").out

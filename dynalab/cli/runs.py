@@ -26,7 +26,8 @@ command.add_command(runs_files.remove_runs)
 
 
 def run_json(ensemble: StoredEnsemble, run: StoredRun) -> dict[str, Any]:
-    """Return a run as `--json` gives it."""
+    """Return a run as `--json` gives it; that of a fork has a `parent`."""
+    parent = parent_of(ensemble)
     return {
         "id": run.id,
         "seed": run.seed,
@@ -37,7 +38,7 @@ def run_json(ensemble: StoredEnsemble, run: StoredRun) -> dict[str, Any]:
         "ensemble": ensemble.id,
         "task": ensemble.task,
         "started": run.started,
-        "parent": parent_of(ensemble),
+        **({} if parent is None else {"parent": parent}),
     }
 
 
