@@ -103,6 +103,9 @@ def test_without_exactness_few_runs_get_all_cores():
     assert to_try(1, free, available=4) == [(1, 4), (1, 1)]
     assert plan(1, free, available=4).threads == 4
     assert plan(1, free, available=4, trial=trial_of((1, 1, 1.0), (1, 4, 2.0))).threads == 1
+    # Its rows want a core as well, so further threads have to be worth it.
+    assert plan(1, free, available=4, trial=trial_of((1, 1, 1.0), (1, 4, 0.95))).threads == 1
+    assert plan(1, free, available=4, trial=trial_of((1, 1, 1.0), (1, 4, 0.8))).threads == 4
     # Work that is over before two layouts were tried takes the one that was.
     assert plan(1, free, available=4, trial=trial_of((1, 1, 1.0))).threads == 1
     assert plan(1000, free, available=4).threads == 1 and plan(1000, free, available=4).workers == 4

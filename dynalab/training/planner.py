@@ -184,6 +184,9 @@ def plan(
         usual = next((item for item in others if trial.seconds(item.width, item.threads)), usual)
     if trial is None or len(trial.timings) < 2:
         return _laid_out(n_runs, usual, shared_by, why, trial)
+    if not compute.exact and n_runs * shared_by == 1:
+        # More threads have to be worth it: its rows are measured on a core of their own.
+        usual, *others = sorted((usual, *others), key=lambda item: item.threads)
     best, least = usual, _makespan(n_runs, usual, shared_by, trial)
     for other in others:
         needed = _makespan(n_runs, other, shared_by, trial)
