@@ -11,7 +11,8 @@ from torch import nn
 
 from dynalab.config import registry
 from dynalab.config.command import read_command
-from dynalab.training.loop import Loop, clip_scale, scaled
+from dynalab.training.clipping import clip_scale, scaled
+from dynalab.training.loop import Loop
 from dynalab.training.streams import Streams
 
 SMALL = ["task=grokking", "task.modulus=7", "eval.every=1", "train.steps=12"]

@@ -24,14 +24,14 @@ from dynalab.probes.base import Probe, ProbeState, Setting, Upcoming
 from dynalab.tasks.base import Batch
 from dynalab.training.beside import Beside, Row
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
+from dynalab.training.clipping import clip_scale, scaled
+from dynalab.training.losses import Losses
 from dynalab.training.objective import objective
 from dynalab.training.parts import task_and_network
 from dynalab.training.sphere import Sphere
 from dynalab.training.spikes import BLOCK, Spikes
 from dynalab.training.stack import LEAST_WIDTH, Stack, build_networks, widen
 from dynalab.training.streams import Streams
-
-_LOSS_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,6 @@ class Loop:
 
     Attributes:
         step: Updates done.
-        diverged_step: First update whose loss was NaN or infinite, -1 where there is none, shape (S,).
     """
 
     def __init__(
@@ -149,9 +148,7 @@ class Loop:
         # Probes that are measured between their rows where a run's loss spikes.
         self._forced = [item for item in self.measurements if getattr(item.probe, "on_spike", False)]
         self._spikes = Spikes(width, device) if self._forced else None
-        self.diverged_step = torch.full((width,), -1, dtype=torch.int64, device=device)
-        self._loss_max = torch.full((width,), -torch.inf, dtype=torch.float64, device=device)
-        self._losses: list[Tensor] = []
+        self._losses = Losses(width, device, self._spikes)
         self._previous: dict[str, Tensor] | None = None
         self._gradients: dict[str, Tensor] | None = None
         self._batch: Batch | None = None
@@ -166,9 +163,7 @@ class Loop:
     def update(self) -> None:
         """Make the update `step` -> `step + 1`."""
         batch, losses, gradients = self._gradient()
-        if len(self._losses) == _LOSS_ROWS:
-            self._fold_losses()
-        self._losses.append(losses)
+        self._losses.add(losses, self.step)
         needs = self._needs(self.step + 1)
         names = list(self.stack.params)
         self._previous = (
@@ -277,21 +272,6 @@ class Loop:
     def _needs(self, step: int) -> set[str]:
         return {need for item in self.measurements if step in item.grid for need in item.probe.needs}
 
-    def _fold_losses(self) -> None:
-        """Fold the losses of the last updates into their maximum and into the step of divergence."""
-        if not self._losses:
-            return
-        rows = torch.stack(self._losses).to(torch.float64)
-        largest = rows.amax(0)
-        self._loss_max = torch.maximum(self._loss_max, largest)
-        if self._spikes is not None:
-            self._spikes.add(largest)
-        bad = ~rows.isfinite()
-        first = bad.to(torch.int8).argmax(0) + (self.step - len(rows) + 1)
-        fresh = bad.any(0) & (self.diverged_step < 0)
-        self.diverged_step = torch.where(fresh, first, self.diverged_step)
-        self._losses.clear()
-
     def rows(self) -> dict[str, dict[str, Tensor]]:
         """Return the rows of the current step: cadence -> metric -> (S,)."""
         return {name: row.whole() for name, row in self.begin_rows().items()}
@@ -315,14 +295,8 @@ class Loop:
 
     def _evaluation(self) -> dict[str, Tensor]:
         """Return what is evaluated in a row of the current step."""
-        last = self._losses[-1].to(torch.float64) if self._losses else None
-        self._fold_losses()
-        nothing = torch.full_like(self._loss_max, torch.nan)
-        row = self._evaluate_training() | self.evaluate("test")
-        row["batch_loss"] = nothing if last is None else last
-        row["train_loss_max"] = torch.where(self._loss_max == -torch.inf, nothing, self._loss_max)
-        self._loss_max = torch.full_like(self._loss_max, -torch.inf)
-        return row
+        losses = self._losses.row(self.step)
+        return self._evaluate_training() | self.evaluate("test") | losses
 
     def _probe_state(self, needs: set[str]) -> ProbeState:
         """Return what the probes of a row look at, with the optional fields that one of them needs."""
@@ -345,7 +319,7 @@ class Loop:
         """
         if self._spikes is None or not self.step or self.step % BLOCK:
             return {}
-        self._fold_losses()
+        self._losses.fold(self.step)
         apart = max(item.grid.every or BLOCK for item in self._forced)
         runs = [run for run in self._spikes.at(self.step, apart) if run < self._real]
         measured = [item for item in self._forced if self.step not in item.grid]
@@ -397,9 +371,14 @@ class Loop:
     def _optimizer_state(self) -> dict[str, dict[str, Tensor]]:
         return {name: state_of(self.optimizer, param) for name, param in self.stack.params.items()}
 
+    @property
+    def diverged_step(self) -> Tensor:
+        """First update whose loss was NaN or infinite, -1 where there is none, shape (S,)."""
+        return self._losses.diverged_step
+
     def settle(self) -> Tensor:
         """Bring `diverged_step` up to date and return it."""
-        self._fold_losses()
+        self._losses.fold(self.step)
         return self.diverged_step
 
     def non_finite(self) -> Tensor:
@@ -409,14 +388,12 @@ class Loop:
 
     def tensors(self, n_runs: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return (weights, everything else) of the first `n_runs` runs, as a checkpoint stores them."""
-        self._fold_losses()
+        self._losses.fold(self.step)
         weights = {name: tensor[:n_runs] for name, tensor in self.stack.state().items()}
-        other = {"loop/loss_max": self._loss_max[:n_runs], "loop/diverged_step": self.diverged_step[:n_runs]}
+        other = {f"loop/{key}": value[:n_runs] for key, value in self._losses.tensors().items()}
         for name, state in self._optimizer_state().items():
             for key, value in state.items():
                 other[f"optimizer/{name}/{key}"] = value[:n_runs] if value.dim() else value
-        for key, value in self._spikes.tensors().items() if self._spikes else ():
-            other[f"loop/spikes/{key}"] = value[:n_runs]
         for item in self.measurements:
             for key, value in getattr(item.probe, "tensors", dict)().items():
                 other[f"probe/{item.name}/{key}"] = value[:n_runs]
@@ -429,22 +406,17 @@ class Loop:
     def load(self, step: int, weights: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
         """Go back to a checkpoint."""
         self.step, self._passed = step, None
-        self._losses.clear()
         self.stack.load(weights)
         width = self.stack.width
-        self._loss_max = widen(other["loop/loss_max"], width).to(self.device)
-        self.diverged_step = widen(other["loop/diverged_step"], width).to(self.device)
-        prefix = "loop/spikes/"
-        kept = {key[len(prefix) :]: value for key, value in other.items() if key.startswith(prefix)}
-        if self._spikes is not None and kept:
-            self._spikes.load({key: widen(value, width).to(self.device) for key, value in kept.items()})
+
+        def own(prefix: str) -> dict[str, Tensor]:
+            kept = {key.removeprefix(prefix): value for key, value in other.items() if key.startswith(prefix)}
+            return {key: widen(value, width).to(self.device) for key, value in kept.items()}
+
+        self._losses.load(own("loop/"))
         for item in self.measurements:
-            prefix = f"probe/{item.name}/"
-            kept = {key[len(prefix) :]: value for key, value in other.items() if key.startswith(prefix)}
-            if kept:
-                item.probe.load(  # type: ignore[attr-defined]
-                    {key: widen(value, width).to(self.device) for key, value in kept.items()}
-                )
+            if kept := own(f"probe/{item.name}/"):
+                item.probe.load(kept)  # type: ignore[attr-defined]
         for name, param in self.stack.params.items():
             prefix = f"optimizer/{name}/"
             state = {key[len(prefix) :]: value for key, value in other.items() if key.startswith(prefix)}
@@ -456,18 +428,3 @@ class Loop:
                 }
                 with torch.no_grad():
                     load_state(self.optimizer, param, wide)
-
-
-def clip_scale(gradients: Sequence[Tensor], norm: float) -> Tensor:
-    """Return the factor with which each run's gradient has at most a norm (Pascanu et al. 2013), (S,), float64.
-
-    Args:
-        gradients: Shapes (S, ...).
-        norm: Largest norm over all parameters of one run.
-    """
-    return (norm / (joint_norm(gradients) + 1e-6)).clamp(max=1.0)
-
-
-def scaled(gradients: Sequence[Tensor], scale: Tensor) -> tuple[Tensor, ...]:
-    """Multiply gradients (S, ...) by a factor a run, (S,)."""
-    return tuple(g * scale.to(g.dtype).view(-1, *[1] * (g.dim() - 1)) for g in gradients)

@@ -1,0 +1,76 @@
+"""The losses of updates: kept on the device, folded in blocks into what rows, divergence and spikes want of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from dynalab.training.spikes import Spikes
+
+_MOST = 64
+
+
+class Losses:
+    """The losses of S runs.
+
+    Args:
+        width: Number of runs, S.
+        device: Where the losses are.
+        spikes: What looks for spikes, where something is measured at them.
+
+    Attributes:
+        diverged_step: First update whose loss was NaN or infinite, -1 where there is none, shape (S,); as of the last
+            `fold`.
+    """
+
+    def __init__(self, width: int, device: torch.device, spikes: Spikes | None) -> None:
+        self.diverged_step = torch.full((width,), -1, dtype=torch.int64, device=device)
+        self._largest = torch.full((width,), -torch.inf, dtype=torch.float64, device=device)
+        self._recent: list[Tensor] = []
+        self._spikes = spikes
+
+    def add(self, losses: Tensor, step: int) -> None:
+        """Take the losses (S,) of the update `step` -> `step + 1`."""
+        if len(self._recent) == _MOST:
+            self.fold(step)
+        self._recent.append(losses)
+
+    def fold(self, step: int) -> None:
+        """Fold the losses of the last updates, up to `step`, into their maximum and into the step of divergence."""
+        if not self._recent:
+            return
+        rows = torch.stack(self._recent).to(torch.float64)
+        largest = rows.amax(0)
+        self._largest = torch.maximum(self._largest, largest)
+        if self._spikes is not None:
+            self._spikes.add(largest)
+        bad = ~rows.isfinite()
+        first = bad.to(torch.int8).argmax(0) + (step - len(rows) + 1)
+        fresh = bad.any(0) & (self.diverged_step < 0)
+        self.diverged_step = torch.where(fresh, first, self.diverged_step)
+        self._recent.clear()
+
+    def row(self, step: int) -> dict[str, Tensor]:
+        """Return the last loss and the largest since the last row, (S,) each, NaN where there was no update."""
+        nothing = torch.full_like(self._largest, torch.nan)
+        last = self._recent[-1].to(torch.float64) if self._recent else nothing
+        self.fold(step)
+        largest = torch.where(self._largest == -torch.inf, nothing, self._largest)
+        self._largest = torch.full_like(self._largest, -torch.inf)
+        return {"batch_loss": last, "train_loss_max": largest}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what a checkpoint keeps, name -> (S, ...); after a `fold`."""
+        found = {"loss_max": self._largest, "diverged_step": self.diverged_step}
+        spikes = self._spikes.tensors() if self._spikes is not None else {}
+        return {**found, **{f"spikes/{name}": value for name, value in spikes.items()}}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `tensors` returned."""
+        self._recent.clear()
+        self._largest, self.diverged_step = tensors["loss_max"], tensors["diverged_step"]
+        kept = {name.removeprefix("spikes/"): x for name, x in tensors.items() if name.startswith("spikes/")}
+        if self._spikes is not None and kept:
+            self._spikes.load(kept)
