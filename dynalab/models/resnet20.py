@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.models.nets.images import require_image
-from dynalab.models.nets.resnet_config import ResNetConfig
+from dynalab.models.nets.resnet_config import ResNetConfig, build_resnet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,18 +31,6 @@ def build(config: Config, spec: InputSpec) -> nn.Module:
     Raises:
         ConfigError: The task's examples are no images.
     """
-    shape = require_image(config.name, spec)
-    from dynalab.models.nets.resnet import ResNet
-
-    return ResNet(
-        shape,
-        spec.classes,
-        width=config.width,
-        stages=(3, 3, 3),
-        norm=config.norm,
-        groups=config.groups,
-        residual=config.residual,
-        projections=False,
-        he_normal=True,
-        channels_last=True,
+    return build_resnet(
+        config, config.name, spec, stages=(3, 3, 3), projections=False, he_normal=True, channels_last=True
     )

@@ -1,11 +1,19 @@
-"""The keys that the residual networks share, and their checks; no torch."""
+"""The keys that the residual networks share, their checks and what builds them; no torch at import."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dynalab.errors import ConfigError
 from dynalab.models.nets.checks import require_one_of, require_positive
+from dynalab.models.nets.images import require_image
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dynalab.tasks.base import InputSpec
 
 NORMS = ("batch", "layer", "group", "none")
 
@@ -37,3 +45,44 @@ class ResNetConfig:
         require_positive("model.groups", self.groups)
         if self.norm == "group" and self.width % self.groups:
             raise ConfigError(f"model.width={self.width}: must be a multiple of model.groups={self.groups}")
+
+
+def build_resnet(
+    config: ResNetConfig,
+    name: str,
+    spec: InputSpec,
+    *,
+    stages: Sequence[int],
+    projections: bool,
+    he_normal: bool,
+    channels_last: bool,
+) -> nn.Module:
+    """Build one run's network, drawing its weights from torch's global generator.
+
+    Args:
+        config: The user's keys.
+        name: The model, for errors.
+        spec: The task's examples.
+        stages: Blocks of each stage.
+        projections: As `ResNet` has it, like the rest.
+        he_normal: Likewise.
+        channels_last: Likewise.
+
+    Raises:
+        ConfigError: The task's examples are no images.
+    """
+    shape = require_image(name, spec)
+    from dynalab.models.nets.resnet import ResNet
+
+    return ResNet(
+        shape,
+        spec.classes,
+        width=config.width,
+        stages=tuple(stages),
+        norm=config.norm,
+        groups=config.groups,
+        residual=config.residual,
+        projections=projections,
+        he_normal=he_normal,
+        channels_last=channels_last,
+    )
