@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dynalab.config.command import read_command
 from dynalab.probes.base import ProbeState
+from dynalab.training import beside
 from dynalab.training.beside import Beside
 from dynalab.training.loop import Loop
 from dynalab.training.streams import Streams
@@ -60,21 +61,25 @@ def same(a: list[dict[str, dict[str, Tensor]]], b: list[dict[str, dict[str, Tens
 @pytest.mark.usefixtures("two_cores")
 def test_values_are_those_that_are_measured_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = make()
-    beside = rows(loop, 30)
+    apart = rows(loop, 30)
     assert process_of(loop)
     loop.close()
     loop.close()
     monkeypatch.setattr(Beside, "pays", staticmethod(lambda *_: False))
-    assert same(beside, rows(make(), 30))
+    assert same(apart, rows(make(), 30))
 
 
 @pytest.mark.usefixtures("two_cores")
-def test_a_process_that_is_killed_loses_no_row() -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_that_is_killed_or_hangs_loses_no_row(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "_PATIENCE", 0.3)
     whole, loop = rows(make(), 30), make()
     begun = [loop.begin_rows()]
     for step in range(30):
         if step in (10, 11, 20):
-            os.kill(process_of(loop), signal.SIGKILL)
+            os.kill(process_of(loop), number)
         loop.update()
         begun.append(loop.begin_rows())
     assert same(whole, [{name: row.whole() for name, row in found.items()} for found in begun])
@@ -89,8 +94,8 @@ class Broken:
 
 def test_a_probe_that_fails_says_so_where_its_row_is_wanted() -> None:
     params = {"w": torch.ones(1, 2)}
-    beside = Beside({"broken": Broken()}, params, None)
-    pending = beside.begin(["broken"], ProbeState(step=4, params=params))["broken"]
+    alone = Beside({"broken": Broken()}, params, None)
+    pending = alone.begin(["broken"], ProbeState(step=4, params=params))["broken"]
     with pytest.raises(RuntimeError, match="row 4: ValueError: no luck in row 4"):
         pending.result()
 

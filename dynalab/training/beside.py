@@ -30,6 +30,8 @@ Values = dict[str, Tensor]
 # What a probe beside the training is handed; it reads nothing else.
 _HANDED = ("params", "previous", "gradients")
 _SLOTS = 8
+# Seconds after which a process that does not answer counts as dead: a fork of a program with threads can hang.
+_PATIENCE = 120.0
 
 
 @dataclass
@@ -57,7 +59,7 @@ class Row:
 class Beside:
     """One process that measures one row after another, from copies of the weights in memory that both share.
 
-    Should it be killed, what it left is measured here.
+    Should it be killed, or hang, what it left is measured here.
 
     Args:
         probes: Name -> probe; those with `fits`.
@@ -178,8 +180,10 @@ class Beside:
         """Take in the oldest answer."""
         assert self._connection is not None
         try:
-            answer = self._connection.recv()
+            answer = self._connection.recv() if self._connection.poll(_PATIENCE) else None
         except (EOFError, OSError):
+            answer = None
+        if answer is None:
             self._take_over()
             return
         order = self._waiting.popleft()
@@ -195,7 +199,8 @@ class Beside:
     def _take_over(self) -> None:
         """Measure here what a process that died left; the next order starts another."""
         self._connection = None
-        with contextlib.suppress(ChildProcessError):
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self._process, signal.SIGKILL)
             os.waitpid(self._process, 0)
         while self._waiting:
             order = self._waiting.popleft()
