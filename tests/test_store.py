@@ -17,6 +17,7 @@ import torch
 from dynalab.errors import Locked, StoreError
 from dynalab.store import atomic, checkpoint, lock, runfile, series
 from dynalab.store.checkpoint import CheckpointState
+from dynalab.store.later import Later
 from dynalab.store.lock import Lock, Owner
 from dynalab.store.paths import ShardPaths
 
@@ -234,3 +235,17 @@ def test_a_damaged_run_json_is_named(tmp_path, text):
     paths.run.write_text(text)
     with pytest.raises(StoreError):
         runfile.read(paths)
+
+
+def test_files_written_later_are_there_after_a_wait_and_failures_are_told(tmp_path):
+    files = Later()
+    for number in range(20):
+        files.write(tmp_path / f"{number % 7}", str(number).encode())
+    files.wait()
+    assert sorted(path.read_text() for path in tmp_path.iterdir()) == sorted(map(str, range(13, 20)))
+    files.write(tmp_path / "nowhere" / "file", b"")
+    with pytest.raises(StoreError, match="cannot write"):
+        files.wait()
+    files.write(tmp_path / "after", b"1")
+    files.wait()
+    assert (tmp_path / "after").read_bytes() == b"1"

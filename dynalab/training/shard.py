@@ -26,6 +26,7 @@ from dynalab.training.cadence import cadence, probe_cadences
 from dynalab.training.loop import Loop
 from dynalab.training.provenance import provenance
 from dynalab.training.recorder import Recorder
+from dynalab.training.snapshots import Snapshots
 from dynalab.training.streams import Streams
 from dynalab.training.summary import summarise
 
@@ -154,20 +155,22 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         every=every,
     )
     recorder = Recorder(paths, len(real), state.marks if state else {})
-    snapshots = cadence(config.snapshots.every, None if config.snapshots.every else config.snapshots.at)
+    grid = cadence(config.snapshots.every, None if config.snapshots.every else config.snapshots.at)
+    snapshots = Snapshots(paths, grid)
     _require_branch(config.parent, found.step if found else 0, paths)
     if found and state:
         loop.load(state.step, *checkpoint.load_tensors(found))
         log.info("resumed at step %d with %d runs", loop.step, len(real))
     else:
         log.info("started with %d runs", len(real))
-        _record(loop, recorder, paths, snapshots, labels)
+        _record(loop, recorder, snapshots, labels)
 
     def save() -> None:
         if not lock.mine():
             raise Locked(f"{paths.root} was taken over by another process; this one stops without writing")
         recorder.flush(loop.settle())
         marks = recorder.sync()
+        snapshots.sync()
         weights, other = loop.tensors(len(real))
         checkpoint.save(paths, checkpoint.CheckpointState(loop.step, marks), weights, other)
         checkpoint.prune(paths, job.checkpoint_keep)
@@ -186,7 +189,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
             interrupted = True
             break
         loop.update()
-        _record(loop, recorder, paths, snapshots, labels)
+        _record(loop, recorder, snapshots, labels)
         clock = time.monotonic()
         if recorder.due():
             recorder.flush(loop.settle())
@@ -226,21 +229,13 @@ def _require_branch(parent: str | None, step: int, paths: ShardPaths) -> None:
         )
 
 
-def _record(loop: Loop, recorder: Recorder, paths: ShardPaths, snapshots: Any, labels: Sequence[str]) -> None:
+def _record(loop: Loop, recorder: Recorder, snapshots: Snapshots, labels: Sequence[str]) -> None:
     for name, row in loop.begin_rows().items():
         recorder.add(name, loop.step, row)
     for place, values in loop.forced_rows().items():
         recorder.add(forced_cadence(labels[place]), loop.step, Row([values]))
-    if loop.step in snapshots:
-        from safetensors.torch import save as serialise
-
-        from dynalab.store.atomic import storing, write_bytes
-
-        path = paths.snapshot(loop.step)
-        with storing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        weights = {name: tensor.cpu().contiguous() for name, tensor in loop.snapshot(len(labels)).items()}
-        write_bytes(path, serialise(weights))
+    if loop.step in snapshots.grid:
+        snapshots.add(loop.step, loop.snapshot(len(labels)))
 
 
 def _set_damaged_aside(paths: ShardPaths, newest: int) -> None:

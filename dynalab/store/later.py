@@ -1,0 +1,39 @@
+"""Files that are written, and synced, on a thread of their own: what waits for the disk does not wait for training."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+from pathlib import Path
+
+from dynalab.store.atomic import write_bytes
+
+# What waits is held in memory.
+_MOST_WAITING = 4
+
+
+class Later:
+    """Replaces files one after another, in the order they were given."""
+
+    def __init__(self) -> None:
+        self._pool = concurrent.futures.ThreadPoolExecutor(1, "files")
+        self._waiting: collections.deque[concurrent.futures.Future[None]] = collections.deque()
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Have `path` replaced by `data`.
+
+        Raises:
+            StoreError: A file that was given before could not be written.
+        """
+        while self._waiting and (self._waiting[0].done() or len(self._waiting) >= _MOST_WAITING):
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(write_bytes, path, data))
+
+    def wait(self) -> None:
+        """Return when all files are safe.
+
+        Raises:
+            StoreError: One could not be written.
+        """
+        while self._waiting:
+            self._waiting.popleft().result()
