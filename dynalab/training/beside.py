@@ -1,4 +1,4 @@
-"""Rows of a lone run, measured by a process beside its training: a small network leaves the other cores idle.
+"""Rows of a lone run, evaluated and measured by a process beside its training: small networks leave cores idle.
 
 A seed whose bits are to be its own (`compute.exact=true`) is trained in shards that fill the cores, so this is for one
 run with `compute.exact=false` on a CPU. A thread would not do: a probe is a hundred short operations, and at each of
@@ -30,6 +30,8 @@ Values = dict[str, Tensor]
 # What a probe beside the training is handed; it reads nothing else.
 _HANDED = ("params", "previous", "gradients")
 _SLOTS = 8
+# Stands among the names of probes, none of which is written like this.
+EVALUATION = "(evaluation)"
 # Seconds after which a process that does not answer counts as dead: a fork of a program with threads can hang.
 _PATIENCE = 120.0
 
@@ -90,18 +92,26 @@ class Beside:
         return alone and sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1
 
     @staticmethod
+    def has_a_core() -> bool:
+        """Return whether training leaves it a core of its own."""
+        return torch.get_num_threads() < len(os.sched_getaffinity(0))
+
+    @staticmethod
     def fits(probe: Probe) -> bool:
         """Return whether a probe looks at nothing but weights and gradients, and remembers nothing."""
         remembers = hasattr(probe, "begin") or hasattr(probe, "tensors")
         return not remembers and probe.needs <= {"initial", "previous", "gradients"}
 
     def begin(self, names: Sequence[str], state: ProbeState) -> dict[str, Pending]:
-        """Have probes measured; waits where too many rows are waiting already.
+        """Have probes measured, as many of them as can be; waits where too many rows are waiting already.
 
         Args:
             names: Of the probes.
             state: Whose weights and gradients are copied.
         """
+        names = [name for name in names if name in self._probes]
+        if not names:
+            return {}
         while not self._free:
             self._receive()
         if self._connection is None:
@@ -152,6 +162,9 @@ class Beside:
         # Ctrl-C is for the trainer, which ends this one when it is done; a signal to end is not put off.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if not self.has_a_core():
+            # All threads of the trainer wait for the one whose core is taken: this process takes what they leave.
+            os.nice(19)
         torch.set_num_threads(1)
         while True:
             try:

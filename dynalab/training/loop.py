@@ -22,7 +22,7 @@ from dynalab.optim.schedules import halved
 from dynalab.optim.updates import fuse, make_step
 from dynalab.probes.base import Probe, ProbeState, Setting, Upcoming
 from dynalab.tasks.base import Batch
-from dynalab.training.beside import Beside, Row
+from dynalab.training.beside import EVALUATION, Beside, Pending, Row
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
 from dynalab.training.clipping import clip_scale, scaled
 from dynalab.training.losses import Losses
@@ -55,6 +55,19 @@ class _Pass:
     outputs: Tensor
     losses: Tensor
     versions: list[int]
+
+
+class _Evaluation:
+    """Evaluation in the form of a probe."""
+
+    needs: frozenset[str] = frozenset()
+
+    def __init__(self, loop: Loop, splits: Sequence[str]) -> None:
+        self._loop, self._splits = loop, splits
+
+    def measure(self, state: ProbeState) -> dict[str, Tensor]:
+        found = [self._loop.evaluate(split, state.params) for split in self._splits]
+        return {name: value for values in found for name, value in values.items()}
 
 
 class Loop:
@@ -135,12 +148,6 @@ class Loop:
         for item in self.measurements:
             if begin := getattr(item.probe, "begin", None):
                 begin(setting)
-        apart = {item.name: item.probe for item in self.measurements if Beside.fits(item.probe)}
-        self._beside = (
-            Beside(apart, self._evaluated(), self._initial)
-            if apart and Beside.pays(len(streams), exact, device)
-            else None
-        )
         self._sphere = Sphere(self.stack.network, self.stack.params) if config.train.sphere else None
         self.eval_grid = cadence(config.eval.every)
         self.step = 0
@@ -159,6 +166,19 @@ class Loop:
             and not self.stack.differs_in_training
             and evaluated(self.optimizer, self.stack.params) is self.stack.params
         )
+        self._beside = self._make_beside() if Beside.pays(len(streams), exact, device) else None
+
+    def _make_beside(self) -> Beside:
+        """Return what measures a lone run's rows.
+
+        Evaluation stays here where it needs running statistics, which are not handed over, or where training has all
+        cores: then two processes in each other's way cost more than they win, but for the probes.
+        """
+        apart = {item.name: item.probe for item in self.measurements if Beside.fits(item.probe)}
+        if not self.stack.buffers and Beside.has_a_core():
+            splits = ("test",) if self._shares_pass else ("train", "test")
+            apart[EVALUATION] = _Evaluation(self, splits)
+        return Beside(apart, self._evaluated(), self._initial)
 
     def update(self) -> None:
         """Make the update `step` -> `step + 1`."""
@@ -278,25 +298,29 @@ class Loop:
 
     def begin_rows(self) -> dict[str, Row]:
         """Return the rows of the current step by cadence; parts of a lone run's may come later."""
-        found: dict[str, Row] = {}
-        if self.step in self.eval_grid:
-            found[self.eval_grid.name] = Row([self._evaluation()])
         measured = [item for item in self.measurements if self.step in item.grid]
-        needs = {need for item in measured for need in item.probe.needs}
-        if not measured:
-            return found
-        state = self._probe_state(needs)
-        apart = [item.name for item in measured if self._beside and Beside.fits(item.probe)]
-        begun = self._beside.begin(apart, state) if self._beside and apart else {}
+        evaluates = self.step in self.eval_grid
+        if not measured and not evaluates:
+            return {}
+        state = self._probe_state({need for item in measured for need in item.probe.needs})
+        begun: dict[str, Pending] = {}
+        # The first row is measured here, so that what is wrong with a task or probe is told as what it is.
+        if self._beside and self.step:
+            asked = [EVALUATION] * evaluates + [item.name for item in measured]
+            begun = self._beside.begin(asked, state)
+        found: dict[str, Row] = {}
+        if evaluates:
+            found[self.eval_grid.name] = Row(self._evaluation(begun.get(EVALUATION)))
         for item in measured:
             row = found.setdefault(item.grid.name, Row())
             row.parts.append(begun[item.name] if item.name in begun else item.probe.measure(state))
         return found
 
-    def _evaluation(self) -> dict[str, Tensor]:
-        """Return what is evaluated in a row of the current step."""
+    def _evaluation(self, begun: Pending | None) -> list[dict[str, Tensor] | Pending]:
+        """Return what is evaluated in a row of the current step, but for what was begun elsewhere."""
         losses = self._losses.row(self.step)
-        return self._evaluate_training() | self.evaluate("test") | losses
+        train = [self._evaluate_training()] if self._shares_pass or begun is None else []
+        return [*train, begun or self.evaluate("test"), losses]
 
     def _probe_state(self, needs: set[str]) -> ProbeState:
         """Return what the probes of a row look at, with the optional fields that one of them needs."""
@@ -344,12 +368,17 @@ class Loop:
             self._check_per_run(name, value)
         return {f"train_{name}": value.detach().to(torch.float64) for name, value in values.items()}
 
-    def evaluate(self, split: str) -> dict[str, Tensor]:
-        """Return `<split>_loss` and the task's metrics over a split, each of shape (S,), float64."""
+    def evaluate(self, split: str, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return `<split>_loss` and the task's metrics over a split, each of shape (S,), float64.
+
+        Args:
+            split: `train` or `test`.
+            weights: Name -> (S, ...); those that are evaluated by default.
+        """
         sums: dict[str, Tensor] = {}
         count = 0
         with torch.no_grad():
-            weights = evaluated(self.optimizer, self.stack.params)
+            weights = evaluated(self.optimizer, self.stack.params) if weights is None else weights
             for batch in self.data.eval_batches(split):
                 outputs = self.stack.forward(batch.inputs, weights).to(self._loss_dtype)
                 values = {"loss": self.task.loss(outputs, batch), **self.task.metrics(outputs, batch)}

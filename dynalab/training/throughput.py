@@ -45,6 +45,8 @@ class Stopwatch:
         from dynalab.training.loop import Loop
         from dynalab.training.streams import Streams
 
+        if self._loop is not None:
+            self._loop.close()
         self._loop = None
         streams = [Streams.from_seed(seed) for seed in range(width)]
         self._loop = Loop(self._config, streams, self._steps, self._device, self._folders, exact=self._exact)
