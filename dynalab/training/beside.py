@@ -29,7 +29,8 @@ Values = dict[str, Tensor]
 
 # What a probe beside the training is handed; it reads nothing else.
 _HANDED = ("params", "previous", "gradients")
-_SLOTS = 8
+# Rows on their way: so many, or as many as fit into so many bytes, but two at least.
+_MOST_SLOTS, _MOST_BYTES = 8, 1 << 26
 # Stands among the names of probes, none of which is written like this.
 EVALUATION = "(evaluation)"
 # Seconds after which a process that does not answer counts as dead: a fork of a program with threads can hang.
@@ -75,12 +76,13 @@ class Beside:
         self._probes = dict(probes)
         self._blank = ProbeState(step=0, params={}, initial=initial)
         size = sum(param.numel() * param.element_size() + _ALIGN for param in params.values())
-        self._memory = mmap.mmap(-1, size * len(_HANDED) * _SLOTS)
+        n_slots = min(_MOST_SLOTS, max(2, _MOST_BYTES // (size * len(_HANDED) or 1)))
+        self._memory = mmap.mmap(-1, max(size * len(_HANDED) * n_slots, 1))
         places = itertools.count(0, size)
         self._slots = [
-            {name: _views(self._memory, next(places), params) for name in _HANDED} for _ in range(_SLOTS)
+            {name: _views(self._memory, next(places), params) for name in _HANDED} for _ in range(n_slots)
         ]
-        self._free = collections.deque(range(_SLOTS))
+        self._free = collections.deque(range(n_slots))
         self._waiting: collections.deque[_Order] = collections.deque()
         self._connection: Connection | None = None
         self._process = 0
