@@ -180,7 +180,7 @@ def wait_for_rows(outputs: Path, rows: int, process: subprocess.Popen[str]) -> N
 
 
 LONG = [
-    "train.steps=10000",
+    "train.steps=15000",
     "eval.every=50",
     "probe.weights.every=1000",
     "checkpoint.every=400",

@@ -252,7 +252,7 @@ class Loop:
             if done is None or done.versions != self._versions():
                 done = self._pass(number, leaves, buffers)
             batch, own = done.batch, done.losses / count if count > 1 else done.losses
-            gradients = torch.autograd.grad(own, list(leaves.values()), torch.ones_like(own))
+            gradients = torch.autograd.grad(own.sum(), list(leaves.values()))
             losses.append(own.detach())
             total = tuple(map(torch.add, total, gradients)) if part else gradients
         return batch, functools.reduce(torch.add, losses), total
