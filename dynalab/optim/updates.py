@@ -126,8 +126,8 @@ def fuse(optimizer: torch.optim.Optimizer) -> None:
 
     For a run that shares its tensors with no other, and only on a CPU, where the kernels' state is that of the rest.
     """
-    for group in optimizer.param_groups:
-        if "fused" in group and type(getattr(optimizer, "inner", optimizer)) in _UPDATES:
+    if type(getattr(optimizer, "inner", optimizer)) in _UPDATES:
+        for group in optimizer.param_groups:
             group["fused"] = True
 
 

@@ -31,10 +31,17 @@ Values = dict[str, Tensor]
 _HANDED = ("params", "previous", "gradients")
 # Rows on their way: so many, or as many as fit into so many bytes, but two at least.
 _MOST_SLOTS, _MOST_BYTES = 8, 1 << 26
+# Bytes to whose multiples tensors are laid in memory.
+_ALIGN = 64
 # Stands among the names of probes, none of which is written like this.
 EVALUATION = "(evaluation)"
 # Seconds after which a process that does not answer counts as dead: a fork of a program with threads can hang.
 _PATIENCE = 120.0
+
+
+def is_lone(width: int, exact: bool, device: torch.device) -> bool:
+    """Return whether a run shares its tensors with no other, so that it may be trained as suits it best alone."""
+    return width == 1 and not exact and device.type == "cpu"
 
 
 @dataclass
@@ -90,8 +97,8 @@ class Beside:
     @staticmethod
     def pays(width: int, exact: bool, device: torch.device) -> bool:
         """Return whether the rows of so many runs are measured beside their training."""
-        alone = width == 1 and not exact and device.type == "cpu"
-        return alone and sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1
+        linux = sys.platform == "linux"
+        return is_lone(width, exact, device) and linux and len(os.sched_getaffinity(0)) > 1
 
     @staticmethod
     def has_a_core() -> bool:
@@ -249,9 +256,6 @@ class Pending:
     def result(self) -> Values:
         """Wait for them."""
         return self.beside.wait(self.order)[self.name]
-
-
-_ALIGN = 64
 
 
 def _views(memory: mmap.mmap, place: int, params: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from dynalab.optim.schedules import halved
 from dynalab.optim.updates import fuse, make_step
 from dynalab.probes.base import Probe, ProbeState, Setting, Upcoming
 from dynalab.tasks.base import Batch
-from dynalab.training.beside import EVALUATION, Beside, Pending, Row
+from dynalab.training.beside import EVALUATION, Beside, Pending, Row, is_lone
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
 from dynalab.training.clipping import clip_scale, scaled
 from dynalab.training.losses import Losses
@@ -129,7 +129,7 @@ class Loop:
         self.data = make_data(eval_size=config.eval.size)
         optimizer = registry.find("optimizer", config.optimizer.name, folders)
         self.optimizer: torch.optim.Optimizer = optimizer.build(config.optimizer, self.params)
-        if len(streams) == 1 and not exact and device.type == "cpu":
+        if is_lone(len(streams), exact, device):
             fuse(self.optimizer)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         schedule = registry.find("schedule", config.schedule.name, folders)
