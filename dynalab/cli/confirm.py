@@ -59,17 +59,11 @@ def _trainer(
     inputs: Any, root: Path, folders: Sequence[Path], quiet: bool, stack: contextlib.ExitStack
 ) -> Train:
     """Return what trains forks from the nearest checkpoints, and shows how it goes."""
-    from dynalab.cli.progress import Watch, live, wants_live
-    from dynalab.cli.train import describe_work
+    from dynalab.cli.train import watching
     from dynalab.launch.fork import fork
     from dynalab.store.branch import kept_before
 
-    def watch(outcome: Any) -> Any:
-        if not quiet:
-            note(describe_work(outcome))
-        watcher = Watch(outcome, wants_live(quiet))  # type: ignore[arg-type]
-        stack.enter_context(live(watcher))
-        return watcher.events()
+    watch = watching(stack, quiet)
 
     def train(
         runs: Sequence[tuple[StoredRun, int]], change: Any, steps: int | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -72,22 +73,14 @@ def command(
 
         show(parsed, as_json)
         return 0
-    from dynalab.cli.progress import Watch, live, wants_live
     from dynalab.launch.train import Options, train
 
     with contextlib.ExitStack() as stack:
         before = signal.signal(signal.SIGTERM, _interrupt)
         stack.callback(signal.signal, signal.SIGTERM, before)
 
-        def watch(outcome: Outcome) -> Any:
-            if not quiet:
-                note(describe_work(outcome))
-            watcher = Watch(outcome, wants_live(quiet))  # type: ignore[arg-type]
-            stack.enter_context(live(watcher))
-            return watcher.events()
-
         options = Options(force, anyway, steal, dry_run, ("dynalab", *sys.argv[1:]))
-        outcome = train(parsed, options, watch)
+        outcome = train(parsed, options, watching(stack, quiet))
     warn([line for layout in outcome.layouts for line in layout.warnings] + outcome.report.warnings)
     for layout in outcome.layouts:
         for owner in sorted(set(layout.busy.values())):
@@ -118,6 +111,25 @@ def command(
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def watching(stack: contextlib.ExitStack, quiet: bool) -> Callable[[Outcome], Any]:
+    """Return what training is watched with: it says what is to be done, and shows how it goes.
+
+    Args:
+        stack: Ends the display.
+        quiet: Whether nothing is shown.
+    """
+    from dynalab.cli.progress import Watch, live, wants_live
+
+    def watch(outcome: Outcome) -> Any:
+        if not quiet:
+            note(describe_work(outcome))
+        watcher = Watch(outcome, wants_live(quiet))  # type: ignore[arg-type]
+        stack.enter_context(live(watcher))
+        return watcher.events()
+
+    return watch
 
 
 def describe_work(outcome: Outcome) -> str:
