@@ -170,11 +170,13 @@ def finish(process: subprocess.Popen[str], outputs: Path, timeout: float = 200) 
     return code, (outputs.parent / "stderr.txt").read_text()
 
 
-def wait_for_rows(outputs: Path, rows: int, process: subprocess.Popen[str]) -> None:
+def wait_for_rows(outputs: Path, rows: int, process: subprocess.Popen[str], shards: int = 2) -> None:
+    """Wait until each of the `shards` workers has written, not the first of them alone."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         sizes = [path.stat().st_size for path in outputs.rglob("*.npy")]
-        if sizes and min(sizes) > 400 * rows:
+        begun = {path.parent for path in outputs.rglob("*.npy")}
+        if len(begun) >= shards and min(sizes) > 400 * rows:
             return
         time.sleep(0.01)
 
