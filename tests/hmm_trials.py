@@ -11,7 +11,7 @@ import numpy as np
 from dynalab.analysis import hmm
 from dynalab.analysis.base import Trajectories, Trajectory
 from dynalab.analysis.hmm import fitting
-from dynalab.analysis.hmm.selection import score
+from dynalab.analysis.hmm.tasks import score
 from dynalab.errors import DynalabError
 
 KINDS = (

@@ -13,8 +13,8 @@ from dynalab.analysis import hmm
 from dynalab.analysis.base import Convergence, Trajectories, Trajectory
 from dynalab.analysis.hmm.features import extract, fit_scaler
 from dynalab.analysis.hmm.model import from_plain
-from dynalab.analysis.hmm.selection import Task, solve
 from dynalab.analysis.hmm.simulate import simulate
+from dynalab.analysis.hmm.tasks import Task, solve
 from dynalab.errors import ConfigError, DynalabError
 
 BARE = {"workers": 1, "stability": False, "baselines": False}

@@ -9,11 +9,22 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from dynalab.analysis import hmm
-from dynalab.analysis.hmm import baselines, em, fitting, inference, merging, selection, stability
+from dynalab.analysis.base import Trajectories, Trajectory
+from dynalab.analysis.hmm import (
+    baselines,
+    covariances,
+    em,
+    fitting,
+    inference,
+    merging,
+    selection,
+    stability,
+    tasks,
+)
 from dynalab.analysis.hmm.config import Config, Settings
 from dynalab.analysis.hmm.emissions import Emission, log_density, log_penalty, make_prior, maximise
 from dynalab.analysis.hmm.features import extract, fit_scaler
-from dynalab.analysis.hmm.frames import stack
+from dynalab.analysis.hmm.frames import stack, thin
 from dynalab.analysis.hmm.simulate import simulate
 
 METRICS = ["l2", "mean_w", "trace", "mean_sv"]
@@ -38,10 +49,10 @@ def test_states_without_structure_are_not_stable():
     rng = np.random.default_rng(0)
     values = [rng.normal(size=(40, 3)) for _ in range(6)]
     config = Config(emission="level", restarts=3, workers=1, n_iter=30)
-    fit = selection.solve(selection.Task(4, None), values, [np.arange(40)] * 6, np.zeros(6), config).fit
-    frames = selection.stack([fit_scaler(values)(x) for x in values], "level")
+    fit = tasks.solve(tasks.Task(4, None), values, [np.arange(40)] * 6, np.zeros(6), config).fit
+    frames = stack([fit_scaler(values)(x) for x in values], "level")
     p = fit.parameters
-    density = selection.log_density(frames, p.emission)
+    density = log_density(frames, p.emission)
     paths = inference.viterbi(p.start, p.transitions, density, frames.lengths)
     rows, notes = stability.measure(values, [np.arange(40)] * 6, paths, 4, config)
     assert rows[1]["adjusted_rand"] < 0.7 and any("not stable" in note for note in notes)
@@ -117,10 +128,8 @@ def test_a_large_ensemble_is_thinned_and_the_chosen_model_sees_all_runs(monkeypa
     assert outcome.result["n_states"] == 2
     # Carried on over all runs it is the fit that all runs have.
     np.testing.assert_allclose(outcome.result["log_likelihood"], whole["log_likelihood"], rtol=1e-3)
-    assert selection.thin([40] * 12, 200, np.random.SeedSequence(0)) == selection.thin(
-        [40] * 12, 200, np.random.SeedSequence(0)
-    )
-    assert len(selection.thin([40] * 12, 200, np.random.SeedSequence(0))) == 5
+    assert thin([40] * 12, 200, np.random.SeedSequence(0)) == thin([40] * 12, 200, np.random.SeedSequence(0))
+    assert len(thin([40] * 12, 200, np.random.SeedSequence(0))) == 5
 
 
 @pytest.mark.parametrize("gap", [1.0, 2000.0])
@@ -145,6 +154,23 @@ def test_chains_with_zeros_against_the_sum_over_all_paths(gap):
     np.testing.assert_allclose(inference.score(start, transitions, density, [5]), total, rtol=1e-10)
     np.testing.assert_allclose(found.pairs.sum(), 4)
     np.testing.assert_allclose(found.predictive.sum(), total, rtol=1e-10)
+
+
+def test_a_state_that_died_out_and_is_needed_later_comes_back():
+    """No single frame is extreme: left to right, 900 nats for the second state, then 100 a frame for the first."""
+    start, transitions = np.array([0.5, 0.5]), np.array([[0.9, 0.1], [0.0, 1.0]])
+    density = np.zeros((31, 2))
+    density[:9, 1], density[9:, 0] = 100.0, 100.0
+    found = inference.expect(start, transitions, density, [31])
+    # The second state is never left: either all frames there, or n in the first and the others in the second.
+    stay = np.arange(32)
+    joint = np.log(0.5) + np.where(stay == 0, 0, (stay - 1) * np.log(0.9) + np.log(0.1) * (stay < 31))
+    joint = joint + [density[:n, 0].sum() + density[n:, 1].sum() for n in stay]
+    np.testing.assert_allclose(found.log_likelihood, logsumexp(joint), rtol=1e-12)
+    np.testing.assert_allclose(
+        inference.score(start, transitions, density, [31]), logsumexp(joint), rtol=1e-12
+    )
+    np.testing.assert_allclose(found.posterior[:, 0], 1, atol=1e-10)
 
 
 def test_an_independent_chain_is_a_mixture():
@@ -260,9 +286,99 @@ def test_a_number_of_states_that_got_stuck_is_found_from_the_next_larger_one():
     features = extract(truth.trajectories, config)
     fold = np.array([0, 1] * 3)
     where = (features.values, features.steps, fold, config)
-    good = {k: selection.solve(selection.Task(k, None), *where) for k in (1, 2, 3, 4)}
+    good = {k: tasks.solve(tasks.Task(k, None), *where) for k in (1, 2, 3, 4)}
     # Three states of which two begin, and stay, as one.
     stuck = replace(good[3], fit=replace(good[3].fit, objective=good[2].fit.objective))
     better = selection.descend({**good, 3: stuck}, features.values, features.steps, config)
     assert better[3].fit.objective >= good[3].fit.objective - 1e-6 * abs(good[3].fit.objective)
     assert 1 not in better and 4 not in better
+
+
+def test_a_state_of_leftovers_is_given_up_and_its_frames_go_back():
+    centres = np.array([0.0, 5.0, 9.0])
+    truth = np.repeat([0, 1, 2], 40)
+    # State 3 took two frames of every other; each of them is a little better off there.
+    labels = truth.copy()
+    labels[[0, 1, 40, 41, 80, 81]] = 3
+    density = -np.abs(centres[truth][:, None] - np.append(centres, 0.0))
+    density[:, 3] = np.where(labels == 3, 0.5, -20)
+    np.testing.assert_array_equal(merging.give_up(density, labels), truth)
+    # The one that costs least goes, wherever it stands.
+    order = np.array([3, 0, 2, 1])
+    place = np.argsort(order)
+    np.testing.assert_array_equal(
+        merging.give_up(density[:, order], place[labels]), np.array([0, 2, 1])[truth]
+    )
+
+
+def test_unions_under_a_common_noise_cost_what_the_means_say_of_it():
+    rng = np.random.default_rng(5)
+    labels = np.repeat([0, 1, 2], [200, 200, 6])
+    # The few frames of the last state scatter as widely as the others and lie near the second.
+    centres = np.array([0.0, 5.0, 6.0])
+    frames = stack([centres[labels][:, None] + rng.normal(size=(406, 2))], "level")
+    prior = make_prior(frames, Config(covariance="tied"))
+    np.testing.assert_array_equal(merging.merge(frames, prior, labels, 3, 2), np.array([0, 1, 1])[labels])
+
+
+def noisy(common: bool) -> Trajectories:
+    """Runs of three levels, whose noise is the same or differs a hundredfold."""
+    rng = np.random.default_rng(6)
+    runs = []
+    for run in range(8):
+        state = np.repeat([0, 1, 2], 30)
+        spread = 1.0 if common else np.array([1.0, 0.1, 10.0])[state][:, None]
+        values = 4.0 * state[:, None] + spread * rng.normal(size=(90, 4))
+        runs.append(Trajectory(f"made/s{run:04d}", np.arange(90), values, run))
+    return Trajectories("made", tuple("abcd"), tuple(runs))
+
+
+NOISY = {
+    "metrics": list("abcd"), "emission": "level", "max_states": 4, "restarts": 2, "workers": 1,
+    "stability": False, "baselines": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("common", [True, False])
+def test_how_much_noise_states_have_in_common_is_for_unseen_runs_to_say(common):
+    config = Config(**NOISY)
+    result = hmm.analyse(noisy(common), config).result
+    assert result["common"] == (300 if common else 0) and result["n_states"] == 3
+    assert result["settings"]["common"] is None
+    assert hmm.analyse(noisy(common), replace(config, common=7)).result["common"] == 7
+
+
+@pytest.mark.parametrize("form", ["full", "diag", "lowrank"])
+def test_covariances_are_pulled_toward_their_harmonic_mean(form):
+    features = extract(noisy(False), Config(**NOISY))
+    frames = stack([fit_scaler(features.values)(x) for x in features.values], "level")
+    found = {}
+    for weight in (0.0, 50.0, 1e9):
+        config = Config(**NOISY | {"covariance": form, "common": weight, "tol": 1e-9})
+        fit = em.fit(frames, np.tile(np.arange(90), 8), 3, config, np.random.SeedSequence(0))
+        # The objective, with the common covariance at its best, never falls.
+        assert fit.fell <= em.SLACK
+        found[weight] = fit.parameters.emission.covariances
+    spread = {w: np.ptp(np.linalg.slogdet(c)[1]) for w, c in found.items()}
+    assert spread[1e9] < 1e-3 < spread[50.0] < spread[0.0]
+
+
+def test_the_common_covariance_is_the_best_one_for_given_states():
+    rng = np.random.default_rng(7)
+    roots = rng.normal(size=(3, 4, 4))
+    sigmas = roots @ roots.transpose(0, 2, 1) + 0.1 * np.eye(4)
+    best = covariances.common(sigmas)
+
+    def said(s):
+        inverse = np.linalg.inv(sigmas)
+        return 3 * np.linalg.slogdet(s)[1] - np.einsum("kij,ji->", inverse, s)
+
+    for _ in range(20):
+        step = rng.normal(size=(4, 4)) * 1e-3
+        assert said(best) > said(best + step + step.T)
+    # With it the penalty is what its density says, without its trace counted twice.
+    emission = Emission(np.zeros((3, 4, 1)), sigmas)
+    frames = stack([rng.normal(size=(30, 4))], "level")
+    with_it, without = (make_prior(frames, Config(common=weight)) for weight in (10.0, 0.0))
+    gap = log_penalty(emission, with_it) - log_penalty(emission, without)
+    assert np.isclose(gap, 5 * (said(best) - np.linalg.slogdet(sigmas)[1].sum()))

@@ -55,7 +55,7 @@ def test_a_line_on_a_terminal():
 
 
 def test_every_part_has_words():
-    from dynalab.analysis.hmm import baselines, paper, selection, stability
+    from dynalab.analysis.hmm import baselines, paper, selection, stability, tasks
 
-    for module in (baselines, paper, selection, stability):
+    for module in (baselines, paper, selection, stability, tasks):
         assert module.__name__.rpartition(".")[2] in progress.PARTS

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PLAIN_SECONDS = 10.0
 # Part of the hidden Markov analysis that makes fits -> what they are for.
 PARTS = {
+    "tasks": "number of states",
     "selection": "number of states",
     "paper": "number of states",
     "stability": "other starts and runs",

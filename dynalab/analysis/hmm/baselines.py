@@ -28,7 +28,8 @@ from dynalab.analysis.hmm import workers
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.features import Features, fit_scaler
 from dynalab.analysis.hmm.frames import thin
-from dynalab.analysis.hmm.selection import Task, cost, one_standard_error, solve
+from dynalab.analysis.hmm.selection import one_standard_error
+from dynalab.analysis.hmm.tasks import Task, cost, solve
 
 KMEANS_STARTS = 3
 

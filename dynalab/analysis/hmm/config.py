@@ -29,6 +29,9 @@ class Settings:
         ridges: Weights among which unseen runs choose the pull toward the random walk, `Config.ridge`; where nothing
             can be held out, the last. Neither is right everywhere: on the main job 1 predicts better at every K up
             to 5 and needs fewer states, on 20 short simulated runs of 100 rows 10 does.
+        commons: Weights among which unseen runs choose `Config.common`; where nothing can be held out, the first.
+            Phases of training differ in noise as a rule. Where they do not, a covariance for each costs so much
+            that states of dynamics are missed.
         intercept_ridge: The same for offsets and means, toward 0: only there so that an empty state has a
             value.
         shrinkage: Weight in pseudo-frames of the pull of the noise covariance toward a share of the one-state
@@ -55,6 +58,7 @@ class Settings:
     """
 
     ridges: tuple[float, ...] = (1.0, 10.0)
+    commons: tuple[float, ...] = (0.0, 300.0)
     intercept_ridge: float = 1e-3
     shrinkage: float = 2.0
     shrinkage_scale: float = 0.1
@@ -118,6 +122,8 @@ class Config:
         rank: Number of factors of `lowrank`.
         ridge: Weight, in pseudo-frames of unit variance, of the pull of A toward the identity (autoregression only);
             None takes 1 or 10, whichever says more of unseen runs.
+        common: Weight, in pseudo-frames, of the pull of every state's noise covariance toward the one that the states
+            have in common; None takes 0 or 300, whichever says more of unseen runs.
         sticky: Pseudo-counts added to every self-transition.
         left_to_right: Whether states can only be left for later ones.
         n_states: Number of states; None takes the fewest that are within one standard error of the best held-out
@@ -144,6 +150,7 @@ class Config:
     covariance: str = PRESET_WORD
     rank: int = 3
     ridge: float | None = None
+    common: float | None = None
     sticky: float = 0.0
     left_to_right: bool = False
     n_states: int | None = None
@@ -182,6 +189,8 @@ class Config:
             raise ConfigError(f"tol={self.tol}: must be a number above 0")
         if self.ridge is not None and not 0 < self.ridge < float("inf"):
             raise ConfigError(f"ridge={self.ridge}: must be a number above 0")
+        if self.common is not None and not 0 <= self.common < float("inf"):
+            raise ConfigError(f"common={self.common}: must be a number, 0 or more")
         if not 0 <= self.sticky < float("inf"):
             raise ConfigError(f"sticky={self.sticky}: must be a number, 0 or more")
         if self.metrics is not None and not self.metrics:

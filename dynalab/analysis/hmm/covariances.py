@@ -15,6 +15,8 @@ import numpy as np
 
 # Iterations of the low-rank form inside one M-step; the next one goes on where this one ended.
 INNER = 10
+# Eigenvalues of a symmetric matrix are known to this share of the largest.
+RESOLVED = 1e-15
 
 
 def raise_floor(covariances: np.ndarray, floor: float, diagonal: bool) -> np.ndarray:
@@ -97,6 +99,20 @@ def maximise(
             ]
         )
     return raise_floor(means, floor, form == "diag")
+
+
+def common(covariances: np.ndarray) -> np.ndarray:
+    """The covariance (M, M) that those of the states (K, M, M) have in common: their harmonic mean.
+
+    Eigenvalues are kept within what double precision resolves beside the largest, so that a covariance with outliers
+    in one direction (its inverse is not positive any more) still has a mean with others.
+    """
+    values, vectors = np.linalg.eigh(covariances)
+    inverse = (vectors / np.maximum(values, RESOLVED * values[:, -1:])[:, None, :]) @ np.swapaxes(
+        vectors, 1, 2
+    )
+    values, vectors = np.linalg.eigh(inverse.mean(axis=0))
+    return np.asarray((vectors / np.maximum(values, RESOLVED * values[-1])) @ vectors.T)
 
 
 def parameter_count(n_states: int, size: int, form: str, rank: int) -> int:

@@ -9,6 +9,15 @@ whose joint maximum with the weighted likelihood is closed (Bishop, PRML, 2006, 
 does not depend on Sigma_k, and Sigma_k = (residual scatter + W_k R W_k^T + D) / (n_k + w); `covariances` does the
 same for covariances of other forms.
 
+States may besides share what they know of the noise: each Sigma_k has an inverse-Wishart prior of c pseudo-frames
+around a common covariance S, which is itself at its maximum, the harmonic mean of the Sigma_k,
+
+    c/2 sum_k (log|S| - log|Sigma_k| - tr(Sigma_k^-1 S)).
+
+c = 0 gives each state a covariance of its own, a large c the same to all; between the two every state departs from
+the others as far as its frames speak for it (empirical Bayes; Efron and Morris, 1973, for means). The maximum over
+Sigma and S in turn never lowers the objective.
+
 R is diagonal. D is a share of the covariance of the one-state model's residual, not diagonal: weight metrics are nearly
 collinear, and a diagonal D charges every state for the directions in which they hardly move, an empty one least.
 """
@@ -23,6 +32,8 @@ from dynalab.analysis.hmm import covariances as forms
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.frames import LEAST_UNIT, Frames
 
+# Turns between the states' covariances and their common one inside an M-step; the next one goes on from there.
+ROUNDS = 3
 LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -34,6 +45,7 @@ class Prior:
         ridge: R, shape (P, P), pseudo-frames.
         weight: w, pseudo-frames behind the noise covariance.
         scatter: D, shape (M, M).
+        common: c, pseudo-frames behind the common covariance.
         floor: Least eigenvalue of a noise covariance.
         counts: Pseudo-counts of start and transition probabilities.
         covariance: Form of the noise covariances.
@@ -50,6 +62,7 @@ class Prior:
     counts: float
     covariance: str = "full"
     rank: int = 1
+    common: float = 0.0
     sticky: float = 0.0
     ordered: bool = False
     independent: bool = False
@@ -102,6 +115,7 @@ def make_prior(frames: Frames, config: Config, independent: bool = False) -> Pri
         settings.transition_prior,
         config.covariance,
         min(config.rank, size),
+        settings.commons[0] if config.common is None else config.common,
         config.sticky,
         config.left_to_right,
         independent,
@@ -148,8 +162,36 @@ def maximise(
     # Equal to residual scatter + W R W^T, without forming residuals.
     scatter = gram[:, p:, p:] - cross.transpose(0, 2, 1) @ solution + prior.scatter
     totals = np.maximum(weighted.sum(axis=0) + prior.weight, 1e-300)
-    found = forms.maximise(scatter, totals, prior.covariance, prior.floor, prior.rank, before)
-    return solution.transpose(0, 2, 1), found
+    return solution.transpose(0, 2, 1), maximise_scatter(scatter, totals, prior, before)
+
+
+def maximise_scatter(
+    scatter: np.ndarray, totals: np.ndarray, prior: Prior, before: np.ndarray | None = None
+) -> np.ndarray:
+    """Noise covariances, shape (K, M, M), of given scatter.
+
+    Args:
+        scatter: Penalised scatter of every state, shape (K, M, M).
+        totals: Its weight, shape (K,), positive.
+        prior: Form, floor and what states have in common.
+        before: As of `maximise`.
+    """
+    if not shares(prior, len(scatter)):
+        return forms.maximise(scatter, totals, prior.covariance, prior.floor, prior.rank, before)
+    found = before
+    if found is None:
+        found = forms.maximise(scatter, totals, prior.covariance, prior.floor, prior.rank, None)
+    for _ in range(ROUNDS):
+        pulled = scatter + prior.common * forms.common(found)
+        found = forms.maximise(
+            pulled, totals + prior.common, prior.covariance, prior.floor, prior.rank, found
+        )
+    return found
+
+
+def shares(prior: Prior, n_states: int) -> bool:
+    """Whether states have a noise in common besides their own (`tied` has nothing else)."""
+    return prior.common > 0 and n_states > 1 and prior.covariance != "tied"
 
 
 def log_density(frames: Frames, emission: Emission) -> np.ndarray:
@@ -181,7 +223,13 @@ def log_penalty(emission: Emission, prior: Prior) -> float:
     inverse = np.linalg.inv(emission.covariances)
     log_det = np.linalg.slogdet(emission.covariances)[1]
     spread = emission.weights @ prior.ridge @ emission.weights.transpose(0, 2, 1) + prior.scatter
-    return float(-0.5 * (prior.weight * log_det.sum() + np.einsum("kij,kji->", inverse, spread)))
+    found = float(-0.5 * (prior.weight * log_det.sum() + np.einsum("kij,kji->", inverse, spread)))
+    n_states, size = log_det.shape[0], inverse.shape[-1]
+    if shares(prior, n_states):
+        # At the best S the traces add up to K M.
+        middle = np.linalg.slogdet(forms.common(emission.covariances))[1]
+        found += 0.5 * prior.common * float(n_states * middle - log_det.sum() - n_states * size)
+    return found
 
 
 def parameter_count(

@@ -17,6 +17,8 @@ from dynalab.analysis.hmm.model import Model
 
 # Standard errors of the difference between two emissions beyond which more states are not waited for.
 BEYOND_DOUBT = 10.0
+# States that are always tried under every form; with fewer, a noise of its own stands in for a state of its own.
+FEW = 4
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Chosen:
         emissions: What each emission says of unseen runs, where the choice was left to that.
         other: Then, what the emission that was not chosen says of every run, shape (S,), by number of states.
         ridge: The pull toward the random walk that was chosen.
+        common: That of the noise covariances toward their common one.
     """
 
     features: Features
@@ -48,6 +51,7 @@ class Chosen:
     emissions: tuple[dict[str, Any], ...] = ()
     other: dict[int, np.ndarray] | None = None
     ridge: float | None = None
+    common: float | None = None
 
 
 def beyond_doubt(ahead: Mapping[int, np.ndarray], behind: Mapping[int, np.ndarray]) -> bool:
@@ -73,7 +77,7 @@ class Tried:
     """What a first few numbers of states, or all, say of unseen runs under one emission.
 
     Attributes:
-        config: With the emission, and the ridge that was chosen.
+        config: With the emission, and the pulls that were chosen.
         found: The selection.
     """
 
@@ -86,21 +90,25 @@ class Tried:
 
 
 def early(config: Config) -> list[int]:
-    """Numbers of states that settle how to go on: powers of two up to half the largest."""
+    """Numbers of states that settle how to go on: powers of two up to 4 and to half the largest; all when few."""
     everything = selection.candidates(config)
-    return [k for k in everything if k & (k - 1) == 0 and 2 * k <= everything[-1]] or everything
+    if everything[-1] <= FEW or len(everything) == 1:
+        return everything
+    return [k for k in everything if k & (k - 1) == 0 and (k <= FEW or 2 * k <= everything[-1])]
 
 
 def begin(features: Features, config: Config) -> Tried:
-    """Try an emission with a few states, autoregression with every ridge unless one is given."""
-    pulls = config.settings.ridges if config.emission == "ar" and config.ridge is None else (config.ridge,)
-    tried = [replace(config, ridge=pull) for pull in pulls]
+    """Try an emission with a few states and every pull that is not given."""
+    settings = config.settings
+    pulls = settings.ridges if config.emission == "ar" and config.ridge is None else (config.ridge,)
+    commons = settings.commons if config.common is None and config.covariance != "tied" else (config.common,)
+    tried = [replace(config, ridge=pull, common=weight) for weight in commons for pull in pulls]
     first = early(config)
     found = [Tried(one, selection.select(features.values, features.steps, one, first)) for one in tried]
     return max(found, key=Tried.best)
 
 
-def carry_on(features: Features, begun: Tried) -> Tried:
+def go_on(features: Features, begun: Tried) -> Tried:
     """Try all numbers of states."""
     everything = selection.candidates(begun.config)
     if early(begun.config) == everything:
@@ -122,14 +130,16 @@ def by_emission(features: Features, config: Config) -> tuple[str, dict[str, Trie
     behind, ahead = sorted(found, key=lambda name: found[name].best())
     decided = beyond_doubt(found[ahead].found.curve, found[behind].found.curve)
     found = {
-        name: carry_on(features, one) if name == ahead or not decided or config.baselines else one
+        name: go_on(features, one) if name == ahead or not decided or config.baselines else one
         for name, one in found.items()
     }
     rows = []
     for name, one in found.items():
         best = max(one.found.rows, key=lambda row: row["heldout_ll_per_frame"])
         keys = ("heldout_ll_per_frame", "se")
-        more = {"ridge": one.config.ridge} if name == "ar" else {}
+        more: dict[str, Any] = {"common": one.config.common}
+        if name == "ar":
+            more["ridge"] = one.config.ridge
         rows.append(
             {"emission": name, "n_states": one.found.n_states, **{key: best[key] for key in keys}, **more}
         )
@@ -153,7 +163,7 @@ def robust(trajectories: Trajectories, config: Config) -> Chosen:
         config, found = both[emission].config, both[emission].found
         other = both["level" if emission == "ar" else "ar"].found.curve
     else:
-        tried = carry_on(features, begin(features, config))
+        tried = go_on(features, begin(features, config))
         config, found = tried.config, tried.found
     scaler = fit_scaler(features.values)
     model = Model(features.names, features.logged, scaler, config.emission, found.unit, found.fit.parameters)
@@ -161,7 +171,7 @@ def robust(trajectories: Trajectories, config: Config) -> Chosen:
     fold = selection.assign_folds(n_runs, config.folds, config.seed) if n_runs > 1 else np.array([-1])
     return Chosen(
         features, model, found.n_states, found.rows, fold, found.held_out, (), found.warnings,
-        tuple(emissions), other, config.ridge,
+        tuple(emissions), other, config.ridge, config.common,
     )  # fmt: skip
 
 

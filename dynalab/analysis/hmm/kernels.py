@@ -24,6 +24,8 @@ from scipy.special import logsumexp
 
 # Beyond this the backward recursion could overflow.
 LARGEST_SCALING = 1e100
+# Nats that a sequence with probabilities of 0 may lose to its best densities.
+MILD = 600.0
 
 
 def forward(
@@ -75,6 +77,15 @@ def _safe(start: np.ndarray, transitions: np.ndarray) -> bool:
     return bool(min(start.min(), transitions.min()) > 1 / LARGEST_SCALING)
 
 
+def _mild(scaling: np.ndarray) -> bool:
+    """Whether no path that died out by underflow can matter for what comes after it.
+
+    Such a path had less than e^-700 of the evidence when it died, and gains no more on the others than the evidence
+    falls behind the best densities, which is the product of the scalings.
+    """
+    return float(np.log(scaling).sum()) < MILD
+
+
 def forward_backward(
     start: np.ndarray,
     transitions: np.ndarray,
@@ -99,7 +110,7 @@ def forward_backward(
         here = density[rows]
         try:
             log_likelihoods[index], filtered[rows], factors = forward(start, transitions, here)
-            if safe or factors.max() < LARGEST_SCALING:
+            if safe or _mild(factors):
                 behind[rows] = backward(start, transitions, here, factors)
                 scaling[rows] = factors
                 continue
@@ -146,7 +157,7 @@ def likelihood(
     """Log-likelihood of one sequence's shifted densities and its filtering posterior (T, K); as `forward_backward`."""
     try:
         log_likelihood, filtered, scaling = forward(start, transitions, density)
-        if scaling.max() < LARGEST_SCALING:
+        if _safe(start, transitions) or _mild(scaling):
             return log_likelihood, filtered
     except ValueError:
         pass

@@ -17,7 +17,7 @@ from dynalab.analysis.hmm.features import Features, collinearity
 from dynalab.analysis.hmm.fitting import Chosen
 from dynalab.analysis.hmm.model import Model, to_plain
 from dynalab.analysis.hmm.paths import path_table
-from dynalab.analysis.hmm.selection import score
+from dynalab.analysis.hmm.tasks import score
 
 # Beyond this the least direction of the features is a millionth of the largest.
 ILL_CONDITIONED = 1e12
@@ -38,7 +38,8 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
         trajectories, config
     )  # fmt: skip
     # Beside the model, its own emission is the emission.
-    given, config = config, replace(config, emission=chosen.model.emission, ridge=chosen.ridge)
+    given = config
+    config = replace(config, emission=chosen.model.emission, ridge=chosen.ridge, common=chosen.common)
     features = chosen.features
     model = chosen.model.reorder(
         states.canonical_order(chosen.model.decode(features.values), features.steps, chosen.n_states)
@@ -49,7 +50,9 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
         entered = set(features.runs)
         found = [row for row in found if row["run"] in entered]
     stability, unstable = fitting.stability(chosen, paths, config) if config.stability else (None, [])
-    baselines = fitting.compare(chosen, config) if config.baselines else None
+    # What was chosen for the model's states is not imposed on models of another kind.
+    beside = replace(config, common=given.common)
+    baselines = fitting.compare(chosen, beside) if config.baselines else None
     result, edge_table = _result(chosen, model, paths, found, config)
     more, lines = consequences(paths, features.steps, found, chosen.n_states, config)
     result |= more
@@ -57,6 +60,7 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     result["convergence_rule"] = None if watched is None else vars(watched)
     result["settings"] = describe(given)
     result["ridge"] = chosen.ridge if model.emission == "ar" else None
+    result["common"] = chosen.common
     result["emissions"] = list(chosen.emissions) or None
     result["stability"] = stability
     result["baselines"] = None if baselines is None else baselines.rows

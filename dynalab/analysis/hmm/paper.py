@@ -23,7 +23,8 @@ from dynalab.analysis.hmm.config import Config, PaperSettings
 from dynalab.analysis.hmm.emissions import parameter_count
 from dynalab.analysis.hmm.features import Features, choose
 from dynalab.analysis.hmm.frames import Frames, stack
-from dynalab.analysis.hmm.selection import candidates, score
+from dynalab.analysis.hmm.selection import candidates
+from dynalab.analysis.hmm.tasks import score
 from dynalab.errors import ConfigError, NothingMatched
 
 

@@ -6,59 +6,24 @@ standard error of the best (Breiman et al., 1984, section 3.4.3), the error bein
 held out on the same runs, and how much some runs are likelier than others under any K says nothing of
 which K is better. On simulated ensembles the error of the mean itself is three to fifty times as wide, and
 hides states that every single run speaks for.
-
-Everything that is learnt from data, also the normalisation, is learnt from the training runs of the fold; its
-likelihood is then expressed in the units of the normalisation over all runs (a constant per fold), so that folds
-compare. Only where a fold's EM begins is taken from the fit on all runs (`solve`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from dynalab.analysis.hmm import em, inference, merging, starts, workers
+from dynalab.analysis.hmm import em, merging, starts, workers
 from dynalab.analysis.hmm.config import Config
-from dynalab.analysis.hmm.emissions import log_density, make_prior, parameter_count
-from dynalab.analysis.hmm.features import Scaler, fit_scaler
-from dynalab.analysis.hmm.frames import Frames, stack, thin
-
-
-@dataclass(frozen=True)
-class Task:
-    """One fit: K states on all runs but those of a fold (`fold` None: on all runs)."""
-
-    n_states: int
-    fold: int | None
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What one task yields.
-
-    Attributes:
-        task: Which one.
-        fit: The fit.
-        scaler: Normalisation of the runs it was fitted in.
-        unit: Spread of the regression targets, shape (M,).
-        held_out: Log-likelihood per frame of each held-out run, in order; empty without a fold.
-        bic: Of the fit on its own frames; NaN with a fold.
-        icl: BIC with the likelihood of data and most probable path (Biernacki, Celeux, Govaert, 2000); NaN with a
-            fold.
-    """
-
-    task: Task
-    fit: em.Fit
-    scaler: Scaler
-    unit: np.ndarray
-    held_out: np.ndarray
-    bic: float = np.nan
-    icl: float = np.nan
+from dynalab.analysis.hmm.emissions import log_density, make_prior
+from dynalab.analysis.hmm.features import fit_scaler
+from dynalab.analysis.hmm.frames import stack, thin
+from dynalab.analysis.hmm.tasks import Fitted, Task, cost, criteria, decode, extend, solve
 
 
 @dataclass(frozen=True)
@@ -97,61 +62,10 @@ def assign_folds(n_runs: int, folds: int, seed: int) -> np.ndarray:
     return fold
 
 
-def solve(
-    task: Task, values: Sequence[np.ndarray], steps: Sequence[np.ndarray], fold: np.ndarray, config: Config,
-    independent: bool = False, begun: Mapping[int, Sequence[np.ndarray]] | None = None,
-) -> Fitted:  # fmt: skip
-    """Carry out one task.
-
-    Args:
-        task: Which one.
-        values: Features of every run, not normalised, shapes (T, M).
-        steps: Steps of every run, shapes (T,).
-        fold: Fold of every run, shape (S,).
-        config: Emission, covariance, restarts, iterations and seed matter here.
-        independent: Fit a mixture instead of a chain.
-        begun: K -> states of every row of every run that a fold's fit begins from; None starts it anew. With them
-            the numbers of states differ by what they can say of unseen runs, and not by the local maximum that a
-            fold fell into; the runs held out decide nothing else.
-    """
-    everything = fit_scaler(values)
-    inside = [i for i in range(len(values)) if task.fold is None or fold[i] != task.fold]
-    fold_key = 0 if task.fold is None else task.fold + 1
-    most = config.settings.fit_frames
-    # The same runs for every K.
-    seen = thin(
-        [len(values[i]) for i in inside], most, np.random.SeedSequence(config.seed, spawn_key=(3, fold_key))
-    )
-    inside = [inside[i] for i in seen]
-    scaler = everything if task.fold is None else fit_scaler([values[i] for i in inside], everything)
-    frames = stack([scaler(values[i]) for i in inside], config.emission)
-    if begun is not None:
-        labels = np.concatenate([begun[task.n_states][i] for i in inside])
-        prior = make_prior(frames, config, independent)
-        start = em.begin(frames, prior, labels, task.n_states)
-        fit = em.run(frames, prior, config.settings.reseedings, start, config.n_iter, config.tol)
-    else:
-        fit = em.fit(
-            frames,
-            np.concatenate([steps[i] for i in inside]),
-            task.n_states,
-            config,
-            np.random.SeedSequence(config.seed, spawn_key=(1, fold_key, task.n_states)),
-            independent=independent,
-        )
-    if task.fold is None:
-        return Fitted(task, fit, scaler, frames.unit, np.empty(0), *criteria(fit, frames, config))
-    outside = [i for i in range(len(values)) if fold[i] == task.fold]
-    others = stack([scaler(values[i]) for i in outside], config.emission, frames.unit)
-    units = float(np.log(everything.sd / scaler.sd).sum())
-    held_out = score(fit.parameters, others) / np.array(others.lengths) + units
-    return Fitted(task, fit, scaler, frames.unit, held_out)
-
-
 def descend(
     found: Mapping[int, Fitted], values: Sequence[np.ndarray], steps: Sequence[np.ndarray], config: Config
 ) -> dict[int, Fitted]:
-    """Try every K once more, from the next larger one's states of which some are merged.
+    """Try every K once more, from the next larger one's states of which some are merged or one is given up.
 
     Held-out likelihoods of several K only compare where each is at its best: a K that got stuck makes the next look
     needed.
@@ -179,43 +93,21 @@ def descend(
             continue
         above = better.get(larger, found[larger])
         labels = np.concatenate(decode(above, [values[i] for i in inside], config))
-        labels = merging.merge(frames, prior, labels, larger, k)
-        if prior.ordered:
-            labels = starts.in_order(labels, positions, k)
-        begun = em.begin(frames, prior, labels, k)
-        fit = em.run(frames, prior, config.settings.reseedings, begun, config.n_iter, config.tol)
+        ways = [merging.merge(frames, prior, labels, larger, k)]
+        if k == larger - 1:
+            ways.append(merging.give_up(log_density(frames, above.fit.parameters.emission), labels))
+        fits = []
+        for way in ways:
+            ordered = starts.in_order(way, positions, k) if prior.ordered else way
+            begun = em.begin(frames, prior, ordered, k)
+            fits.append(em.run(frames, prior, config.settings.reseedings, begun, config.n_iter, config.tol))
+        fit = max(fits, key=lambda one: one.objective)
         # A gain within what EM was told to leave is none.
         if fit.objective > found[k].fit.objective + config.tol * len(frames.levels):
             task = Task(k, None)
             criterion = criteria(fit, frames, config)
             better[k] = Fitted(task, fit, scaler, frames.unit, np.empty(0), *criterion)
     return better
-
-
-def decode(found: Fitted, values: Sequence[np.ndarray], config: Config) -> list[np.ndarray]:
-    """Most probable states of all runs under a fit, shapes (T,)."""
-    p = found.fit.parameters
-    frames = stack([found.scaler(x) for x in values], config.emission, found.unit)
-    return inference.viterbi(p.start, p.transitions, log_density(frames, p.emission), frames.lengths)
-
-
-def criteria(fit: em.Fit, frames: Frames, config: Config) -> tuple[float, float]:
-    """BIC and ICL of a fit on the frames it was fitted to."""
-    p = fit.parameters
-    size = frames.design.shape[1] - frames.inputs
-    count = parameter_count(
-        p.n_states, size, frames.emission, config.covariance, config.rank, config.left_to_right
-    )
-    complexity = count * float(np.log(len(frames.levels)))
-    density = log_density(frames, p.emission)
-    best = inference.best_scores(p.start, p.transitions, density, frames.lengths).sum()
-    return -2 * fit.log_likelihood + complexity, float(-2 * best + complexity)
-
-
-def score(parameters: em.Parameters, frames: Frames) -> np.ndarray:
-    """Log-likelihood of every run, shape (S,), nats."""
-    density = log_density(frames, parameters.emission)
-    return inference.score(parameters.start, parameters.transitions, density, frames.lengths)
 
 
 def difference(ahead: np.ndarray, behind: np.ndarray) -> tuple[float, float]:
@@ -241,15 +133,6 @@ def one_standard_error(held_out: Sequence[np.ndarray]) -> int:
 def candidates(config: Config) -> list[int]:
     """Numbers of states to try."""
     return [config.n_states] if config.n_states is not None else list(range(1, config.max_states + 1))
-
-
-def cost(n_frames: int, size: int, config: Config, n_states: int) -> float:
-    """Rough seconds of one fit on one core, from fits of the main job."""
-    columns = size * (2 if config.emission == "ar" else 1) + 1
-    settings = config.settings
-    ends = min(n_frames, settings.fit_frames) * min(config.n_iter, 30) * 2
-    search = min(n_frames, settings.search_frames) * 16 * config.restarts
-    return 2e-9 * (ends + search) * (0.2 * columns**2 + 60) * n_states**0.7
 
 
 def fold_scores(found: Sequence[Fitted], fold: np.ndarray) -> np.ndarray:
@@ -321,7 +204,7 @@ def select(
         notes.append(f"the largest number of states tried ({chosen}) was chosen: raise max_states")
     fit, unit = whole[chosen].fit, whole[chosen].unit
     if n_frames > config.settings.fit_frames:
-        fit, unit = carry_on(whole[chosen], values, config)
+        fit, unit = extend(whole[chosen], values, config)
         notes.append(
             f"{n_frames:,} frames: fits of the selection saw whole runs of at most "
             f"{config.settings.fit_frames:,} frames, drawn by the seed; all held-out runs were scored, and the "
@@ -367,21 +250,3 @@ def _of_unseen_runs(held_out: Sequence[np.ndarray], index: int) -> dict[str, flo
         "behind_best": behind,
         "behind_se": behind_error,
     }
-
-
-def carry_on(found: Fitted, values: Sequence[np.ndarray], config: Config) -> tuple[em.Fit, np.ndarray]:
-    """Take a fit of some runs on over all runs, in their units.
-
-    Returns:
-        The fit and the spread of the regression targets, shape (M,).
-    """
-    scaler = fit_scaler(values)
-    frames = stack([scaler(x) for x in values], config.emission)
-    ratio = found.unit / frames.unit
-    old = found.fit.parameters.emission
-    moved = replace(
-        old, weights=old.weights * ratio[:, None], covariances=old.covariances * np.outer(ratio, ratio)
-    )
-    begun = replace(found.fit.parameters, emission=moved)
-    prior = make_prior(frames, config)
-    return em.run(frames, prior, config.settings.reseedings, begun, config.n_iter, config.tol), frames.unit

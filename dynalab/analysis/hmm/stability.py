@@ -18,7 +18,7 @@ from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.emissions import log_density
 from dynalab.analysis.hmm.features import fit_scaler
 from dynalab.analysis.hmm.frames import stack, thin
-from dynalab.analysis.hmm.selection import cost
+from dynalab.analysis.hmm.tasks import cost
 
 
 @dataclass(frozen=True)

@@ -134,8 +134,9 @@ def _settings(result: Mapping[str, Any]) -> list[str]:
     """Every setting that made the result, defaults included."""
     settings = result.get("settings") or {}
     items = []
-    if settings.get("ridge") is None and result.get("ridge") is not None:
-        items.append(f"ridge={result['ridge']:g} (says more of unseen runs)")
+    for key in ("ridge", "common"):
+        if settings.get(key) is None and result.get(key) is not None:
+            items.append(f"{key}={result[key]:g} (says more of unseen runs)")
     for key, value in settings.items():
         if key == "preset_values":
             items += [f"{name}={_number(number)}" for name, number in value.items()]
@@ -146,8 +147,10 @@ def _settings(result: Mapping[str, Any]) -> list[str]:
     )
 
 
-def _number(value: float | Sequence[float]) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else ",".join(f"{one:g}" for one in value)
+def _number(value: float | str | Sequence[float | str]) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:g}" if isinstance(value, int | float) else ",".join(_number(one) for one in value)
 
 
 def _entries(result: Mapping[str, Any], state: int) -> list[int]:
