@@ -36,7 +36,7 @@ def loop_of(words: list[str], seeds: tuple[int, ...] = (0, 1)) -> Loop:
 def dense(loop: Loop, run: int) -> torch.Tensor:
     """The Hessian of one run, a column a product (which other tests compare with torch's own)."""
     objective = loop.measurements[0].probe._objective
-    params = {name: param.detach() for name, param in loop._evaluated().items()}
+    params = {name: param.detach() for name, param in loop.evaluated().items()}
     hessian = Hessian(lambda w: objective.losses(w, slice(0, 2)), params)
     eye = torch.eye(hessian.layout.size, hessian.layout.width)
     rows = [hessian.product(row.expand(2, -1).clone())[run, : hessian.layout.size] for row in eye]
@@ -61,7 +61,7 @@ def test_the_preconditioner_is_what_the_next_update_divides_by(words):
     loop = loop_of(words)
     for _ in range(4):
         loop.update()
-    upcoming = loop._upcoming()
+    upcoming = loop.upcoming()
     p = preconditioner(loop.config.optimizer, loop._optimizer_state(), upcoming)
     assert p is not None
     loop.update()
@@ -93,11 +93,11 @@ def test_its_columns_are_those_of_the_dense_operators():
     loop = loop_of([*words, "probe.curvature.trace=100000", "probe.curvature.tolerance=1e-4"])
     for _ in range(4):
         loop.update()
-    upcoming = loop._upcoming()
+    upcoming = loop.upcoming()
     p = preconditioner(loop.config.optimizer, loop._optimizer_state(), upcoming)
     row = loop.rows()["every-2"]
     probe = loop.measurements[0].probe
-    layout = Hessian(lambda w: probe._objective.losses(w, slice(0, 2)), loop._evaluated()).layout
+    layout = Hessian(lambda w: probe._objective.losses(w, slice(0, 2)), loop.evaluated()).layout
     for run in range(2):
         h = dense(loop, run)
         values = torch.linalg.eigvalsh(h)
@@ -109,7 +109,7 @@ def test_its_columns_are_those_of_the_dense_operators():
         assert row["preconditioned_sharpness"][run].item() == pytest.approx(
             torch.linalg.eigvalsh(scaled)[-1].item(), rel=1e-4
         )
-        g = Hessian(lambda w: probe._objective.losses(w, slice(0, 2)), loop._evaluated()).gradient
+        g = Hessian(lambda w: probe._objective.losses(w, slice(0, 2)), loop.evaluated()).gradient
         g = g[run, : layout.size].double()
         assert row["gradient_curvature"][run].item() == pytest.approx((g @ h @ g / (g @ g)).item(), rel=1e-3)
         along = root * g
@@ -172,10 +172,10 @@ def test_the_threshold_knows_which_parameters_decay():
     for _ in range(4):
         loop.update()
     row = loop.rows()["every-2"]
-    clip = loop._upcoming().clip
+    clip = loop.upcoming().clip
     probe = loop.measurements[0].probe
-    layout = Hessian(lambda w: probe._objective.losses(w, slice(0, 2)), loop._evaluated()).layout
-    on = {name: torch.ones_like(p) * (p.dim() > 2) for name, p in loop._evaluated().items()}
+    layout = Hessian(lambda w: probe._objective.losses(w, slice(0, 2)), loop.evaluated()).layout
+    on = {name: torch.ones_like(p) * (p.dim() > 2) for name, p in loop.evaluated().items()}
     diagonal = layout.rows(on)[0, : layout.size].double()
     assert 0 < diagonal.sum() < layout.size
     for run in range(2):
@@ -211,7 +211,7 @@ def test_looking_ahead_changes_nothing():
 def test_sams_threshold_takes_the_norm_of_the_gradient_to_come():
     loop = loop_of(["optimizer=sam", "optimizer.lr=0.2", "optimizer.momentum=0", "train.batch_size=full"])
     row = loop.rows()["every-2"]
-    norm = loop._upcoming().norm
+    norm = loop.upcoming().norm
     wanted = norm / 0.1 * ((1 + 0.4 / (0.2 * norm)).sqrt() - 1)
     torch.testing.assert_close(row["stability_threshold"], wanted, rtol=1e-6, atol=0)
 
@@ -304,13 +304,13 @@ def test_a_joined_operator_is_each_runs_own():
     (request,) = read_command(["task=grokking", "task.modulus=7", "probes=[curvature]"]).requests
     loop = Loop(request.config, [Streams.from_seed(s) for s in range(3)], 10, torch.device("cpu"))
     objective = loop.measurements[0].probe._objective
-    ((part, joined),) = operators(objective, loop._evaluated())
+    ((part, joined),) = operators(objective, loop.evaluated())
     assert part == slice(0, 3)
     vectors = torch.randn(3, joined.layout.width, generator=torch.Generator().manual_seed(0))
     vectors[1] = 0.0
     product = joined.product(vectors)
     for run in range(3):
-        own = {name: weight[run : run + 1] for name, weight in loop._evaluated().items()}
+        own = {name: weight[run : run + 1] for name, weight in loop.evaluated().items()}
         alone = Hessian(lambda w, run=run: objective.losses(w, slice(run, run + 1)), own)
         torch.testing.assert_close(product[run : run + 1], alone.product(vectors[run : run + 1]))
         torch.testing.assert_close(joined.gradient[run : run + 1], alone.gradient)

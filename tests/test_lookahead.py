@@ -39,7 +39,7 @@ def test_it_is_the_plain_algorithm_of_every_seed_to_the_bit(inner, inner_state):
     slow = [[param.detach().clone() for param in own] for own in copies]
     cached: list[dict] = [{}, {}, {}]
     for step in range(1, 24):
-        _, _, gradients = loop._gradient()
+        _, _, gradients = loop.gradients.of(loop.step)
         loop.update()
         for s in range(3):
             for param, gradient in zip(copies[s], gradients, strict=True):

@@ -200,7 +200,7 @@ def test_a_row_and_the_update_after_it_share_one_pass():
         assert torch.equal(row["train_accuracy"], separate["train_accuracy"])
         with_rows.update()
         without.update()
-        assert with_rows._passed is None
+        assert with_rows.gradients._kept is None
     for name, param in with_rows.stack.params.items():
         assert torch.equal(param, without.stack.params[name])
 

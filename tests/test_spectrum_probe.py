@@ -57,7 +57,7 @@ def test_recorded_shares_are_those_of_the_exact_spectrum(tmp_path, one_thread):
 
     loop = Loop(request.config, [Streams.from_seed(seed) for seed in (0, 1)], 60, torch.device("cpu"))
     objective = loop.measurements[1].probe._objective
-    params = {name: p.double() for name, p in loop._evaluated().items()}
+    params = {name: p.double() for name, p in loop.evaluated().items()}
     batch, stack = objective.batch, objective.stack
 
     def losses(weights):

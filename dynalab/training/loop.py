@@ -15,8 +15,6 @@ from torch import Tensor
 
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
-from dynalab.errors import ConfigError
-from dynalab.optim.ascent import ascended, joint_norm, radius
 from dynalab.optim.base import evaluated, load_state, state_of
 from dynalab.optim.schedules import halved
 from dynalab.optim.updates import fuse, make_step
@@ -24,7 +22,8 @@ from dynalab.probes.base import Probe, ProbeState, Setting, Upcoming
 from dynalab.tasks.base import Batch
 from dynalab.training.beside import EVALUATION, Beside, Pending, Row, is_lone
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
-from dynalab.training.clipping import clip_scale, scaled
+from dynalab.training.evaluation import Evaluation, EvaluationProbe
+from dynalab.training.gradients import Gradients
 from dynalab.training.losses import Losses
 from dynalab.training.objective import objective
 from dynalab.training.parts import task_and_network
@@ -43,33 +42,6 @@ class Measurement:
     grid: Cadence
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """A batch that went through the networks: outputs (S, B, ...) and losses (S,), with their graph.
-
-    Attributes:
-        versions: Of the parameters: whoever writes to them afterwards needs another pass.
-    """
-
-    batch: Batch
-    outputs: Tensor
-    losses: Tensor
-    versions: list[int]
-
-
-class _Evaluation:
-    """Evaluation in the form of a probe."""
-
-    needs: frozenset[str] = frozenset()
-
-    def __init__(self, loop: Loop, splits: Sequence[str]) -> None:
-        self._loop, self._splits = loop, splits
-
-    def measure(self, state: ProbeState) -> dict[str, Tensor]:
-        found = [self._loop.evaluate(split, state.params) for split in self._splits]
-        return {name: value for values in found for name, value in values.items()}
-
-
 class Loop:
     """Trains the runs of one shard.
 
@@ -84,6 +56,7 @@ class Loop:
 
     Attributes:
         step: Updates done.
+        gradients: What its updates are made from.
     """
 
     def __init__(
@@ -134,14 +107,14 @@ class Loop:
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         schedule = registry.find("schedule", config.schedule.name, folders)
         self._factor = halved(schedule.module.build(config.schedule, total), config.train.halve_at)
-        self._loss_dtype = getattr(torch, config.train.loss_dtype)
+        loss_dtype = getattr(torch, config.train.loss_dtype)
         setting = Setting(
             self.stack.forward,
             self.stack.params,
             self.task,
             self.data,
-            self._loss_dtype,
-            functools.partial(objective, self.stack, self.task, make_data, self._loss_dtype),
+            loss_dtype,
+            functools.partial(objective, self.stack, self.task, make_data, loss_dtype),
             config.optimizer,
             size == "full",
         )
@@ -157,15 +130,11 @@ class Loop:
         self._spikes = Spikes(width, device) if self._forced else None
         self._losses = Losses(width, device, self._spikes)
         self._previous: dict[str, Tensor] | None = None
-        self._gradients: dict[str, Tensor] | None = None
+        self._recorded: dict[str, Tensor] | None = None
         self._batch: Batch | None = None
-        self._passed: _Pass | None = None
-        self._shares_pass = (
-            bool(getattr(self.data, "full_batch", False))
-            and config.train.accumulate == 1
-            and not self.stack.differs_in_training
-            and evaluated(self.optimizer, self.stack.params) is self.stack.params
-        )
+        parts = self.stack, self.task, self.data
+        self.gradients = Gradients(*parts, self.optimizer, config.train, loss_dtype)
+        self._evaluation = Evaluation(*parts, loss_dtype, config.task.name)
         self._beside = self._make_beside() if Beside.pays(len(streams), exact, device) else None
 
     def _make_beside(self) -> Beside:
@@ -176,24 +145,23 @@ class Loop:
         """
         apart = {item.name: item.probe for item in self.measurements if Beside.fits(item.probe)}
         if not self.stack.buffers and Beside.has_a_core():
-            splits = ("test",) if self._shares_pass else ("train", "test")
-            apart[EVALUATION] = _Evaluation(self, splits)
-        return Beside(apart, self._evaluated(), self._initial)
+            splits = ("test",) if self.gradients.shares_pass else ("train", "test")
+            apart[EVALUATION] = EvaluationProbe(self._evaluation, splits)
+        return Beside(apart, self.evaluated(), self._initial)
 
     def update(self) -> None:
         """Make the update `step` -> `step + 1`."""
-        batch, losses, gradients = self._gradient()
+        batch, losses, gradients = self.gradients.of(self.step)
         self._losses.add(losses, self.step)
         needs = self._needs(self.step + 1)
         names = list(self.stack.params)
         self._previous = (
-            {name: param.clone() for name, param in self._evaluated().items()}
-            if "previous" in needs
-            else None
+            {name: param.clone() for name, param in self.evaluated().items()} if "previous" in needs else None
         )
-        self._gradients = dict(zip(names, gradients, strict=True)) if "gradients" in needs else None
+        self._recorded = dict(zip(names, gradients, strict=True)) if "gradients" in needs else None
         self._batch = batch if "batch" in needs else None
-        for param, gradient in zip(self.params, self._as_applied(gradients)[0], strict=True):
+        applied, _ = self.gradients.as_applied(self.step, gradients)
+        for param, gradient in zip(self.params, applied, strict=True):
             param.grad = gradient
         factor = self._factor(self.step)
         for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
@@ -205,84 +173,13 @@ class Loop:
             param.grad = None
         self.step += 1
 
-    def _as_applied(self, gradients: Sequence[Tensor]) -> tuple[Sequence[Tensor], Tensor | None]:
-        """Return the gradients as the optimizer is given them, and the factor (S,) of clipping, None without it."""
-        rho = radius(self.optimizer)
-        if rho:
-            gradients = self._gradient(ascended(self.stack.params, gradients, rho))[2]
-        if self.config.train.clip is None:
-            return gradients, None
-        scale = clip_scale(gradients, self.config.train.clip)
-        return scaled(gradients, scale), scale
-
-    def _upcoming(self) -> Upcoming:
-        """Compute the next update without making it."""
-        weights = {name: param.detach() for name, param in self.stack.params.items()}
-        raw = self._gradient(weights)[2]
-        applied, scale = self._as_applied(raw)
-        norm = joint_norm(raw)
-        return Upcoming(
-            dict(zip(weights, applied, strict=True)),
-            weights,
-            norm,
-            torch.ones_like(norm) if scale is None else scale,
-            self._factor(self.step),
-        )
-
-    def _gradient(
-        self, weights: Mapping[str, Tensor] | None = None
-    ) -> tuple[Batch, Tensor, Sequence[Tensor]]:
-        """Return the last batch, the mean losses (S,) and the mean gradients of the batches of one update.
-
-        Args:
-            weights: Where to take them, in place of the weights that are trained; running statistics then stay.
-        """
-        leaves, buffers = self.stack.params, None
-        if weights is not None:
-            leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-            buffers = {name: buffer.clone() for name, buffer in self.stack.buffers.items()}
-        count = self.config.train.accumulate
-        total: tuple[Tensor, ...] = ()
-        losses: list[Tensor] = []
-        for part in range(count):
-            number = self.step * count + part
-            done = None
-            if weights is None:
-                done, self._passed = self._passed, None
-            if done is None or done.versions != self._versions():
-                done = self._pass(number, leaves, buffers)
-            batch, own = done.batch, done.losses / count if count > 1 else done.losses
-            gradients = torch.autograd.grad(own.sum(), list(leaves.values()))
-            losses.append(own.detach())
-            total = tuple(map(torch.add, total, gradients)) if part else gradients
-        return batch, functools.reduce(torch.add, losses), total
-
-    def _pass(
-        self,
-        number: int,
-        weights: Mapping[str, Tensor] | None = None,
-        buffers: Mapping[str, Tensor] | None = None,
-    ) -> _Pass:
-        """Take the training batch of a number through the networks, ready to be differentiated.
-
-        Args:
-            number: Of the batch.
-            weights: The stack's own by default.
-            buffers: Likewise.
-        """
-        batch = self.data.train_batch(number)
-        noise = self.stack.noise_of(number, batch.inputs)
-        outputs = self.stack.forward(batch.inputs, weights, training=True, noise=noise, buffers=buffers)
-        outputs = outputs.to(self._loss_dtype)
-        return _Pass(batch, outputs, self.task.loss(outputs, batch), self._versions())
-
-    def _versions(self) -> list[int]:
-        """Return how often each parameter was written to."""
-        return [param._version for param in self.params]
-
-    def _evaluated(self) -> dict[str, Tensor]:
+    def evaluated(self) -> dict[str, Tensor]:
         """Return the weights that are evaluated and probed, detached."""
         return {name: p.detach() for name, p in evaluated(self.optimizer, self.stack.params).items()}
+
+    def upcoming(self) -> Upcoming:
+        """Return what the next update will be given, without making it."""
+        return self.gradients.upcoming(self.step, self._factor(self.step))
 
     def close(self) -> None:
         """End what runs beside the training."""
@@ -310,29 +207,48 @@ class Loop:
             begun = self._beside.begin(asked, state)
         found: dict[str, Row] = {}
         if evaluates:
-            found[self.eval_grid.name] = Row(self._evaluation(begun.get(EVALUATION)))
+            found[self.eval_grid.name] = Row(self._evaluate(begun.get(EVALUATION)))
         for item in measured:
             row = found.setdefault(item.grid.name, Row())
             row.parts.append(begun[item.name] if item.name in begun else item.probe.measure(state))
         return found
 
-    def _evaluation(self, begun: Pending | None) -> list[dict[str, Tensor] | Pending]:
+    def _evaluate(self, begun: Pending | None) -> list[dict[str, Tensor] | Pending]:
         """Return what is evaluated in a row of the current step, but for what was begun elsewhere."""
         losses = self._losses.row(self.step)
-        train = [self._evaluate_training()] if self._shares_pass or begun is None else []
+        shares = self.gradients.shares_pass
+        train = (
+            [self._evaluate_training() if shares else self.evaluate("train")] if shares or not begun else []
+        )
         return [*train, begun or self.evaluate("test"), losses]
+
+    def _evaluate_training(self) -> dict[str, Tensor]:
+        """Evaluate the training examples in the pass of the next update, which is made now."""
+        done = self.gradients.ahead(self.step)
+        with torch.no_grad():
+            values = self._evaluation.values(done.outputs, done.losses, done.batch)
+        return {f"train_{name}": value.detach().to(torch.float64) for name, value in values.items()}
+
+    def evaluate(self, split: str, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return `<split>_loss` and the task's metrics over a split, each of shape (S,), float64.
+
+        Args:
+            split: `train` or `test`.
+            weights: Name -> (S, ...); those that are evaluated by default.
+        """
+        return self._evaluation.of(split, self.evaluated() if weights is None else weights)
 
     def _probe_state(self, needs: set[str]) -> ProbeState:
         """Return what the probes of a row look at, with the optional fields that one of them needs."""
         return ProbeState(
             step=self.step,
-            params=self._evaluated(),
+            params=self.evaluated(),
             initial=self._initial,
             previous=self._previous,
-            gradients=self._gradients,
+            gradients=self._recorded,
             optimizer_state=self._optimizer_state() if "optimizer_state" in needs else None,
             batch=self._batch,
-            upcoming=self._upcoming() if "upcoming" in needs else None,
+            upcoming=self.upcoming() if "upcoming" in needs else None,
         )
 
     def forced_rows(self) -> dict[int, dict[str, Tensor]]:
@@ -356,46 +272,6 @@ class Loop:
                 row = item.probe.measure_run(state, run)  # type: ignore[attr-defined]
                 found.setdefault(run, {}).update(row)
         return found
-
-    def _evaluate_training(self) -> dict[str, Tensor]:
-        """Evaluate the training examples; where they are the next update's batch, its pass is made now and kept."""
-        if not self._shares_pass:
-            return self.evaluate("train")
-        self._passed = done = self._pass(self.step)
-        with torch.no_grad():
-            values = {"loss": done.losses, **self.task.metrics(done.outputs, done.batch)}
-        for name, value in values.items():
-            self._check_per_run(name, value)
-        return {f"train_{name}": value.detach().to(torch.float64) for name, value in values.items()}
-
-    def evaluate(self, split: str, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Return `<split>_loss` and the task's metrics over a split, each of shape (S,), float64.
-
-        Args:
-            split: `train` or `test`.
-            weights: Name -> (S, ...); those that are evaluated by default.
-        """
-        sums: dict[str, Tensor] = {}
-        count = 0
-        with torch.no_grad():
-            weights = evaluated(self.optimizer, self.stack.params) if weights is None else weights
-            for batch in self.data.eval_batches(split):
-                outputs = self.stack.forward(batch.inputs, weights).to(self._loss_dtype)
-                values = {"loss": self.task.loss(outputs, batch), **self.task.metrics(outputs, batch)}
-                for name, value in values.items():
-                    self._check_per_run(name, value)
-                    weighted = value.to(torch.float64) * batch.size
-                    sums[name] = sums[name] + weighted if name in sums else weighted
-                count += batch.size
-        return {f"{split}_{name}": value / count for name, value in sums.items()}
-
-    def _check_per_run(self, name: str, value: Tensor) -> None:
-        if value.shape != (self.stack.width,):
-            what = "loss()" if name == "loss" else f"metrics()[{name!r}]"
-            raise ConfigError(
-                f"task={self.config.task.name}: {what} has shape {tuple(value.shape)}, expected one value a run, "
-                f"({self.stack.width},)"
-            )
 
     def _optimizer_state(self) -> dict[str, dict[str, Tensor]]:
         return {name: state_of(self.optimizer, param) for name, param in self.stack.params.items()}
@@ -430,11 +306,12 @@ class Loop:
 
     def snapshot(self, n_runs: int) -> dict[str, Tensor]:
         """Return the evaluated weights and the buffers of the first `n_runs` runs."""
-        return {name: tensor[:n_runs] for name, tensor in self.stack.state(self._evaluated()).items()}
+        return {name: tensor[:n_runs] for name, tensor in self.stack.state(self.evaluated()).items()}
 
     def load(self, step: int, weights: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
         """Go back to a checkpoint."""
-        self.step, self._passed = step, None
+        self.step = step
+        self.gradients.forget()
         self.stack.load(weights)
         width = self.stack.width
 

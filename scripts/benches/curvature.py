@@ -58,7 +58,7 @@ def hessian_of(loop: Loop) -> Hessian:
     from dynalab.curvature.hessian import Hessian
 
     objective = next(item.probe for item in loop.measurements if item.name == "curvature")._objective  # type: ignore[attr-defined]
-    return Hessian(lambda weights: objective.losses(weights, objective.parts[0]), loop._evaluated())
+    return Hessian(lambda weights: objective.losses(weights, objective.parts[0]), loop.evaluated())
 
 
 def scipy_largest(hessian: Hessian, tolerance: float) -> tuple[float, int]:
@@ -202,7 +202,7 @@ def curvlinops_seconds(loop: Loop) -> float:
 
     network = MLP(64, 10, [100, 100], activation="tanh")
     network.activation = torch.tanh
-    network.load_state_dict({name: weight[0] for name, weight in loop._evaluated().items()})
+    network.load_state_dict({name: weight[0] for name, weight in loop.evaluated().items()})
     batch = loop.data.train_batch(0)
     targets = torch.nn.functional.one_hot(batch.targets[0], 10).float()
     data = [(batch.inputs[0].clone(), targets)]
@@ -297,9 +297,9 @@ def _state(loop: Loop) -> Any:
 
     return ProbeState(
         step=loop.step,
-        params=loop._evaluated(),
+        params=loop.evaluated(),
         optimizer_state=loop._optimizer_state(),
-        upcoming=loop._upcoming(),
+        upcoming=loop.upcoming(),
     )
 
 

@@ -1,0 +1,83 @@
+"""Losses and metrics of every run over the examples of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from dynalab.errors import ConfigError
+from dynalab.probes.base import ProbeState
+from dynalab.tasks.base import Batch, Task, TaskData
+from dynalab.training.stack import Stack
+
+
+class Evaluation:
+    """Evaluates the runs of a shard.
+
+    Args:
+        stack: Their networks.
+        task: What they learn.
+        data: Its examples.
+        dtype: Precision of the loss, from the outputs on.
+        name: Of the task, for messages.
+    """
+
+    def __init__(self, stack: Stack, task: Task, data: TaskData, dtype: torch.dtype, name: str) -> None:
+        """Keep them."""
+        self._stack, self._task, self._data, self._dtype, self._name = stack, task, data, dtype, name
+
+    def of(self, split: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return `<split>_loss` and the task's metrics over a split, each of shape (S,), float64.
+
+        Args:
+            split: `train` or `test`.
+            weights: Name -> (S, ...).
+        """
+        sums: dict[str, Tensor] = {}
+        count = 0
+        with torch.no_grad():
+            for batch in self._data.eval_batches(split):
+                outputs = self._stack.forward(batch.inputs, weights).to(self._dtype)
+                for name, value in self.values(outputs, self._task.loss(outputs, batch), batch).items():
+                    weighted = value.to(torch.float64) * batch.size
+                    sums[name] = sums[name] + weighted if name in sums else weighted
+                count += batch.size
+        return {f"{split}_{name}": value / count for name, value in sums.items()}
+
+    def values(self, outputs: Tensor, losses: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Return loss and metrics of a batch that went through the networks, each of shape (S,).
+
+        Args:
+            outputs: Shape (S, B, ...).
+            losses: Shape (S,).
+            batch: The examples.
+
+        Raises:
+            ConfigError: The task's loss or a metric is not one value a run.
+        """
+        values = {"loss": losses, **self._task.metrics(outputs, batch)}
+        for name, value in values.items():
+            if value.shape != (self._stack.width,):
+                what = "loss()" if name == "loss" else f"metrics()[{name!r}]"
+                raise ConfigError(
+                    f"task={self._name}: {what} has shape {tuple(value.shape)}, expected one value a run, "
+                    f"({self._stack.width},)"
+                )
+        return values
+
+
+class EvaluationProbe:
+    """Evaluation in the form of a probe."""
+
+    needs: frozenset[str] = frozenset()
+
+    def __init__(self, evaluation: Evaluation, splits: Sequence[str]) -> None:
+        """Evaluate these splits."""
+        self._evaluation, self._splits = evaluation, splits
+
+    def measure(self, state: ProbeState) -> dict[str, Tensor]:
+        """Return what `Evaluation.of` returns, of all splits."""
+        found = [self._evaluation.of(split, state.params) for split in self._splits]
+        return {name: value for values in found for name, value in values.items()}
