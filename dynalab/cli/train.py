@@ -174,7 +174,7 @@ def _ensemble_json(layout: Any) -> dict[str, Any]:
     request = layout.request
     return {
         "id": request.config.id,
-        "path": str(layout.paths.root),
+        "path": str(layout.paths.root) if layout.paths.root.is_dir() else None,
         "config": request.config.as_dict(),
         "runs": _runs_json(layout),
     }
@@ -193,7 +193,10 @@ def _print_table(outcome: Outcome) -> None:
         status = ", ".join(f"{count} {name}" for name, count in counts.items())
         named = format_seeds(seeds) if seeds else f"{len(runs)} runs"
         steps = _span([run["steps"] for run in runs])
-        rows.append([layout.request.config.id, named, status, steps, _median(runs), layout.paths.root])
+        # A configuration that its worker refused leaves no folder.
+        path = layout.paths.root if layout.paths.root.is_dir() else None
+        status = status if path else "refused"
+        rows.append([layout.request.config.id, named, status, steps, _median(runs), path])
     click.echo(columns(["ensemble", "seeds", "status", "steps", "generalised", "path"], rows))
     if not any(layout.work for layout in outcome.layouts) and outcome.exit_code == 0:
         note("nothing to train: all is done")
