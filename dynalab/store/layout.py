@@ -18,6 +18,7 @@ from dynalab.store.atomic import storing, write_text
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.split import undo_unfinished
+from dynalab.store.stored import StoredEnsemble
 from dynalab.training.provenance import BITS, versions
 
 
@@ -108,10 +109,8 @@ def mend_config(layout: Layout) -> None:
     """Write an ensemble's configuration where it is missing or damaged; its id says what it must be."""
     paths, request = layout.paths, layout.request
     try:
-        whole = isinstance(yaml.safe_load(paths.config.read_text()), dict)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
-        whole = False
-    if not whole:
+        _ = StoredEnsemble(paths).config
+    except StoreError:
         if paths.shards():
             layout.warnings.append(f"{paths.config} was missing or damaged; it is written again")
         write_text(paths.overrides, yaml.safe_dump(request.overrides, sort_keys=False))
