@@ -15,7 +15,7 @@ import pytest
 from conftest import TINY
 from stored import assert_same, bits, difference, only_ensemble
 
-from dynalab.cli.app import run
+from dynalab.cli.app import run as command
 
 STATUSES = {"planned", "running", "done", "partial", "diverged", "failed", "crashed"}
 SUMMARY = {"memorised_step", "generalised_step", "diverged_step", "final"}
@@ -118,16 +118,18 @@ def test_dry_run_prints_the_plan_and_writes_nothing(cli, outputs, tiny):
 
 def test_last_names_nothing_that_a_worker_refused(outputs, tiny, capsys):
     inline = ["train", *tiny, "train.steps=2", "launcher=inline", "-q"]
-    assert run([*inline, "model=resnet20,embedding_mlp", "seed=0"]) == 2
+    assert command([*inline, "model=resnet20,embedding_mlp", "seed=0"]) == 2
     table, last = capsys.readouterr().out.splitlines(), (outputs / "last.json").read_bytes()
-    assert table[1].split()[3:] == ["refused", "-", "-", "-"] and table[2].endswith(only_ensemble(outputs).name)
+    assert table[1].split()[3:] == ["refused", "-", "-", "-"] and table[2].endswith(
+        only_ensemble(outputs).name
+    )
     assert json.loads(last)["ensembles"] == [only_ensemble(outputs).name.rpartition("-")[2]]
-    assert run([*inline, "model=resnet20", "--json"]) == 2
+    assert command([*inline, "model=resnet20", "--json"]) == 2
     (entry,) = json.loads(capsys.readouterr().out)["ensembles"]
     assert entry["path"] is None and entry["runs"] == []
     assert (outputs / "last.json").read_bytes() == last
     (outputs / "last.json").unlink()
-    assert run([*inline, "model=resnet20"]) == 2 and not (outputs / "last.json").exists()
+    assert command([*inline, "model=resnet20"]) == 2 and not (outputs / "last.json").exists()
 
 
 def test_multirun_is_accepted_and_the_seed_spellings_agree(cli, outputs, tiny):
