@@ -40,6 +40,13 @@ def typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
             )
         if value is None and _default(fields[name]) is not None:
             continue
+        inner = OmegaConf.get_type(node, str(name))
+        if dataclasses.is_dataclass(inner) and isinstance(inner, type):
+            if not isinstance(value, Mapping):
+                legal = [f"{dotted}.{field.name}" for field in dataclasses.fields(inner)]
+                raise ConfigError(f"{dotted}={_show(value)}: expected its keys, {listing(legal)}")
+            # Typed by itself, so that what is wrong in it is named by its own key.
+            value = plain(typed(inner, value, dotted))
         try:
             OmegaConf.update(node, name, value, merge=True, force_add=False)
         except OmegaConfBaseException as error:
