@@ -82,11 +82,27 @@ def test_more_seeds_train_only_the_new_ones(cli, outputs, tiny):
     assert all(not difference(before[label], after[label]) for label in before)
 
 
-def test_more_steps_go_on_and_equal_a_run_from_nothing(cli, outputs, tiny, tmp_path):
+def test_more_steps_go_on_and_equal_a_run_from_nothing(cli, outputs, tiny, tmp_path, capsys):
     cli("train", *tiny, "seed=0..2")
+    # As if it had been cut off on its way to 6,000: what is asked now counts.
+    (path,) = outputs.rglob("run.json")
+    record = json.loads(path.read_text())
+    for item in (record, *record["runs"]):
+        item["status"] = "partial"
+    path.write_text(json.dumps(record | {"requested_steps": 6000}))
+    before = path.read_bytes()
+    for steps in ("40", "60"):
+        assert command(["train", *tiny, f"train.steps={steps}", "seed=0..2", "-q"]) == 0
+        said = capsys.readouterr()
+        assert "3 of its runs were cut off at 60 of 6,000 steps" in said.err and "all is done" not in said.err
+        assert "3 partial" in said.out and path.read_bytes() == before
+    assert command(["train", *tiny, "train.steps=95", "seed=0..2", "--dry-run", "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)["ensembles"]
+    assert entry["partial"] == ["s0000", "s0001", "s0002"] and entry["steps"] == 95
     longer = cli("train", *tiny, "train.steps=95", "seed=0..2", "--json")
     assert longer.code == 0, longer.err
     assert [run["steps"] for run in longer.json["ensembles"][0]["runs"]] == [95] * 3
+    assert json.loads(path.read_text())["requested_steps"] == 95
     cli("train", *tiny, "train.steps=95", "seed=0..2", DYNALAB_OUTPUTS=str(tmp_path / "fresh"))
     one, other = bits(only_ensemble(outputs)), bits(only_ensemble(tmp_path / "fresh"))
     assert_same(one, other, one)

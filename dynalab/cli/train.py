@@ -88,6 +88,12 @@ def command(
             note(
                 f"{layout.paths.root.name}: {n_runs} runs are being trained by {owner}; --steal takes them over"
             )
+        for steps, once in sorted(set(layout.cut_off.values())):
+            n_runs = sum(item == (steps, once) for item in layout.cut_off.values())
+            note(
+                f"{layout.paths.root.name}: {n_runs} of its runs were cut off at {steps:,} of {once:,} steps, which is "
+                f"enough for train.steps={layout.request.steps}; train.steps={once} goes on"
+            )
     for line in outcome.report.held.values():
         note(line)
     for layout in outcome.layouts:
@@ -198,7 +204,7 @@ def _print_table(outcome: Outcome) -> None:
         status = status if path else "refused"
         rows.append([layout.request.config.id, named, status, steps, _median(runs), path])
     click.echo(columns(["ensemble", "seeds", "status", "steps", "generalised", "path"], rows))
-    if not any(layout.work for layout in outcome.layouts) and outcome.exit_code == 0:
+    if not any(layout.work or layout.cut_off for layout in outcome.layouts) and outcome.exit_code == 0:
         note("nothing to train: all is done")
 
 
