@@ -71,12 +71,14 @@ class Watch:
         }
         self._show()
 
-    def _split(self, paths: ShardPaths, parts: list[ShardPaths]) -> None:
+    def _split(self, paths: ShardPaths, parts: list[ShardPaths], how: str) -> None:
         del self._state[paths]
         for part in parts:
             self._add(part)
         names = " and ".join(part.root.name for part in parts)
-        self._message(f"{paths.ensemble.digest}/{paths.root.name}: out of memory; goes on as {names}")
+        self._message(
+            f"{paths.ensemble.digest}/{paths.root.name}: the worker was {how}. Its seeds go on as {names}"
+        )
         self._show()
 
     def _finished(self, paths: ShardPaths, status: str) -> None:

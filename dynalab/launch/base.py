@@ -42,7 +42,8 @@ class Events:
 
     progress: Callable[[ShardPaths, dict[str, Any]], None] = lambda shard, event: None
     finished: Callable[[ShardPaths, str], None] = lambda shard, status: None
-    split: Callable[[ShardPaths, list[ShardPaths]], None] = lambda shard, parts: None
+    # With how the worker died.
+    split: Callable[[ShardPaths, list[ShardPaths], str], None] = lambda shard, parts, how: None
     message: Callable[[str], None] = lambda line: None
 
 

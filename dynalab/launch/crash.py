@@ -83,8 +83,8 @@ def cause(code: int, kills: MemoryKills, *, ours: bool = False) -> tuple[str, bo
     if name != "SIGKILL" or ours:
         return f"killed by {name}", False
     if kills.explain():
-        return "killed by the system (SIGKILL), which ran out of memory", True
-    return "killed by SIGKILL, probably out of memory", True
+        return "killed by SIGKILL; the kernel counted a process that it killed for want of memory", True
+    return "killed by SIGKILL, not by dynalab; probably out of memory", True
 
 
 def last_words(lines: Sequence[str]) -> list[str]:

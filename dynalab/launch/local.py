@@ -256,10 +256,10 @@ class Pool:
             # Behind the others: what is left in memory by then is less. Idle workers are not woken for them, since
             # side by side the parts would need as much as the whole.
             waiting.extend(parts)
-            events.split(shard, parts)
+            events.split(shard, parts, how)
             names = " and ".join(part.root.name for part in parts)
             report.warnings.append(
-                f"{shard.root.name}: the worker was {how}; its seeds went on at half the width, in {names}"
+                f"{shard.root.name}: the worker was {how}. Its seeds went on at half the width, in {names}"
             )
             return
         report.failures[shard], report.codes[shard] = line, 3
