@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from report_fakes import make_ensemble, steps_of, training
+import yaml
+from report_fakes import make_ensemble, make_hmm, steps_of, training
 from test_import import table
 
 import dynalab
@@ -56,6 +57,34 @@ def test_export_of_some_runs_and_of_several_ensembles(outputs: Path, tmp_path, c
         assert command(["runs", "export", *words]) == code
     capsys.readouterr()
     assert sorted(item.name for item in tmp_path.glob("*.*")) == ["some.csv"]
+
+
+def test_analyses_are_listed_and_shown(outputs: Path, capsys):
+    one = make_ensemble(outputs, n_runs=2)
+    two = make_ensemble(outputs, overrides=["task=grokking", "optimizer.lr=0.01"], slug="lr_0.01")
+    assert command(["runs", "list", "-a", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["analyses"] == []
+    first = make_hmm(outputs, one, digest="aaaaaaaaaa")
+    path = make_hmm(outputs, two, digest="bbbbbbbbbb", created="2026-11-24T00:00:00+00:00").paths.result
+    assert command(["runs", "list", "--analyses", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["analyses"]
+    assert [item["id"] for item in found] == ["aaaaaaaaaa", "bbbbbbbbbb"]
+    assert found[0] == {
+        "id": first.id, "kind": "hmm", "ensembles": [one.id], "created": first["created"],
+        "path": str(first.paths.root),
+    }  # fmt: skip
+    assert command(["runs", "list", "-a", one.id]) == 0
+    (_, row) = capsys.readouterr().out.splitlines()
+    assert row.split()[:3] == ["hmm-aaaaaaaaaa", one.id, "2"]
+    assert command(["runs", "show", "hmm-aaaa", "--json"]) == 0
+    (document,) = json.loads(capsys.readouterr().out)["analyses"]
+    assert document["inputs"] == first["inputs"] and document["config"] == first["config"]
+    assert command(["runs", "show", "hmm-aaaa"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == document
+    assert command(["runs", "show", "hmm"]) == command(["runs", "show", "hmm-cccc"]) == 4
+    path.write_text("{")
+    assert command(["runs", "list", "-a", "--json"]) == command(["runs", "show", "hmm-bbbb"]) == 3
+    assert f"{path} is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.99])

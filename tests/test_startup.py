@@ -53,6 +53,7 @@ def test_help_imports_nothing_heavy(words):
 def test_listing_imports_nothing_heavy(tmp_path):
     train(["task=grokking", "task.modulus=7", "model.width=8", "train.steps=2", "launcher=inline"])
     assert not imported("runs", "list") & (HEAVY | {"numpy", "omegaconf"})
+    assert not imported("runs", "list", "--analyses") & (HEAVY | {"numpy", "omegaconf"})
     assert not imported("runs", "list", "-f", "task=grokking", "--json") & HEAVY
 
 

@@ -9,6 +9,7 @@ import click
 
 from dynalab.cli import runs_files
 from dynalab.cli.options import columns, emit_json, filter_option, json_option, outputs_option, warn
+from dynalab.cli.runs_analyses import list_analyses, show_analysis
 
 if TYPE_CHECKING:
     from dynalab.store.reader import Ensemble
@@ -61,16 +62,23 @@ def parent_of(ensemble: StoredEnsemble) -> str | None:
 @click.argument("refs", nargs=-1, metavar="[RUN|ENSEMBLE]...")
 @filter_option
 @click.option("-e", "--ensembles", is_flag=True, help="A line an ensemble instead of a line a run.")
+@click.option("-a", "--analyses", is_flag=True, help="The stored analyses instead of the runs.")
 @json_option
 @outputs_option
 def list_runs(
-    refs: tuple[str, ...], filter_text: str | None, ensembles: bool, as_json: bool, outputs: str | None
+    refs: tuple[str, ...],
+    filter_text: str | None,
+    ensembles: bool,
+    analyses: bool,
+    as_json: bool,
+    outputs: str | None,
 ) -> int:
-    """List the stored runs.
+    """List the stored runs, or analyses.
 
     \b
     dynalab runs list
     dynalab runs list -f 'task=grokking status=done'
+    dynalab runs list --analyses
     """
     from dynalab.config.outputs import outputs_root
     from dynalab.errors import NothingMatched
@@ -79,6 +87,8 @@ def list_runs(
     from dynalab.store.stored import StoredEnsemble
 
     root = outputs_root(outputs)
+    if analyses:
+        return list_analyses(root, refs, filter_text, as_json)
     if not refs and not filter_text and not OutputPaths(root).ensembles():
         if as_json:
             emit_json({"runs": []})
@@ -152,18 +162,30 @@ def _slug(ensemble: StoredEnsemble) -> str:
 
 
 @command.command("show")
-@click.argument("ref", metavar="RUN|ENSEMBLE", default="@last")
+@click.argument("ref", metavar="RUN|ENSEMBLE|ANALYSIS", default="@last")
 @json_option
 @outputs_option
 def show_run(ref: str, as_json: bool, outputs: str | None) -> int:
-    """Show what a run or an ensemble is, what became of it, and where its files lie."""
+    """Show a run, ensemble or analysis.
+
+    What it is, what became of it, and where its files lie.
+    """
     import yaml
 
     from dynalab.config.outputs import outputs_root
+    from dynalab.errors import NothingMatched
     from dynalab.store.find import readable, select
     from dynalab.store.reader import Ensemble
+    from dynalab.store.results import is_analysis
 
-    selection, warnings = readable(select(outputs_root(outputs), [ref], None, Ensemble))
+    root = outputs_root(outputs)
+    try:
+        chosen = select(root, [ref], None, Ensemble)
+    except NothingMatched:
+        if not is_analysis(root, ref):
+            raise
+        return show_analysis(root, ref, as_json)
+    selection, warnings = readable(chosen)
     documents = [_document(ensemble, runs) for ensemble, runs in selection]
     warnings += [line for ensemble, _ in selection for line in ensemble.warnings]
     warn(warnings)

@@ -175,7 +175,7 @@ def find_result(outputs: Path, ref: str) -> Result:
     found = [paths for paths in _stored(outputs) if _means(ref, paths)]
     if len(found) != 1:
         count = "several analyses have" if found else "no stored analysis has"
-        raise NothingMatched(f"{ref}: {count} this id")
+        raise NothingMatched(f"{ref}: {count} this id; see `dynalab runs list --analyses`")
     try:
         return read_result(found[0])
     except StoreError as error:
