@@ -127,7 +127,11 @@ def test_steps_and_epochs():
         ("hydra.sweep.dir=x", "use outputs=DIR"),
         ("train.precision=16", "mixed precision is not supported yet"),
         ("task", "expected KEY=VALUE"),
-        ("optimizer.lr=[1", "cannot be parsed"),
+        ("optimizer.lr=[1", "optimizer.lr=[1: cannot be parsed: a bracket has no other end"),
+        ("optimizer.lr=1e-3,", "optimizer.lr=1e-3,: cannot be parsed: a value is missing beside a comma"),
+        ("optimizer.lr=1,,2", "a value is missing beside a comma"),
+        ("task.operation='add", "a quote has no other end"),
+        ("task.operation=a:b=c$", "special characters need quotes"),
         ("task.operation=ad", "did you mean add"),
         ("task.modulus=1", "task.modulus"),
         ("task.train_fraction=1.5", "task.train_fraction"),
@@ -154,6 +158,7 @@ def test_what_cannot_be_used_is_named_in_one_line_or_two(word, said):
         ("convergence.treshold=1", "did you mean convergence.threshold"),
         ("convergence=3", "convergence=3: expected its keys, convergence.direction"),
         ("convergence.threshold=inf", "convergence.threshold=inf"),
+        ("folds=3,", "folds=3,: cannot be parsed: a value is missing beside a comma"),
     ],
 )
 def test_what_is_wrong_in_a_nested_section_is_named_by_its_own_key(kind, word, said):

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dynalab.config import registry
-from dynalab.config.overrides import key_of
+from dynalab.config.overrides import key_of, unreadable
 from dynalab.config.typed import typed
 from dynalab.errors import ConfigError
 
@@ -51,7 +51,7 @@ def read_analysis(
             else:
                 plain = override.value()
         except HydraException as error:
-            raise ConfigError(f"{text}: cannot be parsed ({str(error).splitlines()[0]})") from error
+            raise unreadable(text, error) from error
         OmegaConf.update(tree, key, plain, force_add=True)
     container = OmegaConf.to_container(tree, resolve=True)
     assert isinstance(container, dict)

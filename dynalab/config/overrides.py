@@ -24,6 +24,8 @@ _REFUSED = {
     "train.amp": "mixed precision is not supported yet; train.loss_dtype=float64 is",
     "precision": "mixed precision is not supported yet; train.loss_dtype=float64 is",
 }
+# What the parser says in terms of its grammar.
+_GRAMMAR = ("mismatched input", "extraneous input", "no viable alternative", "token recognition", "missing ")
 # Swept, these would make one command write to several places or run in several ways at once.
 _NOT_SWEPT = ("outputs", "launcher", "device", "compute.", "checkpoint.", "design")
 
@@ -50,6 +52,26 @@ def key_of(text: str) -> str:
     match = _KEY.match(text)
     assert match is not None
     return match[2].partition("@")[0]
+
+
+def unreadable(text: str, error: Exception) -> ConfigError:
+    """Return what a user is told of an override that Hydra's parser did not take.
+
+    Args:
+        text: The override.
+        error: What the parser said: of functions in plain words, of the rest in those of its grammar.
+    """
+    value = text.partition("=")[2].strip()
+    reason = str(error).splitlines()[0]
+    if value.endswith(",") or value.startswith(",") or ",," in value.replace(" ", ""):
+        reason = "a value is missing beside a comma"
+    elif any(value.count(opened) != value.count(closed) for opened, closed in ("()", "[]", "{}")):
+        reason = "a bracket has no other end"
+    elif any(value.count(quote) % 2 for quote in "'\""):
+        reason = "a quote has no other end"
+    elif any(word in reason for word in _GRAMMAR):
+        reason = "values with special characters need quotes"
+    return ConfigError(f"{text}: cannot be parsed: {reason}")
 
 
 def parse(texts: Sequence[str]) -> Parsed:
@@ -103,10 +125,7 @@ def _cells(texts: list[str]) -> list[list[str]]:
             key = override.get_key_element()
             values = list(override.sweep_string_iterator())
         except HydraException as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(
-                f"{text}: cannot be parsed ({reason}); quote values with special characters"
-            ) from error
+            raise unreadable(text, error) from error
         bare = key_of(text)
         if bare.startswith(_NOT_SWEPT):
             raise ConfigError(f"{text}: {bare} takes one value a command")
