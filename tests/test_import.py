@@ -141,6 +141,21 @@ def test_rows_that_fill_each_others_gaps_are_merged_and_contradictions_refused()
         from_long(frame.assign(x=1.0), "r", "t")
 
 
+@pytest.mark.parametrize(
+    ("kind", "columns"),
+    [
+        ("eos", "sharpness and stability_threshold (or edge_ratio alone)"),
+        ("slingshot", "train_loss and last_layer_norm"),
+        ("periods", "train_loss and scale_invariant_norm"),
+    ],
+)
+def test_what_an_analysis_lacks_is_to_be_imported_not_trained(outputs, capsys, kind, columns):
+    dynalab.import_runs(table(), "mine", run="run", step="step")
+    assert command(["analyze", kind, "mine"]) == 4
+    said = capsys.readouterr().err
+    assert f"dynalab import a table with columns named {columns}" in said and "dynalab train" not in said
+
+
 def test_names_force_and_last(outputs, tmp_path):
     frame, other = table(), table(seed=1)
     keys = {"run": "run", "step": "step", "outputs": outputs}

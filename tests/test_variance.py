@@ -149,19 +149,20 @@ def test_logarithms():
 
 
 @pytest.mark.parametrize(
-    ("labels", "words"),
+    ("labels", "words", "code"),
     [
-        (["s0000", "s0001"], "s0000 is none; train one: design=crossed"),
-        (["init0", "init1"], "two or more crossed streams"),
-        (["init0-order0", "init1-order0"], "two or more crossed streams"),
-        (["init0-order0", "init1-split0"], "several designs"),
-        (["init0-order0", "init0-order1", "init1-order0", "init1-order0"], "same seeds"),
-        (["init0-data1"], "init0-data1 is none"),
+        (["s0000", "s0001"], "s0000 is none; train one: design=crossed", 4),
+        (["init0", "init1"], "two or more crossed streams", 4),
+        (["init0-order0", "init1-order0"], "two or more crossed streams", 4),
+        (["init0-order0", "init1-split0"], "several designs", 2),
+        (["init0-order0", "init0-order1", "init1-order0", "init1-order0"], "same seeds", 2),
+        (["init0-data1"], "init0-data1 is none", 4),
     ],
 )
-def test_runs_that_are_no_crossed_design(labels, words):
-    with pytest.raises(ConfigError, match=words):
+def test_runs_that_are_no_crossed_design(labels, words, code):
+    with pytest.raises(DynalabError, match=words) as caught:
         read([f"e/{label}" for label in labels])
+    assert caught.value.exit_code == code
 
 
 def test_too_few_runs_converged_or_nothing_to_watch():

@@ -13,7 +13,7 @@ from dynalab.analysis.eos.config import Config
 from dynalab.analysis.eos.corroborate import loss_before_and_after, raw_sharpness
 from dynalab.analysis.eos.edge import Edge, edge_of
 from dynalab.analysis.eos.ratios import Ratios, ratios_of
-from dynalab.errors import NothingMatched
+from dynalab.analysis.missing import not_recorded
 
 NEEDED = ("sharpness", "preconditioned_sharpness", "edge_ratio")
 
@@ -21,10 +21,8 @@ NEEDED = ("sharpness", "preconditioned_sharpness", "edge_ratio")
 def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     """Judge every run; see `dynalab.analysis.eos`."""
     if not set(NEEDED) & set(trajectories.metrics):
-        raise NothingMatched(
-            f"{trajectories.ensemble}: no sharpness recorded; analyze eos needs it: "
-            "dynalab train ... 'probes=[gradients,curvature]'"
-        )
+        columns = ("sharpness", "stability_threshold (or edge_ratio alone)")
+        raise not_recorded(trajectories, "eos", "sharpness", columns, "'probes=[gradients,curvature]'")
     runs, frames, warnings = [], [], []
     for run in trajectories.runs:
         ratios = ratios_of(run, trajectories.metrics)

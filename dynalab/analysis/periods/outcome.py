@@ -14,7 +14,7 @@ from dynalab.analysis.periods.jumps import Jump, find_jumps, slopes_between
 from dynalab.analysis.periods.regimes import regime_of
 from dynalab.analysis.rates import rate_changes
 from dynalab.analysis.slingshot.norms import slope
-from dynalab.errors import NothingMatched
+from dynalab.analysis.missing import not_recorded
 
 FEWEST = 20
 # A norm that moves by less, relative to itself, is held fixed.
@@ -28,10 +28,9 @@ CLASSES = {"digits": 10, "mnist": 10}
 def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     """Judge every run; see `dynalab.analysis.periods`."""
     if "scale_invariant_norm" not in trajectories.metrics:
-        raise NothingMatched(
-            f"{trajectories.ensemble}: no scale_invariant_norm recorded; analyze periods needs it: "
-            "dynalab train ... model=si_mlp 'probes=[gradients,scale_invariant]'"
-        )
+        words = "model=si_mlp 'probes=[gradients,scale_invariant]'"
+        name = "scale_invariant_norm"
+        raise not_recorded(trajectories, "periods", name, ("train_loss", name), words)
     runs = [one_run(run, trajectories.metrics, config) for run in trajectories.runs]
     rows = [{"run": run["run"], **event} for run in runs for event in run["events"]]
     names = ("run", "onset_step", "end_step", "norm_rise", "loss_rise_decades", "effective_rate")

@@ -16,7 +16,7 @@ from dynalab.analysis.slingshot.config import Config
 from dynalab.analysis.slingshot.kinds import Column, Evidence, Named, name
 from dynalab.analysis.slingshot.norms import Cycle, cycles
 from dynalab.analysis.slingshot.spikes import Spike, find_spikes, log_loss
-from dynalab.errors import NothingMatched
+from dynalab.analysis.missing import not_recorded
 
 # A run is fitted when its accuracy has been 1 for so many steps.
 FITTED = 100
@@ -27,10 +27,8 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     """Find and name the events of every run; see `dynalab.analysis.slingshot`."""
     absent = [column for column in slingshot.NEEDED if column not in trajectories.metrics]
     if absent:
-        raise NothingMatched(
-            f"{trajectories.ensemble}: no {' and no '.join(absent)} recorded; analyze slingshot needs both: "
-            "dynalab train ... 'probes=[gradients,numerics]'"
-        )
+        missing, words = " and no ".join(absent), "'probes=[gradients,numerics]'"
+        raise not_recorded(trajectories, "slingshot", missing, slingshot.NEEDED, words)
     runs, warnings, rows = [], [], []
     for run in trajectories.runs:
         entry, notes = one_run(run, trajectories.metrics, config)

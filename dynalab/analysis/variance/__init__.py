@@ -29,7 +29,8 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
         config: Keys of the analysis.
 
     Raises:
-        ConfigError: The runs are no crossed design, or too few of them converged.
+        NothingMatched: The runs are no crossed design.
+        ConfigError: They are of several, or too few of them converged.
     """
     from dynalab.analysis.variance import outcome
 

@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 
-from dynalab.errors import ConfigError
+from dynalab.errors import ConfigError, NothingMatched
 
 STREAMS = ("init", "split", "order", "noise")
 _PIECE = re.compile(r"([a-z]+)(\d+)$")
@@ -52,13 +52,14 @@ def read(runs: Sequence[str]) -> Design:
     """Read the design off the runs' ids.
 
     Raises:
-        ConfigError: The labels are not those of one crossed design of two streams or more.
+        NothingMatched: The labels are not those of a crossed design of two streams or more.
+        ConfigError: They are those of several.
     """
     labels = [run.rpartition("/")[2] for run in runs]
     parsed = [_parse(label) for label in labels]
     first = next((label for label, found in zip(labels, parsed, strict=True) if found is None), None)
     if first is not None:
-        raise ConfigError(f"variance needs the runs of a crossed design, and {first} is none; {HOW}")
+        raise NothingMatched(f"variance needs the runs of a crossed design, and {first} is none; {HOW}")
     found = [item for item in parsed if item is not None]
     factors = tuple(found[0])
     if any(tuple(item) != factors for item in found):
@@ -66,7 +67,7 @@ def read(runs: Sequence[str]) -> Design:
     levels = tuple(tuple(sorted({item[name] for item in found})) for name in factors)
     kept = [place for place, seeds in enumerate(levels) if len(seeds) > 1]
     if len(kept) < 2:
-        raise ConfigError(
+        raise NothingMatched(
             "variance needs two or more crossed streams with two or more seeds each: where one stream alone varies, "
             f"all of the spread is its own; {HOW}"
         )

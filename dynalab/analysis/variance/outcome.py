@@ -30,7 +30,8 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
         `shares` and what is behind them, the table `cells`, and warnings.
 
     Raises:
-        ConfigError: Not a crossed design, nothing to watch, or fewer than half of its runs converged.
+        NothingMatched: Not a crossed design.
+        ConfigError: Several designs, nothing to watch, or fewer than half of the runs converged.
     """
     design = read([run.run for run in trajectories.runs])
     watched, notes = watch.resolve(config.convergence, trajectories)
