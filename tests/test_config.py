@@ -81,6 +81,9 @@ def test_steps_and_epochs():
     assert steps("task=grokking", "train.epochs=2", "train.batch_size=256") == 12
     assert steps("experiment=hu2023_modular", "train.steps=5") == 5
     assert steps("experiment=hu2023_modular") == 20_000
+    assert (
+        steps("train.steps=1e3") == 1000 and config_of("eval.every=2e1").id == config_of("eval.every=20").id
+    )
     with pytest.raises(ConfigError, match="only one"):
         steps("train.steps=3", "train.epochs=3")
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from dynalab import train
+from dynalab.cli.app import run
 
 HEAVY = {
     "torch",
@@ -48,6 +49,12 @@ def imported(*words: str) -> set[str]:
 )
 def test_help_imports_nothing_heavy(words):
     assert not imported(*words) & (HEAVY | {"numpy", "omegaconf"})
+
+
+@pytest.mark.parametrize("group", ["runs", "data"])
+def test_no_line_of_a_groups_help_is_cut(group, capsys):
+    assert run([group, "--help"]) == 0
+    assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
 
 
 def test_listing_imports_nothing_heavy(tmp_path):

@@ -58,7 +58,9 @@ def list_sets(root: str | None, as_json: bool) -> int:
 @root_option
 @json_option
 def fetch(name: str, root: str | None, as_json: bool) -> int:
-    """Download a data set, through torchvision; what is there and whole is left as it is.
+    """Download a data set, through torchvision.
+
+    What is there and whole is left as it is.
 
     \b
     dynalab data fetch cifar10

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 def export_runs(
     refs: tuple[str, ...], filter_text: str | None, to: str, as_json: bool, outputs: str | None
 ) -> int:
-    """Write the rows of runs to one file: run, seed, step and every metric of the evaluation grid.
+    """Write the rows of runs to one file.
+
+    Its columns are run, seed, step and every metric of the evaluation grid.
 
     \b
     dynalab runs export --to runs.csv
@@ -62,7 +64,10 @@ def export_runs(
 @json_option
 @outputs_option
 def diff_runs(a: str, b: str, as_json: bool, outputs: str | None) -> int:
-    """Compare two runs or ensembles: their configurations, what became of them, and whether their rows are equal."""
+    """Compare two runs or ensembles.
+
+    Their configurations, what became of them, and whether their rows are equal.
+    """
     from dynalab.config.outputs import outputs_root
     from dynalab.store import difference
 

@@ -47,6 +47,9 @@ def typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
                 raise ConfigError(f"{dotted}={_show(value)}: expected its keys, {listing(legal)}")
             # Typed by itself, so that what is wrong in it is named by its own key.
             value = plain(typed(inner, value, dotted))
+        if _is_whole(value) and "int" in (parts := _type_parts(fields[name])) and "float" not in parts:
+            # As numbers are written with exponents: train.steps=1e4.
+            value = int(value)
         try:
             OmegaConf.update(node, name, value, merge=True, force_add=False)
         except OmegaConfBaseException as error:
@@ -122,9 +125,18 @@ def _thaw(node: DictConfig) -> None:
 
 def _type_name(field: dataclasses.Field[Any]) -> str:
     words = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a word"}
-    text = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
-    parts = [words.get(part.strip(), part.strip()) for part in text.split("|")]
+    parts = [words.get(part, part) for part in _type_parts(field)]
     return " or ".join("null" if part == "None" else part for part in parts)
+
+
+def _type_parts(field: dataclasses.Field[Any]) -> list[str]:
+    text = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
+    return [part.strip() for part in text.split("|")]
+
+
+def _is_whole(value: Any) -> bool:
+    """Return whether a value is a float that is exactly an integer."""
+    return isinstance(value, float) and value.is_integer() and abs(value) < 2**53
 
 
 def _show(value: Any) -> str:

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from dynalab.analysis.base import Outcome, Trajectories, Trajectory
+from dynalab.analysis.missing import not_recorded
 from dynalab.analysis.periods import Config
 from dynalab.analysis.periods.jumps import Jump, find_jumps, slopes_between
 from dynalab.analysis.periods.regimes import regime_of
 from dynalab.analysis.rates import rate_changes
 from dynalab.analysis.slingshot.norms import slope
-from dynalab.analysis.missing import not_recorded
 
 FEWEST = 20
 # A norm that moves by less, relative to itself, is held fixed.

@@ -11,12 +11,12 @@ import pandas as pd
 
 from dynalab.analysis import slingshot
 from dynalab.analysis.base import Outcome, Trajectories, Trajectory
+from dynalab.analysis.missing import not_recorded
 from dynalab.analysis.rates import rate_changes
 from dynalab.analysis.slingshot.config import Config
 from dynalab.analysis.slingshot.kinds import Column, Evidence, Named, name
 from dynalab.analysis.slingshot.norms import Cycle, cycles
 from dynalab.analysis.slingshot.spikes import Spike, find_spikes, log_loss
-from dynalab.analysis.missing import not_recorded
 
 # A run is fitted when its accuracy has been 1 for so many steps.
 FITTED = 100
