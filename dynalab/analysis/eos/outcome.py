@@ -23,7 +23,7 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     if not set(NEEDED) & set(trajectories.metrics):
         raise NothingMatched(
             f"{trajectories.ensemble}: no sharpness recorded; analyze eos needs it: "
-            "dynalab train ... 'probes=[gradients,curvature]'"
+            "dynalab train ... 'probes=[weights,gradients,curvature]'"
         )
     runs, frames, warnings = [], [], []
     for run in trajectories.runs:
