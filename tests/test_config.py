@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from dynalab.config import registry
+from dynalab.config.analysis import read_analysis
 from dynalab.config.command import read_command
 from dynalab.config.registry import conf_dir
 from dynalab.errors import ConfigError
@@ -101,6 +102,13 @@ def test_steps_and_epochs():
         ("train.loss_dtype=float16", "float32 or float64"),
         ("optimizer.lr=fast", "expected a number"),
         ("optimizer.lr=-1", "optimizer.lr=-1"),
+        ("optimizer.lr=inf", "optimizer.lr=inf: expected a finite number"),
+        ("optimizer.lr=1e-3,inf", "optimizer.lr=inf"),
+        ("optimizer.weight_decay=inf", "optimizer.weight_decay=inf"),
+        ("train.clip=inf", "train.clip=inf"),
+        ("train.epochs=inf", "train.epochs=inf"),
+        ("train.batch_size=inf", "train.batch_size=inf"),
+        ("levels.test_accuracy=nan", "levels.test_accuracy=nan"),
         ("optimizer.betas=[0.9,1.5]", "optimizer.betas"),
         ("optimizer.amsgrad=perhaps", "expected true or false"),
         ("eval.every=0", "eval.every=0"),
@@ -134,6 +142,24 @@ def test_what_cannot_be_used_is_named_in_one_line_or_two(word, said):
     assert said in message
     assert len(message.splitlines()) <= 2
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("kind", ["hmm", "variance"])
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("convergence.threshold=abc", "convergence.threshold=abc: expected a number"),
+        ("convergence={threshold:abc}", "convergence.threshold=abc: expected a number"),
+        ("convergence.persistence=1.5", "convergence.persistence=1.5: expected an integer"),
+        ("convergence.treshold=1", "did you mean convergence.threshold"),
+        ("convergence=3", "convergence=3: expected its keys, convergence.direction"),
+        ("convergence.threshold=inf", "convergence.threshold=inf"),
+    ],
+)
+def test_what_is_wrong_in_a_nested_section_is_named_by_its_own_key(kind, word, said):
+    with pytest.raises(ConfigError) as caught:
+        read_analysis(kind, [word])
+    assert said in str(caught.value) and "ConvergenceKeys" not in str(caught.value)
 
 
 def test_a_folder_of_ones_own_is_searched_first(tmp_path: Path):

@@ -116,6 +116,21 @@ def test_a_damaged_shard_is_named(outputs: Path, capsys: pytest.CaptureFixture[s
     assert "shard-0000-0001-2 is left out" in read_page(Path(document["path"])).text
 
 
+def test_a_damaged_analysis_is_named(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = make_ensemble(outputs)
+    two = make_ensemble(outputs, overrides=["task=grokking", "optimizer.lr=0.01"], slug="lr_0.01")
+    path = make_hmm(outputs, two).paths.result
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    # Of runs that it is not about, it is no matter.
+    for words, code in (([two.id], 3), (["hmm-7ebafd365b"], 3), ([two.id, "7ebafd"], 3), ([one.id], 0)):
+        assert run(["report", *words]) == code
+        assert (f"{path} is damaged" in capsys.readouterr().err) == (code == 3), words
+    assert run(["analyze", "hmm", one.id, "decode_with=hmm-7ebafd365b"]) == 3
+    assert f"{path} is damaged" in capsys.readouterr().err
+    path.write_text("")
+    assert run(["report", one.id]) == 3
+
+
 def test_outputs_that_cannot_be_written(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_ensemble(outputs)
     (outputs / "reports").write_text("a file where the folder would be")

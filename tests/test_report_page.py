@@ -103,6 +103,7 @@ def test_a_model_over_several_ensembles_is_shown_once(outputs: Path) -> None:
 def test_hostile_names_are_only_text(drawn: None, outputs: Path) -> None:
     bad = "<script>alert(1)</script>\"'&{{ 7*7 }}**"
     config = {"task": {"name": bad, "x": "</style><b>"}, "eval": {"every": 10}, "model": {"name": bad}}
+    config["levels"] = {}
     labels = ["<i>" + bad.replace("/", ""), "b&b", "c"]
     values = {f"m<{i}>&\"'$x$\\": array for i, array in enumerate(training(3, steps_of()).values())}
     attempt = {"argv": ["dynalab", "train", "a='<b>$(rm)'"], "host": bad}

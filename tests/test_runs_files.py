@@ -13,7 +13,9 @@ from test_import import table
 
 import dynalab
 from dynalab.cli.app import run as command
+from dynalab.config.command import read_command
 from dynalab.store import runfile
+from dynalab.store.layout import Layout, mend_config
 from dynalab.store.lock import Lock
 
 READERS = {
@@ -54,6 +56,29 @@ def test_export_of_some_runs_and_of_several_ensembles(outputs: Path, tmp_path, c
         assert command(["runs", "export", *words]) == code
     capsys.readouterr()
     assert sorted(item.name for item in tmp_path.glob("*.*")) == ["some.csv"]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
+def test_a_configuration_that_was_cut_off_is_named_and_left_out(outputs: Path, tmp_path, capsys, share):
+    one = make_ensemble(outputs, n_runs=2)
+    two = make_ensemble(outputs, overrides=["task=grokking", "optimizer.lr=0.01"], slug="lr_0.01")
+    whole = two.paths.config.read_bytes()
+    two.paths.config.write_bytes(whole[: int(share * len(whole))])
+    target = str(tmp_path / "runs.csv")
+    for words in (
+        ["show", two.id], ["export", two.id, "--to", target], ["diff", one.id, two.id], ["list", "-e"],
+        ["list", "--json"], ["export", one.id, two.id, "--to", target],
+    ):  # fmt: skip
+        assert command(["runs", *words]) == 3, words
+        assert capsys.readouterr().err.count(f"{two.paths.config} is damaged") == 1, words
+    assert list(pd.read_csv(target)["run"].unique()) == [run.id for run in one.runs]
+    assert command(["analyze", "hmm", two.id]) == 3
+    assert f"{two.paths.config} is damaged" in capsys.readouterr().err
+    # Training again writes it again.
+    (request,) = read_command(["task=grokking", "optimizer.lr=0.01"]).requests
+    layout = Layout(request, two.paths)
+    mend_config(layout)
+    assert two.paths.config.read_bytes() == whole and layout.warnings
 
 
 def test_diff(outputs: Path, capsys):

@@ -15,6 +15,8 @@ import pytest
 from conftest import TINY
 from stored import assert_same, bits, difference, only_ensemble
 
+from dynalab.cli.app import run as command
+
 STATUSES = {"planned", "running", "done", "partial", "diverged", "failed", "crashed"}
 SUMMARY = {"memorised_step", "generalised_step", "diverged_step", "final"}
 
@@ -80,11 +82,27 @@ def test_more_seeds_train_only_the_new_ones(cli, outputs, tiny):
     assert all(not difference(before[label], after[label]) for label in before)
 
 
-def test_more_steps_go_on_and_equal_a_run_from_nothing(cli, outputs, tiny, tmp_path):
+def test_more_steps_go_on_and_equal_a_run_from_nothing(cli, outputs, tiny, tmp_path, capsys):
     cli("train", *tiny, "seed=0..2")
+    # As if it had been cut off on its way to 6,000: what is asked now counts.
+    (path,) = outputs.rglob("run.json")
+    record = json.loads(path.read_text())
+    for item in (record, *record["runs"]):
+        item["status"] = "partial"
+    path.write_text(json.dumps(record | {"requested_steps": 6000}))
+    before = path.read_bytes()
+    for steps in ("40", "60"):
+        assert command(["train", *tiny, f"train.steps={steps}", "seed=0..2", "-q"]) == 0
+        said = capsys.readouterr()
+        assert "3 of its runs were cut off at 60 of 6,000 steps" in said.err and "all is done" not in said.err
+        assert "3 partial" in said.out and path.read_bytes() == before
+    assert command(["train", *tiny, "train.steps=95", "seed=0..2", "--dry-run", "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)["ensembles"]
+    assert entry["partial"] == ["s0000", "s0001", "s0002"] and entry["steps"] == 95
     longer = cli("train", *tiny, "train.steps=95", "seed=0..2", "--json")
     assert longer.code == 0, longer.err
     assert [run["steps"] for run in longer.json["ensembles"][0]["runs"]] == [95] * 3
+    assert json.loads(path.read_text())["requested_steps"] == 95
     cli("train", *tiny, "train.steps=95", "seed=0..2", DYNALAB_OUTPUTS=str(tmp_path / "fresh"))
     one, other = bits(only_ensemble(outputs)), bits(only_ensemble(tmp_path / "fresh"))
     assert_same(one, other, one)
@@ -112,6 +130,22 @@ def test_dry_run_prints_the_plan_and_writes_nothing(cli, outputs, tiny):
     assert again[0]["done"] == ["s0000", "s0001"] and again[0]["new"] == ["s0002", "s0003"]
     assert again[0]["seconds"] > 0
     assert (outputs / "last.json").read_bytes() == last
+
+
+def test_last_names_nothing_that_a_worker_refused(outputs, tiny, capsys):
+    inline = ["train", *tiny, "train.steps=2", "launcher=inline", "-q"]
+    assert command([*inline, "model=resnet20,embedding_mlp", "seed=0"]) == 2
+    table, last = capsys.readouterr().out.splitlines(), (outputs / "last.json").read_bytes()
+    assert table[1].split()[3:] == ["refused", "-", "-", "-"] and table[2].endswith(
+        only_ensemble(outputs).name
+    )
+    assert json.loads(last)["ensembles"] == [only_ensemble(outputs).name.rpartition("-")[2]]
+    assert command([*inline, "model=resnet20", "--json"]) == 2
+    (entry,) = json.loads(capsys.readouterr().out)["ensembles"]
+    assert entry["path"] is None and entry["runs"] == []
+    assert (outputs / "last.json").read_bytes() == last
+    (outputs / "last.json").unlink()
+    assert command([*inline, "model=resnet20"]) == 2 and not (outputs / "last.json").exists()
 
 
 def test_multirun_is_accepted_and_the_seed_spellings_agree(cli, outputs, tiny):

@@ -67,7 +67,7 @@ def command(
     from dynalab.config.registry import search_path
     from dynalab.config.typed import plain
     from dynalab.errors import ConfigError
-    from dynalab.store.find import select
+    from dynalab.store.find import readable, select
     from dynalab.store.reader import Ensemble
 
     refs, overrides = split_arguments(arguments)
@@ -91,8 +91,9 @@ def command(
             click.echo(part.defaults(search_path(config_dirs)))
         return 0
     root = outputs_root(outputs)
-    results, damaged = [], False
-    selection = select(root, refs, filter_text, Ensemble)
+    results = []
+    selection, left_out = readable(select(root, refs, filter_text, Ensemble))
+    warn(left_out)
     for inputs in gather(selection, part, config, pool=pool):
         if not as_json:
             names = ", ".join(ensemble.id for ensemble in inputs.ensembles)
@@ -104,7 +105,7 @@ def command(
 
             result = train_again(inputs, result, part, config, root, search_path(config_dirs), as_json)
         results.append(result)
-    damaged = any(ensemble.damaged for ensemble, _ in selection)
+    damaged = left_out or any(ensemble.damaged for ensemble, _ in selection)
     if as_json:
         emit_json(
             {

@@ -55,6 +55,7 @@ def command(
     from dynalab.report.write import report_name, write_report
     from dynalab.store.find import select
     from dynalab.store.reader import Ensemble
+    from dynalab.store.results import damaged_results
 
     refs, overrides = split_arguments(arguments)
     for text in overrides:
@@ -68,11 +69,9 @@ def command(
     refs, chosen = _analyses(root, refs)
     selection = select(root, refs, filter_text, Ensemble)
     for result in chosen:
-        about = result.data.get("ensembles") or [result.ensemble]
-        if not any(item.id in about for item, _ in selection):
-            raise ConfigError(
-                f"{result.kind}-{result.id} is about {', '.join(about)}, which is not among the runs"
-            )
+        if not any(item.id in result.ensembles for item, _ in selection):
+            about = ", ".join(result.ensembles)
+            raise ConfigError(f"{result.kind}-{result.id} is about {about}, which is not among the runs")
     results = {item.id: _results(root, item.id, chosen) for item, _ in selection}
     derived = name or report_name(selection, chosen)
     words = ["dynalab", "report", *refs, *(f"{result.kind}-{result.id}" for result in chosen)]
@@ -83,7 +82,8 @@ def command(
     if len(selection) > 3:
         note(f"drawing {len(selection)} ensembles")
     page = write_report(selection, results, root, derived, [shlex.join(words)])
-    damage = [line for item, _ in selection for line in item.warnings]
+    left_out = damaged_results(root, [item.id for item, _ in selection])
+    damage = [line for item, _ in selection for line in item.warnings] + left_out
     shown = {result.id: result for found in results.values() for result in found}
     warnings = list(
         dict.fromkeys([*damage, *(line for result in shown.values() for line in result.warnings)])
@@ -108,7 +108,7 @@ def command(
                 "no analysis of these runs is stored; `dynalab analyze hmm` adds the states they passed through"
             )
         click.echo(page)
-    return 3 if any(item.damaged for item, _ in selection) else 0
+    return 3 if left_out or any(item.damaged for item, _ in selection) else 0
 
 
 def _ensemble_json(selection: Selection[Ensemble], place: int) -> dict[str, object]:
@@ -120,27 +120,21 @@ def _ensemble_json(selection: Selection[Ensemble], place: int) -> dict[str, obje
 def _analyses(root: Path, refs: Sequence[str]) -> tuple[list[str], list[Result]]:
     """Tell analyses from runs: return the references to runs (those of the analyses when there are no others)."""
     from dynalab.store.paths import OutputPaths
-    from dynalab.store.results import find_result, results
+    from dynalab.store.results import find_result, is_analysis
     from dynalab.store.stored import StoredEnsemble
 
-    stored = results(root) if refs else []
-    kept = [StoredEnsemble(paths) for paths in OutputPaths(root).ensembles()] if stored else []
+    kept = [StoredEnsemble(paths) for paths in OutputPaths(root).ensembles()] if refs else []
     ids = [item.id for item in kept]
     names = [name for item in kept if item.imported for name in item.names]
     rest, chosen = [], []
     for ref in refs:
-        named = [
-            result
-            for result in stored
-            if f"{result.kind}-{result.id}".startswith(ref) or result.id.startswith(ref)
-        ]
         of_runs = ref in names or any(digest.startswith(ref) for digest in ids)
-        if named and not ref.startswith("@") and not of_runs:
+        if not ref.startswith("@") and not of_runs and is_analysis(root, ref):
             chosen.append(find_result(root, ref))
         else:
             rest.append(ref)
     if chosen and not rest:
-        about = [digest for result in chosen for digest in result.data.get("ensembles") or [result.ensemble]]
+        about = [digest for result in chosen for digest in result.ensembles]
         rest = list(dict.fromkeys(digest for digest in about if digest in ids))
     return rest, chosen
 
@@ -157,7 +151,7 @@ def _results(root: Path, ensemble: str, chosen: Sequence[Result]) -> list[Result
             newest[_sort(result)] = result
     for kind in {_sort(result) for result in chosen}:
         newest.pop(kind, None)
-    own = [result for result in chosen if ensemble in (result.data.get("ensembles") or [result.ensemble])]
+    own = [result for result in chosen if ensemble in result.ensembles]
     return [*own, *newest.values()]
 
 

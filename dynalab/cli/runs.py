@@ -43,12 +43,17 @@ def run_json(ensemble: StoredEnsemble, run: StoredRun) -> dict[str, Any]:
 
 
 def parent_of(ensemble: StoredEnsemble) -> str | None:
-    """Return what an ensemble is a fork of, `ID@STEP`; None where it is none, or its configuration is damaged."""
+    """Return what an ensemble is a fork of, `ID@STEP`; None where it is none.
+
+    That its configuration is damaged is noted in its warnings.
+    """
     from dynalab.errors import StoreError
 
     try:
         return ensemble.parent
-    except StoreError:
+    except StoreError as error:
+        if str(error) not in ensemble.warnings:
+            ensemble.warnings.append(str(error))
         return None
 
 
@@ -86,14 +91,14 @@ def list_runs(
         if as_json:
             emit_json({"runs": []})
         raise
-    warnings = [line for ensemble, _ in selection for line in ensemble.warnings]
-    warn(warnings)
     if as_json:
         emit_json({"runs": [run_json(ensemble, run) for ensemble, runs in selection for run in runs]})
     elif ensembles:
         click.echo(columns(*_by_ensemble(selection)))
     else:
         click.echo(columns(*_by_run(selection)))
+    warnings = [line for ensemble, _ in selection for line in ensemble.warnings]
+    warn(warnings)
     return 3 if warnings else 0
 
 
@@ -155,12 +160,12 @@ def show_run(ref: str, as_json: bool, outputs: str | None) -> int:
     import yaml
 
     from dynalab.config.outputs import outputs_root
-    from dynalab.store.find import select
+    from dynalab.store.find import readable, select
     from dynalab.store.reader import Ensemble
 
-    selection = select(outputs_root(outputs), [ref], None, Ensemble)
-    warnings = [line for ensemble, _ in selection for line in ensemble.warnings]
+    selection, warnings = readable(select(outputs_root(outputs), [ref], None, Ensemble))
     documents = [_document(ensemble, runs) for ensemble, runs in selection]
+    warnings += [line for ensemble, _ in selection for line in ensemble.warnings]
     warn(warnings)
     if as_json:
         emit_json({"ensembles": documents})

@@ -35,14 +35,14 @@ def export_runs(
 
     from dynalab.config.outputs import outputs_root
     from dynalab.store.export import check_target, table, write
-    from dynalab.store.find import select
+    from dynalab.store.find import readable, select
     from dynalab.store.reader import Ensemble
 
     path = check_target(Path(to).expanduser())
-    selection = select(outputs_root(outputs), refs, filter_text, Ensemble)
+    selection, damaged = readable(select(outputs_root(outputs), refs, filter_text, Ensemble))
     frame = table(selection)
     write(frame, path)
-    warnings = [line for ensemble, _ in selection for line in ensemble.warnings]
+    warnings = damaged + [line for ensemble, _ in selection for line in ensemble.warnings]
     runs = list(dict.fromkeys(frame["run"]))
     if as_json:
         emit_json(
@@ -53,7 +53,7 @@ def export_runs(
         note(f"{len(runs)} runs, {len(frame)} rows, {len(frame.columns) - 3} metrics")
         warn(warnings)
         click.echo(path)
-    return 3 if any(ensemble.damaged for ensemble, _ in selection) else 0
+    return 3 if damaged or any(ensemble.damaged for ensemble, _ in selection) else 0
 
 
 @click.command("diff")

@@ -88,6 +88,12 @@ def command(
             note(
                 f"{layout.paths.root.name}: {n_runs} runs are being trained by {owner}; --steal takes them over"
             )
+        for steps, once in sorted(set(layout.cut_off.values())):
+            n_runs = sum(item == (steps, once) for item in layout.cut_off.values())
+            note(
+                f"{layout.paths.root.name}: {n_runs} of its runs were cut off at {steps:,} of {once:,} steps, which is "
+                f"enough for train.steps={layout.request.steps}; train.steps={once} goes on"
+            )
     for line in outcome.report.held.values():
         note(line)
     for layout in outcome.layouts:
@@ -174,7 +180,7 @@ def _ensemble_json(layout: Any) -> dict[str, Any]:
     request = layout.request
     return {
         "id": request.config.id,
-        "path": str(layout.paths.root),
+        "path": str(layout.paths.root) if layout.paths.root.is_dir() else None,
         "config": request.config.as_dict(),
         "runs": _runs_json(layout),
     }
@@ -193,9 +199,12 @@ def _print_table(outcome: Outcome) -> None:
         status = ", ".join(f"{count} {name}" for name, count in counts.items())
         named = format_seeds(seeds) if seeds else f"{len(runs)} runs"
         steps = _span([run["steps"] for run in runs])
-        rows.append([layout.request.config.id, named, status, steps, _median(runs), layout.paths.root])
+        # A configuration that its worker refused leaves no folder.
+        path = layout.paths.root if layout.paths.root.is_dir() else None
+        status = status if path else "refused"
+        rows.append([layout.request.config.id, named, status, steps, _median(runs), path])
     click.echo(columns(["ensemble", "seeds", "status", "steps", "generalised", "path"], rows))
-    if not any(layout.work for layout in outcome.layouts) and outcome.exit_code == 0:
+    if not any(layout.work or layout.cut_off for layout in outcome.layouts) and outcome.exit_code == 0:
         note("nothing to train: all is done")
 
 

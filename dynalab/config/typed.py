@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ def typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
         key: The section's name, for errors; empty for a section without one.
 
     Raises:
-        ConfigError: An unknown field, a value of the wrong type, or one out of range.
+        ConfigError: An unknown field, a value of the wrong type, one out of range, or one that is not finite.
     """
     node: DictConfig = OmegaConf.structured(cls)
     # OmegaConf makes nodes of frozen dataclasses read-only; the node is scaffolding, the result is frozen again.
@@ -39,6 +40,13 @@ def typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
             )
         if value is None and _default(fields[name]) is not None:
             continue
+        inner = OmegaConf.get_type(node, str(name))
+        if dataclasses.is_dataclass(inner) and isinstance(inner, type):
+            if not isinstance(value, Mapping):
+                legal = [f"{dotted}.{field.name}" for field in dataclasses.fields(inner)]
+                raise ConfigError(f"{dotted}={_show(value)}: expected its keys, {listing(legal)}")
+            # Typed by itself, so that what is wrong in it is named by its own key.
+            value = plain(typed(inner, value, dotted))
         try:
             OmegaConf.update(node, name, value, merge=True, force_add=False)
         except OmegaConfBaseException as error:
@@ -49,6 +57,7 @@ def typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
     except OmegaConfBaseException as error:
         line = str(error).splitlines()[0]
         raise ConfigError(f"{key}: {line}") from error
+    _require_finite(plain(instance), key)
     # OmegaConf has lists only; a field that is a tuple gets one, so that equal configurations are equal.
     listed = {
         name: tuple(value)
@@ -81,6 +90,19 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
+
+
+def _require_finite(value: Any, key: str) -> None:
+    """Refuse infinities and NaN, wherever they stand: no range means them, and JSON, which is hashed, has none."""
+    inside: list[tuple[str, Any]] = []
+    if isinstance(value, Mapping):
+        inside = [(f"{key}.{name}" if key else str(name), item) for name, item in value.items()]
+    elif isinstance(value, list):
+        inside = [(key, item) for item in value]
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key}={value}: expected a finite number")
+    for name, item in inside:
+        _require_finite(item, name)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -12,7 +12,7 @@ from dynalab.launch import inline, local
 from dynalab.launch.base import Events, Report, Work
 from dynalab.launch.trials import Plans
 from dynalab.store import runfile
-from dynalab.store.atomic import check_writable, storing, write_json
+from dynalab.store.atomic import check_writable, storing, write_bytes, write_json
 from dynalab.store.layout import Layout, discard_untrained, lay_out, mend_config
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.reader import Ensemble
@@ -119,7 +119,7 @@ def train(
             _lay_out(outputs, request, options, plans, write=True) for request in command.requests
         ]
         outcome.plan = plans.largest(outcome.layouts)
-        _remember(outputs, outcome.layouts)
+        earlier = _remember(outputs, outcome.layouts)
         work = Work(
             shards=_by_size([shard for layout in outcome.layouts for shard in layout.work]),
             workers=outcome.plan.workers,
@@ -138,9 +138,12 @@ def train(
             pool.close()
     for layout in outcome.layouts:
         discard_untrained(layout.paths, [shard for shard, code in outcome.report.codes.items() if code == 2])
-    for layout in outcome.layouts:
-        if not layout.paths.config.is_file():
-            continue
+    stored = [layout for layout in outcome.layouts if layout.paths.config.is_file()]
+    if stored and len(stored) < len(outcome.layouts):
+        _remember(outputs, stored)
+    elif not stored:
+        _remember_again(outputs, earlier)
+    for layout in stored:
         if layout.work or not are_whole(StoredEnsemble(layout.paths)):
             write_tables(Ensemble(layout.paths))
     return outcome
@@ -171,13 +174,24 @@ def _lay_out(
     )
 
 
-def _remember(outputs: OutputPaths, layouts: Sequence[Layout]) -> None:
-    """Write which ensembles `@last` means."""
+def _remember(outputs: OutputPaths, layouts: Sequence[Layout]) -> bytes | None:
+    """Write which ensembles `@last` means, and return what the file held before; None where there was none."""
     with storing(outputs.last):
         outputs.root.mkdir(parents=True, exist_ok=True)
+        before = outputs.last.read_bytes() if outputs.last.is_file() else None
     write_json(
         outputs.last, {"schema_version": 1, "ensembles": [layout.request.config.id for layout in layouts]}
     )
+    return before
+
+
+def _remember_again(outputs: OutputPaths, earlier: bytes | None) -> None:
+    """Let `@last` mean what it did before: of this command nothing is stored."""
+    if earlier is not None:
+        write_bytes(outputs.last, earlier)
+    else:
+        with storing(outputs.last):
+            outputs.last.unlink(missing_ok=True)
 
 
 def seconds_per_step(layout: Layout) -> float | None:

@@ -65,6 +65,26 @@ def select(
     return selection
 
 
+def readable(selection: Selection[E]) -> tuple[Selection[E], list[str]]:
+    """Return a selection without the ensembles whose configuration is damaged, and a line about each of those.
+
+    Raises:
+        StoreError: None is left.
+    """
+    whole: Selection[E] = []
+    lines = []
+    for ensemble, runs in selection:
+        try:
+            _ = ensemble.config
+        except StoreError as error:
+            lines.append(f"{error}; {ensemble.id} is left out")
+        else:
+            whole.append((ensemble, runs))
+    if not whole:
+        raise StoreError("; ".join(lines))
+    return whole, lines
+
+
 def _resolve(
     paths: OutputPaths, ref: str, everything: list[E], open_as: Callable[[EnsemblePaths], E]
 ) -> Selection[E]:

@@ -18,6 +18,7 @@ from dynalab.store.atomic import storing, write_text
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.split import undo_unfinished
+from dynalab.store.stored import StoredEnsemble
 from dynalab.training.provenance import BITS, versions
 
 
@@ -36,6 +37,8 @@ class Layout:
         warnings: What is damaged or odd.
         damaged: Shards that cannot be read.
         stored_steps: Label -> updates stored, of the runs that go on.
+        cut_off: Label -> (updates stored, updates once asked for), of the runs in `done` that were cut off, but not
+            before the length that is asked for now.
     """
 
     request: Request
@@ -48,6 +51,7 @@ class Layout:
     warnings: list[str] = field(default_factory=list)
     damaged: list[ShardPaths] = field(default_factory=list)
     stored_steps: dict[str, int] = field(default_factory=dict)
+    cut_off: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def steps_left(self) -> int:
         """Return the updates that are left to make, over all runs that were asked for."""
@@ -108,10 +112,8 @@ def mend_config(layout: Layout) -> None:
     """Write an ensemble's configuration where it is missing or damaged; its id says what it must be."""
     paths, request = layout.paths, layout.request
     try:
-        whole = isinstance(yaml.safe_load(paths.config.read_text()), dict)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
-        whole = False
-    if not whole:
+        _ = StoredEnsemble(paths).config
+    except StoreError:
         if paths.shards():
             layout.warnings.append(f"{paths.config} was missing or damaged; it is written again")
         write_text(paths.overrides, yaml.safe_dump(request.overrides, sort_keys=False))
@@ -182,9 +184,13 @@ def _sort(
         layout.warnings.append(
             f"{_damage(paths, shard)}; it is trained again from its newest whole checkpoint"
         )
-    enough = run.status == "diverged" or (shard.status == "done" and shard.steps >= steps)
+    ended = shard.status in runfile.FINAL
+    # What has no checkpoint yet has nothing, not even the first row.
+    enough = run.status == "diverged" or (shard.steps >= steps and (ended or shard.steps > 0))
     if whole and enough:
         layout.done.append(spec.label)
+        if not ended and run.status != "diverged":
+            layout.cut_off[spec.label] = (shard.steps, shard.requested_steps)
         return
     layout.resumed.append(spec.label)
     layout.stored_steps[spec.label] = run.steps
@@ -192,8 +198,10 @@ def _sort(
         return
     _check_versions(paths, shard, anyway)
     layout.work.append(paths)
-    if write and (shard.requested_steps < steps or shard.status in runfile.FINAL):
-        shard.requested_steps = max(steps, shard.requested_steps)
+    # What is asked now counts, not what was once asked and cut off. What ended and is damaged is mended to its end.
+    wanted = max(steps, shard.steps)
+    if write and (shard.requested_steps != wanted or ended):
+        shard.requested_steps = wanted
         shard.settle("partial")
         runfile.write(paths, shard)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,11 @@ class Result:
     def ensemble(self) -> str:
         """The ensemble it is about, or the first of several."""
         return str(self.data["ensemble"])
+
+    @property
+    def ensembles(self) -> list[str]:
+        """Every ensemble it is about."""
+        return list(self.data.get("ensembles") or [self.ensemble])
 
     @property
     def warnings(self) -> list[str]:
@@ -105,6 +111,8 @@ def read_result(paths: AnalysisPaths) -> Result:
         StoreError: It is damaged.
     """
     data = read_json(paths.result)
+    if not isinstance(data, dict):
+        raise StoreError(f"{paths.result} is damaged: it holds no object")
     missing = [key for key in ("id", "kind", "ensemble", "warnings") if key not in data]
     if missing:
         raise StoreError(f"{paths.result} is damaged: it has no {missing[0]}")
@@ -121,7 +129,7 @@ def whole_result(paths: AnalysisPaths) -> Result | None:
 
 
 def results(outputs: Path, ensembles: Sequence[str] | None = None, kind: str | None = None) -> list[Result]:
-    """Return stored analyses, oldest first.
+    """Return stored analyses, oldest first; `damaged_results` names those that cannot be read.
 
     Args:
         outputs: The outputs folder.
@@ -129,17 +137,32 @@ def results(outputs: Path, ensembles: Sequence[str] | None = None, kind: str | N
         kind: Only those of this kind.
     """
     found = []
-    for folder in sorted(OutputPaths(outputs).analyses.glob(f"{kind or '*'}-*")):
-        if not (paths := AnalysisPaths(folder)).result.is_file():
-            continue
+    for paths in _stored(outputs, kind):
         try:
             result = read_result(paths)
         except StoreError:
             continue
-        about = set(result.data.get("ensembles") or [result.ensemble])
-        if ensembles is None or about & set(ensembles):
+        if ensembles is None or set(result.ensembles) & set(ensembles):
             found.append(result)
     return sorted(found, key=lambda result: str(result.data.get("created", "")))
+
+
+def damaged_results(outputs: Path, ensembles: Sequence[str] | None = None) -> list[str]:
+    """Return a line about each stored analysis that cannot be read.
+
+    Args:
+        outputs: The outputs folder.
+        ensembles: Only those that name one of these ensembles in what is left of them, or name none.
+    """
+    lines = []
+    for paths in _stored(outputs):
+        try:
+            read_result(paths)
+        except StoreError as error:
+            about = _ensembles_of(paths) if ensembles is not None else []
+            if ensembles is None or not about or set(about) & set(ensembles):
+                lines.append(f"{error}; {_again(paths)}")
+    return lines
 
 
 def find_result(outputs: Path, ref: str) -> Result:
@@ -147,18 +170,46 @@ def find_result(outputs: Path, ref: str) -> Result:
 
     Raises:
         NothingMatched: There is none, or several.
+        StoreError: It is damaged.
     """
-    found = [
-        result
-        for result in results(outputs)
-        if result.id.startswith(ref)
-        or result.paths.root.name.startswith(ref)
-        or result.paths.root == Path(ref)
-    ]
+    found = [paths for paths in _stored(outputs) if _means(ref, paths)]
     if len(found) != 1:
         count = "several analyses have" if found else "no stored analysis has"
         raise NothingMatched(f"{ref}: {count} this id")
-    return found[0]
+    try:
+        return read_result(found[0])
+    except StoreError as error:
+        raise StoreError(f"{error}; {_again(found[0])}") from error
+
+
+def _means(ref: str, paths: AnalysisPaths) -> bool:
+    """Return whether a reference is an analysis' folder, or the beginning of its id, with its kind or without."""
+    name = paths.root.name
+    return name.startswith(ref) or name.rpartition("-")[2].startswith(ref) or paths.root == Path(ref)
+
+
+def is_analysis(outputs: Path, ref: str) -> bool:
+    """Return whether a stored analysis, whole or damaged, has this id."""
+    return any(_means(ref, paths) for paths in _stored(outputs))
+
+
+def _stored(outputs: Path, kind: str | None = None) -> list[AnalysisPaths]:
+    folders = sorted(OutputPaths(outputs).analyses.glob(f"{kind or '*'}-*"))
+    return [paths for folder in folders if (paths := AnalysisPaths(folder)).result.is_file()]
+
+
+def _ensembles_of(paths: AnalysisPaths) -> list[str]:
+    """Return the ensembles that a damaged result.json still names; they stand near its beginning."""
+    try:
+        text = paths.result.read_text(errors="replace")
+    except OSError:
+        return []
+    match = re.search(r'"ensembles": \[([^\]]*)', text) or re.search(r'"ensemble": ("[^"]*")', text)
+    return re.findall(r'"([^"]+)"', match[1]) if match else []
+
+
+def _again(paths: AnalysisPaths) -> str:
+    return f"the `dynalab analyze {paths.root.name.rpartition('-')[0]}` that made it makes it again"
 
 
 def _finite(value: Any) -> Any:

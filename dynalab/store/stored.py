@@ -90,14 +90,37 @@ class StoredEnsemble:
             StoreError: It is damaged.
         """
         try:
-            tree = yaml.load(
-                self.paths.config.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-            )
-        except (OSError, yaml.YAMLError) as error:
+            tree = yaml.load(self._config_text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except yaml.YAMLError as error:
             raise StoreError(f"{self.paths.config} is damaged: {str(error).splitlines()[0]}") from error
         if not isinstance(tree, dict):
             raise StoreError(f"{self.paths.config} is damaged: it is no mapping")
+        for section in self._sections:
+            if not isinstance(tree.get(section), dict):
+                raise StoreError(f"{self.paths.config} is damaged: it has no section {section}")
         return tree
+
+    @cached_property
+    def _config_text(self) -> bytes:
+        """The bytes of config.yaml, of which as much is checked as needs no parser.
+
+        Raises:
+            StoreError: It is missing or was cut off.
+        """
+        path = self.paths.config
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"{path} is damaged: {error.strerror or error}") from error
+        whole = all(f"\n{section}:".encode() in b"\n" + text for section in self._sections)
+        if not whole or not text.endswith(b"\n"):
+            raise StoreError(f"{path} is damaged: it is cut off, or no configuration")
+        return text
+
+    @property
+    def _sections(self) -> tuple[str, ...]:
+        """Sections that every reader needs, and the one that is written last."""
+        return ("import",) if self.imported else ("eval", "levels")
 
     @cached_property
     def parent(self) -> str | None:
@@ -106,12 +129,8 @@ class StoredEnsemble:
         Raises:
             StoreError: Its configuration is damaged.
         """
-        try:
-            # Most are no forks, and reading YAML is slow.
-            said = b"\nparent:" in self.paths.config.read_bytes()
-        except OSError:
-            return None
-        found = self.config.get("parent") if said else None
+        # Most are no forks, and reading YAML is slow.
+        found = self.config.get("parent") if b"\nparent:" in self._config_text else None
         return None if found is None else str(found)
 
     @property
