@@ -245,6 +245,7 @@ def test_largest_number_of_states_warns():
         ({"folds": 1}, "folds=1.*2 or more"),
         ({"workers": 0}, "workers=0"),
         ({"tol": 0.0}, "tol=0"),
+        ({"common": -1.0}, "common=-1.*0 or more"),
         ({"metrics": []}, "metrics"),
     ],
 )

@@ -26,6 +26,7 @@ from dynalab.analysis.hmm.emissions import Emission, log_density, log_penalty, m
 from dynalab.analysis.hmm.features import extract, fit_scaler
 from dynalab.analysis.hmm.frames import stack, thin
 from dynalab.analysis.hmm.simulate import simulate
+from dynalab.errors import ConfigError
 
 METRICS = ["l2", "mean_w", "trace", "mean_sv"]
 
@@ -346,6 +347,11 @@ def test_how_much_noise_states_have_in_common_is_for_unseen_runs_to_say(common):
     assert result["common"] == (300 if common else 0) and result["n_states"] == 3
     assert result["settings"]["common"] is None
     assert hmm.analyse(noisy(common), replace(config, common=7)).result["common"] == 7
+
+
+def test_more_states_than_rows_are_refused():
+    with pytest.raises(ConfigError, match="n_states=1000: the runs have 720 rows"):
+        hmm.analyse(noisy(True), Config(**NOISY, n_states=1000))
 
 
 @pytest.mark.parametrize("form", ["full", "diag", "lowrank"])

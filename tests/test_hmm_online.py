@@ -76,6 +76,14 @@ def test_nothing_looks_ahead(fitted, outputs):
     shifted = dynalab.import_runs(new.assign(scale=new["scale"] + 50), "far", run="run", step="step")
     far = dynalab.analyze("hmm", shifted, decode_with=fitted.id)
     assert far["heldout_ll_per_frame"] < long["heldout_ll_per_frame"] - 10
+    assert "3 of 3 runs do what the model has not seen" in " ".join(far.warnings)
+    assert "has not seen" not in " ".join(long.warnings)
+    # What the states are, and what tells them apart, is told as on the model's own page.
+    assert far["state_profiles"] == fitted["state_profiles"]
+    told = {(edge["from"], edge["to"]): edge["features"] for edge in fitted["edges"]}
+    again = {(edge["from"], edge["to"]): edge["features"] for edge in long["edges"]}
+    assert told.keys() & again.keys()
+    assert all(again[way] == told[way] for way in told.keys() & again.keys())
 
 
 def test_result_tables_and_likelihood(fitted, outputs):

@@ -18,6 +18,13 @@ def test_order_of_first_entry_over_the_runs_that_visit():
     assert states.first_entry(A, STEPS, 3) is None
 
 
+def test_a_straggler_does_not_change_the_order():
+    # Most runs begin in state 1; one enters it late, and its mean with it.
+    paths = [np.array([1, 0, 0])] * 3 + [np.array([0, 0, 1])]
+    steps = [np.array([0, 5, 500])] * 4
+    assert states.canonical_order(paths, steps, 2) == [1, 0]
+
+
 def test_ties_go_by_number():
     paths = [np.array([1, 0]), np.array([0, 1])]
     assert states.canonical_order(paths, [np.array([0, 10])] * 2, 2) == [0, 1]

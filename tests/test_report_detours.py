@@ -83,6 +83,14 @@ def test_no_detour_and_nothing_to_test() -> None:
     (said,) = hmm_detours.blocks({**data, "detours": alone, "detour_model": {}}, 40)
     assert isinstance(said, Words) and "every run passes it" in said.text
     assert hmm_detours.summary({**data, "detours": alone}, 40) == []
+    # Where no run converged there is nothing to explain, nor to be spread out.
+    never = [{**row, "step": None, "censored": True} for row in data["convergence"]]
+    late = {**data, "detours": alone, "convergence": never}
+    assert all(isinstance(block, Words) for block in hmm_detours.blocks(late, 40))
+    rows = page_claims.table({**late, "claims": claims(late)}).rows
+    assert [row[1].text for row in rows if "spread out" in row[0].text] == ["not tested"]
+    single = {**data, "n_states": 1}
+    assert page_claims.table(single).rows[0][1].text == "not tested"
     assert hmm_detours.blocks({**data, "detours": None}, 40) == []
 
 

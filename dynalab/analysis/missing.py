@@ -27,4 +27,6 @@ def not_recorded(
         how = f"dynalab import a table with columns named {' and '.join(columns)}"
     else:
         how = f"dynalab train ... {words}"
-    return NothingMatched(f"{trajectories.ensemble}: no {missing} recorded; analyze {kind} needs it: {how}")
+    return NothingMatched(
+        f"{trajectories.ensemble}: no {missing} recorded, which analyze {kind} needs: {how}"
+    )

@@ -90,7 +90,8 @@ def edge_of(steps: np.ndarray, ratios: np.ndarray, config: Config, *, adaptive: 
         steps, ratios = steps[keep], ratios[keep]
     if len(steps) < FEWEST:
         return Edge(
-            "insufficient_data", reason=f"{len(steps)} rows with a ratio, at least {FEWEST} are needed"
+            "insufficient_data",
+            reason=f"{len(steps)} rows with a ratio, at least {FEWEST} are needed (probe.curvature.every=)",
         )
     x = np.log(ratios)
     noise = noise_of(x)

@@ -22,7 +22,9 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     """Judge every run; see `dynalab.analysis.eos`."""
     if not set(NEEDED) & set(trajectories.metrics):
         columns = ("sharpness", "stability_threshold (or edge_ratio alone)")
-        raise not_recorded(trajectories, "eos", "sharpness", columns, "'probes=[gradients,curvature]'")
+        raise not_recorded(
+            trajectories, "eos", "sharpness", columns, "'probes=[weights,gradients,curvature]'"
+        )
     runs, frames, warnings = [], [], []
     for run in trajectories.runs:
         ratios = ratios_of(run, trajectories.metrics)

@@ -14,6 +14,7 @@ from dynalab.analysis.hmm import stability as refits
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.features import Features, extract, fit_scaler
 from dynalab.analysis.hmm.model import Model
+from dynalab.errors import ConfigError
 
 # Standard errors of the difference between two emissions beyond which more states are not waited for.
 BEYOND_DOUBT = 10.0
@@ -156,6 +157,11 @@ def robust(trajectories: Trajectories, config: Config) -> Chosen:
         moving = any(len(run.steps) > 1 for run in trajectories.runs)
         config = replace(config, emission="ar" if moving else "level")
     features = extract(trajectories, config)
+    rows = sum(map(len, features.values))
+    if config.n_states is not None and config.n_states > rows:
+        raise ConfigError(
+            f"n_states={config.n_states}: the runs have {rows:,} rows, and no state can be without one"
+        )
     if len(features.values) < 2:
         found = selection.select(features.values, features.steps, config)
     elif auto and config.emission == "ar":

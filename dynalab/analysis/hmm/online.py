@@ -24,6 +24,9 @@ from dynalab.analysis.hmm.paths import path_table
 from dynalab.config.suggest import listing
 from dynalab.errors import ConfigError, NothingMatched
 
+# Standard deviations of the model's own held-out runs below which a run is none of theirs.
+FAR = 5.0
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -93,7 +96,12 @@ def decode(trajectories: Trajectories, stored: Mapping[str, Any], config: Config
     per_run = [float(item.predictive.mean()) for item in decoded]
     new = [value for run, value in zip(kept, per_run, strict=True) if run not in fitted]
     chosen = next((row for row in stored["selection"] if row["n_states"] == n_states), None)
-    means = _means(stored, n_states, len(model.names))
+    notes += _unlike(new, chosen, len(fitted))
+    edges = states.edges(paths, model.names, _means(stored, n_states, len(model.names)))
+    # One model, one account of what tells two states apart.
+    told = {(edge["from"], edge["to"]): edge["features"] for edge in stored.get("edges") or ()}
+    for edge in edges:
+        edge["features"] = told.get((edge["from"], edge["to"]), edge["features"])
     result: dict[str, Any] = {
         "decoded_with": stored["id"],
         "n_states": n_states,
@@ -117,7 +125,8 @@ def decode(trajectories: Trajectories, stored: Mapping[str, Any], config: Config
             "counts": states.transition_counts(paths, n_states).tolist(),
             "probabilities": model.parameters.transitions.tolist(),
         },
-        "edges": states.edges(paths, model.names, means),
+        "edges": edges,
+        "state_profiles": stored.get("state_profiles"),
         "edge_change": stored.get("edge_change"),
         "paths": path_table(paths, steps, kept, found),
         "metrics": list(model.names),
@@ -185,6 +194,27 @@ def _doubts(stored: Mapping[str, Any], runs: Sequence[str], steps: Sequence[np.n
             "its transitions and drifts are per row, so states and likelihoods do not carry over"
         )
     return notes
+
+
+def _unlike(new: Sequence[float], chosen: Mapping[str, Any] | None, n_fitted: int) -> list[str]:
+    """Whether the model knows what the runs do.
+
+    Args:
+        new: Log-likelihood per frame of every run that took no part in the fit.
+        chosen: The selection's row of the model.
+        n_fitted: Runs of the fit.
+    """
+    if not new or chosen is None or chosen.get("se") is None:
+        return []
+    own, spread = chosen["heldout_ll_per_frame"], chosen["se"] * np.sqrt(n_fitted)
+    far = [value for value in new if value < own - FAR * spread]
+    if not far:
+        return []
+    return [
+        f"{len(far)} of {len(new)} runs do what the model has not seen: {float(np.median(far)):.4g} nats a frame "
+        f"(median), where its own held-out runs have {own:.4g} (standard deviation {spread:.2g}); their states mean "
+        "little, however sure the posterior"
+    ]
 
 
 def _spacing(steps: Sequence[np.ndarray]) -> float | None:

@@ -68,7 +68,8 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     warnings += _collinear(result["collinearity"], len(features.names))
     unvisited = [k for k in range(chosen.n_states) if not any((path == k).any() for path in paths)]
     if unvisited:
-        warnings.append(f"states that no run visits: {', '.join(map(str, unvisited))}")
+        word = "state" if len(unvisited) == 1 else "states"
+        warnings.append(f"no run visits {word} {', '.join(map(str, unvisited))}")
     tables = _tables(features, paths, chosen, result, found)
     tables["edges"] = edge_table
     if baselines is not None:

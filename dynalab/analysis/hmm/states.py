@@ -16,8 +16,8 @@ TOP_FEATURES = 3
 def canonical_order(paths: Sequence[np.ndarray], steps: Sequence[np.ndarray], n_states: int) -> list[int]:
     """States in the order in which training meets them.
 
-    EM numbers states at random; sorted by the mean step of first entry over the runs that visit them (ties by
-    the old number, states that no run visits last), numbers mean the same from one analysis to the next.
+    EM numbers states at random; sorted by the median step of first entry over the runs that visit them (ties by
+    the mean and the old number, states that no run visits last), numbers mean the same from one analysis to the next.
 
     Args:
         paths: State of every row of every run, shapes (T,).
@@ -27,15 +27,27 @@ def canonical_order(paths: Sequence[np.ndarray], steps: Sequence[np.ndarray], n_
     Returns:
         Old numbers in canonical order.
     """
-    entry = [first_entry(paths, steps, state) for state in range(n_states)]
-    return sorted(range(n_states), key=lambda k: (entry[k] is None, entry[k] or 0.0, k))
+    entries = [first_entries(paths, steps, state) for state in range(n_states)]
+
+    def place(k: int) -> tuple[float, float, int]:
+        return (
+            (float(np.median(entries[k])), float(np.mean(entries[k])), k)
+            if entries[k]
+            else (np.inf, np.inf, k)
+        )
+
+    return sorted(range(n_states), key=place)
+
+
+def first_entries(paths: Sequence[np.ndarray], steps: Sequence[np.ndarray], state: int) -> list[int]:
+    """Step of a state's first row in every run that visits it."""
+    pairs = zip(paths, steps, strict=True)
+    return [int(s[np.argmax(path == state)]) for path, s in pairs if (path == state).any()]
 
 
 def first_entry(paths: Sequence[np.ndarray], steps: Sequence[np.ndarray], state: int) -> float | None:
-    """Mean step of a state's first row over the runs that visit it; None if none does."""
-    found = [
-        s[np.argmax(path == state)] for path, s in zip(paths, steps, strict=True) if (path == state).any()
-    ]
+    """Mean of `first_entries`; None if no run visits the state."""
+    found = first_entries(paths, steps, state)
     return float(np.mean(found)) if found else None
 
 

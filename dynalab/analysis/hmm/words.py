@@ -31,7 +31,7 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     for profile in result["state_profiles"]:
         entries = sorted(_entries(result, profile["state"]))
         if entries:
-            where = f"entered at step {_middle(entries)} ({entries[0]} to {entries[-1]})"
+            where = f"entered at step {_middle(entries)} (median; {entries[0]} to {entries[-1]})"
             lines.append(f"  state {profile['state']}: {profile['runs']} of {n_runs} runs, {where}")
     for path in result["paths"][:5]:
         names = _way(path["states"])
@@ -102,12 +102,14 @@ def _beside(result: Mapping[str, Any]) -> list[str]:
     lines = []
     row = next(row for row in result["selection"] if row["n_states"] == result["n_states"])
     if row["heldout_ll_per_frame"] is not None:
-        error = "" if row["se"] is None else f" (standard error {row['se']:.2f})"
-        lines.append(f"  held-out runs: {row['heldout_ll_per_frame']:.2f} nats a frame{error}")
+        error = "" if row["se"] is None else f" (standard error {_nats(row['se'])})"
+        lines.append(f"  held-out runs: {_nats(row['heldout_ll_per_frame'])} nats a frame{error}")
     lines += _why(result["selection"], result["n_states"])
     for base in result.get("baselines") or ():
         cap = ", the cap" if base["at_cap"] else ""
-        value = f"{base['heldout_ll_per_frame']:.2f} nats a frame" if base["comparable"] else "other density"
+        value = (
+            f"{_nats(base['heldout_ll_per_frame'])} nats a frame" if base["comparable"] else "other density"
+        )
         lines.append(f"    {base['name']}: {value}, K = {base['n_states']}{cap}")
     for one in result.get("stability") or ():
         lines.append(
@@ -115,6 +117,11 @@ def _beside(result: Mapping[str, Any]) -> list[str]:
             f"({one['low']:.2f} to {one['high']:.2f}, {one['fits']} fits)"
         )
     return lines
+
+
+def _nats(value: float) -> str:
+    """Two decimals; of what is out of all proportion, three digits."""
+    return f"{value:.2f}" if abs(value) < 1e5 else f"{value:.3g}"
 
 
 def _why(rows: Sequence[Mapping[str, Any]], chosen: int) -> list[str]:
@@ -178,7 +185,7 @@ def _decoded(result: Mapping[str, Any]) -> list[str]:
         since = next(i for i in range(len(run["states"]), 0, -1) if i == 1 or run["states"][i - 2] != state)
         lines.append(
             f"  {run['run']}: state {state} ({sure}) since step {run['steps'][since - 1]}, at step {run['steps'][-1]}; "
-            f"{run['ll_per_frame']:.2f} nats a frame{'' if run['held_out'] else ' (took part in the fit)'}"
+            f"{_nats(run['ll_per_frame'])} nats a frame{'' if run['held_out'] else ' (took part in the fit)'}"
         )
     if len(runs) > 20:
         lines.append(f"  and {len(runs) - 20} more runs")

@@ -96,6 +96,8 @@ def _shares(bounds: Sequence[float]) -> str:
 
 
 def _forks(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
+    if data.get("n_states") == 1:
+        return [cell("not tested", tone="quiet"), cell("a single state has nothing to fork into")]
     off = found["off_path"]
     ways = []
     for item in found["forks"]:
@@ -144,6 +146,8 @@ def _spread(found: Mapping[str, Any] | None) -> list[Any]:
             cell("\u2013", tone="quiet"),
             cell("nothing says when a run has converged (convergence.metric=)"),
         ]
+    if found["censored"] == found["runs"]:
+        return [cell("not tested", tone="quiet"), cell(f"none of {count(found['runs'], 'run')} converged")]
     low, high = found["quartiles"]
     lines = [
         f"median step {_step(found['median'])} [quartiles {_step(low)} to {_step(high)}]",

@@ -65,7 +65,7 @@ def section(result: Result, context: Context) -> Section:
     lead = (
         f"**{count(data['n_states'], 'state')}** over {count(total, 'run')}, {rows:,} rows and "
         f"{count(len(data.get('metrics') or []), 'metric')}{f' ({emission})' if emission else ''}. States are "
-        "numbered in the order in which training enters them."
+        "numbered in the order in which training enters them (by the median of the first entries)."
     )
     blocks: list[Block] = [Words(lead)]
     if data.get("decoded_with"):
@@ -86,12 +86,14 @@ def section(result: Result, context: Context) -> Section:
         blocks.append(claims.table(data))
     blocks += [*_profiles(data), *_selection(data), *tables.trust(data)]
     blocks.append(tables.transitions(data))
-    if settings := data.get("settings") or data.get("config"):
+    settings = data.get("settings") or data.get("config")
+    if settings and data.get("decoded_with"):
+        # The others are of a fit, and nothing was fitted.
+        settings = {key: settings[key] for key in ("decode_with", "steps", "convergence") if key in settings}
+    if settings:
         import yaml
 
-        blocks.append(
-            Code(yaml.safe_dump(settings, sort_keys=False).rstrip(), "Settings of the model", folded=True)
-        )
+        blocks.append(Code(yaml.safe_dump(settings, sort_keys=False).rstrip(), "Settings", folded=True))
     title = "Hidden Markov model" if not data.get("decoded_with") else "Runs under a stored model"
     return Section(title, context.anchor(result), blocks)
 
@@ -129,7 +131,7 @@ def _map(data: Any, total: int, rows: int) -> Picture:
         forked += f" {flicker}"
     caption = (
         f"**Training map.** States in the order of entry; an edge is as wide as the share of runs that take it, a "
-        f"circle as large as the share of rows spent in it; `from` is the median step of first entry.{forked}"
+        f"circle the larger, the more rows are spent in it; `from` is the median step of first entry.{forked}"
     )
     return Picture("map", figure, caption, f"Training map of {n_states} states", titles)
 

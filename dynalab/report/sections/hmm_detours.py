@@ -31,8 +31,8 @@ def blocks(data: Mapping[str, Any], total: int) -> list[Block]:
     tested = [row for row in rows if row.get("p_adjusted") is not None]
     least = int(model.get("min_visits") or 3)
     if not tested:
-        return [Words(_untested(rows, total, least)), *_explained(model, rows)]
-    return [_table(rows, data, total, least), _picture(tested, total), *_explained(model, rows)]
+        return [Words(_untested(rows, total, least)), *_explained(model, data)]
+    return [_table(rows, data, total, least), _picture(tested, total), *_explained(model, data)]
 
 
 def _untested(rows: Sequence[Mapping[str, Any]], total: int, least: int) -> str:
@@ -156,10 +156,13 @@ def _picture(tested: Sequence[Mapping[str, Any]], total: int) -> Picture:
     return Picture("detours", figure, caption, f"Delay of the visitors of each state in steps: {words}")
 
 
-def _explained(model: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Block]:
+def _explained(model: Mapping[str, Any], data: Mapping[str, Any]) -> list[Block]:
     """Two regressions of the convergence step, each beside the R2 that it has where there is nothing to find."""
     cells = []
-    if len(rows) < 2:
+    rows = data["detours"]
+    converged = {row["step"] for row in data.get("convergence") or () if not row["censored"]}
+    # Without different steps there is nothing to explain.
+    if len(rows) < 2 or len(converged) < 2:
         return []
     if model.get("r2") is not None:
         states = listed([str(k) for k in model.get("states") or ()])

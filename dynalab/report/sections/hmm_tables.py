@@ -48,7 +48,7 @@ def path_words(states: Sequence[int]) -> str:
 
 
 def features(edge: Any) -> str:
-    """Return what changes most along an edge."""
+    """Return what tells the two states of an edge apart best, and how it changes."""
     return ", ".join(
         f"{item['name']} {item['change']:+.3g}"
         for item in edge.get("features") or ()
@@ -99,6 +99,8 @@ def path_table(data: Any, total: int) -> Table:
     # Paths of a single run each say no more than the raster does.
     several = sum(path["runs"] > 1 for path in data["paths"])
     most = min(max(several, MOST_PATHS), 60)
+    # A seed alone names a run within one ensemble only.
+    several_ensembles = len({str(run["run"]).rpartition("/")[0] for run in data["states"]}) > 1
     for path in data["paths"][:most]:
         low, high = path.get("quartiles") or (None, None)
         never = path.get("median_step") is None
@@ -106,7 +108,8 @@ def path_table(data: Any, total: int) -> Table:
         until = "never" if high is None else number(whole(high))
         spread = None if low is None or path["runs"] < 2 else f"{number(whole(low))} to {until}"
         runs = Cell(f"{path['runs']:,} of {total:,}", float(path["runs"]), True)
-        members = listed([str(run).rpartition("/")[2] for run in path.get("members") or []], 6)
+        names = [str(run) for run in path.get("members") or []]
+        members = listed(names if several_ensembles else [name.rpartition("/")[2] for name in names], 6)
         tone = "whole" if len(path["states"]) <= SHORT else ""
         way = cell(path_words(path["states"]), tone=tone)
         cells.append([way, runs, middle, cell(spread, tone="whole" if spread else ""), cell(members)])
@@ -131,7 +134,7 @@ def edge_table(data: Any, total: int) -> Table:
         way = cell(f"{edge['from']}{ARROW}{edge['to']}", tone="whole")
         cells.append([way, runs, cell(interval, tone="whole" if interval else ""), cell(features(edge))])
     unit = f" ({data['edge_change']})" if data.get("edge_change") else ""
-    header = ["edge", "runs", "95% interval", f"what changes most{unit}"]
+    header = ["edge", "runs", "95% interval", f"what tells the two states apart best, and its change{unit}"]
     return Table(header, cells, "Changes of state", sortable=len(cells) > 1)
 
 
@@ -159,8 +162,8 @@ def decoded(data: Any, label: Callable[[str], str]) -> list[Block]:
         own = data.get("model_heldout_ll_per_frame")
         beside = "" if own is None else f" (the model's own held-out runs: {number(own)})"
         text += (
-            f" Held-out log-likelihood: {number(data['heldout_ll_per_frame'])} nats a frame{beside}; far below, the "
-            "runs do something that the model has not seen."
+            f" Held-out log-likelihood: {number(data['heldout_ll_per_frame'])} nats a frame{beside}. The states are "
+            "those of the model; what they are is told from the runs that it was fitted to."
         )
     header = ["run", "state now", "posterior", "at step", "nats a frame", "held out"]
     return [Words(text), Table(header, cells, "Where the runs stand", sortable=True)]
@@ -185,9 +188,13 @@ def trust(data: Any) -> list[Block]:
             less = cell(None) if beaten is None else Cell(f"{beaten:.2f}{error}", beaten, True)
             states = f"{row['n_states']}, the cap" if row.get("at_cap") else str(row["n_states"])
             score = _two(row.get("heldout_ll_per_frame") if row.get("comparable") else None)
-            cells.append([cell(row["name"]), Cell(states, float(row["n_states"]), True), score, less])
-        header = ["simpler model", "states", "nats a frame, held out", "less than this model"]
-        caption = "What simpler models give on the same held-out runs (\u00b1 standard error over runs)"
+            runs = cell(row.get("runs"))
+            cells.append([cell(row["name"]), Cell(states, float(row["n_states"]), True), runs, score, less])
+        header = ["simpler model", "states", "held-out runs", "nats a frame", "less than this model"]
+        caption = (
+            "What simpler models give on runs that were held out (\u00b1 standard error over runs). Some are held "
+            "out in fewer folds, to save time; the last column compares on the runs of its row."
+        )
         found.append(Table(header, cells, caption))
     return found
 
