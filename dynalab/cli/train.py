@@ -92,7 +92,8 @@ def command(
             n_runs = sum(item == (steps, once) for item in layout.cut_off.values())
             note(
                 f"{layout.paths.root.name}: {n_runs} of its runs were cut off at {steps:,} of {once:,} steps, which is "
-                f"enough for train.steps={layout.request.steps}; train.steps={once} goes on"
+                f"enough for train.steps={layout.request.steps}; train.steps={once} goes on, train.steps={steps} ends "
+                "them there"
             )
     for line in outcome.report.held.values():
         note(line)

@@ -37,8 +37,8 @@ class Layout:
         warnings: What is damaged or odd.
         damaged: Shards that cannot be read.
         stored_steps: Label -> updates stored, of the runs that go on.
-        cut_off: Label -> (updates stored, updates once asked for), of the runs in `done` that were cut off, but not
-            before the length that is asked for now.
+        cut_off: Label -> (updates stored, updates once asked for), of the runs in `done` that were cut off, but
+            beyond the length that is asked for now.
     """
 
     request: Request
@@ -185,8 +185,8 @@ def _sort(
             f"{_damage(paths, shard)}; it is trained again from its newest whole checkpoint"
         )
     ended = shard.status in runfile.FINAL
-    # What has no checkpoint yet has nothing, not even the first row.
-    enough = run.status == "diverged" or (shard.steps >= steps and (ended or shard.steps > 0))
+    # Cut off at the very length that is asked for, it has no more to train, but its end is to be written down.
+    enough = run.status == "diverged" or (shard.steps >= steps if ended else shard.steps > steps)
     if whole and enough:
         layout.done.append(spec.label)
         if not ended and run.status != "diverged":
