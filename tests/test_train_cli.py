@@ -218,7 +218,7 @@ def wait_for_rows(outputs: Path, rows: int, process: subprocess.Popen[str], shar
 
 
 LONG = [
-    "train.steps=9000",
+    "train.steps=6000",
     "eval.every=50",
     "probe.weights.every=1000",
     "checkpoint.every=400",
