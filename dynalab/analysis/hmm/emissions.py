@@ -154,15 +154,27 @@ def maximise(
     Returns:
         W of shape (K, M, P) and Sigma of shape (K, M, M).
     """
-    p = frames.inputs
     weighted = posterior[frames.regressed]
-    gram = frames.grams(weighted)
-    cross = gram[:, :p, p:]
-    solution = np.linalg.solve(gram[:, :p, :p] + prior.ridge, cross)
+    weights, scatter, totals = penalised(frames.grams(weighted), weighted.sum(axis=0), prior, frames.inputs)
+    return weights, maximise_scatter(scatter, totals, prior, before)
+
+
+def penalised(
+    grams: np.ndarray, counts: np.ndarray, prior: Prior, inputs: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return W (K, M, P), the scatter of the residuals with its penalty (K, M, M), and its weight (K,).
+
+    Args:
+        grams: Sums of products of (u, y) of each state's frames, shape (K, P + M, P + M).
+        counts: Frames of each state, shape (K,).
+        prior: Penalties.
+        inputs: P.
+    """
+    cross = grams[:, :inputs, inputs:]
+    solution = np.linalg.solve(grams[:, :inputs, :inputs] + prior.ridge, cross)
     # Equal to residual scatter + W R W^T, without forming residuals.
-    scatter = gram[:, p:, p:] - cross.transpose(0, 2, 1) @ solution + prior.scatter
-    totals = np.maximum(weighted.sum(axis=0) + prior.weight, 1e-300)
-    return solution.transpose(0, 2, 1), maximise_scatter(scatter, totals, prior, before)
+    scatter = grams[:, inputs:, inputs:] - cross.transpose(0, 2, 1) @ solution + prior.scatter
+    return solution.transpose(0, 2, 1), scatter, np.maximum(counts + prior.weight, 1e-300)
 
 
 def maximise_scatter(

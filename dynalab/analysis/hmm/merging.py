@@ -14,7 +14,7 @@ import numpy as np
 
 from dynalab.analysis.hmm import covariances as forms
 from dynalab.analysis.hmm import starts
-from dynalab.analysis.hmm.emissions import Prior, maximise_scatter, shares
+from dynalab.analysis.hmm.emissions import Prior, maximise_scatter, penalised, shares
 from dynalab.analysis.hmm.frames import Frames
 
 
@@ -31,7 +31,7 @@ def values(
         common: The covariance that the states share, shape (M, M): all they have (`tied`), or what each is pulled
             to; None for states of their own.
     """
-    scatter, totals = _penalised(grams, counts, prior, inputs)
+    _, scatter, totals = penalised(grams, counts, prior, inputs)
     if common is not None and prior.covariance == "tied":
         found = np.broadcast_to(common, scatter.shape)
     else:
@@ -44,22 +44,12 @@ def values(
 
 def in_common(grams: np.ndarray, counts: np.ndarray, prior: Prior, inputs: int) -> np.ndarray | None:
     """The covariance (M, M) that states share; None where each has its own. Arguments as of `values`."""
-    scatter, totals = _penalised(grams, counts, prior, inputs)
+    _, scatter, totals = penalised(grams, counts, prior, inputs)
     if prior.covariance == "tied":
         return forms.maximise(scatter, totals, "tied", prior.floor, prior.rank, None)[0]
     if not shares(prior, len(counts)):
         return None
     return forms.common(maximise_scatter(scatter, totals, prior))
-
-
-def _penalised(
-    grams: np.ndarray, counts: np.ndarray, prior: Prior, inputs: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scatter of each state's residuals with its penalty, shape (K, M, M), and its weight, shape (K,)."""
-    cross = grams[:, :inputs, inputs:]
-    solution = np.linalg.solve(grams[:, :inputs, :inputs] + prior.ridge, cross)
-    scatter = grams[:, inputs:, inputs:] - cross.transpose(0, 2, 1) @ solution + prior.scatter
-    return scatter, np.maximum(counts + prior.weight, 1e-300)
 
 
 def merge(frames: Frames, prior: Prior, labels: np.ndarray, n_states: int, target: int) -> np.ndarray:
