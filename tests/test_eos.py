@@ -34,6 +34,46 @@ def test_leaving_is_visited():
     assert back.verdict == "at_edge" and len(back.stays) == 2 and back.onset == pytest.approx(2000, abs=40)
 
 
+def test_every_stay_is_stored_and_what_left_did_not_stay():
+    twice = np.select([STEPS < 2000, STEPS < 2200, STEPS < 3600], [RISE, 1.02, 0.3], 1.01)
+    run = judged({"edge_ratio": twice}, {})
+    first, second = run["stays"]
+    assert (first["last"], second) == (2180, {"first": 3600, "last": 3980})
+    assert first["first"] == run["onset_step"]
+    assert run["fraction_at_edge"] == pytest.approx((2180 - first["first"] + 380) / 3980)
+    assert run["reason"].endswith("left at step 2,180, came back at step 3,600, stayed to the end")
+    # Four rows after it are too few to say that it left, and are not time at the edge either.
+    (only,) = (
+        cut := judged({"edge_ratio": np.where(STEPS < 2000, RISE, np.where(STEPS < 3920, 1.01, 0.1))}, {})
+    )["stays"]
+    assert cut["verdict"] == "at_edge" and only["last"] == 3900 and "until step 3,900" in cut["reason"]
+
+
+@pytest.mark.parametrize("flat", [0.0, -0.2, 1e-9])
+def test_a_flat_network_has_left_the_edge(flat):
+    ratios = np.select([STEPS < 2000, STEPS < 3000], [RISE, 1.01], flat)
+    run = judged({"edge_ratio": ratios}, {})
+    assert run["verdict"] == "visited" and run["end_step"] == 2980
+    # Nor is a row lost because so small an eigenvalue is known to a few percent only.
+    columns = {
+        "sharpness": 10 * ratios,
+        "stability_threshold": 10 + 0 * ratios,
+        "sharpness_residual": 0.1 * np.abs(ratios),
+    }
+    assert (
+        judged({**columns, "sharpness_residual": np.where(ratios < 0.01, np.abs(ratios), 0.0)}, {})["verdict"]
+        == "visited"
+    )
+
+
+def test_rows_at_the_edge_are_counted_one_by_one():
+    # Five rows below, no more: two stays. One row below, now and then: one.
+    five = np.where(STEPS < 2000, RISE, np.where((STEPS >= 3000) & (STEPS < 3100), 0.5, 1.01))
+    assert len(verdict(five).stays) == 2 and verdict(five).verdict == "at_edge"
+    single = np.where(STEPS < 2000, RISE, np.where(STEPS % 400 == 0, 0.5, 1.01))
+    assert len(verdict(single).stays) == 1
+
+
 def test_a_start_above_the_former_bound_still_arms_on_its_rise():
     assert verdict(np.where(STEPS < 2000, 0.75 + 0.25 * STEPS / 2000, 1.01)).verdict == "at_edge"
 
@@ -118,16 +158,16 @@ def test_sam_is_judged_by_its_own_threshold():
 def test_loss_and_raw_sharpness_corroborate():
     steps = np.arange(200.0)
     loss = np.where(steps <= 100, 1 - steps / 200, 0.5 + 0.01 * (-1.0) ** steps)
-    found = loss_before_and_after(steps, loss, 100.0, None)
+    found = loss_before_and_after(steps, loss, [(100.0, 199.0)])
     assert (
         found["corroborated"]
         and found["loss_up_before"] == 0
         and found["loss_up_after"] == pytest.approx(0.5, abs=0.02)
     )
     assert found["loss_turns_after"] > 0.95 and found["loss_turns_before"] == 0
-    assert loss_before_and_after(steps * 10, loss, 1000.0, None) is None
-    assert raw_sharpness(steps, 1 + steps, 100.0, None)["rises"]
-    assert not raw_sharpness(steps, 1 + 0 * steps, 100.0, None)["rises"]
+    assert loss_before_and_after(steps * 10, loss, [(1000.0, 1990.0)]) is None
+    assert raw_sharpness(steps, 1 + steps, [(100.0, 199.0)])["rises"]
+    assert not raw_sharpness(steps, 1 + 0 * steps, [(100.0, 199.0)])["rises"]
 
 
 def test_simulated_series_and_decoys_beyond_the_measured_ones():

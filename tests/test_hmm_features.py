@@ -122,7 +122,8 @@ def test_a_column_without_values_anywhere_is_named():
 
 
 def test_prefix():
-    assert features(["a", "b"], walk(20, 2), steps=50).steps[0].tolist() == [0, 10, 20, 30, 40, 50]
+    prefix = ensemble(["a", "b"], walk(20, 2)).until(50)
+    assert extract(prefix, Config(metrics=["a", "b"])).steps[0].tolist() == [0, 10, 20, 30, 40, 50]
 
 
 def test_outliers_are_pointed_at():

@@ -18,7 +18,7 @@ It reads arrays and returns plain values and tables. It knows no folder, no term
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Trajectory:
         seed: The run's seed, or None where it has none.
         status: As stored (`done`, `diverged`, ...).
         config: The run's resolved configuration; empty where it is not known (a run of another trainer).
+        diverged_step: When it diverged; None where it did not, or where that is not known.
     """
 
     run: str
@@ -46,6 +47,19 @@ class Trajectory:
     seed: int | None = None
     status: str = "done"
     config: Mapping[str, Any] = field(default_factory=dict)
+    diverged_step: int | None = None
+
+    def until(self, step: int) -> Trajectory:
+        """Return the run as it stood at a step: nothing later has happened yet, a divergence neither."""
+        inside = np.asarray(self.steps) <= step
+        ended = inside.all() if self.diverged_step is None else self.diverged_step <= step
+        return replace(
+            self,
+            steps=np.asarray(self.steps)[inside],
+            values=np.asarray(self.values)[inside],
+            status="done" if self.status == "diverged" and not ended else self.status,
+            diverged_step=self.diverged_step if ended else None,
+        )
 
     def column(self, metrics: tuple[str, ...], name: str) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the steps at which a metric has a value and the values, both (N,); None where it never has one.
@@ -97,6 +111,10 @@ class Trajectories:
     convergence: Convergence | None = None
     warnings: tuple[str, ...] = ()
     imported: bool = False
+
+    def until(self, step: int | None) -> Trajectories:
+        """Return the runs as they stood at a step, the key `steps=` of every analysis; None keeps all."""
+        return self if step is None else replace(self, runs=tuple(run.until(step) for run in self.runs))
 
 
 @dataclass(frozen=True)

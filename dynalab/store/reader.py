@@ -128,7 +128,9 @@ class Ensemble(StoredEnsemble):
             else:
                 columns.append(_at(steps, records["step"], records[metric][:, run.index]))
         values = np.stack(columns, axis=1) if columns else np.empty((len(steps), 0))
-        return Trajectory(run.id, steps[keep], values[keep], run.seed, run.status, self.config)
+        return Trajectory(
+            run.id, steps[keep], values[keep], run.seed, run.status, self.config, run.diverged_step
+        )
 
     def trajectories(
         self,
@@ -167,7 +169,9 @@ class Ensemble(StoredEnsemble):
         columns = [_at(steps, part.steps, part.values[:, 0]) for part in parts]
         values = np.stack(columns, axis=1) if columns else np.empty((len(steps), 0))
         some = ~np.isnan(values).all(axis=1)
-        return Trajectory(run.id, steps[some], values[some], run.seed, run.status, self.config)
+        return Trajectory(
+            run.id, steps[some], values[some], run.seed, run.status, self.config, run.diverged_step
+        )
 
     def _chosen(
         self,

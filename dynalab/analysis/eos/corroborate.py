@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,23 +11,26 @@ from dynalab.analysis.slingshot.norms import slope
 
 
 def loss_before_and_after(
-    steps: np.ndarray, loss: np.ndarray, onset: float, end: float | None
+    steps: np.ndarray, loss: np.ndarray, stays: Sequence[tuple[float, float]]
 ) -> dict[str, Any] | None:
     """Return how often the loss rises from step to step, and turns round, before and after the arrival.
 
     Args:
         steps: Steps of the loss, shape (T,).
         loss: The training loss of a full batch, shape (T,).
-        onset: Step of the arrival.
-        end: Step at which the run left, or None.
+        stays: First and last step of every time at the edge, at least one.
 
     Returns:
-        Shares; None unless the loss was recorded at every step, over ten steps on both sides.
+        Shares of the steps before the first arrival, and of those at the edge; None unless the loss was recorded at
+        every step, over ten steps on both sides.
     """
     following = np.diff(steps) == 1
     change = np.diff(loss)
     at = steps[1:]
-    sides = {"before": at <= onset, "after": (at > onset) & (at <= (np.inf if end is None else end))}
+    sides = {
+        "before": at <= stays[0][0],
+        "after": np.any([(at > first) & (at <= last) for first, last in stays], axis=0),
+    }
     found: dict[str, Any] = {}
     for name, side in sides.items():
         chosen = side & following
@@ -40,14 +44,14 @@ def loss_before_and_after(
 
 
 def raw_sharpness(
-    steps: np.ndarray, values: np.ndarray, onset: float, end: float | None
+    steps: np.ndarray, values: np.ndarray, stays: Sequence[tuple[float, float]]
 ) -> dict[str, Any] | None:
     """Return what the sharpness itself did at the adaptive edge, where it may go on rising (Cohen et al. 2022).
 
     Returns:
         First and last value (medians of three) and whether it rises; None with fewer than five rows.
     """
-    inside = (steps >= onset) & (steps <= (np.inf if end is None else end)) & (values > 0)
+    inside = np.any([(steps >= first) & (steps <= last) for first, last in stays], axis=0) & (values > 0)
     if inside.sum() < 5:
         return None
     tilt, _ = slope(steps[inside], np.log(values[inside]), 0.0)

@@ -9,6 +9,7 @@ arrives where r has risen `rise` times from its minimum, reaches 1, and the medi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class Edge:
         verdict: `at_edge`, `visited`, `below_edge`, `never_sharpened`, `insufficient_data` or `unknown`.
         onset: Step of the first arrival, or None.
         end: Step at which it left for the last time, or None.
-        stays: The times at the edge, in rows.
+        stays: First and last step of every time at the edge.
         median: Median of r at the edge; of the last quarter of the rows where it never arrived.
         spread: Interquartile range of the same rows.
         fraction: Share of the run's steps at the edge.
@@ -56,7 +57,7 @@ class Edge:
     verdict: str
     onset: float | None = None
     end: float | None = None
-    stays: tuple[Stay, ...] = ()
+    stays: tuple[tuple[float, float], ...] = ()
     median: float | None = None
     spread: float | None = None
     fraction: float = 0.0
@@ -118,22 +119,39 @@ def edge_of(steps: np.ndarray, ratios: np.ndarray, config: Config, *, adaptive: 
         return Edge(verdict, median=median, spread=high - low, rise=rise, rate=rate, reason=reason)
     onset = _settled(steps, x, stays[0], width)
     total = float(steps[-1] - steps[0])
-    spent = sum(float(steps[s.last] - steps[s.first]) for s in stays)
+    spans = [(float(steps[stay.first]), float(steps[stay.last])) for stay in stays]
+    spans[0] = (min(onset, spans[0][1]), spans[0][1])
     last = stays[-1]
     first = int(np.searchsorted(steps, onset))
     return Edge(
         verdict="visited" if last.left else "at_edge",
         onset=onset,
         end=float(steps[last.last]) if last.left else None,
-        stays=tuple(stays),
-        fraction=spent / total if total else 0.0,
+        stays=tuple(spans),
+        fraction=sum(end - begin for begin, end in spans) / total if total else 0.0,
         rate=_rate(steps, x, first, noise),
-        reason=f"arrived at step {onset:,.0f}"
-        + (f", left at step {steps[last.last]:,.0f}" if last.left else ", and stayed"),
+        reason=_told(spans, last.left, last.last == len(steps) - 1),
         median=median,
         spread=high - low,
         rise=rise,
     )
+
+
+def _told(spans: list[tuple[float, float]], left: bool, to_the_end: bool) -> str:
+    """Say when a run came and went."""
+    words = [f"arrived at step {spans[0][0]:,.0f}"]
+    words += [
+        f"left at step {end:,.0f}, came back at step {again:,.0f}" for (_, end), (again, _) in pairwise(spans)
+    ]
+    if left:
+        words.append(f"left at step {spans[-1][1]:,.0f}")
+    elif to_the_end:
+        words.append("stayed to the end" if len(spans) > 1 else "and stayed")
+    else:
+        words.append(
+            f"at the edge until step {spans[-1][1]:,.0f}; the rows after are too few to say that it left"
+        )
+    return ", ".join(words)
 
 
 def _never(smoothed: np.ndarray, rise: float, config: Config, slack: float) -> tuple[str, str]:
@@ -173,7 +191,7 @@ def _stays(
                 stays.append(Stay(first, row - AFTER, True))
                 lowest, first = float(smoothed[row - AFTER + 1 : row + 1].min()), None
     if first is not None:
-        stays.append(Stay(first, len(smoothed) - 1, False))
+        stays.append(Stay(first, len(smoothed) - 1 - below, False))
     return [stay for stay in stays if stay.last - stay.first + 1 >= AFTER]
 
 

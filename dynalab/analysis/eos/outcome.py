@@ -26,13 +26,8 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
             trajectories, "eos", "sharpness", columns, "'probes=[weights,gradients,curvature]'"
         )
     runs, frames, warnings = [], [], []
-    for run in trajectories.runs:
+    for run in trajectories.until(config.steps).runs:
         ratios = ratios_of(run, trajectories.metrics)
-        if config.steps is not None:
-            keep = ratios.steps <= config.steps
-            ratios = Ratios(
-                ratios.steps[keep], ratios.values[keep], ratios.adaptive, ratios.dropped, ratios.reason
-            )
         runs.append(one_run(run, trajectories.metrics, ratios, config))
         frames.append(pd.DataFrame({"run": run.run, "step": ratios.steps, "ratio": ratios.values}))
         if ratios.dropped:
@@ -66,7 +61,7 @@ def one_run(run: Trajectory, metrics: tuple[str, ...], ratios: Ratios, config: C
         "reason": edge.reason,
         "sharpening_rate": edge.rate,
         "rise": edge.rise,
-        "stays": len(edge.stays),
+        "stays": [{"first": round(first), "last": round(last)} for first, last in edge.stays],
         "loss": None,
         "raw_sharpness": None,
         **measured_on(run, metrics, ratios.adaptive),
@@ -76,10 +71,10 @@ def one_run(run: Trajectory, metrics: tuple[str, ...], ratios: Ratios, config: C
     full = (run.config.get("train") or {}).get("batch_size") in (None, "full")
     loss = run.column(metrics, "train_loss")
     if full and loss is not None:
-        entry["loss"] = loss_before_and_after(*loss, edge.onset, edge.end)
+        entry["loss"] = loss_before_and_after(*loss, edge.stays)
     raw = run.column(metrics, "sharpness")
     if ratios.adaptive and raw is not None:
-        entry["raw_sharpness"] = raw_sharpness(*raw, edge.onset, edge.end)
+        entry["raw_sharpness"] = raw_sharpness(*raw, edge.stays)
     return entry
 
 

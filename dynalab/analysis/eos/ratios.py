@@ -9,8 +9,12 @@ import numpy as np
 
 from dynalab.analysis.base import Trajectory
 
+# A network that is flat has a ratio of 0, or below; it is far below the edge, and its logarithm has to be finite.
+FLAT = 1e-3
 # A residual above this share of the eigenvalue: the search had not converged.
 CONVERGED = 1e-2
+# A ratio below this is below the edge, whatever its relative error.
+CERTAIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Ratios:
 
     Attributes:
         steps: Shape (N,).
-        values: Shape (N,), positive.
+        values: Shape (N,), at least `FLAT`.
         adaptive: Whether it is of the preconditioned sharpness.
         dropped: Rows that were left out because their eigenvalue had not converged.
         reason: Why there is none; empty where there is.
@@ -62,14 +66,16 @@ def ratios_of(run: Trajectory, metrics: tuple[str, ...]) -> Ratios:
             return _none(adaptive, reason)
         with np.errstate(divide="ignore", invalid="ignore"):
             values = sharpness / threshold
-    keep = np.isfinite(values) & (values > 0)
+    keep = np.isfinite(values)
     left = run.column(metrics, residual)
     dropped = 0
     if left is not None and sharp is not None:
         share = np.interp(steps, *left) / np.maximum(np.interp(steps, *sharp), 1e-300)
-        dropped = int((keep & (share > CONVERGED)).sum())
-        keep &= share <= CONVERGED
-    return Ratios(steps[keep], values[keep], adaptive, dropped)
+        # Far below the edge a small error of the ratio is enough: the eigenvalue of a flat network is hardly known.
+        known = (share <= CONVERGED) | (share * np.maximum(values, 0) <= CONVERGED * CERTAIN)
+        dropped = int((keep & ~known).sum())
+        keep &= known
+    return Ratios(steps[keep], np.maximum(values[keep], FLAT), adaptive, dropped)
 
 
 def _adaptive(optimizer: Any, run: Trajectory, metrics: tuple[str, ...]) -> bool:

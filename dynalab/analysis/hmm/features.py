@@ -223,13 +223,10 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
     columns = [trajectories.metrics.index(name) for name in names]
     steps, values = [], []
     for run in trajectories.runs:
-        inside = (
-            np.ones(len(run.steps), bool) if config.steps is None else np.asarray(run.steps) <= config.steps
-        )
-        if not inside.any():
+        if not len(run.steps):
             raise ConfigError(f"steps={config.steps}: run {run.run} has no row up to there")
-        steps.append(np.asarray(run.steps, dtype=np.int64)[inside])
-        values.append(np.asarray(run.values, dtype=np.float64)[inside][:, columns])
+        steps.append(np.asarray(run.steps, dtype=np.int64))
+        values.append(np.asarray(run.values, dtype=np.float64)[:, columns])
     recorded = np.isfinite(np.concatenate(values)).any(axis=0)
     if not recorded.all():
         notes.append(f"metrics without a single value, left out: {', '.join(np.array(names)[~recorded])}")

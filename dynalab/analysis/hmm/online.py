@@ -81,7 +81,8 @@ def decode(trajectories: Trajectories, stored: Mapping[str, Any], config: Config
             "fit with preset=robust"
         )
     model = from_plain(stored["model"])
-    kept, steps, values, notes = _rows(trajectories, model, config.steps)
+    trajectories = trajectories.until(config.steps)
+    kept, steps, values, notes = _rows(trajectories, model)
     decoded = filter_runs(model, values)
     notes += _doubts(stored, kept, steps)
     fitted = {item["run"] for item in stored["states"]}
@@ -143,7 +144,7 @@ def decode(trajectories: Trajectories, stored: Mapping[str, Any], config: Config
 
 
 def _rows(
-    trajectories: Trajectories, model: Model, last: int | None
+    trajectories: Trajectories, model: Model
 ) -> tuple[list[str], list[np.ndarray], list[np.ndarray], list[str]]:
     """Runs, steps (T,) and features (T, M) of the rows that have every feature of the model, and notes."""
     if missing := [name for name in model.names if name not in trajectories.metrics]:
@@ -156,8 +157,7 @@ def _rows(
     kept, steps, values, without, lost, total = [], [], [], [], 0, 0
     for run in trajectories.runs:
         x = np.array(run.values[:, columns], dtype=np.float64)
-        inside = np.ones(len(x), bool) if last is None else np.asarray(run.steps) <= last
-        x, s = x[inside], np.asarray(run.steps, dtype=np.int64)[inside]
+        s = np.asarray(run.steps, dtype=np.int64)
         recorded = np.isfinite(x).any(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             x[:, logged] = np.log(x[:, logged])

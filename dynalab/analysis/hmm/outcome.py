@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dynalab.analysis import convergence as watch
-from dynalab.analysis.base import Outcome, Trajectories, Trajectory
+from dynalab.analysis.base import Outcome, Trajectories
 from dynalab.analysis.hmm import dissimilarity, edges, fitting, states
 from dynalab.analysis.hmm.config import Config, describe
 from dynalab.analysis.hmm.consequences import consequences
@@ -33,6 +33,7 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     Returns:
         Result, tables (`states`, `selection`, `transitions`, `edges`, `baselines`, `convergence`) and warnings.
     """
+    trajectories = trajectories.until(config.steps)
     watched, notes = watch.resolve(config.convergence, trajectories)
     chosen = fitting.published(trajectories, config) if config.preset == "paper" else fitting.robust(
         trajectories, config
@@ -45,7 +46,7 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
         states.canonical_order(chosen.model.decode(features.values), features.steps, chosen.n_states)
     )
     paths = model.decode(features.values)
-    found = watch.converge(_prefix(trajectories, config.steps), watched) if watched else None
+    found = watch.converge(trajectories, watched) if watched else None
     if found is not None:
         entered = set(features.runs)
         found = [row for row in found if row["run"] in entered]
@@ -85,19 +86,6 @@ def _collinear(found: dict[str, float], size: int) -> list[str]:
         f"the {size} metrics are nearly collinear (condition number {found['condition_number']:.0e}, effective rank "
         f"{found['effective_rank']:.1f}): in some directions covariances rest on the prior and the floor"
     ]
-
-
-def _prefix(trajectories: Trajectories, last: int | None) -> Trajectories:
-    """The runs up to a step; None keeps all."""
-    if last is None:
-        return trajectories
-    runs = []
-    for run in trajectories.runs:
-        inside = np.asarray(run.steps) <= last
-        runs.append(
-            Trajectory(run.run, np.asarray(run.steps)[inside], run.values[inside], run.seed, run.status)
-        )
-    return Trajectories(trajectories.ensemble, trajectories.metrics, tuple(runs), trajectories.convergence)
 
 
 def _result(

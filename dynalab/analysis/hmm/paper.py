@@ -71,7 +71,6 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
         raise NothingMatched("no finished runs to analyse")
     names, notes = choose(trajectories, config.metrics)
     columns = [trajectories.metrics.index(name) for name in names]
-    last = np.inf if config.steps is None else config.steps
     runs, steps, values, dropped = [], [], [], []
     stacked = np.concatenate([np.asarray(run.values)[:, columns] for run in trajectories.runs])
     recorded = np.isfinite(stacked).any(axis=0)
@@ -83,7 +82,7 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
         x = np.asarray(run.values, dtype=np.float64)[:, columns][:, recorded]
         at = np.asarray(run.steps, dtype=np.int64)
         # Rows with none of the columns belong to the grid of other metrics.
-        rows = np.flatnonzero(np.isfinite(x).any(axis=1) & (at <= last))[: PaperSettings().first_rows]
+        rows = np.flatnonzero(np.isfinite(x).any(axis=1))[: PaperSettings().first_rows]
         if len(rows) and np.isfinite(x[rows]).all():
             runs.append(run.run)
             steps.append(at[rows])

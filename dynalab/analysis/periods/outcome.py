@@ -31,7 +31,7 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
         words = "model=si_mlp 'probes=[gradients,scale_invariant]'"
         name = "scale_invariant_norm"
         raise not_recorded(trajectories, "periods", name, ("train_loss", name), words)
-    runs = [one_run(run, trajectories.metrics, config) for run in trajectories.runs]
+    runs = [one_run(run, trajectories.metrics, config) for run in trajectories.until(config.steps).runs]
     rows = [{"run": run["run"], **event} for run in runs for event in run["events"]]
     names = ("run", "onset_step", "end_step", "norm_rise", "loss_rise_decades", "effective_rate")
     return Outcome({"runs": runs}, {"events": pd.DataFrame(rows, columns=list(names))})
@@ -40,13 +40,6 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
 def one_run(run: Trajectory, metrics: tuple[str, ...], config: Config) -> dict[str, Any]:
     """Return a run's entry of the result."""
     columns = {name: run.column(metrics, name) for name in metrics}
-    if config.steps is not None:
-        columns = {
-            name: None
-            if item is None
-            else (item[0][item[0] <= config.steps], item[1][item[0] <= config.steps])
-            for name, item in columns.items()
-        }
     entry: dict[str, Any] = {
         **{
             "run": run.run,

@@ -30,7 +30,7 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
         missing, words = " and no ".join(absent), "'probes=[gradients,numerics]'"
         raise not_recorded(trajectories, "slingshot", missing, slingshot.NEEDED, words)
     runs, warnings, rows = [], [], []
-    for run in trajectories.runs:
+    for run in trajectories.until(config.steps).runs:
         entry, notes = one_run(run, trajectories.metrics, config)
         runs.append(entry)
         rows += [
@@ -48,11 +48,6 @@ def one_run(run: Trajectory, metrics: tuple[str, ...], config: Config) -> tuple[
     columns = {
         column: found for column in slingshot.COLUMNS if (found := run.column(metrics, column)) is not None
     }
-    if config.steps is not None:
-        columns = {
-            key: (steps[steps <= config.steps], values[steps <= config.steps])
-            for key, (steps, values) in columns.items()
-        }
     missing = missing_channels(run, columns)
     empty: dict[str, Any] = {
         **{

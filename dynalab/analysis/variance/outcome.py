@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,12 +36,7 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     watched, notes = watch.resolve(config.convergence, trajectories)
     if watched is None:
         raise ConfigError("variance: no metric to watch; give convergence.metric= and convergence.threshold=")
-    if config.steps is not None:
-        runs = []
-        for run in trajectories.runs:
-            inside = np.asarray(run.steps) <= config.steps
-            runs.append(replace(run, steps=run.steps[inside], values=run.values[inside]))
-        trajectories = replace(trajectories, runs=tuple(runs))
+    trajectories = trajectories.until(config.steps)
     found = watch.converge(trajectories, watched)
     last = [int(run.steps[-1]) if len(run.steps) else 0 for run in trajectories.runs]
     values, bounds = _grid(design, found, last, config.log_time)

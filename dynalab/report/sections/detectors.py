@@ -110,7 +110,6 @@ def eos_section(result: Result, context: Context) -> Section:
     drawn = _chosen(runs, context, metric, first=lambda run: run["onset_step"] is not None)
     if drawn:
         names = [run["run"] for run in drawn]
-        ends = {run["run"]: run["end_step"] for run in drawn}
         thresholds = [_curve(context, name, "stability_threshold") for name in names]
         figure = figures.events_over_curves(
             [f"{context.label(run['run'])}: {run['verdict'].replace('_', ' ')}" for run in drawn],
@@ -118,12 +117,7 @@ def eos_section(result: Result, context: Context) -> Section:
             [_curve(context, name, "sharpness") for name in names]
             if adaptive
             else [_curve(context, name, "train_loss") for name in names],
-            [
-                []
-                if run["onset_step"] is None
-                else [(run["onset_step"], ends[run["run"]] or _end(context, run["run"], metric), "edge")]
-                for run in drawn
-            ],
+            [[(stay["first"], stay["last"], "edge") for stay in _stays(run)] for run in drawn],
             names=(metric.replace("_", " "), "sharpness" if adaptive else "training loss"),
             dashed=thresholds if any(len(curve[0]) for curve in thresholds) else None,
             dashed_name="threshold",
@@ -328,8 +322,9 @@ def _loss(context: Context, run: str) -> Curve:
     )
 
 
-def _end(context: Context, run: str, metric: str) -> float:
-    return float(_curve(context, run, metric)[0][-1])
+def _stays(run: Any) -> list[Any]:
+    """Return when a run was at the edge; a result of before holds only how often."""
+    return run["stays"] if isinstance(run["stays"], list) else []
 
 
 def _some(drawn: Sequence[Any], runs: Sequence[Any]) -> str:
