@@ -69,6 +69,87 @@ def test_a_norm_at_rest_is_an_equilibrium():
     assert run["verdict"] == "no_period"
 
 
+@pytest.mark.parametrize(("momentum", "rate"), [(0.0, 0.1), (0.9, 0.1), (0.9, 0.02)])
+def test_heavy_ball_comes_to_rest_at_another_norm(momentum, rate):
+    # Gradients of norm 1 / rho, orthogonal to the weights, in a space so large that they are to one another.
+    decay, rows = 0.02, 4000
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=100)
+    weights *= 1.02 * (rate / (2 * decay * (1 - momentum))) ** 0.25 / np.linalg.norm(weights)
+    speed, norms = np.zeros(100), np.empty(rows)
+    for row in range(rows):
+        norms[row] = np.linalg.norm(weights)
+        pull = rng.normal(size=100)
+        pull -= weights * (weights @ pull) / norms[row] ** 2
+        speed = momentum * speed + pull / np.linalg.norm(pull) / norms[row] + decay * weights
+        weights = weights - rate * speed
+    config = {"optimizer": {"name": "sgd", "lr": rate, "weight_decay": decay, "momentum": momentum}}
+    columns = {"scale_invariant_norm": norms, "effective_gradient_norm": np.ones(rows)}
+    assert judged(columns, config, np.arange(rows))["verdict"] == "equilibrium"
+    # At a norm that is off by what momentum changes, it is none.
+    off = {**columns, "scale_invariant_norm": norms * 4}
+    assert judged(off, config, np.arange(rows))["verdict"] == "no_period"
+
+
+def test_the_rate_of_the_schedule_is_the_rate():
+    norm, loss = sawtooth()
+    columns = {"scale_invariant_norm": norm, "train_loss": loss}
+    ten = {
+        "optimizer": {**SGD["optimizer"], "lr": 1.0},
+        "schedule": {"name": "step", "milestones": [100], "gamma": 0.1},
+    }
+    half = {"optimizer": {**SGD["optimizer"], "lr": 0.2}, "train": {"halve_at": 0}}
+    for config in (ten, half):
+        run = judged(columns, config)
+        assert run["verdict"] == "periodic" and run["slope_ratio"] == pytest.approx(1.0, abs=0.01)
+        assert run["events"][1]["effective_rate"] == pytest.approx(0.1 / norm[244] ** 2, rel=0.05)
+    assert judged(columns, {**ten, "schedule": {"name": "of_my_own"}})["verdict"] == "unknown"
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop", "lookahead"])
+def test_where_decay_alone_does_not_say_how_the_norm_falls_nothing_is_said(name):
+    norm, loss = sawtooth()
+    run = judged(
+        {"scale_invariant_norm": norm, "train_loss": loss}, {"optimizer": {**SGD["optimizer"], "name": name}}
+    )
+    assert run["verdict"] == "unknown" and run["slope_ratio"] is None and "decay alone" in run["reason"]
+    decoupled = judged(
+        {"scale_invariant_norm": norm, "train_loss": loss},
+        {"optimizer": {**SGD["optimizer"], "name": "adamw"}},
+    )
+    assert decoupled["verdict"] == "periodic"
+
+
+def test_too_few_rows_between_events_is_the_reason_that_is_given():
+    steps = np.arange(0, 24000, 600)
+    phase = (steps - 500) % 2000
+    run = judged(
+        {"scale_invariant_norm": np.exp(-1e-3 * phase), "train_loss": 1e-4 * np.where(phase < 600, 1e4, 1)},
+        steps=steps,
+    )
+    assert run["verdict"] == "unknown" and "4 rows" in run["reason"]
+
+
+def test_a_norm_at_rest_under_weight_decay_is_not_held_fixed():
+    columns = {
+        "scale_invariant_norm": 2 + 0 * STEPS,
+        "effective_gradient_norm": 8 + 0 * STEPS,
+        "train_loss": 1 + 0 * STEPS,
+    }
+    assert judged(columns)["verdict"] == "no_period"
+    rest = {**columns, "scale_invariant_norm": np.sqrt(0.1 * 8 / np.sqrt(2 * 0.1 * 0.01)) + 0 * STEPS}
+    assert judged(rest)["verdict"] == "equilibrium"
+    assert judged(columns, {**SGD, "train": {"sphere": True}})["verdict"] == "fixed_norm"
+
+
+def test_the_variation_of_two_gaps_has_one_degree_of_freedom():
+    steps = np.arange(0, 600)
+    norm = np.exp(-1e-3 * steps + np.select([steps >= 410, steps >= 210, steps >= 110], [0.9, 0.6, 0.3], 0.0))
+    run = judged({"scale_invariant_norm": norm}, steps=steps)
+    assert np.diff([event["onset_step"] for event in run["events"]]).tolist() == [100, 200]
+    assert run["period_cv"] == pytest.approx(np.std([100, 200], ddof=1) / 150)
+
+
 def test_jumps_and_slopes_on_their_own():
     norm, _ = sawtooth()
     jumps = find_jumps(STEPS, norm, 0.1, 25)

@@ -117,6 +117,25 @@ def test_other_causes_in_their_order():
     assert kinds(*with_channels(), {**ADAM, **schedule})[0] == {"data"}
 
 
+@pytest.mark.parametrize("end", [np.inf, np.nan])
+def test_a_loss_that_ends_in_nan_or_infinity_is_seen(end):
+    steps = np.arange(3000)
+    rise = 10 ** (-6 + np.minimum((steps - 2500) * 0.6, 5))
+    loss = np.select([steps < 100, steps < 2500, steps < 2520], [1.0, 1e-6, rise], end)
+    run, _ = one(steps, {"train_loss": loss, "last_layer_norm": 1 + steps / 3000})
+    assert [event["kind"] for event in run["events"]] == ["data"]
+    # A loss that is recorded less often than the norm has not ended.
+    sparse = np.where(steps % 20 == 0, np.where(loss < 1e3, loss, 1e-6), np.nan)
+    run, _ = one(
+        steps,
+        {
+            "train_loss": np.where(steps < 2500, sparse, np.where(steps % 20 == 0, 1e-3, np.nan)),
+            "last_layer_norm": 1 + steps / 3000,
+        },
+    )
+    assert "data" not in [event["kind"] for event in run["events"]]
+
+
 def test_a_batch_whose_loss_alone_rises_is_data():
     steps, loss, norm, _ = series()
     quiet = np.maximum(2.0 * 10 ** (-steps / 60), 1e-8)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dynalab.analysis.base import Trajectory
+from dynalab.analysis.rates import rate_factors
 
 # A network that is flat has a ratio of 0, or below; it is far below the edge, and its logarithm has to be finite.
 FLAT = 1e-3
@@ -103,27 +104,13 @@ def _threshold(
         return nothing, f"the threshold of {optimizer.get('name')} is not known"
     if (run.config.get("train") or {}).get("clip") is not None:
         return nothing, "gradients were clipped, so that the threshold depends on them; it was not recorded"
-    found = np.array([threshold(recurrence(optimizer, factor)) for factor in _factors(run.config, steps)])  # type: ignore[arg-type]
+    found = np.array([threshold(recurrence(optimizer, factor)) for factor in rate_factors(run.config, steps)])  # type: ignore[arg-type]
     if optimizer.get("name") == "sam":
         norms = run.column(metrics, "grad_norm")
         if norms is None:
             return nothing, "the threshold of sam depends on the gradient's norm, which was not recorded"
         found = ascended_threshold(found, float(optimizer.get("rho") or 0.0), np.interp(steps, *norms))
     return found, ""
-
-
-def _factors(config: Any, steps: np.ndarray) -> list[float]:
-    """Return the schedule's factor on the rate at some steps."""
-    from dynalab.config import registry
-    from dynalab.config.typed import typed
-    from dynalab.optim.schedules import halved
-
-    schedule = config.get("schedule") or {"name": "constant"}
-    part = registry.find("schedule", str(schedule.get("name", "constant")))
-    train = config.get("train") or {}
-    built = part.module.build(typed(part.config_class, schedule, "schedule"), int(train.get("steps") or 0))
-    factor = halved(built, train.get("halve_at"))
-    return [float(factor(int(step))) for step in steps]
 
 
 def _none(adaptive: bool, reason: str) -> Ratios:

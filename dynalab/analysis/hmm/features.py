@@ -227,7 +227,7 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
             raise ConfigError(f"steps={config.steps}: run {run.run} has no row up to there")
         steps.append(np.asarray(run.steps, dtype=np.int64))
         values.append(np.asarray(run.values, dtype=np.float64)[:, columns])
-    recorded = np.isfinite(np.concatenate(values)).any(axis=0)
+    recorded = np.asarray(np.isfinite(np.concatenate(values)).any(axis=0))
     if not recorded.all():
         notes.append(f"metrics without a single value, left out: {', '.join(np.array(names)[~recorded])}")
         names, values = _drop(names, values, recorded)

@@ -54,12 +54,22 @@ def find_jumps(steps: np.ndarray, norm: np.ndarray, jump: float, window: float) 
     return found
 
 
-def slopes_between(steps: np.ndarray, norm: np.ndarray, jumps: list[Jump]) -> list[float]:
-    """Return the slope of the log norm a step between each two neighbouring jumps."""
+def slopes_between(
+    steps: np.ndarray, norm: np.ndarray, jumps: list[Jump], unit: np.ndarray | None = None
+) -> list[float]:
+    """Return the slope of the log norm between each two neighbouring jumps that have four rows between them.
+
+    Args:
+        steps: Steps of the rows, shape (T,).
+        norm: Positive, shape (T,).
+        jumps: The jumps, in order.
+        unit: What a slope is divided by, its mean over the same rows, shape (T,); slopes are a step without.
+    """
     found = []
     for former, latter in pairwise(jumps):
         begin, end = float(steps[former.end]), float(steps[latter.onset])
         inside = (steps >= begin + MARGIN * (end - begin)) & (steps <= end - MARGIN * (end - begin))
         if inside.sum() >= 4:
-            found.append(slope(steps[inside].astype(float), np.log(norm[inside]), 0.0)[0])
+            tilt = slope(steps[inside].astype(float), np.log(norm[inside]), 0.0)[0]
+            found.append(tilt if unit is None else tilt / float(unit[inside].mean()))
     return found

@@ -47,6 +47,8 @@ class Evidence:
         rates: Steps at which the rate changed.
         ended: Whether the run's loss ended in NaN or infinity during this spike.
         full_batch: Whether updates see all examples; None where it is not known.
+        decay: Share by which weight decay shrinks weights, a step, at the rows of `scale_invariant_norm`; None where
+            that is not known.
     """
 
     onset: float
@@ -58,6 +60,7 @@ class Evidence:
     rates: tuple[float, ...] = ()
     ended: bool = False
     full_batch: bool | None = None
+    decay: np.ndarray | None = None
 
     def before(self, name: str) -> np.ndarray | None:
         """Return a channel's values in the window before the onset; its last value before where there is none."""
@@ -148,12 +151,9 @@ def _slingshot(evidence: Evidence, config: Config) -> Named | None:
 
 
 def _decay(evidence: Evidence, config: Config) -> Named | None:
-    rate, decay = evidence.optimizer.get("lr"), evidence.optimizer.get("weight_decay")
     norm = evidence.columns.get("scale_invariant_norm")
-    if norm is None or not rate or not decay or adaptive(evidence) is not False:
+    if norm is None or evidence.decay is None:
         return None
-    momentum = float(evidence.optimizer.get("momentum") or 0.0)
-    wanted = -float(rate) * float(decay) / (1 - momentum)
     steps, values = norm
     # Just before a jump the gradient has grown and holds the norm up; before its maximum lies the jump before.
     some = (steps >= evidence.onset - 5 * evidence.window) & (steps <= evidence.onset - evidence.window / 2)
@@ -162,6 +162,7 @@ def _decay(evidence: Evidence, config: Config) -> Named | None:
     if len(rows) < 4:
         return None
     found, _ = slope(steps[rows], np.log(values[rows]), 0.0)
+    wanted = -float(evidence.decay[rows].mean())
     if abs(found / wanted - 1) > DECAY_TOLERANCE:
         return None
     return Named(

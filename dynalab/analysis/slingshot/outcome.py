@@ -12,7 +12,7 @@ import pandas as pd
 from dynalab.analysis import slingshot
 from dynalab.analysis.base import Outcome, Trajectories, Trajectory
 from dynalab.analysis.missing import not_recorded
-from dynalab.analysis.rates import rate_changes
+from dynalab.analysis.rates import decay_a_step, rate_changes
 from dynalab.analysis.slingshot.config import Config
 from dynalab.analysis.slingshot.kinds import Column, Evidence, Named, name
 from dynalab.analysis.slingshot.norms import Cycle, cycles
@@ -61,7 +61,7 @@ def one_run(run: Trajectory, metrics: tuple[str, ...], config: Config) -> tuple[
     }
     if any(column not in columns or len(columns[column][0]) < 10 for column in slingshot.NEEDED):
         return empty, [f"{run.run}: fewer than 10 rows of {' or '.join(slingshot.NEEDED)}"]
-    steps, loss, ended = _loss(columns)
+    steps, loss, ended = _loss(columns, float(run.steps[-1]))
     norm_steps, norms = columns["last_layer_norm"]
     norm = np.interp(steps, norm_steps, norms)
     start = fitted_from(steps, loss, columns.get("train_accuracy"))
@@ -70,6 +70,8 @@ def one_run(run: Trajectory, metrics: tuple[str, ...], config: Config) -> tuple[
     spikes = find_spikes(steps, loss, armed_from=start, window=config.window, rise=config.rise)
     around = cycles(steps, log_loss(loss), norm, spikes, config.window)
     events = []
+    shrunk = columns.get("scale_invariant_norm")
+    decay = None if shrunk is None or not spikes else decay_a_step(run.config, shrunk[0])
     batch = (run.config.get("train") or {}).get("batch_size")
     for spike, cycle in zip(spikes, around, strict=True):
         evidence = Evidence(
@@ -82,6 +84,7 @@ def one_run(run: Trajectory, metrics: tuple[str, ...], config: Config) -> tuple[
             rates=rate_changes(run.config, float(steps[-1])),
             ended=(ended or run.status == "diverged") and spike is spikes[-1] and spike.end is None,
             full_batch=None if batch is None else batch == "full",
+            decay=decay,
         )
         events.append(_event(steps, spike, cycle, name(evidence, config)))
     mine = [event for event in events if event["kind"] == "slingshot"]
@@ -108,9 +111,17 @@ def missing_channels(run: Trajectory, columns: Mapping[str, Column]) -> list[str
     )
 
 
-def _loss(columns: Mapping[str, Column]) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Return the steps (T,), the largest loss known at each (T,), and whether it ended in infinity."""
+def _loss(columns: Mapping[str, Column], last: float) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return the steps (T,), the largest loss known at each (T,), and whether it ended in NaN or infinity.
+
+    A column leaves NaN out: the loss ended in it where the run has rows beyond the next one that the loss was due at.
+
+    Args:
+        columns: Channel -> (steps, values).
+        last: Step of the run's last row.
+    """
     steps, loss = columns["train_loss"]
+    missing = last - steps[-1] >= np.median(np.diff(steps))
     if "train_loss_max" in columns:
         # Short spikes between two rows stand only here.
         largest_steps, largest = columns["train_loss_max"]
@@ -121,7 +132,7 @@ def _loss(columns: Mapping[str, Column]) -> tuple[np.ndarray, np.ndarray, bool]:
         loss[place[same]] = np.fmax(loss[place[same]], largest[same])
     bad = np.flatnonzero(~np.isfinite(loss))
     end = int(bad[0]) if len(bad) else len(loss)
-    return steps[:end], loss[:end], bool(len(bad))
+    return steps[:end], loss[:end], bool(len(bad) or missing)
 
 
 def fitted_from(steps: np.ndarray, loss: np.ndarray, accuracy: Column | None) -> float | None:
