@@ -5,6 +5,7 @@ import pytest
 
 from dynalab.analysis.base import Convergence, Trajectories, Trajectory
 from dynalab.analysis.convergence import ConvergenceKeys, converge, convergence_step, resolve
+from dynalab.config import schema
 from dynalab.errors import ConfigError
 
 NAN = float("nan")
@@ -86,15 +87,37 @@ def test_task_default_and_overrides():
 
 
 def test_without_a_task():
-    bare = ensemble([0.0], metrics=("val_error",))
+    bare = ensemble([1.0], metrics=("val_error",))
     found, notes = resolve(ConvergenceKeys(), bare)
     assert found is None and len(notes) == 1
     found, notes = resolve(ConvergenceKeys(metric="val_error", threshold=0.2), bare)
-    assert found == Convergence("val_error", 0.2, "down", 1) and notes == []
+    assert found == Convergence("val_error", 0.2, "down", 1)
+    assert notes == ["convergence.direction=down is taken from the name val_error"]
     with pytest.raises(ConfigError, match=r"convergence\.metric=loss.*val_error"):
         resolve(ConvergenceKeys(metric="loss", threshold=1), bare)
     with pytest.raises(ConfigError, match=r"convergence\.metric"):
         resolve(ConvergenceKeys(threshold=1), bare)
+
+
+def test_a_direction_is_declared_told_by_the_name_or_asked_for():
+    names = ("nll", "train_loss_max", "top1_accuracy")
+    series = ensemble([[2.0, 2.0, 0.1], [1.0, 0.5, 0.9]], metrics=names)
+    with pytest.raises(ConfigError, match=r"convergence\.metric=nll: needs convergence\.direction"):
+        resolve(ConvergenceKeys(metric="nll", threshold=0.5), series)
+    found, notes = resolve(ConvergenceKeys(metric="nll", threshold=0.5, direction="down"), series)
+    assert found.direction == "down" and notes == []
+    for metric, direction, said in (("train_loss_max", "down", 0), ("top1_accuracy", "up", 1)):
+        found, notes = resolve(ConvergenceKeys(metric=metric, threshold=0.6), series)
+        assert found.direction == direction and len(notes) == said
+    with pytest.raises(ConfigError, match=r"convergence\.direction"):
+        schema.Convergence(metric="nll", threshold=0.5)
+
+
+def test_what_holds_in_every_first_row_is_warned_of():
+    series = ensemble([2.0, 1.0], [NAN, 3.0, 0.2], metrics=("test_loss",))
+    assert resolve(ConvergenceKeys(metric="test_loss", threshold=1.5), series)[1] == []
+    (line,) = resolve(ConvergenceKeys(metric="test_loss", threshold=3.0), series)[1]
+    assert line == "every run has test_loss <= 3 in its first row: there is nothing to converge"
 
 
 def test_task_metric_that_was_not_recorded_is_a_warning():

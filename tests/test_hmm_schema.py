@@ -135,7 +135,14 @@ RESULT = having(
 
 def analysed(*words: str) -> list[str]:
     dynalab.import_runs(table(10), "mine", run="run", step="step")
-    keys = ["convergence.metric=acc", "convergence.threshold=0.9", "max_states=3", "folds=3", "restarts=2"]
+    keys = [
+        "convergence.metric=acc",
+        "convergence.threshold=0.9",
+        "convergence.direction=up",
+        "max_states=3",
+        "folds=3",
+        "restarts=2",
+    ]
     return ["analyze", "hmm", "mine", "hmm.workers=1", *keys, *words, "--json"]
 
 

@@ -237,7 +237,8 @@ def test_from_a_file_to_a_report_without_torch(tmp_path, outputs):
     table(6).to_csv(tmp_path / "runs.csv", index=False)
     steps = [
         ["import", str(tmp_path / "runs.csv"), "--name", "mine", "--run", "run", "--step", "step", "--json"],
-        ["analyze", "hmm", "mine", "convergence.metric=acc", "convergence.threshold=0.9", "n_states=2",
+        ["analyze", "hmm", "mine", "convergence.metric=acc", "convergence.threshold=0.9",
+             "convergence.direction=up", "n_states=2",
          "restarts=2", "workers=1", "stability=false", "baselines=false", "--json"],
         ["report", "mine", "--json"],
         ["runs", "list", "mine", "--json"],

@@ -10,14 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dynalab.config.schema import DIRECTIONS, direction_of
 from dynalab.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from dynalab.analysis.base import Convergence, Trajectories
+    from dynalab.analysis.base import Convergence, Trajectories, Trajectory
 
-DIRECTIONS = ("up", "down")
+WAYS = ("up", "down")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,19 +39,12 @@ class ConvergenceKeys:
 
     def __post_init__(self) -> None:
         """Refuse values that no task could make sense of."""
-        if self.direction is not None and self.direction not in DIRECTIONS:
-            raise ConfigError(
-                f"convergence.direction={self.direction}: must be one of {', '.join(DIRECTIONS)}"
-            )
+        if self.direction is not None and self.direction not in WAYS:
+            raise ConfigError(f"convergence.direction={self.direction}: must be one of {', '.join(WAYS)}")
         if self.persistence is not None and self.persistence < 1:
             raise ConfigError(f"convergence.persistence={self.persistence}: must be 1 or more")
         if self.threshold is not None and not abs(self.threshold) < float("inf"):
             raise ConfigError(f"convergence.threshold={self.threshold}: must be a finite number")
-
-
-def default_direction(metric: str) -> str:
-    """`down` for what training lowers (names that end in `loss` or `error`), else `up`."""
-    return "down" if metric.endswith(("loss", "error")) else "up"
 
 
 def resolve(keys: ConvergenceKeys, trajectories: Trajectories) -> tuple[Convergence | None, list[str]]:
@@ -67,7 +61,8 @@ def resolve(keys: ConvergenceKeys, trajectories: Trajectories) -> tuple[Converge
         What to watch (None: nothing to watch) and warnings.
 
     Raises:
-        ConfigError: The keys name a metric that was not recorded, or no threshold.
+        ConfigError: The keys name a metric that was not recorded, no threshold, or no direction where its
+            name tells none.
     """
     from dynalab.analysis.base import Convergence
 
@@ -92,9 +87,30 @@ def resolve(keys: ConvergenceKeys, trajectories: Trajectories) -> tuple[Converge
     threshold = keys.threshold if keys.threshold is not None else inherited.threshold if inherited else None
     if threshold is None:
         raise ConfigError(f"convergence.metric={metric}: needs convergence.threshold=NUMBER as well")
-    direction = keys.direction or (inherited.direction if inherited else default_direction(metric))
+    notes = []
+    direction = keys.direction or (inherited.direction if inherited else None)
+    if direction is None:
+        direction = direction_of(metric)
+        if direction is None:
+            raise ConfigError(f"convergence.metric={metric}: needs convergence.direction=up or down as well")
+        if metric not in DIRECTIONS:
+            notes.append(f"convergence.direction={direction} is taken from the name {metric}")
     persistence = keys.persistence or (inherited.persistence if inherited else 1)
-    return Convergence(metric, float(threshold), direction, persistence), []
+    watched = Convergence(metric, float(threshold), direction, persistence)
+    at_once = [_holds_at_once(run, trajectories.metrics, watched) for run in trajectories.runs]
+    if at_once and all(at_once):
+        level = f"{'>=' if direction == 'up' else '<='} {watched.threshold:g}"
+        notes.append(f"every run has {metric} {level} in its first row: there is nothing to converge")
+    return watched, notes
+
+
+def _holds_at_once(run: Trajectory, metrics: tuple[str, ...], watched: Convergence) -> bool:
+    """Whether a run's first value of the watched metric is on the converged side already."""
+    column = run.column(metrics, watched.metric)
+    if column is None:
+        return False
+    first = float(column[1][0])
+    return first >= watched.threshold if watched.direction == "up" else first <= watched.threshold
 
 
 def convergence_step(
@@ -117,8 +133,8 @@ def convergence_step(
     """
     import numpy as np
 
-    if direction not in DIRECTIONS:
-        raise ConfigError(f"convergence.direction={direction}: must be one of {', '.join(DIRECTIONS)}")
+    if direction not in WAYS:
+        raise ConfigError(f"convergence.direction={direction}: must be one of {', '.join(WAYS)}")
     if persistence < 1:
         raise ConfigError(f"convergence.persistence={persistence}: must be 1 or more")
     values = np.asarray(values, dtype=np.float64)

@@ -142,6 +142,20 @@ class Checkpoint:
         )
 
 
+# Which way training moves dynalab's own metrics, and what the name of any other one suggests.
+DIRECTIONS = {
+    **dict.fromkeys(("train_accuracy", "test_accuracy"), "up"),
+    **dict.fromkeys(("train_loss", "test_loss", "batch_loss", "train_loss_max"), "down"),
+}
+ENDINGS = {"loss": "down", "error": "down", "accuracy": "up"}
+
+
+def direction_of(metric: str) -> str | None:
+    """Return `up` or `down`, the way a metric converges, by its name; None where its name does not say."""
+    by_ending = (way for ending, way in ENDINGS.items() if metric.endswith(ending))
+    return DIRECTIONS.get(metric) or next(by_ending, None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Convergence:
     """When a run counts as converged, unless an analysis is told otherwise: `convergence.*` of a task's YAML."""
@@ -153,8 +167,9 @@ class Convergence:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        legal = (None, "up", "down")
-        require(self.direction in legal, "convergence.direction", self.direction, "up or down")
+        known = self.metric is None or self.direction is not None or direction_of(self.metric) is not None
+        legal = known and self.direction in (None, "up", "down")
+        require(legal, "convergence.direction", self.direction, "up or down")
         require(
             self.persistence >= 1, "convergence.persistence", self.persistence, "an integer of at least 1"
         )

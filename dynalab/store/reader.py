@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dynalab.analysis.base import Convergence, Trajectories, Trajectory
+from dynalab.config.schema import direction_of
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.errors import ConfigError, StoreError
 from dynalab.store import runfile, series
@@ -219,7 +220,9 @@ class Ensemble(StoredEnsemble):
         said = self.config.get("convergence") or {}
         if said.get("metric") is None or said.get("threshold") is None:
             return None
-        direction = said.get("direction") or default_direction(said["metric"])
+        direction = said.get("direction") or direction_of(said["metric"])
+        if direction is None:
+            return None
         return Convergence(
             said["metric"], float(said["threshold"]), direction, int(said.get("persistence") or 1)
         )
@@ -317,8 +320,3 @@ def _at(steps: np.ndarray, grid: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def _is_finer(cadence: str, every: int) -> bool:
     return cadence.startswith("every-") and every % int(cadence[6:]) == 0
-
-
-def default_direction(metric: str) -> str:
-    """Return the direction in which a metric converges, by its name."""
-    return "down" if metric.endswith(("loss", "error")) else "up"
