@@ -127,9 +127,6 @@ class Case:
             key: value.to(torch.float64) if value.is_floating_point() else value
             for key, value in self.stack.buffers.items()
         }
-        for key, value in self.stack._constants.items():
-            if value.is_floating_point():
-                self.stack._constants[key] = value.to(torch.float64)
         with sdpa_kernel(SDPBackend.MATH):
             shape = self.stacked(self.params).shape
         self.targets = torch.randint(0, shape[-1], shape[:-1], generator=generator)
