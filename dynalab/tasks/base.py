@@ -145,6 +145,10 @@ class TaskConfig(Protocol):
         """Number of training examples of one run, or None where examples never repeat."""
         ...
 
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return (channels, height, width) of an image, where examples are images."""
+        ...
+
     def idle_streams(self, full: bool) -> dict[str, str]:
         """Return stream -> why, for the random streams that nothing is drawn from.
 
