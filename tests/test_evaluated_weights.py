@@ -63,7 +63,7 @@ def test_slow_weights_are_evaluated_with_averaged_statistics():
 
 
 def test_slow_statistics_survive_a_resume_and_old_checkpoints_go_on(tmp_path):
-    words = [*WORDS, "launcher=inline", "seed=0..1", "checkpoint.keep=all"]
+    words = [*WORDS, "launcher=inline", "compute.width=2", "seed=0..1", "checkpoint.keep=all"]
     for steps in (6, 13):
         train([*words, f"train.steps={steps}"], outputs=tmp_path / "pieces")
     (ensemble,) = train([*words, "train.steps=13"], outputs=tmp_path / "whole")
@@ -103,7 +103,7 @@ def test_the_sphere_holds_the_slow_weights():
 
 
 def test_each_run_has_its_own_slow_weights_when_they_are_restored(tmp_path):
-    words = [*WORDS, "launcher=inline", "seed=0..1", "snapshots.at=never", "train.steps=6"]
+    words = [*WORDS, "launcher=inline", "compute.width=2", "seed=0..1", "snapshots.at=never", "train.steps=6"]
     (ensemble,) = train(words, outputs=tmp_path)
     nets = [ensemble.model(seed, 6).state_dict() for seed in (0, 1)]
     assert not torch.equal(nets[0]["layers.0.weight"], nets[1]["layers.0.weight"])
