@@ -214,9 +214,12 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     attempt["train_seconds"] = time.time() - began_steps
     _settle(paths, shard, config, loop, interrupted)
     runfile.write(paths, shard)
-    for run in shard.runs:
-        if run.status == "diverged":
-            log.warning("%s diverged at step %d: %s", run.label, run.steps, cause_of_divergence(config))
+    lost, cause = [run for run in shard.runs if run.status == "diverged"], cause_of_divergence(config)
+    for run in lost:
+        why = cause or "its loss or its weights were no longer finite"
+        log.warning("%s diverged at step %d: %s", run.label, run.steps, why)
+    if lost and cause:
+        control.warnings.append(f"{paths.root.name}: {cause}")
     log.info("%s", shard.status if loop.is_over else f"{shard.status} at step {loop.step}")
     control.progress(_progress(loop, shard, recorder, 0.0))
     return shard

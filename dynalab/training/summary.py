@@ -53,8 +53,8 @@ def summarise(records: np.ndarray, index: int, levels: Levels, diverged_step: in
     return summary
 
 
-def cause_of_divergence(config: EnsembleConfig) -> str:
-    """Return what is known of why runs of a configuration diverge."""
+def cause_of_divergence(config: EnsembleConfig) -> str | None:
+    """Return why runs of a configuration diverge, where that can be told from the configuration."""
     if getattr(inner_of(config.optimizer), "eps", None) == 0:
         return "optimizer.eps=0 divides 0 by 0 where an entry's gradients are all 0; expected a small number, as 1e-8"
-    return "its loss or its weights were no longer finite"
+    return None
