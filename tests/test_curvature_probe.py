@@ -364,3 +364,19 @@ def test_new_optimizers_check_their_fields():
     part = registry.find("optimizer", "lookahead")
     with pytest.raises(ConfigError, match=r"optimizer.inner_alpha"):
         part.config_class(inner="sgd", inner_alpha=0.5)
+
+
+def test_a_search_starts_from_the_vector_of_the_last_row(monkeypatch):
+    loop = loop_of(["optimizer=sgd", "optimizer.lr=0.001"])
+    probe = loop.measurements[0].probe
+    products: list[int] = []
+    real = Hessian.product
+    monkeypatch.setattr(Hessian, "product", lambda self, rows: (products.append(1), real(self, rows))[1])
+    counts = []
+    for _ in range(2):
+        products.clear()
+        loop.rows()
+        counts.append(len(products))
+        for _ in range(2):
+            loop.update()
+    assert set(probe.tensors()) == {"sharpness"} and counts[1] < counts[0], counts

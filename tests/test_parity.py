@@ -207,3 +207,11 @@ def test_fresh_examples_have_no_full_batch():
     for key, sizes in (("train.batch_size", {"batch_size": 0}), ("eval.size", {"eval_size": -3})):
         with pytest.raises(ConfigError, match=key):
             make(Config(), [0], **sizes)
+
+
+@pytest.mark.parametrize("samples", [None, 50])
+def test_held_out_examples_are_other_draws_than_the_training_ones(samples):
+    data = make(Config(n=30, samples=samples), [3])
+    train, test = (torch.cat([b.inputs[0] for b in data.eval_batches(split)]) for split in ("train", "test"))
+    # Of 2^30 rows two draws share next to none.
+    assert len(torch.unique(torch.cat([train, test]), dim=0)) > len(train) + len(test) - 3

@@ -257,3 +257,9 @@ def test_masks_are_15_percent_and_80_10_10():
 @pytest.mark.parametrize(("length", "count"), [(2, 1), (20, 3), (32, 5), (64, 10), (128, 19), (512, 77)])
 def test_number_of_masks_is_berts(length, count):
     assert masking.masked_places(length, 0.15) == max(1, round(0.15 * length)) == count
+
+
+def test_a_random_token_is_never_the_mask():
+    """With one token beside it every random token is that one, so that 80% are masks and not 85%."""
+    tokens = masking.draw(np.random.default_rng(1), (500,), 40, 6, mask=1).tokens
+    assert (tokens == 1).mean() < 0.83 and set(np.unique(tokens)) == {-1, 0, 1}

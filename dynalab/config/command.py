@@ -132,6 +132,7 @@ def _request(
     config = from_tree(tree, folders)
     steps = _steps(config, {word.partition("=")[0].lstrip("+") for word in words})
     config = replace(config, train=replace(config.train, steps=steps, epochs=None))
+    _check_batches(config, steps)
     seeds = parse_seeds(seed if seed is not None else tree.get("seed", 0))
     task = str(config.task.name)
     return Request(config, runs_of(config, seeds), steps, words, _slug(config, words, task, folders))
@@ -150,6 +151,27 @@ def _steps(config: EnsembleConfig, said: set[str]) -> int:
         raise ConfigError(f"train.epochs={train.epochs}: this task has no epochs; use train.steps")
     batches = 1 if train.batch_size == "full" else -(-size // int(train.batch_size))
     return round(train.epochs * batches / train.accumulate)
+
+
+def _check_batches(config: EnsembleConfig, steps: int) -> None:
+    """Refuse batches that are too small for the model's batch statistics, if training comes to them."""
+    least_of = getattr(config.model, "least_batch", None)
+    if least_of is None:
+        return
+    shape_of, size_of = (getattr(config.task, name, None) for name in ("image_shape", "train_size"))
+    size = size_of() if size_of else None
+    given = config.train.batch_size
+    usual = size if given == "full" or (size is not None and int(given) >= size) else int(given)
+    if usual is None:
+        return
+    batches = -(-(size or usual) // usual)
+    last = (size or usual) - (batches - 1) * usual if steps * config.train.accumulate >= batches else usual
+    if steps and min(usual, last) < least_of(shape_of() if shape_of else None):
+        where = "batches" if last == usual else f"{size} training examples leave a last batch"
+        raise ConfigError(
+            f"train.batch_size={given}: {where} of 1 example, which has no batch statistics for "
+            f"model={config.model.name}; choose a size that leaves none, or another norm"
+        )
 
 
 def _settings(tree: Mapping[str, Any], outputs: str | None, folders: tuple[Path, ...]) -> Settings:

@@ -72,7 +72,9 @@ class Hessian:
         # The fused kernels of attention have no second derivative.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             values = losses(self._leaves)
-            found = torch.autograd.grad(values.sum(), leaves, create_graph=True, allow_unused=True)
+            found: Sequence[Tensor | None] = [None] * len(leaves)
+            if values.requires_grad:
+                found = torch.autograd.grad(values.sum(), leaves, create_graph=True, allow_unused=True)
         self.losses = values.detach()
         gradients = dict(zip(self._leaves, found, strict=True))
         filled = {
@@ -133,7 +135,7 @@ class Joined:
 def alone(objective: Objective, params: Mapping[str, Tensor], run: int) -> tuple[slice, Operator]:
     """Return one run and its Hessian, whatever the runs are differentiated together with otherwise."""
     part = slice(run, run + 1)
-    own = {name: param[part] for name, param in params.items()}
+    own = {name: params[name][part] for name in objective.trained}
     return part, Joined([Hessian(partial(objective.losses, part=part), own)])
 
 
@@ -148,10 +150,10 @@ def operators(objective: Objective, params: Mapping[str, Tensor]) -> Iterator[tu
     """
 
     def of(part: slice) -> Hessian:
-        own = {name: param[part] for name, param in params.items()}
+        own = {name: params[name][part] for name in objective.trained}
         return Hessian(partial(objective.losses, part=part), own)
 
-    count = sum(math.prod(param.shape[1:]) for param in params.values())
+    count = sum(math.prod(params[name].shape[1:]) for name in objective.trained)
     alone = all(part.stop - part.start == 1 for part in objective.parts)
     if not alone or objective.size * count > SMALL:
         yield from ((part, of(part)) for part in objective.parts)

@@ -15,6 +15,14 @@ The hints, all optional, are attributes of the network:
 - `run_by_run: bool`, true where `stacked_forward` is a loop over runs: its bits are then those of one run alone, and a
   lone run needs no companion.
 
+Parameters are trained as torch trains them: those with `requires_grad=False` stay as they are, so do those without a
+gradient, one that modules share is one. Whatever else a run draws or changes has to be a buffer, stored by torch or not
+(`persistent=False`): each run has its own, and checkpoints keep it. Plain attributes are the same for all runs.
+
+A model's `Config` may have `least_batch(shape) -> int`, the least number of examples that a training batch needs (2
+where batch statistics are taken over examples alone), for images of a shape (channels, height, width) or None; a
+command whose batches are smaller is then refused before anything is trained.
+
 A network whose training pass differs from its evaluation pass says `takes_context = True`; its `stacked_forward` then
 has a third argument, a `Context`. Without `stacked_forward` a network in training mode runs under vmap with stacked
 buffers (a plain BatchNorm works); torch's own Dropout does not, since its masks would depend on the place in the

@@ -7,7 +7,7 @@ initialisation: the network of Hu et al. 2023 (arXiv 2308.09543) on CIFAR-100.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dynalab.models.nets.resnet_config import ResNetConfig, build_resnet
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Config(ResNetConfig):
     """Configuration of ResNet-18; the fields are those of `ResNetConfig`."""
 
+    stages: ClassVar[tuple[int, ...]] = (2, 2, 2, 2)
+
     name: str = "resnet18"
     width: int = 64
 
@@ -31,6 +33,4 @@ def build(config: Config, spec: InputSpec) -> nn.Module:
     Raises:
         ConfigError: The task's examples are no images.
     """
-    return build_resnet(
-        config, config.name, spec, stages=(2, 2, 2, 2), projections=True, he_normal=False, channels_last=False
-    )
+    return build_resnet(config, config.name, spec, projections=True, he_normal=False, channels_last=False)

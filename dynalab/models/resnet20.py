@@ -7,7 +7,7 @@ missing channels zero), convolutions drawn from N(0, 2 / fan-in).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dynalab.models.nets.resnet_config import ResNetConfig, build_resnet
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Config(ResNetConfig):
     """Configuration of ResNet-20; the fields are those of `ResNetConfig`."""
 
+    stages: ClassVar[tuple[int, ...]] = (3, 3, 3)
+
     name: str = "resnet20"
     width: int = 16
 
@@ -31,6 +33,4 @@ def build(config: Config, spec: InputSpec) -> nn.Module:
     Raises:
         ConfigError: The task's examples are no images.
     """
-    return build_resnet(
-        config, config.name, spec, stages=(3, 3, 3), projections=False, he_normal=True, channels_last=True
-    )
+    return build_resnet(config, config.name, spec, projections=False, he_normal=True, channels_last=True)

@@ -39,6 +39,10 @@ class Config:
         require_positive("model.depth", self.depth)
         require(self.head_norm > 0, "model.head_norm", self.head_norm, "a positive norm")
 
+    def least_batch(self, shape: tuple[int, int, int] | None) -> int:
+        """Return the least number of examples of which there are batch statistics."""
+        return 2
+
 
 def build(config: Config, spec: InputSpec) -> nn.Module:
     """Build one run's network, drawing its weights from torch's global generator.

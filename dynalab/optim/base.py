@@ -51,10 +51,10 @@ def grouped(params: list[Tensor], decay: str) -> list[Any]:
     return [group for group in groups if group["params"]]
 
 
-def evaluated(optimizer: torch.optim.Optimizer, params: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return the weights that are evaluated and probed: an optimizer's slow ones if it has them, else the weights."""
+def evaluated(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return the weights (or buffers) that are evaluated and probed: an optimizer's slow ones where it has them."""
     slow = getattr(optimizer, "slow", None)
-    return params if slow is None else {name: slow[param] for name, param in params.items()}
+    return tensors if slow is None else {name: slow.get(tensor, tensor) for name, tensor in tensors.items()}
 
 
 def state_of(optimizer: torch.optim.Optimizer, param: Tensor) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ def sgd(group: Group, params: list[Tensor], grads: list[Tensor], states: list[di
         group: The group's numbers, as torch names them.
         params: Its parameters.
         grads: Their gradients.
-        states: What the optimizer holds for each.
+        states: What the optimizer holds for each; all had the same number of updates.
     """
     if group["fused"]:
         _fused_sgd(group, params, _laid_out(grads), states)
@@ -75,7 +75,6 @@ def adam(group: Group, params: list[Tensor], grads: list[Tensor], states: list[d
             maximize=False,
         )
         return
-    # Every parameter had every update, so the first one's count is all of theirs.
     step = steps[0].item()
     if decay and group["decoupled_weight_decay"]:
         torch._foreach_mul_(params, 1 - lr * decay)
@@ -146,8 +145,19 @@ def _known(optimizer: torch.optim.Optimizer) -> bool:
     )
 
 
+def _of_one_age(optimizer: torch.optim.Optimizer, params: list[Tensor]) -> list[list[Tensor]]:
+    """Return the parameters that have a gradient, those together that had the same number of updates."""
+    ages: dict[float, list[Tensor]] = {}
+    for param in params:
+        if param.grad is not None:
+            state = optimizer.state[param]
+            age = state["step"].item() if "step" in state else float(len(state))
+            ages.setdefault(age, []).append(param)
+    return list(ages.values())
+
+
 def make_step(optimizer: torch.optim.Optimizer) -> None:
-    """Make an update from the gradients in `.grad`; every parameter has one.
+    """Make an update from the gradients in `.grad`; as in torch, a parameter whose gradient is None stays as it is.
 
     Where the update is not known here, the methods of torch's own optimizers are called without their wrapping, which
     imports torch's compiler (a second) and serves the profiler and step hooks; what it does beside, no gradients of
@@ -157,8 +167,9 @@ def make_step(optimizer: torch.optim.Optimizer) -> None:
         update = _UPDATES[type(optimizer)]
         with torch.no_grad():
             for group in optimizer.param_groups:
-                params = group["params"]
-                update(group, params, [p.grad for p in params], [optimizer.state[p] for p in params])
+                for params in _of_one_age(optimizer, group["params"]):
+                    grads = [param.grad for param in params if param.grad is not None]
+                    update(group, params, grads, [optimizer.state[param] for param in params])
         return
     plain = type(optimizer).step
     if plain.__module__.startswith("torch.optim."):

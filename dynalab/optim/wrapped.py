@@ -1,7 +1,13 @@
-"""The Lookahead optimizer itself; its configuration and source are in `lookahead`."""
+"""The Lookahead optimizer itself; its configuration and source are in `lookahead`.
+
+Running statistics are those of the fast weights that a network met while it was trained, and would not fit the slow
+ones. They follow the weights' own rule: at a synchronisation the slow statistics move by alpha towards the fast ones,
+as averages of weights are given averages of statistics. Training goes on with its own, so it does not change.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -22,7 +28,7 @@ class Lookahead(torch.optim.Optimizer):
         inner_state: `keep`, `reset` or `pullback`.
 
     Attributes:
-        slow: Parameter -> slow weights, of the parameter's shape.
+        slow: Parameter, or buffer of a network -> slow weights or statistics, of the same shape.
     """
 
     def __init__(self, inner: torch.optim.Optimizer, k: int, alpha: float, inner_state: str) -> None:
@@ -33,7 +39,13 @@ class Lookahead(torch.optim.Optimizer):
             param: param.detach().clone() for group in inner.param_groups for param in group["params"]
         }
         self._cached: dict[Tensor, dict[str, Tensor]] = {param: {} for param in self.slow}
+        self._buffers: list[Tensor] = []
         self._count = 0
+
+    def follow(self, buffers: Iterable[Tensor]) -> None:
+        """Keep slow values of a network's buffers, which begin as the buffers are now."""
+        self._buffers = list(buffers)
+        self.slow |= {buffer: buffer.detach().clone() for buffer in self._buffers}
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients."""
@@ -46,7 +58,15 @@ class Lookahead(torch.optim.Optimizer):
         self._count += 1
         if self._count % self.k:
             return
-        for param, slow in self.slow.items():
+        for buffer in self._buffers:
+            slow = self.slow[buffer]
+            if buffer.is_floating_point():
+                # What stays the same keeps its bits, an infinite entry of a mask among it.
+                slow.copy_(torch.where(slow == buffer, slow, slow + self.alpha * (buffer - slow)))
+            else:
+                slow.copy_(buffer)
+        for param in self._cached:
+            slow = self.slow[param]
             slow.add_(param - slow, alpha=self.alpha)
             param.copy_(slow)
             if self.inner_state == "reset":
@@ -63,8 +83,10 @@ class Lookahead(torch.optim.Optimizer):
                 before.copy_(moment)
 
     def state_of(self, param: Tensor) -> dict[str, Tensor]:
-        """Return every tensor that is held for a parameter, for a checkpoint in the middle of a cycle as well."""
-        cached = {f"{_CACHED}{name}": value for name, value in self._cached[param].items()}
+        """Return every tensor that is held for a parameter or buffer, in the middle of a cycle as well."""
+        if param not in self.slow:
+            return {}
+        cached = {f"{_CACHED}{name}": value for name, value in self._cached.get(param, {}).items()}
         return {
             **self.inner.state.get(param, {}),
             **cached,
@@ -77,8 +99,10 @@ class Lookahead(torch.optim.Optimizer):
         rest = dict(state)
         self._count = int(rest.pop(_COUNT))
         self.slow[param].copy_(rest.pop(_SLOW))
-        self._cached[param] = {
+        cached = {
             name.removeprefix(_CACHED): rest.pop(name) for name in list(rest) if name.startswith(_CACHED)
         }
+        if param in self._cached:
+            self._cached[param] = cached
         if rest:
             self.inner.state[param] = rest

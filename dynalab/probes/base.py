@@ -7,7 +7,7 @@ probe always returns the same names; what does not exist yet (an update, in row 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -31,8 +31,16 @@ class Objective(Protocol):
     size: int
     training: bool
 
+    @property
+    def trained(self) -> Collection[str]:
+        """The weights that training moves: what the loss is differentiated by."""
+        ...
+
     def losses(self, params: Mapping[str, Tensor], part: slice) -> Tensor:
-        """Return the loss of every run of a part, from weights of these runs alone, name -> (R, ...); shape (R,)."""
+        """Return the loss of every run of a part, from weights of these runs alone, name -> (R, ...); shape (R,).
+
+        Weights that are not given are what they are.
+        """
         ...
 
 
@@ -43,7 +51,8 @@ class Setting:
     A probe that has a method `begin(setting)` is given it once, before the first row.
 
     Attributes:
-        forward: Inputs (S, B, ...) and weights, name -> (S, ...), to outputs (S, B, ...), in evaluation mode.
+        forward: Inputs (S, B, ...) and weights, name -> (S, ...), to outputs (S, B, ...), in evaluation mode; running
+            statistics are those of the weights that are evaluated.
         params: The weights at the beginning, name -> (S, ...).
         task: The task.
         data: The examples of the S runs.
@@ -69,8 +78,8 @@ class Upcoming:
 
     Attributes:
         gradients: Mean gradients of its batches at the weights that it moves, name -> (S, ...), as the optimizer is
-            given them: SAM's second ones, clipped.
-        weights: The weights that it moves (Lookahead's fast ones), name -> (S, ...).
+            given them: SAM's second ones, clipped; without what the loss does not depend on.
+        weights: The weights that training moves (Lookahead's fast ones), name -> (S, ...).
         norm: Norm of each run's first gradient, before anything was done to it, shape (S,), float64.
         clip: Factor that clipping puts on each run's gradient, shape (S,), float64; 1 without clipping.
         factor: The schedule's factor on the rate.
@@ -92,7 +101,8 @@ class ProbeState:
         params: Weights after t updates, name -> (S, ...).
         initial: Weights before the first update; None where no probe needs them.
         previous: Weights after t - 1 updates; None in row 0 or where no probe needs them.
-        gradients: Gradients of the update t-1 -> t; None in row 0 or where no probe needs them.
+        gradients: Gradients of the update t-1 -> t, of the weights that have one (not of frozen ones, nor of what the
+            loss does not depend on); None in row 0 or where no probe needs them.
         optimizer_state: The optimizer's tensors, name of parameter -> name of tensor -> (S, ...).
         batch: The batch of the update t-1 -> t; None in row 0.
         upcoming: The update t -> t+1; None where no probe needs it.

@@ -37,7 +37,7 @@ gradient and some randomness; checkpoints keep the vector, so a resumed run has 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -241,12 +241,14 @@ class Curvature:
         self, state: ProbeState, diagonal: Mapping[str, Tensor] | None, part: slice, hessian: Operator
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Measure the runs of one part, and the copy of a lone one."""
+        import torch
+
         from dynalab.curvature.spectrum import hutchinson
 
         upcoming = state.upcoming
         assert upcoming is not None
-        params = {name: param[part] for name, param in state.params.items()}
         gradient, layout = hessian.gradient, hessian.layout
+        params = {name: state.params[name][part] for name in layout.shapes}
         warm: dict[str, Tensor] = {}
         pairs = self._search("sharpness", hessian, hessian.product, gradient, state.step, part, warm)
         columns = {"sharpness": pairs.values[:, 0]}
@@ -259,7 +261,7 @@ class Curvature:
                 hessian.product, layout, gradient, starts=self._config.trace, seed=state.step + 1
             )
             columns["hessian_trace"], columns["hessian_trace_se"] = trace
-        extra = self._decays(params, upcoming.clip[part], hessian)
+        extra = self._decays(params, upcoming.gradients, upcoming.clip[part], hessian)
         if diagonal is None:
             if extra is not None and partly_decayed(self._optimizer):
 
@@ -269,7 +271,12 @@ class Curvature:
                 pairs = self._search("decayed", hessian, shifted, gradient, state.step, part, warm)
                 columns["decayed_sharpness"] = pairs.values[:, 0]
             return columns, warm
-        p = layout.rows({name: diagonal[name][part] for name in params})
+        p = layout.rows(
+            {
+                n: diagonal[n][part] if n in diagonal else torch.zeros_like(param)
+                for n, param in params.items()
+            }
+        )
         root = p.clamp(min=0.0).sqrt()
         scale = root.reciprocal().masked_fill(root == 0, 0.0)
 
@@ -288,11 +295,14 @@ class Curvature:
             columns["preconditioned_gradient_curvature"] = _along(direction, curved(direction), p * direction)
         return columns, warm
 
-    def _decays(self, params: Mapping[str, Tensor], clip: Tensor, hessian: Operator) -> Tensor | None:
+    def _decays(
+        self, params: Mapping[str, Tensor], moved: Container[str], clip: Tensor, hessian: Operator
+    ) -> Tensor | None:
         """Return the weight decay inside the gradient of every parameter of some runs, (R, width); None without.
 
         Args:
             params: Their weights.
+            moved: Names of those that the update moves; what has no gradient is not decayed.
             clip: Factors (R,) of clipping, which scales the gradient of the loss, not the decay that comes after it.
             hessian: Says how rows lie.
         """
@@ -303,7 +313,8 @@ class Curvature:
         if not inner.weight_decay or inner.name == "adamw":
             return None
         on = {
-            name: param.new_ones(param.shape) * bool(decay_of(inner, param)) for name, param in params.items()
+            name: param.new_ones(param.shape) * (name in moved and bool(decay_of(inner, param)))
+            for name, param in params.items()
         }
         rows = hessian.layout.rows(on)
         return rows * (inner.weight_decay / clip).to(rows.dtype)[:, None]

@@ -2,7 +2,8 @@
 
 `grad_norm`, `update_norm` and `last_layer_update_norm` in row t belong to the update t-1 -> t, so they are
 NaN in row 0; `param_norm` and `last_layer_norm` are of the weights after t updates. The gradient is the one
-that the engine hands over. A network that names no last layer has no `last_layer_*`.
+that the engine hands over. A network that names no last layer has no `last_layer_*`. Parameters that are frozen count
+in the norms of weights; they have no gradient, and an update of 0.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Norms:
     """The probe; implements `dynalab.probes.base.Probe`.
 
     Attributes:
-        names: The parameters that are trained.
+        names: All parameters.
         last_layer: The one that counts as the last layer, or None.
         needs: The gradient and the weights before the update.
     """
@@ -55,9 +56,8 @@ class Norms:
         missing = torch.full_like(result["param_norm"], torch.nan)
         result["grad_norm"] = result["update_norm"] = missing
         if state.gradients is not None:
-            result["grad_norm"] = norm(
-                state.gradients[name] for name in self.names if name in state.gradients
-            )
+            found = [state.gradients[name] for name in self.names if name in state.gradients]
+            result["grad_norm"] = norm(found) if found else torch.zeros_like(missing)
         steps: dict[str, Tensor] = {}
         if state.previous is not None:
             # In float64: neighbouring weights agree in most digits of a float32.
@@ -75,7 +75,7 @@ COLUMNS = ("grad_norm", "update_norm", "param_norm", "last_layer_norm", "last_la
 
 def build(config: Config, network: nn.Module) -> Norms:
     """Build the probe for a network."""
-    names = tuple(name for name, parameter in network.named_parameters() if parameter.requires_grad)
+    names = tuple(name for name, _ in network.named_parameters())
     return Norms(names, describe(network).last_layer)
 
 
@@ -83,7 +83,7 @@ def norm(tensors: Iterable[Tensor]) -> Tensor:
     """Return the joint Euclidean norm of tensors (S, ...) run by run, shape (S,), summed in float64."""
     import torch
 
-    squares = [tensor.to(torch.float64).square().flatten(1).sum(1) for tensor in tensors]
+    squares = [tensor.to(torch.float64).square().reshape(len(tensor), -1).sum(1) for tensor in tensors]
     # Added one by one: torch sums over an outer axis in an order that depends on the inner length, S.
     total = squares[0]
     for square in squares[1:]:

@@ -54,10 +54,9 @@ class ScaleInvariant:
         rho = norm(state.params[name] for name in self.names)
         effective = torch.full_like(rho, torch.nan)
         if state.gradients is not None and state.previous is not None:
-            before, gradients = state.previous, state.gradients
-            effective = norm(before[name] for name in self.names) * norm(
-                gradients[name] for name in self.names
-            )
+            before = norm(state.previous[name] for name in self.names)
+            gradients = [state.gradients[name] for name in self.names if name in state.gradients]
+            effective = before * norm(gradients) if gradients else torch.zeros_like(rho)
         return {"scale_invariant_norm": rho, "effective_gradient_norm": effective}
 
 

@@ -56,6 +56,16 @@ class Batch:
         return self.targets.shape[1]
 
 
+def counted(task: object, batch: Batch) -> int | Tensor:
+    """Return what a task's loss and metrics of a batch are means over, which is their weight among other batches.
+
+    Returns:
+        The number of examples, or of each run what the task itself says, shape (S,).
+    """
+    own = getattr(task, "counted", None)
+    return batch.size if own is None else own(batch)
+
+
 class TaskData(Protocol):
     """The examples of the S runs of one shard, on their device.
 
@@ -101,7 +111,11 @@ class Task(Protocol):
         ...
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Return the mean loss of each run, shape (S,), from `outputs` of shape (S, B, ...)."""
+        """Return the mean loss of each run, shape (S,), from `outputs` of shape (S, B, ...).
+
+        A mean over something else than the examples (tokens that are not padding) is said by an optional method
+        `counted(batch)`: what `loss` and `metrics` of a batch are means over, each run's number, shape (S,).
+        """
         ...
 
     def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -129,6 +143,10 @@ class TaskConfig(Protocol):
 
     def train_size(self) -> int | None:
         """Number of training examples of one run, or None where examples never repeat."""
+        ...
+
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return (channels, height, width) of an image, where examples are images."""
         ...
 
     def idle_streams(self, full: bool) -> dict[str, str]:

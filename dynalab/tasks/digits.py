@@ -50,6 +50,10 @@ class Config(ImageConfig):
         require(1 <= self.n_train <= largest, "task.n_train", self.n_train, legal)
         require(self.input_noise >= 0, "task.input_noise", self.input_noise, "a number of at least 0")
 
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return (channels, height, width) of an image."""
+        return SHAPE
+
     def train_size(self) -> int:
         """Return the number of training examples of one run."""
         return self.n_train

@@ -26,6 +26,8 @@ from torch import Tensor
 from dynalab.probes.base import Probe, ProbeState
 
 Values = dict[str, Tensor]
+# What a row is handed, and of which parameters: frozen ones have no gradient.
+_Present = Mapping[str, tuple[str, ...]]
 
 # What a probe beside the training is handed; it reads nothing else.
 _HANDED = ("params", "previous", "gradients")
@@ -126,10 +128,10 @@ class Beside:
         if self._connection is None:
             self._connection = self._start()
         slot = self._free.popleft()
-        present = tuple(name for name in _HANDED if getattr(state, name) is not None)
-        for name in present:
-            for key, tensor in getattr(state, name).items():
-                self._slots[slot][name][key].copy_(tensor)
+        present = {name: tuple(getattr(state, name)) for name in _HANDED if getattr(state, name) is not None}
+        for name, keys in present.items():
+            for key in keys:
+                self._slots[slot][name][key].copy_(getattr(state, name)[key])
         order = _Order(slot, state.step, present, tuple(names))
         self._waiting.append(order)
         try:
@@ -182,7 +184,7 @@ class Beside:
             except (EOFError, OSError):
                 return
 
-    def _answer(self, slot: int, step: int, present: Sequence[str], names: Iterable[str]) -> Any:
+    def _answer(self, slot: int, step: int, present: _Present, names: Iterable[str]) -> Any:
         try:
             found = self._measure(slot, step, present, names)
         except Exception as error:
@@ -191,10 +193,10 @@ class Beside:
             name: {key: value.tolist() for key, value in values.items()} for name, values in found.items()
         }
 
-    def _measure(
-        self, slot: int, step: int, present: Sequence[str], names: Iterable[str]
-    ) -> dict[str, Values]:
-        handed: dict[str, Any] = {name: self._slots[slot][name] for name in present}
+    def _measure(self, slot: int, step: int, present: _Present, names: Iterable[str]) -> dict[str, Values]:
+        handed: dict[str, Any] = {
+            name: {key: self._slots[slot][name][key] for key in keys} for name, keys in present.items()
+        }
         state = replace(self._blank, step=step, **handed)
         return {name: self._probes[name].measure(state) for name in names}
 
@@ -240,7 +242,7 @@ class _Order:
 
     slot: int
     step: int
-    present: tuple[str, ...]
+    present: _Present
     names: tuple[str, ...]
     found: dict[str, Values] | RuntimeError | None = None
 

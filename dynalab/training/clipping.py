@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
-from dynalab.optim.ascent import joint_norm
+from dynalab.optim.ascent import along_runs, joint_norm
 
 
-def clip_scale(gradients: Sequence[Tensor], norm: float) -> Tensor:
+def clip_scale(gradients: Iterable[Tensor], norm: float) -> Tensor:
     """Return the factor with which each run's gradient has at most a norm (Pascanu et al. 2013), (S,), float64.
 
     Args:
@@ -19,6 +19,6 @@ def clip_scale(gradients: Sequence[Tensor], norm: float) -> Tensor:
     return (norm / (joint_norm(gradients) + 1e-6)).clamp(max=1.0)
 
 
-def scaled(gradients: Sequence[Tensor], scale: Tensor) -> tuple[Tensor, ...]:
-    """Multiply gradients (S, ...) by a factor a run, (S,)."""
-    return tuple(g * scale.to(g.dtype).view(-1, *[1] * (g.dim() - 1)) for g in gradients)
+def scaled(gradients: Sequence[Tensor | None], scale: Tensor) -> tuple[Tensor | None, ...]:
+    """Multiply gradients (S, ...) by a factor a run, (S,); there may be none of a parameter."""
+    return tuple(None if g is None else g * along_runs(scale, g) for g in gradients)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dynalab.errors import ConfigError
 from dynalab.probes.base import ProbeState
-from dynalab.tasks.base import Batch, Task, TaskData
+from dynalab.tasks.base import Batch, Task, TaskData, counted
 from dynalab.training.stack import Stack
 
 
@@ -36,14 +36,15 @@ class Evaluation:
             weights: Name -> (S, ...).
         """
         sums: dict[str, Tensor] = {}
-        count = 0
+        count: int | Tensor = 0
         with torch.no_grad():
             for batch in self._data.eval_batches(split):
                 outputs = self._stack.forward(batch.inputs, weights).to(self._dtype)
+                own = counted(self._task, batch)
                 for name, value in self.values(outputs, self._task.loss(outputs, batch), batch).items():
-                    weighted = value.to(torch.float64) * batch.size
+                    weighted = value.to(torch.float64) * own
                     sums[name] = sums[name] + weighted if name in sums else weighted
-                count += batch.size
+                count = count + own
         return {f"{split}_{name}": value / count for name, value in sums.items()}
 
     def values(self, outputs: Tensor, losses: Tensor, batch: Batch) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from dynalab.config.schema import Train
 from dynalab.optim.ascent import ascended, joint_norm, radius
 from dynalab.optim.base import evaluated
 from dynalab.probes.base import Upcoming
-from dynalab.tasks.base import Batch, Task, TaskData
+from dynalab.tasks.base import Batch, Task, TaskData, counted
 from dynalab.training.clipping import clip_scale, scaled
 from dynalab.training.stack import Stack
 
@@ -46,6 +46,7 @@ class Gradients:
     Attributes:
         shares_pass: Whether the training examples of an evaluation are the next update's batch and weights, so that
             one pass does for both.
+        lost: Which runs are beyond saving, shape (S,), bool: their losses move nothing; None where there is none.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Gradients:
         self._count, self._clip, self._dtype = train.accumulate, train.clip, dtype
         self._params = list(stack.params.values())
         self._kept: Pass | None = None
+        self.lost: Tensor | None = None
         self.shares_pass = (
             bool(getattr(data, "full_batch", False))
             and train.accumulate == 1
@@ -71,39 +73,58 @@ class Gradients:
 
     def of(
         self, step: int, weights: Mapping[str, Tensor] | None = None
-    ) -> tuple[Batch, Tensor, Sequence[Tensor]]:
-        """Return the last batch, the mean losses (S,) and the mean gradients of the batches of an update.
+    ) -> tuple[Batch, Tensor, Sequence[Tensor | None]]:
+        """Return the last batch, the mean losses (S,) and the mean gradients over the batches of an update.
+
+        Batches weigh as much as their losses are means over, so that parts of unequal size are one large batch.
 
         Args:
             step: The update is `step` -> `step + 1`.
             weights: Where to take them, in place of the weights that are trained; running statistics then stay.
+
+        Returns:
+            The gradients in the order of `Stack.trained`; None, as torch has it, of what the losses do not depend on.
         """
         leaves, buffers = self._stack.params, None
         if weights is not None:
-            leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+            leaves = {**leaves, **{n: weights[n].detach().requires_grad_() for n in self._stack.trained}}
             buffers = {name: buffer.clone() for name, buffer in self._stack.buffers.items()}
-        total: tuple[Tensor, ...] = ()
+        wanted = [leaves[name] for name in self._stack.trained]
+        numbers = range(step * self._count, (step + 1) * self._count)
+        batches = [self._data.train_batch(number) for number in numbers]
+        counts = [counted(self._task, batch) for batch in batches]
+        whole = sum(counts)
+        total: list[Tensor | None] = [None] * len(wanted)
         losses: list[Tensor] = []
-        for part in range(self._count):
+        for number, batch, count in zip(numbers, batches, counts, strict=True):
             done = None
             if weights is None:
                 done, self._kept = self._kept, None
             if done is None or done.versions != self._versions():
-                done = self._pass(step * self._count + part, leaves, buffers)
-            batch, own = done.batch, done.losses / self._count if self._count > 1 else done.losses
-            gradients = torch.autograd.grad(own.sum(), list(leaves.values()))
+                done = self._pass(number, batch, leaves, buffers)
+            own = done.losses
+            if self._count > 1:
+                share = whole / count
+                own = own / (share.to(own.dtype) if isinstance(share, Tensor) else share)
             losses.append(own.detach())
-            total = tuple(map(torch.add, total, gradients)) if part else gradients
-        return batch, functools.reduce(torch.add, losses), total
+            if self.lost is not None:
+                own = own.masked_fill(self.lost, 0.0)
+            if own.requires_grad:
+                found = torch.autograd.grad(own.sum(), wanted, allow_unused=True)
+                total = [_sum(one, other) for one, other in zip(total, found, strict=True)]
+        return batches[-1], functools.reduce(torch.add, losses), total
 
-    def as_applied(self, step: int, gradients: Sequence[Tensor]) -> tuple[Sequence[Tensor], Tensor | None]:
+    def as_applied(
+        self, step: int, gradients: Sequence[Tensor | None]
+    ) -> tuple[Sequence[Tensor | None], Tensor | None]:
         """Return gradients as the optimizer is given them, and the factor (S,) of clipping, None without it."""
         rho = radius(self._optimizer)
         if rho:
-            gradients = self.of(step, ascended(self._stack.params, gradients, rho))[2]
-        if self._clip is None:
+            gradients = self.of(step, ascended(self._stack.trained, gradients, rho))[2]
+        found = [gradient for gradient in gradients if gradient is not None]
+        if self._clip is None or not found:
             return gradients, None
-        scale = clip_scale(gradients, self._clip)
+        scale = clip_scale(found, self._clip)
         return scaled(gradients, scale), scale
 
     def upcoming(self, step: int, factor: float) -> Upcoming:
@@ -113,12 +134,13 @@ class Gradients:
             step: The update is `step` -> `step + 1`.
             factor: Of the learning rate in it.
         """
-        weights = {name: param.detach() for name, param in self._stack.params.items()}
-        raw = self.of(step, weights)[2]
+        weights = {name: param.detach() for name, param in self._stack.trained.items()}
+        _, losses, raw = self.of(step, weights)
         applied, scale = self.as_applied(step, raw)
-        norm = joint_norm(raw)
+        found = [gradient for gradient in raw if gradient is not None]
+        norm = joint_norm(found) if found else torch.zeros_like(losses, dtype=torch.float64)
         return Upcoming(
-            dict(zip(weights, applied, strict=True)),
+            {name: g for name, g in zip(weights, applied, strict=True) if g is not None},
             weights,
             norm,
             torch.ones_like(norm) if scale is None else scale,
@@ -127,7 +149,7 @@ class Gradients:
 
     def ahead(self, step: int) -> Pass:
         """Make the pass of the update `step` -> `step + 1` now; `of` takes it up, unless weights change before."""
-        self._kept = self._pass(step)
+        self._kept = self._pass(step, self._data.train_batch(step))
         return self._kept
 
     def forget(self) -> None:
@@ -137,17 +159,18 @@ class Gradients:
     def _pass(
         self,
         number: int,
+        batch: Batch,
         weights: Mapping[str, Tensor] | None = None,
         buffers: Mapping[str, Tensor] | None = None,
     ) -> Pass:
-        """Take the training batch of a number through the networks, ready to be differentiated.
+        """Take a training batch through the networks, ready to be differentiated.
 
         Args:
             number: Of the batch.
+            batch: The examples.
             weights: The stack's own by default.
             buffers: Likewise.
         """
-        batch = self._data.train_batch(number)
         noise = self._stack.noise_of(number, batch.inputs)
         outputs = self._stack.forward(batch.inputs, weights, training=True, noise=noise, buffers=buffers)
         outputs = outputs.to(self._dtype)
@@ -156,3 +179,10 @@ class Gradients:
     def _versions(self) -> list[int]:
         """Return how often each parameter was written to."""
         return [param._version for param in self._params]
+
+
+def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """Add two gradients of which either may be missing."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other

@@ -5,8 +5,10 @@ Row t is the state after t updates. What belongs to the update t-1 -> t (its los
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
+from dynalab.errors import ConfigError
 from dynalab.optim.base import evaluated, load_state, state_of
 from dynalab.optim.schedules import halved
 from dynalab.optim.updates import fuse, make_step
@@ -89,6 +92,10 @@ class Loop:
         ]
         self.stack = Stack(networks, streams, device)
         self.params = list(self.stack.params.values())
+        if not self.stack.trained:
+            raise ConfigError(
+                f"model={config.model.name}: its network has no parameter to train (requires_grad=False on all)"
+            )
         needed = {need for item in self.measurements for need in item.probe.needs}
         self._initial = (
             {name: param.detach().clone() for name, param in self.stack.params.items()}
@@ -101,7 +108,10 @@ class Loop:
         )
         self.data = make_data(eval_size=config.eval.size)
         optimizer = registry.find("optimizer", config.optimizer.name, folders)
-        self.optimizer: torch.optim.Optimizer = optimizer.build(config.optimizer, self.params)
+        self.optimizer: torch.optim.Optimizer = optimizer.build(
+            config.optimizer, list(self.stack.trained.values())
+        )
+        self._follow_buffers()
         if is_lone(len(streams), exact, device):
             fuse(self.optimizer)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -121,7 +131,11 @@ class Loop:
         for item in self.measurements:
             if begin := getattr(item.probe, "begin", None):
                 begin(setting)
-        self._sphere = Sphere(self.stack.network, self.stack.params) if config.train.sphere else None
+        trained = self.stack.trained
+        self._after_step: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+        if config.train.sphere:
+            sphere = Sphere(self.stack.network, trained, evaluated(self.optimizer, trained))
+            self._after_step = sphere.holding
         self.eval_grid = cadence(config.eval.every)
         self.step = 0
         width = len(streams)
@@ -134,8 +148,32 @@ class Loop:
         self._batch: Batch | None = None
         parts = self.stack, self.task, self.data
         self.gradients = Gradients(*parts, self.optimizer, config.train, loss_dtype)
+        self._check_batches(total)
         self._evaluation = Evaluation(*parts, loss_dtype, config.task.name)
         self._beside = self._make_beside() if Beside.pays(len(streams), exact, device) else None
+
+    def _check_batches(self, total: int) -> None:
+        """Refuse a batch of one, before anything is trained, where the network has no batch statistics of it.
+
+        Raises:
+            ConfigError: Training of so many updates comes to a batch that the network cannot take.
+        """
+        last = getattr(self.data, "batches_per_epoch", 1) - 1
+        numbers = [number for number in {0, last} if number < total * self.config.train.accumulate]
+        for number in numbers if self.stack.buffers else ():
+            batch = self.data.train_batch(number)
+            if batch.size > 1:
+                continue
+            buffers = {name: buffer.clone() for name, buffer in self.stack.buffers.items()}
+            noise = self.stack.noise_of(number, batch.inputs)
+            try:
+                with torch.no_grad():
+                    self.stack.forward(batch.inputs, training=True, noise=noise, buffers=buffers)
+            except (ValueError, ConfigError) as error:
+                raise ConfigError(
+                    f"train.batch_size={self.config.train.batch_size}: batch {number} has one example, which "
+                    f"model={self.config.model.name} cannot take: {str(error).splitlines()[0]}"
+                ) from error
 
     def _make_beside(self) -> Beside:
         """Return what measures a lone run's rows.
@@ -154,24 +192,52 @@ class Loop:
         batch, losses, gradients = self.gradients.of(self.step)
         self._losses.add(losses, self.step)
         needs = self._needs(self.step + 1)
-        names = list(self.stack.params)
+        trained = self.stack.trained
         self._previous = (
             {name: param.clone() for name, param in self.evaluated().items()} if "previous" in needs else None
         )
-        self._recorded = dict(zip(names, gradients, strict=True)) if "gradients" in needs else None
+        self._recorded = None
+        if "gradients" in needs:
+            self._recorded = {n: g for n, g in zip(trained, gradients, strict=True) if g is not None}
         self._batch = batch if "batch" in needs else None
         applied, _ = self.gradients.as_applied(self.step, gradients)
-        for param, gradient in zip(self.params, applied, strict=True):
+        for param, gradient in zip(trained.values(), applied, strict=True):
             param.grad = gradient
         factor = self._factor(self.step)
         for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
-        make_step(self.optimizer)
-        if self._sphere is not None:
-            self._sphere.project()
-        for param in self.params:
+        with self._after_step():
+            make_step(self.optimizer)
+        for param in trained.values():
             param.grad = None
         self.step += 1
+        if self.step % BLOCK == 0:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Empty the runs that have diverged: what is not finite would go on costing, and nothing of it is kept."""
+        self._losses.fold(self.step)
+        lost = self.diverged_step >= 0
+        self.gradients.lost = lost if bool(lost.any()) else None
+        if self.gradients.lost is None:
+            return
+        held = [*self.stack.trained.values(), *self.stack.buffers.values()]
+        held += [x for tensor in held for x in state_of(self.optimizer, tensor).values() if x.dim()]
+        with torch.no_grad():
+            for tensor in held:
+                if tensor.is_floating_point():
+                    tensor[lost] = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every run has diverged, as of the last time that was looked at, which is on a grid of the step."""
+        return self.gradients.lost is not None and bool(self.gradients.lost.all())
+
+    def _follow_buffers(self) -> None:
+        """Have an optimizer with slow weights keep running statistics that go with them."""
+        if hasattr(self.optimizer, "follow"):
+            self.optimizer.follow(self.stack.buffers.values())
+        self.stack.evaluated_buffers = evaluated(self.optimizer, self.stack.buffers)
 
     def evaluated(self) -> dict[str, Tensor]:
         """Return the weights that are evaluated and probed, detached."""
@@ -261,7 +327,8 @@ class Loop:
             return {}
         self._losses.fold(self.step)
         apart = max(item.grid.every or BLOCK for item in self._forced)
-        runs = [run for run in self._spikes.at(self.step, apart) if run < self._real]
+        living = (self.diverged_step < 0).tolist()
+        runs = [run for run in self._spikes.at(self.step, apart) if run < self._real and living[run]]
         measured = [item for item in self._forced if self.step not in item.grid]
         if not runs or not measured:
             return {}
@@ -288,31 +355,42 @@ class Loop:
 
     def non_finite(self) -> Tensor:
         """Return which runs have NaN or infinite weights, shape (S,), bool."""
-        bad = [~param.detach().flatten(1).isfinite().all(1) for param in self.params]
+        bad = [~param.detach().reshape(len(param), -1).isfinite().all(1) for param in self.params]
         return torch.stack(bad).any(0)
 
     def tensors(self, n_runs: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return (weights, everything else) of the first `n_runs` runs, as a checkpoint stores them."""
-        self._losses.fold(self.step)
-        weights = {name: tensor[:n_runs] for name, tensor in self.stack.state().items()}
+        lost = self.lost(n_runs)
+
+        def of_living(tensor: Tensor) -> Tensor:
+            """Leave out what diverged runs hold: until they are let go it is not finite."""
+            own = tensor.detach()[:n_runs]
+            return own.index_fill(0, torch.tensor(lost, device=own.device), 0) if lost else own
+
+        weights = {name: of_living(tensor) for name, tensor in self.stack.state().items()}
         other = {f"loop/{key}": value[:n_runs] for key, value in self._losses.tensors().items()}
-        for name, state in self._optimizer_state().items():
-            for key, value in state.items():
-                other[f"optimizer/{name}/{key}"] = value[:n_runs] if value.dim() else value
+        for name, tensor in (*self.stack.params.items(), *self.stack.buffers.items()):
+            for key, value in state_of(self.optimizer, tensor).items():
+                other[f"optimizer/{name}/{key}"] = of_living(value) if value.dim() else value
         for item in self.measurements:
             for key, value in getattr(item.probe, "tensors", dict)().items():
                 other[f"probe/{item.name}/{key}"] = value[:n_runs]
         return weights, other
 
     def snapshot(self, n_runs: int) -> dict[str, Tensor]:
-        """Return the evaluated weights and the buffers of the first `n_runs` runs."""
+        """Return the evaluated weights and their buffers of the first `n_runs` runs."""
         return {name: tensor[:n_runs] for name, tensor in self.stack.state(self.evaluated()).items()}
+
+    def lost(self, n_runs: int) -> list[int]:
+        """Return the places of those of the first `n_runs` runs that have diverged by now."""
+        return (self.settle()[:n_runs] >= 0).nonzero()[:, 0].tolist()
 
     def load(self, step: int, weights: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
         """Go back to a checkpoint."""
         self.step = step
         self.gradients.forget()
         self.stack.load(weights)
+        self._follow_buffers()
         width = self.stack.width
 
         def own(prefix: str) -> dict[str, Tensor]:
@@ -320,10 +398,11 @@ class Loop:
             return {key: widen(value, width).to(self.device) for key, value in kept.items()}
 
         self._losses.load(own("loop/"))
+        self._let_go()
         for item in self.measurements:
             if kept := own(f"probe/{item.name}/"):
                 item.probe.load(kept)  # type: ignore[attr-defined]
-        for name, param in self.stack.params.items():
+        for name, param in (*self.stack.params.items(), *self.stack.buffers.items()):
             prefix = f"optimizer/{name}/"
             state = {key[len(prefix) :]: value for key, value in other.items() if key.startswith(prefix)}
             if state:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -35,6 +35,11 @@ class FixedObjective:
     parts: Sequence[slice] = field(init=False)
     size: int = field(init=False)
 
+    @property
+    def trained(self) -> Collection[str]:
+        """The weights that training moves."""
+        return self.stack.trained
+
     def __post_init__(self) -> None:
         """Draw the noise."""
         alone = bool(getattr(self.stack.network, "run_by_run", False))
@@ -45,15 +50,19 @@ class FixedObjective:
         self._noise = self.stack.noise_of(_NOISE_STEP, self.batch.inputs)
 
     def losses(self, params: Mapping[str, Tensor], part: slice) -> Tensor:
-        """Return the loss of every run of a part, shape (R,), from weights of these runs alone, name -> (R, ...)."""
+        """Return the loss of every run of a part, shape (R,), from weights of these runs alone, name -> (R, ...).
+
+        Weights that are not given are the stack's own.
+        """
         batch = Batch(self.batch.inputs[part], self.batch.targets[part])
+        others = {name: own.detach()[part] for name, own in self.stack.params.items() if name not in params}
         outputs = self.stack.forward(
             batch.inputs,
-            params,
+            {**others, **params},
             training=self.training,
             noise={name: noise[part] for name, noise in self._noise.items()},
             # Copies: a training pass moves running statistics.
-            buffers={name: buffer[part].clone() for name, buffer in self.stack.buffers.items()},
+            buffers={name: buffer[part].clone() for name, buffer in self.stack.evaluated_buffers.items()},
         )
         return self.task.loss(outputs.to(self.dtype), batch)
 

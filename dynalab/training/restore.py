@@ -21,8 +21,9 @@ def network_at(run: StoredRun, step: int) -> nn.Module:
     """Return the network of a run with the weights that were kept at a step.
 
     Raises:
-        ConfigError: No weights were kept at that step.
+        ConfigError: No weights were kept at that step, or the run had diverged by then.
     """
+    import torch
     from safetensors import SafetensorError, safe_open
 
     checkpoints = {item.step: item for item in run.shard.checkpoints()}
@@ -30,6 +31,9 @@ def network_at(run: StoredRun, step: int) -> nn.Module:
     if step not in kept:
         steps = ", ".join(str(item) for item in sorted(kept)) or "none"
         raise ConfigError(f"{run.id}: no weights of step {step} were kept; there are {steps}")
+    gone = f"{run.id} diverged at step {run.diverged_step}: there are no weights of step {step}"
+    if run.diverged_step is not None and step >= run.diverged_step:
+        raise ConfigError(gone)
     config = load_config(run.shard, run.record.folders)
     folders = [Path(folder) for folder in run.record.folders]
     _, make = task_and_network(config, folders)
@@ -40,11 +44,21 @@ def network_at(run: StoredRun, step: int) -> nn.Module:
     except (SafetensorError, OSError) as error:
         raise StoreError(f"{kept[step]} is damaged: {error}") from error
     with safe_open(str(kept[step]), framework="pt") as stored:
-        state = {name: stored.get_slice(name)[run.index] for name in network.state_dict()}
+        names = set(stored.keys())
+        # By the names that the stack has: what modules share stands under its first one.
+        own = dict([*network.named_parameters(), *network.named_buffers()])
+        unstored = own.keys() - network.state_dict().keys() - names  # of a checkpoint of before
+        state = {name: stored.get_slice(name)[run.index] for name in own.keys() - unstored}
     if kept[step].name == "model.safetensors":
         # A checkpoint holds the weights that training goes on from; what is evaluated may be an optimizer's slow ones.
         with safe_open(str(checkpoints[step].optim), framework="pt") as stored:
             slow = {name: f"optimizer/{name}/slow" for name in state}
             state |= {n: stored.get_slice(key)[run.index] for n, key in slow.items() if key in stored.keys()}  # noqa: SIM118
-    network.load_state_dict(state)
+    if not all(bool(state[name].isfinite().all()) for name, _ in network.named_parameters()):
+        raise ConfigError(
+            gone if run.diverged_step else f"{run.id}: the weights of step {step} are not finite"
+        )
+    with torch.no_grad():
+        for name, value in state.items():
+            own[name].copy_(value.view_as(own[name]))
     return network

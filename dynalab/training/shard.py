@@ -28,7 +28,7 @@ from dynalab.training.provenance import provenance
 from dynalab.training.recorder import Recorder
 from dynalab.training.snapshots import Snapshots
 from dynalab.training.streams import Streams
-from dynalab.training.summary import summarise
+from dynalab.training.summary import cause_of_divergence, summarise
 
 CHECKPOINT_SECONDS = 20.0
 PROGRESS_SECONDS = 0.5
@@ -193,9 +193,9 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         clock = time.monotonic()
         if recorder.due():
             recorder.flush(loop.settle())
+        if loop.is_over:
             # Every run is beyond saving: the rest would be rows of NaN.
-            if bool((loop.diverged_step >= 0).all()):
-                break
+            break
         if clock - told > PROGRESS_SECONDS:
             told = clock
             rate = (loop.step - first) / max(time.time() - began_steps, 1e-9)
@@ -214,7 +214,13 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     attempt["train_seconds"] = time.time() - began_steps
     _settle(paths, shard, config, loop, interrupted)
     runfile.write(paths, shard)
-    log.info("%s at step %d", shard.status, loop.step)
+    lost, cause = [run for run in shard.runs if run.status == "diverged"], cause_of_divergence(config)
+    for run in lost:
+        why = cause or "its loss or its weights were no longer finite"
+        log.warning("%s diverged at step %d: %s", run.label, run.steps, why)
+    if lost and cause:
+        control.warnings.append(f"{paths.root.name}: {cause}")
+    log.info("%s", shard.status if loop.is_over else f"{shard.status} at step {loop.step}")
     control.progress(_progress(loop, shard, recorder, 0.0))
     return shard
 
@@ -235,7 +241,7 @@ def _record(loop: Loop, recorder: Recorder, snapshots: Snapshots, labels: Sequen
     for place, values in loop.forced_rows().items():
         recorder.add(forced_cadence(labels[place]), loop.step, Row([values]))
     if loop.step in snapshots.grid:
-        snapshots.add(loop.step, loop.snapshot(len(labels)))
+        snapshots.add(loop.step, loop.snapshot(len(labels)), loop.lost(len(labels)))
 
 
 def _set_damaged_aside(paths: ShardPaths, newest: int) -> None:

@@ -1,6 +1,12 @@
-"""Weights kept at chosen steps, one file a step; written beside the training."""
+"""Weights kept at chosen steps, one file a step; written beside the training.
+
+A run that diverged is frozen: from then on files repeat the last whole weights that were kept of it (zeros, where there
+are none), and readers, who know when it diverged, refuse them.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -22,16 +28,46 @@ class Snapshots:
         self.grid = grid
         self._paths, self._files = paths, Later()
 
-    def add(self, step: int, weights: dict[str, Tensor]) -> None:
-        """Keep the weights of a step, name -> (S, ...)."""
+    def add(self, step: int, weights: dict[str, Tensor], lost: Sequence[int] = ()) -> None:
+        """Keep the weights of a step.
+
+        Args:
+            step: The step.
+            weights: Name -> (S, ...).
+            lost: Places of the runs that have diverged.
+        """
         from safetensors.torch import save as serialise
 
+        if lost:
+            weights = self._frozen(step, weights, list(lost))
         path = self._paths.snapshot(step)
         with storing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         self._files.write(
             path, serialise({name: tensor.cpu().contiguous() for name, tensor in weights.items()})
         )
+
+    def _frozen(self, step: int, weights: dict[str, Tensor], lost: list[int]) -> dict[str, Tensor]:
+        """Return weights with those of some runs as they were last kept whole."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        found = {name: tensor.cpu().clone() for name, tensor in weights.items()}
+        for tensor in found.values():
+            tensor[lost] = 0
+        self._files.wait()
+        for earlier, path in sorted(self._paths.snapshots().items(), reverse=True):
+            if earlier >= step or not lost:
+                continue
+            try:
+                kept = load_file(path)
+            except SafetensorError:
+                continue
+            whole = [run for run in lost if all(bool(x[run].isfinite().all()) for x in kept.values())]
+            for name in found.keys() & kept.keys():
+                found[name][whole] = kept[name][whole]
+            lost = [run for run in lost if run not in whole]
+        return found
 
     def sync(self) -> None:
         """Return when all are safe."""

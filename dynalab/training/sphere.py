@@ -6,13 +6,14 @@ beginning, so that the effective rate eta / rho^2 stays what it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from dynalab.errors import ConfigError
-from dynalab.optim.ascent import joint_norm
+from dynalab.optim.ascent import along_runs, joint_norm
 
 
 class Sphere:
@@ -20,26 +21,38 @@ class Sphere:
 
     Args:
         network: One of the networks; its `scale_invariant` names the parameters.
-        params: Name -> weights before the first update, shape (S, ...); they are changed in place.
+        trained: Name -> weights before the first update, shape (S, ...), of those that are trained.
+        evaluated: The weights that are evaluated, where an optimizer has slow ones.
 
     Raises:
         ConfigError: The network names no scale-invariant parameters.
     """
 
-    def __init__(self, network: nn.Module, params: Mapping[str, Tensor]) -> None:
-        names = getattr(network, "scale_invariant", ())
+    def __init__(
+        self, network: nn.Module, trained: Mapping[str, Tensor], evaluated: Mapping[str, Tensor]
+    ) -> None:
+        names = [name for name in getattr(network, "scale_invariant", ()) if name in trained]
         if not names:
             raise ConfigError(
                 "train.sphere=true: needs a network that names its scale-invariant weights; "
                 "legal: model=si_mlp or si_convnet"
             )
-        self._weights = [params[name] for name in names]
+        self._held = [[trained[name] for name in names]]
+        if evaluated is not trained:
+            self._held.append([evaluated[name] for name in names])
         # Of the initial weights, also where a checkpoint is loaded afterwards: a resumed run has the same bits.
-        self.radius = joint_norm([weight.detach() for weight in self._weights])
+        self.radius = joint_norm(weight.detach() for weight in self._held[0])
 
-    @torch.no_grad()
-    def project(self) -> None:
-        """Rescale every run's weights to its radius."""
-        factor = self.radius / joint_norm(self._weights)
-        for weight in self._weights:
-            weight.mul_(factor.to(weight.dtype).view(-1, *[1] * (weight.dim() - 1)))
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Rescale every run's weights to its radius after an update: those that it wrote to, slow ones now and then."""
+        before = [[weight._version for weight in weights] for weights in self._held]
+        yield
+        with torch.no_grad():
+            for weights, versions in zip(self._held, before, strict=True):
+                if [weight._version for weight in weights] != versions:
+                    norm = joint_norm(weights)
+                    # A run that was let go has no weights.
+                    factor = (self.radius / norm).masked_fill(norm == 0, 0.0)
+                    for weight in weights:
+                        weight.mul_(along_runs(factor, weight))

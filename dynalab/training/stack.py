@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
@@ -45,31 +47,35 @@ class Stack:
     Attributes:
         network: One of the networks, for its structure; its own weights are not used.
         differs_in_training: Whether an update's pass differs from evaluation (batch statistics, dropout).
-        params: Name -> weights, shape (S, ...), leaves that require gradients.
-        buffers: Name -> persistent buffer (running statistics), shape (S, ...); a training pass updates them.
+        params: Name -> weights, shape (S, ...): leaves, of which those require gradients that the network trains. A
+            parameter that modules share stands under its first name, as `named_parameters` has it.
+        trained: Those of them that require gradients.
+        buffers: Name -> buffer, shape (S, ...), each run's own; a training pass updates them. Those that torch would
+            not store (`persistent=False`) are among them: what a network may change or draw is state of its run.
+        evaluated_buffers: The same as evaluation reads them; others where an optimizer evaluates other weights than it
+            moves.
     """
 
     def __init__(
         self, networks: Sequence[nn.Module], streams: Sequence[Streams], device: torch.device
     ) -> None:
+        _refuse_own_attributes(networks)
         self.network = networks[0]
         self.width = len(networks)
         self.device = device
         self._streams = streams
-        persistent = set(self.network.state_dict())
         self.params: dict[str, Tensor] = {}
+        for name, own in self.network.named_parameters():
+            rows = torch.stack([network.get_parameter(name).detach() for network in networks])
+            self.params[name] = rows.to(device).requires_grad_(own.requires_grad)
         self.buffers: dict[str, Tensor] = {}
-        for name, _ in self.network.named_parameters():
-            rows = [network.get_parameter(name).detach() for network in networks]
-            self.params[name] = torch.stack(rows).to(device).requires_grad_()
-        constants = {}
-        for name, buffer in self.network.named_buffers():
-            if name in persistent:
-                self.buffers[name] = torch.stack([n.get_buffer(name) for n in networks]).to(device)
-            else:
-                constants[name] = buffer.to(device)
-        self.network.to("meta")
-        self._constants = constants
+        for name, _ in self.network.named_buffers():
+            self.buffers[name] = torch.stack([n.get_buffer(name).detach() for n in networks]).to(device)
+        self.evaluated_buffers: Mapping[str, Tensor] = self.buffers
+        self.trained = {name: param for name, param in self.params.items() if param.requires_grad}
+        # Checkpoints of before have none of these.
+        self._unstored = set(self.buffers) - set(self.network.state_dict())
+        _empty(self.network)
         self._stacked = getattr(self.network, "stacked_forward", None)
         self._takes_context = bool(getattr(self.network, "takes_context", False))
         self._noise_shapes = getattr(self.network, "noise_shapes", None)
@@ -95,7 +101,9 @@ class Stack:
             buffers: What is read, and updated in training, in place of the stack's own buffers.
         """
         params = self.params if params is None else params
-        context = Context(training, self.buffers if buffers is None else buffers, noise or {})
+        if buffers is None:
+            buffers = self.buffers if training else self.evaluated_buffers
+        context = Context(training, buffers, noise or {})
         if self._stacked is not None:
             return (
                 self._stacked(params, inputs, context)
@@ -104,23 +112,28 @@ class Stack:
             )
         self.network.train(training)
 
-        def one(weights: dict, buffers: dict, own_noise: dict, rows: Tensor) -> Tensor:
-            state = (weights, buffers, self._constants)
+        def one(
+            weights: dict, buffers: dict, own_noise: dict, rows: Tensor
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            state = {**weights, **buffers}
             more = (Context(training, buffers, own_noise),) if self._takes_context else ()
-            return functional_call(self.network, state, (rows, *more))
+            outputs = functional_call(self.network, state, (rows, *more))
+            # A module may put another tensor in a buffer's place, where others write into it.
+            return outputs, {name: state[name] for name in buffers if state[name] is not buffers[name]}
 
+        parts = (dict(params), dict(context.buffers), dict(context.noise))
         if self.width == 1:
-            return self._alone(one, params, context, inputs)
-        return vmap(one)(dict(params), dict(context.buffers), dict(context.noise), inputs)
-
-    @staticmethod
-    def _alone(
-        one: Callable[..., Tensor], params: Mapping[str, Tensor], context: Context, inputs: Tensor
-    ) -> Tensor:
-        """Forward pass of a lone run, which vmap would only slow down."""
-        parts = (params, context.buffers, context.noise)
-        first = ({name: tensor[0] for name, tensor in part.items()} for part in parts)
-        return one(*first, inputs[0])[None]
+            # vmap would only slow a lone run down.
+            weights, own, draws = ({name: tensor[0] for name, tensor in part.items()} for part in parts)
+            found, changed = one(weights, own, draws, inputs[0])
+            outputs, replaced = found[None], {name: tensor[None] for name, tensor in changed.items()}
+        else:
+            outputs, replaced = vmap(one)(*parts, inputs)
+        if training:
+            with torch.no_grad():
+                for name, tensor in replaced.items():
+                    context.buffers[name].copy_(tensor)
+        return outputs
 
     def noise_of(self, step: int, inputs: Tensor) -> dict[str, Tensor]:
         """Draw the noise of one update: name -> uniform numbers, shape (S, ...), each run's from its own stream."""
@@ -135,14 +148,20 @@ class Stack:
         return {name: torch.stack(rows) for name, rows in drawn.items()}
 
     def state(self, params: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Return weights and buffers by name, detached, shape (S, ...)."""
-        weights = self.params if params is None else params
-        return {name: tensor.detach() for name, tensor in (*weights.items(), *self.buffers.items())}
+        """Return weights and buffers by name, detached, shape (S, ...).
+
+        Args:
+            params: Weights that are evaluated, whose buffers go with them; by default those that are trained.
+        """
+        weights, buffers = (self.params, self.buffers) if params is None else (params, self.evaluated_buffers)
+        return {name: tensor.detach() for name, tensor in (*weights.items(), *buffers.items())}
 
     def load(self, stored: Mapping[str, Tensor]) -> None:
         """Copy stored weights and buffers in; a stack that is wider is filled with copies of their last run."""
         with torch.no_grad():
             for name, tensor in (*self.params.items(), *self.buffers.items()):
+                if name in self._unstored and name not in stored:
+                    continue
                 rows = stored[name]
                 if rows.shape[1:] != tensor.shape[1:] or rows.dtype != tensor.dtype:
                     raise ValueError(
@@ -156,6 +175,56 @@ def widen(tensor: Tensor, width: int) -> Tensor:
     """Repeat the last run of a stacked tensor until there are `width` of them."""
     missing = width - tensor.shape[0]
     return torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])]) if missing > 0 else tensor
+
+
+def _empty(network: nn.Module) -> None:
+    """Leave a network without values, on the meta device; what its modules share stays shared.
+
+    `Module.to` would give every module that shares a parameter one of its own.
+    """
+    seen: dict[Tensor, Tensor] = {}
+    for module in network.modules():
+        parts: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for held in parts:
+            for name, tensor in held.items():
+                if tensor is not None and tensor not in seen:
+                    blank = tensor.detach().to("meta")
+                    learnt = isinstance(tensor, nn.Parameter)
+                    seen[tensor] = nn.Parameter(blank, tensor.requires_grad) if learnt else blank
+                if tensor is not None:
+                    held[name] = seen[tensor]
+
+
+def _refuse_own_attributes(networks: Sequence[nn.Module]) -> None:
+    """Refuse values that differ from run to run and are no state: all runs would have the first one's."""
+    for modules in zip(*(network.named_modules() for network in networks), strict=True):
+        path, first = modules[0]
+        # The last is torch's list of what an LSTM has among its parameters; it keeps it up to date.
+        for name in vars(first).keys() - {"_parameters", "_buffers", "_modules", "_flat_weights"}:
+            if all(_same(vars(first)[name], vars(other).get(name)) for _, other in modules[1:]):
+                continue
+            where = f"{path}.{name}" if path else name
+            raise ConfigError(
+                f"model: the attribute {where} of {type(networks[0]).__name__} differs from seed to seed; make it a "
+                "parameter or a buffer (register_buffer), so that every run has its own"
+            )
+
+
+_NUMBERS = (Tensor, np.ndarray, np.generic, bool, int, float, complex)
+
+
+def _same(one: object, other: object) -> bool:
+    """Return whether two attributes hold the same numbers; what holds none counts as the same."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if not isinstance(one, _NUMBERS) and not isinstance(other, _NUMBERS):
+        return True
+    if type(one) is not type(other) or getattr(one, "shape", ()) != getattr(other, "shape", ()):
+        return False
+    both: Any = (one == other) | ((one != one) & (other != other))  # NaN is NaN
+    return bool(both.all()) if hasattr(both, "all") else bool(both)
 
 
 def _refuse_dropout(network: nn.Module, takes_context: bool) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dynalab.config.ensemble import EnsembleConfig
 from dynalab.config.schema import Levels
+from dynalab.curvature.thresholds import inner_of
 
 
 def first_step(steps: np.ndarray, values: np.ndarray, level: float) -> int | None:
@@ -49,3 +51,10 @@ def summarise(records: np.ndarray, index: int, levels: Levels, diverged_step: in
             final[name] = value if math.isfinite(value) else None
     summary["final"] = final
     return summary
+
+
+def cause_of_divergence(config: EnsembleConfig) -> str | None:
+    """Return why runs of a configuration diverge, where that can be told from the configuration."""
+    if getattr(inner_of(config.optimizer), "eps", None) == 0:
+        return "optimizer.eps=0 divides 0 by 0 where an entry's gradients are all 0; expected a small number, as 1e-8"
+    return None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dynalab.errors import ConfigError
 from dynalab.models.nets.checks import require_one_of, require_positive
@@ -25,9 +24,12 @@ class ResNetConfig:
     Attributes:
         width: Channels of the first stage; each further stage has twice as many.
         norm: `batch`, `layer` (over all channels and places of an image), `group` or `none`.
+        stages: Number of blocks of every stage; each stage after the first halves height and width.
         groups: Number of groups of `norm=group`; divides `width`.
         residual: Add each block's input to its result.
     """
+
+    stages: ClassVar[tuple[int, ...]]
 
     width: int
     norm: str = "batch"
@@ -46,13 +48,17 @@ class ResNetConfig:
         if self.norm == "group" and self.width % self.groups:
             raise ConfigError(f"model.width={self.width}: must be a multiple of model.groups={self.groups}")
 
+    def least_batch(self, shape: tuple[int, int, int] | None) -> int:
+        """Return the least number of images of which there are batch statistics: one pixel has none."""
+        last_is_a_pixel = shape is not None and max(shape[1:]) <= 1 << (len(self.stages) - 1)
+        return 2 if self.norm == "batch" and last_is_a_pixel else 1
+
 
 def build_resnet(
     config: ResNetConfig,
     name: str,
     spec: InputSpec,
     *,
-    stages: Sequence[int],
     projections: bool,
     he_normal: bool,
     channels_last: bool,
@@ -63,7 +69,6 @@ def build_resnet(
         config: The user's keys.
         name: The model, for errors.
         spec: The task's examples.
-        stages: Blocks of each stage.
         projections: As `ResNet` has it, like the rest.
         he_normal: Likewise.
         channels_last: Likewise.
@@ -78,7 +83,7 @@ def build_resnet(
         shape,
         spec.classes,
         width=config.width,
-        stages=tuple(stages),
+        stages=config.stages,
         norm=config.norm,
         groups=config.groups,
         residual=config.residual,

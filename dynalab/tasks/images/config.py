@@ -99,6 +99,10 @@ class FileConfig(ImageConfig):
         """Return the folder of data sets."""
         return data_root(self.root)
 
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return (channels, height, width) of an image."""
+        return self.data_set().shape
+
     def train_size(self) -> int:
         """Return the number of training examples of one run."""
         return self.data_set().train if self.n_train is None else self.n_train
