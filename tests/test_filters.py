@@ -40,7 +40,10 @@ def _store(paths: EnsemblePaths, tree: dict[str, Any], seeds: int, **shard: Any)
     ]
     for place, run in enumerate(runs):
         run.status, run.steps = "done", 100
-        run.summary = {"generalised_step": 50 if place == 0 else None, "final": {"test_accuracy": 0.5 + place}}
+        run.summary = {
+            "generalised_step": 50 if place == 0 else None,
+            "final": {"test_accuracy": 0.5 + place},
+        }
     folder = paths.shard(runfile.folder_name(runs, 1))
     folder.root.mkdir(parents=True)
     record = {"status": "done", "steps": 100, "started": "2026-03-04T10:00:00+00:00", **shard}
@@ -108,7 +111,9 @@ def chosen(outputs: Path, text: str) -> set[str]:
     ],
 )
 def test_values_are_compared_not_texts(stored, outputs, text, which):
-    assert {run.partition("/")[0] for run in chosen(outputs, text)} == {stored[name] for name in which.split()}
+    assert {run.partition("/")[0] for run in chosen(outputs, text)} == {
+        stored[name] for name in which.split()
+    }
 
 
 def test_runs_are_told_apart(stored, outputs):
