@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from dynalab.config.command import read_command
 from dynalab.config.outputs import outputs_root
+from dynalab.config.places import user_path
 from dynalab.errors import ConfigError, NothingMatched, RunsFailed
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble
@@ -69,7 +70,7 @@ def import_runs(
     """
     from dynalab.imports.store import import_table
 
-    table = Path(source).expanduser() if isinstance(source, str | Path) else source
+    table = user_path(source) if isinstance(source, str | Path) else source
     root = outputs_root(None if outputs is None else str(outputs))
     outcome = import_table(
         table, root, name, run, step, wide=wide, force=force, argv=("dynalab.import_runs",)

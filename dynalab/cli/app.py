@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -81,6 +82,12 @@ def app() -> None:
 
 def run(args: Sequence[str]) -> int:
     """Run a command line and return its exit code; no error escapes."""
+    # Figures are drawn into files. The backend of a notebook, which its shell inherits, may not exist here.
+    os.environ["MPLBACKEND"] = "agg"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that this terminal's encoding does not have is shown, not died of.
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = app.main(list(args), prog_name="dynalab", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -133,7 +140,8 @@ def _store_traceback() -> str:
         try:
             folder = find()
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(f"{' '.join(sys.argv)}\n\n{traceback.format_exc()}")
+            text = f"{' '.join(sys.argv)}\n\n{traceback.format_exc()}"
+            (folder / name).write_text(text, "utf-8", "backslashreplace")
             return str(folder / name)
         except (OSError, DynalabError):
             continue

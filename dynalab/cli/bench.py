@@ -43,6 +43,8 @@ def command(
     from dynalab.launch.throughput import measure
 
     parsed = read_command(overrides, config_dirs=config_dirs)
+    for line in parsed.notes:
+        note(line)
     if len(parsed.requests) != 1:
         raise ConfigError(f"bench times one configuration; these words span {len(parsed.requests)}")
     (request,) = parsed.requests

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dynalab.cli.options import config_dir_option, emit_json, json_option, outputs_option
+from dynalab.cli.options import config_dir_option, emit_json, json_option, note, outputs_option
 from dynalab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ def command(
     """
     from dynalab.config.command import read_command
 
-    show(read_command(overrides, outputs=outputs, config_dirs=config_dirs), as_json, package)
+    parsed = read_command(overrides, outputs=outputs, config_dirs=config_dirs)
+    for line in parsed.notes:
+        note(line)
+    show(parsed, as_json, package)
 
 
 def tree_of(command: Command, index: int) -> dict[str, Any]:

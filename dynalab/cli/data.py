@@ -101,12 +101,13 @@ def verify(name: str, root: str | None, checksums: str | None, as_json: bool) ->
     \b
     dynalab data verify cifar10
     """
+    from dynalab.config.places import user_path
     from dynalab.errors import ConfigError
     from dynalab.tasks.images.sets import damaged, data_root, read_table, require_present
 
     data = _named(name)
     if checksums is not None:
-        data = data.with_table(read_table(str(Path(checksums).expanduser().absolute())))
+        data = data.with_table(read_table(str(user_path(checksums).absolute())))
     folder = data_root(root)
     lacking, bad = data.missing(folder), damaged(data, folder)
     states = {

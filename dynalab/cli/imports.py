@@ -41,14 +41,14 @@ def command(
     dynalab analyze hmm mine metrics=[loss,grad_norm] convergence.metric=loss convergence.threshold=0.1
     dynalab report mine
     """
-    from pathlib import Path
 
     from dynalab.cli.runs import run_json
     from dynalab.config.outputs import outputs_root
+    from dynalab.config.places import user_path
     from dynalab.imports.store import import_table
 
     root = outputs_root(outputs)
-    outcome = import_table(Path(file).expanduser(), root, name, run, step, wide=wide, force=force)
+    outcome = import_table(user_path(file), root, name, run, step, wide=wide, force=force)
     ensemble = outcome.ensemble
     if as_json:
         emit_json(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -10,6 +12,8 @@ from typing import Any, TypeVar
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+# No key of an analysis or a report has a slash before its `=`; a folder's path has.
+_OVERRIDE = re.compile(r"[^/=]*=|~(?!/)")
 
 outputs_option = click.option(
     "--outputs", metavar="DIR", help="The outputs folder (also DYNALAB_OUTPUTS; default ./outputs)."
@@ -64,8 +68,6 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def is_interactive() -> bool:
     """Return whether live output makes sense: a terminal, and not CI."""
-    import os
-
     return (
         sys.stderr.isatty()
         and os.environ.get("CI", "") in ("", "0", "false")
@@ -74,6 +76,6 @@ def is_interactive() -> bool:
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split arguments into (references to runs, overrides): what has an `=` is an override."""
-    refs = [word for word in arguments if "=" not in word and not word.startswith("~")]
+    """Split arguments into (references to runs, overrides): what has an `=` is an override, but for a path."""
+    refs = [word for word in arguments if not _OVERRIDE.match(word) or os.path.isdir(word)]
     return refs, [word for word in arguments if word not in refs]

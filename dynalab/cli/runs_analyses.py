@@ -25,7 +25,7 @@ def list_analyses(root: Path, refs: Sequence[str], filter_text: str | None, as_j
     from dynalab.store.stored import StoredEnsemble
 
     about = None
-    if refs or filter_text:
+    if refs or filter_text is not None:
         about = [ensemble.id for ensemble, _ in select(root, refs, filter_text, StoredEnsemble)]
     found, damaged = results(root, about), damaged_results(root, about)
     if as_json:

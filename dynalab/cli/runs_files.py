@@ -33,14 +33,13 @@ def export_runs(
     dynalab runs export --to runs.csv
     dynalab runs export -f 'task=grokking status=done' --to runs.parquet
     """
-    from pathlib import Path
-
     from dynalab.config.outputs import outputs_root
+    from dynalab.config.places import user_path
     from dynalab.store.export import check_target, table, write
     from dynalab.store.find import readable, select
     from dynalab.store.reader import Ensemble
 
-    path = check_target(Path(to).expanduser())
+    path = check_target(user_path(to))
     selection, damaged = readable(select(outputs_root(outputs), refs, filter_text, Ensemble))
     frame = table(selection)
     write(frame, path)

@@ -68,6 +68,8 @@ def command(
     from dynalab.config.command import read_command
 
     parsed = read_command(overrides, outputs=outputs, config_dirs=config_dirs)
+    for line in parsed.notes:
+        note(line)
     if cfg:
         from dynalab.cli.config import show
 

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dynalab.config import registry
-from dynalab.config.overrides import key_of, unreadable
+from dynalab.config.overrides import sign_and_key, unreadable
 from dynalab.config.typed import typed
 from dynalab.errors import ConfigError
 
@@ -40,7 +40,7 @@ def read_analysis(
     path = next((p for root in roots if (p := root / "analysis" / f"{kind}.yaml").is_file()), None)
     tree = OmegaConf.load(path) if path else OmegaConf.create()
     for text in overrides:
-        key = key_of(text).removeprefix(f"{kind}.")
+        key = sign_and_key(text)[1].removeprefix(f"{kind}.")
         try:
             override = OverridesParser.create().parse_override(text)
             value = override._value

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from dynalab.config import registry
-from dynalab.config.compose import compose
+from dynalab.config.compose import Composer
 from dynalab.config.ensemble import EnsembleConfig, RunSpec, from_tree, runs_of
 from dynalab.config.outputs import outputs_root
-from dynalab.config.overrides import key_of, parse
+from dynalab.config.overrides import Override, parse
 from dynalab.config.schema import STREAMS, Checkpoint, Compute
 from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean, listing
@@ -23,6 +24,11 @@ SECTIONS = (
     *("task", "model", "optimizer", "schedule", "train", "eval", "probes", "probe", "snapshots"),
     *("seed", "seed_streams", "design", "device", "compute", "checkpoint", "launcher", "outputs"),
     *("tuned", "convergence", "levels"),
+)
+# Those that are made of keys.
+_OF_KEYS = (
+    *("task", "model", "optimizer", "schedule", "train", "eval", "probe", "snapshots"),
+    *("seed_streams", "compute", "checkpoint", "tuned", "convergence", "levels"),
 )
 LAUNCHERS = ("local", "inline")
 DEFAULT_STEPS = 1000
@@ -61,11 +67,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Command:
-    """A whole command: the ensembles it spans, without duplicates, and its settings."""
+    """A whole command: the ensembles it spans, without duplicates, and its settings.
+
+    Attributes:
+        requests: The ensembles.
+        settings: How it works.
+        verbose: `hydra.verbose` was set.
+        notes: What files say of options that the command replaced, and was left out; a line each.
+    """
 
     requests: list[Request]
     settings: Settings
     verbose: bool = False
+    notes: list[str] = field(default_factory=list)
 
 
 def read_command(
@@ -82,60 +96,88 @@ def read_command(
         ConfigError: Something in the overrides cannot be used.
     """
     folders = tuple(registry.search_path(config_dirs))
-    parsed = parse(overrides)
-    cells = []
-    for cell in parsed.cells:
-        tree = compose("train", cell, folders)
-        for words, streams in _stream_cells(tree, parsed.streams):
-            tree_cell = {**tree, "seed_streams": {**(tree.get("seed_streams") or {}), **streams}}
-            cells.append((tree_cell, [*cell, *words]))
+    composer = Composer(folders)
+    words = parse(overrides, composer.options)
+    defaults = cache(lambda task: _defaults(task, composer))
+    known: dict[Any, Any] = {}
     requests: dict[str, Request] = {}
-    for tree, words in cells:
-        request = _request(tree, parsed.seed, words, folders)
-        requests.setdefault(request.config.id, request)
-    settings = _settings(cells[0][0], outputs, folders)
-    return Command(list(requests.values()), settings, parsed.verbose)
+    settings: Settings | None = None
+    for cell in words.cells():
+        try:
+            tree = composer.compose([*cell, *words.seeds])
+            _check_sections(tree)
+            for streams in _stream_cells(tree):
+                request = _request(
+                    {**tree, **streams.tree}, [*cell, *streams.words], folders, defaults, known
+                )
+                requests.setdefault(request.config.id, request)
+            settings = settings or _settings(tree, outputs, folders)
+        except ConfigError as error:
+            swept = " ".join(item.text for item in cell if item.swept)
+            explained = composer.explain(error, cell)
+            raise ConfigError(f"{explained} (in the combination {swept})") if swept else explained from error
+    assert settings is not None
+    return Command(list(requests.values()), settings, words.verbose, composer.notes)
 
 
-def _stream_cells(
-    tree: Mapping[str, Any], given: Mapping[str, str]
-) -> list[tuple[list[str], dict[str, Any]]]:
+@dataclass(frozen=True)
+class _Streams:
+    """One combination of values of the streams that are held, and the words that give it."""
+
+    tree: Mapping[str, Any]
+    words: list[Override]
+
+
+def _stream_cells(tree: Mapping[str, Any]) -> list[_Streams]:
     """Turn stream texts into values: lists under `design=crossed`, else a sweep over each stream's values."""
     crossed = tree.get("design") == "crossed"
-    texts = {**{k: v for k, v in (tree.get("seed_streams") or {}).items() if v is not None}, **given}
-    cells: list[tuple[list[str], dict[str, Any]]] = [([], {})]
-    for name, text in texts.items():
-        if text == "null":
-            cells = [(words, {**streams, name: None}) for words, streams in cells]
+    given = tree.get("seed_streams") or {}
+    axes: list[list[tuple[str, Any, Override]]] = []
+    for name, text in given.items():
+        if text is None or text == "null":
             continue
-        values = parse_seeds(text, f"seed_streams.{name}")
+        key = f"seed_streams.{name}"
+        values = parse_seeds(text, key)
         if crossed:
             value = values if len(values) > 1 else values[0]
-            said = f"seed_streams.{name}={text}"
-            cells = [([*words, said], {**streams, name: value}) for words, streams in cells]
+            axes.append([(name, value, Override(key, value, f"{key}={text}"))])
         else:
-            cells = [
-                ([*words, f"seed_streams.{name}={value}"], {**streams, name: value})
-                for words, streams in cells
-                for value in values
-            ]
-    return cells
+            axes.append([(name, value, Override(key, value, f"{key}={value}")) for value in values])
+    nothing = dict.fromkeys(given)
+    return [
+        _Streams(
+            {"seed_streams": {**nothing, **{name: value for name, value, _ in cell}}},
+            [word for _, _, word in cell],
+        )
+        for cell in itertools.product(*axes)
+    ]
+
+
+def _check_sections(tree: Mapping[str, Any]) -> None:
+    for key, value in tree.items():
+        if key not in SECTIONS:
+            raise ConfigError(
+                f"{key}: no such key{did_you_mean(key, SECTIONS)}; there are {listing(SECTIONS)}"
+            )
+        if key in _OF_KEYS and not isinstance(value, Mapping | None):
+            raise ConfigError(f"{key}={value}: expected its keys, {key}.NAME=VALUE")
 
 
 def _request(
-    tree: Mapping[str, Any], seed: str | None, words: list[str], folders: tuple[Path, ...]
+    tree: Mapping[str, Any],
+    cell: Sequence[Override],
+    folders: tuple[Path, ...],
+    defaults: Callable[[str], Mapping[str, Any]],
+    known: dict[Any, Any],
 ) -> Request:
-    unknown = [key for key in tree if key not in SECTIONS]
-    if unknown:
-        key = unknown[0]
-        raise ConfigError(f"{key}: no such key{did_you_mean(key, SECTIONS)}; there are {listing(SECTIONS)}")
-    config = from_tree(tree, folders)
-    steps = _steps(config, {word.partition("=")[0].lstrip("+") for word in words})
+    config = from_tree(tree, folders, known)
+    steps = _steps(config, {item.key for item in cell})
     config = replace(config, train=replace(config.train, steps=steps, epochs=None))
     _check_batches(config, steps)
-    seeds = parse_seeds(seed if seed is not None else tree.get("seed", 0))
-    task = str(config.task.name)
-    return Request(config, runs_of(config, seeds), steps, words, _slug(config, words, task, folders))
+    seeds = parse_seeds(tree.get("seed", 0))
+    words = [item.text for item in cell]
+    slug = _slug(config, cell, defaults(str(config.task.name)))
+    return Request(config, runs_of(config, seeds), steps, words, slug)
 
 
 def _steps(config: EnsembleConfig, said: set[str]) -> int:
@@ -175,7 +217,9 @@ def _check_batches(config: EnsembleConfig, steps: int) -> None:
 
 
 def _settings(tree: Mapping[str, Any], outputs: str | None, folders: tuple[Path, ...]) -> Settings:
-    launcher = tree.get("launcher")
+    launcher, folder = tree.get("launcher"), tree.get("outputs")
+    if isinstance(folder, list | Mapping):
+        raise ConfigError(f"outputs={folder}: expected a folder")
     if launcher not in LAUNCHERS:
         hint = did_you_mean(str(launcher), LAUNCHERS)
         raise ConfigError(f"launcher={launcher}: expected {' or '.join(LAUNCHERS)}{hint}")
@@ -188,26 +232,27 @@ def _settings(tree: Mapping[str, Any], outputs: str | None, folders: tuple[Path,
         checkpoint=typed(Checkpoint, tree.get("checkpoint") or {}, "checkpoint"),
         device=device,
         launcher=str(launcher),
-        outputs=outputs_root(tree.get("outputs") or outputs),
+        outputs=outputs_root(outputs if folder in (None, "") else str(folder)),
         folders=folders,
     )
 
 
-@lru_cache(maxsize=32)
-def _base(task: str, folders: tuple[Path, ...]) -> dict[str, Any]:
-    return _flat(from_tree(compose("train", [f"task={task}"], folders), folders).as_dict())
+def _defaults(task: str, composer: Composer) -> dict[str, Any]:
+    """Return the configuration of a task without any word, with dotted keys; nothing where it cannot be composed."""
+    try:
+        words = [item for axis in parse([f"task={task}"]).axes for item in axis]
+        return _flat(from_tree(composer.compose(words), composer.folders).as_dict())
+    except ConfigError:
+        return {}
 
 
-def _slug(config: EnsembleConfig, words: Sequence[str], task: str, folders: tuple[Path, ...]) -> str:
+def _slug(config: EnsembleConfig, cell: Sequence[Override], base: Mapping[str, Any]) -> str:
     """Name an ensemble by its experiment and by the words of the command that differ from the task's defaults."""
     own = _flat(config.as_dict())
-    try:
-        base = _base(task, folders)
-    except ConfigError:
-        base = {}
     pieces: list[str] = []
-    for word in words:
-        key, value = key_of(word), word.partition("=")[2]
+    # Of several words about a key the last counts.
+    for item in {item.key: item for item in cell}.values():
+        key, value = item.key, item.text.partition("=")[2]
         if key == "experiment" and value != "null":
             pieces.insert(0, value)
         elif f"{key}.name" in own and key != "task":
@@ -217,8 +262,9 @@ def _slug(config: EnsembleConfig, words: Sequence[str], task: str, folders: tupl
     if config.design == "crossed":
         pieces = [piece for piece in pieces if not piece.startswith(STREAMS)] + ["crossed"]
     text = "-".join(pieces) or "default"
-    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)[:60].strip(
-        "-_."
+    return (
+        "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)[:60].strip("-_.")
+        or "default"
     )
 
 

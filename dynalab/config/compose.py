@@ -1,154 +1,392 @@
 """Composition: conf/, a user's folders and the command's overrides become one plain tree per ensemble.
 
-The only module that imports Hydra (with `overrides`), through its Compose API: `@hydra.main` would run one seed a
-job, and crashes on Python 3.14.
+Files are put together once for each choice of groups; the combinations of a sweep are made from that by setting values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import copy
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dynalab.config import registry
-from dynalab.config.overrides import key_of
+from dynalab.config.overrides import Override, parse, shown
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.errors import ConfigError
 
-GROUPS = ("task", "model", "optimizer", "schedule", "experiment")
+if TYPE_CHECKING:
+    from dynalab.config.layers import Folders, Layer
+
+Tree = dict[str, Any]
+PARTS = ("task", "model", "optimizer", "schedule")
+GROUPS = (*PARTS, "experiment")
 
 
-def compose(root: str, overrides: Sequence[str], folders: Sequence[Path] = ()) -> dict[str, Any]:
-    """Compose a configuration.
+def compose(root: str, words: Sequence[str], folders: Sequence[Path] = ()) -> Tree:
+    """Compose one configuration.
 
     Args:
         root: Name of the primary YAML file in conf/, `train`.
-        overrides: Hydra overrides without sweeps.
+        words: Overrides without sweeps.
         folders: A user's configuration folders, searched before conf/.
 
     Raises:
         ConfigError: A group, key or value that does not exist or does not parse.
     """
-    own = [text for text in overrides if key_of(text) == "probe" or key_of(text).startswith("probe.")]
-    rest = [text for text in overrides if text not in own]
-    _check_groups(rest, folders)
-    tree = _hydra(root, rest, folders)
-    _add_probes(tree, own, folders)
-    try:
-        plain = OmegaConf.to_container(tree, resolve=True)
-    except Exception as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    (cell,) = parse(words).cells()
+    return Composer(folders, root).compose(cell)
 
 
-def _hydra(root: str, overrides: Sequence[str], folders: Sequence[Path]) -> DictConfig:
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
+@dataclass(frozen=True)
+class Base:
+    """What the files say that a choice of groups names.
 
-    searched = ",".join(f"'file://{folder}'" for folder in [*folders, *registry.entry_folders()])
-    extra = [f"hydra.searchpath=[{searched}]"] if searched else []
-    try:
-        # A notebook may have a Hydra of its own; it is put back.
-        before = GlobalHydra.instance().hydra
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(registry.conf_dir()), version_base="1.3"):
-            tree = hydra_compose(root, overrides=[*extra, *overrides])
-        GlobalHydra.instance().hydra = before
-    except HydraException as error:
-        raise _explained(error, root, overrides, folders) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"a configuration file is no YAML: {' '.join(str(error).split())}") from error
-    OmegaConf.set_struct(tree, False)
-    return tree
+    Attributes:
+        layers: The files, each stronger than those before.
+        tree: Their keys, interpolations as they stand.
+        notes: What of the files was left out, and why.
+    """
 
+    layers: list[Layer]
+    tree: Tree
+    notes: list[str] = field(default_factory=list)
 
-def _explained(error: Exception, root: str, overrides: Sequence[str], folders: Sequence[Path]) -> ConfigError:
-    """Turn Hydra's message into one line that names the key, and the key that may have been meant."""
-    choices = [text for text in overrides if key_of(text) in GROUPS]
-    values = [text for text in overrides if text not in choices]
-    if values:
-        try:
-            known = _dotted(_hydra(root, choices, folders))
-        except ConfigError as inner:
-            return inner
-        for text in values:
-            key = key_of(text)
-            if text[0] != "+" and key not in known:
-                suggestion = did_you_mean(key, known)
-                hint = "" if suggestion else "; `dynalab config` shows every key"
-                return ConfigError(f"{key}: no such key{suggestion}{hint}")
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return ConfigError(" ".join(lines[:2]) if lines else type(error).__name__)
+    def source(self, key: str) -> Layer | None:
+        """Return the file that a key has its value from; None where none says it."""
+        return next((layer for layer in reversed(self.layers) if _has(layer.tree, _steps(key))), None)
+
+    def own(self, group: str) -> Layer | None:
+        """Return the file of the option that a part has."""
+        name = (self.tree.get(group) or {}).get("name")
+        return next((layer for layer in self.layers if layer.name == f"{group}/{name}"), None)
 
 
-def _dotted(tree: DictConfig, prefix: str = "") -> list[str]:
-    keys = []
-    for name in map(str, tree):
-        dotted = f"{prefix}{name}"
-        keys.append(dotted)
-        child = tree._get_node(name)
-        if isinstance(child, DictConfig) and not child._is_none():
-            keys.extend(_dotted(child, f"{dotted}."))
-    return keys
+class Composer:
+    """Composes the configurations of one command.
 
+    Args:
+        folders: A user's configuration folders, searched before conf/.
+        root: Name of the primary file.
 
-def _check_groups(overrides: Sequence[str], folders: Sequence[Path]) -> None:
-    for text in overrides:
-        key, value = key_of(text), text.partition("=")[2].strip("'\"")
-        if key in GROUPS and not text.startswith("~") and "/" not in value and value != "null":
-            legal = registry.names(key, folders)
-            alone = [path for folder in folders if (path := folder / key / f"{value}.py").is_file()]
-            if value not in legal and alone:
-                raise ConfigError(f"{key}={value}: {alone[0]} has no {value}.yaml beside it")
-            if value not in legal:
-                options = listing(legal) or "none"
+    Attributes:
+        notes: What files set for options that other words replaced, and is left out; a line each.
+    """
+
+    def __init__(self, folders: Sequence[Path] = (), root: str = "train") -> None:
+        self.folders = tuple(folders)
+        self.root = root
+        self.notes: list[str] = []
+        self._bases: dict[tuple[str, ...], Base] = {}
+
+    @cached_property
+    def _files(self) -> Folders:
+        from dynalab.config.layers import Folders
+
+        return Folders(self.folders)
+
+    def options(self, group: str) -> list[str]:
+        """Return the options of a group; none of what is no group."""
+        return registry.names(group, self.folders) if self._is_group(group) else []
+
+    def _is_group(self, key: str) -> bool:
+        # Probes are listed, and an analysis is no part of training.
+        return key not in ("probe", "analysis") and "." not in key and self._files.group_exists(key)
+
+    def _chooses(self, override: Override) -> bool:
+        return self._is_group(override.key) and not isinstance(override.value, dict)
+
+    def compose(self, overrides: Sequence[Override]) -> Tree:
+        """Compose one combination of a command's overrides.
+
+        Raises:
+            ConfigError: A group, key or value that does not exist or cannot stand there.
+        """
+        base = self._base([item for item in overrides if self._chooses(item)])
+        self.notes += [line for line in base.notes if line not in self.notes]
+        tree = {"probe": {}, **copy.deepcopy(base.tree)}
+        values = [item for item in overrides if not self._chooses(item)]
+        of_probes = [item for item in values if item.key.startswith("probe.")]
+        for item in values:
+            if item not in of_probes:
+                _set(tree, item, base)
+        self._add_probes(tree, base, overrides)
+        for item in of_probes:
+            _set(tree, item, base)
+        for name, said in tree["probe"].items():
+            if not isinstance(said, Mapping | None):
                 raise ConfigError(
-                    f"{key}={value}: no such {key}{did_you_mean(value, legal)}; there are {options}"
+                    f"probe.{name}={said}: expected its keys, for example probe.{name}.every=20"
+                )
+        return _resolved(tree)
+
+    def explain(self, error: ConfigError, overrides: Sequence[Override]) -> ConfigError:
+        """Return an error about a key that nobody typed with the file that sets it, and what gets rid of it."""
+        key = (re.match(r"([a-z_]+(?:\.\w+)+)[=:]", str(error)) or [""])[0].rstrip("=:")
+        choices = [item for item in overrides if self._chooses(item)]
+        typed = [item.key for item in overrides if item not in choices]
+        if not key or any(key == name or key.startswith(f"{name}.") for name in typed):
+            return error
+        try:
+            source = self._base(choices).source(key)
+        except ConfigError:
+            return error
+        if source is None or source.name == self.root:
+            return error
+        rid = f"~{key}" if "no such key" in str(error) else f"{key}=null"
+        return ConfigError(f"{error}; {source.title} sets it, {rid} takes it away")
+
+    def _base(self, choices: Sequence[Override]) -> Base:
+        key = tuple(item.text for item in choices)
+        if key not in self._bases:
+            self._bases[key] = self._fitted(choices, self._read(choices))
+        return self._bases[key]
+
+    def _read(self, choices: Sequence[Override]) -> Base:
+        for item in choices:
+            self._check_option(item)
+        # No experiment is what there is without a word.
+        chosen = [item for item in choices if item.key != "experiment" or item.value is not None]
+        layers = self._files.layers(self.root, [item.parsed for item in chosen if item.parsed is not None])
+        tree: Tree = {}
+        for layer in layers:
+            tree = _merged(tree, layer.tree)
+        # What a file says to Hydra itself has no effect here.
+        tree.pop("hydra", None)
+        return Base(layers, tree)
+
+    def _check_option(self, item: Override) -> None:
+        given = item.value if isinstance(item.value, list) else [item.value]
+        if item.key not in GROUPS or item.sign == "~" or (item.key == "experiment" and item.value is None):
+            return
+        for option in ("null" if value is None else str(value) for value in given):
+            if "/" in option:
+                continue
+            legal = registry.names(item.key, self.folders)
+            alone = [
+                path for folder in self.folders if (path := folder / item.key / f"{option}.py").is_file()
+            ]
+            if option not in legal and alone:
+                raise ConfigError(f"{item.key}={option}: {alone[0]} has no {option}.yaml beside it")
+            if option not in legal:
+                raise ConfigError(
+                    f"{item.key}={option}: no such {item.key}{did_you_mean(option, legal)}; "
+                    f"there are {listing(legal) or 'none'}"
                 )
 
+    def _fitted(self, choices: Sequence[Override], base: Base) -> Base:
+        """Leave out keys that a task's or experiment's file sets for an option which other words have replaced.
 
-def _add_probes(tree: DictConfig, overrides: Sequence[str], folders: Sequence[Path]) -> None:
-    """Give every probe that is listed its YAML file's keys, then what experiments and the command say of them."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+        A key that the file's own option does not have either is a mistake in the file, and stays, to be named.
+        """
+        tree, notes = base.tree, []
+        for group in PARTS:
+            name, fields = self._fields(group, tree)
+            own = base.own(group)
+            strange: dict[str, list[str]] = {}
+            for key in tree[group] if fields is not None else ():
+                source = None if key in (fields or ()) else base.source(f"{group}.{key}")
+                if source is not None and source is not own:
+                    strange.setdefault(source.title, []).append(key)
+            for title, keys in strange.items():
+                gone = [key for key in keys if key in self._fields_before(group, choices)]
+                if gone:
+                    kept = {key: value for key, value in tree[group].items() if key not in gone}
+                    tree = {**tree, group: kept}
+                    notes.append(f"{group}={name} has no {', '.join(gone)}: left out of what {title} sets")
+        return Base(base.layers, tree, notes)
 
-    probes = tree.get("probes")
-    if not OmegaConf.is_list(probes):
-        raise ConfigError(f"probes={probes!r}: expected a list, for example probes=[weights,gradients]")
-    assert probes is not None
-    said = tree.get("probe") or {}
-    nodes = {}
-    legal = registry.names("probe", folders)
-    for name in probes:
-        path = next(
-            (
-                candidate
-                for folder in [*folders, *registry.entry_folders(), registry.conf_dir()]
-                if (candidate := folder / "probe" / f"{name}.yaml").is_file()
-            ),
-            None,
-        )
-        if path is None:
-            raise ConfigError(
-                f"probes: no probe {name}{did_you_mean(str(name), legal)}; there are {listing(legal)}"
-            )
-        nodes[name] = OmegaConf.merge(OmegaConf.load(path), said.get(name) or {})
-    unknown = [name for name in said if name not in nodes]
-    for text in overrides:
-        key = key_of(text)
-        _, _, field = key.partition(".")
-        name, _, field = field.partition(".")
-        if name in nodes and field:
-            OmegaConf.update(nodes[name], field, OverridesParser.create().parse_override(text).value())
+    def _fields_before(self, group: str, choices: Sequence[Override]) -> set[str]:
+        """Return the fields of the options that files alone would have chosen: without the words that name parts."""
+        found: set[str] = set()
+        for named in (PARTS[1:], PARTS):
+            fewer = [item for item in choices if item.key not in named]
+            if len(fewer) < len(choices):
+                with contextlib.suppress(ConfigError):
+                    found |= self._fields(group, self._base(fewer).tree)[1] or set()
+        return found
+
+    def _fields(self, group: str, tree: Tree) -> tuple[str, set[str] | None]:
+        """Return the option that a tree has of a group, and the keys of its configuration (None: not known)."""
+        node = tree.get(group)
+        name = str(node.get("name")) if isinstance(node, dict) else ""
+        try:
+            part = registry.find(group, name, self.folders)
+            return name, {item.name for item in dataclasses.fields(part.config_class)}
+        except ConfigError:
+            return name, None
+
+    def _add_probes(self, tree: Tree, base: Base, overrides: Sequence[Override]) -> None:
+        """Give every probe that is listed its YAML file's keys, then what files and the command say of them."""
+        probes = tree.get("probes")
+        if not isinstance(probes, list):
+            raise ConfigError(f"probes={probes!r}: expected a list, for example probes=[weights,gradients]")
+        said = tree.get("probe") or {}
+        if not isinstance(said, Mapping):
+            raise ConfigError(f"probe={said}: expected keys of probes, for example probe.weights.every=20")
+        legal = registry.names("probe", self.folders)
+        tree["probe"] = {}
+        for name in map(str, probes):
+            if name not in legal:
+                raise ConfigError(
+                    f"probes: no probe {name}{did_you_mean(name, legal)}; there are {listing(legal)}"
+                )
+            own = said.get(name)
+            of_file = self._files.read(f"probe/{name}")[1]
+            tree["probe"][name] = _merged(of_file, own or {}) if isinstance(own, Mapping | None) else own
+        typed = [item.key.split(".")[1] for item in overrides if item.key.startswith("probe.")]
+        typed += [name for item in overrides if item.key == "probe" and item.value for name in item.value]
+        listed = any(item.key == "probes" for item in overrides)
+        for name in dict.fromkeys([*typed, *said]):
+            if name in tree["probe"]:
+                continue
+            source = base.source(f"probe.{name}")
+            if listed and name in legal and name not in typed and source is not None:
+                line = f"probes={listing(map(str, probes)) or '[]'} has no {name}: left out of what {source.title} sets"
+                self.notes += [line] if line not in self.notes else []
+                continue
+            hint = f"; add it: probes=[{','.join([*map(str, probes), name])}]" if name in legal else ""
+            by = f" ({source.title} sets it)" if source is not None and name not in typed else ""
+            raise ConfigError(f"probe.{name}: the probe {name} is not among probes={list(probes)}{by}{hint}")
+
+
+def _steps(key: str) -> list[str]:
+    """Return the parts of a dotted key, indices in brackets included."""
+    return [part for part in re.split(r"[.\[\]]+", key) if part]
+
+
+def _has(tree: Any, steps: Sequence[str]) -> bool:
+    for step in steps:
+        if not isinstance(tree, Mapping) or step not in tree:
+            return False
+        tree = tree[step]
+    return True
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+    """Return keys under stronger ones: mappings are merged, anything else is replaced, `???` by nothing."""
+    found = dict(base)
+    for key, value in over.items():
+        before = found.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            found[key] = _merged(before, value)
+        elif value != "???" or key not in found:
+            found[key] = value
+    return found
+
+
+def _set(tree: Tree, item: Override, base: Base) -> None:
+    """Set, add or delete what an override says.
+
+    Raises:
+        ConfigError: There is no such key, or with `+` there is one already.
+    """
+    if "@" in item.text.partition("=")[0]:
+        raise ConfigError(f"{item.text}: {item.key} is no group, so it has no package")
+    *way, last = _steps(item.key)
+    # Of a part's section the part itself knows the keys: those of an optimizer around another depend on the inner one.
+    free = item.sign in ("+", "++") or (len(way) == 1 and way[0] in PARTS and item.sign != "~")
+    node: Any = tree
+    for step in way:
+        if free and isinstance(node, dict) and node.get(step) is None:
+            node[step] = {}
+        node = _child(node, step, item, tree)
+    if isinstance(node, dict) and free:
+        node.setdefault(last, None)
+    before = _child(node, last, item, tree)
+    place: Any = int(last) if isinstance(node, list) else last
+    if item.sign == "~":
+        if item.value is not None and item.value != before:
+            raise ConfigError(f"{item.text}: {item.key} is {'null' if before is None else before}")
+        own = base.own(way[0]) if way and way[0] in PARTS else None
+        if own is not None and _has(own.tree, [*way, last]):
+            # What is taken away of a key that the part's own file lists is what was said of it.
+            node[place] = None
         else:
-            unknown.append(name or "probe")
-    if unknown:
-        name = unknown[0]
-        hint = f"; add it: probes=[{','.join([*map(str, probes), name])}]" if name in legal else ""
-        raise ConfigError(f"probe.{name}: the probe {name} is not among probes={list(probes)}{hint}")
-    tree.probe = nodes
+            del node[place]
+    elif item.sign == "+" and before is not None and not isinstance(item.value, dict | list):
+        raise ConfigError(f"{item.text}: {item.key} is there already, {before}; {item.text[1:]} sets it")
+    elif isinstance(item.value, dict) and isinstance(before, dict):
+        node[place] = _merged(before, item.value)
+    else:
+        node[place] = copy.deepcopy(item.value)
+
+
+def _child(node: Any, step: str, item: Override, tree: Tree) -> Any:
+    if isinstance(node, dict) and step in node:
+        return node[step]
+    if isinstance(node, list) and step.isdigit() and int(step) < len(node):
+        return node[int(step)]
+    raise _unknown(item, tree)
+
+
+def _unknown(item: Override, tree: Tree) -> ConfigError:
+    suggestion = did_you_mean(item.key, _dotted(tree))
+    hint = "" if suggestion else "; `dynalab config` shows every key"
+    return ConfigError(f"{shown(item.key)}: no such key{suggestion}{hint}")
+
+
+def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, child in tree.items():
+        yield f"{prefix}{name}"
+        if isinstance(child, Mapping):
+            yield from _dotted(child, f"{prefix}{name}.")
+
+
+def _resolved(tree: Tree) -> Tree:
+    """Return a tree with its interpolations resolved.
+
+    Raises:
+        ConfigError: One of them cannot be, or a mandatory value, `???`, is missing.
+    """
+    special = {key: text for key, text in _texts(tree) if "${" in text or text == "???"}
+    for key, text in special.items():
+        if text == "???":
+            raise ConfigError(f"{key}: needs a value, {key}=VALUE")
+    if not special:
+        return tree
+    try:
+        with _clock():
+            found = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
+    except OmegaConfBaseException as error:
+        key = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
+        reason = str(error).splitlines()[0].rpartition("raised while resolving interpolation: ")[2]
+        raise ConfigError(f"{key}{reason.strip(chr(34))}") from error
+    except Exception as error:  # A resolver is a function of somebody's.
+        raise ConfigError(f"an interpolation cannot be resolved: {error}") from error
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
+@contextlib.contextmanager
+def _clock() -> Iterator[None]:
+    """Have Hydra's `${now:%Y-%m-%d}` for a while; a program around keeps the resolvers that it has."""
+    if OmegaConf.has_resolver("now"):
+        yield
+        return
+    OmegaConf.register_new_resolver("now", lambda pattern: datetime.now().strftime(pattern))
+    try:
+        yield
+    finally:
+        OmegaConf.clear_resolver("now")
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the key and the text of every value that is text."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, key)
+    elif isinstance(value, str):
+        yield key, value

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class EnsembleConfig:
         other = sorted(self.probes) != sorted(DEFAULT_PROBES)
         return {**said, "probes": sorted(self.probes)} if other else said
 
-    @property
+    @cached_property
     def id(self) -> str:
         """First 10 hex digits of the sha256 of the canonical JSON of `identity`."""
         return hashlib.sha256(canonical(self.identity()).encode()).hexdigest()[:10]
@@ -124,18 +125,28 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def from_tree(tree: Mapping[str, Any], folders: Sequence[Path] = ()) -> EnsembleConfig:
+def from_tree(
+    tree: Mapping[str, Any],
+    folders: Sequence[Path] = (),
+    known: MutableMapping[Any, Any] | None = None,
+) -> EnsembleConfig:
     """Type a composed tree (or a stored config.yaml).
+
+    Args:
+        tree: The tree.
+        folders: A user's configuration folders.
+        known: Sections that were typed before, as `typed` keeps them.
 
     Raises:
         ConfigError: A part that does not exist, an unknown key, a wrong type or a value out of range.
     """
+    read = partial(typed, known=known)
     tuned = tree.get("tuned") or {}
     parts, sources = {}, {}
     for group in ("task", "model", "optimizer", "schedule"):
         node = dict(tree.get(group) or {})
         part = registry.find(group, str(node.get("name")), folders)
-        parts[group] = typed(part.config_class, _filled(node, tuned.get(group) or {}), group)
+        parts[group] = read(part.config_class, _filled(node, tuned.get(group) or {}), group)
         if part.source:
             part.require_build()
             sources[group] = part.source
@@ -145,7 +156,7 @@ def from_tree(tree: Mapping[str, Any], folders: Sequence[Path] = ()) -> Ensemble
     probe = {}
     for name in tree.get("probes") or ():
         part = registry.find("probe", name, folders)
-        probe[name] = typed(part.config_class, (tree.get("probe") or {}).get(name) or {}, f"probe.{name}")
+        probe[name] = read(part.config_class, (tree.get("probe") or {}).get(name) or {}, f"probe.{name}")
         check_cadence(f"probe.{name}", probe[name].every, probe[name].at)
         if part.source:
             part.require_build()
@@ -155,15 +166,15 @@ def from_tree(tree: Mapping[str, Any], folders: Sequence[Path] = ()) -> Ensemble
         raise ConfigError(f"design={design}: expected seeds or crossed")
     return EnsembleConfig(
         **parts,
-        train=typed(Train, tree.get("train") or {}, "train"),
-        eval=typed(Eval, tree.get("eval") or {}, "eval"),
-        snapshots=typed(Snapshots, tree.get("snapshots") or {}, "snapshots"),
-        seed_streams=typed(SeedStreams, tree.get("seed_streams") or {}, "seed_streams"),
+        train=read(Train, tree.get("train") or {}, "train"),
+        eval=read(Eval, tree.get("eval") or {}, "eval"),
+        snapshots=read(Snapshots, tree.get("snapshots") or {}, "snapshots"),
+        seed_streams=read(SeedStreams, tree.get("seed_streams") or {}, "seed_streams"),
         probes=tuple(dict.fromkeys(tree.get("probes") or ())),
         probe=probe,
         design=design,
-        convergence=typed(Convergence, tree.get("convergence") or {}, "convergence"),
-        levels=typed(Levels, tree.get("levels") or {}, "levels"),
+        convergence=read(Convergence, tree.get("convergence") or {}, "convergence"),
+        levels=read(Levels, tree.get("levels") or {}, "levels"),
         sources=sources,
         parent=tree.get("parent"),
     )

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from dynalab.config.places import user_path
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.errors import ConfigError
 
@@ -62,7 +63,7 @@ class Part:
         """Return the text of the part's YAML file, comments included."""
         roots = [*folders, *entry_folders(), conf_dir()]
         paths = (root / self.group / f"{self.name}.yaml" for root in roots)
-        return next((path.read_text().rstrip() for path in paths if path.is_file()), "")
+        return next((path.read_text(encoding="utf-8").rstrip() for path in paths if path.is_file()), "")
 
     def build(self, *args: Any, **kwargs: Any) -> Any:
         """Call the module's `build`."""
@@ -96,7 +97,7 @@ def search_path(extra: Sequence[str] = ()) -> list[Path]:
     listed = [*extra, *filter(None, os.environ.get("DYNALAB_PATH", "").split(os.pathsep))]
     folders = []
     for text in dict.fromkeys(listed):
-        folder = Path(text).expanduser().resolve()
+        folder = user_path(text).resolve()
         if not folder.is_dir():
             raise ConfigError(f"--config-dir {text}: no such folder")
         folders.append(folder)

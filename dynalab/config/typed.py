@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,17 +16,31 @@ from dynalab.errors import ConfigError
 T = TypeVar("T")
 
 
-def typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
+def typed(
+    cls: type[T], values: Mapping[str, Any], key: str, known: MutableMapping[Any, Any] | None = None
+) -> T:
     """Build a dataclass from plain values, coercing them as OmegaConf does.
 
     Args:
         cls: The dataclass.
         values: Field -> value; a null where the field's type has none means the field's default.
         key: The section's name, for errors; empty for a section without one.
+        known: What was typed before, in the same command: the combinations of a sweep share most of their sections.
 
     Raises:
         ConfigError: An unknown field, a value of the wrong type, one out of range, or one that is not finite.
     """
+    if known is None:
+        return _typed(cls, values, key)
+    # By repr, which tells 1 from 1.0 and True.
+    same = (cls, key, repr(values))
+    if same not in known:
+        known[same] = _typed(cls, values, key)
+    found: T = known[same]
+    return found
+
+
+def _typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
     node: DictConfig = OmegaConf.structured(cls)
     # OmegaConf makes nodes of frozen dataclasses read-only; the node is scaffolding, the result is frozen again.
     _thaw(node)

@@ -105,7 +105,9 @@ def with_words(line: str, lines: Sequence[str]) -> str:
 def record_death(paths: ShardPaths, how: str, said: Sequence[str]) -> str:
     """Write down that a worker died with a shard in its hands, and return the lines for the user."""
     try:
-        paths.error.write_text("\n".join([f"the worker died: {how}", *said]) + "\n")
+        paths.error.write_text(
+            "\n".join([f"the worker died: {how}", *said]) + "\n", "utf-8", "backslashreplace"
+        )
         shard = runfile.read(paths)
         shard.settle("crashed")
         # It may have died before it began an attempt of its own.

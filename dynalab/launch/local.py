@@ -304,7 +304,7 @@ class Pool:
 
 def _with_traceback(shard: ShardPaths, event: dict[str, Any]) -> str:
     try:
-        lines = shard.error.read_text().splitlines()
+        lines = shard.error.read_text("utf-8", "replace").splitlines()
     except OSError:
         lines = []
     return crash.with_words(f"{event['message']}; log in {shard.log}, traceback in {shard.error}", lines[:-1])

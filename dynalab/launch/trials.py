@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynalab.config.command import Command, Request
+from dynalab.config.places import cache_folder
 from dynalab.config.schema import Compute
 from dynalab.errors import StoreError
 from dynalab.store.atomic import read_json, write_json
@@ -30,8 +30,7 @@ MOST_KEPT = 200
 
 def path() -> Path:
     """Return the file of the results."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "dynalab" / "trials.json"
+    return cache_folder() / "trials.json"
 
 
 class Plans:

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import operator
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean
 from dynalab.errors import ConfigError, NothingMatched, StoreError
 from dynalab.store.atomic import read_json
+from dynalab.store.filters import Filter
 from dynalab.store.paths import EnsemblePaths, OutputPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
 
 E = TypeVar("E", bound=StoredEnsemble)
 Selection = list[tuple[E, list[StoredRun]]]
-
-_TERM = re.compile(r"([\w.]+)(!=|<=|>=|=|<|>)(.*)$")
-_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "=": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    ">": operator.gt,
-    "<=": operator.le,
-    ">=": operator.ge,
-}
 
 
 def select(
@@ -39,27 +27,27 @@ def select(
         refs: Ids or prefixes of ids of ensembles or runs, names of imported ones, folders, or `@last`; none with a
             filter means everything, none without a filter the last.
         open_as: `Ensemble`, or `StoredEnsemble` where no arrays are needed.
-        filter_text: Terms that all must hold, `task=grokking status=done optimizer.lr<0.01`.
+        filter_text: Terms that all must hold, `task=grokking status=done optimizer.lr<0.01`; None: no filter.
 
     Raises:
         NothingMatched: Nothing does.
         ConfigError: A prefix is ambiguous or the filter cannot be read.
     """
+    # An empty filter is a mistake, not none: a variable of the shell that is not set.
+    terms = None if filter_text is None else Filter(filter_text)
     paths = OutputPaths(outputs)
     everything = [open_as(folder) for folder in paths.ensembles()]
     if not everything:
         raise NothingMatched(f"{outputs} holds no runs; train some: dynalab train task=grokking seed=0..3")
-    wanted = list(refs) or (["@all"] if filter_text else ["@last"])
+    wanted = list(refs) or (["@all"] if terms else ["@last"])
     chosen: dict[str, tuple[E, list[StoredRun]]] = {}
     for ref in wanted:
         for ensemble, runs in _resolve(paths, ref, everything, open_as):
             _, before = chosen.get(ensemble.id, (ensemble, []))
             chosen[ensemble.id] = (ensemble, [*before, *(run for run in runs if run not in before)])
     selection = list(chosen.values())
-    if filter_text:
-        terms = _terms(filter_text)
-        selection = [(item, [run for run in runs if _holds(item, run, terms)]) for item, runs in selection]
-        selection = [(item, runs) for item, runs in selection if runs]
+    if terms is not None:
+        selection = terms.choose(selection, everything)
         if not selection:
             raise NothingMatched(f"no run fits -f '{filter_text}'; `dynalab runs list` shows what there is")
     return selection
@@ -144,66 +132,3 @@ def _last(paths: OutputPaths, everything: list[E]) -> Selection[E]:
     if not found:
         raise NothingMatched(f"the last ensembles ({', '.join(ids)}) are no longer in {paths.root}")
     return found
-
-
-def _terms(text: str) -> list[tuple[str, str, str]]:
-    terms = []
-    for word in text.split():
-        match = _TERM.match(word)
-        if not match:
-            raise ConfigError(f"-f '{text}': {word} is no term; expected KEY=VALUE, with = != < > <= or >=")
-        if not match[3]:
-            raise ConfigError(f"-f '{text}': {word} compares with nothing")
-        terms.append((match[1], match[2], match[3]))
-    return terms
-
-
-def _holds(ensemble: StoredEnsemble, run: StoredRun, terms: list[tuple[str, str, str]]) -> bool:
-    for key, sign, text in terms:
-        value = _field(ensemble, run, key)
-        if key == "seed" and sign in ("=", "!="):
-            holds = (value in parse_seeds(text)) == (sign == "=")
-        else:
-            holds = _compare(value, sign, text)
-        if not holds:
-            return False
-    return True
-
-
-def _field(ensemble: StoredEnsemble, run: StoredRun, key: str) -> Any:
-    own = {
-        "id": run.id,
-        "run": run.id,
-        "ensemble": ensemble.id,
-        "task": ensemble.task,
-        "name": next(iter(_names(ensemble)), None),
-        "seed": run.seed,
-        "status": run.status,
-        "steps": run.steps,
-        "started": run.started,
-        "memorised": (run.summary or {}).get("memorised_step"),
-        "generalised": (run.summary or {}).get("generalised_step"),
-    }
-    if key in own:
-        return own[key]
-    if run.summary and key in run.summary:
-        return run.summary[key]
-    value: Any = ensemble.config
-    for part in key.split("."):
-        if not isinstance(value, dict) or part not in value:
-            raise ConfigError(f"-f: {key} is neither a field of a run nor a configuration key")
-        value = value[part]
-    return value.get("name", value) if isinstance(value, dict) else value
-
-
-def _compare(value: Any, sign: str, text: str) -> bool:
-    if value is None:
-        return (text in ("null", "None")) == (sign == "=") if sign in ("=", "!=") else False
-    if isinstance(value, bool):
-        return _COMPARE[sign](str(value).lower(), text.lower())
-    if isinstance(value, int | float):
-        try:
-            return _COMPARE[sign](float(value), float(text))
-        except ValueError as error:
-            raise ConfigError(f"-f: {text} is no number to compare with {value}") from error
-    return _COMPARE[sign](str(value), text)

@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dynalab.config.places import user_path
 from dynalab.errors import ConfigError
 from dynalab.tasks.base import Batch, InputSpec, TaskData
 
@@ -69,7 +69,7 @@ class Config:
                     f"task.corpus={self.corpus}: expected null, a text file or folder, or a list of them"
                 )
             # Workers may run in another folder, and the ensemble may be continued from another.
-            absolute = [str(Path(x).expanduser().absolute()) for x in given]
+            absolute = [str(user_path(x).absolute()) for x in given]
             object.__setattr__(self, "corpus", absolute)
         if not 257 < self.vocabulary <= 1 << 20:
             raise ConfigError(

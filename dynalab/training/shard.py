@@ -289,7 +289,7 @@ def _settle(
 
 def _record_failure(paths: ShardPaths, error: BaseException) -> None:
     try:
-        paths.error.write_text("".join(traceback.format_exception(error)))
+        paths.error.write_text("".join(traceback.format_exception(error)), "utf-8", "backslashreplace")
         shard = runfile.read(paths)
         shard.settle("failed")
         if shard.attempts:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from dynalab.config.places import user_path
 from dynalab.config.schema import require
 from dynalab.models.nets.checks import require_one_of
 from dynalab.tasks.classification import LOSSES
@@ -75,7 +76,7 @@ class FileConfig(ImageConfig):
         for name in ("root", "checksums"):
             given = getattr(self, name)
             if given is not None:
-                object.__setattr__(self, name, str(Path(given).expanduser().absolute()))
+                object.__setattr__(self, name, str(user_path(given).absolute()))
         if self.n_train is not None:
             largest = self.data_set().train
             legal = f"an integer from 1 to {largest}, or null for all"

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from dynalab.config.places import user_path
 from dynalab.errors import ConfigError
 
 VARIABLE = "DYNALAB_DATA"
@@ -140,7 +141,7 @@ SETS = {
 
 def data_root(root: str | None = None) -> Path:
     """Return the folder of data sets: `root`, else DYNALAB_DATA, else ./data."""
-    return Path(root or os.environ.get(VARIABLE) or "data").expanduser().absolute()
+    return user_path(root or os.environ.get(VARIABLE) or "data").absolute()
 
 
 def require_present(data: DataSet, root: Path, key: str) -> None:
@@ -196,5 +197,5 @@ def read_table(path: str) -> Table:
 
 @lru_cache(maxsize=8)
 def _read_table(path: str, stamp: int) -> Table:
-    said = json.loads(Path(path).read_text())
+    said = json.loads(Path(path).read_text(encoding="utf-8"))
     return Table(int(said["train"]), int(said["test"]), {str(k): str(v) for k, v in said["files"].items()})

@@ -1,8 +1,8 @@
 """Large corpora: tokenised once, into files that are mapped into memory.
 
-They stand in `$XDG_CACHE_HOME/dynalab/text/` (`~/.cache` by default), a folder for every corpus (by content) and
-vocabulary, and may be deleted at any time. The corpus is walked as a stream: once for the vocabulary (its beginning)
-and once for the tokens, of which no more than `BUFFERED` are held at a time.
+They stand below `dynalab.config.places.cache_folder()`, a folder for every corpus (by content) and vocabulary, and
+may be deleted at any time. The corpus is walked as a stream: once for the vocabulary (its beginning) and once for the
+tokens, of which no more than `BUFFERED` are held at a time.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from dynalab.config.places import cache_folder
 from dynalab.errors import StoreError
 from dynalab.tasks.text import corpus as text
 from dynalab.tasks.text.tokens import SPLITS, Corpus, Tokens, dtype, encoded, learn_vocabulary
@@ -30,8 +30,7 @@ _log = logging.getLogger(__name__)
 
 def root() -> Path:
     """Return where tokenised corpora are kept."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "dynalab" / "text"
+    return cache_folder() / "text"
 
 
 def tokens(corpus: Corpus, digest: str, size: int, test_fraction: float) -> Tokens:

@@ -1,0 +1,173 @@
+"""The files that make a configuration, in their order: Hydra's defaults lists over conf/ and a user's folders.
+
+The only module that imports Hydra, with `overrides`: its parser and its reading of defaults lists. What its Compose API
+does beside (a global state, a search path of text, a composition of its own settings) is not needed here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.defaults_list import create_defaults_list
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Override as Parsed
+from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.version import Version, VersionBase
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dynalab.config import registry
+from dynalab.errors import ConfigError
+
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one file says.
+
+    Attributes:
+        name: As defaults lists name it, `experiment/nanda2023_addition`.
+        path: The file.
+        tree: Its keys, at the place that its package gives them.
+    """
+
+    name: str
+    path: Path
+    tree: Tree
+
+    @property
+    def title(self) -> str:
+        """The file for a message: a shipped one below conf/, a user's in full."""
+        shipped = self.path.is_relative_to(registry.conf_dir())
+        return f"conf/{self.name}.yaml" if shipped else str(self.path)
+
+
+class Folders(ConfigRepository):
+    """A user's folders and conf/, as Hydra's reading of defaults lists sees them.
+
+    Args:
+        folders: A user's folders, searched before those of installed plug-ins and conf/.
+    """
+
+    def __init__(self, folders: Sequence[Path] = ()) -> None:
+        self.sources = []
+        self.roots = (*folders, *registry.entry_folders(), registry.conf_dir())
+        self._results: dict[str, ConfigResult | None] = {}
+        self._trees: dict[str, Tree] = {}
+
+    def find(self, name: str) -> Path | None:
+        """Return the file of a name, `probe/curvature`; None where there is none."""
+        # os.path takes any text: too long for a file system, or no name at all.
+        return next((path for root in self.roots if os.path.isfile(path := root / f"{name}.yaml")), None)
+
+    def read(self, name: str) -> tuple[Path, Tree]:
+        """Return a file's path and keys, without its defaults list.
+
+        Raises:
+            ConfigError: It does not exist, or is no YAML.
+        """
+        result = self.load_config(name)
+        if result is None:
+            raise ConfigError(f"{name}.yaml: no such file in {', '.join(map(str, self.roots))}")
+        if name not in self._trees:
+            found = OmegaConf.to_container(result.config, resolve=False)
+            assert isinstance(found, dict)
+            self._trees[name] = {str(key): value for key, value in found.items()}
+        return Path(result.path), self._trees[name]
+
+    def layers(self, root: str, choices: Sequence[Parsed]) -> list[Layer]:
+        """Return the files of a configuration, each stronger than those before.
+
+        Args:
+            root: Name of the primary file.
+            choices: Overrides of groups.
+
+        Raises:
+            ConfigError: A group or option that does not exist, or a file that cannot be read.
+        """
+        try:
+            with _current_version():
+                found = create_defaults_list(
+                    self, root, list(choices), prepend_hydra=False, skip_missing=False
+                )
+        except (HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError) as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip() and line[-1] != ":"]
+            raise ConfigError(" ".join(lines[:2]) or type(error).__name__) from error
+        layers = []
+        for default in found.defaults:
+            assert default.config_path is not None
+            path, tree = self.read(default.config_path)
+            for part in reversed((default.package or "").split(".") if default.package else []):
+                tree = {part: tree}
+            layers.append(Layer(default.config_path, path, tree))
+        return layers
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Return a file with its header and defaults list; None where there is none."""
+        if config_path not in self._results:
+            path = self.find(config_path)
+            self._results[config_path] = None if path is None else self._load(config_path, path)
+        return self._results[config_path]
+
+    def _load(self, name: str, path: Path) -> ConfigResult:
+        try:
+            stat = path.stat()
+            text, config = _parsed(path, stat.st_mtime_ns, stat.st_size)
+            if not OmegaConf.is_dict(config):
+                raise ConfigError(f"{path}: expected keys and values")
+            own = OmegaConf.masked_copy(config, [key for key in config if key != "defaults"])
+            defaults = config._get_node("defaults") if "defaults" in config else OmegaConf.create([])
+            if not OmegaConf.is_list(defaults):
+                raise ConfigError(f"{path}: defaults: expected a list")
+            listed = self._create_defaults_list(name, defaults)
+            header = ConfigSource._get_header_dict(text[:512])
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror or error}") from error
+        except (HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
+            raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
+        return ConfigResult("dynalab", str(path), own, header, listed)
+
+    def group_exists(self, config_path: str) -> bool:
+        """Return whether there is such a group."""
+        return any(os.path.isdir(root / config_path) for root in self.roots)
+
+    def config_exists(self, config_path: str) -> bool:
+        """Return whether there is such a file."""
+        return self.find(config_path) is not None
+
+    def get_group_options(
+        self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG
+    ) -> list[str]:
+        """Return the options of a group."""
+        names = {path.stem for root in self.roots for path in (root / group_name).glob("*.yaml")}
+        return sorted(name for name in names if not name.startswith("_"))
+
+
+@lru_cache(maxsize=256)
+def _parsed(path: Path, changed: int, size: int) -> tuple[str, Any]:
+    """Read a file once for as long as it stays as it is: YAML is slow to read."""
+    return path.read_text(encoding="utf-8"), OmegaConf.load(path)
+
+
+@contextlib.contextmanager
+def _current_version() -> Iterator[None]:
+    """Read defaults lists as Hydra 1.3 does, whatever a program around has set; that is put back."""
+    base = VersionBase.instance()
+    before = base.getbase()
+    base.setbase(Version("1.3"))
+    try:
+        yield
+    finally:
+        base.version_base = before

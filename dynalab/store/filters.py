@@ -1,0 +1,304 @@
+"""Filters of runs, `task=grokking optimizer.lr<0.01`: terms that all must hold, compared as values."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, TypeVar
+
+from dynalab.config.seeds import parse_seeds
+from dynalab.config.suggest import did_you_mean
+from dynalab.errors import ConfigError
+from dynalab.store.stored import StoredEnsemble, StoredRun
+
+E = TypeVar("E", bound=StoredEnsemble)
+
+_TERM = re.compile(r"([\w.]+)(!=|<=|>=|==|=|<|>)(.*)$", re.DOTALL)
+_NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?$|[+-]?inf$", re.IGNORECASE)
+_ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    ">": operator.gt,
+    "<=": operator.le,
+    ">=": operator.ge,
+}
+# What every run has, beside its summary and its ensemble's configuration.
+_FIELDS = (
+    *("id", "run", "ensemble", "task", "name", "seed", "status", "steps", "started"),
+    *("memorised", "generalised"),
+)
+_IDS = ("id", "run", "ensemble")
+_ABSENT = object()
+_KINDS = {"number": "a number", "bool": "true or false", "list": "a list, [1,2]", "word": "a word"}
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value as it is written in a term.
+
+    Attributes:
+        value: None, a bool, a number, a word, or a list of `Given`.
+        text: How it is written, without quotes.
+    """
+
+    value: Any
+    text: str
+
+    @classmethod
+    def read(cls, text: str) -> Given:
+        """Read a value: null, true, false, numbers, lists, words; what is quoted is a word."""
+        text = text.strip()
+        if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+            return cls(text[1:-1], text[1:-1])
+        if text.startswith("[") and text.endswith("]"):
+            return cls([cls.read(piece) for piece in _split(text[1:-1], ",")], text)
+        if text.lower() in ("null", "none"):
+            return cls(None, text)
+        if text.lower() in ("true", "false"):
+            return cls(text.lower() == "true", text)
+        return cls(float(text) if _NUMBER.match(text) else text, text)
+
+    def equals(self, stored: Any) -> bool:
+        """Return whether a stored value is this one. A stored word is compared with what is written: 007 is a name."""
+        if isinstance(stored, str):
+            return stored == self.text
+        if isinstance(stored, list | tuple) and isinstance(self.value, list):
+            return len(stored) == len(self.value) and all(
+                given.equals(item) for given, item in zip(self.value, stored, strict=True)
+            )
+        return kind(stored) == kind(self.value) and bool(stored == self.value)
+
+
+def kind(value: Any) -> str:
+    """Return what sort of value this is, in the words of `_KINDS`; `null` for None."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int | float):
+        return "number"
+    return "list" if isinstance(value, list | tuple) else "word"
+
+
+@dataclass
+class Term:
+    """One term.
+
+    Attributes:
+        key: A field of a run or a key of its configuration.
+        sign: `=`, `!=`, `<`, ...
+        given: What it is compared with.
+        text: The term as it was written.
+        seen: Kinds of the values that were found under the key.
+    """
+
+    key: str
+    sign: str
+    given: Given
+    text: str
+    seen: set[str] = field(default_factory=set)
+    seeds: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Check what needs no run.
+
+        Raises:
+            ConfigError: The value cannot be compared in this way.
+        """
+        if self.key == "seed" and self.sign not in _ORDER:
+            self.seeds = frozenset(parse_seeds(self.given.text))
+        elif self.key == "started":
+            _moment(self.given.text, self.text)
+        elif self.sign in _ORDER and kind(self.given.value) != "number":
+            raise ConfigError(f"-f: {self.text}: {self.sign} compares numbers, and dates of started")
+
+    def holds(self, ensemble: StoredEnsemble, run: StoredRun) -> bool:
+        """Return whether it holds for a run; of a run without the key nothing does."""
+        stored = _lookup(ensemble, run, self.key)
+        if stored is _ABSENT:
+            return False
+        if isinstance(stored, dict):
+            # A part is named.
+            stored = stored.get("name")
+        self.seen.add(kind(stored))
+        if self.sign in _ORDER and self.key != "started":
+            return kind(stored) == "number" and _ORDER[self.sign](stored, self.given.value)
+        return self._equals(stored) if self.sign in _ORDER else self._equals(stored) == (self.sign != "!=")
+
+    def _equals(self, stored: Any) -> bool:
+        """Return whether a value is the one that is given, in the way of its key."""
+        if self.key in _IDS:
+            return str(stored).startswith(self.given.text)
+        if self.key == "seed":
+            return stored in self.seeds
+        if self.key == "name":
+            return self.given.text in stored
+        if self.key == "started":
+            own, given = datetime.fromisoformat(stored), _moment(self.given.text, self.text)
+            if not isinstance(given, datetime):
+                return _ORDER.get(self.sign, operator.eq)(own.date(), given)
+            zone = given if given.tzinfo else given.replace(tzinfo=own.tzinfo)
+            return _ORDER.get(self.sign, operator.eq)(own, zone)
+        return self.given.equals(stored)
+
+    def misfit(self) -> str | None:
+        """Return what is wrong with its value, where no value that was found under the key can be compared with it."""
+        own = kind(self.given.value)
+        found = sorted(self.seen - {"null"})
+        if not found or own in (*found, "null") or self.key in _FIELDS:
+            return None
+        if "word" in found and self.sign not in _ORDER:
+            return None
+        expected = " or ".join(_KINDS[item] for item in found)
+        return f"-f: {self.text}: {self.key} is {expected}"
+
+
+class Filter:
+    """Terms that all must hold.
+
+    Args:
+        text: The terms, separated by spaces; a value with spaces is quoted.
+
+    Raises:
+        ConfigError: A term cannot be read.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        terms = []
+        for word in _split(text, None):
+            match = _TERM.match(word)
+            if not match:
+                raise ConfigError(
+                    f"-f '{text}': {word} is no term; expected KEY=VALUE, with = != < > <= or >="
+                )
+            if not match[3]:
+                raise ConfigError(
+                    f"-f '{text}': {word} compares with nothing; KEY='' compares with empty text"
+                )
+            terms.append(Term(match[1], match[2].replace("==", "="), Given.read(match[3]), word))
+        if not terms:
+            raise ConfigError(f"-f '{text}': names no term; expected KEY=VALUE")
+        # First what is known without reading the ensemble's configuration.
+        self.terms = sorted(terms, key=lambda term: term.key not in _FIELDS)
+
+    def choose(
+        self, selection: Sequence[tuple[E, list[StoredRun]]], everything: Sequence[E]
+    ) -> list[tuple[E, list[StoredRun]]]:
+        """Return the runs of a selection for which all terms hold.
+
+        Args:
+            selection: Ensembles, each with the runs to choose from.
+            everything: All that is stored: a key that none of it has is a mistake.
+
+        Raises:
+            ConfigError: No stored ensemble has a key, or a value is of a kind that is never found under its key.
+            StoreError: The configuration of an ensemble, which a term asks for, is damaged.
+        """
+        chosen = [
+            (item, [run for run in runs if all(term.holds(item, run) for term in self.terms)])
+            for item, runs in selection
+        ]
+        chosen = [(item, runs) for item, runs in chosen if runs]
+        if not chosen or any(term.misfit() for term in self.terms):
+            self._check(everything)
+        return chosen
+
+    def _check(self, everything: Sequence[StoredEnsemble]) -> None:
+        """Say what is wrong with a term, if something is, by all that is stored, whichever terms were asked first."""
+        for term in self.terms:
+            found = [_lookup(item, run, term.key) for item in everything for run in item.runs]
+            if term.key not in _FIELDS and all(value is _ABSENT for value in found):
+                hint = did_you_mean(term.key, {*_FIELDS, *_keys(everything)})
+                raise ConfigError(
+                    f"-f: {term.key} is neither a field of a run nor a configuration key of any{hint}"
+                )
+            for item in everything:
+                for run in item.runs:
+                    term.holds(item, run)
+            if misfit := term.misfit():
+                raise ConfigError(misfit)
+
+
+def _lookup(ensemble: StoredEnsemble, run: StoredRun, key: str) -> Any:
+    """Return what a run has under a key; `_ABSENT` where it has none."""
+    summary = run.summary or {}
+    if key in _FIELDS:
+        own: Any = {
+            "id": run.id,
+            "run": run.id,
+            "ensemble": ensemble.id,
+            "task": ensemble.task,
+            "seed": run.seed,
+            "status": run.status,
+            "steps": run.steps,
+            "started": run.started,
+            "memorised": summary.get("memorised_step"),
+            "generalised": summary.get("generalised_step"),
+        }.get(key)
+        if key == "name":
+            own = ensemble.names or None
+        # A crossed run has no seed, one that never began no start, one that never generalised no such step.
+        return _ABSENT if own is None else own
+    found = _inside(summary, key)
+    return _inside(ensemble.config, key) if found is _ABSENT else found
+
+
+def _inside(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        if not isinstance(tree, dict) or part not in tree:
+            return _ABSENT
+        tree = tree[part]
+    # Keys are not values, except those of a part, which has a name.
+    return _ABSENT if isinstance(tree, dict) and "name" not in tree else tree
+
+
+def _keys(everything: Sequence[StoredEnsemble], most: int = 100) -> Iterator[str]:
+    """Yield keys that stored runs have, of so many ensembles."""
+
+    def dotted(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+        for name, value in tree.items():
+            yield f"{prefix}{name}"
+            if isinstance(value, dict):
+                yield from dotted(value, f"{prefix}{name}.")
+
+    for item in everything[:most]:
+        yield from dotted(item.config)
+        for run in item.runs[:1]:
+            yield from dotted(run.summary or {})
+
+
+def _split(text: str, at: str | None) -> list[str]:
+    """Split at a letter, or at spaces, outside quotes and brackets.
+
+    Raises:
+        ConfigError: A quote or bracket has no other end.
+    """
+    pieces, piece, depth, quote = [], "", 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"" and (not piece or piece[-1] in "=<>[, "):
+            quote = letter
+        else:
+            depth += (letter == "[") - (letter == "]")
+        if not quote and depth == 0 and (letter == at or (at is None and letter.isspace())):
+            pieces.append(piece)
+            piece = ""
+        else:
+            piece += letter
+    if quote or depth:
+        raise ConfigError(f"-f: {text}: a {'quote' if quote else 'bracket'} has no other end")
+    return [item for item in [*pieces, piece] if item.strip()]
+
+
+def _moment(text: str, term: str) -> date | datetime:
+    """Return a day, or a day and time."""
+    for read in (date.fromisoformat, datetime.fromisoformat):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    raise ConfigError(f"-f: {term}: expected a date, 2026-05-31 or 2026-05-31T14:00")
