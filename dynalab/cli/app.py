@@ -126,12 +126,13 @@ def _store_traceback() -> str:
     from pathlib import Path
 
     from dynalab.config.outputs import outputs_root
-    from dynalab.store.paths import OutputPaths
+    from dynalab.store.paths import OutputPaths, refuse_links
 
     name = f"bug-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.txt"
     for find in (lambda: OutputPaths(outputs_root()).logs, lambda: Path(tempfile.gettempdir())):
         try:
             folder = find()
+            refuse_links(folder)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(f"{' '.join(sys.argv)}\n\n{traceback.format_exc()}")
             return str(folder / name)

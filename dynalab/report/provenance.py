@@ -24,21 +24,21 @@ STREAMS = ("init", "split", "order", "noise")
 
 
 @lru_cache(maxsize=64)
-def _defaults(task: str, folders: tuple[str, ...]) -> dict[str, Any] | None:
+def _defaults(task: str) -> dict[str, Any] | None:
     from dynalab.config.compose import compose
     from dynalab.config.ensemble import from_tree
+    from dynalab.config.registry import search_path
 
-    paths = [Path(folder) for folder in folders if Path(folder).is_dir()]
     try:
-        return flat(from_tree(compose("train", [f"task={task}"], paths), paths).as_dict())
+        folders = search_path()
+        return flat(from_tree(compose("train", [f"task={task}"], folders), folders).as_dict())
     except DynalabError:
         return None
 
 
 def differences(ensemble: Ensemble) -> dict[str, tuple[Any, Any]] | None:
     """Return key -> (value here, the task's default) where they differ; None for a task that is not known here."""
-    folders = dict.fromkeys(folder for run in ensemble.runs for folder in run.record.folders)
-    base = _defaults(ensemble.task, tuple(folders))
+    base = _defaults(ensemble.task)
     if base is None:
         return None
     here = flat({key: value for key, value in ensemble.config.items() if key != "sources"})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
 
+from dynalab.config.registry import search_path
 from dynalab.errors import ConfigError, StoreError
 from dynalab.training.parts import task_and_network
 from dynalab.training.shard import load_config
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 def network_at(run: StoredRun, step: int) -> nn.Module:
-    """Return the network of a run with the weights that were kept at a step.
+    """Return the network of a run with the weights that were kept at a step; plug-ins come from `DYNALAB_PATH`.
 
     Raises:
-        ConfigError: No weights were kept at that step.
+        ConfigError: No weights were kept at that step, or a plug-in is gone or has changed.
+        StoreError: The configuration or the weights are damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -30,21 +31,24 @@ def network_at(run: StoredRun, step: int) -> nn.Module:
     if step not in kept:
         steps = ", ".join(str(item) for item in sorted(kept)) or "none"
         raise ConfigError(f"{run.id}: no weights of step {step} were kept; there are {steps}")
-    config = load_config(run.shard, run.record.folders)
-    folders = [Path(folder) for folder in run.record.folders]
+    folders = search_path()
+    config = load_config(run.shard, folders)
     _, make = task_and_network(config, folders)
     (network,) = build_networks(make, [Streams(**run.record.runs[run.index].streams)])
     try:
         with safe_open(str(kept[step]), framework="pt") as stored:
-            stored.keys()
-    except (SafetensorError, OSError) as error:
+            state = {name: stored.get_slice(name)[run.index] for name in network.state_dict()}
+        if kept[step].name == "model.safetensors":
+            # A checkpoint holds the weights that training goes on from; what is evaluated may be an optimizer's slow
+            # ones.
+            with safe_open(str(checkpoints[step].optim), framework="pt") as stored:
+                slow = {name: f"optimizer/{name}/slow" for name in state}
+                state |= {
+                    n: stored.get_slice(key)[run.index]
+                    for n, key in slow.items()
+                    if key in stored.keys()  # noqa: SIM118
+                }
+        network.load_state_dict(state)
+    except (SafetensorError, OSError, LookupError, RuntimeError) as error:
         raise StoreError(f"{kept[step]} is damaged: {error}") from error
-    with safe_open(str(kept[step]), framework="pt") as stored:
-        state = {name: stored.get_slice(name)[run.index] for name in network.state_dict()}
-    if kept[step].name == "model.safetensors":
-        # A checkpoint holds the weights that training goes on from; what is evaluated may be an optimizer's slow ones.
-        with safe_open(str(checkpoints[step].optim), framework="pt") as stored:
-            slow = {name: f"optimizer/{name}/slow" for name in state}
-            state |= {n: stored.get_slice(key)[run.index] for n, key in slow.items() if key in stored.keys()}  # noqa: SIM118
-    network.load_state_dict(state)
     return network
