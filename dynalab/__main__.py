@@ -7,6 +7,6 @@ import sys
 if sys.path[0] == os.getcwd():
     sys.path.append(sys.path.pop(0))
 
-from dynalab.cli import main  # noqa: E402
+from dynalab.cli import main
 
 main()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from dynalab._version import __version__
+from dynalab.cli.options import note
 from dynalab.errors import DynalabError
 
 # Command -> its module, and the line that `dynalab --help` shows without importing it.
@@ -117,7 +118,7 @@ def _bug(error: Exception) -> int:
 
 
 def _say(line: str) -> None:
-    click.echo(f"dynalab: {line}", err=True)
+    note(f"dynalab: {line}")
 
 
 def _store_traceback() -> str:

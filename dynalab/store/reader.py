@@ -93,7 +93,7 @@ class Ensemble(StoredEnsemble):
             try:
                 return list((self.records(run, cadence).dtype.names or ())[2:])
             except StoreError as error:
-                self.leave_out(run.shard, str(error))
+                self.leave_out(run.shard.root.name, str(error))
         return []
 
     @property
@@ -197,7 +197,7 @@ class Ensemble(StoredEnsemble):
             try:
                 kept.append(read(run))
             except StoreError as error:
-                self.leave_out(run.shard, str(error))
+                self.leave_out(run.shard.root.name, str(error))
         warnings = [*self.warnings]
         if left:
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""
@@ -250,7 +250,7 @@ class Ensemble(StoredEnsemble):
             try:
                 found = self.trajectory(run, [metric], cadence)
             except StoreError as error:
-                self.leave_out(run.shard, str(error))
+                self.leave_out(run.shard.root.name, str(error))
                 continue
             result[row, np.searchsorted(grid, found.steps)] = found.values[:, 0]
         return result
@@ -259,7 +259,7 @@ class Ensemble(StoredEnsemble):
         try:
             return self.records(run, cadence)
         except StoreError as error:
-            self.leave_out(run.shard, str(error))
+            self.leave_out(run.shard.root.name, str(error))
             return np.empty(0, [("step", "<i8")])
 
     def frame(self, runs: Iterable[str] | None = None) -> pd.DataFrame:

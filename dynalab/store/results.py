@@ -157,7 +157,7 @@ def reading(result: Result) -> Iterator[None]:
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise StoreError(
             f"{result.paths.result} is damaged: it is no result of analyze {result.kind} ({error!r}); "
-            f"{_again(result.paths)}"
+            f"`dynalab analyze {result.kind} --force` with its runs and keys makes it again"
         ) from error
 
 

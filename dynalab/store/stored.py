@@ -10,7 +10,7 @@ from typing import Any
 from dynalab.errors import StoreError
 from dynalab.store import runfile
 from dynalab.store.paths import EnsemblePaths, ShardPaths
-from dynalab.store.read import check, mapping, number, positive, read_bytes, read_yaml, text
+from dynalab.store.read import check, mapping, number, positive, read_bytes, read_yaml, text, whole
 
 # The folder of ensembles that were trained elsewhere, in the place of a task, and the one series that their runs have.
 IMPORTED = "imported"
@@ -20,7 +20,8 @@ _SECTION = (mapping(lambda value: True),)
 # What readers look at, and of which type; the parts' own keys are theirs to check.
 _CONFIG = {
     **dict.fromkeys(("task", "model", "optimizer", "schedule", "train", "probe", "snapshots"), _SECTION),
-    **dict.fromkeys(("seed_streams", "levels"), _SECTION),
+    "seed_streams": (mapping(lambda value: value is None or whole(value) or isinstance(value, list)),),
+    "levels": (mapping((number,)),),
     "probes": ([text],),
     "eval": ({"every": positive},),
     "convergence": (
@@ -173,7 +174,7 @@ class StoredEnsemble:
             try:
                 shard = runfile.read(paths)
             except StoreError as error:
-                self.leave_out(paths, str(error))
+                self.leave_out(paths.root.name, str(error))
                 continue
             for index, run in enumerate(shard.runs):
                 stored = StoredRun(
@@ -193,8 +194,8 @@ class StoredEnsemble:
                     newest[run.label] = stored
         return sorted(newest.values(), key=lambda run: (run.seed is None, run.seed or 0, run.label))
 
-    def leave_out(self, paths: ShardPaths, why: str) -> None:
-        """Note that a shard is damaged and will not be read."""
-        if paths.root.name not in self.damaged:
-            self.damaged.append(paths.root.name)
-            self.warnings.append(f"{why}; {self.id}/{paths.root.name} is left out")
+    def leave_out(self, name: str, why: str) -> None:
+        """Note, once, that a shard or a file is damaged and will not be read."""
+        if name not in self.damaged:
+            self.damaged.append(name)
+            self.warnings.append(f"{why}; {self.id}/{name} is left out")

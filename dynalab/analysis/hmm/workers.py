@@ -69,7 +69,10 @@ def spread(
         return [tell(_pinned(work, task)) for task in tasks]
     # Longest first, so that no worker sits on the largest fit while the others are done.
     order = sorted(range(len(tasks)), key=lambda i: -costs[i])
-    with _safe_path(), joblib.parallel_config("loky", n_jobs=min(workers, len(tasks)), inner_max_num_threads=1):
+    with (
+        _safe_path(),
+        joblib.parallel_config("loky", n_jobs=min(workers, len(tasks)), inner_max_num_threads=1),
+    ):
         # In the order of the tasks: what comes early waits for what was begun before it, which is the longer.
         done = joblib.Parallel(max_nbytes=None, batch_size=1, return_as="generator")(
             joblib.delayed(_pinned)(work, tasks[i]) for i in order
