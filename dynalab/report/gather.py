@@ -11,7 +11,7 @@ import numpy as np
 
 from dynalab.errors import StoreError
 from dynalab.report.words import quartiles, safe
-from dynalab.store.read import number, text, whole
+from dynalab.store.read import number, text
 from dynalab.store.reader import Ensemble, StoredRun
 from dynalab.store.results import Result
 from dynalab.store.runfile import FINAL
@@ -184,7 +184,7 @@ def stale(shown: Shown, result: Result) -> list[str]:
         and (used[key][1] != run.attempt or run.steps > used[key][0] or _shortened(run, used[key][0]))
     ]
     prefix = (result.data.get("config") or {}).get("steps")
-    changed = [run for run in changed if not whole(prefix) or run.steps < prefix]
+    changed = [run for run in changed if not isinstance(prefix, int) or run.steps < prefix]
     for runs, what in ((later, "were trained after"), (changed, "have other steps than when")):
         if runs:
             names = ", ".join(run.label for run in runs[:3]) + (" ..." if len(runs) > 3 else "")

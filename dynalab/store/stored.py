@@ -16,11 +16,16 @@ from dynalab.store.read import check, mapping, number, positive, read_bytes, rea
 IMPORTED = "imported"
 IMPORTED_CADENCE = "imported"
 
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 _SECTION = (mapping(lambda value: True),)
 # What readers look at, and of which type; the parts' own keys are theirs to check.
 _CONFIG = {
     **dict.fromkeys(("task", "model", "optimizer", "schedule", "train", "probe", "snapshots"), _SECTION),
-    "seed_streams": (mapping(lambda value: value is None or whole(value) or isinstance(value, list)),),
+    "seed_streams": (mapping(lambda seeds: seeds is None or all(map(whole, _listed(seeds)))),),
     "levels": (mapping((number,)),),
     "probes": ([text],),
     "eval": ({"every": positive},),
