@@ -1,4 +1,4 @@
-"""Hostile outputs folders: a small valid one, damaged and booby-trapped at random, and commands that must bear it.
+"""Hostile outputs folders: a small valid one, damaged and booby-trapped at random, and the commands that read it.
 
 `python tests/hostile.py 300` tries the numbers 0 to 299 and prints what went wrong.
 """
@@ -21,7 +21,8 @@ from typing import Any
 import yaml
 
 WORDS = ["task=grokking", "task.modulus=7", "model.width=8", "train.steps=20", "eval.every=2", "seed=0..2"]
-WORDS += ["compute.width=2", "probe.weights.every=2", "snapshots.at=[0,10,20]", "launcher=inline"]
+WORDS += ["compute.width=2", "probes=[weights,gradients,curvature]", "probe.weights.every=2"]
+WORDS += ["probe.curvature.every=4", "snapshots.at=[0,10,20]", "launcher=inline"]
 EVIL = "from pathlib import Path\nPath({marker!r}).write_text('was run')\n"
 # Whatever a command says, it is one of these.
 CODES = (0, 2, 3, 4)
@@ -90,9 +91,39 @@ def values(rng: random.Random, canary: Path) -> Any:
     return rng.choice(
         [
             *(None, True, False, -1, 0, 1, 3, 7.5, 2**31, 2**63, 10**30, -(10**18), 1e308, -0.0, 1e-320),
-            *("", ".", "..", "/", "~", "a\0b", "\n", "$x_{$", "s0000", "done", "every-2", "x" * 5000, "é" * 90),
-            *("../../canary/precious", str(canary / "precious"), "\x1b]0;evil\x07\x1b[2J", "\u202egnp.exe", "\ud800"),
-            *("2020-01-01", "nan", "1e5", "cuda:9", "grokking", "mlm", "__init__", "evil", [str(canary / "evil")]),
+            *(
+                "",
+                ".",
+                "..",
+                "/",
+                "~",
+                "a\0b",
+                "\n",
+                "$x_{$",
+                "s0000",
+                "done",
+                "every-2",
+                "x" * 5000,
+                "é" * 90,
+            ),
+            *(
+                "../../canary/precious",
+                str(canary / "precious"),
+                "\x1b]0;evil\x07\x1b[2J",
+                "\u202egnp.exe",
+                "\ud800",
+            ),
+            *(
+                "2020-01-01",
+                "nan",
+                "1e5",
+                "cuda:9",
+                "grokking",
+                "mlm",
+                "__init__",
+                "evil",
+                [str(canary / "evil")],
+            ),
             *([], {}, [[]], [None], [1, -1], ["a", 2], {"a": {}}, {"name": "evil"}, {"": 1}, deep),
         ]
     )
@@ -123,11 +154,17 @@ def harm_tree(rng: random.Random, tree: Any, canary: Path) -> Any:
 
 
 TEXTS = [
-    *("", "{", "null", "[]", "3", '"text"', "[" * 100_000, '{"a":' * 5_000, '{"parts": ["."]}', "9" * 5_000, "\ufeff{}"),
-    *('{"schema_version": NaN}', '{"steps": 1e999}', "a: &a [*a]\n", "!!python/object/apply:os.system [touch evil]\n"),
+    *("", "{", "null", "[]", "3", '"text"', "[" * 100_000, '{"a":' * 5_000, "9" * 5_000, "\ufeff{}"),
+    *('{"parts": ["."]}', '{"schema_version": NaN}', '{"steps": 1e999}', "a: &a [*a]\n"),
+    "!!python/object/apply:os.system [touch evil]\n",
     "eval: {every: 2}\nlevels:\n  ? [a]\n  : b\n",
-    "a: &a {x: 1}\n" + "".join(f"b{n}: &b{n} {{<<: [{', '.join(['*a'] * 9)}]}}\n" for n in range(9)) + "eval:\nlevels:\n",
-    "a: &a0 [1]\n" + "".join(f"b{n}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]\n" for n in range(20)) + "eval:\nlevels:\n",
+    # The billion laughs, by lists and by merged mappings.
+    "a: &a0 [1]\n"
+    + "".join(f"b{n}: &a{n + 1} [{(f'*a{n}, ' * 9)}]\n" for n in range(20))
+    + "eval:\nlevels:\n",
+    "a: &a0 {x: 1}\n"
+    + "".join(f"b{n}: &a{n + 1} {{<<: [{f'*a{n}, ' * 9}]}}\n" for n in range(12))
+    + "eval:\nlevels:\n",
 ]
 
 
@@ -163,16 +200,12 @@ def harm_series(rng: random.Random, path: Path) -> None:
     data = path.read_bytes()
     size = int.from_bytes(data[8:10], "little")
     text = data[10 : 10 + size].decode("latin1")
-    old, new = rng.choice(
-        [
-            *(("'<f8'", "'|O'"), ("'<f8'", "'V0'"), ("'<f8'", "'S8'"), ("'<f8'", "'<U9'"), ("'<f8'", "'<c16'")),
-            *(("'<i8'", "'<f8'"), ("'<i8'", "'M8[s]'"), ("(2,)", "(-1,)"), ("(2,)", "(2**40,)"), ("(2,)", "(3,)")),
-            *(("(2,)", "(1099511627776,)"), ("(2,)", "()"), ("(2,)", "(1, 2)"), ("'step'", "'stop'"), ("'wall'", "''")),
-            *(("'shape': (", "'shape': (-"), ("'shape': (", "'shape': (9e9, "), ("'shape': (", "'shape': (99999999999")),
-            *(("'descr': [", "'descr': [" + "[" * 900), ("train_loss", "\x1b[2J$_{"), ("train_loss", "step")),
-            ("False", "__import__('os')"),
-        ]
-    )
+    kinds = [("'<f8'", f"'{kind}'") for kind in ("|O", "V0", "S8", "<U9", "<c16")]
+    shapes = [("(2,)", shape) for shape in ("(-1,)", "(2**40,)", "(3,)", "(1099511627776,)", "()", "(1, 2)")]
+    rows = [("'shape': (", f"'shape': ({rows}") for rows in ("-", "9e9, ", "99999999999")]
+    names = [("'step'", "'stop'"), ("'wall'", "''"), ("train_loss", "\x1b[2J$_{"), ("train_loss", "step")]
+    other = [("'<i8'", "'<f8'"), ("'<i8'", "'M8[s]'"), ("'descr': [", "'descr': [" + "[" * 900)]
+    old, new = rng.choice([*kinds, *shapes, *rows, *names, *other, ("False", "__import__('os')")])
     body = text.replace(old, new, rng.choice([1, -1])).rstrip().ljust(size - 1)[: 2**16 - 2] + "\n"
     path.write_bytes(data[:8] + len(body).to_bytes(2, "little") + body.encode("latin1") + data[10 + size :])
 
@@ -223,10 +256,32 @@ def replace_by_link(rng: random.Random, path: Path, canary: Path) -> None:
 
 
 STRANGERS = [
-    *(".DS_Store", "Thumbs.db", "shard-0000-0001-2", "step-00000010.safetensors", "every-2.npy", "metrics.parquet"),
+    *(
+        ".DS_Store",
+        "Thumbs.db",
+        "shard-0000-0001-2",
+        "step-00000010.safetensors",
+        "every-2.npy",
+        "metrics.parquet",
+    ),
     *("\x1b[31mred\x07", "new\nline", "\u202egnp", "x" * 250, "shard-" + "9" * 200 + "-1", "step-0000000²"),
-    *(b"\xff\xfe".decode(errors="surrogateescape"), "config.yaml", "lock", "split.json", "-rf", "series", ".tmp"),
-    *("step-99999999999999999999", "every-0.npy", "log.npy", "forced-s0000.npy", "hmm-0123456789", "x-0123456789"),
+    *(
+        b"\xff\xfe".decode(errors="surrogateescape"),
+        "config.yaml",
+        "lock",
+        "split.json",
+        "-rf",
+        "series",
+        ".tmp",
+    ),
+    *(
+        "step-99999999999999999999",
+        "every-0.npy",
+        "log.npy",
+        "forced-s0000.npy",
+        "hmm-0123456789",
+        "x-0123456789",
+    ),
 ]
 
 
@@ -249,60 +304,62 @@ def add_copy(rng: random.Random, outputs: Path) -> None:
     path = rng.choice([path for path in sorted(outputs.rglob("*")) if not path.is_symlink()])
     stem, dot, suffix = path.name.partition(".")
     copy = path.with_name(
-        rng.choice([f"{stem} (1){dot}{suffix}", f"{path.name}~", f"Copy of {path.name}", f"copy-of-{path.name}"])
+        rng.choice(
+            [f"{stem} (1){dot}{suffix}", f"{path.name}~", f"Copy of {path.name}", f"copy-of-{path.name}"]
+        )
     )
     if not os.path.lexists(copy) and len(copy.name) < 250:
-        (shutil.copytree if path.is_dir() else shutil.copy)(path, copy, **({"symlinks": True} if path.is_dir() else {}))
+        (shutil.copytree if path.is_dir() else shutil.copy)(
+            path, copy, **({"symlinks": True} if path.is_dir() else {})
+        )
 
 
 def add_traps(rng: random.Random, outputs: Path, canary: Path) -> None:
     """Name the folder of evil plug-ins wherever a folder may be named."""
     for path in outputs.glob("grokking/*/shard-*/run.json"):
-        with contextlib.suppress(ValueError, TypeError, OSError):
+        with contextlib.suppress(ValueError, TypeError, OSError, RecursionError):
             path.write_text(json.dumps({**json.loads(path.read_bytes()), "folders": [str(canary / "evil")]}))
     for path in outputs.glob("grokking/*/config.yaml"):
-        with contextlib.suppress(yaml.YAMLError, TypeError, OSError, ValueError):
+        with contextlib.suppress(yaml.YAMLError, TypeError, OSError, ValueError, LookupError, RecursionError):
             tree = yaml.safe_load(path.read_bytes())
             group = rng.choice(["task", "model", "optimizer"])
             source = hashlib.sha256((canary / "evil/task/evil.py").read_bytes()).hexdigest()[:16]
-            tree[group]["name"] = rng.choice([tree[group]["name"], "evil", "../evil", str(canary / "evil/task/evil")])
+            tree[group]["name"] = rng.choice(
+                [tree[group]["name"], "evil", "../evil", str(canary / "evil/task/evil")]
+            )
             path.write_text(yaml.safe_dump({**tree, "sources": {group: source}}, sort_keys=False))
 
 
 def harm(rng: random.Random, outputs: Path, canary: Path) -> str:
     """Do one harmful thing to an outputs folder, and return what."""
-    files = [path for path in sorted(outputs.rglob("*")) if path.is_file() and not path.is_symlink()]
+    everything = [path for path in sorted(outputs.rglob("*")) if not path.is_symlink()]
+    files = [path for path in everything if path.is_file()]
+    folders = [path for path in everything if path.is_dir()]
+
+    def document(path: Path) -> None:
+        harm_document(rng, path, canary)
+
+    def split(path: Path) -> None:
+        parts = [values(rng, canary) for _ in range(rng.choice([1, 2]))]
+        (path / "split.json").write_text(json.dumps({"parts": parts}))
+
+    def lock(path: Path) -> None:
+        owner = {key: values(rng, canary) for key in ("host", "boot", "pid", "started")}
+        (path / "lock").write_text(json.dumps(owner))
+
     kinds: dict[str, tuple[list[Path], Callable[[Path], None]]] = {
-        "document": (
-            [path for path in files if path.suffix in (".json", ".yaml")],
-            lambda path: harm_document(rng, path, canary),
-        ),
-        "run.json": ([path for path in files if path.name == "run.json"], lambda path: harm_document(rng, path, canary)),
-        "config.yaml": (
-            [path for path in files if path.name == "config.yaml"],
-            lambda path: harm_document(rng, path, canary),
-        ),
+        "document": ([path for path in files if path.suffix in (".json", ".yaml")], document),
+        "run.json": ([path for path in files if path.name == "run.json"], document),
+        "config.yaml": ([path for path in files if path.name == "config.yaml"], document),
         "series": ([path for path in files if path.suffix == ".npy"], lambda path: harm_series(rng, path)),
-        "tensors": ([path for path in files if path.suffix == ".safetensors"], lambda path: harm_safetensors(rng, path)),
+        "tensors": (
+            [path for path in files if path.suffix == ".safetensors"],
+            lambda path: harm_safetensors(rng, path),
+        ),
         "bytes": (files, lambda path: harm_bytes(rng, path)),
-        "link": (
-            [path for path in sorted(outputs.rglob("*")) if not path.is_symlink()],
-            lambda path: replace_by_link(rng, path, canary),
-        ),
-        "split": (
-            [path for path in sorted(outputs.rglob("shard-*")) if path.is_dir()],
-            lambda path: (path / "split.json").write_text(
-                json.dumps({"parts": [values(rng, canary) for _ in range(rng.choice([1, 2]))]})
-            )
-            and None,
-        ),
-        "lock": (
-            [path for path in sorted(outputs.glob("grokking/**")) if path.is_dir()],
-            lambda path: (path / "lock").write_text(
-                json.dumps({key: values(rng, canary) for key in ("host", "boot", "pid", "started")})
-            )
-            and None,
-        ),
+        "link": (everything, lambda path: replace_by_link(rng, path, canary)),
+        "split": ([path for path in folders if path.name.startswith("shard-")], split),
+        "lock": ([path for path in folders if "grokking" in path.parts], lock),
         "stranger": ([outputs], lambda path: add_stranger(rng, path, canary)),
         "copy": ([outputs], lambda path: add_copy(rng, path)),
         "trap": ([outputs], lambda path: add_traps(rng, path, canary)),
@@ -312,7 +369,9 @@ def harm(rng: random.Random, outputs: Path, canary: Path) -> str:
     if not chosen:
         return f"{name} of nothing"
     path = rng.choice(chosen)
-    with contextlib.suppress(ValueError, TypeError, AttributeError, yaml.YAMLError, KeyError, FileNotFoundError):
+    # What was harmed before may not be harmed again.
+    errors = (ValueError, TypeError, AttributeError, LookupError, OSError, RecursionError, yaml.YAMLError)
+    with contextlib.suppress(*errors):
         act(path)
     return f"{name} of {path.relative_to(outputs)}"
 
@@ -328,13 +387,14 @@ def state(folder: Path) -> dict[str, Any]:
     }
 
 
-def try_number(number: int, base: Path, work: Path) -> list[str]:
+def try_number(number: int, base: Path, work: Path, most: int | None = None) -> list[str]:
     """Make the hostile folder of a number, run the commands, and return what they did wrong.
 
     Args:
         number: Seed of everything.
         base: A folder that `make` made.
         work: A folder that is not there yet.
+        most: So many of the commands; None: all.
     """
     rng = random.Random(number)
     outputs, canary = work / "outputs", work / "canary"
@@ -351,7 +411,9 @@ def try_number(number: int, base: Path, work: Path) -> list[str]:
     done = [harm(rng, outputs, canary) for _ in range(rng.choice([1, 1, 2, 3, 6]))]
     before = state(canary)
     wrong = []
-    for words in commands(outputs, ensemble):
+    lines = list(commands(outputs, ensemble))
+    chosen = sorted(rng.sample(range(len(lines)), most or len(lines)))
+    for words in [lines[place] for place in chosen]:
         code, out, err = run(*words, cwd=work)
         line = f"{number} ({'; '.join(done)}): {' '.join(words[:-2])} -> {code}"
         if code not in CODES or "Traceback" in out + err or "traceback in" in err:
@@ -382,7 +444,7 @@ def main() -> int:
             shutil.rmtree(Path(folder, str(number)))
             n_wrong += bool(wrong)
             print("\n".join(wrong), end="\n" if wrong else "", flush=True)
-    print(f"{len(numbers) - n_wrong} of {len(numbers)} hostile folders are borne")
+    print(f"{len(numbers) - n_wrong} of {len(numbers)} hostile folders do no harm")
     return 1 if n_wrong else 0
 
 

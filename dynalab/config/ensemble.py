@@ -160,7 +160,8 @@ def _typed(
     def find(group: str, name: str, source: str) -> registry.Part:
         return registry.find(group, name, folders, registry.ANY if stored is None else stored.get(source))
 
-    tuned = tree.get("tuned") or {}
+    # In a stored configuration every value is said.
+    tuned = tree.get("tuned") or {} if stored is None else {}
     parts, sources = {}, {}
     for group in ("task", "model", "optimizer", "schedule"):
         node = dict(tree.get(group) or {})

@@ -27,10 +27,13 @@ def typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
     Raises:
         ConfigError: An unknown field, a value of the wrong type, one out of range, or one that is not finite.
     """
+    if not isinstance(values, Mapping):
+        legal = [f"{key}.{field.name}" for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        raise ConfigError(f"{key}={_show(values)}: expected its keys, {listing(legal)}")
     node: DictConfig = OmegaConf.structured(cls)
     # OmegaConf makes nodes of frozen dataclasses read-only; the node is scaffolding, the result is frozen again.
     _thaw(node)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(cls)}
     for name, value in values.items():
         dotted = f"{key}.{name}" if key else str(name)
         if name not in fields:
@@ -42,9 +45,6 @@ def typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
             continue
         inner = OmegaConf.get_type(node, str(name))
         if dataclasses.is_dataclass(inner) and isinstance(inner, type):
-            if not isinstance(value, Mapping):
-                legal = [f"{dotted}.{field.name}" for field in dataclasses.fields(inner)]
-                raise ConfigError(f"{dotted}={_show(value)}: expected its keys, {listing(legal)}")
             # Typed by itself, so that what is wrong in it is named by its own key.
             value = plain(typed(inner, value, dotted))
         if _is_whole(value) and "int" in (parts := _type_parts(fields[name])) and "float" not in parts:

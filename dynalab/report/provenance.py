@@ -12,11 +12,12 @@ from typing import Any
 import yaml
 
 from dynalab.config.seeds import format_seeds
-from dynalab.errors import DynalabError
+from dynalab.errors import DynalabError, StoreError
 from dynalab.report.blocks import Block, Cell, Code, Section, Table, Words, cell
 from dynalab.report.gather import Shown
 from dynalab.report.words import count, listed, number
 from dynalab.store.difference import flat
+from dynalab.store.read import read_yaml
 from dynalab.store.reader import Ensemble, StoredRun
 from dynalab.store.results import Result
 
@@ -63,8 +64,8 @@ def train_command(shown: Shown) -> str | None:
     if shown.ensemble.imported:
         return _import_command(shown.ensemble)
     try:
-        words = yaml.safe_load(shown.ensemble.paths.overrides.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        words = read_yaml(shown.ensemble.paths.overrides)
+    except StoreError:
         return None
     if not isinstance(words, list) or not shown.runs:
         return None
