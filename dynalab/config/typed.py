@@ -27,13 +27,13 @@ def typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
     Raises:
         ConfigError: An unknown field, a value of the wrong type, one out of range, or one that is not finite.
     """
-    if not isinstance(values, Mapping):
-        legal = [f"{key}.{field.name}" for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-        raise ConfigError(f"{key}={_show(values)}: expected its keys, {listing(legal)}")
     node: DictConfig = OmegaConf.structured(cls)
     # OmegaConf makes nodes of frozen dataclasses read-only; the node is scaffolding, the result is frozen again.
     _thaw(node)
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if not isinstance(values, Mapping):
+        legal = [f"{key}.{name}" for name in fields]
+        raise ConfigError(f"{key}={_show(values)}: expected its keys, {listing(legal)}")
     for name, value in values.items():
         dotted = f"{key}.{name}" if key else str(name)
         if name not in fields:

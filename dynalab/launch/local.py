@@ -35,6 +35,7 @@ _ALLOCATOR = {
 _START = """
 import importlib.util, runpy, sys
 name, home, module = sys.argv[1:4]
+del sys.argv[1:4]
 spec = importlib.util.spec_from_file_location(name, f"{home}/__init__.py", submodule_search_locations=[home])
 package = sys.modules[name] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(package)

@@ -7,13 +7,13 @@ nothing is written or removed through a link (`refuse_links`).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dynalab.errors import StoreError
+from dynalab.store.read import read_bytes, read_json
 
 # Beginning of the names of series that hold one run's rows alone, those that its spikes forced.
 FORCED = "forced"
@@ -23,7 +23,7 @@ _NAME = re.compile(r"\w[\w.+-]{0,149}")
 # A file manager's or a synchroniser's copy of one of these has another form, and is nobody's business.
 _TASK = re.compile(r"\w[\w.+-]*")
 _ENSEMBLE = re.compile(r"(?!\.)[\w.-]*-[0-9a-f]{10}")
-_SHARD = re.compile(r"shard-\w[\w.+-]*-[0-9]+(-a[0-9]+)?")
+_SHARD = re.compile(r"shard-[0-9a-z-]+-[0-9]+(-a[0-9]+)?")
 _CADENCE = re.compile(rf"every-[0-9]+|log|at-[0-9a-f]{{8}}|imported|{FORCED}|{FORCED}-({_NAME.pattern})")
 _STEP = re.compile(r"step-([0-9]{8,18})")
 _ANALYSIS = re.compile(r"\w[\w.+-]*-[0-9a-f]{10}")
@@ -164,8 +164,8 @@ class EnsemblePaths:
     def is_at_home(self) -> bool:
         """Return whether it lies in the folder of the task that its configuration names."""
         try:
-            return f"\n  name: {self.task}\n" in self.config.read_text(errors="replace")
-        except OSError:
+            return f"\n  name: {self.task}\n".encode() in read_bytes(self.config)
+        except StoreError:
             return False
 
     @property
@@ -250,8 +250,8 @@ class ShardPaths:
     def parts(self) -> list[str]:
         """Return the names in `split`, none where it is missing or damaged, or names what cannot be a part."""
         try:
-            names = list(json.loads(self.split.read_bytes())["parts"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            names = list(read_json(self.split)["parts"]) if self.split.exists() else []
+        except (StoreError, LookupError, TypeError):
             return []
         own = [name for name in names if isinstance(name, str) and _SHARD.fullmatch(name)]
         return own if own == names and self.root.name not in own else []

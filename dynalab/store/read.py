@@ -17,7 +17,7 @@ from dynalab.errors import StoreError
 
 # No value that dynalab writes is nested half as deep; the most of a configuration is a list of some thousand steps.
 _DEPTH = 64
-_MOST = 1_000_000
+_MOST = 100_000
 # Of a value that is wrong, in a message.
 _SHOWN = 60
 _SURROGATE = re.compile(rb"\\u[dD][89abAB]")
