@@ -1,6 +1,6 @@
 """Hostile outputs folders: a small valid one, damaged and booby-trapped at random, and the commands that read it.
 
-`python tests/hostile.py 300` tries the numbers 0 to 299 and prints what went wrong; `scripts/verify hostile` records it.
+`python tests/hostile.py 300` tries 300 of them and prints what went wrong; `scripts/verify hostile` records it.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from bars.base import Bar, cases
 from hostile import make, try_number
+
+from bars.base import Bar, cases
 
 FOLDERS = 300
 
