@@ -85,6 +85,7 @@ def _serve(request: dict[str, Any], answer: Any) -> None:
         argv=tuple(request.get("argv", ())),
         threads=request.get("threads"),
         exact=bool(request.get("exact", True)),
+        folders=tuple(Path(folder) for folder in request.get("folders", ())),
     )
     control = Control(
         stop=_stop.is_set,

@@ -18,7 +18,7 @@ from dynalab.errors import ConfigError, NothingMatched
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble
-from dynalab.store.results import Result, find_result, whole_result, write_result
+from dynalab.store.results import Result, find_result, reading, whole_result, write_result
 from dynalab.store.runfile import FINAL
 from dynalab.store.stored import StoredRun
 
@@ -133,7 +133,8 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
     if stored_model is None:
         outcome = part.module.analyse(inputs.trajectories, config)
     else:
-        outcome = part.module.decode(inputs.trajectories, stored_model.data, config)
+        with reading(stored_model):
+            outcome = part.module.decode(inputs.trajectories, stored_model.data, config)
     warnings = list(dict.fromkeys([*inputs.trajectories.warnings, *outcome.warnings]))
     data = {
         "id": digest,

@@ -6,6 +6,7 @@ import click
 
 from dynalab.cli.options import (
     config_dir_option,
+    echo,
     emit_json,
     filter_option,
     json_option,
@@ -69,6 +70,7 @@ def command(
     from dynalab.errors import ConfigError
     from dynalab.store.find import readable, select
     from dynalab.store.reader import Ensemble
+    from dynalab.store.results import reading
 
     refs, overrides = split_arguments(arguments)
     pool = False
@@ -88,7 +90,7 @@ def command(
         if as_json:
             emit_json({"kind": kind, "config": plain(config)})
         else:
-            click.echo(part.defaults(search_path(config_dirs)))
+            echo(part.defaults(search_path(config_dirs)))
         return 0
     root = outputs_root(outputs)
     results = []
@@ -116,8 +118,10 @@ def command(
     else:
         describe = getattr(part.module, "describe", None)
         for result in results:
-            for line in describe(result.data) if describe else []:
-                click.echo(line)
-            click.echo(result.paths.root)
+            with reading(result):
+                lines = list(describe(result.data)) if describe else []
+            for line in lines:
+                echo(line)
+            echo(result.paths.root)
             warn(result.warnings)
     return 3 if damaged else 0

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import click
 
 from dynalab._version import __version__
+from dynalab.cli.options import note
 from dynalab.errors import DynalabError
 
 # Command -> its module, and the line that `dynalab --help` shows without importing it.
@@ -124,7 +125,7 @@ def _bug(error: Exception) -> int:
 
 
 def _say(line: str) -> None:
-    click.echo(f"dynalab: {line}", err=True)
+    note(f"dynalab: {line}")
 
 
 def _store_traceback() -> str:
@@ -133,12 +134,13 @@ def _store_traceback() -> str:
     from pathlib import Path
 
     from dynalab.config.outputs import outputs_root
-    from dynalab.store.paths import OutputPaths
+    from dynalab.store.paths import OutputPaths, refuse_links
 
     name = f"bug-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.txt"
     for find in (lambda: OutputPaths(outputs_root()).logs, lambda: Path(tempfile.gettempdir())):
         try:
             folder = find()
+            refuse_links(folder)
             folder.mkdir(parents=True, exist_ok=True)
             text = f"{' '.join(sys.argv)}\n\n{traceback.format_exc()}"
             (folder / name).write_text(text, "utf-8", "backslashreplace")

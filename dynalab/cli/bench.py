@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dynalab.cli.options import columns, config_dir_option, emit_json, json_option, note
+from dynalab.cli.options import columns, config_dir_option, echo, emit_json, json_option, note
 from dynalab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,11 +79,9 @@ def command(
         ]
         for cell in cells
     ]
-    click.echo(columns(["width", "workers", "steps/s", "steps x seeds/s", "of the fastest"], rows))
+    echo(columns(["width", "workers", "steps/s", "steps x seeds/s", "of the fastest"], rows))
     seeds = best.width * best.workers
-    click.echo(
-        f"\nfastest: {_named(best)}; ask for it with {best.ask} (it takes {seeds} seeds or more to fill)"
-    )
+    echo(f"\nfastest: {_named(best)}; ask for it with {best.ask} (it takes {seeds} seeds or more to fill)")
     return 0
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dynalab.cli.options import config_dir_option, emit_json, json_option, note, outputs_option
+from dynalab.cli.options import config_dir_option, echo, emit_json, json_option, note, outputs_option
 from dynalab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,6 +79,6 @@ def show(command: Command, as_json: bool, package: str | None = None) -> None:
         return
     for place, (request, tree) in enumerate(trees):
         if len(trees) > 1:
-            click.echo(f"{'---' if place else ''}\n# {' '.join(request.overrides)}".lstrip("\n"))
-        click.echo(f"# id {request.config.id}")
-        click.echo(yaml.safe_dump(tree, sort_keys=False, default_flow_style=None).rstrip())
+            echo(f"{'---' if place else ''}\n# {' '.join(request.overrides)}".lstrip("\n"))
+        echo(f"# id {request.config.id}")
+        echo(yaml.safe_dump(tree, sort_keys=False, default_flow_style=None).rstrip())

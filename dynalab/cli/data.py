@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dynalab.cli.options import columns, emit_json, json_option, note
+from dynalab.cli.options import columns, echo, emit_json, json_option, note
 
 if TYPE_CHECKING:
     from dynalab.tasks.images.sets import DataSet
@@ -49,7 +49,7 @@ def list_sets(root: str | None, as_json: bool) -> int:
         emit_json({"root": str(folder), "sets": found})
     else:
         header = ["name", "title", "status", "path"]
-        click.echo(columns(header, [[item[key] for key in header] for item in found]))
+        echo(columns(header, [[item[key] for key in header] for item in found]))
     return 0
 
 
@@ -86,7 +86,7 @@ def fetch(name: str, root: str | None, as_json: bool) -> int:
     if as_json:
         emit_json({"name": name, "path": str(path), "status": "present"})
     else:
-        click.echo(path)
+        echo(path)
     return 0
 
 
@@ -119,7 +119,7 @@ def verify(name: str, root: str | None, checksums: str | None, as_json: bool) ->
             {"name": name, "path": str(folder / data.folder), "ok": not (lacking or bad), "files": files}
         )
     else:
-        click.echo(columns(["file", "status"], list(states.items())))
+        echo(columns(["file", "status"], list(states.items())))
     require_present(data, folder, f"data verify {name}")
     if bad:
         raise ConfigError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dynalab.cli.options import emit_json, json_option, note, outputs_option, warn
+from dynalab.cli.options import echo, emit_json, json_option, note, outputs_option, warn
 
 
 @click.command("import")
@@ -68,5 +68,5 @@ def command(
     what = f"{len(ensemble.runs)} runs of {rows} rows, {len(ensemble.metrics)} metrics"
     note(f"{outcome.name}: {what}{'' if outcome.new else '; stored already'}")
     warn(outcome.notes)
-    click.echo(ensemble.path)
+    echo(ensemble.path)
     return 0

@@ -15,6 +15,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 # No key of an analysis or a report has a slash before its `=`; a folder's path has.
 _OVERRIDE = re.compile(r"[^/=]*=|~(?!/)")
 
+# Controls but for line feed and tab, marks of direction, letters without width, halves of characters.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
 outputs_option = click.option(
     "--outputs", metavar="DIR", help="The outputs folder (also DYNALAB_OUTPUTS; default ./outputs)."
 )
@@ -46,9 +52,22 @@ def emit_json(value: dict[str, Any]) -> None:
     click.echo(json.dumps({"schema_version": 1, **value}, allow_nan=False))
 
 
+def clean(text: object) -> str:
+    """Return a text as a terminal may be given it: what moves its cursor, or turns or hides letters, is spelled out.
+
+    Names and messages may come from files that somebody else wrote.
+    """
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def echo(text: object = "", *, err: bool = False) -> None:
+    """Print a text; the one way to the terminal, but for JSON, which escapes by itself."""
+    click.echo(clean(text), err=err)
+
+
 def note(line: str) -> None:
     """Print a line for the user's eyes on standard error."""
-    click.echo(line, err=True)
+    echo(line, err=True)
 
 
 def warn(lines: Sequence[str]) -> None:
@@ -59,11 +78,15 @@ def warn(lines: Sequence[str]) -> None:
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return a plain table: aligned columns, a dash for what is missing."""
-    cells = [[str(item) for item in header]] + [["-" if x is None else str(x) for x in row] for row in rows]
+    cells = [[_cell(item) for item in row] for row in [header, *rows]]
     widths = [max(len(row[index]) for row in cells) for index in range(len(header))]
     return "\n".join(
         "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in cells
     )
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else clean(value).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def is_interactive() -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from dynalab.cli.options import is_interactive, note
+from dynalab.cli.options import clean, is_interactive, note
 from dynalab.launch.base import Events
 from dynalab.store.paths import ShardPaths
 
@@ -61,7 +61,7 @@ class Watch:
 
     def _message(self, line: str) -> None:
         if self._display is not None:
-            self._display.console.print(line)
+            self._display.console.print(clean(line), markup=False, highlight=False)
         else:
             note(line)
 
@@ -132,18 +132,19 @@ class Watch:
     def _table(self) -> Any:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
+        from rich.text import Text
 
         table = Table.grid(padding=(0, 2))
         for root in self._ensembles:
             s = self._summary(root)
             latest = "  ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in s["latest"].items())
             table.add_row(
-                f"{root.parent.name}/{root.name[:36]}",
+                Text(clean(f"{root.parent.name}/{root.name[:36]}")),
                 f"{s['runs']} seeds",
                 ProgressBar(total=1.0, completed=s["fraction"], width=24),
                 f"{s['step']}/{s['steps']}",
                 f"{s['speed']:.0f} seed-steps/s",
-                latest,
+                Text(clean(latest)),
                 f"{_clock(s['eta'])} left" if s["eta"] is not None else "",
             )
         return table

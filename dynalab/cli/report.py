@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dynalab.cli.options import (
+    echo,
     emit_json,
     filter_option,
     json_option,
@@ -107,7 +108,7 @@ def command(
             note(
                 "no analysis of these runs is stored; `dynalab analyze hmm` adds the states they passed through"
             )
-        click.echo(page)
+        echo(page)
     return 3 if left_out or any(item.damaged for item, _ in selection) else 0
 
 

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dynalab.cli import runs_files
-from dynalab.cli.options import columns, emit_json, filter_option, json_option, outputs_option, warn
+from dynalab.cli.options import (
+    columns,
+    echo,
+    emit_json,
+    filter_option,
+    json_option,
+    note,
+    outputs_option,
+    warn,
+)
 from dynalab.cli.runs_analyses import list_analyses, show_analysis
 
 if TYPE_CHECKING:
@@ -53,8 +62,7 @@ def parent_of(ensemble: StoredEnsemble) -> str | None:
     try:
         return ensemble.parent
     except StoreError as error:
-        if str(error) not in ensemble.warnings:
-            ensemble.warnings.append(str(error))
+        ensemble.leave_out(ensemble.paths.config.name, str(error))
         return None
 
 
@@ -93,7 +101,7 @@ def list_runs(
         if as_json:
             emit_json({"runs": []})
         else:
-            click.echo(f"no runs in {root}; train some: dynalab train task=grokking seed=0..3", err=True)
+            note(f"no runs in {root}; train some: dynalab train task=grokking seed=0..3")
         return 0
     try:
         selection = select(root, refs or ("@all",), filter_text, StoredEnsemble)
@@ -104,12 +112,11 @@ def list_runs(
     if as_json:
         emit_json({"runs": [run_json(ensemble, run) for ensemble, runs in selection for run in runs]})
     elif ensembles:
-        click.echo(columns(*_by_ensemble(selection)))
+        echo(columns(*_by_ensemble(selection)))
     else:
-        click.echo(columns(*_by_run(selection)))
-    warnings = [line for ensemble, _ in selection for line in ensemble.warnings]
-    warn(warnings)
-    return 3 if warnings else 0
+        echo(columns(*_by_run(selection)))
+    warn([line for ensemble, _ in selection for line in ensemble.warnings])
+    return 3 if any(ensemble.damaged for ensemble, _ in selection) else 0
 
 
 def _by_run(selection: list[tuple[StoredEnsemble, list[StoredRun]]]) -> tuple[list[str], list[list[Any]]]:
@@ -185,16 +192,16 @@ def show_run(ref: str, as_json: bool, outputs: str | None) -> int:
         if not is_analysis(root, ref):
             raise
         return show_analysis(root, ref, as_json)
-    selection, warnings = readable(chosen)
+    selection, left_out = readable(chosen)
     documents = [_document(ensemble, runs) for ensemble, runs in selection]
-    warnings += [line for ensemble, _ in selection for line in ensemble.warnings]
-    warn(warnings)
+    warn(left_out + [line for ensemble, _ in selection for line in ensemble.warnings])
+    code = 3 if left_out or any(ensemble.damaged for ensemble, _ in selection) else 0
     if as_json:
         emit_json({"ensembles": documents})
-        return 3 if warnings else 0
+        return code
     for place, document in enumerate(documents):
-        click.echo(("---\n" if place else "") + yaml.safe_dump(document, sort_keys=False).rstrip())
-    return 3 if warnings else 0
+        echo(("---\n" if place else "") + yaml.safe_dump(document, sort_keys=False).rstrip())
+    return code
 
 
 def _document(ensemble: Ensemble, runs: list[StoredRun]) -> dict[str, Any]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from dynalab.cli.options import columns, emit_json, note, warn
+from dynalab.cli.options import columns, echo, emit_json, note, warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +30,7 @@ def list_analyses(root: Path, refs: Sequence[str], filter_text: str | None, as_j
         emit_json({"analyses": [_line(result) for result in found], "warnings": damaged})
     elif found:
         rows = [_row(result) for result in found]
-        click.echo(columns(["analysis", "ensembles", "runs", "made", "path"], rows))
+        echo(columns(["analysis", "ensembles", "runs", "made", "path"], rows))
     else:
         note(f"no analyses in {root}; make one: dynalab analyze hmm")
     if not as_json:
@@ -61,7 +59,7 @@ def show_analysis(root: Path, ref: str, as_json: bool) -> int:
     if as_json:
         emit_json({"analyses": [document]})
     else:
-        click.echo(yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100).rstrip())
+        echo(yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100).rstrip())
     return 0
 
 

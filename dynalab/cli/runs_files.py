@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dynalab.cli.options import columns, emit_json, filter_option, json_option, note, outputs_option, warn
+from dynalab.cli.options import (
+    columns,
+    echo,
+    emit_json,
+    filter_option,
+    json_option,
+    note,
+    outputs_option,
+    warn,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +62,7 @@ def export_runs(
     else:
         note(f"{len(runs)} runs, {len(frame)} rows, {len(frame.columns) - 3} metrics")
         warn(warnings)
-        click.echo(path)
+        echo(path)
     return 3 if damaged or any(ensemble.damaged for ensemble, _ in selection) else 0
 
 
@@ -85,25 +94,22 @@ def diff_runs(a: str, b: str, as_json: bool, outputs: str | None) -> int:
         "series": None if twin else difference.series(one, left, other, right),
     }
     warnings = [*dict.fromkeys([*one.warnings, *other.warnings])]
+    code = 3 if one.damaged or other.damaged else 0
     if as_json:
         emit_json({**document, "warnings": warnings})
-        return 3 if warnings else 0
+        return code
     rows = [[item["key"], _word(item["a"]), _word(item["b"])] for item in document["configuration"]]
-    click.echo(columns(["key", a, b], rows) if rows else "the same configuration")
-    click.echo()
+    echo(columns(["key", a, b], rows) if rows else "the same configuration")
+    echo()
     rows = [[item["what"], _word(item["a"]), _word(item["b"])] for item in document["results"]]
-    click.echo(columns(["result", a, b], rows))
+    echo(columns(["result", a, b], rows))
     if document["series"] and document["series"]["shared"]:
         found = document["series"]
-        click.echo(
-            f"\nrows: {found['equal']} of {found['shared']} runs of the same label are equal to the bit"
-        )
+        echo(f"\nrows: {found['equal']} of {found['shared']} runs of the same label are equal to the bit")
         if found["largest"]:
-            click.echo(
-                f"largest difference {found['largest']['difference']:.3g}, of {found['largest']['metric']}"
-            )
+            echo(f"largest difference {found['largest']['difference']:.3g}, of {found['largest']['metric']}")
     warn(warnings)
-    return 3 if warnings else 0
+    return code
 
 
 def _one(root: Path, ref: str) -> tuple[Ensemble, list[StoredRun]]:
@@ -156,7 +162,7 @@ def remove_runs(
     if not refs and not filter_text:
         raise ConfigError("rm: name what to remove, an id or -f TERMS (@last is the last that were trained)")
     root = outputs_root(outputs)
-    removals = plan(select(root, refs, filter_text, StoredEnsemble))
+    removals = plan(select(root, refs, filter_text, StoredEnsemble), root)
     size = sum(item.size() for item in removals)
     runs = [run for item in removals for run in item.runs]
     for item in removals:

@@ -13,6 +13,7 @@ import click
 from dynalab.cli.options import (
     columns,
     config_dir_option,
+    echo,
     emit_json,
     json_option,
     note,
@@ -206,7 +207,7 @@ def _print_table(outcome: Outcome) -> None:
         path = layout.paths.root if layout.paths.root.is_dir() else None
         status = status if path else "refused"
         rows.append([layout.request.config.id, named, status, steps, _median(runs), path])
-    click.echo(columns(["ensemble", "seeds", "status", "steps", "generalised", "path"], rows))
+    echo(columns(["ensemble", "seeds", "status", "steps", "generalised", "path"], rows))
     if not any(layout.work or layout.cut_off for layout in outcome.layouts) and outcome.exit_code == 0:
         note("nothing to train: all is done")
 
@@ -271,5 +272,5 @@ def _print_plan(parsed: Command, outcome: Outcome, as_json: bool) -> None:
             ]
         )
     header = ["ensemble", "seeds", "steps", "done", "partial", "new", "time", "overrides"]
-    click.echo(columns(header, rows))
+    echo(columns(header, rows))
     note(f"plan: {outcome.plan.reason}; nothing was written")

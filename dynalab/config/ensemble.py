@@ -125,12 +125,33 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def from_stored(tree: Mapping[str, Any], folders: Sequence[Path] = ()) -> EnsembleConfig:
+    """Type a stored config.yaml, with the plug-ins that it was made with, which are compared before they are imported.
+
+    Args:
+        tree: The configuration.
+        folders: The command's plug-in folders.
+
+    Raises:
+        ConfigError: A plug-in or data file is not what it was, or is in none of the folders; or as `from_tree`.
+    """
+    stored = dict(tree.get("sources") or {})
+    config = _typed(tree, folders, stored)
+    if differing := [
+        name for name in {**stored, **config.sources} if stored.get(name) != config.sources.get(name)
+    ]:
+        raise ConfigError(
+            f"{differing[0]}: a plug-in or data file is not the one that this ensemble was first trained with"
+        )
+    return config
+
+
 def from_tree(
     tree: Mapping[str, Any],
     folders: Sequence[Path] = (),
     known: MutableMapping[Any, Any] | None = None,
 ) -> EnsembleConfig:
-    """Type a composed tree (or a stored config.yaml).
+    """Type a composed tree.
 
     Args:
         tree: The tree.
@@ -140,12 +161,26 @@ def from_tree(
     Raises:
         ConfigError: A part that does not exist, an unknown key, a wrong type or a value out of range.
     """
+    return _typed(tree, folders, None, known)
+
+
+def _typed(
+    tree: Mapping[str, Any],
+    folders: Sequence[Path],
+    stored: Mapping[str, str] | None,
+    known: MutableMapping[Any, Any] | None = None,
+) -> EnsembleConfig:
     read = partial(typed, known=known)
-    tuned = tree.get("tuned") or {}
+
+    def find(group: str, name: str, source: str) -> registry.Part:
+        return registry.find(group, name, folders, registry.ANY if stored is None else stored.get(source))
+
+    # In a stored configuration every value is said.
+    tuned = tree.get("tuned") or {} if stored is None else {}
     parts, sources = {}, {}
     for group in ("task", "model", "optimizer", "schedule"):
         node = dict(tree.get(group) or {})
-        part = registry.find(group, str(node.get("name")), folders)
+        part = find(group, str(node.get("name")), group)
         parts[group] = read(part.config_class, _filled(node, tuned.get(group) or {}), group)
         if part.source:
             part.require_build()
@@ -155,7 +190,7 @@ def from_tree(
         sources |= {f"task.{name}": digest for name, digest in fingerprint().items()}
     probe = {}
     for name in tree.get("probes") or ():
-        part = registry.find("probe", name, folders)
+        part = find("probe", name, f"probe.{name}")
         probe[name] = read(part.config_class, (tree.get("probe") or {}).get(name) or {}, f"probe.{name}")
         check_cadence(f"probe.{name}", probe[name].every, probe[name].at)
         if part.source:

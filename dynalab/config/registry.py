@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, is_dataclass
@@ -31,6 +32,11 @@ PACKAGES = {
     "probe": "probes",
     "analysis": "analysis",
 }
+
+
+# Any source will do: what a user names now, as opposed to what a stored configuration was made with.
+ANY = "any"
+_NAME = re.compile(r"\w[\w.+-]*")
 
 
 @dataclass(frozen=True)
@@ -115,21 +121,34 @@ def names(group: str, folders: Sequence[Path] = ()) -> list[str]:
     return sorted(found)
 
 
-def find(group: str, name: str, folders: Sequence[Path] = ()) -> Part:
+def find(group: str, name: str, folders: Sequence[Path] = (), source: str | None = ANY) -> Part:
     """Return the part `name` of a group.
+
+    Args:
+        group: `task`, `model`, ...
+        name: As a configuration names it.
+        folders: The command's plug-in folders.
+        source: Hash of the one plug-in that will do, so that no other is imported; None: one of dynalab's own.
 
     Raises:
         ConfigError: There is none, or its module cannot be imported.
     """
-    for folder in folders:
-        path = folder / group / f"{name}.py"
-        if path.is_file():
-            return Part(group, name, _import_path(path, group, name), _digest(path))
+    # A name may come from a stored file; it names a file in the folder of its group.
+    paths = [folder / group / f"{name}.py" for folder in folders] if _NAME.fullmatch(name) else []
+    paths = [path for path in paths if os.path.isfile(path)]
+    for path in paths if source is ANY else [path for path in paths if _digest(path) == source]:
+        return Part(group, name, _import_path(path, group, name), _digest(path))
     for entry in _entry_points(group):
         if entry.name == name:
             module = _load_entry(entry)
             source = _digest(Path(module.__file__)) if module.__file__ else None
             return Part(group, name, module, source)
+    if source is not ANY and source is not None:
+        where = f"{paths[0]} is not the plug-in" if paths else "no folder holds the plug-in"
+        raise ConfigError(
+            f"{group}={name}: {where} that this was trained with (hash {source}); name its folder with --config-dir "
+            "or DYNALAB_PATH"
+        )
     package = f"dynalab.{PACKAGES[group]}"
     if name.isidentifier() and importlib.util.find_spec(f"{package}.{name}") is not None:
         return Part(group, name, importlib.import_module(f"{package}.{name}"))

@@ -45,6 +45,9 @@ def _typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
     # OmegaConf makes nodes of frozen dataclasses read-only; the node is scaffolding, the result is frozen again.
     _thaw(node)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if not isinstance(values, Mapping):
+        legal = [f"{key}.{name}" for name in fields]
+        raise ConfigError(f"{key}={_show(values)}: expected its keys, {listing(legal)}")
     for name, value in values.items():
         dotted = f"{key}.{name}" if key else str(name)
         if name not in fields:
@@ -56,9 +59,6 @@ def _typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
             continue
         inner = OmegaConf.get_type(node, str(name))
         if dataclasses.is_dataclass(inner) and isinstance(inner, type):
-            if not isinstance(value, Mapping):
-                legal = [f"{dotted}.{field.name}" for field in dataclasses.fields(inner)]
-                raise ConfigError(f"{dotted}={_show(value)}: expected its keys, {listing(legal)}")
             # Typed by itself, so that what is wrong in it is named by its own key.
             value = plain(typed(inner, value, dotted))
         if _is_whole(value) and "int" in (parts := _type_parts(fields[name])) and "float" not in parts:

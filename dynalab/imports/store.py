@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import socket
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from dynalab.errors import ConfigError, StoreError
 from dynalab.imports.runs import Imported, ImportedRun, from_long, from_wide
 from dynalab.imports.table import read_table
 from dynalab.store import runfile, series
-from dynalab.store.atomic import check_writable, storing, write_json, write_text
+from dynalab.store.atomic import check_writable, discard, storing, write_json, write_text
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import IMPORTED, IMPORTED_CADENCE, StoredEnsemble
@@ -151,6 +150,7 @@ def _store(
         _make(paths, outputs.root, imported, {"names": [name], **form}, argv)
     else:
         paths = same.paths
+        paths.refuse_links()
         whole = Ensemble(paths)
         kept = whole.trajectories(statuses=runfile.STATUSES)
         damaged = bool(whole.damaged) or len(kept.runs) != len(imported.runs)
@@ -168,6 +168,7 @@ def _store(
             notes.append(f"the same content is stored as {same.names[0]}; {name} is a second name of it")
     for other in taken:
         # A name means one thing: what was imported last under it.
+        other.paths.refuse_links()
         tree = dict(other.config)
         tree["import"] = {**tree["import"], "names": [word for word in other.names if word != name]}
         write_text(other.paths.config, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
@@ -192,6 +193,7 @@ def _make(
     paths: EnsemblePaths, root: Path, imported: Imported, about: Mapping[str, Any], argv: Sequence[str]
 ) -> None:
     """Make an ensemble's folder in one rename, so that no half-made one is ever seen."""
+    paths.refuse_links()
     with storing(paths.root):
         temporary = EnsemblePaths(Path(tempfile.mkdtemp(prefix=".import.", suffix=".tmp", dir=root)))
         temporary.root.chmod(0o755)
@@ -203,7 +205,7 @@ def _make(
             paths.root.parent.mkdir(parents=True, exist_ok=True)
             os.rename(temporary.root, paths.root)
     except StoreError:
-        shutil.rmtree(temporary.root, ignore_errors=True)
+        discard(temporary.root)
         raise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dynalab.store.paths import ShardPaths
@@ -23,6 +24,7 @@ class Work:
         checkpoint_keep: As `checkpoint.keep`.
         steal: Take over locks.
         argv: The command, for provenance.
+        folders: The command's plug-in folders.
     """
 
     shards: list[ShardPaths]
@@ -34,6 +36,7 @@ class Work:
     steal: bool = False
     argv: tuple[str, ...] = ()
     exact: bool = True
+    folders: tuple[Path, ...] = ()
 
 
 @dataclass

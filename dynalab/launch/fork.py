@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dynalab.config.command import Command, Request, Settings
-from dynalab.config.ensemble import RunSpec, from_tree
+from dynalab.config.ensemble import RunSpec, from_stored
 from dynalab.config.schema import Checkpoint, Compute
 from dynalab.errors import ConfigError, RunsFailed
 from dynalab.launch.base import Events
 from dynalab.launch.train import Options, Outcome, train
-from dynalab.store.atomic import storing, write_text
+from dynalab.store.atomic import write_bytes
 from dynalab.store.branch import branch
 from dynalab.store.layout import Layout, find_ensemble, mend_config
 from dynalab.store.paths import OutputPaths
@@ -139,7 +139,7 @@ def fork(
     """
     if not (parent.config.get("optimizer") or {}).get("name"):
         raise ConfigError(f"--confirm: {parent.id} was not trained by dynalab, so it cannot be trained again")
-    config = change(from_tree(parent.config, list(folders)))
+    config = change(from_stored(parent.config, folders))
     said = f"{parent.id}@{step}"
     config = replace(config, parent=said)
     longest = max(run.requested_steps for run in runs)
@@ -155,14 +155,14 @@ def fork(
         _begin(OutputPaths(outputs), request, runs, step, folders)
     settings = Settings(Compute(), Checkpoint(), "auto", launcher, outputs, tuple(folders))
     last = OutputPaths(outputs).last
-    before = last.read_text() if last.is_file() else None
+    before = last.read_bytes() if last.is_file() else None
     try:
         outcome = train(
             Command([request], settings), Options(argv=("dynalab", "analyze", "--confirm", parent.id)), watch
         )
     finally:
         if before is not None:
-            write_text(last, before)
+            write_bytes(last, before)
     if outcome.report.interrupted:
         raise KeyboardInterrupt
     if outcome.report.failures:
@@ -175,7 +175,5 @@ def _begin(
 ) -> None:
     """Lay the parent's checkpoint where training goes on from it."""
     paths = find_ensemble(outputs, request)
-    with storing(paths.root):
-        paths.root.mkdir(parents=True, exist_ok=True)
-    mend_config(Layout(request, paths))
+    mend_config(Layout(request, paths), folders)
     branch(runs, step, paths, request.steps, folders)

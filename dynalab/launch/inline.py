@@ -36,6 +36,7 @@ def run(work: Work, events: Events) -> Report:
                 work.argv,
                 work.threads,
                 work.exact,
+                work.folders,
             )
             try:
                 events.finished(shard, train_shard(job, control).status)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dynalab.errors import DynalabError
@@ -27,6 +28,26 @@ _ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
     "MALLOC_TOP_PAD_": str(2**26),
 }
+
+
+# Started as a file's text, with the package at the place where this process has it: whatever lies in the working
+# directory or is installed elsewhere under this name is no part of a worker.
+_START = """
+import importlib.util, runpy, sys
+name, home, module = sys.argv[1:4]
+del sys.argv[1:4]
+spec = importlib.util.spec_from_file_location(name, f"{home}/__init__.py", submodule_search_locations=[home])
+package = sys.modules[name] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(package)
+runpy.run_module(module, run_name="__main__")
+"""
+
+
+def python(module: str) -> list[str]:
+    """Return the words that run a module of dynalab in a process of its own, as `python -m` does."""
+    package = Path(__file__).resolve().parent.parent
+    # -P: the working directory is no place to import from.
+    return [sys.executable, "-P", "-c", _START, package.name, str(package), module]
 
 
 def worker_environment(threads: int) -> dict[str, str]:
@@ -90,7 +111,7 @@ class Pool:
     def _start(self) -> _Worker:
         # In the command's own process group: Ctrl-C and a kill of the group reach the workers as well.
         process = subprocess.Popen(
-            [sys.executable, "-m", "dynalab.worker"],
+            python("dynalab.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -282,6 +303,7 @@ class Pool:
             else work.checkpoint_keep,
             steal=work.steal,
             argv=list(work.argv),
+            folders=[str(folder) for folder in work.folders],
         )
 
     def close(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 from dynalab.config.command import Request, Settings
 from dynalab.errors import DynalabError, RunsFailed
-from dynalab.launch.local import worker_environment
+from dynalab.launch.local import python, worker_environment
 from dynalab.training.planner import cores
 
 WIDTHS = (1, 2, 5, 10, 20)
@@ -54,7 +53,7 @@ class _Timer:
         # As long-lived as the process itself.
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "dynalab.training.throughput"],
+            python("dynalab.training.throughput"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -94,7 +94,7 @@ def train(
     if not busy and not check_device:
         if not options.dry_run:
             for layout in compared:
-                mend_config(layout)
+                mend_config(layout, settings.folders)
                 if not are_whole(StoredEnsemble(layout.paths)):
                     write_tables(Ensemble(layout.paths))
             _remember(outputs, compared)
@@ -130,6 +130,7 @@ def train(
             steal=options.steal,
             argv=options.argv or tuple(sys.argv),
             exact=settings.compute.exact,
+            folders=settings.folders,
         )
         events = watch(outcome)
         outcome.report = inline.run(work, events) if pool is None else local.run(work, events, pool)

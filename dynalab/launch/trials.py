@@ -17,8 +17,9 @@ from dynalab.config.command import Command, Request
 from dynalab.config.places import cache_folder
 from dynalab.config.schema import Compute
 from dynalab.errors import StoreError
-from dynalab.store.atomic import read_json, write_json
+from dynalab.store.atomic import write_json
 from dynalab.store.layout import Layout
+from dynalab.store.read import read_json
 from dynalab.training.planner import Plan, Timing, Trial, cores, free_memory, is_short, plan, to_try
 from dynalab.training.provenance import versions
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from dynalab.errors import StoreError
 from dynalab.report.words import quartiles, safe
+from dynalab.store.read import number, text
 from dynalab.store.reader import Ensemble, StoredRun
 from dynalab.store.results import Result
 from dynalab.store.runfile import FINAL
@@ -107,10 +108,18 @@ class Shown:
     def convergence(self) -> tuple[dict[str, float | None], Result] | None:
         """Return run -> convergence step (None: not by its end) as the first analysis that says so has it."""
         for result in self.results:
-            if rows := result.data.get("convergence"):
+            rows = result.data.get("convergence")
+            if rows and _is_convergence(rows):
                 shown = {run.id for run in self.runs}
                 return {row["run"]: row["step"] for row in rows if row["run"] in shown}, result
         return None
+
+
+def _is_convergence(rows: Any) -> bool:
+    return isinstance(rows, list) and all(
+        isinstance(row, dict) and text(row.get("run")) and (row.get("step") is None or number(row["step"]))
+        for row in rows
+    )
 
 
 def gather(ensemble: Ensemble, runs: Sequence[StoredRun], results: Sequence[Result]) -> Shown:
@@ -159,7 +168,7 @@ def gather(ensemble: Ensemble, runs: Sequence[StoredRun], results: Sequence[Resu
 def stale(shown: Shown, result: Result) -> list[str]:
     """Return lines about runs that have changed or come since an analysis was made."""
     inputs = result.data.get("inputs") or []
-    used = {item["run"]: (item.get("steps"), item.get("attempt")) for item in inputs}
+    used = {item.get("run"): (item.get("steps"), item.get("attempt")) for item in inputs}
     mine = {run.id: run for run in shown.ensemble.runs if run.shard.root.name not in shown.ensemble.damaged}
     lines = []
     new = [run for run in mine.values() if run.id not in used and run.status == "done"]
@@ -175,7 +184,7 @@ def stale(shown: Shown, result: Result) -> list[str]:
         and (used[key][1] != run.attempt or run.steps > used[key][0] or _shortened(run, used[key][0]))
     ]
     prefix = (result.data.get("config") or {}).get("steps")
-    changed = [run for run in changed if prefix is None or run.steps < prefix]
+    changed = [run for run in changed if not isinstance(prefix, int) or run.steps < prefix]
     for runs, what in ((later, "were trained after"), (changed, "have other steps than when")):
         if runs:
             names = ", ".join(run.label for run in runs[:3]) + (" ..." if len(runs) > 3 else "")

@@ -12,11 +12,12 @@ from typing import Any
 import yaml
 
 from dynalab.config.seeds import format_seeds
-from dynalab.errors import DynalabError
+from dynalab.errors import DynalabError, StoreError
 from dynalab.report.blocks import Block, Cell, Code, Section, Table, Words, cell
 from dynalab.report.gather import Shown
 from dynalab.report.words import count, listed, number
 from dynalab.store.difference import flat
+from dynalab.store.read import read_yaml
 from dynalab.store.reader import Ensemble, StoredRun
 from dynalab.store.results import Result
 
@@ -24,21 +25,21 @@ STREAMS = ("init", "split", "order", "noise")
 
 
 @lru_cache(maxsize=64)
-def _defaults(task: str, folders: tuple[str, ...]) -> dict[str, Any] | None:
+def _defaults(task: str) -> dict[str, Any] | None:
     from dynalab.config.compose import compose
     from dynalab.config.ensemble import from_tree
+    from dynalab.config.registry import search_path
 
-    paths = [Path(folder) for folder in folders if Path(folder).is_dir()]
     try:
-        return flat(from_tree(compose("train", [f"task={task}"], paths), paths).as_dict())
+        folders = search_path()
+        return flat(from_tree(compose("train", [f"task={task}"], folders), folders).as_dict())
     except DynalabError:
         return None
 
 
 def differences(ensemble: Ensemble) -> dict[str, tuple[Any, Any]] | None:
     """Return key -> (value here, the task's default) where they differ; None for a task that is not known here."""
-    folders = dict.fromkeys(folder for run in ensemble.runs for folder in run.record.folders)
-    base = _defaults(ensemble.task, tuple(folders))
+    base = _defaults(ensemble.task)
     if base is None:
         return None
     here = flat({key: value for key, value in ensemble.config.items() if key != "sources"})
@@ -63,8 +64,8 @@ def train_command(shown: Shown) -> str | None:
     if shown.ensemble.imported:
         return _import_command(shown.ensemble)
     try:
-        words = yaml.safe_load(shown.ensemble.paths.overrides.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        words = read_yaml(shown.ensemble.paths.overrides)
+    except StoreError:
         return None
     if not isinstance(words, list) or not shown.runs:
         return None

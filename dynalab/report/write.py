@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from dynalab.report.page import Page, render
 from dynalab.report.sections import renderer
 from dynalab.report.sections.context import Context
 from dynalab.report.words import count, listed, safe
-from dynalab.store.atomic import storing, sync_folder
+from dynalab.store.atomic import discard, storing, sync_folder
 from dynalab.store.find import Selection
-from dynalab.store.paths import OutputPaths
+from dynalab.store.paths import OutputPaths, refuse_links
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result
 
@@ -138,6 +137,7 @@ def write_report(
         if any(item.damaged for item, _ in selection):
             raise StoreError("; ".join(lost))
         raise NothingMatched(f"nothing to show: {'; '.join(lost) or 'no runs'}")
+    refuse_links(target.root.parent)
     try:
         target.root.parent.mkdir(parents=True, exist_ok=True)
         temporary = ReportPaths(
@@ -154,7 +154,7 @@ def write_report(
             temporary.page.write_text(render(page, temporary.figures), encoding="utf-8")
             _swap(temporary.root, target)
     finally:
-        shutil.rmtree(temporary.root, ignore_errors=True)
+        discard(temporary.root)
     return target.page
 
 
@@ -172,7 +172,7 @@ def _swap(new: Path, target: ReportPaths) -> None:
             os.replace(old, target.root)
         raise
     sync_folder(target.root.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    discard(old)
 
 
 def _page(shown: list[Shown], lost: Sequence[str], home: Path, commands: Sequence[str]) -> Page:

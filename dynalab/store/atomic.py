@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dynalab.errors import ConfigError, StoreError
 
 
-@contextmanager
+@contextlib.contextmanager
 def storing(path: Path) -> Iterator[None]:
     """Turn an operating-system error while writing `path` into one readable line."""
     try:
@@ -50,6 +51,15 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def discard(path: Path) -> None:
+    """Remove a folder with all that it holds, or a link without what it points to; what resists stays."""
+    if path.is_symlink():
+        with contextlib.suppress(OSError):
+            path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data` atomically.
 
@@ -79,17 +89,3 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` by a JSON document atomically; NaN is refused, since JSON has none."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON document.
-
-    Raises:
-        StoreError: The file cannot be read or is not JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise StoreError(f"{path} is damaged: {error}") from error

@@ -7,13 +7,12 @@ such a shard goes on from it as from any other that was cut off.
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from dynalab.errors import StoreError
 from dynalab.store import checkpoint, runfile, series
-from dynalab.store.atomic import storing, sync_folder
+from dynalab.store.atomic import discard, storing, sync_folder
 from dynalab.store.cut import marks_of, runs_of, write_series
 from dynalab.store.lock import Lock
 from dynalab.store.paths import CheckpointPaths, EnsemblePaths, ShardPaths
@@ -44,10 +43,11 @@ def branch(
         StoreError: A checkpoint is missing or damaged, or the folder cannot be written.
         Locked: Another process is laying out the ensemble.
     """
+    target.refuse_links()
     with Lock(target.lock, wait=10.0):
         there = {run.label for paths in target.shards() for run in runfile.read(paths).runs}
         for leftover in target.root.glob(".shard-*.tmp"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            discard(leftover)
         by_shard: dict[Path, list[StoredRun]] = {}
         for run in runs:
             if run.label not in there:
@@ -92,10 +92,10 @@ def _branch_shard(
             part.root.rename(final.root)
             sync_folder(target.root)
     except OSError as error:
-        shutil.rmtree(part.root, ignore_errors=True)
+        discard(part.root)
         raise StoreError(f"cannot read {source.root}: {error.strerror or error}") from error
     except StoreError:
-        shutil.rmtree(part.root, ignore_errors=True)
+        discard(part.root)
         raise
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dynalab.errors import StoreError
 from dynalab.store import series
-from dynalab.store.atomic import read_json, storing, sync_folder, write_bytes, write_json
-from dynalab.store.paths import CheckpointPaths, ShardPaths
+from dynalab.store.atomic import discard, storing, sync_folder, write_bytes, write_json
+from dynalab.store.paths import CheckpointPaths, ShardPaths, is_name
+from dynalab.store.read import check, mapping, mark, read_bytes, read_json, whole
 from dynalab.store.series import Mark
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def save_bytes(shard: ShardPaths, state: CheckpointState, model: bytes, optim: b
     final = shard.checkpoint(state.step)
     temporary = CheckpointPaths(final.root.with_name(f"{final.root.name}.tmp"))
     with storing(final.root):
-        shutil.rmtree(temporary.root, ignore_errors=True)
+        discard(temporary.root)
         temporary.root.mkdir(parents=True)
     sums = {}
     try:
@@ -87,11 +87,11 @@ def save_bytes(shard: ShardPaths, state: CheckpointState, model: bytes, optim: b
         }
         write_json(temporary.state, {**document, "check": _check(document)})
     except StoreError:
-        shutil.rmtree(temporary.root, ignore_errors=True)
+        discard(temporary.root)
         raise
     with storing(final.root):
         if final.root.exists():
-            shutil.rmtree(final.root)
+            discard(final.root)
         os.replace(temporary.root, final.root)
         sync_folder(final.root.parent)
     return final
@@ -103,6 +103,9 @@ def _check(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
+_STATE = {"step": whole, "series": mapping(mark, is_name), "extra": mapping(lambda value: True), "sha256": {}}
+
+
 def read_state(paths: CheckpointPaths) -> CheckpointState:
     """Read and check a checkpoint's marker and the checksums of its tensors.
 
@@ -111,23 +114,22 @@ def read_state(paths: CheckpointPaths) -> CheckpointState:
     """
     document = read_json(paths.state)
     try:
+        check(document, _STATE)
         rest = {key: value for key, value in document.items() if key != "check"}
         if document["check"] != _check(rest):
             raise ValueError("its checksum does not fit")
+        if document["step"] != paths.step:
+            raise ValueError(f"it is of step {document['step']}")
         state = CheckpointState(
             step=document["step"],
             marks={cadence: Mark(rows, crc) for cadence, (rows, crc) in document["series"].items()},
             extra=document["extra"],
         )
         sums = document["sha256"]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, ValueError) as error:
         raise StoreError(f"{paths.state} is damaged: {error}") from error
     for path in (paths.model, paths.optim):
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
-        if hashlib.sha256(data).hexdigest() != sums.get(path.name):
+        if hashlib.sha256(read_bytes(path)).hexdigest() != sums.get(path.name):
             raise StoreError(f"{path} is damaged: its checksum does not fit")
     return state
 
@@ -180,6 +182,6 @@ def prune(shard: ShardPaths, keep: int | str | Sequence[int]) -> None:
         if paths.step not in steps:
             # The marker first: a half-removed checkpoint is then no checkpoint.
             paths.state.unlink(missing_ok=True)
-            shutil.rmtree(paths.root, ignore_errors=True)
+            discard(paths.root)
     for leftover in shard.checkpoint_folder.glob("step-*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        discard(leftover)

@@ -76,7 +76,7 @@ def series(one: Ensemble, a: Sequence[StoredRun], other: Ensemble, b: Sequence[S
         try:
             x, y = one.trajectory(run, metrics), other.trajectory(twin, metrics)
         except StoreError as error:
-            one.leave_out(run.shard, str(error))
+            one.leave_out(run.shard.root.name, str(error))
             continue
         rows = min(len(x.steps), len(y.steps))
         left, same_grid = x.values[:rows], np.array_equal(x.steps[:rows], y.steps[:rows])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from dynalab.config.suggest import did_you_mean
 from dynalab.errors import ConfigError, NothingMatched, StoreError
-from dynalab.store.atomic import read_json
 from dynalab.store.filters import Filter
 from dynalab.store.paths import EnsemblePaths, OutputPaths
+from dynalab.store.read import check, read_json
+from dynalab.store.read import text as is_text
 from dynalab.store.stored import StoredEnsemble, StoredRun
 
 E = TypeVar("E", bound=StoredEnsemble)
@@ -80,9 +82,10 @@ def _resolve(
         return [(item, item.runs) for item in everything]
     if ref == "@last":
         return _last(paths, everything)
-    folder = Path(ref).expanduser()
-    if "/" in ref and (folder / "config.yaml").is_file():
-        item = open_as(EnsemblePaths(folder.resolve()))
+    if "/" in ref and (folder := _folder(ref)):
+        # What is in the outputs folder is itself, however it is named.
+        own = (item for item in everything if item.path in (folder, folder.resolve()))
+        item = next(own, None) or open_as(EnsemblePaths(folder.resolve()))
         return [(item, item.runs)]
     digest, slash, label = ref.partition("/")
     found = _named(digest, everything)
@@ -108,6 +111,16 @@ def _resolve(
     return [(item, runs)]
 
 
+def _folder(ref: str) -> Path | None:
+    """Return the folder that a path names, links in it not followed; None where there is none with a configuration."""
+    try:
+        folder = Path(os.path.abspath(Path(ref).expanduser()))
+    except RuntimeError:
+        # ~somebody who does not exist.
+        return None
+    return folder if os.path.isfile(EnsemblePaths(folder).config) else None
+
+
 def _names(item: StoredEnsemble) -> list[str]:
     try:
         return item.names
@@ -122,8 +135,10 @@ def _named(name: str, everything: list[E]) -> list[E]:
 
 def _last(paths: OutputPaths, everything: list[E]) -> Selection[E]:
     try:
-        ids = read_json(paths.last)["ensembles"]
-    except (StoreError, KeyError, TypeError):
+        document = read_json(paths.last)
+        check(document, {"ensembles": [is_text]})
+        ids = document["ensembles"]
+    except (StoreError, KeyError, ValueError):
         raise NothingMatched(
             f"{paths.root} does not say what was trained last; name a run or filter (-f 'task=grokking')"
         ) from None

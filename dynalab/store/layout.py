@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +9,11 @@ from pathlib import Path
 import yaml
 
 from dynalab.config.command import Request
-from dynalab.config.ensemble import RunSpec
+from dynalab.config.ensemble import RunSpec, from_stored
 from dynalab.config.streams import idle_streams
-from dynalab.errors import ConfigError, StoreError
+from dynalab.errors import ConfigError, DynalabError, StoreError
 from dynalab.store import lock, runfile, series
-from dynalab.store.atomic import storing, write_text
+from dynalab.store.atomic import discard, storing, write_text
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.split import undo_unfinished
@@ -62,10 +61,7 @@ class Layout:
 def find_ensemble(outputs: OutputPaths, request: Request) -> EnsemblePaths:
     """Return the ensemble's folder: found by its hash, else the one it would get."""
     task, digest = str(request.config.task.name), request.config.id
-    for folder in sorted((outputs.root / task).glob(f"*-{digest}")):
-        if EnsemblePaths(folder).config.is_file() or EnsemblePaths(folder).shards():
-            return EnsemblePaths(folder)
-    return outputs.ensemble(task, request.slug, digest)
+    return outputs.of_task(task, digest) or outputs.ensemble(task, request.slug, digest)
 
 
 def lay_out(
@@ -99,26 +95,43 @@ def lay_out(
     if not write:
         _compare(layout, widths, False, force, anyway, steal, folders)
         return layout
-    with storing(layout.paths.root):
-        layout.paths.root.mkdir(parents=True, exist_ok=True)
-    mend_config(layout)
+    mend_config(layout, folders)
     with Lock(layout.paths.lock, wait=10.0):
         undo_unfinished(layout.paths)
         _compare(layout, widths, True, force, anyway, steal, folders)
     return layout
 
 
-def mend_config(layout: Layout) -> None:
-    """Write an ensemble's configuration where it is missing or damaged; its id says what it must be."""
+def mend_config(layout: Layout, folders: Sequence[Path] = ()) -> None:
+    """Make an ensemble's folder, and write its configuration where it is missing, damaged or another's.
+
+    Args:
+        layout: The ensemble, whose id says what the configuration must be.
+        folders: The command's plug-in folders.
+
+    Raises:
+        StoreError: The folder is a link, or cannot be written.
+    """
     paths, request = layout.paths, layout.request
-    try:
-        _ = StoredEnsemble(paths).config
-    except StoreError:
+    paths.refuse_links()
+    with storing(paths.root):
+        paths.root.mkdir(parents=True, exist_ok=True)
+    if not _is_of(request, paths, folders):
         if paths.shards():
-            layout.warnings.append(f"{paths.config} was missing or damaged; it is written again")
+            layout.warnings.append(f"{paths.config} was missing, damaged or another's; it is written again")
         write_text(paths.overrides, yaml.safe_dump(request.overrides, sort_keys=False))
         # Last: a folder is an ensemble once its configuration stands.
         write_text(paths.config, yaml.safe_dump(request.config.as_dict(), sort_keys=False))
+
+
+def _is_of(request: Request, paths: EnsemblePaths, folders: Sequence[Path]) -> bool:
+    """Return whether an ensemble's folder holds the configuration of a request."""
+    try:
+        tree = StoredEnsemble(paths).config
+        # Typing takes a while, and an older dynalab's file may lack what is neutral by now.
+        return tree == request.config.as_dict() or from_stored(tree, folders).id == request.config.id
+    except DynalabError:
+        return False
 
 
 def _compare(
@@ -197,6 +210,8 @@ def _sort(
     if paths in layout.work:
         return
     _check_versions(paths, shard, anyway)
+    if write:
+        paths.refuse_links()
     layout.work.append(paths)
     # What is asked now counts, not what was once asked and cut off. What ended and is damaged is mended to its end.
     wanted = max(steps, shard.steps)
@@ -232,10 +247,10 @@ def _check_versions(paths: ShardPaths, shard: runfile.Shard, anyway: bool) -> No
 def discard_untrained(ensemble: EnsemblePaths, shards: Sequence[ShardPaths]) -> None:
     """Remove shards that a worker refused before their first row: a configuration that cannot work leaves nothing."""
     for paths in shards:
-        if paths.ensemble == ensemble and not any(paths.series_folder.glob("*.npy")):
-            shutil.rmtree(paths.root, ignore_errors=True)
+        if paths.ensemble == ensemble and not paths.cadences():
+            discard(paths.root)
     if shards and not ensemble.shards():
-        shutil.rmtree(ensemble.root, ignore_errors=True)
+        discard(ensemble.root)
 
 
 def _labels_of_name(paths: ShardPaths) -> list[str]:
@@ -254,12 +269,12 @@ def _make_shard(
     shard = runfile.Shard(runs, steps, attempt=attempt, folders=[str(folder) for folder in folders])
     temporary = ShardPaths(paths.root.with_name(f".{paths.root.name}.tmp"))
     with storing(paths.root):
-        shutil.rmtree(temporary.root, ignore_errors=True)
+        discard(temporary.root)
         temporary.root.mkdir()
     try:
         runfile.write(temporary, shard)
         with storing(paths.root):
             temporary.root.rename(paths.root)
     except StoreError:
-        shutil.rmtree(temporary.root, ignore_errors=True)
+        discard(temporary.root)
         raise

@@ -1,13 +1,66 @@
-"""The classes that know where everything lies; nothing else joins file names."""
+"""The classes that know where everything lies; nothing else joins file names.
+
+An outputs folder is data, perhaps somebody else's: a name that is read from a file becomes part of a path only if
+`is_name` holds, what is looked for in a folder has exactly the names that dynalab gives, whatever else lies there, and
+nothing is written or removed through a link (`refuse_links`).
+"""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from dynalab.errors import StoreError
+from dynalab.store.read import read_bytes, read_json
 
 # Beginning of the names of series that hold one run's rows alone, those that its spikes forced.
 FORCED = "forced"
+
+# A label, a cadence, the name of a table: a part of a file's name, and short enough to stand twice in one.
+_NAME = re.compile(r"\w[\w.+-]{0,149}")
+# A file manager's or a synchroniser's copy of one of these has another form, and is nobody's business.
+_TASK = re.compile(r"\w[\w.+-]*")
+_ENSEMBLE = re.compile(r"(?!\.)[\w.-]*-[0-9a-f]{10}")
+_SHARD = re.compile(r"shard-[0-9a-z-]+-[0-9]+(-a[0-9]+)?")
+_CADENCE = re.compile(rf"every-[0-9]+|log|at-[0-9a-f]{{8}}|imported|{FORCED}|{FORCED}-({_NAME.pattern})")
+_STEP = re.compile(r"step-([0-9]{8,18})")
+_ANALYSIS = re.compile(r"\w[\w.+-]*-[0-9a-f]{10}")
+
+
+def is_name(value: object) -> bool:
+    """Return whether a stored value may become a part of a file's name."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def is_ensemble(name: str) -> bool:
+    """Return whether a folder is called as ensembles are, `<slug>-<hash10>`."""
+    return _ENSEMBLE.fullmatch(name) is not None
+
+
+def refuse_links(*paths: Path) -> None:
+    """Check, before something is written or removed, that it is where it seems to be.
+
+    Raises:
+        StoreError: One of the paths is a link.
+    """
+    for path in paths:
+        if path.is_symlink():
+            raise StoreError(
+                f"{path} is a link; dynalab reads through links, and writes and removes nothing there"
+            )
+
+
+def _inside(folder: Path, name: re.Pattern[str], suffix: str = "") -> Iterator[Path]:
+    """Yield what lies in a folder and has a name of a form and a suffix, in order; nothing where it cannot be read."""
+    try:
+        found = sorted(folder.iterdir())
+    except OSError:
+        return
+    for path in found:
+        if path.name.endswith(suffix) and name.fullmatch(path.name.removesuffix(suffix)):
+            yield path
 
 
 def forced_cadence(label: str) -> str:
@@ -49,25 +102,54 @@ class OutputPaths:
         """Return the folder of one report."""
         return self.reports / name
 
+    def stored_analyses(self) -> list[AnalysisPaths]:
+        """Return every analysis' folder, in order of their names."""
+        found = [AnalysisPaths(folder) for folder in _inside(self.analyses, _ANALYSIS)]
+        return [paths for paths in found if paths.result.is_file()]
+
     def ensemble(self, task: str, slug: str, digest: str) -> EnsemblePaths:
         """Return the folder that a new ensemble gets."""
         return EnsemblePaths(self.root / task / f"{slug}-{digest}")
 
     def ensembles(self) -> list[EnsemblePaths]:
-        """Return every ensemble's folder, in order of their names."""
+        """Return every ensemble's folder, in order of their names; of several with one hash the one to be read.
+
+        That is the one in the folder of its task, where training goes on; the others are its `copies`.
+        """
         reserved = {self.analyses.name, self.reports.name, self.logs.name}
-        found = []
-        for task in sorted(self.root.iterdir()) if self.root.is_dir() else []:
-            if task.is_dir() and task.name not in reserved and not task.name.startswith("."):
-                found += [EnsemblePaths(folder) for folder in sorted(task.iterdir()) if folder.is_dir()]
+        tasks = [folder for folder in _inside(self.root, _TASK) if folder.name not in reserved]
+        same: dict[str, list[EnsemblePaths]] = {}
+        for paths in (paths for task in tasks for paths in self._ensembles(task)):
+            same.setdefault(paths.digest, []).append(paths)
+        chosen = []
+        for one, *others in same.values():
+            if others:
+                one, *others = sorted([one, *others], key=lambda paths: not paths.is_at_home())
+                one = replace(one, copies=tuple(paths.root for paths in others))
+            chosen.append(one)
+        return sorted(chosen, key=lambda paths: paths.root)
+
+    def of_task(self, task: str, digest: str) -> EnsemblePaths | None:
+        """Return the folder of a task's ensemble with an identity hash, the one that readers take; None for none."""
+        found = (paths for paths in self._ensembles(self.root / task) if paths.digest == digest)
+        return next(found, None)
+
+    def _ensembles(self, task: Path) -> list[EnsemblePaths]:
+        found = [EnsemblePaths(folder) for folder in _inside(task, _ENSEMBLE)]
         return [paths for paths in found if paths.config.is_file() or paths.shards()]
 
 
 @dataclass(frozen=True)
 class EnsemblePaths:
-    """An ensemble's folder, `outputs/<task>/<slug>-<hash>/`."""
+    """An ensemble's folder, `outputs/<task>/<slug>-<hash>/`.
+
+    Attributes:
+        root: The folder.
+        copies: Other folders whose names end in the same hash.
+    """
 
     root: Path
+    copies: tuple[Path, ...] = field(default=(), compare=False)
 
     @property
     def digest(self) -> str:
@@ -78,6 +160,13 @@ class EnsemblePaths:
     def task(self) -> str:
         """Name of the task, from the folder's name."""
         return self.root.parent.name
+
+    def is_at_home(self) -> bool:
+        """Return whether it lies in the folder of the task that its configuration names."""
+        try:
+            return f"\n  name: {self.task}\n".encode() in read_bytes(self.config)
+        except StoreError:
+            return False
 
     @property
     def config(self) -> Path:
@@ -102,9 +191,17 @@ class EnsemblePaths:
         """Return a shard's folder by name."""
         return ShardPaths(self.root / name)
 
+    def refuse_links(self) -> None:
+        """Check that the folder is in the outputs folder, before something is written in it.
+
+        Raises:
+            StoreError: It, or its task's, is a link.
+        """
+        refuse_links(self.root.parent, self.root)
+
     def shards(self) -> list[ShardPaths]:
         """Return every shard's folder, in order of their names; parts of a shard that is being split do not count."""
-        found = [ShardPaths(folder) for folder in sorted(self.root.glob("shard-*")) if folder.is_dir()]
+        found = [ShardPaths(folder) for folder in _inside(self.root, _SHARD) if folder.is_dir()]
         unborn = {name for paths in found for name in paths.parts()}
         return [paths for paths in found if paths.root.name not in unborn]
 
@@ -151,11 +248,22 @@ class ShardPaths:
         return self.root.with_name(f".{self.root.name}.split")
 
     def parts(self) -> list[str]:
-        """Return the names in `split`, none where it is missing or damaged."""
+        """Return the names in `split`, none where it is missing or damaged, or names what cannot be a part."""
         try:
-            return [str(name) for name in json.loads(self.split.read_bytes())["parts"]]
-        except (OSError, ValueError, KeyError, TypeError):
+            names = list(read_json(self.split)["parts"]) if self.split.exists() else []
+        except (StoreError, LookupError, TypeError):
             return []
+        own = [name for name in names if isinstance(name, str) and _SHARD.fullmatch(name)]
+        return own if own == names and self.root.name not in own else []
+
+    def refuse_links(self) -> None:
+        """Check that everything of the shard is in its folder, before something is written in it.
+
+        Raises:
+            StoreError: A file or folder of it, or a folder above in the outputs folder, is a link.
+        """
+        self.ensemble.refuse_links()
+        refuse_links(self.root, *self.root.rglob("*"))
 
     @property
     def series_folder(self) -> Path:
@@ -171,14 +279,18 @@ class ShardPaths:
         """The folder of checkpoints."""
         return self.root / "checkpoints"
 
+    def cadences(self) -> list[str]:
+        """Return the names of the series that are there."""
+        return [path.stem for path in _inside(self.series_folder, _CADENCE, ".npy")]
+
     def checkpoint(self, step: int) -> CheckpointPaths:
         """Return the checkpoint of a step."""
         return CheckpointPaths(self.checkpoint_folder / f"step-{step:08d}")
 
     def checkpoints(self) -> list[CheckpointPaths]:
         """Return every checkpoint that has its marker, oldest first."""
-        found = [CheckpointPaths(folder) for folder in sorted(self.checkpoint_folder.glob("step-????????*"))]
-        return [paths for paths in found if paths.root.name[5:].isdigit() and paths.state.is_file()]
+        found = [CheckpointPaths(folder) for folder in _inside(self.checkpoint_folder, _STEP)]
+        return [paths for paths in found if paths.state.is_file()]
 
     @property
     def snapshot_folder(self) -> Path:
@@ -191,7 +303,7 @@ class ShardPaths:
 
     def snapshots(self) -> dict[int, Path]:
         """Return step -> weights kept."""
-        return {int(path.stem[5:]): path for path in sorted(self.snapshot_folder.glob("step-*.safetensors"))}
+        return {int(path.stem[5:]): path for path in _inside(self.snapshot_folder, _STEP, ".safetensors")}
 
 
 @dataclass(frozen=True)
@@ -228,6 +340,24 @@ class AnalysisPaths:
     root: Path
 
     @property
+    def kind(self) -> str:
+        """The kind of analysis, from the folder's name."""
+        return self.root.name.rpartition("-")[0]
+
+    @property
+    def digest(self) -> str:
+        """The identity hash, from the folder's name."""
+        return self.root.name.rpartition("-")[2]
+
+    def refuse_links(self) -> None:
+        """Check that the folder is in the outputs folder, before something is written in it.
+
+        Raises:
+            StoreError: It, or the folder of analyses, is a link.
+        """
+        refuse_links(self.root.parent, self.root)
+
+    @property
     def result(self) -> Path:
         """The result, plain values."""
         return self.root / "result.json"
@@ -238,4 +368,4 @@ class AnalysisPaths:
 
     def tables(self) -> dict[str, Path]:
         """Return name -> table."""
-        return {path.stem: path for path in sorted(self.root.glob("*.parquet"))}
+        return {path.stem: path for path in _inside(self.root, _NAME, ".parquet")}

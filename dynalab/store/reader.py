@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +45,9 @@ class Ensemble(StoredEnsemble):
             path = run.shard.series(cadence)
             mark = run.record.marks.get(cadence)
             records = series.read(path)
+            width = (len(run.record.runs),)
+            if any(records.dtype[name].shape != width for name in (records.dtype.names or ())[2:]):
+                raise StoreError(f"{path} is damaged: its columns are not of {width[0]} runs")
             if mark and run.record.status in runfile.FINAL:
                 if series.checksum(path, mark[0]) != mark[1]:
                     raise StoreError(f"{path} is damaged: its checksum does not fit")
@@ -60,7 +64,8 @@ class Ensemble(StoredEnsemble):
 
     def cadences(self) -> list[str]:
         """Return the names of all series, the evaluation grid's first."""
-        found = {path.stem for run in self.runs for path in run.shard.series_folder.glob("*.npy")}
+        shards = {run.shard for run in self.runs}
+        found = {cadence for shard in shards for cadence in shard.cadences()}
         # A series that a finished shard vouches for is asked for even if its file is gone: that is damage.
         found |= {cadence for run in self.runs for cadence in run.record.marks}
         # Rows of single runs, on no grid: `forced` reads them.
@@ -74,7 +79,8 @@ class Ensemble(StoredEnsemble):
             StoreError: The series is damaged.
         """
         name = forced_cadence(run.label)
-        if not run.shard.series(name).is_file() and name not in run.record.marks:
+        # A long name that no file system takes is no file.
+        if not os.path.isfile(run.shard.series(name)) and name not in run.record.marks:
             return None
         found = self.trajectory(run, list((self.records(run, name).dtype.names or ())[2:]), name)
         return found if len(found.steps) else None
@@ -88,7 +94,7 @@ class Ensemble(StoredEnsemble):
             try:
                 return list((self.records(run, cadence).dtype.names or ())[2:])
             except StoreError as error:
-                self.leave_out(run.shard, str(error))
+                self.leave_out(run.shard.root.name, str(error))
         return []
 
     @property
@@ -196,7 +202,7 @@ class Ensemble(StoredEnsemble):
             try:
                 kept.append(read(run))
             except StoreError as error:
-                self.leave_out(run.shard, str(error))
+                self.leave_out(run.shard.root.name, str(error))
         warnings = [*self.warnings]
         if left:
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""
@@ -251,7 +257,7 @@ class Ensemble(StoredEnsemble):
             try:
                 found = self.trajectory(run, [metric], cadence)
             except StoreError as error:
-                self.leave_out(run.shard, str(error))
+                self.leave_out(run.shard.root.name, str(error))
                 continue
             result[row, np.searchsorted(grid, found.steps)] = found.values[:, 0]
         return result
@@ -260,7 +266,7 @@ class Ensemble(StoredEnsemble):
         try:
             return self.records(run, cadence)
         except StoreError as error:
-            self.leave_out(run.shard, str(error))
+            self.leave_out(run.shard.root.name, str(error))
             return np.empty(0, [("step", "<i8")])
 
     def frame(self, runs: Iterable[str] | None = None) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from pathlib import Path
 
 from dynalab.errors import ConfigError, Locked, StoreError
 from dynalab.store import lock, runfile
-from dynalab.store.atomic import storing
+from dynalab.store.atomic import discard, storing
 from dynalab.store.find import Selection
-from dynalab.store.paths import EnsemblePaths, ShardPaths
+from dynalab.store.paths import EnsemblePaths, ShardPaths, is_ensemble, refuse_links
 from dynalab.store.stored import StoredEnsemble, StoredRun
 
 
@@ -35,20 +34,27 @@ class Removal:
 
     def size(self) -> int:
         """Return the bytes that are freed."""
-        files = (path for folder in self.folders for path in folder.rglob("*"))
+        folders = [folder for folder in self.folders if not folder.is_symlink()]
+        files = (path for folder in folders for path in folder.rglob("*"))
         return sum(path.stat().st_size for path in files if path.is_file() and not path.is_symlink())
 
 
-def plan(selection: Selection[StoredEnsemble]) -> list[Removal]:
+def plan(selection: Selection[StoredEnsemble], outputs: Path) -> list[Removal]:
     """Return what would be removed.
+
+    Args:
+        selection: Ensembles and their runs.
+        outputs: The outputs folder; nothing outside of it is ever removed.
 
     Raises:
         ConfigError: Some runs of a shard are chosen and others are not: seeds that were trained stacked share their
-            files.
+            files. Or a folder is no ensemble of the outputs folder.
+        StoreError: A folder is reached through a link.
         Locked: A live process writes one of the shards.
     """
     removals = []
     for ensemble, runs in selection:
+        _require_own(ensemble.path, outputs)
         whole = len(runs) == len(ensemble.runs)
         shards = ensemble.paths.shards() if whole else _shards(ensemble, runs)
         for shard in shards:
@@ -59,6 +65,15 @@ def plan(selection: Selection[StoredEnsemble]) -> list[Removal]:
         folders = [ensemble.path] if whole else [shard.root for shard in shards]
         removals.append(Removal(ensemble.paths, [run.id for run in runs], folders, whole))
     return removals
+
+
+def _require_own(folder: Path, outputs: Path) -> None:
+    """Check that a folder is an ensemble of the outputs folder; itself it may be a link, which then goes alone."""
+    if folder.parent.parent != outputs:
+        raise ConfigError(f"{folder} is outside of {outputs}; rm removes nothing there (--outputs names it)")
+    if not is_ensemble(folder.name):
+        raise ConfigError(f"{folder} is no ensemble, whose names end in their hash; rm leaves it alone")
+    refuse_links(folder.parent)
 
 
 def _shards(ensemble: StoredEnsemble, runs: Sequence[StoredRun]) -> list[ShardPaths]:
@@ -97,4 +112,4 @@ def remove(removal: Removal, outputs: Path) -> None:
         if removal.whole and not any(removal.ensemble.root.parent.iterdir()):
             removal.ensemble.root.parent.rmdir()
     finally:
-        shutil.rmtree(grave, ignore_errors=True)
+        discard(grave)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynalab.errors import ConfigError, NothingMatched, StoreError
-from dynalab.store.atomic import read_json, storing, write_json
-from dynalab.store.paths import AnalysisPaths, OutputPaths
+from dynalab.store.atomic import storing, write_json
+from dynalab.store.paths import AnalysisPaths, OutputPaths, is_name
+from dynalab.store.read import check, mapping, positive, read_bytes, read_json, text, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,12 +40,12 @@ class Result:
     @property
     def id(self) -> str:
         """Its identity hash."""
-        return str(self.data["id"])
+        return self.paths.digest
 
     @property
     def kind(self) -> str:
         """`hmm`, ..."""
-        return str(self.data["kind"])
+        return self.paths.kind
 
     @property
     def ensemble(self) -> str:
@@ -72,14 +74,20 @@ class Result:
 
         Raises:
             ConfigError: There is no such table.
+            StoreError: It is damaged.
         """
         import pandas as pd
+        import pyarrow as pa
 
         if name not in self.tables():
             raise ConfigError(
                 f"{name}: this analysis has no such table; there are {', '.join(self.tables())}"
             )
-        return pd.read_parquet(self.paths.table(name))
+        path = self.paths.table(name)
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError, TypeError, KeyError, MemoryError, pa.ArrowException) as error:
+            raise StoreError(f"{path} is damaged: {(str(error) or repr(error)).splitlines()[0]}") from error
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """Return every table as a data frame, by name."""
@@ -92,6 +100,7 @@ def write_result(paths: AnalysisPaths, data: Mapping[str, Any], tables: Mapping[
     Raises:
         StoreError: The folder cannot be written.
     """
+    paths.refuse_links()
     with storing(paths.root):
         paths.root.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
@@ -111,12 +120,45 @@ def read_result(paths: AnalysisPaths) -> Result:
         StoreError: It is damaged.
     """
     data = read_json(paths.result)
-    if not isinstance(data, dict):
-        raise StoreError(f"{paths.result} is damaged: it holds no object")
-    missing = [key for key in ("id", "kind", "ensemble", "warnings") if key not in data]
-    if missing:
-        raise StoreError(f"{paths.result} is damaged: it has no {missing[0]}")
+    try:
+        check(data, _RESULT)
+        missing = [key for key in ("id", "kind", "ensemble", "warnings") if key not in data]
+        if missing:
+            raise ValueError(f"it has no {missing[0]}")
+        if (data["kind"], data["id"]) != (paths.kind, paths.digest):
+            raise ValueError(f"it is {data['kind']}-{data['id']}")
+    except ValueError as error:
+        raise StoreError(f"{paths.result} is damaged: {error}") from error
     return Result(paths, data)
+
+
+_RESULT = {
+    "schema_version": whole,
+    **dict.fromkeys(("id", "kind", "ensemble"), is_name),
+    "ensembles": ([is_name],),
+    "warnings": [text],
+    "config": (mapping(lambda value: True),),
+    "inputs": ([{"run": text, "steps": (whole,), "attempt": (positive,)}],),
+    "version": whole,
+    "tables": [is_name],
+    **dict.fromkeys(("created", "dynalab", "decoded_with"), (text,)),
+}
+
+
+@contextmanager
+def reading(result: Result) -> Iterator[None]:
+    """Read what only the module of an analysis knows the form of.
+
+    Raises:
+        StoreError: A result that has another form was read.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise StoreError(
+            f"{result.paths.result} is damaged: it is no result of analyze {result.kind} ({error!r}); "
+            f"`dynalab analyze {result.kind} --force` with its runs and keys makes it again"
+        ) from error
 
 
 def whole_result(paths: AnalysisPaths) -> Result | None:
@@ -194,22 +236,22 @@ def is_analysis(outputs: Path, ref: str) -> bool:
 
 
 def _stored(outputs: Path, kind: str | None = None) -> list[AnalysisPaths]:
-    folders = sorted(OutputPaths(outputs).analyses.glob(f"{kind or '*'}-*"))
-    return [paths for folder in folders if (paths := AnalysisPaths(folder)).result.is_file()]
+    found = OutputPaths(outputs).stored_analyses()
+    return [paths for paths in found if kind is None or paths.kind == kind]
 
 
 def _ensembles_of(paths: AnalysisPaths) -> list[str]:
     """Return the ensembles that a damaged result.json still names; they stand near its beginning."""
     try:
-        text = paths.result.read_text(errors="replace")
-    except OSError:
+        found = read_bytes(paths.result, most=1 << 16).decode(errors="replace")
+    except StoreError:
         return []
-    match = re.search(r'"ensembles": \[([^\]]*)', text) or re.search(r'"ensemble": ("[^"]*")', text)
+    match = re.search(r'"ensembles": \[([^\]]*)', found) or re.search(r'"ensemble": ("[^"]*")', found)
     return re.findall(r'"([^"]+)"', match[1]) if match else []
 
 
 def _again(paths: AnalysisPaths) -> str:
-    return f"the `dynalab analyze {paths.root.name.rpartition('-')[0]}` that made it makes it again"
+    return f"the `dynalab analyze {paths.kind}` that made it makes it again"
 
 
 def _finite(value: Any) -> Any:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from dynalab.errors import StoreError
 from dynalab.store import lock
-from dynalab.store.atomic import read_json, write_json
-from dynalab.store.paths import ShardPaths
+from dynalab.store.atomic import write_json
+from dynalab.store.paths import ShardPaths, is_name
+from dynalab.store.read import check, flag, mapping, mark, number, positive, read_json, text, whole
+
+T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 FINAL = ("done", "diverged")
@@ -66,7 +70,7 @@ class Shard:
         attempts: One record for each process that worked on it: when, where, with which versions.
         marks: Cadence -> [rows, crc] of its series at the end of the last attempt that saved.
         started: When training first started, ISO 8601, UTC.
-        folders: Folders that plug-ins were found in.
+        folders: Folders that plug-ins were found in, for the reader; nothing is taken from there.
     """
 
     runs: list[Run]
@@ -114,17 +118,79 @@ def read(paths: ShardPaths) -> Shard:
     document = read_json(paths.run)
     try:
         shard = _from_json(document)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{paths.run} is damaged: {error!r}") from error
+    except ValueError as error:
+        raise StoreError(f"{paths.run} is damaged: {error}") from error
     if shard.status == "running" and lock.holder(paths.lock) is None:
         shard.settle("crashed")
     return shard
 
 
-def _from_json(document: Mapping[str, Any]) -> Shard:
-    if document["schema_version"] > SCHEMA_VERSION:
+_RUN = {
+    "label": is_name,
+    "seed": (whole,),
+    "streams": mapping(whole),
+    "status": STATUSES.__contains__,
+    "steps": whole,
+    "summary": (
+        {
+            **dict.fromkeys(("memorised_step", "generalised_step", "diverged_step"), (whole,)),
+            "final": (mapping((number,)),),
+        },
+    ),
+}
+_ATTEMPT = {
+    **dict.fromkeys(("step", "first_step"), whole),
+    **dict.fromkeys(("seconds", "train_seconds"), number),
+    **dict.fromkeys(("started", "ended", "host", "device", "commit", "error", "python"), (text,)),
+    **dict.fromkeys(("dynalab", "torch", "cpu"), (text,)),
+    "argv": [text],
+}
+_PLAN = {
+    "device": lambda value: re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", str(value)) is not None,
+    "threads": positive,
+    "exact": flag,
+    "every": mapping(positive, is_name),
+    "names": mapping(text),
+    "split_from": is_name,
+}
+_SHARD = {
+    "schema_version": whole,
+    "runs": [_RUN],
+    "requested_steps": whole,
+    "attempt": positive,
+    "status": STATUSES.__contains__,
+    "steps": whole,
+    "plan": _PLAN,
+    "attempts": [_ATTEMPT],
+    "marks": mapping(mark, is_name),
+    "started": (text,),
+    "folders": [text],
+}
+
+
+def _from_json(document: Any) -> Shard:
+    """Return what run.json says; what a newer dynalab says beyond that is ignored.
+
+    Raises:
+        ValueError: A known field is missing or something else.
+        StoreError: It is of a newer dynalab.
+    """
+    check(document, {"schema_version": whole})
+    if document.get("schema_version", 0) > SCHEMA_VERSION:
         raise StoreError(f"written by a newer dynalab (schema {document['schema_version']})")
-    known = {item.name for item in dataclasses.fields(Shard)}
-    values = {key: value for key, value in document.items() if key in known}
-    values["runs"] = [Run(**run) for run in document["runs"]]
-    return Shard(**values)
+    check(document, _SHARD)
+    shard = _known(Shard, {**document, "runs": [_known(Run, run) for run in document.get("runs", ())]})
+    labels = [run.label for run in shard.runs]
+    if not labels or len(set(labels)) < len(labels):
+        raise ValueError("it names no runs, or one twice")
+    return shard
+
+
+def _known(cls: type[T], values: dict[str, Any]) -> T:
+    known: dict[str, Any] = {}
+    for item in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if item.name in values:
+            known[item.name] = values[item.name]
+        elif item.default is item.default_factory is dataclasses.MISSING:
+            raise ValueError(f"it has no {item.name}")
+    return cls(**known)

@@ -18,6 +18,7 @@ import numpy as np
 
 from dynalab.errors import StoreError
 from dynalab.store.atomic import storing, write_bytes
+from dynalab.store.read import read_bytes, whole
 
 _MAGIC = b"\x93NUMPY\x01\x00"
 _COUNT_DIGITS = 20
@@ -54,9 +55,17 @@ def _parse_header(path: Path, data: bytes) -> tuple[np.dtype, int, int]:
         dtype = np.dtype(descr)
         if dtype.names is None or dtype.names[:2] != ("step", "wall"):
             raise ValueError("no step column")
-        return dtype, int(described["shape"][0]), 10 + size
-    except (ValueError, SyntaxError, KeyError, TypeError, IndexError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path} is damaged: {error}") from error
+        columns = [dtype[name] for name in dtype.names]
+        if any(column.base.kind not in "iuf" or column.base.itemsize > 8 for column in columns):
+            raise ValueError("a column that holds no numbers")
+        if columns[0].base.kind != "i" or any(column.shape for column in columns[:2]):
+            raise ValueError("steps that are no integers")
+        (rows,) = described["shape"]
+        if not whole(rows):
+            raise ValueError(f"{rows!r} rows")
+        return dtype, rows, 10 + size
+    except (ValueError, SyntaxError, LookupError, TypeError, RecursionError, MemoryError) as error:
+        raise StoreError(f"{path} is damaged: {str(error) or repr(error)}") from error
 
 
 def read(path: Path) -> np.ndarray:
@@ -65,10 +74,7 @@ def read(path: Path) -> np.ndarray:
     Raises:
         StoreError: The file is missing, or its header or steps are damaged.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
+    data = read_bytes(path)
     dtype, counted, start = _parse_header(path, data)
     rows = min(counted, (len(data) - start) // dtype.itemsize)
     records = np.frombuffer(data, dtype, count=rows, offset=start)

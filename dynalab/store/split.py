@@ -9,13 +9,12 @@ after it, the parts stand.
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Sequence
 from itertools import pairwise
 
 from dynalab.errors import StoreError
 from dynalab.store import checkpoint, runfile, series
-from dynalab.store.atomic import storing, sync_folder, write_bytes, write_json
+from dynalab.store.atomic import discard, storing, sync_folder, write_bytes, write_json
 from dynalab.store.cut import marks_of, runs_of, write_series
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, ShardPaths
@@ -36,6 +35,7 @@ def split(paths: ShardPaths, count: int = 2) -> list[ShardPaths]:
         Locked: Another process is training it, or laying out its ensemble.
     """
     ensemble = paths.ensemble
+    paths.refuse_links()
     with Lock(ensemble.lock, wait=10.0), Lock(paths.lock):
         shard = runfile.read(paths)
         edges = [len(shard.runs) * index // count for index in range(count + 1)]
@@ -51,7 +51,7 @@ def split(paths: ShardPaths, count: int = 2) -> list[ShardPaths]:
                     part.root.mkdir()
                 _cut_out(paths, shard, part, members)
             with storing(paths.root):
-                shutil.rmtree(paths.aside, ignore_errors=True)
+                discard(paths.aside)
                 paths.root.rename(paths.aside)
                 sync_folder(ensemble.root)
         except OSError as error:
@@ -60,7 +60,7 @@ def split(paths: ShardPaths, count: int = 2) -> list[ShardPaths]:
         except BaseException:
             _undo(paths)
             raise
-    shutil.rmtree(paths.aside, ignore_errors=True)
+    discard(paths.aside)
     return parts
 
 
@@ -70,12 +70,12 @@ def undo_unfinished(ensemble: EnsemblePaths) -> None:
         if paths.split.exists():
             _undo(paths)
     for leftover in ensemble.root.glob(".shard-*.split"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        discard(leftover)
 
 
 def _undo(paths: ShardPaths) -> None:
     for name in paths.parts():
-        shutil.rmtree(paths.ensemble.shard(name).root, ignore_errors=True)
+        discard(paths.ensemble.shard(name).root)
     paths.split.unlink(missing_ok=True)
 
 

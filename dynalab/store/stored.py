@@ -7,15 +7,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dynalab.errors import StoreError
 from dynalab.store import runfile
 from dynalab.store.paths import EnsemblePaths, ShardPaths
+from dynalab.store.read import check, mapping, number, positive, read_bytes, read_yaml, text, whole
 
 # The folder of ensembles that were trained elsewhere, in the place of a task, and the one series that their runs have.
 IMPORTED = "imported"
 IMPORTED_CADENCE = "imported"
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+_SECTION = (mapping(lambda value: True),)
+# What readers look at, and of which type; the parts' own keys are theirs to check.
+_CONFIG = {
+    **dict.fromkeys(("task", "model", "optimizer", "schedule", "train", "probe", "snapshots"), _SECTION),
+    "seed_streams": (mapping(lambda seeds: seeds is None or all(map(whole, _listed(seeds)))),),
+    "levels": (mapping((number,)),),
+    "probes": ([text],),
+    "eval": ({"every": positive},),
+    "convergence": (
+        {"metric": (text,), "threshold": (number,), "direction": (text,), "persistence": (positive,)},
+    ),
+    "parent": (text,),
+    "sources": (mapping(text),),
+    "import": ({"names": ([text],), **dict.fromkeys(("file", "form", "run", "step"), (text,))},),
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +88,7 @@ class StoredEnsemble:
     Attributes:
         id: Its identity hash.
         path: Its folder.
-        warnings: What was found damaged and is left out.
+        warnings: What was found damaged and is left out, and what has the same hash and is not read.
         damaged: Names of shards that are left out.
     """
 
@@ -76,7 +96,9 @@ class StoredEnsemble:
         self.paths = path if isinstance(path, EnsemblePaths) else EnsemblePaths(Path(path))
         self.path = self.paths.root
         self.id = self.paths.digest
-        self.warnings: list[str] = []
+        self.warnings = [
+            f"{copy} has the hash of {self.path.name} and is not read" for copy in self.paths.copies
+        ]
         self.damaged: list[str] = []
 
     def __repr__(self) -> str:
@@ -89,12 +111,11 @@ class StoredEnsemble:
         Raises:
             StoreError: It is damaged.
         """
+        tree = read_yaml(self.paths.config, self._config_text)
         try:
-            tree = yaml.load(self._config_text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        except yaml.YAMLError as error:
-            raise StoreError(f"{self.paths.config} is damaged: {str(error).splitlines()[0]}") from error
-        if not isinstance(tree, dict):
-            raise StoreError(f"{self.paths.config} is damaged: it is no mapping")
+            check(tree, _CONFIG)
+        except ValueError as error:
+            raise StoreError(f"{self.paths.config} is damaged: {error}") from error
         for section in self._sections:
             if not isinstance(tree.get(section), dict):
                 raise StoreError(f"{self.paths.config} is damaged: it has no section {section}")
@@ -108,14 +129,11 @@ class StoredEnsemble:
             StoreError: It is missing or was cut off.
         """
         path = self.paths.config
-        try:
-            text = path.read_bytes()
-        except OSError as error:
-            raise StoreError(f"{path} is damaged: {error.strerror or error}") from error
-        whole = all(f"\n{section}:".encode() in b"\n" + text for section in self._sections)
-        if not whole or not text.endswith(b"\n"):
+        found = read_bytes(path)
+        complete = all(f"\n{section}:".encode() in b"\n" + found for section in self._sections)
+        if not complete or not found.endswith(b"\n"):
             raise StoreError(f"{path} is damaged: it is cut off, or no configuration")
-        return text
+        return found
 
     @property
     def _sections(self) -> tuple[str, ...]:
@@ -161,7 +179,7 @@ class StoredEnsemble:
             try:
                 shard = runfile.read(paths)
             except StoreError as error:
-                self.leave_out(paths, str(error))
+                self.leave_out(paths.root.name, str(error))
                 continue
             for index, run in enumerate(shard.runs):
                 stored = StoredRun(
@@ -181,8 +199,8 @@ class StoredEnsemble:
                     newest[run.label] = stored
         return sorted(newest.values(), key=lambda run: (run.seed is None, run.seed or 0, run.label))
 
-    def leave_out(self, paths: ShardPaths, why: str) -> None:
-        """Note that a shard is damaged and will not be read."""
-        if paths.root.name not in self.damaged:
-            self.damaged.append(paths.root.name)
-            self.warnings.append(f"{why}; {self.id}/{paths.root.name} is left out")
+    def leave_out(self, name: str, why: str) -> None:
+        """Note, once, that a shard or a file is damaged and will not be read."""
+        if name not in self.damaged:
+            self.damaged.append(name)
+            self.warnings.append(f"{why}; {self.id}/{name} is left out")

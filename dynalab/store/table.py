@@ -22,7 +22,8 @@ def write_tables(ensemble: Ensemble) -> None:
     Raises:
         StoreError: The folder cannot be written.
     """
-    runs = [run for run in ensemble.runs if any(run.shard.series_folder.glob("*.npy"))]
+    ensemble.paths.refuse_links()
+    runs = [run for run in ensemble.runs if run.shard.cadences()]
     if not runs:
         return
     for cadence, own in ensemble.columns().items():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
 
+from dynalab.config.registry import search_path
 from dynalab.errors import ConfigError, StoreError
 from dynalab.training.parts import task_and_network
 from dynalab.training.shard import load_config
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 
 def network_at(run: StoredRun, step: int) -> nn.Module:
-    """Return the network of a run with the weights that were kept at a step.
+    """Return the network of a run with the weights that were kept at a step; plug-ins come from `DYNALAB_PATH`.
 
     Raises:
-        ConfigError: No weights were kept at that step, or the run had diverged by then.
+        ConfigError: No weights were kept at that step, the run had diverged by then, or a plug-in is gone or has
+            changed.
+        StoreError: The configuration or the weights are damaged.
     """
     import torch
     from safetensors import SafetensorError, safe_open
@@ -34,31 +36,35 @@ def network_at(run: StoredRun, step: int) -> nn.Module:
     gone = f"{run.id} diverged at step {run.diverged_step}: there are no weights of step {step}"
     if run.diverged_step is not None and step >= run.diverged_step:
         raise ConfigError(gone)
-    config = load_config(run.shard, run.record.folders)
-    folders = [Path(folder) for folder in run.record.folders]
+    folders = search_path()
+    config = load_config(run.shard, folders)
     _, make = task_and_network(config, folders)
     (network,) = build_networks(make, [Streams(**run.record.runs[run.index].streams)])
+    # By the names that the stack has: what modules share stands under its first one.
+    own = dict([*network.named_parameters(), *network.named_buffers()])
     try:
         with safe_open(str(kept[step]), framework="pt") as stored:
-            stored.keys()
-    except (SafetensorError, OSError) as error:
+            unstored = (
+                own.keys() - network.state_dict().keys() - set(stored.keys())
+            )  # of a checkpoint of before
+            state = {name: stored.get_slice(name)[run.index] for name in own.keys() - unstored}
+        if kept[step].name == "model.safetensors":
+            # A checkpoint holds the weights that training goes on from; what is evaluated may be an optimizer's slow
+            # ones.
+            with safe_open(str(checkpoints[step].optim), framework="pt") as stored:
+                slow = {name: f"optimizer/{name}/slow" for name in state}
+                state |= {
+                    n: stored.get_slice(key)[run.index]
+                    for n, key in slow.items()
+                    if key in stored.keys()  # noqa: SIM118
+                }
+        with torch.no_grad():
+            for name, value in state.items():
+                own[name].copy_(value.view_as(own[name]))
+    except (SafetensorError, OSError, LookupError, RuntimeError) as error:
         raise StoreError(f"{kept[step]} is damaged: {error}") from error
-    with safe_open(str(kept[step]), framework="pt") as stored:
-        names = set(stored.keys())
-        # By the names that the stack has: what modules share stands under its first one.
-        own = dict([*network.named_parameters(), *network.named_buffers()])
-        unstored = own.keys() - network.state_dict().keys() - names  # of a checkpoint of before
-        state = {name: stored.get_slice(name)[run.index] for name in own.keys() - unstored}
-    if kept[step].name == "model.safetensors":
-        # A checkpoint holds the weights that training goes on from; what is evaluated may be an optimizer's slow ones.
-        with safe_open(str(checkpoints[step].optim), framework="pt") as stored:
-            slow = {name: f"optimizer/{name}/slow" for name in state}
-            state |= {n: stored.get_slice(key)[run.index] for n, key in slow.items() if key in stored.keys()}  # noqa: SIM118
-    if not all(bool(state[name].isfinite().all()) for name, _ in network.named_parameters()):
+    if not all(bool(weights.isfinite().all()) for weights in network.parameters()):
         raise ConfigError(
             gone if run.diverged_step else f"{run.id}: the weights of step {step} are not finite"
         )
-    with torch.no_grad():
-        for name, value in state.items():
-            own[name].copy_(value.view_as(own[name]))
     return network

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,13 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
+from safetensors import SafetensorError
 
-from dynalab.config.ensemble import EnsembleConfig, from_tree
-from dynalab.errors import DynalabError, Locked, StoreError
+from dynalab.config.ensemble import EnsembleConfig, from_stored
+from dynalab.errors import ConfigError, DynalabError, Locked, StoreError
 from dynalab.store import checkpoint, runfile, series
+from dynalab.store.atomic import discard
 from dynalab.store.lock import Lock
 from dynalab.store.paths import ShardPaths, forced_cadence
+from dynalab.store.stored import StoredEnsemble
 from dynalab.training.beside import Row
 from dynalab.training.cadence import cadence, probe_cadences
 from dynalab.training.loop import Loop
@@ -47,6 +48,7 @@ class Job:
         argv: The command, for provenance.
         threads: Threads to train with; None leaves them as they are.
         exact: Whether a seed's bits are to be its own.
+        folders: The command's plug-in folders.
     """
 
     shard: ShardPaths
@@ -57,6 +59,7 @@ class Job:
     argv: tuple[str, ...] = ()
     threads: int | None = None
     exact: bool = True
+    folders: tuple[Path, ...] = ()
 
 
 @dataclass
@@ -81,6 +84,7 @@ def train_shard(job: Job, control: Control) -> runfile.Shard:
             be written.
     """
     paths = job.shard
+    paths.refuse_links()
     with Lock(paths.lock, steal=job.steal) as lock:
         log = _log_to(paths.log)
         try:
@@ -95,29 +99,27 @@ def train_shard(job: Job, control: Control) -> runfile.Shard:
                 log.removeHandler(handler)
 
 
-def load_config(paths: ShardPaths, folders: list[str]) -> EnsembleConfig:
+def load_config(paths: ShardPaths, folders: Sequence[Path]) -> EnsembleConfig:
     """Read the frozen configuration of a shard's ensemble.
+
+    Args:
+        paths: The shard.
+        folders: The command's plug-in folders.
 
     Raises:
         StoreError: It is missing or damaged.
         ConfigError: A plug-in is gone or has changed since the ensemble was made.
     """
-    path = paths.ensemble.config
     try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise StoreError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
-    config = from_tree(tree, [Path(folder) for folder in folders])
-    if dict(config.sources) != (tree.get("sources") or {}):
-        name = paths.ensemble.root.name
-        raise DynalabError(f"a plug-in or data file of {name} has changed since it was first trained")
-    return config
+        return from_stored(StoredEnsemble(paths.ensemble).config, folders)
+    except ConfigError as error:
+        raise ConfigError(f"{paths.ensemble.root.name}: {error}") from error
 
 
 def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfile.Shard:
     paths = job.shard
     shard = runfile.read(paths)
-    config = load_config(paths, shard.folders)
+    config = load_config(paths, job.folders)
     # A shard keeps the device, the thread count and the exactness it began with: its bits may depend on all three.
     asked = {"device": job.device, "threads": job.threads or torch.get_num_threads(), "exact": job.exact}
     if shard.attempts:
@@ -142,15 +144,14 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     _set_damaged_aside(paths, found.step if found else -1)
     real = [Streams(**run.streams) for run in shard.runs]
     labels = [run.label for run in shard.runs]
-    folders = [Path(folder) for folder in shard.folders]
     # Fixed when the shard began: what a probe costs may be counted otherwise by a later version.
-    every = shard.plan.setdefault("every", probe_cadences(config, folders))
+    every = shard.plan.setdefault("every", probe_cadences(config, job.folders))
     loop = Loop(
         config,
         real,
         shard.requested_steps,
         torch.device(device),
-        folders,
+        job.folders,
         exact=shard.plan["exact"],
         every=every,
     )
@@ -159,7 +160,10 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     snapshots = Snapshots(paths, grid)
     _require_branch(config.parent, found.step if found else 0, paths)
     if found and state:
-        loop.load(state.step, *checkpoint.load_tensors(found))
+        try:
+            loop.load(state.step, *checkpoint.load_tensors(found))
+        except (KeyError, ValueError, RuntimeError, SafetensorError) as error:
+            raise StoreError(f"{found.root} is damaged: it is not of this configuration ({error})") from error
         log.info("resumed at step %d with %d runs", loop.step, len(real))
     else:
         log.info("started with %d runs", len(real))
@@ -249,7 +253,7 @@ def _set_damaged_aside(paths: ShardPaths, newest: int) -> None:
     for item in paths.checkpoints():
         if item.step > newest:
             aside = item.root.with_name(f"{item.root.name}.damaged")
-            shutil.rmtree(aside, ignore_errors=True)
+            discard(aside)
             item.root.rename(aside)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -68,7 +69,10 @@ def spread(
         return [tell(_pinned(work, task)) for task in tasks]
     # Longest first, so that no worker sits on the largest fit while the others are done.
     order = sorted(range(len(tasks)), key=lambda i: -costs[i])
-    with joblib.parallel_config("loky", n_jobs=min(workers, len(tasks)), inner_max_num_threads=1):
+    with (
+        _safe_path(),
+        joblib.parallel_config("loky", n_jobs=min(workers, len(tasks)), inner_max_num_threads=1),
+    ):
         # In the order of the tasks: what comes early waits for what was begun before it, which is the longer.
         done = joblib.Parallel(max_nbytes=None, batch_size=1, return_as="generator")(
             joblib.delayed(_pinned)(work, tasks[i]) for i in order
@@ -81,6 +85,20 @@ def spread(
                 warnings.simplefilter("ignore")
                 done.close()
     return [found[i] for i in range(len(tasks))]
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Have processes that are started not import from the working directory; what they import from is sent to them."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _teller(work: Callable[[Task], Done], total: int) -> Callable[[Done], Done]:

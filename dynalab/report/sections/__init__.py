@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dynalab.errors import StoreError
 from dynalab.report.blocks import Section
 from dynalab.report.sections import detectors, generic, hmm, variance
 from dynalab.report.sections.context import Context
-from dynalab.store.results import Result
+from dynalab.store.results import Result, reading
 
 
 @dataclass(frozen=True)
@@ -36,5 +37,23 @@ _GENERIC = Renderer(generic.section, generic.summary)
 
 
 def renderer(kind: str) -> Renderer:
-    """Return how a kind of analysis is shown."""
-    return SECTIONS.get(kind, _GENERIC)
+    """Return how a kind of analysis is shown; a result of another form is named as damaged, and the page goes on."""
+    found = SECTIONS.get(kind, _GENERIC)
+
+    def section(result: Result, context: Context) -> Section:
+        try:
+            with reading(result):
+                return found.section(result, context)
+        except StoreError as error:
+            context.leave_out(result, str(error))
+            return Section(kind, context.anchor(result))
+
+    def summary(result: Result, context: Context) -> list[str]:
+        try:
+            with reading(result):
+                return found.summary(result, context)
+        except StoreError as error:
+            context.leave_out(result, str(error))
+            return []
+
+    return Renderer(section, summary)

@@ -40,6 +40,14 @@ class Context:
         """Return the id of an analysis' section."""
         return f"{self.prefix}-{result.kind}-{result.id}"
 
+    def leave_out(self, result: Result, why: str) -> None:
+        """Note that an analysis is damaged and is not shown."""
+        item = self.shown[0]
+        if result.paths.root.name not in item.ensemble.damaged:
+            item.ensemble.damaged.append(result.paths.root.name)
+            item.ensemble.warnings.append(why)
+            item.warnings.append(why)
+
     def warnings(self, result: Result) -> list[str]:
         """Return what a reader must know before trusting an analysis."""
         return [*result.warnings, *(line for item in self.shown for line in stale(item, result))]
