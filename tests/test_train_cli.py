@@ -312,7 +312,8 @@ def test_a_second_command_does_not_touch_what_the_first_is_training(cli, outputs
     assert_same(found, uninterrupted, found)
 
 
-def test_the_planner_tries_once_and_says_what_it_found(cli, tmp_path):
+def test_the_planner_tries_once_and_says_what_it_found(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     words = [word for word in TINY if not word.startswith("compute")]
     # Work that is short is not tried beyond its narrowest layout; nor is anything tried twice.
     answers = [cli("train", *words, f"seed={seeds}", "compute.workers=1") for seeds in ("0..7", "8..15")]
