@@ -322,6 +322,8 @@ def test_the_planner_tries_once_and_says_what_it_found(cli, tmp_path, monkeypatc
     ((_, entry),) = kept.items()
     assert [item[:2] for item in entry["timings"]] == [[2, 1]]
     assert entry["run_bytes"] >= 0
+    kept = json.loads((tmp_path / "cache/dynalab/exactness.json").read_text())
+    assert list(kept.values()) == ["hold"]
     # A damaged file is only a cache.
     (tmp_path / "cache/dynalab/trials.json").write_text("{")
     assert cli("train", *words, "seed=16..23", "compute.workers=1").code == 0

@@ -153,16 +153,18 @@ def train(
 
 
 def _without_bits(layouts: Sequence[Layout], plans: Plans) -> list[str]:
-    """Return a line for every ensemble with new runs whose bits depend on where in memory its numbers lie."""
-    found = [
-        layout
+    """Return a line where bits of new runs depend on where in memory their numbers lie, else none."""
+    names = [
+        layout.paths.root.name
         for layout in layouts
         if layout.new and plans.of(layout.request, len(layout.new)).bits == ADDRESS
     ]
+    if not names:
+        return []
+    which = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
     return [
-        f"{layout.paths.root.name}: bits do not hold on this machine for this network; its kernels round by where in "
+        f"{which}: bits do not hold on this machine for this network; its kernels round by where in "
         "memory numbers lie, so a seed's values may depend on its neighbours (plan.bits of run.json says so)"
-        for layout in found
     ]
 
 
