@@ -29,8 +29,8 @@ UPDATES = 3
 TOTAL = 1000
 # Bytes; 64 is what torch aligns memory to, and the widest vector that kernels load.
 SHIFTS = (0, 16, 32)
-# What the trial may take: so many seconds, or this share of the training that it is for.
-SECONDS, SHARE = 5.0, 0.02
+# What the trial may take: so many seconds, or this share of the training that it is for, up to so many.
+SECONDS, SHARE, MOST_SECONDS = 5.0, 0.02, 120.0
 
 
 def exactness(
@@ -134,7 +134,7 @@ class _Trial:
     def _afford(self, seconds: float) -> None:
         """Give up where the trial is not worth what it would take, by what a run alone takes."""
         needed = seconds * (len(SHIFTS) + 2 + self._width / 2)
-        if needed > max(SECONDS, SHARE * self._run_steps * self._step):
+        if needed > min(max(SECONDS, SHARE * self._run_steps * self._step), MOST_SECONDS):
             raise _TooLong
 
 
