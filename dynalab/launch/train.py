@@ -117,6 +117,9 @@ def train(
             plans.ask(inline, inline.device(settings.device))
         if options.dry_run:
             return outcome
+        for layout in compared:
+            # Here, since a trial takes its time, and an ensemble is locked while it is laid out.
+            plans.of(layout.request, len(layout.new))
         outcome.layouts = [
             _lay_out(outputs, request, options, plans, write=True) for request in command.requests
         ]
