@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dynalab._version import __version__ as __version__
+from dynalab.machine import choose_kernels
 
 if TYPE_CHECKING:
     from dynalab import figures as figures
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from dynalab.api import import_runs as import_runs
     from dynalab.api import load as load
     from dynalab.api import train as train
+
+# Here, since whatever trains, or computes again what was recorded, comes by here first.
+choose_kernels()
 
 _PUBLIC = ("analyze", "figures", "import_runs", "load", "train")
 

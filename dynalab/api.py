@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -37,6 +38,8 @@ def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> lis
 
     command = read_command(list(overrides), outputs=None if outputs is None else str(outputs))
     outcome = launch(command, Options(argv=("dynalab.train", *overrides)))
+    for line in outcome.report.warnings:
+        warnings.warn(line, stacklevel=2)
     if outcome.report.interrupted:
         raise KeyboardInterrupt
     if outcome.report.failures:

@@ -53,7 +53,10 @@ def main() -> int:
     answer("ready", torch=torch.__version__, cuda_devices=devices)
     while (request := jobs.get()) is not None:
         if "trial" in request:
-            answer("trial", trial=_try(**request["trial"]))
+            answer("tried", found=_try(**request["trial"]))
+            continue
+        if "exactness" in request:
+            answer("tried", found=_exactness(**request["exactness"]))
             continue
         try:
             _serve(request, answer)
@@ -121,6 +124,13 @@ def _try(
         return None
     timings = [[item.width, item.threads, item.seconds] for item in done.timings]
     return {"timings": timings, "run_bytes": done.run_bytes, "free_bytes": done.free_bytes}
+
+
+def _exactness(config: dict[str, Any], width: int, run_steps: float, folders: list[str]) -> str | None:
+    """Try whether bits hold; None where that cannot be told."""
+    from dynalab.training.exactness import exactness
+
+    return exactness(config, width, run_steps, folders)
 
 
 def _listen(jobs: queue.SimpleQueue[dict[str, Any] | None]) -> None:

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+# Before anything here loads torch: it tells MKL which kernels to choose.
+import dynalab  # noqa: F401
+
 # Small enough that a run takes milliseconds: 11 x 11 pairs, 16 wide.
 TINY = ["task=grokking", "task.modulus=11", "model.width=16", "train.steps=60", "probe.weights.every=20"]
 # One worker imports torch once; what needs several says so.
@@ -20,10 +23,13 @@ TINY += ["compute.workers=1"]
 
 
 @pytest.fixture(autouse=True)
-def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _isolated(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every test has an outputs folder of its own, and none of the user's settings."""
     monkeypatch.setenv("DYNALAB_OUTPUTS", str(tmp_path / "outputs"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # What was tried of a network on this machine holds for all tests.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.delenv("DYNALAB_PATH", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

@@ -312,7 +312,8 @@ def test_a_second_command_does_not_touch_what_the_first_is_training(cli, outputs
     assert_same(found, uninterrupted, found)
 
 
-def test_the_planner_tries_once_and_says_what_it_found(cli, tmp_path):
+def test_the_planner_tries_once_and_says_what_it_found(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     words = [word for word in TINY if not word.startswith("compute")]
     # Work that is short is not tried beyond its narrowest layout; nor is anything tried twice.
     answers = [cli("train", *words, f"seed={seeds}", "compute.workers=1") for seeds in ("0..7", "8..15")]
@@ -321,6 +322,8 @@ def test_the_planner_tries_once_and_says_what_it_found(cli, tmp_path):
     ((_, entry),) = kept.items()
     assert [item[:2] for item in entry["timings"]] == [[2, 1]]
     assert entry["run_bytes"] >= 0
+    kept = json.loads((tmp_path / "cache/dynalab/exactness.json").read_text())
+    assert list(kept.values()) == ["hold"]
     # A damaged file is only a cache.
     (tmp_path / "cache/dynalab/trials.json").write_text("{")
     assert cli("train", *words, "seed=16..23", "compute.workers=1").code == 0

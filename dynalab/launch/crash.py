@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dynalab.errors import DynalabError
+from dynalab.machine import control_groups
 from dynalab.store import runfile
 from dynalab.store.paths import ShardPaths
 from dynalab.store.split import split
@@ -40,25 +41,9 @@ class MemoryKills:
 
 
 def _counters() -> list[Path]:
-    found = [_VMSTAT]
-    try:
-        lines = _GROUPS.read_text().splitlines()
-    except OSError:
-        return found
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, place = rest.partition(":")
-        if controllers == "":
-            folders, name = [_MOUNT, _MOUNT / "unified"], "memory.events"
-        elif "memory" in controllers.split(","):
-            folders, name = [_MOUNT / "memory"], "memory.oom_control"
-        else:
-            continue
-        # Inside a container the group may be mounted as the root of what is seen.
-        for folder in folders:
-            own = folder / place.lstrip("/") / name
-            found.append(own if own.is_file() else folder / name)
-    return found
+    own = [chain[0] for chain in control_groups("memory", _GROUPS, _MOUNT)]
+    names = ("memory.events", "memory.oom_control")
+    return [_VMSTAT, *(group / name for group in own for name in names if (group / name).is_file())]
 
 
 def _count(path: Path) -> int:

@@ -153,21 +153,32 @@ def fork(
     request = Request(config, specs, steps, [f"parent={said}", change.said], slug)
     if step:
         _begin(OutputPaths(outputs), request, runs, step, folders)
-    settings = Settings(Compute(), Checkpoint(), "auto", launcher, outputs, tuple(folders))
     last = OutputPaths(outputs).last
     before = last.read_bytes() if last.is_file() else None
+    options = Options(argv=("dynalab", "analyze", "--confirm", parent.id))
     try:
-        outcome = train(
-            Command([request], settings), Options(argv=("dynalab", "analyze", "--confirm", parent.id)), watch
-        )
+        for (device, compute), some in _by_plan(runs, specs).items():
+            settings = Settings(compute, Checkpoint(), device, launcher, outputs, tuple(folders))
+            outcome = train(Command([replace(request, runs=some)], settings), options, watch)
+            if outcome.report.interrupted:
+                raise KeyboardInterrupt
+            if outcome.report.failures:
+                raise RunsFailed("; ".join(outcome.report.failures.values()))
     finally:
         if before is not None:
             write_bytes(last, before)
-    if outcome.report.interrupted:
-        raise KeyboardInterrupt
-    if outcome.report.failures:
-        raise RunsFailed("; ".join(outcome.report.failures.values()))
     return Ensemble(outcome.layouts[0].paths)
+
+
+def _by_plan(runs: Sequence[StoredRun], specs: Sequence[RunSpec]) -> dict[tuple[str, Compute], list[RunSpec]]:
+    """Return runs by how they were trained, as a fork of them is too: device, exactness, threads."""
+    found: dict[tuple[str, Compute], list[RunSpec]] = {}
+    for run, spec in zip(runs, specs, strict=True):
+        plan = run.record.plan
+        exact = bool(plan.get("exact", True))
+        compute = Compute(exact=exact, threads=None if exact else plan.get("threads"))
+        found.setdefault((str(plan.get("device", "auto")), compute), []).append(spec)
+    return found
 
 
 def _begin(

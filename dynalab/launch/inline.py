@@ -7,9 +7,30 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from dynalab.errors import ConfigError, DynalabError, Locked
 from dynalab.launch.base import Events, Report, Work
+from dynalab.machine import unchosen
+
+
+def device(asked: str) -> str:
+    """Return what `device=` means here.
+
+    Raises:
+        ConfigError: CUDA was asked for and is absent.
+    """
+    import torch
+
+    return resolve_device(asked, torch.cuda.device_count() if torch.cuda.is_available() else 0)
+
+
+def exactness(**request: Any) -> str | None:
+    """Try whether bits hold in this process (see `dynalab.training.exactness`); None where that cannot be told."""
+    from dynalab.training.exactness import exactness
+
+    with _settings(1):
+        return exactness(**request)
 
 
 def run(work: Work, events: Events) -> Report:
@@ -22,14 +43,16 @@ def run(work: Work, events: Events) -> Report:
 
     from dynalab.training.shard import Control, Job, train_shard
 
-    device = resolve_device(work.device, torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    where = device(work.device)
     report = Report()
+    if where == "cpu" and torch.backends.mkl.is_available() and (line := unchosen()):
+        report.warnings.append(line)
     with _settings(work.threads), _stopping() as stop:
         for shard in work.shards:
             control = Control(stop=stop.is_set, progress=functools.partial(events.progress, shard))
             job = Job(
                 shard,
-                device,
+                where,
                 work.checkpoint_every,
                 work.checkpoint_keep,
                 work.steal,

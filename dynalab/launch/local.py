@@ -160,13 +160,27 @@ class Pool:
         return resolve_device(asked, self._cuda_devices)
 
     def trial(self, **request: Any) -> dict[str, Any] | None:
-        """Have the first worker try layouts (see `dynalab.training.trial`); None where it could not.
+        """Have a worker time layouts (see `dynalab.training.trial`); None where it could not.
 
         Args:
             request: `config layouts run_steps device folders exact`, as JSON.
         """
+        found: dict[str, Any] | None = self._tried(trial=request)
+        return found
+
+    def exactness(self, **request: Any) -> str | None:
+        """Have a worker try whether bits hold (see `dynalab.training.exactness`); None where it could not tell.
+
+        Args:
+            request: `config width run_steps folders`, as JSON.
+        """
+        found: str | None = self._tried(exactness=request)
+        return found
+
+    def _tried(self, **request: Any) -> Any:
+        """Have a worker that is ready try something, and return what it answers; None where it died of it."""
         worker = next(item for item in self._workers if item.ready)
-        worker.send(trial=request)
+        worker.send(**request)
         while True:
             other, event = self._next_event()
             if event["event"] == "ready":
@@ -180,13 +194,16 @@ class Pool:
                     self.device("cpu")
                     return None
             elif other is worker:
-                return event.get("trial")
+                return event.get("found")
 
     def run(self, work: Work, events: Events, device: str) -> Report:
         """Train the shards, whatever becomes of single workers."""
         report = Report()
         waiting = collections.deque(work.shards)
         asked_to_stop = 0
+        # The plan may have changed since they were started.
+        for _ in range(len(self._workers), min(work.workers, len(work.shards))):
+            self._workers.append(self._start())
         for worker in self._workers:
             if worker.ready:
                 self._hand_out(worker, waiting, work, device)
@@ -289,7 +306,8 @@ class Pool:
     def _hand_out(
         self, worker: _Worker, waiting: collections.deque[ShardPaths], work: Work, device: str
     ) -> None:
-        if not waiting:
+        # There may be more workers than the plan has: they were started before it was known what it is for.
+        if not waiting or sum(item.shard is not None for item in self._workers) >= work.workers:
             return
         worker.shard = waiting.popleft()
         worker.send(

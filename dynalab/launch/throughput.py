@@ -13,7 +13,7 @@ from typing import Any
 from dynalab.config.command import Request, Settings
 from dynalab.errors import DynalabError, RunsFailed
 from dynalab.launch.local import python, worker_environment
-from dynalab.training.planner import cores
+from dynalab.machine import cores
 
 WIDTHS = (1, 2, 5, 10, 20)
 

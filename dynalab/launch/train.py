@@ -18,7 +18,7 @@ from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredEnsemble, StoredRun
 from dynalab.store.table import are_whole, write_tables
-from dynalab.training.planner import Plan
+from dynalab.training.planner import ADDRESS, Plan
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,13 @@ def train(
         if pool is not None:
             # The workers are importing torch meanwhile; the first that is ready tries the step.
             plans.ask(pool, pool.device(settings.device))
+        else:
+            plans.ask(inline, inline.device(settings.device))
         if options.dry_run:
             return outcome
+        for layout in compared:
+            # Here, since a trial takes its time, and an ensemble is locked while it is laid out.
+            plans.of(layout.request, len(layout.new))
         outcome.layouts = [
             _lay_out(outputs, request, options, plans, write=True) for request in command.requests
         ]
@@ -134,6 +139,7 @@ def train(
         )
         events = watch(outcome)
         outcome.report = inline.run(work, events) if pool is None else local.run(work, events, pool)
+        outcome.report.warnings[:0] = _without_bits(outcome.layouts, plans)
     finally:
         if pool is not None:
             pool.close()
@@ -148,6 +154,22 @@ def train(
         if layout.work or not are_whole(StoredEnsemble(layout.paths)):
             write_tables(Ensemble(layout.paths))
     return outcome
+
+
+def _without_bits(layouts: Sequence[Layout], plans: Plans) -> list[str]:
+    """Return a line where bits of new runs depend on where in memory their numbers lie, else none."""
+    names = [
+        layout.paths.root.name
+        for layout in layouts
+        if layout.new and plans.of(layout.request, len(layout.new)).bits == ADDRESS
+    ]
+    if not names:
+        return []
+    which = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+    return [
+        f"{which}: bits do not hold on this machine for this network; its kernels round by where in "
+        "memory numbers lie, so a seed's values may depend on its neighbours (plan.bits of run.json says so)"
+    ]
 
 
 def _by_size(shards: Sequence[ShardPaths]) -> list[ShardPaths]:
@@ -166,12 +188,13 @@ def _lay_out(
     return lay_out(
         outputs,
         request,
-        lambda n_new: plans.of(request, n_new).widths,
+        lambda n_new: plans.of(request, n_new),
         write=write,
         force=options.force,
         anyway=options.anyway,
         steal=options.steal,
         folders=plans.command.settings.folders,
+        inline=plans.command.settings.launcher == "inline",
     )
 
 

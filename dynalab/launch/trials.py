@@ -1,7 +1,8 @@
-"""When the planner's trial is made, and where its results are kept: `$XDG_CACHE_HOME/dynalab/trials.json`.
+"""When the planner's trials are made, and where their results are kept: `$XDG_CACHE_HOME/dynalab`.
 
 A result is kept for the machine, the versions and what decides the cost of a step; the file may be deleted at any
 time. A trial that cannot be made, or a file that cannot be read or written, costs nothing but the plan's finer points.
+`trials.json` has times of steps, `exactness.json` whether bits hold.
 """
 
 from __future__ import annotations
@@ -11,27 +12,45 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from dynalab.config.command import Command, Request
 from dynalab.config.places import cache_folder
-from dynalab.config.schema import Compute
 from dynalab.errors import StoreError
+from dynalab.launch.local import Pool
+from dynalab.machine import cores, free_memory
 from dynalab.store.atomic import write_json
 from dynalab.store.layout import Layout
 from dynalab.store.read import read_json
-from dynalab.training.planner import Plan, Timing, Trial, cores, free_memory, is_short, plan, to_try
-from dynalab.training.provenance import versions
+from dynalab.training.planner import (
+    ADDRESS,
+    HOLD,
+    RUN_BY_RUN,
+    Plan,
+    Timing,
+    Trial,
+    is_short,
+    plan,
+    to_try,
+    with_bits,
+)
+from dynalab.training.provenance import bits_of
 
-if TYPE_CHECKING:
-    from dynalab.launch.local import Pool
-
-MOST_KEPT = 200
+MOST_KEPT = 500
+TIMES, EXACTNESS = "trials.json", "exactness.json"
 
 
-def path() -> Path:
-    """Return the file of the results."""
-    return cache_folder() / "trials.json"
+def path(name: str) -> Path:
+    """Return a file of results."""
+    return cache_folder() / name
+
+
+class Trier(Protocol):
+    """Who can try a training: the pool of workers, or this process."""
+
+    def exactness(self, **request: Any) -> str | None:
+        """Try whether bits hold, as `dynalab.training.exactness` does."""
+        ...
 
 
 class Plans:
@@ -43,33 +62,30 @@ class Plans:
 
     def __init__(self, command: Command) -> None:
         self.command = command
-        self._pool: Pool | None = None
+        self._trier: Trier | None = None
         self._device = command.settings.device
         self._found: dict[tuple[str, int], Plan] = {}
+        self._bits: dict[str, str | None] = {}
 
-    def ask(self, pool: Pool, device: str) -> None:
-        """From now on, have this pool try what the file does not know.
+    def ask(self, trier: Trier, device: str) -> None:
+        """From now on, have what the file does not know tried.
 
         Args:
-            pool: The workers, one of them ready.
+            trier: The workers, one of them ready, or the module `inline`.
             device: What `device=` means here.
         """
-        self._pool, self._device = pool, device
+        self._trier, self._device = trier, device
         self._found.clear()
 
     def of(self, request: Request, n_new: int) -> Plan:
         """Return the plan of so many new runs of an ensemble."""
         key = (request.config.id, n_new)
         if key not in self._found:
-            settings, shared_by = self.command.settings, len(self.command.requests)
-            trial = None
-            if settings.launcher != "inline":
-                trial = _tried(
-                    self._pool, request, n_new, settings.compute, self._device, shared_by, settings.folders
-                )
-            self._found[key] = plan(
-                n_new, settings.compute, self._device, shared_by, trial, free_memory() if trial else None
-            )
+            compute, shared_by = self.command.settings.compute, len(self.command.requests)
+            trial = self._timed(request, n_new) if self._workers else None
+            memory = free_memory() if trial else None
+            laid = plan(n_new, compute, self._device, shared_by, trial, memory)
+            self._found[key] = with_bits(laid, self._exactness(request, laid), shared_by)
         return self._found[key]
 
     def largest(self, layouts: Sequence[Layout]) -> Plan:
@@ -77,73 +93,104 @@ class Plans:
         layout = max(layouts, key=lambda item: len(item.new))
         return self.of(layout.request, len(layout.new))
 
+    @property
+    def _workers(self) -> bool:
+        """Whether workers train, not this process."""
+        return self.command.settings.launcher != "inline"
 
-def _tried(
-    pool: Pool | None,
-    request: Request,
-    n_new: int,
-    compute: Compute,
-    device: str,
-    shared_by: int,
-    folders: Sequence[Path],
-) -> Trial | None:
-    """Return what is known of a request's layouts: from the file, else from a trial in the pool."""
-    layouts = to_try(n_new, compute, device, shared_by)
-    if not layouts:
-        return None
-    usual = plan(n_new, compute, device, shared_by)
-    run_steps = request.steps * n_new * shared_by / min(usual.workers, max(len(usual.widths) * shared_by, 1))
-    key = _key(request, layouts, device, compute.exact)
-    kept = _kept().get(key)
-    known = _trial(kept)
-    if known and (
-        len(known.timings) == len(layouts) or is_short(known.timings[0].seconds, run_steps, len(layouts))
-    ):
-        return known
-    if pool is None:
-        return known
-    answer = pool.trial(
-        config=request.config.as_dict(),
-        layouts=layouts,
-        run_steps=run_steps,
-        device=device,
-        folders=[str(folder) for folder in folders],
-        exact=compute.exact,
-    )
-    found = _trial(answer)
-    if found is not None:
-        _keep(key, answer)
-    return found
+    def _timed(self, request: Request, n_new: int) -> Trial | None:
+        """Return what is known of a request's layouts: from the file, else from a trial in the pool."""
+        compute, shared_by = self.command.settings.compute, len(self.command.requests)
+        layouts = to_try(n_new, compute, self._device, shared_by)
+        if not layouts:
+            return None
+        run_steps = self._run_steps(request, plan(n_new, compute, self._device, shared_by))
+        key = self._key(request, [cores(), self._device, compute.exact, layouts])
+        known = _trial(_kept(TIMES).get(key))
+        if known and (
+            len(known.timings) == len(layouts) or is_short(known.timings[0].seconds, run_steps, len(layouts))
+        ):
+            return known
+        if not isinstance(self._trier, Pool):
+            return known
+        answer = self._trier.trial(
+            layouts=layouts,
+            run_steps=run_steps,
+            device=self._device,
+            exact=compute.exact,
+            **self._work(request),
+        )
+        found = _trial(answer)
+        if found is not None:
+            _keep(TIMES, key, answer)
+        return found
+
+    def _exactness(self, request: Request, laid: Plan) -> str | None:
+        """Return whether bits hold by a plan: from the file, else tried; None where it is not promised or not known."""
+        if not self.command.settings.compute.exact or self._device.startswith("cuda") or not laid.widths:
+            return None
+        width, config = max(laid.widths), request.config.as_dict()
+        # All that is computed; when, and for how long, is of no account.
+        parts = [config.get("train") or {}, config.get("eval") or {}, *(config.get("probe") or {}).values()]
+        when = ("steps", "epochs", "halve_at", "every", "at")
+        key = self._key(
+            request, [width, *({name: part[name] for name in part if name not in when} for part in parts)]
+        )
+        if key not in self._bits:
+            kept = _kept(EXACTNESS).get(key)
+            if kept in (HOLD, RUN_BY_RUN, ADDRESS):
+                self._bits[key] = kept
+            elif self._trier is None:
+                return None
+            else:
+                run_steps = self._run_steps(request, laid)
+                found = self._trier.exactness(width=width, run_steps=run_steps, **self._work(request))
+                self._bits[key] = found
+                if found is not None:
+                    _keep(EXACTNESS, key, found)
+        return self._bits[key]
+
+    def _work(self, request: Request) -> dict[str, Any]:
+        """Return what to try, as JSON."""
+        folders = [str(folder) for folder in self.command.settings.folders]
+        return {"config": request.config.as_dict(), "folders": folders}
+
+    def _run_steps(self, request: Request, laid: Plan) -> float:
+        """Return the updates of single runs that each worker will make."""
+        shared_by = len(self.command.requests)
+        workers = min(laid.workers, max(len(laid.widths) * shared_by, 1))
+        return request.steps * sum(laid.widths) * shared_by / workers
+
+    def _key(self, request: Request, more: Sequence[Any]) -> str:
+        """Name what decides the outcome of a trial: machine, versions and network; a learning rate does not."""
+        config = request.config.as_dict()
+        train = config.get("train") or {}
+        described = [
+            bits_of(self._workers),
+            {part: config.get(part) for part in ("task", "model")},
+            {name: train.get(name) for name in ("batch_size", "accumulate", "loss_dtype")},
+            (config.get("optimizer") or {}).get("name"),
+            dict(request.config.sources),
+            *more,
+        ]
+        return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _key(request: Request, layouts: Sequence[tuple[int, int]], device: str, exact: bool) -> str:
-    """Name what decides the time of a step; a learning rate does not."""
-    config = request.config.as_dict()
-    shape = {part: config.get(part) for part in ("task", "model")}
-    train = {
-        name: (config.get("train") or {}).get(name) for name in ("batch_size", "accumulate", "loss_dtype")
-    }
-    optimizer = (config.get("optimizer") or {}).get("name")
-    machine = [versions(), cores(), device]
-    described = [machine, exact, layouts, shape, train, optimizer, dict(request.config.sources)]
-    return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _kept() -> dict[str, Any]:
+def _kept(name: str) -> dict[str, Any]:
     try:
-        found = read_json(path())
+        found = read_json(path(name))
     except StoreError:
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _keep(key: str, answer: Any) -> None:
-    kept = _kept()
+def _keep(name: str, key: str, answer: Any) -> None:
+    kept = _kept(name)
     kept.pop(key, None)
     newest = dict(list(kept.items())[-MOST_KEPT + 1 :])
     with contextlib.suppress(StoreError, OSError):
-        path().parent.mkdir(parents=True, exist_ok=True)
-        write_json(path(), {**newest, key: answer})
+        path(name).parent.mkdir(parents=True, exist_ok=True)
+        write_json(path(name), {**newest, key: answer})
 
 
 def _trial(answer: Mapping[str, Any] | None) -> Trial | None:

@@ -18,6 +18,9 @@ from dynalab.store.lock import Lock
 from dynalab.store.paths import CheckpointPaths, EnsemblePaths, ShardPaths
 from dynalab.store.stored import StoredRun
 
+# Of a parent's plan: what bits may depend on, and the grids of the rows.
+KEPT = ("device", "threads", "exact", "every", "bits")
+
 
 def kept_before(run: StoredRun, step: int) -> int:
     """Return the newest step up to one given at which a whole checkpoint of a run is kept; 0 where there is none."""
@@ -80,10 +83,7 @@ def _branch_shard(
             requested_steps=steps,
             status="partial",
             steps=step,
-            # What bits may depend on, and the grids of the rows, stay as they were.
-            plan={
-                key: record.plan[key] for key in ("device", "threads", "exact", "every") if key in record.plan
-            },
+            plan={key: record.plan[key] for key in KEPT if key in record.plan},
             marks={name: [mark.rows, mark.crc] for name, mark in marks.items()},
             folders=[str(folder) for folder in folders],
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.split import undo_unfinished
 from dynalab.store.stored import StoredEnsemble
-from dynalab.training.provenance import BITS, versions
+from dynalab.training.planner import Plan
+from dynalab.training.provenance import bits_of
 
 
 @dataclass
@@ -67,38 +68,41 @@ def find_ensemble(outputs: OutputPaths, request: Request) -> EnsemblePaths:
 def lay_out(
     outputs: OutputPaths,
     request: Request,
-    widths: Callable[[int], Sequence[int]],
+    planned: Callable[[int], Plan],
     *,
     write: bool = True,
     force: bool = False,
     anyway: bool = False,
     steal: bool = False,
     folders: Sequence[Path] = (),
+    inline: bool = False,
 ) -> Layout:
     """Compare a request with the store and, unless told not to write, make the new shards' folders.
 
     Args:
         outputs: The outputs folder.
         request: What is asked.
-        widths: The planner: number of new runs -> seeds of each new shard.
+        planned: The planner: number of new runs -> how they are laid out.
         write: False for a dry run.
         force: Start a new attempt of every run.
         anyway: Go on under other versions than a half-done run began with.
         steal: Take over shards whoever holds them.
         folders: Plug-in folders, for the workers.
+        inline: Whether this process trains, not workers.
 
     Raises:
         ConfigError: A half-done run began under other versions and `anyway` is not given.
         StoreError: The outputs folder cannot be written.
     """
     layout = Layout(request, find_ensemble(outputs, request), warnings=idle_streams(request.config))
+    here = {} if anyway else bits_of(worker=not inline)
     if not write:
-        _compare(layout, widths, False, force, anyway, steal, folders)
+        _compare(layout, planned, False, force, here, steal, folders)
         return layout
     mend_config(layout, folders)
     with Lock(layout.paths.lock, wait=10.0):
         undo_unfinished(layout.paths)
-        _compare(layout, widths, True, force, anyway, steal, folders)
+        _compare(layout, planned, True, force, here, steal, folders)
     return layout
 
 
@@ -136,10 +140,10 @@ def _is_of(request: Request, paths: EnsemblePaths, folders: Sequence[Path]) -> b
 
 def _compare(
     layout: Layout,
-    widths: Callable[[int], Sequence[int]],
+    planned: Callable[[int], Plan],
     write: bool,
     force: bool,
-    anyway: bool,
+    here: Mapping[str, str | None],
     steal: bool,
     folders: Sequence[Path],
 ) -> None:
@@ -163,16 +167,17 @@ def _compare(
     for spec in [] if force else wanted:
         if spec.label in newest:
             _, paths, shard = newest[spec.label]
-            _sort(layout, spec, paths, shard, write, anyway, steal)
+            _sort(layout, spec, paths, shard, write, here, steal)
     layout.new = [spec.label for spec in missing]
     attempt = 1 + max((item[0] for label, item in newest.items() if label in layout.new), default=0)
     start = 0
-    for width in widths(len(missing)):
+    plan = planned(len(missing))
+    for width in plan.widths:
         members = missing[start : start + width]
         start += width
         paths = layout.paths.shard(runfile.folder_name(members, attempt))
         if write:
-            _make_shard(paths, members, layout.request.steps, attempt, folders)
+            _make_shard(paths, members, layout.request.steps, attempt, folders, plan.bits)
         layout.work.append(paths)
 
 
@@ -182,7 +187,7 @@ def _sort(
     paths: ShardPaths,
     shard: runfile.Shard,
     write: bool,
-    anyway: bool,
+    here: Mapping[str, str | None],
     steal: bool,
 ) -> None:
     """Put one stored run where it belongs: done, busy, or to go on with its whole shard."""
@@ -209,7 +214,7 @@ def _sort(
     layout.stored_steps[spec.label] = run.steps
     if paths in layout.work:
         return
-    _check_versions(paths, shard, anyway)
+    _check_bits(paths, shard, here)
     if write:
         paths.refuse_links()
     layout.work.append(paths)
@@ -231,17 +236,25 @@ def _damage(paths: ShardPaths, shard: runfile.Shard) -> str | None:
     return None
 
 
-def _check_versions(paths: ShardPaths, shard: runfile.Shard, anyway: bool) -> None:
-    if anyway or not shard.attempts or shard.steps == 0:
+def _check_bits(paths: ShardPaths, shard: runfile.Shard, here: Mapping[str, str | None]) -> None:
+    """Refuse to go on where bits would change midway; what an older dynalab did not write down is not known."""
+    if not shard.attempts or shard.steps == 0:
         return
-    here = versions()
-    for name in BITS:
-        there = shard.attempts[-1].get(name)
-        if there is not None and there != here[name]:
-            raise ConfigError(
-                f"{paths.root.parent.name}/{paths.root.name} was begun under {name} {there}, this is {here[name]}; "
-                "its bits would change midway (--anyway goes on and records it)"
-            )
+    before = shard.attempts[-1]
+    other = [name for name, value in here.items() if before.get(name, value) != value]
+    if other:
+        there, now = (", ".join(_said(name, values[name]) for name in other) for values in (before, here))
+        raise ConfigError(
+            f"{paths.root.parent.name}/{paths.root.name} was begun under {there}, this is {now}; "
+            "its bits would change midway (--anyway goes on and records it)"
+        )
+
+
+def _said(name: str, value: str | None) -> str:
+    """Return a version, or a variable of the environment, as one writes it."""
+    if name.islower():
+        return f"{name} {value}"
+    return f"{name} unset" if value is None else f"{name}={value}"
 
 
 def discard_untrained(ensemble: EnsemblePaths, shards: Sequence[ShardPaths]) -> None:
@@ -262,11 +275,18 @@ def _labels_of_name(paths: ShardPaths) -> list[str]:
 
 
 def _make_shard(
-    paths: ShardPaths, members: Sequence[RunSpec], steps: int, attempt: int, folders: Sequence[Path]
+    paths: ShardPaths,
+    members: Sequence[RunSpec],
+    steps: int,
+    attempt: int,
+    folders: Sequence[Path],
+    bits: str | None,
 ) -> None:
     """Make a shard's folder with its run.json in one rename, so that no half-made folder is ever seen."""
     runs = [runfile.Run(item.label, item.seed, dict(item.streams)) for item in members]
-    shard = runfile.Shard(runs, steps, attempt=attempt, folders=[str(folder) for folder in folders])
+    shard = runfile.Shard(
+        runs, steps, attempt=attempt, plan={"bits": bits}, folders=[str(folder) for folder in folders]
+    )
     temporary = ShardPaths(paths.root.with_name(f".{paths.root.name}.tmp"))
     with storing(paths.root):
         discard(temporary.root)

@@ -66,7 +66,7 @@ class Shard:
         attempt: 1, or more after `--force`.
         status: Status of the shard as a whole.
         steps: Updates stored.
-        plan: Device, threads and what the planner said.
+        plan: Device, threads, and what the planner's trial said of bits (`Plan.bits`; absent: an older dynalab).
         attempts: One record for each process that worked on it: when, where, with which versions.
         marks: Cadence -> [rows, crc] of its series at the end of the last attempt that saved.
         started: When training first started, ISO 8601, UTC.

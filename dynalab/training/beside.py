@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dynalab.machine import cores
 from dynalab.probes.base import Probe, ProbeState
 
 Values = dict[str, Tensor]
@@ -100,12 +101,12 @@ class Beside:
     def pays(width: int, exact: bool, device: torch.device) -> bool:
         """Return whether the rows of so many runs are measured beside their training."""
         linux = sys.platform == "linux"
-        return is_lone(width, exact, device) and linux and len(os.sched_getaffinity(0)) > 1
+        return is_lone(width, exact, device) and linux and cores() > 1
 
     @staticmethod
     def has_a_core() -> bool:
         """Return whether training leaves it a core of its own."""
-        return torch.get_num_threads() < len(os.sched_getaffinity(0))
+        return torch.get_num_threads() < cores()
 
     @staticmethod
     def fits(probe: Probe) -> bool:

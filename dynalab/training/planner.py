@@ -8,10 +8,11 @@ where bits may depend on threads, that one worker with all cores beats a worker 
 from __future__ import annotations
 
 import math
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dynalab.config.schema import Compute
+from dynalab.machine import cores as cores
+from dynalab.machine import free_memory as free_memory
 
 # Beyond this, wider stacks gain nothing on a CPU and cost memory.
 MOST_WIDTH = 32
@@ -21,6 +22,9 @@ WORTH = 1.08
 SHORT = 8.0
 # Share of the free memory that a command may plan to fill.
 MEMORY_SHARE = 0.6
+# What a trial says of a seed's bits (`exactness.py`), as run.json records it: they are its own; they are its own where
+# each run is trained by itself; they depend on where in memory its numbers lie.
+HOLD, RUN_BY_RUN, ADDRESS = "hold", "hold run by run", "differ by address"
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Plan:
         widths: Runs of each new shard; their sum is the number of runs.
         reason: One line for the user.
         step_seconds: Measured time of a step and run, where there was a trial.
+        bits: `HOLD`, `RUN_BY_RUN` or `ADDRESS`; None where it was not tried.
     """
 
     workers: int
@@ -77,6 +82,7 @@ class Plan:
     widths: tuple[int, ...]
     reason: str
     step_seconds: float | None = None
+    bits: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,27 +92,6 @@ class _Choice:
     width: int
     workers: int
     threads: int
-
-
-def cores() -> int:
-    """Return the number of processors that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
-
-
-def free_memory() -> int | None:
-    """Return the bytes of memory that are free on this machine and to this group of processes, or None."""
-    found = []
-    try:
-        with open("/proc/meminfo") as lines:
-            found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
-        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as used:
-            found.append(int(limit.read()) - int(used.read()))
-    except (OSError, ValueError):
-        pass
-    return min(found, default=None)
 
 
 def is_short(step_seconds: float, run_steps: float, n_layouts: int) -> bool:
@@ -198,6 +183,21 @@ def plan(
         best = _Choice(most, best.workers, best.threads)
         why += "; more would not fit in memory"
     return _laid_out(n_runs, best, shared_by, why + _hint(n_runs, compute, shared_by, trial, n_cores), trial)
+
+
+def with_bits(laid: Plan, bits: str | None, shared_by: int = 1) -> Plan:
+    """Return a plan by which bits hold, after what a trial of it said of them: where need be, run by run.
+
+    Args:
+        laid: The plan.
+        bits: As `Plan.bits`.
+        shared_by: Number of ensembles in the command.
+    """
+    if bits == RUN_BY_RUN:
+        alone = _Choice(1, laid.workers, laid.threads)
+        why = f"{max(laid.widths)} wide, bits would not be a seed's own on this machine"
+        laid = replace(_laid_out(sum(laid.widths), alone, shared_by, why), step_seconds=laid.step_seconds)
+    return replace(laid, bits=bits)
 
 
 def _choices(n_runs: int, compute: Compute, shared_by: int, n_cores: int) -> list[_Choice]:

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from dynalab._version import __version__
-
-# What a seed's bits may depend on. A half-done run goes on under another of these only with --anyway.
-BITS = ("dynalab", "torch", "cpu")
+from dynalab.machine import kernels
 
 
-def versions() -> dict[str, str]:
-    """Return the versions and the CPU type that bits may depend on."""
-    return {"dynalab": __version__, "torch": metadata.version("torch"), "cpu": cpu_type()}
+def bits_of(worker: bool = False) -> dict[str, str | None]:
+    """Return what a seed's bits may depend on; a half-done run goes on under other values only with --anyway.
+
+    Args:
+        worker: Of a worker that this process would start, else of this process.
+    """
+    versions = {"dynalab": __version__, "torch": metadata.version("torch"), "cpu": cpu_type()}
+    return {**versions, **kernels(worker)}
 
 
 @lru_cache(maxsize=1)
@@ -63,7 +66,7 @@ def _git(root: Path, *words: str) -> str:
 def provenance(device: str) -> dict[str, Any]:
     """Return the record that an attempt leaves in run.json."""
     return {
-        **versions(),
+        **bits_of(),
         **source(),
         "python": platform.python_version(),
         "host": socket.gethostname(),

@@ -129,7 +129,8 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     if any(shard.plan[key] != value for key, value in asked.items()):
         control.warnings.append(f"{paths.root.name} goes on as it began: device {device}, {threads} threads")
     torch.set_num_threads(threads)
-    began, attempt = time.time(), {**provenance(device), "argv": list(job.argv), "started": _now()}
+    began, attempt = time.time(), {**provenance(device), "threads": threads}
+    attempt |= {"argv": list(job.argv), "started": _now()}
     shard.attempts.append(attempt)
     shard.started = shard.started or _now()
     shard.settle("running")

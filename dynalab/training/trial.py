@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from dynalab.config.ensemble import EnsembleConfig
+from dynalab.machine import free_memory
 from dynalab.training.loop import Loop
-from dynalab.training.planner import MEMORY_SHARE, Timing, Trial, free_memory, is_short
+from dynalab.training.planner import MEMORY_SHARE, Timing, Trial, is_short
 from dynalab.training.streams import Streams
 
 # Seconds of steps measured for a layout; the first step is apart, since it builds what later ones reuse.

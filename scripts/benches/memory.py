@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benches.base import Options, Row, Subject, dynalab, gather
 from benches.parity import WORDS
-from dynalab.training.planner import cores
+from dynalab.machine import cores
 
 _SECONDS = 0.05
 _MARGIN = 1.1

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias, TypeVar
 
+from dynalab.machine import cores
+
 Task = TypeVar("Task")
 Done = TypeVar("Done")
 
@@ -63,7 +65,7 @@ def spread(
     import joblib  # type: ignore[import-untyped]
 
     if workers is None:
-        workers = joblib.cpu_count() if sum(costs) > WORTH_PROCESSES else 1
+        workers = min(joblib.cpu_count(), cores()) if sum(costs) > WORTH_PROCESSES else 1
     tell = _teller(work, len(tasks))
     if min(workers, len(tasks)) <= 1:
         return [tell(_pinned(work, task)) for task in tasks]

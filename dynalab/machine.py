@@ -1,0 +1,139 @@
+"""The machine that training finds: kernels, processors, memory. Imports nothing that is slow to import."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+# What a seed's bits depend on beside versions and the type of CPU: MKL, ATen and oneDNN choose kernels by them.
+VARIABLES = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
+# Left alone, MKL chooses kernels by the address of a matrix, and on some processors these round differently: a seed's
+# bits would depend on its place in the stack. AUTO: the fastest kernels of the processor, the same at every address.
+KERNELS = {"MKL_CBWR": "AUTO"}
+
+
+def choose_kernels() -> None:
+    """Have this process, and those that it starts, compute with kernels that do not depend on addresses.
+
+    A user's own value stands. MKL reads it at its first call, so where torch is loaded already it may be too late, and
+    nothing is claimed that may not hold: this process is left as it is. A worker comes by here before it loads torch.
+    """
+    if "torch" not in sys.modules:
+        for name, value in KERNELS.items():
+            os.environ.setdefault(name, value)
+
+
+def kernels(worker: bool = False) -> dict[str, str | None]:
+    """Return the variables that choose kernels, None where one is not set.
+
+    Args:
+        worker: Of a worker that this process would start, else of this process.
+    """
+    return {name: os.environ.get(name, KERNELS.get(name) if worker else None) for name in VARIABLES}
+
+
+def unchosen() -> str | None:
+    """Return a line for the user where torch was loaded before kernels could be chosen, else None."""
+    missing = [f"{name}={value}" for name, value in KERNELS.items() if name not in os.environ]
+    if not missing:
+        return None
+    return (
+        f"torch was loaded before dynalab, so a seed's bits may depend on its neighbours: set {' '.join(missing)} in "
+        "the environment, import dynalab first, or leave training to workers (launcher=local)"
+    )
+
+
+def cores(root: Path = Path("/")) -> int:
+    """Return the number of processors that this process may use: its affinity, less where a control group has a quota.
+
+    A quota of 1.5 processors counts as 2: it is a share of time, of which one process alone would leave a third.
+
+    Args:
+        root: Where `proc` and `sys` lie.
+    """
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:
+        count = os.cpu_count() or 1
+    for group in _own_groups("cpu", root):
+        quota = _numbers(group / "cpu.max")
+        quota = quota or [*_numbers(group / "cpu.cfs_quota_us"), *_numbers(group / "cpu.cfs_period_us")]
+        # Version 1 writes -1 where there is none.
+        if len(quota) == 2 and min(quota) > 0:
+            count = min(count, -(-quota[0] // quota[1]))
+    return count
+
+
+def free_memory(root: Path = Path("/")) -> int | None:
+    """Return the bytes of memory that are free on this machine and to the control groups of this process, or None.
+
+    Args:
+        root: Where `proc` and `sys` lie.
+    """
+    free = [value * 1024 for value in _named(root / "proc/meminfo", "MemAvailable:")]
+    for group in _own_groups("memory", root):
+        for limits, usage, idle in (
+            (("memory.max", "memory.high"), "memory.current", "inactive_file"),
+            (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            limit = [value for name in limits for value in _numbers(group / name)]
+            used = _numbers(group / usage)
+            if limit and used:
+                # What is cached of files that nobody reads is given back where memory is asked for.
+                cached = sum(_named(group / "memory.stat", idle))
+                free.append(max(min(limit) - max(used[0] - cached, 0), 0))
+    return min(free, default=None)
+
+
+def control_groups(controller: str, listing: Path, mount: Path) -> list[list[Path]]:
+    """Return the folders of the control groups that a process is in: for each hierarchy, from the innermost outwards.
+
+    Args:
+        controller: `cpu` or `memory`, which version 1 mounts apart.
+        listing: `/proc/self/cgroup`.
+        mount: `/sys/fs/cgroup`.
+    """
+    try:
+        lines = listing.read_text().splitlines()
+    except OSError:
+        return []
+    chains = []
+    for line in lines:
+        controllers, _, place = line.partition(":")[2].partition(":")
+        if controllers == "":
+            tops = [mount, mount / "unified"]
+        elif controller in controllers.split(","):
+            tops = [mount / controllers, mount / controller]
+        else:
+            continue
+        parts = [part for part in place.split("/") if part not in ("", "..")]
+        for top in dict.fromkeys(tops):
+            # Inside a container the group, or one that holds it, may be mounted as the root of what is seen.
+            places = [top.joinpath(*parts[skip:]) for skip in range(len(parts) + 1)]
+            own = next((folder for folder in places if folder.is_dir()), None)
+            if own is not None:
+                chains.append([own, *(folder for folder in own.parents if folder.is_relative_to(top))])
+    return chains
+
+
+def _own_groups(controller: str, root: Path) -> list[Path]:
+    chains = control_groups(controller, root / "proc/self/cgroup", root / "sys/fs/cgroup")
+    return [group for chain in chains for group in chain]
+
+
+def _numbers(path: Path) -> list[int]:
+    """Return the whole numbers of a line of the kernel's; none where there is no file, or another word comes first."""
+    try:
+        return [int(word) for word in path.read_text().split()]
+    except (OSError, ValueError):
+        return []
+
+
+def _named(path: Path, name: str) -> list[int]:
+    """Return the number behind a name in a file of the kernel's, in a list; an empty one where there is none."""
+    try:
+        lines = path.read_text().splitlines()
+        return [int(line.split()[1]) for line in lines if line.split()[:1] == [name]]
+    except (OSError, ValueError, IndexError):
+        return []
