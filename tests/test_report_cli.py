@@ -135,7 +135,12 @@ def test_outputs_that_cannot_be_written(outputs: Path, capsys: pytest.CaptureFix
     make_ensemble(outputs)
     (outputs / "reports").write_text("a file where the folder would be")
     assert run(["report"]) == 2
-    assert "cannot write" in capsys.readouterr().err
+    assert "not writable" in capsys.readouterr().err
+    (outputs / "reports").unlink()
+    (outputs / "reports").mkdir()
+    (outputs / "reports" / "page").write_text("a file where the report would be")
+    assert run(["report", "--name", "page"]) == 3
+    assert "page: Not a directory" in capsys.readouterr().err
 
 
 def test_neither_torch_nor_hmmlearn_is_imported(outputs: Path, cli: Cli, tmp_path: Path) -> None:

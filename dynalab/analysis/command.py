@@ -130,6 +130,8 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
     paths = OutputPaths(outputs).analysis(part.name, digest)
     if not force and (stored := whole_result(paths)) is not None:
         return stored
+    # What stands there now is damaged, or to be made again; what comes to stand there meanwhile is the same.
+    again = paths.root.exists()
     if stored_model is None:
         outcome = part.module.analyse(inputs.trajectories, config)
     else:
@@ -150,7 +152,7 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **outcome.result,
     }
-    return write_result(paths, data, outcome.tables)
+    return write_result(paths, data, outcome.tables, replace=again)
 
 
 def _reached(run: StoredRun, steps: Any) -> int:

@@ -134,6 +134,7 @@ def _store_traceback() -> str:
     from pathlib import Path
 
     from dynalab.config.outputs import outputs_root
+    from dynalab.store.atomic import write_text
     from dynalab.store.paths import OutputPaths, refuse_links
 
     name = f"bug-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.txt"
@@ -142,8 +143,7 @@ def _store_traceback() -> str:
             folder = find()
             refuse_links(folder)
             folder.mkdir(parents=True, exist_ok=True)
-            text = f"{' '.join(sys.argv)}\n\n{traceback.format_exc()}"
-            (folder / name).write_text(text, "utf-8", "backslashreplace")
+            write_text(folder / name, f"{' '.join(sys.argv)}\n\n{traceback.format_exc()}")
             return str(folder / name)
         except (OSError, DynalabError):
             continue

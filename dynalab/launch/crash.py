@@ -11,6 +11,7 @@ from pathlib import Path
 from dynalab.errors import DynalabError
 from dynalab.machine import control_groups
 from dynalab.store import runfile
+from dynalab.store.atomic import write_text
 from dynalab.store.paths import ShardPaths
 from dynalab.store.split import split
 
@@ -90,9 +91,7 @@ def with_words(line: str, lines: Sequence[str]) -> str:
 def record_death(paths: ShardPaths, how: str, said: Sequence[str]) -> str:
     """Write down that a worker died with a shard in its hands, and return the lines for the user."""
     try:
-        paths.error.write_text(
-            "\n".join([f"the worker died: {how}", *said]) + "\n", "utf-8", "backslashreplace"
-        )
+        write_text(paths.error, "\n".join([f"the worker died: {how}", *said]) + "\n")
         shard = runfile.read(paths)
         shard.settle("crashed")
         # It may have died before it began an attempt of its own.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from dynalab.report.page import Page, render
 from dynalab.report.sections import renderer
 from dynalab.report.sections.context import Context
 from dynalab.report.words import count, listed, safe
-from dynalab.store.atomic import discard, storing, sync_folder
+from dynalab.store.atomic import check_writable, making
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths, refuse_links
 from dynalab.store.reader import Ensemble
@@ -138,41 +137,17 @@ def write_report(
             raise StoreError("; ".join(lost))
         raise NothingMatched(f"nothing to show: {'; '.join(lost) or 'no runs'}")
     refuse_links(target.root.parent)
-    try:
-        target.root.parent.mkdir(parents=True, exist_ok=True)
-        temporary = ReportPaths(
-            Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=target.root.parent))
-        )
-    except OSError as error:
-        raise ConfigError(f"outputs={outputs}: cannot write there ({error.strerror or error})") from error
-    try:
-        with storing(target.root):
-            temporary.root.chmod(0o755)
-            temporary.figures.mkdir()
-            away = [line.replace(f"{outputs}{os.sep}", "") for line in lost]
-            page = _page(shown, away, target.root, commands)
-            temporary.page.write_text(render(page, temporary.figures), encoding="utf-8")
-            _swap(temporary.root, target)
-    finally:
-        discard(temporary.root)
+    check_writable(target.root.parent)
+    if target.root.is_dir() and any(target.root.iterdir()) and not target.page.is_file():
+        raise ConfigError(f"{target.root} is no report, it is left alone; choose another --name")
+    # Its files are not synced one by one: what a power loss takes is drawn again.
+    with making(target.root, replace=True) as folder:
+        own = ReportPaths(folder)
+        own.figures.mkdir()
+        away = [line.replace(f"{outputs}{os.sep}", "") for line in lost]
+        page = _page(shown, away, target.root, commands)
+        own.page.write_text(render(page, own.figures), encoding="utf-8")
     return target.page
-
-
-def _swap(new: Path, target: ReportPaths) -> None:
-    """Put a folder in the place of a report; the old one is back if that fails."""
-    old = new.with_suffix(".old")
-    if target.root.exists():
-        if any(target.root.iterdir()) and not target.page.is_file():
-            raise ConfigError(f"{target.root} is no report, it is left alone; choose another --name")
-        os.replace(target.root, old)
-    try:
-        os.replace(new, target.root)
-    except OSError:
-        if old.exists():
-            os.replace(old, target.root)
-        raise
-    sync_folder(target.root.parent)
-    discard(old)
 
 
 def _page(shown: list[Shown], lost: Sequence[str], home: Path, commands: Sequence[str]) -> Page:

@@ -1,4 +1,8 @@
-"""The one way a file is replaced: written whole beside it, synced, renamed over it, the folder synced."""
+"""The one way files and folders appear: written whole under a hidden name beside the place, synced, renamed into it.
+
+The hidden name is the writer's own, so that any number of processes may write the same thing at once; what they make
+has the permissions that the user's umask leaves, and what an error interrupts leaves nothing behind.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from dynalab.errors import ConfigError, StoreError
+
+# What network and FUSE file systems answer that sync files or folders by other means, or not at all.
+_CANNOT_SYNC = frozenset(
+    (
+        errno.EINVAL,
+        errno.ENOTSUP,
+        errno.EOPNOTSUPP,
+        errno.ENOSYS,
+        errno.EROFS,
+        errno.EBADF,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EISDIR,
+        errno.ENOTTY,
+    )
+)
 
 
 @contextlib.contextmanager
@@ -42,11 +62,29 @@ def check_writable(folder: Path) -> None:
         raise ConfigError(f"outputs={folder}: not writable ({error.strerror or error})") from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder survive a power loss."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(handle: int) -> None:
+    """Make what was written to an open file or folder survive a power loss, where its file system can do that.
+
+    Raises:
+        OSError: The disk is full or failed.
+    """
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+
+
+def sync_path(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a power loss, where the file system can do that."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+        return
+    try:
+        sync(handle)
     finally:
         os.close(handle)
 
@@ -60,30 +98,110 @@ def discard(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def _beside(path: Path) -> Path:
+    """Return a hidden name in the same folder that no other call, process or machine uses."""
+    return path.with_name(f".{path.name[:40]}.{os.urandom(6).hex()}.tmp")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a name to write a file to, which takes the place of `path` when the block ends.
+
+    The name ends in `.tmp`: a library that tells the format by the suffix must be told it.
+
+    Raises:
+        StoreError: The disk is full or the folder not writable; what stood there before still stands.
+    """
+    temporary = _beside(path)
+    with storing(path):
+        try:
+            yield temporary
+            sync_path(temporary)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        sync_path(path.parent)
+
+
+@contextlib.contextmanager
+def making(folder: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield an empty folder to fill, which takes the name `folder` when the block ends.
+
+    Args:
+        folder: The folder; its parents are made.
+        replace: Whether to take the place of a folder that stands there. Otherwise the one that stands is left: another
+            process was quicker, and its folder appeared whole as well.
+
+    Raises:
+        StoreError: The disk is full or the place not writable; what stood there before still stands.
+    """
+    temporary = _beside(folder)
+    with storing(folder):
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir()
+            yield temporary
+            sync_path(temporary)
+            _move(temporary, folder, replace)
+            sync_path(folder.parent)
+        finally:
+            discard(temporary)
+
+
+def _move(made: Path, folder: Path, replace: bool) -> None:
+    """Rename a folder into its place; where that fails, what stood there is put back."""
+    aside = _beside(folder)
+    try:
+        while True:
+            try:
+                os.rename(made, folder)
+                return
+            except OSError as error:
+                # A folder in the way, which another process may be moving away; some file systems name it otherwise.
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and not folder.is_dir():
+                    raise
+            if not replace:
+                return
+            discard(aside)
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(folder, aside)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.rename(aside, folder)
+        raise
+    finally:
+        discard(aside)
+
+
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove what killed writers left in a folder, where the caller holds the lock that they all held.
+
+    Args:
+        folder: The folder.
+        name: Pattern of the names that they were writing.
+    """
+    for item in folder.glob(f".{name}.tmp"):
+        if item.is_dir():
+            discard(item)
+        else:
+            item.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data` atomically.
 
     Raises:
         StoreError: The disk is full or the folder not writable; what stood there before still stands.
     """
-    with storing(path):
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text` atomically."""
-    write_bytes(path, text.encode())
+    """Replace `path` by `text` atomically; what UTF-8 cannot hold is spelled out."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:

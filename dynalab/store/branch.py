@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dynalab.errors import StoreError
 from dynalab.store import checkpoint, runfile, series
-from dynalab.store.atomic import discard, storing, sync_folder
+from dynalab.store.atomic import making, sweep
 from dynalab.store.cut import marks_of, runs_of, write_series
 from dynalab.store.lock import Lock
 from dynalab.store.paths import CheckpointPaths, EnsemblePaths, ShardPaths
@@ -49,8 +49,7 @@ def branch(
     target.refuse_links()
     with Lock(target.lock, wait=10.0):
         there = {run.label for paths in target.shards() for run in runfile.read(paths).runs}
-        for leftover in target.root.glob(".shard-*.tmp"):
-            discard(leftover)
+        sweep(target.root, "shard-*")
         by_shard: dict[Path, list[StoredRun]] = {}
         for run in runs:
             if run.label not in there:
@@ -66,11 +65,8 @@ def _branch_shard(
     places = [run.index for run in members]
     found, state = _checkpoint(source, step)
     chosen = [record.runs[place] for place in places]
-    final = target.shard(runfile.folder_name(chosen, 1))
-    part = ShardPaths(final.root.with_name(f".{final.root.name}.tmp"))
-    with storing(part.root):
-        part.root.mkdir(parents=True)
-    try:
+    with making(target.shard(runfile.folder_name(chosen, 1)).root) as root:
+        part = ShardPaths(root)
         for cadence, mark in state.marks.items():
             write_series(part, cadence, series.read(source.series(cadence))[: mark.rows], places)
         marks = marks_of(part, state)
@@ -88,15 +84,6 @@ def _branch_shard(
             folders=[str(folder) for folder in folders],
         )
         runfile.write(part, shard)
-        with storing(final.root):
-            part.root.rename(final.root)
-            sync_folder(target.root)
-    except OSError as error:
-        discard(part.root)
-        raise StoreError(f"cannot read {source.root}: {error.strerror or error}") from error
-    except StoreError:
-        discard(part.root)
-        raise
 
 
 def _checkpoint(source: ShardPaths, step: int) -> tuple[CheckpointPaths, checkpoint.CheckpointState]:

@@ -7,14 +7,13 @@ checksums of its tensors and of the series rows it vouches for, so that damage i
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dynalab.errors import StoreError
 from dynalab.store import series
-from dynalab.store.atomic import discard, storing, sync_folder, write_bytes, write_json
+from dynalab.store.atomic import discard, making, write_bytes, write_json
 from dynalab.store.paths import CheckpointPaths, ShardPaths, is_name
 from dynalab.store.read import check, mapping, mark, read_bytes, read_json, whole
 from dynalab.store.series import Mark
@@ -69,12 +68,9 @@ def save_bytes(shard: ShardPaths, state: CheckpointState, model: bytes, optim: b
         StoreError: The disk is full; earlier checkpoints stand.
     """
     final = shard.checkpoint(state.step)
-    temporary = CheckpointPaths(final.root.with_name(f"{final.root.name}.tmp"))
-    with storing(final.root):
-        discard(temporary.root)
-        temporary.root.mkdir(parents=True)
-    sums = {}
-    try:
+    with making(final.root, replace=True) as folder:
+        temporary = CheckpointPaths(folder)
+        sums = {}
         for path, data in ((temporary.model, model), (temporary.optim, optim)):
             sums[path.name] = hashlib.sha256(data).hexdigest()
             write_bytes(path, data)
@@ -86,14 +82,6 @@ def save_bytes(shard: ShardPaths, state: CheckpointState, model: bytes, optim: b
             "extra": dict(state.extra),
         }
         write_json(temporary.state, {**document, "check": _check(document)})
-    except StoreError:
-        discard(temporary.root)
-        raise
-    with storing(final.root):
-        if final.root.exists():
-            discard(final.root)
-        os.replace(temporary.root, final.root)
-        sync_folder(final.root.parent)
     return final
 
 
@@ -166,22 +154,21 @@ def newest_whole(
     return None, None, warnings
 
 
-def prune(shard: ShardPaths, keep: int | str | Sequence[int]) -> None:
+def prune(shard: ShardPaths, keep: int | str | Sequence[int], kept: Sequence[int] = ()) -> None:
     """Remove checkpoints beyond those to keep; the newest two always stay.
 
     Args:
         shard: The shard's folder.
         keep: How many, `all`, or the steps to keep besides the newest two.
+        kept: Steps to keep besides, whatever `keep` says.
     """
     found = shard.checkpoints()
     if keep == "all":
         return
     count = keep if isinstance(keep, int) else 2
-    steps = set() if isinstance(keep, int) else {int(step) for step in keep}
+    steps = {*kept, *([] if isinstance(keep, int) else map(int, keep))}
     for paths in found[: max(len(found) - count, 0)]:
         if paths.step not in steps:
             # The marker first: a half-removed checkpoint is then no checkpoint.
             paths.state.unlink(missing_ok=True)
             discard(paths.root)
-    for leftover in shard.checkpoint_folder.glob("step-*.tmp"):
-        discard(leftover)

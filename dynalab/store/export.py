@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynalab.errors import ConfigError, NothingMatched
-from dynalab.store.atomic import storing
+from dynalab.store.atomic import replacing
 from dynalab.store.find import Selection
 from dynalab.store.reader import Ensemble
 
@@ -64,13 +64,8 @@ def write(frame: pd.DataFrame, path: Path) -> None:
         ".parquet": lambda to: frame.to_parquet(to, index=False),
         ".jsonl": lambda to: _write_lines(frame, to),
     }
-    temporary = path.with_name(f".{path.name}.tmp")
-    with storing(path):
-        try:
-            writers[path.suffix.lower()](temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        writers[path.suffix.lower()](temporary)
 
 
 def _write_lines(frame: pd.DataFrame, path: Path) -> None:

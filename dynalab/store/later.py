@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+from collections.abc import Callable
 from pathlib import Path
 
 from dynalab.store.atomic import write_bytes
@@ -13,9 +14,14 @@ _MOST_WAITING = 4
 
 
 class Later:
-    """Replaces files one after another, in the order they were given."""
+    """Replaces files one after another, in the order they were given.
 
-    def __init__(self) -> None:
+    Args:
+        put: What replaces a file by its data.
+    """
+
+    def __init__(self, put: Callable[[Path, bytes], None] = write_bytes) -> None:
+        self._put = put
         self._pool = concurrent.futures.ThreadPoolExecutor(1, "files")
         self._waiting: collections.deque[concurrent.futures.Future[None]] = collections.deque()
 
@@ -27,7 +33,7 @@ class Later:
         """
         while self._waiting and (self._waiting[0].done() or len(self._waiting) >= _MOST_WAITING):
             self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(write_bytes, path, data))
+        self._waiting.append(self._pool.submit(self._put, path, data))
 
     def wait(self) -> None:
         """Return when all files are safe.

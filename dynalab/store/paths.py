@@ -94,6 +94,11 @@ class OutputPaths:
         """The folder of tracebacks of dynalab's own bugs."""
         return self.root / "logs"
 
+    @property
+    def imports_lock(self) -> Path:
+        """Held while a table is imported."""
+        return self.root / "imported" / "lock"
+
     def analysis(self, kind: str, digest: str) -> AnalysisPaths:
         """Return the folder of one analysis."""
         return AnalysisPaths(self.analyses / f"{kind}-{digest}")
@@ -289,7 +294,7 @@ class ShardPaths:
 
     def checkpoints(self) -> list[CheckpointPaths]:
         """Return every checkpoint that has its marker, oldest first."""
-        found = [CheckpointPaths(folder) for folder in _inside(self.checkpoint_folder, _STEP)]
+        found = [CheckpointPaths(folder) for folder in _by_step(self.checkpoint_folder).values()]
         return [paths for paths in found if paths.state.is_file()]
 
     @property
@@ -302,8 +307,14 @@ class ShardPaths:
         return self.snapshot_folder / f"step-{step:08d}.safetensors"
 
     def snapshots(self) -> dict[int, Path]:
-        """Return step -> weights kept."""
-        return {int(path.stem[5:]): path for path in _inside(self.snapshot_folder, _STEP, ".safetensors")}
+        """Return step -> weights kept, in order of the steps."""
+        return _by_step(self.snapshot_folder, ".safetensors")
+
+
+def _by_step(folder: Path, suffix: str = "") -> dict[int, Path]:
+    """Return step -> what is named by it in a folder; from 10^8 steps on names do not sort as their numbers do."""
+    found = {int(path.name[5:].removesuffix(suffix)): path for path in _inside(folder, _STEP, suffix)}
+    return dict(sorted(found.items()))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Stored analyses: result.json and tables in Parquet, written once, found by id."""
+"""Stored analyses: result.json and tables in Parquet, in a folder that appears whole and is found by id."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynalab.errors import ConfigError, NothingMatched, StoreError
-from dynalab.store.atomic import storing, write_json
+from dynalab.store.atomic import making, replacing, write_json
 from dynalab.store.paths import AnalysisPaths, OutputPaths, is_name
 from dynalab.store.read import check, mapping, positive, read_bytes, read_json, text, whole
 
@@ -94,23 +94,29 @@ class Result:
         return {name: self.table(name) for name in self.tables()}
 
 
-def write_result(paths: AnalysisPaths, data: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> Result:
-    """Store an analysis: tables first, result.json last, which makes it one.
+def write_result(
+    paths: AnalysisPaths, data: Mapping[str, Any], tables: Mapping[str, pd.DataFrame], *, replace: bool = True
+) -> Result:
+    """Store an analysis; its folder appears whole.
+
+    Args:
+        paths: Its folder.
+        data: Plain values.
+        tables: Name -> table.
+        replace: Whether to take the place of one that stands there; otherwise that one is left.
 
     Raises:
         StoreError: The folder cannot be written.
     """
     paths.refuse_links()
-    with storing(paths.root):
-        paths.root.mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        path = paths.table(name)
-        temporary = path.with_name(f".{path.name}.tmp")
-        with storing(path):
-            table.to_parquet(temporary, index=False)
-            temporary.replace(path)
-    write_json(paths.result, {"schema_version": SCHEMA_VERSION, **_finite(data)})
-    return read_result(paths)
+    document = {"schema_version": SCHEMA_VERSION, **_finite(data)}
+    with making(paths.root, replace=replace) as folder:
+        own = AnalysisPaths(folder)
+        for name, table in tables.items():
+            with replacing(own.table(name)) as temporary:
+                table.to_parquet(temporary, index=False)
+        write_json(own.result, document)
+    return Result(paths, document)
 
 
 def read_result(paths: AnalysisPaths) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -71,6 +71,7 @@ class Shard:
         marks: Cadence -> [rows, crc] of its series at the end of the last attempt that saved.
         started: When training first started, ISO 8601, UTC.
         folders: Folders that plug-ins were found in, for the reader; nothing is taken from there.
+        kept: Steps whose checkpoints stay, for a command once asked to keep them.
     """
 
     runs: list[Run]
@@ -83,6 +84,7 @@ class Shard:
     marks: dict[str, list[int]] = field(default_factory=dict)
     started: str | None = None
     folders: list[str] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
 
     def settle(self, status: str) -> None:
         """Give the shard and every run that is not diverged a status."""
@@ -98,6 +100,54 @@ def folder_name(members: Sequence[Member], attempt: int) -> str:
         item.label if item.seed is None else f"{item.seed:04d}" for item in (members[0], members[-1])
     )
     return f"shard-{first}-{last}-{len(members)}" + (f"-a{attempt}" if attempt > 1 else "")
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What the name of a shard's folder tells where its run.json is damaged.
+
+    Attributes:
+        labels: Of its runs: all, or its first and its last.
+        known: Whether these are all.
+        attempt: Number of the attempt.
+    """
+
+    labels: tuple[str, ...]
+    known: bool
+    attempt: int
+
+    @classmethod
+    def of(cls, name: str, labels: Iterable[str], held: Collection[tuple[str, int]]) -> Lost:
+        """Read a folder's name.
+
+        Args:
+            name: The name.
+            labels: Labels that are known, in the order of the seeds.
+            held: (label, attempt) of every run that can be read.
+        """
+        match = re.fullmatch(r"shard-(.+)-([0-9]+)(?:-a([0-9]+))?", name)
+        pieces = match[1].split("-") if match else []
+        if match is None or len(pieces) % 2:
+            return cls((), False, 1)
+        count, attempt, middle = int(match[2]), int(match[3] or 1), len(pieces) // 2
+        first, last = "-".join(pieces[:middle]), "-".join(pieces[middle:])
+        if first.isdigit() and last.isdigit():
+            span = [f"s{seed:04d}" for seed in range(int(first), int(last) + 1)]
+            if len(span) == count:
+                return cls(tuple(span), True, attempt)
+            first, last = span[0], span[-1]
+        # Seeds with gaps: those between the ends that no other shard of the same attempt holds, if they are as many.
+        free = [label for label in labels if (label, attempt) not in held]
+        if first in free and last in free:
+            between = free[free.index(first) : free.index(last) + 1]
+            if len(between) == count:
+                return cls(tuple(between), True, attempt)
+        ends = tuple(dict.fromkeys((first, last)))
+        return cls(ends, len(ends) == count, attempt)
+
+    def replaced(self, newest: Mapping[str, int]) -> bool:
+        """Return whether a later attempt stands in for every run, so that nothing is lost; label -> newest attempt."""
+        return self.known and all(newest.get(label, 0) > self.attempt for label in self.labels)
 
 
 def write(paths: ShardPaths, shard: Shard) -> None:
@@ -165,6 +215,7 @@ _SHARD = {
     "marks": mapping(mark, is_name),
     "started": (text,),
     "folders": [text],
+    "kept": [whole],
 }
 
 

@@ -8,20 +8,21 @@ while it grows, and a kill costs at most the rows that the header does not count
 from __future__ import annotations
 
 import ast
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
 
 from dynalab.errors import StoreError
-from dynalab.store.atomic import storing, write_bytes
+from dynalab.store.atomic import storing, sync, write_bytes
 from dynalab.store.read import read_bytes, whole
 
 _MAGIC = b"\x93NUMPY\x01\x00"
 _COUNT_DIGITS = 20
+_LONGEST_HEADER = len(_MAGIC) + 2 + 2**16
 
 
 def row_type(metrics: Sequence[str], n_runs: int) -> np.dtype:
@@ -39,6 +40,13 @@ def _header(dtype: np.dtype, rows: int) -> bytes:
     if len(body) >= 2**16:
         raise StoreError("a series of this many metrics has no room in its header")
     return _MAGIC + len(body).to_bytes(2, "little") + body.encode("latin1")
+
+
+def _write_header(file: FileIO, dtype: np.dtype, rows: int) -> None:
+    header = _header(dtype, rows)
+    file.seek(0)
+    if file.write(header) != len(header):
+        raise OSError(28, "No space left on device")
 
 
 def _parse_header(path: Path, data: bytes) -> tuple[np.dtype, int, int]:
@@ -83,6 +91,17 @@ def read(path: Path) -> np.ndarray:
     return records
 
 
+def count(path: Path) -> int:
+    """Return how many rows of a series there are, without reading them; 0 where it cannot be read."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            dtype, counted, start = _parse_header(path, file.read(_LONGEST_HEADER))
+    except (OSError, StoreError):
+        return 0
+    return max(min(counted, (size - start) // dtype.itemsize), 0)
+
+
 def checksum(path: Path, rows: int) -> int | None:
     """Return the CRC-32 of the first `rows` rows, or None where they are not there."""
     try:
@@ -90,6 +109,19 @@ def checksum(path: Path, rows: int) -> int | None:
     except StoreError:
         return None
     return zlib.crc32(records[:rows].tobytes()) if len(records) >= rows else None
+
+
+def truncate(path: Path, rows: int) -> None:
+    """Cut off the rows of a series behind the first `rows`, which are there.
+
+    Raises:
+        StoreError: The header is damaged.
+        OSError: The file cannot be written.
+    """
+    with path.open("r+b", buffering=0) as file:
+        dtype, _, start = _parse_header(path, file.read(_LONGEST_HEADER))
+        _write_header(file, dtype, rows)
+        file.truncate(start + rows * dtype.itemsize)
 
 
 @dataclass(frozen=True)
@@ -129,10 +161,9 @@ class SeriesWriter:
         with storing(path):
             if keep is not None and read(path).dtype != self.dtype:
                 raise StoreError(f"{path} has other columns than this configuration records now")
-            self._file = path.open("r+b", buffering=0)
             if keep is not None:
-                self._commit()
-                self._file.truncate(self._end)
+                truncate(path, keep.rows)
+            self._file = path.open("r+b", buffering=0)
 
     @property
     def _end(self) -> int:
@@ -161,18 +192,12 @@ class SeriesWriter:
                 view = view[self._file.write(view) or 0 :]
             self.rows += len(block)
             self.crc = zlib.crc32(data, self.crc)
-            self._commit()
-
-    def _commit(self) -> None:
-        header = _header(self.dtype, self.rows)
-        self._file.seek(0)
-        if self._file.write(header) != len(header):
-            raise OSError(28, "No space left on device")
+            _write_header(self._file, self.dtype, self.rows)
 
     def sync(self) -> Mark:
         """Make the rows survive a power loss, and return what a checkpoint may vouch for."""
         with storing(self.path):
-            os.fsync(self._file.fileno())
+            sync(self._file.fileno())
         return Mark(self.rows, self.crc)
 
     def close(self) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from dynalab.errors import StoreError
-from dynalab.store import checkpoint, runfile, series
-from dynalab.store.atomic import discard, storing, sync_folder, write_bytes, write_json
+from dynalab.store import checkpoint, runfile, series, snapshot
+from dynalab.store.atomic import discard, storing, sync_path, write_json
 from dynalab.store.cut import marks_of, runs_of, write_series
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, ShardPaths
@@ -53,7 +53,7 @@ def split(paths: ShardPaths, count: int = 2) -> list[ShardPaths]:
             with storing(paths.root):
                 discard(paths.aside)
                 paths.root.rename(paths.aside)
-                sync_folder(ensemble.root)
+                sync_path(ensemble.root)
         except OSError as error:
             _undo(paths)
             raise StoreError(f"cannot read {paths.root}: {error.strerror or error}") from error
@@ -104,7 +104,7 @@ def _cut_out(paths: ShardPaths, shard: runfile.Shard, part: ShardPaths, members:
         target = part.snapshot(step)
         with storing(target):
             target.parent.mkdir(exist_ok=True)
-        write_bytes(target, runs_of(file.read_bytes(), members, len(shard.runs), file))
+        snapshot.write(target, runs_of(snapshot.read(file), members, len(shard.runs), file))
     steps = newest.step if newest else 0
     own = dataclasses.replace(
         shard,

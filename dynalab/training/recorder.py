@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynalab.store.atomic import storing
 from dynalab.store.paths import ShardPaths
-from dynalab.store.series import Mark, SeriesWriter
+from dynalab.store.series import Mark, SeriesWriter, truncate
 from dynalab.training.beside import Row
 
 BLOCK_ROWS = 256
@@ -23,7 +24,8 @@ class Recorder:
     Args:
         paths: The shard's folder.
         n_runs: How many of the stacked runs are real; a copy that fills the least width is not recorded.
-        marks: Cadence -> what the checkpoint vouches for; series it does not name start anew.
+        marks: Cadence -> what the checkpoint vouches for; series it does not name start anew, and rows behind are cut
+            off at once: training may end right here.
     """
 
     def __init__(self, paths: ShardPaths, n_runs: int, marks: Mapping[str, Mark]) -> None:
@@ -33,6 +35,13 @@ class Recorder:
         self._columns: dict[str, tuple[str, ...]] = {}
         self._flushed = time.monotonic()
         self.latest: dict[str, np.ndarray] = {}
+        for cadence in paths.cadences():
+            path = paths.series(cadence)
+            with storing(path):
+                if cadence in marks:
+                    truncate(path, marks[cadence].rows)
+                else:
+                    path.unlink()
 
     def add(self, cadence: str, step: int, row: Row) -> None:
         """Keep a row of `(S,)` values for the series of a cadence."""

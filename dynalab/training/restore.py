@@ -8,6 +8,7 @@ from torch import nn
 
 from dynalab.config.registry import search_path
 from dynalab.errors import ConfigError, StoreError
+from dynalab.store import checkpoint, snapshot
 from dynalab.training.parts import task_and_network
 from dynalab.training.shard import load_config
 from dynalab.training.stack import build_networks
@@ -42,6 +43,10 @@ def network_at(run: StoredRun, step: int) -> nn.Module:
     (network,) = build_networks(make, [Streams(**run.record.runs[run.index].streams)])
     # By the names that the stack has: what modules share stands under its first one.
     own = dict([*network.named_parameters(), *network.named_buffers()])
+    if kept[step].name == "model.safetensors":
+        checkpoint.read_state(checkpoints[step])
+    else:
+        snapshot.read(kept[step])
     try:
         with safe_open(str(kept[step]), framework="pt") as stored:
             unstored = (

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from dynalab.config.ensemble import EnsembleConfig, from_stored
 from dynalab.errors import ConfigError, DynalabError, Locked, StoreError
 from dynalab.store import checkpoint, runfile, series
-from dynalab.store.atomic import discard
+from dynalab.store.atomic import discard, sweep, write_text
 from dynalab.store.lock import Lock
 from dynalab.store.paths import ShardPaths, forced_cadence
 from dynalab.store.stored import StoredEnsemble
@@ -86,6 +86,8 @@ def train_shard(job: Job, control: Control) -> runfile.Shard:
     paths = job.shard
     paths.refuse_links()
     with Lock(paths.lock, steal=job.steal) as lock:
+        for folder in (paths.series_folder, paths.checkpoint_folder, paths.snapshot_folder):
+            sweep(folder)
         log = _log_to(paths.log)
         try:
             return _train(job, control, lock, log)
@@ -133,6 +135,12 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     attempt |= {"argv": list(job.argv), "started": _now()}
     shard.attempts.append(attempt)
     shard.started = shard.started or _now()
+    # Remembered, so that a later command that does not repeat the list deletes none of them.
+    keep = job.checkpoint_keep
+    listed = [] if isinstance(keep, int) else keep
+    if keep == "all":
+        listed = [item.step for item in paths.checkpoints()]
+    shard.kept = sorted({*shard.kept, *map(int, listed)})
     shard.settle("running")
     runfile.write(paths, shard)
     paths.error.unlink(missing_ok=True)
@@ -156,7 +164,6 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         exact=shard.plan["exact"],
         every=every,
     )
-    recorder = Recorder(paths, len(real), state.marks if state else {})
     grid = cadence(config.snapshots.every, None if config.snapshots.every else config.snapshots.at)
     snapshots = Snapshots(paths, grid)
     _require_branch(config.parent, found.step if found else 0, paths)
@@ -166,7 +173,10 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         except (KeyError, ValueError, RuntimeError, SafetensorError) as error:
             raise StoreError(f"{found.root} is damaged: it is not of this configuration ({error})") from error
         log.info("resumed at step %d with %d runs", loop.step, len(real))
-    else:
+    vouched = dict(state.marks) if state else {}
+    shard.marks = {name: [mark.rows, mark.crc] for name, mark in vouched.items()}
+    recorder = Recorder(paths, len(real), vouched)
+    if not found:
         log.info("started with %d runs", len(real))
         _record(loop, recorder, snapshots, labels)
 
@@ -177,8 +187,11 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         marks = recorder.sync()
         snapshots.sync()
         weights, other = loop.tensors(len(real))
+        if keep == "all":
+            shard.kept = sorted({*shard.kept, loop.step})
+            runfile.write(paths, shard)
         checkpoint.save(paths, checkpoint.CheckpointState(loop.step, marks), weights, other)
-        checkpoint.prune(paths, job.checkpoint_keep)
+        checkpoint.prune(paths, keep, shard.kept)
         shard.steps = loop.step
         shard.marks = {name: [mark.rows, mark.crc] for name, mark in marks.items()}
         attempt.update(step=loop.step, seconds=time.time() - began)
@@ -187,7 +200,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
 
     attempt["first_step"] = loop.step
     first, saved, told, began_steps = loop.step, time.monotonic(), 0.0, time.time()
-    listed = job.checkpoint_keep if isinstance(job.checkpoint_keep, list | tuple) else ()
+    wanted = frozenset(shard.kept)
     interrupted = False
     while loop.step < shard.requested_steps:
         if control.stop():
@@ -207,7 +220,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
             control.progress(_progress(loop, shard, recorder, rate))
         by_step = job.checkpoint_every is not None and loop.step % job.checkpoint_every == 0
         by_clock = job.checkpoint_every is None and clock - saved > CHECKPOINT_SECONDS
-        if (by_step or by_clock or loop.step in listed) and loop.step < shard.requested_steps:
+        if (by_step or by_clock or loop.step in wanted) and loop.step < shard.requested_steps:
             save()
             runfile.write(paths, shard)
             saved = time.monotonic()
@@ -294,7 +307,7 @@ def _settle(
 
 def _record_failure(paths: ShardPaths, error: BaseException) -> None:
     try:
-        paths.error.write_text("".join(traceback.format_exception(error)), "utf-8", "backslashreplace")
+        write_text(paths.error, "".join(traceback.format_exception(error)))
         shard = runfile.read(paths)
         shard.settle("failed")
         if shard.attempts:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from dynalab.store import snapshot
 from dynalab.store.atomic import storing
 from dynalab.store.later import Later
 from dynalab.store.paths import ShardPaths
@@ -26,7 +27,7 @@ class Snapshots:
 
     def __init__(self, paths: ShardPaths, grid: Cadence) -> None:
         self.grid = grid
-        self._paths, self._files = paths, Later()
+        self._paths, self._files = paths, Later(snapshot.write)
 
     def add(self, step: int, weights: dict[str, Tensor], lost: Sequence[int] = ()) -> None:
         """Keep the weights of a step.

@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from dynalab.config.places import cache_folder
-from dynalab.errors import StoreError
+from dynalab.store.atomic import making, replacing, sync_path, write_text
 from dynalab.tasks.text import corpus as text
 from dynalab.tasks.text.tokens import SPLITS, Corpus, Tokens, dtype, encoded, learn_vocabulary
 from dynalab.tasks.text.vocabulary import Vocabulary
@@ -48,10 +46,7 @@ def tokens(corpus: Corpus, digest: str, size: int, test_fraction: float) -> Toke
     folder = root() / f"{digest}-{size}-{round(1 / test_fraction)}-v{VERSION}"
     if not folder.is_dir():
         _log.info("tokenising %s into %s", text.shown(corpus), folder)
-        try:
-            _write(corpus, size, test_fraction, folder)
-        except OSError as error:
-            raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
+        _write(corpus, size, test_fraction, folder)
     vocabulary = Vocabulary(
         [bytes.fromhex(piece) for piece in json.loads((folder / "pieces.json").read_text())]
     )
@@ -66,11 +61,9 @@ def _mapped(path: Path, kind: type[np.generic]) -> np.ndarray:
 
 def _write(corpus: Corpus, size: int, test_fraction: float, folder: Path) -> None:
     """Write a corpus' tokens into a folder, which appears whole or not at all."""
-    vocabulary = learn_vocabulary(corpus, size, test_fraction)
-    counts = np.zeros(len(vocabulary), dtype=np.int64)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    own = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with making(folder) as own:
+        vocabulary = learn_vocabulary(corpus, size, test_fraction)
+        counts = np.zeros(len(vocabulary), dtype=np.int64)
         with contextlib.ExitStack() as stack:
             files = {split: stack.enter_context((own / split).open("wb")) for split in SPLITS}
             buffers: dict[str, list[int]] = {split: [] for split in SPLITS}
@@ -88,13 +81,8 @@ def _write(corpus: Corpus, size: int, test_fraction: float, folder: Path) -> Non
                     flush(split)
             for split in SPLITS:
                 flush(split)
-        np.save(own / "counts.npy", counts)
-        (own / "pieces.json").write_text(json.dumps([piece.hex() for piece in vocabulary.pieces]))
-        try:
-            own.rename(folder)
-        except OSError:
-            # Another worker was faster; its folder holds the same.
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(own, ignore_errors=True)
+        for split in SPLITS:
+            sync_path(own / split)
+        with replacing(own / "counts.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, counts)
+        write_text(own / "pieces.json", json.dumps([piece.hex() for piece in vocabulary.pieces]))

@@ -1,0 +1,58 @@
+"""Snapshots: plain safetensors files of stacked weights, with a checksum of themselves in their metadata.
+
+The checksum is put into the header that the tensors were serialised with, and is of the bytes without it; so any reader
+of safetensors opens the file, and whoever reads it here finds damage of header and tensors alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from dynalab.errors import StoreError
+from dynalab.store.atomic import write_bytes
+from dynalab.store.read import read_bytes
+
+_HEAD = b'{"__metadata__":{"sha256":"'
+_DIGITS = 64
+# With spaces, so that the tensors stay aligned.
+_TAIL = b'"},' + b" " * (-(len(_HEAD) + _DIGITS + len(b'"},') - 1) % 8)
+# A brace of the header is part of the seal.
+_ADDED = len(_HEAD) + _DIGITS + len(_TAIL) - 1
+_LENGTH = 8
+
+
+def sealed(data: bytes) -> bytes:
+    """Return serialised tensors, at least one and without metadata, with their checksum."""
+    size = int.from_bytes(data[:_LENGTH], "little")
+    longer = (size + _ADDED).to_bytes(_LENGTH, "little")
+    seal = _HEAD + hashlib.sha256(data).hexdigest().encode() + _TAIL
+    return b"".join((longer, seal, memoryview(data)[_LENGTH + 1 :]))
+
+
+def write(path: Path, data: bytes) -> None:
+    """Replace a snapshot atomically by serialised tensors.
+
+    Raises:
+        StoreError: The disk is full; what stood there before still stands.
+    """
+    write_bytes(path, sealed(data))
+
+
+def read(path: Path) -> bytes:
+    """Return a snapshot's bytes, checked; one of an older dynalab has no checksum and is not.
+
+    Raises:
+        StoreError: It is missing or damaged.
+    """
+    data = read_bytes(path)
+    start = _LENGTH + len(_HEAD)
+    if data[_LENGTH:start] != _HEAD:
+        return data
+    size = int.from_bytes(data[:_LENGTH], "little") - _ADDED
+    digest = hashlib.sha256((size % 2 ** (8 * _LENGTH)).to_bytes(_LENGTH, "little") + b"{")
+    end = start + _DIGITS + len(_TAIL)
+    digest.update(memoryview(data)[end:])
+    if digest.hexdigest().encode() + _TAIL != data[start:end]:
+        raise StoreError(f"{path} is damaged: its checksum does not fit")
+    return data
