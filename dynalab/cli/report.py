@@ -57,6 +57,7 @@ def command(
     from dynalab.store.find import select
     from dynalab.store.reader import Ensemble
     from dynalab.store.results import damaged_results
+    from dynalab.store.table import notice
 
     refs, overrides = split_arguments(arguments)
     for text in overrides:
@@ -83,6 +84,8 @@ def command(
     if len(selection) > 3:
         note(f"drawing {len(selection)} ensembles")
     page = write_report(selection, results, root, derived, [shlex.join(words)])
+    for item, _ in selection:
+        notice(item.paths)
     left_out = damaged_results(root, [item.id for item, _ in selection])
     damage = [line for item, _ in selection for line in item.warnings] + left_out
     shown = {result.id: result for found in results.values() for result in found}

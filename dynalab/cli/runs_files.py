@@ -47,11 +47,14 @@ def export_runs(
     from dynalab.store.export import check_target, table, write
     from dynalab.store.find import readable, select
     from dynalab.store.reader import Ensemble
+    from dynalab.store.table import notice
 
     path = check_target(user_path(to))
     selection, damaged = readable(select(outputs_root(outputs), refs, filter_text, Ensemble))
     frame = table(selection)
     write(frame, path)
+    for ensemble, _ in selection:
+        notice(ensemble.paths)
     warnings = damaged + [line for ensemble, _ in selection for line in ensemble.warnings]
     runs = list(dict.fromkeys(frame["run"]))
     if as_json:
@@ -158,6 +161,7 @@ def remove_runs(
     from dynalab.store.find import select
     from dynalab.store.remove import plan, remove
     from dynalab.store.stored import StoredEnsemble
+    from dynalab.store.table import refresh
 
     if not refs and not filter_text:
         raise ConfigError("rm: name what to remove, an id or -f TERMS (@last is the last that were trained)")
@@ -177,16 +181,9 @@ def remove_runs(
     for item in removals:
         remove(item, root)
         if not item.whole:
-            _tables_again(item.ensemble.root)
+            refresh(item.ensemble)
     if as_json:
         emit_json({"removed": runs, "bytes": size})
     else:
         note(f"removed {said}")
     return 0
-
-
-def _tables_again(folder: Path) -> None:
-    from dynalab.store.reader import Ensemble
-    from dynalab.store.table import write_tables
-
-    write_tables(Ensemble(folder))

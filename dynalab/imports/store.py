@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import re
 import socket
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,16 +23,19 @@ from dynalab.errors import ConfigError, StoreError
 from dynalab.imports.runs import Imported, ImportedRun, from_long, from_wide
 from dynalab.imports.table import read_table
 from dynalab.store import runfile, series
-from dynalab.store.atomic import check_writable, discard, storing, write_json, write_text
-from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
+from dynalab.store.atomic import check_writable, making, write_json, write_text
+from dynalab.store.lock import Lock
+from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths, refuse_links
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import IMPORTED, IMPORTED_CADENCE, StoredEnsemble
-from dynalab.store.table import write_tables
+from dynalab.store.table import refresh
 from dynalab.training.summary import summarise
 
 if TYPE_CHECKING:
     import pandas as pd
 
+# For imports that other processes make at the same time.
+WAIT_SECONDS = 300.0
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,59}$")
 
 
@@ -133,6 +134,21 @@ def _store(
     force: bool,
     argv: Sequence[str],
 ) -> Outcome:
+    refuse_links(outputs.imports_lock.parent)
+    check_writable(outputs.imports_lock.parent)
+    # What a name means is read, then written.
+    with Lock(outputs.imports_lock, wait=WAIT_SECONDS):
+        return _store_locked(imported, outputs, name, form, force, argv)
+
+
+def _store_locked(
+    imported: Imported,
+    outputs: OutputPaths,
+    name: str,
+    form: Mapping[str, Any],
+    force: bool,
+    argv: Sequence[str],
+) -> Outcome:
     digest = digest_of(imported)
     stored = [StoredEnsemble(paths) for paths in outputs.ensembles() if paths.task == IMPORTED]
     same = next((item for item in stored if item.id == digest), None)
@@ -142,12 +158,11 @@ def _store(
             f"--name {name}: {taken[0].id} is called so and holds other runs or values; choose another name, "
             "or let it mean this table with --force"
         )
-    check_writable(outputs.root)
     notes = list(imported.notes)
     new = True
     if same is None:
         paths = outputs.ensemble(IMPORTED, name, digest)
-        _make(paths, outputs.root, imported, {"names": [name], **form}, argv)
+        _make(paths, imported, {"names": [name], **form}, argv)
     else:
         paths = same.paths
         paths.refuse_links()
@@ -173,11 +188,9 @@ def _store(
         tree["import"] = {**tree["import"], "names": [word for word in other.names if word != name]}
         write_text(other.paths.config, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
         notes.append(f"{name} meant {other.id} before, which is kept")
-    ensemble = Ensemble(paths)
-    if new or not paths.metrics().is_file():
-        write_tables(ensemble)
+    refresh(paths)
     write_json(outputs.last, {"schema_version": 1, "ensembles": [digest]})
-    return Outcome(ensemble, name, new, notes)
+    return Outcome(Ensemble(paths), name, new, notes)
 
 
 def _next_attempt(paths: EnsemblePaths, stored: StoredEnsemble) -> int:
@@ -189,24 +202,14 @@ def _next_attempt(paths: EnsemblePaths, stored: StoredEnsemble) -> int:
     return max(found, default=0) + 1
 
 
-def _make(
-    paths: EnsemblePaths, root: Path, imported: Imported, about: Mapping[str, Any], argv: Sequence[str]
-) -> None:
+def _make(paths: EnsemblePaths, imported: Imported, about: Mapping[str, Any], argv: Sequence[str]) -> None:
     """Make an ensemble's folder in one rename, so that no half-made one is ever seen."""
     paths.refuse_links()
-    with storing(paths.root):
-        temporary = EnsemblePaths(Path(tempfile.mkdtemp(prefix=".import.", suffix=".tmp", dir=root)))
-        temporary.root.chmod(0o755)
-    try:
-        _write_shards(temporary, imported, 1, argv)
+    with making(paths.root) as folder:
+        own = EnsemblePaths(folder)
+        _write_shards(own, imported, 1, argv)
         tree = {"task": {"name": IMPORTED}, "import": dict(about)}
-        write_text(temporary.config, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
-        with storing(paths.root):
-            paths.root.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(temporary.root, paths.root)
-    except StoreError:
-        discard(temporary.root)
-        raise
+        write_text(own.config, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
 
 
 def _write_shards(paths: EnsemblePaths, imported: Imported, attempt: int, argv: Sequence[str]) -> None:
@@ -225,10 +228,8 @@ def _write_shards(paths: EnsemblePaths, imported: Imported, attempt: int, argv: 
     }
     for number, runs in enumerate(groups.values()):
         suffix = f"-a{attempt}" if attempt > 1 else ""
-        shard = paths.shard(f"shard-{number:04d}-{len(runs)}{suffix}")
-        with storing(shard.root):
-            shard.root.mkdir()
-        _write_shard(shard, runs, imported.metrics, attempt, record)
+        with making(paths.shard(f"shard-{number:04d}-{len(runs)}{suffix}").root) as folder:
+            _write_shard(ShardPaths(folder), runs, imported.metrics, attempt, record)
 
 
 def _write_shard(

@@ -18,7 +18,6 @@ from dynalab.config.schema import Checkpoint, Compute
 from dynalab.errors import ConfigError, RunsFailed
 from dynalab.launch.base import Events
 from dynalab.launch.train import Options, Outcome, train
-from dynalab.store.atomic import write_bytes
 from dynalab.store.branch import branch
 from dynalab.store.layout import Layout, find_ensemble, mend_config
 from dynalab.store.paths import OutputPaths
@@ -153,20 +152,14 @@ def fork(
     request = Request(config, specs, steps, [f"parent={said}", change.said], slug)
     if step:
         _begin(OutputPaths(outputs), request, runs, step, folders)
-    last = OutputPaths(outputs).last
-    before = last.read_bytes() if last.is_file() else None
-    options = Options(argv=("dynalab", "analyze", "--confirm", parent.id))
-    try:
-        for (device, compute), some in _by_plan(runs, specs).items():
-            settings = Settings(compute, Checkpoint(), device, launcher, outputs, tuple(folders))
-            outcome = train(Command([replace(request, runs=some)], settings), options, watch)
-            if outcome.report.interrupted:
-                raise KeyboardInterrupt
-            if outcome.report.failures:
-                raise RunsFailed("; ".join(outcome.report.failures.values()))
-    finally:
-        if before is not None:
-            write_bytes(last, before)
+    options = Options(argv=("dynalab", "analyze", "--confirm", parent.id), remember=False)
+    for (device, compute), some in _by_plan(runs, specs).items():
+        settings = Settings(compute, Checkpoint(), device, launcher, outputs, tuple(folders))
+        outcome = train(Command([replace(request, runs=some)], settings), options, watch)
+        if outcome.report.interrupted:
+            raise KeyboardInterrupt
+        if outcome.report.failures:
+            raise RunsFailed("; ".join(outcome.report.failures.values()))
     return Ensemble(outcome.layouts[0].paths)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dynalab.config.command import Command, Request
 from dynalab.errors import StoreError
@@ -15,21 +16,21 @@ from dynalab.store import runfile
 from dynalab.store.atomic import check_writable, storing, write_bytes, write_json
 from dynalab.store.layout import Layout, discard_untrained, lay_out, mend_config
 from dynalab.store.paths import OutputPaths, ShardPaths
-from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredEnsemble, StoredRun
-from dynalab.store.table import are_whole, write_tables
+from dynalab.store.table import refresh
 from dynalab.training.planner import ADDRESS, Plan
 
 
 @dataclass(frozen=True)
 class Options:
-    """Switches of the `train` command."""
+    """Switches of the `train` command; `remember` is whether `@last` means its ensembles from now on."""
 
     force: bool = False
     anyway: bool = False
     steal: bool = False
     dry_run: bool = False
     argv: tuple[str, ...] = ()
+    remember: bool = True
 
 
 @dataclass
@@ -95,9 +96,9 @@ def train(
         if not options.dry_run:
             for layout in compared:
                 mend_config(layout, settings.folders)
-                if not are_whole(StoredEnsemble(layout.paths)):
-                    write_tables(Ensemble(layout.paths))
-            _remember(outputs, compared)
+                refresh(layout.paths)
+            if options.remember:
+                _remember(outputs, compared)
         return outcome
     if not options.dry_run:
         check_writable(outputs.root)
@@ -124,7 +125,7 @@ def train(
             _lay_out(outputs, request, options, plans, write=True) for request in command.requests
         ]
         outcome.plan = plans.largest(outcome.layouts)
-        earlier = _remember(outputs, outcome.layouts)
+        earlier = _remember(outputs, outcome.layouts) if options.remember else None
         work = Work(
             shards=_by_size([shard for layout in outcome.layouts for shard in layout.work]),
             workers=outcome.plan.workers,
@@ -146,13 +147,10 @@ def train(
     for layout in outcome.layouts:
         discard_untrained(layout.paths, [shard for shard, code in outcome.report.codes.items() if code == 2])
     stored = [layout for layout in outcome.layouts if layout.paths.config.is_file()]
-    if stored and len(stored) < len(outcome.layouts):
-        _remember(outputs, stored)
-    elif not stored:
-        _remember_again(outputs, earlier)
+    if earlier is not None and len(stored) < len(outcome.layouts):
+        _forget(outputs, stored, *earlier)
     for layout in stored:
-        if layout.work or not are_whole(StoredEnsemble(layout.paths)):
-            write_tables(Ensemble(layout.paths))
+        refresh(layout.paths)
     return outcome
 
 
@@ -198,24 +196,33 @@ def _lay_out(
     )
 
 
-def _remember(outputs: OutputPaths, layouts: Sequence[Layout]) -> bytes | None:
-    """Write which ensembles `@last` means, and return what the file held before; None where there was none."""
+def _remember(outputs: OutputPaths, layouts: Sequence[Layout]) -> tuple[bytes | None, bytes | None]:
+    """Write which ensembles `@last` means; return what the file held before, None where there was none, and holds."""
     with storing(outputs.last):
         outputs.root.mkdir(parents=True, exist_ok=True)
-        before = outputs.last.read_bytes() if outputs.last.is_file() else None
-    write_json(
-        outputs.last, {"schema_version": 1, "ensembles": [layout.request.config.id for layout in layouts]}
-    )
-    return before
+    before = _read(outputs.last)
+    ids = [layout.request.config.id for layout in layouts]
+    write_json(outputs.last, {"schema_version": 1, "ensembles": ids})
+    return before, _read(outputs.last)
 
 
-def _remember_again(outputs: OutputPaths, earlier: bytes | None) -> None:
-    """Let `@last` mean what it did before: of this command nothing is stored."""
-    if earlier is not None:
-        write_bytes(outputs.last, earlier)
+def _forget(
+    outputs: OutputPaths, stored: Sequence[Layout], before: bytes | None, written: bytes | None
+) -> None:
+    """Let `@last` mean what is stored of this command, else what it did before; another's word is left alone."""
+    if _read(outputs.last) != written:
+        return
+    if stored:
+        _remember(outputs, stored)
+    elif before is not None:
+        write_bytes(outputs.last, before)
     else:
         with storing(outputs.last):
             outputs.last.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def seconds_per_step(layout: Layout) -> float | None:

@@ -1,41 +1,128 @@
-"""metrics.parquet: what users open. One row a run and step, a file a cadence, written when an ensemble is done."""
+"""metrics.parquet: what users open. One row a run and step, a file a cadence, written when an ensemble is done.
+
+Every file says what was stored when it was written, so whoever looks sees whether it is older than what is stored now.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dynalab.errors import StoreError
-from dynalab.store.atomic import storing
-from dynalab.store.paths import FORCED, forced_cadence
+from dynalab.store import runfile, series
+from dynalab.store.atomic import replacing
+from dynalab.store.paths import FORCED, EnsemblePaths, forced_cadence
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredEnsemble, StoredRun
 
+_ABOUT = b"dynalab"
+# To be raised when the same rows make other files.
+_VERSION = 1
 
-def write_tables(ensemble: Ensemble) -> None:
-    """Write `metrics.parquet` and a `metrics-<cadence>.parquet` for every other grid.
 
-    Args:
-        ensemble: Every run that has rows enters, whole or not.
+def refresh(paths: EnsemblePaths) -> None:
+    """Write the tables where they are missing or older than what is stored.
+
+    `metrics.parquet`, and a `metrics-<cadence>.parquet` for every other grid; every run that has rows enters, whole or
+    not. Any number of processes may do so at once: each looks again after it has written, so the last sees all.
 
     Raises:
         StoreError: The folder cannot be written.
     """
-    ensemble.paths.refuse_links()
-    runs = [run for run in ensemble.runs if run.shard.cadences()]
-    if not runs:
-        return
-    for cadence, own in ensemble.columns().items():
-        main = cadence == ensemble.eval_cadence
-        names = ensemble.grid_metrics() if main else own
-        _write(ensemble, runs, None if main else cadence, names)
-    _write_forced(ensemble, runs)
+    paths.refuse_links()
+    before = None
+    while (stored := _stored(ensemble := Ensemble(paths))) not in (None, before):
+        if _are_of(paths, str(stored)):
+            return
+        _write(ensemble, str(stored))
+        before = stored
 
 
-def _write_forced(ensemble: Ensemble, runs: list[StoredRun]) -> None:
-    """Write the rows that spikes forced, `metrics-forced.parquet`, where there are some."""
+def notice(paths: EnsemblePaths) -> None:
+    """As `refresh`, for a command that reads: tables in a folder that cannot be written stay as they are."""
+    with contextlib.suppress(StoreError):
+        refresh(paths)
+
+
+def _stored(ensemble: StoredEnsemble) -> str | None:
+    """Return a hash of what is stored of the runs that nobody is writing; None where they have no rows.
+
+    Who writes the others refreshes the tables at the end, or is found dead by the next who looks.
+    """
+    rows: dict[Path, Any] = {}
+    entries = []
+    for run in ensemble.runs:
+        root, marks = run.shard.root, run.record.marks
+        if root not in rows:
+            counted = {cadence: series.count(run.shard.series(cadence)) for cadence in run.shard.cadences()}
+            rows[root] = marks if marks and run.record.status in runfile.FINAL else counted
+        if run.status != "running" and rows[root]:
+            entries.append([run.label, root.name, run.status, run.steps, run.diverged_step, rows[root]])
+    return (
+        hashlib.sha256(json.dumps([_VERSION, entries], sort_keys=True).encode()).hexdigest()
+        if entries
+        else None
+    )
+
+
+def _are_of(paths: EnsemblePaths, stored: str) -> bool:
+    """Return whether all tables are there and were written from what is stored."""
+    about = _about(paths.metrics())
+    names = about.get("tables")
+    others = [_about(paths.root / str(name)) for name in names] if isinstance(names, list) else [{}]
+    return all(found.get("stored") == stored for found in (about, *others))
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """Return what a table says about itself; nothing where it is missing, cut off, of an older dynalab, or no table."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        found = json.loads((pq.read_metadata(path).metadata or {}).get(_ABOUT, b"{}"))
+    except (OSError, ValueError, RecursionError, pa.ArrowException):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(ensemble: Ensemble, stored: str) -> None:
+    paths, runs = ensemble.paths, [run for run in ensemble.runs if run.shard.cadences()]
+    # A table that lacks damaged rows is of nothing that is stored: once they are mended it is written again.
+    about: dict[str, Any] = {"stored": stored if _are_whole(ensemble, runs) else None, "tables": []}
+    for cadence, names in ensemble.columns().items():
+        if cadence != ensemble.eval_cadence:
+            _write_grid(ensemble, runs, cadence, names, about)
+            about["tables"].append(paths.metrics(cadence).name)
+    if _write_forced(ensemble, runs, about):
+        about["tables"].append(paths.metrics(FORCED).name)
+    # The one that names the others comes last.
+    _write_grid(ensemble, runs, None, ensemble.grid_metrics(), about)
+    for path in paths.root.glob("metrics-*.parquet"):
+        if path.name not in about["tables"] and _about(path):
+            path.unlink(missing_ok=True)
+
+
+def _are_whole(ensemble: Ensemble, runs: Sequence[StoredRun]) -> bool:
+    try:
+        for run in runs:
+            for cadence in {*run.shard.cadences(), *run.record.marks}:
+                ensemble.records(run, cadence)
+    except StoreError:
+        return False
+    return True
+
+
+def _write_forced(ensemble: Ensemble, runs: Sequence[StoredRun], about: dict[str, Any]) -> bool:
+    """Write the rows that spikes forced, `metrics-forced.parquet`, and return whether there are some."""
     import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     frames = []
     for run in runs:
@@ -51,54 +138,45 @@ def _write_forced(ensemble: Ensemble, runs: list[StoredRun]) -> None:
             frame.insert(0, "run", run.id)
             frames.append(frame)
     if not frames:
-        return
-    path = ensemble.paths.metrics(FORCED)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with storing(path):
-        try:
-            pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def are_whole(ensemble: StoredEnsemble) -> bool:
-    """Return whether the table of the evaluation grid is there and ends as a Parquet file does."""
-    path = ensemble.paths.metrics()
-    if not path.is_file() or path.stat().st_size < 8:
         return False
-    with path.open("rb") as file:
-        file.seek(-4, 2)
-        return file.read() == b"PAR1"
+    table = pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False)
+    with replacing(ensemble.paths.metrics(FORCED)) as temporary:
+        pq.write_table(
+            table.replace_schema_metadata({**table.schema.metadata, _ABOUT: json.dumps(about)}), temporary
+        )
+    return True
 
 
-def _write(ensemble: Ensemble, runs: list[StoredRun], cadence: str | None, names: list[str]) -> None:
+def _write_grid(
+    ensemble: Ensemble,
+    runs: Sequence[StoredRun],
+    cadence: str | None,
+    names: list[str],
+    about: dict[str, Any],
+) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = ensemble.paths.metrics(cadence)
-    temporary = path.with_name(f".{path.name}.tmp")
     schema = pa.schema(
         [("run", pa.string()), ("seed", pa.int64()), ("step", pa.int64())]
-        + [(name, pa.float64()) for name in names]
+        + [(name, pa.float64()) for name in names],
+        {_ABOUT: json.dumps(about)},
     )
-    with storing(path):
-        try:
-            # A row group a run: memory stays that of one run, however many seeds there are.
-            with pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=["run"]) as writer:
-                for run in runs:
-                    try:
-                        trajectory = ensemble.trajectory(run, names, cadence)
-                    except StoreError:
-                        continue
-                    count = len(trajectory.steps)
-                    columns: list[Any] = [
-                        pa.array([run.id] * count, pa.string()),
-                        pa.array([run.seed] * count, pa.int64()),
-                        pa.array(trajectory.steps),
-                    ]
-                    columns += [pa.array(np.ascontiguousarray(column)) for column in trajectory.values.T]
-                    writer.write_table(pa.table(columns, schema=schema))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    # A row group a run: memory stays that of one run, however many seeds there are.
+    with (
+        replacing(ensemble.paths.metrics(cadence)) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=["run"]) as writer,
+    ):
+        for run in runs:
+            try:
+                trajectory = ensemble.trajectory(run, names, cadence)
+            except StoreError:
+                continue
+            count = len(trajectory.steps)
+            columns: list[Any] = [
+                pa.array([run.id] * count, pa.string()),
+                pa.array([run.seed] * count, pa.int64()),
+                pa.array(trajectory.steps),
+            ]
+            columns += [pa.array(np.ascontiguousarray(column)) for column in trajectory.values.T]
+            writer.write_table(pa.table(columns, schema=schema))
