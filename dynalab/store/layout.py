@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,13 +13,16 @@ from dynalab.config.ensemble import RunSpec, from_stored
 from dynalab.config.streams import idle_streams
 from dynalab.errors import ConfigError, DynalabError, StoreError
 from dynalab.store import lock, runfile, series
-from dynalab.store.atomic import discard, storing, write_text
+from dynalab.store.atomic import discard, making, storing, sweep, write_text
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.split import undo_unfinished
 from dynalab.store.stored import StoredEnsemble
 from dynalab.training.planner import Plan
 from dynalab.training.provenance import bits_of
+
+# For the lay-outs of other commands on the same ensemble; a job array may start hundreds at once.
+WAIT_SECONDS = 60.0
 
 
 @dataclass
@@ -99,8 +102,12 @@ def lay_out(
     if not write:
         _compare(layout, planned, False, force, here, steal, folders)
         return layout
-    mend_config(layout, folders)
-    with Lock(layout.paths.lock, wait=10.0):
+    layout.paths.refuse_links()
+    with storing(layout.paths.root):
+        layout.paths.root.mkdir(parents=True, exist_ok=True)
+    with Lock(layout.paths.lock, wait=WAIT_SECONDS):
+        sweep(layout.paths.root, "shard-*")
+        mend_config(layout, folders)
         undo_unfinished(layout.paths)
         _compare(layout, planned, True, force, here, steal, folders)
     return layout
@@ -148,37 +155,67 @@ def _compare(
     folders: Sequence[Path],
 ) -> None:
     newest: dict[str, tuple[int, ShardPaths, runfile.Shard]] = {}
+    held: set[tuple[str, int]] = set()
+    lost: list[tuple[ShardPaths, str]] = []
     for paths in layout.paths.shards():
         try:
             shard = runfile.read(paths)
         except StoreError as error:
-            layout.warnings.append(
-                f"{error}; its seeds are left alone (remove the folder to train them again)"
-            )
-            layout.damaged.append(paths)
+            lost.append((paths, str(error)))
             continue
         for run in shard.runs:
+            held.add((run.label, shard.attempt))
             if run.label not in newest or newest[run.label][0] < shard.attempt:
                 newest[run.label] = (shard.attempt, paths, shard)
     wanted = layout.request.runs
-    missing = [spec for spec in wanted if force or spec.label not in newest]
-    hidden = {label for paths in layout.damaged for label in _labels_of_name(paths)}
-    missing = [spec for spec in missing if spec.label not in hidden or force]
+    attempts = {label: item[0] for label, item in newest.items()}
+    hidden = _leave_alone(layout, lost, held, attempts, force)
+    missing = [spec for spec in wanted if force or spec.label not in (attempts | hidden)]
     for spec in [] if force else wanted:
         if spec.label in newest:
             _, paths, shard = newest[spec.label]
             _sort(layout, spec, paths, shard, write, here, steal)
     layout.new = [spec.label for spec in missing]
-    attempt = 1 + max((item[0] for label, item in newest.items() if label in layout.new), default=0)
+    groups: list[list[RunSpec]] = []
     start = 0
     plan = planned(len(missing))
     for width in plan.widths:
-        members = missing[start : start + width]
+        groups.append(missing[start : start + width])
         start += width
-        paths = layout.paths.shard(runfile.folder_name(members, attempt))
+    attempt = 1 + max((made.get(label, 0) for label in layout.new for made in (attempts, hidden)), default=0)
+    while any(layout.paths.shard(runfile.folder_name(group, attempt)).root.exists() for group in groups):
+        attempt += 1
+    for group in groups:
+        paths = layout.paths.shard(runfile.folder_name(group, attempt))
         if write:
-            _make_shard(paths, members, layout.request.steps, attempt, folders, plan.bits)
+            _make_shard(paths, group, layout.request.steps, attempt, folders, plan.bits)
         layout.work.append(paths)
+
+
+def _leave_alone(
+    layout: Layout,
+    lost: Sequence[tuple[ShardPaths, str]],
+    held: Collection[tuple[str, int]],
+    attempts: Mapping[str, int],
+    force: bool,
+) -> dict[str, int]:
+    """Say which shards are damaged, and return label -> attempt of the runs that they hold."""
+    labels = [spec.label for spec in layout.request.runs]
+    hidden: dict[str, int] = {}
+    for paths, why in lost:
+        found = runfile.Lost.of(paths.root.name, labels, held)
+        for label in found.labels:
+            hidden[label] = max(hidden.get(label, 0), found.attempt)
+        made = dict.fromkeys(labels, found.attempt + 1) if force else {}
+        if found.replaced({**attempts, **made}):
+            continue
+        layout.damaged.append(paths)
+        rest = "its seeds are left alone (remove the folder to train them again)"
+        if not found.known:
+            told = " and ".join(found.labels) or "none"
+            rest = f"of its seeds {told} can be told and left alone (remove the folder to train all of them again)"
+        layout.warnings.append(f"{why}; {rest}")
+    return hidden
 
 
 def _sort(
@@ -266,14 +303,6 @@ def discard_untrained(ensemble: EnsemblePaths, shards: Sequence[ShardPaths]) -> 
         discard(ensemble.root)
 
 
-def _labels_of_name(paths: ShardPaths) -> list[str]:
-    """Return the labels that a shard whose run.json is damaged most likely held, from its name."""
-    pieces = paths.root.name.split("-")
-    if len(pieces) >= 4 and pieces[1].isdigit() and pieces[2].isdigit():
-        return [f"s{seed:04d}" for seed in range(int(pieces[1]), int(pieces[2]) + 1)]
-    return []
-
-
 def _make_shard(
     paths: ShardPaths,
     members: Sequence[RunSpec],
@@ -287,14 +316,5 @@ def _make_shard(
     shard = runfile.Shard(
         runs, steps, attempt=attempt, plan={"bits": bits}, folders=[str(folder) for folder in folders]
     )
-    temporary = ShardPaths(paths.root.with_name(f".{paths.root.name}.tmp"))
-    with storing(paths.root):
-        discard(temporary.root)
-        temporary.root.mkdir()
-    try:
-        runfile.write(temporary, shard)
-        with storing(paths.root):
-            temporary.root.rename(paths.root)
-    except StoreError:
-        discard(temporary.root)
-        raise
+    with making(paths.root) as folder:
+        runfile.write(ShardPaths(folder), shard)

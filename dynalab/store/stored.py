@@ -175,13 +175,16 @@ class StoredEnsemble:
     def runs(self) -> list[StoredRun]:
         """The runs, newest attempt of each, in order of seed and label; damaged shards are left out and named."""
         newest: dict[str, StoredRun] = {}
+        held: set[tuple[str, int]] = set()
+        lost: list[tuple[ShardPaths, str]] = []
         for paths in self.paths.shards():
             try:
                 shard = runfile.read(paths)
             except StoreError as error:
-                self.leave_out(paths.root.name, str(error))
+                lost.append((paths, str(error)))
                 continue
             for index, run in enumerate(shard.runs):
+                held.add((run.label, shard.attempt))
                 stored = StoredRun(
                     f"{self.id}/{run.label}",
                     run.seed,
@@ -197,7 +200,12 @@ class StoredEnsemble:
                 )
                 if run.label not in newest or newest[run.label].attempt < shard.attempt:
                     newest[run.label] = stored
-        return sorted(newest.values(), key=lambda run: (run.seed is None, run.seed or 0, run.label))
+        found = sorted(newest.values(), key=lambda run: (run.seed is None, run.seed or 0, run.label))
+        attempts = {run.label: run.attempt for run in found}
+        for paths, why in lost:
+            if not runfile.Lost.of(paths.root.name, attempts, held).replaced(attempts):
+                self.leave_out(paths.root.name, why)
+        return found
 
     def leave_out(self, name: str, why: str) -> None:
         """Note, once, that a shard or a file is damaged and will not be read."""
