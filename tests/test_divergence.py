@@ -114,7 +114,8 @@ def test_the_row_of_divergence_is_not_a_number(tmp_path):
 def test_an_eps_of_0_is_named_where_it_divides_0_by_0(tmp_path, words):
     # A symbol that is in no training example has gradients of 0.
     words = [*WORDS, *words, "optimizer.eps=0", "task.train_fraction=0.05", "seed=0", "train.steps=70"]
-    (ensemble,) = train(words, outputs=tmp_path)
+    with pytest.warns(UserWarning, match="optimizer.eps=0 divides 0 by 0"):
+        (ensemble,) = train(words, outputs=tmp_path)
     (root,) = ensemble.path.glob("shard-*")
     step = ensemble.runs[0].diverged_step
     assert (

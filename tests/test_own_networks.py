@@ -35,6 +35,7 @@ class Net(nn.Module):
             self.head = nn.Parameter(torch.randn(5))
         self.unused = nn.Parameter(torch.ones(3))
         self.sometimes = nn.Parameter(torch.ones(()))
+        self.nothing = nn.Parameter(torch.empty(0))
         self.whole = nn.Parameter(torch.arange(3), requires_grad=False)
         self.register_buffer("mask", torch.rand(5) + 0.5, persistent=False)
         self.register_buffer("mean", torch.zeros(5), persistent=False)

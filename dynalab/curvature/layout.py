@@ -39,7 +39,7 @@ class Layout:
         some = next(iter(tensors.values()))
         out = some.new_zeros(some.shape[0], self.width)
         for name, tensor in tensors.items():
-            out[:, self._places[name]] = tensor.reshape(len(tensor), -1)
+            out[:, self._places[name]] = tensor.unsqueeze(-1).flatten(1)
         return out
 
     def tensors(self, rows: Tensor) -> dict[str, Tensor]:

@@ -17,7 +17,8 @@ The hints, all optional, are attributes of the network:
 
 Parameters are trained as torch trains them: those with `requires_grad=False` stay as they are, so do those without a
 gradient, one that modules share is one. Whatever else a run draws or changes has to be a buffer, stored by torch or not
-(`persistent=False`): each run has its own, and checkpoints keep it. Plain attributes are the same for all runs.
+(`persistent=False`): each run has its own, and checkpoints keep it. Plain attributes are the same for all runs, and no
+checkpoint has them.
 
 A model's `Config` may have `least_batch(shape) -> int`, the least number of examples that a training batch needs (2
 where batch statistics are taken over examples alone), for images of a shape (channels, height, width) or None; a

@@ -40,6 +40,6 @@ def along_runs(factor: Tensor, tensor: Tensor) -> Tensor:
 
 def joint_norm(tensors: Iterable[Tensor]) -> Tensor:
     """Return each run's norm over all tensors (S, ...), shape (S,), summed in float64."""
-    squares = sum(tensor.to(torch.float64).reshape(len(tensor), -1).square().sum(1) for tensor in tensors)
+    squares = sum(tensor.to(torch.float64).unsqueeze(-1).flatten(1).square().sum(1) for tensor in tensors)
     assert isinstance(squares, Tensor)
     return squares.sqrt()

@@ -83,7 +83,7 @@ def norm(tensors: Iterable[Tensor]) -> Tensor:
     """Return the joint Euclidean norm of tensors (S, ...) run by run, shape (S,), summed in float64."""
     import torch
 
-    squares = [tensor.to(torch.float64).square().reshape(len(tensor), -1).sum(1) for tensor in tensors]
+    squares = [tensor.to(torch.float64).square().unsqueeze(-1).flatten(1).sum(1) for tensor in tensors]
     # Added one by one: torch sums over an outer axis in an order that depends on the inner length, S.
     total = squares[0]
     for square in squares[1:]:

@@ -265,7 +265,9 @@ def _views(memory: mmap.mmap, place: int, params: Mapping[str, Tensor]) -> dict[
     """Return tensors like these, one behind another in memory from a place on."""
     views = {}
     for name, param in params.items():
-        flat = torch.frombuffer(memory, dtype=param.dtype, count=param.numel(), offset=place)
-        views[name] = flat.view(param.shape)
+        views[name] = param.new_empty(param.shape)
+        if param.numel():
+            flat = torch.frombuffer(memory, dtype=param.dtype, count=param.numel(), offset=place)
+            views[name] = flat.view(param.shape)
         place += -(-param.numel() * param.element_size() // _ALIGN) * _ALIGN
     return views

@@ -355,7 +355,7 @@ class Loop:
 
     def non_finite(self) -> Tensor:
         """Return which runs have NaN or infinite weights, shape (S,), bool."""
-        bad = [~param.detach().reshape(len(param), -1).isfinite().all(1) for param in self.params]
+        bad = [~param.detach().unsqueeze(-1).flatten(1).isfinite().all(1) for param in self.params]
         return torch.stack(bad).any(0)
 
     def tensors(self, n_runs: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

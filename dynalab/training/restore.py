@@ -49,10 +49,9 @@ def network_at(run: StoredRun, step: int) -> nn.Module:
         snapshot.read(kept[step])
     try:
         with safe_open(str(kept[step]), framework="pt") as stored:
-            unstored = (
-                own.keys() - network.state_dict().keys() - set(stored.keys())
-            )  # of a checkpoint of before
-            state = {name: stored.get_slice(name)[run.index] for name in own.keys() - unstored}
+            # Checkpoints of before lack buffers that torch would not store.
+            names = own.keys() & {*network.state_dict(), *stored.keys()}
+            state = {name: stored.get_slice(name)[run.index] for name in names}
         if kept[step].name == "model.safetensors":
             # A checkpoint holds the weights that training goes on from; what is evaluated may be an optimizer's slow
             # ones.

@@ -216,7 +216,7 @@ _NUMBERS = (Tensor, np.ndarray, np.generic, bool, int, float, complex)
 def _same(one: object, other: object) -> bool:
     """Return whether two attributes hold the same numbers; what holds none counts as the same."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+        return _same([*one.values()], [*other.values()])  # torch's own keys (of hooks) are counted up
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_same, one, other))
     if not isinstance(one, _NUMBERS) and not isinstance(other, _NUMBERS):
