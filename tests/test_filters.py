@@ -180,10 +180,10 @@ def test_what_is_stored_is_timed_once_for_a_whole_sweep(outputs, monkeypatch):
     for rate in ("0.1", "0.2", "0.3"):
         store(outputs, words + rate, attempts=[timed])
     command = read_command(f"{words}0.1,0.2,0.3 seed=0..2 train.steps=100".split())
-    layouts = [
-        layout.lay_out(OutputPaths(outputs), request, lambda new: [new], write=False)
-        for request in command.requests
-    ]
+    layouts = []
+    for request in command.requests:
+        paths = layout.find_ensemble(OutputPaths(outputs), request)
+        layouts.append(layout.Layout(request, paths, work=[paths.shard("shard-0002-0002-1")]))
     opened = []
     monkeypatch.setattr(train, "StoredEnsemble", lambda path: opened.append(path) or StoredEnsemble(path))
     # Four seconds for a hundred steps of two runs.

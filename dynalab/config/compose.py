@@ -127,7 +127,7 @@ class Composer:
                 raise ConfigError(
                     f"probe.{name}={said}: expected its keys, for example probe.{name}.every=20"
                 )
-        return _resolved(tree)
+        return resolved(tree)
 
     def explain(self, error: ConfigError, overrides: Sequence[Override]) -> ConfigError:
         """Return an error about a key that nobody typed with the file that sets it, and what gets rid of it."""
@@ -342,7 +342,7 @@ def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _dotted(child, f"{prefix}{name}.")
 
 
-def _resolved(tree: Tree) -> Tree:
+def resolved(tree: Tree) -> Tree:
     """Return a tree with its interpolations resolved.
 
     Raises:
