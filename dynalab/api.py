@@ -38,7 +38,7 @@ def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> lis
 
     command = read_command(list(overrides), outputs=None if outputs is None else str(outputs))
     outcome = launch(command, Options(argv=("dynalab.train", *overrides)))
-    for line in outcome.report.warnings:
+    for line in [*command.notes, *outcome.report.warnings]:
         warnings.warn(line, stacklevel=2)
     if outcome.report.interrupted:
         raise KeyboardInterrupt

@@ -269,3 +269,70 @@ def test_of_several_words_about_a_key_the_last_counts():
     assert ids("optimizer.lr=1", "optimizer.lr=0.5", "seed=1") == ids("optimizer.lr=0.5")
     assert ids("optimizer=sgd", "optimizer=adam", "experiment=null") == ids("optimizer=adam")
     assert ids("~optimizer.lr", "~experiment") == ids() == ids("optimizer.lr=null")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- a", "expected keys and values"),
+        ("a: &x [*x]", "nested too deeply, or in itself"),
+        ("defaults: [mine]", "a configuration file includes itself"),
+        ("defaults: [3]", "Unsupported type in defaults"),
+        ("defaults: [override /task: nope]", "Could not find 'task/nope'"),
+        ("task: 3", "task=3: expected its keys"),
+        ("tuned: {optimizer: 3}", "tuned.optimizer=3: expected its keys"),
+        ("zzz: 1", "sets it, ~zzz takes it away"),
+        ("probe: {curvature: {every: 3}}", "sets it, ~probe.curvature takes it away"),
+        ("train: {steps: '${nope}'}", "sets it, train.steps=null takes it away"),
+        ("optimizer: {lr: [1]}", "sets it, optimizer.lr=null takes it away"),
+        ("a: 1\na: 2", "is no YAML"),
+    ],
+)
+def test_a_broken_file_is_named_in_one_line(tmp_path, text, said):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
+    with pytest.raises(ConfigError) as caught:
+        read_command(["experiment=mine"], config_dirs=[str(tmp_path)])
+    assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
+    if "takes it away" in said:
+        word = said.removeprefix("sets it, ").removesuffix(" takes it away")
+        assert read_command(["experiment=mine", word], config_dirs=[str(tmp_path)]).requests
+
+
+def test_a_file_of_ones_own_goes_before_a_shipped_one(tmp_path):
+    (tmp_path / "optimizer").mkdir()
+    shipped = (registry.conf_dir() / "optimizer" / "sgd.yaml").read_text()
+    (tmp_path / "optimizer" / "sgd.yaml").write_text(shipped.replace("lr: null", "lr: 0.7"))
+    (request,) = read_command(["optimizer=sgd"], config_dirs=[str(tmp_path)]).requests
+    assert request.config.optimizer.lr == 0.7
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "trian task=grokking",
+        "train task=grokkin",
+        "train taks=grokking",
+        "train task grokking",
+        "train --dryrun",
+        "train seed=0...5",
+        "train model=mpl",
+        "train experiment=nanda",
+        "train probe.weight.every=3",
+        "analyze hm",
+        "analyze hmm max_sates=3",
+        "analyze hmm max_states=${oc.env:DYNALAB_NOWHERE}",
+        "runs lst",
+        "runs diff a",
+        "config tsak=grokking",
+        "config -p optimizr",
+        "import",
+        "data verify cifar11",
+        "bench taks=mlm",
+        "--hepl",
+    ],
+)
+def test_a_mistyped_command_is_told_so_in_one_line(words, capsys):
+    assert run(words.split()) == 2
+    said = capsys.readouterr()
+    assert len(said.err.strip().splitlines()) == 1 and not said.out

@@ -12,7 +12,8 @@ import yaml
 from dynalab.cli.app import run as run_command
 from dynalab.config.command import read_command
 from dynalab.errors import ConfigError, NothingMatched
-from dynalab.store import runfile
+from dynalab.launch import train
+from dynalab.store import layout, runfile
 from dynalab.store.filters import Filter
 from dynalab.store.find import select
 from dynalab.store.paths import EnsemblePaths, OutputPaths
@@ -171,3 +172,20 @@ def test_rm_removes_nothing_that_did_not_match(stored, outputs, text, capsys):
     assert run_command(["runs", "rm", "@all", "-f", text, "--yes"]) in (2, 4)
     assert sorted(outputs.rglob("run.json")) == before
     assert len(capsys.readouterr().err.strip().splitlines()) <= 2
+
+
+def test_what_is_stored_is_timed_once_for_a_whole_sweep(outputs, monkeypatch):
+    words = "task=grokking task.modulus=7 optimizer.lr="
+    timed = {"step": 100, "first_step": 0, "train_seconds": 4.0}
+    for rate in ("0.1", "0.2", "0.3"):
+        store(outputs, words + rate, attempts=[timed])
+    command = read_command(f"{words}0.1,0.2,0.3 seed=0..2 train.steps=100".split())
+    layouts = []
+    for request in command.requests:
+        paths = layout.find_ensemble(OutputPaths(outputs), request)
+        layouts.append(layout.Layout(request, paths, work=[paths.shard("shard-0002-0002-1")]))
+    opened = []
+    monkeypatch.setattr(train, "StoredEnsemble", lambda path: opened.append(path) or StoredEnsemble(path))
+    # Four seconds for a hundred steps of two runs.
+    assert train.seconds_per_step(layouts) == [0.02] * 3
+    assert len(opened) == 3

@@ -234,11 +234,11 @@ def _print_plan(parsed: Command, outcome: Outcome, as_json: bool) -> None:
     from dynalab.launch.train import seconds_per_step
 
     entries: list[dict[str, Any]] = []
-    for layout in outcome.layouts:
+    for layout, rate in zip(outcome.layouts, seconds_per_step(outcome.layouts), strict=True):
         request = layout.request
-        rate = seconds_per_step(layout)
         left = layout.steps_left()
         seconds = None if rate is None else rate * left / max(outcome.plan.workers, 1)
+        seconds = seconds if layout.work else 0.0
         entries.append(
             {
                 "id": request.config.id,

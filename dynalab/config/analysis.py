@@ -9,9 +9,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dynalab.config import registry
-from dynalab.config.overrides import sign_and_key, unreadable
+from dynalab.config.compose import resolved
+from dynalab.config.overrides import sign_and_key, values_of
 from dynalab.config.typed import typed
-from dynalab.errors import ConfigError
 
 
 def read_analysis(
@@ -31,32 +31,18 @@ def read_analysis(
     Raises:
         ConfigError: No such analysis, an unknown key, a wrong type or a value out of range.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import ChoiceSweep
-    from hydra.errors import HydraException
-
     part = registry.find("analysis", kind, folders)
     roots = [*folders, *registry.entry_folders(), registry.conf_dir()]
     path = next((p for root in roots if (p := root / "analysis" / f"{kind}.yaml").is_file()), None)
     tree = OmegaConf.load(path) if path else OmegaConf.create()
     for text in overrides:
+        given = [item.value for item in values_of(text)]
         key = sign_and_key(text)[1].removeprefix(f"{kind}.")
-        try:
-            override = OverridesParser.create().parse_override(text)
-            value = override._value
-            if isinstance(value, ChoiceSweep):
-                plain: Any = list(override.sweep_iterator())
-            elif override.is_sweep_override():
-                raise ConfigError(f"{text}: {key} takes one value a command")
-            else:
-                plain = override.value()
-        except HydraException as error:
-            raise unreadable(text, error) from error
-        OmegaConf.update(tree, key, plain, force_add=True)
-    container = OmegaConf.to_container(tree, resolve=True)
+        OmegaConf.update(tree, key, given if len(given) > 1 else given[0], force_add=True)
+    container = OmegaConf.to_container(tree, resolve=False)
     assert isinstance(container, dict)
     # Before typing: a preset may fill in keys that were not given.
-    merged = _merged({str(key): value for key, value in container.items()}, values or {})
+    merged = _merged(resolved({str(key): value for key, value in container.items()}), values or {})
     return part, typed(part.config_class, merged, "")
 
 

@@ -161,6 +161,11 @@ def _check_sections(tree: Mapping[str, Any]) -> None:
             )
         if key in _OF_KEYS and not isinstance(value, Mapping | None):
             raise ConfigError(f"{key}={value}: expected its keys, {key}.NAME=VALUE")
+    for group, parts in (tree.get("tuned") or {}).items():
+        for name, said in parts.items() if isinstance(parts, Mapping) else [("", parts)]:
+            if not isinstance(said, Mapping | None):
+                key = f"tuned.{group}.{name}".rstrip(".")
+                raise ConfigError(f"{key}={said}: expected its keys, {key}.NAME=VALUE")
 
 
 def _request(

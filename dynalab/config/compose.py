@@ -67,7 +67,8 @@ class Base:
 
     def own(self, group: str) -> Layer | None:
         """Return the file of the option that a part has."""
-        name = (self.tree.get(group) or {}).get("name")
+        node = self.tree.get(group)
+        name = node.get("name") if isinstance(node, dict) else None
         return next((layer for layer in self.layers if layer.name == f"{group}/{name}"), None)
 
 
@@ -115,7 +116,12 @@ class Composer:
         self.notes += [line for line in base.notes if line not in self.notes]
         tree = {"probe": {}, **copy.deepcopy(base.tree)}
         values = [item for item in overrides if not self._chooses(item)]
-        of_probes = [item for item in values if item.key.startswith("probe.")]
+        # That a file speaks of a probe is taken away before it is asked whether the probe is listed.
+        of_probes = [
+            item
+            for item in values
+            if item.key.startswith("probe.") and not (item.sign == "~" and item.key.count(".") == 1)
+        ]
         for item in values:
             if item not in of_probes:
                 _set(tree, item, base)
@@ -127,11 +133,13 @@ class Composer:
                 raise ConfigError(
                     f"probe.{name}={said}: expected its keys, for example probe.{name}.every=20"
                 )
-        return _resolved(tree)
+        return resolved(tree)
 
     def explain(self, error: ConfigError, overrides: Sequence[Override]) -> ConfigError:
         """Return an error about a key that nobody typed with the file that sets it, and what gets rid of it."""
-        key = (re.match(r"([a-z_]+(?:\.\w+)+)[=:]", str(error)) or [""])[0].rstrip("=:")
+        strange = "no such key" in str(error) or "is not among" in str(error)
+        key = (re.match(r"([a-z_]\w*(?:\.\w+)*)[=:]", str(error)) or [""])[0].rstrip("=:")
+        key = key if "." in key or strange else ""
         choices = [item for item in overrides if self._chooses(item)]
         typed = [item.key for item in overrides if item not in choices]
         if not key or any(key == name or key.startswith(f"{name}.") for name in typed):
@@ -142,7 +150,7 @@ class Composer:
             return error
         if source is None or source.name == self.root:
             return error
-        rid = f"~{key}" if "no such key" in str(error) else f"{key}=null"
+        rid = f"~{key}" if strange else f"{key}=null"
         return ConfigError(f"{error}; {source.title} sets it, {rid} takes it away")
 
     def _base(self, choices: Sequence[Override]) -> Base:
@@ -220,8 +228,11 @@ class Composer:
         node = tree.get(group)
         name = str(node.get("name")) if isinstance(node, dict) else ""
         try:
-            part = registry.find(group, name, self.folders)
-            return name, {item.name for item in dataclasses.fields(part.config_class)}
+            config = registry.find(group, name, self.folders).config_class
+            if hasattr(config, "around"):
+                # An optimizer around another has the inner one's keys beside its own: only typing knows them.
+                return name, None
+            return name, {item.name for item in dataclasses.fields(config)}
         except ConfigError:
             return name, None
 
@@ -243,7 +254,9 @@ class Composer:
             own = said.get(name)
             of_file = self._files.read(f"probe/{name}")[1]
             tree["probe"][name] = _merged(of_file, own or {}) if isinstance(own, Mapping | None) else own
-        typed = [item.key.split(".")[1] for item in overrides if item.key.startswith("probe.")]
+        typed = [
+            item.key.split(".")[1] for item in overrides if item.key.startswith("probe.") and item.sign != "~"
+        ]
         typed += [name for item in overrides if item.key == "probe" and item.value for name in item.value]
         listed = any(item.key == "probes" for item in overrides)
         for name in dict.fromkeys([*typed, *said]):
@@ -255,8 +268,7 @@ class Composer:
                 self.notes += [line] if line not in self.notes else []
                 continue
             hint = f"; add it: probes=[{','.join([*map(str, probes), name])}]" if name in legal else ""
-            by = f" ({source.title} sets it)" if source is not None and name not in typed else ""
-            raise ConfigError(f"probe.{name}: the probe {name} is not among probes={list(probes)}{by}{hint}")
+            raise ConfigError(f"probe.{name}: the probe {name} is not among probes={list(probes)}{hint}")
 
 
 def _steps(key: str) -> list[str]:
@@ -342,7 +354,7 @@ def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _dotted(child, f"{prefix}{name}.")
 
 
-def _resolved(tree: Tree) -> Tree:
+def resolved(tree: Tree) -> Tree:
     """Return a tree with its interpolations resolved.
 
     Raises:

@@ -100,9 +100,12 @@ class Folders(ConfigRepository):
                 found = create_defaults_list(
                     self, root, list(choices), prepend_hydra=False, skip_missing=False
                 )
+        except RecursionError as error:
+            raise ConfigError("a configuration file includes itself") from error
         except (HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError) as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip() and line[-1] != ":"]
-            raise ConfigError(" ".join(lines[:2]) or type(error).__name__) from error
+            first, *rest = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+            hint = [line for line in rest[:1] if line.startswith(("Did you mean", "To append"))]
+            raise ConfigError(" ".join([first, *hint])) from error
         layers = []
         for default in found.defaults:
             assert default.config_path is not None
@@ -135,6 +138,8 @@ class Folders(ConfigRepository):
             raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror or error}") from error
+        except RecursionError as error:
+            raise ConfigError(f"{path}: nested too deeply, or in itself") from error
         except (HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
             raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
         return ConfigResult("dynalab", str(path), own, header, listed)

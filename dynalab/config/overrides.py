@@ -134,8 +134,6 @@ def parse(texts: Sequence[str], options: Callable[[str], Sequence[str]] = lambda
     for text in texts:
         sign, key = sign_and_key(text)
         value = text.partition("=")[2]
-        if ("=" not in text and sign != "~") or not key:
-            raise ConfigError(f"{shown(text)}: expected KEY=VALUE, for example task=grokking or seed=0..19")
         for refused, instead in _REFUSED.items():
             if key == refused or key.startswith(refused + "."):
                 raise ConfigError(f"{key} is not supported: {instead}")
@@ -151,16 +149,27 @@ def parse(texts: Sequence[str], options: Callable[[str], Sequence[str]] = lambda
         elif key.startswith(("hydra.", "hydra/")) or key == "hydra":
             raise ConfigError(f"{key} is not supported: Hydra's own keys have no effect here")
         else:
-            axes.append(_values(text, sign, key, options))
+            axes.append(values_of(text, options))
     return Words(axes, list(seeds.values()), verbose)
 
 
-def _values(text: str, sign: str, key: str, options: Callable[[str], Sequence[str]]) -> list[Override]:
-    """Return the overrides of one word, one a value."""
+def values_of(text: str, options: Callable[[str], Sequence[str]] = lambda group: ()) -> list[Override]:
+    """Return the overrides of one word, one a value.
+
+    Args:
+        text: The word.
+        options: Group -> its options, which `glob(...)` chooses from.
+
+    Raises:
+        ConfigError: It cannot be parsed, or names no value.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Glob, IntervalSweep, RangeSweep, ValueType
     from hydra.errors import HydraException
 
+    sign, key = sign_and_key(text)
+    if ("=" not in text and sign != "~") or not key:
+        raise ConfigError(f"{shown(text)}: expected KEY=VALUE, for example task=grokking or seed=0..19")
     try:
         parsed = OverridesParser.create().parse_override(text)
         if not parsed.is_sweep_override():

@@ -22,6 +22,8 @@ def did_you_mean(given: str, legal: Iterable[str]) -> str:
         tail = given.rpartition(".")[2]
         tails = {key.rpartition(".")[2]: key for key in candidates}
         near = [tails[match] for match in difflib.get_close_matches(tail, list(tails), n=1, cutoff=0.75)]
+    if not near and len(given) >= 3:
+        near = [key for key in candidates if key.startswith(given)][:1]
     return f" (did you mean {near[0]}?)" if near else ""
 
 

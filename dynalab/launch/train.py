@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dynalab.config.command import Command, Request
 from dynalab.errors import StoreError
@@ -225,25 +227,35 @@ def _read(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def seconds_per_step(layout: Layout) -> float | None:
-    """Return the median seconds a step and seed took in stored runs of the same work, or None where none was timed.
+def seconds_per_step(layouts: Sequence[Layout]) -> list[float | None]:
+    """Return for each ensemble the median seconds a step and seed took in stored runs of the same work.
 
     Args:
-        layout: Its ensemble counts, and those of the same task, model and training.
+        layouts: Those of one command; what is stored is read once for all of them.
+
+    Returns:
+        None where no run of the same task, model and training was timed, or nothing is left to do.
     """
-    config = layout.request.config.as_dict()
-    rates: list[float] = []
-    folders = sorted(layout.paths.root.parent.glob("*/")) if layout.paths.root.parent.is_dir() else []
-    for ensemble in map(StoredEnsemble, folders):
+    rates: dict[str, list[float]] = {}
+    tasks = {layout.paths.root.parent for layout in layouts if layout.work}
+    for folder in sorted(place for task in tasks if task.is_dir() for place in task.glob("*/")):
+        ensemble = StoredEnsemble(folder)
         try:
-            same = all(
-                ensemble.config.get(part) == config[part] for part in ("task", "model", "train", "eval")
-            )
+            work = _work(ensemble.config)
         except StoreError:
             continue
-        for run in ensemble.runs if same else ():
+        for run in ensemble.runs:
             for attempt in run.record.attempts:
                 done = attempt.get("step", 0) - attempt.get("first_step", 0)
                 if done > 0 and "train_seconds" in attempt:
-                    rates.append(attempt["train_seconds"] / done / len(run.record.runs))
-    return sorted(rates)[len(rates) // 2] if rates else None
+                    rate = attempt["train_seconds"] / done / len(run.record.runs)
+                    rates.setdefault(work, []).append(rate)
+    known = [
+        rates.get(_work(layout.request.config.as_dict()) if layout.work else "", []) for layout in layouts
+    ]
+    return [sorted(found)[len(found) // 2] if found else None for found in known]
+
+
+def _work(config: Mapping[str, Any]) -> str:
+    """Return what decides the time of a step, as text."""
+    return json.dumps([config.get(part) for part in ("task", "model", "train", "eval")], sort_keys=True)
