@@ -383,7 +383,7 @@ class Loop:
 
     def lost(self, n_runs: int) -> list[int]:
         """Return the places of those of the first `n_runs` runs that have diverged by now."""
-        return (self.settle()[:n_runs] >= 0).nonzero()[:, 0].tolist()
+        return [place for place, step in enumerate(self.settle()[:n_runs].tolist()) if step >= 0]
 
     def load(self, step: int, weights: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
         """Go back to a checkpoint."""
