@@ -21,7 +21,7 @@ from dynalab.config.schema import (
     Train,
     check_cadence,
 )
-from dynalab.config.suggest import did_you_mean, listing
+from dynalab.config.tuned import around, filled, own_choice
 from dynalab.config.typed import non_neutral, plain, typed
 from dynalab.errors import ConfigError
 
@@ -46,6 +46,8 @@ class EnsembleConfig:
     convergence: Convergence = field(default_factory=Convergence)
     levels: Levels = field(default_factory=Levels)
     sources: Mapping[str, str] = field(default_factory=dict)
+    # Fields of `optimizer` that enter the identity although they are neutral (`dynalab.config.tuned`).
+    named: tuple[str, ...] = ()
     # The ensemble and the step that a fork starts from, `ID@STEP`.
     parent: str | None = None
 
@@ -59,7 +61,11 @@ class EnsembleConfig:
         sections: dict[str, Any] = {
             "task": {"name": self.task.name, **_decisive(self.task)},
             "model": {"name": self.model.name, **non_neutral(self.model)},
-            "optimizer": {"name": self.optimizer.name, **non_neutral(self.optimizer)},
+            "optimizer": {
+                "name": self.optimizer.name,
+                **{name: plain(self.optimizer)[name] for name in self.named},
+                **non_neutral(self.optimizer),
+            },
             "schedule": non_neutral(self.schedule),
             "train": train,
             "eval": non_neutral(self.eval),
@@ -109,6 +115,8 @@ class EnsembleConfig:
             "convergence": plain(self.convergence),
             "levels": plain(self.levels),
         }
+        if self.named:
+            tree["named"] = list(self.named)
         if self.parent is not None:
             tree["parent"] = self.parent
         return {**tree, "sources": dict(self.sources)} if self.sources else tree
@@ -177,11 +185,22 @@ def _typed(
 
     # In a stored configuration every value is said.
     tuned = tree.get("tuned") or {} if stored is None else {}
-    parts, sources = {}, {}
+    parts: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    named: Sequence[str] = ()
     for group in ("task", "model", "optimizer", "schedule"):
         node = dict(tree.get(group) or {})
         part = find(group, str(node.get("name")), group)
-        parts[group] = read(part.config_class, _filled(node, tuned.get(group) or {}), group)
+        config_class = part.config_class
+        if hasattr(config_class, "around"):
+            own = own_choice(tree, group, folders) if config_class.follows_task else None
+            config_class, node, named = around(config_class, node, tuned.get(group) or {}, own, folders)
+            if config_class.part.source:
+                sources[f"{group}.inner"] = config_class.part.source
+            named = tree.get("named", named)
+        else:
+            node = filled(node, tuned.get(group) or {})
+        parts[group] = read(config_class, node, group)
         if part.source:
             part.require_build()
             sources[group] = part.source
@@ -211,23 +230,9 @@ def _typed(
         convergence=read(Convergence, tree.get("convergence") or {}, "convergence"),
         levels=read(Levels, tree.get("levels") or {}, "levels"),
         sources=sources,
+        named=tuple(named),
         parent=tree.get("parent"),
     )
-
-
-def _filled(node: dict[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill the nulls of a part's section with what the task's YAML says of that part."""
-    said = tuned.get(str(node.get("name"))) or {}
-    unknown = [key for key in said if key not in node]
-    if unknown:
-        where = f"tuned.{node.get('name')}.{unknown[0]}"
-        raise ConfigError(f"{where}: no such key{did_you_mean(unknown[0], node)}; there are {listing(node)}")
-    filled = {key: said.get(key) if value is None else value for key, value in node.items()}
-    if filled.get("inner") is not None:
-        # An optimizer around another takes that one's settings.
-        inner = tuned.get(str(filled["inner"])) or {}
-        filled = {key: inner.get(key) if value is None else value for key, value in filled.items()}
-    return filled
 
 
 @dataclass(frozen=True)

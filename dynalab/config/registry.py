@@ -121,7 +121,9 @@ def names(group: str, folders: Sequence[Path] = ()) -> list[str]:
     return sorted(found)
 
 
-def find(group: str, name: str, folders: Sequence[Path] = (), source: str | None = ANY) -> Part:
+def find(
+    group: str, name: str, folders: Sequence[Path] = (), source: str | None = ANY, key: str = ""
+) -> Part:
     """Return the part `name` of a group.
 
     Args:
@@ -129,6 +131,7 @@ def find(group: str, name: str, folders: Sequence[Path] = (), source: str | None
         name: As a configuration names it.
         folders: The command's plug-in folders.
         source: Hash of the one plug-in that will do, so that no other is imported; None: one of dynalab's own.
+        key: What asked for it, for errors; the group by default.
 
     Raises:
         ConfigError: There is none, or its module cannot be imported.
@@ -154,7 +157,7 @@ def find(group: str, name: str, folders: Sequence[Path] = (), source: str | None
         return Part(group, name, importlib.import_module(f"{package}.{name}"))
     legal = names(group, folders)
     raise ConfigError(
-        f"{group}={name}: no such {group}{did_you_mean(name, legal)}; there are {listing(legal)}"
+        f"{key or group}={name}: no such {group}{did_you_mean(name, legal)}; there are {listing(legal)}"
     )
 
 

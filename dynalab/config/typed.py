@@ -94,9 +94,14 @@ def non_neutral(instance: Any) -> dict[str, Any]:
     found = {}
     for field in dataclasses.fields(instance):
         value = _plain(getattr(instance, field.name))
-        if value != _plain(_default(field)):
+        if value != neutral_of(field):
             found[field.name] = value
     return found
+
+
+def neutral_of(field: dataclasses.Field[Any]) -> Any:
+    """Return a field's neutral default as a plain value."""
+    return _plain(_default(field))
 
 
 def _plain(value: Any) -> Any:

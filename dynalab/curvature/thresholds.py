@@ -78,6 +78,8 @@ def recurrence(optimizer: Any, factor: float = 1.0) -> Recurrence | None:
             inner_state=state,
             correction=state == "reset" and _field(inner, "name") in ("adam", "adamw"),
         )
+    if name == "sam" and _field(optimizer, "inner", "sgd") != "sgd":
+        return None
     rate = float(_field(optimizer, "lr", _RATES.get(str(name), 0.1))) * factor
     decay = float(_field(optimizer, "weight_decay", 0.01 if name == "adamw" else 0.0))
     momentum = float(_field(optimizer, "momentum", 0.0))

@@ -7,10 +7,14 @@ tensor rounds differently, so a seed's bits would depend on its place in the sta
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 
+from dynalab.config import registry
 from dynalab.config.schema import require
+from dynalab.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +38,101 @@ def check_betas(betas: tuple[float, float]) -> None:
     """Check the two decay rates of Adam's moments."""
     inside = len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
     require(inside, "optimizer.betas", list(betas), "two numbers in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrapper:
+    """Fields of an optimizer around another, the inner one's beside them: `optimizer.lr` means the same everywhere.
+
+    Which fields stand beside depends on the inner optimizer, so a class with all of them is made by `around`;
+    `Config(inner="adam", lr=0.1)` is an instance of it. An inner field whose name the wrapper has itself stands there
+    as `inner_<name>`.
+
+    Attributes:
+        inner: The inner optimizer.
+        follows_task: The task's own optimizer is the inner one unless the user or the task names another.
+        may_be_inner: It may be inside another wrapper (and then takes no wrapper itself).
+        hashes_tuned: What the task's YAML says of the inner optimizer enters the identity also where it is neutral.
+        part: Where the inner optimizer was found.
+        inner_class: The inner optimizer's configuration class.
+        beside: Field here -> field of the inner optimizer.
+    """
+
+    name: str = ""
+    inner: str = "sgd"
+    follows_task: ClassVar[bool] = True
+    may_be_inner: ClassVar[bool] = False
+    hashes_tuned: ClassVar[bool] = False
+    part: ClassVar[registry.Part | None] = None
+    inner_class: ClassVar[Any] = None
+    beside: ClassVar[Mapping[str, str]] = {}
+
+    def __new__(cls, **said: Any) -> Self:
+        """Make an instance of the class that has the inner optimizer's fields.
+
+        Raises:
+            ConfigError: There is no such optimizer, or it has no field that was said.
+        """
+        if cls.part is None:
+            cls = cls.around(registry.find("optimizer", said.get("inner", cls.inner)))
+        fields = {field.name for field in dataclasses.fields(cls)}
+        for name, value in said.items():
+            if name not in fields:
+                raise ConfigError(
+                    f"optimizer.{name}={value}: the inner optimizer {said.get('inner', cls.inner)} has no such key"
+                )
+        return object.__new__(cls)
+
+    @classmethod
+    def around(cls, part: registry.Part) -> type[Self]:
+        """Return the class of this wrapper around an optimizer.
+
+        Raises:
+            ConfigError: The optimizer cannot be inside this one.
+        """
+        inner = part.config_class
+        if issubclass(inner, Wrapper):
+            if cls.may_be_inner or not inner.may_be_inner:
+                raise ConfigError(f"optimizer.inner={part.name}: expected another optimizer")
+            inner = inner.around(registry.find("optimizer", inner.inner))
+        own = {field.name for field in dataclasses.fields(cls)}
+        hints = get_type_hints(inner)
+        beside, fields = {}, []
+        for field in dataclasses.fields(inner):
+            if field.name in ("name", "inner"):
+                continue
+            name = f"inner_{field.name}" if field.name in own else field.name
+            beside[name] = field.name
+            default = dataclasses.field(default=field.default, default_factory=field.default_factory)
+            fields.append((name, hints[field.name], default))
+        members = {"part": part, "inner_class": inner, "beside": beside, "__module__": cls.__module__}
+        return dataclasses.make_dataclass(
+            cls.__name__, fields, bases=(cls,), namespace=members, frozen=True, kw_only=True
+        )
+
+    def __post_init__(self) -> None:
+        """Check the inner optimizer's ranges."""
+        self.inner_config()
+
+    def inner_config(self) -> Any:
+        """Return the inner optimizer's typed configuration.
+
+        Raises:
+            ConfigError: A value is out of its range.
+        """
+        try:
+            return self.inner_class(**{own: getattr(self, name) for name, own in self.beside.items()})
+        except ConfigError as error:
+            line = str(error)
+            for name, own in self.beside.items():
+                line = line.replace(f"optimizer.{own}=", f"optimizer.{name}=")
+            raise ConfigError(line) from error
+
+    def build_inner(self, params: list[Tensor]) -> torch.optim.Optimizer:
+        """Build the inner optimizer over stacked parameters."""
+        assert self.part is not None
+        built: torch.optim.Optimizer = self.part.build(self.inner_config(), params)
+        return built
 
 
 def grouped(params: list[Tensor], decay: str) -> list[Any]:

@@ -1,17 +1,17 @@
-"""Sharpness-aware minimisation (Foret et al. 2021, arXiv 2010.01412) on top of SGD.
+"""Sharpness-aware minimisation (Foret et al. 2021, arXiv 2010.01412), on top of SGD unless another optimizer is named.
 
 The gradient is taken at w + rho g / ||g||, g being the gradient at w on the same batch with the same noise, and
-applied at w by SGD with its momentum and weight decay. The norm is over all parameters of one run. Running statistics
-of batch normalisation are those of the first pass.
+applied at w by the inner optimizer. The norm is over all parameters of one run. Running statistics of batch
+normalisation are those of the first pass.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dynalab.config.schema import require
-from dynalab.optim import sgd
+from dynalab.optim.base import Wrapper
 
 if TYPE_CHECKING:
     import torch
@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(sgd.Config):
-    """The fields of SGD, and the radius.
+class Config(Wrapper):
+    """The radius; the inner optimizer's fields stand beside it.
 
     Attributes:
+        inner: The inner optimizer; the papers' SGD by default, whatever the task's own is.
         rho: Radius of the ball.
     """
+
+    follows_task: ClassVar[bool] = False
+    may_be_inner: ClassVar[bool] = True
 
     name: str = "sam"
     rho: float = 0.05
@@ -36,7 +40,7 @@ class Config(sgd.Config):
 
 
 def build(config: Config, params: list[Tensor]) -> torch.optim.Optimizer:
-    """Build SGD over stacked parameters; its attribute `rho` has the loop take the second gradient."""
-    optimizer = sgd.build(config, params)
+    """Build the inner optimizer over stacked parameters; its attribute `rho` has the loop take the second gradient."""
+    optimizer = config.build_inner(params)
     optimizer.rho = config.rho  # type: ignore[attr-defined]
     return optimizer

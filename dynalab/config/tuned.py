@@ -1,0 +1,95 @@
+"""What a task says of the other parts: `tuned` in its YAML fills what the command leaves open.
+
+Settings that train a task with `sgd` are that optimizer's own wherever it works, inside Lookahead as well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dynalab.config import registry
+from dynalab.config.suggest import did_you_mean, listing
+from dynalab.config.typed import neutral_of
+from dynalab.errors import ConfigError
+
+
+def filled(node: dict[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill the nulls of a part's section with what the task's YAML says of that part."""
+    said = tuned.get(str(node.get("name"))) or {}
+    _refuse_unknown(f"tuned.{node.get('name')}", said, list(node))
+    return {key: said.get(key) if value is None else value for key, value in node.items()}
+
+
+def _refuse_unknown(where: str, said: Mapping[str, Any], legal: Sequence[str]) -> None:
+    for key in said:
+        if key not in legal:
+            raise ConfigError(
+                f"{where}.{key}: no such key{did_you_mean(key, legal)}; there are {listing(legal)}"
+            )
+
+
+def around(
+    outer: Any, node: Mapping[str, Any], tuned: Mapping[str, Any], own: str | None, folders: Sequence[Path]
+) -> tuple[Any, dict[str, Any], list[str]]:
+    """Choose the inner part of a wrapper and fill the nulls of both.
+
+    Args:
+        outer: The wrapper's configuration class (`dynalab.optim.base.Wrapper`).
+        node: Its section.
+        tuned: What the task's YAML says of each part.
+        own: The inner part where nothing is said.
+        folders: A user's configuration folders.
+
+    Returns:
+        The class with the inner part's fields beside, the section for it, and the fields that enter the identity also
+        at their neutral value.
+    """
+    name = str(node.get("name"))
+    said = tuned.get(name) or {}
+    usual = said.get("inner") or own or outer.inner
+    inner = str(node.get("inner") or usual)
+    whole = outer.around(registry.find("optimizer", inner, folders, key="optimizer.inner"))
+    fields = {item.name: item for item in dataclasses.fields(whole)}
+    # What the task says of the inner settings it says for the inner part that it says it with.
+    own_names = {item.name for item in dataclasses.fields(outer)}
+    settings = {key: value for key, value in said.items() if inner == usual or key in own_names}
+    below: dict[str, Any] = {}
+    for part in [getattr(whole.inner_class, "inner", None), inner]:
+        own_fields = tuned.get(str(part)) or {}
+        below |= {key: own_fields[own] for key, own in whole.beside.items() if own in own_fields}
+        _refuse_unknown(f"tuned.{part}", own_fields, ["inner", *whole.beside.values()])
+    _refuse_unknown(f"tuned.{name}", settings, list(fields))
+    settings = {**below, **settings, "inner": inner}
+    # Of an older ensemble, whose section has the fields of all inner parts, those that were not said are null.
+    given = {key: value for key, value in node.items() if value is not None}
+    section = {**settings, **given}
+    said_here = [key for key in settings if key in whole.beside]
+    neutral = {key: neutral_of(fields[key]) for key in whole.beside}
+    if inner == outer.inner and all(settings[key] == neutral[key] for key in said_here):
+        # Such settings were no part of the identity before they were taken without `inner` being named.
+        said_here = []
+    if not tuned and len(given) < len(node):
+        said_here = [key for key in given if key in whole.beside]
+    named = [key for key in said_here if section[key] == neutral[key]] if outer.hashes_tuned else []
+    return whole, section, named
+
+
+@lru_cache(maxsize=64)
+def _chosen(text: str, group: str) -> str | None:
+    """Return the option of a group that the defaults list of a YAML file chooses."""
+    listed = (yaml.safe_load(text) or {}).get("defaults") or []
+    pairs = [pair for item in listed if isinstance(item, Mapping) for pair in item.items()]
+    return next((str(name) for key, name in pairs if str(key).split()[-1].lstrip("/") == group), None)
+
+
+def own_choice(tree: Mapping[str, Any], group: str, folders: Sequence[Path]) -> str | None:
+    """Return the option of a group that a tree's task takes where none is named."""
+    task = registry.find("task", str((tree.get("task") or {}).get("name")), folders)
+    root = (registry.conf_dir() / "train.yaml").read_text()
+    return _chosen(task.defaults(folders), group) or _chosen(root, group)
