@@ -46,6 +46,8 @@ class EnsembleConfig:
     convergence: Convergence = field(default_factory=Convergence)
     levels: Levels = field(default_factory=Levels)
     sources: Mapping[str, str] = field(default_factory=dict)
+    # Whether the schedule needs the length of training, which is then part of the identity.
+    depends_on_total: bool = False
     # Fields of `optimizer` that enter the identity although they are neutral (`dynalab.config.tuned`).
     named: tuple[str, ...] = ()
     # The ensemble and the step that a fork starts from, `ID@STEP`.
@@ -56,7 +58,7 @@ class EnsembleConfig:
         train = {
             key: value for key, value in non_neutral(self.train).items() if key not in ("steps", "epochs")
         }
-        if self.depends_on_total():
+        if self.depends_on_total:
             train["steps"] = self.train.steps
         sections: dict[str, Any] = {
             "task": {"name": self.task.name, **_decisive(self.task)},
@@ -91,14 +93,10 @@ class EnsembleConfig:
         """First 10 hex digits of the sha256 of the canonical JSON of `identity`."""
         return hashlib.sha256(canonical(self.identity()).encode()).hexdigest()[:10]
 
-    def depends_on_total(self) -> bool:
-        """Return whether the schedule needs the length of training."""
-        return bool(registry.find("schedule", self.schedule.name).module.needs_total(self.schedule))
-
     def as_dict(self) -> dict[str, Any]:
         """Return the resolved configuration, as config.yaml stores it: without the length, which may grow."""
         train = {key: value for key, value in plain(self.train).items() if key not in ("steps", "epochs")}
-        if self.depends_on_total():
+        if self.depends_on_total:
             train["steps"] = self.train.steps
         tree = {
             "task": plain(self.task),
@@ -204,6 +202,10 @@ def _typed(
         if part.source:
             part.require_build()
             sources[group] = part.source
+        if group == "schedule":
+            # One of the user's that does not say may use the length; that it cannot be prolonged is the safe side.
+            says = getattr(part.module, "needs_total", None)
+            depends_on_total = bool(says(parts[group])) if says else True
     fingerprint = getattr(parts["task"], "fingerprint", None)
     if fingerprint is not None:
         sources |= {f"task.{name}": digest for name, digest in fingerprint().items()}
@@ -230,6 +232,7 @@ def _typed(
         convergence=read(Convergence, tree.get("convergence") or {}, "convergence"),
         levels=read(Levels, tree.get("levels") or {}, "levels"),
         sources=sources,
+        depends_on_total=depends_on_total,
         named=tuple(named),
         parent=tree.get("parent"),
     )

@@ -13,9 +13,9 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -199,27 +199,82 @@ def _load_entry(entry: importlib.metadata.EntryPoint) -> ModuleType:
         ) from error
     if not isinstance(loaded, ModuleType):
         raise ConfigError(f"plug-in {entry.value}: the entry point must name a module")
+    if loaded.__file__:
+        path = Path(loaded.__file__)
+        known = _LOADED.setdefault(path, _Loaded(loaded, {path: _digest(path)}))
+        if not known.is_current():
+            loaded = importlib.reload(loaded)
+            _LOADED[path] = _Loaded(loaded, {path: _digest(path)})
     return loaded
 
 
-@cache
+@dataclass(frozen=True)
+class _Loaded:
+    """A module as it was when it was loaded.
+
+    Attributes:
+        module: The module.
+        digests: Source file -> hash, of the module and of those in its folder that it imported.
+        names: Names of the latter.
+    """
+
+    module: ModuleType
+    digests: Mapping[Path, str]
+    names: tuple[str, ...] = ()
+
+    def is_current(self) -> bool:
+        return all(path.is_file() and _digest(path) == digest for path, digest in self.digests.items())
+
+
+# A long-lived process, a notebook's, sees its user edit plug-ins.
+_LOADED: dict[Path, _Loaded] = {}
+
+
 def _import_path(path: Path, group: str, name: str) -> ModuleType:
+    """Import a file as it is now: again where it, or a module of its folder that it imports, was changed."""
+    loaded = _LOADED.get(path)
+    if loaded is not None:
+        if loaded.is_current():
+            return loaded.module
+        for below in loaded.names:
+            sys.modules.pop(below, None)
     # The module's name carries its folder, so that two folders may hold a part of the same name.
     qualified = f"dynalab_plugins.{_digest_text(str(path))}.{group}.{name}"
     spec = importlib.util.spec_from_file_location(qualified, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[qualified] = module
+    before = sys.dont_write_bytecode
+    # Compiled files are told from their sources by size and second: an edit may change neither.
+    sys.dont_write_bytecode = True
     try:
-        spec.loader.exec_module(module)
+        text = path.read_bytes()
+        exec(compile(text, path, "exec"), module.__dict__)
     except Exception as error:
         del sys.modules[qualified]
         raise ConfigError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    finally:
+        sys.dont_write_bytecode = before
+    folder = path.parent.parent
+    imported = {
+        key: Path(file)
+        for key, item in list(sys.modules.items())
+        if (file := getattr(item, "__file__", None))
+        and not key.startswith("dynalab_plugins.")
+        and Path(file).is_relative_to(folder)
+    }
+    digests = {file: _digest(file) for file in imported.values() if file.is_file()}
+    _LOADED[path] = _Loaded(module, {**digests, path: _hash(text)}, tuple(imported))
     return module
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return _hash(path.read_bytes())
+
+
+def _hash(text: bytes) -> str:
+    """Return what stands for a plug-in's source in an identity."""
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 def _digest_text(text: str) -> str:

@@ -142,7 +142,7 @@ def fork(
     said = f"{parent.id}@{step}"
     config = replace(config, parent=said)
     longest = max(run.requested_steps for run in runs)
-    if config.depends_on_total():
+    if config.depends_on_total:
         steps = int(config.train.steps or longest)
     steps = steps or longest
     config = replace(config, train=replace(config.train, steps=steps))

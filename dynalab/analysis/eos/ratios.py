@@ -9,6 +9,7 @@ import numpy as np
 
 from dynalab.analysis.base import Trajectory
 from dynalab.analysis.rates import rate_factors
+from dynalab.errors import ConfigError
 
 # A network that is flat has a ratio of 0, or below; it is far below the edge, and its logarithm has to be finite.
 FLAT = 1e-3
@@ -104,7 +105,15 @@ def _threshold(
         return nothing, f"the threshold of {optimizer.get('name')} is not known"
     if (run.config.get("train") or {}).get("clip") is not None:
         return nothing, "gradients were clipped, so that the threshold depends on them; it was not recorded"
-    found = np.array([threshold(recurrence(optimizer, factor)) for factor in rate_factors(run.config, steps)])  # type: ignore[arg-type]
+    try:
+        factors = rate_factors(run.config, steps)
+    except ConfigError:
+        name = (run.config.get("schedule") or {}).get("name")
+        return (
+            nothing,
+            f"stability_threshold was not recorded, and the rates of schedule={name} are not known here",
+        )
+    found = np.array([threshold(recurrence(optimizer, factor)) for factor in factors])  # type: ignore[arg-type]
     if optimizer.get("name") == "sam":
         norms = run.column(metrics, "grad_norm")
         if norms is None:

@@ -88,13 +88,13 @@ def digest(corpus: Sequence[str] | None) -> str:
     if not any(found.st_size for _, found in stated):
         raise ConfigError(f"task.corpus={shown(corpus)}: there is no text in it")
     for path, found in stated:
-        whole.update(bytes.fromhex(_file_digest(path, found.st_size, found.st_mtime_ns)))
+        whole.update(bytes.fromhex(_file_digest(path, found.st_size, (found.st_mtime_ns, found.st_ctime_ns))))
     return whole.hexdigest()[:16]
 
 
 @lru_cache(maxsize=4096)
-def _file_digest(path: Path, size: int, changed: int) -> str:
-    """Hash a file and check that it is UTF-8; size and time of change make the cache forget changed files."""
+def _file_digest(path: Path, size: int, changed: tuple[int, int]) -> str:
+    """Hash a file and check that it is UTF-8; size and times of change make the cache forget changed files."""
     found = hashlib.sha256()
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
