@@ -58,6 +58,9 @@ def main() -> int:
         if "exactness" in request:
             answer("tried", found=_exactness(**request["exactness"]))
             continue
+        if "rehearsal" in request:
+            answer("tried", found=_rehearse(**request["rehearsal"]))
+            continue
         try:
             _serve(request, answer)
         except DynalabError as error:
@@ -131,6 +134,33 @@ def _exactness(config: dict[str, Any], width: int, run_steps: float, folders: li
     from dynalab.training.exactness import exactness
 
     return exactness(config, width, run_steps, folders)
+
+
+def _rehearse(
+    config: dict[str, Any],
+    runs: list[dict[str, int]],
+    steps: int,
+    device: str,
+    folders: list[str],
+    exact: bool,
+) -> dict[str, Any] | None:
+    """Return what training would begin with, where that is a refusal or a failure: its message and exit code."""
+    from pathlib import Path
+
+    import torch
+
+    from dynalab.config.ensemble import from_tree
+    from dynalab.errors import DynalabError
+    from dynalab.training.trial import rehearse
+
+    paths = [Path(folder) for folder in folders]
+    try:
+        rehearse(from_tree(config, paths), runs, steps, torch.device(device), paths, exact)
+    except DynalabError as error:
+        return {"message": str(error), "exit_code": error.exit_code}
+    except Exception as error:
+        return {"message": f"{type(error).__name__}: {error}", "exit_code": 3}
+    return None
 
 
 def _listen(jobs: queue.SimpleQueue[dict[str, Any] | None]) -> None:

@@ -108,7 +108,7 @@ def command(
         note(f"failed: {shard.root.parent.name}/{shard.root.name}: {line}")
     if dry_run:
         _print_plan(parsed, outcome, as_json)
-        return 0
+        return outcome.exit_code if outcome.report.failures else 0
     if as_json:
         emit_json({"ensembles": [_ensemble_json(layout) for layout in outcome.layouts]})
     else:

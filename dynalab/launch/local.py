@@ -177,6 +177,19 @@ class Pool:
         found: str | None = self._tried(exactness=request)
         return found
 
+    def rehearse(self, **request: Any) -> tuple[str, int] | None:
+        """Have a worker begin a training that is thrown away (see `dynalab.training.trial`).
+
+        Args:
+            request: `config runs steps device folders exact`, as JSON.
+
+        Returns:
+            What training would end with, and its exit code; None where nothing stands in its way, or it is not known
+            because the worker died: in training that is met with narrower shards.
+        """
+        found = self._tried(rehearsal=request)
+        return (found["message"], int(found["exit_code"])) if found else None
+
     def _tried(self, **request: Any) -> Any:
         """Have a worker that is ready try something, and return what it answers; None where it died of it."""
         worker = next(item for item in self._workers if item.ready)

@@ -44,13 +44,22 @@ def storing(path: Path) -> Iterator[None]:
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, *, make: bool = True) -> None:
     """Make a folder if need be, and check that files can be made in it.
+
+    Args:
+        folder: The folder.
+        make: False to write nothing: what is known without a trial has to do.
 
     Raises:
         ConfigError: They cannot.
         StoreError: The disk is full.
     """
+    if not make:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            raise ConfigError(f"outputs={folder}: not writable ({there} is no folder that can be written to)")
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".writable.", dir=folder)

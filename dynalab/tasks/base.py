@@ -86,6 +86,30 @@ class TaskData(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class First:
+    """The first few examples of batches that are another's.
+
+    Attributes:
+        data: The other.
+        examples: How many.
+    """
+
+    data: TaskData
+    examples: int
+
+    def train_batch(self, step: int) -> Batch:
+        """Return the beginning of the batch of an update."""
+        return self._first(self.data.train_batch(step))
+
+    def eval_batches(self, split: str) -> Sequence[Batch]:
+        """Return the beginning of the first batch of a split."""
+        return [self._first(batch) for batch in self.data.eval_batches(split)[:1]]
+
+    def _first(self, batch: Batch) -> Batch:
+        return Batch(batch.inputs[:, : self.examples], batch.targets[:, : self.examples])
+
+
 @runtime_checkable
 class Task(Protocol):
     """What is learnt: data, loss and metrics (and, if it likes, a model of its own)."""

@@ -22,7 +22,7 @@ from dynalab.optim.base import evaluated, load_state, state_of
 from dynalab.optim.schedules import halved
 from dynalab.optim.updates import fuse, make_step
 from dynalab.probes.base import Probe, ProbeState, Setting, Upcoming
-from dynalab.tasks.base import Batch
+from dynalab.tasks.base import Batch, First, TaskData
 from dynalab.training.beside import EVALUATION, Beside, Pending, Row, is_lone
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
 from dynalab.training.evaluation import Evaluation, EvaluationProbe
@@ -56,6 +56,7 @@ class Loop:
         folders: A user's plug-in folders.
         exact: Whether a seed's bits are to be its own; else a lone run needs no companion.
         every: Probe -> distance of its rows, where its configuration leaves it open and it was fixed before.
+        examples: Look only at the first so many of each batch, to see whether a training can begin; None is all.
 
     Attributes:
         step: Updates done.
@@ -71,6 +72,7 @@ class Loop:
         folders: Sequence[Any] = (),
         exact: bool = True,
         every: Mapping[str, int] | None = None,
+        examples: int | None = None,
     ) -> None:
         self.config, self.device = config, device
         self._real = len(streams)
@@ -106,7 +108,8 @@ class Loop:
         make_data = functools.partial(
             self.task.data, streams, batch_size=None if size == "full" else int(size), device=device
         )
-        self.data = make_data(eval_size=config.eval.size)
+        data: TaskData = make_data(eval_size=config.eval.size)
+        self.data = data if examples is None else First(data, examples)
         optimizer = registry.find("optimizer", config.optimizer.name, folders)
         self.optimizer: torch.optim.Optimizer = optimizer.build(
             config.optimizer, list(self.stack.trained.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +19,8 @@ from dynalab.training.streams import Streams
 # Seconds of steps measured for a layout; the first step is apart, since it builds what later ones reuse.
 SECONDS = 0.15
 LEAST_STEPS, MOST_STEPS = 3, 400
+# Examples of a batch that a rehearsal looks at.
+FEW = 2
 
 
 def trial(
@@ -59,6 +61,38 @@ def trial(
     finally:
         torch.set_num_threads(before)
     return Trial(tuple(timings), run_bytes, free if device.type == "cuda" else None)
+
+
+def rehearse(
+    config: EnsembleConfig,
+    runs: Sequence[Mapping[str, int]],
+    steps: int,
+    device: torch.device,
+    folders: Sequence[Path] = (),
+    exact: bool = True,
+) -> None:
+    """Go through what training begins with, on networks that are thrown away: parts, data, an update, an evaluation.
+
+    Args:
+        config: The ensemble's configuration.
+        runs: Stream -> seed, of the runs that it would begin with.
+        steps: Length of training, for schedules that depend on it.
+        device: Where.
+        folders: A user's plug-in folders.
+        exact: As `compute.exact`.
+
+    Raises:
+        DynalabError: What training would refuse, in its words.
+    """
+    # A lone run would be measured in a process of its own.
+    pair = [*runs, *runs][:2]
+    streams = [Streams(**seeds) for seeds in pair]
+    loop = Loop(config, streams, steps, device, folders, exact=exact, examples=FEW)
+    for split in ("train", "test"):
+        loop.evaluate(split)
+    if steps:
+        loop.update()
+    loop.close()
 
 
 def _seconds(

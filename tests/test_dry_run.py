@@ -1,0 +1,108 @@
+"""A dry run refuses what training would refuse, in its words and with its exit code, and writes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dynalab import train
+from dynalab.cli.app import run
+from dynalab.config.command import read_command
+from dynalab.errors import DynalabError
+from dynalab.launch import local
+from dynalab.launch import train as launch
+from dynalab.training.trial import rehearse
+
+TINY = ["task=grokking", "task.modulus=7", "model.width=8"]
+METRICS = """
+from dynalab.tasks import grokking
+
+
+class Config(grokking.Config):
+    pass
+
+
+def build(config):
+    class Task(grokking.Grokking):
+        def metrics(self, outputs, batch):
+            return {"accuracy": super().metrics(outputs, batch)["accuracy"].mean()}
+
+    return Task(config)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["task=grokking", "model=mlp"], "model=mlp: reads rows of numbers"),
+        (
+            ["task=parity", "train.batch_size=full", "model.hidden=[4]"],
+            "train.batch_size=full: with task.samples",
+        ),
+        ([*TINY, "train.sphere=true"], "train.sphere=true: needs a network"),
+        (["task=regression", "probes=[numerics]"], "the probe numerics needs a classification"),
+        ([*TINY, "probes=[weights,gradients,curvature]", "train.accumulate=2", "train.batch_size=4"], None),
+    ],
+)
+def test_a_rehearsal_refuses_what_training_refuses(words, said, one_thread, tmp_path):
+    (request,) = read_command([*words, "seed=0", "train.steps=2", "launcher=inline"]).requests
+
+    def begin() -> None:
+        rehearse(request.config, [dict(request.runs[0].streams)], 2, torch.device("cpu"))
+
+    if said is None:
+        begin()
+        return
+    with pytest.raises(DynalabError) as caught:
+        begin()
+    assert said in str(caught.value) and caught.value.exit_code == 2
+    with pytest.raises(DynalabError) as trained:
+        train([*words, "train.steps=2", "launcher=inline"], outputs=tmp_path / "trained")
+    assert str(caught.value) in str(trained.value)
+
+
+def test_the_command_says_it_of_each_ensemble_and_writes_nothing(outputs, tmp_path, capsys):
+    folder = tmp_path / "mine/task"
+    folder.mkdir(parents=True)
+    (folder / "odd.py").write_text(METRICS)
+    shipped = (Path(__file__).parent.parent / "conf/task/grokking.yaml").read_text()
+    (folder / "odd.yaml").write_text(shipped.replace("name: grokking", "name: odd"))
+    words = ["task=grokking,odd", "task.modulus=7", "model=gromov,mlp", "model.width=8"]
+    code = run(
+        [
+            "train",
+            "task=odd",
+            *words[1:2],
+            "model=embedding_mlp,mlp",
+            "--dry-run",
+            "--config-dir",
+            str(folder.parent),
+        ]
+    )
+    said = capsys.readouterr()
+    assert code == 2, said.err
+    assert "metrics()['accuracy'] has shape (), expected one value a run" in said.err
+    assert "model=mlp: reads rows of numbers" in said.err and "nothing was written" in said.err
+    assert not outputs.exists()
+
+
+def test_a_sweep_over_rates_of_a_shipped_task_needs_no_worker(monkeypatch, capsys):
+    monkeypatch.setattr(local, "Pool", None)
+    assert run(["train", "task=parity", "optimizer=sgd,lookahead", "optimizer.lr=0.1,0.2", "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("parity") == 4
+    kinds = {
+        launch._kind(item.config) for item in read_command(["model=nanda,power", "optimizer.lr=1,2"]).requests
+    }
+    assert len(kinds) == 2
+
+
+def test_missing_data_and_a_folder_that_cannot_be_written_are_refused(outputs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", "task=mnist", "--dry-run"]) == 2
+    assert "task=mnist: MNIST is not there; looked in" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert run(["train", "--dry-run", "--outputs", str(tmp_path / "file/below")]) == 2
+    assert "not writable" in capsys.readouterr().err
+    assert not outputs.exists()
