@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 from dynalab.config.command import read_command
 from dynalab.config.outputs import outputs_root
 from dynalab.config.places import user_path
-from dynalab.errors import ConfigError, NothingMatched, RunsFailed
+from dynalab.errors import ConfigError, DynalabError, NothingMatched
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result, find_result
@@ -27,11 +27,12 @@ def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> lis
         outputs: The outputs folder; default `DYNALAB_OUTPUTS`, then ./outputs.
 
     Returns:
-        One ensemble for each combination of swept values.
+        One ensemble for each combination of swept values. Runs that diverged are among its runs, `status` says so.
 
     Raises:
         ConfigError: Something in the overrides cannot be used.
-        RunsFailed: A shard failed; the others are whole and stored.
+        RunsFailed: A run failed, cannot be read, or is being trained by another process, where the command ends with
+            3. The others are whole and stored; the error's `ensembles` are what would have been returned.
     """
     from dynalab.launch.train import Options
     from dynalab.launch.train import train as launch
@@ -40,11 +41,13 @@ def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> lis
     outcome = launch(command, Options(argv=("dynalab.train", *overrides)))
     for line in [*command.notes, *outcome.report.warnings]:
         warnings.warn(line, stacklevel=2)
-    if outcome.report.interrupted:
-        raise KeyboardInterrupt
-    if outcome.report.failures:
-        raise RunsFailed("; ".join(outcome.report.failures.values()))
-    return [Ensemble(layout.paths) for layout in outcome.layouts]
+    ensembles = [Ensemble(layout.paths) for layout in outcome.layouts if layout.paths.config.is_file()]
+    try:
+        outcome.require_whole()
+    except DynalabError as error:
+        error.ensembles = ensembles
+        raise
+    return ensembles
 
 
 def import_runs(

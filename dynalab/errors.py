@@ -6,11 +6,19 @@ own and ends with exit code 1 and a traceback in a log.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 
 class DynalabError(Exception):
-    """Base of every error that is the user's to read; `exit_code` is what the shell sees."""
+    """Base of every error that is the user's to read; `exit_code` is what the shell sees.
+
+    Attributes:
+        ensembles: Where `dynalab.train` raised it after training: what is stored of what it would have returned.
+    """
 
     exit_code = 2
+    ensembles: Sequence[Any] = ()
 
 
 class ConfigError(DynalabError):

@@ -86,11 +86,6 @@ def command(
         outcome = train(parsed, options, watching(stack, quiet))
     warn([line for layout in outcome.layouts for line in layout.warnings] + outcome.report.warnings)
     for layout in outcome.layouts:
-        for owner in sorted(set(layout.busy.values())):
-            n_runs = sum(item == owner for item in layout.busy.values())
-            note(
-                f"{layout.paths.root.name}: {n_runs} runs are being trained by {owner}; --steal takes them over"
-            )
         for steps, once in sorted(set(layout.cut_off.values())):
             n_runs = sum(item == (steps, once) for item in layout.cut_off.values())
             note(
@@ -98,7 +93,7 @@ def command(
                 f"enough for train.steps={layout.request.steps}; train.steps={once} goes on, train.steps={steps} ends "
                 "them there"
             )
-    for line in outcome.report.held.values():
+    for line in outcome.held:
         note(line)
     for layout in outcome.layouts:
         n_diverged = sum(run["status"] == "diverged" for run in _runs_json(layout))

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from dynalab.config.command import Command, Request, Settings
 from dynalab.config.ensemble import RunSpec, from_stored
 from dynalab.config.schema import Checkpoint, Compute
-from dynalab.errors import ConfigError, RunsFailed
+from dynalab.errors import ConfigError
 from dynalab.launch.base import Events
 from dynalab.launch.train import Options, Outcome, train
 from dynalab.store.branch import branch
@@ -134,7 +134,7 @@ def fork(
     Raises:
         ConfigError: The parent was not trained by dynalab, or the change changes nothing.
         StoreError: The checkpoint is missing or damaged.
-        RunsFailed: A shard failed.
+        RunsFailed: A shard failed, or another process is training it.
     """
     if not (parent.config.get("optimizer") or {}).get("name"):
         raise ConfigError(f"--confirm: {parent.id} was not trained by dynalab, so it cannot be trained again")
@@ -156,10 +156,7 @@ def fork(
     for (device, compute), some in _by_plan(runs, specs).items():
         settings = Settings(compute, Checkpoint(), device, launcher, outputs, tuple(folders))
         outcome = train(Command([replace(request, runs=some)], settings), options, watch)
-        if outcome.report.interrupted:
-            raise KeyboardInterrupt
-        if outcome.report.failures:
-            raise RunsFailed("; ".join(outcome.report.failures.values()))
+        outcome.require_whole()
     return Ensemble(outcome.layouts[0].paths)
 
 

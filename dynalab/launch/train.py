@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from dynalab.config.command import Command, Request
 from dynalab.config.compose import compose
 from dynalab.config.ensemble import EnsembleConfig, canonical, from_tree
-from dynalab.errors import StoreError
+from dynalab.errors import ConfigError, RunsFailed, StoreError
 from dynalab.launch import inline, local
 from dynalab.launch.base import Events, Report, Work
 from dynalab.launch.trials import Plans
@@ -64,6 +65,31 @@ class Outcome:
         ):
             return 3
         return 3 if any(run.status == "diverged" for item in self.layouts for run in stored_runs(item)) else 0
+
+    @property
+    def held(self) -> list[str]:
+        """A line for each process that was or is training runs that were asked for."""
+        lines = []
+        for layout in self.layouts:
+            for owner, n_runs in sorted(Counter(layout.busy.values()).items()):
+                name, runs = layout.paths.root.name, f"{n_runs} run{'s are' if n_runs > 1 else ' is'}"
+                lines.append(f"{name}: {runs} being trained by {owner}; --steal takes them over")
+        return [*lines, *self.report.held.values()]
+
+    def require_whole(self) -> None:
+        """Refuse to go on with less than was asked for; runs that diverged are whole, and their status says so.
+
+        Raises:
+            ConfigError: The configuration was refused.
+            RunsFailed: A run failed, is being trained by another process, or cannot be read.
+            KeyboardInterrupt: It was interrupted.
+        """
+        if self.report.interrupted:
+            raise KeyboardInterrupt
+        damaged = [line for layout in self.layouts if layout.damaged for line in layout.warnings]
+        if lines := [*self.report.failures.values(), *self.held, *damaged]:
+            refused = set(self.report.codes.values()) == {2}
+            raise (ConfigError if refused else RunsFailed)("; ".join(dict.fromkeys(lines)))
 
 
 def stored_runs(layout: Layout) -> list[StoredRun]:
