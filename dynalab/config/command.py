@@ -253,7 +253,10 @@ def _defaults(task: str, composer: Composer) -> dict[str, Any]:
 
 def _slug(config: EnsembleConfig, cell: Sequence[Override], base: Mapping[str, Any]) -> str:
     """Name an ensemble by its experiment and by the words of the command that differ from the task's defaults."""
-    own = _flat(config.as_dict())
+    # What enters the identity by its content, or not at all, says nothing about the results; it may be a path.
+    tree = {key: part for key, part in config.as_dict().items() if key not in ("convergence", "levels")}
+    own = _flat(tree)
+    unnamed = {"train.steps", "design", *(f"task.{name}" for name in getattr(config.task, "by_content", ()))}
     pieces: list[str] = []
     # Of several words about a key the last counts.
     for item in {item.key: item for item in cell}.values():
@@ -262,15 +265,20 @@ def _slug(config: EnsembleConfig, cell: Sequence[Override], base: Mapping[str, A
             pieces.insert(0, value)
         elif f"{key}.name" in own and key != "task":
             pieces += [value] if own[f"{key}.name"] != base.get(f"{key}.name") else []
-        elif key in own and key not in ("train.steps", "design") and own[key] != base.get(key):
-            pieces.append(f"{key.rpartition('.')[2]}_{own[key]}")
+        elif key in own and key not in unnamed and own[key] != base.get(key):
+            pieces.append(f"{key.rpartition('.')[2]}_{_readable(own[key])}")
     if config.design == "crossed":
         pieces = [piece for piece in pieces if not piece.startswith(STREAMS)] + ["crossed"]
     text = "-".join(pieces) or "default"
-    return (
-        "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)[:60].strip("-_.")
-        or "default"
-    )
+    plain = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)
+    return plain[:60].strip("-_.") or "default"
+
+
+def _readable(value: Any) -> str:
+    """Return a value as a part of a folder's name: short, and of a path its last part."""
+    if isinstance(value, list):
+        return "_".join(map(_readable, value))[:24]
+    return str(value).rstrip("/").rpartition("/")[2][:24]
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
