@@ -1,4 +1,4 @@
-"""`dynalab data list|fetch|verify`: the image data sets that lie in files."""
+"""`dynalab data list|fetch|verify|checksum`: the image data sets that lie in files."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def command() -> None:
 @root_option
 @json_option
 def list_sets(root: str | None, as_json: bool) -> int:
-    """List the data sets: whether they are there, and where.
+    """List the data sets: whether they are there, as their checksums say, and where.
 
     \b
     dynalab data list
     """
-    from dynalab.tasks.images.sets import SETS, data_root
+    from dynalab.tasks.images.sets import SETS, damaged, data_root
 
     folder = data_root(root)
     found: list[dict[str, Any]] = [
@@ -41,7 +41,9 @@ def list_sets(root: str | None, as_json: bool) -> int:
     ]
     for data in SETS.values():
         lacking = data.missing(folder)
-        status = "present" if not lacking else "missing" if len(lacking) == len(data.files) else "incomplete"
+        status = "missing" if len(lacking) == len(data.files) else "incomplete"
+        if not lacking:
+            status = "damaged" if damaged(data, folder) else "present"
         found.append(
             {"name": data.name, "title": data.title, "status": status, "path": str(folder / data.folder)}
         )
@@ -126,6 +128,50 @@ def verify(name: str, root: str | None, checksums: str | None, as_json: bool) ->
             f"{data.title} in {folder / data.folder}: {', '.join(bad)} is not what its checksum says\n"
             f"delete it and get it again: dynalab data fetch {name}"
         )
+    return 0
+
+
+@command.command("checksum")
+@click.argument("directory", metavar="DIR")
+@click.option("--to", "target", metavar="FILE", help="Where to write it; default: standard output.")
+@json_option
+def checksum(directory: str, target: str | None, as_json: bool) -> int:
+    """Write the table of files of your own in the format of a data set, as task.checksums takes it.
+
+    DIR is the folder of the files, or the folder of data sets that it lies in.
+
+    \b
+    dynalab data checksum data/cifar-10-batches-py --to mine.json
+    """
+    import json
+
+    from dynalab.errors import ConfigError
+    from dynalab.store.atomic import write_text
+    from dynalab.tasks.images.formats import read_split
+    from dynalab.tasks.images.sets import own_files
+
+    data, folder = own_files(Path(directory).expanduser().absolute())
+    counts = [len(read_split(data, folder, held_out)[1]) for held_out in (False, True)]
+    table = {"train": counts[0], "test": counts[1], "files": dict(data.files)}
+    if target is not None:
+        path = Path(target).expanduser().absolute()
+        if not path.parent.is_dir() or path.is_dir():
+            raise ConfigError(
+                f"--to {target}: {'a folder' if path.is_dir() else f'{path.parent} is no folder'}"
+            )
+        write_text(path, json.dumps(table, indent=1) + "\n")
+        task = "mnist" if data.name == "mnist" else f"cifar task.classes={data.classes}"
+        root = folder.parents[data.folder.count("/")]
+        if root / data.folder == folder:
+            note(f"use it: task={task} task.root={root} task.checksums={path}")
+        else:
+            note(
+                f"use it: task={task} task.checksums={path}, with the files in {data.folder} below task.root"
+            )
+    if as_json:
+        emit_json({"name": data.name, "path": target, **table})
+    else:
+        click.echo(target or json.dumps(table, indent=1))
     return 0
 
 

@@ -1,12 +1,7 @@
-"""Reading image data sets into memory, once a process: torchvision's readers, and scikit-learn's bundled digits.
-
-torchvision checks the MD5 of every file of CIFAR before it unpickles one; the table that it checks against is the data
-set's (`sets.DataSet.files`), so that files of the user's own are read by the same code.
-"""
+"""Reading image data sets into memory, once a process: files that are what their table says, and bundled digits."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dynalab.errors import ConfigError
+from dynalab.tasks.images.formats import read_split
 from dynalab.tasks.images.sets import DataSet, damaged, require_present
 
 
@@ -70,52 +66,19 @@ def read_digits() -> Pool:
 
 def _read(data: DataSet, root: Path) -> tuple[Pool, Pool]:
     """Read both splits."""
-    if data.name == "mnist":
-        # torchvision checks MNIST's archives when it downloads them, but not what it reads.
-        _refuse_damaged(data, root)
-    try:
-        with warnings.catch_warnings():
-            # NumPy 2.4 warns of the way in which CIFAR's files, pickled by NumPy 1, spell their types.
-            warnings.simplefilter("ignore")
-            parts = [_reader(data)(root, train=train) for train in (True, False)]
-    except RuntimeError as error:
-        _refuse_damaged(data, root)
-        raise ConfigError(f"{data.title} in {root / data.folder} cannot be read: {error}") from error
+    # Before anything in them is looked at.
+    _refuse_damaged(data, root)
     pools = []
-    for part, wanted in zip(parts, (data.train, data.test), strict=True):
-        images = np.asarray(part.data)
-        if images.ndim == 4:  # rows of pixels with their colours last
-            images = images.transpose(0, 3, 1, 2)
-        labels = np.asarray(part.targets, dtype=np.int64)
-        if (
-            len(images) != wanted
-            or len(labels) != wanted
-            or not 0 <= labels.min() <= labels.max() < data.classes
-        ):
+    for held_out, wanted in ((False, data.train), (True, data.test)):
+        pixels, labels = read_split(data, root / data.folder, held_out)
+        least, most = (int(labels.min()), int(labels.max())) if len(labels) else (0, -1)
+        if len(pixels) != wanted or least < 0 or most >= data.classes:
             raise ConfigError(
-                f"{data.title} in {root / data.folder} holds {len(images)} images with labels up to {labels.max()}; "
+                f"{data.title} in {root / data.folder} holds {len(pixels)} images with labels up to {most}; "
                 f"its table says {wanted} of {data.classes} classes"
             )
-        flat = np.ascontiguousarray(images.reshape(wanted, -1))
-        pools.append(Pool(torch.from_numpy(flat), torch.from_numpy(labels)))
+        pools.append(Pool(torch.from_numpy(pixels.copy()), torch.from_numpy(labels)))
     return pools[0], pools[1]
-
-
-def _reader(data: DataSet) -> type[Any]:
-    """Return torchvision's reader, checking against the data set's own table."""
-    from torchvision import datasets
-
-    if data.name == "mnist":
-        # Without the converted copies that old versions left behind, which nothing checks.
-        return type("MNIST", (datasets.MNIST,), {"_check_legacy_exist": lambda self: False})
-    base = datasets.CIFAR10 if data.name == "cifar10" else datasets.CIFAR100
-    meta = base.meta["filename"]
-    held_out = [[name, md5] for name, md5 in data.files.items() if name.startswith("test")]
-    trained = [
-        [name, md5] for name, md5 in data.files.items() if name != meta and [name, md5] not in held_out
-    ]
-    table = {"train_list": trained, "test_list": held_out, "meta": {**base.meta, "md5": data.files.get(meta)}}
-    return type(base.__name__, (base,), table)
 
 
 def _refuse_damaged(data: DataSet, root: Path) -> None:

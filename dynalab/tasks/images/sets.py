@@ -14,9 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 from dynalab.config.places import user_path
@@ -167,9 +167,16 @@ def require_present(data: DataSet, root: Path, key: str) -> None:
 
 
 def md5(path: Path) -> str:
-    """Return the MD5 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    """Return the MD5 of a file, in hex.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def damaged(data: DataSet, root: Path) -> list[str]:
@@ -178,24 +185,57 @@ def damaged(data: DataSet, root: Path) -> list[str]:
     return [name for name, path in found.items() if path.is_file() and md5(path) != data.files[name]]
 
 
+# What tells the files of a set from those of others, training and held-out images first.
+_PATTERNS = {
+    "mnist": ("train-*-ubyte", "t10k-*-ubyte"),
+    "cifar10": ("data_batch*", "test_batch*", "batches.meta"),
+    "cifar100": ("train", "test", "meta"),
+}
+
+
+def own_files(folder: Path) -> tuple[DataSet, Path]:
+    """Return the data set of a user's own files in the format of a known one, and the folder that holds them.
+
+    Args:
+        folder: That folder, or the folder of data sets.
+
+    Raises:
+        ConfigError: There is no such set in it, or there are several.
+    """
+    found = []
+    for name, patterns in _PATTERNS.items():
+        for place in dict.fromkeys([folder, folder / SETS[name].folder]):
+            listed = [[path for path in sorted(place.glob(p)) if path.is_file()] for p in patterns]
+            if listed[0] and listed[1]:
+                files = {path.name: md5(path) for paths in listed for path in paths}
+                found.append((replace(SETS[name], files=files), place))
+    if len(found) != 1:
+        what = "several data sets are" if found else "no training and held-out images are"
+        names = ", ".join(f"{SETS[name].title}: {' and '.join(p[:2])}" for name, p in _PATTERNS.items())
+        raise ConfigError(f"{folder}: {what} in this folder ({names})")
+    return found[0]
+
+
 def read_table(path: str) -> Table:
     """Read a user's table of checksums.
 
     Raises:
         ConfigError: It cannot be read, or is not such a table.
     """
-    # Read again when the file has changed; many ensembles of a sweep read it once.
     try:
-        stamp = Path(path).stat().st_mtime_ns
-        return _read_table(path, stamp)
+        said = json.loads(Path(path).read_text(encoding="utf-8"))
+        table = Table(said["train"], said["test"], dict(said["files"]))
+        for count in (table.train, table.test):
+            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+                raise ValueError(f"{count!r} is no number of examples")
+        for name, digest in table.files.items():
+            # Names below the set's folder, and nowhere else.
+            if name != Path(name).name or not re.fullmatch(r"[0-9a-f]{32}", str(digest)):
+                raise ValueError(f"{name}: {digest} is not the MD5 of a file")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"task.checksums={path}: expected a JSON file with the keys train, test and files "
-            f"(file name -> MD5): {type(error).__name__}: {error}"
+            f"task.checksums={path}: expected JSON with the keys train, test and files: two numbers of examples, and "
+            f"file name -> MD5 ({type(error).__name__}: {error})\n"
+            "`dynalab data checksum DIR --to FILE` writes it for files of your own"
         ) from error
-
-
-@lru_cache(maxsize=8)
-def _read_table(path: str, stamp: int) -> Table:
-    said = json.loads(Path(path).read_text(encoding="utf-8"))
-    return Table(int(said["train"]), int(said["test"]), {str(k): str(v) for k, v in said["files"].items()})
+    return table
