@@ -46,20 +46,26 @@ def tree_of(command: Command, index: int) -> dict[str, Any]:
     """Return one ensemble's configuration with the command's settings beside it."""
     from dynalab.config.seeds import format_seeds
     from dynalab.config.typed import plain
+    from dynalab.training.shown import shown
 
     request, settings = command.requests[index], command.settings
-    tree = request.config.as_dict()
-    tree["train"] = {"steps": request.steps, **tree["train"]}
+    tree = shown(request.config, request.steps, settings.folders)
     seeds = [run.seed for run in request.runs if run.seed is not None]
     own = {
         "seed": format_seeds(seeds) if seeds else None,
-        "device": settings.device,
-        "compute": plain(settings.compute),
-        "checkpoint": plain(settings.checkpoint),
+        "device": "auto: CUDA where there is one, else CPU" if settings.device == "auto" else settings.device,
+        "compute": _worked_out(plain(settings.compute), "by the planner, from a trial of the step"),
+        "checkpoint": _worked_out(
+            plain(settings.checkpoint), "by the clock: at most 30 s of training are lost"
+        ),
         "launcher": settings.launcher,
         "outputs": str(settings.outputs),
     }
     return {**tree, **own}
+
+
+def _worked_out(section: dict[str, Any], how: str) -> dict[str, Any]:
+    return {key: how if value is None else value for key, value in section.items()}
 
 
 def show(command: Command, as_json: bool, package: str | None = None) -> None:

@@ -204,7 +204,35 @@ def show_run(ref: str, as_json: bool, outputs: str | None) -> int:
     return code
 
 
+def _command(ensemble: Ensemble, runs: list[StoredRun]) -> str | None:
+    """Return the command that makes runs again from the stored configuration alone; None where none does."""
+    import shlex
+
+    from dynalab.config.ensemble import from_tree
+    from dynalab.config.registry import search_path
+    from dynalab.config.seeds import format_seeds
+    from dynalab.config.words import words_of
+    from dynalab.errors import DynalabError
+
+    if ensemble.imported or ensemble.parent or not runs:
+        return None
+    try:
+        config = from_tree(ensemble.config, search_path())
+    except DynalabError:
+        return None
+    words = words_of(config)
+    if words is None:
+        return None
+    seeds = [run.seed for run in runs if run.seed is not None]
+    if not config.depends_on_total:
+        words.append(f"train.steps={max(run.requested_steps for run in runs)}")
+    return shlex.join(["dynalab", "train", *words, *([f"seed={format_seeds(seeds)}"] if seeds else [])])
+
+
 def _document(ensemble: Ensemble, runs: list[StoredRun]) -> dict[str, Any]:
+    from dynalab.config.registry import search_path
+    from dynalab.training.shown import shown_stored
+
     shards: dict[Path, dict[str, Any]] = {}
     for run in runs:
         shards.setdefault(
@@ -216,11 +244,13 @@ def _document(ensemble: Ensemble, runs: list[StoredRun]) -> dict[str, Any]:
                 "snapshots": list(run.shard.snapshots()),
             },
         )
+    steps = max((run.requested_steps for run in runs), default=None)
     return {
         "id": ensemble.id,
         "task": ensemble.task,
         "path": str(ensemble.path),
-        "config": ensemble.config,
+        "config": shown_stored(ensemble.config, steps, search_path()),
+        "command": _command(ensemble, runs),
         "metrics": ensemble.columns(),
         "runs": [run_json(ensemble, run) for run in runs],
         "shards": list(shards.values()),

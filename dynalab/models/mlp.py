@@ -54,6 +54,10 @@ class Config:
     gain: float = 1.0
     scale: float = 1.0
 
+    def in_words(self) -> dict[str, object]:
+        """Return what the nulls of a configuration mean, by key."""
+        return {"model.head_bias": self.bias}
+
     def __post_init__(self) -> None:
         """Check the values."""
         if not self.hidden:

@@ -129,6 +129,7 @@ class Probe(Protocol):
     A probe that remembers tensors between rows has `tensors() -> name -> (S, ...)`, which checkpoints keep, and
     `load(tensors)`, or a resumed run would go on otherwise than one that was not cut off. A module whose cadence
     follows from the cost of a measurement has `default_every(config, ensemble) -> int`, a multiple of `eval.every`.
+    What a null of its section stands for is said by `in_words(config, ensemble) -> {field: value}` of its module.
     One that is to be measured where a run's loss spikes, too, has `on_spike = True` and `measure_run(state, run)`, of
     the same names, which returns values for one run, NaN for the others, and remembers nothing.
     """

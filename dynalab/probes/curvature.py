@@ -123,6 +123,25 @@ def default_every(config: Config, ensemble: EnsembleConfig) -> int:
     return cadence_of(config.size, products, 1, ensemble)
 
 
+def in_words(config: Config, ensemble: EnsembleConfig) -> dict[str, object]:
+    """Return what the nulls of the probe's section mean."""
+    return {"size": examples_of(config.size, ensemble)[0]}
+
+
+def examples_of(size: int | None, ensemble: EnsembleConfig) -> tuple[int, int]:
+    """Return how many examples are probed, and how many an update's batch has.
+
+    Args:
+        size: Examples that are probed at most, None for the default.
+        ensemble: What is trained.
+    """
+    full = ensemble.train.batch_size == "full"
+    size_of = getattr(ensemble.task, "train_size", None)
+    held = (size_of() if size_of else None) or default_size(size, full)
+    batch = held if full else min(int(ensemble.train.batch_size), held)
+    return min(default_size(size, full), held), batch
+
+
 def cadence_of(size: int | None, products: int, updates: int, ensemble: EnsembleConfig) -> int:
     """Return the steps between rows at which they cost about a twentieth of training.
 
@@ -135,11 +154,7 @@ def cadence_of(size: int | None, products: int, updates: int, ensemble: Ensemble
         updates: Gradients of updates to come a row.
         ensemble: What is trained.
     """
-    full = ensemble.train.batch_size == "full"
-    size_of = getattr(ensemble.task, "train_size", None)
-    held = (size_of() if size_of else None) or default_size(size, full)
-    batch = held if full else min(int(ensemble.train.batch_size), held)
-    examples = min(default_size(size, full), held)
+    examples, batch = examples_of(size, ensemble)
     row = 3 * batch * ensemble.train.accumulate * updates + examples * (3 + 6 * products)
     passes = 6 if ensemble.optimizer.name == "sam" else 3
     steps = max(LEAST_EVERY, SHARE * row / (passes * batch * ensemble.train.accumulate))

@@ -57,6 +57,11 @@ class Config:
         require(self.size is None or self.size >= 1, "probe.numerics.size", self.size, legal)
 
 
+def in_words(config: Config, ensemble: object) -> dict[str, object]:
+    """Return what the nulls of the probe's section mean."""
+    return {"size": "all that are evaluated"}
+
+
 @dataclass
 class Numerics:
     """The probe; implements `dynalab.probes.base.Probe`.

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dynalab.config.schema import require
-from dynalab.probes.curvature import ENTRIES, cadence_of, default_size
+from dynalab.probes.curvature import ENTRIES, cadence_of, default_size, examples_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -80,6 +80,11 @@ class Config:
 def default_every(config: Config, ensemble: EnsembleConfig) -> int:
     """Return the steps between rows at which they cost about a twentieth of training."""
     return cadence_of(config.size, config.m * config.starts, 0, ensemble)
+
+
+def in_words(config: Config, ensemble: EnsembleConfig) -> dict[str, object]:
+    """Return what the nulls of the probe's section mean."""
+    return {"size": examples_of(config.size, ensemble)[0]}
 
 
 class Spectrum:

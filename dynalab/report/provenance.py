@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from dynalab.config.registry import search_path
 from dynalab.config.seeds import format_seeds
 from dynalab.errors import DynalabError, StoreError
 from dynalab.report.blocks import Block, Cell, Code, Section, Table, Words, cell
@@ -20,6 +21,7 @@ from dynalab.store.difference import flat
 from dynalab.store.read import read_yaml
 from dynalab.store.reader import Ensemble, StoredRun
 from dynalab.store.results import Result
+from dynalab.training.shown import shown_stored
 
 STREAMS = ("init", "split", "order", "noise")
 
@@ -162,7 +164,7 @@ def section(shown: Shown, home: Path) -> Section:
     blocks.append(Code("\n".join(commands), "To repeat it"))
     blocks.append(
         Code(
-            yaml.safe_dump(ensemble.config, sort_keys=False, allow_unicode=True).rstrip(),
+            yaml.safe_dump(_whole(shown), sort_keys=False, allow_unicode=True).rstrip(),
             "The whole configuration",
             folded=True,
         )
@@ -170,6 +172,12 @@ def section(shown: Shown, home: Path) -> Section:
     if history := _history(shown):
         blocks.append(history)
     return Section("What was run", f"{shown.anchor}-run", blocks)
+
+
+def _whole(shown: Shown) -> Any:
+    """Return the configuration with every key at the value that training used."""
+    steps = max((run.requested_steps for run in shown.runs), default=None)
+    return shown_stored(shown.ensemble.config, steps, search_path())
 
 
 def _shown(value: Any) -> str:

@@ -181,6 +181,10 @@ class TaskConfig(Protocol):
         """
         ...
 
+    def in_words(self) -> dict[str, object]:
+        """Return what a null means that stands for a value, by dotted key (`task.n_train`, `eval.size`)."""
+        ...
+
     def fingerprint(self) -> dict[str, str]:
         """Content hashes of the user's files that decide the results; part of the identity."""
         ...

@@ -101,6 +101,10 @@ class Config:
 
         return {"corpus": digest(self.corpus)}
 
+    def in_words(self) -> dict[str, object]:
+        """Return what the nulls of a configuration mean, by key."""
+        return {"task.corpus": "CPython's documentation"}
+
 
 @dataclass(frozen=True)
 class MaskedLanguage:

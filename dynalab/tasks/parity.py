@@ -76,6 +76,14 @@ class Config:
         """Return the size of the fixed sample, or None where examples never repeat."""
         return self.samples
 
+    def in_words(self) -> dict[str, object]:
+        """Return what the nulls of a configuration mean, by key."""
+        sample = "" if self.samples is None else f", and all {self.samples} of the sample"
+        return {
+            "task.samples": "fresh examples in every batch",
+            "eval.size": f"{self.held_out} held out{sample}" if sample else self.held_out,
+        }
+
     def idle_streams(self, full: bool) -> dict[str, str]:
         """Return the streams that nothing is drawn from, and why."""
         quiet = {} if self.label_noise else {"noise": "task.label_noise=0"}

@@ -82,6 +82,11 @@ class Config:
         """Return the number of training examples of one run."""
         return self.samples
 
+    def in_words(self) -> dict[str, object]:
+        """Return what the nulls of a configuration mean, by key."""
+        between = self.target == "chebyshev"
+        return {"task.test_samples": self.samples - 1 if between else self.samples}
+
     def idle_streams(self, full: bool) -> dict[str, str]:
         """Return the streams that nothing is drawn from, and why."""
         found = {"noise": "task=regression has no noise", **({"order": ""} if full else {})}

@@ -96,6 +96,14 @@ class FileConfig(ImageConfig):
             return self.published()
         return self.published().with_table(read_table(self.checksums))
 
+    def in_words(self) -> dict[str, object]:
+        """Return what the nulls of a configuration mean, by key."""
+        return {
+            "task.n_train": self.train_size(),
+            "task.root": "DYNALAB_DATA, else ./data",
+            "task.checksums": "the published ones",
+        }
+
     def data_root(self) -> Path:
         """Return the folder of data sets."""
         return data_root(self.root)

@@ -1,0 +1,73 @@
+"""The words of a command that makes a configuration again, from the configuration alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dynalab.config.command import read_command
+from dynalab.config.ensemble import EnsembleConfig
+from dynalab.errors import DynalabError
+
+GROUPS = ("task", "model", "optimizer", "schedule")
+
+
+def words_of(config: EnsembleConfig, folders: tuple[str, ...] = ()) -> list[str] | None:
+    """Return overrides of `train` that compose to a configuration; None where none do.
+
+    They name its groups, its probes, and the keys in which it differs from what these bring with them.
+
+    Args:
+        config: The configuration; one of a fork, or with a plug-in that is gone, cannot be composed.
+        folders: A user's configuration folders.
+    """
+    tree = config.as_dict()
+    words = [f"{group}={tree[group]['name']}" for group in GROUPS]
+    if "inner" in tree["optimizer"]:
+        words.append(f"optimizer.inner={tree['optimizer']['inner']}")
+    words += [f"probes={_word(tree['probes'])}", f"design={tree['design']}"]
+    crossed = [f"seed_streams.{name}={_word(value)}" for name, value in tree["seed_streams"].items() if value]
+    try:
+        (base,) = read_command([*words, *crossed], config_dirs=folders).requests
+        usual = dict(_keys(base.config.as_dict()))
+        words += [
+            f"{key}={_word(value)}"
+            for key, value in _keys(tree)
+            if key not in usual
+            or usual[key] != value
+            or (key.startswith("seed_streams.") and value is not None)
+        ]
+        (again,) = read_command(words, config_dirs=folders).requests
+    except (DynalabError, ValueError):
+        return None
+    return words if again.config.id == config.id else None
+
+
+def _keys(tree: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the dotted keys of a configuration that a command can set, with their values."""
+    found = []
+    for section, value in tree.items():
+        if section in ("probes", "design", "sources", "named", "parent"):
+            continue
+        for name, item in value.items():
+            if section == "probe":
+                found += [(f"probe.{name}.{key}", inner) for key, inner in item.items() if key != "name"]
+            elif name != "name":
+                found.append((f"{section}.{name}", item))
+    return found
+
+
+def _word(value: Any) -> str:
+    """Return a value in the grammar of overrides."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(map(_word, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_word(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, str) and not (
+        value.isidentifier() and value.lower() not in ("null", "true", "false")
+    ):
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"'{escaped}'"
+    return str(value)
