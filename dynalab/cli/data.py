@@ -145,16 +145,17 @@ def checksum(directory: str, target: str | None, as_json: bool) -> int:
     """
     import json
 
+    from dynalab.config.places import user_path
     from dynalab.errors import ConfigError
     from dynalab.store.atomic import write_text
     from dynalab.tasks.images.formats import read_split
     from dynalab.tasks.images.sets import own_files
 
-    data, folder = own_files(Path(directory).expanduser().absolute())
+    data, folder = own_files(user_path(directory).absolute())
     counts = [len(read_split(data, folder, held_out)[1]) for held_out in (False, True)]
     table = {"train": counts[0], "test": counts[1], "files": dict(data.files)}
     if target is not None:
-        path = Path(target).expanduser().absolute()
+        path = user_path(target).absolute()
         if not path.parent.is_dir() or path.is_dir():
             raise ConfigError(
                 f"--to {target}: {'a folder' if path.is_dir() else f'{path.parent} is no folder'}"

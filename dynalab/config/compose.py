@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dynalab.config import registry
 from dynalab.config.overrides import Override, parse, shown
 from dynalab.config.suggest import did_you_mean, listing
+from dynalab.config.tuned import config_class
 from dynalab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -228,11 +229,7 @@ class Composer:
         node = tree.get(group)
         name = str(node.get("name")) if isinstance(node, dict) else ""
         try:
-            config = registry.find(group, name, self.folders).config_class
-            if hasattr(config, "around"):
-                # An optimizer around another has the inner one's keys beside its own: only typing knows them.
-                return name, None
-            return name, {item.name for item in dataclasses.fields(config)}
+            return name, {item.name for item in dataclasses.fields(config_class(group, tree, self.folders))}
         except ConfigError:
             return name, None
 

@@ -21,7 +21,7 @@ from dynalab.config.schema import (
     Train,
     check_cadence,
 )
-from dynalab.config.tuned import around, filled, own_choice
+from dynalab.config.tuned import around, filled
 from dynalab.config.typed import non_neutral, plain, typed
 from dynalab.errors import ConfigError
 
@@ -191,8 +191,7 @@ def _typed(
         part = find(group, str(node.get("name")), group)
         config_class = part.config_class
         if hasattr(config_class, "around"):
-            own = own_choice(tree, group, folders) if config_class.follows_task else None
-            config_class, node, named = around(config_class, node, tuned.get(group) or {}, own, folders)
+            config_class, node, named = around(config_class, group, tree, folders)
             if config_class.part.source:
                 sources[f"{group}.inner"] = config_class.part.source
             named = tree.get("named", named)

@@ -34,27 +34,49 @@ def _refuse_unknown(where: str, said: Mapping[str, Any], legal: Sequence[str]) -
             )
 
 
+def config_class(group: str, tree: Mapping[str, Any], folders: Sequence[Path]) -> Any:
+    """Return the configuration class of the part that a tree has of a group; a wrapper's has the inner one's fields.
+
+    Raises:
+        ConfigError: There is no such part.
+    """
+    node = tree.get(group) or {}
+    found = registry.find(group, str(node.get("name")), folders).config_class
+    if not hasattr(found, "around"):
+        return found
+    inner = node.get("inner") or usual_inner(found, group, tree, folders)
+    return found.around(registry.find(group, str(inner), folders, key=f"{group}.inner"))
+
+
+def usual_inner(outer: Any, group: str, tree: Mapping[str, Any], folders: Sequence[Path]) -> str:
+    """Return the inner part of a wrapper where the command names none: the task's word for it, or the task's own."""
+    node, tuned = tree.get(group) or {}, (tree.get("tuned") or {}).get(group) or {}
+    said = (tuned.get(str(node.get("name"))) or {}).get("inner")
+    own = own_choice(tree, group, folders) if outer.follows_task and not said else None
+    return str(said or own or outer.inner)
+
+
 def around(
-    outer: Any, node: Mapping[str, Any], tuned: Mapping[str, Any], own: str | None, folders: Sequence[Path]
+    outer: Any, group: str, tree: Mapping[str, Any], folders: Sequence[Path]
 ) -> tuple[Any, dict[str, Any], list[str]]:
     """Choose the inner part of a wrapper and fill the nulls of both.
 
     Args:
         outer: The wrapper's configuration class (`dynalab.optim.base.Wrapper`).
-        node: Its section.
-        tuned: What the task's YAML says of each part.
-        own: The inner part where nothing is said.
+        group: Its group.
+        tree: A composed tree, or a stored configuration.
         folders: A user's configuration folders.
 
     Returns:
         The class with the inner part's fields beside, the section for it, and the fields that enter the identity also
         at their neutral value.
     """
+    node, tuned = tree.get(group) or {}, (tree.get("tuned") or {}).get(group) or {}
     name = str(node.get("name"))
     said = tuned.get(name) or {}
-    usual = said.get("inner") or own or outer.inner
-    inner = str(node.get("inner") or usual)
-    whole = outer.around(registry.find("optimizer", inner, folders, key="optimizer.inner"))
+    whole = config_class(group, tree, folders)
+    inner = str(node.get("inner") or whole.part.name)
+    usual = inner if not node.get("inner") or not said else usual_inner(outer, group, tree, folders)
     fields = {item.name: item for item in dataclasses.fields(whole)}
     # What the task says of the inner settings it says for the inner part that it says it with.
     own_names = {item.name for item in dataclasses.fields(outer)}

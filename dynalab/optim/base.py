@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 
 from dynalab.config import registry
@@ -90,25 +91,7 @@ class Wrapper:
         Raises:
             ConfigError: The optimizer cannot be inside this one.
         """
-        inner = part.config_class
-        if issubclass(inner, Wrapper):
-            if cls.may_be_inner or not inner.may_be_inner:
-                raise ConfigError(f"optimizer.inner={part.name}: expected another optimizer")
-            inner = inner.around(registry.find("optimizer", inner.inner))
-        own = {field.name for field in dataclasses.fields(cls)}
-        hints = get_type_hints(inner)
-        beside, fields = {}, []
-        for field in dataclasses.fields(inner):
-            if field.name in ("name", "inner"):
-                continue
-            name = f"inner_{field.name}" if field.name in own else field.name
-            beside[name] = field.name
-            default = dataclasses.field(default=field.default, default_factory=field.default_factory)
-            fields.append((name, hints[field.name], default))
-        members = {"part": part, "inner_class": inner, "beside": beside, "__module__": cls.__module__}
-        return dataclasses.make_dataclass(
-            cls.__name__, fields, bases=(cls,), namespace=members, frozen=True, kw_only=True
-        )
+        return _class_around(cls, part)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
         """Check the inner optimizer's ranges."""
@@ -133,6 +116,29 @@ class Wrapper:
         assert self.part is not None
         built: torch.optim.Optimizer = self.part.build(self.inner_config(), params)
         return built
+
+
+@lru_cache(maxsize=64)
+def _class_around(outer: type[Any], part: registry.Part) -> type[Any]:
+    inner = part.config_class
+    if issubclass(inner, Wrapper):
+        if outer.may_be_inner or not inner.may_be_inner:
+            raise ConfigError(f"optimizer.inner={part.name}: expected another optimizer")
+        inner = inner.around(registry.find("optimizer", inner.inner))
+    own = {field.name for field in dataclasses.fields(outer)}
+    hints = get_type_hints(inner)
+    beside, fields = {}, []
+    for field in dataclasses.fields(inner):
+        if field.name in ("name", "inner"):
+            continue
+        name = f"inner_{field.name}" if field.name in own else field.name
+        beside[name] = field.name
+        default = dataclasses.field(default=field.default, default_factory=field.default_factory)
+        fields.append((name, hints[field.name], default))
+    members = {"part": part, "inner_class": inner, "beside": beside, "__module__": outer.__module__}
+    return dataclasses.make_dataclass(
+        outer.__name__, fields, bases=(outer,), namespace=members, frozen=True, kw_only=True
+    )
 
 
 def grouped(params: list[Tensor], decay: str) -> list[Any]:
