@@ -11,8 +11,7 @@ from dynalab import train
 from dynalab.cli.app import run
 from dynalab.config.command import read_command
 from dynalab.errors import DynalabError
-from dynalab.launch import local
-from dynalab.launch import train as launch
+from dynalab.launch import local, rehearsal
 from dynalab.training.trial import rehearse
 
 TINY = ["task=grokking", "task.modulus=7", "model.width=8"]
@@ -83,7 +82,8 @@ def test_a_sweep_over_rates_of_a_shipped_task_needs_no_worker(monkeypatch, capsy
     assert run(["train", "task=parity", "optimizer=sgd,lookahead", "optimizer.lr=0.1,0.2", "--dry-run"]) == 0
     assert capsys.readouterr().out.count("parity") == 4
     kinds = {
-        launch._kind(item.config) for item in read_command(["model=nanda,power", "optimizer.lr=1,2"]).requests
+        rehearsal._kind(item.config)
+        for item in read_command(["model=nanda,power", "optimizer.lr=1,2"]).requests
     }
     assert len(kinds) == 2
 

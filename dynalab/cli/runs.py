@@ -208,7 +208,7 @@ def _command(ensemble: Ensemble, runs: list[StoredRun]) -> str | None:
     """Return the command that makes runs again from the stored configuration alone; None where none does."""
     import shlex
 
-    from dynalab.config.ensemble import from_tree
+    from dynalab.config.ensemble import from_stored
     from dynalab.config.registry import search_path
     from dynalab.config.seeds import format_seeds
     from dynalab.config.words import words_of
@@ -217,7 +217,7 @@ def _command(ensemble: Ensemble, runs: list[StoredRun]) -> str | None:
     if ensemble.imported or ensemble.parent or not runs:
         return None
     try:
-        config = from_tree(ensemble.config, search_path())
+        config = from_stored(ensemble.config, search_path())
     except DynalabError:
         return None
     words = words_of(config)

@@ -179,7 +179,8 @@ def _typed(
     read = partial(typed, known=known)
 
     def find(group: str, name: str, source: str) -> registry.Part:
-        return registry.find(group, name, folders, registry.ANY if stored is None else stored.get(source))
+        wanted = registry.ANY if stored is None else stored.get(source)
+        return registry.find(group, name, folders, wanted, key=group if group == "probe" else source)
 
     # In a stored configuration every value is said.
     tuned = tree.get("tuned") or {} if stored is None else {}
@@ -191,10 +192,9 @@ def _typed(
         part = find(group, str(node.get("name")), group)
         config_class = part.config_class
         if hasattr(config_class, "around"):
-            config_class, node, named = around(config_class, group, tree, folders)
+            config_class, node, named = around(config_class, group, {**tree, "tuned": tuned}, folders, find)
             if config_class.part.source:
                 sources[f"{group}.inner"] = config_class.part.source
-            named = tree.get("named", named)
         else:
             node = filled(node, tuned.get(group) or {})
         parts[group] = read(config_class, node, group)

@@ -6,7 +6,7 @@ Settings that train a task with `sgd` are that optimizer's own wherever it works
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -34,18 +34,35 @@ def _refuse_unknown(where: str, said: Mapping[str, Any], legal: Sequence[str]) -
             )
 
 
-def config_class(group: str, tree: Mapping[str, Any], folders: Sequence[Path]) -> Any:
+# Finds a part of a group by its name and by the key that says it, `optimizer.inner`.
+Find = Callable[[str, str, str], registry.Part]
+
+
+def finding(folders: Sequence[Path]) -> Find:
+    """Return what finds parts in a user's configuration folders."""
+    return lambda group, name, key: registry.find(group, name, folders, key=key)
+
+
+def config_class(
+    group: str, tree: Mapping[str, Any], folders: Sequence[Path], find: Find | None = None
+) -> Any:
     """Return the configuration class of the part that a tree has of a group; a wrapper's has the inner one's fields.
+
+    Args:
+        group: The group.
+        tree: A composed tree, or a stored configuration.
+        folders: A user's configuration folders.
+        find: Finds parts, by default in these folders.
 
     Raises:
         ConfigError: There is no such part.
     """
-    node = tree.get(group) or {}
-    found = registry.find(group, str(node.get("name")), folders).config_class
+    find, node = find or finding(folders), tree.get(group) or {}
+    found = find(group, str(node.get("name")), group).config_class
     if not hasattr(found, "around"):
         return found
     inner = node.get("inner") or usual_inner(found, group, tree, folders)
-    return found.around(registry.find(group, str(inner), folders, key=f"{group}.inner"))
+    return found.around(find(group, str(inner), f"{group}.inner"))
 
 
 def usual_inner(outer: Any, group: str, tree: Mapping[str, Any], folders: Sequence[Path]) -> str:
@@ -57,7 +74,7 @@ def usual_inner(outer: Any, group: str, tree: Mapping[str, Any], folders: Sequen
 
 
 def around(
-    outer: Any, group: str, tree: Mapping[str, Any], folders: Sequence[Path]
+    outer: Any, group: str, tree: Mapping[str, Any], folders: Sequence[Path], find: Find
 ) -> tuple[Any, dict[str, Any], list[str]]:
     """Choose the inner part of a wrapper and fill the nulls of both.
 
@@ -66,6 +83,7 @@ def around(
         group: Its group.
         tree: A composed tree, or a stored configuration.
         folders: A user's configuration folders.
+        find: Finds parts.
 
     Returns:
         The class with the inner part's fields beside, the section for it, and the fields that enter the identity also
@@ -74,7 +92,7 @@ def around(
     node, tuned = tree.get(group) or {}, (tree.get("tuned") or {}).get(group) or {}
     name = str(node.get("name"))
     said = tuned.get(name) or {}
-    whole = config_class(group, tree, folders)
+    whole = config_class(group, tree, folders, find)
     inner = str(node.get("inner") or whole.part.name)
     usual = inner if not node.get("inner") or not said else usual_inner(outer, group, tree, folders)
     fields = {item.name: item for item in dataclasses.fields(whole)}
@@ -98,6 +116,8 @@ def around(
         said_here = []
     if not tuned and len(given) < len(node):
         said_here = [key for key in given if key in whole.beside]
+    if isinstance(kept := tree.get("named"), list):
+        return whole, section, [key for key in whole.beside if key in kept]
     named = [key for key in said_here if section[key] == neutral[key]] if outer.hashes_tuned else []
     return whole, section, named
 

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from dynalab.config.command import Command, Request
-from dynalab.config.compose import compose
-from dynalab.config.ensemble import EnsembleConfig, canonical, from_tree
 from dynalab.errors import ConfigError, RunsFailed, StoreError
 from dynalab.launch import inline, local
 from dynalab.launch.base import Events, Report, Work
+from dynalab.launch.rehearsal import refusals
 from dynalab.launch.trials import Plans
 from dynalab.store import runfile
 from dynalab.store.atomic import check_writable, storing, write_bytes, write_json
@@ -136,7 +135,8 @@ def train(
         if check_data is not None:
             check_data()
     if options.dry_run:
-        rehearse(command, outcome)
+        report = outcome.report
+        report.failures, report.codes = refusals(command.settings, compared, outcome.plan.threads)
         return outcome
     count = min(outcome.plan.workers, max(sum(len(layout.work) for layout in compared), 1))
     pool = None if settings.launcher == "inline" else local.Pool(count, outcome.plan.threads)
@@ -196,61 +196,6 @@ def _without_bits(layouts: Sequence[Layout], plans: Plans) -> list[str]:
         f"{which}: bits do not hold on this machine for this network; its kernels round by where in "
         "memory numbers lie, so a seed's values may depend on its neighbours (plan.bits of run.json says so)"
     ]
-
-
-def rehearse(command: Command, outcome: Outcome) -> None:
-    """Report of new ensembles what training would refuse, in its words; nothing is written.
-
-    One worker begins a training of each kind: a sweep over a rate is of one kind.
-
-    Raises:
-        ConfigError: The device is absent.
-    """
-    settings = command.settings
-    fresh = [layout for layout in outcome.layouts if layout.new and not layout.paths.shards()]
-    kinds = {_kind(layout.request.config): layout for layout in reversed(fresh)}
-    kinds = {kind: item for kind, item in kinds.items() if not _is_usual(kind, item.request.config)}
-    if not kinds and not settings.device.startswith("cuda"):
-        return
-    pool = local.Pool(1, outcome.plan.threads)
-    try:
-        device = pool.device(settings.device)
-        refused = {
-            kind: pool.rehearse(
-                config=layout.request.config.as_dict(),
-                runs=[dict(run.streams) for run in layout.request.runs[:2]],
-                steps=layout.request.steps,
-                device=device,
-                folders=[str(folder) for folder in settings.folders],
-                exact=settings.compute.exact,
-            )
-            for kind, layout in kinds.items()
-        }
-    finally:
-        pool.close()
-    for layout in fresh:
-        if (found := refused.get(_kind(layout.request.config))) is not None:
-            for shard in layout.work:
-                outcome.report.failures[shard], outcome.report.codes[shard] = found
-
-
-def _kind(config: EnsembleConfig) -> str:
-    """Name what decides whether training can begin: of dynalab's own optimizers and schedules any can."""
-    tree = config.as_dict()
-    tree["train"].pop("steps", None)
-    sources = {name: source for name, source in config.sources.items() if not name.startswith("task.")}
-    own = ("task", "model", "train", "eval", "probes", "probe")
-    plugged = [
-        group for group in ("optimizer", "schedule") if any(name.startswith(group) for name in sources)
-    ]
-    return canonical([{key: tree[key] for key in (*own, *plugged)}, sources])
-
-
-def _is_usual(kind: str, config: EnsembleConfig) -> bool:
-    """Return whether a kind is that of one of dynalab's own tasks at its defaults, which needs no file."""
-    if "task" in config.sources or hasattr(config.task, "check_data"):
-        return False
-    return kind == _kind(from_tree(compose("train", [f"task={config.task.name}"])))
 
 
 def _by_size(shards: Sequence[ShardPaths]) -> list[ShardPaths]:

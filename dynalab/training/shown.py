@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dynalab.config import registry
-from dynalab.config.ensemble import EnsembleConfig, from_tree
+from dynalab.config.ensemble import EnsembleConfig, from_stored
 from dynalab.errors import DynalabError
 from dynalab.training.cadence import probe_cadences
 
@@ -59,7 +59,7 @@ def shown_stored(tree: Mapping[str, Any], steps: int | None = None, folders: Seq
     if "import" in tree:
         return tree
     try:
-        return shown(from_tree(tree, folders), steps, folders)
+        return shown(from_stored(tree, folders), steps, folders)
     except (DynalabError, AttributeError, KeyError, TypeError, ValueError):
         return tree
 

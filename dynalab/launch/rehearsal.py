@@ -1,0 +1,76 @@
+"""What a dry run tells beside the plan: whether training could begin. A worker begins it, on two examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dynalab.config.command import Settings
+from dynalab.config.compose import compose
+from dynalab.config.ensemble import EnsembleConfig, canonical, from_tree
+from dynalab.launch import local
+from dynalab.store.layout import Layout
+from dynalab.store.paths import ShardPaths
+
+
+def refusals(
+    settings: Settings, layouts: Sequence[Layout], threads: int
+) -> tuple[dict[ShardPaths, str], dict[ShardPaths, int]]:
+    """Return what training would refuse of new ensembles, in its words, and the exit codes; nothing is written.
+
+    One worker begins a training of each kind: a sweep over a rate is of one kind.
+
+    Args:
+        settings: The command's.
+        layouts: Its ensembles.
+        threads: Threads of the worker.
+
+    Raises:
+        ConfigError: The device is absent.
+    """
+    lines: dict[ShardPaths, str] = {}
+    codes: dict[ShardPaths, int] = {}
+    fresh = [layout for layout in layouts if layout.new and not layout.paths.shards()]
+    kinds = {_kind(layout.request.config): layout for layout in reversed(fresh)}
+    kinds = {kind: item for kind, item in kinds.items() if not _is_usual(kind, item.request.config)}
+    if not kinds and not settings.device.startswith("cuda"):
+        return lines, codes
+    pool = local.Pool(1, threads)
+    try:
+        device = pool.device(settings.device)
+        refused = {
+            kind: pool.rehearse(
+                config=layout.request.config.as_dict(),
+                runs=[dict(run.streams) for run in layout.request.runs[:2]],
+                steps=layout.request.steps,
+                device=device,
+                folders=[str(folder) for folder in settings.folders],
+                exact=settings.compute.exact,
+            )
+            for kind, layout in kinds.items()
+        }
+    finally:
+        pool.close()
+    for layout in fresh:
+        if (found := refused.get(_kind(layout.request.config))) is not None:
+            for shard in layout.work:
+                lines[shard], codes[shard] = found
+    return lines, codes
+
+
+def _kind(config: EnsembleConfig) -> str:
+    """Name what decides whether training can begin: of dynalab's own optimizers and schedules any can."""
+    tree = config.as_dict()
+    tree["train"].pop("steps", None)
+    sources = {name: source for name, source in config.sources.items() if not name.startswith("task.")}
+    own = ("task", "model", "train", "eval", "probes", "probe")
+    plugged = [
+        group for group in ("optimizer", "schedule") if any(name.startswith(group) for name in sources)
+    ]
+    return canonical([{key: tree[key] for key in (*own, *plugged)}, sources])
+
+
+def _is_usual(kind: str, config: EnsembleConfig) -> bool:
+    """Return whether a kind is that of one of dynalab's own tasks at its defaults, which needs no file."""
+    if "task" in config.sources or hasattr(config.task, "check_data"):
+        return False
+    return kind == _kind(from_tree(compose("train", [f"task={config.task.name}"])))
