@@ -28,7 +28,9 @@ def command() -> None:
 @root_option
 @json_option
 def list_sets(root: str | None, as_json: bool) -> int:
-    """List the data sets: whether they are there, as their checksums say, and where.
+    """List the data sets, whether they are whole, and where.
+
+    What lies in files is read and compared with its checksums.
 
     \b
     dynalab data list
