@@ -21,6 +21,7 @@ from dynalab.store.find import select
 from dynalab.store.layout import lay_out
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble
+from dynalab.training.planner import Plan
 
 WORDS = ["task=grokking", "task.modulus=11", "model.width=8", "train.steps=40", "eval.every=10"]
 WORDS += ["probe.weights.every=20", "launcher=inline"]
@@ -31,7 +32,8 @@ def store(outputs: Path, n_shards: int, width: int) -> list[str]:
     """Make an ensemble as training leaves it, without training; return the command's words."""
     words = [*WORDS, f"seed=0..{n_shards * width - 1}"]
     (request,) = read_command(words, outputs=str(outputs)).requests
-    for paths in lay_out(OutputPaths(outputs), request, lambda n: [width] * n_shards).work:
+    plan = Plan(1, 1, (width,) * n_shards, "as is")
+    for paths in lay_out(OutputPaths(outputs), request, lambda _: plan).work:
         shard = runfile.read(paths)
         for cadence, names in GRIDS.items():
             steps = np.arange(0, 41, int(cadence[6:]))
@@ -62,7 +64,7 @@ def looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> collections.Counte
 
         monkeypatch.setattr(module, name, asked)
 
-    for name in ("stat", "scandir", "listdir"):
+    for name in ("stat", "scandir", "listdir", "open"):
         counting(os, name)
     counting(io, "open")
     return counted
@@ -160,7 +162,7 @@ def test_of_a_damaged_shard_every_run_goes_on(tmp_path):
     ((_, runs),) = select(tmp_path, ["@all"], None, Ensemble)
     runs[0].shard.series("every-20").unlink()
     (request,) = read_command([*words, "train.steps=20"], outputs=str(tmp_path)).requests
-    layout = lay_out(OutputPaths(tmp_path), request, lambda n: [])
+    layout = lay_out(OutputPaths(tmp_path), request, lambda _: Plan(1, 1, (), "none"))
     assert layout.resumed == ["s0000", "s0001", "s0002"] and not layout.done and not layout.cut_off
     assert layout.work == [runs[0].shard] and len(layout.warnings) == 1
     shard = runfile.read(runs[0].shard)
