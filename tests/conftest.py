@@ -88,3 +88,21 @@ def cli() -> Cli:
 @pytest.fixture
 def tiny() -> list[str]:
     return list(TINY)
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Run `dynalab` in this process, which trains, too: for tests that are about what it does, not who does it."""
+    from dynalab.cli.app import run
+
+    def run_here(*words: str, **environment: str) -> Answer:
+        capsys.readouterr()
+        own = ["launcher=inline"] if words[0] == "train" else []
+        with monkeypatch.context() as patched:
+            for name, value in environment.items():
+                patched.setenv(name, value)
+            code = run([*words, *own])
+        said = capsys.readouterr()
+        return Answer(code, said.out, said.err)
+
+    return run_here

@@ -27,9 +27,16 @@ def bits(ensemble: Path, step: int | None = None) -> dict[str, dict[str, Any]]:
                 rows = np.load(path)
                 if step is not None:
                     rows = rows[rows["step"] <= step]
+                names = list(rows.dtype.names[2:])
+                if rows.dtype[names[0]].shape == ():
+                    # Each row is of a single run; one that has none is as if there were no series.
+                    rows = rows[rows[names.pop(0)] == index]
+                    if not len(rows):
+                        continue
                 own[f"{path.stem}/step"] = rows["step"].tobytes()
-                for name in rows.dtype.names[2:]:
-                    own[f"{path.stem}/{name}"] = np.ascontiguousarray(rows[name][:, index]).tobytes()
+                for name in names:
+                    values = rows[name] if rows[name].ndim == 1 else rows[name][:, index]
+                    own[f"{path.stem}/{name}"] = np.ascontiguousarray(values).tobytes()
             if step is None:
                 last = max((shard / "checkpoints").glob("step-*[0-9]"))
                 own["last"] = last.name

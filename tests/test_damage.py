@@ -61,7 +61,7 @@ def test_outputs_that_cannot_be_written_are_named(cli, tmp_path, tiny):
 
 
 @pytest.mark.parametrize("limit", [4_000, 12_000])
-def test_a_disk_that_fills_harms_nothing_stored(cli, outputs, tiny, limit, tmp_path):
+def test_a_disk_that_fills_harms_nothing_stored(here, outputs, tiny, limit, tmp_path):
     """Files may grow to `limit` bytes: enough for run.json and the first rows, not for all."""
     words = [*tiny, *WORDS, "eval.every=1"]
     code = (
@@ -77,15 +77,15 @@ def test_a_disk_that_fills_harms_nothing_stored(cli, outputs, tiny, limit, tmp_p
     assert done.returncode == 3, (done.returncode, done.stderr)
     assert "Traceback" not in done.stderr and "cannot write" in done.stderr
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != limit
-    assert cli("train", *words).code == 0
-    cli("train", *words, DYNALAB_OUTPUTS=str(tmp_path / "whole"))
+    assert here("train", *words).code == 0
+    here("train", *words, DYNALAB_OUTPUTS=str(tmp_path / "whole"))
     found, whole = bits(only_ensemble(outputs)), bits(only_ensemble(tmp_path / "whole"))
     assert_same(found, whole, whole)
 
 
 @pytest.fixture
-def trained(cli, outputs, tiny) -> tuple[Path, dict]:
-    assert cli("train", *tiny, *WORDS).code == 0
+def trained(here, outputs, tiny) -> tuple[Path, dict]:
+    assert here("train", *tiny, *WORDS).code == 0
     ensemble = only_ensemble(outputs)
     (shard,) = ensemble.glob("shard-*")
     return shard, bits(ensemble)
@@ -106,7 +106,7 @@ def cut_short(shard: Path) -> None:
     write_json(shard / "run.json", record)
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(cli, outputs, tiny, trained):
+def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(here, outputs, tiny, trained):
     shard, whole = trained
     assert sorted(path.name for path in (shard / "checkpoints").iterdir()) == [
         "step-00000090",
@@ -114,26 +114,26 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(cli, outputs,
     ]
     flip(shard / "checkpoints/step-00000100/model.safetensors")
     cut_short(shard)
-    answer = cli("train", *tiny, *WORDS)
+    answer = here("train", *tiny, *WORDS)
     clear(answer, 0)
     assert "model.safetensors is damaged" in answer.err and "step 90" in answer.err
     found = bits(only_ensemble(outputs))
     assert_same(found, whole, whole)
 
 
-def test_with_every_checkpoint_damaged_training_starts_over_and_says_so(cli, outputs, tiny, trained):
+def test_with_every_checkpoint_damaged_training_starts_over_and_says_so(here, outputs, tiny, trained):
     shard, whole = trained
     for path in (shard / "checkpoints").glob("*/state.json"):
         flip(path)
     cut_short(shard)
-    answer = cli("train", *tiny, *WORDS)
+    answer = here("train", *tiny, *WORDS)
     assert "the start" in answer.err and "Traceback" not in answer.err
     found = bits(only_ensemble(outputs))
     assert_same(found, whole, whole)
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "gone", "header"])
-def test_a_damaged_series_is_left_out_by_readers_and_mended_by_training(cli, outputs, tiny, trained, harm):
+def test_a_damaged_series_is_left_out_by_readers_and_mended_by_training(here, outputs, tiny, trained, harm):
     shard, whole = trained
     path = shard / "series/every-10.npy"
     if harm == "flip":
@@ -146,38 +146,38 @@ def test_a_damaged_series_is_left_out_by_readers_and_mended_by_training(cli, out
         path.unlink()
     before = {item: item.read_bytes() for item in shard.rglob("*.safetensors")}
     for words in (["analyze", "hmm"], ["report"]):
-        answer = cli(*words)
+        answer = here(*words)
         assert answer.code in (3, 4) and "Traceback" not in answer.err, (words, answer)
         assert "every-10.npy" in answer.err and shard.name in answer.err + answer.out
     assert {item: item.read_bytes() for item in shard.rglob("*.safetensors")} == before
-    answer = cli("train", *tiny, *WORDS)
+    answer = here("train", *tiny, *WORDS)
     clear(answer, 0)
     assert "every-10.npy" in answer.err
     found = bits(only_ensemble(outputs))
     assert_same(found, whole, whole)
 
 
-def test_a_damaged_run_json_is_named_and_left_alone(cli, outputs, tiny, trained):
+def test_a_damaged_run_json_is_named_and_left_alone(here, outputs, tiny, trained):
     shard, _ = trained
     (shard / "run.json").write_text("{")
     for words in (["runs", "list"], ["train", *tiny, *WORDS]):
-        answer = cli(*words)
+        answer = here(*words)
         clear(answer, 3)
         assert "run.json is damaged" in answer.err
     assert (shard / "run.json").read_text() == "{"
     assert len(list(shard.parent.glob("shard-*"))) == 1
 
 
-def test_another_version_midway_is_refused_and_recorded_with_anyway(cli, outputs, tiny, trained):
+def test_another_version_midway_is_refused_and_recorded_with_anyway(here, outputs, tiny, trained):
     shard, _ = trained
     cut_short(shard)
     record = json.loads((shard / "run.json").read_text())
     record["attempts"][-1]["torch"] = "1.0"
     write_json(shard / "run.json", record)
-    answer = cli("train", *tiny, *WORDS, "train.steps=120")
+    answer = here("train", *tiny, *WORDS, "train.steps=120")
     clear(answer, 2)
     assert "torch 1.0" in answer.err and "--anyway" in answer.err
-    assert cli("train", *tiny, *WORDS, "train.steps=120", "--anyway").code == 0
+    assert here("train", *tiny, *WORDS, "train.steps=120", "--anyway").code == 0
     attempts = json.loads((shard / "run.json").read_text())["attempts"]
     assert attempts[-1]["torch"] != "1.0" and attempts[0]["torch"] == "1.0"
 
@@ -223,35 +223,35 @@ def test_a_worker_that_dies_is_reported_with_its_log_and_the_others_finish(cli, 
     assert "SIGKILL" in next(outputs.rglob("error.txt")).read_text()
 
 
-def test_analyses_and_reports_without_anything_end_with_four(cli, outputs):
+def test_analyses_and_reports_without_anything_end_with_four(here, outputs):
     for words in (["analyze", "hmm"], ["report"], ["runs", "show", "abc"]):
-        answer = cli(*words)
+        answer = here(*words)
         clear(answer, 4)
         assert "dynalab train" in answer.err
-    listed = cli("runs", "list", "--json")
+    listed = here("runs", "list", "--json")
     assert (listed.code, listed.json["runs"]) == (0, [])
 
 
-def test_ids_that_fit_nothing_or_too_much_are_told_apart(cli, outputs, tiny):
-    cli(
+def test_ids_that_fit_nothing_or_too_much_are_told_apart(here, outputs, tiny):
+    here(
         "train", *tiny, "train.steps=2", "seed=0", "optimizer.lr=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18"
     )
     ids = [path.parent.name.rpartition("-")[2] for path in outputs.glob("*/*/config.yaml")]
     first = [item[0] for item in ids]
     twice = next(letter for letter in first if first.count(letter) > 1)
-    answer = cli("runs", "show", twice)
+    answer = here("runs", "show", twice)
     clear(answer, 2)
     assert "ambiguous" in answer.err
-    clear(cli("runs", "show", "zzzz"), 4)
-    clear(cli("runs", "list", "-f", "optimizer.lr>100"), 4)
-    clear(cli("runs", "list", "-f", "no.such=1"), 2)
-    found = cli("runs", "list", "-f", "optimizer.lr<3 task=grokking", "--json").json["runs"]
+    clear(here("runs", "show", "zzzz"), 4)
+    clear(here("runs", "list", "-f", "optimizer.lr>100"), 4)
+    clear(here("runs", "list", "-f", "no.such=1"), 2)
+    found = here("runs", "list", "-f", "optimizer.lr<3 task=grokking", "--json").json["runs"]
     assert len(found) == 2
     assert len(np.unique([run["ensemble"] for run in found])) == 2
 
 
-def test_output_into_a_closed_pipe_is_quiet(cli, tiny, outputs):
-    cli("train", *tiny, "train.steps=2", "seed=0..30")
+def test_output_into_a_closed_pipe_is_quiet(here, tiny, outputs):
+    here("train", *tiny, "train.steps=2", "seed=0..30")
     done = subprocess.run(
         f"{sys.executable} -m dynalab runs list | head -1",
         shell=True,

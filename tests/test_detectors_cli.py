@@ -25,7 +25,7 @@ def test_gradient_descent_on_a_polynomial_reaches_the_edge(tmp_path):
     assert set(ensemble.array("curvature_probe_size").ravel()) == {20.0}
 
 
-def test_one_command_after_another(cli, outputs):
+def test_one_command_after_another(here, outputs):
     short = [
         "experiment=thilak2022_slingshot",
         "train.steps=40",
@@ -33,27 +33,27 @@ def test_one_command_after_another(cli, outputs):
         "compute.workers=1",
         "model.hidden=[8]",
     ]
-    answer = cli("train", *short, "--json")
+    answer = here("train", *short, "--json")
     assert answer.code == 0, answer.err
-    found = cli("analyze", "slingshot", "--json")
+    found = here("analyze", "slingshot", "--json")
     assert found.code == 0, found.err
     (analysis,) = found.json["analyses"]
     assert {"id", "ensemble", "warnings", "runs"} <= set(analysis)
     for run in analysis["runs"]:
         assert {"run", "events", "period_steps", "period_cv", "missing_channels"} <= set(run)
         assert run["missing_channels"] == ["edge_ratio"]
-    page = cli("report")
+    page = here("report")
     assert page.code == 0, page.err
     assert "Slingshots" in Path(page.out.strip()).read_text()
     # What was not recorded is named with the command that records it.
     for kind, probe in (("eos", "curvature"), ("periods", "scale_invariant")):
-        missing = cli("analyze", kind)
+        missing = here("analyze", kind)
         assert missing.code == 4 and probe in missing.err and "Traceback" not in missing.err
 
 
 @pytest.mark.parametrize("kind", ["slingshot", "eos", "periods"])
-def test_a_wrong_key_is_one_line(cli, outputs, kind):
-    answer = cli("analyze", kind, "nonsense=3")
+def test_a_wrong_key_is_one_line(here, outputs, kind):
+    answer = here("analyze", kind, "nonsense=3")
     assert answer.code == 2 and answer.err.count("\n") <= 2 and "nonsense" in answer.err
 
 

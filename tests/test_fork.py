@@ -168,7 +168,7 @@ def test_runs_share_a_halving_while_they_are_at_the_edge():
     assert all(item.at + 10 < item.steps <= 2 * 990 for item in found)
 
 
-def test_the_edge_is_confirmed_from_a_kept_checkpoint(cli, tmp_path):
+def test_the_edge_is_confirmed_from_a_kept_checkpoint(cli, here, tmp_path):
     (parent,) = train(
         [*LATE, "seed=0", "launcher=inline", "checkpoint.keep=[400]", "eval.every=40"],
         outputs=tmp_path / "outputs",
@@ -179,18 +179,18 @@ def test_the_edge_is_confirmed_from_a_kept_checkpoint(cli, tmp_path):
     (row,) = analysis["confirmation"]["runs"]
     assert row["verdict"] == "confirmed" and row["from_step"] == 400 < row["at_step"], row
     assert row["rise"] > 1.25 > row["parent_rise"]
-    listed = cli("runs", "list", "--json").json["runs"]
+    listed = here("runs", "list", "--json").json["runs"]
     assert {run.get("parent") for run in listed} == {None, f"{parent.id}@400"}
-    assert f"{parent.id}@400" in cli("runs", "list").out
+    assert f"{parent.id}@400" in here("runs", "list").out
     # Stored: the same command again trains nothing, and the page tells it.
-    assert "confirmed in 1 of 1" in cli("analyze", "eos", "--confirm").out
-    page = cli("report")
+    assert "confirmed in 1 of 1" in here("analyze", "eos", "--confirm").out
+    page = here("report")
     assert page.code == 0 and "Half the rate" in Path(page.out.strip()).read_text()
 
 
-def test_only_slingshots_and_edges_are_confirmed(cli, tmp_path):
+def test_only_slingshots_and_edges_are_confirmed(here, tmp_path):
     train([*SHORT, "model.hidden=[4]"], outputs=tmp_path / "outputs")
-    wrong = cli("analyze", "hmm", "--confirm", "max_states=1", "metrics=[param_norm]")
+    wrong = here("analyze", "hmm", "--confirm", "max_states=1", "metrics=[param_norm]")
     assert wrong.code == 2 and "confirms slingshots" in wrong.err
-    none = cli("analyze", "slingshot", "--confirm")
+    none = here("analyze", "slingshot", "--confirm")
     assert none.code == 0 and "nothing to confirm" in none.err, none.err

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 
-def test_default_grokking_memorises_early_and_generalises_late(cli, outputs):
-    answer = cli("train", "task=grokking", "seed=0..1", "train.steps=1600", "--json")
+def test_default_grokking_memorises_early_and_generalises_late(cli, here, outputs):
+    answer = here("train", "task=grokking", "seed=0..1", "train.steps=1600", "--json")
     assert answer.code == 0, answer.err
     (entry,) = answer.json["ensembles"]
     for run in entry["runs"]:
@@ -43,5 +43,5 @@ def test_default_grokking_memorises_early_and_generalises_late(cli, outputs):
     assert page.code == 0, page.err
     text = Path(page.out.strip()).read_text()
     assert entry["id"] in text and "s0001" in text and "<svg" in text
-    again = cli("report")
+    again = here("report")
     assert again.out == page.out

@@ -114,7 +114,7 @@ def mine(tmp_path: Path) -> Path:
 WORDS = ["task=line", "probes=[weights,slope]", "probe.slope.every=10", "seed=0..2"]
 
 
-def test_a_task_and_a_probe_of_ones_own_train_in_workers(cli, outputs, mine):
+def test_a_task_and_a_probe_of_ones_own_train_in_workers(cli, here, outputs, mine):
     answer = cli("train", *WORDS, "--config-dir", str(mine), "--json")
     assert answer.code == 0, answer.err
     (entry,) = answer.json["ensembles"]
@@ -126,10 +126,10 @@ def test_a_task_and_a_probe_of_ones_own_train_in_workers(cli, outputs, mine):
     )
     assert Path(entry["path"]).parent.name == "line"
     # Found again by the environment variable, and done.
-    again = cli("train", *WORDS, DYNALAB_PATH=str(mine))
+    again = here("train", *WORDS, DYNALAB_PATH=str(mine))
     assert again.code == 0 and "all is done" in again.err
     # One seed alone has the same bits here as well.
-    cli(
+    here(
         "train",
         *WORDS[:-1],
         "seed=1",
@@ -141,11 +141,11 @@ def test_a_task_and_a_probe_of_ones_own_train_in_workers(cli, outputs, mine):
     assert difference(alone, bits(only_ensemble(outputs))["s0001"]) == []
 
 
-def test_a_changed_plug_in_is_another_ensemble(cli, outputs, mine):
-    cli("train", *WORDS, "--config-dir", str(mine))
+def test_a_changed_plug_in_is_another_ensemble(here, outputs, mine):
+    here("train", *WORDS, "--config-dir", str(mine))
     path = mine / "task/line.py"
     path.write_text(path.read_text() + "\n# changed\n")
-    answer = cli("train", *WORDS, "--config-dir", str(mine), "--dry-run", "--json")
+    answer = here("train", *WORDS, "--config-dir", str(mine), "--dry-run", "--json")
     assert answer.json["ensembles"][0]["done"] == []
 
 
@@ -166,8 +166,8 @@ def test_a_broken_plug_in_is_one_clear_line(cli, mine, harm, said):
     assert said in answer.err and "Traceback" not in answer.err and len(answer.err.strip().splitlines()) <= 2
 
 
-def test_a_model_that_does_not_fit_the_task_is_a_configuration_error(cli, mine):
-    answer = cli("train", *WORDS, "model=gromov", "--config-dir", str(mine))
+def test_a_model_that_does_not_fit_the_task_is_a_configuration_error(here, mine):
+    answer = here("train", *WORDS, "model=gromov", "--config-dir", str(mine))
     assert answer.code == 2, answer.err
     assert "pairs" in answer.err and "Traceback" not in answer.err
 

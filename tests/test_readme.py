@@ -45,40 +45,32 @@ def reduced(words: list[str]) -> list[str]:
     return [*words, *own, *small]
 
 
-def test_every_command_runs(tmp_path):
-    """In one folder, in order, as a reader would type them."""
+def test_every_command_runs(cli, here, tmp_path, monkeypatch):
+    """In one folder, in order, as a reader would type them: the first in a process of its own, with workers."""
     (task_yaml,) = blocks("yaml")
     task_py = next(block for block in blocks("python") if "def build" in block)
     (tmp_path / "mine/task").mkdir(parents=True)
     (tmp_path / "mine/task/line.yaml").write_text(task_yaml)
     (tmp_path / "mine/task/line.py").write_text(task_py)
-    environment = {key: value for key, value in os.environ.items() if key != "DYNALAB_OUTPUTS"}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DYNALAB_OUTPUTS")
     ran = 0
     for words in commands():
         if words[0] != "dynalab":
             assert words[0] in ("git", "scripts/demo", "scripts/test"), words
             continue
-        done = subprocess.run(
-            [sys.executable, "-m", *reduced(words)],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-        assert done.returncode == 0, (words, done.stdout, done.stderr)
-        assert done.stdout.strip(), words
+        done = (here if ran else cli)(*reduced(words)[1:])
+        assert done.code == 0, (words, done)
+        assert done.out.strip(), words
         ran += 1
     assert ran >= 12
 
 
-def test_the_python_example_runs(tmp_path):
+def test_the_python_example_runs(tmp_path, monkeypatch):
     code = next(block for block in blocks("python") if "import dynalab" in block)
     code = code.replace('"train.steps=200"', '"train.steps=100", "model.width=16", "task.modulus=11"')
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
 
 
 def test_links_and_pictures_are_there():

@@ -107,9 +107,9 @@ def test_designs_that_span_nothing_are_refused(words):
         read_command(["task=grokking", *words])
 
 
-def test_a_stream_without_effect_is_reported(cli, tiny):
-    answer = cli("train", *tiny, "seed_streams.order=3", "--dry-run")
+def test_a_stream_without_effect_is_reported(here, tiny):
+    answer = here("train", *tiny, "seed_streams.order=3", "--dry-run")
     assert "seed_streams.order has no effect" in answer.err
     assert (
-        "no effect" not in cli("train", *tiny, "seed_streams.order=3", "train.batch_size=8", "--dry-run").err
+        "no effect" not in here("train", *tiny, "seed_streams.order=3", "train.batch_size=8", "--dry-run").err
     )

@@ -96,13 +96,13 @@ def test_the_cadence_counts_the_products():
             Config(**wrong)
 
 
-def test_the_page_has_a_map_and_export_the_columns(cli, tmp_path):
+def test_the_page_has_a_map_and_export_the_columns(here, tmp_path):
     train([*SHORT, "seed=0..1"], outputs=tmp_path / "outputs")
-    page = cli("report")
+    page = here("report")
     assert page.code == 0, page.err
     text = Path(page.out.strip()).read_text()
     assert "Spectral density of the Hessian over time" in text and "eigenvalue_share_000" not in text
-    done = cli("runs", "export", "@last", "--to", str(tmp_path / "out.csv"))
+    done = here("runs", "export", "@last", "--to", str(tmp_path / "out.csv"))
     assert "eigenvalue_share_000" in (tmp_path / "out.csv").read_text().partition("\n")[0], done.err
     assert "eigenvalue_share_000" in load("@last", outputs=tmp_path / "outputs").frame().columns
 

@@ -49,7 +49,7 @@ def jumped(gamma: float) -> list[str]:
 
 
 def test_rows_are_the_runs_own_and_disturb_nothing(tmp_path):
-    (among,) = train([*jumped(3.0), "seed=0..3"], outputs=tmp_path / "a")
+    (among,) = train([*jumped(3.0), "seed=0..3", "compute.width=4"], outputs=tmp_path / "a")
     own = {run.label: among.forced(run) for run in among.runs}
     spiked = {label: rows for label, rows in own.items() if rows is not None}
     assert 0 < len(spiked) < 4, "runs that spike and runs that do not: else the setting has lost its point"
@@ -61,10 +61,14 @@ def test_rows_are_the_runs_own_and_disturb_nothing(tmp_path):
             name for name in names if "sharpness" in name or name in ("edge_ratio", "stability_threshold")
         ]
         assert {"sharpness", "edge_ratio"} <= set(names)
-        records = among.records(next(run for run in among.runs if run.label == label), f"forced-{label}")
-        place = [run.label for run in among.runs].index(label)
-        assert np.isfinite(records["sharpness"][0, place])
-        assert np.isnan(np.delete(records["sharpness"][0], place)).all()
+        run = next(run for run in among.runs if run.label == label)
+        assert np.isfinite(among.forced_rows(run)["sharpness"]).all()
+    # One series of the shard, a value of one run in every row.
+    (shard,) = {run.shard for run in among.runs}
+    assert sorted(path.stem for path in shard.series_folder.iterdir()) == ["every-50", "every-500", "forced"]
+    rows = np.load(shard.series("forced"))
+    assert [among.runs[place].label for place in sorted(rows["run"])] == sorted(spiked)
+    assert rows["sharpness"].shape == (len(spiked),)
     # Grids, and what is read from them, know nothing of them.
     assert among.cadences() == ["every-50", "every-500"] and among.steps("sharpness").tolist() == [0, 500]
     table = pd.read_parquet(among.paths.metrics("forced"))
@@ -73,30 +77,18 @@ def test_rows_are_the_runs_own_and_disturb_nothing(tmp_path):
     assert without.id != among.id and not any(without.forced(run) is not None for run in without.runs)
     mine, theirs = bits(among.path), bits(without.path)
     for label, item in mine.items():
-        assert [name for name in difference(item, theirs[label]) if not name.startswith("forced-")] == []
+        assert [name for name in difference(item, theirs[label]) if not name.startswith("forced/")] == []
     assert [run["verdict"] for run in analyze("eos", among).data["runs"]] == ["insufficient_data"] * 4
     # Alone, and cut off on the way, also within the block that spikes.
     label = next(iter(spiked))
     seed = int(label[1:])
     (alone,) = train([*jumped(3.0), f"seed={seed}"], outputs=tmp_path / "c")
-    assert difference(bits(among.path)[label], bits(alone.path)[label]) in (
-        [],
-        other_forced(mine[label], label),
-    )
+    assert difference(mine[label], bits(alone.path)[label]) == []
     for steps in (250, 310, 320, 330, 384):
         (pieces,) = train([*jumped(3.0), f"seed={seed}", f"train.steps={steps}"], outputs=tmp_path / "d")
     (pieces,) = train([*jumped(3.0), f"seed={seed}"], outputs=tmp_path / "d")
     assert difference(bits(alone.path)[label], bits(pieces.path)[label]) == []
     assert Ensemble(pieces.paths).forced(pieces.runs[0]).steps.tolist() == spiked[label].steps.tolist()
-
-
-def other_forced(item: dict, label: str) -> list[str]:
-    """The names of the series of other runs, which a run among them has a column of NaN in."""
-    return [
-        name
-        for name in sorted(item)
-        if name.startswith("forced-") and not name.startswith(f"forced-{label}/")
-    ]
 
 
 def test_a_forced_row_is_what_a_row_would_have_been():

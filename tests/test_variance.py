@@ -175,25 +175,25 @@ def test_too_few_runs_converged_or_nothing_to_watch():
         variance.analyse(bare, variance.Config())
 
 
-def test_from_a_crossed_design_to_the_report(cli, tiny, outputs):
+def test_from_a_crossed_design_to_the_report(here, tiny, outputs):
     words = ["design=crossed", "seed_streams.init=0..2", "seed_streams.split=0..1", "optimizer.lr=0.01"]
     words.append("eval.every=1")
-    trained = cli("train", *tiny, *words, "--json")
+    trained = here("train", *tiny, *words, "--json")
     assert trained.code == 0, trained.err
     (trained_ensemble,) = trained.json["ensembles"]
     assert [run["id"].rpartition("/")[2] for run in trained_ensemble["runs"]] == [
         f"init{a}-split{b}" for a in range(3) for b in range(2)
     ]
     rule = ["convergence.metric=train_loss", "convergence.threshold=2.0"]
-    found = cli("analyze", "variance", *rule, "--json")
+    found = here("analyze", "variance", *rule, "--json")
     assert found.code == 0, found.err
     (analysis,) = found.json["analyses"]
     assert [row["source"] for row in analysis["shares"]] == ["init", "split", "residual"]
     assert {"source", "share", "interval"} <= set(analysis["shares"][0])
     np.testing.assert_allclose(sum(row["share"] for row in analysis["shares"]), 1)
-    report = cli("report")
+    report = here("report")
     assert report.code == 0, report.err
     (page,) = outputs.glob("reports/*/index.html")
     assert "Where the spread comes from" in page.read_text()
-    wrong = cli("analyze", "variance", "convergence.metric=nothing")
+    wrong = here("analyze", "variance", "convergence.metric=nothing")
     assert wrong.code == 2 and "Traceback" not in wrong.err

@@ -235,15 +235,13 @@ def _document(ensemble: Ensemble, runs: list[StoredRun]) -> dict[str, Any]:
 
     shards: dict[Path, dict[str, Any]] = {}
     for run in runs:
-        shards.setdefault(
-            run.shard.root,
-            {
+        if run.shard.root not in shards:
+            shards[run.shard.root] = {
                 "folder": str(run.shard.root),
                 "attempts": run.record.attempts,
                 "checkpoints": [item.step for item in run.shard.checkpoints()],
                 "snapshots": list(run.shard.snapshots()),
-            },
-        )
+            }
     steps = max((run.requested_steps for run in runs), default=None)
     return {
         "id": ensemble.id,

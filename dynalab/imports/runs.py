@@ -151,7 +151,8 @@ def from_wide(frame: pd.DataFrame, step: str) -> Imported:
     result = _assemble(
         np.array(names, dtype=object), _steps(pd.concat(steps), step), columns, None, [*notes, *renamed]
     )
-    if empty := [run for run in found if run not in {item.name for item in result.runs}]:
+    kept = {item.name for item in result.runs}
+    if empty := [run for run in found if run not in kept]:
         result.notes.append(f"runs without a value left out: {listing(empty)}")
     return result
 

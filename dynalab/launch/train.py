@@ -95,7 +95,7 @@ def stored_runs(layout: Layout) -> list[StoredRun]:
     """Return the stored runs that a request asked for, in its order."""
     if not layout.paths.config.is_file():
         return []
-    by_label = {run.label: run for run in StoredEnsemble(layout.paths).runs}
+    by_label = StoredEnsemble(layout.paths).by_label
     return [by_label[spec.label] for spec in layout.request.runs if spec.label in by_label]
 
 

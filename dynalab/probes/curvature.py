@@ -28,8 +28,8 @@ of its own operator), inside that of Adam and RMSprop it is in P and added to H 
 the threshold. For Lookahead the weights are the slow ones, P and threshold those of the inner optimizer in its cycle.
 For SAM the threshold depends on the norm of the gradient of the update (Long and Bartlett 2023).
 
-Where the loss of a run spikes between two rows, the run has one more in a series of its own (`forced-<run>`), at the
-end of the block of 64 steps in which it did; at most one in the distance of two regular rows.
+Where the loss of a run spikes between two rows, the run has one more in the series `forced`, at the end of the block of
+64 steps in which it did; at most one in the distance of two regular rows.
 
 A row costs about ten Hessian-vector products an eigenvalue. The start of each search is the last vector, the
 gradient and some randomness; checkpoints keep the vector, so a resumed run has the same bits.

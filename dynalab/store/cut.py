@@ -6,7 +6,8 @@ A run's bits do not depend on its neighbours, so nothing is computed anew.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from dynalab.errors import StoreError
 from dynalab.store import series
@@ -14,35 +15,41 @@ from dynalab.store.checkpoint import CheckpointState
 from dynalab.store.paths import ShardPaths
 from dynalab.store.series import Mark, SeriesWriter
 
-if TYPE_CHECKING:
-    import numpy as np
-
 
 def marks_of(part: ShardPaths, state: CheckpointState) -> dict[str, Mark]:
-    """Return what a checkpoint may vouch for of the series that were cut, as many rows as it did of the whole ones."""
-    return {cadence: _mark(part, cadence, mark.rows) for cadence, mark in state.marks.items()}
+    """Return what a checkpoint may vouch for of the series that were cut: the rows that it did of the whole ones."""
+    return {cadence: _mark(part, cadence, mark.rows, state.step) for cadence, mark in state.marks.items()}
 
 
-def _mark(part: ShardPaths, cadence: str, rows: int) -> Mark:
-    crc = series.checksum(part.series(cadence), rows)
+def _mark(part: ShardPaths, cadence: str, rows: int, step: int) -> Mark:
+    records = series.read(part.series(cadence))
+    if series.is_single(records.dtype):
+        # Those of the other runs are gone.
+        rows = int(np.searchsorted(records["step"], step, side="right"))
+    crc = series.checksum_of(records, rows)
     if crc is None:
         raise StoreError(f"{part.series(cadence)} has less than {rows} rows")
     return Mark(rows, crc)
 
 
 def write_series(part: ShardPaths, cadence: str, records: np.ndarray, members: Sequence[int]) -> None:
-    """Write some runs' columns of a series into the folder of a part.
+    """Write what is some runs' own of a series into the folder of a part.
 
     Args:
         part: The part.
         cadence: Name of the series.
-        records: Its rows, columns of shape (S,).
+        records: Its rows.
         members: Places of the runs, ascending.
     """
-    metrics = (records.dtype.names or ())[2:]
-    writer = SeriesWriter(part.series(cadence), metrics, len(members))
+    metrics, places = series.metrics_of(records.dtype), np.array(members)
+    single = series.is_single(records.dtype)
+    if single:
+        records = records[np.isin(records["run"], places)]
+        chosen = {"run": np.searchsorted(places, records["run"]), **{name: records[name] for name in metrics}}
+    else:
+        chosen = {name: records[name][:, places] for name in metrics}
+    writer = SeriesWriter(part.series(cadence), metrics, None if single else len(members))
     try:
-        chosen = {name: records[name][:, list(members)] for name in metrics}
         writer.append(records["step"], records["wall"], chosen)
         writer.sync()
     finally:

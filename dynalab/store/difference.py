@@ -68,7 +68,8 @@ def series(one: Ensemble, a: Sequence[StoredRun], other: Ensemble, b: Sequence[S
     """
     right = {run.label: run for run in b}
     shared = [(run, right[run.label]) for run in a if run.label in right]
-    metrics = [name for name in one.grid_metrics() if name in other.grid_metrics()]
+    theirs = set(other.grid_metrics())
+    metrics = [name for name in one.grid_metrics() if name in theirs]
     differing: list[str] = []
     largest: tuple[float, str] | None = None
     equal = 0

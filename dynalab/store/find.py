@@ -42,12 +42,11 @@ def select(
     if not everything:
         raise NothingMatched(f"{outputs} holds no runs; train some: dynalab train task=grokking seed=0..3")
     wanted = list(refs) or (["@all"] if terms else ["@last"])
-    chosen: dict[str, tuple[E, list[StoredRun]]] = {}
+    chosen: dict[str, tuple[E, dict[str, StoredRun]]] = {}
     for ref in wanted:
         for ensemble, runs in _resolve(paths, ref, everything, open_as):
-            _, before = chosen.get(ensemble.id, (ensemble, []))
-            chosen[ensemble.id] = (ensemble, [*before, *(run for run in runs if run not in before)])
-    selection = list(chosen.values())
+            chosen.setdefault(ensemble.id, (ensemble, {}))[1].update({run.id: run for run in runs})
+    selection = [(ensemble, list(found.values())) for ensemble, found in chosen.values()]
     if terms is not None:
         selection = terms.choose(selection, everything)
         if not selection:
@@ -104,8 +103,8 @@ def _resolve(
     (item,) = found
     if not slash:
         return [(item, item.runs)]
-    exact = [run for run in item.runs if run.label == label]
-    runs = exact or [run for run in item.runs if run.label.startswith(label)]
+    exact = item.by_label.get(label)
+    runs = [exact] if exact else [run for run in item.runs if run.label.startswith(label)]
     if not runs:
         raise NothingMatched(f"{ref}: {item.id} has no such run; see `dynalab runs list {item.id}`")
     return [(item, runs)]

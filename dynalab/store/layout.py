@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import yaml
@@ -60,6 +61,37 @@ class Layout:
         """Return the updates that are left to make, over all runs that were asked for."""
         steps = self.request.steps
         return sum(max(steps - self.stored_steps.get(label, 0), 0) for label in [*self.new, *self.resumed])
+
+
+class _Found:
+    """A stored shard, and what is looked at once for all of its runs.
+
+    Args:
+        paths: Its folder.
+        shard: Its run.json.
+
+    Attributes:
+        ended: Whether it was done when it was read.
+        goes_on: Whether it is among the work.
+    """
+
+    def __init__(self, paths: ShardPaths, shard: runfile.Shard) -> None:
+        self.paths, self.shard = paths, shard
+        self.ended = shard.status in runfile.FINAL
+        self.goes_on = False
+
+    @cached_property
+    def owner(self) -> lock.Owner | None:
+        """Who is training it, or None."""
+        return lock.holder(self.paths.lock)
+
+    @cached_property
+    def damage(self) -> str | None:
+        """What is wrong with the series of a shard that claims to be done, or None."""
+        for cadence, (rows, crc) in self.shard.marks.items() if self.ended else ():
+            if series.checksum(self.paths.series(cadence), rows) != crc:
+                return f"{self.paths.series(cadence)} is damaged"
+        return None
 
 
 def find_ensemble(outputs: OutputPaths, request: Request) -> EnsemblePaths:
@@ -154,27 +186,27 @@ def _compare(
     steal: bool,
     folders: Sequence[Path],
 ) -> None:
-    newest: dict[str, tuple[int, ShardPaths, runfile.Shard]] = {}
+    newest: dict[str, tuple[_Found, runfile.Run]] = {}
     held: set[tuple[str, int]] = set()
     lost: list[tuple[ShardPaths, str]] = []
     for paths in layout.paths.shards():
         try:
-            shard = runfile.read(paths)
+            found = _Found(paths, runfile.read(paths))
         except StoreError as error:
             lost.append((paths, str(error)))
             continue
-        for run in shard.runs:
-            held.add((run.label, shard.attempt))
-            if run.label not in newest or newest[run.label][0] < shard.attempt:
-                newest[run.label] = (shard.attempt, paths, shard)
+        for run in found.shard.runs:
+            held.add((run.label, found.shard.attempt))
+            if run.label not in newest or newest[run.label][0].shard.attempt < found.shard.attempt:
+                newest[run.label] = found, run
     wanted = layout.request.runs
-    attempts = {label: item[0] for label, item in newest.items()}
+    attempts = {label: found.shard.attempt for label, (found, _) in newest.items()}
     hidden = _leave_alone(layout, lost, held, attempts, force)
     missing = [spec for spec in wanted if force or spec.label not in (attempts | hidden)]
     for spec in [] if force else wanted:
         if spec.label in newest:
-            _, paths, shard = newest[spec.label]
-            _sort(layout, spec, paths, shard, write, here, steal)
+            found, run = newest[spec.label]
+            _sort(layout, found, run, write, here, steal)
     layout.new = [spec.label for spec in missing]
     groups: list[list[RunSpec]] = []
     start = 0
@@ -220,57 +252,41 @@ def _leave_alone(
 
 def _sort(
     layout: Layout,
-    spec: RunSpec,
-    paths: ShardPaths,
-    shard: runfile.Shard,
+    found: _Found,
+    run: runfile.Run,
     write: bool,
     here: Mapping[str, str | None],
     steal: bool,
 ) -> None:
     """Put one stored run where it belongs: done, busy, or to go on with its whole shard."""
-    steps = layout.request.steps
-    run = next(item for item in shard.runs if item.label == spec.label)
-    owner = lock.holder(paths.lock)
-    if owner is not None and not steal:
-        layout.busy[spec.label] = f"process {owner.pid} on {owner.host}"
+    steps, paths, shard = layout.request.steps, found.paths, found.shard
+    if found.owner is not None and not steal:
+        layout.busy[run.label] = f"process {found.owner.pid} on {found.owner.host}"
         return
-    whole = paths in layout.work or not _damage(paths, shard)
-    if not whole:
-        layout.warnings.append(
-            f"{_damage(paths, shard)}; it is trained again from its newest whole checkpoint"
-        )
-    ended = shard.status in runfile.FINAL
     # Cut off at the very length that is asked for, it has no more to train, but its end is to be written down.
-    enough = run.status == "diverged" or (shard.steps >= steps if ended else shard.steps > steps)
-    if whole and enough:
-        layout.done.append(spec.label)
-        if not ended and run.status != "diverged":
-            layout.cut_off[spec.label] = (shard.steps, shard.requested_steps)
+    enough = run.status == "diverged" or (shard.steps >= steps if found.ended else shard.steps > steps)
+    if enough and found.damage is None:
+        layout.done.append(run.label)
+        if not found.ended and run.status != "diverged":
+            layout.cut_off[run.label] = (shard.steps, shard.requested_steps)
         return
-    layout.resumed.append(spec.label)
-    layout.stored_steps[spec.label] = run.steps
-    if paths in layout.work:
+    layout.resumed.append(run.label)
+    layout.stored_steps[run.label] = run.steps
+    if found.goes_on:
         return
+    found.goes_on = True
+    if found.damage is not None:
+        layout.warnings.append(f"{found.damage}; it is trained again from its newest whole checkpoint")
     _check_bits(paths, shard, here)
     if write:
         paths.refuse_links()
     layout.work.append(paths)
     # What is asked now counts, not what was once asked and cut off. What ended and is damaged is mended to its end.
     wanted = max(steps, shard.steps)
-    if write and (shard.requested_steps != wanted or ended):
+    if write and (shard.requested_steps != wanted or found.ended):
         shard.requested_steps = wanted
         shard.settle("partial")
         runfile.write(paths, shard)
-
-
-def _damage(paths: ShardPaths, shard: runfile.Shard) -> str | None:
-    """Return what is wrong with the series of a shard that claims to be done, or None."""
-    if shard.status not in runfile.FINAL:
-        return None
-    for cadence, (rows, crc) in shard.marks.items():
-        if series.checksum(paths.series(cadence), rows) != crc:
-            return f"{paths.series(cadence)} is damaged"
-    return None
 
 
 def _check_bits(paths: ShardPaths, shard: runfile.Shard, here: Mapping[str, str | None]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from dynalab.errors import StoreError
 from dynalab.store.read import read_bytes, read_json
 
-# Beginning of the names of series that hold one run's rows alone, those that its spikes forced.
+# The series of the rows that spikes of a run's loss forced, on no grid.
 FORCED = "forced"
 
 # A label, a cadence, the name of a table: a part of a file's name, and short enough to stand twice in one.
@@ -64,7 +64,7 @@ def _inside(folder: Path, name: re.Pattern[str], suffix: str = "") -> Iterator[P
 
 
 def forced_cadence(label: str) -> str:
-    """Return the name of the series of the rows that a run's spikes forced."""
+    """Return the name of the series that such rows of one run once had, a column of every run of the shard in it."""
     return f"{FORCED}-{label}"
 
 

@@ -32,7 +32,8 @@ class Ensemble(StoredEnsemble):
 
     def __init__(self, path: Path | EnsemblePaths) -> None:
         super().__init__(path)
-        self._series: dict[tuple[Path, str], np.ndarray] = {}
+        self._series: dict[tuple[Path, str], np.ndarray | StoreError] = {}
+        self._forced: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
 
     def records(self, run: StoredRun, cadence: str) -> np.ndarray:
         """Return the rows of a run's shard on a cadence, a structured array with columns of shape (S,).
@@ -42,18 +43,15 @@ class Ensemble(StoredEnsemble):
         """
         key = (run.shard.root, cadence)
         if key not in self._series:
-            path = run.shard.series(cadence)
-            mark = run.record.marks.get(cadence)
-            records = series.read(path)
-            width = (len(run.record.runs),)
-            if any(records.dtype[name].shape != width for name in (records.dtype.names or ())[2:]):
-                raise StoreError(f"{path} is damaged: its columns are not of {width[0]} runs")
-            if mark and run.record.status in runfile.FINAL:
-                if series.checksum(path, mark[0]) != mark[1]:
-                    raise StoreError(f"{path} is damaged: its checksum does not fit")
-                records = records[: mark[0]]
-            self._series[key] = records
-        return self._series[key]
+            try:
+                self._series[key] = _records(run, cadence)
+            except StoreError as error:
+                # Of all its runs, which ask one after another.
+                self._series[key] = error
+        found = self._series[key]
+        if isinstance(found, StoreError):
+            raise found
+        return found
 
     @cached_property
     def eval_cadence(self) -> str:
@@ -62,14 +60,21 @@ class Ensemble(StoredEnsemble):
             return IMPORTED_CADENCE
         return f"every-{self.config['eval']['every']}"
 
+    @cached_property
+    def _shards(self) -> list[StoredRun]:
+        """The first run of each shard: what all of its runs share is asked once."""
+        found: dict[Path, StoredRun] = {}
+        for run in self.runs:
+            found.setdefault(run.shard.root, run)
+        return list(found.values())
+
     def cadences(self) -> list[str]:
         """Return the names of all series, the evaluation grid's first."""
-        shards = {run.shard for run in self.runs}
-        found = {cadence for shard in shards for cadence in shard.cadences()}
+        found = {cadence for run in self._shards for cadence in run.shard.cadences()}
         # A series that a finished shard vouches for is asked for even if its file is gone: that is damage.
-        found |= {cadence for run in self.runs for cadence in run.record.marks}
+        found |= {cadence for run in self._shards for cadence in run.record.marks}
         # Rows of single runs, on no grid: `forced` reads them.
-        found = {name for name in found if not name.startswith(f"{FORCED}-")}
+        found = {name for name in found if name.partition("-")[0] != FORCED}
         return sorted(found, key=lambda name: (name != self.eval_cadence, name))
 
     def forced(self, run: StoredRun) -> Trajectory | None:
@@ -78,38 +83,76 @@ class Ensemble(StoredEnsemble):
         Raises:
             StoreError: The series is damaged.
         """
-        name = forced_cadence(run.label)
-        # A long name that no file system takes is no file.
-        if not os.path.isfile(run.shard.series(name)) and name not in run.record.marks:
+        rows = self.forced_rows(run)
+        if not len(rows):
             return None
-        found = self.trajectory(run, list((self.records(run, name).dtype.names or ())[2:]), name)
-        return found if len(found.steps) else None
+        values = np.stack([rows[name] for name in series.metrics_of(rows.dtype)], axis=1)
+        return Trajectory(run.id, rows["step"].astype(np.int64), values, run.seed, run.status, self.config)
+
+    def forced_rows(self, run: StoredRun) -> np.ndarray:
+        """Return what `forced` does as a structured array, shape (T,), with the columns `step` and the metrics.
+
+        Raises:
+            StoreError: The series is damaged.
+        """
+        found = []
+        # Once every run had a series of its own.
+        own = forced_cadence(run.label)
+        # A long name that no file system takes is no file.
+        if os.path.isfile(run.shard.series(own)) or own in run.record.marks:
+            found.append(series.own_rows(self.records(run, own), run.index))
+        if run.shard.series(FORCED).is_file() or FORCED in run.record.marks:
+            rows, ends = self._forced_by_run(run)
+            found.append(rows[ends[run.index] : ends[run.index + 1]])
+        rows = np.concatenate(found) if found else np.empty(0, series.row_type((), None))
+        return rows if run.diverged_step is None else rows[rows["step"] < run.diverged_step]
+
+    def _forced_by_run(self, run: StoredRun) -> tuple[np.ndarray, np.ndarray]:
+        """Return the forced rows of a run's shard, run after run, and where those of each begin, (S + 1,)."""
+        if run.shard.root not in self._forced:
+            rows = self.records(run, FORCED)
+            rows = rows[np.argsort(rows["run"], kind="stable")]
+            ends = np.searchsorted(rows["run"], np.arange(len(run.record.runs) + 1))
+            self._forced[run.shard.root] = rows, ends
+        return self._forced[run.shard.root]
 
     def columns(self) -> dict[str, list[str]]:
         """Return cadence -> metrics recorded on it."""
+        return {cadence: [*names] for cadence, names in self._columns.items()}
+
+    @cached_property
+    def _columns(self) -> dict[str, tuple[str, ...]]:
         return {cadence: self._columns_of(cadence) for cadence in self.cadences()}
 
-    def _columns_of(self, cadence: str) -> list[str]:
-        for run in self.runs:
+    def _columns_of(self, cadence: str) -> tuple[str, ...]:
+        for run in self._shards:
             try:
-                return list((self.records(run, cadence).dtype.names or ())[2:])
+                return series.metrics_of(self.records(run, cadence).dtype)
             except StoreError as error:
                 self.leave_out(run.shard.root.name, str(error))
-        return []
+        return ()
 
     @property
     def metrics(self) -> list[str]:
         """Every metric that was recorded, in order of their series."""
-        return list(dict.fromkeys(name for names in self.columns().values() for name in names))
+        return list(self._recorded)
+
+    @cached_property
+    def _recorded(self) -> dict[str, str]:
+        """Metric -> the first cadence that it was recorded on."""
+        found: dict[str, str] = {}
+        for cadence, names in self._columns.items():
+            for name in names:
+                found.setdefault(name, cadence)
+        return found
 
     def _cadence_of(self, metric: str) -> str:
-        for cadence, names in self.columns().items():
-            if metric in names:
-                return cadence
-        known = self.metrics
-        raise ConfigError(
-            f"{metric}: not recorded in {self.id}{did_you_mean(metric, known)}; there are {listing(known, 60)}"
-        )
+        if metric not in self._recorded:
+            known = self.metrics
+            raise ConfigError(
+                f"{metric}: not recorded in {self.id}{did_you_mean(metric, known)}; there are {listing(known, 60)}"
+            )
+        return self._recorded[metric]
 
     def trajectory(self, run: StoredRun, metrics: Sequence[str], cadence: str | None = None) -> Trajectory:
         """Return one run's rows of some metrics on a cadence (default: the evaluation grid), shape (T, M).
@@ -217,7 +260,7 @@ class Ensemble(StoredEnsemble):
             return self.metrics
         every = int(self.config["eval"]["every"])
         return [
-            name for cadence, names in self.columns().items() if _is_finer(cadence, every) for name in names
+            name for cadence, names in self._columns.items() if _is_finer(cadence, every) for name in names
         ]
 
     @property
@@ -236,7 +279,7 @@ class Ensemble(StoredEnsemble):
     def steps(self, metric: str) -> np.ndarray:
         """Return the steps a metric was recorded at, over all runs, shape (T,)."""
         cadence = self._cadence_of(metric)
-        own = [self._safe(run, cadence)["step"] for run in self.runs]
+        own = [self._safe(run, cadence)["step"] for run in self._shards]
         if not own:
             return np.empty(0, np.int64)
         longest = max(own, key=len)
@@ -278,18 +321,15 @@ class Ensemble(StoredEnsemble):
         import pandas as pd
 
         found = self.trajectories(statuses=runfile.STATUSES, runs=runs)
-        frames = []
-        for run in found.runs:
-            frame = pd.DataFrame(run.values, columns=list(found.metrics))
-            frame.insert(0, "step", run.steps)
-            frame.insert(0, "seed", pd.array([run.seed] * len(run.steps), dtype="Int64"))
-            frame.insert(0, "run", run.run)
-            frames.append(frame)
-        return (
-            pd.concat(frames, ignore_index=True)
-            if frames
-            else pd.DataFrame({"run": [], "seed": [], "step": []})
-        )
+        if not found.runs:
+            return pd.DataFrame({"run": [], "seed": [], "step": []})
+        counts = [len(run.steps) for run in found.runs]
+        frame = pd.DataFrame(np.concatenate([run.values for run in found.runs]), columns=list(found.metrics))
+        frame.insert(0, "step", np.concatenate([run.steps for run in found.runs]))
+        seeds = pd.Series([run.seed for run in found.runs], dtype="Int64")
+        frame.insert(0, "seed", seeds.repeat(counts).array)
+        frame.insert(0, "run", pd.Series([run.run for run in found.runs]).repeat(counts).array)
+        return frame
 
     def model(self, seed: int | str, step: int) -> nn.Module:
         """Return one run's network with the weights it had at a step (a snapshot or a checkpoint).
@@ -306,12 +346,28 @@ class Ensemble(StoredEnsemble):
         from dynalab.training.restore import network_at
 
         label = f"s{seed:04d}" if isinstance(seed, int) else seed
-        run = next((run for run in self.runs if run.label == label), None)
+        run = self.by_label.get(label)
         if run is None:
             raise ConfigError(
                 f"{self.id} has no run {label}; there are {listing(r.label for r in self.runs)}"
             )
         return network_at(run, step)
+
+
+def _records(run: StoredRun, cadence: str) -> np.ndarray:
+    path, mark, n_runs = run.shard.series(cadence), run.record.marks.get(cadence), len(run.record.runs)
+    records = series.read(path)
+    metrics = series.metrics_of(records.dtype)
+    shapes = {records.dtype[name].shape for name in metrics}
+    if series.is_single(records.dtype) != (cadence == FORCED) or shapes - {
+        () if cadence == FORCED else (n_runs,)
+    }:
+        raise StoreError(f"{path} is damaged: its columns are not of {n_runs} runs")
+    if mark and run.record.status in runfile.FINAL:
+        if series.checksum_of(records, mark[0]) != mark[1]:
+            raise StoreError(f"{path} is damaged: its checksum does not fit")
+        return records[: mark[0]]
+    return records
 
 
 def _at(steps: np.ndarray, grid: np.ndarray, values: np.ndarray) -> np.ndarray:

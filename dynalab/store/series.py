@@ -1,8 +1,9 @@
 """Append-only series: one structured `.npy` file a cadence, whole after a kill at any moment.
 
-A file is a NumPy header of fixed length, then records [step, wall, metric (S,), ...]. Rows are written and flushed
-first, the header's row count after; readers take the smaller of header and size. So `numpy.load` opens a series
-while it grows, and a kill costs at most the rows that the header does not count yet.
+A file is a NumPy header of fixed length, then records [step, wall, metric (S,), ...]; where each row is of a single
+run, [step, wall, run, metric, ...], `run` being its place in the shard. Rows are written and flushed first, the
+header's row count after; readers take the smaller of header and size. So `numpy.load` opens a series while it grows,
+and a kill costs at most the rows that the header does not count yet.
 """
 
 from __future__ import annotations
@@ -25,10 +26,32 @@ _COUNT_DIGITS = 20
 _LONGEST_HEADER = len(_MAGIC) + 2 + 2**16
 
 
-def row_type(metrics: Sequence[str], n_runs: int) -> np.dtype:
-    """Return the record type of a series of `n_runs` runs."""
+def row_type(metrics: Sequence[str], n_runs: int | None) -> np.dtype:
+    """Return the record type of a series of `n_runs` runs; None: of one whose rows are of a single run each."""
     fields: list[tuple] = [("step", "<i8"), ("wall", "<f8")]
+    if n_runs is None:
+        return np.dtype([*fields, ("run", "<i8"), *((name, "<f8") for name in metrics)])
     return np.dtype(fields + [(name, "<f8", (n_runs,)) for name in metrics])
+
+
+def is_single(dtype: np.dtype) -> bool:
+    """Return whether each row of a series is of a single run, the one in its column `run`."""
+    return (dtype.names or ())[2:3] == ("run",) and dtype["run"].shape == ()
+
+
+def metrics_of(dtype: np.dtype) -> tuple[str, ...]:
+    """Return the metrics of a series, in the order of their columns."""
+    return (dtype.names or ())[3 if is_single(dtype) else 2 :]
+
+
+def own_rows(records: np.ndarray, index: int) -> np.ndarray:
+    """Return the rows of one run, the one at a place in the shard, each of a single run."""
+    metrics = metrics_of(records.dtype)
+    rows = np.empty(len(records), row_type(metrics, None))
+    rows["step"], rows["wall"], rows["run"] = records["step"], records["wall"], index
+    for name in metrics:
+        rows[name] = records[name][:, index]
+    return rows
 
 
 def _header(dtype: np.dtype, rows: int) -> bytes:
@@ -86,7 +109,11 @@ def read(path: Path) -> np.ndarray:
     dtype, counted, start = _parse_header(path, data)
     rows = min(counted, (len(data) - start) // dtype.itemsize)
     records = np.frombuffer(data, dtype, count=rows, offset=start)
-    if rows and (np.any(np.diff(records["step"]) <= 0) or records["step"][0] < 0):
+    gaps = np.diff(records["step"])
+    ascends = gaps > 0
+    if is_single(dtype):
+        ascends |= (gaps == 0) & (np.diff(records["run"]) > 0)
+    if rows and (not ascends.all() or records["step"][0] < 0):
         raise StoreError(f"{path} is damaged: its steps do not ascend")
     return records
 
@@ -108,7 +135,12 @@ def checksum(path: Path, rows: int) -> int | None:
         records = read(path)
     except StoreError:
         return None
-    return zlib.crc32(records[:rows].tobytes()) if len(records) >= rows else None
+    return checksum_of(records, rows)
+
+
+def checksum_of(records: np.ndarray, rows: int) -> int | None:
+    """Return the CRC-32 of the first `rows` of some rows, or None where they are not there."""
+    return zlib.crc32(records[:rows].view(np.uint8).data) if len(records) >= rows else None
 
 
 def truncate(path: Path, rows: int) -> None:
@@ -143,11 +175,13 @@ class SeriesWriter:
     Args:
         path: The file.
         metrics: Names of its columns.
-        n_runs: Length S of every column.
+        n_runs: Length S of every column; None where each row is of a single run.
         keep: Rows to keep of an existing file (what the checkpoint vouches for); None starts anew.
     """
 
-    def __init__(self, path: Path, metrics: Sequence[str], n_runs: int, keep: Mark | None = None) -> None:
+    def __init__(
+        self, path: Path, metrics: Sequence[str], n_runs: int | None, keep: Mark | None = None
+    ) -> None:
         self.path = path
         self.dtype = row_type(metrics, n_runs)
         self._offset = len(_header(self.dtype, 0))
@@ -175,7 +209,8 @@ class SeriesWriter:
         Args:
             steps: Shape (n,).
             wall: Seconds since the epoch, shape (n,).
-            columns: Metric -> shape (n, S), every column of the series.
+            columns: Metric -> shape (n, S), every column of the series; (n,), `run` among them, where each row is of
+                a single run.
 
         Raises:
             StoreError: The disk is full; the rows before stand.

@@ -207,6 +207,11 @@ class StoredEnsemble:
                 self.leave_out(paths.root.name, why)
         return found
 
+    @cached_property
+    def by_label(self) -> dict[str, StoredRun]:
+        """Label -> run."""
+        return {run.label: run for run in self.runs}
+
     def leave_out(self, name: str, why: str) -> None:
         """Note, once, that a shard or a file is damaged and will not be read."""
         if name not in self.damaged:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from dynalab.errors import StoreError
 from dynalab.store import runfile, series
 from dynalab.store.atomic import replacing
-from dynalab.store.paths import FORCED, EnsemblePaths, forced_cadence
+from dynalab.store.paths import FORCED, EnsemblePaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredEnsemble, StoredRun
 
@@ -92,9 +92,11 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def _write(ensemble: Ensemble, stored: str) -> None:
-    paths, runs = ensemble.paths, [run for run in ensemble.runs if run.shard.cadences()]
+    paths, some = ensemble.paths, {run.shard: run for run in ensemble.runs}
+    begun = {shard: run for shard, run in some.items() if shard.cadences()}
+    runs = [run for run in ensemble.runs if run.shard in begun]
     # A table that lacks damaged rows is of nothing that is stored: once they are mended it is written again.
-    about: dict[str, Any] = {"stored": stored if _are_whole(ensemble, runs) else None, "tables": []}
+    about: dict[str, Any] = {"stored": stored if _are_whole(ensemble, begun.values()) else None, "tables": []}
     for cadence, names in ensemble.columns().items():
         if cadence != ensemble.eval_cadence:
             _write_grid(ensemble, runs, cadence, names, about)
@@ -108,7 +110,8 @@ def _write(ensemble: Ensemble, stored: str) -> None:
             path.unlink(missing_ok=True)
 
 
-def _are_whole(ensemble: Ensemble, runs: Sequence[StoredRun]) -> bool:
+def _are_whole(ensemble: Ensemble, runs: Iterable[StoredRun]) -> bool:
+    """Return whether the series of all shards can be read, given a run of each."""
     try:
         for run in runs:
             for cadence in {*run.shard.cadences(), *run.record.marks}:
@@ -127,14 +130,12 @@ def _write_forced(ensemble: Ensemble, runs: Sequence[StoredRun], about: dict[str
     frames = []
     for run in runs:
         try:
-            found = ensemble.forced(run)
+            rows = ensemble.forced_rows(run)
         except StoreError:
             continue
-        if found is not None:
-            names = (ensemble.records(run, forced_cadence(run.label)).dtype.names or ())[2:]
-            frame = pd.DataFrame(found.values, columns=list(names))
-            frame.insert(0, "step", found.steps)
-            frame.insert(0, "seed", pd.array([run.seed] * len(found.steps), dtype="Int64"))
+        if len(rows):
+            frame = pd.DataFrame({name: rows[name] for name in ("step", *series.metrics_of(rows.dtype))})
+            frame.insert(0, "seed", pd.array([run.seed] * len(rows), dtype="Int64"))
             frame.insert(0, "run", run.id)
             frames.append(frame)
     if not frames:

@@ -321,7 +321,7 @@ class Loop:
         )
 
     def forced_rows(self) -> dict[int, dict[str, Tensor]]:
-        """Return the rows that spikes force now: place of the run -> metric -> (S,), NaN for the others.
+        """Return the rows that spikes force now: place of the run, ascending -> metric -> ().
 
         Called after `rows`. Spikes are looked for once in a block of steps; where a row of the probe's own stands at
         the step, none is forced.
@@ -340,7 +340,7 @@ class Loop:
         for item in measured:
             for run in runs:
                 row = item.probe.measure_run(state, run)  # type: ignore[attr-defined]
-                found.setdefault(run, {}).update(row)
+                found.setdefault(run, {}).update({name: value[run] for name, value in row.items()})
         return found
 
     def _optimizer_state(self) -> dict[str, dict[str, Tensor]]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dynalab.store.atomic import storing
-from dynalab.store.paths import ShardPaths
+from dynalab.store.paths import FORCED, ShardPaths
 from dynalab.store.series import Mark, SeriesWriter, truncate
 from dynalab.training.beside import Row
 
@@ -32,6 +32,7 @@ class Recorder:
         self._paths, self._n_runs, self._marks = paths, n_runs, dict(marks)
         self._writers: dict[str, SeriesWriter] = {}
         self._blocks: dict[str, list[tuple[int, float, Tensor | Row]]] = {}
+        self._forced: list[tuple[int, float, int, Tensor]] = []
         self._columns: dict[str, tuple[str, ...]] = {}
         self._flushed = time.monotonic()
         self.latest: dict[str, np.ndarray] = {}
@@ -45,12 +46,15 @@ class Recorder:
 
     def add(self, cadence: str, step: int, row: Row) -> None:
         """Keep a row of `(S,)` values for the series of a cadence."""
-        kept = row if row.waits() else self._stacked(cadence, step, row)
+        kept = row if row.waits() else self._stacked(cadence, step, row.whole())
         self._blocks.setdefault(cadence, []).append((step, time.time(), kept))
 
-    def _stacked(self, cadence: str, step: int, row: Row) -> Tensor:
-        """Return all values of a row, (columns, S)."""
-        values = row.whole()
+    def add_forced(self, step: int, place: int, values: Mapping[str, Tensor]) -> None:
+        """Keep a row that one run's spike forced, each value of shape (); called by step and place, ascending."""
+        self._forced.append((step, time.time(), place, self._stacked(FORCED, step, values)))
+
+    def _stacked(self, cadence: str, step: int, values: Mapping[str, Tensor]) -> Tensor:
+        """Return all values of a row, (columns, S) or (columns,)."""
         names = tuple(values)
         if self._columns.setdefault(cadence, names) != names:
             raise ValueError(f"the columns of {cadence} changed at step {step}: {names}")
@@ -58,8 +62,8 @@ class Recorder:
 
     def due(self) -> bool:
         """Return whether it is time to move rows to the host."""
-        full = any(len(block) >= BLOCK_ROWS for block in self._blocks.values())
-        return full or time.monotonic() - self._flushed > BLOCK_SECONDS
+        most = max([len(self._forced), *map(len, self._blocks.values())])
+        return most >= BLOCK_ROWS or time.monotonic() - self._flushed > BLOCK_SECONDS
 
     def flush(self, diverged_step: Tensor) -> None:
         """Append what was kept.
@@ -75,7 +79,8 @@ class Recorder:
             steps = np.array([step for step, _, _ in block])
             wall = np.array([clock for _, clock, _ in block])
             rows = [
-                self._stacked(cadence, step, row) if isinstance(row, Row) else row for step, _, row in block
+                self._stacked(cadence, step, row.whole()) if isinstance(row, Row) else row
+                for step, _, row in block
             ]
             values = torch.stack(rows).cpu().numpy()[:, :, : self._n_runs]
             values = np.where(((bad >= 0) & (steps[:, None] >= bad))[:, None, :], np.nan, values)
@@ -83,12 +88,19 @@ class Recorder:
             self._writer(cadence).append(steps, wall, columns)
             self.latest |= {name: column[-1] for name, column in columns.items()}
             block.clear()
+        if self._forced:
+            steps, wall, places = (np.array(column) for column in list(zip(*self._forced, strict=True))[:3])
+            values = torch.stack([row for *_, row in self._forced]).cpu().numpy()
+            values[(bad[places] >= 0) & (steps >= bad[places])] = np.nan
+            columns = dict(zip(self._columns[FORCED], values.T, strict=True))
+            self._writer(FORCED).append(steps, wall, {"run": places, **columns})
+            self._forced.clear()
 
     def _writer(self, cadence: str) -> SeriesWriter:
         if cadence not in self._writers:
             keep = self._marks.get(cadence)
-            path = self._paths.series(cadence)
-            self._writers[cadence] = SeriesWriter(path, self._columns[cadence], self._n_runs, keep)
+            path, n_runs = self._paths.series(cadence), None if cadence == FORCED else self._n_runs
+            self._writers[cadence] = SeriesWriter(path, self._columns[cadence], n_runs, keep)
         return self._writers[cadence]
 
     def sync(self) -> dict[str, Mark]:

@@ -20,9 +20,8 @@ from dynalab.errors import ConfigError, DynalabError, Locked, StoreError
 from dynalab.store import checkpoint, runfile, series
 from dynalab.store.atomic import discard, sweep, write_text
 from dynalab.store.lock import Lock
-from dynalab.store.paths import ShardPaths, forced_cadence
+from dynalab.store.paths import ShardPaths
 from dynalab.store.stored import StoredEnsemble
-from dynalab.training.beside import Row
 from dynalab.training.cadence import cadence, probe_cadences
 from dynalab.training.loop import Loop
 from dynalab.training.provenance import provenance
@@ -152,7 +151,6 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         log.warning(control.warnings[-1])
     _set_damaged_aside(paths, found.step if found else -1)
     real = [Streams(**run.streams) for run in shard.runs]
-    labels = [run.label for run in shard.runs]
     # Fixed when the shard began: what a probe costs may be counted otherwise by a later version.
     every = shard.plan.setdefault("every", probe_cadences(config, job.folders))
     loop = Loop(
@@ -178,7 +176,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     recorder = Recorder(paths, len(real), vouched)
     if not found:
         log.info("started with %d runs", len(real))
-        _record(loop, recorder, snapshots, labels)
+        _record(loop, recorder, snapshots, len(real))
 
     def save() -> None:
         if not lock.mine():
@@ -207,7 +205,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
             interrupted = True
             break
         loop.update()
-        _record(loop, recorder, snapshots, labels)
+        _record(loop, recorder, snapshots, len(real))
         clock = time.monotonic()
         if recorder.due():
             recorder.flush(loop.settle())
@@ -253,13 +251,13 @@ def _require_branch(parent: str | None, step: int, paths: ShardPaths) -> None:
         )
 
 
-def _record(loop: Loop, recorder: Recorder, snapshots: Snapshots, labels: Sequence[str]) -> None:
+def _record(loop: Loop, recorder: Recorder, snapshots: Snapshots, n_runs: int) -> None:
     for name, row in loop.begin_rows().items():
         recorder.add(name, loop.step, row)
     for place, values in loop.forced_rows().items():
-        recorder.add(forced_cadence(labels[place]), loop.step, Row([values]))
+        recorder.add_forced(loop.step, place, values)
     if loop.step in snapshots.grid:
-        snapshots.add(loop.step, loop.snapshot(len(labels)), loop.lost(len(labels)))
+        snapshots.add(loop.step, loop.snapshot(n_runs), loop.lost(n_runs))
 
 
 def _set_damaged_aside(paths: ShardPaths, newest: int) -> None:
