@@ -7,10 +7,10 @@ such a shard goes on from it as from any other that was cut off.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dynalab.errors import StoreError
+from dynalab.errors import DynalabError, StoreError
 from dynalab.store import checkpoint, runfile, series
 from dynalab.store.atomic import discard, storing, sync_folder
 from dynalab.store.cut import marks_of, runs_of, write_series
@@ -47,7 +47,7 @@ def branch(
         Locked: Another process is laying out the ensemble.
     """
     target.refuse_links()
-    with Lock(target.lock, wait=10.0):
+    with Lock(target.lock, wait=10.0) as lock:
         there = {run.label for paths in target.shards() for run in runfile.read(paths).runs}
         for leftover in target.root.glob(".shard-*.tmp"):
             discard(leftover)
@@ -56,11 +56,17 @@ def branch(
             if run.label not in there:
                 by_shard.setdefault(run.shard.root, []).append(run)
         for members in by_shard.values():
-            _branch_shard(sorted(members, key=lambda run: run.index), step, target, steps, folders)
+            members = sorted(members, key=lambda run: run.index)
+            _branch_shard(members, step, target, steps, folders, lock.require)
 
 
 def _branch_shard(
-    members: Sequence[StoredRun], step: int, target: EnsemblePaths, steps: int, folders: Sequence[Path]
+    members: Sequence[StoredRun],
+    step: int,
+    target: EnsemblePaths,
+    steps: int,
+    folders: Sequence[Path],
+    require: Callable[[], None],
 ) -> None:
     source, record = members[0].shard, members[0].record
     places = [run.index for run in members]
@@ -88,13 +94,14 @@ def _branch_shard(
             folders=[str(folder) for folder in folders],
         )
         runfile.write(part, shard)
+        require()
         with storing(final.root):
             part.root.rename(final.root)
             sync_folder(target.root)
     except OSError as error:
         discard(part.root)
         raise StoreError(f"cannot read {source.root}: {error.strerror or error}") from error
-    except StoreError:
+    except DynalabError:
         discard(part.root)
         raise
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+from collections.abc import Callable
 from pathlib import Path
 
 from dynalab.store.atomic import write_bytes
@@ -13,9 +14,14 @@ _MOST_WAITING = 4
 
 
 class Later:
-    """Replaces files one after another, in the order they were given."""
+    """Replaces files one after another, in the order they were given.
 
-    def __init__(self) -> None:
+    Args:
+        require: Called before each is written; raises where it may not be.
+    """
+
+    def __init__(self, require: Callable[[], None] = lambda: None) -> None:
+        self._require = require
         self._pool = concurrent.futures.ThreadPoolExecutor(1, "files")
         self._waiting: collections.deque[concurrent.futures.Future[None]] = collections.deque()
 
@@ -24,10 +30,15 @@ class Later:
 
         Raises:
             StoreError: A file that was given before could not be written.
+            Locked: One may not be written any more, if `require` says so.
         """
         while self._waiting and (self._waiting[0].done() or len(self._waiting) >= _MOST_WAITING):
             self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(write_bytes, path, data))
+        self._waiting.append(self._pool.submit(self._write, path, data))
+
+    def _write(self, path: Path, data: bytes) -> None:
+        self._require()
+        write_bytes(path, data)
 
     def wait(self) -> None:
         """Return when all files are safe.

@@ -80,8 +80,8 @@ def train_shard(job: Job, control: Control) -> runfile.Shard:
     """Train a shard.
 
     Raises:
-        DynalabError: Its files cannot be used or written, or its lock is held; run.json says `failed` where it could
-            be written.
+        Locked: Another process holds it, or took it over; nothing of it was touched since.
+        DynalabError: Its files cannot be used or written; run.json says `failed` where it could be written.
     """
     paths = job.shard
     paths.refuse_links()
@@ -89,9 +89,16 @@ def train_shard(job: Job, control: Control) -> runfile.Shard:
         log = _log_to(paths.log)
         try:
             return _train(job, control, lock, log)
+        except Locked:
+            raise
         except BaseException as error:
-            log.error("%s: %s", type(error).__name__, error)
-            _record_failure(paths, error)
+            # Whatever went wrong, what lies there may be another's by now, and its being another's may be what went
+            # wrong.
+            if isinstance(error, Exception):
+                lock.require()
+            if lock.mine():
+                log.error("%s: %s", type(error).__name__, error)
+                _record_failure(paths, error)
             raise
         finally:
             for handler in list(log.handlers):
@@ -134,6 +141,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     shard.attempts.append(attempt)
     shard.started = shard.started or _now()
     shard.settle("running")
+    lock.require()
     runfile.write(paths, shard)
     paths.error.unlink(missing_ok=True)
 
@@ -156,9 +164,9 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         exact=shard.plan["exact"],
         every=every,
     )
-    recorder = Recorder(paths, len(real), state.marks if state else {})
+    recorder = Recorder(paths, len(real), state.marks if state else {}, lock.require)
     grid = cadence(config.snapshots.every, None if config.snapshots.every else config.snapshots.at)
-    snapshots = Snapshots(paths, grid)
+    snapshots = Snapshots(paths, grid, lock.require)
     _require_branch(config.parent, found.step if found else 0, paths)
     if found and state:
         try:
@@ -171,13 +179,11 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         _record(loop, recorder, snapshots, labels)
 
     def save() -> None:
-        if not lock.mine():
-            raise Locked(f"{paths.root} was taken over by another process; this one stops without writing")
         recorder.flush(loop.settle())
         marks = recorder.sync()
         snapshots.sync()
         weights, other = loop.tensors(len(real))
-        checkpoint.save(paths, checkpoint.CheckpointState(loop.step, marks), weights, other)
+        checkpoint.save(paths, checkpoint.CheckpointState(loop.step, marks), weights, other, lock.require)
         checkpoint.prune(paths, job.checkpoint_keep)
         shard.steps = loop.step
         shard.marks = {name: [mark.rows, mark.crc] for name, mark in marks.items()}
@@ -209,6 +215,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         by_clock = job.checkpoint_every is None and clock - saved > CHECKPOINT_SECONDS
         if (by_step or by_clock or loop.step in listed) and loop.step < shard.requested_steps:
             save()
+            lock.require()
             runfile.write(paths, shard)
             saved = time.monotonic()
     if loop.step > first or found is None:
@@ -218,6 +225,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     attempt.update(step=loop.step, seconds=time.time() - began, ended=_now())
     attempt["train_seconds"] = time.time() - began_steps
     _settle(paths, shard, config, loop, interrupted)
+    lock.require()
     runfile.write(paths, shard)
     lost, cause = [run for run in shard.runs if run.status == "diverged"], cause_of_divergence(config)
     for run in lost:
