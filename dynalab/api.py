@@ -31,7 +31,7 @@ def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> lis
 
     Raises:
         ConfigError: Something in the overrides cannot be used.
-        RunsFailed: A shard failed; the others are whole and stored.
+        RunsFailed: A shard failed, or another process is training it; the others are whole and stored.
     """
     from dynalab.launch.train import Options
     from dynalab.launch.train import train as launch
@@ -42,8 +42,8 @@ def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> lis
         warnings.warn(line, stacklevel=2)
     if outcome.report.interrupted:
         raise KeyboardInterrupt
-    if outcome.report.failures:
-        raise RunsFailed("; ".join(outcome.report.failures.values()))
+    if outcome.unfinished:
+        raise RunsFailed("; ".join(outcome.unfinished))
     return [Ensemble(layout.paths) for layout in outcome.layouts]
 
 

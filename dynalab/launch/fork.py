@@ -135,7 +135,7 @@ def fork(
     Raises:
         ConfigError: The parent was not trained by dynalab, or the change changes nothing.
         StoreError: The checkpoint is missing or damaged.
-        RunsFailed: A shard failed.
+        RunsFailed: A shard failed, or another process is training it.
     """
     if not (parent.config.get("optimizer") or {}).get("name"):
         raise ConfigError(f"--confirm: {parent.id} was not trained by dynalab, so it cannot be trained again")
@@ -162,8 +162,8 @@ def fork(
             outcome = train(Command([replace(request, runs=some)], settings), options, watch)
             if outcome.report.interrupted:
                 raise KeyboardInterrupt
-            if outcome.report.failures:
-                raise RunsFailed("; ".join(outcome.report.failures.values()))
+            if outcome.unfinished:
+                raise RunsFailed("; ".join(outcome.unfinished))
     finally:
         if before is not None:
             write_bytes(last, before)

@@ -11,7 +11,7 @@ from dynalab.errors import StoreError
 from dynalab.launch import inline, local
 from dynalab.launch.base import Events, Report, Work
 from dynalab.launch.trials import Plans
-from dynalab.store import runfile
+from dynalab.store import lock, runfile
 from dynalab.store.atomic import check_writable, storing, write_bytes, write_json
 from dynalab.store.layout import Layout, discard_untrained, lay_out, mend_config
 from dynalab.store.paths import OutputPaths, ShardPaths
@@ -47,6 +47,16 @@ class Outcome:
     report: Report = field(default_factory=Report)
 
     @property
+    def unfinished(self) -> list[str]:
+        """A line for each shard that failed, or that another process is training."""
+        busy = [
+            f"{layout.paths.root.name}: {', '.join(sorted(layout.busy))[:60]} is being trained by {owner}"
+            for layout in self.layouts
+            for owner in sorted(set(layout.busy.values()))
+        ]
+        return [*self.report.failures.values(), *self.report.held.values(), *busy]
+
+    @property
     def exit_code(self) -> int:
         """0; 3 where a run that was asked for did not end well; 2 where it was for the configuration's sake."""
         codes = set(self.report.codes.values())
@@ -73,6 +83,7 @@ def train(
     command: Command,
     options: Options,
     watch: Callable[[Outcome], Events] = lambda outcome: Events(),
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
     """Do what a `train` command asks.
 
@@ -80,6 +91,7 @@ def train(
         command: The ensembles and settings.
         options: Its switches.
         watch: Called with the plan before work starts; returns the callbacks that watch it.
+        tell: Takes a line where it is waited for a sign of life of writers on other machines.
 
     Raises:
         DynalabError: Something cannot be used or written at all; what only one shard suffers is in the report.
@@ -88,6 +100,12 @@ def train(
     outputs = OutputPaths(settings.outputs)
     plans = Plans(command)
     compared = [_lay_out(outputs, request, options, plans, write=False) for request in command.requests]
+    if not options.dry_run and not options.steal:
+        locks = [path for layout in compared for path in (layout.paths.lock, *layout.locks)]
+        if lock.watch(locks, tell):
+            compared = [
+                _lay_out(outputs, request, options, plans, write=False) for request in command.requests
+            ]
     outcome = Outcome(compared, plans.largest(compared))
     busy = any(layout.work for layout in compared)
     check_device = settings.device.startswith("cuda")

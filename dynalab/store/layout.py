@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 from dynalab.config.command import Request
 from dynalab.config.ensemble import RunSpec, from_stored
 from dynalab.config.streams import idle_streams
-from dynalab.errors import ConfigError, DynalabError, StoreError
+from dynalab.errors import ConfigError, DynalabError, Locked, StoreError
 from dynalab.store import lock, runfile, series
 from dynalab.store.atomic import discard, storing, write_text
 from dynalab.store.lock import Lock
@@ -34,6 +35,7 @@ class Layout:
         resumed: Labels of runs that go on.
         new: Labels of runs that start.
         busy: Labels of runs that another process is training, and by whom.
+        locks: The locks that it holds.
         warnings: What is damaged or odd.
         damaged: Shards that cannot be read.
         stored_steps: Label -> updates stored, of the runs that go on.
@@ -48,6 +50,7 @@ class Layout:
     resumed: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
     busy: dict[str, str] = field(default_factory=dict)
+    locks: set[Path] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
     damaged: list[ShardPaths] = field(default_factory=list)
     stored_steps: dict[str, int] = field(default_factory=dict)
@@ -93,16 +96,17 @@ def lay_out(
     Raises:
         ConfigError: A half-done run began under other versions and `anyway` is not given.
         StoreError: The outputs folder cannot be written.
+        Locked: Another process is laying out the ensemble, or took it over from this one.
     """
     layout = Layout(request, find_ensemble(outputs, request), warnings=idle_streams(request.config))
     here = {} if anyway else bits_of(worker=not inline)
     if not write:
-        _compare(layout, planned, False, force, here, steal, folders)
+        _compare(layout, planned, None, force, here, steal, folders)
         return layout
     mend_config(layout, folders)
-    with Lock(layout.paths.lock, wait=10.0):
+    with Lock(layout.paths.lock, wait=10.0, steal=steal) as held:
         undo_unfinished(layout.paths)
-        _compare(layout, planned, True, force, here, steal, folders)
+        _compare(layout, planned, held, force, here, steal, folders)
     return layout
 
 
@@ -141,12 +145,13 @@ def _is_of(request: Request, paths: EnsemblePaths, folders: Sequence[Path]) -> b
 def _compare(
     layout: Layout,
     planned: Callable[[int], Plan],
-    write: bool,
+    held: Lock | None,
     force: bool,
     here: Mapping[str, str | None],
     steal: bool,
     folders: Sequence[Path],
 ) -> None:
+    """Sort what is asked for into what is there and what is not; where the ensemble's lock is held, make the rest."""
     newest: dict[str, tuple[int, ShardPaths, runfile.Shard]] = {}
     for paths in layout.paths.shards():
         try:
@@ -167,7 +172,7 @@ def _compare(
     for spec in [] if force else wanted:
         if spec.label in newest:
             _, paths, shard = newest[spec.label]
-            _sort(layout, spec, paths, shard, write, here, steal)
+            _sort(layout, spec, paths, shard, held is not None, here, steal)
     layout.new = [spec.label for spec in missing]
     attempt = 1 + max((item[0] for label, item in newest.items() if label in layout.new), default=0)
     start = 0
@@ -176,7 +181,8 @@ def _compare(
         members = missing[start : start + width]
         start += width
         paths = layout.paths.shard(runfile.folder_name(members, attempt))
-        if write:
+        if held is not None:
+            held.require()
             _make_shard(paths, members, layout.request.steps, attempt, folders, plan.bits)
         layout.work.append(paths)
 
@@ -193,9 +199,9 @@ def _sort(
     """Put one stored run where it belongs: done, busy, or to go on with its whole shard."""
     steps = layout.request.steps
     run = next(item for item in shard.runs if item.label == spec.label)
-    owner = lock.holder(paths.lock)
-    if owner is not None and not steal:
-        layout.busy[spec.label] = f"process {owner.pid} on {owner.host}"
+    if not steal and (owner := lock.holder(paths.lock)) is not None:
+        layout.busy[spec.label] = owner.said
+        layout.locks.add(paths.lock)
         return
     whole = paths in layout.work or not _damage(paths, shard)
     if not whole:
@@ -210,20 +216,35 @@ def _sort(
         if not ended and run.status != "diverged":
             layout.cut_off[spec.label] = (shard.steps, shard.requested_steps)
         return
+    if paths not in layout.work:
+        _check_bits(paths, shard, here)
+        try:
+            if write:
+                _ask_for(paths, steps, steal)
+        except Locked:
+            # It was free a moment ago.
+            layout.busy[spec.label] = "another command"
+            return
+        layout.work.append(paths)
     layout.resumed.append(spec.label)
     layout.stored_steps[spec.label] = run.steps
-    if paths in layout.work:
-        return
-    _check_bits(paths, shard, here)
-    if write:
-        paths.refuse_links()
-    layout.work.append(paths)
-    # What is asked now counts, not what was once asked and cut off. What ended and is damaged is mended to its end.
-    wanted = max(steps, shard.steps)
-    if write and (shard.requested_steps != wanted or ended):
-        shard.requested_steps = wanted
-        shard.settle("partial")
-        runfile.write(paths, shard)
+
+
+def _ask_for(paths: ShardPaths, steps: int, steal: bool) -> None:
+    """Write down the length that is asked for, and take away the lock of a dead owner.
+
+    Raises:
+        Locked: Another process began to train the shard meanwhile.
+    """
+    paths.refuse_links()
+    with Lock(paths.lock, steal=steal, beats=False):
+        shard = runfile.read(paths)
+        # What is asked now counts, not what was once asked and cut off. What ended and is damaged is mended to its end.
+        wanted = max(steps, shard.steps)
+        if shard.requested_steps != wanted or shard.status in runfile.FINAL:
+            shard.requested_steps = wanted
+            shard.settle("partial")
+            runfile.write(paths, shard)
 
 
 def _damage(paths: ShardPaths, shard: runfile.Shard) -> str | None:
@@ -259,11 +280,17 @@ def _said(name: str, value: str | None) -> str:
 
 def discard_untrained(ensemble: EnsemblePaths, shards: Sequence[ShardPaths]) -> None:
     """Remove shards that a worker refused before their first row: a configuration that cannot work leaves nothing."""
-    for paths in shards:
-        if paths.ensemble == ensemble and not paths.cadences():
-            discard(paths.root)
-    if shards and not ensemble.shards():
-        discard(ensemble.root)
+    refused = [paths for paths in shards if paths.ensemble == ensemble]
+    if not refused:
+        return
+    # What another command has begun to use meanwhile stays.
+    with contextlib.suppress(Locked), Lock(ensemble.lock, wait=10.0):
+        for paths in refused:
+            with contextlib.suppress(Locked), Lock(paths.lock, beats=False):
+                if not paths.cadences():
+                    discard(paths.root)
+        if not ensemble.shards():
+            discard(ensemble.root)
 
 
 def _labels_of_name(paths: ShardPaths) -> list[str]:

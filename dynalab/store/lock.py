@@ -171,7 +171,7 @@ _NOBODY = Owner("an unknown host", "", 0, "")
 def watch(paths: Iterable[Path], tell: Callable[[str], None]) -> bool:
     """Watch the heartbeats of all those locks at once whose owners cannot be seen, until it is known which live.
 
-    Takes a quarter of an interval where they live and `MISSED_BEATS` of them where they do not; no time where all can be seen.
+    Takes a beat where they live and `MISSED_BEATS` intervals where they do not; no time where all can be seen.
 
     Args:
         paths: The lock files.
