@@ -1,24 +1,20 @@
-"""Series, locks, checkpoints and run.json: whole after a kill, and damage is found."""
+"""Series, checkpoints and run.json: whole after a kill, and damage is found."""
 
 from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from dynalab.errors import Locked, StoreError
-from dynalab.store import atomic, checkpoint, lock, runfile, series
+from dynalab.errors import StoreError
+from dynalab.store import atomic, checkpoint, runfile, series
 from dynalab.store.checkpoint import CheckpointState
 from dynalab.store.later import Later
-from dynalab.store.lock import Lock, Owner
+from dynalab.store.lock import Lock
 from dynalab.store.paths import ShardPaths
 
 
@@ -109,55 +105,6 @@ def test_a_write_is_whole_or_not_at_all(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path], "no temporary file is left"
     with pytest.raises(ValueError):
         atomic.write_json(path, {"a": float("nan")})
-
-
-def test_one_writer_at_a_time(tmp_path):
-    path = tmp_path / "lock"
-    with Lock(path), pytest.raises(Locked, match=str(os.getpid())), Lock(path):
-        pass
-    assert not path.exists()
-
-
-def dead_pid() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
-@pytest.mark.parametrize("how", ["dead", "rebooted", "reused pid", "silent elsewhere", "steal"])
-def test_a_lock_is_taken_over_when_its_owner_is_gone(tmp_path, how):
-    path = tmp_path / "lock"
-    me = Owner.me()
-    owner = {
-        "dead": Owner(me.host, me.boot, dead_pid(), "1"),
-        "rebooted": Owner(me.host, "another boot", me.pid, me.started),
-        "reused pid": Owner(me.host, me.boot, me.pid, "1"),
-        "silent elsewhere": Owner("elsewhere", "b", 1, "1"),
-        "steal": Owner("elsewhere", "b", 1, "1"),
-    }[how]
-    path.write_text(json.dumps(owner.__dict__))
-    if how == "silent elsewhere":
-        old = time.time() - 10 * lock.HEARTBEAT_SECONDS
-        os.utime(path, (old, old))
-    with Lock(path, steal=how == "steal") as taken:
-        assert taken.mine()
-    assert not path.exists()
-
-
-def test_a_living_owner_on_another_machine_keeps_its_lock(tmp_path):
-    path = tmp_path / "lock"
-    path.write_text(json.dumps(Owner("elsewhere", "b", 1, "1").__dict__))
-    with pytest.raises(Locked, match="elsewhere"), Lock(path):
-        pass
-    assert path.exists() and socket.gethostname() != "elsewhere"
-
-
-def test_a_lost_lock_is_noticed(tmp_path):
-    path = tmp_path / "lock"
-    with Lock(path) as held:
-        path.write_text(json.dumps(Owner("elsewhere", "b", 1, "1").__dict__))
-        assert not held.mine()
-    assert path.exists(), "another's lock is not removed"
 
 
 @pytest.fixture

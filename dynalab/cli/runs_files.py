@@ -166,7 +166,7 @@ def remove_runs(
     if not refs and not filter_text:
         raise ConfigError("rm: name what to remove, an id or -f TERMS (@last is the last that were trained)")
     root = outputs_root(outputs)
-    removals = plan(select(root, refs, filter_text, StoredEnsemble), root)
+    removals = plan(select(root, refs, filter_text, StoredEnsemble), root, note)
     size = sum(item.size() for item in removals)
     runs = [run for item in removals for run in item.runs]
     for item in removals:

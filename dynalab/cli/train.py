@@ -83,7 +83,7 @@ def command(
         stack.callback(signal.signal, signal.SIGTERM, before)
 
         options = Options(force, anyway, steal, dry_run, ("dynalab", *sys.argv[1:]))
-        outcome = train(parsed, options, watching(stack, quiet))
+        outcome = train(parsed, options, watching(stack, quiet), note)
     warn([line for layout in outcome.layouts for line in layout.warnings] + outcome.report.warnings)
     for layout in outcome.layouts:
         for steps, once in sorted(set(layout.cut_off.values())):

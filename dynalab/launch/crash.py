@@ -12,6 +12,7 @@ from dynalab.errors import DynalabError
 from dynalab.machine import control_groups
 from dynalab.store import runfile
 from dynalab.store.atomic import write_text
+from dynalab.store.lock import Lock
 from dynalab.store.paths import ShardPaths
 from dynalab.store.split import split
 
@@ -89,15 +90,19 @@ def with_words(line: str, lines: Sequence[str]) -> str:
 
 
 def record_death(paths: ShardPaths, how: str, said: Sequence[str]) -> str:
-    """Write down that a worker died with a shard in its hands, and return the lines for the user."""
+    """Write down that a worker died with a shard in its hands, and return the lines for the user.
+
+    Nothing is written where another process has taken the shard over by then.
+    """
     try:
-        write_text(paths.error, "\n".join([f"the worker died: {how}", *said]) + "\n")
-        shard = runfile.read(paths)
-        shard.settle("crashed")
-        # It may have died before it began an attempt of its own.
-        if shard.attempts and "ended" not in shard.attempts[-1]:
-            shard.attempts[-1] |= {"ended": datetime.now(UTC).isoformat(timespec="seconds"), "error": how}
-        runfile.write(paths, shard)
+        with Lock(paths.lock):
+            write_text(paths.error, "\n".join([f"the worker died: {how}", *said]) + "\n")
+            shard = runfile.read(paths)
+            shard.settle("crashed")
+            # It may have died before it began an attempt of its own.
+            if shard.attempts and "ended" not in shard.attempts[-1]:
+                shard.attempts[-1] |= {"ended": datetime.now(UTC).isoformat(timespec="seconds"), "error": how}
+            runfile.write(paths, shard)
     except (OSError, DynalabError):
         # The log is for the user's help; that it cannot be written must not keep the others from being trained.
         pass

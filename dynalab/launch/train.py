@@ -16,7 +16,7 @@ from dynalab.launch import inline, local
 from dynalab.launch.base import Events, Report, Work
 from dynalab.launch.rehearsal import refusals
 from dynalab.launch.trials import Plans
-from dynalab.store import runfile
+from dynalab.store import lock, runfile
 from dynalab.store.atomic import check_writable, storing, write_bytes, write_json
 from dynalab.store.layout import Layout, discard_untrained, lay_out, mend_config
 from dynalab.store.paths import OutputPaths, ShardPaths
@@ -103,6 +103,7 @@ def train(
     command: Command,
     options: Options,
     watch: Callable[[Outcome], Events] = lambda outcome: Events(),
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
     """Do what a `train` command asks.
 
@@ -110,6 +111,7 @@ def train(
         command: The ensembles and settings.
         options: Its switches.
         watch: Called with the plan before work starts; returns the callbacks that watch it.
+        tell: Takes a line where it is waited for a sign of life of writers on other machines.
 
     Raises:
         DynalabError: Something cannot be used or written at all; what only one shard suffers is in the report.
@@ -118,6 +120,12 @@ def train(
     outputs = OutputPaths(settings.outputs)
     plans = Plans(command)
     compared = [_lay_out(outputs, request, options, plans, write=False) for request in command.requests]
+    if not options.dry_run and not options.steal:
+        locks = [path for layout in compared for path in (layout.paths.lock, *layout.locks)]
+        if lock.watch(locks, tell):
+            compared = [
+                _lay_out(outputs, request, options, plans, write=False) for request in command.requests
+            ]
     outcome = Outcome(compared, plans.largest(compared))
     busy = any(layout.work for layout in compared)
     check_device = settings.device.startswith("cuda")

@@ -7,7 +7,7 @@ such a shard goes on from it as from any other that was cut off.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dynalab.errors import StoreError
@@ -47,7 +47,7 @@ def branch(
         Locked: Another process is laying out the ensemble.
     """
     target.refuse_links()
-    with Lock(target.lock, wait=10.0):
+    with Lock(target.lock, wait=10.0) as lock:
         there = {run.label for paths in target.shards() for run in runfile.read(paths).runs}
         sweep(target.root, "shard-*")
         by_shard: dict[Path, list[StoredRun]] = {}
@@ -55,11 +55,17 @@ def branch(
             if run.label not in there:
                 by_shard.setdefault(run.shard.root, []).append(run)
         for members in by_shard.values():
-            _branch_shard(sorted(members, key=lambda run: run.index), step, target, steps, folders)
+            members = sorted(members, key=lambda run: run.index)
+            _branch_shard(members, step, target, steps, folders, lock.require)
 
 
 def _branch_shard(
-    members: Sequence[StoredRun], step: int, target: EnsemblePaths, steps: int, folders: Sequence[Path]
+    members: Sequence[StoredRun],
+    step: int,
+    target: EnsemblePaths,
+    steps: int,
+    folders: Sequence[Path],
+    require: Callable[[], None],
 ) -> None:
     source, record = members[0].shard, members[0].record
     places = [run.index for run in members]
@@ -84,6 +90,7 @@ def _branch_shard(
             folders=[str(folder) for folder in folders],
         )
         runfile.write(part, shard)
+        require()
 
 
 def _checkpoint(source: ShardPaths, step: int) -> tuple[CheckpointPaths, checkpoint.CheckpointState]:

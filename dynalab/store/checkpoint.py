@@ -7,7 +7,7 @@ checksums of its tensors and of the series rows it vouches for, so that damage i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +39,16 @@ class CheckpointState:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _always() -> None:
+    pass
+
+
 def save(
-    shard: ShardPaths, state: CheckpointState, model: Mapping[str, Tensor], optim: Mapping[str, Tensor]
+    shard: ShardPaths,
+    state: CheckpointState,
+    model: Mapping[str, Tensor],
+    optim: Mapping[str, Tensor],
+    require: Callable[[], None] = _always,
 ) -> CheckpointPaths:
     """Write a checkpoint.
 
@@ -49,6 +57,7 @@ def save(
         state: Step, marks and small values.
         model: Name -> weights, shape (S, ...).
         optim: `<parameter>/<tensor>` -> optimizer tensors, shape (S, ...), or a scalar that all runs share.
+        require: Called before anything is written, and again before it counts; raises where it may not.
 
     Raises:
         StoreError: The disk is full; earlier checkpoints stand.
@@ -58,15 +67,22 @@ def save(
     def data(tensors: Mapping[str, Tensor]) -> bytes:
         return serialise({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
-    return save_bytes(shard, state, data(model), data(optim))
+    return save_bytes(shard, state, data(model), data(optim), require)
 
 
-def save_bytes(shard: ShardPaths, state: CheckpointState, model: bytes, optim: bytes) -> CheckpointPaths:
+def save_bytes(
+    shard: ShardPaths,
+    state: CheckpointState,
+    model: bytes,
+    optim: bytes,
+    require: Callable[[], None] = _always,
+) -> CheckpointPaths:
     """Write a checkpoint whose tensors are serialised already.
 
     Raises:
         StoreError: The disk is full; earlier checkpoints stand.
     """
+    require()
     final = shard.checkpoint(state.step)
     with making(final.root, replace=True) as folder:
         temporary = CheckpointPaths(folder)
@@ -82,6 +98,7 @@ def save_bytes(shard: ShardPaths, state: CheckpointState, model: bytes, optim: b
             "extra": dict(state.extra),
         }
         write_json(temporary.state, {**document, "check": _check(document)})
+        require()
     return final
 
 

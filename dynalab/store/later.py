@@ -18,10 +18,13 @@ class Later:
 
     Args:
         put: What replaces a file by its data.
+        require: Called before each is written; raises where it may not be.
     """
 
-    def __init__(self, put: Callable[[Path, bytes], None] = write_bytes) -> None:
-        self._put = put
+    def __init__(
+        self, put: Callable[[Path, bytes], None] = write_bytes, require: Callable[[], None] = lambda: None
+    ) -> None:
+        self._put, self._require = put, require
         self._pool = concurrent.futures.ThreadPoolExecutor(1, "files")
         self._waiting: collections.deque[concurrent.futures.Future[None]] = collections.deque()
 
@@ -30,10 +33,15 @@ class Later:
 
         Raises:
             StoreError: A file that was given before could not be written.
+            Locked: One may not be written any more, if `require` says so.
         """
         while self._waiting and (self._waiting[0].done() or len(self._waiting) >= _MOST_WAITING):
             self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(self._put, path, data))
+        self._waiting.append(self._pool.submit(self._write, path, data))
+
+    def _write(self, path: Path, data: bytes) -> None:
+        self._require()
+        self._put(path, data)
 
     def wait(self) -> None:
         """Return when all files are safe.

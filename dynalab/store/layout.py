@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +13,7 @@ import yaml
 from dynalab.config.command import Request
 from dynalab.config.ensemble import RunSpec, from_stored
 from dynalab.config.streams import idle_streams
-from dynalab.errors import ConfigError, DynalabError, StoreError
+from dynalab.errors import ConfigError, DynalabError, Locked, StoreError
 from dynalab.store import lock, runfile, series
 from dynalab.store.atomic import discard, making, storing, sweep, write_text
 from dynalab.store.lock import Lock
@@ -38,6 +39,7 @@ class Layout:
         resumed: Labels of runs that go on.
         new: Labels of runs that start.
         busy: Labels of runs that another process is training, and by whom.
+        locks: The locks that it holds.
         warnings: What is damaged or odd.
         damaged: Shards that cannot be read.
         stored_steps: Label -> updates stored, of the runs that go on.
@@ -52,6 +54,7 @@ class Layout:
     resumed: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
     busy: dict[str, str] = field(default_factory=dict)
+    locks: set[Path] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
     damaged: list[ShardPaths] = field(default_factory=list)
     stored_steps: dict[str, int] = field(default_factory=dict)
@@ -128,20 +131,21 @@ def lay_out(
     Raises:
         ConfigError: A half-done run began under other versions and `anyway` is not given.
         StoreError: The outputs folder cannot be written.
+        Locked: Another process is laying out the ensemble, or took it over from this one.
     """
     layout = Layout(request, find_ensemble(outputs, request), warnings=idle_streams(request.config))
     here = {} if anyway else bits_of(worker=not inline)
     if not write:
-        _compare(layout, planned, False, force, here, steal, folders)
+        _compare(layout, planned, None, force, here, steal, folders)
         return layout
     layout.paths.refuse_links()
     with storing(layout.paths.root):
         layout.paths.root.mkdir(parents=True, exist_ok=True)
-    with Lock(layout.paths.lock, wait=WAIT_SECONDS):
+    with Lock(layout.paths.lock, wait=WAIT_SECONDS, steal=steal) as held:
         sweep(layout.paths.root, "shard-*")
         mend_config(layout, folders)
         undo_unfinished(layout.paths)
-        _compare(layout, planned, True, force, here, steal, folders)
+        _compare(layout, planned, held, force, here, steal, folders)
     return layout
 
 
@@ -180,14 +184,15 @@ def _is_of(request: Request, paths: EnsemblePaths, folders: Sequence[Path]) -> b
 def _compare(
     layout: Layout,
     planned: Callable[[int], Plan],
-    write: bool,
+    held: Lock | None,
     force: bool,
     here: Mapping[str, str | None],
     steal: bool,
     folders: Sequence[Path],
 ) -> None:
+    """Sort what is asked for into what is there and what is not; where the ensemble's lock is held, make the rest."""
     newest: dict[str, tuple[_Found, runfile.Run]] = {}
-    held: set[tuple[str, int]] = set()
+    there: set[tuple[str, int]] = set()
     lost: list[tuple[ShardPaths, str]] = []
     for paths in layout.paths.shards():
         try:
@@ -196,17 +201,17 @@ def _compare(
             lost.append((paths, str(error)))
             continue
         for run in found.shard.runs:
-            held.add((run.label, found.shard.attempt))
+            there.add((run.label, found.shard.attempt))
             if run.label not in newest or newest[run.label][0].shard.attempt < found.shard.attempt:
                 newest[run.label] = found, run
     wanted = layout.request.runs
     attempts = {label: found.shard.attempt for label, (found, _) in newest.items()}
-    hidden = _leave_alone(layout, lost, held, attempts, force)
+    hidden = _leave_alone(layout, lost, there, attempts, force)
     missing = [spec for spec in wanted if force or spec.label not in (attempts | hidden)]
     for spec in [] if force else wanted:
         if spec.label in newest:
             found, run = newest[spec.label]
-            _sort(layout, found, run, write, here, steal)
+            _sort(layout, found, run, held is not None, here, steal)
     layout.new = [spec.label for spec in missing]
     groups: list[list[RunSpec]] = []
     start = 0
@@ -219,7 +224,8 @@ def _compare(
         attempt += 1
     for group in groups:
         paths = layout.paths.shard(runfile.folder_name(group, attempt))
-        if write:
+        if held is not None:
+            held.require()
             _make_shard(paths, group, layout.request.steps, attempt, folders, plan.bits)
         layout.work.append(paths)
 
@@ -261,7 +267,8 @@ def _sort(
     """Put one stored run where it belongs: done, busy, or to go on with its whole shard."""
     steps, paths, shard = layout.request.steps, found.paths, found.shard
     if found.owner is not None and not steal:
-        layout.busy[run.label] = f"process {found.owner.pid} on {found.owner.host}"
+        layout.busy[run.label] = found.owner.said
+        layout.locks.add(paths.lock)
         return
     # Cut off at the very length that is asked for, it has no more to train, but its end is to be written down.
     enough = run.status == "diverged" or (shard.steps >= steps if found.ended else shard.steps > steps)
@@ -270,23 +277,38 @@ def _sort(
         if not found.ended and run.status != "diverged":
             layout.cut_off[run.label] = (shard.steps, shard.requested_steps)
         return
+    if not found.goes_on:
+        _check_bits(paths, shard, here)
+        try:
+            if write:
+                _ask_for(paths, steps, steal)
+        except Locked:
+            # It was free a moment ago.
+            layout.busy[run.label] = "another command"
+            return
+        found.goes_on = True
+        if found.damage is not None:
+            layout.warnings.append(f"{found.damage}; it is trained again from its newest whole checkpoint")
+        layout.work.append(paths)
     layout.resumed.append(run.label)
     layout.stored_steps[run.label] = run.steps
-    if found.goes_on:
-        return
-    found.goes_on = True
-    if found.damage is not None:
-        layout.warnings.append(f"{found.damage}; it is trained again from its newest whole checkpoint")
-    _check_bits(paths, shard, here)
-    if write:
-        paths.refuse_links()
-    layout.work.append(paths)
-    # What is asked now counts, not what was once asked and cut off. What ended and is damaged is mended to its end.
-    wanted = max(steps, shard.steps)
-    if write and (shard.requested_steps != wanted or found.ended):
-        shard.requested_steps = wanted
-        shard.settle("partial")
-        runfile.write(paths, shard)
+
+
+def _ask_for(paths: ShardPaths, steps: int, steal: bool) -> None:
+    """Write down the length that is asked for, and take away the lock of a dead owner.
+
+    Raises:
+        Locked: Another process began to train the shard meanwhile.
+    """
+    paths.refuse_links()
+    with Lock(paths.lock, steal=steal, beats=False):
+        shard = runfile.read(paths)
+        # What is asked now counts, not what was once asked and cut off. What ended and is damaged is mended to its end.
+        wanted = max(steps, shard.steps)
+        if shard.requested_steps != wanted or shard.status in runfile.FINAL:
+            shard.requested_steps = wanted
+            shard.settle("partial")
+            runfile.write(paths, shard)
 
 
 def _check_bits(paths: ShardPaths, shard: runfile.Shard, here: Mapping[str, str | None]) -> None:
@@ -312,11 +334,17 @@ def _said(name: str, value: str | None) -> str:
 
 def discard_untrained(ensemble: EnsemblePaths, shards: Sequence[ShardPaths]) -> None:
     """Remove shards that a worker refused before their first row: a configuration that cannot work leaves nothing."""
-    for paths in shards:
-        if paths.ensemble == ensemble and not paths.cadences():
-            discard(paths.root)
-    if shards and not ensemble.shards():
-        discard(ensemble.root)
+    refused = [paths for paths in shards if paths.ensemble == ensemble]
+    if not refused:
+        return
+    # What another command has begun to use meanwhile stays.
+    with contextlib.suppress(Locked), Lock(ensemble.lock, wait=10.0):
+        for paths in refused:
+            with contextlib.suppress(Locked), Lock(paths.lock, beats=False):
+                if not paths.cadences():
+                    discard(paths.root)
+        if not ensemble.shards():
+            discard(ensemble.root)
 
 
 def _make_shard(

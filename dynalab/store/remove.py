@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from dynalab.errors import ConfigError, Locked, StoreError
 from dynalab.store import lock, runfile
 from dynalab.store.atomic import discard, storing
 from dynalab.store.find import Selection
+from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, ShardPaths, is_ensemble, refuse_links
 from dynalab.store.stored import StoredEnsemble, StoredRun
 
@@ -23,14 +25,19 @@ class Removal:
     Attributes:
         ensemble: The ensemble.
         runs: Ids of the runs.
-        folders: Folders to remove: the ensemble's, or some of its shards.
+        shards: The shards that hold them.
         whole: Whether the ensemble goes as a whole.
     """
 
     ensemble: EnsemblePaths
     runs: list[str]
-    folders: list[Path]
+    shards: list[ShardPaths]
     whole: bool
+
+    @property
+    def folders(self) -> list[Path]:
+        """Folders to remove: the ensemble's, or those of the shards."""
+        return [self.ensemble.root] if self.whole else [shard.root for shard in self.shards]
 
     def size(self) -> int:
         """Return the bytes that are freed."""
@@ -39,12 +46,15 @@ class Removal:
         return sum(path.stat().st_size for path in files if path.is_file() and not path.is_symlink())
 
 
-def plan(selection: Selection[StoredEnsemble], outputs: Path) -> list[Removal]:
+def plan(
+    selection: Selection[StoredEnsemble], outputs: Path, tell: Callable[[str], None] = lambda line: None
+) -> list[Removal]:
     """Return what would be removed.
 
     Args:
         selection: Ensembles and their runs.
         outputs: The outputs folder; nothing outside of it is ever removed.
+        tell: Takes a line where it is waited for a sign of life of writers on other machines.
 
     Raises:
         ConfigError: Some runs of a shard are chosen and others are not: seeds that were trained stacked share their
@@ -57,13 +67,12 @@ def plan(selection: Selection[StoredEnsemble], outputs: Path) -> list[Removal]:
         _require_own(ensemble.path, outputs)
         whole = len(runs) == len(ensemble.runs)
         shards = ensemble.paths.shards() if whole else _shards(ensemble, runs)
-        for shard in shards:
-            if (owner := lock.holder(shard.lock)) is not None:
-                raise Locked(
-                    f"{shard.root}: process {owner.pid} on {owner.host} is training it; stop it first"
-                )
-        folders = [ensemble.path] if whole else [shard.root for shard in shards]
-        removals.append(Removal(ensemble.paths, [run.id for run in runs], folders, whole))
+        removals.append(Removal(ensemble.paths, [run.id for run in runs], shards, whole))
+    held = [shard for removal in removals for shard in removal.shards]
+    lock.watch([*(removal.ensemble.lock for removal in removals), *(shard.lock for shard in held)], tell)
+    for shard in held:
+        if (owner := lock.holder(shard.lock)) is not None:
+            raise Locked(f"{shard.root}: {owner.said} is training it; stop it first")
     return removals
 
 
@@ -98,18 +107,33 @@ def _shards(ensemble: StoredEnsemble, runs: Sequence[StoredRun]) -> list[ShardPa
 
 
 def remove(removal: Removal, outputs: Path) -> None:
-    """Remove it.
+    """Remove it, holding the locks of all that goes: a writer that would begin now finds it held, then gone.
 
     Raises:
-        StoreError: A folder cannot be moved away.
+        Locked: A live process writes some of it; nothing is removed.
+        StoreError: A folder cannot be moved away, or there are shards by now that were not asked about.
     """
-    with storing(outputs):
-        grave = Path(tempfile.mkdtemp(prefix=".removed.", suffix=".tmp", dir=outputs))
-    try:
-        for folder in removal.folders:
-            with storing(folder):
-                os.rename(folder, grave / folder.name)
-        if removal.whole and not any(removal.ensemble.root.parent.iterdir()):
-            removal.ensemble.root.parent.rmdir()
-    finally:
-        discard(grave)
+    ensemble = removal.ensemble
+    with contextlib.ExitStack() as held:
+        # Of what is a link the link goes; what it points to is left alone, locks included.
+        if not ensemble.root.is_symlink():
+            held.enter_context(Lock(ensemble.lock, wait=10.0))
+            if removal.whole and {*ensemble.shards()} != {*removal.shards}:
+                raise StoreError(
+                    f"{ensemble.root} has changed since it was looked at; nothing of it was removed"
+                )
+            for shard in removal.shards:
+                if not shard.root.is_symlink():
+                    held.enter_context(Lock(shard.lock, beats=False))
+        with storing(outputs):
+            grave = Path(tempfile.mkdtemp(prefix=".removed.", suffix=".tmp", dir=outputs))
+        try:
+            for folder in removal.folders:
+                with storing(folder):
+                    os.rename(folder, grave / folder.name)
+            if removal.whole:
+                # Where it is empty.
+                with contextlib.suppress(OSError):
+                    ensemble.root.parent.rmdir()
+        finally:
+            discard(grave)

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Sequence
 from itertools import pairwise
 
-from dynalab.errors import StoreError
+from dynalab.errors import Locked, StoreError
 from dynalab.store import checkpoint, runfile, series, snapshot
 from dynalab.store.atomic import discard, storing, sync_path, write_json
 from dynalab.store.cut import marks_of, runs_of, write_series
@@ -36,7 +36,7 @@ def split(paths: ShardPaths, count: int = 2) -> list[ShardPaths]:
     """
     ensemble = paths.ensemble
     paths.refuse_links()
-    with Lock(ensemble.lock, wait=10.0), Lock(paths.lock):
+    with Lock(ensemble.lock, wait=10.0) as whole, Lock(paths.lock) as own:
         shard = runfile.read(paths)
         edges = [len(shard.runs) * index // count for index in range(count + 1)]
         ranges = [range(first, last) for first, last in pairwise(edges) if last > first]
@@ -50,6 +50,8 @@ def split(paths: ShardPaths, count: int = 2) -> list[ShardPaths]:
                 with storing(part.root):
                     part.root.mkdir()
                 _cut_out(paths, shard, part, members)
+            whole.require()
+            own.require()
             with storing(paths.root):
                 discard(paths.aside)
                 paths.root.rename(paths.aside)
@@ -57,6 +59,9 @@ def split(paths: ShardPaths, count: int = 2) -> list[ShardPaths]:
         except OSError as error:
             _undo(paths)
             raise StoreError(f"cannot read {paths.root}: {error.strerror or error}") from error
+        except Locked:
+            # Ours no longer, so nothing to undo either; whoever lays the ensemble out next does.
+            raise
         except BaseException:
             _undo(paths)
             raise

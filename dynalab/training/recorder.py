@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -26,10 +26,17 @@ class Recorder:
         n_runs: How many of the stacked runs are real; a copy that fills the least width is not recorded.
         marks: Cadence -> what the checkpoint vouches for; series it does not name start anew, and rows behind are cut
             off at once: training may end right here.
+        require: Called before rows are appended; raises where they may not be.
     """
 
-    def __init__(self, paths: ShardPaths, n_runs: int, marks: Mapping[str, Mark]) -> None:
-        self._paths, self._n_runs, self._marks = paths, n_runs, dict(marks)
+    def __init__(
+        self,
+        paths: ShardPaths,
+        n_runs: int,
+        marks: Mapping[str, Mark],
+        require: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._paths, self._n_runs, self._marks, self._require = paths, n_runs, dict(marks), require
         self._writers: dict[str, SeriesWriter] = {}
         self._blocks: dict[str, list[tuple[int, float, Tensor | Row]]] = {}
         self._forced: list[tuple[int, float, int, Tensor]] = []
@@ -72,6 +79,7 @@ class Recorder:
             diverged_step: Step from which a run's values mean nothing, -1 where there is none, shape (S,).
         """
         self._flushed = time.monotonic()
+        self._require()
         bad = diverged_step[: self._n_runs].cpu().numpy()
         for cadence, block in self._blocks.items():
             if not block:

@@ -79,8 +79,8 @@ def train_shard(job: Job, control: Control) -> runfile.Shard:
     """Train a shard.
 
     Raises:
-        DynalabError: Its files cannot be used or written, or its lock is held; run.json says `failed` where it could
-            be written.
+        Locked: Another process holds it, or took it over; nothing of it was touched since.
+        DynalabError: Its files cannot be used or written; run.json says `failed` where it could be written.
     """
     paths = job.shard
     paths.refuse_links()
@@ -90,9 +90,16 @@ def train_shard(job: Job, control: Control) -> runfile.Shard:
         log = _log_to(paths.log)
         try:
             return _train(job, control, lock, log)
+        except Locked:
+            raise
         except BaseException as error:
-            log.error("%s: %s", type(error).__name__, error)
-            _record_failure(paths, error)
+            # Whatever went wrong, what lies there may be another's by now, and its being another's may be what went
+            # wrong.
+            if isinstance(error, Exception):
+                lock.require()
+            if lock.mine():
+                log.error("%s: %s", type(error).__name__, error)
+                _record_failure(paths, error)
             raise
         finally:
             for handler in list(log.handlers):
@@ -141,6 +148,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         listed = [item.step for item in paths.checkpoints()]
     shard.kept = sorted({*shard.kept, *map(int, listed)})
     shard.settle("running")
+    lock.require()
     runfile.write(paths, shard)
     paths.error.unlink(missing_ok=True)
 
@@ -163,7 +171,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         every=every,
     )
     grid = cadence(config.snapshots.every, None if config.snapshots.every else config.snapshots.at)
-    snapshots = Snapshots(paths, grid)
+    snapshots = Snapshots(paths, grid, lock.require)
     _require_branch(config.parent, found.step if found else 0, paths)
     if found and state:
         try:
@@ -173,14 +181,12 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         log.info("resumed at step %d with %d runs", loop.step, len(real))
     vouched = dict(state.marks) if state else {}
     shard.marks = {name: [mark.rows, mark.crc] for name, mark in vouched.items()}
-    recorder = Recorder(paths, len(real), vouched)
+    recorder = Recorder(paths, len(real), vouched, lock.require)
     if not found:
         log.info("started with %d runs", len(real))
         _record(loop, recorder, snapshots, len(real))
 
     def save() -> None:
-        if not lock.mine():
-            raise Locked(f"{paths.root} was taken over by another process; this one stops without writing")
         recorder.flush(loop.settle())
         marks = recorder.sync()
         snapshots.sync()
@@ -188,7 +194,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         if keep == "all":
             shard.kept = sorted({*shard.kept, loop.step})
             runfile.write(paths, shard)
-        checkpoint.save(paths, checkpoint.CheckpointState(loop.step, marks), weights, other)
+        checkpoint.save(paths, checkpoint.CheckpointState(loop.step, marks), weights, other, lock.require)
         checkpoint.prune(paths, keep, shard.kept)
         shard.steps = loop.step
         shard.marks = {name: [mark.rows, mark.crc] for name, mark in marks.items()}
@@ -220,6 +226,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         by_clock = job.checkpoint_every is None and clock - saved > CHECKPOINT_SECONDS
         if (by_step or by_clock or loop.step in wanted) and loop.step < shard.requested_steps:
             save()
+            lock.require()
             runfile.write(paths, shard)
             saved = time.monotonic()
     if loop.step > first or found is None:
@@ -229,6 +236,7 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     attempt.update(step=loop.step, seconds=time.time() - began, ended=_now())
     attempt["train_seconds"] = time.time() - began_steps
     _settle(paths, shard, config, loop, interrupted)
+    lock.require()
     runfile.write(paths, shard)
     lost, cause = [run for run in shard.runs if run.status == "diverged"], cause_of_divergence(config)
     for run in lost:

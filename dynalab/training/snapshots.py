@@ -6,7 +6,7 @@ are none), and readers, who know when it diverged, refuse them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -23,11 +23,12 @@ class Snapshots:
     Args:
         paths: The shard's folder.
         grid: At which steps.
+        require: Called before a file is written; raises where it may not be.
     """
 
-    def __init__(self, paths: ShardPaths, grid: Cadence) -> None:
+    def __init__(self, paths: ShardPaths, grid: Cadence, require: Callable[[], None] = lambda: None) -> None:
         self.grid = grid
-        self._paths, self._files = paths, Later(snapshot.write)
+        self._paths, self._files = paths, Later(snapshot.write, require)
 
     def add(self, step: int, weights: dict[str, Tensor], lost: Sequence[int] = ()) -> None:
         """Keep the weights of a step.
@@ -43,7 +44,8 @@ class Snapshots:
             weights = self._frozen(step, weights, list(lost))
         path = self._paths.snapshot(step)
         with storing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            # Of a shard that was removed nothing is made again.
+            path.parent.mkdir(exist_ok=True)
         self._files.write(
             path, serialise({name: tensor.cpu().contiguous() for name, tensor in weights.items()})
         )

@@ -1,0 +1,130 @@
+"""Who holds a lock, and whether that process still lives, as far as it can be seen from here.
+
+A process is named by the kernel that runs it (its boot id), the space its number counts in (its pid namespace), its
+number, and the tick at which it started. Names of hosts say nothing: they change, and containers share them. Where
+kernel and space are our own, the kernel knows who lives. Anywhere else nobody can tell but by watching the heartbeat;
+another boot under the same host's name is no exception, since two machines of one image are called alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+_BEAT_DIGITS = 10
+_MOST_PIDS = 2**31
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that holds a lock, by one claim of it.
+
+    Attributes:
+        host: Name of the machine, for people.
+        boot: Id of the kernel's current boot; empty where it cannot be read.
+        pid: Process.
+        started: When the process started, in the kernel's ticks; tells a reused pid.
+        space: Its pid namespace; empty where it cannot be read, and in lock files of before.
+        token: Random, made for each claim: what a claim is told from every other by.
+    """
+
+    host: str
+    boot: str
+    pid: int
+    started: str
+    space: str = ""
+    token: str = ""
+
+    @classmethod
+    def me(cls) -> Owner:
+        """Return this process, with a token of its own."""
+        _, started = _stat("self") or ("", "")
+        return cls(socket.gethostname(), _boot(), os.getpid(), started, _space(), secrets.token_hex(16))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Owner | None:
+        """Read what a lock file holds; None where that names no process."""
+        try:
+            values = json.loads(data)
+            found = cls(**{item.name: values[item.name] for item in fields(cls) if item.name in values})
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return None
+        texts = (found.host, found.boot, found.started, found.space, found.token)
+        whole = (
+            type(found.pid) is int and 0 < found.pid < _MOST_PIDS and all(isinstance(t, str) for t in texts)
+        )
+        return found if whole else None
+
+    def to_bytes(self, beat: int = 0) -> bytes:
+        """Return what a lock file holds, always of one length: JSON, whose last value counts the heartbeats."""
+        return json.dumps({**asdict(self), "beat": f"{beat:0{_BEAT_DIGITS}}"}).encode()
+
+    @property
+    def said(self) -> str:
+        """Return how a user reads it; a stranger's file may hold any name."""
+        host = "".join(letter for letter in self.host if letter.isprintable())[:64]
+        return f"process {self.pid} on {host}"
+
+    def lives(self) -> bool | None:
+        """Return whether the process lives; None where it cannot be seen from here.
+
+        What cannot be read on either side is not held against it: without `/proc`, and in lock files of before, a
+        process of that number under the same host's name is taken for the owner, and the lack of one proves nothing.
+        """
+        pairs = ((self.boot, _boot()), (self.space, _space()))
+        if any(its and ours and its != ours for its, ours in pairs):
+            return None
+        same = all(its and ours for its, ours in pairs)
+        if not same and self.host != socket.gethostname():
+            return None
+        if _exists(self.pid, self.started):
+            return True
+        return False if same else None
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _space() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _stat(pid: int | str) -> tuple[str, str] | None:
+    """Return (state, start in ticks) of a process; None where `/proc` does not say."""
+    try:
+        # The command's name stands in brackets and may hold spaces; the fields are counted behind it.
+        behind = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return behind[0], behind[19]
+    except (OSError, IndexError):
+        return None
+
+
+def _exists(pid: int, started: str) -> bool:
+    """Return whether a process of our space lives that started then; one that is hidden from us does."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    try:
+        # A `/proc` that was mounted in another space shows other processes under these numbers.
+        own = os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        own = False
+    found = _stat(pid) if own else None
+    if found is None:
+        return True
+    # A process that ended and was not waited for is a zombie.
+    return found[0] not in "ZX" and started in ("", found[1])
