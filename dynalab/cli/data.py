@@ -138,9 +138,9 @@ def verify(name: str, root: str | None, checksums: str | None, as_json: bool) ->
 @click.option("--to", "target", metavar="FILE", help="Where to write it; default: standard output.")
 @json_option
 def checksum(directory: str, target: str | None, as_json: bool) -> int:
-    """Write the table of files of your own in the format of a data set, as task.checksums takes it.
+    """Write the table of your own files, for task.checksums.
 
-    DIR is the folder of the files, or the folder of data sets that it lies in.
+    They are in the format of MNIST or CIFAR; DIR is the folder that holds them, or the folder of data sets above it.
 
     \b
     dynalab data checksum data/cifar-10-batches-py --to mine.json

@@ -227,7 +227,9 @@ class Composer:
     def _fields(self, group: str, tree: Tree) -> tuple[str, set[str] | None]:
         """Return the option that a tree has of a group, and the keys of its configuration (None: not known)."""
         node = tree.get(group)
-        name = str(node.get("name")) if isinstance(node, dict) else ""
+        if not isinstance(node, dict):
+            return "", None
+        name = str(node.get("name"))
         try:
             return name, {item.name for item in dataclasses.fields(config_class(group, tree, self.folders))}
         except ConfigError:

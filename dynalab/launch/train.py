@@ -144,7 +144,7 @@ def train(
             check_data()
     if options.dry_run:
         report = outcome.report
-        report.failures, report.codes = refusals(command.settings, compared, outcome.plan.threads)
+        report.failures, report.codes = refusals(settings, compared, outcome.plan.threads)
         return outcome
     count = min(outcome.plan.workers, max(sum(len(layout.work) for layout in compared), 1))
     pool = None if settings.launcher == "inline" else local.Pool(count, outcome.plan.threads)
