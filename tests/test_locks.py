@@ -141,7 +141,7 @@ def test_a_writer_that_is_paused_keeps_its_lock_however_long(path, quick):
 
 
 @pytest.mark.parametrize("seconds", [-40, 300])
-@pytest.mark.parametrize("how", ["elsewhere", "rebooted", "other namespace", "of before", "damaged", "empty"])
+@pytest.mark.parametrize("how", ["elsewhere", "rebooted", "other namespace", "of before", "empty"])
 def test_elsewhere_a_silent_owner_is_watched_for_three_intervals(path, quick, dead, how, seconds):
     path.write_bytes(
         {
@@ -150,7 +150,6 @@ def test_elsewhere_a_silent_owner_is_watched_for_three_intervals(path, quick, de
             "rebooted": replace(Owner.me(), boot="another boot").to_bytes(),
             "other namespace": replace(Owner.me(), space="pid:[1]", pid=dead.pid).to_bytes(),
             "of before": of_before(dead),
-            "damaged": b"{",
             "empty": b"",
         }[how]
     )
@@ -357,7 +356,7 @@ def test_two_that_steal_at_once_do_not_rob_each_other(path):
 
 
 HOSTILE = [
-    b"null", b"[]", b'"host boot pid started"', b"7", b"{}", b"\xff\xfe", b"[" * 4000, b"x" * 100_000,
+    b"{", b"null", b"[]", b'"host boot pid started"', b"7", b"{}", b"\xff\xfe", b"[" * 4000, b"x" * 100_000,
     json.dumps({**asdict(ELSEWHERE), "pid": 0}).encode(), json.dumps({**asdict(ELSEWHERE), "pid": -1}).encode(),
     json.dumps({**asdict(ELSEWHERE), "pid": 10**30}).encode(),
     json.dumps({**asdict(ELSEWHERE), "pid": True}).encode(),
@@ -367,10 +366,9 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("data", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_lock_file_may_hold_anything(path, quick, data):
+def test_a_file_that_names_no_owner_is_no_lock(path, unwatched, data):
     path.write_bytes(data)
-    found = holder(path)
-    assert found.pid == 0 and "unknown" in found.said
+    assert holder(path) is None
     with Lock(path) as held:
         assert held.mine()
     assert names(path.parent) == []

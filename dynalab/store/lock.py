@@ -45,7 +45,7 @@ class _Sighting:
     Attributes:
         data: What it held.
         changed: When it changed last by the file server's clock, which is compared with nothing but itself.
-        regular: Whether it is a file; whatever else bears its name no dynalab made.
+        regular: Whether it is a file.
     """
 
     data: bytes
@@ -54,8 +54,13 @@ class _Sighting:
 
     @cached_property
     def owner(self) -> Owner | None:
-        """Whom it names; None where it is being written, or damaged."""
+        """Whom it names; None where it is being written, cannot be read, or is none."""
         return Owner.from_bytes(self.data)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether no dynalab made it: it is no file, or holds something else than an owner."""
+        return not self.regular or (bool(self.data) and self.owner is None)
 
 
 def _read(path: Path) -> _Sighting:
@@ -148,7 +153,7 @@ _watches: dict[Path, _Watch] = {}
 
 def _alive(path: Path, seen: _Sighting) -> bool | None:
     """Return whether the owner of a lock that looks like this lives; None where it cannot be told yet."""
-    if not seen.regular:
+    if seen.foreign:
         return False
     known = seen.owner.lives() if seen.owner else None
     return _watches.setdefault(path.absolute(), _Watch(seen)).look(seen) if known is None else known
@@ -157,7 +162,8 @@ def _alive(path: Path, seen: _Sighting) -> bool | None:
 def holder(path: Path) -> Owner | None:
     """Return the owner of a lock, or None where it is free or its owner is known to be dead.
 
-    An owner that cannot be seen from here, and a lock file that names none, count as alive until they were watched.
+    An owner that cannot be seen from here, and that of a lock which is being written, count as alive until they were
+    watched.
     """
     seen = _look(path)
     if seen is None or _alive(path, seen) is False:
