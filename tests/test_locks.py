@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pytest
 from report_fakes import make_ensemble
+from test_import import table
 
 import dynalab
 from dynalab.cli.app import run as command
 from dynalab.config.command import read_command
 from dynalab.config.schema import Compute
 from dynalab.errors import Locked, RunsFailed, StoreError
+from dynalab.imports import store as imports
 from dynalab.launch import crash
 from dynalab.store import checkpoint, layout, lock, owner, remove, runfile
 from dynalab.store.find import select
@@ -577,6 +579,16 @@ def test_rm_spares_an_ensemble_that_has_grown_since_it_was_asked_about(outputs):
     with pytest.raises(StoreError, match="has changed"):
         remove.remove(removal, outputs)
     assert len(ensemble.paths.shards()) == 3
+
+
+def test_an_import_does_not_write_into_what_is_being_removed(outputs, monkeypatch):
+    frame, keys = table(2), {"run": "run", "step": "step"}
+    ensemble = dynalab.import_runs(frame, "mine", **keys)
+    before = ensemble.paths.shards()
+    monkeypatch.setattr(imports, "WAIT_SECONDS", 0.0)
+    with Lock(ensemble.paths.lock), pytest.raises(Locked):
+        dynalab.import_runs(frame, "mine", **keys, force=True)
+    assert ensemble.paths.shards() == before
 
 
 def test_a_removed_shard_is_not_made_again_by_a_worker_that_comes_late(outputs):

@@ -175,7 +175,9 @@ def _store_locked(
                 f"{digest} was damaged; it is stored again ({'; '.join(whole.warnings[:2]) or 'runs were missing'})"
             )
         if new:
-            _write_shards(paths, imported, _next_attempt(paths, same), argv)
+            # Who removes the ensemble holds it too.
+            with Lock(paths.lock, wait=WAIT_SECONDS):
+                _write_shards(paths, imported, _next_attempt(paths, same), argv)
         if name not in same.names:
             tree = dict(same.config)
             tree["import"] = {**tree["import"], "names": [*same.names, name]}
