@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dynalab.analysis.base import Convergence, Trajectories, Trajectory
-from dynalab.analysis.convergence import ConvergenceKeys, converge, convergence_step, resolve
+from dynalab.analysis.convergence import ConvergenceKeys, converge, convergence_step, follow, resolve
 from dynalab.config import schema
 from dynalab.errors import ConfigError
 
@@ -131,3 +131,12 @@ def test_task_metric_that_was_not_recorded_is_a_warning():
 def test_keys_without_meaning(keys):
     with pytest.raises(ConfigError, match=r"convergence\."):
         ConvergenceKeys(**keys)
+
+
+def test_how_far_a_run_was_watched():
+    """Up to the metric's own last row, where a window could still have begun."""
+    runs = ensemble([[0.1], [NAN], [0.2], [NAN]], [[0.1], [NAN], [0.3], [NAN]])
+    rule = Convergence("test_accuracy", 0.9)
+    assert [row["last"] for row in follow(runs, rule)] == [20, 20]
+    held = ensemble([0.1, 0.2, 0.95], [0.1, 0.2, NAN])
+    assert [row["last"] for row in follow(held, Convergence("test_accuracy", 0.9, "up", 2))] == [10, 0]

@@ -168,19 +168,23 @@ def test_the_published_regression_is_least_squares_on_shares():
 
 def test_the_table_of_paths():
     a, b = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
-    rows = [np.array([0, 10, 20, 30])] * 5
-    steps = [10, 20, None, 30, 40]
+    rows = [np.array([0, 10, 20, 30])] * 6
+    steps = [30, 30, None, 20, 30, 10]
     convergence = [{"run": str(i), "step": s, "censored": s is None} for i, s in enumerate(steps)]
-    table = path_table([a, a, a, b, b], rows, list("vwxyz"), convergence)
+    table = path_table([a, a, a, b, b, b], rows, list("uvwxyz"), convergence)
+    # Up to the row of convergence; what never converged is shown as far as it goes.
     assert [(row["states"], row["members"], row["censored"]) for row in table] == [
-        ([0, 1], ["v", "w", "x"], 1),
-        ([0, 2, 1], ["y", "z"], 0),
+        ([0, 1], ["u", "v", "w"], 1),
+        ([0], ["z"], 0),
+        ([0, 2], ["x"], 0),
+        ([0, 2, 1], ["y"], 0),
     ]
-    # By Kaplan and Meier: 10 leaves 2/3, 20 leaves 1/3, and nothing is known after.
-    assert table[0]["median_step"] == 20 and table[0]["quartiles"] == [10, None]
-    assert table[1]["median_step"] == 35 and table[1]["quartiles"] == [32.5, 37.5]
-    found, notes = compare([a, a, a, b, b], rows, convergence)
-    assert found["paths"] == [0, 1] and found["runs"] == 5 and "fewer than 5" in notes[0]
+    assert table[0]["median_step"] == 30 and table[0]["quartiles"] == [30, None]
+    assert table[2]["median_step"] == 20
+    found, notes = compare([a, a, a, b, b, b], rows, convergence)
+    assert found["paths"] == [0, 2, 3] and (found["runs"], found["left_out"]) == (4, 1)
+    assert [(one["after"], one["to"]) for one in found["partings"]] == [([0], [1, 2])]
+    assert "fewer than 5" in notes[0]
     assert path_table([a, b], rows[:2], ["v", "w"], None)[0]["median_step"] is None
     assert compare([a, a, b], rows[:3], None) == (None, [])
 

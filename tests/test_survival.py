@@ -7,6 +7,7 @@ from statsmodels.duration.hazard_regression import PHReg
 
 from dynalab.analysis.hmm import survival, tobit
 from dynalab.analysis.hmm.accounting import explained
+from dynalab.core.stats import quantile
 
 
 def sample(seed, n=24, censored=True):
@@ -85,16 +86,27 @@ def test_quantiles_by_kaplan_and_meier(seed):
     time, observed, _ = sample(seed, 30)
     for share in (0.25, 0.5):
         # The product limit, by hand.
-        alive, reached, passed = 1.0, None, None
+        alive, reached = 1.0, None
         for moment in np.unique(time):
             alive *= 1 - (observed & (time == moment)).sum() / (time >= moment).sum()
             if reached is None and alive < 1 - share + 1e-9:
                 reached = moment
-            if passed is None and alive < 1 - share - 1e-9:
-                passed = moment
-        assert survival.quantile(time, observed, share) == (reached + passed) / 2
+        assert survival.quantile(time, observed, share) == reached
+        # A weight of two is a run twice.
+        twice = np.repeat(time, 2), np.repeat(observed, 2)
+        assert (
+            survival.quantiles(time, observed, share, np.full((3, 30), 2)).tolist()
+            == [survival.quantile(*twice, share)] * 3
+        )
     assert survival.quantile(time, np.zeros(30, bool), 0.5) is None
-    np.testing.assert_allclose(survival.quantile(time, np.ones(30, bool), 0.3), np.quantile(time, 0.3))
+    for share in (0.25, 0.3, 0.5, 0.75):
+        lower = float(np.quantile(time, share, method="inverted_cdf"))
+        assert survival.quantile(time, np.ones(30, bool), share) == quantile(time, share) == lower
+    # Runs that were watched to the end and never got there count as later than all.
+    last = np.where(observed, time, 1e6)
+    steps = [t if seen else None for t, seen in zip(time, observed, strict=True)]
+    assert survival.quantile(last, observed, 0.5) == quantile(steps, 0.5)
+    assert quantile([1, None], 0.75) is None and quantile([], 0.5) is None
 
 
 def test_the_time_dependent_test_is_the_score_test_of_cox():

@@ -162,6 +162,19 @@ def converge(trajectories: Trajectories, convergence: Convergence) -> list[dict[
         One `{run, step, censored}` per run, in the order of the runs; `step` is None where `censored` is
         True.
     """
+    return [
+        {key: row[key] for key in ("run", "step", "censored")} for row in follow(trajectories, convergence)
+    ]
+
+
+def follow(trajectories: Trajectories, convergence: Convergence) -> list[dict[str, Any]]:
+    """What `converge` says, and how far each run was watched.
+
+    Returns:
+        `{run, step, censored, last}` of every run. `last` is the last step at which a window of rows that hold could
+        have begun, on the metric's own grid and not beyond its last value: of a censored run it is known that it
+        converges later than that, and no more. 0 where there is no such step.
+    """
     import numpy as np
 
     column = trajectories.metrics.index(convergence.metric)
@@ -173,5 +186,7 @@ def converge(trajectories: Trajectories, convergence: Convergence) -> list[dict[
         step = convergence_step(
             steps[on_grid], x[on_grid], convergence.threshold, convergence.direction, convergence.persistence
         )
-        found.append({"run": run.run, "step": step, "censored": step is None})
+        begins = steps[on_grid & (steps <= steps[~np.isnan(x)].max(initial=-1))]
+        last = int(begins[-convergence.persistence]) if len(begins) >= convergence.persistence else 0
+        found.append({"run": run.run, "step": step, "censored": step is None, "last": last})
     return found

@@ -9,6 +9,9 @@ detour when
   adjusted over the tested states (Benjamini and Hochberg, 1995), and the shift is a delay;
 - the delay is not only the time that a long run has for visiting: the log-rank test that counts a run as a visitor
   from its entry on agrees (one-sided).
+
+Runs of several ensembles are compared within each: what sets ensembles apart is no detour. Only ensembles in which some
+runs visit a state and some do not say anything of it.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ MIN_VISITS = 3
 # Below this many runs on a side only large delays can be found; a line says so.
 FEW = 5
 NULL_DRAWS = 199
+# Why a state is not tested although enough runs visit it and enough do not.
+APART = "too few of its visitors are in one ensemble with runs that do without it"
 
 
 @dataclass(frozen=True)
@@ -74,34 +79,45 @@ def find(
     entry = entries(early, steps, n_states)
     visits = np.isfinite(entry)
     scale = np.log(np.maximum(time, 1.0)) if log_time else time
-    tested = [k for k in range(n_states) if min(visits[:, k].sum(), (~visits[:, k]).sum()) >= min_visits]
-    if not observed.any():
-        tested = []
+    strata = survival.strata_of(row["run"] for row in convergence)
+    # Runs of ensembles in which some visit a state and some do not.
+    able = [survival.mixed(visits[:, k], strata) for k in range(n_states)]
+    tested = [
+        k
+        for k in range(n_states)
+        if min((visits[:, k] & able[k]).sum(), (~visits[:, k] & able[k]).sum()) >= min_visits
+        and observed[able[k]].any()
+    ]
     rows = [_row(k, visits[:, k], observed) for k in range(n_states)]
+    for k in set(range(n_states)).difference(tested):
+        if min(visits[:, k].sum(), (~visits[:, k]).sum()) >= min_visits and observed.any():
+            rows[k]["reason"] = APART
     for k in tested:
-        rows[k] |= _test(time, scale, observed, visits[:, k], entry[:, k], log_time, seed)
+        use = able[k]
+        rows[k] |= _test(
+            time[use], scale[use], observed[use], visits[use, k], entry[use, k], strata[use], log_time, seed
+        )
     adjusted = stats.false_discovery_control([rows[k]["p"] for k in tested]) if tested else []
     for k, p in zip(tested, adjusted, strict=True):
         row = rows[k]
         row["p_adjusted"] = float(p)
         row["verdict"] = bool(p < ALPHA and row["statistic"] > 0 and row["p_time_dependent"] < ALPHA)
-    model = _model(time, scale, observed, visits[:, tested], seed)
-    said = published(paths, early, time, observed, n_states, seed)
-    model |= {
-        "states": tested,
-        "log_time": log_time,
-        "min_visits": min_visits,
-        "published": {
+    # A regression over several ensembles would explain what sets them apart.
+    alone = len(np.unique(strata)) == 1
+    model = _model(time, scale, observed, visits[:, tested if alone else []], seed)
+    model |= {"states": tested, "log_time": log_time, "min_visits": min_visits, "published": None}
+    said = published(paths, early, time, observed, n_states, seed) if alone else None
+    if said is not None:
+        model["published"] = {
             "coefficients": said.coefficients.tolist(),
             "r2": said.r2,
             "p": said.p,
             "accounting_r2": said.null_median,
             "accounting_r2_95": said.null_high,
             "detours": said.detours,
-        },
-    }
+        }
     for row in rows:
-        row["published_rule"] = row["state"] in said.detours
+        row["published_rule"] = None if said is None else row["state"] in said.detours
     return Detours(rows, model, _warnings(rows, observed, min_visits))
 
 
@@ -121,6 +137,7 @@ def _row(state: int, visits: np.ndarray, observed: np.ndarray) -> dict[str, Any]
         "visits_interval": wilson(n, len(visits)),
         "optional": bool((observed & ~visits).any() and n > 0),
         "tested": False,
+        "reason": None,
     }
 
 
@@ -130,11 +147,12 @@ def _test(
     observed: np.ndarray,
     visits: np.ndarray,
     entry: np.ndarray,
+    strata: np.ndarray,
     log_time: bool,
     seed: int,
 ) -> dict[str, Any]:
-    statistic, p, critical = survival.two_sample(time, observed, visits, seed)
-    effect, interval = survival.shift(scale, observed, visits, critical)
+    statistic, p, critical = survival.two_sample(time, observed, visits, seed, strata=strata)
+    effect, interval = survival.shift(scale, observed, visits, critical, strata)
     found: dict[str, Any] = {"tested": True, "statistic": statistic, "p": p}
     if log_time:
         # A factor of the others' median, in steps.
@@ -148,7 +166,7 @@ def _test(
         **found,
         "effect_steps": effect,
         "interval": interval,
-        "p_time_dependent": survival.time_dependent_p(time, observed, entry),
+        "p_time_dependent": survival.time_dependent_p(time, observed, entry, strata),
         "median_visitors": survival.quantile(time[visits], observed[visits], 0.5),
         "median_others": survival.quantile(time[~visits], observed[~visits], 0.5),
     }
@@ -183,12 +201,15 @@ def _warnings(rows: list[dict[str, Any]], observed: np.ndarray, min_visits: int)
         return ["detours not tested: no run converged"]
     if n < 2 * min_visits:
         return [f"detours not tested: {n} runs are too few for {min_visits} on each side"]
-    thin = [row for row in rows if row["optional"] and not row["tested"]]
+    thin = [row for row in rows if row["optional"] and not row["tested"] and not row["reason"]]
     if thin:
         which = ", ".join(f"{row['state']} ({row['visits']} of {n})" for row in thin)
         lines.append(
             f"not tested as detours, fewer than {min_visits} runs on a side (visits before convergence): {which}"
         )
+    lines += [
+        f"state {row['state']} not tested as a detour: {row['reason']}" for row in rows if row["reason"]
+    ]
     few = [row for row in rows if row["tested"] and min(row["visits"], n - row["visits"]) < FEW]
     if few:
         which = ", ".join(str(row["state"]) for row in few)

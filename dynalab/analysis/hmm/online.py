@@ -91,7 +91,7 @@ def decode(trajectories: Trajectories, stored: Mapping[str, Any], config: Config
     watched, more = watch.resolve(config.convergence, trajectories)
     found = None
     if watched is not None:
-        converged = {item["run"]: item for item in watch.converge(trajectories, watched)}
+        converged = {item["run"]: item for item in watch.follow(trajectories, watched)}
         # A run that is still training is censored at its last row, as any other that has not converged.
         found = [converged[run] for run in kept]
     per_run = [float(item.predictive.mean()) for item in decoded]

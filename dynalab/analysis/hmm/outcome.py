@@ -46,7 +46,7 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
         states.canonical_order(chosen.model.decode(features.values), features.steps, chosen.n_states)
     )
     paths = model.decode(features.values)
-    found = watch.converge(trajectories, watched) if watched else None
+    found = watch.follow(trajectories, watched) if watched else None
     if found is not None:
         entered = set(features.runs)
         found = [row for row in found if row["run"] in entered]

@@ -1,4 +1,13 @@
-"""Distinct paths through the states: how many runs take each, when those converge, and whether that differs."""
+"""Distinct paths through the states: how many runs take each, when those converge, and whether that differs.
+
+Where convergence is watched a path ends with it: what a run does afterwards cannot have delayed it, and how far it gets
+by the end of training is a matter of how early it converged. The path of a run that never converged is broken off, so
+that it is shown and takes no part in a comparison.
+
+For the same reason whole paths are not compared, but runs that part: of those that have come to one place on one way,
+the runs that go on in one direction with the runs that go on in another. Of two paths of which one is the beginning of
+the other, the longer one converges later by construction.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +18,7 @@ import numpy as np
 
 from dynalab.analysis.hmm import survival
 from dynalab.analysis.hmm.states import visited, wilson
+from dynalab.core.stats import quartiles
 
 FEW = 5
 # A comparison needs paths that several runs take.
@@ -31,14 +41,12 @@ def path_table(
 
     Returns:
         `{states, runs, interval, members, median_step, quartiles, censored}`: number of the runs, Wilson's 95%
-        interval of their share of all runs, their ids, median and quartiles of their convergence step (by Kaplan and
-        Meier where some never converged; null where that leaves a quantile unknown), how many never converged.
+        interval of their share of all runs, their ids, median and quartiles of their convergence step (a run that
+        never converged counts as later than all others; null where a quantile falls among those), how many never
+        converged.
     """
-    groups = _groups(paths)
-    if convergence is not None:
-        time, observed = survival.censored_times(convergence, [int(rows[-1]) for rows in steps])
     out = []
-    for states, members in groups:
+    for states, members in _groups(_cut(paths, steps, convergence)):
         row: dict[str, Any] = {
             "states": list(states),
             "runs": len(members),
@@ -49,13 +57,9 @@ def path_table(
             "censored": None,
         }
         if convergence is not None:
-            own, seen = time[members], observed[members]
-            low, middle, high = (survival.quantile(own, seen, share) for share in (0.25, 0.5, 0.75))
-            row |= {
-                "median_step": middle,
-                "quartiles": [low, high],
-                "censored": int((~seen).sum()),
-            }
+            own = [convergence[i]["step"] for i in members]
+            low, middle, high = quartiles(own)
+            row |= {"median_step": middle, "quartiles": [low, high], "censored": own.count(None)}
         out.append(row)
     return out
 
@@ -66,37 +70,116 @@ def compare(
     convergence: list[dict[str, Any]] | None,
     seed: int = 0,
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """Compare the convergence of runs between paths that two runs or more take.
+    """Compare the convergence of runs that part: at every place that converged runs leave in two directions or more.
+
+    At each, two tests must agree, and the larger p-value counts: Gehan's scores of the convergence step by permutation
+    (a run that takes its way earlier need not be a faster one), and the log-rank test in which a run is at risk from
+    its parting on (a run that takes its way later has been longer without converging, "immortal time").
 
     Args:
         paths: State of every row of every run, shapes (T,).
         steps: Steps of these rows, shapes (T,).
-        convergence: Convergence of the same runs, or None.
+        convergence: Convergence of the same runs, or None. Runs of several ensembles are compared within each.
         seed: Of the permutations.
 
     Returns:
-        `{paths, runs, p, p_log_rank}` (which rows of the path table, how many runs in all, permutation p-value of
-        Gehan's scores, asymptotic p-value of the log-rank test), or None where there is nothing to compare; and
-        warnings.
+        `{paths, runs, left_out, partings, p, p_log_rank}`: the rows of the path table that part and the number of
+        their runs; how many runs never converged; `{after, to, p, p_log_rank}` of every place where at least `LEAST`
+        runs each go on in different directions (the states passed until there, the states entered next, the two
+        p-values); the p-values at the place where they are least, times the number of places (Bonferroni). None where
+        there is nothing to compare. And warnings.
     """
-    if convergence is None:
+    if convergence is None or len({visited(path) for path in paths}) < 2:
         return None, []
-    groups = [members for _, members in _groups(paths)]
-    large = [i for i, members in enumerate(groups) if len(members) >= LEAST]
-    chosen = np.array([run for i in large for run in groups[i]], dtype=np.int64)
-    label = np.repeat(np.arange(len(large)), [len(groups[i]) for i in large])
-    if len(large) < 2:
-        return None, []
-    time, observed = survival.censored_times(convergence, [int(rows[-1]) for rows in steps])
-    if not observed[chosen].any():
+    time = np.array([np.nan if row["step"] is None else row["step"] for row in convergence], dtype=np.float64)
+    known = np.flatnonzero(~np.isnan(time))
+    if not len(known):
         return None, ["paths not compared: none of their runs converged"]
-    p, log_rank = survival.several_samples(time[chosen], observed[chosen], label, seed)
-    small = [i for i in large if len(groups[i]) < FEW]
+    cut = _cut(paths, steps, convergence)
+    strata = survival.strata_of(row["run"] for row in convergence)
+    found: list[dict[str, Any]] = []
+    entered: set[int] = set()
+    few = apart = False
+    for after, ways in _partings(cut, known):
+        runs = np.array([run for members in ways.values() for run in members])
+        label = np.repeat(np.arange(len(ways)), [len(members) for members in ways.values()])
+        kept = survival.mixed(label, strata[runs])
+        to, label = np.unique(label[kept], return_inverse=True)
+        runs = runs[kept]
+        if len(to) < 2 or np.bincount(label).min() < LEAST:
+            apart = True
+            continue
+        entry = np.array([steps[run][_changes(cut[run])[len(after)]] for run in runs], dtype=np.float64)
+        p, log_rank = survival.several_samples(
+            time[runs], np.ones(len(runs), bool), label, seed, entry=entry, strata=strata[runs]
+        )
+        states = [list(ways)[place] for place in to]
+        found.append({"after": list(after), "to": states, "p": p, "p_log_rank": log_rank})
+        entered |= set(runs.tolist())
+        few |= bool(np.bincount(label).min() < FEW)
+    if not found:
+        why = (
+            "no ensemble has runs on two of them"
+            if apart
+            else "at no place do two runs each go on in different ways"
+        )
+        return None, [f"paths not compared: {why}"]
+    least = min(found, key=lambda one: max(one["p"], one["p_log_rank"] or 0.0))
     notes = []
-    if small:
-        which = f"{len(small)} of the {len(large)} compared paths {'has' if len(small) == 1 else 'have'}"
-        notes.append(f"{which} fewer than {FEW} runs: a difference between paths is easily missed")
-    return {"paths": large, "runs": len(chosen), "p": p, "p_log_rank": log_rank}, notes
+    if few:
+        notes.append(
+            f"some of the compared paths have fewer than {FEW} runs: a difference between paths is easily missed"
+        )
+    return {
+        "paths": [i for i, (_, members) in enumerate(_groups(cut)) if entered & set(members)],
+        "runs": len(entered),
+        "left_out": len(paths) - len(known),
+        "partings": found,
+        "p": min(max(least["p"], least["p_log_rank"] or 0.0) * len(found), 1.0),
+        "p_log_rank": None if least["p_log_rank"] is None else min(least["p_log_rank"] * len(found), 1.0),
+    }, notes
+
+
+def _partings(
+    paths: Sequence[np.ndarray], runs: np.ndarray
+) -> list[tuple[tuple[int, ...], dict[int, list[int]]]]:
+    """Beginnings of paths that `LEAST` runs or more each go on from in two directions or more.
+
+    Returns:
+        The states passed, and for each state entered next the runs that enter it.
+    """
+    ways = {int(run): visited(paths[run]) for run in runs}
+    found: list[tuple[tuple[int, ...], dict[int, list[int]]]] = []
+    waiting: list[tuple[tuple[int, ...], list[int]]] = [((), list(ways))]
+    while waiting:
+        after, members = waiting.pop(0)
+        out: dict[int, list[int]] = {}
+        for run in members:
+            if len(ways[run]) > len(after):
+                out.setdefault(ways[run][len(after)], []).append(run)
+        # What a single run does is no direction.
+        out = {state: out[state] for state in sorted(out) if len(out[state]) >= LEAST}
+        if len(out) > 1:
+            found.append((after, out))
+        waiting += [((*after, state), some) for state, some in out.items() if len(some) >= 2 * LEAST]
+    return found
+
+
+def _changes(path: np.ndarray) -> np.ndarray:
+    """Rows at which a path enters a state, the first row among them."""
+    return np.concatenate([[0], np.flatnonzero(path[1:] != path[:-1]) + 1])
+
+
+def _cut(
+    paths: Sequence[np.ndarray], steps: Sequence[np.ndarray], convergence: list[dict[str, Any]] | None
+) -> list[np.ndarray]:
+    """Paths up to convergence, the first row in any case; whole where a run never converged or nothing is watched."""
+    if convergence is None:
+        return list(paths)
+    return [
+        path if row["step"] is None else path[: max(int(np.searchsorted(at, row["step"])), 1)]
+        for path, at, row in zip(paths, steps, convergence, strict=True)
+    ]
 
 
 def _groups(paths: Sequence[np.ndarray]) -> list[tuple[tuple[int, ...], list[int]]]:

@@ -1,13 +1,17 @@
 """Times of which some are only known to be later than the last look: quantiles, rank tests, shifts.
 
-A run that never converged is right-censored at its last recorded step. Nothing here assumes a distribution of the
-times; p-values come from permuting the labels of runs, which is exact when runs are exchangeable.
+A run that never converged is right-censored at the last row of the metric that is watched. Nothing here assumes a
+distribution of the times; p-values come from permuting the labels of runs, which is exact when runs are exchangeable.
 
-Arrays: `time` (S,) and `observed` (S,) bool; where `observed` is False the event is later than `time`.
+Arrays: `time` (S,) and `observed` (S,) bool; where `observed` is False the event is later than `time`. `strata` (S,)
+are the ensembles of the runs: runs are compared, and labels exchanged, within an ensemble only, so that what differs
+between ensembles is no difference of the labels. None is one ensemble.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from itertools import combinations
 from math import comb
 from typing import Any
@@ -25,49 +29,78 @@ TIE = 1e-9
 
 
 def censored_times(
-    convergence: list[dict[str, Any]], last: np.ndarray | list[int]
+    convergence: Sequence[Mapping[str, Any]], last: np.ndarray | Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (time, observed) of `{run, step, censored}` rows; censored runs have their last recorded step."""
+    """Return (time, observed) of `{run, step, censored, last}` rows.
+
+    Args:
+        convergence: One row a run. A censored one has been watched up to its `last`.
+        last: Stands in for `last` in rows without it (of results of before), one a run.
+    """
     observed = np.array([not row["censored"] for row in convergence], dtype=bool)
     time = np.array(
-        [float(end) if row["step"] is None else float(row["step"]) for row, end in zip(convergence, last, strict=True)]
-    )  # fmt: skip
+        [
+            float(row.get("last", end)) if row["step"] is None else float(row["step"])
+            for row, end in zip(convergence, last, strict=True)
+        ]
+    )
     return time, observed
 
 
 def quantile(time: np.ndarray, observed: np.ndarray, share: float) -> float | None:
     """Return a quantile of the event time; None where censoring leaves it unknown.
 
-    Without censoring the linear interpolation of NumPy; with it the inverse of Kaplan and Meier's (1958) estimate.
+    The inverse of Kaplan and Meier's (1958) estimate, always one of the times. Where nothing is censored, or only
+    after the last event, it is `core.stats.quantile`.
     """
     if not len(time):
         return None
-    if observed.all():
-        return float(np.quantile(time, share))
-    if not observed.any():
-        return None
-    from statsmodels.duration.survfunc import SurvfuncRight
+    (found,) = quantiles(time, observed, share, np.ones((1, len(time))))
+    return float(found) if np.isfinite(found) else None
 
+
+def quantiles(time: np.ndarray, observed: np.ndarray, share: float, weights: np.ndarray) -> np.ndarray:
+    """Return a quantile of each of B weighted samples, shape (B,); infinity where censoring leaves it unknown.
+
+    Args:
+        time: Times, shape (S,).
+        observed: Whether each is an event, shape (S,).
+        share: Of the runs that are there.
+        weights: How often each run is in each sample, shape (B, S).
+    """
     # A censoring at the same step as an event is later than it: the run was still watched there.
-    curve = SurvfuncRight(time, observed.astype(int))
-    alive, moments = np.asarray(curve.surv_prob), np.asarray(curve.surv_times)
-    below = np.flatnonzero(alive < 1 - share - ROUNDING)
-    if not len(below):
-        return None
-    last = float(moments[below[0]])
-    # Where the curve lies on the share itself, any step of that stretch is a quantile: the middle is taken.
-    level = np.flatnonzero(np.abs(alive - (1 - share)) <= ROUNDING)
-    return (float(moments[level[0]]) + last) / 2 if len(level) else last
+    order = np.lexsort((~observed, time))
+    w = weights[:, order]
+    risk = np.cumsum(w[:, ::-1], axis=1)[:, ::-1]
+    alive = np.cumprod(1 - w * observed[order] / np.maximum(risk, 1), axis=1)
+    below = alive <= 1 - share + ROUNDING
+    return np.where(below.any(axis=1), time[order][below.argmax(axis=1)], np.inf)
 
 
-def gehan_scores(time: np.ndarray, observed: np.ndarray) -> np.ndarray:
+def strata_of(runs: Iterable[str]) -> np.ndarray:
+    """Return the number of each run's ensemble, shape (S,), from run ids `<ensemble>/<label>`."""
+    ensembles = [run.partition("/")[0] if "/" in run else "" for run in runs]
+    return np.unique(ensembles, return_inverse=True)[1] if ensembles else np.zeros(0, dtype=np.int64)
+
+
+def mixed(labels: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """Return which runs are in an ensemble whose runs bear different labels, bool of shape (S,)."""
+    found = np.zeros(len(labels), dtype=bool)
+    for one in np.unique(strata):
+        found |= (strata == one) & (len(np.unique(labels[strata == one])) > 1)
+    return found
+
+
+def gehan_scores(time: np.ndarray, observed: np.ndarray, strata: np.ndarray | None = None) -> np.ndarray:
     """Return for every run how many are certainly earlier, less how many are certainly later (Gehan, 1965).
 
-    Wilcoxon's rank test in censored data; sums to 0. Positive is late.
+    Wilcoxon's rank test in censored data; sums to 0 in every ensemble. Positive is late.
     """
     before = observed[:, None] & (
         (time[:, None] < time[None]) | ((time[:, None] == time[None]) & ~observed[None])
     )
+    if strata is not None:
+        before &= strata[:, None] == strata[None]
     return np.asarray(before.sum(axis=0) - before.sum(axis=1), dtype=np.float64)
 
 
@@ -94,7 +127,12 @@ def permutation_p(observed_sum: float, sums: np.ndarray, exact: bool) -> float:
 
 
 def two_sample(
-    time: np.ndarray, observed: np.ndarray, group: np.ndarray, seed: int, draws: int = DRAWS
+    time: np.ndarray,
+    observed: np.ndarray,
+    group: np.ndarray,
+    seed: int,
+    draws: int = DRAWS,
+    strata: np.ndarray | None = None,
 ) -> tuple[float, float, float]:
     """Compare the runs in a group with the others.
 
@@ -102,13 +140,42 @@ def two_sample(
         Gehan's statistic (positive: the group is later), its two-sided permutation p-value, and the size that a
         standardised statistic must have to reach 5%.
     """
-    scores = gehan_scores(time, observed)
-    size = int(group.sum())
-    statistic = float((scores - scores.mean())[group].sum())
-    sums, exact = permutation_sums(scores, size, seed, draws)
-    spread = permutation_sd(scores, size)
+    scores = gehan_scores(time, observed, strata)
+    statistic = float(scores[group].sum())
+    sums, exact = _sums(scores, group, strata, seed, draws)
+    spread = _spread(scores, group, strata)
     critical = float(np.quantile(np.abs(sums), 0.95)) / spread if spread > 0 else Z95
     return statistic, permutation_p(statistic, sums, exact), critical
+
+
+def _sums(
+    scores: np.ndarray, group: np.ndarray, strata: np.ndarray | None, seed: int, draws: int
+) -> tuple[np.ndarray, bool]:
+    """Return `permutation_sums` of the group: those of the ensembles, added up."""
+    parts = [
+        permutation_sums(scores[rows], int(group[rows].sum()), seed, draws)
+        for rows in _ensembles(group, strata)
+    ]
+    if not parts:
+        return np.zeros(1), True
+    if len(parts) == 1:
+        return parts[0]
+    if all(exact for _, exact in parts) and np.prod([float(len(part)) for part, _ in parts]) <= draws:
+        return reduce(np.add.outer, [part for part, _ in parts]).ravel(), True
+    rng = np.random.default_rng(seed)
+    return np.sum([rng.choice(part, draws) for part, _ in parts], axis=0), False
+
+
+def _ensembles(group: np.ndarray, strata: np.ndarray | None) -> list[np.ndarray]:
+    """The runs of each ensemble that has some in the group and some not, bool of shape (S,)."""
+    every = [np.ones(len(group), bool)] if strata is None else [strata == one for one in np.unique(strata)]
+    return [rows for rows in every if 0 < group[rows].sum() < rows.sum()]
+
+
+def _spread(scores: np.ndarray, group: np.ndarray, strata: np.ndarray | None) -> float:
+    """Standard deviation of the group's sum under permutation within ensembles."""
+    parts = [permutation_sd(scores[rows], int(group[rows].sum())) for rows in _ensembles(group, strata)]
+    return float(np.hypot.reduce(parts)) if parts else 0.0
 
 
 def permutation_sd(scores: np.ndarray, size: int) -> float:
@@ -120,7 +187,11 @@ def permutation_sd(scores: np.ndarray, size: int) -> float:
 
 
 def shift(
-    time: np.ndarray, observed: np.ndarray, group: np.ndarray, critical: float = Z95
+    time: np.ndarray,
+    observed: np.ndarray,
+    group: np.ndarray,
+    critical: float = Z95,
+    strata: np.ndarray | None = None,
 ) -> tuple[float | None, list[float | None]]:
     """Return by how much a group is later, with an interval: the shifts that the rank test does not refuse.
 
@@ -132,16 +203,19 @@ def shift(
         observed: Whether each is an event, shape (S,).
         group: The runs that are moved, bool of shape (S,).
         critical: Two-sided critical value.
+        strata: Ensembles of the runs.
 
     Returns:
         The estimate and its interval; None where censoring leaves a bound open.
     """
-    reach = 2.0 * (float(time.max() - time.min()) + 1.0)
+    # No two times differ by more: a larger shift would be longer than anything that was seen.
+    span = float(time.max() - time.min())
+    reach = span + 1e-3 * (span + 1.0)
 
     def standardised(by: float) -> float:
-        scores = gehan_scores(np.where(group, time - by, time), observed)
-        spread = permutation_sd(scores, int(group.sum()))
-        return float((scores - scores.mean())[group].sum()) / spread if spread > 0 else 0.0
+        scores = gehan_scores(np.where(group, time - by, time), observed, strata)
+        spread = _spread(scores, group, strata)
+        return float(scores[group].sum()) / spread if spread > 0 else 0.0
 
     def crossing(level: float, above: bool) -> float | None:
         """Where the statistic, which falls with the shift, passes a level; from the right for `above`."""
@@ -164,7 +238,9 @@ def shift(
     return estimate, [crossing(critical, False), crossing(-critical, True)]
 
 
-def time_dependent_p(time: np.ndarray, observed: np.ndarray, entry: np.ndarray) -> float:
+def time_dependent_p(
+    time: np.ndarray, observed: np.ndarray, entry: np.ndarray, strata: np.ndarray | None = None
+) -> float:
     """Return the one-sided p-value that runs converge more slowly once they have entered a state.
 
     The log-rank test with a covariate that depends on time (Mantel and Byar, 1974), which is the score test of Cox's
@@ -176,31 +252,48 @@ def time_dependent_p(time: np.ndarray, observed: np.ndarray, entry: np.ndarray) 
         time: Times, shape (S,).
         observed: Whether each is an event, shape (S,).
         entry: When each run entered, infinity for never, shape (S,).
+        strata: Ensembles of the runs.
     """
     fewer = variance = 0.0
-    for moment in np.unique(time[observed]):
-        risk = time >= moment
-        entered = risk & (entry < moment)
-        events = int((observed & (time == moment)).sum())
-        share = entered.sum() / risk.sum()
-        fewer += events * share - float((observed & (time == moment) & entered).sum())
-        rest = int(risk.sum())
-        tied = (rest - events) / (rest - 1) if rest > 1 else 0.0
-        variance += events * share * (1 - share) * tied
+    every = [np.ones(len(time), bool)] if strata is None else [strata == one for one in np.unique(strata)]
+    for rows in every:
+        for moment in np.unique(time[observed & rows]):
+            risk = rows & (time >= moment)
+            entered = risk & (entry < moment)
+            event = risk & observed & (time == moment)
+            events, rest = int(event.sum()), int(risk.sum())
+            share = entered.sum() / rest
+            fewer += events * share - float((event & entered).sum())
+            tied = (rest - events) / (rest - 1) if rest > 1 else 0.0
+            variance += events * share * (1 - share) * tied
     return float(special.ndtr(-fewer / np.sqrt(variance))) if variance > 0 else 1.0
 
 
 def several_samples(
-    time: np.ndarray, observed: np.ndarray, groups: np.ndarray, seed: int, draws: int = DRAWS
+    time: np.ndarray,
+    observed: np.ndarray,
+    groups: np.ndarray,
+    seed: int,
+    draws: int = DRAWS,
+    entry: np.ndarray | None = None,
+    strata: np.ndarray | None = None,
 ) -> tuple[float, float | None]:
     """Compare several groups of runs.
+
+    Args:
+        time: Times, shape (S,).
+        observed: Whether each is an event, shape (S,).
+        groups: Number of each run's group, 0 to G - 1, shape (S,).
+        seed: Of the permutations.
+        draws: Number of permutations.
+        entry: When each run's group was settled, shape (S,): the log-rank test counts it as at risk from then on.
+        strata: Ensembles of the runs.
 
     Returns:
         The permutation p-value of Gehan's scores (Kruskal and Wallis' statistic of them), and the p-value of the
         log-rank test by its asymptotic law (None where it has none).
     """
-    scores = gehan_scores(time, observed)
-    scores = scores - scores.mean()
+    scores = gehan_scores(time, observed, strata)
     members = np.eye(int(groups.max()) + 1)[groups]
     sizes = members.sum(axis=0)
 
@@ -208,18 +301,25 @@ def several_samples(
         return np.asarray(((rows @ members) ** 2 / sizes).sum(axis=-1))
 
     rng = np.random.default_rng(seed)
-    found = float(statistic(scores))
-    permuted = statistic(rng.permuted(np.broadcast_to(scores, (draws, len(scores))), axis=1))
-    p = (1 + int((permuted >= found * (1 - TIE) - TIE).sum())) / (1 + draws)
-    return p, _log_rank(time, observed, groups)
+    drawn = np.tile(scores, (draws, 1))
+    for rows in [slice(None)] if strata is None else [strata == one for one in np.unique(strata)]:
+        drawn[:, rows] = rng.permuted(drawn[:, rows], axis=1)
+    p = (1 + int((statistic(drawn) >= float(statistic(scores)) * (1 - TIE) - TIE).sum())) / (1 + draws)
+    return p, _log_rank(time, observed, groups, entry, strata)
 
 
-def _log_rank(time: np.ndarray, observed: np.ndarray, groups: np.ndarray) -> float | None:
+def _log_rank(
+    time: np.ndarray,
+    observed: np.ndarray,
+    groups: np.ndarray,
+    entry: np.ndarray | None,
+    strata: np.ndarray | None,
+) -> float | None:
     from statsmodels.duration.survfunc import survdiff
 
     try:
         with np.errstate(all="ignore"):
-            p = float(survdiff(time, observed.astype(int), groups)[1])
+            p = float(survdiff(time, observed.astype(int), groups, strata=strata, entry=entry)[1])
     except (np.linalg.LinAlgError, ValueError):
         return None
     return p if np.isfinite(p) else None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Config", "analyse", "describe"]
 
-VERSION = 1
+VERSION = 2
 
 
 def analyse(trajectories: Trajectories, config: Config) -> Outcome:

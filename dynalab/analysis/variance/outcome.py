@@ -37,9 +37,8 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     if watched is None:
         raise ConfigError("variance: no metric to watch; give convergence.metric= and convergence.threshold=")
     trajectories = trajectories.until(config.steps)
-    found = watch.converge(trajectories, watched)
-    last = [int(run.steps[-1]) if len(run.steps) else 0 for run in trajectories.runs]
-    values, bounds = _grid(design, found, last, config.log_time)
+    found = watch.follow(trajectories, watched)
+    values, bounds = _grid(design, found, config.log_time)
     n_unknown = int(np.isnan(values).sum())
     if n_unknown * 2 > values.size:
         raise ConfigError(
@@ -65,9 +64,7 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     return Outcome(result, {"cells": table}, notes)
 
 
-def _grid(
-    design: Design, found: list[dict[str, Any]], last: list[int], log_time: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def _grid(design: Design, found: list[dict[str, Any]], log_time: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return times and lower bounds of the unknown ones, both of the design's shape."""
 
     def scale(step: float) -> float:
@@ -75,9 +72,9 @@ def _grid(
 
     values = np.full(design.shape, np.nan)
     bounds = np.full(design.shape, -np.inf)
-    for cell, row, end in zip(design.cells, found, last, strict=True):
+    for cell, row in zip(design.cells, found, strict=True):
         if row["censored"]:
-            bounds[tuple(cell)] = scale(end)
+            bounds[tuple(cell)] = scale(row["last"])
         else:
             values[tuple(cell)] = scale(row["step"])
     return values, bounds
@@ -145,7 +142,7 @@ def _warnings(
     censored = sum(row["censored"] for row in found)
     if censored:
         notes.append(
-            f"{censored} of {len(found)} runs never converged: their steps are drawn, above the last one recorded, "
+            f"{censored} of {len(found)} runs never converged: their steps are drawn, above the last one watched, "
             "from the normal model"
         )
     if design.empty:

@@ -82,6 +82,8 @@ def verdict(row: Mapping[str, Any], total: int, least: int) -> str:
             return "not tested: every run passes it"
         if visits == 0:
             return "not tested: no run visits it before it converges"
+        if row.get("reason"):
+            return f"not tested: {row['reason']}"
         if visits is not None and min(visits, total - visits) < least:
             return f"not tested: fewer than {least} runs on one side"
         return "not tested"

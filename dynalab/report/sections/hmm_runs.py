@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dynalab.report.blocks import Block, Words
+from dynalab.report.sections.hmm_tables import ARROW
 from dynalab.report.words import count, listed, number, p_equals
 
 ALPHA = 0.05
@@ -19,25 +20,37 @@ def paths_compared(data: Mapping[str, Any], total: int) -> list[Block]:
     p = found["p"]
     which = listed([str(place + 1) for place in found["paths"]])
     said = (
-        "Runs on different paths **converge at different steps**"
+        "Runs that part **converge at different steps**"
         if p < ALPHA
         else "**No difference** of the convergence step between paths is shown"
     )
-    rank = found.get("p_log_rank")
-    never = any(row["censored"] for row in data.get("convergence") or ())
-    broken = (
-        " A run that ends before it converges breaks its path off, and may stand in a row of its own for that."
-        if never
+    n = found.get("left_out") or 0
+    left = (
+        f" {count(n, 'run')} that never converged {'is' if n == 1 else 'are'} left out: the path to convergence is not "
+        "known."
+        if n
         else ""
     )
-    beside = "" if rank is None else f"; log-rank test p {p_equals(rank)}"
+    partings = found.get("partings")
+    if partings is None:
+        # Of a version that compared paths up to the end of training.
+        return [Words("How paths differ in convergence was tested otherwise by this older analysis.", "note")]
+    places = listed([f"{_after(one['after'])} to {listed([str(k) for k in one['to']])}" for one in partings])
+    many = f", times the {len(partings)} places where they part" if len(partings) > 1 else ""
     return [
         Words(
-            f"{said}: p {p_equals(p)} by permutation of {found['runs']:,} of {count(total, 'run')} over the "
-            f"{len(found['paths'])} paths that at least two take (rows {which}){beside}.{broken}",
+            f"{said}: p {p_equals(p)} over {found['runs']:,} of {count(total, 'run')} that part {places} "
+            f"(rows {which}). It is the larger of two: ranks by permutation, and the log-rank test counted from the "
+            f"parting on{many}. "
+            f"Paths end at convergence, and one that is the beginning of another is not compared with it.{left}",
             "note",
         )
     ]
+
+
+def _after(states: Sequence[int]) -> str:
+    """Where runs part."""
+    return f"after {ARROW.join(map(str, states))}" if states else "at the start"
 
 
 def alike(data: Mapping[str, Any]) -> list[Block]:

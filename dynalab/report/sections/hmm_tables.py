@@ -116,7 +116,7 @@ def path_table(data: Any, total: int) -> Table:
     more = f" (the first {most} of {len(data['paths'])})" if len(data["paths"]) > most else ""
     rule = data.get("convergence_rule")
     said = (
-        f"; converged: {rule['metric']} {'at least' if rule['direction'] == 'up' else 'at most'} "
+        f"; each ends at convergence: {rule['metric']} {'at least' if rule['direction'] == 'up' else 'at most'} "
         f"{number(rule['threshold'])} for {count(rule['persistence'], 'row')}"
         if rule
         else ""
