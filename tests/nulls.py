@@ -54,3 +54,36 @@ def walks(
         steps.append(np.arange(length) * SPACING)
         met.append(at * SPACING if at < length else None)
     return paths, steps, convergence(met)
+
+
+def setting(
+    seed: int, n: int = 24, watched: float = np.inf, grid: int = 10, ways: int = 1, detour: bool = False
+) -> dict[str, Any]:
+    """Plain values of an analysis whose runs converge by one law: lognormal steps on a grid, ways by lot.
+
+    Args:
+        seed: Of the draws.
+        n: Runs.
+        watched: Step at which training ends.
+        grid: Distance of rows.
+        ways: Number of ways that are taken alike often.
+        detour: Whether half of the runs pass through a state that doubles their step.
+    """
+    rng = np.random.default_rng(seed)
+    around = detour * (rng.random(n) < 0.5)
+    at = np.ceil(np.exp(6 + 0.5 * rng.normal(size=n)) * (1 + around) / grid) * grid
+    way = rng.integers(ways, size=n) if ways > 1 else around.astype(int)
+    return {
+        "states": [
+            {"run": f"e/{i}", "states": [0, int(k) + 1], "steps": [0, grid]} for i, k in enumerate(way)
+        ],
+        "convergence": [
+            {
+                "run": f"e/{i}",
+                "step": None if step > watched else int(step),
+                "censored": bool(step > watched),
+                "last": 10**9 if watched == np.inf else int(watched),
+            }
+            for i, step in enumerate(at)
+        ],
+    }

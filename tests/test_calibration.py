@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from nulls import walks
+from nulls import setting, walks
 
-from dynalab.analysis.hmm import cases
+from dynalab.analysis import claims
+from dynalab.analysis.claims import _runs, _shares, _speed, _spread, off_path
+from dynalab.analysis.claims import compare as compare_settings
+from dynalab.analysis.hmm import cases, survival
 from dynalab.analysis.hmm.paths import compare
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "RESAMPLES", 199)
+    monkeypatch.setattr(survival, "DRAWS", 499)
+    monkeypatch.setattr(survival.two_sample, "__defaults__", (499, None))
 
 
 def rate(hits: int, of: int) -> float:
@@ -28,3 +39,45 @@ def test_optional_states_without_a_cost():
         found, _ = compare(list(planted.states), steps, planted.convergence)
         hits += found is not None and found["p"] < 0.05
     assert rate(hits, 40) < 0.02
+
+
+@pytest.mark.parametrize(("n", "share"), [(20, [1.0]), (24, [0.5, 0.5]), (40, [0.25] * 4), (30, [0.1] * 10)])
+def test_the_interval_of_the_common_path_covers(n, share):
+    """Although which path is the most common one is read off the same runs."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        low, high = off_path([(int(way),) for way in rng.choice(len(share), n, p=share)])["interval"]
+        hits += low <= 1 - max(share) <= high
+    assert hits >= 0.93 * 400
+
+
+@pytest.mark.parametrize("sizes", [(24, 24), (15, 60), (200, 20)])
+@pytest.mark.parametrize("ways", [2, 4, 10])
+def test_shares_of_two_settings_of_one_law(sizes, ways):
+    rng = np.random.default_rng(1)
+    hits = 0
+    for _ in range(200):
+        a, b = (off_path([(int(way),) for way in rng.integers(ways, size=n)]) for n in sizes)
+        hits += _shares(a, b)["p"] < 0.05
+    assert rate(hits, 200) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [({}, {}), ({}, {"watched": 450}), ({"n": 40, "watched": 600}, {"n": 15})]
+)
+def test_medians_of_two_settings_of_one_law(one, other):
+    """One trained for half as long, of other sizes, with ties on the grid; the whole comparison at a few."""
+    hits = 0
+    for seed in range(300):
+        a, b = (_runs(setting(2 * seed + k, grid=50, **keys)) for k, keys in ((2000, one), (2001, other)))
+        hits += _speed(a, b)["p"] < 0.05
+    assert rate(hits, 300) < 0.05
+    found = compare_settings(setting(1, **one), setting(2, **other))
+    assert found["spread"] is None or not found["left_out"]
+
+
+def test_spreads_of_two_settings_of_one_law():
+    rng = np.random.default_rng(2)
+    hits = sum(_spread(*np.exp(6 + 0.5 * rng.normal(size=(2, 12))))["p"] < 0.05 for _ in range(200))
+    assert rate(hits, 200) < 0.05

@@ -63,12 +63,6 @@ def test_profiles():
     np.testing.assert_allclose(drifts[:, 0], [1.0, (2 + 0 + 2) / 3, np.nan])
 
 
-def test_quantiles_match_numpy_without_censoring():
-    x = np.random.default_rng(0).normal(size=11)
-    for share in (0.25, 0.5, 0.75):
-        np.testing.assert_allclose(states.quantile(x.tolist(), share), np.quantile(x, share))
-
-
 def test_one_standard_error_rule():
     rng = np.random.default_rng(0)
     # Runs differ by far more than models do, and alike under all of them.

@@ -49,7 +49,7 @@ def test_a_page_of_runs_and_a_model(drawn: None, outputs: Path) -> None:
     assert "beware of the dog" in page.text
     middle = number(np.median([item["generalised_step"] for item in stored]))  # type: ignore[index]
     assert f"Generalised (test accuracy at least 0.99) at median step {middle} " in page.text
-    assert "3 states" in page.text and "There are 2 distinct paths" in page.text
+    assert "3 states" in page.text and "There are 3 distinct paths up to convergence" in page.text
     edges = {row[0].replace("\u00a0", " "): row[1] for row in page.table("edge")}
     assert edges == {"0 \u2192 1": "4 of 5", "0 \u2192 2": "1 of 5", "1 \u2192 2": "4 of 5"}
     assert "dynalab train task=grokking train.steps=200 seed=0..4" in page.text

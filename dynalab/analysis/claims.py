@@ -3,7 +3,8 @@
 Hu et al., "Latent State Models of Training Dynamics" (TMLR, 2023, arXiv 2308.09543) claim that some settings fork (runs
 take different ways through the states), that some states are detours (optional, and they delay convergence), and that
 stabilising a setting removes both and narrows the spread of convergence times. The claims were made without
-intervals. Here each comes with one, and two settings are compared with a permutation test.
+intervals. Here each comes with one, and two settings are compared with tests that respect censoring. Where convergence
+is watched, paths end with it, and those of runs that never converged are not known.
 
 Everything is a pure function of a result's plain values (`states`, `convergence`, `detours`); nothing is read or drawn.
 """
@@ -11,16 +12,19 @@ Everything is a pure function of a result's plain values (`states`, `convergence
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from statistics import NormalDist
 from typing import Any
 
 # Nothing heavy here: the command line reads every analysis package when it starts.
 RESAMPLES = 4000
 # A direction that a single run takes is no fork: one odd run would make a claim about a task.
 LEAST_RUNS = 2
+# Times of fewer runs have no spread to speak of.
+LEAST_TIMES = 3
 
 
 def claims(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,15 +34,14 @@ def claims(result: Mapping[str, Any]) -> dict[str, Any]:
         result: The plain values of an analysis `hmm`.
 
     Returns:
-        `forks` (see `forks`), `off_path` (runs that do not take the most common path, with Wilson's interval),
+        `forks` (see `forks`), `off_path` (converged runs that do not take the most common path, see `off_path`),
         `detours` (how many states could be tested and which of them delay; null where the analysis has no such test),
         `spread` (see `spread`; null where nothing is watched).
     """
-    paths = [_visited(run["states"]) for run in result["states"]]
     found = result.get("detours")
     return {
-        "forks": forks(paths),
-        "off_path": off_path(paths),
+        "forks": forks([_visited(run["states"]) for run in result["states"]]),
+        "off_path": off_path([run.path for run in _runs(result) if run.step < math.inf]),
         "detours": None
         if found is None
         else {
@@ -87,17 +90,22 @@ def forks(paths: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
 
 
 def off_path(paths: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """How many runs do not take the most common path: `{runs, of, share, interval, paths}`, Wilson's 95% interval."""
+    """How many runs do not take the most common path.
+
+    Returns:
+        `{runs, of, share, interval, paths}`; share and interval are null without runs. Which path is the most common
+        one is read off the same runs, which makes it look more common than it is: the interval is that of the largest
+        of several shares, from Wilson's intervals of all paths at once (95% over the number of paths, Bonferroni).
+    """
     from dynalab.analysis.hmm.states import wilson
 
     counts = Counter(tuple(path) for path in paths)
-    off = len(paths) - counts.most_common(1)[0][1]
-    share = off / len(paths)
+    off = len(paths) - max(counts.values(), default=0)
     return {
         "runs": off,
         "of": len(paths),
-        "share": share,
-        "interval": wilson(off, len(paths)),
+        "share": off / len(paths) if paths else None,
+        "interval": wilson(off, len(paths), 1 - 0.05 / len(counts)) if paths else None,
         "paths": len(counts),
     }
 
@@ -110,21 +118,22 @@ def spread(convergence: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Returns:
         `{runs, censored, median, quartiles, cv, cv_interval}`. A run that did not converge counts as later than all
-        others in median and quartiles (null where they fall among such runs) and is left out of the coefficient of
-        variation (standard deviation with n - 1 over mean), which is then a lower bound. Its interval is the 95%
-        bootstrap interval over runs, bias-corrected and accelerated (Efron, 1987); null with under three runs or where
-        all converge at the same step.
+        others in median and quartiles (null where they fall among such runs). The coefficient of variation (standard
+        deviation with n - 1 over mean) is null where some run did not converge: how much later it does is not known.
+        Its interval is the 95% bootstrap interval over runs, bias-corrected and accelerated (Efron, 1987); null with
+        under three runs or where all converge at the same step.
     """
-    from dynalab.analysis.hmm.states import quantile
+    from dynalab.core.stats import quartiles
 
-    steps = [math.inf if row["censored"] else float(row["step"]) for row in convergence]
-    known = [step for step in steps if math.isfinite(step)]
-    value = coefficient_of_variation(known)
+    steps = [None if row["censored"] else float(row["step"]) for row in convergence]
+    known = [step for step in steps if step is not None]
+    value = coefficient_of_variation(known) if len(known) == len(steps) else None
+    low, middle, high = quartiles(steps)
     return {
         "runs": len(steps),
         "censored": len(steps) - len(known),
-        "median": quantile(steps, 0.5),
-        "quartiles": [quantile(steps, 0.25), quantile(steps, 0.75)],
+        "median": middle,
+        "quartiles": [low, high],
         "cv": value,
         "cv_interval": _bootstrap(known) if value else None,
     }
@@ -142,30 +151,59 @@ def coefficient_of_variation(steps: Sequence[float]) -> float | None:
 def _bootstrap(steps: Sequence[float]) -> list[float] | None:
     """BCa interval of the coefficient of variation."""
     import numpy as np
+    from scipy.stats import bootstrap
 
     if len(steps) < 3:
         return None
-    x = np.asarray(steps, dtype=float)
-    value = _cv(x)
-    drawn = _cv(x[np.random.default_rng(0).integers(0, len(x), (RESAMPLES, len(x)))])
-    left_out = _cv(np.array([np.delete(x, i) for i in range(len(x))]))
-    normal = NormalDist()
-    below = ((drawn < value).sum() + 0.5 * (drawn == value).sum()) / RESAMPLES
-    pull = left_out.mean() - left_out
-    if not 0 < below < 1 or not pull.any():
-        return None
-    bias = normal.inv_cdf(float(below))
-    acceleration = float((pull**3).sum() / (6 * (pull**2).sum() ** 1.5))
-    ends = []
-    for tail in (0.025, 0.975):
-        z = bias + normal.inv_cdf(tail)
-        ends.append(float(np.quantile(drawn, normal.cdf(bias + z / (1 - acceleration * z)))))
-    return ends
+    with np.errstate(all="ignore"):
+        found = bootstrap((steps,), _cv, n_resamples=RESAMPLES, method="BCa", rng=np.random.default_rng(0))
+    low, high = found.confidence_interval
+    return [float(low), float(high)] if math.isfinite(low + high) else None
 
 
-def _cv(x: Any) -> Any:
-    """Coefficients of variation over the last axis."""
-    return x.std(axis=-1, ddof=1) / x.mean(axis=-1)
+def _cv(x: Any, axis: int = -1) -> Any:
+    """Coefficients of variation over an axis."""
+    return x.std(axis=axis, ddof=1) / x.mean(axis=axis)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run of one setting.
+
+    Attributes:
+        path: The states it passes through, without stays; up to convergence.
+        step: When it converged; infinity where it did not; 0 where nothing is watched.
+        last: How far it was watched.
+    """
+
+    path: tuple[int, ...]
+    step: float
+    last: float
+
+
+def _runs(result: Mapping[str, Any]) -> list[_Run]:
+    """The runs of a result.
+
+    One of an older version does not say how far they were watched: as far as the last that converged, it is taken, and
+    for ever where all did.
+    """
+    watched = {row["run"]: row for row in result.get("convergence") or ()}
+    known = [row["step"] for row in watched.values() if not row["censored"]]
+    far = float(max(known, default=0)) if len(known) < len(watched) else math.inf
+    found = []
+    for place, run in enumerate(result["states"]):
+        row = watched.get(run["run"]) if "run" in run else list(watched.values())[place] if watched else None
+        states, steps = run["states"], run.get("steps")
+        if row is None:
+            found.append(_Run(_visited(states), 0.0, math.inf))
+            continue
+        last = float(row.get("last", far))
+        if row["censored"]:
+            found.append(_Run(_visited(states), math.inf, last))
+            continue
+        until = max(bisect_left(steps, row["step"]), 1) if steps else len(states)
+        found.append(_Run(_visited(states[:until]), float(row["step"]), max(last, float(row["step"]))))
+    return found
 
 
 def compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,102 +214,132 @@ def compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
         other: The same of the setting that is compared with it.
 
     Returns:
-        - `off_path`: share of runs off the most common path of their own setting, `other` minus `one`, as
-          `{difference, interval, p}`: Newcombe's (1998, method 10) 95% interval, Fisher's exact test.
-        - `spread`: ratio of the coefficients of variation, `other` over `one`, as `{ratio, interval, p}`.
-        - `speed`: ratio of the median convergence steps, `other` over `one`, likewise.
-
-        The last two are null without convergence steps on both sides. Their intervals are 95% bootstrap intervals
-        over runs (percentiles of the ratio), their p-values those of permutation tests of the logarithms of the
-        steps: `speed` exchanges runs between the settings; `spread` exchanges deviations from each setting's own median
-        and compares their mean size (Levene's test as Brown and Forsythe, 1974, have it, with permutations in place
-        of the F distribution), so that a setting that is merely faster is not called narrower. Runs that did not
-        converge are left out there, and counted as `left_out`.
+        - `off_path`: share of the converged runs off the most common path of their own setting, `other` minus `one`, as
+          `{difference, interval, p}`: 95% interval from those of the two shares (Newcombe, 1998, method 10), Fisher's
+          exact test. Of settings that were watched for different lengths, the runs enter that converged within the
+          shorter one, so that late ones are missing on both sides.
+        - `spread`: ratio of the coefficients of variation, `other` over `one`, as `{ratio, interval, p}`: 95% bootstrap
+          interval over runs (percentiles), permutation test of deviations of the logarithms from each setting's own
+          median (Levene's test as Brown and Forsythe, 1974, have it, with permutations in place of the F
+          distribution), so that a setting that is merely faster is not called narrower. Null where a run never
+          converged.
+        - `speed`: ratio of the median convergence steps (Kaplan and Meier, 1958), `other` over `one`, likewise: null
+          ratio and bounds where censoring leaves them unknown, Gehan's test over all runs by permutation.
+        - `left_out`: runs that never converged, in `off_path` and `spread`.
+        - `reasons`: why one of the three is null, by its name.
     """
-    a, b = (off_path([_visited(run["states"]) for run in item["states"]]) for item in (one, other))
-    found: dict[str, Any] = {"off_path": _shares(a, b), "spread": None, "speed": None, "left_out": 0}
-    steps = [
-        [float(row["step"]) for row in item.get("convergence") or () if not row["censored"]]
-        for item in (one, other)
-    ]
-    found["left_out"] = sum(row["censored"] for item in (one, other) for row in item.get("convergence") or ())
-    # A run that has converged at its very first row has no logarithm of a step; there is no ratio of times then.
-    if min(map(len, steps)) >= 3 and min(map(min, steps)) > 0:
-        found |= _times(*steps)
+    a, b = _runs(one), _runs(other)
+    found: dict[str, Any] = {
+        "off_path": None,
+        "spread": None,
+        "speed": None,
+        "left_out": sum(run.step == math.inf for run in (*a, *b)),
+        "reasons": {},
+    }
+    reach = _common(a, b)
+    shares = [off_path([run.path for run in runs if run.last >= reach >= run.step]) for runs in (a, b)]
+    if all(item["of"] for item in shares):
+        found["off_path"] = _shares(*shares)
+    else:
+        found["reasons"]["off_path"] = "no run of one setting converged in the time that both were watched"
+    if not (one.get("convergence") and other.get("convergence")):
+        found["reasons"] |= dict.fromkeys(("spread", "speed"), "nothing says when runs converge")
+    elif min(len(a), len(b)) < LEAST_TIMES:
+        found["reasons"] |= dict.fromkeys(("spread", "speed"), f"fewer than {LEAST_TIMES} runs")
+    else:
+        found["speed"] = _speed(a, b)
+        if found["left_out"]:
+            found["reasons"]["spread"] = f"{found['left_out']} of {len(a) + len(b)} runs did not converge"
+        elif (narrow := _spread([run.step for run in a], [run.step for run in b])) is not None:
+            found["spread"] = narrow
+        else:
+            found["reasons"]["spread"] = "runs of one setting all converge at one step, or at step 0"
     return found
 
 
+def _common(a: Sequence[_Run], b: Sequence[_Run]) -> float:
+    """The step up to which settings are compared: where most runs of both were watched that long and had converged."""
+
+    def usable(reach: float) -> int:
+        return min(sum(run.last >= reach >= run.step for run in runs) for runs in (a, b))
+
+    return max(sorted({run.last for run in (*a, *b)}), key=usable)
+
+
 def _shares(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    from scipy.stats import fisher_exact
+
     low = math.hypot(b["share"] - b["interval"][0], a["interval"][1] - a["share"])
     high = math.hypot(b["interval"][1] - b["share"], a["share"] - a["interval"][0])
     difference = b["share"] - a["share"]
+    table = [[item["runs"], item["of"] - item["runs"]] for item in (b, a)]
     return {
         "difference": difference,
         "interval": [difference - low, difference + high],
-        "p": _fisher(b["runs"], b["of"], a["runs"], a["of"]),
+        "p": float(fisher_exact(table).pvalue),
     }
 
 
-def _fisher(x: int, n: int, y: int, m: int) -> float:
-    """Fisher's exact test of x of n against y of m, two-sided: all tables that are no likelier than this one."""
-    ways = [math.comb(n, k) * math.comb(m, x + y - k) for k in range(max(0, x + y - m), min(n, x + y) + 1)]
-    here = math.comb(n, x) * math.comb(m, y)
-    return sum(way for way in ways if way <= here) / sum(ways)
-
-
-def _times(one: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
+def _speed(a: Sequence[_Run], b: Sequence[_Run]) -> dict[str, Any]:
+    """Ratio of Kaplan and Meier's medians, a bootstrap interval of it, and Gehan's test."""
     import numpy as np
+
+    from dynalab.analysis.hmm import survival
 
     rng = np.random.default_rng(0)
-    x, y = np.asarray(one), np.asarray(other)
-    draws = [v[rng.integers(0, len(v), (RESAMPLES, len(v)))] for v in (x, y)]
-    cv = [_cv(d) for d in draws]
-    middle = [np.median(d, axis=1) for d in draws]
-    logs = [np.log(x), np.log(y)]
-    sizes = [np.abs(v - np.median(v)) for v in logs]
-    centred = [v - np.median(v) for v in logs]
+    times = [np.array([min(run.step, run.last) for run in runs]) for runs in (a, b)]
+    seen = [np.array([run.step < math.inf for run in runs]) for runs in (a, b)]
+    one, other = (survival.quantile(time, known, 0.5) for time, known in zip(times, seen, strict=True))
+    drawn = [
+        survival.quantiles(
+            time, known, 0.5, rng.multinomial(len(time), [1 / len(time)] * len(time), RESAMPLES)
+        )
+        for time, known in zip(times, seen, strict=True)
+    ]
+    # Beyond what both settings were watched for no pair of runs can be told apart; cut there, both are censored alike.
+    reach = min(max(run.last for run in runs) for runs in (a, b))
+    time, known = np.concatenate(times), np.concatenate(seen)
+    label = np.arange(len(time)) >= len(a)
+    _, p, _ = survival.two_sample(np.minimum(time, reach), known & (time <= reach), label, seed=0)
+    return {
+        "ratio": other / one if one and other is not None else None,
+        "interval": _ratio(drawn[1], drawn[0]),
+        "p": p,
+    }
 
-    def difference_of_medians(v: np.ndarray, n: int) -> np.ndarray:
-        return np.asarray(np.median(v[..., n:], axis=-1) - np.median(v[..., :n], axis=-1))
 
-    def difference_of_sizes(v: np.ndarray, n: int) -> np.ndarray:
-        groups = [v[..., :n], v[..., n:]]
-        mean = [np.abs(g - np.median(g, axis=-1, keepdims=True)).mean(axis=-1) for g in groups]
-        return np.asarray(mean[1] - mean[0])
+def _spread(one: Sequence[float], other: Sequence[float]) -> dict[str, Any] | None:
+    """Ratio of the coefficients of variation; None where it or the logarithms are not defined."""
+    import numpy as np
+    from scipy.stats import permutation_test
 
     first, second = coefficient_of_variation(one), coefficient_of_variation(other)
-    narrow = None
-    if first and second and sizes[0].any() and sizes[1].any():
-        narrow = {
-            "ratio": second / first,
-            "interval": _percentiles(cv[1], cv[0]),
-            "p": _permute(np.concatenate(centred), len(x), difference_of_sizes, rng),
-        }
-    fast = {
-        "ratio": float(np.median(y) / np.median(x)),
-        "interval": _percentiles(middle[1], middle[0]),
-        "p": _permute(np.concatenate(logs), len(x), difference_of_medians, rng),
-    }
-    return {"spread": narrow, "speed": fast}
-
-
-def _percentiles(top: Any, bottom: Any) -> list[float] | None:
-    """Middle 95% of a bootstrapped ratio; None where a resample's divisor is 0 too often to tell."""
-    import numpy as np
-
-    kept = bottom > 0
-    if kept.mean() < 0.95:
+    if not first or not second or min(*one, *other) <= 0:
         return None
-    return [float(value) for value in np.quantile(top[kept] / bottom[kept], [0.025, 0.975])]
+    rng = np.random.default_rng(0)
+    samples = [np.asarray(steps, dtype=float) for steps in (one, other)]
+    drawn = [_cv(x[rng.integers(0, len(x), (RESAMPLES, len(x)))]) for x in samples]
+
+    def apart(x: Any, y: Any, axis: int = -1) -> Any:
+        sizes = [np.abs(v - np.median(v, axis=axis, keepdims=True)).mean(axis=axis) for v in (x, y)]
+        return np.abs(sizes[1] - sizes[0])
+
+    logs = [np.log(x) for x in samples]
+    centred = [x - np.median(x) for x in logs]
+    p = permutation_test(centred, apart, n_resamples=RESAMPLES, alternative="greater", rng=rng).pvalue
+    return {"ratio": second / first, "interval": _ratio(drawn[1], drawn[0]), "p": float(p)}
 
 
-def _permute(values: Any, n: int, statistic: Callable[[Any, int], Any], rng: Any) -> float:
-    """Two-sided p-value of a permutation test, the observed arrangement counted (so it is never 0)."""
+def _ratio(top: Any, bottom: Any) -> list[float | None]:
+    """Middle 95% of a bootstrapped ratio; a bound that rests on unknown values or divisors of 0 is None."""
     import numpy as np
 
-    observed = abs(float(statistic(values, n)))
-    drawn = np.abs(statistic(rng.permuted(np.tile(values, (RESAMPLES, 1)), axis=1), n))
-    return float((1 + (drawn >= observed - 1e-12).sum()) / (1 + RESAMPLES))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = top / bottom
+    unknown = np.isnan(ratio) | (bottom == 0)
+    low = np.quantile(np.where(unknown, 0.0, ratio), 0.025, method="inverted_cdf")
+    high = np.quantile(np.where(unknown | np.isinf(top), np.inf, ratio), 0.975, method="inverted_cdf")
+    return [float(low) if 0 < low < math.inf else None, float(high) if math.isfinite(high) else None]
 
 
 def _visited(states: Sequence[int]) -> tuple[int, ...]:

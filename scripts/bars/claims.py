@@ -79,7 +79,7 @@ def told(result: Mapping[str, Any]) -> str:
     """Return what an analysis says of the claims, in a line."""
     found = result["claims"]
     off = found["off_path"]
-    low, high = (100 * bound for bound in off["interval"])
+    low, high = (100 * bound for bound in off["interval"] or (0, 1))
     forks = [str(item["state"]) for item in found["forks"] if item["fork"]]
     lines = [
         f"K = {result['n_states']}",
@@ -90,26 +90,29 @@ def told(result: Mapping[str, Any]) -> str:
         states = ", ".join(map(str, found["detours"]["states"])) or "none"
         lines.append(f"detours: {states} of {found['detours']['tested']} tested")
     spread = found["spread"]
-    if spread and spread["cv"] is not None:
+    if spread:
         interval = spread["cv_interval"]
         between = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
         late = f", {spread['censored']} never" if spread["censored"] else ""
-        lines.append(f"converged at {_step(spread['median'])} (median{late}), CV {spread['cv']:.2f}{between}")
+        width = "not known" if spread["cv"] is None else f"{spread['cv']:.2f}{between}"
+        lines.append(f"converged at {_step(spread['median'])} (median{late}), CV {width}")
     return ", ".join(lines)
 
 
 def compared(found: Mapping[str, Any]) -> str:
     """Return a comparison in a line."""
-    off = found["off_path"]
-    low, high = (100 * bound for bound in off["interval"])
-    lines = [
-        f"off the common path {100 * off['difference']:+.0f} points ({low:+.0f} to {high:+.0f}, p {off['p']:.2g})"
-    ]
+    lines = []
+    if (off := found["off_path"]) is not None:
+        low, high = (100 * bound for bound in off["interval"])
+        points = f"{100 * off['difference']:+.0f} points ({low:+.0f} to {high:+.0f}, p {off['p']:.2g})"
+        lines.append(f"off the common path {points}")
     for key, what in (("spread", "CV"), ("speed", "median")):
-        if (one := found[key]) is not None:
-            interval = one["interval"]
-            between = f"{interval[0]:.2f} to {interval[1]:.2f}, " if interval else ""
-            lines.append(f"{what} times {one['ratio']:.2f} ({between}p {one['p']:.2g})")
+        if (one := found[key]) is None:
+            lines.append(f"{what} not compared ({found['reasons'][key]})")
+        else:
+            low, high = ("open" if bound is None else f"{bound:.2f}" for bound in one["interval"])
+            ratio = "not known" if one["ratio"] is None else f"{one['ratio']:.2f}"
+            lines.append(f"{what} times {ratio} ({low} to {high}, p {one['p']:.2g})")
     return ", ".join(lines)
 
 

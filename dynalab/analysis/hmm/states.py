@@ -7,9 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
-# Two-sided 95% point of the normal distribution.
-Z95 = 1.959963984540054
 TOP_FEATURES = 3
 
 
@@ -51,15 +50,10 @@ def first_entry(paths: Sequence[np.ndarray], steps: Sequence[np.ndarray], state:
     return float(np.mean(found)) if found else None
 
 
-def wilson(count: int, total: int) -> list[float]:
-    """Wilson's 95% interval of a share (Wilson, 1927); sound for few runs and for shares of 0 and 1."""
-    share = count / total
-    centre = (share + Z95**2 / (2 * total)) / (1 + Z95**2 / total)
-    half = Z95 / (1 + Z95**2 / total) * np.sqrt(share * (1 - share) / total + Z95**2 / (4 * total**2))
-    # At shares of 0 and 1 a bound is exactly 0 or 1; rounding must not say otherwise.
-    low = 0.0 if count == 0 else float(centre - half)
-    high = 1.0 if count == total else float(centre + half)
-    return [low, high]
+def wilson(count: int, total: int, level: float = 0.95) -> list[float]:
+    """Wilson's interval of a share (Wilson, 1927); sound for few runs and for shares of 0 and 1."""
+    low, high = stats.binomtest(count, total).proportion_ci(level, "wilson")
+    return [float(low), float(high)]
 
 
 def visited(path: np.ndarray) -> tuple[int, ...]:
@@ -134,13 +128,3 @@ def edges(paths: Sequence[np.ndarray], names: Sequence[str], means: np.ndarray) 
             }
         )
     return out
-
-
-def quantile(values: Sequence[float], share: float) -> float | None:
-    """Linear-interpolation quantile where unknown late values are infinite; None if it falls among those."""
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    place = share * (len(ordered) - 1)
-    low, high = ordered[int(np.floor(place))], ordered[int(np.ceil(place))]
-    if not np.isfinite(high):
-        return None
-    return float(low + (high - low) * (place - np.floor(place)))

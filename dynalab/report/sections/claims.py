@@ -98,7 +98,6 @@ def _shares(bounds: Sequence[float]) -> str:
 def _forks(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
     if data.get("n_states") == 1:
         return [cell("not tested", tone="quiet"), cell("a single state has nothing to fork into")]
-    off = found["off_path"]
     ways = []
     for item in found["forks"]:
         directions = [
@@ -108,14 +107,22 @@ def _forks(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
         ways.append(
             f"of {count(item['runs'], 'run')} that leave state {item['state']}, {listed(directions)}{rare}"
         )
-    lines = [
-        f"{off['runs']} of {count(off['of'], 'run')} ({_shares(off['interval'])}) do not take the most common path; "
-        f"{count(off['paths'], 'distinct path')}",
-        *ways,
-    ]
+    lines = [_off(found["off_path"], bool(data.get("convergence"))), *ways]
     if flicker := flickering(data):
         return [cell("states flicker", tone="quiet"), cell(f"{lines[0]}. {flicker}")]
     return [_said(any(item["fork"] for item in found["forks"])), cell("; ".join(lines))]
+
+
+def _off(off: Mapping[str, Any], watched: bool) -> str:
+    """How many runs leave the most common path."""
+    if not off["of"]:
+        return "no run converged, so that no path is whole"
+    which = "converged " if watched else ""
+    until = " up to there" if watched else ""
+    return (
+        f"{off['runs']} of {count(off['of'], f'{which}run')} ({_shares(off['interval'])}) do not take the most common "
+        f"path{until}; {count(off['paths'], 'distinct path')}"
+    )
 
 
 def _detours(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
@@ -159,10 +166,7 @@ def _spread(found: Mapping[str, Any] | None) -> list[Any]:
         ),
     ]
     if found["censored"]:
-        lines.append(
-            f"{found['censored']} of {count(found['runs'], 'run')} did not converge: left out of the coefficient, "
-            "which is a lower bound"
-        )
+        lines.append(f"{found['censored']} of {count(found['runs'], 'run')} did not converge")
     return [cell("a matter of degree", tone="quiet"), cell("; ".join(lines))]
 
 
@@ -204,13 +208,9 @@ def comparison(shown: Sequence[Shown], titles: Sequence[str]) -> list[Block]:
         rows += [
             [cell(title), *row]
             for row in (
-                _row("share of runs off the most common path, difference", found["off_path"], "difference"),
-                _row(
-                    "spread of convergence steps, ratio of coefficients of variation",
-                    found["spread"],
-                    "ratio",
-                ),
-                _row("median convergence step, ratio", found["speed"], "ratio"),
+                _row("share of runs off the most common path, difference", found, "off_path"),
+                _row("spread of convergence steps, ratio of coefficients of variation", found, "spread"),
+                _row("median convergence step, ratio", found, "speed"),
             )
         ]
         doubts |= _doubts(first, other, found)
@@ -223,8 +223,9 @@ def comparison(shown: Sequence[Shown], titles: Sequence[str]) -> list[Block]:
         )
     ]
     text = (
-        "Intervals: Newcombe's for the difference of shares, bootstrap over runs for ratios. p: Fisher's exact test, "
-        "and permutations of the runs; they are not corrected for the number of rows."
+        "Intervals: of shares by Newcombe, wide enough for the common path being found in the same runs; of ratios by "
+        "bootstrap over runs. p: Fisher's exact test of the shares, permutations of the runs for spread and median "
+        "(Gehan's ranks, with runs that never converged); they are not corrected for the number of rows."
     )
     blocks.append(Words(" ".join([text, *sorted(doubts)]), "note"))
     return blocks
@@ -235,14 +236,17 @@ def _elsewhere(data: Mapping[str, Any]) -> bool:
     return len(data.get("ensembles") or ()) > 1 or bool(data.get("decoded_with"))
 
 
-def _row(what: str, found: Mapping[str, Any] | None, key: str) -> list[Any]:
+def _row(what: str, compared: Mapping[str, Any], name: str) -> list[Any]:
+    found = compared[name]
     if found is None:
-        return [cell(what), cell(None), cell("too few runs converged to tell"), cell(None)]
-    if key == "difference":
-        value = f"{100 * found[key]:+.0f} percentage points"
+        return [cell(what), cell(None), cell(f"not known: {compared['reasons'][name]}"), cell(None)]
+    if name == "off_path":
+        value = f"{100 * found['difference']:+.0f} percentage points"
         interval = f"{100 * found['interval'][0]:+.0f} to {100 * found['interval'][1]:+.0f}"
     else:
-        value, interval = number(_round(found[key])), _range(found["interval"])
+        ratio = found["ratio"]
+        value = "not known: under half of the runs converged" if ratio is None else number(_round(ratio))
+        interval = _range(found["interval"])
     return [cell(what), cell(value), cell(interval, tone="whole"), cell(p_value(found["p"]), tone="whole")]
 
 
@@ -253,7 +257,7 @@ def _doubts(first: Mapping[str, Any], other: Mapping[str, Any], found: Mapping[s
         "state by state."
     }
     if found["left_out"]:
-        doubts.add("Runs that did not converge are left out of spread and median.")
+        doubts.add("The paths of runs that did not converge are not known, and are left out.")
     rules = [item.get("convergence_rule") for item in (first, other)]
     if rules[0] != rules[1] and all(rules):
         doubts.add("The settings converge by different rules.")

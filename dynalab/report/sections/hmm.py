@@ -40,9 +40,10 @@ def summary(result: Result, context: Context) -> list[str]:
         lines.append(f"Each of the {total:,} runs takes a path of its own.")
     elif paths:
         first = paths[0]
+        until = " up to convergence" if data.get("convergence_rule") else ""
         lines.append(
-            f"There are {len(paths)} distinct paths; the most common, {tables.path_words(first['states'])}, is taken "
-            f"by {first['runs']:,} of {count(total, 'run')}."
+            f"There are {len(paths)} distinct paths{until}; the most common, {tables.path_words(first['states'])}, "
+            f"is taken by {first['runs']:,} of {count(total, 'run')}."
         )
     begins = []
     for state, steps in enumerate(tables.entries(data)):
