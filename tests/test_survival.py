@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 from statsmodels.duration.hazard_regression import PHReg
+from statsmodels.duration.survfunc import survdiff
 
 from dynalab.analysis.hmm import survival, tobit
 from dynalab.analysis.hmm.accounting import explained
@@ -133,6 +134,9 @@ def test_several_samples_are_two_samples_where_there_are_two():
     time, observed, group = sample(4, 15)
     _, p, _ = survival.two_sample(time, observed, group, 0)
     several, log_rank = survival.several_samples(time, observed, group.astype(int), 0)
+    strata = np.arange(len(time)) % 2
+    within = survival.several_samples(time, observed, group.astype(int), 0, strata=strata)[1]
+    assert within == pytest.approx(survdiff(time, observed.astype(int), group, strata=strata)[1])
     assert abs(several - p) < 0.02
     assert log_rank is not None and log_rank < 0.2
 

@@ -83,7 +83,7 @@ def gather(
 
 
 def _pooled(inputs: Sequence[Inputs]) -> Inputs:
-    """Put the runs of several ensembles side by side, on the metrics that all have."""
+    """Put the runs of several ensembles side by side, on the metrics and the rule of convergence that all have."""
     first = inputs[0].trajectories
     shared = [name for name in first.metrics if all(name in item.trajectories.metrics for item in inputs)]
     runs = []
@@ -94,10 +94,25 @@ def _pooled(inputs: Sequence[Inputs]) -> Inputs:
     dropped = sorted({name for item in inputs for name in item.trajectories.metrics} - set(shared))
     if dropped:
         warnings += (f"not in every ensemble, left out: {', '.join(dropped)}",)
+    rules = list(dict.fromkeys(item.trajectories.convergence for item in inputs))
+    if len(rules) > 1:
+        said = ", ".join("none" if rule is None else f"{rule.metric} {rule.threshold:g}" for rule in rules)
+        warnings += (
+            f"the ensembles converge by different rules ({said}), none is taken: give convergence.metric= and "
+            "convergence.threshold=",
+        )
+    imported = any(item.trajectories.imported for item in inputs)
     return Inputs(
         [ensemble for item in inputs for ensemble in item.ensembles],
         [run for item in inputs for run in item.runs],
-        replace(first, metrics=tuple(shared), runs=tuple(runs), warnings=warnings),
+        replace(
+            first,
+            metrics=tuple(shared),
+            runs=tuple(runs),
+            convergence=rules[0] if len(rules) == 1 else None,
+            warnings=warnings,
+            imported=imported,
+        ),
     )
 
 

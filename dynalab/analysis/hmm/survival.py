@@ -317,9 +317,14 @@ def _log_rank(
 ) -> float | None:
     from statsmodels.duration.survfunc import survdiff
 
+    entry = np.full(len(time), time.min() - 1) if entry is None else entry
+    if strata is not None:
+        # One ensemble after the other: no run of one is at risk at an event of another.
+        after = strata * (time.max() - entry.min() + 1)
+        time, entry = time + after, entry + after
     try:
         with np.errstate(all="ignore"):
-            p = float(survdiff(time, observed.astype(int), groups, strata=strata, entry=entry)[1])
+            p = float(survdiff(time, observed.astype(int), groups, entry=entry)[1])
     except (np.linalg.LinAlgError, ValueError):
         return None
     return p if np.isfinite(p) else None
