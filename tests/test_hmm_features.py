@@ -53,7 +53,7 @@ def test_no_runs():
 def test_logarithm_of_sizes_only():
     x = np.abs(walk(40, 4)) + 1.0
     found = features(["l2", "mean_w", "grad_norm", "var_b"], x)
-    assert found.logged == ("l2", "grad_norm", "var_b")
+    assert found.logged == ("l2", "var_b", "grad_norm")
     np.testing.assert_allclose(found.values[0][:, 0], np.log(x[:, 0]))
     np.testing.assert_allclose(found.values[0][:, 1], x[:, 1])
 
@@ -83,10 +83,54 @@ def test_constant_and_duplicate_columns_are_named():
     assert any("c (as a)" in note for note in found.warnings)
 
 
-def test_a_column_that_never_moves_within_a_run_has_no_dynamics_but_a_level():
+def test_a_column_that_never_moves_within_a_run_is_no_feature_of_any_emission():
     runs = [np.column_stack([walk(20, 1, seed=i), np.full(20, float(i))]) for i in range(3)]
-    assert features(["a", "b"], *runs).names == ("a",)
-    assert features(["a", "b"], *runs, emission="level").names == ("a", "b")
+    for emission in ("ar", "auto", "level"):
+        found = features(["a", "b"], *runs, emission=emission)
+        assert found.names == ("a",) and "constant within every run, left out: b" in found.warnings
+
+
+def elsewhere(names, *runs):
+    some = tuple(Trajectory(f"e/{i}", np.arange(len(x)) * 10, x) for i, x in enumerate(runs))
+    return extract(Trajectories("e", tuple(names), some, imported=True), Config())
+
+
+def test_clocks_are_left_out():
+    """What is one function of the step in all runs, however late a run begins or ends."""
+    clock = np.arange(20.0) // 5
+    runs = [np.column_stack([walk(20, 2, seed=i), clock, 0.1 * 0.5**clock])[: 20 - i] for i in range(3)]
+    found = elsewhere(["b", "a", "epoch", "lr"], *runs)
+    assert found.names == ("a", "b")
+    assert "the same function of the step in all runs, as a clock: epoch, lr; left out" in found.warnings
+    assert any(note.endswith("all columns are taken, a, b") for note in found.warnings)
+    named = features(["b", "epoch"], *[run[:, [0, 2]] for run in runs])
+    assert named.names == ("b", "epoch") and any(
+        "taken, for metrics= names it" in note for note in named.warnings
+    )
+    # Copies of one run have no clock, and of a single run nothing is known.
+    assert elsewhere(["b", "a", "epoch", "lr"], runs[0], runs[0]).names == ("a", "b", "epoch", "lr")
+    assert "epoch" in elsewhere(["b", "a", "epoch", "lr"], runs[0]).names
+
+
+def test_one_of_the_fourteen_names_does_not_drop_the_others():
+    runs = [walk(20, 3, seed=i) for i in range(3)]
+    found = elsewhere(["loss", "l2", "accuracy"], *runs)
+    assert found.names == ("l2", "accuracy", "loss")
+    assert "1 of the fourteen weight metrics: all columns are taken, l2, accuracy, loss" in " ".join(
+        found.warnings
+    )
+    most = elsewhere(["loss", *WEIGHT_METRICS], *[walk(40, 15, seed=i) for i in range(3)])
+    assert "loss" not in most.names
+    assert "not of the fourteen weight metrics, left out: loss (metrics=[...] chooses)" in most.warnings
+
+
+def test_nothing_depends_on_the_order_of_the_columns():
+    x = walk(30, 3)
+    x[:, 2] = 100 * x[:, 0]
+    one = elsewhere(["acc", "m", "acc_percent"], x)
+    other = elsewhere(["acc_percent", "m", "acc"], x[:, ::-1])
+    assert one.names == other.names == ("acc", "m") and one.warnings == other.warnings
+    np.testing.assert_array_equal(one.values[0], other.values[0])
 
 
 def test_rows_with_missing_values_are_left_out_and_counted():

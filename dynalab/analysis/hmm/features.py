@@ -8,7 +8,7 @@ looks into the run's future.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -121,13 +121,43 @@ def is_size(name: str) -> bool:
     return name in SIZES or name.endswith(SIZE_SUFFIXES)
 
 
+def _in_order(names: Iterable[str]) -> list[str]:
+    """Columns in an order of their own, so that nothing depends on the order in which a table has them."""
+    place = {name: number for number, name in enumerate(WEIGHT_METRICS)}
+    return sorted(names, key=lambda name: (place.get(name, len(place)), name))
+
+
+def clocks(trajectories: Trajectories, names: Sequence[str]) -> list[str]:
+    """Columns that are one function of the step in all runs (an epoch, a scheduled rate), so that they tell none apart.
+
+    Most of their rows must be at steps that several runs have. Where every column is so, the runs are copies, and none
+    is a clock.
+    """
+    steps = np.concatenate([np.asarray(run.steps) for run in trajectories.runs])
+    columns = [trajectories.metrics.index(name) for name in names]
+    values = np.concatenate(
+        [np.asarray(run.values, dtype=np.float64)[:, columns] for run in trajectories.runs]
+    )
+    found = []
+    for name, x in zip(names, values.T, strict=True):
+        at, value = steps[np.isfinite(x)], x[np.isfinite(x)]
+        order = np.lexsort((value, at))
+        at, value = at[order], value[order]
+        same = at[1:] == at[:-1]
+        apart = np.abs(np.diff(value)) > CONSTANT * np.maximum(np.abs(value[1:]), np.abs(value[:-1]))
+        moves = len(value) > 0 and np.ptp(value) > 0
+        if moves and 2 * same.sum() >= len(np.unique(at)) and not (same & apart).any():
+            found.append(name)
+    return [] if len(found) == len(names) else found
+
+
 def _everything(trajectories: Trajectories) -> tuple[list[str], list[str]]:
     """All columns that most rows have, and warnings: the default for runs that were trained elsewhere."""
-    names = [name for name in trajectories.metrics if not name.startswith(BOOKKEEPING)]
+    names = [name for name in _in_order(trajectories.metrics) if not name.startswith(BOOKKEEPING)]
     columns = [trajectories.metrics.index(name) for name in names]
     notes = []
-    if clocks := [name for name in trajectories.metrics if name.startswith(BOOKKEEPING)]:
-        notes.append(f"a logger's own columns, left out: {', '.join(clocks)}")
+    if own := [name for name in trajectories.metrics if name.startswith(BOOKKEEPING)]:
+        notes.append(f"a logger's own columns, left out: {', '.join(own)}")
     full = np.ones(len(names), bool)
     for run in trajectories.runs:
         some = np.isfinite(np.asarray(run.values, dtype=np.float64)[:, columns])
@@ -142,22 +172,39 @@ def _everything(trajectories: Trajectories) -> tuple[list[str], list[str]]:
         raise NothingMatched(
             f"no metric to take; name columns with metrics=[...]: {', '.join(trajectories.metrics)}"
         )
-    return names, [*notes, f"none of the fourteen weight metrics: all others are taken, {', '.join(names)}"]
+    return names, notes
 
 
 def choose(trajectories: Trajectories, wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """The columns to use, and warnings.
 
-    Without a wish: the weight metrics that are there; where there is none of them and the runs were trained elsewhere,
-    all metrics.
+    Without a wish: the weight metrics that are there; of runs that were trained elsewhere all columns, unless they have
+    most of the fourteen. Clocks are left out then.
 
     Raises:
         ConfigError: A column that is wanted was not recorded.
         NothingMatched: None of the default metrics.
     """
-    if wanted is None and trajectories.imported and not set(WEIGHT_METRICS) & set(trajectories.metrics):
-        return _everything(trajectories)
-    return _choose(trajectories.metrics, wanted)
+    some = set(WEIGHT_METRICS) & set(trajectories.metrics)
+    everything = wanted is None and trajectories.imported and 2 * len(some) < len(WEIGHT_METRICS)
+    if everything:
+        names, notes = _everything(trajectories)
+    else:
+        names, notes = _choose(trajectories.metrics, wanted)
+        if wanted is None and trajectories.imported and (rest := _in_order(set(trajectories.metrics) - some)):
+            notes.append(
+                f"not of the fourteen weight metrics, left out: {', '.join(rest)} (metrics=[...] chooses)"
+            )
+    if ticking := clocks(trajectories, names):
+        what = f"the same function of the step in all runs, as a clock: {', '.join(ticking)}"
+        notes.append(f"{what}; left out" if wanted is None else f"{what}; taken, for metrics= names it")
+        if wanted is None:
+            names = [name for name in names if name not in ticking]
+    if everything:
+        notes.append(
+            f"{len(some) or 'none'} of the fourteen weight metrics: all columns are taken, {', '.join(names)}"
+        )
+    return _in_order(names), notes
 
 
 def _choose(available: tuple[str, ...], wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -281,12 +328,18 @@ def _reduce(
     stacked = np.concatenate(values)
     _, sd = moments(stacked)
     varies = sd > CONSTANT * np.abs(stacked).max(axis=0)
-    if emission != "level" and any(len(x) > 1 for x in values):
-        # A column that differs between runs but never moves within one has no dynamics.
+    moves = varies
+    if any(len(x) > 1 for x in values):
+        # A column that differs between runs but never moves within one tells runs apart, not states. Whichever
+        # emission is chosen in the end, all of them see the same features.
         moved = np.max([np.abs(x - x[0]).max(axis=0) for x in values], axis=0)
-        varies &= moved > CONSTANT * np.abs(stacked).max(axis=0)
+        moves = varies & (moved > CONSTANT * np.abs(stacked).max(axis=0))
     if not varies.all():
         notes.append(f"constant, left out: {', '.join(np.array(names)[~varies])}")
+    if (still := varies & ~moves).any():
+        notes.append(f"constant within every run, left out: {', '.join(np.array(names)[still])}")
+    varies = moves
+    if not varies.all():
         names, values = _drop(names, values, varies)
     if not names:
         raise ConfigError("metrics: no column varies; there is nothing to model")
