@@ -183,11 +183,14 @@ def test_a_map_names_its_parts(n_states: int) -> None:
 def test_forks() -> None:
     edges = [
         {"from": 0, "to": 1, "runs": 3},
-        {"from": 0, "to": 2, "runs": 1},
+        {"from": 0, "to": 2, "runs": 2},
         {"from": 1, "to": 1, "runs": 3},
+        {"from": 2, "to": 0, "runs": 5},
+        {"from": 2, "to": 1, "runs": 1},
     ]
     graph = FIGURES.state_graph(3, edges)
-    assert FIGURES.forks(graph) == [0] and sorted(graph.edges) == [(0, 1), (0, 2)]
+    assert FIGURES.forks(graph) == [0], "what a single run does is no fork"
+    assert sorted(graph.edges) == [(0, 1), (0, 2), (2, 0), (2, 1)]
 
 
 def test_selection_says_when_it_is_capped() -> None:

@@ -28,10 +28,9 @@ def blocks(outputs, **columns):
 def test_the_caption_counts_runs_and_their_lead(outputs):
     (block,) = blocks(outputs, parity_fourier=stairs(1.0, 50.0, [60, 80, 160, 999]))
     assert (
-        "above 4 for 3 rows on end at median step **120** [quartiles 75 to never], 3 of 4 runs"
-        in block.caption
+        "above 4 for 3 rows on end at median step **80** [quartiles 60 to 160], 3 of 4 runs" in block.caption
     )
-    assert "accuracy above 0.55 at median step **130** [quartiles 115 to never], 3 of 4 runs" in block.caption
+    assert "accuracy above 0.55 at median step **120** [quartiles 100 to 140], 3 of 4 runs" in block.caption
     assert "earlier in **2 of 3 runs** that had either" in block.caption
 
 

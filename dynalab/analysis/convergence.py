@@ -109,8 +109,11 @@ def _holds_at_once(run: Trajectory, metrics: tuple[str, ...], watched: Convergen
     column = run.column(metrics, watched.metric)
     if column is None:
         return False
-    first = float(column[1][0])
-    return first >= watched.threshold if watched.direction == "up" else first <= watched.threshold
+    return _holds(float(column[1][0]), watched)
+
+
+def _holds(value: float, watched: Convergence) -> bool:
+    return value >= watched.threshold if watched.direction == "up" else value <= watched.threshold
 
 
 def convergence_step(
@@ -171,9 +174,10 @@ def follow(trajectories: Trajectories, convergence: Convergence) -> list[dict[st
     """What `converge` says, and how far each run was watched.
 
     Returns:
-        `{run, step, censored, last}` of every run. `last` is the last step at which a window of rows that hold could
-        have begun, on the metric's own grid and not beyond its last value: of a censored run it is known that it
-        converges later than that, and no more. 0 where there is no such step.
+        `{run, step, censored, last, held}` of every run. `last` is the last step at which a window of rows that hold
+        could have begun, on the metric's own grid and not beyond its last value: of a censored run it is known that it
+        converges later than that, and no more. 0 where there is no such step. `held` is whether its last value is still
+        on the converged side (None without a value): convergence is a first passage.
     """
     import numpy as np
 
@@ -188,5 +192,7 @@ def follow(trajectories: Trajectories, convergence: Convergence) -> list[dict[st
         )
         begins = steps[on_grid & (steps <= steps[~np.isnan(x)].max(initial=-1))]
         last = int(begins[-convergence.persistence]) if len(begins) >= convergence.persistence else 0
-        found.append({"run": run.run, "step": step, "censored": step is None, "last": last})
+        known = x[~np.isnan(x)]
+        held = _holds(float(known[-1]), convergence) if len(known) else None
+        found.append({"run": run.run, "step": step, "censored": step is None, "last": last, "held": held})
     return found

@@ -129,9 +129,13 @@ def _one(root: Path, ref: str) -> tuple[Ensemble, list[StoredRun]]:
 def _word(value: Any) -> str | None:
     """Return a value as a cell: medians with quartiles, counts by name, lists cut short."""
     if isinstance(value, dict) and "median" in value:
-        low, high = value["quartiles"]
-        spread = f" [{low:.5g} to {high:.5g}], {value['runs']} runs" if value["runs"] > 1 else ""
-        return f"{value['median']:.5g}{spread}"
+        low, middle, high = (
+            "never" if one is None else f"{one:.5g}"
+            for one in (value["quartiles"][0], value["median"], value["quartiles"][1])
+        )
+        alone = value["runs"] == 1
+        spread = f" [{low} to {high}], {value['runs']} run{'' if alone else 's'}"
+        return middle if alone and middle != "never" else f"{middle}{spread}"
     if isinstance(value, dict):
         return ", ".join(f"{n} {name}" for name, n in value.items())
     if isinstance(value, list):

@@ -201,7 +201,8 @@ def _print_table(outcome: Outcome) -> None:
         # A configuration that its worker refused leaves no folder.
         path = layout.paths.root if layout.paths.root.is_dir() else None
         status = status if path else "refused"
-        rows.append([layout.request.config.id, named, status, steps, _median(runs), path])
+        config = layout.request.config
+        rows.append([config.id, named, status, steps, _generalised(runs, config.levels.test_accuracy), path])
     echo(columns(["ensemble", "seeds", "status", "steps", "generalised", "path"], rows))
     if not any(layout.work or layout.cut_off for layout in outcome.layouts) and outcome.exit_code == 0:
         note("nothing to train: all is done")
@@ -214,14 +215,19 @@ def _span(values: list[int]) -> str | None:
     return str(values[0]) if min(values) == max(values) else f"{min(values)}..{max(values)}"
 
 
-def _median(runs: list[dict[str, Any]]) -> str | None:
-    """Return the median step of generalisation and how many runs got there."""
-    steps = sorted(
-        run["summary"]["generalised_step"]
-        for run in runs
-        if run["summary"] and run["summary"].get("generalised_step") is not None
-    )
-    return f"{len(steps)} of {len(runs)}, median {steps[len(steps) // 2]}" if steps else None
+def _generalised(runs: list[dict[str, Any]], level: float | None) -> str | None:
+    """Return how many runs reached the level of generalisation, the median step, and how many fell below again."""
+    from dynalab.core.stats import fallen, quantile
+
+    summaries = [run["summary"] or {} for run in runs]
+    steps = [item.get("generalised_step") for item in summaries]
+    reached = len(steps) - steps.count(None)
+    if not reached:
+        return None
+    middle = quantile(steps, 0.5)
+    fell = fallen(summaries, "generalised_step", "test_accuracy", level)
+    lost = f", {fell} below it at the end" if fell else ""
+    return f"{reached} of {len(runs)}{'' if middle is None else f', median {middle:.0f}'}{lost}"
 
 
 def _print_plan(parsed: Command, outcome: Outcome, as_json: bool) -> None:

@@ -1,4 +1,6 @@
-"""Medians and quartiles of steps of which some never came, the one way that terminal, page and JSON take them.
+"""Medians and quartiles of steps of which some never came, and what a first passage does not say.
+
+The one way that terminal, page and JSON take them.
 
 Only the standard library: the command line uses it when it starts.
 """
@@ -6,7 +8,8 @@ Only the standard library: the command line uses it when it starts.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 # Ranks that should be whole differ by less.
 ROUNDING = 1e-9
@@ -33,3 +36,22 @@ def quartiles(steps: Iterable[float | None]) -> tuple[float | None, float | None
     """Return lower quartile, median and upper quartile as `quantile` has them."""
     some = list(steps)
     return quantile(some, 0.25), quantile(some, 0.5), quantile(some, 0.75)
+
+
+def fallen(summaries: Iterable[Mapping[str, Any]], landmark: str, metric: str, level: float | None) -> int:
+    """Return how many runs reached a level and are below it in their last row.
+
+    A landmark is a first passage: it does not say where a run is at the end.
+
+    Args:
+        summaries: `summary` of every run.
+        landmark: Key of the first passage in them.
+        metric: The metric that reached the level.
+        level: The level; None where it is not known, which gives 0.
+    """
+    count = 0
+    for summary in summaries:
+        last = (summary.get("final") or {}).get(metric)
+        if level is not None and last is not None and summary.get(landmark) is not None:
+            count += last < level
+    return count

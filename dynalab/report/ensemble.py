@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dynalab.core.stats import fallen
 from dynalab.curvature.bins import columns_of
 from dynalab.probes.curvature import ABOUT
 from dynalab.report import figures, plateau, provenance, spectrum
@@ -76,7 +77,12 @@ def summary(shown: Shown, results: list[Result]) -> list[str]:
         level = (
             f" ({metric.replace('_', ' ')} at least {number(levels[metric])})" if levels.get(metric) else ""
         )
-        lines.append(f"{name.capitalize()}{level} {step_phrase(steps)}.")
+        summaries = [run.summary or {} for run in shown.finished]
+        fell = fallen(summaries, LANDMARKS[name], metric, levels.get(metric))
+        lost = (
+            f"; **{fell:,}** of them {'is' if fell == 1 else 'are'} below it again at the end" if fell else ""
+        )
+        lines.append(f"{name.capitalize()}{level} {step_phrase(steps)}{lost}.")
     if len(shown.finished) < len(shown.runs):
         waiting = [run.label for run in shown.runs if run.summary is None]
         lines.append(f"Without a summary yet, and not counted in these medians: {listed(waiting)}.")

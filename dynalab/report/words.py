@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-import numpy as np
+from dynalab.core import stats
 
 
 def number(value: float | int | None) -> str:
@@ -45,19 +45,13 @@ def share(part: float, whole: float) -> str:
 
 
 def quartiles(steps: Iterable[float | None]) -> tuple[float, float, float] | None:
-    """Return quartile, median and quartile of steps; a None counts as later than all others (infinity).
+    """Return quartile, median and quartile of steps as `core.stats` has them, infinity for one that is not known.
 
     None where there are no steps at all.
     """
-    ordered = np.sort([math.inf if step is None else float(step) for step in steps])
-    if not len(ordered):
-        return None
-    found = []
-    for part in (0.25, 0.5, 0.75):
-        place = part * (len(ordered) - 1)
-        low, high = float(ordered[math.floor(place)]), float(ordered[math.ceil(place)])
-        found.append(low if low == high else low + (high - low) * (place - math.floor(place)))
-    return found[0], found[1], found[2]
+    some = list(steps)
+    low, middle, high = (math.inf if step is None else step for step in stats.quartiles(some))
+    return (low, middle, high) if some else None
 
 
 def step_phrase(steps: Sequence[float | None]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dynalab.core.stats import quartiles
 from dynalab.errors import StoreError
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredRun
@@ -42,7 +43,8 @@ def results(one: Sequence[StoredRun], other: Sequence[StoredRun]) -> list[dict[s
 
     Returns:
         `{what, a, b}`: number of runs, how many of each status, steps, then landmarks and final metrics as
-        `{median, quartiles, runs}` over the runs that have them (null where none has).
+        `{median, quartiles, runs}` (null where no run has them): metrics over the runs that have them, landmarks over
+        all runs (null where a quantile falls among runs that never got there), `runs` those that got there.
     """
     rows: list[dict[str, Any]] = [
         {"what": "runs", "a": len(one), "b": len(other)},
@@ -52,7 +54,12 @@ def results(one: Sequence[StoredRun], other: Sequence[StoredRun]) -> list[dict[s
     names = [*LANDMARKS]
     finals = dict.fromkeys(name for run in [*one, *other] for name in _final(run) if name != "step")
     for name in [*names, *(f"final {metric}" for metric in finals)]:
-        a, b = (_middle([_value(run, name) for run in runs]) for runs in (one, other))
+        a, b = (
+            _landmark([run.summary.get(name) for run in runs if run.summary is not None])
+            if name in LANDMARKS
+            else _middle([_value(run, name) for run in runs])
+            for runs in (one, other)
+        )
         if a is not None or b is not None:
             rows.append({"what": name, "a": a, "b": b})
     return rows
@@ -112,9 +119,16 @@ def _final(run: StoredRun) -> Mapping[str, Any]:
 
 
 def _value(run: StoredRun, name: str) -> Any:
-    if name.startswith("final "):
-        return _final(run).get(name.removeprefix("final "))
-    return (run.summary or {}).get(name)
+    return _final(run).get(name.removeprefix("final "))
+
+
+def _landmark(steps: Sequence[float | None]) -> dict[str, Any] | None:
+    """A run that never got there counts as later than all others."""
+    reached = len(steps) - list(steps).count(None)
+    if not reached:
+        return None
+    low, middle, high = quartiles(steps)
+    return {"median": middle, "quartiles": [low, high], "runs": reached}
 
 
 def _middle(values: Sequence[float | None]) -> dict[str, Any] | None:

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dynalab.analysis.claims import forks as first_ways
 from dynalab.analysis.hmm import evidence, inference
 from dynalab.analysis.hmm.frames import Frames
 from dynalab.analysis.hmm.model import Model
 from dynalab.analysis.hmm.states import TOP_FEATURES, visited, wilson
+from dynalab.core.stats import quartiles
 
 # A resampled share needs some runs to be drawn from.
 LEAST_RUNS = 3
@@ -232,13 +234,10 @@ def _feature(names: Sequence[str], i: int, columns: dict[str, np.ndarray]) -> di
     return {**item, **{key: plain(key) for key in rest if key in columns}}
 
 
-def forks(
-    edges: Sequence[dict[str, Any]], paths: Sequence[np.ndarray], steps: Sequence[np.ndarray]
-) -> list[dict[str, Any]]:
-    """States that runs leave in two or more directions, and when they do.
+def forks(paths: Sequence[np.ndarray], steps: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    """The forks of `analysis.claims.forks`, and when runs leave them.
 
     Args:
-        edges: From `describe`.
         paths: Decoded states of every run, shapes (T,).
         steps: Steps of these rows, shapes (T,).
 
@@ -246,21 +245,21 @@ def forks(
         `{state, successors: [{state, runs, interval}], median_step, quartiles}`, the most used successor first; the
         steps are those of the first row in another state, over the runs that leave.
     """
-    ways: dict[int, list[dict[str, Any]]] = {}
-    for edge in edges:
-        way = {"state": edge["to"], "runs": edge["runs"], "interval": wilson(edge["runs"], len(paths))}
-        ways.setdefault(edge["from"], []).append(way)
     found = []
-    for state, out in sorted(ways.items()):
-        if len(out) < 2:
+    for fork in first_ways([visited(path) for path in paths]):
+        if not fork["fork"]:
             continue
+        state = fork["state"]
         left = [
             at[place + 1]
             for path, at in zip(paths, steps, strict=True)
             if (place := _first_exit(path, state)) is not None
         ]
-        low, middle, high = (float(one) for one in np.quantile(left, [0.25, 0.5, 0.75]))
-        successors = sorted(out, key=lambda one: (-one["runs"], one["state"]))
+        low, middle, high = quartiles(left)
+        successors = [
+            {"state": way["to"], "runs": way["runs"], "interval": way["interval"]}
+            for way in fork["directions"]
+        ]
         found.append(
             {"state": state, "successors": successors, "median_step": middle, "quartiles": [low, high]}
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from dynalab.core.stats import quantile
 
 # States of a path that are written out.
 LONGEST = 14
@@ -51,15 +51,15 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     if rule:
         rows = result["convergence"]
         steps = sorted(row["step"] for row in rows if not row["censored"])
-        # A run that never converged is later than all others.
-        late = len(rows) - len(steps)
         sign = ">=" if rule["direction"] == "up" else "<="
         held = f", held for {rule['persistence']} rows" if rule["persistence"] > 1 else ""
         found = (
-            f"; steps {steps[0]} to {steps[-1]}, median {_middle([*steps, *[math.inf] * late])}"
+            f"; steps {steps[0]} to {steps[-1]}, median {_middle([row['step'] for row in rows])}"
             if steps
             else ""
         )
+        lost = sum(not row["censored"] and row.get("held") is False for row in rows)
+        found += f"; {lost} of them no longer at the end" if lost else ""
         what = f"{rule['metric']} {sign} {rule['threshold']:g}{held}"
         lines.append(f"  {what}: {len(steps)} of {n_runs} runs{found}")
     return [*lines, *_beside(result), *_settings(result)]
@@ -169,10 +169,10 @@ def _entries(result: Mapping[str, Any], state: int) -> list[int]:
     return found
 
 
-def _middle(values: Sequence[float]) -> str:
-    """Median of sorted steps, in words."""
-    found = statistics.median(values)
-    return f"{found:.0f}" if math.isfinite(found) else "not reached"
+def _middle(steps: Sequence[float | None]) -> str:
+    """Median of steps, in words."""
+    found = quantile(steps, 0.5)
+    return "not reached" if found is None else f"{found:.0f}"
 
 
 def _decoded(result: Mapping[str, Any]) -> list[str]:

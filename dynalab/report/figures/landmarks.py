@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from dynalab.core.stats import quartiles
 from dynalab.report.figures.style import CYCLE, INK, MUTED, new_figure, polish, styled
 
 BINS = 90
@@ -81,9 +82,11 @@ def _row(ax: Axes, place: int, steps: np.ndarray, colour: str, end: float) -> No
                 edges[:-1], -0.55 * count / tallest, width=np.diff(edges), bottom=place + 0.04, align="edge",
                 color=colour, alpha=0.8, linewidth=0, zorder=3,
             )  # fmt: skip
-    ordered = np.concatenate([some, np.full(len(steps) - len(some), np.inf)])
     if len(steps) >= 4:
-        first, middle, third = (_quantile(ordered, share) for share in (0.25, 0.5, 0.75))
+        never_got = [None] * (len(steps) - len(some))
+        first, middle, third = (
+            np.inf if step is None else step for step in quartiles([*some.tolist(), *never_got])
+        )
         y = place + 0.17
         ax.plot([first, min(third, end)], [y, y], color=INK, linewidth=1.2, zorder=4) if np.isfinite(
             first
@@ -101,10 +104,3 @@ def _row(ax: Axes, place: int, steps: np.ndarray, colour: str, end: float) -> No
             [1.0], [place], marker=">", markersize=5, color=colour, transform=ax.get_yaxis_transform(),
             clip_on=False, zorder=6, markeredgecolor=MUTED, markeredgewidth=0.5,
         )  # fmt: skip
-
-
-def _quantile(ordered: np.ndarray, share: float) -> float:
-    """Linear-interpolation quantile of sorted values of which the last may be infinite."""
-    place = share * (len(ordered) - 1)
-    low, high = ordered[int(np.floor(place))], ordered[int(np.ceil(place))]
-    return float(low) if low == high else float(low + (high - low) * (place - np.floor(place)))

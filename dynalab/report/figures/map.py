@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path
 
+from dynalab.analysis.claims import LEAST_RUNS
 from dynalab.report.figures.style import INK, MUTED, new_figure, state_colours, styled, text_on
 
 # Height of an arc for each state that it leaps, in the distance of two states.
@@ -47,8 +48,15 @@ def state_graph(
 
 
 def forks(graph: nx.DiGraph) -> list[int]:
-    """Return the states that runs leave in more than one direction."""
-    return [state for state in graph if graph.out_degree(state) > 1]
+    """Return the states that at least two runs each leave in different directions, as far as a graph can tell.
+
+    Which way a run leaves a state first only its path tells: `analysis.claims.forks`, which the page draws.
+    """
+    return [
+        state
+        for state in graph
+        if sum(runs >= LEAST_RUNS for _, _, runs in graph.out_edges(state, data="runs")) > 1
+    ]
 
 
 @styled
@@ -74,7 +82,7 @@ def training_map(
         occupancy: Share of all rows spent in each state, shape (K,); the nodes' sizes.
         runs: Number of runs that visit each state, shape (K,).
         captions: Text under each state, K lines of words.
-        forked: The edges that belong to a fork, (from, to); None takes all that leave a state of two edges or more.
+        forked: The edges that belong to a fork, (from, to); None takes those that leave one of `forks`.
     """
     graph = state_graph(n_states, edges, occupancy, runs)
     leap = max((b - a for a, b in graph.edges if b - a > 1), default=0)
