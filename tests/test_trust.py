@@ -65,7 +65,9 @@ def test_hostile_outputs_folders_do_no_harm(base, tmp_path, monkeypatch, numbers
 # What is removed.
 
 
-@pytest.mark.parametrize("name", ["project", "outputs/grokking/project"])
+@pytest.mark.parametrize(
+    "name", ["project", "outputs/grokking/project", "outputs/theirs", "outputs/theirs/run-1700000000"]
+)
 def test_rm_removes_no_folder_that_is_no_ensemble_of_the_outputs_folder(outputs, stored, tmp_path, name):
     project = tmp_path / name
     project.mkdir(parents=True, exist_ok=True)
@@ -113,6 +115,21 @@ def test_a_split_names_shards_beside_it_and_nothing_else(stored, tmp_path, name)
     assert shard.parts() == [] and stored.paths.shards() == [shard]
     undo_unfinished(stored.paths)
     assert victim.is_dir() and shard.run.is_file() and stored.path.is_dir()
+
+
+def test_no_shard_is_removed_as_a_part_but_what_was_split_from_another(stored):
+    shard = the_shard(stored)
+    other = stored.paths.shard("shard-0009-0009-1")
+    shutil.copytree(shard.root, other.root)
+    shard.split.write_text(json.dumps({"parts": [other.root.name]}))
+    assert shard.parts() == [] and len(stored.paths.shards()) == 2
+    undo_unfinished(stored.paths)
+    assert other.run.is_file() and not shard.split.exists()
+    rewrite(other.run, plan={"split_from": shard.root.name})
+    shard.split.write_text(json.dumps({"parts": [other.root.name]}))
+    assert stored.paths.shards() == [shard]
+    undo_unfinished(stored.paths)
+    assert not other.root.exists()
 
 
 def test_nothing_is_written_through_links(stored, tmp_path):

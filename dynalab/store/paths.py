@@ -7,6 +7,7 @@ nothing is written or removed through a link (`refuse_links`).
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -141,7 +142,7 @@ class OutputPaths:
 
     def _ensembles(self, task: Path) -> list[EnsemblePaths]:
         found = [EnsemblePaths(folder) for folder in _inside(task, _ENSEMBLE)]
-        return [paths for paths in found if paths.config.is_file() or paths.shards()]
+        return [paths for paths in found if paths.is_ours()]
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,11 @@ class EnsemblePaths:
     def task(self) -> str:
         """Name of the task, from the folder's name."""
         return self.root.parent.name
+
+    def is_ours(self) -> bool:
+        """Return whether it holds an ensemble, perhaps a damaged one; a number of ten digits looks like a hash."""
+        begun = any(os.path.lexists(ShardPaths(folder).run) for folder in _inside(self.root, _SHARD))
+        return begun or self.is_at_home()
 
     def is_at_home(self) -> bool:
         """Return whether it lies in the folder of the task that its configuration names."""
@@ -259,7 +265,15 @@ class ShardPaths:
         except (StoreError, LookupError, TypeError):
             return []
         own = [name for name in names if isinstance(name, str) and _SHARD.fullmatch(name)]
-        return own if own == names and self.root.name not in own else []
+        return own if own == names and self.root.name not in own and all(map(self._made, own)) else []
+
+    def _made(self, name: str) -> bool:
+        """Return whether the shard of a name is no other than a part of this one, half made or whole."""
+        run = ShardPaths(self.root.with_name(name)).run
+        try:
+            return not os.path.lexists(run) or bool(read_json(run)["plan"]["split_from"] == self.root.name)
+        except (StoreError, LookupError, TypeError):
+            return False
 
     def refuse_links(self) -> None:
         """Check that everything of the shard is in its folder, before something is written in it.

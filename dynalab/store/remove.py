@@ -64,7 +64,7 @@ def plan(
     """
     removals = []
     for ensemble, runs in selection:
-        _require_own(ensemble.path, outputs)
+        _require_own(ensemble.paths, outputs)
         whole = len(runs) == len(ensemble.runs)
         shards = ensemble.paths.shards() if whole else _shards(ensemble, runs)
         removals.append(Removal(ensemble.paths, [run.id for run in runs], shards, whole))
@@ -76,12 +76,13 @@ def plan(
     return removals
 
 
-def _require_own(folder: Path, outputs: Path) -> None:
+def _require_own(paths: EnsemblePaths, outputs: Path) -> None:
     """Check that a folder is an ensemble of the outputs folder; itself it may be a link, which then goes alone."""
-    if folder.parent.parent != outputs:
+    folder = paths.root
+    if not folder.is_relative_to(outputs):
         raise ConfigError(f"{folder} is outside of {outputs}; rm removes nothing there (--outputs names it)")
-    if not is_ensemble(folder.name):
-        raise ConfigError(f"{folder} is no ensemble, whose names end in their hash; rm leaves it alone")
+    if folder.parent.parent != outputs or not is_ensemble(folder.name) or not paths.is_ours():
+        raise ConfigError(f"{folder} is no ensemble of {outputs}; rm leaves it alone")
     refuse_links(folder.parent)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import textwrap
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -67,7 +68,9 @@ R = TypeVar("R")
 @contextmanager
 def style() -> Iterator[None]:
     """Hold matplotlib's settings at dynalab's own; the user's are back afterwards."""
-    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
+        # Letters of a name that the font lacks: a browser finds them in another, and a picture has a box.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing", UserWarning)
         yield
 
 
