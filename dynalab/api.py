@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -51,36 +51,56 @@ def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> lis
 
 
 def import_runs(
-    source: str | Path | pd.DataFrame,
+    source: str | Path | Sequence[str | Path] | pd.DataFrame,
     name: str | None = None,
     *,
-    run: str | None = None,
+    run: str | Sequence[str] | None = None,
     step: str | None = None,
+    key: str | None = None,
+    value: str | None = None,
     wide: bool = False,
+    renamed: Mapping[str, str] | None = None,
+    constants: Mapping[str, float] | None = None,
+    levels: Mapping[str, float] | None = None,
     force: bool = False,
     outputs: str | Path | None = None,
 ) -> Ensemble:
     """Take in runs that were trained elsewhere, as `dynalab import` does; the same content again changes nothing.
 
+    What is not said of the form is taken from the header, in a warning.
+
     Args:
-        source: A file (CSV, TSV, Parquet, JSON lines), or a data frame.
-        name: What the ensemble is called from now on; default: the file's name.
-        run: Column that names the run.
+        source: A file (CSV, TSV, Parquet, JSON lines), a folder of such, several, or a data frame.
+        name: What the ensemble is called from now on; default: the file's name. It means what was imported last under
+            it.
+        run: Column that names the run, or several that do together; where there is none, each file is one run.
         step: Column of steps, whole numbers of 0 or more.
-        wide: A row a step and columns `run - metric`, as Weights & Biases exports it; `step` defaults to `Step`.
-        force: Store it again, or let a name that is taken mean this table.
+        key: Column that names the metric, where there is a row a metric.
+        value: Column of the metrics' values, with `key`.
+        wide: A row a step and columns `run - metric`, as Weights & Biases exports it.
+        renamed: Metric in the table -> its name here, `{"loss": "train_loss"}`.
+        constants: Metric that the table lacks -> its one value, `{"stability_threshold": 20}`.
+        levels: What counts as memorised and as generalised, `{"test_accuracy": 99}`; nothing does where it is not said.
+        force: Store it again.
         outputs: The outputs folder.
 
     Raises:
-        ConfigError: The table cannot be read so, or the name cannot be used.
+        ConfigError: A table cannot be read so, or the name cannot be used.
     """
-    from dynalab.imports.store import import_table
+    from dynalab.imports.forms import Form
+    from dynalab.imports.runs import Changes
+    from dynalab.imports.store import Order, import_table
 
-    table = user_path(source) if isinstance(source, str | Path) else source
+    if isinstance(source, str | Path):
+        source = [source]
+    tables = [user_path(item) for item in source] if isinstance(source, Sequence) else source
     root = outputs_root(None if outputs is None else str(outputs))
-    outcome = import_table(
-        table, root, name, run, step, wide=wide, force=force, argv=("dynalab.import_runs",)
-    )
+    runs = () if run is None else (run,) if isinstance(run, str) else tuple(run)
+    form = Form(runs, step, key, value, wide)
+    order = Order(form, Changes(renamed or {}, constants or {}), levels, force)
+    outcome = import_table(tables, root, name, order, ("dynalab.import_runs",))
+    for line in outcome.notes:
+        warnings.warn(line, stacklevel=2)
     return outcome.ensemble
 
 

@@ -14,8 +14,9 @@ import pytest
 import dynalab
 from dynalab.cli.app import run as command
 from dynalab.errors import ConfigError
-from dynalab.imports.runs import from_long, from_wide
-from dynalab.imports.store import import_table
+from dynalab.imports.forms import Form, read_rows
+from dynalab.imports.runs import Imported, runs_of
+from dynalab.imports.store import Order, import_table
 
 
 def table(n_runs: int = 4, rows: int = 30, seed: int = 0) -> pd.DataFrame:
@@ -37,6 +38,10 @@ def table(n_runs: int = 4, rows: int = 30, seed: int = 0) -> pd.DataFrame:
             )
         )
     return pd.concat(pieces, ignore_index=True)
+
+
+def from_long(frame: pd.DataFrame, run: str, step: str) -> Imported:
+    return runs_of(read_rows(frame, Form((run,), step), "alone"))
 
 
 def read(answer: pytest.CaptureResult[str]) -> dict:
@@ -104,7 +109,7 @@ def test_wide_as_exported(tmp_path):
         }
     )
     frame.to_csv(tmp_path / "w.csv", index=False)
-    outcome = import_table(tmp_path / "w.csv", tmp_path / "o", wide=True)
+    outcome = import_table(tmp_path / "w.csv", tmp_path / "o", order=Order(Form(wide=True)))
     assert outcome.name == "w" and outcome.ensemble.metrics == ["loss", "step_"]
     assert [run.label for run in outcome.ensemble.runs] == ["calm_-_sea", "wild-7"]
     np.testing.assert_array_equal(outcome.ensemble.array("loss"), [[4, 3, 2, 1], [9, 8, np.nan, np.nan]])
@@ -112,7 +117,7 @@ def test_wide_as_exported(tmp_path):
     for word in ("2 columns of minima", "Comment", "wild-7 - notes (not numeric", "calm - sea is calm_-_sea"):
         assert word in said
     with pytest.raises(ConfigError, match="without --wide"):
-        from_wide(frame[["Step", "Comment"]], "Step")
+        read_rows(frame[["Step", "Comment"]], Form(wide=True), "alone")
 
 
 def test_seeds_names_and_reserved_columns():
@@ -137,8 +142,8 @@ def test_rows_that_fill_each_others_gaps_are_merged_and_contradictions_refused()
     found = from_long(frame, "r", "t")
     np.testing.assert_array_equal(found.runs[0].values, [[1, 4], [2, 5]])
     assert any("1 rows merged" in note for note in found.notes)
-    with pytest.raises(ConfigError, match="run a has 2 rows with a value of x at step 0"):
-        from_long(frame.assign(x=1.0), "r", "t")
+    with pytest.raises(ConfigError, match=r"run a has two values of x at step 0: 1\.0 and 5\.0"):
+        from_long(frame.assign(x=[1, 5, 2, 3]), "r", "t")
 
 
 @pytest.mark.parametrize(
@@ -160,11 +165,12 @@ def test_names_force_and_last(outputs, tmp_path):
     frame, other = table(), table(seed=1)
     keys = {"run": "run", "step": "step", "outputs": outputs}
     one = dynalab.import_runs(frame, "mine", **keys)
-    second = dynalab.import_runs(frame, "yours", **keys)
+    with pytest.warns(UserWarning, match="yours is another name"):
+        second = dynalab.import_runs(frame, "yours", **keys)
     assert one.id == second.id == dynalab.load("mine").id == dynalab.load("yours").id == dynalab.load().id
-    with pytest.raises(ConfigError, match=r"mine.*--force"):
-        dynalab.import_runs(other, "mine", **keys)
-    third = dynalab.import_runs(other, "mine", force=True, **keys)
+    # A corrected table has the name; what had it is kept.
+    with pytest.warns(UserWarning, match=f"mine meant {one.id} before"):
+        third = dynalab.import_runs(other, "mine", **keys)
     assert third.id != one.id
     assert (
         dynalab.load("mine").id == third.id == dynalab.load("@last").id and dynalab.load("yours").id == one.id
@@ -174,7 +180,8 @@ def test_names_force_and_last(outputs, tmp_path):
     # What is damaged is stored again by the same command.
     (path,) = again.paths.shards()[-1].series_folder.glob("*.npy")
     path.write_bytes(path.read_bytes()[:-8])
-    healed = dynalab.import_runs(other, "mine", **keys)
+    with pytest.warns(UserWarning, match="damaged; it is stored again"):
+        healed = dynalab.import_runs(other, "mine", **keys)
     np.testing.assert_array_equal(healed.array("loss"), third.array("loss"))
     assert not healed.damaged
 
@@ -186,12 +193,12 @@ def test_names_force_and_last(outputs, tmp_path):
         ("run,step,x\n", [], "no rows"),
         ("run,step,x\na,0,1\n", ["--run", "rum"], "did you mean run?"),
         ("run,step,x\na,0,1\n", ["--step", "Step"], "--step Step: no such column (did you mean step?)"),
-        ("run,step,x\na,0,1\na,0,2\n", [], "run a has 2 rows with a value of x at step 0"),
+        ("run,step,x\na,0,1\na,0,2\n", [], "run a has two values of x at step 0: 1.0 and 2.0"),
         ("run,step,x\na,,1\n", [], "row 1 has nothing"),
-        ("run,step,x\na,0,1\n,1,1\n", [], "row 2 names no run"),
+        ("run,step,x\na,0,1\n,1,1\n", [], "row 2 has no name"),
         ("run,step,x\na,-1,1\n", [], "row 1 has -1"),
         ("run,step,x\na,0.5,1\n", [], "row 1 has 0.5"),
-        ("run,step,x\na,zero,1\n", [], "row 1 has zero"),
+        ("run,step,x\na,zero,1\n", [], "not numeric: 'zero' in row 1"),
         ("run,step,x\na,0,b\n", [], "there is no metric"),
         ("run,step,x\na,0,\n", [], "there is no metric"),
         ("run,step,x,x\na,0,1,2\n", [], "two columns are called x"),
@@ -199,12 +206,33 @@ def test_names_force_and_last(outputs, tmp_path):
         ('run,step,x\n"a,0,1\n', [], "not a whole CSV table"),
         ("run,step,x\na,0,1\n", ["--name", "../up"], "--name ../up"),
         ("run,step,x\na,0,1\n", ["--wide"], "leave it out"),
+        ("run,step,x\na,0,1\n", ["--step", "step", "--step", "x"], "--step step x: given 2 times"),
+        ("run,step,x\na,0,1\n", ["--run", "run,step"], "one column cannot be both"),
+        ("run,step,x\na,0,1\n", ["--run", "run", "--run", "run"], "one column twice"),
+        ('run,step,x\na,0,"1,5"\n', [], "x (a comma in a number: '1,5' in row 1)"),
+        ('run,step,x\na,0,"1,234.5"\n', [], "a comma in a number: '1,234.5'"),
+        ("run,step,x\na,0,1_000\n", [], "not numeric: '1_000'"),
+        ("run,time,x\na,0.25,1\n", ["--step", "time"], "row 1 has 0.25"),
+        ("run,_step,time,x\na,0,0.25,1\n", ["--step", "time"], "(--step _step?)"),
+        ("who,step,x\na,0,1\nb,0,1\n", ["--run", "who", "--key", "x"], "--value COLUMN is missing"),
+        ("run,step,x\na,0,1\n", ["--map", "y=loss"], "--map y=loss: no metric is called y"),
+        ("run,step,x\na,0,1\n", ["--map", "loss=x"], "(--map x=loss?)"),
+        ("run,step,x\na,0,1\n", ["--map", "x=step"], "means something else"),
+        ("run,step,x,y\na,0,1,2\n", ["--map", "x=y"], "two metrics would be called y"),
+        ("run,step,x\na,0,1\n", ["--map", "x"], "--map x: expected NAME=VALUE"),
+        ("run,step,x\na,0,1\n", ["--const", "x=1"], "--const x: the table has this column"),
+        ("run,step,x\na,0,1\n", ["--const", "lr=fast"], "--const lr=fast: expected a number"),
+        ("run,step,x\na,0,1\n", ["--const", "lr=1", "--const", "lr=2"], "lr is 1 already"),
+        ("run,step,x\na,0,1\n", ["--level", "x=1"], "legal: train_accuracy, test_accuracy"),
+        ("run,step,x\na,0,1\n", ["--level", "test_accuracy=1"], "no such metric; there are x"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(tmp_path, outputs, capsys, text, words, said):
     path = tmp_path / "bad.csv"
     path.write_text(text)
-    assert command(["import", str(path), "--run", "run", "--step", "step", *words]) == 2
+    usual = [["--run", "run"], ["--step", "step"]]
+    given = [word for pair in usual if pair[0] not in words for word in pair]
+    assert command(["import", str(path), *given, *words]) == 2
     answer = capsys.readouterr()
     assert said in answer.err and answer.err.count("\n") == 1 and not answer.out
     assert not outputs.exists()
@@ -223,14 +251,17 @@ def test_files_that_are_not_what_they_say(tmp_path, outputs, capsys, name):
     assert not outputs.exists()
 
 
-def test_columns_must_be_named(tmp_path, capsys):
+def test_columns_are_taken_from_the_header_or_named(tmp_path, capsys):
     table().to_csv(tmp_path / "a.csv")
-    assert command(["import", str(tmp_path / "a.csv"), "--run", "run"]) == 2
+    table().rename(columns={"step": "when"}).to_csv(tmp_path / "b.csv")
+    assert command(["import", str(tmp_path / "b.csv"), "--run", "run"]) == 2
     assert "--step COLUMN is missing" in capsys.readouterr().err
-    assert command(["import", str(tmp_path / "a.csv"), "--run", "run", "--step", "step"]) == 0
+    assert command(["import", str(tmp_path / "a.csv")]) == 0
     # The index that pandas writes is no metric.
     assert dynalab.load().metrics == ["loss", "acc", "scale"]
-    assert "one without a name" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "one without a name" in said
+    assert "from the header: column run names the runs; column step holds the steps" in said
 
 
 def test_from_a_file_to_a_report_without_torch(tmp_path, outputs):

@@ -1,26 +1,29 @@
-"""From a table to runs: long form (a row a run and step), or wide form (a column a run and metric)."""
+"""From the rows of a table to runs: renamed, merged, each on its own steps."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.errors import ConfigError
+from dynalab.imports.forms import Rows
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-# Between run and metric in the columns of a Weights & Biases export, and the ends of its columns of extremes.
-WIDE = " - "
-EXTREMES = ("__MIN", "__MAX")
 # Names that mean something else in a stored series or a data frame of it.
 RESERVED = ("run", "seed", "step", "wall")
-_UNNAMED = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?$")
+# The fourteen metrics' names in the published code where they are others here.
+PUBLISHED = {
+    "code_sparsity": "l1_over_l2",
+    "spectral": "lambda_max",
+    "computational_sparsity": "trace_over_lambda_max",
+    "mean_lambda": "mean_sv",
+    "variance_lambda": "var_sv",
+}
+# What tells the time: a row that is written again has another.
+_CLOCKS = re.compile(r"_?(epoch|time|wall|wall[ _]time|timestamp|runtime|relative[ _]time.*|elapsed.*)", re.I)
 
 
 @dataclass(frozen=True)
@@ -57,169 +60,66 @@ class Imported:
     notes: list[str] = field(default_factory=list)
 
 
-def from_long(frame: pd.DataFrame, run: str, step: str) -> Imported:
-    """Read a table with a row a run and step.
+@dataclass(frozen=True)
+class Changes:
+    """What is said of a table beside how it is read.
+
+    Attributes:
+        renamed: Metric in the table -> its name here.
+        constants: Metric that the table lacks -> its one value.
+    """
+
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, float] = field(default_factory=dict)
+
+
+def runs_of(rows: Rows, changes: Changes | None = None) -> Imported:
+    """Return the runs of a table.
+
+    Rows may be in any order. Several rows of a run and step are merged where they fill each other's gaps, as a logger
+    leaves them that writes a row a metric, or say the same, as a resumed one does.
 
     Args:
-        frame: The table.
-        run: Column that names the run.
-        step: Column of steps, whole numbers of 0 or more.
-
-    Returns:
-        The runs, on every numeric column. Rows may be in any order. Several rows of a run and step are merged where
-        they fill each other's gaps (a logger that writes a row a metric).
+        rows: The table's rows.
+        changes: What else is said of it.
 
     Raises:
-        ConfigError: A column is missing, a row has no run or no step, two rows contradict each other, or nothing is
-            left.
+        ConfigError: Two rows contradict each other, a change does not fit, or nothing is left.
     """
-    _require(frame, {"run": run, "step": step})
-    if run == step:
-        raise ConfigError(f"--run {run} --step {step}: one column cannot be both")
-    names = _names(frame[run], run)
-    steps = _steps(frame[step], step)
-    notes: list[str] = []
-    columns, left = _numeric(frame.drop(columns=[run, step]))
-    if left:
-        notes.append(f"columns left out: {'; '.join(left)}")
-    seeds = _seeds(columns, names)
+    changes = changes or Changes()
+    notes, columns = list(rows.notes), dict(rows.columns)
+    seeds = _seeds(columns, rows.names) if rows.seeded else None
     if seeds is not None:
         del columns["seed"]
         notes.append("column seed is taken as the seed of each run")
+    columns = _mapped(columns, changes.renamed)
+    published = [name for name in PUBLISHED if name in columns and PUBLISHED[name] not in columns]
+    if len(published) > 1:
+        columns = {PUBLISHED[name] if name in published else name: columns[name] for name in columns}
+        notes.append(
+            f"known from the published code: {', '.join(f'{name} is {PUBLISHED[name]}' for name in published)}"
+        )
     columns, renamed = _rename(columns)
-    notes += renamed
-    if not columns:
-        raise ConfigError(f"no numeric column beside {run} and {step}: there is no metric")
-    return _assemble(names, steps, columns, seeds, notes)
+    for name in changes.constants:
+        if name in columns or name in RESERVED:
+            raise ConfigError(f"--const {name}: the table has this column")
+    return _assemble(rows.names, rows.steps, columns, seeds, changes.constants, [*notes, *renamed])
 
 
-def from_wide(frame: pd.DataFrame, step: str) -> Imported:
-    """Read a table with a row a step and columns `run - metric`, as Weights & Biases exports it.
-
-    Columns `run - metric__MIN` and `run - metric__MAX` are left out. A run has no row where all its columns are empty.
-
-    Args:
-        frame: The table.
-        step: Column of steps.
-
-    Raises:
-        ConfigError: No column has the form, or as for `from_long`.
-    """
-    import pandas as pd
-
-    _require(frame, {"step": step})
-    found: dict[str, dict[str, str]] = {}
-    notes: list[str] = []
-    extremes, others = 0, []
-    for name in frame.columns:
-        run, separator, metric = name.rpartition(WIDE)
-        base = next((name[: -len(end)] for end in EXTREMES if name.endswith(end)), None)
-        if name == step:
-            continue
-        if base is not None and base in frame.columns:
-            extremes += 1
-        elif not separator or not run.strip() or not metric.strip():
-            others.append(name)
-        else:
-            found.setdefault(run.strip(), {})[metric.strip()] = name
-    if not found:
-        raise ConfigError(
-            f"--wide: no column is called 'run{WIDE}metric' (there are {listing(frame.columns, 6)}); "
-            "a table with a row a run and step is read with --run COLUMN and without --wide"
-        )
-    if extremes:
-        notes.append(f"{extremes} columns of minima and maxima left out")
-    if others := [name for name in others if not _UNNAMED.match(name)]:
-        notes.append(f"columns left out: {listing(others)} (not of the form 'run{WIDE}metric')")
-    metrics = list(dict.fromkeys(metric for own in found.values() for metric in own))
-    names, steps, blocks = [], [], []
-    for run, own in found.items():
-        numeric, left = _numeric(frame[list(own.values())])
-        if left:
-            notes.append(f"columns left out: {'; '.join(left)}")
-        nothing = np.full(len(frame), np.nan)
-        block = np.column_stack([numeric.get(own.get(metric, ""), nothing) for metric in metrics])
-        some = ~np.isnan(block).all(axis=1)
-        blocks.append(block[some])
-        steps.append(frame[step][some])
-        names += [run] * int(some.sum())
-    if not names:
-        raise ConfigError("--wide: no run has a number in any row")
-    stacked = np.concatenate(blocks)
-    used = {name: stacked[:, i] for i, name in enumerate(metrics) if not np.isnan(stacked[:, i]).all()}
-    columns, renamed = _rename(used)
-    result = _assemble(
-        np.array(names, dtype=object), _steps(pd.concat(steps), step), columns, None, [*notes, *renamed]
-    )
-    kept = {item.name for item in result.runs}
-    if empty := [run for run in found if run not in kept]:
-        result.notes.append(f"runs without a value left out: {listing(empty)}")
-    return result
-
-
-def _require(frame: pd.DataFrame, wanted: Mapping[str, str]) -> None:
-    for option, name in wanted.items():
-        if name not in frame.columns:
+def _mapped(columns: Mapping[str, np.ndarray], renamed: Mapping[str, str]) -> dict[str, np.ndarray]:
+    for old, new in renamed.items():
+        if old not in columns:
+            turned = f" (--map {new}={old}?)" if new in columns else did_you_mean(old, columns)
             raise ConfigError(
-                f"--{option} {name}: no such column{did_you_mean(name, frame.columns)}; "
-                f"there are {listing(frame.columns)}"
+                f"--map {old}={new}: no metric is called {old}{turned}; there are {listing(columns)}"
             )
-
-
-def _names(column: pd.Series, name: str) -> np.ndarray:
-    """Names of the runs, one a row, as text; a whole number stays whole where gaps made it a float."""
-    if len(missing := np.flatnonzero(column.isna())):
-        raise ConfigError(f"--run {name}: row {missing[0] + 1} names no run ({len(missing)} rows do not)")
-    values = column.to_numpy(object)
-    texts = [str(int(x)) if isinstance(x, float) and x.is_integer() else str(x).strip() for x in values]
-    if "" in texts:
-        raise ConfigError(f"--run {name}: row {texts.index('') + 1} names no run")
-    return np.array(texts, dtype=object)
-
-
-def _steps(column: pd.Series, name: str) -> np.ndarray:
-    """Steps as integers."""
-    import pandas as pd
-
-    if pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
-        raise ConfigError(f"--step {name}: holds times; steps are whole numbers of 0 or more")
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(float)
-    with np.errstate(invalid="ignore"):
-        bad = np.flatnonzero(
-            ~(np.isfinite(numbers) & (numbers >= 0) & (numbers % 1 == 0) & (numbers < 2**53))
-        )
-    if len(bad):
-        value = column.iloc[int(bad[0])]
-        said = "nothing" if pd.isna(value) else f"{value}"
-        raise ConfigError(
-            f"--step {name}: row {bad[0] + 1} has {said} ({len(bad)} rows are like this); "
-            "steps are whole numbers of 0 or more"
-        )
-    return numbers.astype(np.int64)
-
-
-def _numeric(frame: pd.DataFrame) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Return (name -> numbers of the numeric columns, why each other column is left out)."""
-    import pandas as pd
-
-    kept, left = {}, []
-    for name in frame.columns:
-        column = frame[name]
-        if _UNNAMED.match(name):
-            left.append("one without a name")
-        elif column.isna().all():
-            left.append(f"{name} (empty)")
-        elif column.dtype.kind in "Mmc" or isinstance(column.dtype, pd.CategoricalDtype):
-            left.append(f"{name} (not numeric)")
-        else:
-            numbers = pd.to_numeric(column, errors="coerce").astype(float).to_numpy()
-            bad = np.flatnonzero(np.isnan(numbers) & column.notna().to_numpy())
-            if len(bad):
-                value = str(column.iloc[int(bad[0])])
-                left.append(f"{name} (not numeric: {value[:20]!r} in row {bad[0] + 1})")
-            else:
-                kept[name] = numbers
-    return kept, left
+        if new in RESERVED:
+            raise ConfigError(f"--map {old}={new}: {new} means something else here; choose another name")
+    names = [renamed.get(name, name) for name in columns]
+    for name in renamed.values():
+        if names.count(name) > 1:
+            raise ConfigError(f"--map: two metrics would be called {name}")
+    return dict(zip(names, columns.values(), strict=True))
 
 
 def _seeds(columns: Mapping[str, np.ndarray], names: np.ndarray) -> dict[str, int] | None:
@@ -256,6 +156,7 @@ def _assemble(
     steps: np.ndarray,
     columns: Mapping[str, np.ndarray],
     seeds: Mapping[str, int] | None,
+    constants: Mapping[str, float],
     notes: list[str],
 ) -> Imported:
     """Sort rows into runs, merge rows of the same step, and leave out what holds no value."""
@@ -266,49 +167,59 @@ def _assemble(
         notes.append(
             f"runs are called otherwise in ids: {', '.join(f'{n} is {labels[n]}' for n in changed[:3])}"
         )
-    runs, merged, empty = [], 0, []
+    runs, merged, equal, empty = [], 0, 0, []
     place = {name: index for index, name in enumerate(labels)}
     group = np.array([place[name] for name in names])
     order = np.lexsort((steps, group))
     ends = np.searchsorted(group[order], np.arange(len(labels) + 1))
     for index, (name, label) in enumerate(labels.items()):
         rows = order[ends[index] : ends[index + 1]]
-        own_steps, own, count = _merge(name, steps[rows], values[rows], metrics)
-        merged += count
+        own_steps, own, again = _merge(name, steps[rows], values[rows], metrics)
+        merged += len(rows) - len(own_steps)
+        equal += again
         some = ~np.isnan(own).all(axis=1)
         if not some.any():
             empty.append(name)
             continue
-        runs.append(ImportedRun(label, name, (seeds or {}).get(name), own_steps[some], own[some]))
+        fixed = np.tile(list(constants.values()), (int(some.sum()), 1))
+        runs.append(
+            ImportedRun(label, name, (seeds or {}).get(name), own_steps[some], np.hstack([own[some], fixed]))
+        )
     if not runs:
         raise ConfigError("no run has a value of any metric")
     if merged:
-        notes.append(f"{merged} rows merged into others of the same run and step, whose gaps they fill")
+        said = f", in which {equal} values stand again, alike" if equal else ""
+        notes.append(f"{merged} rows merged into others of the same run and step{said}")
     if empty:
         notes.append(f"runs without a value left out: {listing(empty)}")
-    return Imported(metrics, tuple(sorted(runs, key=lambda item: item.label)), notes)
+    return Imported((*metrics, *constants), tuple(sorted(runs, key=lambda item: item.label)), notes)
 
 
 def _merge(
     name: str, steps: np.ndarray, values: np.ndarray, metrics: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Merge rows of the same step, shapes (T,) and (T, M), that never give a metric twice."""
+    """Merge rows of the same step, shapes (T,) and (T, M), that agree, and count the values that were there again.
+
+    Of clocks the first value stands, and none is counted.
+    """
     unique, place = np.unique(steps, return_inverse=True)
     if len(unique) == len(steps):
         return steps, values, 0
-    some = ~np.isnan(values)
-    counts = np.zeros((len(unique), values.shape[1]), np.int64)
-    np.add.at(counts, place, some)
-    if (counts > 1).any():
-        row, column = np.argwhere(counts > 1)[0]
+    result = np.full((len(unique), values.shape[1]), np.nan)
+    rows, columns = np.nonzero(~np.isnan(values))
+    # What is assigned last stands.
+    result[place[rows[::-1]], columns[::-1]] = values[rows[::-1], columns[::-1]]
+    apart = values[rows, columns] != result[place[rows], columns]
+    measured = ~np.array([bool(_CLOCKS.fullmatch(metric)) for metric in metrics], bool)
+    apart &= measured[columns]
+    if apart.any():
+        row, column = rows[apart][0], columns[apart][0]
         raise ConfigError(
-            f"run {name} has {counts[row, column]} rows with a value of {metrics[column]} at step {unique[row]}; "
-            "a run has one row a step (do two runs share a name?)"
+            f"run {name} has two values of {metrics[column]} at step {unique[place[row]]}: "
+            f"{float(result[place[row], column])!r} and {float(values[row, column])!r} "
+            "(two runs of one name? --run A,B names runs by two columns)"
         )
-    result = np.full(counts.shape, np.nan)
-    rows, columns = np.nonzero(some)
-    result[place[rows], columns] = values[rows, columns]
-    return unique, result, len(steps) - len(unique)
+    return unique, result, int(measured[columns].sum() - (~np.isnan(result[:, measured])).sum())
 
 
 def _labels(names: Sequence[str]) -> dict[str, str]:

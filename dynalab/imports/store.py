@@ -9,7 +9,7 @@ import re
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,11 @@ import yaml
 
 from dynalab._version import __version__
 from dynalab.config.schema import Levels
+from dynalab.config.suggest import listing
 from dynalab.errors import ConfigError, StoreError
-from dynalab.imports.runs import Imported, ImportedRun, from_long, from_wide
-from dynalab.imports.table import read_table
+from dynalab.imports.forms import Form, Rows, joined, read_rows
+from dynalab.imports.runs import Changes, Imported, ImportedRun, runs_of
+from dynalab.imports.table import files_in, read_table, tidy
 from dynalab.store import runfile, series
 from dynalab.store.atomic import check_writable, making, write_json, write_text
 from dynalab.store.lock import Lock
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 # For imports that other processes make at the same time.
 WAIT_SECONDS = 300.0
+_ACCURACIES = tuple(item.name for item in fields(Levels))
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,59}$")
 
 
@@ -56,50 +59,118 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Order:
+    """What is to be imported, and as what.
+
+    Attributes:
+        form: How the tables are read.
+        changes: What else is said of their metrics.
+        levels: Accuracy -> what counts as memorised (`train_accuracy`) and as generalised (`test_accuracy`); None: as
+            it is stored, at first without any.
+        force: Store it again, as a new attempt.
+    """
+
+    form: Form = field(default_factory=Form)
+    changes: Changes = field(default_factory=Changes)
+    levels: Mapping[str, float] | None = None
+    force: bool = False
+
+    def words(self) -> list[str]:
+        """Return the options of the command that say the same of the tables."""
+        form = self.form
+        single = {"--step": form.step, "--key": form.key, "--value": form.value}
+        return [
+            *(word for column in form.run for word in ("--run", column)),
+            *(word for option, column in single.items() if column is not None for word in (option, column)),
+            *(["--wide"] if form.wide else []),
+            *(word for old, new in self.changes.renamed.items() for word in ("--map", f"{old}={new}")),
+            *(
+                word
+                for name, value in self.changes.constants.items()
+                for word in ("--const", f"{name}={value!r}")
+            ),
+        ]
+
+
 def import_table(
-    source: Path | pd.DataFrame,
+    source: Path | Sequence[Path] | pd.DataFrame,
     outputs: Path,
     name: str | None = None,
-    run: str | None = None,
-    step: str | None = None,
-    *,
-    wide: bool = False,
-    force: bool = False,
+    order: Order | None = None,
     argv: Sequence[str] = (),
 ) -> Outcome:
-    """Import a table of runs.
+    """Import tables of runs.
 
     Args:
-        source: A file (CSV, TSV, Parquet, JSON lines), or a data frame.
+        source: A file (CSV, TSV, Parquet, JSON lines), several, or folders of them; or a data frame.
         outputs: The outputs folder.
-        name: What the ensemble is called; default: the file's name without its suffix.
-        run: Column that names the run (long form).
-        step: Column of steps; default `Step` in wide form.
-        wide: The table has columns `run - metric`.
-        force: Store it again, as a new attempt; or let a name that is taken mean this table.
+        name: What the ensemble is called; default: the name of the file, without its suffix, or of the folder. It means
+            what was imported last under it.
+        order: How it is read, and what else is said of it.
         argv: The command, for the record.
 
     Raises:
-        ConfigError: The table cannot be read so, or the name cannot be used or is taken.
+        ConfigError: A table cannot be read so, or the name cannot be used.
         StoreError: The outputs folder cannot be written.
     """
-    path = source if isinstance(source, Path) else None
-    name = _check_name(name if name is not None else path.stem if path is not None else "imported", name)
-    if wide and run is not None:
-        raise ConfigError(f"--run {run}: with --wide the columns name the runs; leave it out")
-    if not wide and (run is None or step is None):
-        missing = "--run COLUMN" if run is None else "--step COLUMN"
-        raise ConfigError(f"{missing} is missing (or --wide, for columns 'run - metric')")
-    # A file is read anew; a caller's frame stays as it is.
-    frame = read_table(source, () if run is None else (run,)) if isinstance(source, Path) else source
-    if wide:
-        imported = from_wide(frame, step or "Step")
+    order = order or Order()
+    about: dict[str, Any] = {}
+    if isinstance(source, Path):
+        source = [source]
+    if isinstance(source, Sequence):
+        if name is None and len(source) != 1:
+            raise ConfigError(f"--name NAME is missing: there are {len(source)} files")
+        default = source[0].stem if source else ""
+        checked = _check_name(name if name is not None else default, name)
+        imported = runs_of(_read_files(files_in(source), order.form), order.changes)
+        files = [path.name or str(path) for path in source]
+        about = {"file": files[0]} if len(files) == 1 else {"files": files}
     else:
-        assert run is not None and step is not None
-        imported = from_long(frame, run, step)
-    form = {"form": "wide", "step": step or "Step"} if wide else {"form": "long", "run": run, "step": step}
-    file = {} if path is None else {"file": path.name}
-    return _store(imported, OutputPaths(outputs), name, {**file, **form}, force, argv)
+        checked = _check_name(name if name is not None else "imported", name)
+        # A caller's frame stays as it is.
+        imported = runs_of(_read_frame(source, order.form, checked), order.changes)
+    for metric in order.levels or {}:
+        if metric not in _ACCURACIES:
+            raise ConfigError(
+                f"--level {metric}: no accuracy that has a level; legal: {', '.join(_ACCURACIES)}"
+            )
+        if metric not in imported.metrics:
+            raise ConfigError(f"--level {metric}: no such metric; there are {listing(imported.metrics)}")
+    about |= {"form": "wide" if order.form.wide else "long", "options": order.words()}
+    return _store(imported, OutputPaths(outputs), checked, about, order, argv)
+
+
+def _read_files(paths: Sequence[Path], form: Form) -> Rows:
+    parts = []
+    for path, alone in zip(paths, _labels_of(paths), strict=True):
+        frame, notes = read_table(path, form.is_text)
+        try:
+            part = read_rows(frame, form, alone)
+        except ConfigError as error:
+            raise error if len(paths) == 1 else ConfigError(f"{path}: {error}") from error
+        part.notes += notes
+        parts.append(part)
+    return joined(parts)
+
+
+def _labels_of(paths: Sequence[Path]) -> list[str]:
+    """Return what the runs of files are called that name none: their stems, or the parts of their paths that differ."""
+    stems = [path.stem for path in paths]
+    if len(set(stems)) == len(stems):
+        return stems
+    parts = [[*path.parts[:-1], path.stem] for path in paths]
+    while len({own[0] for own in parts}) == 1:
+        parts = [own[1:] for own in parts]
+    while len({own[-1] for own in parts}) == 1:
+        parts = [own[:-1] for own in parts]
+    return ["/".join(own) for own in parts]
+
+
+def _read_frame(frame: pd.DataFrame, form: Form, alone: str) -> Rows:
+    if not len(frame):
+        raise ConfigError("the data frame has no rows")
+    return read_rows(tidy(frame, "the data frame"), form, alone)
 
 
 def digest_of(imported: Imported) -> str:
@@ -130,46 +201,44 @@ def _store(
     imported: Imported,
     outputs: OutputPaths,
     name: str,
-    form: Mapping[str, Any],
-    force: bool,
+    about: Mapping[str, Any],
+    order: Order,
     argv: Sequence[str],
 ) -> Outcome:
     refuse_links(outputs.imports_lock.parent)
     check_writable(outputs.imports_lock.parent)
     # What a name means is read, then written.
     with Lock(outputs.imports_lock, wait=WAIT_SECONDS):
-        return _store_locked(imported, outputs, name, form, force, argv)
+        return _store_locked(imported, outputs, name, about, order, argv)
 
 
 def _store_locked(
     imported: Imported,
     outputs: OutputPaths,
     name: str,
-    form: Mapping[str, Any],
-    force: bool,
+    about: Mapping[str, Any],
+    order: Order,
     argv: Sequence[str],
 ) -> Outcome:
     digest = digest_of(imported)
     stored = [StoredEnsemble(paths) for paths in outputs.ensembles() if paths.task == IMPORTED]
     same = next((item for item in stored if item.id == digest), None)
     taken = [item for item in stored if name in item.names and item.id != digest]
-    if taken and not force:
-        raise ConfigError(
-            f"--name {name}: {taken[0].id} is called so and holds other runs or values; choose another name, "
-            "or let it mean this table with --force"
-        )
     notes = list(imported.notes)
     new = True
     if same is None:
         paths = outputs.ensemble(IMPORTED, name, digest)
-        _make(paths, imported, {"names": [name], **form}, argv)
+        _make(paths, imported, {"names": [name], **about}, order.levels or {}, argv)
     else:
         paths = same.paths
         paths.refuse_links()
         whole = Ensemble(paths)
         kept = whole.trajectories(statuses=runfile.STATUSES)
         damaged = bool(whole.damaged) or len(kept.runs) != len(imported.runs)
-        new = force or damaged
+        known = same.config.get("levels")
+        levels = dict(order.levels) if order.levels is not None else {} if order.force else known or {}
+        # Without the section it was judged by levels that nobody had given.
+        new = order.force or damaged or levels != known
         if damaged:
             notes.append(
                 f"{digest} was damaged; it is stored again ({'; '.join(whole.warnings[:2]) or 'runs were missing'})"
@@ -177,19 +246,18 @@ def _store_locked(
         if new:
             # Who removes the ensemble holds it too.
             with Lock(paths.lock, wait=WAIT_SECONDS):
-                _write_shards(paths, imported, _next_attempt(paths, same), argv)
-        if name not in same.names:
-            tree = dict(same.config)
-            tree["import"] = {**tree["import"], "names": [*same.names, name]}
-            write_text(paths.config, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
-            notes.append(f"the same content is stored as {same.names[0]}; {name} is a second name of it")
+                _write_shards(paths, imported, levels, _next_attempt(paths, same), argv)
+        names = same.names if name in same.names else [*same.names, name]
+        if new or names != same.names:
+            _write_config(paths, {**same.config["import"], "names": names}, levels)
+        if names[0] != name:
+            notes.append(f"the same content is stored as {names[0]}; {name} is another name of it")
     for other in taken:
         # A name means one thing: what was imported last under it.
         other.paths.refuse_links()
-        tree = dict(other.config)
-        tree["import"] = {**tree["import"], "names": [word for word in other.names if word != name]}
-        write_text(other.paths.config, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
-        notes.append(f"{name} meant {other.id} before, which is kept")
+        about = {**other.config["import"], "names": [word for word in other.names if word != name]}
+        _write_config(other.paths, about, other.config.get("levels"))
+        notes.append(f"{name} meant {other.id} before, other runs or values, which is kept under its id")
     refresh(paths)
     write_json(outputs.last, {"schema_version": 1, "ensembles": [digest]})
     return Outcome(Ensemble(paths), name, new, notes)
@@ -204,18 +272,37 @@ def _next_attempt(paths: EnsemblePaths, stored: StoredEnsemble) -> int:
     return max(found, default=0) + 1
 
 
-def _make(paths: EnsemblePaths, imported: Imported, about: Mapping[str, Any], argv: Sequence[str]) -> None:
+def _write_config(paths: EnsemblePaths, about: Mapping[str, Any], levels: Mapping[str, float] | None) -> None:
+    tree = {"task": {"name": IMPORTED}, "import": dict(about)}
+    tree |= {} if levels is None else {"levels": dict(levels)}
+    write_text(paths.config, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+
+
+def _make(
+    paths: EnsemblePaths,
+    imported: Imported,
+    about: Mapping[str, Any],
+    levels: Mapping[str, float],
+    argv: Sequence[str],
+) -> None:
     """Make an ensemble's folder in one rename, so that no half-made one is ever seen."""
     paths.refuse_links()
     with making(paths.root) as folder:
         own = EnsemblePaths(folder)
-        _write_shards(own, imported, 1, argv)
-        tree = {"task": {"name": IMPORTED}, "import": dict(about)}
-        write_text(own.config, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+        _write_shards(own, imported, levels, 1, argv)
+        _write_config(own, about, levels)
 
 
-def _write_shards(paths: EnsemblePaths, imported: Imported, attempt: int, argv: Sequence[str]) -> None:
+def _write_shards(
+    paths: EnsemblePaths,
+    imported: Imported,
+    levels: Mapping[str, float],
+    attempt: int,
+    argv: Sequence[str],
+) -> None:
     """Write the runs; those that share their steps share a shard."""
+    # What has no level is reached by no value.
+    judged = Levels(**{name: levels.get(name, np.nan) for name in _ACCURACIES})
     groups: dict[bytes, list[ImportedRun]] = {}
     for run in imported.runs:
         groups.setdefault(run.steps.tobytes(), []).append(run)
@@ -231,13 +318,14 @@ def _write_shards(paths: EnsemblePaths, imported: Imported, attempt: int, argv: 
     for number, runs in enumerate(groups.values()):
         suffix = f"-a{attempt}" if attempt > 1 else ""
         with making(paths.shard(f"shard-{number:04d}-{len(runs)}{suffix}").root) as folder:
-            _write_shard(ShardPaths(folder), runs, imported.metrics, attempt, record)
+            _write_shard(ShardPaths(folder), runs, imported.metrics, judged, attempt, record)
 
 
 def _write_shard(
     shard: ShardPaths,
     runs: Sequence[ImportedRun],
     metrics: Sequence[str],
+    levels: Levels,
     attempt: int,
     record: Mapping[str, Any],
 ) -> None:
@@ -258,7 +346,6 @@ def _write_shard(
         writer.close()
     rows = series.read(shard.series(IMPORTED_CADENCE))
     last = int(steps[-1])
-    levels = Levels()
     own = [
         runfile.Run(run.label, run.seed, {}, "done", last, summarise(rows, index, levels, None))
         for index, run in enumerate(runs)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dynalab.config.suggest import did_you_mean
 from dynalab.errors import ConfigError
@@ -22,14 +24,47 @@ FORMATS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
+# A decimal comma, where something else separates the cells.
+_DECIMAL_COMMA = r"^\s*([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)\s*$"
+# As pandas does it by itself; said here, for names of runs are spared.
+_NA_VALUES = [
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"),
+    *("N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+]
 
 
-def read_table(path: Path, text_columns: tuple[str, ...] = ()) -> pd.DataFrame:
+def files_in(sources: Sequence[Path]) -> list[Path]:
+    """Return the files meant: themselves, and of folders every table in them, in order of their paths.
+
+    Raises:
+        ConfigError: A folder has none.
+    """
+    found: dict[Path, Path] = {}
+    for source in sources:
+        own = [source]
+        if source.is_dir():
+            inside = (path for path in source.rglob("*") if path.suffix.lower() in FORMATS and path.is_file())
+            hidden = (path.relative_to(source) for path in inside)
+            own = [source / path for path in sorted(hidden) if not str(path.name).startswith((".", "_"))]
+            # Notes and requirements lie beside tables.
+            own = [path for path in own if path.suffix.lower() != ".txt"]
+            if not own:
+                legal = ", ".join(suffix for suffix in FORMATS if suffix != ".txt")
+                raise ConfigError(f"{source}: no table in this folder; legal: {legal}")
+        for path in own:
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def read_table(path: Path, is_text: Callable[[str], bool]) -> tuple[pd.DataFrame, list[str]]:
     """Read a table; its format follows from the file's suffix.
 
     Args:
         path: The file.
-        text_columns: Columns that stay text as it is written (`007` is a name, not a number); CSV only.
+        is_text: Whether a column stays text as it is written: `007` is a name, not a number, and `None` none missing.
+
+    Returns:
+        (the table, what was read otherwise than it is written).
 
     Raises:
         ConfigError: There is no such file, its format is not known, or it is not what its suffix says.
@@ -39,14 +74,17 @@ def read_table(path: Path, text_columns: tuple[str, ...] = ()) -> pd.DataFrame:
         near = did_you_mean(path.name, [item.name for item in path.parent.glob("*") if item.is_file()])
         raise ConfigError(f"{path}: no such file{near}")
     if not path.is_file():
-        raise ConfigError(f"{path}: a folder, not a file")
+        raise ConfigError(f"{path}: no file")
     if kind is None:
         raise ConfigError(
             f"{path}: unknown format {path.suffix or '(no suffix)'}; legal: {', '.join(FORMATS)}"
         )
-    read = {"csv": _csv, "parquet": _parquet, "jsonl": _jsonl}[kind]
+    notes: list[str] = []
     try:
-        frame = read(path, text_columns)
+        if kind == "csv":
+            frame, notes = _csv(path, is_text)
+        else:
+            frame = _parquet(path) if kind == "parquet" else _jsonl(path)
     except OSError as error:
         # pyarrow's errors of damaged files are OSErrors without an errno.
         raise ConfigError(f"{path}: cannot be read ({error.strerror or _first_line(error)})") from error
@@ -54,40 +92,71 @@ def read_table(path: Path, text_columns: tuple[str, ...] = ()) -> pd.DataFrame:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); is it {kind}?") from error
     if not len(frame):
         raise ConfigError(f"{path}: has no rows")
-    frame.columns = [str(name).strip() for name in frame.columns]
-    twice = sorted({name for name in frame.columns if list(frame.columns).count(name) > 1})
-    if twice:
-        raise ConfigError(f"{path}: two columns are called {twice[0] or '(nothing)'}")
-    return frame
+    return tidy(frame, str(path)), notes
 
 
-def _csv(path: Path, text_columns: tuple[str, ...]) -> pd.DataFrame:
-    import csv
+def tidy(frame: pd.DataFrame, what: str) -> pd.DataFrame:
+    """Return a table whose columns have names without spaces around them, each once; named indices are columns.
 
+    Raises:
+        ConfigError: Two columns have one name.
+    """
+    if any(name is not None for name in frame.index.names):
+        frame = frame.reset_index()
+    names = [str(name).strip() for name in frame.columns]
+    if twice := _twice(names):
+        raise ConfigError(f"{what}: two columns are called {twice[0] or '(nothing)'}")
+    return frame.set_axis(names, axis=1)
+
+
+def _twice(names: Sequence[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+def _header(path: Path) -> tuple[list[str], str]:
+    """Return the names in a CSV file's first line and what separates them: a semicolon or a tab where no comma does."""
+    best: tuple[list[str], str] = [], ","
+    for separator in ("\t",) if path.suffix.lower() == ".tsv" else (",", ";", "\t"):
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            try:
+                rows = csv.reader(file, delimiter=separator, skipinitialspace=True)
+                header = next((row for row in rows if any(row)), [])
+            except csv.Error as error:
+                raise ConfigError(f"{path}: not a whole CSV table ({error})") from error
+        if not best[0] or (len(best[0]) == 1 < len(header)):
+            best = header, separator
+    names, separator = best
+    if twice := _twice([name.strip() for name in names if name.strip()]):
+        # pandas would rename the second one in silence.
+        raise ConfigError(f"{path}: two columns are called {twice[0]}")
+    return [name.strip() or f"Unnamed: {index}" for index, name in enumerate(names)], separator
+
+
+def _csv(path: Path, is_text: Callable[[str], bool]) -> tuple[pd.DataFrame, list[str]]:
     import pandas as pd
 
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = next(csv.reader(file, delimiter=separator), [])
-    named = [name.strip() for name in header if name.strip()]
-    for name in named:
-        # pandas would rename the second one in silence.
-        if named.count(name) > 1:
-            raise ConfigError(f"{path}: two columns are called {name}")
+    header, separator = _header(path)
+    if not header:
+        raise ConfigError(f"{path}: empty")
+    text = set(filter(is_text, header))
     # From 3.1 on pandas reads every number exactly; before, only when told to.
     version = tuple(int(part) for part in pd.__version__.split(".")[:2])
-    exact = {} if version >= (3, 1) else {"float_precision": "round_trip"}
+    exact: dict[str, Any] = {} if version >= (3, 1) else {"float_precision": "round_trip"}
     try:
         with warnings.catch_warnings():
             # A row of more values than the header has names is cut with a warning only.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
+            frame = pd.read_csv(
                 path,
                 sep=separator,
                 encoding="utf-8-sig",
+                header=0,
+                names=header,
                 index_col=False,
                 low_memory=False,
-                dtype=dict.fromkeys(text_columns, str),
+                dtype=dict.fromkeys(text, str),
+                keep_default_na=False,
+                na_values={name: _NA_VALUES for name in header if name not in text},
                 skipinitialspace=True,
                 **exact,
             )
@@ -95,20 +164,33 @@ def _csv(path: Path, text_columns: tuple[str, ...]) -> pd.DataFrame:
         raise ConfigError(f"{path}: empty") from error
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise ConfigError(f"{path}: not a whole CSV table ({_first_line(error)})") from error
+    changed = []
+    for name in frame.columns if separator == ";" else ():
+        if name not in text and pd.api.types.is_string_dtype(frame[name]):
+            read = frame[name].str.replace(_DECIMAL_COMMA, r"\1.\2", regex=True)
+            if not read.equals(frame[name]):
+                frame[name] = read
+                changed.append(name)
+    return frame, [f"decimal commas read as points: {', '.join(changed)}"] if changed else []
 
 
-def _parquet(path: Path, text_columns: tuple[str, ...]) -> pd.DataFrame:
+def _parquet(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        frame = pd.read_parquet(path)
+        return pd.read_parquet(path)
     except ValueError as error:
         raise ConfigError(f"{path}: not a whole Parquet file ({_first_line(error)})") from error
-    named = [name for name in frame.index.names if name is not None]
-    return frame.reset_index() if named else frame
 
 
-def _jsonl(path: Path, text_columns: tuple[str, ...]) -> pd.DataFrame:
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"the name {_twice([name for name, _ in pairs])[0]} twice in an object")
+    return found
+
+
+def _jsonl(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
@@ -117,8 +199,8 @@ def _jsonl(path: Path, text_columns: tuple[str, ...]) -> pd.DataFrame:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except ValueError as error:
+                row = json.loads(line, object_pairs_hook=_once)
+            except (ValueError, RecursionError) as error:
                 raise ConfigError(f"{path}: line {number} is not JSON ({_first_line(error)})") from error
             if not isinstance(row, dict):
                 raise ConfigError(f"{path}: line {number} is no object of names and values")

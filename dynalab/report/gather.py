@@ -74,13 +74,21 @@ class Shown:
         return [(run.summary or {}).get(key) for run in self.finished]
 
     def landmarks(self) -> dict[str, list[float | None]]:
-        """Return name -> steps of the landmarks that apply: those that some run reached, or whose metric is there."""
+        """Return name -> steps of the landmarks that apply: those that some run reached, or whose metric is there.
+
+        Of imported runs only those whose level was given.
+        """
         metrics = {"memorised": "train_accuracy", "generalised": "test_accuracy"}
+        if self.ensemble.imported:
+            given = self.ensemble.config.get("levels") or {}
+            metrics = {name: metric for name, metric in metrics.items() if metric in given}
         found = {name: self.landmark(key) for name, key in LANDMARKS.items()}
         return {
             name: steps
             for name, steps in found.items()
-            if steps and (metrics[name] in self.values or any(step is not None for step in steps))
+            if name in metrics
+            and steps
+            and (metrics[name] in self.values or any(step is not None for step in steps))
         }
 
     def medians(self) -> dict[str, float | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -98,18 +98,32 @@ def train_command(shown: Shown) -> str | None:
 
 def _imported(ensemble: Ensemble) -> str:
     about = ensemble.config.get("import") or {}
-    source = f"the file **{about['file']}**" if about.get("file") else "a data frame"
+    files = _files(about)
+    source = f"the file{'s' * (len(files) > 1)} **{listed(files, 6)}**" if files else "a data frame"
     names = listed(ensemble.names, 6) if ensemble.names else ensemble.id
     return f"These runs were trained elsewhere and imported from {source} as **{names}**."
 
 
 def _import_command(ensemble: Ensemble) -> str | None:
     about = ensemble.config.get("import") or {}
-    if not about.get("file") or not ensemble.names:
+    files = _files(about)
+    if not files or not ensemble.names:
         return None
-    form = ["--wide"] if about.get("form") == "wide" else ["--run", str(about.get("run"))]
-    words = ["dynalab", "import", str(about["file"]), "--name", ensemble.names[0], *form]
-    return shlex.join([*words, "--step", str(about.get("step"))])
+    if isinstance(about.get("options"), list):
+        options = [str(word) for word in about["options"]]
+    else:
+        form = ["--wide"] if about.get("form") == "wide" else ["--run", str(about.get("run"))]
+        options = [*form, "--step", str(about.get("step"))]
+    levels = [
+        word
+        for name, level in (ensemble.config.get("levels") or {}).items()
+        for word in ("--level", f"{name}={level!r}")
+    ]
+    return shlex.join(["dynalab", "import", *files, "--name", ensemble.names[0], *options, *levels])
+
+
+def _files(about: Mapping[str, Any]) -> list[str]:
+    return [str(name) for name in about.get("files") or [about.get("file")] if name]
 
 
 def analyze_command(result: Result) -> str:

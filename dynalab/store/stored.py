@@ -34,7 +34,12 @@ _CONFIG = {
     ),
     "parent": (text,),
     "sources": (mapping(text),),
-    "import": ({"names": ([text],), **dict.fromkeys(("file", "form", "run", "step"), (text,))},),
+    "import": (
+        {
+            **dict.fromkeys(("names", "files", "options"), ([text],)),
+            **dict.fromkeys(("file", "form", "run", "step"), (text,)),
+        },
+    ),
 }
 
 

@@ -1,0 +1,238 @@
+"""The forms of tables that other tools write: what is read of each, what is guessed, and what is said."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import dynalab
+from dynalab.cli.app import run as command
+from dynalab.imports.runs import PUBLISHED
+
+WORDS = ("", "NaN", "nan", "NA", "None", "null", "N/A", "NULL")
+
+
+@pytest.fixture
+def take(tmp_path, capsys):
+    """Import files of some text and return (the answer of --json, what was said)."""
+
+    def take(words: str, **files: str) -> tuple[dict, str]:
+        for name, text in files.items():
+            path = tmp_path / name.replace("_DOT_", ".").replace("_IN_", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        given = [str(tmp_path / word) if (tmp_path / word).exists() else word for word in shlex.split(words)]
+        code = command(["import", *given, "--json"])
+        answer = capsys.readouterr()
+        assert code == 0, answer.err
+        document = json.loads(answer.out)
+        return document, " ".join(document["warnings"])
+
+    return take
+
+
+def labels(document: dict) -> list[str]:
+    return [item["id"].partition("/")[2] for item in document["runs"]]
+
+
+def test_equal_repeats_are_counted_and_sparse_rows_fill_each_other(take):
+    # Lightning writes what was logged at a step in several rows; a resumed logger writes rows again.
+    text = "epoch,step,train_loss,val_loss\n0,0,2.0,\n0,9,1.5,\n0,9,,1.6\n0,9,1.5,\n1,19,1.0,\n2,19,,1.1\n"
+    document, said = take("metrics.csv", metrics_DOT_csv=text)
+    assert "3 rows merged into others of the same run and step, in which 1 values stand again, alike" in said
+    assert "no column names the runs: the table is one run, metrics" in said
+    assert labels(document) == ["metrics"] and document["name"] == "metrics"
+    frame = dynalab.load("metrics").frame()
+    assert frame["step"].tolist() == [0, 9, 19]
+    np.testing.assert_array_equal(frame["val_loss"], [np.nan, 1.6, 1.1])
+    # Of a clock the first stands.
+    assert frame["epoch"].tolist() == [0, 0, 1]
+
+
+def test_words_for_missing_values_and_infinities_are_alike_in_every_format(tmp_path, take):
+    cells = ["2.5", *WORDS, "inf", "-Infinity", "1e-3", "+inf", "true", "FALSE", " 7 "]
+    frame = pd.DataFrame({"run": "007", "step": np.arange(len(cells)), "x": cells, "y": 1.0})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_csv(tmp_path / "b.tsv", index=False, sep="\t")
+    frame.to_csv(tmp_path / "c.txt", index=False, sep=";")
+    frame.to_parquet(tmp_path / "d.parquet")
+    rows = frame.to_dict("records")
+    (tmp_path / "e.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    nan, inf = np.nan, np.inf
+    values = [2.5, *[nan] * len(WORDS), inf, -inf, 1e-3, inf, 1.0, 0.0, 7.0]
+    bare = [{**row, "x": value} for row, value in zip(rows, values, strict=True)]
+    (tmp_path / "f.ndjson").write_text("\n".join(json.dumps(row) for row in bare))
+    ids = set()
+    for file in ("a.csv", "b.tsv", "c.txt", "d.parquet", "e.jsonl", "f.ndjson"):
+        document, _ = take(f"{file} --name words")
+        assert labels(document) == ["007"]
+        ids.add(document["id"])
+    assert len(ids) == 1
+    np.testing.assert_array_equal(dynalab.load("words").array("x")[0], values)
+
+
+def test_semicolons_come_with_decimal_commas(take):
+    document, said = take("a.csv", a_DOT_csv="run;step;loss;note\n1,5;0;0,5;a\n1,5;1;1,25e-1;b\n")
+    assert "decimal commas read as points: loss" in said and labels(document) == ["1_5"]
+    np.testing.assert_array_equal(dynalab.load("a").array("loss"), [[0.5, 0.125]])
+
+
+def test_names_that_look_like_nothing_or_like_numbers_stay(take):
+    text = " run , step , loss \nNone,0,1\nNA,0,2\nnull,0,3\n007,0,4\n1e3,0,5\nnan,0,6\n"
+    document, _ = take("a.csv --run run", a_DOT_csv=text)
+    assert labels(document) == sorted(["None", "NA", "null", "007", "1e3", "nan"])
+    same, _ = take(
+        "b.jsonl --name a",
+        b_DOT_jsonl="\n".join(
+            json.dumps({"run": row.split(",")[0], "step": 0, "loss": int(row[-1])})
+            for row in text.split()[5:]
+        ),
+    )
+    assert same["id"] == document["id"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "run,key,value,step\na,loss,2,0\na,acc,0.1,0\na,loss,1,1\na,acc,0.2,1\n",
+        "key,value,timestamp,step,run_uuid,is_nan\nloss,2,17,0,a,0\nacc,0.1,17,0,a,0\nacc,0.2,17,1,a,0\n"
+        "loss,1,18,1,a,0\nloss,0,19,2,a,1\nloss,1,19,1,a,0\n",
+        "Run,Tag,Wall time,Step,Value\na,loss,1.5,0,2\na,loss,1.6,1,1\na,acc,1.5,0,0.1\na,acc,1.6,1,0.2\n",
+        "run,step,variable,value\na,0,loss,2\na,0,acc,0.1\na,1,loss,1\na,1,acc,0.2\n",
+    ],
+    ids=["keys", "mlflow", "tensorboard", "melted"],
+)
+def test_a_row_a_metric(take, text):
+    document, said = take("a.csv", a_DOT_csv=text)
+    assert "names the metrics" in said
+    ensemble = dynalab.load("a")
+    assert sorted(ensemble.metrics) == ["acc", "loss"] and labels(document) == ["a"]
+    frame = ensemble.frame()
+    np.testing.assert_array_equal(frame["loss"].dropna(), [2, 1])
+    np.testing.assert_array_equal(frame["acc"].dropna(), [0.1, 0.2])
+
+
+def test_a_metric_a_row_that_contradicts_itself_is_refused(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("run,tag,value,step\na,loss,2,0\na,loss,3,0\n")
+    assert command(["import", str(tmp_path / "a.csv")]) == 2
+    assert "run a has two values of loss at step 0: 2.0 and 3.0" in capsys.readouterr().err
+
+
+def test_runs_that_several_columns_name(take):
+    text = "lr,seed,step,loss\n0.1,0,0,2\n0.1,1,0,3\n0.2,0,0,4\n0.2,1,0,5\n"
+    document, _ = take("a.csv --run lr,seed", a_DOT_csv=text)
+    again, _ = take("a.csv --run lr --run seed")
+    assert document["id"] == again["id"]
+    assert {(item["id"].partition("/")[2], item["seed"]) for item in document["runs"]} == {
+        ("lr0.1-seed0", 0), ("lr0.1-seed1", 1), ("lr0.2-seed0", 0), ("lr0.2-seed1", 1),
+    }  # fmt: skip
+    assert dynalab.load("a").metrics == ["loss"]
+
+
+def test_a_table_of_many_runs_is_no_single_run(tmp_path, capsys):
+    rows = "".join(f"{name},{step},{step}\n" for name in "ab" for step in range(3))
+    (tmp_path / "a.csv").write_text(f"schedule,step,loss\n{rows}")
+    assert command(["import", str(tmp_path / "a.csv")]) == 2
+    assert "schedule may name the runs (--run schedule?)" in capsys.readouterr().err
+
+
+def test_means_over_runs_are_said_to_be(take):
+    text = (
+        "Step,Group: adam - loss,Group: adam - loss__MIN,Group: adam - loss__MAX\n0,1,0.9,1.1\n10,.5,.4,.6\n"
+    )
+    _, said = take("a.csv", a_DOT_csv=text)
+    assert "differ from the values of Group: adam: these are means over runs" in said
+    assert dynalab.load("a").metrics == ["loss"] and "the columns are 'run - metric'" in said
+    _, said = take("b.csv --wide", b_DOT_csv="Step,r - loss,r - loss__MIN,r - loss__MAX\n0,1,1,1\n")
+    assert "means" not in said and "2 columns of minima and maxima" in said
+
+
+def test_an_axis_of_seconds_has_steps_beside_it(take):
+    text = (
+        "Relative Time (Process),r - _step,r - loss,s - _step,s - loss\n0.5,0,2,,\n1.5,10,1,5,3\n2.5,,,15,2\n"
+    )
+    document, said = take("a.csv", a_DOT_csv=text)
+    assert "each run's own" in said
+    ensemble = dynalab.load("a")
+    assert ensemble.metrics == ["loss"] and ensemble.steps("loss").tolist() == [0, 5, 10, 15]
+    again, _ = take("a.csv --wide --step _step --name b")
+    assert again["id"] == document["id"]
+
+
+def test_a_file_a_run(take):
+    one = "step,loss\n0,2\n1,1\n"
+    document, _ = take("x.csv y.csv --name two", x_DOT_csv=one, y_DOT_csv=one.replace("2", "3"))
+    assert labels(document) == ["x", "y"]
+    folder = {f"logs_IN_version_{i}_IN_metrics_DOT_csv": one.replace("2", str(i + 4)) for i in range(3)}
+    document, _ = take("logs", **folder)
+    assert labels(document) == ["version_0", "version_1", "version_2"] and document["name"] == "logs"
+    again, _ = take(
+        "logs/version_0/metrics.csv logs/version_2/metrics.csv logs/version_1/metrics.csv --name again"
+    )
+    assert again["id"] == document["id"]
+
+
+def test_the_published_code_s_names_are_known(take, tmp_path):
+    names = ["step", "l1", "l2", *PUBLISHED]
+    for index in range(2):
+        table = pd.DataFrame(np.arange(2.0 * len(names)).reshape(2, -1) + index, columns=names)
+        table["step"] = [0, 10]
+        table.to_csv(tmp_path / f"seed{index}.csv", index=False)
+    _, said = take("seed0.csv seed1.csv --name published")
+    assert "spectral is lambda_max" in said
+    assert dynalab.load("published").metrics == ["l1", "l2", *PUBLISHED.values()]
+    _, said = take("seed0.csv --name other --map spectral=norm --map mean_lambda=mean")
+    assert {"norm", "mean", "var_sv"} <= set(dynalab.load("other").metrics)
+
+
+def test_maps_constants_and_levels_are_kept_for_the_page(take, tmp_path):
+    rows = "".join(f"{run},{step},{step / 10},{10 * step}\n" for run in "ab" for step in range(11))
+    document, _ = take("a.csv", a_DOT_csv=f"run,step,loss,test_accuracy\n{rows}")
+    # Nobody gave a level: what would be reached at .99 percent is no landmark.
+    assert all(item["summary"]["generalised_step"] is None for item in document["runs"])
+    levelled, _ = take("a.csv --level test_accuracy=95")
+    assert levelled["id"] == document["id"] and levelled["new"]
+    assert all(item["summary"]["generalised_step"] == 10 for item in levelled["runs"])
+    # It is kept until another is given.
+    again, _ = take("a.csv")
+    assert not again["new"] and again["runs"] == levelled["runs"]
+    take("a.csv --name b --map loss=train_loss --const stability_threshold=20")
+    ensemble = dynalab.load("b")
+    assert ensemble.metrics == ["train_loss", "test_accuracy", "stability_threshold"]
+    assert set(ensemble.array("stability_threshold").ravel()) == {20.0}
+    from dynalab.report.provenance import _import_command
+
+    words = shlex.split(str(_import_command(ensemble)))
+    assert words[2:] == [
+        *["a.csv", "--name", "b", "--map", "loss=train_loss", "--const", "stability_threshold=20.0"]
+    ]
+    assert _import_command(dynalab.load("a")) == "dynalab import a.csv --name a --level test_accuracy=95.0"
+
+
+def test_a_corrected_table_has_the_name(take):
+    one, _ = take("a.csv", a_DOT_csv="step,loss\n0,2\n")
+    two, said = take("a.csv", a_DOT_csv="step,loss\n0,3\n")
+    assert f"a meant {one['id']} before" in said and two["new"]
+    assert dynalab.load("a").id == two["id"] and dynalab.load(one["id"]).names == []
+
+
+def test_a_continuation_begins_late(take):
+    rows = "".join(f"{step},{step / 1e6}\n" for step in range(1_000_000, 1_000_500, 50))
+    document, _ = take("late.csv", late_DOT_csv=f"step,loss\n{rows}")
+    (item,) = document["runs"]
+    assert item["steps"] == 1_000_450 and dynalab.load("late").steps("loss")[0] == 1_000_000
+
+
+def test_python_takes_the_same():
+    frame = pd.DataFrame({"lr": [1, 2], "seed": [0, 0], "epoch": [0, 0], "loss": [1.0, 2.0]})
+    with pytest.warns(UserWarning) as caught:
+        ensemble = dynalab.import_runs(
+            frame, run=["lr", "seed"], renamed={"loss": "train_loss"}, constants={"lr_": 0.1}
+        )
+    assert "column epoch holds the steps" in str(caught[0].message)
+    assert [run.label for run in ensemble.runs] == ["lr1-seed0", "lr2-seed0"]
+    assert ensemble.metrics == ["train_loss", "lr_"]
