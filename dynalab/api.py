@@ -99,7 +99,7 @@ def import_runs(
     form = Form(runs, step, key, value, wide)
     order = Order(form, Changes(renamed or {}, constants or {}), levels, force)
     outcome = import_table(tables, root, name, order, ("dynalab.import_runs",))
-    for line in outcome.notes:
+    for line in outcome.doubts:
         warnings.warn(line, stacklevel=2)
     return outcome.ensemble
 

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from dynalab.errors import StoreError
-from dynalab.imports.runs import from_long
-from dynalab.imports.store import digest_of, import_table
+from dynalab.imports.forms import Form, read_rows
+from dynalab.imports.runs import runs_of
+from dynalab.imports.store import Order, digest_of, import_table
 from dynalab.store import atomic, checkpoint, export, series, snapshot
 from dynalab.store.checkpoint import CheckpointState
 from dynalab.store.find import select
@@ -110,7 +111,7 @@ def test_the_umask_decides_who_may_read(tmp_path, mask):
         atomic.write_json(tmp_path / "run.json", {})
         export.write(frame, tmp_path / "runs.csv")
         write_result(AnalysisPaths(tmp_path / "hmm-1"), {"id": "1"}, {"states": frame})
-        import_table(frame, tmp_path / "outputs", "mine", "run", "step")
+        import_table(frame, tmp_path / "outputs", "mine", Order(Form(("run",), "step")))
     finally:
         os.umask(before)
     for path in tmp_path.rglob("*"):
@@ -258,7 +259,9 @@ def test_exports_to_one_file_at_once(tmp_path):
 
 def test_imports_of_one_table_at_once_keep_every_name(tmp_path):
     frame = pd.DataFrame({"run": ["a", "a", "b", "b"], "step": [0, 1, 0, 1], "loss": [1.0, 0.5, 1.0, 0.4]})
-    made = at_once(lambda place: import_table(frame, tmp_path, f"name{place % 4}", "run", "step"))
+    made = at_once(
+        lambda place: import_table(frame, tmp_path, f"name{place % 4}", Order(Form(("run",), "step")))
+    )
     assert len({item.ensemble.id for item in made}) == 1 and sum(item.new for item in made) == 1
     for place in range(4):
         ((ensemble, runs),) = select(tmp_path, [f"name{place}"], None, StoredEnsemble)
@@ -269,7 +272,11 @@ def test_imports_of_one_table_at_once_keep_every_name(tmp_path):
 
 def test_zero_and_minus_zero_are_one_content():
     found = {
-        digest_of(from_long(pd.DataFrame({"r": [1, 1], "s": [0, 1], "x": [zero, 2.0]}), "r", "s"))
+        digest_of(
+            runs_of(
+                read_rows(pd.DataFrame({"r": [1, 1], "s": [0, 1], "x": [zero, 2.0]}), Form(("r",), "s"), "")
+            )
+        )
         for zero in (0.0, -0.0)
     }
     assert len(found) == 1

@@ -116,7 +116,7 @@ def command(
                 "new": outcome.new,
                 "metrics": ensemble.metrics,
                 "runs": [run_json(ensemble, item) for item in ensemble.runs],
-                "warnings": outcome.notes,
+                "warnings": [*outcome.doubts, *outcome.notes],
             }
         )
         return 0
@@ -124,7 +124,7 @@ def command(
     rows = f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
     what = f"{len(ensemble.runs)} runs of {rows} rows, {len(ensemble.metrics)} metrics"
     note(f"{outcome.name}: {what}{'' if outcome.new else '; stored already'}")
-    warn(outcome.notes)
+    warn([*outcome.doubts, *outcome.notes])
     echo(ensemble.path)
     return 0
 

@@ -67,7 +67,8 @@ class Rows:
         steps: Its step, shape (N,).
         columns: Metric -> its values, shape (N,); NaN where the row has none.
         seeded: Whether a column `seed` is the seed of the row's run.
-        notes: What was guessed and what was left out.
+        notes: What was left out or read otherwise than it is written.
+        doubts: What was guessed, and what may not be what it seems.
     """
 
     names: np.ndarray
@@ -75,6 +76,7 @@ class Rows:
     columns: dict[str, np.ndarray]
     seeded: bool = False
     notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
 
 def read_rows(frame: pd.DataFrame, form: Form, alone: str) -> Rows:
@@ -127,7 +129,7 @@ def _long(frame: pd.DataFrame, form: Form, alone: str) -> Rows:
             )
         rows = Rows(labels, counted, columns, True, [f"columns left out: {'; '.join(left)}"] if left else [])
     if guessed:
-        rows.notes.insert(0, f"from the header: {'; '.join(guessed)}")
+        rows.doubts.append(f"from the header: {'; '.join(guessed)}")
     return rows
 
 
@@ -275,7 +277,8 @@ def _is_wide(frame: pd.DataFrame) -> bool:
 def _wide(frame: pd.DataFrame, form: Form) -> Rows:
     """Read a table of columns `run - metric`; a run has no row where all its columns are empty."""
     found: dict[str, dict[str, str]] = {}
-    notes: list[str] = [] if form.wide else [f"from the header: the columns are 'run{WIDE}metric'"]
+    notes: list[str] = []
+    doubts = [] if form.wide else [f"from the header: the columns are 'run{WIDE}metric'"]
     extremes, others = [], []
     own_steps = form.step if form.step not in (None, *frame.columns) else None
     step = form.step or _guess(list(frame.columns), STEPS)
@@ -298,14 +301,16 @@ def _wide(frame: pd.DataFrame, form: Form) -> Rows:
     if step is None and all("_step" in own for own in found.values()):
         # The axis is of time.
         own_steps = "_step"
-        notes.append(f"no column of steps: each run's own is its column 'run{WIDE}_step'")
+        doubts.append(f"no column of steps: each run's own is its column 'run{WIDE}_step'")
     if own_steps is not None and not all(own_steps in own for own in found.values()):
         _require(frame, "step", own_steps)
     if own_steps is None and step is None:
         raise ConfigError(
             f"--step COLUMN is missing: neither Step nor 'run{WIDE}_step'; there are {listing(frame.columns)}"
         )
-    notes += _extremes(frame, extremes)
+    if extremes:
+        notes.append(f"{len(extremes)} columns of minima and maxima left out")
+    doubts += _means(frame, extremes)
     if others := [name for name in others if not _UNNAMED.match(name)]:
         notes.append(f"columns left out: {listing(others)} (not of the form 'run{WIDE}metric')")
     metrics = list(dict.fromkeys(metric for own in found.values() for metric in own if metric != own_steps))
@@ -333,10 +338,10 @@ def _wide(frame: pd.DataFrame, form: Form) -> Rows:
         notes.append(f"runs without a value left out: {listing(empty)}")
     stacked = np.concatenate(blocks)
     columns = {name: stacked[:, i] for i, name in enumerate(metrics) if not np.isnan(stacked[:, i]).all()}
-    return Rows(np.array(labels, dtype=object), np.concatenate(counted), columns, notes=notes)
+    return Rows(np.array(labels, dtype=object), np.concatenate(counted), columns, notes=notes, doubts=doubts)
 
 
-def _extremes(frame: pd.DataFrame, extremes: Sequence[str]) -> list[str]:
+def _means(frame: pd.DataFrame, extremes: Sequence[str]) -> list[str]:
     """Return what is to be said of columns of minima and maxima: where they differ from the values, these are means."""
     apart: dict[str, None] = {}
     for name in extremes:
@@ -347,13 +352,12 @@ def _extremes(frame: pd.DataFrame, extremes: Sequence[str]) -> list[str]:
         both = ~np.isnan(value) & ~np.isnan(extreme)
         if not np.allclose(value[both], extreme[both], rtol=1e-9, atol=0):
             apart[base.rpartition(WIDE)[0].strip()] = None
-    notes = [f"{len(extremes)} columns of minima and maxima left out"] if extremes else []
-    if apart:
-        notes.append(
-            f"minima and maxima differ from the values of {listing(apart, 3)}: these are means over runs (or over "
-            "steps), not runs; export the runs ungrouped for what holds of runs"
-        )
-    return notes
+    if not apart:
+        return []
+    return [
+        f"minima and maxima differ from the values of {listing(apart, 3)}: these are means over runs (or over "
+        "steps), not runs; export the runs ungrouped for what holds of runs"
+    ]
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
@@ -372,4 +376,5 @@ def joined(parts: Sequence[Rows]) -> Rows:
         columns,
         all(part.seeded for part in parts),
         list(dict.fromkeys(note for part in parts for note in part.notes)),
+        list(dict.fromkeys(doubt for part in parts for doubt in part.doubts)),
     )

@@ -53,11 +53,13 @@ class Imported:
         metrics: Names of the M columns.
         runs: In order of their labels.
         notes: What was left out or renamed.
+        doubts: What was guessed, and what may not be what it seems.
     """
 
     metrics: tuple[str, ...]
     runs: tuple[ImportedRun, ...]
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
+    doubts: list[str]
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,6 @@ def runs_of(rows: Rows, changes: Changes | None = None) -> Imported:
     seeds = _seeds(columns, rows.names) if rows.seeded else None
     if seeds is not None:
         del columns["seed"]
-        notes.append("column seed is taken as the seed of each run")
     columns = _mapped(columns, changes.renamed)
     published = [name for name in PUBLISHED if name in columns and PUBLISHED[name] not in columns]
     if len(published) > 1:
@@ -103,7 +104,10 @@ def runs_of(rows: Rows, changes: Changes | None = None) -> Imported:
     for name in changes.constants:
         if name in columns or name in RESERVED:
             raise ConfigError(f"--const {name}: the table has this column")
-    return _assemble(rows.names, rows.steps, columns, seeds, changes.constants, [*notes, *renamed])
+    metrics, runs = _assemble(
+        rows.names, rows.steps, columns, seeds, changes.constants, notes := [*notes, *renamed]
+    )
+    return Imported(metrics, runs, notes, rows.doubts)
 
 
 def _mapped(columns: Mapping[str, np.ndarray], renamed: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -158,8 +162,8 @@ def _assemble(
     seeds: Mapping[str, int] | None,
     constants: Mapping[str, float],
     notes: list[str],
-) -> Imported:
-    """Sort rows into runs, merge rows of the same step, and leave out what holds no value."""
+) -> tuple[tuple[str, ...], tuple[ImportedRun, ...]]:
+    """Sort rows into runs, merge rows of the same step, and leave out what holds no value, which is noted."""
     values = np.column_stack(list(columns.values()))
     metrics = tuple(columns)
     labels = _labels(sorted(set(names)))
@@ -192,7 +196,7 @@ def _assemble(
         notes.append(f"{merged} rows merged into others of the same run and step{said}")
     if empty:
         notes.append(f"runs without a value left out: {listing(empty)}")
-    return Imported((*metrics, *constants), tuple(sorted(runs, key=lambda item: item.label)), notes)
+    return (*metrics, *constants), tuple(sorted(runs, key=lambda item: item.label))
 
 
 def _merge(

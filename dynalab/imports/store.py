@@ -50,13 +50,15 @@ class Outcome:
         ensemble: The stored ensemble.
         name: What it was called.
         new: Whether anything was written.
-        notes: What was left out or renamed, and what was found damaged.
+        notes: What was left out or renamed.
+        doubts: What was guessed, what may not be what it seems, what was found damaged, what a name meant before.
     """
 
     ensemble: Ensemble
     name: str
     new: bool
     notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,7 @@ def _store_locked(
     stored = [StoredEnsemble(paths) for paths in outputs.ensembles() if paths.task == IMPORTED]
     same = next((item for item in stored if item.id == digest), None)
     taken = [item for item in stored if name in item.names and item.id != digest]
-    notes = list(imported.notes)
+    notes, doubts = list(imported.notes), list(imported.doubts)
     new = True
     if same is None:
         paths = outputs.ensemble(IMPORTED, name, digest)
@@ -240,7 +242,7 @@ def _store_locked(
         # Without the section it was judged by levels that nobody had given.
         new = order.force or damaged or levels != known
         if damaged:
-            notes.append(
+            doubts.append(
                 f"{digest} was damaged; it is stored again ({'; '.join(whole.warnings[:2]) or 'runs were missing'})"
             )
         if new:
@@ -257,10 +259,10 @@ def _store_locked(
         other.paths.refuse_links()
         about = {**other.config["import"], "names": [word for word in other.names if word != name]}
         _write_config(other.paths, about, other.config.get("levels"))
-        notes.append(f"{name} meant {other.id} before, other runs or values, which is kept under its id")
+        doubts.append(f"{name} meant {other.id} before, other runs or values, which is kept under its id")
     refresh(paths)
     write_json(outputs.last, {"schema_version": 1, "ensembles": [digest]})
-    return Outcome(Ensemble(paths), name, new, notes)
+    return Outcome(Ensemble(paths), name, new, notes, doubts)
 
 
 def _next_attempt(paths: EnsemblePaths, stored: StoredEnsemble) -> int:
