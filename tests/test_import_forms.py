@@ -236,3 +236,36 @@ def test_python_takes_the_same():
     assert "column epoch holds the steps" in str(caught[0].message)
     assert [run.label for run in ensemble.runs] == ["lr1-seed0", "lr2-seed0"]
     assert ensemble.metrics == ["train_loss", "lr_"]
+
+
+def test_many_grids_are_one_shard():
+    rng = np.random.default_rng(0)
+    pieces = []
+    for index in range(40):
+        steps = np.sort(rng.choice(500, 12, replace=False))
+        values = {"loss": rng.normal(size=12), "acc": np.where(rng.random(12) < 0.3, np.nan, rng.random(12))}
+        pieces.append(pd.DataFrame({"run": f"r{index:02}", "step": steps, **values}))
+    frame = pd.concat(pieces, ignore_index=True)
+    keys = {"run": "run", "step": "step"}
+    ensemble = dynalab.import_runs(frame.sample(frac=1, random_state=0), "grids", **keys)
+    (shard,) = ensemble.paths.shards()
+    back = ensemble.frame()
+    back["run"] = back["run"].str.rpartition("/")[2]
+    pd.testing.assert_frame_equal(back.drop(columns="seed"), frame)
+    assert [run.steps for run in ensemble.runs] == frame.groupby("run")["step"].max().tolist()
+    finals = frame.groupby("run")["loss"].last().tolist()
+    assert [run.summary["final"]["loss"] for run in ensemble.runs] == finals
+    grid = ensemble.steps("loss")
+    np.testing.assert_array_equal(grid, np.unique(frame["step"]))
+    expected = frame.pivot(index="run", columns="step", values="acc").to_numpy()
+    np.testing.assert_array_equal(ensemble.array("acc"), expected)
+    table = pd.read_parquet(ensemble.paths.metrics())
+    np.testing.assert_array_equal(table["loss"], frame["loss"])
+    # Few grids are a shard each, as they always were, and the content has one id however it lies.
+    assert len(dynalab.import_runs(frame[frame["run"] < "r03"], "few", **keys).paths.shards()) == 3
+    # What is damaged is seen, and stored again.
+    path = shard.series("imported")
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.warns(UserWarning, match="was damaged; it is stored again"):
+        healed = dynalab.import_runs(frame, "grids", **keys)
+    np.testing.assert_array_equal(healed.array("acc"), expected)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # For imports that other processes make at the same time.
 WAIT_SECONDS = 300.0
+# More grids than these are one series whose rows are of a single run each: no folder a run.
+MOST_GRIDS = 16
 _ACCURACIES = tuple(item.name for item in fields(Levels))
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,59}$")
 
@@ -302,12 +304,15 @@ def _write_shards(
     attempt: int,
     argv: Sequence[str],
 ) -> None:
-    """Write the runs; those that share their steps share a shard."""
+    """Write the runs; those that share their steps share a shard, those on many grids one whose rows are of one run."""
     # What has no level is reached by no value.
     judged = Levels(**{name: levels.get(name, np.nan) for name in _ACCURACIES})
     groups: dict[bytes, list[ImportedRun]] = {}
     for run in imported.runs:
         groups.setdefault(run.steps.tobytes(), []).append(run)
+    shards = list(groups.values())
+    if len(shards) > MOST_GRIDS:
+        shards = [list(imported.runs)]
     now = datetime.now(UTC).isoformat(timespec="seconds")
     record = {
         "dynalab": __version__,
@@ -317,7 +322,7 @@ def _write_shards(
         "started": now,
         "ended": now,
     }
-    for number, runs in enumerate(groups.values()):
+    for number, runs in enumerate(shards):
         suffix = f"-a{attempt}" if attempt > 1 else ""
         with making(paths.shard(f"shard-{number:04d}-{len(runs)}{suffix}").root) as folder:
             _write_shard(ShardPaths(folder), runs, imported.metrics, judged, attempt, record)
@@ -331,10 +336,18 @@ def _write_shard(
     attempt: int,
     record: Mapping[str, Any],
 ) -> None:
-    steps = runs[0].steps
-    values = np.stack([run.values for run in runs], axis=1)
+    single = any(not np.array_equal(run.steps, runs[0].steps) for run in runs)
+    if single:
+        steps = np.concatenate([run.steps for run in runs])
+        places = np.repeat(np.arange(len(runs)), [len(run.steps) for run in runs])
+        order = np.lexsort((places, steps))
+        steps, values = steps[order], np.concatenate([run.values for run in runs])[order]
+        columns = {"run": places[order], **{name: values[:, i] for i, name in enumerate(metrics)}}
+    else:
+        steps = runs[0].steps
+        columns = {name: np.stack([run.values[:, i] for run in runs], 1) for i, name in enumerate(metrics)}
     try:
-        writer = series.SeriesWriter(shard.series(IMPORTED_CADENCE), metrics, len(runs))
+        writer = series.SeriesWriter(shard.series(IMPORTED_CADENCE), metrics, None if single else len(runs))
     except StoreError as error:
         if "no room in its header" not in str(error):
             raise
@@ -342,16 +355,22 @@ def _write_shard(
             f"{len(metrics)} metrics are more than a series can hold; import fewer columns"
         ) from error
     try:
-        writer.append(steps, np.zeros(len(steps)), {name: values[:, :, i] for i, name in enumerate(metrics)})
+        writer.append(steps, np.zeros(len(steps)), columns)
         mark = writer.sync()
     finally:
         writer.close()
-    rows = series.read(shard.series(IMPORTED_CADENCE))
-    last = int(steps[-1])
     own = [
-        runfile.Run(run.label, run.seed, {}, "done", last, summarise(rows, index, levels, None))
-        for index, run in enumerate(runs)
+        runfile.Run(
+            run.label,
+            run.seed,
+            {},
+            "done",
+            int(run.steps[-1]),
+            summarise(_rows(run, metrics), 0, levels, None),
+        )
+        for run in runs
     ]
+    last = max(run.steps for run in own)
     runfile.write(
         shard,
         runfile.Shard(
@@ -366,3 +385,12 @@ def _write_shard(
             started=str(record["started"]),
         ),
     )
+
+
+def _rows(run: ImportedRun, metrics: Sequence[str]) -> np.ndarray:
+    """Return a run's rows as a series of it alone holds them, shape (T,) with columns of shape (1,)."""
+    rows = np.zeros(len(run.steps), series.row_type(metrics, 1))
+    rows["step"] = run.steps
+    for index, name in enumerate(metrics):
+        rows[name] = run.values[:, index : index + 1]
+    return rows

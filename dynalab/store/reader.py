@@ -33,7 +33,7 @@ class Ensemble(StoredEnsemble):
     def __init__(self, path: Path | EnsemblePaths) -> None:
         super().__init__(path)
         self._series: dict[tuple[Path, str], np.ndarray | StoreError] = {}
-        self._forced: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
+        self._sorted: dict[tuple[Path, str], tuple[np.ndarray, np.ndarray]] = {}
 
     def records(self, run: StoredRun, cadence: str) -> np.ndarray:
         """Return the rows of a run's shard on a cadence, a structured array with columns of shape (S,).
@@ -102,19 +102,20 @@ class Ensemble(StoredEnsemble):
         if os.path.isfile(run.shard.series(own)) or own in run.record.marks:
             found.append(series.own_rows(self.records(run, own), run.index))
         if run.shard.series(FORCED).is_file() or FORCED in run.record.marks:
-            rows, ends = self._forced_by_run(run)
-            found.append(rows[ends[run.index] : ends[run.index + 1]])
+            found.append(self._single(run, FORCED))
         rows = np.concatenate(found) if found else np.empty(0, series.row_type((), None))
         return rows if run.diverged_step is None else rows[rows["step"] < run.diverged_step]
 
-    def _forced_by_run(self, run: StoredRun) -> tuple[np.ndarray, np.ndarray]:
-        """Return the forced rows of a run's shard, run after run, and where those of each begin, (S + 1,)."""
-        if run.shard.root not in self._forced:
-            rows = self.records(run, FORCED)
+    def _single(self, run: StoredRun, cadence: str) -> np.ndarray:
+        """Return a run's rows of a series whose rows are of a single run each, shape (T,)."""
+        key = (run.shard.root, cadence)
+        if key not in self._sorted:
+            rows = self.records(run, cadence)
             rows = rows[np.argsort(rows["run"], kind="stable")]
             ends = np.searchsorted(rows["run"], np.arange(len(run.record.runs) + 1))
-            self._forced[run.shard.root] = rows, ends
-        return self._forced[run.shard.root]
+            self._sorted[key] = rows, ends
+        rows, ends = self._sorted[key]
+        return rows[ends[run.index] : ends[run.index + 1]]
 
     def columns(self) -> dict[str, list[str]]:
         """Return cadence -> metrics recorded on it."""
@@ -165,6 +166,8 @@ class Ensemble(StoredEnsemble):
         """
         cadence = cadence or self.eval_cadence
         grid = self.records(run, cadence)
+        if single := series.is_single(grid.dtype):
+            grid = self._single(run, cadence)
         steps = grid["step"].astype(np.int64)
         keep = np.ones(len(steps), bool) if run.diverged_step is None else steps < run.diverged_step
         columns = []
@@ -174,7 +177,7 @@ class Ensemble(StoredEnsemble):
             if metric not in (records.dtype.names or ()):
                 columns.append(np.full(len(steps), np.nan))
             elif source == cadence:
-                columns.append(records[metric][:, run.index])
+                columns.append(records[metric] if single else records[metric][:, run.index])
             else:
                 columns.append(_at(steps, records["step"], records[metric][:, run.index]))
         values = np.stack(columns, axis=1) if columns else np.empty((len(steps), 0))
@@ -279,7 +282,7 @@ class Ensemble(StoredEnsemble):
     def steps(self, metric: str) -> np.ndarray:
         """Return the steps a metric was recorded at, over all runs, shape (T,)."""
         cadence = self._cadence_of(metric)
-        own = [self._safe(run, cadence)["step"] for run in self._shards]
+        own = [np.unique(self._safe(run, cadence)["step"]) for run in self._shards]
         if not own:
             return np.empty(0, np.int64)
         longest = max(own, key=len)
@@ -358,10 +361,10 @@ def _records(run: StoredRun, cadence: str) -> np.ndarray:
     path, mark, n_runs = run.shard.series(cadence), run.record.marks.get(cadence), len(run.record.runs)
     records = series.read(path)
     metrics = series.metrics_of(records.dtype)
-    shapes = {records.dtype[name].shape for name in metrics}
-    if series.is_single(records.dtype) != (cadence == FORCED) or shapes - {
-        () if cadence == FORCED else (n_runs,)
-    }:
+    single = series.is_single(records.dtype)
+    # Runs that were trained elsewhere may each be on steps of their own.
+    fits = single == (cadence == FORCED) or cadence == IMPORTED_CADENCE
+    if not fits or {records.dtype[name].shape for name in metrics} - {() if single else (n_runs,)}:
         raise StoreError(f"{path} is damaged: its columns are not of {n_runs} runs")
     if mark and run.record.status in runfile.FINAL:
         if series.checksum_of(records, mark[0]) != mark[1]:
