@@ -52,10 +52,14 @@ class Form:
     value: str | None = None
     wide: bool = False
 
-    def is_text(self, column: str) -> bool:
-        """Return whether a column may hold names, which are read as they are written."""
+    def names_runs(self, column: str) -> bool:
+        """Return whether a column may name runs."""
         given = {part.strip() for word in self.run for part in (word, *word.split(","))}
-        return column in given or column == self.key or _plain(column) in (*RUNS, *KEYS)
+        return column in given or _plain(column) in RUNS
+
+    def names_metrics(self, column: str) -> bool:
+        """Return whether a column may name metrics."""
+        return column == self.key or _plain(column) in KEYS
 
 
 @dataclass
@@ -99,23 +103,22 @@ def read_rows(frame: pd.DataFrame, form: Form, alone: str) -> Rows:
 
 def _long(frame: pd.DataFrame, form: Form, alone: str) -> Rows:
     runs, guessed = _run_columns(frame, form)
-    step = _step_column(frame, form)
+    step = _step_column(frame, form, runs)
     if form.step is None:
         guessed.append(f"column {step} holds the steps")
     if step in runs:
         raise ConfigError(f"--run {step} --step {step}: one column cannot be both")
-    found = [names(frame[name], f"--run {name}") for name in runs]
-    if not runs:
-        _check_alone(frame, step, form)
-        labels = np.full(len(frame), alone, dtype=object)
-        guessed.append(f"no column names the runs: the table is one run, {alone}")
-    else:
-        labels = found[0] if len(runs) == 1 else _joined(runs, found)
-    other = next((name for name in frame.columns if _plain(name) in STEPS and name != step), None)
-    instead = f" (--step {other}?)" if other else ""
-    counted = steps(frame[step], f"--step {step}", instead)
     rest = frame.drop(columns=[name for name in (*runs, step) if name != "seed" or len(runs) == 1])
     key, value = _key_columns(rest, form)
+    if runs:
+        found = [names(frame[name], f"--run {name}") for name in runs]
+        labels = found[0] if len(runs) == 1 else _joined(runs, found)
+    else:
+        _check_alone(frame[step], rest.drop(columns=[] if key is None else [key]))
+        labels = np.full(len(frame), alone, dtype=object)
+        guessed.append(f"no column names the runs: the table is one run, {alone}")
+    other = next((name for name in frame.columns if _plain(name) in STEPS and name != step), None)
+    counted = steps(frame[step], f"--step {step}", f" (--step {other}?)" if other else "")
     if key is not None and value is not None:
         if form.key is None:
             guessed.append(f"column {key} names the metrics, {value} holds their values")
@@ -133,13 +136,12 @@ def _long(frame: pd.DataFrame, form: Form, alone: str) -> Rows:
     return rows
 
 
-def _check_alone(frame: pd.DataFrame, step: str, form: Form) -> None:
+def _check_alone(step: pd.Series, rest: pd.DataFrame) -> None:
     """Refuse a table of one run whose steps repeat beside names that may be those of runs."""
-    if frame[step].is_unique:
+    if step.astype(str).is_unique:
         return
-    keys = (form.key, *(name for name in frame.columns if _plain(name) in KEYS))
-    for name in frame.columns:
-        if name != step and name not in keys and numbers(frame[name])[1] and frame[name].nunique() > 1:
+    for name in rest.columns:
+        if numbers(rest[name])[1] and rest[name].astype(str).nunique() > 1:
             raise ConfigError(
                 f"--run COLUMN is missing: steps repeat, and {name} may name the runs (--run {name}?)"
             )
@@ -181,10 +183,10 @@ def _run_columns(frame: pd.DataFrame, form: Form) -> tuple[list[str], list[str]]
     return words, []
 
 
-def _step_column(frame: pd.DataFrame, form: Form) -> str:
+def _step_column(frame: pd.DataFrame, form: Form, runs: Sequence[str]) -> str:
     if form.step is not None:
         return _require(frame, "step", form.step)
-    name = _guess([name for name in frame.columns if name not in form.run], STEPS)
+    name = _guess([name for name in frame.columns if name not in runs], STEPS)
     if name is None:
         raise ConfigError(
             f"--step COLUMN is missing: no column is called {listing(STEPS[:4])} or the like; "

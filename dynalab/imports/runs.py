@@ -104,9 +104,8 @@ def runs_of(rows: Rows, changes: Changes | None = None) -> Imported:
     for name in changes.constants:
         if name in columns or name in RESERVED:
             raise ConfigError(f"--const {name}: the table has this column")
-    metrics, runs = _assemble(
-        rows.names, rows.steps, columns, seeds, changes.constants, notes := [*notes, *renamed]
-    )
+    notes += renamed
+    metrics, runs = _assemble(rows.names, rows.steps, columns, seeds, changes.constants, notes)
     return Imported(metrics, runs, notes, rows.doubts)
 
 

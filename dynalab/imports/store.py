@@ -148,7 +148,7 @@ def import_table(
 def _read_files(paths: Sequence[Path], form: Form) -> Rows:
     parts = []
     for path, alone in zip(paths, _labels_of(paths), strict=True):
-        frame, notes = read_table(path, form.is_text)
+        frame, notes = read_table(path, form)
         try:
             part = read_rows(frame, form, alone)
         except ConfigError as error:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynalab.config.suggest import did_you_mean
 from dynalab.errors import ConfigError
+from dynalab.imports.cells import numbers
+from dynalab.imports.forms import Form
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,12 +58,12 @@ def files_in(sources: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
-def read_table(path: Path, is_text: Callable[[str], bool]) -> tuple[pd.DataFrame, list[str]]:
+def read_table(path: Path, form: Form) -> tuple[pd.DataFrame, list[str]]:
     """Read a table; its format follows from the file's suffix.
 
     Args:
         path: The file.
-        is_text: Whether a column stays text as it is written: `007` is a name, not a number, and `None` none missing.
+        form: Which columns may hold names, which stay as they are written: `007` is no number, `None` none missing.
 
     Returns:
         (the table, what was read otherwise than it is written).
@@ -82,7 +84,7 @@ def read_table(path: Path, is_text: Callable[[str], bool]) -> tuple[pd.DataFrame
     notes: list[str] = []
     try:
         if kind == "csv":
-            frame, notes = _csv(path, is_text)
+            frame, notes = _csv(path, form)
         else:
             frame = _parquet(path) if kind == "parquet" else _jsonl(path)
     except OSError as error:
@@ -132,13 +134,13 @@ def _header(path: Path) -> tuple[list[str], str]:
     return [name.strip() or f"Unnamed: {index}" for index, name in enumerate(names)], separator
 
 
-def _csv(path: Path, is_text: Callable[[str], bool]) -> tuple[pd.DataFrame, list[str]]:
+def _csv(path: Path, form: Form) -> tuple[pd.DataFrame, list[str]]:
     import pandas as pd
 
     header, separator = _header(path)
     if not header:
         raise ConfigError(f"{path}: empty")
-    text = set(filter(is_text, header))
+    text = {name for name in header if form.names_runs(name) or form.names_metrics(name)}
     # From 3.1 on pandas reads every number exactly; before, only when told to.
     version = tuple(int(part) for part in pd.__version__.split(".")[:2])
     exact: dict[str, Any] = {} if version >= (3, 1) else {"float_precision": "round_trip"}
@@ -166,11 +168,12 @@ def _csv(path: Path, is_text: Callable[[str], bool]) -> tuple[pd.DataFrame, list
         raise ConfigError(f"{path}: not a whole CSV table ({_first_line(error)})") from error
     changed = []
     for name in frame.columns if separator == ";" else ():
-        if name not in text and pd.api.types.is_string_dtype(frame[name]):
-            read = frame[name].str.replace(_DECIMAL_COMMA, r"\1.\2", regex=True)
-            if not read.equals(frame[name]):
-                frame[name] = read
-                changed.append(name)
+        if form.names_runs(name) or not pd.api.types.is_string_dtype(frame[name]):
+            continue
+        read = frame[name].str.replace(_DECIMAL_COMMA, r"\1.\2", regex=True)
+        if not read.equals(frame[name]) and not numbers(read)[1]:
+            frame[name] = read
+            changed.append(name)
     return frame, [f"decimal commas read as points: {', '.join(changed)}"] if changed else []
 
 
