@@ -24,7 +24,7 @@ def not_recorded(
         words: The overrides of `dynalab train` that record them.
     """
     if trajectories.imported:
-        how = f"dynalab import a table with columns named {' and '.join(columns)}"
+        how = f"dynalab import a table with columns named {' and '.join(columns)} (a constant one: --const NAME=NUMBER)"
     else:
         how = f"dynalab train ... {words}"
     return NothingMatched(

@@ -116,7 +116,7 @@ def _long(frame: pd.DataFrame, form: Form, alone: str) -> Rows:
     else:
         _check_alone(frame[step], rest.drop(columns=[] if key is None else [key]))
         labels = np.full(len(frame), alone, dtype=object)
-        guessed.append(f"no column names the runs: the table is one run, {alone}")
+        guessed.append("no column names the runs: a table is one run")
     other = next((name for name in frame.columns if _plain(name) in STEPS and name != step), None)
     counted = steps(frame[step], f"--step {step}", f" (--step {other}?)" if other else "")
     if key is not None and value is not None:
