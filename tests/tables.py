@@ -1,4 +1,4 @@
-"""Tables of runs as somebody else may write them: odd names, gaps, repeats, six formats, and what each of them holds.
+"""Tables of runs as somebody else may write them: odd names, gaps, repeats, three forms, six formats.
 
 `python tests/tables.py 500` imports 500 of them and prints which were read otherwise than by hand.
 """
@@ -18,6 +18,8 @@ from typing import Any
 
 import pandas as pd
 
+FORMS = ("long", "keyed", "wide")
+TEXTS = ("run", "step", "notes", "metric")
 FORMATS = ("a.csv", "b.tsv", "c.csv", "d.parquet", "e.jsonl", "f.parquet")
 MISSING = ("", "nan", "NaN", "NAN", "NA", "N/A", "None", "none", "null", "NULL", "<NA>", "-nan")
 INFINITE = ("inf", "Infinity", "+inf", "INF", "+Infinity")
@@ -58,7 +60,6 @@ def make(random_: random.Random) -> tuple[list[dict[str, Any]], Truth]:
     """Return rows as they are written, cells as numbers, None or texts, and the value of each run, step and metric."""
     runs = random_.sample(RUNS, random_.randint(1, 5))
     metrics = random_.sample(METRICS, random_.randint(1, 4))
-    # A metric of numbers is no key, whatever it is called; beside texts it would be one.
     truth: Truth = {}
     rows = []
     for run in runs:
@@ -89,6 +90,26 @@ def _value(random_: random.Random) -> float:
     )
 
 
+def keyed(rows: list[dict[str, Any]], random_: random.Random) -> list[dict[str, Any]]:
+    """Return a row for each value, and for some that are missing."""
+    found = []
+    for row in rows:
+        for name, value in row.items():
+            if name not in ("run", "step") and not (math.isnan(value) and random_.random() < 0.5):
+                found.append({"run": row["run"], "step": row["step"], "metric": name, "value": value})
+    return found
+
+
+def wide(truth: Truth) -> list[dict[str, Any]]:
+    """Return a row for each step, with a column for each run and metric."""
+    columns = {f"{run} - {name}": math.nan for (run, _), own in truth.items() for name in own}
+    rows: dict[int, dict[str, Any]] = {}
+    for (run, step), own in truth.items():
+        row = rows.setdefault(step, {"step": step, **columns})
+        row.update({f"{run} - {name}": value for name, value in own.items()})
+    return list(rows.values())
+
+
 def write(rows: list[dict[str, Any]], path: Path, random_: random.Random) -> None:
     """Write rows in the format of a file's name."""
     columns = list(rows[0])
@@ -100,7 +121,7 @@ def write(rows: list[dict[str, Any]], path: Path, random_: random.Random) -> Non
     table: dict[str, list[Any]] = {}
     for name in columns:
         cells = [row[name] for row in rows]
-        if name not in ("run", "step") and text:
+        if name not in TEXTS and text:
             cells = [_spelled(cell, random_, comma) for cell in cells]
         table[named[name]] = cells
     if extra:
@@ -136,7 +157,7 @@ def _spelled(value: float, random_: random.Random, comma: bool) -> str:
 
 
 def _json(name: str, cell: Any, random_: random.Random) -> Any:
-    if name in ("run", "step", "notes") or not isinstance(cell, str) or random_.random() < 0.3:
+    if name in TEXTS or not isinstance(cell, str) or random_.random() < 0.3:
         return cell
     if cell in MISSING:
         return random_.choice([..., None, math.nan])
@@ -163,12 +184,13 @@ def spoil(rows: list[dict[str, Any]], random_: random.Random) -> list[dict[str, 
     return rows
 
 
-def imported(path: Path, outputs: Path) -> tuple[int, str, dict[str, Any]]:
+def imported(path: Path, outputs: Path, form: str) -> tuple[int, str, dict[str, Any]]:
     """Import a file and return (exit code, what was said, the answer)."""
     from dynalab.cli.app import run
 
     out, err = io.StringIO(), io.StringIO()
-    words = ["import", str(path), "--name", "mine", "--run", "run", "--step", "step", "--json"]
+    how = {"long": ["--run", "run"], "keyed": ["--run", "run", "--key", "metric"], "wide": ["--wide"]}[form]
+    words = ["import", str(path), "--name", "mine", *how, "--step", "step", "--json"]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run([*words, "--outputs", str(outputs)])
     return code, err.getvalue(), json.loads(out.getvalue()) if code == 0 else {}
@@ -192,7 +214,7 @@ def found(outputs: Path) -> Truth:
 
 
 def try_number(number: int, folder: Path) -> list[str]:
-    """Import the table of a number in two formats and return what was wrong."""
+    """Import the table of a number in two forms and formats and return what was wrong."""
     random_ = random.Random(number)
     rows, truth = make(random_)
     wrong, ids = [], set()
@@ -200,19 +222,23 @@ def try_number(number: int, folder: Path) -> list[str]:
     if spoilt:
         rows = spoil(rows, random_)
     for name in random_.sample(FORMATS, 2):
-        write(rows, folder / name, random_)
+        form = "long" if spoilt else random_.choice(FORMS)
+        made = keyed(rows, random_) if form == "keyed" else wide(truth) if form == "wide" else rows
+        write(made, folder / name, random_)
         outputs = folder / f"outputs-{name}"
         try:
-            code, said, answer = imported(folder / name, outputs)
+            code, said, answer = imported(folder / name, outputs, form)
         except Exception as error:
-            wrong.append(f"{number} {name}: {type(error).__name__}: {error}")
+            wrong.append(f"{number} {form} {name}: {type(error).__name__}: {error}")
             continue
         if code not in (0, 2) or (code == 2) != spoilt or (code == 2 and not 1 <= said.count("\n") <= 2):
-            wrong.append(f"{number} {name}: {'to be refused' if spoilt else 'right'}, {code}: {said.strip()}")
+            wrong.append(
+                f"{number} {form} {name}: {'to be refused' if spoilt else 'right'}, {code}: {said.strip()}"
+            )
         if code == 0 and not spoilt:
             ids.add(answer["id"])
             if found(outputs) != truth:
-                wrong.append(f"{number} {name}: holds something else")
+                wrong.append(f"{number} {form} {name}: holds something else")
     if len(ids) > 1:
         wrong.append(f"{number}: two ids of one content")
     return wrong

@@ -163,6 +163,24 @@ def test_an_axis_of_seconds_has_steps_beside_it(take):
     assert again["id"] == document["id"]
 
 
+def test_several_axes_of_a_wide_table(take):
+    text = "Relative Time (Wall),_step,r - loss,s - loss\n0.5,0,2,3\n1.5,10,1,\n"
+    document, said = take("a.csv", a_DOT_csv=text)
+    assert labels(document) == ["r", "s"] and "columns left out: Relative Time (Wall)" in said
+    assert dynalab.load("a").steps("loss").tolist() == [0, 10]
+
+
+def test_tensorboard_names_runs_and_metrics_by_files(take):
+    files = {
+        f"tb_IN_run-{run}-tag-{tag}_DOT_csv": f"Wall time,Step,Value\n{at}.5,0,2\n{at}.7,10,{at}\n"
+        for at, (run, tag) in enumerate([("a_train", "loss"), ("a_train", "acc"), ("b-tag", "loss")])
+    }
+    document, said = take("tb", **files)
+    assert labels(document) == ["a_train", "b-tag"] and "run-RUN-tag-METRIC" in said
+    np.testing.assert_array_equal(dynalab.load("tb").array("loss"), [[2, 0], [2, 2]])
+    np.testing.assert_array_equal(dynalab.load("tb").array("acc")[0], [2, 1])
+
+
 def test_a_file_a_run(take):
     one = "step,loss\n0,2\n1,1\n"
     document, _ = take("x.csv y.csv --name two", x_DOT_csv=one, y_DOT_csv=one.replace("2", "3"))

@@ -31,6 +31,10 @@ STEPS = (
 )
 KEYS = ("key", "metric", "tag", "metric_name", "variable", "name")
 VALUES = ("value", "values")
+# What tells the time: a row that is written again has another.
+CLOCKS = re.compile(r"_?(epoch|time|wall|wall[ _]time|timestamp|runtime|relative[ _]time.*|elapsed.*)", re.I)
+# What TensorBoard calls the file of one run and metric.
+_TENSORBOARD = re.compile(r"run-(.+)-tag-(.+)")
 _UNNAMED = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?$")
 
 
@@ -271,9 +275,11 @@ def _numeric(frame: pd.DataFrame) -> tuple[dict[str, np.ndarray], list[str]]:
 
 
 def _is_wide(frame: pd.DataFrame) -> bool:
-    """Tell a Weights & Biases export: columns `run - metric`, and none but the axis beside them."""
+    """Tell a Weights & Biases export: columns `run - metric`, and none but axes beside them."""
     columns = [name for name in frame.columns if not _UNNAMED.match(name)]
-    return len(columns) > 1 and sum(WIDE not in name for name in columns) <= 1
+    axes = [name for name in columns if WIDE not in name]
+    others = [name for name in axes if _plain(name) not in STEPS and not CLOCKS.fullmatch(name)]
+    return len(columns) > len(axes) and len(columns) > 1 and (not others or others == axes[:1] == axes)
 
 
 def _wide(frame: pd.DataFrame, form: Form) -> Rows:
@@ -360,6 +366,15 @@ def _means(frame: pd.DataFrame, extremes: Sequence[str]) -> list[str]:
         f"minima and maxima differ from the values of {listing(apart, 3)}: these are means over runs (or over "
         "steps), not runs; export the runs ungrouped for what holds of runs"
     ]
+
+
+def named_by_tensorboard(rows: Rows, stem: str) -> None:
+    """Name the run and the metric of a table that has neither after its file, `run-RUN-tag-METRIC`."""
+    found = _TENSORBOARD.fullmatch(stem)
+    if found and set(rows.columns) <= {"Wall time", "Value"} and "Value" in rows.columns:
+        rows.names[:] = found[1]
+        rows.columns[found[2]] = rows.columns.pop("Value")
+        rows.doubts = ["from the names of the files: run-RUN-tag-METRIC"]
 
 
 def joined(parts: Sequence[Rows]) -> Rows:

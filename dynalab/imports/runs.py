@@ -10,7 +10,7 @@ import numpy as np
 
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.errors import ConfigError
-from dynalab.imports.forms import Rows
+from dynalab.imports.forms import CLOCKS, Rows
 
 # Names that mean something else in a stored series or a data frame of it.
 RESERVED = ("run", "seed", "step", "wall")
@@ -22,8 +22,6 @@ PUBLISHED = {
     "mean_lambda": "mean_sv",
     "variance_lambda": "var_sv",
 }
-# What tells the time: a row that is written again has another.
-_CLOCKS = re.compile(r"_?(epoch|time|wall|wall[ _]time|timestamp|runtime|relative[ _]time.*|elapsed.*)", re.I)
 
 
 @dataclass(frozen=True)
@@ -213,7 +211,7 @@ def _merge(
     # What is assigned last stands.
     result[place[rows[::-1]], columns[::-1]] = values[rows[::-1], columns[::-1]]
     apart = values[rows, columns] != result[place[rows], columns]
-    measured = ~np.array([bool(_CLOCKS.fullmatch(metric)) for metric in metrics], bool)
+    measured = ~np.array([bool(CLOCKS.fullmatch(metric)) for metric in metrics], bool)
     apart &= measured[columns]
     if apart.any():
         row, column = rows[apart][0], columns[apart][0]

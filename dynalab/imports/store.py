@@ -21,7 +21,7 @@ from dynalab._version import __version__
 from dynalab.config.schema import Levels
 from dynalab.config.suggest import listing
 from dynalab.errors import ConfigError, StoreError
-from dynalab.imports.forms import Form, Rows, joined, read_rows
+from dynalab.imports.forms import Form, Rows, joined, named_by_tensorboard, read_rows
 from dynalab.imports.runs import Changes, Imported, ImportedRun, runs_of
 from dynalab.imports.table import files_in, read_table, tidy
 from dynalab.store import runfile, series
@@ -153,6 +153,7 @@ def _read_files(paths: Sequence[Path], form: Form) -> Rows:
             part = read_rows(frame, form, alone)
         except ConfigError as error:
             raise error if len(paths) == 1 else ConfigError(f"{path}: {error}") from error
+        named_by_tensorboard(part, path.stem)
         part.notes += notes
         parts.append(part)
     return joined(parts)
