@@ -188,10 +188,15 @@ def test_a_file_a_run(take):
     folder = {f"logs_IN_version_{i}_IN_metrics_DOT_csv": one.replace("2", str(i + 4)) for i in range(3)}
     document, _ = take("logs", **folder)
     assert labels(document) == ["version_0", "version_1", "version_2"] and document["name"] == "logs"
+    folder_id = document["id"]
+    document, _ = take("metrics.csv logs/version_0/metrics.csv --name near", metrics_DOT_csv=one)
+    assert labels(document) == ["logs_version_0_metrics", "metrics"]
+    document, _ = take("x.csv x.tsv --name formats", x_DOT_tsv="step\tloss\n0\t2\n")
+    assert labels(document) == ["x.csv", "x.tsv"]
     again, _ = take(
         "logs/version_0/metrics.csv logs/version_2/metrics.csv logs/version_1/metrics.csv --name again"
     )
-    assert again["id"] == document["id"]
+    assert again["id"] == folder_id
 
 
 def test_the_published_code_s_names_are_known(take, tmp_path):
@@ -203,6 +208,11 @@ def test_the_published_code_s_names_are_known(take, tmp_path):
     _, said = take("seed0.csv seed1.csv --name published")
     assert "spectral is lambda_max" in said
     assert dynalab.load("published").metrics == ["l1", "l2", *PUBLISHED.values()]
+    # Of a part of them, too; alone a word may mean anything.
+    take("c.csv", c_DOT_csv="epoch,l2,variance_lambda\n0,1,2\n")
+    assert dynalab.load("c").metrics == ["l2", "var_sv"]
+    take("d.csv", d_DOT_csv="epoch,loss,spectral\n0,1,2\n")
+    assert dynalab.load("d").metrics == ["loss", "spectral"]
     _, said = take("seed0.csv --name other --map spectral=norm --map mean_lambda=mean")
     assert {"norm", "mean", "var_sv"} <= set(dynalab.load("other").metrics)
 

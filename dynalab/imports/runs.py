@@ -22,6 +22,8 @@ PUBLISHED = {
     "mean_lambda": "mean_sv",
     "variance_lambda": "var_sv",
 }
+# All of that code's names: one alone may mean anything.
+_FOURTEEN = {"l1", "l2", "mean_w", "median_w", "var_w", "mean_b", "median_b", "var_b", "trace", *PUBLISHED}
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def runs_of(rows: Rows, changes: Changes | None = None) -> Imported:
         del columns["seed"]
     columns = _mapped(columns, changes.renamed)
     published = [name for name in PUBLISHED if name in columns and PUBLISHED[name] not in columns]
-    if len(published) > 1:
+    if published and len(_FOURTEEN & columns.keys()) > 1:
         columns = {PUBLISHED[name] if name in published else name: columns[name] for name in columns}
         notes.append(
             f"known from the published code: {', '.join(f'{name} is {PUBLISHED[name]}' for name in published)}"

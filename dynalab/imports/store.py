@@ -164,10 +164,13 @@ def _labels_of(paths: Sequence[Path]) -> list[str]:
     stems = [path.stem for path in paths]
     if len(set(stems)) == len(stems):
         return stems
-    parts = [[*path.parts[:-1], path.stem] for path in paths]
-    while len({own[0] for own in parts}) == 1:
+    parts = [list(path.with_suffix("").parts) for path in paths]
+    if len(set(map(tuple, parts))) < len(parts):
+        # One table in two formats.
+        parts = [list(path.parts) for path in paths]
+    while min(map(len, parts)) > 1 and len({own[0] for own in parts}) == 1:
         parts = [own[1:] for own in parts]
-    while len({own[-1] for own in parts}) == 1:
+    while min(map(len, parts)) > 1 and len({own[-1] for own in parts}) == 1:
         parts = [own[:-1] for own in parts]
     return ["/".join(own) for own in parts]
 
