@@ -241,6 +241,17 @@ def test_maps_constants_and_levels_are_kept_for_the_page(take, tmp_path):
     assert _import_command(dynalab.load("a")) == "dynalab import a.csv --name a --level test_accuracy=95.0"
 
 
+def test_levels_that_nobody_gave_are_taken_back(take):
+    one, _ = take("a.csv --level test_accuracy=0.5", a_DOT_csv="step,test_accuracy\n0,0\n1,1\n")
+    assert one["runs"][0]["summary"]["generalised_step"] == 1
+    # As it once was stored: no word of levels.
+    path = dynalab.load("a").paths.config
+    path.write_text(path.read_text().partition("levels:")[0])
+    again, said = take("a.csv")
+    assert again["new"] and "levels that nobody had given" in said
+    assert again["runs"][0]["summary"]["generalised_step"] is None and not take("a.csv")[0]["new"]
+
+
 def test_a_corrected_table_has_the_name(take):
     one, _ = take("a.csv", a_DOT_csv="step,loss\n0,2\n")
     two, said = take("a.csv", a_DOT_csv="step,loss\n0,3\n")

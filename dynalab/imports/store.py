@@ -245,8 +245,9 @@ def _store_locked(
         damaged = bool(whole.damaged) or len(kept.runs) != len(imported.runs)
         known = same.config.get("levels")
         levels = dict(order.levels) if order.levels is not None else {} if order.force else known or {}
-        # Without the section it was judged by levels that nobody had given.
         new = order.force or damaged or levels != known
+        if known is None:
+            notes.append(f"{digest} is stored again: it was judged by levels that nobody had given")
         if damaged:
             doubts.append(
                 f"{digest} was damaged; it is stored again ({'; '.join(whole.warnings[:2]) or 'runs were missing'})"
