@@ -285,7 +285,7 @@ def test_from_a_file_to_a_report_without_torch(tmp_path, outputs):
     imported, analysis, report, listed = (json.loads(line) for line in done.stdout.splitlines())
     (result,) = analysis["analyses"]
     assert result["ensemble"] == imported["id"]
-    assert result["metrics"] == ["loss", "acc", "scale"]
+    assert result["metrics"] == ["acc", "loss", "scale"]
     rule = {"metric": "acc", "threshold": 0.9, "direction": "up", "persistence": 1}
     assert result["convergence_rule"] == rule
     frame = table(6)
@@ -307,10 +307,10 @@ def test_default_features_of_imported_runs(outputs):
     ensemble = dynalab.import_runs(frame, "mine", run="run", step="step")
     keys = {"n_states": 1, "restarts": 1, "workers": 1, "stability": False, "baselines": False}
     result = dynalab.analyze("hmm", ensemble, **keys)
-    assert result["metrics"] == ["loss", "acc", "scale"] and result["convergence"] is None
+    assert result["metrics"] == ["acc", "loss", "scale"] and result["convergence"] is None
     said = " ".join(result.warnings)
     assert "_runtime" in said and "rare" in said and "fourteen" in said
     chosen = dynalab.analyze("hmm", ensemble, metrics=["rare"], **keys)
     assert chosen["metrics"] == ["rare"]
     published = dynalab.analyze("hmm", ensemble, preset="paper", **keys)
-    assert published["metrics"] == ["loss", "acc", "scale"]
+    assert published["metrics"] == ["acc", "loss", "scale"]
