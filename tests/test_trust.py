@@ -300,6 +300,21 @@ def newest_state():
     return CheckpointState(10, {})
 
 
+def test_a_shard_without_rows_yet_is_not_damaged(outputs, stored, tmp_path):
+    # Before the others by its name, so that it is asked first.
+    young = stored.paths.shard("shard-0000-0000-1")
+    young.root.mkdir()
+    runfile.write(young, runfile.Shard([runfile.Run("s0009", 9, {"init": 9})], 400))
+    assert stored.paths.shards()[0] == young
+    metric = Ensemble(stored.paths).metrics[0]
+    again = Ensemble(stored.paths)
+    assert again.array(metric).shape == (5, 21) and np.isnan(again.array(metric)[4]).all()
+    assert again.damaged == [] and again.warnings == []
+    there = ("--outputs", str(outputs))
+    code, _, err = run("runs", "export", stored.id, "--to", str(tmp_path / "rows.csv"), *there)
+    assert code == 0 and "damaged" not in err and "cannot read" not in err
+
+
 def test_a_copied_ensemble_does_not_double_its_runs(outputs, stored, tmp_path):
     for name in ("{} (1)", "{} copy", "Copy of {}", "{}.bak", "{}~"):
         shutil.copytree(stored.path, stored.path.with_name(name.format(stored.path.name)))

@@ -127,6 +127,8 @@ class Ensemble(StoredEnsemble):
 
     def _columns_of(self, cadence: str) -> tuple[str, ...]:
         for run in self._shards:
+            if not _begun(run, cadence):
+                continue
             try:
                 return series.metrics_of(self.records(run, cadence).dtype)
             except StoreError as error:
@@ -282,7 +284,9 @@ class Ensemble(StoredEnsemble):
     def steps(self, metric: str) -> np.ndarray:
         """Return the steps a metric was recorded at, over all runs, shape (T,)."""
         cadence = self._cadence_of(metric)
-        own = [np.unique(self._safe(run, cadence)["step"]) for run in self._shards]
+        own = [
+            np.unique(self._safe(run, cadence)["step"]) for run in self._shards if _begun(run, cadence)
+        ]
         if not own:
             return np.empty(0, np.int64)
         longest = max(own, key=len)
@@ -300,6 +304,8 @@ class Ensemble(StoredEnsemble):
         grid = self.steps(metric)
         result = np.full((len(self.runs), len(grid)), np.nan)
         for row, run in enumerate(self.runs):
+            if not _begun(run, cadence):
+                continue
             try:
                 found = self.trajectory(run, [metric], cadence)
             except StoreError as error:
@@ -371,6 +377,12 @@ def _records(run: StoredRun, cadence: str) -> np.ndarray:
             raise StoreError(f"{path} is damaged: its checksum does not fit")
         return records[: mark[0]]
     return records
+
+
+def _begun(run: StoredRun, cadence: str) -> bool:
+    """Return whether a run's shard must have a series: one that was made, and not trained yet, has none and is whole."""
+    finished = run.record.status in runfile.FINAL or cadence in run.record.marks
+    return finished or os.path.lexists(run.shard.series(cadence))
 
 
 def _at(steps: np.ndarray, grid: np.ndarray, values: np.ndarray) -> np.ndarray:
