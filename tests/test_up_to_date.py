@@ -307,6 +307,13 @@ def test_what_a_folders_name_tells():
     assert of("shard-0002-0004-3-a12", [], ()) == runfile.Lost(("s0002", "s0003", "s0004"), True, 12)
     assert of("shard-12345-12345-1", [], ()) == runfile.Lost(("s12345",), True, 1)
     assert of("shard-init0-order0-init1-order1-4", [], ()).labels == ("init0-order0", "init1-order1")
+    # Numbers of a stranger's folder: far apart, or the wrong way round.
+    assert of("shard-0-99999999999-2", [], ()).labels == ("s0000", "s99999999999")
+    assert not of("shard-0009-0001-3", [], ()).known
+    # Which seeds it holds cannot be told, but a later attempt of all that it can hold stands in for them.
+    gaps = of("shard-0001-0009-3", [], ())
+    later = {f"s{seed:04d}": 2 for seed in range(1, 10)}
+    assert not gaps.known and gaps.replaced(later) and not gaps.replaced({**later, "s0004": 1})
     assert of("shard-a-a-1", [], ()) == runfile.Lost(("a",), True, 1)
     for odd in ("shard-0000-3", "shard-x", "shard-a-b-c-2", "shard-0000-0003-x"):
         assert of(odd, [], ()) == runfile.Lost((), False, 1)

@@ -380,7 +380,7 @@ def _records(run: StoredRun, cadence: str) -> np.ndarray:
 
 
 def _begun(run: StoredRun, cadence: str) -> bool:
-    """Return whether a run's shard must have a series: one that was made, and not trained yet, has none and is whole."""
+    """Return whether a run's shard must have a series: one that was made and not trained yet has none."""
     finished = run.record.status in runfile.FINAL or cadence in run.record.marks
     return finished or os.path.lexists(run.shard.series(cadence))
 

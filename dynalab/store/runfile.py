@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 FINAL = ("done", "diverged")
+# Seeds between the first and the last of a shard, at most.
+_WIDEST = 100_000
 STATUSES = ("planned", "running", "done", "partial", "diverged", "failed", "crashed")
 
 
@@ -110,11 +112,13 @@ class Lost:
         labels: Of its runs: all, or its first and its last.
         known: Whether these are all.
         attempt: Number of the attempt.
+        span: Where they are not all, every label that its runs can have; empty where that cannot be told.
     """
 
     labels: tuple[str, ...]
     known: bool
     attempt: int
+    span: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, name: str, labels: Iterable[str], held: Collection[tuple[str, int]]) -> Lost:
@@ -131,11 +135,15 @@ class Lost:
             return cls((), False, 1)
         count, attempt, middle = int(match[2]), int(match[3] or 1), len(pieces) // 2
         first, last = "-".join(pieces[:middle]), "-".join(pieces[middle:])
-        if first.isdigit() and last.isdigit():
-            span = [f"s{seed:04d}" for seed in range(int(first), int(last) + 1)]
+        span: tuple[str, ...] = ()
+        if first.isdecimal() and last.isdecimal():
+            seeds = range(int(first), int(last) + 1)
+            # A stranger's folder may name any numbers.
+            if seeds.start + _WIDEST > seeds.stop:
+                span = tuple(f"s{seed:04d}" for seed in seeds)
             if len(span) == count:
-                return cls(tuple(span), True, attempt)
-            first, last = span[0], span[-1]
+                return cls(span, True, attempt)
+            first, last = f"s{int(first):04d}", f"s{int(last):04d}"
         # Seeds with gaps: those between the ends that no other shard of the same attempt holds, if they are as many.
         free = [label for label in labels if (label, attempt) not in held]
         if first in free and last in free:
@@ -143,11 +151,12 @@ class Lost:
             if len(between) == count:
                 return cls(tuple(between), True, attempt)
         ends = tuple(dict.fromkeys((first, last)))
-        return cls(ends, len(ends) == count, attempt)
+        return cls(ends, len(ends) == count, attempt, span)
 
     def replaced(self, newest: Mapping[str, int]) -> bool:
         """Return whether a later attempt stands in for every run, so that nothing is lost; label -> newest attempt."""
-        return self.known and all(newest.get(label, 0) > self.attempt for label in self.labels)
+        labels = self.labels if self.known else self.span
+        return bool(labels) and all(newest.get(label, 0) > self.attempt for label in labels)
 
 
 def write(paths: ShardPaths, shard: Shard) -> None:
