@@ -9,7 +9,7 @@ from nulls import setting, walks
 from dynalab.analysis import claims
 from dynalab.analysis.claims import _runs, _shares, _speed, _spread, off_path
 from dynalab.analysis.claims import compare as compare_settings
-from dynalab.analysis.hmm import cases, survival
+from dynalab.analysis.hmm import cases, detours, survival
 from dynalab.analysis.hmm.paths import compare
 
 
@@ -81,3 +81,13 @@ def test_spreads_of_two_settings_of_one_law():
     rng = np.random.default_rng(2)
     hits = sum(_spread(*np.exp(6 + 0.5 * rng.normal(size=(2, 12))))["p"] < 0.05 for _ in range(200))
     assert rate(hits, 200) < 0.05
+
+
+@pytest.mark.parametrize("kind", ["clock", "forward", "random", "lengths", "late"])
+def test_states_that_do_not_delay_are_no_detours(kind):
+    """Long runs visit more states: counted from the entry on, over all states that are tested, they are no later."""
+    hits = 0
+    for seed in range(30):
+        paths, steps, rows = walks(seed, kind)
+        hits += any(row["verdict"] for row in detours.find(paths, steps, rows, 4).rows)
+    assert rate(hits, 30) < 0.05

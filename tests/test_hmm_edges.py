@@ -170,9 +170,10 @@ def test_an_edge_counts_runs_and_names_its_features_with_their_stability():
 
 
 def test_forks_are_states_with_two_ways_out():
+    found = [{"from": 0, "to": 1}, {"from": 0, "to": 2}, {"from": 1, "to": 2}]
     ways = [[0, 1, 2]] * 3 + [[0, 0, 2]] * 7
     steps = [np.array([0, 10, 20])] * 10
-    (fork,) = edges.forks([np.array(way) for way in ways], steps)
+    (fork,) = edges.forks(found, [np.array(way) for way in ways], steps)
     assert fork["state"] == 0 and [way["state"] for way in fork["successors"]] == [2, 1]
     assert fork["successors"][0]["interval"][0] < 0.7 < fork["successors"][0]["interval"][1]
     assert (fork["median_step"], fork["quartiles"]) == (20.0, [10.0, 20.0])

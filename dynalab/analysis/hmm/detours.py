@@ -8,7 +8,7 @@ detour when
 - the visitors converge later: Gehan's rank test, which respects censoring, by permutation of the runs, two-sided,
   adjusted over the tested states (Benjamini and Hochberg, 1995), and the shift is a delay;
 - the delay is not only the time that a long run has for visiting: the log-rank test that counts a run as a visitor
-  from its entry on agrees (one-sided).
+  from its entry on agrees (one-sided, adjusted likewise).
 
 Runs of several ensembles are compared within each: what sets ensembles apart is no detour. Only ensembles in which some
 runs visit a state and some do not say anything of it.
@@ -97,11 +97,14 @@ def find(
         rows[k] |= _test(
             time[use], scale[use], observed[use], visits[use, k], entry[use, k], strata[use], log_time, seed
         )
-    adjusted = stats.false_discovery_control([rows[k]["p"] for k in tested]) if tested else []
-    for k, p in zip(tested, adjusted, strict=True):
+    adjusted, entered = (
+        stats.false_discovery_control([rows[k][name] for k in tested]) if tested else []
+        for name in ("p", "p_time_dependent")
+    )
+    for k, p, since in zip(tested, adjusted, entered, strict=True):
         row = rows[k]
         row["p_adjusted"] = float(p)
-        row["verdict"] = bool(p < ALPHA and row["statistic"] > 0 and row["p_time_dependent"] < ALPHA)
+        row["verdict"] = bool(p < ALPHA and row["statistic"] > 0 and since < ALPHA)
     # A regression over several ensembles would explain what sets them apart.
     alone = len(np.unique(strata)) == 1
     model = _model(time, scale, observed, visits[:, tested if alone else []], seed)
@@ -219,10 +222,7 @@ def _warnings(rows: list[dict[str, Any]], observed: np.ndarray, min_visits: int)
     late = [
         row["state"]
         for row in rows
-        if row["tested"]
-        and row["p_adjusted"] < ALPHA
-        and row["statistic"] > 0
-        and row["p_time_dependent"] >= ALPHA
+        if row["tested"] and row["p_adjusted"] < ALPHA and row["statistic"] > 0 and not row["verdict"]
     ]
     if late:
         lines.append(

@@ -234,10 +234,13 @@ def _feature(names: Sequence[str], i: int, columns: dict[str, np.ndarray]) -> di
     return {**item, **{key: plain(key) for key in rest if key in columns}}
 
 
-def forks(paths: Sequence[np.ndarray], steps: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+def forks(
+    edges: Sequence[dict[str, Any]], paths: Sequence[np.ndarray], steps: Sequence[np.ndarray]
+) -> list[dict[str, Any]]:
     """The forks of `analysis.claims.forks`, and when runs leave them.
 
     Args:
+        edges: From `describe`; a way that is none of them is not listed.
         paths: Decoded states of every run, shapes (T,).
         steps: Steps of these rows, shapes (T,).
 
@@ -245,6 +248,7 @@ def forks(paths: Sequence[np.ndarray], steps: Sequence[np.ndarray]) -> list[dict
         `{state, successors: [{state, runs, interval}], median_step, quartiles}`, the most used successor first; the
         steps are those of the first row in another state, over the runs that leave.
     """
+    known = {(edge["from"], edge["to"]) for edge in edges}
     found = []
     for fork in first_ways([visited(path) for path in paths]):
         if not fork["fork"]:
@@ -259,6 +263,7 @@ def forks(paths: Sequence[np.ndarray], steps: Sequence[np.ndarray]) -> list[dict
         successors = [
             {"state": way["to"], "runs": way["runs"], "interval": way["interval"]}
             for way in fork["directions"]
+            if (state, way["to"]) in known
         ]
         found.append(
             {"state": state, "successors": successors, "median_step": middle, "quartiles": [low, high]}

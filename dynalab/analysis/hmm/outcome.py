@@ -141,7 +141,7 @@ def _result(
         "edge_change": "level, z-units" if model.emission == "level" else "drift, z-units per row",
         "edge_ranking": "posterior gradient" if published else "log-likelihood ratio of the feature alone",
         "edges": found,
-        "forks": edges.forks(paths, features.steps),
+        "forks": edges.forks(found, paths, features.steps),
         "paths": path_table(paths, features.steps, features.runs, convergence),
         "dissimilarity": dissimilarity.describe(
             paths, n_states, _means(model), resamples=config.settings.resamples, seed=config.seed
