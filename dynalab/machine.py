@@ -104,7 +104,8 @@ def control_groups(controller: str, listing: Path, mount: Path) -> list[list[Pat
         if controllers == "":
             tops = [mount, mount / "unified"]
         elif controller in controllers.split(","):
-            tops = [mount / controllers, mount / controller]
+            # The folder may name them in another order.
+            tops = [top for top in mount.glob(f"*{controller}*") if controller in top.name.split(",")]
         else:
             continue
         parts = [part for part in place.split("/") if part not in ("", "..")]

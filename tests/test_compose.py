@@ -265,6 +265,13 @@ def test_seeds_and_streams_take_interpolations(monkeypatch):
     assert [run.seed for run in request.runs] == [0, 1, 2] and request.config.seed_streams.init == 2
 
 
+def test_a_reference_in_a_sweep_is_shown_as_it_was_typed():
+    words = ["task=digits", "optimizer.lr=${tuned.optimizer.adam.lr},0.5"]
+    first, _ = read_command(words).requests
+    assert first.overrides == ["task=digits", "optimizer.lr=${tuned.optimizer.adam.lr}"]
+    assert first.config.optimizer.lr == 0.001
+
+
 def test_of_several_words_about_a_key_the_last_counts():
     assert ids("optimizer.lr=1", "optimizer.lr=0.5", "seed=1") == ids("optimizer.lr=0.5")
     assert ids("optimizer=sgd", "optimizer=adam", "experiment=null") == ids("optimizer=adam")

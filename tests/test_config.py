@@ -96,6 +96,8 @@ def test_steps_and_epochs():
         ("trian.steps=5", "did you mean train.steps"),
         ("train.stpes=5", "did you mean train.steps"),
         ("lr=3", "did you mean optimizer.lr"),
+        ("optimizer.bta=3", "did you mean optimizer.betas"),
+        ("optimizer.learning_rate=3", "no such key; there are"),
         ("+foo=1", "foo: no such key"),
         ("+train.foo=1", "train.foo: no such key"),
         ("train.steps=abc", "train.steps=abc: expected an integer"),

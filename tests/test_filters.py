@@ -132,6 +132,7 @@ def test_runs_are_told_apart(stored, outputs):
     [
         ("optimiser.lr=3", "optimiser.lr is neither a field of a run nor a configuration key of any"),
         ("optimiser.lr=3", "did you mean optimizer.lr?"),
+        ("train=3", "train is a section, not a value; there are "),
         # Also behind a term that holds for nothing.
         ("task=regression modle=mlp", "did you mean model?"),
         ("optimizer.lr!=0,01", "optimizer.lr is a number"),

@@ -74,6 +74,8 @@ FREE = 8000000 * 1024
         (V1, v1("a/b", 100000, GB, GB // 2, GB // 4), 1, 3 * GB // 4),
         (V1, v1("a/b", 800000) | v1("a", 250000, GB), 3, GB),
         (V1, v1(".", 200000, GB), 2, GB),
+        # The folder may name its controllers in another order than the kernel.
+        ("3:cpuacct,cpu:/a/b\n", v1("a/b", 200000), 2, FREE),
         # Hybrid: version 2 is there, without controllers.
         ("0::/a/b\n" + V1, v1("a/b", 200000, GB) | {"unified/a/b/cgroup.procs": ""}, 2, GB),
         # What the kernel never writes limits nothing.

@@ -11,7 +11,7 @@ from dynalab.config import registry
 from dynalab.config.command import read_command
 from dynalab.errors import ConfigError
 from dynalab.training.loop import Loop
-from dynalab.training.stack import Stack
+from dynalab.training.stack import refuse_own_attributes
 from dynalab.training.streams import Streams
 
 CPU = torch.device("cpu")
@@ -188,11 +188,39 @@ def test_what_cannot_be_trained_apart_is_refused(monkeypatch):
 
     with pytest.raises(ConfigError, match=r"attribute scales of Own .*register_buffer"):
         loop_of(monkeypatch, Own)
+    with pytest.raises(ConfigError, match="attribute scales of Own"):
+        loop_of(monkeypatch, Own, seeds=(2,))
+    loop_of(monkeypatch, Own, "seed_streams.init=0", seeds=(2,))
     same = [Own() for _ in range(2)]
     same[1].scales = [same[0].scales[0].clone()]
-    assert Stack(same, [Streams.from_seed(0)] * 2, CPU).width == 2
+    refuse_own_attributes(same)
     with pytest.raises(ConfigError, match="no parameter to train"):
         loop_of(monkeypatch, lambda: nn.Linear(5, 1).requires_grad_(False))
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.RNN(1, 3, batch_first=True), nn.Linear(3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.cell(x[:, :, None])[0][:, -1])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4, momentum=None), nn.Linear(4, 1)),
+        Recurrent,
+    ],
+)
+def test_what_torch_cannot_stack_is_refused_in_a_line(monkeypatch, make):
+    loop = loop_of(monkeypatch, make)
+    with pytest.raises(
+        ConfigError, match=r"torch cannot run .* several seeds at once \(.*stacked_forward"
+    ) as caught:
+        loop.update()
+    assert "\n" not in str(caught.value)
 
 
 MODEL = """

@@ -202,7 +202,10 @@ def values_of(text: str, options: Callable[[str], Sequence[str]] = lambda group:
     left = parsed.get_key_element()
     found = []
     for single in singles:
-        said = f"{left}={single.get_value_element_as_str()}"
+        value = single._value
+        # Hydra escapes the brackets of a reference, which then reads as text.
+        refers = isinstance(value, str) and "${" in value
+        said = f"{left}={value if refers else single.get_value_element_as_str()}"
         single = replace(single, input_line=said)
         found.append(Override(key, single.value(), said, sign, len(singles) > 1, single))
     return found

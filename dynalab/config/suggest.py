@@ -15,6 +15,11 @@ def did_you_mean(given: str, legal: Iterable[str]) -> str:
     """
     candidates = sorted(set(legal))
     near = difflib.get_close_matches(given, candidates, n=1, cutoff=0.6)
+    head, dot, field = given.rpartition(".")
+    if near and dot and near[0].startswith(head + dot):
+        # In the right section only the field's own letters tell.
+        fields = [key.removeprefix(head + dot) for key in candidates if key.startswith(head + dot)]
+        near = [head + dot + match for match in difflib.get_close_matches(field, fields, n=1, cutoff=0.5)]
     if not near and "." not in given:
         # A bare field name (`lr`) is meant as the dotted key that ends in it.
         near = [key for key in candidates if key.rpartition(".")[2] == given][:1]

@@ -10,7 +10,7 @@ from datetime import date, datetime
 from typing import Any, TypeVar
 
 from dynalab.config.seeds import parse_seeds
-from dynalab.config.suggest import did_you_mean
+from dynalab.config.suggest import did_you_mean, listing
 from dynalab.errors import ConfigError
 from dynalab.store.stored import StoredEnsemble, StoredRun
 
@@ -211,7 +211,13 @@ class Filter:
         for term in self.terms:
             found = [_lookup(item, run, term.key) for item in everything for run in item.runs]
             if term.key not in _FIELDS and all(value is _ABSENT for value in found):
-                hint = did_you_mean(term.key, {*_FIELDS, *_keys(everything)})
+                keys = {*_FIELDS, *_keys(everything)}
+                if term.key in keys:
+                    within = sorted(key for key in keys if key.startswith(f"{term.key}."))
+                    raise ConfigError(
+                        f"-f: {term.key} is a section, not a value; there are {listing(within)}"
+                    )
+                hint = did_you_mean(term.key, keys)
                 raise ConfigError(
                     f"-f: {term.key} is neither a field of a run nor a configuration key of any{hint}"
                 )

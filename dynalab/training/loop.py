@@ -9,11 +9,11 @@ import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
@@ -32,7 +32,7 @@ from dynalab.training.objective import objective
 from dynalab.training.parts import task_and_network
 from dynalab.training.sphere import Sphere
 from dynalab.training.spikes import BLOCK, Spikes
-from dynalab.training.stack import LEAST_WIDTH, Stack, build_networks, widen
+from dynalab.training.stack import LEAST_WIDTH, Stack, build_networks, refuse_own_attributes, widen
 from dynalab.training.streams import Streams
 
 
@@ -82,6 +82,11 @@ class Loop:
             companions = [streams[-1]] * max(LEAST_WIDTH - len(streams), 0)
             streams = [*streams, *companions]
             networks += build_networks(make, companions)
+        others: list[nn.Module] = []
+        if config.seed_streams.init is None and len({stream.init for stream in streams}) == 1:
+            # A seed alone is asked the same as beside others.
+            others = build_networks(make, [replace(streams[0], init=streams[0].init + 1)])
+        refuse_own_attributes([*networks, *others])
         described = networks[0]
         every = {**probe_cadences(config, folders), **(every or {})}
         self.measurements = [
@@ -228,7 +233,7 @@ class Loop:
         held += [x for tensor in held for x in state_of(self.optimizer, tensor).values() if x.dim()]
         with torch.no_grad():
             for tensor in held:
-                if tensor.is_floating_point():
+                if tensor.is_floating_point() or tensor.is_complex():
                     tensor[lost] = 0.0
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from dynalab.training.streams import Streams
 LEAST_WIDTH = 2
 # The draws of a network's own noise (dropout) are keyed apart from those of the task (label noise, masks).
 _NETWORK_NOISE = 0x6E6574
+# How torch names what it cannot do for several networks at once.
+_UNSTACKED = re.compile(r"\bvmap\b|Batching rule not implemented")
 
 
 def build_networks(make: Callable[[], nn.Module], streams: Sequence[Streams]) -> list[nn.Module]:
@@ -59,7 +62,6 @@ class Stack:
     def __init__(
         self, networks: Sequence[nn.Module], streams: Sequence[Streams], device: torch.device
     ) -> None:
-        _refuse_own_attributes(networks)
         self.network = networks[0]
         self.width = len(networks)
         self.device = device
@@ -128,7 +130,16 @@ class Stack:
             found, changed = one(weights, own, draws, inputs[0])
             outputs, replaced = found[None], {name: tensor[None] for name, tensor in changed.items()}
         else:
-            outputs, replaced = vmap(one)(*parts, inputs)
+            try:
+                outputs, replaced = vmap(one)(*parts, inputs)
+            except RuntimeError as error:
+                line = str(error).partition("\n")[0].partition(". ")[0].removeprefix("vmap: ")
+                if not _UNSTACKED.search(str(error)):
+                    raise
+                raise ConfigError(
+                    f"model: torch cannot run {type(self.network).__name__} for several seeds at once ({line}); "
+                    "do without that, or give it a stacked_forward (see dynalab/models/base.py)"
+                ) from error
         if training:
             with torch.no_grad():
                 for name, tensor in replaced.items():
@@ -195,8 +206,12 @@ def _empty(network: nn.Module) -> None:
                     held[name] = seen[tensor]
 
 
-def _refuse_own_attributes(networks: Sequence[nn.Module]) -> None:
-    """Refuse values that differ from run to run and are no state: all runs would have the first one's."""
+def refuse_own_attributes(networks: Sequence[nn.Module]) -> None:
+    """Refuse values that differ from run to run and are no state: all runs would have the first one's.
+
+    Raises:
+        ConfigError: An attribute differs.
+    """
     for modules in zip(*(network.named_modules() for network in networks), strict=True):
         path, first = modules[0]
         # The last is torch's list of what an LSTM has among its parameters; it keeps it up to date.
