@@ -148,25 +148,25 @@ def test_a_batch_without_batch_statistics_is_refused_by_the_plan(words, said):
             read_command(words)
 
 
-def test_a_network_of_ones_own_is_refused_before_its_first_update(monkeypatch):
-    words = [
-        "task=parity",
-        "task.n=5",
-        "task.k=2",
-        "task.samples=17",
-        "task.held_out=8",
-        "train.batch_size=8",
-    ]
-    (request,) = read_command(words).requests
-    task = registry.find("task", "parity").build(request.config.task)
+@pytest.mark.parametrize("examples", [None, 2])
+@pytest.mark.parametrize(
+    ("words", "shape"),
+    [
+        (["task=parity", "task.n=5", "task.k=2", "task.samples=17", "task.held_out=8"], (5, 1)),
+        (["task=digits", "task.n_train=17"], (64, 10)),
+    ],
+)
+def test_a_network_of_ones_own_is_refused_before_its_first_update(monkeypatch, words, shape, examples):
+    (request,) = read_command([*words, "train.batch_size=8"]).requests
+    task = registry.find("task", request.config.task.name).build(request.config.task)
 
     def normed() -> nn.Module:
-        return nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+        return nn.Sequential(nn.Flatten(), nn.Linear(shape[0], 4), nn.BatchNorm1d(4), nn.Linear(4, shape[1]))
 
     monkeypatch.setattr("dynalab.training.loop.task_and_network", lambda *_: (task, normed))
     streams = [Streams.from_seed(0)]
     with pytest.raises(
         ConfigError, match=r"train.batch_size=8: batch 2 has one example, which model=mlp cannot"
     ):
-        Loop(request.config, streams, 3, torch.device("cpu"))
-    assert Loop(request.config, streams, 2, torch.device("cpu")).step == 0
+        Loop(request.config, streams, 3, torch.device("cpu"), examples=examples)
+    assert Loop(request.config, streams, 2, torch.device("cpu"), examples=examples).step == 0

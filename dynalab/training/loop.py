@@ -156,20 +156,20 @@ class Loop:
         self._batch: Batch | None = None
         parts = self.stack, self.task, self.data
         self.gradients = Gradients(*parts, self.optimizer, config.train, loss_dtype)
-        self._check_batches(total)
+        self._check_batches(data, total)
         self._evaluation = Evaluation(*parts, loss_dtype, config.task.name)
         self._beside = self._make_beside() if Beside.pays(len(streams), exact, device) else None
 
-    def _check_batches(self, total: int) -> None:
+    def _check_batches(self, data: TaskData, total: int) -> None:
         """Refuse a batch of one, before anything is trained, where the network has no batch statistics of it.
 
         Raises:
             ConfigError: Training of so many updates comes to a batch that the network cannot take.
         """
-        last = getattr(self.data, "batches_per_epoch", 1) - 1
+        last = getattr(data, "batches_per_epoch", 1) - 1
         numbers = [number for number in {0, last} if number < total * self.config.train.accumulate]
         for number in numbers if self.stack.buffers else ():
-            batch = self.data.train_batch(number)
+            batch = data.train_batch(number)
             if batch.size > 1:
                 continue
             buffers = {name: buffer.clone() for name, buffer in self.stack.buffers.items()}

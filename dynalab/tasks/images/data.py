@@ -55,6 +55,9 @@ class ImageData:
     """The images of the S runs of one shard; implements `dynalab.tasks.base.TaskData`.
 
     Which examples are in a batch, and in what order, is `FixedData`'s to say; it deals in positions here.
+
+    Attributes:
+        batches_per_epoch: Updates in one pass over the training examples.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class ImageData:
         self._batches = FixedData(
             train.positions(), test.positions(), streams, batch_size, eval_size, chunk=chunk
         )
+        self.batches_per_epoch = self._batches.batches_per_epoch
         self._full: Batch | None = None
 
     def train_batch(self, step: int) -> Batch:
