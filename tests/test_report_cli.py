@@ -148,9 +148,14 @@ def test_neither_torch_nor_hmmlearn_is_imported(outputs: Path, cli: Cli, tmp_pat
     make_hmm(outputs, ensemble)
     hook = tmp_path / "hook"
     hook.mkdir()
-    # Whatever imports them fails, and says so.
+    # Whatever imports them fails, and says so; SciPy asks sys.modules for torch, and must not find it there.
     (hook / "sitecustomize.py").write_text(
-        "import sys\nfor name in ('torch', 'hmmlearn', 'matplotlib.pyplot'): sys.modules[name] = None\n"
+        "import sys\n"
+        "class Refusal:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name in ('torch', 'hmmlearn', 'matplotlib.pyplot'):\n"
+        "            raise ImportError(f'{name} is not to be imported')\n"
+        "sys.meta_path.insert(0, Refusal())\n"
     )
     answer = cli("report", PYTHONPATH=str(hook), PYTHONWARNINGS="error")
     assert answer.code == 0, answer.err
