@@ -230,6 +230,8 @@ def test_words_have_the_values_that_hydra_users_expect(word, expected):
         ("optimizer.lr=range(0,10000000000)", "too many for one command"),
         ("seed=${oc.env:DYNALAB_NOWHERE}", "seed: Environment variable 'DYNALAB_NOWHERE' not found"),
         ("optimizer.lr=${optimizer.lr}", "optimizer.lr: Recursive interpolation"),
+        ("optimizer.lr=${task.nope}", "there is no task.nope here; give optimizer.lr=VALUE"),
+        ("probes=[parity]", "probe.parity.k=${task.k}: there is no task.k here; give probe.parity.k=VALUE"),
         ("seed=interval(0,1)", "seed=interval(0,1): expected an integer"),
         ("task=null", "task=null: no such task"),
         ("optimizer=", "optimizer=: no such optimizer"),

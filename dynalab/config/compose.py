@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from dynalab.config import registry
 from dynalab.config.overrides import Override, parse, shown
@@ -368,6 +368,10 @@ def resolved(tree: Tree) -> Tree:
     try:
         with _clock():
             found = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
+    except InterpolationKeyError as error:
+        missing = re.search(r"'([^']+)' not found", str(error))
+        key, name = str(error.full_key), missing[1] if missing else "a key"
+        raise ConfigError(f"{key}={special.get(key)}: there is no {name} here; give {key}=VALUE") from error
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
         reason = str(error).splitlines()[0].rpartition("raised while resolving interpolation: ")[2]
