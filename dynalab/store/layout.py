@@ -138,15 +138,24 @@ def lay_out(
     if not write:
         _compare(layout, planned, None, force, here, steal, folders)
         return layout
-    layout.paths.refuse_links()
-    with storing(layout.paths.root):
-        layout.paths.root.mkdir(parents=True, exist_ok=True)
+    _make_folder(layout.paths)
     with Lock(layout.paths.lock, wait=WAIT_SECONDS, steal=steal) as held:
         sweep(layout.paths.root, "shard-*")
         mend_config(layout, folders)
         undo_unfinished(layout.paths)
         _compare(layout, planned, held, force, here, steal, folders)
     return layout
+
+
+def _make_folder(paths: EnsemblePaths) -> None:
+    """Make an ensemble's folder where there is none.
+
+    Raises:
+        StoreError: It is a link, or cannot be written.
+    """
+    paths.refuse_links()
+    with storing(paths.root):
+        paths.root.mkdir(parents=True, exist_ok=True)
 
 
 def mend_config(layout: Layout, folders: Sequence[Path] = ()) -> None:
@@ -160,9 +169,7 @@ def mend_config(layout: Layout, folders: Sequence[Path] = ()) -> None:
         StoreError: The folder is a link, or cannot be written.
     """
     paths, request = layout.paths, layout.request
-    paths.refuse_links()
-    with storing(paths.root):
-        paths.root.mkdir(parents=True, exist_ok=True)
+    _make_folder(paths)
     if not _is_of(request, paths, folders):
         if paths.shards():
             layout.warnings.append(f"{paths.config} was missing, damaged or another's; it is written again")
@@ -233,7 +240,7 @@ def _compare(
 def _leave_alone(
     layout: Layout,
     lost: Sequence[tuple[ShardPaths, str]],
-    held: Collection[tuple[str, int]],
+    there: Collection[tuple[str, int]],
     attempts: Mapping[str, int],
     force: bool,
 ) -> dict[str, int]:
@@ -241,7 +248,7 @@ def _leave_alone(
     labels = [spec.label for spec in layout.request.runs]
     hidden: dict[str, int] = {}
     for paths, why in lost:
-        found = runfile.Lost.of(paths.root.name, labels, held)
+        found = runfile.Lost.of(paths.root.name, labels, there)
         for label in found.labels:
             hidden[label] = max(hidden.get(label, 0), found.attempt)
         made = dict.fromkeys(labels, found.attempt + 1) if force else {}
