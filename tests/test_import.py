@@ -151,7 +151,7 @@ def test_rows_that_fill_each_others_gaps_are_merged_and_contradictions_refused()
     [
         ("eos", "sharpness and stability_threshold (or edge_ratio alone)"),
         ("slingshot", "train_loss and last_layer_norm"),
-        ("periods", "train_loss and scale_invariant_norm"),
+        ("periods", "scale_invariant_norm"),
     ],
 )
 def test_what_an_analysis_lacks_is_to_be_imported_not_trained(outputs, capsys, kind, columns):

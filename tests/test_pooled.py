@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from nulls import convergence, walks
 
-from dynalab.analysis.base import Convergence, Trajectories, Trajectory
-from dynalab.analysis.command import Inputs, _pooled
+from dynalab.analysis.base import Convergence, Group, on_one_grid
 from dynalab.analysis.hmm import detours, survival
 from dynalab.analysis.hmm.paths import compare
 
 
-def inputs(name, rule, imported=False):
-    run = Trajectory(f"{name}/0", np.arange(3), np.zeros((3, 1)))
-    return Inputs([], [], Trajectories(name, ("m",), (run,), rule, (), imported))
+def group(name, rule, imported=False):
+    made = Group.of({"0": {"m": np.zeros(3)}}, np.arange(3), id=name)
+    return replace(made, convergence=rule, imported=imported)
 
 
 def test_rules_of_convergence_that_differ_are_not_the_firsts():
     high, low = Convergence("m", 0.9), Convergence("m", 0.5)
-    mixed = _pooled([inputs("a", high), inputs("b", low, True)]).trajectories
+    mixed = on_one_grid([group("a", high), group("b", low, True)])
     assert mixed.convergence is None and mixed.imported
     assert "different rules (m 0.9, m 0.5)" in mixed.warnings[0]
-    same = _pooled([inputs("a", high), inputs("b", high)]).trajectories
+    same = on_one_grid([group("a", high), group("b", high)])
     assert same.convergence == high and not same.imported and not same.warnings
 
 

@@ -44,18 +44,6 @@ def slingshot():
     return ensemble(steps, columns, config, status="diverged", diverged_step=3000), (1500, 2000)
 
 
-def periods():
-    """On the sphere, where a divergence is the regime of the whole run."""
-    steps = np.arange(0, 4000, 10)
-    columns = {
-        "scale_invariant_norm": 2 + 0.0 * steps,
-        "effective_gradient_norm": 8 + 0.0 * steps,
-        "batch_loss": np.linspace(0.6, 0.1, len(steps)),
-    }
-    config = {"optimizer": {"name": "sgd", "lr": 0.001}, "task": {"name": "digits"}}
-    return ensemble(steps, columns, config, status="diverged", diverged_step=4000), (2000, 3000)
-
-
 def variance():
     rng, steps, runs = np.random.default_rng(0), np.arange(0, 1001, 10), []
     for i, j in itertools.product(range(4), range(4)):
@@ -79,7 +67,7 @@ FAST = {
 }
 
 
-@pytest.mark.parametrize("make", [eos, slingshot, periods, variance, hmm], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [eos, slingshot, variance, hmm], ids=lambda make: make.__name__)
 def test_a_prefix_is_judged_as_a_run_that_ended_there(make):
     kind = import_module(f"dynalab.analysis.{make.__name__}")
     keys = FAST.get(make.__name__, {})

@@ -1,30 +1,74 @@
-"""What an analysis is: a pure function from stored trajectories to a result.
+"""What an analysis is: a pure function from stored runs to findings, and what it says of them.
 
-An analysis module (`dynalab/analysis/KIND/` or `KIND.py`, or a plug-in's) holds
+An analysis is one module (`dynalab/analysis/KIND.py`, or a package of that name, or a plug-in's file) that holds
 
-- `Config`, a dataclass of its keys;
 - `VERSION`, an integer that is raised when results change (it enters the result's id);
-- `analyse(trajectories, config) -> Outcome`;
+- `NEEDS`, a `Needs`, or a function of the configuration that returns one;
+- `Config`, a dataclass of its keys, a subclass of `Keys`;
+- `Findings`, a frozen dataclass; its fields are the keys of the command's `--json`, those of type `Frame` are tables
+  that are stored beside it, and `warnings`, where there is one, are lines a reader must see before the numbers;
+- `analyse(groups, config) -> Findings`;
+- `show(findings, groups)`, which yields blocks (`dynalab.show.blocks`) for terminal, page and notebook alike; a
+  terminal gives no groups. Without it, findings are shown as plain tables.
 
-and, where they differ from the usual,
-
-- `STATUSES`, the statuses of the runs that it takes (default: `done`);
-- `COLUMNS`, the columns that it looks for, whichever cadence they were recorded on: its runs then have the rows of all
-  of these cadences, NaN where a column has none (default: everything on the evaluation grid or a finer one).
-
-It reads arrays and returns plain values and tables. It knows no folder, no terminal and nothing of training.
+It reads arrays and returns plain values and tables. It knows no folder, no terminal and nothing of training. Nothing
+outside knows it by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dynalab.config.keys import Keys, key
+from dynalab.core.records import Frame
+from dynalab.core.runs import Convergence, Group, Run, Series
+
 if TYPE_CHECKING:
     import pandas as pd
+
+__all__ = [
+    "Convergence", "Frame", "Group", "Keys", "Needs", "Outcome", "Run", "Series", "Trajectories", "Trajectory", "key",
+    "on_one_grid", "runs_of",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an analysis reads, how it comes to be recorded, and which runs it takes.
+
+    Attributes:
+        columns: Metrics that it cannot do without; of those in a tuple one is enough.
+        optional: Metrics that it looks at where they were recorded.
+        record: Overrides of `dynalab train` that record them.
+        statuses: Statuses of the runs that it takes.
+        across: Whether it is of all ensembles together; otherwise of each, unless `pool=true` asks for that.
+    """
+
+    columns: tuple[str | tuple[str, ...], ...] = ()
+    optional: tuple[str, ...] = ()
+    record: str = ""
+    statuses: tuple[str, ...] = ("done",)
+    across: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All metrics that it looks at; empty where it takes whatever was recorded."""
+        required = (item if isinstance(item, tuple) else (item,) for item in self.columns)
+        return tuple(dict.fromkeys([*(name for names in required for name in names), *self.optional]))
+
+    def missing(self, group: Group) -> list[str]:
+        """Return what no run of a group recorded."""
+        ways = [(item,) if isinstance(item, str) else item for item in self.columns]
+        return [" or ".join(names) for names in ways if not group.columns & {*names}]
+
+
+def runs_of(groups: Sequence[Group]) -> list[Run]:
+    """Return the runs of some groups, in their order."""
+    return [run for group in groups for run in group.runs]
 
 
 @dataclass(frozen=True)
@@ -76,23 +120,6 @@ class Trajectory:
 
 
 @dataclass(frozen=True)
-class Convergence:
-    """When a run counts as converged.
-
-    Attributes:
-        metric: Column that is watched.
-        threshold: Level to reach.
-        direction: `up` (at least the threshold) or `down` (at most).
-        persistence: Number of consecutive rows that must hold the level.
-    """
-
-    metric: str
-    threshold: float
-    direction: str = "up"
-    persistence: int = 1
-
-
-@dataclass(frozen=True)
 class Trajectories:
     """The runs of one ensemble (or of several, pooled) on one grid of steps.
 
@@ -130,3 +157,43 @@ class Outcome:
     result: dict[str, Any]
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+
+def on_one_grid(groups: Sequence[Group], columns: Sequence[str] | None = None) -> Trajectories:
+    """Return the runs of some groups as tables, on the metrics and the rule of convergence that all have.
+
+    Args:
+        groups: The groups.
+        columns: Metrics; the rows are then those of all of their series, NaN where one has none. None: what was
+            recorded on the evaluation grid or a finer one, at the rows of that grid.
+    """
+    shared = [name for name in groups[0].metrics if all(name in group.metrics for group in groups)]
+    if columns is not None:
+        shared = [name for name in columns if all(name in group.columns for group in groups)]
+    runs = []
+    for run in runs_of(groups):
+        grid = run.grid
+        if columns is not None:
+            own = [run.series[name].steps for name in shared]
+            grid = np.unique(np.concatenate(own or [np.empty(0, np.int64)]))
+        values = replace(run, grid=grid).table(shared)
+        runs.append(Trajectory(run.id, grid, values, run.seed, run.status, run.config, run.diverged_step))
+    warnings = []
+    dropped = sorted({name for group in groups for name in group.metrics} - set(shared))
+    if dropped and columns is None:
+        warnings.append(f"not in every ensemble, left out: {', '.join(dropped)}")
+    rules = list(dict.fromkeys(group.convergence for group in groups))
+    if len(rules) > 1:
+        names = ", ".join("none" if rule is None else f"{rule.metric} {rule.threshold:g}" for rule in rules)
+        warnings.append(
+            f"the ensembles converge by different rules ({names}), none is taken: give convergence.metric= and "
+            "convergence.threshold="
+        )
+    return Trajectories(
+        groups[0].id,
+        tuple(shared),
+        tuple(runs),
+        rules[0] if len(rules) == 1 else None,
+        tuple(warnings),
+        any(group.imported for group in groups),
+    )

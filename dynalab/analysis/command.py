@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from dynalab._version import __version__
-from dynalab.analysis.base import Trajectories
+from dynalab.analysis.base import Needs, on_one_grid, runs_of
 from dynalab.config.ensemble import canonical
 from dynalab.config.registry import Part
 from dynalab.config.typed import non_neutral, plain
+from dynalab.core.records import plain as plain_findings
+from dynalab.core.records import tables as tables_of
+from dynalab.core.runs import Group
 from dynalab.errors import ConfigError, NothingMatched
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths
@@ -31,14 +34,31 @@ class Inputs:
     """What one analysis is made from.
 
     Attributes:
-        ensembles: One, or several that are pooled.
+        ensembles: One, or several that are analysed together.
         runs: The runs that enter.
-        trajectories: Their trajectories.
+        groups: What they recorded, an ensemble each.
     """
 
     ensembles: list[Ensemble]
     runs: list[StoredRun]
-    trajectories: Trajectories
+    groups: tuple[Group, ...]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was left out on the way here."""
+        return [line for group in self.groups for line in group.warnings]
+
+
+def needs_of(part: Part, config: Any = None) -> Needs:
+    """Return what an analysis needs, with this configuration."""
+    needs = getattr(part.module, "NEEDS", None)
+    if needs is None:
+        statuses = getattr(part.module, "STATUSES", ("done",))
+        if config is not None and hasattr(part.module, "statuses"):
+            statuses = part.module.statuses(config)
+        return Needs(optional=getattr(part.module, "COLUMNS", ()), statuses=statuses)
+    found: Needs = needs(config) if callable(needs) else needs
+    return found
 
 
 def gather(
@@ -48,72 +68,37 @@ def gather(
 
     Args:
         selection: Ensembles and their runs.
-        part: The analysis; its `STATUSES`, or `statuses(config)`, says which runs it takes (default: done ones).
+        part: The analysis.
         config: Its typed configuration.
         pool: Whether to make one over all ensembles.
 
     Raises:
         NothingMatched: No run of any ensemble can enter.
     """
-    statuses = getattr(part.module, "STATUSES", ("done",))
-    if config is not None and hasattr(part.module, "statuses"):
-        statuses = part.module.statuses(config)
-    found = []
+    needs = needs_of(part, config)
+    ready: list[Inputs] = []
     left: list[str] = []
     for ensemble, runs in selection:
-        ids = [run.id for run in runs]
-        columns = getattr(part.module, "COLUMNS", None)
-        trajectories = (
-            ensemble.trajectories(statuses=statuses, runs=ids)
-            if columns is None
-            else ensemble.united(columns, statuses=statuses, runs=ids)
-        )
-        entered = {run.run for run in trajectories.runs}
-        kept = [run for run in runs if run.id in entered]
-        if kept:
-            found.append(Inputs([ensemble], kept, trajectories))
+        group = ensemble.group(needs.statuses, [run.id for run in runs], needs.names)
+        entered = {run.id for run in group.runs}
+        if kept := [run for run in runs if run.id in entered]:
+            ready.append(Inputs([ensemble], kept, (group,)))
         else:
-            left += trajectories.warnings or (f"{ensemble.id} has no runs",)
-    if not found:
-        wanted = " or ".join(statuses)
+            left += group.warnings or (f"{ensemble.id} has no runs",)
+    if not ready:
+        wanted = " or ".join(needs.statuses)
         raise NothingMatched(
             f"no run is {wanted} ({'; '.join(left[:3])}); train to the end first: dynalab train"
         )
-    yield from [_pooled(found)] if pool else found
-
-
-def _pooled(inputs: Sequence[Inputs]) -> Inputs:
-    """Put the runs of several ensembles side by side, on the metrics and the rule of convergence that all have."""
-    first = inputs[0].trajectories
-    shared = [name for name in first.metrics if all(name in item.trajectories.metrics for item in inputs)]
-    runs = []
-    for item in inputs:
-        columns = [item.trajectories.metrics.index(name) for name in shared]
-        runs += [replace(run, values=run.values[:, columns]) for run in item.trajectories.runs]
-    warnings = tuple(line for item in inputs for line in item.trajectories.warnings)
-    dropped = sorted({name for item in inputs for name in item.trajectories.metrics} - set(shared))
-    if dropped:
-        warnings += (f"not in every ensemble, left out: {', '.join(dropped)}",)
-    rules = list(dict.fromkeys(item.trajectories.convergence for item in inputs))
-    if len(rules) > 1:
-        said = ", ".join("none" if rule is None else f"{rule.metric} {rule.threshold:g}" for rule in rules)
-        warnings += (
-            f"the ensembles converge by different rules ({said}), none is taken: give convergence.metric= and "
-            "convergence.threshold=",
-        )
-    imported = any(item.trajectories.imported for item in inputs)
-    return Inputs(
-        [ensemble for item in inputs for ensemble in item.ensembles],
-        [run for item in inputs for run in item.runs],
-        replace(
-            first,
-            metrics=tuple(shared),
-            runs=tuple(runs),
-            convergence=rules[0] if len(rules) == 1 else None,
-            warnings=warnings,
-            imported=imported,
-        ),
-    )
+    if pool or needs.across:
+        ready = [
+            Inputs(
+                [ensemble for item in ready for ensemble in item.ensembles],
+                [run for item in ready for run in item.runs],
+                tuple(group for item in ready for group in item.groups),
+            )
+        ]
+    yield from ready
 
 
 def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bool = False) -> Result:
@@ -135,7 +120,7 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
         stored_model = _model(outputs, config.decode_with, part.name)
         config = replace(config, decode_with=f"{part.name}-{stored_model.id}")
     said = {key: value for key, value in non_neutral(config).items() if key not in NOT_IDENTITY}
-    rows = {run.run: run.steps for run in inputs.trajectories.runs}
+    rows = {run.id: run.grid for run in runs_of(inputs.groups)}
     runs = [[run.id, _reached(run, rows.get(run.id)), run.attempt] for run in inputs.runs]
     version = int(getattr(part.module, "VERSION", 1))
     identity: dict[str, Any] = {"kind": part.name, "version": version, "config": said, "runs": runs}
@@ -147,27 +132,59 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
         return stored
     # What stands there now is damaged, or to be made again; what comes to stand there meanwhile is the same.
     again = paths.root.exists()
-    if stored_model is None:
-        outcome = part.module.analyse(inputs.trajectories, config)
-    else:
-        with reading(stored_model):
-            outcome = part.module.decode(inputs.trajectories, stored_model.data, config)
-    warnings = list(dict.fromkeys([*inputs.trajectories.warnings, *outcome.warnings]))
+    values, tables, warnings = _made(inputs, part, config, stored_model)
     data = {
         "id": digest,
         "kind": part.name,
         "ensemble": inputs.ensembles[0].id,
         "ensembles": [ensemble.id for ensemble in inputs.ensembles],
-        "warnings": warnings,
+        "warnings": list(dict.fromkeys([*inputs.warnings, *warnings])),
         "config": {key: value for key, value in plain(config).items() if key not in NOT_IDENTITY},
         "inputs": [{"run": run, "steps": steps, "attempt": attempt} for run, steps, attempt in runs],
         "version": version,
         "dynalab": __version__,
-        "tables": sorted(outcome.tables),
+        "tables": sorted(tables),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **outcome.result,
+        **values,
     }
-    return write_result(paths, data, outcome.tables, replace=again)
+    return write_result(paths, data, tables, replace=again)
+
+
+def _made(
+    inputs: Inputs, part: Part, config: Any, stored_model: Result | None
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """Return plain values, tables and warnings of an analysis."""
+    if hasattr(part.module, "Findings"):
+        findings = findings_of(inputs.groups, part, config)
+        return plain_findings(findings), tables_of(findings), list(getattr(findings, "warnings", ()))
+    columns = getattr(part.module, "COLUMNS", None)
+    trajectories = on_one_grid(inputs.groups, columns)
+    if stored_model is None:
+        outcome = part.module.analyse(trajectories, config)
+    else:
+        with reading(stored_model):
+            outcome = part.module.decode(trajectories, stored_model.data, config)
+    return outcome.result, outcome.tables, [*trajectories.warnings, *outcome.warnings]
+
+
+def findings_of(groups: Sequence[Group], part: Part, config: Any) -> Any:
+    """Return what an analysis finds in some groups, as they stood at `steps=`.
+
+    Raises:
+        NothingMatched: A group lacks a metric; of imported runs the line names the columns to import, of others the
+            words that record them.
+    """
+    needs = needs_of(part, config)
+    for group in groups:
+        if missing := needs.missing(group):
+            names = " and ".join(missing)
+            how = f"dynalab train ... {needs.record}"
+            if group.imported:
+                how = (
+                    f"dynalab import a table with columns named {names} (a constant one: --const NAME=NUMBER)"
+                )
+            raise NothingMatched(f"{group.id}: no {names} recorded, which analyze {part.name} needs: {how}")
+    return part.module.analyse([group.until(config.steps) for group in groups], config)
 
 
 def _reached(run: StoredRun, steps: Any) -> int:

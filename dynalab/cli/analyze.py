@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import click
 
 from dynalab.cli.options import (
@@ -15,6 +18,10 @@ from dynalab.cli.options import (
     split_arguments,
     warn,
 )
+
+if TYPE_CHECKING:
+    from dynalab.config.registry import Part
+    from dynalab.store.results import Result
 
 
 @click.command("analyze")
@@ -116,12 +123,22 @@ def command(
             }
         )
     else:
-        describe = getattr(part.module, "describe", None)
         for result in results:
             with reading(result):
-                lines = list(describe(result.data)) if describe else []
+                lines = list(_lines(part, result))
             for line in lines:
                 echo(line)
             echo(result.paths.root)
             warn(result.warnings)
     return 3 if damaged else 0
+
+
+def _lines(part: Part, result: Result) -> Iterable[str]:
+    """Return what an analysis says of its result on a terminal."""
+    if not hasattr(part.module, "show"):
+        describe = getattr(part.module, "describe", None)
+        return describe(result.data) if describe else ()
+    from dynalab.core.records import restore
+    from dynalab.show import terminal
+
+    return terminal.lines(part.module.show(restore(part.module.Findings, result.data), ()))

@@ -100,6 +100,7 @@ def _edges(inputs: Any, result: Any, part: Any, config: Any, root: Path, train: 
     """Train runs that arrived at the edge again, at half the rate from soon after on."""
     import pandas as pd
 
+    from dynalab.analysis.base import on_one_grid
     from dynalab.analysis.eos.confirm import compare, halvings
     from dynalab.launch.fork import HalfRate
 
@@ -117,8 +118,9 @@ def _edges(inputs: Any, result: Any, part: Any, config: Any, root: Path, train: 
     for item in wanted:
         runs = [(run, item.at) for run in inputs.runs if run.id in item.runs]
         for fork, step, chosen in train(runs, HalfRate(item.at), item.steps):
-            trajectories = _of_fork(fork, chosen, part).trajectories
-            own, drawn = compare(inputs.trajectories, trajectories, item.at, config)
+            columns = part.module.COLUMNS
+            trajectories = on_one_grid(_of_fork(fork, chosen, part).groups, columns)
+            own, drawn = compare(on_one_grid(inputs.groups, columns), trajectories, item.at, config)
             entries += [{**entry, "from_step": step} for entry in own]
             rows += drawn
             forks.append(fork.id)

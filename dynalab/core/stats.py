@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Ranks that should be whole differ by less.
 ROUNDING = 1e-9
@@ -55,3 +58,28 @@ def fallen(summaries: Iterable[Mapping[str, Any]], landmark: str, metric: str, l
         if level is not None and last is not None and summary.get(landmark) is not None:
             count += last < level
     return count
+
+
+# The number of pairs grows with the square.
+MOST_POINTS = 150
+
+
+def theil_sen(steps: np.ndarray, values: np.ndarray, noise: float = 0.0) -> tuple[float, float]:
+    """Return the Theil-Sen slope of values (N,) over steps (N,), and its standard error under white noise.
+
+    At most 150 of the points are taken, evenly.
+
+    Args:
+        steps: Ascending, no two equal.
+        values: At these.
+        noise: Standard deviation of the noise; at least what float64 resolves of a constant series is taken.
+    """
+    import numpy as np
+
+    steps, values = np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    if len(steps) > MOST_POINTS:
+        chosen = np.unique(np.linspace(0, len(steps) - 1, MOST_POINTS).round().astype(int))
+        steps, values = steps[chosen], values[chosen]
+    i, j = np.triu_indices(len(steps), 1)
+    tilt = float(np.median((values[j] - values[i]) / (steps[j] - steps[i])))
+    return tilt, float(max(noise, 1e-12) * np.sqrt(12 / len(steps)) / np.ptp(steps))

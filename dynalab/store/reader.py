@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from dynalab.analysis.base import Convergence, Trajectories, Trajectory
 from dynalab.config.schema import direction_of
 from dynalab.config.suggest import did_you_mean, listing
+from dynalab.core.runs import Group, Run, Series
 from dynalab.errors import ConfigError, StoreError
 from dynalab.store import runfile, series
 from dynalab.store.paths import FORCED, EnsemblePaths, forced_cadence
@@ -21,6 +22,8 @@ from dynalab.store.stored import IMPORTED_CADENCE, StoredEnsemble, StoredRun
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
+
+T = TypeVar("T")
 
 
 class Ensemble(StoredEnsemble):
@@ -201,7 +204,41 @@ class Ensemble(StoredEnsemble):
             runs: Ids of the runs wanted, or None for all.
         """
         names = list(metrics) if metrics is not None else self.grid_metrics()
-        return self._chosen(names, lambda run: self.trajectory(run, names), statuses, runs)
+        kept, warnings = self._chosen(lambda run: self.trajectory(run, names), statuses, runs)
+        return Trajectories(self.id, tuple(names), kept, self.convergence, warnings, self.imported)
+
+    def group(
+        self,
+        statuses: Iterable[str] = ("done",),
+        runs: Iterable[str] | None = None,
+        metrics: Sequence[str] = (),
+    ) -> Group:
+        """Return the runs in some statuses as analyses take them; the others are named in `warnings`.
+
+        Args:
+            statuses: Which runs enter.
+            runs: Ids of the runs wanted, or None for all.
+            metrics: Metrics that will be read, for damage to be found now; empty for all.
+        """
+        cadences = {cadence for name, cadence in self._recorded.items() if not metrics or name in metrics}
+
+        def read(run: StoredRun) -> Run:
+            for cadence in cadences:
+                if _begun(run, cadence):
+                    self.records(run, cadence)
+            grid = self.trajectory(run, ()).steps
+            series = _RunSeries(self, run)
+            return Run(run.id, series, grid, self.config, run.seed, run.status, run.diverged_step)
+
+        kept, warnings = self._chosen(read, statuses, runs)
+        return Group(
+            self.id,
+            kept,
+            tuple(self.grid_metrics()),
+            self.convergence,
+            imported=self.imported,
+            warnings=warnings,
+        )
 
     def united(
         self, metrics: Sequence[str], statuses: Iterable[str] = ("done",), runs: Iterable[str] | None = None
@@ -213,9 +250,9 @@ class Ensemble(StoredEnsemble):
             statuses: Which runs enter.
             runs: Ids of the runs wanted, or None for all.
         """
-        known = self.metrics
-        names = [name for name in metrics if name in known]
-        return self._chosen(names, lambda run: self._united(run, names), statuses, runs)
+        names = [name for name in metrics if name in self._recorded]
+        kept, warnings = self._chosen(lambda run: self._united(run, names), statuses, runs)
+        return Trajectories(self.id, tuple(names), kept, self.convergence, warnings, self.imported)
 
     def _united(self, run: StoredRun, metrics: Sequence[str]) -> Trajectory:
         """Return one run's rows of some metrics, NaN where a metric's own cadence has none; empty rows are left out."""
@@ -229,12 +266,9 @@ class Ensemble(StoredEnsemble):
         )
 
     def _chosen(
-        self,
-        names: Sequence[str],
-        read: Callable[[StoredRun], Trajectory],
-        statuses: Iterable[str],
-        runs: Iterable[str] | None,
-    ) -> Trajectories:
+        self, read: Callable[[StoredRun], T], statuses: Iterable[str], runs: Iterable[str] | None
+    ) -> tuple[tuple[T, ...], tuple[str, ...]]:
+        """Return what is read of the runs in some statuses, and lines about those that are left out."""
         wanted, allowed = None if runs is None else set(runs), set(statuses)
         kept, left = [], []
         for run in self.runs:
@@ -255,9 +289,7 @@ class Ensemble(StoredEnsemble):
         if left:
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""
             warnings.append(f"left out: {', '.join(left[:3])}{more}")
-        return Trajectories(
-            self.id, tuple(names), tuple(kept), self.convergence, tuple(warnings), self.imported
-        )
+        return tuple(kept), tuple(warnings)
 
     def grid_metrics(self) -> list[str]:
         """Return the metrics recorded on the evaluation grid or a finer one."""
@@ -359,6 +391,26 @@ class Ensemble(StoredEnsemble):
                 f"{self.id} has no run {label}; there are {listing(r.label for r in self.runs)}"
             )
         return network_at(run, step)
+
+
+class _RunSeries(Mapping[str, Series]):
+    """The series of a stored run, read when they are asked for."""
+
+    def __init__(self, ensemble: Ensemble, run: StoredRun) -> None:
+        self._ensemble, self._run = ensemble, run
+
+    def __getitem__(self, name: str) -> Series:
+        cadence = self._ensemble._recorded[name]
+        if not _begun(self._run, cadence):
+            return Series(np.empty(0, np.int64), np.empty(0))
+        rows = self._ensemble.trajectory(self._run, (name,), cadence)
+        return Series.of(rows.steps, rows.values[:, 0])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ensemble._recorded)
+
+    def __len__(self) -> int:
+        return len(self._ensemble._recorded)
 
 
 def _records(run: StoredRun, cadence: str) -> np.ndarray:

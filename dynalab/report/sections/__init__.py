@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dynalab.errors import StoreError
+from dynalab.config import registry
+from dynalab.errors import ConfigError, StoreError
 from dynalab.report.blocks import Section
-from dynalab.report.sections import detectors, generic, hmm, variance
+from dynalab.report.sections import detectors, generic, hmm, shown, variance
 from dynalab.report.sections.context import Context
 from dynalab.store.results import Result, reading
 
@@ -30,15 +31,28 @@ SECTIONS: dict[str, Renderer] = {
     "variance": Renderer(variance.section, variance.summary),
     "slingshot": Renderer(detectors.slingshot_section, detectors.slingshot_summary),
     "eos": Renderer(detectors.eos_section, detectors.eos_summary),
-    "periods": Renderer(detectors.periods_section, detectors.periods_summary),
 }
 
 _GENERIC = Renderer(generic.section, generic.summary)
 
 
+def _own(kind: str) -> Renderer | None:
+    """Return what an analysis says of itself; None where there is no such analysis, or it says nothing."""
+    try:
+        part = registry.find("analysis", kind, registry.search_path())
+    except ConfigError:
+        return None
+    if not hasattr(part.module, "show"):
+        return None
+    return Renderer(
+        lambda result, context: shown.section(part, result, context),
+        lambda result, context: shown.summary(part, result),
+    )
+
+
 def renderer(kind: str) -> Renderer:
     """Return how a kind of analysis is shown; a result of another form is named as damaged, and the page goes on."""
-    found = SECTIONS.get(kind, _GENERIC)
+    found = SECTIONS.get(kind) or _own(kind) or _GENERIC
 
     def section(result: Result, context: Context) -> Section:
         try:

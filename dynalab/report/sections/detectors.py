@@ -213,61 +213,6 @@ def _halved(result: Result, confirmation: Any, context: Context) -> list[Block]:
     return blocks
 
 
-def periods_summary(result: Result, context: Context) -> list[str]:
-    """Return what the runs' periods or regimes come to."""
-    runs = result.data["runs"]
-    kinds = Counter((run["regime"] or run["verdict"]).replace("_", " ") for run in runs)
-    said = listed([f"{kind} in {n:,}" for kind, n in kinds.items()])
-    line = f"**Periods and regimes:** {said} of {count(len(runs), 'run')}"
-    periods = [run["period_steps"] for run in runs if run["verdict"] == "periodic"]
-    if periods:
-        line += f"; events some **{number(float(np.median(periods)))}** steps apart"
-    return [line + "."]
-
-
-def periods_section(result: Result, context: Context) -> Section:
-    """Return the section of `analyze periods`."""
-    runs = result.data["runs"]
-    blocks = _opening(periods_summary(result, context), result, context)
-    drawn = _chosen(runs, context, "scale_invariant_norm", first=lambda run: bool(run["events"]))
-    if drawn:
-        names = [run["run"] for run in drawn]
-        figure = figures.events_over_curves(
-            [context.label(name) for name in names],
-            [_loss(context, name) for name in names],
-            [_curve(context, name, "scale_invariant_norm") for name in names],
-            [
-                [(event["onset_step"], event["end_step"], "bn_wd_period") for event in run["events"]]
-                for run in drawn
-            ],
-            names=("training loss, largest since the last row", "norm of the scale-invariant weights"),
-        )
-        caption = (
-            f"**Loss and norm of the scale-invariant weights{_some(drawn, runs)}.** Shaded: the norm jumps."
-        )
-        blocks.append(
-            Picture(
-                "periods", figure, caption, "Training loss and norm of scale-invariant weights, jumps shaded"
-            )
-        )
-    header = ["run", "verdict", "regime", "events", "period", "its variation", "why"]
-    rows = [
-        [
-            *(cell(context.label(run["run"])), cell(run["verdict"].replace("_", " "))),
-            *(
-                cell(run["regime"]),
-                cell(len(run["events"])),
-                cell(run["period_steps"]),
-                cell(run["period_cv"]),
-            ),
-            cell(run["reason"]),
-        ]
-        for run in runs
-    ]
-    blocks.append(Table(header, rows, "Every run", sortable=True))
-    return Section("Periods and regimes", context.anchor(result), blocks)
-
-
 def _opening(summary: Sequence[str], result: Result, context: Context) -> list[Block]:
     """Return how each of these sections begins: what was found, and the warnings."""
     blocks: list[Block] = [Words(summary[0])]

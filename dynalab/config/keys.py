@@ -1,0 +1,92 @@
+"""The keys of an analysis: each is declared once, with its default, its range and what it is.
+
+Help, `--cfg job` and the errors are made from what is declared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from dynalab.config.schema import require
+
+_TESTS = {
+    "above": (lambda a, b: a > b, "above"),
+    "least": (lambda a, b: a >= b, "of at least"),
+    "below": (lambda a, b: a < b, "below"),
+    "most": (lambda a, b: a <= b, "of at most"),
+}
+
+
+def key(
+    default: Any,
+    about: str,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+    one_of: tuple[str, ...] | None = None,
+) -> Any:
+    """Declare a key of a `Config`.
+
+    Args:
+        default: Its value where none is given.
+        about: What it is, in a few words.
+        above: Values are above this.
+        least: Values are at least this.
+        below: Values are below this.
+        most: Values are at most this.
+        one_of: The words that it may be.
+    """
+    limits = {"above": above, "least": least, "below": below, "most": most}
+    about_it = {"about": about, "one_of": one_of, **{k: v for k, v in limits.items() if v is not None}}
+    if isinstance(default, list | dict) or dataclasses.is_dataclass(default):
+        return dataclasses.field(default_factory=lambda: default, metadata=about_it)
+    return dataclasses.field(default=default, metadata=about_it)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """Base of the `Config` of an analysis: the keys that all have, and the check of the ranges of its own."""
+
+    steps: int | None = key(None, "look only at rows up to this step", least=0)
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range, naming the key and what is legal."""
+        for field in dataclasses.fields(self):
+            value, said = getattr(self, field.name), field.metadata
+            if value is None or not said:
+                continue
+            if said["one_of"]:
+                require(value in said["one_of"], field.name, value, " or ".join(said["one_of"]))
+            limits = [(name, said[name]) for name in _TESTS if name in said]
+            if limits:
+                holds = all(_TESTS[name][0](value, limit) for name, limit in limits)
+                require(holds, field.name, value, _range(field, limits))
+
+
+def _range(field: dataclasses.Field[Any], limits: list[tuple[str, float]]) -> str:
+    noun = "an integer" if str(field.type).startswith("int") else "a number"
+    return f"{noun} {' and '.join(f'{_TESTS[name][1]} {limit:g}' for name, limit in limits)}"
+
+
+def documented(cls: type[Any], kind: str) -> str:
+    """Return the keys of an analysis with their defaults and what they are, as YAML."""
+    import yaml
+
+    lines = [f"# dynalab analyze {kind} [KEY=VALUE]...: these keys, or with {kind}. before them."]
+    fields = sorted(dataclasses.fields(cls), key=lambda field: field.name == "steps")
+    for field in fields:
+        default = field.default if field.default is not dataclasses.MISSING else None
+        if default is None and field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if dataclasses.is_dataclass(default):
+            default = dataclasses.asdict(default)  # type: ignore[arg-type]
+        text = yaml.safe_dump({field.name: default}, sort_keys=False).rstrip()
+        about = field.metadata.get("about")
+        first, _, rest = text.partition("\n")
+        lines.append(f"{first:<24} # {about}" if about else first)
+        lines += [rest] if rest else []
+    return "\n".join(lines)

@@ -1,0 +1,80 @@
+"""Typed findings to plain values and back.
+
+Findings are frozen dataclasses (or msgspec's structs, where a key is no name in Python). A field of type `Frame` is a
+table: it stands beside the plain values, in a Parquet file of the field's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
+
+T = TypeVar("T")
+
+# A pandas data frame.
+Frame = Annotated[Any, "table"]
+
+
+def table_names(cls: type[Any]) -> tuple[str, ...]:
+    """Return the fields of a class of findings that are tables."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return tuple(name for name, hint in hints.items() if hint is Frame)
+
+
+def tables(findings: Any) -> dict[str, Any]:
+    """Return the tables of findings by name; those that are None are left out."""
+    names = table_names(type(findings))
+    return {name: table for name in names if (table := getattr(findings, name)) is not None}
+
+
+def plain(findings: Any) -> dict[str, Any]:
+    """Return findings as JSON has them, without their tables and warnings; NaN and infinities are null."""
+    import msgspec
+
+    apart = {*table_names(type(findings)), "warnings"}
+    names = [name for name in _fields(type(findings)) if name not in apart]
+    return {
+        name: _finite(msgspec.to_builtins(getattr(findings, name), str_keys=True, enc_hook=_scalar))
+        for name in names
+    }
+
+
+def restore(cls: type[T], data: Mapping[str, Any], table: Callable[[str], Any] = lambda name: None) -> T:
+    """Return findings from plain values: the inverse of `plain`.
+
+    Args:
+        cls: The class of the findings.
+        data: Plain values; keys that the class does not have are left out.
+        table: Name -> data frame.
+
+    Raises:
+        ValueError: The values are no such findings; the message names the place.
+    """
+    import msgspec
+
+    found: T = msgspec.convert({key: data[key] for key in _fields(cls) if key in data}, cls, strict=False)
+    frames = {name: frame for name in table_names(cls) if (frame := table(name)) is not None}
+    return dataclasses.replace(found, **frames) if frames else found  # type: ignore[type-var]
+
+
+def _fields(cls: type[Any]) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def _scalar(value: Any) -> Any:
+    """Return NumPy's scalars and arrays as plain values."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise NotImplementedError(f"{type(value).__name__} is no plain value")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value

@@ -1,0 +1,198 @@
+"""What an analysis is given: groups of runs, each with the series that it recorded.
+
+Everything here is plain data over arrays. Where it comes from (stored shards, imported tables, a notebook's arrays) is
+not known to who reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Series:
+    """One metric of one run, where it has a value.
+
+    Attributes:
+        steps: Shape (T,), ascending integers.
+        values: Shape (T,), float64, infinities included and no NaN.
+    """
+
+    steps: np.ndarray
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def between(self, first: float, last: float) -> np.ndarray:
+        """Return the values of the rows from one step to another, both included."""
+        return self.values[(self.steps >= first) & (self.steps <= last)]
+
+    def until(self, step: int) -> Series:
+        """Return the rows up to a step."""
+        inside = self.steps <= step
+        return self if inside.all() else Series(self.steps[inside], self.values[inside])
+
+    def at(self, steps: np.ndarray) -> np.ndarray:
+        """Return the values at some steps, shape (T',), NaN where there is no row."""
+        found = np.full(len(steps), np.nan)
+        place = np.searchsorted(self.steps, steps)
+        inside = np.flatnonzero(place < len(self.steps))
+        exact = inside[self.steps[place[inside]] == steps[inside]]
+        found[exact] = self.values[place[exact]]
+        return found
+
+    @classmethod
+    def of(cls, steps: np.ndarray, values: np.ndarray) -> Series:
+        """Return the series of a column, (T,), in which NaN stands for no value."""
+        steps, values = np.asarray(steps), np.asarray(values, dtype=np.float64)
+        some = ~np.isnan(values)
+        return cls(steps, values) if some.all() else cls(steps[some], values[some])
+
+
+class _Until(Mapping[str, Series]):
+    """Series up to a step, cut when they are asked for."""
+
+    def __init__(self, series: Mapping[str, Series], step: int) -> None:
+        self.series, self.step = series, step
+
+    def __getitem__(self, name: str) -> Series:
+        return self.series[name].until(self.step)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.series)
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run recorded.
+
+    Attributes:
+        id: `<ensemble>/s0007`.
+        series: Metric -> its series, each on the steps that it was recorded at.
+        grid: Steps of the evaluation grid that the run has rows at, shape (T,); those of all series where it has none.
+        config: Its resolved configuration; empty where it is not known (a run of another trainer).
+        seed: Its seed, or None where it has none.
+        status: As stored (`done`, `diverged`, ...).
+        diverged_step: When it diverged; None where it did not, or where that is not known.
+    """
+
+    id: str
+    series: Mapping[str, Series]
+    grid: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    config: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    status: str = "done"
+    diverged_step: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The last part of the id."""
+        return self.id.rpartition("/")[2]
+
+    def first(self, *names: str) -> Series | None:
+        """Return the first of some metrics that has a row; None where none has."""
+        for name in names:
+            if name in self.series and len(series := self.series[name]):
+                return series
+        return None
+
+    def until(self, step: int) -> Run:
+        """Return the run as it stood at a step: nothing later has happened yet, a divergence neither."""
+        inside = self.grid <= step
+        ended = inside.all() if self.diverged_step is None else self.diverged_step <= step
+        return replace(
+            self,
+            series=_Until(self.series, step),
+            grid=self.grid[inside],
+            status="done" if self.status == "diverged" and not ended else self.status,
+            diverged_step=self.diverged_step if ended else None,
+        )
+
+    def table(self, names: Sequence[str]) -> np.ndarray:
+        """Return metrics on the evaluation grid, shape (T, M), NaN where one has no value."""
+        columns = [
+            self.series[name].at(self.grid) if name in self.series else np.full(len(self.grid), np.nan)
+            for name in names
+        ]
+        return np.stack(columns, axis=1) if columns else np.empty((len(self.grid), 0))
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """When a run counts as converged.
+
+    Attributes:
+        metric: Column that is watched.
+        threshold: Level to reach.
+        direction: `up` (at least the threshold) or `down` (at most).
+        persistence: Number of consecutive rows that must hold the level.
+    """
+
+    metric: str
+    threshold: float
+    direction: str = "up"
+    persistence: int = 1
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one ensemble.
+
+    Attributes:
+        id: The ensemble's.
+        runs: In order of their ids.
+        metrics: Names of what was recorded on the evaluation grid or a finer one.
+        convergence: The task's own rule, if it has one.
+        keys: What sets the ensemble apart from the others that it is analysed with.
+        imported: Whether the runs were trained elsewhere: nothing is known of their metrics but the names.
+        warnings: What was left out on the way here, for the result to repeat.
+    """
+
+    id: str
+    runs: tuple[Run, ...]
+    metrics: tuple[str, ...] = ()
+    convergence: Convergence | None = None
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    imported: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> set[str]:
+        """Everything that some run recorded, whatever its grid."""
+        return {name for run in self.runs for name in run.series}
+
+    def until(self, step: int | None) -> Group:
+        """Return the runs as they stood at a step, the key `steps=` of every analysis; None keeps all."""
+        return self if step is None else replace(self, runs=tuple(run.until(step) for run in self.runs))
+
+    @classmethod
+    def of(
+        cls,
+        columns: Mapping[str, Mapping[str, np.ndarray]],
+        steps: np.ndarray | Mapping[str, np.ndarray],
+        *,
+        id: str = "e",
+        **about: Any,
+    ) -> Group:
+        """Return a group of arrays.
+
+        Args:
+            columns: Label of a run -> metric -> values, shape (T,); NaN stands for no value.
+            steps: Steps of all runs, shape (T,), or label -> steps.
+            id: Of the group.
+            **about: Further fields of every `Run`.
+        """
+        runs = []
+        for label, own in columns.items():
+            grid = np.asarray(steps[label] if isinstance(steps, Mapping) else steps)
+            series = {name: Series.of(grid, values) for name, values in own.items()}
+            runs.append(Run(f"{id}/{label}", series, grid, **about))
+        return cls(id, tuple(runs), tuple(dict.fromkeys(name for own in columns.values() for name in own)))

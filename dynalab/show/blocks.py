@@ -1,0 +1,155 @@
+"""What an analysis says, as data: sentences, tables and figures, without a word of HTML and without matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dynalab.core.runs import Series
+
+
+@dataclass(frozen=True)
+class Say:
+    """A paragraph.
+
+    Attributes:
+        text: Plain text; `**` around words makes them bold, `` ` `` makes them code.
+        headline: Whether it is what the analysis comes to: it leads the terminal, the section and the page's summary.
+        note: Whether it is small print.
+    """
+
+    text: str
+    headline: bool = False
+    note: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell that is more than a plain value.
+
+    Attributes:
+        value: What a click on the column's head sorts by; None is last and shown as a dash.
+        text: What is shown; empty: the value, as numbers are written.
+        tone: `bad` for what went wrong, `quiet` for what did not happen, or nothing.
+        run: Id of the run that the cell names.
+    """
+
+    value: float | str | None
+    text: str = ""
+    tone: str = ""
+    run: str = ""
+
+
+def run_cell(run: str) -> Cell:
+    """Return the cell that names a run."""
+    return Cell(run, run.rpartition("/")[2], run=run)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        header: Names of the columns.
+        rows: Plain values or cells; whoever renders them decides how numbers look.
+        caption: Above it.
+        folded: Whether it opens on a click only, under its caption; a terminal leaves it out.
+        sortable: Whether a click on a column's head sorts it.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    caption: str = ""
+    folded: bool = False
+    sortable: bool = True
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text to be copied; a terminal leaves it out.
+
+    Attributes:
+        text: The lines.
+        caption: Above it.
+        folded: Whether it opens on a click only, under its caption.
+    """
+
+    text: str
+    caption: str = ""
+    folded: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A figure as data; a terminal leaves it out.
+
+    Attributes:
+        name: File name without suffix, unique among the figures of an analysis.
+        caption: Under it; `**` as in `Say`.
+        alt: What it shows, in a line, for those who do not see it.
+        titles: Id of a part -> text under the pointer.
+    """
+
+    name: str
+    caption: str
+    alt: str
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of steps that is shaded.
+
+    Attributes:
+        begin: Its first step.
+        end: Its last step; None: up to the last row.
+        kind: What happened there; those of a kind have a colour.
+    """
+
+    begin: float
+    end: float | None
+    kind: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strip:
+    """One run of a `Strips`.
+
+    Attributes:
+        run: Its id.
+        label: What is said of it in its title; empty: its name alone.
+        left: The curve on the left axis, None where it was not recorded.
+        right: The curve on the right axis.
+        dashed: A dashed curve on the left axis: a threshold.
+        spans: Stretches that are shaded.
+        marks: Label -> step of a vertical line.
+    """
+
+    run: str
+    label: str = ""
+    left: Series | None = None
+    right: Series | None = None
+    dashed: Series | None = None
+    spans: Sequence[Span] = ()
+    marks: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strips(Figure):
+    """Curves of runs under each other, stretches shaded and steps marked.
+
+    Attributes:
+        strips: The runs; the first six are drawn, so those with something to see come first.
+        left: What the left axes show.
+        right: What the right axes show; empty: there are none.
+        dashed: What the dashed curves are.
+    """
+
+    strips: Sequence[Strip]
+    left: str
+    right: str = ""
+    dashed: str = ""
+
+
+Block = Say | Table | Code | Figure

@@ -1,0 +1,137 @@
+"""What holds of every analysis, whoever wrote it."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from groups import EXAMPLES
+
+from dynalab.analysis.base import Group, Run, Series
+from dynalab.analysis.command import findings_of, needs_of
+from dynalab.config.registry import find
+from dynalab.core.records import plain, restore, tables
+from dynalab.errors import DynalabError, NothingMatched
+from dynalab.show import terminal
+from dynalab.show.blocks import Figure, Say, Table
+
+KINDS = sorted(EXAMPLES)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    part, example = find("analysis", request.param), EXAMPLES[request.param]()
+    config = part.module.Config(**example.keys)
+    return part, example, config, findings_of([example.group], part, config)
+
+
+def stored(findings):
+    """The findings as JSON and tables have them, with what is to be read before the numbers."""
+    frames = {name: frame.to_dict("list") for name, frame in tables(findings).items()}
+    return plain(findings), frames, tuple(getattr(findings, "warnings", ()))
+
+
+def ended(run: Run, last: int) -> Run:
+    """The run as it would have been stored had it ended at a step."""
+    series = {
+        name: Series.of(own.steps[own.steps <= last], own.values[own.steps <= last])
+        for name, own in run.series.items()
+    }
+    return replace(run, series=series, grid=run.grid[run.grid <= last], status="done", diverged_step=None)
+
+
+def test_a_prefix_is_judged_as_runs_that_ended_there(kind):
+    part, example, config, _ = kind
+    for last in example.cuts:
+        cut = replace(example.group, runs=tuple(ended(run, last) for run in example.group.runs))
+        prefix = stored(findings_of([example.group], part, replace(config, steps=last)))
+        np.testing.assert_equal(prefix, stored(findings_of([cut], part, config)))
+
+
+def test_findings_come_back_from_json(kind):
+    part, _, _, findings = kind
+    text = json.dumps(plain(findings), allow_nan=False)
+    again = restore(part.module.Findings, json.loads(text), tables(findings).get)
+    assert json.dumps(plain(again)) == text and tables(again).keys() == tables(findings).keys()
+
+
+def test_order_of_runs_and_columns_does_not_matter(kind):
+    part, example, config, findings = kind
+    runs = tuple(
+        replace(run, series=dict(reversed(run.series.items()))) for run in reversed(example.group.runs)
+    )
+    turned = replace(example.group, runs=runs, metrics=example.group.metrics[::-1])
+    mine, theirs = plain(findings), plain(findings_of([turned], part, config))
+    for key, value in mine.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict) and "run" in value[0]:
+            theirs[key] = sorted(
+                theirs[key], key=lambda row: [item["run"] for item in value].index(row["run"])
+            )
+    np.testing.assert_equal(theirs, mine)
+
+
+@pytest.mark.parametrize("poor", ["one run", "one row", "nothing", "constant"])
+def test_poor_runs_end_in_findings_or_in_a_line(kind, poor):
+    part, example, config, _ = kind
+    rows = {
+        "one run": lambda series: series,
+        "one row": lambda series: Series(series.steps[:1], series.values[:1]),
+        "nothing": lambda series: Series(series.steps[:0], series.values[:0]),
+        "constant": lambda series: Series(series.steps, 1.0 + 0 * series.values),
+    }[poor]
+    runs = [
+        replace(
+            run,
+            series={name: rows(series) for name, series in run.series.items()},
+            grid=run.grid[:1] if poor == "one row" else run.grid,
+        )
+        for run in example.group.runs
+    ]
+    group = replace(example.group, runs=tuple(runs[:1] if poor == "one run" else runs))
+    try:
+        findings = findings_of([group], part, config)
+    except DynalabError as error:
+        assert len(str(error).splitlines()) == 1
+    else:
+        json.dumps(plain(findings), allow_nan=False)
+        read(part, findings, [group])
+
+
+def test_what_was_not_recorded_is_named_with_what_records_it(kind):
+    part, _, config, _ = kind
+    needs = needs_of(part, config)
+    if not needs.columns:
+        pytest.skip("takes whatever was recorded")
+    group = Group.of({"s0000": {"of_no_use": np.arange(3.0)}}, np.arange(3))
+    with pytest.raises(NothingMatched, match=r"needs: dynalab train \.\.\. ") as error:
+        findings_of([group], part, config)
+    assert needs.record and needs.record in str(error.value)
+
+
+def read(part, findings, groups):
+    """Everything that is said of findings, on every medium."""
+    blocks = list(part.module.show(findings, groups))
+    words = [block.text for block in blocks if isinstance(block, Say)]
+    words += [
+        str(value)
+        for block in blocks
+        if isinstance(block, Table)
+        for row in block.rows
+        for value in row
+        if isinstance(value, str)
+    ]
+    words += [text for block in blocks if isinstance(block, Figure) for text in (block.caption, block.alt)]
+    for text in words:
+        assert text and not {"None", "nan", "inf"} & {*text.replace("(", " ").replace(",", " ").split()}, text
+    assert any(isinstance(block, Say) and block.headline for block in blocks)
+    names = [block.name for block in blocks if isinstance(block, Figure)]
+    assert len(names) == len({*names})
+    assert list(terminal.lines(blocks))
+    return blocks
+
+
+def test_what_it_says_has_a_headline_and_no_holes(kind):
+    part, example, _, findings = kind
+    alone, beside = (read(part, findings, groups) for groups in ([], [example.group]))
+    assert not any(isinstance(block, Figure) for block in alone)
+    assert [block for block in beside if not isinstance(block, Figure)] == alone
