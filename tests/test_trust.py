@@ -27,7 +27,7 @@ from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.read import read_json, read_yaml
 from dynalab.store.reader import Ensemble
 from dynalab.store.split import undo_unfinished
-from dynalab.training.restore import network_at
+from dynalab.store.weights import network_at
 from dynalab.training.shard import Job
 
 
@@ -500,9 +500,9 @@ def test_damaged_weights_are_named(stored, harm, monkeypatch):
     assert changed != data
     path.write_bytes(changed)
     linear = torch.nn.Linear(2, 1, bias=False)
-    monkeypatch.setattr("dynalab.training.restore.load_config", lambda *_: None)
-    monkeypatch.setattr("dynalab.training.restore.task_and_network", lambda *_: (None, None))
-    monkeypatch.setattr("dynalab.training.restore.build_networks", lambda *_: [linear])
+    monkeypatch.setattr("dynalab.store.weights.load_config", lambda *_: None)
+    monkeypatch.setattr("dynalab.store.weights.task_and_network", lambda *_: (None, None))
+    monkeypatch.setattr("dynalab.store.weights.build_networks", lambda *_: [linear])
     with pytest.raises(StoreError, match="safetensors is damaged"):
         network_at(stored.runs[3], 10)
 

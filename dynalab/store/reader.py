@@ -350,7 +350,7 @@ class Ensemble(StoredEnsemble):
         """
         if self.imported:
             raise ConfigError(f"{self.id} was imported: its runs have metrics, and no weights")
-        from dynalab.training.restore import network_at
+        from dynalab.store.weights import network_at
 
         label = f"s{seed:04d}" if isinstance(seed, int) else seed
         run = self.by_label.get(label)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from dynalab.errors import ConfigError
+from dynalab.networks.stack import Stack
 from dynalab.probes.base import ProbeState
 from dynalab.tasks.base import Batch, Task, TaskData, counted
-from dynalab.training.stack import Stack
 
 
 class Evaluation:

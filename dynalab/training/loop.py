@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.errors import ConfigError
+from dynalab.networks.build import task_and_network
+from dynalab.networks.stack import LEAST_WIDTH, Stack, build_networks, refuse_own_attributes, widen
 from dynalab.optim.base import evaluated, load_state, state_of
 from dynalab.optim.schedules import halved
 from dynalab.optim.updates import fuse, make_step
@@ -29,10 +31,8 @@ from dynalab.training.evaluation import Evaluation, EvaluationProbe
 from dynalab.training.gradients import Gradients
 from dynalab.training.losses import Losses
 from dynalab.training.objective import objective
-from dynalab.training.parts import task_and_network
 from dynalab.training.sphere import Sphere
 from dynalab.training.spikes import BLOCK, Spikes
-from dynalab.training.stack import LEAST_WIDTH, Stack, build_networks, refuse_own_attributes, widen
 from dynalab.training.streams import Streams
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from dynalab.networks.stack import Stack
 from dynalab.tasks.base import Batch, Task, TaskData
-from dynalab.training.stack import Stack
 
 # The draw of the network's noise that fixed examples get: no update comes this far.
 _NOISE_STEP = (1 << 31) - 1

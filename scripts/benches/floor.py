@@ -50,7 +50,7 @@ def record(config: EnsembleConfig) -> tuple[list[Callable[[], Any]], int]:
     from torch.utils.flop_counter import flop_registry
 
     from benches.loop import plain_loss
-    from dynalab.training.parts import task_and_network
+    from dynalab.networks.build import task_and_network
     from dynalab.training.streams import Streams
 
     calls: list[Callable[[], Any]] = []

@@ -8,10 +8,10 @@ from torch import nn
 
 from dynalab.config.registry import search_path
 from dynalab.errors import ConfigError, StoreError
+from dynalab.networks.build import task_and_network
+from dynalab.networks.stack import build_networks
 from dynalab.store import checkpoint, snapshot
-from dynalab.training.parts import task_and_network
 from dynalab.training.shard import load_config
-from dynalab.training.stack import build_networks
 from dynalab.training.streams import Streams
 
 if TYPE_CHECKING:
