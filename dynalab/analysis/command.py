@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dynalab._version import __version__
 from dynalab.analysis.base import Trajectories
 from dynalab.config.ensemble import canonical
 from dynalab.config.registry import Part
 from dynalab.config.typed import non_neutral, plain
+from dynalab.core.version import __version__
 from dynalab.errors import ConfigError, NothingMatched
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths

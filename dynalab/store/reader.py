@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynalab.analysis.base import Convergence, Trajectories, Trajectory
-from dynalab.config.schema import direction_of
 from dynalab.config.suggest import did_you_mean, listing
-from dynalab.errors import ConfigError, StoreError
+from dynalab.core.convergence import Convergence, direction_of
+from dynalab.core.errors import ConfigError, StoreError
+from dynalab.core.trajectories import Trajectories, Trajectory
 from dynalab.store import runfile, series
 from dynalab.store.paths import FORCED, EnsemblePaths, forced_cadence
 from dynalab.store.stored import IMPORTED_CADENCE, StoredEnsemble, StoredRun
@@ -358,7 +358,7 @@ class Ensemble(StoredEnsemble):
             raise ConfigError(
                 f"{self.id} has no run {label}; there are {listing(r.label for r in self.runs)}"
             )
-        return network_at(run, step)
+        return network_at(self, run, step)
 
 
 def _records(run: StoredRun, cadence: str) -> np.ndarray:
