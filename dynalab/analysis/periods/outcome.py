@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from dynalab.analysis.base import Outcome, Trajectories, Trajectory
 from dynalab.analysis.missing import not_recorded
-from dynalab.analysis.periods import Config
 from dynalab.analysis.periods.jumps import Jump, find_jumps, slopes_between
 from dynalab.analysis.periods.regimes import regime_of
 from dynalab.analysis.rates import decay_a_step, drag, learning_rates, rate_changes
 from dynalab.analysis.slingshot.norms import slope
+
+if TYPE_CHECKING:
+    from dynalab.analysis.periods import Config
 
 FEWEST = 20
 # A norm that moves by less, relative to itself, is held fixed.
