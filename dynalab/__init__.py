@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dynalab._version import __version__ as __version__
-from dynalab.machine import choose_kernels
+from dynalab.core.machine import choose_kernels
+from dynalab.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from dynalab import figures as figures

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 from dynalab.config.command import read_command
 from dynalab.config.outputs import outputs_root
 from dynalab.config.places import user_path
-from dynalab.errors import ConfigError, DynalabError, NothingMatched
+from dynalab.core.errors import ConfigError, DynalabError, NothingMatched
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result, find_result

@@ -40,7 +40,7 @@ def main() -> int:
 
     import torch
 
-    from dynalab.errors import DynalabError, Locked
+    from dynalab.core.errors import DynalabError, Locked
     from dynalab.training.lean import spare_compiler
 
     spare_compiler()
@@ -150,7 +150,7 @@ def _rehearse(
     import torch
 
     from dynalab.config.ensemble import from_tree
-    from dynalab.errors import DynalabError
+    from dynalab.core.errors import DynalabError
     from dynalab.training.trial import rehearse
 
     paths = [Path(folder) for folder in folders]

@@ -24,7 +24,7 @@ def machine() -> dict[str, Any]:
     """Name the machine, how busy it was, and the versions."""
     from importlib import metadata
 
-    from dynalab.machine import cores
+    from dynalab.core.machine import cores
     from dynalab.training.provenance import cpu_type
 
     git = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]

@@ -29,7 +29,7 @@ the test suite; `at` is the commit that was measured.
 
 def machine() -> str:
     """Name the machine in a few words."""
-    from dynalab.machine import cores
+    from dynalab.core.machine import cores
     from dynalab.training.provenance import cpu_type
 
     return f"{cpu_type()}, {cores()} cores"

@@ -15,8 +15,8 @@ from dynalab.analysis.hmm import states as decoded
 from dynalab.analysis.hmm.paths import path_table
 from dynalab.config.compose import compose
 from dynalab.config.ensemble import from_tree
+from dynalab.core.atomic import write_json
 from dynalab.store import runfile, series
-from dynalab.store.atomic import write_json
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result, write_result

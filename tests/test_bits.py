@@ -10,10 +10,10 @@ from stored import assert_same, bits, difference, only_ensemble
 
 from dynalab import train
 from dynalab.config.command import read_command
+from dynalab.core.machine import VARIABLES
 from dynalab.errors import ConfigError
-from dynalab.launch import inline, trials
-from dynalab.machine import VARIABLES
-from dynalab.store import layout, runfile
+from dynalab.launch import inline, layout, trials
+from dynalab.store import runfile
 from dynalab.store.paths import ShardPaths
 from dynalab.training import exactness
 from dynalab.training.planner import ADDRESS, HOLD, RUN_BY_RUN, Plan, with_bits

@@ -23,8 +23,8 @@ from dynalab.models.nets.mlp import MLP
 from dynalab.models.nets.resnet import ResNet
 from dynalab.models.nets.scale_invariant import ScaleInvariantMLP
 from dynalab.models.nets.transformers import NandaTransformer
+from dynalab.networks.stack import Stack
 from dynalab.tasks.classification import cross_entropy, half_squared_error
-from dynalab.training.stack import Stack
 from dynalab.training.streams import Streams
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from stored import assert_same, bits, only_ensemble
 
-from dynalab.store.atomic import write_json
+from dynalab.core.atomic import write_json
 
 WORDS = ["train.steps=100", "checkpoint.every=30", "eval.every=10", "seed=0..1", "compute.workers=1"]
 

@@ -12,9 +12,9 @@ from dynalab.errors import ConfigError
 from dynalab.models import encoder
 from dynalab.models.base import Context
 from dynalab.models.describe import describe, matrices
+from dynalab.networks.stack import Stack
 from dynalab.tasks import mlm
 from dynalab.tasks.base import Batch, InputSpec
-from dynalab.training.stack import Stack
 from dynalab.training.streams import Streams
 
 CPU = torch.device("cpu")

@@ -12,8 +12,8 @@ import yaml
 from dynalab.cli.app import run as run_command
 from dynalab.config.command import read_command
 from dynalab.errors import ConfigError, NothingMatched
-from dynalab.launch import train
-from dynalab.store import layout, runfile
+from dynalab.launch import layout, train
+from dynalab.store import runfile
 from dynalab.store.filters import Filter
 from dynalab.store.find import select
 from dynalab.store.paths import EnsemblePaths, OutputPaths

@@ -15,10 +15,10 @@ from dynalab.cli.app import run
 from dynalab.config.analysis import read_analysis
 from dynalab.config.command import read_command
 from dynalab.errors import StoreError
+from dynalab.launch.layout import lay_out
 from dynalab.report.gather import gather
 from dynalab.store import runfile, series
 from dynalab.store.find import select
-from dynalab.store.layout import lay_out
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble
 from dynalab.training.planner import Plan

@@ -24,11 +24,11 @@ from dynalab.config.command import read_command
 from dynalab.config.schema import Compute
 from dynalab.errors import Locked, RunsFailed, StoreError
 from dynalab.imports import store as imports
-from dynalab.launch import crash
-from dynalab.store import checkpoint, layout, lock, owner, remove, runfile
+from dynalab.launch import crash, layout
+from dynalab.launch.layout import lay_out
+from dynalab.store import checkpoint, lock, owner, remove, runfile
 from dynalab.store.find import select
 from dynalab.store.later import Later
-from dynalab.store.layout import lay_out
 from dynalab.store.lock import Lock, holder
 from dynalab.store.owner import Owner
 from dynalab.store.paths import OutputPaths, ShardPaths

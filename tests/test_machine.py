@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dynalab.machine import VARIABLES, cores, free_memory, kernels
+from dynalab.core.machine import VARIABLES, cores, free_memory, kernels
 
 GB = 10**9
 
@@ -105,8 +105,8 @@ def told(code: str, **environment: str) -> list:
 
 def test_kernels_are_chosen_before_torch_is_loaded_and_a_users_value_stands():
     # A module of this name is enough for what is asked: it has been loaded.
-    late = "import sys; sys.modules['torch'] = sys; import dynalab.machine as m; "
-    early = "import dynalab.machine as m; "
+    late = "import sys; sys.modules['torch'] = sys; import dynalab.core.machine as m; "
+    early = "import dynalab.core.machine as m; "
     code = (
         "import json; print(json.dumps([m.kernels()['MKL_CBWR'], m.kernels(True)['MKL_CBWR'], m.unchosen()]))"
     )

@@ -10,8 +10,8 @@ from torch import nn
 from dynalab.config import registry
 from dynalab.config.command import read_command
 from dynalab.errors import ConfigError
+from dynalab.networks.stack import refuse_own_attributes
 from dynalab.training.loop import Loop
-from dynalab.training.stack import refuse_own_attributes
 from dynalab.training.streams import Streams
 
 CPU = torch.device("cpu")

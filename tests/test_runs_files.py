@@ -15,8 +15,8 @@ from test_import import table
 import dynalab
 from dynalab.cli.app import run as command
 from dynalab.config.command import read_command
+from dynalab.launch.layout import Layout, mend_config
 from dynalab.store import runfile
-from dynalab.store.layout import Layout, mend_config
 from dynalab.store.lock import Lock
 
 READERS = {

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from dynalab.core import atomic
 from dynalab.errors import StoreError
-from dynalab.store import atomic, checkpoint, runfile, series
+from dynalab.store import checkpoint, runfile, series
 from dynalab.store.checkpoint import CheckpointState
 from dynalab.store.later import Later
 from dynalab.store.lock import Lock

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dynalab.errors import ConfigError
-from dynalab.tasks.text import cache, corpus, masking, tokens, vocabulary
+from dynalab.tasks.text import cache, corpus, encoding, masking, tokens, vocabulary
 
 TEXT = "the a cat dog saw heard small green tree under near slowly often bird river"
 WORDS = TEXT.split()
@@ -181,7 +181,7 @@ def test_frequent_words_are_one_token_and_rare_pairs_are_not_merged(learnt):
 def test_held_out_text_is_unseen(book):
     for source in (None, (book,)):
         parts = {"train": [], "test": []}
-        for split, passage in tokens.split_passages(source, 0.1):
+        for split, passage in encoding.split_passages(source, 0.1):
             parts[split].append(passage)
         assert not set(parts["train"]) & set(parts["test"])
         share = sum(map(len, parts["test"])) / sum(len(p) for own in parts.values() for p in own)

@@ -19,15 +19,15 @@ from dynalab.cli.options import clean, columns
 from dynalab.config.ensemble import from_stored
 from dynalab.config.registry import find
 from dynalab.errors import ConfigError, DynalabError, StoreError
+from dynalab.launch.layout import find_ensemble
 from dynalab.launch.local import python
 from dynalab.store import lock, runfile, series
 from dynalab.store.checkpoint import newest_whole, save_bytes
-from dynalab.store.layout import find_ensemble
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.read import read_json, read_yaml
 from dynalab.store.reader import Ensemble
 from dynalab.store.split import undo_unfinished
-from dynalab.training.restore import network_at
+from dynalab.store.weights import network_at
 from dynalab.training.shard import Job
 
 
@@ -334,7 +334,7 @@ def test_a_copied_ensemble_does_not_double_its_runs(outputs, stored, tmp_path):
 
 def test_a_configuration_of_another_ensemble_is_written_again(tmp_path):
     from dynalab.config.command import read_command
-    from dynalab.store.layout import Layout, mend_config
+    from dynalab.launch.layout import Layout, mend_config
 
     one, other = (
         read_command(["task=grokking", f"task.modulus={n}"], outputs=str(tmp_path)).requests[0]
@@ -500,11 +500,9 @@ def test_damaged_weights_are_named(stored, harm, monkeypatch):
     assert changed != data
     path.write_bytes(changed)
     linear = torch.nn.Linear(2, 1, bias=False)
-    monkeypatch.setattr("dynalab.training.restore.load_config", lambda *_: None)
-    monkeypatch.setattr("dynalab.training.restore.task_and_network", lambda *_: (None, None))
-    monkeypatch.setattr("dynalab.training.restore.build_networks", lambda *_: [linear])
+    monkeypatch.setattr("dynalab.store.weights.network_of", lambda *_: linear)
     with pytest.raises(StoreError, match="safetensors is damaged"):
-        network_at(stored.runs[3], 10)
+        network_at(stored, stored.runs[3], 10)
 
 
 def test_a_damaged_checkpoint_is_passed_over(stored):

@@ -17,10 +17,10 @@ import dynalab
 from dynalab.cli.app import run as app
 from dynalab.config.command import read_command
 from dynalab.errors import ConfigError, StoreError
+from dynalab.launch.layout import Layout, lay_out
 from dynalab.launch.train import Options, Outcome
 from dynalab.launch.train import train as launch
 from dynalab.store import runfile, series, snapshot, table
-from dynalab.store.layout import Layout, lay_out
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredEnsemble

@@ -15,11 +15,12 @@ import pandas as pd
 import pytest
 import torch
 
+from dynalab.core import atomic
 from dynalab.errors import StoreError
 from dynalab.imports.forms import Form, read_rows
 from dynalab.imports.runs import runs_of
 from dynalab.imports.store import Order, digest_of, import_table
-from dynalab.store import atomic, checkpoint, export, series, snapshot
+from dynalab.store import checkpoint, export, series, snapshot
 from dynalab.store.checkpoint import CheckpointState
 from dynalab.store.find import select
 from dynalab.store.paths import AnalysisPaths, OutputPaths, ShardPaths

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dynalab._version import __version__
 from dynalab.analysis.base import Needs, on_one_grid, runs_of
 from dynalab.config.ensemble import canonical
 from dynalab.config.registry import Part
@@ -17,6 +16,7 @@ from dynalab.config.typed import non_neutral, plain
 from dynalab.core.records import plain as plain_findings
 from dynalab.core.records import tables as tables_of
 from dynalab.core.runs import Group
+from dynalab.core.version import __version__
 from dynalab.errors import ConfigError, NothingMatched
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths

@@ -16,9 +16,9 @@ from itertools import pairwise
 import numpy as np
 
 from dynalab.analysis.base import Frame, Group, Keys, Needs, Run, Series, key, runs_of
-from dynalab.analysis.rates import decay_a_step, drag, learning_rates, rate_changes
 from dynalab.core.stats import theil_sen
 from dynalab.core.words import count, listed, number, spoken
+from dynalab.optim.rates import decay_a_step, drag, learning_rates, rate_changes
 from dynalab.show.blocks import Block, Say, Span, Strip, Strips, Table, run_cell
 
 VERSION = 2
@@ -302,7 +302,7 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         )
     rows = [
         [
-            *(run_cell(run.run), run.spoken(run.verdict), spoken(run.regime)),
+            *(run_cell(run.run), spoken(run.verdict), spoken(run.regime)),
             *(len(run.events), run.period_steps, run.period_cv, run.reason),
         ]
         for run in findings.runs

@@ -74,7 +74,7 @@ def command(
     from dynalab.config.outputs import outputs_root
     from dynalab.config.registry import search_path
     from dynalab.config.typed import plain
-    from dynalab.errors import ConfigError
+    from dynalab.core.errors import ConfigError
     from dynalab.store.find import readable, select
     from dynalab.store.reader import Ensemble
     from dynalab.store.results import reading

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import click
 
-from dynalab._version import __version__
 from dynalab.cli.options import note
-from dynalab.errors import DynalabError
+from dynalab.core.errors import DynalabError
+from dynalab.core.version import __version__
 
 # Command -> its module, and the line that `dynalab --help` shows without importing it.
 COMMANDS = {
@@ -134,7 +134,7 @@ def _store_traceback() -> str:
     from pathlib import Path
 
     from dynalab.config.outputs import outputs_root
-    from dynalab.store.atomic import write_text
+    from dynalab.core.atomic import write_text
     from dynalab.store.paths import OutputPaths, refuse_links
 
     name = f"bug-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.txt"

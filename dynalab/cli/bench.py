@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dynalab.cli.options import columns, config_dir_option, echo, emit_json, json_option, note
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from dynalab.launch.throughput import Cell

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dynalab.cli.options import config_dir_option, echo, emit_json, json_option, note, outputs_option
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from dynalab.config.command import Command

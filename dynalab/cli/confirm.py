@@ -34,7 +34,7 @@ def confirm(
     Raises:
         ConfigError: The runs cannot be trained again, or are several ensembles.
     """
-    from dynalab.errors import ConfigError
+    from dynalab.core.errors import ConfigError
     from dynalab.store.results import write_result
 
     confirms = {"slingshot": _slingshots, "eos": _edges}

@@ -69,7 +69,7 @@ def fetch(name: str, root: str | None, as_json: bool) -> int:
     \b
     dynalab data fetch cifar10
     """
-    from dynalab.errors import ConfigError
+    from dynalab.core.errors import ConfigError
     from dynalab.tasks.images.sets import damaged, data_root, require_present
 
     data = _named(name)
@@ -106,7 +106,7 @@ def verify(name: str, root: str | None, checksums: str | None, as_json: bool) ->
     dynalab data verify cifar10
     """
     from dynalab.config.places import user_path
-    from dynalab.errors import ConfigError
+    from dynalab.core.errors import ConfigError
     from dynalab.tasks.images.sets import damaged, data_root, read_table, require_present
 
     data = _named(name)
@@ -148,8 +148,8 @@ def checksum(directory: str, target: str | None, as_json: bool) -> int:
     import json
 
     from dynalab.config.places import user_path
-    from dynalab.errors import ConfigError
-    from dynalab.store.atomic import write_text
+    from dynalab.core.atomic import write_text
+    from dynalab.core.errors import ConfigError
     from dynalab.tasks.images.formats import read_split
     from dynalab.tasks.images.sets import own_files
 
@@ -185,7 +185,7 @@ def _named(name: str) -> DataSet:
         ConfigError: There is none of that name in files.
     """
     from dynalab.config.suggest import did_you_mean, listing
-    from dynalab.errors import ConfigError
+    from dynalab.core.errors import ConfigError
     from dynalab.tasks.images.sets import SETS
 
     if name in BUNDLED:
@@ -208,7 +208,7 @@ def _download(data: DataSet, folder: Path) -> None:
     import sys
     import warnings
 
-    from dynalab.errors import ConfigError
+    from dynalab.core.errors import ConfigError
 
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         # Python 3.12 warns that torchvision unpacks without a filter; the archive's checksum was right.

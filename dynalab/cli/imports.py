@@ -7,7 +7,7 @@ import math
 import click
 
 from dynalab.cli.options import echo, emit_json, json_option, note, outputs_option, warn
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 
 @click.command("import")

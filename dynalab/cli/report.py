@@ -52,7 +52,7 @@ def command(
 
     from dynalab.config.outputs import outputs_root
     from dynalab.config.suggest import did_you_mean
-    from dynalab.errors import ConfigError
+    from dynalab.core.errors import ConfigError
     from dynalab.report.write import report_name, write_report
     from dynalab.store.find import select
     from dynalab.store.reader import Ensemble

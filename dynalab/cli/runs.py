@@ -57,7 +57,7 @@ def parent_of(ensemble: StoredEnsemble) -> str | None:
 
     That its configuration is damaged is noted in its warnings.
     """
-    from dynalab.errors import StoreError
+    from dynalab.core.errors import StoreError
 
     try:
         return ensemble.parent
@@ -89,7 +89,7 @@ def list_runs(
     dynalab runs list --analyses
     """
     from dynalab.config.outputs import outputs_root
-    from dynalab.errors import NothingMatched
+    from dynalab.core.errors import NothingMatched
     from dynalab.store.find import select
     from dynalab.store.paths import OutputPaths
     from dynalab.store.stored import StoredEnsemble
@@ -180,7 +180,7 @@ def show_run(ref: str, as_json: bool, outputs: str | None) -> int:
     import yaml
 
     from dynalab.config.outputs import outputs_root
-    from dynalab.errors import NothingMatched
+    from dynalab.core.errors import NothingMatched
     from dynalab.store.find import readable, select
     from dynalab.store.reader import Ensemble
     from dynalab.store.results import is_analysis
@@ -212,7 +212,7 @@ def _command(ensemble: Ensemble, runs: list[StoredRun]) -> str | None:
     from dynalab.config.registry import search_path
     from dynalab.config.seeds import format_seeds
     from dynalab.config.words import words_of
-    from dynalab.errors import DynalabError
+    from dynalab.core.errors import DynalabError
 
     if ensemble.imported or ensemble.parent or not runs:
         return None

@@ -116,7 +116,7 @@ def diff_runs(a: str, b: str, as_json: bool, outputs: str | None) -> int:
 
 
 def _one(root: Path, ref: str) -> tuple[Ensemble, list[StoredRun]]:
-    from dynalab.errors import ConfigError
+    from dynalab.core.errors import ConfigError
     from dynalab.store.find import select
     from dynalab.store.reader import Ensemble
 
@@ -161,7 +161,7 @@ def remove_runs(
     dynalab runs rm -f 'status=failed' --yes
     """
     from dynalab.config.outputs import outputs_root
-    from dynalab.errors import ConfigError
+    from dynalab.core.errors import ConfigError
     from dynalab.store.find import select
     from dynalab.store.remove import plan, remove
     from dynalab.store.stored import StoredEnsemble

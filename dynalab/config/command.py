@@ -18,7 +18,7 @@ from dynalab.config.schema import STREAMS, Checkpoint, Compute
 from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.config.typed import typed
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 SECTIONS = (
     *("task", "model", "optimizer", "schedule", "train", "eval", "probes", "probe", "snapshots"),

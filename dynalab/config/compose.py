@@ -23,7 +23,7 @@ from dynalab.config import registry
 from dynalab.config.overrides import Override, parse, shown
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.config.tuned import config_class
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from dynalab.config.layers import Folders, Layer

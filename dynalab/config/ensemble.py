@@ -23,7 +23,7 @@ from dynalab.config.schema import (
 )
 from dynalab.config.tuned import around, filled
 from dynalab.config.typed import non_neutral, plain, typed
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 DEFAULT_PROBES = ("weights", "gradients")
 

@@ -26,7 +26,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dynalab.config import registry
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 Tree = dict[str, Any]
 

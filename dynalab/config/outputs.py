@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from dynalab.config.places import user_path
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 
 def outputs_root(given: str | None = None) -> Path:

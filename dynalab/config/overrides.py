@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from dynalab.config.schema import STREAMS
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override as Parsed

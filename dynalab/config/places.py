@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from dynalab.errors import ConfigError, StoreError
+from dynalab.core.errors import ConfigError, StoreError
 
 
 def user_path(text: str | Path) -> Path:

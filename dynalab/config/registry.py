@@ -22,7 +22,7 @@ from typing import Any
 
 from dynalab.config.places import user_path
 from dynalab.config.suggest import did_you_mean, listing
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 PACKAGES = {
     "task": "tasks",

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dynalab.errors import ConfigError
+from dynalab.core.convergence import direction_of
+from dynalab.core.errors import ConfigError
 
 STREAMS = ("init", "split", "order", "noise")
 
@@ -140,20 +141,6 @@ class Checkpoint:
         require(
             keep == "all" or number or listed, "checkpoint.keep", keep, "2 or more, all, or a list of steps"
         )
-
-
-# Which way training moves dynalab's own metrics, and what the name of any other one suggests.
-DIRECTIONS = {
-    **dict.fromkeys(("train_accuracy", "test_accuracy"), "up"),
-    **dict.fromkeys(("train_loss", "test_loss", "batch_loss", "train_loss_max"), "down"),
-}
-ENDINGS = {"loss": "down", "error": "down", "accuracy": "up"}
-
-
-def direction_of(metric: str) -> str | None:
-    """Return `up` or `down`, the way a metric converges, by its name; None where its name does not say."""
-    by_ending = (way for ending, way in ENDINGS.items() if metric.endswith(ending))
-    return DIRECTIONS.get(metric) or next(by_ending, None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 MOST = 100_000
 _LEGAL = (

@@ -16,7 +16,7 @@ import yaml
 from dynalab.config import registry
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.config.typed import neutral_of
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 
 def filled(node: dict[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dynalab.config.suggest import did_you_mean, listing
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 T = TypeVar("T")
 

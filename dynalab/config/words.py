@@ -7,7 +7,7 @@ from typing import Any
 
 from dynalab.config.command import read_command
 from dynalab.config.ensemble import EnsembleConfig
-from dynalab.errors import DynalabError
+from dynalab.core.errors import DynalabError
 
 GROUPS = ("task", "model", "optimizer", "schedule")
 

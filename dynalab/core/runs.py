@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from dynalab.core.convergence import Convergence
+
 
 @dataclass(frozen=True)
 class Series:
@@ -123,23 +125,6 @@ class Run:
             for name in names
         ]
         return np.stack(columns, axis=1) if columns else np.empty((len(self.grid), 0))
-
-
-@dataclass(frozen=True)
-class Convergence:
-    """When a run counts as converged.
-
-    Attributes:
-        metric: Column that is watched.
-        threshold: Level to reach.
-        direction: `up` (at least the threshold) or `down` (at most).
-        persistence: Number of consecutive rows that must hold the level.
-    """
-
-    metric: str
-    threshold: float
-    direction: str = "up"
-    persistence: int = 1
 
 
 @dataclass(frozen=True)

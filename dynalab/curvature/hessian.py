@@ -16,8 +16,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dynalab.core.state import Objective
 from dynalab.curvature.layout import Layout
-from dynalab.probes.base import Objective
 
 Losses = Callable[[Mapping[str, Tensor]], Tensor]
 

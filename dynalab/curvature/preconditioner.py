@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dynalab.core.state import Upcoming
 from dynalab.curvature.thresholds import inner_of, is_adaptive
-from dynalab.probes.base import Upcoming
 
 State = Mapping[str, Mapping[str, Tensor]]
 

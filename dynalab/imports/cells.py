@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dynalab.config.suggest import did_you_mean, listing
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 from dynalab.imports.cells import names, numbers, steps
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dynalab.config.suggest import did_you_mean, listing
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 from dynalab.imports.forms import CLOCKS, Rows
 
 # Names that mean something else in a stored series or a data frame of it.

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from dynalab._version import __version__
 from dynalab.config.schema import Levels
 from dynalab.config.suggest import listing
-from dynalab.errors import ConfigError, StoreError
+from dynalab.core.atomic import check_writable, making, write_json, write_text
+from dynalab.core.errors import ConfigError, StoreError
+from dynalab.core.version import __version__
 from dynalab.imports.forms import Form, Rows, joined, named_by_tensorboard, read_rows
 from dynalab.imports.runs import Changes, Imported, ImportedRun, runs_of
 from dynalab.imports.table import files_in, read_table, tidy
 from dynalab.store import runfile, series
-from dynalab.store.atomic import check_writable, making, write_json, write_text
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths, refuse_links
 from dynalab.store.reader import Ensemble

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynalab.config.suggest import did_you_mean
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 from dynalab.imports.cells import numbers
 from dynalab.imports.forms import Form
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dynalab.errors import DynalabError
-from dynalab.machine import control_groups
+from dynalab.core.atomic import write_text
+from dynalab.core.errors import DynalabError
+from dynalab.core.machine import control_groups
 from dynalab.store import runfile
-from dynalab.store.atomic import write_text
 from dynalab.store.lock import Lock
 from dynalab.store.paths import ShardPaths
 from dynalab.store.split import split

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 from dynalab.config.command import Command, Request, Settings
 from dynalab.config.ensemble import RunSpec, from_stored
 from dynalab.config.schema import Checkpoint, Compute
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 from dynalab.launch.base import Events
+from dynalab.launch.layout import Layout, find_ensemble, mend_config
 from dynalab.launch.train import Options, Outcome, train
 from dynalab.store.branch import branch
-from dynalab.store.layout import Layout, find_ensemble, mend_config
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredRun

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dynalab.errors import ConfigError, DynalabError, Locked
+from dynalab.core.devices import resolve_device
+from dynalab.core.errors import DynalabError, Locked
+from dynalab.core.machine import unchosen
 from dynalab.launch.base import Events, Report, Work
-from dynalab.machine import unchosen
 
 
 def device(asked: str) -> str:
@@ -74,24 +75,6 @@ def run(work: Work, events: Events) -> Report:
                 report.interrupted = True
                 break
     return report
-
-
-def resolve_device(asked: str, cuda_devices: int) -> str:
-    """Return the device that `device=` means on this machine.
-
-    Raises:
-        ConfigError: It is not there.
-    """
-    if asked == "auto":
-        return "cuda" if cuda_devices else "cpu"
-    if asked.startswith("cuda"):
-        index = int(asked.partition(":")[2] or 0)
-        if index >= cuda_devices:
-            there = (
-                f"{cuda_devices} CUDA device{'s' * (cuda_devices != 1)}" if cuda_devices else "no CUDA device"
-            )
-            raise ConfigError(f"device={asked}: this machine has {there}; use device=cpu or device=auto")
-    return asked
 
 
 @contextmanager

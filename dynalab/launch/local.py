@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dynalab.errors import DynalabError
+from dynalab.core.devices import resolve_device
+from dynalab.core.errors import DynalabError
 from dynalab.launch import crash
 from dynalab.launch.base import Events, Report, Work
-from dynalab.launch.inline import resolve_device
 from dynalab.store.paths import ShardPaths
 
 _LOG_LINES = 60

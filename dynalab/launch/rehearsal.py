@@ -8,7 +8,7 @@ from dynalab.config.command import Settings
 from dynalab.config.compose import compose
 from dynalab.config.ensemble import EnsembleConfig, canonical, from_tree
 from dynalab.launch import local
-from dynalab.store.layout import Layout
+from dynalab.launch.layout import Layout
 from dynalab.store.paths import ShardPaths
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dynalab.config.command import Request, Settings
-from dynalab.errors import DynalabError, RunsFailed
+from dynalab.core.errors import DynalabError, RunsFailed
+from dynalab.core.machine import cores
 from dynalab.launch.local import python, worker_environment
-from dynalab.machine import cores
 
 WIDTHS = (1, 2, 5, 10, 20)
 

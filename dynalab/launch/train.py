@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from dynalab.config.command import Command, Request
-from dynalab.errors import ConfigError, RunsFailed, StoreError
+from dynalab.core.atomic import check_writable, storing, write_bytes, write_json
+from dynalab.core.errors import ConfigError, RunsFailed, StoreError
 from dynalab.launch import inline, local
 from dynalab.launch.base import Events, Report, Work
+from dynalab.launch.layout import Layout, discard_untrained, lay_out, mend_config
 from dynalab.launch.rehearsal import refusals
 from dynalab.launch.trials import Plans
 from dynalab.store import lock, runfile
-from dynalab.store.atomic import check_writable, storing, write_bytes, write_json
-from dynalab.store.layout import Layout, discard_untrained, lay_out, mend_config
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
 from dynalab.store.table import refresh

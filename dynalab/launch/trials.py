@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 from dynalab.config.command import Command, Request
 from dynalab.config.places import cache_folder
-from dynalab.errors import StoreError
+from dynalab.core.atomic import write_json
+from dynalab.core.errors import StoreError
+from dynalab.core.machine import cores, free_memory
+from dynalab.launch.layout import Layout
 from dynalab.launch.local import Pool
-from dynalab.machine import cores, free_memory
-from dynalab.store.atomic import write_json
-from dynalab.store.layout import Layout
 from dynalab.store.read import read_json
 from dynalab.training.planner import (
     ADDRESS,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 from dynalab.models.base import Matrix
 
 if TYPE_CHECKING:

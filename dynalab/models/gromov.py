@@ -13,7 +13,7 @@ from dynalab.models.nets.checks import require_pairs, require_positive
 if TYPE_CHECKING:
     from torch import nn
 
-    from dynalab.tasks.base import InputSpec
+    from dynalab.core.batch import InputSpec
 
 
 @dataclass(frozen=True, kw_only=True)

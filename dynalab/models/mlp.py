@@ -17,14 +17,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 from dynalab.models.nets.checks import require_one_of, require_positive
 from dynalab.models.nets.vectors import require_vectors
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from dynalab.tasks.base import InputSpec
+    from dynalab.core.batch import InputSpec
 
 # The keys of dynalab.models.nets.mlp, which imports torch.
 ACTIVATIONS = ("relu", "tanh", "gelu", "sin", "square", "cube")

@@ -14,7 +14,7 @@ from dynalab.models.nets.checks import require_heads, require_pairs, require_pos
 if TYPE_CHECKING:
     from torch import nn
 
-    from dynalab.tasks.base import InputSpec
+    from dynalab.core.batch import InputSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 from dynalab.models.nets.checks import require_pairs, require_positive
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from dynalab.tasks.base import InputSpec
+    from dynalab.core.batch import InputSpec
 
 
 @dataclass(frozen=True, kw_only=True)

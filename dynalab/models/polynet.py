@@ -15,7 +15,7 @@ from dynalab.models.nets.vectors import require_one_output, require_vectors
 if TYPE_CHECKING:
     from torch import nn
 
-    from dynalab.tasks.base import InputSpec
+    from dynalab.core.batch import InputSpec
 
 
 @dataclass(frozen=True, kw_only=True)

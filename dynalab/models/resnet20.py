@@ -14,7 +14,7 @@ from dynalab.models.nets.resnet_config import ResNetConfig, build_resnet
 if TYPE_CHECKING:
     from torch import nn
 
-    from dynalab.tasks.base import InputSpec
+    from dynalab.core.batch import InputSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from dynalab.models.nets.images import require_image
 if TYPE_CHECKING:
     from torch import nn
 
-    from dynalab.tasks.base import InputSpec
+    from dynalab.core.batch import InputSpec
 
 
 @dataclass(frozen=True, kw_only=True)

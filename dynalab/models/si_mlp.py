@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynalab.config.schema import require
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 from dynalab.models.nets.checks import require_positive
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from dynalab.tasks.base import InputSpec
+    from dynalab.core.batch import InputSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,9 +47,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dynalab.config.ensemble import EnsembleConfig
+    from dynalab.core.state import Objective, ProbeState
     from dynalab.curvature.hessian import Operator
     from dynalab.curvature.lanczos import Eigenpairs
-    from dynalab.probes.base import Objective, ProbeState, Setting
+    from dynalab.probes.base import Setting
 
 # Examples that are probed at most, unless `size` says otherwise: with full batches what the edge-of-stability code
 # takes, with mini-batches fewer, since a row then costs many updates.

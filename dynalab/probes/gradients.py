@@ -17,7 +17,7 @@ from dynalab.models.describe import describe
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from dynalab.probes.base import ProbeState
+    from dynalab.core.state import ProbeState
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,16 +21,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dynalab.config.schema import require
-from dynalab.errors import ConfigError
+from dynalab.core.batch import Batch
+from dynalab.core.errors import ConfigError
 from dynalab.models.describe import describe
-from dynalab.tasks.base import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor, nn
 
-    from dynalab.probes.base import ProbeState, Setting
+    from dynalab.core.state import ProbeState
+    from dynalab.probes.base import Setting
 
 # How far outputs may be from linear in the last layer's weight before it counts as not linear, relative to their size.
 LINEAR = 1e-4

@@ -27,14 +27,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 from dynalab.models.describe import WeightSelection, describe, matrices
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from dynalab.probes.base import ProbeState
+    from dynalab.core.state import ProbeState
     from dynalab.probes.parity_fourier import Coefficients
 
 

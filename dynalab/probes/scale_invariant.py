@@ -12,13 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 from dynalab.probes.gradients import norm
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from dynalab.probes.base import ProbeState
+    from dynalab.core.state import ProbeState
 
 
 @dataclass(frozen=True, kw_only=True)

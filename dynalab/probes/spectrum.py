@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dynalab.config.ensemble import EnsembleConfig
-    from dynalab.probes.base import Objective, ProbeState, Setting
+    from dynalab.core.state import Objective, ProbeState
+    from dynalab.probes.base import Setting
 
 MOST_BINS = 400
 

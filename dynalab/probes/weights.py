@@ -36,7 +36,7 @@ from dynalab.models.describe import WeightSelection, describe, matrices
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from dynalab.probes.base import ProbeState
+    from dynalab.core.state import ProbeState
 
 # Below this a singular value counts as 0 (Hu et al.'s code).
 SMALLEST = 1e-5

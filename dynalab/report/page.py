@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from dynalab._version import __version__
+from dynalab.core.version import __version__
 from dynalab.report import svg
 from dynalab.report.blocks import Picture, Section
 from dynalab.report.words import plain

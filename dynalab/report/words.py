@@ -1,92 +1,12 @@
-"""Numbers and counts in words, and the medians that the page shows."""
+"""The path that sections know; the words are in `dynalab.core.words`."""
 
-from __future__ import annotations
-
-import math
-import re
-from collections.abc import Iterable, Sequence
-
-from dynalab.core import stats
-
-
-def number(value: float | int | None) -> str:
-    """Return a number as a reader wants it: 1,260 or 0.0123 or 2.1e-06; a dash for None and NaN."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "\u2013"
-    if math.isinf(value):
-        return "never" if value > 0 else "-inf"
-    if float(value).is_integer() and abs(value) < 1e15:
-        return f"{int(value):,}"
-    if abs(value) >= 1e6 or abs(value) < 1e-3:
-        return f"{value:.3g}"
-    if abs(value) >= 1000:
-        return f"{value:,.1f}"
-    return f"{value:.4g}"
-
-
-def count(n: int, word: str, plural: str = "") -> str:
-    """Return `1 run`, `20 runs`."""
-    return f"{n:,} {word if n == 1 else plural or word + 's'}"
-
-
-def listed(words: Sequence[str], most: int = 8) -> str:
-    """Return words in one line, `a, b and c`, cut at `most`."""
-    if len(words) > most:
-        return f"{', '.join(words[:most])} and {len(words) - most:,} more"
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "none"
-
-
-def share(part: float, whole: float) -> str:
-    """Return a share in per cent."""
-    if not whole:
-        return "\u2013"
-    cent = 100 * part / whole
-    return f"{cent:.0f}%" if cent >= 10 or cent == 0 else f"{cent:.1f}%" if cent >= 0.1 else "<0.1%"
-
-
-def quartiles(steps: Iterable[float | None]) -> tuple[float, float, float] | None:
-    """Return quartile, median and quartile of steps as `core.stats` has them, infinity for one that is not known.
-
-    None where there are no steps at all.
-    """
-    some = list(steps)
-    low, middle, high = (math.inf if step is None else step for step in stats.quartiles(some))
-    return (low, middle, high) if some else None
-
-
-def step_phrase(steps: Sequence[float | None]) -> str:
-    """Return `at median step 1,260 [quartiles 1,240 to 1,293], 20 of 20 runs`, as far as enough runs got there."""
-    reached = [step for step in steps if step is not None]
-    found = quartiles(steps)
-    if not reached or found is None:
-        return f"in none of {count(len(steps), 'run')}"
-    low, middle, high = found
-    if len(steps) == 1:
-        return f"at step **{number(middle)}**"
-    n = f"{len(reached):,} of {count(len(steps), 'run')}"
-    if math.isinf(middle):
-        return f"in **{n}**, the first at step {number(min(reached))}"
-    return f"at median step **{number(middle)}** [quartiles {number(low)} to {number(high)}], {n}"
-
-
-def p_value(p: float | None) -> str:
-    """Return a p-value: two digits, and no more than permutations can tell."""
-    if p is None:
-        return "\u2013"
-    return "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
-
-
-def p_equals(p: float | None) -> str:
-    """Return `= 0.02`, or `< 0.001`."""
-    text = p_value(p)
-    return text if text.startswith("<") else f"= {text}"
-
-
-def plain(text: str) -> str:
-    """Return text without the marks of bold words."""
-    return text.replace("**", "")
-
-
-def safe(text: str) -> str:
-    """Return text as a part of a file name or an id."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._-") or "x"
+from dynalab.core.words import count as count
+from dynalab.core.words import listed as listed
+from dynalab.core.words import number as number
+from dynalab.core.words import p_equals as p_equals
+from dynalab.core.words import p_value as p_value
+from dynalab.core.words import plain as plain
+from dynalab.core.words import quartiles as quartiles
+from dynalab.core.words import safe as safe
+from dynalab.core.words import share as share
+from dynalab.core.words import step_phrase as step_phrase

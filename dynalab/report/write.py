@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dynalab.core.atomic import check_writable, making
 from dynalab.errors import ConfigError, NothingMatched, StoreError
 from dynalab.report import ensemble as parts
 from dynalab.report import overview
@@ -19,7 +20,6 @@ from dynalab.report.page import Page, render
 from dynalab.report.sections import renderer
 from dynalab.report.sections.context import Context
 from dynalab.report.words import count, listed, safe
-from dynalab.store.atomic import check_writable, making
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths, refuse_links
 from dynalab.store.reader import Ensemble

@@ -1,11 +1,11 @@
-"""Blocks as lines of a terminal: sentences, and tables of which the first rows are shown. Figures are left to the page."""
+"""Blocks as lines of a terminal: sentences, and tables of which the first rows are shown; no figures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from dynalab.report.words import number, plain
+from dynalab.core.words import number, plain
 from dynalab.show.blocks import Block, Cell, Say, Table
 
 MOST = 20

@@ -10,9 +10,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dynalab.errors import StoreError
+from dynalab.core.atomic import making, sweep
+from dynalab.core.errors import StoreError
 from dynalab.store import checkpoint, runfile, series
-from dynalab.store.atomic import making, sweep
 from dynalab.store.cut import marks_of, runs_of, write_series
 from dynalab.store.lock import Lock
 from dynalab.store.paths import CheckpointPaths, EnsemblePaths, ShardPaths

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dynalab.errors import StoreError
+from dynalab.core.atomic import discard, making, write_bytes, write_json
+from dynalab.core.errors import StoreError
 from dynalab.store import series
-from dynalab.store.atomic import discard, making, write_bytes, write_json
 from dynalab.store.paths import CheckpointPaths, ShardPaths, is_name
 from dynalab.store.read import check, mapping, mark, read_bytes, read_json, whole
 from dynalab.store.series import Mark

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dynalab.errors import StoreError
+from dynalab.core.errors import StoreError
 from dynalab.store import series
 from dynalab.store.checkpoint import CheckpointState
 from dynalab.store.paths import ShardPaths

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from dynalab.core.errors import StoreError
 from dynalab.core.stats import quartiles
-from dynalab.errors import StoreError
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredRun
 

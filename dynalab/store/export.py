@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dynalab.errors import ConfigError, NothingMatched
-from dynalab.store.atomic import replacing
+from dynalab.core.atomic import replacing
+from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.store.find import Selection
 from dynalab.store.reader import Ensemble
 

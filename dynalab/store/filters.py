@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean, listing
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 from dynalab.store.stored import StoredEnsemble, StoredRun
 
 E = TypeVar("E", bound=StoredEnsemble)

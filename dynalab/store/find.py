@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dynalab.config.suggest import did_you_mean
-from dynalab.errors import ConfigError, NothingMatched, StoreError
+from dynalab.core.errors import ConfigError, NothingMatched, StoreError
 from dynalab.store.filters import Filter
 from dynalab.store.paths import EnsemblePaths, OutputPaths
 from dynalab.store.read import check, read_json

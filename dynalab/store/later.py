@@ -7,7 +7,7 @@ import concurrent.futures
 from collections.abc import Callable
 from pathlib import Path
 
-from dynalab.store.atomic import write_bytes
+from dynalab.core.atomic import write_bytes
 
 # What waits is held in memory.
 _MOST_WAITING = 4

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dynalab.errors import Locked, StoreError
-from dynalab.store.atomic import storing
+from dynalab.core.atomic import storing
+from dynalab.core.errors import Locked, StoreError
 from dynalab.store.owner import Owner
 
 HEARTBEAT_SECONDS = 10.0

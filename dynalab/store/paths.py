@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dynalab.errors import StoreError
+from dynalab.core.errors import StoreError
 from dynalab.store.read import read_bytes, read_json
 
 # The series of the rows that spikes of a run's loss forced, on no grid.

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from dynalab.errors import StoreError
+from dynalab.core.errors import StoreError
 
 # No value that dynalab writes is nested half as deep; the most of a configuration is a list of some thousand steps.
 _DEPTH = 64

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from dynalab.analysis.base import Convergence, Trajectories, Trajectory
-from dynalab.config.schema import direction_of
 from dynalab.config.suggest import did_you_mean, listing
+from dynalab.core.convergence import Convergence, direction_of
+from dynalab.core.errors import ConfigError, StoreError
 from dynalab.core.runs import Group, Run, Series
-from dynalab.errors import ConfigError, StoreError
+from dynalab.core.trajectories import Trajectories, Trajectory
 from dynalab.store import runfile, series
 from dynalab.store.paths import FORCED, EnsemblePaths, forced_cadence
 from dynalab.store.stored import IMPORTED_CADENCE, StoredEnsemble, StoredRun
@@ -382,7 +382,7 @@ class Ensemble(StoredEnsemble):
         """
         if self.imported:
             raise ConfigError(f"{self.id} was imported: its runs have metrics, and no weights")
-        from dynalab.training.restore import network_at
+        from dynalab.store.weights import network_at
 
         label = f"s{seed:04d}" if isinstance(seed, int) else seed
         run = self.by_label.get(label)
@@ -390,7 +390,7 @@ class Ensemble(StoredEnsemble):
             raise ConfigError(
                 f"{self.id} has no run {label}; there are {listing(r.label for r in self.runs)}"
             )
-        return network_at(run, step)
+        return network_at(self, run, step)
 
 
 class _RunSeries(Mapping[str, Series]):

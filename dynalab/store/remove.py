@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dynalab.errors import ConfigError, Locked, StoreError
+from dynalab.core.atomic import discard, storing
+from dynalab.core.errors import ConfigError, Locked, StoreError
 from dynalab.store import lock, runfile
-from dynalab.store.atomic import discard, storing
 from dynalab.store.find import Selection
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, ShardPaths, is_ensemble, refuse_links

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynalab.errors import ConfigError, NothingMatched, StoreError
-from dynalab.store.atomic import making, replacing, write_json
+from dynalab.core.atomic import making, replacing, write_json
+from dynalab.core.errors import ConfigError, NothingMatched, StoreError
 from dynalab.store.paths import AnalysisPaths, OutputPaths, is_name
 from dynalab.store.read import check, mapping, positive, read_bytes, read_json, text, whole
 

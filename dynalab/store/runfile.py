@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from dynalab.errors import StoreError
+from dynalab.core.atomic import write_json
+from dynalab.core.errors import StoreError
 from dynalab.store import lock
-from dynalab.store.atomic import write_json
 from dynalab.store.paths import ShardPaths, is_name
 from dynalab.store.read import check, flag, mapping, mark, number, positive, read_json, text, whole
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dynalab.errors import StoreError
-from dynalab.store.atomic import storing, sync, write_bytes
+from dynalab.core.atomic import storing, sync, write_bytes
+from dynalab.core.errors import StoreError
 from dynalab.store.read import read_bytes, whole
 
 _MAGIC = b"\x93NUMPY\x01\x00"

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from dynalab.errors import StoreError
-from dynalab.store.atomic import write_bytes
+from dynalab.core.atomic import write_bytes
+from dynalab.core.errors import StoreError
 from dynalab.store.read import read_bytes
 
 _HEAD = b'{"__metadata__":{"sha256":"'

@@ -12,9 +12,9 @@ import dataclasses
 from collections.abc import Sequence
 from itertools import pairwise
 
-from dynalab.errors import Locked, StoreError
+from dynalab.core.atomic import discard, storing, sync_path, write_json
+from dynalab.core.errors import Locked, StoreError
 from dynalab.store import checkpoint, runfile, series, snapshot
-from dynalab.store.atomic import discard, storing, sync_path, write_json
 from dynalab.store.cut import marks_of, runs_of, write_series
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, ShardPaths

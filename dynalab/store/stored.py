@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dynalab.errors import StoreError
+from dynalab.core.errors import ConfigError, StoreError
 from dynalab.store import runfile
 from dynalab.store.paths import EnsemblePaths, ShardPaths
 from dynalab.store.read import check, mapping, number, positive, read_bytes, read_yaml, text, whole
+
+if TYPE_CHECKING:
+    from dynalab.config.ensemble import EnsembleConfig
 
 # The folder of ensembles that were trained elsewhere, in the place of a task, and the one series that their runs have.
 IMPORTED = "imported"
@@ -125,6 +129,23 @@ class StoredEnsemble:
             if not isinstance(tree.get(section), dict):
                 raise StoreError(f"{self.paths.config} is damaged: it has no section {section}")
         return tree
+
+    def typed_config(self, folders: Sequence[Path] = ()) -> EnsembleConfig:
+        """Return the configuration, typed.
+
+        Args:
+            folders: The command's plug-in folders.
+
+        Raises:
+            StoreError: It is missing or damaged.
+            ConfigError: A plug-in is gone or has changed since the ensemble was made.
+        """
+        from dynalab.config.ensemble import from_stored
+
+        try:
+            return from_stored(self.config, folders)
+        except ConfigError as error:
+            raise ConfigError(f"{self.paths.root.name}: {error}") from error
 
     @cached_property
     def _config_text(self) -> bytes:

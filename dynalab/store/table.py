@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from dynalab.errors import StoreError
+from dynalab.core.atomic import replacing
+from dynalab.core.errors import StoreError
 from dynalab.store import runfile, series
-from dynalab.store.atomic import replacing
 from dynalab.store.paths import FORCED, EnsemblePaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredEnsemble, StoredRun

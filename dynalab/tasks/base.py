@@ -13,47 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
+from dynalab.core.batch import Batch as Batch
+from dynalab.core.batch import InputSpec as InputSpec
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from dynalab.training.streams import Streams
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputSpec:
-    """What a model must know of a task to be built for it.
-
-    Attributes:
-        kind: `pairs` (two integer symbols in one row), `vector` (a row of floats), `image` (a row of floats, laid out
-            as `shape`) or a task's own word.
-        symbols: Number of distinct input symbols (`pairs`), or the length of the row (`vector`, `image`).
-        classes: Number of outputs.
-        shape: Shape of one example where `symbols` does not say it; (channels, height, width) of an `image`.
-    """
-
-    kind: str
-    symbols: int
-    classes: int
-    shape: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Examples of S seeds side by side.
-
-    Attributes:
-        inputs: Shape (S, B, ...).
-        targets: Shape (S, B, ...).
-    """
-
-    inputs: Tensor
-    targets: Tensor
-
-    @property
-    def size(self) -> int:
-        """Number of examples of one seed, B."""
-        return self.targets.shape[1]
+    from dynalab.core.streams import Streams
 
 
 def counted(task: object, batch: Batch) -> int | Tensor:

@@ -15,8 +15,8 @@ from dynalab.config.schema import require
 from dynalab.tasks.images.config import ImageConfig
 
 if TYPE_CHECKING:
+    from dynalab.core.streams import Streams
     from dynalab.tasks.images.task import Drawn, ImageTask
-    from dynalab.training.streams import Streams
 
 TOTAL, SHAPE, LARGEST_PIXEL = 1797, (1, 8, 8), 16.0
 

@@ -12,9 +12,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from dynalab.errors import ConfigError
-from dynalab.tasks.base import Batch
-from dynalab.training.streams import Streams
+from dynalab.core.batch import Batch
+from dynalab.core.errors import ConfigError
+from dynalab.core.streams import Streams
 
 # Rows of one seed that are evaluated at once. The number must not depend on S, because sums taken over other
 # chunks have other bits; 1024 keeps four to twenty small seeds within the few megabytes where evaluation is

@@ -17,15 +17,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dynalab.errors import ConfigError
+from dynalab.core.batch import Batch, InputSpec
+from dynalab.core.errors import ConfigError
 from dynalab.tasks import classification, operations
-from dynalab.tasks.base import Batch, InputSpec, TaskData
+from dynalab.tasks.base import TaskData
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from dynalab.training.streams import Streams
+    from dynalab.core.streams import Streams
 
 # The table has the square of this many pairs, held once a seed.
 LARGEST = 1000

@@ -1,7 +1,7 @@
 """Masked language modelling: predict the hidden tokens of a text (Devlin et al. 2019, arXiv 1810.04805).
 
 The text is CPython's own documentation, which every Python carries, or what the user names; vocabulary, tokens and the
-split into training and held-out text are the same for all seeds (`dynalab.tasks.text.tokens` says how), so one
+split into training and held-out text are the same for all seeds (`dynalab.tasks.text.encoding` says how), so one
 threshold means the same for every run. Seeds differ in initialisation, in the windows of text that they are
 trained on (stream `order`) and in the masks (stream `noise`); the stream `split` has no effect. Windows are
 drawn with replacement, so there are no epochs. As in the published code, the number of masks in a sequence is
@@ -20,14 +20,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dynalab.config.places import user_path
-from dynalab.errors import ConfigError
-from dynalab.tasks.base import Batch, InputSpec, TaskData
+from dynalab.core.batch import Batch, InputSpec
+from dynalab.core.errors import ConfigError
+from dynalab.tasks.base import TaskData
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from dynalab.training.streams import Streams
+    from dynalab.core.streams import Streams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +132,7 @@ class MaskedLanguage:
 
     @cached_property
     def tokens(self) -> Any:
-        """The corpus, a `dynalab.tasks.text.tokens.Tokens`."""
+        """The corpus, a `dynalab.tasks.text.encoding.Tokens`."""
         from dynalab.tasks.text.tokens import require_length, tokens
 
         config = self.config

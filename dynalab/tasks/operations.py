@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 Ints = NDArray[np.int64]
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynalab.tasks.base import Batch
+from dynalab.core.batch import Batch
+from dynalab.core.streams import Streams
 from dynalab.tasks.fixed import CHUNK, chunks
-from dynalab.training.streams import Streams
 
 # Numbers of one run that are drawn at once, and the most steps that they serve. Which generator an example comes
 # from follows from them, so they may depend on the sizes of one run but never on the number of runs.

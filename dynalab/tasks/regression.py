@@ -21,15 +21,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dynalab.errors import ConfigError
+from dynalab.core.batch import Batch, InputSpec
+from dynalab.core.errors import ConfigError
 from dynalab.models.nets.checks import require_one_of
-from dynalab.tasks.base import Batch, InputSpec, TaskData
+from dynalab.tasks.base import TaskData
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from dynalab.training.streams import Streams
+    from dynalab.core.streams import Streams
 
 TARGETS = ("chebyshev", "teacher")
 LOSSES = ("half_square", "mse")

@@ -23,8 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynalab.machine import cores
-from dynalab.probes.base import Probe, ProbeState
+from dynalab.core.machine import cores
+from dynalab.core.state import ProbeState
+from dynalab.probes.base import Probe
 
 Values = dict[str, Tensor]
 # What a row is handed, and of which parameters: frozen ones have no gradient.

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from dynalab.errors import ConfigError
-from dynalab.probes.base import ProbeState
-from dynalab.tasks.base import Batch, Task, TaskData, counted
-from dynalab.training.stack import Stack
+from dynalab.core.batch import Batch
+from dynalab.core.errors import ConfigError
+from dynalab.core.state import ProbeState
+from dynalab.networks.stack import Stack
+from dynalab.tasks.base import Task, TaskData, counted
 
 
 class Evaluation:

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from dynalab.config.ensemble import EnsembleConfig, from_tree
+from dynalab.core.streams import Streams
+from dynalab.networks.stack import Stack
 from dynalab.training.cadence import cadence
 from dynalab.training.loop import Loop
 from dynalab.training.planner import ADDRESS, HOLD, RUN_BY_RUN
-from dynalab.training.stack import Stack
-from dynalab.training.streams import Streams
 
 UPDATES = 3
 # Length that schedules are told.

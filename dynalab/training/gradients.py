@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from dynalab.config.schema import Train
+from dynalab.core.batch import Batch
+from dynalab.core.state import Upcoming
+from dynalab.networks.stack import Stack
 from dynalab.optim.ascent import ascended, joint_norm, radius
 from dynalab.optim.base import evaluated
-from dynalab.probes.base import Upcoming
-from dynalab.tasks.base import Batch, Task, TaskData, counted
+from dynalab.tasks.base import Task, TaskData, counted
 from dynalab.training.clipping import clip_scale, scaled
-from dynalab.training.stack import Stack
 
 
 @dataclass(frozen=True)

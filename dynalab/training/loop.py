@@ -17,23 +17,25 @@ from torch import Tensor, nn
 
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
-from dynalab.errors import ConfigError
+from dynalab.core.batch import Batch
+from dynalab.core.errors import ConfigError
+from dynalab.core.state import ProbeState, Upcoming
+from dynalab.core.streams import Streams
+from dynalab.networks.build import build_networks, task_and_network
+from dynalab.networks.stack import LEAST_WIDTH, Stack, refuse_own_attributes, widen
 from dynalab.optim.base import evaluated, load_state, state_of
-from dynalab.optim.schedules import halved
+from dynalab.optim.rates import halved
 from dynalab.optim.updates import fuse, make_step
-from dynalab.probes.base import Probe, ProbeState, Setting, Upcoming
-from dynalab.tasks.base import Batch, First, TaskData
+from dynalab.probes.base import Probe, Setting
+from dynalab.tasks.base import First, TaskData
 from dynalab.training.beside import EVALUATION, Beside, Pending, Row, is_lone
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
 from dynalab.training.evaluation import Evaluation, EvaluationProbe
 from dynalab.training.gradients import Gradients
 from dynalab.training.losses import Losses
 from dynalab.training.objective import objective
-from dynalab.training.parts import task_and_network
 from dynalab.training.sphere import Sphere
 from dynalab.training.spikes import BLOCK, Spikes
-from dynalab.training.stack import LEAST_WIDTH, Stack, build_networks, refuse_own_attributes, widen
-from dynalab.training.streams import Streams
 
 
 @dataclass(frozen=True)

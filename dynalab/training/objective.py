@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dynalab.tasks.base import Batch, Task, TaskData
-from dynalab.training.stack import Stack
+from dynalab.core.batch import Batch
+from dynalab.networks.stack import Stack
+from dynalab.tasks.base import Task, TaskData
 
 # The draw of the network's noise that fixed examples get: no update comes this far.
 _NOISE_STEP = (1 << 31) - 1
@@ -17,7 +18,7 @@ _NOISE_STEP = (1 << 31) - 1
 
 @dataclass
 class FixedObjective:
-    """Implements `dynalab.probes.base.Objective`.
+    """Implements `dynalab.core.state.Objective`.
 
     Attributes:
         stack: The networks.

@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass, replace
 
 from dynalab.config.schema import Compute
-from dynalab.machine import cores as cores
-from dynalab.machine import free_memory as free_memory
+from dynalab.core.machine import cores as cores
+from dynalab.core.machine import free_memory as free_memory
 
 # Beyond this, wider stacks gain nothing on a CPU and cost memory.
 MOST_WIDTH = 32

@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from dynalab._version import __version__
-from dynalab.machine import kernels
+from dynalab.core.machine import kernels
+from dynalab.core.version import __version__
 
 
 def bits_of(worker: bool = False) -> dict[str, str | None]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynalab.store.atomic import storing
+from dynalab.core.atomic import storing
 from dynalab.store.paths import FORCED, ShardPaths
 from dynalab.store.series import Mark, SeriesWriter, truncate
 from dynalab.training.beside import Row

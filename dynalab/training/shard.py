@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from dynalab.config.ensemble import EnsembleConfig, from_stored
-from dynalab.errors import ConfigError, DynalabError, Locked, StoreError
+from dynalab.config.ensemble import EnsembleConfig
+from dynalab.core.atomic import discard, sweep, write_text
+from dynalab.core.errors import DynalabError, Locked, StoreError
+from dynalab.core.streams import Streams
 from dynalab.store import checkpoint, runfile, series
-from dynalab.store.atomic import discard, sweep, write_text
 from dynalab.store.lock import Lock
 from dynalab.store.paths import ShardPaths
 from dynalab.store.stored import StoredEnsemble
@@ -27,7 +28,6 @@ from dynalab.training.loop import Loop
 from dynalab.training.provenance import provenance
 from dynalab.training.recorder import Recorder
 from dynalab.training.snapshots import Snapshots
-from dynalab.training.streams import Streams
 from dynalab.training.summary import cause_of_divergence, summarise
 
 CHECKPOINT_SECONDS = 20.0
@@ -107,27 +107,10 @@ def train_shard(job: Job, control: Control) -> runfile.Shard:
                 log.removeHandler(handler)
 
 
-def load_config(paths: ShardPaths, folders: Sequence[Path]) -> EnsembleConfig:
-    """Read the frozen configuration of a shard's ensemble.
-
-    Args:
-        paths: The shard.
-        folders: The command's plug-in folders.
-
-    Raises:
-        StoreError: It is missing or damaged.
-        ConfigError: A plug-in is gone or has changed since the ensemble was made.
-    """
-    try:
-        return from_stored(StoredEnsemble(paths.ensemble).config, folders)
-    except ConfigError as error:
-        raise ConfigError(f"{paths.ensemble.root.name}: {error}") from error
-
-
 def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfile.Shard:
     paths = job.shard
     shard = runfile.read(paths)
-    config = load_config(paths, job.folders)
+    config = StoredEnsemble(paths.ensemble).typed_config(job.folders)
     # A shard keeps the device, the thread count and the exactness it began with: its bits may depend on all three.
     asked = {"device": job.device, "threads": job.threads or torch.get_num_threads(), "exact": job.exact}
     if shard.attempts:

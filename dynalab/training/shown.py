@@ -12,7 +12,7 @@ from typing import Any
 
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig, from_stored
-from dynalab.errors import DynalabError
+from dynalab.core.errors import DynalabError
 from dynalab.training.cadence import probe_cadences
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from dynalab.core.atomic import storing
 from dynalab.store import snapshot
-from dynalab.store.atomic import storing
 from dynalab.store.later import Later
 from dynalab.store.paths import ShardPaths
 from dynalab.training.cadence import Cadence

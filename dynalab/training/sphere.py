@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 from dynalab.optim.ascent import along_runs, joint_norm
 
 

@@ -42,8 +42,8 @@ class Stopwatch:
 
     def build(self, width: int) -> None:
         """Build a stack of the seeds 0 to `width` - 1, and warm it up."""
+        from dynalab.core.streams import Streams
         from dynalab.training.loop import Loop
-        from dynalab.training.streams import Streams
 
         if self._loop is not None:
             self._loop.close()
@@ -91,8 +91,8 @@ def main() -> int:
 
     import torch
 
-    from dynalab.errors import DynalabError
-    from dynalab.launch.inline import resolve_device
+    from dynalab.core.devices import resolve_device
+    from dynalab.core.errors import DynalabError
 
     try:
         told = json.loads(sys.stdin.readline())

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from dynalab.config.ensemble import EnsembleConfig
-from dynalab.machine import free_memory
+from dynalab.core.machine import free_memory
+from dynalab.core.streams import Streams
 from dynalab.training.loop import Loop
 from dynalab.training.planner import MEMORY_SHARE, Timing, Trial, is_short
-from dynalab.training.streams import Streams
 
 # Seconds of steps measured for a layout; the first step is apart, since it builds what later ones reuse.
 SECONDS = 0.15

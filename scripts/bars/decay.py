@@ -120,6 +120,7 @@ SOURCES = (
     "conf/optimizer",
     "dynalab/optim",
     "dynalab/training",
+    "dynalab/networks",
     "dynalab/models/mlp.py",
     "dynalab/models/nets/mlp.py",
     "dynalab/tasks/digits.py",

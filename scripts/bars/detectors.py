@@ -9,15 +9,24 @@ from typing import Any
 from bars.base import Bar, cases, dynalab
 
 CASES = range(100)
-SLINGSHOT = ("dynalab/analysis/slingshot", "dynalab/analysis/base.py", "scripts/bars/detectors.py")
+SLINGSHOT = ("dynalab/analysis/slingshot", "dynalab/core/trajectories.py", "scripts/bars/detectors.py")
 EDGE = (*SLINGSHOT, "dynalab/analysis/eos", "dynalab/curvature/thresholds.py")
 TRAINED = (
-    *("dynalab/training", "dynalab/optim", "dynalab/models", "dynalab/tasks", "dynalab/probes", "conf"),
+    *(
+        "dynalab/training",
+        "dynalab/networks",
+        "dynalab/optim",
+        "dynalab/models",
+        "dynalab/tasks",
+        "dynalab/probes",
+        "conf",
+    ),
     *("dynalab/analysis/slingshot", "dynalab/analysis/periods", "scripts/bars/detectors.py"),
 )
 SPHERES = (
     *(
         "dynalab/training",
+        "dynalab/networks",
         "dynalab/optim/sgd.py",
         "dynalab/models/si_mlp.py",
         "dynalab/models/nets/scale_invariant.py",

@@ -80,7 +80,12 @@ def presets(work: Path) -> tuple[str, bool]:
     return figure, gains[0] >= 0
 
 
-SOURCES = ("dynalab/analysis/base.py", "dynalab/analysis/hmm", "tests/hmm_trials.py", "scripts/bars/hmm.py")
+SOURCES = (
+    "dynalab/core/trajectories.py",
+    "dynalab/analysis/hmm",
+    "tests/hmm_trials.py",
+    "scripts/bars/hmm.py",
+)
 
 
 def _table(task: str) -> Callable[[Path], tuple[str, bool]]:
@@ -95,7 +100,7 @@ BARS = [
             "autoregression ahead of levels",
             "test_hmm_analyse.py",
             _table(task),
-            (*SOURCES, f"conf/task/{task}.yaml", "dynalab/training", "dynalab/probes"),
+            (*SOURCES, f"conf/task/{task}.yaml", "dynalab/training", "dynalab/networks", "dynalab/probes"),
         )
         for task in TASKS
     ),

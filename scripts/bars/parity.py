@@ -56,6 +56,7 @@ SOURCES = (
     "conf/model/polynet.yaml",
     "conf/optimizer/sgd.yaml",
     "dynalab/training",
+    "dynalab/networks",
     "dynalab/optim/sgd.py",
     "dynalab/models/mlp.py",
     "dynalab/models/polynet.py",

@@ -13,7 +13,7 @@ from bars.base import Bar, cases
 PLANTED, WITHOUT = 100, 400
 # 5% and two standard errors of 400 cases.
 MOST_FALSE = 29
-SOURCES = ("dynalab/analysis/hmm", "dynalab/analysis/convergence.py", "dynalab/analysis/base.py")
+SOURCES = ("dynalab/analysis/hmm", "dynalab/core/convergence.py", "dynalab/core/trajectories.py")
 
 
 def given_states(number: int, delay: float | None) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def record(config: EnsembleConfig) -> tuple[list[Callable[[], Any]], int]:
     from torch.utils.flop_counter import flop_registry
 
     from benches.loop import plain_loss
-    from dynalab.training.parts import task_and_network
+    from dynalab.networks.build import task_and_network
     from dynalab.training.streams import Streams
 
     calls: list[Callable[[], Any]] = []
@@ -89,7 +89,7 @@ def record(config: EnsembleConfig) -> tuple[list[Callable[[], Any]], int]:
 
 def measure(words: Sequence[str], seconds: float = 3.0) -> Floor:
     """Measure with a process on every core at once."""
-    from dynalab.machine import cores
+    from dynalab.core.machine import cores
 
     one = environment(**dict.fromkeys(THREADS, "1"))
     command = [sys.executable, "-m", "benches.floor", str(seconds), *words]

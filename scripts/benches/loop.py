@@ -84,7 +84,7 @@ def train(
     from torch import nn
 
     from dynalab.config import registry
-    from dynalab.training.parts import task_and_network
+    from dynalab.networks.build import task_and_network
     from dynalab.training.streams import Streams
 
     streams = Streams.from_seed(seed)
@@ -143,7 +143,7 @@ def train(
 def configuration(words: tuple[str, ...]) -> EnsembleConfig:
     """Compose once a process; no user's loop would do so for every seed."""
     from dynalab.config.command import read_command
-    from dynalab.training.parts import task_and_network
+    from dynalab.networks.build import task_and_network
 
     (request,) = read_command(words).requests
     task_and_network(request.config)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benches.base import Options, Row, Subject, dynalab, gather
 from benches.parity import WORDS
-from dynalab.machine import cores
+from dynalab.core.machine import cores
 
 _SECONDS = 0.05
 _MARGIN = 1.1

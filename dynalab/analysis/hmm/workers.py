@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias, TypeVar
 
-from dynalab.machine import cores
+from dynalab.core.machine import cores
 
 Task = TypeVar("Task")
 Done = TypeVar("Done")

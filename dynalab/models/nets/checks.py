@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from dynalab.errors import ConfigError
-from dynalab.tasks.base import InputSpec
+from dynalab.core.batch import InputSpec
+from dynalab.core.errors import ConfigError
 
 
 def require_pairs(model: str, spec: InputSpec) -> None:

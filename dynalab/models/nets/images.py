@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from dynalab.core.batch import InputSpec
     from dynalab.models.base import Context
-    from dynalab.tasks.base import InputSpec
 
 # Name -> one run's parameter or buffer.
 State = Mapping[str, "Tensor"]

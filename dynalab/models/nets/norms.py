@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, group_norm
 
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 # torch's own.
 MOMENTUM, EPSILON = 0.1, 1e-5

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 from dynalab.models.nets.checks import require_one_of, require_positive
 from dynalab.models.nets.images import require_image
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from dynalab.tasks.base import InputSpec
+    from dynalab.core.batch import InputSpec
 
 NORMS = ("batch", "layer", "group", "none")
 

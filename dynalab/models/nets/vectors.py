@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dynalab.errors import ConfigError
-from dynalab.tasks.base import InputSpec
+from dynalab.core.batch import InputSpec
+from dynalab.core.errors import ConfigError
 
 KINDS = ("vector", "image")
 

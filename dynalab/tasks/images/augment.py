@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynalab.training.streams import Streams
+from dynalab.core.streams import Streams
 
 PADDING = 4
 

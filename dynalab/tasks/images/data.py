@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dynalab.tasks.base import Batch
+from dynalab.core.batch import Batch
+from dynalab.core.streams import Streams
 from dynalab.tasks.fixed import FixedData
-from dynalab.training.streams import Streams
 
 Change = Callable[[Tensor, int], Tensor]
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynalab.training.streams import Streams
+from dynalab.core.streams import Streams
 
 # Keys of the draws in the stream `noise`, of a length that no draw of a step has.
 LABELS, INPUTS = (0, 0, 0), (0, 0, 1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dynalab.core.streams import Streams
 from dynalab.tasks.images import draws
 from dynalab.tasks.images.config import FileConfig
 from dynalab.tasks.images.readers import read
 from dynalab.tasks.images.task import Drawn, ImageTask
-from dynalab.training.streams import Streams
 
 
 def build_from_files(config: FileConfig, border: str | None = None) -> ImageTask:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 from dynalab.tasks.images.sets import DataSet
 
 # What the pickled arrays of CIFAR's files are made of, in the words of NumPy 1 and 2.

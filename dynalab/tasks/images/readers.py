@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 from dynalab.tasks.images.formats import read_split
 from dynalab.tasks.images.sets import DataSet, damaged, require_present
 

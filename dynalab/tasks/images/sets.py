@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dynalab.config.places import user_path
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 VARIABLE = "DYNALAB_DATA"
 

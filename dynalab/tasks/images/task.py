@@ -9,13 +9,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from dynalab.core.batch import Batch, InputSpec
+from dynalab.core.streams import Streams
 from dynalab.tasks import classification
-from dynalab.tasks.base import Batch, InputSpec, TaskData
+from dynalab.tasks.base import TaskData
 from dynalab.tasks.images import augment, draws
 from dynalab.tasks.images.config import ImageConfig
 from dynalab.tasks.images.data import Change, ImageData, Part
 from dynalab.tasks.images.readers import Pool
-from dynalab.training.streams import Streams
 
 # Examples of one run that are evaluated at once, so that what a convolution writes stays within some ten megabytes.
 CHUNK_SMALL, CHUNK_LARGE = 1024, 256

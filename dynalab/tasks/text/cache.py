@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from dynalab.config.places import cache_folder
-from dynalab.store.atomic import making, replacing, sync_path, write_text
+from dynalab.core.atomic import making, replacing, sync_path, write_text
 from dynalab.tasks.text import corpus as text
-from dynalab.tasks.text.tokens import SPLITS, Corpus, Tokens, dtype, encoded, learn_vocabulary
+from dynalab.tasks.text.encoding import SPLITS, Corpus, Tokens, dtype, encoded, learn_vocabulary
 from dynalab.tasks.text.vocabulary import Vocabulary
 
 BUFFERED = 1 << 20

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 # A folder stands for its files with these endings; a file that is named itself may have any.
 SUFFIXES = (".txt", ".text", ".md", ".markdown", ".rst")

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynalab.errors import ConfigError
-from dynalab.tasks.base import Batch
+from dynalab.core.batch import Batch
+from dynalab.core.errors import ConfigError
+from dynalab.core.streams import Streams
 from dynalab.tasks.text import masking
-from dynalab.tasks.text.tokens import SPLITS, Tokens
-from dynalab.training.streams import Streams
+from dynalab.tasks.text.encoding import SPLITS, Tokens
 
 # Updates that are drawn at once. Part of what a seed means: never to be changed.
 BLOCK = 16

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dynalab.errors import ConfigError, StoreError
+from dynalab.core.errors import ConfigError, StoreError
 
 # What network and FUSE file systems answer that sync files or folders by other means, or not at all.
 _CANNOT_SYNC = frozenset(

@@ -13,9 +13,9 @@ import yaml
 from dynalab.config.command import Request
 from dynalab.config.ensemble import RunSpec, from_stored
 from dynalab.config.streams import idle_streams
-from dynalab.errors import ConfigError, DynalabError, Locked, StoreError
+from dynalab.core.atomic import discard, making, storing, sweep, write_text
+from dynalab.core.errors import ConfigError, DynalabError, Locked, StoreError
 from dynalab.store import lock, runfile, series
-from dynalab.store.atomic import discard, making, storing, sweep, write_text
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.split import undo_unfinished

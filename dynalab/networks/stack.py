@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
+from dynalab.core.streams import Streams
 from dynalab.models.base import Context
-from dynalab.training.streams import Streams
 
 # One network alone is trained beside a copy of itself: at width 1 batched products pick other kernels, and a seed's
 # bits would depend on whether it was trained alone.
@@ -22,21 +22,6 @@ LEAST_WIDTH = 2
 _NETWORK_NOISE = 0x6E6574
 # How torch names what it cannot do for several networks at once.
 _UNSTACKED = re.compile(r"\bvmap\b|Batching rule not implemented")
-
-
-def build_networks(make: Callable[[], nn.Module], streams: Sequence[Streams]) -> list[nn.Module]:
-    """Build one network a run, each under its own `init` stream; torch's global generator is left as it was.
-
-    Args:
-        make: Builds one network with torch's usual initialisers.
-        streams: The runs' streams, length S.
-    """
-    networks = []
-    for stream in streams:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream.integer("init"))
-            networks.append(make())
-    return networks
 
 
 class Stack:

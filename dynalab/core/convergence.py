@@ -1,0 +1,224 @@
+"""When a run counts as converged: the first step at which a watched metric holds a level.
+
+A run that never holds it is censored (its step is unknown and later than the last one recorded), not late:
+the published analysis gave such runs the length of training as their step, which biases every mean and
+regression.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dynalab.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dynalab.core.trajectories import Trajectories, Trajectory
+
+WAYS = ("up", "down")
+# Which way training moves dynalab's own metrics, and what the name of any other one suggests.
+DIRECTIONS = {
+    **dict.fromkeys(("train_accuracy", "test_accuracy"), "up"),
+    **dict.fromkeys(("train_loss", "test_loss", "batch_loss", "train_loss_max"), "down"),
+}
+ENDINGS = {"loss": "down", "error": "down", "accuracy": "up"}
+
+
+def direction_of(metric: str) -> str | None:
+    """Return `up` or `down`, the way a metric converges, by its name; None where its name does not say."""
+    by_ending = (way for ending, way in ENDINGS.items() if metric.endswith(ending))
+    return DIRECTIONS.get(metric) or next(by_ending, None)
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """When a run counts as converged.
+
+    Attributes:
+        metric: Column that is watched.
+        threshold: Level to reach.
+        direction: `up` (at least the threshold) or `down` (at most).
+        persistence: Number of consecutive rows that must hold the level.
+    """
+
+    metric: str
+    threshold: float
+    direction: str = "up"
+    persistence: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvergenceKeys:
+    """The keys `convergence.*` of an analysis; None means the task's default.
+
+    Attributes:
+        metric: Column that is watched.
+        threshold: Level to reach.
+        direction: `up` (at least the threshold) or `down` (at most).
+        persistence: Number of consecutive rows that must hold the level.
+    """
+
+    metric: str | None = None
+    threshold: float | None = None
+    direction: str | None = None
+    persistence: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that no task could make sense of."""
+        if self.direction is not None and self.direction not in WAYS:
+            raise ConfigError(f"convergence.direction={self.direction}: must be one of {', '.join(WAYS)}")
+        if self.persistence is not None and self.persistence < 1:
+            raise ConfigError(f"convergence.persistence={self.persistence}: must be 1 or more")
+        if self.threshold is not None and not abs(self.threshold) < float("inf"):
+            raise ConfigError(f"convergence.threshold={self.threshold}: must be a finite number")
+
+
+def resolve(keys: ConvergenceKeys, trajectories: Trajectories) -> tuple[Convergence | None, list[str]]:
+    """Settle what convergence means for these runs: the user's keys over the task's default.
+
+    The task's threshold, direction and persistence belong to the task's metric: when the user names another
+    metric they do not carry over.
+
+    Args:
+        keys: The user's keys.
+        trajectories: The runs, with the task's default where it has one.
+
+    Returns:
+        What to watch (None: nothing to watch) and warnings.
+
+    Raises:
+        ConfigError: The keys name a metric that was not recorded, no threshold, or no direction where its
+            name tells none.
+    """
+    task = trajectories.convergence
+    if keys.metric is None and task is None:
+        if keys.threshold is not None:
+            raise ConfigError(
+                f"convergence.threshold={keys.threshold:g}: these runs have no default metric; "
+                f"give convergence.metric as well, one of {', '.join(trajectories.metrics)}"
+            )
+        return None, [
+            "convergence left out: no metric to watch (convergence.metric=, convergence.threshold=)"
+        ]
+    metric = keys.metric if keys.metric is not None else task.metric if task else ""
+    if metric not in trajectories.metrics:
+        if keys.metric is not None:
+            raise ConfigError(
+                f"convergence.metric={metric}: not recorded; legal here: {', '.join(trajectories.metrics)}"
+            )
+        return None, [f"convergence left out: the task's metric {metric} was not recorded"]
+    inherited = task if task is not None and task.metric == metric else None
+    threshold = keys.threshold if keys.threshold is not None else inherited.threshold if inherited else None
+    if threshold is None:
+        raise ConfigError(f"convergence.metric={metric}: needs convergence.threshold=NUMBER as well")
+    notes = []
+    direction = keys.direction or (inherited.direction if inherited else None)
+    if direction is None:
+        direction = direction_of(metric)
+        if direction is None:
+            raise ConfigError(f"convergence.metric={metric}: needs convergence.direction=up or down as well")
+        if metric not in DIRECTIONS:
+            notes.append(f"convergence.direction={direction} is taken from the name {metric}")
+    persistence = keys.persistence or (inherited.persistence if inherited else 1)
+    watched = Convergence(metric, float(threshold), direction, persistence)
+    at_once = [_holds_at_once(run, trajectories.metrics, watched) for run in trajectories.runs]
+    if at_once and all(at_once):
+        level = f"{'>=' if direction == 'up' else '<='} {watched.threshold:g}"
+        notes.append(f"every run has {metric} {level} in its first row: there is nothing to converge")
+    return watched, notes
+
+
+def _holds_at_once(run: Trajectory, metrics: tuple[str, ...], watched: Convergence) -> bool:
+    """Whether a run's first value of the watched metric is on the converged side already."""
+    column = run.column(metrics, watched.metric)
+    if column is None:
+        return False
+    return _holds(float(column[1][0]), watched)
+
+
+def _holds(value: float, watched: Convergence) -> bool:
+    return value >= watched.threshold if watched.direction == "up" else value <= watched.threshold
+
+
+def convergence_step(
+    steps: np.ndarray, values: np.ndarray, threshold: float, direction: str, persistence: int
+) -> int | None:
+    """First recorded step of the first window of `persistence` consecutive rows that hold the level.
+
+    Args:
+        steps: Recorded steps, shape (T,), ascending.
+        values: The metric at these steps, shape (T,); NaN never holds.
+        threshold: Level to reach; reaching it exactly counts.
+        direction: `up` (at least the threshold) or `down` (at most).
+        persistence: Length of the window in rows, 1 or more.
+
+    Returns:
+        The step of the window's first row, or None if no window holds.
+
+    Raises:
+        ConfigError: Unknown direction, or persistence below 1.
+    """
+    import numpy as np
+
+    if direction not in WAYS:
+        raise ConfigError(f"convergence.direction={direction}: must be one of {', '.join(WAYS)}")
+    if persistence < 1:
+        raise ConfigError(f"convergence.persistence={persistence}: must be 1 or more")
+    values = np.asarray(values, dtype=np.float64)
+    holds = values >= threshold if direction == "up" else values <= threshold
+    if len(holds) < persistence:
+        return None
+    # A window holds when the running count of holding rows grows by its whole length.
+    count = np.concatenate([[0], np.cumsum(holds)])
+    found = np.flatnonzero(count[persistence:] - count[:-persistence] == persistence)
+    return int(steps[found[0]]) if len(found) else None
+
+
+def converge(trajectories: Trajectories, convergence: Convergence) -> list[dict[str, Any]]:
+    """The convergence step of every run.
+
+    Steps at which no run has a value of the metric are off the metric's own grid (another metric is recorded
+    more finely there) and are no rows of it; a NaN that stands at a step where another run has a value does
+    not hold.
+
+    Args:
+        trajectories: The runs.
+        convergence: What to watch.
+
+    Returns:
+        One `{run, step, censored}` per run, in the order of the runs; `step` is None where `censored` is
+        True.
+    """
+    return [
+        {key: row[key] for key in ("run", "step", "censored")} for row in follow(trajectories, convergence)
+    ]
+
+
+def follow(trajectories: Trajectories, convergence: Convergence) -> list[dict[str, Any]]:
+    """What `converge` says, and how far each run was watched.
+
+    Returns:
+        `{run, step, censored, last, held}` of every run. `last` is the last step at which a window of rows that hold
+        could have begun, on the metric's own grid and not beyond its last value: of a censored run it is known that it
+        converges later than that, and no more. 0 where there is no such step. `held` is whether its last value is still
+        on the converged side (None without a value): convergence is a first passage.
+    """
+    import numpy as np
+
+    column = trajectories.metrics.index(convergence.metric)
+    series = [(np.asarray(run.steps), np.asarray(run.values)[:, column]) for run in trajectories.runs]
+    recorded = np.unique(np.concatenate([steps[~np.isnan(x)] for steps, x in series] or [np.empty(0)]))
+    found = []
+    for run, (steps, x) in zip(trajectories.runs, series, strict=True):
+        on_grid = np.isin(steps, recorded)
+        step = convergence_step(
+            steps[on_grid], x[on_grid], convergence.threshold, convergence.direction, convergence.persistence
+        )
+        begins = steps[on_grid & (steps <= steps[~np.isnan(x)].max(initial=-1))]
+        last = int(begins[-convergence.persistence]) if len(begins) >= convergence.persistence else 0
+        known = x[~np.isnan(x)]
+        held = _holds(float(known[-1]), convergence) if len(known) else None
+        found.append({"run": run.run, "step": step, "censored": step is None, "last": last, "held": held})
+    return found

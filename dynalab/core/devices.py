@@ -1,0 +1,23 @@
+"""Where to compute."""
+
+from __future__ import annotations
+
+from dynalab.core.errors import ConfigError
+
+
+def resolve_device(asked: str, cuda_devices: int) -> str:
+    """Return the device that `device=` means on this machine.
+
+    Raises:
+        ConfigError: It is not there.
+    """
+    if asked == "auto":
+        return "cuda" if cuda_devices else "cpu"
+    if asked.startswith("cuda"):
+        index = int(asked.partition(":")[2] or 0)
+        if index >= cuda_devices:
+            there = (
+                f"{cuda_devices} CUDA device{'s' * (cuda_devices != 1)}" if cuda_devices else "no CUDA device"
+            )
+            raise ConfigError(f"device={asked}: this machine has {there}; use device=cpu or device=auto")
+    return asked

@@ -1,0 +1,59 @@
+"""Named random streams: every source of chance in a run has a generator of its own.
+
+A stream is derived from (seed, name) the way `numpy.random.SeedSequence` spawns, and a draw from (seed, name, key),
+where the key says what is drawn (an epoch, a block of steps). Draws are therefore functions of the step alone:
+a resumed run needs no generator state, and no draw can shift another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+# The spawn keys are part of what a seed means. They never change; new names get new numbers.
+NAMES = {"init": 0, "split": 1, "order": 2, "noise": 3}
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The four streams of one run.
+
+    Attributes:
+        init: Seed of the initialisation.
+        split: Seed of which examples are training data.
+        order: Seed of batches and augmentation.
+        noise: Seed of dropout and label noise.
+    """
+
+    init: int
+    split: int
+    order: int
+    noise: int
+
+    @classmethod
+    def from_seed(cls, seed: int, **fixed: int) -> Streams:
+        """Give every stream `seed`, except those that `fixed` names."""
+        return cls(**{name: fixed.get(name, seed) for name in NAMES})
+
+    def sequence(self, name: str, *key: int) -> np.random.SeedSequence:
+        """Return the seed sequence of the draw `key` in the stream `name`."""
+        return np.random.SeedSequence(getattr(self, name), spawn_key=(NAMES[name], *key))
+
+    def numpy(self, name: str, *key: int) -> np.random.Generator:
+        """Return a fresh NumPy generator for the draw `key` in the stream `name`."""
+        return np.random.Generator(np.random.PCG64(self.sequence(name, *key)))
+
+    def integer(self, name: str, *key: int) -> int:
+        """Return 63 bits of the stream `name`, for generators that take an integer seed."""
+        return int(self.sequence(name, *key).generate_state(1, np.uint64)[0] >> 1)
+
+    def torch(self, name: str, *key: int, device: torch.device | str = "cpu") -> torch.Generator:
+        """Return a fresh torch generator for the draw `key` in the stream `name`."""
+        import torch
+
+        return torch.Generator(device=device).manual_seed(self.integer(name, *key))

@@ -1,0 +1,59 @@
+"""The task of a configuration and its networks: the model's, or the task's own; one a run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dynalab.config import registry
+from dynalab.config.ensemble import EnsembleConfig
+from dynalab.core.streams import Streams
+from dynalab.tasks.base import OwnsModel, Task
+
+
+def task_and_network(
+    config: EnsembleConfig, folders: Sequence[Path] = ()
+) -> tuple[Task, Callable[[], nn.Module]]:
+    """Return the task, and what builds one run's network.
+
+    Args:
+        config: The ensemble's configuration.
+        folders: A user's plug-in folders.
+    """
+    task: Task = registry.find("task", config.task.name, folders).build(config.task)
+    model = registry.find("model", config.model.name, folders)
+    if config.model.name == "task" and isinstance(task, OwnsModel):
+        return task, task.model
+    return task, functools.partial(model.build, config.model, task.spec)
+
+
+def build_networks(make: Callable[[], nn.Module], streams: Sequence[Streams]) -> list[nn.Module]:
+    """Build one network a run, each under its own `init` stream; torch's global generator is left as it was.
+
+    Args:
+        make: Builds one network with torch's usual initialisers.
+        streams: The runs' streams, length S.
+    """
+    networks = []
+    for stream in streams:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream.integer("init"))
+            networks.append(make())
+    return networks
+
+
+def network_of(config: EnsembleConfig, streams: Streams, folders: Sequence[Path] = ()) -> nn.Module:
+    """Return one run's network as it is initialised.
+
+    Args:
+        config: The ensemble's configuration.
+        streams: The run's streams.
+        folders: A user's plug-in folders.
+    """
+    _, make = task_and_network(config, folders)
+    (network,) = build_networks(make, [streams])
+    return network

@@ -1,0 +1,83 @@
+"""What a run's learning rate was, and what weight decay did to its norm, as its configuration says.
+
+Training and analyses ask it here: schedules, `train.halve_at`, momentum and the kind of decay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dynalab.config import registry
+from dynalab.config.typed import typed
+from dynalab.core.errors import ConfigError
+
+
+def halved(factor: Callable[[int], float], at: int | None) -> Callable[[int], float]:
+    """Return a schedule that is half of another from a step on.
+
+    Args:
+        factor: The other one.
+        at: The first update at half the rate; None leaves it as it is.
+    """
+    return factor if at is None else lambda step: factor(step) * (0.5 if step >= at else 1.0)
+
+
+def rate_changes(config: Mapping[str, Any], last: float) -> tuple[float, ...]:
+    """Return the steps up to `last` at which the rate jumps; smooth schedules have none.
+
+    Args:
+        config: A resolved configuration, or an empty one.
+        last: The last step of interest.
+    """
+    schedule = config.get("schedule") or {}
+    steps = list(schedule.get("milestones") or ()) if schedule.get("name") == "step" else []
+    at = (config.get("train") or {}).get("halve_at")
+    steps += [] if at is None else [at]
+    return tuple(float(step) for step in sorted(steps) if step <= last)
+
+
+def rate_factors(config: Mapping[str, Any], steps: np.ndarray) -> np.ndarray:
+    """Return what schedule and `train.halve_at` multiply the rate by at some steps, shape (T,).
+
+    Raises:
+        ConfigError: The schedule is not there (a plug-in's).
+    """
+
+    schedule, train = config.get("schedule") or {"name": "constant"}, config.get("train") or {}
+    part = registry.find("schedule", str(schedule.get("name", "constant")))
+    built = part.module.build(typed(part.config_class, schedule, "schedule"), int(train.get("steps") or 0))
+    factor = halved(built, train.get("halve_at"))
+    return np.array([float(factor(int(step))) for step in steps])
+
+
+def learning_rates(config: Mapping[str, Any], steps: np.ndarray) -> np.ndarray | None:
+    """Return the rate of the updates from some steps on, shape (T,); None where it is not known."""
+    rate = (config.get("optimizer") or {}).get("lr")
+    try:
+        return None if rate is None else float(rate) * rate_factors(config, steps)
+    except ConfigError:
+        return None
+
+
+def drag(optimizer: Mapping[str, Any]) -> float:
+    """Return 1 - mu of heavy ball: the share of what was gathered that an update forgets; 1 without momentum."""
+    coupled = optimizer.get("name") in ("sgd", "sam")
+    return 1.0 - float(optimizer.get("momentum") or 0.0) if coupled else 1.0
+
+
+def decay_a_step(config: Mapping[str, Any], steps: np.ndarray) -> np.ndarray | None:
+    """Return the share by which weight decay alone shrinks weights, a step, at some steps, shape (T,).
+
+    With momentum an update goes on for 1 / (1 - mu) steps, and dampening takes its share from decay as from gradients.
+    None where there is no decay, or it is not the rate alone that says how it shrinks weights: adaptive optimizers
+    divide an L2 penalty by their second moment, wrapped ones pull back.
+    """
+    optimizer = config.get("optimizer") or {}
+    rates, decay = learning_rates(config, steps), float(optimizer.get("weight_decay") or 0.0)
+    if rates is None or not decay or optimizer.get("name") not in ("sgd", "sam", "adamw"):
+        return None
+    kept = 1.0 - float(optimizer.get("dampening") or 0.0) if drag(optimizer) < 1 else 1.0
+    return rates * decay * kept / drag(optimizer)
