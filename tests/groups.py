@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from dynalab.analysis.base import Group
+from dynalab.analysis.base import Convergence, Group
 
 
 @dataclass(frozen=True)
@@ -50,4 +51,14 @@ def periods() -> Example:
     return Example(replace(group, runs=runs), (3000, 7000))
 
 
-EXAMPLES: dict[str, Callable[[], Example]] = {"periods": periods}
+def variance() -> Example:
+    """A crossed design in which one stream decides most."""
+    rng, steps, runs = np.random.default_rng(0), np.arange(0, 1001, 10), {}
+    for i, j in itertools.product(range(4), range(4)):
+        at = 500 + 60 * i + 40 * rng.normal()
+        runs[f"init{i}-order{j}"] = {"test_accuracy": np.where(steps >= at, 0.95, 0.1)}
+    group = replace(Group.of(runs, steps), convergence=Convergence("test_accuracy", 0.9))
+    return Example(group, (700,), {"draws": 400})
+
+
+EXAMPLES: dict[str, Callable[[], Example]] = {"periods": periods, "variance": variance}

@@ -1,6 +1,5 @@
 """The key `steps=` of every analysis: what it says of a prefix is what it says of runs that ended there."""
 
-import itertools
 from dataclasses import replace
 from importlib import import_module
 
@@ -44,14 +43,6 @@ def slingshot():
     return ensemble(steps, columns, config, status="diverged", diverged_step=3000), (1500, 2000)
 
 
-def variance():
-    rng, steps, runs = np.random.default_rng(0), np.arange(0, 1001, 10), []
-    for i, j in itertools.product(range(4), range(4)):
-        at = 500 + 60 * i + 40 * rng.normal()
-        runs.append(Trajectory(f"e/init{i}-order{j}", steps, np.where(steps >= at, 0.95, 0.1)[:, None]))
-    return Trajectories("e", ("test_accuracy",), tuple(runs), Convergence("test_accuracy", 0.9)), (700,)
-
-
 def hmm():
     truth = simulate("level", 3, 6, 80, seed=1).trajectories
     # Convergence is watched as well, and comes after the prefix in every run.
@@ -63,11 +54,10 @@ def hmm():
 
 FAST = {
     "hmm": {"max_states": 3, "restarts": 2, "folds": 2, "stability": False, "baselines": False, "workers": 1},
-    "variance": {"draws": 400},
 }
 
 
-@pytest.mark.parametrize("make", [eos, slingshot, variance, hmm], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [eos, slingshot, hmm], ids=lambda make: make.__name__)
 def test_a_prefix_is_judged_as_a_run_that_ended_there(make):
     kind = import_module(f"dynalab.analysis.{make.__name__}")
     keys = FAST.get(make.__name__, {})

@@ -1,31 +1,37 @@
 """Components of variance: moments against brute force and REML, intervals against planted shares, the command line."""
 
 import json
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
+from designs import simulate
 
 from dynalab.analysis import variance
-from dynalab.analysis.base import Convergence, Trajectories, Trajectory
+from dynalab.analysis.base import Convergence, Group
 from dynalab.analysis.variance import components, impute
 from dynalab.analysis.variance.design import read
-from dynalab.analysis.variance.simulate import simulate
+from dynalab.core.records import plain
 from dynalab.errors import ConfigError, DynalabError
+from dynalab.show import terminal
 
 
 def ensemble(values, factors=("init", "order"), last=1000):
     """Runs whose test accuracy reaches 0.9 at the given steps; NaN: never."""
     steps = np.arange(0, last + 1, 10)
-    runs = []
+    runs = {}
     for cell in product(*map(range, values.shape)):
         label = "-".join(f"{name}{level}" for name, level in zip(factors, cell, strict=True))
         at = values[cell]
-        x = np.where(steps >= (np.inf if np.isnan(at) else at), 0.95, 0.1)[:, None]
-        runs.append(Trajectory(f"e/{label}", steps, x))
-    return Trajectories("e", ("test_accuracy",), tuple(runs), Convergence("test_accuracy", 0.9))
+        runs[label] = {"test_accuracy": np.where(steps >= (np.inf if np.isnan(at) else at), 0.95, 0.1)}
+    return replace(Group.of(runs, steps), convergence=Convergence("test_accuracy", 0.9))
+
+
+def split(group, **keys):
+    return variance.analyse([group], variance.Config(**keys))
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (2, 2, 3, 2)])
@@ -71,10 +77,10 @@ def test_planted_shares_lie_in_their_intervals():
         rng = np.random.default_rng([seed, 1])
         planted = rng.dirichlet(np.ones(3))
         steps = np.round(np.maximum(500 + 60 * simulate((6, 6), tuple(planted[:2]), planted[2], seed), 1))
-        result = variance.analyse(ensemble(10 * np.ceil(steps / 10)), variance.Config(draws=800)).result
-        for row, share in zip(result["shares"], planted, strict=True):
-            low, high = row["interval"]
-            assert low <= row["share"] <= high
+        result = split(ensemble(10 * np.ceil(steps / 10)), draws=800)
+        for row, share in zip(result.shares, planted, strict=True):
+            low, high = row.interval
+            assert low <= row.share <= high
             inside += low <= share <= high
             total += 1
     # 95%, less two and a half standard errors.
@@ -93,18 +99,18 @@ def test_interactions_do_not_pass_for_main_effects():
 
 def test_censored_runs_are_drawn_not_taken_for_converged():
     values = 500 + 100 * simulate((6, 6), (0.6, 0.1), 0.3, seed=5)
-    whole = variance.analyse(ensemble(10 * np.ceil(values / 10)), variance.Config(draws=800)).result
+    whole = split(ensemble(10 * np.ceil(values / 10)), draws=800)
     end = 10 * np.floor(np.quantile(values, 0.8) / 10)
     cut = np.where(10 * np.ceil(values / 10) > end, np.nan, values)
     some = ensemble(10 * np.ceil(cut / 10), last=int(end))
-    outcome = variance.analyse(some, variance.Config(draws=800))
+    outcome = split(some, draws=800)
     n = int(np.isnan(cut).sum())
     assert n > 5 and any(f"{n} of 36 runs never converged" in line for line in outcome.warnings)
-    assert abs(outcome.result["mean_step"] - whole["mean_step"]) < 25
+    assert abs(outcome.mean_step - whole.mean_step) < 25
     taken = np.nanmean(np.where(np.isnan(cut), end, cut))
-    assert abs(outcome.result["mean_step"] - whole["mean_step"]) < abs(taken - whole["mean_step"])
-    assert abs(outcome.result["shares"][0]["share"] - whole["shares"][0]["share"]) < 0.25
-    json.dumps(outcome.result, allow_nan=False)
+    assert abs(outcome.mean_step - whole.mean_step) < abs(taken - whole.mean_step)
+    assert abs(outcome.shares[0].share - whole.shares[0].share) < 0.25
+    json.dumps(plain(outcome), allow_nan=False)
 
 
 def test_draws_above_a_bound_are_those_of_the_tail():
@@ -120,32 +126,30 @@ def test_draws_above_a_bound_are_those_of_the_tail():
 
 def test_missing_cells_are_named():
     runs = ensemble(500 + 10 * np.round(10 * simulate((4, 4), (0.5, 0.3), 0.2, seed=0)))
-    outcome = variance.analyse(
-        Trajectories("e", runs.metrics, runs.runs[1:], runs.convergence), variance.Config(draws=400)
-    )
-    assert outcome.result["empty_cells"] == ["init0-order0"]
+    outcome = split(replace(runs, runs=runs.runs[1:]), draws=400)
+    assert outcome.empty_cells == ("init0-order0",)
     assert any("init0-order0" in line for line in outcome.warnings)
 
 
 def test_a_stream_without_effect_and_no_spread_at_all():
-    outcome = variance.analyse(
-        ensemble(np.repeat([[300.0], [400], [500], [600]], 3, axis=1)), variance.Config()
-    )
-    assert [row["share"] for row in outcome.result["shares"]] == [1.0, 0.0, 0.0]
+    outcome = split(ensemble(np.repeat([[300.0], [400], [500], [600]], 3, axis=1)))
+    assert [row.share for row in outcome.shares] == [1.0, 0.0, 0.0]
     assert any("order has no effect" in line for line in outcome.warnings)
-    flat = variance.analyse(ensemble(np.full((3, 3), 300.0)), variance.Config())
-    assert flat.result["shares"][0]["share"] is None
+    flat = split(ensemble(np.full((3, 3), 300.0)))
+    assert flat.shares[0].share is None
     assert any("no spread" in line for line in flat.warnings)
-    json.dumps(flat.result, allow_nan=False)
-    assert variance.describe(flat.result) and len(variance.describe(outcome.result)) == 4
+    json.dumps(plain(flat), allow_nan=False)
+    for findings, rows in ((flat, ["–", "–", "–"]), (outcome, ["100.0%", "0.0%", "0.0%"])):
+        lines = list(terminal.lines(variance.show(findings, ())))
+        assert [line.split()[1] for line in lines[-3:]] == rows
 
 
 def test_logarithms():
     values = 10 * np.round(100 * np.exp(0.3 * simulate((5, 5), (0.5, 0.3), 0.2, seed=1)))
-    result = variance.analyse(ensemble(values, last=10_000), variance.Config(log_time=True)).result
+    result = split(ensemble(values, last=10_000), log_time=True)
     point = components.solve((5, 5), np.nan_to_num(components.strata(np.log(values)).squares))
-    np.testing.assert_allclose(result["shares"][0]["share"], point[1] / point[1:].sum())
-    np.testing.assert_allclose(result["mean_step"], np.exp(np.log(values).mean()))
+    np.testing.assert_allclose(result.shares[0].share, point[1] / point[1:].sum())
+    np.testing.assert_allclose(result.mean_step, np.exp(np.log(values).mean()))
 
 
 @pytest.mark.parametrize(
@@ -169,10 +173,10 @@ def test_too_few_runs_converged_or_nothing_to_watch():
     values = np.full((3, 3), np.nan)
     values[0] = 100
     with pytest.raises(DynalabError, match="3 of 9 runs"):
-        variance.analyse(ensemble(values), variance.Config())
-    bare = Trajectories("e", ("l2",), ensemble(np.full((2, 2), 100.0)).runs)
+        split(ensemble(values))
+    bare = replace(ensemble(np.full((2, 2), 100.0)), convergence=None)
     with pytest.raises(ConfigError, match="no metric to watch"):
-        variance.analyse(bare, variance.Config())
+        split(bare)
 
 
 def test_from_a_crossed_design_to_the_report(here, tiny, outputs):

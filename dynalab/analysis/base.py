@@ -25,7 +25,7 @@ import numpy as np
 
 from dynalab.config.keys import Keys, key
 from dynalab.core.convergence import Convergence
-from dynalab.core.records import Frame
+from dynalab.core.records import Frame, frame
 from dynalab.core.runs import Group, Run, Series
 from dynalab.core.trajectories import Trajectories, Trajectory
 
@@ -33,8 +33,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "Convergence", "Frame", "Group", "Keys", "Needs", "Outcome", "Run", "Series", "Trajectories", "Trajectory", "key",
-    "on_one_grid", "runs_of",
+    "Convergence",
+    "Frame",
+    "Group",
+    "Keys",
+    "Needs",
+    "Outcome",
+    "Run",
+    "Series",
+    "Trajectories",
+    "Trajectory",
+    "frame",
+    "key",
+    "on_one_grid",
+    "runs_of",
 ]  # fmt: skip
 
 

@@ -49,6 +49,25 @@ class Convergence:
     persistence: int = 1
 
 
+@dataclass(frozen=True)
+class Passage:
+    """When a run converged.
+
+    Attributes:
+        run: Its id.
+        step: Its first passage; None where it is censored.
+        censored: Whether it is not known to have come.
+        last: The last step at which it could have begun.
+        held: Whether the last value is still on the converged side; None without a value, or where it is not known.
+    """
+
+    run: str
+    step: int | None
+    censored: bool
+    last: int | None = None
+    held: bool | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConvergenceKeys:
     """The keys `convergence.*` of an analysis; None means the task's default.

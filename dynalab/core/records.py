@@ -1,7 +1,8 @@
 """Typed findings to plain values and back.
 
-Findings are frozen dataclasses (or msgspec's structs, where a key is no name in Python). A field of type `Frame` is a
-table: it stands beside the plain values, in a Parquet file of the field's name.
+Findings are frozen dataclasses (what stands in them may be msgspec's structs, where a key is no name in Python). A
+field of type `Frame` is a table: it stands beside the plain values, in a Parquet file of the field's name, or of the
+name that `frame` gives it.
 """
 
 from __future__ import annotations
@@ -17,16 +18,22 @@ T = TypeVar("T")
 Frame = Annotated[Any, "table"]
 
 
-def table_names(cls: type[Any]) -> tuple[str, ...]:
-    """Return the fields of a class of findings that are tables."""
+def frame(name: str) -> Any:
+    """Declare a table that is stored under another name than the field's."""
+    return dataclasses.field(default=None, metadata={"table": name})
+
+
+def table_names(cls: type[Any]) -> dict[str, str]:
+    """Return field -> name of the table, of the fields of a class of findings that are tables."""
     hints = typing.get_type_hints(cls, include_extras=True)
-    return tuple(name for name, hint in hints.items() if hint is Frame)
+    fields = [field for field in dataclasses.fields(cls) if hints[field.name] is Frame]
+    return {field.name: field.metadata.get("table", field.name) for field in fields}
 
 
 def tables(findings: Any) -> dict[str, Any]:
     """Return the tables of findings by name; those that are None are left out."""
-    names = table_names(type(findings))
-    return {name: table for name in names if (table := getattr(findings, name)) is not None}
+    names = table_names(type(findings)).items()
+    return {name: table for field, name in names if (table := getattr(findings, field)) is not None}
 
 
 def plain(findings: Any) -> dict[str, Any]:
@@ -55,7 +62,8 @@ def restore(cls: type[T], data: Mapping[str, Any], table: Callable[[str], Any] =
     import msgspec
 
     found: T = msgspec.convert({key: data[key] for key in _fields(cls) if key in data}, cls, strict=False)
-    frames = {name: frame for name in table_names(cls) if (frame := table(name)) is not None}
+    named = table_names(cls).items()
+    frames = {field: own for field, name in named if (own := table(name)) is not None}
     return dataclasses.replace(found, **frames) if frames else found  # type: ignore[type-var]
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from dynalab.core.runs import Series
 
 
@@ -150,6 +152,42 @@ class Strips(Figure):
     left: str
     right: str = ""
     dashed: str = ""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """A column of dots beside `Intervals`: values by the level of a factor; their mean at each level is a dash.
+
+    Attributes:
+        name: What the levels are of.
+        levels: Of every dot, shape (S,).
+        values: Of every dot, shape (S,); NaN is not drawn.
+    """
+
+    name: str
+    levels: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intervals(Figure):
+    """Shares with their intervals.
+
+    Attributes:
+        labels: Of the Q rows.
+        shares: Between 0 and 1, shape (Q,).
+        intervals: Shape (Q, 2).
+        axis: What the shares are of.
+        columns: Columns of dots beside them, those of the first rows.
+        values: What these dots are.
+    """
+
+    labels: Sequence[str]
+    shares: np.ndarray
+    intervals: np.ndarray
+    axis: str
+    columns: Sequence[Levels] = ()
+    values: str = ""
 
 
 Block = Say | Table | Code | Figure

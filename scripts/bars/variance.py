@@ -14,8 +14,9 @@ SHAPES = ((5, 5), (8, 8), (4, 4, 4))
 
 def intervals(number: int) -> list[bool]:
     """Whether the 95% interval of each source holds the planted share."""
+    from designs import simulate
+
     from dynalab.analysis.variance import components
-    from dynalab.analysis.variance.simulate import simulate
 
     shape = SHAPES[number % len(SHAPES)]
     rng = np.random.default_rng([number, 2])

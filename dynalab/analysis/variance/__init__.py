@@ -1,56 +1,319 @@
-"""Causes of a spread: how much of it in convergence time comes from each of the crossed random streams.
+"""Where a spread comes from: how much of it in convergence time each of the crossed random streams decides.
 
-For ensembles of `design=crossed`, whose runs are labelled by the seeds of their streams (`init3-order1`). Importing
-this package imports nothing heavy: the command line reads `Config` when it starts.
+For ensembles of `design=crossed`, whose runs are labelled by the seeds of their streams (`init3-order1`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from dynalab.analysis.variance.config import Config
+import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from dynalab.analysis.base import Outcome, Trajectories
-
-__all__ = ["VERSION", "Config", "analyse", "describe"]
+from dynalab.analysis.base import Frame, Group, Keys, Needs, Trajectories, frame, key, on_one_grid
+from dynalab.analysis.variance import components, impute
+from dynalab.analysis.variance.design import Design, level_of, read
+from dynalab.core import convergence as watch
+from dynalab.core.convergence import Convergence, ConvergenceKeys, Passage
+from dynalab.core.errors import ConfigError
+from dynalab.core.words import count, listed, number
+from dynalab.show.blocks import Block, Cell, Intervals, Levels, Say, Table
 
 VERSION = 2
+NEEDS = Needs()
+TITLE = "Where the spread comes from"
+FEW = 4  # below this many levels an interval says little about a source
 
 
-def analyse(trajectories: Trajectories, config: Config) -> Outcome:
+@dataclass(frozen=True, kw_only=True)
+class Config(Keys):
+    """Keys of the analysis."""
+
+    log_time: bool = key(False, "split the variance of the logarithm of the convergence step")
+    draws: int = key(4000, "draws behind the intervals", least=100)
+    seed: int = key(0, "of the draws", least=0)
+    convergence: ConvergenceKeys = key(ConvergenceKeys(), "what counts as converged; null: the task's own")
+
+
+@dataclass(frozen=True)
+class Share:
+    """The share of a source in the variance, and its standard deviation; None where nothing varies."""
+
+    source: str
+    share: float | None
+    interval: tuple[float | None, float | None]
+    sd: float | None
+    negative: bool  # estimated below 0, and set to 0
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """The share of what several streams decide together."""
+
+    sources: tuple[str, ...]
+    share: float | None
+    negative: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """Shares of the streams and the residual in the variance of the convergence step.
+
+    Attributes:
+        shares: Of every stream and of the residual.
+        interactions: What the residual is made of.
+        sd: Standard deviation of a cell, in steps or of the logarithm.
+        levels: Stream -> number of seeds.
+        seeds: Stream -> seeds.
+        cells: Number of runs.
+        empty_cells: Labels of the cells without a run.
+        mean_step: Mean of a cell.
+        log_time: Whether the logarithm was split.
+        convergence_rule: What was watched.
+        convergence: When every run converged.
+        warnings: What a reader must know.
+        table: The runs, `cells.parquet`.
+    """
+
+    shares: tuple[Share, ...]
+    interactions: tuple[Interaction, ...]
+    sd: float
+    levels: Mapping[str, int]
+    seeds: Mapping[str, tuple[int, ...]]
+    cells: int
+    empty_cells: tuple[str, ...]
+    mean_step: float
+    log_time: bool
+    convergence_rule: Convergence
+    convergence: tuple[Passage, ...]
+    warnings: tuple[str, ...] = ()
+    table: Frame = frame("cells")
+
+
+def analyse(groups: Sequence[Group], config: Config) -> Findings:
     """Split the variance of the convergence step of a crossed design by its sources.
-
-    Args:
-        trajectories: The runs of a crossed design.
-        config: Keys of the analysis.
 
     Raises:
         NothingMatched: The runs are no crossed design.
-        ConfigError: They are of several, or too few of them converged.
+        ConfigError: Several designs, nothing to watch, or fewer than half of the runs converged.
     """
-    from dynalab.analysis.variance import outcome
+    import pandas as pd
 
-    return outcome.analyse(trajectories, config)
+    trajectories = on_one_grid(groups)
+    design = read([run.run for run in trajectories.runs])
+    watched, notes = watch.resolve(config.convergence, trajectories)
+    if watched is None:
+        raise ConfigError("variance: no metric to watch; give convergence.metric= and convergence.threshold=")
+    passages = tuple(Passage(**row) for row in watch.follow(trajectories, watched))
+    values, bounds = _grid(design, passages, config.log_time)
+    unknown = int(np.isnan(values).sum())
+    if unknown * 2 > values.size:
+        raise ConfigError(
+            f"variance: {values.size - unknown} of {values.size} runs of the design converged; half of them must "
+            "(train longer, or lower convergence.threshold)"
+        )
+    lambdas, estimates, mean = _estimate(values, bounds, config)
+    point = estimates.mean(axis=0)
+    table = pd.DataFrame([vars(item) for item in passages]).astype({"step": "Int64"})
+    for place, name in enumerate(design.factors):
+        table[name] = np.array(design.levels[place])[design.cells[:, place]]
+    shares = _shares(design, lambdas, point)
+    interactions = _interactions(design, point)
+    return Findings(
+        shares=shares,
+        interactions=interactions,
+        sd=float(np.sqrt(np.maximum(point, 0).sum())),
+        levels=dict(zip(design.factors, design.shape, strict=True)),
+        seeds=dict(zip(design.factors, design.levels, strict=True)),
+        cells=len(design.cells),
+        empty_cells=tuple(design.empty),
+        mean_step=float(np.exp(mean)) if config.log_time else mean,
+        log_time=config.log_time,
+        convergence_rule=watched,
+        convergence=passages,
+        warnings=(*notes, *_warnings(design, shares, interactions, passages, trajectories)),
+        table=table,
+    )
 
 
-def describe(result: Mapping[str, Any]) -> list[str]:
-    """Return a stored result in a few lines for a terminal."""
-    lines = [
-        f"{result['cells']} runs, {' x '.join(f'{n} {name}' for name, n in result['levels'].items())}: "
-        f"{result['convergence_rule']['metric']} converges at step {_text(result['mean_step'])} (mean), "
-        f"standard deviation {_text(result['sd'])}{' in logarithm' if result['log_time'] else ' steps'}"
-    ]
-    for row in result["shares"]:
-        if row["share"] is None:
+def _grid(design: Design, passages: Sequence[Passage], log_time: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return times and lower bounds of the unknown ones, both of the design's shape."""
+
+    def scale(step: float) -> float:
+        return float(np.log(max(step, 1.0))) if log_time else float(step)
+
+    values = np.full(design.shape, np.nan)
+    bounds = np.full(design.shape, -np.inf)
+    for cell, row in zip(design.cells, passages, strict=True):
+        if row.step is None:
+            bounds[tuple(cell)] = scale(row.last or 0)
+        else:
+            values[tuple(cell)] = scale(row.step)
+    return values, bounds
+
+
+def _estimate(values: np.ndarray, bounds: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return draws of the lambdas (draws, 2^F), components by moments (rounds, 2^F), and the mean of a cell."""
+    rng = np.random.default_rng(config.seed)
+    if np.isnan(values).any():
+        found = impute.augment(values, bounds, max(config.draws // 4, 100), rng)
+        return found.lambdas, found.estimates, float(found.means.mean())
+    strata = components.strata(values)
+    lambdas = components.draw(strata, config.draws, rng)
+    estimate = components.solve(values.shape, np.nan_to_num(strata.squares))
+    return lambdas, estimate[None], float(values.mean())
+
+
+def _shares(design: Design, lambdas: np.ndarray, point: np.ndarray) -> tuple[Share, ...]:
+    """Return the shares, of draws (draws, 2^F) and components by moments (2^F,)."""
+    n, total = len(design.factors), float(np.maximum(point, 0).sum())
+    named = components.shares(np.maximum(point, 0), n)
+    spread = components.shares(components.solve(design.shape, lambdas), n)
+    rows = []
+    for place, source in enumerate([*design.factors, "residual"]):
+        share, negative = float(named[place]), bool(place < n and point[1 << place] < 0)
+        if not np.isfinite(share):
+            rows.append(Share(source, None, (None, None), None, negative))
             continue
-        low, high = row["interval"]
-        lines.append(f"  {row['source']:9} {row['share']:.0%} of the variance (95%: {low:.0%} to {high:.0%})")
-    return lines
+        low, high = np.quantile(spread[:, place], [0.025, 0.975])
+        # The estimate by moments, set to 0 where negative, may fall out of an interval that is all above 0.
+        interval = (float(min(low, share)), float(max(high, share)))
+        rows.append(Share(source, share, interval, float(np.sqrt(share * total)), negative))
+    return tuple(rows)
 
 
-def _text(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:,.4g}"
+def _interactions(design: Design, point: np.ndarray) -> tuple[Interaction, ...]:
+    positive = np.maximum(point, 0)
+    return tuple(
+        Interaction(
+            tuple(name for place, name in enumerate(design.factors) if mask >> place & 1),
+            float(positive[mask] / positive.sum()) if positive.sum() > 0 else None,
+            bool(point[mask] < 0),
+        )
+        for mask in range(1, len(point))
+        if mask.bit_count() > 1
+    )
+
+
+def _warnings(
+    design: Design,
+    shares: Sequence[Share],
+    interactions: Sequence[Interaction],
+    passages: Sequence[Passage],
+    trajectories: Trajectories,
+) -> Iterator[str]:
+    yield "residual holds the interactions of the crossed streams and whatever else differs between runs"
+    if censored := sum(row.censored for row in passages):
+        yield (
+            f"{censored} of {len(passages)} runs never converged: their steps are drawn, above the last one watched, "
+            "from the normal model"
+        )
+    if empty := design.empty:
+        more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
+        yield f"cells of the design without a run, drawn from the normal model: {', '.join(empty[:3])}{more}"
+    if few := [name for name, n in zip(design.factors, design.shape, strict=True) if n < FEW]:
+        yield f"fewer than {FEW} seeds of {', '.join(few)}: the share is hardly known"
+    negative = [row.source for row in shares if row.negative]
+    negative += [" x ".join(item.sources) for item in interactions if item.negative]
+    if negative:
+        yield f"estimated below 0 and set to 0: {', '.join(negative)}"
+    if all(row.share is None for row in shares):
+        yield "all runs converge at the same step: there is no spread to split"
+    for place, name in enumerate(design.factors):
+        if _idle(design, trajectories, place):
+            yield f"{name} has no effect: runs that differ only in it are equal in every row"
+
+
+def _idle(design: Design, trajectories: Trajectories, place: int) -> bool:
+    """Whether runs that differ only in one stream recorded the same values."""
+    others = np.delete(design.cells, place, axis=1)
+    groups: dict[tuple[int, ...], list[np.ndarray]] = {}
+    for cell, run in zip(others.tolist(), trajectories.runs, strict=True):
+        groups.setdefault(tuple(cell), []).append(np.asarray(run.values))
+    compared = False
+    for members in groups.values():
+        for other in members[1:]:
+            compared = True
+            if other.shape != members[0].shape or not np.array_equal(other, members[0], equal_nan=True):
+                return False
+    return compared
+
+
+def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
+    """Yield what a reader sees; without groups (a terminal) there is no figure."""
+    runs = count(findings.cells, "run")
+    known = [row for row in findings.shares if row.share is not None]
+    yield Say(_headline(known, runs), headline=True)
+    rule = findings.convergence_rule
+    crossed = listed([f"{n} seeds of {name}" for name, n in findings.levels.items()])
+    sign = "at least" if rule.direction == "up" else "at most"
+    unit = "in logarithm" if findings.log_time else "steps"
+    yield Say(
+        f"**{runs}**: {crossed}, crossed. Convergence ({rule.metric} {sign} {number(rule.threshold)} for "
+        f"{count(rule.persistence, 'row')}) comes at step **{number(_round(findings.mean_step))}** on the mean, with a "
+        f"standard deviation of **{number(_round(findings.sd))}** {unit}."
+    )
+    if groups and len(known) == len(findings.shares):
+        yield _figure(findings)
+    rows = [
+        [
+            row.source,
+            Cell(row.share, "" if row.share is None else f"{row.share:.1%}"),
+            None if row.share is None else _interval(row),
+            _round(row.sd),
+            "estimated below 0, set to 0" if row.negative else "",
+        ]
+        for row in findings.shares
+    ]
+    header = ["source", "share", "95% interval", f"standard deviation ({unit})", ""]
+    yield Table(header, rows, "Shares of the variance", sortable=False)
+    if len(findings.interactions) > 1:
+        parts = [
+            [" x ".join(item.sources), None if item.share is None else f"{item.share:.1%}"]
+            for item in findings.interactions
+        ]
+        caption = "What the residual is made of: interactions, the last with all other noise"
+        yield Table(["streams", "share"], parts, caption, folded=True, sortable=False)
+
+
+def _headline(known: Sequence[Share], runs: str) -> str:
+    if not known:
+        return f"**Variance** of {runs}: the convergence step does not vary."
+    first = max(known, key=lambda row: row.share or 0)
+    return (
+        f"**Variance** of the convergence step over {runs}: **{first.source}** has the largest share, "
+        f"**{first.share:.0%}** [{_interval(first)}]."
+    )
+
+
+def _figure(findings: Findings) -> Intervals:
+    steps = np.array([np.nan if row.step is None else float(row.step) for row in findings.convergence])
+    return Intervals(
+        name="shares",
+        caption=(
+            "**Share of every stream** in the variance of the convergence step, with 95% intervals; beside it the runs "
+            "by the seed of each stream (a dash is their mean). A stream that decides much has dashes far apart."
+        ),
+        alt="Shares of the variance: "
+        + ", ".join(f"{row.source} {row.share:.0%}" for row in findings.shares),
+        labels=[row.source for row in findings.shares],
+        shares=np.array([row.share for row in findings.shares]),
+        intervals=np.array([row.interval for row in findings.shares]),
+        axis="share of the variance (line: 95% interval)",
+        columns=[
+            Levels(
+                f"seed of {name}", np.array([level_of(row.run, name) for row in findings.convergence]), steps
+            )
+            for name in findings.levels
+        ],
+        values="convergence step",
+    )
+
+
+def _interval(row: Share) -> str:
+    low, high = row.interval
+    return f"{low:.0%} to {high:.0%}"
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.3g}") if abs(value) < 100 else float(round(value))

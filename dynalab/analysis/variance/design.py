@@ -80,6 +80,11 @@ def read(runs: Sequence[str]) -> Design:
     return Design(factors, levels, cells)
 
 
+def level_of(run: str, stream: str) -> int:
+    """Return the seed of a stream that stands in a run's id."""
+    return (_parse(run.rpartition("/")[2]) or {})[stream]
+
+
 def _parse(label: str) -> dict[str, int] | None:
     pieces = [_PIECE.match(piece) for piece in label.split("-")]
     found = {piece[1]: int(piece[2]) for piece in pieces if piece is not None}

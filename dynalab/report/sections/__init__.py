@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dynalab.config import registry
 from dynalab.errors import ConfigError, StoreError
 from dynalab.report.blocks import Section
-from dynalab.report.sections import detectors, generic, hmm, shown, variance
+from dynalab.report.sections import detectors, generic, hmm, shown
 from dynalab.report.sections.context import Context
 from dynalab.store.results import Result, reading
 
@@ -28,7 +28,6 @@ class Renderer:
 
 SECTIONS: dict[str, Renderer] = {
     "hmm": Renderer(hmm.section, hmm.summary),
-    "variance": Renderer(variance.section, variance.summary),
     "slingshot": Renderer(detectors.slingshot_section, detectors.slingshot_summary),
     "eos": Renderer(detectors.eos_section, detectors.eos_summary),
 }

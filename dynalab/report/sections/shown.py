@@ -14,7 +14,7 @@ from dynalab.report import blocks as page
 from dynalab.report import figures
 from dynalab.report.figures.events import ROWS
 from dynalab.report.sections.context import Context
-from dynalab.show.blocks import Block, Cell, Code, Figure, Say, Strip, Strips, Table
+from dynalab.show.blocks import Block, Cell, Code, Figure, Intervals, Say, Strip, Strips, Table
 from dynalab.store.results import Result
 from dynalab.store.runfile import STATUSES
 
@@ -74,6 +74,15 @@ def _caption(block: Figure) -> str:
 def _figure(block: Figure, context: Context) -> Any:
     if isinstance(block, Strips):
         return _strips(block.strips[:ROWS], block, context)
+    if isinstance(block, Intervals):
+        return figures.variance_shares(
+            block.labels,
+            block.shares,
+            block.intervals,
+            factors=[column.name.removeprefix("seed of ") for column in block.columns],
+            levels=[column.levels for column in block.columns],
+            values=block.columns[0].values if block.columns else None,
+        )
     raise TypeError(f"{type(block).__name__}: no such figure")
 
 
