@@ -15,7 +15,7 @@ from dynalab.analysis.eos import Config
 from dynalab.analysis.eos import confirm as edge
 from dynalab.analysis.slingshot.confirm import compare, first_onsets
 from dynalab.errors import ConfigError, RunsFailed, StoreError
-from dynalab.launch.fork import Float64, HalfRate, fork
+from dynalab.launch.fork import Override, fork
 from dynalab.store.branch import kept_before
 from dynalab.store.paths import EnsemblePaths
 
@@ -34,7 +34,10 @@ KEPT += ["probes=[gradients,curvature]", "probe.curvature.every=5", "seed=0..2",
 LATE = ["task=regression", "train.steps=1200", "probes=[gradients,curvature]", "probe.curvature.every=40"]
 
 
-class Unchanged(Float64):
+FLOAT64 = Override("train.loss_dtype", "float64", "float64")
+
+
+class Unchanged(Override):
     """No change at all: what a fork must not do by itself."""
 
     def __call__(self, config):
@@ -44,11 +47,22 @@ class Unchanged(Float64):
 def test_a_fork_without_a_change_has_the_parents_bits_and_its_own_id(tmp_path):
     (parent,) = train(SHORT, outputs=tmp_path)
     before = (tmp_path / "last.json").read_text()
-    forked = fork(parent, parent.runs, Unchanged(), tmp_path, launcher="inline")
+    forked = fork(
+        parent, parent.runs, Unchanged("train.loss_dtype", "float64", "float64"), tmp_path, launcher="inline"
+    )
     assert forked.id != parent.id and forked.parent == f"{parent.id}@0" and parent.parent is None
     assert bits(forked.path) == bits(parent.path)
     assert (tmp_path / "last.json").read_text() == before
-    assert fork(parent, parent.runs, Unchanged(), tmp_path, launcher="inline").id == forked.id
+    assert (
+        fork(
+            parent,
+            parent.runs,
+            Unchanged("train.loss_dtype", "float64", "float64"),
+            tmp_path,
+            launcher="inline",
+        ).id
+        == forked.id
+    )
 
 
 def test_a_fork_from_a_checkpoint_has_the_parents_bits(tmp_path):
@@ -56,35 +70,57 @@ def test_a_fork_from_a_checkpoint_has_the_parents_bits(tmp_path):
     assert [kept_before(parent.runs[0], step) for step in (3, 7, 11, 19)] == [0, 7, 7, 12]
     # One run of three, without its neighbours.
     for runs in (parent.runs, parent.runs[1:2]):
-        forked = fork(parent, runs, Unchanged(), tmp_path, launcher="inline", step=7)
+        forked = fork(
+            parent,
+            runs,
+            Unchanged("train.loss_dtype", "float64", "float64"),
+            tmp_path,
+            launcher="inline",
+            step=7,
+        )
         assert forked.parent == f"{parent.id}@7" and [run.steps for run in forked.runs] == [20] * len(runs)
         assert_same(bits(parent.path), bits(forked.path), [run.label for run in runs])
         shutil.rmtree(forked.path)
     with pytest.raises(StoreError, match="no whole checkpoint of step 8"):
-        fork(parent, parent.runs, Unchanged(), tmp_path, launcher="inline", step=8)
+        fork(
+            parent,
+            parent.runs,
+            Unchanged("train.loss_dtype", "float64", "float64"),
+            tmp_path,
+            launcher="inline",
+            step=8,
+        )
 
 
 def test_a_fork_that_is_cut_off_goes_on_and_never_starts_before_its_step(tmp_path):
     (parent,) = train(KEPT, outputs=tmp_path)
-    whole = fork(parent, parent.runs, Float64(), tmp_path, launcher="inline", step=7)
+    whole = fork(parent, parent.runs, FLOAT64, tmp_path, launcher="inline", step=7)
     expected, paths = bits(whole.path), EnsemblePaths(whole.path)
     # As a kill leaves it: half of a shard under its hidden name.
     shard, *_ = paths.shards()
     shard.root.rename(shard.root.with_name(f".{shard.root.name}.tmp"))
     (paths.root / f".{shard.root.name}.tmp" / "run.json").unlink()
-    again = fork(parent, parent.runs, Float64(), tmp_path, launcher="inline", step=7)
+    again = fork(parent, parent.runs, FLOAT64, tmp_path, launcher="inline", step=7)
     assert again.id == whole.id and bits(again.path) == expected
     assert not list(paths.root.glob(".shard-*"))
     for checkpoint in shard.checkpoints():
         checkpoint.model.write_bytes(b"damaged")
     with pytest.raises(RunsFailed, match=r"where this fork of .*@7 begins"):
-        fork(parent, parent.runs, Float64(), tmp_path, launcher="inline", step=7, steps=25)
+        fork(parent, parent.runs, FLOAT64, tmp_path, launcher="inline", step=7, steps=25)
 
 
 def test_half_the_rate_from_a_step_on(tmp_path):
     (parent,) = train(KEPT, outputs=tmp_path)
     early, late = (
-        fork(parent, parent.runs, HalfRate(10), tmp_path, launcher="inline", step=step) for step in (0, 7)
+        fork(
+            parent,
+            parent.runs,
+            Override("train.halve_at", 10, "half-10"),
+            tmp_path,
+            launcher="inline",
+            step=step,
+        )
+        for step in (0, 7)
     )
     assert early.id != late.id and bits(early.path) == bits(late.path)
     assert bits(early.path, 9) == bits(parent.path, 9)
@@ -94,18 +130,18 @@ def test_half_the_rate_from_a_step_on(tmp_path):
     # Row 10 meets the update 10 -> 11, in the fork from the start as well: twice the threshold (but for the decay).
     np.testing.assert_allclose((mine / theirs)[:, row.index(15)], 2.0, rtol=1e-3)
     with pytest.raises(ConfigError, match=r"halve_at=10 already"):
-        fork(early, early.runs, HalfRate(12), tmp_path, launcher="inline")
+        fork(early, early.runs, Override("train.halve_at", 12, "half-12"), tmp_path, launcher="inline")
 
 
 def test_a_fork_of_some_runs_with_a_float64_loss(tmp_path):
     (parent,) = train(SHORT, outputs=tmp_path)
-    forked = fork(parent, parent.runs[1:], Float64(), tmp_path, launcher="inline")
+    forked = fork(parent, parent.runs[1:], FLOAT64, tmp_path, launcher="inline")
     assert [run.label for run in forked.runs] == ["s0001"] and forked.config["train"][
         "loss_dtype"
     ] == "float64"
     assert bits(forked.path)["s0001"] != bits(parent.path)["s0001"]
     with pytest.raises(ConfigError, match="float64 already"):
-        fork(forked, forked.runs, Float64(), tmp_path, launcher="inline")
+        fork(forked, forked.runs, FLOAT64, tmp_path, launcher="inline")
 
 
 def test_what_is_gone_is_confirmed():

@@ -37,6 +37,8 @@ def confirm(
     from dynalab.core.errors import ConfigError
     from dynalab.store.results import write_result
 
+    if hasattr(part.module, "explore"):
+        return _explored(inputs, result, part, config, root, folders, quiet)
     confirms = {"slingshot": _slingshots, "eos": _edges}
     if part.name not in confirms:
         raise ConfigError(f"--confirm: confirms slingshots and the edge, and this is analyze {part.name}")
@@ -53,6 +55,22 @@ def confirm(
     tables = {name: result.table(name) for name in result.tables()} | own
     data = {**result.data, "confirmation": confirmation, "tables": sorted(tables)}
     return write_result(result.paths, data, tables)
+
+
+def _explored(
+    inputs: Any, result: Any, part: Any, config: Any, root: Path, folders: Sequence[Path], quiet: bool
+) -> Any:
+    """Return the analysis as the module's own forks leave it."""
+    from dynalab.cli.train import watching
+    from dynalab.explore import drive
+
+    with contextlib.ExitStack() as stack:
+        trainer = drive.Trainer(root, folders, watching(stack, quiet))
+        found = drive.confirm(inputs, result, part, config, trainer)
+    if found is None:
+        note(f"analyze {part.name} found nothing that training again could confirm")
+        return result
+    return found
 
 
 def _trainer(
@@ -83,13 +101,17 @@ def _slingshots(inputs: Any, result: Any, part: Any, config: Any, root: Path, tr
     """Train runs with slingshots again, from before the first one on, with the loss in float64."""
     from dynalab.analysis.command import analyse
     from dynalab.analysis.slingshot.confirm import compare, first_onsets
-    from dynalab.launch.fork import Float64
+    from dynalab.launch.fork import Override
 
     onsets = first_onsets(result.data)
     if not onsets:
         note("no slingshots, so nothing to confirm")
         return None
-    made = train([(run, onsets[run.id] - 1) for run in inputs.runs if run.id in onsets], Float64(), None)
+    made = train(
+        [(run, onsets[run.id] - 1) for run in inputs.runs if run.id in onsets],
+        Override("train.loss_dtype", "float64", "float64"),
+        None,
+    )
     again = [
         (analyse(_of_fork(fork, runs, part), part, config, root).data, step) for fork, step, runs in made
     ]
@@ -102,7 +124,7 @@ def _edges(inputs: Any, result: Any, part: Any, config: Any, root: Path, train: 
 
     from dynalab.analysis.base import on_one_grid
     from dynalab.analysis.eos.confirm import compare, halvings
-    from dynalab.launch.fork import HalfRate
+    from dynalab.launch.fork import Override
 
     table = result.table("ratios")
     curves = {
@@ -117,7 +139,9 @@ def _edges(inputs: Any, result: Any, part: Any, config: Any, root: Path, train: 
     forks = []
     for item in wanted:
         runs = [(run, item.at) for run in inputs.runs if run.id in item.runs]
-        for fork, step, chosen in train(runs, HalfRate(item.at), item.steps):
+        for fork, step, chosen in train(
+            runs, Override("train.halve_at", item.at, f"half-{item.at}"), item.steps
+        ):
             columns = part.module.COLUMNS
             trajectories = on_one_grid(_of_fork(fork, chosen, part).groups, columns)
             own, drawn = compare(on_one_grid(inputs.groups, columns), trajectories, item.at, config)

@@ -8,9 +8,9 @@ parent's, so that a fork without a change has its bits either way. Rows up to th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dynalab.config.command import Command, Request, Settings
 from dynalab.config.ensemble import RunSpec, from_stored
@@ -25,92 +25,46 @@ from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredRun
 
 
-class Change(Protocol):
-    """What a fork does otherwise than its parent.
+@dataclass(frozen=True)
+class Override:
+    """What a fork does otherwise than its parent: one key.
 
     Attributes:
+        key: `train.halve_at`, ...
+        value: Its value in the fork.
         suffix: In the name of the fork's folder.
-        said: The override that says it.
     """
 
-    @property
-    def suffix(self) -> str:
-        """In the name of the fork's folder."""
-        ...
+    key: str
+    value: Any
+    suffix: str
 
     @property
     def said(self) -> str:
-        """The override that says it."""
-        ...
-
-    def __call__(self, config: Any) -> Any:
-        """Return the changed configuration."""
-        ...
-
-
-@dataclass(frozen=True)
-class Float64:
-    """The change that tells a slingshot from instabilities of the training itself: the loss in float64.
-
-    Where losses rounded to 0 are the cause it goes away, at the edge of stability it stays (Liu et al. 2026, arXiv
-    2605.06152).
-    """
-
-    suffix: str = "float64"
-    said: str = "train.loss_dtype=float64"
+        """The override as it is typed."""
+        return f"{self.key}={self.value}"
 
     def __call__(self, config: Any) -> Any:
         """Return the changed configuration.
 
         Raises:
-            ConfigError: The loss is in float64 already.
+            ConfigError: The parent has another value than the default already.
         """
-        if config.train.loss_dtype == "float64":
+        section, name = self.key.split(".")
+        part = getattr(config, section)
+        default = next(field.default for field in fields(part) if field.name == name)
+        now = getattr(part, name)
+        if now != default:
             raise ConfigError(
-                "--confirm: these runs have train.loss_dtype=float64 already; there is nothing to confirm"
+                f"--confirm: these runs have {self.key}={now} already; confirm the runs without"
             )
-        return replace(config, train=replace(config.train, loss_dtype="float64"))
-
-
-@dataclass(frozen=True)
-class HalfRate:
-    """The change that shows whether the threshold holds the sharpness: half the rate, twice the threshold.
-
-    At the edge the sharpness then rises again (Cohen et al. 2021, arXiv 2103.00065, section 3.2).
-
-    Attributes:
-        at: First update at half the rate.
-    """
-
-    at: int
-
-    @property
-    def suffix(self) -> str:
-        """In the name of the fork's folder."""
-        return f"half-{self.at}"
-
-    @property
-    def said(self) -> str:
-        """The override that says it."""
-        return f"train.halve_at={self.at}"
-
-    def __call__(self, config: Any) -> Any:
-        """Return the changed configuration.
-
-        Raises:
-            ConfigError: The rate is halved on the way already.
-        """
-        if config.train.halve_at is not None:
-            raise ConfigError(
-                f"--confirm: these runs have train.halve_at={config.train.halve_at} already; confirm the runs without"
-            )
-        return replace(config, train=replace(config.train, halve_at=self.at))
+        return replace(config, **{section: replace(part, **{name: self.value})})
 
 
 def fork(
     parent: Ensemble,
     runs: Sequence[StoredRun],
-    change: Change,
+    change: Override,
     outputs: Path,
     folders: Sequence[Path] = (),
     watch: Callable[[Outcome], Events] = lambda outcome: Events(),

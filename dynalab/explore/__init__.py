@@ -1,0 +1,1 @@
+"""Analyses that train: plans waves of forks, and hands back their runs."""
