@@ -7,11 +7,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dynalab.config import registry
 from dynalab.core.atomic import making, replacing, write_json
 from dynalab.core.errors import ConfigError, NothingMatched, StoreError
+from dynalab.core.records import restore
 from dynalab.store.paths import AnalysisPaths, OutputPaths, is_name
 from dynalab.store.read import check, mapping, positive, read_bytes, read_json, text, whole
 
@@ -61,6 +64,19 @@ class Result:
     def warnings(self) -> list[str]:
         """What a reader must know before trusting it."""
         return list(self.data["warnings"])
+
+    @cached_property
+    def value(self) -> Any:
+        """Its findings, typed, tables included; None where they cannot be restored.
+
+        That is so where the analysis is not there (a plug-in's), or had other findings in the version that made it.
+        """
+        try:
+            module = registry.find("analysis", self.kind, registry.search_path()).module
+            own = self.tables()
+            return restore(module.Findings, self.data, lambda name: self.table(name) if name in own else None)
+        except (ConfigError, AttributeError, ValueError):
+            return None
 
     def __getitem__(self, key: str) -> Any:
         return self.data[key]

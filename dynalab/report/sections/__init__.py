@@ -45,7 +45,7 @@ def _own(kind: str) -> Renderer | None:
         return None
     return Renderer(
         lambda result, context: shown.section(part, result, context),
-        lambda result, context: shown.summary(part, result),
+        lambda result, context: shown.summary(part, result, context),
     )
 
 

@@ -8,24 +8,28 @@ from typing import Any
 import numpy as np
 
 from dynalab.config.registry import Part
-from dynalab.core.records import restore
 from dynalab.core.runs import Group, Series
 from dynalab.report import blocks as page
 from dynalab.report import figures
 from dynalab.report.figures.events import ROWS
+from dynalab.report.sections import generic
 from dynalab.report.sections.context import Context
 from dynalab.show.blocks import Block, Cell, Code, Figure, Intervals, Say, Strip, Strips, Table
 from dynalab.store.results import Result
 from dynalab.store.runfile import STATUSES
 
 
-def summary(part: Part, result: Result) -> list[str]:
+def summary(part: Part, result: Result, context: Context) -> list[str]:
     """Return the headlines of an analysis."""
+    if result.value is None:
+        return generic.summary(result, context)
     return [block.text for block in _said(part, result, []) if isinstance(block, Say) and block.headline]
 
 
 def section(part: Part, result: Result, context: Context) -> page.Section:
-    """Return the section of an analysis."""
+    """Return the section of an analysis; of one whose findings cannot be restored its plain tables."""
+    if result.value is None:
+        return generic.section(result, context)
     groups = [item.ensemble.group(STATUSES, [run.id for run in item.runs]) for item in context.shown]
     said = _said(part, result, groups)
     opening = [block for block in said if isinstance(block, Say) and block.headline]
@@ -38,12 +42,7 @@ def section(part: Part, result: Result, context: Context) -> page.Section:
 
 
 def _said(part: Part, result: Result, groups: Sequence[Group]) -> list[Block]:
-    findings = restore(part.module.Findings, result.data, lambda name: _table_of(result, name))
-    return list(part.module.show(findings, groups))
-
-
-def _table_of(result: Result, name: str) -> Any:
-    return result.table(name) if name in result.tables() else None
+    return list(part.module.show(result.value, groups))
 
 
 def _block(block: Block, context: Context) -> page.Block:
