@@ -40,8 +40,8 @@ def command(
     """Write one self-contained HTML page, and its figures beside it.
 
     Runs, ensembles and analyses are named by id (its beginning is enough); without one, the last that were trained.
-    Each ensemble is shown with the newest analysis of every kind, unless an analysis is named. The same report is
-    replaced when it is written again.
+    Each ensemble is shown with the analysis of every kind that has default keys, unless an analysis is named; the
+    others are listed. The same report is replaced when it is written again.
 
     \b
     dynalab report
@@ -53,6 +53,7 @@ def command(
     from dynalab.config.outputs import outputs_root
     from dynalab.config.suggest import did_you_mean
     from dynalab.errors import ConfigError
+    from dynalab.report.choice import choose, key_words
     from dynalab.report.write import report_name, write_report
     from dynalab.store.find import select
     from dynalab.store.reader import Ensemble
@@ -74,7 +75,7 @@ def command(
         if not any(item.id in result.ensembles for item, _ in selection):
             about = ", ".join(result.ensembles)
             raise ConfigError(f"{result.kind}-{result.id} is about {about}, which is not among the runs")
-    results = {item.id: _results(root, item.id, chosen) for item, _ in selection}
+    choices = {item.id: choose(root, item.id, chosen) for item, _ in selection}
     derived = name or report_name(selection, chosen)
     words = ["dynalab", "report", *refs, *(f"{result.kind}-{result.id}" for result in chosen)]
     words += ["-f", filter_text] if filter_text else []
@@ -83,12 +84,15 @@ def command(
     words += ["--name", derived] if name else []
     if len(selection) > 3:
         note(f"drawing {len(selection)} ensembles")
-    page = write_report(selection, results, root, derived, [shlex.join(words)])
+    shown_of = {name: choice.shown for name, choice in choices.items()}
+    others_of = {name: choice.others for name, choice in choices.items()}
+    page = write_report(selection, shown_of, root, derived, [shlex.join(words)], others_of)
     for item, _ in selection:
         notice(item.paths)
     left_out = damaged_results(root, [item.id for item, _ in selection])
     damage = [line for item, _ in selection for line in item.warnings] + left_out
-    shown = {result.id: result for found in results.values() for result in found}
+    shown = {result.id: result for found in choices.values() for result in found.shown}
+    others = {result.id: result for found in choices.values() for result in found.others}
     warnings = list(
         dict.fromkeys([*damage, *(line for result in shown.values() for line in result.warnings)])
     )
@@ -102,6 +106,15 @@ def command(
                     {"id": result.id, "kind": result.kind, "ensemble": result.ensemble}
                     for result in shown.values()
                 ],
+                "others": [
+                    {
+                        "id": result.id,
+                        "kind": result.kind,
+                        "ensemble": result.ensemble,
+                        "keys": key_words(result),
+                    }
+                    for result in others.values()
+                ],
                 "warnings": warnings,
             }
         )
@@ -111,6 +124,10 @@ def command(
             note(
                 "no analysis of these runs is stored; `dynalab analyze hmm` adds the states they passed through"
             )
+        if others:
+            names = [f"{item.kind}-{item.id}" for item in others.values()]
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            note(f"stored as well, and listed on the page: {', '.join(names[:3])}{more}; name one to show it")
         echo(page)
     return 3 if left_out or any(item.damaged for item, _ in selection) else 0
 
@@ -141,29 +158,3 @@ def _analyses(root: Path, refs: Sequence[str]) -> tuple[list[str], list[Result]]
         about = [digest for result in chosen for digest in result.ensembles]
         rest = list(dict.fromkeys(digest for digest in about if digest in ids))
     return rest, chosen
-
-
-def _results(root: Path, ensemble: str, chosen: Sequence[Result]) -> list[Result]:
-    """Return the analyses to show with an ensemble: of each kind the chosen ones, else one of most runs, the newest."""
-    from dynalab.store.results import results
-
-    newest: dict[str, Result] = {}
-    for result in results(root, [ensemble]):
-        # One of a few runs, or of shorter ones, does not hide one of all.
-        best = newest.get(_sort(result))
-        if best is None or _extent(result) >= _extent(best):
-            newest[_sort(result)] = result
-    for kind in {_sort(result) for result in chosen}:
-        newest.pop(kind, None)
-    own = [result for result in chosen if ensemble in result.ensembles]
-    return [*own, *newest.values()]
-
-
-def _sort(result: Result) -> str:
-    """Kind of an analysis; runs decoded with a stored model do not stand in the way of a fit."""
-    return f"{result.kind} decoded" if result.data.get("decoded_with") else result.kind
-
-
-def _extent(result: Result) -> tuple[int, int]:
-    inputs = result.data.get("inputs") or []
-    return len(inputs), sum(item.get("steps") or 0 for item in inputs)

@@ -58,6 +58,11 @@ class Result:
         return list(self.data.get("ensembles") or [self.ensemble])
 
     @property
+    def across(self) -> bool:
+        """Whether it is about several ensembles together."""
+        return len(self.ensembles) > 1
+
+    @property
     def warnings(self) -> list[str]:
         """What a reader must know before trusting it."""
         return list(self.data["warnings"])
@@ -257,7 +262,8 @@ def _ensembles_of(paths: AnalysisPaths) -> list[str]:
 
 
 def _again(paths: AnalysisPaths) -> str:
-    return f"the `dynalab analyze {paths.kind}` that made it makes it again"
+    made = "report" if paths.kind == "contrast" else f"analyze {paths.kind}"
+    return f"the `dynalab {made}` that made it makes it again"
 
 
 def _finite(value: Any) -> Any:
