@@ -18,12 +18,8 @@ from dynalab.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from dynalab.store.find import Selection
     from dynalab.store.reader import Ensemble
-    from dynalab.store.results import Result
 
 KEYS = ("name", "outputs")
 
@@ -56,8 +52,9 @@ def command(
     from dynalab.report.choice import choose, key_words
     from dynalab.report.write import report_name, write_report
     from dynalab.store.find import select
+    from dynalab.store.paths import OutputPaths
     from dynalab.store.reader import Ensemble
-    from dynalab.store.results import damaged_results
+    from dynalab.store.results import damaged_results, find_result, tell_apart
     from dynalab.store.table import notice
 
     refs, overrides = split_arguments(arguments)
@@ -69,7 +66,11 @@ def command(
             raise ConfigError(f"{key}=: expected a value")
         name, outputs = (value, outputs) if key == "name" else (name, value)
     root = outputs_root(outputs)
-    refs, chosen = _analyses(root, refs)
+    refs, folders = tell_apart(root, refs)
+    chosen = [find_result(root, paths.root.name) for paths in folders]
+    if chosen and not refs:
+        ids = {paths.digest for paths in OutputPaths(root).ensembles()}
+        refs = list(dict.fromkeys(about for result in chosen for about in result.ensembles if about in ids))
     selection = select(root, refs, filter_text, Ensemble)
     for result in chosen:
         if not any(item.id in result.ensembles for item, _ in selection):
@@ -136,25 +137,3 @@ def _ensemble_json(selection: Selection[Ensemble], place: int) -> dict[str, obje
     item, runs = selection[place]
     kept = [run.id for run in runs if run.shard.root.name not in item.damaged]
     return {"id": item.id, "path": str(item.path), "runs": kept}
-
-
-def _analyses(root: Path, refs: Sequence[str]) -> tuple[list[str], list[Result]]:
-    """Tell analyses from runs: return the references to runs (those of the analyses when there are no others)."""
-    from dynalab.store.paths import OutputPaths
-    from dynalab.store.results import find_result, is_analysis
-    from dynalab.store.stored import StoredEnsemble
-
-    kept = [StoredEnsemble(paths) for paths in OutputPaths(root).ensembles()] if refs else []
-    ids = [item.id for item in kept]
-    names = [name for item in kept if item.imported for name in item.names]
-    rest, chosen = [], []
-    for ref in refs:
-        of_runs = ref in names or any(digest.startswith(ref) for digest in ids)
-        if not ref.startswith("@") and not of_runs and is_analysis(root, ref):
-            chosen.append(find_result(root, ref))
-        else:
-            rest.append(ref)
-    if chosen and not rest:
-        about = [digest for result in chosen for digest in result.ensembles]
-        rest = list(dict.fromkeys(digest for digest in about if digest in ids))
-    return rest, chosen

@@ -14,14 +14,21 @@ from dynalab.store.results import Result
 
 
 def summary(result: Result, context: Context) -> list[str]:
-    """Return the largest source in a sentence."""
+    """Return which source has the largest share in a sentence, where the intervals tell."""
     known = [row for row in result.data["shares"] if row["share"] is not None]
     if not known:
         return [f"**Variance** of {count(result.data['cells'], 'run')}: the convergence step does not vary."]
-    first = max(known, key=lambda row: row["share"])
+    known.sort(key=lambda row: -row["share"])
+    said = [f"**{row['source']}** **{row['share']:.0%}** [{_interval(row)}]" for row in known]
+    # All that the interval of the largest does not leave behind.
+    level = [row for row in known if row["interval"][1] >= known[0]["interval"][0]]
+    verdict = (
+        f"{known[0]['source']} has the largest share"
+        if len(level) == 1
+        else f"the intervals do not tell which of {listed([row['source'] for row in level])} has the largest share"
+    )
     return [
-        f"**Variance** of the convergence step over {count(result.data['cells'], 'run')}: **{first['source']}** has "
-        f"the largest share, **{first['share']:.0%}** [{_interval(first)}]."
+        f"**Variance** of the convergence step over {count(result.data['cells'], 'run')}: {listed(said)}; {verdict}."
     ]
 
 
