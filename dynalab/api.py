@@ -149,7 +149,7 @@ def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     """Analyse an ensemble, as `dynalab analyze KIND` does; a stored result is reused.
 
     Args:
-        kind: `hmm`, ...
+        kind: `hmm`, ...; one of your own is found in the folders of `DYNALAB_PATH` and among installed plug-ins.
         ensemble: An ensemble or its id, or several.
         **keys: Keys of the analysis; nested ones as dictionaries, `convergence={"metric": "loss"}`.
 
@@ -157,15 +157,16 @@ def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
         The result, or one for each of several ensembles.
 
     Raises:
-        ConfigError: A key does not exist or cannot have this value.
+        ConfigError: There is no such analysis, or a key does not exist or cannot have this value.
         NothingMatched: No run can enter.
     """
     from dynalab.analysis.command import analyse, gather
     from dynalab.config.analysis import read_analysis
+    from dynalab.config.registry import search_path
 
     if isinstance(ensemble, list | tuple):
         return [analyze(kind, item, **keys) for item in ensemble]
     opened = ensemble if isinstance(ensemble, Ensemble) else load(ensemble)
-    part, config = read_analysis(kind, [], values=keys)
+    part, config = read_analysis(kind, [], search_path(), keys)
     (inputs,) = gather([(opened, opened.runs)], part, config)
     return analyse(inputs, part, config, opened.path.parent.parent)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from dynalab.analysis.claims import claims
 from dynalab.analysis.hmm import states as decoded
 from dynalab.analysis.hmm.paths import path_table
 from dynalab.config.compose import compose
@@ -262,6 +263,7 @@ def make_hmm(
         },
         "settings": {"preset": "robust"},
     }
+    data["claims"] = claims(data)
     return write_result(OutputPaths(outputs).analysis("hmm", digest), data, {})
 
 

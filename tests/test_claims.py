@@ -147,12 +147,17 @@ def test_the_page_of_two_settings(outputs: Path, monkeypatch: pytest.MonkeyPatch
     assert command(["report", one.id, two.id, "--json"]) == 0
     page = read_page(Path(json.loads(capsys.readouterr().out)["path"]))
     rows = page.table("published claim", "here", "by these runs, with 95% intervals")
-    assert rows[0][1] == "no" and "2 of 5 converged runs (9% to 82%) do not take" in rows[0][2]
+    assert rows[0][1] == "none seen" and "2 of 5 converged runs (9% to 82%) do not take" in rows[0][2]
     assert "a single run, so no fork" in rows[0][2]
     assert rows[1][2] == "not tested by this analysis"
     assert "coefficient of variation" in rows[2][2] and "median step" in rows[2][2]
     assert "The published claims, setting against setting" in page.text
     assert "-20 percentage points" in page.text
+
+
+def rows(data):
+    """The rows of the table of claims, which are read from the result."""
+    return table({**data, "claims": claims(data)}).rows
 
 
 def test_detours_as_the_analysis_has_them():
@@ -163,22 +168,19 @@ def test_detours_as_the_analysis_has_them():
     ]  # fmt: skip
     data = {**result([[0, 1]] * 6, [5, 6, 7, 8, 9, 10]), "detours": tested}
     assert claims(data)["detours"] == {"tested": 1, "states": [2]}
-    row = table(data).rows[1]
+    row = rows(data)[1]
     assert row[1].text == "yes"
     assert (
         row[2].text == "state 2: 412 steps (205 to 619), adjusted p = 0.004; 1 other state cannot be tested: "
         "too few runs visit it, or skip it"
     )
     missed = [{**tested[0], "verdict": False, "p_adjusted": 0.4}]
-    assert table({**data, "detours": missed}).rows[1][1].text == "no"
-    assert (
-        table({**data, "detours": tested[1:]})
-        .rows[1][2]
-        .text.startswith("no state is visited by enough runs")
-    )
+    assert rows({**data, "detours": missed})[1][1].text == "none shown"
+    untested = rows({**data, "detours": tested[1:]})[1]
+    assert untested[2].text.startswith("no state is visited by enough runs")
     # An interval may be open where censoring leaves it so.
     open_end = [{**tested[0], "interval": [205.1, None]}]
-    assert "205 to open" in table({**data, "detours": open_end}).rows[1][2].text
+    assert "205 to open" in rows({**data, "detours": open_end})[1][2].text
 
 
 def test_the_bars_in_words():

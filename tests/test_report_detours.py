@@ -199,7 +199,7 @@ def test_states_that_flicker_are_no_forks() -> None:
         "detours": None,
     }
     assert claims(data)["forks"], "as the published map has them"
-    row = page_claims.table(data).rows[0]
+    row = page_claims.table({**data, "claims": claims(data)}).rows[0]
     assert row[1].text == "states flicker" and "times on the median" in row[2].text
     calm = {**data, "states": [{"run": "a", "states": [0] * 30 + [1] * 30}]}
     assert page_claims.flickering(calm) == ""

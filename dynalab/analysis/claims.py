@@ -20,6 +20,8 @@ from itertools import pairwise
 from typing import Any
 
 # Nothing heavy here: the command line reads every analysis package when it starts.
+# Of `compare`; it rises when a number changes.
+VERSION = 1
 RESAMPLES = 4000
 # A direction that a single run takes is no fork: one odd run would make a claim about a task.
 LEAST_RUNS = 2
@@ -40,7 +42,7 @@ def claims(result: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = result.get("detours")
     return {
-        "forks": forks([_visited(run["states"]) for run in result["states"]]),
+        "forks": forks(paths(result)),
         "off_path": off_path([run.path for run in _runs(result) if run.step < math.inf]),
         "detours": None
         if found is None
@@ -50,6 +52,11 @@ def claims(result: Mapping[str, Any]) -> dict[str, Any]:
         },
         "spread": spread(result["convergence"]) if result.get("convergence") else None,
     }
+
+
+def paths(result: Mapping[str, Any]) -> list[tuple[int, ...]]:
+    """Return the states that each run passes through, without stays, up to its last row."""
+    return [_visited(run["states"]) for run in result["states"]]
 
 
 def forks(paths: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
@@ -204,6 +211,14 @@ def _runs(result: Mapping[str, Any]) -> list[_Run]:
         until = max(bisect_left(steps, row["step"]), 1) if steps else len(states)
         found.append(_Run(_visited(states[:until]), float(row["step"]), max(last, float(row["step"]))))
     return found
+
+
+def content(result: Mapping[str, Any]) -> list[Any]:
+    """Return all that `compare` looks at in a result, as plain values: what a stored comparison is known by."""
+    runs = [
+        [run.path, *(None if math.isinf(x) else x for x in (run.step, run.last))] for run in _runs(result)
+    ]
+    return [bool(result.get("convergence")), runs]
 
 
 def compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dynalab.analysis import claims
 from dynalab.analysis.base import Needs, on_one_grid, runs_of
+from dynalab.config.analysis import given_keys
 from dynalab.config.ensemble import canonical
 from dynalab.config.registry import Part
 from dynalab.config.typed import non_neutral, plain
@@ -27,6 +29,8 @@ from dynalab.store.stored import StoredRun
 
 # Keys that change how an analysis is computed but not what comes out; they stay out of its id.
 NOT_IDENTITY = ("workers",)
+# What two stored analyses say beside each other; nobody asks for it by this name.
+CONTRAST = "contrast"
 
 
 @dataclass(frozen=True)
@@ -133,13 +137,15 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
     # What stands there now is damaged, or to be made again; what comes to stand there meanwhile is the same.
     again = paths.root.exists()
     values, tables, warnings = _made(inputs, part, config, stored_model)
+    stated = {key: value for key, value in plain(config).items() if key not in NOT_IDENTITY}
     data = {
         "id": digest,
         "kind": part.name,
         "ensemble": inputs.ensembles[0].id,
         "ensembles": [ensemble.id for ensemble in inputs.ensembles],
         "warnings": list(dict.fromkeys([*inputs.warnings, *warnings])),
-        "config": {key: value for key, value in plain(config).items() if key not in NOT_IDENTITY},
+        "config": stated,
+        "keys": given_keys(part.config_class, stated),
         "inputs": [{"run": run, "steps": steps, "attempt": attempt} for run, steps, attempt in runs],
         "version": version,
         "dynalab": __version__,
@@ -185,6 +191,49 @@ def findings_of(groups: Sequence[Group], part: Part, config: Any) -> Any:
                 )
             raise NothingMatched(f"{group.id}: no {names} recorded, which analyze {part.name} needs: {how}")
     return part.module.analyse([group.until(config.steps) for group in groups], config)
+
+
+def contrast(one: Result, other: Result, outputs: Path) -> Result:
+    """Return what two stored hidden Markov models say of the published claims beside each other.
+
+    It is known by what it is made from: a stored one is read, else a new one is made and stored.
+
+    Args:
+        one: The reference.
+        other: What is compared with it.
+        outputs: The outputs folder.
+
+    Returns:
+        A result with the keys of `claims.compare`, and `of`, the ids of the two.
+
+    Raises:
+        StoreError: One of the two has another form, or the comparison cannot be stored.
+    """
+    of = [f"{result.kind}-{result.id}" for result in (one, other)]
+    with reading(one):
+        first = claims.content(one.data)
+    with reading(other):
+        content = [first, claims.content(other.data)]
+    identity = {"kind": CONTRAST, "version": claims.VERSION, "of": of, "content": content}
+    digest = hashlib.sha256(canonical(identity).encode()).hexdigest()[:10]
+    paths = OutputPaths(outputs).analysis(CONTRAST, digest)
+    if (stored := whole_result(paths)) is not None:
+        return stored
+    data = {
+        "id": digest,
+        "kind": CONTRAST,
+        "ensemble": one.ensemble,
+        "ensembles": [one.ensemble, other.ensemble],
+        "warnings": [],
+        "of": of,
+        "inputs": [*(one.data.get("inputs") or ()), *(other.data.get("inputs") or ())],
+        "version": claims.VERSION,
+        "dynalab": __version__,
+        "tables": [],
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **claims.compare(one.data, other.data),
+    }
+    return write_result(paths, data, {}, replace=paths.root.exists())
 
 
 def _reached(run: StoredRun, steps: Any) -> int:

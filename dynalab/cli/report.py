@@ -18,12 +18,8 @@ from dynalab.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from dynalab.store.find import Selection
     from dynalab.store.reader import Ensemble
-    from dynalab.store.results import Result
 
 KEYS = ("name", "outputs")
 
@@ -40,8 +36,8 @@ def command(
     """Write one self-contained HTML page, and its figures beside it.
 
     Runs, ensembles and analyses are named by id (its beginning is enough); without one, the last that were trained.
-    Each ensemble is shown with the newest analysis of every kind, unless an analysis is named. The same report is
-    replaced when it is written again.
+    Each ensemble is shown with the analysis of every kind that has default keys, unless an analysis is named; the
+    others are listed. The same report is replaced when it is written again.
 
     \b
     dynalab report
@@ -53,10 +49,12 @@ def command(
     from dynalab.config.outputs import outputs_root
     from dynalab.config.suggest import did_you_mean
     from dynalab.core.errors import ConfigError
+    from dynalab.report.choice import choose, key_words
     from dynalab.report.write import report_name, write_report
     from dynalab.store.find import select
+    from dynalab.store.paths import OutputPaths
     from dynalab.store.reader import Ensemble
-    from dynalab.store.results import damaged_results
+    from dynalab.store.results import damaged_results, find_result, tell_apart
     from dynalab.store.table import notice
 
     refs, overrides = split_arguments(arguments)
@@ -68,13 +66,17 @@ def command(
             raise ConfigError(f"{key}=: expected a value")
         name, outputs = (value, outputs) if key == "name" else (name, value)
     root = outputs_root(outputs)
-    refs, chosen = _analyses(root, refs)
+    refs, folders = tell_apart(root, refs)
+    chosen = [find_result(root, paths.root.name) for paths in folders]
+    if chosen and not refs:
+        ids = {paths.digest for paths in OutputPaths(root).ensembles()}
+        refs = list(dict.fromkeys(about for result in chosen for about in result.ensembles if about in ids))
     selection = select(root, refs, filter_text, Ensemble)
     for result in chosen:
         if not any(item.id in result.ensembles for item, _ in selection):
             about = ", ".join(result.ensembles)
             raise ConfigError(f"{result.kind}-{result.id} is about {about}, which is not among the runs")
-    results = {item.id: _results(root, item.id, chosen) for item, _ in selection}
+    choices = {item.id: choose(root, item.id, chosen) for item, _ in selection}
     derived = name or report_name(selection, chosen)
     words = ["dynalab", "report", *refs, *(f"{result.kind}-{result.id}" for result in chosen)]
     words += ["-f", filter_text] if filter_text else []
@@ -83,12 +85,15 @@ def command(
     words += ["--name", derived] if name else []
     if len(selection) > 3:
         note(f"drawing {len(selection)} ensembles")
-    page = write_report(selection, results, root, derived, [shlex.join(words)])
+    shown_of = {name: choice.shown for name, choice in choices.items()}
+    others_of = {name: choice.others for name, choice in choices.items()}
+    page = write_report(selection, shown_of, root, derived, [shlex.join(words)], others_of)
     for item, _ in selection:
         notice(item.paths)
     left_out = damaged_results(root, [item.id for item, _ in selection])
     damage = [line for item, _ in selection for line in item.warnings] + left_out
-    shown = {result.id: result for found in results.values() for result in found}
+    shown = {result.id: result for found in choices.values() for result in found.shown}
+    others = {result.id: result for found in choices.values() for result in found.others}
     warnings = list(
         dict.fromkeys([*damage, *(line for result in shown.values() for line in result.warnings)])
     )
@@ -102,6 +107,15 @@ def command(
                     {"id": result.id, "kind": result.kind, "ensemble": result.ensemble}
                     for result in shown.values()
                 ],
+                "others": [
+                    {
+                        "id": result.id,
+                        "kind": result.kind,
+                        "ensemble": result.ensemble,
+                        "keys": key_words(result),
+                    }
+                    for result in others.values()
+                ],
                 "warnings": warnings,
             }
         )
@@ -111,6 +125,10 @@ def command(
             note(
                 "no analysis of these runs is stored; `dynalab analyze hmm` adds the states they passed through"
             )
+        if others:
+            names = [f"{item.kind}-{item.id}" for item in others.values()]
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            note(f"stored as well, and listed on the page: {', '.join(names[:3])}{more}; name one to show it")
         echo(page)
     return 3 if left_out or any(item.damaged for item, _ in selection) else 0
 
@@ -119,51 +137,3 @@ def _ensemble_json(selection: Selection[Ensemble], place: int) -> dict[str, obje
     item, runs = selection[place]
     kept = [run.id for run in runs if run.shard.root.name not in item.damaged]
     return {"id": item.id, "path": str(item.path), "runs": kept}
-
-
-def _analyses(root: Path, refs: Sequence[str]) -> tuple[list[str], list[Result]]:
-    """Tell analyses from runs: return the references to runs (those of the analyses when there are no others)."""
-    from dynalab.store.paths import OutputPaths
-    from dynalab.store.results import find_result, is_analysis
-    from dynalab.store.stored import StoredEnsemble
-
-    kept = [StoredEnsemble(paths) for paths in OutputPaths(root).ensembles()] if refs else []
-    ids = [item.id for item in kept]
-    names = [name for item in kept if item.imported for name in item.names]
-    rest, chosen = [], []
-    for ref in refs:
-        of_runs = ref in names or any(digest.startswith(ref) for digest in ids)
-        if not ref.startswith("@") and not of_runs and is_analysis(root, ref):
-            chosen.append(find_result(root, ref))
-        else:
-            rest.append(ref)
-    if chosen and not rest:
-        about = [digest for result in chosen for digest in result.ensembles]
-        rest = list(dict.fromkeys(digest for digest in about if digest in ids))
-    return rest, chosen
-
-
-def _results(root: Path, ensemble: str, chosen: Sequence[Result]) -> list[Result]:
-    """Return the analyses to show with an ensemble: of each kind the chosen ones, else one of most runs, the newest."""
-    from dynalab.store.results import results
-
-    newest: dict[str, Result] = {}
-    for result in results(root, [ensemble]):
-        # One of a few runs, or of shorter ones, does not hide one of all.
-        best = newest.get(_sort(result))
-        if best is None or _extent(result) >= _extent(best):
-            newest[_sort(result)] = result
-    for kind in {_sort(result) for result in chosen}:
-        newest.pop(kind, None)
-    own = [result for result in chosen if ensemble in result.ensembles]
-    return [*own, *newest.values()]
-
-
-def _sort(result: Result) -> str:
-    """Kind of an analysis; runs decoded with a stored model do not stand in the way of a fit."""
-    return f"{result.kind} decoded" if result.data.get("decoded_with") else result.kind
-
-
-def _extent(result: Result) -> tuple[int, int]:
-    inputs = result.data.get("inputs") or []
-    return len(inputs), sum(item.get("steps") or 0 for item in inputs)

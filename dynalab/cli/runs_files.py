@@ -144,7 +144,7 @@ def _word(value: Any) -> str | None:
 
 
 @click.command("rm")
-@click.argument("refs", nargs=-1, metavar="[RUN|ENSEMBLE]...")
+@click.argument("refs", nargs=-1, metavar="[RUN|ENSEMBLE|ANALYSIS]...")
 @filter_option
 @click.option("--yes", is_flag=True, help="Do it; without it nothing is removed.")
 @json_option
@@ -152,42 +152,72 @@ def _word(value: Any) -> str | None:
 def remove_runs(
     refs: tuple[str, ...], filter_text: str | None, yes: bool, as_json: bool, outputs: str | None
 ) -> int:
-    """Remove runs or ensembles from the disk, for good. Analyses and reports of them stay.
+    """Remove runs, ensembles or analyses from the disk, for good.
 
-    Seeds that were trained stacked share their files and go together.
+    Analyses and reports of runs that are removed stay. Seeds that were trained stacked share their files and go
+    together.
 
     \b
     dynalab runs rm cb7150eb3e          # says what would go, and asks
+    dynalab runs rm hmm-7ebafd365b
     dynalab runs rm -f 'status=failed' --yes
     """
     from dynalab.config.outputs import outputs_root
-    from dynalab.core.errors import ConfigError
+    from dynalab.core.errors import ConfigError, DynalabError
     from dynalab.store.find import select
-    from dynalab.store.remove import plan, remove
+    from dynalab.store.remove import plan, remove, remove_analysis, size_of
+    from dynalab.store.results import results, tell_apart
     from dynalab.store.stored import StoredEnsemble
     from dynalab.store.table import refresh
 
     if not refs and not filter_text:
         raise ConfigError("rm: name what to remove, an id or -f TERMS (@last is the last that were trained)")
     root = outputs_root(outputs)
-    removals = plan(select(root, refs, filter_text, StoredEnsemble), root, note)
-    size = sum(item.size() for item in removals)
+    of_runs, analyses = tell_apart(root, refs)
+    names = [paths.root.name for paths in analyses]
+    if analyses and filter_text is not None:
+        raise ConfigError(f"rm: -f chooses among runs, and {names[0]} is an analysis; remove it without -f")
+    removals = []
+    if of_runs or filter_text is not None:
+        removals = plan(select(root, of_runs, filter_text, StoredEnsemble), root, note)
+    size = size_of([*(folder for item in removals for folder in item.folders), *(p.root for p in analyses)])
     runs = [run for item in removals for run in item.runs]
     for item in removals:
         what = "whole" if item.whole else f"{len(item.folders)} shards"
         note(f"{item.ensemble.root}: {len(item.runs)} runs ({what})")
-    said = f"{len(runs)} runs, {size / 1e6:.1f} MB"
+    for paths in analyses:
+        note(f"{paths.root}: an analysis")
+    decoded = results(root) if analyses else []
+    for result in decoded:
+        model = f"{result.kind}-{result.data.get('decoded_with')}"
+        if model in names and result.paths not in analyses:
+            note(
+                f"{result.kind}-{result.id} was decoded with {model}: it stays, and cannot be made again without it"
+            )
+    counted = [f"{len(runs)} runs"] if runs or not analyses else []
+    counted += [f"{len(analyses)} {'analysis' if len(analyses) == 1 else 'analyses'}"] if analyses else []
+    said = f"{', '.join(counted)}, {size / 1e6:.1f} MB"
     if not yes:
         if as_json or not sys.stdin.isatty() or not sys.stderr.isatty():
             raise ConfigError(f"rm: {said} would be removed for good; --yes does it")
         if not click.confirm(f"remove {said} for good?", err=True):
             return 130
-    for item in removals:
-        remove(item, root)
-        if not item.whole:
-            refresh(item.ensemble)
+    gone: list[str] = []
+    try:
+        for item in removals:
+            remove(item, root)
+            gone.append(item.ensemble.digest if item.whole else ", ".join(item.runs))
+            if not item.whole:
+                refresh(item.ensemble)
+        for paths in analyses:
+            remove_analysis(paths, root)
+            gone.append(paths.root.name)
+    except DynalabError:
+        if gone:
+            note(f"removed before this went wrong: {', '.join(gone)}")
+        raise
     if as_json:
-        emit_json({"removed": runs, "bytes": size})
+        emit_json({"removed": runs, "analyses": names, "bytes": size})
     else:
         note(f"removed {said}")
     return 0

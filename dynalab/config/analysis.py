@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from dynalab.config import registry
 from dynalab.config.compose import resolved
 from dynalab.config.overrides import sign_and_key, values_of
-from dynalab.config.typed import typed
+from dynalab.config.typed import flat, nested, plain, typed
+from dynalab.errors import ConfigError
 
 
 def read_analysis(
@@ -29,7 +30,7 @@ def read_analysis(
         values: Keys as plain values, nested ones as mappings: what Python gives in the place of overrides.
 
     Raises:
-        ConfigError: No such analysis, an unknown key, a wrong type or a value out of range.
+        ConfigError: No such analysis, an unknown key, an empty value, a wrong type or a value out of range.
     """
     part = registry.find("analysis", kind, folders)
     roots = [*folders, *registry.entry_folders(), registry.conf_dir()]
@@ -43,6 +44,8 @@ def read_analysis(
     assert isinstance(container, dict)
     # Before typing: a preset may fill in keys that were not given.
     merged = _merged(resolved({str(key): value for key, value in container.items()}), values or {})
+    if empty := [key for key, value in flat(merged).items() if value == ""]:
+        raise ConfigError(f"{empty[0]}=: expected a value, or null for the default")
     return part, typed(part.config_class, merged, "")
 
 
@@ -54,3 +57,35 @@ def _merged(base: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in keys.items()
     }
     return {**base, **inside}
+
+
+def given_keys(config_class: type[Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fewest keys that make a configuration of what is default, as somebody would type them.
+
+    Args:
+        config_class: The analysis' configuration.
+        config: Field -> value, as a result holds it; one of another version may have other fields.
+
+    Returns:
+        Dotted key -> value; empty where all is default.
+    """
+    full = flat(config)
+    try:
+        base = flat(plain(config_class()))
+    except TypeError:
+        # A plug-in's may have keys without a default.
+        base = {}
+    given = {key: value for key, value in full.items() if key not in base or base[key] != value}
+
+    def makes(keys: Mapping[str, Any]) -> bool:
+        try:
+            made = flat(plain(typed(config_class, nested(keys), "")))
+        except (ConfigError, TypeError):
+            return False
+        return all(made.get(key) == value for key, value in full.items())
+
+    # Some values follow from another key, as a preset's do.
+    for key in reversed(given):
+        fewer = {name: value for name, value in given.items() if name != key}
+        given = fewer if makes(fewer) else given
+    return given

@@ -199,7 +199,6 @@ def _typed(
             node = filled(node, tuned.get(group) or {})
         parts[group] = read(config_class, node, group)
         if part.source:
-            part.require_build()
             sources[group] = part.source
         if group == "schedule":
             # One of the user's that does not say may use the length; that it cannot be prolonged is the safe side.
@@ -214,7 +213,6 @@ def _typed(
         probe[name] = read(part.config_class, (tree.get("probe") or {}).get(name) or {}, f"probe.{name}")
         check_cadence(f"probe.{name}", probe[name].every, probe[name].at)
         if part.source:
-            part.require_build()
             sources[f"probe.{name}"] = part.source
     design = tree.get("design") or "seeds"
     if design not in ("seeds", "crossed"):

@@ -2,10 +2,15 @@
 
 A part NAME of a group is one module and one YAML file. It is looked for in the folders of the search path
 (`DIR/task/NAME.py`), then among the entry points of installed packages (`dynalab.tasks`), then in dynalab itself.
+
+A module is a part where it has a dataclass `Config` and the group's function: `analyse` of an analysis, which needs no
+YAML file, `build` of all others. What else lies beside it are helpers, which have no name here.
 """
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import hashlib
 import importlib
 import importlib.metadata
@@ -13,7 +18,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -65,6 +70,19 @@ class Part:
             )
         return found
 
+    def require(self) -> Part:
+        """Return the part itself.
+
+        Raises:
+            ConfigError: Its module is none: it lacks `Config`, or the group's function.
+        """
+        _ = self.config_class
+        if not callable(getattr(self.module, _function(self.group), None)):
+            raise ConfigError(
+                f"{self.group}={self.name}: {self.module.__file__} has no function {_function(self.group)}"
+            )
+        return self
+
     def defaults(self, folders: Sequence[Path] = ()) -> str:
         """Return the text of the part's YAML file, comments included."""
         roots = [*folders, *entry_folders(), conf_dir()]
@@ -73,18 +91,7 @@ class Part:
 
     def build(self, *args: Any, **kwargs: Any) -> Any:
         """Call the module's `build`."""
-        return self.require_build()(*args, **kwargs)
-
-    def require_build(self) -> Callable[..., Any]:
-        """Return the module's `build`.
-
-        Raises:
-            ConfigError: It has none.
-        """
-        build = getattr(self.module, "build", None)
-        if build is None:
-            raise ConfigError(f"{self.group}={self.name}: {self.module.__file__} has no function build")
-        return build
+        return self.module.build(*args, **kwargs)
 
 
 def conf_dir() -> Path:
@@ -118,7 +125,40 @@ def names(group: str, folders: Sequence[Path] = ()) -> list[str]:
         for path in (root / group).glob("*.yaml")
         if not path.stem.startswith("_")
     }
-    return sorted(found)
+    return sorted(found | (_analyses(folders) if group == "analysis" else set()))
+
+
+def _analyses(folders: Sequence[Path]) -> set[str]:
+    """Return the names of all analyses, told by their sources: listing them imports none."""
+    own = Path(__file__).resolve().parent.parent / PACKAGES["analysis"]
+    paths = [*own.glob("*.py"), *own.glob("*/__init__.py")]
+    paths += [path for folder in folders for path in (folder / "analysis").glob("*.py")]
+    declared = [path for path in paths if {"Config", _function("analysis")} <= _declared(path)]
+    found = {path.parent.name if path.stem == "__init__" else path.stem for path in declared}
+    return found | {entry.name for entry in _entry_points("analysis")}
+
+
+def _declared(path: Path) -> set[str]:
+    """Return the names that a source file defines or imports at its top level; none where it cannot be read."""
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return set()
+    found: set[str] = set()
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {item.asname or item.name for item in node.names}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def _function(group: str) -> str:
+    """Return the function that makes a module a part of a group."""
+    return "analyse" if group == "analysis" else "build"
 
 
 def find(
@@ -134,18 +174,18 @@ def find(
         key: What asked for it, for errors; the group by default.
 
     Raises:
-        ConfigError: There is none, or its module cannot be imported.
+        ConfigError: There is none, or its module cannot be imported or is no part.
     """
     # A name may come from a stored file; it names a file in the folder of its group.
     paths = [folder / group / f"{name}.py" for folder in folders] if _NAME.fullmatch(name) else []
     paths = [path for path in paths if os.path.isfile(path)]
     for path in paths if source is ANY else [path for path in paths if _digest(path) == source]:
-        return Part(group, name, _import_path(path, group, name), _digest(path))
+        return Part(group, name, _import_path(path, group, name), _digest(path)).require()
     for entry in _entry_points(group):
         if entry.name == name:
             module = _load_entry(entry)
             source = _digest(Path(module.__file__)) if module.__file__ else None
-            return Part(group, name, module, source)
+            return Part(group, name, module, source).require()
     if source is not ANY and source is not None:
         where = f"{paths[0]} is not the plug-in" if paths else "no folder holds the plug-in"
         raise ConfigError(
@@ -154,7 +194,8 @@ def find(
         )
     package = f"dynalab.{PACKAGES[group]}"
     if name.isidentifier() and importlib.util.find_spec(f"{package}.{name}") is not None:
-        return Part(group, name, importlib.import_module(f"{package}.{name}"))
+        with contextlib.suppress(ConfigError):
+            return Part(group, name, importlib.import_module(f"{package}.{name}")).require()
     legal = names(group, folders)
     raise ConfigError(
         f"{key or group}={name}: no such {group}{did_you_mean(name, legal)}; there are {listing(legal)}"

@@ -33,6 +33,7 @@ class Shown:
         steps: Metric -> steps, shape (T,).
         values: Metric -> values, shape (S, T), in the order of `runs`.
         results: The analyses that are shown with it.
+        others: The stored analyses that are not.
         total: Number of runs that the ensemble has.
         title: Name of the ensemble on the page.
         warnings: What was damaged or odd.
@@ -46,6 +47,7 @@ class Shown:
     total: int
     title: str = ""
     warnings: list[str] = field(default_factory=list)
+    others: Sequence[Result] = ()
 
     @property
     def anchor(self) -> str:
@@ -130,13 +132,16 @@ def _is_convergence(rows: Any) -> bool:
     )
 
 
-def gather(ensemble: Ensemble, runs: Sequence[StoredRun], results: Sequence[Result]) -> Shown:
+def gather(
+    ensemble: Ensemble, runs: Sequence[StoredRun], results: Sequence[Result], others: Sequence[Result] = ()
+) -> Shown:
     """Read everything that is shown of an ensemble.
 
     Args:
         ensemble: The ensemble.
         runs: The runs that are wanted.
         results: The analyses to show with it.
+        others: Its analyses that are not shown.
 
     Raises:
         StoreError: Its configuration is damaged.
@@ -170,6 +175,7 @@ def gather(ensemble: Ensemble, runs: Sequence[StoredRun], results: Sequence[Resu
         list(results),
         len(ensemble.runs),
         warnings=list(ensemble.warnings),
+        others=others,
     )
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from dynalab.config.typed import flat
 from dynalab.report import figures
 from dynalab.report.blocks import Block, Cell, Picture, Section, Table, cell
 from dynalab.report.figures.style import ensemble_colours
 from dynalab.report.gather import Shown
 from dynalab.report.sections import claims
 from dynalab.report.words import number, quartiles
-from dynalab.store.difference import flat
+from dynalab.store.results import Result
 
 MAIN = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 # Keys that name an ensemble worse than others do, for they follow from the rest.
@@ -53,12 +54,13 @@ def main_metric(shown: Sequence[Shown]) -> str | None:
     return next((name for name in [*wanted, *MAIN, *shared] if name in shared), None)
 
 
-def comparison(shown: Sequence[Shown], keys: Sequence[str]) -> Section:
+def comparison(shown: Sequence[Shown], keys: Sequence[str], contrasts: Mapping[str, Result]) -> Section:
     """Return the section that compares ensembles.
 
     Args:
         shown: Two ensembles or more.
         keys: The configuration keys in which they differ.
+        contrasts: What `claims.contrasts` has of them.
     """
     blocks: list[Block] = [_table(shown, keys)]
     if metric := main_metric(shown):
@@ -94,7 +96,7 @@ def comparison(shown: Sequence[Shown], keys: Sequence[str]) -> Section:
         )
         caption = f"**When runs {what}**, ensemble by ensemble, with median and quartiles."
         blocks.append(Picture("landmarks", figure, caption, f"Steps at which runs {what}"))
-    blocks += claims.comparison(shown, [_short(item, shown) for item in shown])
+    blocks += claims.comparison(shown, [_short(item, shown) for item in shown], contrasts)
     return Section("Comparison", "comparison", blocks)
 
 

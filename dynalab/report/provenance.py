@@ -13,11 +13,12 @@ import yaml
 
 from dynalab.config.registry import search_path
 from dynalab.config.seeds import format_seeds
+from dynalab.config.typed import flat
 from dynalab.errors import DynalabError, StoreError
 from dynalab.report.blocks import Block, Cell, Code, Section, Table, Words, cell
+from dynalab.report.choice import key_words, word
 from dynalab.report.gather import Shown
 from dynalab.report.words import count, listed, number
-from dynalab.store.difference import flat
 from dynalab.store.read import read_yaml
 from dynalab.store.reader import Ensemble, StoredRun
 from dynalab.store.results import Result
@@ -127,27 +128,8 @@ def _files(about: Mapping[str, Any]) -> list[str]:
 
 
 def analyze_command(result: Result) -> str:
-    """Return the command that makes an analysis again: its runs, and the keys that differ from the defaults."""
-    said = {key: value for key, value in flat(result.data.get("config") or {}).items() if value is not None}
-    try:
-        from dynalab.config.registry import find
-        from dynalab.config.typed import plain
-
-        base = flat(plain(find("analysis", result.kind).config_class()))
-    except (DynalabError, TypeError):
-        base = {}
-    keys = [f"{key}={_word(value)}" for key, value in said.items() if base.get(key) != value]
-    ensembles = list(result.data.get("ensembles") or [result.ensemble])
-    pool = ["pool=true"] if len(ensembles) > 1 else []
-    return shlex.join(["dynalab", "analyze", result.kind, *ensembles, *keys, *pool])
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_word, value))}]"
-    return str(value)
+    """Return the command that makes an analysis again: its ensembles, and the keys that it was given."""
+    return shlex.join(["dynalab", "analyze", result.kind, *result.ensembles, *key_words(result)])
 
 
 def section(shown: Shown, home: Path) -> Section:
@@ -195,7 +177,7 @@ def _whole(shown: Shown) -> Any:
 
 
 def _shown(value: Any) -> str:
-    return "null" if value is None else _word(value)
+    return word(value)
 
 
 def _facts(shown: Shown, home: Path) -> list[tuple[str, Cell]]:

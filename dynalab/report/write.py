@@ -17,7 +17,7 @@ from dynalab.report import overview
 from dynalab.report.blocks import Section
 from dynalab.report.gather import Shown, gather
 from dynalab.report.page import Page, render
-from dynalab.report.sections import renderer
+from dynalab.report.sections import claims, renderer
 from dynalab.report.sections.context import Context
 from dynalab.report.words import count, listed, safe
 from dynalab.store.find import Selection
@@ -97,6 +97,7 @@ def write_report(
     outputs: Path,
     name: str | None = None,
     commands: Sequence[str] = (),
+    others: Mapping[str, Sequence[Result]] | None = None,
 ) -> Path:
     """Write a report; one of the same name is replaced in one go.
 
@@ -106,6 +107,7 @@ def write_report(
         outputs: The outputs folder.
         name: Name of the report; None derives it from what is shown.
         commands: Commands that make this page again, for its foot.
+        others: Ensemble id -> its analyses that are listed, not shown.
 
     Returns:
         The page, `outputs/reports/<name>/index.html`.
@@ -120,7 +122,7 @@ def write_report(
     shown, lost = [], []
     for item, runs in selection:
         try:
-            found = gather(item, runs, results.get(item.id) or ())
+            found = gather(item, runs, results.get(item.id) or (), (others or {}).get(item.id) or ())
         except StoreError as error:
             item.damaged.append(item.path.name)
             item.warnings.append(f"{error}; {item.id} is left out")
@@ -140,30 +142,39 @@ def write_report(
     check_writable(target.root.parent)
     if target.root.is_dir() and any(target.root.iterdir()) and not target.page.is_file():
         raise ConfigError(f"{target.root} is no report, it is left alone; choose another --name")
+    # What is compared is computed, and stored, before the page is drawn, which only reads.
+    contrasts, refused = claims.contrasts(shown, outputs)
+    lost += refused
     # Its files are not synced one by one: what a power loss takes is drawn again.
     with making(target.root, replace=True) as folder:
         own = ReportPaths(folder)
         own.figures.mkdir()
         away = [line.replace(f"{outputs}{os.sep}", "") for line in lost]
-        page = _page(shown, away, target.root, commands)
+        page = _page(shown, away, target.root, commands, contrasts)
         own.page.write_text(render(page, own.figures), encoding="utf-8")
     return target.page
 
 
-def _page(shown: list[Shown], lost: Sequence[str], home: Path, commands: Sequence[str]) -> Page:
+def _page(
+    shown: list[Shown],
+    lost: Sequence[str],
+    home: Path,
+    commands: Sequence[str],
+    contrasts: Mapping[str, Result],
+) -> Page:
     keys = overview.name_ensembles(shown)
     pooled: dict[str, tuple[Result, list[Shown]]] = {}
     own: dict[str, list[Result]] = {}
     for item in shown:
         for result in item.results:
-            about = [other for other in shown if other.ensemble.id in (result.data.get("ensembles") or ())]
+            about = [other for other in shown if other.ensemble.id in result.ensembles]
             if len(about) > 1:
                 pooled[result.id] = (result, about)
             else:
                 own.setdefault(item.anchor, []).append(result)
     sections: list[Section] = []
     if len(shown) > 1:
-        sections.append(overview.comparison(shown, keys))
+        sections.append(overview.comparison(shown, keys, contrasts))
     summary = []
     for item in shown:
         lines = parts.summary(item, own.get(item.anchor, []))

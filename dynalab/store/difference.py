@@ -8,23 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from dynalab.config.typed import flat
 from dynalab.core.errors import StoreError
 from dynalab.core.stats import quartiles
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredRun
 
 LANDMARKS = ("memorised_step", "generalised_step", "diverged_step")
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a configuration with dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 def configuration(one: Ensemble, other: Ensemble) -> list[dict[str, Any]]:

@@ -1,11 +1,11 @@
-"""Removing stored runs: whole shards and ensembles, out of sight in one rename, then from the disk."""
+"""Removing what is stored, shards, ensembles and analyses: out of sight in one rename, then from the disk."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from dynalab.core.errors import ConfigError, Locked, StoreError
 from dynalab.store import lock, runfile
 from dynalab.store.find import Selection
 from dynalab.store.lock import Lock
-from dynalab.store.paths import EnsemblePaths, ShardPaths, is_ensemble, refuse_links
+from dynalab.store.paths import AnalysisPaths, EnsemblePaths, ShardPaths, is_ensemble, refuse_links
 from dynalab.store.stored import StoredEnsemble, StoredRun
 
 
@@ -39,11 +39,11 @@ class Removal:
         """Folders to remove: the ensemble's, or those of the shards."""
         return [self.ensemble.root] if self.whole else [shard.root for shard in self.shards]
 
-    def size(self) -> int:
-        """Return the bytes that are freed."""
-        folders = [folder for folder in self.folders if not folder.is_symlink()]
-        files = (path for folder in folders for path in folder.rglob("*"))
-        return sum(path.stat().st_size for path in files if path.is_file() and not path.is_symlink())
+
+def size_of(folders: Sequence[Path]) -> int:
+    """Return the bytes that are freed with some folders; of one that is a link, none."""
+    files = (path for folder in folders if not folder.is_symlink() for path in folder.rglob("*"))
+    return sum(path.stat().st_size for path in files if path.is_file() and not path.is_symlink())
 
 
 def plan(
@@ -111,8 +111,8 @@ def remove(removal: Removal, outputs: Path) -> None:
     """Remove it, holding the locks of all that goes: a writer that would begin now finds it held, then gone.
 
     Raises:
-        Locked: A live process writes some of it; nothing is removed.
-        StoreError: A folder cannot be moved away, or there are shards by now that were not asked about.
+        Locked: A live process writes some of it; nothing of it is removed.
+        StoreError: A folder cannot be moved away, or there are shards by now that were not asked about; likewise.
     """
     ensemble = removal.ensemble
     with contextlib.ExitStack() as held:
@@ -126,15 +126,46 @@ def remove(removal: Removal, outputs: Path) -> None:
             for shard in removal.shards:
                 if not shard.root.is_symlink():
                     held.enter_context(Lock(shard.lock, beats=False))
-        with storing(outputs):
-            grave = Path(tempfile.mkdtemp(prefix=".removed.", suffix=".tmp", dir=outputs))
-        try:
+        with _grave(outputs) as bury:
             for folder in removal.folders:
-                with storing(folder):
-                    os.rename(folder, grave / folder.name)
+                bury(folder)
             if removal.whole:
                 # Where it is empty.
                 with contextlib.suppress(OSError):
                     ensemble.root.parent.rmdir()
-        finally:
-            discard(grave)
+
+
+def remove_analysis(paths: AnalysisPaths, outputs: Path) -> None:
+    """Remove an analysis. It has no lock: one that is being made again appears whole, before or after.
+
+    Raises:
+        StoreError: It cannot be moved away, or the folder of analyses is a link.
+    """
+    refuse_links(paths.root.parent)
+    with _grave(outputs) as bury:
+        bury(paths.root)
+
+
+@contextlib.contextmanager
+def _grave(outputs: Path) -> Iterator[Callable[[Path], None]]:
+    """Yield what moves a folder, or a link, out of sight; where one resists, all are put back."""
+    with storing(outputs):
+        grave = Path(tempfile.mkdtemp(prefix=".removed.", suffix=".tmp", dir=outputs))
+    moved: list[Path] = []
+
+    def bury(folder: Path) -> None:
+        with storing(folder):
+            os.rename(folder, grave / folder.name)
+        moved.append(folder)
+
+    try:
+        yield bury
+    except BaseException:
+        for folder in moved:
+            with contextlib.suppress(OSError):
+                os.rename(grave / folder.name, folder)
+        # What could not be put back stays in it.
+        with contextlib.suppress(OSError):
+            grave.rmdir()
+        raise
+    discard(grave)

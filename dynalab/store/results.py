@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from dynalab.core.errors import ConfigError, NothingMatched, StoreError
 from dynalab.core.records import restore
 from dynalab.store.paths import AnalysisPaths, OutputPaths, is_name
 from dynalab.store.read import check, mapping, positive, read_bytes, read_json, text, whole
+from dynalab.store.stored import StoredEnsemble
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +61,11 @@ class Result:
     def ensembles(self) -> list[str]:
         """Every ensemble it is about."""
         return list(self.data.get("ensembles") or [self.ensemble])
+
+    @property
+    def across(self) -> bool:
+        """Whether it is about several ensembles together."""
+        return len(self.ensembles) > 1
 
     @property
     def warnings(self) -> list[str]:
@@ -236,20 +243,56 @@ def find_result(outputs: Path, ref: str) -> Result:
         NothingMatched: There is none, or several.
         StoreError: It is damaged.
     """
+    paths = find_analysis(outputs, ref)
+    try:
+        return read_result(paths)
+    except StoreError as error:
+        raise StoreError(f"{error}; {_again(paths)}") from error
+
+
+def find_analysis(outputs: Path, ref: str) -> AnalysisPaths:
+    """Return the folder of the analysis with an id, whole or damaged.
+
+    Raises:
+        NothingMatched: There is none, or several.
+    """
     found = [paths for paths in _stored(outputs) if _means(ref, paths)]
     if len(found) != 1:
         count = "several analyses have" if found else "no stored analysis has"
         raise NothingMatched(f"{ref}: {count} this id; see `dynalab runs list --analyses`")
-    try:
-        return read_result(found[0])
-    except StoreError as error:
-        raise StoreError(f"{error}; {_again(found[0])}") from error
+    return found[0]
+
+
+def tell_apart(outputs: Path, refs: Sequence[str]) -> tuple[list[str], list[AnalysisPaths]]:
+    """Return which of some references are to runs or ensembles, and the analyses that the others are to.
+
+    Raises:
+        ConfigError: The beginning of an id may be either's.
+        NothingMatched: One may be several analyses'.
+    """
+    kept = [StoredEnsemble(paths) for paths in OutputPaths(outputs).ensembles()] if refs else []
+    whole = {item.id for item in kept} | {name for item in kept if item.imported for name in item.names}
+    rest, chosen = [], []
+    for ref in refs:
+        if ref.startswith("@") or ref in whole or not is_analysis(outputs, ref):
+            rest.append(ref)
+            continue
+        if ensembles := [item.id for item in kept if item.id.startswith(ref)]:
+            raise ConfigError(
+                f"{ref} is ambiguous: the ensemble {ensembles[0]}, the analysis {find_analysis(outputs, ref).root.name}"
+            )
+        chosen.append(find_analysis(outputs, ref))
+    return rest, list(dict.fromkeys(chosen))
 
 
 def _means(ref: str, paths: AnalysisPaths) -> bool:
     """Return whether a reference is an analysis' folder, or the beginning of its id, with its kind or without."""
     name = paths.root.name
-    return name.startswith(ref) or name.rpartition("-")[2].startswith(ref) or paths.root == Path(ref)
+    return (
+        name.startswith(ref)
+        or name.rpartition("-")[2].startswith(ref)
+        or os.path.abspath(paths.root) == os.path.abspath(ref)
+    )
 
 
 def is_analysis(outputs: Path, ref: str) -> bool:
@@ -273,7 +316,8 @@ def _ensembles_of(paths: AnalysisPaths) -> list[str]:
 
 
 def _again(paths: AnalysisPaths) -> str:
-    return f"the `dynalab analyze {paths.kind}` that made it makes it again"
+    made = "report" if paths.kind == "contrast" else f"analyze {paths.kind}"
+    return f"the `dynalab {made}` that made it makes it again"
 
 
 def _finite(value: Any) -> Any:

@@ -140,7 +140,7 @@ def reduced(config: Config) -> Config:
         config,
         preset="robust",
         restarts=min(config.restarts, settings.baseline_restarts),
-        n_iter=min(config.n_iter, settings.baseline_iterations),
+        n_iter=min(config.iterations, settings.baseline_iterations),
         tol=settings.baseline_tol,
     )
 

@@ -14,9 +14,8 @@ from dynalab.errors import ConfigError
 
 EMISSIONS = ("auto", "ar", "level")
 COVARIANCES = ("full", "tied", "diag", "lowrank")
-# Stands for "the preset's own" in a key that has another neutral value in every preset.
+# Stands for "the preset's own" until the preset has filled it in; nobody can give an empty value.
 PRESET_WORD = ""
-PRESET_NUMBER = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +99,7 @@ class PaperSettings:
     top_features: int = 3
 
 
-# Values of the keys that a preset decides unless they are given.
+# Values of the keys that a preset decides where they are null.
 PRESETS: dict[str, dict[str, Any]] = {
     "robust": {"emission": "auto", "covariance": "full", "n_iter": 200, "tol": 1e-4},
     "paper": {"emission": "level", "covariance": "full", "n_iter": 32, "tol": 1e-2},
@@ -131,9 +130,9 @@ class Config:
         max_states: Largest number of states that is tried.
         folds: Folds over runs for the held-out likelihood (robust).
         restarts: Starts of EM per fit.
-        n_iter: Most EM iterations per start (robust 200, paper 32).
-        tol: EM has converged when an iteration gains less than this: robust 1e-4, in nats per frame; paper 1e-2,
-            in nats of all frames together.
+        n_iter: Most EM iterations per start; None takes the preset's, robust 200, paper 32.
+        tol: EM has converged when an iteration gains less than this; None takes the preset's, robust 1e-4, in nats per
+            frame, paper 1e-2, in nats of all frames together.
         stability: Whether to refit restarts and resampled runs at the chosen number of states.
         baselines: Whether to fit the other emission, mixtures, one metric and shuffled time for comparison.
         seed: Seed of starts, folds and resampling.
@@ -157,8 +156,8 @@ class Config:
     max_states: int = 8
     folds: int = 5
     restarts: int = 5
-    n_iter: int = PRESET_NUMBER
-    tol: float = float(PRESET_NUMBER)
+    n_iter: int | None = None
+    tol: float | None = None
     stability: bool = True
     baselines: bool = True
     seed: int = 0
@@ -172,7 +171,7 @@ class Config:
         """Fill in the preset's values and refuse what cannot be meant, naming the key and what is legal."""
         _one_of("preset", self.preset, tuple(PRESETS))
         for key, value in PRESETS[self.preset].items():
-            if getattr(self, key) in (PRESET_WORD, PRESET_NUMBER):
+            if getattr(self, key) in (PRESET_WORD, None):
                 object.__setattr__(self, key, value)
         _one_of("emission", self.emission, EMISSIONS)
         _one_of("covariance", self.covariance, COVARIANCES)
@@ -180,13 +179,14 @@ class Config:
         _at_least("max_states", self.max_states, 1)
         _at_least("folds", self.folds, 2)
         _at_least("restarts", self.restarts, 1)
-        _at_least("n_iter", self.n_iter, 1)
+        if self.iterations < 1:
+            raise ConfigError(f"n_iter={self.n_iter}: must be 1 or more, or null for the preset's")
         _at_least("rank", self.rank, 1)
         _at_least("seed", self.seed, 0)
         _at_least("workers", self.workers, 1)
         _at_least("steps", self.steps, 0)
-        if not 0 < self.tol < float("inf"):
-            raise ConfigError(f"tol={self.tol}: must be a number above 0")
+        if not 0 < self.tolerance < float("inf"):
+            raise ConfigError(f"tol={self.tol}: must be a number above 0, or null for the preset's")
         if self.ridge is not None and not 0 < self.ridge < float("inf"):
             raise ConfigError(f"ridge={self.ridge}: must be a number above 0")
         if self.common is not None and not 0 <= self.common < float("inf"):
@@ -209,6 +209,18 @@ class Config:
         if self.sticky or self.left_to_right:
             key = "sticky" if self.sticky else "left_to_right"
             raise ConfigError(f"{key}: preset=paper does not have it; use preset=robust")
+
+    @property
+    def iterations(self) -> int:
+        """`n_iter`, the preset's where none was given."""
+        assert self.n_iter is not None
+        return self.n_iter
+
+    @property
+    def tolerance(self) -> float:
+        """`tol`, the preset's where none was given."""
+        assert self.tol is not None
+        return self.tol
 
     @property
     def settings(self) -> Settings:

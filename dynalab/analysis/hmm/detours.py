@@ -227,6 +227,6 @@ def _warnings(rows: list[dict[str, Any]], observed: np.ndarray, min_visits: int)
     if late:
         lines.append(
             f"state {', '.join(map(str, late))}: visitors converge later, but may visit because they take long; "
-            "counted from the entry on there is no delay, so it is not called a detour"
+            "counted from the entry on no delay is shown, so it is not called a detour"
         )
     return lines

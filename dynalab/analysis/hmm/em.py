@@ -252,7 +252,7 @@ def fit(
         independent: Fit a mixture: frames without a chain.
         first_kind: Where in the turn of the kinds of start the first restart stands.
     """
-    settings, n_iter, tol = config.settings, config.n_iter, config.tol
+    settings, n_iter, tol = config.settings, config.iterations, config.tolerance
     prior = make_prior(frames, config, independent)
     # One state has one solution, and EM finds it in one step from anywhere.
     streams = seeds.spawn(1 if n_states == 1 else config.restarts)

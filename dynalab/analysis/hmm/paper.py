@@ -125,12 +125,12 @@ def restart(task: tuple[int, int], frames: Frames, config: Config) -> paper_em.P
     n_states, seed = task
     settings = PaperSettings()
     begun = paper_em.initialise(frames.levels, n_states, seed, config.covariance, settings)
-    return paper_em.run(frames, begun, config.n_iter, config.tol, config.covariance, settings)
+    return paper_em.run(frames, begun, config.iterations, config.tolerance, config.covariance, settings)
 
 
 def cost(frames: Frames, config: Config, n_states: int) -> float:
     """Rough seconds of one restart on one core."""
-    return 1e-7 * len(frames.levels) * config.n_iter * (1 + n_states)
+    return 1e-7 * len(frames.levels) * config.iterations * (1 + n_states)
 
 
 def restart_seeds(config: Config, n_states: int) -> list[int]:
@@ -203,7 +203,7 @@ def _notes(
         notes.append(f"the largest number of states tried ({chosen}) was chosen: raise max_states")
     if not fit.converged:
         notes.append(
-            f"the fit with {chosen} states ran out of its {config.n_iter} iterations or its likelihood fell "
+            f"the fit with {chosen} states ran out of its {config.iterations} iterations or its likelihood fell "
             "(hmmlearn would call that converged)"
         )
     repaired = sum(one.repairs > 0 for one in fits)

@@ -100,10 +100,12 @@ def descend(
         for way in ways:
             ordered = starts.in_order(way, positions, k) if prior.ordered else way
             begun = em.begin(frames, prior, ordered, k)
-            fits.append(em.run(frames, prior, config.settings.reseedings, begun, config.n_iter, config.tol))
+            fits.append(
+                em.run(frames, prior, config.settings.reseedings, begun, config.iterations, config.tolerance)
+            )
         fit = max(fits, key=lambda one: one.objective)
         # A gain within what EM was told to leave is none.
-        if fit.objective > found[k].fit.objective + config.tol * len(frames.levels):
+        if fit.objective > found[k].fit.objective + config.tolerance * len(frames.levels):
             task = Task(k, None)
             criterion = criteria(fit, frames, config)
             better[k] = Fitted(task, fit, scaler, frames.unit, np.empty(0), *criterion)

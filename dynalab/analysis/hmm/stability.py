@@ -105,7 +105,9 @@ def measure(
     values, steps = [values[i] for i in runs], [steps[i] for i in runs]
     truth = [paths[i] for i in runs]
     n_frames = sum(len(path) for path in truth)
-    own = replace(config, n_iter=min(config.n_iter, settings.baseline_iterations), tol=settings.baseline_tol)
+    own = replace(
+        config, n_iter=min(config.iterations, settings.baseline_iterations), tol=settings.baseline_tol
+    )
     tasks = [Refit(i, False) for i in range(config.restarts)]
     if len(values) > 1:
         tasks += [Refit(i, True) for i in range(settings.bootstraps)]

@@ -83,7 +83,7 @@ def solve(
         labels = np.concatenate([begun[task.n_states][i] for i in inside])
         prior = make_prior(frames, config, independent)
         start = em.begin(frames, prior, labels, task.n_states)
-        fit = em.run(frames, prior, config.settings.reseedings, start, config.n_iter, config.tol)
+        fit = em.run(frames, prior, config.settings.reseedings, start, config.iterations, config.tolerance)
     else:
         fit = em.fit(
             frames,
@@ -132,7 +132,7 @@ def cost(n_frames: int, size: int, config: Config, n_states: int) -> float:
     """Rough seconds of one fit on one core, from fits of the main job."""
     columns = size * (2 if config.emission == "ar" else 1) + 1
     settings = config.settings
-    ends = min(n_frames, settings.fit_frames) * min(config.n_iter, 30) * 2
+    ends = min(n_frames, settings.fit_frames) * min(config.iterations, 30) * 2
     search = min(n_frames, settings.search_frames) * 16 * config.restarts
     return 2e-9 * (ends + search) * (0.2 * columns**2 + 60) * n_states**0.7
 
@@ -152,4 +152,6 @@ def extend(found: Fitted, values: Sequence[np.ndarray], config: Config) -> tuple
     )
     begun = replace(found.fit.parameters, emission=moved)
     prior = make_prior(frames, config)
-    return em.run(frames, prior, config.settings.reseedings, begun, config.n_iter, config.tol), frames.unit
+    return em.run(
+        frames, prior, config.settings.reseedings, begun, config.iterations, config.tolerance
+    ), frames.unit

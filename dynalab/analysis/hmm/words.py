@@ -24,9 +24,10 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     tried = max(row["n_states"] for row in result["selection"])
     n_runs = len(result["states"])
     emission = EMISSIONS[result["emission"]]
-    chosen = f"K = {result['n_states']}" + (
-        f" of 1 to {tried}" if len(result["selection"]) > 1 else ", as given"
-    )
+    how = f" of 1 to {tried}"
+    if len(result["selection"]) == 1:
+        how = ", the only one tried" if tried == 1 else ", as given"
+    chosen = f"K = {result['n_states']}{how}"
     lines = [f"{n_runs} runs, {len(result['metrics'])} metrics, {emission}: {chosen}"]
     for profile in result["state_profiles"]:
         entries = sorted(_entries(result, profile["state"]))
@@ -104,17 +105,19 @@ def _beside(result: Mapping[str, Any]) -> list[str]:
     if row["heldout_ll_per_frame"] is not None:
         error = "" if row["se"] is None else f" (standard error {_nats(row['se'])})"
         lines.append(f"  held-out runs: {_nats(row['heldout_ll_per_frame'])} nats a frame{error}")
-    lines += _why(result["selection"], result["n_states"])
+    if (result.get("settings") or {}).get("n_states") is None:
+        lines += [f"  {line}" for line in why(result["selection"], result["n_states"])]
     for base in result.get("baselines") or ():
         cap = ", the cap" if base["at_cap"] else ""
         value = (
             f"{_nats(base['heldout_ll_per_frame'])} nats a frame" if base["comparable"] else "other density"
         )
         lines.append(f"    {base['name']}: {value}, K = {base['n_states']}{cap}")
-    for one in result.get("stability") or ():
+    # Any two fits of a single state agree.
+    for one in (result.get("stability") or ()) if result["n_states"] > 1 else ():
         lines.append(
-            f"  stable over {one['over']}: adjusted Rand {one['adjusted_rand']:.2f} "
-            f"({one['low']:.2f} to {one['high']:.2f}, {one['fits']} fits)"
+            f"  the states of other fits, over {one['over']}: adjusted Rand {one['adjusted_rand']:.2f} "
+            f"({one['low']:.2f} to {one['high']:.2f}, {one['fits']} fits; 1: the same, 0: as by chance)"
         )
     return lines
 
@@ -124,17 +127,39 @@ def _nats(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 1e5 else f"{value:.3g}"
 
 
-def _why(rows: Sequence[Mapping[str, Any]], chosen: int) -> list[str]:
-    """The rule that chose K, and what it passed over; nothing where K was given or is not the rule's."""
+def why(rows: Sequence[Mapping[str, Any]], chosen: int) -> list[str]:
+    """Return how the rule came to choose K, in a line: what it passed over; nothing where unseen runs chose nothing.
+
+    The rule: the smallest K within one standard error of the best mean over unseen runs, the error being that of the
+    difference over runs.
+
+    Args:
+        rows: One a K that was tried, `selection` of a result.
+        chosen: The chosen K.
+    """
     held = [row for row in rows if row.get("behind_best") is not None]
     if len(held) < 2:
         return []
     best = next(row["n_states"] for row in held if not row["behind_best"])
-    rule = "  K is the smallest within one standard error of the best (of the difference, over runs)"
-    if best == chosen:
-        return [f"{rule}: the best itself"]
     row = next(row for row in held if row["n_states"] == chosen)
-    return [f"{rule}: {row['behind_best']:.2g} (error {row['behind_se']:.2g}) behind K = {best}"]
+    if best != chosen:
+        return [
+            f"K = {chosen}: on unseen runs {_behind(row)} nats a frame behind K = {best}, no more than one standard "
+            "error of this difference; no smaller K is as near"
+        ]
+    smaller = [row for row in held if row["n_states"] < chosen]
+    if not smaller:
+        return [f"K = {chosen}: no larger K has a higher mean over unseen runs"]
+    near = min(smaller, key=lambda row: row["behind_best"])
+    return [
+        f"K = {chosen}: the highest mean over unseen runs, and every smaller K is more than one standard error of the "
+        f"difference behind, K = {near['n_states']} by {_behind(near)} nats a frame"
+    ]
+
+
+def _behind(row: Mapping[str, Any]) -> str:
+    """What a K lacks to the best on unseen runs, with the standard error of the difference."""
+    return f"{row['behind_best']:.2g} (error {row['behind_se']:.2g})"
 
 
 def _settings(result: Mapping[str, Any]) -> list[str]:
@@ -143,7 +168,9 @@ def _settings(result: Mapping[str, Any]) -> list[str]:
     items = []
     for key in ("ridge", "common"):
         if settings.get(key) is None and result.get(key) is not None:
-            items.append(f"{key}={result[key]:g} (says more of unseen runs)")
+            # A single run leaves nothing unseen that could choose.
+            how = "chosen by unseen runs" if len(result["states"]) > 1 else "nothing could be held out"
+            items.append(f"{key}={result[key]:g} ({how})")
     for key, value in settings.items():
         if key == "preset_values":
             items += [f"{name}={_number(number)}" for name, number in value.items()]

@@ -55,7 +55,12 @@ def words(confirmation: Mapping[str, Any]) -> str:
     """Return what the forks say of all runs, in a line."""
     rows = confirmation["runs"]
     gone = sum(row["confirmed"] for row in rows)
-    return f"trained again with the loss in float64 {since(rows)}: gone in {gone} of {len(rows)} runs"
+    still = sum(bool(row["fork_slingshots"]) for row in rows)
+    runs = f"{len(rows)} run{'s' * (len(rows) != 1)}"
+    return (
+        f"trained again with the loss in float64 {since(rows)}: gone, and so confirmed, in {gone} of {runs}"
+        f"{f'; still there in {still}' if still else ''}"
+    )
 
 
 def forks_of(confirmation: Mapping[str, Any]) -> list[str]:

@@ -279,11 +279,16 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
 def _headline(known: Sequence[Share], runs: str) -> str:
     if not known:
         return f"**Variance** of {runs}: the convergence step does not vary."
-    first = max(known, key=lambda row: row.share or 0)
-    return (
-        f"**Variance** of the convergence step over {runs}: **{first.source}** has the largest share, "
-        f"**{first.share:.0%}** [{_interval(first)}]."
+    ranked = sorted(known, key=lambda row: -(row.share or 0))
+    shares = [f"**{row.source}** **{row.share:.0%}** [{_interval(row)}]" for row in ranked]
+    # All that the interval of the largest does not leave behind.
+    level = [row.source for row in ranked if (row.interval[1] or 0) >= (ranked[0].interval[0] or 0)]
+    verdict = (
+        f"{level[0]} has the largest share"
+        if len(level) == 1
+        else f"the intervals do not tell which of {listed(level)} has the largest share"
     )
+    return f"**Variance** of the convergence step over {runs}: {listed(shares)}; {verdict}."
 
 
 def _figure(findings: Findings) -> Intervals:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dynalab.config import registry
-from dynalab.errors import ConfigError, StoreError
-from dynalab.report.blocks import Section
+from dynalab.core.errors import ConfigError, StoreError
+from dynalab.report.blocks import Section, Words
+from dynalab.report.choice import key_words
 from dynalab.report.sections import detectors, generic, hmm, shown
 from dynalab.report.sections.context import Context
 from dynalab.store.results import Result, reading
@@ -49,6 +50,11 @@ def _own(kind: str) -> Renderer | None:
     )
 
 
+def _keys(words: list[str]) -> str:
+    """The keys that an analysis was given, in words."""
+    return f"{' '.join(f'`{word}`' for word in words)}, not with the default keys alone"
+
+
 def renderer(kind: str) -> Renderer:
     """Return how a kind of analysis is shown; a result of another form is named as damaged, and the page goes on."""
     found = SECTIONS.get(kind) or _own(kind) or _GENERIC
@@ -56,7 +62,10 @@ def renderer(kind: str) -> Renderer:
     def section(result: Result, context: Context) -> Section:
         try:
             with reading(result):
-                return found.section(result, context)
+                part = found.section(result, context)
+                if words := key_words(result):
+                    part = replace(part, blocks=[Words(f"Made with {_keys(words)}.", "note"), *part.blocks])
+                return part
         except StoreError as error:
             context.leave_out(result, str(error))
             return Section(kind, context.anchor(result))
@@ -64,7 +73,9 @@ def renderer(kind: str) -> Renderer:
     def summary(result: Result, context: Context) -> list[str]:
         try:
             with reading(result):
-                return found.summary(result, context)
+                lines = found.summary(result, context)
+                words = key_words(result)
+                return [*lines[:-1], f"{lines[-1]} Made with {_keys(words)}."] if lines and words else lines
         except StoreError as error:
             context.leave_out(result, str(error))
             return []

@@ -5,12 +5,16 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from dynalab.analysis import claims
+from dynalab.analysis.command import contrast
+from dynalab.errors import StoreError
 from dynalab.report.blocks import Block, Table, Words, cell
 from dynalab.report.gather import Shown
 from dynalab.report.words import count, listed, number, p_value
+from dynalab.store.results import Result
 
 # Changes of state per state from which on states are said to flicker.
 FLICKER = 4
@@ -20,13 +24,19 @@ ARROW = "\u00a0\u2192 "
 PAPER = "Hu et al., TMLR 2023"
 
 
-def table(data: Mapping[str, Any]) -> Table:
+def table(data: Mapping[str, Any]) -> Table | Words:
     """Return the table of claims on one setting.
 
     Args:
-        data: The plain values of an analysis `hmm`; one of an older version has no `claims` yet.
+        data: The plain values of an analysis `hmm`; of one of an older version, which holds no `claims`, it is said how
+            they are had.
     """
-    found = data.get("claims") or claims.claims(data)
+    found = data.get("claims")
+    if found is None:
+        again = f"`dynalab analyze hmm {data.get('ensemble', '')}`"
+        return Words(
+            f"This older analysis says nothing of the published claims ({PAPER}); {again} does.", "note"
+        )
     rows = [
         [cell("runs fork: they first leave a state in different directions"), *_forks(found, data)],
         [cell("detours: states that some runs skip, and that delay convergence"), *_detours(found, data)],
@@ -41,9 +51,10 @@ def forked(data: Mapping[str, Any]) -> list[tuple[int, int]]:
     """Return the edges (from, to) of the forks that the table of claims counts, and no others.
 
     Args:
-        data: The plain values of an analysis `hmm`.
+        data: The plain values of an analysis `hmm`; in one of an older version, without `claims`, they are counted.
     """
-    found = (data.get("claims") or claims.claims(data))["forks"]
+    known = data.get("claims")
+    found = claims.forks(claims.paths(data)) if known is None else known["forks"]
     return [
         (item["state"], way["to"])
         for item in found
@@ -86,9 +97,9 @@ def _round(value: float) -> float:
     return float(round(value)) if abs(value) >= 100 else float(f"{value:.3g}")
 
 
-def _said(holds: bool) -> Any:
-    """Whether a claim holds; the colour is that of forks and detours in the figures."""
-    return cell(holds, tone="found" if holds else "")
+def _said(holds: bool, otherwise: str) -> Any:
+    """Whether a claim is seen to hold; the colour is that of forks and detours in the figures."""
+    return cell(True, tone="found") if holds else cell(otherwise)
 
 
 def _shares(bounds: Sequence[float]) -> str:
@@ -110,7 +121,7 @@ def _forks(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
     lines = [_off(found["off_path"], bool(data.get("convergence"))), *ways]
     if flicker := flickering(data):
         return [cell("states flicker", tone="quiet"), cell(f"{lines[0]}. {flicker}")]
-    return [_said(any(item["fork"] for item in found["forks"])), cell("; ".join(lines))]
+    return [_said(any(item["fork"] for item in found["forks"]), "none seen"), cell("; ".join(lines))]
 
 
 def _off(off: Mapping[str, Any], watched: bool) -> str:
@@ -140,11 +151,11 @@ def _detours(found: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
         interval = f" ({_range(row['interval'])})" if row.get("interval") else ""
         effect = row.get("effect_steps")
         size = "no estimate" if effect is None else f"{number(_round(effect))} steps{interval}"
-        verdict = "" if row.get("verdict") else " (no)"
+        verdict = "" if row.get("verdict") else " (not shown)"
         lines.append(f"state {row['state']}{verdict}: {size}, adjusted p = {row['p_adjusted']:.2g}")
     if rest := len(rows) - len(tested):
         lines.append(f"{count(rest, 'other state')} cannot be tested: too few runs visit it, or skip it")
-    return [_said(bool(found["detours"]["states"])), cell("; ".join(lines))]
+    return [_said(bool(found["detours"]["states"]), "none shown"), cell("; ".join(lines))]
 
 
 def _spread(found: Mapping[str, Any] | None) -> list[Any]:
@@ -185,26 +196,63 @@ def _step(value: float | None) -> str:
     return "never" if value is None else number(_round(value))
 
 
-def comparison(shown: Sequence[Shown], titles: Sequence[str]) -> list[Block]:
+def _fits(shown: Sequence[Shown]) -> list[Result | None]:
+    """The analysis of each setting that is compared, the first with all others; None for one that has none."""
+    found = [
+        next(
+            (
+                result
+                for result in item.results
+                if result.kind == "hmm"
+                and result.data.get("paths")
+                and not (result.across or result.data.get("decoded_with"))
+            ),
+            None,
+        )
+        for item in shown
+    ]
+    return found if 2 <= sum(result is not None for result in found) <= MOST else []
+
+
+def contrasts(shown: Sequence[Shown], outputs: Path) -> tuple[dict[str, Result], list[str]]:
+    """Return the comparisons of the first setting with each other, stored, before the page is drawn.
+
+    Args:
+        shown: The ensembles on the page.
+        outputs: The outputs folder, where those that are not stored yet come to be.
+
+    Returns:
+        Id of the other setting's analysis -> comparison; and a line about each that could not be made.
+    """
+    fits = [result for result in _fits(shown) if result is not None]
+    found, refused = {}, []
+    for other in fits[1:]:
+        try:
+            found[other.id] = contrast(fits[0], other, outputs)
+        except StoreError as error:
+            refused.append(f"{error}; hmm-{fits[0].id} and hmm-{other.id} are not compared")
+    return found, refused
+
+
+def comparison(shown: Sequence[Shown], titles: Sequence[str], contrasts: Mapping[str, Result]) -> list[Block]:
     """Return the blocks that compare the claims between settings: each with the first.
 
     Args:
         shown: The ensembles on the page.
         titles: What each is called.
+        contrasts: What `contrasts` has of them.
     """
-    fits = []
-    for item, title in zip(shown, titles, strict=True):
-        own = [
-            r.data for r in item.results if r.kind == "hmm" and r.data.get("paths") and not _elsewhere(r.data)
-        ]
-        if own:
-            fits.append((title, own[0]))
-    if not 2 <= len(fits) <= MOST:
+    fits = [
+        (title, result) for title, result in zip(titles, _fits(shown), strict=False) if result is not None
+    ]
+    if not contrasts:
         return []
     reference, first = fits[0]
     rows, doubts = [], set()
     for title, other in fits[1:]:
-        found = claims.compare(first, other)
+        if other.id not in contrasts:
+            continue
+        found = contrasts[other.id].data
         rows += [
             [cell(title), *row]
             for row in (
@@ -213,7 +261,7 @@ def comparison(shown: Sequence[Shown], titles: Sequence[str]) -> list[Block]:
                 _row("median convergence step, ratio", found, "speed"),
             )
         ]
-        doubts |= _doubts(first, other, found)
+        doubts |= _doubts(first.data, other.data, found)
     blocks: list[Block] = [
         Table(
             ["setting", "what is compared", f"against {reference}", "95% interval", "p"],
@@ -229,11 +277,6 @@ def comparison(shown: Sequence[Shown], titles: Sequence[str]) -> list[Block]:
     )
     blocks.append(Words(" ".join([text, *sorted(doubts)]), "note"))
     return blocks
-
-
-def _elsewhere(data: Mapping[str, Any]) -> bool:
-    """Whether a result covers several settings, or was decoded with another's model."""
-    return len(data.get("ensembles") or ()) > 1 or bool(data.get("decoded_with"))
 
 
 def _row(what: str, compared: Mapping[str, Any], name: str) -> list[Any]:

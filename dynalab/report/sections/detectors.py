@@ -72,15 +72,10 @@ def slingshot_section(result: Result, context: Context) -> Section:
             Table(header, rows, f"{count(len(rows), 'event')}", folded=len(rows) > 12, sortable=True)
         )
     if confirmation := result.data.get("confirmation"):
-        from dynalab.analysis.slingshot.confirm import forks_of, since
+        from dynalab.analysis.slingshot.confirm import forks_of, words
 
-        tried = confirmation["runs"]
-        gone = sum(row["confirmed"] for row in tried)
-        said = (
-            f"**Confirmed in {gone:,} of {count(len(tried), 'run')}:** trained again {since(tried)} with the loss in "
-            f"float64 ({listed(forks_of(confirmation))}), the slingshots are gone."
-        )
-        blocks.append(Words(said))
+        said = words(confirmation)
+        blocks.append(Words(f"**{said[0].upper()}{said[1:]}** ({listed(forks_of(confirmation))})."))
     missing = Counter(channel for run in runs for channel in run["missing_channels"])
     if missing:
         blocks.append(Words(f"Not recorded, and so not weighed: {listed(sorted(missing))}.", "note"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dynalab.analysis.hmm.words import why
 from dynalab.report import figures
 from dynalab.report.blocks import Block, Code, Picture, Section, Warnings, Words
 from dynalab.report.sections import claims, hmm_runs
@@ -39,12 +40,15 @@ def summary(result: Result, context: Context) -> list[str]:
     elif paths and len(paths) == total:
         lines.append(f"Each of the {total:,} runs takes a path of its own.")
     elif paths:
-        first = paths[0]
         until = " up to convergence" if data.get("convergence_rule") else ""
-        lines.append(
-            f"There are {len(paths)} distinct paths{until}; the most common, {tables.path_words(first['states'])}, "
-            f"is taken by {first['runs']:,} of {count(total, 'run')}."
+        most = max(path["runs"] for path in paths)
+        first = [tables.path_words(path["states"]) for path in paths if path["runs"] == most]
+        common = (
+            f"the most common, {first[0]}, is taken by {most:,} of {count(total, 'run')}"
+            if len(first) == 1
+            else f"{len(first)} are the most common, {listed(first, 3)}, with {count(most, 'run')} of {total:,} each"
         )
+        lines.append(f"There are {len(paths)} distinct paths{until}; {common}.")
     begins = []
     for state, steps in enumerate(tables.entries(data)):
         found = quartiles(steps)
@@ -208,6 +212,7 @@ def _selection(data: Any) -> list[Block]:
         columns["n_states"], columns["heldout_ll_per_frame"], columns[error], columns["bic"], data["n_states"],
         converged=[bool(row.get("converged", True)) for row in rows], paired=paired,
     )  # fmt: skip
+    chosen = why(rows, data["n_states"])
     rule = "the smallest number within one standard error of the best is taken"
     if data.get("preset") == "paper":
         rule = "the number of least BIC is taken"
@@ -225,7 +230,8 @@ def _selection(data: Any) -> list[Block]:
         if held
         else f"No run could be held out. BIC is {bic}; the number of least BIC is taken unless one is given."
     )
-    caption = f"**How many states.** {said}"
+    how = f" {chosen[0]}." if chosen and rule.startswith("the smallest") else ""
+    caption = f"**How many states.** {said}{how}"
     return [Picture("selection", figure, caption, f"Model selection: {data['n_states']} states are chosen")]
 
 

@@ -90,7 +90,11 @@ def verdict(row: Mapping[str, Any], total: int, least: int) -> str:
     if row["p_adjusted"] < ALPHA:
         if (row.get("statistic") or 0) < 0:
             return "no: its visitors converge earlier"
-        return "no: its visitors visit it because they take long"
+        return "no delay shown from its entry on: they may visit it because they take long"
+    low, high = row.get("interval") or (None, None)
+    if (low is not None and low > 0) or (high is not None and high < 0):
+        # The interval is of this state alone.
+        return "not shown once p is adjusted over the tested states"
     few = visits is not None and min(visits, total - visits) < FEW
     return "no delay shown" + (", but few runs: only a large one could be" if few else "")
 

@@ -172,7 +172,8 @@ def decoded(data: Any, label: Callable[[str], str]) -> list[Block]:
 def trust(data: Any) -> list[Block]:
     """Return how far the states can be trusted: other starts and other runs, and what simpler models give."""
     found: list[Block] = []
-    if rows := data.get("stability"):
+    # Any two fits of a single state agree.
+    if (rows := data.get("stability")) and data["n_states"] > 1:
         cells = [
             [cell(row["over"]), cell(row["fits"]), _two(row["adjusted_rand"]), cell(_two_to_two(row))]
             for row in rows

@@ -1,0 +1,114 @@
+"""Which of the stored analyses a page shows, and with which keys each was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dynalab.analysis.command import CONTRAST
+from dynalab.config.analysis import given_keys
+from dynalab.config.registry import find, search_path
+from dynalab.errors import ConfigError
+from dynalab.report.blocks import Section, Table, cell
+from dynalab.store.results import Result, results
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The analyses of an ensemble.
+
+    Attributes:
+        shown: Those that are shown.
+        others: Those that are stored as well.
+    """
+
+    shown: Sequence[Result] = ()
+    others: Sequence[Result] = field(default=())
+
+
+def choose(root: Path, ensemble: str, named: Sequence[Result]) -> Choice:
+    """Choose the analyses that are shown with an ensemble.
+
+    Of each kind these are the named ones. Where none is named it is the one with default keys (of most rows, the
+    newest); where there is none, the newest with others.
+
+    Args:
+        root: The outputs folder.
+        ensemble: The ensemble's id.
+        named: Analyses that were asked for by id, also of other ensembles.
+    """
+    stored = [result for result in results(root, [ensemble]) if result.kind != CONTRAST]
+    shown = [result for result in named if ensemble in result.ensembles]
+    asked = {result.kind for result in named}
+    for kind in dict.fromkeys(result.kind for result in stored if result.kind not in asked):
+        same = [result for result in stored if result.kind == kind]
+        # Oldest first, and of equals the last counts: one of a few runs, or of shorter ones, hides none of all.
+        if default := sorted((result for result in same if not key_words(result)), key=_extent):
+            shown.append(default[-1])
+        else:
+            # Runs under a stored model do not stand in the way of a fit.
+            shown.append(([result for result in same if not result.data.get("decoded_with")] or same)[-1])
+    ids = {result.id for result in shown}
+    return Choice(shown, [result for result in stored if result.id not in ids])
+
+
+def _extent(result: Result) -> tuple[int, int]:
+    inputs = result.data.get("inputs") or []
+    return len(inputs), sum(item.get("steps") or 0 for item in inputs)
+
+
+def keys_of(result: Result) -> dict[str, Any] | None:
+    """Return the keys that an analysis was given, dotted; None where neither it nor its module says."""
+    keys = result.data.get("keys")
+    if isinstance(keys, dict):
+        return keys
+    # Results of before do not hold them.
+    try:
+        config_class = find("analysis", result.kind, search_path()).config_class
+        return given_keys(config_class, result.data.get("config") or {})
+    except ConfigError:
+        return None
+
+
+def key_words(result: Result) -> list[str]:
+    """Return the words of a command that give an analysis its keys; none for the default ones."""
+    words = [f"{key}={word(value)}" for key, value in (keys_of(result) or {}).items()]
+    return [*words, *(["pool=true"] if result.across else [])]
+
+
+def word(value: Any) -> str:
+    """Return a value as a command line has it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(word, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{word(item)}' for key, item in value.items())}}}"
+    return str(value)
+
+
+def others(anchor: str, ensemble: str, found: Sequence[Result]) -> Section:
+    """Return the section that lists the analyses that are not shown, and how they are.
+
+    Args:
+        anchor: The ensemble's anchor.
+        ensemble: Its id.
+        found: The analyses.
+    """
+    rows = [
+        [
+            cell(f"{result.kind}-{result.id}", tone="whole"),
+            cell(" ".join(key_words(result)) or "default"),
+            cell(len(result.data.get("inputs") or ())),
+            cell(str(result.data.get("created") or "").replace("T", " ")[:16] or None, tone="whole"),
+            cell(f"dynalab report {ensemble} {result.kind}-{result.id}"),
+        ]
+        for result in reversed(found)
+    ]
+    header = ["analysis", "keys", "runs", "made", "shown by"]
+    caption = "Stored, and not shown here: of each kind the page shows the analysis with default keys"
+    return Section("Other analyses", f"{anchor}-others", [Table(header, rows, caption)] if rows else [])

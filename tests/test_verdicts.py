@@ -1,0 +1,140 @@
+"""Sentences say what their intervals bear out: superlatives, verdicts beside each other, rules and what they did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from report_fakes import make_ensemble, make_hmm
+
+from dynalab.analysis import hmm
+from dynalab.analysis.hmm.words import why
+from dynalab.analysis.slingshot import confirm
+from dynalab.report.gather import gather
+from dynalab.report.sections import hmm as page
+from dynalab.report.sections import hmm_detours, hmm_tables, variance
+from dynalab.report.sections.context import Context
+
+
+def shares(**rows: tuple[float, float, float]) -> Any:
+    found = [{"source": name, "share": s, "interval": [low, high]} for name, (s, low, high) in rows.items()]
+    return SimpleNamespace(data={"cells": 25, "shares": found})
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict"),
+    [
+        ({"init": (0.33, 0.0, 0.9), "order": (0.0, 0.0, 0.4), "residual": (0.67, 0.08, 1.0)},
+         "the intervals do not tell which of residual, init and order has the largest share"),
+        # What no other interval reaches.
+        ({"init": (0.9, 0.7, 0.97), "residual": (0.1, 0.03, 0.3)}, "init has the largest share"),
+        # Intervals that touch overlap; what lies below all of them is not named.
+        ({"init": (0.5, 0.4, 0.8), "order": (0.3, 0.2, 0.4), "residual": (0.1, 0.0, 0.3)},
+         "the intervals do not tell which of init and order has the largest share"),
+    ],
+)  # fmt: skip
+def test_a_share_is_the_largest_where_its_interval_says_so(rows, verdict):
+    (said,) = variance.summary(shares(**rows), None)  # type: ignore[arg-type]
+    assert said.endswith(f"; {verdict}.") and said.count("largest") == 1
+    for name, (share, low, high) in rows.items():
+        assert f"**{name}** **{share:.0%}** [{low:.0%} to {high:.0%}]" in said
+
+
+def selection(*behind: tuple[float, float]) -> list[dict[str, Any]]:
+    return [
+        {"n_states": k, "behind_best": gap, "behind_se": error} for k, (gap, error) in enumerate(behind, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "chosen", "said"),
+    [
+        # The best itself: what was passed over, and by how much.
+        (selection((2, 0.1), (0.5, 0.2), (0, 0), (0.1, 0.3)), 3,
+         "K = 3: the highest mean over unseen runs, and every smaller K is more than one standard error of the "
+         "difference behind, K = 2 by 0.5 (error 0.2) nats a frame"),
+        (selection((2, 0.1), (0.1, 0.2), (0, 0)), 2,
+         "K = 2: on unseen runs 0.1 (error 0.2) nats a frame behind K = 3, no more than one standard error of this "
+         "difference; no smaller K is as near"),
+        (selection((0, 0), (0.1, 0.2)), 1, "K = 1: no larger K has a higher mean over unseen runs"),
+    ],
+)  # fmt: skip
+def test_why_there_are_so_many_states(rows, chosen, said):
+    assert why(rows, chosen) == [said]
+
+
+def test_where_unseen_runs_chose_nothing_no_rule_is_told():
+    assert why(selection((0, 0)), 1) == []
+    assert why([{"n_states": 1, "behind_best": None}, {"n_states": 2, "behind_best": None}], 1) == []
+
+
+def described(outputs: Path, **more: Any) -> str:
+    data = {**make_hmm(outputs, make_ensemble(outputs)).data, "baselines": None, **more}
+    return "\n".join(hmm.describe(data))
+
+
+STABILITY = [
+    {"over": "bootstrap of runs", "fits": 20, "adjusted_rand": 0.49, "low": 0.2, "high": 0.8},
+]
+
+
+def test_states_are_not_called_stable_beside_the_verdict_that_they_are_not(outputs):
+    text = described(outputs, stability=STABILITY)
+    assert (
+        "over bootstrap of runs: adjusted Rand 0.49 (0.20 to 0.80, 20 fits" in text and "stable" not in text
+    )
+
+
+def test_that_one_state_is_always_the_same_is_not_told(outputs):
+    rows = [{"n_states": 1, "heldout_ll_per_frame": 1.0, "se": 0.1, "behind_best": 0.0, "behind_se": 0.0}]
+    text = described(outputs, stability=STABILITY, n_states=1, state_profiles=[], selection=rows)
+    assert "adjusted Rand" not in text and "K = 1, the only one tried" in text
+    assert not hmm_tables.trust({"stability": STABILITY, "n_states": 1})
+    assert hmm_tables.trust({"stability": STABILITY, "n_states": 2})
+
+
+def test_a_weight_is_said_to_be_chosen_by_unseen_runs_where_there_were_some(outputs):
+    assert "ridge=10 (chosen by unseen runs)" in described(outputs, ridge=10.0, stability=None)
+    states = [{"run": "e/s0000", "steps": [0, 10], "states": [0, 1]}]
+    alone = described(
+        outputs / "b", ridge=10.0, stability=None, states=states, paths=[], convergence_rule=None
+    )
+    assert "ridge=10 (nothing could be held out)" in alone
+
+
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        ([[0, 1, 2], [0, 1, 2], [0, 2, 2], [0, 2, 2]],
+         "2 are the most common, 0\u00a0\u2192 1\u00a0\u2192 2 and 0\u00a0\u2192 2, with 2 runs of 4 each"),
+        ([[0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 2, 2]],
+         "the most common, 0\u00a0\u2192 1\u00a0\u2192 2, is taken by 3 of 4 runs"),
+    ],
+)  # fmt: skip
+def test_of_paths_that_are_equally_common_none_is_the_most(outputs, paths, said):
+    ensemble = make_ensemble(outputs)
+    steps = len(ensemble.steps("train_loss"))
+    result = make_hmm(outputs, ensemble, [[path[i * 3 // steps] for i in range(steps)] for path in paths])
+    # Whole paths: convergence comes before the last state.
+    result = SimpleNamespace(data={**result.data, "convergence_rule": None, "paths": [
+        {"states": way, "runs": paths.count(way), "median_step": None} for way in paths[:1] + paths[-1:]
+    ]})  # fmt: skip
+    for path in result.data["paths"]:
+        path["states"] = list(dict.fromkeys(path["states"]))
+    (text,) = page.summary(result, Context([gather(ensemble, ensemble.runs, [])], "x"))  # type: ignore[arg-type]
+    assert said in text
+
+
+def test_slingshots_that_stay_are_not_said_to_be_gone():
+    rows = [{"confirmed": k < 1, "fork_slingshots": int(k >= 1), "from_step": 0} for k in range(3)]
+    said = confirm.words({"runs": rows})
+    assert said.endswith("from the start: gone, and so confirmed, in 1 of 3 runs; still there in 2")
+    assert confirm.words({"runs": rows[:1]}).endswith("in 1 of 1 run")
+
+
+def test_no_delay_is_not_said_beside_an_interval_of_delays():
+    row = {"state": 1, "p_adjusted": 0.08, "statistic": 5.0, "visits": 9, "interval": [10.0, 600.0]}
+    assert hmm_detours.verdict(row, 20, 3) == "not shown once p is adjusted over the tested states"
+    assert hmm_detours.verdict({**row, "interval": [-10.0, 600.0]}, 20, 3) == "no delay shown"
