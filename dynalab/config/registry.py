@@ -25,6 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from dynalab.config.keys import documented
 from dynalab.config.places import user_path
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
@@ -84,10 +85,13 @@ class Part:
         return self
 
     def defaults(self, folders: Sequence[Path] = ()) -> str:
-        """Return the text of the part's YAML file, comments included."""
+        """Return the keys with their defaults and what they are, as YAML: the part's file, else what `Config` says."""
         roots = [*folders, *entry_folders(), conf_dir()]
         paths = (root / self.group / f"{self.name}.yaml" for root in roots)
-        return next((path.read_text(encoding="utf-8").rstrip() for path in paths if path.is_file()), "")
+        for path in paths:
+            if path.is_file():
+                return path.read_text(encoding="utf-8").rstrip()
+        return documented(self.config_class, self.name) if self.group == "analysis" else ""
 
     def build(self, *args: Any, **kwargs: Any) -> Any:
         """Call the module's `build`."""
