@@ -32,7 +32,7 @@ def choose(root: Path, ensemble: str, named: Sequence[Result]) -> Choice:
     """Choose the analyses that are shown with an ensemble.
 
     Of each kind these are the named ones. Where none is named it is the one with default keys (of most rows, the
-    newest); where there is none, the newest with others.
+    newest); where there is none, the newest with others. Runs under a stored model are a kind beside the fits.
 
     Args:
         root: The outputs folder.
@@ -41,17 +41,22 @@ def choose(root: Path, ensemble: str, named: Sequence[Result]) -> Choice:
     """
     stored = [result for result in results(root, [ensemble]) if result.kind != CONTRAST]
     shown = [result for result in named if ensemble in result.ensembles]
-    asked = {result.kind for result in named}
-    for kind in dict.fromkeys(result.kind for result in stored if result.kind not in asked):
-        same = [result for result in stored if result.kind == kind]
+    asked = {_sort(result) for result in named}
+    for sort in dict.fromkeys(_sort(result) for result in stored if _sort(result) not in asked):
+        same = [result for result in stored if _sort(result) == sort]
         # Oldest first, and of equals the last counts: one of a few runs, or of shorter ones, hides none of all.
-        if default := sorted((result for result in same if not key_words(result)), key=_extent):
-            shown.append(default[-1])
-        else:
-            # Runs under a stored model do not stand in the way of a fit.
-            shown.append(([result for result in same if not result.data.get("decoded_with")] or same)[-1])
+        default = sorted((result for result in same if _is_default(result)), key=_extent)
+        shown.append((default or same)[-1])
     ids = {result.id for result in shown}
     return Choice(shown, [result for result in stored if result.id not in ids])
+
+
+def _sort(result: Result) -> tuple[str, bool]:
+    return result.kind, bool(result.data.get("decoded_with"))
+
+
+def _is_default(result: Result) -> bool:
+    return not (result.across or {*(keys_of(result) or ())} - {"decode_with"})
 
 
 def _extent(result: Result) -> tuple[int, int]:
