@@ -8,7 +8,7 @@ Only the standard library: the command line uses it when it starts.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # Ranks that should be whole differ by less.
@@ -36,6 +36,20 @@ def quartiles(steps: Iterable[float | None]) -> tuple[float | None, float | None
     """Return lower quartile, median and upper quartile as `quantile` has them."""
     some = list(steps)
     return quantile(some, 0.25), quantile(some, 0.5), quantile(some, 0.75)
+
+
+def passage(found: Sequence[float | None]) -> str:
+    """Return quartiles of a first passage in words, for terminal and page: `step 300 (quartiles 200 to never)`.
+
+    Args:
+        found: Lower quartile, median and upper quartile as `quartiles` has them.
+    """
+    low, middle, high = (None if step is None else f"{step:,.0f}" for step in found)
+    if low is None:
+        return "not reached by a quarter of the runs"
+    if middle is None:
+        return f"a quarter of the runs by step {low}, not reached by half of them"
+    return f"step {middle} (quartiles {low} to {'never' if high is None else high})"
 
 
 def fallen(summaries: Iterable[Mapping[str, Any]], landmark: str, metric: str, level: float | None) -> int:
