@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "STATUSES", "VERSION", "Config", "analyse", "describe"]
 
-VERSION = 2
+VERSION = 3
 STATUSES = ("done", "diverged")
 COLUMNS = ("scale_invariant_norm", "effective_gradient_norm", "train_loss", "batch_loss", "train_loss_max")
 

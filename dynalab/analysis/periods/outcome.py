@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dynalab.analysis.base import Outcome, Trajectories, Trajectory
+from dynalab.analysis.cycle import at_ends
 from dynalab.analysis.missing import not_recorded
 from dynalab.analysis.periods import Config
 from dynalab.analysis.periods.jumps import Jump, find_jumps, slopes_between
@@ -32,10 +33,11 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
         words = "model=si_mlp 'probes=[gradients,scale_invariant]'"
         name = "scale_invariant_norm"
         raise not_recorded(trajectories, "periods", name, ("train_loss", name), words)
-    runs = [one_run(run, trajectories.metrics, config) for run in trajectories.until(config.steps).runs]
+    trajectories, _, warnings = at_ends(trajectories.until(config.steps), ("scale_invariant_norm",))
+    runs = [one_run(run, trajectories.metrics, config) for run in trajectories.runs]
     rows = [{"run": run["run"], **event} for run in runs for event in run["events"]]
     names = ("run", "onset_step", "end_step", "norm_rise", "loss_rise_decades", "effective_rate")
-    return Outcome({"runs": runs}, {"events": pd.DataFrame(rows, columns=list(names))})
+    return Outcome({"runs": runs}, {"events": pd.DataFrame(rows, columns=list(names))}, warnings)
 
 
 def one_run(run: Trajectory, metrics: tuple[str, ...], config: Config) -> dict[str, Any]:
