@@ -21,11 +21,11 @@ from dynalab.store.results import write_result
 STEPS = np.arange(0, 4000, 20)
 RISE = np.minimum(0.1 * np.exp(STEPS / 868.6), 1.0)  # reaches 1 at step 2,000
 SAID = {
-    (100, 200, 300, 400, None, None): "step 300 (quartiles 200 to never)",
-    (100, 1200, 1300, 1400): "step 1,200 (quartiles 100 to 1,300)",
-    (100, 250, None, None, None, None): "a quarter of the runs by step 250, not reached by half of them",
-    (100, None, None, None, None): "not reached by a quarter of the runs",
-    (None, None): "not reached by a quarter of the runs",
+    (100, 200, 300, 400, None, None): "at step 300 (quartiles 200 to never)",
+    (100, 1200, 1300, 1400): "at step 1,200 (quartiles 100 to 1,300)",
+    (100, 250, None, None, None, None): "by step 250 in a quarter of the runs, not in half of them",
+    (100, None, None, None, None): "in fewer than a quarter of the runs",
+    (None, None): "in fewer than a quarter of the runs",
 }
 
 
@@ -84,7 +84,7 @@ def test_results_of_before_are_read():
         "runs": [],
         "summary": {"verdicts": {"at_edge": 2}, "onset": [10.5, 20.25, 30.0], "ratio": [1.0, 1.0, 1.0]},
     }
-    assert eos_words(data)[1] == "  arrival: step 20 (quartiles 10 to 30); ratio there 1.000"
+    assert eos_words(data)[1] == "  arrival at step 20 (quartiles 10 to 30); ratio there 1.000"
 
 
 def test_periods_of_the_page_are_those_of_runs(tmp_path):
@@ -150,6 +150,4 @@ def test_the_page_shades_the_stays_and_nothing_else(here, outputs, monkeypatch):
             and rows[name][-1] == run["reason"]
         )
     said = passage(document["summary"]["onset"])
-    assert (
-        document["summary"]["onset"][2] is not None and f"arrival: {said}" in terminal and said in page.text
-    )
+    assert document["summary"]["onset"][2] is not None and f"arrival {said}" in terminal and said in page.text

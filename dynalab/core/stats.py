@@ -39,17 +39,17 @@ def quartiles(steps: Iterable[float | None]) -> tuple[float | None, float | None
 
 
 def passage(found: Sequence[float | None]) -> str:
-    """Return quartiles of a first passage in words, for terminal and page: `step 300 (quartiles 200 to never)`.
+    """Return quartiles of a first passage in words, for terminal and page: `at step 300 (quartiles 200 to never)`.
 
     Args:
         found: Lower quartile, median and upper quartile as `quartiles` has them.
     """
     low, middle, high = (None if step is None else f"{step:,.0f}" for step in found)
     if low is None:
-        return "not reached by a quarter of the runs"
+        return "in fewer than a quarter of the runs"
     if middle is None:
-        return f"a quarter of the runs by step {low}, not reached by half of them"
-    return f"step {middle} (quartiles {low} to {'never' if high is None else high})"
+        return f"by step {low} in a quarter of the runs, not in half of them"
+    return f"at step {middle} (quartiles {low} to {'never' if high is None else high})"
 
 
 def fallen(summaries: Iterable[Mapping[str, Any]], landmark: str, metric: str, level: float | None) -> int:

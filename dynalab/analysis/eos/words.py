@@ -27,7 +27,7 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     lines = [f"{len(runs)} runs: " + ", ".join(f"{n} {SAID[key]}" for key, n in summary["verdicts"].items())]
     if summary["onset"]:
         ratio = f"; ratio there {summary['ratio'][1]:.3f}" if summary["ratio"] else ""
-        lines.append(f"  arrival: {passage(summary['onset'])}{ratio}")
+        lines.append(f"  arrival {passage(summary['onset'])}{ratio}")
     for run in runs[:20]:
         ratio = f", median ratio {run['median_ratio']:.3f}" if run["median_ratio"] is not None else ""
         lines.append(f"  {run['run'].rpartition('/')[2]}: {run['verdict']}{ratio} ({run['reason']})")

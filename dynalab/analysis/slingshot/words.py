@@ -25,7 +25,7 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     said = ", ".join(f"{SAID[key]} in {n}" for key, n in summary["verdicts"].items())
     lines = [f"{len(runs)} runs: {said}"]
     if summary["first_onset"]:
-        lines.append(f"  first slingshot: {passage(summary['first_onset'])}")
+        lines.append(f"  first slingshot {passage(summary['first_onset'])}")
     for run in runs[:20]:
         kinds: dict[str, list[int]] = {}
         for event in run["events"]:

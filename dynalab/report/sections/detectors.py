@@ -23,7 +23,7 @@ def slingshot_summary(result: Result, context: Context) -> list[str]:
     mine = [run for run in runs if run["verdict"] == "slingshot"]
     line = f"**Slingshots** in **{len(mine):,} of {count(len(runs), 'run')}**"
     if found["first_onset"]:
-        line += f"; the first: **{passage(found['first_onset'])}**"
+        line += f"; the first **{passage(found['first_onset'])}**"
     if found["period"]:
         line += f"; some **{number(found['period'][1])}** steps apart"
     others = {kind: n for kind, n in found["kinds"].items() if kind != "slingshot"}
@@ -95,7 +95,7 @@ def eos_summary(result: Result, context: Context) -> list[str]:
     said = [f"{n:,} {SAID[key]}" for key, n in found["verdicts"].items()]
     line = f"**Edge of stability:** of {count(len(runs), 'run')}, **{listed(said)}**"
     if found["onset"]:
-        line += f"; arrival: **{passage(found['onset'])}**, median ratio there **{found['ratio'][1]:.3f}**"
+        line += f"; arrival **{passage(found['onset'])}**, median ratio there **{found['ratio'][1]:.3f}**"
     return [line + "."]
 
 
