@@ -51,7 +51,8 @@ def at_ends(trajectories: Trajectories, metrics: Sequence[str]) -> tuple[Traject
         said += f"{total - kept} of {total} rows are within a cycle, too many to leave out; what differs between rows "
         said += f"may be their place in it (rows at multiples of {cycle} have none)"
         return trajectories, 1, [said]
-    said += f"{kept} of {total} rows are taken, at multiples of {cycle}; those within a cycle repeat by construction"
+    said += f"{kept} of {total} rows are taken, at multiples of {cycle}; the others repeat these by construction, or "
+    said += "differ by their place in the cycle"
     return trajectories.at_multiples(cycle), cycle, [said]
 
 

@@ -13,13 +13,12 @@ from dynalab.analysis.cycle import at_ends, cycle_of
 from dynalab.analysis.eos.config import Config
 from dynalab.analysis.eos.corroborate import loss_before_and_after, raw_sharpness
 from dynalab.analysis.eos.edge import Edge, edge_of
-from dynalab.analysis.eos.ratios import Ratios, ratios_of
+from dynalab.analysis.eos.ratios import NEEDED, Ratios, ratios_of
 from dynalab.analysis.missing import not_recorded
 from dynalab.core.stats import quartiles
 
 # Verdicts that leave open whether a run arrived.
 UNTOLD = ("insufficient_data", "unknown")
-NEEDED = ("sharpness", "preconditioned_sharpness", "edge_ratio")
 
 
 def analyse(trajectories: Trajectories, config: Config) -> Outcome:
