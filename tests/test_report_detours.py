@@ -65,7 +65,7 @@ def test_a_planted_detour_reads_the_same_everywhere() -> None:
         f"{data['detour_model']['r2']:.2f}",
         hmm_detours._r2(said["r2"]),
     ]
-    assert hmm_detours._r2(said["accounting_r2"]) in explained.rows[1][3].text
+    assert hmm_detours._r2(said["accounting_r2"]) in explained.rows[1][2].text
     assert isinstance(note, Words) and "accounting" in note.text.lower()
     assert any(f"State {state} is a **detour**" in line for line in hmm_detours.summary(data, 20))
     (row,) = [row for row in page_claims.table(data).rows if row[0].text.startswith("detours")]

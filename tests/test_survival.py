@@ -7,7 +7,6 @@ from statsmodels.duration.hazard_regression import PHReg
 from statsmodels.duration.survfunc import survdiff
 
 from dynalab.analysis.hmm import survival, tobit
-from dynalab.analysis.hmm.accounting import explained
 from dynalab.core.stats import quantile
 
 
@@ -155,15 +154,3 @@ def test_the_censored_regression_is_the_maximum_of_its_likelihood():
     )
     assert observed.sum() < 40
     np.testing.assert_allclose([*beta, sigma], [*best.x[:2], np.exp(best.x[2])], rtol=1e-3)
-
-
-def test_r2_of_left_out_runs_is_that_of_the_hat_matrix():
-    time, _, group = sample(7, 20)
-    x = group[:, None].astype(float)
-    r2, loo = tobit.predictive_r2(x, time, np.ones(20, bool))
-    design = np.column_stack([np.ones(20), x])
-    hat = design @ np.linalg.pinv(design)
-    left = ((time - hat @ time) / (1 - np.diagonal(hat))) ** 2
-    mean = ((time - time.mean()) / (1 - 1 / 20)) ** 2
-    np.testing.assert_allclose(loo, 1 - left.sum() / mean.sum())
-    np.testing.assert_allclose(r2, explained(x, time)[0])

@@ -69,10 +69,14 @@ class Needs:
     across: bool = False
 
     @property
+    def required(self) -> tuple[str, ...]:
+        """The names in `columns`."""
+        return tuple(name for item in self.columns for name in (item if isinstance(item, tuple) else (item,)))
+
+    @property
     def names(self) -> tuple[str, ...]:
         """All metrics that it looks at; empty where it takes whatever was recorded."""
-        required = (item if isinstance(item, tuple) else (item,) for item in self.columns)
-        return tuple(dict.fromkeys([*(name for names in required for name in names), *self.optional]))
+        return tuple(dict.fromkeys([*self.required, *self.optional]))
 
     def missing(self, group: Group) -> list[str]:
         """Return what no run of a group recorded."""

@@ -16,12 +16,13 @@ from itertools import pairwise
 import numpy as np
 
 from dynalab.analysis.base import Frame, Group, Keys, Needs, Run, Series, key, runs_of
-from dynalab.core.stats import theil_sen
+from dynalab.analysis.cycle import groups_at_ends
+from dynalab.core.stats import quantile, theil_sen
 from dynalab.core.words import count, listed, number, spoken
 from dynalab.optim.rates import decay_a_step, drag, learning_rates, rate_changes
 from dynalab.show.blocks import Block, Say, Span, Strip, Strips, Table, run_cell
 
-VERSION = 2
+VERSION = 3
 NEEDS = Needs(
     columns=("scale_invariant_norm",),
     optional=("effective_gradient_norm", "train_loss", "train_loss_max", "batch_loss"),
@@ -90,6 +91,7 @@ class Findings:
     """What is found of every run; the table has all events."""
 
     runs: tuple[RunFindings, ...]
+    warnings: tuple[str, ...] = ()
     events: Frame = None
 
 
@@ -97,10 +99,11 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     """Find the periods of every run, or its regime where the norm is held fixed."""
     import pandas as pd
 
+    groups, notes = groups_at_ends(groups, NEEDS.required)
     runs = tuple(judge(run, config) for run in runs_of(groups))
     names = ["run", *Event.__dataclass_fields__]
     rows = [{"run": run.run, **vars(event)} for run in runs for event in run.events]
-    return Findings(runs, pd.DataFrame(rows, columns=names))
+    return Findings(runs, tuple(notes), pd.DataFrame(rows, columns=names))
 
 
 def judge(run: Run, config: Config) -> RunFindings:
@@ -277,7 +280,7 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     kinds = Counter(spoken(run.regime or run.verdict) for run in findings.runs)
     tally = listed([f"{kind} in {n:,}" for kind, n in kinds.items()])
     periods = [run.period_steps for run in findings.runs if run.verdict == "periodic" and run.period_steps]
-    apart = f"; events some **{number(float(np.median(periods)))}** steps apart" if periods else ""
+    apart = f"; events some **{number(quantile(periods, 0.5))}** steps apart" if periods else ""
     total = count(len(findings.runs), "run")
     yield Say(f"**Periods and regimes:** {tally} of {total}{apart}.", headline=True)
     recorded = {run.id: run for run in runs_of(groups)}

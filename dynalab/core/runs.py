@@ -6,13 +6,14 @@ not known to who reads it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from dynalab.core.convergence import Convergence
+from dynalab.core.trajectories import LARGEST
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,14 @@ class Series:
         return cls(steps, values) if some.all() else cls(steps[some], values[some])
 
 
-class _Until(Mapping[str, Series]):
-    """Series up to a step, cut when they are asked for."""
+class _Changed(Mapping[str, Series]):
+    """Series that are changed when they are asked for."""
 
-    def __init__(self, series: Mapping[str, Series], step: int) -> None:
-        self.series, self.step = series, step
+    def __init__(self, series: Mapping[str, Series], change: Callable[[str, Series], Series]) -> None:
+        self.series, self.change = series, change
 
     def __getitem__(self, name: str) -> Series:
-        return self.series[name].until(self.step)
+        return self.change(name, self.series[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.series)
@@ -112,11 +113,24 @@ class Run:
         ended = inside.all() if self.diverged_step is None else self.diverged_step <= step
         return replace(
             self,
-            series=_Until(self.series, step),
+            series=_Changed(self.series, lambda _, series: series.until(step)),
             grid=self.grid[inside],
             status="done" if self.status == "diverged" and not ended else self.status,
             diverged_step=self.diverged_step if ended else None,
         )
+
+    def at_multiples(self, steps: int) -> Run:
+        """Return the run's rows at multiples of some steps; what is the largest since the last row is made so anew."""
+
+        def change(name: str, series: Series) -> Series:
+            kept = np.flatnonzero(series.steps % steps == 0)
+            values = series.values[kept]
+            if name == LARGEST and len(kept):
+                since = np.concatenate([[0], kept[:-1] + 1])
+                values = np.fmax.reduceat(series.values[: kept[-1] + 1], since)
+            return Series(series.steps[kept], values)
+
+        return replace(self, series=_Changed(self.series, change), grid=self.grid[self.grid % steps == 0])
 
     def table(self, names: Sequence[str]) -> np.ndarray:
         """Return metrics on the evaluation grid, shape (T, M), NaN where one has no value."""

@@ -8,7 +8,7 @@ Only the standard library: the command line uses it when it starts.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,6 +39,20 @@ def quartiles(steps: Iterable[float | None]) -> tuple[float | None, float | None
     """Return lower quartile, median and upper quartile as `quantile` has them."""
     some = list(steps)
     return quantile(some, 0.25), quantile(some, 0.5), quantile(some, 0.75)
+
+
+def passage(found: Sequence[float | None]) -> str:
+    """Return quartiles of a first passage in words, for terminal and page: `at step 300 (quartiles 200 to never)`.
+
+    Args:
+        found: Lower quartile, median and upper quartile as `quartiles` has them.
+    """
+    low, middle, high = (None if step is None else f"{step:,.0f}" for step in found)
+    if low is None:
+        return "in fewer than a quarter of the runs"
+    if middle is None:
+        return f"by step {low} in a quarter of the runs, not in half of them"
+    return f"at step {middle} (quartiles {low} to {'never' if high is None else high})"
 
 
 def fallen(summaries: Iterable[Mapping[str, Any]], landmark: str, metric: str, level: float | None) -> int:

@@ -11,6 +11,9 @@ import numpy as np
 if TYPE_CHECKING:
     from dynalab.core.convergence import Convergence
 
+# Of every batch since the last row.
+LARGEST = "train_loss_max"
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -46,6 +49,21 @@ class Trajectory:
             diverged_step=self.diverged_step if ended else None,
         )
 
+    def at_multiples(self, steps: int, metrics: tuple[str, ...]) -> Trajectory:
+        """Return the run's rows at multiples of some steps.
+
+        Args:
+            steps: The number of steps.
+            metrics: Names of the columns; what is the largest since the last row is made so of the rows that are left.
+        """
+        kept = np.flatnonzero(np.asarray(self.steps) % steps == 0)
+        values = np.asarray(self.values)[kept]
+        if LARGEST in metrics and len(kept):
+            column = metrics.index(LARGEST)
+            since = np.concatenate([[0], kept[:-1] + 1])
+            values[:, column] = np.fmax.reduceat(np.asarray(self.values)[: kept[-1] + 1, column], since)
+        return replace(self, steps=np.asarray(self.steps)[kept], values=values)
+
     def column(self, metrics: tuple[str, ...], name: str) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the steps at which a metric has a value and the values, both (N,); None where it never has one.
 
@@ -79,6 +97,10 @@ class Trajectories:
     convergence: Convergence | None = None
     warnings: tuple[str, ...] = ()
     imported: bool = False
+
+    def at_multiples(self, steps: int) -> Trajectories:
+        """Return the rows of the runs at multiples of some steps."""
+        return replace(self, runs=tuple(run.at_multiples(steps, self.metrics) for run in self.runs))
 
     def until(self, step: int | None) -> Trajectories:
         """Return the runs as they stood at a step, the key `steps=` of every analysis; None keeps all."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "STATUSES", "VERSION", "Config", "analyse", "describe"]
 
-VERSION = 3
+VERSION = 4
 STATUSES = ("done", "diverged")
 COLUMNS = (
     *("sharpness", "preconditioned_sharpness", "stability_threshold", "edge_ratio", "sharpness_residual"),

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from dynalab.analysis.base import Trajectories, Trajectory
+from dynalab.analysis.cycle import at_ends
 from dynalab.analysis.eos.config import Config
 from dynalab.analysis.eos.edge import AFTER, edge_of
-from dynalab.analysis.eos.ratios import ratios_of
+from dynalab.analysis.eos.ratios import NEEDED, ratios_of
 
 FALLS, RISES, FEWEST = 0.75, 1.25, 10
 # The fork is prolonged beyond its parent's end, up to this many times its length, where the parent arrived late.
@@ -112,6 +113,7 @@ def compare(
         An entry for every fork, and the rows from `at` on that it rests on: run, fork, step, sharpness, threshold (both
         of the fork), parent_sharpness.
     """
+    parents, forks = (at_ends(runs, NEEDED)[0] for runs in (parents, forks))
     theirs = {run.run.rpartition("/")[2]: run for run in forks.runs}
     entries, rows = [], []
     for run in parents.runs:

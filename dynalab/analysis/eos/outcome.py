@@ -9,13 +9,16 @@ import numpy as np
 import pandas as pd
 
 from dynalab.analysis.base import Outcome, Trajectories, Trajectory
+from dynalab.analysis.cycle import at_ends, cycle_of
 from dynalab.analysis.eos.config import Config
 from dynalab.analysis.eos.corroborate import loss_before_and_after, raw_sharpness
 from dynalab.analysis.eos.edge import Edge, edge_of
-from dynalab.analysis.eos.ratios import Ratios, ratios_of
+from dynalab.analysis.eos.ratios import NEEDED, Ratios, ratios_of
 from dynalab.analysis.missing import not_recorded
+from dynalab.core.stats import quartiles
 
-NEEDED = ("sharpness", "preconditioned_sharpness", "edge_ratio")
+# Verdicts that leave open whether a run arrived.
+UNTOLD = ("insufficient_data", "unknown")
 
 
 def analyse(trajectories: Trajectories, config: Config) -> Outcome:
@@ -25,8 +28,9 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
         raise not_recorded(
             trajectories, "eos", "sharpness", columns, "'probes=[weights,gradients,curvature]'"
         )
-    runs, frames, warnings = [], [], []
-    for run in trajectories.until(config.steps).runs:
+    trajectories, _, warnings = at_ends(trajectories.until(config.steps), NEEDED)
+    runs, frames = [], []
+    for run in trajectories.runs:
         ratios = ratios_of(run, trajectories.metrics)
         runs.append(one_run(run, trajectories.metrics, ratios, config))
         frames.append(pd.DataFrame({"run": run.run, "step": ratios.steps, "ratio": ratios.values}))
@@ -68,7 +72,9 @@ def one_run(run: Trajectory, metrics: tuple[str, ...], ratios: Ratios, config: C
     }
     if edge.onset is None:
         return entry
-    full = (run.config.get("train") or {}).get("batch_size") in (None, "full")
+    # Within a cycle the loss of the weights that rows show does not move.
+    every = cycle_of(run.config) == 1
+    full = every and (run.config.get("train") or {}).get("batch_size") in (None, "full")
     loss = run.column(metrics, "train_loss")
     if full and loss is not None:
         entry["loss"] = loss_before_and_after(*loss, edge.stays)
@@ -107,11 +113,15 @@ def measured_on(run: Trajectory, metrics: tuple[str, ...], adaptive: bool) -> di
 
 
 def over_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return counts of verdicts, and quartiles over runs of onset and of the ratio at the edge."""
-    onsets = [run["onset_step"] for run in runs if run["onset_step"] is not None]
+    """Return counts of verdicts, and quartiles over runs of onset and of the ratio at the edge.
+
+    A run that never arrived counts as later than all others; one of which that is not known does not count.
+    """
+    known = [run["onset_step"] for run in runs if run["verdict"] not in UNTOLD]
+    arrived = any(step is not None for step in known)
     ratios = [run["median_ratio"] for run in runs if run["onset_step"] is not None]
     return {
         "verdicts": dict(Counter(run["verdict"] for run in runs)),
-        "onset": [float(x) for x in np.quantile(onsets, [0.25, 0.5, 0.75])] if onsets else None,
+        "onset": list(quartiles(known)) if arrived else None,
         "ratio": [float(x) for x in np.quantile(ratios, [0.25, 0.5, 0.75])] if ratios else None,
     }

@@ -11,6 +11,8 @@ from dynalab.analysis.base import Trajectory
 from dynalab.analysis.rates import rate_factors
 from dynalab.errors import ConfigError
 
+# Any of these is enough.
+NEEDED = ("sharpness", "preconditioned_sharpness", "edge_ratio")
 # A network that is flat has a ratio of 0, or below; it is far below the edge, and its logarithm has to be finite.
 FLAT = 1e-3
 # A residual above this share of the eigenvalue: the search had not converged.

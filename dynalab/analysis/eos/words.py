@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dynalab.core.stats import passage
+
 SAID = {
     "at_edge": "at the edge of stability",
     "visited": "at the edge for a time",
@@ -24,9 +26,8 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     runs, summary = result["runs"], result["summary"]
     lines = [f"{len(runs)} runs: " + ", ".join(f"{n} {SAID[key]}" for key, n in summary["verdicts"].items())]
     if summary["onset"]:
-        low, middle, high = summary["onset"]
         ratio = f"; ratio there {summary['ratio'][1]:.3f}" if summary["ratio"] else ""
-        lines.append(f"  arrival at step {middle:,.0f} (quartiles {low:,.0f} to {high:,.0f}){ratio}")
+        lines.append(f"  arrival {passage(summary['onset'])}{ratio}")
     for run in runs[:20]:
         ratio = f", median ratio {run['median_ratio']:.3f}" if run["median_ratio"] is not None else ""
         lines.append(f"  {run['run'].rpartition('/')[2]}: {run['verdict']}{ratio} ({run['reason']})")

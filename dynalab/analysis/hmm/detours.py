@@ -24,9 +24,9 @@ import numpy as np
 from scipy import stats
 
 from dynalab.analysis.hmm import survival, tobit
-from dynalab.analysis.hmm.accounting import explained, published
+from dynalab.analysis.hmm.accounting import published
 from dynalab.analysis.hmm.states import wilson
-from dynalab.analysis.hmm.visits import before_convergence, entries
+from dynalab.analysis.hmm.visits import before_convergence, chances, entries
 
 ALPHA = 0.05
 MIN_VISITS = 3
@@ -107,7 +107,7 @@ def find(
         row["verdict"] = bool(p < ALPHA and row["statistic"] > 0 and since < ALPHA)
     # A regression over several ensembles would explain what sets them apart.
     alone = len(np.unique(strata)) == 1
-    model = _model(time, scale, observed, visits[:, tested if alone else []], seed)
+    model = _model(time, scale, observed, entry[:, tested if alone else []], seed)
     model |= {"states": tested, "log_time": log_time, "min_visits": min_visits, "published": None}
     said = published(paths, early, time, observed, n_states, seed) if alone else None
     if said is not None:
@@ -176,22 +176,23 @@ def _test(
 
 
 def _model(
-    time: np.ndarray, scale: np.ndarray, observed: np.ndarray, visits: np.ndarray, seed: int
+    time: np.ndarray, scale: np.ndarray, observed: np.ndarray, entry: np.ndarray, seed: int
 ) -> dict[str, Any]:
-    """Regress the convergence step on visits: R2, R2 of left-out runs, and what chance gives."""
-    r2 = loo = None
-    null: list[float] = []
-    if visits.shape[1] and observed.sum() > 2:
-        covariates = visits.astype(np.float64)
-        r2, loo = tobit.predictive_r2(covariates, scale, observed)
+    """Regress the convergence step on visits: the share that they explain, and the same where nothing delays.
+
+    There each run visits a state as likely as runs of its length do: who takes long has more time to visit, and runs
+    that end early less, so that some of the step is explained without any delay.
+    """
+    shares: list[float] = []
+    if entry.shape[1] and observed.sum() > 2:
         rng = np.random.default_rng(seed)
-        known = scale[observed]
-        null = [explained(covariates[observed], rng.permutation(known))[0] for _ in range(NULL_DRAWS)]
+        chance = chances(entry, time)
+        drawn = [rng.random(chance.shape) < chance for _ in range(NULL_DRAWS)]
+        shares = tobit.explained([np.isfinite(entry), *drawn], scale, observed)
     return {
-        "r2": r2,
-        "loo_r2": loo,
-        "null_r2": float(np.median(null)) if null else None,
-        "null_r2_95": float(np.quantile(null, 0.95)) if null else None,
+        "r2": shares[0] if shares else None,
+        "null_r2": float(np.median(shares[1:])) if shares else None,
+        "null_r2_95": float(np.quantile(shares[1:], 0.95)) if shares else None,
         "runs": len(time),
         "censored": int((~observed).sum()),
     }

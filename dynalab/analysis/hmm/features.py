@@ -15,6 +15,7 @@ from difflib import get_close_matches
 import numpy as np
 
 from dynalab.analysis.base import Trajectories
+from dynalab.analysis.cycle import at_ends
 from dynalab.analysis.hmm.config import Config
 from dynalab.errors import ConfigError, NothingMatched
 
@@ -54,6 +55,7 @@ class Features:
         steps: Kept steps of each run, shapes (T,).
         values: Features of each run after the logarithm, shapes (T, M), finite.
         warnings: What was left out.
+        cycle: What the steps of all rows are multiples of, where rows within a cycle were left out; else 1.
     """
 
     names: tuple[str, ...]
@@ -62,6 +64,7 @@ class Features:
     steps: tuple[np.ndarray, ...]
     values: tuple[np.ndarray, ...]
     warnings: tuple[str, ...]
+    cycle: int = 1
 
 
 @dataclass(frozen=True)
@@ -267,6 +270,8 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
     if not trajectories.runs:
         raise NothingMatched("no finished runs to analyse")
     names, notes = choose(trajectories, config.metrics)
+    trajectories, cycle, more = at_ends(trajectories, names)
+    notes += more
     columns = [trajectories.metrics.index(name) for name in names]
     steps, values = [], []
     for run in trajectories.runs:
@@ -299,7 +304,13 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
         )
     kept = tuple(name for name in logged if name in names)
     return Features(
-        tuple(names), kept, tuple(r.run for r in trajectories.runs), tuple(steps), tuple(values), tuple(notes)
+        tuple(names),
+        kept,
+        tuple(r.run for r in trajectories.runs),
+        tuple(steps),
+        tuple(values),
+        tuple(notes),
+        cycle,
     )
 
 

@@ -82,7 +82,8 @@ def decode(trajectories: Trajectories, stored: Mapping[str, Any], config: Config
         )
     model = from_plain(stored["model"])
     trajectories = trajectories.until(config.steps)
-    kept, steps, values, notes = _rows(trajectories, model)
+    # The rows that the model was fitted to; one of before saw all.
+    kept, steps, values, notes = _rows(trajectories.at_multiples(int(stored.get("cycle") or 1)), model)
     decoded = filter_runs(model, values)
     notes += _doubts(stored, kept, steps)
     fitted = {item["run"] for item in stored["states"]}

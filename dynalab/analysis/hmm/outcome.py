@@ -60,6 +60,7 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     notes = [*notes, *lines]
     result["convergence_rule"] = None if watched is None else vars(watched)
     result["settings"] = describe(given)
+    result["cycle"] = features.cycle
     result["ridge"] = chosen.ridge if model.emission == "ar" else None
     result["common"] = chosen.common
     result["emissions"] = list(chosen.emissions) or None

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from dynalab.analysis.base import Trajectories
+from dynalab.analysis.cycle import at_ends
 from dynalab.analysis.hmm import paper_em, workers
 from dynalab.analysis.hmm.config import Config, PaperSettings
 from dynalab.analysis.hmm.emissions import parameter_count
@@ -70,6 +71,8 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
     if not trajectories.runs:
         raise NothingMatched("no finished runs to analyse")
     names, notes = choose(trajectories, config.metrics)
+    trajectories, cycle, more = at_ends(trajectories, names)
+    notes += more
     columns = [trajectories.metrics.index(name) for name in names]
     runs, steps, values, dropped = [], [], [], []
     stacked = np.concatenate([np.asarray(run.values)[:, columns] for run in trajectories.runs])
@@ -105,7 +108,8 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
             f"constant in some runs, taken as 0 there: {', '.join(np.array(names)[flat.any(axis=0) & varies])}"
         )
     kept = tuple(name for name, on in zip(names, varies, strict=True) if on)
-    return Features(kept, (), tuple(runs), tuple(steps), tuple(x[:, varies] for x in values), tuple(notes))
+    whole = tuple(x[:, varies] for x in values)
+    return Features(kept, (), tuple(runs), tuple(steps), whole, tuple(notes), cycle)
 
 
 def split(n_runs: int, config: Config) -> tuple[list[int], list[int]]:

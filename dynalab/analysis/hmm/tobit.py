@@ -6,6 +6,8 @@ maximum from anywhere. Without censoring the coefficients are those of least squ
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from scipy import special
 
@@ -74,28 +76,39 @@ def _derivatives(design: np.ndarray, observed: np.ndarray, at: np.ndarray) -> tu
     return gradient, curvature
 
 
-def predictive_r2(x: np.ndarray, y: np.ndarray, observed: np.ndarray) -> tuple[float | None, float | None]:
-    """Return R2 in sample and with every run left out in turn, over the runs whose time is known.
+def log_likelihood(x: np.ndarray, y: np.ndarray, observed: np.ndarray) -> float:
+    """Return the largest log-likelihood, less what the times alone add to it; infinity where nothing is left over.
 
-    Left out, a run is compared with the prediction of the others against the others' own mean (fitted likewise), so
-    the second falls below 0 where the covariates predict worse than no covariates at all.
+    Args:
+        x: Covariates, the intercept among them, shape (S, Q).
+        y: Times, shape (S,).
+        observed: False where the time is only known to be later, shape (S,).
     """
-    known = np.flatnonzero(observed)
-    if len(known) < 3:
-        return None, None
+    beta, sigma = fit(x, y, observed)
+    if sigma <= 1e-12 * float(np.abs(y).max()):
+        return np.inf
+    z = (y - x @ beta) / sigma
+    events = -0.5 * z[observed] ** 2 - np.log(sigma)
+    return float(events.sum() + special.log_ndtr(-z[~observed]).sum())
+
+
+def explained(covariates: Iterable[np.ndarray], y: np.ndarray, observed: np.ndarray) -> list[float]:
+    """Return the share that each of some sets of covariates explains: 1 - exp(-2 gain / S) in the log-likelihood.
+
+    The gain is over the intercept alone, so of times that are all known it is R2 of least squares; of others every run
+    counts, those that are only known to be later as well (Magee, 1990, The American Statistician 44).
+
+    Args:
+        covariates: Each without the intercept, shape (S, Q).
+        y: Times, shape (S,).
+        observed: False where the time is only known to be later, shape (S,).
+
+    Returns:
+        Shares; none where the times do not differ, so that there is nothing to explain.
+    """
     one = np.ones((len(y), 1))
-
-    def lost(design: np.ndarray) -> tuple[float, float]:
-        beta, _ = fit(design, y, observed)
-        inside = float(((y - design @ beta)[known] ** 2).sum())
-        outside = 0.0
-        for i in known:
-            keep = np.arange(len(y)) != i
-            beta, _ = fit(design[keep], y[keep], observed[keep])
-            outside += float(y[i] - design[i] @ beta) ** 2
-        return inside, outside
-
-    model, mean = lost(np.column_stack([one, x])), lost(one)
-    if mean[0] <= 0 or mean[1] <= 0:
-        return None, None
-    return 1 - model[0] / mean[0], 1 - model[1] / mean[1]
+    alone = log_likelihood(one, y, observed)
+    if not np.isfinite(alone):
+        return []
+    gains = (log_likelihood(np.column_stack([one, x]), y, observed) - alone for x in covariates)
+    return [float(-np.expm1(-2 * max(gain, 0.0) / len(y))) for gain in gains]

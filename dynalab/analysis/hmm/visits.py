@@ -39,6 +39,26 @@ def entries(early: Sequence[np.ndarray], steps: Sequence[np.ndarray], n_states: 
     return found
 
 
+def chances(entry: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Return how likely a run is to have entered each state by its own time, however long that is, shape (S, K).
+
+    One minus Kaplan and Meier's (1958) estimate of the time until a state is entered, in which a run is watched until
+    it converges or ends. Visits that are drawn so know of a run nothing but how long it takes.
+
+    Args:
+        entry: Step at which each run first enters each state, infinity where it never does, shape (S, K).
+        time: Convergence step, or the last step of a run that never converged, shape (S,).
+    """
+    found = np.zeros(entry.shape)
+    for k, own in enumerate(entry.T):
+        at = np.unique(own[np.isfinite(own)])
+        enter = (own[:, None] == at).sum(axis=0)
+        risk = ((time[:, None] > at) & (own[:, None] >= at) | (own[:, None] == at)).sum(axis=0)
+        never = np.concatenate([[1.0], np.cumprod(1 - enter / risk)])
+        found[:, k] = 1 - never[np.searchsorted(at, time, side="left")]
+    return found
+
+
 def shares(paths: Sequence[np.ndarray], n_states: int) -> np.ndarray:
     """Return the share of each run's rows in each state, shape (S, K); zeros for a run without rows."""
     counts = np.array([np.bincount(path, minlength=n_states) for path in paths], dtype=np.float64)

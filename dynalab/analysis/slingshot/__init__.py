@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "STATUSES", "VERSION", "Config", "analyse", "describe"]
 
-VERSION = 3
+VERSION = 4
 STATUSES = ("done", "diverged")
 # The first two are needed; what each of the others adds is said in `kinds`.
 NEEDED = ("train_loss", "last_layer_norm")

@@ -11,12 +11,14 @@ import pandas as pd
 
 from dynalab.analysis import slingshot
 from dynalab.analysis.base import Outcome, Trajectories, Trajectory
+from dynalab.analysis.cycle import at_ends
 from dynalab.analysis.missing import not_recorded
 from dynalab.analysis.rates import decay_a_step, rate_changes
 from dynalab.analysis.slingshot.config import Config
 from dynalab.analysis.slingshot.kinds import Column, Evidence, Named, name
 from dynalab.analysis.slingshot.norms import Cycle, cycles
 from dynalab.analysis.slingshot.spikes import Spike, find_spikes, log_loss
+from dynalab.core.stats import quartiles
 
 # A run is fitted when its accuracy has been 1 for so many steps.
 FITTED = 100
@@ -29,8 +31,9 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
     if absent:
         missing, words = " and no ".join(absent), "'probes=[gradients,numerics]'"
         raise not_recorded(trajectories, "slingshot", missing, slingshot.NEEDED, words)
-    runs, warnings, rows = [], [], []
-    for run in trajectories.until(config.steps).runs:
+    trajectories, _, warnings = at_ends(trajectories.until(config.steps), slingshot.NEEDED)
+    runs, rows = [], []
+    for run in trajectories.runs:
         entry, notes = one_run(run, trajectories.metrics, config)
         runs.append(entry)
         rows += [
@@ -186,20 +189,20 @@ def period_of(onsets: list[int]) -> tuple[float | None, float | None]:
 
 
 def over_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return how many runs have which verdict and how many events there are of each kind, and the first slingshots."""
+    """Return how many runs have which verdict, how many events there are of each kind, and quartiles over runs.
+
+    Of the first slingshot's step, where a run without one counts as later than all others (one with too few rows does
+    not count), and of the period of the runs that have one.
+    """
     first = [
-        min(event["onset_step"] for event in run["events"] if event["kind"] == "slingshot")
+        min((event["onset_step"] for event in run["events"] if event["kind"] == "slingshot"), default=None)
         for run in runs
-        if any(event["kind"] == "slingshot" for event in run["events"])
+        if run["verdict"] != "insufficient_data"
     ]
     periods = [run["period_steps"] for run in runs if run["verdict"] == "slingshot" and run["period_steps"]]
     return {
         "verdicts": dict(Counter(run["verdict"] for run in runs)),
         "kinds": dict(Counter(event["kind"] for run in runs for event in run["events"])),
-        "first_onset": _quartiles(first),
-        "period": _quartiles(periods),
+        "first_onset": list(quartiles(first)) if any(step is not None for step in first) else None,
+        "period": list(quartiles(periods)) if periods else None,
     }
-
-
-def _quartiles(values: list[Any]) -> list[float] | None:
-    return [float(x) for x in np.quantile(values, [0.25, 0.5, 0.75])] if values else None

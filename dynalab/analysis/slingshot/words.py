@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dynalab.core.stats import passage
+
 SAID = {
     "slingshot": "slingshots",
     "other_spikes": "spikes of another kind",
@@ -23,8 +25,7 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     said = ", ".join(f"{SAID[key]} in {n}" for key, n in summary["verdicts"].items())
     lines = [f"{len(runs)} runs: {said}"]
     if summary["first_onset"]:
-        low, middle, high = summary["first_onset"]
-        lines.append(f"  first slingshot at step {middle:,.0f} (quartiles {low:,.0f} to {high:,.0f})")
+        lines.append(f"  first slingshot {passage(summary['first_onset'])}")
     for run in runs[:20]:
         kinds: dict[str, list[int]] = {}
         for event in run["events"]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dynalab.core.stats import passage
 from dynalab.report import figures
 from dynalab.report.blocks import Block, Cell, Picture, Section, Table, Warnings, Words, cell
 from dynalab.report.figures.events import ROWS, Curve
@@ -22,10 +23,9 @@ def slingshot_summary(result: Result, context: Context) -> list[str]:
     mine = [run for run in runs if run["verdict"] == "slingshot"]
     line = f"**Slingshots** in **{len(mine):,} of {count(len(runs), 'run')}**"
     if found["first_onset"]:
-        low, middle, high = found["first_onset"]
-        line += f", the first at step **{number(middle)}** [quartiles {number(low)} to {number(high)}]"
+        line += f"; the first **{passage(found['first_onset'])}**"
     if found["period"]:
-        line += f", some **{number(found['period'][1])}** steps apart"
+        line += f"; some **{number(found['period'][1])}** steps apart"
     others = {kind: n for kind, n in found["kinds"].items() if kind != "slingshot"}
     if others:
         line += f"; other spikes: {listed([f'{n:,} {kind.replace(chr(95), chr(32))}' for kind, n in others.items()])}"
@@ -90,9 +90,7 @@ def eos_summary(result: Result, context: Context) -> list[str]:
     said = [f"{n:,} {SAID[key]}" for key, n in found["verdicts"].items()]
     line = f"**Edge of stability:** of {count(len(runs), 'run')}, **{listed(said)}**"
     if found["onset"]:
-        low, middle, high = found["onset"]
-        line += f"; arrival at step **{number(middle)}** [quartiles {number(low)} to {number(high)}]"
-        line += f", median ratio there **{found['ratio'][1]:.3f}**"
+        line += f"; arrival **{passage(found['onset'])}**, median ratio there **{found['ratio'][1]:.3f}**"
     return [line + "."]
 
 

@@ -170,15 +170,15 @@ def _explained(model: Mapping[str, Any], data: Mapping[str, Any]) -> list[Block]
     # Without different steps there is nothing to explain.
     if len(rows) < 2 or len(converged) < 2:
         return []
-    if model.get("r2") is not None:
+    # A version that had it for left-out runs held R2 against that of another regression.
+    if model.get("r2") is not None and "loo_r2" not in model:
         states = listed([str(k) for k in model.get("states") or ()])
         cells.append(
             [
                 cell(f"visits to the tested states ({states})"),
                 _share(model["r2"]),
-                _share(model.get("loo_r2")),
                 cell(_null(model.get("null_r2"), model.get("null_r2_95"))),
-                cell("convergence steps dealt to the runs anew"),
+                cell("a run visits as likely as any that takes as long: time to visit alone"),
             ]
         )
     said = model.get("published") or {}
@@ -187,7 +187,6 @@ def _explained(model: Mapping[str, Any], data: Mapping[str, Any]) -> list[Block]
             [
                 cell("share of training in every state, as published"),
                 _share(said["r2"]),
-                cell(None),
                 cell(_null(said.get("accounting_r2"), said.get("accounting_r2_95"))),
                 cell("early states exchanged between the runs: accounting alone"),
             ]
@@ -197,11 +196,13 @@ def _explained(model: Mapping[str, Any], data: Mapping[str, Any]) -> list[Block]
     header = [
         f"{'logarithm of the ' if model.get('log_time') else ''}convergence step regressed on",
         "R\u00b2",
-        "R\u00b2 of left-out runs",
         "R\u00b2 where nothing delays: median (95% below)",
         "how that is made",
     ]
-    blocks: list[Block] = [Table(header, cells, "How much of the convergence step the states explain")]
+    caption = "How much of the convergence step the states explain"
+    if model.get("censored"):
+        caption += f"; {count(model['censored'], 'run')} never converged: of visits it is by likelihood, over all runs"
+    blocks: list[Block] = [Table(header, cells, caption)]
     if lines := _doubts(said, rows):
         blocks.append(Words(" ".join(lines), "note"))
     return blocks
