@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dynalab.config.schema import DIRECTIONS
 from dynalab.report import figures
 from dynalab.report.blocks import Block, Cell, Picture, Section, Table, cell
 from dynalab.report.figures.style import ensemble_colours
@@ -62,7 +63,8 @@ def comparison(shown: Sequence[Shown], keys: Sequence[str]) -> Section:
     """
     blocks: list[Block] = [_table(shown, keys)]
     if metric := main_metric(shown):
-        logarithmic = metric.endswith(("loss", "norm"))
+        # By its values, as its title says, unless it is declared to rise to a bound.
+        logarithmic = DIRECTIONS.get(metric) != "up"
         figure = figures.comparison(
             {_short(item, shown): (item.steps[metric], item.values[metric]) for item in shown},
             metric=metric,
@@ -86,7 +88,8 @@ def comparison(shown: Sequence[Shown], keys: Sequence[str]) -> Section:
             _short(item, shown): c for item, c in zip(shown, ensemble_colours(len(shown)), strict=True)
         }
         last = max(item.last_step for item in shown)
-        figure = figures.landmark_steps(rows, last=last, colours=colours)
+        first = min(item.first_step for item in shown)
+        figure = figures.landmark_steps(rows, first=first, last=last, colours=colours)
         what = (
             "generalised"
             if all("generalised" in item.landmarks() for item in shown)
