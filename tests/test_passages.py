@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from report_fakes import make_ensemble, read_page
 
+from dynalab.analysis import periods
 from dynalab.analysis.eos import describe as eos_words
 from dynalab.analysis.eos.outcome import over_runs as eos_over_runs
 from dynalab.analysis.slingshot import describe as slingshot_words

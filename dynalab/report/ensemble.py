@@ -17,6 +17,7 @@ from dynalab.report.sections import renderer
 from dynalab.report.sections.context import Context
 from dynalab.report.words import count, listed, number, step_phrase
 from dynalab.store.results import Result
+from dynalab.store.runfile import FINAL
 
 BANDS = "Line: median over runs; band: quartiles; thin lines: single runs."
 
@@ -72,6 +73,11 @@ def summary(shown: Shown, results: list[Result]) -> list[str]:
     ]
     if least < shown.last_step:
         lines.append(f"The runs differ in length: beyond step {least:,} medians and bands are of fewer runs.")
+    if shown.first_step > 0:
+        lines.append(f"The first row is at step {shown.first_step:,}.")
+    if shown.fewer:
+        drawn, of = max((len(shown.steps[name]), n) for name, n in shown.fewer.items() if name in shown.steps)
+        lines.append(f"Figures show {drawn:,} of {of:,} recorded steps: each row at the nearest of them.")
     levels = config.get("levels") or {}
     for name, steps in shown.landmarks().items():
         metric = ACCURACIES["train" if name == "memorised" else "test"]
@@ -139,7 +145,7 @@ def _curves(shown: Shown) -> list[Block]:
     if found := shown.convergence():
         rows["converged"] = _floats(list(found[0].values()))
     if len(shown.runs) > 1 and any(np.isfinite(steps).any() for steps in rows.values()):
-        figure = figures.landmark_steps(rows, last=shown.last_step)
+        figure = figures.landmark_steps(rows, first=shown.first_step, last=shown.last_step)
         caption = (
             "**When it happened.** A dot a run, with median and quartiles below; runs in which it did not happen by "
             "the end count as later than all others."
@@ -208,7 +214,7 @@ def run_table(shown: Shown) -> Table:
             *([] if seedless else [cell(run.seed)]),
         ]
         row.append(cell(status, tone="bad" if run.status in ("diverged", "failed", "crashed") else ""))
-        behind = run.steps < run.requested_steps and run.status != "diverged"
+        behind = run.steps < run.requested_steps and run.status not in FINAL
         row.append(
             Cell(
                 f"{run.steps:,} of {run.requested_steps:,}" if behind else f"{run.steps:,}",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dynalab.errors import StoreError
+from dynalab.report.figures import thin
 from dynalab.report.words import quartiles, safe
 from dynalab.store.read import number, text
 from dynalab.store.reader import Ensemble, StoredRun
@@ -19,6 +20,9 @@ from dynalab.store.runfile import FINAL
 ACCURACIES = {"train": "train_accuracy", "test": "test_accuracy"}
 LOSSES = {"train": "train_loss", "test": "test_loss"}
 LANDMARKS = {"memorised": "memorised_step", "generalised": "generalised_step"}
+# Values of one metric that are held at once, of imported runs, which may each be on a grid of its own: beyond, rows
+# move to the nearest of so many steps, at least as many as a line has points.
+CELLS = 4_000_000
 # A landmark in the first twentieth of training would be a sliver on a linear axis.
 EARLY = 0.05
 
@@ -35,6 +39,7 @@ class Shown:
         results: The analyses that are shown with it.
         others: The stored analyses that are not.
         total: Number of runs that the ensemble has.
+        fewer: Metric -> number of steps that it was recorded at, where `steps` has fewer.
         title: Name of the ensemble on the page.
         warnings: What was damaged or odd.
     """
@@ -48,6 +53,7 @@ class Shown:
     title: str = ""
     warnings: list[str] = field(default_factory=list)
     others: Sequence[Result] = ()
+    fewer: dict[str, int] = field(default_factory=dict)
 
     @property
     def anchor(self) -> str:
@@ -70,6 +76,11 @@ class Shown:
         return np.array(
             [np.nan if run.diverged_step is None else run.diverged_step for run in self.runs], float
         )
+
+    @property
+    def first_step(self) -> int:
+        """The smallest step that was recorded: above 0 in a training that goes on from elsewhere."""
+        return min((int(steps[0]) for steps in self.steps.values()), default=0)
 
     def landmark(self, key: str) -> list[float | None]:
         """Return a landmark of every run that has a summary: its step, or None if it never came."""
@@ -103,7 +114,11 @@ class Shown:
 
     @property
     def log_steps(self) -> bool:
-        """Whether steps are better shown on a logarithmic axis."""
+        """Whether steps are shown on a logarithmic axis, unless a figure has a rule of its own.
+
+        They are where a metric was recorded on a log-spaced grid, and where a median landmark lies in the first
+        twentieth of training. The axis' label says so.
+        """
         from dynalab.report.figures.style import is_log_spaced
 
         if any(is_log_spaced(steps) for steps in self.steps.values()):
@@ -149,9 +164,14 @@ def gather(
     if not ensemble.imported and not isinstance(ensemble.config.get("eval"), dict):
         raise StoreError(f"{ensemble.paths.config} is damaged: it has no section eval")
     wanted = {run.id for run in runs}
-    steps, arrays = {}, {}
+    steps, arrays, fewer = {}, {}, {}
+    most = max(CELLS // max(len(ensemble.runs), 1), thin.POINTS)
     for metric in ensemble.metrics:
-        steps[metric], arrays[metric] = ensemble.steps(metric), ensemble.array(metric)
+        grid = ensemble.steps(metric)
+        # Runs of one configuration share their steps; imported ones need not.
+        if ensemble.imported and len(grid) > most:
+            fewer[metric], grid = len(grid), grid[thin.evenly(len(grid), most)]
+        steps[metric], arrays[metric] = grid, ensemble.array(metric, grid)
     # Reading has found which shards are damaged; their runs are named in the warnings and left out.
     rows = [
         index
@@ -176,6 +196,7 @@ def gather(
         len(ensemble.runs),
         warnings=list(ensemble.warnings),
         others=others,
+        fewer=fewer,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dynalab.config.typed import flat
+from dynalab.core.convergence import DIRECTIONS
 from dynalab.report import figures
 from dynalab.report.blocks import Block, Cell, Picture, Section, Table, cell
 from dynalab.report.figures.style import ensemble_colours
@@ -64,7 +65,8 @@ def comparison(shown: Sequence[Shown], keys: Sequence[str], contrasts: Mapping[s
     """
     blocks: list[Block] = [_table(shown, keys)]
     if metric := main_metric(shown):
-        logarithmic = metric.endswith(("loss", "norm"))
+        # By its values, as its title says, unless it is declared to rise to a bound.
+        logarithmic = DIRECTIONS.get(metric) != "up"
         figure = figures.comparison(
             {_short(item, shown): (item.steps[metric], item.values[metric]) for item in shown},
             metric=metric,
@@ -88,7 +90,8 @@ def comparison(shown: Sequence[Shown], keys: Sequence[str], contrasts: Mapping[s
             _short(item, shown): c for item, c in zip(shown, ensemble_colours(len(shown)), strict=True)
         }
         last = max(item.last_step for item in shown)
-        figure = figures.landmark_steps(rows, last=last, colours=colours)
+        first = min(item.first_step for item in shown)
+        figure = figures.landmark_steps(rows, first=first, last=last, colours=colours)
         what = (
             "generalised"
             if all("generalised" in item.landmarks() for item in shown)

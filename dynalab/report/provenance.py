@@ -202,7 +202,10 @@ def _facts(shown: Shown, home: Path) -> list[tuple[str, Cell]]:
     if commits:
         facts.append(("commit", cell(listed(list(commits), 6))))
     started = min((record["started"] for record in records if record.get("started")), default=None)
-    ended = max((record["ended"] for record in records if record.get("ended")), default=None)
+    # Not yet, as long as a process is at it, or if the last one was killed.
+    last = {run.shard.root: run.record.attempts[-1] for run in shown.runs if run.record.attempts}.values()
+    ends = [record.get("ended") for record in last]
+    ended = max((end for end in ends if end), default=None) if all(ends) else None
     if started:
         facts.append(
             ("trained", cell(f"{_time(started)} to {_time(ended)}" if ended else f"from {_time(started)}"))

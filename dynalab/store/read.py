@@ -7,9 +7,10 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -33,12 +34,23 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
     Raises:
         StoreError: It is missing, is no file (a pipe or a device has no end), or does not fit into memory.
     """
+    with opened(path) as file:
+        return file.read(-1 if most is None else most)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Hold a file open for reading.
+
+    Raises:
+        StoreError: As `read_bytes`, also of what is read while the block lasts.
+    """
     try:
         # A pipe that nobody writes to would be waited for.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise StoreError(f"{path} is damaged: it is no file")
-            return file.read(-1 if most is None else most)
+            yield file
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     except MemoryError as error:

@@ -325,13 +325,19 @@ class Ensemble(StoredEnsemble):
             return longest.astype(np.int64)
         return np.unique(np.concatenate(own)).astype(np.int64)
 
-    def array(self, metric: str) -> np.ndarray:
+    def array(self, metric: str, at: np.ndarray | None = None) -> np.ndarray:
         """Return a metric of every run, shape (S, T), in the order of `runs` at the steps of `steps`.
 
         A run has NaN where it has no row: beyond its end, and between its rows where runs are on different grids.
+
+        Args:
+            metric: Its name.
+            at: Some of the steps of `steps`, ascending, where runs on grids of their own have too many: a row stands at
+                the nearest of them, and of several rows of a run at one the last.
         """
         cadence = self._cadence_of(metric)
-        grid = self.steps(metric)
+        grid = self.steps(metric) if at is None else at
+        middles = (grid[1:] + grid[:-1]) / 2
         result = np.full((len(self.runs), len(grid)), np.nan)
         for row, run in enumerate(self.runs):
             if not _begun(run, cadence):
@@ -341,7 +347,7 @@ class Ensemble(StoredEnsemble):
             except StoreError as error:
                 self.leave_out(run.shard.root.name, str(error))
                 continue
-            result[row, np.searchsorted(grid, found.steps)] = found.values[:, 0]
+            result[row, np.searchsorted(middles, found.steps)] = found.values[:, 0]
         return result
 
     def _safe(self, run: StoredRun, cadence: str) -> np.ndarray:

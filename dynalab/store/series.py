@@ -9,6 +9,7 @@ and a kill costs at most the rows that the header does not count yet.
 from __future__ import annotations
 
 import ast
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import numpy as np
 
 from dynalab.core.atomic import storing, sync, write_bytes
 from dynalab.core.errors import StoreError
-from dynalab.store.read import read_bytes, whole
+from dynalab.store.read import opened, read_bytes, whole
 
 _MAGIC = b"\x93NUMPY\x01\x00"
 _COUNT_DIGITS = 20
@@ -127,6 +128,21 @@ def count(path: Path) -> int:
     except (OSError, StoreError):
         return 0
     return max(min(counted, (size - start) // dtype.itemsize), 0)
+
+
+def last_row(path: Path) -> tuple[int, float] | None:
+    """Return step and wall clock of a series' last row, without reading the others; None where there is none."""
+    try:
+        with opened(path) as file:
+            dtype, counted, start = _parse_header(path, file.read(_LONGEST_HEADER))
+            rows = min(counted, (file.seek(0, os.SEEK_END) - start) // dtype.itemsize)
+            if rows < 1:
+                return None
+            file.seek(start + (rows - 1) * dtype.itemsize)
+            (row,) = np.frombuffer(file.read(dtype.itemsize), dtype)
+    except StoreError:
+        return None
+    return int(row["step"]), float(row["wall"])
 
 
 def checksum(path: Path, rows: int) -> int | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,14 +57,15 @@ class StoredRun:
         id: `<ensemble>/<label>`.
         seed: Its seed, or None.
         status: One of the statuses of run.json.
-        steps: Updates stored.
+        steps: Updates made, of a run that has not ended as far as its rows tell: training may go on from before, from
+            its newest checkpoint.
         requested_steps: Updates asked for.
-        summary: Landmarks, or None before the shard ended.
+        summary: Landmarks, or None before the shard ended, also where it goes on to more steps.
         shard: The folder it lies in.
         index: Its place in the shard.
         attempt: 1, or more after `--force`.
         started: When its training first started, ISO 8601.
-        record: The shard's run.json.
+        record: The shard's run.json, brought up to the rows.
     """
 
     id: str
@@ -209,6 +212,8 @@ class StoredEnsemble:
             except StoreError as error:
                 lost.append((paths, str(error)))
                 continue
+            if shard.status not in runfile.FINAL:
+                _bring_up(paths, shard)
             for index, run in enumerate(shard.runs):
                 held.add((run.label, shard.attempt))
                 stored = StoredRun(
@@ -243,3 +248,27 @@ class StoredEnsemble:
         if name not in self.damaged:
             self.damaged.append(name)
             self.warnings.append(f"{why}; {self.id}/{name} is left out")
+
+
+def _bring_up(paths: ShardPaths, shard: runfile.Shard) -> None:
+    """Bring what was read of a shard that has not ended up to its rows: run.json is written with checkpoints only."""
+    # NumPy would be a third of the time that a list of ended runs takes.
+    from dynalab.store import series
+
+    rows = [row for name in paths.cadences() if (row := series.last_row(paths.series(name)))]
+    step, wall = max(rows, default=(0, 0.0))
+    step = min(step, shard.requested_steps)
+    attempt: dict[str, Any] = shard.attempts[-1] if shard.attempts else {}
+    unended = not attempt.get("ended")
+    for run in shard.runs:
+        if run.status not in runfile.FINAL:
+            run.steps = max(run.steps, step)
+            if unended or shard.status == "failed":
+                # One that is there is of fewer steps.
+                run.summary = None
+    if unended and step > (attempt.get("step") or 0):
+        attempt["step"] = step
+        with contextlib.suppress(ValueError, TypeError):
+            attempt["seconds"] = max(
+                wall - datetime.fromisoformat(attempt.get("started", "")).timestamp(), 0.0
+            )

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dynalab.report.figures import thin
-from dynalab.report.figures.curves import positive, spans_decades
+from dynalab.report.figures.curves import INTERPOLATED, middle_of, spans_decades
 from dynalab.report.figures.style import (
     ensemble_colours,
     footnote,
@@ -35,8 +35,8 @@ def comparison(
     Args:
         ensembles: Label -> (steps (T,), values (S, T)); every ensemble has steps of its own.
         metric: The metric's name, for the title.
-        logarithmic: Logarithmic y, where the values allow it.
-        log_steps: Logarithmic x; None decides by the grids of the steps.
+        logarithmic: Logarithmic y, where no value is negative and they span a factor of 30; the label says so.
+        log_steps: Logarithmic x; None: where more than half of an ensemble's steps lie in the first tenth.
     """
     rows = max(len(ensembles), 1)
     figure = new_figure(7.6, max(3.2, 0.2 * min(rows, 30) + 1.0))
@@ -44,30 +44,27 @@ def comparison(
     logarithmic = logarithmic and spans_decades([values for _, values in ensembles.values()])
     if log_steps is None:
         log_steps = any(is_log_spaced(steps) for steps, _ in ensembles.values())
-    ends, first, last = [], np.inf, 1.0
+    ends, notes = [], []
     for (label, (steps, values)), colour in zip(ensembles.items(), ensemble_colours(rows), strict=False):
         columns = thin.evenly(len(steps), thin.POINTS)
-        low, middle, high = thin.quantiles(
-            positive(values[:, columns]) if logarithmic else values[:, columns]
-        )
+        x, low, middle, high, interpolated = middle_of(steps, values, columns, logarithmic)
         some = np.isfinite(middle)
-        x = steps[columns][some]
-        if not len(x):
+        if not some.any():
             continue
+        notes += [INTERPOLATED] * interpolated
         if rows <= 6 and len(values) > 2:
-            ax.fill_between(x, low[some], high[some], color=colour, alpha=0.18, linewidth=0)
-        ax.plot(x, middle[some], color=colour, linewidth=1.5)
+            ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        ax.plot(x, middle, color=colour, linewidth=1.5)
         ends.append((float(middle[some][-1]), label, colour))
-        first = min(first, float(x[x > 0].min()) if (x > 0).any() else np.inf)
-        last = max(last, float(x.max()))
     if logarithmic:
         log_y(ax)
     polish(ax)
-    step_axis(ax, first if np.isfinite(first) else 1.0, last, log_steps)
+    step_axis(ax, np.concatenate([steps for steps, _ in ensembles.values()] or [np.empty(0)]), log_steps)
     ax.set_ylim(ax.get_ylim())
     if len(ends) <= 30:
         label_ends(ax, ends, gap=0.055 if rows <= 12 else 0.9 / rows)
     else:
-        footnote(figure, [f"{len(ends)} ensembles, from dark to light in the order of the table"])
+        notes.append(f"{len(ends)} ensembles, from dark to light in the order of the table")
+    footnote(figure, notes)
     ax.set_title(metric)
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,6 +27,33 @@ from dynalab.report.figures.style import (
 
 # A logarithmic axis shows less than this range worse than a linear one.
 LEAST_RATIO = 30.0
+INTERPOLATED = (
+    "not every run has a row at every step: between two of its rows a run's value is interpolated for median and band, "
+    "before its first and after its last it does not count"
+)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What became of the runs of one metric.
+
+    Attributes:
+        end: Value at the right end of the main line, NaN where there is none.
+        singles: How many runs are thin lines.
+        runs: How many runs there are.
+        interpolated: Whether median and band take values between the rows of some runs.
+    """
+
+    end: float
+    singles: int
+    runs: int
+    interpolated: bool
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must be told."""
+        fewer = f"{self.singles} of {self.runs:,} runs drawn as thin lines, chosen evenly; median and band are of all"
+        return [fewer] * (self.singles < self.runs) + [INTERPOLATED] * self.interpolated
 
 
 def draw_runs(
@@ -35,10 +63,11 @@ def draw_runs(
     colour: str,
     *,
     diverged: np.ndarray | None = None,
+    logarithmic: bool = False,
     width: float = 1.6,
     most: int = thin.SINGLES,
     points: int = thin.POINTS,
-) -> tuple[float, int]:
+) -> Drawn:
     """Draw the runs of one metric.
 
     Args:
@@ -47,39 +76,70 @@ def draw_runs(
         values: Shape (S, T).
         colour: Of all of it.
         diverged: Step of divergence of each run, NaN for none, shape (S,).
+        logarithmic: Whether y is to be; what cannot be shown there is left out of the lines, not of the median.
         width: Of the median's line.
         most: How many single runs are drawn.
         points: How many points a line has at most.
-
-    Returns:
-        The value at the right end of the main line, and how many single runs were drawn.
     """
+    columns = thin.evenly(len(steps), points)
+    x, low, middle, high, interpolated = middle_of(steps, values, columns, logarithmic)
+    if logarithmic:
+        log_y(ax)
+        values = positive(values)
     values = np.where(np.isfinite(values), values, np.nan)
     chosen = thin.singles(values, diverged, most)
     alone = len(values) <= 2
     drawn = 0
     for row in chosen:
-        x, y = thin.thin(steps, values[row], points)
-        some = np.isfinite(y)
-        drawn += int(some.sum())
-        lonely = some.sum() == 1
+        some = np.isfinite(values[row])
+        at, y = thin.thin(steps[some], values[row, some], points)
+        drawn += len(at)
+        lonely = len(at) == 1
         ax.plot(
-            x[some], y[some], color=colour, linewidth=width if alone else 0.5, alpha=1.0 if alone else 0.3,
+            at, y, color=colour, linewidth=width if alone else 0.5, alpha=1.0 if alone else 0.3,
             marker="o" if lonely else None, markersize=3, zorder=2 if alone else 1,
         )  # fmt: skip
-        if diverged is not None and np.isfinite(diverged[row]) and some.any():
-            ax.plot(x[some][-1], y[some][-1], "x", color=INK, markersize=4.5, markeredgewidth=1.1, zorder=4)
+        if diverged is not None and np.isfinite(diverged[row]) and len(at):
+            ax.plot(at[-1], y[-1], "x", color=INK, markersize=4.5, markeredgewidth=1.1, zorder=4)
     if drawn > thin.DENSE:
         ax.set_rasterization_zorder(1.5)
-    columns = thin.evenly(len(steps), points)
-    low, middle, high = thin.quantiles(values[:, columns])
     if not alone:
-        x = steps[columns]
-        some = np.isfinite(middle)
-        ax.fill_between(x[some], low[some], high[some], color=colour, alpha=0.22, linewidth=0, zorder=2)
-        ax.plot(x[some], middle[some], color=colour, linewidth=width, zorder=3)
+        ax.fill_between(x, low, high, color=colour, alpha=0.22, linewidth=0, zorder=2)
+        ax.plot(x, middle, color=colour, linewidth=width, zorder=3)
     ends = middle[np.isfinite(middle)]
-    return (float(ends[-1]) if len(ends) else np.nan), len(chosen)
+    return Drawn(
+        float(ends[-1]) if len(ends) else np.nan, len(chosen), len(values), interpolated and not alone
+    )
+
+
+def middle_of(
+    steps: np.ndarray, values: np.ndarray, columns: np.ndarray, logarithmic: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Return what a median's line and a band of quartiles go through, NaN where they break.
+
+    Args:
+        steps: Ascending, shape (T,).
+        values: Shape (S, T); NaN where a run has no row.
+        columns: At which of the steps, shape (C,).
+        logarithmic: Whether y is: what is not above 0 is off the axis, and a band that reaches there runs off it.
+
+    Returns:
+        Steps, lower quartile, median and upper quartile, shapes (C,) or more; and whether some value of a run was
+        interpolated.
+    """
+    runs = thin.on_columns(steps, values, columns)
+    interpolated = bool((np.isfinite(runs) & np.isnan(values[:, columns])).any())
+    low, middle, high = thin.quantiles(runs)
+    if logarithmic:
+        above = values[np.isfinite(values) & (values > 0)]
+        low = np.where(low > 0, low, above.min(initial=np.inf))
+        low, middle, high = np.where(high > 0, low, np.nan), positive(middle), positive(high)
+    # A step without any value breaks nothing where a run goes on behind it: that one was interpolated.
+    some = np.isfinite(runs).any(axis=0)
+    at = thin.breaks(runs[:, some])
+    x = steps[columns][some]
+    low, middle, high = (np.insert(line[some], at, np.nan) for line in (low, middle, high))
+    return np.insert(x.astype(float), at, x[at]), low, middle, high, interpolated
 
 
 def positive(values: np.ndarray) -> np.ndarray:
@@ -126,28 +186,18 @@ def draw_panel(
     """
     notes = []
     logarithmic = logarithmic and spans_decades(list(series.values()))
-    ends, runs, count = [], 0, 0
+    ends = []
     for index, (label, values) in enumerate(series.items()):
         colour = (colours or {}).get(label) or SPLITS.get(label) or CYCLE[index % len(CYCLE)]
         if logarithmic:
             zeros = int((values == 0).sum())
             if zeros:
                 notes.append(f"{label}: {zeros:,} values of exactly 0 cannot be shown on a logarithmic axis")
-            values = positive(values)
-        end, runs = draw_runs(ax, steps, values, colour, diverged=diverged)
-        count = len(values)
-        ends.append((end, label, colour))
-    if runs < count:
-        notes.append(
-            f"{runs} of {count:,} runs drawn as thin lines, chosen evenly; median and band are of all"
-        )
-    if logarithmic:
-        log_y(ax)
-    above = steps[steps > 0]
+        drawn = draw_runs(ax, steps, values, colour, diverged=diverged, logarithmic=logarithmic)
+        notes += drawn.notes
+        ends.append((drawn.end, label, colour))
     polish(ax)
-    step_axis(
-        ax, float(above.min()) if len(above) else 1.0, float(steps.max()) if len(steps) else 1.0, log_steps
-    )
+    step_axis(ax, steps, log_steps)
     ax.set_ylim(ax.get_ylim())
     if len(ends) > 1:
         label_ends(ax, ends)
@@ -169,12 +219,15 @@ def curves(
 ) -> Figure:
     """Draw metrics over training: the median over runs, the quartiles as a band, single runs as thin lines.
 
+    Where an axis is logarithmic, its label says so.
+
     Args:
         steps: Recorded steps, shape (T,).
-        series: Label -> values, shape (S, T); NaN where a run has none. One or two runs are drawn as they are.
+        series: Label -> values, shape (S, T); NaN where a run has none: between two of its rows it is interpolated for
+            median and band, and said. One or two runs are drawn as they are.
         title: Above the panel.
-        logarithmic: Logarithmic y, where the values allow it.
-        log_steps: Logarithmic x; None decides by the grid of the steps.
+        logarithmic: Logarithmic y, where no value is negative and they span a factor of 30.
+        log_steps: Logarithmic x; None: where more than half of the steps lie in the first tenth.
         diverged: Step at which each run diverged, NaN for those that did not, shape (S,); marked by crosses.
         marked: Label -> step that a vertical line marks.
     """
@@ -199,7 +252,7 @@ def training_curves(
         steps: Recorded steps, shape (T,).
         losses: Label (`train`, `test`) -> values, shape (S, T).
         accuracies: Label -> values, shape (S, T).
-        log_steps: Logarithmic x; None decides by the grid of the steps.
+        log_steps: Logarithmic x; None: where more than half of the steps lie in the first tenth.
         diverged: Step at which each run diverged, NaN for those that did not, shape (S,).
         marked: Label -> step that a vertical line marks.
     """
@@ -226,5 +279,5 @@ def _panels(
             ax, steps, series, title=title, logarithmic=logarithmic, log_steps=logged, diverged=diverged,
             marked=marked,
         )  # fmt: skip
-    footnote(figure, list(dict.fromkeys(notes)))
+    footnote(figure, notes)
     return figure

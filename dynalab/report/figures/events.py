@@ -12,7 +12,17 @@ from matplotlib.patches import Patch
 
 from dynalab.report.figures import thin
 from dynalab.report.figures.curves import positive, spans_decades
-from dynalab.report.figures.style import CYCLE, INK, MUTED, log_y, new_figure, polish, step_axis, styled
+from dynalab.report.figures.style import (
+    CYCLE,
+    INK,
+    MUTED,
+    log_y,
+    new_figure,
+    polish,
+    step_axis,
+    step_span,
+    styled,
+)
 
 # Rows of one figure; the caption says how many runs there are.
 ROWS = 6
@@ -46,7 +56,8 @@ def events_over_curves(
 
     Args:
         labels: Names of the S runs; the first six are drawn.
-        left: (steps, values) of each run, drawn on a logarithmic axis where they span decades.
+        left: (steps, values) of each run; on a logarithmic axis, which its label says, where those that are drawn are
+            not negative and span a factor of 30.
         right: The same for the axis to the right, or None.
         spans: (begin, end, kind) of the events of each run.
         names: What is on the left and on the right.
@@ -56,21 +67,23 @@ def events_over_curves(
     """
     count = min(len(labels), ROWS)
     figure = new_figure(7.6, 1.25 * count + 0.75)
-    last = max((float(curve[0][-1]) for curve in left[:count] if len(curve[0])), default=1.0)
+    recorded = np.concatenate([steps for steps, _ in left[:count]] or [np.empty(0)])
+    start, last = step_span(recorded)
+    scales = [spans_decades([values for _, values in side[:count]]) for side in (left, right or ())]
     kinds: dict[str, None] = {}
     for row in range(count):
         ax = figure.add_subplot(count, 1, row + 1)
         for begin, end, kind in spans[row]:
             # An event of one row would be a hair.
-            end = min(max(end, begin + 0.004 * last), last)
+            end = min(max(end, begin + 0.004 * (last - start)), last)
             ax.axvspan(begin, end, color=SHADES.get(kind, OTHER), linewidth=0, zorder=0)
             kinds[kind] = None
-        _line(ax, left[row], LEFT)
+        _line(ax, left[row], LEFT, scales[0])
         if dashed is not None and len(dashed[row][0]):
             ax.plot(*dashed[row], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), zorder=2)
         if right is not None and len(right[row][0]):
             twin = ax.twinx()
-            _line(twin, right[row], RIGHT)
+            _line(twin, right[row], RIGHT, scales[1])
             polish(twin, grid=None)
             twin.tick_params(axis="y", labelcolor=RIGHT)
             twin.spines["right"].set_visible(False)
@@ -80,7 +93,7 @@ def events_over_curves(
                 ax.axvline(step, color=INK, linewidth=0.9, zorder=2.5)
         polish(ax)
         ax.tick_params(axis="y", labelcolor=LEFT)
-        step_axis(ax, 1.0, last, False, "step" if row == count - 1 else "")
+        step_axis(ax, recorded, False, "step" if row == count - 1 else "")
         ax.set_title(labels[row], fontsize=8, color=MUTED, pad=3)
     handles = [Line2D([], [], color=LEFT, linewidth=1.4, label=names[0])]
     if right is not None:
@@ -104,10 +117,9 @@ def events_over_curves(
     return figure
 
 
-def _line(ax: Axes, curve: Curve, colour: str) -> None:
+def _line(ax: Axes, curve: Curve, colour: str, logarithmic: bool) -> None:
     steps, values = curve
     values = np.asarray(values, dtype=float)
-    logarithmic = spans_decades([values])
     if logarithmic:
         values = positive(values)
     x, y = thin.thin(np.asarray(steps), values)

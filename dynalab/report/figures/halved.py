@@ -26,7 +26,8 @@ def halved_rate(labels: Sequence[str], rows: Sequence[Mapping[str, np.ndarray]],
     """
     count = min(len(labels), ROWS)
     figure = new_figure(7.6, 1.25 * count + 0.75)
-    last = max(float(item["step"][-1]) for item in rows[:count])
+    recorded = np.concatenate([item["step"] for item in rows[:count]])
+    logarithmic = spans_decades([item["sharpness"] for item in rows[:count]])
     for row in range(count):
         ax, item = figure.add_subplot(count, 1, row + 1), rows[row]
         for name, colour in (("parent_sharpness", CYCLE[1]), ("sharpness", CYCLE[0])):
@@ -42,12 +43,12 @@ def halved_rate(labels: Sequence[str], rows: Sequence[Mapping[str, np.ndarray]],
             drawstyle="steps-post",
         )
         ax.axvline(at[row], color=MUTED, linewidth=0.9, zorder=1)
-        if spans_decades([item["sharpness"]]):
+        if logarithmic:
             log_y(ax)
         else:
             ax.set_ylim(bottom=0)
         polish(ax)
-        step_axis(ax, 1.0, last, False, "step" if row == count - 1 else "")
+        step_axis(ax, recorded, False, "step" if row == count - 1 else "")
         ax.set_title(labels[row], fontsize=8, color=MUTED, pad=3)
     handles = [
         Line2D([], [], color=CYCLE[0], linewidth=1.4, label="fork, half the rate"),

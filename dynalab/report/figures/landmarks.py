@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dynalab.core.stats import quartiles
-from dynalab.report.figures.style import CYCLE, INK, MUTED, new_figure, polish, styled
+from dynalab.report.figures.style import CYCLE, INK, LOG_SCALE, MUTED, new_figure, polish, step_span, styled
 
 BINS = 90
 DOTS = 60
@@ -20,6 +20,7 @@ DOTS = 60
 def landmark_steps(
     rows: Mapping[str, np.ndarray],
     *,
+    first: float = 0.0,
     last: float | None = None,
     logarithmic: bool | None = None,
     colours: Mapping[str, str] | None = None,
@@ -31,8 +32,9 @@ def landmark_steps(
 
     Args:
         rows: Label -> step of each run, NaN for never, shape (S,).
+        first: The first step that was recorded.
         last: The last step of training.
-        logarithmic: Logarithmic x; None decides by the range of the steps.
+        logarithmic: Logarithmic x, which the label says; None: where the latest step is more than 8 times the earliest.
         colours: Label -> colour.
     """
     names = list(rows)
@@ -43,15 +45,16 @@ def landmark_steps(
     polish(ax, grid="x")
     if logarithmic is None:
         logarithmic = bool(len(found) and found.min() > 0 and found.max() / found.min() > 8)
-    end = float(last if last is not None else found.max() if len(found) else 1.0) or 1.0
+    end = float(last if last is not None else found.max() if len(found) else 1.0)
+    start, end = step_span(np.array([first, end, *found]))
     if logarithmic:
         ax.set_xscale("log")
         ax.set_xlim(max(float(found[found > 0].min()) * 0.7, 0.5), end * 1.05)
         ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         ax.xaxis.set_minor_formatter(NullFormatter())
     else:
-        margin = 0.02 * end
-        ax.set_xlim(-margin, end + margin)
+        margin = 0.02 * (end - start)
+        ax.set_xlim(start - margin, end + margin)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.set_ylim(len(names) - 0.42, -0.62)
     for place, name in enumerate(names):
@@ -60,7 +63,7 @@ def landmark_steps(
     ax.set_yticks(range(len(names)), names)
     ax.tick_params(axis="y", length=0, labelsize=8.5)
     ax.spines["left"].set_visible(False)
-    ax.set_xlabel("step")
+    ax.set_xlabel(f"step ({LOG_SCALE})" if logarithmic else "step")
     return figure
 
 

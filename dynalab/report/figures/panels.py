@@ -13,7 +13,6 @@ from dynalab.report.figures.style import (
     MUTED,
     footnote,
     is_log_spaced,
-    log_y,
     new_figure,
     polish,
     step_axis,
@@ -38,11 +37,13 @@ def metric_panels(
 ) -> Figure:
     """Draw a grid of panels, one a metric.
 
+    Values are on a logarithmic axis, which says so, where none is negative and they span a factor of 30.
+
     Args:
         steps: Metric -> recorded steps, shape (T,); metrics may be on different grids.
         metrics: Metric -> values, shape (S, T); NaN where a run has none.
         groups: Metric -> name of its group, which decides its colour.
-        log_steps: Logarithmic x; None decides by the grids of the steps.
+        log_steps: Logarithmic x; None: where more than half of a metric's steps lie in the first tenth.
         diverged: Step at which each run diverged, NaN for those that did not, shape (S,).
         columns: Panels in a row.
     """
@@ -52,60 +53,43 @@ def metric_panels(
     colours = {group: CYCLE[index % len(CYCLE)] for index, group in enumerate(order)}
     rows = max(-(-len(names) // columns), 1)
     head = 0.32 if len(order) > 1 else 0.1
-    total = max((len(values) for values in metrics.values()), default=0)
-    foot = 0.62 if total > MOST else 0.44
+    foot = 0.44
     height = rows * 1.32 + head + foot - 0.09
     # Fixed margins: the constrained layout of dozens of axes takes seconds.
     figure = new_figure(7.6, height, fixed=True)
-    figure.subplots_adjust(
-        left=0.062, right=0.98, top=1 - (head + 0.14) / height, bottom=foot / height, wspace=0.36, hspace=0.62
-    )
-    drawn = 0
+    notes: list[str] = []
     for index, name in enumerate(names):
         ax = figure.add_subplot(rows, columns, index + 1)
         values, grid = metrics[name], steps[name]
         some = bool(np.isfinite(values).any())
         logarithmic = some and spans_decades([values])
-        if logarithmic:
-            with np.errstate(invalid="ignore"):
-                values = np.where(values > 0, values, np.nan)
         if some:
-            _, drawn = draw_runs(
-                ax,
-                grid,
-                values,
-                colours[group_of[name]],
-                diverged=diverged,
-                width=1.2,
-                most=MOST,
-                points=POINTS,
-            )
+            notes += draw_runs(
+                ax, grid, values, colours[group_of[name]], diverged=diverged, logarithmic=logarithmic, width=1.2,
+                most=MOST, points=POINTS,
+            ).notes  # fmt: skip
         else:
             ax.text(0.5, 0.5, "no values", transform=ax.transAxes, ha="center", color=MUTED, fontsize=7)
             ax.set_yticks([])
-        if logarithmic:
-            log_y(ax)
-        else:
+        if not logarithmic:
             ax.locator_params(axis="y", nbins=4)
         polish(ax)
-        above = grid[grid > 0]
         logged = is_log_spaced(grid) if log_steps is None else log_steps
         bottom = index + columns >= len(names)
-        step_axis(
-            ax, float(above.min()) if len(above) else 1.0, float(grid.max()) if len(grid) else 1.0, logged,
-            "step" if bottom else "", narrow=True,
-        )  # fmt: skip
+        # A logarithmic one is labelled in every row: each panel's steps are its own.
+        step_axis(ax, grid, logged, "step" if bottom or logged else "", narrow=True)
         ax.yaxis.get_offset_text().set_fontsize(6.5)
         ax.tick_params(which="both", labelsize=6.5)
         ax.xaxis.label.set_fontsize(7)
         ax.set_title(name, fontsize=8, color=colours[group_of[name]], pad=4)
+    more = 0.12 * footnote(figure, notes)
+    foot, height = foot + more, height + more
+    figure.set_figheight(height)
+    figure.subplots_adjust(
+        left=0.062, right=0.98, top=1 - (head + 0.14) / height, bottom=foot / height, wspace=0.36, hspace=0.62
+    )
     if len(order) > 1:
         _legend(figure, colours, height)
-    if 0 < drawn < total:
-        footnote(
-            figure,
-            [f"{drawn} of {total:,} runs drawn as thin lines, chosen evenly; median and band are of all"],
-        )
     return figure
 
 

@@ -58,5 +58,5 @@ def hidden_progress(
         )  # fmt: skip
     # The labels stand above the upper panel.
     marks(below, {" " * index: step for index, step in enumerate((marked or {}).values())})
-    footnote(figure, list(dict.fromkeys(notes)))
+    footnote(figure, notes)
     return figure

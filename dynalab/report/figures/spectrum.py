@@ -41,7 +41,7 @@ def spectral_density(
     """
     count = min(len(labels), ROWS)
     figure = new_figure(7.6, 1.9 * count + 0.7)
-    last = max(float(item[-1]) for item in steps[:count])
+    recorded = np.concatenate([_bounds(item) for item in steps[:count]])
     low, high = _span(shares[:count], edges, [*(largest or ()), *(threshold or ())])
     axes, mesh = [], None
     for row in range(count):
@@ -61,7 +61,7 @@ def spectral_density(
                 linestyle=(0, (4, 2)),
             )  # fmt: skip
         polish(ax, grid=None)
-        step_axis(ax, 1.0, max(last, float(bounds[-1])), False, "step" if row == count - 1 else "")
+        step_axis(ax, recorded, False, "step" if row == count - 1 else "")
         _eigenvalues(ax, edges, low, high)
         ax.set_title(labels[row], fontsize=8, color=MUTED, pad=3)
     if mesh is not None:

@@ -74,7 +74,7 @@ def state_raster(
         n_states: K.
         order_by: What the runs are sorted by, the smallest on top and NaN (never) at the bottom, shape (S,).
         landmarks: Label -> step of each run, NaN for none, shape (S,); drawn as markers.
-        log_steps: Logarithmic x; None decides by the grid of the steps.
+        log_steps: Logarithmic x; None: where more than half of the steps lie in the first tenth. The label says so.
     """
     n_runs = len(steps)
     key = (
@@ -86,17 +86,18 @@ def state_raster(
     figure = new_figure(7.6, float(np.clip(0.16 * n_runs, 0.7, 4.6)) + 1.0)
     ax = figure.add_subplot()
     # A cell lasts until the next recorded step, so the last row of all needs none, unless it is the only one.
-    edges = grid.astype(float) if len(grid) > 1 else np.array([0.0, 1.0])
+    edges = (
+        grid.astype(float) if len(grid) > 1 else np.append(grid, grid + 1.0) if len(grid) else np.arange(2.0)
+    )
     ax.pcolormesh(
         edges, np.arange(n_runs + 1), np.ma.masked_invalid(table[:, : len(edges) - 1]),
         cmap=matplotlib.colors.ListedColormap(colours), vmin=-0.5, vmax=n_states - 0.5, rasterized=True,
     )  # fmt: skip
     if 1 < n_runs <= NAMED:
-        ax.hlines(np.arange(1, n_runs), 0, edges[-1], color="white", linewidth=0.9)
-    above = grid[grid > 0]
+        ax.hlines(np.arange(1, n_runs), edges[0], edges[-1], color="white", linewidth=0.9)
     logged = is_log_spaced(grid) if log_steps is None else log_steps
     polish(ax, grid=None)
-    step_axis(ax, float(above.min()) if len(above) else 1.0, float(edges[-1]), logged)
+    step_axis(ax, edges, logged)
     ax.set_ylim(n_runs, 0)
     ax.spines["left"].set_visible(False)
     if n_runs <= NAMED:

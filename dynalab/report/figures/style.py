@@ -21,6 +21,9 @@ INK, MUTED, GRID = "#20242c", "#697080", "#e4e7ec"
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4D4D4D")
 SPLITS = {"train": CYCLE[0], "test": CYCLE[1]}
 
+# No axis is logarithmic in silence.
+LOG_SCALE = "log scale"
+
 # Tol's discrete rainbow (personal.sron.nl/~pault, 2021): ordered, and told apart under every colour blindness when
 # taken in the sets that he gives for each number of classes.
 _TOL = {
@@ -139,45 +142,66 @@ def decade(value: float, _: object = None) -> str:
 
 
 def log_y(ax: Axes) -> None:
-    """Make y logarithmic, with plain text labels."""
+    """Make y logarithmic, with plain text labels, and say so beside it."""
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter(FuncFormatter(decade))
     ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.set_ylabel(LOG_SCALE, fontsize=6.5, color=MUTED, labelpad=1)
+
+
+def step_span(*grids: np.ndarray) -> tuple[float, float]:
+    """Return where an axis of steps begins and ends that shows all of some recorded steps, shapes (T,).
+
+    It begins at 0, or at the first step where that is more than a tenth of the last: what was recorded of a training
+    that goes on from elsewhere would be a line at the right end.
+    """
+    steps = np.concatenate([np.asarray(grid, dtype=float) for grid in grids] or [np.empty(0)])
+    first, last = (float(steps.min()), float(steps.max())) if len(steps) else (0.0, 1.0)
+    start = first if first > last / 10 else 0.0
+    return start, max(last, start + 1.0)
 
 
 def step_axis(
-    ax: Axes, first: float, last: float, logarithmic: bool, label: str = "step", *, narrow: bool = False
+    ax: Axes, steps: np.ndarray, logarithmic: bool, label: str = "step", *, narrow: bool = False
 ) -> None:
-    """Make x an axis of steps from 0 (kept on the logarithmic one) to the last.
+    """Make x an axis of steps, of `step_span`; where it is logarithmic its label says so.
 
     Args:
         ax: The axes.
-        first: Smallest step above 0 that was recorded.
-        last: Largest step.
-        logarithmic: Whether equal ratios of steps are equally wide.
+        steps: What was recorded, in any order, shape (T,).
+        logarithmic: Whether equal ratios of steps are equally wide, where they span a decade; 0 is kept on the axis.
         label: Its label.
         narrow: Whether there is room for few labels only.
     """
-    last = max(last, 1.0)
-    if logarithmic and last / max(first, 1.0) >= 10:
-        ax.set_xscale("symlog", linthresh=max(first, 1.0), linscale=0.35)
+    start, last = step_span(steps)
+    above = np.asarray(steps, dtype=float)[np.asarray(steps) > 0]
+    least = max(float(above.min()), 1.0) if len(above) else 1.0
+    if logarithmic and start == 0 and last / least >= 10:
+        ax.set_xscale("symlog", linthresh=least, linscale=0.35)
         ax.xaxis.set_minor_formatter(NullFormatter())
         if narrow:
             # The threshold's own label would run into that of 0.
-            decades = 10.0 ** np.arange(np.ceil(np.log10(2.5 * max(first, 1.0))), np.log10(last) + 1e-9)
+            decades = 10.0 ** np.arange(np.ceil(np.log10(2.5 * least)), np.log10(last) + 1e-9)
             ax.set_xticks([0.0, *decades[-3:]])
+        label = label and f"{label} ({LOG_SCALE}{'' if narrow else f' from {least:,.0f} on'})"
     else:
-        ax.xaxis.set_major_locator(MaxNLocator(3 if narrow else 6, integer=True, steps=[1, 2, 5, 10]))
+        # As many labels as there is room for: a digit and its share of the space between takes 0.085 inches.
+        room = ax.bbox.width / ax.figure.dpi / (0.085 * len(f"{last:,.0f}"))
+        most = int(np.clip(room, 2, 3 if narrow else 6))
+        ax.xaxis.set_major_locator(MaxNLocator(most, integer=True, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    ax.set_xlim(0, last)
+    ax.set_xlim(start, last)
     if label:
         ax.set_xlabel(label)
 
 
 def is_log_spaced(steps: np.ndarray) -> bool:
-    """Return whether steps (T,) were recorded on a grid that grows with the step."""
-    gaps = np.diff(np.unique(steps))
-    return len(gaps) > 5 and float(gaps.max()) >= 20 * float(gaps.min())
+    """Return whether steps (T,) were recorded on a grid that grows with the step.
+
+    More than half of them then lie in the first tenth of the axis; gaps in the rows of a log do not make a grid so.
+    """
+    steps = np.unique(steps)
+    return len(steps) > 6 and float(np.median(steps)) < float(steps[-1]) / 10
 
 
 def fraction_y(ax: Axes, value: float) -> float:
@@ -240,8 +264,9 @@ def marks(ax: Axes, steps: Mapping[str, float | None]) -> int:
     return 1 + max((row for _, row in placed), default=-1)
 
 
-def footnote(figure: Figure, lines: Sequence[str]) -> None:
-    """Write notes under a figure."""
-    if lines:
-        text = textwrap.fill("; ".join(lines), int(18 * figure.get_figwidth()))
+def footnote(figure: Figure, lines: Iterable[str]) -> int:
+    """Write notes under a figure, each once; return in how many lines of text."""
+    text = textwrap.fill("; ".join(dict.fromkeys(lines)), int(18 * figure.get_figwidth()))
+    if text:
         figure.supxlabel(text, x=0.01, ha="left", fontsize=7, color=MUTED)
+    return len(text.splitlines())

@@ -41,6 +41,39 @@ def evenly(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, most).round().astype(int))
 
 
+def on_columns(steps: np.ndarray, values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return runs at some of the steps, shape (S, C): between two of its rows a run's value is interpolated.
+
+    Runs need not share steps, and quantiles over whoever happens to have a row jump from one group of runs to another.
+    A run says nothing before its first row and after its last: there it stays NaN.
+
+    Args:
+        steps: Ascending, shape (T,).
+        values: Shape (S, T); NaN where a run has no value.
+        columns: Places among the steps, ascending, shape (C,).
+    """
+    result = np.array(values[:, columns], dtype=float)
+    missing = np.isnan(result)
+    for row in np.flatnonzero(missing.any(axis=1)):
+        own, holes = np.flatnonzero(~np.isnan(values[row])), missing[row]
+        if len(own):
+            at = np.asarray(steps, dtype=float)
+            result[row, holes] = np.interp(
+                at[columns[holes]], at[own], values[row, own], left=np.nan, right=np.nan
+            )
+    return result
+
+
+def breaks(values: np.ndarray) -> np.ndarray:
+    """Return before which steps a line over runs must break, for no run has a value on both sides: places in (C,).
+
+    Args:
+        values: Runs as `on_columns` gives them, shape (S, C).
+    """
+    some = np.isfinite(values)
+    return np.flatnonzero(~(some[:, 1:] & some[:, :-1]).any(axis=0)) + 1
+
+
 def quantiles(values: np.ndarray, shares: tuple[float, ...] = (0.25, 0.5, 0.75)) -> np.ndarray:
     """Return quantiles over runs at every step, shape (Q, T); NaN where no run has a value.
 

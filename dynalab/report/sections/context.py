@@ -29,7 +29,7 @@ class Context:
 
     @property
     def log_steps(self) -> bool:
-        """Whether steps are better shown on a logarithmic axis."""
+        """Whether steps are shown on a logarithmic axis: those of every ensemble are."""
         return all(item.log_steps for item in self.shown)
 
     def label(self, run: str) -> str:
