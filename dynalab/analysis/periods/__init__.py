@@ -81,4 +81,6 @@ def describe(result: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"  {name}: {run['verdict']}{f', events at {at}' if at else ''}{period} ({run['reason']})"
         )
+    if len(result["runs"]) > 20:
+        lines.append(f"  and {len(result['runs']) - 20} more runs")
     return lines

@@ -39,10 +39,11 @@ def analyse(trajectories: Trajectories, config: Config) -> Outcome:
 
 def describe(result: Mapping[str, Any]) -> list[str]:
     """Return a stored result in a few lines for a terminal."""
+    unit, mean = (" in logarithm", "geometric mean") if result["log_time"] else (" steps", "mean")
     lines = [
         f"{result['cells']} runs, {' x '.join(f'{n} {name}' for name, n in result['levels'].items())}: "
-        f"{result['convergence_rule']['metric']} converges at step {_text(result['mean_step'])} (mean), "
-        f"standard deviation {_text(result['sd'])}{' in logarithm' if result['log_time'] else ' steps'}"
+        f"{result['convergence_rule']['metric']} converges at step {_text(result['mean_step'])} ({mean}), "
+        f"standard deviation {_text(result['sd'])}{unit}"
     ]
     for row in result["shares"]:
         if row["share"] is None:

@@ -237,7 +237,7 @@ def periods_section(result: Result, context: Context) -> Section:
             [_loss(context, name) for name in names],
             [_curve(context, name, "scale_invariant_norm") for name in names],
             [
-                [(event["onset_step"], event["end_step"], "bn_wd_period") for event in run["events"]]
+                [(event["onset_step"], event["end_step"], "norm_jump") for event in run["events"]]
                 for run in drawn
             ],
             names=("training loss, largest since the last row", "norm of the scale-invariant weights"),

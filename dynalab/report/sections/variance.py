@@ -31,11 +31,11 @@ def section(result: Result, context: Context) -> Section:
     rule = data["convergence_rule"]
     crossed = listed([f"{n} seeds of {name}" for name, n in data["levels"].items()])
     sign = "at least" if rule["direction"] == "up" else "at most"
-    unit = "in logarithm" if data["log_time"] else "steps"
+    unit, mean = ("in logarithm", "geometric mean") if data["log_time"] else ("steps", "mean")
     lead = (
         f"**{count(data['cells'], 'run')}**: {crossed}, crossed. Convergence ({rule['metric']} {sign} "
         f"{number(rule['threshold'])} for {count(rule['persistence'], 'row')}) comes at step "
-        f"**{number(_round(data['mean_step']))}** on the mean, with a standard deviation of "
+        f"**{number(_round(data['mean_step']))}** on the {mean}, with a standard deviation of "
         f"**{number(_round(data['sd']))}** {unit}."
     )
     blocks: list[Block] = [Words(lead)]
