@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from matplotlib.figure import Figure
 
 from dynalab.analysis.claims import claims
 from dynalab.analysis.hmm import states as decoded
@@ -267,12 +268,17 @@ def make_hmm(
     return write_result(OutputPaths(outputs).analysis("hmm", digest), data, {})
 
 
-def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let figures be made but not drawn."""
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
+    """Let figures be made but not drawn; return those of the pages to come, by the names of their files."""
+    made: dict[str, Figure] = {}
+
+    def save(figure: Figure, svg: str, folder: Path, name: str) -> None:
+        made[name] = figure
+        (folder / f"{name}.svg").touch()
+
     monkeypatch.setattr("dynalab.report.svg.to_svg", lambda figure: '<svg viewBox="0 0 9 9"></svg>')
-    monkeypatch.setattr(
-        "dynalab.report.svg.save", lambda figure, svg, folder, name: (folder / f"{name}.svg").touch()
-    )
+    monkeypatch.setattr("dynalab.report.svg.save", save)
+    return made
 
 
 class Page(HTMLParser):

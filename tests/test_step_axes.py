@@ -53,7 +53,7 @@ def figures_of(steps: np.ndarray, values: np.ndarray) -> dict[str, Figure]:
         "curves": FIGURES.curves(steps, {"x": values}),
         "training": FIGURES.training_curves(steps, {"test": values}, {"test": values}),
         "panels": FIGURES.metric_panels({"x": steps}, {"x": values}),
-        "comparison": FIGURES.comparison({"a": (steps, values), "b": (steps, values + 1)}, {}),
+        "comparison": FIGURES.comparison({"a": (steps, values), "b": (steps, values + 1)}),
         "progress": FIGURES.hidden_progress(steps, values, {"x": values}, leaves=0.5, level=2.0),
         "events": FIGURES.events_over_curves(["r"] * len(values), curve, curve, spans, names=("a", "b")),
         "halved": FIGURES.halved_rate(["r"] * len(values), rows, [int(steps[1])] * len(values)),
@@ -80,7 +80,7 @@ def test_the_median_of_runs_that_share_no_step_is_no_zigzag() -> None:
     truth = np.array([np.interp(steps, steps[~np.isnan(row)], row[~np.isnan(row)]) for row in values])
     for figure in (
         FIGURES.curves(steps, {"x": values}),
-        FIGURES.comparison({"a": (steps, values)}, {}),
+        FIGURES.comparison({"a": (steps, values)}),
         FIGURES.metric_panels({"x": steps}, {"x": values}),
     ):
         x, middle = median_of(figure.axes[0])

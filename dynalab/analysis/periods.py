@@ -289,7 +289,7 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
             run=judged.run,
             left=run.first("train_loss_max", "train_loss"),
             right=run.first("scale_invariant_norm"),
-            spans=[Span(event.onset_step, event.end_step, "bn_wd_period") for event in judged.events],
+            spans=[Span(event.onset_step, event.end_step, "norm_jump") for event in judged.events],
         )
         for judged in sorted(findings.runs, key=lambda judged: not judged.events)
         if (run := recorded.get(judged.run)) and run.first("scale_invariant_norm") is not None

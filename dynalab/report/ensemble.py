@@ -12,6 +12,7 @@ from dynalab.curvature.bins import columns_of
 from dynalab.probes.curvature import ABOUT
 from dynalab.report import choice, figures, plateau, provenance, spectrum
 from dynalab.report.blocks import Block, Cell, Picture, Section, Table, Warnings, Words, cell
+from dynalab.report.figures.landmarks import landmark_words
 from dynalab.report.gather import ACCURACIES, LANDMARKS, LOSSES, Shown, group_of
 from dynalab.report.sections import renderer
 from dynalab.report.sections.context import Context
@@ -138,19 +139,18 @@ def _curves(shown: Shown) -> list[Block]:
         )
         crosses = " Crosses: where a run diverged." if np.isfinite(shown.diverged).any() else ""
         caption = f"**Loss and accuracy.** {BANDS if len(shown.runs) > 2 else ''}{dashed if marked else ''}{crosses}"
-        blocks.append(
-            Picture("curves", figure, caption, f"Curves of {', '.join(_drawn(sides))} over training")
-        )
+        blocks.append(Picture("curves", figure, caption, f"Curves of {listed(_drawn(sides))} over training"))
     rows = {name: _floats(steps) for name, steps in shown.landmarks().items()}
     if found := shown.convergence():
         rows["converged"] = _floats(list(found[0].values()))
     if len(shown.runs) > 1 and any(np.isfinite(steps).any() for steps in rows.values()):
         figure = figures.landmark_steps(rows, first=shown.first_step, last=shown.last_step)
+        marks = landmark_words(len(steps) for steps in rows.values())
         caption = (
-            "**When it happened.** A dot a run, with median and quartiles below; runs in which it did not happen by "
-            "the end count as later than all others."
+            f"**When it happened.** {marks[0].upper()}{marks[1:]}; runs in which it did not happen by the end count as "
+            "later than all others."
         )
-        blocks.append(Picture("landmarks", figure, caption, f"Steps at which runs {' and '.join(rows)}"))
+        blocks.append(Picture("landmarks", figure, caption, f"Steps at which runs {listed(list(rows))}"))
     return blocks
 
 

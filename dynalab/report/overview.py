@@ -10,12 +10,16 @@ from dynalab.config.typed import flat
 from dynalab.core.convergence import DIRECTIONS
 from dynalab.report import figures
 from dynalab.report.blocks import Block, Cell, Picture, Section, Table, cell
+from dynalab.report.figures.comparison import BANDS
+from dynalab.report.figures.landmarks import landmark_words
 from dynalab.report.figures.style import ensemble_colours
 from dynalab.report.gather import Shown
 from dynalab.report.sections import claims
 from dynalab.report.words import number, quartiles
 from dynalab.store.results import Result
 
+# Rows of the figure of landmarks.
+ROWS = 24
 MAIN = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 # Keys that name an ensemble worse than others do, for they follow from the rest.
 _DULL = ("convergence.", "levels.", "snapshots.", "sources.", "import.file")
@@ -73,13 +77,14 @@ def comparison(shown: Sequence[Shown], keys: Sequence[str], contrasts: Mapping[s
             logarithmic=logarithmic,
             log_steps=all(item.log_steps for item in shown),
         )
-        band = ", quartiles as a band" if len(shown) <= 6 else ""
+        several = any(len(item.runs) > 2 for item in shown)
+        band = ", quartiles as a band" if len(shown) <= BANDS and several else ""
         caption = f"**{metric}** of every ensemble: median over runs{band}."
         blocks.append(
             Picture("comparison", figure, caption, f"{metric} of {len(shown)} ensembles over training")
         )
     rows = {}
-    for item in shown[:24]:
+    for item in shown[:ROWS]:
         steps = item.landmarks().get("generalised") or item.landmarks().get("memorised")
         if steps and any(step is not None for step in steps):
             rows[_short(item, shown)] = np.array(
@@ -94,10 +99,12 @@ def comparison(shown: Sequence[Shown], keys: Sequence[str], contrasts: Mapping[s
         figure = figures.landmark_steps(rows, first=first, last=last, colours=colours)
         what = (
             "generalised"
-            if all("generalised" in item.landmarks() for item in shown)
+            if all("generalised" in item.landmarks() for item in shown[:ROWS])
             else "generalised or memorised"
         )
-        caption = f"**When runs {what}**, ensemble by ensemble, with median and quartiles."
+        part = f" (of the first {ROWS} of {len(shown):,})" if len(shown) > ROWS else ""
+        marks = landmark_words(len(steps) for steps in rows.values())
+        caption = f"**When runs {what}**, ensemble by ensemble{part}: {marks}."
         blocks.append(Picture("landmarks", figure, caption, f"Steps at which runs {what}"))
     blocks += claims.comparison(shown, [_short(item, shown) for item in shown], contrasts)
     return Section("Comparison", "comparison", blocks)

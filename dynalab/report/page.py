@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,12 @@ def render(page: Page, folder: Path) -> str:
         svg.save(picture.figure, document, folder, name)
         element = svg.inline(document, name, picture.alt, picture.titles)
         drawn[section.anchor, picture.name] = {"svg": Markup(element), "file": f"{folder.name}/{name}"}
+    template = _environment().get_template("page.html.j2")
+    return template.render(page=page, drawn=drawn, version=__version__)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -77,5 +84,4 @@ def render(page: Page, folder: Path) -> str:
     )
     environment.filters["rich"] = rich
     environment.filters["plain"] = plain
-    template = environment.get_template("page.html.j2")
-    return template.render(page=page, drawn=drawn, version=__version__)
+    return environment

@@ -247,10 +247,10 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     rule = findings.convergence_rule
     crossed = listed([f"{n} seeds of {name}" for name, n in findings.levels.items()])
     sign = "at least" if rule.direction == "up" else "at most"
-    unit = "in logarithm" if findings.log_time else "steps"
+    unit, mean = ("in logarithm", "geometric mean") if findings.log_time else ("steps", "mean")
     yield Say(
         f"**{runs}**: {crossed}, crossed. Convergence ({rule.metric} {sign} {number(rule.threshold)} for "
-        f"{count(rule.persistence, 'row')}) comes at step **{number(_round(findings.mean_step))}** on the mean, with a "
+        f"{count(rule.persistence, 'row')}) comes at step **{number(_round(findings.mean_step))}** on the {mean}, with a "
         f"standard deviation of **{number(_round(findings.sd))}** {unit}."
     )
     if groups and len(known) == len(findings.shares):

@@ -21,6 +21,9 @@ from dynalab.report.figures.style import (
     styled,
 )
 
+# More bands than these would hide each other.
+BANDS = 6
+
 
 @styled
 def comparison(
@@ -52,7 +55,7 @@ def comparison(
         if not some.any():
             continue
         notes += [INTERPOLATED] * interpolated
-        if rows <= 6 and len(values) > 2:
+        if rows <= BANDS and len(values) > 2:
             ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         ax.plot(x, middle, color=colour, linewidth=1.5)
         ends.append((float(middle[some][-1]), label, colour))

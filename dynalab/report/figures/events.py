@@ -33,6 +33,7 @@ SHADES = {
     "spike_without_norm_cycle": "#d9d2ea",
     "edge_spike": "#bfe3d6",
     "bn_wd_period": "#bcd9ee",
+    "norm_jump": "#bcd9ee",
     "edge": "#bfe3d6",
 }
 OTHER = "#dfe2e8"

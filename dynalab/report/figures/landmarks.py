@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +13,8 @@ from dynalab.core.stats import quartiles
 from dynalab.report.figures.style import CYCLE, INK, LOG_SCALE, MUTED, new_figure, polish, step_span, styled
 
 BINS = 90
-DOTS = 60
+# More runs than these are bars, fewer than those have no quartiles.
+DOTS, QUARTILES = 60, 4
 
 
 @styled
@@ -67,6 +68,16 @@ def landmark_steps(
     return figure
 
 
+def landmark_words(sizes: Iterable[int]) -> str:
+    """Return what the marks of rows of so many runs are, for the caption: `a dot a run, with median and quartiles`."""
+    some = list(sizes)
+    dots = {size <= DOTS for size in some}
+    marks = " or ".join(["a dot a run"] * (True in dots) + ["bars of how many runs"] * (False in dots))
+    below = {size >= QUARTILES for size in some}
+    where = f" below ({QUARTILES} runs or more)" if len(below) > 1 else " below"
+    return marks + (f", with median and quartiles{where}" if True in below else "")
+
+
 def _row(ax: Axes, place: int, steps: np.ndarray, colour: str, end: float) -> None:
     some = np.sort(steps[np.isfinite(steps)])
     scale = ax.xaxis.get_transform()
@@ -85,7 +96,7 @@ def _row(ax: Axes, place: int, steps: np.ndarray, colour: str, end: float) -> No
                 edges[:-1], -0.55 * count / tallest, width=np.diff(edges), bottom=place + 0.04, align="edge",
                 color=colour, alpha=0.8, linewidth=0, zorder=3,
             )  # fmt: skip
-    if len(steps) >= 4:
+    if len(steps) >= QUARTILES:
         never_got = [None] * (len(steps) - len(some))
         first, middle, third = (
             np.inf if step is None else step for step in quartiles([*some.tolist(), *never_got])

@@ -94,7 +94,7 @@ def _span(shares: Sequence[np.ndarray], edges: np.ndarray, curves: Sequence[Curv
     places = [held[0], held[-1] + 1.0] if len(held) else [0.0, float(len(edges) - 1)]
     for _, values in curves:
         if np.isfinite(values).any():
-            places.append(float(place(np.nanmax(values), edges)))
+            places += [float(place(bound, edges)) for bound in (np.nanmin(values), np.nanmax(values))]
     return max(min(places) - 0.5, 0.0), min(max(places) + 0.5, len(edges) - 1.0)
 
 

@@ -1,0 +1,330 @@
+"""What pages and terminal say of detectors and variance is what their results hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_fakes import make_ensemble, no_drawing, steps_of
+from report_reading import DASH, Writer, altered, analysed, curve, labels, shades, terminal
+
+from dynalab.analysis.slingshot import simulate
+from dynalab.report import words
+from dynalab.store.paths import OutputPaths
+from dynalab.store.reader import Ensemble
+from dynalab.store.results import write_result
+
+
+@pytest.fixture
+def page(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
+    return Writer(outputs, no_drawing(monkeypatch))
+
+
+# Detectors
+
+
+def at_the_edge(outputs: Path) -> tuple[Ensemble, dict[str, np.ndarray]]:
+    """Store four runs: two arrive and stay (steps 59 and 79), one leaves at 120, one stays below."""
+    steps = np.arange(200)
+    rise = np.concatenate([np.linspace(0.2, 1, 60), np.full(140, 1.01)])
+    late = np.concatenate([np.full(20, 0.2), rise[:-20]])
+    ratio = np.stack([rise, rise * np.where(steps > 120, 0.5, 1), rise / 2, late])
+    loss = np.exp(-steps / 50)[None].repeat(4, 0)
+    loss[:, 60:] *= 1 + 0.1 * (-1.0) ** steps[60:]
+    values = {
+        "train_loss": loss, "sharpness": 20 * ratio, "stability_threshold": np.full((4, 200), 20.0),
+        "edge_ratio": ratio, "sharpness_residual": 0.02 * ratio, "curvature_probe_size": np.full((4, 200), 1024.0),
+        "curvature_probe_training": np.zeros((4, 200)),
+    }  # fmt: skip
+    words = ["task=grokking", "eval.every=1", "optimizer=sgd"]
+    return make_ensemble(outputs, steps=steps, values=values, overrides=words), values
+
+
+def test_the_edge_of_stability(page: Writer, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ensemble, values = at_the_edge(outputs)
+    result, lines = analysed(outputs, "eos", capsys)
+    shown = page(found={ensemble.id: [result]})
+    said = "of 4 runs, 2 at the edge of stability, 1 at the edge for a time and 1 below the edge; arrival"
+    # In the summary and in the section.
+    assert shown.text.count(said) == shown.text.count(", median ratio there 1.010.") == 2
+    rows = shown.table("run", "verdict", "arrival", "left", "median ratio")
+    assert [row[:7] for row in rows] == [
+        ["s0000", "at edge", "59", DASH, "1.01", "0", "0.7035"],
+        ["s0001", "visited", "59", "120", "1.01", "0", "0.3065"],
+        ["s0002", "below edge", DASH, DASH, "0.505", "0", "0"],
+        ["s0003", "at edge", "79", DASH, "1.01", "0", "0.603"],
+    ]
+    ups = [
+        entry["loss"] and [f"{100 * entry['loss'][f'loss_up_{key}']:.0f}%" for key in ("before", "after")]
+        for entry in result["runs"]
+    ]
+    assert [row[7] for row in rows] == [DASH if up is None else " / ".join(up) for up in ups]
+    assert [row[8] for row in rows] == [entry["reason"] for entry in result["runs"]]
+    shown.says(
+        "Sharpness on 1,024 training examples, network in evaluation mode, residuals at most 0.1% of the eigenvalue.",
+        "Sharpness against its threshold. Shaded: at the edge of stability.",
+    )
+    figure = shown.figure("edge")
+    left = [ax for ax in figure.axes if ax.get_title(loc="left")]
+    names = ["s0000: at edge", "s0001: visited", "s0003: at edge", "s0002: below edge"]
+    assert [ax.get_title(loc="left") for ax in left] == names
+    assert [shades(ax) for ax in left] == [[[59, 199]], [[59, 120]], [[79, 199]], []]
+    for ax, row in zip(left, (0, 1, 3, 2), strict=True):
+        np.testing.assert_allclose(curve(ax.lines[0])[1], values["sharpness"][row])
+        np.testing.assert_allclose(curve(ax.lines[1])[1], 20.0)
+    right = [ax for ax in figure.axes if not ax.get_title(loc="left")]
+    np.testing.assert_allclose(curve(right[1].lines[0])[1], values["train_loss"][1])
+    assert labels(figure) == ["sharpness", "training loss (right)", "threshold", "arrival", "edge"]
+    assert lines[0] == "4 runs: 2 at the edge of stability, 1 at the edge for a time, 1 below the edge"
+    assert lines[1].startswith("  arrival") and lines[1].endswith("; ratio there 1.010")
+    assert lines[2:] == [
+        f"  {run['run'][-5:]}: {run['verdict']}, median ratio {run['median_ratio']:.3f} ({run['reason']})"
+        for run in result["runs"]
+    ]
+    many = terminal(altered(result, runs=[{**result["runs"][2], "median_ratio": None}] * 21))
+    assert (
+        many[-2:] == [f"  s0002: below_edge ({result['runs'][0]['reason']})", "  and 1 more runs"]
+        and len(many) == 23
+    )
+
+
+def test_forks_at_half_the_rate(page: Writer, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ensemble, _ = at_the_edge(outputs)
+    result, _ = analysed(outputs, "eos", capsys)
+    rows = [
+        {"run": f"{ensemble.id}/s000{k}", "fork": "f", "at_step": 90 + k, "verdict": verdict,
+         "confirmed": verdict == "confirmed", "rise": 1.5 + k, "fork_onset_step": None if k else 150,
+         "fork_last_ratio": 0.75,
+         "reason": f"because {k}"}
+        for k, verdict in enumerate(("confirmed", "not_confirmed"))
+    ]  # fmt: skip
+
+    steps, parent = np.arange(90, 100), {"parent_sharpness": 10.0}
+    table = pd.concat(
+        pd.DataFrame({"run": row["run"], "step": steps, "sharpness": 20.0 + k, "threshold": 40.0} | parent)
+        for k, row in enumerate(rows)
+    )  # fmt: skip
+    data = {**result.data, "confirmation": {"forks": ["abc", "def"], "runs": rows}}
+    result = write_result(OutputPaths(outputs).analysis("eos", result.id), data, {"confirmation": table})
+    shown = page(found={ensemble.id: [result]})
+    said = "onfirmed in 1 of 2 runs: at half the rate the sharpness rose 1.50 to 2.50 times"
+    shown.says(
+        f"C{said} (fork: abc and def).", "Half the rate, twice the threshold. A sharpness", "Every fork"
+    )
+    assert shown.table("run", "verdict", "rate halved at") == [
+        ["s0000", "confirmed", "90", "150", "0.75", "because 0"],
+        ["s0001", "not confirmed", "91", DASH, "0.75", "because 1"],
+    ]  # fmt: skip
+    axes = shown.figure("halved").axes
+    assert [ax.get_title(loc="left") for ax in axes] == ["s0000: confirmed", "s0001: not confirmed"]
+    assert [[curve(line)[1][0] for line in ax.lines[:3]] for ax in axes] == [[10, 20, 40], [10, 21, 40]]
+    assert [curve(ax.lines[3])[0][0] for ax in axes] == [90, 91]
+    assert terminal(result)[-1] == f"  c{said} (abc, def)"
+
+
+def slung(outputs: Path) -> tuple[Ensemble, dict[str, np.ndarray]]:
+    """Store three runs: two with the slingshots of a simulated case, one that is fitted and stays so."""
+
+    case = simulate.slingshots(3).trajectories.runs[0]
+    steps, (loss, norm) = np.asarray(case.steps), case.values.T
+    calm = np.minimum(np.exp(-steps / steps[-1] * 40), 1) * loss[0] + 1e-4
+    values = {
+        "train_loss": np.stack([calm, loss, loss]),
+        "train_loss_max": 1.5 * np.stack([calm, loss, loss]),
+        "last_layer_norm": np.stack([norm[:1].repeat(len(steps)), norm, norm]),
+    }
+    words = ["task=grokking", f"eval.every={steps[1]}"]
+    return make_ensemble(outputs, n_runs=3, steps=steps, values=values, overrides=words), values
+
+
+EVENT = ("onset_step", "peak_step", "end_step", "amplitude_decades", "norm_slope_ratio", "confidence")
+
+
+def test_slingshots(page: Writer, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ensemble, values = slung(outputs)
+    result, lines = analysed(outputs, "slingshot", capsys)
+    events = result["runs"][1]["events"]
+    onsets = [event["onset_step"] for event in events]
+    assert len(events) == 2 and not result["runs"][0]["events"]
+    data = result.data
+    data["runs"][2]["events"][1]["kind"] = "edge_spike"
+    data["summary"]["kinds"] = {"slingshot": 3, "edge_spike": 1}
+    data["runs"][2]["events"][1]["end_step"] = None
+    data["confirmation"] = {
+        "forks": ["abc"],
+        "runs": [{"confirmed": True, "from_step": 4000}, {"confirmed": False, "from_step": 4000}],
+    }
+    shown = page(found={ensemble.id: [result]})
+    period = words.number(float(np.diff(onsets)[0]))
+    shown.says(
+        "Slingshots in 2 of 3 runs", f"some {period} steps apart; other spikes: 1 edge spike.",
+        "Loss and norm of the last layer, events shaded. A slingshot", "4 events",
+        "Confirmed in 1 of 2 runs: trained again from their checkpoint of step 4,000 with the loss in float64 (abc), "
+        "the slingshots are gone.",
+        f"Not recorded, and so not weighed: {words.listed(sorted(result['runs'][0]['missing_channels']))}.",
+    )  # fmt: skip
+    stored = [(run["run"][-5:], event) for run in data["runs"] for event in run["events"]]
+    assert shown.table("run", "kind", "onset") == [
+        [
+            name, event["kind"].replace("_", " "),
+            *(words.number(event[key]) for key in EVENT),
+            event["reason"],
+        ]
+        for name, event in stored
+    ]  # fmt: skip
+    figure = shown.figure("slingshots")
+    left = [ax for ax in figure.axes if ax.get_title(loc="left")]
+    # Those with a slingshot first.
+    assert [ax.get_title(loc="left") for ax in left] == ["s0001", "s0002", "s0000"]
+    last = float(ensemble.steps("train_loss")[-1])
+    spans = [
+        [[event["onset_step"], event["end_step"] or last] for event in data["runs"][k]["events"]]
+        for k in (1, 2, 0)
+    ]
+    assert [shades(ax) for ax in left] == spans
+    np.testing.assert_allclose(curve(left[0].lines[0])[1], values["train_loss_max"][1])
+    right = [ax for ax in figure.axes if not ax.get_title(loc="left")]
+    np.testing.assert_allclose(curve(right[0].lines[0])[1], values["last_layer_norm"][1])
+    assert labels(figure) == [
+        "training loss, largest since the last row",
+        "norm of the last layer (right)",
+        "slingshot",
+        "edge spike",
+    ]
+    at = ", ".join(f"{step:,}" for step in onsets)
+    name = f"slingshot at {at}, period {result['runs'][1]['period_steps']:,.0f} steps"
+    assert lines[:1] == ["3 runs: no spikes in 1, slingshots in 2"]
+    assert lines[1].startswith("  first slingshot") and f"step {onsets[0]:,}" in lines[1]
+    assert lines[2:5] == ["  s0000: no spikes", f"  s0001: {name}", f"  s0002: {name}"]
+
+
+def test_periods(page: Writer, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = np.arange(0, 2000, 5)
+    phase = np.stack([steps % 400, steps % 400, steps % 500, steps])
+    values = {"train_loss": np.where(phase < 40, 1.0, 0.01), "scale_invariant_norm": np.exp(-0.001 * phase)}
+    keys = [f"optimizer.{key}" for key in ("lr=0.1", "momentum=0", "weight_decay=0.01")]
+    ensemble = make_ensemble(
+        outputs, steps=steps, values=values, task="digits",
+        overrides=["task=digits", "eval.every=5", "optimizer=sgd", *keys, "model=si_mlp"],
+    )  # fmt: skip
+    result, lines = analysed(outputs, "periods", capsys)
+    reasons = [item["reason"] for item in result["runs"]]
+    shown = page(found={ensemble.id: [result]})
+    shown.says(
+        "Periods and regimes: periodic in 3 and no period in 1 of 4 runs; events some 400 steps apart.",
+        "Loss and norm of the scale-invariant weights. Shaded: the norm jumps.",
+    )
+    assert shown.table("run", "verdict", "regime", "events", "period", "its variation", "why") == [
+        ["s0000", "periodic", DASH, "4", "400", "0", reasons[0]],
+        ["s0001", "periodic", DASH, "4", "400", "0", reasons[1]],
+        ["s0002", "periodic", DASH, "3", "500", "0", reasons[2]],
+        ["s0003", "no period", DASH, "0", DASH, DASH, reasons[3]],
+    ]  # fmt: skip
+    figure = shown.figure("periods")
+    left = [ax for ax in figure.axes if ax.get_title(loc="left")]
+    wide = 0.004 * 1995
+    assert (
+        shades(left[2]) == [[at, pytest.approx(at + wide)] for at in (495, 995, 1495)]
+        and shades(left[3]) == []
+    )
+    np.testing.assert_allclose(curve(left[2].lines[0])[1], values["train_loss"][2])
+    right = [ax for ax in figure.axes if not ax.get_title(loc="left")]
+    np.testing.assert_allclose(curve(right[2].lines[0])[1], values["scale_invariant_norm"][2])
+    assert labels(figure) == [
+        "training loss, largest since the last row", "norm of the scale-invariant weights (right)", "norm jump",
+    ]  # fmt: skip
+    at = {400: "395, 795, 1,195, 1,595", 500: "495, 995, 1,495"}
+    assert lines == [
+        "4 runs",
+        *(
+            f"  s000{k}: periodic, events at {at[period]}, period {period} steps ({reasons[k]})"
+            for k, period in enumerate((400, 400, 500))
+        ),
+        f"  s0003: no_period ({reasons[3]})",
+    ]
+    many = altered(result, runs=[result["runs"][3]] * 22)
+    assert terminal(many)[-1] == "  and 2 more runs" and len(terminal(many)) == 22
+    held = altered(result, runs=[{**result["runs"][3], "regime": "equilibrium"}] * 20)
+    assert terminal(held)[1:] == [f"  s0003: equilibrium ({reasons[3]})"] * 20
+    page(found={ensemble.id: [held]}).says("Periods and regimes: equilibrium in 20 of 20 runs.")
+
+
+def test_six_runs_are_drawn_and_it_is_said(
+    page: Writer, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = np.arange(0, 400, 5)
+    values = {
+        "train_loss": np.full((7, 80), 0.01),
+        "scale_invariant_norm": np.exp(-0.001 * steps)[None].repeat(7, 0),
+    }
+    words_ = ["task=digits", "eval.every=5", "optimizer=sgd", "optimizer.momentum=0", "model=si_mlp"]
+    ensemble = make_ensemble(outputs, n_runs=7, steps=steps, values=values, overrides=words_, task="digits")
+    result, _ = analysed(outputs, "periods", capsys)
+    shown = page(found={ensemble.id: [result]})
+    shown.says("Loss and norm of the scale-invariant weights (6 of 7 runs). Shaded")
+    assert len([ax for ax in shown.figure("periods").axes if ax.get_title(loc="left")]) == 6
+
+
+# Variance
+
+
+@pytest.mark.parametrize("log_time", [False, True])
+def test_where_a_spread_comes_from(page: Writer, outputs: Path, capsys: Any, log_time: bool) -> None:
+    steps = steps_of(1000)
+    at = np.array([[100, 130, 170, 220], [300, 360, 390, 420], [500, 560, 520, 700]])
+    values = {"test_accuracy": (steps[None] >= at.ravel()[:, None]) * 1.0}
+    keys = [
+        "task=grokking",
+        "train.batch_size=16",
+        "design=crossed",
+        "seed_streams.init=[0,1,2]",
+        "seed_streams.order=[0,1,2,3]",
+    ]
+    names = [f"init{a}-order{b}" for a in range(3) for b in range(4)]
+    ensemble = make_ensemble(outputs, n_runs=12, steps=steps, values=values, labels=names, overrides=keys)
+    result, lines = analysed(outputs, "variance", capsys, f"log_time={str(log_time).lower()}", "draws=400")
+    shown = page(found={ensemble.id: [result]})
+    first = result["shares"][0]
+    low, high = (f"{bound:.0%}" for bound in first["interval"])
+    middle = float(np.exp(np.log(at).mean()) if log_time else at.mean())
+    assert result["mean_step"] == pytest.approx(middle)
+    unit = "in logarithm" if log_time else "steps"
+    sd = words.number(float(f"{result['sd']:.3g}"))
+    mean = "geometric mean" if log_time else "mean"
+    shown.says(
+        "Variance of the convergence step over 12 runs: init has the largest share",
+        f"{first['share']:.0%} [{low} to {high}].",
+        "12 runs: 3 seeds of init and 4 seeds of order, crossed. Convergence (test_accuracy at least 0.99 for 5 rows) "
+        f"comes at step {middle:.0f} on the {mean}, with a standard deviation of {sd} {unit}.",
+    )  # fmt: skip
+    rows = shown.table("source", "share", "95% interval", f"standard deviation ({unit})")
+    assert rows == [
+        [
+            row["source"], f"{row['share']:.1%}", "{:.0%} to {:.0%}".format(*row["interval"]),
+            words.number(float(f"{row['sd']:.3g}")), "estimated below 0, set to 0" if row["negative"] else "",
+        ]
+        for row in result["shares"]
+    ]  # fmt: skip
+    bars, init, order = shown.figure("shares").axes
+    assert [bar.get_width() for bar in bars.patches] == [row["share"] for row in result["shares"]]
+    assert [curve(line)[0] for line in bars.lines] == [row["interval"] for row in result["shares"]]
+    assert curve(init.lines[0]) == [np.repeat([0, 1, 2], 4).tolist(), at.ravel().tolist()]
+    assert curve(order.lines[0]) == [np.tile([0, 1, 2, 3], 3).tolist(), at.ravel().tolist()]
+    alt = ", ".join(f"{row['source']} {row['share']:.0%}" for row in result["shares"])
+    assert f"Shares of the variance: {alt}" in shown.alts()
+    spread = f"{result['sd']:,.4g}{' in logarithm' if log_time else ' steps'}"
+    assert lines[0] == (
+        f"12 runs, 3 init x 4 order: test_accuracy converges at step {middle:,.4g} ({mean}), "
+        f"standard deviation {spread}"
+    )
+    assert lines[1] == f"  {'init':9} {first['share']:.0%} of the variance (95%: {low} to {high})"
+    many = [
+        {"sources": ["init", "order"], "share": 0.125},
+        {"sources": ["init", "order", "x"], "share": None},
+    ]
+    shown = page(found={ensemble.id: [altered(result, interactions=many)]})
+    assert shown.table("streams", "share") == [["init x order", "12.5%"], ["init x order x x", DASH]]
