@@ -11,6 +11,8 @@ from scipy import special
 
 RIDGE = 1e-8
 STEPS = 60
+# Squares of residuals below this share of those of the times are rounding.
+ROUNDING = 1e-20
 
 
 def fit(x: np.ndarray, y: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, float]:
@@ -96,6 +98,7 @@ def predictive_r2(x: np.ndarray, y: np.ndarray, observed: np.ndarray) -> tuple[f
         return inside, outside
 
     model, mean = lost(np.column_stack([one, x])), lost(one)
-    if mean[0] <= 0 or mean[1] <= 0:
+    if min(mean) <= ROUNDING * float((y**2).sum()):
+        # All converge at one step: nothing is left to explain.
         return None, None
     return 1 - model[0] / mean[0], 1 - model[1] / mean[1]
