@@ -1,4 +1,4 @@
-"""Small rules of times, detours, paths and claims: ties, boundaries and corrections against counts by hand and others."""
+"""Small rules of times, detours, paths and claims: ties, boundaries, corrections, against counts by hand."""
 
 from __future__ import annotations
 
@@ -192,8 +192,8 @@ def test_the_log_rank_test_takes_entries_and_ensembles():
     found = survival.several_samples(TIME, SEEN, groups, 0, draws=9, entry=entry, strata=STRATA)[1]
     fewer = variance = 0.0
     for one in (0, 1):
-        for moment in set(TIME[SEEN & (STRATA == one)]):
-            risk = (STRATA == one) & (entry < moment) & (moment <= TIME)
+        for moment in set(TIME[SEEN & (one == STRATA)]):
+            risk = (one == STRATA) & (entry < moment) & (moment <= TIME)
             met = risk & SEEN & (moment == TIME)
             n, d, share = risk.sum(), met.sum(), groups[risk].mean()
             fewer += groups[met].sum() - d * share
