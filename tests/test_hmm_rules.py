@@ -33,7 +33,15 @@ from dynalab.analysis.hmm import (
     tasks,
 )
 from dynalab.analysis.hmm.config import Config, PaperSettings, Settings
-from dynalab.analysis.hmm.features import Features, Scaler, clocks, collinearity, extract, fit_scaler
+from dynalab.analysis.hmm.features import (
+    WEIGHT_METRICS,
+    Features,
+    Scaler,
+    clocks,
+    collinearity,
+    extract,
+    fit_scaler,
+)
 from dynalab.analysis.hmm.frames import LEAST_UNIT, stack, thin
 from dynalab.analysis.hmm.model import Model, from_plain, to_plain
 from dynalab.errors import ConfigError
@@ -463,6 +471,9 @@ def test_factors_reach_the_likelihood_of_factor_analysis():
     # Every value of the diagonal is above the floor, and so is every eigenvalue.
     low = covariances.low_rank(np.full((3, 3), 1.0), 1, 0.3, None)
     assert np.linalg.eigvalsh(low).min() >= 0.3 - 1e-12
+    # What factors explain to the last bit keeps a millionth of its variance.
+    exact = covariances.low_rank(np.ones((10, 10)), 1, 1e-12, None)
+    assert np.linalg.eigvalsh(exact)[0] == pytest.approx(1e-6, rel=1e-3)
     assert covariances._gain(np.diag([1.0, -1.0]), np.eye(2)) == -np.inf
 
 
@@ -937,6 +948,14 @@ def test_rows_and_columns_need_half():
         columns(walk(0, 1, 2), walk(1, 1, 2), emission="ar")
     assert len(columns(walk(0, 1, 2), walk(1, 1, 2), walk(2, 1, 2), emission="level").steps) == 3
     assert columns(walk(0, 2, 2), walk(1, 1, 2), emission="ar").names == ("m0", "m1")
+
+
+def test_half_of_the_fourteen_are_enough_of_them():
+    for number, everything in ((7, False), (6, True)):
+        names = (*WEIGHT_METRICS[:number], "loss")
+        run = Trajectory("e/0", np.arange(30), np.exp(walk(number, 30, number + 1) / 9))
+        found = extract(Trajectories("e", names, (run,), imported=True), Config())
+        assert ("loss" in found.names) == everything
 
 
 def test_a_clock_needs_most_of_its_steps_shared():

@@ -450,6 +450,14 @@ def test_the_comparison_of_paths_is_the_worst_test_at_the_best_place_times_the_p
     assert [table[i]["states"] for i in whole["paths"]] == [[0, 1], [0, 2]]
 
 
+def test_p_values_over_several_places_are_no_more_than_one():
+    twice = [([0, 1, 3, 3], 30), ([0, 1, 4, 4], 31), ([0, 2, 2, 2], 30), ([0, 2, 2, 2], 31)] * 2
+    twice += [([0, 1, 3, 3], 31), ([0, 1, 4, 4], 30)]
+    found, _ = paths.compare(*ways(*twice))
+    assert len(found["partings"]) == 2 and min(one["p"] for one in found["partings"]) > 0.5
+    assert (found["p"], found["p_log_rank"]) == (1, 1)
+
+
 def test_paths_that_do_not_part_are_not_compared():
     assert paths.compare(*ways(*[([0, 1], 20)] * 4)) == (None, [])
     never = ways(*[([0, 1], None)] * 2, *[([0, 2], None)] * 2)
@@ -533,20 +541,31 @@ def test_the_ratio_of_medians_and_its_test():
 
 
 def test_the_ratio_of_spreads_and_its_test():
-    narrow, wide = [100.0, 101, 103, 106], [50.0, 90, 140, 300]
+    narrow, wide = [100.0, 101, 103, 106, 104], [50.0, 90, 140, 300, 70]
     found = claims._spread(narrow, wide)
     cv = [np.std(x, ddof=1) / np.mean(x) for x in (narrow, wide)]
     assert found["ratio"] == pytest.approx(cv[1] / cv[0])
-    # All 70 ways to deal eight deviations of the logarithms out again.
+    # All 252 ways to deal ten deviations of the logarithms out again.
     logs = [np.log(x) - np.median(np.log(x)) for x in (narrow, wide)]
     pool = np.concatenate(logs)
 
     def apart(some):
-        rest = [i for i in range(8) if i not in some]
+        rest = [i for i in range(10) if i not in some]
         return abs(np.subtract(*(np.abs(x - np.median(x)).mean() for x in (pool[list(some)], pool[rest]))))
 
-    every = np.array([apart(some) for some in itertools.combinations(range(8), 4)])
-    assert found["p"] == pytest.approx(np.mean(every >= apart(range(4)) - 1e-12))
+    every = np.array([apart(some) for some in itertools.combinations(range(10), 5)])
+    assert found["p"] == pytest.approx(np.mean(every >= apart(range(5)) - 1e-12))
+    # Resampled runs of each setting, one after the other.
+    rng, drawn = np.random.default_rng(0), []
+    for x in (narrow, wide):
+        drawn.append(
+            [np.std(some, ddof=1) / np.mean(some) for some in np.array(x)[rng.integers(0, 5, (4000, 5))]]
+        )
+    # Five times the same run, in fewer draws than are beyond a bound: nothing is known of that ratio.
+    pairs = [(top, bottom) for bottom, top in zip(*drawn, strict=True)]
+    low = sorted(top / bottom if bottom else 0 for top, bottom in pairs)[99]
+    high = sorted(top / bottom if bottom else np.inf for top, bottom in pairs)[3899]
+    assert found["interval"] == pytest.approx([low, high])
     assert claims._spread([5.0, 5, 5], wide) is None and claims._spread([0.0, 5, 7], wide) is None
 
 
