@@ -148,6 +148,27 @@ def test_a_shift_as_long_as_what_was_seen_and_one_among_ties():
     assert survival.shift(np.full(4, 3.0), np.ones(4, bool), np.arange(4) < 2)[0] == 0
 
 
+def test_a_bound_that_nothing_refuses_is_open():
+    """Of three and three even the farthest shift has a p-value of .1: no number says how late they may be."""
+
+    def bounds(late, soon, end=1e9):
+        time = np.array([*late, *soon])
+        seen, group = time < end, np.arange(len(time)) < len(late)
+        _, p, critical = survival.two_sample(time, seen, group, 0)
+        return p, *survival.shift(time, seen, group, critical)
+
+    p, estimate, interval = bounds([310.0, 320, 330], [100.0, 110, 120])
+    assert p == 0.1 and estimate == pytest.approx(210, abs=1e-3) and interval == [None, None]
+    # With four and four a shift can be refused: by the second most extreme sum of the 70.
+    p, estimate, interval = bounds([310.0, 320, 330, 340], [100.0, 110, 120, 130])
+    assert p == 2 / 70 and interval == pytest.approx([190, 230], abs=1e-3)
+    # Who converged while the others never did is earlier by at least so much; how much nobody knows. And the other way.
+    _, estimate, (low, high) = bounds([310.0, 320, 330, 340], [500.0] * 4, end=500)
+    assert estimate is None and low is None and high == pytest.approx(-160, abs=11)
+    _, estimate, (low, high) = bounds([500.0] * 4, [100.0, 110, 120, 130], end=500)
+    assert estimate is None and low == pytest.approx(380, abs=1e-3) and high is None
+
+
 @pytest.mark.parametrize("strata", [None, STRATA])
 def test_the_time_dependent_test_with_ties_is_the_log_rank_test(strata):
     entry = np.where(GROUP, 0.0, np.inf)
