@@ -583,6 +583,23 @@ def test_early_numbers_of_states():
     assert early(n_states=9) == [9]
 
 
+def test_a_single_run_is_never_held_out_and_has_a_row_a_state():
+    def chosen(*rows, **keys):
+        runs = tuple(Trajectory(f"e/{i}", np.arange(n), walk(i, n, 2)) for i, n in enumerate(rows))
+        config = Config(metrics=["m0", "m1"], restarts=1, workers=1, n_iter=3, folds=2, **keys)
+        return fitting.robust(Trajectories("e", ("m0", "m1"), runs), config)
+
+    alone = chosen(5, emission="level", n_states=2)
+    assert alone.fold.tolist() == [-1] and alone.held_out.tolist() == []
+    assert fitting.compare(alone, Config()) is None
+    assert sorted(chosen(5, 5, emission="level", n_states=1).fold.tolist()) == [0, 1]
+    # No run moves on: states of level; where one does, of dynamics.
+    assert chosen(1, 1, 1, n_states=1).model.emission == "level"
+    assert chosen(3, n_states=3).model.emission == "ar"
+    with pytest.raises(ConfigError, match="n_states=4: the runs have 3 rows"):
+        chosen(3, n_states=4)
+
+
 def test_an_emission_is_ahead_beyond_doubt_by_ten_errors():
     noise = np.array([0.0, 1, 2]) / np.sqrt(3)
     # An error of a third.
@@ -761,6 +778,8 @@ def test_distances_have_bounds_over_resampled_runs():
     assert (many["total_variation"]["runs"], many["wasserstein"]["runs"]) == (41, 40)
     some = dissimilarity.describe(paths[:40], 2, np.array([[0.0], [3.0]]), resamples=5, seed=0)
     assert some["wasserstein"]["value"] == pytest.approx(3 * some["total_variation"]["value"])
+    alike = dissimilarity.describe(paths[:4], 2, np.zeros((2, 1)), resamples=5, seed=0)
+    assert alike["wasserstein"]["value"] == 0 and alike["total_variation"]["value"] > 0
 
 
 # Edges
@@ -924,12 +943,12 @@ def test_columns_count_as_constant_at_a_trillionth_of_their_size(scale, size, ke
 
 
 def test_outliers_are_a_hundred_times_the_middle():
-    x = np.linspace(-0.5, 0.5, 201)
-    # The middle 90% is .9 wide.
-    for far, said in ((85.0, False), (95.0, True)):
-        column = np.append(x, far)[:, None]
-        column = np.hstack([column, walk(0, 202, 1)])
-        assert any("outliers" in note for note in columns(column).warnings) == said
+    x = np.append(np.linspace(-0.5, 0.5, 201) ** 3, 1e9)
+    low, middle, high = np.quantile(x, [0.05, 0.5, 0.95])
+    for times, said in ((99.9, False), (100.1, True)):
+        x[-1] = middle + times * (high - low)
+        found = columns(np.column_stack([x, walk(0, 202, 1)]))
+        assert any("outliers dominate the scale of: m0" in note for note in found.warnings) == said
 
 
 def test_rows_and_columns_need_half():

@@ -316,6 +316,17 @@ def test_the_model_of_visits_is_least_squares_and_its_null_is_shuffled():
     assert few.rows[1]["tested"] and few.model["r2"] is None and few.model["censored"] == 4
 
 
+def test_delays_as_factors_stay_open_and_take_the_first_step():
+    row = detours.find(*visiting([310, 320, 330], [100, 110, 120]), 3, log_time=True).rows[1]
+    assert row["effect_steps"] == pytest.approx((320 / 110 - 1) * 110, rel=1e-3)
+    assert row["interval"] == [None, None]
+    # No median of the others: the factor has no steps.
+    found = detours.find(*visiting([310, 320, 330], [100, None, None, None]), 3, log_time=True)
+    assert found.rows[1]["tested"] and found.rows[1]["effect_steps"] is None
+    zero = detours.find(*visiting([310, 320, 330, 340], [0, 110, 120, 130]), 3, log_time=True)
+    assert zero.rows[1]["effect_ratio"] > 1 and zero.model["r2"] > 0
+
+
 def test_least_squares_is_statsmodels_with_its_f_test():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(9, 2)), rng.normal(size=9)
@@ -661,6 +672,10 @@ def test_keys_of_convergence_stand_over_the_tasks():
         "e", ("m",), (*runs.runs, Trajectory("e/1", np.arange(2), np.full((2, 1), 3.0))), task
     )
     assert resolve(ConvergenceKeys(threshold=2, direction="up"), half)[1] == []
+    # Nothing is known of a run without a value.
+    empty = Trajectory("e/1", np.arange(2), np.full((2, 1), np.nan))
+    some = Trajectories("e", ("m",), (Trajectory("e/0", np.arange(2), np.ones((2, 1))), empty), task)
+    assert resolve(ConvergenceKeys(threshold=1, direction="up"), some)[1] == []
 
 
 def test_shares_of_runs_reach_whole_ranks():

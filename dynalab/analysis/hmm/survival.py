@@ -160,7 +160,8 @@ def _sums(
         return np.zeros(1), True
     if len(parts) == 1:
         return parts[0]
-    if all(exact for _, exact in parts) and np.prod([float(len(part)) for part, _ in parts]) <= draws:
+    # Where one ensemble's are drawn there are more than the draws.
+    if np.prod([float(len(part)) for part, _ in parts]) <= draws:
         return reduce(np.add.outer, [part for part, _ in parts]).ravel(), True
     rng = np.random.default_rng(seed)
     return np.sum([rng.choice(part, draws) for part, _ in parts], axis=0), False

@@ -98,7 +98,7 @@ def predictive_r2(x: np.ndarray, y: np.ndarray, observed: np.ndarray) -> tuple[f
         return inside, outside
 
     model, mean = lost(np.column_stack([one, x])), lost(one)
-    if min(mean) <= ROUNDING * float((y**2).sum()):
+    if mean[0] <= ROUNDING * float((y**2).sum()):
         # All converge at one step: nothing is left to explain.
         return None, None
     return 1 - model[0] / mean[0], 1 - model[1] / mean[1]
