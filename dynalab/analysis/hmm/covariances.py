@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# Iterations of the low-rank form inside one M-step; the next one goes on where this one ended.
+# Iterations of the low-rank form inside one M-step; the next one begins anew, and keeps what was better before.
 INNER = 10
 # Eigenvalues of a symmetric matrix are known to this share of the largest.
 RESOLVED = 1e-15

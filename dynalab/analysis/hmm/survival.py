@@ -160,7 +160,8 @@ def _sums(
         return np.zeros(1), True
     if len(parts) == 1:
         return parts[0]
-    if all(exact for _, exact in parts) and np.prod([float(len(part)) for part, _ in parts]) <= draws:
+    # Where one ensemble's are drawn there are more than the draws.
+    if np.prod([float(len(part)) for part, _ in parts]) <= draws:
         return reduce(np.add.outer, [part for part, _ in parts]).ravel(), True
     rng = np.random.default_rng(seed)
     return np.sum([rng.choice(part, draws) for part, _ in parts], axis=0), False
@@ -206,7 +207,7 @@ def shift(
         strata: Ensembles of the runs.
 
     Returns:
-        The estimate and its interval; None where censoring leaves a bound open.
+        The estimate and its interval; None where censoring, or a test that can refuse nothing, leaves a bound open.
     """
     # No two times differ by more: a larger shift would be longer than anything that was seen.
     span = float(time.max() - time.min())
@@ -219,13 +220,18 @@ def shift(
 
     def crossing(level: float, above: bool) -> float | None:
         """Where the statistic, which falls with the shift, passes a level; from the right for `above`."""
+
+        def before(by: float) -> bool:
+            value = standardised(by)
+            return value > level or (above and value == level)
+
         low, high = -reach, reach
-        if standardised(low) < level or standardised(high) > level:
+        # No shift that could have been seen is on both sides of it: so few or so censored runs leave it open.
+        if not before(low) or before(high):
             return None
         for _ in range(60):
             middle = (low + high) / 2
-            value = standardised(middle)
-            if value > level or (above and value == level):
+            if before(middle):
                 low = middle
             else:
                 high = middle
