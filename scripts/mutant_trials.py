@@ -1,0 +1,222 @@
+"""Applies changes of one line to a copy of the source, one at a time, and runs the tests that belong to each."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import functools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mutations import sample
+
+ROOT = Path(__file__).resolve().parents[1]
+LIST = ROOT / "tests/mutants.toml"
+# Seconds of CPU: a test that takes EACH is taken for an endless loop, as are tests that wait for WAIT times what they
+# may spend.
+SECONDS, EACH, WAIT = 40.0, 90.0, 20.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One change to try: `path` becomes `text`; `says` shows it, `tests` are files or single tests in order."""
+
+    name: str
+    path: str
+    text: str
+    says: str
+    tests: tuple[str, ...]
+
+
+@contextmanager
+def copied() -> Iterator[Path]:
+    """Yield a copy of what git knows and does not ignore; the checkout itself is never written."""
+    listed = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split("\0")
+    with tempfile.TemporaryDirectory(prefix="dynalab-mutants-") as folder:
+        copy = Path(folder)
+        for name in names:
+            if name and (ROOT / name).is_file():
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, copy / name)
+        # Compiled once; by content, for two changes within a second have one date.
+        compiled = ["-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "dynalab", "tests"]
+        subprocess.run([sys.executable, *compiled], cwd=copy, check=True)
+        yield copy
+
+
+def run(copy: Path, tests: tuple[str, ...], seconds: float) -> str | None:
+    """Run tests in the copy, in their order, until one fails or the seconds are spent; return the one that failed."""
+    own = {"PYTHONPATH": f"{copy}:{copy / 'scripts'}", "PYTHONDONTWRITEBYTECODE": "1"}
+    words = [
+        "-m",
+        "pytest",
+        "-x",
+        "--tb=no",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-p",
+        "mutant_clock",
+    ]
+    words += [f"--spend={seconds}", f"--each={EACH}", f"--basetemp={copy / 'outputs/tests'}", *tests]
+    process = subprocess.Popen(
+        [sys.executable, *words],
+        cwd=copy,
+        env={**os.environ, **own},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said = process.communicate(timeout=WAIT * (seconds + EACH))[0]
+    except subprocess.TimeoutExpired:
+        return "the limit of time"
+    finally:
+        # With what the tests started: the session was made for them.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    if process.returncode == 0 or "the seconds are spent" in said:
+        return None
+    if process.returncode < 0 or "while loading conftest" in said:
+        return "the limit of time" if process.returncode == -signal.SIGPROF else "none: no test could run"
+    found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said, re.MULTILINE)
+    if process.returncode in (4, 5) or not found:
+        raise SystemExit(f"pytest could not run {' '.join(tests)}:\n{said}")
+    return found[1]
+
+
+@functools.cache
+def _imports(path: Path) -> frozenset[str]:
+    """Return the modules of dynalab, and the helpers of tests, that a file names in its imports."""
+    own = path.relative_to(ROOT).with_suffix("").parts
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = own[: len(own) - node.level] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return frozenset(found)
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@functools.cache
+def nearest(path: str) -> tuple[str, ...]:
+    """Return the files of tests that belong to a module, nearest first.
+
+    Those that import it (or a helper that does), then those that import what imports it, then those that name its
+    package or itself in a string, as a command would.
+    """
+    module = _module(ROOT / path)
+    users = {_module(p) for p in (ROOT / "dynalab").rglob("*.py") if module in _imports(p)} | {
+        module.rpartition(".")[0]
+    }
+    words = {module.rpartition(".")[2], module.split(".")[-2]} - {"dynalab", "analysis", "store", "report"}
+    named = re.compile(rf"\"(?:[^\"\n]* )?(?:{'|'.join(map(re.escape, words)) or 'none'})[\" ]")
+    ranked = []
+    for test in sorted((ROOT / "tests").glob("test_*.py")):
+        direct = _imports(test)
+        for helper in direct & {p.stem for p in (ROOT / "tests").glob("*.py")}:
+            direct |= _imports(ROOT / f"tests/{helper}.py")
+        text = test.read_text()
+        rank = 0 if module in direct else 1 if direct & users else 2 if named.search(text) else 3
+        if rank < 3:
+            ranked.append((rank, len(text), f"tests/{test.name}"))
+    return tuple(name for _, _, name in sorted(ranked))
+
+
+def listed(names: list[str]) -> tuple[list[Trial], list[str]]:
+    """Return the trials of the list, and those lines of it whose text is not in the source exactly once."""
+    trials, gone = [], []
+    for entry in tomllib.loads(LIST.read_text())["mutant"]:
+        if names and entry["id"] not in names:
+            continue
+        source = (ROOT / entry["file"]).read_text() if (ROOT / entry["file"]).is_file() else ""
+        if source.count(entry["old"]) != 1:
+            gone.append(
+                f"{entry['id']}: {entry['file']} has {source.count(entry['old'])} times: {entry['old']}"
+            )
+            continue
+        text = source.replace(entry["old"], entry["new"])
+        says = f"{entry['file']}: {entry['old'].strip()} -> {entry['new'].strip() or '(nothing)'}"
+        tests = tuple(f"tests/{test}" for test in entry.get("tests", ())) or nearest(entry["file"])
+        trials.append(Trial(entry["id"], entry["file"], text, says, tests))
+    return trials, gone
+
+
+def drawn(places: list[str], n: int, seed: int) -> list[Trial]:
+    """Return `n` trials drawn from files and folders; what only simulates data for trials is left out."""
+    paths = {
+        p
+        for place in places
+        for p in ([ROOT / place] if place.endswith(".py") else (ROOT / place).rglob("*.py"))
+    }
+    names = {str(p.relative_to(ROOT)): p.read_text() for p in paths if p.stem not in ("simulate", "cases")}
+    trials = []
+    for place, (name, mutant) in enumerate(sample(names, n, seed)):
+        text = mutant.apply(names[name])
+        lines = [t.splitlines()[mutant.line - 1].strip() for t in (names[name], text)]
+        says = f"{name}:{mutant.line}: {lines[0]} -> {lines[1]} ({mutant.kind})"
+        trials.append(Trial(str(place), name, text, says, nearest(name)))
+    return trials
+
+
+def main() -> int:
+    """Try each change, say what noticed it, and the rate."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="ids of the list, or with --sample files and folders")
+    parser.add_argument("--sample", type=int, metavar="N", help="draw N changes instead of taking the list")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="of CPU that the tests of a change may take"
+    )
+    options = parser.parse_args()
+    gone: list[str] = []
+    if options.sample:
+        trials = drawn(options.names or ["dynalab"], options.sample, options.seed)
+    else:
+        trials, gone = listed(options.names)
+    print(*(f"gone     {line}" for line in gone), sep="\n", end="\n" if gone else "")
+    # The copy goes when the command is ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    lived, sound = 0, set()
+    with copied() as copy:
+        for trial in trials:
+            begun = time.monotonic()
+            (copy / trial.path).write_text(trial.text)
+            failed = run(copy, trial.tests, options.seconds)
+            shutil.copy2(ROOT / trial.path, copy / trial.path)
+            if failed and failed.startswith("tests/") and failed not in sound:
+                # It has noticed nothing if it fails on the source as it is.
+                if run(copy, (failed,), options.seconds):
+                    raise SystemExit(f"{failed} fails on the source as it is")
+                sound.add(failed)
+            lived += failed is None
+            print(f"{'noticed' if failed else 'LIVED':8} {trial.name:4} {trial.says}")
+            by = failed or "none of " + " ".join(trial.tests)
+            print(f"{'':13} by {by} ({time.monotonic() - begun:.0f} s)", flush=True)
+    print(f"{len(trials) - lived} of {len(trials)} noticed" + (f", {len(gone)} gone" if gone else ""))
+    return int(bool(gone or (lived and not options.sample)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
