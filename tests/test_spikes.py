@@ -44,6 +44,15 @@ def test_a_spike_is_ten_times_the_lowest_of_the_blocks_before():
     assert found == [[], [], [], [], [1], [], [2], [0, 1]]
 
 
+def test_a_spike_counts_again_from_its_distance_on():
+    spikes = Spikes(1, torch.device("cpu"))
+    found = []
+    for number in range(1, 9):
+        spikes.add(torch.tensor([10.0 if number > 5 else 1.0], dtype=torch.float64))
+        found.append(spikes.at(64 * number, 128))
+    assert found == [[], [], [], [], [], [0], [], [0]]
+
+
 def jumped(gamma: float) -> list[str]:
     return [*WORDS, f"schedule.gamma={gamma}"]
 
