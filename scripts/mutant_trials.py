@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
-import functools
 import os
 import re
 import shutil
@@ -23,20 +21,15 @@ from pathlib import Path
 
 import pytest
 from mutations import sample
+from nearest_tests import ROOT, nearest
 
-ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "tests/mutants.toml"
 # Seconds of CPU: a test that takes EACH is taken for an endless loop, as are tests that wait for WAIT times what they
 # may spend.
 SECONDS, EACH, WAIT = 40.0, 90.0, 20.0
 LIBRARIES = (
-    "torch",
-    "pandas",
-    "scipy.stats",
-    "sklearn.cluster",
-    "statsmodels.api",
-    "pyarrow.parquet",
-    "hydra",
+    *("torch", "pandas", "scipy.stats", "sklearn.cluster", "statsmodels.api", "pyarrow.parquet"),
+    *("hydra", "rich.console", "click", "matplotlib.figure"),
 )
 
 
@@ -75,7 +68,11 @@ def _child(copy: Path, words: list[str], said: Path) -> int:
         os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), handle)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.chdir(copy)
-    os.environ |= {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ |= {
+        "PYTHONPATH": str(copy),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(copy))
     code = int(pytest.main(words))
@@ -86,19 +83,19 @@ def _child(copy: Path, words: list[str], said: Path) -> int:
 
 def run(copy: Path, tests: tuple[str, ...], seconds: float) -> str | None:
     """Run tests in the copy, in their order, until one fails or the seconds are spent; return the one that failed."""
-    words = [
-        "-x",
-        "--tb=no",
-        "-W",
-        "ignore::pytest.PytestAssertRewriteWarning",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "-p",
-        "mutant_clock",
-    ]
-    words += [f"--spend={seconds}", f"--each={EACH}", f"--basetemp={copy / 'outputs/tests'}", *tests]
+    for test in tests:
+        failed, spent = _run_one(copy, test, seconds)
+        seconds -= spent
+        if failed or seconds <= 0:
+            return failed
+    return None
+
+
+def _run_one(copy: Path, test: str, seconds: float) -> tuple[str | None, float]:
+    """Run a file of tests, or one of them; return the first that failed, and the seconds of CPU that it took."""
+    words = ["-x", "--tb=no", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    words += ["-p", "no:cacheprovider", "-p", "mutant_clock", f"--spend={seconds}", f"--each={EACH}"]
+    words += [f"--basetemp={copy / 'outputs/tests'}", test]
     said = copy / "outputs/said.txt"
     said.unlink(missing_ok=True)
     sys.stdout.flush()
@@ -111,70 +108,25 @@ def run(copy: Path, tests: tuple[str, ...], seconds: float) -> str | None:
             traceback.print_exc()
         os._exit(pytest.ExitCode.INTERNAL_ERROR)
     try:
-        while (ended := os.waitpid(process, os.WNOHANG)) == (0, 0) and time.monotonic() < end:
-            time.sleep(0.05)
+        while (ended := os.wait4(process, os.WNOHANG))[0] == 0 and time.monotonic() < end:
+            time.sleep(0.02)
     finally:
         # With what the tests started: the session was made for them.
         with suppress(ProcessLookupError):
             os.killpg(process, signal.SIGKILL)
-    if ended == (0, 0):
+    if ended[0] == 0:
         os.waitpid(process, 0)
-        return "the limit of time"
-    code, text = os.waitstatus_to_exitcode(ended[1]), said.read_text(errors="replace")
+        return "the limit of time", seconds
+    code, spent = os.waitstatus_to_exitcode(ended[1]), ended[2].ru_utime + ended[2].ru_stime
+    text = said.read_text(errors="replace")
     if code == 0 or "the seconds are spent" in text:
-        return None
+        return None, spent
     if code < 0 or "while loading conftest" in text:
-        return "the limit of time" if code == -signal.SIGPROF else "none: no test could run"
+        return "the limit of time" if code == -signal.SIGPROF else "none: no test could run", spent
     found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", text, re.MULTILINE)
     if code > pytest.ExitCode.INTERRUPTED or not found:
-        raise SystemExit(f"pytest could not run {' '.join(tests)}:\n{text}")
-    return found[1]
-
-
-@functools.cache
-def _imports(path: Path) -> frozenset[str]:
-    """Return the modules of dynalab, and the helpers of tests, that a file names in its imports."""
-    own = path.relative_to(ROOT).with_suffix("").parts
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            above = own[: len(own) - node.level] if node.level else ()
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
-    return frozenset(found)
-
-
-def _module(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-@functools.cache
-def nearest(path: str) -> tuple[str, ...]:
-    """Return the files of tests that belong to a module, nearest first.
-
-    Those that import it (or a helper that does), then those that import what imports it, then those that name its
-    package or itself in a string, as a command would.
-    """
-    module = _module(ROOT / path)
-    users = {_module(p) for p in (ROOT / "dynalab").rglob("*.py") if module in _imports(p)} | {
-        module.rpartition(".")[0]
-    }
-    words = {module.rpartition(".")[2], module.split(".")[-2]} - {"dynalab", "analysis", "store", "report"}
-    named = re.compile(rf"\"(?:[^\"\n]* )?(?:{'|'.join(map(re.escape, words)) or 'none'})[\" ]")
-    ranked = []
-    for test in sorted((ROOT / "tests").glob("test_*.py")):
-        direct = _imports(test)
-        for helper in direct & {p.stem for p in (ROOT / "tests").glob("*.py")}:
-            direct |= _imports(ROOT / f"tests/{helper}.py")
-        text = test.read_text()
-        rank = 0 if module in direct else 1 if direct & users else 2 if named.search(text) else 3
-        if rank < 3:
-            # Those that train or run commands take longest.
-            runs = len(re.findall(r"\b(?:train|here|cli|run_cli)\(", text))
-            ranked.append((rank, runs, f"tests/{test.name}"))
-    return tuple(name for _, _, name in sorted(ranked))
+        raise SystemExit(f"pytest could not run {test}:\n{text}")
+    return found[1], spent
 
 
 def listed(names: list[str]) -> tuple[list[Trial], list[str]]:

@@ -7,6 +7,7 @@ import re
 
 import mutant_trials
 import mutations
+import nearest_tests
 
 SOURCE = '''"""No change of a docstring with words."""
 def mean(values: list[int] = [], ddof: int = 1) -> float:
@@ -56,12 +57,12 @@ def test_the_list_is_kept_up() -> None:
     assert len(trials) >= 33
     for test in {test for trial in trials for test in trial.tests}:
         path, _, name = test.partition("::")
-        text = (mutant_trials.ROOT / path).read_text()
+        text = (nearest_tests.ROOT / path).read_text()
         assert not name or re.search(rf"^def {re.escape(name)}\(", text, re.MULTILINE), test
 
 
 def test_the_tests_of_a_module_begin_with_those_that_import_it() -> None:
-    found = mutant_trials.nearest("dynalab/analysis/eos/edge.py")
+    found = nearest_tests.nearest("dynalab/analysis/eos/edge.py")
     assert {"tests/test_eos.py", "tests/test_detector_rules.py"} <= set(found[:4])
     # Those that ask for it by a command come, too, and later.
     assert found.index("tests/test_detectors_cli.py") > found.index("tests/test_eos.py")
