@@ -50,7 +50,8 @@ def nearest(path: str) -> tuple[str, ...]:
         text = test.read_text()
         rank = 0 if module in direct else 1 if direct & users else 2 if named.search(text) else 3
         if rank < 3:
-            # Those that train or run commands take longest.
+            # One that is called like the module; those that train or run commands take longest.
+            other = not any(word in test.stem for word in words)
             runs = len(re.findall(r"\b(?:train|here|cli|run_cli)\(", text))
-            ranked.append((rank, runs, f"tests/{test.name}"))
-    return tuple(name for _, _, name in sorted(ranked))
+            ranked.append((rank, other, runs, f"tests/{test.name}"))
+    return tuple(name for *_, name in sorted(ranked))

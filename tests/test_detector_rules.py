@@ -7,6 +7,7 @@ from scipy import stats
 from dynalab.analysis import variance
 from dynalab.analysis.base import Convergence, Trajectories, Trajectory
 from dynalab.analysis.eos import Config as EdgeKeys
+from dynalab.analysis.eos import confirm
 from dynalab.analysis.eos import describe as edge_said
 from dynalab.analysis.eos.corroborate import loss_before_and_after, raw_sharpness
 from dynalab.analysis.eos.edge import edge_of, smooth
@@ -120,6 +121,88 @@ def test_sharpening_has_the_slope_of_the_rows_below_nine_tenths():
     found = edge([*bent, *[1.01] * 30])
     assert found.rate == pytest.approx(np.log(0.899 / 0.5) / 190)
     assert edge([*np.geomspace(0.5, 0.85, 4), *np.geomspace(0.91, 1.0, 40), *[1.01] * 30]).rate is None
+
+
+def test_the_ratio_at_the_edge_is_of_all_rows_of_all_stays():
+    stays = [1.0, 1.02, 1.04, 1.06, 1.2], [1.0, 0.95, 0.93, 0.91, 1.1]
+    ratios = np.array(
+        [*RISE[:60], *stays[0], *[0.5] * 20, *np.geomspace(0.5, 0.99, 20), *stays[1], *[0.5] * 5]
+    )
+    found = edge(ratios)
+    assert found.stays == ((600, 640), (1050, 1090)) and (found.verdict, found.end) == ("visited", 1090)
+    low, median, high = np.quantile(np.concatenate(stays), [0.25, 0.5, 0.75])
+    assert (found.median, found.spread) == (pytest.approx(median), pytest.approx(high - low))
+    assert found.fraction == pytest.approx(80 / (10 * (len(ratios) - 1)))
+    assert (
+        found.reason == "arrived at step 600, left at step 640, came back at step 1,050, left at step 1,090"
+    )
+
+
+def test_forks_are_shared_where_all_are_at_the_edge():
+    steps = np.arange(0.0, 1010, 10)
+
+    def curve(onset, level=1.0):
+        return steps, np.select([steps <= onset - 50, steps < onset], [0.5, 0.7], level)
+
+    def halved(onsets, curves):
+        runs = [{"run": name, "onset_step": step} for name, step in onsets.items()]
+        return confirm.halvings({"runs": runs}, curves, EdgeKeys())
+
+    curves = {"a": curve(100), "b": curve(300), "c": curve(0)}
+    # Five rows after the later arrival; as long as the runs, or four times the way from half of the threshold.
+    assert halved({"b": 300, "a": 100, "c": None}, curves) == [confirm.Halving(("a", "b"), 350, 1000)]
+    far = {"a": (steps, np.where(steps < 300, 0.5, 1.0) + 0.2 * (steps > 0) * (steps < 300))}
+    assert halved({"a": 300}, far) == [confirm.Halving(("a",), 350, 350 + 4 * 300)]
+    late = {"a": (steps, np.where(steps < 900, 0.6, 1.0))}
+    assert halved({"a": 900}, late) == [confirm.Halving(("a",), 950, 2000)]
+    # One that has left by then is forked by itself; without six rows from its arrival on it is not.
+    left = {"a": (steps, np.where(steps > 300, 0.7, curve(100)[1])), "b": curve(300)}
+    assert halved({"a": 100, "b": 300}, left) == [
+        confirm.Halving(("b",), 350, 1000),
+        confirm.Halving(("a",), 150, 1000),
+    ]
+    assert halved({"a": 960}, {"a": curve(960)}) == [] and len(halved({"a": 950}, {"a": curve(950)})) == 1
+
+
+def test_a_fork_at_half_the_rate_confirms_an_edge():
+    def judge(fell=0.5, rise=1.3, parent=1.0, rows=10):
+        steps = np.arange(0.0, 10 * (20 + rows), 10)
+        after = steps >= 200
+        ratio, sharp = np.where(after, fell, 1.0), np.where(after, 2 * rise, 2.0)
+        columns = {
+            "sharpness": np.where(after, 2 * parent, 2.0),
+            "edge_ratio": 1.0,
+            "stability_threshold": 2.0,
+        }
+        mine, names = run_of(columns, steps=steps)
+        columns = {"sharpness": sharp, "edge_ratio": ratio, "stability_threshold": 4.0}
+        other, _ = run_of(columns, steps=steps)
+        (entry,), table = confirm.compare(
+            Trajectories("e", names, (mine,)), Trajectories("f", names, (other,)), 190, EdgeKeys()
+        )
+        return entry, table
+
+    entry, table = judge()
+    assert entry["verdict"] == "confirmed" and entry["confirmed"] is True and entry["at_step"] == 190
+    assert (entry["ratio_after"], entry["rise"], entry["parent_rise"]) == (0.5, pytest.approx(1.3), 1.0)
+    assert entry["reason"] == "the ratio fell to 0.50, then the sharpness rose 1.30 times (parent: 1.00)"
+    assert entry["fork_last_ratio"] == 0.5 and entry["fork_onset_step"] is None
+    row = {"run": "e/s0000", "fork": "e/s0000", "step": 200, "sharpness": 2.6, "threshold": 4.0}
+    assert table[20] == {**row, "parent_sharpness": 2.0} and len(table) == 30
+    for changed in ({"fell": 0.76}, {"rise": 1.24}, {"rise": 1.3, "parent": 1.05}):
+        assert judge(**changed)[0]["verdict"] == "not_confirmed", changed
+    assert judge(fell=0.74, rise=1.25)[0]["verdict"] == "confirmed"
+    few, _ = judge(rows=9)
+    assert few["verdict"] == "undecided" and few["reason"] == "9 rows after step 190, at least 10 are needed"
+    assert few["confirmed"] is None
+    # Sharpness itself has to be there.
+    bare, names = run_of({"edge_ratio": 1.0}, steps=STEPS)
+    told, rows = confirm.compare(*[Trajectories("e", names, (bare,))] * 2, 190, EdgeKeys())
+    assert told[0]["reason"].startswith("0 rows after step 190") and rows == []
+    assert confirm.words([entry, few]) == (
+        "confirmed in 1 of 2 runs: at half the rate the sharpness rose 1.30 to 1.30 times; 1 undecided"
+    )
+    assert confirm.words([few]) == "confirmed in 0 of 1 runs; 1 undecided"
 
 
 def test_adaptive_runs_are_looked_at_from_their_tenth_step_on():
@@ -447,7 +530,8 @@ def test_half_of_the_runs_converged_is_enough():
     found = variance.analyse(crossed(times), variance.Config(draws=100))
     assert "3 of 6 runs never converged" in found.warnings[1]
     times[0, 0] = np.nan
-    with pytest.raises(ConfigError, match="2 of 6 runs of the design converged; half of them must"):
+    said = r"2 of 6 runs of the design converged; half of them must \(train longer, or lower convergence.threshold\)$"
+    with pytest.raises(ConfigError, match=said):
         variance.analyse(crossed(times), variance.Config(draws=100))
 
 
