@@ -50,8 +50,8 @@ def nearest(path: str) -> tuple[str, ...]:
         text = test.read_text()
         rank = 0 if module in direct else 1 if direct & users else 2 if named.search(text) else 3
         if rank < 3:
-            # One that is called like the module; those that train or run commands take longest.
-            other = not any(word in test.stem for word in words)
+            # Those that are called like the module or its package first; those that train or run commands take longest.
+            like = any(word in test.stem for word in module.split(".")[1:])
             runs = len(re.findall(r"\b(?:train|here|cli|run_cli)\(", text))
-            ranked.append((rank, other, runs, f"tests/{test.name}"))
+            ranked.append((rank, runs > 0 and not like, not like, runs, f"tests/{test.name}"))
     return tuple(name for *_, name in sorted(ranked))
