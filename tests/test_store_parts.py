@@ -12,16 +12,18 @@ import pytest
 import yaml
 from safetensors.numpy import load, save
 
+from dynalab.config.command import read_command
 from dynalab.errors import ConfigError, StoreError
 from dynalab.store import branch, checkpoint, remove, runfile, series, snapshot
 from dynalab.store.checkpoint import CheckpointState
 from dynalab.store.cut import runs_of
-from dynalab.store.layout import Layout
+from dynalab.store.layout import Layout, lay_out
 from dynalab.store.owner import Owner
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.series import SeriesWriter
 from dynalab.store.split import split
 from dynalab.store.stored import StoredEnsemble
+from dynalab.training.planner import Plan
 
 DIGEST = "0123456789"
 TREE = {"task": {"name": "grokking"}, "eval": {"every": 10}, "levels": {}}
@@ -220,6 +222,59 @@ def test_the_newest_attempt_of_a_run_counts_and_seeds_come_before_labels(outputs
         ensemble.paths.config.write_text(damage)
         with pytest.raises(StoreError, match=f"config.yaml is damaged: {said}"):
             _ = StoredEnsemble(ensemble.paths).config
+
+
+def test_stored_runs_are_done_go_on_or_are_new(outputs):
+    def lay(steps: int, seeds: str = "0..5", **keys: Any) -> Layout:
+        words = ["task=grokking", f"seed={seeds}", f"train.steps={steps}"]
+        (request,) = read_command(words, outputs=str(outputs)).requests
+        plan = Plan(1, 1, (2, 1), "", bits="hold")
+        return lay_out(
+            OutputPaths(outputs), request, lambda count: replace(plan, widths=plan.widths[:count]), **keys
+        )
+
+    paths = lay(100, write=False).paths
+    assert not paths.root.exists()
+    for seed, (status, steps) in enumerate(
+        [("done", 100), ("done", 50), ("partial", 100), ("partial", 120), ("diverged", 7)]
+    ):
+        run = runfile.Run(f"s{seed:04d}", seed, {}, status, steps)
+        shard = paths.shard(runfile.folder_name([run], 1))
+        shard.root.mkdir(parents=True)
+        runfile.write(shard, runfile.Shard([run], 200, status=status, steps=steps))
+    dry = lay(100, write=False)
+    assert (
+        dry.done == ["s0000", "s0003", "s0004"] and dry.resumed == ["s0001", "s0002"] and dry.new == ["s0005"]
+    )
+    assert dry.cut_off == {"s0003": (120, 200)} and dry.stored_steps == {"s0001": 50, "s0002": 100}
+    assert dry.steps_left() == 150 and not paths.config.exists()
+    assert [shard.root.name for shard in dry.work] == [
+        "shard-0001-0001-1",
+        "shard-0002-0002-1",
+        "shard-0005-0005-1",
+    ]
+    found = lay(100)
+    assert found.warnings[-1].endswith("was missing, damaged or another's; it is written again")
+    assert [(one.requested_steps, one.status) for one in map(runfile.read, found.work)] == [
+        (100, "partial"),
+        (100, "partial"),
+        (100, "planned"),
+    ]
+    made = runfile.read(found.work[2])
+    assert made.plan == {"bits": "hold"} and made.runs[0].streams == dict.fromkeys(made.runs[0].streams, 5)
+    # Another attempt of them all, two and one.
+    forced = lay(100, "0..2", force=True)
+    assert [shard.root.name for shard in forced.work] == ["shard-0000-0001-2-a2", "shard-0002-0002-1-a2"]
+    assert forced.new == ["s0000", "s0001", "s0002"] and runfile.read(forced.work[0]).attempt == 2
+    # Of one that is done the series have to be what was vouched for.
+    done = paths.shard("shard-0004-0004-1")
+    record = runfile.read(done)
+    record.marks = {"every-10": [3, 5]}
+    runfile.write(done, record)
+    hurt = lay(100, "4")
+    assert hurt.resumed == ["s0004"] and hurt.warnings == [
+        f"{done.series('every-10')} is damaged; it is trained again from its newest whole checkpoint"
+    ]
 
 
 def test_what_is_left_to_train_is_of_new_runs_and_of_those_that_go_on(outputs):
