@@ -367,6 +367,50 @@ def test_an_edge_ratio_of_one_and_a_lagging_moment():
     )
 
 
+def test_every_name_has_its_confidence_and_its_reason():
+    def named(**keys):
+        return rules.name(evidence(**keys), Config())
+
+    norm = np.arange(500.0, 1000), np.exp(-1e-3 * np.arange(500.0))
+    lagging = {"grad_norm": at([1, 0.1]), "gradient_curvature": at([0, 9]), "stability_threshold": at([9, 2])}
+    cycle, quiet = replace(NOTHING, verdict=True), replace(NOTHING, verdict=False)
+    grown = "the norm of the last layer grows before and stands still after"
+    zeros = {"zero_loss_fraction": at([1, 1])}
+    assert [
+        named(ended=True),
+        named(rates=(1000.0,)),
+        named(full_batch=False, columns={"train_loss": at([1, 1, 1, 1])}),
+        named(cycle=cycle),
+        named(columns=zeros),
+        named(columns=zeros, cycle=quiet),
+        named(columns={"scale_invariant_norm": norm}, decay=np.full(500, 1e-3)),
+        named(columns={"edge_ratio": at([1.0])}),
+        named(columns=lagging, optimizer=ADAM),
+        named(cycle=quiet),
+    ] == [
+        rules.Named("data", 1.0, "the loss became NaN or infinite"),
+        rules.Named("data", 1.0, "the learning rate changed"),
+        rules.Named("data", 0.5, "the batch's loss rose, that of the training set did not"),
+        rules.Named("slingshot", 2 / 6, grown),
+        rules.Named(
+            "spike_without_norm_cycle", 2 / 6, "losses are rounded to 0, the norm's cycle cannot be told"
+        ),
+        rules.Named(
+            "spike_without_norm_cycle", 2 / 6, "losses are rounded to 0, the norm's cycle is not there"
+        ),
+        rules.Named(
+            "bn_wd_period", 1.0, "the scale-invariant norm fell by 0.001 a step, rate times decay is 0.001"
+        ),
+        rules.Named("edge_spike", 1.0, "the edge ratio was 1.00 before"),
+        rules.Named(
+            "adam_lag", 1.0, "curvature along the gradient exceeds the threshold while the second moment lags"
+        ),
+        rules.Named(
+            "spike_without_norm_cycle", 1 / 6, "the norm of the last layer does not grow and stand still"
+        ),
+    ]
+
+
 # The run.
 
 
