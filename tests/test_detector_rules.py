@@ -19,8 +19,10 @@ from dynalab.analysis.periods import analyse as periods
 from dynalab.analysis.periods import describe as periods_said
 from dynalab.analysis.periods.jumps import Jump, find_jumps, slopes_between
 from dynalab.analysis.periods.regimes import regime_of
+from dynalab.analysis.slingshot import Config as SpikeKeys
+from dynalab.analysis.slingshot import analyse as spikes
 from dynalab.analysis.variance import components, impute
-from dynalab.errors import ConfigError
+from dynalab.errors import ConfigError, NothingMatched
 
 STEPS = np.arange(0.0, 2000, 10)
 
@@ -615,3 +617,96 @@ def test_variance_in_a_few_lines():
         "6 runs, 2 init x 3 order: test_accuracy converges at step 1,234 (mean), standard deviation unknown steps",
         "  init      26% of the variance (95%: 10% to 50%)",
     ]
+
+
+# Keys, and what is said of columns that are not there.
+
+
+def test_defaults_and_bounds_of_the_keys():
+    def plain(config):
+        return {key: value for key, value in vars(config).items() if key != "convergence"}
+
+    assert plain(EdgeKeys()) == {
+        "low": 0.9,
+        "high": 1.25,
+        "leave": 0.8,
+        "rise": 1.25,
+        "skip": 10,
+        "steps": None,
+    }
+    assert plain(PeriodKeys()) == {"jump": 0.1, "window": 25, "tolerance": 0.1, "steps": None}
+    assert plain(SpikeKeys()) == {
+        "window": 200,
+        "rise": 2.0,
+        "zero_fraction": 0.05,
+        "eps": 1e-6,
+        "steps": None,
+    }
+    assert plain(variance.Config()) == {"log_time": False, "steps": None, "draws": 4000, "seed": 0}
+    bounds = [
+        (EdgeKeys, "low", [1.0, 1e-9], [0.0, 1.01], "a ratio above 0, at most 1"),
+        (EdgeKeys, "high", [1.01], [1.0], "a ratio above 1"),
+        (EdgeKeys, "leave", [0.01, 0.99], [0.0, 1.0], "a ratio between 0 and 1"),
+        (EdgeKeys, "rise", [1.0], [0.99], "a factor of at least 1"),
+        (EdgeKeys, "skip", [0], [-1], "an integer of at least 0"),
+        (PeriodKeys, "jump", [1e-9], [0.0, np.inf], "a positive number"),
+        (PeriodKeys, "window", [1], [0], "an integer of at least 1"),
+        (PeriodKeys, "tolerance", [0.01, 0.99], [0.0, 1.0], "a share between 0 and 1"),
+        (SpikeKeys, "window", [1], [0], "an integer of at least 1"),
+        (SpikeKeys, "rise", [1e-9], [0.0, np.inf], "a positive number of decades"),
+        (SpikeKeys, "zero_fraction", [0.0, 1.0], [-0.01, 1.01], "a share from 0 to 1"),
+        (SpikeKeys, "eps", [0.0], [-1e-9], "a number of at least 0"),
+        (variance.Config, "draws", [100], [99], "must be 100 or more"),
+        (variance.Config, "seed", [0], [-1], "must be 0 or more"),
+        (variance.Config, "steps", [0], [-1], "must be 0 or more"),
+        *(
+            (keys, "steps", [0], [-1], "an integer of at least 0")
+            for keys in (EdgeKeys, PeriodKeys, SpikeKeys)
+        ),
+    ]
+    for keys, name, legal, wrong, said in bounds:
+        for value in legal:
+            keys(**{name: value})
+        for value in wrong:
+            with pytest.raises(ConfigError) as caught:
+                keys(**{name: value})
+            assert str(caught.value).startswith(f"{name}={value}: ") and said in str(caught.value), (
+                name,
+                value,
+            )
+
+
+@pytest.mark.parametrize(
+    ("analyse", "keys", "columns", "missing", "words", "needed"),
+    [
+        (
+            *(eos, EdgeKeys, ("a",), "no sharpness", "'probes=[weights,gradients,curvature]'"),
+            "sharpness and stability_threshold (or edge_ratio alone)",
+        ),
+        (
+            *(periods, PeriodKeys, ("a",), "no scale_invariant_norm"),
+            *("model=si_mlp 'probes=[gradients,scale_invariant]'", "train_loss and scale_invariant_norm"),
+        ),
+        (
+            *(spikes, SpikeKeys, ("a",), "no train_loss and no last_layer_norm"),
+            *("'probes=[gradients,numerics]'", "train_loss and last_layer_norm"),
+        ),
+        (
+            *(spikes, SpikeKeys, ("train_loss",), "no last_layer_norm"),
+            *("'probes=[gradients,numerics]'", "train_loss and last_layer_norm"),
+        ),
+    ],
+)
+def test_what_is_not_recorded_is_named_with_the_command_that_records_it(
+    analyse, keys, columns, missing, words, needed
+):
+    kind = {EdgeKeys: "eos", PeriodKeys: "periods", SpikeKeys: "slingshot"}[keys]
+    with pytest.raises(NothingMatched) as caught:
+        analyse(Trajectories("e", columns, ()), keys())
+    assert (
+        str(caught.value) == f"e: {missing} recorded, which analyze {kind} needs: dynalab train ... {words}"
+    )
+    with pytest.raises(NothingMatched) as caught:
+        analyse(Trajectories("e", columns, (), imported=True), keys())
+    said = f"dynalab import a table with columns named {needed} (a constant one: --const NAME=NUMBER)"
+    assert str(caught.value).endswith(f"which analyze {kind} needs: {said}")
