@@ -44,6 +44,30 @@ def test_a_spike_is_ten_times_the_lowest_of_the_blocks_before():
     assert found == [[], [], [], [], [1], [], [2], [0, 1]]
 
 
+@pytest.mark.parametrize(
+    ("level", "most", "spikes"),
+    [(1.0, 10.0, 1), (1.0, 9.99, 0), (1e-5, 1e-3, 1), (1e-5, 0.99e-3, 0), (1e-3, 0.01, 1)],
+)
+def test_the_least_that_is_a_spike(level, most, spikes):
+    found = Spikes(1, torch.device("cpu"))
+    for largest in (5 * level, 2 * level, level, 2 * level):
+        found.add(torch.tensor([largest], dtype=torch.float64))
+        assert found.at(64, 1) == []
+    found.add(torch.tensor([most], dtype=torch.float64))
+    again = Spikes(1, torch.device("cpu"))
+    again.load(found.tensors())
+    assert len(found.at(64, 1)) == len(again.at(64, 1)) == spikes
+
+
+def test_a_spike_counts_again_from_its_distance_on():
+    spikes = Spikes(1, torch.device("cpu"))
+    found = []
+    for number in range(1, 9):
+        spikes.add(torch.tensor([10.0 if number > 5 else 1.0], dtype=torch.float64))
+        found.append(spikes.at(64 * number, 128))
+    assert found == [[], [], [], [], [], [0], [], [0]]
+
+
 def jumped(gamma: float) -> list[str]:
     return [*WORDS, f"schedule.gamma={gamma}"]
 
