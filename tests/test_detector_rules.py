@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from dynalab.analysis.periods.jumps import Jump, find_jumps, slopes_between
+from dynalab.analysis.periods.regimes import regime_of
 from scipy import stats
 
 from dynalab.analysis import variance
@@ -17,8 +19,6 @@ from dynalab.analysis.eos.ratios import ratios_of
 from dynalab.analysis.periods import Config as PeriodKeys
 from dynalab.analysis.periods import analyse as periods
 from dynalab.analysis.periods import describe as periods_said
-from dynalab.analysis.periods.jumps import Jump, find_jumps, slopes_between
-from dynalab.analysis.periods.regimes import regime_of
 from dynalab.analysis.slingshot import Config as SpikeKeys
 from dynalab.analysis.slingshot import analyse as spikes
 from dynalab.analysis.variance import components, impute

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from dynalab.store.layout import Layout, lay_out
 from safetensors.numpy import load, save
 
 from dynalab.config.command import read_command
@@ -17,7 +18,6 @@ from dynalab.errors import ConfigError, StoreError
 from dynalab.store import branch, checkpoint, remove, runfile, series, snapshot
 from dynalab.store.checkpoint import CheckpointState
 from dynalab.store.cut import runs_of
-from dynalab.store.layout import Layout, lay_out
 from dynalab.store.owner import Owner
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.series import SeriesWriter

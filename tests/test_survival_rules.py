@@ -407,26 +407,6 @@ def test_the_censored_regression_takes_any_unit_and_no_noise():
     assert sigma == pytest.approx(np.sqrt(np.mean((y - x @ beta) ** 2)))
 
 
-def test_r2_of_left_out_runs_with_censoring_is_of_the_others_fits():
-    y = np.array([10.0, 12, 11, 15, 19, 17, 20, 20])
-    seen = np.array([1, 1, 1, 1, 1, 1, 0, 0], bool)
-    x = np.array([0.0, 0, 0, 1, 1, 1, 0, 1])[:, None]
-    lost = []
-    for design in (np.column_stack([np.ones(8), x]), np.ones((8, 1))):
-        whole = tobit.fit(design, y, seen)[0]
-        inside = sum((y[i] - design[i] @ whole) ** 2 for i in range(6))
-        outside = 0.0
-        for i in range(6):
-            rest = [j for j in range(8) if j != i]
-            outside += (y[i] - design[i] @ tobit.fit(design[rest], y[rest], seen[rest])[0]) ** 2
-        lost.append((inside, outside))
-    r2, loo = tobit.predictive_r2(x, y, seen)
-    np.testing.assert_allclose([r2, loo], [1 - lost[0][i] / lost[1][i] for i in (0, 1)])
-    assert tobit.predictive_r2(x, y, np.arange(8) < 2) == (None, None)
-    assert tobit.predictive_r2(x[2:5], y[2:5], np.ones(3, bool))[0] is not None, "three are enough"
-    assert tobit.predictive_r2(x, np.full(8, 3.0), np.ones(8, bool)) == (None, None)
-
-
 def test_visits_and_shares_of_runs_without_rows():
     rows = np.arange(4) * 10
     path = np.array([1, 1, 0, 0])

@@ -250,8 +250,8 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     unit, mean = ("in logarithm", "geometric mean") if findings.log_time else ("steps", "mean")
     yield Say(
         f"**{runs}**: {crossed}, crossed. Convergence ({rule.metric} {sign} {number(rule.threshold)} for "
-        f"{count(rule.persistence, 'row')}) comes at step **{number(_round(findings.mean_step))}** on the {mean}, with a "
-        f"standard deviation of **{number(_round(findings.sd))}** {unit}."
+        f"{count(rule.persistence, 'row')}) comes at step **{number(_round(findings.mean_step))}** on the {mean}, "
+        f"with a standard deviation of **{number(_round(findings.sd))}** {unit}."
     )
     if groups and len(known) == len(findings.shares):
         yield _figure(findings)
