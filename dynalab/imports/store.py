@@ -27,7 +27,8 @@ from dynalab.imports.runs import Changes, Imported, ImportedRun, runs_of
 from dynalab.imports.table import files_in, read_table, tidy
 from dynalab.store import runfile, series
 from dynalab.store.lock import Lock
-from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths, refuse_links
+from dynalab.store.names import refuse_links
+from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import IMPORTED, IMPORTED_CADENCE, StoredEnsemble
 from dynalab.store.table import refresh

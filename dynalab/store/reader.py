@@ -15,7 +15,8 @@ from dynalab.core.convergence import Convergence, direction_of
 from dynalab.core.errors import ConfigError, StoreError
 from dynalab.core.trajectories import Trajectories, Trajectory
 from dynalab.store import runfile, series
-from dynalab.store.paths import FORCED, EnsemblePaths, forced_cadence
+from dynalab.store.names import FORCED, forced_cadence
+from dynalab.store.paths import EnsemblePaths
 from dynalab.store.stored import IMPORTED_CADENCE, StoredEnsemble, StoredRun
 
 if TYPE_CHECKING:

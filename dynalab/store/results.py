@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from dynalab.core.atomic import making, replacing, write_json
 from dynalab.core.errors import ConfigError, NothingMatched, StoreError
-from dynalab.store.paths import AnalysisPaths, OutputPaths, is_name
+from dynalab.store.names import is_name
+from dynalab.store.paths import AnalysisPaths, OutputPaths
 from dynalab.store.read import check, mapping, positive, read_bytes, read_json, text, whole
 
 if TYPE_CHECKING:
