@@ -9,8 +9,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dynalab.config import registry
-from dynalab.config.compose import resolved
 from dynalab.config.overrides import sign_and_key, values_of
+from dynalab.config.tree import resolved
 from dynalab.config.typed import typed
 
 
