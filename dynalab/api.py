@@ -87,7 +87,7 @@ def import_runs(
     Raises:
         ConfigError: A table cannot be read so, or the name cannot be used.
     """
-    from dynalab.imports.forms import Form
+    from dynalab.imports.rows import Form
     from dynalab.imports.runs import Changes
     from dynalab.imports.store import Order, import_table
 

@@ -12,7 +12,7 @@ from dynalab import train
 from dynalab.config.command import read_command
 from dynalab.core.machine import VARIABLES
 from dynalab.errors import ConfigError
-from dynalab.launch import inline, layout, trials
+from dynalab.launch import compare, inline, trials
 from dynalab.store import runfile
 from dynalab.store.paths import ShardPaths
 from dynalab.training import exactness
@@ -164,10 +164,10 @@ def test_a_half_done_run_goes_on_under_the_same_kernels_alone():
     # Runs of before say nothing of the variables: not known is not another.
     old = {name: here[name] for name in ("dynalab", "torch", "cpu")}
     for known in (here, old, {}):
-        layout._check_bits(paths, begun(**known), here)
+        compare.check_bits(paths, begun(**known), here)
     other = here | {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "avx2", "torch": "1.0"}
     with pytest.raises(ConfigError) as told:
-        layout._check_bits(paths, begun(**other), here | {"MKL_CBWR": "AUTO", "ATEN_CPU_CAPABILITY": None})
+        compare.check_bits(paths, begun(**other), here | {"MKL_CBWR": "AUTO", "ATEN_CPU_CAPABILITY": None})
     line = str(told.value)
     assert "begun under torch 1.0, MKL_CBWR=COMPATIBLE, ATEN_CPU_CAPABILITY=avx2, this is torch" in line
     assert "MKL_CBWR=AUTO, ATEN_CPU_CAPABILITY unset" in line and "--anyway" in line
@@ -196,12 +196,12 @@ def test_where_torch_was_loaded_first_one_line_says_so(odd, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_no_more_shards_are_in_work_than_the_plan_has_workers(tmp_path, workers):
-    from dynalab.launch import local
+    from dynalab.launch import local, process
     from dynalab.launch.base import Events, Work
 
     most, pool = [], local.Pool.__new__(local.Pool)
 
-    class Worker(local._Worker):
+    class Worker(process.Worker):
         """Ends its shard as soon as the next event is asked for."""
 
         def send(self, **values):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from pathlib import Path
 
 import networkx as nx
@@ -74,3 +75,22 @@ def test_no_modules_import_each_other(graph):
 
 def test_nothing_in_the_package_imports_its_face(graph):
     assert graph.find_modules_that_directly_import("dynalab") == set()
+
+
+# A plug-in's source is in the ids of its ensembles: it cannot be asked to import from elsewhere.
+PATHS = {
+    "dynalab.errors": "ConfigError DynalabError Interrupted Locked NothingMatched RunsFailed StoreError",
+    "dynalab.tasks.base": "Batch First InputSpec OwnsModel Task TaskConfig TaskData counted",
+    "dynalab.models.base": "Context Matrix",
+    "dynalab.probes.base": "Objective Probe ProbeState Setting Upcoming",
+    "dynalab.training.streams": "NAMES Streams",
+    "dynalab.analysis.base": "Convergence Outcome Trajectories Trajectory",
+    "dynalab.analysis.convergence": "ConvergenceKeys converge convergence_step follow resolve",
+    "dynalab.analysis.rates": "decay_a_step drag learning_rates rate_changes rate_factors",
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_what_plug_ins_import_stays_where_it_was(path):
+    module = importlib.import_module(path)
+    assert [name for name in PATHS[path].split() if not hasattr(module, name)] == []

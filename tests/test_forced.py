@@ -15,7 +15,8 @@ from dynalab.errors import StoreError
 from dynalab.store import checkpoint, runfile, series
 from dynalab.store.branch import branch
 from dynalab.store.checkpoint import CheckpointState
-from dynalab.store.paths import FORCED, EnsemblePaths, ShardPaths, forced_cadence
+from dynalab.store.names import FORCED, forced_cadence
+from dynalab.store.paths import EnsemblePaths, ShardPaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.series import Mark, SeriesWriter
 from dynalab.store.split import split

@@ -14,7 +14,8 @@ import pytest
 import dynalab
 from dynalab.cli.app import run as command
 from dynalab.errors import ConfigError
-from dynalab.imports.forms import Form, read_rows
+from dynalab.imports.forms import read_rows
+from dynalab.imports.rows import Form
 from dynalab.imports.runs import Imported, runs_of
 from dynalab.imports.store import Order, import_table
 

@@ -507,7 +507,7 @@ def test_a_silent_lock_of_another_machine_is_watched_once_and_then_out_of_the_wa
 def test_who_is_not_quick_enough_finds_the_runs_busy(outputs, monkeypatch):
     paths = laid_out(outputs).work[0]
     with Lock(paths.lock):
-        monkeypatch.setattr(layout.lock, "holder", lambda _: None)
+        monkeypatch.setattr(lock, "holder", lambda _: None)
         before = paths.run.read_bytes()
         found = laid_out(outputs)
         assert list(found.busy) == ["s0000"] and found.resumed == ["s0001"] and paths not in found.work

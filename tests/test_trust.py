@@ -20,7 +20,7 @@ from dynalab.config.ensemble import from_stored
 from dynalab.config.registry import find
 from dynalab.errors import ConfigError, DynalabError, StoreError
 from dynalab.launch.layout import find_ensemble
-from dynalab.launch.local import python
+from dynalab.launch.process import python
 from dynalab.store import lock, runfile, series
 from dynalab.store.checkpoint import newest_whole, save_bytes
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths

@@ -17,7 +17,8 @@ import torch
 
 from dynalab.core import atomic
 from dynalab.errors import StoreError
-from dynalab.imports.forms import Form, read_rows
+from dynalab.imports.forms import read_rows
+from dynalab.imports.rows import Form
 from dynalab.imports.runs import runs_of
 from dynalab.imports.store import Order, digest_of, import_table
 from dynalab.store import checkpoint, export, series, snapshot

@@ -135,7 +135,8 @@ def _store_traceback() -> str:
 
     from dynalab.config.outputs import outputs_root
     from dynalab.core.atomic import write_text
-    from dynalab.store.paths import OutputPaths, refuse_links
+    from dynalab.store.names import refuse_links
+    from dynalab.store.paths import OutputPaths
 
     name = f"bug-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.txt"
     for find in (lambda: OutputPaths(outputs_root()).logs, lambda: Path(tempfile.gettempdir())):

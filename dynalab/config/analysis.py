@@ -9,10 +9,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dynalab.config import registry
-from dynalab.config.compose import resolved
 from dynalab.config.overrides import sign_and_key, values_of
+from dynalab.config.tree import resolved
 from dynalab.config.typed import flat, nested, plain, typed
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 
 def read_analysis(

@@ -9,26 +9,22 @@ import contextlib
 import copy
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
-
 from dynalab.config import registry
 from dynalab.config.overrides import Override, parse, shown
 from dynalab.config.suggest import did_you_mean, listing
+from dynalab.config.tree import Tree, dotted_keys, has, merged, parts_of, resolved
 from dynalab.config.tuned import config_class
 from dynalab.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from dynalab.config.layers import Folders, Layer
 
-Tree = dict[str, Any]
 PARTS = ("task", "model", "optimizer", "schedule")
 GROUPS = (*PARTS, "experiment")
 
@@ -64,7 +60,7 @@ class Base:
 
     def source(self, key: str) -> Layer | None:
         """Return the file that a key has its value from; None where none says it."""
-        return next((layer for layer in reversed(self.layers) if _has(layer.tree, _steps(key))), None)
+        return next((layer for layer in reversed(self.layers) if has(layer.tree, parts_of(key))), None)
 
     def own(self, group: str) -> Layer | None:
         """Return the file of the option that a part has."""
@@ -168,7 +164,7 @@ class Composer:
         layers = self._files.layers(self.root, [item.parsed for item in chosen if item.parsed is not None])
         tree: Tree = {}
         for layer in layers:
-            tree = _merged(tree, layer.tree)
+            tree = merged(tree, layer.tree)
         # What a file says to Hydra itself has no effect here.
         tree.pop("hydra", None)
         return Base(layers, tree)
@@ -252,7 +248,7 @@ class Composer:
                 )
             own = said.get(name)
             of_file = self._files.read(f"probe/{name}")[1]
-            tree["probe"][name] = _merged(of_file, own or {}) if isinstance(own, Mapping | None) else own
+            tree["probe"][name] = merged(of_file, own or {}) if isinstance(own, Mapping | None) else own
         typed = [
             item.key.split(".")[1] for item in overrides if item.key.startswith("probe.") and item.sign != "~"
         ]
@@ -270,31 +266,6 @@ class Composer:
             raise ConfigError(f"probe.{name}: the probe {name} is not among probes={list(probes)}{hint}")
 
 
-def _steps(key: str) -> list[str]:
-    """Return the parts of a dotted key, indices in brackets included."""
-    return [part for part in re.split(r"[.\[\]]+", key) if part]
-
-
-def _has(tree: Any, steps: Sequence[str]) -> bool:
-    for step in steps:
-        if not isinstance(tree, Mapping) or step not in tree:
-            return False
-        tree = tree[step]
-    return True
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """Return keys under stronger ones: mappings are merged, anything else is replaced, `???` by nothing."""
-    found = dict(base)
-    for key, value in over.items():
-        before = found.get(key)
-        if isinstance(value, Mapping) and isinstance(before, Mapping):
-            found[key] = _merged(before, value)
-        elif value != "???" or key not in found:
-            found[key] = value
-    return found
-
-
 def _set(tree: Tree, item: Override, base: Base) -> None:
     """Set, add or delete what an override says.
 
@@ -303,7 +274,7 @@ def _set(tree: Tree, item: Override, base: Base) -> None:
     """
     if "@" in item.text.partition("=")[0]:
         raise ConfigError(f"{item.text}: {item.key} is no group, so it has no package")
-    *way, last = _steps(item.key)
+    *way, last = parts_of(item.key)
     # Of a part's section the part itself knows the keys: those of an optimizer around another depend on the inner one.
     free = item.sign in ("+", "++") or (len(way) == 1 and way[0] in PARTS and item.sign != "~")
     node: Any = tree
@@ -319,7 +290,7 @@ def _set(tree: Tree, item: Override, base: Base) -> None:
         if item.value is not None and item.value != before:
             raise ConfigError(f"{item.text}: {item.key} is {'null' if before is None else before}")
         own = base.own(way[0]) if way and way[0] in PARTS else None
-        if own is not None and _has(own.tree, [*way, last]):
+        if own is not None and has(own.tree, [*way, last]):
             # What is taken away of a key that the part's own file lists is what was said of it.
             node[place] = None
         else:
@@ -327,7 +298,7 @@ def _set(tree: Tree, item: Override, base: Base) -> None:
     elif item.sign == "+" and before is not None and not isinstance(item.value, dict | list):
         raise ConfigError(f"{item.text}: {item.key} is there already, {before}; {item.text[1:]} sets it")
     elif isinstance(item.value, dict) and isinstance(before, dict):
-        node[place] = _merged(before, item.value)
+        node[place] = merged(before, item.value)
     else:
         node[place] = copy.deepcopy(item.value)
 
@@ -341,67 +312,6 @@ def _child(node: Any, step: str, item: Override, tree: Tree) -> Any:
 
 
 def _unknown(item: Override, tree: Tree) -> ConfigError:
-    suggestion = did_you_mean(item.key, _dotted(tree))
+    suggestion = did_you_mean(item.key, dotted_keys(tree))
     hint = "" if suggestion else "; `dynalab config` shows every key"
     return ConfigError(f"{shown(item.key)}: no such key{suggestion}{hint}")
-
-
-def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, child in tree.items():
-        yield f"{prefix}{name}"
-        if isinstance(child, Mapping):
-            yield from _dotted(child, f"{prefix}{name}.")
-
-
-def resolved(tree: Tree) -> Tree:
-    """Return a tree with its interpolations resolved.
-
-    Raises:
-        ConfigError: One of them cannot be, or a mandatory value, `???`, is missing.
-    """
-    special = {key: text for key, text in _texts(tree) if "${" in text or text == "???"}
-    for key, text in special.items():
-        if text == "???":
-            raise ConfigError(f"{key}: needs a value, {key}=VALUE")
-    if not special:
-        return tree
-    try:
-        with _clock():
-            found = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
-    except InterpolationKeyError as error:
-        missing = re.search(r"'([^']+)' not found", str(error))
-        key, name = str(error.full_key), missing[1] if missing else "a key"
-        raise ConfigError(f"{key}={special.get(key)}: there is no {name} here; give {key}=VALUE") from error
-    except OmegaConfBaseException as error:
-        key = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
-        reason = str(error).splitlines()[0].rpartition("raised while resolving interpolation: ")[2]
-        raise ConfigError(f"{key}{reason.strip(chr(34))}") from error
-    except Exception as error:  # A resolver is a function of somebody's.
-        raise ConfigError(f"an interpolation cannot be resolved: {error}") from error
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
-
-
-@contextlib.contextmanager
-def _clock() -> Iterator[None]:
-    """Have Hydra's `${now:%Y-%m-%d}` for a while; a program around keeps the resolvers that it has."""
-    if OmegaConf.has_resolver("now"):
-        yield
-        return
-    OmegaConf.register_new_resolver("now", lambda pattern: datetime.now().strftime(pattern))
-    try:
-        yield
-    finally:
-        OmegaConf.clear_resolver("now")
-
-
-def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the key and the text of every value that is text."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _texts(item, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item, key)
-    elif isinstance(value, str):
-        yield key, value

@@ -156,6 +156,14 @@ def lengths(rows: Tensor) -> Tensor:
     return rows.to(torch.float64).square().sum(1).sqrt()
 
 
+def unit(rows: Tensor) -> Tensor:
+    """Scale rows (S, width) to norm 1; a row of zeros, or one that is not finite, becomes zeros."""
+    norm = lengths(rows)
+    good = norm.isfinite() & (norm > 0)
+    safe = torch.where(good, norm, 1.0).to(rows.dtype)
+    return torch.where(good[:, None], rows / safe[:, None], 0.0)
+
+
 def _orthogonal(w: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     """Take from w (S, width) its parts along the basis (S, m, width); return the rest and the parts (S, m)."""
     parts = torch.bmm(basis, w[:, :, None])[:, :, 0]

@@ -8,13 +8,14 @@ it, as the update meets it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dynalab.core.state import Upcoming
+from dynalab.curvature.layout import Layout
 from dynalab.curvature.thresholds import inner_of, is_adaptive
 
 State = Mapping[str, Mapping[str, Tensor]]
@@ -49,6 +50,29 @@ def preconditioner(optimizer: Any, state: State, upcoming: Upcoming) -> dict[str
 def decay_of(optimizer: Any, weight: Tensor) -> float:
     """Return the weight decay of one stacked parameter (S, ...)."""
     return 0.0 if optimizer.decay == "matrices" and weight.dim() <= 2 else float(optimizer.weight_decay)
+
+
+def coupled_decay(
+    optimizer: Any, params: Mapping[str, Tensor], moved: Container[str], clip: Tensor, layout: Layout
+) -> Tensor | None:
+    """Return the weight decay inside the gradient of every parameter of some runs, (R, width); None without.
+
+    Args:
+        optimizer: Its typed configuration.
+        params: The runs' weights, name -> (R, ...).
+        moved: Names of those that the update moves; what has no gradient is not decayed.
+        clip: Factors (R,) of clipping, which scales the gradient of the loss, not the decay that comes after it.
+        layout: Says how rows lie.
+    """
+    inner = inner_of(optimizer)
+    if not inner.weight_decay or inner.name == "adamw":
+        return None
+    on = {
+        name: param.new_ones(param.shape) * (name in moved and bool(decay_of(inner, param)))
+        for name, param in params.items()
+    }
+    rows = layout.rows(on)
+    return rows * (inner.weight_decay / clip).to(rows.dtype)[:, None]
 
 
 def _adam(config: Any, own: Mapping[str, Tensor], g: Tensor, fold: bool) -> Tensor:

@@ -206,3 +206,10 @@ def _field(optimizer: Any, name: str, default: Any = None) -> Any:
 
 def _fields(optimizer: Any) -> dict[str, Any]:
     return dict(optimizer) if isinstance(optimizer, Mapping) else dict(vars(optimizer))
+
+
+def partly_decayed(optimizer: Any) -> bool:
+    """Return whether decay inside the gradient of SGD (or of SAM, or within Lookahead) is on some parameters alone."""
+    inner = inner_of(optimizer)
+    partly = getattr(inner, "decay", "all") == "matrices" and bool(getattr(inner, "weight_decay", 0.0))
+    return partly and not is_adaptive(optimizer)

@@ -10,7 +10,7 @@ import numpy as np
 
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
-from dynalab.imports.forms import CLOCKS, Rows
+from dynalab.imports.rows import CLOCKS, Rows
 
 # Names that mean something else in a stored series or a data frame of it.
 RESERVED = ("run", "seed", "step", "wall")

@@ -4,43 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import re
-import socket
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
-from dynalab.config.schema import Levels
 from dynalab.config.suggest import listing
-from dynalab.core.atomic import check_writable, making, write_json, write_text
-from dynalab.core.errors import ConfigError, StoreError
-from dynalab.core.version import __version__
-from dynalab.imports.forms import Form, Rows, joined, named_by_tensorboard, read_rows
-from dynalab.imports.runs import Changes, Imported, ImportedRun, runs_of
+from dynalab.core.atomic import check_writable, write_json
+from dynalab.core.errors import ConfigError
+from dynalab.imports.forms import read_rows
+from dynalab.imports.rows import Form, Rows, joined, named_by_tensorboard
+from dynalab.imports.runs import Changes, Imported, runs_of
 from dynalab.imports.table import files_in, read_table, tidy
-from dynalab.store import runfile, series
+from dynalab.imports.write import ACCURACIES, make_ensemble, write_config, write_shards
+from dynalab.store import runfile
 from dynalab.store.lock import Lock
-from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths, refuse_links
+from dynalab.store.names import refuse_links
+from dynalab.store.paths import EnsemblePaths, OutputPaths
 from dynalab.store.reader import Ensemble
-from dynalab.store.stored import IMPORTED, IMPORTED_CADENCE, StoredEnsemble
+from dynalab.store.stored import IMPORTED, StoredEnsemble
 from dynalab.store.table import refresh
-from dynalab.training.summary import summarise
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # For imports that other processes make at the same time.
 WAIT_SECONDS = 300.0
-# More grids than these are one series whose rows are of a single run each: no folder a run.
-MOST_GRIDS = 16
-_ACCURACIES = tuple(item.name for item in fields(Levels))
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,59}$")
 
 
@@ -135,9 +127,9 @@ def import_table(
         # A caller's frame stays as it is.
         imported = runs_of(_read_frame(source, order.form, checked), order.changes)
     for metric in order.levels or {}:
-        if metric not in _ACCURACIES:
+        if metric not in ACCURACIES:
             raise ConfigError(
-                f"--level {metric}: no accuracy that has a level; legal: {', '.join(_ACCURACIES)}"
+                f"--level {metric}: no accuracy that has a level; legal: {', '.join(ACCURACIES)}"
             )
         if metric not in imported.metrics:
             raise ConfigError(f"--level {metric}: no such metric; there are {listing(imported.metrics)}")
@@ -236,7 +228,7 @@ def _store_locked(
     new = True
     if same is None:
         paths = outputs.ensemble(IMPORTED, name, digest)
-        _make(paths, imported, {"names": [name], **about}, order.levels or {}, argv)
+        make_ensemble(paths, imported, {"names": [name], **about}, order.levels or {}, argv)
     else:
         paths = same.paths
         paths.refuse_links()
@@ -255,17 +247,17 @@ def _store_locked(
         if new:
             # Who removes the ensemble holds it too.
             with Lock(paths.lock, wait=WAIT_SECONDS):
-                _write_shards(paths, imported, levels, _next_attempt(paths, same), argv)
+                write_shards(paths, imported, levels, _next_attempt(paths, same), argv)
         names = same.names if name in same.names else [*same.names, name]
         if new or names != same.names:
-            _write_config(paths, {**same.config["import"], "names": names}, levels)
+            write_config(paths, {**same.config["import"], "names": names}, levels)
         if names[0] != name:
             notes.append(f"the same content is stored as {names[0]}; {name} is another name of it")
     for other in taken:
         # A name means one thing: what was imported last under it.
         other.paths.refuse_links()
         about = {**other.config["import"], "names": [word for word in other.names if word != name]}
-        _write_config(other.paths, about, other.config.get("levels"))
+        write_config(other.paths, about, other.config.get("levels"))
         doubts.append(f"{name} meant {other.id} before, other runs or values, which is kept under its id")
     refresh(paths)
     write_json(outputs.last, {"schema_version": 1, "ensembles": [digest]})
@@ -279,123 +271,3 @@ def _next_attempt(paths: EnsemblePaths, stored: StoredEnsemble) -> int:
         tail = re.search(r"-a(\d+)$", shard.root.name)
         found.append(int(tail[1]) if tail else 1)
     return max(found, default=0) + 1
-
-
-def _write_config(paths: EnsemblePaths, about: Mapping[str, Any], levels: Mapping[str, float] | None) -> None:
-    tree = {"task": {"name": IMPORTED}, "import": dict(about)}
-    tree |= {} if levels is None else {"levels": dict(levels)}
-    write_text(paths.config, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
-
-
-def _make(
-    paths: EnsemblePaths,
-    imported: Imported,
-    about: Mapping[str, Any],
-    levels: Mapping[str, float],
-    argv: Sequence[str],
-) -> None:
-    """Make an ensemble's folder in one rename, so that no half-made one is ever seen."""
-    paths.refuse_links()
-    with making(paths.root) as folder:
-        own = EnsemblePaths(folder)
-        _write_shards(own, imported, levels, 1, argv)
-        _write_config(own, about, levels)
-
-
-def _write_shards(
-    paths: EnsemblePaths,
-    imported: Imported,
-    levels: Mapping[str, float],
-    attempt: int,
-    argv: Sequence[str],
-) -> None:
-    """Write the runs; those that share their steps share a shard, those on many grids one whose rows are of one run."""
-    # What has no level is reached by no value.
-    judged = Levels(**{name: levels.get(name, np.nan) for name in _ACCURACIES})
-    groups: dict[bytes, list[ImportedRun]] = {}
-    for run in imported.runs:
-        groups.setdefault(run.steps.tobytes(), []).append(run)
-    shards = list(groups.values())
-    if len(shards) > MOST_GRIDS:
-        shards = [list(imported.runs)]
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    record = {
-        "dynalab": __version__,
-        "python": platform.python_version(),
-        "host": socket.gethostname(),
-        "argv": list(argv or sys.argv),
-        "started": now,
-        "ended": now,
-    }
-    for number, runs in enumerate(shards):
-        suffix = f"-a{attempt}" if attempt > 1 else ""
-        with making(paths.shard(f"shard-{number:04d}-{len(runs)}{suffix}").root) as folder:
-            _write_shard(ShardPaths(folder), runs, imported.metrics, judged, attempt, record)
-
-
-def _write_shard(
-    shard: ShardPaths,
-    runs: Sequence[ImportedRun],
-    metrics: Sequence[str],
-    levels: Levels,
-    attempt: int,
-    record: Mapping[str, Any],
-) -> None:
-    single = any(not np.array_equal(run.steps, runs[0].steps) for run in runs)
-    if single:
-        steps = np.concatenate([run.steps for run in runs])
-        places = np.repeat(np.arange(len(runs)), [len(run.steps) for run in runs])
-        order = np.lexsort((places, steps))
-        steps, values = steps[order], np.concatenate([run.values for run in runs])[order]
-        columns = {"run": places[order], **{name: values[:, i] for i, name in enumerate(metrics)}}
-    else:
-        steps = runs[0].steps
-        columns = {name: np.stack([run.values[:, i] for run in runs], 1) for i, name in enumerate(metrics)}
-    try:
-        writer = series.SeriesWriter(shard.series(IMPORTED_CADENCE), metrics, None if single else len(runs))
-    except StoreError as error:
-        if "no room in its header" not in str(error):
-            raise
-        raise ConfigError(
-            f"{len(metrics)} metrics are more than a series can hold; import fewer columns"
-        ) from error
-    try:
-        writer.append(steps, np.zeros(len(steps)), columns)
-        mark = writer.sync()
-    finally:
-        writer.close()
-    own = [
-        runfile.Run(
-            run.label,
-            run.seed,
-            {},
-            "done",
-            int(run.steps[-1]),
-            summarise(_rows(run, metrics), 0, levels, None),
-        )
-        for run in runs
-    ]
-    last = max(run.steps for run in own)
-    runfile.write(
-        shard,
-        runfile.Shard(
-            own,
-            last,
-            attempt=attempt,
-            status="done",
-            steps=last,
-            plan={"names": {run.label: run.name for run in runs if run.name != run.label}},
-            attempts=[dict(record)],
-            marks={IMPORTED_CADENCE: [mark.rows, mark.crc]},
-            started=str(record["started"]),
-        ),
-    )
-
-
-def _rows(run: ImportedRun, metrics: Sequence[str]) -> np.ndarray:
-    """Return a run's rows as a series of it alone holds them, shape (T,) with columns of shape (1,)."""
-    rows = np.zeros(len(run.steps), series.row_type(metrics, 1))
-    rows["step"] = run.steps
-    for index, name in enumerate(metrics):
-        rows[name] = run.values[:, index : index + 1]
-    return rows

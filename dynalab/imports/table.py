@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dynalab.config.suggest import did_you_mean
 from dynalab.core.errors import ConfigError
 from dynalab.imports.cells import numbers
-from dynalab.imports.forms import Form
+from dynalab.imports.rows import Form
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,93 +4,19 @@ from __future__ import annotations
 
 import collections
 import json
-import os
 import queue
 import subprocess
-import sys
 import threading
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from dynalab.core.devices import resolve_device
 from dynalab.core.errors import DynalabError
 from dynalab.launch import crash
 from dynalab.launch.base import Events, Report, Work
+from dynalab.launch.process import Worker, python, worker_environment
 from dynalab.store.paths import ShardPaths
 
-_LOG_LINES = 60
 _GRACE_SECONDS = 60.0
-# glibc hands every temporary of a few megabytes back to the kernel and faults it in again at the next step; kept,
-# a full-batch step was 5 to 14% faster.
-_ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
-    "MALLOC_TOP_PAD_": str(2**26),
-}
-
-
-# Started as a file's text, with the package at the place where this process has it: whatever lies in the working
-# directory or is installed elsewhere under this name is no part of a worker.
-_START = """
-import importlib.util, runpy, sys
-name, home, module = sys.argv[1:4]
-del sys.argv[1:4]
-spec = importlib.util.spec_from_file_location(name, f"{home}/__init__.py", submodule_search_locations=[home])
-package = sys.modules[name] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(package)
-runpy.run_module(module, run_name="__main__")
-"""
-
-
-def python(module: str) -> list[str]:
-    """Return the words that run a module of dynalab in a process of its own, as `python -m` does."""
-    package = Path(__file__).resolve().parent.parent
-    # -P: the working directory is no place to import from.
-    return [sys.executable, "-P", "-c", _START, package.name, str(package), module]
-
-
-def worker_environment(threads: int) -> dict[str, str]:
-    """Return the environment of a process that trains with so many threads."""
-    return {
-        **os.environ,
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": str(threads),
-        **{key: value for key, value in _ALLOCATOR.items() if key not in os.environ},
-    }
-
-
-@dataclass(eq=False)
-class _Worker:
-    """A child process and what it is doing."""
-
-    process: subprocess.Popen[str]
-    shard: ShardPaths | None = None
-    ready: bool = False
-    killed: bool = False
-    reader: threading.Thread | None = None
-    said: collections.deque[str] = field(default_factory=lambda: collections.deque(maxlen=_LOG_LINES))
-
-    def send(self, **values: Any) -> None:
-        try:
-            assert self.process.stdin is not None
-            self.process.stdin.write(json.dumps(values) + "\n")
-            self.process.stdin.flush()
-        except (BrokenPipeError, ValueError):
-            # It died; its `gone` event says so.
-            pass
-
-    def kill(self) -> None:
-        self.killed = True
-        self.process.kill()
-
-    def release(self) -> None:
-        try:
-            assert self.process.stdin is not None
-            self.process.stdin.close()
-        except (BrokenPipeError, ValueError):
-            pass
 
 
 class Pool:
@@ -103,12 +29,12 @@ class Pool:
 
     def __init__(self, count: int, threads: int) -> None:
         self._threads = threads
-        self._events: queue.SimpleQueue[tuple[_Worker, dict[str, Any]]] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[tuple[Worker, dict[str, Any]]] = queue.SimpleQueue()
         self._memory_kills = crash.MemoryKills()
         self._narrowed: set[ShardPaths] = set()
         self._workers = [self._start() for _ in range(count)]
 
-    def _start(self) -> _Worker:
+    def _start(self) -> Worker:
         # In the command's own process group: Ctrl-C and a kill of the group reach the workers as well.
         process = subprocess.Popen(
             python("dynalab.worker"),
@@ -118,7 +44,7 @@ class Pool:
             text=True,
             env=worker_environment(self._threads),
         )
-        worker = _Worker(process)
+        worker = Worker(process)
         said = threading.Thread(target=self._read_said, args=(worker,), daemon=True)
         worker.reader = threading.Thread(target=self._read_events, args=(worker, said), daemon=True)
         said.start()
@@ -126,13 +52,13 @@ class Pool:
         worker.send(threads=self._threads)
         return worker
 
-    def _read_said(self, worker: _Worker) -> None:
+    def _read_said(self, worker: Worker) -> None:
         assert worker.process.stderr is not None
         with worker.process.stderr as lines:
             for line in lines:
                 worker.said.append(line.rstrip())
 
-    def _read_events(self, worker: _Worker, said: threading.Thread) -> None:
+    def _read_events(self, worker: Worker, said: threading.Thread) -> None:
         assert worker.process.stdout is not None
         with worker.process.stdout as lines:
             for line in lines:
@@ -236,7 +162,7 @@ class Pool:
                     worker.release()
         return report
 
-    def _next_event(self) -> tuple[_Worker, dict[str, Any]]:
+    def _next_event(self) -> tuple[Worker, dict[str, Any]]:
         while True:
             try:
                 # With a timeout, so that Ctrl-C is noticed on every platform.
@@ -246,7 +172,7 @@ class Pool:
 
     def _handle(
         self,
-        worker: _Worker,
+        worker: Worker,
         event: dict[str, Any],
         waiting: collections.deque[ShardPaths],
         work: Work,
@@ -289,7 +215,7 @@ class Pool:
 
     def _bury(
         self,
-        worker: _Worker,
+        worker: Worker,
         shard: ShardPaths,
         code: int,
         waiting: collections.deque[ShardPaths],
@@ -317,7 +243,7 @@ class Pool:
         events.finished(shard, "crashed")
 
     def _hand_out(
-        self, worker: _Worker, waiting: collections.deque[ShardPaths], work: Work, device: str
+        self, worker: Worker, waiting: collections.deque[ShardPaths], work: Work, device: str
     ) -> None:
         # There may be more workers than the plan has: they were started before it was known what it is for.
         if not waiting or sum(item.shard is not None for item in self._workers) >= work.workers:

@@ -13,7 +13,7 @@ from typing import Any
 from dynalab.config.command import Request, Settings
 from dynalab.core.errors import DynalabError, RunsFailed
 from dynalab.core.machine import cores
-from dynalab.launch.local import python, worker_environment
+from dynalab.launch.process import python, worker_environment
 
 WIDTHS = (1, 2, 5, 10, 20)
 

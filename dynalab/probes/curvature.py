@@ -37,11 +37,12 @@ gradient and some randomness; checkpoints keep the vector, so a resumed run has 
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dynalab.config.schema import require
+from dynalab.curvature.cost import ENTRIES, cadence_of, default_size, examples_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -52,11 +53,6 @@ if TYPE_CHECKING:
     from dynalab.curvature.lanczos import Eigenpairs
     from dynalab.probes.base import Setting
 
-# Examples that are probed at most, unless `size` says otherwise: with full batches what the edge-of-stability code
-# takes, with mini-batches fewer, since a row then costs many updates.
-FULL, FEWER = 5000, 1000
-# What a row may cost: a share of the updates between two rows, counted in passes.
-SHARE, LEAST_EVERY = 20, 25
 # Products that an eigenvalue takes with a warm start.
 PRODUCTS = 10
 # Residual at which the first search ends, which has nothing to start from. Every other one starts from the last vector,
@@ -65,8 +61,6 @@ PRODUCTS = 10
 # worst relative error: 11, 4e-4, 3e-3; without the gradient 10, 4e-4, 1e-2; at a tolerance of 1e-3 17, 3e-6, 6e-5.
 COLD = 1e-3
 NOISE = 0.3
-# Entries of one run's Lanczos vectors that are held at most.
-ENTRIES = 1 << 28
 
 
 COLUMNS = ("sharpness", "preconditioned_sharpness", "stability_threshold", "edge_ratio", "sharpness_residual")
@@ -110,14 +104,9 @@ class Config:
         require(self.trace >= 0, f"{key}.trace", self.trace, "an integer of at least 0")
 
 
-def default_size(size: int | None, full: bool) -> int:
-    """Return how many examples are probed at most, given the configured number and whether batches are full."""
-    return size or (FULL if full else FEWER)
-
-
 def default_every(config: Config, ensemble: EnsembleConfig) -> int:
     """Return the steps between rows at which they cost about a twentieth of training."""
-    from dynalab.curvature.thresholds import is_adaptive
+    from dynalab.curvature.thresholds import is_adaptive, partly_decayed
 
     operators = 2 if is_adaptive(ensemble.optimizer) or partly_decayed(ensemble.optimizer) else 1
     products = operators * (config.eigenvalues * PRODUCTS + config.gradient) + config.trace
@@ -127,39 +116,6 @@ def default_every(config: Config, ensemble: EnsembleConfig) -> int:
 def in_words(config: Config, ensemble: EnsembleConfig) -> dict[str, object]:
     """Return what the nulls of the probe's section mean."""
     return {"size": examples_of(config.size, ensemble)[0]}
-
-
-def examples_of(size: int | None, ensemble: EnsembleConfig) -> tuple[int, int]:
-    """Return how many examples are probed, and how many an update's batch has.
-
-    Args:
-        size: Examples that are probed at most, None for the default.
-        ensemble: What is trained.
-    """
-    full = ensemble.train.batch_size == "full"
-    size_of = getattr(ensemble.task, "train_size", None)
-    held = (size_of() if size_of else None) or default_size(size, full)
-    batch = held if full else min(int(ensemble.train.batch_size), held)
-    return min(default_size(size, full), held), batch
-
-
-def cadence_of(size: int | None, products: int, updates: int, ensemble: EnsembleConfig) -> int:
-    """Return the steps between rows at which they cost about a twentieth of training.
-
-    Cost is counted in passes forward through the network: a gradient is three, a Hessian-vector product six (two
-    products of matrices backward for each of the gradient's three). What a pass over one example costs cancels.
-
-    Args:
-        size: Examples that are probed, None for the default.
-        products: Hessian-vector products a row.
-        updates: Gradients of updates to come a row.
-        ensemble: What is trained.
-    """
-    examples, batch = examples_of(size, ensemble)
-    row = 3 * batch * ensemble.train.accumulate * updates + examples * (3 + 6 * products)
-    passes = 6 if ensemble.optimizer.name == "sam" else 3
-    steps = max(LEAST_EVERY, SHARE * row / (passes * batch * ensemble.train.accumulate))
-    return -int(-steps // ensemble.eval.every) * ensemble.eval.every
 
 
 class Curvature:
@@ -259,7 +215,9 @@ class Curvature:
         """Measure the runs of one part, and the copy of a lone one."""
         import torch
 
+        from dynalab.curvature.preconditioner import coupled_decay
         from dynalab.curvature.spectrum import hutchinson
+        from dynalab.curvature.thresholds import partly_decayed
 
         upcoming = state.upcoming
         assert upcoming is not None
@@ -277,7 +235,7 @@ class Curvature:
                 hessian.product, layout, gradient, starts=self._config.trace, seed=state.step + 1
             )
             columns["hessian_trace"], columns["hessian_trace_se"] = trace
-        extra = self._decays(params, upcoming.gradients, upcoming.clip[part], hessian)
+        extra = coupled_decay(self._optimizer, params, upcoming.gradients, upcoming.clip[part], layout)
         if diagonal is None:
             if extra is not None and partly_decayed(self._optimizer):
 
@@ -311,30 +269,6 @@ class Curvature:
             columns["preconditioned_gradient_curvature"] = _along(direction, curved(direction), p * direction)
         return columns, warm
 
-    def _decays(
-        self, params: Mapping[str, Tensor], moved: Container[str], clip: Tensor, hessian: Operator
-    ) -> Tensor | None:
-        """Return the weight decay inside the gradient of every parameter of some runs, (R, width); None without.
-
-        Args:
-            params: Their weights.
-            moved: Names of those that the update moves; what has no gradient is not decayed.
-            clip: Factors (R,) of clipping, which scales the gradient of the loss, not the decay that comes after it.
-            hessian: Says how rows lie.
-        """
-        from dynalab.curvature.preconditioner import decay_of
-        from dynalab.curvature.thresholds import inner_of
-
-        inner = inner_of(self._optimizer)
-        if not inner.weight_decay or inner.name == "adamw":
-            return None
-        on = {
-            name: param.new_ones(param.shape) * (name in moved and bool(decay_of(inner, param)))
-            for name, param in params.items()
-        }
-        rows = hessian.layout.rows(on)
-        return rows * (inner.weight_decay / clip).to(rows.dtype)[:, None]
-
     def _search(
         self,
         name: str,
@@ -346,12 +280,12 @@ class Curvature:
         warm: dict[str, Tensor],
     ) -> Eigenpairs:
         """Find the largest eigenvalues of an operator; leave the start of the next search in `warm`."""
-        from dynalab.curvature.lanczos import largest
+        from dynalab.curvature.lanczos import largest, unit
 
         known = self._warm.get(name)
-        base = _unit(gradient)
+        base = unit(gradient)
         if known is not None:
-            base = base + _unit(known[part])
+            base = base + unit(known[part])
         # The same direction for every run, a function of the step alone.
         noise = hessian.layout.random(step, gradient)
         pairs = largest(
@@ -395,30 +329,9 @@ class Curvature:
         return limit.to(clip.device)
 
 
-def partly_decayed(optimizer: Any) -> bool:
-    """Return whether decay inside the gradient of SGD (or of SAM, or within Lookahead) is on some parameters alone."""
-    from dynalab.curvature.thresholds import inner_of, is_adaptive
-
-    inner = inner_of(optimizer)
-    partly = getattr(inner, "decay", "all") == "matrices" and bool(getattr(inner, "weight_decay", 0.0))
-    return partly and not is_adaptive(optimizer)
-
-
 def build(config: Config, network: nn.Module) -> Curvature:
     """Build the probe for a network."""
     return Curvature(config)
-
-
-def _unit(rows: Tensor) -> Tensor:
-    """Scale rows (S, width) to norm 1; a row of zeros, or one that is not finite, becomes zeros."""
-    import torch
-
-    from dynalab.curvature.lanczos import lengths
-
-    norm = lengths(rows)
-    good = norm.isfinite() & (norm > 0)
-    safe = torch.where(good, norm, 1.0).to(rows.dtype)
-    return torch.where(good[:, None], rows / safe[:, None], 0.0)
 
 
 def _along(direction: Tensor, product: Tensor, metric: Tensor) -> Tensor:

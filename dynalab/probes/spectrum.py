@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dynalab.config.schema import require
-from dynalab.probes.curvature import ENTRIES, cadence_of, default_size, examples_of
+from dynalab.curvature.cost import ENTRIES, cadence_of, default_size, examples_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from dynalab.core.atomic import discard, making, write_bytes, write_json
 from dynalab.core.errors import StoreError
 from dynalab.store import series
-from dynalab.store.paths import CheckpointPaths, ShardPaths, is_name
+from dynalab.store.names import is_name
+from dynalab.store.paths import CheckpointPaths, ShardPaths
 from dynalab.store.read import check, mapping, mark, read_bytes, read_json, whole
 from dynalab.store.series import Mark
 

@@ -1,72 +1,14 @@
-"""The classes that know where everything lies; nothing else joins file names.
-
-An outputs folder is data, perhaps somebody else's: a name that is read from a file becomes part of a path only if
-`is_name` holds, what is looked for in a folder has exactly the names that dynalab gives, whatever else lies there, and
-nothing is written or removed through a link (`refuse_links`).
-"""
+"""The classes that know where everything lies; nothing else joins file names."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dynalab.core.errors import StoreError
+from dynalab.store.names import ANALYSIS, CADENCE, ENSEMBLE, NAME, SHARD, STEP, TASK, inside, refuse_links
 from dynalab.store.read import read_bytes, read_json
-
-# The series of the rows that spikes of a run's loss forced, on no grid.
-FORCED = "forced"
-
-# A label, a cadence, the name of a table: a part of a file's name, and short enough to stand twice in one.
-_NAME = re.compile(r"\w[\w.+-]{0,149}")
-# A file manager's or a synchroniser's copy of one of these has another form, and is nobody's business.
-_TASK = re.compile(r"\w[\w.+-]*")
-_ENSEMBLE = re.compile(r"(?!\.)[\w.-]*-[0-9a-f]{10}")
-_SHARD = re.compile(r"shard-[0-9a-z-]+-[0-9]+(-a[0-9]+)?")
-_CADENCE = re.compile(rf"every-[0-9]+|log|at-[0-9a-f]{{8}}|imported|{FORCED}|{FORCED}-({_NAME.pattern})")
-_STEP = re.compile(r"step-([0-9]{8,18})")
-_ANALYSIS = re.compile(r"\w[\w.+-]*-[0-9a-f]{10}")
-
-
-def is_name(value: object) -> bool:
-    """Return whether a stored value may become a part of a file's name."""
-    return isinstance(value, str) and _NAME.fullmatch(value) is not None
-
-
-def is_ensemble(name: str) -> bool:
-    """Return whether a folder is called as ensembles are, `<slug>-<hash10>`."""
-    return _ENSEMBLE.fullmatch(name) is not None
-
-
-def refuse_links(*paths: Path) -> None:
-    """Check, before something is written or removed, that it is where it seems to be.
-
-    Raises:
-        StoreError: One of the paths is a link.
-    """
-    for path in paths:
-        if path.is_symlink():
-            raise StoreError(
-                f"{path} is a link; dynalab reads through links, and writes and removes nothing there"
-            )
-
-
-def _inside(folder: Path, name: re.Pattern[str], suffix: str = "") -> Iterator[Path]:
-    """Yield what lies in a folder and has a name of a form and a suffix, in order; nothing where it cannot be read."""
-    try:
-        found = sorted(folder.iterdir())
-    except OSError:
-        return
-    for path in found:
-        if path.name.endswith(suffix) and name.fullmatch(path.name.removesuffix(suffix)):
-            yield path
-
-
-def forced_cadence(label: str) -> str:
-    """Return the name of the series that such rows of one run once had, a column of every run of the shard in it."""
-    return f"{FORCED}-{label}"
 
 
 @dataclass(frozen=True)
@@ -110,7 +52,7 @@ class OutputPaths:
 
     def stored_analyses(self) -> list[AnalysisPaths]:
         """Return every analysis' folder, in order of their names."""
-        found = [AnalysisPaths(folder) for folder in _inside(self.analyses, _ANALYSIS)]
+        found = [AnalysisPaths(folder) for folder in inside(self.analyses, ANALYSIS)]
         return [paths for paths in found if paths.result.is_file()]
 
     def ensemble(self, task: str, slug: str, digest: str) -> EnsemblePaths:
@@ -123,7 +65,7 @@ class OutputPaths:
         That is the one in the folder of its task, where training goes on; the others are its `copies`.
         """
         reserved = {self.analyses.name, self.reports.name, self.logs.name}
-        tasks = [folder for folder in _inside(self.root, _TASK) if folder.name not in reserved]
+        tasks = [folder for folder in inside(self.root, TASK) if folder.name not in reserved]
         same: dict[str, list[EnsemblePaths]] = {}
         for paths in (paths for task in tasks for paths in self._ensembles(task)):
             same.setdefault(paths.digest, []).append(paths)
@@ -141,7 +83,7 @@ class OutputPaths:
         return next(found, None)
 
     def _ensembles(self, task: Path) -> list[EnsemblePaths]:
-        found = [EnsemblePaths(folder) for folder in _inside(task, _ENSEMBLE)]
+        found = [EnsemblePaths(folder) for folder in inside(task, ENSEMBLE)]
         return [paths for paths in found if paths.is_ours()]
 
 
@@ -169,7 +111,7 @@ class EnsemblePaths:
 
     def is_ours(self) -> bool:
         """Return whether it holds an ensemble, perhaps a damaged one; a number of ten digits looks like a hash."""
-        begun = any(os.path.lexists(ShardPaths(folder).run) for folder in _inside(self.root, _SHARD))
+        begun = any(os.path.lexists(ShardPaths(folder).run) for folder in inside(self.root, SHARD))
         return begun or self.is_at_home()
 
     def is_at_home(self) -> bool:
@@ -212,7 +154,7 @@ class EnsemblePaths:
 
     def shards(self) -> list[ShardPaths]:
         """Return every shard's folder, in order of their names; parts of a shard that is being split do not count."""
-        found = [ShardPaths(folder) for folder in _inside(self.root, _SHARD) if folder.is_dir()]
+        found = [ShardPaths(folder) for folder in inside(self.root, SHARD) if folder.is_dir()]
         unborn = {name for paths in found for name in paths.parts()}
         return [paths for paths in found if paths.root.name not in unborn]
 
@@ -264,7 +206,7 @@ class ShardPaths:
             names = list(read_json(self.split)["parts"]) if self.split.exists() else []
         except (StoreError, LookupError, TypeError):
             return []
-        own = [name for name in names if isinstance(name, str) and _SHARD.fullmatch(name)]
+        own = [name for name in names if isinstance(name, str) and SHARD.fullmatch(name)]
         return own if own == names and self.root.name not in own and all(map(self._made, own)) else []
 
     def _made(self, name: str) -> bool:
@@ -300,7 +242,7 @@ class ShardPaths:
 
     def cadences(self) -> list[str]:
         """Return the names of the series that are there."""
-        return [path.stem for path in _inside(self.series_folder, _CADENCE, ".npy")]
+        return [path.stem for path in inside(self.series_folder, CADENCE, ".npy")]
 
     def checkpoint(self, step: int) -> CheckpointPaths:
         """Return the checkpoint of a step."""
@@ -327,7 +269,7 @@ class ShardPaths:
 
 def _by_step(folder: Path, suffix: str = "") -> dict[int, Path]:
     """Return step -> what is named by it in a folder; from 10^8 steps on names do not sort as their numbers do."""
-    found = {int(path.name[5:].removesuffix(suffix)): path for path in _inside(folder, _STEP, suffix)}
+    found = {int(path.name[5:].removesuffix(suffix)): path for path in inside(folder, STEP, suffix)}
     return dict(sorted(found.items()))
 
 
@@ -393,4 +335,4 @@ class AnalysisPaths:
 
     def tables(self) -> dict[str, Path]:
         """Return name -> table."""
-        return {path.stem: path for path in _inside(self.root, _NAME, ".parquet")}
+        return {path.stem: path for path in inside(self.root, NAME, ".parquet")}

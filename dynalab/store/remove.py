@@ -14,7 +14,8 @@ from dynalab.core.errors import ConfigError, Locked, StoreError
 from dynalab.store import lock, runfile
 from dynalab.store.find import Selection
 from dynalab.store.lock import Lock
-from dynalab.store.paths import AnalysisPaths, EnsemblePaths, ShardPaths, is_ensemble, refuse_links
+from dynalab.store.names import is_ensemble, refuse_links
+from dynalab.store.paths import AnalysisPaths, EnsemblePaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
 
 

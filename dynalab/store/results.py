@@ -16,7 +16,8 @@ from dynalab.config import registry
 from dynalab.core.atomic import making, replacing, write_json
 from dynalab.core.errors import ConfigError, NothingMatched, StoreError
 from dynalab.core.records import restore
-from dynalab.store.paths import AnalysisPaths, OutputPaths, is_name
+from dynalab.store.names import is_name
+from dynalab.store.paths import AnalysisPaths, OutputPaths
 from dynalab.store.read import check, mapping, positive, read_bytes, read_json, text, whole
 from dynalab.store.stored import StoredEnsemble
 

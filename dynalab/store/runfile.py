@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeVar
 from dynalab.core.atomic import write_json
 from dynalab.core.errors import StoreError
 from dynalab.store import lock
-from dynalab.store.paths import ShardPaths, is_name
+from dynalab.store.names import is_name
+from dynalab.store.paths import ShardPaths
 from dynalab.store.read import check, flag, mapping, mark, number, positive, read_json, text, whole
 
 T = TypeVar("T")

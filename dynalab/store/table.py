@@ -17,7 +17,8 @@ import numpy as np
 from dynalab.core.atomic import replacing
 from dynalab.core.errors import StoreError
 from dynalab.store import runfile, series
-from dynalab.store.paths import FORCED, EnsemblePaths
+from dynalab.store.names import FORCED
+from dynalab.store.paths import EnsemblePaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredEnsemble, StoredRun
 

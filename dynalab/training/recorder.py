@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from dynalab.core.atomic import storing
-from dynalab.store.paths import FORCED, ShardPaths
+from dynalab.store.names import FORCED
+from dynalab.store.paths import ShardPaths
 from dynalab.store.series import Mark, SeriesWriter, truncate
 from dynalab.training.beside import Row
 

@@ -1,0 +1,104 @@
+"""Configurations as plain trees: keys with dots in them, merging, interpolations."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
+
+from dynalab.core.errors import ConfigError
+
+Tree = dict[str, Any]
+
+
+def parts_of(key: str) -> list[str]:
+    """Return the parts of a dotted key, indices in brackets included."""
+    return [part for part in re.split(r"[.\[\]]+", key) if part]
+
+
+def has(tree: Any, parts: Sequence[str]) -> bool:
+    """Return whether a tree has a key, given in parts."""
+    for part in parts:
+        if not isinstance(tree, Mapping) or part not in tree:
+            return False
+        tree = tree[part]
+    return True
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+    """Return keys under stronger ones: mappings are merged, anything else is replaced, `???` by nothing."""
+    found = dict(base)
+    for key, value in over.items():
+        before = found.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            found[key] = merged(before, value)
+        elif value != "???" or key not in found:
+            found[key] = value
+    return found
+
+
+def dotted_keys(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield every key of a tree, with dots, those of its sections as well."""
+    for name, child in tree.items():
+        yield f"{prefix}{name}"
+        if isinstance(child, Mapping):
+            yield from dotted_keys(child, f"{prefix}{name}.")
+
+
+def resolved(tree: Tree) -> Tree:
+    """Return a tree with its interpolations resolved.
+
+    Raises:
+        ConfigError: One of them cannot be, or a mandatory value, `???`, is missing.
+    """
+    special = {key: text for key, text in _texts(tree) if "${" in text or text == "???"}
+    for key, text in special.items():
+        if text == "???":
+            raise ConfigError(f"{key}: needs a value, {key}=VALUE")
+    if not special:
+        return tree
+    try:
+        with _clock():
+            found = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
+    except InterpolationKeyError as error:
+        missing = re.search(r"'([^']+)' not found", str(error))
+        key, name = str(error.full_key), missing[1] if missing else "a key"
+        raise ConfigError(f"{key}={special.get(key)}: there is no {name} here; give {key}=VALUE") from error
+    except OmegaConfBaseException as error:
+        key = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
+        reason = str(error).splitlines()[0].rpartition("raised while resolving interpolation: ")[2]
+        raise ConfigError(f"{key}{reason.strip(chr(34))}") from error
+    except Exception as error:  # A resolver is a function of somebody's.
+        raise ConfigError(f"an interpolation cannot be resolved: {error}") from error
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
+@contextlib.contextmanager
+def _clock() -> Iterator[None]:
+    """Have Hydra's `${now:%Y-%m-%d}` for a while; a program around keeps the resolvers that it has."""
+    if OmegaConf.has_resolver("now"):
+        yield
+        return
+    OmegaConf.register_new_resolver("now", lambda pattern: datetime.now().strftime(pattern))
+    try:
+        yield
+    finally:
+        OmegaConf.clear_resolver("now")
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the key and the text of every value that is text."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, key)
+    elif isinstance(value, str):
+        yield key, value

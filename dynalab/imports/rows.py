@@ -1,0 +1,151 @@
+"""What a table of runs holds, whatever its form, and what its columns are likely to be called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dynalab.config.suggest import did_you_mean, listing
+from dynalab.core.errors import ConfigError
+from dynalab.imports.cells import numbers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What trackers call these columns, the likeliest first; compared without case, and with spaces as underscores.
+RUNS = ("run", "run_name", "run_id", "run_uuid", "trial", "trial_id", "experiment", "seed")
+STEPS = (
+    *("step", "_step", "global_step", "trainer/global_step", "steps", "iteration", "iter"),
+    *("iterations", "update", "updates", "epoch", "epochs"),
+)
+KEYS = ("key", "metric", "tag", "metric_name", "variable", "name")
+VALUES = ("value", "values")
+# What tells the time: a row that is written again has another.
+CLOCKS = re.compile(r"_?(epoch|time|wall|wall[ _]time|timestamp|runtime|relative[ _]time.*|elapsed.*)", re.I)
+# What TensorBoard calls the file of one run and metric.
+_TENSORBOARD = re.compile(r"run-(.+)-tag-(.+)")
+UNNAMED = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?$")
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a table is to be read; what is not said is taken from its header.
+
+    Attributes:
+        run: Columns that name the run together; a word with commas stands for several.
+        step: Column of steps, whole numbers of 0 or more.
+        key: Column of the metrics' names, where there is a row a metric.
+        value: Column of their values.
+        wide: The columns are called `run - metric`.
+    """
+
+    run: tuple[str, ...] = ()
+    step: str | None = None
+    key: str | None = None
+    value: str | None = None
+    wide: bool = False
+
+    def names_runs(self, column: str) -> bool:
+        """Return whether a column may name runs."""
+        given = {part.strip() for word in self.run for part in (word, *word.split(","))}
+        return column in given or plain_name(column) in RUNS
+
+    def names_metrics(self, column: str) -> bool:
+        """Return whether a column may name metrics."""
+        return column == self.key or plain_name(column) in KEYS
+
+
+@dataclass
+class Rows:
+    """What a table holds, in the order of its rows.
+
+    Attributes:
+        names: The run of each row, shape (N,).
+        steps: Its step, shape (N,).
+        columns: Metric -> its values, shape (N,); NaN where the row has none.
+        seeded: Whether a column `seed` is the seed of the row's run.
+        notes: What was left out or read otherwise than it is written.
+        doubts: What was guessed, and what may not be what it seems.
+    """
+
+    names: np.ndarray
+    steps: np.ndarray
+    columns: dict[str, np.ndarray]
+    seeded: bool = False
+    notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+
+def plain_name(name: str) -> str:
+    """Return a column's name without case, with underscores for spaces."""
+    return name.strip().lower().replace(" ", "_")
+
+
+def guess_column(columns: Sequence[str], known: Sequence[str]) -> str | None:
+    """Return the column of the likeliest name; of two with one name, the one written so."""
+    for name in known:
+        found = sorted((column for column in columns if plain_name(column) == name), key=lambda c: c != name)
+        if found:
+            return found[0]
+    return None
+
+
+def require_column(frame: pd.DataFrame, option: str, name: str) -> str:
+    """Return a column's name.
+
+    Raises:
+        ConfigError: There is no such column; names the option that asked for it.
+    """
+    if name not in frame.columns:
+        near = did_you_mean(name, frame.columns)
+        raise ConfigError(f"--{option} {name}: no such column{near}; there are {listing(frame.columns)}")
+    return name
+
+
+def numeric_columns(frame: pd.DataFrame) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return (name -> numbers of the numeric columns, why each other column is left out)."""
+    kept, left = {}, []
+    for name in frame.columns:
+        values, why = numbers(frame[name])
+        if UNNAMED.match(name):
+            left.append("one without a name")
+        elif why:
+            left.append(f"{name} ({why})")
+        elif np.isnan(values).all():
+            left.append(f"{name} (empty)")
+        else:
+            kept[name] = values
+    return kept, left
+
+
+def named_by_tensorboard(rows: Rows, stem: str) -> None:
+    """Name the run and the metric of a table that has neither after its file, `run-RUN-tag-METRIC`."""
+    found = _TENSORBOARD.fullmatch(stem)
+    if found and set(rows.columns) <= {"Wall time", "Value"} and "Value" in rows.columns:
+        rows.names[:] = found[1]
+        rows.columns[found[2]] = rows.columns.pop("Value")
+        rows.doubts = ["from the names of the files: run-RUN-tag-METRIC"]
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of several tables, one after another, each note once."""
+    if len(parts) == 1:
+        return parts[0]
+    counts = [len(part.steps) for part in parts]
+    ends = np.cumsum([0, *counts])
+    columns: dict[str, np.ndarray] = {}
+    for index, part in enumerate(parts):
+        for name, values in part.columns.items():
+            columns.setdefault(name, np.full(ends[-1], np.nan))[ends[index] : ends[index + 1]] = values
+    return Rows(
+        np.concatenate([part.names for part in parts]),
+        np.concatenate([part.steps for part in parts]),
+        columns,
+        all(part.seeded for part in parts),
+        list(dict.fromkeys(note for part in parts for note in part.notes)),
+        list(dict.fromkeys(doubt for part in parts for doubt in part.doubts)),
+    )

@@ -1,0 +1,66 @@
+"""What files and folders of an outputs folder are called; what is called otherwise is nobody's business.
+
+An outputs folder is data, perhaps somebody else's: a name that is read from a file becomes part of a path only if
+`is_name` holds, what is looked for in a folder has exactly the names that dynalab gives, whatever else lies there, and
+nothing is written or removed through a link (`refuse_links`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from dynalab.core.errors import StoreError
+
+# The series of the rows that spikes of a run's loss forced, on no grid.
+FORCED = "forced"
+
+# A label, a cadence, the name of a table: a part of a file's name, and short enough to stand twice in one.
+NAME = re.compile(r"\w[\w.+-]{0,149}")
+# A file manager's or a synchroniser's copy of one of these has another form, and is nobody's business.
+TASK = re.compile(r"\w[\w.+-]*")
+ENSEMBLE = re.compile(r"(?!\.)[\w.-]*-[0-9a-f]{10}")
+SHARD = re.compile(r"shard-[0-9a-z-]+-[0-9]+(-a[0-9]+)?")
+CADENCE = re.compile(rf"every-[0-9]+|log|at-[0-9a-f]{{8}}|imported|{FORCED}|{FORCED}-({NAME.pattern})")
+STEP = re.compile(r"step-([0-9]{8,18})")
+ANALYSIS = re.compile(r"\w[\w.+-]*-[0-9a-f]{10}")
+
+
+def is_name(value: object) -> bool:
+    """Return whether a stored value may become a part of a file's name."""
+    return isinstance(value, str) and NAME.fullmatch(value) is not None
+
+
+def is_ensemble(name: str) -> bool:
+    """Return whether a folder is called as ensembles are, `<slug>-<hash10>`."""
+    return ENSEMBLE.fullmatch(name) is not None
+
+
+def refuse_links(*paths: Path) -> None:
+    """Check, before something is written or removed, that it is where it seems to be.
+
+    Raises:
+        StoreError: One of the paths is a link.
+    """
+    for path in paths:
+        if path.is_symlink():
+            raise StoreError(
+                f"{path} is a link; dynalab reads through links, and writes and removes nothing there"
+            )
+
+
+def inside(folder: Path, name: re.Pattern[str], suffix: str = "") -> Iterator[Path]:
+    """Yield what lies in a folder and has a name of a form and a suffix, in order; nothing where it cannot be read."""
+    try:
+        found = sorted(folder.iterdir())
+    except OSError:
+        return
+    for path in found:
+        if path.name.endswith(suffix) and name.fullmatch(path.name.removesuffix(suffix)):
+            yield path
+
+
+def forced_cadence(label: str) -> str:
+    """Return the name of the series that such rows of one run once had, a column of every run of the shard in it."""
+    return f"{FORCED}-{label}"
