@@ -14,6 +14,7 @@ from dynalab.analysis.claims import claims
 from dynalab.analysis.hmm import cases, dissimilarity, words
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.consequences import consequences
+from dynalab.analysis.hmm.detours import EARLY, LATE
 from dynalab.report import figures
 from dynalab.report.blocks import Picture, Table, Words
 from dynalab.report.sections import claims as page_claims
@@ -98,8 +99,8 @@ def test_no_detour_and_nothing_to_test() -> None:
     ("row", "said"),
     [
         ({"verdict": True, "p_adjusted": 0.01, "visits": 9}, "detour"),
-        ({"p_adjusted": 0.01, "statistic": -5.0, "visits": 9}, "no: its visitors converge earlier"),
-        ({"p_adjusted": 0.01, "statistic": 5.0, "visits": 9}, "visit it because they take long"),
+        ({"p_adjusted": 0.9, "reason": EARLY, "visits": 9}, "no: its visitors converge earlier"),
+        ({"p_adjusted": 0.9, "reason": LATE, "visits": 9}, "no: its visitors visit it because they take long"),
         ({"p_adjusted": 0.4, "statistic": 5.0, "visits": 9}, "no delay shown"),
         ({"p_adjusted": 0.4, "statistic": 5.0, "visits": 17}, "few runs"),
         ({"visits": 20}, "every run passes it"),

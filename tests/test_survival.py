@@ -166,4 +166,4 @@ def test_r2_of_left_out_runs_is_that_of_the_hat_matrix():
     left = ((time - hat @ time) / (1 - np.diagonal(hat))) ** 2
     mean = ((time - time.mean()) / (1 - 1 / 20)) ** 2
     np.testing.assert_allclose(loo, 1 - left.sum() / mean.sum())
-    np.testing.assert_allclose(r2, explained(x, time)[0])
+    np.testing.assert_allclose(r2, explained(x, time))

@@ -58,7 +58,8 @@ def wilson(count: int, total: int, level: float = 0.95) -> list[float]:
 
 def visited(path: np.ndarray) -> tuple[int, ...]:
     """The sequence of states without stays: 0 0 1 1 0 -> (0, 1, 0)."""
-    return tuple(int(k) for i, k in enumerate(path) if i == 0 or k != path[i - 1])
+    path = np.asarray(path)
+    return tuple(path[np.flatnonzero(np.diff(path, prepend=-1))].tolist())
 
 
 def transition_counts(paths: Sequence[np.ndarray], n_states: int) -> np.ndarray:

@@ -11,7 +11,7 @@ between ensembles is no difference of the labels. None is one ensemble.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
+from functools import cache, reduce
 from itertools import combinations
 from math import comb
 from typing import Any
@@ -208,30 +208,34 @@ def shift(
     Returns:
         The estimate and its interval; None where censoring leaves a bound open.
     """
-    # No two times differ by more: a larger shift would be longer than anything that was seen.
-    span = float(time.max() - time.min())
-    reach = span + 1e-3 * (span + 1.0)
+    together = [np.ones(len(time), bool)] if strata is None else [strata == one for one in np.unique(strata)]
+    # The statistic falls in steps, at the differences of two times: it is asked between these.
+    steps = np.unique(
+        np.concatenate([np.subtract.outer(time[rows & group], time[rows & ~group]).ravel() for rows in together])
+    )
+    if not len(steps):
+        return None, [None, None]
+    between = np.concatenate([[steps[0] - 1.0], (steps[1:] + steps[:-1]) / 2, [steps[-1] + 1.0]])
 
-    def standardised(by: float) -> float:
-        scores = gehan_scores(np.where(group, time - by, time), observed, strata)
+    @cache
+    def standardised(place: int) -> float:
+        scores = gehan_scores(np.where(group, time - between[place], time), observed, strata)
         spread = _spread(scores, group, strata)
         return float(scores[group].sum()) / spread if spread > 0 else 0.0
 
     def crossing(level: float, above: bool) -> float | None:
-        """Where the statistic, which falls with the shift, passes a level; from the right for `above`."""
-        low, high = -reach, reach
+        """Where the statistic passes a level; from the right for `above`."""
+        low, high = 0, len(steps)
         if standardised(low) < level or standardised(high) > level:
             return None
-        for _ in range(60):
-            middle = (low + high) / 2
+        while low < high:
+            middle = (low + high) // 2
             value = standardised(middle)
             if value > level or (above and value == level):
-                low = middle
+                low = middle + 1
             else:
                 high = middle
-            if high - low < 1e-6 * reach:
-                break
-        return (low + high) / 2
+        return float(steps[min(max(low - 1, 0), len(steps) - 1)])
 
     left, right = crossing(0.0, False), crossing(0.0, True)
     estimate = None if left is None or right is None else (left + right) / 2
@@ -257,15 +261,14 @@ def time_dependent_p(
     fewer = variance = 0.0
     every = [np.ones(len(time), bool)] if strata is None else [strata == one for one in np.unique(strata)]
     for rows in every:
-        for moment in np.unique(time[observed & rows]):
-            risk = rows & (time >= moment)
-            entered = risk & (entry < moment)
-            event = risk & observed & (time == moment)
-            events, rest = int(event.sum()), int(risk.sum())
-            share = entered.sum() / rest
-            fewer += events * share - float((event & entered).sum())
-            tied = (rest - events) / (rest - 1) if rest > 1 else 0.0
-            variance += events * share * (1 - share) * tied
+        moments, events = np.unique(time[observed & rows], return_counts=True)
+        risk = rows & (time >= moments[:, None])
+        entered = risk & (entry < moments[:, None])
+        rest, share = risk.sum(axis=1), entered.sum(axis=1) / np.maximum(risk.sum(axis=1), 1)
+        event = (entered & observed & (time == moments[:, None])).sum(axis=1)
+        fewer += float((events * share - event).sum())
+        tied = (rest - events) / np.maximum(rest - 1, 1)
+        variance += float((events * share * (1 - share) * tied).sum())
     return float(special.ndtr(-fewer / np.sqrt(variance))) if variance > 0 else 1.0
 
 
