@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from dynalab.analysis.base import Convergence, Trajectories, Trajectory
+
 SPACING = 10
 
 
@@ -23,9 +25,9 @@ def walks(
 
     Args:
         seed: Of the draws.
-        kind: `clock`: all walk the same way, each at its own speed, and converge on it; `broken`: the same, and runs are
-            cut off at lengths of their own. `forward`, `random`: states that are entered in order, or at random, and
-            know nothing of convergence. `lengths`: like `random`, and runs are cut off at lengths of their own.
+        kind: `clock`: all walk the same way, each at its own speed, and converge on it; `broken`: the same, and runs
+            are cut off at lengths of their own. `forward`, `random`: states that are entered in order, or at random,
+            and know nothing of convergence. `lengths`: like `random`, and runs are cut off at lengths of their own.
             `late`: a state is passed or not; who does not stays longer before it.
         n: Runs.
         rows: Of the longest run.
@@ -56,13 +58,35 @@ def walks(
     return paths, steps, convergence(met)
 
 
-def pooled(
-    seed: int, kind: str
-) -> tuple[list[np.ndarray], list[np.ndarray], list[dict[str, Any]]]:
+def pooled(seed: int, kind: str) -> tuple[list[np.ndarray], list[np.ndarray], list[dict[str, Any]]]:
     """`walks` of two ensembles of 12 runs, of which one takes three times as long."""
     one, other = walks(2 * seed, kind, n=12), walks(2 * seed + 1, kind, n=12, rows=300)
     rows = [*one[2], *({**row, "run": row["run"].replace("e/", "f/")} for row in other[2])]
     return [*one[0], *other[0]], [*one[1], *other[1]], rows
+
+
+def trajectories(seed: int, kind: str, together: bool = False) -> Trajectories:
+    """Four metrics whose level is that of the state in `walks` (or `pooled`), with noise, and the accuracy watched."""
+    rng = np.random.default_rng([seed, 1])
+    middle = 3 * rng.normal(size=(4, 4))
+    runs = []
+    for path, steps, row in zip(*(pooled if together else walks)(seed, kind), strict=True):
+        late = np.inf if row["step"] is None else row["step"]
+        accuracy = np.where(steps >= late, 0.95, 0.1)
+        values = np.column_stack([middle[path] + rng.normal(size=(len(path), 4)), accuracy])
+        runs.append(Trajectory(row["run"], steps, values))
+    names = ("a", "b", "c", "d", "test_accuracy")
+    return Trajectories("e", names, tuple(runs), Convergence("test_accuracy", 0.9), (), True)
+
+
+def crossed(values: np.ndarray, last: int) -> Trajectories:
+    """Runs of a crossed design that converge at given steps, shape (n_1, n_2), or never within `last` steps."""
+    steps = np.arange(0, last + 1, SPACING)
+    runs = [
+        Trajectory(f"e/init{a}-order{b}", steps, np.where(steps >= at, 0.95, 0.1)[:, None])
+        for (a, b), at in np.ndenumerate(values)
+    ]
+    return Trajectories("e", ("test_accuracy",), tuple(runs), Convergence("test_accuracy", 0.9))
 
 
 def setting(

@@ -135,9 +135,7 @@ def test_p_values_are_adjusted_over_the_tested_states():
     tested = [row for row in rows if row["tested"]]
     assert [row["state"] for row in tested] == [1, 2, 3]
     time = np.array([row["step"] for row in convergence], float)
-    ranks = [
-        survival.two_sample(time, np.ones(40, bool), ways >> (k - 1) & 1 == 1, 0)[1] for k in (1, 2, 3)
-    ]
+    ranks = [survival.two_sample(time, np.ones(40, bool), ways >> (k - 1) & 1 == 1, 0)[1] for k in (1, 2, 3)]
     since = [row["p_time_dependent"] for row in tested]
     np.testing.assert_array_equal([row["p"] for row in tested], np.maximum(ranks, since))
     # Both tests are adjusted, and the larger p-value counts.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Config", "analyse", "decode", "describe", "statuses"]
 
-VERSION = 5
+VERSION = 6
 
 
 def analyse(trajectories: Trajectories, config: Config) -> Outcome:

@@ -67,6 +67,7 @@ def find(
     *,
     log_time: bool = False,
     min_visits: int = MIN_VISITS,
+    untested: str | None = None,
     seed: int = 0,
 ) -> Detours:
     """Test every state.
@@ -78,6 +79,7 @@ def find(
         n_states: K.
         log_time: Delays are factors, not differences: the shift and the regression are of the logarithm of steps.
         min_visits: Least number of runs that visit a state, and of runs that do not, for it to be tested.
+        untested: Why no state is tested, where these states allow no test.
         seed: Of the permutations.
     """
     last = [int(rows[-1]) for rows in steps]
@@ -94,11 +96,12 @@ def find(
         for k in range(n_states)
         if min((visits[:, k] & able[k]).sum(), (~visits[:, k] & able[k]).sum()) >= min_visits
         and observed[able[k]].any()
+        and not untested
     ]
     rows = [_row(k, visits[:, k], observed) for k in range(n_states)]
     for k in set(range(n_states)).difference(tested):
         if min(visits[:, k].sum(), (~visits[:, k]).sum()) >= min_visits and observed.any():
-            rows[k]["reason"] = APART
+            rows[k]["reason"] = untested or APART
     for k in tested:
         use = able[k]
         rows[k] |= _test(
@@ -222,11 +225,9 @@ def _warnings(rows: list[dict[str, Any]], observed: np.ndarray, min_visits: int)
         lines.append(
             f"not tested as detours, fewer than {min_visits} runs on a side (visits before convergence): {which}"
         )
-    lines += [
-        f"state {row['state']} not tested as a detour: {row['reason']}"
-        for row in rows
-        if row["reason"] and not row["tested"]
-    ]
+    for reason in dict.fromkeys(row["reason"] for row in rows if row["reason"] and not row["tested"]):
+        which = ", ".join(str(row["state"]) for row in rows if row["reason"] == reason)
+        lines.append(f"state {which} not tested as a detour: {reason}")
     few = [row for row in rows if row["tested"] and min(row["visits"], n - row["visits"]) < FEW]
     if few:
         which = ", ".join(str(row["state"]) for row in few)

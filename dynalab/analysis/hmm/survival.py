@@ -104,7 +104,9 @@ def gehan_scores(time: np.ndarray, observed: np.ndarray, strata: np.ndarray | No
     return np.asarray(before.sum(axis=0) - before.sum(axis=1), dtype=np.float64)
 
 
-def permutation_sums(scores: np.ndarray, size: int, seed: int, draws: int = DRAWS) -> tuple[np.ndarray, bool]:
+def permutation_sums(
+    scores: np.ndarray, size: int, seed: int, draws: int | None = None
+) -> tuple[np.ndarray, bool]:
     """Return the sums of `size` of the scores under permutation, centred; all of them where there are few.
 
     Returns:
@@ -112,6 +114,7 @@ def permutation_sums(scores: np.ndarray, size: int, seed: int, draws: int = DRAW
     """
     centred = scores - scores.mean()
     n = len(scores)
+    draws = DRAWS if draws is None else draws
     if comb(n, size) <= draws:
         places = np.array(list(combinations(range(n), size)), dtype=np.int64).reshape(-1, size)
         return centred[places].sum(axis=1), True
@@ -131,7 +134,7 @@ def two_sample(
     observed: np.ndarray,
     group: np.ndarray,
     seed: int,
-    draws: int = DRAWS,
+    draws: int | None = None,
     strata: np.ndarray | None = None,
 ) -> tuple[float, float, float]:
     """Compare the runs in a group with the others.
@@ -149,9 +152,10 @@ def two_sample(
 
 
 def _sums(
-    scores: np.ndarray, group: np.ndarray, strata: np.ndarray | None, seed: int, draws: int
+    scores: np.ndarray, group: np.ndarray, strata: np.ndarray | None, seed: int, draws: int | None
 ) -> tuple[np.ndarray, bool]:
     """Return `permutation_sums` of the group: those of the ensembles, added up."""
+    draws = DRAWS if draws is None else draws
     parts = [
         permutation_sums(scores[rows], int(group[rows].sum()), seed, draws)
         for rows in _ensembles(group, strata)
@@ -208,13 +212,14 @@ def shift(
     Returns:
         The estimate and its interval; None where censoring leaves a bound open.
     """
-    together = [np.ones(len(time), bool)] if strata is None else [strata == one for one in np.unique(strata)]
+    together = _ensembles(group, strata)
+    if len(together) == 1 and together[0].all():
+        strata = None
     # The statistic falls in steps, at the differences of two times: it is asked between these.
-    steps = np.unique(
-        np.concatenate([np.subtract.outer(time[rows & group], time[rows & ~group]).ravel() for rows in together])
-    )
-    if not len(steps):
+    if not together:
         return None, [None, None]
+    differences = [np.subtract.outer(time[rows & group], time[rows & ~group]).ravel() for rows in together]
+    steps = np.unique(np.concatenate(differences))
     between = np.concatenate([[steps[0] - 1.0], (steps[1:] + steps[:-1]) / 2, [steps[-1] + 1.0]])
 
     @cache
@@ -277,7 +282,7 @@ def several_samples(
     observed: np.ndarray,
     groups: np.ndarray,
     seed: int,
-    draws: int = DRAWS,
+    draws: int | None = None,
     entry: np.ndarray | None = None,
     strata: np.ndarray | None = None,
 ) -> tuple[float, float | None]:
@@ -288,7 +293,7 @@ def several_samples(
         observed: Whether each is an event, shape (S,).
         groups: Number of each run's group, 0 to G - 1, shape (S,).
         seed: Of the permutations.
-        draws: Number of permutations.
+        draws: Number of permutations; `DRAWS` by default.
         entry: When each run's group was settled, shape (S,): the log-rank test counts it as at risk from then on.
         strata: Ensembles of the runs.
 
@@ -304,6 +309,7 @@ def several_samples(
         return np.asarray(((rows @ members) ** 2 / sizes).sum(axis=-1))
 
     rng = np.random.default_rng(seed)
+    draws = DRAWS if draws is None else draws
     drawn = np.tile(scores, (draws, 1))
     for rows in [slice(None)] if strata is None else [strata == one for one in np.unique(strata)]:
         drawn[:, rows] = rng.permuted(drawn[:, rows], axis=1)

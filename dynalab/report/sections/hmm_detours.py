@@ -147,9 +147,9 @@ def _picture(tested: Sequence[Mapping[str, Any]], total: int) -> Picture:
     caption = (
         "**How much later the visitors of a state converge** than the other runs (orange: a detour). The line holds "
         "the delays that the rank test does not refuse, with censored runs; an arrow: training ended before the bound "
-        "was seen. p: the larger of two, Gehan's rank test by permutation of the runs and the log-rank test counted from "
-        "a run's entry on (Mantel and Byar; a run that takes long has more time to visit), adjusted over the tested "
-        "states (Benjamini and Hochberg). Where the second does not refuse it, a line reaches down to 0."
+        "was seen. p: the larger of two, Gehan's rank test by permutation of the runs and the log-rank test counted "
+        "from a run's entry on (Mantel and Byar; a run that takes long has more time to visit), adjusted over the "
+        "tested states (Benjamini and Hochberg). Where the second does not refuse it, a line reaches down to 0."
     )
     words = "; ".join(f"state {row['state']} {effect(row)}" for row in tested)
     return Picture("detours", figure, caption, f"Delay of the visitors of each state in steps: {words}")
