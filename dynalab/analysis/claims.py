@@ -236,8 +236,8 @@ def compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
           exact test. Of settings that were watched for different lengths, the runs enter that converged within the
           shorter one, so that late ones are missing on both sides.
         - `spread`: ratio of the coefficients of variation, `other` over `one`, as `{ratio, interval, p}`: 95% interval
-          from those of the two (Zou and Donner, 2008), permutation test of deviations of the logarithms from each setting's own
-          median (Levene's test as Brown and Forsythe, 1974, have it, with permutations in place of the F
+          from those of the two (Zou and Donner, 2008), permutation test of deviations of the logarithms from each
+          setting's own median (Levene's test as Brown and Forsythe, 1974, have it, with permutations in place of the F
           distribution), so that a setting that is merely faster is not called narrower. Null where a run never
           converged.
         - `speed`: ratio of the median convergence steps (Kaplan and Meier, 1958), `other` over `one`, likewise: 95%

@@ -223,8 +223,8 @@ def comparison(shown: Sequence[Shown], titles: Sequence[str]) -> list[Block]:
         )
     ]
     text = (
-        "Intervals: of shares by Newcombe, wide enough for the common path being found in the same runs; of the ratio of "
-        "spreads from those of the two (Bonett), of medians by bootstrap over runs. p: Fisher's exact test of the "
+        "Intervals: of shares by Newcombe, wide enough for the common path being found in the same runs; of the ratio "
+        "of spreads from those of the two (Bonett), of medians by bootstrap over runs. p: Fisher's exact test of the "
         "shares, permutations of the runs for spread and median (Gehan's ranks, with runs that never converged); they "
         "are not corrected for the number of rows."
     )
