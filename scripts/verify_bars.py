@@ -66,7 +66,7 @@ def main() -> int:
         print(f"{bar.name}: {bar.what} ...", flush=True)
         work = WORK / source
         work.mkdir(parents=True, exist_ok=True)
-        figure, reached = bar.measure(work)
+        figure, reached, *table = bar.measure(work)
         reached = bool(reached)
         print(f"  {figure}: {'reached' if reached else 'NOT REACHED'}", flush=True)
         records[bar.name] = {
@@ -77,6 +77,8 @@ def main() -> int:
             "machine": machine(),
             "date": datetime.date.today().isoformat(),
         }
+        if table:
+            records[bar.name]["table"] = table[0]
         RECORDS.write_text(json.dumps(records, indent=1) + "\n")
         write_table(records)
     write_table(records)
@@ -95,7 +97,15 @@ def write_table(records: dict[str, Any]) -> None:
         lines.append(f"| {bar.what} | {bar.must} | {figure} | {record['commit']} | {record['date']} |")
     machines = sorted({record["machine"] for record in records.values()})
     lines += ["", f"Machine: {'; '.join(machines)}."] if machines else []
+    for bar in BARS:
+        if rows := records.get(bar.name, {}).get("table"):
+            lines += ["", f"## {bar.what[0].upper()}{bar.what[1:]}", "", *map(_row, rows)]
+            lines.insert(-len(rows) + 1, _row(["---"] * len(rows[0])))
     TABLE.write_text("\n".join([HEAD, *lines]) + "\n")
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from dynalab.analysis.base import Convergence, Trajectories, Trajectory
+
 SPACING = 10
 
 
@@ -23,18 +25,19 @@ def walks(
 
     Args:
         seed: Of the draws.
-        kind: `clock`: all walk the same way, each at its own speed, and converge on it. `forward`, `random`: states
-            that are entered in order, or at random, and know nothing of convergence. `lengths`: like `random`, and runs
-            are cut off at lengths of their own. `late`: a state is passed or not; who does not stays longer before it.
+        kind: `clock`: all walk the same way, each at its own speed, and converge on it; `broken`: the same, and runs
+            are cut off at lengths of their own. `forward`, `random`: states that are entered in order, or at random,
+            and know nothing of convergence. `lengths`: like `random`, and runs are cut off at lengths of their own.
+            `late`: a state is passed or not; who does not stays longer before it.
         n: Runs.
         rows: Of the longest run.
     """
     rng = np.random.default_rng(seed)
     paths, steps, met = [], [], []
     for _ in range(n):
-        length = int(rng.integers(rows // 3, rows)) if kind == "lengths" else rows
+        length = int(rng.integers(rows // 3, rows)) if kind in ("lengths", "broken") else rows
         at = 1 + int(rng.exponential(rows * 0.7))
-        if kind == "clock":
+        if kind in ("clock", "broken"):
             total = rng.uniform(0.6, 1.3) * rows
             path = np.searchsorted(np.array([0.2, 0.5, 1.0]) * total, np.arange(length), "right")
             at = int(0.9 * total)
@@ -46,18 +49,54 @@ def walks(
             path[leave : leave + (0 if passes else rows // 4)] *= passes
             path[leave + rows // 4 :] = 2
         else:
-            moves = rng.random(length) < 5 / rows
-            path = np.zeros(length, dtype=int)
-            for row in range(1, length):
-                path[row] = rng.integers(4) if moves[row] else path[row - 1]
+            drawn, moves = rng.integers(4, size=length), rng.random(length) < 5 / rows
+            moves[0], drawn[0] = True, 0
+            path = drawn[np.maximum.accumulate(np.where(moves, np.arange(length), 0))]
         paths.append(path.astype(int))
         steps.append(np.arange(length) * SPACING)
         met.append(at * SPACING if at < length else None)
     return paths, steps, convergence(met)
 
 
+def pooled(seed: int, kind: str) -> tuple[list[np.ndarray], list[np.ndarray], list[dict[str, Any]]]:
+    """`walks` of two ensembles of 12 runs, of which one takes three times as long."""
+    one, other = walks(2 * seed, kind, n=12), walks(2 * seed + 1, kind, n=12, rows=300)
+    rows = [*one[2], *({**row, "run": row["run"].replace("e/", "f/")} for row in other[2])]
+    return [*one[0], *other[0]], [*one[1], *other[1]], rows
+
+
+def trajectories(seed: int, kind: str, together: bool = False) -> Trajectories:
+    """Four metrics whose level is that of the state in `walks` (or `pooled`), with noise, and the accuracy watched."""
+    rng = np.random.default_rng([seed, 1])
+    middle = 3 * rng.normal(size=(4, 4))
+    runs = []
+    for path, steps, row in zip(*(pooled if together else walks)(seed, kind), strict=True):
+        late = np.inf if row["step"] is None else row["step"]
+        accuracy = np.where(steps >= late, 0.95, 0.1)
+        values = np.column_stack([middle[path] + rng.normal(size=(len(path), 4)), accuracy])
+        runs.append(Trajectory(row["run"], steps, values))
+    names = ("a", "b", "c", "d", "test_accuracy")
+    return Trajectories("e", names, tuple(runs), Convergence("test_accuracy", 0.9), (), True)
+
+
+def crossed(values: np.ndarray, last: int) -> Trajectories:
+    """Runs of a crossed design that converge at given steps, shape (n_1, n_2), or never within `last` steps."""
+    steps = np.arange(0, last + 1, SPACING)
+    runs = [
+        Trajectory(f"e/init{a}-order{b}", steps, np.where(steps >= at, 0.95, 0.1)[:, None])
+        for (a, b), at in np.ndenumerate(values)
+    ]
+    return Trajectories("e", ("test_accuracy",), tuple(runs), Convergence("test_accuracy", 0.9))
+
+
 def setting(
-    seed: int, n: int = 24, watched: float = np.inf, grid: int = 10, ways: int = 1, detour: bool = False
+    seed: int,
+    n: int = 24,
+    watched: float = np.inf,
+    grid: int = 10,
+    ways: int = 1,
+    detour: bool = False,
+    cut: float = 0.0,
 ) -> dict[str, Any]:
     """Plain values of an analysis whose runs converge by one law: lognormal steps on a grid, ways by lot.
 
@@ -68,11 +107,13 @@ def setting(
         grid: Distance of rows.
         ways: Number of ways that are taken alike often.
         detour: Whether half of the runs pass through a state that doubles their step.
+        cut: Share of the runs that are cut off, anywhere up to the upper tail of the steps.
     """
     rng = np.random.default_rng(seed)
     around = detour * (rng.random(n) < 0.5)
     at = np.ceil(np.exp(6 + 0.5 * rng.normal(size=n)) * (1 + around) / grid) * grid
     way = rng.integers(ways, size=n) if ways > 1 else around.astype(int)
+    last = np.where(rng.random(n) < cut, np.minimum(rng.integers(100, 1200, n), watched), watched)
     return {
         "states": [
             {"run": f"e/{i}", "states": [0, int(k) + 1], "steps": [0, grid]} for i, k in enumerate(way)
@@ -80,10 +121,10 @@ def setting(
         "convergence": [
             {
                 "run": f"e/{i}",
-                "step": None if step > watched else int(step),
-                "censored": bool(step > watched),
-                "last": 10**9 if watched == np.inf else int(watched),
+                "step": None if step > end else int(step),
+                "censored": bool(step > end),
+                "last": 10**9 if end == np.inf else int(end),
             }
-            for i, step in enumerate(at)
+            for i, (step, end) in enumerate(zip(at, last, strict=True))
         ],
     }

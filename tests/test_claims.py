@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bars.claims import compared, told
 from report_fakes import make_ensemble, make_hmm, no_drawing, read_page
-from scipy.stats import bootstrap, fisher_exact
+from scipy.stats import beta, fisher_exact, norm, trim_mean
 
 from dynalab.analysis.claims import claims, compare, forks, off_path, spread
 from dynalab.analysis.hmm.states import wilson
@@ -41,7 +41,8 @@ def test_forks_by_the_first_way_out():
     # Leaving 1 back to 0 is one run's way, and so is 3: a single run is no fork.
     assert [(way["to"], way["runs"]) for way in found[1]["directions"]] == [(2, 6), (0, 1), (3, 1)]
     # Which path is common is read off the same runs: four intervals at once.
-    interval = wilson(5, 11, 1 - 0.05 / 4)
+    low, high = beta.ppf(0.05 / 8, 5, 7), beta.ppf(1 - 0.05 / 8, 6, 6)
+    interval = pytest.approx([low, high])
     assert off_path(paths) == {"runs": 5, "of": 11, "share": 5 / 11, "interval": interval, "paths": 4}
     assert off_path([])["share"] is None
     assert forks([(0, 1)] * 5) == [] and off_path([(0,)] * 4)["runs"] == 0
@@ -64,27 +65,21 @@ def test_spread_with_censoring():
     assert claims(result([[0, 1]]))["spread"] is None and claims(result([[0]]))["detours"] is None
 
 
-def test_the_interval_of_spread_is_scipys():
+def test_the_interval_of_spread_is_bonetts():
+    """By its formula, on logarithms, and told as the coefficient of variation of a lognormal law."""
     steps = np.exp(5 + 0.3 * np.random.default_rng(5).normal(size=30)).round()
-    found = spread(result([[0]] * 30, steps)["convergence"])["cv_interval"]
-
-    def cv(x, axis):
-        return x.std(axis=axis, ddof=1) / x.mean(axis=axis)
-
-    theirs = bootstrap((steps,), cv, n_resamples=4000, method="BCa", rng=np.random.default_rng(0))
-    np.testing.assert_allclose(found, theirs.confidence_interval)
-
-
-def test_coverage_of_the_interval_of_spread():
-    """Lognormal steps, of which the coefficient of variation is known in closed form."""
-    rng = np.random.default_rng(3)
-    truth = np.sqrt(np.expm1(0.3**2))
-    hits = 0
-    for _ in range(60):
-        steps = np.exp(5 + 0.3 * rng.normal(size=40)).round()
-        low, high = spread(result([[0]] * 40, steps)["convergence"])["cv_interval"]
-        hits += low <= truth <= high
-    assert hits >= 50
+    y, n, z = np.log(steps), 30, norm.ppf(0.975)
+    centre = trim_mean(y, 1 / (2 * np.sqrt(n - 4)))
+    gamma = n * ((y - centre) ** 4).sum() / ((y - y.mean()) ** 2).sum() ** 2
+    c = n / (n - z)
+    se = c * np.sqrt((gamma - (n - 3) / n) / (n - 1))
+    variance = np.exp(np.log(c * y.var(ddof=1)) + z * se * np.array([-1, 1]))
+    found = spread(result([[0]] * n, steps)["convergence"])
+    np.testing.assert_allclose(found["cv_interval"], np.sqrt(np.exp(variance) - 1))
+    # Any three steps above 0 have one, and it holds the coefficient itself.
+    few = spread(result([[0]] * 3, [10, 10, 4000])["convergence"])
+    assert few["cv_interval"][0] <= few["cv"] <= few["cv_interval"][1] < np.inf
+    assert spread(result([[0]] * 3, [0, 10, 20])["convergence"])["cv_interval"] is None
 
 
 def test_comparison_of_shares():
@@ -94,7 +89,7 @@ def test_comparison_of_shares():
     assert found["difference"] == -0.25
     assert found["p"] == pytest.approx(fisher_exact([[0, 20], [5, 15]]).pvalue)
     # Newcombe (1998), method 10, by its formula.
-    (l1, u1), (l2, u2) = wilson(0, 20), wilson(5, 20, 1 - 0.05 / 2)
+    l1, u1, l2, u2 = 0, beta.ppf(0.975, 1, 20), beta.ppf(0.0125, 5, 16), beta.ppf(0.9875, 6, 15)
     low = -0.25 - np.sqrt((0 - l1) ** 2 + (u2 - 0.25) ** 2)
     high = -0.25 + np.sqrt((u1 - 0) ** 2 + (0.25 - l2) ** 2)
     np.testing.assert_allclose(found["interval"], [low, high])
@@ -147,7 +142,7 @@ def test_the_page_of_two_settings(outputs: Path, monkeypatch: pytest.MonkeyPatch
     assert command(["report", one.id, two.id, "--json"]) == 0
     page = read_page(Path(json.loads(capsys.readouterr().out)["path"]))
     rows = page.table("published claim", "here", "by these runs, with 95% intervals")
-    assert rows[0][1] == "none seen" and "2 of 5 converged runs (9% to 82%) do not take" in rows[0][2]
+    assert rows[0][1] == "none seen" and "2 of 5 converged runs (3% to 90%) do not take" in rows[0][2]
     assert "a single run, so no fork" in rows[0][2]
     assert rows[1][2] == "not tested by this analysis"
     assert "coefficient of variation" in rows[2][2] and "median step" in rows[2][2]
@@ -192,7 +187,7 @@ def test_the_bars_in_words():
     data[1]["convergence"][0] = {"run": "e/0", "step": None, "censored": True}
     said = [told({**item, "n_states": 3, "claims": claims({**item, "detours": []})}) for item in data]
     assert said[0].startswith(
-        "K = 3, forks at 0, 3 of 12 runs off the common path (8 to 57%), detours: none of 0"
+        "K = 3, forks at 0, 3 of 12 runs off the common path (4 to 61%), detours: none of 0"
     )
     assert "1 never" in said[1] and "CV not known" in said[1]
     both = compared(compare(*data))

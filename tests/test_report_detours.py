@@ -14,6 +14,7 @@ from dynalab.analysis.claims import claims
 from dynalab.analysis.hmm import cases, dissimilarity, words
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.consequences import consequences
+from dynalab.analysis.hmm.detours import EARLY, LATE
 from dynalab.report import figures
 from dynalab.report.blocks import Picture, Table, Words
 from dynalab.report.sections import claims as page_claims
@@ -40,7 +41,7 @@ def result_of(number: int, delay: float | None = None) -> dict[str, Any]:
         ],
         "convergence": planted.convergence,
         "state_profiles": [{"state": s, "level": {"l2": float(s), "trace": -0.1}} for s in range(k)],
-        "dissimilarity": dissimilarity.describe(planted.states, k, None, resamples=100, seed=0),
+        "dissimilarity": dissimilarity.describe(planted.states, k, None, seed=0),
         **found,
     }
     return data | {"claims": claims(data)}
@@ -98,8 +99,11 @@ def test_no_detour_and_nothing_to_test() -> None:
     ("row", "said"),
     [
         ({"verdict": True, "p_adjusted": 0.01, "visits": 9}, "detour"),
-        ({"p_adjusted": 0.01, "statistic": -5.0, "visits": 9}, "no: its visitors converge earlier"),
-        ({"p_adjusted": 0.01, "statistic": 5.0, "visits": 9}, "visit it because they take long"),
+        ({"p_adjusted": 0.9, "reason": EARLY, "visits": 9}, "no: its visitors converge earlier"),
+        (
+            {"p_adjusted": 0.9, "reason": LATE, "visits": 9},
+            f"no: {LATE}",
+        ),
         ({"p_adjusted": 0.4, "statistic": 5.0, "visits": 9}, "no delay shown"),
         ({"p_adjusted": 0.4, "statistic": 5.0, "visits": 17}, "few runs"),
         ({"visits": 20}, "every run passes it"),

@@ -27,6 +27,10 @@ RESAMPLES = 4000
 LEAST_RUNS = 2
 # Times of fewer runs have no spread to speak of.
 LEAST_TIMES = 3
+# Two-sided 95% point of the normal distribution.
+Z95 = 1.959963984540054
+# Beyond it a float holds no coefficient of variation.
+LARGEST = math.log(700.0)
 
 
 def claims(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,17 +106,21 @@ def off_path(paths: Sequence[Sequence[int]]) -> dict[str, Any]:
     Returns:
         `{runs, of, share, interval, paths}`; share and interval are null without runs. Which path is the most common
         one is read off the same runs, which makes it look more common than it is: the interval is that of the largest
-        of several shares, from Wilson's intervals of all paths at once (95% over the number of paths, Bonferroni).
+        of several shares, from exact intervals (Clopper and Pearson, 1934) of all paths at once (95% over the number of
+        paths, Bonferroni).
     """
-    from dynalab.analysis.hmm.states import wilson
+    from scipy.stats import binomtest
 
     counts = Counter(tuple(path) for path in paths)
     off = len(paths) - max(counts.values(), default=0)
+    level = 1 - 0.05 / max(len(counts), 1)
     return {
         "runs": off,
         "of": len(paths),
         "share": off / len(paths) if paths else None,
-        "interval": wilson(off, len(paths), 1 - 0.05 / len(counts)) if paths else None,
+        "interval": [float(bound) for bound in binomtest(off, len(paths)).proportion_ci(level)]
+        if paths
+        else None,
         "paths": len(counts),
     }
 
@@ -127,8 +135,9 @@ def spread(convergence: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         `{runs, censored, median, quartiles, cv, cv_interval}`. A run that did not converge counts as later than all
         others in median and quartiles (null where they fall among such runs). The coefficient of variation (standard
         deviation with n - 1 over mean) is null where some run did not converge: how much later it does is not known.
-        Its interval is the 95% bootstrap interval over runs, bias-corrected and accelerated (Efron, 1987); null with
-        under three runs or where all converge at the same step.
+        Its 95% interval is that of the standard deviation of the logarithms, for any kurtosis (Bonett, 2006), told as
+        the coefficient of a lognormal law; null with under three runs, where all converge at the same step, or one at
+        step 0. (Bootstraps of the coefficient miss it four times as often as they say with ten runs.)
     """
     from dynalab.core.stats import quartiles
 
@@ -142,7 +151,7 @@ def spread(convergence: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "median": middle,
         "quartiles": [low, high],
         "cv": value,
-        "cv_interval": _bootstrap(known) if value else None,
+        "cv_interval": _cv_interval(known) if value else None,
     }
 
 
@@ -155,22 +164,30 @@ def coefficient_of_variation(steps: Sequence[float]) -> float | None:
     return float(np.std(steps, ddof=1) / np.mean(steps))
 
 
-def _bootstrap(steps: Sequence[float]) -> list[float] | None:
-    """BCa interval of the coefficient of variation."""
+def _cv_interval(steps: Sequence[float]) -> list[float] | None:
+    """Interval of the coefficient of variation by Bonett's (2006) of the variance of the logarithms."""
     import numpy as np
-    from scipy.stats import bootstrap
+    from scipy.stats import trim_mean
 
-    if len(steps) < 3:
+    n = len(steps)
+    if n < LEAST_TIMES or min(steps) <= 0:
         return None
-    with np.errstate(all="ignore"):
-        found = bootstrap((steps,), _cv, n_resamples=RESAMPLES, method="BCa", rng=np.random.default_rng(0))
-    low, high = found.confidence_interval
-    return [float(low), float(high)] if math.isfinite(low + high) else None
+    logs = np.log(np.asarray(steps, dtype=np.float64))
+    # The kurtosis is taken about a trimmed mean: long tails pull the plain one.
+    centre = trim_mean(logs, 0.5 / math.sqrt(n - 4)) if n > 5 else np.median(logs)
+    squares = float(((logs - logs.mean()) ** 2).sum())
+    kurtosis = n * float(((logs - centre) ** 4).sum()) / squares**2
+    inflation = n / (n - Z95)
+    error = inflation * math.sqrt(max(kurtosis - (n - 3) / n, 0.0) / (n - 1))
+    middle = math.log(inflation * squares / (n - 1))
+    low, high = (_lognormal_cv(middle + side * Z95 * error) for side in (-1, 1))
+    value = coefficient_of_variation(steps) or 0.0
+    return [min(low, value), max(high, value)]
 
 
-def _cv(x: Any, axis: int = -1) -> Any:
-    """Coefficients of variation over an axis."""
-    return x.std(axis=axis, ddof=1) / x.mean(axis=axis)
+def _lognormal_cv(log_variance: float) -> float:
+    """Coefficient of variation of a lognormal law, from the logarithm of the variance of its logarithm."""
+    return math.sqrt(math.expm1(math.exp(min(log_variance, LARGEST))))
 
 
 @dataclass(frozen=True)
@@ -233,13 +250,14 @@ def compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
           `{difference, interval, p}`: 95% interval from those of the two shares (Newcombe, 1998, method 10), Fisher's
           exact test. Of settings that were watched for different lengths, the runs enter that converged within the
           shorter one, so that late ones are missing on both sides.
-        - `spread`: ratio of the coefficients of variation, `other` over `one`, as `{ratio, interval, p}`: 95% bootstrap
-          interval over runs (percentiles), permutation test of deviations of the logarithms from each setting's own
-          median (Levene's test as Brown and Forsythe, 1974, have it, with permutations in place of the F
+        - `spread`: ratio of the coefficients of variation, `other` over `one`, as `{ratio, interval, p}`: 95% interval
+          from those of the two (Zou and Donner, 2008), permutation test of deviations of the logarithms from each
+          setting's own median (Levene's test as Brown and Forsythe, 1974, have it, with permutations in place of the F
           distribution), so that a setting that is merely faster is not called narrower. Null where a run never
           converged.
-        - `speed`: ratio of the median convergence steps (Kaplan and Meier, 1958), `other` over `one`, likewise: null
-          ratio and bounds where censoring leaves them unknown, Gehan's test over all runs by permutation.
+        - `speed`: ratio of the median convergence steps (Kaplan and Meier, 1958), `other` over `one`, likewise: 95%
+          bootstrap interval over runs (percentiles), null ratio and bounds where censoring leaves them unknown, Gehan's
+          test over all runs by permutation.
         - `left_out`: runs that never converged, in `off_path` and `spread`.
         - `reasons`: why one of the three is null, by its name.
     """
@@ -333,7 +351,7 @@ def _spread(one: Sequence[float], other: Sequence[float]) -> dict[str, Any] | No
         return None
     rng = np.random.default_rng(0)
     samples = [np.asarray(steps, dtype=float) for steps in (one, other)]
-    drawn = [_cv(x[rng.integers(0, len(x), (RESAMPLES, len(x)))]) for x in samples]
+    bounds = [_cv_interval(steps) for steps in (one, other)]
 
     def apart(x: Any, y: Any, axis: int = -1) -> Any:
         sizes = [np.abs(v - np.median(v, axis=axis, keepdims=True)).mean(axis=axis) for v in (x, y)]
@@ -342,7 +360,21 @@ def _spread(one: Sequence[float], other: Sequence[float]) -> dict[str, Any] | No
     logs = [np.log(x) for x in samples]
     centred = [x - np.median(x) for x in logs]
     p = permutation_test(centred, apart, n_resamples=RESAMPLES, alternative="greater", rng=rng).pvalue
-    return {"ratio": second / first, "interval": _ratio(drawn[1], drawn[0]), "p": float(p)}
+    return {"ratio": second / first, "interval": _ratio_interval((first, second), bounds), "p": float(p)}
+
+
+def _ratio_interval(values: Sequence[float], bounds: Sequence[Sequence[float] | None]) -> list[float | None]:
+    """Interval of the ratio of the second of two positive values to the first, from their own intervals.
+
+    Newcombe's way for logarithms (Zou and Donner, 2008): what is known of each is kept on its side.
+    """
+    if bounds[0] is None or bounds[1] is None:
+        return [None, None]
+    one, other = map(math.log, values)
+    low, high = map(math.log, bounds[0])
+    least, most = map(math.log, bounds[1])
+    down, up = math.hypot(other - least, high - one), math.hypot(most - other, one - low)
+    return [math.exp(other - one - down), math.exp(min(other - one + up, LARGEST))]
 
 
 def _ratio(top: Any, bottom: Any) -> list[float | None]:

@@ -189,9 +189,7 @@ class Ensemble(Recorded):
     def steps(self, metric: str) -> np.ndarray:
         """Return the steps a metric was recorded at, over all runs, shape (T,)."""
         cadence = self._cadence_of(metric)
-        own = [
-            np.unique(self._safe(run, cadence)["step"]) for run in self._shards if has_begun(run, cadence)
-        ]
+        own = [np.unique(self._safe(run, cadence)["step"]) for run in self._shards if has_begun(run, cadence)]
         if not own:
             return np.empty(0, np.int64)
         longest = max(own, key=len)

@@ -26,7 +26,7 @@ class Bar:
         must: What it must reach.
         twin: The reduced test in the suite.
         measure: Given a folder that lasts until the sources change, returns (figure as text, whether it reached
-            the bar).
+            the bar), and where one figure is not enough a table: rows of text, the first its header.
         sources: Folders and files, relative to the project, that the figure depends on: a change there, and the bar
             is measured anew. Bars of the same sources share their folder.
     """
@@ -35,7 +35,7 @@ class Bar:
     what: str
     must: str
     twin: str
-    measure: Callable[[Path], tuple[str, bool]]
+    measure: Callable[[Path], tuple[str, bool] | tuple[str, bool, list[list[str]]]]
     sources: tuple[str, ...] = ("dynalab", "conf")
 
     def digest(self) -> str:

@@ -10,6 +10,10 @@ detour when
 - the delay is not only the time that a long run has for visiting: the log-rank test that counts a run as a visitor
   from its entry on agrees (one-sided, adjusted likewise).
 
+By ranks alone the visitors of most states that cost nothing are later: a run that takes long has more time to visit.
+So a state's p-value is the larger of the two, and so is its adjusted one, and the interval of a delay reaches down to 0
+where the second test does not refuse 0.
+
 Runs of several ensembles are compared within each: what sets ensembles apart is no detour. Only ensembles in which some
 runs visit a state and some do not say anything of it.
 """
@@ -35,6 +39,9 @@ FEW = 5
 NULL_DRAWS = 199
 # Why a state is not tested although enough runs visit it and enough do not.
 APART = "too few of its visitors are in one ensemble with runs that do without it"
+# Why a state is no detour although its visitors and the others converge at different steps.
+LATE = "from its entry on no delay is shown, and its visitors may visit it because they take long"
+EARLY = "its visitors converge earlier"
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ def find(
     *,
     log_time: bool = False,
     min_visits: int = MIN_VISITS,
+    untested: str | None = None,
     seed: int = 0,
 ) -> Detours:
     """Test every state.
@@ -71,6 +79,7 @@ def find(
         n_states: K.
         log_time: Delays are factors, not differences: the shift and the regression are of the logarithm of steps.
         min_visits: Least number of runs that visit a state, and of runs that do not, for it to be tested.
+        untested: Why no state is tested, where these states allow no test.
         seed: Of the permutations.
     """
     last = [int(rows[-1]) for rows in steps]
@@ -87,24 +96,27 @@ def find(
         for k in range(n_states)
         if min((visits[:, k] & able[k]).sum(), (~visits[:, k] & able[k]).sum()) >= min_visits
         and observed[able[k]].any()
+        and not untested
     ]
     rows = [_row(k, visits[:, k], observed) for k in range(n_states)]
     for k in set(range(n_states)).difference(tested):
         if min(visits[:, k].sum(), (~visits[:, k]).sum()) >= min_visits and observed.any():
-            rows[k]["reason"] = APART
+            rows[k]["reason"] = untested or APART
     for k in tested:
         use = able[k]
         rows[k] |= _test(
             time[use], scale[use], observed[use], visits[use, k], entry[use, k], strata[use], log_time, seed
         )
-    adjusted, entered = (
-        stats.false_discovery_control([rows[k][name] for k in tested]) if tested else []
-        for name in ("p", "p_time_dependent")
-    )
-    for k, p, since in zip(tested, adjusted, entered, strict=True):
+    ranks = [found.pop("p_ranks") for found in (rows[k] for k in tested)]
+    entered = [rows[k]["p_time_dependent"] for k in tested]
+    adjusted = [stats.false_discovery_control(p) if tested else [] for p in (ranks, entered)]
+    for k, p, by_ranks, since in zip(tested, ranks, *adjusted, strict=True):
         row = rows[k]
-        row["p_adjusted"] = float(p)
-        row["verdict"] = bool(p < ALPHA and row["statistic"] > 0 and since < ALPHA)
+        row["p"] = max(p, row["p_time_dependent"])
+        row["p_adjusted"] = float(max(by_ranks, since))
+        row["verdict"] = row["p_adjusted"] < ALPHA and row["statistic"] > 0
+        if by_ranks < ALPHA and not row["verdict"]:
+            row["reason"] = LATE if row["statistic"] > 0 else EARLY
     # A regression over several ensembles would explain what sets them apart.
     alone = len(np.unique(strata)) == 1
     model = _model(time, scale, observed, entry[:, tested if alone else []], seed)
@@ -114,7 +126,6 @@ def find(
         model["published"] = {
             "coefficients": said.coefficients.tolist(),
             "r2": said.r2,
-            "p": said.p,
             "accounting_r2": said.null_median,
             "accounting_r2_95": said.null_high,
             "detours": said.detours,
@@ -156,7 +167,11 @@ def _test(
 ) -> dict[str, Any]:
     statistic, p, critical = survival.two_sample(time, observed, visits, seed, strata=strata)
     effect, interval = survival.shift(scale, observed, visits, critical, strata)
-    found: dict[str, Any] = {"tested": True, "statistic": statistic, "p": p}
+    since = survival.time_dependent_p(time, observed, entry, strata)
+    if since >= ALPHA and interval[0] is not None:
+        # No delay at all is not refused by both tests.
+        interval[0] = min(interval[0], 0.0)
+    found: dict[str, Any] = {"tested": True, "statistic": statistic, "p_ranks": p}
     if log_time:
         # A factor of the others' median, in steps.
         middle = survival.quantile(time[~visits], observed[~visits], 0.5)
@@ -169,7 +184,7 @@ def _test(
         **found,
         "effect_steps": effect,
         "interval": interval,
-        "p_time_dependent": survival.time_dependent_p(time, observed, entry, strata),
+        "p_time_dependent": since,
         "median_visitors": survival.quantile(time[visits], observed[visits], 0.5),
         "median_others": survival.quantile(time[~visits], observed[~visits], 0.5),
     }
@@ -211,20 +226,16 @@ def _warnings(rows: list[dict[str, Any]], observed: np.ndarray, min_visits: int)
         lines.append(
             f"not tested as detours, fewer than {min_visits} runs on a side (visits before convergence): {which}"
         )
-    lines += [
-        f"state {row['state']} not tested as a detour: {row['reason']}" for row in rows if row["reason"]
-    ]
+    for reason in dict.fromkeys(row["reason"] for row in rows if row["reason"] and not row["tested"]):
+        which = ", ".join(str(row["state"]) for row in rows if row["reason"] == reason)
+        lines.append(f"state {which} not tested as a detour: {reason}")
     few = [row for row in rows if row["tested"] and min(row["visits"], n - row["visits"]) < FEW]
     if few:
         which = ", ".join(str(row["state"]) for row in few)
         lines.append(
             f"detours: fewer than {FEW} runs on a side of state {which}; only large delays can be found there"
         )
-    late = [
-        row["state"]
-        for row in rows
-        if row["tested"] and row["p_adjusted"] < ALPHA and row["statistic"] > 0 and not row["verdict"]
-    ]
+    late = [row["state"] for row in rows if row["reason"] == LATE]
     if late:
         lines.append(
             f"state {', '.join(map(str, late))}: visitors converge later, but may visit because they take long; "

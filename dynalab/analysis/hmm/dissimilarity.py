@@ -23,12 +23,12 @@ from dynalab.analysis.hmm.visits import shares
 
 # Pairs of more runs than these make a linear programme of seconds; a larger ensemble is sampled.
 MOST_RUNS = 40
-# An interval over fewer resampled runs says nothing.
+# Of two runs there is one distance.
 LEAST_RUNS = 3
 
 
 def describe(
-    paths: Sequence[np.ndarray], n_states: int, means: np.ndarray | None, *, resamples: int, seed: int
+    paths: Sequence[np.ndarray], n_states: int, means: np.ndarray | None, *, seed: int
 ) -> dict[str, Any]:
     """Return the key `dissimilarity` of a result.
 
@@ -36,19 +36,18 @@ def describe(
         paths: State of every row of every run, shapes (T,).
         n_states: K.
         means: Mean of every state, shape (K, M), z-units; None where states have none (autoregression).
-        resamples: Resampled ensembles.
-        seed: Of resampling, and of the runs that stand for many.
+        seed: Of the runs that stand for many.
 
     Returns:
         `{total_variation, wasserstein, published}`. `total_variation` is `{value, interval, runs}`: the mean over pairs
-        with the ground metric 0/1 (null for one run), its 95% bootstrap interval over runs (null with under three), and
-        how many runs entered. `wasserstein` is the same with the distance between means as the ground cost, with the
-        `unit` of value and interval, over at most 40 runs drawn by the seed; null without means. `published` says how
+        with the ground metric 0/1 (null for one run), its 95% interval over runs (jackknife; null with under three),
+        and how many runs entered. `wasserstein` is the same with the distance between means as the ground cost, with
+        the `unit` of value and interval, over at most 40 runs drawn by the seed; null without means. `published` says how
         the first relates to the formula in print.
     """
     occupancy = shares(paths, n_states)
     found: dict[str, Any] = {
-        "total_variation": _summary(total_variation(occupancy), resamples, seed),
+        "total_variation": _summary(total_variation(occupancy), 1.0),
         "wasserstein": None,
         "published": "the formula of Hu et al. (2023), section 4; it states no ground metric, here it is 0/1",
     }
@@ -58,7 +57,7 @@ def describe(
         drawn = np.sort(rng.choice(n, MOST_RUNS, replace=False)) if n > MOST_RUNS else np.arange(n)
         cost = np.linalg.norm(means[:, None] - means[None], axis=2)
         found["wasserstein"] = {
-            **_summary(wasserstein(occupancy[drawn], cost), resamples, seed),
+            **_summary(wasserstein(occupancy[drawn], cost), float(cost.max())),
             "unit": "z-units, Euclidean distance between the means of the states",
         }
     return found
@@ -109,35 +108,27 @@ def wasserstein(occupancy: np.ndarray, cost: np.ndarray) -> np.ndarray:
     return np.asarray(squareform(each))
 
 
-def mean_over_pairs(distance: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Mean distance between different runs.
+def mean_over_pairs(distance: np.ndarray) -> float:
+    """Mean distance between different runs, from a symmetric matrix (S, S) with zeros on the diagonal."""
+    n = len(distance)
+    return float(distance.sum() / (n * (n - 1)))
 
-    A run that was drawn twice is no pair with itself: that would pull the mean of resampled ensembles to 0.
 
-    Args:
-        distance: Symmetric with zeros on the diagonal, shape (S, S).
-        weights: How often every run was drawn, shape (B, S); None takes each once.
+def _summary(distance: np.ndarray, most: float) -> dict[str, Any]:
+    """Mean over pairs, and its 95% interval by leaving out every run in turn (Arvesen, 1969), by Student's law.
 
-    Returns:
-        Shape (B,), NaN where no two different runs were drawn.
+    No two runs are farther apart than `most`.
     """
-    w = np.ones((1, len(distance))) if weights is None else weights
-    pairs = w.sum(axis=1) ** 2 - (w**2).sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(((w @ distance) * w).sum(axis=1) / np.where(pairs > 0, pairs, np.nan))
+    from scipy import stats
 
-
-def _summary(distance: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
-    """Mean over pairs, and the 2.5 and 97.5% points of it over resampled runs (Efron, 1979)."""
     n = len(distance)
     found: dict[str, Any] = {"value": None, "interval": None, "runs": n}
     if n < 2:
         return found
-    found["value"] = float(mean_over_pairs(distance)[0])
+    value = found["value"] = mean_over_pairs(distance)
     if n >= LEAST_RUNS:
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(12,)))
-        weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
-        drawn = mean_over_pairs(distance, weights)
-        low, high = np.quantile(drawn[np.isfinite(drawn)], [0.025, 0.975])
-        found["interval"] = [float(low), float(high)]
+        without = (distance.sum() - 2 * distance.sum(axis=0)) / ((n - 1) * (n - 2))
+        error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
+        reach = float(stats.t.ppf(0.975, n - 1) * error)
+        found["interval"] = [max(value - reach, 0.0), min(value + reach, most)]
     return found

@@ -144,9 +144,7 @@ def _result(
         "edges": found,
         "forks": edges.forks(found, paths, features.steps),
         "paths": path_table(paths, features.steps, features.runs, convergence),
-        "dissimilarity": dissimilarity.describe(
-            paths, n_states, _means(model), resamples=config.settings.resamples, seed=config.seed
-        ),
+        "dissimilarity": dissimilarity.describe(paths, n_states, _means(model), seed=config.seed),
         "metrics": list(features.names),
         "collinearity": vars(collinearity(np.concatenate(z))),
         "preset": config.preset,

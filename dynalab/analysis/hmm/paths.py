@@ -83,11 +83,10 @@ def compare(
         seed: Of the permutations.
 
     Returns:
-        `{paths, runs, left_out, partings, p, p_log_rank}`: the rows of the path table that part and the number of
-        their runs; how many runs never converged; `{after, to, p, p_log_rank}` of every place where at least `LEAST`
-        runs each go on in different directions (the states passed until there, the states entered next, the two
-        p-values); the p-values at the place where they are least, times the number of places (Bonferroni). None where
-        there is nothing to compare. And warnings.
+        `{paths, runs, left_out, partings, p}`: the rows of the path table that part and the number of their runs; how
+        many runs never converged; `{after, to, p}` of every place where at least `LEAST` runs each go on in different
+        directions (the states passed until there, the states entered next, the p-value); the least p-value times the
+        number of places (Bonferroni). None where there is nothing to compare. And warnings.
     """
     if convergence is None or len({visited(path) for path in paths}) < 2:
         return None, []
@@ -114,7 +113,8 @@ def compare(
             time[runs], np.ones(len(runs), bool), label, seed, entry=entry, strata=strata[runs]
         )
         states = [list(ways)[place] for place in to]
-        found.append({"after": list(after), "to": states, "p": p, "p_log_rank": log_rank})
+        # Without a moment at which two ways are open side by side nothing speaks against chance.
+        found.append({"after": list(after), "to": states, "p": max(p, 1.0 if log_rank is None else log_rank)})
         entered |= set(runs.tolist())
         few |= bool(np.bincount(label).min() < FEW)
     if not found:
@@ -124,7 +124,6 @@ def compare(
             else "at no place do two runs each go on in different ways"
         )
         return None, [f"paths not compared: {why}"]
-    least = min(found, key=lambda one: max(one["p"], one["p_log_rank"] or 0.0))
     notes = []
     if few:
         notes.append(
@@ -135,8 +134,7 @@ def compare(
         "runs": len(entered),
         "left_out": len(paths) - len(known),
         "partings": found,
-        "p": min(max(least["p"], least["p_log_rank"] or 0.0) * len(found), 1.0),
-        "p_log_rank": None if least["p_log_rank"] is None else min(least["p_log_rank"] * len(found), 1.0),
+        "p": min(min(one["p"] for one in found) * len(found), 1.0),
     }, notes
 
 

@@ -58,7 +58,10 @@ def wilson(count: int, total: int, level: float = 0.95) -> list[float]:
 
 def visited(path: np.ndarray) -> tuple[int, ...]:
     """The sequence of states without stays: 0 0 1 1 0 -> (0, 1, 0)."""
-    return tuple(int(k) for i, k in enumerate(path) if i == 0 or k != path[i - 1])
+    path = np.asarray(path)
+    entered = np.ones(len(path), bool)
+    entered[1:] = path[1:] != path[:-1]
+    return tuple(path[entered].tolist())
 
 
 def transition_counts(paths: Sequence[np.ndarray], n_states: int) -> np.ndarray:

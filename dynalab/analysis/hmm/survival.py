@@ -11,7 +11,7 @@ between ensembles is no difference of the labels. None is one ensemble.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
+from functools import cache, reduce
 from itertools import combinations
 from math import comb
 from typing import Any
@@ -104,7 +104,9 @@ def gehan_scores(time: np.ndarray, observed: np.ndarray, strata: np.ndarray | No
     return np.asarray(before.sum(axis=0) - before.sum(axis=1), dtype=np.float64)
 
 
-def permutation_sums(scores: np.ndarray, size: int, seed: int, draws: int = DRAWS) -> tuple[np.ndarray, bool]:
+def permutation_sums(
+    scores: np.ndarray, size: int, seed: int, draws: int | None = None
+) -> tuple[np.ndarray, bool]:
     """Return the sums of `size` of the scores under permutation, centred; all of them where there are few.
 
     Returns:
@@ -112,6 +114,7 @@ def permutation_sums(scores: np.ndarray, size: int, seed: int, draws: int = DRAW
     """
     centred = scores - scores.mean()
     n = len(scores)
+    draws = DRAWS if draws is None else draws
     if comb(n, size) <= draws:
         places = np.array(list(combinations(range(n), size)), dtype=np.int64).reshape(-1, size)
         return centred[places].sum(axis=1), True
@@ -131,7 +134,7 @@ def two_sample(
     observed: np.ndarray,
     group: np.ndarray,
     seed: int,
-    draws: int = DRAWS,
+    draws: int | None = None,
     strata: np.ndarray | None = None,
 ) -> tuple[float, float, float]:
     """Compare the runs in a group with the others.
@@ -149,9 +152,10 @@ def two_sample(
 
 
 def _sums(
-    scores: np.ndarray, group: np.ndarray, strata: np.ndarray | None, seed: int, draws: int
+    scores: np.ndarray, group: np.ndarray, strata: np.ndarray | None, seed: int, draws: int | None
 ) -> tuple[np.ndarray, bool]:
     """Return `permutation_sums` of the group: those of the ensembles, added up."""
+    draws = DRAWS if draws is None else draws
     parts = [
         permutation_sums(scores[rows], int(group[rows].sum()), seed, draws)
         for rows in _ensembles(group, strata)
@@ -209,35 +213,40 @@ def shift(
     Returns:
         The estimate and its interval; None where censoring, or a test that can refuse nothing, leaves a bound open.
     """
-    # No two times differ by more: a larger shift would be longer than anything that was seen.
-    span = float(time.max() - time.min())
-    reach = span + 1e-3 * (span + 1.0)
+    together = _ensembles(group, strata)
+    if len(together) == 1 and together[0].all():
+        strata = None
+    # The statistic falls in steps, at the differences of two times: it is asked between these.
+    if not together:
+        return None, [None, None]
+    differences = [np.subtract.outer(time[rows & group], time[rows & ~group]).ravel() for rows in together]
+    steps = np.unique(np.concatenate(differences))
+    between = np.concatenate([[steps[0] - 1.0], (steps[1:] + steps[:-1]) / 2, [steps[-1] + 1.0]])
 
-    def standardised(by: float) -> float:
-        scores = gehan_scores(np.where(group, time - by, time), observed, strata)
+    @cache
+    def standardised(place: int) -> float:
+        scores = gehan_scores(np.where(group, time - between[place], time), observed, strata)
         spread = _spread(scores, group, strata)
         return float(scores[group].sum()) / spread if spread > 0 else 0.0
 
     def crossing(level: float, above: bool) -> float | None:
-        """Where the statistic, which falls with the shift, passes a level; from the right for `above`."""
+        """Where the statistic passes a level; from the right for `above`."""
 
-        def before(by: float) -> bool:
-            value = standardised(by)
+        def before(place: int) -> bool:
+            value = standardised(place)
             return value > level or (above and value == level)
 
-        low, high = -reach, reach
+        low, high = 0, len(steps)
         # No shift that could have been seen is on both sides of it: so few or so censored runs leave it open.
         if not before(low) or before(high):
             return None
-        for _ in range(60):
-            middle = (low + high) / 2
+        while low < high:
+            middle = (low + high) // 2
             if before(middle):
-                low = middle
+                low = middle + 1
             else:
                 high = middle
-            if high - low < 1e-6 * reach:
-                break
-        return (low + high) / 2
+        return float(steps[min(max(low - 1, 0), len(steps) - 1)])
 
     left, right = crossing(0.0, False), crossing(0.0, True)
     estimate = None if left is None or right is None else (left + right) / 2
@@ -263,15 +272,14 @@ def time_dependent_p(
     fewer = variance = 0.0
     every = [np.ones(len(time), bool)] if strata is None else [strata == one for one in np.unique(strata)]
     for rows in every:
-        for moment in np.unique(time[observed & rows]):
-            risk = rows & (time >= moment)
-            entered = risk & (entry < moment)
-            event = risk & observed & (time == moment)
-            events, rest = int(event.sum()), int(risk.sum())
-            share = entered.sum() / rest
-            fewer += events * share - float((event & entered).sum())
-            tied = (rest - events) / (rest - 1) if rest > 1 else 0.0
-            variance += events * share * (1 - share) * tied
+        moments, events = np.unique(time[observed & rows], return_counts=True)
+        risk = rows & (time >= moments[:, None])
+        entered = risk & (entry < moments[:, None])
+        rest, share = risk.sum(axis=1), entered.sum(axis=1) / np.maximum(risk.sum(axis=1), 1)
+        event = (entered & observed & (time == moments[:, None])).sum(axis=1)
+        fewer += float((events * share - event).sum())
+        tied = (rest - events) / np.maximum(rest - 1, 1)
+        variance += float((events * share * (1 - share) * tied).sum())
     return float(special.ndtr(-fewer / np.sqrt(variance))) if variance > 0 else 1.0
 
 
@@ -280,7 +288,7 @@ def several_samples(
     observed: np.ndarray,
     groups: np.ndarray,
     seed: int,
-    draws: int = DRAWS,
+    draws: int | None = None,
     entry: np.ndarray | None = None,
     strata: np.ndarray | None = None,
 ) -> tuple[float, float | None]:
@@ -291,7 +299,7 @@ def several_samples(
         observed: Whether each is an event, shape (S,).
         groups: Number of each run's group, 0 to G - 1, shape (S,).
         seed: Of the permutations.
-        draws: Number of permutations.
+        draws: Number of permutations; `DRAWS` by default.
         entry: When each run's group was settled, shape (S,): the log-rank test counts it as at risk from then on.
         strata: Ensembles of the runs.
 
@@ -307,6 +315,7 @@ def several_samples(
         return np.asarray(((rows @ members) ** 2 / sizes).sum(axis=-1))
 
     rng = np.random.default_rng(seed)
+    draws = DRAWS if draws is None else draws
     drawn = np.tile(scores, (draws, 1))
     for rows in [slice(None)] if strata is None else [strata == one for one in np.unique(strata)]:
         drawn[:, rows] = rng.permuted(drawn[:, rows], axis=1)

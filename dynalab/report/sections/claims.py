@@ -271,9 +271,10 @@ def comparison(shown: Sequence[Shown], titles: Sequence[str], contrasts: Mapping
         )
     ]
     text = (
-        "Intervals: of shares by Newcombe, wide enough for the common path being found in the same runs; of ratios by "
-        "bootstrap over runs. p: Fisher's exact test of the shares, permutations of the runs for spread and median "
-        "(Gehan's ranks, with runs that never converged); they are not corrected for the number of rows."
+        "Intervals: of shares by Newcombe, wide enough for the common path being found in the same runs; of the ratio "
+        "of spreads from those of the two (Bonett), of medians by bootstrap over runs. p: Fisher's exact test of the "
+        "shares, permutations of the runs for spread and median (Gehan's ranks, with runs that never converged); they "
+        "are not corrected for the number of rows."
     )
     blocks.append(Words(" ".join([text, *sorted(doubts)]), "note"))
     return blocks

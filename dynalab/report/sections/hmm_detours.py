@@ -12,7 +12,6 @@ from dynalab.report.figures.style import state_colours
 from dynalab.report.sections.hmm_words import state_words
 from dynalab.report.words import count, listed, p_equals, p_value
 
-ALPHA = 0.05
 # Fewer runs than this on a side can only show large delays (as the analysis has it).
 FEW = 5
 
@@ -87,10 +86,8 @@ def verdict(row: Mapping[str, Any], total: int, least: int) -> str:
         if visits is not None and min(visits, total - visits) < least:
             return f"not tested: fewer than {least} runs on one side"
         return "not tested"
-    if row["p_adjusted"] < ALPHA:
-        if (row.get("statistic") or 0) < 0:
-            return "no: its visitors converge earlier"
-        return "no delay shown from its entry on: they may visit it because they take long"
+    if row.get("reason"):
+        return f"no: {row['reason']}"
     low, high = row.get("interval") or (None, None)
     if (low is not None and low > 0) or (high is not None and high < 0):
         # The interval is of this state alone.
@@ -154,9 +151,9 @@ def _picture(tested: Sequence[Mapping[str, Any]], total: int) -> Picture:
     caption = (
         "**How much later the visitors of a state converge** than the other runs (orange: a detour). The line holds "
         "the delays that the rank test does not refuse, with censored runs; an arrow: training ended before the bound "
-        "was seen. p: Gehan's rank test by permutation of the runs, adjusted over the tested states (Benjamini and "
-        "Hochberg). A detour must also delay counted from its entry on (Mantel and Byar): a run that takes long has "
-        "more time to visit."
+        "was seen. p: the larger of two, Gehan's rank test by permutation of the runs and the log-rank test counted "
+        "from a run's entry on (Mantel and Byar; a run that takes long has more time to visit), adjusted over the "
+        "tested states (Benjamini and Hochberg). Where the second does not refuse it, a line reaches down to 0."
     )
     words = "; ".join(f"state {row['state']} {effect(row)}" for row in tested)
     return Picture("detours", figure, caption, f"Delay of the visitors of each state in steps: {words}")

@@ -1,0 +1,355 @@
+"""How often every p-value and interval that is printed errs where there is nothing to find.
+
+The null runs are those of `tests/nulls.py`: cut off, of unequal lengths, with ties on the grid, of several settings. A
+p-value errs below .05, an interval where it misses what it is of. The suite asks the same of each statistic
+(`test_calibration.py`, with fewer permutations); here the whole analysis is asked as well, from metrics to p-values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bars.base import Bar, cases
+
+NULLS, WHOLE = 1000, 150
+MOST = 0.07
+# The code before its statistics were mended: what the column "before" was measured at, once, with this file.
+BEFORE = "6014725"
+# Fewer printed values have no rate to speak of.
+LEAST = 100
+# Share of the printed values that erred at `BEFORE`: 300 ensembles where states were tested, else 1,000.
+RATES: dict[str, dict[str, float]] = {
+    "states at random": {
+        "paths: p": 0.0,
+        "detours: p": 0.558,
+        "detours: adjusted p, any state": 0.747,
+        "detours: interval of the delay": 0.601,
+    },
+    "states at random, runs cut off at lengths of their own": {
+        "paths: p": 0.024,
+        "detours: p": 0.304,
+        "detours: adjusted p, any state": 0.41,
+        "detours: interval of the delay": 0.345,
+    },
+    "who skips a state stays longer before it": {
+        "paths: p": 0.033,
+        "detours: p": 0.597,
+        "detours: adjusted p, any state": 0.993,
+        "detours: interval of the delay": 0.61,
+    },
+    "states in order, at paces of their own": {
+        "paths: p": 0.037,
+        "detours: p": 0.762,
+        "detours: adjusted p, any state": 0.86,
+        "detours: interval of the delay": 0.797,
+    },
+    "one way at many speeds, cut off at lengths of their own": {
+        "paths: p": 0.687,
+        "detours: p": 0.0,
+        "detours: adjusted p, any state": 0.0,
+        "detours: interval of the delay": 0.0,
+    },
+    "two ensembles in one: states at random": {
+        "paths: p": 0.012,
+        "detours: p": 0.507,
+        "detours: adjusted p, any state": 0.67,
+        "detours: interval of the delay": 0.539,
+    },
+    "two ensembles in one: states at random, runs cut off at lengths of their own": {
+        "paths: p": 0.034,
+        "detours: p": 0.337,
+        "detours: adjusted p, any state": 0.417,
+        "detours: interval of the delay": 0.366,
+    },
+    "24 and 24 runs, three ways": {
+        "two settings, off the common path: p": 0.0,
+        "two settings, off the common path: interval": 0.002,
+        "two settings, medians: p": 0.043,
+        "two settings, medians: interval": 0.038,
+        "two settings, spreads: p": 0.047,
+        "two settings, spreads: interval": 0.086,
+    },
+    "one trained half as long": {
+        "two settings, off the common path: p": 0.0,
+        "two settings, off the common path: interval": 0.002,
+        "two settings, medians: p": 0.413,
+        "two settings, medians: interval": 0.375,
+        "two settings, spreads: p": 0.283,
+        "two settings, spreads: interval": 0.678,
+    },
+    "half of the runs cut off in one": {
+        "two settings, off the common path: p": 0.0,
+        "two settings, off the common path: interval": 0.002,
+        "two settings, medians: p": 0.044,
+        "two settings, medians: interval": 0.051,
+        "two settings, spreads: p": 0.045,
+        "two settings, spreads: interval": 0.099,
+    },
+    "8 and 60 runs, ties of 200 steps": {
+        "two settings, off the common path: p": 0.01,
+        "two settings, off the common path: interval": 0.037,
+        "two settings, medians: p": 0.012,
+        "two settings, medians: interval": 0.013,
+        "two settings, spreads: p": 0.033,
+        "two settings, spreads: interval": 0.204,
+    },
+    "20 runs, 1 way alike often": {"off the common path: interval": 0.0},
+    "24 runs, 2 ways alike often": {"off the common path: interval": 0.065},
+    "40 runs, 4 ways alike often": {"off the common path: interval": 0.111},
+    "30 runs, 10 ways alike often": {"off the common path: interval": 0.253},
+    "5 runs, lognormal steps of width 0.3": {"coefficient of variation: interval": 0.332},
+    "20 runs, lognormal steps of width 0.3": {"coefficient of variation: interval": 0.155},
+    "40 runs, lognormal steps of width 0.6": {"coefficient of variation: interval": 0.212},
+    "5 runs, shares of two states": {"dissimilarity: interval": 0.108},
+    "20 runs, shares of two states": {"dissimilarity: interval": 0.048},
+    "6 x 6 runs, one stream idle": {"shares of variance: interval": 0.044},
+}
+# For every printed value, whether it errs; empty where none is printed.
+Errors = dict[str, list[bool]]
+
+
+@dataclass(frozen=True)
+class Null:
+    """Null ensembles, and what is printed of each.
+
+    Attributes:
+        runs: The runs, in words.
+        errors: From a seed, the errors of every p-value and interval.
+        nulls: Number of null ensembles.
+    """
+
+    runs: str
+    errors: Callable[[int], Errors]
+    nulls: int = NULLS
+
+
+def consequences(make: Callable[..., Any], kind: str, seed: int) -> Errors:
+    """Paths and states that cost nothing: the p-value of paths; every `p`, `interval` and verdict of states."""
+    from dynalab.analysis.hmm.detours import find
+    from dynalab.analysis.hmm.paths import compare
+
+    runs = make(seed, kind)
+    return _consequences(compare(*runs)[0], find(*runs, 4).rows)
+
+
+def _consequences(paths: Any, states: Any) -> Errors:
+    rows = [row for row in states if row["p"] is not None]
+    called = [any(row["p_adjusted"] < 0.05 or row["verdict"] for row in rows)]
+    return {
+        "paths: p": [] if paths is None else [paths["p"] < 0.05],
+        "detours: p": [row["p"] < 0.05 for row in rows],
+        "detours: adjusted p, any state": called if rows else [],
+        "detours: interval of the delay": [_misses(row["interval"], 0.0) for row in rows],
+    }
+
+
+def settings(one: dict[str, Any], other: dict[str, Any], seed: int) -> Errors:
+    """Two settings of one law."""
+    import nulls
+
+    return _settings(nulls.setting(2 * seed, **one), nulls.setting(2 * seed + 1, **other))
+
+
+def _settings(one: Any, other: Any) -> Errors:
+    from dynalab.analysis.claims import compare
+
+    found, errors = compare(one, other), {}
+    for key, same in (("off_path", 0.0), ("speed", 1.0), ("spread", 1.0)):
+        if found[key] is not None:
+            errors[f"{NAMES[key]}: p"] = [found[key]["p"] < 0.05]
+            errors[f"{NAMES[key]}: interval"] = [_misses(found[key]["interval"], same)]
+    return errors
+
+
+NAMES = {
+    "off_path": "two settings, off the common path",
+    "speed": "two settings, medians",
+    "spread": "two settings, spreads",
+}
+
+
+def common_path(n: int, ways: int, seed: int) -> Errors:
+    """Runs that take some ways alike often."""
+    from dynalab.analysis.claims import off_path
+
+    drawn = np.random.default_rng(seed).integers(ways, size=n)
+    interval = off_path([(int(way),) for way in drawn])["interval"]
+    return {"off the common path: interval": [_misses(interval, 1 - 1 / ways)]}
+
+
+def variation(n: int, width: float, seed: int) -> Errors:
+    """Lognormal steps, whose coefficient of variation is known."""
+    import nulls
+
+    from dynalab.analysis.claims import spread
+
+    steps = np.exp(6 + width * np.random.default_rng(seed).normal(size=n)).round()
+    interval = spread(nulls.convergence(steps.tolist()))["cv_interval"]
+    return {"coefficient of variation: interval": [_misses(interval, float(np.sqrt(np.expm1(width**2))))]}
+
+
+def dissimilarity(n: int, seed: int) -> Errors:
+    """Runs whose shares of two states are uniform: two are a third apart."""
+    from dynalab.analysis.hmm.dissimilarity import describe
+
+    share = np.random.default_rng(seed).random(n)
+    drawn = [np.repeat([0, 1], [round(1000 * x), 1000 - round(1000 * x)]) for x in share]
+    interval = describe(drawn, 2, None, seed=0)["total_variation"]["interval"]
+    return {"dissimilarity: interval": [_misses(interval, 1 / 3)]}
+
+
+def shares(seed: int) -> Errors:
+    """A crossed design of two streams, of which one has no effect."""
+    from dynalab.analysis.variance.simulate import simulate
+
+    from dynalab.analysis.variance import components
+
+    planted = (0.0, 0.4, 0.6)
+    values = simulate((6, 6), planted[:2], planted[2], seed)
+    drawn = components.draw(components.strata(values), 400, np.random.default_rng(seed))
+    found = components.shares(components.solve(values.shape, drawn), 2)
+    bounds = np.quantile(found, [0.025, 0.975], axis=0).T
+    return {"shares of variance: interval": list(map(_misses, bounds.tolist(), planted))}
+
+
+def shares_censored(seed: int) -> Errors:
+    """The same by `analyze variance`, from metrics on; training ends before the last fifth converges."""
+    import nulls
+    from dynalab.analysis.variance.simulate import simulate
+
+    from dynalab.analysis import variance
+
+    planted = (0.0, 0.4, 0.6)
+    steps = 500 + 100 * simulate((6, 6), planted[:2], planted[2], seed)
+    runs = nulls.crossed(steps, int(np.quantile(steps, 0.8)))
+    found = variance.analyse(runs, variance.Config(draws=400)).result["shares"]
+    return {"shares of variance: interval": list(map(_misses, [row["interval"] for row in found], planted))}
+
+
+def analysed(kind: str, together: bool, seed: int) -> Errors:
+    """`analyze hmm`, from metrics to p-values."""
+    result = _analysis(seed, kind, together)
+    return _consequences(result["path_comparison"], result["detours"])
+
+
+def apart(kind: str, seed: int) -> Errors:
+    """`analyze hmm` of two settings of one law, each with states of its own, and their comparison."""
+    return _settings(_analysis(2 * seed, kind, False), _analysis(2 * seed + 1, kind, False))
+
+
+def _analysis(seed: int, kind: str, together: bool) -> dict[str, Any]:
+    import nulls
+
+    from dynalab.analysis import hmm
+
+    # Neither the choice of K nor what stands beside the model is asked: they are where the time goes.
+    config = hmm.Config(n_states=4, restarts=2, folds=2, workers=1, stability=False, baselines=False)
+    return dict(hmm.analyse(nulls.trajectories(seed, kind, together), config).result)
+
+
+def _misses(interval: Sequence[float | None] | None, truth: float) -> bool:
+    low, high = interval or (None, None)
+    return (low is not None and low > truth) or (high is not None and high < truth)
+
+
+RANDOM, LENGTHS = "states at random", "states at random, runs cut off at lengths of their own"
+
+
+def _statistics() -> list[Null]:
+    from nulls import pooled, walks
+
+    kinds = {
+        "random": RANDOM,
+        "lengths": LENGTHS,
+        "late": "who skips a state stays longer before it",
+        "forward": "states in order, at paces of their own",
+        "broken": "one way at many speeds, cut off at lengths of their own",
+    }
+    found = [Null(said, partial(consequences, walks, kind)) for kind, said in kinds.items()]
+    found += [
+        Null(f"two ensembles in one: {kinds[kind]}", partial(consequences, pooled, kind))
+        for kind in ("random", "lengths")
+    ]
+    laws: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "24 and 24 runs, three ways": ({"ways": 3}, {"ways": 3}),
+        "one trained half as long": ({"ways": 3}, {"ways": 3, "watched": 450}),
+        "half of the runs cut off in one": ({"cut": 0.5, "ways": 3}, {"ways": 3}),
+        "8 and 60 runs, ties of 200 steps": (
+            {"n": 8, "grid": 200, "ways": 3},
+            {"n": 60, "grid": 200, "ways": 3},
+        ),
+    }
+    found += [Null(said, partial(settings, one, other)) for said, (one, other) in laws.items()]
+    for n, ways in ((20, 1), (24, 2), (40, 4), (30, 10)):
+        found.append(
+            Null(f"{n} runs, {ways} way{'s' if ways > 1 else ''} alike often", partial(common_path, n, ways))
+        )
+    for n, width in ((5, 0.3), (20, 0.3), (40, 0.6)):
+        found.append(Null(f"{n} runs, lognormal steps of width {width}", partial(variation, n, width)))
+    for n in (5, 20):
+        found.append(Null(f"{n} runs, shares of two states", partial(dissimilarity, n)))
+    found.append(Null("6 x 6 runs, one stream idle", shares))
+    return found
+
+
+STATISTICS = _statistics()
+ANALYSES = [
+    Null(f"analyze hmm: {RANDOM}", partial(analysed, "random", False), WHOLE),
+    Null(f"analyze hmm: {LENGTHS}", partial(analysed, "lengths", False), WHOLE),
+    Null(f"analyze hmm, two ensembles in one: {RANDOM}", partial(analysed, "random", True), WHOLE),
+    Null(f"analyze hmm twice, compared: {RANDOM}", partial(apart, "random"), WHOLE),
+    Null("analyze variance: 6 x 6 runs, one stream idle, a fifth never converged", shares_censored, WHOLE),
+]
+
+
+def _errors(runs: str, seed: int) -> Errors:
+    """The errors of one null ensemble; by name, so that it can be sent to a process."""
+    (null,) = [one for one in (*STATISTICS, *ANALYSES) if one.runs == runs]
+    return {name: list(map(bool, errors)) for name, errors in null.errors(seed).items()}
+
+
+def most(nulls: int, printed: int) -> float:
+    """The share that may err: two standard errors of chance are granted to fewer than a thousand."""
+    return MOST if nulls >= NULLS else 0.05 + 2 * (0.05 * 0.95 / max(printed, 1)) ** 0.5
+
+
+def _before(null: Null, name: str) -> str:
+    rate = RATES.get(null.runs, {}).get(name)
+    return "" if rate is None else f"{rate:.1%}"
+
+
+def calibration(work: Path) -> tuple[str, bool, list[list[str]]]:
+    """The share of errors of every p-value and interval."""
+    rows: list[list[str]] = []
+    worst, reached = 0.0, True
+    for number, null in enumerate((*STATISTICS, *ANALYSES)):
+        place = work / "calibration" / f"{number}.jsonl"
+        found = cases(place, range(null.nulls), partial(_errors, null.runs))
+        for name in dict.fromkeys(name for errors in found for name in errors):
+            every = [error for errors in found for error in errors.get(name, ())]
+            rate = float(np.mean(every)) if every else 0.0
+            if len(every) >= LEAST:
+                worst = max(worst, rate)
+                reached = reached and rate <= most(null.nulls, len(every))
+            said = f"{rate:.1%} of {len(every):,}" if every else "none printed"
+            rows.append([name, null.runs, f"{null.nulls:,}", said, _before(null, name)])
+    header = ["p-value or interval", "null runs", "nulls", "errs", f"before ({BEFORE})"]
+    return f"{len(rows)} below; the worst errs in {worst:.1%}", reached, [header, *sorted(rows)]
+
+
+BARS = [
+    Bar(
+        "calibration",
+        "how often p-values are below .05 and 95% intervals miss, where there is nothing to find",
+        "at most 7% in 1,000 null ensembles, 5% and two standard errors in fewer",
+        "test_calibration.py",
+        calibration,
+        ("dynalab/analysis", "scripts/bars/calibration.py", "tests/nulls.py"),
+    )
+]
