@@ -109,18 +109,18 @@ def off_path(paths: Sequence[Sequence[int]]) -> dict[str, Any]:
         of several shares, from exact intervals (Clopper and Pearson, 1934) of all paths at once (95% over the number of
         paths, Bonferroni).
     """
-    from scipy.stats import binomtest
+    from scipy.special import betaincinv
 
     counts = Counter(tuple(path) for path in paths)
     off = len(paths) - max(counts.values(), default=0)
-    level = 1 - 0.05 / max(len(counts), 1)
+    tail, on = 0.025 / max(len(counts), 1), len(paths) - off
+    low = float(betaincinv(off, on + 1, tail)) if off else 0.0
+    high = float(betaincinv(off + 1, on, 1 - tail)) if on else 1.0
     return {
         "runs": off,
         "of": len(paths),
         "share": off / len(paths) if paths else None,
-        "interval": [float(bound) for bound in binomtest(off, len(paths)).proportion_ci(level)]
-        if paths
-        else None,
+        "interval": [low, high] if paths else None,
         "paths": len(counts),
     }
 

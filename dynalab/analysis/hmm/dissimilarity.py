@@ -41,9 +41,9 @@ def describe(
     Returns:
         `{total_variation, wasserstein, published}`. `total_variation` is `{value, interval, runs}`: the mean over pairs
         with the ground metric 0/1 (null for one run), its 95% interval over runs (jackknife; null with under three),
-        and how many runs entered. `wasserstein` is the same with the distance between means as the ground cost, with
-        the `unit` of value and interval, over at most 40 runs drawn by the seed; null without means. `published` says
-        how the first relates to the formula in print.
+        and how many runs entered. `wasserstein` is the same with the distance between means as the ground cost, and the
+        `unit` of value and interval, over at most 40 runs drawn by the seed; null without means. `published` says how
+        the first relates to the formula in print.
     """
     occupancy = shares(paths, n_states)
     found: dict[str, Any] = {
