@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,15 +15,16 @@ import yaml
 from safetensors.numpy import load, save
 
 from dynalab.config.command import read_command
-from dynalab.errors import ConfigError, StoreError
+from dynalab.errors import ConfigError, Locked, StoreError
 from dynalab.store import branch, checkpoint, remove, runfile, series, snapshot
 from dynalab.store.checkpoint import CheckpointState
 from dynalab.store.cut import runs_of
 from dynalab.store.layout import Layout, lay_out
+from dynalab.store.lock import Lock
 from dynalab.store.owner import Owner
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.series import SeriesWriter
-from dynalab.store.split import split
+from dynalab.store.split import split, undo_unfinished
 from dynalab.store.stored import StoredEnsemble
 from dynalab.training.planner import Plan
 
@@ -110,6 +113,23 @@ def test_a_split_is_as_even_as_it_can_be_and_is_undone_where_it_cannot_be(output
     assert [part.root.name[6:] for part in split(shard, 3)] == ["0000-0000-1", "0001-0002-2", "0003-0004-2"]
     assert optim.exists() is False and runfile.read(shard.ensemble.shards()[1]).steps == 0
     assert len(split(shard.ensemble.shards()[1], 9)) == 2
+
+
+def test_a_split_whose_lock_was_taken_stops_and_undoes_nothing(outputs, monkeypatch):
+    shard = make(outputs, (0, 1))
+
+    def taken(self: Lock) -> None:
+        raise Locked("taken")
+
+    monkeypatch.setattr(Lock, "require", taken)
+    with pytest.raises(Locked, match="taken"):
+        split(shard)
+    assert shard.parts() == ["shard-0000-0000-1", "shard-0001-0001-1"]
+    # Parts that are being made do not count, and go when the ensemble is laid out next.
+    assert shard.ensemble.shards() == [shard]
+    undo_unfinished(shard.ensemble)
+    assert shard.ensemble.shards() == [shard] and not shard.split.exists()
+    assert [path.name for path in shard.ensemble.root.glob("shard-*")] == ["shard-0000-0001-2"]
 
 
 def test_tensors_without_an_axis_of_the_runs_cannot_be_cut():
@@ -296,3 +316,10 @@ def test_what_a_lock_file_says():
     assert replace(me, boot="other").lives() is None and replace(me, space="other").lives() is None
     assert replace(me, boot="", host="other").lives() is None and replace(me, started="1").lives() is False
     assert replace(me, boot="", started="1").lives() is None
+    # One that ended and was not waited for does not live.
+    ended = subprocess.Popen(["true"])
+    started = Path(f"/proc/{ended.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    while Path(f"/proc/{ended.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    assert replace(me, pid=ended.pid, started=started).lives() is False
+    ended.wait()

@@ -409,6 +409,49 @@ def test_the_checks_of_stored_values():
         and not read.mapping(read.whole)([])
     )
     assert not read.mapping(read.whole)({1: 1})
+    with pytest.raises(ValueError, match="a is 'x'"):
+        read.check({"a": "x"}, {"a": (read.whole,)})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1: 2\n", "1 is no key"),
+        ("a: .nan\n", "nan is no number"),
+        (f"a: {2**64}\n", f"{2**64} is no number"),
+        ("a: 2001-01-01\n", r"datetime.date\(2001, 1, 1\) is no plain value"),
+        ("a: " + "[" * 70 + "]" * 70 + "\n", "it is nested too deep, or has too many values"),
+    ],
+)
+def test_yaml_holds_plain_values(tmp_path, text, said):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(StoreError, match=f"x.yaml is damaged: {said}"):
+        read.read_yaml(path)
+    path.write_text(f"a: [1, 2.5, null, true, x, {2**64 - 1}]\n")
+    assert read.read_yaml(path) == {"a": [1, 2.5, None, True, "x", 2**64 - 1]}
+
+
+@pytest.mark.parametrize(
+    ("descr", "rows", "said"),
+    [
+        ("[('step', '<i8'), ('wall', '<f8'), ('a', 'S8')]", "1", "a column that holds no numbers"),
+        ("[('step', '<f8'), ('wall', '<f8')]", "1", "steps that are no integers"),
+        ("[('step', '<i8'), ('wall', '<f8', (2,))]", "1", "steps that are no integers"),
+        ("[('wall', '<f8'), ('step', '<i8')]", "1", "no step column"),
+        ("[('step', '<i8'), ('wall', '<f8')]", "-1", "-1 rows"),
+    ],
+)
+def test_a_header_that_is_none_of_a_series_is_told(tmp_path, descr, rows, said):
+    body = f"{{'descr': {descr}, 'fortran_order': False, 'shape': ({rows},), }}\n".encode()
+    path = tmp_path / "x.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body)
+    with pytest.raises(StoreError, match=f"x.npy is damaged: {said}$"):
+        series.read(path)
+    assert series.count(path) == 0
+    path.write_bytes(b"\x93NUMPX\x01\x00" + len(body).to_bytes(2, "little") + body)
+    with pytest.raises(StoreError, match=r"x\.npy is damaged: no NumPy header$"):
+        series.read(path)
 
 
 def test_the_name_of_a_shard_tells_its_runs():
