@@ -10,7 +10,7 @@ from dynalab.analysis.eos import Config as EdgeKeys
 from dynalab.analysis.eos import confirm
 from dynalab.analysis.eos import describe as edge_said
 from dynalab.analysis.eos.corroborate import loss_before_and_after, raw_sharpness
-from dynalab.analysis.eos.edge import edge_of, smooth
+from dynalab.analysis.eos.edge import Stay, _settled, edge_of, smooth
 from dynalab.analysis.eos.outcome import analyse as eos
 from dynalab.analysis.eos.outcome import measured_on, over_runs
 from dynalab.analysis.eos.ratios import ratios_of
@@ -150,6 +150,16 @@ def test_the_loss_is_looked_at_where_the_batch_is_full():
     assert expected is not None and result()["loss"] == result(batch_size="full")["loss"] == expected
     assert result(batch_size=32)["loss"] is None
     assert result()["raw_sharpness"] is None and result()["stays"] == [{"first": 60, "last": 100}]
+
+
+def test_a_smoothed_arrival_is_settled_at_the_knee():
+    steps, rows = np.arange(0.0, 1000, 10), np.arange(100)
+    for power in (0.7, 1.0, 1.4):
+        x = -((np.maximum(60 - rows, 0) / 25) ** power) + 0.01 * np.random.default_rng(0).normal(size=100)
+        found = Stay(52, 99, False)
+        assert _settled(steps, x, found, 7) == pytest.approx(600, abs=15), power
+        # Five rows at most are no smoothing to speak of.
+        assert _settled(steps, x, found, 5) == 520.0
 
 
 def test_the_ratio_at_the_edge_is_of_all_rows_of_all_stays():
@@ -464,6 +474,10 @@ def test_a_norm_is_at_rest_where_decay_and_growth_balance():
     assert at_rest(tilt=0.9e-4)["verdict"] == "equilibrium" and at_rest(tilt=1.2e-4)["verdict"] == "no_period"
     assert at_rest(length=201)["verdict"] == "equilibrium"
     assert at_rest(length=199)["reason"] == "no events; too short to settle, which takes some 6,000 steps"
+    # By the rate of the end.
+    tenth = {"schedule": {"name": "step", "milestones": [100], "gamma": 0.1}}
+    tenth |= {"optimizer": {**SGD["optimizer"], "lr": 1.0}}
+    assert at_rest(length=199, config=tenth)["reason"].endswith("which takes some 6,000 steps")
     assert at_rest(config={"optimizer": {**SGD["optimizer"], "name": "adamw"}})["verdict"] == "no_period"
     free = {"optimizer": {"name": "sgd", "lr": 0.1}}
     assert at_rest(tilt=1e-4, config=free)["reason"] == "no events, and no weight decay that would make them"

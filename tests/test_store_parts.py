@@ -297,6 +297,35 @@ def test_stored_runs_are_done_go_on_or_are_new(outputs):
     ]
 
 
+def test_what_is_damaged_or_a_link_is_left_alone_and_said(outputs, tmp_path):
+    def lay(seeds: str, steps: int = 10) -> Layout:
+        (request,) = read_command(["task=grokking", f"seed={seeds}", f"train.steps={steps}"]).requests
+        return lay_out(OutputPaths(outputs), request, lambda count: Plan(1, 1, (count,) if count else (), ""))
+
+    (gaps,) = lay("1,5,9").work
+    gaps.run.write_text("{")
+    found = lay("1..9")
+    assert (found.new, found.damaged) == (
+        ["s0002", "s0003", "s0004", "s0005", "s0006", "s0007", "s0008"],
+        [gaps],
+    )
+    rest = "of its seeds s0001 and s0009 can be told and left alone (remove the folder to train all of them again)"
+    assert found.warnings[-1].startswith(f"{gaps.run} is damaged: ") and found.warnings[-1].endswith(
+        f"; {rest}"
+    )
+    gaps.root.rename(gaps.root.with_name("shard-x-1"))
+    assert "; of its seeds none can be told and left alone (remove" in lay("1").warnings[-1]
+    (shard,) = lay("20").work
+    (tmp_path / "log").write_text("")
+    shard.log.symlink_to(tmp_path / "log")
+    with pytest.raises(StoreError, match=r"log\.txt is a link; dynalab reads through links, and writes"):
+        lay("20", 30)
+    assert runfile.read(shard).requested_steps == 10
+    shard.log.unlink()
+    lay("20", 30)
+    assert runfile.read(shard).requested_steps == 30
+
+
 def test_what_is_left_to_train_is_of_new_runs_and_of_those_that_go_on(outputs):
     layout = Layout(SimpleNamespace(steps=100), EnsemblePaths(outputs))  # type: ignore[arg-type]
     layout.new, layout.resumed, layout.done = ["a", "b"], ["c", "d"], ["e"]
