@@ -11,7 +11,7 @@ from dynalab.analysis.base import Trajectories, Trajectory
 from dynalab.analysis.slingshot import Config, analyse, confirm, describe
 from dynalab.analysis.slingshot import kinds as rules
 from dynalab.analysis.slingshot.kinds import Evidence
-from dynalab.analysis.slingshot.norms import Cycle, _cycle, _half_way, cycles, slope
+from dynalab.analysis.slingshot.norms import Cycle, _agreed, _cycle, _half_way, _pooled, cycles, slope
 from dynalab.analysis.slingshot.outcome import _loss, fitted_from, over_runs, period_of
 from dynalab.analysis.slingshot.spikes import Spike, _is_next, find_spikes, levels, log_loss, noise_of
 
@@ -233,6 +233,27 @@ def test_windows_before_and_after_a_spike():
     assert cycles(steps, values, few, spikes[:1]) == [NOTHING] or np.isnan(
         cycles(steps, values, few, spikes[:1])[0].before
     )
+
+
+def test_spikes_agree_where_more_than_half_are_cycles():
+    def agreed(*verdicts):
+        return _agreed([replace(NOTHING, verdict=verdict) for verdict in verdicts])
+
+    assert agreed(True) and agreed(True, True, None) and not agreed(True, False) and not agreed(None)
+    # What single ones leave open is decided by three that are clear together.
+    open_ = Cycle(0.01, 0.0, 0.01, 0.001, 1.0, None)
+    assert [item.verdict for item in _pooled([open_] * 3)] == [True] * 3
+    assert [item.verdict for item in _pooled([open_] * 2)] == [None] * 2
+    assert [item.verdict for item in _pooled([open_, open_, replace(open_, verdict=False)])] == [
+        True,
+        True,
+        False,
+    ]
+    assert [item.verdict for item in _pooled([replace(open_, after=0.006)] * 3)] == [False] * 3
+    # Two standard errors of a median of three, 1.25 / sqrt 3 of one: .001 to .005 apart.
+    for error, verdict in ((0.0034, True), (0.0035, False)):
+        assert _pooled([replace(open_, error=error)] * 3)[0].verdict is verdict
+    assert _pooled([NOTHING] * 3) == [NOTHING] * 3
 
 
 def test_what_forks_say_of_slingshots_and_from_where():

@@ -352,3 +352,24 @@ def test_what_a_lock_file_says():
         time.sleep(0.01)
     assert replace(me, pid=ended.pid, started=started).lives() is False
     ended.wait()
+
+
+def test_who_is_locked_out_is_told_by_whom(tmp_path):
+    path, me = tmp_path / "lock", Owner.me()
+    with Lock(path, beats=False) as held:
+        with pytest.raises(Locked) as caught, Lock(path, beats=False):
+            pass
+        said = f"{tmp_path} is being written by {me.said}; wait for it, or take it over with train --steal"
+        assert str(caught.value) == said and held.mine()
+        path.write_bytes(me.to_bytes())
+        with pytest.raises(Locked) as caught:
+            held.require()
+        assert (
+            str(caught.value) == f"{tmp_path} was taken over by {me.said}; this process stops without writing"
+        )
+        path.unlink()
+        with pytest.raises(Locked) as caught:
+            held.require()
+        assert (
+            str(caught.value) == f"{tmp_path} was removed or taken over; this process stops without writing"
+        )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -383,6 +384,16 @@ def test_a_damaged_analysis_is_said_where_it_is_about_what_is_asked(outputs):
         paths.result.write_text(text.replace(f'"{field}"', '"other"', 1))
         with pytest.raises(StoreError, match=f"it has no {field}"):
             read_result(paths)
+    for old, new, said in (
+        ('"warnings": []', '"warnings": 1', "warnings is 1"),
+        ('"ensemble": "e1"', '"ensemble": "../e"', r"ensemble is '\.\./e'"),
+        ('"created": "2026-02-01"', '"created": 3', "created is 3"),
+        ('"schema_version": 1', '"schema_version": -1', "schema_version is -1"),
+    ):
+        assert old in text
+        paths.result.write_text(text.replace(old, new))
+        with pytest.raises(StoreError, match=f"is damaged: {said}$"):
+            read_result(paths)
     paths.result.write_text(text.replace("a" * 10, "c" * 10))
     with pytest.raises(StoreError, match="it is eos-cccccccccc"):
         read_result(paths)
@@ -512,7 +523,9 @@ def test_exports_are_read_back_as_they_were(stored, tmp_path):
     frame.loc[0, "seed"] = pd.NA
     for suffix in export.SUFFIXES:
         export.write(frame, export.check_target(tmp_path / f"x{suffix}"))
-    assert pd.read_parquet(tmp_path / "x.parquet")["loss"].tolist()[1:] == frame["loss"].tolist()[1:]
+    columns = ["run", "seed", "step", "loss", "accuracy", "norm"]
+    assert pq.read_schema(tmp_path / "x.parquet").names == list(pd.read_csv(tmp_path / "x.csv")) == columns
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "x.parquet"), frame)
     assert pd.read_csv(tmp_path / "x.csv")["accuracy"].tolist() == frame["accuracy"].tolist()
     lines = (tmp_path / "x.jsonl").read_text().splitlines()
     assert (
