@@ -26,7 +26,7 @@ from nearest_tests import ROOT, nearest
 LIST = ROOT / "tests/mutants.toml"
 # Seconds of CPU: a test that takes EACH is taken for an endless loop, as are tests that wait for WAIT times what they
 # may spend.
-SECONDS, EACH, WAIT = 40.0, 90.0, 20.0
+SECONDS, EACH, WAIT = 40.0, 30.0, 20.0
 LIBRARIES = (
     *("torch", "pandas", "scipy.stats", "sklearn.cluster", "statsmodels.api", "pyarrow.parquet"),
     *("hydra", "rich.console", "click", "matplotlib.figure"),

@@ -12,7 +12,7 @@ from dynalab.analysis.eos import Config as EdgeKeys
 from dynalab.analysis.eos import confirm
 from dynalab.analysis.eos import describe as edge_said
 from dynalab.analysis.eos.corroborate import loss_before_and_after, raw_sharpness
-from dynalab.analysis.eos.edge import edge_of, smooth
+from dynalab.analysis.eos.edge import Stay, _settled, edge_of, smooth
 from dynalab.analysis.eos.outcome import analyse as eos
 from dynalab.analysis.eos.outcome import measured_on, over_runs
 from dynalab.analysis.eos.ratios import ratios_of
@@ -123,6 +123,43 @@ def test_sharpening_has_the_slope_of_the_rows_below_nine_tenths():
     found = edge([*bent, *[1.01] * 30])
     assert found.rate == pytest.approx(np.log(0.899 / 0.5) / 190)
     assert edge([*np.geomspace(0.5, 0.85, 4), *np.geomspace(0.91, 1.0, 40), *[1.01] * 30]).rate is None
+
+
+def test_a_stay_that_is_shorter_than_five_rows_is_none():
+    assert edge([*RISE, 1.01, 1.01, *[0.5] * 10]).stays == ()
+    assert edge([*RISE, *[1.01] * 4, *[0.5] * 10]).stays == ((600, 640),)
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_the_next_arrival_rises_from_the_lowest_of_the_rows_that_left(place):
+    away = np.where(np.arange(5) == place, 0.6, 0.75)
+    assert len(edge([*RISE, *[1.01] * 20, *away, *[1.0] * 20], rise=1.5).stays) == 2
+    assert len(edge([*RISE, *[1.01] * 20, *[0.75] * 5, *[1.0] * 20], rise=1.5).stays) == 1
+
+
+def test_the_loss_is_looked_at_where_the_batch_is_full():
+    ratios = np.array([*RISE, *[1.01] * 40])
+    columns = {"edge_ratio": ratios, "sharpness": ratios, "train_loss": np.arange(101.0) % 3}
+
+    def result(optimizer="sgd", **train):
+        run, names = run_of(columns, {"optimizer": {"name": optimizer}, "train": train}, np.arange(101.0))
+        return eos(Trajectories("e", names, (run,)), EdgeKeys()).result["runs"][0]
+
+    stays = [(60.0, 100.0)]
+    expected = loss_before_and_after(np.arange(101.0), columns["train_loss"], stays)
+    assert expected is not None and result()["loss"] == result(batch_size="full")["loss"] == expected
+    assert result(batch_size=32)["loss"] is None
+    assert result()["raw_sharpness"] is None and result()["stays"] == [{"first": 60, "last": 100}]
+
+
+def test_a_smoothed_arrival_is_settled_at_the_knee():
+    steps, rows = np.arange(0.0, 1000, 10), np.arange(100)
+    for power in (0.7, 1.0, 1.4):
+        x = -((np.maximum(60 - rows, 0) / 25) ** power) + 0.01 * np.random.default_rng(0).normal(size=100)
+        found = Stay(52, 99, False)
+        assert _settled(steps, x, found, 7) == pytest.approx(600, abs=15), power
+        # Five rows at most are no smoothing to speak of.
+        assert _settled(steps, x, found, 5) == 520.0
 
 
 def test_the_ratio_at_the_edge_is_of_all_rows_of_all_stays():
@@ -275,6 +312,9 @@ def test_rows_whose_eigenvalue_had_not_converged_are_left_out():
 
 
 LR = {"name": "sgd", "lr": 0.1}
+CLIPPED = "gradients were clipped, so that the threshold depends on them; it was not recorded"
+RATES = "stability_threshold was not recorded, and the rates of schedule=mine are not known here"
+NORM = "the threshold of sam depends on the gradient's norm, which was not recorded"
 
 
 @pytest.mark.parametrize(
@@ -288,14 +328,14 @@ LR = {"name": "sgd", "lr": 0.1}
         ),
         ("sharpness", {}, "neither stability_threshold was recorded nor the optimizer is known"),
         ("sharpness", {"optimizer": {"name": "of_my_own"}}, "the threshold of of_my_own is not known"),
-        ("sharpness", {"optimizer": LR, "train": {"clip": 1.0}}, "gradients were clipped"),
-        ("sharpness", {"optimizer": LR, "schedule": {"name": "mine"}}, "schedule=mine are not known here"),
-        ("sharpness", {"optimizer": {**LR, "name": "sam"}}, "depends on the gradient's norm"),
+        ("sharpness", {"optimizer": LR, "train": {"clip": 1.0}}, CLIPPED),
+        ("sharpness", {"optimizer": LR, "schedule": {"name": "mine"}}, RATES),
+        ("sharpness", {"optimizer": {**LR, "name": "sam"}}, NORM),
     ],
 )
 def test_why_there_is_no_ratio(name, config, said):
     found = ratios_of(*run_of({name: 1.0}, config))
-    assert said in found.reason and not len(found.steps) and not len(found.values)
+    assert found.reason.endswith(said) and not len(found.steps) and not len(found.values)
 
 
 def test_what_the_sharpness_was_measured_on():
@@ -392,6 +432,7 @@ def test_an_event_is_told_by_the_loss_around_it():
     assert judged({"scale_invariant_norm": norm}, steps=steps)["events"][0]["loss_rise_decades"] is None
     one = judged({"scale_invariant_norm": norm}, steps=steps)
     assert one["verdict"] == "single_event" and one["period_steps"] is None
+    assert one["reason"] == "one event: a period needs two"
     assert judged({"scale_invariant_norm": norm}, {}, steps)["events"][0]["effective_rate"] is None
     # A jump of the rate within the window is no event.
     for at, count in ((464, 1), (465, 0), (515, 0), (516, 1)):
@@ -428,10 +469,15 @@ def test_a_norm_is_at_rest_where_decay_and_growth_balance():
         (0.49, "no_period"),
     ):
         assert at_rest(ratio)["verdict"] == verdict, ratio
+    assert at_rest(3.0)["reason"] == "no events"
     # Rest: a tenth of the slope of decay; over twice three times its time.
     assert at_rest(tilt=0.9e-4)["verdict"] == "equilibrium" and at_rest(tilt=1.2e-4)["verdict"] == "no_period"
     assert at_rest(length=201)["verdict"] == "equilibrium"
     assert at_rest(length=199)["reason"] == "no events; too short to settle, which takes some 6,000 steps"
+    # By the rate of the end.
+    tenth = {"schedule": {"name": "step", "milestones": [100], "gamma": 0.1}}
+    tenth |= {"optimizer": {**SGD["optimizer"], "lr": 1.0}}
+    assert at_rest(length=199, config=tenth)["reason"].endswith("which takes some 6,000 steps")
     assert at_rest(config={"optimizer": {**SGD["optimizer"], "name": "adamw"}})["verdict"] == "no_period"
     free = {"optimizer": {"name": "sgd", "lr": 0.1}}
     assert at_rest(tilt=1e-4, config=free)["reason"] == "no events, and no weight decay that would make them"
@@ -557,6 +603,9 @@ def test_shares_are_of_what_is_above_0():
     assert result["interactions"] == [
         {"sources": ["init", "order"], "share": pytest.approx(2 / total), "negative": False}
     ]
+    table = variance.analyse(crossed(10 * values), variance.Config()).tables["cells"]
+    assert table["init"].tolist() == [0, 0, 0, 1, 1, 1] and table["order"].tolist() == [0, 1, 2, 0, 1, 2]
+    assert table["step"].tolist() == (10 * values).ravel().tolist()
     assert not any(row["negative"] for row in result["shares"]) and result["mean_step"] == pytest.approx(1000)
     # Columns that differ by less than the rest says are estimated below 0: no share, and it is said.
     less = 100 + np.array([[3.0], [-3]]) + np.array([[1.0, -1, 0], [-1, 1, 0]])
@@ -567,6 +616,28 @@ def test_shares_are_of_what_is_above_0():
     assert [row["negative"] for row in outcome.result["shares"]] == [False, True, False]
     assert "estimated below 0 and set to 0: order" in outcome.warnings
     assert "fewer than 4 seeds of init, order: the share is hardly known" in outcome.warnings
+
+
+def test_what_a_reader_of_shares_must_know_is_said():
+    def warnings(times, left_out=0):
+        found = crossed(np.asarray(times, float))
+        runs = found.runs[left_out:]
+        return variance.analyse(
+            Trajectories("e", found.metrics, runs, found.convergence), variance.Config(draws=100)
+        ).warnings
+
+    rest = "residual holds the interactions of the crossed streams and whatever else differs between runs"
+    rows = np.repeat([[300.0], [400], [500], [600]], 4, axis=1)
+    assert warnings(rows) == [rest, "order has no effect: runs that differ only in it are equal in every row"]
+    flat = warnings(np.full((4, 4), 300.0))
+    assert flat[1] == "all runs converge at the same step: there is no spread to split" and len(flat) == 4
+    apart = 10.0 * np.round(np.random.default_rng(0).normal(50, 10, size=(4, 5)))
+    cells = "init0-order0, init0-order1, init0-order2"
+    said = "cells of the design without a run, drawn from the normal model: "
+    assert said + cells in warnings(apart, 3) and f"{said}{cells} and 1 more" in warnings(apart, 4)
+    apart[3, 4] = np.nan
+    censored = "1 of 20 runs never converged: their steps are drawn, above the last one watched, from the normal model"
+    assert warnings(apart)[1] == censored
 
 
 def test_lambdas_are_scaled_inverse_chi_squared():

@@ -8,10 +8,10 @@ from scipy import stats
 
 from dynalab.analysis import rates
 from dynalab.analysis.base import Trajectories, Trajectory
-from dynalab.analysis.slingshot import Config, analyse, describe
+from dynalab.analysis.slingshot import Config, analyse, confirm, describe
 from dynalab.analysis.slingshot import kinds as rules
 from dynalab.analysis.slingshot.kinds import Evidence
-from dynalab.analysis.slingshot.norms import Cycle, _cycle, _half_way, cycles, slope
+from dynalab.analysis.slingshot.norms import Cycle, _agreed, _cycle, _half_way, _pooled, cycles, slope
 from dynalab.analysis.slingshot.outcome import _loss, fitted_from, over_runs, period_of
 from dynalab.analysis.slingshot.spikes import Spike, _is_next, find_spikes, levels, log_loss, noise_of
 
@@ -226,6 +226,71 @@ def test_windows_before_and_after_a_spike():
     expected.append(slopes((2545, 3000), (3052.5, 3377.5)))
     assert [[item.before, item.after] for item in found] == [pytest.approx(pair) for pair in expected]
     assert cycles(steps, values, np.zeros(len(steps)), spikes)[1].verdict is None
+    # Ten rows at least whose norm has a logarithm.
+    few = np.where(np.isin(np.arange(len(steps)), [*range(196, 201), *range(220, 225)]), norm, 0.0)
+    assert np.isfinite(cycles(steps, values, few, spikes[:1])[0].before)
+    few[224] = 0.0
+    assert cycles(steps, values, few, spikes[:1]) == [NOTHING] or np.isnan(
+        cycles(steps, values, few, spikes[:1])[0].before
+    )
+
+
+def test_spikes_agree_where_more_than_half_are_cycles():
+    def agreed(*verdicts):
+        return _agreed([replace(NOTHING, verdict=verdict) for verdict in verdicts])
+
+    assert agreed(True) and agreed(True, True, None) and not agreed(True, False) and not agreed(None)
+    # What single ones leave open is decided by three that are clear together.
+    open_ = Cycle(0.01, 0.0, 0.01, 0.001, 1.0, None)
+    assert [item.verdict for item in _pooled([open_] * 3)] == [True] * 3
+    assert [item.verdict for item in _pooled([open_] * 2)] == [None] * 2
+    assert [item.verdict for item in _pooled([open_, open_, replace(open_, verdict=False)])] == [
+        True,
+        True,
+        False,
+    ]
+    assert [item.verdict for item in _pooled([replace(open_, after=0.006)] * 3)] == [False] * 3
+    # Two standard errors of a median of three, 1.25 / sqrt 3 of one: .001 to .005 apart.
+    for error, verdict in ((0.0034, True), (0.0035, False)):
+        assert _pooled([replace(open_, error=error)] * 3)[0].verdict is verdict
+    assert _pooled([NOTHING] * 3) == [NOTHING] * 3
+
+
+def test_what_forks_say_of_slingshots_and_from_where():
+    def rows(*steps: int, gone: int = 1):
+        return [{"from_step": step, "confirmed": place < gone} for place, step in enumerate(steps)]
+
+    assert confirm.since(rows()) == confirm.since(rows(0, 0)) == "from the start"
+    assert confirm.since([{}]) == "from the start"
+    assert confirm.since(rows(1)) == "from its checkpoint of step 1"
+    assert confirm.since(rows(1200, 1200)) == "from their checkpoint of step 1,200"
+    assert confirm.since(rows(1200, 0, 300)) == "from their checkpoints of step 0 to 1,200"
+    told = confirm.words({"runs": rows(0, 0, 0, gone=2)})
+    assert told == "trained again with the loss in float64 from the start: gone in 2 of 3 runs"
+    assert confirm.forks_of({"fork": "a"}) == ["a"] and confirm.forks_of({"forks": ["b", "c"]}) == ["b", "c"]
+
+    def run(name, *onsets, other=()):
+        events = [{"kind": "slingshot", "onset_step": step} for step in onsets]
+        return {"run": name, "events": [*events, *({"kind": "data", "onset_step": step} for step in other)]}
+
+    result = {
+        "runs": [run("e/a", 300, 100), run("e/b", 50, other=[10]), run("e/c", other=[5]), run("e/d", 7)]
+    }
+    assert confirm.first_onsets(result) == {"e/a": 100, "e/b": 50, "e/d": 7}
+    one = {"ensemble": "f", "runs": [run("f/a", 99, other=[100, 99]), run("f/c")]}
+    two = {"ensemble": "g", "runs": [run("g/b", 50)]}
+    assert confirm.compare(result, [(one, 100), (two, 50)]) == {
+        "change": "train.loss_dtype=float64",
+        "forks": ["f", "g"],
+        "runs": [
+            {"run": "e/a", "fork": "f/a", "from_step": 100, "slingshots": 2, "fork_slingshots": 0}
+            | {"fork_events": 1, "confirmed": True},
+            {"run": "e/b", "fork": "g/b", "from_step": 50, "slingshots": 1, "fork_slingshots": 1}
+            | {"fork_events": 1, "confirmed": False},
+            {"run": "e/c", "fork": "f/c", "from_step": 100, "slingshots": 0, "fork_slingshots": 0}
+            | {"fork_events": 0, "confirmed": False},
+        ],
+    }
 
 
 # The kinds.

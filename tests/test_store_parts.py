@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,14 +16,15 @@ from dynalab.store.layout import Layout, lay_out
 from safetensors.numpy import load, save
 
 from dynalab.config.command import read_command
-from dynalab.errors import ConfigError, StoreError
+from dynalab.errors import ConfigError, Locked, StoreError
 from dynalab.store import branch, checkpoint, remove, runfile, series, snapshot
 from dynalab.store.checkpoint import CheckpointState
 from dynalab.store.cut import runs_of
+from dynalab.store.lock import Lock
 from dynalab.store.owner import Owner
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.series import SeriesWriter
-from dynalab.store.split import split
+from dynalab.store.split import split, undo_unfinished
 from dynalab.store.stored import StoredEnsemble
 from dynalab.training.planner import Plan
 
@@ -110,6 +113,23 @@ def test_a_split_is_as_even_as_it_can_be_and_is_undone_where_it_cannot_be(output
     assert [part.root.name[6:] for part in split(shard, 3)] == ["0000-0000-1", "0001-0002-2", "0003-0004-2"]
     assert optim.exists() is False and runfile.read(shard.ensemble.shards()[1]).steps == 0
     assert len(split(shard.ensemble.shards()[1], 9)) == 2
+
+
+def test_a_split_whose_lock_was_taken_stops_and_undoes_nothing(outputs, monkeypatch):
+    shard = make(outputs, (0, 1))
+
+    def taken(self: Lock) -> None:
+        raise Locked("taken")
+
+    monkeypatch.setattr(Lock, "require", taken)
+    with pytest.raises(Locked, match="taken"):
+        split(shard)
+    assert shard.parts() == ["shard-0000-0000-1", "shard-0001-0001-1"]
+    # Parts that are being made do not count, and go when the ensemble is laid out next.
+    assert shard.ensemble.shards() == [shard]
+    undo_unfinished(shard.ensemble)
+    assert shard.ensemble.shards() == [shard] and not shard.split.exists()
+    assert [path.name for path in shard.ensemble.root.glob("shard-*")] == ["shard-0000-0001-2"]
 
 
 def test_tensors_without_an_axis_of_the_runs_cannot_be_cut():
@@ -277,6 +297,35 @@ def test_stored_runs_are_done_go_on_or_are_new(outputs):
     ]
 
 
+def test_what_is_damaged_or_a_link_is_left_alone_and_said(outputs, tmp_path):
+    def lay(seeds: str, steps: int = 10) -> Layout:
+        (request,) = read_command(["task=grokking", f"seed={seeds}", f"train.steps={steps}"]).requests
+        return lay_out(OutputPaths(outputs), request, lambda count: Plan(1, 1, (count,) if count else (), ""))
+
+    (gaps,) = lay("1,5,9").work
+    gaps.run.write_text("{")
+    found = lay("1..9")
+    assert (found.new, found.damaged) == (
+        ["s0002", "s0003", "s0004", "s0005", "s0006", "s0007", "s0008"],
+        [gaps],
+    )
+    rest = "of its seeds s0001 and s0009 can be told and left alone (remove the folder to train all of them again)"
+    assert found.warnings[-1].startswith(f"{gaps.run} is damaged: ") and found.warnings[-1].endswith(
+        f"; {rest}"
+    )
+    gaps.root.rename(gaps.root.with_name("shard-x-1"))
+    assert "; of its seeds none can be told and left alone (remove" in lay("1").warnings[-1]
+    (shard,) = lay("20").work
+    (tmp_path / "log").write_text("")
+    shard.log.symlink_to(tmp_path / "log")
+    with pytest.raises(StoreError, match=r"log\.txt is a link; dynalab reads through links, and writes"):
+        lay("20", 30)
+    assert runfile.read(shard).requested_steps == 10
+    shard.log.unlink()
+    lay("20", 30)
+    assert runfile.read(shard).requested_steps == 30
+
+
 def test_what_is_left_to_train_is_of_new_runs_and_of_those_that_go_on(outputs):
     layout = Layout(SimpleNamespace(steps=100), EnsemblePaths(outputs))  # type: ignore[arg-type]
     layout.new, layout.resumed, layout.done = ["a", "b"], ["c", "d"], ["e"]
@@ -296,3 +345,31 @@ def test_what_a_lock_file_says():
     assert replace(me, boot="other").lives() is None and replace(me, space="other").lives() is None
     assert replace(me, boot="", host="other").lives() is None and replace(me, started="1").lives() is False
     assert replace(me, boot="", started="1").lives() is None
+    # One that ended and was not waited for does not live.
+    ended = subprocess.Popen(["true"])
+    started = Path(f"/proc/{ended.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    while Path(f"/proc/{ended.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    assert replace(me, pid=ended.pid, started=started).lives() is False
+    ended.wait()
+
+
+def test_who_is_locked_out_is_told_by_whom(tmp_path):
+    path, me = tmp_path / "lock", Owner.me()
+    with Lock(path, beats=False) as held:
+        with pytest.raises(Locked) as caught, Lock(path, beats=False):
+            pass
+        said = f"{tmp_path} is being written by {me.said}; wait for it, or take it over with train --steal"
+        assert str(caught.value) == said and held.mine()
+        path.write_bytes(me.to_bytes())
+        with pytest.raises(Locked) as caught:
+            held.require()
+        assert (
+            str(caught.value) == f"{tmp_path} was taken over by {me.said}; this process stops without writing"
+        )
+        path.unlink()
+        with pytest.raises(Locked) as caught:
+            held.require()
+        assert (
+            str(caught.value) == f"{tmp_path} was removed or taken over; this process stops without writing"
+        )

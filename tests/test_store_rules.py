@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -383,6 +384,16 @@ def test_a_damaged_analysis_is_said_where_it_is_about_what_is_asked(outputs):
         paths.result.write_text(text.replace(f'"{field}"', '"other"', 1))
         with pytest.raises(StoreError, match=f"it has no {field}"):
             read_result(paths)
+    for old, new, said in (
+        ('"warnings": []', '"warnings": 1', "warnings is 1"),
+        ('"ensemble": "e1"', '"ensemble": "../e"', r"ensemble is '\.\./e'"),
+        ('"created": "2026-02-01"', '"created": 3', "created is 3"),
+        ('"schema_version": 1', '"schema_version": -1', "schema_version is -1"),
+    ):
+        assert old in text
+        paths.result.write_text(text.replace(old, new))
+        with pytest.raises(StoreError, match=f"is damaged: {said}$"):
+            read_result(paths)
     paths.result.write_text(text.replace("a" * 10, "c" * 10))
     with pytest.raises(StoreError, match="it is eos-cccccccccc"):
         read_result(paths)
@@ -409,6 +420,49 @@ def test_the_checks_of_stored_values():
         and not read.mapping(read.whole)([])
     )
     assert not read.mapping(read.whole)({1: 1})
+    with pytest.raises(ValueError, match="a is 'x'"):
+        read.check({"a": "x"}, {"a": (read.whole,)})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1: 2\n", "1 is no key"),
+        ("a: .nan\n", "nan is no number"),
+        (f"a: {2**64}\n", f"{2**64} is no number"),
+        ("a: 2001-01-01\n", r"datetime.date\(2001, 1, 1\) is no plain value"),
+        ("a: " + "[" * 70 + "]" * 70 + "\n", "it is nested too deep, or has too many values"),
+    ],
+)
+def test_yaml_holds_plain_values(tmp_path, text, said):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(StoreError, match=f"x.yaml is damaged: {said}"):
+        read.read_yaml(path)
+    path.write_text(f"a: [1, 2.5, null, true, x, {2**64 - 1}]\n")
+    assert read.read_yaml(path) == {"a": [1, 2.5, None, True, "x", 2**64 - 1]}
+
+
+@pytest.mark.parametrize(
+    ("descr", "rows", "said"),
+    [
+        ("[('step', '<i8'), ('wall', '<f8'), ('a', 'S8')]", "1", "a column that holds no numbers"),
+        ("[('step', '<f8'), ('wall', '<f8')]", "1", "steps that are no integers"),
+        ("[('step', '<i8'), ('wall', '<f8', (2,))]", "1", "steps that are no integers"),
+        ("[('wall', '<f8'), ('step', '<i8')]", "1", "no step column"),
+        ("[('step', '<i8'), ('wall', '<f8')]", "-1", "-1 rows"),
+    ],
+)
+def test_a_header_that_is_none_of_a_series_is_told(tmp_path, descr, rows, said):
+    body = f"{{'descr': {descr}, 'fortran_order': False, 'shape': ({rows},), }}\n".encode()
+    path = tmp_path / "x.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body)
+    with pytest.raises(StoreError, match=f"x.npy is damaged: {said}$"):
+        series.read(path)
+    assert series.count(path) == 0
+    path.write_bytes(b"\x93NUMPX\x01\x00" + len(body).to_bytes(2, "little") + body)
+    with pytest.raises(StoreError, match=r"x\.npy is damaged: no NumPy header$"):
+        series.read(path)
 
 
 def test_the_name_of_a_shard_tells_its_runs():
@@ -469,7 +523,9 @@ def test_exports_are_read_back_as_they_were(stored, tmp_path):
     frame.loc[0, "seed"] = pd.NA
     for suffix in export.SUFFIXES:
         export.write(frame, export.check_target(tmp_path / f"x{suffix}"))
-    assert pd.read_parquet(tmp_path / "x.parquet")["loss"].tolist()[1:] == frame["loss"].tolist()[1:]
+    columns = ["run", "seed", "step", "loss", "accuracy", "norm"]
+    assert pq.read_schema(tmp_path / "x.parquet").names == list(pd.read_csv(tmp_path / "x.csv")) == columns
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "x.parquet"), frame)
     assert pd.read_csv(tmp_path / "x.csv")["accuracy"].tolist() == frame["accuracy"].tolist()
     lines = (tmp_path / "x.jsonl").read_text().splitlines()
     assert (
