@@ -561,3 +561,20 @@ def test_a_coarse_series_is_warned_of_and_the_terminal_says_what_was_found():
     assert lines[1] == "  first slingshot at step 1,200 (quartiles 1,100 to 1,300)"
     assert lines[2] == "  s0003: slingshot at 1,200, 2,200, period 1,000 steps (variation 0.13)"
     assert lines[3] == "  s0004: no spikes" and lines[-1] == "  not recorded: grad_norm"
+
+
+def test_the_period_of_a_run_is_of_its_slingshots():
+    # Spikes 400 steps apart, of which the second is a change of the rate.
+    steps = np.arange(0.0, 2000, 5)
+    loss = np.full(len(steps), 1e-6)
+    norm = np.full(len(steps), 20.0)
+    for onset in (400, 800, 1200, 1600):
+        loss[(steps >= onset) & (steps < onset + 40)] = 1.0
+        norm += 2 / (1 + np.exp(-np.clip((steps - onset + 40) / 15, -50, 50)))
+    columns = {"train_loss": loss, "last_layer_norm": norm}
+    config = {"schedule": {"name": "step", "milestones": [790]}}
+    run = Trajectory("e/s0000", steps, np.stack(list(columns.values()), 1), 0, "done", config)
+    (found,) = analyse(Trajectories("e", tuple(columns), (run,)), Config()).result["runs"]
+    assert [event["kind"] for event in found["events"]] == ["slingshot", "data", "slingshot", "slingshot"]
+    assert (found["verdict"], found["period_steps"]) == ("slingshot", 600.0)
+    assert found["period_cv"] == pytest.approx(np.std([800, 400], ddof=1) / 600)

@@ -14,6 +14,7 @@ import yaml
 from dynalab.analysis.base import Convergence
 from dynalab.errors import ConfigError, NothingMatched, StoreError
 from dynalab.store import difference, export, read, runfile, series
+from dynalab.store.filters import Filter
 from dynalab.store.find import select
 from dynalab.store.paths import AnalysisPaths, EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.reader import Ensemble
@@ -544,3 +545,16 @@ def test_exports_are_read_back_as_they_were(stored, tmp_path):
         export.check_target(tmp_path / "d.csv")
     with pytest.raises(NothingMatched, match="these runs have no rows yet"):
         export.table([(stored, [])])
+
+
+def test_a_filter_that_cannot_be_meant_is_told_in_these_words(outputs):
+    paths, _ = make(outputs, [run(0)], hidden=[1, 2], width=3)
+    ensemble = StoredEnsemble(paths)
+    kinds = {"hidden": "a list, [1,2]", "width": "a number"}
+    for key, said in kinds.items():
+        with pytest.raises(ConfigError) as caught:
+            Filter(f"{key}=true").choose([(ensemble, ensemble.runs)], [ensemble])
+        assert str(caught.value) == f"-f: {key}=true: {key} is {said}"
+    with pytest.raises(ConfigError) as caught:
+        Filter("x")
+    assert str(caught.value) == "-f 'x': x is no term; expected KEY=VALUE, with = != < > <= or >="
