@@ -150,8 +150,8 @@ def test_runs_of_other_lengths_and_what_is_not_done(page: Writer, outputs: Path)
         "Partial: s0008 (step 200), s0009 (step 200), s0010 (step 200) and s0011 (step 200).",
         "8 of 8 runs.",
     )
-    assert [row[3] for row in shown.table("run", "seed")][::4] == ["150 of 200", "120 of 200", "200"]
-    assert shown.sorts()["150 of 200"] == "150.0"
+    lengths = [row[3].partition(" of ")[0] for row in shown.table("run", "seed")]
+    assert lengths[::4] == ["150", "120", "200"] and {"150.0", "120.0"} <= set(shown.sorts().values())
     assert dict(page_facts(shown))["steps"] == "120 to 200"
 
 
