@@ -1,13 +1,13 @@
 """The rules of eos, periods and variance one by one, against values by hand, SciPy and the definition."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from dynalab.analysis.periods.jumps import Jump, find_jumps, slopes_between
-from dynalab.analysis.periods.regimes import regime_of
 from scipy import stats
 
-from dynalab.analysis import variance
-from dynalab.analysis.base import Convergence, Trajectories, Trajectory
+from dynalab.analysis import periods, variance
+from dynalab.analysis.base import Convergence, Group, Run, Series, Trajectories, Trajectory
 from dynalab.analysis.eos import Config as EdgeKeys
 from dynalab.analysis.eos import confirm
 from dynalab.analysis.eos import describe as edge_said
@@ -17,12 +17,13 @@ from dynalab.analysis.eos.outcome import analyse as eos
 from dynalab.analysis.eos.outcome import measured_on, over_runs
 from dynalab.analysis.eos.ratios import ratios_of
 from dynalab.analysis.periods import Config as PeriodKeys
-from dynalab.analysis.periods import analyse as periods
-from dynalab.analysis.periods import describe as periods_said
+from dynalab.analysis.periods import find_jumps, regime_of, slopes_between
 from dynalab.analysis.slingshot import Config as SpikeKeys
 from dynalab.analysis.slingshot import analyse as spikes
 from dynalab.analysis.variance import components, impute
+from dynalab.core.records import plain
 from dynalab.errors import ConfigError, NothingMatched
+from dynalab.show import terminal
 
 STEPS = np.arange(0.0, 2000, 10)
 
@@ -379,28 +380,28 @@ def test_a_jump_is_a_rise_within_the_window():
 
     def jumps(rise, rows):
         log[:] = np.concatenate([np.zeros(20), np.linspace(0, rise, rows + 1)[1:], np.full(20 - rows, rise)])
-        return find_jumps(steps, np.exp(log), 0.1, 25.0)
+        series = Series(steps, np.exp(log))
+        return [(*found, log[found[1]] - log[found[0]]) for found in find_jumps(series, 0.1, 25.0)]
 
     # Whole exactly one window ahead; not yet where it takes longer.
-    assert jumps(0.11, 5) == [Jump(19, 24, pytest.approx(0.11))]
+    assert jumps(0.11, 5) == [(19, 24, pytest.approx(0.11))]
     assert jumps(0.11, 6) == [] and jumps(0.099, 1) == []
     # The window is a row at least.
-    assert len(find_jumps(40 * steps, np.exp(np.where(steps < 100, 0, 0.11)), 0.1, 25.0)) == 1
+    assert len(find_jumps(Series(40 * steps, np.exp(np.where(steps < 100, 0, 0.11))), 0.1, 25.0)) == 1
     two = np.exp(
         np.select([steps < 50, steps < 120], [-0.001 * steps, 0.2 - 0.001 * steps], 0.5 - 0.001 * steps)
     )
-    found = find_jumps(steps, two, 0.1, 25.0)
-    assert [(jump.onset, jump.end) for jump in found] == [(9, 10), (23, 24)]
-    assert found[0].rise == pytest.approx(0.2 - 0.005)
+    found, one = find_jumps(Series(steps, two), 0.1, 25.0), np.ones(40)
+    assert found == [(9, 10), (23, 24)]
     # Of 65 steps between, those of the middle seven tenths; four rows at least.
     inside = steps[(steps >= 50 + 0.15 * 65) & (steps <= 115 - 0.15 * 65)]
     bent = np.exp(np.where(np.isin(steps, inside), -0.002 * steps, 0.3 * steps))
-    assert slopes_between(steps, bent, found) == pytest.approx([-0.002])
-    assert slopes_between(steps, bent, found, np.full(40, 0.002)) == pytest.approx([-1.0])
-    four = [Jump(0, 1, 1.0), Jump(5, 6, 1.0)]
+    assert slopes_between(Series(steps, bent), found, one) == pytest.approx([-0.002])
+    assert slopes_between(Series(steps, bent), found, np.full(40, 0.002)) == pytest.approx([-1.0])
+    four, series = [(0, 1), (5, 6)], Series(steps, two)
     assert (
-        len(slopes_between(steps, two, four)) == 0
-        and len(slopes_between(steps, two, [four[0], Jump(6, 7, 1.0)])) == 1
+        len(slopes_between(series, four, one)) == 0
+        and len(slopes_between(series, [four[0], (6, 7)], one)) == 1
     )
 
 
@@ -409,7 +410,9 @@ SGD = {"optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 0.01}, "task": {"
 
 def judged(columns, config=SGD, steps=STEPS, **keys):
     run, names = run_of(columns, config, steps, **keys)
-    return periods(Trajectories("e", names, (run,)), PeriodKeys()).result["runs"][0]
+    series = {name: Series.of(run.steps, run.values[:, place]) for place, name in enumerate(names)}
+    made = Run(run.run, series, run.steps, run.config, 0, run.status)
+    return plain(periods.analyse([Group("e", (made,), names)], PeriodKeys()))["runs"][0]
 
 
 def test_an_event_is_told_by_the_loss_around_it():
@@ -482,7 +485,7 @@ def test_a_norm_is_at_rest_where_decay_and_growth_balance():
     free = {"optimizer": {"name": "sgd", "lr": 0.1}}
     assert at_rest(tilt=1e-4, config=free)["reason"] == "no events, and no weight decay that would make them"
     other = {"optimizer": {**SGD["optimizer"], "name": "adam"}}
-    assert at_rest(tilt=1e-4, config=other)["reason"].startswith("no events; the rate is not known")
+    assert at_rest(tilt=1e-4, config=other)["reason"].startswith("no events; the learning rate is not known")
 
 
 def test_a_fixed_norm_is_one_that_moves_by_less_than_a_thousandth():
@@ -525,7 +528,7 @@ def test_regimes_and_their_bounds(ratio, level, angle, classes, regime):
     loss = NOISE / np.median(NOISE[100:200])
     loss[300:] *= ratio / np.median(loss[300:])
     loss[200:300] *= ratio
-    found, said = regime_of(level * loss, angle, classes)
+    found, said = regime_of(level * loss, angle, classes, np.empty(0))
     assert found == regime
     middle, final = (float(np.median(level * part)) for part in (loss[100:200], loss[300:]))
     assert (
@@ -537,7 +540,7 @@ def test_regimes_and_their_bounds(ratio, level, angle, classes, regime):
 def test_a_spread_that_grows_is_no_equilibrium_and_a_small_loss_whose_gradient_falls_converges():
     grows = 1 + (NOISE - 1) * np.where(np.arange(400) < 300, 1, 5)
     grows[300:] *= np.median(grows[100:200]) / np.median(grows[300:])
-    assert regime_of(grows, 0.1, 10)[0] == "transition"
+    assert regime_of(grows, 0.1, 10, np.empty(0))[0] == "transition"
     falls, rises = np.linspace(2, 1, 40), np.linspace(1, 2, 40)
     assert regime_of(0.009 * NOISE, 0.1, 10, falls)[0] == "convergence"
     assert regime_of(0.009 * NOISE, 0.1, 10, rises)[0] == "chaotic_equilibrium"
@@ -547,15 +550,16 @@ def test_a_spread_that_grows_is_no_equilibrium_and_a_small_loss_whose_gradient_f
 
 
 def test_periods_in_a_few_lines():
-    run = {"run": "e/s0001", "verdict": "periodic", "regime": None, "reason": "why", "period_steps": 1500.0}
-    run["events"] = [{"onset_step": 1000}, {"onset_step": 2500}]
-    fixed = {**run, "regime": "divergence"}
-    assert periods_said({"runs": [run, fixed, {**run, "events": [], "period_steps": None}]}) == [
-        "3 runs",
-        "  s0001: periodic, events at 1,000, 2,500, period 1,500 steps (why)",
-        "  s0001: divergence (why)",
-        "  s0001: periodic (why)",
-    ]
+    run = periods.RunFindings("e/s0001", "periodic", "why", period_steps=1500.0, period_cv=0.25)
+    run = replace(run, events=(periods.Event(1000, 1010, 0.3), periods.Event(2500, 2510, 0.3)))
+    fixed = periods.RunFindings("e/s0002", "fixed_norm", "because", regime="divergence")
+    said = list(terminal.lines(periods.show(periods.Findings((run, fixed)), ())))
+    assert said[0] == (
+        "Periods and regimes: periodic in 1 and divergence in 1 of 2 runs; events some 1,500 steps apart."
+    )
+    assert said[1].split("  ")[1:2] == ["run"]
+    assert said[2].split() == ["s0001", "periodic", "–", "2", "1,500", "0.25", "why"]
+    assert said[3].split() == ["s0002", "fixed", "norm", "divergence", "0", "–", "–", "because"]
 
 
 # Components of variance.
@@ -564,23 +568,25 @@ def test_periods_in_a_few_lines():
 def crossed(times, last=2000):
     """Runs of a crossed design that reach their level at the given steps; NaN: never."""
     steps = np.arange(0, last + 1, 10)
-    runs = [
-        Trajectory(
-            f"e/init{i}-order{j}", steps, np.where(steps >= np.nan_to_num(at, nan=np.inf), 0.95, 0.1)[:, None]
-        )
+    runs = {
+        f"init{i}-order{j}": {"test_accuracy": np.where(steps >= np.nan_to_num(at, nan=np.inf), 0.95, 0.1)}
         for (i, j), at in np.ndenumerate(times)
-    ]
-    return Trajectories("e", ("test_accuracy",), tuple(runs), Convergence("test_accuracy", 0.9))
+    }
+    return replace(Group.of(runs, steps), convergence=Convergence("test_accuracy", 0.9))
+
+
+def split(group, **keys):
+    return variance.analyse([group], variance.Config(**keys))
 
 
 def test_half_of_the_runs_converged_is_enough():
     times = np.array([[100.0, 200, np.nan], [np.nan, 300, np.nan]])
-    found = variance.analyse(crossed(times), variance.Config(draws=100))
+    found = split(crossed(times), draws=100)
     assert "3 of 6 runs never converged" in found.warnings[1]
     times[0, 0] = np.nan
     said = r"2 of 6 runs of the design converged; half of them must \(train longer, or lower convergence.threshold\)$"
     with pytest.raises(ConfigError, match=said):
-        variance.analyse(crossed(times), variance.Config(draws=100))
+        split(crossed(times), draws=100)
 
 
 def test_shares_are_of_what_is_above_0():
@@ -595,25 +601,21 @@ def test_shares_are_of_what_is_above_0():
     ]
     solved = components.solve((2, 3), np.nan_to_num(found.squares))
     assert solved[1:] == pytest.approx([(54 - 2) / 3, (72 - 2) / 2, 2])
-    result = variance.analyse(crossed(10 * values), variance.Config()).result
+    result = split(crossed(10 * values))
     total = 52 / 3 + 35 + 2
-    assert [row["share"] for row in result["shares"]] == pytest.approx(np.array([52 / 3, 35, 2]) / total)
-    assert result["sd"] == pytest.approx(10 * np.sqrt(total))
-    assert [row["sd"] for row in result["shares"]] == pytest.approx(10 * np.sqrt([52 / 3, 35, 2]))
-    assert result["interactions"] == [
-        {"sources": ["init", "order"], "share": pytest.approx(2 / total), "negative": False}
-    ]
-    table = variance.analyse(crossed(10 * values), variance.Config()).tables["cells"]
+    assert [row.share for row in result.shares] == pytest.approx(np.array([52 / 3, 35, 2]) / total)
+    assert result.sd == pytest.approx(10 * np.sqrt(total))
+    assert [row.sd for row in result.shares] == pytest.approx(10 * np.sqrt([52 / 3, 35, 2]))
+    assert result.interactions == (variance.Interaction(("init", "order"), pytest.approx(2 / total), False),)
+    table = split(crossed(10 * values)).table
     assert table["init"].tolist() == [0, 0, 0, 1, 1, 1] and table["order"].tolist() == [0, 1, 2, 0, 1, 2]
     assert table["step"].tolist() == (10 * values).ravel().tolist()
-    assert not any(row["negative"] for row in result["shares"]) and result["mean_step"] == pytest.approx(1000)
+    assert not any(row.negative for row in result.shares) and result.mean_step == pytest.approx(1000)
     # Columns that differ by less than the rest says are estimated below 0: no share, and it is said.
     less = 100 + np.array([[3.0], [-3]]) + np.array([[1.0, -1, 0], [-1, 1, 0]])
-    outcome = variance.analyse(crossed(10 * less), variance.Config())
-    assert [row["share"] for row in outcome.result["shares"]] == pytest.approx(
-        np.array([52 / 3, 0, 2]) / (52 / 3 + 2)
-    )
-    assert [row["negative"] for row in outcome.result["shares"]] == [False, True, False]
+    outcome = split(crossed(10 * less))
+    assert [row.share for row in outcome.shares] == pytest.approx(np.array([52 / 3, 0, 2]) / (52 / 3 + 2))
+    assert [row.negative for row in outcome.shares] == [False, True, False]
     assert "estimated below 0 and set to 0: order" in outcome.warnings
     assert "fewer than 4 seeds of init, order: the share is hardly known" in outcome.warnings
 
@@ -621,10 +623,7 @@ def test_shares_are_of_what_is_above_0():
 def test_what_a_reader_of_shares_must_know_is_said():
     def warnings(times, left_out=0):
         found = crossed(np.asarray(times, float))
-        runs = found.runs[left_out:]
-        return variance.analyse(
-            Trajectories("e", found.metrics, runs, found.convergence), variance.Config(draws=100)
-        ).warnings
+        return list(split(replace(found, runs=found.runs[left_out:]), draws=100).warnings)
 
     rest = "residual holds the interactions of the crossed streams and whatever else differs between runs"
     rows = np.repeat([[300.0], [400], [500], [600]], 4, axis=1)
@@ -652,13 +651,13 @@ def test_lambdas_are_scaled_inverse_chi_squared():
 
 def test_intervals_hold_their_estimate_and_are_of_the_draws():
     times = 10 * np.round(50 + 10 * np.random.default_rng(0).normal(size=(4, 4)))
-    result = variance.analyse(crossed(times), variance.Config(draws=2000, seed=3)).result
+    result = split(crossed(times), draws=2000, seed=3)
     found = components.strata(times)
     drawn = components.solve((4, 4), components.draw(found, 2000, np.random.default_rng(3)))
     shares = components.shares(drawn, 2)
-    for place, row in enumerate(result["shares"]):
+    for place, row in enumerate(result.shares):
         low, high = np.quantile(shares[:, place], [0.025, 0.975])
-        assert row["interval"] == pytest.approx([min(low, row["share"]), max(high, row["share"])])
+        assert row.interval == pytest.approx([min(low, row.share), max(high, row.share)])
 
 
 def test_an_unknown_value_is_drawn_given_the_others():
@@ -678,26 +677,32 @@ def test_an_unknown_value_is_drawn_given_the_others():
 
 
 def test_variance_in_a_few_lines():
-    result = {"cells": 6, "levels": {"init": 2, "order": 3}, "convergence_rule": {"metric": "test_accuracy"}}
-    result |= {"mean_step": 1234.0, "sd": None, "log_time": False}
-    result["shares"] = [
-        {"source": "init", "share": 0.256, "interval": [0.1, 0.5]},
-        {"source": "order", "share": None, "interval": [None, None]},
-    ]
-    assert variance.describe(result) == [
-        "6 runs, 2 init x 3 order: test_accuracy converges at step 1,234 (mean), standard deviation unknown steps",
-        "  init      26% of the variance (95%: 10% to 50%)",
-    ]
+    shares = (
+        variance.Share("init", 0.256, (0.1, 0.5), 3.0, False),
+        variance.Share("order", None, (None, None), None, False),
+    )
+    findings = variance.Findings(
+        shares=shares, interactions=(), sd=6.0, levels={"init": 2, "order": 3}, seeds={}, cells=6, empty_cells=(),
+        mean_step=1234.0, log_time=False, convergence_rule=Convergence("test_accuracy", 0.9), convergence=(),
+    )  # fmt: skip
+    said = list(terminal.lines(variance.show(findings, ())))
+    assert said[0].startswith("Variance of the convergence step over 6 runs: init 26% [10% to 50%]")
+    assert said[1] == (
+        "6 runs: 2 seeds of init and 3 seeds of order, crossed. Convergence (test_accuracy at least 0.9 for 1 row) "
+        "comes at step 1,234 on the mean, with a standard deviation of 6 steps."
+    )
+    assert said[3].split() == ["init", "25.6%", "10%", "to", "50%", "3"]
+    assert said[4].split() == ["order", "–", "–", "–"]
 
 
 # Keys, and what is said of columns that are not there.
 
 
 def test_defaults_and_bounds_of_the_keys():
-    def plain(config):
+    def defaults(config):
         return {key: value for key, value in vars(config).items() if key != "convergence"}
 
-    assert plain(EdgeKeys()) == {
+    assert defaults(EdgeKeys()) == {
         "low": 0.9,
         "high": 1.25,
         "leave": 0.8,
@@ -705,31 +710,31 @@ def test_defaults_and_bounds_of_the_keys():
         "skip": 10,
         "steps": None,
     }
-    assert plain(PeriodKeys()) == {"jump": 0.1, "window": 25, "tolerance": 0.1, "steps": None}
-    assert plain(SpikeKeys()) == {
+    assert defaults(PeriodKeys()) == {"jump": 0.1, "window": 25, "tolerance": 0.1, "steps": None}
+    assert defaults(SpikeKeys()) == {
         "window": 200,
         "rise": 2.0,
         "zero_fraction": 0.05,
         "eps": 1e-6,
         "steps": None,
     }
-    assert plain(variance.Config()) == {"log_time": False, "steps": None, "draws": 4000, "seed": 0}
+    assert defaults(variance.Config()) == {"log_time": False, "steps": None, "draws": 4000, "seed": 0}
     bounds = [
         (EdgeKeys, "low", [1.0, 1e-9], [0.0, 1.01], "a ratio above 0, at most 1"),
         (EdgeKeys, "high", [1.01], [1.0], "a ratio above 1"),
         (EdgeKeys, "leave", [0.01, 0.99], [0.0, 1.0], "a ratio between 0 and 1"),
         (EdgeKeys, "rise", [1.0], [0.99], "a factor of at least 1"),
         (EdgeKeys, "skip", [0], [-1], "an integer of at least 0"),
-        (PeriodKeys, "jump", [1e-9], [0.0, np.inf], "a positive number"),
+        (PeriodKeys, "jump", [1e-9], [0.0, np.inf], "a number above 0"),
         (PeriodKeys, "window", [1], [0], "an integer of at least 1"),
-        (PeriodKeys, "tolerance", [0.01, 0.99], [0.0, 1.0], "a share between 0 and 1"),
+        (PeriodKeys, "tolerance", [0.01, 0.99], [0.0, 1.0], "a number above 0 and below 1"),
         (SpikeKeys, "window", [1], [0], "an integer of at least 1"),
         (SpikeKeys, "rise", [1e-9], [0.0, np.inf], "a positive number of decades"),
         (SpikeKeys, "zero_fraction", [0.0, 1.0], [-0.01, 1.01], "a share from 0 to 1"),
         (SpikeKeys, "eps", [0.0], [-1e-9], "a number of at least 0"),
-        (variance.Config, "draws", [100], [99], "must be 100 or more"),
-        (variance.Config, "seed", [0], [-1], "must be 0 or more"),
-        (variance.Config, "steps", [0], [-1], "must be 0 or more"),
+        (variance.Config, "draws", [100], [99], "an integer of at least 100"),
+        (variance.Config, "seed", [0], [-1], "an integer of at least 0"),
+        (variance.Config, "steps", [0], [-1], "an integer of at least 0"),
         *(
             (keys, "steps", [0], [-1], "an integer of at least 0")
             for keys in (EdgeKeys, PeriodKeys, SpikeKeys)
@@ -755,10 +760,6 @@ def test_defaults_and_bounds_of_the_keys():
             "sharpness and stability_threshold (or edge_ratio alone)",
         ),
         (
-            *(periods, PeriodKeys, ("a",), "no scale_invariant_norm"),
-            *("model=si_mlp 'probes=[gradients,scale_invariant]'", "train_loss and scale_invariant_norm"),
-        ),
-        (
             *(spikes, SpikeKeys, ("a",), "no train_loss and no last_layer_norm"),
             *("'probes=[gradients,numerics]'", "train_loss and last_layer_norm"),
         ),
@@ -771,7 +772,7 @@ def test_defaults_and_bounds_of_the_keys():
 def test_what_is_not_recorded_is_named_with_the_command_that_records_it(
     analyse, keys, columns, missing, words, needed
 ):
-    kind = {EdgeKeys: "eos", PeriodKeys: "periods", SpikeKeys: "slingshot"}[keys]
+    kind = {EdgeKeys: "eos", SpikeKeys: "slingshot"}[keys]
     with pytest.raises(NothingMatched) as caught:
         analyse(Trajectories("e", columns, ()), keys())
     assert (
