@@ -206,7 +206,7 @@ def dissimilarity(n: int, seed: int) -> Errors:
 
 def shares(seed: int) -> Errors:
     """A crossed design of two streams, of which one has no effect."""
-    from dynalab.analysis.variance.simulate import simulate
+    from designs import simulate
 
     from dynalab.analysis.variance import components
 
@@ -221,7 +221,7 @@ def shares(seed: int) -> Errors:
 def shares_censored(seed: int) -> Errors:
     """The same by `analyze variance`, from metrics on; training ends before the last fifth converges."""
     import nulls
-    from dynalab.analysis.variance.simulate import simulate
+    from designs import simulate
 
     from dynalab.analysis import variance
 
