@@ -15,7 +15,7 @@ from dynalab.report import figures
 from dynalab.report.figures.events import ROWS
 from dynalab.report.sections import generic
 from dynalab.report.sections.context import Context
-from dynalab.show.blocks import Block, Cell, Code, Figure, Intervals, Say, Strip, Strips, Table
+from dynalab.show.blocks import Block, Cell, Code, Figure, Halved, Intervals, Say, Strip, Strips, Table
 from dynalab.store.results import Result
 from dynalab.store.runfile import STATUSES
 
@@ -72,6 +72,8 @@ def _caption(block: Figure) -> str:
 
 
 def _figure(block: Figure, context: Context) -> Any:
+    if isinstance(block, Halved):
+        return _halved(block.strips[:ROWS], context)
     if isinstance(block, Strips):
         return _strips(block.strips[:ROWS], block, context)
     if isinstance(block, Intervals):
@@ -86,9 +88,31 @@ def _figure(block: Figure, context: Context) -> Any:
     raise TypeError(f"{type(block).__name__}: no such figure")
 
 
+def _names(strips: Sequence[Strip], context: Context) -> list[str]:
+    return [context.label(strip.run) + (f": {strip.label}" if strip.label else "") for strip in strips]
+
+
+def _halved(strips: Sequence[Strip], context: Context) -> Any:
+    def column(series: Series | None, steps: np.ndarray) -> np.ndarray:
+        return np.full(len(steps), np.nan) if series is None else series.at(steps)
+
+    steps = [np.empty(0) if strip.left is None else strip.left.steps for strip in strips]
+    rows = [
+        {
+            "step": at,
+            "sharpness": column(strip.left, at),
+            "threshold": column(strip.dashed, at),
+            "parent_sharpness": column(strip.right, at),
+        }
+        for strip, at in zip(strips, steps, strict=True)
+    ]
+    marks = [next((int(step) for step in strip.marks.values() if step is not None), 0) for strip in strips]
+    return figures.halved_rate(_names(strips, context), rows, marks)
+
+
 def _strips(strips: Sequence[Strip], block: Strips, context: Context) -> Any:
     return figures.events_over_curves(
-        [context.label(strip.run) + (f": {strip.label}" if strip.label else "") for strip in strips],
+        _names(strips, context),
         [_curve(strip.left) for strip in strips],
         [_curve(strip.right) for strip in strips] if block.right else None,
         [
