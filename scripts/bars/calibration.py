@@ -228,8 +228,8 @@ def shares_censored(seed: int) -> Errors:
     planted = (0.0, 0.4, 0.6)
     steps = 500 + 100 * simulate((6, 6), planted[:2], planted[2], seed)
     runs = nulls.crossed(steps, int(np.quantile(steps, 0.8)))
-    found = variance.analyse(runs, variance.Config(draws=400)).result["shares"]
-    return {"shares of variance: interval": list(map(_misses, [row["interval"] for row in found], planted))}
+    shares = variance.analyse([runs], variance.Config(draws=400)).shares
+    return {"shares of variance: interval": list(map(_misses, [row.interval for row in shares], planted))}
 
 
 def analysed(kind: str, together: bool, seed: int) -> Errors:
