@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import simulated_slingshots
 from report_fakes import make_ensemble, no_drawing, steps_of
 from report_reading import DASH, Writer, altered, analysed, curve, labels, shades, terminal
 
-from dynalab.analysis.slingshot import simulate
 from dynalab.report import words
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble
@@ -129,8 +129,8 @@ def test_forks_at_half_the_rate(page: Writer, outputs: Path, capsys: pytest.Capt
 def slung(outputs: Path) -> tuple[Ensemble, dict[str, np.ndarray]]:
     """Store three runs: two with the slingshots of a simulated case, one that is fitted and stays so."""
 
-    case = simulate.slingshots(3).trajectories.runs[0]
-    steps, (loss, norm) = np.asarray(case.steps), case.values.T
+    (case,) = simulated_slingshots.slingshots(3).group.runs
+    steps, (loss, norm) = case.grid, case.table(("train_loss", "last_layer_norm")).T
     calm = np.minimum(np.exp(-steps / steps[-1] * 40), 1) * loss[0] + 1e-4
     values = {
         "train_loss": np.stack([calm, loss, loss]),
