@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ import pytest
 from matplotlib.figure import Figure
 from report_fakes import Page, read_page
 
+from dynalab.cli.analyze import _lines
 from dynalab.cli.app import run
+from dynalab.config.registry import find
 from dynalab.report.write import write_report
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble
@@ -83,7 +84,7 @@ class Writer:
 
 def terminal(result: Result) -> list[str]:
     """Return what `analyze` prints of a result."""
-    return importlib.import_module(f"dynalab.analysis.{result.kind}").describe(result.data)
+    return list(_lines(find("analysis", result.kind), result))
 
 
 def analysed(
@@ -111,4 +112,5 @@ def labels(figure: Figure) -> list[str]:
 
 def altered(result: Result, **values: Any) -> Result:
     result.data.update(values)
+    result.__dict__.pop("value", None)
     return result

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from report_fakes import make_ensemble, no_drawing, steps_of
 from report_reading import DASH, Writer, altered, analysed, curve, labels, shades, terminal
+from simulated_slingshots import slingshots
 
-from dynalab.analysis.slingshot import simulate
 from dynalab.report import words
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble
@@ -22,6 +22,10 @@ from dynalab.store.results import write_result
 @pytest.fixture
 def page(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
     return Writer(outputs, no_drawing(monkeypatch))
+
+
+def words_of(line: str) -> list[str]:
+    return line.split()
 
 
 # Detectors
@@ -79,17 +83,15 @@ def test_the_edge_of_stability(page: Writer, outputs: Path, capsys: pytest.Captu
     right = [ax for ax in figure.axes if not ax.get_title(loc="left")]
     np.testing.assert_allclose(curve(right[1].lines[0])[1], values["train_loss"][1])
     assert labels(figure) == ["sharpness", "training loss (right)", "threshold", "arrival", "edge"]
-    assert lines[0] == "4 runs: 2 at the edge of stability, 1 at the edge for a time, 1 below the edge"
-    assert lines[1].startswith("  arrival") and lines[1].endswith("; ratio there 1.010")
-    assert lines[2:] == [
-        f"  {run['run'][-5:]}: {run['verdict']}, median ratio {run['median_ratio']:.3f} ({run['reason']})"
-        for run in result["runs"]
-    ]
-    many = terminal(altered(result, runs=[{**result["runs"][2], "median_ratio": None}] * 21))
-    assert (
-        many[-2:] == [f"  s0002: below_edge ({result['runs'][0]['reason']})", "  and 1 more runs"]
-        and len(many) == 23
+    # In the terminal the same sentences, and the same table.
+    assert lines[0].startswith(f"Edge of stability: {said}") and lines[0] in shown.text
+    assert [words_of(line) for line in lines[2:6]] == [words_of(" ".join(row)) for row in rows]
+    assert lines[6] == (
+        "Sharpness on 1,024 training examples, network in evaluation mode, residuals at most 0.1% of the eigenvalue."
     )
+    many = terminal(altered(result, runs=[{**result["runs"][2], "median_ratio": None}] * 21))
+    assert many[-2:] == ["  and 1 more", lines[6]] and len(many) == 24
+    assert words_of(many[21])[:6] == ["s0002", "below", "edge", DASH, DASH, DASH]
 
 
 def test_forks_at_half_the_rate(page: Writer, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +99,7 @@ def test_forks_at_half_the_rate(page: Writer, outputs: Path, capsys: pytest.Capt
     result, _ = analysed(outputs, "eos", capsys)
     rows = [
         {"run": f"{ensemble.id}/s000{k}", "fork": "f", "at_step": 90 + k, "verdict": verdict,
-         "confirmed": verdict == "confirmed", "rise": 1.5 + k, "fork_onset_step": None if k else 150,
+         "confirmed": verdict == "confirmed", "rise": 1.5 + k, "from_step": 80, "fork_onset_step": None if k else 150,
          "fork_last_ratio": 0.75,
          "reason": f"because {k}"}
         for k, verdict in enumerate(("confirmed", "not_confirmed"))
@@ -109,11 +111,13 @@ def test_forks_at_half_the_rate(page: Writer, outputs: Path, capsys: pytest.Capt
         for k, row in enumerate(rows)
     )  # fmt: skip
     data = {**result.data, "confirmation": {"forks": ["abc", "def"], "runs": rows}}
-    result = write_result(OutputPaths(outputs).analysis("eos", result.id), data, {"confirmation": table})
+    result = write_result(
+        OutputPaths(outputs).analysis("eos", result.id), data, {**result.frames(), "confirmation": table}
+    )
     shown = page(found={ensemble.id: [result]})
-    said = "onfirmed in 1 of 2 runs: at half the rate the sharpness rose 1.50 to 2.50 times"
+    said = "Confirmed in 1 of 2 runs: at half the rate the sharpness rose 1.50 to 2.50 times"
     shown.says(
-        f"C{said} (fork: abc and def).", "Half the rate, twice the threshold. A sharpness", "Every fork"
+        f"{said} (fork: abc and def).", "Half the rate, twice the threshold. A sharpness", "Every fork"
     )
     assert shown.table("run", "verdict", "rate halved at") == [
         ["s0000", "confirmed", "90", "150", "0.75", "because 0"],
@@ -123,14 +127,15 @@ def test_forks_at_half_the_rate(page: Writer, outputs: Path, capsys: pytest.Capt
     assert [ax.get_title(loc="left") for ax in axes] == ["s0000: confirmed", "s0001: not confirmed"]
     assert [[curve(line)[1][0] for line in ax.lines[:3]] for ax in axes] == [[10, 20, 40], [10, 21, 40]]
     assert [curve(ax.lines[3])[0][0] for ax in axes] == [90, 91]
-    assert terminal(result)[-1] == f"  c{said} (abc, def)"
+    lines = terminal(result)
+    assert lines[-4] == f"{said} (fork: abc and def)."
+    assert words_of(lines[-1]) == ["s0001", "not", "confirmed", "91", DASH, "0.75", "because", "1"]
 
 
 def slung(outputs: Path) -> tuple[Ensemble, dict[str, np.ndarray]]:
     """Store three runs: two with the slingshots of a simulated case, one that is fitted and stays so."""
-
-    case = simulate.slingshots(3).trajectories.runs[0]
-    steps, (loss, norm) = np.asarray(case.steps), case.values.T
+    (run,) = slingshots(3).group.runs
+    steps, (loss, norm) = run.grid, (run.series[name].values for name in ("train_loss", "last_layer_norm"))
     calm = np.minimum(np.exp(-steps / steps[-1] * 40), 1) * loss[0] + 1e-4
     values = {
         "train_loss": np.stack([calm, loss, loss]),
@@ -154,17 +159,23 @@ def test_slingshots(page: Writer, outputs: Path, capsys: pytest.CaptureFixture[s
     data["runs"][2]["events"][1]["kind"] = "edge_spike"
     data["summary"]["kinds"] = {"slingshot": 3, "edge_spike": 1}
     data["runs"][2]["events"][1]["end_step"] = None
+    forked = {"from_step": 4000, "slingshots": 2, "fork_slingshots": 0, "fork_events": 0}
     data["confirmation"] = {
+        "change": "train.loss_dtype=float64",
         "forks": ["abc"],
-        "runs": [{"confirmed": True, "from_step": 4000}, {"confirmed": False, "from_step": 4000}],
+        "runs": [
+            {"run": f"{ensemble.id}/s000{k}", "fork": f"abc/s000{k}", **forked, "confirmed": k == 1}
+            for k in (1, 2)
+        ],
     }
     shown = page(found={ensemble.id: [result]})
     period = words.number(float(np.diff(onsets)[0]))
     shown.says(
-        "Slingshots in 2 of 3 runs", f"some {period} steps apart; other spikes: 1 edge spike.",
+        "Slingshots in 2 of 3 runs, no spikes in 1; the first at step",
+        f"some {period} steps apart; other spikes: 1 edge spike.",
         "Loss and norm of the last layer, events shaded. A slingshot", "4 events",
-        "Confirmed in 1 of 2 runs: trained again from their checkpoint of step 4,000 with the loss in float64 (abc), "
-        "the slingshots are gone.",
+        "Trained again with the loss in float64 from their checkpoint of step 4,000: gone, and so confirmed, in 1 of 2 "
+        "runs (abc).",
         f"Not recorded, and so not weighed: {words.listed(sorted(result['runs'][0]['missing_channels']))}.",
     )  # fmt: skip
     stored = [(run["run"][-5:], event) for run in data["runs"] for event in run["events"]]
@@ -196,10 +207,15 @@ def test_slingshots(page: Writer, outputs: Path, capsys: pytest.CaptureFixture[s
         "edge spike",
     ]
     at = ", ".join(f"{step:,}" for step in onsets)
-    name = f"slingshot at {at}, period {result['runs'][1]['period_steps']:,.0f} steps"
-    assert lines[:1] == ["3 runs: no spikes in 1, slingshots in 2"]
-    assert lines[1].startswith("  first slingshot") and f"step {onsets[0]:,}" in lines[1]
-    assert lines[2:5] == ["  s0000: no spikes", f"  s0001: {name}", f"  s0002: {name}"]
+    assert shown.table("run", "verdict", "events", "period", "its variation") == [
+        ["s0000", "no events", DASH, DASH, DASH],
+        ["s0001", "slingshot", f"slingshot at {at}", period, DASH],
+        ["s0002", "slingshot", f"edge spike at {onsets[1]:,}; slingshot at {onsets[0]:,}", period, DASH],
+    ]
+    # In the terminal the same, of the result as it was.
+    assert lines[0].startswith("Slingshots in 2 of 3 runs, no spikes in 1; the first at step")
+    assert f"step {onsets[0]:,} " in lines[0]
+    assert words_of(lines[3]) == ["s0001", "slingshot", *f"slingshot at {at}".split(), period, DASH]
 
 
 def test_periods(page: Writer, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -237,20 +253,16 @@ def test_periods(page: Writer, outputs: Path, capsys: pytest.CaptureFixture[str]
     assert labels(figure) == [
         "training loss, largest since the last row", "norm of the scale-invariant weights (right)", "norm jump",
     ]  # fmt: skip
-    at = {400: "395, 795, 1,195, 1,595", 500: "495, 995, 1,495"}
-    assert lines == [
-        "4 runs",
-        *(
-            f"  s000{k}: periodic, events at {at[period]}, period {period} steps ({reasons[k]})"
-            for k, period in enumerate((400, 400, 500))
-        ),
-        f"  s0003: no_period ({reasons[3]})",
-    ]
-    many = altered(result, runs=[result["runs"][3]] * 22)
-    assert terminal(many)[-1] == "  and 2 more runs" and len(terminal(many)) == 22
-    held = altered(result, runs=[{**result["runs"][3], "regime": "equilibrium"}] * 20)
-    assert terminal(held)[1:] == [f"  s0003: equilibrium ({reasons[3]})"] * 20
-    page(found={ensemble.id: [held]}).says("Periods and regimes: equilibrium in 20 of 20 runs.")
+    assert lines[0] == (
+        "Periods and regimes: periodic in 3 and no period in 1 of 4 runs; events some 400 steps apart."
+    )
+    rows = shown.table("run", "verdict", "regime", "events", "period", "its variation", "why")
+    assert [words_of(line) for line in lines[2:]] == [words_of(" ".join(row)) for row in rows]
+    many = terminal(altered(result, runs=[result["runs"][3]] * 22))
+    assert many[-1] == "  and 2 more" and len(many) == 23
+    held = altered(result, runs=[{**result["runs"][3], "regime": "convergence"}] * 20)
+    assert terminal(held)[0] == "Periods and regimes: convergence in 20 of 20 runs."
+    page(found={ensemble.id: [held]}).says("Periods and regimes: convergence in 20 of 20 runs.")
 
 
 def test_six_runs_are_drawn_and_it_is_said(
@@ -265,7 +277,7 @@ def test_six_runs_are_drawn_and_it_is_said(
     ensemble = make_ensemble(outputs, n_runs=7, steps=steps, values=values, overrides=words_, task="digits")
     result, _ = analysed(outputs, "periods", capsys)
     shown = page(found={ensemble.id: [result]})
-    shown.says("Loss and norm of the scale-invariant weights (6 of 7 runs). Shaded")
+    shown.says("Loss and norm of the scale-invariant weights. Shaded: the norm jumps. Drawn are 6 of 7 runs.")
     assert len([ax for ax in shown.figure("periods").axes if ax.get_title(loc="left")]) == 6
 
 
@@ -296,8 +308,7 @@ def test_where_a_spread_comes_from(page: Writer, outputs: Path, capsys: Any, log
     sd = words.number(float(f"{result['sd']:.3g}"))
     mean = "geometric mean" if log_time else "mean"
     shown.says(
-        "Variance of the convergence step over 12 runs: init has the largest share",
-        f"{first['share']:.0%} [{low} to {high}].",
+        f"Variance of the convergence step over 12 runs: init {first['share']:.0%} [{low} to {high}]",
         "12 runs: 3 seeds of init and 4 seeds of order, crossed. Convergence (test_accuracy at least 0.99 for 5 rows) "
         f"comes at step {middle:.0f} on the {mean}, with a standard deviation of {sd} {unit}.",
     )  # fmt: skip
@@ -316,15 +327,12 @@ def test_where_a_spread_comes_from(page: Writer, outputs: Path, capsys: Any, log
     assert curve(order.lines[0]) == [np.tile([0, 1, 2, 3], 3).tolist(), at.ravel().tolist()]
     alt = ", ".join(f"{row['source']} {row['share']:.0%}" for row in result["shares"])
     assert f"Shares of the variance: {alt}" in shown.alts()
-    spread = f"{result['sd']:,.4g}{' in logarithm' if log_time else ' steps'}"
-    assert lines[0] == (
-        f"12 runs, 3 init x 4 order: test_accuracy converges at step {middle:,.4g} ({mean}), "
-        f"standard deviation {spread}"
-    )
-    assert lines[1] == f"  {'init':9} {first['share']:.0%} of the variance (95%: {low} to {high})"
+    # In the terminal the same sentences, and the same table.
+    assert lines[0] in shown.text and lines[1] in shown.text and lines[0].startswith("Variance of the")
+    assert [words_of(line) for line in lines[3:6]] == [words_of(" ".join(row)) for row in rows]
     many = [
-        {"sources": ["init", "order"], "share": 0.125},
-        {"sources": ["init", "order", "x"], "share": None},
+        {"sources": ["init", "order"], "share": 0.125, "negative": False},
+        {"sources": ["init", "order", "x"], "share": None, "negative": False},
     ]
     shown = page(found={ensemble.id: [altered(result, interactions=many)]})
     assert shown.table("streams", "share") == [["init x order", "12.5%"], ["init x order x x", DASH]]
