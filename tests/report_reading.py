@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ import pytest
 from matplotlib.figure import Figure
 from report_fakes import Page, read_page
 
-from dynalab.cli.analyze import _lines
 from dynalab.cli.app import run
-from dynalab.config.registry import find
+from dynalab.core.records import restore
 from dynalab.report.write import write_report
+from dynalab.show.terminal import lines as lines_of
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result, results
@@ -84,7 +85,10 @@ class Writer:
 
 def terminal(result: Result) -> list[str]:
     """Return what `analyze` prints of a result."""
-    return list(_lines(find("analysis", result.kind), result))
+    module = importlib.import_module(f"dynalab.analysis.{result.kind}")
+    if not hasattr(module, "show"):
+        return module.describe(result.data)
+    return list(lines_of(module.show(restore(module.Findings, result.data), ())))
 
 
 def analysed(
@@ -112,5 +116,6 @@ def labels(figure: Figure) -> list[str]:
 
 def altered(result: Result, **values: Any) -> Result:
     result.data.update(values)
+    # What was restored of it is of the former values.
     result.__dict__.pop("value", None)
     return result

@@ -9,6 +9,7 @@ import numpy as np
 
 from dynalab.config.registry import Part
 from dynalab.core.runs import Group, Series
+from dynalab.core.words import count
 from dynalab.report import blocks as page
 from dynalab.report import figures
 from dynalab.report.figures.events import ROWS
@@ -66,7 +67,7 @@ def _cell(value: Any, context: Context) -> page.Cell:
 
 def _caption(block: Figure) -> str:
     if isinstance(block, Strips) and len(block.strips) > ROWS:
-        return f"{block.caption} Drawn are {ROWS} of {len(block.strips):,} runs."
+        return block.caption.replace(".**", f" ({ROWS} of {count(len(block.strips), 'run')}).**", 1)
     return block.caption
 
 
