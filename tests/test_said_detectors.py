@@ -24,6 +24,10 @@ def page(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
     return Writer(outputs, no_drawing(monkeypatch))
 
 
+def words_of(line: str) -> list[str]:
+    return line.split()
+
+
 # Detectors
 
 
@@ -79,17 +83,15 @@ def test_the_edge_of_stability(page: Writer, outputs: Path, capsys: pytest.Captu
     right = [ax for ax in figure.axes if not ax.get_title(loc="left")]
     np.testing.assert_allclose(curve(right[1].lines[0])[1], values["train_loss"][1])
     assert labels(figure) == ["sharpness", "training loss (right)", "threshold", "arrival", "edge"]
-    assert lines[0] == "4 runs: 2 at the edge of stability, 1 at the edge for a time, 1 below the edge"
-    assert lines[1].startswith("  arrival") and lines[1].endswith("; ratio there 1.010")
-    assert lines[2:] == [
-        f"  {run['run'][-5:]}: {run['verdict']}, median ratio {run['median_ratio']:.3f} ({run['reason']})"
-        for run in result["runs"]
-    ]
-    many = terminal(altered(result, runs=[{**result["runs"][2], "median_ratio": None}] * 21))
-    assert (
-        many[-2:] == [f"  s0002: below_edge ({result['runs'][0]['reason']})", "  and 1 more runs"]
-        and len(many) == 23
+    # In the terminal the same sentences, and the same table.
+    assert lines[0].startswith(f"Edge of stability: {said}") and lines[0] in shown.text
+    assert [words_of(line) for line in lines[2:6]] == [words_of(" ".join(row)) for row in rows]
+    assert lines[6] == (
+        "Sharpness on 1,024 training examples, network in evaluation mode, residuals at most 0.1% of the eigenvalue."
     )
+    many = terminal(altered(result, runs=[{**result["runs"][2], "median_ratio": None}] * 21))
+    assert many[-2:] == ["  and 1 more", lines[6]] and len(many) == 24
+    assert words_of(many[21])[:6] == ["s0002", "below", "edge", DASH, DASH, DASH]
 
 
 def test_forks_at_half_the_rate(page: Writer, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +99,7 @@ def test_forks_at_half_the_rate(page: Writer, outputs: Path, capsys: pytest.Capt
     result, _ = analysed(outputs, "eos", capsys)
     rows = [
         {"run": f"{ensemble.id}/s000{k}", "fork": "f", "at_step": 90 + k, "verdict": verdict,
-         "confirmed": verdict == "confirmed", "rise": 1.5 + k, "fork_onset_step": None if k else 150,
+         "confirmed": verdict == "confirmed", "rise": 1.5 + k, "from_step": 80, "fork_onset_step": None if k else 150,
          "fork_last_ratio": 0.75,
          "reason": f"because {k}"}
         for k, verdict in enumerate(("confirmed", "not_confirmed"))
@@ -109,11 +111,13 @@ def test_forks_at_half_the_rate(page: Writer, outputs: Path, capsys: pytest.Capt
         for k, row in enumerate(rows)
     )  # fmt: skip
     data = {**result.data, "confirmation": {"forks": ["abc", "def"], "runs": rows}}
-    result = write_result(OutputPaths(outputs).analysis("eos", result.id), data, {"confirmation": table})
+    result = write_result(
+        OutputPaths(outputs).analysis("eos", result.id), data, {**result.frames(), "confirmation": table}
+    )
     shown = page(found={ensemble.id: [result]})
-    said = "onfirmed in 1 of 2 runs: at half the rate the sharpness rose 1.50 to 2.50 times"
+    said = "Confirmed in 1 of 2 runs: at half the rate the sharpness rose 1.50 to 2.50 times"
     shown.says(
-        f"C{said} (fork: abc and def).", "Half the rate, twice the threshold. A sharpness", "Every fork"
+        f"{said} (fork: abc and def).", "Half the rate, twice the threshold. A sharpness", "Every fork"
     )
     assert shown.table("run", "verdict", "rate halved at") == [
         ["s0000", "confirmed", "90", "150", "0.75", "because 0"],
@@ -123,7 +127,9 @@ def test_forks_at_half_the_rate(page: Writer, outputs: Path, capsys: pytest.Capt
     assert [ax.get_title(loc="left") for ax in axes] == ["s0000: confirmed", "s0001: not confirmed"]
     assert [[curve(line)[1][0] for line in ax.lines[:3]] for ax in axes] == [[10, 20, 40], [10, 21, 40]]
     assert [curve(ax.lines[3])[0][0] for ax in axes] == [90, 91]
-    assert terminal(result)[-1] == f"  c{said} (abc, def)"
+    lines = terminal(result)
+    assert lines[-4] == f"{said} (fork: abc and def)."
+    assert words_of(lines[-1]) == ["s0001", "not", "confirmed", "91", DASH, "0.75", "because", "1"]
 
 
 def slung(outputs: Path) -> tuple[Ensemble, dict[str, np.ndarray]]:
@@ -154,17 +160,23 @@ def test_slingshots(page: Writer, outputs: Path, capsys: pytest.CaptureFixture[s
     data["runs"][2]["events"][1]["kind"] = "edge_spike"
     data["summary"]["kinds"] = {"slingshot": 3, "edge_spike": 1}
     data["runs"][2]["events"][1]["end_step"] = None
+    forked = {"from_step": 4000, "slingshots": 2, "fork_slingshots": 0, "fork_events": 0}
     data["confirmation"] = {
+        "change": "train.loss_dtype=float64",
         "forks": ["abc"],
-        "runs": [{"confirmed": True, "from_step": 4000}, {"confirmed": False, "from_step": 4000}],
+        "runs": [
+            {"run": f"{ensemble.id}/s000{k}", "fork": f"abc/s000{k}", **forked, "confirmed": k == 1}
+            for k in (1, 2)
+        ],
     }
     shown = page(found={ensemble.id: [result]})
     period = words.number(float(np.diff(onsets)[0]))
     shown.says(
-        "Slingshots in 2 of 3 runs", f"some {period} steps apart; other spikes: 1 edge spike.",
+        "Slingshots in 2 of 3 runs, no spikes in 1; the first at step",
+        f"some {period} steps apart; other spikes: 1 edge spike.",
         "Loss and norm of the last layer, events shaded. A slingshot", "4 events",
-        "Confirmed in 1 of 2 runs: trained again from their checkpoint of step 4,000 with the loss in float64 (abc), "
-        "the slingshots are gone.",
+        "Trained again with the loss in float64 from their checkpoint of step 4,000: gone, and so confirmed, in 1 of 2 "
+        "runs (abc).",
         f"Not recorded, and so not weighed: {words.listed(sorted(result['runs'][0]['missing_channels']))}.",
     )  # fmt: skip
     stored = [(run["run"][-5:], event) for run in data["runs"] for event in run["events"]]
@@ -196,10 +208,15 @@ def test_slingshots(page: Writer, outputs: Path, capsys: pytest.CaptureFixture[s
         "edge spike",
     ]
     at = ", ".join(f"{step:,}" for step in onsets)
-    name = f"slingshot at {at}, period {result['runs'][1]['period_steps']:,.0f} steps"
-    assert lines[:1] == ["3 runs: no spikes in 1, slingshots in 2"]
-    assert lines[1].startswith("  first slingshot") and f"step {onsets[0]:,}" in lines[1]
-    assert lines[2:5] == ["  s0000: no spikes", f"  s0001: {name}", f"  s0002: {name}"]
+    assert shown.table("run", "verdict", "events", "period", "its variation") == [
+        ["s0000", "no events", DASH, DASH, DASH],
+        ["s0001", "slingshot", f"slingshot at {at}", period, DASH],
+        ["s0002", "slingshot", f"edge spike at {onsets[1]:,}; slingshot at {onsets[0]:,}", period, DASH],
+    ]
+    # In the terminal the same, of the result as it was.
+    assert lines[0].startswith("Slingshots in 2 of 3 runs, no spikes in 1; the first at step")
+    assert f"step {onsets[0]:,} " in lines[0]
+    assert words_of(lines[3]) == ["s0001", "slingshot", *f"slingshot at {at}".split(), period, DASH]
 
 
 def test_periods(page: Writer, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,8 +122,11 @@ def test_a_loss_that_ends_in_nan_or_infinity_is_seen(end):
     steps = np.arange(3000)
     rise = 10 ** (-6 + np.minimum((steps - 2500) * 0.6, 5))
     loss = np.select([steps < 100, steps < 2500, steps < 2520], [1.0, 1e-6, rise], end)
-    run, _ = one(steps, {"train_loss": loss, "last_layer_norm": 1 + steps / 3000})
-    assert [event.kind for event in run.events] == ["data"]
+    norm = 1 + steps / 3000
+    # Also where nothing else has a value from there on.
+    for height in (norm, np.where(np.isfinite(loss), norm, np.nan)):
+        run, _ = one(steps, {"train_loss": loss, "last_layer_norm": height})
+        assert [event.kind for event in run.events] == ["data"]
     # A loss that is recorded less often than the norm has not ended.
     sparse = np.where(steps % 20 == 0, np.where(loss < 1e3, loss, 1e-6), np.nan)
     run, _ = one(

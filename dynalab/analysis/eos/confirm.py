@@ -235,18 +235,7 @@ def show_forks(confirmation: Confirmation, table: Any) -> Iterator[Block]:
                 "is halved."
             ),
             alt="Sharpness of runs and of their forks at half the rate",
-            strips=[
-                Strip(
-                    run=entry.run,
-                    label=entry.verdict.replace("_", " "),
-                    left=Series(rows["step"].to_numpy(), rows["sharpness"].to_numpy()),
-                    right=Series(rows["step"].to_numpy(), rows["parent_sharpness"].to_numpy()),
-                    dashed=Series(rows["step"].to_numpy(), rows["threshold"].to_numpy()),
-                    marks={"rate halved": entry.at_step},
-                )
-                for entry in drawn
-                for rows in [table[table["run"] == entry.run]]
-            ],
+            strips=[_strip(entry, table[table["run"] == entry.run]) for entry in drawn],
             left="fork, half the rate",
             right="run as it was",
             dashed="the fork's threshold",
@@ -260,6 +249,21 @@ def show_forks(confirmation: Confirmation, table: Any) -> Iterator[Block]:
     ]
     header = ["run", "verdict", "rate halved at", "arrival again", "last ratio", "why"]
     yield Table(header, rows, "Every fork", folded=len(rows) > 12, sortable=False)
+
+
+def _strip(entry: Forked, rows: Any) -> Strip:
+    fork, parent, limit = (
+        Series.of(rows["step"].to_numpy(), rows[name].to_numpy())
+        for name in ("sharpness", "parent_sharpness", "threshold")
+    )
+    return Strip(
+        run=entry.run,
+        label=entry.verdict.replace("_", " "),
+        left=fork,
+        right=parent,
+        dashed=limit,
+        marks={"rate halved": entry.at_step},
+    )
 
 
 def _words(rows: Sequence[Forked]) -> str:

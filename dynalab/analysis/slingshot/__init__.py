@@ -68,7 +68,7 @@ class Config(Keys):
     window: int = key(
         200, "steps that a loss' own level and a norm's slope are taken over (40 rows at least)", least=1
     )
-    rise: float = key(2.0, "decades that a spike rises above the level", above=0, below=float("inf"))
+    rise: float = key(2.0, "decades that a spike rises above the level", above=0)
     zero_fraction: float = key(
         0.05, "share of the training examples whose float32 loss is 0 before a slingshot", least=0, most=1
     )
