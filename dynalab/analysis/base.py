@@ -60,6 +60,8 @@ class Needs:
         record: Overrides of `dynalab train` that record them.
         imports: Columns that a table of runs trained elsewhere needs, in words; empty: those that are missing.
         statuses: Statuses of the runs that it takes.
+        weights: Whether it reads weights (`Run.weights`), which must have been kept at some step.
+        network: Whether it runs networks (`Run.network`, `Group.stack`), which must be dynalab's own or a plug-in's.
         across: Whether it is of all ensembles together; otherwise of each, unless `pool=true` asks for that.
     """
 
@@ -68,6 +70,8 @@ class Needs:
     record: str = ""
     imports: str = ""
     statuses: tuple[str, ...] = ("done",)
+    weights: bool = False
+    network: bool = False
     across: bool = False
 
     @property
@@ -84,6 +88,18 @@ class Needs:
         """Return what no run of a group recorded."""
         ways = [(item,) if isinstance(item, str) else item for item in self.columns]
         return [" or ".join(names) for names in ways if not group.columns & {*names}]
+
+    def require_weights(self, group: Group) -> None:
+        """Check that every run has weights at some step, and a network, where they are needed.
+
+        Raises:
+            NothingMatched: One has not.
+        """
+        for run in group.runs if self.weights or self.network else ():
+            if not run.weights.steps:
+                raise run.weights.missing()
+            if self.network:
+                _ = run.learnt
 
 
 def runs_of(groups: Sequence[Group]) -> list[Run]:
