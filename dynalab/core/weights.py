@@ -36,7 +36,7 @@ class Weights:
         run: The run's id.
         kept: Returns the steps of all that lies there.
         read: Returns the weights of one of these steps.
-        keep: What keeps those of a step, `{step}` in it.
+        keep: What keeps those of some steps, which stand for `{at}`.
         diverged_step: When the run diverged: from then on it has none.
         last: Nothing later than this step has happened yet; None for no such limit.
     """
@@ -44,7 +44,7 @@ class Weights:
     run: str = ""
     kept: Callable[[], Sequence[int]] = _none
     read: Callable[[int], Mapping[str, np.ndarray]] = _unread
-    keep: str = "dynalab train ... 'snapshots.at=[{step}]' keeps them"
+    keep: str = "dynalab train ... 'snapshots.at={at}' keeps them"
     diverged_step: int | None = None
     last: int | None = None
 
@@ -54,8 +54,9 @@ class Weights:
         return tuple(step for step in sorted(self.kept()) if self._has_come_to(step))
 
     def _has_come_to(self, step: int) -> bool:
-        limits = (step if self.last is None else self.last) >= step
-        return limits and (self.diverged_step is None or step < self.diverged_step)
+        return (self.last is None or step <= self.last) and (
+            self.diverged_step is None or step < self.diverged_step
+        )
 
     def at(self, step: int) -> Mapping[str, np.ndarray]:
         """Return the weights that are evaluated, and their buffers, of one step: name -> the run's own array.
@@ -76,17 +77,20 @@ class Weights:
 
     def missing(self, step: int | None = None) -> NothingMatched:
         """Return the error that there are no weights of a step, or none at all."""
-        steps, which = self.steps, "" if step is None else f" of step {step}"
-        near = sorted(sorted(steps, key=lambda own: abs(own - (step or 0)))[:_NAMED])
-        there = f"there are those of {listed([str(own) for own in near], _NAMED)}" if near else ""
-        if len(steps) > len(near):
-            there += f", of {len(steps)} steps the nearest"
-        how = self.keep.format(step=step or 0)
-        if self.diverged_step is not None and (step is None or step >= self.diverged_step):
+        asked = self.last if step is None else step
+        steps = replace(self, last=None).steps if step is None else self.steps
+        near = sorted(sorted(steps, key=lambda own: abs(own - (asked or 0)))[:_NAMED])
+        some = f"there are those of step{'s' * (len(near) > 1)} {listed([str(own) for own in near], _NAMED)}"
+        some += f", the nearest of {len(steps)}" if len(steps) > len(near) else ""
+        how = self.keep.format(at="log" if asked is None else f"[{asked}]")
+        if step is not None and self.last is not None and step > self.last:
+            how = f"these are the weights up to step {self.last}"
+        elif self.diverged_step is not None and (asked is None or asked >= self.diverged_step):
             how = f"the run diverged at step {self.diverged_step}"
-        elif self.last is not None and (step is None or step > self.last):
-            how = f"this is the run as it stood at step {self.last}"
-        said = "; ".join(filter(None, [there, how]))
+        which = (
+            f" of step {step}" if step is not None else f" up to step {asked}" if asked is not None else ""
+        )
+        said = "; ".join([some] * bool(near) + [how])
         return NothingMatched(f"{self.run}: no weights{which} were kept: {said}")
 
 

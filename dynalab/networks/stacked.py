@@ -75,7 +75,7 @@ class Stacked:
         self.params = {name: param.detach()[: self.width] for name, param in stack.params.items()}
         self.buffers = {name: buffer[: self.width] for name, buffer in stack.buffers.items()}
         self.trained = tuple(stack.trained)
-        # Every part is as wide as the others, so that no run meets another kernel: the last may begin in the one before.
+        # Every part is as wide as the others, so that no run meets another kernel: the last begins in the one before.
         own = min(max(width, LEAST_WIDTH), stack.width)
         begins = [min(first, stack.width - own) for first in range(0, stack.width, own)]
         self._parts = [slice(first, first + own) for first in begins]
@@ -191,7 +191,7 @@ class Stacked:
                 for name in names:
                     sums[name] = sums[name].to(self.device) + batch.size * once[name].double() / shares[name]
                 total += batch.size
-        means = {name: (sums[name] / total)[: self.width].to(own[name].dtype) for name in names}
+        means = {name: (sums[name] / total).to(own[name].dtype) for name in names}
         return {**own, **means}
 
     def _moved(self, params: Tensors, buffers: Tensors, batch: Batch) -> dict[str, Tensor]:
@@ -205,19 +205,23 @@ class Stacked:
             self._stack.forward(batch.inputs[part], own, training=True, noise=draws, buffers=ahead)
             for name, buffer in ahead.items():
                 held[name][part] = buffer
-        return held
+        return {name: buffer[: self.width] for name, buffer in held.items()}
 
     def _state(self, params: Tensors, buffers: Tensors | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return all weights and buffers, of a lone run twice."""
         both = {**self.params, **params}, {**self.buffers, **(buffers or {})}
-        weights, own = ({n: widen(x, self._stack.width) for n, x in tensors.items()} for tensors in both)
+        weights, own = ({n: self._wide(x, n) for n, x in tensors.items()} for tensors in both)
         return weights, own
 
     def _batches(self, examples: Examples) -> Iterator[Batch]:
         """Yield the pieces, of a lone run twice."""
-        width = self._stack.width
         for batch in examples.batches:
-            yield Batch(widen(batch.inputs, width), widen(batch.targets, width))
+            yield Batch(self._wide(batch.inputs, "the examples"), self._wide(batch.targets, "the examples"))
+
+    def _wide(self, tensor: Tensor, what: str) -> Tensor:
+        if len(tensor) != self.width:
+            raise ValueError(f"{what} are of {len(tensor)} runs, the networks of {self.width}")
+        return widen(tensor, self._stack.width)
 
     def _outputs(self, params: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
         """Return outputs (S, B, ...) in evaluation mode, part by part."""

@@ -48,7 +48,8 @@ class Kept:
         self._check(path, whole)
         try:
             with safe_open(str(path), framework="pt") as stored:
-                weights = {name: stored.get_slice(name)[run.index] for name in stored.keys()}
+                names = stored.keys()
+                weights = {name: stored.get_slice(name)[run.index] for name in names}
             if whole is not None:
                 # A checkpoint holds the weights that training goes on from; what is evaluated may be an optimizer's
                 # slow ones.
