@@ -11,6 +11,9 @@ An analysis is one module (`dynalab/analysis/KIND.py`, or a package of that name
 - `show(findings, groups)`, which yields blocks (`dynalab.show.blocks`) for terminal, page and notebook alike; a
   terminal gives no groups. Without it, findings are shown as plain tables.
 
+Beside series a run has its weights (`Run.weights`), its network and its examples, and a group has all runs' networks
+side by side (`Group.stack`); `Needs` says so, and nothing of it is read before it is asked for.
+
 It reads arrays and returns plain values and tables. It knows no folder, no terminal and nothing of training. Nothing
 outside knows it by name.
 """
@@ -99,7 +102,7 @@ class Needs:
             if not run.weights.steps:
                 raise run.weights.missing()
             if self.network:
-                _ = run.learnt
+                run.require_learner()
 
 
 def runs_of(groups: Sequence[Group]) -> list[Run]:

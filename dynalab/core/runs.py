@@ -132,9 +132,8 @@ class Run:
             weights=self.weights.until(step),
         )
 
-    @property
-    def learnt(self) -> Learner:
-        """The learner.
+    def require_learner(self) -> Learner:
+        """Return the learner.
 
         Raises:
             NothingMatched: It is not known.
@@ -148,7 +147,7 @@ class Run:
     @property
     def spec(self) -> InputSpec:
         """What its network was told of its task."""
-        return self.learnt.spec
+        return self.require_learner().spec
 
     def network(self, step: int) -> nn.Module:
         """Return its network with the weights of a step.
@@ -158,7 +157,7 @@ class Run:
             StoreError: They are damaged.
             ConfigError: A plug-in is gone or has changed.
         """
-        learner = self.learnt
+        learner = self.require_learner()
         return learner.network(self.weights.at(step))
 
     def examples(self, split: str, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -168,7 +167,7 @@ class Run:
             split: `train` or `test`.
             most: So many, the same ones each time; None: those that its rows are evaluated on.
         """
-        return self.learnt.examples(split, most)
+        return self.require_learner().examples(split, most)
 
     def at_multiples(self, steps: int) -> Run:
         """Return the run's rows at multiples of some steps; what is the largest since the last row is made so anew."""
@@ -244,7 +243,7 @@ class Group:
             StoreError: They are damaged.
             ConfigError: The device is not there, or a plug-in is gone or has changed.
         """
-        learners = [run.learnt for run in self.runs]
+        learners = [run.require_learner() for run in self.runs]
         for run in self.runs:
             if step not in run.weights.steps:
                 raise run.weights.missing(step)

@@ -66,7 +66,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class StreamedLearner:
+class SeededLearner:
     """Implements `dynalab.core.weights.Learner` for a run of dynalab's own.
 
     Attributes:
@@ -124,7 +124,7 @@ class StreamedLearner:
         """
         from dynalab.networks.stacked import stacked
 
-        own = [learner for learner in learners if isinstance(learner, StreamedLearner)]
+        own = [learner for learner in learners if isinstance(learner, SeededLearner)]
         assert len(own) == len(learners)
         return stacked(
             self.recipe,

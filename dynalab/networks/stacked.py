@@ -149,21 +149,20 @@ class Stacked:
             for part, fresh in zip(self._parts, self._fresh, strict=True):
                 weights, own_buffers = ({n: x[part] for n, x in tensors.items()} for tensors in state)
                 leaves = {name: weights[name].detach().requires_grad_() for name in self.trained}
-                sums, count = [torch.zeros_like(leaf) for leaf in leaves.values()], torch.zeros(())
-                for whole in self._batches(examples):
-                    batch = Batch(whole.inputs[part], whole.targets[part])
+                sums = [torch.zeros_like(leaf) for leaf in leaves.values()]
+                count: int | Tensor = 0
+                for every in self._batches(examples):
+                    batch = Batch(every.inputs[part], every.targets[part])
                     outputs = self._stack.forward(batch.inputs, {**weights, **leaves}, buffers=own_buffers)
-                    own = torch.as_tensor(counted(task, batch), device=self.device)
-                    loss = (task.loss(outputs.to(self._dtype), batch) * own).sum()
+                    size = counted(task, batch)
+                    loss = (task.loss(outputs.to(self._dtype), batch) * size).sum()
                     moved = torch.autograd.grad(loss, [*leaves.values()], materialize_grads=True)
-                    sums, count = (
-                        [x + y for x, y in zip(sums, moved, strict=True)],
-                        count.to(own.device) + own,
-                    )
-                each = count.expand(part.stop - part.start)
-                found.append([along_runs(1 / each, x).to(x.dtype).mul(x)[fresh] for x in sums])
-        whole_rows = (torch.cat(rows)[: self.width] for rows in zip(*found, strict=True))
-        return dict(zip(self.trained, whole_rows, strict=True))
+                    sums = [x + y for x, y in zip(sums, moved, strict=True)]
+                    count = count + size
+                share = (1 / torch.as_tensor(count, device=self.device)).expand(part.stop - part.start)
+                found.append([(along_runs(share, x) * x)[fresh] for x in sums])
+        whole = (torch.cat(rows)[: self.width] for rows in zip(*found, strict=True))
+        return dict(zip(self.trained, whole, strict=True))
 
     def refresh_statistics(self, params: Tensors, examples: Examples) -> dict[str, Tensor]:
         """Return buffers whose running statistics are those of other weights: means over pieces of examples.

@@ -17,7 +17,7 @@ from dynalab.core.runs import Group, Run, Series
 from dynalab.core.streams import Streams
 from dynalab.core.trajectories import Trajectories, Trajectory
 from dynalab.core.weights import Weights
-from dynalab.networks.learner import Recipe, StreamedLearner
+from dynalab.networks.learner import Recipe, SeededLearner
 from dynalab.store import runfile, series
 from dynalab.store.recorded import Recorded, has_begun
 from dynalab.store.stored import StoredRun
@@ -165,13 +165,13 @@ class Ensemble(Recorded):
 
         return Recipe(read)
 
-    def _learner_of(self, run: StoredRun) -> StreamedLearner | None:
+    def _learner_of(self, run: StoredRun) -> SeededLearner | None:
         """Return what a run's weights are weights of; plug-ins come from `DYNALAB_PATH`."""
         if self.imported:
             return None
         streams = Streams(**run.record.runs[run.index].streams)
         threads = run.record.plan.get("threads", 1)
-        return StreamedLearner(self._recipe, streams, threads, len(run.record.runs))
+        return SeededLearner(self._recipe, streams, threads, len(run.record.runs))
 
     def united(
         self, metrics: Sequence[str], statuses: Iterable[str] = ("done",), runs: Iterable[str] | None = None
