@@ -11,6 +11,9 @@ An analysis is one module (`dynalab/analysis/KIND.py`, or a package of that name
 - `show(findings, groups)`, which yields blocks (`dynalab.show.blocks`) for terminal, page and notebook alike; a
   terminal gives no groups. Without it, findings are shown as plain tables.
 
+Beside series a run has its weights (`Run.weights`), its network and its examples, and a group has all runs' networks
+side by side (`Group.stack`); `Needs` says so, and nothing of it is read before it is asked for.
+
 It reads arrays and returns plain values and tables. It knows no folder, no terminal and nothing of training. Nothing
 outside knows it by name.
 """
@@ -60,6 +63,8 @@ class Needs:
         record: Overrides of `dynalab train` that record them.
         imports: Columns that a table of runs trained elsewhere needs, in words; empty: those that are missing.
         statuses: Statuses of the runs that it takes.
+        weights: Whether it reads weights (`Run.weights`), which must have been kept at some step.
+        network: Whether it runs networks (`Run.network`, `Group.stack`), which must be dynalab's own or a plug-in's.
         across: Whether it is of all ensembles together; otherwise of each, unless `pool=true` asks for that.
     """
 
@@ -68,6 +73,8 @@ class Needs:
     record: str = ""
     imports: str = ""
     statuses: tuple[str, ...] = ("done",)
+    weights: bool = False
+    network: bool = False
     across: bool = False
 
     @property
@@ -84,6 +91,18 @@ class Needs:
         """Return what no run of a group recorded."""
         ways = [(item,) if isinstance(item, str) else item for item in self.columns]
         return [" or ".join(names) for names in ways if not group.columns & {*names}]
+
+    def require_weights(self, group: Group) -> None:
+        """Check that every run has weights at some step, and a network, where they are needed.
+
+        Raises:
+            NothingMatched: One has not.
+        """
+        for run in group.runs if self.weights or self.network else ():
+            if not run.weights.steps:
+                raise run.weights.missing()
+            if self.network:
+                run.require_learner()
 
 
 def runs_of(groups: Sequence[Group]) -> list[Run]:

@@ -177,8 +177,8 @@ def findings_of(groups: Sequence[Group], part: Part, config: Any) -> Any:
     """Return what an analysis finds in some groups, as they stood at `steps=`.
 
     Raises:
-        NothingMatched: A group lacks a metric; of imported runs the line names the columns to import, of others the
-            words that record them.
+        NothingMatched: A group lacks a metric, or the weights or networks of its runs; of imported runs the line names
+            the columns to import, of others the words that record them.
     """
     needs = needs_of(part, config)
     for group in groups:
@@ -191,7 +191,10 @@ def findings_of(groups: Sequence[Group], part: Part, config: Any) -> Any:
                     "(a constant one: --const NAME=NUMBER)"
                 )
             raise NothingMatched(f"{group.id}: no {names} recorded, which analyze {part.name} needs: {how}")
-    return part.module.analyse([group.until(config.steps) for group in groups], config)
+    groups = [group.until(config.steps) for group in groups]
+    for group in groups:
+        needs.require_weights(group)
+    return part.module.analyse(groups, config)
 
 
 def contrast(one: Result, other: Result, outputs: Path) -> Result:

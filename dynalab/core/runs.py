@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dynalab.core.convergence import Convergence
+from dynalab.core.errors import NothingMatched
 from dynalab.core.trajectories import LARGEST
+from dynalab.core.weights import Learner, Weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dynalab.core.batch import InputSpec
+    from dynalab.networks.stacked import Stacked
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,8 @@ class Run:
         seed: Its seed, or None where it has none.
         status: As stored (`done`, `diverged`, ...).
         diverged_step: When it diverged; None where it did not, or where that is not known.
+        weights: What was kept of its weights, `.steps` and `.at(step)`, read when it is asked for.
+        learner: What the weights are weights of; None where that is not known (a run of another trainer).
     """
 
     id: str
@@ -94,6 +104,8 @@ class Run:
     seed: int | None = None
     status: str = "done"
     diverged_step: int | None = None
+    weights: Weights = field(default_factory=Weights, compare=False)
+    learner: Learner | None = field(default=None, compare=False)
 
     @property
     def label(self) -> str:
@@ -117,7 +129,45 @@ class Run:
             grid=self.grid[inside],
             status="done" if self.status == "diverged" and not ended else self.status,
             diverged_step=self.diverged_step if ended else None,
+            weights=self.weights.until(step),
         )
+
+    def require_learner(self) -> Learner:
+        """Return the learner.
+
+        Raises:
+            NothingMatched: It is not known.
+        """
+        if self.learner is None:
+            raise NothingMatched(
+                f"{self.id}: its network and its data are not known, it was trained elsewhere"
+            )
+        return self.learner
+
+    @property
+    def spec(self) -> InputSpec:
+        """What its network was told of its task."""
+        return self.require_learner().spec
+
+    def network(self, step: int) -> nn.Module:
+        """Return its network with the weights of a step.
+
+        Raises:
+            NothingMatched: No weights of that step were kept, or the network is not known.
+            StoreError: They are damaged.
+            ConfigError: A plug-in is gone or has changed.
+        """
+        learner = self.require_learner()
+        return learner.network(self.weights.at(step))
+
+    def examples(self, split: str, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the run's own inputs (B, ...) and targets (B, ...), drawn again from its streams.
+
+        Args:
+            split: `train` or `test`.
+            most: So many, the same ones each time; None: those that its rows are evaluated on.
+        """
+        return self.require_learner().examples(split, most)
 
     def at_multiples(self, steps: int) -> Run:
         """Return the run's rows at multiples of some steps; what is the largest since the last row is made so anew."""
@@ -171,6 +221,33 @@ class Group:
     def until(self, step: int | None) -> Group:
         """Return the runs as they stood at a step, the key `steps=` of every analysis; None keeps all."""
         return self if step is None else replace(self, runs=tuple(run.until(step) for run in self.runs))
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The steps that the weights of every run were kept at, ascending."""
+        steps = [set(run.weights.steps) for run in self.runs]
+        return tuple(sorted(set.intersection(*steps))) if steps else ()
+
+    def stack(self, step: int, device: str = "cpu", threads: int | None = None) -> Stacked:
+        """Return the networks of all runs with their weights of a step, side by side, S on axis 0.
+
+        One step's weights are in memory, of all runs.
+
+        Args:
+            step: One of `kept`.
+            device: `cpu`, `cuda`, `cuda:N` or `auto`.
+            threads: Of the CPU; None: as many as the runs were trained with, which is what their bits depend on.
+
+        Raises:
+            NothingMatched: Of a run no weights of that step were kept, or its network is not known.
+            StoreError: They are damaged.
+            ConfigError: The device is not there, or a plug-in is gone or has changed.
+        """
+        learners = [run.require_learner() for run in self.runs]
+        for run in self.runs:
+            if step not in run.weights.steps:
+                raise run.weights.missing(step)
+        return learners[0].stack(learners, (run.weights.at(step) for run in self.runs), device, threads)
 
     @classmethod
     def of(

@@ -28,9 +28,10 @@ def device(asked: str) -> str:
 
 def exactness(**request: Any) -> str | None:
     """Try whether bits hold in this process (see `dynalab.training.exactness`); None where that cannot be told."""
+    from dynalab.networks.settings import as_trained
     from dynalab.training.exactness import exactness
 
-    with _settings(1):
+    with as_trained(1):
         return exactness(**request)
 
 
@@ -42,13 +43,14 @@ def run(work: Work, events: Events) -> Report:
     """
     import torch
 
+    from dynalab.networks.settings import as_trained
     from dynalab.training.shard import Control, Job, train_shard
 
     where = device(work.device)
     report = Report()
     if where == "cpu" and torch.backends.mkl.is_available() and (line := unchosen()):
         report.warnings.append(line)
-    with _settings(work.threads), _stopping() as stop:
+    with as_trained(work.threads), _stopping() as stop:
         for shard in work.shards:
             control = Control(stop=stop.is_set, progress=functools.partial(events.progress, shard))
             job = Job(
@@ -75,20 +77,6 @@ def run(work: Work, events: Events) -> Report:
                 report.interrupted = True
                 break
     return report
-
-
-@contextmanager
-def _settings(threads: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        torch.set_flush_denormal(False)
 
 
 @contextmanager

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+from dynalab.core.errors import StoreError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
@@ -28,3 +34,15 @@ def restore(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in weights.items():
             own[name].copy_(value.view_as(own[name]))
+
+
+def restore_arrays(network: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
+    """Copy one run's weights and buffers in.
+
+    Raises:
+        StoreError: One is missing, or has another shape.
+    """
+    try:
+        restore(network, {name: torch.tensor(weights[name]) for name in names_in(network, weights)})
+    except (KeyError, RuntimeError) as error:
+        raise StoreError(f"the weights are not of this network: {error}") from error

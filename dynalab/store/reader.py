@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from dynalab.config.registry import search_path
 from dynalab.config.suggest import listing
 from dynalab.core.convergence import Convergence, direction_of
 from dynalab.core.errors import ConfigError, StoreError
 from dynalab.core.runs import Group, Run, Series
+from dynalab.core.streams import Streams
 from dynalab.core.trajectories import Trajectories, Trajectory
+from dynalab.core.weights import Weights
+from dynalab.networks.learner import Recipe, SeededLearner
 from dynalab.store import runfile, series
 from dynalab.store.recorded import Recorded, has_begun
 from dynalab.store.stored import StoredRun
@@ -19,6 +25,9 @@ from dynalab.store.stored import StoredRun
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
+
+    from dynalab.config.ensemble import EnsembleConfig
+    from dynalab.store.weights import Kept
 
 T = TypeVar("T")
 
@@ -109,8 +118,17 @@ class Ensemble(Recorded):
                 if has_begun(run, cadence):
                     self.records(run, cadence)
             grid = self.trajectory(run, ()).steps
-            series = _RunSeries(self, run)
-            return Run(run.id, series, grid, self.config, run.seed, run.status, run.diverged_step)
+            return Run(
+                run.id,
+                _RunSeries(self, run),
+                grid,
+                self.config,
+                run.seed,
+                run.status,
+                run.diverged_step,
+                self._weights_of(run),
+                self._learner_of(run),
+            )
 
         kept, warnings = self._chosen(read, statuses, runs)
         return Group(
@@ -121,6 +139,39 @@ class Ensemble(Recorded):
             imported=self.imported,
             warnings=warnings,
         )
+
+    @cached_property
+    def _kept(self) -> Kept:
+        from dynalab.store.weights import Kept
+
+        return Kept()
+
+    def _weights_of(self, run: StoredRun) -> Weights:
+        """Return what was kept of a run's weights; no file is looked for before it is asked for."""
+        if self.imported:
+            return Weights(run.id, keep="the run was imported, and has metrics alone")
+        return Weights(
+            run.id,
+            lambda: tuple(self._kept.files(run.shard)),
+            lambda step: self._kept.arrays(run, step),
+            diverged_step=run.diverged_step,
+        )
+
+    @cached_property
+    def _recipe(self) -> Recipe:
+        def read() -> tuple[EnsembleConfig, Sequence[Path]]:
+            folders = search_path()
+            return self.typed_config(folders), folders
+
+        return Recipe(read)
+
+    def _learner_of(self, run: StoredRun) -> SeededLearner | None:
+        """Return what a run's weights are weights of; plug-ins come from `DYNALAB_PATH`."""
+        if self.imported:
+            return None
+        streams = Streams(**run.record.runs[run.index].streams)
+        threads = run.record.plan.get("threads", 1)
+        return SeededLearner(self._recipe, streams, threads, len(run.record.runs))
 
     def united(
         self, metrics: Sequence[str], statuses: Iterable[str] = ("done",), runs: Iterable[str] | None = None

@@ -1,7 +1,8 @@
-"""The weights that were kept of a run, and its network with them."""
+"""The weights that were kept of runs, and a network with them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
@@ -13,9 +14,71 @@ from dynalab.core.streams import Streams
 from dynalab.networks.build import network_of
 from dynalab.networks.restore import names_in, restore
 from dynalab.store import checkpoint, snapshot
+from dynalab.store.paths import CheckpointPaths, ShardPaths
 
 if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
     from dynalab.store.stored import StoredEnsemble, StoredRun
+
+
+class Kept:
+    """Files of weights; of each it is checked once, until it changes, that it is whole."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, dict[int, Path]] = {}
+        self._whole: dict[Path, tuple[int, int]] = {}
+
+    def files(self, shard: ShardPaths) -> dict[int, Path]:
+        """Return step -> where its weights lie: a snapshot, or the weights of a checkpoint."""
+        if shard.root not in self._files:
+            checkpoints = {item.step: item.model for item in shard.checkpoints()}
+            self._files[shard.root] = checkpoints | shard.snapshots()
+        return self._files[shard.root]
+
+    def read(self, run: StoredRun, step: int) -> dict[str, Tensor]:
+        """Return one run's weights that are evaluated, and their buffers, at a step of `files`.
+
+        Raises:
+            StoreError: They are damaged.
+        """
+        path = self.files(run.shard)[step]
+        whole = run.shard.checkpoint(step) if path.name == "model.safetensors" else None
+        self._check(path, whole)
+        try:
+            with safe_open(str(path), framework="pt") as stored:
+                names = stored.keys()
+                weights = {name: stored.get_slice(name)[run.index] for name in names}
+            if whole is not None:
+                # A checkpoint holds the weights that training goes on from; what is evaluated may be an optimizer's
+                # slow ones.
+                with safe_open(str(whole.optim), framework="pt") as stored:
+                    slow = {f"optimizer/{name}/slow": name for name in weights}
+                    weights |= {
+                        slow[key]: stored.get_slice(key)[run.index] for key in slow.keys() & stored.keys()
+                    }
+        except (SafetensorError, OSError, LookupError) as error:
+            raise StoreError(f"{path} is damaged: {error}") from error
+        return weights
+
+    def arrays(self, run: StoredRun, step: int) -> dict[str, np.ndarray]:
+        """Return what `read` does as arrays; NumPy has no bfloat16, which float32 holds."""
+        weights = self.read(run, step)
+        return {name: (x.float() if x.dtype.itemsize == 2 else x).numpy() for name, x in weights.items()}
+
+    def _check(self, path: Path, whole: CheckpointPaths | None) -> None:
+        try:
+            about = path.stat()
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror}") from error
+        if self._whole.get(path) == (about.st_mtime_ns, about.st_size):
+            return
+        if whole is not None:
+            checkpoint.read_state(whole)
+        else:
+            snapshot.read(path)
+        self._whole[path] = about.st_mtime_ns, about.st_size
 
 
 def network_at(ensemble: StoredEnsemble, run: StoredRun, step: int) -> nn.Module:
@@ -26,10 +89,10 @@ def network_at(ensemble: StoredEnsemble, run: StoredRun, step: int) -> nn.Module
             changed.
         StoreError: The configuration or the weights are damaged.
     """
-    checkpoints = {item.step: item for item in run.shard.checkpoints()}
-    kept = {at: item.model for at, item in checkpoints.items()} | run.shard.snapshots()
-    if step not in kept:
-        steps = ", ".join(str(item) for item in sorted(kept)) or "none"
+    kept = Kept()
+    files = kept.files(run.shard)
+    if step not in files:
+        steps = ", ".join(str(item) for item in sorted(files)) or "none"
         raise ConfigError(f"{run.id}: no weights of step {step} were kept; there are {steps}")
     gone = f"{run.id} diverged at step {run.diverged_step}: there are no weights of step {step}"
     if run.diverged_step is not None and step >= run.diverged_step:
@@ -37,26 +100,11 @@ def network_at(ensemble: StoredEnsemble, run: StoredRun, step: int) -> nn.Module
     folders = search_path()
     streams = Streams(**run.record.runs[run.index].streams)
     network = network_of(ensemble.typed_config(folders), streams, folders)
-    whole = checkpoints[step] if kept[step].name == "model.safetensors" else None
-    if whole is not None:
-        checkpoint.read_state(whole)
-    else:
-        snapshot.read(kept[step])
+    weights = kept.read(run, step)
     try:
-        with safe_open(str(kept[step]), framework="pt") as stored:
-            names = names_in(network, stored.keys())
-            weights = {name: stored.get_slice(name)[run.index] for name in names}
-        if whole is not None:
-            # A checkpoint holds the weights that training goes on from; what is evaluated may be an optimizer's slow
-            # ones.
-            with safe_open(str(whole.optim), framework="pt") as stored:
-                slow = {f"optimizer/{name}/slow": name for name in names}
-                weights |= {
-                    slow[key]: stored.get_slice(key)[run.index] for key in slow.keys() & stored.keys()
-                }
-        restore(network, weights)
-    except (SafetensorError, OSError, LookupError, RuntimeError) as error:
-        raise StoreError(f"{kept[step]} is damaged: {error}") from error
+        restore(network, {name: weights[name] for name in names_in(network, weights)})
+    except (LookupError, RuntimeError) as error:
+        raise StoreError(f"{files[step]} is damaged: {error}") from error
     if not all(bool(param.isfinite().all()) for param in network.parameters()):
         raise ConfigError(
             gone if run.diverged_step else f"{run.id}: the weights of step {step} are not finite"

@@ -12,9 +12,9 @@ from torch import Tensor
 from dynalab.config.schema import Train
 from dynalab.core.batch import Batch
 from dynalab.core.state import Upcoming
+from dynalab.networks.evaluation import shares_pass
 from dynalab.networks.stack import Stack
 from dynalab.optim.ascent import ascended, joint_norm, radius
-from dynalab.optim.base import evaluated
 from dynalab.tasks.base import Task, TaskData, counted
 from dynalab.training.clipping import clip_scale, scaled
 
@@ -65,12 +65,7 @@ class Gradients:
         self._params = list(stack.params.values())
         self._kept: Pass | None = None
         self.lost: Tensor | None = None
-        self.shares_pass = (
-            bool(getattr(data, "full_batch", False))
-            and train.accumulate == 1
-            and not stack.differs_in_training
-            and evaluated(optimizer, stack.params) is stack.params
-        )
+        self.shares_pass = shares_pass(stack, data, optimizer, train.accumulate)
 
     def of(
         self, step: int, weights: Mapping[str, Tensor] | None = None

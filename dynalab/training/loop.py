@@ -22,6 +22,7 @@ from dynalab.core.errors import ConfigError
 from dynalab.core.state import ProbeState, Upcoming
 from dynalab.core.streams import Streams
 from dynalab.networks.build import build_networks, task_and_network
+from dynalab.networks.evaluation import Evaluation, EvaluationProbe
 from dynalab.networks.stack import LEAST_WIDTH, Stack, refuse_own_attributes, widen
 from dynalab.optim.base import evaluated, load_state, state_of
 from dynalab.optim.rates import halved
@@ -30,7 +31,6 @@ from dynalab.probes.base import Probe, Setting
 from dynalab.tasks.base import First, TaskData
 from dynalab.training.beside import EVALUATION, Beside, Pending, Row, is_lone
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
-from dynalab.training.evaluation import Evaluation, EvaluationProbe
 from dynalab.training.gradients import Gradients
 from dynalab.training.losses import Losses
 from dynalab.training.objective import objective

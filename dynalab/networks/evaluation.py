@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from dynalab.core.batch import Batch
 from dynalab.core.errors import ConfigError
 from dynalab.core.state import ProbeState
 from dynalab.networks.stack import Stack
+from dynalab.optim.base import evaluated
 from dynalab.tasks.base import Task, TaskData, counted
 
 
@@ -36,17 +37,15 @@ class Evaluation:
             split: `train` or `test`.
             weights: Name -> (S, ...).
         """
-        sums: dict[str, Tensor] = {}
-        count: int | Tensor = 0
+
+        def means_of(batch: Batch) -> tuple[dict[str, Tensor], int | Tensor]:
+            outputs = self._stack.forward(batch.inputs, weights).to(self._dtype)
+            values = self.values(outputs, self._task.loss(outputs, batch), batch)
+            return values, counted(self._task, batch)
+
         with torch.no_grad():
-            for batch in self._data.eval_batches(split):
-                outputs = self._stack.forward(batch.inputs, weights).to(self._dtype)
-                own = counted(self._task, batch)
-                for name, value in self.values(outputs, self._task.loss(outputs, batch), batch).items():
-                    weighted = value.to(torch.float64) * own
-                    sums[name] = sums[name] + weighted if name in sums else weighted
-                count = count + own
-        return {f"{split}_{name}": value / count for name, value in sums.items()}
+            means = averaged(map(means_of, self._data.eval_batches(split)))
+        return {f"{split}_{name}": value for name, value in means.items()}
 
     def values(self, outputs: Tensor, losses: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return loss and metrics of a batch that went through the networks, each of shape (S,).
@@ -68,6 +67,41 @@ class Evaluation:
                     f"({self._stack.width},)"
                 )
         return values
+
+
+def averaged(parts: Iterable[tuple[Mapping[str, Tensor], int | Tensor]]) -> dict[str, Tensor]:
+    """Return means over batches, each of shape (S,), float64.
+
+    Args:
+        parts: Of each batch its means, name -> (S,), and what they are means over: a number, or each run's, (S,).
+    """
+    sums: dict[str, Tensor] = {}
+    count: int | Tensor = 0
+    for values, own in parts:
+        for name, value in values.items():
+            weighted = value.to(torch.float64) * own
+            sums[name] = sums[name] + weighted if name in sums else weighted
+        count = count + own
+    return {name: value / count for name, value in sums.items()}
+
+
+def shares_pass(stack: Stack, data: TaskData, optimizer: torch.optim.Optimizer, accumulate: int) -> bool:
+    """Return whether the training examples of an evaluation are the next update's batch and weights.
+
+    One pass then does for both, and a row has what that batch has, whole, where others have means over pieces.
+
+    Args:
+        stack: The networks.
+        data: The examples.
+        optimizer: Of the runs; over any parameters.
+        accumulate: Batches of an update.
+    """
+    return (
+        bool(getattr(data, "full_batch", False))
+        and accumulate == 1
+        and not stack.differs_in_training
+        and evaluated(optimizer, stack.params) is stack.params
+    )
 
 
 class EvaluationProbe:

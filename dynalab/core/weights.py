@@ -1,0 +1,121 @@
+"""The weights that were kept of a run, and what they are weights of: a network, a task and its examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from dynalab.core.errors import NothingMatched
+from dynalab.core.words import listed
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from dynalab.core.batch import InputSpec
+    from dynalab.networks.stacked import Stacked
+
+# The steps that a message names: so many, those nearest to the one that was asked for.
+_NAMED = 12
+
+
+def _none() -> Sequence[int]:
+    return ()
+
+
+def _unread(step: int) -> Mapping[str, np.ndarray]:
+    raise KeyError(step)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights that were kept of a run, each step read when it is asked for; none of them is held.
+
+    Attributes:
+        run: The run's id.
+        kept: Returns the steps of all that lies there.
+        read: Returns the weights of one of these steps.
+        keep: What keeps those of some steps, which stand for `{at}`.
+        diverged_step: When the run diverged: from then on it has none.
+        last: Nothing later than this step has happened yet; None for no such limit.
+    """
+
+    run: str = ""
+    kept: Callable[[], Sequence[int]] = _none
+    read: Callable[[int], Mapping[str, np.ndarray]] = _unread
+    keep: str = "dynalab train ... 'snapshots.at={at}' keeps them"
+    diverged_step: int | None = None
+    last: int | None = None
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps that weights were kept at, ascending."""
+        return tuple(step for step in sorted(self.kept()) if self._has_come_to(step))
+
+    def _has_come_to(self, step: int) -> bool:
+        return (self.last is None or step <= self.last) and (
+            self.diverged_step is None or step < self.diverged_step
+        )
+
+    def at(self, step: int) -> Mapping[str, np.ndarray]:
+        """Return the weights that are evaluated, and their buffers, of one step: name -> the run's own array.
+
+        Raises:
+            NothingMatched: None were kept at that step; the line names those that were, and what keeps them.
+            StoreError: They are damaged.
+        """
+        if step not in self.steps:
+            raise self.missing(step)
+        return self.read(step)
+
+    def until(self, step: int) -> Weights:
+        """Return what was kept up to a step."""
+        last = step if self.last is None else min(step, self.last)
+        ended = None if self.diverged_step is None or self.diverged_step > last else self.diverged_step
+        return replace(self, last=last, diverged_step=ended)
+
+    def missing(self, step: int | None = None) -> NothingMatched:
+        """Return the error that there are no weights of a step, or none at all."""
+        asked = self.last if step is None else step
+        steps = replace(self, last=None).steps if step is None else self.steps
+        near = sorted(sorted(steps, key=lambda own: abs(own - (asked or 0)))[:_NAMED])
+        some = f"there are those of step{'s' * (len(near) > 1)} {listed([str(own) for own in near], _NAMED)}"
+        some += f", the nearest of {len(steps)}" if len(steps) > len(near) else ""
+        how = self.keep.format(at="log" if asked is None else f"[{asked}]")
+        if step is not None and self.last is not None and step > self.last:
+            how = f"these are the weights up to step {self.last}"
+        elif self.diverged_step is not None and (asked is None or asked >= self.diverged_step):
+            how = f"the run diverged at step {self.diverged_step}"
+        which = (
+            f" of step {step}" if step is not None else f" up to step {asked}" if asked is not None else ""
+        )
+        said = "; ".join([some] * bool(near) + [how])
+        return NothingMatched(f"{self.run}: no weights{which} were kept: {said}")
+
+
+class Learner(Protocol):
+    """What a run's weights are weights of. Importing it is light; asking it for something loads torch."""
+
+    @property
+    def spec(self) -> InputSpec:
+        """What the network was told of the task."""
+        ...
+
+    def network(self, weights: Mapping[str, np.ndarray]) -> nn.Module:
+        """Return the run's network with some weights, in evaluation mode as `Ensemble.model` returns it."""
+        ...
+
+    def examples(self, split: str, most: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the run's own inputs (B, ...) and targets (B, ...); see `Run.examples`."""
+        ...
+
+    def stack(
+        self,
+        learners: Sequence[Learner],
+        weights: Iterable[Mapping[str, np.ndarray]],
+        device: str,
+        threads: int | None,
+    ) -> Stacked:
+        """Return networks of several runs of one ensemble, one after another's weights taken; see `Group.stack`."""
+        ...
