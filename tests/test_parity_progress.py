@@ -9,7 +9,7 @@ from stored import bits, difference, only_ensemble
 from torch import nn
 
 from dynalab import train
-from dynalab.analysis.fourier_gap import coefficients, inputs
+from dynalab.probes.fourier_gap import coefficients, inputs
 from dynalab.config.command import read_command
 from dynalab.errors import ConfigError
 from dynalab.models.nets.mlp import MLP
