@@ -26,7 +26,7 @@ class Config:
 def analyse(trajectories, config):
     return Outcome({"rows": sum(len(run.steps) for run in trajectories.runs), "least": config.least})
 """
-SHIPPED = ["eos", "hmm", "periods", "slingshot", "variance"]
+SHIPPED = ["eos", "hmm", "periods", "progress", "slingshot", "spectrum", "variance"]
 HELPERS = ["base", "claims", "command", "convergence", "missing", "rates", "__init__", "words"]
 
 

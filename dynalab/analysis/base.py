@@ -17,7 +17,7 @@ outside knows it by name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -78,10 +78,10 @@ class Needs:
         """All metrics that it looks at; empty where it takes whatever was recorded."""
         return tuple(dict.fromkeys([*self.required, *self.optional]))
 
-    def missing(self, group: Group) -> list[str]:
-        """Return what no run of a group recorded."""
+    def missing(self, recorded: Collection[str]) -> list[str]:
+        """Return what is not among the metrics that were recorded."""
         ways = [(item,) if isinstance(item, str) else item for item in self.columns]
-        return [" or ".join(names) for names in ways if not group.columns & {*names}]
+        return [" or ".join(names) for names in ways if not {*recorded} & {*names}]
 
 
 def runs_of(groups: Sequence[Group]) -> list[Run]:

@@ -51,10 +51,11 @@ def command(
     outputs: str | None,
     config_dirs: tuple[str, ...],
 ) -> int:
-    """Infer what happened from stored trajectories; KIND is hmm, variance, slingshot, eos or periods.
+    """Infer what happened from stored trajectories.
 
-    An argument with = is a key of the analysis, any other a run or ensemble (the beginning of its id is enough);
-    without one, the last that were trained.
+    KIND is hmm, variance, slingshot, eos, periods, progress or spectrum, or an analysis of your own. An argument
+    with = is a key of the analysis, any other a run or ensemble (the beginning of its id is enough); without one, the
+    last that were trained.
 
     \b
     dynalab analyze hmm

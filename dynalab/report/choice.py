@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dynalab.analysis.command import CONTRAST
+from dynalab.analysis.command import CONTRAST, needs_of
 from dynalab.config.analysis import given_keys
-from dynalab.config.registry import find, search_path
+from dynalab.config.registry import find, names, search_path
 from dynalab.errors import ConfigError
-from dynalab.report.blocks import Section, Table, cell
+from dynalab.report.blocks import Block, Section, Table, Words, cell
+from dynalab.report.words import listed
+from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result, results
 
 
@@ -96,24 +98,53 @@ def word(value: Any) -> str:
     return str(value)
 
 
-def others(anchor: str, ensemble: str, found: Sequence[Result]) -> Section:
-    """Return the section that lists the analyses that are not shown, and how they are.
+def unmade(ensemble: Ensemble, stored: Sequence[Result]) -> list[str]:
+    """Return the commands of the analyses that an ensemble recorded all columns for, and that are not stored.
+
+    Those that read whatever was recorded are not among them.
+
+    Args:
+        ensemble: The ensemble.
+        stored: Its analyses.
+    """
+    folders = search_path()
+    made, commands = {result.kind for result in stored}, []
+    for kind in names("analysis", folders):
+        try:
+            part = find("analysis", kind, folders)
+            needs = needs_of(part, part.config_class())
+        except (ConfigError, TypeError):
+            # A plug-in's may be broken, or have keys without a default.
+            continue
+        if kind not in made and needs.columns and not needs.missing(ensemble.metrics):
+            commands.append(f"dynalab analyze {kind} {ensemble.id}")
+    return commands
+
+
+def others(anchor: str, ensemble: Ensemble, shown: Sequence[Result], found: Sequence[Result]) -> Section:
+    """Return the section that lists the analyses that are not shown, and how they are, and those to be made.
 
     Args:
         anchor: The ensemble's anchor.
-        ensemble: Its id.
-        found: The analyses.
+        ensemble: The ensemble.
+        shown: Its analyses that are shown.
+        found: Those that are not.
     """
+    blocks: list[Block] = []
+    if commands := unmade(ensemble, [*shown, *found]):
+        blocks.append(Words(f"Recorded, and not analysed: {listed([f'`{line}`' for line in commands])}."))
     rows = [
         [
             cell(f"{result.kind}-{result.id}", tone="whole"),
             cell(" ".join(key_words(result)) or "default"),
             cell(len(result.data.get("inputs") or ())),
             cell(str(result.data.get("created") or "").replace("T", " ")[:16] or None, tone="whole"),
-            cell(f"dynalab report {ensemble} {result.kind}-{result.id}"),
+            cell(f"dynalab report {ensemble.id} {result.kind}-{result.id}"),
         ]
         for result in reversed(found)
     ]
     header = ["analysis", "keys", "runs", "made", "shown by"]
     caption = "Stored, and not shown here: of each kind the page shows the analysis with default keys"
-    return Section("Other analyses", f"{anchor}-others", [Table(header, rows, caption)] if rows else [])
+    if rows:
+        blocks.append(Table(header, rows, caption))
+    return Section("Other analyses", f"{anchor}-others", blocks)

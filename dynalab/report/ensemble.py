@@ -10,7 +10,7 @@ import numpy as np
 from dynalab.core.stats import fallen
 from dynalab.curvature.bins import columns_of
 from dynalab.probes.curvature import ABOUT
-from dynalab.report import choice, figures, plateau, provenance, spectrum
+from dynalab.report import choice, figures, provenance
 from dynalab.report.blocks import Block, Cell, Picture, Section, Table, Warnings, Words, cell
 from dynalab.report.figures.landmarks import landmark_words
 from dynalab.report.gather import ACCURACIES, LANDMARKS, LOSSES, Shown, group_of
@@ -36,13 +36,11 @@ def section(shown: Shown, results: list[Result], home: Path) -> Section:
         blocks.append(Warnings(shown.warnings))
     parts = [
         Section("Training", f"{shown.anchor}-curves", _curves(shown)),
-        Section("Hidden progress", f"{shown.anchor}-progress", plateau.blocks(shown)),
-        Section("Spectrum", f"{shown.anchor}-spectrum", spectrum.blocks(shown)),
         Section("Metrics", f"{shown.anchor}-metrics", _metrics(shown)),
     ]
     context = Context([shown], shown.anchor)
     parts += [renderer(result.kind).section(result, context) for result in results]
-    parts.append(choice.others(shown.anchor, shown.ensemble.id, shown.others))
+    parts.append(choice.others(shown.anchor, shown.ensemble, shown.results, shown.others))
     parts.append(Section("Runs", f"{shown.anchor}-runs", [run_table(shown)]))
     parts.append(provenance.section(shown, home))
     return Section(shown.title, shown.anchor, blocks, [part for part in parts if part.blocks])

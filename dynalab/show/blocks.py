@@ -154,6 +154,74 @@ class Strips(Figure):
     dashed: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """A panel of `Lines`.
+
+    Attributes:
+        title: What it shows.
+        curves: Label -> id of a run -> its curve; each label has a median and a band, the runs are thin lines.
+        logarithmic: Whether y is, where the values allow it.
+        level: Where a dotted line runs across; None: nowhere.
+    """
+
+    title: str
+    curves: Mapping[str, Mapping[str, Series]]
+    logarithmic: bool = False
+    level: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines(Figure):
+    """Curves of all runs in panels under each other, over the same steps.
+
+    Attributes:
+        panels: From above.
+        marks: Label -> step of a vertical line through all panels; None is left out.
+        diverged: Id of a run -> step at which it diverged.
+    """
+
+    panels: Sequence[Panel]
+    marks: Mapping[str, float | None] = field(default_factory=dict)
+    diverged: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Map:
+    """One run of a `Heatmap`.
+
+    Attributes:
+        run: Its id.
+        steps: Of its rows, shape (T,).
+        values: In every row and bin, shape (T, B).
+        line: A curve on the map.
+        dashed: A dashed one.
+    """
+
+    run: str
+    steps: np.ndarray
+    values: np.ndarray
+    line: Series | None = None
+    dashed: Series | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heatmap(Figure):
+    """Shares in bins over steps, a map a run; bins lie on either side of 0 as in `dynalab.curvature.bins`.
+
+    Attributes:
+        maps: The runs; the first four are drawn, so those with something to see come first.
+        edges: Of the bins, shape (B + 1,).
+        line: What the curves are; empty: there are none.
+        dashed: What the dashed ones are.
+    """
+
+    maps: Sequence[Map]
+    edges: np.ndarray
+    line: str = ""
+    dashed: str = ""
+
+
 @dataclass(frozen=True)
 class Levels:
     """A column of dots beside `Intervals`: values by the level of a factor; their mean at each level is a dash.

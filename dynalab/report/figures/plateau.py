@@ -1,14 +1,91 @@
-"""Hidden progress: an accuracy that stands still, and on the same steps a measure that already moves."""
+"""Panels of curves under each other: an accuracy that stands still, and a measure that already moves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from dynalab.report.figures.curves import draw_panel
-from dynalab.report.figures.style import CYCLE, INK, MUTED, footnote, marks, new_figure, styled
+from dynalab.report.figures.style import (
+    CYCLE,
+    INK,
+    MUTED,
+    SPLITS,
+    footnote,
+    is_log_spaced,
+    marks,
+    new_figure,
+    styled,
+)
+
+
+@dataclass(frozen=True)
+class LinePanel:
+    """One of several panels.
+
+    Attributes:
+        title: Above it.
+        steps: Recorded steps, shape (T,).
+        series: Label -> values, shape (S, T); `train` and `test` have colours of their own.
+        logarithmic: Whether y is, where the values allow it.
+        level: Where a dotted line runs across, or None.
+    """
+
+    title: str
+    steps: np.ndarray
+    series: Mapping[str, np.ndarray]
+    logarithmic: bool = False
+    level: float | None = None
+
+
+@styled
+def line_panels(
+    panels: Sequence[LinePanel],
+    *,
+    marked: Mapping[str, float | None] | None = None,
+    diverged: np.ndarray | None = None,
+    log_steps: bool | None = None,
+) -> Figure:
+    """Draw panels of curves under each other.
+
+    Args:
+        panels: From above.
+        marked: Label -> step that a vertical line marks through all panels.
+        diverged: Step at which each run diverged, NaN for those that did not, shape (S,).
+        log_steps: Logarithmic x; None: where more than half of the steps lie in the first tenth.
+    """
+    figure = new_figure(7.6, 2.2 + 2.7 * (len(panels) - 1))
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=[1, *[1.25] * (len(panels) - 1)])[
+        :, 0
+    ]
+    notes: list[str] = []
+    places = count(len(SPLITS))
+    for ax, panel in zip(axes, panels, strict=True):
+        logged = is_log_spaced(panel.steps) if log_steps is None else log_steps
+        colours = {label: SPLITS.get(label) or CYCLE[next(places) % len(CYCLE)] for label in panel.series}
+        # The labels of what is marked stand above the uppermost panel.
+        notes += draw_panel(
+            ax, panel.steps, panel.series, title=panel.title, logarithmic=panel.logarithmic, diverged=diverged,
+            log_steps=logged, colours=colours, marked=marked if ax is axes[0] else None,
+        )  # fmt: skip
+        if ax is not axes[-1]:
+            ax.set_xlabel("")
+        if panel.level is not None:
+            low, high = ax.get_ylim()
+            ax.set_ylim(min(low, 0.95 * panel.level), max(high, 1.05 * panel.level))
+            ax.axhline(panel.level, color=INK, linewidth=0.7, linestyle=(0, (1, 2)), zorder=1.8)
+            ax.annotate(
+                f"{panel.level:g}", (0.0, panel.level), (3, 1.5), xycoords=("axes fraction", "data"),
+                textcoords="offset points", fontsize=7, color=MUTED, va="bottom",
+            )  # fmt: skip
+    for ax in axes[1:]:
+        marks(ax, {" " * index: step for index, step in enumerate((marked or {}).values())})
+    footnote(figure, notes)
+    return figure
 
 
 @styled
@@ -35,28 +112,14 @@ def hidden_progress(
         diverged: Step at which each run diverged, NaN for those that did not, shape (S,).
         log_steps: Logarithmic x.
     """
-    figure = new_figure(7.6, 4.9)
-    above, below = figure.subplots(2, 1, height_ratios=[1, 1.25])
-    notes = draw_panel(
-        above, steps, {"test": accuracy}, title="accuracy on held-out examples", diverged=diverged,
-        log_steps=log_steps, marked=marked,
-    )  # fmt: skip
-    # Several lines are labelled at their ends, one in the title.
     only = f": {next(iter(progress))}" if len(progress) == 1 else ""
-    notes += draw_panel(
-        below, steps, progress, title=f"relevant against other coordinates{only}", logarithmic=True, diverged=diverged,
-        log_steps=log_steps, colours=dict(zip(progress, (CYCLE[2], CYCLE[3]), strict=False)),
-    )  # fmt: skip
-    above.set_xlabel("")
-    for ax, value in ((above, leaves), (below, level)):
-        low, high = ax.get_ylim()
-        ax.set_ylim(min(low, 0.95 * value), max(high, 1.05 * value))
-        ax.axhline(value, color=INK, linewidth=0.7, linestyle=(0, (1, 2)), zorder=1.8)
-        ax.annotate(
-            f"{value:g}", (0.0, value), (3, 1.5), xycoords=("axes fraction", "data"), textcoords="offset points",
-            fontsize=7, color=MUTED, va="bottom",
-        )  # fmt: skip
-    # The labels stand above the upper panel.
-    marks(below, {" " * index: step for index, step in enumerate((marked or {}).values())})
-    footnote(figure, notes)
-    return figure
+    return line_panels(
+        [
+            LinePanel("accuracy on held-out examples", steps, {"test": accuracy}, level=leaves),
+            # Several lines are labelled at their ends, one in the title.
+            LinePanel(f"relevant against other coordinates{only}", steps, progress, True, level),
+        ],
+        marked=marked,
+        diverged=diverged,
+        log_steps=log_steps,
+    )

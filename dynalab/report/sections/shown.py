@@ -12,9 +12,22 @@ from dynalab.core.runs import Group, Series
 from dynalab.report import blocks as page
 from dynalab.report import figures
 from dynalab.report.figures.events import ROWS
+from dynalab.report.figures.plateau import LinePanel, line_panels
 from dynalab.report.sections import generic
 from dynalab.report.sections.context import Context
-from dynalab.show.blocks import Block, Cell, Code, Figure, Intervals, Say, Strip, Strips, Table
+from dynalab.show.blocks import (
+    Block,
+    Cell,
+    Code,
+    Figure,
+    Heatmap,
+    Intervals,
+    Lines,
+    Say,
+    Strip,
+    Strips,
+    Table,
+)
 from dynalab.store.results import Result
 from dynalab.store.runfile import STATUSES
 
@@ -82,6 +95,17 @@ def _figure(block: Figure, context: Context) -> Any:
             levels=[column.levels for column in block.columns],
             values=block.columns[0].values if block.columns else None,
         )
+    if isinstance(block, Lines):
+        return _lines(block, context)
+    if isinstance(block, Heatmap):
+        return figures.spectral_density(
+            [context.label(item.run) for item in block.maps],
+            [item.steps for item in block.maps],
+            [item.values for item in block.maps],
+            block.edges,
+            largest=[_curve(item.line) for item in block.maps] if block.line else None,
+            threshold=[_curve(item.dashed) for item in block.maps] if block.dashed else None,
+        )
     raise TypeError(f"{type(block).__name__}: no such figure")
 
 
@@ -99,6 +123,23 @@ def _strips(strips: Sequence[Strip], block: Strips, context: Context) -> Any:
         dashed_name=block.dashed,
         marked=[strip.marks for strip in strips],
     )
+
+
+def _lines(block: Lines, context: Context) -> Any:
+    # A row a run in every panel: those that diverged are marked in all.
+    runs = list(dict.fromkeys(run for panel in block.panels for own in panel.curves.values() for run in own))
+    panels = []
+    for panel in block.panels:
+        everything = [series.steps for own in panel.curves.values() for series in own.values()]
+        steps = np.unique(np.concatenate(everything or [np.empty(0, np.int64)]))
+        absent = np.full(len(steps), np.nan)
+        series = {
+            label: np.stack([own[run].at(steps) if run in own else absent for run in runs])
+            for label, own in panel.curves.items()
+        }
+        panels.append(LinePanel(panel.title, steps, series, panel.logarithmic, panel.level))
+    diverged = np.array([block.diverged.get(run, np.nan) for run in runs], float)
+    return line_panels(panels, marked=block.marks, diverged=diverged, log_steps=context.log_steps)
 
 
 def _curve(series: Series | None) -> tuple[np.ndarray, np.ndarray]:
