@@ -14,8 +14,8 @@ from dynalab.analysis.eos.outcome import over_runs as eos_over_runs
 from dynalab.analysis.slingshot import describe as slingshot_words
 from dynalab.analysis.slingshot.outcome import over_runs as slingshot_over_runs
 from dynalab.core.stats import passage, quartiles
-from dynalab.report import figures
 from dynalab.report.sections import detectors
+from dynalab.show import plots as figures
 from dynalab.store.paths import OutputPaths
 from dynalab.store.results import write_result
 

@@ -17,7 +17,7 @@ import dynalab
 from dynalab.cli.app import run
 from dynalab.curvature.bins import names as bin_names
 from dynalab.report import words
-from dynalab.report.figures.style import ensemble_colours
+from dynalab.show.plots.style import ensemble_colours
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import write_result

@@ -186,7 +186,9 @@ def test_runs_of_one_shard_go_together(outputs):
         [lone.root],
         [f"{DIGEST}/s0007"],
     )
-    assert remove.size_of(some.folders) == sum(path.stat().st_size for path in lone.root.rglob("*") if path.is_file())
+    assert remove.size_of(some.folders) == sum(
+        path.stat().st_size for path in lone.root.rglob("*") if path.is_file()
+    )
     every = plan(0, 1, 2, 3, 4, 5, 7)
     assert every.whole and every.folders == [shard.ensemble.root]
     said = f"{DIGEST}: s0000, s0001 and s0002, s0003, s0004 ...share shard-0000-0005-6 and go together; "

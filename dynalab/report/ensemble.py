@@ -10,13 +10,14 @@ import numpy as np
 from dynalab.core.stats import fallen
 from dynalab.curvature.bins import columns_of
 from dynalab.probes.curvature import ABOUT
-from dynalab.report import choice, figures, provenance
+from dynalab.report import choice, provenance
 from dynalab.report.blocks import Block, Cell, Picture, Section, Table, Warnings, Words, cell
-from dynalab.report.figures.landmarks import landmark_words
 from dynalab.report.gather import ACCURACIES, LANDMARKS, LOSSES, Shown, group_of
 from dynalab.report.sections import renderer
 from dynalab.report.sections.context import Context
 from dynalab.report.words import count, listed, number, step_phrase
+from dynalab.show import plots
+from dynalab.show.plots.landmarks import landmark_words
 from dynalab.store.results import Result
 from dynalab.store.runfile import FINAL
 
@@ -127,7 +128,7 @@ def _curves(shown: Shown) -> list[Block]:
         sides.append(side)
     medians = shown.medians()
     if grid is not None:
-        figure = figures.training_curves(
+        figure = plots.training_curves(
             grid, *sides, log_steps=shown.log_steps, diverged=shown.diverged,
             marked=medians if len(shown.runs) > 0 else None,
         )  # fmt: skip
@@ -142,7 +143,7 @@ def _curves(shown: Shown) -> list[Block]:
     if found := shown.convergence():
         rows["converged"] = _floats(list(found[0].values()))
     if len(shown.runs) > 1 and any(np.isfinite(steps).any() for steps in rows.values()):
-        figure = figures.landmark_steps(rows, first=shown.first_step, last=shown.last_step)
+        figure = plots.landmark_steps(rows, first=shown.first_step, last=shown.last_step)
         marks = landmark_words(len(steps) for steps in rows.values())
         caption = (
             f"**When it happened.** {marks[0].upper()}{marks[1:]}; runs in which it did not happen by the end count as "
@@ -177,7 +178,7 @@ def _metrics(shown: Shown) -> list[Block]:
     names.sort(key=lambda name: order.index(group_of(name)))
     if not names:
         return []
-    figure = figures.metric_panels(
+    figure = plots.metric_panels(
         {name: shown.steps[name] for name in names},
         {name: shown.values[name] for name in names},
         groups={name: group_of(name) for name in names},

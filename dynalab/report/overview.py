@@ -8,14 +8,14 @@ import numpy as np
 
 from dynalab.config.typed import flat
 from dynalab.core.convergence import DIRECTIONS
-from dynalab.report import figures
 from dynalab.report.blocks import Block, Cell, Picture, Section, Table, cell
-from dynalab.report.figures.comparison import BANDS
-from dynalab.report.figures.landmarks import landmark_words
-from dynalab.report.figures.style import ensemble_colours
 from dynalab.report.gather import Shown
 from dynalab.report.sections import claims
 from dynalab.report.words import number, quartiles
+from dynalab.show import plots
+from dynalab.show.plots.comparison import BANDS
+from dynalab.show.plots.landmarks import landmark_words
+from dynalab.show.plots.style import ensemble_colours
 from dynalab.store.results import Result
 
 # Rows of the figure of landmarks.
@@ -71,7 +71,7 @@ def comparison(shown: Sequence[Shown], keys: Sequence[str], contrasts: Mapping[s
     if metric := main_metric(shown):
         # By its values, as its title says, unless it is declared to rise to a bound.
         logarithmic = DIRECTIONS.get(metric) != "up"
-        figure = figures.comparison(
+        figure = plots.comparison(
             {_short(item, shown): (item.steps[metric], item.values[metric]) for item in shown},
             metric=metric,
             logarithmic=logarithmic,
@@ -96,7 +96,7 @@ def comparison(shown: Sequence[Shown], keys: Sequence[str], contrasts: Mapping[s
         }
         last = max(item.last_step for item in shown)
         first = min(item.first_step for item in shown)
-        figure = figures.landmark_steps(rows, first=first, last=last, colours=colours)
+        figure = plots.landmark_steps(rows, first=first, last=last, colours=colours)
         what = (
             "generalised"
             if all("generalised" in item.landmarks() for item in shown[:ROWS])

@@ -43,9 +43,14 @@ class Cell:
     run: str = ""
 
 
+def run_label(run: str) -> str:
+    """Return the last part of a run's id, its name within its ensemble."""
+    return run.rpartition("/")[2]
+
+
 def run_cell(run: str) -> Cell:
     """Return the cell that names a run."""
-    return Cell(run, run.rpartition("/")[2], run=run)
+    return Cell(run, run_label(run), run=run)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from dynalab.core.stats import passage
-from dynalab.report import figures
 from dynalab.report.blocks import Block, Cell, Picture, Section, Table, Warnings, Words, cell
-from dynalab.report.figures.events import ROWS, Curve
 from dynalab.report.sections.context import Context
 from dynalab.report.words import count, listed, number
+from dynalab.show import plots as figures
+from dynalab.show.plots.events import ROWS, Curve
 from dynalab.store.results import Result
 
 

@@ -9,8 +9,8 @@ from itertools import count
 import numpy as np
 from matplotlib.figure import Figure
 
-from dynalab.report.figures.curves import draw_panel
-from dynalab.report.figures.style import (
+from dynalab.show.plots.curves import draw_panel
+from dynalab.show.plots.style import (
     CYCLE,
     INK,
     MUTED,
