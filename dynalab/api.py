@@ -144,7 +144,7 @@ def load(ref: str | Path = "@last", *, outputs: str | Path | None = None) -> Any
 @overload
 def analyze(kind: str, ensemble: Ensemble | str, **keys: Any) -> Result: ...
 @overload
-def analyze(kind: str, ensemble: Sequence[Ensemble | str], **keys: Any) -> list[Result]: ...
+def analyze(kind: str, ensemble: Sequence[Ensemble | str], **keys: Any) -> Any: ...
 def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     """Analyse an ensemble, as `dynalab analyze KIND` does; a stored result is reused.
 
@@ -154,19 +154,26 @@ def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
         **keys: Keys of the analysis; nested ones as dictionaries, `convergence={"metric": "loss"}`.
 
     Returns:
-        The result, or one for each of several ensembles.
+        The result; for several ensembles a list, one for each, unless the kind is about all of them together: one then.
 
     Raises:
         ConfigError: There is no such analysis, or a key does not exist or cannot have this value.
         NothingMatched: No run can enter.
     """
-    from dynalab.analysis.command import analyse, gather
+    from dynalab.analysis.command import analyse, gather, needs_of
     from dynalab.config.analysis import read_analysis
     from dynalab.config.registry import search_path
 
-    if isinstance(ensemble, list | tuple):
-        return [analyze(kind, item, **keys) for item in ensemble]
-    opened = ensemble if isinstance(ensemble, Ensemble) else load(ensemble)
+    several = isinstance(ensemble, list | tuple)
+    opened = [
+        item if isinstance(item, Ensemble) else load(item) for item in (ensemble if several else [ensemble])
+    ]
     part, config = read_analysis(kind, [], search_path(), keys)
-    (inputs,) = gather([(opened, opened.runs)], part, config)
-    return analyse(inputs, part, config, opened.path.parent.parent)
+    across = needs_of(part, config).across
+    if not opened and across:
+        raise NothingMatched(f"analyze {kind} needs ensembles, and there is none")
+    results = []
+    for chosen in [opened] if across else [[item] for item in opened]:
+        (inputs,) = gather([(item, item.runs) for item in chosen], part, config)
+        results.append(analyse(inputs, part, config, chosen[0].path.parent.parent))
+    return results if several and not across else results[0]

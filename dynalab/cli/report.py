@@ -49,7 +49,7 @@ def command(
     from dynalab.config.outputs import outputs_root
     from dynalab.config.suggest import did_you_mean
     from dynalab.core.errors import ConfigError
-    from dynalab.report.choice import choose, key_words, unmade
+    from dynalab.report.choice import choose, key_words, older, superseded, unmade
     from dynalab.report.write import report_name, write_report
     from dynalab.store.find import select
     from dynalab.store.paths import OutputPaths
@@ -121,10 +121,14 @@ def command(
         )
     else:
         warn(warnings)
-        if not shown:
+        if not shown and not others:
             note(
                 "no analysis of these runs is stored; `dynalab analyze hmm` adds the states they passed through"
             )
+        stored = [*shown.values(), *others.values()]
+        for result in others.values():
+            if (line := older(result)) and not superseded(result, stored):
+                note(line)
         commands = [
             line
             for item, _ in selection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,8 @@ def choose(root: Path, ensemble: str, named: Sequence[Result]) -> Choice:
     """Choose the analyses that are shown with an ensemble.
 
     Of each kind these are the named ones. Where none is named it is the one with default keys (of most rows, the
-    newest); where there is none, the newest with others. Runs under a stored model are a kind beside the fits.
+    newest); where there is none, the newest with others. Runs under a stored model are a kind beside the fits. What an
+    older version of an analysis made is shown only where it is named.
 
     Args:
         root: The outputs folder.
@@ -44,8 +46,9 @@ def choose(root: Path, ensemble: str, named: Sequence[Result]) -> Choice:
     stored = [result for result in results(root, [ensemble]) if result.kind != CONTRAST]
     shown = [result for result in named if ensemble in result.ensembles]
     asked = {_sort(result) for result in named}
-    for sort in dict.fromkeys(_sort(result) for result in stored if _sort(result) not in asked):
-        same = [result for result in stored if _sort(result) == sort]
+    current = [result for result in stored if not newer_version(result)]
+    for sort in dict.fromkeys(_sort(result) for result in current if _sort(result) not in asked):
+        same = [result for result in current if _sort(result) == sort]
         # Oldest first, and of equals the last counts: one of a few runs, or of shorter ones, hides none of all.
         default = sorted((result for result in same if _is_default(result)), key=_extent)
         shown.append((default or same)[-1])
@@ -66,6 +69,36 @@ def _extent(result: Result) -> tuple[int, int]:
     return len(inputs), sum(item.get("steps") or 0 for item in inputs)
 
 
+def newer_version(result: Result) -> int | None:
+    """Return the version of the analysis where an older one made the result; None where it did not."""
+    try:
+        module = find("analysis", result.kind, search_path()).module
+    except ConfigError:
+        return None
+    version, made = int(getattr(module, "VERSION", 1)), result.data.get("version")
+    return version if isinstance(made, int) and made < version else None
+
+
+def older(result: Result) -> str:
+    """Return a line about a result of an older version, with the command that makes the new one; empty of another."""
+    version = newer_version(result)
+    if version is None:
+        return ""
+    return (
+        f"{result.kind}-{result.id} was made by version {result.data['version']} of the analysis, which is at "
+        f"{version}: `{analyze_command(result)}` makes it anew"
+    )
+
+
+def superseded(result: Result, stored: Sequence[Result]) -> bool:
+    """Return whether a result of the current version is stored as well that has the same keys and ensembles."""
+    return any(
+        (other.kind, other.ensembles, keys_of(other)) == (result.kind, result.ensembles, keys_of(result))
+        and not newer_version(other)
+        for other in stored
+    )
+
+
 def keys_of(result: Result) -> dict[str, Any] | None:
     """Return the keys that an analysis was given, dotted; None where neither it nor its module says."""
     keys = result.data.get("keys")
@@ -83,6 +116,11 @@ def key_words(result: Result) -> list[str]:
     """Return the words of a command that give an analysis its keys; none for the default ones."""
     words = [f"{key}={word(value)}" for key, value in (keys_of(result) or {}).items()]
     return [*words, *(["pool=true"] if result.across else [])]
+
+
+def analyze_command(result: Result) -> str:
+    """Return the command that makes an analysis again: its ensembles, and the keys that it was given."""
+    return shlex.join(["dynalab", "analyze", result.kind, *result.ensembles, *key_words(result)])
 
 
 def word(value: Any) -> str:
@@ -131,8 +169,11 @@ def others(anchor: str, ensemble: Ensemble, shown: Sequence[Result], found: Sequ
         found: Those that are not.
     """
     blocks: list[Block] = []
-    if commands := unmade(ensemble, [*shown, *found]):
+    stored = [*shown, *found]
+    if commands := unmade(ensemble, stored):
         blocks.append(Words(f"Recorded, and not analysed: {listed([f'`{line}`' for line in commands])}."))
+    lines = [line for result in found if (line := older(result)) and not superseded(result, stored)]
+    blocks += [Words(f"{line}.") for line in lines]
     rows = [
         [
             cell(f"{result.kind}-{result.id}", tone="whole"),

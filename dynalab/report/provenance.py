@@ -16,12 +16,11 @@ from dynalab.config.seeds import format_seeds
 from dynalab.config.typed import flat
 from dynalab.errors import DynalabError, StoreError
 from dynalab.report.blocks import Block, Cell, Code, Section, Table, Words, cell
-from dynalab.report.choice import key_words, word
+from dynalab.report.choice import analyze_command, word
 from dynalab.report.gather import Shown
 from dynalab.report.words import count, listed, number
 from dynalab.store.read import read_yaml
 from dynalab.store.reader import Ensemble, StoredRun
-from dynalab.store.results import Result
 from dynalab.training.shown import shown_stored
 
 STREAMS = ("init", "split", "order", "noise")
@@ -125,11 +124,6 @@ def _import_command(ensemble: Ensemble) -> str | None:
 
 def _files(about: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in about.get("files") or [about.get("file")] if name]
-
-
-def analyze_command(result: Result) -> str:
-    """Return the command that makes an analysis again: its ensembles, and the keys that it was given."""
-    return shlex.join(["dynalab", "analyze", result.kind, *result.ensembles, *key_words(result)])
 
 
 def section(shown: Shown, home: Path) -> Section:
