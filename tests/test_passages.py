@@ -129,7 +129,7 @@ def test_the_page_shades_the_stays_and_nothing_else(here, outputs, monkeypatch):
         return figure
 
     monkeypatch.setattr(figures, "events_over_curves", draw)
-    monkeypatch.setattr("dynalab.report.svg.RASTER_DPI", 40)
+    monkeypatch.setattr("dynalab.show.svg.RASTER_DPI", 40)
     page = read_page(Path(here("report").out.strip()))
     rows = {row[0]: row for row in page.table("run", "verdict", "arrival")}
     for run in runs:

@@ -12,8 +12,9 @@ from dynalab.analysis.command import CONTRAST, needs_of
 from dynalab.config.analysis import given_keys
 from dynalab.config.registry import find, names, search_path
 from dynalab.errors import ConfigError
-from dynalab.report.blocks import Block, Section, Table, Words, cell
+from dynalab.report.blocks import Section
 from dynalab.report.words import listed
+from dynalab.show.blocks import Block, Cell, Say, Table
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result, results
 
@@ -171,21 +172,21 @@ def others(anchor: str, ensemble: Ensemble, shown: Sequence[Result], found: Sequ
     blocks: list[Block] = []
     stored = [*shown, *found]
     if commands := unmade(ensemble, stored):
-        blocks.append(Words(f"Recorded, and not analysed: {listed([f'`{line}`' for line in commands])}."))
+        blocks.append(Say(f"Recorded, and not analysed: {listed([f'`{line}`' for line in commands])}."))
     lines = [line for result in found if (line := older(result)) and not superseded(result, stored)]
-    blocks += [Words(f"{line}.") for line in lines]
+    blocks += [Say(f"{line}.") for line in lines]
     rows = [
         [
-            cell(f"{result.kind}-{result.id}", tone="whole"),
-            cell(" ".join(key_words(result)) or "default"),
-            cell(len(result.data.get("inputs") or ())),
-            cell(str(result.data.get("created") or "").replace("T", " ")[:16] or None, tone="whole"),
-            cell(f"dynalab report {ensemble.id} {result.kind}-{result.id}"),
+            Cell(f"{result.kind}-{result.id}", tone="whole"),
+            " ".join(key_words(result)) or "default",
+            len(result.data.get("inputs") or ()),
+            Cell(str(result.data.get("created") or "").replace("T", " ")[:16] or None, tone="whole"),
+            f"dynalab report {ensemble.id} {result.kind}-{result.id}",
         ]
         for result in reversed(found)
     ]
     header = ["analysis", "keys", "runs", "made", "shown by"]
     caption = "Stored, and not shown here: of each kind the page shows the analysis with default keys"
     if rows:
-        blocks.append(Table(header, rows, caption))
+        blocks.append(Table(header, rows, caption, sortable=False))
     return Section("Other analyses", f"{anchor}-others", blocks)

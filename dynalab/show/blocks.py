@@ -1,14 +1,20 @@
-"""What an analysis says, as data: sentences, tables and figures, without a word of HTML and without matplotlib."""
+"""What is said of runs and analyses, as data: sentences, tables and figures, without a word of HTML.
+
+A figure is data as well; a `Picture` is one that matplotlib has drawn already.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dynalab.core.runs import Series
+
+if TYPE_CHECKING:
+    import matplotlib.figure
 
 
 @dataclass(frozen=True)
@@ -33,14 +39,19 @@ class Cell:
     Attributes:
         value: What a click on the column's head sorts by; None is last and shown as a dash.
         text: What is shown; empty: the value, as numbers are written.
-        tone: `bad` for what went wrong, `quiet` for what did not happen, or nothing.
+        tone: `bad` for what went wrong, `quiet` for what did not happen, `found` for what did, `whole` for what must
+            not be broken into lines, or nothing.
         run: Id of the run that the cell names.
+        swatch: Colour of a small square before the text.
+        link: A relative address, or an anchor on the page.
     """
 
     value: float | str | None
     text: str = ""
     tone: str = ""
     run: str = ""
+    swatch: str = ""
+    link: str = ""
 
 
 def run_label(run: str) -> str:
@@ -87,6 +98,13 @@ class Code:
     folded: bool = False
 
 
+@dataclass(frozen=True)
+class Warnings:
+    """Lines that a reader must see before trusting the numbers."""
+
+    lines: Sequence[str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Figure:
     """A figure as data; a terminal leaves it out.
@@ -102,6 +120,17 @@ class Figure:
     caption: str
     alt: str
     titles: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture(Figure):
+    """A figure that is drawn.
+
+    Attributes:
+        figure: By matplotlib.
+    """
+
+    figure: matplotlib.figure.Figure
 
 
 @dataclass(frozen=True)
@@ -263,4 +292,4 @@ class Intervals(Figure):
     values: str = ""
 
 
-Block = Say | Table | Code | Figure
+Block = Say | Table | Code | Warnings | Figure

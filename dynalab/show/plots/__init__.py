@@ -8,7 +8,7 @@ import matplotlib.figure
 import numpy as np
 
 from dynalab.core.runs import Series
-from dynalab.show.blocks import Figure, Heatmap, Intervals, Lines, Strips, run_label
+from dynalab.show.blocks import Figure, Heatmap, Intervals, Lines, Picture, Strips, run_label
 from dynalab.show.plots.comparison import comparison
 from dynalab.show.plots.curves import curves, training_curves
 from dynalab.show.plots.effects import effect_rows
@@ -62,6 +62,8 @@ def draw(
     Raises:
         TypeError: There is no such kind of figure.
     """
+    if isinstance(block, Picture):
+        return block.figure
     if isinstance(block, Strips):
         return _strips(block, label)
     if isinstance(block, Intervals):
