@@ -99,9 +99,58 @@ def spectrum() -> Example:
     return Example(Group.of(runs, steps, config=config), (5, 55))
 
 
+def slingshot() -> Example:
+    """One run with slingshots, one whose loss rises as its rate jumps and that diverges in the end."""
+    steps = np.arange(0, 3000, 5)
+    loss, norm = np.maximum(2.0 * 10 ** (-steps / 60), 1e-8), 20.0 + 0.0 * steps
+    for onset in range(1000, 3000, 600):
+        spike = 3.0 * np.exp(-np.maximum(steps - onset, 0) / 20)
+        loss = np.maximum(loss, np.where(steps >= onset, spike, 0))
+        norm = norm + 2.0 / (1 + np.exp(-np.clip((steps - onset + 40) / 15, -50, 50)))
+    height = 4 * np.clip((steps - 1490) / 5, 0, 1) * (steps < 1520)
+    plain = {
+        "train_loss": 10 ** np.where(steps < 100, 0, height - 6),
+        "last_layer_norm": 1 + steps / 3000,
+        "train_accuracy": np.where(steps < 100, 0.5, 1.0),
+    }
+    group = Group.of({"s0000": {"train_loss": loss, "last_layer_norm": norm}, "s0001": plain}, steps)
+    config = {
+        "optimizer": {"name": "sgd", "lr": 0.1},
+        "schedule": {"name": "step", "milestones": [1480]},
+        "train": {"batch_size": "full"},
+    }
+    adam = {"optimizer": {"name": "adam", "eps": 1e-8}}
+    runs = (
+        replace(group.runs[0], config=adam),
+        replace(group.runs[1], config=config, status="diverged", diverged_step=3000),
+    )
+    return Example(replace(group, runs=runs), (1500, 2000))
+
+
+def eos() -> Example:
+    """One run at the edge and away again, whose eigenvalues and loss are worse later, and one that stays below."""
+    steps = np.arange(0, 4000, 10)
+    ratio = np.where(
+        steps < 2000, np.minimum(0.1 * np.exp(steps / 868.6), 1.0), np.where(steps < 3200, 1.01, 0.2)
+    )
+    columns = {
+        "sharpness": 10 * ratio,
+        "stability_threshold": 10 + 0 * ratio,
+        "sharpness_residual": np.where(steps > 2500, 1.0, 1e-4),
+        "train_loss": np.exp(-steps / 900) * (1 + 0.2 * (steps > 2600) * (-1.0) ** (steps / 10)),
+        "curvature_probe_size": 64 + 0 * ratio,
+        "curvature_probe_training": 1 + 0 * ratio,
+    }
+    below = {**columns, "sharpness": 4 * ratio, "sharpness_residual": 1e-4 + 0 * ratio}
+    config = {"optimizer": {"name": "sgd", "lr": 0.2}}
+    return Example(Group.of({"s0000": columns, "s0001": below}, steps, config=config), (1500, 2400))
+
+
 EXAMPLES: dict[str, Callable[[], Example]] = {
+    "eos": eos,
     "periods": periods,
     "progress": progress,
+    "slingshot": slingshot,
     "spectrum": spectrum,
     "variance": variance,
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from dynalab.analysis.base import Convergence, Trajectories, Trajectory
+from dynalab.analysis.base import Convergence, Group, Trajectories, Trajectory
 
 SPACING = 10
 
@@ -79,14 +80,14 @@ def trajectories(seed: int, kind: str, together: bool = False) -> Trajectories:
     return Trajectories("e", names, tuple(runs), Convergence("test_accuracy", 0.9), (), True)
 
 
-def crossed(values: np.ndarray, last: int) -> Trajectories:
+def crossed(values: np.ndarray, last: int) -> Group:
     """Runs of a crossed design that converge at given steps, shape (n_1, n_2), or never within `last` steps."""
     steps = np.arange(0, last + 1, SPACING)
-    runs = [
-        Trajectory(f"e/init{a}-order{b}", steps, np.where(steps >= at, 0.95, 0.1)[:, None])
+    runs = {
+        f"init{a}-order{b}": {"test_accuracy": np.where(steps >= at, 0.95, 0.1)}
         for (a, b), at in np.ndenumerate(values)
-    ]
-    return Trajectories("e", ("test_accuracy",), tuple(runs), Convergence("test_accuracy", 0.9))
+    }
+    return replace(Group.of(runs, steps), convergence=Convergence("test_accuracy", 0.9))
 
 
 def setting(

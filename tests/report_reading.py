@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 from report_fakes import Page, read_page
 
 from dynalab.cli.app import run
+from dynalab.core.records import restore
 from dynalab.report.write import write_report
+from dynalab.show.terminal import lines as lines_of
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result, results
@@ -83,7 +85,10 @@ class Writer:
 
 def terminal(result: Result) -> list[str]:
     """Return what `analyze` prints of a result."""
-    return importlib.import_module(f"dynalab.analysis.{result.kind}").describe(result.data)
+    module = importlib.import_module(f"dynalab.analysis.{result.kind}")
+    if not hasattr(module, "show"):
+        return module.describe(result.data)
+    return list(lines_of(module.show(restore(module.Findings, result.data), ())))
 
 
 def analysed(
@@ -111,4 +116,6 @@ def labels(figure: Figure) -> list[str]:
 
 def altered(result: Result, **values: Any) -> Result:
     result.data.update(values)
+    # What was restored of it is of the former values.
+    result.__dict__.pop("value", None)
     return result

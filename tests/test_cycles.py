@@ -91,26 +91,26 @@ def test_rows_that_repeat_do_not_hide_the_noise_of_the_edge():
     seen = steps // k * k
     rng = np.random.default_rng(3)
     noise = np.exp(rng.normal(0, 0.15, len(steps)))[seen]
-    ratio = (np.minimum(0.1 * np.exp(seen / 868.6), 1.0) * noise)[:, None]
+    ratio = np.minimum(0.1 * np.exp(seen / 868.6), 1.0) * noise
 
     def judged(every):
-        run = Trajectory("e/0", steps[::every], ratio[::every], 0, "done", lookahead(k))
-        return eos.analyse(Trajectories("e", ("edge_ratio",), (run,)), eos.Config())
+        columns = {"0": {"edge_ratio": ratio[::every]}}
+        return eos.analyse([Group.of(columns, steps[::every], config=lookahead(k))], eos.Config())
 
     found, sparse = judged(1), judged(k)
-    assert found.result == sparse.result and found.result["runs"][0]["verdict"] == "at_edge"
+    assert found.runs == sparse.runs and found.runs[0].verdict == "at_edge"
     assert found.warnings[0].startswith(WHOLE) and not sparse.warnings
 
 
 def test_slingshots_and_periods_read_the_same_rows():
     names = ("train_loss", "last_layer_norm", "scale_invariant_norm")
-    dense, sparse = (slingshot.analyse(runs(5, every, names=names), slingshot.Config()) for every in (1, 5))
-    assert dense.result == sparse.result
-    found = [periods.analyse([as_group(runs(5, every, names=names))], periods.Config()) for every in (1, 5)]
-    assert found[0].runs == found[1].runs
-    for first, second in ((dense, sparse), found):
-        assert [line.startswith(WHOLE) for line in first.warnings[:1]] == [True]
-        assert not any(line.startswith(WHOLE) for line in second.warnings)
+    for kind in (slingshot, periods):
+        dense, sparse = (
+            kind.analyse([as_group(runs(5, every, names=names))], kind.Config()) for every in (1, 5)
+        )
+        assert dense.runs == sparse.runs
+        assert [line.startswith(WHOLE) for line in dense.warnings[:1]] == [True]
+        assert not any(line.startswith(WHOLE) for line in sparse.warnings)
 
 
 def as_group(trajectories):

@@ -1,35 +1,39 @@
 """The rules of eos, periods and variance one by one, against values by hand, SciPy and the definition."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from dynalab.analysis.periods.jumps import Jump, find_jumps, slopes_between
-from dynalab.analysis.periods.regimes import regime_of
 from scipy import stats
 
-from dynalab.analysis import variance
-from dynalab.analysis.base import Convergence, Trajectories, Trajectory
+from dynalab.analysis import eos, variance
+from dynalab.analysis.base import Convergence, Group, Series
+from dynalab.analysis.command import findings_of
 from dynalab.analysis.eos import Config as EdgeKeys
-from dynalab.analysis.eos import confirm
-from dynalab.analysis.eos import describe as edge_said
-from dynalab.analysis.eos.corroborate import loss_before_and_after, raw_sharpness
-from dynalab.analysis.eos.edge import Stay, _settled, edge_of, smooth
-from dynalab.analysis.eos.outcome import analyse as eos
-from dynalab.analysis.eos.outcome import measured_on, over_runs
+from dynalab.analysis.eos import confirm, measured_on, summarise
+from dynalab.analysis.eos.corroborate import RawSharpness, loss_before_and_after, raw_sharpness
+from dynalab.analysis.eos.edge import _Rows, _settled, edge_of, smooth
 from dynalab.analysis.eos.ratios import ratios_of
 from dynalab.analysis.periods import Config as PeriodKeys
-from dynalab.analysis.periods import analyse as periods
-from dynalab.analysis.periods import describe as periods_said
+from dynalab.analysis.periods import Event, RunFindings, find_jumps, judge, regime_of, slopes_between
+from dynalab.analysis.periods import Findings as Periods
+from dynalab.analysis.periods import show as show_periods
 from dynalab.analysis.slingshot import Config as SpikeKeys
-from dynalab.analysis.slingshot import analyse as spikes
 from dynalab.analysis.variance import components, impute
+from dynalab.config.registry import find
 from dynalab.errors import ConfigError, NothingMatched
+from dynalab.show import terminal
 
 STEPS = np.arange(0.0, 2000, 10)
 
 
 def run_of(columns, config=None, steps=STEPS, status="done"):
-    table = np.stack([np.broadcast_to(column, len(steps)) for column in columns.values()], 1)
-    return Trajectory("e/s0000", steps[: len(table)], table, 0, status, config or {}), tuple(columns)
+    table = {name: np.broadcast_to(column, len(steps)) for name, column in columns.items()}
+    return Group.of({"s0000": table}, steps, status=status, config=config or {}).runs[0]
+
+
+def lone(run, id="e"):
+    return Group(id, (run,), tuple(run.series))
 
 
 # The edge of stability.
@@ -142,21 +146,21 @@ def test_the_loss_is_looked_at_where_the_batch_is_full():
     columns = {"edge_ratio": ratios, "sharpness": ratios, "train_loss": np.arange(101.0) % 3}
 
     def result(optimizer="sgd", **train):
-        run, names = run_of(columns, {"optimizer": {"name": optimizer}, "train": train}, np.arange(101.0))
-        return eos(Trajectories("e", names, (run,)), EdgeKeys()).result["runs"][0]
+        run = run_of(columns, {"optimizer": {"name": optimizer}, "train": train}, np.arange(101.0))
+        return eos.analyse([lone(run)], EdgeKeys()).runs[0]
 
     stays = [(60.0, 100.0)]
-    expected = loss_before_and_after(np.arange(101.0), columns["train_loss"], stays)
-    assert expected is not None and result()["loss"] == result(batch_size="full")["loss"] == expected
-    assert result(batch_size=32)["loss"] is None
-    assert result()["raw_sharpness"] is None and result()["stays"] == [{"first": 60, "last": 100}]
+    expected = loss_before_and_after(Series(np.arange(101.0), columns["train_loss"]), stays)
+    assert expected is not None and result().loss == result(batch_size="full").loss == expected
+    assert result(batch_size=32).loss is None
+    assert result().raw_sharpness is None and result().stays == (eos.Stay(60, 100),)
 
 
 def test_a_smoothed_arrival_is_settled_at_the_knee():
     steps, rows = np.arange(0.0, 1000, 10), np.arange(100)
     for power in (0.7, 1.0, 1.4):
         x = -((np.maximum(60 - rows, 0) / 25) ** power) + 0.01 * np.random.default_rng(0).normal(size=100)
-        found = Stay(52, 99, False)
+        found = _Rows(52, 99, False)
         assert _settled(steps, x, found, 7) == pytest.approx(600, abs=15), power
         # Five rows at most are no smoothing to speak of.
         assert _settled(steps, x, found, 5) == 520.0
@@ -181,21 +185,23 @@ def test_forks_are_shared_where_all_are_at_the_edge():
     steps = np.arange(0.0, 1010, 10)
 
     def curve(onset, level=1.0):
-        return steps, np.select([steps <= onset - 50, steps < onset], [0.5, 0.7], level)
+        return Series(steps, np.select([steps <= onset - 50, steps < onset], [0.5, 0.7], level))
 
     def halved(onsets, curves):
-        runs = [{"run": name, "onset_step": step} for name, step in onsets.items()]
-        return confirm.halvings({"runs": runs}, curves, EdgeKeys())
+        runs = [
+            eos.RunFindings(run=name, verdict="at_edge", onset_step=step) for name, step in onsets.items()
+        ]
+        return confirm.halvings(runs, curves, EdgeKeys())
 
     curves = {"a": curve(100), "b": curve(300), "c": curve(0)}
     # Five rows after the later arrival; as long as the runs, or four times the way from half of the threshold.
     assert halved({"b": 300, "a": 100, "c": None}, curves) == [confirm.Halving(("a", "b"), 350, 1000)]
-    far = {"a": (steps, np.where(steps < 300, 0.5, 1.0) + 0.2 * (steps > 0) * (steps < 300))}
+    far = {"a": Series(steps, np.where(steps < 300, 0.5, 1.0) + 0.2 * (steps > 0) * (steps < 300))}
     assert halved({"a": 300}, far) == [confirm.Halving(("a",), 350, 350 + 4 * 300)]
-    late = {"a": (steps, np.where(steps < 900, 0.6, 1.0))}
+    late = {"a": Series(steps, np.where(steps < 900, 0.6, 1.0))}
     assert halved({"a": 900}, late) == [confirm.Halving(("a",), 950, 2000)]
     # One that has left by then is forked by itself; without six rows from its arrival on it is not.
-    left = {"a": (steps, np.where(steps > 300, 0.7, curve(100)[1])), "b": curve(300)}
+    left = {"a": Series(steps, np.where(steps > 300, 0.7, curve(100).values)), "b": curve(300)}
     assert halved({"a": 100, "b": 300}, left) == [
         confirm.Halving(("b",), 350, 1000),
         confirm.Halving(("a",), 150, 1000),
@@ -213,35 +219,41 @@ def test_a_fork_at_half_the_rate_confirms_an_edge():
             "edge_ratio": 1.0,
             "stability_threshold": 2.0,
         }
-        mine, names = run_of(columns, steps=steps)
+        mine = run_of(columns, steps=steps)
         columns = {"sharpness": sharp, "edge_ratio": ratio, "stability_threshold": 4.0}
-        other, _ = run_of(columns, steps=steps)
-        (entry,), table = confirm.compare(
-            Trajectories("e", names, (mine,)), Trajectories("f", names, (other,)), 190, EdgeKeys()
-        )
+        fork = replace(lone(run_of(columns, steps=steps), "f"), keys={"from_step": 150})
+        (entry,), table = confirm.compare(lone(mine), fork, 190, EdgeKeys())
         return entry, table
 
     entry, table = judge()
-    assert entry["verdict"] == "confirmed" and entry["confirmed"] is True and entry["at_step"] == 190
-    assert (entry["ratio_after"], entry["rise"], entry["parent_rise"]) == (0.5, pytest.approx(1.3), 1.0)
-    assert entry["reason"] == "the ratio fell to 0.50, then the sharpness rose 1.30 times (parent: 1.00)"
-    assert entry["fork_last_ratio"] == 0.5 and entry["fork_onset_step"] is None
+    assert (
+        entry.verdict == "confirmed"
+        and entry.confirmed is True
+        and (entry.at_step, entry.from_step) == (190, 150)
+    )
+    assert (entry.ratio_after, entry.rise, entry.parent_rise) == (0.5, pytest.approx(1.3), 1.0)
+    assert entry.reason == "the ratio fell to 0.50, then the sharpness rose 1.30 times (parent: 1.00)"
+    assert entry.fork_last_ratio == 0.5 and entry.fork_onset_step is None
     row = {"run": "e/s0000", "fork": "e/s0000", "step": 200, "sharpness": 2.6, "threshold": 4.0}
     assert table[20] == {**row, "parent_sharpness": 2.0} and len(table) == 30
     for changed in ({"fell": 0.76}, {"rise": 1.24}, {"rise": 1.3, "parent": 1.05}):
-        assert judge(**changed)[0]["verdict"] == "not_confirmed", changed
-    assert judge(fell=0.74, rise=1.25)[0]["verdict"] == "confirmed"
+        assert judge(**changed)[0].verdict == "not_confirmed", changed
+    assert judge(fell=0.74, rise=1.25)[0].verdict == "confirmed"
     few, _ = judge(rows=9)
-    assert few["verdict"] == "undecided" and few["reason"] == "9 rows after step 190, at least 10 are needed"
-    assert few["confirmed"] is None
+    assert few.verdict == "undecided" and few.reason == "9 rows after step 190, at least 10 are needed"
+    assert few.confirmed is None
     # Sharpness itself has to be there.
-    bare, names = run_of({"edge_ratio": 1.0}, steps=STEPS)
-    told, rows = confirm.compare(*[Trajectories("e", names, (bare,))] * 2, 190, EdgeKeys())
-    assert told[0]["reason"].startswith("0 rows after step 190") and rows == []
-    assert confirm.words([entry, few]) == (
-        "confirmed in 1 of 2 runs: at half the rate the sharpness rose 1.30 to 1.30 times; 1 undecided"
+    bare = run_of({"edge_ratio": 1.0}, steps=STEPS)
+    told, rows = confirm.compare(*[lone(bare)] * 2, 190, EdgeKeys())
+    assert told[0].reason.startswith("0 rows after step 190") and rows == []
+
+    def words(*entries):
+        return next(confirm.show_forks(confirm.Confirmation("", ("f",), entries), None)).text
+
+    assert words(entry, few) == (
+        "**Confirmed in 1 of 2 runs: at half the rate the sharpness rose 1.30 to 1.30 times; 1 undecided** (fork: f)."
     )
-    assert confirm.words([few]) == "confirmed in 0 of 1 runs; 1 undecided"
+    assert words(few) == "**Confirmed in 0 of 1 run; 1 undecided** (fork: f)."
 
 
 def test_adaptive_runs_are_looked_at_from_their_tenth_step_on():
@@ -268,31 +280,31 @@ def test_the_running_median_is_as_wide_as_its_standard_error_asks(noise, rows, w
 def test_the_loss_before_and_after_the_arrival():
     steps, loss = np.arange(40.0), np.random.default_rng(0).normal(size=40)
     # Ten steps into the arrival are enough, nine are not; after it, none that leads out of the stay.
-    found = loss_before_and_after(steps, loss, [(10.0, 20.0)])
+    found = loss_before_and_after(Series(steps, loss), [(10.0, 20.0)])
     ups = np.diff(loss) > 0
-    assert found["loss_up_before"] == ups[:10].mean() and found["loss_up_after"] == ups[10:20].mean()
-    assert found["loss_turns_before"] == (ups[1:10] != ups[:9]).mean()
-    assert loss_before_and_after(steps, loss, [(9.0, 20.0)]) is None
-    assert loss_before_and_after(steps, loss, [(10.0, 19.0)]) is None
-    two = loss_before_and_after(steps, loss, [(10.0, 15.0), (30.0, 35.0)])
-    assert two["loss_up_after"] == ups[[*range(10, 15), *range(30, 35)]].mean()
+    assert found.loss_up_before == ups[:10].mean() and found.loss_up_after == ups[10:20].mean()
+    assert found.loss_turns_before == (ups[1:10] != ups[:9]).mean()
+    assert loss_before_and_after(Series(steps, loss), [(9.0, 20.0)]) is None
+    assert loss_before_and_after(Series(steps, loss), [(10.0, 19.0)]) is None
+    two = loss_before_and_after(Series(steps, loss), [(10.0, 15.0), (30.0, 35.0)])
+    assert two.loss_up_after == ups[[*range(10, 15), *range(30, 35)]].mean()
 
     def corroborated(up_before, up_after):
         change = np.full(200, -1.0)
         change[:up_before] = change[100 : 100 + up_after] = 1.0
         loss = np.concatenate([[0.0], np.cumsum(change)])
-        return loss_before_and_after(np.arange(201.0), loss, [(100.0, 200.0)])["corroborated"]
+        return loss_before_and_after(Series(np.arange(201.0), loss), [(100.0, 200.0)]).corroborated
 
     assert corroborated(1, 5) and not corroborated(2, 5) and not corroborated(1, 4)
 
 
 def test_raw_sharpness_at_the_edge():
     steps, values = np.arange(0.0, 100, 10), np.array([9, 9, 1, 5, 2, 3, 7, 8, 1, 1.0])
-    assert raw_sharpness(steps, values, [(20.0, 70.0)]) == {"first": 2.0, "last": 7.0, "rises": True}
-    assert raw_sharpness(steps, values, [(20.0, 60.0)]) is not None
-    assert raw_sharpness(steps, values, [(20.0, 50.0)]) is None
-    assert raw_sharpness(steps, np.where(steps == 30, 0, values), [(20.0, 60.0)]) is None
-    assert raw_sharpness(steps, 10 - values, [(20.0, 70.0)])["rises"] is False
+    assert raw_sharpness(Series(steps, values), [(20.0, 70.0)]) == RawSharpness(2.0, 7.0, True)
+    assert raw_sharpness(Series(steps, values), [(20.0, 60.0)]) is not None
+    assert raw_sharpness(Series(steps, values), [(20.0, 50.0)]) is None
+    assert raw_sharpness(Series(steps, np.where(steps == 30, 0, values)), [(20.0, 60.0)]) is None
+    assert raw_sharpness(Series(steps, 10 - values), [(20.0, 70.0)]).rises is False
 
 
 def test_rows_whose_eigenvalue_had_not_converged_are_left_out():
@@ -302,13 +314,13 @@ def test_rows_whose_eigenvalue_had_not_converged_are_left_out():
         "stability_threshold": 10.0,
         "sharpness_residual": sharp * [0.01, 0.011, 0.5, 0, 0.02],
     }
-    found = ratios_of(*run_of(columns, steps=np.arange(5.0)))
+    found = ratios_of(run_of(columns, steps=np.arange(5.0)))
     # Of a ratio of .05 two percent are known to a thousandth.
     assert found.steps.tolist() == [0, 3, 4] and found.values.tolist() == [1, 1, 0.05] and found.dropped == 2
-    flat = ratios_of(*run_of({"edge_ratio": np.array([1.0, 0.0, -2.0, 5e-4, 2e-3])}, steps=np.arange(5.0)))
+    flat = ratios_of(run_of({"edge_ratio": np.array([1.0, 0.0, -2.0, 5e-4, 2e-3])}, steps=np.arange(5.0)))
     assert flat.values.tolist() == [1.0, 1e-3, 1e-3, 1e-3, 2e-3] and not flat.adaptive
-    outcome = eos(Trajectories("e", tuple(columns), (run_of(columns, steps=np.arange(5.0))[0],)), EdgeKeys())
-    assert outcome.warnings == ["e/s0000: 2 rows left out, their eigenvalues had not converged"]
+    findings = eos.analyse([lone(run_of(columns, steps=np.arange(5.0)))], EdgeKeys())
+    assert findings.warnings == ("e/s0000: 2 rows left out, their eigenvalues had not converged",)
 
 
 LR = {"name": "sgd", "lr": 0.1}
@@ -334,7 +346,7 @@ NORM = "the threshold of sam depends on the gradient's norm, which was not recor
     ],
 )
 def test_why_there_is_no_ratio(name, config, said):
-    found = ratios_of(*run_of({name: 1.0}, config))
+    found = ratios_of(run_of({name: 1.0}, config))
     assert found.reason.endswith(said) and not len(found.steps) and not len(found.values)
 
 
@@ -342,33 +354,44 @@ def test_what_the_sharpness_was_measured_on():
     steps = np.arange(4.0)
     columns = {"sharpness": [1.0, -2, 4, np.nan], "sharpness_residual": [0.5, 0.5, np.nan, 1]}
     columns |= {"curvature_probe_size": [0, 0, 0, 64.0], "curvature_probe_training": [0, 0, 0, 1.0]}
-    run, names = run_of({name: np.array(column) for name, column in columns.items()}, steps=steps)
-    assert measured_on(run, names, False) == {
+    run = run_of({name: np.array(column) for name, column in columns.items()}, steps=steps)
+    assert measured_on(run, False) == {
         "probe_size": 64,
         "probe_mode": "training",
         "residual_median": 0.375,
         "residual_max": 0.5,
     }
-    assert set(measured_on(run, ("other",) * 4, False).values()) == {None}
+    assert set(measured_on(run_of({"other": 1.0}), False).values()) == {None}
 
 
 def test_quartiles_over_runs_are_of_those_that_arrived():
-    runs = [{"verdict": "at_edge", "onset_step": 100 * k, "median_ratio": 1 + k / 10} for k in (1, 2, 3)]
-    runs += [{"verdict": "below_edge", "onset_step": None, "median_ratio": 0.1}]
-    summary = over_runs(runs)
-    assert summary["verdicts"] == {"at_edge": 3, "below_edge": 1}
-    assert summary["onset"] == [150, 200, 250] and summary["ratio"] == pytest.approx([1.15, 1.2, 1.25])
-    assert over_runs(runs[3:])["onset"] is None
-    told = [{**run, "run": f"e/s000{place}", "reason": "why"} for place, run in enumerate(runs)]
-    assert edge_said({"runs": told, "summary": summary}) == [
-        "4 runs: 3 at the edge of stability, 1 below the edge",
-        "  arrival at step 200 (quartiles 150 to 250); ratio there 1.200",
-        "  s0000: at_edge, median ratio 1.100 (why)",
-        "  s0001: at_edge, median ratio 1.200 (why)",
-        "  s0002: at_edge, median ratio 1.300 (why)",
-        "  s0003: below_edge, median ratio 0.100 (why)",
+    def run(k, verdict="at_edge"):
+        onset, ratio = (100 * k, 1 + k / 10) if verdict == "at_edge" else (None, 0.1)
+        return eos.RunFindings(
+            run=f"e/s000{k}", verdict=verdict, onset_step=onset, median_ratio=ratio, reason="why"
+        )
+
+    runs = [run(1), run(2), run(3), run(4, "below_edge")]
+    summary = summarise(runs)
+    assert summary.verdicts == {"at_edge": 3, "below_edge": 1}
+    # A run that never arrived counts as later than all others.
+    assert summary.onset == (100, 200, 300) and summary.ratio == pytest.approx((1.15, 1.2, 1.25))
+    assert summarise(runs[3:]).onset is None and summarise(runs[3:]).ratio is None
+    lines = list(terminal.lines(eos.show(eos.Findings(tuple(runs), summary), ())))
+    assert lines[0] == (
+        "Edge of stability: of 4 runs, 3 at the edge of stability and 1 below the edge; arrival at step 200 (quartiles "
+        "100 to 300), median ratio there 1.200."
+    )
+    dash = "\u2013"
+    assert [line.split() for line in lines[2:]] == [
+        *(
+            [f"s000{k}", "at", "edge", f"{100 * k}", dash, f"{1 + k / 10:g}", dash, "0", dash, "why"]
+            for k in (1, 2, 3)
+        ),
+        ["s0004", "below", "edge", dash, dash, "0.1", dash, "0", dash, "why"],
     ]
-    assert edge_said({"runs": told[:1] * 21, "summary": summary})[-1] == "  and 1 more runs"
+    many = eos.Findings(tuple(runs[:1] * 21), summary)
+    assert list(terminal.lines(eos.show(many, ())))[-1] == "  and 1 more"
 
 
 # Periods.
@@ -379,37 +402,33 @@ def test_a_jump_is_a_rise_within_the_window():
 
     def jumps(rise, rows):
         log[:] = np.concatenate([np.zeros(20), np.linspace(0, rise, rows + 1)[1:], np.full(20 - rows, rise)])
-        return find_jumps(steps, np.exp(log), 0.1, 25.0)
+        return find_jumps(Series(steps, np.exp(log)), 0.1, 25.0)
 
     # Whole exactly one window ahead; not yet where it takes longer.
-    assert jumps(0.11, 5) == [Jump(19, 24, pytest.approx(0.11))]
+    assert jumps(0.11, 5) == [(19, 24)]
     assert jumps(0.11, 6) == [] and jumps(0.099, 1) == []
     # The window is a row at least.
-    assert len(find_jumps(40 * steps, np.exp(np.where(steps < 100, 0, 0.11)), 0.1, 25.0)) == 1
+    assert len(find_jumps(Series(40 * steps, np.exp(np.where(steps < 100, 0, 0.11))), 0.1, 25.0)) == 1
     two = np.exp(
         np.select([steps < 50, steps < 120], [-0.001 * steps, 0.2 - 0.001 * steps], 0.5 - 0.001 * steps)
     )
-    found = find_jumps(steps, two, 0.1, 25.0)
-    assert [(jump.onset, jump.end) for jump in found] == [(9, 10), (23, 24)]
-    assert found[0].rise == pytest.approx(0.2 - 0.005)
+    found = find_jumps(Series(steps, two), 0.1, 25.0)
+    assert found == [(9, 10), (23, 24)]
     # Of 65 steps between, those of the middle seven tenths; four rows at least.
     inside = steps[(steps >= 50 + 0.15 * 65) & (steps <= 115 - 0.15 * 65)]
     bent = np.exp(np.where(np.isin(steps, inside), -0.002 * steps, 0.3 * steps))
-    assert slopes_between(steps, bent, found) == pytest.approx([-0.002])
-    assert slopes_between(steps, bent, found, np.full(40, 0.002)) == pytest.approx([-1.0])
-    four = [Jump(0, 1, 1.0), Jump(5, 6, 1.0)]
-    assert (
-        len(slopes_between(steps, two, four)) == 0
-        and len(slopes_between(steps, two, [four[0], Jump(6, 7, 1.0)])) == 1
-    )
+    assert slopes_between(Series(steps, bent), found, np.ones(40)) == pytest.approx([-0.002])
+    assert slopes_between(Series(steps, bent), found, np.full(40, 0.002)) == pytest.approx([-1.0])
+    norm, unit = Series(steps, two), np.ones(40)
+    assert len(slopes_between(norm, [(0, 1), (5, 6)], unit)) == 0
+    assert len(slopes_between(norm, [(0, 1), (6, 7)], unit)) == 1
 
 
 SGD = {"optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 0.01}, "task": {"name": "digits"}}
 
 
 def judged(columns, config=SGD, steps=STEPS, **keys):
-    run, names = run_of(columns, config, steps, **keys)
-    return periods(Trajectories("e", names, (run,)), PeriodKeys()).result["runs"][0]
+    return judge(run_of(columns, config, steps, **keys), PeriodKeys())
 
 
 def test_an_event_is_told_by_the_loss_around_it():
@@ -420,24 +439,24 @@ def test_an_event_is_told_by_the_loss_around_it():
         loss = np.full(100, 5.0)
         loss[(steps >= 290) & (steps <= 470)] = before
         loss[(steps >= 480) & (steps <= 520)] = during
-        found = judged({"scale_invariant_norm": norm, "train_loss": loss}, steps=steps, **keys)["events"]
+        found = judged({"scale_invariant_norm": norm, "train_loss": loss}, steps=steps, **keys).events
         return found[0] if found else None
 
     found = event(0.2, 3.0)
-    assert (found["onset_step"], found["end_step"], found["norm_rise"]) == (490, 500, pytest.approx(0.29))
-    assert found["loss_rise_decades"] == pytest.approx(np.log10(15), abs=1e-3)
-    assert found["effective_rate"] == pytest.approx(0.1 / norm[49] ** 2)
+    assert (found.onset_step, found.end_step, found.norm_rise) == (490, 500, pytest.approx(0.29))
+    assert found.loss_rise_decades == pytest.approx(np.log10(15), abs=1e-3)
+    assert found.effective_rate == pytest.approx(0.1 / norm[49] ** 2)
     # A decade, no less.
     assert event(0.2, 2.01) and event(0.2, 1.99) is None
-    assert judged({"scale_invariant_norm": norm}, steps=steps)["events"][0]["loss_rise_decades"] is None
+    assert judged({"scale_invariant_norm": norm}, steps=steps).events[0].loss_rise_decades is None
     one = judged({"scale_invariant_norm": norm}, steps=steps)
-    assert one["verdict"] == "single_event" and one["period_steps"] is None
-    assert one["reason"] == "one event: a period needs two"
-    assert judged({"scale_invariant_norm": norm}, {}, steps)["events"][0]["effective_rate"] is None
+    assert one.verdict == "single_event" and one.period_steps is None
+    assert one.reason == "one event: a period needs two"
+    assert judged({"scale_invariant_norm": norm}, {}, steps).events[0].effective_rate is None
     # A jump of the rate within the window is no event.
     for at, count in ((464, 1), (465, 0), (515, 0), (516, 1)):
         config = {**SGD, "schedule": {"name": "step", "milestones": [at]}}
-        assert len(judged({"scale_invariant_norm": norm}, config, steps)["events"]) == count, at
+        assert len(judged({"scale_invariant_norm": norm}, config, steps).events) == count, at
 
 
 @pytest.mark.parametrize(
@@ -446,9 +465,9 @@ def test_an_event_is_told_by_the_loss_around_it():
 def test_a_period_falls_by_rate_times_decay(ratio, verdict):
     norm = np.exp(0.9 * (STEPS // 500) - ratio * 1e-3 * STEPS)
     run = judged({"scale_invariant_norm": norm})
-    assert run["verdict"] == verdict and run["slope_ratio"] == pytest.approx(ratio)
-    assert run["period_steps"] == 500 and run["period_cv"] == pytest.approx(0)
-    assert run["reason"] == f"between events the log norm falls by {ratio:.2f} times rate times weight decay"
+    assert run.verdict == verdict and run.slope_ratio == pytest.approx(ratio)
+    assert run.period_steps == 500 and run.period_cv == pytest.approx(0)
+    assert run.reason == f"between events the log norm falls by {ratio:.2f} times rate times weight decay"
 
 
 def at_rest(ratio=1.0, tilt=0.0, length=200, gradient=5.0, config=SGD):
@@ -460,29 +479,29 @@ def at_rest(ratio=1.0, tilt=0.0, length=200, gradient=5.0, config=SGD):
 
 
 def test_a_norm_is_at_rest_where_decay_and_growth_balance():
-    assert at_rest()["verdict"] == "equilibrium"
-    assert at_rest()["reason"].endswith("where decay and growth balance 0.00894")
+    assert at_rest().verdict == "equilibrium"
+    assert at_rest().reason.endswith("where decay and growth balance 0.00894")
     for ratio, verdict in (
         (1.95, "equilibrium"),
         (2.05, "no_period"),
         (0.52, "equilibrium"),
         (0.49, "no_period"),
     ):
-        assert at_rest(ratio)["verdict"] == verdict, ratio
-    assert at_rest(3.0)["reason"] == "no events"
+        assert at_rest(ratio).verdict == verdict, ratio
+    assert at_rest(3.0).reason == "no events"
     # Rest: a tenth of the slope of decay; over twice three times its time.
-    assert at_rest(tilt=0.9e-4)["verdict"] == "equilibrium" and at_rest(tilt=1.2e-4)["verdict"] == "no_period"
-    assert at_rest(length=201)["verdict"] == "equilibrium"
-    assert at_rest(length=199)["reason"] == "no events; too short to settle, which takes some 6,000 steps"
+    assert at_rest(tilt=0.9e-4).verdict == "equilibrium" and at_rest(tilt=1.2e-4).verdict == "no_period"
+    assert at_rest(length=201).verdict == "equilibrium"
+    assert at_rest(length=199).reason == "no events; too short to settle, which takes some 6,000 steps"
     # By the rate of the end.
     tenth = {"schedule": {"name": "step", "milestones": [100], "gamma": 0.1}}
     tenth |= {"optimizer": {**SGD["optimizer"], "lr": 1.0}}
-    assert at_rest(length=199, config=tenth)["reason"].endswith("which takes some 6,000 steps")
-    assert at_rest(config={"optimizer": {**SGD["optimizer"], "name": "adamw"}})["verdict"] == "no_period"
+    assert at_rest(length=199, config=tenth).reason.endswith("which takes some 6,000 steps")
+    assert at_rest(config={"optimizer": {**SGD["optimizer"], "name": "adamw"}}).verdict == "no_period"
     free = {"optimizer": {"name": "sgd", "lr": 0.1}}
-    assert at_rest(tilt=1e-4, config=free)["reason"] == "no events, and no weight decay that would make them"
+    assert at_rest(tilt=1e-4, config=free).reason == "no events, and no weight decay that would make them"
     other = {"optimizer": {**SGD["optimizer"], "name": "adam"}}
-    assert at_rest(tilt=1e-4, config=other)["reason"].startswith("no events; the rate is not known")
+    assert at_rest(tilt=1e-4, config=other).reason.startswith("no events; the learning rate is not known")
 
 
 def test_a_fixed_norm_is_one_that_moves_by_less_than_a_thousandth():
@@ -494,12 +513,12 @@ def test_a_fixed_norm_is_one_that_moves_by_less_than_a_thousandth():
             {"scale_invariant_norm": np.where(STEPS < 1000, 1, 1 + move), **columns}, config, **keys
         )
 
-    assert verdict(0.9e-3)["verdict"] == "fixed_norm" and verdict(1.1e-3)["verdict"] == "no_period"
-    assert verdict(0.0)["effective_rate"] == pytest.approx(0.1) and verdict(0.0)["regime"] == "convergence"
-    assert verdict(0.0, status="diverged")["regime"] == "divergence"
-    assert verdict(0.0, {})["verdict"] == "unknown"
-    assert judged({"scale_invariant_norm": np.ones(19)}, steps=STEPS[:19])["verdict"] == "insufficient_data"
-    assert judged({"scale_invariant_norm": np.ones(20)}, free, STEPS[:20])["verdict"] != "insufficient_data"
+    assert verdict(0.9e-3).verdict == "fixed_norm" and verdict(1.1e-3).verdict == "no_period"
+    assert verdict(0.0).effective_rate == pytest.approx(0.1) and verdict(0.0).regime == "convergence"
+    assert verdict(0.0, status="diverged").regime == "divergence"
+    assert verdict(0.0, {}).verdict == "unknown"
+    assert judged({"scale_invariant_norm": np.ones(19)}, steps=STEPS[:19]).verdict == "insufficient_data"
+    assert judged({"scale_invariant_norm": np.ones(20)}, free, STEPS[:20]).verdict != "insufficient_data"
 
 
 NOISE = 1 + 0.01 * np.random.default_rng(3).normal(size=400)
@@ -525,7 +544,7 @@ def test_regimes_and_their_bounds(ratio, level, angle, classes, regime):
     loss = NOISE / np.median(NOISE[100:200])
     loss[300:] *= ratio / np.median(loss[300:])
     loss[200:300] *= ratio
-    found, said = regime_of(level * loss, angle, classes)
+    found, said = regime_of(level * loss, angle, classes, np.ones(1))
     assert found == regime
     middle, final = (float(np.median(level * part)) for part in (loss[100:200], loss[300:]))
     assert (
@@ -537,7 +556,7 @@ def test_regimes_and_their_bounds(ratio, level, angle, classes, regime):
 def test_a_spread_that_grows_is_no_equilibrium_and_a_small_loss_whose_gradient_falls_converges():
     grows = 1 + (NOISE - 1) * np.where(np.arange(400) < 300, 1, 5)
     grows[300:] *= np.median(grows[100:200]) / np.median(grows[300:])
-    assert regime_of(grows, 0.1, 10)[0] == "transition"
+    assert regime_of(grows, 0.1, 10, np.ones(1))[0] == "transition"
     falls, rises = np.linspace(2, 1, 40), np.linspace(1, 2, 40)
     assert regime_of(0.009 * NOISE, 0.1, 10, falls)[0] == "convergence"
     assert regime_of(0.009 * NOISE, 0.1, 10, rises)[0] == "chaotic_equilibrium"
@@ -547,14 +566,22 @@ def test_a_spread_that_grows_is_no_equilibrium_and_a_small_loss_whose_gradient_f
 
 
 def test_periods_in_a_few_lines():
-    run = {"run": "e/s0001", "verdict": "periodic", "regime": None, "reason": "why", "period_steps": 1500.0}
-    run["events"] = [{"onset_step": 1000}, {"onset_step": 2500}]
-    fixed = {**run, "regime": "divergence"}
-    assert periods_said({"runs": [run, fixed, {**run, "events": [], "period_steps": None}]}) == [
-        "3 runs",
-        "  s0001: periodic, events at 1,000, 2,500, period 1,500 steps (why)",
-        "  s0001: divergence (why)",
-        "  s0001: periodic (why)",
+    events = (Event(1000, 1100, 0.3), Event(2500, 2600, 0.3))
+    run = RunFindings("e/s0001", "periodic", "why", events, 1500.0, 0.25)
+    runs = (
+        run,
+        replace(run, regime="divergence", verdict="fixed_norm"),
+        replace(run, events=(), period_steps=None),
+    )
+    head, *rows = list(terminal.lines(show_periods(Periods(runs), ())))
+    assert (
+        head
+        == "Periods and regimes: periodic in 2 and divergence in 1 of 3 runs; events some 1,500 steps apart."
+    )
+    assert [row.split() for row in rows[1:]] == [
+        ["s0001", "periodic", "\u2013", "2", "1,500", "0.25", "why"],
+        ["s0001", "fixed", "norm", "divergence", "2", "1,500", "0.25", "why"],
+        ["s0001", "periodic", "\u2013", "0", "\u2013", "0.25", "why"],
     ]
 
 
@@ -564,23 +591,21 @@ def test_periods_in_a_few_lines():
 def crossed(times, last=2000):
     """Runs of a crossed design that reach their level at the given steps; NaN: never."""
     steps = np.arange(0, last + 1, 10)
-    runs = [
-        Trajectory(
-            f"e/init{i}-order{j}", steps, np.where(steps >= np.nan_to_num(at, nan=np.inf), 0.95, 0.1)[:, None]
-        )
+    runs = {
+        f"init{i}-order{j}": {"test_accuracy": np.where(steps >= np.nan_to_num(at, nan=np.inf), 0.95, 0.1)}
         for (i, j), at in np.ndenumerate(times)
-    ]
-    return Trajectories("e", ("test_accuracy",), tuple(runs), Convergence("test_accuracy", 0.9))
+    }
+    return replace(Group.of(runs, steps), convergence=Convergence("test_accuracy", 0.9))
 
 
 def test_half_of_the_runs_converged_is_enough():
     times = np.array([[100.0, 200, np.nan], [np.nan, 300, np.nan]])
-    found = variance.analyse(crossed(times), variance.Config(draws=100))
+    found = variance.analyse([crossed(times)], variance.Config(draws=100))
     assert "3 of 6 runs never converged" in found.warnings[1]
     times[0, 0] = np.nan
     said = r"2 of 6 runs of the design converged; half of them must \(train longer, or lower convergence.threshold\)$"
     with pytest.raises(ConfigError, match=said):
-        variance.analyse(crossed(times), variance.Config(draws=100))
+        variance.analyse([crossed(times)], variance.Config(draws=100))
 
 
 def test_shares_are_of_what_is_above_0():
@@ -595,40 +620,34 @@ def test_shares_are_of_what_is_above_0():
     ]
     solved = components.solve((2, 3), np.nan_to_num(found.squares))
     assert solved[1:] == pytest.approx([(54 - 2) / 3, (72 - 2) / 2, 2])
-    result = variance.analyse(crossed(10 * values), variance.Config()).result
+    result = variance.analyse([crossed(10 * values)], variance.Config())
     total = 52 / 3 + 35 + 2
-    assert [row["share"] for row in result["shares"]] == pytest.approx(np.array([52 / 3, 35, 2]) / total)
-    assert result["sd"] == pytest.approx(10 * np.sqrt(total))
-    assert [row["sd"] for row in result["shares"]] == pytest.approx(10 * np.sqrt([52 / 3, 35, 2]))
-    assert result["interactions"] == [
-        {"sources": ["init", "order"], "share": pytest.approx(2 / total), "negative": False}
-    ]
-    table = variance.analyse(crossed(10 * values), variance.Config()).tables["cells"]
+    assert [row.share for row in result.shares] == pytest.approx(np.array([52 / 3, 35, 2]) / total)
+    assert result.sd == pytest.approx(10 * np.sqrt(total))
+    assert [row.sd for row in result.shares] == pytest.approx(10 * np.sqrt([52 / 3, 35, 2]))
+    assert result.interactions == (variance.Interaction(("init", "order"), pytest.approx(2 / total), False),)
+    table = variance.analyse([crossed(10 * values)], variance.Config()).table
     assert table["init"].tolist() == [0, 0, 0, 1, 1, 1] and table["order"].tolist() == [0, 1, 2, 0, 1, 2]
     assert table["step"].tolist() == (10 * values).ravel().tolist()
-    assert not any(row["negative"] for row in result["shares"]) and result["mean_step"] == pytest.approx(1000)
+    assert not any(row.negative for row in result.shares) and result.mean_step == pytest.approx(1000)
     # Columns that differ by less than the rest says are estimated below 0: no share, and it is said.
     less = 100 + np.array([[3.0], [-3]]) + np.array([[1.0, -1, 0], [-1, 1, 0]])
-    outcome = variance.analyse(crossed(10 * less), variance.Config())
-    assert [row["share"] for row in outcome.result["shares"]] == pytest.approx(
-        np.array([52 / 3, 0, 2]) / (52 / 3 + 2)
-    )
-    assert [row["negative"] for row in outcome.result["shares"]] == [False, True, False]
+    outcome = variance.analyse([crossed(10 * less)], variance.Config())
+    assert [row.share for row in outcome.shares] == pytest.approx(np.array([52 / 3, 0, 2]) / (52 / 3 + 2))
+    assert [row.negative for row in outcome.shares] == [False, True, False]
     assert "estimated below 0 and set to 0: order" in outcome.warnings
     assert "fewer than 4 seeds of init, order: the share is hardly known" in outcome.warnings
 
 
 def test_what_a_reader_of_shares_must_know_is_said():
     def warnings(times, left_out=0):
-        found = crossed(np.asarray(times, float))
-        runs = found.runs[left_out:]
-        return variance.analyse(
-            Trajectories("e", found.metrics, runs, found.convergence), variance.Config(draws=100)
-        ).warnings
+        group = crossed(np.asarray(times, float))
+        group = replace(group, runs=group.runs[left_out:])
+        return variance.analyse([group], variance.Config(draws=100)).warnings
 
     rest = "residual holds the interactions of the crossed streams and whatever else differs between runs"
     rows = np.repeat([[300.0], [400], [500], [600]], 4, axis=1)
-    assert warnings(rows) == [rest, "order has no effect: runs that differ only in it are equal in every row"]
+    assert warnings(rows) == (rest, "order has no effect: runs that differ only in it are equal in every row")
     flat = warnings(np.full((4, 4), 300.0))
     assert flat[1] == "all runs converge at the same step: there is no spread to split" and len(flat) == 4
     apart = 10.0 * np.round(np.random.default_rng(0).normal(50, 10, size=(4, 5)))
@@ -652,13 +671,13 @@ def test_lambdas_are_scaled_inverse_chi_squared():
 
 def test_intervals_hold_their_estimate_and_are_of_the_draws():
     times = 10 * np.round(50 + 10 * np.random.default_rng(0).normal(size=(4, 4)))
-    result = variance.analyse(crossed(times), variance.Config(draws=2000, seed=3)).result
+    result = variance.analyse([crossed(times)], variance.Config(draws=2000, seed=3))
     found = components.strata(times)
     drawn = components.solve((4, 4), components.draw(found, 2000, np.random.default_rng(3)))
     shares = components.shares(drawn, 2)
-    for place, row in enumerate(result["shares"]):
+    for place, row in enumerate(result.shares):
         low, high = np.quantile(shares[:, place], [0.025, 0.975])
-        assert row["interval"] == pytest.approx([min(low, row["share"]), max(high, row["share"])])
+        assert row.interval == pytest.approx([min(low, row.share), max(high, row.share)])
 
 
 def test_an_unknown_value_is_drawn_given_the_others():
@@ -678,15 +697,23 @@ def test_an_unknown_value_is_drawn_given_the_others():
 
 
 def test_variance_in_a_few_lines():
-    result = {"cells": 6, "levels": {"init": 2, "order": 3}, "convergence_rule": {"metric": "test_accuracy"}}
-    result |= {"mean_step": 1234.0, "sd": None, "log_time": False}
-    result["shares"] = [
-        {"source": "init", "share": 0.256, "interval": [0.1, 0.5]},
-        {"source": "order", "share": None, "interval": [None, None]},
-    ]
-    assert variance.describe(result) == [
-        "6 runs, 2 init x 3 order: test_accuracy converges at step 1,234 (mean), standard deviation unknown steps",
-        "  init      26% of the variance (95%: 10% to 50%)",
+    shares = (
+        variance.Share("init", 0.256, (0.1, 0.5), None, False),
+        variance.Share("order", None, (None, None), None, False),
+    )
+    findings = replace(
+        variance.analyse([crossed(np.arange(6.0).reshape(2, 3))], variance.Config()), shares=shares
+    )
+    lines = list(terminal.lines(variance.show(findings, ())))
+    assert lines[0] == (
+        "Variance of the convergence step over 6 runs: init 26% [10% to 50%]; init has the largest share."
+    )
+    assert lines[1].startswith(
+        "6 runs: 2 seeds of init and 3 seeds of order, crossed. Convergence (test_accuracy at "
+    )
+    assert [line.split() for line in lines[3:5]] == [
+        ["init", "25.6%", "10%", "to", "50%", "\u2013"],
+        ["order", "\u2013", "\u2013", "\u2013"],
     ]
 
 
@@ -715,21 +742,21 @@ def test_defaults_and_bounds_of_the_keys():
     }
     assert plain(variance.Config()) == {"log_time": False, "steps": None, "draws": 4000, "seed": 0}
     bounds = [
-        (EdgeKeys, "low", [1.0, 1e-9], [0.0, 1.01], "a ratio above 0, at most 1"),
-        (EdgeKeys, "high", [1.01], [1.0], "a ratio above 1"),
-        (EdgeKeys, "leave", [0.01, 0.99], [0.0, 1.0], "a ratio between 0 and 1"),
-        (EdgeKeys, "rise", [1.0], [0.99], "a factor of at least 1"),
+        (EdgeKeys, "low", [1.0, 1e-9], [0.0, 1.01], "a number above 0 and of at most 1"),
+        (EdgeKeys, "high", [1.01], [1.0], "a number above 1"),
+        (EdgeKeys, "leave", [0.01, 0.99], [0.0, 1.0], "a number above 0 and below 1"),
+        (EdgeKeys, "rise", [1.0], [0.99], "a number of at least 1"),
         (EdgeKeys, "skip", [0], [-1], "an integer of at least 0"),
-        (PeriodKeys, "jump", [1e-9], [0.0, np.inf], "a positive number"),
+        (PeriodKeys, "jump", [1e-9], [0.0], "a number above 0"),
         (PeriodKeys, "window", [1], [0], "an integer of at least 1"),
-        (PeriodKeys, "tolerance", [0.01, 0.99], [0.0, 1.0], "a share between 0 and 1"),
+        (PeriodKeys, "tolerance", [0.01, 0.99], [0.0, 1.0], "a number above 0 and below 1"),
         (SpikeKeys, "window", [1], [0], "an integer of at least 1"),
-        (SpikeKeys, "rise", [1e-9], [0.0, np.inf], "a positive number of decades"),
-        (SpikeKeys, "zero_fraction", [0.0, 1.0], [-0.01, 1.01], "a share from 0 to 1"),
+        (SpikeKeys, "rise", [1e-9], [0.0, np.inf], "a number above 0 and below inf"),
+        (SpikeKeys, "zero_fraction", [0.0, 1.0], [-0.01, 1.01], "a number of at least 0 and of at most 1"),
         (SpikeKeys, "eps", [0.0], [-1e-9], "a number of at least 0"),
-        (variance.Config, "draws", [100], [99], "must be 100 or more"),
-        (variance.Config, "seed", [0], [-1], "must be 0 or more"),
-        (variance.Config, "steps", [0], [-1], "must be 0 or more"),
+        (variance.Config, "draws", [100], [99], "an integer of at least 100"),
+        (variance.Config, "seed", [0], [-1], "an integer of at least 0"),
+        (variance.Config, "steps", [0], [-1], "an integer of at least 0"),
         *(
             (keys, "steps", [0], [-1], "an integer of at least 0")
             for keys in (EdgeKeys, PeriodKeys, SpikeKeys)
@@ -748,36 +775,39 @@ def test_defaults_and_bounds_of_the_keys():
 
 
 @pytest.mark.parametrize(
-    ("analyse", "keys", "columns", "missing", "words", "needed"),
+    ("kind", "columns", "missing", "words", "needed"),
     [
         (
-            *(eos, EdgeKeys, ("a",), "no sharpness", "'probes=[weights,gradients,curvature]'"),
-            "sharpness and stability_threshold (or edge_ratio alone)",
+            *("eos", ("a",), "sharpness or preconditioned_sharpness or edge_ratio"),
+            *(
+                "'probes=[weights,gradients,curvature]'",
+                "sharpness and stability_threshold (or edge_ratio alone)",
+            ),
         ),
         (
-            *(periods, PeriodKeys, ("a",), "no scale_invariant_norm"),
-            *("model=si_mlp 'probes=[gradients,scale_invariant]'", "train_loss and scale_invariant_norm"),
+            *("periods", ("a",), "scale_invariant_norm"),
+            *("model=si_mlp 'probes=[gradients,scale_invariant]'", "scale_invariant_norm"),
         ),
         (
-            *(spikes, SpikeKeys, ("a",), "no train_loss and no last_layer_norm"),
+            *("slingshot", ("a",), "train_loss and last_layer_norm"),
             *("'probes=[gradients,numerics]'", "train_loss and last_layer_norm"),
         ),
         (
-            *(spikes, SpikeKeys, ("train_loss",), "no last_layer_norm"),
-            *("'probes=[gradients,numerics]'", "train_loss and last_layer_norm"),
+            *("slingshot", ("train_loss",), "last_layer_norm"),
+            *("'probes=[gradients,numerics]'", "last_layer_norm"),
         ),
     ],
 )
 def test_what_is_not_recorded_is_named_with_the_command_that_records_it(
-    analyse, keys, columns, missing, words, needed
+    kind, columns, missing, words, needed
 ):
-    kind = {EdgeKeys: "eos", PeriodKeys: "periods", SpikeKeys: "slingshot"}[keys]
+    part = find("analysis", kind)
+    group = Group.of({"s0000": {name: np.ones(3) for name in columns}}, np.arange(3))
     with pytest.raises(NothingMatched) as caught:
-        analyse(Trajectories("e", columns, ()), keys())
-    assert (
-        str(caught.value) == f"e: {missing} recorded, which analyze {kind} needs: dynalab train ... {words}"
-    )
+        findings_of([group], part, part.module.Config())
+    said = f"e: no {missing} recorded, which analyze {kind} needs: dynalab train ... {words}"
+    assert str(caught.value) == said
     with pytest.raises(NothingMatched) as caught:
-        analyse(Trajectories("e", columns, (), imported=True), keys())
+        findings_of([replace(group, imported=True)], part, part.module.Config())
     said = f"dynalab import a table with columns named {needed} (a constant one: --const NAME=NUMBER)"
     assert str(caught.value).endswith(f"which analyze {kind} needs: {said}")

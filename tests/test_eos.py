@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from simulated_edges import TUNING, decoy, edge
 
-from dynalab.analysis.base import Trajectories, Trajectory
-from dynalab.analysis.eos import Config, analyse
+from dynalab.analysis.base import Group, Series
+from dynalab.analysis.command import findings_of
+from dynalab.analysis.eos import Config, Stay, analyse
 from dynalab.analysis.eos.corroborate import loss_before_and_after, raw_sharpness
 from dynalab.analysis.eos.edge import edge_of, smooth
-from dynalab.analysis.eos.simulate import TUNING, decoy, edge
+from dynalab.config.registry import find
 from dynalab.errors import ConfigError, NothingMatched
 
 STEPS = np.arange(0, 4000, 20, dtype=float)
@@ -37,23 +39,22 @@ def test_leaving_is_visited():
 def test_every_stay_is_stored_and_what_left_did_not_stay():
     twice = np.select([STEPS < 2000, STEPS < 2200, STEPS < 3600], [RISE, 1.02, 0.3], 1.01)
     run = judged({"edge_ratio": twice}, {})
-    first, second = run["stays"]
-    assert (first["last"], second) == (2180, {"first": 3600, "last": 3980})
-    assert first["first"] == run["onset_step"]
-    assert run["fraction_at_edge"] == pytest.approx((2180 - first["first"] + 380) / 3980)
-    assert run["reason"].endswith("left at step 2,180, came back at step 3,600, stayed to the end")
+    first, second = run.stays
+    assert (first.last, second) == (2180, Stay(3600, 3980)) and first.first == run.onset_step
+    assert run.fraction_at_edge == pytest.approx((2180 - first.first + 380) / 3980)
+    assert run.reason.endswith("left at step 2,180, came back at step 3,600, stayed to the end")
     # Four rows after it are too few to say that it left, and are not time at the edge either.
     (only,) = (
         cut := judged({"edge_ratio": np.where(STEPS < 2000, RISE, np.where(STEPS < 3920, 1.01, 0.1))}, {})
-    )["stays"]
-    assert cut["verdict"] == "at_edge" and only["last"] == 3900 and "until step 3,900" in cut["reason"]
+    ).stays
+    assert cut.verdict == "at_edge" and only.last == 3900 and "until step 3,900" in cut.reason
 
 
 @pytest.mark.parametrize("flat", [0.0, -0.2, 1e-9])
 def test_a_flat_network_has_left_the_edge(flat):
     ratios = np.select([STEPS < 2000, STEPS < 3000], [RISE, 1.01], flat)
     run = judged({"edge_ratio": ratios}, {})
-    assert run["verdict"] == "visited" and run["end_step"] == 2980
+    assert run.verdict == "visited" and run.end_step == 2980
     # Nor is a row lost because so small an eigenvalue is known to a few percent only.
     columns = {
         "sharpness": 10 * ratios,
@@ -61,7 +62,7 @@ def test_a_flat_network_has_left_the_edge(flat):
         "sharpness_residual": 0.1 * np.abs(ratios),
     }
     assert (
-        judged({**columns, "sharpness_residual": np.where(ratios < 0.01, np.abs(ratios), 0.0)}, {})["verdict"]
+        judged({**columns, "sharpness_residual": np.where(ratios < 0.01, np.abs(ratios), 0.0)}, {}).verdict
         == "visited"
     )
 
@@ -104,8 +105,8 @@ def test_the_running_median_is_as_wide_as_the_noise():
 
 
 def judged(columns, config, status="done"):
-    run = Trajectory("e/s0000", STEPS, np.stack(list(columns.values()), 1), 0, status, config)
-    return analyse(Trajectories("e", tuple(columns), (run,)), Config()).result["runs"][0]
+    group = Group.of({"s0000": columns}, STEPS, status=status, config=config)
+    return findings_of([group], find("analysis", "eos"), Config()).runs[0]
 
 
 @pytest.mark.parametrize(
@@ -121,27 +122,27 @@ def test_the_threshold_follows_from_the_optimizer(optimizer, threshold):
     hover = np.where(STEPS < 2000, RISE, 1.01)
     name = "preconditioned_sharpness" if optimizer["name"] == "adam" else "sharpness"
     run = judged({name: hover * threshold, "train_loss": RISE}, {"optimizer": optimizer})
-    assert run["verdict"] == "at_edge" and run["median_ratio"] == pytest.approx(1.01, rel=1e-6)
-    assert run["adaptive"] is (optimizer["name"] == "adam")
+    assert run.verdict == "at_edge" and run.median_ratio == pytest.approx(1.01, rel=1e-6)
+    assert run.adaptive is (optimizer["name"] == "adam")
 
 
 def test_a_schedule_moves_the_threshold():
     hover = np.where(STEPS < 2000, RISE, 1.01) * 10
     config = {"optimizer": {"name": "sgd", "lr": 0.2}, "schedule": {"name": "step", "milestones": [3000]}}
     run = judged({"sharpness": hover, "train_loss": RISE}, config)
-    assert run["verdict"] == "visited" and run["end_step"] == pytest.approx(2980, abs=20)
+    assert run.verdict == "visited" and run.end_step == pytest.approx(2980, abs=20)
 
 
 def test_unknown_with_the_reason():
     sharp = {"sharpness": 10 * RISE}
-    assert judged(sharp, {})["verdict"] == "unknown" and "threshold" in judged(sharp, {})["reason"]
+    assert judged(sharp, {}).verdict == "unknown" and "threshold" in judged(sharp, {}).reason
     adam = judged(sharp, {"optimizer": {"name": "adam", "lr": 1e-3}})
-    assert adam["verdict"] == "unknown" and "preconditioned_sharpness" in adam["reason"]
+    assert adam.verdict == "unknown" and "preconditioned_sharpness" in adam.reason
     clipped = judged(sharp, {"optimizer": {"name": "sgd", "lr": 0.2}, "train": {"clip": 1.0}})
-    assert clipped["verdict"] == "unknown" and "clip" in clipped["reason"]
-    assert judged({**sharp, "stability_threshold": 10.0 + 0 * RISE}, {})["verdict"] == "at_edge"
+    assert clipped.verdict == "unknown" and "clip" in clipped.reason
+    assert judged({**sharp, "stability_threshold": 10.0 + 0 * RISE}, {}).verdict == "at_edge"
     loose = {**sharp, "stability_threshold": 10.0 + 0 * RISE, "sharpness_residual": 2.0 + 0 * RISE}
-    assert judged(loose, {})["verdict"] == "unknown"
+    assert judged(loose, {}).verdict == "unknown"
     with pytest.raises(NothingMatched, match="gradients,curvature\\]"):
         judged({"train_loss": RISE}, {})
     with pytest.raises(ConfigError, match="low"):
@@ -152,32 +153,32 @@ def test_sam_is_judged_by_its_own_threshold():
     # lambda (1 + rho lambda / g) = 2 / eta at lambda = 5, rho = .05, eta = .2: g = .25.
     config = {"optimizer": {"name": "sam", "lr": 0.2, "rho": 0.05}}
     run = judged({"sharpness": 5 * np.where(STEPS < 2000, RISE, 1.01), "grad_norm": 0.25 + 0 * RISE}, config)
-    assert run["verdict"] == "at_edge" and run["median_ratio"] == pytest.approx(1.01, rel=1e-6)
+    assert run.verdict == "at_edge" and run.median_ratio == pytest.approx(1.01, rel=1e-6)
 
 
 def test_loss_and_raw_sharpness_corroborate():
     steps = np.arange(200.0)
     loss = np.where(steps <= 100, 1 - steps / 200, 0.5 + 0.01 * (-1.0) ** steps)
-    found = loss_before_and_after(steps, loss, [(100.0, 199.0)])
+    found = loss_before_and_after(Series(steps, loss), [(100.0, 199.0)])
     assert (
-        found["corroborated"]
-        and found["loss_up_before"] == 0
-        and found["loss_up_after"] == pytest.approx(0.5, abs=0.02)
+        found.corroborated
+        and found.loss_up_before == 0
+        and found.loss_up_after == pytest.approx(0.5, abs=0.02)
     )
-    assert found["loss_turns_after"] > 0.95 and found["loss_turns_before"] == 0
-    assert loss_before_and_after(steps * 10, loss, [(1000.0, 1990.0)]) is None
-    assert raw_sharpness(steps, 1 + steps, [(100.0, 199.0)])["rises"]
-    assert not raw_sharpness(steps, 1 + 0 * steps, [(100.0, 199.0)])["rises"]
+    assert found.loss_turns_after > 0.95 and found.loss_turns_before == 0
+    assert loss_before_and_after(Series(steps * 10, loss), [(1000.0, 1990.0)]) is None
+    assert raw_sharpness(Series(steps, 1 + steps), [(100.0, 199.0)]).rises
+    assert not raw_sharpness(Series(steps, 1 + 0 * steps), [(100.0, 199.0)]).rises
 
 
 def test_simulated_series_and_decoys_beyond_the_measured_ones():
     off = []
     for number in range(TUNING + 300, TUNING + 320):
         case = edge(number)
-        run = analyse(case.trajectories, Config()).result["runs"][0]
-        assert run["verdict"] == "at_edge"
-        off.append(abs(run["onset_step"] - case.onset) / case.steps)
+        (run,) = analyse([case.group], Config()).runs
+        assert run.verdict == "at_edge"
+        off.append(abs(run.onset_step - case.onset) / case.steps)
         case = decoy(number)
-        assert analyse(case.trajectories, Config()).result["runs"][0]["verdict"] != "at_edge", case.kind
+        assert analyse([case.group], Config()).runs[0].verdict != "at_edge", case.kind
     # Of twenty, where the bar asks for nine in ten of a hundred.
     assert np.mean(np.array(off) <= 0.05) >= 0.8

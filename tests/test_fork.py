@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ import pytest
 from stored import assert_same, bits
 
 from dynalab import train
-from dynalab.analysis.base import Trajectories, Trajectory
+from dynalab.analysis import eos, slingshot
+from dynalab.analysis.base import Group, Series
 from dynalab.analysis.eos import Config
 from dynalab.analysis.eos import confirm as edge
-from dynalab.analysis.slingshot.confirm import compare, first_onsets
 from dynalab.errors import ConfigError, RunsFailed, StoreError
 from dynalab.launch.fork import Override, fork
 from dynalab.store.branch import kept_before
@@ -144,49 +145,89 @@ def test_a_fork_of_some_runs_with_a_float64_loss(tmp_path):
         fork(forked, forked.runs, FLOAT64, tmp_path, launcher="inline")
 
 
+def slung(*onsets):
+    """What a run with slingshots at some steps recorded."""
+    steps = np.arange(0, 2500, 5)
+    loss, norm = np.maximum(2.0 * 10 ** (-steps / 60), 1e-8), 20.0 + 0.0 * steps
+    for onset in onsets:
+        spike = 3.0 * np.exp(-np.maximum(steps - onset, 0) / 20)
+        loss = np.maximum(loss, np.where(steps >= onset, spike, 0))
+        norm = norm + 2.0 / (1 + np.exp(-np.clip((steps - onset + 40) / 15, -50, 50)))
+    return {"train_loss": loss, "last_layer_norm": norm}
+
+
 def test_what_is_gone_is_confirmed():
-    def entry(run, *onsets):
-        return {"run": run, "events": [{"kind": "slingshot", "onset_step": step} for step in onsets]}
-
-    mine = {"runs": [entry("a/s0000", 50, 90), entry("a/s0001", 60), entry("a/s0002")]}
-    assert first_onsets(mine) == {"a/s0000": 50, "a/s0001": 60}
+    steps = np.arange(0, 2500, 5)
+    columns = {"s0000": slung(900, 1500, 2100), "s0001": slung(1000, 1600, 2200), "s0002": slung()}
+    wave = slingshot.explore([Group.of(columns, steps, id="a")], slingshot.Config())
+    (asked,) = next(wave)
+    assert asked.runs == ("a/s0000", "a/s0001")
+    assert asked.key == "train.loss_dtype" and asked.value == asked.name == "float64" and asked.steps is None
+    # Each from before its own first one.
+    assert asked.step == {
+        name: pytest.approx(at, abs=10) for name, at in {"a/s0000": 899, "a/s0001": 999}.items()
+    }
     # What stands before the fork's first step is its parent's.
-    forks = [({"ensemble": "b", "runs": [entry("b/s0000", 10)]}, 40)]
-    forks += [({"ensemble": "c", "runs": [entry("c/s0001", 80)]}, 0)]
-    found = compare(mine, forks)
-    assert found["forks"] == ["b", "c"] and [row["confirmed"] for row in found["runs"]] == [True, False]
-    assert [row["slingshots"] for row in found["runs"]] == [2, 1]
-    assert [row["from_step"] for row in found["runs"]] == [40, 0]
-
-
-def edge_run(name, sharpness, threshold):
-    steps = np.arange(0, len(sharpness) * 10, 10)
-    values = np.stack([sharpness, np.broadcast_to(threshold, sharpness.shape)], axis=1)
-    return Trajectory(name, steps, values)
+    one = replace(Group.of({"s0000": slung(900)}, steps, id="b"), keys={"from_step": 1200, "parent": "a"})
+    two = replace(Group.of({"s0001": slung(1000, 1600, 2200)}, steps, id="c"), keys={"from_step": 0})
+    with pytest.raises(StopIteration) as done:
+        wave.send({"float64": [one, two]})
+    found = done.value.value.confirmation
+    assert found.forks == ("b", "c") and [row.confirmed for row in found.runs] == [True, False]
+    assert [(row.slingshots, row.fork_slingshots) for row in found.runs] == [(2, 0), (3, 3)]
+    assert [row.from_step for row in found.runs] == [1200, 0]
+    # Nothing to train: nothing is asked for.
+    quiet = slingshot.explore([Group.of({"s0002": slung()}, steps)], slingshot.Config())
+    with pytest.raises(StopIteration) as done:
+        next(quiet)
+    assert done.value.value.confirmation is None
 
 
 def test_only_a_sharpness_that_rises_at_half_the_rate_is_confirmed():
-    rng = np.random.default_rng(0)
     steps = np.arange(120)
-    # Arrives at 5 in row 40; halved in row 50, the threshold is 10 from there on.
-    parent = np.minimum(1 + steps / 10, 5.0) * np.exp(0.02 * rng.normal(size=120))
-    limit = np.where(steps >= 50, 10.0, 5.0)
-    rises = np.where(steps > 50, np.minimum(5 + (steps - 50) / 8, 10.2), parent)
-    little = np.where(steps > 50, np.minimum(5 + (steps - 50) / 100, 5.9), parent)
-    names = ("sharpness", "stability_threshold")
-    parents = Trajectories("a", names, tuple(edge_run(f"a/s{i}", parent, 5.0) for i in range(5)))
-    short = edge_run("b/s4", rises[:56], limit[:56])
-    forks = [rises, parent, little]
-    made = [edge_run(f"b/s{i}", fork, limit) for i, fork in enumerate(forks)]
-    # The threshold did not rise: whatever the sharpness did says nothing of it.
-    made += [edge_run("b/s3", rises, 5.0), short]
-    entries, rows = edge.compare(parents, Trajectories("b", names, tuple(made)), 500, Config())
-    said = [entry["verdict"] for entry in entries]
-    assert said == ["confirmed", "not_confirmed", "not_confirmed", "not_confirmed", "undecided"]
-    assert entries[0]["rise"] == pytest.approx(2.0, abs=0.1) and entries[0]["ratio_after"] < 0.6
-    assert 800 <= entries[0]["fork_onset_step"] <= 1000 and entries[1]["fork_onset_step"] is None
+    # Arrives at 5 in row 40.
+    parent = np.minimum(1 + steps / 10, 5.0) * np.exp(0.02 * np.random.default_rng(0).normal(size=120))
+
+    def group(id, sharpness, limits):
+        columns = {
+            f"s{i}": {"sharpness": own, "stability_threshold": np.broadcast_to(limit, 120)[: len(own)]}
+            for i, (own, limit) in enumerate(zip(sharpness, limits, strict=True))
+        }
+        return Group.of(columns, {f"s{i}": 10 * steps[: len(own)] for i, own in enumerate(sharpness)}, id=id)
+
+    def forked(row):
+        """Halved in this row: the threshold is 10 from there on."""
+        limit = np.where(steps >= row, 10.0, 5.0)
+        rises = np.where(steps > row, np.minimum(5 + (steps - row) / 8, 10.2), parent)
+        little = np.where(steps > row, np.minimum(5 + (steps - row) / 100, 5.9), parent)
+        # In the fourth the threshold did not rise: whatever the sharpness did says nothing of it.
+        curves = [rises, parent, little, rises, rises[: row + 6]]
+        made = group("b", curves, [limit, limit, limit, 5.0, limit])
+        return replace(made, keys={"from_step": 300, "parent": "a"})
+
+    parents = group("a", [parent] * 5, [5.0] * 5)
+    entries, rows = edge.compare(parents, forked(50), 500, Config())
+    verdicts = ["confirmed", "not_confirmed", "not_confirmed", "not_confirmed", "undecided"]
+    assert [entry.verdict for entry in entries] == verdicts
+    assert entries[0].rise == pytest.approx(2.0, abs=0.1) and entries[0].ratio_after < 0.6
+    assert 800 <= entries[0].fork_onset_step <= 1000 and entries[1].fork_onset_step is None
     assert {row["run"] for row in rows} == {f"a/s{i}" for i in range(5)}
-    assert "confirmed in 1 of 5" in edge.words(entries) and "1 undecided" in edge.words(entries)
+    # The analysis asks for the forks, and takes them in.
+    wave = eos.explore([parents], Config())
+    (asked,) = next(wave)
+    assert asked.runs == tuple(f"a/s{i}" for i in range(5)) and asked.key == "train.halve_at"
+    assert asked.step == asked.value and asked.name == f"half-{asked.value}" and asked.steps >= 1190
+    with pytest.raises(StopIteration) as done:
+        wave.send({asked.name: [forked(asked.value // 10)]})
+    found = done.value.value
+    assert found.confirmation.change == "train.halve_at" and found.confirmation.forks == ("b",)
+    assert [(entry.verdict, entry.from_step) for entry in found.confirmation.runs] == [
+        (v, 300) for v in verdicts
+    ]
+    assert {*found.forked["run"]} == {f"a/s{i}" for i in range(5)} and len(found.ratios) == 600
+    said, table = list(eos.show(found, ()))[-2:]
+    assert "Confirmed in 1 of 5 runs" in said.text and "1 undecided" in said.text
+    assert table.caption == "Every fork" and len(table.rows) == 5
 
 
 def test_runs_share_a_halving_while_they_are_at_the_edge():
@@ -194,12 +235,14 @@ def test_runs_share_a_halving_while_they_are_at_the_edge():
 
     def curve(onset, leaves=None):
         ratio = np.minimum(steps / onset, 1.0)
-        return steps, ratio if leaves is None else np.where(steps > leaves, 0.4, ratio)
+        return Series(steps, ratio if leaves is None else np.where(steps > leaves, 0.4, ratio))
 
     curves = {"a": curve(300), "b": curve(400), "c": curve(200, leaves=350), "d": curve(950)}
-    runs = [{"run": name, "onset_step": onset} for name, onset in zip("abc", (300, 400, 200), strict=True)]
-    runs += [{"run": "d", "onset_step": 960}]
-    found = edge.halvings({"runs": runs}, curves, Config())
+    runs = [
+        eos.RunFindings(run=name, verdict="at_edge", onset_step=onset)
+        for name, onset in zip("abcd", (300, 400, 200, 960), strict=True)
+    ]
+    found = edge.halvings(runs, curves, Config())
     assert [(item.runs, item.at) for item in found] == [(("a", "b"), 450), (("c",), 250)]
     assert all(item.at + 10 < item.steps <= 2 * 990 for item in found)
 
@@ -219,14 +262,14 @@ def test_the_edge_is_confirmed_from_a_kept_checkpoint(cli, here, tmp_path):
     assert {run.get("parent") for run in listed} == {None, f"{parent.id}@400"}
     assert f"{parent.id}@400" in here("runs", "list").out
     # Stored: the same command again trains nothing, and the page tells it.
-    assert "confirmed in 1 of 1" in here("analyze", "eos", "--confirm").out
+    assert "Confirmed in 1 of 1 run" in here("analyze", "eos", "--confirm").out
     page = here("report")
     assert page.code == 0 and "Half the rate" in Path(page.out.strip()).read_text()
 
 
-def test_only_slingshots_and_edges_are_confirmed(here, tmp_path):
+def test_only_what_can_be_trained_again_is_confirmed(here, tmp_path):
     train([*SHORT, "model.hidden=[4]"], outputs=tmp_path / "outputs")
     wrong = here("analyze", "hmm", "--confirm", "max_states=1", "metrics=[param_norm]")
-    assert wrong.code == 2 and "confirms slingshots" in wrong.err
+    assert wrong.code == 2 and "analyze hmm has nothing to train again" in wrong.err
     none = here("analyze", "slingshot", "--confirm")
-    assert none.code == 0 and "nothing to confirm" in none.err, none.err
+    assert none.code == 0 and "found nothing that training again could confirm" in none.err, none.err

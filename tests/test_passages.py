@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 from report_fakes import make_ensemble, read_page
 
-from dynalab.analysis import periods
-from dynalab.analysis.eos import describe as eos_words
-from dynalab.analysis.eos.outcome import over_runs as eos_over_runs
-from dynalab.analysis.slingshot import describe as slingshot_words
-from dynalab.analysis.slingshot.outcome import over_runs as slingshot_over_runs
+from dynalab.analysis import eos, periods, slingshot
+from dynalab.core.records import plain, restore
 from dynalab.core.stats import passage, quartiles
-from dynalab.report.sections import detectors
+from dynalab.report.sections import renderer
 from dynalab.show import plots as figures
+from dynalab.show import terminal
 from dynalab.store.paths import OutputPaths
 from dynalab.store.results import write_result
 
@@ -31,61 +29,79 @@ SAID = {
 
 
 def arrivals(steps):
-    """What `analyze eos` says of runs that arrive at some steps; 0 for one of which that cannot be told."""
+    """What `analyze eos` finds of runs that arrive at some steps; 0 for one of which that cannot be told."""
     verdicts = ["below_edge" if step is None else "at_edge" if step else "unknown" for step in steps]
-    rest = {"median_ratio": 1.0, "reason": "", "adaptive": False}
-    return [
-        {"run": f"e/{i}", "verdict": verdict, "onset_step": step or None, **rest}
+    runs = [
+        eos.RunFindings(run=f"e/{i}", verdict=verdict, onset_step=step or None, median_ratio=1.0)
         for i, (step, verdict) in enumerate(zip(steps, verdicts, strict=True))
     ]
+    return eos.Findings(tuple(runs), eos.summarise(runs))
 
 
 def slings(steps):
-    """What `analyze slingshot` says of runs whose first slingshot is at some steps; 0: too few rows."""
+    """What `analyze slingshot` finds of runs whose first slingshot is at some steps; 0: too few rows."""
     verdicts = [
         "no_events" if step is None else "slingshot" if step else "insufficient_data" for step in steps
     ]
-    return [
-        {
-            "run": f"e/{i}",
-            "verdict": verdict,
-            "events": [{"kind": "slingshot", "onset_step": at} for at in (step + 500, step)] if step else [],
-            **{"period_steps": 500.0 + i if step else None, "period_cv": None, "missing_channels": []},
-        }
+
+    def events(step):
+        rest = (1.0, step + 5, step + 9, 5.0, None, None, "")
+        return [slingshot.Event("slingshot", rest[0], at, *rest[1:]) for at in (step + 500, step)]
+
+    runs = [
+        slingshot.RunFindings(
+            run=f"e/{i}",
+            verdict=verdict,
+            events=tuple(events(step)) if step else (),
+            period_steps=500.0 + i if step else None,
+        )
         for i, (step, verdict) in enumerate(zip(steps, verdicts, strict=True))
     ]
+    return slingshot.Findings(tuple(runs), slingshot.summarise(runs))
 
 
 @pytest.mark.parametrize(("steps", "said"), SAID.items())
 @pytest.mark.parametrize("kind", ["eos", "slingshot"])
 def test_runs_that_never_got_there_count_as_later_on_every_side(tmp_path, kind, steps, said):
     """On recorded steps, in JSON, terminal and page; runs of which it is not known do not count."""
-    runs, over_runs, words, key = (
-        (arrivals((*steps, 0)), eos_over_runs, eos_words, "onset")
-        if kind == "eos"
-        else (slings((*steps, 0)), slingshot_over_runs, slingshot_words, "first_onset")
-    )
-    data = {"id": "0123456789", "kind": kind, "ensemble": "e", "runs": runs, "summary": over_runs(runs)}
+    made, module, key = (arrivals, eos, "onset") if kind == "eos" else (slings, slingshot, "first_onset")
+    findings = made((*steps, 0))
+    data = {"id": "0123456789", "kind": kind, "ensemble": "e", "warnings": [], **plain(findings)}
     found = data["summary"][key]
-    summary = detectors.eos_summary if kind == "eos" else detectors.slingshot_summary
-    (on_the_page,) = summary(write_result(OutputPaths(tmp_path).analysis(kind, "0123456789"), data, {}), None)
-    in_the_terminal = "\n".join(words(data))
+    result = write_result(OutputPaths(tmp_path).analysis(kind, "0123456789"), data, {})
+    (on_the_page,) = renderer(kind).summary(result, None)
+    in_the_terminal = "\n".join(terminal.lines(module.show(findings, ())))
     if not any(steps):
         assert found is None and "never" not in on_the_page + in_the_terminal
         return
     assert found == list(quartiles(steps)) and passage(found) == said
     assert said in in_the_terminal and f"**{said}**" in on_the_page
     if kind == "slingshot":
-        assert data["summary"]["period"][1] in [run["period_steps"] for run in runs]
+        assert data["summary"]["period"][1] in [run["period_steps"] for run in data["runs"]]
 
 
 def test_results_of_before_are_read():
-    """Their quartiles were of the runs that got there, between steps."""
+    """Their quartiles were of the runs that got there, between steps; of stays they held only how many."""
+    run = {"run": "e/s0000", "verdict": "at_edge", "adaptive": False, "onset_step": 20, "end_step": None}
+    run |= {"median_ratio": 1.0, "iqr_ratio": 0.0, "fraction_at_edge": 0.5, "reason": "", "stays": 2}
     data = {
-        "runs": [],
+        "runs": [run],
         "summary": {"verdicts": {"at_edge": 2}, "onset": [10.5, 20.25, 30.0], "ratio": [1.0, 1.0, 1.0]},
     }
-    assert eos_words(data)[1] == "  arrival at step 20 (quartiles 10 to 30); ratio there 1.000"
+    (line, *_) = terminal.lines(eos.show(restore(eos.Findings, data), ()))
+    assert line.endswith("; arrival at step 20 (quartiles 10 to 30), median ratio there 1.000.")
+    # Of forks, one was named, and no step that it began at.
+    run = {"run": "e/s0000", "verdict": "slingshot", "events": [], "period_steps": None, "period_cv": None}
+    fork = {"run": "e/s0000", "fork": "f/s0000", "slingshots": 2, "fork_slingshots": 0, "fork_events": 0}
+    data = {
+        "runs": [{**run, "missing_channels": ["grad_norm"]}],
+        "summary": {"verdicts": {"slingshot": 1}, "kinds": {}, "first_onset": None, "period": None},
+        "confirmation": {"fork": "f", "runs": [{**fork, "confirmed": True}]},
+    }
+    lines = list(terminal.lines(slingshot.show(restore(slingshot.Findings, data), ())))
+    assert lines[-2] == (
+        "Trained again with the loss in float64 from the start: gone, and so confirmed, in 1 of 1 run (f)."
+    )
 
 
 def test_periods_of_the_page_are_those_of_runs():
@@ -118,7 +134,7 @@ def test_the_page_shades_the_stays_and_nothing_else(here, outputs, monkeypatch):
     assert [(run["verdict"], len(run["stays"])) for run in runs] == [
         *(("at_edge", 1), ("visited", 1), ("at_edge", 2), ("below_edge", 0))
     ]
-    terminal = here("analyze", "eos").out
+    lines = here("analyze", "eos").out.splitlines()
     panels = {}
 
     def draw(*given, **keys):
@@ -141,14 +157,13 @@ def test_the_page_shades_the_stays_and_nothing_else(here, outputs, monkeypatch):
         if run["end_step"] is not None:
             assert shaded[-1][1] == pytest.approx(run["end_step"]) and run["end_step"] < high
         # The same verdict, arrival and reason in the terminal and in the page's table.
-        assert (
-            f"{name}: {run['verdict']}, median ratio {run['median_ratio']:.3f} ({run['reason']})" in terminal
-        )
         arrival = "\u2013" if run["onset_step"] is None else f"{run['onset_step']:,}"
         left = "\u2013" if run["end_step"] is None else f"{run['end_step']:,}"
         assert (
             rows[name][1:4] == [run["verdict"].replace("_", " "), arrival, left]
             and rows[name][-1] == run["reason"]
         )
+        (line,) = [line for line in lines if line.strip().startswith(name)]
+        assert " ".join(rows[name]) == " ".join(line.split())
     said = passage(document["summary"]["onset"])
-    assert document["summary"]["onset"][2] is not None and f"arrival {said}" in terminal and said in page.text
+    assert document["summary"]["onset"][2] is not None and f"arrival {said}" in lines[0] and said in page.text

@@ -1,16 +1,16 @@
 """The slingshot detector: on simulated series, on what each kind of spike rests on, and from the command line."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from simulated_slingshots import TUNING, decoy, f1, score, slingshots
 
-from dynalab.analysis.base import Trajectories, Trajectory
+from dynalab.analysis.base import Group, Series
+from dynalab.analysis.command import findings_of
 from dynalab.analysis.slingshot import Config, analyse
 from dynalab.analysis.slingshot.norms import cycles
-from dynalab.analysis.slingshot.outcome import fitted_from, period_of
-from dynalab.analysis.slingshot.simulate import TUNING, decoy, f1, score, slingshots
-from dynalab.analysis.slingshot.spikes import find_spikes, log_loss, noise_of
+from dynalab.analysis.slingshot.spikes import find_spikes, fitted_from, log_loss, period_of
+from dynalab.config.registry import find
+from dynalab.core.stats import noise_of
 from dynalab.errors import ConfigError, NothingMatched
 
 ADAM = {"optimizer": {"name": "adam", "lr": 1e-3, "eps": 1e-8}, "train": {"batch_size": "full"}}
@@ -32,24 +32,24 @@ def series(*, period=600, count=4, cadence=5, growth="staircase"):
 
 
 def one(steps, columns, config=None, settings=None, status="done"):
-    run = Trajectory("e/s0000", steps, np.stack(list(columns.values()), 1), 0, status, config or {})
-    found = analyse(Trajectories("e", tuple(columns), (run,)), settings or Config())
-    return found.result["runs"][0], found
+    group = Group.of({"s0000": columns}, steps, status=status, config=config or {})
+    findings = findings_of([group], find("analysis", "slingshot"), settings or Config())
+    return findings.runs[0], findings
 
 
 def test_two_columns_are_enough_and_what_is_missing_is_said():
     steps, loss, norm, onsets = series()
-    run, outcome = one(steps, {"train_loss": loss, "last_layer_norm": norm})
-    assert [event["kind"] for event in run["events"]] == ["slingshot"] * 4
-    for event, onset in zip(run["events"], onsets, strict=True):
-        assert abs(event["onset_step"] - onset) <= 10 and event["onset_step"] <= event["peak_step"]
-        assert event["amplitude_decades"] == pytest.approx(np.log10(3 / 1e-8), abs=0.6)
-    assert run["verdict"] == "slingshot" and run["period_steps"] == pytest.approx(600, abs=10)
-    assert run["period_cv"] < 0.02
+    run, findings = one(steps, {"train_loss": loss, "last_layer_norm": norm})
+    assert [event.kind for event in run.events] == ["slingshot"] * 4
+    for event, onset in zip(run.events, onsets, strict=True):
+        assert abs(event.onset_step - onset) <= 10 and event.onset_step <= event.peak_step
+        assert event.amplitude_decades == pytest.approx(np.log10(3 / 1e-8), abs=0.6)
+    assert run.verdict == "slingshot" and run.period_steps == pytest.approx(600, abs=10)
+    assert run.period_cv < 0.02
     wanted = "train_accuracy zero_loss_fraction median_margin min_margin class_feature_cosine grad_norm"
-    assert set(wanted.split()) <= set(run["missing_channels"]) and "optimizer" in run["missing_channels"]
-    assert len(outcome.tables["events"]) == 4
-    ends = [event["end_step"] for event in run["events"]]
+    assert set(wanted.split()) <= set(run.missing_channels) and "optimizer" in run.missing_channels
+    assert len(findings.events) == 4
+    ends = [event.end_step for event in run.events]
     assert all(e > o for e, o in zip(ends[:3], onsets, strict=False)) and ends[3] is None, (
         "the last is cut off"
     )
@@ -59,7 +59,7 @@ def test_two_columns_are_enough_and_what_is_missing_is_said():
 def test_the_spread_of_a_period_needs_three_events(count, known):
     steps, loss, norm, _ = series(count=count)
     run, _ = one(steps, {"train_loss": loss, "last_layer_norm": norm})
-    assert len(run["events"]) == count and (run["period_cv"] is not None) is known
+    assert len(run.events) == count and (run.period_cv is not None) is known
     assert period_of([10]) == (None, None) and period_of([10, 30])[0] == 20
 
 
@@ -68,8 +68,8 @@ def test_a_norm_that_grows_steadily_or_shrinks_is_no_cycle():
         steps, loss, norm, _ = series(growth=growth)
         norm = norm if growth == "steady" else norm * np.exp(-steps / 300)
         run, _ = one(steps, {"train_loss": loss, "last_layer_norm": norm})
-        assert {event["kind"] for event in run["events"]} == {"spike_without_norm_cycle"}, growth
-        assert run["verdict"] == "other_spikes"
+        assert {event.kind for event in run.events} == {"spike_without_norm_cycle"}, growth
+        assert run.verdict == "other_spikes"
 
 
 def with_channels(zeros=0.5, accuracy=1.0, **more):
@@ -85,12 +85,12 @@ def with_channels(zeros=0.5, accuracy=1.0, **more):
 
 def kinds(steps, columns, config):
     run, _ = one(steps, columns, config)
-    return {event["kind"] for event in run["events"]}, run
+    return {event.kind for event in run.events}, run
 
 
 def test_each_condition_of_a_slingshot_counts():
     found, run = kinds(*with_channels(), ADAM)
-    assert found == {"slingshot"} and all(event["confidence"] == 1.0 for event in run["events"])
+    assert found == {"slingshot"} and all(event.confidence == 1.0 for event in run.events)
     sgd = {"optimizer": {"name": "sgd", "lr": 0.1}, "train": {"batch_size": "full"}}
     large = {**ADAM, "optimizer": {**ADAM["optimizer"], "eps": 1e-5}}
     assert kinds(*with_channels(), sgd)[0] == {"unknown"}
@@ -123,7 +123,7 @@ def test_a_loss_that_ends_in_nan_or_infinity_is_seen(end):
     rise = 10 ** (-6 + np.minimum((steps - 2500) * 0.6, 5))
     loss = np.select([steps < 100, steps < 2500, steps < 2520], [1.0, 1e-6, rise], end)
     run, _ = one(steps, {"train_loss": loss, "last_layer_norm": 1 + steps / 3000})
-    assert [event["kind"] for event in run["events"]] == ["data"]
+    assert [event.kind for event in run.events] == ["data"]
     # A loss that is recorded less often than the norm has not ended.
     sparse = np.where(steps % 20 == 0, np.where(loss < 1e3, loss, 1e-6), np.nan)
     run, _ = one(
@@ -133,7 +133,7 @@ def test_a_loss_that_ends_in_nan_or_infinity_is_seen(end):
             "last_layer_norm": 1 + steps / 3000,
         },
     )
-    assert "data" not in [event["kind"] for event in run["events"]]
+    assert "data" not in [event.kind for event in run.events]
 
 
 def test_a_batch_whose_loss_alone_rises_is_data():
@@ -151,7 +151,7 @@ def test_a_spike_between_two_rows_is_seen_in_the_largest_loss_since():
         largest[int(onset / 50)] = 3.0
     loss = np.full(len(steps), 1e-8)
     run, _ = one(steps, {"train_loss": loss, "last_layer_norm": norm, "train_loss_max": largest})
-    assert len(run["events"]) == 4
+    assert len(run.events) == 4
 
 
 def test_a_run_that_ends_in_infinity_ends_in_data():
@@ -160,16 +160,16 @@ def test_a_run_that_ends_in_infinity_ends_in_data():
     run, _ = one(
         steps[:end], {"train_loss": loss[:end], "last_layer_norm": norm[:end]}, ADAM, status="diverged"
     )
-    last = run["events"][-1]
-    assert last["kind"] == "data" and last["end_step"] is None and run["events"][0]["kind"] == "slingshot"
+    last = run.events[-1]
+    assert last.kind == "data" and last.end_step is None and run.events[0].kind == "slingshot"
 
 
 def test_prefixes_too_few_rows_and_missing_columns():
     steps, loss, norm, _ = series()
     columns = {"train_loss": loss, "last_layer_norm": norm}
-    assert len(one(steps, columns, settings=Config(steps=1300))[0]["events"]) == 1
-    few, outcome = one(steps[:6], {name: value[:6] for name, value in columns.items()})
-    assert few["verdict"] == "insufficient_data" and few["events"] == [] and outcome.warnings
+    assert len(one(steps, columns, settings=Config(steps=1300))[0].events) == 1
+    few, findings = one(steps[:6], {name: value[:6] for name, value in columns.items()})
+    assert few.verdict == "insufficient_data" and few.events == () and findings.warnings
     with pytest.raises(NothingMatched, match="last_layer_norm"):
         one(steps, {"train_loss": loss})
     for key, value in (("window", 0), ("rise", -1.0), ("zero_fraction", 2.0)):
@@ -181,9 +181,9 @@ def test_arming_waits_for_the_fit():
     steps = np.arange(0.0, 1000, 10)
     accuracy = np.where(steps < 200, 0.9, 1.0)
     accuracy[5] = 1.0
-    assert fitted_from(steps, np.ones(100), (steps, accuracy)) == 300
-    assert fitted_from(steps, np.full(100, 1e-4), None) == 0
-    assert fitted_from(steps, np.full(100, 2.0), None) is None
+    assert fitted_from(Series(steps, np.ones(100)), Series(steps, accuracy)) == 300
+    assert fitted_from(Series(steps, np.full(100, 1e-4)), None) == 0
+    assert fitted_from(Series(steps, np.full(100, 2.0)), None) is None
 
 
 def test_a_saturating_norm_is_no_plateau():
@@ -205,9 +205,8 @@ def test_simulated_series_and_decoys_beyond_the_measured_ones():
     for number in range(TUNING + 200, TUNING + 214):
         for make in (slingshots, decoy):
             case = make(number)
-            run = analyse(case.trajectories, Config()).result["runs"][0]
-            found = [event["onset_step"] for event in run["events"] if event["kind"] == "slingshot"]
-            scores.append(score(case, found, run["verdict"]))
+            (run,) = analyse([case.group], Config()).runs
+            scores.append(score(case, run.slingshots, run.verdict))
             if make is decoy:
                 assert not scores[-1].verdict, case.kind
     assert f1(scores) >= 0.95
@@ -215,7 +214,10 @@ def test_simulated_series_and_decoys_beyond_the_measured_ones():
 
 def test_a_case_is_fixed_by_its_number_and_scoring_counts():
     case = slingshots(3)
-    assert np.array_equal(case.trajectories.runs[0].values, slingshots(3).trajectories.runs[0].values)
+    (mine,), (again,) = (item.group.runs for item in (case, slingshots(3)))
+    assert all(
+        np.array_equal(mine.series[name].values, again.series[name].values) for name in case.group.metrics
+    )
     assert score(case, list(case.onsets), "slingshot").missed == 0
     shifted = [int(step + case.period / 2) for step in case.onsets]
     assert score(case, shifted, "slingshot").hits == 0 and score(case, shifted, "slingshot").false == len(
@@ -226,9 +228,8 @@ def test_a_case_is_fixed_by_its_number_and_scoring_counts():
 
 def test_pooled_runs_are_judged_by_their_own_configuration():
     steps, columns = with_channels()
-    values = np.stack(list(columns.values()), 1)
-    adam = Trajectory("a/s0000", steps, values, 0, "done", ADAM)
-    sgd = replace(adam, run="b/s0000", config={"optimizer": {"name": "sgd", "lr": 0.1}})
-    found = analyse(Trajectories("a", tuple(columns), (adam, sgd)), Config()).result
-    assert [run["verdict"] for run in found["runs"]] == ["slingshot", "other_spikes"]
-    assert found["summary"]["verdicts"] == {"slingshot": 1, "other_spikes": 1}
+    adam = Group.of({"s0000": columns}, steps, id="a", config=ADAM)
+    sgd = Group.of({"s0000": columns}, steps, id="b", config={"optimizer": {"name": "sgd", "lr": 0.1}})
+    findings = analyse([adam, sgd], Config())
+    assert [run.verdict for run in findings.runs] == ["slingshot", "other_spikes"]
+    assert findings.summary.verdicts == {"slingshot": 1, "other_spikes": 1}

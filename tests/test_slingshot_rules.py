@@ -7,13 +7,35 @@ import pytest
 from scipy import stats
 
 from dynalab.analysis import rates
-from dynalab.analysis.base import Trajectories, Trajectory
-from dynalab.analysis.slingshot import Config, analyse, confirm, describe
+from dynalab.analysis.base import Group, Run, Series
+from dynalab.analysis.slingshot import (
+    Config,
+    Event,
+    Findings,
+    RunFindings,
+    Summary,
+    analyse,
+    confirm,
+    period_of,
+    show,
+    summarise,
+)
 from dynalab.analysis.slingshot import kinds as rules
 from dynalab.analysis.slingshot.kinds import Evidence
-from dynalab.analysis.slingshot.norms import Cycle, _agreed, _cycle, _half_way, _pooled, cycles, slope
-from dynalab.analysis.slingshot.outcome import _loss, fitted_from, over_runs, period_of
-from dynalab.analysis.slingshot.spikes import Spike, _is_next, find_spikes, levels, log_loss, noise_of
+from dynalab.analysis.slingshot.norms import Cycle, _agreed, _cycle, _half_way, _pooled, cycles
+from dynalab.analysis.slingshot.spikes import (
+    Spike,
+    _is_next,
+    find_spikes,
+    fitted_from,
+    largest_loss,
+    levels,
+    log_loss,
+    until_it_ends,
+)
+from dynalab.core.stats import noise_of
+from dynalab.core.stats import theil_sen as slope
+from dynalab.show import terminal
 
 REST = -6.0
 NOTHING = Cycle(np.nan, np.nan, np.nan, np.nan, np.nan, None)
@@ -258,39 +280,37 @@ def test_spikes_agree_where_more_than_half_are_cycles():
 
 def test_what_forks_say_of_slingshots_and_from_where():
     def rows(*steps: int, gone: int = 1):
-        return [{"from_step": step, "confirmed": place < gone} for place, step in enumerate(steps)]
+        return [
+            confirm.Forked("e/a", "f/a", step, confirmed=place < gone, fork_slingshots=int(place >= gone))
+            for place, step in enumerate(steps)
+        ]
 
     assert confirm.since(rows()) == confirm.since(rows(0, 0)) == "from the start"
-    assert confirm.since([{}]) == "from the start"
     assert confirm.since(rows(1)) == "from its checkpoint of step 1"
     assert confirm.since(rows(1200, 1200)) == "from their checkpoint of step 1,200"
     assert confirm.since(rows(1200, 0, 300)) == "from their checkpoints of step 0 to 1,200"
-    told = confirm.words({"runs": rows(0, 0, 0, gone=2)})
-    assert told == "trained again with the loss in float64 from the start: gone in 2 of 3 runs"
-    assert confirm.forks_of({"fork": "a"}) == ["a"] and confirm.forks_of({"forks": ["b", "c"]}) == ["b", "c"]
+    told = "Trained again with the loss in float64 from the start: gone, and so confirmed, in 2 of 3 runs"
+    # Results of before name the fork in the ids of its runs alone.
+    for forks, named in (((), "f"), (("b", "c"), "b and c")):
+        found = confirm.Confirmation("train.loss_dtype=float64", forks, tuple(rows(0, 0, 0, gone=2)))
+        assert confirm.words(found) == f"**{told}; still there in 1** ({named})."
 
     def run(name, *onsets, other=()):
-        events = [{"kind": "slingshot", "onset_step": step} for step in onsets]
-        return {"run": name, "events": [*events, *({"kind": "data", "onset_step": step} for step in other)]}
+        events = [event("slingshot", step) for step in onsets] + [event("data", step) for step in other]
+        return RunFindings(run=name, verdict="slingshot", events=tuple(events))
 
-    result = {
-        "runs": [run("e/a", 300, 100), run("e/b", 50, other=[10]), run("e/c", other=[5]), run("e/d", 7)]
-    }
-    assert confirm.first_onsets(result) == {"e/a": 100, "e/b": 50, "e/d": 7}
-    one = {"ensemble": "f", "runs": [run("f/a", 99, other=[100, 99]), run("f/c")]}
-    two = {"ensemble": "g", "runs": [run("g/b", 50)]}
-    assert confirm.compare(result, [(one, 100), (two, 50)]) == {
-        "change": "train.loss_dtype=float64",
-        "forks": ["f", "g"],
-        "runs": [
-            {"run": "e/a", "fork": "f/a", "from_step": 100, "slingshots": 2, "fork_slingshots": 0}
-            | {"fork_events": 1, "confirmed": True},
-            {"run": "e/b", "fork": "g/b", "from_step": 50, "slingshots": 1, "fork_slingshots": 1}
-            | {"fork_events": 1, "confirmed": False},
-            {"run": "e/c", "fork": "f/c", "from_step": 100, "slingshots": 0, "fork_slingshots": 0}
-            | {"fork_events": 0, "confirmed": False},
-        ],
-    }
+    runs = [run("e/a", 300, 100), run("e/b", 50, other=[10]), run("e/c", other=[5]), run("e/d", 7)]
+    one = Group("f", (), keys={"from_step": 100}), [run("f/a", 99, other=[100, 99]), run("f/c")]
+    two = Group("g", (), keys={"from_step": 50}), [run("g/b", 50)]
+    assert confirm.compare(runs, [one, two]) == confirm.Confirmation(
+        "train.loss_dtype=float64",
+        ("f", "g"),
+        (
+            confirm.Forked("e/a", "f/a", 100, 2, 0, 1, True),
+            confirm.Forked("e/b", "g/b", 50, 1, 1, 1, False),
+            confirm.Forked("e/c", "f/c", 100, 0, 0, 0, False),
+        ),
+    )
 
 
 # The kinds.
@@ -301,7 +321,7 @@ def evidence(**keys):
         "onset": 1000.0,
         "peak": 1010.0,
         "window": 200.0,
-        "columns": {},
+        "channels": {},
         "cycle": NOTHING,
         "optimizer": {},
     }
@@ -309,7 +329,7 @@ def evidence(**keys):
 
 
 def at(values, steps=(900.0, 950.0, 990.0, 1000.0, 1010.0)):
-    return np.array(steps[: len(values)]), np.array(values, dtype=float)
+    return Series(np.array(steps[: len(values)]), np.array(values, dtype=float))
 
 
 @pytest.mark.parametrize(
@@ -321,22 +341,22 @@ def test_a_rate_that_changes_near_the_onset_explains_it(rate, kind):
 
 def test_what_comes_before_is_the_window_or_the_last_row():
     steps, values = np.array([700.0, 800.0, 999.0, 1000.0]), np.arange(4.0)
-    assert evidence(columns={"x": (steps, values)}).before("x").tolist() == [1, 2]
-    assert evidence(columns={"x": (steps[[0, 3]], values[[0, 3]])}).before("x").tolist() == [0]
-    assert evidence(columns={"x": (steps[3:], values[3:])}).before("x") is None
+    assert evidence(channels={"x": Series(steps, values)}).before("x").tolist() == [1, 2]
+    assert evidence(channels={"x": Series(steps[[0, 3]], values[[0, 3]])}).before("x").tolist() == [0]
+    assert evidence(channels={"x": Series(steps[3:], values[3:])}).before("x") is None
     assert evidence().before("x") is None
 
 
 def test_a_batch_is_odd_where_the_training_loss_does_not_triple():
     def kind(around, full=False):
         return rules.name(
-            evidence(full_batch=full, columns={"train_loss": at([1, 1, 1, *around])}), Config()
+            evidence(full_batch=full, channels={"train_loss": at([1, 1, 1, *around])}), Config()
         ).kind
 
     assert kind([1.0, 2.9]) == "data" and kind([2.9, 1.0]) == "data" and kind([3.0, 1.0]) == "unknown"
     assert kind([1.0, 2.9], full=True) == "unknown" and kind([1.0, 2.9], full=None) == "unknown"
-    late = {"train_loss": (np.array([900.0, 1011.0, 1012.0]), np.array([1.0, 2.0, 9.0]))}
-    assert rules.name(evidence(full_batch=False, columns=late), Config()).kind == "data"
+    late = {"train_loss": Series(np.array([900.0, 1011.0, 1012.0]), np.array([1.0, 2.0, 9.0]))}
+    assert rules.name(evidence(full_batch=False, channels=late), Config()).kind == "data"
     assert rules.name(evidence(ended=True), Config()).kind == "data"
 
 
@@ -346,7 +366,7 @@ def test_every_condition_of_a_slingshot_adds_to_its_confidence():
 
     def named(optimizer=ADAM, cycle=cycle, **changed):
         told = rules.name(
-            evidence(optimizer=optimizer, cycle=cycle, columns={**columns, **changed}), Config()
+            evidence(optimizer=optimizer, cycle=cycle, channels={**columns, **changed}), Config()
         )
         return told.kind, pytest.approx(6 * told.confidence)
 
@@ -378,7 +398,7 @@ def test_a_norm_falls_by_the_decay_a_step(tilt, kind):
     log = np.select(
         [steps < 1000, steps <= 1400], [0.01 * (steps - 1000), -1e-3 * tilt * (steps - 1000)], 1.0
     )
-    keys = {"onset": 1500.0, "columns": {"scale_invariant_norm": (steps, np.exp(log))}}
+    keys = {"onset": 1500.0, "channels": {"scale_invariant_norm": Series(steps, np.exp(log))}}
     told = rules.name(evidence(**keys, decay=np.full(2000, 1e-3)), Config())
     assert told.kind == kind
     if kind == "bn_wd_period":
@@ -411,7 +431,7 @@ def test_momentum_and_dampening_are_in_the_decay_a_step():
 
 def test_an_edge_ratio_of_one_and_a_lagging_moment():
     def edge(values):
-        return rules.name(evidence(columns={"edge_ratio": at(values, np.arange(900.0, 1000))}), Config())
+        return rules.name(evidence(channels={"edge_ratio": at(values, np.arange(900.0, 1000))}), Config())
 
     assert edge([0.9, 1.0]).kind == "edge_spike" and edge([0.9, 0.99]).kind == "unknown"
     # Of the last five rows.
@@ -422,7 +442,7 @@ def test_an_edge_ratio_of_one_and_a_lagging_moment():
     def lag(gradient, along=(0, 21.0), threshold=(30.0, 20.0), optimizer=ADAM):
         names = ("grad_norm", "gradient_curvature", "stability_threshold")
         columns = {name: at(values) for name, values in zip(names, (gradient, along, threshold), strict=True)}
-        return rules.name(evidence(columns=columns, optimizer=optimizer), Config()).kind
+        return rules.name(evidence(channels=columns, optimizer=optimizer), Config()).kind
 
     # The last square below a tenth of the mean square: of 1 and x, x^2 < 1/19.
     assert lag([1.0, 0.229]) == "adam_lag" and lag([1.0, 0.230]) == "unknown"
@@ -436,7 +456,7 @@ def test_every_name_has_its_confidence_and_its_reason():
     def named(**keys):
         return rules.name(evidence(**keys), Config())
 
-    norm = np.arange(500.0, 1000), np.exp(-1e-3 * np.arange(500.0))
+    norm = Series(np.arange(500.0, 1000), np.exp(-1e-3 * np.arange(500.0)))
     lagging = {"grad_norm": at([1, 0.1]), "gradient_curvature": at([0, 9]), "stability_threshold": at([9, 2])}
     cycle, quiet = replace(NOTHING, verdict=True), replace(NOTHING, verdict=False)
     grown = "the norm of the last layer grows before and stands still after"
@@ -444,13 +464,13 @@ def test_every_name_has_its_confidence_and_its_reason():
     assert [
         named(ended=True),
         named(rates=(1000.0,)),
-        named(full_batch=False, columns={"train_loss": at([1, 1, 1, 1])}),
+        named(full_batch=False, channels={"train_loss": at([1, 1, 1, 1])}),
         named(cycle=cycle),
-        named(columns=zeros),
-        named(columns=zeros, cycle=quiet),
-        named(columns={"scale_invariant_norm": norm}, decay=np.full(500, 1e-3)),
-        named(columns={"edge_ratio": at([1.0])}),
-        named(columns=lagging, optimizer=ADAM),
+        named(channels=zeros),
+        named(channels=zeros, cycle=quiet),
+        named(channels={"scale_invariant_norm": norm}, decay=np.full(500, 1e-3)),
+        named(channels={"edge_ratio": at([1.0])}),
+        named(channels=lagging, optimizer=ADAM),
         named(cycle=quiet),
     ] == [
         rules.Named("data", 1.0, "the loss became NaN or infinite"),
@@ -483,33 +503,36 @@ def test_a_run_is_fitted_after_a_hundred_steps_of_accuracy_one_or_at_a_twentieth
     steps, high = np.arange(0.0, 1000, 10), np.ones(100)
 
     def accuracy(*wrong):
-        return steps, np.where(np.isin(steps, wrong), 0.9, 1.0)
+        return Series(steps, np.where(np.isin(steps, wrong), 0.9, 1.0))
 
-    assert fitted_from(steps, high, accuracy(0, 110)) == 110
-    assert fitted_from(steps, high, accuracy(0, 100)) == 210
+    def fitted(steps, loss, accuracy=None):
+        return fitted_from(Series(steps, loss), accuracy)
+
+    assert fitted(steps, high, accuracy(0, 110)) == 110
+    assert fitted(steps, high, accuracy(0, 100)) == 210
     falls = np.where(steps < 200, 4.0, 0.2)
     # The median of five rows, with the row itself: three of them are low at 220.
-    assert fitted_from(steps, falls, None) == 220 + 100
-    assert fitted_from(steps, np.where(steps < 200, 4.0, 0.21), None) is None
-    assert fitted_from(steps, np.where(steps < 200, 0.5, 0.05), None) == 320
-    assert fitted_from(np.arange(100.0), falls, None) == 22 + 40
-    assert fitted_from(steps + 7, np.full(100, 0.05), None) == 7
-    assert (
-        fitted_from(steps[:4], np.zeros(4), None) is None and fitted_from(steps[:5], np.zeros(5), None) == 0
-    )
+    assert fitted(steps, falls) == 220 + 100
+    assert fitted(steps, np.where(steps < 200, 4.0, 0.21)) is None
+    assert fitted(steps, np.where(steps < 200, 0.5, 0.05)) == 320
+    assert fitted(np.arange(100.0), falls) == 22 + 40
+    assert fitted(steps + 7, np.full(100, 0.05)) == 7
+    assert fitted(steps[:4], np.zeros(4)) is None and fitted(steps[:5], np.zeros(5)) == 0
 
 
 def test_the_loss_is_the_largest_since_the_last_row_up_to_where_it_ends():
-    steps = np.arange(0.0, 50, 10)
-    columns = {"train_loss": (steps, np.array([1.0, 2, 3, 4, 5]))}
-    columns["train_loss_max"] = np.array([5.0, 10, 40, 50]), np.array([99.0, 7, 1, 99])
-    told = _loss(columns, 49.0)
-    assert (told[0].tolist(), told[1].tolist(), told[2]) == (steps.tolist(), [1, 7, 3, 4, 5], False)
-    assert columns["train_loss"][1].tolist() == [1, 2, 3, 4, 5]
-    assert _loss(columns, 50.0)[2] is True
-    columns["train_loss"] = steps, np.array([1.0, 2, 3, np.inf, 5])
-    told = _loss(columns, 40.0)
-    assert (told[0].tolist(), told[2]) == ([0, 10, 20], True)
+    steps, values = np.arange(0.0, 50, 10), np.array([1.0, 2, 3, 4, 5])
+    largest = Series(np.array([5.0, 10, 40, 50]), np.array([99.0, 7, 1, 99]))
+    run = Run("e/s0000", {"train_loss": Series(steps, values), "train_loss_max": largest})
+    loss = largest_loss(run)
+    assert (loss.steps.tolist(), loss.values.tolist()) == (steps.tolist(), [1, 7, 3, 4, 5])
+    assert values.tolist() == [1, 2, 3, 4, 5]
+    assert (
+        largest_loss(Run("e/s0000", {"train_loss": loss})) is loss and largest_loss(Run("e/s0", {})) is None
+    )
+    assert until_it_ends(loss, 49.0)[1] is False and until_it_ends(loss, 50.0)[1] is True
+    cut, ended = until_it_ends(Series(steps, np.array([1.0, 2, 3, np.inf, 5])), 40.0)
+    assert (cut.steps.tolist(), ended) == ([0, 10, 20], True)
 
 
 def test_periods_and_quartiles_over_runs():
@@ -518,63 +541,56 @@ def test_periods_and_quartiles_over_runs():
         pytest.approx(np.std([100, 200, 200], ddof=1) / np.mean([100, 200, 200])),
     )
     assert period_of([0, 100, 300]) == (150, pytest.approx(np.std([100, 200], ddof=1) / 150))
-    runs = []
-    for place in range(3):
-        onsets = [100 + place, 50 + 10 * place]
-        events = [{"kind": "slingshot", "onset_step": step} for step in onsets] + [
-            {"kind": "data", "onset_step": 1}
-        ]
-        runs.append({"verdict": "slingshot", "events": events, "period_steps": 100.0 * (place + 1)})
-    runs += [{"verdict": "other_spikes", "events": [], "period_steps": 7.0}]
-    assert over_runs(runs) == {
-        "verdicts": {"slingshot": 3, "other_spikes": 1},
-        "kinds": {"slingshot": 6, "data": 3},
-        "first_onset": [55, 60, 65],
-        "period": [150, 200, 250],
-    }
-    assert over_runs([])["period"] is None
+    runs = [
+        RunFindings(
+            run=f"e/s000{place}",
+            verdict="slingshot",
+            events=(event("slingshot", 100 + place), event("slingshot", 50 + 10 * place), event("data", 1)),
+            period_steps=100.0 * (place + 1),
+        )
+        for place in range(3)
+    ]
+    runs += [RunFindings(run="e/s0003", verdict="other_spikes", period_steps=7.0)]
+    verdicts, kinds = {"slingshot": 3, "other_spikes": 1}, {"slingshot": 6, "data": 3}
+    # A run without one counts as later than all others.
+    assert summarise(runs) == Summary(verdicts, kinds, (50, 60, 70), (100, 200, 300))
+    assert summarise([]) == Summary({}, {}, None, None)
+
+
+def event(kind, onset, **keys):
+    plain = {"confidence": 1.0, "peak_step": onset + 5, "end_step": onset + 9, "amplitude_decades": 5.0}
+    plain |= {"norm_growth": 0.1, "norm_slope_ratio": 0.2, "reason": "why"}
+    return Event(**{"kind": kind, "onset_step": onset, **plain, **keys})
 
 
 def test_a_coarse_series_is_warned_of_and_the_terminal_says_what_was_found():
     def warnings(cadence, **more):
         steps = np.arange(0.0, 60) * cadence
         columns = {"train_loss": np.full(60, 1e-6), "last_layer_norm": 1 + steps, **more}
-        run = Trajectory("e/s0000", steps, np.stack(list(columns.values()), 1), 0, "done", {})
-        return analyse(Trajectories("e", tuple(columns), (run,)), Config()).warnings
+        return analyse([Group.of({"s0000": columns}, steps)], Config()).warnings
 
-    assert warnings(50.0) == [] and "e/s0000: a row every 51 steps is coarse" in warnings(51.0)[0]
-    assert warnings(51.0, train_loss_max=np.full(60, 1e-6)) == []
-    event = {"kind": "slingshot", "onset_step": 1200}
-    run = {"run": "e/s0003", "verdict": "slingshot", "events": [event, {**event, "onset_step": 2200}]}
-    run |= {"period_steps": 1000.0, "period_cv": 0.126, "missing_channels": ["grad_norm"]}
-    quiet = {
-        **run,
-        "run": "e/s0004",
-        "verdict": "no_events",
-        "events": [],
-        "period_steps": None,
-        "period_cv": None,
-    }
-    summary = {"verdicts": {"slingshot": 1, "no_events": 1}, "first_onset": [1100.0, 1200.0, 1300.0]}
-    lines = describe({"runs": [run, quiet], "summary": summary})
-    assert lines[0] == "2 runs: slingshots in 1, no spikes in 1"
-    assert lines[1] == "  first slingshot at step 1,200 (quartiles 1,100 to 1,300)"
-    assert lines[2] == "  s0003: slingshot at 1,200, 2,200, period 1,000 steps (variation 0.13)"
-    assert lines[3] == "  s0004: no spikes" and lines[-1] == "  not recorded: grad_norm"
-
-
-def test_the_period_of_a_run_is_of_its_slingshots():
-    # Spikes 400 steps apart, of which the second is a change of the rate.
-    steps = np.arange(0.0, 2000, 5)
-    loss = np.full(len(steps), 1e-6)
-    norm = np.full(len(steps), 20.0)
-    for onset in (400, 800, 1200, 1600):
-        loss[(steps >= onset) & (steps < onset + 40)] = 1.0
-        norm += 2 / (1 + np.exp(-np.clip((steps - onset + 40) / 15, -50, 50)))
-    columns = {"train_loss": loss, "last_layer_norm": norm}
-    config = {"schedule": {"name": "step", "milestones": [790]}}
-    run = Trajectory("e/s0000", steps, np.stack(list(columns.values()), 1), 0, "done", config)
-    (found,) = analyse(Trajectories("e", tuple(columns), (run,)), Config()).result["runs"]
-    assert [event["kind"] for event in found["events"]] == ["slingshot", "data", "slingshot", "slingshot"]
-    assert (found["verdict"], found["period_steps"]) == ("slingshot", 600.0)
-    assert found["period_cv"] == pytest.approx(np.std([800, 400], ddof=1) / 600)
+    assert warnings(50.0) == () and "e/s0000: a row every 51 steps is coarse" in warnings(51.0)[0]
+    assert warnings(51.0, train_loss_max=np.full(60, 1e-6)) == ()
+    slung = RunFindings(
+        run="e/s0003",
+        verdict="slingshot",
+        events=(event("slingshot", 1200), event("edge_spike", 1500), event("slingshot", 2200)),
+        period_steps=1000.0,
+        period_cv=0.126,
+        missing_channels=("grad_norm",),
+    )
+    quiet = RunFindings(run="e/s0004", verdict="no_events", missing_channels=("grad_norm",))
+    findings = Findings((slung, quiet), summarise([slung, quiet]))
+    lines = list(terminal.lines(show(findings, ())))
+    assert lines[0] == (
+        "Slingshots in 1 of 2 runs, no spikes in 1; the first at step 1,200 (quartiles 1,200 to never); some 1,000 "
+        "steps apart; other spikes: 1 edge spike."
+    )
+    said = "s0003 slingshot edge spike at 1,500; slingshot at 1,200, 2,200 1,000 0.126"
+    assert [line.split() for line in lines[1:4]] == [
+        ["run", "verdict", "events", "period", "its", "variation"],
+        said.split(),
+        ["s0004", "no", "events", "\u2013", "\u2013", "\u2013"],
+    ]
+    assert lines[5].split()[:4] == ["s0003", "slingshot", "1,200", "1,205"]
+    assert lines[-1] == "Not recorded, and so not weighed: grad_norm."

@@ -9,18 +9,13 @@ from typing import Any
 import pytest
 from report_fakes import make_ensemble, make_hmm
 
-from dynalab.analysis import hmm
+from dynalab.analysis import hmm, variance
 from dynalab.analysis.hmm.words import why
 from dynalab.analysis.slingshot import confirm
 from dynalab.report.gather import gather
 from dynalab.report.sections import hmm as page
-from dynalab.report.sections import hmm_detours, hmm_tables, variance
+from dynalab.report.sections import hmm_detours, hmm_tables
 from dynalab.report.sections.context import Context
-
-
-def shares(**rows: tuple[float, float, float]) -> Any:
-    found = [{"source": name, "share": s, "interval": [low, high]} for name, (s, low, high) in rows.items()]
-    return SimpleNamespace(data={"cells": 25, "shares": found})
 
 
 @pytest.mark.parametrize(
@@ -36,7 +31,8 @@ def shares(**rows: tuple[float, float, float]) -> Any:
     ],
 )  # fmt: skip
 def test_a_share_is_the_largest_where_its_interval_says_so(rows, verdict):
-    (said,) = variance.summary(shares(**rows), None)  # type: ignore[arg-type]
+    shares = [variance.Share(name, s, (low, high), None, False) for name, (s, low, high) in rows.items()]
+    said = variance._headline(shares, "25 runs")
     assert said.endswith(f"; {verdict}.") and said.count("largest") == 1
     for name, (share, low, high) in rows.items():
         assert f"**{name}** **{share:.0%}** [{low:.0%} to {high:.0%}]" in said
@@ -128,10 +124,10 @@ def test_of_paths_that_are_equally_common_none_is_the_most(outputs, paths, said)
 
 
 def test_slingshots_that_stay_are_not_said_to_be_gone():
-    rows = [{"confirmed": k < 1, "fork_slingshots": int(k >= 1), "from_step": 0} for k in range(3)]
-    said = confirm.words({"runs": rows})
-    assert said.endswith("from the start: gone, and so confirmed, in 1 of 3 runs; still there in 2")
-    assert confirm.words({"runs": rows[:1]}).endswith("in 1 of 1 run")
+    rows = [confirm.Forked("e/a", "f/a", confirmed=k < 1, fork_slingshots=int(k >= 1)) for k in range(3)]
+    said = confirm.words(confirm.Confirmation(runs=tuple(rows)))
+    assert said.endswith("from the start: gone, and so confirmed, in 1 of 3 runs; still there in 2** (f).")
+    assert confirm.words(confirm.Confirmation(runs=tuple(rows[:1]))).endswith("in 1 of 1 run** (f).")
 
 
 def test_no_delay_is_not_said_beside_an_interval_of_delays():

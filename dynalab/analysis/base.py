@@ -58,6 +58,7 @@ class Needs:
         columns: Metrics that it cannot do without; of those in a tuple one is enough.
         optional: Metrics that it looks at where they were recorded.
         record: Overrides of `dynalab train` that record them.
+        imports: Columns that a table of runs trained elsewhere needs, in words; empty: those that are missing.
         statuses: Statuses of the runs that it takes.
         across: Whether it is of all ensembles together; otherwise of each, unless `pool=true` asks for that.
     """
@@ -65,6 +66,7 @@ class Needs:
     columns: tuple[str | tuple[str, ...], ...] = ()
     optional: tuple[str, ...] = ()
     record: str = ""
+    imports: str = ""
     statuses: tuple[str, ...] = ("done",)
     across: bool = False
 

@@ -187,7 +187,8 @@ def findings_of(groups: Sequence[Group], part: Part, config: Any) -> Any:
             how = f"dynalab train ... {needs.record}"
             if group.imported:
                 how = (
-                    f"dynalab import a table with columns named {names} (a constant one: --const NAME=NUMBER)"
+                    f"dynalab import a table with columns named {needs.imports or names} "
+                    "(a constant one: --const NAME=NUMBER)"
                 )
             raise NothingMatched(f"{group.id}: no {names} recorded, which analyze {part.name} needs: {how}")
     return part.module.analyse([group.until(config.steps) for group in groups], config)

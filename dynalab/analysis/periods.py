@@ -23,6 +23,7 @@ from dynalab.optim.rates import decay_a_step, drag, learning_rates, rate_changes
 from dynalab.show.blocks import Block, Say, Span, Strip, Strips, Table, run_cell
 
 VERSION = 3
+TITLE = "Periods and regimes"
 NEEDS = Needs(
     columns=("scale_invariant_norm",),
     optional=("effective_gradient_norm", "train_loss", "train_loss_max", "batch_loss"),

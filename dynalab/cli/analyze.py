@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +21,7 @@ from dynalab.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from dynalab.analysis.command import Inputs
     from dynalab.config.registry import Part
     from dynalab.store.results import Result
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 @click.option(
     "--confirm",
     is_flag=True,
-    help="Train the runs again and compare. slingshot: with the loss in float64; eos: at half the rate.",
+    help="Train runs again with one thing changed, and say what that tells of what was found.",
 )
 @click.option("--force", is_flag=True, help="Compute it again, even if it is stored.")
 @json_option
@@ -51,11 +53,10 @@ def command(
     outputs: str | None,
     config_dirs: tuple[str, ...],
 ) -> int:
-    """Infer what happened from stored trajectories.
+    """Infer what happened from stored trajectories; KIND is the name of an analysis (one that is none names them all).
 
-    KIND is hmm, variance, slingshot, eos, periods, progress or spectrum, or an analysis of your own. An argument
-    with = is a key of the analysis, any other a run or ensemble (the beginning of its id is enough); without one, the
-    last that were trained.
+    An argument with = is a key of the analysis, any other a run or ensemble (the beginning of its id is enough);
+    without one, the last that were trained.
 
     \b
     dynalab analyze hmm
@@ -111,9 +112,7 @@ def command(
         with fits(kind) if not as_json else nullcontext():
             result = analyse(inputs, part, config, root, force=force)
         if confirm:
-            from dynalab.cli.confirm import confirm as train_again
-
-            result = train_again(inputs, result, part, config, root, search_path(config_dirs), as_json)
+            result = _confirmed(inputs, result, part, config, root, search_path(config_dirs), as_json)
         results.append(result)
     damaged = left_out or any(ensemble.damaged for ensemble, _ in selection)
     if as_json:
@@ -132,6 +131,23 @@ def command(
             echo(result.paths.root)
             warn(result.warnings)
     return 3 if damaged else 0
+
+
+def _confirmed(
+    inputs: Inputs, result: Result, part: Part, config: Any, root: Path, folders: Sequence[Path], quiet: bool
+) -> Result:
+    """Return an analysis with the word of forks on what it found, stored; `quiet` shows nothing on the way."""
+    from contextlib import ExitStack
+
+    from dynalab.cli.train import watching
+    from dynalab.explore import drive
+
+    with ExitStack() as stack:
+        trainer = drive.Trainer(root, folders, watching(stack, quiet))
+        confirmed = drive.confirm(inputs, result, part, config, trainer)
+    if confirmed is None:
+        note(f"analyze {part.name} found nothing that training again could confirm")
+    return confirmed or result
 
 
 def _lines(part: Part, result: Result) -> Iterable[str]:

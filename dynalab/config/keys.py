@@ -6,6 +6,7 @@ Help, `--cfg job` and the errors are made from what is declared.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,7 @@ class Keys:
                 require(value in said["one_of"], field.name, value, " or ".join(said["one_of"]))
             limits = [(name, said[name]) for name in _TESTS if name in said]
             if limits:
-                holds = all(_TESTS[name][0](value, limit) for name, limit in limits)
+                holds = math.isfinite(value) and all(_TESTS[name][0](value, limit) for name, limit in limits)
                 require(holds, field.name, value, _range(field, limits))
 
 

@@ -133,3 +133,12 @@ def theil_sen(steps: np.ndarray, values: np.ndarray, noise: float = 0.0) -> tupl
     i, j = np.triu_indices(len(steps), 1)
     tilt = float(np.median((values[j] - values[i]) / (steps[j] - steps[i])))
     return tilt, float(max(noise, 1e-12) * np.sqrt(12 / len(steps)) / np.ptp(steps))
+
+
+def noise_of(values: np.ndarray) -> float:
+    """Return the standard deviation of a series' row-to-row noise, from the median of its absolute differences."""
+    import numpy as np
+
+    change = np.diff(values)
+    change = change[np.isfinite(change)]
+    return float(1.4826 * np.median(np.abs(change - np.median(change))) / np.sqrt(2)) if len(change) else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,8 @@ class Fork:
     Attributes:
         name: By which their groups come back; it also stands in the names of the forks' folders.
         runs: Ids of the runs.
-        step: Each goes on from the last checkpoint that it kept up to this step; from the start where it kept none.
+        step: Each goes on from the last checkpoint that it kept up to this step (or run -> step); from the start where
+            it kept none.
         key: The key, `train.loss_dtype`, which must be at its default in the runs.
         value: Its value in the fork.
         steps: Length; None: as long as the runs.
@@ -21,7 +23,7 @@ class Fork:
 
     name: str
     runs: tuple[str, ...]
-    step: int
+    step: int | Mapping[str, int]
     key: str
     value: Any
     steps: int | None = None

@@ -83,7 +83,8 @@ def trained(item: Fork, inputs: Inputs, part: Part, trainer: Trainer) -> list[Gr
     begins: dict[int, list[StoredRun]] = {}
     for run in inputs.runs:
         if run.id in item.runs:
-            begins.setdefault(kept_before(run, item.step), []).append(run)
+            step = item.step[run.id] if isinstance(item.step, Mapping) else item.step
+            begins.setdefault(kept_before(run, step), []).append(run)
     change, groups = Override(item.key, item.value, item.name), []
     for step, runs in sorted(begins.items()):
         child = fork(

@@ -256,6 +256,11 @@ class Heatmap(Figure):
     dashed: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Halved(Strips):
+    """Sharpness of forks whose rate was halved (left) and of their runs (right), on one axis, against a threshold."""
+
+
 @dataclass(frozen=True)
 class Levels:
     """A column of dots beside `Intervals`: values by the level of a factor; their mean at each level is a dash.

@@ -206,7 +206,7 @@ def dissimilarity(n: int, seed: int) -> Errors:
 
 def shares(seed: int) -> Errors:
     """A crossed design of two streams, of which one has no effect."""
-    from dynalab.analysis.variance.simulate import simulate
+    from designs import simulate
 
     from dynalab.analysis.variance import components
 
@@ -221,15 +221,15 @@ def shares(seed: int) -> Errors:
 def shares_censored(seed: int) -> Errors:
     """The same by `analyze variance`, from metrics on; training ends before the last fifth converges."""
     import nulls
-    from dynalab.analysis.variance.simulate import simulate
+    from designs import simulate
 
     from dynalab.analysis import variance
 
     planted = (0.0, 0.4, 0.6)
     steps = 500 + 100 * simulate((6, 6), planted[:2], planted[2], seed)
     runs = nulls.crossed(steps, int(np.quantile(steps, 0.8)))
-    found = variance.analyse(runs, variance.Config(draws=400)).result["shares"]
-    return {"shares of variance: interval": list(map(_misses, [row["interval"] for row in found], planted))}
+    shares = variance.analyse([runs], variance.Config(draws=400)).shares
+    return {"shares of variance: interval": list(map(_misses, [row.interval for row in shares], planted))}
 
 
 def analysed(kind: str, together: bool, seed: int) -> Errors:

@@ -9,7 +9,12 @@ from typing import Any
 from bars.base import Bar, cases, dynalab
 
 CASES = range(100)
-SLINGSHOT = ("dynalab/analysis/slingshot", "dynalab/core/trajectories.py", "scripts/bars/detectors.py")
+SLINGSHOT = (
+    "dynalab/analysis/slingshot",
+    "dynalab/core/runs.py",
+    "dynalab/core/stats.py",
+    "scripts/bars/detectors.py",
+)
 EDGE = (*SLINGSHOT, "dynalab/analysis/eos", "dynalab/curvature/thresholds.py")
 TRAINED = (
     *(
@@ -43,21 +48,21 @@ CONTROLS = (
 
 def slingshot_case(number: int) -> dict[str, Any]:
     """Score the detector on one series of slingshots and one decoy."""
+    from simulated_slingshots import decoy, score, slingshots
+
     from dynalab.analysis.slingshot import Config, analyse
-    from dynalab.analysis.slingshot.simulate import decoy, score, slingshots
 
     found = {}
     for make in (slingshots, decoy):
         case = make(number)
-        run = analyse(case.trajectories, Config()).result["runs"][0]
-        onsets = [event["onset_step"] for event in run["events"] if event["kind"] == "slingshot"]
-        found[make.__name__] = vars(score(case, onsets, run["verdict"]))
+        (run,) = analyse([case.group], Config()).runs
+        found[make.__name__] = vars(score(case, run.slingshots, run.verdict))
     return found
 
 
 def simulated_slingshots(work: Path) -> tuple[str, bool]:
     """F1 over all events of the 100 series and 100 decoys, and how many decoys are called slingshots."""
-    from dynalab.analysis.slingshot.simulate import Score, f1
+    from simulated_slingshots import Score, f1
 
     found = cases(work / "slingshots.jsonl", CASES, slingshot_case)
     series = [Score(**item["slingshots"]) for item in found]
@@ -69,15 +74,15 @@ def simulated_slingshots(work: Path) -> tuple[str, bool]:
 
 def edge_case(number: int) -> dict[str, Any]:
     """Judge one arrival at the edge and one decoy."""
+    from simulated_edges import decoy, edge
+
     from dynalab.analysis.eos import Config, analyse
-    from dynalab.analysis.eos.simulate import decoy, edge
 
     case, other = edge(number), decoy(number)
-    run = analyse(case.trajectories, Config()).result["runs"][0]
-    wrong = analyse(other.trajectories, Config()).result["runs"][0]
+    (run,), (wrong,) = (analyse([item.group], Config()).runs for item in (case, other))
     assert case.onset is not None
-    off = None if run["onset_step"] is None else abs(run["onset_step"] - case.onset) / case.steps
-    return {"off": off, "verdict": run["verdict"], "kind": other.kind, "decoy": wrong["verdict"]}
+    off = None if run.onset_step is None else abs(run.onset_step - case.onset) / case.steps
+    return {"off": off, "verdict": run.verdict, "kind": other.kind, "decoy": wrong.verdict}
 
 
 def simulated_edges(work: Path) -> tuple[str, bool]:

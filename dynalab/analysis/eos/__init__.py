@@ -1,52 +1,314 @@
 """The edge of stability (Cohen et al. 2021, arXiv 2103.00065; adaptive optimizers: 2022, arXiv 2207.14484).
 
 Whether the sharpness of a run rose to the threshold above which its optimizer is unstable, when it arrived, how long it
-hovered there and whether it left. Importing this package imports no numpy.
+hovered there and whether it left.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from dynalab.analysis.eos.config import Config
+import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from dynalab.analysis.base import Outcome, Trajectories
-
-__all__ = ["COLUMNS", "STATUSES", "VERSION", "Config", "analyse", "describe"]
+from dynalab.analysis.base import Frame, Group, Keys, Needs, Run, Series, frame, key, runs_of
+from dynalab.analysis.cycle import cycle_of, groups_at_ends
+from dynalab.analysis.eos.confirm import Confirmation, Forked, compare, halvings, show_forks
+from dynalab.analysis.eos.corroborate import LossAround, RawSharpness, loss_before_and_after, raw_sharpness
+from dynalab.analysis.eos.edge import Edge, edge_of
+from dynalab.analysis.eos.ratios import NEEDED, Ratios, eigenvalue, ratios_of
+from dynalab.core.stats import passage, quartiles
+from dynalab.core.waves import Fork
+from dynalab.core.words import count, listed, spoken
+from dynalab.show.blocks import Block, Say, Span, Strip, Strips, Table, run_cell
 
 VERSION = 4
-STATUSES = ("done", "diverged")
-COLUMNS = (
-    *("sharpness", "preconditioned_sharpness", "stability_threshold", "edge_ratio", "sharpness_residual"),
-    *("preconditioned_residual", "grad_norm", "train_loss", "batch_loss"),
-    *("curvature_probe_size", "curvature_probe_training"),
+NEEDS = Needs(
+    columns=(NEEDED,),
+    optional=(
+        *("stability_threshold", "sharpness_residual", "preconditioned_residual", "grad_norm"),
+        *("train_loss", "batch_loss", "curvature_probe_size", "curvature_probe_training"),
+    ),
+    record="'probes=[weights,gradients,curvature]'",
+    imports="sharpness and stability_threshold (or edge_ratio alone)",
+    statuses=("done", "diverged"),
 )
+TITLE = "Edge of stability"
+# Verdicts that leave open whether a run arrived.
+UNTOLD = ("insufficient_data", "unknown")
+IN_WORDS = {
+    "at_edge": "at the edge of stability",
+    "visited": "at the edge for a time",
+    "below_edge": "below the edge",
+    "never_sharpened": "without sharpening",
+    "insufficient_data": "with too few rows",
+    "unknown": "not to be told",
+}
 
 
-def analyse(trajectories: Trajectories, config: Config) -> Outcome:
-    """Say of every run whether, when and how it was at the edge of stability.
+@dataclass(frozen=True, kw_only=True)
+class Config(Keys):
+    """Keys of the analysis."""
 
-    Args:
-        trajectories: The runs, on whatever grids of steps.
-        config: Keys of the analysis.
+    low: float = key(0.9, "ratios of sharpness to threshold that count as at the edge: from", above=0, most=1)
+    high: float = key(1.25, "to", above=1)
+    leave: float = key(0.8, "five rows in a row below: the run has left the edge", above=0, below=1)
+    rise: float = key(1.25, "times that the ratio rises from its minimum before it can arrive", least=1)
+    skip: int = key(10, "steps at the beginning that are not looked at, for adaptive optimizers", least=0)
 
-    Returns:
-        Result, a table of ratios, and warnings.
 
-    Raises:
-        NothingMatched: The runs have no sharpness.
+@dataclass(frozen=True)
+class Stay:
+    """A time at the edge, from step to step."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFindings:
+    """What is found of a run; ratios are of sharpness to threshold."""
+
+    run: str
+    # at_edge, visited, below_edge, never_sharpened, insufficient_data or unknown.
+    verdict: str
+    # Whether it is the preconditioned sharpness.
+    adaptive: bool = False
+    # First arrival, and the step at which it left for the last time.
+    onset_step: int | None = None
+    end_step: int | None = None
+    # At the edge; of the last quarter of the rows where it never arrived.
+    median_ratio: float | None = None
+    iqr_ratio: float | None = None
+    # Share of the run's steps.
+    fraction_at_edge: float = 0.0
+    reason: str = ""
+    # Slope of the log ratio a step before the arrival, and the largest ratio over the smallest before it.
+    sharpening_rate: float | None = None
+    rise: float | None = None
+    # Results of before say only how many.
+    stays: tuple[Stay, ...] | int = ()
+    loss: LossAround | None = None
+    raw_sharpness: RawSharpness | None = None
+    # What the sharpness was measured on (training examples; mode of the network), and residuals over eigenvalues.
+    probe_size: int | None = None
+    probe_mode: str | None = None
+    residual_median: float | None = None
+    residual_max: float | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Runs of each verdict, and quartiles over runs of the arrival and of the ratio at the edge.
+
+    A run that never arrived counts as later than all others; one of which that is not known does not count.
     """
-    from dynalab.analysis.eos import outcome
 
-    return outcome.analyse(trajectories, config)
+    verdicts: Mapping[str, int]
+    onset: tuple[float | None, float | None, float | None] | None = None
+    ratio: tuple[float, float, float] | None = None
 
 
-def describe(result: Mapping[str, Any]) -> list[str]:
-    """Return a stored result in a few lines for a terminal."""
-    from dynalab.analysis.eos import words
+@dataclass(frozen=True)
+class Findings:
+    """What is found of every run; the tables have the ratios of all rows, and runs beside their forks."""
 
-    return words.describe(result)
+    runs: tuple[RunFindings, ...]
+    summary: Summary
+    confirmation: Confirmation | None = None
+    warnings: tuple[str, ...] = ()
+    ratios: Frame = None
+    forked: Frame = frame("confirmation")
+
+
+def analyse(groups: Sequence[Group], config: Config) -> Findings:
+    """Say of every run whether, when and how it was at the edge of stability."""
+    import pandas as pd
+
+    groups, notes = groups_at_ends(groups, NEEDED)
+    recorded = runs_of(groups)
+    ratios = [ratios_of(run) for run in recorded]
+    runs = [judge(run, own, config) for run, own in zip(recorded, ratios, strict=True)]
+    notes += [
+        f"{run.id}: {own.dropped} rows left out, their eigenvalues had not converged"
+        for run, own in zip(recorded, ratios, strict=True)
+        if own.dropped
+    ]
+    table = {
+        "run": np.repeat(
+            np.array([run.id for run in recorded], dtype=object), [len(r.steps) for r in ratios]
+        ),
+        "step": np.concatenate([own.steps for own in ratios] or [np.empty(0, np.int64)]),
+        "ratio": np.concatenate([own.values for own in ratios] or [np.empty(0)]),
+    }
+    return Findings(tuple(runs), summarise(runs), None, tuple(notes), pd.DataFrame(table))
+
+
+def judge(run: Run, ratios: Ratios, config: Config) -> RunFindings:
+    """Return what is found of a run."""
+    if ratios.reason:
+        edge = Edge("unknown", reason=ratios.reason)
+    elif ratios.dropped > len(ratios.steps):
+        total = ratios.dropped + len(ratios.steps)
+        edge = Edge("unknown", reason=f"{ratios.dropped} of {total} eigenvalues had not converged")
+    else:
+        edge = edge_of(ratios.steps, ratios.values, config, adaptive=ratios.adaptive)
+    judged = RunFindings(
+        run=run.id,
+        verdict=edge.verdict,
+        adaptive=ratios.adaptive,
+        onset_step=None if edge.onset is None else round(edge.onset),
+        end_step=None if edge.end is None else round(edge.end),
+        median_ratio=edge.median,
+        iqr_ratio=edge.spread,
+        fraction_at_edge=edge.fraction,
+        reason=edge.reason,
+        sharpening_rate=edge.rate,
+        rise=edge.rise,
+        stays=tuple(Stay(round(first), round(last)) for first, last in edge.stays),
+        **measured_on(run, ratios.adaptive),
+    )
+    if edge.onset is None:
+        return judged
+    # Within a cycle the loss of the weights that rows show does not move.
+    full = cycle_of(run.config) == 1 and (run.config.get("train") or {}).get("batch_size") in (None, "full")
+    loss, raw = run.first("train_loss"), run.first("sharpness")
+    return replace(
+        judged,
+        loss=loss_before_and_after(loss, edge.stays) if full and loss is not None else None,
+        raw_sharpness=raw_sharpness(raw, edge.stays) if ratios.adaptive and raw is not None else None,
+    )
+
+
+def measured_on(run: Run, adaptive: bool) -> dict[str, Any]:
+    """Return what a run's sharpness was measured on and how well; None where it was not recorded."""
+    examples, training = run.first("curvature_probe_size"), run.first("curvature_probe_training")
+    measured: dict[str, Any] = {
+        "probe_size": None if examples is None else int(examples.values[-1]),
+        "probe_mode": None if training is None else ("training" if training.values[-1] else "evaluation"),
+        "residual_median": None,
+        "residual_max": None,
+    }
+    sharp, left = eigenvalue(run, adaptive)
+    if sharp is not None and left is not None:
+        _, mine, theirs = np.intersect1d(sharp.steps, left.steps, return_indices=True)
+        shares = left.values[theirs] / np.maximum(np.abs(sharp.values[mine]), 1e-300)
+        if len(shares):
+            measured |= {"residual_median": float(np.median(shares)), "residual_max": float(shares.max())}
+    return measured
+
+
+def summarise(runs: Sequence[RunFindings]) -> Summary:
+    """Return what the runs come to."""
+    known = [run.onset_step for run in runs if run.verdict not in UNTOLD]
+    ratios = [run.median_ratio for run in runs if run.onset_step is not None and run.median_ratio is not None]
+    low, middle, high = (float(x) for x in np.quantile(ratios or [0.0], [0.25, 0.5, 0.75]))
+    return Summary(
+        dict(Counter(run.verdict for run in runs)),
+        quartiles(known) if any(step is not None for step in known) else None,
+        (low, middle, high) if ratios else None,
+    )
+
+
+def explore(
+    groups: Sequence[Group], config: Config
+) -> Generator[Sequence[Fork], Mapping[str, Sequence[Group]], Findings]:
+    """Train runs that arrived at the edge again, at half the rate from soon after on."""
+    import pandas as pd
+
+    findings = analyse(groups, config)
+    curves = {
+        str(run): Series(rows["step"].to_numpy(), rows["ratio"].to_numpy())
+        for run, rows in findings.ratios.groupby("run")
+    }
+    wanted = halvings(findings.runs, curves, config)
+    if not wanted:
+        return findings
+    forks = [
+        Fork(f"half-{item.at}", item.runs, item.at, "train.halve_at", item.at, item.steps) for item in wanted
+    ]
+    made = yield forks
+    pairs = [(item.at, fork) for item, asked in zip(wanted, forks, strict=True) for fork in made[asked.name]]
+    entries: list[Forked] = []
+    rows: list[dict[str, Any]] = []
+    for at, fork in pairs:
+        own, drawn = compare(groups[0], fork, at, config)
+        entries += own
+        rows += drawn
+    entries.sort(key=lambda entry: entry.run)
+    confirmation = Confirmation("train.halve_at", tuple(fork.id for _, fork in pairs), tuple(entries))
+    return replace(findings, confirmation=confirmation, forked=pd.DataFrame(rows))
+
+
+def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
+    """Yield what a reader sees; without groups (a terminal) there is no figure."""
+    runs, found = findings.runs, findings.summary
+    tally = listed([f"{n:,} {IN_WORDS.get(verdict, verdict)}" for verdict, n in found.verdicts.items()])
+    arrival = f"; arrival **{passage(found.onset)}**" if found.onset else ""
+    ratio = f", median ratio there **{found.ratio[1]:.3f}**" if found.onset and found.ratio else ""
+    yield Say(
+        f"**Edge of stability:** of {count(len(runs), 'run')}, **{tally}**{arrival}{ratio}.", headline=True
+    )
+    recorded = {run.id: run for run in runs_of(groups)}
+    yield from _curves(runs, recorded)
+    header = ["run", "verdict", "arrival", "left", "median ratio", "its IQR", "share of steps"]
+    rows = [
+        [
+            *(run_cell(run.run), spoken(run.verdict), run.onset_step, run.end_step, run.median_ratio),
+            *(run.iqr_ratio, run.fraction_at_edge),
+            run.loss and f"{100 * run.loss.loss_up_before:.0f}% / {100 * run.loss.loss_up_after:.0f}%",
+            run.reason,
+        ]
+        for run in runs
+    ]
+    caption = "Every run; the ratio is that at the edge, or of the last quarter"
+    yield Table([*header, "loss up before / after", "why"], rows, caption)
+    if said := _measured(runs):
+        yield Say(said, note=True)
+    if findings.confirmation:
+        yield from show_forks(findings.confirmation, findings.forked if groups else None)
+
+
+def _curves(runs: Sequence[RunFindings], recorded: Mapping[str, Run]) -> Iterator[Strips]:
+    adaptive = any(run.adaptive for run in runs)
+    metric, other = ("preconditioned_sharpness", "sharpness") if adaptive else ("sharpness", "train_loss")
+    strips = [
+        Strip(
+            run=judged.run,
+            label=judged.verdict.replace("_", " "),
+            left=run.first(metric),
+            right=run.first(other),
+            dashed=run.first("stability_threshold"),
+            spans=[Span(stay.first, stay.last, "edge") for stay in judged.stays]
+            if isinstance(judged.stays, tuple)
+            else (),
+            marks={"arrival": judged.onset_step},
+        )
+        for judged in sorted(runs, key=lambda judged: judged.onset_step is None)
+        if (run := recorded.get(judged.run)) and run.first(metric) is not None
+    ]
+    if strips:
+        on = ", where the sharpness itself may go on rising" if adaptive else ""
+        yield Strips(
+            name="edge",
+            caption=f"**Sharpness against its threshold.** Shaded: at the edge of stability{on}.",
+            alt="Sharpness and stability threshold of runs, arrival marked",
+            strips=strips,
+            left=metric.replace("_", " "),
+            right="sharpness" if adaptive else "training loss",
+            dashed="threshold" if any(strip.dashed is not None for strip in strips) else "",
+        )
+
+
+def _measured(runs: Sequence[RunFindings]) -> str:
+    """Return what the sharpness was measured on, empty where it was not recorded."""
+    sizes = sorted({run.probe_size for run in runs if run.probe_size})
+    modes = sorted({run.probe_mode for run in runs if run.probe_mode})
+    worst = [run.residual_max for run in runs if run.residual_max is not None]
+    if not sizes or not modes:
+        return ""
+    left = f", residuals at most {100 * max(worst):.1f}% of the eigenvalue" if worst else ""
+    named = listed([f"{size:,}" for size in sizes])
+    return f"Sharpness on {named} training examples, network in {' and '.join(modes)} mode{left}."

@@ -16,21 +16,57 @@ For an adaptive optimizer the sharpness is the preconditioned one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dynalab.analysis.base import Trajectories, Trajectory
-from dynalab.analysis.cycle import at_ends
-from dynalab.analysis.eos.config import Config
+from dynalab.analysis.cycle import groups_at_ends
 from dynalab.analysis.eos.edge import AFTER, edge_of
-from dynalab.analysis.eos.ratios import NEEDED, ratios_of
+from dynalab.analysis.eos.ratios import NEEDED, eigenvalue, ratios_of
+from dynalab.core.runs import Group, Run, Series
+from dynalab.core.words import count, listed, spoken
+from dynalab.show.blocks import Block, Halved, Say, Strip, Table, run_cell
+
+if TYPE_CHECKING:
+    from dynalab.analysis.eos import Config, RunFindings
 
 FALLS, RISES, FEWEST = 0.75, 1.25, 10
 # The fork is prolonged beyond its parent's end, up to this many times its length, where the parent arrived late.
 LONGEST = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forked:
+    """A run and its fork; what is not known is None."""
+
+    run: str
+    fork: str
+    # First update at half the rate.
+    at_step: int
+    # confirmed, not_confirmed or undecided.
+    verdict: str = "undecided"
+    confirmed: bool | None = None
+    # Of the fork, right after the halving.
+    ratio_after: float | None = None
+    # Of the sharpness of the fork, and of the run, over the level at the halving.
+    rise: float | None = None
+    parent_rise: float | None = None
+    fork_onset_step: int | None = None
+    fork_last_ratio: float | None = None
+    reason: str = ""
+    # Step of the checkpoint that the fork goes on from.
+    from_step: int = 0
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What forks at half the rate say."""
+
+    change: str = ""
+    forks: tuple[str, ...] = ()
+    runs: tuple[Forked, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,59 +84,54 @@ class Halving:
     steps: int
 
 
-def halvings(
-    result: Mapping[str, Any], curves: Mapping[str, tuple[np.ndarray, np.ndarray]], config: Config
-) -> list[Halving]:
+def halvings(runs: Sequence[RunFindings], ratios: Mapping[str, Series], config: Config) -> list[Halving]:
     """Return the forks that tell of every run that arrived, as few as can be.
 
     A run is ready five rows after its arrival. Runs share a step of halving where all of them are at the edge.
 
     Args:
-        result: The analysis.
-        curves: Run -> (steps, ratios) of its rows, each (N,).
+        runs: What is found of the runs.
+        ratios: Run -> its ratios.
         config: Keys of the analysis.
     """
+    onsets = {run.run: run.onset_step for run in runs if run.onset_step is not None}
     ready: dict[str, int] = {}
-    for run in result["runs"]:
-        if run["onset_step"] is None:
-            continue
-        steps, _ = curves[run["run"]]
-        after = steps[steps >= run["onset_step"]]
+    for name, onset in onsets.items():
+        after = ratios[name].steps[ratios[name].steps >= onset]
         if len(after) > AFTER:
-            ready[run["run"]] = int(after[AFTER])
-    found = []
-    onsets = {run["run"]: run["onset_step"] for run in result["runs"]}
+            ready[name] = int(after[AFTER])
+    wanted = []
     while ready:
         at = max(ready.values())
         together = tuple(
             name
             for name, step in sorted(ready.items())
-            if step == at or (step < at and _holds(*curves[name], at, config))
+            if step == at or (step < at and _holds(ratios[name], at, config))
         )
-        last = max(int(curves[name][0][-1]) for name in together)
+        last = max(int(ratios[name].steps[-1]) for name in together)
         # At half the rate the way from half of the threshold on takes twice as many steps, and some more.
-        way = max(onsets[name] - _halfway(*curves[name], onsets[name]) for name in together)
-        found.append(Halving(together, at, int(min(max(last, at + 4 * way), LONGEST * last))))
+        way = max(onsets[name] - _halfway(ratios[name], onsets[name]) for name in together)
+        wanted.append(Halving(together, at, int(min(max(last, at + 4 * way), LONGEST * last))))
         for name in together:
             del ready[name]
-    return found
+    return wanted
 
 
-def _holds(steps: np.ndarray, ratios: np.ndarray, at: int, config: Config) -> bool:
+def _holds(ratios: Series, at: int, config: Config) -> bool:
     """Return whether a run is at the edge in the rows up to a step."""
-    before = ratios[steps <= at][-AFTER:]
-    return bool(len(before) and steps[-1] > at and config.low <= np.median(before) <= config.high)
+    before = ratios.until(at).values[-AFTER:]
+    return bool(len(before) and ratios.steps[-1] > at and config.low <= np.median(before) <= config.high)
 
 
-def _halfway(steps: np.ndarray, ratios: np.ndarray, onset: float) -> float:
+def _halfway(ratios: Series, onset: float) -> float:
     """Return the last step before the arrival with a ratio of at most a half, else the first step."""
-    low = steps[(steps <= onset) & (ratios <= 0.5)]
-    return float(low[-1]) if len(low) else float(steps[0])
+    low = ratios.steps[(ratios.steps <= onset) & (ratios.values <= 0.5)]
+    return float(low[-1]) if len(low) else float(ratios.steps[0])
 
 
 def compare(
-    parents: Trajectories, forks: Trajectories, at: int, config: Config
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    parents: Group, forks: Group, at: int, config: Config
+) -> tuple[list[Forked], list[dict[str, Any]]]:
     """Return what forks say of their parents' arrival.
 
     Args:
@@ -110,78 +141,56 @@ def compare(
         config: Keys of the analysis.
 
     Returns:
-        An entry for every fork, and the rows from `at` on that it rests on: run, fork, step, sharpness, threshold (both
-        of the fork), parent_sharpness.
+        An entry for every fork, and the rows that it rests on: run, fork, step, sharpness, threshold (both of the
+        fork), parent_sharpness.
     """
-    parents, forks = (at_ends(runs, NEEDED)[0] for runs in (parents, forks))
-    theirs = {run.run.rpartition("/")[2]: run for run in forks.runs}
+    (parents,), (forks,) = (groups_at_ends([group], NEEDED)[0] for group in (parents, forks))
+    theirs = {run.label: run for run in forks.runs}
     entries, rows = [], []
     for run in parents.runs:
-        other = theirs.get(run.run.rpartition("/")[2])
+        other = theirs.get(run.label)
         if other is None:
             continue
-        entries.append(_judge(run, parents.metrics, other, forks.metrics, at, config))
-        rows += _rows(run, parents.metrics, other, forks.metrics, at)
+        begun = Forked(run=run.id, fork=other.id, at_step=at, from_step=int(forks.keys.get("from_step", 0)))
+        entries.append(_judge(begun, run, other, config))
+        rows += _rows(run, other)
     return entries, rows
 
 
-def _judge(
-    run: Trajectory,
-    metrics: tuple[str, ...],
-    other: Trajectory,
-    fork_metrics: tuple[str, ...],
-    at: int,
-    config: Config,
-) -> dict[str, Any]:
-    ratios, forked = ratios_of(run, metrics), ratios_of(other, fork_metrics)
-    entry: dict[str, Any] = {
-        "run": run.run,
-        "fork": other.run,
-        "at_step": at,
-        "verdict": "undecided",
-        "confirmed": None,
-        "ratio_after": None,
-        "rise": None,
-        "parent_rise": None,
-        "fork_onset_step": None,
-        "fork_last_ratio": None,
-        "reason": "",
-    }
-    steps, values = _sharpness(run, metrics, ratios.adaptive)
-    fork_steps, fork_values = _sharpness(other, fork_metrics, ratios.adaptive)
-    before = values[steps <= at][-AFTER:]
+def _judge(begun: Forked, run: Run, other: Run, config: Config) -> Forked:
+    at, forked, adaptive = begun.at_step, ratios_of(other), ratios_of(run).adaptive
+    mine, theirs = (_sharpness(item, adaptive) for item in (run, other))
+    before = mine.until(at).values[-AFTER:]
     # Row `at` was measured before the halving.
-    after, fork_after = values[steps > at], fork_values[fork_steps > at]
+    after, fork_after = (item.values[item.steps > at] for item in (mine, theirs))
     later = forked.steps > at
     least = min(len(after), len(fork_after), int(later.sum()))
     if not len(before) or least < FEWEST:
-        return {**entry, "reason": f"{least} rows after step {at:,}, at least {FEWEST} are needed"}
+        return replace(begun, reason=f"{least} rows after step {at:,}, at least {FEWEST} are needed")
     level = float(np.median(before))
-    shared = fork_after[fork_steps[fork_steps > at] <= steps[-1]]
-    rise, parent_rise = _highest(fork_after) / level, _highest(after[: max(len(shared), FEWEST)]) / level
+    shared = int((theirs.until(int(mine.steps[-1])).steps > at).sum())
+    rise, parent_rise = _highest(fork_after) / level, _highest(after[: max(shared, FEWEST)]) / level
     fell = float(np.median(forked.values[later][:3]))
     # From here on the ratio begins anew: an arrival is one at the new threshold.
     arrival = edge_of(forked.steps[later], forked.values[later], config)
     good = fell < FALLS and rise >= RISES * parent_rise
-    said = (
-        f"the ratio fell to {fell:.2f}, then the sharpness rose {rise:.2f} times (parent: {parent_rise:.2f})"
+    return replace(
+        begun,
+        verdict="confirmed" if good else "not_confirmed",
+        confirmed=good,
+        ratio_after=fell,
+        rise=rise,
+        parent_rise=parent_rise,
+        fork_onset_step=None if arrival.onset is None else round(arrival.onset),
+        fork_last_ratio=float(np.median(forked.values[-AFTER:])),
+        reason=(
+            f"the ratio fell to {fell:.2f}, then the sharpness rose {rise:.2f} times (parent: {parent_rise:.2f})"
+        ),
     )
-    return {
-        **entry,
-        "verdict": "confirmed" if good else "not_confirmed",
-        "confirmed": good,
-        "ratio_after": fell,
-        "rise": rise,
-        "parent_rise": parent_rise,
-        "fork_onset_step": None if arrival.onset is None else round(arrival.onset),
-        "fork_last_ratio": float(np.median(forked.values[-AFTER:])),
-        "reason": said,
-    }
 
 
-def _sharpness(run: Trajectory, metrics: tuple[str, ...], adaptive: bool) -> tuple[np.ndarray, np.ndarray]:
-    found = run.column(metrics, "preconditioned_sharpness" if adaptive else "sharpness")
-    return (np.empty(0), np.empty(0)) if found is None else found
+def _sharpness(run: Run, adaptive: bool) -> Series:
+    return eigenvalue(run, adaptive)[0] or Series(np.empty(0, np.int64), np.empty(0))
 
 
 def _highest(values: np.ndarray) -> float:
@@ -190,34 +199,75 @@ def _highest(values: np.ndarray) -> float:
     return float(np.median(windows, axis=1).max())
 
 
-def _rows(
-    run: Trajectory, metrics: tuple[str, ...], other: Trajectory, fork_metrics: tuple[str, ...], at: int
-) -> list[dict[str, Any]]:
+def _rows(run: Run, other: Run) -> list[dict[str, Any]]:
     """Return what a figure is drawn from."""
-    adaptive = ratios_of(run, metrics).adaptive
-    steps, values = _sharpness(other, fork_metrics, adaptive)
-    mine = dict(zip(*(list(part) for part in _sharpness(run, metrics, adaptive)), strict=True))
-    limit = other.column(fork_metrics, "stability_threshold")
-    limits = np.full(len(steps), np.nan) if limit is None else np.interp(steps, *limit)
+    adaptive = ratios_of(run).adaptive
+    mine, theirs = (_sharpness(item, adaptive) for item in (run, other))
+    limit = other.first("stability_threshold")
+    limits = (
+        np.full(len(theirs), np.nan) if limit is None else np.interp(theirs.steps, limit.steps, limit.values)
+    )
     return [
         {
-            "run": run.run,
-            "fork": other.run,
+            "run": run.id,
+            "fork": other.id,
             "step": int(step),
             "sharpness": float(value),
             "threshold": float(most),
-            "parent_sharpness": float(mine.get(step, np.nan)),
+            "parent_sharpness": float(own),
         }
-        for step, value, most in zip(steps, values, limits, strict=True)
+        for step, value, most, own in zip(
+            theirs.steps, theirs.values, limits, mine.at(theirs.steps), strict=True
+        )
     ]
 
 
-def words(rows: Sequence[Mapping[str, Any]]) -> str:
+def show_forks(confirmation: Confirmation, table: Any) -> Iterator[Block]:
+    """Yield what forks at half the rate say; `table` is of runs beside their forks, None for no figure."""
+    tried = confirmation.runs
+    yield Say(f"**{_words(tried)}** (fork: {listed(confirmation.forks)}).")
+    drawn = [] if table is None else [entry for entry in tried if (table["run"] == entry.run).any()]
+    if drawn:
+        yield Halved(
+            name="halved",
+            caption=(
+                "**Half the rate, twice the threshold.** A sharpness that the threshold held rises again once the rate "
+                "is halved."
+            ),
+            alt="Sharpness of runs and of their forks at half the rate",
+            strips=[
+                Strip(
+                    run=entry.run,
+                    label=entry.verdict.replace("_", " "),
+                    left=Series(rows["step"].to_numpy(), rows["sharpness"].to_numpy()),
+                    right=Series(rows["step"].to_numpy(), rows["parent_sharpness"].to_numpy()),
+                    dashed=Series(rows["step"].to_numpy(), rows["threshold"].to_numpy()),
+                    marks={"rate halved": entry.at_step},
+                )
+                for entry in drawn
+                for rows in [table[table["run"] == entry.run]]
+            ],
+            left="fork, half the rate",
+            right="run as it was",
+            dashed="the fork's threshold",
+        )
+    rows = [
+        [
+            *(run_cell(entry.run), spoken(entry.verdict), entry.at_step, entry.fork_onset_step),
+            *(entry.fork_last_ratio, entry.reason),
+        ]
+        for entry in tried
+    ]
+    header = ["run", "verdict", "rate halved at", "arrival again", "last ratio", "why"]
+    yield Table(header, rows, "Every fork", folded=len(rows) > 12, sortable=False)
+
+
+def _words(rows: Sequence[Forked]) -> str:
     """Return what the forks say of all runs, in a line."""
-    good = sum(row["verdict"] == "confirmed" for row in rows)
-    open_ = sum(row["verdict"] == "undecided" for row in rows)
-    rises = [row["rise"] for row in rows if row["rise"] is not None]
-    said = f"confirmed in {good} of {len(rows)} runs"
+    good = sum(row.verdict == "confirmed" for row in rows)
+    undecided = sum(row.verdict == "undecided" for row in rows)
+    rises = [row.rise for row in rows if row.rise is not None]
+    line = f"Confirmed in {good:,} of {count(len(rows), 'run')}"
     if rises:
-        said += f": at half the rate the sharpness rose {min(rises):.2f} to {max(rises):.2f} times"
-    return said + (f"; {open_} undecided" if open_ else "")
+        line += f": at half the rate the sharpness rose {min(rises):.2f} to {max(rises):.2f} times"
+    return line + (f"; {undecided:,} undecided" if undecided else "")

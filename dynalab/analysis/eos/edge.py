@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynalab.analysis.eos.config import Config
-from dynalab.analysis.slingshot.norms import slope
-from dynalab.analysis.slingshot.spikes import noise_of
+from dynalab.core.stats import noise_of, theil_sen
+
+if TYPE_CHECKING:
+    from dynalab.analysis.eos import Config
 
 FEWEST, AFTER = 10, 5
 # Standard error, of log r, that the running median is widened to, and share of the rows that it may have.
@@ -29,7 +31,7 @@ SHARPENS, UP_TO = 1.5, 0.9
 
 
 @dataclass(frozen=True)
-class Stay:
+class _Rows:
     """A time at the edge, from row `first` to row `last`, both included; `left` is whether it ended."""
 
     first: int
@@ -168,12 +170,12 @@ def _never(smoothed: np.ndarray, rise: float, config: Config, slack: float) -> t
 
 def _stays(
     smoothed: np.ndarray, x: np.ndarray, config: Config, slack: float, rise: float, width: int
-) -> list[Stay]:
+) -> list[_Rows]:
     """Return the times at the edge, in order."""
     low, high = np.log(config.low) - slack, np.log(config.high) + slack
     leave = np.log(config.leave) - slack
     wait = max(AFTER, width)
-    stays: list[Stay] = []
+    stays: list[_Rows] = []
     # The minimum is of the rows since the last stay; None within a stay.
     lowest, first, below = np.inf, None, 0
     for row in range(len(smoothed)):
@@ -188,14 +190,14 @@ def _stays(
             away = smoothed[row] < leave or smoothed[row] > high
             below = below + 1 if away else 0
             if below == AFTER:
-                stays.append(Stay(first, row - AFTER, True))
+                stays.append(_Rows(first, row - AFTER, True))
                 lowest, first = float(smoothed[row - AFTER + 1 : row + 1].min()), None
     if first is not None:
-        stays.append(Stay(first, len(smoothed) - 1 - below, False))
+        stays.append(_Rows(first, len(smoothed) - 1 - below, False))
     return [stay for stay in stays if stay.last - stay.first + 1 >= AFTER]
 
 
-def _settled(steps: np.ndarray, x: np.ndarray, stay: Stay, width: int) -> float:
+def _settled(steps: np.ndarray, x: np.ndarray, stay: _Rows, width: int) -> float:
     """Return the step of arrival: as it was found where little was smoothed, else the knee of a bent line.
 
     The line is level from its knee on, at the median of the stay, and rises to it as a power of the distance before. Of
@@ -223,4 +225,4 @@ def _settled(steps: np.ndarray, x: np.ndarray, stay: Stay, width: int) -> float:
 
 def _rate(steps: np.ndarray, x: np.ndarray, until: int, noise: float) -> float | None:
     rows = np.flatnonzero(x[:until] < np.log(UP_TO))
-    return slope(steps[rows], x[rows], noise)[0] if len(rows) >= 5 else None
+    return theil_sen(steps[rows], x[rows], noise)[0] if len(rows) >= 5 else None

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from dynalab.analysis.base import Trajectory
-from dynalab.analysis.rates import rate_factors
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
+from dynalab.core.runs import Run, Series
+from dynalab.optim.rates import rate_factors
 
 # Any of these is enough.
 NEEDED = ("sharpness", "preconditioned_sharpness", "edge_ratio")
@@ -40,41 +40,29 @@ class Ratios:
     reason: str = ""
 
 
-def ratios_of(run: Trajectory, metrics: tuple[str, ...]) -> Ratios:
-    """Return a run's ratios: recorded ones, or sharpness over a threshold that is recorded or the optimizer's.
-
-    Args:
-        run: The run.
-        metrics: Names of its columns.
-    """
+def ratios_of(run: Run) -> Ratios:
+    """Return a run's ratios: recorded ones, or sharpness over a threshold that is recorded or the optimizer's."""
     optimizer = run.config.get("optimizer") or {}
-    adaptive = _adaptive(optimizer, run, metrics)
-    name, residual = (
-        ("preconditioned_sharpness", "preconditioned_residual")
-        if adaptive
-        else ("sharpness", "sharpness_residual")
-    )
-    recorded = run.column(metrics, "edge_ratio")
-    sharp = run.column(metrics, name)
-    if sharp is None and recorded is None:
-        return _none(
-            adaptive, f"{name} was not recorded" + (", and the optimizer is adaptive" if adaptive else "")
-        )
+    adaptive = _adaptive(optimizer, run)
+    sharp, left = eigenvalue(run, adaptive)
+    recorded = run.first("edge_ratio")
     if recorded is not None:
-        steps, values = recorded
-    else:
-        assert sharp is not None
-        steps, sharpness = sharp
-        threshold, reason = _threshold(run, metrics, optimizer, steps)
+        steps, values = recorded.steps, recorded.values
+    elif sharp is not None:
+        steps = sharp.steps
+        threshold, reason = _threshold(run, optimizer, steps)
         if reason:
             return _none(adaptive, reason)
         with np.errstate(divide="ignore", invalid="ignore"):
-            values = sharpness / threshold
+            values = sharp.values / threshold
+    else:
+        why = "preconditioned_sharpness" if adaptive else "sharpness"
+        also = ", and the optimizer is adaptive" if adaptive else ""
+        return _none(adaptive, f"{why} was not recorded{also}")
     keep = np.isfinite(values)
-    left = run.column(metrics, residual)
     dropped = 0
     if left is not None and sharp is not None:
-        share = np.interp(steps, *left) / np.maximum(np.interp(steps, *sharp), 1e-300)
+        share = _between(left, steps) / np.maximum(_between(sharp, steps), 1e-300)
         # Far below the edge a small error of the ratio is enough: the eigenvalue of a flat network is hardly known.
         known = (share <= CONVERGED) | (share * np.maximum(values, 0) <= CONVERGED * CERTAIN)
         dropped = int((keep & ~known).sum())
@@ -82,25 +70,34 @@ def ratios_of(run: Trajectory, metrics: tuple[str, ...]) -> Ratios:
     return Ratios(steps[keep], np.maximum(values[keep], FLAT), adaptive, dropped)
 
 
-def _adaptive(optimizer: Any, run: Trajectory, metrics: tuple[str, ...]) -> bool:
+def eigenvalue(run: Run, adaptive: bool) -> tuple[Series | None, Series | None]:
+    """Return the sharpness that counts and its residual; None where it was not recorded."""
+    if adaptive:
+        return run.first("preconditioned_sharpness"), run.first("preconditioned_residual")
+    return run.first("sharpness"), run.first("sharpness_residual")
+
+
+def _between(series: Series, steps: np.ndarray) -> np.ndarray:
+    return np.interp(steps, series.steps, series.values)
+
+
+def _adaptive(optimizer: Any, run: Run) -> bool:
     from dynalab.curvature.thresholds import is_adaptive
 
     if optimizer:
         return bool(is_adaptive(optimizer))
     # Of a run that was trained elsewhere only the columns tell.
-    return run.column(metrics, "preconditioned_sharpness") is not None
+    return run.first("preconditioned_sharpness") is not None
 
 
-def _threshold(
-    run: Trajectory, metrics: tuple[str, ...], optimizer: Any, steps: np.ndarray
-) -> tuple[np.ndarray, str]:
+def _threshold(run: Run, optimizer: Any, steps: np.ndarray) -> tuple[np.ndarray, str]:
     """Return the threshold at some steps, and why there is none where there is none."""
     from dynalab.curvature.thresholds import ascended_threshold, recurrence, threshold
 
     nothing = np.empty(0)
-    stored = run.column(metrics, "stability_threshold")
+    stored = run.first("stability_threshold")
     if stored is not None:
-        return np.interp(steps, *stored), ""
+        return _between(stored, steps), ""
     if not optimizer:
         return nothing, "neither stability_threshold was recorded nor the optimizer is known"
     if recurrence(optimizer) is None:
@@ -117,12 +114,12 @@ def _threshold(
         )
     found = np.array([threshold(recurrence(optimizer, factor)) for factor in factors])  # type: ignore[arg-type]
     if optimizer.get("name") == "sam":
-        norms = run.column(metrics, "grad_norm")
+        norms = run.first("grad_norm")
         if norms is None:
             return nothing, "the threshold of sam depends on the gradient's norm, which was not recorded"
-        found = ascended_threshold(found, float(optimizer.get("rho") or 0.0), np.interp(steps, *norms))
+        found = ascended_threshold(found, float(optimizer.get("rho") or 0.0), _between(norms, steps))
     return found, ""
 
 
 def _none(adaptive: bool, reason: str) -> Ratios:
-    return Ratios(np.empty(0), np.empty(0), adaptive, reason=reason)
+    return Ratios(np.empty(0, np.int64), np.empty(0), adaptive, reason=reason)

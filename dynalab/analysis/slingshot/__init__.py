@@ -1,56 +1,350 @@
 """Slingshots: which spikes of the loss are the cycle of Thilak et al. 2022 (arXiv 2206.04817), and what the others are.
 
-Importing this package imports no numpy: the command line reads `Config` when it starts.
+The loss' spikes are found (`spikes`), what the norm of the last layer did around each is measured (`norms`), and each
+is named by the first cause whose evidence holds (`kinds`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 
-from dynalab.analysis.slingshot.config import Config
+import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from dynalab.analysis.base import Outcome, Trajectories
-
-__all__ = ["COLUMNS", "STATUSES", "VERSION", "Config", "analyse", "describe"]
+from dynalab.analysis.base import Frame, Group, Keys, Needs, Run, Series, key, runs_of
+from dynalab.analysis.cycle import groups_at_ends
+from dynalab.analysis.slingshot.confirm import Confirmation, compare, words
+from dynalab.analysis.slingshot.kinds import Evidence, Named, name
+from dynalab.analysis.slingshot.norms import Cycle, cycles
+from dynalab.analysis.slingshot.spikes import (
+    Spike,
+    find_spikes,
+    fitted_from,
+    largest_loss,
+    log_loss,
+    period_of,
+    until_it_ends,
+)
+from dynalab.core.stats import passage, quartiles
+from dynalab.core.waves import Fork
+from dynalab.core.words import count, listed, number, spoken
+from dynalab.optim.rates import decay_a_step, rate_changes
+from dynalab.show.blocks import Block, Say, Span, Strip, Strips, Table, run_cell
 
 VERSION = 4
-STATUSES = ("done", "diverged")
-# The first two are needed; what each of the others adds is said in `kinds`.
 NEEDED = ("train_loss", "last_layer_norm")
-CHANNELS = (
+# What each of these adds is said in `kinds`.
+TELLING = (
     *("train_accuracy", "zero_loss_fraction", "median_margin", "min_margin", "class_feature_cosine"),
-    *("grad_norm", "last_layer_update_norm"),
+    *("grad_norm", "last_layer_update_norm", "edge_ratio"),
 )
-COLUMNS = (
-    *(*NEEDED, *CHANNELS, "train_loss_max", "batch_loss", "edge_ratio"),
-    *("gradient_curvature", "stability_threshold", "scale_invariant_norm"),
+NEEDS = Needs(
+    columns=NEEDED,
+    optional=(
+        *(*TELLING, "train_loss_max", "batch_loss", "gradient_curvature"),
+        *("stability_threshold", "scale_invariant_norm"),
+    ),
+    record="'probes=[gradients,numerics]'",
+    statuses=("done", "diverged"),
 )
+TITLE = "Slingshots"
+FEWEST_ROWS = 10
+# Rows this many steps apart may miss spikes, where the largest loss between them is not known.
+COARSE = 50
+IN_WORDS = {
+    "slingshot": "slingshots",
+    "other_spikes": "spikes of another kind",
+    "no_events": "no spikes",
+    "insufficient_data": "too few rows",
+}
 
 
-def analyse(trajectories: Trajectories, config: Config) -> Outcome:
-    """Find the spikes of every run's loss and say what each was.
+@dataclass(frozen=True, kw_only=True)
+class Config(Keys):
+    """Keys of the analysis."""
+
+    window: int = key(
+        200, "steps that a loss' own level and a norm's slope are taken over (40 rows at least)", least=1
+    )
+    rise: float = key(2.0, "decades that a spike rises above the level", above=0, below=float("inf"))
+    zero_fraction: float = key(
+        0.05, "share of the training examples whose float32 loss is 0 before a slingshot", least=0, most=1
+    )
+    eps: float = key(1e-6, "largest epsilon of an adaptive optimizer that slingshots", least=0)
+
+
+@dataclass(frozen=True)
+class Event:
+    """A spike: the norm grows by the share `norm_growth` before it; `norm_slope_ratio` is the slope after over that."""
+
+    kind: str
+    confidence: float
+    onset_step: int
+    peak_step: int
+    end_step: int | None
+    amplitude_decades: float
+    norm_growth: float | None
+    norm_slope_ratio: float | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFindings:
+    """What is found of a run."""
+
+    run: str
+    # slingshot, other_spikes, no_events or insufficient_data.
+    verdict: str
+    events: tuple[Event, ...] = ()
+    # Median distance of neighbouring onsets, and its coefficient of variation (ddof 1).
+    period_steps: float | None = None
+    period_cv: float | None = None
+    # What would have told more.
+    missing_channels: tuple[str, ...] = ()
+
+    @property
+    def slingshots(self) -> list[int]:
+        """Onsets of its slingshots."""
+        return [event.onset_step for event in self.events if event.kind == "slingshot"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Runs of each verdict, events of each kind, and quartiles over runs.
+
+    Of the first slingshot's step, where a run without one counts as later than all others (one with too few rows does
+    not count), and of the period of the runs that have one.
+    """
+
+    verdicts: Mapping[str, int]
+    kinds: Mapping[str, int]
+    first_onset: tuple[float | None, float | None, float | None] | None = None
+    period: tuple[float | None, float | None, float | None] | None = None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is found of every run; the table has all events."""
+
+    runs: tuple[RunFindings, ...]
+    summary: Summary
+    confirmation: Confirmation | None = None
+    warnings: tuple[str, ...] = ()
+    events: Frame = None
+
+
+def analyse(groups: Sequence[Group], config: Config) -> Findings:
+    """Find the spikes of every run's loss and say what each was."""
+    import pandas as pd
+
+    groups, notes = groups_at_ends(groups, NEEDED)
+    runs = []
+    for run in runs_of(groups):
+        judged, own = judge(run, config)
+        runs.append(judged)
+        notes += own
+    names = ("kind", "confidence", "onset_step", "peak_step", "end_step", "amplitude_decades")
+    rows = [[run.run, *(getattr(event, name) for name in names)] for run in runs for event in run.events]
+    table = pd.DataFrame(rows, columns=["run", *names]).astype(
+        {"onset_step": "int64", "peak_step": "int64", "end_step": "Int64", "confidence": float}
+    )
+    return Findings(tuple(runs), summarise(runs), None, tuple(notes), table)
+
+
+def judge(run: Run, config: Config) -> tuple[RunFindings, list[str]]:
+    """Return what is found of a run, and warnings."""
+    channels = {name: series for name in NEEDS.names if (series := run.first(name)) is not None}
+    missing = [name for name in TELLING if name not in channels]
+    missing += [] if run.config.get("optimizer") else ["optimizer"]
+    nothing = RunFindings(run=run.id, verdict="insufficient_data", missing_channels=tuple(missing))
+    known = largest_loss(run)
+    if known is None or min(len(channels.get(name, ())) for name in NEEDED) < FEWEST_ROWS:
+        return nothing, [f"{run.id}: fewer than {FEWEST_ROWS} rows of {' or '.join(NEEDED)}"]
+    last = max(float(steps[-1]) for steps in (run.grid, *(s.steps for s in channels.values())) if len(steps))
+    loss, ended = until_it_ends(known, last)
+    start = fitted_from(loss, channels.get("train_accuracy"))
+    if start is None:
+        return replace(nothing, verdict="no_events"), []
+    events = find_events(run, channels, loss, start, ended, config)
+    judged = replace(nothing, events=tuple(events))
+    slingshots = judged.slingshots
+    verdict = "slingshot" if 2 * len(slingshots) > len(events) else "other_spikes" if events else "no_events"
+    onsets = slingshots if verdict == "slingshot" else [event.onset_step for event in events]
+    period, spread = period_of(onsets)
+    spacing = float(np.median(np.diff(loss.steps))) if len(loss) > 1 else 0.0
+    notes = []
+    if spacing > (period or np.inf) / 5 or (spacing > COARSE and "train_loss_max" not in channels):
+        notes.append(
+            f"{run.id}: a row every {spacing:g} steps is coarse for spikes that last 6 to 670: some may be missed; "
+            "record with eval.every=10"
+        )
+    return replace(judged, verdict=verdict, period_steps=period, period_cv=spread), notes
+
+
+def find_events(
+    run: Run, channels: Mapping[str, Series], loss: Series, start: float, ended: bool, config: Config
+) -> list[Event]:
+    """Return the spikes of a run's loss from a step on, each with its name.
 
     Args:
-        trajectories: The runs, on whatever grids of steps.
+        run: The run.
+        channels: What it recorded.
+        loss: Its loss, finite.
+        start: The step.
+        ended: Whether the loss ended in NaN or infinity.
         config: Keys of the analysis.
-
-    Returns:
-        Result, a table of the events, and warnings.
-
-    Raises:
-        NothingMatched: The runs have no training loss or no norm of the last layer.
     """
-    from dynalab.analysis.slingshot import outcome
+    steps, height = loss.steps, channels["last_layer_norm"]
+    spikes = find_spikes(steps, loss.values, armed_from=start, window=config.window, rise=config.rise)
+    if not spikes:
+        return []
+    norm = np.interp(steps, height.steps, height.values)
+    around = cycles(steps, log_loss(loss.values), norm, spikes, config.window)
+    shrunk = channels.get("scale_invariant_norm")
+    batch = (run.config.get("train") or {}).get("batch_size")
+    evidence = Evidence(
+        onset=0.0,
+        peak=0.0,
+        window=float(config.window),
+        channels=channels,
+        cycle=around[0],
+        optimizer=run.config.get("optimizer") or {},
+        rates=rate_changes(run.config, float(steps[-1])),
+        full_batch=None if batch is None else batch == "full",
+        decay=None if shrunk is None else decay_a_step(run.config, shrunk.steps),
+    )
+    events = []
+    for spike, cycle in zip(spikes, around, strict=True):
+        here = replace(
+            evidence,
+            onset=float(steps[spike.onset]),
+            peak=float(steps[spike.peak]),
+            cycle=cycle,
+            ended=(ended or run.status == "diverged") and spike is spikes[-1] and spike.end is None,
+        )
+        events.append(_event(steps, spike, cycle, name(here, config)))
+    return events
 
-    return outcome.analyse(trajectories, config)
+
+def _event(steps: np.ndarray, spike: Spike, cycle: Cycle, named: Named) -> Event:
+    return Event(
+        kind=named.kind,
+        confidence=round(named.confidence, 3),
+        onset_step=int(steps[spike.onset]),
+        peak_step=int(steps[spike.peak]),
+        end_step=None if spike.end is None else int(steps[spike.end]),
+        amplitude_decades=round(spike.decades, 3),
+        norm_growth=round(float(np.expm1(cycle.growth)), 5) if np.isfinite(cycle.growth) else None,
+        norm_slope_ratio=None if cycle.ratio is None else round(cycle.ratio, 4),
+        reason=named.reason,
+    )
 
 
-def describe(result: Mapping[str, Any]) -> list[str]:
-    """Return a stored result in a few lines for a terminal."""
-    from dynalab.analysis.slingshot import words
+def summarise(runs: Sequence[RunFindings]) -> Summary:
+    """Return what the runs come to."""
+    first = [min(run.slingshots, default=None) for run in runs if run.verdict != "insufficient_data"]
+    periods = [run.period_steps for run in runs if run.verdict == "slingshot" and run.period_steps]
+    return Summary(
+        dict(Counter(run.verdict for run in runs)),
+        dict(Counter(event.kind for run in runs for event in run.events)),
+        quartiles(first) if any(step is not None for step in first) else None,
+        quartiles(periods) if periods else None,
+    )
 
-    return words.describe(result)
+
+def explore(
+    groups: Sequence[Group], config: Config
+) -> Generator[Sequence[Fork], Mapping[str, Sequence[Group]], Findings]:
+    """Train runs with slingshots again, from before the first one on, with the loss in float64."""
+    findings = analyse(groups, config)
+    begins = {run.run: min(run.slingshots) - 1 for run in findings.runs if run.slingshots}
+    if not begins:
+        return findings
+    made = yield [Fork("float64", tuple(begins), begins, "train.loss_dtype", "float64")]
+    forks = [(group, analyse([group], config).runs) for group in made["float64"]]
+    return replace(findings, confirmation=compare(findings.runs, forks))
+
+
+def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
+    """Yield what a reader sees; without groups (a terminal) there is no figure."""
+    runs = findings.runs
+    yield Say(_headline(findings), headline=True)
+    recorded = {run.id: run for run in runs_of(groups)}
+    strips = [
+        Strip(
+            run=judged.run,
+            left=largest_loss(run),
+            right=run.first("last_layer_norm"),
+            spans=[Span(event.onset_step, event.end_step, event.kind) for event in judged.events],
+        )
+        for judged in sorted(runs, key=lambda judged: judged.verdict != "slingshot")
+        if (run := recorded.get(judged.run)) and run.first("train_loss") is not None
+    ]
+    if strips:
+        yield Strips(
+            name="slingshots",
+            caption=(
+                "**Loss and norm of the last layer, events shaded.** A slingshot: the norm grows, the loss leaps by "
+                "decades, the norm stands still."
+            ),
+            alt="Training loss and last-layer norm of runs with events shaded",
+            strips=strips,
+            left="training loss, largest since the last row",
+            right="norm of the last layer",
+        )
+    rows = [
+        [run_cell(run.run), spoken(run.verdict), _onsets(run), run.period_steps, run.period_cv]
+        for run in runs
+    ]
+    yield Table(["run", "verdict", "events", "period", "its variation"], rows, "Every run")
+    events = [
+        [
+            *(run_cell(run.run), spoken(event.kind), event.onset_step, event.peak_step, event.end_step),
+            *(event.amplitude_decades, event.norm_slope_ratio, event.confidence, event.reason),
+        ]
+        for run in runs
+        for event in run.events
+    ]
+    if events:
+        header = [
+            "run",
+            "kind",
+            "onset",
+            "peak",
+            "end",
+            "decades",
+            "norm after / before",
+            "confidence",
+            "why",
+        ]
+        yield Table(header, events, count(len(events), "event"), folded=len(events) > 12)
+    if findings.confirmation:
+        yield Say(words(findings.confirmation))
+    if missing := sorted({channel for run in runs for channel in run.missing_channels}):
+        yield Say(f"Not recorded, and so not weighed: {listed(missing)}.", note=True)
+
+
+def _headline(findings: Findings) -> str:
+    found = findings.summary
+    total = count(len(findings.runs), "run")
+    line = f"**Slingshots** in **{found.verdicts.get('slingshot', 0):,} of {total}**"
+    rest = [
+        f"{IN_WORDS[verdict]} in {n:,}" for verdict, n in found.verdicts.items() if verdict != "slingshot"
+    ]
+    line += f", {listed(rest)}" if rest else ""
+    line += f"; the first **{passage(found.first_onset)}**" if found.first_onset else ""
+    line += f"; some **{number(found.period[1])}** steps apart" if found.period else ""
+    others = [f"{n:,} {spoken(kind)}" for kind, n in found.kinds.items() if kind != "slingshot"]
+    return line + (f"; other spikes: {listed(others)}" if others else "") + "."
+
+
+def _onsets(run: RunFindings) -> str | None:
+    """Return when a run's events of each kind began."""
+    ordered = sorted(run.events, key=lambda event: event.kind)
+    kinds = [
+        f"{spoken(kind)} at {', '.join(f'{event.onset_step:,}' for event in events)}"
+        for kind, events in groupby(ordered, key=lambda event: event.kind)
+    ]
+    return "; ".join(kinds) or None

@@ -1,77 +1,81 @@
-"""Comparing runs with their forks: which slingshots go away when no loss is rounded to 0."""
+"""Runs with slingshots beside forks of theirs in which no loss is rounded to 0: which slingshots go away."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dynalab.core.runs import Group
+from dynalab.core.words import count, listed
+
+if TYPE_CHECKING:
+    from dynalab.analysis.slingshot import RunFindings
 
 
-def first_onsets(result: Mapping[str, Any]) -> dict[str, int]:
-    """Return run -> step of its first slingshot, of the runs that have one: a fork begins before it."""
-    return {
-        run["run"]: min(event["onset_step"] for event in run["events"] if event["kind"] == "slingshot")
-        for run in result["runs"]
-        if any(event["kind"] == "slingshot" for event in run["events"])
-    }
+@dataclass(frozen=True)
+class Forked:
+    """A run and its fork, from step `from_step` on: slingshots of both, and all events of the fork."""
+
+    run: str
+    fork: str
+    from_step: int = 0
+    slingshots: int = 0
+    fork_slingshots: int = 0
+    fork_events: int = 0
+    confirmed: bool = False
 
 
-def compare(result: Mapping[str, Any], forks: Sequence[tuple[Mapping[str, Any], int]]) -> dict[str, Any]:
-    """Return what forks with a float64 loss say of an analysis' slingshots.
+@dataclass(frozen=True)
+class Confirmation:
+    """What forks say in which no loss is rounded to 0; a run is confirmed where its fork has no slingshots."""
+
+    change: str = ""
+    forks: tuple[str, ...] = ()
+    runs: tuple[Forked, ...] = ()
+
+
+def compare(
+    runs: Sequence[RunFindings], forks: Sequence[tuple[Group, Sequence[RunFindings]]]
+) -> Confirmation:
+    """Return what forks with a float64 loss say of slingshots, from where each begins.
 
     Args:
-        result: The analysis of the parent's runs.
-        forks: The analyses of the forks' runs, whose labels are the same, and the step each begins at.
-
-    Returns:
-        `change`, `forks` (the forks' ensembles) and, for every run of a fork, its slingshots from the fork's beginning
-        on and those of its parent, and whether they are confirmed: the parent has some and the fork has none.
+        runs: What is found of the runs.
+        forks: The forks, whose runs have the same labels, and what is found of these.
     """
-    theirs = {run["run"].rpartition("/")[2]: (run, step) for fork, step in forks for run in fork["runs"]}
+    theirs = {
+        run.run.rpartition("/")[2]: (run, int(fork.keys["from_step"])) for fork, own in forks for run in own
+    }
     rows = []
-    for run in result["runs"]:
-        other, step = theirs.get(run["run"].rpartition("/")[2], (None, 0))
+    for run in runs:
+        other, step = theirs.get(run.run.rpartition("/")[2], (None, 0))
         if other is None:
             continue
-        mine, forked = (
-            sum(event["kind"] == "slingshot" and event["onset_step"] >= step for event in item["events"])
-            for item in (run, other)
-        )
-        rows.append(
-            {
-                "run": run["run"],
-                "fork": other["run"],
-                "from_step": step,
-                "slingshots": mine,
-                "fork_slingshots": forked,
-                "fork_events": sum(event["onset_step"] >= step for event in other["events"]),
-                "confirmed": bool(mine and not forked),
-            }
-        )
-    ids = list(dict.fromkeys(fork["ensemble"] for fork, _ in forks))
-    return {"change": "train.loss_dtype=float64", "forks": ids, "runs": rows}
+        mine, forked = (sum(onset >= step for onset in item.slingshots) for item in (run, other))
+        events = sum(event.onset_step >= step for event in other.events)
+        rows.append(Forked(run.run, other.run, step, mine, forked, events, bool(mine and not forked)))
+    ids = dict.fromkeys(fork.id for fork, _ in forks)
+    return Confirmation("train.loss_dtype=float64", tuple(ids), tuple(rows))
 
 
-def words(confirmation: Mapping[str, Any]) -> str:
-    """Return what the forks say of all runs, in a line."""
-    rows = confirmation["runs"]
-    gone = sum(row["confirmed"] for row in rows)
-    still = sum(bool(row["fork_slingshots"]) for row in rows)
-    runs = f"{len(rows)} run{'s' * (len(rows) != 1)}"
+def words(confirmation: Confirmation) -> str:
+    """Return what the forks say of all runs, in a sentence."""
+    rows = confirmation.runs
+    gone, still = sum(row.confirmed for row in rows), sum(bool(row.fork_slingshots) for row in rows)
+    # Results of before name one fork, in the ids of its runs alone.
+    forks = confirmation.forks or tuple(dict.fromkeys(row.fork.rpartition("/")[0] for row in rows))
+    more = f"; still there in {still:,}" if still else ""
     return (
-        f"trained again with the loss in float64 {since(rows)}: gone, and so confirmed, in {gone} of {runs}"
-        f"{f'; still there in {still}' if still else ''}"
+        f"**Trained again with the loss in float64 {since(rows)}: gone, and so confirmed, in {gone:,} of "
+        f"{count(len(rows), 'run')}{more}** ({listed(forks)})."
     )
 
 
-def forks_of(confirmation: Mapping[str, Any]) -> list[str]:
-    """Return the ids of the forks; earlier results name one."""
-    return list(confirmation.get("forks") or [confirmation["fork"]])
-
-
-def since(rows: Sequence[Mapping[str, Any]]) -> str:
+def since(rows: Sequence[Forked]) -> str:
     """Return from where forks were trained."""
-    steps = sorted({row.get("from_step", 0) for row in rows})
-    if steps in ([], [0]):
+    steps = sorted({row.from_step for row in rows})
+    if not any(steps):
         return "from the start"
-    said = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
-    return f"from {'their' if len(rows) > 1 else 'its'} checkpoint{'s' * (len(steps) > 1)} of step {said}"
+    span = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+    return f"from {'their' if len(rows) > 1 else 'its'} checkpoint{'s' * (len(steps) > 1)} of step {span}"

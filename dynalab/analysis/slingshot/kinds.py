@@ -17,20 +17,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dynalab.analysis.slingshot.config import Config
-from dynalab.analysis.slingshot.norms import Cycle, slope
+from dynalab.analysis.slingshot.norms import Cycle
+from dynalab.core.runs import Series
+from dynalab.core.stats import theil_sen
+
+if TYPE_CHECKING:
+    from dynalab.analysis.slingshot import Config
 
 ADAPTIVE = ("adam", "adamw", "rmsprop", "nadam", "adamax", "adagrad")
 # How far the slope of a scale-invariant norm may be from the rate times the decay.
 DECAY_TOLERANCE = 0.15
 # Mean square of the gradient before the spike over its second moment's window, below which the moment lags.
 LAG = 0.1
-
-Column = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Evidence:
         onset: Step of its onset.
         peak: Step of its peak.
         window: Steps before it that count as before.
-        columns: Channel -> (steps, values) of the whole run, those that were recorded.
+        channels: Channel -> its series over the whole run, those that were recorded.
         cycle: What the norm did.
         optimizer: The optimizer's section of the configuration; empty where it is not known.
         rates: Steps at which the rate changed.
@@ -54,7 +56,7 @@ class Evidence:
     onset: float
     peak: float
     window: float
-    columns: Mapping[str, Column]
+    channels: Mapping[str, Series]
     cycle: Cycle
     optimizer: Mapping[str, Any]
     rates: tuple[float, ...] = ()
@@ -64,14 +66,12 @@ class Evidence:
 
     def before(self, name: str) -> np.ndarray | None:
         """Return a channel's values in the window before the onset; its last value before where there is none."""
-        if name not in self.columns:
+        if name not in self.channels:
             return None
-        steps, values = self.columns[name]
-        some = values[(steps >= self.onset - self.window) & (steps < self.onset)]
-        if len(some):
-            return some
-        earlier = values[steps < self.onset]
-        return earlier[-1:] if len(earlier) else None
+        channel = self.channels[name]
+        earlier = channel.values[channel.steps < self.onset]
+        some = int((channel.steps[: len(earlier)] >= self.onset - self.window).sum())
+        return earlier[-max(some, 1) :] if len(earlier) else None
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def name(evidence: Evidence, config: Config) -> Named:
             return found
     if (
         evidence.cycle.verdict is False
-        and "zero_loss_fraction" not in evidence.columns
+        and "zero_loss_fraction" not in evidence.channels
         and adaptive(evidence) is not False
     ):
         return Named(
@@ -117,9 +117,8 @@ def _data(evidence: Evidence, config: Config) -> Named | None:
         return Named("data", 1.0, "the loss became NaN or infinite")
     if any(evidence.onset - evidence.window / 4 <= rate <= evidence.peak for rate in evidence.rates):
         return Named("data", 1.0, "the learning rate changed")
-    if evidence.full_batch is False and "train_loss" in evidence.columns:
-        steps, values = evidence.columns["train_loss"]
-        around = values[(steps >= evidence.onset) & (steps <= evidence.peak + 1)]
+    if evidence.full_batch is False and "train_loss" in evidence.channels:
+        around = evidence.channels["train_loss"].between(evidence.onset, evidence.peak + 1)
         base = evidence.before("train_loss")
         if len(around) and base is not None and np.nanmax(around) < 3 * np.median(base):
             return Named("data", 0.5, "the batch's loss rose, that of the training set did not")
@@ -151,17 +150,17 @@ def _slingshot(evidence: Evidence, config: Config) -> Named | None:
 
 
 def _decay(evidence: Evidence, config: Config) -> Named | None:
-    norm = evidence.columns.get("scale_invariant_norm")
+    norm = evidence.channels.get("scale_invariant_norm")
     if norm is None or evidence.decay is None:
         return None
-    steps, values = norm
+    steps, values = norm.steps, norm.values
     # Just before a jump the gradient has grown and holds the norm up; before its maximum lies the jump before.
     some = (steps >= evidence.onset - 5 * evidence.window) & (steps <= evidence.onset - evidence.window / 2)
     rows = np.flatnonzero(some & (values > 0))
     rows = rows[int(np.argmax(values[rows])) :] if len(rows) else rows
     if len(rows) < 4:
         return None
-    found, _ = slope(steps[rows], np.log(values[rows]), 0.0)
+    found, _ = theil_sen(steps[rows], np.log(values[rows]))
     wanted = -float(evidence.decay[rows].mean())
     if abs(found / wanted - 1) > DECAY_TOLERANCE:
         return None

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynalab.analysis.slingshot.spikes import Spike, noise_of
+from dynalab.analysis.slingshot.spikes import Spike
+from dynalab.core.stats import noise_of, theil_sen
 
 # After/before below which the norm counts as standing still.
 PLATEAU = 0.5
 # Share of the distance to the next spike that the windows before and after have, and rows that they have at least.
 BEFORE, AFTER, ROWS = 0.35, (0.25, 0.12), 40
-MOST_POINTS = 150
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,13 @@ def _cycle(
 ) -> Cycle:
     if first.sum() < 4 or second.sum() < 4:
         return _NOTHING
-    before, error = slope(steps[first], height[first], noise)
-    after, error_after = slope(steps[second], height[second], noise)
+    before, error = theil_sen(steps[first], height[first], noise)
+    after, error_after = theil_sen(steps[second], height[second], noise)
     expected = before
     rows = np.flatnonzero(first)
     halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]
     if min(map(len, halves)) >= 4:
-        (early, _), (late, error_late) = (slope(steps[half], height[half], noise) for half in halves)
+        (early, _), (late, error_late) = (theil_sen(steps[half], height[half], noise) for half in halves)
         if early > late > 3 * error_late:
             # Growth that slows down geometrically, carried on from the middle of the first window.
             distance = (steps[second].mean() - steps[first].mean()) / np.ptp(steps[first])
@@ -164,18 +164,3 @@ def _pooled(found: list[Cycle]) -> list[Cycle]:
         verdict = item.verdict if item.verdict is not None else bool(agreed) if len(told) >= 3 else None
         settled.append(Cycle(item.before, item.after, item.expected, item.error, item.growth, verdict))
     return settled
-
-
-def slope(steps: np.ndarray, values: np.ndarray, noise: float) -> tuple[float, float]:
-    """Return the Theil-Sen slope of values (N,) over steps (N,), and its standard error under white noise.
-
-    At most 150 of the points are taken, evenly: the number of pairs grows with the square.
-    """
-    if len(steps) > MOST_POINTS:
-        chosen = np.unique(np.linspace(0, len(steps) - 1, MOST_POINTS).round().astype(int))
-        steps, values = steps[chosen], values[chosen]
-    i, j = np.triu_indices(len(steps), 1)
-    tilt = float(np.median((values[j] - values[i]) / (steps[j] - steps[i])))
-    # A constant series has none: at least what float64 resolves.
-    spread = max(noise, 1e-12)
-    return tilt, float(spread * np.sqrt(12 / len(steps)) / np.ptp(steps))

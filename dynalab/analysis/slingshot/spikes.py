@@ -8,10 +8,16 @@ onset is the first row of the rise more than half a decade up, its end the first
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from dynalab.core.runs import Run, Series
+from dynalab.core.stats import noise_of
+
+# A run is fitted when its accuracy has been 1 for so many steps.
+FITTED = 100
 # Rows this many steps (and rows) around a spike belong to one event: slingshots bounce.
 MERGE_STEPS = 100
 QUIET_ROWS = 20
@@ -37,6 +43,56 @@ class Spike:
     decades: float
 
 
+def largest_loss(run: Run) -> Series | None:
+    """Return the largest training loss known at each of its rows; short spikes between two rows stand only there."""
+    loss, largest = run.first("train_loss"), run.first("train_loss_max")
+    if loss is None or largest is None:
+        return loss
+    return Series(loss.steps, np.fmax(loss.values, largest.at(loss.steps)))
+
+
+def until_it_ends(loss: Series, last: float) -> tuple[Series, bool]:
+    """Return a loss up to where it is no longer finite, and whether it ended so.
+
+    A series leaves NaN out: the loss ended in it where the run has rows beyond the next one that the loss was due at.
+
+    Args:
+        loss: The loss, of two rows at least.
+        last: Step of the run's last row.
+    """
+    missing = last - loss.steps[-1] >= np.median(np.diff(loss.steps))
+    bad = np.flatnonzero(~np.isfinite(loss.values))
+    end = int(bad[0]) if len(bad) else len(loss)
+    return Series(loss.steps[:end], loss.values[:end]), bool(len(bad) or missing)
+
+
+def fitted_from(loss: Series, accuracy: Series | None) -> float | None:
+    """Return the step from which spikes count: 100 steps after the run has fitted its training data.
+
+    With accuracies: the first row after 100 steps of accuracy 1. Without (or where it is never 1, as with wrong
+    labels): from 100 steps after the first time that the median of five rows is a twentieth of the loss at the
+    beginning or .05, at once where the series begins so low. None where it is never reached.
+    """
+    if accuracy is not None:
+        wrong = accuracy.steps[accuracy.values < 1.0]
+        for began in accuracy.steps[accuracy.values >= 1.0]:
+            later = wrong[wrong >= began]
+            if not len(later) or later[0] - began >= FITTED:
+                return float(began + FITTED)
+    values = loss.values
+    if len(loss) < 5:
+        return None
+    level = np.array([np.median(values[max(row - 4, 0) : row + 1]) for row in range(len(loss))])
+    low = np.flatnonzero(level <= max(0.05, 0.05 * values[0]))
+    if not len(low):
+        return None
+    if low[0] == 0:
+        return float(loss.steps[0])
+    # Steps, but no more rows than a spike's level needs: a series may count rows.
+    spacing = float(np.median(np.diff(loss.steps)))
+    return float(loss.steps[low[0]] + min(FITTED, 40 * spacing))
+
+
 def log_loss(loss: np.ndarray) -> np.ndarray:
     """Return log10 of a loss (T,), what is 0 taken as the smallest positive value that was recorded.
 
@@ -46,13 +102,6 @@ def log_loss(loss: np.ndarray) -> np.ndarray:
     some = loss[np.isfinite(loss) & (loss > 0)]
     floor = float(some.min()) if len(some) else 1.0
     return np.log10(np.clip(loss, floor, None))
-
-
-def noise_of(values: np.ndarray) -> float:
-    """Return the standard deviation of a series' row-to-row noise, from the median of its absolute differences."""
-    change = np.diff(values)
-    change = change[np.isfinite(change)]
-    return float(1.4826 * np.median(np.abs(change - np.median(change))) / np.sqrt(2)) if len(change) else 0.0
 
 
 def levels(steps: np.ndarray, values: np.ndarray, window: float) -> np.ndarray:
@@ -157,3 +206,11 @@ def _joined(found: list[Spike], spike: Spike, steps: np.ndarray, values: np.ndar
     peak = spike.peak if values[spike.peak] > values[last.peak] else last.peak
     whole = Spike(last.onset, peak, spike.end, last.level, float(values[peak] - last.level))
     return [*found[:-1], whole]
+
+
+def period_of(onsets: Sequence[int]) -> tuple[float | None, float | None]:
+    """Return the median distance of onsets in steps (from two on), and its coefficient of variation (from three on)."""
+    gaps = np.diff(np.asarray(onsets, dtype=float))
+    if not len(gaps):
+        return None, None
+    return float(np.median(gaps)), float(gaps.std(ddof=1) / gaps.mean()) if len(gaps) > 1 else None

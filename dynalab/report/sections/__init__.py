@@ -9,7 +9,7 @@ from dynalab.config import registry
 from dynalab.core.errors import ConfigError, StoreError
 from dynalab.report.blocks import Section
 from dynalab.report.choice import key_words
-from dynalab.report.sections import detectors, generic, hmm, shown
+from dynalab.report.sections import generic, hmm, shown
 from dynalab.report.sections.context import Context
 from dynalab.show.blocks import Say
 from dynalab.store.results import Result, reading
@@ -28,11 +28,7 @@ class Renderer:
     summary: Callable[[Result, Context], list[str]]
 
 
-SECTIONS: dict[str, Renderer] = {
-    "hmm": Renderer(hmm.section, hmm.summary),
-    "slingshot": Renderer(detectors.slingshot_section, detectors.slingshot_summary),
-    "eos": Renderer(detectors.eos_section, detectors.eos_summary),
-}
+SECTIONS: dict[str, Renderer] = {"hmm": Renderer(hmm.section, hmm.summary)}
 
 _GENERIC = Renderer(generic.section, generic.summary)
 

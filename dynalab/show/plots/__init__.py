@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import matplotlib.figure
 import numpy as np
 
 from dynalab.core.runs import Series
-from dynalab.show.blocks import Figure, Heatmap, Intervals, Lines, Picture, Strips, run_label
+from dynalab.core.words import count
+from dynalab.show.blocks import Figure, Halved, Heatmap, Intervals, Lines, Picture, Strip, Strips, run_label
 from dynalab.show.plots.comparison import comparison
 from dynalab.show.plots.curves import curves, training_curves
 from dynalab.show.plots.effects import effect_rows
@@ -64,6 +65,8 @@ def draw(
     """
     if isinstance(block, Picture):
         return block.figure
+    if isinstance(block, Halved):
+        return _halved(block.strips[:ROWS], label)
     if isinstance(block, Strips):
         return _strips(block, label)
     if isinstance(block, Intervals):
@@ -92,14 +95,36 @@ def draw(
 def caption(block: Figure) -> str:
     """Return what stands under a figure: its caption, and how many of its runs are drawn."""
     if isinstance(block, Strips) and len(block.strips) > ROWS:
-        return f"{block.caption} Drawn are {ROWS} of {len(block.strips):,} runs."
+        return block.caption.replace(".**", f" ({ROWS} of {count(len(block.strips), 'run')}).**", 1)
     return block.caption
+
+
+def _names(strips: Sequence[Strip], label: Callable[[str], str]) -> list[str]:
+    return [label(strip.run) + (f": {strip.label}" if strip.label else "") for strip in strips]
+
+
+def _halved(strips: Sequence[Strip], label: Callable[[str], str]) -> matplotlib.figure.Figure:
+    def column(series: Series | None, steps: np.ndarray) -> np.ndarray:
+        return np.full(len(steps), np.nan) if series is None else series.at(steps)
+
+    steps = [np.empty(0) if strip.left is None else strip.left.steps for strip in strips]
+    rows = [
+        {
+            "step": at,
+            "sharpness": column(strip.left, at),
+            "threshold": column(strip.dashed, at),
+            "parent_sharpness": column(strip.right, at),
+        }
+        for strip, at in zip(strips, steps, strict=True)
+    ]
+    marks = [next((int(step) for step in strip.marks.values() if step is not None), 0) for strip in strips]
+    return halved_rate(_names(strips, label), rows, marks)
 
 
 def _strips(block: Strips, label: Callable[[str], str]) -> matplotlib.figure.Figure:
     strips = block.strips[:ROWS]
     return events_over_curves(
-        [label(strip.run) + (f": {strip.label}" if strip.label else "") for strip in strips],
+        _names(strips, label),
         [_curve(strip.left) for strip in strips],
         [_curve(strip.right) for strip in strips] if block.right else None,
         [

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynalab.analysis.base import Trajectories, Trajectory
+from dynalab.analysis.base import Group
 
 DECOYS = ("below", "beyond", "catapult", "near", "flat", "collapse", "unconverged")
-METRICS = ("sharpness", "stability_threshold")
 # Cases of this number and more are for settling thresholds, those below for figures.
 TUNING = 1000
 
@@ -32,13 +31,13 @@ class Case:
 
     Attributes:
         kind: `edge`, or a decoy's name.
-        trajectories: One run with the columns `sharpness` and `stability_threshold`.
+        group: One run with `sharpness` and `stability_threshold`.
         onset: Step at which the sharpness without noise reaches the threshold; None for decoys.
         steps: Length of the run.
     """
 
     kind: str
-    trajectories: Trajectories
+    group: Group
     onset: int | None
     steps: int
 
@@ -98,7 +97,6 @@ def _case(
     noise = rng.uniform(0.05, 0.2) * np.log(10)
     sharpness = threshold * np.exp(x + noise * rng.normal(size=len(x)))
     steps = np.arange(len(x)) * cadence
-    values = np.stack([sharpness, np.full(len(x), threshold)], axis=1)
-    run = Trajectory(f"simulated/{kind}-{number}", steps, values)
-    trajectories = Trajectories("simulated", METRICS, (run,))
-    return Case(kind, trajectories, None if onset is None else onset * cadence, int(steps[-1]))
+    columns = {"sharpness": sharpness, "stability_threshold": np.full(len(x), threshold)}
+    group = Group.of({f"{kind}-{number}": columns}, steps, id="simulated")
+    return Case(kind, group, None if onset is None else onset * cadence, int(steps[-1]))

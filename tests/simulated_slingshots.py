@@ -20,10 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynalab.analysis.base import Trajectories, Trajectory
+from dynalab.analysis.base import Group
 
 DECOYS = ("isolated", "growth", "saturating", "rate_drop", "noise", "catapult", "shrinking")
-METRICS = ("train_loss", "last_layer_norm")
 # Cases of this number and more are for settling thresholds, those below for figures.
 TUNING = 1000
 
@@ -34,14 +33,14 @@ class Case:
 
     Attributes:
         kind: `slingshot`, or a decoy's name.
-        trajectories: One run with the columns `train_loss` and `last_layer_norm`.
+        group: One run with `train_loss` and `last_layer_norm`.
         peaks: Steps of the slingshots' peaks.
         onsets: Steps at which they begin to rise.
         period: Mean distance of the slingshots in steps; 0 for decoys.
     """
 
     kind: str
-    trajectories: Trajectories
+    group: Group
     peaks: tuple[int, ...]
     onsets: tuple[int, ...]
     period: float
@@ -136,10 +135,10 @@ def _case(
     loss = 10.0 ** (loss + noise * rng.normal(size=len(loss)))
     norm = rng.uniform(2, 40) * np.exp(height + noise * rng.uniform(0.0, 0.1) * rng.normal(size=len(loss)))
     steps = np.arange(len(loss)) * cadence
-    run = Trajectory(f"simulated/{kind}-{number}", steps, np.stack([loss, norm], axis=1))
-    trajectories = Trajectories("simulated", METRICS, (run,))
+    columns = {f"{kind}-{number}": {"train_loss": loss, "last_layer_norm": norm}}
+    group = Group.of(columns, steps, id="simulated")
     at = [tuple(int(row) * cadence for row in rows) for rows in (peaks, onsets)]
-    return Case(kind, trajectories, at[0], at[1], period * cadence)
+    return Case(kind, group, at[0], at[1], period * cadence)
 
 
 @dataclass(frozen=True)
