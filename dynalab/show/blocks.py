@@ -5,7 +5,7 @@ A figure is data as well; a `Picture` is one that matplotlib has drawn already.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -298,3 +298,11 @@ class Intervals(Figure):
 
 
 Block = Say | Table | Code | Warnings | Figure
+
+
+def in_order(said: Iterable[Block], warnings: Sequence[str] = ()) -> list[Block]:
+    """Return what an analysis says as it is read: headlines, what must be known before the numbers, the rest."""
+    blocks = list(said)
+    opening = [block for block in blocks if isinstance(block, Say) and block.headline]
+    known = [Warnings(warnings)] if warnings else []
+    return [*opening, *known, *(block for block in blocks if block not in opening)]

@@ -9,7 +9,7 @@ from dynalab.core.runs import Group
 from dynalab.report.blocks import Section
 from dynalab.report.sections import generic
 from dynalab.report.sections.context import Context
-from dynalab.show.blocks import Block, Say, Warnings
+from dynalab.show.blocks import Block, Say, in_order
 from dynalab.show.page import settled
 from dynalab.store.results import Result
 from dynalab.store.runfile import STATUSES
@@ -27,12 +27,8 @@ def section(part: Part, result: Result, context: Context) -> Section:
     if result.value is None:
         return generic.section(result, context)
     groups = [item.ensemble.group(STATUSES, [run.id for run in item.runs]) for item in context.shown]
-    said = _said(part, result, groups)
-    opening = [block for block in said if isinstance(block, Say) and block.headline]
-    blocks: list[Block] = [*opening]
-    if lines := context.warnings(result):
-        blocks.append(Warnings(lines))
-    blocks += [settled(block, context.label, context.log_steps) for block in said if block not in opening]
+    said = in_order(_said(part, result, groups), context.warnings(result))
+    blocks = [settled(block, context.label, context.log_steps) for block in said]
     title = getattr(part.module, "TITLE", part.name.replace("_", " ").capitalize())
     return Section(title, context.anchor(result), blocks)
 
