@@ -6,6 +6,7 @@ In a notebook:
     (ensemble,) = dynalab.train(["task=grokking", "seed=0..3"])
     ensemble.array("test_accuracy")          # (S, T)
     result = dynalab.analyze("hmm", ensemble)
+    dynalab.view(dynalab.analyze("progress", ensemble))   # words, figures and tables, as the page has them
     dynalab.load("@last").frame()            # pandas
 """
 
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from dynalab.api import import_runs as import_runs
     from dynalab.api import load as load
     from dynalab.api import train as train
+    from dynalab.api import view as view
 
 # Here, since whatever trains, or computes again what was recorded, comes by here first.
 choose_kernels()
 
-_PUBLIC = ("analyze", "figures", "import_runs", "load", "train")
+_PUBLIC = ("analyze", "figures", "import_runs", "load", "train", "view")
 
 
 def __getattr__(name: str) -> Any:

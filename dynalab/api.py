@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from dynalab.store.results import Result, find_result
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from dynalab.show.view import View
 
 
 def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> list[Ensemble]:
@@ -144,7 +147,7 @@ def load(ref: str | Path = "@last", *, outputs: str | Path | None = None) -> Any
 @overload
 def analyze(kind: str, ensemble: Ensemble | str, **keys: Any) -> Result: ...
 @overload
-def analyze(kind: str, ensemble: Sequence[Ensemble | str], **keys: Any) -> list[Result]: ...
+def analyze(kind: str, ensemble: Sequence[Ensemble | str], **keys: Any) -> Any: ...
 def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     """Analyse an ensemble, as `dynalab analyze KIND` does; a stored result is reused.
 
@@ -154,19 +157,64 @@ def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
         **keys: Keys of the analysis; nested ones as dictionaries, `convergence={"metric": "loss"}`.
 
     Returns:
-        The result, or one for each of several ensembles.
+        The result; for several ensembles a list, one for each, unless the kind is about all of them together: one then.
 
     Raises:
         ConfigError: There is no such analysis, or a key does not exist or cannot have this value.
         NothingMatched: No run can enter.
     """
-    from dynalab.analysis.command import analyse, gather
+    from dynalab.analysis.command import analyse, gather, needs_of
     from dynalab.config.analysis import read_analysis
     from dynalab.config.registry import search_path
 
-    if isinstance(ensemble, list | tuple):
-        return [analyze(kind, item, **keys) for item in ensemble]
-    opened = ensemble if isinstance(ensemble, Ensemble) else load(ensemble)
+    several = isinstance(ensemble, list | tuple)
+    opened = [
+        item if isinstance(item, Ensemble) else load(item) for item in (ensemble if several else [ensemble])
+    ]
     part, config = read_analysis(kind, [], search_path(), keys)
-    (inputs,) = gather([(opened, opened.runs)], part, config)
-    return analyse(inputs, part, config, opened.path.parent.parent)
+    across = needs_of(part, config).across
+    if not opened and across:
+        raise NothingMatched(f"analyze {kind} needs ensembles, and there is none")
+    results = []
+    for chosen in [opened] if across else [[item] for item in opened]:
+        (inputs,) = gather([(item, item.runs) for item in chosen], part, config)
+        results.append(analyse(inputs, part, config, chosen[0].path.parent.parent))
+    return results if several and not across else results[0]
+
+
+def view(result: Result | str, *, outputs: str | Path | None = None) -> View:
+    """Return what an analysis says, as the page has it: a notebook shows it, `print` prints it.
+
+    Args:
+        result: A stored analysis, or its id.
+        outputs: The outputs folder, where an id is given.
+
+    Raises:
+        ConfigError: The analysis is not there, has nothing to say, or is at another version than the result's.
+        NothingMatched: No analysis has this id.
+    """
+    from dynalab.config.registry import find, search_path
+    from dynalab.show.blocks import in_order
+    from dynalab.show.view import View
+    from dynalab.store.runfile import STATUSES
+
+    if not isinstance(result, Result):
+        result = find_result(outputs_root(None if outputs is None else str(outputs)), result)
+    name = f"{result.kind}-{result.id}"
+    module = find("analysis", result.kind, search_path()).module
+    if not hasattr(module, "show"):
+        raise ConfigError(
+            f"{name}: the analysis {result.kind} has no blocks to show; `dynalab report` shows it"
+        )
+    if result.value is None:
+        raise ConfigError(
+            f"{name}: another version of the analysis made it; `dynalab analyze {result.kind}` makes it anew"
+        )
+    root = result.paths.root.parent.parent
+    runs = [item["run"] for item in result.data.get("inputs") or ()]
+    groups = []
+    for ref in result.ensembles:
+        # Figures are of what was recorded, where it is still there.
+        with contextlib.suppress(NothingMatched):
+            groups.append(load(ref, outputs=root).group(STATUSES, runs))
+    return View(in_order(module.show(result.value, groups), result.warnings), name)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dynalab.analysis.base import Convergence, Group
+from dynalab.curvature import bins
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,43 @@ def variance() -> Example:
         runs[f"init{i}-order{j}"] = {"test_accuracy": np.where(steps >= at, 0.95, 0.1)}
     group = replace(Group.of(runs, steps), convergence=Convergence("test_accuracy", 0.9))
     return Example(group, (700,), {"draws": 400})
+
+
+def progress() -> Example:
+    """A coefficient that leads in two runs, one that follows, one of neither, one that diverges."""
+    steps, runs = np.arange(0, 201, 10), {}
+    for label, crossed, left in (
+        ("s0000", 60, 100),
+        ("s0001", 80, 120),
+        ("s0002", 160, 140),
+        ("s0003", 999, 999),
+        ("s0004", 60, 999),
+    ):
+        runs[label] = {
+            "test_accuracy": np.where(steps >= left, 1.0, 0.5),
+            "parity_fourier": np.where(steps >= crossed, 50.0, 1.0),
+            "parity_separation": np.where(steps == 0, np.nan, 1.5),
+        }
+    group = Group.of(runs, steps)
+    diverged = replace(group.runs[-1].until(150), status="diverged", diverged_step=160)
+    return Example(replace(group, runs=(*group.runs[:-1], diverged)), (70, 155, 180))
+
+
+def spectrum() -> Example:
+    """Bins of a spectrum whose largest eigenvalue grows as its negative ones vanish; a run without bins."""
+    steps, grid = np.arange(0, 101, 10), bins.edges(0.1, 100, 1)
+    config = {"probe": {"spectrum": {"low": 0.1, "high": 100, "per_decade": 1}}}
+    runs = {}
+    for row in range(3):
+        shares = np.zeros((len(steps), len(grid) - 1))
+        shares[:, 1] = 0.3 - 0.003 * steps
+        shares[:, 3] = 0.6
+        shares[:, 5] = 1 - shares.sum(1)
+        runs[f"s000{row}"] = {name: shares[:, place] for place, name in enumerate(bins.names(7))}
+        runs[f"s000{row}"] |= {"eigenvalue_max": 2.0 + row + steps / 20, "eigenvalue_min": -3 + 0.03 * steps}
+        runs[f"s000{row}"]["stability_threshold"] = 20.0 + 0 * steps
+    runs["s0002"] = {name: np.full(len(steps), np.nan) for name in runs["s0002"]}
+    return Example(Group.of(runs, steps, config=config), (5, 55))
 
 
 def slingshot() -> Example:
@@ -111,6 +149,8 @@ def eos() -> Example:
 EXAMPLES: dict[str, Callable[[], Example]] = {
     "eos": eos,
     "periods": periods,
+    "progress": progress,
     "slingshot": slingshot,
+    "spectrum": spectrum,
     "variance": variance,
 }

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import dynalab
-from dynalab.report.figures.style import CYCLE
+from dynalab.show.plots.style import CYCLE
 
 FIGURES = dynalab.figures
 BLUE, ORANGE, GREEN, PINK = CYCLE[:4]

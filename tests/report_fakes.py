@@ -276,8 +276,8 @@ def no_drawing(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
         made[name] = figure
         (folder / f"{name}.svg").touch()
 
-    monkeypatch.setattr("dynalab.report.svg.to_svg", lambda figure: '<svg viewBox="0 0 9 9"></svg>')
-    monkeypatch.setattr("dynalab.report.svg.save", save)
+    monkeypatch.setattr("dynalab.show.svg.to_svg", lambda figure: '<svg viewBox="0 0 9 9"></svg>')
+    monkeypatch.setattr("dynalab.show.svg.save", save)
     return made
 
 

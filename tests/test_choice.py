@@ -85,6 +85,24 @@ def test_a_toy_does_not_take_the_place_of_the_analysis_with_default_keys(outputs
     assert page.table("analysis", "keys")[0][:2] == ["hmm-aaaaaaaaaa", "default"]
 
 
+def test_what_was_recorded_and_not_analysed_has_its_command(outputs, capsys):
+    steps = np.arange(0, 201, 10)
+    values = {
+        name: np.ones((2, len(steps)))
+        for name in ("test_accuracy", "parity_separation", "scale_invariant_norm")
+    }
+    ensemble = make_ensemble(outputs, n_runs=2, steps=steps, values=values)
+    dynalab.analyze("periods", ensemble)
+    line = f"`dynalab analyze progress {ensemble.id}`"
+    assert run(["report"]) == 0
+    said = capsys.readouterr()
+    assert f"recorded, and not analysed: {line}\n" in said.err
+    assert f"Recorded, and not analysed: {line.strip('`')}." in read_page(Path(said.out.strip())).text
+    dynalab.analyze("progress", ensemble, persistence=2)
+    assert run(["report"]) == 0
+    assert "not analysed" not in capsys.readouterr().err
+
+
 def chosen(outputs: Path, ensemble: Ensemble) -> str:
     found = choose(outputs, ensemble.id, [])
     assert len(found.shown) + len(found.others) == len(list(outputs.glob("analysis/hmm-*")))

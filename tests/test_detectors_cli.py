@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dynalab import analyze, train
-from dynalab.report import figures
+from dynalab.show import plots as figures
 
 EDGE = ["task=regression", "train.steps=1600", "probes=[gradients,curvature]", "probe.curvature.every=40"]
 

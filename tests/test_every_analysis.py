@@ -59,7 +59,7 @@ def test_findings_come_back_from_json(kind):
 def test_order_of_runs_and_columns_does_not_matter(kind):
     part, example, config, findings = kind
     runs = tuple(
-        replace(run, series=dict(reversed(run.series.items()))) for run in reversed(example.group.runs)
+        replace(run, series=dict(reversed([*run.series.items()]))) for run in reversed(example.group.runs)
     )
     turned = replace(example.group, runs=runs, metrics=example.group.metrics[::-1])
     mine, theirs = plain(findings), plain(findings_of([turned], part, config))

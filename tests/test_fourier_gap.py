@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dynalab.analysis import fourier_gap
+from dynalab.probes import fourier_gap
 
 
 def test_coefficients_are_their_definition():

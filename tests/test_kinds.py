@@ -26,8 +26,8 @@ class Config:
 def analyse(trajectories, config):
     return Outcome({"rows": sum(len(run.steps) for run in trajectories.runs), "least": config.least})
 """
-SHIPPED = ["eos", "hmm", "periods", "slingshot", "variance"]
-HELPERS = ["base", "claims", "command", "convergence", "fourier_gap", "missing", "rates", "__init__", "words"]
+SHIPPED = ["eos", "hmm", "periods", "progress", "slingshot", "spectrum", "variance"]
+HELPERS = ["base", "claims", "command", "convergence", "missing", "rates", "__init__", "words"]
 
 
 @pytest.fixture

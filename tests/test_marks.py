@@ -27,7 +27,7 @@ from marks import (
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from dynalab.report.figures.style import CYCLE, MUTED
+from dynalab.show.plots.style import CYCLE, MUTED
 
 # Curves
 

@@ -24,7 +24,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Circle, FancyArrowPatch
 
 from dynalab.curvature.bins import edges as bins
-from dynalab.report.figures.style import INK, MUTED, state_colours, text_on
+from dynalab.show.plots.style import INK, MUTED, state_colours, text_on
 
 # Events
 

@@ -8,18 +8,16 @@ import torch
 from stored import bits, difference, only_ensemble
 from torch import nn
 
-from dynalab import train
-from dynalab.analysis.fourier_gap import coefficients, inputs
+from dynalab import analyze, train
+from dynalab.analysis import progress
 from dynalab.config.command import read_command
 from dynalab.errors import ConfigError
 from dynalab.models.nets.mlp import MLP
 from dynalab.models.nets.parity import PolyNet
 from dynalab.probes import parity as probe
 from dynalab.probes.base import ProbeState
+from dynalab.probes.fourier_gap import coefficients, inputs
 from dynalab.probes.parity_fourier import coefficients_of
-from dynalab.report import plateau
-from dynalab.report.blocks import Picture
-from dynalab.report.gather import gather
 from dynalab.training.loop import Loop
 from dynalab.training.streams import Streams
 
@@ -60,16 +58,12 @@ def test_relu_networks_learn_within_two_thousand_steps(tmp_path):
         assert separation[run, leaves - 1] < 2
 
     # And so a reader sees it in the report.
-    (block,) = plateau.blocks(gather(ensemble, ensemble.runs, []))
-    assert isinstance(block, Picture) and "earlier in **4 of 4 runs**" in block.caption
-    above, below = block.figure.axes
-    assert "accuracy" in above.get_title(loc="left") and below.get_yscale() == "log"
-    # Lines across a panel have no width.
-    marked = [
-        {line.get_xdata()[0] for line in ax.lines if np.ptp(line.get_xdata()) == 0} for ax in (above, below)
-    ]
-    first, later = sorted(marked[0])
-    assert marked[0] == marked[1] and 200 < first < later - 100
+    findings = analyze("progress", ensemble).value
+    assert {run.verdict for run in findings.runs} == {"leads"}
+    headline, figure, _ = progress.show(findings, [ensemble.group()])
+    assert "earlier in **4 of 4 runs**" in headline.text
+    first, later = figure.marks.values()
+    assert 200 < first < later - 100
 
 
 def test_polynet_learns_within_three_hundred_steps(tmp_path):

@@ -11,8 +11,8 @@ from report_fakes import make_ensemble, read_page
 from dynalab.analysis import eos, periods, slingshot
 from dynalab.core.records import plain, restore
 from dynalab.core.stats import passage, quartiles
-from dynalab.report import figures
 from dynalab.report.sections import renderer
+from dynalab.show import plots as figures
 from dynalab.show import terminal
 from dynalab.store.paths import OutputPaths
 from dynalab.store.results import write_result
@@ -145,7 +145,7 @@ def test_the_page_shades_the_stays_and_nothing_else(here, outputs, monkeypatch):
         return figure
 
     monkeypatch.setattr(figures, "events_over_curves", draw)
-    monkeypatch.setattr("dynalab.report.svg.RASTER_DPI", 40)
+    monkeypatch.setattr("dynalab.show.svg.RASTER_DPI", 40)
     page = read_page(Path(here("report").out.strip()))
     rows = {row[0]: row for row in page.table("run", "verdict", "arrival")}
     for run in runs:

@@ -15,13 +15,13 @@ from dynalab.analysis.hmm import cases, dissimilarity, words
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.consequences import consequences
 from dynalab.analysis.hmm.detours import EARLY, LATE
-from dynalab.report import figures
 from dynalab.report.blocks import Picture, Table, Words
 from dynalab.report.sections import claims as page_claims
 from dynalab.report.sections import hmm_detours, hmm_runs
 from dynalab.report.sections.hmm_words import state_words
 from dynalab.report.words import p_equals, p_value
 from dynalab.report.write import write_report
+from dynalab.show import plots as figures
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble
 

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from report_fakes import steps_of, training
 
 import dynalab
-from dynalab.report import svg
-from dynalab.report.figures import thin
-from dynalab.report.figures.states import common_grid
-from dynalab.report.figures.style import decade, ensemble_colours, spread, state_colours, text_on
+from dynalab.show import svg
+from dynalab.show.plots import thin
+from dynalab.show.plots.states import common_grid
+from dynalab.show.plots.style import decade, ensemble_colours, spread, state_colours, text_on
 
 FIGURES = dynalab.figures
 

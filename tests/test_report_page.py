@@ -27,7 +27,7 @@ def _pencil(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynalab.report.svg.RASTER_DPI", 40)
+    monkeypatch.setattr("dynalab.show.svg.RASTER_DPI", 40)
 
 
 def write(outputs: Path, *refs: str, results: object = None, **keys: object) -> Path:

@@ -1,4 +1,4 @@
-"""Hidden progress on the page: shown for any ensemble with the columns, with what the columns say."""
+"""Hidden progress: what is found of runs, and what is said of it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from report_fakes import make_ensemble, steps_of
 
-from dynalab.report import plateau
-from dynalab.report.gather import gather
+import dynalab
+from dynalab.analysis.base import Group
+from dynalab.analysis.progress import Config, analyse, show
+from dynalab.errors import NothingMatched
+from dynalab.show.blocks import Say
 
 STEPS = steps_of(200, 10)
 
@@ -20,32 +23,71 @@ def stairs(low, high, at):
     return np.where(STEPS[None] >= np.array(at)[:, None], high, low)
 
 
-def blocks(outputs, **columns):
-    ensemble = make_ensemble(outputs, steps=STEPS, values=values(**columns))
-    return plateau.blocks(gather(ensemble, ensemble.runs, []))
-
-
-def test_the_caption_counts_runs_and_their_lead(outputs):
-    (block,) = blocks(outputs, parity_fourier=stairs(1.0, 50.0, [60, 80, 160, 999]))
-    assert (
-        "above 4 for 3 rows on end at median step **80** [quartiles 60 to 160], 3 of 4 runs" in block.caption
+def found(steps=STEPS, keys=None, **columns):
+    recorded = {name: array for name, array in columns.items() if name != "test_accuracy"}
+    rows = values(**recorded) | (
+        {"test_accuracy": columns["test_accuracy"]} if "test_accuracy" in columns else {}
     )
-    assert "accuracy above 0.55 at median step **120** [quartiles 100 to 140], 3 of 4 runs" in block.caption
-    assert "earlier in **2 of 3 runs** that had either" in block.caption
+    runs = {f"s{row:04d}": {name: array[row] for name, array in rows.items()} for row in range(4)}
+    return analyse([Group.of(runs, steps)], Config(**(keys or {})))
 
 
-def test_the_movement_stands_in_where_there_is_no_coefficient(outputs):
-    (block,) = blocks(outputs, parity_separation=stairs(1.0, 3.0, [60, 80, 90, 100]))
-    assert "movement above 2" in block.caption and "coefficient" not in block.caption
-    assert "earlier in **4 of 4 runs**" in block.caption
+def said(findings):
+    (text,) = [block.text for block in show(findings, ()) if isinstance(block, Say)]
+    return text
+
+
+def test_the_headline_counts_runs_and_their_lead():
+    findings = found(parity_fourier=stairs(1.0, 50.0, [60, 80, 160, 999]))
+    text = said(findings)
+    assert "above 4 for 3 rows on end at median step **80** [quartiles 60 to 160], 3 of 4 runs" in text
+    assert "accuracy above 0.55 at median step **120** [quartiles 100 to 140], 3 of 4 runs" in text
+    assert "earlier in **2 of 3 runs** that had either" in text
+    verdicts = [(run.verdict, run.lead_steps) for run in findings.runs]
+    assert verdicts == [("leads", 40), ("leads", 40), ("follows", -20), ("on_plateau", None)]
+    earlier = findings.summary.earlier
+    assert (earlier.runs, earlier.total) == (2, 3) and earlier.interval[0] < 2 / 3 < earlier.interval[1]
+
+
+def test_what_never_comes_is_later_than_all_others():
+    findings = found(parity_fourier=stairs(1.0, 50.0, [60, 999, 999, 50]))
+    assert [run.verdict for run in findings.runs] == ["leads", "follows", "follows", "leads"]
+    lead = findings.summary.lead_steps
+    assert (lead.runs, lead.reached, lead.median, lead.quartiles) == (4, 1, None, (None, 40.0))
+    assert "by **" not in said(findings)
+
+
+def test_the_movement_stands_in_where_there_is_no_coefficient():
+    text = said(found(parity_separation=stairs(1.0, 3.0, [60, 80, 90, 100])))
+    assert "movement above 2" in text and "coefficient" not in text
+    assert "earlier in **4 of 4 runs**" in text
+    # A column without a value is none.
+    findings = found(
+        parity_separation=stairs(1.0, 3.0, [60, 80, 90, 100]), parity_fourier=np.full((4, len(STEPS)), np.nan)
+    )
+    assert findings.summary.measure == "parity_separation"
 
 
 def test_one_high_row_is_no_progress():
     high = np.ones(len(STEPS))
     high[[3, 5, 6, 10, 11, 12]] = 9.0
-    assert plateau.crossings(STEPS, np.stack([high, np.ones(len(STEPS))]), 4.0) == [100, None]
+    measure = np.stack([high, *[np.ones(len(STEPS))] * 3])
+    findings = found(parity_fourier=measure)
+    assert [run.progress_step for run in findings.runs] == [100, None, None, None]
+    assert found(parity_fourier=measure, keys={"persistence": 1}).runs[0].progress_step == 30
+    assert found(parity_fourier=measure, keys={"fourier": 9.5}).runs[0].progress_step is None
+
+
+def test_rows_of_the_coarser_grid_count_where_grids_differ():
+    measure = stairs(1.0, 50.0, [60, 80, 160, 999])
+    measure[:, 1::2] = np.nan
+    assert [run.progress_step for run in found(parity_fourier=measure).runs] == [60, 80, 160, None]
 
 
 @pytest.mark.parametrize("columns", [{}, {"parity_movement": np.ones((4, len(STEPS)))}])
-def test_other_ensembles_have_no_such_part(outputs, columns):
-    assert blocks(outputs, **columns) == []
+def test_other_ensembles_have_no_such_analysis(outputs, columns):
+    ensemble = make_ensemble(outputs, steps=STEPS, values=values(**columns))
+    with pytest.raises(
+        NothingMatched, match=r"no parity_fourier or parity_separation recorded, .* task=parity"
+    ):
+        dynalab.analyze("progress", ensemble)

@@ -13,10 +13,11 @@ import pytest
 from report_fakes import ATTEMPT, make_ensemble, make_hmm, no_drawing, steps_of, training
 from report_reading import DASH, Shown, Writer, curve
 
+import dynalab
 from dynalab.cli.app import run
 from dynalab.curvature.bins import names as bin_names
 from dynalab.report import words
-from dynalab.report.figures.style import ensemble_colours
+from dynalab.show.plots.style import ensemble_colours
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import write_result
@@ -452,15 +453,17 @@ def test_hidden_progress_on_the_page(page: Writer, outputs: Path) -> None:
 
     values = {"test_accuracy": stairs(0.5, 1.0, [100, 120, 140]), "parity_fourier": stairs(1.0, 50.0, [60, 80, 160]),
               "parity_separation": stairs(1.0, 3.0, [70, 90, 100])}  # fmt: skip
-    make_ensemble(outputs, n_runs=3, steps=steps, values=values)
-    shown = page()
+    ensemble = make_ensemble(outputs, n_runs=3, steps=steps, values=values)
+    page().says(f"Recorded, and not analysed: dynalab analyze progress {ensemble.id}.")
+    shown = page(found={ensemble.id: [dynalab.analyze("progress", ensemble)]})
+    assert "not analysed" not in shown.text
     above, below = shown.figure("hidden-progress").axes
     marks = {item.get_text(): item.xy[0] for item in above.texts}
     assert marks["Fourier coefficient above 4"] == 80 / 200 and marks["accuracy above 0.55"] == 120 / 200
     thick = [line for line in below.lines if line.get_linewidth() > 1.5]
     for line, name in zip(thick, ("parity_fourier", "parity_separation"), strict=True):
         np.testing.assert_allclose(curve(line)[1], np.median(values[name], axis=0))
-    shown.says("the first came earlier in 2 of 3 runs that had either.")
+    shown.says("the first came earlier in 2 of 3 runs that had either, by 40 steps at the median.")
     assert (
         "Accuracy, and Fourier coefficient and movement of relevant against other coordinates" in shown.alts()
     )
@@ -473,15 +476,15 @@ def test_spectra_on_the_page(page: Writer, outputs: Path) -> None:
     shares[1] = np.nan
     values = {name: shares[..., place] for place, name in enumerate(bin_names(7))}
     values |= {"sharpness": np.full((5, 11), 10.0), "stability_threshold": np.full((5, 11), 1.0)}
-    make_ensemble(
+    ensemble = make_ensemble(
         outputs,
         n_runs=5,
         steps=steps,
         values=values,
         overrides=["task=grokking", "probes=[weights,spectrum]", *keys],
     )
-    shown = page()
-    *maps, _ = shown.figure("spectrum-spectrum").axes
+    shown = page(found={ensemble.id: [dynalab.analyze("spectrum", ensemble)]})
+    *maps, _ = shown.figure("spectrum").axes
     assert [ax.get_title(loc="left") for ax in maps] == ["s0000", "s0002", "s0003", "s0004"]
     for ax, row in zip(maps, (0, 2, 3, 4), strict=True):
         np.testing.assert_allclose(ax.collections[0].get_array(), shares[row].T)
@@ -499,9 +502,9 @@ def test_spectra_of_the_usual_bins_and_another_top(page: Writer, outputs: Path) 
     values = {name: np.full((1, 3), 1 / 65) for name in bin_names(65)}
     values |= {"eigenvalue_max": np.full((1, 3), 100.0), "stability_threshold": np.ones((1, 3))}
     values |= {"preconditioned_sharpness": np.ones((1, 3))}
-    make_ensemble(outputs, n_runs=1, steps=steps, values=values)
-    shown = page()
-    ax = shown.figure("spectrum-spectrum").axes[0]
+    ensemble = make_ensemble(outputs, n_runs=1, steps=steps, values=values)
+    shown = page(found={ensemble.id: [dynalab.analyze("spectrum", ensemble)]})
+    ax = shown.figure("spectrum").axes[0]
     # A threshold of the preconditioned Hessian is none of this one; six decades of four bins above the middle one.
     assert [set(np.round(curve(line)[1], 9)) for line in ax.lines] == [{33.0 + 6 * 4}]
     shown.says("Spectral density of the Hessian over time. A column")

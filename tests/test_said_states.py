@@ -12,7 +12,7 @@ from report_fakes import make_ensemble, make_hmm, no_drawing, steps_of, training
 from report_reading import ARROW, DASH, Writer, altered, curve, terminal
 
 from dynalab.report import words
-from dynalab.report.figures.style import state_colours
+from dynalab.show.plots.style import state_colours
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from report_fakes import make_ensemble, read_page
 
 import dynalab
 from dynalab.report import gather
-from dynalab.report.figures import thin
-from dynalab.report.figures.curves import middle_of
-from dynalab.report.figures.style import LOG_SCALE, is_log_spaced, step_span
+from dynalab.show.plots import thin
+from dynalab.show.plots.curves import middle_of
+from dynalab.show.plots.style import LOG_SCALE, is_log_spaced, step_span
 
 FIGURES = dynalab.figures
 NAN = np.nan
@@ -220,7 +220,7 @@ def test_an_unknown_metric_is_scaled_by_its_values(outputs: Path, monkeypatch: p
     asked: list[dict[str, Any]] = []
     figure = FIGURES.comparison
     monkeypatch.setattr(
-        overview.figures, "comparison", lambda *rows, **keys: asked.append(keys) or figure(*rows, **keys)
+        overview.plots, "comparison", lambda *rows, **keys: asked.append(keys) or figure(*rows, **keys)
     )
     for name in ("perplexity", "test_accuracy"):
         values = np.geomspace(1, 1e-4, len(steps))[None].repeat(3, 0)

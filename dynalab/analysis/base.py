@@ -20,7 +20,7 @@ outside knows it by name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -87,10 +87,10 @@ class Needs:
         """All metrics that it looks at; empty where it takes whatever was recorded."""
         return tuple(dict.fromkeys([*self.required, *self.optional]))
 
-    def missing(self, group: Group) -> list[str]:
-        """Return what no run of a group recorded."""
+    def missing(self, recorded: Collection[str]) -> list[str]:
+        """Return what is not among the metrics that were recorded."""
         ways = [(item,) if isinstance(item, str) else item for item in self.columns]
-        return [" or ".join(names) for names in ways if not group.columns & {*names}]
+        return [" or ".join(names) for names in ways if not {*recorded} & {*names}]
 
     def require_weights(self, group: Group) -> None:
         """Check that every run has weights at some step, and a network, where they are needed.

@@ -182,7 +182,7 @@ def findings_of(groups: Sequence[Group], part: Part, config: Any) -> Any:
     """
     needs = needs_of(part, config)
     for group in groups:
-        if missing := needs.missing(group):
+        if missing := needs.missing(group.columns):
             names = " and ".join(missing)
             how = f"dynalab train ... {needs.record}"
             if group.imported:

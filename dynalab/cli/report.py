@@ -49,7 +49,7 @@ def command(
     from dynalab.config.outputs import outputs_root
     from dynalab.config.suggest import did_you_mean
     from dynalab.core.errors import ConfigError
-    from dynalab.report.choice import choose, key_words
+    from dynalab.report.choice import choose, key_words, older, superseded, unmade
     from dynalab.report.write import report_name, write_report
     from dynalab.store.find import select
     from dynalab.store.paths import OutputPaths
@@ -121,10 +121,22 @@ def command(
         )
     else:
         warn(warnings)
-        if not shown:
+        if not shown and not others:
             note(
                 "no analysis of these runs is stored; `dynalab analyze hmm` adds the states they passed through"
             )
+        stored = [*shown.values(), *others.values()]
+        for result in others.values():
+            if (line := older(result)) and not superseded(result, stored):
+                note(line)
+        commands = [
+            line
+            for item, _ in selection
+            for line in unmade(item, [*choices[item.id].shown, *choices[item.id].others])
+        ]
+        if commands:
+            more = f" and {len(commands) - 3} more" if len(commands) > 3 else ""
+            note(f"recorded, and not analysed: {', '.join(f'`{line}`' for line in commands[:3])}{more}")
         if others:
             names = [f"{item.kind}-{item.id}" for item in others.values()]
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""

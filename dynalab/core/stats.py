@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,6 +40,41 @@ def quartiles(steps: Iterable[float | None]) -> tuple[float | None, float | None
     """Return lower quartile, median and upper quartile as `quantile` has them."""
     some = list(steps)
     return quantile(some, 0.25), quantile(some, 0.5), quantile(some, 0.75)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Where a value lies over runs.
+
+    Attributes:
+        runs: How many runs there are.
+        reached: In how many of them it is known.
+        median: As `quartiles` has it; None where it falls among runs in which the value is not known, or never came.
+        quartiles: The lower and the upper one.
+    """
+
+    runs: int
+    reached: int
+    median: float | None
+    quartiles: tuple[float | None, float | None]
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> Spread:
+        """Return it for one value a run; None is later, or larger, than all others."""
+        low, middle, high = quartiles(values)
+        reached = sum(value is not None and math.isfinite(value) for value in values)
+        return cls(len(values), reached, middle, (low, high))
+
+
+def wilson(count: int, total: int, level: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's interval of a share (Wilson, 1927); sound for few runs and for shares of 0 and 1."""
+    from scipy.special import ndtri
+
+    z, share = float(ndtri(0.5 + level / 2)), count / total
+    weight = 1 + z**2 / total
+    middle = (share + z**2 / (2 * total)) / weight
+    reach = z / weight * (share * (1 - share) / total + z**2 / (4 * total**2)) ** 0.5
+    return middle - reach if count else 0.0, middle + reach if count < total else 1.0
 
 
 def passage(found: Sequence[float | None]) -> str:

@@ -1,115 +1,19 @@
-"""What a page is made of: sections of words, figures, tables and code. Sections of analyses are built from these."""
+"""A part of the page; and blocks as sections make them whose analyses do not say by themselves what they found."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dynalab.show import blocks
+from dynalab.show.blocks import Block as Block
+from dynalab.show.blocks import Code as Code
+from dynalab.show.blocks import Warnings as Warnings
+from dynalab.show.page import piece
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Words:
-    """A paragraph.
-
-    Attributes:
-        text: Plain text; `**` around words makes them bold.
-        tone: `lead` for the summary, `note` for small print, or nothing.
-    """
-
-    text: str
-    tone: str = ""
-    kind: str = "words"
-
-
-@dataclass(frozen=True)
-class Warnings:
-    """Lines that a reader must see before trusting the numbers."""
-
-    lines: Sequence[str]
-    kind: str = "warnings"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure.
-
-    Attributes:
-        name: File name without suffix, unique in its section.
-        figure: The figure.
-        caption: Under it; `**` as in `Words`.
-        alt: What it shows, in a line, for those who do not see it.
-        titles: Id of a part -> text under the pointer.
-    """
-
-    name: str
-    figure: Figure
-    caption: str
-    alt: str
-    titles: Mapping[str, str] = field(default_factory=dict)
-    kind: str = "picture"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table.
-
-    Attributes:
-        text: What is shown.
-        sort: What a click on the column's head sorts by; None is last.
-        number: Whether it stands right-aligned.
-        tone: `bad` for what went wrong, `quiet` for what did not happen, or nothing.
-        swatch: Colour of a small square before the text.
-        link: A relative address, or an anchor on the page.
-    """
-
-    text: str
-    sort: float | str | None = None
-    number: bool = False
-    tone: str = ""
-    swatch: str = ""
-    link: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes:
-        header: Names of the columns.
-        rows: Cells.
-        caption: Above it.
-        folded: Whether it opens on a click only, under its caption.
-        sortable: Whether a click on a column's head sorts it.
-    """
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    caption: str = ""
-    folded: bool = False
-    sortable: bool = False
-    kind: str = "table"
-
-
-@dataclass(frozen=True)
-class Code:
-    """Text to be copied.
-
-    Attributes:
-        text: The lines.
-        caption: Above it.
-        folded: Whether it opens on a click only, under its caption.
-    """
-
-    text: str
-    caption: str = ""
-    folded: bool = False
-    kind: str = "code"
-
-
-Block: TypeAlias = Words | Warnings | Picture | Table | Code
 
 
 @dataclass(frozen=True)
@@ -129,15 +33,48 @@ class Section:
     sections: Sequence[Section] = ()
 
 
-def cell(value: Any, *, tone: str = "", swatch: str = "", link: str = "") -> Cell:
-    """Return a cell of a plain value: numbers right-aligned and sorted as numbers, a dash for what is missing."""
-    from dynalab.report.words import number
+class Words(blocks.Say):
+    """A paragraph; its tone is `note` for small print, or nothing."""
 
-    if value is None:
-        return Cell("\u2013", None, True, tone or "quiet", swatch, link)
-    if isinstance(value, bool):
-        return Cell("yes" if value else "no", str(value), False, tone, swatch, link)
-    if isinstance(value, int | float):
-        return Cell(number(value), float(value), True, tone, swatch, link)
-    text = str(value)
-    return Cell(text, text, False, tone, swatch, link)
+    def __init__(self, text: str, tone: str = "") -> None:
+        """Take a tone for what `Say` has a field of its own."""
+        super().__init__(text, note=tone == "note")
+
+
+class Picture(blocks.Picture):
+    """A figure that is drawn."""
+
+    def __init__(
+        self, name: str, figure: Figure, caption: str, alt: str, titles: Mapping[str, str] | None = None
+    ) -> None:
+        """Take what `blocks.Picture` takes, by place."""
+        super().__init__(name=name, figure=figure, caption=caption, alt=alt, titles=titles or {})
+
+
+class Cell(blocks.Cell):
+    """A cell of a table, its text before what it is sorted by."""
+
+    def __init__(
+        self,
+        text: str,
+        sort: float | str | None = None,
+        number: bool = False,
+        tone: str = "",
+        swatch: str = "",
+        link: str = "",
+    ) -> None:
+        """Take what `blocks.Cell` takes in another order; a number is told by its value."""
+        super().__init__(sort, text, tone, swatch=swatch, link=link)
+
+
+@dataclass(frozen=True)
+class Table(blocks.Table):
+    """A table that is not sorted by a click unless it says so."""
+
+    sortable: bool = False
+
+
+def cell(value: Any, *, tone: str = "", swatch: str = "", link: str = "") -> Cell:
+    """Return a cell of a plain value with its text: a dash for what is missing."""
+    shown = piece(blocks.Cell(value, tone=tone))
+    return Cell(shown.text, shown.sort, shown.number, shown.tone, swatch, link)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dynalab.analysis.command import CONTRAST
+from dynalab.analysis.command import CONTRAST, needs_of
 from dynalab.config.analysis import given_keys
-from dynalab.config.registry import find, search_path
+from dynalab.config.registry import find, names, search_path
 from dynalab.errors import ConfigError
-from dynalab.report.blocks import Section, Table, cell
+from dynalab.report.blocks import Section
+from dynalab.report.words import listed
+from dynalab.show.blocks import Block, Cell, Say, Table
+from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result, results
 
 
@@ -32,7 +36,8 @@ def choose(root: Path, ensemble: str, named: Sequence[Result]) -> Choice:
     """Choose the analyses that are shown with an ensemble.
 
     Of each kind these are the named ones. Where none is named it is the one with default keys (of most rows, the
-    newest); where there is none, the newest with others. Runs under a stored model are a kind beside the fits.
+    newest); where there is none, the newest with others. Runs under a stored model are a kind beside the fits. What an
+    older version of an analysis made is shown only where it is named.
 
     Args:
         root: The outputs folder.
@@ -42,8 +47,9 @@ def choose(root: Path, ensemble: str, named: Sequence[Result]) -> Choice:
     stored = [result for result in results(root, [ensemble]) if result.kind != CONTRAST]
     shown = [result for result in named if ensemble in result.ensembles]
     asked = {_sort(result) for result in named}
-    for sort in dict.fromkeys(_sort(result) for result in stored if _sort(result) not in asked):
-        same = [result for result in stored if _sort(result) == sort]
+    current = [result for result in stored if not newer_version(result)]
+    for sort in dict.fromkeys(_sort(result) for result in current if _sort(result) not in asked):
+        same = [result for result in current if _sort(result) == sort]
         # Oldest first, and of equals the last counts: one of a few runs, or of shorter ones, hides none of all.
         default = sorted((result for result in same if _is_default(result)), key=_extent)
         shown.append((default or same)[-1])
@@ -62,6 +68,36 @@ def _is_default(result: Result) -> bool:
 def _extent(result: Result) -> tuple[int, int]:
     inputs = result.data.get("inputs") or []
     return len(inputs), sum(item.get("steps") or 0 for item in inputs)
+
+
+def newer_version(result: Result) -> int | None:
+    """Return the version of the analysis where an older one made the result; None where it did not."""
+    try:
+        module = find("analysis", result.kind, search_path()).module
+    except ConfigError:
+        return None
+    version, made = int(getattr(module, "VERSION", 1)), result.data.get("version")
+    return version if isinstance(made, int) and made < version else None
+
+
+def older(result: Result) -> str:
+    """Return a line about a result of an older version, with the command that makes the new one; empty of another."""
+    version = newer_version(result)
+    if version is None:
+        return ""
+    return (
+        f"{result.kind}-{result.id} was made by version {result.data['version']} of the analysis, which is at "
+        f"{version}: `{analyze_command(result)}` makes it anew"
+    )
+
+
+def superseded(result: Result, stored: Sequence[Result]) -> bool:
+    """Return whether a result of the current version is stored as well that has the same keys and ensembles."""
+    return any(
+        (other.kind, other.ensembles, keys_of(other)) == (result.kind, result.ensembles, keys_of(result))
+        and not newer_version(other)
+        for other in stored
+    )
 
 
 def keys_of(result: Result) -> dict[str, Any] | None:
@@ -83,6 +119,11 @@ def key_words(result: Result) -> list[str]:
     return [*words, *(["pool=true"] if result.across else [])]
 
 
+def analyze_command(result: Result) -> str:
+    """Return the command that makes an analysis again: its ensembles, and the keys that it was given."""
+    return shlex.join(["dynalab", "analyze", result.kind, *result.ensembles, *key_words(result)])
+
+
 def word(value: Any) -> str:
     """Return a value as a command line has it."""
     if value is None:
@@ -96,24 +137,56 @@ def word(value: Any) -> str:
     return str(value)
 
 
-def others(anchor: str, ensemble: str, found: Sequence[Result]) -> Section:
-    """Return the section that lists the analyses that are not shown, and how they are.
+def unmade(ensemble: Ensemble, stored: Sequence[Result]) -> list[str]:
+    """Return the commands of the analyses that an ensemble recorded all columns for, and that are not stored.
+
+    Those that read whatever was recorded are not among them.
+
+    Args:
+        ensemble: The ensemble.
+        stored: Its analyses.
+    """
+    folders = search_path()
+    made, commands = {result.kind for result in stored}, []
+    for kind in names("analysis", folders):
+        try:
+            part = find("analysis", kind, folders)
+            needs = needs_of(part, part.config_class())
+        except (ConfigError, TypeError):
+            # A plug-in's may be broken, or have keys without a default.
+            continue
+        if kind not in made and needs.columns and not needs.missing(ensemble.metrics):
+            commands.append(f"dynalab analyze {kind} {ensemble.id}")
+    return commands
+
+
+def others(anchor: str, ensemble: Ensemble, shown: Sequence[Result], found: Sequence[Result]) -> Section:
+    """Return the section that lists the analyses that are not shown, and how they are, and those to be made.
 
     Args:
         anchor: The ensemble's anchor.
-        ensemble: Its id.
-        found: The analyses.
+        ensemble: The ensemble.
+        shown: Its analyses that are shown.
+        found: Those that are not.
     """
+    blocks: list[Block] = []
+    stored = [*shown, *found]
+    if commands := unmade(ensemble, stored):
+        blocks.append(Say(f"Recorded, and not analysed: {listed([f'`{line}`' for line in commands])}."))
+    lines = [line for result in found if (line := older(result)) and not superseded(result, stored)]
+    blocks += [Say(f"{line}.") for line in lines]
     rows = [
         [
-            cell(f"{result.kind}-{result.id}", tone="whole"),
-            cell(" ".join(key_words(result)) or "default"),
-            cell(len(result.data.get("inputs") or ())),
-            cell(str(result.data.get("created") or "").replace("T", " ")[:16] or None, tone="whole"),
-            cell(f"dynalab report {ensemble} {result.kind}-{result.id}"),
+            Cell(f"{result.kind}-{result.id}", tone="whole"),
+            " ".join(key_words(result)) or "default",
+            len(result.data.get("inputs") or ()),
+            Cell(str(result.data.get("created") or "").replace("T", " ")[:16] or None, tone="whole"),
+            f"dynalab report {ensemble.id} {result.kind}-{result.id}",
         ]
         for result in reversed(found)
     ]
     header = ["analysis", "keys", "runs", "made", "shown by"]
     caption = "Stored, and not shown here: of each kind the page shows the analysis with default keys"
-    return Section("Other analyses", f"{anchor}-others", [Table(header, rows, caption)] if rows else [])
+    if rows:
+        blocks.append(Table(header, rows, caption, sortable=False))
+    return Section("Other analyses", f"{anchor}-others", blocks)

@@ -10,13 +10,15 @@ import numpy as np
 from dynalab.core.stats import fallen
 from dynalab.curvature.bins import columns_of
 from dynalab.probes.curvature import ABOUT
-from dynalab.report import choice, figures, plateau, provenance, spectrum
-from dynalab.report.blocks import Block, Cell, Picture, Section, Table, Warnings, Words, cell
-from dynalab.report.figures.landmarks import landmark_words
+from dynalab.report import choice, provenance
+from dynalab.report.blocks import Section
 from dynalab.report.gather import ACCURACIES, LANDMARKS, LOSSES, Shown, group_of
 from dynalab.report.sections import renderer
 from dynalab.report.sections.context import Context
 from dynalab.report.words import count, listed, number, step_phrase
+from dynalab.show import plots
+from dynalab.show.blocks import Block, Cell, Picture, Say, Table, Warnings
+from dynalab.show.plots.landmarks import landmark_words
 from dynalab.store.results import Result
 from dynalab.store.runfile import FINAL
 
@@ -36,13 +38,11 @@ def section(shown: Shown, results: list[Result], home: Path) -> Section:
         blocks.append(Warnings(shown.warnings))
     parts = [
         Section("Training", f"{shown.anchor}-curves", _curves(shown)),
-        Section("Hidden progress", f"{shown.anchor}-progress", plateau.blocks(shown)),
-        Section("Spectrum", f"{shown.anchor}-spectrum", spectrum.blocks(shown)),
         Section("Metrics", f"{shown.anchor}-metrics", _metrics(shown)),
     ]
     context = Context([shown], shown.anchor)
     parts += [renderer(result.kind).section(result, context) for result in results]
-    parts.append(choice.others(shown.anchor, shown.ensemble.id, shown.others))
+    parts.append(choice.others(shown.anchor, shown.ensemble, shown.results, shown.others))
     parts.append(Section("Runs", f"{shown.anchor}-runs", [run_table(shown)]))
     parts.append(provenance.section(shown, home))
     return Section(shown.title, shown.anchor, blocks, [part for part in parts if part.blocks])
@@ -114,7 +114,7 @@ def troubles(shown: Shown) -> list[str]:
 
 
 def _curves(shown: Shown) -> list[Block]:
-    blocks: list[Block] = [] if shown.values else [Words("Nothing has been recorded yet.")]
+    blocks: list[Block] = [] if shown.values else [Say("Nothing has been recorded yet.")]
     grid: np.ndarray | None = None
     sides: list[dict[str, np.ndarray]] = []
     for metrics in (LOSSES, ACCURACIES):
@@ -129,7 +129,7 @@ def _curves(shown: Shown) -> list[Block]:
         sides.append(side)
     medians = shown.medians()
     if grid is not None:
-        figure = figures.training_curves(
+        figure = plots.training_curves(
             grid, *sides, log_steps=shown.log_steps, diverged=shown.diverged,
             marked=medians if len(shown.runs) > 0 else None,
         )  # fmt: skip
@@ -139,18 +139,32 @@ def _curves(shown: Shown) -> list[Block]:
         )
         crosses = " Crosses: where a run diverged." if np.isfinite(shown.diverged).any() else ""
         caption = f"**Loss and accuracy.** {BANDS if len(shown.runs) > 2 else ''}{dashed if marked else ''}{crosses}"
-        blocks.append(Picture("curves", figure, caption, f"Curves of {listed(_drawn(sides))} over training"))
+        blocks.append(
+            Picture(
+                name="curves",
+                figure=figure,
+                caption=caption,
+                alt=f"Curves of {listed(_drawn(sides))} over training",
+            )
+        )
     rows = {name: _floats(steps) for name, steps in shown.landmarks().items()}
     if found := shown.convergence():
         rows["converged"] = _floats(list(found[0].values()))
     if len(shown.runs) > 1 and any(np.isfinite(steps).any() for steps in rows.values()):
-        figure = figures.landmark_steps(rows, first=shown.first_step, last=shown.last_step)
+        figure = plots.landmark_steps(rows, first=shown.first_step, last=shown.last_step)
         marks = landmark_words(len(steps) for steps in rows.values())
         caption = (
             f"**When it happened.** {marks[0].upper()}{marks[1:]}; runs in which it did not happen by the end count as "
             "later than all others."
         )
-        blocks.append(Picture("landmarks", figure, caption, f"Steps at which runs {listed(list(rows))}"))
+        blocks.append(
+            Picture(
+                name="landmarks",
+                figure=figure,
+                caption=caption,
+                alt=f"Steps at which runs {listed(list(rows))}",
+            )
+        )
     return blocks
 
 
@@ -179,7 +193,7 @@ def _metrics(shown: Shown) -> list[Block]:
     names.sort(key=lambda name: order.index(group_of(name)))
     if not names:
         return []
-    figure = figures.metric_panels(
+    figure = plots.metric_panels(
         {name: shown.steps[name] for name in names},
         {name: shown.values[name] for name in names},
         groups={name: group_of(name) for name in names},
@@ -189,7 +203,8 @@ def _metrics(shown: Shown) -> list[Block]:
     empty = [name for name in shown.ensemble.metrics if name not in shown.values and name not in shares]
     missing = f" Recorded but without a value: {listed(empty)}." if empty else ""
     caption = f"**Everything else that was recorded.** {BANDS if len(shown.runs) > 2 else ''}{missing}"
-    return [Picture("metrics", figure, caption, f"Panels of {count(len(names), 'metric')} over training")]
+    alt = f"Panels of {count(len(names), 'metric')} over training"
+    return [Picture(name="metrics", figure=figure, caption=caption, alt=alt)]
 
 
 def run_table(shown: Shown) -> Table:
@@ -209,25 +224,19 @@ def run_table(shown: Shown) -> Table:
     for run in shown.runs:
         summary = run.summary or {}
         status = run.status if run.diverged_step is None else f"diverged at {run.diverged_step:,}"
-        row = [
-            cell(run.label, tone="whole" if len(run.label) <= 30 else ""),
-            *([] if seedless else [cell(run.seed)]),
+        row: list[Any] = [
+            Cell(run.label, tone="whole" if len(run.label) <= 30 else ""),
+            *([] if seedless else [run.seed]),
         ]
-        row.append(cell(status, tone="bad" if run.status in ("diverged", "failed", "crashed") else ""))
+        row.append(Cell(status, tone="bad" if run.status in ("diverged", "failed", "crashed") else ""))
         behind = run.steps < run.requested_steps and run.status not in FINAL
-        row.append(
-            Cell(
-                f"{run.steps:,} of {run.requested_steps:,}" if behind else f"{run.steps:,}",
-                float(run.steps),
-                True,
-            )
-        )
+        row.append(Cell(run.steps, f"{run.steps:,} of {run.requested_steps:,}" if behind else ""))
         last = run.steps if run.diverged_step is None else run.diverged_step
         row += [_when(summary.get(LANDMARKS[name]), last, run.summary is not None) for name in landmarks]
         if found:
             row.append(_when(found[0].get(run.id), last, run.id in found[0]))
         final = summary.get("final") or {}
-        row += [cell(final.get(metric)) for metric in finals]
+        row += [final.get(metric) for metric in finals]
         rows.append(row)
     note = ""
     if found and (rule := found[1].data.get("convergence_rule")):
@@ -236,11 +245,9 @@ def run_table(shown: Shown) -> Table:
             f"Converged: {rule['metric']} {sign} {number(rule['threshold'])} for {count(rule['persistence'], 'row')} "
             f"on end ({found[1].kind}-{found[1].id}). "
         )
-    return Table(header, rows, f"{note}A click on a head sorts.", sortable=True)
+    return Table(header, rows, f"{note}A click on a head sorts.")
 
 
 def _when(step: Any, last: int, known: bool) -> Cell:
     """Return a landmark's cell: its step, or the step that it did not come by."""
-    if step is not None:
-        return cell(step)
-    return Cell(f"not by {last:,}", None, True, "quiet") if known else cell(None)
+    return Cell(step, f"not by {last:,}" if step is None and known else "")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from dynalab.errors import StoreError
-from dynalab.report.figures import thin
 from dynalab.report.words import quartiles, safe
+from dynalab.show.plots import thin
 from dynalab.store.read import number, text
 from dynalab.store.reader import Ensemble, StoredRun
 from dynalab.store.results import Result
@@ -119,7 +119,7 @@ class Shown:
         They are where a metric was recorded on a log-spaced grid, and where a median landmark lies in the first
         twentieth of training. The axis' label says so.
         """
-        from dynalab.report.figures.style import is_log_spaced
+        from dynalab.show.plots.style import is_log_spaced
 
         if any(is_log_spaced(steps) for steps in self.steps.values()):
             return True

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from dynalab.config.typed import flat
 from dynalab.core.convergence import DIRECTIONS
-from dynalab.report import figures
-from dynalab.report.blocks import Block, Cell, Picture, Section, Table, cell
-from dynalab.report.figures.comparison import BANDS
-from dynalab.report.figures.landmarks import landmark_words
-from dynalab.report.figures.style import ensemble_colours
+from dynalab.report.blocks import Section
 from dynalab.report.gather import Shown
 from dynalab.report.sections import claims
 from dynalab.report.words import number, quartiles
+from dynalab.show import plots
+from dynalab.show.blocks import Block, Cell, Picture, Table
+from dynalab.show.plots.comparison import BANDS
+from dynalab.show.plots.landmarks import landmark_words
+from dynalab.show.plots.style import ensemble_colours
 from dynalab.store.results import Result
 
 # Rows of the figure of landmarks.
@@ -71,7 +73,7 @@ def comparison(shown: Sequence[Shown], keys: Sequence[str], contrasts: Mapping[s
     if metric := main_metric(shown):
         # By its values, as its title says, unless it is declared to rise to a bound.
         logarithmic = DIRECTIONS.get(metric) != "up"
-        figure = figures.comparison(
+        figure = plots.comparison(
             {_short(item, shown): (item.steps[metric], item.values[metric]) for item in shown},
             metric=metric,
             logarithmic=logarithmic,
@@ -81,7 +83,12 @@ def comparison(shown: Sequence[Shown], keys: Sequence[str], contrasts: Mapping[s
         band = ", quartiles as a band" if len(shown) <= BANDS and several else ""
         caption = f"**{metric}** of every ensemble: median over runs{band}."
         blocks.append(
-            Picture("comparison", figure, caption, f"{metric} of {len(shown)} ensembles over training")
+            Picture(
+                name="comparison",
+                figure=figure,
+                caption=caption,
+                alt=f"{metric} of {len(shown)} ensembles over training",
+            )
         )
     rows = {}
     for item in shown[:ROWS]:
@@ -96,7 +103,7 @@ def comparison(shown: Sequence[Shown], keys: Sequence[str], contrasts: Mapping[s
         }
         last = max(item.last_step for item in shown)
         first = min(item.first_step for item in shown)
-        figure = figures.landmark_steps(rows, first=first, last=last, colours=colours)
+        figure = plots.landmark_steps(rows, first=first, last=last, colours=colours)
         what = (
             "generalised"
             if all("generalised" in item.landmarks() for item in shown[:ROWS])
@@ -105,7 +112,9 @@ def comparison(shown: Sequence[Shown], keys: Sequence[str], contrasts: Mapping[s
         part = f" (of the first {ROWS} of {len(shown):,})" if len(shown) > ROWS else ""
         marks = landmark_words(len(steps) for steps in rows.values())
         caption = f"**When runs {what}**, ensemble by ensemble{part}: {marks}."
-        blocks.append(Picture("landmarks", figure, caption, f"Steps at which runs {what}"))
+        blocks.append(
+            Picture(name="landmarks", figure=figure, caption=caption, alt=f"Steps at which runs {what}")
+        )
     blocks += claims.comparison(shown, [_short(item, shown) for item in shown], contrasts)
     return Section("Comparison", "comparison", blocks)
 
@@ -134,19 +143,16 @@ def _table(shown: Sequence[Shown], keys: Sequence[str]) -> Table:
         tree = flat(item.ensemble.config)
         status = ", ".join(f"{n} {name}" for name, n in item.statuses().items())
         bad = any(run.status in ("diverged", "failed", "crashed") for run in item.runs)
-        row = [cell(item.ensemble.id, swatch=colour, link=f"#{item.anchor}")]
-        row += [
-            cell(None if tree.get(key) is None else _value(tree[key], bare=key == IMPORTED))
-            for key in columns
-        ]
-        row += [cell(len(item.runs)), cell(status, tone="bad" if bad else ""), cell(item.last_step)]
+        row: list[Any] = [Cell(item.ensemble.id, swatch=colour, link=f"#{item.anchor}")]
+        row += [None if tree.get(key) is None else _value(tree[key], bare=key == IMPORTED) for key in columns]
+        row += [len(item.runs), Cell(status, tone="bad" if bad else ""), item.last_step]
         row += [_landmark(item.landmarks().get(name)) for name in names]
         if hmm:
             found = [result["n_states"] for result in item.results if result.kind == "hmm"]
-            row.append(cell(found[0] if found else None))
+            row.append(found[0] if found else None)
         rows.append(row)
     more = f" Keys in which they differ: {len(keys)}, the first 8 are shown." if len(keys) > 8 else ""
-    return Table(header, rows, f"{len(shown)} ensembles.{more}", sortable=True)
+    return Table(header, rows, f"{len(shown)} ensembles.{more}")
 
 
 def _value(value: object, *, bare: bool = False) -> object:
@@ -155,13 +161,13 @@ def _value(value: object, *, bare: bool = False) -> object:
     return _plain(value).strip("[]") if bare else _plain(value)
 
 
-def _landmark(steps: list[float | None] | None) -> Cell:
+def _landmark(steps: list[float | None] | None) -> Cell | None:
     found = quartiles(steps or [])
     if not steps or found is None:
-        return cell(None)
+        return None
     reached = sum(step is not None for step in steps)
     if not reached:
-        return Cell(f"never, 0 of {len(steps)}", None, True, "quiet")
+        return Cell(None, f"never, 0 of {len(steps)}", "quiet")
     low, middle, high = (number(x) for x in found)
     sort = found[1] if np.isfinite(found[1]) else None
-    return Cell(f"{middle} [{low} to {high}], {reached} of {len(steps)}", sort, True)
+    return Cell(sort, f"{middle} [{low} to {high}], {reached} of {len(steps)}")

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from jinja2 import Environment
 
 from dynalab.core.version import __version__
-from dynalab.report import svg
-from dynalab.report.blocks import Picture, Section
-from dynalab.report.words import plain
-
-_BOLD = re.compile(r"\*\*(.+?)\*\*")
-_CODE = re.compile(r"`([^`]+)`")
+from dynalab.report.blocks import Section
+from dynalab.show import svg
+from dynalab.show.blocks import Picture
+from dynalab.show.page import drawing, environment
 
 
 @dataclass(frozen=True)
@@ -42,12 +38,6 @@ class Page:
     created: str
 
 
-def rich(text: str) -> Markup:
-    """Return text as HTML: everything escaped, then `**bold**` and `` `code` ``."""
-    safe = str(escape(text))
-    return Markup(_CODE.sub(r"<code>\1</code>", _BOLD.sub(r"<strong>\1</strong>", safe)))
-
-
 def walk(sections: Sequence[Section]) -> Iterator[tuple[Section, Picture]]:
     """Yield every figure of a page with the section that it stands in."""
     for section in sections:
@@ -67,21 +57,11 @@ def render(page: Page, folder: Path) -> str:
         name = f"{section.anchor}-{picture.name}"
         document = svg.to_svg(picture.figure)
         svg.save(picture.figure, document, folder, name)
-        element = svg.inline(document, name, picture.alt, picture.titles)
-        drawn[section.anchor, picture.name] = {"svg": Markup(element), "file": f"{folder.name}/{name}"}
+        drawn[section.anchor, picture.name] = drawing(picture, name, document, f"{folder.name}/{name}")
     template = _environment().get_template("page.html.j2")
     return template.render(page=page, drawn=drawn, version=__version__)
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["rich"] = rich
-    environment.filters["plain"] = plain
-    return environment
+    return environment(Path(__file__).parent / "templates")

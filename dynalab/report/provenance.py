@@ -15,13 +15,13 @@ from dynalab.config.registry import search_path
 from dynalab.config.seeds import format_seeds
 from dynalab.config.typed import flat
 from dynalab.errors import DynalabError, StoreError
-from dynalab.report.blocks import Block, Cell, Code, Section, Table, Words, cell
-from dynalab.report.choice import key_words, word
+from dynalab.report.blocks import Section
+from dynalab.report.choice import analyze_command, word
 from dynalab.report.gather import Shown
 from dynalab.report.words import count, listed, number
+from dynalab.show.blocks import Block, Cell, Code, Say, Table
 from dynalab.store.read import read_yaml
 from dynalab.store.reader import Ensemble, StoredRun
-from dynalab.store.results import Result
 from dynalab.training.shown import shown_stored
 
 STREAMS = ("init", "split", "order", "noise")
@@ -127,11 +127,6 @@ def _files(about: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in about.get("files") or [about.get("file")] if name]
 
 
-def analyze_command(result: Result) -> str:
-    """Return the command that makes an analysis again: its ensembles, and the keys that it was given."""
-    return shlex.join(["dynalab", "analyze", result.kind, *result.ensembles, *key_words(result)])
-
-
 def section(shown: Shown, home: Path) -> Section:
     """Return the section on what was run.
 
@@ -143,19 +138,22 @@ def section(shown: Shown, home: Path) -> Section:
     blocks: list[Block] = []
     found = None if ensemble.imported else differences(ensemble)
     if ensemble.imported:
-        blocks.append(Words(_imported(ensemble)))
+        blocks.append(Say(_imported(ensemble)))
     elif found is None:
-        blocks.append(
-            Words(f"There is no configuration of the task **{ensemble.task}** here to compare with.")
-        )
+        blocks.append(Say(f"There is no configuration of the task **{ensemble.task}** here to compare with."))
     elif not found:
-        blocks.append(Words(f"Every key stands at the default of task={ensemble.task}."))
+        blocks.append(Say(f"Every key stands at the default of task={ensemble.task}."))
     else:
-        rows = [[cell(key), cell(_shown(a)), cell(_shown(b), tone="quiet")] for key, (a, b) in found.items()]
+        rows = [[key, word(a), Cell(word(b), tone="quiet")] for key, (a, b) in found.items()]
         blocks.append(
-            Table(["key", "here", "default"], rows, f"Differences to the defaults of task={ensemble.task}")
+            Table(
+                ["key", "here", "default"],
+                rows,
+                f"Differences to the defaults of task={ensemble.task}",
+                sortable=False,
+            )
         )
-    blocks.append(Table(["", ""], [[cell(key), value] for key, value in _facts(shown, home)]))
+    blocks.append(Table(["", ""], _facts(shown, home), sortable=False))
     commands = [line for line in [train_command(shown), *map(analyze_command, shown.results)] if line]
     blocks.append(Code("\n".join(commands), "To repeat it"))
     blocks.append(
@@ -176,31 +174,25 @@ def _whole(shown: Shown) -> Any:
     return shown_stored(shown.ensemble.config, steps, search_path())
 
 
-def _shown(value: Any) -> str:
-    return word(value)
-
-
-def _facts(shown: Shown, home: Path) -> list[tuple[str, Cell]]:
+def _facts(shown: Shown, home: Path) -> list[tuple[str, str | Cell]]:
     records = [record for _, record in attempts(shown.runs)]
-    facts: list[tuple[str, Cell]] = [("ensemble", cell(shown.ensemble.id))]
+    facts: list[tuple[str, str | Cell]] = [("ensemble", shown.ensemble.id)]
     many = f"{seeds_of(shown.runs)} ({count(len(shown.runs), 'run')})"
-    facts.append(("seeds" if any(run.seed is not None for run in shown.runs) else "runs", cell(many)))
+    facts.append(("seeds" if any(run.seed is not None for run in shown.runs) else "runs", many))
     steps = sorted({run.steps for run in shown.runs})
     if steps:
-        facts.append(
-            ("steps", cell(number(steps[0]) if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"))
-        )
+        facts.append(("steps", number(steps[0]) if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"))
     for key in ("dynalab", "torch", "python", "device", "cpu", "host"):
         values = list(dict.fromkeys(str(record[key]) for record in records if record.get(key) is not None))
         if values:
-            facts.append((key, cell(listed(values, 6))))
+            facts.append((key, listed(values, 6)))
     commits = dict.fromkeys(
         f"{record['commit'][:12]}{' with local changes' if record.get('dirty') else ''}"
         for record in records
         if record.get("commit")
     )
     if commits:
-        facts.append(("commit", cell(listed(list(commits), 6))))
+        facts.append(("commit", listed(list(commits), 6)))
     started = min((record["started"] for record in records if record.get("started")), default=None)
     # Not yet, as long as a process is at it, or if the last one was killed.
     last = {run.shard.root: run.record.attempts[-1] for run in shown.runs if run.record.attempts}.values()
@@ -208,16 +200,16 @@ def _facts(shown: Shown, home: Path) -> list[tuple[str, Cell]]:
     ended = max((end for end in ends if end), default=None) if all(ends) else None
     if started:
         facts.append(
-            ("trained", cell(f"{_time(started)} to {_time(ended)}" if ended else f"from {_time(started)}"))
+            ("trained", f"{_time(started)} to {_time(ended)}" if ended else f"from {_time(started)}")
         )
     seconds = sum(record.get("train_seconds") or record.get("seconds") or 0 for record in records)
     if seconds:
-        facts.append(("training time", cell(f"{_duration(seconds)}, summed over the workers")))
+        facts.append(("training time", f"{_duration(seconds)}, summed over the workers"))
     path = os.path.relpath(shown.ensemble.path, home)
-    facts.append(("data", cell(path, link=path)))
+    facts.append(("data", Cell(path, link=path)))
     for result in shown.results:
         path = os.path.relpath(result.paths.root, home)
-        facts.append((f"{result.kind} result", cell(path, link=path)))
+        facts.append((f"{result.kind} result", Cell(path, link=path)))
     return facts
 
 
@@ -239,15 +231,17 @@ def _history(shown: Shown) -> Table | None:
         command = shlex.join([Path(argv[0]).name, *argv[1:]]) if argv else None
         rows.append(
             [
-                cell(shard),
-                cell(_time(record["started"]) if record.get("started") else None),
-                cell(record.get("first_step")),
-                cell(record.get("step")),
-                cell(round(record["seconds"], 1) if record.get("seconds") is not None else None),
-                cell(record.get("host")),
-                cell(record.get("device")),
-                cell(command),
+                shard,
+                _time(record["started"]) if record.get("started") else None,
+                record.get("first_step"),
+                record.get("step"),
+                round(record["seconds"], 1) if record.get("seconds") is not None else None,
+                record.get("host"),
+                record.get("device"),
+                command,
             ]
         )
     header = ["shard", "started", "from step", "to step", "seconds", "host", "device", "command"]
-    return Table(header, rows, "Every process that worked on it", folded=True) if rows else None
+    return (
+        Table(header, rows, "Every process that worked on it", folded=True, sortable=False) if rows else None
+    )

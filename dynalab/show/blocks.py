@@ -1,14 +1,20 @@
-"""What an analysis says, as data: sentences, tables and figures, without a word of HTML and without matplotlib."""
+"""What is said of runs and analyses, as data: sentences, tables and figures, without a word of HTML.
+
+A figure is data as well; a `Picture` is one that matplotlib has drawn already.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dynalab.core.runs import Series
+
+if TYPE_CHECKING:
+    import matplotlib.figure
 
 
 @dataclass(frozen=True)
@@ -33,19 +39,29 @@ class Cell:
     Attributes:
         value: What a click on the column's head sorts by; None is last and shown as a dash.
         text: What is shown; empty: the value, as numbers are written.
-        tone: `bad` for what went wrong, `quiet` for what did not happen, or nothing.
+        tone: `bad` for what went wrong, `quiet` for what did not happen, `found` for what did, `whole` for what must
+            not be broken into lines, or nothing.
         run: Id of the run that the cell names.
+        swatch: Colour of a small square before the text.
+        link: A relative address, or an anchor on the page.
     """
 
     value: float | str | None
     text: str = ""
     tone: str = ""
     run: str = ""
+    swatch: str = ""
+    link: str = ""
+
+
+def run_label(run: str) -> str:
+    """Return the last part of a run's id, its name within its ensemble."""
+    return run.rpartition("/")[2]
 
 
 def run_cell(run: str) -> Cell:
     """Return the cell that names a run."""
-    return Cell(run, run.rpartition("/")[2], run=run)
+    return Cell(run, run_label(run), run=run)
 
 
 @dataclass(frozen=True)
@@ -82,6 +98,13 @@ class Code:
     folded: bool = False
 
 
+@dataclass(frozen=True)
+class Warnings:
+    """Lines that a reader must see before trusting the numbers."""
+
+    lines: Sequence[str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Figure:
     """A figure as data; a terminal leaves it out.
@@ -97,6 +120,17 @@ class Figure:
     caption: str
     alt: str
     titles: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture(Figure):
+    """A figure that is drawn.
+
+    Attributes:
+        figure: By matplotlib.
+    """
+
+    figure: matplotlib.figure.Figure
 
 
 @dataclass(frozen=True)
@@ -155,6 +189,74 @@ class Strips(Figure):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Panel:
+    """A panel of `Lines`.
+
+    Attributes:
+        title: What it shows.
+        curves: Label -> id of a run -> its curve; each label has a median and a band, the runs are thin lines.
+        logarithmic: Whether y is, where the values allow it.
+        level: Where a dotted line runs across; None: nowhere.
+    """
+
+    title: str
+    curves: Mapping[str, Mapping[str, Series]]
+    logarithmic: bool = False
+    level: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines(Figure):
+    """Curves of all runs in panels under each other, over the same steps.
+
+    Attributes:
+        panels: From above.
+        marks: Label -> step of a vertical line through all panels; None is left out.
+        diverged: Id of a run -> step at which it diverged.
+    """
+
+    panels: Sequence[Panel]
+    marks: Mapping[str, float | None] = field(default_factory=dict)
+    diverged: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Map:
+    """One run of a `Heatmap`.
+
+    Attributes:
+        run: Its id.
+        steps: Of its rows, shape (T,).
+        values: In every row and bin, shape (T, B).
+        line: A curve on the map.
+        dashed: A dashed one.
+    """
+
+    run: str
+    steps: np.ndarray
+    values: np.ndarray
+    line: Series | None = None
+    dashed: Series | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heatmap(Figure):
+    """Shares in bins over steps, a map a run; bins lie on either side of 0 as in `dynalab.curvature.bins`.
+
+    Attributes:
+        maps: The runs; the first four are drawn, so those with something to see come first.
+        edges: Of the bins, shape (B + 1,).
+        line: What the curves are; empty: there are none.
+        dashed: What the dashed ones are.
+    """
+
+    maps: Sequence[Map]
+    edges: np.ndarray
+    line: str = ""
+    dashed: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Halved(Strips):
     """Sharpness of forks whose rate was halved (left) and of their runs (right), on one axis, against a threshold."""
 
@@ -195,4 +297,12 @@ class Intervals(Figure):
     values: str = ""
 
 
-Block = Say | Table | Code | Figure
+Block = Say | Table | Code | Warnings | Figure
+
+
+def in_order(said: Iterable[Block], warnings: Sequence[str] = ()) -> list[Block]:
+    """Return what an analysis says as it is read: headlines, what must be known before the numbers, the rest."""
+    blocks = list(said)
+    opening = [block for block in blocks if isinstance(block, Say) and block.headline]
+    known = [Warnings(warnings)] if warnings else []
+    return [*opening, *known, *(block for block in blocks if block not in opening)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from dynalab.core.words import number, plain
-from dynalab.show.blocks import Block, Cell, Say, Table
+from dynalab.show.blocks import Block, Cell, Say, Table, Warnings
 
 MOST = 20
 
@@ -16,6 +16,8 @@ def lines(blocks: Iterable[Block]) -> Iterator[str]:
     for block in blocks:
         if isinstance(block, Say):
             yield plain(block.text)
+        elif isinstance(block, Warnings):
+            yield from map(plain, block.lines)
         elif isinstance(block, Table) and not block.folded and block.rows:
             yield from _table(block)
 

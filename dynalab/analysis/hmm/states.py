@@ -7,7 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy import special
+
+from dynalab.core.stats import wilson as wilson
 
 TOP_FEATURES = 3
 
@@ -48,15 +49,6 @@ def first_entry(paths: Sequence[np.ndarray], steps: Sequence[np.ndarray], state:
     """Mean of `first_entries`; None if no run visits the state."""
     found = first_entries(paths, steps, state)
     return float(np.mean(found)) if found else None
-
-
-def wilson(count: int, total: int, level: float = 0.95) -> list[float]:
-    """Wilson's interval of a share (Wilson, 1927); sound for few runs and for shares of 0 and 1."""
-    z, share = float(special.ndtri(0.5 + level / 2)), count / total
-    weight = 1 + z**2 / total
-    middle = (share + z**2 / (2 * total)) / weight
-    reach = z / weight * (share * (1 - share) / total + z**2 / (4 * total**2)) ** 0.5
-    return [middle - reach if count else 0.0, middle + reach if count < total else 1.0]
 
 
 def visited(path: np.ndarray) -> tuple[int, ...]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 from dynalab.config import registry
 from dynalab.core.errors import ConfigError, StoreError
-from dynalab.report.blocks import Section, Words
+from dynalab.report.blocks import Section
 from dynalab.report.choice import key_words
 from dynalab.report.sections import generic, hmm, shown
 from dynalab.report.sections.context import Context
+from dynalab.show.blocks import Say
 from dynalab.store.results import Result, reading
 
 
@@ -60,7 +61,7 @@ def renderer(kind: str) -> Renderer:
             with reading(result):
                 part = found.section(result, context)
                 if words := key_words(result):
-                    part = replace(part, blocks=[Words(f"Made with {_keys(words)}.", "note"), *part.blocks])
+                    part = replace(part, blocks=[Say(f"Made with {_keys(words)}.", note=True), *part.blocks])
                 return part
         except StoreError as error:
             context.leave_out(result, str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dynalab.report.choice import older
 from dynalab.report.gather import Shown, stale
 from dynalab.store.reader import StoredRun
 from dynalab.store.results import Result
@@ -50,4 +51,5 @@ class Context:
 
     def warnings(self, result: Result) -> list[str]:
         """Return what a reader must know before trusting an analysis."""
-        return [*result.warnings, *(line for item in self.shown for line in stale(item, result))]
+        old = [line] if (line := older(result)) else []
+        return [*result.warnings, *old, *(line for item in self.shown for line in stale(item, result))]

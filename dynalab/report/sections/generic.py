@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dynalab.report.blocks import Block, Cell, Section, Table, Warnings, cell
+from dynalab.report.blocks import Section
 from dynalab.report.sections.context import Context
 from dynalab.report.words import count
+from dynalab.show.blocks import Block, Table, Warnings
 from dynalab.store.results import Result
 
 # Keys that every result has and the page shows elsewhere.
@@ -41,7 +42,7 @@ def section(result: Result, context: Context) -> Section:
         blocks.append(Warnings(lines))
     own = {key: value for key, value in result.data.items() if key not in _KNOWN}
     if facts := {key: value for key, value in own.items() if not isinstance(value, list | Mapping)}:
-        blocks.append(Table(["", ""], [[cell(key), cell(value)] for key, value in facts.items()]))
+        blocks.append(Table(["", ""], [[key, value] for key, value in facts.items()], sortable=False))
     blocks += [records(key, value) for key, value in own.items() if _is_table(value)]
     return Section(f"{result.kind}", context.anchor(result), blocks)
 
@@ -53,13 +54,13 @@ def _is_table(value: Any) -> bool:
 def records(title: str, rows: list[Mapping[str, Any]], *, folded: bool = False) -> Table:
     """Return a table of a list of objects, at most 500 of them."""
     header = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[_cell(row.get(key)) for key in header] for row in rows[:MOST]]
+    cells = [[_plain(row.get(key)) for key in header] for row in rows[:MOST]]
     more = f" (the first {MOST} of {len(rows):,})" if len(rows) > MOST else ""
-    return Table(header, cells, f"{title}{more}", folded=folded, sortable=True)
+    return Table(header, cells, f"{title}{more}", folded=folded)
 
 
-def _cell(value: Any) -> Cell:
+def _plain(value: Any) -> Any:
     if isinstance(value, list | Mapping):
         text = json.dumps(value)
-        return cell(text if len(text) <= 120 else f"{text[:117]}...")
-    return cell(value)
+        return text if len(text) <= 120 else f"{text[:117]}..."
+    return value

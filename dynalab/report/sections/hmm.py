@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from dynalab.analysis.hmm.words import why
-from dynalab.report import figures
 from dynalab.report.blocks import Block, Code, Picture, Section, Warnings, Words
 from dynalab.report.sections import claims, hmm_runs
 from dynalab.report.sections import hmm_detours as detours
 from dynalab.report.sections import hmm_tables as tables
 from dynalab.report.sections.context import Context
 from dynalab.report.words import count, listed, number, quartiles, share
+from dynalab.show import plots as figures
 from dynalab.store.results import Result
 
 # Share of training below which the first change of state asks for a logarithmic axis.

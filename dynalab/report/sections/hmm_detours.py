@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dynalab.report import figures
 from dynalab.report.blocks import Block, Cell, Picture, Table, Words, cell
-from dynalab.report.figures.effects import signed
-from dynalab.report.figures.style import state_colours
 from dynalab.report.sections.hmm_words import state_words
 from dynalab.report.words import count, listed, p_equals, p_value
+from dynalab.show import plots as figures
+from dynalab.show.plots.effects import signed
+from dynalab.show.plots.style import state_colours
 
 # Fewer runs than this on a side can only show large delays (as the analysis has it).
 FEW = 5

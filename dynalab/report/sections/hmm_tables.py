@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from dynalab.report.blocks import Block, Cell, Table, Words, cell
-from dynalab.report.figures.style import state_colours
 from dynalab.report.sections.hmm_words import state_words
 from dynalab.report.words import count, listed, number, quartiles, share
+from dynalab.show.plots.style import state_colours
 
 # Paths are not broken before an arrow.
 ARROW = "\u00a0\u2192 "

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dynalab.report.figures import thin
-from dynalab.report.figures.style import (
+from dynalab.show.plots import thin
+from dynalab.show.plots.style import (
     CYCLE,
     INK,
     SPLITS,

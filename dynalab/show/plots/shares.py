@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from dynalab.report.figures.style import CYCLE, INK, MUTED, new_figure, polish, styled
+from dynalab.show.plots.style import CYCLE, INK, MUTED, new_figure, polish, styled
 
 # More dots than this in a column are drawn fainter.
 MANY = 40

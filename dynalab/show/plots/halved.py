@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dynalab.report.figures import thin
-from dynalab.report.figures.curves import spans_decades
-from dynalab.report.figures.events import ROWS
-from dynalab.report.figures.style import CYCLE, INK, MUTED, log_y, new_figure, polish, step_axis, styled
+from dynalab.show.plots import thin
+from dynalab.show.plots.curves import spans_decades
+from dynalab.show.plots.events import ROWS
+from dynalab.show.plots.style import CYCLE, INK, MUTED, log_y, new_figure, polish, step_axis, styled
 
 
 @styled

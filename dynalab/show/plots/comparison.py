@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from dynalab.report.figures import thin
-from dynalab.report.figures.curves import INTERPOLATED, middle_of, spans_decades
-from dynalab.report.figures.style import (
+from dynalab.show.plots import thin
+from dynalab.show.plots.curves import INTERPOLATED, middle_of, spans_decades
+from dynalab.show.plots.style import (
     ensemble_colours,
     footnote,
     is_log_spaced,

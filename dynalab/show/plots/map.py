@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path
 
-from dynalab.analysis.claims import LEAST_RUNS
-from dynalab.report.figures.style import INK, MUTED, new_figure, state_colours, styled, text_on
+from dynalab.show.plots.style import INK, MUTED, new_figure, state_colours, styled, text_on
 
 # Height of an arc for each state that it leaps, in the distance of two states.
 RISE = 0.3
 FORK = "#D55E00"
+# Runs that make a direction one of a fork, as in `analysis.claims`.
+LEAST_RUNS = 2
 
 
 def state_graph(

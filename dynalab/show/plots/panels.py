@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from dynalab.report.figures.curves import draw_runs, spans_decades
-from dynalab.report.figures.style import (
+from dynalab.show.plots.curves import draw_runs, spans_decades
+from dynalab.show.plots.style import (
     CYCLE,
     MUTED,
     footnote,

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from dynalab.report.figures import thin
-from dynalab.report.figures.style import (
+from dynalab.show.plots import thin
+from dynalab.show.plots.style import (
     INK,
     is_log_spaced,
     new_figure,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from dynalab.report.figures.style import style
+from dynalab.show.plots.style import style
 
 # What a browser finds on its machine; matplotlib measured the text in DejaVu Sans, which is the widest of them.
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from dynalab.report.figures import thin
-from dynalab.report.figures.curves import positive, spans_decades
-from dynalab.report.figures.style import (
+from dynalab.show.plots import thin
+from dynalab.show.plots.curves import positive, spans_decades
+from dynalab.show.plots.style import (
     CYCLE,
     INK,
     MUTED,

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from dynalab.report.figures.style import CYCLE, INK, MUTED, footnote, new_figure, polish, styled
+from dynalab.show.plots.style import CYCLE, INK, MUTED, footnote, new_figure, polish, styled
 
 
 @styled

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dynalab.curvature.bins import place
-from dynalab.report.figures.events import Curve
-from dynalab.report.figures.style import CYCLE, INK, MUTED, decade, new_figure, polish, step_axis, styled
+from dynalab.show.plots.events import Curve
+from dynalab.show.plots.style import CYCLE, INK, MUTED, decade, new_figure, polish, step_axis, styled
 
 ROWS = 4
 # Shares below this are what a normal distribution leaves far from its node.

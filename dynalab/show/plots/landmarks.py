@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dynalab.core.stats import quartiles
-from dynalab.report.figures.style import CYCLE, INK, LOG_SCALE, MUTED, new_figure, polish, step_span, styled
+from dynalab.show.plots.style import CYCLE, INK, LOG_SCALE, MUTED, new_figure, polish, step_span, styled
 
 BINS = 90
 # More runs than these are bars, fewer than those have no quartiles.

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from dynalab.report.figures.style import INK, MUTED, new_figure, polish, styled
+from dynalab.show.plots.style import INK, MUTED, new_figure, polish, styled
 
 FOUND = "#D55E00"
 # How far beyond what is known an open interval is drawn, in parts of the whole width.

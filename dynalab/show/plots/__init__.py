@@ -1,0 +1,162 @@
+"""Figures by matplotlib, without pyplot: a function a figure, from plain arrays, and `draw`, of a figure as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import matplotlib.figure
+import numpy as np
+
+from dynalab.core.runs import Series
+from dynalab.core.words import count
+from dynalab.show.blocks import Figure, Halved, Heatmap, Intervals, Lines, Picture, Strip, Strips, run_label
+from dynalab.show.plots.comparison import comparison
+from dynalab.show.plots.curves import curves, training_curves
+from dynalab.show.plots.effects import effect_rows
+from dynalab.show.plots.events import ROWS, events_over_curves
+from dynalab.show.plots.halved import halved_rate
+from dynalab.show.plots.landmarks import landmark_steps
+from dynalab.show.plots.lines import LinePanel, hidden_progress, line_panels
+from dynalab.show.plots.map import forks, state_graph, training_map
+from dynalab.show.plots.panels import metric_panels
+from dynalab.show.plots.selection import model_selection
+from dynalab.show.plots.shares import variance_shares
+from dynalab.show.plots.spectrum import spectral_density
+from dynalab.show.plots.states import state_profiles, state_raster
+from dynalab.show.plots.style import state_colours, style
+
+__all__ = [
+    "comparison",
+    "curves",
+    "draw",
+    "effect_rows",
+    "events_over_curves",
+    "forks",
+    "halved_rate",
+    "hidden_progress",
+    "landmark_steps",
+    "metric_panels",
+    "model_selection",
+    "spectral_density",
+    "state_colours",
+    "state_graph",
+    "state_profiles",
+    "state_raster",
+    "style",
+    "training_curves",
+    "training_map",
+    "variance_shares",
+]
+
+
+def draw(
+    block: Figure, label: Callable[[str], str] = run_label, log_steps: bool | None = None
+) -> matplotlib.figure.Figure:
+    """Draw a figure that an analysis gives as data.
+
+    Args:
+        block: The figure.
+        label: Id of a run -> its name; by default the last part of it.
+        log_steps: Logarithmic x where a kind of figure has it; None: where more than half of the steps lie in the first
+            tenth.
+
+    Raises:
+        TypeError: There is no such kind of figure.
+    """
+    if isinstance(block, Picture):
+        return block.figure
+    if isinstance(block, Halved):
+        return _halved(block.strips[:ROWS], label)
+    if isinstance(block, Strips):
+        return _strips(block, label)
+    if isinstance(block, Intervals):
+        return variance_shares(
+            block.labels,
+            block.shares,
+            block.intervals,
+            factors=[column.name.removeprefix("seed of ") for column in block.columns],
+            levels=[column.levels for column in block.columns],
+            values=block.columns[0].values if block.columns else None,
+        )
+    if isinstance(block, Lines):
+        return _lines(block, log_steps)
+    if isinstance(block, Heatmap):
+        return spectral_density(
+            [label(item.run) for item in block.maps],
+            [item.steps for item in block.maps],
+            [item.values for item in block.maps],
+            block.edges,
+            largest=[_curve(item.line) for item in block.maps] if block.line else None,
+            threshold=[_curve(item.dashed) for item in block.maps] if block.dashed else None,
+        )
+    raise TypeError(f"{type(block).__name__}: no such figure")
+
+
+def caption(block: Figure) -> str:
+    """Return what stands under a figure: its caption, and how many of its runs are drawn."""
+    if isinstance(block, Strips) and len(block.strips) > ROWS:
+        return block.caption.replace(".**", f" ({ROWS} of {count(len(block.strips), 'run')}).**", 1)
+    return block.caption
+
+
+def _names(strips: Sequence[Strip], label: Callable[[str], str]) -> list[str]:
+    return [label(strip.run) + (f": {strip.label}" if strip.label else "") for strip in strips]
+
+
+def _halved(strips: Sequence[Strip], label: Callable[[str], str]) -> matplotlib.figure.Figure:
+    def column(series: Series | None, steps: np.ndarray) -> np.ndarray:
+        return np.full(len(steps), np.nan) if series is None else series.at(steps)
+
+    steps = [np.empty(0) if strip.left is None else strip.left.steps for strip in strips]
+    rows = [
+        {
+            "step": at,
+            "sharpness": column(strip.left, at),
+            "threshold": column(strip.dashed, at),
+            "parent_sharpness": column(strip.right, at),
+        }
+        for strip, at in zip(strips, steps, strict=True)
+    ]
+    marks = [next((int(step) for step in strip.marks.values() if step is not None), 0) for strip in strips]
+    return halved_rate(_names(strips, label), rows, marks)
+
+
+def _strips(block: Strips, label: Callable[[str], str]) -> matplotlib.figure.Figure:
+    strips = block.strips[:ROWS]
+    return events_over_curves(
+        _names(strips, label),
+        [_curve(strip.left) for strip in strips],
+        [_curve(strip.right) for strip in strips] if block.right else None,
+        [
+            [(span.begin, np.inf if span.end is None else span.end, span.kind) for span in strip.spans]
+            for strip in strips
+        ],
+        names=(block.left, block.right),
+        dashed=[_curve(strip.dashed) for strip in strips] if block.dashed else None,
+        dashed_name=block.dashed,
+        marked=[strip.marks for strip in strips],
+    )
+
+
+def _lines(block: Lines, log_steps: bool | None) -> matplotlib.figure.Figure:
+    # A row a run in every panel: those that diverged are marked in all.
+    runs = list(dict.fromkeys(run for panel in block.panels for own in panel.curves.values() for run in own))
+    panels = []
+    for panel in block.panels:
+        everything = [series.steps for own in panel.curves.values() for series in own.values()]
+        steps = np.unique(np.concatenate(everything or [np.empty(0, np.int64)]))
+        absent = np.full(len(steps), np.nan)
+        series = {
+            label: np.stack([own[run].at(steps) if run in own else absent for run in runs])
+            for label, own in panel.curves.items()
+        }
+        panels.append(LinePanel(panel.title, steps, series, panel.logarithmic, panel.level))
+    diverged = np.array([block.diverged.get(run, np.nan) for run in runs], float)
+    return line_panels(panels, marked=block.marks, diverged=diverged, log_steps=log_steps)
+
+
+def _curve(series: Series | None) -> tuple[np.ndarray, np.ndarray]:
+    if series is None:
+        return np.empty(0), np.empty(0)
+    some = np.isfinite(series.values)
+    return series.steps[some], series.values[some]

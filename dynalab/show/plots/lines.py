@@ -1,0 +1,125 @@
+"""Panels of curves under each other: an accuracy that stands still, and a measure that already moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dynalab.show.plots.curves import draw_panel
+from dynalab.show.plots.style import (
+    CYCLE,
+    INK,
+    MUTED,
+    SPLITS,
+    footnote,
+    is_log_spaced,
+    marks,
+    new_figure,
+    styled,
+)
+
+
+@dataclass(frozen=True)
+class LinePanel:
+    """One of several panels.
+
+    Attributes:
+        title: Above it.
+        steps: Recorded steps, shape (T,).
+        series: Label -> values, shape (S, T); `train` and `test` have colours of their own.
+        logarithmic: Whether y is, where the values allow it.
+        level: Where a dotted line runs across, or None.
+    """
+
+    title: str
+    steps: np.ndarray
+    series: Mapping[str, np.ndarray]
+    logarithmic: bool = False
+    level: float | None = None
+
+
+@styled
+def line_panels(
+    panels: Sequence[LinePanel],
+    *,
+    marked: Mapping[str, float | None] | None = None,
+    diverged: np.ndarray | None = None,
+    log_steps: bool | None = None,
+) -> Figure:
+    """Draw panels of curves under each other.
+
+    Args:
+        panels: From above.
+        marked: Label -> step that a vertical line marks through all panels.
+        diverged: Step at which each run diverged, NaN for those that did not, shape (S,).
+        log_steps: Logarithmic x; None: where more than half of the steps lie in the first tenth.
+    """
+    figure = new_figure(7.6, 2.2 + 2.7 * (len(panels) - 1))
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=[1, *[1.25] * (len(panels) - 1)])[
+        :, 0
+    ]
+    notes: list[str] = []
+    places = count(len(SPLITS))
+    for ax, panel in zip(axes, panels, strict=True):
+        logged = is_log_spaced(panel.steps) if log_steps is None else log_steps
+        colours = {label: SPLITS.get(label) or CYCLE[next(places) % len(CYCLE)] for label in panel.series}
+        # The labels of what is marked stand above the uppermost panel.
+        notes += draw_panel(
+            ax, panel.steps, panel.series, title=panel.title, logarithmic=panel.logarithmic, diverged=diverged,
+            log_steps=logged, colours=colours, marked=marked if ax is axes[0] else None,
+        )  # fmt: skip
+        if ax is not axes[-1]:
+            ax.set_xlabel("")
+        if panel.level is not None:
+            low, high = ax.get_ylim()
+            ax.set_ylim(min(low, 0.95 * panel.level), max(high, 1.05 * panel.level))
+            ax.axhline(panel.level, color=INK, linewidth=0.7, linestyle=(0, (1, 2)), zorder=1.8)
+            ax.annotate(
+                f"{panel.level:g}", (0.0, panel.level), (3, 1.5), xycoords=("axes fraction", "data"),
+                textcoords="offset points", fontsize=7, color=MUTED, va="bottom",
+            )  # fmt: skip
+    for ax in axes[1:]:
+        marks(ax, {" " * index: step for index, step in enumerate((marked or {}).values())})
+    footnote(figure, notes)
+    return figure
+
+
+@styled
+def hidden_progress(
+    steps: np.ndarray,
+    accuracy: np.ndarray,
+    progress: Mapping[str, np.ndarray],
+    *,
+    leaves: float,
+    level: float,
+    marked: Mapping[str, float | None] | None = None,
+    diverged: np.ndarray | None = None,
+    log_steps: bool = False,
+) -> Figure:
+    """Draw accuracy above and measures of progress below, over the same steps.
+
+    Args:
+        steps: Recorded steps, shape (T,).
+        accuracy: Shape (S, T).
+        progress: Label -> values, shape (S, T): ratios that are near 1 until there is progress.
+        leaves: Accuracy above which a run has left the plateau; a horizontal line.
+        level: Value above which there is progress; a horizontal line.
+        marked: Label -> step that a vertical line marks through both panels.
+        diverged: Step at which each run diverged, NaN for those that did not, shape (S,).
+        log_steps: Logarithmic x.
+    """
+    only = f": {next(iter(progress))}" if len(progress) == 1 else ""
+    return line_panels(
+        [
+            LinePanel("accuracy on held-out examples", steps, {"test": accuracy}, level=leaves),
+            # Several lines are labelled at their ends, one in the title.
+            LinePanel(f"relevant against other coordinates{only}", steps, progress, True, level),
+        ],
+        marked=marked,
+        diverged=diverged,
+        log_steps=log_steps,
+    )

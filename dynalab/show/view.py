@@ -1,0 +1,39 @@
+"""What an analysis says in a notebook: text where there is no browser, HTML with figures where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dynalab.show import terminal
+from dynalab.show.blocks import Block
+
+
+@dataclass(frozen=True, repr=False)
+class View:
+    """Blocks that a notebook shows, and that can be gone through one by one.
+
+    Attributes:
+        blocks: The blocks; `dynalab.figures.draw` draws those that are figures.
+        name: Put before the ids in figures, so that those of several results do not clash.
+    """
+
+    blocks: Sequence[Block]
+    name: str = "dynalab"
+
+    def __iter__(self) -> Iterator[Block]:
+        """Go through the blocks."""
+        return iter(self.blocks)
+
+    def __len__(self) -> int:
+        """Return how many blocks there are."""
+        return len(self.blocks)
+
+    def __repr__(self) -> str:
+        """Return the lines of a terminal."""
+        return "\n".join(terminal.lines(self.blocks))
+
+    def _repr_html_(self) -> str:
+        from dynalab.show.page import html
+
+        return html(self.blocks, self.name)
