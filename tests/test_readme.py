@@ -52,6 +52,9 @@ def test_every_command_runs(cli, here, tmp_path, monkeypatch):
     (tmp_path / "mine/task").mkdir(parents=True)
     (tmp_path / "mine/task/line.yaml").write_text(task_yaml)
     (tmp_path / "mine/task/line.py").write_text(task_py)
+    (tmp_path / "mine/analysis").mkdir()
+    own = next(block for block in blocks("python") if "def analyse" in block)
+    (tmp_path / "mine/analysis/knees.py").write_text(own)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DYNALAB_OUTPUTS")
     ran = 0
