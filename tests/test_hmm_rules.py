@@ -761,24 +761,18 @@ def test_refits_start_anew_or_draw_runs_with_replacement(monkeypatch):
     assert len(set(drawn)) > 1 and any(len(set(runs)) < 4 for runs in drawn)
 
 
-def test_distances_have_bounds_over_resampled_runs():
-    rng = np.random.default_rng(0)
-    distance = dissimilarity.total_variation(rng.dirichlet(np.ones(3), 5))
-    found = dissimilarity._summary(distance, 60, 7)
-    replay = np.random.default_rng(np.random.SeedSequence(7, spawn_key=(12,)))
-    drawn = []
-    for counts in replay.multinomial(5, np.full(5, 0.2), size=60):
-        runs = np.repeat(np.arange(5), counts)
-        pairs = [distance[a, b] for a in runs for b in runs if a != b]
-        drawn += [np.mean(pairs)] if pairs else []
-    assert found["interval"] == pytest.approx(np.quantile(drawn, [0.025, 0.975]).tolist())
-    assert dissimilarity._summary(distance[:2, :2], 60, 7)["interval"] is None
+def test_distances_of_many_runs_are_of_forty_and_in_units_of_the_means():
+    means = np.array([[0.0], [3.0]])
     paths = [np.array([i % 2, 1, 1]) for i in range(41)]
-    many = dissimilarity.describe(paths, 2, np.array([[0.0], [3.0]]), resamples=5, seed=0)
+    many = dissimilarity.describe(paths, 2, means, seed=0)
     assert (many["total_variation"]["runs"], many["wasserstein"]["runs"]) == (41, 40)
-    some = dissimilarity.describe(paths[:40], 2, np.array([[0.0], [3.0]]), resamples=5, seed=0)
-    assert some["wasserstein"]["value"] == pytest.approx(3 * some["total_variation"]["value"])
-    alike = dissimilarity.describe(paths[:4], 2, np.zeros((2, 1)), resamples=5, seed=0)
+    # On two states all distances have one unit, and the interval ends where no two runs are farther apart.
+    for some in (paths[:40], [np.array([i // 2]) for i in range(3)]):
+        found = dissimilarity.describe(some, 2, means, seed=0)
+        for key in ("value", "interval"):
+            np.testing.assert_allclose(found["wasserstein"][key], 3 * np.array(found["total_variation"][key]))
+    assert found["wasserstein"]["interval"] == [0, 3]
+    alike = dissimilarity.describe(paths[:4], 2, np.zeros((2, 1)), seed=0)
     assert alike["wasserstein"]["value"] == 0 and alike["total_variation"]["value"] > 0
 
 

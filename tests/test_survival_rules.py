@@ -292,15 +292,17 @@ def test_the_verdict_needs_both_tests_and_a_delay(monkeypatch):
     assert verdict(0.0, 0.01, 0.01) == (False, False)
 
 
-def test_the_model_of_visits_is_least_squares_and_its_null_is_shuffled():
+def test_the_model_of_visits_is_least_squares_and_its_null_is_time_to_visit():
     late, soon = [210, 320, 250, 340], [100, 180, 220, 130]
-    found = detours.find(*visiting(late, soon), 3, seed=4)
+    found = detours.find(*visiting(late, soon, entry=100), 3, seed=4)
     model = found.model
     ones = np.repeat([1.0, 0.0], 4)
     fitted = sm.OLS([*late, *soon], sm.add_constant(ones)).fit()
     assert model["r2"] == pytest.approx(fitted.rsquared) and model["states"] == [1]
-    rng = np.random.default_rng(4)
-    null = [np.corrcoef(ones, rng.permutation([*late, *soon]))[0, 1] ** 2 for _ in range(199)]
+    # At step 100, where state 1 is entered, four of the seven that have not converged enter it. Who has cannot.
+    time = np.array([*late, *soon], float)
+    visits = np.random.default_rng(4).random((199, 8)) < np.where(time > 100, 4 / 7, 0.0)
+    null = [np.corrcoef(some, time)[0, 1] ** 2 if np.ptp(some) else 0.0 for some in visits.astype(float)]
     assert model["null_r2"] == pytest.approx(np.median(null))
     assert model["null_r2_95"] == pytest.approx(np.quantile(null, 0.95))
     assert (model["runs"], model["censored"]) == (8, 0)
@@ -327,20 +329,19 @@ def test_delays_as_factors_stay_open_and_take_the_first_step():
     assert zero.rows[1]["effect_ratio"] > 1 and zero.model["r2"] > 0
 
 
-def test_least_squares_is_statsmodels_with_its_f_test():
+def test_least_squares_is_statsmodels():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(9, 2)), rng.normal(size=9)
     theirs = sm.OLS(y, sm.add_constant(x)).fit()
-    np.testing.assert_allclose(accounting.explained(x, y), (theirs.rsquared, theirs.f_pvalue))
-    # A covariate twice is one covariate.
-    np.testing.assert_allclose(accounting.explained(np.column_stack([x, x[:, 0]]), y)[1], theirs.f_pvalue)
-    r2, p = accounting.explained(rng.normal(size=(4, 2)), y[:4])
-    assert r2 < 1 and p is not None, "one degree of freedom is enough"
-    assert accounting.explained(rng.normal(size=(3, 2)), y[:3])[1] is None
-    assert accounting.explained(np.ones((9, 1)), y)[1] is None, "no covariate besides the intercept"
-    assert accounting.explained(x, np.full(9, 2.0)) == (0.0, None)
-    r2, p = accounting.explained(x, x @ [1.0, 2.0])
-    assert r2 == pytest.approx(1) and p == 0
+    assert accounting.explained(x, y) == pytest.approx(theirs.rsquared)
+    # A covariate twice is one covariate, and a constant one is the intercept.
+    assert accounting.explained(np.column_stack([x, x[:, 0]]), y) == pytest.approx(theirs.rsquared)
+    assert accounting.explained(np.ones((9, 1)), y) == pytest.approx(0)
+    assert accounting.explained(rng.normal(size=(4, 2)), y[:4]) < 1, "one degree of freedom is left"
+    assert accounting.explained(rng.normal(size=(3, 2)), y[:3]) == pytest.approx(1)
+    assert accounting.explained(x, x @ [1.0, 2.0]) == pytest.approx(1)
+    # Of times that do not differ nothing is explained.
+    assert accounting.explained(x, np.full(9, 2.0)) == 0
 
 
 def test_the_published_rule_by_hand():
@@ -351,6 +352,8 @@ def test_the_published_rule_by_hand():
     found = accounting.published(walked, early, time, seen, 3, seed=1)
     share = np.array([[5, 0, 5], [4, 0, 6], [2, 6, 2], [3, 5, 2], [6, 0, 4]]) / 10
     np.testing.assert_allclose(found.coefficients, np.linalg.pinv(share) @ time, atol=1e-9)
+    # The shares sum to 1: they hold the intercept.
+    assert found.r2 == pytest.approx(sm.OLS(time, sm.add_constant(share[:, :2])).fit().rsquared)
     assert found.optional.tolist() == [False, True, False] and found.detours == [1]
     # The null: the run's own rows until convergence, spent as another run spent them.
     before = np.array([np.bincount(path, minlength=3) for path in early]) / 8
@@ -366,7 +369,7 @@ def test_the_published_rule_by_hand():
     # Nobody does without the state that a run that never converged lacks, nor with one that nobody visits.
     only = accounting.published(walked, early, time, np.array([False, False, True, True, False]), 4)
     assert only.optional.tolist() == [False] * 4
-    assert accounting.Published(np.array([0.0, 1, -1]), 0, None, np.ones(3, bool), 0, 0).detours == [1]
+    assert accounting.Published(np.array([0.0, 1, -1]), 0, np.ones(3, bool), 0, 0).detours == [1]
 
 
 def test_the_censored_likelihood_has_these_slopes():
@@ -432,9 +435,18 @@ def test_partings_are_where_two_runs_each_go_on_in_different_ways():
     assert paths._partings(walked[:3], np.arange(3)) == []
 
 
+def two_tests(time, label, entry):
+    """P-values of two ways: of ranks, by all choices of the second's runs; of the log-rank test from the entry on."""
+    ranks, n = stats.rankdata(time), int(label.sum())
+    sums = [ranks[list(some)].sum() for some in itertools.combinations(range(len(time)), n)]
+    apart = np.abs(np.array(sums) - np.mean(sums))
+    exact = np.mean(apart >= abs(ranks[label == 1].sum() - np.mean(sums)) - 1e-9)
+    return exact, survdiff(time, np.ones(len(time), int), label, entry=entry)[1]
+
+
 def test_the_comparison_of_paths_is_the_worst_test_at_the_best_place_times_the_places():
     runs = [([0, 0, 1, 1, 1, 1, 1, 3, 5], 80)] * 5 + [([0, 0, 1, 1, 1, 1, 1, 4, 5], 80)] * 4
-    runs += [([0, 0, 0, 2, 5, 5, 5, 5, 5], at) for at in (30, 40, 40, 50, 60, 60)]
+    runs += [([0, 0, 0, 2, 5, 5, 5, 5, 5], at) for at in (30, 40, 50, 60, 80, 80)]
     runs += [([0, 0, 1, 1, 1, 1, 1, 3, 5], None), ([6, 6, 6, 6, 6, 6, 6, 6, 6], 80)]
     walked, steps, met = ways(*runs)
     found, notes = paths.compare(walked, steps, met, seed=3)
@@ -442,24 +454,30 @@ def test_the_comparison_of_paths_is_the_worst_test_at_the_best_place_times_the_p
     # The run that converges in the row in which it would enter 2 has not parted.
     time = np.array([at for _, at in [*runs[:9], *runs[10:15]]], float)
     label = np.repeat([0, 1], [9, 5])
-    entry = np.repeat([20.0, 30.0], [9, 5])
-    p, log_rank = survival.several_samples(
-        time, np.ones(14, bool), label, 3, entry=entry, strata=np.zeros(14)
-    )
-    assert log_rank == pytest.approx(survdiff(time, np.ones(14, int), label, entry=entry)[1])
+    ranks, since = two_tests(time, label, np.repeat([20.0, 30.0], [9, 5]))
+    assert since < 0.8 * ranks
     first, second = found["partings"]
-    assert first["p"] == p and first["p_log_rank"] == pytest.approx(log_rank)
-    assert second["p"] == 1 and max(p, log_rank) < 0.05
-    assert found["p"] == pytest.approx(2 * max(p, log_rank))
-    assert found["p_log_rank"] == pytest.approx(2 * log_rank)
+    assert first["p"] == pytest.approx(ranks, abs=0.005) and second["p"] == 1
+    assert found["p"] == 2 * first["p"]
     assert (found["runs"], found["left_out"]) == (14, 1) and first["after"] == [0]
     assert "fewer than 5 runs" in notes[0]
     # Five a side are not few; a p-value is no more than 1.
     one = [([0, 1, 2], 20)] * 5 + [([0, 2, 2], 20)] * 5
     whole, notes = paths.compare(*ways(*one))
-    assert notes == [] and whole["p"] == 1 and whole["p_log_rank"] is None
+    assert notes == [] and whole["p"] == 1
     table = paths.path_table(*ways(*one)[:2], [f"e/{i}" for i in range(10)], ways(*one)[2])
     assert [table[i]["states"] for i in whole["paths"]] == [[0, 1], [0, 2]]
+
+
+def test_runs_that_part_late_are_not_slower_for_it():
+    """Their convergence steps are later by ranks; the log-rank test counts them from the parting on, and decides."""
+    early, late = [30, 35, 40, 45, 50, 75, 80], [70, 70, 80, 80, 90]
+    runs = [([0, 0, *[1] * 8], at) for at in early] + [([*[0] * 6, *[2] * 4], at) for at in late]
+    found, _ = paths.compare(*ways(*runs))
+    ranks, since = two_tests(
+        np.array([*early, *late], float), np.repeat([0, 1], [7, 5]), np.repeat([20.0, 60.0], [7, 5])
+    )
+    assert ranks < 0.05 < since and found["p"] == pytest.approx(since)
 
 
 def test_p_values_over_several_places_are_no_more_than_one():
@@ -467,7 +485,7 @@ def test_p_values_over_several_places_are_no_more_than_one():
     twice += [([0, 1, 3, 3], 31), ([0, 1, 4, 4], 30)]
     found, _ = paths.compare(*ways(*twice))
     assert len(found["partings"]) == 2 and min(one["p"] for one in found["partings"]) > 0.5
-    assert (found["p"], found["p_log_rank"]) == (1, 1)
+    assert found["p"] == 1
 
 
 def test_paths_that_do_not_part_are_not_compared():
@@ -567,17 +585,18 @@ def test_the_ratio_of_spreads_and_its_test():
 
     every = np.array([apart(some) for some in itertools.combinations(range(10), 5)])
     assert found["p"] == pytest.approx(np.mean(every >= apart(range(5)) - 1e-12))
-    # Resampled runs of each setting, one after the other.
-    rng, drawn = np.random.default_rng(0), []
-    for x in (narrow, wide):
-        drawn.append(
-            [np.std(some, ddof=1) / np.mean(some) for some in np.array(x)[rng.integers(0, 5, (4000, 5))]]
-        )
-    # Five times the same run, in fewer draws than are beyond a bound: nothing is known of that ratio.
-    pairs = [(top, bottom) for bottom, top in zip(*drawn, strict=True)]
-    low = sorted(top / bottom if bottom else 0 for top, bottom in pairs)[99]
-    high = sorted(top / bottom if bottom else np.inf for top, bottom in pairs)[3899]
-    assert found["interval"] == pytest.approx([low, high])
+    # From the intervals of the two (Zou and Donner, 2008), on logarithms.
+    (l1, u1), (l2, u2) = (np.log(claims.spread(convergence(x))["cv_interval"]) for x in (narrow, wide))
+    one, two = np.log(cv)
+    low = two - one - np.sqrt((two - l2) ** 2 + (u1 - one) ** 2)
+    high = two - one + np.sqrt((u2 - two) ** 2 + (one - l1) ** 2)
+    # A bound as large as this one is none to cut off.
+    assert np.log(found["interval"]) == pytest.approx([low, high]) and high > np.log(1000)
+    # The other way round it is the other way round.
+    assert claims._spread(wide, narrow)["interval"] == pytest.approx([np.exp(-high), np.exp(-low)])
+    # No float holds the bound of three steps of which one is far from two alike.
+    far = claims._spread([10.0, 10, 4000], [10.0, 11, 4000])["interval"]
+    assert 0 <= far[0] < 1e-99 and 1e99 < far[1] < np.inf
     assert claims._spread([5.0, 5, 5], wide) is None and claims._spread([0.0, 5, 7], wide) is None
 
 
@@ -593,7 +612,8 @@ def test_bounds_of_a_ratio_that_rest_on_unknown_values_are_open():
 
 
 def test_few_runs_have_no_interval_and_no_comparison():
-    assert claims._bootstrap([1.0, 2.0]) is None and claims._bootstrap([1.0, 2.0, 4.0]) is not None
+    pair, trio = (claims.spread(convergence(steps)) for steps in ([1, 2], [1, 2, 4]))
+    assert pair["cv"] is not None and pair["cv_interval"] is None and trio["cv_interval"] is not None
     assert claims.coefficient_of_variation([3.0]) is None
     assert claims.coefficient_of_variation([-1.0, 1.0]) is None
     assert claims.coefficient_of_variation([1.0, 3.0]) == pytest.approx(np.sqrt(2) / 2)

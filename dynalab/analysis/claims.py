@@ -21,7 +21,7 @@ from typing import Any
 
 # Nothing heavy here: the command line reads every analysis package when it starts.
 # Of `compare`; it rises when a number changes.
-VERSION = 1
+VERSION = 2
 RESAMPLES = 4000
 # A direction that a single run takes is no fork: one odd run would make a claim about a task.
 LEAST_RUNS = 2
@@ -29,8 +29,8 @@ LEAST_RUNS = 2
 LEAST_TIMES = 3
 # Two-sided 95% point of the normal distribution.
 Z95 = 1.959963984540054
-# Beyond it a float holds no coefficient of variation.
-LARGEST = math.log(700.0)
+# No float holds the exponential of much more.
+LARGEST = 700.0
 
 
 def claims(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _cv_interval(steps: Sequence[float]) -> list[float] | None:
 
 def _lognormal_cv(log_variance: float) -> float:
     """Coefficient of variation of a lognormal law, from the logarithm of the variance of its logarithm."""
-    return math.sqrt(math.expm1(math.exp(min(log_variance, LARGEST))))
+    return math.sqrt(math.expm1(math.exp(min(log_variance, math.log(LARGEST)))))
 
 
 @dataclass(frozen=True)
