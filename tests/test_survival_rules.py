@@ -594,9 +594,10 @@ def test_the_ratio_of_spreads_and_its_test():
     assert np.log(found["interval"]) == pytest.approx([low, high]) and high > np.log(1000)
     # The other way round it is the other way round.
     assert claims._spread(wide, narrow)["interval"] == pytest.approx([np.exp(-high), np.exp(-low)])
-    # No float holds the bound of three steps of which one is far from two alike.
-    far = claims._spread([10.0, 10, 4000], [10.0, 11, 4000])["interval"]
-    assert 0 <= far[0] < 1e-99 and 1e99 < far[1] < np.inf
+    # Three steps of which one is far from two alike bound next to nothing, next to any others.
+    far, near = [10.0, 10, 4000], [1e9, 1e9, 1e9 + 1]
+    down, up = claims._spread(far, narrow)["interval"][0], claims._spread(near, far)["interval"][1]
+    assert 0 < down < 1e-99 and 1e99 < up < np.inf
     assert claims._spread([5.0, 5, 5], wide) is None and claims._spread([0.0, 5, 7], wide) is None
 
 

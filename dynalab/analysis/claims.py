@@ -29,8 +29,8 @@ LEAST_RUNS = 2
 LEAST_TIMES = 3
 # Two-sided 95% point of the normal distribution.
 Z95 = 1.959963984540054
-# No float holds the exponential of much more.
-LARGEST = 700.0
+# Beyond it a float holds no coefficient of variation.
+LARGEST = math.log(700.0)
 
 
 def claims(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _cv_interval(steps: Sequence[float]) -> list[float] | None:
 
 def _lognormal_cv(log_variance: float) -> float:
     """Coefficient of variation of a lognormal law, from the logarithm of the variance of its logarithm."""
-    return math.sqrt(math.expm1(math.exp(min(log_variance, math.log(LARGEST)))))
+    return math.sqrt(math.expm1(math.exp(min(log_variance, LARGEST))))
 
 
 @dataclass(frozen=True)
@@ -374,7 +374,7 @@ def _ratio_interval(values: Sequence[float], bounds: Sequence[Sequence[float] | 
     low, high = map(math.log, bounds[0])
     least, most = map(math.log, bounds[1])
     down, up = math.hypot(other - least, high - one), math.hypot(most - other, one - low)
-    return [math.exp(other - one - down), math.exp(min(other - one + up, LARGEST))]
+    return [math.exp(other - one - down), math.exp(other - one + up)]
 
 
 def _ratio(top: Any, bottom: Any) -> list[float | None]:
