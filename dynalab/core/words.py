@@ -29,6 +29,11 @@ def count(n: int, word: str, plural: str = "") -> str:
     return f"{n:,} {word if n == 1 else plural or word + 's'}"
 
 
+def signed(value: float) -> str:
+    """Return a difference in whole steps, with its sign unless it is 0."""
+    return f"{value:+,.0f}" if round(value) else "0"
+
+
 def listed(words: Sequence[str], most: int = 8) -> str:
     """Return words in one line, `a, b and c`, cut at `most`."""
     if len(words) > most:

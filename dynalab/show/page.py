@@ -95,7 +95,13 @@ def settled(block: Block, label: Callable[[str], str] = run_label, log_steps: bo
 
 
 def _named(value: Any, label: Callable[[str], str]) -> Any:
-    return replace(value, text=label(value.run)) if isinstance(value, Cell) and value.run else value
+    if not isinstance(value, Cell):
+        return value
+    named = replace(value, text=label(value.run)) if value.run else value
+    if value.state is None:
+        return named
+    place, n_states = value.state
+    return replace(named, swatch=plots.state_colours(n_states)[place])
 
 
 def drawing(picture: Picture, name: str, document: str, files: str = "") -> dict[str, Any]:

@@ -9,7 +9,22 @@ import numpy as np
 
 from dynalab.core.runs import Series
 from dynalab.core.words import count
-from dynalab.show.blocks import Figure, Halved, Heatmap, Intervals, Lines, Picture, Strip, Strips, run_label
+from dynalab.show.blocks import (
+    Dots,
+    Figure,
+    Graph,
+    Halved,
+    Heatmap,
+    Intervals,
+    Lines,
+    Picture,
+    Profiles,
+    Raster,
+    Selection,
+    Strip,
+    Strips,
+    run_label,
+)
 from dynalab.show.plots.comparison import comparison
 from dynalab.show.plots.curves import curves, training_curves
 from dynalab.show.plots.effects import effect_rows
@@ -47,6 +62,9 @@ __all__ = [
     "training_map",
     "variance_shares",
 ]
+
+# Share of training below which what begins asks for a logarithmic axis.
+EARLY = 0.03
 
 
 def draw(
@@ -89,6 +107,26 @@ def draw(
             largest=[_curve(item.line) for item in block.maps] if block.line else None,
             threshold=[_curve(item.dashed) for item in block.maps] if block.dashed else None,
         )
+    if isinstance(block, Dots):
+        return effect_rows(
+            block.labels,
+            block.values,
+            block.intervals,
+            found=block.marked,
+            notes=block.notes,
+            unit=block.unit,
+        )
+    if isinstance(block, Raster):
+        return _raster(block, label, log_steps)
+    if isinstance(block, Profiles):
+        return state_profiles(block.values, block.columns, unit=block.unit)
+    if isinstance(block, Graph):
+        return _graph(block)
+    if isinstance(block, Selection):
+        return model_selection(
+            block.tried, block.scores, block.errors, block.criterion, block.chosen, converged=block.converged,
+            paired=block.paired,
+        )  # fmt: skip
     raise TypeError(f"{type(block).__name__}: no such figure")
 
 
@@ -153,6 +191,39 @@ def _lines(block: Lines, log_steps: bool | None) -> matplotlib.figure.Figure:
         panels.append(LinePanel(panel.title, steps, series, panel.logarithmic, panel.level))
     diverged = np.array([block.diverged.get(run, np.nan) for run in runs], float)
     return line_panels(panels, marked=block.marks, diverged=diverged, log_steps=log_steps)
+
+
+def _raster(block: Raster, label: Callable[[str], str], log_steps: bool | None) -> matplotlib.figure.Figure:
+    landmarks = {name: _numbers(steps) for name, steps in block.landmarks.items()}
+    last = max(float(steps[-1]) for steps in block.steps)
+    # A first state of a sliver's width would not be seen on a linear axis.
+    early = log_steps and block.begins is not None and block.begins < EARLY * last
+    order = next(reversed(landmarks.values()), None) if block.order is None else _numbers(block.order)
+    return state_raster(
+        block.steps,
+        block.states,
+        [label(run) for run in block.runs],
+        block.n_states,
+        order_by=order,
+        landmarks=landmarks,
+        log_steps=True if early else None,
+    )
+
+
+def _numbers(values: Sequence[float | None]) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+
+def _graph(block: Graph) -> matplotlib.figure.Figure:
+    return training_map(
+        len(block.nodes),
+        [{"from": arrow.start, "to": arrow.end, "runs": arrow.runs} for arrow in block.arrows],
+        block.total,
+        occupancy=[node.share for node in block.nodes],
+        runs=[node.runs for node in block.nodes],
+        captions=[node.text for node in block.nodes],
+        forked={(arrow.start, arrow.end) for arrow in block.arrows if arrow.marked},
+    )
 
 
 def _curve(series: Series | None) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from dynalab.core.words import signed
 from dynalab.show.plots.style import INK, MUTED, new_figure, polish, styled
 
 FOUND = "#D55E00"
@@ -71,11 +72,6 @@ def effect_rows(
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: signed(value)))
     ax.set_xlabel(f"{unit} later (line: 95% interval)")
     return figure
-
-
-def signed(value: float) -> str:
-    """Return a difference in whole steps, with its sign unless it is 0."""
-    return f"{value:+,.0f}" if round(value) else "0"
 
 
 def _interval(

@@ -17,7 +17,7 @@ from dynalab.show.plots.style import INK, MUTED, new_figure, state_colours, styl
 # Height of an arc for each state that it leaps, in the distance of two states.
 RISE = 0.3
 FORK = "#D55E00"
-# Runs that make a direction one of a fork, as in `analysis.claims`.
+# Runs that make a direction one of a fork, as in `analysis.hmm.claims`.
 LEAST_RUNS = 2
 
 
@@ -51,7 +51,7 @@ def state_graph(
 def forks(graph: nx.DiGraph) -> list[int]:
     """Return the states that at least two runs each leave in different directions, as far as a graph can tell.
 
-    Which way a run leaves a state first only its path tells: `analysis.claims.forks`, which the page draws.
+    Which way a run leaves a state first only its path tells: `analysis.hmm.claims.forks`, which the page draws.
     """
     return [
         state
