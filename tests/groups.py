@@ -62,6 +62,31 @@ def variance() -> Example:
     return Example(group, (700,), {"draws": 400})
 
 
+def hmm() -> Example:
+    """Runs that pass through three states of level, some by a detour, and converge when they enter the last."""
+    rng, steps, runs = np.random.default_rng(1), np.arange(0, 600, 10), {}
+    middle = {0: (0, 0, 0), 1: (4, -3, 2), 2: (1, 5, -4), 3: (-5, 1, 3)}
+    for place in range(8):
+        around, first = place % 2, 150 + 12 * place
+        changes = [first, first + 120 * around, first + 120 * around + 100]
+        state = np.where(
+            steps < first, 0, np.where(steps < changes[1], 1, np.where(steps < changes[2], 2, 3))
+        )
+        values = np.array([middle[k] for k in state]) + 0.3 * rng.normal(size=(len(steps), 3))
+        columns = dict(zip(("mean_w", "trace", "l1_over_l2"), values.T, strict=True))
+        runs[f"s{place:04d}"] = {**columns, "test_accuracy": np.where(state == 3, 0.95, 0.1)}
+    group = replace(Group.of(runs, steps), convergence=Convergence("test_accuracy", 0.9))
+    keys = {
+        "metrics": ["mean_w", "trace", "l1_over_l2"],
+        "emission": "level",
+        "n_states": 4,
+        "restarts": 2,
+        "folds": 2,
+    }
+    quick = {"workers": 1, "stability": False, "baselines": False, "n_iter": 20}
+    return Example(group, (300, 550), {**keys, **quick})
+
+
 def progress() -> Example:
     """A coefficient that leads in two runs, one that follows, one of neither, one that diverges."""
     steps, runs = np.arange(0, 201, 10), {}
@@ -148,6 +173,7 @@ def eos() -> Example:
 
 EXAMPLES: dict[str, Callable[[], Example]] = {
     "eos": eos,
+    "hmm": hmm,
     "periods": periods,
     "progress": progress,
     "slingshot": slingshot,

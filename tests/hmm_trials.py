@@ -11,8 +11,11 @@ import numpy as np
 from dynalab.analysis import hmm
 from dynalab.analysis.base import Trajectories, Trajectory
 from dynalab.analysis.hmm import fitting
+from dynalab.analysis.hmm.outcome import infer
 from dynalab.analysis.hmm.tasks import score
+from dynalab.core.records import plain
 from dynalab.errors import DynalabError
+from dynalab.show import terminal
 
 KINDS = (
     "constant columns", "duplicated columns", "fewer rows than states", "one run", "one frame", "huge scales",
@@ -90,9 +93,9 @@ def hostile(number: int) -> str:
     )  # fmt: skip
     try:
         with np.errstate(all="ignore"):
-            outcome = hmm.analyse(ensemble, config)
-        json.dumps(outcome.result, allow_nan=False)
-        assert hmm.describe(outcome.result)
+            outcome = infer(ensemble, config)
+        json.dumps(plain(outcome), allow_nan=False)
+        assert list(terminal.lines(hmm.show(outcome, ())))
     except DynalabError as error:
         return "refused" if "\n" not in str(error) else f"{kind} {keys}: {error}"
     except Exception as error:

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 
 from dynalab.analysis.base import Convergence, Group, Trajectories, Trajectory
+from dynalab.analysis.hmm import Findings
+from dynalab.core.convergence import Passage
+from dynalab.core.records import restore
 
 SPACING = 10
 
@@ -17,6 +20,16 @@ def convergence(steps: list[int | None], ensemble: str = "e") -> list[dict[str, 
     return [
         {"run": f"{ensemble}/{i}", "step": step, "censored": step is None} for i, step in enumerate(steps)
     ]
+
+
+def passages(steps: list[int | None], ensemble: str = "e") -> list[Passage]:
+    """The same, typed."""
+    return [Passage(**row) for row in convergence(steps, ensemble)]
+
+
+def states_of(**keys: Any) -> Findings:
+    """Findings of a hidden Markov model that say only what is given, with the keys of its JSON."""
+    return restore(Findings, {"n_states": 1, "states": [], **keys})
 
 
 def walks(
@@ -98,8 +111,8 @@ def setting(
     ways: int = 1,
     detour: bool = False,
     cut: float = 0.0,
-) -> dict[str, Any]:
-    """Plain values of an analysis whose runs converge by one law: lognormal steps on a grid, ways by lot.
+) -> Findings:
+    """Findings whose runs converge by one law: lognormal steps on a grid, ways by lot.
 
     Args:
         seed: Of the draws.
@@ -115,7 +128,8 @@ def setting(
     at = np.ceil(np.exp(6 + 0.5 * rng.normal(size=n)) * (1 + around) / grid) * grid
     way = rng.integers(ways, size=n) if ways > 1 else around.astype(int)
     last = np.where(rng.random(n) < cut, np.minimum(rng.integers(100, 1200, n), watched), watched)
-    return {
+    data = {
+        "n_states": 1 + ways,
         "states": [
             {"run": f"e/{i}", "states": [0, int(k) + 1], "steps": [0, grid]} for i, k in enumerate(way)
         ],
@@ -129,3 +143,4 @@ def setting(
             for i, (step, end) in enumerate(zip(at, last, strict=True))
         ],
     }
+    return states_of(**data)

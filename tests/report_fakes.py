@@ -12,12 +12,14 @@ import pytest
 import yaml
 from matplotlib.figure import Figure
 
-from dynalab.analysis.claims import claims
+from dynalab.analysis.hmm import Findings
 from dynalab.analysis.hmm import states as decoded
+from dynalab.analysis.hmm.claims import claims
 from dynalab.analysis.hmm.paths import path_table
 from dynalab.config.compose import compose
 from dynalab.config.ensemble import from_tree
 from dynalab.core.atomic import write_json
+from dynalab.core.records import plain, restore
 from dynalab.store import runfile, series
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble
@@ -264,7 +266,7 @@ def make_hmm(
         },
         "settings": {"preset": "robust"},
     }
-    data["claims"] = claims(data)
+    data["claims"] = plain(claims(restore(Findings, data)))
     return write_result(OutputPaths(outputs).analysis("hmm", digest), data, {})
 
 

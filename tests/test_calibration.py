@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmm_cases
 import numpy as np
 import pytest
 import verify_bars
@@ -10,16 +11,18 @@ from bars.base import Bar
 from bars.calibration import LEAST, NULLS, Null, most
 from nulls import trajectories, walks
 
-from dynalab.analysis import claims, hmm
-from dynalab.analysis.hmm import cases, detours, survival
+from dynalab.analysis import hmm
+from dynalab.analysis.hmm import comparison, detours, survival
 from dynalab.analysis.hmm.consequences import FUTURE
+from dynalab.analysis.hmm.outcome import infer
 from dynalab.analysis.hmm.paths import compare
+from dynalab.core.records import plain
 
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     """A permutation test of few permutations is as exact as one of many; regressions are not asked here."""
-    monkeypatch.setattr(claims, "RESAMPLES", 99)
+    monkeypatch.setattr(comparison, "RESAMPLES", 99)
     monkeypatch.setattr(survival, "DRAWS", 199)
     monkeypatch.setattr(detours, "published", lambda *_: None)
     monkeypatch.setattr(detours, "_model", lambda *_: {})
@@ -66,7 +69,7 @@ def test_the_interval_of_a_delay_holds_none_where_its_p_value_does_not_refuse_it
 def test_optional_states_without_a_cost():
     hits = 0
     for number in range(40):
-        planted = cases.make(cases.describe_case(number, delay=0.0))
+        planted = hmm_cases.make(hmm_cases.describe_case(number, delay=0.0))
         steps = [run.steps for run in planted.trajectories.runs]
         found, _ = compare(list(planted.states), steps, planted.convergence)
         hits += found is not None and found["p"] < 0.05
@@ -76,8 +79,8 @@ def test_optional_states_without_a_cost():
 def test_the_published_states_are_not_tested():
     """Z-scores over whole runs: in 60 such ensembles tests of these states found a detour in 51."""
     config = hmm.Config(preset="paper", n_states=3, restarts=1, workers=1, baselines=False, stability=False)
-    outcome = hmm.analyse(trajectories(0, "random"), config)
-    result = outcome.result
+    outcome = infer(trajectories(0, "random"), config)
+    result = plain(outcome)
     assert result["path_comparison"] is None
     assert any(row["reason"] == FUTURE for row in result["detours"])
     assert not any(row["tested"] or row["verdict"] or row["p"] is not None for row in result["detours"])

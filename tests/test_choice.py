@@ -10,18 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nulls import states_of
 from report_fakes import make_ensemble, make_hmm, no_drawing, read_page
 
 import dynalab
-from dynalab.analysis import claims
+from dynalab.analysis import hmm
 from dynalab.analysis.command import contrast
+from dynalab.analysis.hmm.published import table
 from dynalab.cli.app import run
 from dynalab.config.analysis import given_keys, read_analysis
+from dynalab.config.registry import find
 from dynalab.config.typed import plain
 from dynalab.report import write
-from dynalab.report.blocks import Words
 from dynalab.report.choice import choose, key_words
-from dynalab.report.sections.claims import table
+from dynalab.show.blocks import Say as Words
 from dynalab.store import remove
 from dynalab.store.lock import Lock
 from dynalab.store.reader import Ensemble
@@ -178,27 +180,28 @@ def test_nothing_is_sampled_while_a_page_is_drawn(outputs, say, monkeypatch):
 def test_a_comparison_is_a_stored_result_known_by_what_it_compares(outputs, monkeypatch):
     one, two = pair(outputs)
     fits = [dynalab.load(name) for name in ("hmm-aaaaaaaaaa", "hmm-bbbbbbbbbb")]
-    made = contrast(*fits, outputs)
+    part = find("analysis", "hmm")
+    made = contrast(part, *fits, outputs)
     assert made["of"] == ["hmm-aaaaaaaaaa", "hmm-bbbbbbbbbb"] and made.ensembles == [one.id, two.id]
     assert made["off_path"]["difference"] == pytest.approx(-0.2) and made["left_out"] == 0
-    assert dynalab.load(made.paths.root.name).data == made.data
+    again = dynalab.load(made.paths.root.name)
+    assert again.data == made.data and again.value.off_path.difference == pytest.approx(-0.2)
     # It is no analysis of its own on the page, and nobody can ask for it.
     assert {result.kind for item in (one, two) for result in choose(outputs, item.id, []).shown} == {"hmm"}
     assert run(["analyze", "contrast"]) == 2
     # A damaged one is made again; other content makes another.
     made.paths.result.write_text("{")
-    monkeypatch.setattr(claims, "compare", lambda *results: {"reasons": {}})
-    assert contrast(*fits, outputs).paths == made.paths
+    assert contrast(part, *fits, outputs).paths == made.paths
     other = dict(fits[0].data, states=[dict(row, states=[0] * 21) for row in fits[0]["states"]])
-    assert contrast(Result(fits[0].paths, other), fits[1], outputs).paths != made.paths
-    monkeypatch.setattr(claims, "VERSION", claims.VERSION + 1)
-    assert contrast(*fits, outputs).paths != made.paths
+    assert contrast(part, Result(fits[0].paths, other), fits[1], outputs).paths != made.paths
+    monkeypatch.setattr(hmm, "CONTRAST_VERSION", hmm.CONTRAST_VERSION + 1)
+    assert contrast(part, *fits, outputs).paths != made.paths
     assert len(list(outputs.glob("analysis/contrast-*"))) == 3
 
 
 def test_an_older_analysis_says_how_its_claims_are_had():
-    said = table({"ensemble": "0123456789", "states": []})
-    assert isinstance(said, Words) and "`dynalab analyze hmm 0123456789` does" in said.text
+    said = table(states_of())
+    assert isinstance(said, Words) and "`dynalab analyze hmm` does" in said.text
 
 
 def test_an_analysis_is_removed_by_id_and_nothing_else(outputs, say):

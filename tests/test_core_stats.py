@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from nulls import convergence
+from nulls import convergence, passages
 
 from dynalab.analysis.base import Convergence, Trajectories, Trajectory
-from dynalab.analysis.claims import spread
 from dynalab.analysis.convergence import follow
-from dynalab.analysis.hmm import words
+from dynalab.analysis.hmm.claims import spread
 from dynalab.analysis.hmm.paths import path_table
 from dynalab.cli.runs_files import _word
 from dynalab.cli.train import _generalised
@@ -24,14 +23,13 @@ def test_one_median_of_the_same_runs_everywhere():
     # Two runs were stopped early.
     at = [np.array([0, 10, last]) for last in (1000, 1000, 1000, 1000, 120, 150)]
     (path,) = path_table([np.zeros(3, int)] * 6, at, [row["run"] for row in rows], rows)
-    found = spread(rows)
-    assert path["median_step"] == found["median"] == 300 and path["quartiles"] == found["quartiles"] == [
+    found = spread(passages(steps))
+    assert path["median_step"] == found.median == 300 and path["quartiles"] == found.quartiles == [
         200,
         None,
     ]
     assert on_the_page(steps) == (200, 300, np.inf) and quartiles(steps) == (200, 300, None)
     assert step_phrase(steps) == "at median step **300** [quartiles 200 to never], 4 of 6 runs"
-    assert words._middle(steps) == "300"
     assert _landmark(steps) == {"median": 300, "quartiles": [200, None], "runs": 4}
     assert _word(_landmark(steps)) == "300 [200 to never], 4 runs" and _landmark([None]) is None
     summaries = [{"summary": {"generalised_step": step}} for step in steps]

@@ -11,6 +11,10 @@ from dynalab.analysis.base import Group, Run, Series, Trajectories, Trajectory
 from dynalab.analysis.cycle import at_ends, cycle_of, groups_at_ends
 from dynalab.analysis.hmm import paper
 from dynalab.analysis.hmm.features import extract
+from dynalab.analysis.hmm.online import decode
+from dynalab.analysis.hmm.outcome import infer
+from dynalab.config.keys import Stored
+from dynalab.core.records import plain, restore
 
 LAST = 600
 WHOLE = "Lookahead moves the weights that rows show every"
@@ -139,15 +143,15 @@ def test_groups_are_thinned_as_trajectories_are():
 
 def test_new_runs_are_decoded_on_the_rows_that_the_model_was_fitted_to():
     config = hmm.Config(n_states=2, stability=False, baselines=False)
-    fitted = hmm.analyse(runs(5, 1), config)
-    assert fitted.result["cycle"] == 5
-    stored = {**fitted.result, "id": "x"}
-    again = hmm.decode(runs(5, 1, last=100), stored, hmm.Config(decode_with="hmm-x")).result["states"]
-    assert [run["steps"] for run in again] == [list(range(0, 101, 5))] * 3
+    fitted = infer(runs(5, 1), config)
+    assert fitted.cycle == 5
+    later = runs(5, 1, last=100)
+    again = decode(later, hmm.Config(decode_with=Stored.of("hmm-x", fitted))).states
+    assert [run.steps for run in again] == [list(range(0, 101, 5))] * 3
     # A model of before saw all rows.
-    del stored["cycle"]
-    every = hmm.decode(runs(5, 1, last=100), stored, hmm.Config(decode_with="hmm-x")).result["states"]
-    assert len(every[0]["steps"]) == 101
+    before = restore(hmm.Findings, {key: value for key, value in plain(fitted).items() if key != "cycle"})
+    every = decode(later, hmm.Config(decode_with=Stored.of("hmm-x", before))).states
+    assert len(every[0].steps) == 101
 
 
 def test_a_trained_run_repeats_its_rows_within_a_cycle(outputs):

@@ -2,6 +2,7 @@
 
 import json
 
+import hmm_cases as cases
 import numpy as np
 import pytest
 from scipy import stats
@@ -9,11 +10,13 @@ from statsmodels.regression.linear_model import OLS
 
 from dynalab.analysis import hmm
 from dynalab.analysis.convergence import converge
-from dynalab.analysis.hmm import cases, detours, survival
+from dynalab.analysis.hmm import detours, survival
 from dynalab.analysis.hmm.accounting import explained, published
 from dynalab.analysis.hmm.features import is_size
+from dynalab.analysis.hmm.outcome import infer
 from dynalab.analysis.hmm.paths import compare, path_table
 from dynalab.analysis.hmm.visits import before_convergence, entries, shares
+from dynalab.core.records import plain
 
 
 def with_true_states(number, delay=None):
@@ -205,12 +208,12 @@ def test_paths_that_differ_are_told_apart():
 def whole():
     planted = cases.make(cases.describe_case(7))
     config = hmm.Config(n_states=4, restarts=3, folds=2, workers=1)
-    return planted, hmm.analyse(planted.trajectories, config)
+    return planted, infer(planted.trajectories, config)
 
 
 def test_the_whole_analysis_finds_the_planted_detour(whole):
     planted, outcome = whole
-    result = outcome.result
+    result = plain(outcome)
     json.dumps(result, allow_nan=False)
     assert [row["state"] for row in result["detours"]] == [0, 1, 2, 3]
     flagged = [row["state"] for row in result["detours"] if row["verdict"]]
@@ -223,5 +226,5 @@ def test_the_whole_analysis_finds_the_planted_detour(whole):
 def test_without_convergence_nothing_is_tested():
     planted = cases.make(cases.describe_case(0))
     bare = type(planted.trajectories)("e", planted.trajectories.metrics, planted.trajectories.runs[:4])
-    result = hmm.analyse(bare, hmm.Config(n_states=2, restarts=1, folds=2, workers=1)).result
+    result = plain(infer(bare, hmm.Config(n_states=2, restarts=1, folds=2, workers=1)))
     assert result["detours"] is None and result["path_comparison"] is None

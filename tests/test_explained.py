@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import hmm_cases as cases
 import numpy as np
 import pytest
-from nulls import walks
-from report_fakes import make_ensemble, make_hmm, no_drawing
+from nulls import states_of, walks
+from report_fakes import make_ensemble, make_hmm
 from scipy import optimize, stats
 
-from dynalab.analysis.hmm import cases, detours, survival, tobit
+from dynalab.analysis.hmm import delays, detours, survival, tobit
 from dynalab.analysis.hmm.visits import chances
-from dynalab.report.sections import hmm_detours
+from dynalab.show.blocks import Table
 
 
 @pytest.mark.parametrize("watched", [np.inf, 110.0])
@@ -90,17 +93,20 @@ def test_a_planted_detour_explains_more(few_draws):
     assert beyond >= 4
 
 
-def test_the_page_holds_a_share_against_its_own_null(outputs, monkeypatch):
+def test_the_page_holds_a_share_against_its_own_null(outputs):
     """One of before, whose null was of another regression, is not shown."""
-    no_drawing(monkeypatch)
-    data = make_hmm(outputs, make_ensemble(outputs)).data
+    found = make_hmm(outputs, make_ensemble(outputs)).value
     row = {"state": 1, "p_adjusted": None, "visits": 4}
     model = {"r2": 0.4, "null_r2": 0.1, "null_r2_95": 0.3, "states": [1], "censored": 2, "published": None}
-    data = {**data, "detours": [row, row], "detour_model": model}
-    (table,) = [block for block in hmm_detours.blocks(data, 4) if hasattr(block, "rows")]
-    assert [one.text for one in table.rows[0]][1:3] == [
-        "0.40",
-        "0.10 (0.30)",
-    ] and "2 runs never" in table.caption
-    data["detour_model"] = {**model, "loo_r2": 0.2}
-    assert not [block for block in hmm_detours.blocks(data, 4) if hasattr(block, "rows")]
+
+    def tables(**more):
+        more = states_of(detours=[row, row], detour_model={**model, **more})
+        said = delays.blocks(
+            replace(found, detours=more.detours, detour_model=more.detour_model), figures=False
+        )
+        return [block for block in said if isinstance(block, Table)]
+
+    (table,) = tables()
+    assert [table.rows[0][1].text, table.rows[0][2]] == ["0.40", "0.10 (0.30)"]
+    assert "2 runs never" in table.caption
+    assert not tables(loo_r2=0.2)

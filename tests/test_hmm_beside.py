@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hmm_simulate import simulate
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from dynalab.analysis import hmm
 from dynalab.analysis.base import Trajectories, Trajectory
 from dynalab.analysis.hmm import (
     baselines,
@@ -25,7 +25,8 @@ from dynalab.analysis.hmm.config import Config, Settings
 from dynalab.analysis.hmm.emissions import Emission, log_density, log_penalty, make_prior, maximise
 from dynalab.analysis.hmm.features import extract, fit_scaler
 from dynalab.analysis.hmm.frames import stack, thin
-from dynalab.analysis.hmm.simulate import simulate
+from dynalab.analysis.hmm.outcome import infer
+from dynalab.core.records import plain, tables
 from dynalab.errors import ConfigError
 
 METRICS = ["l2", "mean_w", "trace", "mean_sv"]
@@ -36,12 +37,12 @@ def levels():
     """A model of three clear levels with everything on."""
     truth = simulate("level", 3, n_runs=9, n_rows=60, seed=1)
     config = Config(emission="level", max_states=4, folds=3, restarts=3, workers=1, metrics=METRICS)
-    return truth, hmm.analyse(truth.trajectories, config)
+    return truth, infer(truth.trajectories, config)
 
 
 def test_clear_states_are_stable_and_the_rows_say_over_what(levels):
     _, outcome = levels
-    rows = outcome.result["stability"]
+    rows = plain(outcome)["stability"]
     assert [(row["over"], row["fits"]) for row in rows] == [("restarts", 3), ("bootstrap of runs", 20)]
     assert rows[1]["adjusted_rand"] > 0.9 and rows[1]["low"] <= rows[1]["adjusted_rand"] <= rows[1]["high"]
 
@@ -61,7 +62,7 @@ def test_states_without_structure_are_not_stable():
 
 def test_baselines_stand_beside_the_model_in_the_same_units(levels):
     _, outcome = levels
-    rows = {row["name"]: row for row in outcome.result["baselines"]}
+    rows = {row["name"]: row for row in plain(outcome)["baselines"]}
     assert list(rows) == ["ar hmm", "gaussian mixture", "k-means", "one-metric hmm (l2)", "time-shuffled"]
     # States last: knowing the last frame's helps, and without order nothing is left of that.
     for name in ("gaussian mixture", "k-means", "time-shuffled"):
@@ -74,15 +75,15 @@ def test_baselines_stand_beside_the_model_in_the_same_units(levels):
     )
     one = rows["one-metric hmm (l2)"]
     assert not one["comparable"] and one["less_than_model"] is None
-    table = outcome.tables["baselines"]
+    table = tables(outcome)["baselines"]
     assert len(table) == 5 * 4 and set(table["n_states"]) == {1, 2, 3, 4}
-    assert outcome.result["edges"] and outcome.result["edges"][0]["features"][0]["interval"] is not None
+    assert plain(outcome)["edges"] and plain(outcome)["edges"][0]["features"][0]["interval"] is not None
 
 
 def test_autoregression_loses_its_lead_when_time_is_shuffled():
     truth = simulate("ar", 2, n_runs=6, n_rows=60, seed=3)
     config = Config(max_states=2, folds=2, restarts=2, workers=1, metrics=METRICS, stability=False)
-    result = hmm.analyse(truth.trajectories, config).result
+    result = plain(infer(truth.trajectories, config))
     rows = {row["name"]: row for row in result["baselines"]}
     assert rows["time-shuffled"]["less_than_model"] > 5
     assert rows["level hmm"]["less_than_model"] > 5
@@ -110,7 +111,7 @@ def test_kmeans_likelihood_is_that_of_its_mixture():
 
 def test_icl_is_bic_with_the_best_path(levels):
     _, outcome = levels
-    rows = outcome.result["selection"]
+    rows = plain(outcome)["selection"]
     assert all(row["icl"] >= row["bic"] - 1e-6 for row in rows)
     # One state has one path.
     np.testing.assert_allclose(rows[0]["icl"], rows[0]["bic"], rtol=1e-9)
@@ -122,13 +123,13 @@ def test_a_large_ensemble_is_thinned_and_the_chosen_model_sees_all_runs(monkeypa
         emission="level", max_states=2, folds=3, restarts=2, workers=1, metrics=METRICS, stability=False,
         baselines=False,
     )  # fmt: skip
-    whole = hmm.analyse(truth.trajectories, config).result
+    whole = plain(infer(truth.trajectories, config))
     monkeypatch.setattr(Config, "settings", property(lambda self: Settings(fit_frames=200)))
-    outcome = hmm.analyse(truth.trajectories, config)
+    outcome = infer(truth.trajectories, config)
     assert any("480 frames" in line and "at most 200" in line for line in outcome.warnings)
-    assert outcome.result["n_states"] == 2
+    assert plain(outcome)["n_states"] == 2
     # Carried on over all runs it is the fit that all runs have.
-    np.testing.assert_allclose(outcome.result["log_likelihood"], whole["log_likelihood"], rtol=1e-3)
+    np.testing.assert_allclose(plain(outcome)["log_likelihood"], whole["log_likelihood"], rtol=1e-3)
     assert thin([40] * 12, 200, np.random.SeedSequence(0)) == thin([40] * 12, 200, np.random.SeedSequence(0))
     assert len(thin([40] * 12, 200, np.random.SeedSequence(0))) == 5
 
@@ -211,8 +212,8 @@ def test_the_early_choice_of_the_emission_is_the_choice_of_all_numbers_of_states
         max_states=4, folds=2, restarts=2, workers=1, n_iter=20, metrics=METRICS, stability=False,
         baselines=False,
     )  # fmt: skip
-    early = hmm.analyse(truth.trajectories, config).result
-    alone = hmm.analyse(truth.trajectories, replace(config, emission=kind)).result
+    early = plain(infer(truth.trajectories, config))
+    alone = plain(infer(truth.trajectories, replace(config, emission=kind)))
     for key in ("emission", "n_states", "selection", "states", "log_likelihood"):
         assert early[key] == alone[key], key
 
@@ -242,9 +243,9 @@ def test_starts_sought_on_some_runs_end_where_all_runs_lead(monkeypatch):
     truth = simulate("ar", 3, n_runs=8, n_rows=60, seed=5)
     config = Config(emission="ar", n_states=3, folds=2, restarts=3, workers=1, metrics=METRICS)
     config = replace(config, stability=False, baselines=False)
-    whole = hmm.analyse(truth.trajectories, config).result
+    whole = plain(infer(truth.trajectories, config))
     monkeypatch.setattr(Config, "settings", property(lambda self: Settings(search_frames=200, search_runs=3)))
-    some = hmm.analyse(truth.trajectories, config).result
+    some = plain(infer(truth.trajectories, config))
     np.testing.assert_allclose(some["log_likelihood"], whole["log_likelihood"], rtol=1e-3)
     first = some["model"]["first"]
     # The Gaussian of first frames is that of all runs, too.
@@ -254,9 +255,9 @@ def test_starts_sought_on_some_runs_end_where_all_runs_lead(monkeypatch):
 def test_the_emission_that_was_not_chosen_stands_beside_as_it_was_selected():
     truth = simulate("ar", 2, n_runs=5, n_rows=40, seed=9)
     config = Config(max_states=2, folds=2, restarts=2, workers=1, metrics=METRICS, stability=False)
-    result = hmm.analyse(truth.trajectories, config).result
+    result = plain(infer(truth.trajectories, config))
     assert result["emission"] == "ar"
-    level = hmm.analyse(truth.trajectories, replace(config, emission="level", baselines=False)).result
+    level = plain(infer(truth.trajectories, replace(config, emission="level", baselines=False)))
     chosen = next(row for row in level["selection"] if row["n_states"] == level["n_states"])
     beside = result["baselines"][0]
     assert (beside["name"], beside["n_states"], beside["runs"]) == ("level hmm", level["n_states"], 5)
@@ -343,15 +344,15 @@ NOISY = {
 @pytest.mark.parametrize("common", [True, False])
 def test_how_much_noise_states_have_in_common_is_for_unseen_runs_to_say(common):
     config = Config(**NOISY)
-    result = hmm.analyse(noisy(common), config).result
+    result = plain(infer(noisy(common), config))
     assert result["common"] == (300 if common else 0) and result["n_states"] == 3
     assert result["settings"]["common"] is None
-    assert hmm.analyse(noisy(common), replace(config, common=7)).result["common"] == 7
+    assert plain(infer(noisy(common), replace(config, common=7)))["common"] == 7
 
 
 def test_more_states_than_rows_are_refused():
     with pytest.raises(ConfigError, match="n_states=1000: the runs have 720 rows"):
-        hmm.analyse(noisy(True), Config(**NOISY, n_states=1000))
+        infer(noisy(True), Config(**NOISY, n_states=1000))
 
 
 @pytest.mark.parametrize("form", ["full", "diag", "lowrank"])

@@ -4,11 +4,14 @@ import time
 
 import numpy as np
 import pytest
+from hmm_simulate import simulate
 from scipy.stats import t, wasserstein_distance, wasserstein_distance_nd
 
 from dynalab.analysis import hmm
 from dynalab.analysis.hmm import dissimilarity
-from dynalab.analysis.hmm.simulate import simulate
+from dynalab.analysis.hmm.outcome import infer
+from dynalab.core.records import plain
+from dynalab.show import terminal
 
 
 def drawn(n, k, seed=0):
@@ -121,7 +124,8 @@ def test_in_the_result():
     truth = simulate("level", 3, n_runs=6, n_rows=40, seed=3, detour=1, share=0.5)
     bare = {"n_states": 3, "restarts": 2, "workers": 1, "stability": False, "baselines": False}
     for keys in ({"emission": "level"}, {"emission": "ar"}, {"preset": "paper"}):
-        result = hmm.analyse(truth.trajectories, hmm.Config(**bare, **keys)).result
+        findings = infer(truth.trajectories, hmm.Config(**bare, **keys))
+        result = plain(findings)
         found = result["dissimilarity"]
         shares = np.array([np.bincount(one["states"], minlength=3) / 40 for one in result["states"]])
         pairs = [np.abs(shares[i] - shares[j]).sum() / 2 for i in range(6) for j in range(i)]
@@ -132,4 +136,4 @@ def test_in_the_result():
             cost = between(np.array(result["model"]["means"]))
             means = dissimilarity.mean_over_pairs(dissimilarity.wasserstein(shares, cost))
             assert found["wasserstein"]["value"] == pytest.approx(means)
-        assert any("dissimilarity of the runs: 0." in line for line in hmm.describe(result))
+        assert any("Dissimilarity of the runs: 0." in line for line in terminal.lines(hmm.show(findings, ())))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from test_hmm_inference import frame_log_density, random_model
 from test_import import table
 
 import dynalab
-from dynalab.analysis.hmm import Config, decode
+from dynalab.analysis.hmm import Config
 from dynalab.analysis.hmm.model import from_plain, to_plain
-from dynalab.analysis.hmm.online import filter_runs
+from dynalab.analysis.hmm.online import decode, filter_runs
 from dynalab.cli.app import run as command
+from dynalab.config.keys import Stored
 from dynalab.errors import ConfigError, NothingMatched
 from dynalab.store import runfile
 from dynalab.store.lock import Lock
@@ -155,14 +157,15 @@ def test_runs_still_training(outputs: Path, capsys, status):
     runfile.write(shard, record)
     assert command(["analyze", "hmm", half.id, f"decode_with={fit.id}"]) == 0
     said = capsys.readouterr()
-    assert f"under the 2 states of hmm-{fit.id}" in said.out and first["id"] not in said.out
+    assert f"with the states of hmm-{fit.id}" in said.out and first["id"] not in said.out
 
 
 def test_a_model_that_looks_ahead_is_refused(fitted):
-    whole = json.loads(json.dumps(dict(fitted.data)))
-    whole["model"]["normalisation"] = "per run"
+    ahead = replace(fitted.value, model={**fitted.value.model, "normalisation": "per run"})
     with pytest.raises(ConfigError, match="looks ahead"):
-        decode(dynalab.load("old").trajectories(), whole, Config(decode_with="x"))
+        decode(dynalab.load("old").trajectories(), Config(decode_with=Stored.of("hmm-x", ahead)))
+    with pytest.raises(ConfigError, match="decode_with=x: the stored analysis is not at hand"):
+        decode(dynalab.load("old").trajectories(), Config(decode_with="x"))
 
 
 def test_refusals(fitted, outputs, capsys):

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from hmm_simulate import simulate
 from hmmlearn.hmm import GaussianHMM
 
 from dynalab.analysis import hmm
@@ -13,7 +14,10 @@ from dynalab.analysis.hmm import paper, paper_em
 from dynalab.analysis.hmm.config import Config, PaperSettings
 from dynalab.analysis.hmm.frames import stack
 from dynalab.analysis.hmm.model import from_plain
-from dynalab.analysis.hmm.simulate import simulate
+from dynalab.analysis.hmm.outcome import infer
+from dynalab.core.records import plain
+from dynalab.show import terminal
+from dynalab.show.blocks import Code
 
 SETTINGS = PaperSettings()
 
@@ -109,8 +113,8 @@ def test_repairs_only_where_hmmlearn_fails():
 def test_the_preset_from_end_to_end():
     truth = simulate("level", 3, n_runs=10, n_rows=60, seed=3)
     config = hmm.Config(preset="paper", max_states=3, restarts=2, workers=1)
-    outcome = hmm.analyse(truth.trajectories, config)
-    result = json.loads(json.dumps(outcome.result, allow_nan=False))
+    outcome = infer(truth.trajectories, config)
+    result = json.loads(json.dumps(plain(outcome), allow_nan=False))
     assert result["preset"] == "paper" and result["settings"]["preset_values"]["first_rows"] == 1000
     counts, weights = (np.array(result["transitions"][key]) for key in ("counts", "map"))
     assert (weights[counts == 0] == 0).all() and (weights[counts > 0] > 0).all()
@@ -124,5 +128,7 @@ def test_the_preset_from_end_to_end():
         for feature in edge["features"]:
             column = result["metrics"].index(feature["name"])
             np.testing.assert_allclose(feature["change"], (means[edge["to"]] - means[edge["from"]])[column])
-    text = "\n".join(hmm.describe(result))
-    assert "preset=paper" in text and "ar hmm" in text and "covars_prior=0.01" in text
+    blocks = list(hmm.show(outcome, ()))
+    assert "ar hmm" in "\n".join(terminal.lines(blocks))
+    (settings,) = [block.text for block in blocks if isinstance(block, Code)]
+    assert "preset: paper" in settings and "covars_prior: 0.01" in settings

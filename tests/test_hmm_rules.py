@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from nulls import states_of
 from scipy import stats
 from test_hmm_inference import random_model, spd
 
@@ -42,8 +43,11 @@ from dynalab.analysis.hmm.features import (
     extract,
     fit_scaler,
 )
+from dynalab.analysis.hmm.findings import Candidate, Collinearity
 from dynalab.analysis.hmm.frames import LEAST_UNIT, stack, thin
 from dynalab.analysis.hmm.model import Model, from_plain, to_plain
+from dynalab.config.keys import Stored
+from dynalab.core.records import plain
 from dynalab.errors import ConfigError
 
 
@@ -1006,7 +1010,9 @@ def test_collinearity_is_of_the_pooled_correlation():
     assert found.effective_rank == pytest.approx(np.exp(stats.entropy(shares)))
     assert collinearity(np.ones((9, 2))).condition_number == pytest.approx(1 / np.finfo(float).eps)
     for condition, said in ((9.9e11, False), (1e12, True)):
-        assert bool(outcome._collinear({"condition_number": condition, "effective_rank": 1.5}, 3)) == said
+        assert (
+            bool(outcome._collinear(Collinearity(condition_number=condition, effective_rank=1.5), 3)) == said
+        )
 
 
 # The published pipeline
@@ -1093,15 +1099,10 @@ def test_repairs_are_counted_one_by_one():
 
 
 def stored(model, n=3, spacing=10):
-    return {
-        "id": "abc",
-        "model": to_plain(model),
-        "states": [
-            {"run": f"old/{i}", "steps": [0, spacing, 2 * spacing], "states": [0, 0, 1]} for i in range(n)
-        ],
-        "selection": [{"n_states": 2, "heldout_ll_per_frame": -3.0, "se": 0.5}],
-        "emission": "level",
-    }
+    runs = [{"run": f"old/{i}", "steps": [0, spacing, 2 * spacing], "states": [0, 0, 1]} for i in range(n)]
+    chosen = {"n_states": 2, "heldout_ll_per_frame": -3.0, "se": 0.5}
+    fit = states_of(model=to_plain(model), states=runs, selection=[chosen], n_states=2, emission="level")
+    return Config(decode_with=Stored.of("hmm-abc", fit))
 
 
 def test_new_runs_have_the_mean_of_their_rows_and_an_error_over_runs():
@@ -1114,8 +1115,8 @@ def test_new_runs_have_the_mean_of_their_rows_and_an_error_over_runs():
         Trajectory("new/2", np.arange(4), np.full((4, 2), np.nan)),
     )
     given = Trajectories("e", model.names, runs, Convergence("m0", 1e9))
-    found = online.decode(given, stored(model), Config(decode_with="abc"))
-    result = found.result
+    found = online.decode(given, stored(model))
+    result = plain(found)
     p, frames = model.parameters, model.frames(x[:2])
     score = inference.score(p.start, p.transitions, model.log_density(frames), frames.lengths) / 4
     assert [item["ll_per_frame"] for item in result["states"]][:2] == pytest.approx(score.tolist())
@@ -1127,19 +1128,19 @@ def test_new_runs_have_the_mean_of_their_rows_and_an_error_over_runs():
     assert "1 of 12 rows left out" in lines and "left out: new/2" in lines
     assert "1 of 3 runs took part in the fit" in lines and "steps apart" not in lines
     assert [row["censored"] for row in result["convergence"]] == [True] * 3
-    wide = online.decode(given, stored(model, spacing=30), Config(decode_with="abc"))
+    wide = online.decode(given, stored(model, spacing=30))
     assert "rows are 10 steps apart, those that the model was fitted to 30" in " ".join(wide.warnings)
-    alone = online.decode(replace(given, runs=runs[:1]), stored(model), Config(decode_with="abc"))
-    assert alone.result["heldout_se"] is None
+    alone = online.decode(replace(given, runs=runs[:1]), stored(model))
+    assert alone.heldout_se is None
 
 
 def test_a_run_is_unlike_the_models_own_beyond_five_deviations():
     # An error of .5 over nine runs is a deviation of 1.5.
-    chosen = {"heldout_ll_per_frame": -3.0, "se": 0.5}
+    chosen = Candidate(n_states=2, heldout_ll_per_frame=-3.0, se=0.5)
     assert online._unlike([-3 - 7.5, 50.0], chosen, 9) == []
     (line,) = online._unlike([-10.6, -20.0, 0.0], chosen, 9)
     assert line.startswith("2 of 3 runs") and "-15.3 nats" in line and "deviation 1.5" in line
-    assert online._unlike([-99.0], {**chosen, "se": None}, 9) == [] and online._unlike([], chosen, 9) == []
+    assert online._unlike([-99.0], replace(chosen, se=None), 9) == [] and online._unlike([], chosen, 9) == []
     assert online._spacing([np.array([0, 10, 30, 40]), np.array([5])]) == 10
     assert online._spacing([np.array([5])]) is None
 

@@ -2,8 +2,7 @@
 
 import hmm_trials
 import pytest
-
-from dynalab.analysis.hmm.simulate import simulate
+from hmm_simulate import simulate
 
 
 # One of every kind; the bar of scripts/verify tries 200.

@@ -2,97 +2,100 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hmm_cases as cases
 import numpy as np
 import pytest
+from nulls import states_of
 from report_fakes import make_ensemble, make_hmm, no_drawing, read_page
 
-from dynalab.analysis.claims import claims
-from dynalab.analysis.hmm import cases, dissimilarity, words
+from dynalab.analysis.hmm import delays, dissimilarity, published, show, tables
+from dynalab.analysis.hmm.claims import claims
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.consequences import consequences
 from dynalab.analysis.hmm.detours import EARLY, LATE
-from dynalab.report.blocks import Picture, Table, Words
-from dynalab.report.sections import claims as page_claims
-from dynalab.report.sections import hmm_detours, hmm_runs
-from dynalab.report.sections.hmm_words import state_words
+from dynalab.analysis.hmm.findings import Detour, Findings
+from dynalab.core.records import plain
 from dynalab.report.words import p_equals, p_value
 from dynalab.report.write import write_report
 from dynalab.show import plots as figures
+from dynalab.show import terminal
+from dynalab.show.blocks import Dots, Say, Table
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble
 
 
-def result_of(number: int, delay: float | None = None) -> dict[str, Any]:
+def result_of(number: int, delay: float | None = None) -> Findings:
     """Return what the analysis says of a simulated ensemble whose states are known."""
     planted = cases.make(cases.describe_case(number, delay=delay))
     steps = [run.steps for run in planted.trajectories.runs]
     k = planted.case.n_states
-    found, _ = consequences(planted.states, steps, planted.convergence, k, Config())
-    data = {
-        "n_states": k,
-        "emission": "level",
-        "states": [
+    said, _ = consequences(planted.states, steps, planted.convergence, k, Config())
+    found = states_of(
+        n_states=k,
+        emission="level",
+        states=[
             {"run": run.run, "steps": run.steps.tolist(), "states": path.tolist()}
             for run, path in zip(planted.trajectories.runs, planted.states, strict=True)
         ],
-        "convergence": planted.convergence,
-        "state_profiles": [{"state": s, "level": {"l2": float(s), "trace": -0.1}} for s in range(k)],
-        "dissimilarity": dissimilarity.describe(planted.states, k, None, seed=0),
-        **found,
-    }
-    return data | {"claims": claims(data)}
+        convergence=planted.convergence,
+        state_profiles=[{"state": s, "level": {"l2": float(s), "trace": -0.1}} for s in range(k)],
+        dissimilarity=dissimilarity.describe(planted.states, k, None, seed=0),
+        **said,
+    )
+    return replace(found, claims=claims(found))
+
+
+def blocks(found: Findings, **more: Any) -> list[Any]:
+    return list(delays.blocks(replace(found, **more), figures=True))
 
 
 def test_a_planted_detour_reads_the_same_everywhere() -> None:
-    data = result_of(7)
-    (state,) = [row["state"] for row in data["detours"] if row["verdict"]]
-    table, picture, explained, note = hmm_detours.blocks(data, 20)
-    assert isinstance(table, Table) and isinstance(picture, Picture) and isinstance(explained, Table)
-    rows = {int(row[0].text): row for row in table.rows}
-    own = data["detours"][state]
-    assert rows[state][-1].text == "detour" and rows[state][-1].tone == "found"
-    assert rows[state][2].text == f"{own['visits']} of 20"
-    low, high = own["interval"]
-    cost = f"{own['effect_steps']:+,.0f} [{low:+,.0f} to {high:+,.0f}]"
-    assert rows[state][3].text == cost and cost in picture.alt
-    assert rows[0][-1].text == "not tested: every run passes it" and rows[0][3].text == "\u2013"
+    found = result_of(7)
+    (own,) = [row for row in found.detours if row.verdict]
+    table, figure, explained, note = blocks(found)
+    assert isinstance(table, Table) and isinstance(figure, Dots) and isinstance(explained, Table)
+    rows = {int(row[0].value): row for row in table.rows}
+    state = own.state
+    assert rows[state][-1].value == "detour" and rows[state][-1].tone == "found"
+    assert rows[state][2].text == f"{own.visits} of 20"
+    low, high = own.interval
+    cost = f"{own.effect_steps:+,.0f} [{low:+,.0f} to {high:+,.0f}]"
+    assert rows[state][3].text == cost and cost in figure.alt
+    assert rows[0][-1].value == "not tested: every run passes it" and rows[0][3].text == "\u2013"
     # The published regression stands beside what accounting gives, and is called by its name.
-    said = data["detour_model"]["published"]
-    assert [row[1].text for row in explained.rows] == [
-        f"{data['detour_model']['r2']:.2f}",
-        hmm_detours._r2(said["r2"]),
-    ]
-    assert hmm_detours._r2(said["accounting_r2"]) in explained.rows[1][2].text
-    assert isinstance(note, Words) and "accounting" in note.text.lower()
-    assert any(f"State {state} is a **detour**" in line for line in hmm_detours.summary(data, 20))
-    (row,) = [row for row in page_claims.table(data).rows if row[0].text.startswith("detours")]
-    assert row[1].text == "yes" and row[1].tone == "found"
+    model = found.detour_model
+    said = model.published
+    assert [row[1].text for row in explained.rows] == [f"{model.r2:.2f}", delays._r2(said.r2)]
+    assert delays._r2(said.accounting_r2) in explained.rows[1][2]
+    assert isinstance(note, Say) and "accounting" in note.text.lower()
+    assert f"State {state} is a **detour**" in next(iter(show(found, ()))).text
+    (row,) = [row for row in published.table(found).rows if row[0].startswith("detours")]
+    assert row[1].value == "yes" and row[1].tone == "found"
 
 
 def test_no_detour_and_nothing_to_test() -> None:
-    data = result_of(33, delay=0)
-    table = hmm_detours.blocks(data, 40)[0]
+    found = result_of(33, delay=0)
+    table = blocks(found)[0]
     assert isinstance(table, Table)
-    assert not any(row[-1].text == "detour" for row in table.rows)
-    tested = sum(row["tested"] for row in data["detours"])
-    assert tested and f"No detour is shown ({tested} states tested)." in hmm_detours.summary(data, 40)[0]
-    alone = [{**row, "p_adjusted": None, "verdict": False, "visits": 40} for row in data["detours"]]
-    (said,) = hmm_detours.blocks({**data, "detours": alone, "detour_model": {}}, 40)
-    assert isinstance(said, Words) and "every run passes it" in said.text
-    assert hmm_detours.summary({**data, "detours": alone}, 40) == []
+    assert not any(row[-1].value == "detour" for row in table.rows)
+    tested = sum(row.tested for row in found.detours)
+    assert tested and f"No detour is shown ({tested} states tested)." in delays.headline(found, 40)[0]
+    alone = [replace(row, p_adjusted=None, verdict=False, visits=40) for row in found.detours]
+    (said,) = blocks(found, detours=alone, detour_model=None)
+    assert isinstance(said, Say) and "every run passes it" in said.text
+    assert delays.headline(replace(found, detours=alone), 40) == []
     # Where no run converged there is nothing to explain, nor to be spread out.
-    never = [{**row, "step": None, "censored": True} for row in data["convergence"]]
-    late = {**data, "detours": alone, "convergence": never}
-    assert all(isinstance(block, Words) for block in hmm_detours.blocks(late, 40))
-    rows = page_claims.table({**late, "claims": claims(late)}).rows
-    assert [row[1].text for row in rows if "spread out" in row[0].text] == ["not tested"]
-    single = {**data, "n_states": 1}
-    assert page_claims.table(single).rows[0][1].text == "not tested"
-    assert hmm_detours.blocks({**data, "detours": None}, 40) == []
+    never = [replace(row, step=None, censored=True) for row in found.convergence]
+    late = replace(found, detours=alone, convergence=never)
+    assert all(isinstance(block, Say) for block in blocks(late))
+    rows = published.table(replace(late, claims=claims(late))).rows
+    assert [row[1].value for row in rows if "spread out" in row[0]] == ["not tested"]
+    assert published.table(replace(found, n_states=1)).rows[0][1].value == "not tested"
+    assert blocks(found, detours=None) == []
 
 
 @pytest.mark.parametrize(
@@ -113,14 +116,14 @@ def test_no_detour_and_nothing_to_test() -> None:
     ],
 )
 def test_verdicts(row: dict[str, Any], said: str) -> None:
-    assert said in hmm_detours.verdict(row, 20, 3)
+    assert said in delays.verdict(Detour(state=0, **row), 20, 3)
 
 
 def test_bounds_that_were_not_seen() -> None:
-    row = {"effect_steps": -970.0, "interval": [None, -410.0], "p_adjusted": 0.001}
-    assert hmm_detours.effect(row) == "-970 [open to -410]"
-    assert hmm_detours.effect({"effect_steps": None, "p_adjusted": 0.2}) == "no estimate"
-    assert "\u00d71.50" in hmm_detours.effect({**row, "effect_ratio": 1.5})
+    row = Detour(state=2, effect_steps=-970.0, interval=[None, -410.0], p_adjusted=0.001)
+    assert delays.effect(row) == "-970 [open to -410]"
+    assert delays.effect(Detour(state=2, p_adjusted=0.2)) == "no estimate"
+    assert "\u00d71.50" in delays.effect(replace(row, effect_ratio=1.5))
     figure = figures.effect_rows(
         ["state 2", "state 3"], [580.0, -970.0], [[410.0, 810.0], [None, -410.0]], found=[True, False]
     )
@@ -139,17 +142,25 @@ def test_bounds_that_were_not_seen() -> None:
     assert figures.effect_rows(["state 1"], [None], [None]).axes
 
 
+def sentences(found: Findings) -> str:
+    return "\n".join(block.text for block in show(found, ()) if isinstance(block, Say))
+
+
 def test_paths_and_dissimilarity_in_sentences() -> None:
-    data = result_of(7)
-    (said,) = hmm_runs.paths_compared(data, 20)
-    assert isinstance(said, Words) and "converge at different steps" in said.text and "p < 0.001" in said.text
-    (alike,) = hmm_runs.alike(data)
-    value = data["dissimilarity"]["total_variation"]["value"]
-    assert isinstance(alike, Words) and f"{value:.3g}" in alike.text
-    ground = {**data["dissimilarity"], "wasserstein": {"value": 0.5, "interval": [0.4, 0.6], "runs": 10}}
-    (more,) = hmm_runs.alike({**data, "dissimilarity": ground})
-    assert isinstance(more, Words) and "0.5 [0.4 to 0.6]" in more.text and "10 runs drawn" in more.text
-    assert hmm_runs.alike({}) == [] and hmm_runs.paths_compared({"path_comparison": None}, 20) == []
+    found = result_of(7)
+    (way, *_) = states_of(paths=[{"states": [0, 1], "runs": 20}]).paths
+    text = sentences(replace(found, paths=[way]))
+    assert "converge at different steps" in text and "p < 0.001" in text
+    value = found.dissimilarity.total_variation.value
+    assert f"Dissimilarity of the runs: {value:.3g}**" in text
+    ground = {"wasserstein": {"value": 0.5, "interval": [0.4, 0.6], "runs": 10}}
+    apart = states_of(dissimilarity={**plain(found.dissimilarity), **ground}).dissimilarity
+    text = sentences(replace(found, paths=[way], dissimilarity=apart, path_comparison=None))
+    assert "0.5 [0.4 to 0.6]" in text and "10 runs drawn" in text and "converge at different" not in text
+    assert "Dissimilarity" not in sentences(replace(found, paths=[way], dissimilarity=None))
+    # One of a version that compared whole paths.
+    old = states_of(path_comparison={"p": 0.01, "paths": [0, 1], "runs": 9}).path_comparison
+    assert "tested otherwise by this older" in sentences(replace(found, paths=[way], path_comparison=old))
 
 
 def test_states_in_words() -> None:
@@ -157,7 +168,7 @@ def test_states_in_words() -> None:
         return {"state": state, key: values}
 
     levels = [profile(0, "level", l2=1.2, trace=-2.0), profile(1, "level", l2=0.1), {"state": 2}]
-    assert state_words({"n_states": 3, "emission": "level", "state_profiles": levels}) == [
+    assert tables.state_words(states_of(n_states=3, emission="level", state_profiles=levels)) == [
         "trace low, l2 high",
         "all near their mean",
         "",
@@ -167,20 +178,23 @@ def test_states_in_words() -> None:
         profile(1, "drift", l2=0.002),
         profile(2, "drift", l2=0.0),
     ]
-    assert state_words({"n_states": 3, "emission": "ar", "state_profiles": drifts}) == [
+    assert tables.state_words(states_of(n_states=3, emission="ar", state_profiles=drifts)) == [
         "l2 rises, trace falls",
         "l2 rises slowly",
         "nothing moves",
     ]
 
 
+def walked(paths: list[list[int]]) -> Findings:
+    runs = [{"run": str(i), "steps": list(range(len(p))), "states": p} for i, p in enumerate(paths)]
+    return states_of(n_states=3, states=runs)
+
+
 def test_the_map_colours_the_forks_that_the_claims_count() -> None:
     """To and fro, or a single run's own way, is no fork in the table of claims, so it is none in the map."""
     paths = [[0, 1, 0, 2]] * 5 + [[0, 2]]
-    data = {"states": [{"run": str(i), "states": path} for i, path in enumerate(paths)]}
-    assert page_claims.forked(data) == []
-    two = {"states": [{"run": str(i), "states": path} for i, path in enumerate([[0, 1], [0, 2]] * 2)]}
-    assert sorted(page_claims.forked(two)) == [(0, 1), (0, 2)]
+    assert published.forked(walked(paths)) == set()
+    assert published.forked(walked([[0, 1], [0, 2]] * 2)) == {(0, 1), (0, 2)}
     edges = [{"from": 0, "to": 1, "runs": 5}, {"from": 0, "to": 2, "runs": 5}]
 
     def colours(**keys: Any) -> set[str]:
@@ -197,24 +211,19 @@ def test_the_map_colours_the_forks_that_the_claims_count() -> None:
 def test_states_that_flicker_are_no_forks() -> None:
     rng = np.random.default_rng(0)
     paths = rng.integers(0, 3, (6, 60)).tolist()
-    data = {
-        "states": [{"run": str(i), "states": path} for i, path in enumerate(paths)],
-        "convergence": None,
-        "detours": None,
-    }
-    assert claims(data)["forks"], "as the published map has them"
-    row = page_claims.table({**data, "claims": claims(data)}).rows[0]
-    assert row[1].text == "states flicker" and "times on the median" in row[2].text
-    calm = {**data, "states": [{"run": "a", "states": [0] * 30 + [1] * 30}]}
-    assert page_claims.flickering(calm) == ""
-    assert words._way(paths[0]).endswith("changes)") and words._way([0, 1]) == "0 > 1"
+    found = walked(paths)
+    assert claims(found).forks, "as the published map has them"
+    row = published.table(replace(found, claims=claims(found))).rows[0]
+    assert row[1].value == "states flicker" and "times on the median" in row[2]
+    assert published.flickering(walked([[0] * 30 + [1] * 30])) == ""
+    assert tables.path_words(paths[0]).endswith("...") and tables.path_words([0, 1]) == "0\u00a0\u2192 1"
 
 
 def test_on_the_page(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_drawing(monkeypatch)
     ensemble = make_ensemble(outputs, n_runs=20)
     result = make_hmm(outputs, ensemble)
-    found = result_of(7)
+    found = plain(result_of(7))
     more = {key: found[key] for key in ("detours", "detour_model", "path_comparison", "dissimilarity")}
     more["detours"] = more["detours"][:3]
     result.data.update(more)
@@ -233,11 +242,9 @@ def test_p_values_in_words() -> None:
 
 
 def test_the_terminal_names_what_the_claims_call_so() -> None:
-    data = result_of(7)
-    fork = words._fork(next(one for one in data["claims"]["forks"] if one["fork"]))
-    assert "is left to" in fork
-    (row,) = [row for row in data["detours"] if row["verdict"]]
-    said = words._detour(row, 20)
-    assert f"state {row['state']}, {row['visits']} of 20 runs, {row['effect_steps']:+.0f} steps" in said
-    # Runs that never converged are later than all others.
-    assert words._middle([1, 2, 4]) == "2" and words._middle([1, math.inf, math.inf]) == "not reached"
+    found = result_of(7)
+    text = "\n".join(terminal.lines(show(found, ())))
+    (row,) = [row for row in found.detours if row.verdict]
+    assert f"State {row.state} is a detour: {row.visits} of 20 runs, {delays.effect(row)} steps" in text
+    fork = next(one for one in found.claims.forks if one.fork)
+    assert f"of {fork.runs} runs that leave state {fork.state}, " in text

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from nulls import convergence
+from nulls import convergence, passages, states_of
 from scipy import optimize, stats
 from statsmodels.duration.survfunc import SurvfuncRight, survdiff
 
-from dynalab.analysis import claims
 from dynalab.analysis.base import Convergence, Trajectories, Trajectory
 from dynalab.analysis.convergence import ConvergenceKeys, follow, resolve
-from dynalab.analysis.hmm import accounting, consequences, detours, paths, survival, tobit, visits
+from dynalab.analysis.hmm import (
+    accounting,
+    claims,
+    comparison,
+    consequences,
+    detours,
+    paths,
+    survival,
+    tobit,
+    visits,
+)
 from dynalab.analysis.hmm.config import Config
 from dynalab.core.stats import fallen, quantile
 
@@ -518,63 +528,64 @@ def analysed(states, met, last=None, steps=None):
         if end is not None:
             row["last"] = end
     at = steps or [list(range(0, 10 * len(path), 10)) for path in states]
-    return {
-        "states": [
-            {"run": f"e/{i}", "states": path, "steps": s}
-            for i, (path, s) in enumerate(zip(states, at, strict=True))
-        ],
-        "convergence": rows,
-    }
+    runs = [
+        {"run": f"e/{i}", "states": path, "steps": s}
+        for i, (path, s) in enumerate(zip(states, at, strict=True))
+    ]
+    return states_of(states=runs, convergence=rows)
 
 
 def test_runs_of_a_result_are_cut_where_they_converge():
-    found = claims._runs(analysed([[0, 1, 2], [0, 1, 2], [0, 1, 2]], [20, 0, None], [50, 50, 40]))
+    found = claims.ways_of(analysed([[0, 1, 2], [0, 1, 2], [0, 1, 2]], [20, 0, None], [50, 50, 40]))
     assert [run.path for run in found] == [(0, 1), (0,), (0, 1, 2)]
     assert [(run.step, run.last) for run in found] == [(20, 50), (0, 50), (np.inf, 40)]
     # Results of before do not say how far: as far as the last that converged, for ever where all did.
-    old = claims._runs(analysed([[0, 1]] * 3, [10, 70, None]))
+    old = claims.ways_of(analysed([[0, 1]] * 3, [10, 70, None]))
     assert [run.last for run in old] == [70, 70, 70]
-    assert [run.last for run in claims._runs(analysed([[0, 1]] * 2, [10, 70]))] == [np.inf, np.inf]
-    assert claims._runs({"states": [{"states": [0, 0, 1]}]})[0] == claims._Run((0, 1), 0.0, np.inf)
+    assert [run.last for run in claims.ways_of(analysed([[0, 1]] * 2, [10, 70]))] == [np.inf, np.inf]
+    unwatched = replace(analysed([[0, 0, 1]], [None]), convergence=None)
+    assert claims.ways_of(unwatched) == [claims.Way((0, 1), 0.0, np.inf)]
 
 
 def test_settings_compare_as_far_as_most_runs_of_both_were_watched():
     def run(step, last):
-        return claims._Run((0,), step, last)
+        return claims.Way((0,), step, last)
 
     one = [run(10, 100), run(50, 100), run(90, 100)]
     other = [run(20, 60), run(60, 60), run(np.inf, 60)]
     # At 60 two of each had converged, at 100 none of the other was watched.
-    assert claims._common(one, other) == 60
-    assert claims._common(one, one) == 100
+    assert comparison._common(one, other) == 60
+    assert comparison._common(one, one) == 100
 
 
 def test_the_ratio_of_medians_and_its_test():
     def run(step, last):
-        return claims._Run((0,), step, last)
+        return claims.Way((0,), step, last)
 
     rng = np.random.default_rng(0)
     first, second = (np.round(rng.uniform(50, 150, 8)) for _ in range(2))
     second += 30
-    found = claims._speed([run(t, 1e9) for t in first], [run(t, 1e9) for t in second])
-    assert found["ratio"] == quantile(second, 0.5) / quantile(first, 0.5)
+    found = comparison._speed([run(t, 1e9) for t in first], [run(t, 1e9) for t in second])
+    assert found.ratio == quantile(second, 0.5) / quantile(first, 0.5)
     u = stats.mannwhitneyu(
         second, first, method="exact" if len(np.unique([*first, *second])) == 16 else "auto"
     )
-    assert found["p"] == pytest.approx(u.pvalue, abs=0.01)
+    assert found.p == pytest.approx(u.pvalue, abs=0.01)
     # Cut where the shorter setting ends, both are censored alike; an event at the end is one.
-    cut = claims._speed([run(t, 1e9) for t in first], [run(t if t <= 120 else np.inf, 120) for t in second])
+    cut = comparison._speed(
+        [run(t, 1e9) for t in first], [run(t if t <= 120 else np.inf, 120) for t in second]
+    )
     both = np.concatenate([first, second])
     label = np.repeat([False, True], 8)
     expected = survival.two_sample(np.minimum(both, 120), both <= 120, label, 0)[1]
-    assert cut["p"] == expected
+    assert cut.p == expected
 
 
 def test_the_ratio_of_spreads_and_its_test():
     narrow, wide = [100.0, 101, 103, 106, 104], [50.0, 90, 140, 300, 70]
-    found = claims._spread(narrow, wide)
+    found = comparison._spread(narrow, wide)
     cv = [np.std(x, ddof=1) / np.mean(x) for x in (narrow, wide)]
-    assert found["ratio"] == pytest.approx(cv[1] / cv[0])
+    assert found.ratio == pytest.approx(cv[1] / cv[0])
     # All 252 ways to deal ten deviations of the logarithms out again.
     logs = [np.log(x) - np.median(np.log(x)) for x in (narrow, wide)]
     pool = np.concatenate(logs)
@@ -584,52 +595,49 @@ def test_the_ratio_of_spreads_and_its_test():
         return abs(np.subtract(*(np.abs(x - np.median(x)).mean() for x in (pool[list(some)], pool[rest]))))
 
     every = np.array([apart(some) for some in itertools.combinations(range(10), 5)])
-    assert found["p"] == pytest.approx(np.mean(every >= apart(range(5)) - 1e-12))
+    assert found.p == pytest.approx(np.mean(every >= apart(range(5)) - 1e-12))
     # From the intervals of the two (Zou and Donner, 2008), on logarithms.
-    (l1, u1), (l2, u2) = (np.log(claims.spread(convergence(x))["cv_interval"]) for x in (narrow, wide))
+    (l1, u1), (l2, u2) = (np.log(claims.spread(passages(x)).cv_interval) for x in (narrow, wide))
     one, two = np.log(cv)
     low = two - one - np.sqrt((two - l2) ** 2 + (u1 - one) ** 2)
     high = two - one + np.sqrt((u2 - two) ** 2 + (one - l1) ** 2)
     # A bound as large as this one is none to cut off.
-    assert np.log(found["interval"]) == pytest.approx([low, high]) and high > np.log(1000)
+    assert np.log(found.interval) == pytest.approx([low, high]) and high > np.log(1000)
     # The other way round it is the other way round.
-    assert claims._spread(wide, narrow)["interval"] == pytest.approx([np.exp(-high), np.exp(-low)])
+    assert comparison._spread(wide, narrow).interval == pytest.approx([np.exp(-high), np.exp(-low)])
     # Three steps of which one is far from two alike bound next to nothing, next to any others.
     far, near = [10.0, 10, 4000], [1e9, 1e9, 1e9 + 1]
-    down, up = claims._spread(far, narrow)["interval"][0], claims._spread(near, far)["interval"][1]
+    down, up = comparison._spread(far, narrow).interval[0], comparison._spread(near, far).interval[1]
     assert 0 < down < 1e-99 and 1e99 < up < np.inf
-    assert claims._spread([5.0, 5, 5], wide) is None and claims._spread([0.0, 5, 7], wide) is None
+    assert comparison._spread([5.0, 5, 5], wide) is None and comparison._spread([0.0, 5, 7], wide) is None
 
 
 def test_bounds_of_a_ratio_that_rest_on_unknown_values_are_open():
     top, bottom = np.arange(1.0, 1001), np.ones(1000)
-    assert claims._ratio(top, bottom) == [25, 975]
+    assert comparison._ratio(top, bottom) == [25, 975]
     some = np.where(top > 960, np.inf, top)
-    assert claims._ratio(some, bottom) == [25, None]
+    assert comparison._ratio(some, bottom) == [25, None]
     unknown = np.where(top < 31, np.inf, bottom)
-    assert claims._ratio(np.where(top < 31, np.inf, top), unknown) == [None, None]
+    assert comparison._ratio(np.where(top < 31, np.inf, top), unknown) == [None, None]
     # A divisor of 0 is as unknown.
-    assert claims._ratio(top, np.where(top > 960, 0.0, 1.0)) == [None, None]
+    assert comparison._ratio(top, np.where(top > 960, 0.0, 1.0)) == [None, None]
 
 
 def test_few_runs_have_no_interval_and_no_comparison():
-    pair, trio = (claims.spread(convergence(steps)) for steps in ([1, 2], [1, 2, 4]))
-    assert pair["cv"] is not None and pair["cv_interval"] is None and trio["cv_interval"] is not None
+    pair, trio = (claims.spread(passages(steps)) for steps in ([1, 2], [1, 2, 4]))
+    assert pair.cv is not None and pair.cv_interval is None and trio.cv_interval is not None
     assert claims.coefficient_of_variation([3.0]) is None
     assert claims.coefficient_of_variation([-1.0, 1.0]) is None
     assert claims.coefficient_of_variation([1.0, 3.0]) == pytest.approx(np.sqrt(2) / 2)
     two, three = (analysed([[0, 1]] * n, [10, 20, 30][:n]) for n in (2, 3))
-    assert claims.compare(two, three)["reasons"]["speed"] == "fewer than 3 runs"
-    assert claims.compare(three, three)["speed"]["ratio"] == 1
-    flat = claims.compare(three, analysed([[0, 1]] * 3, [10, 10, 10]))
-    assert flat["spread"] is None and "all converge at one step" in flat["reasons"]["spread"]
-    counted = claims.claims(
-        {
-            **three,
-            "detours": [{"state": 1, "p_adjusted": 0.0, "verdict": True}, {"state": 0, "verdict": False}],
-        }
+    assert comparison.compare(two, three).reasons["speed"] == "fewer than 3 runs"
+    assert comparison.compare(three, three).speed.ratio == 1
+    flat = comparison.compare(three, analysed([[0, 1]] * 3, [10, 10, 10]))
+    assert flat.spread is None and "all converge at one step" in flat.reasons["spread"]
+    tested = states_of(
+        detours=[{"state": 1, "p_adjusted": 0.0, "verdict": True}, {"state": 0, "verdict": False}]
     )
-    assert counted["detours"] == {"tested": 1, "states": [1]}
+    assert claims.claims(replace(three, detours=tested.detours)).detours == claims.DetourCount(1, [1])
 
 
 def test_a_window_that_could_still_begin():

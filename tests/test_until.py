@@ -1,43 +1,10 @@
-"""The key `steps=` of every analysis: what it says of a prefix is what it says of runs that ended there."""
+"""A run as it stood at a step. What analyses say of a prefix is in `test_every_analysis.py`."""
 
 from dataclasses import replace
-from importlib import import_module
 
 import numpy as np
 
-from dynalab.analysis.base import Convergence, Trajectory
-from dynalab.analysis.hmm.simulate import simulate
-
-
-def hmm():
-    truth = simulate("level", 3, 6, 80, seed=1).trajectories
-    # Convergence is watched as well, and comes after the prefix in every run.
-    runs = tuple(replace(run, values=np.column_stack([run.values, run.steps / 700])) for run in truth.runs)
-    return replace(
-        truth, metrics=(*truth.metrics, "accuracy"), runs=runs, convergence=Convergence("accuracy", 1)
-    ), (500,)
-
-
-FAST = {"max_states": 3, "restarts": 2, "folds": 2, "stability": False, "baselines": False, "workers": 1}
-
-
-def test_a_prefix_is_judged_as_a_run_that_ended_there():
-    whole, lengths = hmm()
-    keys = {**FAST, "metrics": list(whole.metrics[:-1])}
-    kind = import_module("dynalab.analysis.hmm")
-    for last in lengths:
-        ended = tuple(
-            replace(
-                run, steps=run.steps[run.steps <= last], values=run.values[run.steps <= last], status="done"
-            )
-            for run in whole.runs
-        )
-        prefix = kind.analyse(whole, kind.Config(steps=last, **keys))
-        cut = kind.analyse(replace(whole, runs=ended), kind.Config(**keys))
-        for outcome in (prefix, cut):
-            outcome.result.pop("settings", None)
-        np.testing.assert_equal(prefix.result, cut.result)
-        assert prefix.warnings == cut.warnings
+from dynalab.analysis.base import Trajectory
 
 
 def test_a_divergence_counts_from_its_step_on():

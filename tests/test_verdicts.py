@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from nulls import states_of
 from report_fakes import make_ensemble, make_hmm
 
 from dynalab.analysis import hmm, variance
-from dynalab.analysis.hmm.words import why
+from dynalab.analysis.hmm import delays, tables
+from dynalab.analysis.hmm.findings import Candidate, Detour, Findings
+from dynalab.analysis.hmm.tables import why
 from dynalab.analysis.slingshot import confirm
-from dynalab.report.gather import gather
-from dynalab.report.sections import hmm as page
-from dynalab.report.sections import hmm_detours, hmm_tables
-from dynalab.report.sections.context import Context
+from dynalab.show import terminal
 
 
 @pytest.mark.parametrize(
@@ -38,9 +38,9 @@ def test_a_share_is_the_largest_where_its_interval_says_so(rows, verdict):
         assert f"**{name}** **{share:.0%}** [{low:.0%} to {high:.0%}]" in said
 
 
-def selection(*behind: tuple[float, float]) -> list[dict[str, Any]]:
+def selection(*behind: tuple[float, float]) -> list[Candidate]:
     return [
-        {"n_states": k, "behind_best": gap, "behind_se": error} for k, (gap, error) in enumerate(behind, 1)
+        Candidate(n_states=k, behind_best=gap, behind_se=error) for k, (gap, error) in enumerate(behind, 1)
     ]
 
 
@@ -63,12 +63,12 @@ def test_why_there_are_so_many_states(rows, chosen, said):
 
 def test_where_unseen_runs_chose_nothing_no_rule_is_told():
     assert why(selection((0, 0)), 1) == []
-    assert why([{"n_states": 1, "behind_best": None}, {"n_states": 2, "behind_best": None}], 1) == []
+    assert why([Candidate(n_states=1, behind_best=None), Candidate(n_states=2, behind_best=None)], 1) == []
 
 
-def described(outputs: Path, **more: Any) -> str:
-    data = {**make_hmm(outputs, make_ensemble(outputs)).data, "baselines": None, **more}
-    return "\n".join(hmm.describe(data))
+def described(outputs: Path, **more: Any) -> tuple[Findings, str]:
+    found = states_of(**{**make_hmm(outputs, make_ensemble(outputs)).data, "baselines": None, **more})
+    return found, "\n".join(terminal.lines(hmm.show(found, ())))
 
 
 STABILITY = [
@@ -77,27 +77,24 @@ STABILITY = [
 
 
 def test_states_are_not_called_stable_beside_the_verdict_that_they_are_not(outputs):
-    text = described(outputs, stability=STABILITY)
-    assert (
-        "over bootstrap of runs: adjusted Rand 0.49 (0.20 to 0.80, 20 fits" in text and "stable" not in text
-    )
+    _, text = described(outputs, stability=STABILITY)
+    assert "bootstrap of runs    20                0.49  0.20 to 0.80" in text and "stable" not in text
 
 
 def test_that_one_state_is_always_the_same_is_not_told(outputs):
-    rows = [{"n_states": 1, "heldout_ll_per_frame": 1.0, "se": 0.1, "behind_best": 0.0, "behind_se": 0.0}]
-    text = described(outputs, stability=STABILITY, n_states=1, state_profiles=[], selection=rows)
-    assert "adjusted Rand" not in text and "K = 1, the only one tried" in text
-    assert not hmm_tables.trust({"stability": STABILITY, "n_states": 1})
-    assert hmm_tables.trust({"stability": STABILITY, "n_states": 2})
+    states = [{"run": "e/s0000", "steps": [0, 10], "states": [0, 0]}]
+    one, text = described(
+        outputs, stability=STABILITY, n_states=1, state_profiles=[], states=states, edges=[], paths=[]
+    )
+    assert "bootstrap of runs" not in text and "1 state." in text and not list(tables.trust(one))
+    assert list(tables.trust(states_of(stability=STABILITY, n_states=2)))
 
 
 def test_a_weight_is_said_to_be_chosen_by_unseen_runs_where_there_were_some(outputs):
-    assert "ridge=10 (chosen by unseen runs)" in described(outputs, ridge=10.0, stability=None)
+    assert "ridge=10 was chosen by unseen runs." in described(outputs, ridge=10.0)[1]
     states = [{"run": "e/s0000", "steps": [0, 10], "states": [0, 1]}]
-    alone = described(
-        outputs / "b", ridge=10.0, stability=None, states=states, paths=[], convergence_rule=None
-    )
-    assert "ridge=10 (nothing could be held out)" in alone
+    _, alone = described(outputs / "b", ridge=10.0, common=0.0, states=states, paths=[])
+    assert "ridge=10 and common=0 were taken: nothing could be held out." in alone
 
 
 @pytest.mark.parametrize(
@@ -114,13 +111,9 @@ def test_of_paths_that_are_equally_common_none_is_the_most(outputs, paths, said)
     steps = len(ensemble.steps("train_loss"))
     result = make_hmm(outputs, ensemble, [[path[i * 3 // steps] for i in range(steps)] for path in paths])
     # Whole paths: convergence comes before the last state.
-    result = SimpleNamespace(data={**result.data, "convergence_rule": None, "paths": [
-        {"states": way, "runs": paths.count(way), "median_step": None} for way in paths[:1] + paths[-1:]
-    ]})  # fmt: skip
-    for path in result.data["paths"]:
-        path["states"] = list(dict.fromkeys(path["states"]))
-    (text,) = page.summary(result, Context([gather(ensemble, ensemble.runs, [])], "x"))  # type: ignore[arg-type]
-    assert said in text
+    ways = [{"states": list(dict.fromkeys(way)), "runs": paths.count(way)} for way in (paths[0], paths[-1])]
+    found = states_of(**{**result.data, "convergence_rule": None, "paths": ways})
+    assert said in next(iter(hmm.show(found, ()))).text
 
 
 def test_slingshots_that_stay_are_not_said_to_be_gone():
@@ -131,6 +124,6 @@ def test_slingshots_that_stay_are_not_said_to_be_gone():
 
 
 def test_no_delay_is_not_said_beside_an_interval_of_delays():
-    row = {"state": 1, "p_adjusted": 0.08, "statistic": 5.0, "visits": 9, "interval": [10.0, 600.0]}
-    assert hmm_detours.verdict(row, 20, 3) == "not shown once p is adjusted over the tested states"
-    assert hmm_detours.verdict({**row, "interval": [-10.0, 600.0]}, 20, 3) == "no delay shown"
+    row = Detour(state=1, p_adjusted=0.08, statistic=5.0, visits=9, interval=[10.0, 600.0])
+    assert delays.verdict(row, 20, 3) == "not shown once p is adjusted over the tested states"
+    assert delays.verdict(replace(row, interval=[-10.0, 600.0]), 20, 3) == "no delay shown"

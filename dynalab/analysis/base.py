@@ -11,6 +11,16 @@ An analysis is one module (`dynalab/analysis/KIND.py`, or a package of that name
 - `show(findings, groups)`, which yields blocks (`dynalab.show.blocks`) for terminal, page and notebook alike; a
   terminal gives no groups. Without it, findings are shown as plain tables.
 
+It may hold
+
+- `TITLE`, the heading of its section, or a function of the findings that returns it;
+- `contrast(findings)`, of the findings of two stored results by their ids, the reference first: a frozen dataclass
+  `Contrast`, which is stored; `CONTRAST_VERSION`, which is raised when its numbers change; `compared(findings)`, the
+  plain values that it looks at; and `show_contrasts(contrasts, findings)`, the blocks that say it on the page;
+- in `Findings` a method `facts()`: name -> value, for the table that holds ensembles side by side.
+
+A key with `stored=` names another stored result: `analyse` finds its findings in the key's value, a `Stored`.
+
 Beside series a run has its weights (`Run.weights`), its network and its examples, and a group has all runs' networks
 side by side (`Group.stack`); `Needs` says so, and nothing of it is read before it is asked for.
 

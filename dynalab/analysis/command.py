@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dynalab.analysis import claims
 from dynalab.analysis.base import Needs, on_one_grid, runs_of
 from dynalab.config.analysis import given_keys
 from dynalab.config.ensemble import canonical
+from dynalab.config.keys import Stored, stored_keys
 from dynalab.config.registry import Part
 from dynalab.config.typed import non_neutral, plain
 from dynalab.core.records import plain as plain_findings
@@ -23,14 +23,12 @@ from dynalab.errors import ConfigError, NothingMatched
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble
-from dynalab.store.results import Result, find_result, reading, whole_result, write_result
+from dynalab.store.results import CONTRAST, Result, find_result, whole_result, write_result
 from dynalab.store.runfile import FINAL
 from dynalab.store.stored import StoredRun
 
 # Keys that change how an analysis is computed but not what comes out; they stay out of its id.
 NOT_IDENTITY = ("workers",)
-# What two stored analyses say beside each other; nobody asks for it by this name.
-CONTRAST = "contrast"
 
 
 @dataclass(frozen=True)
@@ -118,11 +116,7 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
     Raises:
         DynalabError: The analysis cannot be made of these runs, or not be stored.
     """
-    stored_model = None
-    if getattr(config, "decode_with", None) is not None:
-        # The whole id, so that a shorter one means the same analysis.
-        stored_model = _model(outputs, config.decode_with, part.name)
-        config = replace(config, decode_with=f"{part.name}-{stored_model.id}")
+    config = _resolved(config, outputs)
     said = {key: value for key, value in non_neutral(config).items() if key not in NOT_IDENTITY}
     rows = {run.id: run.grid for run in runs_of(inputs.groups)}
     runs = [[run.id, _reached(run, rows.get(run.id)), run.attempt] for run in inputs.runs]
@@ -136,7 +130,7 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
         return stored
     # What stands there now is damaged, or to be made again; what comes to stand there meanwhile is the same.
     again = paths.root.exists()
-    values, tables, warnings = _made(inputs, part, config, stored_model)
+    values, tables, warnings = _made(inputs, part, config)
     stated = {key: value for key, value in plain(config).items() if key not in NOT_IDENTITY}
     data = {
         "id": digest,
@@ -156,20 +150,32 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
     return write_result(paths, data, tables, replace=again)
 
 
-def _made(
-    inputs: Inputs, part: Part, config: Any, stored_model: Result | None
-) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+def _resolved(config: Any, outputs: Path) -> Any:
+    """Return a configuration whose keys that name other stored results hold them, by their whole ids.
+
+    Raises:
+        NothingMatched: There is none with this id.
+        ConfigError: It is of another kind.
+        StoreError: It has another form.
+    """
+    for name, kind in stored_keys(type(config)).items():
+        if (ref := getattr(config, name)) is None:
+            continue
+        result = find_result(outputs, ref)
+        if result.kind != kind:
+            raise ConfigError(f"{name}={ref}: {result.kind}-{result.id} is no analysis {kind}")
+        config = replace(config, **{name: Stored.of(f"{kind}-{result.id}", result.restored())})
+    return config
+
+
+def _made(inputs: Inputs, part: Part, config: Any) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Return plain values, tables and warnings of an analysis."""
     if hasattr(part.module, "Findings"):
         findings = findings_of(inputs.groups, part, config)
         return plain_findings(findings), tables_of(findings), list(getattr(findings, "warnings", ()))
     columns = getattr(part.module, "COLUMNS", None)
     trajectories = on_one_grid(inputs.groups, columns)
-    if stored_model is None:
-        outcome = part.module.analyse(trajectories, config)
-    else:
-        with reading(stored_model):
-            outcome = part.module.decode(trajectories, stored_model.data, config)
+    outcome = part.module.analyse(trajectories, config)
     return outcome.result, outcome.tables, [*trajectories.warnings, *outcome.warnings]
 
 
@@ -197,47 +203,50 @@ def findings_of(groups: Sequence[Group], part: Part, config: Any) -> Any:
     return part.module.analyse(groups, config)
 
 
-def contrast(one: Result, other: Result, outputs: Path) -> Result:
-    """Return what two stored hidden Markov models say of the published claims beside each other.
+def contrast(part: Part, one: Result, other: Result, outputs: Path) -> Result:
+    """Return what the findings of two stored results say beside each other.
 
     It is known by what it is made from: a stored one is read, else a new one is made and stored.
 
     Args:
+        part: Their analysis, which has a function `contrast`; where it has a function `compared`, that says what of
+            findings this looks at.
         one: The reference.
         other: What is compared with it.
         outputs: The outputs folder.
 
     Returns:
-        A result with the keys of `claims.compare`, and `of`, the ids of the two.
+        A result with the keys of what `contrast` returns, and `of`, the ids of the two.
 
     Raises:
         StoreError: One of the two has another form, or the comparison cannot be stored.
     """
     of = [f"{result.kind}-{result.id}" for result in (one, other)]
-    with reading(one):
-        first = claims.content(one.data)
-    with reading(other):
-        content = [first, claims.content(other.data)]
-    identity = {"kind": CONTRAST, "version": claims.VERSION, "of": of, "content": content}
+    findings = dict(zip(of, (result.restored() for result in (one, other)), strict=True))
+    compared = getattr(part.module, "compared", plain_findings)
+    version = int(getattr(part.module, "CONTRAST_VERSION", 1))
+    content = [compared(item) for item in findings.values()]
+    identity = {"kind": CONTRAST, "version": version, "of": of, "content": content}
     digest = hashlib.sha256(canonical(identity).encode()).hexdigest()[:10]
     paths = OutputPaths(outputs).analysis(CONTRAST, digest)
     if (stored := whole_result(paths)) is not None:
         return stored
+    made = part.module.contrast(findings)
     data = {
         "id": digest,
         "kind": CONTRAST,
         "ensemble": one.ensemble,
         "ensembles": [one.ensemble, other.ensemble],
-        "warnings": [],
+        "warnings": list(getattr(made, "warnings", ())),
         "of": of,
         "inputs": [*(one.data.get("inputs") or ()), *(other.data.get("inputs") or ())],
-        "version": claims.VERSION,
+        "version": version,
         "dynalab": __version__,
-        "tables": [],
+        "tables": sorted(tables_of(made)),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **claims.compare(one.data, other.data),
+        **plain_findings(made),
     }
-    return write_result(paths, data, {}, replace=paths.root.exists())
+    return write_result(paths, data, tables_of(made), replace=paths.root.exists())
 
 
 def _reached(run: StoredRun, steps: Any) -> int:
@@ -245,20 +254,3 @@ def _reached(run: StoredRun, steps: Any) -> int:
     if run.status in FINAL or steps is None or not len(steps):
         return run.steps
     return max(run.steps, int(steps[-1]))
-
-
-def _model(outputs: Path, ref: str, kind: str) -> Result:
-    """Return the stored analysis whose model decodes new runs.
-
-    Raises:
-        NothingMatched: There is none with this id.
-        ConfigError: It is of another kind, or holds no model.
-    """
-    result = find_result(outputs, ref)
-    if result.kind != kind:
-        raise ConfigError(f"decode_with={ref}: {result.kind}-{result.id} is no analysis {kind}")
-    if not result.data.get("model"):
-        raise ConfigError(
-            f"decode_with={ref}: {result.kind}-{result.id} holds no model (it was decoded with another one)"
-        )
-    return result

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dynalab.config.schema import require
+from dynalab.config.suggest import did_you_mean
 
 _TESTS = {
     "above": (lambda a, b: a > b, "above"),
@@ -29,6 +30,7 @@ def key(
     below: float | None = None,
     most: float | None = None,
     one_of: tuple[str, ...] | None = None,
+    stored: str | None = None,
 ) -> Any:
     """Declare a key of a `Config`.
 
@@ -40,12 +42,42 @@ def key(
         below: Values are below this.
         most: Values are at most this.
         one_of: The words that it may be.
+        stored: It names another stored result, of an analysis of this name: `analyse` is given a `Stored`.
     """
     limits = {"above": above, "least": least, "below": below, "most": most}
-    about_it = {"about": about, "one_of": one_of, **{k: v for k, v in limits.items() if v is not None}}
+    about_it: dict[str, Any] = {"about": about, "one_of": one_of, "stored": stored}
+    about_it |= {k: v for k, v in limits.items() if v is not None}
     if isinstance(default, list | dict) or dataclasses.is_dataclass(default):
         return dataclasses.field(default_factory=lambda: default, metadata=about_it)
     return dataclasses.field(default=default, metadata=about_it)
+
+
+class Stored(str):
+    """The full id of another stored result, `hmm-7ebafd365b`, as the value of a key that names it.
+
+    Attributes:
+        findings: What is found there.
+    """
+
+    findings: Any
+
+    @classmethod
+    def of(cls, name: str, findings: Any) -> Stored:
+        """Return the value of a key.
+
+        Args:
+            name: The full id.
+            findings: What is found there.
+        """
+        made = cls(name)
+        made.findings = findings
+        return made
+
+
+def stored_keys(cls: type[Any]) -> dict[str, str]:
+    """Return key -> analysis, of the keys of a `Config` that name other stored results."""
+    fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    return {field.name: field.metadata["stored"] for field in fields if field.metadata.get("stored")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +93,8 @@ class Keys:
             if value is None or not said:
                 continue
             if said["one_of"]:
-                require(value in said["one_of"], field.name, value, " or ".join(said["one_of"]))
+                legal = f"{' or '.join(said['one_of'])}{did_you_mean(value, said['one_of'])}"
+                require(value in said["one_of"], field.name, value, legal)
             limits = [(name, said[name]) for name in _TESTS if name in said]
             if limits:
                 holds = math.isfinite(value) and all(_TESTS[name][0](value, limit) for name, limit in limits)
@@ -83,6 +116,8 @@ def documented(cls: type[Any], kind: str) -> str:
         default = field.default if field.default is not dataclasses.MISSING else None
         if default is None and field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
+        # An empty word cannot be given: it stands for what another key decides.
+        default = None if default == "" else default
         if dataclasses.is_dataclass(default):
             default = dataclasses.asdict(default)  # type: ignore[arg-type]
         text = yaml.safe_dump({field.name: default}, sort_keys=False).rstrip()

@@ -37,14 +37,18 @@ def tables(findings: Any) -> dict[str, Any]:
 
 
 def plain(findings: Any) -> dict[str, Any]:
-    """Return findings as JSON has them, without their tables and warnings; NaN and infinities are null."""
+    """Return findings as JSON has them, without their tables and warnings; NaN and infinities are null.
+
+    A field that is msgspec's `UNSET` is not there.
+    """
     import msgspec
 
     apart = {*table_names(type(findings)), "warnings"}
-    names = [name for name in _fields(type(findings)) if name not in apart]
+    values = {name: getattr(findings, name) for name in _fields(type(findings)) if name not in apart}
     return {
-        name: _finite(msgspec.to_builtins(getattr(findings, name), str_keys=True, enc_hook=_scalar))
-        for name in names
+        name: _finite(msgspec.to_builtins(value, str_keys=True, enc_hook=_scalar))
+        for name, value in values.items()
+        if value is not msgspec.UNSET
     }
 
 

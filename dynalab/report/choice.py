@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dynalab.analysis.command import CONTRAST, needs_of
+from dynalab.analysis.command import needs_of
 from dynalab.config.analysis import given_keys
+from dynalab.config.keys import stored_keys
 from dynalab.config.registry import find, names, search_path
 from dynalab.errors import ConfigError
 from dynalab.report.blocks import Section
 from dynalab.report.words import listed
 from dynalab.show.blocks import Block, Cell, Say, Table
 from dynalab.store.reader import Ensemble
-from dynalab.store.results import Result, results
+from dynalab.store.results import CONTRAST, Result, results
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ def choose(root: Path, ensemble: str, named: Sequence[Result]) -> Choice:
     """Choose the analyses that are shown with an ensemble.
 
     Of each kind these are the named ones. Where none is named it is the one with default keys (of most rows, the
-    newest); where there is none, the newest with others. Runs under a stored model are a kind beside the fits. What an
-    older version of an analysis made is shown only where it is named.
+    newest); where there is none, the newest with others. What another stored result went into is a kind beside what
+    none did. What an older version of an analysis made is shown only where it is named.
 
     Args:
         root: The outputs folder.
@@ -58,11 +59,24 @@ def choose(root: Path, ensemble: str, named: Sequence[Result]) -> Choice:
 
 
 def _sort(result: Result) -> tuple[str, bool]:
-    return result.kind, bool(result.data.get("decoded_with"))
+    return result.kind, is_of_another(result)
+
+
+def is_of_another(result: Result) -> bool:
+    """Return whether another stored result went into an analysis."""
+    return bool({*(keys_of(result) or ())} & _references(result.kind))
 
 
 def _is_default(result: Result) -> bool:
-    return not (result.across or {*(keys_of(result) or ())} - {"decode_with"})
+    return not (result.across or {*(keys_of(result) or ())} - _references(result.kind))
+
+
+def _references(kind: str) -> set[str]:
+    """Return the keys of an analysis that name other stored results; none of one that is not there."""
+    try:
+        return {*stored_keys(find("analysis", kind, search_path()).config_class)}
+    except ConfigError:
+        return set()
 
 
 def _extent(result: Result) -> tuple[int, int]:

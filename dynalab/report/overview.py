@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,14 @@ from dynalab.config.typed import flat
 from dynalab.core.convergence import DIRECTIONS
 from dynalab.report.blocks import Section
 from dynalab.report.gather import Shown
-from dynalab.report.sections import claims
+from dynalab.report.sections.contrasts import Contrasts
+from dynalab.report.sections.contrasts import blocks as compared
 from dynalab.report.words import number, quartiles
 from dynalab.show import plots
 from dynalab.show.blocks import Block, Cell, Picture, Table
 from dynalab.show.plots.comparison import BANDS
 from dynalab.show.plots.landmarks import landmark_words
 from dynalab.show.plots.style import ensemble_colours
-from dynalab.store.results import Result
 
 # Rows of the figure of landmarks.
 ROWS = 24
@@ -61,13 +61,13 @@ def main_metric(shown: Sequence[Shown]) -> str | None:
     return next((name for name in [*wanted, *MAIN, *shared] if name in shared), None)
 
 
-def comparison(shown: Sequence[Shown], keys: Sequence[str], contrasts: Mapping[str, Result]) -> Section:
+def comparison(shown: Sequence[Shown], keys: Sequence[str], contrasts: Sequence[Contrasts]) -> Section:
     """Return the section that compares ensembles.
 
     Args:
         shown: Two ensembles or more.
         keys: The configuration keys in which they differ.
-        contrasts: What `claims.contrasts` has of them.
+        contrasts: What `sections.contrasts` has of them.
     """
     blocks: list[Block] = [_table(shown, keys)]
     if metric := main_metric(shown):
@@ -115,7 +115,7 @@ def comparison(shown: Sequence[Shown], keys: Sequence[str], contrasts: Mapping[s
         blocks.append(
             Picture(name="landmarks", figure=figure, caption=caption, alt=f"Steps at which runs {what}")
         )
-    blocks += claims.comparison(shown, [_short(item, shown) for item in shown], contrasts)
+    blocks += compared(contrasts, shown, [_short(item, shown) for item in shown])
     return Section("Comparison", "comparison", blocks)
 
 
@@ -135,11 +135,12 @@ def _pieces(item: Shown) -> str:
 def _table(shown: Sequence[Shown], keys: Sequence[str]) -> Table:
     columns = list(keys)[:8]
     names = list(dict.fromkeys(name for item in shown for name in item.landmarks()))
-    hmm = any(result.kind == "hmm" for item in shown for result in item.results)
+    facts = [_facts(item) for item in shown]
+    told = list(dict.fromkeys(name for item in facts for name in item))
     header = ["ensemble", *("name" if key == IMPORTED else key for key in columns), "runs", "status", "steps"]
-    header += [f"{name} (median [quartiles], n)" for name in names] + (["states"] if hmm else [])
+    header += [f"{name} (median [quartiles], n)" for name in names] + told
     rows = []
-    for item, colour in zip(shown, ensemble_colours(len(shown)), strict=True):
+    for item, fact, colour in zip(shown, facts, ensemble_colours(len(shown)), strict=True):
         tree = flat(item.ensemble.config)
         status = ", ".join(f"{n} {name}" for name, n in item.statuses().items())
         bad = any(run.status in ("diverged", "failed", "crashed") for run in item.runs)
@@ -147,12 +148,18 @@ def _table(shown: Sequence[Shown], keys: Sequence[str]) -> Table:
         row += [None if tree.get(key) is None else _value(tree[key], bare=key == IMPORTED) for key in columns]
         row += [len(item.runs), Cell(status, tone="bad" if bad else ""), item.last_step]
         row += [_landmark(item.landmarks().get(name)) for name in names]
-        if hmm:
-            found = [result["n_states"] for result in item.results if result.kind == "hmm"]
-            row.append(found[0] if found else None)
-        rows.append(row)
+        rows.append([*row, *(fact.get(name) for name in told)])
     more = f" Keys in which they differ: {len(keys)}, the first 8 are shown." if len(keys) > 8 else ""
     return Table(header, rows, f"{len(shown)} ensembles.{more}")
+
+
+def _facts(item: Shown) -> dict[str, object]:
+    """What the analyses of an ensemble have for the table, the first that says something."""
+    found: dict[str, object] = {}
+    for result in item.results:
+        if hasattr(result.value, "facts"):
+            found = {**result.value.facts(), **found}
+    return found
 
 
 def _value(value: object, *, bare: bool = False) -> object:

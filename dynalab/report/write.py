@@ -17,8 +17,10 @@ from dynalab.report import overview
 from dynalab.report.blocks import Section
 from dynalab.report.gather import Shown, gather
 from dynalab.report.page import Page, render
-from dynalab.report.sections import claims, renderer
+from dynalab.report.sections import contrasts as beside
+from dynalab.report.sections import renderer
 from dynalab.report.sections.context import Context
+from dynalab.report.sections.contrasts import Contrasts
 from dynalab.report.words import count, listed, safe
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths, refuse_links
@@ -143,7 +145,7 @@ def write_report(
     if target.root.is_dir() and any(target.root.iterdir()) and not target.page.is_file():
         raise ConfigError(f"{target.root} is no report, it is left alone; choose another --name")
     # What is compared is computed, and stored, before the page is drawn, which only reads.
-    contrasts, refused = claims.contrasts(shown, outputs)
+    contrasts, refused = beside.contrasts(shown, outputs)
     lost += refused
     # Its files are not synced one by one: what a power loss takes is drawn again.
     with making(target.root, replace=True) as folder:
@@ -160,7 +162,7 @@ def _page(
     lost: Sequence[str],
     home: Path,
     commands: Sequence[str],
-    contrasts: Mapping[str, Result],
+    contrasts: Sequence[Contrasts],
 ) -> Page:
     keys = overview.name_ensembles(shown)
     pooled: dict[str, tuple[Result, list[Shown]]] = {}

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA_VERSION = 1
+# The kind of what two stored analyses say beside each other; nobody asks for it by this name.
+CONTRAST = "contrast"
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,27 @@ class Result:
         That is so where the analysis is not there (a plug-in's), or had other findings in the version that made it.
         """
         try:
-            module = registry.find("analysis", self.kind, registry.search_path()).module
-            own = self.tables()
-            return restore(module.Findings, self.data, lambda name: self.table(name) if name in own else None)
+            return self._restore()
         except (ConfigError, AttributeError, ValueError):
             return None
+
+    def restored(self) -> Any:
+        """Return its findings, typed.
+
+        Raises:
+            StoreError: They cannot be restored.
+        """
+        with reading(self):
+            return self._restore() if self.value is None else self.value
+
+    def _restore(self) -> Any:
+        kind, form = self.kind, "Findings"
+        if kind == CONTRAST:
+            kind, form = str(self.data["of"][0]).rpartition("-")[0], "Contrast"
+        module, own = registry.find("analysis", kind, registry.search_path()).module, self.tables()
+        return restore(
+            getattr(module, form), self.data, lambda name: self.table(name) if name in own else None
+        )
 
     def __getitem__(self, key: str) -> Any:
         return self.data[key]
@@ -317,7 +335,7 @@ def _ensembles_of(paths: AnalysisPaths) -> list[str]:
 
 
 def _again(paths: AnalysisPaths) -> str:
-    made = "report" if paths.kind == "contrast" else f"analyze {paths.kind}"
+    made = "report" if paths.kind == CONTRAST else f"analyze {paths.kind}"
     return f"the `dynalab {made}` that made it makes it again"
 
 

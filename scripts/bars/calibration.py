@@ -157,9 +157,10 @@ def settings(one: dict[str, Any], other: dict[str, Any], seed: int) -> Errors:
 
 
 def _settings(one: Any, other: Any) -> Errors:
-    from dynalab.analysis.claims import compare
+    from dynalab.analysis.hmm.comparison import compare
+    from dynalab.core.records import plain
 
-    found, errors = compare(one, other), {}
+    found, errors = plain(compare(one, other)), {}
     for key, same in (("off_path", 0.0), ("speed", 1.0), ("spread", 1.0)):
         if found[key] is not None:
             errors[f"{NAMES[key]}: p"] = [found[key]["p"] < 0.05]
@@ -176,10 +177,10 @@ NAMES = {
 
 def common_path(n: int, ways: int, seed: int) -> Errors:
     """Runs that take some ways alike often."""
-    from dynalab.analysis.claims import off_path
+    from dynalab.analysis.hmm.claims import off_path
 
     drawn = np.random.default_rng(seed).integers(ways, size=n)
-    interval = off_path([(int(way),) for way in drawn])["interval"]
+    interval = off_path([(int(way),) for way in drawn]).interval
     return {"off the common path: interval": [_misses(interval, 1 - 1 / ways)]}
 
 
@@ -187,10 +188,10 @@ def variation(n: int, width: float, seed: int) -> Errors:
     """Lognormal steps, whose coefficient of variation is known."""
     import nulls
 
-    from dynalab.analysis.claims import spread
+    from dynalab.analysis.hmm.claims import spread
 
     steps = np.exp(6 + width * np.random.default_rng(seed).normal(size=n)).round()
-    interval = spread(nulls.convergence(steps.tolist()))["cv_interval"]
+    interval = spread(nulls.passages(steps.tolist())).cv_interval
     return {"coefficient of variation: interval": [_misses(interval, float(np.sqrt(np.expm1(width**2))))]}
 
 
@@ -234,7 +235,9 @@ def shares_censored(seed: int) -> Errors:
 
 def analysed(kind: str, together: bool, seed: int) -> Errors:
     """`analyze hmm`, from metrics to p-values."""
-    result = _analysis(seed, kind, together)
+    from dynalab.core.records import plain
+
+    result = plain(_analysis(seed, kind, together))
     return _consequences(result["path_comparison"], result["detours"])
 
 
@@ -243,14 +246,15 @@ def apart(kind: str, seed: int) -> Errors:
     return _settings(_analysis(2 * seed, kind, False), _analysis(2 * seed + 1, kind, False))
 
 
-def _analysis(seed: int, kind: str, together: bool) -> dict[str, Any]:
+def _analysis(seed: int, kind: str, together: bool) -> Any:
     import nulls
 
-    from dynalab.analysis import hmm
+    from dynalab.analysis.hmm import Config
+    from dynalab.analysis.hmm.outcome import infer
 
     # Neither the choice of K nor what stands beside the model is asked: they are where the time goes.
-    config = hmm.Config(n_states=4, restarts=2, folds=2, workers=1, stability=False, baselines=False)
-    return dict(hmm.analyse(nulls.trajectories(seed, kind, together), config).result)
+    config = Config(n_states=4, restarts=2, folds=2, workers=1, stability=False, baselines=False)
+    return infer(nulls.trajectories(seed, kind, together), config)
 
 
 def _misses(interval: Sequence[float | None] | None, truth: float) -> bool:

@@ -62,9 +62,8 @@ def hostile(work: Path) -> tuple[str, bool]:
 
 def preset_case(number: int) -> tuple[float, float]:
     """Held-out log-likelihood per frame of both presets on one simulated ensemble, half of levels, half of dynamics."""
+    from hmm_simulate import simulate
     from hmm_trials import presets
-
-    from dynalab.analysis.hmm.simulate import simulate
 
     truth = simulate("ar" if number % 2 else "level", 2 + number % 4, 20, 120, seed=100 + number)
     return presets(truth.trajectories, workers=1, max_states=6)

@@ -13,12 +13,19 @@ from bars.base import Bar, cases
 PLANTED, WITHOUT = 100, 400
 # 5% and two standard errors of 400 cases.
 MOST_FALSE = 29
-SOURCES = ("dynalab/analysis/hmm", "dynalab/core/convergence.py", "dynalab/core/trajectories.py")
+SOURCES = (
+    "dynalab/analysis/hmm",
+    "dynalab/core/convergence.py",
+    "dynalab/core/trajectories.py",
+    "tests/hmm_cases.py",
+    "tests/hmm_simulate.py",
+)
 
 
 def given_states(number: int, delay: float | None) -> dict[str, Any]:
     """Test for detours with the true states."""
-    from dynalab.analysis.hmm.cases import describe_case, make
+    from hmm_cases import describe_case, make
+
     from dynalab.analysis.hmm.detours import find
 
     planted = make(describe_case(number, delay=delay))
@@ -51,17 +58,19 @@ def whole(number: int, delay: float | None, **keys: Any) -> dict[str, Any]:
 
     A detour is found when most rows of a state that is called one are of the planted state.
     """
+    from hmm_cases import describe_case, make
     from sklearn.metrics import adjusted_rand_score
 
     from dynalab.analysis import hmm
-    from dynalab.analysis.hmm.cases import describe_case, make
+    from dynalab.analysis.hmm.outcome import infer
+    from dynalab.core.records import plain
 
     planted = make(describe_case(number, delay=delay))
     # What stands beside the model and does not change it is left out.
     known = {field.name for field in dataclasses.fields(hmm.Config)}
     beside = {key: False for key in ("stability", "baselines") if key in known}
     config = hmm.Config(**{"workers": 1, **beside, **keys})
-    result = hmm.analyse(planted.trajectories, config).result
+    result = plain(infer(planted.trajectories, config))
     decoded = np.concatenate([run["states"] for run in result["states"]])
     truth = np.concatenate(planted.states)
     called = [row["state"] for row in result["detours"] if row["verdict"]]

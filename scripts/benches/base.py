@@ -109,7 +109,7 @@ class Run:
 def environment(**more: str) -> dict[str, str]:
     """Return the environment of a measured process: this source, PyTorch's default of threads."""
     own = {key: value for key, value in os.environ.items() if key not in THREADS}
-    paths = [str(ROOT), str(ROOT / "scripts"), os.environ.get("PYTHONPATH", "")]
+    paths = [*map(str, (ROOT, ROOT / "scripts", ROOT / "tests")), os.environ.get("PYTHONPATH", "")]
     home = {"XDG_CACHE_HOME": str(CACHE)}
     return {**own, **home, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **more}
 

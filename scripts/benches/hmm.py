@@ -33,9 +33,9 @@ _GLANCE = 0.2
 def _data(runs: int, rows: int) -> list[Any]:
     """Published z-scores of simulated curves, runs of shape (rows, 14)."""
     import numpy as np
+    from hmm_simulate import simulate
 
     from dynalab.analysis.hmm import paper
-    from dynalab.analysis.hmm.simulate import simulate
 
     trajectories = simulate("ar", 5, runs, rows, seed=0).trajectories
     return [paper.normalise(np.asarray(run.values)) for run in trajectories.runs]
@@ -92,14 +92,16 @@ def ours(runs: int, rows: int, states: int, restarts: int) -> dict[str, Any]:
 
 def large(runs: int, rows: int, states: int, restarts: int) -> dict[str, Any]:
     """The whole robust analysis, everything on."""
-    from dynalab.analysis import hmm
-    from dynalab.analysis.hmm.simulate import simulate
+    from hmm_simulate import simulate
+
+    from dynalab.analysis.hmm import Config
+    from dynalab.analysis.hmm.outcome import infer
 
     trajectories = simulate("ar", 4, runs, rows, seed=1).trajectories
     began = time.perf_counter()
-    outcome = hmm.analyse(trajectories, hmm.Config(max_states=states, restarts=restarts))
+    outcome = infer(trajectories, Config(max_states=states, restarts=restarts))
     seconds = time.perf_counter() - began
-    return {"seconds": seconds, "n_states": outcome.result["n_states"], "warnings": outcome.warnings}
+    return {"seconds": seconds, "n_states": outcome.n_states, "warnings": list(outcome.warnings)}
 
 
 def side(name: str, size: tuple[int, int, int, int]) -> tuple[dict[str, Any], int]:

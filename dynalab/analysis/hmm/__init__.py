@@ -5,73 +5,82 @@ following differences: states of dynamics (switching autoregression) beside stat
 level, normalisation pooled over runs, the number of states by held-out likelihood of whole runs, and
 covariances that cannot degenerate.
 
-Importing this package imports neither numpy nor hmmlearn: the command line reads `Config` when it starts.
+Importing this package imports no hmmlearn, pandas or scipy: a page that shows findings needs none.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from dynalab.analysis.base import Group, Needs, on_one_grid
+from dynalab.analysis.hmm.comparison import Contrast, compare
+from dynalab.analysis.hmm.comparison import content as compared
 from dynalab.analysis.hmm.config import Config
+from dynalab.analysis.hmm.findings import Findings, known
+from dynalab.analysis.hmm.published import show_contrasts
+from dynalab.analysis.hmm.summary import show
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from dynalab.analysis.base import Outcome, Trajectories
-
-__all__ = ["VERSION", "Config", "analyse", "decode", "describe", "statuses"]
+__all__ = [
+    "CONTRAST_VERSION",
+    "NEEDS",
+    "TITLE",
+    "VERSION",
+    "Config",
+    "Contrast",
+    "Findings",
+    "analyse",
+    "compared",
+    "contrast",
+    "show",
+    "show_contrasts",
+]
 
 VERSION = 6
+CONTRAST_VERSION = 2  # it rises when a number of `contrast` changes
 
 
-def analyse(trajectories: Trajectories, config: Config) -> Outcome:
-    """Fit an HMM to the runs of an ensemble and describe the states they pass through.
+def NEEDS(config: Config | None = None) -> Needs:
+    """Return which runs enter: done ones; a stored model also decodes those that are still training."""
+    if config is None or config.decode_with is None:
+        return Needs()
+    return Needs(statuses=("done", "running", "partial"))
+
+
+def TITLE(findings: Findings) -> str:
+    """Return the heading of a section."""
+    return "Runs under a stored model" if known(findings.decoded_with) else "Hidden Markov model"
+
+
+def analyse(groups: Sequence[Group], config: Config) -> Findings:
+    """Fit an HMM to the runs and describe the states they pass through, or decode them with a stored model.
 
     Args:
-        trajectories: The runs; ragged and on different grids of steps if need be.
+        groups: The runs; ragged and on different grids of steps if need be.
         config: Keys of the analysis.
-
-    Returns:
-        Result, tables and warnings.
 
     Raises:
         ConfigError: A key that cannot be used with these runs.
-        NothingMatched: No runs, or none of the default metrics.
+        NothingMatched: No runs, none of the default metrics, or not those of the stored model.
     """
-    from dynalab.analysis.claims import claims
-    from dynalab.analysis.hmm import outcome
+    from dynalab.analysis.hmm import online, outcome
 
-    found = outcome.analyse(trajectories, config)
-    found.result["claims"] = claims(found.result)
-    return found
-
-
-def statuses(config: Config) -> tuple[str, ...]:
-    """Return which runs enter: done ones; a stored model also decodes those that are still training."""
-    return ("done",) if config.decode_with is None else ("done", "running", "partial")
+    trajectories = on_one_grid([_in_order(group) for group in groups])
+    return (
+        outcome.infer(trajectories, config)
+        if config.decode_with is None
+        else online.decode(trajectories, config)
+    )
 
 
-def decode(trajectories: Trajectories, stored: Mapping[str, Any], config: Config) -> Outcome:
-    """Decode runs with the model of a stored analysis, without looking ahead.
-
-    Args:
-        trajectories: The runs, whole or still training.
-        stored: The plain values of the stored analysis.
-        config: `steps` and `convergence` matter here.
-
-    Raises:
-        ConfigError: A key of the fit is set, or the analysis has no model.
-        NothingMatched: The runs lack a metric of the model.
-    """
-    from dynalab.analysis.hmm import online
-
-    online.check(config)
-    return online.decode(trajectories, stored, config)
+def _in_order(group: Group) -> Group:
+    """Return a group with its runs in the order of the store: folds and draws go by it."""
+    return replace(
+        group, runs=tuple(sorted(group.runs, key=lambda run: (run.seed is None, run.seed or 0, run.label)))
+    )
 
 
-def describe(result: Mapping[str, Any]) -> list[str]:
-    """Return a stored result in a few lines for a terminal."""
-    from dynalab.analysis.hmm import words
-
-    return words.describe(result)
+def contrast(findings: Mapping[str, Findings]) -> Contrast:
+    """Compare two settings, the second with the first, the reference."""
+    one, other = findings.values()
+    return compare(one, other)

@@ -1,16 +1,16 @@
 """The keys of `dynalab analyze hmm`, and the numbers that stand behind a preset.
 
-Imports nothing heavy: the command line reads every analysis' `Config` when it starts.
+Imports nothing heavy.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from difflib import get_close_matches
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from dynalab.analysis.convergence import ConvergenceKeys
-from dynalab.errors import ConfigError
+from dynalab.config.keys import Keys, key
+from dynalab.core.convergence import ConvergenceKeys
+from dynalab.core.errors import ConfigError
 
 EMISSIONS = ("auto", "ar", "level")
 COVARIANCES = ("full", "tied", "diag", "lowrank")
@@ -107,92 +107,76 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Keys):
     """Keys of the hidden Markov analysis.
 
-    Attributes:
-        metrics: Columns that are the features; None takes the fourteen weight metrics as far as they are
-            present.
-        preset: `robust`, or `paper` (the pipeline of Hu et al., 2023, formula by formula).
-        emission: `ar` (switching autoregression: states of dynamics), `level` (Gaussian: states of level; all that
-            paper has), or `auto` (robust's: the one that says more of unseen runs).
-        covariance: Noise covariance: `full` (robust: shrunk), `tied` (one for all states), `diag`, or `lowrank`
-            (factors plus a diagonal).
-        rank: Number of factors of `lowrank`.
-        ridge: Weight, in pseudo-frames of unit variance, of the pull of A toward the identity (autoregression only);
-            None takes 1 or 10, whichever says more of unseen runs.
-        common: Weight, in pseudo-frames, of the pull of every state's noise covariance toward the one that the states
-            have in common; None takes 0 or 300, whichever says more of unseen runs.
-        sticky: Pseudo-counts added to every self-transition.
-        left_to_right: Whether states can only be left for later ones.
-        n_states: Number of states; None takes the fewest that are within one standard error of the best held-out
-            likelihood, the error being that of the difference over runs (paper: least BIC of the held-out runs).
-        max_states: Largest number of states that is tried.
-        folds: Folds over runs for the held-out likelihood (robust).
-        restarts: Starts of EM per fit.
-        n_iter: Most EM iterations per start; None takes the preset's, robust 200, paper 32.
-        tol: EM has converged when an iteration gains less than this; None takes the preset's, robust 1e-4, in nats per
-            frame, paper 1e-2, in nats of all frames together.
-        stability: Whether to refit restarts and resampled runs at the chosen number of states.
-        baselines: Whether to fit the other emission, mixtures, one metric and shuffled time for comparison.
-        seed: Seed of starts, folds and resampling.
-        workers: Processes; None takes one per core. The result does not depend on it.
-        steps: Look only at rows up to this step.
-        decode_with: Id of a stored analysis whose model decodes the runs; nothing is fitted then.
-        log_time: Delays of detours are factors: their tests are of the logarithm of the convergence step.
-        convergence: What counts as converged.
+    Pseudo-frames are the unit of `ridge`, `common` and `sticky`. `preset=paper` is the pipeline of Hu et al. (2023),
+    formula by formula. `ridge` is of unit variance and of the autoregression only.
     """
 
-    metrics: list[str] | None = None
-    preset: str = "robust"
-    emission: str = PRESET_WORD
-    covariance: str = PRESET_WORD
-    rank: int = 3
-    ridge: float | None = None
-    common: float | None = None
-    sticky: float = 0.0
-    left_to_right: bool = False
-    n_states: int | None = None
-    max_states: int = 8
-    folds: int = 5
-    restarts: int = 5
-    n_iter: int | None = None
-    tol: float | None = None
-    stability: bool = True
-    baselines: bool = True
-    seed: int = 0
-    workers: int | None = None
-    steps: int | None = None
-    decode_with: str | None = None
-    log_time: bool = False
-    convergence: ConvergenceKeys = field(default_factory=ConvergenceKeys)
+    metrics: list[str] | None = key(
+        None, "columns; null: the fourteen weight metrics, as far as they were recorded"
+    )
+    preset: str = key(
+        "robust", "or paper: the published pipeline, formula by formula", one_of=("robust", "paper")
+    )
+    emission: str = key(
+        PRESET_WORD,
+        "null: the preset's; auto (robust's: what says more of unseen runs), ar (states of dynamics), level (Gaussian; "
+        "paper's)",
+        one_of=EMISSIONS,
+    )
+    covariance: str = key(
+        PRESET_WORD,
+        "null: the preset's; full (both presets'; robust: shrunk), tied, diag, or lowrank (factors and a diagonal)",
+        one_of=COVARIANCES,
+    )
+    rank: int = key(3, "factors of lowrank", least=1)
+    ridge: float | None = key(
+        None,
+        "pull of ar toward the random walk, in frames; null: 1 or 10, whichever says more of unseen runs",
+        above=0,
+    )
+    common: float | None = key(
+        None,
+        "pull of the states' covariances toward a common one, in frames; null: 0 or 300, likewise",
+        least=0,
+    )
+    sticky: float = key(0.0, "pseudo-counts of every self-transition", least=0)
+    left_to_right: bool = key(False, "states can only be left for later ones")
+    n_states: int | None = key(
+        None,
+        "null: the fewest within one standard error (of the difference, over runs) of the best held-out likelihood "
+        "(paper: by BIC of the held-out runs)",
+        least=1,
+    )
+    max_states: int = key(8, "largest number of states that is tried", least=1)
+    folds: int = key(5, "over runs", least=2)
+    restarts: int = key(5, "starts of EM in every fit", least=1)
+    n_iter: int | None = key(
+        None, "most EM iterations of a start; null: the preset's, robust 200, paper 32", least=1
+    )
+    tol: float | None = key(
+        None, "null: the preset's, robust 1e-4 nats a frame, paper 1e-2 nats of all frames", above=0
+    )
+    stability: bool = key(True, "refit other starts and resampled runs")
+    baselines: bool = key(True, "other emission, mixtures, one metric, shuffled time")
+    seed: int = key(0, "of starts, folds and resampling", least=0)
+    workers: int | None = key(None, "processes; the result does not depend on it", least=1)
+    decode_with: str | None = key(
+        None,
+        "id of a stored hmm analysis: decode these runs with its model, without looking ahead",
+        stored="hmm",
+    )
+    log_time: bool = key(False, "delays of detours are factors, not differences")
+    convergence: ConvergenceKeys = key(ConvergenceKeys(), "what counts as converged; null: the task's own")
 
     def __post_init__(self) -> None:
         """Fill in the preset's values and refuse what cannot be meant, naming the key and what is legal."""
-        _one_of("preset", self.preset, tuple(PRESETS))
-        for key, value in PRESETS[self.preset].items():
-            if getattr(self, key) in (PRESET_WORD, None):
-                object.__setattr__(self, key, value)
-        _one_of("emission", self.emission, EMISSIONS)
-        _one_of("covariance", self.covariance, COVARIANCES)
-        _at_least("n_states", self.n_states, 1)
-        _at_least("max_states", self.max_states, 1)
-        _at_least("folds", self.folds, 2)
-        _at_least("restarts", self.restarts, 1)
-        if self.iterations < 1:
-            raise ConfigError(f"n_iter={self.n_iter}: must be 1 or more, or null for the preset's")
-        _at_least("rank", self.rank, 1)
-        _at_least("seed", self.seed, 0)
-        _at_least("workers", self.workers, 1)
-        _at_least("steps", self.steps, 0)
-        if not 0 < self.tolerance < float("inf"):
-            raise ConfigError(f"tol={self.tol}: must be a number above 0, or null for the preset's")
-        if self.ridge is not None and not 0 < self.ridge < float("inf"):
-            raise ConfigError(f"ridge={self.ridge}: must be a number above 0")
-        if self.common is not None and not 0 <= self.common < float("inf"):
-            raise ConfigError(f"common={self.common}: must be a number, 0 or more")
-        if not 0 <= self.sticky < float("inf"):
-            raise ConfigError(f"sticky={self.sticky}: must be a number, 0 or more")
+        for name, value in PRESETS.get(self.preset, {}).items():
+            if getattr(self, name) in (PRESET_WORD, None):
+                object.__setattr__(self, name, value)
+        super().__post_init__()
         if self.metrics is not None and not self.metrics:
             raise ConfigError("metrics=[]: must name at least one column")
         if self.preset == "paper":
@@ -207,8 +191,8 @@ class Config:
         if self.covariance not in ("full", "diag"):
             raise ConfigError(f"covariance={self.covariance}: preset=paper has full, diag; use preset=robust")
         if self.sticky or self.left_to_right:
-            key = "sticky" if self.sticky else "left_to_right"
-            raise ConfigError(f"{key}: preset=paper does not have it; use preset=robust")
+            name = "sticky" if self.sticky else "left_to_right"
+            raise ConfigError(f"{name}: preset=paper does not have it; use preset=robust")
 
     @property
     def iterations(self) -> int:
@@ -237,15 +221,3 @@ def describe(config: Config) -> dict[str, Any]:
     plain.pop("workers")
     numbers = PaperSettings() if config.preset == "paper" else config.settings
     return {**plain, "preset_values": asdict(numbers)}
-
-
-def _one_of(key: str, given: str, legal: tuple[str, ...]) -> None:
-    if given not in legal:
-        close = get_close_matches(str(given), legal, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ConfigError(f"{key}={given}: must be one of {', '.join(legal)}{hint}")
-
-
-def _at_least(key: str, given: int | None, least: int) -> None:
-    if given is not None and given < least:
-        raise ConfigError(f"{key}={given}: must be {least} or more")

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dynalab.analysis.claims import forks as first_ways
 from dynalab.analysis.hmm import evidence, inference
+from dynalab.analysis.hmm.claims import forks as first_ways
 from dynalab.analysis.hmm.frames import Frames
 from dynalab.analysis.hmm.model import Model
 from dynalab.analysis.hmm.states import TOP_FEATURES, visited, wilson
@@ -237,7 +237,7 @@ def _feature(names: Sequence[str], i: int, columns: dict[str, np.ndarray]) -> di
 def forks(
     edges: Sequence[dict[str, Any]], paths: Sequence[np.ndarray], steps: Sequence[np.ndarray]
 ) -> list[dict[str, Any]]:
-    """The forks of `analysis.claims.forks`, and when runs leave them.
+    """The forks of `claims.forks`, and when runs leave them.
 
     Args:
         edges: From `describe`; a way that is none of them is not listed.
@@ -251,9 +251,9 @@ def forks(
     known = {(edge["from"], edge["to"]) for edge in edges}
     found = []
     for fork in first_ways([visited(path) for path in paths]):
-        if not fork["fork"]:
+        if not fork.fork:
             continue
-        state = fork["state"]
+        state = fork.state
         left = [
             at[place + 1]
             for path, at in zip(paths, steps, strict=True)
@@ -261,9 +261,9 @@ def forks(
         ]
         low, middle, high = quartiles(left)
         successors = [
-            {"state": way["to"], "runs": way["runs"], "interval": way["interval"]}
-            for way in fork["directions"]
-            if (state, way["to"]) in known
+            {"state": way.to, "runs": way.runs, "interval": way.interval}
+            for way in fork.directions
+            if (state, way.to) in known
         ]
         found.append(
             {"state": state, "successors": successors, "median_step": middle, "quartiles": [low, high]}

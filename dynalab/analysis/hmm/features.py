@@ -17,6 +17,7 @@ import numpy as np
 from dynalab.analysis.base import Trajectories
 from dynalab.analysis.cycle import at_ends
 from dynalab.analysis.hmm.config import Config
+from dynalab.analysis.hmm.findings import Collinearity
 from dynalab.errors import ConfigError, NothingMatched
 
 # The fourteen weight metrics, in the order of Hu et al. (2023), table 3.
@@ -98,25 +99,15 @@ def fit_scaler(values: Sequence[np.ndarray], reference: Scaler | None = None) ->
     return Scaler(mean, np.maximum(sd, least))
 
 
-@dataclass(frozen=True)
-class Collinearity:
-    """How nearly the features depend on each other linearly.
-
-    Attributes:
-        condition_number: Of their pooled correlation matrix.
-        effective_rank: exp of the entropy of its eigenvalues' shares (Roy and Vetterli, 2007), 1 to M.
-    """
-
-    condition_number: float
-    effective_rank: float
-
-
 def collinearity(z: np.ndarray) -> Collinearity:
     """Condition number and effective rank of normalised features, shape (N, M)."""
     values = np.linalg.eigvalsh(z.T @ z / len(z))
     values = np.maximum(values, np.finfo(np.float64).eps * max(values[-1], np.finfo(np.float64).tiny))
     shares = values / values.sum()
-    return Collinearity(float(values[-1] / values[0]), float(np.exp(-(shares * np.log(shares)).sum())))
+    return Collinearity(
+        condition_number=float(values[-1] / values[0]),
+        effective_rank=float(np.exp(-(shares * np.log(shares)).sum())),
+    )
 
 
 def is_size(name: str) -> bool:

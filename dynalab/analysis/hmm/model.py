@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,7 +106,7 @@ def to_plain(model: Model) -> dict[str, Any]:
     return plain
 
 
-def from_plain(plain: dict[str, Any]) -> Model:
+def from_plain(plain: Mapping[str, Any]) -> Model:
     """The inverse of `to_plain`."""
     features = plain["features"]
     unit = np.array(plain["target_unit"])

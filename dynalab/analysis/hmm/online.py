@@ -8,21 +8,25 @@ same whether the run stopped there or went on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from msgspec import convert
+from msgspec.structs import replace
 
-from dynalab.analysis import convergence as watch
-from dynalab.analysis.base import Outcome, Trajectories
+from dynalab.analysis.base import Trajectories
 from dynalab.analysis.hmm import inference, states
 from dynalab.analysis.hmm.config import Config
+from dynalab.analysis.hmm.findings import Candidate, Course, Edge, Findings, Path, Transitions, known
 from dynalab.analysis.hmm.model import Model, from_plain
 from dynalab.analysis.hmm.paths import path_table
+from dynalab.config.keys import Stored
 from dynalab.config.suggest import listing
-from dynalab.errors import ConfigError, NothingMatched
+from dynalab.core import convergence as watch
+from dynalab.core.convergence import Passage
+from dynalab.core.errors import ConfigError, NothingMatched
 
 # Standard deviations of the model's own held-out runs below which a run is none of theirs.
 FAR = 5.0
@@ -59,89 +63,87 @@ def filter_runs(model: Model, values: Sequence[np.ndarray]) -> list[Decoded]:
     ]
 
 
-def decode(trajectories: Trajectories, stored: Mapping[str, Any], config: Config) -> Outcome:
-    """Decode runs against a stored analysis.
+def decode(trajectories: Trajectories, config: Config) -> Findings:
+    """Decode runs against a stored analysis, the one that `decode_with` names.
 
     Args:
         trajectories: The runs, whole or still training.
-        stored: The result whose model is applied.
-        config: `steps` and `convergence` matter here.
-
-    Returns:
-        A result with the keys of an analysis; `states` has the filtering posterior and the log-likelihood of every
-        run beside its steps and states. Tables `states` and `convergence`.
+        config: `decode_with` and `convergence` matter here.
 
     Raises:
-        ConfigError: The model cannot be applied without looking ahead.
+        ConfigError: A key of the fit is set, there is no model, or it cannot be applied without looking ahead.
         NothingMatched: The runs lack a metric of the model, or have no row with all of them.
     """
-    if stored["model"].get("normalisation", "pooled") != "pooled":
+    _check(config)
+    if not isinstance(config.decode_with, Stored):
+        raise ConfigError(f"decode_with={config.decode_with}: the stored analysis is not at hand")
+    fit: Findings = config.decode_with.findings
+    if not fit.model:
         raise ConfigError(
-            f"decode_with=hmm-{stored['id']}: its preset normalises every run over the whole of it, which looks ahead; "
-            "fit with preset=robust"
+            f"decode_with={config.decode_with}: it holds no model (it was decoded with another one)"
         )
-    model = from_plain(stored["model"])
-    trajectories = trajectories.until(config.steps)
+    if fit.model.get("normalisation", "pooled") != "pooled":
+        raise ConfigError(
+            f"decode_with={config.decode_with}: its preset normalises every run over the whole of it, which looks "
+            "ahead; fit with preset=robust"
+        )
+    model = from_plain(fit.model)
     # The rows that the model was fitted to; one of before saw all.
-    kept, steps, values, notes = _rows(trajectories.at_multiples(int(stored.get("cycle") or 1)), model)
+    kept, steps, values, notes = _rows(trajectories.at_multiples(known(fit.cycle) or 1), model)
     decoded = filter_runs(model, values)
-    notes += _doubts(stored, kept, steps)
-    fitted = {item["run"] for item in stored["states"]}
+    notes += _doubts(fit, kept, steps)
+    fitted = {item.run for item in fit.states}
     n_states = len(model.parameters.start)
     paths = [item.states for item in decoded]
     watched, more = watch.resolve(config.convergence, trajectories)
-    found = None
+    passages = None
     if watched is not None:
         converged = {item["run"]: item for item in watch.follow(trajectories, watched)}
         # A run that is still training is censored at its last row, as any other that has not converged.
-        found = [converged[run] for run in kept]
+        passages = [converged[run] for run in kept]
     per_run = [float(item.predictive.mean()) for item in decoded]
     new = [value for run, value in zip(kept, per_run, strict=True) if run not in fitted]
-    chosen = next((row for row in stored["selection"] if row["n_states"] == n_states), None)
+    chosen = next((row for row in fit.selection if row.n_states == n_states), None)
     notes += _unlike(new, chosen, len(fitted))
-    edges = states.edges(paths, model.names, _means(stored, n_states, len(model.names)))
+    edges = convert(states.edges(paths, model.names, _means(fit, n_states, model.names)), list[Edge])
     # One model, one account of what tells two states apart.
-    told = {(edge["from"], edge["to"]): edge["features"] for edge in stored.get("edges") or ()}
-    for edge in edges:
-        edge["features"] = told.get((edge["from"], edge["to"]), edge["features"])
-    result: dict[str, Any] = {
-        "decoded_with": stored["id"],
-        "n_states": n_states,
-        "selection": [],
-        "state_order": list(range(n_states)),
-        "states": [
-            {
-                "run": run,
-                "steps": s.tolist(),
-                "states": item.states.tolist(),
-                "posterior": item.posterior.tolist(),
-                "ll_per_frame": value,
-                "held_out": run not in fitted,
-            }
+    told = {(edge.start, edge.end): edge.features for edge in fit.edges}
+    return Findings(
+        decoded_with=config.decode_with.rpartition("-")[2],
+        n_states=n_states,
+        state_order=list(range(n_states)),
+        states=[
+            Course(
+                run=run,
+                steps=s.tolist(),
+                states=item.states.tolist(),
+                posterior=item.posterior.tolist(),
+                ll_per_frame=value,
+                held_out=run not in fitted,
+            )
             for run, s, item, value in zip(kept, steps, decoded, per_run, strict=True)
         ],
-        "heldout_ll_per_frame": float(np.mean(new)) if new else None,
-        "heldout_se": float(np.std(new, ddof=1) / np.sqrt(len(new))) if len(new) > 1 else None,
-        "model_heldout_ll_per_frame": chosen["heldout_ll_per_frame"] if chosen else None,
-        "transitions": {
-            "counts": states.transition_counts(paths, n_states).tolist(),
-            "probabilities": model.parameters.transitions.tolist(),
-        },
-        "edges": edges,
-        "state_profiles": stored.get("state_profiles"),
-        "edge_change": stored.get("edge_change"),
-        "paths": path_table(paths, steps, kept, found),
-        "metrics": list(model.names),
-        "emission": model.emission,
-        "convergence": found,
-        "convergence_rule": None if watched is None else vars(watched),
+        heldout_ll_per_frame=float(np.mean(new)) if new else None,
+        heldout_se=float(np.std(new, ddof=1) / np.sqrt(len(new))) if len(new) > 1 else None,
+        model_heldout_ll_per_frame=chosen.heldout_ll_per_frame if chosen else None,
+        transitions=Transitions(
+            counts=states.transition_counts(paths, n_states).tolist(),
+            probabilities=model.parameters.transitions.tolist(),
+        ),
+        edges=[replace(edge, features=told.get((edge.start, edge.end), edge.features)) for edge in edges],
+        state_profiles=fit.state_profiles,
+        edge_change=fit.edge_change,
+        paths=convert(path_table(paths, steps, kept, passages), list[Path]),
+        metrics=list(model.names),
+        emission=model.emission,
+        convergence=None if passages is None else [Passage(**row) for row in passages],
+        convergence_rule=watched,
         # Runs that still train have come differently far: their shares of rows cannot be compared.
-        "dissimilarity": None,
-        "detours": None,
-        "stability": None,
-        "baselines": None,
-    }
-    return Outcome(result, _tables(kept, steps, decoded, found), [*trajectories.warnings, *notes, *more])
+        dissimilarity=None,
+        warnings=(*trajectories.warnings, *notes, *more),
+        states_table=_table(kept, steps, decoded),
+        convergence_table=states.passage_table(passages),
+    )
 
 
 def _rows(
@@ -180,15 +182,15 @@ def _rows(
     return kept, steps, values, notes
 
 
-def _doubts(stored: Mapping[str, Any], runs: Sequence[str], steps: Sequence[np.ndarray]) -> list[str]:
+def _doubts(fit: Findings, runs: Sequence[str], steps: Sequence[np.ndarray]) -> list[str]:
     """What makes the numbers mean less than they seem to."""
     notes = []
-    fitted = {item["run"] for item in stored["states"]}
+    fitted = {item.run for item in fit.states}
     if again := [run for run in runs if run in fitted]:
         notes.append(
             f"{len(again)} of {len(runs)} runs took part in the fit of the model: their likelihood is not held out"
         )
-    ours, theirs = _spacing(steps), _spacing([np.asarray(item["steps"]) for item in stored["states"]])
+    ours, theirs = _spacing(steps), _spacing([np.asarray(item.steps) for item in fit.states])
     if ours is not None and theirs is not None and ours != theirs:
         notes.append(
             f"rows are {ours:g} steps apart, those that the model was fitted to {theirs:g}: "
@@ -197,7 +199,7 @@ def _doubts(stored: Mapping[str, Any], runs: Sequence[str], steps: Sequence[np.n
     return notes
 
 
-def _unlike(new: Sequence[float], chosen: Mapping[str, Any] | None, n_fitted: int) -> list[str]:
+def _unlike(new: Sequence[float], chosen: Candidate | None, n_fitted: int) -> list[str]:
     """Whether the model knows what the runs do.
 
     Args:
@@ -205,9 +207,9 @@ def _unlike(new: Sequence[float], chosen: Mapping[str, Any] | None, n_fitted: in
         chosen: The selection's row of the model.
         n_fitted: Runs of the fit.
     """
-    if not new or chosen is None or chosen.get("se") is None:
+    if not new or chosen is None or chosen.se is None or chosen.heldout_ll_per_frame is None:
         return []
-    own, spread = chosen["heldout_ll_per_frame"], chosen["se"] * np.sqrt(n_fitted)
+    own, spread = chosen.heldout_ll_per_frame, chosen.se * np.sqrt(n_fitted)
     far = [value for value in new if value < own - FAR * spread]
     if not far:
         return []
@@ -224,39 +226,24 @@ def _spacing(steps: Sequence[np.ndarray]) -> float | None:
     return float(np.median(np.concatenate(gaps))) if gaps else None
 
 
-def _means(stored: Mapping[str, Any], n_states: int, size: int) -> np.ndarray:
+def _means(fit: Findings, n_states: int, names: Sequence[str]) -> np.ndarray:
     """What characterises each state of the stored analysis, shape (K, M); NaN where it does not say."""
-    key = "level" if stored.get("emission") == "level" else "drift"
-    means = np.full((n_states, size), np.nan)
-    for item in stored.get("state_profiles") or ():
-        if item.get(key):
-            means[item["state"]] = [item[key].get(f["name"], np.nan) for f in stored["model"]["features"]]
+    means = np.full((n_states, len(names)), np.nan)
+    for item in fit.state_profiles or ():
+        if values := item.level if fit.emission == "level" else item.drift:
+            means[item.state] = [values.get(name, np.nan) for name in names]
     return means
 
 
-def _tables(
-    runs: Sequence[str],
-    steps: Sequence[np.ndarray],
-    decoded: Sequence[Decoded],
-    convergence: Sequence[Mapping[str, Any]] | None,
-) -> dict[str, pd.DataFrame]:
+def _table(runs: Sequence[str], steps: Sequence[np.ndarray], decoded: Sequence[Decoded]) -> pd.DataFrame:
     posterior = np.concatenate([item.posterior for item in decoded])
-    table = pd.DataFrame(
-        {
-            "run": np.repeat(np.array(runs, dtype=object), [len(s) for s in steps]),
-            "step": np.concatenate(steps),
-            "state": np.concatenate([item.states for item in decoded]),
-            "log_predictive": np.concatenate([item.predictive for item in decoded]),
-            **{f"posterior_{k}": posterior[:, k] for k in range(posterior.shape[1])},
-        }
+    more = {f"posterior_{k}": posterior[:, k] for k in range(posterior.shape[1])}
+    return states.table(runs, steps, [item.states for item in decoded]).assign(
+        log_predictive=np.concatenate([item.predictive for item in decoded]), **more
     )
-    tables = {"states": table}
-    if convergence is not None:
-        tables["convergence"] = pd.DataFrame(list(convergence)).astype({"step": "Int64"})
-    return tables
 
 
-def check(config: Config) -> None:
+def _check(config: Config) -> None:
     """Refuse keys of the fit beside `decode_with`: the model is given, nothing is fitted.
 
     Raises:

@@ -1,111 +1,82 @@
-"""The analysis from trajectories to result: each part does its job, this file puts them in a row."""
+"""The analysis from trajectories to findings: each part does its job, this file puts them in a row."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from msgspec import convert
 
-from dynalab.analysis import convergence as watch
-from dynalab.analysis.base import Outcome, Trajectories
+from dynalab.analysis.base import Trajectories
 from dynalab.analysis.hmm import dissimilarity, edges, fitting, states
+from dynalab.analysis.hmm.claims import claims
 from dynalab.analysis.hmm.config import Config, describe
 from dynalab.analysis.hmm.consequences import consequences
-from dynalab.analysis.hmm.features import Features, collinearity
+from dynalab.analysis.hmm.features import collinearity
+from dynalab.analysis.hmm.findings import (
+    Agreement,
+    Baseline,
+    Candidate,
+    Collinearity,
+    Comparison,
+    Course,
+    Detour,
+    DetourModel,
+    Dissimilarity,
+    Edge,
+    Emission,
+    Findings,
+    Left,
+    Path,
+    Profile,
+    Transitions,
+)
 from dynalab.analysis.hmm.fitting import Chosen
 from dynalab.analysis.hmm.model import Model, to_plain
 from dynalab.analysis.hmm.paths import path_table
 from dynalab.analysis.hmm.tasks import score
+from dynalab.core import convergence as watch
+from dynalab.core.convergence import Passage
 
 # Beyond this the least direction of the features is a millionth of the largest.
 ILL_CONDITIONED = 1e12
 
 
-def analyse(trajectories: Trajectories, config: Config) -> Outcome:
+def infer(trajectories: Trajectories, config: Config) -> Findings:
     """Fit, choose, decode and describe.
 
     Args:
-        trajectories: Runs of one ensemble.
+        trajectories: The runs; ragged and on different grids if need be.
         config: Keys of the analysis.
 
-    Returns:
-        Result, tables (`states`, `selection`, `transitions`, `edges`, `baselines`, `convergence`) and warnings.
+    Raises:
+        ConfigError: A key that cannot be used with these runs.
+        NothingMatched: No runs, or none of the default metrics.
     """
-    trajectories = trajectories.until(config.steps)
     watched, notes = watch.resolve(config.convergence, trajectories)
-    chosen = fitting.published(trajectories, config) if config.preset == "paper" else fitting.robust(
-        trajectories, config
-    )  # fmt: skip
+    preset = fitting.published if config.preset == "paper" else fitting.robust
+    chosen = preset(trajectories, config)
+    features, n_states = chosen.features, chosen.n_states
     # Beside the model, its own emission is the emission.
-    given = config
-    config = replace(config, emission=chosen.model.emission, ridge=chosen.ridge, common=chosen.common)
-    features = chosen.features
+    own = replace(config, emission=chosen.model.emission, ridge=chosen.ridge, common=chosen.common)
     model = chosen.model.reorder(
-        states.canonical_order(chosen.model.decode(features.values), features.steps, chosen.n_states)
+        states.canonical_order(chosen.model.decode(features.values), features.steps, n_states)
     )
     paths = model.decode(features.values)
-    found = watch.follow(trajectories, watched) if watched else None
-    if found is not None:
-        entered = set(features.runs)
-        found = [row for row in found if row["run"] in entered]
-    stability, unstable = fitting.stability(chosen, paths, config) if config.stability else (None, [])
+    entered = set(features.runs)
+    followed = watch.follow(trajectories, watched) if watched else None
+    passages = followed and [row for row in followed if row["run"] in entered]
+    stability, unstable = fitting.stability(chosen, paths, own) if own.stability else (None, [])
     # What was chosen for the model's states is not imposed on models of another kind.
-    beside = replace(config, common=given.common)
-    baselines = fitting.compare(chosen, beside) if config.baselines else None
-    result, edge_table = _result(chosen, model, paths, found, config)
-    more, lines = consequences(paths, features.steps, found, chosen.n_states, config)
-    result |= more
-    notes = [*notes, *lines]
-    result["convergence_rule"] = None if watched is None else vars(watched)
-    result["settings"] = describe(given)
-    result["cycle"] = features.cycle
-    result["ridge"] = chosen.ridge if model.emission == "ar" else None
-    result["common"] = chosen.common
-    result["emissions"] = list(chosen.emissions) or None
-    result["stability"] = stability
-    result["baselines"] = None if baselines is None else baselines.rows
-    warnings = [*trajectories.warnings, *features.warnings, *chosen.warnings, *unstable, *notes]
-    warnings += _collinear(result["collinearity"], len(features.names))
-    unvisited = [k for k in range(chosen.n_states) if not any((path == k).any() for path in paths)]
-    if unvisited:
-        word = "state" if len(unvisited) == 1 else "states"
-        warnings.append(f"no run visits {word} {', '.join(map(str, unvisited))}")
-    tables = _tables(features, paths, chosen, result, found)
-    tables["edges"] = edge_table
-    if baselines is not None:
-        tables["baselines"] = baselines.table
-    return Outcome(result, tables, warnings)
-
-
-def _collinear(found: dict[str, float], size: int) -> list[str]:
-    """Warn where covariances rest on the prior in some directions."""
-    if found["condition_number"] < ILL_CONDITIONED:
-        return []
-    return [
-        f"the {size} metrics are nearly collinear (condition number {found['condition_number']:.0e}, effective rank "
-        f"{found['effective_rank']:.1f}): in some directions covariances rest on the prior and the floor"
-    ]
-
-
-def _result(
-    chosen: Chosen,
-    model: Model,
-    paths: list[np.ndarray],
-    convergence: list[dict[str, Any]] | None,
-    config: Config,
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Plain values with the keys of `analyze hmm --json`, and the table of all features of all edges."""
-    n_states, features = chosen.n_states, chosen.features
-    published = config.preset == "paper"
+    beside = fitting.compare(chosen, replace(own, common=config.common)) if own.baselines else None
+    more, untested = consequences(paths, features.steps, passages, n_states, own)
     z = [model.normalise(x) for x in features.values]
-    levels, drifts = states.profiles(paths, z, n_states)
+    nearness = collinearity(np.concatenate(z))
     frames = model.frames(features.values)
-    steps = [s.tolist() for s in features.steps]
-    counts = states.transition_counts(paths, n_states)
-    transitions = model.parameters.transitions
-    found, table = edges.describe(
+    counts, chances = states.transition_counts(paths, n_states), model.parameters.transitions
+    published = config.preset == "paper"
+    changes, edge_table = edges.describe(
         model,
         frames,
         paths,
@@ -114,46 +85,93 @@ def _result(
         resamples=config.settings.resamples,
         seed=config.seed,
     )
-    result: dict[str, Any] = {
-        "n_states": n_states,
-        "selection": chosen.rows,
-        "state_order": list(range(n_states)),
-        "states": [
-            {"run": run, "steps": s, "states": path.tolist()}
-            for run, s, path in zip(features.runs, steps, paths, strict=True)
+    # The weights of the published map: 0 where no decoded run goes.
+    transitions = Transitions(
+        counts=counts.tolist(),
+        probabilities=chances.tolist(),
+        map=np.where(counts > 0, chances, 0.0).tolist(),
+    )
+    findings = Findings(
+        n_states=n_states,
+        selection=convert(chosen.rows, list[Candidate]),
+        state_order=list(range(n_states)),
+        states=[
+            Course(run=run, steps=steps.tolist(), states=path.tolist())
+            for run, steps, path in zip(features.runs, features.steps, paths, strict=True)
         ],
-        "state_profiles": [
-            {
-                "state": k,
-                "runs": sum(bool((path == k).any()) for path in paths),
-                "rows": sum(int((path == k).sum()) for path in paths),
-                "mean_first_step": states.first_entry(paths, features.steps, k),
-                "level": _named(features.names, levels[k]),
-                "drift": _named(features.names, drifts[k]),
-            }
-            for k in range(n_states)
-        ],
-        "transitions": {
-            "counts": counts.tolist(),
-            "probabilities": transitions.tolist(),
-            # The weights of the published map: 0 where no decoded run goes.
-            "map": np.where(counts > 0, transitions, 0.0).tolist(),
-        },
-        "edge_change": "level, z-units" if model.emission == "level" else "drift, z-units per row",
-        "edge_ranking": "posterior gradient" if published else "log-likelihood ratio of the feature alone",
-        "edges": found,
-        "forks": edges.forks(found, paths, features.steps),
-        "paths": path_table(paths, features.steps, features.runs, convergence),
-        "dissimilarity": dissimilarity.describe(paths, n_states, _means(model), seed=config.seed),
-        "metrics": list(features.names),
-        "collinearity": vars(collinearity(np.concatenate(z))),
-        "preset": config.preset,
-        "emission": model.emission,
-        "log_likelihood": float(score(model.parameters, frames).sum()),
-        "model": to_plain(model),
-    }
-    result["convergence"] = convergence
-    return result, table
+        state_profiles=_profiles(chosen, paths, z),
+        transitions=transitions,
+        edges=convert(changes, list[Edge]),
+        edge_change="level, z-units" if model.emission == "level" else "drift, z-units per row",
+        edge_ranking="posterior gradient" if published else "log-likelihood ratio of the feature alone",
+        forks=convert(edges.forks(changes, paths, features.steps), list[Left]),
+        paths=convert(path_table(paths, features.steps, features.runs, passages), list[Path]),
+        dissimilarity=convert(
+            dissimilarity.describe(paths, n_states, _means(model), seed=config.seed), Dissimilarity
+        ),
+        metrics=list(features.names),
+        collinearity=nearness,
+        preset=config.preset,
+        emission=model.emission,
+        emissions=convert(list(chosen.emissions), list[Emission]) or None,
+        ridge=chosen.ridge if model.emission == "ar" else None,
+        common=chosen.common,
+        log_likelihood=float(score(model.parameters, frames).sum()),
+        model=to_plain(model),
+        stability=None if stability is None else convert(stability, list[Agreement]),
+        baselines=None if beside is None else convert(beside.rows, list[Baseline]),
+        settings=describe(config),
+        cycle=features.cycle,
+        convergence=None if passages is None else [Passage(**row) for row in passages],
+        convergence_rule=watched,
+        warnings=(
+            *(*trajectories.warnings, *features.warnings, *chosen.warnings, *unstable, *notes, *untested),
+            *(*_collinear(nearness, len(features.names)), *_unvisited(paths, n_states)),
+        ),
+        states_table=states.table(features.runs, features.steps, paths),
+        selection_table=pd.DataFrame(chosen.rows).astype(
+            {name: float for name in chosen.rows[0] if name not in ("n_states", "converged")}
+        ),
+        transitions_table=_transition_table(transitions),
+        edges_table=edge_table,
+        baselines_table=None if beside is None else beside.table,
+        convergence_table=states.passage_table(passages),
+        path_comparison=convert(more["path_comparison"], Comparison | None),
+        detours=convert(more["detours"], list[Detour] | None),
+        detour_model=convert(more["detour_model"], DetourModel | None),
+    )
+    return replace(findings, claims=claims(findings))
+
+
+def _unvisited(paths: list[np.ndarray], n_states: int) -> list[str]:
+    lost = [str(k) for k in range(n_states) if not any((path == k).any() for path in paths)]
+    return [f"no run visits {'state' if len(lost) == 1 else 'states'} {', '.join(lost)}"] if lost else []
+
+
+def _collinear(nearness: Collinearity, size: int) -> list[str]:
+    """Warn where covariances rest on the prior in some directions."""
+    if nearness.condition_number < ILL_CONDITIONED:
+        return []
+    return [
+        f"the {size} metrics are nearly collinear (condition number {nearness.condition_number:.0e}, effective rank "
+        f"{nearness.effective_rank:.1f}): in some directions covariances rest on the prior and the floor"
+    ]
+
+
+def _profiles(chosen: Chosen, paths: list[np.ndarray], z: list[np.ndarray]) -> list[Profile]:
+    features = chosen.features
+    levels, drifts = states.profiles(paths, z, chosen.n_states)
+    return [
+        Profile(
+            state=k,
+            runs=sum(bool((path == k).any()) for path in paths),
+            rows=sum(int((path == k).sum()) for path in paths),
+            mean_first_step=states.first_entry(paths, features.steps, k),
+            level=_named(features.names, levels[k]),
+            drift=_named(features.names, drifts[k]),
+        )
+        for k in range(chosen.n_states)
+    ]
 
 
 def _means(model: Model) -> np.ndarray | None:
@@ -168,35 +186,13 @@ def _named(names: tuple[str, ...], values: np.ndarray) -> dict[str, float] | Non
     return {name: float(value) for name, value in zip(names, values, strict=True)}
 
 
-def _tables(
-    features: Features,
-    paths: list[np.ndarray],
-    chosen: Chosen,
-    result: dict[str, Any],
-    convergence: list[dict[str, Any]] | None,
-) -> dict[str, pd.DataFrame]:
-    """Data frames to be stored beside the result."""
-    n_states = chosen.n_states
-    tables = {
-        "states": pd.DataFrame(
-            {
-                "run": np.repeat(np.array(features.runs, dtype=object), [len(s) for s in features.steps]),
-                "step": np.concatenate(features.steps),
-                "state": np.concatenate(paths),
-            }
-        ),
-        "selection": pd.DataFrame(chosen.rows).astype(
-            {name: float for row in chosen.rows[:1] for name in row if name not in ("n_states", "converged")}
-        ),
-        "transitions": pd.DataFrame(
-            {
-                "from": np.repeat(np.arange(n_states), n_states),
-                "to": np.tile(np.arange(n_states), n_states),
-                "count": np.ravel(result["transitions"]["counts"]),
-                "probability": np.ravel(result["transitions"]["probabilities"]),
-            }
-        ),
-    }
-    if convergence is not None:
-        tables["convergence"] = pd.DataFrame(convergence).astype({"step": "Int64"})
-    return tables
+def _transition_table(transitions: Transitions) -> pd.DataFrame:
+    n_states = len(transitions.counts)
+    return pd.DataFrame(
+        {
+            "from": np.repeat(np.arange(n_states), n_states),
+            "to": np.tile(np.arange(n_states), n_states),
+            "count": np.ravel(transitions.counts),
+            "probability": np.ravel(transitions.probabilities),
+        }
+    )

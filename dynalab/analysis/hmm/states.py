@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dynalab.core.stats import wilson as wilson
 
@@ -95,6 +96,22 @@ def profiles(
         if moving.any():
             drifts[k] = moves[moving].mean(axis=0)
     return levels, drifts
+
+
+def table(runs: Sequence[str], steps: Sequence[np.ndarray], paths: Sequence[np.ndarray]) -> pd.DataFrame:
+    """Return run, step and state of every row."""
+    return pd.DataFrame(
+        {
+            "run": np.repeat(np.array(runs, dtype=object), [len(s) for s in steps]),
+            "step": np.concatenate(steps),
+            "state": np.concatenate(paths),
+        }
+    )
+
+
+def passage_table(rows: Sequence[Mapping[str, Any]] | None) -> pd.DataFrame | None:
+    """Return when every run converged, as `core.convergence.follow` has it; None where nothing is watched."""
+    return None if rows is None else pd.DataFrame(list(rows)).astype({"step": "Int64"})
 
 
 def edges(paths: Sequence[np.ndarray], names: Sequence[str], means: np.ndarray) -> list[dict[str, Any]]:

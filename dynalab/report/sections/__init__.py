@@ -1,4 +1,4 @@
-"""One file an analysis: how its result is shown. `SECTIONS` finds it by kind; others are shown as plain tables."""
+"""How the result of an analysis is shown: as the analysis says, or as plain tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dynalab.config import registry
 from dynalab.core.errors import ConfigError, StoreError
 from dynalab.report.blocks import Section
 from dynalab.report.choice import key_words
-from dynalab.report.sections import generic, hmm, shown
+from dynalab.report.sections import generic, shown
 from dynalab.report.sections.context import Context
 from dynalab.show.blocks import Say
 from dynalab.store.results import Result, reading
@@ -27,8 +27,6 @@ class Renderer:
     section: Callable[[Result, Context], Section]
     summary: Callable[[Result, Context], list[str]]
 
-
-SECTIONS: dict[str, Renderer] = {"hmm": Renderer(hmm.section, hmm.summary)}
 
 _GENERIC = Renderer(generic.section, generic.summary)
 
@@ -54,7 +52,7 @@ def _keys(words: list[str]) -> str:
 
 def renderer(kind: str) -> Renderer:
     """Return how a kind of analysis is shown; a result of another form is named as damaged, and the page goes on."""
-    found = SECTIONS.get(kind) or _own(kind) or _GENERIC
+    found = _own(kind) or _GENERIC
 
     def section(result: Result, context: Context) -> Section:
         try:

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from hmm_simulate import FACTORS
 
 from dynalab.analysis.base import Convergence, Trajectories, Trajectory
 from dynalab.analysis.hmm.features import WEIGHT_METRICS, is_size
-from dynalab.analysis.hmm.simulate import FACTORS
 
 SPACING = 10
 LEVEL = 0.9

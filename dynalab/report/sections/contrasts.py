@@ -1,0 +1,96 @@
+"""What the settings on a page say beside each other, as their analyses have it: each with the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dynalab.analysis.command import contrast
+from dynalab.config import registry
+from dynalab.config.registry import Part
+from dynalab.core.errors import ConfigError, StoreError
+from dynalab.report.choice import is_of_another
+from dynalab.report.gather import Shown
+from dynalab.report.sections.context import Context
+from dynalab.show.blocks import Block
+from dynalab.show.page import settled
+from dynalab.store.results import Result
+
+# With more settings a table of pairs would be read by nobody.
+MOST = 6
+
+
+@dataclass(frozen=True)
+class Contrasts:
+    """The analyses of one kind that are compared.
+
+    Attributes:
+        part: The analysis.
+        results: Place of an ensemble on the page -> its result, the reference's first.
+        made: Place of each other one -> the comparison.
+    """
+
+    part: Part
+    results: Mapping[int, Result]
+    made: Mapping[int, Result]
+
+
+def contrasts(shown: Sequence[Shown], outputs: Path) -> tuple[list[Contrasts], list[str]]:
+    """Return the comparisons of the first setting with each other, stored, before the page is drawn.
+
+    Args:
+        shown: The ensembles on the page.
+        outputs: The outputs folder, where those that are not stored yet come to be.
+
+    Returns:
+        One a kind of analysis that can be compared; and a line about each comparison that could not be made.
+    """
+    found, refused = [], []
+    for kind in dict.fromkeys(result.kind for item in shown for result in item.results):
+        try:
+            part = registry.find("analysis", kind, registry.search_path())
+        except ConfigError:
+            continue
+        results = _compared(shown, kind)
+        if not hasattr(part.module, "contrast") or not 2 <= len(results) <= MOST:
+            continue
+        (_, one), *others = results.items()
+        made = {}
+        for place, other in others:
+            try:
+                made[place] = contrast(part, one, other, outputs)
+            except StoreError as error:
+                refused.append(f"{error}; {kind}-{one.id} and {kind}-{other.id} are not compared")
+        if made:
+            found.append(Contrasts(part, results, made))
+    return found, refused
+
+
+def _compared(shown: Sequence[Shown], kind: str) -> dict[int, Result]:
+    """The analysis of each setting that is compared, by its place on the page."""
+    found: dict[int, Result] = {}
+    for place, item in enumerate(shown):
+        for result in item.results:
+            if result.kind == kind and not (result.across or is_of_another(result)):
+                found.setdefault(place, result)
+    return found
+
+
+def blocks(found: Sequence[Contrasts], shown: Sequence[Shown], titles: Sequence[str]) -> list[Block]:
+    """Return the blocks that compare settings.
+
+    Args:
+        found: What `contrasts` has of them.
+        shown: The ensembles on the page.
+        titles: What each is called.
+    """
+    context = Context(shown, "comparison")
+    made: list[Block] = []
+    for item in found:
+        said = item.part.module.show_contrasts(
+            {titles[place]: result.restored() for place, result in item.made.items()},
+            {titles[place]: result.restored() for place, result in item.results.items()},
+        )
+        made += [settled(block, context.label, context.log_steps) for block in said]
+    return made
