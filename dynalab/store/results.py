@@ -87,11 +87,7 @@ class Result:
             return None
 
     def restored(self) -> Any:
-        """Return its findings, typed.
-
-        Raises:
-            StoreError: They cannot be restored.
-        """
+        """Return its findings, typed; a `StoreError` where they cannot be restored."""
         with reading(self):
             return self._restore() if self.value is None else self.value
 
