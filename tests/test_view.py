@@ -11,6 +11,7 @@ import pytest
 from groups import EXAMPLES
 from matplotlib.figure import Figure as Drawn
 from report_fakes import make_ensemble, make_hmm
+from report_reading import altered
 
 import dynalab
 from dynalab.analysis import progress
@@ -57,7 +58,9 @@ def test_a_notebook_shows_what_the_page_shows(outputs: Path):
 
 def test_what_cannot_be_viewed_is_a_line(outputs: Path):
     result = make_hmm(outputs, make_ensemble(outputs))
-    with pytest.raises(ConfigError, match=f"hmm-{result.id}: "):
+    assert "3 states" in repr(dynalab.view(result))
+    result = altered(result, edges=[{"of": 3}])
+    with pytest.raises(ConfigError, match=f"hmm-{result.id}: another version"):
         dynalab.view(result)
 
 
