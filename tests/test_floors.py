@@ -82,7 +82,7 @@ PATHS = {
     "dynalab.models.base": "Context Matrix",
     "dynalab.probes.base": "Objective Probe ProbeState Setting Upcoming",
     "dynalab.training.streams": "NAMES Streams",
-    "dynalab.analysis.base": "Convergence Outcome Trajectories Trajectory",
+    "dynalab.analysis.base": "Convergence Group Run Trajectories Trajectory",
     "dynalab.analysis.convergence": "ConvergenceKeys converge convergence_step follow resolve",
     "dynalab.analysis.rates": "decay_a_step drag learning_rates rate_changes rate_factors",
 }

@@ -15,16 +15,22 @@ from dynalab.errors import ConfigError
 
 OWN = """
 from dataclasses import dataclass
-from dynalab.analysis.base import Outcome
+from dynalab.analysis.base import Keys, runs_of
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(Keys):
     least: float = 0.5
 
 
-def analyse(trajectories, config):
-    return Outcome({"rows": sum(len(run.steps) for run in trajectories.runs), "least": config.least})
+@dataclass(frozen=True)
+class Findings:
+    rows: int
+    least: float
+
+
+def analyse(groups, config):
+    return Findings(sum(len(run.grid) for run in runs_of(groups)), config.least)
 """
 SHIPPED = ["eos", "hmm", "periods", "progress", "slingshot", "spectrum", "variance"]
 HELPERS = ["base", "command", "convergence", "missing", "rates", "__init__", "words"]
@@ -72,7 +78,19 @@ def test_an_analysis_of_ones_own_is_found_from_python_as_from_the_command_line(
     result = dynalab.analyze("rows", ensemble, least=0.25)
     assert result["rows"] == 84 and result["keys"] == {"least": 0.25}
     assert run(["analyze", "rows", "least=0.25"]) == 0
-    assert capsys.readouterr().out.strip() == str(result.paths.root)
+    *said, path = capsys.readouterr().out.splitlines()
+    assert path == str(result.paths.root) and [line.split() for line in said] == [
+        ["rows", "84"],
+        ["least", "0.25"],
+    ]
+
+
+def test_findings_leave_the_names_that_every_result_has(outputs, own, monkeypatch):
+    text = OWN.replace("rows: int", "inputs: int")
+    (own / "analysis" / "rows.py").write_text(text)
+    monkeypatch.setenv("DYNALAB_PATH", str(own))
+    with pytest.raises(ConfigError, match="may not have a field inputs"):
+        dynalab.analyze("rows", make_ensemble(outputs))
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,9 @@ def commands(outputs: Path, words: list[str]) -> dict[str, object]:
         "slingshot": lambda: inputs("slingshot"),
         "variance": lambda: inputs("variance"),
         "report": shown,
-        "united": lambda: opened().united(["train_loss", "l2", "lambda_max"]),
+        "group": lambda: [
+            run.series[name] for run in opened().group().runs for name in ("train_loss", "l2", "lambda_max")
+        ],
     }
 
 
@@ -134,7 +136,7 @@ def test_columns_are_looked_up_once_an_ensemble(tmp_path, monkeypatch):
     ((ensemble, _),) = select(tmp_path, ["@all"], None, Ensemble)
     asked = []
     monkeypatch.setattr(Ensemble, "cadences", lambda self: asked.append(1) or list(GRIDS))
-    assert ensemble.united(["l2", "train_loss"]).metrics == ("l2", "train_loss")
+    assert all({"l2", "train_loss"} <= set(run.series) for run in ensemble.group().runs)
     assert ensemble.array("l2").shape == (10, 3) and len(ensemble.frame()) == 10 * 5
     assert asked == [1]
 

@@ -125,12 +125,19 @@ def test_rows_are_the_runs_own_up_to_its_divergence(stored):
         stored.trajectory(first, ["los"])
 
 
-def test_united_rows_are_of_every_cadence(stored):
-    told = stored.united(["sharpness", "nothing", "norm"])
+def test_a_group_has_the_series_of_every_cadence(stored):
+    told = stored.group()
     (only,) = told.runs
-    assert told.metrics == ("sharpness", "norm") and only.steps.tolist() == [*range(0, 45, 5)]
-    assert np.array_equal(only.values[:, 0], [7, *[np.nan] * 3, 8, *[np.nan] * 3, 9], equal_nan=True)
-    assert only.values[:, 1].tolist() == [*range(9)]
+    assert only.series["sharpness"].steps.tolist() == [0, 20, 40] and only.grid.tolist() == [
+        0,
+        10,
+        20,
+        30,
+        40,
+    ]
+    assert only.series["sharpness"].values.tolist() == [7, 8, 9]
+    assert only.series["norm"].steps.tolist() == [*range(0, 45, 5)]
+    assert only.series["norm"].values.tolist() == [*range(9)] and "nothing" not in only.series
     assert told.warnings == (f"left out: {DIGEST}/s0004 is diverged",)
 
 

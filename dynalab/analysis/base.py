@@ -31,10 +31,8 @@ outside knows it by name.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dynalab.config.keys import Keys, key
 from dynalab.core.convergence import Convergence
@@ -43,7 +41,7 @@ from dynalab.core.runs import Group, Run, Series
 from dynalab.core.trajectories import Trajectories, Trajectory
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 __all__ = [
     "Convergence",
@@ -51,7 +49,6 @@ __all__ = [
     "Group",
     "Keys",
     "Needs",
-    "Outcome",
     "Run",
     "Series",
     "Trajectories",
@@ -120,43 +117,19 @@ def runs_of(groups: Sequence[Group]) -> list[Run]:
     return [run for group in groups for run in group.runs]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What an analysis found.
-
-    Attributes:
-        result: Plain values for result.json, with the keys of the command's `--json`.
-        tables: Name -> data frame, stored as Parquet beside it.
-        warnings: Lines a reader must see before trusting the numbers.
-    """
-
-    result: dict[str, Any]
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-
-def on_one_grid(groups: Sequence[Group], columns: Sequence[str] | None = None) -> Trajectories:
+def on_one_grid(groups: Sequence[Group]) -> Trajectories:
     """Return the runs of some groups as tables, on the metrics and the rule of convergence that all have.
 
-    Args:
-        groups: The groups.
-        columns: Metrics; the rows are then those of all of their series, NaN where one has none. None: what was
-            recorded on the evaluation grid or a finer one, at the rows of that grid.
+    Their rows are those of the evaluation grid, their metrics what was recorded on it or on a finer one.
     """
     shared = [name for name in groups[0].metrics if all(name in group.metrics for group in groups)]
-    if columns is not None:
-        shared = [name for name in columns if all(name in group.columns for group in groups)]
-    runs = []
-    for run in runs_of(groups):
-        grid = run.grid
-        if columns is not None:
-            own = [run.series[name].steps for name in shared]
-            grid = np.unique(np.concatenate(own or [np.empty(0, np.int64)]))
-        values = replace(run, grid=grid).table(shared)
-        runs.append(Trajectory(run.id, grid, values, run.seed, run.status, run.config, run.diverged_step))
+    runs = [
+        Trajectory(run.id, run.grid, run.table(shared), run.seed, run.status, run.config, run.diverged_step)
+        for run in runs_of(groups)
+    ]
     warnings = []
     dropped = sorted({name for group in groups for name in group.metrics} - set(shared))
-    if dropped and columns is None:
+    if dropped:
         warnings.append(f"not in every ensemble, left out: {', '.join(dropped)}")
     rules = list(dict.fromkeys(group.convergence for group in groups))
     if len(rules) > 1:

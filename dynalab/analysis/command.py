@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dynalab.analysis.base import Needs, on_one_grid, runs_of
+from dynalab.analysis.base import Needs, runs_of
 from dynalab.config.analysis import given_keys
 from dynalab.config.ensemble import canonical
 from dynalab.config.keys import Stored, stored_keys
@@ -53,12 +53,7 @@ class Inputs:
 
 def needs_of(part: Part, config: Any = None) -> Needs:
     """Return what an analysis needs, with this configuration."""
-    needs = getattr(part.module, "NEEDS", None)
-    if needs is None:
-        statuses = getattr(part.module, "STATUSES", ("done",))
-        if config is not None and hasattr(part.module, "statuses"):
-            statuses = part.module.statuses(config)
-        return Needs(optional=getattr(part.module, "COLUMNS", ()), statuses=statuses)
+    needs = getattr(part.module, "NEEDS", Needs())
     found: Needs = needs(config) if callable(needs) else needs
     return found
 
@@ -130,14 +125,15 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
         return stored
     # What stands there now is damaged, or to be made again; what comes to stand there meanwhile is the same.
     again = paths.root.exists()
-    values, tables, warnings = _made(inputs, part, config)
+    findings = findings_of(inputs.groups, part, config)
+    tables = tables_of(findings)
     stated = {key: value for key, value in plain(config).items() if key not in NOT_IDENTITY}
     data = {
         "id": digest,
         "kind": part.name,
         "ensemble": inputs.ensembles[0].id,
         "ensembles": [ensemble.id for ensemble in inputs.ensembles],
-        "warnings": list(dict.fromkeys([*inputs.warnings, *warnings])),
+        "warnings": list(dict.fromkeys([*inputs.warnings, *getattr(findings, "warnings", ())])),
         "config": stated,
         "keys": given_keys(part.config_class, stated),
         "inputs": [{"run": run, "steps": steps, "attempt": attempt} for run, steps, attempt in runs],
@@ -145,9 +141,13 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
         "dynalab": __version__,
         "tables": sorted(tables),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **values,
     }
-    return write_result(paths, data, tables, replace=again)
+    values = plain_findings(findings)
+    if taken := sorted(set(values) & set(data)):
+        raise ConfigError(
+            f"analysis={part.name}: its findings may not have a field {taken[0]}: every result has one"
+        )
+    return write_result(paths, data | values, tables, replace=again)
 
 
 def _resolved(config: Any, outputs: Path) -> Any:
@@ -166,17 +166,6 @@ def _resolved(config: Any, outputs: Path) -> Any:
             raise ConfigError(f"{name}={ref}: {result.kind}-{result.id} is no analysis {kind}")
         config = replace(config, **{name: Stored.of(f"{kind}-{result.id}", result.restored())})
     return config
-
-
-def _made(inputs: Inputs, part: Part, config: Any) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-    """Return plain values, tables and warnings of an analysis."""
-    if hasattr(part.module, "Findings"):
-        findings = findings_of(inputs.groups, part, config)
-        return plain_findings(findings), tables_of(findings), list(getattr(findings, "warnings", ()))
-    columns = getattr(part.module, "COLUMNS", None)
-    trajectories = on_one_grid(inputs.groups, columns)
-    outcome = part.module.analyse(trajectories, config)
-    return outcome.result, outcome.tables, [*trajectories.warnings, *outcome.warnings]
 
 
 def findings_of(groups: Sequence[Group], part: Part, config: Any) -> Any:

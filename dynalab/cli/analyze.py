@@ -152,10 +152,11 @@ def _confirmed(
 
 def _lines(part: Part, result: Result) -> Iterable[str]:
     """Return what an analysis says of its result on a terminal."""
-    if not hasattr(part.module, "show"):
-        describe = getattr(part.module, "describe", None)
-        return describe(result.data) if describe else ()
-    from dynalab.core.records import restore
+    from dynalab.core.records import plain, restore
     from dynalab.show import terminal
+    from dynalab.show.values import tables_of
 
-    return terminal.lines(part.module.show(restore(part.module.Findings, result.data), ()))
+    findings = restore(part.module.Findings, result.data)
+    if not hasattr(part.module, "show"):
+        return terminal.lines(tables_of(plain(findings)))
+    return terminal.lines(part.module.show(findings, ()))

@@ -27,7 +27,7 @@ def _table(table: Table) -> Iterator[str]:
     shown = [list(table.header), *rows]
     wide = [max(len(row[place]) for row in shown) for place in range(len(table.header))]
     right = [_is_number(table.rows, place) for place in range(len(table.header))]
-    for row in shown:
+    for row in shown if any(table.header) else shown[1:]:
         pieces = [
             text.rjust(width) if number_ else text.ljust(width)
             for text, width, number_ in zip(row, wide, right, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -167,36 +168,12 @@ class Ensemble(Recorded):
 
     def _learner_of(self, run: StoredRun) -> SeededLearner | None:
         """Return what a run's weights are weights of; plug-ins come from `DYNALAB_PATH`."""
-        if self.imported:
+        named = run.record.runs[run.index].streams
+        if self.imported or set(named) != {field.name for field in fields(Streams)}:
             return None
-        streams = Streams(**run.record.runs[run.index].streams)
+        streams = Streams(**named)
         threads = run.record.plan.get("threads", 1)
         return SeededLearner(self._recipe, streams, threads, len(run.record.runs))
-
-    def united(
-        self, metrics: Sequence[str], statuses: Iterable[str] = ("done",), runs: Iterable[str] | None = None
-    ) -> Trajectories:
-        """Return trajectories as `trajectories`, with the rows of every cadence that one of the metrics is on.
-
-        Args:
-            metrics: Columns that are looked for; those that were not recorded are left out.
-            statuses: Which runs enter.
-            runs: Ids of the runs wanted, or None for all.
-        """
-        names = [name for name in metrics if name in self._recorded]
-        kept, warnings = self._chosen(lambda run: self._united(run, names), statuses, runs)
-        return Trajectories(self.id, tuple(names), kept, self.convergence, warnings, self.imported)
-
-    def _united(self, run: StoredRun, metrics: Sequence[str]) -> Trajectory:
-        """Return one run's rows of some metrics, NaN where a metric's own cadence has none; empty rows are left out."""
-        parts = [self.trajectory(run, [name], self._cadence_of(name)) for name in metrics]
-        steps = np.unique(np.concatenate([part.steps for part in parts] or [np.empty(0, np.int64)]))
-        columns = [_at(steps, part.steps, part.values[:, 0]) for part in parts]
-        values = np.stack(columns, axis=1) if columns else np.empty((len(steps), 0))
-        some = ~np.isnan(values).all(axis=1)
-        return Trajectory(
-            run.id, steps[some], values[some], run.seed, run.status, self.config, run.diverged_step
-        )
 
     def _chosen(
         self, read: Callable[[StoredRun], T], statuses: Iterable[str], runs: Iterable[str] | None

@@ -26,7 +26,7 @@ TRAINED = (
         "dynalab/probes",
         "conf",
     ),
-    *("dynalab/analysis/slingshot", "dynalab/analysis/periods", "scripts/bars/detectors.py"),
+    *("dynalab/analysis/slingshot", "dynalab/analysis/periods.py", "scripts/bars/detectors.py"),
 )
 SPHERES = (
     *(
@@ -37,7 +37,7 @@ SPHERES = (
         "dynalab/models/nets/scale_invariant.py",
     ),
     *("dynalab/tasks/digits.py", "dynalab/tasks/images", "dynalab/probes/scale_invariant.py"),
-    *("conf/experiment/kodryan2022_sphere.yaml", "dynalab/analysis/periods", "scripts/bars/detectors.py"),
+    *("conf/experiment/kodryan2022_sphere.yaml", "dynalab/analysis/periods.py", "scripts/bars/detectors.py"),
 )
 CONTROLS = (
     *("thilak2022_slingshot_epsilon", "thilak2022_slingshot_float64", "thilak2022_slingshot_sgd"),
