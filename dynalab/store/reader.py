@@ -75,7 +75,7 @@ class Ensemble(Recorded):
             elif source == cadence:
                 columns.append(records[metric] if single else records[metric][:, run.index])
             else:
-                columns.append(_at(steps, records["step"], records[metric][:, run.index]))
+                columns.append(Series(records["step"], records[metric][:, run.index]).at(steps))
         values = np.stack(columns, axis=1) if columns else np.empty((len(steps), 0))
         return Trajectory(
             run.id, steps[keep], values[keep], run.seed, run.status, self.config, run.diverged_step
@@ -191,7 +191,7 @@ class Ensemble(Recorded):
         """Return one run's rows of some metrics, NaN where a metric's own cadence has none; empty rows are left out."""
         parts = [self.trajectory(run, [name], self._cadence_of(name)) for name in metrics]
         steps = np.unique(np.concatenate([part.steps for part in parts] or [np.empty(0, np.int64)]))
-        columns = [_at(steps, part.steps, part.values[:, 0]) for part in parts]
+        columns = [Series(part.steps, part.values[:, 0]).at(steps) for part in parts]
         values = np.stack(columns, axis=1) if columns else np.empty((len(steps), 0))
         some = ~np.isnan(values).all(axis=1)
         return Trajectory(
@@ -341,13 +341,3 @@ class _RunSeries(Mapping[str, Series]):
 
     def __len__(self) -> int:
         return len(self._ensemble._recorded)
-
-
-def _at(steps: np.ndarray, grid: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return values of another grid at some steps, NaN where it has no row."""
-    result = np.full(len(steps), np.nan)
-    place = np.searchsorted(grid, steps)
-    inside = place < len(grid)
-    exact = np.flatnonzero(inside)[grid[place[inside]] == steps[inside]]
-    result[exact] = values[place[exact]]
-    return result
