@@ -76,7 +76,7 @@ class Ensemble(Recorded):
             elif source == cadence:
                 columns.append(records[metric] if single else records[metric][:, run.index])
             else:
-                columns.append(_at(steps, records["step"], records[metric][:, run.index]))
+                columns.append(Series(records["step"], records[metric][:, run.index]).at(steps))
         values = np.stack(columns, axis=1) if columns else np.empty((len(steps), 0))
         return Trajectory(
             run.id, steps[keep], values[keep], run.seed, run.status, self.config, run.diverged_step
@@ -318,13 +318,3 @@ class _RunSeries(Mapping[str, Series]):
 
     def __len__(self) -> int:
         return len(self._ensemble._recorded)
-
-
-def _at(steps: np.ndarray, grid: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return values of another grid at some steps, NaN where it has no row."""
-    result = np.full(len(steps), np.nan)
-    place = np.searchsorted(grid, steps)
-    inside = place < len(grid)
-    exact = np.flatnonzero(inside)[grid[place[inside]] == steps[inside]]
-    result[exact] = values[place[exact]]
-    return result
