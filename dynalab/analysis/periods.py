@@ -25,7 +25,7 @@ from dynalab.show.blocks import Block, Say, Span, Strip, Strips, Table, run_cell
 VERSION = 3
 TITLE = "Periods and regimes"
 NEEDS = Needs(
-    columns=("scale_invariant_norm",),
+    ("scale_invariant_norm",),
     optional=("effective_gradient_norm", "train_loss", "train_loss_max", "batch_loss"),
     record="model=si_mlp 'probes=[gradients,scale_invariant]'",
     statuses=("done", "diverged"),
@@ -36,10 +36,7 @@ LOSS_RISE = 1.0  # decades that the loss rises by at a jump of a period
 MARGIN = 0.15  # share of the way between two jumps, at both ends, that their slope leaves out
 STILL, FALLS = 0.95, 0.9  # loss of the last quarter over that of the second: above it stands, below it falls
 CHAOTIC, DIVERGES = 0.03, 1.0  # radians a step from which on training is no descent, and a random walk
-GUESSES, INTERPOLATES = (
-    0.9,
-    1e-2,
-)  # share of ln(classes) that is guessing; a loss that is convergence whatever else
+GUESSES, INTERPOLATES = 0.9, 1e-2  # share of ln(classes) that is guessing; loss that is always convergence
 UNKNOWN = "the learning rate is not known, or weight decay alone does not say how the norm falls"
 CLASSES = {"digits": 10, "mnist": 10}  # of the tasks whose configuration does not say
 
@@ -48,13 +45,9 @@ CLASSES = {"digits": 10, "mnist": 10}  # of the tasks whose configuration does n
 class Config(Keys):
     """Keys of the analysis."""
 
-    jump: float = key(
-        0.1, "rise of the log norm of the scale-invariant weights that begins an event", above=0
-    )
+    jump: float = key(0.1, "rise of the log norm that begins an event", above=0)
     window: int = key(25, "steps that it is taken over (a row at least)", least=1)
-    tolerance: float = key(
-        0.1, "how far the norm's slope between events may be from the decay's, as a share", above=0, below=1
-    )
+    tolerance: float = key(0.1, "how far slopes may be from the decay's, as a share", above=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -73,18 +66,14 @@ class RunFindings:
     """What is found of a run."""
 
     run: str
-    # periodic, single_event, no_period, equilibrium, fixed_norm, unknown or insufficient_data.
-    verdict: str
+    verdict: str  # periodic, single_event, no_period, equilibrium, fixed_norm, unknown or insufficient_data
     reason: str
     events: tuple[Event, ...] = ()
-    # Median distance of neighbouring onsets, and its coefficient of variation (ddof 1).
-    period_steps: float | None = None
-    period_cv: float | None = None
-    # Slope of the log norm between events over that of weight decay alone.
-    slope_ratio: float | None = None
-    # Where the norm is fixed: convergence, chaotic_equilibrium, divergence or transition; median of eta / rho^2.
-    regime: str | None = None
-    effective_rate: float | None = None
+    period_steps: float | None = None  # median distance of neighbouring onsets
+    period_cv: float | None = None  # its coefficient of variation, ddof 1
+    slope_ratio: float | None = None  # slope of the log norm between events over that of weight decay alone
+    regime: str | None = None  # at a fixed norm: convergence, chaotic_equilibrium, divergence or transition
+    effective_rate: float | None = None  # median of eta / rho^2 there
 
 
 @dataclass(frozen=True)
@@ -102,9 +91,9 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
 
     groups, notes = groups_at_ends(groups, NEEDS.required)
     runs = tuple(judge(run, config) for run in runs_of(groups))
-    names = ["run", *Event.__dataclass_fields__]
     rows = [{"run": run.run, **vars(event)} for run in runs for event in run.events]
-    return Findings(runs, tuple(notes), pd.DataFrame(rows, columns=names))
+    table = pd.DataFrame(rows, columns=["run", *Event.__dataclass_fields__])
+    return Findings(runs, tuple(notes), table)
 
 
 def judge(run: Run, config: Config) -> RunFindings:
@@ -139,8 +128,7 @@ def find_jumps(norm: Series, jump: float, window: float) -> list[tuple[int, int]
     An event begins where the log norm rises by `jump` within `window` steps (a row at least), and ends with the last
     row that is still higher than the one before.
     """
-    x, steps = np.log(norm.values), norm.steps
-    last = len(x) - 1
+    x, steps, last = np.log(norm.values), norm.steps, len(norm) - 1
     ahead = np.maximum(np.searchsorted(steps, steps + window, side="right") - 1, np.arange(len(x)) + 1)
     rising = x[np.minimum(ahead, last)] - x > jump
     jumps, row = [], 0
@@ -282,8 +270,8 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     tally = listed([f"{kind} in {n:,}" for kind, n in kinds.items()])
     periods = [run.period_steps for run in findings.runs if run.verdict == "periodic" and run.period_steps]
     apart = f"; events some **{number(quantile(periods, 0.5))}** steps apart" if periods else ""
-    total = count(len(findings.runs), "run")
-    yield Say(f"**Periods and regimes:** {tally} of {total}{apart}.", headline=True)
+    tally = f"{tally} of {count(len(findings.runs), 'run')}"
+    yield Say(f"**Periods and regimes:** {tally}{apart}.", headline=True)
     recorded = {run.id: run for run in runs_of(groups)}
     strips = [
         Strip(
@@ -305,10 +293,8 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
             right="norm of the scale-invariant weights",
         )
     rows = [
-        [
-            *(run_cell(run.run), spoken(run.verdict), spoken(run.regime)),
-            *(len(run.events), run.period_steps, run.period_cv, run.reason),
-        ]
+        [*(run_cell(run.run), spoken(run.verdict), spoken(run.regime), len(run.events)),
+         *(run.period_steps, run.period_cv, run.reason)]
         for run in findings.runs
-    ]
+    ]  # fmt: skip
     yield Table(["run", "verdict", "regime", "events", "period", "its variation", "why"], rows, "Every run")
