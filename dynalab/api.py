@@ -198,6 +198,8 @@ def view(result: Result | str, *, outputs: str | Path | None = None) -> View:
     from dynalab.show.view import View
     from dynalab.store.runfile import STATUSES
 
+    if not isinstance(result, str | Result):
+        raise ConfigError(f"view: expected a stored analysis or its id, not {type(result).__name__}")
     if not isinstance(result, Result):
         result = find_result(outputs_root(None if outputs is None else str(outputs)), result)
     name = f"{result.kind}-{result.id}"

@@ -271,5 +271,6 @@ def test_only_what_can_be_trained_again_is_confirmed(here, tmp_path):
     train([*SHORT, "model.hidden=[4]"], outputs=tmp_path / "outputs")
     wrong = here("analyze", "hmm", "--confirm", "max_states=1", "metrics=[param_norm]")
     assert wrong.code == 2 and "analyze hmm has nothing to train again" in wrong.err
+    assert here("runs", "list", "--analyses", "--json").json["analyses"] == []
     none = here("analyze", "slingshot", "--confirm")
     assert none.code == 0 and "found nothing that training again could confirm" in none.err, none.err

@@ -13,6 +13,7 @@ from image_fakes import write_cifar, write_mnist
 
 import dynalab
 from dynalab.analysis.base import Group
+from dynalab.core.devices import resolve_device
 from dynalab.core.runs import Run
 from dynalab.errors import ConfigError, NothingMatched, StoreError
 from dynalab.launch import inline
@@ -356,3 +357,9 @@ def test_an_analysis_of_weights_only_writes_mathematics(here, trained, tmp_path,
     assert here("import", str(table)).code == 0
     said = here("analyze", "drift")
     assert said.code == 4 and "no weights were kept: the run was imported, and has metrics alone" in said.err
+
+
+@pytest.mark.parametrize("asked", ["tpu", "cuda:x", "", "cpu:0"])
+def test_a_device_that_is_none_is_refused(asked):
+    with pytest.raises(ConfigError, match="expected cpu, cuda, cuda:N or auto"):
+        resolve_device(asked, 0)

@@ -510,7 +510,12 @@ def test_runs_are_found_by_prefix_label_and_folder(outputs):
     assert len(chosen(text="task=grokking")) == 4
     for refs, text, error, said in (
         (["a"], None, ConfigError, "a is ambiguous: ababababab, acacacacac"),
-        (["x"], None, NothingMatched, "x: no stored ensemble or run has this id; see `dynalab runs list`"),
+        (
+            ["x"],
+            None,
+            NothingMatched,
+            "x: no stored ensemble or run has this id; see `dynalab runs list` (of analyses: `--analyses`)",
+        ),
         (["ab/s7"], None, NothingMatched, "ab/s7: ababababab has no such run"),
         ([], "seed=7", NothingMatched, "no run fits -f 'seed=7'"),
         ([], None, NothingMatched, "does not say what was trained last"),

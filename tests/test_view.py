@@ -144,3 +144,8 @@ def test_every_block_is_html_and_nothing_of_it_is_trusted():
 def test_runs_are_named_as_the_page_names_them():
     table = page.settled(Table(["run", "n"], [[run_cell("e/s0001"), 1]]), lambda run: f"<{run}>")
     assert isinstance(table, Table) and table.rows[0][0].text == "<e/s0001>" and table.rows[0][1] == 1
+
+
+def test_what_is_no_analysis_is_refused_in_a_line():
+    with pytest.raises(ConfigError, match="expected a stored analysis or its id, not int"):
+        dynalab.view(3)  # type: ignore[arg-type]

@@ -77,6 +77,7 @@ def command(
     from dynalab.config.registry import search_path
     from dynalab.config.typed import plain
     from dynalab.core.errors import ConfigError
+    from dynalab.core.words import count
     from dynalab.store.find import readable, select
     from dynalab.store.reader import Ensemble
     from dynalab.store.results import reading
@@ -106,9 +107,13 @@ def command(
     selection, left_out = readable(select(root, refs, filter_text, Ensemble))
     warn(left_out)
     for inputs in gather(selection, part, config, pool=pool):
+        if confirm:
+            from dynalab.explore.drive import require_confirmable
+
+            require_confirmable(inputs, part, config)
         if not as_json:
             names = ", ".join(ensemble.id for ensemble in inputs.ensembles)
-            note(f"{kind}: {len(inputs.runs)} runs of {names}")
+            note(f"{kind}: {count(len(inputs.runs), 'run')} of {names}")
         with fits(kind) if not as_json else nullcontext():
             result = analyse(inputs, part, config, root, force=force)
         if confirm:

@@ -158,7 +158,7 @@ def remove_runs(
     together.
 
     \b
-    dynalab runs rm cb7150eb3e          # says what would go, and asks
+    dynalab runs rm cb7150eb3e          # says what would go; --yes does it
     dynalab runs rm hmm-7ebafd365b
     dynalab runs rm -f 'status=failed' --yes
     """

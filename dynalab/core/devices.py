@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from dynalab.core.errors import ConfigError
 
 
@@ -13,7 +15,9 @@ def resolve_device(asked: str, cuda_devices: int) -> str:
     """
     if asked == "auto":
         return "cuda" if cuda_devices else "cpu"
-    if asked.startswith("cuda"):
+    if asked != "cpu" and not re.fullmatch(r"cuda(:\d+)?", asked):
+        raise ConfigError(f"device={asked}: expected cpu, cuda, cuda:N or auto")
+    if asked != "cpu":
         index = int(asked.partition(":")[2] or 0)
         if index >= cuda_devices:
             there = (

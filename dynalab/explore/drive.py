@@ -36,6 +36,20 @@ class Trainer:
     watch: Callable[[Outcome], Events] = lambda outcome: Events()
 
 
+def require_confirmable(inputs: Inputs, part: Part, config: Any) -> None:
+    """Check that an analysis can be confirmed, before it is made.
+
+    Raises:
+        ConfigError: It does not train, or these runs cannot be trained again.
+    """
+    if not hasattr(part.module, "explore"):
+        raise ConfigError(f"--confirm: analyze {part.name} has nothing to train again")
+    if len(inputs.ensembles) != 1:
+        raise ConfigError("--confirm: takes one ensemble at a time; leave out pool=true")
+    if config.steps is not None:
+        raise ConfigError(f"--confirm: looks at whole runs; leave out steps={config.steps}")
+
+
 def confirm(inputs: Inputs, result: Result, part: Part, config: Any, trainer: Trainer) -> Result | None:
     """Return an analysis with the word of forks on what it found, stored; None where there is nothing to train.
 
@@ -49,12 +63,7 @@ def confirm(inputs: Inputs, result: Result, part: Part, config: Any, trainer: Tr
     Raises:
         ConfigError: The analysis does not train, or these runs cannot be trained again.
     """
-    if not hasattr(part.module, "explore"):
-        raise ConfigError(f"--confirm: analyze {part.name} has nothing to train again")
-    if len(inputs.ensembles) != 1:
-        raise ConfigError("--confirm: takes one ensemble at a time; leave out pool=true")
-    if config.steps is not None:
-        raise ConfigError(f"--confirm: looks at whole runs; leave out steps={config.steps}")
+    require_confirmable(inputs, part, config)
     # What it cannot do without is checked as for the analysis.
     findings_of(inputs.groups, part, config)
     wave = part.module.explore(list(inputs.groups), config)

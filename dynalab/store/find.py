@@ -96,7 +96,8 @@ def _resolve(
         names = [name for item in everything if item.imported for name in _names(item)]
         hint = did_you_mean(digest, [*names, *(item.id for item in everything)])
         raise NothingMatched(
-            f"{ref}: no stored ensemble or run has this id{' or name' if names else ''}{hint}; see `dynalab runs list`"
+            f"{ref}: no stored ensemble or run has this id{' or name' if names else ''}{hint}; see `dynalab runs list` "
+            "(of analyses: `--analyses`)"
         )
     if len(found) > 1:
         raise ConfigError(f"{ref} is ambiguous: {', '.join(item.id for item in found[:5])}")
