@@ -514,7 +514,7 @@ def test_runs_are_found_by_prefix_label_and_folder(outputs):
             ["x"],
             None,
             NothingMatched,
-            "x: no stored ensemble or run has this id; see `dynalab runs list` (of analyses: `--analyses`)",
+            "x: no stored ensemble or run has this id; see `dynalab runs list` \\(of analyses: `--analyses`\\)",
         ),
         (["ab/s7"], None, NothingMatched, "ab/s7: ababababab has no such run"),
         ([], "seed=7", NothingMatched, "no run fits -f 'seed=7'"),
