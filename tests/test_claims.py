@@ -11,7 +11,7 @@ import pytest
 from bars.claims import compared, contrast, told
 from nulls import states_of
 from report_fakes import make_ensemble, make_hmm, no_drawing, read_page
-from scipy.stats import beta, fisher_exact, norm, trim_mean
+from scipy.stats import beta, norm, trim_mean
 
 from dynalab.analysis.hmm.claims import DetourCount, OffPath, claims, forks, off_path, spread
 from dynalab.analysis.hmm.comparison import compare
@@ -92,7 +92,8 @@ def test_comparison_of_shares():
     other = result([[0, 1]] * 20)
     found = compare(one, other).off_path
     assert found.difference == -0.25
-    assert found.p == pytest.approx(fisher_exact([[0, 20], [5, 15]]).pvalue)
+    # Each setting has states of its own: what a test would say is not of one law.
+    assert found.p is None
     # Newcombe (1998), method 10, by its formula.
     l1, u1, l2, u2 = 0, beta.ppf(0.975, 1, 20), beta.ppf(0.0125, 5, 16), beta.ppf(0.9875, 6, 15)
     low = -0.25 - np.sqrt((0 - l1) ** 2 + (u2 - 0.25) ** 2)
@@ -218,7 +219,7 @@ def test_paths_and_settings_are_cut_where_runs_converge():
     assert claims(short).off_path.of < 35 and claims(whole).off_path.of == 35
     assert claims(short).off_path.runs == claims(whole).off_path.runs == 0
     found = compare(whole, short)
-    assert found.off_path.difference == 0 and found.off_path.p == 1
+    assert found.off_path.difference == 0 and found.off_path.p is None
     assert found.speed.ratio == 1 and found.speed.p > 0.5 and found.spread is None
     nothing = compare(result([[0, 1]] * 4), result([[0, 2]] * 4))
     assert nothing.off_path.difference == 0 and "when runs converge" in nothing.reasons["speed"]

@@ -163,7 +163,7 @@ def _settings(one: Any, other: Any) -> Errors:
     found, errors = plain(compare(one, other)), {}
     for key, same in (("off_path", 0.0), ("speed", 1.0), ("spread", 1.0)):
         if found[key] is not None:
-            errors[f"{NAMES[key]}: p"] = [found[key]["p"] < 0.05]
+            errors[f"{NAMES[key]}: p"] = [] if found[key]["p"] is None else [found[key]["p"] < 0.05]
             errors[f"{NAMES[key]}: interval"] = [_misses(found[key]["interval"], same)]
     return errors
 

@@ -113,7 +113,7 @@ def compared(found: Mapping[str, Any]) -> str:
     lines = []
     if (off := found["off_path"]) is not None:
         low, high = (100 * bound for bound in off["interval"])
-        points = f"{100 * off['difference']:+.0f} points ({low:+.0f} to {high:+.0f}, p {off['p']:.2g})"
+        points = f"{100 * off['difference']:+.0f} points ({low:+.0f} to {high:+.0f})"
         lines.append(f"off the common path {points}")
     for key, what in (("spread", "CV"), ("speed", "median")):
         if (one := found[key]) is None:

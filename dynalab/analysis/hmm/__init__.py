@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 VERSION = 6
-CONTRAST_VERSION = 2  # it rises when a number of `contrast` changes
+CONTRAST_VERSION = 3  # it rises when a number of `contrast` changes
 
 
 def NEEDS(config: Config | None = None) -> Needs:

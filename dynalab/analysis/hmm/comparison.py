@@ -28,11 +28,11 @@ RESAMPLES = 4000
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of shares."""
+    """A difference of shares, without a test: a comparison of before held one."""
 
     difference: float
     interval: Sequence[float]
-    p: float
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,10 @@ def compare(one: Findings, other: Findings) -> Contrast:
     """Compare two settings, the second with the first, the reference.
 
     - `off_path`: share of the converged runs off the most common path of their own setting: 95% interval of the
-      difference from those of the two shares (Newcombe, 1998, method 10), Fisher's exact test. Of settings that were
-      watched for different lengths, the runs enter that converged within the shorter one, so that late ones are missing
-      on both sides.
+      difference from those of the two shares (Newcombe, 1998, method 10), and no test: each setting has states of its
+      own, and of two settings of one law Fisher's is below .05 in 14% of 150 pairs (the interval misses in 8%). Of
+      settings that were watched for different lengths, the runs enter that converged within the shorter one, so that
+      late ones are missing on both sides.
     - `spread`: coefficients of variation: 95% interval of their ratio from those of the two (Zou and Donner, 2008),
       permutation test of deviations of the logarithms from each setting's own median (Levene's test as Brown and
       Forsythe, 1974, have it, with permutations in place of the F distribution), so that a setting that is merely
@@ -112,15 +113,11 @@ def _common(a: Sequence[Way], b: Sequence[Way]) -> float:
 
 def _difference(a: OffPath, b: OffPath) -> Difference:
     """The difference of two shares of runs, both of some."""
-    from scipy.stats import fisher_exact
-
     assert a.share is not None and a.interval and b.share is not None and b.interval
     low = math.hypot(b.share - b.interval[0], a.interval[1] - a.share)
     high = math.hypot(b.interval[1] - b.share, a.share - a.interval[0])
     difference = b.share - a.share
-    table = [[item.runs, item.of - item.runs] for item in (b, a)]
-    p = float(fisher_exact(table).pvalue)
-    return Difference(difference, [difference - low, difference + high], p)
+    return Difference(difference, [difference - low, difference + high])
 
 
 def _speed(a: Sequence[Way], b: Sequence[Way]) -> Ratio:

@@ -181,9 +181,9 @@ def show_contrasts(contrasts: Mapping[str, Contrast], findings: Mapping[str, Fin
     )
     text = (
         "Intervals: of shares by Newcombe, wide enough for the common path being found in the same runs; of the ratio "
-        "of spreads from those of the two (Bonett), of medians by bootstrap over runs. p: Fisher's exact test of the "
-        "shares, permutations of the runs for spread and median (Gehan's ranks, with runs that never converged); they "
-        "are not corrected for the number of rows."
+        "of spreads from those of the two (Bonett), of medians by bootstrap over runs. p: permutations of the runs for "
+        "spread and median (Gehan's ranks, with runs that never converged), not corrected for the number of rows; the "
+        "shares have none, since each setting has states of its own."
     )
     yield Say(" ".join([text, *sorted(doubts)]), note=True)
 
