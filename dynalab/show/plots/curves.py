@@ -128,7 +128,9 @@ def middle_of(
         interpolated.
     """
     runs = thin.on_columns(steps, values, columns)
-    interpolated = bool((np.isfinite(runs) & np.isnan(values[:, columns])).any())
+    given = values[:, columns]
+    # At a step at which no run has a row, nothing is said of any run.
+    interpolated = bool((np.isfinite(runs) & np.isnan(given) & np.isfinite(given).any(axis=0)).any())
     low, middle, high = thin.quantiles(runs)
     if logarithmic:
         above = values[np.isfinite(values) & (values > 0)]
