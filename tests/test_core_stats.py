@@ -12,8 +12,8 @@ from dynalab.analysis.hmm.paths import path_table
 from dynalab.cli.runs_files import _word
 from dynalab.cli.train import _generalised
 from dynalab.core.stats import fallen, quartiles
-from dynalab.report.words import quartiles as on_the_page
-from dynalab.report.words import step_phrase
+from dynalab.core.words import quartiles as on_the_page
+from dynalab.core.words import step_phrase
 from dynalab.store.difference import _landmark
 
 

@@ -19,7 +19,7 @@ from dynalab.analysis.hmm.consequences import consequences
 from dynalab.analysis.hmm.detours import EARLY, LATE
 from dynalab.analysis.hmm.findings import Detour, Findings
 from dynalab.core.records import plain
-from dynalab.report.words import p_equals, p_value
+from dynalab.core.words import p_equals, p_value
 from dynalab.report.write import write_report
 from dynalab.show import plots as figures
 from dynalab.show import terminal

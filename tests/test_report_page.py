@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from report_fakes import make_ensemble, make_hmm, no_drawing, read_page, steps_of, training
 
+from dynalab.core.words import number, quartiles, step_phrase
 from dynalab.errors import ConfigError, NothingMatched, StoreError
-from dynalab.report.words import number, quartiles, step_phrase
 from dynalab.report.write import report_name, write_report
 from dynalab.store.find import select
 from dynalab.store.paths import OutputPaths

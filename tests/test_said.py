@@ -15,8 +15,8 @@ from report_reading import DASH, Shown, Writer, curve
 
 import dynalab
 from dynalab.cli.app import run
+from dynalab.core import words
 from dynalab.curvature.bins import names as bin_names
-from dynalab.report import words
 from dynalab.show.plots.style import ensemble_colours
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble

@@ -13,7 +13,7 @@ import simulated_slingshots
 from report_fakes import make_ensemble, no_drawing, steps_of
 from report_reading import DASH, Writer, altered, analysed, curve, labels, shades, terminal
 
-from dynalab.report import words
+from dynalab.core import words
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import write_result

@@ -11,7 +11,7 @@ import pytest
 from report_fakes import make_ensemble, make_hmm, no_drawing, steps_of, training
 from report_reading import ARROW, DASH, Writer, altered, curve, terminal
 
-from dynalab.report import words
+from dynalab.core import words
 from dynalab.show.plots.style import state_colours
 
 

@@ -15,11 +15,11 @@ from dynalab.config.ensemble import canonical
 from dynalab.config.keys import Stored, stored_keys
 from dynalab.config.registry import Part
 from dynalab.config.typed import non_neutral, plain
+from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.records import plain as plain_findings
 from dynalab.core.records import tables as tables_of
 from dynalab.core.runs import Group
 from dynalab.core.version import __version__
-from dynalab.errors import ConfigError, NothingMatched
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dynalab.analysis.command import Inputs, findings_of, needs_of
+from dynalab.analysis.command import Inputs, needs_of
 from dynalab.config.registry import Part
+from dynalab.core.errors import ConfigError
 from dynalab.core.records import plain, tables
 from dynalab.core.runs import Group
 from dynalab.core.waves import Fork
-from dynalab.errors import ConfigError
 from dynalab.launch.base import Events
 from dynalab.launch.fork import Override, fork
 from dynalab.launch.train import Outcome
@@ -54,18 +54,15 @@ def confirm(inputs: Inputs, result: Result, part: Part, config: Any, trainer: Tr
     """Return an analysis with the word of forks on what it found, stored; None where there is nothing to train.
 
     Args:
-        inputs: What the analysis was made from.
+        inputs: What the analysis was made from; `require_confirmable` has let it pass.
         result: The analysis.
         part: Its part, whose module has `explore(groups, config)`.
         config: Its configuration.
         trainer: How forks are trained.
 
     Raises:
-        ConfigError: The analysis does not train, or these runs cannot be trained again.
+        ConfigError: These runs cannot be trained again.
     """
-    require_confirmable(inputs, part, config)
-    # What it cannot do without is checked as for the analysis.
-    findings_of(inputs.groups, part, config)
     wave = part.module.explore(list(inputs.groups), config)
     asked: Sequence[Fork] = ()
     groups: Mapping[str, Sequence[Group]] | None = None

@@ -12,9 +12,9 @@ from dynalab.analysis.command import needs_of
 from dynalab.config.analysis import given_keys
 from dynalab.config.keys import stored_keys
 from dynalab.config.registry import find, names, search_path
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
+from dynalab.core.words import listed
 from dynalab.report.blocks import Section
-from dynalab.report.words import listed
 from dynalab.show.blocks import Block, Cell, Say, Table
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import CONTRAST, Result, results

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dynalab.core.stats import fallen
+from dynalab.core.words import count, listed, number, step_phrase
 from dynalab.curvature.bins import columns_of
 from dynalab.probes.curvature import ABOUT
 from dynalab.report import choice, provenance
@@ -15,7 +16,6 @@ from dynalab.report.blocks import Section
 from dynalab.report.gather import ACCURACIES, LANDMARKS, LOSSES, Shown, group_of
 from dynalab.report.sections import renderer
 from dynalab.report.sections.context import Context
-from dynalab.report.words import count, listed, number, step_phrase
 from dynalab.show import plots
 from dynalab.show.blocks import Block, Cell, Picture, Say, Table, Warnings
 from dynalab.show.plots.landmarks import landmark_words

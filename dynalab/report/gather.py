@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dynalab.errors import StoreError
-from dynalab.report.words import quartiles, safe
+from dynalab.core.errors import StoreError
+from dynalab.core.words import quartiles, safe
 from dynalab.show.plots import thin
 from dynalab.store.read import number, text
 from dynalab.store.reader import Ensemble, StoredRun

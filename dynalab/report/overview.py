@@ -9,11 +9,11 @@ import numpy as np
 
 from dynalab.config.typed import flat
 from dynalab.core.convergence import DIRECTIONS
+from dynalab.core.words import number, quartiles
 from dynalab.report.blocks import Section
 from dynalab.report.gather import Shown
 from dynalab.report.sections.contrasts import Contrasts
 from dynalab.report.sections.contrasts import blocks as compared
-from dynalab.report.words import number, quartiles
 from dynalab.show import plots
 from dynalab.show.blocks import Block, Cell, Picture, Table
 from dynalab.show.plots.comparison import BANDS

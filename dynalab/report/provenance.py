@@ -14,11 +14,11 @@ import yaml
 from dynalab.config.registry import search_path
 from dynalab.config.seeds import format_seeds
 from dynalab.config.typed import flat
-from dynalab.errors import DynalabError, StoreError
+from dynalab.core.errors import DynalabError, StoreError
+from dynalab.core.words import count, listed, number
 from dynalab.report.blocks import Section
 from dynalab.report.choice import analyze_command, word
 from dynalab.report.gather import Shown
-from dynalab.report.words import count, listed, number
 from dynalab.show.blocks import Block, Cell, Code, Say, Table
 from dynalab.store.read import read_yaml
 from dynalab.store.reader import Ensemble, StoredRun

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dynalab.core.atomic import check_writable, making
-from dynalab.errors import ConfigError, NothingMatched, StoreError
+from dynalab.core.errors import ConfigError, NothingMatched, StoreError
+from dynalab.core.words import count, listed, safe
 from dynalab.report import ensemble as parts
 from dynalab.report import overview
 from dynalab.report.blocks import Section
@@ -21,7 +22,6 @@ from dynalab.report.sections import contrasts as beside
 from dynalab.report.sections import renderer
 from dynalab.report.sections.context import Context
 from dynalab.report.sections.contrasts import Contrasts
-from dynalab.report.words import count, listed, safe
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths, refuse_links
 from dynalab.store.reader import Ensemble

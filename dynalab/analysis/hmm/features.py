@@ -18,7 +18,7 @@ from dynalab.analysis.base import Trajectories
 from dynalab.analysis.cycle import at_ends
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.findings import Collinearity
-from dynalab.errors import ConfigError, NothingMatched
+from dynalab.core.errors import ConfigError, NothingMatched
 
 # The fourteen weight metrics, in the order of Hu et al. (2023), table 3.
 WEIGHT_METRICS = (

@@ -14,7 +14,7 @@ from dynalab.analysis.hmm import stability as refits
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.features import Features, extract, fit_scaler
 from dynalab.analysis.hmm.model import Model
-from dynalab.errors import ConfigError
+from dynalab.core.errors import ConfigError
 
 # Standard errors of the difference between two emissions beyond which more states are not waited for.
 BEYOND_DOUBT = 10.0

@@ -26,7 +26,7 @@ from dynalab.analysis.hmm.features import Features, choose
 from dynalab.analysis.hmm.frames import Frames, stack
 from dynalab.analysis.hmm.selection import candidates
 from dynalab.analysis.hmm.tasks import score
-from dynalab.errors import ConfigError, NothingMatched
+from dynalab.core.errors import ConfigError, NothingMatched
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 
-from dynalab.errors import ConfigError, NothingMatched
+from dynalab.core.errors import ConfigError, NothingMatched
 
 STREAMS = ("init", "split", "order", "noise")
 _PIECE = re.compile(r"([a-z]+)(\d+)$")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dynalab.core.words import count
 from dynalab.report.blocks import Section
 from dynalab.report.sections.context import Context
-from dynalab.report.words import count
 from dynalab.show.blocks import Block, Warnings
 from dynalab.show.values import tables_of
 from dynalab.store.results import Result
