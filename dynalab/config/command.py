@@ -111,7 +111,7 @@ def read_command(
                     {**tree, **streams.tree}, [*cell, *streams.words], folders, defaults, known
                 )
                 requests.setdefault(request.config.id, request)
-            settings = settings or _settings(tree, outputs, folders)
+            settings = settings or settings_of(tree, outputs, folders)
         except ConfigError as error:
             swept = " ".join(item.text for item in cell if item.swept)
             explained = composer.explain(error, cell)
@@ -176,7 +176,7 @@ def _request(
     known: dict[Any, Any],
 ) -> Request:
     config = from_tree(tree, folders, known)
-    steps = _steps(config, {item.key for item in cell})
+    steps = length_of(config, {item.key for item in cell})
     config = replace(config, train=replace(config.train, steps=steps, epochs=None))
     _check_batches(config, steps)
     seeds = parse_seeds(tree.get("seed", 0))
@@ -185,7 +185,7 @@ def _request(
     return Request(config, runs_of(config, seeds), steps, words, slug)
 
 
-def _steps(config: EnsembleConfig, said: set[str]) -> int:
+def length_of(config: EnsembleConfig, said: set[str]) -> int:
     """Return the length in steps. Of steps and epochs the command's own word wins over a YAML file's."""
     train = config.train
     if {"train.steps", "train.epochs"} <= said:
@@ -221,7 +221,8 @@ def _check_batches(config: EnsembleConfig, steps: int) -> None:
         )
 
 
-def _settings(tree: Mapping[str, Any], outputs: str | None, folders: tuple[Path, ...]) -> Settings:
+def settings_of(tree: Mapping[str, Any], outputs: str | None, folders: tuple[Path, ...]) -> Settings:
+    """Return the settings that a composed tree has."""
     launcher, folder = tree.get("launcher"), tree.get("outputs")
     if isinstance(folder, list | Mapping):
         raise ConfigError(f"outputs={folder}: expected a folder")
@@ -266,7 +267,7 @@ def _slug(config: EnsembleConfig, cell: Sequence[Override], base: Mapping[str, A
         elif f"{key}.name" in own and key != "task":
             pieces += [value] if own[f"{key}.name"] != base.get(f"{key}.name") else []
         elif key in own and key not in unnamed and own[key] != base.get(key):
-            pieces.append(f"{key.rpartition('.')[2]}_{_readable(own[key])}")
+            pieces.append(f"{key.rpartition('.')[2]}_{readable(own[key])}")
     if config.design == "crossed":
         pieces = [piece for piece in pieces if not piece.startswith(STREAMS)] + ["crossed"]
     text = "-".join(pieces) or "default"
@@ -274,10 +275,10 @@ def _slug(config: EnsembleConfig, cell: Sequence[Override], base: Mapping[str, A
     return plain[:60].strip("-_.") or "default"
 
 
-def _readable(value: Any) -> str:
+def readable(value: Any) -> str:
     """Return a value as a part of a folder's name: short, and of a path its last part."""
     if isinstance(value, list):
-        return "_".join(map(_readable, value))[:24]
+        return "_".join(map(readable, value))[:24]
     return str(value).rstrip("/").rpartition("/")[2][:24]
 
 

@@ -98,7 +98,7 @@ class Composer:
 
     def _is_group(self, key: str) -> bool:
         # Probes are listed, and an analysis is no part of training.
-        return key not in ("probe", "analysis") and "." not in key and self._files.group_exists(key)
+        return key not in ("probe", "analysis", "edit") and "." not in key and self._files.group_exists(key)
 
     def _chooses(self, override: Override) -> bool:
         return self._is_group(override.key) and not isinstance(override.value, dict)

@@ -50,8 +50,11 @@ class EnsembleConfig:
     depends_on_total: bool = False
     # Fields of `optimizer` that enter the identity although they are neutral (`dynalab.config.tuned`).
     named: tuple[str, ...] = ()
-    # The ensemble and the step that a fork starts from, `ID@STEP`.
+    # Of a fork: the ensemble and the step that it starts from, `ID@STEP`, that ensemble's stored configuration (what it
+    # does before that step is no part of the identity: the parent's id stands for it), and what is done to its state.
     parent: str | None = None
+    origin: Mapping[str, Any] | None = None
+    edit: Any = None
 
     def identity(self) -> dict[str, Any]:
         """Return what is hashed: the identity sections, without anything at its neutral default."""
@@ -83,6 +86,8 @@ class EnsembleConfig:
             sections["sources"] = dict(self.sources)
         if self.parent is not None:
             sections["parent"] = self.parent
+        if self.edit is not None:
+            sections["edit"] = {"name": self.edit.name, **non_neutral(self.edit)}
         said = {name: section for name, section in sections.items() if section}
         # Apart from the others: no probes at all is an empty list, and says something.
         other = sorted(self.probes) != sorted(DEFAULT_PROBES)
@@ -117,6 +122,10 @@ class EnsembleConfig:
             tree["named"] = list(self.named)
         if self.parent is not None:
             tree["parent"] = self.parent
+        if self.edit is not None:
+            tree["edit"] = plain(self.edit)
+        if self.origin is not None:
+            tree["origin"] = dict(self.origin)
         return {**tree, "sources": dict(self.sources)} if self.sources else tree
 
 
@@ -214,6 +223,12 @@ def _typed(
         check_cadence(f"probe.{name}", probe[name].every, probe[name].at)
         if part.source:
             sources[f"probe.{name}"] = part.source
+    edit = None
+    if change := tree.get("edit"):
+        part = find("edit", str(change.get("name")), "edit")
+        edit = read(part.config_class, change, "edit")
+        if part.source:
+            sources["edit"] = part.source
     design = tree.get("design") or "seeds"
     if design not in ("seeds", "crossed"):
         raise ConfigError(f"design={design}: expected seeds or crossed")
@@ -232,6 +247,8 @@ def _typed(
         depends_on_total=depends_on_total,
         named=tuple(named),
         parent=tree.get("parent"),
+        origin=tree.get("origin"),
+        edit=edit,
     )
 
 

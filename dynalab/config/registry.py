@@ -4,7 +4,7 @@ A part NAME of a group is one module and one YAML file. It is looked for in the 
 (`DIR/task/NAME.py`), then among the entry points of installed packages (`dynalab.tasks`), then in dynalab itself.
 
 A module is a part where it has a dataclass `Config` and the group's function: `analyse` of an analysis, which needs no
-YAML file, `build` of all others. What else lies beside it are helpers, which have no name here.
+YAML file, `apply` of an edit, `build` of all others. What else lies beside it are helpers, which have no name here.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ PACKAGES = {
     "optimizer": "optim",
     "schedule": "optim.schedules",
     "probe": "probes",
+    "edit": "edits",
     "analysis": "analysis",
 }
 
@@ -162,7 +163,7 @@ def _declared(path: Path) -> set[str]:
 
 def _function(group: str) -> str:
     """Return the function that makes a module a part of a group."""
-    return "analyse" if group == "analysis" else "build"
+    return {"analysis": "analyse", "edit": "apply"}.get(group, "build")
 
 
 def find(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # The spawn keys are part of what a seed means. They never change; new names get new numbers.
 NAMES = {"init": 0, "split": 1, "order": 2, "noise": 3}
+# Of what an edit draws; no field of `Streams`, for it has no seed of its own in a configuration.
+EDIT = 4
 
 
 @dataclass(frozen=True)
@@ -57,3 +59,14 @@ class Streams:
         import torch
 
         return torch.Generator(device=device).manual_seed(self.integer(name, *key))
+
+
+def edit_generator(seed: int, *key: int) -> np.random.Generator:
+    """Return the generator of what an edit draws.
+
+    Args:
+        seed: `edit.seed`.
+        key: The run's seed (in a crossed design those of its streams) and the step of the fork; nothing for what all
+            runs share.
+    """
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *key], spawn_key=(EDIT,))))
