@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
+from dynalab.optim.base import SLOW
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import Tensor
-
-# Of an optimizer with slow weights: what it evaluates, beside what it moves.
-_SLOW = "slow"
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,13 @@ class State:
 
     def copies(self, name: str) -> list[Tensor]:
         """Return a parameter's weights, and the slow ones where the optimizer has them."""
-        slow = self.optimizer.get(name, {}).get(_SLOW)
+        slow = self.optimizer.get(name, {}).get(SLOW)
         return [self.weights[name], *([] if slow is None else [slow])]
 
     def moments(self, name: str) -> Iterator[Tensor]:
         """Yield what the optimizer remembers of a parameter's gradients, each (S, ...)."""
         for key, value in self.optimizer.get(name, {}).items():
-            if key != _SLOW and value.dim():
+            if key != SLOW and value.dim():
                 yield value
 
 

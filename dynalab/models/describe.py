@@ -64,6 +64,30 @@ def describe(network: nn.Module) -> WeightSelection:
     return WeightSelection(matrices, biases, last_layer)
 
 
+def parts_of(network: nn.Module) -> dict[str, list[str]]:
+    """Return the parts of a network that an edit may name -> their parameters.
+
+    `norm`, `embedding`, `bias` and `head` (the module of the last layer) as far as there are any, every module with
+    parameters by its name, and what a hint `parts` of the network says besides.
+    """
+    from torch import nn
+
+    parameters = [name for name, _ in network.named_parameters()]
+    modules = {name: type(module).__name__ for name, module in network.named_modules() if name}
+    found = {module: [p for p in parameters if p.startswith(f"{module}.")] for module in modules}
+    norms = [name for name, kind in modules.items() if "norm" in f"{name.rpartition('.')[2]}{kind}".lower()]
+    tables = [name for name, module in network.named_modules() if name and isinstance(module, nn.Embedding)]
+    for part, members in (("norm", norms), ("embedding", tables)):
+        found[part] = [p for p in parameters if any(p in found[member] for member in members)]
+    selection = describe(network)
+    found["bias"] = [p for p in parameters if p in selection.biases or p.rpartition(".")[2] == "bias"]
+    last = selection.last_layer or ""
+    module = last.rpartition(".")[0]
+    found["head"] = found[module] if module in modules else [p for p in parameters if p == last]
+    found |= {part: list(names) for part, names in getattr(network, "parts", {}).items()}
+    return {part: names for part, names in found.items() if names}
+
+
 def matrices(params: Mapping[str, Tensor], selection: WeightSelection) -> Iterator[Tensor]:
     """Yield the selected matrices of S stacked runs, a convolution as (out, in * kernel), parts one by one.
 

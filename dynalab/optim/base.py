@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DECAYS = ("all", "matrices")
+# Under which an optimizer that evaluates other weights than it moves gives them in `state_of`.
+SLOW = "slow"
 
 
 def check_rate(lr: float | None) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dynalab.optim.base import SLOW
 from dynalab.optim.updates import make_step
 
-_SLOW, _CACHED, _COUNT = "slow", "cached.", "count"
+_CACHED, _COUNT = "cached.", "count"
 
 
 class Lookahead(torch.optim.Optimizer):
@@ -90,7 +91,7 @@ class Lookahead(torch.optim.Optimizer):
         return {
             **self.inner.state.get(param, {}),
             **cached,
-            _SLOW: self.slow[param],
+            SLOW: self.slow[param],
             _COUNT: torch.tensor(self._count),
         }
 
@@ -98,7 +99,7 @@ class Lookahead(torch.optim.Optimizer):
         """Take back what `state_of` returned."""
         rest = dict(state)
         self._count = int(rest.pop(_COUNT))
-        self.slow[param].copy_(rest.pop(_SLOW))
+        self.slow[param].copy_(rest.pop(SLOW))
         cached = {
             name.removeprefix(_CACHED): rest.pop(name) for name in list(rest) if name.startswith(_CACHED)
         }

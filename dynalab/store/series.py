@@ -159,6 +159,22 @@ def checksum_of(records: np.ndarray, rows: int) -> int | None:
     return zlib.crc32(records[:rows].view(np.uint8).data) if len(records) >= rows else None
 
 
+def replace(path: Path, records: np.ndarray) -> Mark:
+    """Write a whole series in the place of the one that is there, if any, in one rename.
+
+    Args:
+        path: The file.
+        records: Its rows, of a `row_type`.
+
+    Raises:
+        StoreError: The file cannot be written; the one before stands.
+    """
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, _header(records.dtype, len(records)) + records.tobytes())
+    return Mark(len(records), zlib.crc32(records.tobytes()))
+
+
 def truncate(path: Path, rows: int) -> None:
     """Cut off the rows of a series behind the first `rows`, which are there.
 

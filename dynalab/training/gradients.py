@@ -17,6 +17,7 @@ from dynalab.networks.stack import Stack
 from dynalab.optim.ascent import ascended, joint_norm, radius
 from dynalab.tasks.base import Task, TaskData, counted
 from dynalab.training.clipping import clip_scale, scaled
+from dynalab.training.masks import Masks
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Gradients:
         optimizer: What the gradients are for.
         train: Batches and clipping.
         dtype: Precision of the loss, from the outputs on.
+        masks: Which weights are held.
 
     Attributes:
         shares_pass: Whether the training examples of an evaluation are the next update's batch and weights, so that
@@ -58,10 +60,12 @@ class Gradients:
         optimizer: torch.optim.Optimizer,
         train: Train,
         dtype: torch.dtype,
+        masks: Masks,
     ) -> None:
         """Keep them."""
         self._stack, self._task, self._data, self._optimizer = stack, task, data, optimizer
         self._count, self._clip, self._dtype = train.accumulate, train.clip, dtype
+        self._masks = masks
         self._params = list(stack.params.values())
         self._kept: Pass | None = None
         self.lost: Tensor | None = None
@@ -108,7 +112,7 @@ class Gradients:
             if own.requires_grad:
                 found = torch.autograd.grad(own.sum(), wanted, allow_unused=True)
                 total = [_sum(one, other) for one, other in zip(total, found, strict=True)]
-        return batches[-1], functools.reduce(torch.add, losses), total
+        return batches[-1], functools.reduce(torch.add, losses), self._masks.gradients(total)
 
     def as_applied(
         self, step: int, gradients: Sequence[Tensor | None]

@@ -33,6 +33,7 @@ from dynalab.training.beside import EVALUATION, Beside, Pending, Row, is_lone
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
 from dynalab.training.gradients import Gradients
 from dynalab.training.losses import Losses
+from dynalab.training.masks import Masks
 from dynalab.training.objective import objective
 from dynalab.training.sphere import Sphere
 from dynalab.training.spikes import BLOCK, Spikes
@@ -63,6 +64,8 @@ class Loop:
     Attributes:
         step: Updates done.
         gradients: What its updates are made from.
+        masks: Which weights are held.
+        initial: The weights at the initialisation, name -> (S, ...), where something asks for them.
     """
 
     def __init__(
@@ -106,9 +109,9 @@ class Loop:
                 f"model={config.model.name}: its network has no parameter to train (requires_grad=False on all)"
             )
         needed = {need for item in self.measurements for need in item.probe.needs}
-        self._initial = (
+        self.initial = (
             {name: param.detach().clone() for name, param in self.stack.params.items()}
-            if "initial" in needed
+            if "initial" in needed or config.edit is not None
             else None
         )
         size = config.train.batch_size
@@ -157,7 +160,8 @@ class Loop:
         self._recorded: dict[str, Tensor] | None = None
         self._batch: Batch | None = None
         parts = self.stack, self.task, self.data
-        self.gradients = Gradients(*parts, self.optimizer, config.train, loss_dtype)
+        self.masks = Masks(trained, self.optimizer)
+        self.gradients = Gradients(*parts, self.optimizer, config.train, loss_dtype, self.masks)
         self._check_batches(data, total)
         self._evaluation = Evaluation(*parts, loss_dtype, config.task.name)
         self._beside = self._make_beside() if Beside.pays(len(streams), exact, device) else None
@@ -195,7 +199,7 @@ class Loop:
         if not self.stack.buffers and Beside.has_a_core():
             splits = ("test",) if self.gradients.shares_pass else ("train", "test")
             apart[EVALUATION] = EvaluationProbe(self._evaluation, splits)
-        return Beside(apart, self.evaluated(), self._initial)
+        return Beside(apart, self.evaluated(), self.initial)
 
     def update(self) -> None:
         """Make the update `step` -> `step + 1`."""
@@ -216,7 +220,7 @@ class Loop:
         factor = self._factor(self.step)
         for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
-        with self._after_step():
+        with self.masks.holding(), self._after_step():
             make_step(self.optimizer)
         for param in trained.values():
             param.grad = None
@@ -248,6 +252,12 @@ class Loop:
         if hasattr(self.optimizer, "follow"):
             self.optimizer.follow(self.stack.buffers.values())
         self.stack.evaluated_buffers = evaluated(self.optimizer, self.stack.buffers)
+
+    def begin_optimizer(self) -> None:
+        """Have an optimizer without a state begin with the weights and buffers as they are now."""
+        self._follow_buffers()
+        for param, slow in getattr(self.optimizer, "slow", {}).items():
+            slow.copy_(param.detach())
 
     def evaluated(self) -> dict[str, Tensor]:
         """Return the weights that are evaluated and probed, detached."""
@@ -319,7 +329,7 @@ class Loop:
         return ProbeState(
             step=self.step,
             params=self.evaluated(),
-            initial=self._initial,
+            initial=self.initial,
             previous=self._previous,
             gradients=self._recorded,
             optimizer_state=self._optimizer_state() if "optimizer_state" in needs else None,
@@ -382,6 +392,7 @@ class Loop:
         for name, tensor in (*self.stack.params.items(), *self.stack.buffers.items()):
             for key, value in state_of(self.optimizer, tensor).items():
                 other[f"optimizer/{name}/{key}"] = of_living(value) if value.dim() else value
+        other |= {f"mask/{name}": mask[:n_runs] for name, mask in self.masks.of.items()}
         for item in self.measurements:
             for key, value in getattr(item.probe, "tensors", dict)().items():
                 other[f"probe/{item.name}/{key}"] = value[:n_runs]
@@ -408,6 +419,7 @@ class Loop:
             return {key: widen(value, width).to(self.device) for key, value in kept.items()}
 
         self._losses.load(own("loop/"))
+        self.masks.of = own("mask/")
         self._let_go()
         for item in self.measurements:
             if kept := own(f"probe/{item.name}/"):

@@ -5,74 +5,25 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
 
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.atomic import discard, sweep, write_text
 from dynalab.core.errors import DynalabError, Locked, StoreError
-from dynalab.core.streams import Streams
 from dynalab.store import checkpoint, runfile, series
 from dynalab.store.lock import Lock
 from dynalab.store.paths import ShardPaths
 from dynalab.store.stored import StoredEnsemble
-from dynalab.training.cadence import cadence, probe_cadences
 from dynalab.training.loop import Loop
 from dynalab.training.provenance import provenance
-from dynalab.training.recorder import Recorder
-from dynalab.training.snapshots import Snapshots
+from dynalab.training.segments import SEGMENT, Segment, segments
+from dynalab.training.session import Control as Control
+from dynalab.training.session import Job as Job
+from dynalab.training.session import Session
 from dynalab.training.summary import cause_of_divergence, summarise
-
-CHECKPOINT_SECONDS = 20.0
-PROGRESS_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker is asked to do with one shard.
-
-    Attributes:
-        shard: The shard's folder.
-        device: `cpu`, `cuda` or `cuda:N`.
-        checkpoint_every: Steps between checkpoints, or None for the clock.
-        checkpoint_keep: As `checkpoint.keep`.
-        steal: Take over a lock whoever holds it.
-        argv: The command, for provenance.
-        threads: Threads to train with; None leaves them as they are.
-        exact: Whether a seed's bits are to be its own.
-        folders: The command's plug-in folders.
-    """
-
-    shard: ShardPaths
-    device: str = "cpu"
-    checkpoint_every: int | None = None
-    checkpoint_keep: Any = 2
-    steal: bool = False
-    argv: tuple[str, ...] = ()
-    threads: int | None = None
-    exact: bool = True
-    folders: tuple[Path, ...] = ()
-
-
-@dataclass
-class Control:
-    """How a job is watched and stopped.
-
-    Attributes:
-        stop: Returns whether to save and end.
-        progress: Called now and then with plain values.
-    """
-
-    stop: Callable[[], bool] = lambda: False
-    progress: Callable[[dict[str, Any]], None] = lambda event: None
-    warnings: list[str] = field(default_factory=list)
 
 
 def train_shard(job: Job, control: Control) -> runfile.Shard:
@@ -141,83 +92,20 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         control.warnings.append(f"{warning}; training goes back to {where}")
         log.warning(control.warnings[-1])
     _set_damaged_aside(paths, found.step if found else -1)
-    real = [Streams(**run.streams) for run in shard.runs]
-    # Fixed when the shard began: what a probe costs may be counted otherwise by a later version.
-    every = shard.plan.setdefault("every", probe_cadences(config, job.folders))
-    loop = Loop(
-        config,
-        real,
-        shard.requested_steps,
-        torch.device(device),
-        job.folders,
-        exact=shard.plan["exact"],
-        every=every,
-    )
-    grid = cadence(config.snapshots.every, None if config.snapshots.every else config.snapshots.at)
-    snapshots = Snapshots(paths, grid, lock.require)
-    _require_branch(config.parent, found.step if found else 0, paths)
-    if found and state:
-        try:
-            loop.load(state.step, *checkpoint.load_tensors(found))
-        except (KeyError, ValueError, RuntimeError, SafetensorError) as error:
-            raise StoreError(f"{found.root} is damaged: it is not of this configuration ({error})") from error
-        log.info("resumed at step %d with %d runs", loop.step, len(real))
-    vouched = dict(state.marks) if state else {}
-    shard.marks = {name: [mark.rows, mark.crc] for name, mark in vouched.items()}
-    recorder = Recorder(paths, len(real), vouched, lock.require)
-    if not found:
-        log.info("started with %d runs", len(real))
-        _record(loop, recorder, snapshots, len(real))
-
-    def save() -> None:
-        recorder.flush(loop.settle())
-        marks = recorder.sync()
-        snapshots.sync()
-        weights, other = loop.tensors(len(real))
-        if keep == "all":
-            shard.kept = sorted({*shard.kept, loop.step})
-            runfile.write(paths, shard)
-        checkpoint.save(paths, checkpoint.CheckpointState(loop.step, marks), weights, other, lock.require)
-        checkpoint.prune(paths, keep, shard.kept)
-        shard.steps = loop.step
-        shard.marks = {name: [mark.rows, mark.crc] for name, mark in marks.items()}
-        attempt.update(step=loop.step, seconds=time.time() - began)
-        for run in shard.runs:
-            run.steps = loop.step if run.status != "diverged" else run.steps
-
-    attempt["first_step"] = loop.step
-    first, saved, told, began_steps = loop.step, time.monotonic(), 0.0, time.time()
-    wanted = frozenset(shard.kept)
-    interrupted = False
-    while loop.step < shard.requested_steps:
-        if control.stop():
-            interrupted = True
+    way = segments(config, shard.runs, shard.requested_steps, job.folders)
+    index = int(state.extra.get(SEGMENT, 0)) if state else 0
+    _require_branch(way[0], found.step if found else 0, config.parent, paths)
+    session = Session(job, control, lock, log, shard)
+    session.resume(way[index], index, found, state)
+    interrupted = session.run(way[index].end)
+    for segment in way[index + 1 :]:
+        if interrupted or session.loop.is_over:
             break
-        loop.update()
-        _record(loop, recorder, snapshots, len(real))
-        clock = time.monotonic()
-        if recorder.due():
-            recorder.flush(loop.settle())
-        if loop.is_over:
-            # Every run is beyond saving: the rest would be rows of NaN.
-            break
-        if clock - told > PROGRESS_SECONDS:
-            told = clock
-            rate = (loop.step - first) / max(time.time() - began_steps, 1e-9)
-            control.progress(_progress(loop, shard, recorder, rate))
-        by_step = job.checkpoint_every is not None and loop.step % job.checkpoint_every == 0
-        by_clock = job.checkpoint_every is None and clock - saved > CHECKPOINT_SECONDS
-        if (by_step or by_clock or loop.step in wanted) and loop.step < shard.requested_steps:
-            save()
-            lock.require()
-            runfile.write(paths, shard)
-            saved = time.monotonic()
-    if loop.step > first or found is None:
-        save()
-    recorder.close()
-    loop.close()
+        session.enter(segment)
+        interrupted = session.run(segment.end)
+    session.close()
+    loop = session.loop
     attempt.update(step=loop.step, seconds=time.time() - began, ended=_now())
-    attempt["train_seconds"] = time.time() - began_steps
     _settle(paths, shard, config, loop, interrupted)
     lock.require()
     runfile.write(paths, shard)
@@ -228,27 +116,17 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
     if lost and cause:
         control.warnings.append(f"{paths.root.name}: {cause}")
     log.info("%s", shard.status if loop.is_over else f"{shard.status} at step {loop.step}")
-    control.progress(_progress(loop, shard, recorder, 0.0))
+    session.tell(0.0)
     return shard
 
 
-def _require_branch(parent: str | None, step: int, paths: ShardPaths) -> None:
-    """Refuse to train a fork from before the step at which it leaves its parent."""
-    at = int((parent or "").rpartition("@")[2] or 0)
-    if step < at:
+def _require_branch(first: Segment, step: int, parent: str | None, paths: ShardPaths) -> None:
+    """Refuse to train a fork of before from before the step at which it leaves its parent, which it does not know."""
+    if step < first.begin:
         raise StoreError(
-            f"{paths.root}: no whole checkpoint from step {at} on, where this fork of {parent} begins; remove "
+            f"{paths.root}: no whole checkpoint from step {first.begin} on, where this fork of {parent} begins; remove "
             "the folder and fork again"
         )
-
-
-def _record(loop: Loop, recorder: Recorder, snapshots: Snapshots, n_runs: int) -> None:
-    for name, row in loop.begin_rows().items():
-        recorder.add(name, loop.step, row)
-    for place, values in loop.forced_rows().items():
-        recorder.add_forced(loop.step, place, values)
-    if loop.step in snapshots.grid:
-        snapshots.add(loop.step, loop.snapshot(n_runs), loop.lost(n_runs))
 
 
 def _set_damaged_aside(paths: ShardPaths, newest: int) -> None:
@@ -258,22 +136,6 @@ def _set_damaged_aside(paths: ShardPaths, newest: int) -> None:
             aside = item.root.with_name(f"{item.root.name}.damaged")
             discard(aside)
             item.root.rename(aside)
-
-
-def _progress(loop: Loop, shard: runfile.Shard, recorder: Recorder, rate: float) -> dict[str, Any]:
-    latest = {}
-    for name in ("train_loss", "train_accuracy", "test_accuracy"):
-        values = recorder.latest.get(name)
-        if values is not None and np.isfinite(values).any():
-            latest[name] = float(np.nanmedian(values))
-    return {
-        "step": loop.step,
-        "steps": shard.requested_steps,
-        "runs": len(shard.runs),
-        "rate": rate,
-        "status": shard.status,
-        "latest": latest,
-    }
 
 
 def _settle(

@@ -1,0 +1,47 @@
+"""Weights that are held: entries that move by exactly 0, whatever an optimizer's momentum and weight decay would do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from dynalab.optim.base import SLOW, state_of
+
+
+class Masks:
+    """Masks of the parameters of S runs; without any, nothing is computed.
+
+    Args:
+        trained: Parameter -> weights, shape (S, ...).
+        optimizer: What moves them.
+
+    Attributes:
+        of: Parameter -> 1 where an entry is trained, 0 where it is held; shape (S, ...), or one that broadcasts to it.
+    """
+
+    def __init__(self, trained: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+        self._trained, self._optimizer = trained, optimizer
+        self.of: dict[str, Tensor] = {}
+
+    def gradients(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        """Return gradients, in the order of the parameters, as 0 where weights are held."""
+        if not self.of:
+            return gradients
+        pairs = zip(self._trained, gradients, strict=True)
+        return [g if g is None or name not in self.of else g * self.of[name] for name, g in pairs]
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """Hold the weights, and keep their moments at 0, while a step is made."""
+        before = {name: self._trained[name].detach().clone() for name in self.of}
+        yield
+        with torch.no_grad():
+            for name, weights in before.items():
+                param, mask = self._trained[name], self.of[name]
+                param.copy_(torch.where(mask > 0, param, weights))
+                for key, moment in state_of(self._optimizer, param).items():
+                    if key != SLOW and moment.dim():
+                        moment.mul_(mask)

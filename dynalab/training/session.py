@@ -1,0 +1,330 @@
+"""One process' work on one shard: resume, update, record, save; and from one segment of a fork to the next."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from dynalab.core.errors import ConfigError, StoreError
+from dynalab.store import checkpoint, runfile, series
+from dynalab.store.checkpoint import CheckpointPaths, CheckpointState
+from dynalab.store.lock import Lock
+from dynalab.store.paths import ShardPaths
+from dynalab.store.series import Mark
+from dynalab.training.cadence import cadence, probe_cadences
+from dynalab.training.editing import edit
+from dynalab.training.loop import Loop
+from dynalab.training.recorder import Recorder
+from dynalab.training.segments import SEGMENT, Segment
+from dynalab.training.snapshots import Snapshots
+
+CHECKPOINT_SECONDS = 20.0
+PROGRESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is asked to do with one shard.
+
+    Attributes:
+        shard: The shard's folder.
+        device: `cpu`, `cuda` or `cuda:N`.
+        checkpoint_every: Steps between checkpoints, or None for the clock.
+        checkpoint_keep: As `checkpoint.keep`.
+        steal: Take over a lock whoever holds it.
+        argv: The command, for provenance.
+        threads: Threads to train with; None leaves them as they are.
+        exact: Whether a seed's bits are to be its own.
+        folders: The command's plug-in folders.
+    """
+
+    shard: ShardPaths
+    device: str = "cpu"
+    checkpoint_every: int | None = None
+    checkpoint_keep: Any = 2
+    steal: bool = False
+    argv: tuple[str, ...] = ()
+    threads: int | None = None
+    exact: bool = True
+    folders: tuple[Path, ...] = ()
+
+
+@dataclass
+class Control:
+    """How a job is watched and stopped.
+
+    Attributes:
+        stop: Returns whether to save and end.
+        progress: Called now and then with plain values.
+    """
+
+    stop: Callable[[], bool] = lambda: False
+    progress: Callable[[dict[str, Any]], None] = lambda event: None
+    warnings: list[str] = field(default_factory=list)
+
+
+class Session:
+    """Training of a shard that this process holds the lock of.
+
+    Args:
+        job: What is asked.
+        control: How it is watched and stopped.
+        lock: The shard's.
+        log: Its log.
+        shard: Its run.json, which is kept up to date.
+
+    Attributes:
+        loop: What trains at the moment.
+    """
+
+    loop: Loop
+    _recorder: Recorder
+    _snapshots: Snapshots
+
+    def __init__(
+        self, job: Job, control: Control, lock: Lock, log: logging.Logger, shard: runfile.Shard
+    ) -> None:
+        self._job, self._control, self._lock, self._log, self._shard = job, control, lock, log, shard
+        self._paths, self._index = job.shard, 0
+        self._attempt = shard.attempts[-1]
+        self._began, self._saved, self._told = time.time(), time.monotonic(), 0.0
+        self._first: int | None = None
+        self._stored = -1
+
+    def resume(
+        self, segment: Segment, index: int, found: CheckpointPaths | None, state: CheckpointState | None
+    ) -> None:
+        """Go on from a checkpoint, or begin where there is none.
+
+        Raises:
+            StoreError: The checkpoint is not of this configuration.
+        """
+        self.loop, self._index = self._build(segment), index
+        if found and state:
+            try:
+                self.loop.load(state.step, *checkpoint.load_tensors(found))
+            except (KeyError, ValueError, RuntimeError, SafetensorError) as error:
+                raise StoreError(
+                    f"{found.root} is damaged: it is not of this configuration ({error})"
+                ) from error
+            self._log.info("resumed at step %d with %d runs", self.loop.step, len(self._shard.runs))
+            self._stored = state.step
+        self._open(dict(state.marks) if state else {})
+        if not found:
+            self._log.info("started with %d runs", len(self._shard.runs))
+            self._record()
+        self._attempt["first_step"] = self._first = self.loop.step
+        self._began, self._saved = time.time(), time.monotonic()
+
+    def run(self, end: int) -> bool:
+        """Train up to a step, saving when it is due; return whether to stop before."""
+        job, shard, loop = self._job, self._shard, self.loop
+        wanted = frozenset(shard.kept)
+        while loop.step < end:
+            if self._control.stop():
+                return True
+            loop.update()
+            self._record()
+            clock = time.monotonic()
+            if self._recorder.due():
+                self._recorder.flush(loop.settle())
+            if loop.is_over:
+                # Every run is beyond saving: the rest would be rows of NaN.
+                return False
+            if clock - self._told > PROGRESS_SECONDS:
+                self._told = clock
+                self.tell((loop.step - (self._first or 0)) / max(time.time() - self._began, 1e-9))
+            by_step = job.checkpoint_every is not None and loop.step % job.checkpoint_every == 0
+            by_clock = job.checkpoint_every is None and clock - self._saved > CHECKPOINT_SECONDS
+            if (by_step or by_clock or loop.step in wanted) and loop.step < shard.requested_steps:
+                self.save()
+                self._lock.require()
+                runfile.write(self._paths, shard)
+        return False
+
+    def enter(self, segment: Segment) -> None:
+        """Go over to the next segment: with its configuration, and with its edit where it has one.
+
+        The row of the step is measured anew, but for what belongs to the update before it, which is the parent's.
+
+        Raises:
+            ConfigError: The weights do not fit, or the edit cannot be made.
+        """
+        before, step = self.loop, self.loop.step
+        self.save()
+        weights, other = before.tensors(len(self._shard.runs))
+        self._recorder.close()
+        before.close()
+        self.loop, self._index = self._build(segment), self._index + 1
+        carry(before, self.loop, weights, other)
+        edited = segment.config.edit is not None
+        if edited:
+            edit(self.loop, [run.seed for run in self._shard.runs], segment, self._job.folders)
+            self._log.info("edit=%s at step %d", segment.config.edit.name, step)
+        marks = {name: Mark(*mark) for name, mark in self._shard.marks.items()}
+        if edited or differ(before, self.loop):
+            for name, row in self.loop.rows().items():
+                marks[name] = _put(self._paths.series(name), step, row, len(self._shard.runs))
+        self._open(marks)
+        if edited and step in self._snapshots.grid:
+            n_runs = len(self._shard.runs)
+            self._snapshots.add(step, self.loop.snapshot(n_runs), self.loop.lost(n_runs))
+        self._stored = -1
+        self.save()
+
+    def save(self) -> None:
+        """Make what was done so far survive, unless the newest checkpoint has it."""
+        loop, shard = self.loop, self._shard
+        if self._stored == loop.step:
+            return
+        self._recorder.flush(loop.settle())
+        marks = self._recorder.sync()
+        self._snapshots.sync()
+        weights, other = loop.tensors(len(shard.runs))
+        keep = self._job.checkpoint_keep
+        if keep == "all":
+            shard.kept = sorted({*shard.kept, loop.step})
+            runfile.write(self._paths, shard)
+        state = CheckpointState(loop.step, marks, {SEGMENT: self._index} if self._index else {})
+        checkpoint.save(self._paths, state, weights, other, self._lock.require)
+        checkpoint.prune(self._paths, keep, shard.kept)
+        shard.steps = self._stored = loop.step
+        shard.marks = {name: [mark.rows, mark.crc] for name, mark in marks.items()}
+        self._attempt.update(step=loop.step, seconds=time.time() - self._began)
+        for run in shard.runs:
+            run.steps = loop.step if run.status != "diverged" else run.steps
+        self._saved = time.monotonic()
+
+    def close(self) -> None:
+        """Save, and end."""
+        self.save()
+        self._recorder.close()
+        self.loop.close()
+        self._attempt["train_seconds"] = time.time() - self._began
+
+    def tell(self, rate: float) -> None:
+        """Say how far training is.
+
+        Args:
+            rate: Steps a second.
+        """
+        latest = {}
+        for name in ("train_loss", "train_accuracy", "test_accuracy"):
+            values = self._recorder.latest.get(name)
+            if values is not None and np.isfinite(values).any():
+                latest[name] = float(np.nanmedian(values))
+        shard = self._shard
+        self._control.progress(
+            {
+                "step": self.loop.step,
+                "steps": shard.requested_steps,
+                "runs": len(shard.runs),
+                "rate": rate,
+                "status": shard.status,
+                "latest": latest,
+            }
+        )
+
+    def _build(self, segment: Segment) -> Loop:
+        plan, folders = self._shard.plan, self._job.folders
+        # Fixed when the shard began: what a probe costs may be counted otherwise by a later version.
+        every = plan["every"] = {**probe_cadences(segment.config, folders), **plan.get("every", {})}
+        return Loop(
+            segment.config,
+            segment.streams,
+            segment.total,
+            torch.device(plan["device"]),
+            folders,
+            exact=plan["exact"],
+            every=every,
+        )
+
+    def _open(self, marks: Mapping[str, Mark]) -> None:
+        """Open the series behind what a checkpoint vouches for."""
+        keys = self.loop.config.snapshots
+        grid = cadence(keys.every, None if keys.every else keys.at)
+        self._snapshots = Snapshots(self._paths, grid, self._lock.require)
+        self._shard.marks = {name: [mark.rows, mark.crc] for name, mark in marks.items()}
+        self._recorder = Recorder(self._paths, len(self._shard.runs), marks, self._lock.require)
+
+    def _record(self) -> None:
+        loop, n_runs = self.loop, len(self._shard.runs)
+        for name, row in loop.begin_rows().items():
+            self._recorder.add(name, loop.step, row)
+        for place, values in loop.forced_rows().items():
+            self._recorder.add_forced(loop.step, place, values)
+        if loop.step in self._snapshots.grid:
+            self._snapshots.add(loop.step, loop.snapshot(n_runs), loop.lost(n_runs))
+
+
+def carry(before: Loop, after: Loop, weights: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+    """Give a loop the state of another: all of it, but for what an optimizer or probe of other keys cannot take.
+
+    Args:
+        before: The loop whose state it is.
+        after: The loop that takes it.
+        weights: As `Loop.tensors` returns them.
+        other: Likewise.
+
+    Raises:
+        ConfigError: The networks differ in their parameters.
+    """
+    own = {name: tuple(tensor.shape[1:]) for name, tensor in after.stack.state().items()}
+    theirs = {name: tuple(tensor.shape[1:]) for name, tensor in weights.items()}
+    if own != theirs:
+        name = next(name for name in {**own, **theirs} if own.get(name) != theirs.get(name))
+        raise ConfigError(
+            f"a fork goes on with its parent's weights, and {name} is {theirs.get(name, 'not there')} in the parent, "
+            f"{own.get(name, 'not there')} in the fork"
+        )
+    fresh = _kind(before) != _kind(after)
+    probes = before.config.probe
+    gone = [name for name, config in after.config.probe.items() if probes.get(name) != config]
+    left = ("optimizer/",) * fresh + tuple(f"probe/{name}/" for name in gone)
+    kept = {key: value for key, value in other.items() if not key.startswith(left)} if left else other
+    after.load(before.step, weights, kept)
+    if fresh:
+        after.begin_optimizer()
+
+
+def _kind(loop: Loop) -> tuple[str, ...]:
+    """Name what decides which tensors an optimizer holds."""
+    config = loop.config.optimizer
+    return config.name, str(getattr(config, "inner", "")), str(getattr(config, "inner_state", ""))
+
+
+_NOT_MEASURED = ("parent", "origin", "edit", "convergence", "levels", "snapshots", "sources")
+
+
+def differ(before: Loop, after: Loop) -> bool:
+    """Return whether two configurations train or measure otherwise."""
+    one, other = (
+        {key: value for key, value in loop.config.as_dict().items() if key not in _NOT_MEASURED}
+        for loop in (before, after)
+    )
+    return one != other
+
+
+def _put(path: Path, step: int, row: Mapping[str, Tensor], n_runs: int) -> Mark:
+    """Put a row of a step in the place of the one that is there, whose values it has where it has none of its own."""
+    records = series.read(path) if path.is_file() else np.zeros(0, series.row_type((), n_runs))
+    last = records[records["step"] == step]
+    records = records[records["step"] < step]
+    made = np.full(len(records) + 1, np.nan, series.row_type(tuple(row), n_runs))
+    made["step"], made["wall"] = [*records["step"], step], [*records["wall"], time.time()]
+    for name, values in row.items():
+        own = values.to(torch.float64).cpu().numpy()[:n_runs]
+        made[name][-1] = own
+        if name in (records.dtype.names or ()):
+            made[name][:-1] = records[name]
+            made[name][-1] = np.where(np.isnan(own), last[name][-1], own) if len(last) else own
+    return series.replace(path, made)
