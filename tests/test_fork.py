@@ -15,10 +15,11 @@ from dynalab.analysis import eos, slingshot
 from dynalab.analysis.base import Group, Series
 from dynalab.analysis.eos import Config
 from dynalab.analysis.eos import confirm as edge
-from dynalab.errors import ConfigError, RunsFailed, StoreError
-from dynalab.launch.fork import Override, fork
+from dynalab.launch.fork import make_forks, plan_forks
+from dynalab.launch.train import Options
 from dynalab.store.branch import kept_before
 from dynalab.store.paths import EnsemblePaths
+from dynalab.store.reader import Ensemble
 
 SHORT = ["task=digits", "task.n_train=40", "model=mlp", "model.hidden=[6]", "train.steps=20", "seed=0..1"]
 SHORT += ["launcher=inline", "snapshots.at=never", "probes=[gradients]"]
@@ -35,94 +36,83 @@ KEPT += ["probes=[gradients,curvature]", "probe.curvature.every=5", "seed=0..2",
 LATE = ["task=regression", "train.steps=1200", "probes=[gradients,curvature]", "probe.curvature.every=40"]
 
 
-FLOAT64 = Override("train.loss_dtype", "float64", "float64")
+FLOAT64 = "train.loss_dtype=float64"
 
 
-class Unchanged(Override):
-    """No change at all: what a fork must not do by itself."""
-
-    def __call__(self, config):
-        return config
+def fork(parent, words=(), step=0, runs=None, remember=False):
+    """Make the forks of a command in this process, and return them."""
+    words = ["launcher=inline", *words]
+    forking = plan_forks(
+        parent, parent.runs if runs is None else runs, step, words, outputs=str(parent.path.parent.parent)
+    )
+    forked = []
+    for outcome in make_forks(forking, Options(remember=remember)):
+        outcome.require_whole()
+        forked += [Ensemble(layout.paths) for layout in outcome.layouts]
+    return forked
 
 
 def test_a_fork_without_a_change_has_the_parents_bits_and_its_own_id(tmp_path):
     (parent,) = train(SHORT, outputs=tmp_path)
     before = (tmp_path / "last.json").read_text()
-    forked = fork(
-        parent, parent.runs, Unchanged("train.loss_dtype", "float64", "float64"), tmp_path, launcher="inline"
-    )
+    (forked,) = fork(parent)
     assert forked.id != parent.id and forked.parent == f"{parent.id}@0" and parent.parent is None
     assert bits(forked.path) == bits(parent.path)
     assert (tmp_path / "last.json").read_text() == before
-    assert (
-        fork(
-            parent,
-            parent.runs,
-            Unchanged("train.loss_dtype", "float64", "float64"),
-            tmp_path,
-            launcher="inline",
-        ).id
-        == forked.id
-    )
+    (again,) = fork(parent)
+    assert again.id == forked.id and len(again.runs[0].record.attempts) == 1
 
 
-def test_a_fork_from_a_checkpoint_has_the_parents_bits(tmp_path):
+@pytest.mark.parametrize("step", [0, 3, 7, 8, 12, 15])
+def test_a_fork_without_a_change_has_the_parents_bits_from_any_step(tmp_path, step):
+    """Rows stand at every fifth step, checkpoints at 7 and 12: what lies between is trained once more."""
     (parent,) = train(KEPT, outputs=tmp_path)
-    assert [kept_before(parent.runs[0], step) for step in (3, 7, 11, 19)] == [0, 7, 7, 12]
+    assert [kept_before(parent.runs[0], at) for at in (3, 7, 11, 19)] == [0, 7, 7, 12]
     # One run of three, without its neighbours.
     for runs in (parent.runs, parent.runs[1:2]):
-        forked = fork(
-            parent,
-            runs,
-            Unchanged("train.loss_dtype", "float64", "float64"),
-            tmp_path,
-            launcher="inline",
-            step=7,
+        (forked,) = fork(parent, step=step, runs=runs)
+        assert forked.parent == f"{parent.id}@{step}" and [run.steps for run in forked.runs] == [20] * len(
+            runs
         )
-        assert forked.parent == f"{parent.id}@7" and [run.steps for run in forked.runs] == [20] * len(runs)
         assert_same(bits(parent.path), bits(forked.path), [run.label for run in runs])
         shutil.rmtree(forked.path)
-    with pytest.raises(StoreError, match="no whole checkpoint of step 8"):
-        fork(
-            parent,
-            parent.runs,
-            Unchanged("train.loss_dtype", "float64", "float64"),
-            tmp_path,
-            launcher="inline",
-            step=8,
-        )
 
 
-def test_a_fork_that_is_cut_off_goes_on_and_never_starts_before_its_step(tmp_path):
+def test_a_fork_of_a_fork_goes_the_whole_way(tmp_path):
     (parent,) = train(KEPT, outputs=tmp_path)
-    whole = fork(parent, parent.runs, FLOAT64, tmp_path, launcher="inline", step=7)
-    expected, paths = bits(whole.path), EnsemblePaths(whole.path)
+    (child,) = fork(parent, ["optimizer.lr=0.002"], 8)
+    (nothing,) = fork(child, step=10)
+    assert bits(nothing.path) == bits(child.path) != bits(parent.path)
+    assert bits(child.path, 4) == bits(parent.path, 4)
+    # From before the first fork: the parent's own way, to its end at the same rate.
+    (early,) = fork(child, ["optimizer.lr=0.05"], 3)
+    assert early.parent == f"{child.id}@3" and bits(early.path, 2) == bits(parent.path, 2)
+    for step in (5, 10):
+        (same,) = fork(parent, ["optimizer.lr=0.05"], 3)
+        assert bits(same.path, step) == bits(early.path, step)
+
+
+def test_a_fork_that_is_cut_off_goes_on_also_from_before_its_step(tmp_path):
+    (parent,) = train(KEPT, outputs=tmp_path)
+    (whole,) = fork(parent, [FLOAT64, "edit=perturb"], 8)
+    expected, rows, paths = bits(whole.path), bits(whole.path, 20), EnsemblePaths(whole.path)
     # As a kill leaves it: half of a shard under its hidden name.
     shard, *_ = paths.shards()
     shard.root.rename(shard.root.with_name(f".{shard.root.name}.tmp"))
     (paths.root / f".{shard.root.name}.tmp" / "run.json").unlink()
-    again = fork(parent, parent.runs, FLOAT64, tmp_path, launcher="inline", step=7)
+    (again,) = fork(parent, [FLOAT64, "edit=perturb"], 8)
     assert again.id == whole.id and bits(again.path) == expected
     assert not list(paths.root.glob(".shard-*"))
+    # No checkpoint is whole any more: the way begins at the parent's first step.
     for checkpoint in shard.checkpoints():
         checkpoint.model.write_bytes(b"damaged")
-    with pytest.raises(RunsFailed, match=r"where this fork of .*@7 begins"):
-        fork(parent, parent.runs, FLOAT64, tmp_path, launcher="inline", step=7, steps=25)
+    (again,) = fork(parent, [FLOAT64, "edit=perturb", "train.steps=25"], 8)
+    assert bits(again.path, 20) == rows and [run.steps for run in again.runs] == [25] * 3
 
 
 def test_half_the_rate_from_a_step_on(tmp_path):
     (parent,) = train(KEPT, outputs=tmp_path)
-    early, late = (
-        fork(
-            parent,
-            parent.runs,
-            Override("train.halve_at", 10, "half-10"),
-            tmp_path,
-            launcher="inline",
-            step=step,
-        )
-        for step in (0, 7)
-    )
+    early, late = (fork(parent, ["train.halve_at=10"], step)[0] for step in (3, 7))
     assert early.id != late.id and bits(early.path) == bits(late.path)
     assert bits(early.path, 9) == bits(parent.path, 9)
     assert bits(early.path, 15) != bits(parent.path, 15)
@@ -130,19 +120,14 @@ def test_half_the_rate_from_a_step_on(tmp_path):
     mine, theirs = (item.array("stability_threshold") for item in (early, parent))
     # Row 10 meets the update 10 -> 11, in the fork from the start as well: twice the threshold (but for the decay).
     np.testing.assert_allclose((mine / theirs)[:, row.index(15)], 2.0, rtol=1e-3)
-    with pytest.raises(ConfigError, match=r"halve_at=10 already"):
-        fork(early, early.runs, Override("train.halve_at", 12, "half-12"), tmp_path, launcher="inline")
 
 
 def test_a_fork_of_some_runs_with_a_float64_loss(tmp_path):
     (parent,) = train(SHORT, outputs=tmp_path)
-    forked = fork(parent, parent.runs[1:], FLOAT64, tmp_path, launcher="inline")
-    assert [run.label for run in forked.runs] == ["s0001"] and forked.config["train"][
-        "loss_dtype"
-    ] == "float64"
+    (forked,) = fork(parent, [FLOAT64], runs=parent.runs[1:])
+    assert [run.label for run in forked.runs] == ["s0001"]
+    assert forked.config["train"]["loss_dtype"] == "float64"
     assert bits(forked.path)["s0001"] != bits(parent.path)["s0001"]
-    with pytest.raises(ConfigError, match="float64 already"):
-        fork(forked, forked.runs, FLOAT64, tmp_path, launcher="inline")
 
 
 def slung(*onsets):

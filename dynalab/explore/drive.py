@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from dynalab.core.records import plain, tables
 from dynalab.core.runs import Group
 from dynalab.core.waves import Fork
 from dynalab.launch.base import Events
-from dynalab.launch.fork import Override, fork
-from dynalab.launch.train import Outcome
+from dynalab.launch.fork import Forking, make_forks, plan_forks
+from dynalab.launch.train import Options, Outcome
 from dynalab.store.branch import kept_before
+from dynalab.store.paths import EnsemblePaths
+from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result, write_result
 from dynalab.store.stored import StoredRun
 
@@ -29,11 +31,13 @@ class Trainer:
         outputs: The outputs folder.
         folders: A user's plug-in folders.
         watch: As `dynalab.launch.train.train` takes it.
+        launcher: `local` or `inline`.
     """
 
     outputs: Path
     folders: Sequence[Path] = ()
     watch: Callable[[Outcome], Events] = lambda outcome: Events()
+    launcher: str = "local"
 
 
 def require_confirmable(inputs: Inputs, part: Part, config: Any) -> None:
@@ -72,7 +76,7 @@ def confirm(inputs: Inputs, result: Result, part: Part, config: Any, trainer: Tr
         except StopIteration as done:
             findings = done.value
             break
-        groups = {item.name: trained(item, inputs, part, trainer) for item in asked}
+        groups = trained(asked, inputs, part, trainer)
     if not asked:
         return None
     own = tables(findings)
@@ -80,25 +84,58 @@ def confirm(inputs: Inputs, result: Result, part: Part, config: Any, trainer: Tr
     return write_result(result.paths, data, own)
 
 
-def trained(item: Fork, inputs: Inputs, part: Part, trainer: Trainer) -> list[Group]:
-    """Return the runs of a fork as groups: one for each checkpoint that runs of it go on from.
+def trained(asked: Sequence[Fork], inputs: Inputs, part: Part, trainer: Trainer) -> dict[str, list[Group]]:
+    """Return name -> the runs of a wave's forks, as groups: one for each checkpoint that runs of it go on from.
 
-    A group's `keys` say where: `from_step`, and the id of the parent, `parent`.
+    All are planned together. A group's `keys` say where it begins: `from_step`, and the id of the parent, `parent`.
+
+    Raises:
+        ConfigError: The runs have another value of the key than its default already.
+        RunsFailed: A shard failed, or another process is training it.
     """
     (parent,) = inputs.ensembles
-    begins: dict[int, list[StoredRun]] = {}
-    for run in inputs.runs:
-        if run.id in item.runs:
-            step = item.step[run.id] if isinstance(item.step, Mapping) else item.step
-            begins.setdefault(kept_before(run, step), []).append(run)
-    change, groups = Override(item.key, item.value, item.name), []
-    for step, runs in sorted(begins.items()):
-        child = fork(
-            parent, runs, change, trainer.outputs, trainer.folders, trainer.watch, step=step, steps=item.steps
-        )
-        labels = {run.label for run in runs}
+    whole = Forking([])
+    children: list[tuple[str, int, str, set[str]]] = []
+    for item in asked:
+        _require_default(parent, item, trainer.folders)
+        begins: dict[int, list[StoredRun]] = {}
+        for run in inputs.runs:
+            if run.id in item.runs:
+                step = item.step[run.id] if isinstance(item.step, Mapping) else item.step
+                begins.setdefault(kept_before(run, step), []).append(run)
+        texts = [f"{item.key}={item.value}", f"launcher={trainer.launcher}"]
+        texts += [] if item.steps is None else [f"train.steps={item.steps}"]
+        for step, runs in sorted(begins.items()):
+            forking = plan_forks(
+                parent,
+                runs,
+                step,
+                texts,
+                outputs=str(trainer.outputs),
+                config_dirs=[str(folder) for folder in trainer.folders],
+            )
+            whole = whole.beside(forking)
+            labels = {run.label for run in runs}
+            children += [(item.name, step, digest, labels) for digest in forking.origins]
+    options = Options(argv=("dynalab", "analyze", "--confirm", parent.id), remember=False)
+    paths: dict[str, EnsemblePaths] = {}
+    for outcome in make_forks(whole, options, trainer.watch):
+        outcome.require_whole()
+        paths |= {layout.request.config.id: layout.paths for layout in outcome.layouts}
+    needs = needs_of(part)
+    groups: dict[str, list[Group]] = {item.name: [] for item in asked}
+    for name, step, digest, labels in children:
+        child = Ensemble(paths[digest])
         ids = [run.id for run in child.runs if run.label in labels]
-        needs = needs_of(part)
         group = child.group(needs.statuses, ids, needs.names)
-        groups.append(replace(group, keys={"from_step": step, "parent": parent.id}))
+        groups[name].append(replace(group, keys={"from_step": step, "parent": parent.id}))
     return groups
+
+
+def _require_default(parent: Ensemble, item: Fork, folders: Sequence[Path]) -> None:
+    """Refuse runs that have what a fork would change already."""
+    section, name = item.key.split(".")
+    part = getattr(parent.typed_config(folders), section)
+    now = getattr(part, name)
+    if now != next(field.default for field in fields(part) if field.name == name):
+        raise ConfigError(f"--confirm: these runs have {item.key}={now} already; confirm the runs without")

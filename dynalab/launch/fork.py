@@ -1,134 +1,161 @@
-"""Forks: an ensemble trained again with one thing changed, to see whether what was found goes away.
+"""Forks: runs that go on from a stored state with one thing changed, an ensemble of their own.
 
-A fork is an ensemble of its own, with its parent and the step it starts from in its identity. It goes on from a
-checkpoint that the parent kept (weights, optimizer, streams), or is trained from the start; the seeds are the
-parent's, so that a fork without a change has its bits either way. Rows up to the checkpoint are the parent's.
+A fork has its parent and the step it leaves it at in its identity. Up to that step it is its parent, to the bit: rows
+and state are cut out of what the parent stored, from the newest checkpoint that was kept; what is missing up to the
+step is trained once more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from dynalab.config.command import Command, Request, Settings
-from dynalab.config.ensemble import RunSpec, from_stored
-from dynalab.config.schema import Checkpoint, Compute
-from dynalab.core.errors import ConfigError
+from dynalab.config.ensemble import RunSpec
+from dynalab.config.forks import Forks, Origin, read_forks
+from dynalab.config.schema import Compute
+from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.launch.base import Events
 from dynalab.launch.layout import Layout, find_ensemble, mend_config
 from dynalab.launch.train import Options, Outcome, train
 from dynalab.store.branch import branch
 from dynalab.store.paths import OutputPaths
-from dynalab.store.reader import Ensemble
-from dynalab.store.stored import StoredRun
+from dynalab.store.stored import StoredEnsemble, StoredRun
 
 
 @dataclass(frozen=True)
-class Override:
-    """What a fork does otherwise than its parent: one key.
+class Forking:
+    """What a `fork` command comes to, before anything is trained.
 
     Attributes:
-        key: `train.halve_at`, ...
-        value: Its value in the fork.
-        suffix: In the name of the fork's folder.
+        commands: What is to be trained: one command for each way in which the parent's runs were.
+        left_out: A line for each run that has no such step.
+        origins: Request's id -> the parent's runs of it, and the step.
     """
 
-    key: str
-    value: Any
-    suffix: str
+    commands: list[Command]
+    left_out: list[str] = field(default_factory=list)
+    origins: dict[str, tuple[list[StoredRun], int]] = field(default_factory=dict)
 
-    @property
-    def said(self) -> str:
-        """The override as it is typed."""
-        return f"{self.key}={self.value}"
-
-    def __call__(self, config: Any) -> Any:
-        """Return the changed configuration.
-
-        Raises:
-            ConfigError: The parent has another value than the default already.
-        """
-        section, name = self.key.split(".")
-        part = getattr(config, section)
-        default = next(field.default for field in fields(part) if field.name == name)
-        now = getattr(part, name)
-        if now != default:
-            raise ConfigError(
-                f"--confirm: these runs have {self.key}={now} already; confirm the runs without"
-            )
-        return replace(config, **{section: replace(part, **{name: self.value})})
+    def beside(self, other: Forking) -> Forking:
+        """Return both plans as one: what is trained in the same way is one command."""
+        commands: list[Command] = []
+        for command in [*self.commands, *other.commands]:
+            same = [item for item in commands if item.settings == command.settings]
+            if same:
+                same[0].requests.extend(command.requests)
+            else:
+                commands.append(replace(command, requests=list(command.requests)))
+        return Forking(commands, [*self.left_out, *other.left_out], {**self.origins, **other.origins})
 
 
-def fork(
-    parent: Ensemble,
+def plan_forks(
+    parent: StoredEnsemble,
     runs: Sequence[StoredRun],
-    change: Override,
-    outputs: Path,
-    folders: Sequence[Path] = (),
-    watch: Callable[[Outcome], Events] = lambda outcome: Events(),
-    launcher: str = "local",
-    step: int = 0,
-    steps: int | None = None,
-) -> Ensemble:
-    """Train a fork of some runs, or find it trained; `@last` keeps its meaning.
+    step: int,
+    texts: Sequence[str],
+    *,
+    outputs: str | None = None,
+    config_dirs: Sequence[str] = (),
+) -> Forking:
+    """Read a `fork` command.
 
     Args:
         parent: The ensemble.
-        runs: Its runs that are trained again.
-        change: What is changed.
-        outputs: The outputs folder.
-        folders: A user's plug-in folders.
-        watch: As `dynalab.launch.train.train` takes it.
-        launcher: `local` or `inline`.
-        step: Of the checkpoint to go on from, which every run must have kept; 0: from the start.
-        steps: Length of the fork; None, and where the schedule depends on the length: as long as the runs.
+        runs: Those of its runs that are named.
+        step: Where the forks leave it.
+        texts: What they do otherwise, and `seed=`, which chooses among the runs.
+        outputs: The command's `--outputs`.
+        config_dirs: The command's `--config-dir`s.
 
     Raises:
-        ConfigError: The parent was not trained by dynalab, or the change changes nothing.
-        StoreError: The checkpoint is missing or damaged.
-        RunsFailed: A shard failed, or another process is training it.
+        ConfigError: The parent was not trained by dynalab, or a word cannot be used.
+        NothingMatched: No run has the step.
     """
     if not (parent.config.get("optimizer") or {}).get("name"):
-        raise ConfigError(f"--confirm: {parent.id} was not trained by dynalab, so it cannot be trained again")
-    config = change(from_stored(parent.config, folders))
-    said = f"{parent.id}@{step}"
-    config = replace(config, parent=said)
-    longest = max(run.requested_steps for run in runs)
-    if config.depends_on_total:
-        steps = int(config.train.steps or longest)
-    steps = steps or longest
-    config = replace(config, train=replace(config.train, steps=steps))
-    specs = [RunSpec(run.label, run.seed, dict(run.record.runs[run.index].streams)) for run in runs]
-    stem = parent.path.name.rpartition("-")[0][: 59 - len(change.suffix)]
-    slug = f"{stem}-{change.suffix}".strip("-_.")
-    request = Request(config, specs, steps, [f"parent={said}", change.said], slug)
-    if step:
-        _begin(OutputPaths(outputs), request, runs, step, folders)
-    options = Options(argv=("dynalab", "analyze", "--confirm", parent.id), remember=False)
-    for (device, compute), some in _by_plan(runs, specs).items():
-        settings = Settings(compute, Checkpoint(), device, launcher, outputs, tuple(folders))
-        outcome = train(Command([replace(request, runs=some)], settings), options, watch)
-        outcome.require_whole()
-    return Ensemble(outcome.layouts[0].paths)
+        raise ConfigError(f"{parent.id} was not trained by dynalab, so it cannot go on otherwise")
+    stem = parent.path.name.rpartition("-")[0]
+    forking = Forking([])
+    for attempt in sorted({run.attempt for run in runs}):
+        members = [run for run in runs if run.attempt == attempt]
+        longest = max(run.requested_steps for run in members)
+        origin = Origin(parent.id, parent.config, step, attempt, stem, longest)
+        forks = read_forks(origin, texts, outputs=outputs, config_dirs=config_dirs)
+        chosen = list(_chosen(members, forks, step, forking.left_out))
+        for (device, compute), some in _by_plan(chosen, forks.settings).items():
+            command = Command([], replace(forks.settings, device=device, compute=compute))
+            for variant in forks.variants:
+                specs = [
+                    RunSpec(run.label, run.seed, {**run.record.runs[run.index].streams, **variant.streams})
+                    for run in some
+                ]
+                command.requests.append(
+                    Request(variant.config, specs, variant.steps, variant.overrides, variant.slug)
+                )
+                forking.origins.setdefault(variant.config.id, ([], step))[0].extend(some)
+            forking = forking.beside(Forking([command]))
+    if not forking.commands:
+        lines = "; ".join(forking.left_out) or "no run has one of the seeds that are named"
+        raise NothingMatched(f"{parent.id} has no run to fork at step {step:,}: {lines}")
+    return forking
 
 
-def _by_plan(runs: Sequence[StoredRun], specs: Sequence[RunSpec]) -> dict[tuple[str, Compute], list[RunSpec]]:
+def make_forks(
+    forking: Forking,
+    options: Options,
+    watch: Callable[[Outcome], Events] = lambda outcome: Events(),
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Outcome]:
+    """Train what was planned, or find it trained.
+
+    Args:
+        forking: The plan.
+        options: Switches, as of `train`.
+        watch: As `dynalab.launch.train.train` takes it.
+        tell: Likewise.
+
+    Raises:
+        DynalabError: As `train`.
+    """
+    outcomes = []
+    for command in forking.commands:
+        if not options.dry_run:
+            for request in command.requests:
+                _begin(command.settings, request, *forking.origins[request.config.id])
+        outcomes.append(train(command, options, watch, tell))
+    return outcomes
+
+
+def _chosen(runs: Sequence[StoredRun], forks: Forks, step: int, left_out: list[str]) -> Iterator[StoredRun]:
+    """Yield the runs that are chosen and have the step, and note the others."""
+    if forks.seeds is not None:
+        there = {run.seed for run in runs}
+        left_out += [f"the parent has no seed {seed}" for seed in forks.seeds if seed not in there]
+    for run in runs:
+        if forks.seeds is not None and run.seed not in forks.seeds:
+            continue
+        if run.diverged_step is not None and run.diverged_step <= step:
+            left_out.append(f"{run.id} diverged at step {run.diverged_step:,}")
+        elif run.steps < step:
+            left_out.append(f"{run.id} has {run.steps:,} steps")
+        else:
+            yield run
+
+
+def _by_plan(runs: Sequence[StoredRun], settings: Settings) -> dict[tuple[str, Compute], list[StoredRun]]:
     """Return runs by how they were trained, as a fork of them is too: device, exactness, threads."""
-    found: dict[tuple[str, Compute], list[RunSpec]] = {}
-    for run, spec in zip(runs, specs, strict=True):
+    found: dict[tuple[str, Compute], list[StoredRun]] = {}
+    for run in runs:
         plan = run.record.plan
         exact = bool(plan.get("exact", True))
-        compute = Compute(exact=exact, threads=None if exact else plan.get("threads"))
-        found.setdefault((str(plan.get("device", "auto")), compute), []).append(spec)
+        compute = replace(settings.compute, exact=exact, threads=None if exact else plan.get("threads"))
+        found.setdefault((str(plan.get("device", "auto")), compute), []).append(run)
     return found
 
 
-def _begin(
-    outputs: OutputPaths, request: Request, runs: Sequence[StoredRun], step: int, folders: Sequence[Path]
-) -> None:
-    """Lay the parent's checkpoint where training goes on from it."""
-    paths = find_ensemble(outputs, request)
-    mend_config(Layout(request, paths), folders)
-    branch(runs, step, paths, request.steps, folders)
+def _begin(settings: Settings, request: Request, runs: Sequence[StoredRun], step: int) -> None:
+    """Lay what the parent kept where training goes on from it."""
+    paths = find_ensemble(OutputPaths(settings.outputs), request)
+    mend_config(Layout(request, paths), settings.folders)
+    streams = {spec.label: spec.streams for spec in request.runs}
+    branch(runs, step, paths, request.steps, streams, settings.folders)

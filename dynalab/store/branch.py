@@ -1,21 +1,20 @@
 """Shards of a fork: what a parent's checkpoint holds of some runs, in the folder of another ensemble.
 
 The rows up to the checkpoint are the parent's, so that a fork's series are whole from step 0 on; a training that finds
-such a shard goes on from it as from any other that was cut off.
+such a shard goes on from it as from any other that was cut off, up to the fork as the parent would have.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from dynalab.core.atomic import making, sweep
-from dynalab.core.errors import StoreError
 from dynalab.store import checkpoint, runfile, series
 from dynalab.store.cut import marks_of, runs_of, write_series
 from dynalab.store.lock import Lock
-from dynalab.store.paths import CheckpointPaths, EnsemblePaths, ShardPaths
+from dynalab.store.paths import EnsemblePaths, ShardPaths
 from dynalab.store.stored import StoredRun
 
 # Of a parent's plan: what bits may depend on, and the grids of the rows.
@@ -29,21 +28,27 @@ def kept_before(run: StoredRun, step: int) -> int:
 
 
 def branch(
-    runs: Sequence[StoredRun], step: int, target: EnsemblePaths, steps: int, folders: Sequence[Path] = ()
+    runs: Sequence[StoredRun],
+    step: int,
+    target: EnsemblePaths,
+    steps: int,
+    streams: Mapping[str, Mapping[str, int]],
+    folders: Sequence[Path] = (),
 ) -> None:
-    """Make the shards of a fork that are not there yet, one for each shard of the parent.
+    """Make the shards of a fork that are not there yet, one for each shard of the parent that kept a checkpoint.
 
     Each is built under a hidden name and appears in one rename: interrupted at any moment, the same call goes on.
 
     Args:
         runs: The parent's runs.
-        step: Step of their checkpoint.
+        step: Where the fork leaves them; it is taken from the newest checkpoint up to there.
         target: The fork's ensemble.
         steps: Length that is asked for.
+        streams: Label of a run -> its streams in the fork.
         folders: A user's plug-in folders.
 
     Raises:
-        StoreError: A checkpoint is missing or damaged, or the folder cannot be written.
+        StoreError: The folder cannot be written.
         Locked: Another process is laying out the ensemble.
     """
     target.refuse_links()
@@ -56,7 +61,7 @@ def branch(
                 by_shard.setdefault(run.shard.root, []).append(run)
         for members in by_shard.values():
             members = sorted(members, key=lambda run: run.index)
-            _branch_shard(members, step, target, steps, folders, lock.require)
+            _branch_shard(members, step, target, steps, streams, folders, lock.require)
 
 
 def _branch_shard(
@@ -64,12 +69,16 @@ def _branch_shard(
     step: int,
     target: EnsemblePaths,
     steps: int,
+    streams: Mapping[str, Mapping[str, int]],
     folders: Sequence[Path],
     require: Callable[[], None],
 ) -> None:
     source, record = members[0].shard, members[0].record
     places = [run.index for run in members]
-    found, state = _checkpoint(source, step)
+    found, state, _ = checkpoint.newest_whole(source, at_most=step)
+    if found is None or state is None:
+        # Trained from the start.
+        return
     chosen = [record.runs[place] for place in places]
     with making(target.shard(runfile.folder_name(chosen, 1)).root) as root:
         part = ShardPaths(root)
@@ -81,21 +90,16 @@ def _branch_shard(
         )
         checkpoint.save_bytes(part, dataclasses.replace(state, marks=marks), model, optim)
         shard = runfile.Shard(
-            runs=[runfile.Run(run.label, run.seed, dict(run.streams), "partial", step) for run in chosen],
+            runs=[
+                runfile.Run(run.label, run.seed, dict(streams[run.label]), "partial", state.step)
+                for run in chosen
+            ],
             requested_steps=steps,
             status="partial",
-            steps=step,
+            steps=state.step,
             plan={key: record.plan[key] for key in KEPT if key in record.plan},
             marks={name: [mark.rows, mark.crc] for name, mark in marks.items()},
             folders=[str(folder) for folder in folders],
         )
         runfile.write(part, shard)
         require()
-
-
-def _checkpoint(source: ShardPaths, step: int) -> tuple[CheckpointPaths, checkpoint.CheckpointState]:
-    found, state, warnings = checkpoint.newest_whole(source, at_most=step)
-    if found is None or state is None or found.step != step:
-        why = f" ({warnings[0]})" if warnings else ""
-        raise StoreError(f"{source.root} keeps no whole checkpoint of step {step}{why}")
-    return found, state

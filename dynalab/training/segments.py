@@ -60,13 +60,15 @@ def segments(
     chain: list[Segment] = []
     while True:
         begin = fork_step(config.parent)
-        chain.append(Segment(config, begin, end, tuple(Streams(**item) for item in streams)))
+        if begin <= end:
+            chain.append(Segment(config, begin, end, tuple(Streams(**item) for item in streams)))
         # Of a fork of before, whose parent's checkpoint was laid at its first step, nothing else is known.
         if config.origin is None:
             return chain[::-1]
         parent = from_stored(config.origin, folders)
         streams = [_streams_before(own, run, config, parent) for own, run in zip(streams, runs, strict=True)]
-        config, end = parent, begin
+        # A fork of a fork from before the latter's own first step leaves what that one is a fork of.
+        config, end = parent, min(begin, end)
 
 
 def fork_step(parent: str | None) -> int:

@@ -319,11 +319,11 @@ def _put(path: Path, step: int, row: Mapping[str, Tensor], n_runs: int) -> Mark:
     records = series.read(path) if path.is_file() else np.zeros(0, series.row_type((), n_runs))
     last = records[records["step"] == step]
     records = records[records["step"] < step]
-    made = np.full(len(records) + 1, np.nan, series.row_type(tuple(row), n_runs))
+    made = np.zeros(len(records) + 1, series.row_type(tuple(row), n_runs))
     made["step"], made["wall"] = [*records["step"], step], [*records["wall"], time.time()]
     for name, values in row.items():
         own = values.to(torch.float64).cpu().numpy()[:n_runs]
-        made[name][-1] = own
+        made[name][:-1], made[name][-1] = np.nan, own
         if name in (records.dtype.names or ()):
             made[name][:-1] = records[name]
             made[name][-1] = np.where(np.isnan(own), last[name][-1], own) if len(last) else own
