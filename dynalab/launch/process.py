@@ -74,10 +74,10 @@ class Worker:
     said: collections.deque[str] = field(default_factory=lambda: collections.deque(maxlen=_LOG_LINES))
 
     def send(self, **values: Any) -> None:
-        """Write a line of JSON to it."""
+        """Write a line of JSON to it; paths are their text there."""
         try:
             assert self.process.stdin is not None
-            self.process.stdin.write(json.dumps(values) + "\n")
+            self.process.stdin.write(json.dumps(values, default=str) + "\n")
             self.process.stdin.flush()
         except (BrokenPipeError, ValueError):
             # It died; its `gone` event says so.

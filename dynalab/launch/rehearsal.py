@@ -38,12 +38,13 @@ def refusals(
     try:
         device = pool.device(settings.device)
         refused = {
-            kind: pool.rehearse(
+            kind: pool.attempt(
+                "rehearse",
                 config=layout.request.config.as_dict(),
                 runs=[dict(run.streams) for run in layout.request.runs[:2]],
                 steps=layout.request.steps,
                 device=device,
-                folders=[str(folder) for folder in settings.folders],
+                folders=settings.folders,
                 exact=settings.compute.exact,
             )
             for kind, layout in kinds.items()
@@ -51,9 +52,10 @@ def refusals(
     finally:
         pool.close()
     for layout in fresh:
-        if (found := refused.get(_kind(layout.request.config))) is not None:
-            for shard in layout.work:
-                lines[shard], codes[shard] = found
+        # A worker that died of it says nothing: in training that is met with narrower shards.
+        answer = refused.get(_kind(layout.request.config)) or {}
+        for shard in layout.work if "message" in answer else ():
+            lines[shard], codes[shard] = answer["message"], answer["exit_code"]
     return lines, codes
 
 

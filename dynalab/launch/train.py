@@ -22,6 +22,7 @@ from dynalab.store import lock, runfile
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
 from dynalab.store.table import refresh
+from dynalab.training.job import Job
 from dynalab.training.planner import ADDRESS, Plan
 
 
@@ -162,20 +163,18 @@ def train(
         ]
         outcome.plan = plans.largest(outcome.layouts)
         earlier = _remember(outputs, outcome.layouts) if options.remember else None
-        work = Work(
-            shards=_by_size([shard for layout in outcome.layouts for shard in layout.work]),
-            workers=outcome.plan.workers,
-            threads=outcome.plan.threads,
+        job = Job(
             device=settings.device,
             checkpoint_every=settings.checkpoint.every,
             checkpoint_keep=settings.checkpoint.keep,
             steal=options.steal,
             argv=options.argv or tuple(sys.argv),
+            threads=outcome.plan.threads,
             exact=settings.compute.exact,
             folders=settings.folders,
         )
-        events = watch(outcome)
-        outcome.report = inline.run(work, events) if pool is None else local.run(work, events, pool)
+        shards = _by_size([shard for layout in outcome.layouts for shard in layout.work])
+        outcome.report = (pool or inline).run(Work(shards, outcome.plan.workers, job), watch(outcome))
         outcome.report.warnings[:0] = _without_bits(outcome.layouts, plans)
     finally:
         if pool is not None:

@@ -27,7 +27,6 @@ from dynalab.training.planner import (
     HOLD,
     RUN_BY_RUN,
     Plan,
-    Timing,
     Trial,
     is_short,
     plan,
@@ -48,8 +47,8 @@ def path(name: str) -> Path:
 class Trier(Protocol):
     """Who can try a training: the pool of workers, or this process."""
 
-    def exactness(self, **request: Any) -> str | None:
-        """Try whether bits hold, as `dynalab.training.exactness` does."""
+    def attempt(self, task: str, **request: Any) -> dict[str, Any] | None:
+        """Do a task of `dynalab.worker` and return its answer, which has `found` where all went well."""
         ...
 
 
@@ -113,12 +112,8 @@ class Plans:
             return known
         if not isinstance(self._trier, Pool):
             return known
-        answer = self._trier.trial(
-            layouts=layouts,
-            run_steps=run_steps,
-            device=self._device,
-            exact=compute.exact,
-            **self._work(request),
+        answer = self._try(
+            request, "trial", layouts=layouts, run_steps=run_steps, device=self._device, exact=compute.exact
         )
         found = _trial(answer)
         if found is not None:
@@ -144,16 +139,17 @@ class Plans:
                 return None
             else:
                 run_steps = self._run_steps(request, laid)
-                found = self._trier.exactness(width=width, run_steps=run_steps, **self._work(request))
-                self._bits[key] = found
+                self._bits[key] = found = self._try(request, "exactness", width=width, run_steps=run_steps)
                 if found is not None:
                     _keep(EXACTNESS, key, found)
         return self._bits[key]
 
-    def _work(self, request: Request) -> dict[str, Any]:
-        """Return what to try, as JSON."""
-        folders = [str(folder) for folder in self.command.settings.folders]
-        return {"config": request.config.as_dict(), "folders": folders}
+    def _try(self, request: Request, task: str, **keys: Any) -> Any:
+        """Return what a trial of a request finds, None where it could not be made."""
+        assert self._trier is not None
+        folders = self.command.settings.folders
+        answer = self._trier.attempt(task, config=request.config.as_dict(), folders=folders, **keys)
+        return (answer or {}).get("found")
 
     def _run_steps(self, request: Request, laid: Plan) -> float:
         """Return the updates of single runs that each worker will make."""
@@ -194,10 +190,9 @@ def _keep(name: str, key: str, answer: Any) -> None:
 
 
 def _trial(answer: Mapping[str, Any] | None) -> Trial | None:
+    from msgspec import ValidationError, convert
+
     try:
-        if not answer or not answer["timings"]:
-            return None
-        timings = tuple(Timing(int(w), int(t), float(s)) for w, t, s in answer["timings"])
-        return Trial(timings, float(answer["run_bytes"]), answer["free_bytes"])
-    except (KeyError, TypeError, ValueError):
+        return convert(answer, Trial) if answer and answer["timings"] else None
+    except (KeyError, TypeError, ValidationError):
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from dynalab.config.schema import Compute
 from dynalab.core.machine import cores as cores
@@ -27,15 +28,8 @@ MEMORY_SHARE = 0.6
 HOLD, RUN_BY_RUN, ADDRESS = "hold", "hold run by run", "differ by address"
 
 
-@dataclass(frozen=True)
-class Timing:
-    """What a trial measured.
-
-    Attributes:
-        width: Runs side by side.
-        threads: Threads.
-        seconds: Of one step of one run.
-    """
+class Timing(NamedTuple):
+    """The seconds of one step of one run, with so many runs side by side and so many threads."""
 
     width: int
     threads: int

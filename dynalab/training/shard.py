@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from dynalab.store.lock import Lock
 from dynalab.store.paths import ShardPaths
 from dynalab.store.stored import StoredEnsemble
 from dynalab.training.cadence import cadence, probe_cadences
+from dynalab.training.job import Control, Job
 from dynalab.training.loop import Loop
 from dynalab.training.provenance import provenance
 from dynalab.training.recorder import Recorder
@@ -34,62 +33,20 @@ CHECKPOINT_SECONDS = 20.0
 PROGRESS_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a worker is asked to do with one shard.
-
-    Attributes:
-        shard: The shard's folder.
-        device: `cpu`, `cuda` or `cuda:N`.
-        checkpoint_every: Steps between checkpoints, or None for the clock.
-        checkpoint_keep: As `checkpoint.keep`.
-        steal: Take over a lock whoever holds it.
-        argv: The command, for provenance.
-        threads: Threads to train with; None leaves them as they are.
-        exact: Whether a seed's bits are to be its own.
-        folders: The command's plug-in folders.
-    """
-
-    shard: ShardPaths
-    device: str = "cpu"
-    checkpoint_every: int | None = None
-    checkpoint_keep: Any = 2
-    steal: bool = False
-    argv: tuple[str, ...] = ()
-    threads: int | None = None
-    exact: bool = True
-    folders: tuple[Path, ...] = ()
-
-
-@dataclass
-class Control:
-    """How a job is watched and stopped.
-
-    Attributes:
-        stop: Returns whether to save and end.
-        progress: Called now and then with plain values.
-    """
-
-    stop: Callable[[], bool] = lambda: False
-    progress: Callable[[dict[str, Any]], None] = lambda event: None
-    warnings: list[str] = field(default_factory=list)
-
-
-def train_shard(job: Job, control: Control) -> runfile.Shard:
-    """Train a shard.
+def train_shard(paths: ShardPaths, job: Job, control: Control) -> runfile.Shard:
+    """Train the shard in a folder.
 
     Raises:
         Locked: Another process holds it, or took it over; nothing of it was touched since.
         DynalabError: Its files cannot be used or written; run.json says `failed` where it could be written.
     """
-    paths = job.shard
     paths.refuse_links()
     with Lock(paths.lock, steal=job.steal) as lock:
         for folder in (paths.series_folder, paths.checkpoint_folder, paths.snapshot_folder):
             sweep(folder)
         log = _log_to(paths.log)
         try:
-            return _train(job, control, lock, log)
+            return _train(paths, job, control, lock, log)
         except Locked:
             raise
         except BaseException as error:
@@ -107,8 +64,7 @@ def train_shard(job: Job, control: Control) -> runfile.Shard:
                 log.removeHandler(handler)
 
 
-def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfile.Shard:
-    paths = job.shard
+def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfile.Shard:
     shard = runfile.read(paths)
     config = StoredEnsemble(paths.ensemble).typed_config(job.folders)
     # A shard keeps the device, the thread count and the exactness it began with: its bits may depend on all three.
