@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from dynalab.core.batch import Batch
 from dynalab.core.errors import ConfigError
-from dynalab.core.state import ProbeState
 from dynalab.networks.stack import Stack
 from dynalab.optim.base import evaluated
 from dynalab.tasks.base import Task, TaskData, counted
@@ -102,18 +101,3 @@ def shares_pass(stack: Stack, data: TaskData, optimizer: torch.optim.Optimizer, 
         and not stack.differs_in_training
         and evaluated(optimizer, stack.params) is stack.params
     )
-
-
-class EvaluationProbe:
-    """Evaluation in the form of a probe."""
-
-    needs: frozenset[str] = frozenset()
-
-    def __init__(self, evaluation: Evaluation, splits: Sequence[str]) -> None:
-        """Evaluate these splits."""
-        self._evaluation, self._splits = evaluation, splits
-
-    def measure(self, state: ProbeState) -> dict[str, Tensor]:
-        """Return what `Evaluation.of` returns, of all splits."""
-        found = [self._evaluation.of(split, state.params) for split in self._splits]
-        return {name: value for values in found for name, value in values.items()}

@@ -104,32 +104,29 @@ class _Trial:
         """
         streams = [Streams.from_seed(seed) for seed in seeds]
         loop = Loop(self._config, streams, TOTAL, torch.device("cpu"), self._folders)
-        try:
-            # A row of everything, whatever the cadences.
-            always = cadence(1)
-            loop.eval_grid = always
-            loop.measurements = [
-                item if item.grid.name == "never" else dataclasses.replace(item, grid=always)
-                for item in loop.measurements
-            ]
-            if shift:
-                _shift(loop.stack, shift)
-            clock = [time.perf_counter()]
-            for _ in range(UPDATES):
-                loop.update()
-                clock.append(time.perf_counter())
-                # The first update of a process builds what later ones reuse.
-                if first and len(clock) > 2:
-                    self._step = (clock[-1] - clock[-2]) / loop.stack.width
-                    self._afford(UPDATES * (clock[-1] - clock[-2]))
-            rows = loop.rows()
-            if first:
-                self._afford(time.perf_counter() - clock[1])
-            tensors = [value for row in rows.values() for value in row.values()]
-            tensors += loop.tensors(len(streams))[0].values()
-            return [b"".join(_bytes(tensor[run]) for tensor in tensors) for run in range(len(streams))]
-        finally:
-            loop.close()
+        # A row of everything, whatever the cadences.
+        always = cadence(1)
+        loop.eval_grid = always
+        loop.measurements = [
+            item if item.grid.name == "never" else dataclasses.replace(item, grid=always)
+            for item in loop.measurements
+        ]
+        if shift:
+            _shift(loop.stack, shift)
+        clock = [time.perf_counter()]
+        for _ in range(UPDATES):
+            loop.update()
+            clock.append(time.perf_counter())
+            # The first update of a process builds what later ones reuse.
+            if first and len(clock) > 2:
+                self._step = (clock[-1] - clock[-2]) / loop.stack.width
+                self._afford(UPDATES * (clock[-1] - clock[-2]))
+        rows = loop.rows()
+        if first:
+            self._afford(time.perf_counter() - clock[1])
+        tensors = [value for row in rows.values() for value in row.values()]
+        tensors += loop.tensors(len(streams))[0].values()
+        return [b"".join(_bytes(tensor[run]) for tensor in tensors) for run in range(len(streams))]
 
     def _afford(self, seconds: float) -> None:
         """Give up where the trial is not worth what it would take, by what a run alone takes."""

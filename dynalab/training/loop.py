@@ -22,14 +22,13 @@ from dynalab.core.errors import ConfigError
 from dynalab.core.state import ProbeState, Upcoming
 from dynalab.core.streams import Streams
 from dynalab.networks.build import build_networks, task_and_network
-from dynalab.networks.evaluation import Evaluation, EvaluationProbe
+from dynalab.networks.evaluation import Evaluation
 from dynalab.networks.stack import LEAST_WIDTH, Stack, refuse_own_attributes, widen
 from dynalab.optim.base import evaluated, load_state, state_of
 from dynalab.optim.rates import halved
 from dynalab.optim.updates import fuse, make_step
 from dynalab.probes.base import Probe, Setting
 from dynalab.tasks.base import First, TaskData
-from dynalab.training.beside import EVALUATION, Beside, Pending, Row, is_lone
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
 from dynalab.training.gradients import Gradients
 from dynalab.training.losses import Losses
@@ -122,7 +121,8 @@ class Loop:
             config.optimizer, list(self.stack.trained.values())
         )
         self._follow_buffers()
-        if is_lone(len(streams), exact, device):
+        if len(streams) == 1 and not exact and device.type == "cpu":
+            # Its tensors are shared with no other run.
             fuse(self.optimizer)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         schedule = registry.find("schedule", config.schedule.name, folders)
@@ -160,7 +160,6 @@ class Loop:
         self.gradients = Gradients(*parts, self.optimizer, config.train, loss_dtype)
         self._check_batches(data, total)
         self._evaluation = Evaluation(*parts, loss_dtype, config.task.name)
-        self._beside = self._make_beside() if Beside.pays(len(streams), exact, device) else None
 
     def _check_batches(self, data: TaskData, total: int) -> None:
         """Refuse a batch of one, before anything is trained, where the network has no batch statistics of it.
@@ -184,18 +183,6 @@ class Loop:
                     f"train.batch_size={self.config.train.batch_size}: batch {number} has one example, which "
                     f"model={self.config.model.name} cannot take: {str(error).splitlines()[0]}"
                 ) from error
-
-    def _make_beside(self) -> Beside:
-        """Return what measures a lone run's rows.
-
-        Evaluation stays here where it needs running statistics, which are not handed over, or where training has all
-        cores: then two processes in each other's way cost more than they win, but for the probes.
-        """
-        apart = {item.name: item.probe for item in self.measurements if Beside.fits(item.probe)}
-        if not self.stack.buffers and Beside.has_a_core():
-            splits = ("test",) if self.gradients.shares_pass else ("train", "test")
-            apart[EVALUATION] = EvaluationProbe(self._evaluation, splits)
-        return Beside(apart, self.evaluated(), self._initial)
 
     def update(self) -> None:
         """Make the update `step` -> `step + 1`."""
@@ -257,46 +244,22 @@ class Loop:
         """Return what the next update will be given, without making it."""
         return self.gradients.upcoming(self.step, self._factor(self.step))
 
-    def close(self) -> None:
-        """End what runs beside the training."""
-        if self._beside is not None:
-            self._beside.close()
-
     def _needs(self, step: int) -> set[str]:
         return {need for item in self.measurements if step in item.grid for need in item.probe.needs}
 
     def rows(self) -> dict[str, dict[str, Tensor]]:
         """Return the rows of the current step: cadence -> metric -> (S,)."""
-        return {name: row.whole() for name, row in self.begin_rows().items()}
-
-    def begin_rows(self) -> dict[str, Row]:
-        """Return the rows of the current step by cadence; parts of a lone run's may come later."""
         measured = [item for item in self.measurements if self.step in item.grid]
-        evaluates = self.step in self.eval_grid
-        if not measured and not evaluates:
-            return {}
-        state = self._probe_state({need for item in measured for need in item.probe.needs})
-        begun: dict[str, Pending] = {}
-        # The first row is measured here, so that what is wrong with a task or probe is told as what it is.
-        if self._beside and self.step:
-            asked = [EVALUATION] * evaluates + [item.name for item in measured]
-            begun = self._beside.begin(asked, state)
-        found: dict[str, Row] = {}
-        if evaluates:
-            found[self.eval_grid.name] = Row(self._evaluate(begun.get(EVALUATION)))
-        for item in measured:
-            row = found.setdefault(item.grid.name, Row())
-            row.parts.append(begun[item.name] if item.name in begun else item.probe.measure(state))
+        found: dict[str, dict[str, Tensor]] = {}
+        if self.step in self.eval_grid:
+            losses = self._losses.row(self.step)
+            train = self._evaluate_training() if self.gradients.shares_pass else self.evaluate("train")
+            found[self.eval_grid.name] = {**train, **self.evaluate("test"), **losses}
+        if measured:
+            state = self._probe_state({need for item in measured for need in item.probe.needs})
+            for item in measured:
+                found.setdefault(item.grid.name, {}).update(item.probe.measure(state))
         return found
-
-    def _evaluate(self, begun: Pending | None) -> list[dict[str, Tensor] | Pending]:
-        """Return what is evaluated in a row of the current step, but for what was begun elsewhere."""
-        losses = self._losses.row(self.step)
-        shares = self.gradients.shares_pass
-        train = (
-            [self._evaluate_training() if shares else self.evaluate("train")] if shares or not begun else []
-        )
-        return [*train, begun or self.evaluate("test"), losses]
 
     def _evaluate_training(self) -> dict[str, Tensor]:
         """Evaluate the training examples in the pass of the next update, which is made now."""

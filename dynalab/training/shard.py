@@ -171,7 +171,6 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
     if loop.step > first or found is None:
         save()
     recorder.close()
-    loop.close()
     attempt.update(step=loop.step, seconds=time.time() - began, ended=_now())
     attempt["train_seconds"] = time.time() - began_steps
     _settle(paths, shard, config, loop, interrupted)
@@ -199,7 +198,7 @@ def _require_branch(parent: str | None, step: int, paths: ShardPaths) -> None:
 
 
 def _record(loop: Loop, recorder: Recorder, snapshots: Snapshots, n_runs: int) -> None:
-    for name, row in loop.begin_rows().items():
+    for name, row in loop.rows().items():
         recorder.add(name, loop.step, row)
     for place, values in loop.forced_rows().items():
         recorder.add_forced(loop.step, place, values)
