@@ -12,6 +12,7 @@ from torch import nn
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.streams import Streams
+from dynalab.networks.stack import LEAST_WIDTH
 from dynalab.tasks.base import OwnsModel, Task
 
 
@@ -44,6 +45,25 @@ def build_networks(make: Callable[[], nn.Module], streams: Sequence[Streams]) ->
             torch.manual_seed(stream.integer("init"))
             networks.append(make())
     return networks
+
+
+def side_by_side(
+    make: Callable[[], nn.Module], streams: Sequence[Streams], exact: bool
+) -> tuple[list[nn.Module], list[Streams]]:
+    """Build networks that are trained side by side, and a companion where a run's bits ask for one.
+
+    Args:
+        make: As of `build_networks`.
+        streams: The runs' streams, length S.
+        exact: Whether a seed's bits are to be its own.
+
+    Returns:
+        The networks and their streams, of length `LEAST_WIDTH` at least unless runs go through by themselves.
+    """
+    networks = build_networks(make, streams)
+    alone = not exact or getattr(networks[0], "run_by_run", False)
+    companions = [] if alone else [streams[-1]] * (LEAST_WIDTH - len(streams))
+    return networks + build_networks(make, companions), [*streams, *companions]
 
 
 def network_of(config: EnsembleConfig, streams: Streams, folders: Sequence[Path] = ()) -> nn.Module:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dynalab.config.schema import Train
 from dynalab.core.batch import Batch
+from dynalab.core.errors import ConfigError
 from dynalab.core.state import Upcoming
 from dynalab.networks.evaluation import shares_pass
 from dynalab.networks.stack import Stack
@@ -66,6 +67,33 @@ class Gradients:
         self._kept: Pass | None = None
         self.lost: Tensor | None = None
         self.shares_pass = shares_pass(stack, data, optimizer, train.accumulate)
+
+    def check_batches(self, data: TaskData, count: int, model: str, size: int | str) -> None:
+        """Refuse a batch of one, before anything is trained, where the network has no batch statistics of it.
+
+        Args:
+            data: The examples.
+            count: Batches that training comes to.
+            model: Name of the model, for the message.
+            size: As `train.batch_size`, likewise.
+
+        Raises:
+            ConfigError: Among them is a batch that the network cannot take.
+        """
+        last = getattr(data, "batches_per_epoch", 1) - 1
+        for number in {0, last} if self._stack.buffers else ():
+            if number >= count or (batch := data.train_batch(number)).size > 1:
+                continue
+            buffers = {name: buffer.clone() for name, buffer in self._stack.buffers.items()}
+            try:
+                with torch.no_grad():
+                    noise = self._stack.noise_of(number, batch.inputs)
+                    self._stack.forward(batch.inputs, training=True, noise=noise, buffers=buffers)
+            except (ValueError, ConfigError) as error:
+                raise ConfigError(
+                    f"train.batch_size={size}: batch {number} has one example, which "
+                    f"model={model} cannot take: {str(error).splitlines()[0]}"
+                ) from error
 
     def of(
         self, step: int, weights: Mapping[str, Tensor] | None = None
