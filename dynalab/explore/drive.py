@@ -23,13 +23,7 @@ from dynalab.store.stored import StoredRun
 
 @dataclass(frozen=True)
 class Trainer:
-    """How forks are trained.
-
-    Attributes:
-        outputs: The outputs folder.
-        folders: A user's plug-in folders.
-        watch: As `dynalab.launch.train.train` takes it.
-    """
+    """How forks are trained: `watch` is as `dynalab.launch.train.train` takes it."""
 
     outputs: Path
     folders: Sequence[Path] = ()

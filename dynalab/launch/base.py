@@ -21,11 +21,10 @@ class Work:
 
 @dataclass
 class Events:
-    """What a launcher tells while it works; every callback is called from one thread."""
+    """What a launcher tells while it works, from one thread; `split` is told how the worker died."""
 
     progress: Callable[[ShardPaths, dict[str, Any]], None] = lambda shard, event: None
     finished: Callable[[ShardPaths, str], None] = lambda shard, status: None
-    # With how the worker died.
     split: Callable[[ShardPaths, list[ShardPaths], str], None] = lambda shard, parts, how: None
     message: Callable[[str], None] = lambda line: None
 

@@ -57,13 +57,7 @@ def _count(path: Path) -> int:
 
 
 def cause(code: int, kills: MemoryKills, *, ours: bool = False) -> tuple[str, bool]:
-    """Return (how a worker died, whether memory is the likely reason).
-
-    Args:
-        code: As `subprocess` gives it: negative for a signal.
-        kills: What the kernel counted.
-        ours: We sent the signal ourselves.
-    """
+    """Return (how a worker died, whether memory is the likely reason); `ours`: we sent the signal ourselves."""
     if code >= 0:
         return f"ended by itself, exit code {code}", False
     name = signal.Signals(-code).name
@@ -74,7 +68,7 @@ def cause(code: int, kills: MemoryKills, *, ours: bool = False) -> tuple[str, bo
     return "killed by SIGKILL, not by dynalab; probably out of memory", True
 
 
-def last_words(lines: Sequence[str]) -> list[str]:
+def _last_words(lines: Sequence[str]) -> list[str]:
     """Return the few lines of a log that tell most: the top of a crash's stack, else the last ones."""
     said = [line for line in lines if line.strip()]
     for place, line in enumerate(said):
@@ -86,7 +80,7 @@ def last_words(lines: Sequence[str]) -> list[str]:
 
 def with_words(line: str, lines: Sequence[str]) -> str:
     """Return a line with the last words of a log below it."""
-    return "\n".join([line, *(f"    {word.strip()}" for word in last_words(lines))])
+    return "\n".join([line, *(f"    {word.strip()}" for word in _last_words(lines))])
 
 
 def record_death(paths: ShardPaths, how: str, said: Sequence[str]) -> str:

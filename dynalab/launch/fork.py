@@ -27,13 +27,7 @@ from dynalab.store.stored import StoredRun
 
 @dataclass(frozen=True)
 class Override:
-    """What a fork does otherwise than its parent: one key.
-
-    Attributes:
-        key: `train.halve_at`, ...
-        value: Its value in the fork.
-        suffix: In the name of the fork's folder.
-    """
+    """What a fork does otherwise than its parent: one key (`train.halve_at`), its value there, the folder's suffix."""
 
     key: str
     value: Any
@@ -45,11 +39,7 @@ class Override:
         return f"{self.key}={self.value}"
 
     def __call__(self, config: Any) -> Any:
-        """Return the changed configuration.
-
-        Raises:
-            ConfigError: The parent has another value than the default already.
-        """
+        """Return the changed configuration; refuses a parent that has another value than the default already."""
         section, name = self.key.split(".")
         part = getattr(config, section)
         default = next(field.default for field in fields(part) if field.name == name)
@@ -72,7 +62,7 @@ def fork(
     step: int = 0,
     steps: int | None = None,
 ) -> Ensemble:
-    """Train a fork of some runs, or find it trained; `@last` keeps its meaning.
+    """Train a fork of some runs of an ensemble, or find it trained; `@last` keeps its meaning.
 
     Args:
         parent: The ensemble.
@@ -86,9 +76,8 @@ def fork(
         steps: Length of the fork; None, and where the schedule depends on the length: as long as the runs.
 
     Raises:
-        ConfigError: The parent was not trained by dynalab, or the change changes nothing.
-        StoreError: The checkpoint is missing or damaged.
-        RunsFailed: A shard failed, or another process is training it.
+        DynalabError: The parent was not trained by dynalab, or the change changes nothing; the checkpoint is missing or
+            damaged; a shard failed, or another process is training it.
     """
     if not (parent.config.get("optimizer") or {}).get("name"):
         raise ConfigError(f"--confirm: {parent.id} was not trained by dynalab, so it cannot be trained again")

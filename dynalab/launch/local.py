@@ -21,12 +21,7 @@ _GRACE_SECONDS = 60.0
 
 
 class Pool:
-    """The workers of one command. They start importing torch at once, while the command is still planning.
-
-    Args:
-        count: How many.
-        threads: Threads of each.
-    """
+    """The workers of one command. They start importing torch at once, while the command is still planning."""
 
     def __init__(self, count: int, threads: int) -> None:
         self._threads = threads
@@ -75,8 +70,7 @@ class Pool:
         """Wait for a worker to say what devices there are, and return what `device=` means here.
 
         Raises:
-            ConfigError: The device is absent.
-            DynalabError: No worker could start.
+            DynalabError: The device is absent, or no worker could start.
         """
         while not any(worker.ready for worker in self._workers):
             worker, event = self._events.get()
@@ -88,15 +82,12 @@ class Pool:
         return resolve_device(asked, self._cuda_devices)
 
     def attempt(self, task: str, **request: Any) -> dict[str, Any] | None:
-        """Have a worker that is ready do a task of `dynalab.worker` that is no training.
-
-        Args:
-            task: `trial`, `exactness`, `rehearse`.
-            request: Its arguments.
+        """Have a worker that is ready do a task of `dynalab.worker` that is no training, as `trial`.
 
         Returns:
             The worker's answer: `event`, and with it `found`, or `message` and `exit_code`. None where it died of it:
-            whatever killed it will show again in training, where it is reported.
+                whatever
+            killed it will show again in training, where it is reported.
         """
         worker = next(item for item in self._workers if item.ready)
         worker.send(task=task, **request)
@@ -115,13 +106,7 @@ class Pool:
                 return event
 
     def together(self, count: int, what: str, task: str, **request: Any) -> list[Any]:
-        """Have some workers do the same at the same time, and return what they found.
-
-        Args:
-            count: How many.
-            what: What they do, for messages.
-            task: As in `attempt`.
-            request: Its arguments.
+        """Have some workers do the same at the same time, and return what they found; `what` is for messages.
 
         Raises:
             DynalabError: A worker refused, or it died.

@@ -55,13 +55,9 @@ def worker_environment(threads: int) -> dict[str, str]:
 
 @dataclass(eq=False)
 class Worker:
-    """A child process that trains, and what it is doing.
+    """A child process that trains: what it was handed, whether it has said that it can begin, was ended from here.
 
     Attributes:
-        process: The process.
-        shard: The shard that it was handed, or None.
-        ready: Whether it has said that it can begin.
-        killed: Whether it was ended from here.
         reader: What reads its answers.
         said: The last lines that it wrote beside them.
     """

@@ -17,12 +17,7 @@ def refusals(
 ) -> tuple[dict[ShardPaths, str], dict[ShardPaths, int]]:
     """Return what training would refuse of new ensembles, in its words, and the exit codes; nothing is written.
 
-    One worker begins a training of each kind: a sweep over a rate is of one kind.
-
-    Args:
-        settings: The command's.
-        layouts: Its ensembles.
-        threads: Threads of the worker.
+    One worker of so many threads begins a training of each kind: a sweep over a rate is of one kind.
 
     Raises:
         ConfigError: The device is absent.

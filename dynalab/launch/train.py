@@ -77,13 +77,7 @@ class Outcome:
         return [*lines, *self.report.held.values()]
 
     def require_whole(self) -> None:
-        """Refuse to go on with less than was asked for; runs that diverged are whole, and their status says so.
-
-        Raises:
-            ConfigError: The configuration was refused.
-            RunsFailed: A run failed, is being trained by another process, or cannot be read.
-            KeyboardInterrupt: It was interrupted.
-        """
+        """Raise where less was done than was asked for; runs that diverged are whole, and their status says so."""
         if self.report.interrupted:
             raise KeyboardInterrupt
         damaged = [line for layout in self.layouts if layout.damaged for line in layout.warnings]
@@ -261,13 +255,9 @@ def _read(path: Path) -> bytes | None:
 
 
 def seconds_per_step(layouts: Sequence[Layout]) -> list[float | None]:
-    """Return for each ensemble the median seconds a step and seed took in stored runs of the same work.
+    """Return for each of a command's ensembles the median seconds a step and seed took in stored runs of the same work.
 
-    Args:
-        layouts: Those of one command; what is stored is read once for all of them.
-
-    Returns:
-        None where no run of the same task, model and training was timed, or nothing is left to do.
+    None where no run of the same task, model and training was timed, or nothing is left to do.
     """
     rates: dict[str, list[float]] = {}
     tasks = {layout.paths.root.parent for layout in layouts if layout.work}

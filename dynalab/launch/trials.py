@@ -53,11 +53,7 @@ class Trier(Protocol):
 
 
 class Plans:
-    """The plans of a command's ensembles.
-
-    Args:
-        command: The ensembles and settings.
-    """
+    """The plans of a command's ensembles."""
 
     def __init__(self, command: Command) -> None:
         self.command = command
@@ -67,12 +63,7 @@ class Plans:
         self._bits: dict[str, str | None] = {}
 
     def ask(self, trier: Trier, device: str) -> None:
-        """From now on, have what the file does not know tried.
-
-        Args:
-            trier: The workers, one of them ready, or the module `inline`.
-            device: What `device=` means here.
-        """
+        """From now on, have what the file does not know tried by the workers, one of them ready, or by `inline`."""
         self._trier, self._device = trier, device
         self._found.clear()
 

@@ -19,12 +19,7 @@ from dynalab.tasks.base import OwnsModel, Task
 def task_and_network(
     config: EnsembleConfig, folders: Sequence[Path] = ()
 ) -> tuple[Task, Callable[[], nn.Module]]:
-    """Return the task, and what builds one run's network.
-
-    Args:
-        config: The ensemble's configuration.
-        folders: A user's plug-in folders.
-    """
+    """Return the task, and what builds one run's network."""
     task: Task = registry.find("task", config.task.name, folders).build(config.task)
     model = registry.find("model", config.model.name, folders)
     if config.model.name == "task" and isinstance(task, OwnsModel):
@@ -33,12 +28,7 @@ def task_and_network(
 
 
 def build_networks(make: Callable[[], nn.Module], streams: Sequence[Streams]) -> list[nn.Module]:
-    """Build one network a run, each under its own `init` stream; torch's global generator is left as it was.
-
-    Args:
-        make: Builds one network with torch's usual initialisers.
-        streams: The runs' streams, length S.
-    """
+    """Build one network a run, each under its own `init` stream; torch's global generator is left as it was."""
     networks = []
     for stream in streams:
         with torch.random.fork_rng(devices=[]):
@@ -50,12 +40,7 @@ def build_networks(make: Callable[[], nn.Module], streams: Sequence[Streams]) ->
 def side_by_side(
     make: Callable[[], nn.Module], streams: Sequence[Streams], exact: bool
 ) -> tuple[list[nn.Module], list[Streams]]:
-    """Build networks that are trained side by side, and a companion where a run's bits ask for one.
-
-    Args:
-        make: As of `build_networks`.
-        streams: The runs' streams, length S.
-        exact: Whether a seed's bits are to be its own.
+    """Build networks that are trained side by side, and companions where bits that are to be a run's own ask for some.
 
     Returns:
         The networks and their streams, of length `LEAST_WIDTH` at least unless runs go through by themselves.
@@ -67,13 +52,7 @@ def side_by_side(
 
 
 def network_of(config: EnsembleConfig, streams: Streams, folders: Sequence[Path] = ()) -> nn.Module:
-    """Return one run's network as it is initialised.
-
-    Args:
-        config: The ensemble's configuration.
-        streams: The run's streams.
-        folders: A user's plug-in folders.
-    """
+    """Return one run's network as it is initialised."""
     _, make = task_and_network(config, folders)
     (network,) = build_networks(make, [streams])
     return network

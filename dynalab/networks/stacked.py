@@ -119,13 +119,7 @@ class Stacked:
         return means["loss"][: self.width].to(torch.float64)
 
     def logits(self, params: Tensors, examples: Examples, buffers: Tensors | None = None) -> Tensor:
-        """Return the networks' outputs in evaluation mode, shape (S, B, ...), in the precision of the loss.
-
-        Args:
-            params: As in `losses`.
-            examples: Of `examples`; B is their number, of all pieces.
-            buffers: As in `losses`.
-        """
+        """Return outputs in evaluation mode, (S, B, ...), in the loss's precision; arguments as `losses`."""
         state = self._state(params, buffers)
         with as_trained(self._threads):
             found = [self._outputs(*state, batch.inputs) for batch in self._batches(examples)]
@@ -136,12 +130,7 @@ class Stacked:
     ) -> dict[str, Tensor]:
         """Return the gradient of each run's mean loss in evaluation mode, name of `trained` -> (S, ...).
 
-        The graph of one piece of examples and one part of the runs is in memory at a time.
-
-        Args:
-            params: As in `losses`.
-            examples: Of `examples`.
-            buffers: As in `losses`.
+        Arguments as `losses`. The graph of one piece of examples and one part of the runs is in memory at a time.
         """
         state, task = self._state(params, buffers), self._recipe.task
         found: list[list[Tensor]] = []

@@ -10,12 +10,7 @@ from dynalab.optim.ascent import along_runs, joint_norm
 
 
 def clip_scale(gradients: Iterable[Tensor], norm: float) -> Tensor:
-    """Return the factor with which each run's gradient has at most a norm (Pascanu et al. 2013), (S,), float64.
-
-    Args:
-        gradients: Shapes (S, ...).
-        norm: Largest norm over all parameters of one run.
-    """
+    """Return what scales each run's gradient to at most a norm (Pascanu et al. 2013), (S,), float64."""
     return (norm / (joint_norm(gradients) + 1e-6)).clamp(max=1.0)
 
 

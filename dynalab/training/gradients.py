@@ -35,15 +35,7 @@ class Pass:
 
 
 class Gradients:
-    """Makes the gradients of the updates of a shard.
-
-    Args:
-        stack: The networks of its runs.
-        task: What they learn.
-        data: Its examples.
-        optimizer: What the gradients are for.
-        train: Batches and clipping.
-        dtype: Precision of the loss, from the outputs on.
+    """Makes the gradients of the updates of a shard, `dtype` being the loss's, from the outputs on.
 
     Attributes:
         shares_pass: Whether the training examples of an evaluation are the next update's batch and weights, so that
@@ -60,7 +52,6 @@ class Gradients:
         train: Train,
         dtype: torch.dtype,
     ) -> None:
-        """Keep them."""
         self._stack, self._task, self._data, self._optimizer = stack, task, data, optimizer
         self._count, self._clip, self._dtype = train.accumulate, train.clip, dtype
         self._params = list(stack.params.values())
@@ -71,11 +62,7 @@ class Gradients:
     def check_batches(self, data: TaskData, count: int, model: str, size: int | str) -> None:
         """Refuse a batch of one, before anything is trained, where the network has no batch statistics of it.
 
-        Args:
-            data: The examples.
-            count: Batches that training comes to.
-            model: Name of the model, for the message.
-            size: As `train.batch_size`, likewise.
+        Training comes to `count` batches of `data`; `model` and `train.batch_size`, `size`, are for the message.
 
         Raises:
             ConfigError: Among them is a batch that the network cannot take.
@@ -152,12 +139,7 @@ class Gradients:
         return scaled(gradients, scale), scale
 
     def upcoming(self, step: int, factor: float) -> Upcoming:
-        """Compute what an update will be given, without making it.
-
-        Args:
-            step: The update is `step` -> `step + 1`.
-            factor: Of the learning rate in it.
-        """
+        """Return what the update `step` -> `step + 1` at `factor` of the rate will be given, without making it."""
         weights = {name: param.detach() for name, param in self._stack.trained.items()}
         _, losses, raw = self.of(step, weights)
         applied, scale = self.as_applied(step, raw)
@@ -187,14 +169,7 @@ class Gradients:
         weights: Mapping[str, Tensor] | None = None,
         buffers: Mapping[str, Tensor] | None = None,
     ) -> Pass:
-        """Take a training batch through the networks, ready to be differentiated.
-
-        Args:
-            number: Of the batch.
-            batch: The examples.
-            weights: The stack's own by default.
-            buffers: Likewise.
-        """
+        """Take a training batch through the networks, by default with the stack's own weights."""
         noise = self._stack.noise_of(number, batch.inputs)
         outputs = self._stack.forward(batch.inputs, weights, training=True, noise=noise, buffers=buffers)
         outputs = outputs.to(self._dtype)

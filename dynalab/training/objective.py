@@ -18,15 +18,7 @@ _NOISE_STEP = (1 << 31) - 1
 
 @dataclass
 class FixedObjective:
-    """Implements `dynalab.core.state.Objective`.
-
-    Attributes:
-        stack: The networks.
-        task: The task, for its loss.
-        batch: The examples of the S runs.
-        dtype: Precision of the loss, from the outputs on.
-        training: Whether the networks are in training mode.
-    """
+    """Implements `dynalab.core.state.Objective`; `dtype` is the loss's, from the outputs on."""
 
     stack: Stack
     task: Task
@@ -75,14 +67,9 @@ def objective(
     dtype: torch.dtype,
     size: int | None,
 ) -> FixedObjective:
-    """Make the objective on the first training examples of every run, as one batch.
+    """Make the objective on the first `size` training examples of every run (None: all), as one batch.
 
-    Args:
-        stack: The networks.
-        task: The task.
-        make_data: Makes the task's data, given `eval_size`.
-        dtype: Precision of the loss.
-        size: How many examples; None, or more than there are, is all of them.
+    `make_data` makes the task's data, given `eval_size`; `dtype` is the loss's, from the outputs on.
     """
     # Data of its own: the evaluation that the user asked for may look at fewer examples.
     pieces = list(make_data(eval_size=size).eval_batches("train"))

@@ -51,15 +51,15 @@ def trial(
     folders: Sequence[str] = (),
     exact: bool = True,
 ) -> dict[str, Any]:
-    """Time layouts, the narrowest first: it tells how much memory a wider one takes.
+    """Time layouts (width, threads), the narrowest first: it tells how much memory a wider one takes.
 
     Args:
         config: The ensemble's configuration, as `EnsembleConfig.as_dict` gives it.
-        layouts: (width, threads) to try.
+        layouts: What to try; one of several threads is tried without `exact`.
         run_steps: Updates of single runs that each worker will make; little work is tried with one layout alone.
         device: Where.
         folders: A user's plug-in folders.
-        exact: As `compute.exact`; a layout of several threads is tried without in any case.
+        exact: As `compute.exact`.
 
     Returns:
         The fields of a `Trial`, timings in the order tried; layouts that would not fit in memory are left out.
