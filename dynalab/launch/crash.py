@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 from collections.abc import Sequence
@@ -88,18 +89,15 @@ def record_death(paths: ShardPaths, how: str, said: Sequence[str]) -> str:
 
     Nothing is written where another process has taken the shard over by then.
     """
-    try:
-        with Lock(paths.lock):
-            write_text(paths.error, "\n".join([f"the worker died: {how}", *said]) + "\n")
-            shard = runfile.read(paths)
-            shard.settle("crashed")
-            # It may have died before it began an attempt of its own.
-            if shard.attempts and "ended" not in shard.attempts[-1]:
-                shard.attempts[-1] |= {"ended": datetime.now(UTC).isoformat(timespec="seconds"), "error": how}
-            runfile.write(paths, shard)
-    except (OSError, DynalabError):
-        # The log is for the user's help; that it cannot be written must not keep the others from being trained.
-        pass
+    # The log is for the user's help; that it cannot be written must not keep the others from being trained.
+    with contextlib.suppress(OSError, DynalabError), Lock(paths.lock):
+        write_text(paths.error, "\n".join([f"the worker died: {how}", *said]) + "\n")
+        shard = runfile.read(paths)
+        shard.settle("crashed")
+        # It may have died before it began an attempt of its own.
+        if shard.attempts and "ended" not in shard.attempts[-1]:
+            shard.attempts[-1] |= {"ended": datetime.now(UTC).isoformat(timespec="seconds"), "error": how}
+        runfile.write(paths, shard)
     return with_words(f"the worker died ({how}); log in {paths.log}, last words in {paths.error}", said)
 
 

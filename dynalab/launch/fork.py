@@ -94,7 +94,10 @@ def fork(
     slug = f"{stem}-{change.suffix}".strip("-_.")
     request = Request(config, specs, steps, [f"parent={said}", change.said], slug)
     if step:
-        _begin(OutputPaths(outputs), request, runs, step, folders)
+        # The parent's checkpoint is laid where training goes on from it.
+        paths = find_ensemble(OutputPaths(outputs), request)
+        mend_config(Layout(request, paths), folders)
+        branch(runs, step, paths, request.steps, folders)
     options = Options(argv=("dynalab", "analyze", "--confirm", parent.id), remember=False)
     for (device, compute), some in _by_plan(runs, specs).items():
         settings = Settings(compute, Checkpoint(), device, launcher, outputs, tuple(folders))
@@ -112,12 +115,3 @@ def _by_plan(runs: Sequence[StoredRun], specs: Sequence[RunSpec]) -> dict[tuple[
         compute = Compute(exact=exact, threads=None if exact else plan.get("threads"))
         found.setdefault((str(plan.get("device", "auto")), compute), []).append(spec)
     return found
-
-
-def _begin(
-    outputs: OutputPaths, request: Request, runs: Sequence[StoredRun], step: int, folders: Sequence[Path]
-) -> None:
-    """Lay the parent's checkpoint where training goes on from it."""
-    paths = find_ensemble(outputs, request)
-    mend_config(Layout(request, paths), folders)
-    branch(runs, step, paths, request.steps, folders)

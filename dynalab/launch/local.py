@@ -119,7 +119,9 @@ class Pool:
             if event["event"] == "gone":
                 last = f": {worker.said[-1]}" if worker.said else ""
                 raise RunsFailed(f"a worker died (exit code {event['code']}) {what}{last}")
-            if "message" in event:
+            if event["event"] == "failed":
+                raise RunsFailed(f"a worker failed {what}: {event['message']}")
+            if event["event"] == "refused":
                 error = DynalabError(event["message"])
                 error.exit_code = event["exit_code"]
                 raise error
@@ -190,9 +192,8 @@ class Pool:
                 report.held[shard] = event["message"]
                 events.finished(shard, "trained elsewhere")
             else:
-                report.failures[shard] = (
-                    event["message"] if kind == "refused" else _with_traceback(shard, event)
-                )
+                refused = kind == "refused"
+                report.failures[shard] = event["message"] if refused else _with_traceback(shard, event)
                 report.codes[shard] = event["exit_code"]
                 events.finished(shard, "failed")
             self._hand_out(worker, waiting, work)
@@ -204,9 +205,8 @@ class Pool:
                 if worker.ready:
                     self._workers.append(self._start())
                 elif not self._workers:
-                    raise DynalabError(
-                        f"a worker could not start: {(list(worker.said) or ['no message'])[-1]}"
-                    )
+                    words = (list(worker.said) or ["no message"])[-1]
+                    raise DynalabError(f"a worker could not start: {words}")
 
     def _bury(
         self,
@@ -220,10 +220,8 @@ class Pool:
         """Say what became of a worker and its shard, which gets a second chance where it was too large for memory."""
         how, memory = crash.cause(code, self._memory_kills, ours=worker.killed)
         line = crash.record_death(shard, how, worker.said)
-        parts = (
-            crash.narrower(shard) if memory and shard not in self._narrowed and not report.interrupted else []
-        )
-        if parts:
+        again = memory and shard not in self._narrowed and not report.interrupted
+        if parts := crash.narrower(shard) if again else []:
             self._narrowed.update(parts)
             # Behind the others: what is left in memory by then is less. Idle workers are not woken for them, since
             # side by side the parts would need as much as the whole.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import subprocess
@@ -71,13 +72,11 @@ class Worker:
 
     def send(self, **values: Any) -> None:
         """Write a line of JSON to it; paths are their text there."""
-        try:
-            assert self.process.stdin is not None
+        assert self.process.stdin is not None
+        # Where it died, its `gone` event says so.
+        with contextlib.suppress(BrokenPipeError, ValueError):
             self.process.stdin.write(json.dumps(values, default=str) + "\n")
             self.process.stdin.flush()
-        except (BrokenPipeError, ValueError):
-            # It died; its `gone` event says so.
-            pass
 
     def kill(self) -> None:
         """End it at once."""
@@ -86,8 +85,6 @@ class Worker:
 
     def release(self) -> None:
         """Let it end once its work is saved."""
-        try:
-            assert self.process.stdin is not None
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError, ValueError):
             self.process.stdin.close()
-        except (BrokenPipeError, ValueError):
-            pass

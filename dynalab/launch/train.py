@@ -55,14 +55,10 @@ class Outcome:
     @property
     def exit_code(self) -> int:
         """0; 3 where a run that was asked for did not end well; 2 where it was for the configuration's sake."""
-        codes = set(self.report.codes.values())
-        if codes:
+        if codes := set(self.report.codes.values()):
             return 2 if codes == {2} else 3
-        if (
-            self.report.failures
-            or self.report.held
-            or any(layout.damaged or layout.busy for layout in self.layouts)
-        ):
+        left = any(layout.damaged or layout.busy for layout in self.layouts)
+        if self.report.failures or self.report.held or left:
             return 3
         return 3 if any(run.status == "diverged" for item in self.layouts for run in stored_runs(item)) else 0
 
@@ -143,12 +139,10 @@ def train(
         return outcome
     count = min(outcome.plan.workers, max(sum(len(layout.work) for layout in compared), 1))
     pool = None if settings.launcher == "inline" else local.Pool(count, outcome.plan.threads)
+    launcher = pool or inline
     try:
-        if pool is not None:
-            # The workers are importing torch meanwhile; the first that is ready tries the step.
-            plans.ask(pool, pool.device(settings.device))
-        else:
-            plans.ask(inline, inline.device(settings.device))
+        # Workers are importing torch meanwhile; the first that is ready tries the step.
+        plans.ask(launcher.attempt, launcher.device(settings.device))
         for layout in compared:
             # Here, since a trial takes its time, and an ensemble is locked while it is laid out.
             plans.of(layout.request, len(layout.new))
@@ -168,7 +162,7 @@ def train(
             folders=settings.folders,
         )
         shards = _by_size([shard for layout in outcome.layouts for shard in layout.work])
-        outcome.report = (pool or inline).run(Work(shards, outcome.plan.workers, job), watch(outcome))
+        outcome.report = launcher.run(Work(shards, outcome.plan.workers, job), watch(outcome))
         outcome.report.warnings[:0] = _without_bits(outcome.layouts, plans)
     finally:
         if pool is not None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dynalab.config.command import Command, Request
 from dynalab.config.places import cache_folder
@@ -20,7 +20,6 @@ from dynalab.core.atomic import write_json
 from dynalab.core.errors import StoreError
 from dynalab.core.machine import cores, free_memory
 from dynalab.launch.layout import Layout
-from dynalab.launch.local import Pool
 from dynalab.store.read import read_json
 from dynalab.training.planner import (
     ADDRESS,
@@ -44,27 +43,19 @@ def path(name: str) -> Path:
     return cache_folder() / name
 
 
-class Trier(Protocol):
-    """Who can try a training: the pool of workers, or this process."""
-
-    def attempt(self, task: str, **request: Any) -> dict[str, Any] | None:
-        """Do a task of `dynalab.worker` and return its answer, which has `found` where all went well."""
-        ...
-
-
 class Plans:
     """The plans of a command's ensembles."""
 
     def __init__(self, command: Command) -> None:
         self.command = command
-        self._trier: Trier | None = None
+        self._attempt: Callable[..., dict[str, Any] | None] | None = None
         self._device = command.settings.device
         self._found: dict[tuple[str, int], Plan] = {}
         self._bits: dict[str, str | None] = {}
 
-    def ask(self, trier: Trier, device: str) -> None:
-        """From now on, have what the file does not know tried by the workers, one of them ready, or by `inline`."""
-        self._trier, self._device = trier, device
+    def ask(self, attempt: Callable[..., dict[str, Any] | None], device: str) -> None:
+        """From now on, have what the file does not know tried, as `Pool.attempt` or `inline.attempt` does."""
+        self._attempt, self._device = attempt, device
         self._found.clear()
 
     def of(self, request: Request, n_new: int) -> Plan:
@@ -101,7 +92,7 @@ class Plans:
             len(known.timings) == len(layouts) or is_short(known.timings[0].seconds, run_steps, len(layouts))
         ):
             return known
-        if not isinstance(self._trier, Pool):
+        if self._attempt is None:
             return known
         answer = self._try(
             request, "trial", layouts=layouts, run_steps=run_steps, device=self._device, exact=compute.exact
@@ -126,7 +117,7 @@ class Plans:
             kept = _kept(EXACTNESS).get(key)
             if kept in (HOLD, RUN_BY_RUN, ADDRESS):
                 self._bits[key] = kept
-            elif self._trier is None:
+            elif self._attempt is None:
                 return None
             else:
                 run_steps = self._run_steps(request, laid)
@@ -137,9 +128,9 @@ class Plans:
 
     def _try(self, request: Request, task: str, **keys: Any) -> Any:
         """Return what a trial of a request finds, None where it could not be made."""
-        assert self._trier is not None
+        assert self._attempt is not None
         folders = self.command.settings.folders
-        answer = self._trier.attempt(task, config=request.config.as_dict(), folders=folders, **keys)
+        answer = self._attempt(task, config=request.config.as_dict(), folders=folders, **keys)
         return (answer or {}).get("found")
 
     def _run_steps(self, request: Request, laid: Plan) -> float:

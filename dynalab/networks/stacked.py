@@ -21,7 +21,7 @@ from dynalab.networks.build import build_networks
 from dynalab.networks.evaluation import averaged, shares_pass
 from dynalab.networks.restore import restore_arrays, tensors_of
 from dynalab.networks.settings import as_trained
-from dynalab.networks.stack import LEAST_WIDTH, Stack, widen
+from dynalab.networks.stack import LEAST_WIDTH, NO_UPDATE, Stack, widen
 from dynalab.optim.ascent import along_runs
 from dynalab.tasks.base import TaskData, counted
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 Tensors = Mapping[str, Tensor]
 
-# The draw of the network's noise that no update comes to.
-_NOISE_STEP = (1 << 31) - 1
 # The running statistics of torch's norms, and of dynalab's.
 _STATISTICS = ("running_mean", "running_var")
 
@@ -186,7 +184,7 @@ class Stacked:
         """Return buffers (S, ...) as a training pass leaves them; those that are given stay as they are."""
         weights, own_buffers = self._state(params, buffers)
         held = {name: buffer.clone() for name, buffer in own_buffers.items()}
-        noise = self._stack.noise_of(_NOISE_STEP, batch.inputs)
+        noise = self._stack.noise_of(NO_UPDATE, batch.inputs)
         for part in self._parts:
             own, draws = ({n: x[part] for n, x in tensors.items()} for tensors in (weights, noise))
             ahead = {name: buffer[part].clone() for name, buffer in own_buffers.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +15,8 @@ from dynalab.core.errors import ConfigError
 from dynalab.core.state import Upcoming
 from dynalab.networks.evaluation import shares_pass
 from dynalab.networks.stack import Stack
-from dynalab.optim.ascent import ascended, joint_norm, radius
+from dynalab.optim.ascent import along_runs, ascended, joint_norm, radius
 from dynalab.tasks.base import Task, TaskData, counted
-from dynalab.training.clipping import clip_scale, scaled
 
 
 @dataclass(frozen=True)
@@ -178,6 +177,16 @@ class Gradients:
     def _versions(self) -> list[int]:
         """Return how often each parameter was written to."""
         return [param._version for param in self._params]
+
+
+def clip_scale(gradients: Iterable[Tensor], norm: float) -> Tensor:
+    """Return what scales each run's gradient to at most a norm (Pascanu et al. 2013), (S,), float64."""
+    return (norm / (joint_norm(gradients) + 1e-6)).clamp(max=1.0)
+
+
+def scaled(gradients: Sequence[Tensor | None], scale: Tensor) -> tuple[Tensor | None, ...]:
+    """Multiply gradients (S, ...) by a factor a run, (S,); there may be none of a parameter."""
+    return tuple(None if g is None else g * along_runs(scale, g) for g in gradients)
 
 
 def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:

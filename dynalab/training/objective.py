@@ -9,11 +9,8 @@ import torch
 from torch import Tensor
 
 from dynalab.core.batch import Batch
-from dynalab.networks.stack import Stack
+from dynalab.networks.stack import NO_UPDATE, Stack
 from dynalab.tasks.base import Task, TaskData
-
-# The draw of the network's noise that fixed examples get: no update comes this far.
-_NOISE_STEP = (1 << 31) - 1
 
 
 @dataclass
@@ -40,7 +37,7 @@ class FixedObjective:
         self.size = int(self.batch.inputs.shape[1])
         # Where the forward pass is a loop over runs, only one run's graph is kept in memory at a time.
         self.parts = [slice(run, run + 1) for run in range(width)] if alone else [slice(0, width)]
-        self._noise = self.stack.noise_of(_NOISE_STEP, self.batch.inputs)
+        self._noise = self.stack.noise_of(NO_UPDATE, self.batch.inputs)
 
     def losses(self, params: Mapping[str, Tensor], part: slice) -> Tensor:
         """Return the loss of every run of a part, shape (R,), from weights of these runs alone, name -> (R, ...).

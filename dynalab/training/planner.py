@@ -257,14 +257,8 @@ def _widths(n_runs: int, width: int) -> tuple[int, ...]:
 def _laid_out(n_runs: int, choice: _Choice, shared_by: int, why: str, trial: Trial | None = None) -> Plan:
     widths = _widths(n_runs, choice.width)
     busy = max(min(choice.workers, len(widths) * shared_by), 1)
-    words = [
-        f"{number} {word}{'s' * (number != 1)}"
-        for number, word in (
-            (busy, "worker"),
-            (choice.threads, "thread"),
-            (max(widths, default=choice.width), "seed"),
-        )
-    ]
-    reason = f"{words[0]} of {words[1]}, {words[2]} wide ({why})"
+    counts = {"worker": busy, "thread": choice.threads, "seed": max(widths, default=choice.width)}
+    workers, threads, seeds = (f"{count} {word}{'s' * (count != 1)}" for word, count in counts.items())
+    reason = f"{workers} of {threads}, {seeds} wide ({why})"
     seconds = trial.seconds(max(choice.width, 1), choice.threads) if trial else None
     return Plan(choice.workers, choice.threads, widths, reason, seconds)

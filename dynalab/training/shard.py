@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import traceback
@@ -250,19 +251,15 @@ def _settle(
 
 
 def _record_failure(paths: ShardPaths, error: BaseException) -> None:
-    try:
+    # The disk that failed the training fails this note as well; the checkpoint on it is what counts.
+    with contextlib.suppress(OSError, DynalabError):
         write_text(paths.error, "".join(traceback.format_exception(error)))
         shard = runfile.read(paths)
         shard.settle("failed")
         if shard.attempts:
-            shard.attempts[-1] |= {
-                "ended": _now(),
-                "error": str(error).splitlines()[0] if str(error) else repr(error),
-            }
+            line = str(error).splitlines()[0] if str(error) else repr(error)
+            shard.attempts[-1] |= {"ended": _now(), "error": line}
         runfile.write(paths, shard)
-    except (OSError, DynalabError):
-        # The disk that failed the training fails this note as well; the checkpoint on it is what counts.
-        pass
 
 
 def _log_to(path: Path) -> logging.Logger:

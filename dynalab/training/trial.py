@@ -116,6 +116,8 @@ def rehearse(
 class Stopwatch:
     """Trains a stack and times it, as `dynalab bench` asks."""
 
+    _loop: Loop | None = None
+
     def build(
         self,
         width: int,
@@ -151,8 +153,6 @@ class Stopwatch:
                 break
         _wait(loop.device)
         return loop.step - first, time.perf_counter() - began
-
-    _loop: Loop | None = None
 
 
 def _seconds(loop: Loop) -> float:
