@@ -1,8 +1,8 @@
-"""A worker: `python -m dynalab.worker`, handed one shard after another as lines of JSON on its standard input.
+"""A worker: `python -m dynalab.worker`, handed one task after another as lines of JSON on its standard input.
 
-It answers in lines of JSON on its standard output: `ready`, then for every shard `progress` and one of `finished`,
-`refused` (an error the user can act on) or `failed` (a bug; the traceback is in the shard's error.txt). When its
-input ends (the command finished, or was killed) it saves and ends.
+It answers in lines of JSON on its standard output: `ready`, then for every task `progress` (of a shard that it trains)
+and one of `finished`, `refused` (an error the user can act on) or `failed` (a bug; a shard's traceback is in its
+error.txt). When its input ends (the command finished, or was killed) it saves and ends.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 _stop = threading.Event()
 
 
 def main() -> int:
-    """Serve shards until the input ends."""
+    """Serve tasks until the input ends."""
     # Ours alone: whatever a library prints goes to the log instead.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -41,7 +43,6 @@ def main() -> int:
     import torch
 
     from dynalab.core.errors import DynalabError, Locked
-    from dynalab.training.lean import spare_compiler
 
     spare_compiler()
     settings = jobs.get()
@@ -50,117 +51,55 @@ def main() -> int:
     torch.set_num_threads(int(settings.get("threads", 1)))
     torch.set_flush_denormal(True)
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    answer("ready", torch=torch.__version__, cuda_devices=devices)
+    answer("ready", cuda_devices=devices)
+
+    from dynalab.store.paths import ShardPaths
+    from dynalab.training.exactness import exactness
+    from dynalab.training.job import Control, Job
+    from dynalab.training.shard import train_shard
+    from dynalab.training.trial import Stopwatch, rehearse, trial
+
+    def train(shard: str, folders: list[str], **how: Any) -> dict[str, Any]:
+        control = Control(stop=_stop.is_set, progress=lambda event: answer("progress", **event))
+        job = Job(folders=tuple(map(Path, folders)), **how)
+        status = train_shard(ShardPaths(Path(shard)), job, control).status
+        return {"status": status, "warnings": control.warnings}
+
+    watch = Stopwatch()
+    tasks: dict[str, Callable[..., Any]] = {
+        "train": train,
+        "trial": trial,
+        "exactness": exactness,
+        "rehearse": rehearse,
+        "build": watch.build,
+        "time": watch.time,
+    }
     while (request := jobs.get()) is not None:
-        if "trial" in request:
-            answer("tried", found=_try(**request["trial"]))
-            continue
-        if "exactness" in request:
-            answer("tried", found=_exactness(**request["exactness"]))
-            continue
-        if "rehearsal" in request:
-            answer("tried", found=_rehearse(**request["rehearsal"]))
-            continue
         try:
-            _serve(request, answer)
+            answer("finished", found=tasks[request.pop("task")](**request))
         except DynalabError as error:
-            answer(
-                "refused",
-                shard=request["shard"],
-                message=str(error),
-                exit_code=error.exit_code,
-                held=isinstance(error, Locked),
-            )
+            held = isinstance(error, Locked)
+            answer("refused", message=str(error), exit_code=error.exit_code, held=held)
         except Exception as error:
-            answer("failed", shard=request["shard"], message=f"{type(error).__name__}: {error}")
+            answer("failed", message=f"{type(error).__name__}: {error}", exit_code=3)
     return 0
 
 
-def _serve(request: dict[str, Any], answer: Any) -> None:
-    from pathlib import Path
+def spare_compiler() -> None:
+    """Keep torch's optimizers from importing torch's compiler at their first call: a second that nothing here uses.
 
-    from dynalab.store.paths import ShardPaths
-    from dynalab.training.shard import Control, Job, train_shard
-
-    job = Job(
-        shard=ShardPaths(Path(request["shard"])),
-        device=request["device"],
-        checkpoint_every=request.get("checkpoint_every"),
-        checkpoint_keep=request.get("checkpoint_keep", 2),
-        steal=bool(request.get("steal")),
-        argv=tuple(request.get("argv", ())),
-        threads=request.get("threads"),
-        exact=bool(request.get("exact", True)),
-        folders=tuple(Path(folder) for folder in request.get("folders", ())),
-    )
-    control = Control(
-        stop=_stop.is_set,
-        progress=lambda event: answer("progress", shard=request["shard"], **event),
-    )
-    shard = train_shard(job, control)
-    answer(
-        "finished", shard=request["shard"], status=shard.status, steps=shard.steps, warnings=control.warnings
-    )
-
-
-def _try(
-    config: dict[str, Any],
-    layouts: list[list[int]],
-    run_steps: float,
-    device: str,
-    folders: list[str],
-    exact: bool,
-) -> dict[str, Any] | None:
-    """Time layouts for the planner; None where the work cannot be tried, which training will say better."""
-    from pathlib import Path
-
+    `torch.optim.Optimizer` marks some methods as not to be compiled, and the mark is made at the first call by the
+    compiler itself. Here the mark is that the method is as it is, which it would be in any case without compilation. A
+    plug-in that compiles imports the compiler on its own.
+    """
     import torch
 
-    from dynalab.config.ensemble import from_tree
-    from dynalab.training.trial import trial
-
-    paths = [Path(folder) for folder in folders]
-    try:
-        pairs = [(int(width), int(threads)) for width, threads in layouts]
-        done = trial(from_tree(config, paths), pairs, run_steps, torch.device(device), paths, exact)
-    except Exception:
-        return None
-    timings = [[item.width, item.threads, item.seconds] for item in done.timings]
-    return {"timings": timings, "run_bytes": done.run_bytes, "free_bytes": done.free_bytes}
-
-
-def _exactness(config: dict[str, Any], width: int, run_steps: float, folders: list[str]) -> str | None:
-    """Try whether bits hold; None where that cannot be told."""
-    from dynalab.training.exactness import exactness
-
-    return exactness(config, width, run_steps, folders)
-
-
-def _rehearse(
-    config: dict[str, Any],
-    runs: list[dict[str, int]],
-    steps: int,
-    device: str,
-    folders: list[str],
-    exact: bool,
-) -> dict[str, Any] | None:
-    """Return what training would begin with, where that is a refusal or a failure: its message and exit code."""
-    from pathlib import Path
-
-    import torch
-
-    from dynalab.config.ensemble import from_tree
-    from dynalab.core.errors import DynalabError
-    from dynalab.training.trial import rehearse
-
-    paths = [Path(folder) for folder in folders]
-    try:
-        rehearse(from_tree(config, paths), runs, steps, torch.device(device), paths, exact)
-    except DynalabError as error:
-        return {"message": str(error), "exit_code": error.exit_code}
-    except Exception as error:
-        return {"message": f"{type(error).__name__}: {error}", "exit_code": 3}
-    return None
+    if "torch._dynamo" in sys.modules:
+        return
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        plain = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
+        if plain is not None and not hasattr(plain, "__dynamo_disable"):
+            setattr(plain, "__dynamo_disable", plain)
 
 
 def _listen(jobs: queue.SimpleQueue[dict[str, Any] | None]) -> None:

@@ -122,7 +122,9 @@ def test_where_the_address_shows_one_line_says_so_and_the_runs_keep_it(odd, tmp_
 def test_a_network_is_tried_once_whatever_the_learning_rate(odd, tmp_path, monkeypatch):
     odd(HOLD)
     asked = []
-    monkeypatch.setattr(inline, "exactness", lambda **request: asked.append(request["width"]) or HOLD)
+    monkeypatch.setattr(
+        inline, "attempt", lambda task, **request: asked.append(request["width"]) or {"found": HOLD}
+    )
     for words in (["seed=0..1"], ["seed=2", "optimizer.lr=0.01,0.02"], ["seed=4..5", "train.steps=7"]):
         train([*WORDS, *words, "compute.workers=1"], outputs=tmp_path / "o")
     assert asked == [2, 1]
@@ -198,6 +200,7 @@ def test_where_torch_was_loaded_first_one_line_says_so(odd, tmp_path, monkeypatc
 def test_no_more_shards_are_in_work_than_the_plan_has_workers(tmp_path, workers):
     from dynalab.launch import local, process
     from dynalab.launch.base import Events, Work
+    from dynalab.training.job import Job
 
     most, pool = [], local.Pool.__new__(local.Pool)
 
@@ -206,14 +209,14 @@ def test_no_more_shards_are_in_work_than_the_plan_has_workers(tmp_path, workers)
 
         def send(self, **values):
             most.append(sum(worker.shard is not None for worker in pool._workers))
-            pool._events.put((self, {"event": "finished", "status": "done", "warnings": []}))
+            pool._events.put((self, {"event": "finished", "found": {"status": "done", "warnings": []}}))
 
     pool.__init__(0, 1)
     pool._workers = [Worker(None, ready=True) for _ in range(3)]
     done: list[str] = []
     shards = [ShardPaths(tmp_path / f"shard-{number}") for number in range(7)]
-    work = Work(shards, workers, 1, "cpu", None, 2)
-    pool.run(work, Events(finished=lambda shard, status: done.append(shard.root.name)), "cpu")
+    work = Work(shards, workers, Job(threads=1))
+    pool.run(work, Events(finished=lambda shard, status: done.append(shard.root.name)))
     assert sorted(done) == [shard.root.name for shard in shards] and max(most) == workers
 
 

@@ -18,7 +18,6 @@ from dynalab.errors import ConfigError
 from dynalab.store import series
 from dynalab.store.paths import ShardPaths
 from dynalab.training import shard
-from dynalab.training.beside import Row
 from dynalab.training.loop import Loop
 from dynalab.training.recorder import Recorder
 from dynalab.training.streams import Streams
@@ -102,7 +101,7 @@ def test_the_row_of_divergence_is_not_a_number(tmp_path):
     paths.root.mkdir()
     recorder = Recorder(paths, 1, {})
     for step in range(3):
-        recorder.add("every-1", step, Row([{"a": torch.ones(1)}]))
+        recorder.add("every-1", step, {"a": torch.ones(1)})
     recorder.flush(torch.tensor([1]))
     recorder.close()
     assert np.isnan(series.read(paths.series("every-1"))["a"][:, 0]).tolist() == [False, True, True]

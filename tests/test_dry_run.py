@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from dynalab import train
 from dynalab.cli.app import run
@@ -49,7 +48,7 @@ def test_a_rehearsal_refuses_what_training_refuses(words, said, one_thread, tmp_
     (request,) = read_command([*words, "seed=0", "train.steps=2", "launcher=inline"]).requests
 
     def begin() -> None:
-        rehearse(request.config, [dict(request.runs[0].streams)], 2, torch.device("cpu"))
+        rehearse(request.config.as_dict(), [dict(request.runs[0].streams)], 2, "cpu")
 
     if said is None:
         begin()

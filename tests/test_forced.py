@@ -21,7 +21,6 @@ from dynalab.store.reader import Ensemble
 from dynalab.store.series import Mark, SeriesWriter
 from dynalab.store.split import split
 from dynalab.store.table import refresh
-from dynalab.training.beside import Row
 from dynalab.training.recorder import Recorder
 
 # Step, place of the run and value of some rows; the checkpoint of step 20 vouches for the first three.
@@ -33,7 +32,7 @@ def recorded(paths: ShardPaths, n_runs: int, diverged: list[int]) -> dict[str, M
     recorder, bad = Recorder(paths, n_runs, {}), torch.tensor(diverged)
     marks: dict[str, Mark] = {}
     for step in (0, 10, 20, 30, 40):
-        recorder.add("every-10", step, Row([{"train_loss": torch.full((n_runs,), float(step))}]))
+        recorder.add("every-10", step, {"train_loss": torch.full((n_runs,), float(step))})
         for at, place, value in ROWS:
             if at == step:
                 recorder.add_forced(step, place, {"sharpness": torch.tensor(value), "edge": torch.ones(())})

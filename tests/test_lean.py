@@ -7,7 +7,7 @@ import sys
 
 CODE = """
 import sys, torch
-from dynalab.training.lean import spare_compiler
+from dynalab.worker import spare_compiler
 spare_compiler()
 from dynalab.config.command import read_command
 from dynalab.training.loop import Loop

@@ -457,7 +457,8 @@ def laid_out(outputs: Path, words: Sequence[str] = TINY, **keys: bool) -> layout
 
 @pytest.mark.parametrize("how", ["robbed", "removed", "robbed, then an error"])
 def test_a_writer_that_lost_its_lock_writes_nothing_more(outputs, one_thread, how):
-    from dynalab.training.shard import Control, Job, train_shard
+    from dynalab.training.job import Control, Job
+    from dynalab.training.shard import train_shard
 
     # Snapshots are written by a thread, which asks by itself.
     paths = laid_out(outputs, [*TINY, "snapshots.at=never"]).work[0]
@@ -480,7 +481,7 @@ def test_a_writer_that_lost_its_lock_writes_nothing_more(outputs, one_thread, ho
         return False
 
     with pytest.raises(Locked, match="stops without writing"):
-        train_shard(Job(paths), Control(stop))
+        train_shard(paths, Job(), Control(stop))
     assert found and files() == found and paths.root.exists() == (how != "removed")
 
 
@@ -593,11 +594,12 @@ def test_an_import_does_not_write_into_what_is_being_removed(outputs, monkeypatc
 
 
 def test_a_removed_shard_is_not_made_again_by_a_worker_that_comes_late(outputs):
-    from dynalab.training.shard import Control, Job, train_shard
+    from dynalab.training.job import Control, Job
+    from dynalab.training.shard import train_shard
 
     found = laid_out(outputs)
     (removal,) = remove.plan(select(outputs, [found.paths.digest], None, StoredEnsemble), outputs)
     remove.remove(removal, outputs)
     with pytest.raises(StoreError, match="No such file"):
-        train_shard(Job(found.work[0]), Control())
+        train_shard(found.work[0], Job(), Control())
     assert not found.paths.root.exists()

@@ -11,7 +11,7 @@ from torch import nn
 
 from dynalab.config import registry
 from dynalab.config.command import read_command
-from dynalab.training.clipping import clip_scale, scaled
+from dynalab.training.gradients import clip_scale, scaled
 from dynalab.training.loop import Loop
 from dynalab.training.spikes import BLOCK
 from dynalab.training.streams import Streams

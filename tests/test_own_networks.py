@@ -98,7 +98,6 @@ def test_what_is_frozen_shared_unused_or_a_buffer_is_as_torch_has_it(monkeypatch
     for _ in range(8):
         loop.update()
         rows.append(loop.rows()["every-1"])
-    loop.close()
     for name in ("first.bias", "frozen.0.weight", "frozen.1.weight", "unused", "whole"):
         assert torch.equal(loop.stack.params[name], start[name]), name
     assert not torch.equal(loop.stack.params["sometimes"], start["sometimes"])

@@ -28,7 +28,7 @@ from dynalab.store.read import read_json, read_yaml
 from dynalab.store.reader import Ensemble
 from dynalab.store.split import undo_unfinished
 from dynalab.store.weights import network_at
-from dynalab.training.shard import Job
+from dynalab.training.job import Control, Job
 
 
 @pytest.fixture
@@ -140,9 +140,9 @@ def test_nothing_is_written_through_links(stored, tmp_path):
     with pytest.raises(StoreError, match="is a link"):
         shard.refuse_links()
     with pytest.raises(StoreError, match="is a link"):
-        from dynalab.training.shard import Control, train_shard
+        from dynalab.training.shard import train_shard
 
-        train_shard(Job(shard), Control())
+        train_shard(shard, Job(), Control())
     assert len(Ensemble(stored.path).steps("train_loss")) == 21, "it is read all the same"
 
 

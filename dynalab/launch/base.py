@@ -4,48 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from dynalab.store.paths import ShardPaths
+from dynalab.training.job import Job
 
 
 @dataclass(frozen=True)
 class Work:
-    """The shards of a command and how to train them.
-
-    Attributes:
-        shards: Their folders.
-        workers: Processes at a time.
-        threads: Threads of each.
-        device: As `device=`.
-        exact: As `compute.exact`.
-        checkpoint_every: As `checkpoint.every`.
-        checkpoint_keep: As `checkpoint.keep`.
-        steal: Take over locks.
-        argv: The command, for provenance.
-        folders: The command's plug-in folders.
-    """
+    """The shards of a command, how many are trained at a time, and how."""
 
     shards: list[ShardPaths]
     workers: int
-    threads: int
-    device: str
-    checkpoint_every: int | None
-    checkpoint_keep: Any
-    steal: bool = False
-    argv: tuple[str, ...] = ()
-    exact: bool = True
-    folders: tuple[Path, ...] = ()
+    job: Job
 
 
 @dataclass
 class Events:
-    """What a launcher tells while it works; every callback is called from one thread."""
+    """What a launcher tells while it works, from one thread; `split` is told how the worker died."""
 
     progress: Callable[[ShardPaths, dict[str, Any]], None] = lambda shard, event: None
     finished: Callable[[ShardPaths, str], None] = lambda shard, status: None
-    # With how the worker died.
     split: Callable[[ShardPaths, list[ShardPaths], str], None] = lambda shard, parts, how: None
     message: Callable[[str], None] = lambda line: None
 

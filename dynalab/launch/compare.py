@@ -16,16 +16,7 @@ if TYPE_CHECKING:
 
 
 class StoredShard:
-    """A stored shard, and what is looked at once for all of its runs.
-
-    Args:
-        paths: Its folder.
-        shard: Its run.json.
-
-    Attributes:
-        ended: Whether it was done when it was read.
-        goes_on: Whether it is among the work.
-    """
+    """A stored shard, and what is looked at once for all of its runs; `goes_on`: it is among the work."""
 
     def __init__(self, paths: ShardPaths, shard: runfile.Shard) -> None:
         self.paths, self.shard = paths, shard

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 from collections.abc import Sequence
@@ -57,13 +58,7 @@ def _count(path: Path) -> int:
 
 
 def cause(code: int, kills: MemoryKills, *, ours: bool = False) -> tuple[str, bool]:
-    """Return (how a worker died, whether memory is the likely reason).
-
-    Args:
-        code: As `subprocess` gives it: negative for a signal.
-        kills: What the kernel counted.
-        ours: We sent the signal ourselves.
-    """
+    """Return (how a worker died, whether memory is the likely reason); `ours`: we sent the signal ourselves."""
     if code >= 0:
         return f"ended by itself, exit code {code}", False
     name = signal.Signals(-code).name
@@ -74,7 +69,7 @@ def cause(code: int, kills: MemoryKills, *, ours: bool = False) -> tuple[str, bo
     return "killed by SIGKILL, not by dynalab; probably out of memory", True
 
 
-def last_words(lines: Sequence[str]) -> list[str]:
+def _last_words(lines: Sequence[str]) -> list[str]:
     """Return the few lines of a log that tell most: the top of a crash's stack, else the last ones."""
     said = [line for line in lines if line.strip()]
     for place, line in enumerate(said):
@@ -86,7 +81,7 @@ def last_words(lines: Sequence[str]) -> list[str]:
 
 def with_words(line: str, lines: Sequence[str]) -> str:
     """Return a line with the last words of a log below it."""
-    return "\n".join([line, *(f"    {word.strip()}" for word in last_words(lines))])
+    return "\n".join([line, *(f"    {word.strip()}" for word in _last_words(lines))])
 
 
 def record_death(paths: ShardPaths, how: str, said: Sequence[str]) -> str:
@@ -94,18 +89,15 @@ def record_death(paths: ShardPaths, how: str, said: Sequence[str]) -> str:
 
     Nothing is written where another process has taken the shard over by then.
     """
-    try:
-        with Lock(paths.lock):
-            write_text(paths.error, "\n".join([f"the worker died: {how}", *said]) + "\n")
-            shard = runfile.read(paths)
-            shard.settle("crashed")
-            # It may have died before it began an attempt of its own.
-            if shard.attempts and "ended" not in shard.attempts[-1]:
-                shard.attempts[-1] |= {"ended": datetime.now(UTC).isoformat(timespec="seconds"), "error": how}
-            runfile.write(paths, shard)
-    except (OSError, DynalabError):
-        # The log is for the user's help; that it cannot be written must not keep the others from being trained.
-        pass
+    # The log is for the user's help; that it cannot be written must not keep the others from being trained.
+    with contextlib.suppress(OSError, DynalabError), Lock(paths.lock):
+        write_text(paths.error, "\n".join([f"the worker died: {how}", *said]) + "\n")
+        shard = runfile.read(paths)
+        shard.settle("crashed")
+        # It may have died before it began an attempt of its own.
+        if shard.attempts and "ended" not in shard.attempts[-1]:
+            shard.attempts[-1] |= {"ended": datetime.now(UTC).isoformat(timespec="seconds"), "error": how}
+        runfile.write(paths, shard)
     return with_words(f"the worker died ({how}); log in {paths.log}, last words in {paths.error}", said)
 
 

@@ -7,12 +7,14 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from dynalab.core.devices import resolve_device
 from dynalab.core.errors import DynalabError, Locked
 from dynalab.core.machine import unchosen
 from dynalab.launch.base import Events, Report, Work
+from dynalab.training.job import Control
 
 
 def device(asked: str) -> str:
@@ -26,13 +28,13 @@ def device(asked: str) -> str:
     return resolve_device(asked, torch.cuda.device_count() if torch.cuda.is_available() else 0)
 
 
-def exactness(**request: Any) -> str | None:
-    """Try whether bits hold in this process (see `dynalab.training.exactness`); None where that cannot be told."""
+def attempt(task: str, **request: Any) -> dict[str, Any]:
+    """Try whether bits hold in this process, as `Pool.attempt` does in a worker."""
     from dynalab.networks.settings import as_trained
     from dynalab.training.exactness import exactness
 
     with as_trained(1):
-        return exactness(**request)
+        return {"found": exactness(**request)}
 
 
 def run(work: Work, events: Events) -> Report:
@@ -44,28 +46,16 @@ def run(work: Work, events: Events) -> Report:
     import torch
 
     from dynalab.networks.settings import as_trained
-    from dynalab.training.shard import Control, Job, train_shard
+    from dynalab.training.shard import train_shard
 
-    where = device(work.device)
-    report = Report()
-    if where == "cpu" and torch.backends.mkl.is_available() and (line := unchosen()):
+    report, job = Report(), replace(work.job, device=device(work.job.device))
+    if job.device == "cpu" and torch.backends.mkl.is_available() and (line := unchosen()):
         report.warnings.append(line)
-    with as_trained(work.threads), _stopping() as stop:
+    with as_trained(job.threads or 1), _stopping() as stop:
         for shard in work.shards:
             control = Control(stop=stop.is_set, progress=functools.partial(events.progress, shard))
-            job = Job(
-                shard,
-                where,
-                work.checkpoint_every,
-                work.checkpoint_keep,
-                work.steal,
-                work.argv,
-                work.threads,
-                work.exact,
-                work.folders,
-            )
             try:
-                events.finished(shard, train_shard(job, control).status)
+                events.finished(shard, train_shard(shard, job, control).status)
             except Locked as error:
                 report.held[shard] = str(error)
             except DynalabError as error:

@@ -38,8 +38,7 @@ class Layout:
         done: Labels of runs that need nothing.
         resumed: Labels of runs that go on.
         new: Labels of runs that start.
-        busy: Labels of runs that another process is training, and by whom.
-        locks: The locks that it holds.
+        busy: Labels of runs that another process is training, and by whom; `locks` are those that it holds.
         warnings: What is damaged or odd.
         damaged: Shards that cannot be read.
         stored_steps: Label -> updates stored, of the runs that go on.
@@ -89,7 +88,7 @@ def lay_out(
     Args:
         outputs: The outputs folder.
         request: What is asked.
-        planned: The planner: number of new runs -> how they are laid out.
+        planned: Number of new runs -> how they are laid out.
         write: False for a dry run.
         force: Start a new attempt of every run.
         anyway: Go on under other versions than a half-done run began with.
@@ -98,9 +97,9 @@ def lay_out(
         inline: Whether this process trains, not workers.
 
     Raises:
-        ConfigError: A half-done run began under other versions and `anyway` is not given.
-        StoreError: The outputs folder cannot be written.
-        Locked: Another process is laying out the ensemble, or took it over from this one.
+        DynalabError: A half-done run began under other versions; the folder cannot be written; another process is
+            laying
+            out the ensemble, or took it over from this one.
     """
     layout = Layout(request, find_ensemble(outputs, request), warnings=idle_streams(request.config))
     here = {} if anyway else bits_of(worker=not inline)
@@ -117,11 +116,7 @@ def lay_out(
 
 
 def _make_folder(paths: EnsemblePaths) -> None:
-    """Make an ensemble's folder where there is none.
-
-    Raises:
-        StoreError: It is a link, or cannot be written.
-    """
+    """Make an ensemble's folder where there is none; refuses a link."""
     paths.refuse_links()
     with storing(paths.root):
         paths.root.mkdir(parents=True, exist_ok=True)
@@ -129,10 +124,6 @@ def _make_folder(paths: EnsemblePaths) -> None:
 
 def mend_config(layout: Layout, folders: Sequence[Path] = ()) -> None:
     """Make an ensemble's folder, and write its configuration where it is missing, damaged or another's.
-
-    Args:
-        layout: The ensemble, whose id says what the configuration must be.
-        folders: The command's plug-in folders.
 
     Raises:
         StoreError: The folder is a link, or cannot be written.

@@ -7,10 +7,11 @@ import json
 import queue
 import subprocess
 import threading
+from dataclasses import asdict, replace
 from typing import Any
 
 from dynalab.core.devices import resolve_device
-from dynalab.core.errors import DynalabError
+from dynalab.core.errors import DynalabError, RunsFailed
 from dynalab.launch import crash
 from dynalab.launch.base import Events, Report, Work
 from dynalab.launch.process import Worker, python, worker_environment
@@ -20,18 +21,14 @@ _GRACE_SECONDS = 60.0
 
 
 class Pool:
-    """The workers of one command. They start importing torch at once, while the command is still planning.
-
-    Args:
-        count: How many.
-        threads: Threads of each.
-    """
+    """The workers of one command. They start importing torch at once, while the command is still planning."""
 
     def __init__(self, count: int, threads: int) -> None:
         self._threads = threads
         self._events: queue.SimpleQueue[tuple[Worker, dict[str, Any]]] = queue.SimpleQueue()
         self._memory_kills = crash.MemoryKills()
         self._narrowed: set[ShardPaths] = set()
+        self._cuda_devices = 0
         self._workers = [self._start() for _ in range(count)]
 
     def _start(self) -> Worker:
@@ -73,8 +70,7 @@ class Pool:
         """Wait for a worker to say what devices there are, and return what `device=` means here.
 
         Raises:
-            ConfigError: The device is absent.
-            DynalabError: No worker could start.
+            DynalabError: The device is absent, or no worker could start.
         """
         while not any(worker.ready for worker in self._workers):
             worker, event = self._events.get()
@@ -85,47 +81,21 @@ class Pool:
             worker.ready = True
         return resolve_device(asked, self._cuda_devices)
 
-    def trial(self, **request: Any) -> dict[str, Any] | None:
-        """Have a worker time layouts (see `dynalab.training.trial`); None where it could not.
-
-        Args:
-            request: `config layouts run_steps device folders exact`, as JSON.
-        """
-        found: dict[str, Any] | None = self._tried(trial=request)
-        return found
-
-    def exactness(self, **request: Any) -> str | None:
-        """Have a worker try whether bits hold (see `dynalab.training.exactness`); None where it could not tell.
-
-        Args:
-            request: `config width run_steps folders`, as JSON.
-        """
-        found: str | None = self._tried(exactness=request)
-        return found
-
-    def rehearse(self, **request: Any) -> tuple[str, int] | None:
-        """Have a worker begin a training that is thrown away (see `dynalab.training.trial`).
-
-        Args:
-            request: `config runs steps device folders exact`, as JSON.
+    def attempt(self, task: str, **request: Any) -> dict[str, Any] | None:
+        """Have a worker that is ready do a task of `dynalab.worker` that is no training, as `trial`.
 
         Returns:
-            What training would end with, and its exit code; None where nothing stands in its way, or it is not known
-            because the worker died: in training that is met with narrower shards.
+            The worker's answer: `event`, and with it `found`, or `message` and `exit_code`. None where it died of it:
+                whatever
+            killed it will show again in training, where it is reported.
         """
-        found = self._tried(rehearsal=request)
-        return (found["message"], int(found["exit_code"])) if found else None
-
-    def _tried(self, **request: Any) -> Any:
-        """Have a worker that is ready try something, and return what it answers; None where it died of it."""
         worker = next(item for item in self._workers if item.ready)
-        worker.send(**request)
+        worker.send(task=task, **request)
         while True:
             other, event = self._next_event()
             if event["event"] == "ready":
                 other.ready = True
             elif event["event"] == "gone":
-                # Whatever killed it will show again in training, where it is reported.
                 self._workers.remove(other)
                 if not self._workers or other is worker:
                     self._workers.append(self._start())
@@ -133,11 +103,39 @@ class Pool:
                     self.device("cpu")
                     return None
             elif other is worker:
-                return event.get("found")
+                return event
 
-    def run(self, work: Work, events: Events, device: str) -> Report:
-        """Train the shards, whatever becomes of single workers."""
-        report = Report()
+    def together(self, count: int, what: str, task: str, **request: Any) -> list[Any]:
+        """Have some workers do the same at the same time, and return what they found; `what` is for messages.
+
+        Raises:
+            DynalabError: A worker refused, or it died.
+        """
+        for worker in self._workers[:count]:
+            worker.send(task=task, **request)
+        found: list[Any] = []
+        while len(found) < count:
+            worker, event = self._next_event()
+            if event["event"] == "gone":
+                last = f": {worker.said[-1]}" if worker.said else ""
+                raise RunsFailed(f"a worker died (exit code {event['code']}) {what}{last}")
+            if event["event"] == "failed":
+                raise RunsFailed(f"a worker failed {what}: {event['message']}")
+            if event["event"] == "refused":
+                error = DynalabError(event["message"])
+                error.exit_code = event["exit_code"]
+                raise error
+            if event["event"] == "finished":
+                found.append(event["found"])
+        return found
+
+    def run(self, work: Work, events: Events) -> Report:
+        """Train the shards, whatever becomes of single workers.
+
+        Raises:
+            ConfigError: The device is absent.
+        """
+        work, report = replace(work, job=replace(work.job, device=self.device(work.job.device))), Report()
         waiting = collections.deque(work.shards)
         asked_to_stop = 0
         # The plan may have changed since they were started.
@@ -145,11 +143,11 @@ class Pool:
             self._workers.append(self._start())
         for worker in self._workers:
             if worker.ready:
-                self._hand_out(worker, waiting, work, device)
+                self._hand_out(worker, waiting, work)
         while waiting or any(worker.shard for worker in self._workers):
             try:
                 worker, event = self._next_event()
-                self._handle(worker, event, waiting, work, device, events, report)
+                self._handle(worker, event, waiting, work, events, report)
             except KeyboardInterrupt:
                 asked_to_stop += 1
                 report.interrupted = True
@@ -176,31 +174,29 @@ class Pool:
         event: dict[str, Any],
         waiting: collections.deque[ShardPaths],
         work: Work,
-        device: str,
         events: Events,
         report: Report,
     ) -> None:
         kind, shard = event["event"], worker.shard
         if kind == "ready":
             worker.ready = True
-            self._hand_out(worker, waiting, work, device)
+            self._hand_out(worker, waiting, work)
         elif kind == "progress" and shard is not None:
             events.progress(shard, event)
         elif kind in ("finished", "refused", "failed") and shard is not None:
             worker.shard = None
             if kind == "finished":
-                report.warnings += event["warnings"]
-                events.finished(shard, event["status"])
+                report.warnings += event["found"]["warnings"]
+                events.finished(shard, event["found"]["status"])
             elif event.get("held"):
                 report.held[shard] = event["message"]
                 events.finished(shard, "trained elsewhere")
             else:
-                report.failures[shard] = (
-                    event["message"] if kind == "refused" else _with_traceback(shard, event)
-                )
-                report.codes[shard] = int(event.get("exit_code", 3))
+                refused = kind == "refused"
+                report.failures[shard] = event["message"] if refused else _with_traceback(shard, event)
+                report.codes[shard] = event["exit_code"]
                 events.finished(shard, "failed")
-            self._hand_out(worker, waiting, work, device)
+            self._hand_out(worker, waiting, work)
         elif kind == "gone":
             self._workers.remove(worker)
             if shard is not None:
@@ -209,9 +205,8 @@ class Pool:
                 if worker.ready:
                     self._workers.append(self._start())
                 elif not self._workers:
-                    raise DynalabError(
-                        f"a worker could not start: {(list(worker.said) or ['no message'])[-1]}"
-                    )
+                    words = (list(worker.said) or ["no message"])[-1]
+                    raise DynalabError(f"a worker could not start: {words}")
 
     def _bury(
         self,
@@ -225,10 +220,8 @@ class Pool:
         """Say what became of a worker and its shard, which gets a second chance where it was too large for memory."""
         how, memory = crash.cause(code, self._memory_kills, ours=worker.killed)
         line = crash.record_death(shard, how, worker.said)
-        parts = (
-            crash.narrower(shard) if memory and shard not in self._narrowed and not report.interrupted else []
-        )
-        if parts:
+        again = memory and shard not in self._narrowed and not report.interrupted
+        if parts := crash.narrower(shard) if again else []:
             self._narrowed.update(parts)
             # Behind the others: what is left in memory by then is less. Idle workers are not woken for them, since
             # side by side the parts would need as much as the whole.
@@ -242,26 +235,11 @@ class Pool:
         report.failures[shard], report.codes[shard] = line, 3
         events.finished(shard, "crashed")
 
-    def _hand_out(
-        self, worker: Worker, waiting: collections.deque[ShardPaths], work: Work, device: str
-    ) -> None:
+    def _hand_out(self, worker: Worker, waiting: collections.deque[ShardPaths], work: Work) -> None:
         # There may be more workers than the plan has: they were started before it was known what it is for.
-        if not waiting or sum(item.shard is not None for item in self._workers) >= work.workers:
-            return
-        worker.shard = waiting.popleft()
-        worker.send(
-            shard=str(worker.shard.root),
-            device=device,
-            threads=work.threads,
-            exact=work.exact,
-            checkpoint_every=work.checkpoint_every,
-            checkpoint_keep=list(work.checkpoint_keep)
-            if isinstance(work.checkpoint_keep, tuple)
-            else work.checkpoint_keep,
-            steal=work.steal,
-            argv=list(work.argv),
-            folders=[str(folder) for folder in work.folders],
-        )
+        if waiting and sum(item.shard is not None for item in self._workers) < work.workers:
+            worker.shard = waiting.popleft()
+            worker.send(task="train", shard=worker.shard.root, **asdict(work.job))
 
     def close(self) -> None:
         """Let the workers end."""
@@ -287,12 +265,3 @@ def _with_traceback(shard: ShardPaths, event: dict[str, Any]) -> str:
     except OSError:
         lines = []
     return crash.with_words(f"{event['message']}; log in {shard.log}, traceback in {shard.error}", lines[:-1])
-
-
-def run(work: Work, events: Events, pool: Pool) -> Report:
-    """Train the shards of a command in its pool.
-
-    Raises:
-        ConfigError: The device is absent.
-    """
-    return pool.run(work, events, pool.device(work.device))

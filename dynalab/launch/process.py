@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import subprocess
@@ -55,13 +56,9 @@ def worker_environment(threads: int) -> dict[str, str]:
 
 @dataclass(eq=False)
 class Worker:
-    """A child process that trains, and what it is doing.
+    """A child process that trains: what it was handed, whether it has said that it can begin, was ended from here.
 
     Attributes:
-        process: The process.
-        shard: The shard that it was handed, or None.
-        ready: Whether it has said that it can begin.
-        killed: Whether it was ended from here.
         reader: What reads its answers.
         said: The last lines that it wrote beside them.
     """
@@ -74,14 +71,12 @@ class Worker:
     said: collections.deque[str] = field(default_factory=lambda: collections.deque(maxlen=_LOG_LINES))
 
     def send(self, **values: Any) -> None:
-        """Write a line of JSON to it."""
-        try:
-            assert self.process.stdin is not None
-            self.process.stdin.write(json.dumps(values) + "\n")
+        """Write a line of JSON to it; paths are their text there."""
+        assert self.process.stdin is not None
+        # Where it died, its `gone` event says so.
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            self.process.stdin.write(json.dumps(values, default=str) + "\n")
             self.process.stdin.flush()
-        except (BrokenPipeError, ValueError):
-            # It died; its `gone` event says so.
-            pass
 
     def kill(self) -> None:
         """End it at once."""
@@ -90,8 +85,6 @@ class Worker:
 
     def release(self) -> None:
         """Let it end once its work is saved."""
-        try:
-            assert self.process.stdin is not None
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError, ValueError):
             self.process.stdin.close()
-        except (BrokenPipeError, ValueError):
-            pass

@@ -17,12 +17,7 @@ def refusals(
 ) -> tuple[dict[ShardPaths, str], dict[ShardPaths, int]]:
     """Return what training would refuse of new ensembles, in its words, and the exit codes; nothing is written.
 
-    One worker begins a training of each kind: a sweep over a rate is of one kind.
-
-    Args:
-        settings: The command's.
-        layouts: Its ensembles.
-        threads: Threads of the worker.
+    One worker of so many threads begins a training of each kind: a sweep over a rate is of one kind.
 
     Raises:
         ConfigError: The device is absent.
@@ -38,12 +33,13 @@ def refusals(
     try:
         device = pool.device(settings.device)
         refused = {
-            kind: pool.rehearse(
+            kind: pool.attempt(
+                "rehearse",
                 config=layout.request.config.as_dict(),
                 runs=[dict(run.streams) for run in layout.request.runs[:2]],
                 steps=layout.request.steps,
                 device=device,
-                folders=[str(folder) for folder in settings.folders],
+                folders=settings.folders,
                 exact=settings.compute.exact,
             )
             for kind, layout in kinds.items()
@@ -51,9 +47,10 @@ def refusals(
     finally:
         pool.close()
     for layout in fresh:
-        if (found := refused.get(_kind(layout.request.config))) is not None:
-            for shard in layout.work:
-                lines[shard], codes[shard] = found
+        # A worker that died of it says nothing: in training that is met with narrower shards.
+        answer = refused.get(_kind(layout.request.config)) or {}
+        for shard in layout.work if "message" in answer else ():
+            lines[shard], codes[shard] = answer["message"], answer["exit_code"]
     return lines, codes
 
 

@@ -22,6 +22,7 @@ from dynalab.store import lock, runfile
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
 from dynalab.store.table import refresh
+from dynalab.training.job import Job
 from dynalab.training.planner import ADDRESS, Plan
 
 
@@ -54,14 +55,10 @@ class Outcome:
     @property
     def exit_code(self) -> int:
         """0; 3 where a run that was asked for did not end well; 2 where it was for the configuration's sake."""
-        codes = set(self.report.codes.values())
-        if codes:
+        if codes := set(self.report.codes.values()):
             return 2 if codes == {2} else 3
-        if (
-            self.report.failures
-            or self.report.held
-            or any(layout.damaged or layout.busy for layout in self.layouts)
-        ):
+        left = any(layout.damaged or layout.busy for layout in self.layouts)
+        if self.report.failures or self.report.held or left:
             return 3
         return 3 if any(run.status == "diverged" for item in self.layouts for run in stored_runs(item)) else 0
 
@@ -76,13 +73,7 @@ class Outcome:
         return [*lines, *self.report.held.values()]
 
     def require_whole(self) -> None:
-        """Refuse to go on with less than was asked for; runs that diverged are whole, and their status says so.
-
-        Raises:
-            ConfigError: The configuration was refused.
-            RunsFailed: A run failed, is being trained by another process, or cannot be read.
-            KeyboardInterrupt: It was interrupted.
-        """
+        """Raise where less was done than was asked for; runs that diverged are whole, and their status says so."""
         if self.report.interrupted:
             raise KeyboardInterrupt
         damaged = [line for layout in self.layouts if layout.damaged for line in layout.warnings]
@@ -148,12 +139,10 @@ def train(
         return outcome
     count = min(outcome.plan.workers, max(sum(len(layout.work) for layout in compared), 1))
     pool = None if settings.launcher == "inline" else local.Pool(count, outcome.plan.threads)
+    launcher = pool or inline
     try:
-        if pool is not None:
-            # The workers are importing torch meanwhile; the first that is ready tries the step.
-            plans.ask(pool, pool.device(settings.device))
-        else:
-            plans.ask(inline, inline.device(settings.device))
+        # Workers are importing torch meanwhile; the first that is ready tries the step.
+        plans.ask(launcher.attempt, launcher.device(settings.device))
         for layout in compared:
             # Here, since a trial takes its time, and an ensemble is locked while it is laid out.
             plans.of(layout.request, len(layout.new))
@@ -162,20 +151,18 @@ def train(
         ]
         outcome.plan = plans.largest(outcome.layouts)
         earlier = _remember(outputs, outcome.layouts) if options.remember else None
-        work = Work(
-            shards=_by_size([shard for layout in outcome.layouts for shard in layout.work]),
-            workers=outcome.plan.workers,
-            threads=outcome.plan.threads,
+        job = Job(
             device=settings.device,
             checkpoint_every=settings.checkpoint.every,
             checkpoint_keep=settings.checkpoint.keep,
             steal=options.steal,
             argv=options.argv or tuple(sys.argv),
+            threads=outcome.plan.threads,
             exact=settings.compute.exact,
             folders=settings.folders,
         )
-        events = watch(outcome)
-        outcome.report = inline.run(work, events) if pool is None else local.run(work, events, pool)
+        shards = _by_size([shard for layout in outcome.layouts for shard in layout.work])
+        outcome.report = launcher.run(Work(shards, outcome.plan.workers, job), watch(outcome))
         outcome.report.warnings[:0] = _without_bits(outcome.layouts, plans)
     finally:
         if pool is not None:
@@ -262,13 +249,9 @@ def _read(path: Path) -> bytes | None:
 
 
 def seconds_per_step(layouts: Sequence[Layout]) -> list[float | None]:
-    """Return for each ensemble the median seconds a step and seed took in stored runs of the same work.
+    """Return for each of a command's ensembles the median seconds a step and seed took in stored runs of the same work.
 
-    Args:
-        layouts: Those of one command; what is stored is read once for all of them.
-
-    Returns:
-        None where no run of the same task, model and training was timed, or nothing is left to do.
+    None where no run of the same task, model and training was timed, or nothing is left to do.
     """
     rates: dict[str, list[float]] = {}
     tasks = {layout.paths.root.parent for layout in layouts if layout.work}

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dynalab.config.command import Command, Request
 from dynalab.config.places import cache_folder
@@ -20,14 +20,12 @@ from dynalab.core.atomic import write_json
 from dynalab.core.errors import StoreError
 from dynalab.core.machine import cores, free_memory
 from dynalab.launch.layout import Layout
-from dynalab.launch.local import Pool
 from dynalab.store.read import read_json
 from dynalab.training.planner import (
     ADDRESS,
     HOLD,
     RUN_BY_RUN,
     Plan,
-    Timing,
     Trial,
     is_short,
     plan,
@@ -45,36 +43,19 @@ def path(name: str) -> Path:
     return cache_folder() / name
 
 
-class Trier(Protocol):
-    """Who can try a training: the pool of workers, or this process."""
-
-    def exactness(self, **request: Any) -> str | None:
-        """Try whether bits hold, as `dynalab.training.exactness` does."""
-        ...
-
-
 class Plans:
-    """The plans of a command's ensembles.
-
-    Args:
-        command: The ensembles and settings.
-    """
+    """The plans of a command's ensembles."""
 
     def __init__(self, command: Command) -> None:
         self.command = command
-        self._trier: Trier | None = None
+        self._attempt: Callable[..., dict[str, Any] | None] | None = None
         self._device = command.settings.device
         self._found: dict[tuple[str, int], Plan] = {}
         self._bits: dict[str, str | None] = {}
 
-    def ask(self, trier: Trier, device: str) -> None:
-        """From now on, have what the file does not know tried.
-
-        Args:
-            trier: The workers, one of them ready, or the module `inline`.
-            device: What `device=` means here.
-        """
-        self._trier, self._device = trier, device
+    def ask(self, attempt: Callable[..., dict[str, Any] | None], device: str) -> None:
+        """From now on, have what the file does not know tried, as `Pool.attempt` or `inline.attempt` does."""
+        self._attempt, self._device = attempt, device
         self._found.clear()
 
     def of(self, request: Request, n_new: int) -> Plan:
@@ -111,14 +92,10 @@ class Plans:
             len(known.timings) == len(layouts) or is_short(known.timings[0].seconds, run_steps, len(layouts))
         ):
             return known
-        if not isinstance(self._trier, Pool):
+        if self._attempt is None:
             return known
-        answer = self._trier.trial(
-            layouts=layouts,
-            run_steps=run_steps,
-            device=self._device,
-            exact=compute.exact,
-            **self._work(request),
+        answer = self._try(
+            request, "trial", layouts=layouts, run_steps=run_steps, device=self._device, exact=compute.exact
         )
         found = _trial(answer)
         if found is not None:
@@ -140,20 +117,21 @@ class Plans:
             kept = _kept(EXACTNESS).get(key)
             if kept in (HOLD, RUN_BY_RUN, ADDRESS):
                 self._bits[key] = kept
-            elif self._trier is None:
+            elif self._attempt is None:
                 return None
             else:
                 run_steps = self._run_steps(request, laid)
-                found = self._trier.exactness(width=width, run_steps=run_steps, **self._work(request))
-                self._bits[key] = found
+                self._bits[key] = found = self._try(request, "exactness", width=width, run_steps=run_steps)
                 if found is not None:
                     _keep(EXACTNESS, key, found)
         return self._bits[key]
 
-    def _work(self, request: Request) -> dict[str, Any]:
-        """Return what to try, as JSON."""
-        folders = [str(folder) for folder in self.command.settings.folders]
-        return {"config": request.config.as_dict(), "folders": folders}
+    def _try(self, request: Request, task: str, **keys: Any) -> Any:
+        """Return what a trial of a request finds, None where it could not be made."""
+        assert self._attempt is not None
+        folders = self.command.settings.folders
+        answer = self._attempt(task, config=request.config.as_dict(), folders=folders, **keys)
+        return (answer or {}).get("found")
 
     def _run_steps(self, request: Request, laid: Plan) -> float:
         """Return the updates of single runs that each worker will make."""
@@ -194,10 +172,9 @@ def _keep(name: str, key: str, answer: Any) -> None:
 
 
 def _trial(answer: Mapping[str, Any] | None) -> Trial | None:
+    from msgspec import ValidationError, convert
+
     try:
-        if not answer or not answer["timings"]:
-            return None
-        timings = tuple(Timing(int(w), int(t), float(s)) for w, t, s in answer["timings"])
-        return Trial(timings, float(answer["run_bytes"]), answer["free_bytes"])
-    except (KeyError, TypeError, ValueError):
+        return convert(answer, Trial) if answer and answer["timings"] else None
+    except (KeyError, TypeError, ValidationError):
         return None

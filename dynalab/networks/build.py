@@ -12,18 +12,14 @@ from torch import nn
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.streams import Streams
+from dynalab.networks.stack import LEAST_WIDTH
 from dynalab.tasks.base import OwnsModel, Task
 
 
 def task_and_network(
     config: EnsembleConfig, folders: Sequence[Path] = ()
 ) -> tuple[Task, Callable[[], nn.Module]]:
-    """Return the task, and what builds one run's network.
-
-    Args:
-        config: The ensemble's configuration.
-        folders: A user's plug-in folders.
-    """
+    """Return the task, and what builds one run's network."""
     task: Task = registry.find("task", config.task.name, folders).build(config.task)
     model = registry.find("model", config.model.name, folders)
     if config.model.name == "task" and isinstance(task, OwnsModel):
@@ -32,12 +28,7 @@ def task_and_network(
 
 
 def build_networks(make: Callable[[], nn.Module], streams: Sequence[Streams]) -> list[nn.Module]:
-    """Build one network a run, each under its own `init` stream; torch's global generator is left as it was.
-
-    Args:
-        make: Builds one network with torch's usual initialisers.
-        streams: The runs' streams, length S.
-    """
+    """Build one network a run, each under its own `init` stream; torch's global generator is left as it was."""
     networks = []
     for stream in streams:
         with torch.random.fork_rng(devices=[]):
@@ -46,14 +37,22 @@ def build_networks(make: Callable[[], nn.Module], streams: Sequence[Streams]) ->
     return networks
 
 
-def network_of(config: EnsembleConfig, streams: Streams, folders: Sequence[Path] = ()) -> nn.Module:
-    """Return one run's network as it is initialised.
+def side_by_side(
+    make: Callable[[], nn.Module], streams: Sequence[Streams], exact: bool
+) -> tuple[list[nn.Module], list[Streams]]:
+    """Build networks that are trained side by side, and companions where bits that are to be a run's own ask for some.
 
-    Args:
-        config: The ensemble's configuration.
-        streams: The run's streams.
-        folders: A user's plug-in folders.
+    Returns:
+        The networks and their streams, of length `LEAST_WIDTH` at least unless runs go through by themselves.
     """
+    networks = build_networks(make, streams)
+    alone = not exact or getattr(networks[0], "run_by_run", False)
+    companions = [] if alone else [streams[-1]] * (LEAST_WIDTH - len(streams))
+    return networks + build_networks(make, companions), [*streams, *companions]
+
+
+def network_of(config: EnsembleConfig, streams: Streams, folders: Sequence[Path] = ()) -> nn.Module:
+    """Return one run's network as it is initialised."""
     _, make = task_and_network(config, folders)
     (network,) = build_networks(make, [streams])
     return network

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from dynalab.core.batch import Batch
 from dynalab.core.errors import ConfigError
-from dynalab.core.state import ProbeState
 from dynalab.networks.stack import Stack
 from dynalab.optim.base import evaluated
 from dynalab.tasks.base import Task, TaskData, counted
 
 
 class Evaluation:
-    """Evaluates the runs of a shard.
-
-    Args:
-        stack: Their networks.
-        task: What they learn.
-        data: Its examples.
-        dtype: Precision of the loss, from the outputs on.
-        name: Of the task, for messages.
-    """
+    """Evaluates the runs of a shard, with losses in `dtype`; `name` is the task's, for messages."""
 
     def __init__(self, stack: Stack, task: Task, data: TaskData, dtype: torch.dtype, name: str) -> None:
-        """Keep them."""
         self._stack, self._task, self._data, self._dtype, self._name = stack, task, data, dtype, name
 
     def of(self, split: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return `<split>_loss` and the task's metrics over a split, each of shape (S,), float64.
-
-        Args:
-            split: `train` or `test`.
-            weights: Name -> (S, ...).
-        """
+        """Return `<split>_loss` and the task's metrics with weights (S, ...), each of shape (S,), float64."""
 
         def means_of(batch: Batch) -> tuple[dict[str, Tensor], int | Tensor]:
             outputs = self._stack.forward(batch.inputs, weights).to(self._dtype)
@@ -48,12 +33,7 @@ class Evaluation:
         return {f"{split}_{name}": value for name, value in means.items()}
 
     def values(self, outputs: Tensor, losses: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Return loss and metrics of a batch that went through the networks, each of shape (S,).
-
-        Args:
-            outputs: Shape (S, B, ...).
-            losses: Shape (S,).
-            batch: The examples.
+        """Return loss and metrics (S,) of a batch from outputs (S, B, ...) and losses (S,).
 
         Raises:
             ConfigError: The task's loss or a metric is not one value a run.
@@ -72,8 +52,7 @@ class Evaluation:
 def averaged(parts: Iterable[tuple[Mapping[str, Tensor], int | Tensor]]) -> dict[str, Tensor]:
     """Return means over batches, each of shape (S,), float64.
 
-    Args:
-        parts: Of each batch its means, name -> (S,), and what they are means over: a number, or each run's, (S,).
+    `parts` are of each batch its means, name -> (S,), and what they are means over: a number, or each run's, (S,).
     """
     sums: dict[str, Tensor] = {}
     count: int | Tensor = 0
@@ -88,13 +67,8 @@ def averaged(parts: Iterable[tuple[Mapping[str, Tensor], int | Tensor]]) -> dict
 def shares_pass(stack: Stack, data: TaskData, optimizer: torch.optim.Optimizer, accumulate: int) -> bool:
     """Return whether the training examples of an evaluation are the next update's batch and weights.
 
-    One pass then does for both, and a row has what that batch has, whole, where others have means over pieces.
-
-    Args:
-        stack: The networks.
-        data: The examples.
-        optimizer: Of the runs; over any parameters.
-        accumulate: Batches of an update.
+    One pass then does for both, and a row has what that batch has, whole, where others have means over pieces. The
+    optimizer is that of the runs, over any parameters; `accumulate` are the batches of an update.
     """
     return (
         bool(getattr(data, "full_batch", False))
@@ -102,18 +76,3 @@ def shares_pass(stack: Stack, data: TaskData, optimizer: torch.optim.Optimizer, 
         and not stack.differs_in_training
         and evaluated(optimizer, stack.params) is stack.params
     )
-
-
-class EvaluationProbe:
-    """Evaluation in the form of a probe."""
-
-    needs: frozenset[str] = frozenset()
-
-    def __init__(self, evaluation: Evaluation, splits: Sequence[str]) -> None:
-        """Evaluate these splits."""
-        self._evaluation, self._splits = evaluation, splits
-
-    def measure(self, state: ProbeState) -> dict[str, Tensor]:
-        """Return what `Evaluation.of` returns, of all splits."""
-        found = [self._evaluation.of(split, state.params) for split in self._splits]
-        return {name: value for values in found for name, value in values.items()}

@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 
 
 class Recipe:
-    """The task and the network of an ensemble, built once.
-
-    Args:
-        read: Returns its typed configuration and the plug-in folders that it is read with.
-    """
+    """The task and the network of an ensemble, built once, from what `read` returns."""
 
     def __init__(self, read: Callable[[], tuple[EnsembleConfig, Sequence[Path]]]) -> None:
         self._read = read

@@ -10,11 +10,7 @@ import torch
 
 @contextmanager
 def as_trained(threads: int) -> Iterator[None]:
-    """Compute with so many threads and without denormals, as workers do; torch's settings are put back.
-
-    Args:
-        threads: Of the CPU.
-    """
+    """Compute with so many threads and without denormals, as workers do; torch's settings are put back."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)

@@ -20,6 +20,8 @@ from dynalab.models.base import Context
 LEAST_WIDTH = 2
 # The draws of a network's own noise (dropout) are keyed apart from those of the task (label noise, masks).
 _NETWORK_NOISE = 0x6E6574
+# The draw that fixed examples get: no update comes this far.
+NO_UPDATE = (1 << 31) - 1
 # How torch names what it cannot do for several networks at once.
 _UNSTACKED = re.compile(r"\bvmap\b|Batching rule not implemented")
 

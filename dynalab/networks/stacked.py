@@ -21,7 +21,7 @@ from dynalab.networks.build import build_networks
 from dynalab.networks.evaluation import averaged, shares_pass
 from dynalab.networks.restore import restore_arrays, tensors_of
 from dynalab.networks.settings import as_trained
-from dynalab.networks.stack import LEAST_WIDTH, Stack, widen
+from dynalab.networks.stack import LEAST_WIDTH, NO_UPDATE, Stack, widen
 from dynalab.optim.ascent import along_runs
 from dynalab.tasks.base import TaskData, counted
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 Tensors = Mapping[str, Tensor]
 
-# The draw of the network's noise that no update comes to.
-_NOISE_STEP = (1 << 31) - 1
 # The running statistics of torch's norms, and of dynalab's.
 _STATISTICS = ("running_mean", "running_var")
 
@@ -119,13 +117,7 @@ class Stacked:
         return means["loss"][: self.width].to(torch.float64)
 
     def logits(self, params: Tensors, examples: Examples, buffers: Tensors | None = None) -> Tensor:
-        """Return the networks' outputs in evaluation mode, shape (S, B, ...), in the precision of the loss.
-
-        Args:
-            params: As in `losses`.
-            examples: Of `examples`; B is their number, of all pieces.
-            buffers: As in `losses`.
-        """
+        """Return outputs in evaluation mode, (S, B, ...), in the loss's precision; arguments as `losses`."""
         state = self._state(params, buffers)
         with as_trained(self._threads):
             found = [self._outputs(*state, batch.inputs) for batch in self._batches(examples)]
@@ -136,12 +128,7 @@ class Stacked:
     ) -> dict[str, Tensor]:
         """Return the gradient of each run's mean loss in evaluation mode, name of `trained` -> (S, ...).
 
-        The graph of one piece of examples and one part of the runs is in memory at a time.
-
-        Args:
-            params: As in `losses`.
-            examples: Of `examples`.
-            buffers: As in `losses`.
+        Arguments as `losses`. The graph of one piece of examples and one part of the runs is in memory at a time.
         """
         state, task = self._state(params, buffers), self._recipe.task
         found: list[list[Tensor]] = []
@@ -197,7 +184,7 @@ class Stacked:
         """Return buffers (S, ...) as a training pass leaves them; those that are given stay as they are."""
         weights, own_buffers = self._state(params, buffers)
         held = {name: buffer.clone() for name, buffer in own_buffers.items()}
-        noise = self._stack.noise_of(_NOISE_STEP, batch.inputs)
+        noise = self._stack.noise_of(NO_UPDATE, batch.inputs)
         for part in self._parts:
             own, draws = ({n: x[part] for n, x in tensors.items()} for tensors in (weights, noise))
             ahead = {name: buffer[part].clone() for name, buffer in own_buffers.items()}

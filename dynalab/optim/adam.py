@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dynalab.config.schema import require
-from dynalab.optim.base import check_betas, check_decay, check_rate, grouped
+from dynalab.optim.base import build_of_torch, check_betas, check_decay, check_rate
 
 if TYPE_CHECKING:
     import torch
@@ -33,14 +33,8 @@ class Config:
         require(self.eps >= 0, "optimizer.eps", self.eps, "a number of at least 0")
 
 
-def options(config: Config) -> dict[str, Any]:
-    """Return the arguments that torch's Adam and AdamW share."""
-    shared = {name: getattr(config, name) for name in ("lr", "betas", "eps", "weight_decay", "amsgrad")}
-    return {**shared, "foreach": True}
-
-
 def build(config: Config, params: list[Tensor]) -> torch.optim.Optimizer:
     """Build the optimizer over stacked parameters."""
     import torch
 
-    return torch.optim.Adam(grouped(params, config.decay), **options(config))
+    return build_of_torch(torch.optim.Adam, config, params)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynalab.optim import adam
-from dynalab.optim.base import grouped
+from dynalab.optim.base import build_of_torch
 
 if TYPE_CHECKING:
     import torch
@@ -25,4 +25,4 @@ def build(config: Config, params: list[Tensor]) -> torch.optim.Optimizer:
     """Build the optimizer over stacked parameters."""
     import torch
 
-    return torch.optim.AdamW(grouped(params, config.decay), **adam.options(config))
+    return build_of_torch(torch.optim.AdamW, config, params)

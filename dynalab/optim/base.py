@@ -8,6 +8,7 @@ tensor rounds differently, so a seed's bits would depend on its place in the sta
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -144,18 +145,22 @@ def _class_around(outer: type[Any], part: registry.Part) -> type[Any]:
 
 
 def grouped(params: list[Tensor], decay: str) -> list[Any]:
-    """Return parameters as torch's optimizers take them: one group, or matrices and the rest without decay.
-
-    Args:
-        params: Stacked parameters, shape (S, ...).
-        decay: `all` or `matrices`.
-    """
+    """Return parameters (S, ...) in the groups that torch's optimizers take: one, or the rest without decay apart."""
     if decay == "all":
         return params
     matrices = [param for param in params if param.dim() > 2]
     rest = [param for param in params if param.dim() <= 2]
     groups: list[Any] = [{"params": matrices}, {"params": rest, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def build_of_torch(kind: Any, config: Any, params: list[Tensor]) -> torch.optim.Optimizer:
+    """Build one of torch's optimizers from those fields of a configuration that it has too."""
+    known = inspect.signature(kind).parameters
+    names = [field.name for field in dataclasses.fields(config) if field.name in known]
+    options = {name: getattr(config, name) for name in names}
+    built: torch.optim.Optimizer = kind(grouped(params, config.decay), **options, foreach=True)
+    return built
 
 
 def evaluated(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -43,12 +43,8 @@ class Config(Wrapper):
         super().__post_init__()
         require(self.k >= 1, "optimizer.k", self.k, "an integer of at least 1")
         require(0 < self.alpha <= 1, "optimizer.alpha", self.alpha, "a number in (0, 1]")
-        require(
-            self.inner_state in INNER_STATES,
-            "optimizer.inner_state",
-            self.inner_state,
-            ", ".join(INNER_STATES),
-        )
+        known = self.inner_state in INNER_STATES
+        require(known, "optimizer.inner_state", self.inner_state, ", ".join(INNER_STATES))
 
 
 def build(config: Config, params: list[Tensor]) -> torch.optim.Optimizer:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynalab.config.schema import require
-from dynalab.optim.base import check_decay, check_rate, grouped
+from dynalab.optim.base import build_of_torch, check_decay, check_rate
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +39,4 @@ def build(config: Config, params: list[Tensor]) -> torch.optim.Optimizer:
     """Build the optimizer over stacked parameters."""
     import torch
 
-    names = ("lr", "alpha", "eps", "weight_decay", "momentum", "centered")
-    options = {name: getattr(config, name) for name in names}
-    return torch.optim.RMSprop(grouped(params, config.decay), **options, foreach=True)
+    return build_of_torch(torch.optim.RMSprop, config, params)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynalab.config.schema import require
-from dynalab.optim.base import check_decay, check_rate, grouped
+from dynalab.optim.base import build_of_torch, check_decay, check_rate
 
 if TYPE_CHECKING:
     import torch
@@ -38,12 +38,4 @@ def build(config: Config, params: list[Tensor]) -> torch.optim.Optimizer:
     """Build the optimizer over stacked parameters."""
     import torch
 
-    return torch.optim.SGD(
-        grouped(params, config.decay),
-        lr=config.lr,
-        momentum=config.momentum,
-        dampening=config.dampening,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay,
-        foreach=True,
-    )
+    return build_of_torch(torch.optim.SGD, config, params)

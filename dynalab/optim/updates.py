@@ -18,14 +18,7 @@ Group = dict[str, Any]
 
 
 def sgd(group: Group, params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]]) -> None:
-    """Update one group as `torch.optim.SGD` does.
-
-    Args:
-        group: The group's numbers, as torch names them.
-        params: Its parameters.
-        grads: Their gradients.
-        states: What the optimizer holds for each; all had the same number of updates.
-    """
+    """Update one group as `torch.optim.SGD` does; `states` have what it holds for each, all of one age."""
     if group["fused"]:
         _fused_sgd(group, params, _laid_out(grads), states)
         return
@@ -60,20 +53,9 @@ def adam(group: Group, params: list[Tensor], grads: list[Tensor], states: list[d
         kernel: Any = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
         moments = [[state[name] for state in states] for name in ("exp_avg", "exp_avg_sq")]
         largest = [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else []
-        kernel(
-            params,
-            _laid_out(grads),
-            *moments,
-            largest,
-            steps,
-            lr=lr,
-            beta1=beta1,
-            beta2=beta2,
-            weight_decay=decay,
-            eps=group["eps"],
-            amsgrad=group["amsgrad"],
-            maximize=False,
-        )
+        numbers = {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": decay, "maximize": False}
+        numbers |= {name: group[name] for name in ("eps", "amsgrad")}
+        kernel(params, _laid_out(grads), *moments, largest, steps, **numbers)
         return
     step = steps[0].item()
     if decay and group["decoupled_weight_decay"]:
@@ -101,18 +83,9 @@ def _fused_sgd(group: Group, params: list[Tensor], grads: list[Tensor], states: 
     if first:
         for param, state in zip(params, states, strict=True):
             state["momentum_buffer"] = torch.zeros_like(param)
-    torch._fused_sgd_(
-        params,
-        grads,
-        [state["momentum_buffer"] for state in states] if momentum else [],
-        weight_decay=group["weight_decay"],
-        momentum=momentum,
-        lr=group["lr"],
-        dampening=group["dampening"],
-        nesterov=group["nesterov"],
-        maximize=False,
-        is_first_step=first,
-    )
+    numbers = {name: group[name] for name in ("weight_decay", "momentum", "lr", "dampening", "nesterov")}
+    buffers = [state["momentum_buffer"] for state in states] if momentum else []
+    torch._fused_sgd_(params, grads, buffers, **numbers, maximize=False, is_first_step=first)
 
 
 def _laid_out(grads: list[Tensor]) -> list[Tensor]:

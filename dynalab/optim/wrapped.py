@@ -88,12 +88,8 @@ class Lookahead(torch.optim.Optimizer):
         if param not in self.slow:
             return {}
         cached = {f"{_CACHED}{name}": value for name, value in self._cached.get(param, {}).items()}
-        return {
-            **self.inner.state.get(param, {}),
-            **cached,
-            SLOW: self.slow[param],
-            _COUNT: torch.tensor(self._count),
-        }
+        own = {SLOW: self.slow[param], _COUNT: torch.tensor(self._count)}
+        return {**self.inner.state.get(param, {}), **cached, **own}
 
     def load_state(self, param: Tensor, state: dict[str, Tensor]) -> None:
         """Take back what `state_of` returned."""

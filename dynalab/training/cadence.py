@@ -39,12 +39,7 @@ class Cadence:
 
 
 def cadence(every: int | None = None, at: str | Sequence[int] | None = None) -> Cadence:
-    """Return the cadence that a pair of keys `every=` and `at=` describes.
-
-    Args:
-        every: Distance in steps.
-        at: `log`, `never` or a list of steps; wins over `every`.
-    """
+    """Return the cadence of `every=` steps and `at=` (`log`, `never`, a list of steps), which wins."""
     if at == "log":
         return Cadence("log", log=True)
     if at == "never":

@@ -72,11 +72,7 @@ class _Trial:
         self._step = 0.0
 
     def verdict(self) -> str:
-        """Return what the trial comes to.
-
-        Raises:
-            _TooLong: It would take longer than it is worth.
-        """
+        """Return what the trial comes to; raises `_TooLong`."""
         last = self._width - 1
         # Last, or last but one: an odd number of networks into the stack, so that it lies at another alignment than the
         # first unless all are aligned.
@@ -95,41 +91,35 @@ class _Trial:
         return HOLD if same else RUN_BY_RUN
 
     def _bits(self, seeds: Sequence[int], shift: int = 0, first: bool = False) -> list[bytes]:
-        """Return what the rows and the weights of every seed hold after some updates.
+        """Return what the rows and weights of seeds side by side hold after some updates, all laid `shift` bytes off.
 
-        Args:
-            seeds: Of the runs, side by side.
-            shift: Bytes.
-            first: Whether it is the first part of the trial: give up where all would take too long by what this takes.
+        The first part of the trial gives up where all of it would take too long by what this takes.
         """
         streams = [Streams.from_seed(seed) for seed in seeds]
         loop = Loop(self._config, streams, TOTAL, torch.device("cpu"), self._folders)
-        try:
-            # A row of everything, whatever the cadences.
-            always = cadence(1)
-            loop.eval_grid = always
-            loop.measurements = [
-                item if item.grid.name == "never" else dataclasses.replace(item, grid=always)
-                for item in loop.measurements
-            ]
-            if shift:
-                _shift(loop.stack, shift)
-            clock = [time.perf_counter()]
-            for _ in range(UPDATES):
-                loop.update()
-                clock.append(time.perf_counter())
-                # The first update of a process builds what later ones reuse.
-                if first and len(clock) > 2:
-                    self._step = (clock[-1] - clock[-2]) / loop.stack.width
-                    self._afford(UPDATES * (clock[-1] - clock[-2]))
-            rows = loop.rows()
-            if first:
-                self._afford(time.perf_counter() - clock[1])
-            tensors = [value for row in rows.values() for value in row.values()]
-            tensors += loop.tensors(len(streams))[0].values()
-            return [b"".join(_bytes(tensor[run]) for tensor in tensors) for run in range(len(streams))]
-        finally:
-            loop.close()
+        # A row of everything, whatever the cadences.
+        always = cadence(1)
+        loop.eval_grid = always
+        loop.measurements = [
+            item if item.grid.name == "never" else dataclasses.replace(item, grid=always)
+            for item in loop.measurements
+        ]
+        if shift:
+            _shift(loop.stack, shift)
+        clock = [time.perf_counter()]
+        for _ in range(UPDATES):
+            loop.update()
+            clock.append(time.perf_counter())
+            # The first update of a process builds what later ones reuse.
+            if first and len(clock) > 2:
+                self._step = (clock[-1] - clock[-2]) / loop.stack.width
+                self._afford(UPDATES * (clock[-1] - clock[-2]))
+        rows = loop.rows()
+        if first:
+            self._afford(time.perf_counter() - clock[1])
+        tensors = [value for row in rows.values() for value in row.values()]
+        tensors += loop.tensors(len(streams))[0].values()
+        return [b"".join(_bytes(tensor[run]) for tensor in tensors) for run in range(len(streams))]
 
     def _afford(self, seconds: float) -> None:
         """Give up where the trial is not worth what it would take, by what a run alone takes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from dynalab.config.schema import Train
 from dynalab.core.batch import Batch
+from dynalab.core.errors import ConfigError
 from dynalab.core.state import Upcoming
 from dynalab.networks.evaluation import shares_pass
 from dynalab.networks.stack import Stack
-from dynalab.optim.ascent import ascended, joint_norm, radius
+from dynalab.optim.ascent import along_runs, ascended, joint_norm, radius
 from dynalab.tasks.base import Task, TaskData, counted
-from dynalab.training.clipping import clip_scale, scaled
 from dynalab.training.masks import Masks
 
 
@@ -35,16 +35,7 @@ class Pass:
 
 
 class Gradients:
-    """Makes the gradients of the updates of a shard.
-
-    Args:
-        stack: The networks of its runs.
-        task: What they learn.
-        data: Its examples.
-        optimizer: What the gradients are for.
-        train: Batches and clipping.
-        dtype: Precision of the loss, from the outputs on.
-        masks: Which weights are held.
+    """Makes the gradients of the updates of a shard, `dtype` being the loss's, from the outputs on.
 
     Attributes:
         shares_pass: Whether the training examples of an evaluation are the next update's batch and weights, so that
@@ -62,7 +53,6 @@ class Gradients:
         dtype: torch.dtype,
         masks: Masks,
     ) -> None:
-        """Keep them."""
         self._stack, self._task, self._data, self._optimizer = stack, task, data, optimizer
         self._count, self._clip, self._dtype = train.accumulate, train.clip, dtype
         self._masks = masks
@@ -70,6 +60,29 @@ class Gradients:
         self._kept: Pass | None = None
         self.lost: Tensor | None = None
         self.shares_pass = shares_pass(stack, data, optimizer, train.accumulate)
+
+    def check_batches(self, data: TaskData, count: int, model: str, size: int | str) -> None:
+        """Refuse a batch of one, before anything is trained, where the network has no batch statistics of it.
+
+        Training comes to `count` batches of `data`; `model` and `train.batch_size`, `size`, are for the message.
+
+        Raises:
+            ConfigError: Among them is a batch that the network cannot take.
+        """
+        last = getattr(data, "batches_per_epoch", 1) - 1
+        for number in {0, last} if self._stack.buffers else ():
+            if number >= count or (batch := data.train_batch(number)).size > 1:
+                continue
+            buffers = {name: buffer.clone() for name, buffer in self._stack.buffers.items()}
+            try:
+                with torch.no_grad():
+                    noise = self._stack.noise_of(number, batch.inputs)
+                    self._stack.forward(batch.inputs, training=True, noise=noise, buffers=buffers)
+            except (ValueError, ConfigError) as error:
+                raise ConfigError(
+                    f"train.batch_size={size}: batch {number} has one example, which "
+                    f"model={model} cannot take: {str(error).splitlines()[0]}"
+                ) from error
 
     def of(
         self, step: int, weights: Mapping[str, Tensor] | None = None
@@ -128,12 +141,7 @@ class Gradients:
         return scaled(gradients, scale), scale
 
     def upcoming(self, step: int, factor: float) -> Upcoming:
-        """Compute what an update will be given, without making it.
-
-        Args:
-            step: The update is `step` -> `step + 1`.
-            factor: Of the learning rate in it.
-        """
+        """Return what the update `step` -> `step + 1` at `factor` of the rate will be given, without making it."""
         weights = {name: param.detach() for name, param in self._stack.trained.items()}
         _, losses, raw = self.of(step, weights)
         applied, scale = self.as_applied(step, raw)
@@ -163,14 +171,7 @@ class Gradients:
         weights: Mapping[str, Tensor] | None = None,
         buffers: Mapping[str, Tensor] | None = None,
     ) -> Pass:
-        """Take a training batch through the networks, ready to be differentiated.
-
-        Args:
-            number: Of the batch.
-            batch: The examples.
-            weights: The stack's own by default.
-            buffers: Likewise.
-        """
+        """Take a training batch through the networks, by default with the stack's own weights."""
         noise = self._stack.noise_of(number, batch.inputs)
         outputs = self._stack.forward(batch.inputs, weights, training=True, noise=noise, buffers=buffers)
         outputs = outputs.to(self._dtype)
@@ -179,6 +180,16 @@ class Gradients:
     def _versions(self) -> list[int]:
         """Return how often each parameter was written to."""
         return [param._version for param in self._params]
+
+
+def clip_scale(gradients: Iterable[Tensor], norm: float) -> Tensor:
+    """Return what scales each run's gradient to at most a norm (Pascanu et al. 2013), (S,), float64."""
+    return (norm / (joint_norm(gradients) + 1e-6)).clamp(max=1.0)
+
+
+def scaled(gradients: Sequence[Tensor | None], scale: Tensor) -> tuple[Tensor | None, ...]:
+    """Multiply gradients (S, ...) by a factor a run, (S,); there may be none of a parameter."""
+    return tuple(None if g is None else g * along_runs(scale, g) for g in gradients)
 
 
 def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:

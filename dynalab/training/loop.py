@@ -9,7 +9,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,31 +21,22 @@ from dynalab.core.batch import Batch
 from dynalab.core.errors import ConfigError
 from dynalab.core.state import ProbeState, Upcoming
 from dynalab.core.streams import Streams
-from dynalab.networks.build import build_networks, task_and_network
-from dynalab.networks.evaluation import Evaluation, EvaluationProbe
-from dynalab.networks.stack import LEAST_WIDTH, Stack, refuse_own_attributes, widen
+from dynalab.networks.build import build_networks, side_by_side, task_and_network
+from dynalab.networks.evaluation import Evaluation
+from dynalab.networks.stack import Stack, refuse_own_attributes, widen
 from dynalab.optim.base import evaluated, load_state, state_of
 from dynalab.optim.rates import halved
 from dynalab.optim.updates import fuse, make_step
-from dynalab.probes.base import Probe, Setting
+from dynalab.probes.base import Setting
 from dynalab.tasks.base import First, TaskData
-from dynalab.training.beside import EVALUATION, Beside, Pending, Row, is_lone
-from dynalab.training.cadence import Cadence, cadence, probe_cadences
+from dynalab.training.cadence import cadence
 from dynalab.training.gradients import Gradients
 from dynalab.training.losses import Losses
 from dynalab.training.masks import Masks
+from dynalab.training.measuring import measurements, needs_of, rows_of_runs
 from dynalab.training.objective import objective
 from dynalab.training.sphere import Sphere
 from dynalab.training.spikes import BLOCK, Spikes
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A probe and the grid that it is measured on."""
-
-    name: str
-    probe: Probe
-    grid: Cadence
 
 
 class Loop:
@@ -82,50 +73,35 @@ class Loop:
         self.config, self.device = config, device
         self._real = len(streams)
         self.task, make = task_and_network(config, folders)
-        networks = build_networks(make, streams)
-        if exact and not getattr(networks[0], "run_by_run", False):
-            companions = [streams[-1]] * max(LEAST_WIDTH - len(streams), 0)
-            streams = [*streams, *companions]
-            networks += build_networks(make, companions)
+        networks, streams = side_by_side(make, streams, exact)
         others: list[nn.Module] = []
         if config.seed_streams.init is None and len({stream.init for stream in streams}) == 1:
             # A seed alone is asked the same as beside others.
             others = build_networks(make, [replace(streams[0], init=streams[0].init + 1)])
         refuse_own_attributes([*networks, *others])
-        described = networks[0]
-        every = {**probe_cadences(config, folders), **(every or {})}
-        self.measurements = [
-            Measurement(
-                name,
-                registry.find("probe", name, folders).build(section, described),
-                cadence(section.every or every.get(name), section.at),
-            )
-            for name, section in config.probe.items()
-        ]
+        self.measurements = measurements(config, networks[0], folders, every)
         self.stack = Stack(networks, streams, device)
         self.params = list(self.stack.params.values())
         if not self.stack.trained:
             raise ConfigError(
                 f"model={config.model.name}: its network has no parameter to train (requires_grad=False on all)"
             )
-        needed = {need for item in self.measurements for need in item.probe.needs}
-        self.initial = (
-            {name: param.detach().clone() for name, param in self.stack.params.items()}
-            if "initial" in needed or config.edit is not None
-            else None
-        )
+        self.initial: dict[str, Tensor] | None = None
+        if "initial" in needs_of(self.measurements) or config.edit is not None:
+            self.initial = {name: param.detach().clone() for name, param in self.stack.params.items()}
         size = config.train.batch_size
         make_data = functools.partial(
             self.task.data, streams, batch_size=None if size == "full" else int(size), device=device
         )
-        data: TaskData = make_data(eval_size=config.eval.size)
-        self.data = data if examples is None else First(data, examples)
+        whole: TaskData = make_data(eval_size=config.eval.size)
+        self.data = whole if examples is None else First(whole, examples)
         optimizer = registry.find("optimizer", config.optimizer.name, folders)
         self.optimizer: torch.optim.Optimizer = optimizer.build(
             config.optimizer, list(self.stack.trained.values())
         )
         self._follow_buffers()
-        if is_lone(len(streams), exact, device):
+        if len(streams) == 1 and not exact and device.type == "cpu":
+            # Its tensors are shared with no other run.
             fuse(self.optimizer)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         schedule = registry.find("schedule", config.schedule.name, folders)
@@ -162,50 +138,14 @@ class Loop:
         parts = self.stack, self.task, self.data
         self.masks = Masks(trained, self.optimizer)
         self.gradients = Gradients(*parts, self.optimizer, config.train, loss_dtype, self.masks)
-        self._check_batches(data, total)
+        self.gradients.check_batches(whole, total * config.train.accumulate, config.model.name, size)
         self._evaluation = Evaluation(*parts, loss_dtype, config.task.name)
-        self._beside = self._make_beside() if Beside.pays(len(streams), exact, device) else None
-
-    def _check_batches(self, data: TaskData, total: int) -> None:
-        """Refuse a batch of one, before anything is trained, where the network has no batch statistics of it.
-
-        Raises:
-            ConfigError: Training of so many updates comes to a batch that the network cannot take.
-        """
-        last = getattr(data, "batches_per_epoch", 1) - 1
-        numbers = [number for number in {0, last} if number < total * self.config.train.accumulate]
-        for number in numbers if self.stack.buffers else ():
-            batch = data.train_batch(number)
-            if batch.size > 1:
-                continue
-            buffers = {name: buffer.clone() for name, buffer in self.stack.buffers.items()}
-            noise = self.stack.noise_of(number, batch.inputs)
-            try:
-                with torch.no_grad():
-                    self.stack.forward(batch.inputs, training=True, noise=noise, buffers=buffers)
-            except (ValueError, ConfigError) as error:
-                raise ConfigError(
-                    f"train.batch_size={self.config.train.batch_size}: batch {number} has one example, which "
-                    f"model={self.config.model.name} cannot take: {str(error).splitlines()[0]}"
-                ) from error
-
-    def _make_beside(self) -> Beside:
-        """Return what measures a lone run's rows.
-
-        Evaluation stays here where it needs running statistics, which are not handed over, or where training has all
-        cores: then two processes in each other's way cost more than they win, but for the probes.
-        """
-        apart = {item.name: item.probe for item in self.measurements if Beside.fits(item.probe)}
-        if not self.stack.buffers and Beside.has_a_core():
-            splits = ("test",) if self.gradients.shares_pass else ("train", "test")
-            apart[EVALUATION] = EvaluationProbe(self._evaluation, splits)
-        return Beside(apart, self.evaluated(), self.initial)
 
     def update(self) -> None:
         """Make the update `step` -> `step + 1`."""
         batch, losses, gradients = self.gradients.of(self.step)
         self._losses.add(losses, self.step)
-        needs = self._needs(self.step + 1)
+        needs = needs_of(item for item in self.measurements if self.step + 1 in item.grid)
         trained = self.stack.trained
         self._previous = (
             {name: param.clone() for name, param in self.evaluated().items()} if "previous" in needs else None
@@ -267,46 +207,19 @@ class Loop:
         """Return what the next update will be given, without making it."""
         return self.gradients.upcoming(self.step, self._factor(self.step))
 
-    def close(self) -> None:
-        """End what runs beside the training."""
-        if self._beside is not None:
-            self._beside.close()
-
-    def _needs(self, step: int) -> set[str]:
-        return {need for item in self.measurements if step in item.grid for need in item.probe.needs}
-
     def rows(self) -> dict[str, dict[str, Tensor]]:
         """Return the rows of the current step: cadence -> metric -> (S,)."""
-        return {name: row.whole() for name, row in self.begin_rows().items()}
-
-    def begin_rows(self) -> dict[str, Row]:
-        """Return the rows of the current step by cadence; parts of a lone run's may come later."""
         measured = [item for item in self.measurements if self.step in item.grid]
-        evaluates = self.step in self.eval_grid
-        if not measured and not evaluates:
-            return {}
-        state = self._probe_state({need for item in measured for need in item.probe.needs})
-        begun: dict[str, Pending] = {}
-        # The first row is measured here, so that what is wrong with a task or probe is told as what it is.
-        if self._beside and self.step:
-            asked = [EVALUATION] * evaluates + [item.name for item in measured]
-            begun = self._beside.begin(asked, state)
-        found: dict[str, Row] = {}
-        if evaluates:
-            found[self.eval_grid.name] = Row(self._evaluate(begun.get(EVALUATION)))
-        for item in measured:
-            row = found.setdefault(item.grid.name, Row())
-            row.parts.append(begun[item.name] if item.name in begun else item.probe.measure(state))
+        found: dict[str, dict[str, Tensor]] = {}
+        if self.step in self.eval_grid:
+            losses = self._losses.row(self.step)
+            train = self._evaluate_training() if self.gradients.shares_pass else self.evaluate("train")
+            found[self.eval_grid.name] = {**train, **self.evaluate("test"), **losses}
+        if measured:
+            state = self._probe_state(needs_of(measured))
+            for item in measured:
+                found.setdefault(item.grid.name, {}).update(item.probe.measure(state))
         return found
-
-    def _evaluate(self, begun: Pending | None) -> list[dict[str, Tensor] | Pending]:
-        """Return what is evaluated in a row of the current step, but for what was begun elsewhere."""
-        losses = self._losses.row(self.step)
-        shares = self.gradients.shares_pass
-        train = (
-            [self._evaluate_training() if shares else self.evaluate("train")] if shares or not begun else []
-        )
-        return [*train, begun or self.evaluate("test"), losses]
 
     def _evaluate_training(self) -> dict[str, Tensor]:
         """Evaluate the training examples in the pass of the next update, which is made now."""
@@ -352,13 +265,7 @@ class Loop:
         measured = [item for item in self._forced if self.step not in item.grid]
         if not runs or not measured:
             return {}
-        state = self._probe_state({need for item in measured for need in item.probe.needs})
-        found: dict[int, dict[str, Tensor]] = {}
-        for item in measured:
-            for run in runs:
-                row = item.probe.measure_run(state, run)  # type: ignore[attr-defined]
-                found.setdefault(run, {}).update({name: value[run] for name, value in row.items()})
-        return found
+        return rows_of_runs(measured, self._probe_state(needs_of(measured)), runs)
 
     def _optimizer_state(self) -> dict[str, dict[str, Tensor]]:
         return {name: state_of(self.optimizer, param) for name, param in self.stack.params.items()}

@@ -9,24 +9,13 @@ import torch
 from torch import Tensor
 
 from dynalab.core.batch import Batch
-from dynalab.networks.stack import Stack
+from dynalab.networks.stack import NO_UPDATE, Stack
 from dynalab.tasks.base import Task, TaskData
-
-# The draw of the network's noise that fixed examples get: no update comes this far.
-_NOISE_STEP = (1 << 31) - 1
 
 
 @dataclass
 class FixedObjective:
-    """Implements `dynalab.core.state.Objective`.
-
-    Attributes:
-        stack: The networks.
-        task: The task, for its loss.
-        batch: The examples of the S runs.
-        dtype: Precision of the loss, from the outputs on.
-        training: Whether the networks are in training mode.
-    """
+    """Implements `dynalab.core.state.Objective`; `dtype` is the loss's, from the outputs on."""
 
     stack: Stack
     task: Task
@@ -48,7 +37,7 @@ class FixedObjective:
         self.size = int(self.batch.inputs.shape[1])
         # Where the forward pass is a loop over runs, only one run's graph is kept in memory at a time.
         self.parts = [slice(run, run + 1) for run in range(width)] if alone else [slice(0, width)]
-        self._noise = self.stack.noise_of(_NOISE_STEP, self.batch.inputs)
+        self._noise = self.stack.noise_of(NO_UPDATE, self.batch.inputs)
 
     def losses(self, params: Mapping[str, Tensor], part: slice) -> Tensor:
         """Return the loss of every run of a part, shape (R,), from weights of these runs alone, name -> (R, ...).
@@ -75,14 +64,9 @@ def objective(
     dtype: torch.dtype,
     size: int | None,
 ) -> FixedObjective:
-    """Make the objective on the first training examples of every run, as one batch.
+    """Make the objective on the first `size` training examples of every run (None: all), as one batch.
 
-    Args:
-        stack: The networks.
-        task: The task.
-        make_data: Makes the task's data, given `eval_size`.
-        dtype: Precision of the loss.
-        size: How many examples; None, or more than there are, is all of them.
+    `make_data` makes the task's data, given `eval_size`; `dtype` is the loss's, from the outputs on.
     """
     # Data of its own: the evaluation that the user asked for may look at fewer examples.
     pieces = list(make_data(eval_size=size).eval_batches("train"))

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from dynalab.config.schema import Compute
-from dynalab.core.machine import cores as cores
-from dynalab.core.machine import free_memory as free_memory
+from dynalab.core.machine import cores
 
 # Beyond this, wider stacks gain nothing on a CPU and cost memory.
 MOST_WIDTH = 32
@@ -27,15 +27,8 @@ MEMORY_SHARE = 0.6
 HOLD, RUN_BY_RUN, ADDRESS = "hold", "hold run by run", "differ by address"
 
 
-@dataclass(frozen=True)
-class Timing:
-    """What a trial measured.
-
-    Attributes:
-        width: Runs side by side.
-        threads: Threads.
-        seconds: Of one step of one run.
-    """
+class Timing(NamedTuple):
+    """The seconds of one step of one run, with so many runs side by side and so many threads."""
 
     width: int
     threads: int
@@ -87,7 +80,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Choice:
-    """A way to lay out: so many runs wide, in so many workers of so many threads."""
+    """A way to lay out: so many runs wide, in so many workers of so many threads each."""
 
     width: int
     workers: int
@@ -97,10 +90,7 @@ class _Choice:
 def is_short(step_seconds: float, run_steps: float, n_layouts: int) -> bool:
     """Return whether work is over before further layouts are worth a trial; a choice of threads alone is quick.
 
-    Args:
-        step_seconds: Time of a step and run with the first layout.
-        run_steps: Updates of single runs that each worker will make.
-        n_layouts: How many there are to try.
+    A step and run of the first of `n_layouts` took so long, and each worker will make `run_steps` of them.
     """
     return step_seconds * run_steps < (SHORT if n_layouts > 2 else SHORT / 8)
 
@@ -108,14 +98,9 @@ def is_short(step_seconds: float, run_steps: float, n_layouts: int) -> bool:
 def to_try(
     n_runs: int, compute: Compute, device: str = "cpu", shared_by: int = 1, available: int | None = None
 ) -> list[tuple[int, int]]:
-    """Return the (width, threads) that a trial should measure; none where there is no choice.
+    """Return the (width, threads) that a trial should measure, none where there is no choice; arguments as of `plan`.
 
-    Args:
-        n_runs: New runs of an ensemble.
-        compute: The user's overrides.
-        device: On a GPU two small stacks are tried, for the memory of a run.
-        shared_by: Number of ensembles in the command.
-        available: Cores; this machine's by default.
+    On a GPU two small stacks are tried, for the memory of a run.
     """
     if n_runs == 0 or compute.width:
         return []
@@ -170,7 +155,7 @@ def plan(
     if trial is None or len(trial.timings) < 2:
         return _laid_out(n_runs, usual, shared_by, why, trial)
     if not compute.exact and n_runs * shared_by == 1:
-        # More threads have to be worth it: its rows are measured on a core of their own.
+        # More threads have to be worth it: they take cores from others.
         usual, *others = sorted((usual, *others), key=lambda item: item.threads)
     best, least = usual, _makespan(n_runs, usual, shared_by, trial)
     for other in others:
@@ -186,13 +171,7 @@ def plan(
 
 
 def with_bits(laid: Plan, bits: str | None, shared_by: int = 1) -> Plan:
-    """Return a plan by which bits hold, after what a trial of it said of them: where need be, run by run.
-
-    Args:
-        laid: The plan.
-        bits: As `Plan.bits`.
-        shared_by: Number of ensembles in the command.
-    """
+    """Return a plan by which bits hold, after what a trial of it said of them (`Plan.bits`): need be, run by run."""
     if bits == RUN_BY_RUN:
         alone = _Choice(1, laid.workers, laid.threads)
         why = f"{max(laid.widths)} wide, bits would not be a seed's own on this machine"
@@ -233,6 +212,7 @@ def _makespan(n_runs: int, choice: _Choice, shared_by: int, trial: Trial) -> flo
 
 
 def _most_width(choice: _Choice, trial: Trial, memory: int | None) -> int:
+    """Return how many runs of a stack fit in the memory of a worker, all of them where that is not known."""
     if not memory or not trial.run_bytes:
         return choice.width
     return max(int(MEMORY_SHARE * memory / choice.workers / trial.run_bytes), 1)
@@ -277,14 +257,8 @@ def _widths(n_runs: int, width: int) -> tuple[int, ...]:
 def _laid_out(n_runs: int, choice: _Choice, shared_by: int, why: str, trial: Trial | None = None) -> Plan:
     widths = _widths(n_runs, choice.width)
     busy = max(min(choice.workers, len(widths) * shared_by), 1)
-    words = [
-        f"{number} {word}{'s' * (number != 1)}"
-        for number, word in (
-            (busy, "worker"),
-            (choice.threads, "thread"),
-            (max(widths, default=choice.width), "seed"),
-        )
-    ]
-    reason = f"{words[0]} of {words[1]}, {words[2]} wide ({why})"
+    counts = {"worker": busy, "thread": choice.threads, "seed": max(widths, default=choice.width)}
+    workers, threads, seeds = (f"{count} {word}{'s' * (count != 1)}" for word, count in counts.items())
+    reason = f"{workers} of {threads}, {seeds} wide ({why})"
     seconds = trial.seconds(max(choice.width, 1), choice.threads) if trial else None
     return Plan(choice.workers, choice.threads, widths, reason, seconds)

@@ -16,11 +16,7 @@ from dynalab.core.version import __version__
 
 
 def bits_of(worker: bool = False) -> dict[str, str | None]:
-    """Return what a seed's bits may depend on; a half-done run goes on under other values only with --anyway.
-
-    Args:
-        worker: Of a worker that this process would start, else of this process.
-    """
+    """Return what a seed's bits may depend on, here or in a worker; a run goes on under others with --anyway."""
     versions = {"dynalab": __version__, "torch": metadata.version("torch"), "cpu": cpu_type()}
     return {**versions, **kernels(worker)}
 

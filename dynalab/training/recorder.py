@@ -13,7 +13,6 @@ from dynalab.core.atomic import storing
 from dynalab.store.names import FORCED
 from dynalab.store.paths import ShardPaths
 from dynalab.store.series import Mark, SeriesWriter, truncate
-from dynalab.training.beside import Row
 
 BLOCK_ROWS = 256
 BLOCK_SECONDS = 1.0
@@ -39,7 +38,7 @@ class Recorder:
     ) -> None:
         self._paths, self._n_runs, self._marks, self._require = paths, n_runs, dict(marks), require
         self._writers: dict[str, SeriesWriter] = {}
-        self._blocks: dict[str, list[tuple[int, float, Tensor | Row]]] = {}
+        self._blocks: dict[str, list[tuple[int, float, Tensor]]] = {}
         self._forced: list[tuple[int, float, int, Tensor]] = []
         self._columns: dict[str, tuple[str, ...]] = {}
         self._flushed = time.monotonic()
@@ -52,10 +51,10 @@ class Recorder:
                 else:
                     path.unlink()
 
-    def add(self, cadence: str, step: int, row: Row) -> None:
+    def add(self, cadence: str, step: int, values: Mapping[str, Tensor]) -> None:
         """Keep a row of `(S,)` values for the series of a cadence."""
-        kept = row if row.waits() else self._stacked(cadence, step, row.whole())
-        self._blocks.setdefault(cadence, []).append((step, time.time(), kept))
+        row = step, time.time(), self._stacked(cadence, step, values)
+        self._blocks.setdefault(cadence, []).append(row)
 
     def add_forced(self, step: int, place: int, values: Mapping[str, Tensor]) -> None:
         """Keep a row that one run's spike forced, each value of shape (); called by step and place, ascending."""
@@ -87,11 +86,7 @@ class Recorder:
                 continue
             steps = np.array([step for step, _, _ in block])
             wall = np.array([clock for _, clock, _ in block])
-            rows = [
-                self._stacked(cadence, step, row.whole()) if isinstance(row, Row) else row
-                for step, _, row in block
-            ]
-            values = torch.stack(rows).cpu().numpy()[:, :, : self._n_runs]
+            values = torch.stack([row for *_, row in block]).cpu().numpy()[:, :, : self._n_runs]
             values = np.where(((bad >= 0) & (steps[:, None] >= bad))[:, None, :], np.nan, values)
             columns = {name: values[:, index] for index, name in enumerate(self._columns[cadence])}
             self._writer(cadence).append(steps, wall, columns)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +20,7 @@ from dynalab.store.paths import ShardPaths
 from dynalab.store.series import Mark
 from dynalab.training.cadence import cadence, probe_cadences
 from dynalab.training.editing import edit
+from dynalab.training.job import Control, Job
 from dynalab.training.loop import Loop
 from dynalab.training.recorder import Recorder
 from dynalab.training.segments import SEGMENT, Segment
@@ -31,51 +30,11 @@ CHECKPOINT_SECONDS = 20.0
 PROGRESS_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a worker is asked to do with one shard.
-
-    Attributes:
-        shard: The shard's folder.
-        device: `cpu`, `cuda` or `cuda:N`.
-        checkpoint_every: Steps between checkpoints, or None for the clock.
-        checkpoint_keep: As `checkpoint.keep`.
-        steal: Take over a lock whoever holds it.
-        argv: The command, for provenance.
-        threads: Threads to train with; None leaves them as they are.
-        exact: Whether a seed's bits are to be its own.
-        folders: The command's plug-in folders.
-    """
-
-    shard: ShardPaths
-    device: str = "cpu"
-    checkpoint_every: int | None = None
-    checkpoint_keep: Any = 2
-    steal: bool = False
-    argv: tuple[str, ...] = ()
-    threads: int | None = None
-    exact: bool = True
-    folders: tuple[Path, ...] = ()
-
-
-@dataclass
-class Control:
-    """How a job is watched and stopped.
-
-    Attributes:
-        stop: Returns whether to save and end.
-        progress: Called now and then with plain values.
-    """
-
-    stop: Callable[[], bool] = lambda: False
-    progress: Callable[[dict[str, Any]], None] = lambda event: None
-    warnings: list[str] = field(default_factory=list)
-
-
 class Session:
     """Training of a shard that this process holds the lock of.
 
     Args:
+        paths: Its folder.
         job: What is asked.
         control: How it is watched and stopped.
         lock: The shard's.
@@ -91,10 +50,16 @@ class Session:
     _snapshots: Snapshots
 
     def __init__(
-        self, job: Job, control: Control, lock: Lock, log: logging.Logger, shard: runfile.Shard
+        self,
+        paths: ShardPaths,
+        job: Job,
+        control: Control,
+        lock: Lock,
+        log: logging.Logger,
+        shard: runfile.Shard,
     ) -> None:
-        self._job, self._control, self._lock, self._log, self._shard = job, control, lock, log, shard
-        self._paths, self._index = job.shard, 0
+        self._paths, self._job, self._control, self._lock = paths, job, control, lock
+        self._log, self._shard, self._index = log, shard, 0
         self._attempt = shard.attempts[-1]
         self._began, self._saved, self._told = time.time(), time.monotonic(), 0.0
         self._first: int | None = None
@@ -163,7 +128,6 @@ class Session:
         self.save()
         weights, other = before.tensors(len(self._shard.runs))
         self._recorder.close()
-        before.close()
         self.loop, self._index = self._build(segment), self._index + 1
         carry(before, self.loop, weights, other)
         edited = segment.config.edit is not None
@@ -208,7 +172,6 @@ class Session:
         """Save, and end."""
         self.save()
         self._recorder.close()
-        self.loop.close()
         self._attempt["train_seconds"] = time.time() - self._began
 
     def tell(self, rate: float) -> None:
@@ -258,7 +221,7 @@ class Session:
 
     def _record(self) -> None:
         loop, n_runs = self.loop, len(self._shard.runs)
-        for name, row in loop.begin_rows().items():
+        for name, row in loop.rows().items():
             self._recorder.add(name, loop.step, row)
         for place, values in loop.forced_rows().items():
             self._recorder.add_forced(loop.step, place, values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import traceback
@@ -17,30 +18,28 @@ from dynalab.store import checkpoint, runfile, series
 from dynalab.store.lock import Lock
 from dynalab.store.paths import ShardPaths
 from dynalab.store.stored import StoredEnsemble
+from dynalab.training.job import Control, Job
 from dynalab.training.loop import Loop
 from dynalab.training.provenance import provenance
 from dynalab.training.segments import SEGMENT, Segment, segments
-from dynalab.training.session import Control as Control
-from dynalab.training.session import Job as Job
 from dynalab.training.session import Session
 from dynalab.training.summary import cause_of_divergence, summarise
 
 
-def train_shard(job: Job, control: Control) -> runfile.Shard:
-    """Train a shard.
+def train_shard(paths: ShardPaths, job: Job, control: Control) -> runfile.Shard:
+    """Train the shard in a folder.
 
     Raises:
         Locked: Another process holds it, or took it over; nothing of it was touched since.
         DynalabError: Its files cannot be used or written; run.json says `failed` where it could be written.
     """
-    paths = job.shard
     paths.refuse_links()
     with Lock(paths.lock, steal=job.steal) as lock:
         for folder in (paths.series_folder, paths.checkpoint_folder, paths.snapshot_folder):
             sweep(folder)
         log = _log_to(paths.log)
         try:
-            return _train(job, control, lock, log)
+            return _train(paths, job, control, lock, log)
         except Locked:
             raise
         except BaseException as error:
@@ -58,8 +57,7 @@ def train_shard(job: Job, control: Control) -> runfile.Shard:
                 log.removeHandler(handler)
 
 
-def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfile.Shard:
-    paths = job.shard
+def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfile.Shard:
     shard = runfile.read(paths)
     config = StoredEnsemble(paths.ensemble).typed_config(job.folders)
     # A shard keeps the device, the thread count and the exactness it began with: its bits may depend on all three.
@@ -93,9 +91,9 @@ def _train(job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfi
         log.warning(control.warnings[-1])
     _set_damaged_aside(paths, found.step if found else -1)
     way = segments(config, shard.runs, shard.requested_steps, job.folders)
-    index = int(state.extra.get(SEGMENT, 0)) if state else 0
     _require_branch(way[0], found.step if found else 0, config.parent, paths)
-    session = Session(job, control, lock, log, shard)
+    index = int(state.extra.get(SEGMENT, 0)) if state else 0
+    session = Session(paths, job, control, lock, log, shard)
     session.resume(way[index], index, found, state)
     interrupted = session.run(way[index].end)
     for segment in way[index + 1 :]:
@@ -157,19 +155,15 @@ def _settle(
 
 
 def _record_failure(paths: ShardPaths, error: BaseException) -> None:
-    try:
+    # The disk that failed the training fails this note as well; the checkpoint on it is what counts.
+    with contextlib.suppress(OSError, DynalabError):
         write_text(paths.error, "".join(traceback.format_exception(error)))
         shard = runfile.read(paths)
         shard.settle("failed")
         if shard.attempts:
-            shard.attempts[-1] |= {
-                "ended": _now(),
-                "error": str(error).splitlines()[0] if str(error) else repr(error),
-            }
+            line = str(error).splitlines()[0] if str(error) else repr(error)
+            shard.attempts[-1] |= {"ended": _now(), "error": line}
         runfile.write(paths, shard)
-    except (OSError, DynalabError):
-        # The disk that failed the training fails this note as well; the checkpoint on it is what counts.
-        pass
 
 
 def _log_to(path: Path) -> logging.Logger:

@@ -17,13 +17,7 @@ from dynalab.training.cadence import probe_cadences
 
 
 def shown(config: EnsembleConfig, steps: int | None = None, folders: Sequence[Path] = ()) -> dict[str, Any]:
-    """Return a configuration with the values that training uses.
-
-    Args:
-        config: What is trained.
-        steps: Length of training; None where it is not known.
-        folders: A user's configuration folders.
-    """
+    """Return a configuration with the values that training uses; `steps` is its length, None where it is not known."""
     tree = config.as_dict()
     tree.pop("named", None)
     train, size_of = tree["train"], getattr(config.task, "train_size", None)

@@ -31,13 +31,7 @@ class Snapshots:
         self._paths, self._files = paths, Later(snapshot.write, require)
 
     def add(self, step: int, weights: dict[str, Tensor], lost: Sequence[int] = ()) -> None:
-        """Keep the weights of a step.
-
-        Args:
-            step: The step.
-            weights: Name -> (S, ...).
-            lost: Places of the runs that have diverged.
-        """
+        """Keep the weights of a step, name -> (S, ...); `lost` are the places of the runs that have diverged."""
         from safetensors.torch import save as serialise
 
         if lost:

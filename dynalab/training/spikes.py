@@ -18,12 +18,7 @@ TIMES, LEAST = 10.0, 1e-3
 
 
 class Spikes:
-    """What is remembered of the losses of S runs.
-
-    Args:
-        width: Number of runs, S.
-        device: Where the losses are.
-    """
+    """What is remembered of the losses of S runs."""
 
     def __init__(self, width: int, device: torch.device) -> None:
         self._most = torch.full((width,), -torch.inf, dtype=torch.float64, device=device)
@@ -37,10 +32,7 @@ class Spikes:
     def at(self, step: int, apart: int) -> list[int]:
         """Return the runs that spiked in the block that ends at a step; called once a block.
 
-        Args:
-            step: Updates done.
-            apart: Least number of steps between two spikes of a run that count, so that rows cost no more than the
-                regular ones.
+        Spikes of a run count that are so many steps `apart`: rows cost no more than the regular ones.
         """
         level = self._blocks.amin(1)
         # A comparison with NaN, where there are fewer blocks or the loss is not finite, is false.

@@ -13,13 +13,7 @@ from dynalab.curvature.thresholds import inner_of
 
 
 def first_step(steps: np.ndarray, values: np.ndarray, level: float) -> int | None:
-    """Return the first recorded step at which a value is at least a level, or None.
-
-    Args:
-        steps: Shape (T,).
-        values: Shape (T,); NaN is below every level.
-        level: What to reach.
-    """
+    """Return the first recorded step (T,) at which a value (T,) is at least a level, or None; NaN is below all."""
     reached = np.flatnonzero(values >= level)
     return int(steps[reached[0]]) if len(reached) else None
 

@@ -1,16 +1,21 @@
-"""The planner's trial: a second or two of the real step, in a worker, on networks that are thrown away."""
+"""What a worker tries before there is anything to train: a second or two on networks that are thrown away.
+
+Requests and answers are plain values, as JSON has them.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import resource
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from dynalab.config.ensemble import EnsembleConfig
+from dynalab.config.ensemble import from_tree
 from dynalab.core.machine import free_memory
 from dynalab.core.streams import Streams
 from dynalab.training.loop import Loop
@@ -21,88 +26,137 @@ SECONDS = 0.15
 LEAST_STEPS, MOST_STEPS = 3, 400
 # Examples of a batch that a rehearsal looks at.
 FEW = 2
+_WARM_UP = 3
+
+
+def _loop(
+    config: Mapping[str, Any],
+    width: int,
+    steps: int,
+    device: torch.device,
+    folders: Sequence[str],
+    exact: bool,
+) -> Loop:
+    """Return a training of the seeds 0 to `width` - 1."""
+    paths = [Path(folder) for folder in folders]
+    streams = [Streams.from_seed(seed) for seed in range(width)]
+    return Loop(from_tree(config, paths), streams, steps, device, paths, exact=exact)
 
 
 def trial(
-    config: EnsembleConfig,
+    config: Mapping[str, Any],
     layouts: Sequence[tuple[int, int]],
     run_steps: float,
-    device: torch.device,
-    folders: Sequence[Path] = (),
+    device: str,
+    folders: Sequence[str] = (),
     exact: bool = True,
-) -> Trial:
-    """Time layouts, the narrowest first: it tells how much memory a wider one takes.
+) -> dict[str, Any]:
+    """Time layouts (width, threads), the narrowest first: it tells how much memory a wider one takes.
 
     Args:
-        config: The ensemble's configuration.
-        layouts: (width, threads) to try.
+        config: The ensemble's configuration, as `EnsembleConfig.as_dict` gives it.
+        layouts: What to try; one of several threads is tried without `exact`.
         run_steps: Updates of single runs that each worker will make; little work is tried with one layout alone.
         device: Where.
         folders: A user's plug-in folders.
-        exact: As `compute.exact`; a layout of several threads is tried without in any case.
+        exact: As `compute.exact`.
 
     Returns:
-        The timings, in the order tried; layouts that would not fit in memory are left out.
+        The fields of a `Trial`, timings in the order tried; layouts that would not fit in memory are left out.
     """
-    before, base = torch.get_num_threads(), _peak(device)
+    where = torch.device(device)
+    before, base = torch.get_num_threads(), _peak(where)
     timings: list[Timing] = []
     run_bytes = 0.0
-    free = _free(device)
+    free = _free(where)
     try:
         for width, threads in sorted(layouts):
             if free and width * run_bytes > MEMORY_SHARE * free:
                 break
             torch.set_num_threads(threads)
-            seconds = _seconds(config, width, device, folders, exact and threads == 1) / width
+            if where.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(where)
+            seconds = (
+                _seconds(_loop(config, width, MOST_STEPS, where, folders, exact and threads == 1)) / width
+            )
+            gc.collect()
             timings.append(Timing(width, threads, seconds))
-            run_bytes = max(run_bytes, (_peak(device) - base) / width)
+            run_bytes = max(run_bytes, (_peak(where) - base) / width)
             if is_short(seconds, run_steps, len(layouts)):
                 break
     finally:
         torch.set_num_threads(before)
-    return Trial(tuple(timings), run_bytes, free if device.type == "cuda" else None)
+    return dataclasses.asdict(Trial(tuple(timings), run_bytes, free if where.type == "cuda" else None))
 
 
 def rehearse(
-    config: EnsembleConfig,
+    config: Mapping[str, Any],
     runs: Sequence[Mapping[str, int]],
     steps: int,
-    device: torch.device,
-    folders: Sequence[Path] = (),
+    device: str,
+    folders: Sequence[str] = (),
     exact: bool = True,
 ) -> None:
-    """Go through what training begins with, on networks that are thrown away: parts, data, an update, an evaluation.
-
-    Args:
-        config: The ensemble's configuration.
-        runs: Stream -> seed, of the runs that it would begin with.
-        steps: Length of training, for schedules that depend on it.
-        device: Where.
-        folders: A user's plug-in folders.
-        exact: As `compute.exact`.
+    """Go through what training of some runs, stream -> seed each, begins with: parts, data, an update, an evaluation.
 
     Raises:
         DynalabError: What training would refuse, in its words.
     """
-    # A lone run would be measured in a process of its own.
-    pair = [*runs, *runs][:2]
-    streams = [Streams(**seeds) for seeds in pair]
-    loop = Loop(config, streams, steps, device, folders, exact=exact, examples=FEW)
+    paths = [Path(folder) for folder in folders]
+    streams = [Streams(**seeds) for seeds in runs]
+    loop = Loop(
+        from_tree(config, paths), streams, steps, torch.device(device), paths, exact=exact, examples=FEW
+    )
     for split in ("train", "test"):
         loop.evaluate(split)
     if steps:
         loop.update()
-    loop.close()
 
 
-def _seconds(
-    config: EnsembleConfig, width: int, device: torch.device, folders: Sequence[Path], exact: bool
-) -> float:
-    """Return the least seconds that a step of `width` runs took, rows left out; a busy machine only adds."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    streams = [Streams.from_seed(seed) for seed in range(width)]
-    loop = Loop(config, streams, MOST_STEPS, device, folders, exact=exact)
+class Stopwatch:
+    """Trains a stack and times it, as `dynalab bench` asks."""
+
+    _loop: Loop | None = None
+
+    def build(
+        self,
+        width: int,
+        config: Mapping[str, Any],
+        steps: int,
+        device: str,
+        folders: Sequence[str],
+        exact: bool,
+    ) -> None:
+        """Build a stack of the seeds 0 to `width` - 1, and warm it up."""
+        # What it had before is let go first.
+        self._loop = None
+        self._loop = loop = _loop(config, width, steps, torch.device(device), folders, exact)
+        loop.rows()
+        for _ in range(_WARM_UP):
+            loop.update()
+            loop.rows()
+        _wait(loop.device)
+
+    def time(self, seconds: float) -> tuple[int, float]:
+        """Train on for about so many seconds; returns (updates, seconds they took).
+
+        It ends on the grid of evaluation where that is near, so that every update pays its share of it.
+        """
+        loop = self._loop
+        assert loop is not None
+        began, first = time.perf_counter(), loop.step
+        while True:
+            loop.update()
+            loop.rows()
+            elapsed = time.perf_counter() - began
+            if elapsed > seconds and (loop.step in loop.eval_grid or elapsed > 2 * seconds):
+                break
+        _wait(loop.device)
+        return loop.step - first, time.perf_counter() - began
+
+
+def _seconds(loop: Loop) -> float:
+    """Return the least seconds that a step took, rows left out; a busy machine only adds."""
     loop.update()
     loop.update()
     taken: list[float] = []
@@ -110,12 +164,14 @@ def _seconds(
     while len(taken) < LEAST_STEPS or (time.perf_counter() < end and len(taken) < MOST_STEPS):
         began = time.perf_counter()
         loop.update()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        _wait(loop.device)
         taken.append(time.perf_counter() - began)
-    del loop
-    gc.collect()
     return min(taken)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _peak(device: torch.device) -> float:
