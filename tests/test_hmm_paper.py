@@ -68,16 +68,16 @@ def test_selection_equals_the_published_loop():
     others = np.concatenate([z[i] for i in sorted(held)])
     assert found.validation == sorted(held) and len(held) == 2
     for row in found.rows:
-        k = row["n_states"]
+        k = row.n_states
         fits = [hmmlearn_fit(frames, k, seed, "full") for seed in paper.restart_seeds(config, k)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             bic = np.mean([fit.bic(others, [40, 40]) for fit in fits])
             aic = np.mean([fit.aic(others, [40, 40]) for fit in fits])
             best = max(fit.score(others, [40, 40]) for fit in fits)
-        np.testing.assert_allclose([row["bic"], row["aic"]], [bic, aic], rtol=1e-6)
-        np.testing.assert_allclose(row["heldout_ll_per_frame"], best / 80, rtol=1e-6)
-    assert found.n_states == min(found.rows, key=lambda row: row["bic"])["n_states"]
+        np.testing.assert_allclose([row.bic, row.aic], [bic, aic], rtol=1e-6)
+        np.testing.assert_allclose(row.heldout_ll_per_frame, best / 80, rtol=1e-6)
+    assert found.n_states == min(found.rows, key=lambda row: row.bic).n_states
 
 
 def test_normalisation_is_of_the_whole_run_and_runs_with_gaps_are_left_out():
@@ -116,8 +116,6 @@ def test_the_preset_from_end_to_end():
     outcome = infer(truth.trajectories, config)
     result = json.loads(json.dumps(plain(outcome), allow_nan=False))
     assert result["preset"] == "paper" and result["settings"]["preset_values"]["first_rows"] == 1000
-    counts, weights = (np.array(result["transitions"][key]) for key in ("counts", "map"))
-    assert (weights[counts == 0] == 0).all() and (weights[counts > 0] > 0).all()
     assert [row["over"] for row in result["stability"]] == ["restarts"]
     assert [row["name"] for row in result["baselines"]][:1] == ["ar hmm"]
     model = from_plain(result["model"])

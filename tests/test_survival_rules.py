@@ -256,33 +256,33 @@ def test_a_state_is_tested_where_three_visit_it_and_three_do_not():
         walked, steps, met = visiting(late[:visitors], soon[:others])
         found = detours.find(walked, steps, met, 3)
         row = found.rows[1]
-        assert (row["tested"], row["visits"], row["optional"]) == (tested, visitors, True)
+        assert (row.tested, row.visits, row.optional) == (tested, visitors, True)
         time = np.array([row["step"] for row in met], float)
         if tested:
             group = np.arange(len(time)) < visitors
             p = stats.mannwhitneyu(time[group], time[~group], method="exact").pvalue
-            assert row["p"] == pytest.approx(p) and row["p_adjusted"] == row["p"]
-            assert row["median_visitors"] == quantile(late[:visitors], 0.5)
-            assert row["median_others"] == quantile(soon[:others], 0.5)
+            assert row.p == pytest.approx(p) and row.p_adjusted == row.p
+            assert row.median_visitors == quantile(late[:visitors], 0.5)
+            assert row.median_others == quantile(soon[:others], 0.5)
             assert "fewer than 5 runs on a side of state 1" in " ".join(found.warnings)
         else:
             assert "fewer than 3 runs on a side" in " ".join(found.warnings) or len(time) < 6
     assert detours.find(*visiting(late[:3], soon[:3]), 3, min_visits=4).warnings == [
         "detours not tested: 6 runs are too few for 4 on each side"
     ]
-    assert detours.find(*visiting(late[:3], soon[:3]), 3).rows[1]["tested"]
+    assert detours.find(*visiting(late[:3], soon[:3]), 3).rows[1].tested
     # Five on each side are no longer few.
     five = detours.find(*visiting([*late, 350], [*soon, 140]), 3)
-    assert not any("fewer than 5" in line for line in five.warnings) and five.rows[1]["verdict"]
+    assert not any("fewer than 5" in line for line in five.warnings) and five.rows[1].verdict
 
 
 def test_an_optional_state_is_one_that_a_converged_run_does_without():
     censored = detours.find(*visiting([310, 320, 330], [None, None, None]), 3)
-    assert not censored.rows[1]["optional"] and censored.rows[1]["tested"]
-    assert detours.find(*visiting([310, 320, 330], [None, None, 100]), 3).rows[1]["optional"]
-    assert not detours.find(*visiting([], [100, 110]), 3).rows[1]["optional"]
+    assert not censored.rows[1].optional and censored.rows[1].tested
+    assert detours.find(*visiting([310, 320, 330], [None, None, 100]), 3).rows[1].optional
+    assert not detours.find(*visiting([], [100, 110]), 3).rows[1].optional
     everybody = detours.find(*visiting([310, 320, 330], []), 3)
-    assert not everybody.rows[1]["optional"] and everybody.warnings[0].startswith("detours not tested")
+    assert not everybody.rows[1].optional and everybody.warnings[0].startswith("detours not tested")
 
 
 def test_the_verdict_needs_both_tests_and_a_delay(monkeypatch):
@@ -292,7 +292,7 @@ def test_the_verdict_needs_both_tests_and_a_delay(monkeypatch):
         monkeypatch.setattr(survival, "two_sample", lambda *a, **k: (statistic, p, 2.0))
         monkeypatch.setattr(survival, "time_dependent_p", lambda *a: since)
         found = detours.find(walked, steps, met, 3)
-        return found.rows[1]["verdict"], any("take long" in line for line in found.warnings)
+        return found.rows[1].verdict, any("take long" in line for line in found.warnings)
 
     assert verdict(9.0, 0.049, 0.049) == (True, False)
     assert verdict(9.0, 0.05, 0.01) == (False, False)
@@ -308,35 +308,35 @@ def test_the_model_of_visits_is_least_squares_and_its_null_is_time_to_visit():
     model = found.model
     ones = np.repeat([1.0, 0.0], 4)
     fitted = sm.OLS([*late, *soon], sm.add_constant(ones)).fit()
-    assert model["r2"] == pytest.approx(fitted.rsquared) and model["states"] == [1]
+    assert model.r2 == pytest.approx(fitted.rsquared) and model.states == [1]
     # At step 100, where state 1 is entered, four of the seven that have not converged enter it. Who has cannot.
     time = np.array([*late, *soon], float)
     visits = np.random.default_rng(4).random((199, 8)) < np.where(time > 100, 4 / 7, 0.0)
     null = [np.corrcoef(some, time)[0, 1] ** 2 if np.ptp(some) else 0.0 for some in visits.astype(float)]
-    assert model["null_r2"] == pytest.approx(np.median(null))
-    assert model["null_r2_95"] == pytest.approx(np.quantile(null, 0.95))
-    assert (model["runs"], model["censored"]) == (8, 0)
+    assert model.null_r2 == pytest.approx(np.median(null))
+    assert model.null_r2_95 == pytest.approx(np.quantile(null, 0.95))
+    assert (model.runs, model.censored) == (8, 0)
     logged = detours.find(*visiting(late, soon), 3, log_time=True)
     fitted = sm.OLS(np.log([*late, *soon]), sm.add_constant(ones)).fit()
-    assert logged.model["r2"] == pytest.approx(fitted.rsquared)
+    assert logged.model.r2 == pytest.approx(fitted.rsquared)
     # The factor between the others' median and the visitors', in steps.
     row = logged.rows[1]
     ratios = np.array(late)[:, None] / np.array(soon)
-    assert row["effect_ratio"] == pytest.approx(np.exp(np.median(np.log(ratios))), rel=1e-3)
-    assert row["effect_steps"] == pytest.approx((row["effect_ratio"] - 1) * quantile(soon, 0.5))
+    assert row.effect_ratio == pytest.approx(np.exp(np.median(np.log(ratios))), rel=1e-3)
+    assert row.effect_steps == pytest.approx((row.effect_ratio - 1) * quantile(soon, 0.5))
     few = detours.find(*visiting([310, 320, None], [None, None, None]), 3)
-    assert few.rows[1]["tested"] and few.model["r2"] is None and few.model["censored"] == 4
+    assert few.rows[1].tested and few.model.r2 is None and few.model.censored == 4
 
 
 def test_delays_as_factors_stay_open_and_take_the_first_step():
     row = detours.find(*visiting([310, 320, 330], [100, 110, 120]), 3, log_time=True).rows[1]
-    assert row["effect_steps"] == pytest.approx((320 / 110 - 1) * 110, rel=1e-3)
-    assert row["interval"] == [None, None]
+    assert row.effect_steps == pytest.approx((320 / 110 - 1) * 110, rel=1e-3)
+    assert row.interval == [None, None]
     # No median of the others: the factor has no steps.
     found = detours.find(*visiting([310, 320, 330], [100, None, None, None]), 3, log_time=True)
-    assert found.rows[1]["tested"] and found.rows[1]["effect_steps"] is None
+    assert found.rows[1].tested and found.rows[1].effect_steps is None
     zero = detours.find(*visiting([310, 320, 330, 340], [0, 110, 120, 130]), 3, log_time=True)
-    assert zero.rows[1]["effect_ratio"] > 1 and zero.model["r2"] > 0
+    assert zero.rows[1].effect_ratio > 1 and zero.model.r2 > 0
 
 
 def test_least_squares_is_statsmodels():
@@ -460,23 +460,23 @@ def test_the_comparison_of_paths_is_the_worst_test_at_the_best_place_times_the_p
     runs += [([0, 0, 1, 1, 1, 1, 1, 3, 5], None), ([6, 6, 6, 6, 6, 6, 6, 6, 6], 80)]
     walked, steps, met = ways(*runs)
     found, notes = paths.compare(walked, steps, met, seed=3)
-    assert [(one["after"], one["to"]) for one in found["partings"]] == [([0], [1, 2]), ([0, 1], [3, 4])]
+    assert [(one.after, one.to) for one in found.partings] == [([0], [1, 2]), ([0, 1], [3, 4])]
     # The run that converges in the row in which it would enter 2 has not parted.
     time = np.array([at for _, at in [*runs[:9], *runs[10:15]]], float)
     label = np.repeat([0, 1], [9, 5])
     ranks, since = two_tests(time, label, np.repeat([20.0, 30.0], [9, 5]))
     assert since < 0.8 * ranks
-    first, second = found["partings"]
-    assert first["p"] == pytest.approx(ranks, abs=0.005) and second["p"] == 1
-    assert found["p"] == 2 * first["p"]
-    assert (found["runs"], found["left_out"]) == (14, 1) and first["after"] == [0]
+    first, second = found.partings
+    assert first.p == pytest.approx(ranks, abs=0.005) and second.p == 1
+    assert found.p == 2 * first.p
+    assert (found.runs, found.left_out) == (14, 1) and first.after == [0]
     assert "fewer than 5 runs" in notes[0]
     # Five a side are not few; a p-value is no more than 1.
     one = [([0, 1, 2], 20)] * 5 + [([0, 2, 2], 20)] * 5
     whole, notes = paths.compare(*ways(*one))
-    assert notes == [] and whole["p"] == 1
+    assert notes == [] and whole.p == 1
     table = paths.path_table(*ways(*one)[:2], [f"e/{i}" for i in range(10)], ways(*one)[2])
-    assert [table[i]["states"] for i in whole["paths"]] == [[0, 1], [0, 2]]
+    assert [table[i].states for i in whole.paths] == [[0, 1], [0, 2]]
 
 
 def test_runs_that_part_late_are_not_slower_for_it():
@@ -487,15 +487,15 @@ def test_runs_that_part_late_are_not_slower_for_it():
     ranks, since = two_tests(
         np.array([*early, *late], float), np.repeat([0, 1], [7, 5]), np.repeat([20.0, 60.0], [7, 5])
     )
-    assert ranks < 0.05 < since and found["p"] == pytest.approx(since)
+    assert ranks < 0.05 < since and found.p == pytest.approx(since)
 
 
 def test_p_values_over_several_places_are_no_more_than_one():
     twice = [([0, 1, 3, 3], 30), ([0, 1, 4, 4], 31), ([0, 2, 2, 2], 30), ([0, 2, 2, 2], 31)] * 2
     twice += [([0, 1, 3, 3], 31), ([0, 1, 4, 4], 30)]
     found, _ = paths.compare(*ways(*twice))
-    assert len(found["partings"]) == 2 and min(one["p"] for one in found["partings"]) > 0.5
-    assert found["p"] == 1
+    assert len(found.partings) == 2 and min(one.p for one in found.partings) > 0.5
+    assert found.p == 1
 
 
 def test_paths_that_do_not_part_are_not_compared():
@@ -506,7 +506,7 @@ def test_paths_that_do_not_part_are_not_compared():
     assert "at no place do two runs each" in paths.compare(*single)[1][0]
     # Convergence in the first row leaves that row.
     table = paths.path_table(*ways(([0, 1], 0))[:2], ["e/0"], ways(([0, 1], 0))[2])
-    assert table[0]["states"] == [0]
+    assert table[0].states == [0]
 
 
 def test_consequences_hand_on_the_seed_and_the_scale():

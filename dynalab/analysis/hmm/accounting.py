@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dynalab.analysis.hmm.findings import PublishedModel
 from dynalab.analysis.hmm.visits import shares
 
 DRAWS = 199
@@ -23,14 +24,10 @@ DRAWS = 199
 
 @dataclass(frozen=True)
 class Published:
-    """What the published regression says.
+    """What the published regression says, and median and 95% quantile of R2 by accounting alone.
 
-    Attributes:
-        coefficients: Of every state, without an intercept (minimum-norm least squares), shape (K,).
-        r2: Share of variance explained, in sample.
-        optional: Whether some run converges without the state, shape (K,).
-        null_median: Median R2 by accounting alone.
-        null_high: 95% quantile of it.
+    Coefficients (K,) are without an intercept (minimum-norm least squares), R2 is in sample, and a state is optional
+    (K,) where some run converges without it.
     """
 
     coefficients: np.ndarray
@@ -43,6 +40,16 @@ class Published:
     def detours(self) -> list[int]:
         """The states that the published rule calls detours: optional, and of positive coefficient."""
         return [int(k) for k in np.flatnonzero(self.optional & (self.coefficients > 0))]
+
+    def plain(self) -> PublishedModel:
+        """As the result has it."""
+        return PublishedModel(
+            coefficients=self.coefficients.tolist(),
+            r2=self.r2,
+            accounting_r2=self.null_median,
+            accounting_r2_95=self.null_high,
+            detours=self.detours,
+        )
 
 
 def published(
@@ -82,12 +89,7 @@ def published(
 
 
 def explained(x: np.ndarray, y: np.ndarray) -> float:
-    """Return R2 of least squares with an intercept.
-
-    Args:
-        x: Covariates, shape (S, Q), of any rank.
-        y: Shape (S,).
-    """
+    """Return R2 of least squares with an intercept, of y (S,) on covariates (S, Q) of any rank."""
     design = np.column_stack([np.ones(len(y)), x])
     total = float(((y - y.mean()) ** 2).sum())
     if total == 0:

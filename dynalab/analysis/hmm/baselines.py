@@ -18,7 +18,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,8 +26,9 @@ from scipy.special import logsumexp
 from dynalab.analysis.hmm import workers
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.features import Features, fit_scaler
+from dynalab.analysis.hmm.findings import Baseline
 from dynalab.analysis.hmm.frames import thin
-from dynalab.analysis.hmm.selection import one_standard_error
+from dynalab.analysis.hmm.selection import difference, one_standard_error
 from dynalab.analysis.hmm.tasks import Task, cost, solve
 
 KMEANS_STARTS = 3
@@ -41,19 +41,6 @@ class Job:
     baseline: str
     n_states: int
     fold: int
-
-
-@dataclass(frozen=True)
-class Baselines:
-    """What the baselines gave.
-
-    Attributes:
-        rows: One per baseline, for the result.
-        table: One row per baseline and K.
-    """
-
-    rows: list[dict[str, Any]]
-    table: pd.DataFrame
 
 
 def kinds(config: Config) -> list[str]:
@@ -152,8 +139,8 @@ def compare(
     config: Config,
     reference: np.ndarray,
     other: Mapping[int, np.ndarray] | None = None,
-) -> Baselines:
-    """Fit every baseline with every K and hold its likelihood beside the model's.
+) -> tuple[list[Baseline], pd.DataFrame]:
+    """Fit every baseline with every K and hold its likelihood beside the model's: a row each, and a table with every K.
 
     Args:
         values: Features of every run, not normalised (or by run, where the model has them so), shapes (T, M).
@@ -179,12 +166,7 @@ def compare(
         cost(n_frames, 1 if job.baseline == "one-metric hmm" else size, own, job.n_states) for job in jobs
     ]
     work = partial(
-        carry_out,
-        values=list(values),
-        steps=list(features.steps),
-        names=features.names,
-        fold=fold,
-        config=own,
+        carry_out, values=list(values), steps=features.steps, names=features.names, fold=fold, config=own
     )
     done = dict(zip(jobs, workers.spread(work, jobs, costs, config.workers), strict=True))
     all_held = np.flatnonzero(fold >= 0)
@@ -195,28 +177,26 @@ def compare(
             scores = [given[k][held] for k in tried]
         else:
             scores = [np.concatenate([done[Job(name, k, f)] for f in folds[name]]) for k in tried]
-        means = [float(x.mean()) for x in scores]
-        n = len(held)
-        errors = [float(x.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0 for x in scores]
-        place = one_standard_error(scores)
-        comparable = name != "one-metric hmm"
-        known = comparable and len(reference) == len(all_held)
-        gap = scores[place] - reference[np.searchsorted(all_held, held)] if known else np.array([np.nan])
+        means, errors = zip(*(difference(x, np.zeros_like(x)) for x in scores), strict=True)
+        n, place, comparable = len(held), one_standard_error(scores), name != "one-metric hmm"
+        less, less_se = np.nan, np.nan
+        if comparable and len(reference) == len(all_held):
+            less, less_se = difference(reference[np.searchsorted(all_held, held)], scores[place])
         rows.append(
-            {
-                "name": name if comparable else f"{name} ({features.names[one_metric(features.names)]})",
-                "n_states": tried[place],
-                "at_cap": place == len(tried) - 1,
-                "heldout_ll_per_frame": means[place],
-                "se": errors[place] if n > 1 else None,
-                "runs": n,
-                "comparable": comparable,
-                "less_than_model": float(-gap.mean()) if np.isfinite(gap).all() else None,
-                "less_se": float(gap.std(ddof=1) / np.sqrt(n)) if n > 1 and np.isfinite(gap).all() else None,
-            }
+            Baseline(
+                name=name if comparable else f"{name} ({features.names[one_metric(features.names)]})",
+                n_states=tried[place],
+                at_cap=place == len(tried) - 1,
+                heldout_ll_per_frame=means[place],
+                se=errors[place] if n > 1 else None,
+                runs=n,
+                comparable=comparable,
+                less_than_model=less if np.isfinite(less) else None,
+                less_se=less_se if n > 1 and np.isfinite(less) else None,
+            )
         )
         table += [
             {"baseline": name, "n_states": k, "heldout_ll_per_frame": m, "se": e}
             for k, m, e in zip(tried, means, errors, strict=True)
         ]
-    return Baselines(rows, pd.DataFrame(table))
+    return rows, pd.DataFrame(table)

@@ -26,14 +26,9 @@ def consequences(
     n_states: int,
     config: Config,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the keys `path_comparison`, `detours` and `detour_model` of a result, and warnings.
+    """Return `path_comparison`, `detours` and `detour_model` of findings, and warnings.
 
-    Args:
-        paths: State of every row of every run, shapes (T,).
-        steps: Steps of these rows, shapes (T,).
-        convergence: `{run, step, censored}` of the same runs; None where nothing is watched (then all keys are null).
-        n_states: K.
-        config: The keys of the analysis.
+    Of states and steps of every row, shapes (T,); all are None where nothing is watched (`convergence` None).
     """
     if convergence is None:
         return {"path_comparison": None, "detours": None, "detour_model": None}, []

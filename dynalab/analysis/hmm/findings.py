@@ -34,7 +34,6 @@ class Candidate:
     behind_se: float | UnsetType | None = UNSET
     bic: float | None = None
     aic: float | UnsetType | None = UNSET
-    icl: float | UnsetType | None = UNSET
     converged: bool = True
 
 
@@ -76,11 +75,10 @@ class Profile:
 
 @dataclass(frozen=True, kw_only=True)
 class Transitions:
-    """How often a state follows another, and how probable that is, both (K, K); `map` is 0 where no run goes."""
+    """How often a state follows another, and how probable that is, both (K, K)."""
 
     counts: Sequence[Sequence[int]] = ()
     probabilities: Sequence[Sequence[float]] = ()
-    map: Sequence[Sequence[float]] | UnsetType = UNSET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,25 +103,6 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, rename={"start": "from", "
     runs: int
     interval: Bounds = ()
     features: Sequence[Feature] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Successor:
-    """Where some runs go that leave a fork."""
-
-    state: int
-    runs: int
-    interval: Bounds
-
-
-@dataclass(frozen=True, kw_only=True)
-class Left:
-    """When runs leave a fork, and where to."""
-
-    state: int
-    successors: Sequence[Successor]
-    median_step: float | None = None
-    quartiles: Bounds = (None, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +145,6 @@ class Distance:
     value: float | None = None
     interval: Bounds | None = None
     runs: int = 0
-    unit: str | UnsetType = UNSET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +152,6 @@ class Dissimilarity:
     """How differently runs spend their training over the states: see `dissimilarity.describe`."""
 
     total_variation: Distance = Distance()
-    wasserstein: Distance | None = None
     published: str = ""
 
 
@@ -279,8 +256,7 @@ class Findings:
         state_order: 0 to K - 1: states are numbered in the order in which training enters them.
         states: The decoded path of every run.
         state_profiles: What every state is; `transitions` and `edges`: between states.
-        edge_change: What `change` of their features is; `edge_ranking`: what these are ranked by.
-        forks: States that runs leave in different directions, and when.
+        edge_change: What `change` of their features is.
         paths: Distinct paths, the most common first.
         path_comparison: Whether runs that part converge at different steps.
         dissimilarity: How differently runs spend their training.
@@ -310,8 +286,6 @@ class Findings:
     transitions: Transitions = Transitions()
     edges: Sequence[Edge] = ()
     edge_change: str | None = None
-    edge_ranking: str | UnsetType = UNSET
-    forks: Sequence[Left] | UnsetType = UNSET
     paths: Sequence[Path] = ()
     path_comparison: Comparison | UnsetType | None = UNSET
     dissimilarity: Dissimilarity | None = None

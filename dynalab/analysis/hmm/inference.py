@@ -133,13 +133,6 @@ def filtering(
     )
 
 
-def best_scores(
-    start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
-) -> np.ndarray:
-    """Joint log-probability of data and most probable path of every sequence, shape (S,), nats."""
-    return np.array([kernels.best_path(start, transitions, log_density[rows])[0] for rows in slices(lengths)])
-
-
 def viterbi(
     start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
 ) -> list[np.ndarray]:

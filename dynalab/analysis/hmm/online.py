@@ -13,13 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from msgspec import convert
 from msgspec.structs import replace
 
 from dynalab.analysis.base import Trajectories
 from dynalab.analysis.hmm import inference, states
 from dynalab.analysis.hmm.config import Config
-from dynalab.analysis.hmm.findings import Candidate, Course, Edge, Findings, Path, Transitions, known
+from dynalab.analysis.hmm.findings import Candidate, Course, Findings, Transitions, known
 from dynalab.analysis.hmm.model import Model, from_plain
 from dynalab.analysis.hmm.paths import path_table
 from dynalab.config.keys import Stored
@@ -105,7 +104,7 @@ def decode(trajectories: Trajectories, config: Config) -> Findings:
     new = [value for run, value in zip(kept, per_run, strict=True) if run not in fitted]
     chosen = next((row for row in fit.selection if row.n_states == n_states), None)
     notes += _unlike(new, chosen, len(fitted))
-    edges = convert(states.edges(paths, model.names, _means(fit, n_states, model.names)), list[Edge])
+    edges = states.edges(paths, model.names, _means(fit, n_states, model.names))
     # One model, one account of what tells two states apart.
     told = {(edge.start, edge.end): edge.features for edge in fit.edges}
     return Findings(
@@ -133,7 +132,7 @@ def decode(trajectories: Trajectories, config: Config) -> Findings:
         edges=[replace(edge, features=told.get((edge.start, edge.end), edge.features)) for edge in edges],
         state_profiles=fit.state_profiles,
         edge_change=fit.edge_change,
-        paths=convert(path_table(paths, steps, kept, passages), list[Path]),
+        paths=path_table(paths, steps, kept, passages),
         metrics=list(model.names),
         emission=model.emission,
         convergence=None if passages is None else [Passage(**row) for row in passages],

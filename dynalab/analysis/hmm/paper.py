@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -23,8 +22,9 @@ from dynalab.analysis.hmm import paper_em, workers
 from dynalab.analysis.hmm.config import Config, PaperSettings
 from dynalab.analysis.hmm.emissions import parameter_count
 from dynalab.analysis.hmm.features import Features, choose
+from dynalab.analysis.hmm.findings import Candidate
 from dynalab.analysis.hmm.frames import Frames, stack
-from dynalab.analysis.hmm.selection import candidates
+from dynalab.analysis.hmm.selection import candidates, difference
 from dynalab.analysis.hmm.tasks import score
 from dynalab.core.errors import ConfigError, NothingMatched
 
@@ -34,18 +34,15 @@ class Choice:
     """K and the restart that is kept.
 
     Attributes:
-        n_states: K.
-        rows: One per K: `{n_states, heldout_ll_per_frame, se, bic, aic, icl, converged}`; bic and aic are means over
-            restarts of those of the held-out runs, as published.
+        rows: One per K; bic and aic are means over restarts of those of the held-out runs, as published.
         fit: The kept restart.
         others: The other restarts with the chosen K.
         validation: Indices of the held-out runs.
         held_out: Log-likelihood per frame of each of them, in order, with the kept restart.
-        warnings: What a reader must know.
     """
 
     n_states: int
-    rows: list[dict[str, Any]]
+    rows: list[Candidate]
     fit: paper_em.PaperFit
     others: list[paper_em.PaperFit]
     validation: list[int]
@@ -144,12 +141,7 @@ def restart_seeds(config: Config, n_states: int) -> list[int]:
 
 
 def select(values: Sequence[np.ndarray], config: Config) -> Choice:
-    """Fit every K from every start on the training runs and choose on the held-out ones.
-
-    Args:
-        values: Raw metrics of every run, shapes (T, M).
-        config: The keys of the analysis.
-    """
+    """Fit every K from every start on the training runs, raw metrics (T, M), and choose on the held-out ones."""
     z = [normalise(x) for x in values]
     size = z[0].shape[1]
     train, validation = split(len(z), config)
@@ -159,35 +151,33 @@ def select(values: Sequence[np.ndarray], config: Config) -> Choice:
     tasks = [(k, seed) for k in tried for seed in restart_seeds(config, k)]
     costs = [cost(frames, config, k) for k, _ in tasks]
     fits = workers.spread(partial(restart, frames=frames, config=config), tasks, costs, config.workers)
-    rows: list[dict[str, Any]] = []
-    kept = {}
-    all_fits, per_run = {}, {}
-    n_frames = len(others.levels)
+    rows: list[Candidate] = []
+    kept: dict[int, tuple[paper_em.PaperFit, list[paper_em.PaperFit], np.ndarray]] = {}
+    bics = []
     for k in tried:
         mine = [fit for fit, (n_states, _) in zip(fits, tasks, strict=True) if n_states == k]
         runs = [score(fit.parameters, others) for fit in mine]
         likelihoods = np.array([one.sum() for one in runs])
         count = parameter_count(k, size, "level", config.covariance)
         best = int(np.argmax(likelihoods))
-        kept[k] = mine[best]
-        all_fits[k] = [fit for i, fit in enumerate(mine) if i != best]
-        per_frame = per_run[k] = runs[best] / np.array(others.lengths)
-        several = len(per_frame) > 1
+        per_frame = runs[best] / np.array(others.lengths)
+        kept[k] = mine[best], [*mine[:best], *mine[best + 1 :]], per_frame
+        mean, error = difference(per_frame, np.zeros_like(per_frame))
+        bics.append(float(np.mean(-2 * likelihoods + count * np.log(len(others.levels)))))
         rows.append(
-            {
-                "n_states": k,
-                "heldout_ll_per_frame": float(per_frame.mean()),
-                "se": float(per_frame.std(ddof=1) / np.sqrt(len(per_frame))) if several else None,
-                "bic": float(np.mean(-2 * likelihoods + count * np.log(n_frames))),
-                "aic": float(np.mean(-2 * likelihoods + 2 * count)),
-                "icl": None,
-                "converged": mine[best].converged,
-            }
+            Candidate(
+                n_states=k,
+                heldout_ll_per_frame=mean,
+                se=error if len(per_frame) > 1 else None,
+                bic=bics[-1],
+                aic=float(np.mean(-2 * likelihoods + 2 * count)),
+                converged=mine[best].converged,
+            )
         )
-    chosen = tried[int(np.argmin([row["bic"] for row in rows]))]
-    fit = kept[chosen]
+    chosen = tried[int(np.argmin(bics))]
+    fit, rest, held_out = kept[chosen]
     notes = _notes(len(z), tried, chosen, fit, config, fits)
-    return Choice(chosen, rows, fit, all_fits[chosen], validation, per_run[chosen], notes)
+    return Choice(chosen, rows, fit, rest, validation, held_out, notes)
 
 
 def _notes(

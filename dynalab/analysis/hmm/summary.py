@@ -211,19 +211,13 @@ def _apart(findings: Findings) -> Iterator[Say]:
     # With one state there is nothing to differ in.
     if found is None or found.total_variation.value is None or findings.n_states == 1:
         return
-    apart, ground = found.total_variation, found.wasserstein
-    text = (
+    apart = found.total_variation
+    yield Say(
         f"**Dissimilarity of the runs: {published.rounded(apart.value)}**{_within(apart.interval)}. It is the share of "
         "the rows that two runs spend in different states, on the mean over pairs (0: alike, 1: no state in common); "
-        "another pace on the same path counts as well as another path."
+        "another pace on the same path counts as well as another path.",
+        note=True,
     )
-    if ground:
-        some = "" if ground.runs == apart.runs else f", over {ground.runs} runs drawn from them"
-        text += (
-            f" Weighed by how far apart the states' means are: {published.rounded(ground.value)}"
-            f"{_within(ground.interval)} standard deviations of the metrics{some}."
-        )
-    yield Say(text, note=True)
 
 
 def _within(bounds: Sequence[float | None] | None) -> str:
