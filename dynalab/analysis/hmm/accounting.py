@@ -62,13 +62,8 @@ def published(
 ) -> Published:
     """Carry out the published regression, and its null by accounting.
 
-    Args:
-        paths: State of every row of every run, shapes (T,).
-        early: States before convergence, shapes (T,).
-        time: Convergence step, or the last step of a run that never converged (as published), shape (S,).
-        observed: Whether each run converged, shape (S,).
-        n_states: K.
-        seed: Of the null.
+    Of states of every row and those before convergence, shapes (T,), and of convergence steps, or the last step of a
+    run that never converged (as published), shape (S,).
     """
     whole, mixture = shares(paths, n_states), shares(early, n_states)
     until = np.array([len(a) / max(len(b), 1) for a, b in zip(early, paths, strict=True)])

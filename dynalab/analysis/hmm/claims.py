@@ -93,11 +93,8 @@ class Spread:
 class Claims:
     """What an analysis says of the claims.
 
-    Attributes:
-        forks: States that runs leave in different directions, up to their last rows.
-        off_path: Converged runs that do not take the most common path.
-        detours: None where the analysis has no such test.
-        spread: None where nothing is watched.
+    Forks are of runs up to their last rows, `off_path` is of converged runs; `detours` is None where the analysis has
+    no such test, `spread` where nothing is watched.
     """
 
     forks: Sequence[Fork]
@@ -127,13 +124,10 @@ def paths(findings: Findings) -> list[tuple[int, ...]]:
 
 
 def forks(paths: Sequence[Sequence[int]]) -> list[Fork]:
-    """States that runs leave in different directions.
+    """States that runs, given by the states that they pass through, without stays, leave in different directions.
 
-    A run counts once a state, by the way it leaves it first, so that the shares of a state add up to 1 and returning
-    to and fro is no fork.
-
-    Args:
-        paths: The states that each run passes through, without stays.
+    A run counts once a state, by the way it leaves it first, so that the shares of a state add up to 1 and returning to
+    and fro is no fork.
     """
     ways: dict[int, Counter[int]] = {}
     for path in paths:
@@ -228,12 +222,9 @@ def _lognormal_cv(log_variance: float) -> float:
 
 @dataclass(frozen=True)
 class Way:
-    """A run of a setting.
+    """A run of a setting: the states it passes through, without stays, up to convergence.
 
-    Attributes:
-        path: The states it passes through, without stays; up to convergence.
-        step: When it converged; infinity where it did not; 0 where nothing is watched.
-        last: How far it was watched.
+    `step` is when it converged, infinity where it did not, 0 where nothing is watched; `last` how far it was watched.
     """
 
     path: tuple[int, ...]

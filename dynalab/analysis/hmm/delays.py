@@ -14,12 +14,7 @@ FEW = 5
 
 
 def blocks(findings: Findings, *, figures: bool) -> Iterator[Block]:
-    """Yield the part on detours; nothing where the analysis did not ask.
-
-    Args:
-        findings: What is found.
-        figures: Whether there are figures.
-    """
+    """Yield the part on detours; nothing where the analysis did not ask."""
     rows, total = findings.detours, len(findings.states)
     if not rows:
         return
@@ -61,13 +56,7 @@ def headline(findings: Findings, total: int) -> list[str]:
 
 
 def verdict(row: Detour, total: int, least: int) -> str:
-    """Return what the test says of a state, in words.
-
-    Args:
-        row: The state.
-        total: Number of runs.
-        least: Runs on a side below which nothing is tested.
-    """
+    """Return what the test says of a state of `total` runs, tested with `least` on a side, in words."""
     visits = row.visits
     if row.verdict:
         return "detour"

@@ -50,9 +50,7 @@ class Features:
     """The features of all runs, not yet normalised (folds normalise by their own training runs).
 
     Attributes:
-        names: The M features.
-        logged: Those of which the logarithm was taken.
-        runs: Run ids.
+        names: The M features; `logged`: those of which the logarithm was taken.
         steps: Kept steps of each run, shapes (T,).
         values: Features of each run after the logarithm, shapes (T, M), finite.
         warnings: What was left out.
@@ -87,12 +85,10 @@ def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fit_scaler(values: Sequence[np.ndarray], reference: Scaler | None = None) -> Scaler:
-    """Normalisation of these runs.
+    """Normalisation of these runs, shapes (T, M).
 
-    Args:
-        values: Features of the runs, shapes (T, M).
-        reference: Normalisation of all runs; a column that hardly moves in these ones is not blown up beyond
-            a thousand times it. None for all runs themselves.
+    `reference` is that of all runs: a column that hardly moves in these ones is not blown up beyond a thousand times
+    it.
     """
     mean, sd = moments(np.concatenate(values))
     least = np.finfo(np.float64).tiny if reference is None else 1e-3 * reference.sd
@@ -173,11 +169,7 @@ def choose(trajectories: Trajectories, wanted: Sequence[str] | None) -> tuple[li
     """The columns to use, and warnings.
 
     Without a wish: the weight metrics that are there; of runs that were trained elsewhere all columns, unless they have
-    most of the fourteen. Clocks are left out then.
-
-    Raises:
-        ConfigError: A column that is wanted was not recorded.
-        NothingMatched: None of the default metrics.
+    most of the fourteen. Clocks are left out then. Raises as `extract`.
     """
     some = set(WEIGHT_METRICS) & set(trajectories.metrics)
     everything = wanted is None and trajectories.imported and 2 * len(some) < len(WEIGHT_METRICS)
@@ -224,9 +216,6 @@ def _whole_rows(run: str, x: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Mask of the rows without missing values, shape (T,).
 
     Rows with none of the columns belong to the grid of other metrics and are no loss.
-
-    Raises:
-        ConfigError: Under half of the run's rows are whole.
     """
     finite = np.isfinite(x)
     whole = finite.all(axis=1)
@@ -245,14 +234,7 @@ def _drop(names: list[str], values: list[np.ndarray], keep: np.ndarray) -> tuple
 
 
 def extract(trajectories: Trajectories, config: Config) -> Features:
-    """Choose, transform and clean the features of all runs.
-
-    Args:
-        trajectories: The runs; ragged and on different grids if need be.
-        config: `metrics`, `steps` and `emission` matter here.
-
-    Returns:
-        The features and what was left out on the way.
+    """Choose, transform and clean the features of all runs, ragged and on different grids if need be.
 
     Raises:
         ConfigError: Unknown columns, too few whole rows, or nothing that varies.

@@ -233,11 +233,9 @@ class Baseline:
 
 @dataclass(frozen=True, kw_only=True)
 class Collinearity:
-    """How nearly the features depend on each other linearly.
+    """Condition number of the pooled correlation matrix of the features, and its effective rank.
 
-    Attributes:
-        condition_number: Of their pooled correlation matrix.
-        effective_rank: exp of the entropy of its eigenvalues' shares (Roy and Vetterli, 2007), 1 to M.
+    exp of the entropy of its eigenvalues' shares (Roy and Vetterli, 2007), 1 to M.
     """
 
     condition_number: float = float("inf")

@@ -60,16 +60,10 @@ def _shifted(log_density: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def expect(
     start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
 ) -> Expectation:
-    """Forward-backward over all sequences.
+    """Forward-backward over all sequences: likelihoods, posteriors and expected counts.
 
-    Args:
-        start: Start probabilities, shape (K,).
-        transitions: Transition probabilities, shape (K, K).
-        log_density: Emission log-densities, shape (N, K).
-        lengths: Frames per sequence, each 1 or more, summing to N.
-
-    Returns:
-        Likelihoods, posteriors and expected counts.
+    Given start (K,) and transition probabilities (K, K), emission log-densities (N, K) and frames per sequence, each 1
+    or more, summing to N.
     """
     shifted, shift = _shifted(log_density)
     density = np.exp(shifted)

@@ -31,16 +31,10 @@ MILD = 600.0
 def forward(
     start: np.ndarray, transitions: np.ndarray, density: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scaled forward recursion of one sequence.
+    """Scaled forward recursion of one sequence; of `density` (T, K) each row has a largest value of 1.
 
-    Args:
-        start: Start probabilities, shape (K,), positive.
-        transitions: Transition probabilities, rows sum to 1, shape (K, K), positive.
-        density: Emission densities, shape (T, K), each row scaled to a largest value of 1.
-
-    Returns:
-        The log-likelihood in nats, the filtering posterior p(z_t | x_1..x_t) of shape (T, K), and the scaling
-        factors 1 / p(x_t | x_1..x_{t-1}) of shape (T,).
+    Returns the log-likelihood in nats, the filtering posterior p(z_t | x_1..x_t) of shape (T, K), and the scaling
+    factors 1 / p(x_t | x_1..x_{t-1}) of shape (T,).
     """
     log_likelihood, lattice, scaling = _hmmc.forward_scaling(start, transitions, density)
     return float(log_likelihood), lattice, scaling
@@ -95,12 +89,7 @@ def forward_backward(
 ) -> Lattice:
     """Forward and backward of stacked sequences, scaled where that is safe and in logarithms where it is not.
 
-    Args:
-        start: Shape (K,).
-        transitions: Shape (K, K).
-        density: Shifted densities of all frames, shape (N, K).
-        log_density: Their logarithms, shape (N, K), for the slow way.
-        sequences: The rows of each sequence.
+    Given shifted densities of all frames and their logarithms, both (N, K), and the rows of each sequence.
     """
     filtered, behind, scaling = np.empty_like(density), np.empty_like(density), np.ones(len(density))
     log_likelihoods = np.empty(len(sequences))
@@ -168,15 +157,6 @@ def likelihood(
 def best_path(
     start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Viterbi path of one sequence.
-
-    Args:
-        start: Start probabilities, shape (K,).
-        transitions: Transition probabilities, shape (K, K).
-        log_density: Emission log-densities, shape (T, K).
-
-    Returns:
-        Joint log-probability of path and data, and the path, integers of shape (T,).
-    """
+    """Viterbi path of one sequence: joint log-probability of path and data, and the path, integers of shape (T,)."""
     log_probability, path = _hmmc.viterbi(start, transitions, log_density)
     return float(log_probability), np.asarray(path, dtype=np.int64)

@@ -22,10 +22,7 @@ class Model:
     Attributes:
         names: The M features.
         logged: Those of which the logarithm is taken first.
-        scaler: Normalisation.
-        emission: `ar` or `level`.
-        unit: Spread of the regression targets, shape (M,).
-        parameters: The HMM, in units of `unit`.
+        unit: Spread of the regression targets, shape (M,); the unit of `parameters`.
         per_run: Whether a run is normalised by itself, over the whole of it (preset=paper); `scaler` then only says
             where all runs together lie.
     """

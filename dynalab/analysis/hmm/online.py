@@ -47,12 +47,7 @@ class Decoded:
 
 
 def filter_runs(model: Model, values: Sequence[np.ndarray]) -> list[Decoded]:
-    """Decode runs without looking ahead.
-
-    Args:
-        model: A fitted model.
-        values: The model's features of each run, chosen and logged but not normalised, shapes (T, M), finite.
-    """
+    """Decode runs without looking ahead, from features chosen and logged but not normalised, shapes (T, M), finite."""
     frames = model.frames(values)
     p = model.parameters
     found = inference.expect(p.start, p.transitions, model.log_density(frames), frames.lengths)
@@ -199,13 +194,7 @@ def _doubts(fit: Findings, runs: Sequence[str], steps: Sequence[np.ndarray]) -> 
 
 
 def _unlike(new: Sequence[float], chosen: Candidate | None, n_fitted: int) -> list[str]:
-    """Whether the model knows what the runs do.
-
-    Args:
-        new: Log-likelihood per frame of every run that took no part in the fit.
-        chosen: The selection's row of the model.
-        n_fitted: Runs of the fit.
-    """
+    """Whether the model knows what the runs do, by their nats a frame beside those of its selection's row."""
     if not new or chosen is None or chosen.se is None or chosen.heldout_ll_per_frame is None:
         return []
     own, spread = chosen.heldout_ll_per_frame, chosen.se * np.sqrt(n_fitted)
@@ -243,11 +232,7 @@ def _table(runs: Sequence[str], steps: Sequence[np.ndarray], decoded: Sequence[D
 
 
 def _check(config: Config) -> None:
-    """Refuse keys of the fit beside `decode_with`: the model is given, nothing is fitted.
-
-    Raises:
-        ConfigError: Such a key is set.
-    """
+    """Refuse keys of the fit beside `decode_with`: the model is given, nothing is fitted."""
     free = ("decode_with", "steps", "convergence", "workers", "seed")
     default = Config()
     for name in vars(config):

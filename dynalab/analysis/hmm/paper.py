@@ -61,9 +61,7 @@ def normalise(x: np.ndarray) -> np.ndarray:
 def extract(trajectories: Trajectories, config: Config) -> Features:
     """The published features: raw metrics, the first 1,000 rows, runs with a missing value left out.
 
-    Raises:
-        ConfigError: Unknown columns, no whole run, or nothing that varies.
-        NothingMatched: No runs, or none of the default metrics.
+    Raises as `features.extract`.
     """
     if not trajectories.runs:
         raise NothingMatched("no finished runs to analyse")

@@ -23,10 +23,9 @@ from dynalab.analysis.hmm.frames import Frames
 
 @dataclass(frozen=True)
 class PaperFit:
-    """Where EM arrived.
+    """Where EM arrived: the HMM after the last M-step.
 
     Attributes:
-        parameters: The HMM after the last M-step.
         history: Log-likelihood at every E-step, nats.
         converged: The last gain was below the tolerance and not negative; False when iterations ran out first or the
             likelihood fell (hmmlearn calls all three converged).
@@ -42,16 +41,9 @@ class PaperFit:
 def initialise(
     x: np.ndarray, n_states: int, seed: int, covariance: str, settings: PaperSettings
 ) -> Parameters:
-    """hmmlearn's start for an integer `random_state`.
+    """hmmlearn's start for an integer `random_state`, on training frames (N, M).
 
     Chain from Dirichlet(1/K), means from k-means (ten starts), for all states the covariance of all frames.
-
-    Args:
-        x: Training frames, shape (N, M).
-        n_states: K.
-        seed: Of both.
-        covariance: `full` or `diag`.
-        settings: `min_covar`.
     """
     from sklearn.cluster import KMeans
 
@@ -87,15 +79,7 @@ def m_step(
     covariance: str,
     settings: PaperSettings,
 ) -> tuple[Parameters, int]:
-    """hmmlearn's M-step, and the number of repairs.
-
-    Args:
-        frames: Level frames in units of 1.
-        before: Parameters of the iteration before.
-        found: What the E-step yielded.
-        covariance: `full` or `diag`.
-        settings: `covars_prior`, `floor`.
-    """
+    """hmmlearn's M-step on level frames in units of 1, and the number of repairs."""
     gram = frames.grams(found.posterior)
     post, total, square = gram[:, 0, 0], gram[:, 0, 1:], gram[:, 1:, 1:]
     dead = post <= 0
@@ -142,13 +126,7 @@ def run(
 ) -> PaperFit:
     """EM as `GaussianHMM.fit` runs it: an M-step follows every E-step, also the last one.
 
-    Args:
-        frames: Level frames of the training runs in units of 1.
-        begin: Where to start.
-        n_iter: Most iterations.
-        tol: Gain of the log-likelihood of all frames, nats, below which it stops.
-        covariance: `full` or `diag`.
-        settings: Numbers of the M-step.
+    It stops when the log-likelihood of all frames gains less than `tol` nats. Frames are levels in units of 1.
     """
     history: list[float] = []
     current, repairs = begin, 0

@@ -152,12 +152,7 @@ def _apart(findings: Findings) -> list[Any]:
 
 
 def show_contrasts(contrasts: Mapping[str, Contrast], findings: Mapping[str, Findings]) -> Iterator[Block]:
-    """Yield what settings say beside each other: each with the first, the reference.
-
-    Args:
-        contrasts: Name of each other setting -> what `contrast` says of it.
-        findings: Name of every setting -> its findings, the reference's first.
-    """
+    """Yield what settings say beside each other, by name: each with the first, the reference."""
     reference, first = next(iter(findings.items()))
     rows: list[list[Any]] = []
     doubts = set()

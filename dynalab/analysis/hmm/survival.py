@@ -31,11 +31,10 @@ TIE = 1e-9
 def censored_times(
     convergence: Sequence[Mapping[str, Any]], last: np.ndarray | Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (time, observed) of `{run, step, censored, last}` rows.
+    """Return (time, observed), both (S,), of rows `{run, step, censored, last}`.
 
-    Args:
-        convergence: One row a run. A censored one has been watched up to its `last`.
-        last: Stands in for `last` in rows without it (of results of before), one a run.
+    A censored one has been watched up to its `last`; of rows without it (of results of before) up to that of the
+    argument.
     """
     observed = np.array([not row["censored"] for row in convergence], dtype=bool)
     time = np.array(
@@ -50,8 +49,8 @@ def censored_times(
 def quantile(time: np.ndarray, observed: np.ndarray, share: float) -> float | None:
     """Return a quantile of the event time; None where censoring leaves it unknown.
 
-    The inverse of Kaplan and Meier's (1958) estimate, always one of the times. Where nothing is censored, or only
-    after the last event, it is `core.stats.quantile`.
+    The inverse of Kaplan and Meier's (1958) estimate, always one of the times: without censoring,
+    `core.stats.quantile`.
     """
     if not len(time):
         return None
@@ -62,11 +61,7 @@ def quantile(time: np.ndarray, observed: np.ndarray, share: float) -> float | No
 def quantiles(time: np.ndarray, observed: np.ndarray, share: float, weights: np.ndarray) -> np.ndarray:
     """Return a quantile of each of B weighted samples, shape (B,); infinity where censoring leaves it unknown.
 
-    Args:
-        time: Times, shape (S,).
-        observed: Whether each is an event, shape (S,).
-        share: Of the runs that are there.
-        weights: How often each run is in each sample, shape (B, S).
+    `weights` (B, S) says how often each run is in each sample.
     """
     # A censoring at the same step as an event is later than it: the run was still watched there.
     order = np.lexsort((~observed, time))
@@ -107,10 +102,9 @@ def gehan_scores(time: np.ndarray, observed: np.ndarray, strata: np.ndarray | No
 def permutation_sums(
     scores: np.ndarray, size: int, seed: int, draws: int | None = None
 ) -> tuple[np.ndarray, bool]:
-    """Return the sums of `size` of the scores under permutation, centred; all of them where there are few.
+    """Return the centred sums of `size` of the scores under permutation, and whether they are all there are.
 
-    Returns:
-        The sums, and whether they are all there are (then the test is exact).
+    Then the test is exact; where there are too many, they are drawn.
     """
     centred = scores - scores.mean()
     n = len(scores)
@@ -139,9 +133,8 @@ def two_sample(
 ) -> tuple[float, float, float]:
     """Compare the runs in a group with the others.
 
-    Returns:
-        Gehan's statistic (positive: the group is later), its two-sided permutation p-value, and the size that a
-        standardised statistic must have to reach 5%.
+    Returns Gehan's statistic (positive: the group is later), its two-sided permutation p-value, and the size that a
+    standardised statistic must have to reach 5%.
     """
     scores = gehan_scores(time, observed, strata)
     statistic = float(scores[group].sum())
@@ -201,17 +194,8 @@ def shift(
     """Return by how much a group is later, with an interval: the shifts that the rank test does not refuse.
 
     The group's times, censored ones too, are moved earlier until it no longer differs from the others (Hodges and
-    Lehmann, 1963); the interval holds the shifts at which the standardised statistic is within `critical`.
-
-    Args:
-        time: Times, shape (S,).
-        observed: Whether each is an event, shape (S,).
-        group: The runs that are moved, bool of shape (S,).
-        critical: Two-sided critical value.
-        strata: Ensembles of the runs.
-
-    Returns:
-        The estimate and its interval; None where censoring, or a test that can refuse nothing, leaves a bound open.
+    Lehmann, 1963); the interval holds the shifts at which the standardised statistic is within `critical`. None where
+    censoring, or a test that can refuse nothing, leaves a bound open.
     """
     together = _ensembles(group, strata)
     if len(together) == 1 and together[0].all():
@@ -259,15 +243,9 @@ def time_dependent_p(
     """Return the one-sided p-value that runs converge more slowly once they have entered a state.
 
     The log-rank test with a covariate that depends on time (Mantel and Byar, 1974), which is the score test of Cox's
-    model: at every convergence, the runs still at risk that have entered against those that have not yet. Plain
-    comparisons of those who ever entered with the others favour long runs, which have more time to enter ("immortal
-    time"); this one does not.
-
-    Args:
-        time: Times, shape (S,).
-        observed: Whether each is an event, shape (S,).
-        entry: When each run entered, infinity for never, shape (S,).
-        strata: Ensembles of the runs.
+    model: at every convergence, the runs still at risk that have entered (at `entry`, infinity for never) against those
+    that have not yet. Plain comparisons of those who ever entered with the others favour long runs, which have more
+    time to enter ("immortal time"); this one does not.
     """
     fewer = variance = 0.0
     every = [np.ones(len(time), bool)] if strata is None else [strata == one for one in np.unique(strata)]
@@ -292,20 +270,11 @@ def several_samples(
     entry: np.ndarray | None = None,
     strata: np.ndarray | None = None,
 ) -> tuple[float, float | None]:
-    """Compare several groups of runs.
+    """Compare several groups of runs, numbered 0 to G - 1.
 
-    Args:
-        time: Times, shape (S,).
-        observed: Whether each is an event, shape (S,).
-        groups: Number of each run's group, 0 to G - 1, shape (S,).
-        seed: Of the permutations.
-        draws: Number of permutations; `DRAWS` by default.
-        entry: When each run's group was settled, shape (S,): the log-rank test counts it as at risk from then on.
-        strata: Ensembles of the runs.
-
-    Returns:
-        The permutation p-value of Gehan's scores (Kruskal and Wallis' statistic of them), and the p-value of the
-        log-rank test by its asymptotic law (None where it has none).
+    Returns the permutation p-value of Gehan's scores (Kruskal and Wallis' statistic of them), and the p-value of the
+    log-rank test by its asymptotic law (None where it has none), which counts a run as at risk from its `entry` on,
+    when its group was settled.
     """
     scores = gehan_scores(time, observed, strata)
     members = np.eye(int(groups.max()) + 1)[groups]

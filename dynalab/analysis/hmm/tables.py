@@ -222,10 +222,6 @@ def why(rows: Sequence[Candidate], chosen: int) -> list[str]:
 
     The rule: the smallest K within one standard error of the best mean over unseen runs, the error being that of the
     difference over runs.
-
-    Args:
-        rows: One a K that was tried.
-        chosen: The chosen K.
     """
     held = {row.n_states: row for row in rows if known(row.behind_best) is not None}
     if len(held) < 2 or chosen not in held:
