@@ -13,9 +13,8 @@ from nulls import trajectories, walks
 
 from dynalab.analysis import hmm
 from dynalab.analysis.hmm import comparison, detours, survival
-from dynalab.analysis.hmm.consequences import FUTURE
 from dynalab.analysis.hmm.findings import DetourModel
-from dynalab.analysis.hmm.outcome import infer
+from dynalab.analysis.hmm.outcome import FUTURE, infer
 from dynalab.analysis.hmm.paths import compare
 from dynalab.core.records import plain
 

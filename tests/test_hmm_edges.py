@@ -85,7 +85,7 @@ def test_published_formula_where_the_published_code_differs():
     z = (z - z.mean(axis=0)) / z.std(axis=0)
     frames = model.frames([z])
     filtered = inference.filtering(p.start, p.transitions, model.log_density(frames), frames.lengths)
-    found, _ = edges.describe(model, frames, [path], ranking="gradient", means=means, resamples=20, seed=0)
+    found, _ = edges.describe(model, frames, [path], means=means, resamples=20, seed=0)
     edge = next(one for one in found if (one.start, one.end) == (0, 1))
     expected = np.zeros(size)
     changes = [t for t in range(1, 60) if (path[t - 1], path[t]) == (0, 1)]
@@ -141,7 +141,7 @@ def describe(runs, paths):
         np.array([0.9, 0.1]), np.array([[0.9, 0.1], [0.1, 0.9]]), Emission(means, np.array([np.eye(2)] * 2))
     )
     model = Model(("a", "b"), (), Scaler(np.zeros(2), np.ones(2)), "level", np.ones(2), parameters)
-    return edges.describe(model, model.frames(runs), paths, ranking="llr", means=None, resamples=500, seed=0)
+    return edges.describe(model, model.frames(runs), paths, means=None, resamples=500, seed=0)
 
 
 def test_intervals_of_changes_cover_the_truth():

@@ -11,15 +11,13 @@ from hmmlearn.hmm import GaussianHMM
 from dynalab.analysis import hmm
 from dynalab.analysis.base import Trajectories, Trajectory
 from dynalab.analysis.hmm import paper, paper_em
-from dynalab.analysis.hmm.config import Config, PaperSettings
+from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.frames import stack
 from dynalab.analysis.hmm.model import from_plain
 from dynalab.analysis.hmm.outcome import infer
 from dynalab.core.records import plain
 from dynalab.show import terminal
 from dynalab.show.blocks import Code
-
-SETTINGS = PaperSettings()
 
 
 def z_runs(seed=0, n_runs=4, rows=60, size=5):
@@ -45,8 +43,8 @@ def hmmlearn_fit(frames, n_states, seed, covariance, n_iter=32, tol=1e-2):
 def test_fits_equal_hmmlearn(covariance, n_states):
     frames = stack(z_runs(), "level", np.ones(5))
     theirs = hmmlearn_fit(frames, n_states, 7, covariance)
-    begun = paper_em.initialise(frames.levels, n_states, 7, covariance, SETTINGS)
-    ours = paper_em.run(frames, begun, 32, 1e-2, covariance, SETTINGS)
+    begun = paper_em.initialise(frames.levels, n_states, 7, covariance)
+    ours = paper_em.run(frames, begun, 32, 1e-2, covariance)
     assert len(ours.history) == len(theirs.monitor_.history) and ours.repairs == 0
     np.testing.assert_allclose(ours.history, list(theirs.monitor_.history), rtol=1e-9)
     p = ours.parameters
@@ -101,8 +99,8 @@ def test_normalisation_is_of_the_whole_run_and_runs_with_gaps_are_left_out():
 
 def test_repairs_only_where_hmmlearn_fails():
     frames = stack([np.repeat([[0.0, 0.0], [1.0, 1.0]], 10, axis=0)], "level", np.ones(2))
-    begun = paper_em.initialise(frames.levels, 4, 1, "full", SETTINGS)
-    fit = paper_em.run(frames, begun, 32, 1e-2, "full", SETTINGS)
+    begun = paper_em.initialise(frames.levels, 4, 1, "full")
+    fit = paper_em.run(frames, begun, 32, 1e-2, "full")
     assert fit.repairs > 0
     for array in (fit.parameters.start, fit.parameters.transitions, fit.parameters.emission.covariances):
         assert np.isfinite(array).all()

@@ -31,7 +31,7 @@ from dynalab.analysis.hmm import (
     states,
     tasks,
 )
-from dynalab.analysis.hmm.config import Config, PaperSettings, Settings
+from dynalab.analysis.hmm.config import Config, Settings
 from dynalab.analysis.hmm.features import (
     WEIGHT_METRICS,
     Features,
@@ -301,7 +301,7 @@ def contest(monkeypatch):
             seen.append(kind)
             return em.Parameters(np.array([next(numbers)]), np.zeros((1, 1)), None)
 
-        def run(frames, prior, reseedings, parameters, n_iter, tol, watch=None):
+        def run(frames, prior, reseedings, parameters, n_iter, tol):
             number = int(parameters.start[0])
             first = number not in [one for one, *_ in calls]
             calls.append((number, n_iter, len(frames.levels)))
@@ -628,11 +628,11 @@ def test_baselines_are_chosen_and_compared_by_hand(monkeypatch):
     config = Config(emission="level", max_states=2, workers=1)
     found, every = baselines.compare(values, features, fold, config, reference)
     rows = {row.name: row for row in found}
-    assert list(rows) == [*names[:3], "one-metric hmm (l2)", names[4]]
+    assert list(rows) == [*names[:2], "one-metric hmm (l2)", names[3]]
     # The other emission in all folds, the others in two: runs 1, 4 and 0.
     assert {job.fold for job in jobs if job.baseline == "ar hmm"} == {0, 1, 2}
-    assert {job.fold for job in jobs if job.baseline == "k-means"} == {0, 1}
-    other, few = rows["ar hmm"], rows["k-means"]
+    assert {job.fold for job in jobs if job.baseline == "gaussian mixture"} == {0, 1}
+    other, few = rows["ar hmm"], rows["gaussian mixture"]
     assert (other.runs, few.runs, other.n_states, other.at_cap) == (4, 3, 2, True)
     assert other.heldout_ll_per_frame == pytest.approx(np.mean([5, 5, 6, 7]))
     assert other.se == pytest.approx(stats.sem([5, 5, 6, 7]))
@@ -650,7 +650,7 @@ def test_baselines_are_chosen_and_compared_by_hand(monkeypatch):
         values, features, fold, config, reference, {1: table[1] - 1, 2: table[2] + 9}
     )
     assert given[0] == other and not any(job.baseline == "ar hmm" for job in jobs)
-    assert not given[2].at_cap and given[2].n_states == 1
+    assert not given[1].at_cap and given[1].n_states == 1
     # Other numbers of states are another question.
     baselines.compare(values, features, fold, config, reference, {1: table[1]})
     assert any(job.baseline == "ar hmm" for job in jobs)
@@ -668,8 +668,7 @@ def test_every_baseline_is_the_model_it_is_called(monkeypatch):
     monkeypatch.setattr(baselines, "solve", solve)
     values, config = [walk(0, 30, 2), walk(1, 30, 2)], Config(emission="ar", sticky=2.0, left_to_right=True)
     for name in baselines.kinds(config):
-        if name != "k-means":
-            baselines.carry_out(baselines.Job(name, 3, 1), values, [], ("a", "l2"), np.zeros(2), config)
+        baselines.carry_out(baselines.Job(name, 3, 1), values, [], ("a", "l2"), np.zeros(2), config)
     assert {one[0] for one in asked.values()} == {tasks.Task(3, 1)}
     _, _, own, independent = asked["gaussian mixture"]
     assert independent and (own.emission, own.sticky, own.left_to_right) == ("level", 0, False)
@@ -683,16 +682,6 @@ def test_every_baseline_is_the_model_it_is_called(monkeypatch):
     assert (less.preset, less.restarts, less.n_iter, less.tol) == ("robust", 1, 32, 1e-3)
     less = baselines.reduced(Config())
     assert (less.restarts, less.n_iter) == (2, 60)
-
-
-def test_k_means_of_few_and_of_equal_frames():
-    fold = np.array([0, 1])
-    # Three clusters of two frames: each is its own, the variance is the floor.
-    found = baselines.kmeans_scores(3, [np.array([[0.0], [2.0]]), np.array([[0.0]])], fold, 1, Config())
-    z, scale = (0 - 1) / 1, np.log(np.std([0, 2, 0]) / 1)
-    assert z == -1
-    expected = np.log(0.5) + stats.norm.logpdf(0, 0, np.sqrt(1e-6)) + scale
-    assert found.tolist() == pytest.approx([expected])
 
 
 def test_agreement_is_rands_index_and_instability_is_said(monkeypatch):
@@ -794,7 +783,7 @@ def by_hand(emission="level"):
 def test_an_edge_is_described_by_the_frames_that_take_it(emission):
     model, runs, paths = by_hand(emission)
     frames = model.frames(runs)
-    found, table = edges.describe(model, frames, paths, ranking="llr", means=None, resamples=40, seed=2)
+    found, table = edges.describe(model, frames, paths, means=None, resamples=40, seed=2)
     edge = next(one for one in found if (one.start, one.end) == (0, 1))
     assert edge.runs == 3 and edge.interval == wilson(3, 4)
     # The stays in 1 that began from 0, and the frames that begin them.
@@ -1013,9 +1002,8 @@ def test_the_published_choice_says_its_errors():
 
 def test_the_published_em_stops_at_a_small_gain_or_a_fall(monkeypatch):
     frames = stack([walk(0, 12, 2)], "level", np.ones(2))
-    settings = PaperSettings()
-    begun = paper_em.initialise(frames.levels, 2, 0, "full", settings)
-    whole = paper_em.run(frames, begun, 6, 1e-9, "full", settings)
+    begun = paper_em.initialise(frames.levels, 2, 0, "full")
+    whole = paper_em.run(frames, begun, 6, 1e-9, "full")
     real = inference.expect(begun.start, begun.transitions, np.zeros((12, 2)), [12])
 
     def run(said, n_iter=9):
@@ -1023,7 +1011,7 @@ def test_the_published_em_stops_at_a_small_gain_or_a_fall(monkeypatch):
         monkeypatch.setattr(
             inference, "expect", lambda *_: replace(real, log_likelihoods=np.array([next(left)]))
         )
-        found = paper_em.run(frames, begun, n_iter, 0.5, "full", settings)
+        found = paper_em.run(frames, begun, n_iter, 0.5, "full")
         return len(found.history), found.converged
 
     assert len(whole.history) <= 6
@@ -1033,23 +1021,22 @@ def test_the_published_em_stops_at_a_small_gain_or_a_fall(monkeypatch):
 
 def test_the_start_of_the_published_em_is_hmmlearns_with_its_least_covariance():
     x = walk(0, 20, 2)
-    begun = paper_em.initialise(x, 2, 5, "full", PaperSettings())
+    begun = paper_em.initialise(x, 2, 5, "full")
     np.testing.assert_allclose(begun.emission.covariances, [np.cov(x.T) + 1e-3 * np.eye(2)] * 2)
-    alone = paper_em.initialise(x[:1], 2, 5, "diag", PaperSettings())
+    alone = paper_em.initialise(x[:1], 2, 5, "diag")
     np.testing.assert_allclose(alone.emission.covariances, [1e-3 * np.eye(2)] * 2)
     np.testing.assert_allclose(alone.emission.weights[:, :, 0], x[[0, 0]])
 
 
 def test_repairs_are_counted_one_by_one():
     frames = stack([np.array([[0.0], [1.0], [4.0], [9.0]])], "level", np.ones(1))
-    settings = PaperSettings()
-    before = paper_em.initialise(frames.levels, 3, 0, "full", settings)
+    before = paper_em.initialise(frames.levels, 3, 0, "full")
     posterior = np.array([[1.0, 0, 0]] * 4)
     predictive = np.array([-1.0, -5, -9, -2])
     found = inference.Expectation(
         np.zeros(1), posterior, posterior, predictive, np.array([1.0, 0, 0]), np.diag([3.0, 0, 0])
     )
-    after, repairs = paper_em.m_step(frames, before, found, "full", settings)
+    after, repairs = paper_em.m_step(frames, before, found, "full")
     # Two dead states, which are never left either, get the two worst explained frames.
     assert repairs == 4 and after.emission.weights[1:, 0, 0].tolist() == [4, 1]
     variance = np.var([0, 1, 4, 9])

@@ -15,9 +15,9 @@ from report_fakes import make_ensemble, make_hmm, no_drawing, read_page
 from dynalab.analysis.hmm import delays, dissimilarity, published, show, tables
 from dynalab.analysis.hmm.claims import claims
 from dynalab.analysis.hmm.config import Config
-from dynalab.analysis.hmm.consequences import consequences
 from dynalab.analysis.hmm.detours import EARLY, LATE
 from dynalab.analysis.hmm.findings import Detour, Findings
+from dynalab.analysis.hmm.outcome import consequences
 from dynalab.core.records import plain
 from dynalab.core.words import p_equals, p_value
 from dynalab.report.write import write_report

@@ -82,12 +82,8 @@ def maximise(
         return np.repeat(pooled[None], len(scatter), axis=0)
     means = scatter / totals[:, None, None]
     if form == "lowrank":
-        return np.array(
-            [
-                low_rank(mean, rank, floor, None if before is None else before[k])
-                for k, mean in enumerate(means)
-            ]
-        )
+        earlier = [None] * len(means) if before is None else before
+        return np.array([low_rank(mean, rank, floor, one) for mean, one in zip(means, earlier, strict=True)])
     return raise_floor(means, floor, form == "diag")
 
 
@@ -98,9 +94,8 @@ def common(covariances: np.ndarray) -> np.ndarray:
     in one direction (its inverse is not positive any more) still has a mean with others.
     """
     values, vectors = np.linalg.eigh(covariances)
-    inverse = (vectors / np.maximum(values, RESOLVED * values[:, -1:])[:, None, :]) @ np.swapaxes(
-        vectors, 1, 2
-    )
+    values = np.maximum(values, RESOLVED * values[:, -1:])
+    inverse = (vectors / values[:, None, :]) @ np.swapaxes(vectors, 1, 2)
     values, vectors = np.linalg.eigh(inverse.mean(axis=0))
     return np.asarray((vectors / np.maximum(values, RESOLVED * values[-1])) @ vectors.T)
 

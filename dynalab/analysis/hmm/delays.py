@@ -116,7 +116,6 @@ def _table(findings: Findings, rows: Sequence[Detour], least: int) -> Table:
 
 
 def _figure(tested: Sequence[Detour], total: int) -> Dots:
-    notes = [f"p {p_equals(row.p_adjusted)}" for row in tested]
     return Dots(
         name="detours",
         caption=(
@@ -134,8 +133,8 @@ def _figure(tested: Sequence[Detour], total: int) -> Dots:
         intervals=[row.interval for row in tested],
         marked=[row.verdict for row in tested],
         notes=[
-            note if row.visits is None else f"{counted(row.visits, total)}, {note}"
-            for row, note in zip(tested, notes, strict=True)
+            f"{'' if row.visits is None else f'{counted(row.visits, total)}, '}p {p_equals(row.p_adjusted)}"
+            for row in tested
         ],
         unit="steps",
     )

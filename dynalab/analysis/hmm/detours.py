@@ -1,8 +1,7 @@
 """Detours: states that some runs do without, and that delay those that pass through.
 
 The contrast is between runs that visit a state before they converge and runs that do not. Unlike the coefficients of
-shares of training (`accounting`) it is identified, and a state's delay is a number of steps. A state is called a
-detour when
+shares of training it is identified, and a state's delay is a number of steps. A state is called a detour when
 
 - at least `min_visits` runs visit it before they converge and at least as many do not;
 - the visitors converge later: Gehan's rank test, which respects censoring, by permutation of the runs, two-sided,
@@ -16,6 +15,14 @@ where the second test does not refuse 0.
 
 Runs of several ensembles are compared within each: what sets ensembles apart is no detour. Only ensembles in which some
 runs visit a state and some do not say anything of it.
+
+Beside the test stands the published regression: Hu et al. (2023, section 2.4) regress the convergence step on P_k, the
+share of a run's rows in state k, and call a state a detour that some runs do without and whose coefficient is positive.
+Two things stand against it. The shares sum to 1, so with an intercept the coefficients, and their signs, are known only
+up to a common constant. And time before convergence is spent in the states before convergence, so the shares add up to
+the answer: R2 is near 1 on random paths too. How near is measured here: every run keeps its convergence step and gets
+the mixture of early states of another run. For the same reason the F-test of the regression has no p-value here: it is
+below .05 in every ensemble whose runs walk one way, each at its own speed.
 """
 
 from __future__ import annotations
@@ -28,9 +35,8 @@ import numpy as np
 from scipy import stats
 
 from dynalab.analysis.hmm import survival, tobit
-from dynalab.analysis.hmm.accounting import published
-from dynalab.analysis.hmm.findings import Detour, DetourModel
-from dynalab.analysis.hmm.visits import before_convergence, chances, entries
+from dynalab.analysis.hmm.findings import Detour, DetourModel, PublishedModel
+from dynalab.analysis.hmm.visits import before_convergence, chances, entries, shares
 from dynalab.core.stats import wilson
 
 ALPHA = 0.05
@@ -67,15 +73,10 @@ def find(
 ) -> Detours:
     """Test every state.
 
-    Args:
-        paths: State of every row of every run, shapes (T,).
-        steps: Steps of these rows, shapes (T,).
-        convergence: `{run, step, censored}` of the same runs.
-        n_states: K.
-        log_time: Delays are factors, not differences: the shift and the regression are of the logarithm of steps.
-        min_visits: Least number of runs that visit a state, and of runs that do not, for it to be tested.
-        untested: Why no state is tested, where these states allow no test.
-        seed: Of the permutations.
+    Of states and steps of every row, shapes (T,), and `{run, step, censored}` of every run. With `log_time` delays are
+    factors, not differences: the shift and the regression are of the logarithm of steps. At least `min_visits` runs
+    must visit a state, and as many not, for it to be tested; `untested` says why none is, where these states allow no
+    test.
     """
     last = [int(rows[-1]) for rows in steps]
     time, observed = survival.censored_times(convergence, last)
@@ -132,7 +133,7 @@ def find(
         states=list(tests),
         log_time=log_time,
         min_visits=min_visits,
-        published=None if said is None else said.plain(),
+        published=said,
     )
     return Detours(rows, model, _warnings(rows, observed, min_visits))
 
@@ -224,3 +225,46 @@ def _warnings(rows: list[Detour], observed: np.ndarray, min_visits: int) -> list
             "counted from the entry on no delay is shown, so it is not called a detour"
         )
     return lines
+
+
+def published(
+    paths: Sequence[np.ndarray],
+    early: Sequence[np.ndarray],
+    time: np.ndarray,
+    observed: np.ndarray,
+    n_states: int,
+    seed: int = 0,
+) -> PublishedModel:
+    """Carry out the published regression, and its null by accounting.
+
+    Coefficients are without an intercept (minimum-norm least squares), R2 is in sample. Of states of every row and
+    those before convergence, shapes (T,), and of convergence steps, or the last step of a run that never converged (as
+    published), shape (S,).
+    """
+    whole, mixture = shares(paths, n_states), shares(early, n_states)
+    until = np.array([len(a) / max(len(b), 1) for a, b in zip(early, paths, strict=True)])
+    rest = whole - until[:, None] * mixture
+    rng = np.random.default_rng(seed)
+    others = (mixture[rng.permutation(len(time))] for _ in range(NULL_DRAWS))
+    null = [explained(until[:, None] * other + rest, time) for other in others]
+    # A state is optional where some run converges without it.
+    visited = whole > 0
+    optional = (observed[:, None] & ~visited).any(axis=0) & visited.any(axis=0)
+    coefficients = np.linalg.lstsq(whole, time, rcond=None)[0]
+    return PublishedModel(
+        coefficients=coefficients.tolist(),
+        r2=explained(whole, time),
+        accounting_r2=float(np.median(null)),
+        accounting_r2_95=float(np.quantile(null, 0.95)),
+        detours=np.flatnonzero(optional & (coefficients > 0)).tolist(),
+    )
+
+
+def explained(x: np.ndarray, y: np.ndarray) -> float:
+    """Return R2 of least squares with an intercept, of y (S,) on covariates (S, Q) of any rank."""
+    design = np.column_stack([np.ones(len(y)), x])
+    total = float(((y - y.mean()) ** 2).sum())
+    if total == 0:
+        return 0.0
+    left = y - design @ np.linalg.lstsq(design, y, rcond=1e-10)[0]
+    return 1 - float((left**2).sum()) / total

@@ -52,22 +52,15 @@ def describe(
     frames: Frames,
     paths: Sequence[np.ndarray],
     *,
-    ranking: str,
     means: np.ndarray | None,
     resamples: int,
     seed: int,
 ) -> tuple[list[Edge], pd.DataFrame]:
     """Every change of state that some run makes, by from and to, and a table of all features of all of them.
 
-    Args:
-        model: The fitted model, states in canonical order.
-        frames: The frames of all runs.
-        paths: Decoded states of every run, shapes (T,).
-        ranking: `gradient` (as published) or `llr`: what features are ranked by.
-        means: What `change` is taken between, shape (K, M) (as published: the model's means); None for the means over
-            decoded rows.
-        resamples: Resampled ensembles.
-        seed: Of resampling.
+    The model's states are in canonical order, and `paths` the decoded ones of every run, shapes (T,). Features are
+    ranked by `llr`, and `change` is between the means over decoded rows; as published, with the model's `means` (K, M),
+    by `gradient`, and `change` is between those.
 
     Returns:
         How many runs take an edge at least once, Wilson's interval of their share of all runs, and the three leading
@@ -111,7 +104,7 @@ def describe(
             low, high = _interval(moved) if enough else (nothing, nothing)
         else:
             change, low, high = means[b] - means[a], nothing, nothing
-        leader = gradient if ranking == "gradient" else llr
+        leader = llr if means is None else gradient
         order = np.argsort(-leader.value(), kind="stable")
         rank = np.empty(size, dtype=np.int64)
         rank[order] = np.arange(size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -113,16 +112,13 @@ def begin(frames: Frames, prior: Prior, states: np.ndarray, n_states: int) -> Pa
     """Parameters from labels (N,); the chain starts neutral, so that no order of states is built in."""
     mean, covariance = first_frames(frames, FIRST_SHRINKAGE, prior.covariance == "diag")
     size = frames.design.shape[1] - frames.inputs
-    empty = Emission(
-        np.zeros((n_states, size, frames.inputs)), np.zeros((n_states, size, size)), mean, covariance
-    )
+    weights, none = np.zeros((n_states, size, frames.inputs)), np.zeros((n_states, size, size))
     # As if every state was left after 20 frames, to any other.
     pairs = np.full((n_states, n_states), 0.05 / max(1, n_states - 1))
     np.fill_diagonal(pairs, 0.95)
-    posterior = starts.one_hot(states, n_states)
-    return m_step(
-        frames, prior, empty, posterior, np.ones(n_states), pairs * len(states) / n_states, before=False
-    )
+    posterior, pairs = starts.one_hot(states, n_states), pairs * len(states) / n_states
+    empty = Emission(weights, none, mean, covariance)
+    return m_step(frames, prior, empty, posterior, np.ones(n_states), pairs, before=False)
 
 
 def _with_first_frames(parameters: Parameters, frames: Frames, prior: Prior) -> Parameters:
@@ -133,27 +129,19 @@ def _with_first_frames(parameters: Parameters, frames: Frames, prior: Prior) -> 
 
 
 def run(
-    frames: Frames,
-    prior: Prior,
-    reseedings: int,
-    parameters: Parameters,
-    n_iter: int,
-    tol: float,
-    watch: Callable[[Parameters], None] | None = None,
+    frames: Frames, prior: Prior, reseedings: int, parameters: Parameters, n_iter: int, tol: float
 ) -> Fit:
     """EM from given parameters, over at most `n_iter` E-steps.
 
     It has converged when the objective gains less than `tol` in nats per frame. Dead states may be given new frames
-    `reseedings` times. `watch` is called with the parameters of every E-step (tests look at the floor there).
+    `reseedings` times.
     """
     history: list[float] = []
     reseeded: list[int] = []
-    fell = 0.0
+    fell, converged = 0.0, False
     current = best = parameters
     best_objective = best_likelihood = -np.inf
     for iteration in range(n_iter):
-        if watch is not None:
-            watch(current)
         density = log_density(frames, current.emission)
         if prior.independent:
             found = inference.expect_independent(current.start, density, frames.lengths)
@@ -167,9 +155,8 @@ def run(
         if gain < 0:
             fell = max(fell, -gain / max(1.0, abs(objective)))
         if gain < tol * len(frames.levels):
-            return Fit(
-                best, best_objective, best_likelihood, fell <= SLACK, iteration + 1, history, reseeded, fell
-            )
+            converged = fell <= SLACK
+            break
         if iteration + 1 == n_iter:
             # Nothing would look at another M-step.
             break
@@ -179,7 +166,7 @@ def run(
             posterior = starts.reseed(posterior, dead.tolist(), found.predictive, frames.lengths)
             reseeded.append(iteration + 1)
         current = m_step(frames, prior, current.emission, posterior, found.starts, found.pairs)
-    return Fit(best, best_objective, best_likelihood, False, n_iter, history, reseeded, fell)
+    return Fit(best, best_objective, best_likelihood, converged, len(history), history, reseeded, fell)
 
 
 def _begin_restart(

@@ -24,7 +24,7 @@ collinear, and a diagonal D charges every state for the directions in which they
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -87,7 +87,7 @@ def make_prior(frames: Frames, config: Config, independent: bool = False) -> Pri
     weight = settings.shrinkage + size
     pull = settings.ridges[-1] if config.ridge is None else config.ridge
     ridge = np.diag([float(pull)] * (p - 1) + [settings.intercept_ridge])
-    bare = Prior(ridge, 0.0, np.zeros((size, size)), settings.floor, settings.transition_prior, "full")
+    bare = Prior(ridge, 0.0, np.zeros((size, size)), settings.floor, settings.transition_prior)
     n = len(frames.design)
     if n:
         found = maximise(frames, np.ones((len(frames.levels), 1)), bare)[1][0]
@@ -98,18 +98,16 @@ def make_prior(frames: Frames, config: Config, independent: bool = False) -> Pri
     scatter = weight * settings.shrinkage_scale * forms.raise_floor(residual, settings.floor, False)
     if config.covariance == "diag":
         scatter = np.diag(np.diagonal(scatter))
-    return Prior(
-        ridge,
-        weight,
-        scatter,
-        settings.floor,
-        settings.transition_prior,
-        config.covariance,
-        min(config.rank, size),
-        settings.commons[0] if config.common is None else config.common,
-        config.sticky,
-        config.left_to_right,
-        independent,
+    return replace(
+        bare,
+        weight=weight,
+        scatter=scatter,
+        covariance=config.covariance,
+        rank=min(config.rank, size),
+        common=settings.commons[0] if config.common is None else config.common,
+        sticky=config.sticky,
+        ordered=config.left_to_right,
+        independent=independent,
     )
 
 

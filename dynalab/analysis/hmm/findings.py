@@ -249,17 +249,14 @@ class Findings:
     Under a stored model (`decoded_with`) nothing is fitted: what only a fit says is not there.
 
     Attributes:
-        n_states: K.
         selection: What every number of states that was tried says of unseen runs.
         state_order: 0 to K - 1: states are numbered in the order in which training enters them.
-        states: The decoded path of every run.
-        state_profiles: What every state is; `transitions` and `edges`: between states.
-        edge_change: What `change` of their features is.
+        states: The decoded path of every run; `state_profiles`: what every state is.
+        edges: Changes of state; `edge_change`: what `change` of their features is.
         paths: Distinct paths, the most common first.
         path_comparison: Whether runs that part converge at different steps.
         dissimilarity: How differently runs spend their training.
-        detours: The test of every state; None where nothing is watched.
-        detour_model: The regression beside it.
+        detours: The test of every state; None where nothing is watched; `detour_model`: the regression beside it.
         claims: What holds of the published claims; None in results of before.
         metrics: Names of the features; `collinearity`: how nearly they depend on each other.
         preset: `robust` or `paper`; `emission`: `ar` or `level`.
@@ -271,9 +268,8 @@ class Findings:
         settings: All that made it; `cycle`: steps of a cycle of rates, whose ends alone are looked at.
         convergence: When every run converged; `convergence_rule`: what was watched.
         decoded_with: Id of the analysis whose model decoded the runs.
-        heldout_ll_per_frame: Mean over runs that took no part in the fit, with its standard error `heldout_se`.
-        model_heldout_ll_per_frame: The same of the model's own held-out runs.
-        warnings: What a reader must know.
+        heldout_ll_per_frame: Mean over runs that took no part in the fit, with its standard error `heldout_se`;
+            `model_heldout_ll_per_frame`: of the model's own held-out runs.
     """
 
     n_states: int

@@ -201,10 +201,8 @@ def compare(chosen: Chosen, config: Config) -> tuple[list[Baseline], pd.DataFram
     """Baselines on the same features and folds; None where nothing can be held out."""
     if (chosen.fold < 0).all():
         return None
-    values: Sequence[np.ndarray] = chosen.features.values
-    if chosen.model.per_run:
-        values = [chosen.model.normalise(x) for x in values]
-    # Without a predecessor in any training run there is nothing to regress on.
+    values, model = chosen.features.values, chosen.model
+    values = tuple(model.normalise(x) for x in values) if model.per_run else values
     return baselines.compare(values, chosen.features, chosen.fold, config, chosen.held_out, chosen.other)
 
 

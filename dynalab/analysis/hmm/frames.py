@@ -81,7 +81,7 @@ class Frames:
         return np.asarray(self.design[:, rows] * self.design[:, columns])
 
     def grams(self, weights: np.ndarray) -> np.ndarray:
-        """Weighted products sum_r w_rk d_r d_r^T of the rows of `design`, shape (K, P + M, P + M); weights (R, K), 0 to 1.
+        """Weighted products sum_r w_rk d_r d_r^T of the rows of `design`, (K, P + M, P + M); weights (R, K), 0 to 1.
 
         Most posteriors are nearly certain, so state by state over the rows that a state has any part of: what is left
         out is below rounding. Where states share many rows, one matrix product for all states is faster (7,648 rows, 29

@@ -57,16 +57,10 @@ class Model:
         """The same model with state `order[i]` called i."""
         index = np.asarray(order, dtype=np.int64)
         old = self.parameters
-        emission = Emission(
-            old.emission.weights[index],
-            old.emission.covariances[index],
-            old.emission.first_mean,
-            old.emission.first_covariance,
-        )
-        new = Parameters(
-            old.start[index], np.ascontiguousarray(old.transitions[np.ix_(index, index)]), emission
-        )
-        return replace(self, parameters=new)
+        weights, covariances = old.emission.weights[index], old.emission.covariances[index]
+        emission = replace(old.emission, weights=weights, covariances=covariances)
+        transitions = np.ascontiguousarray(old.transitions[np.ix_(index, index)])
+        return replace(self, parameters=Parameters(old.start[index], transitions, emission))
 
 
 def to_plain(model: Model) -> dict[str, Any]:

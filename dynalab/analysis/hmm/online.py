@@ -58,11 +58,7 @@ def filter_runs(model: Model, values: Sequence[np.ndarray]) -> list[Decoded]:
 
 
 def decode(trajectories: Trajectories, config: Config) -> Findings:
-    """Decode runs against a stored analysis, the one that `decode_with` names.
-
-    Args:
-        trajectories: The runs, whole or still training.
-        config: `decode_with` and `convergence` matter here.
+    """Decode runs, whole or still training, against the stored analysis that `decode_with` names.
 
     Raises:
         ConfigError: A key of the fit is set, there is no model, or it cannot be applied without looking ahead.

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from msgspec import to_builtins
 
 from dynalab.analysis.base import Trajectories
-from dynalab.analysis.hmm import dissimilarity, edges, fitting, states
+from dynalab.analysis.hmm import detours, dissimilarity, edges, fitting, states
+from dynalab.analysis.hmm import paths as ways
 from dynalab.analysis.hmm.claims import claims
 from dynalab.analysis.hmm.config import Config, describe
-from dynalab.analysis.hmm.consequences import consequences
 from dynalab.analysis.hmm.features import collinearity
 from dynalab.analysis.hmm.findings import Collinearity, Course, Findings, Profile, Transitions
 from dynalab.analysis.hmm.fitting import Chosen
 from dynalab.analysis.hmm.model import to_plain
-from dynalab.analysis.hmm.paths import path_table
 from dynalab.analysis.hmm.tasks import score
 from dynalab.core import convergence as watch
 from dynalab.core.convergence import Passage
 
 # Beyond this the least direction of the features is a millionth of the largest.
 ILL_CONDITIONED = 1e12
+FUTURE = "z-scores over whole runs make states of what comes later; preset=robust tests"
 
 
 def infer(trajectories: Trajectories, config: Config) -> Findings:
@@ -53,7 +55,6 @@ def infer(trajectories: Trajectories, config: Config) -> Findings:
         model,
         frames,
         paths,
-        ranking="gradient" if published else "llr",
         means=model.parameters.emission.weights[:, :, 0] if published else None,
         resamples=config.settings.resamples,
         seed=config.seed,
@@ -72,7 +73,7 @@ def infer(trajectories: Trajectories, config: Config) -> Findings:
         transitions=transitions,
         edges=changes,
         edge_change="level, z-units" if model.emission == "level" else "drift, z-units per row",
-        paths=path_table(paths, features.steps, features.runs, passages),
+        paths=ways.path_table(paths, features.steps, features.runs, passages),
         dissimilarity=dissimilarity.describe(paths, n_states),
         metrics=list(features.names),
         collinearity=nearness,
@@ -102,6 +103,35 @@ def infer(trajectories: Trajectories, config: Config) -> Findings:
         **more,
     )
     return replace(findings, claims=claims(findings))
+
+
+def consequences(
+    paths: Sequence[np.ndarray],
+    steps: Sequence[np.ndarray],
+    convergence: list[dict[str, Any]] | None,
+    n_states: int,
+    config: Config,
+) -> tuple[dict[str, Any], list[str]]:
+    """Return `path_comparison`, `detours` and `detour_model` of findings, and warnings; None where nothing is watched.
+
+    Tests count runs from the entry into a state on: what a state is must not hang on what comes after it. A z-score
+    over the whole run (preset=paper) hangs on how long it was trained and on when it converged; with runs of unequal
+    lengths tests of its states find detours in most ensembles without any. States and steps of every row have shapes
+    (T,).
+    """
+    if convergence is None:
+        return {"path_comparison": None, "detours": None, "detour_model": None}, []
+    untested = FUTURE if config.preset == "paper" else None
+    comparison, notes = (
+        (None, [f"paths not compared: {untested}"])
+        if untested
+        else ways.compare(paths, steps, convergence, config.seed)
+    )
+    found = detours.find(
+        paths, steps, convergence, n_states, log_time=config.log_time, untested=untested, seed=config.seed
+    )
+    keys = {"path_comparison": comparison, "detours": found.rows, "detour_model": found.model}
+    return keys, [*notes, *found.warnings]
 
 
 def _unvisited(paths: list[np.ndarray], n_states: int) -> list[str]:

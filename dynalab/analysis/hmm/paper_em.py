@@ -20,6 +20,8 @@ from dynalab.analysis.hmm.em import Parameters
 from dynalab.analysis.hmm.emissions import Emission, log_density
 from dynalab.analysis.hmm.frames import Frames
 
+SETTINGS = PaperSettings()
+
 
 @dataclass(frozen=True)
 class PaperFit:
@@ -38,9 +40,7 @@ class PaperFit:
     repairs: int
 
 
-def initialise(
-    x: np.ndarray, n_states: int, seed: int, covariance: str, settings: PaperSettings
-) -> Parameters:
+def initialise(x: np.ndarray, n_states: int, seed: int, covariance: str) -> Parameters:
     """hmmlearn's start for an integer `random_state`, on training frames (N, M).
 
     Chain from Dirichlet(1/K), means from k-means (ten starts), for all states the covariance of all frames.
@@ -57,7 +57,7 @@ def initialise(
         model = KMeans(min(n_states, len(x)), random_state=seed, n_init=10).fit(x)
     means = model.cluster_centers_[np.arange(n_states) % len(model.cluster_centers_)]
     pooled = np.zeros((size, size)) if len(x) < 2 else np.cov(x.T).reshape(size, size)
-    pooled = pooled + settings.min_covar * np.eye(size)
+    pooled = pooled + SETTINGS.min_covar * np.eye(size)
     if covariance == "diag":
         pooled = np.diag(np.diagonal(pooled))
     return Parameters(
@@ -73,11 +73,7 @@ def _normalised(counts: np.ndarray, before: np.ndarray) -> np.ndarray:
 
 
 def m_step(
-    frames: Frames,
-    before: Parameters,
-    found: inference.Expectation,
-    covariance: str,
-    settings: PaperSettings,
+    frames: Frames, before: Parameters, found: inference.Expectation, covariance: str
 ) -> tuple[Parameters, int]:
     """hmmlearn's M-step on level frames in units of 1, and the number of repairs."""
     gram = frames.grams(found.posterior)
@@ -94,23 +90,23 @@ def m_step(
     )
     if covariance == "diag":
         size = scatter.shape[1]
-        variances = np.diagonal(scatter, axis1=1, axis2=2) + settings.covars_prior
+        variances = np.diagonal(scatter, axis1=1, axis2=2) + SETTINGS.covars_prior
         covariances = (variances / np.maximum(weight, 1e-5)[:, None])[:, :, None] * np.eye(size)
     else:
-        covariances = (scatter + settings.covars_prior) / weight[:, None, None]
+        covariances = (scatter + SETTINGS.covars_prior) / weight[:, None, None]
     repairs = 0
     for k in np.flatnonzero(dead):
         # Worst explained frames first, one a dead state.
         worst = np.argsort(found.predictive)[repairs % len(found.predictive)]
         means[k] = frames.levels[worst]
-        covariances[k] = np.diag(frames.levels.var(axis=0) + settings.min_covar)
+        covariances[k] = np.diag(frames.levels.var(axis=0) + SETTINGS.min_covar)
         repairs += 1
     try:
         np.linalg.cholesky(covariances)
     except np.linalg.LinAlgError:
         # Relative to its own size: a state of a frame's billionth is as wide as the prior over its count.
         size = np.maximum(np.diagonal(covariances, axis1=1, axis2=2).max(axis=1), 1.0)[:, None, None]
-        covariances = size * raise_floor(covariances / size, settings.floor, False)
+        covariances = size * raise_floor(covariances / size, SETTINGS.floor, False)
         repairs += 1
     start = _normalised(found.starts, before.start)
     transitions = _normalised(found.pairs, before.transitions)
@@ -121,9 +117,7 @@ def m_step(
     return Parameters(start, transitions, Emission(means[:, :, None], covariances)), repairs
 
 
-def run(
-    frames: Frames, begin: Parameters, n_iter: int, tol: float, covariance: str, settings: PaperSettings
-) -> PaperFit:
+def run(frames: Frames, begin: Parameters, n_iter: int, tol: float, covariance: str) -> PaperFit:
     """EM as `GaussianHMM.fit` runs it: an M-step follows every E-step, also the last one.
 
     It stops when the log-likelihood of all frames gains less than `tol` nats. Frames are levels in units of 1.
@@ -134,7 +128,7 @@ def run(
         density = log_density(frames, current.emission)
         found = inference.expect(current.start, current.transitions, density, frames.lengths)
         history.append(found.log_likelihood)
-        current, put_right = m_step(frames, current, found, covariance, settings)
+        current, put_right = m_step(frames, current, found, covariance)
         repairs += put_right
         if len(history) > 1 and history[-1] - history[-2] < tol:
             return PaperFit(current, history, history[-1] >= history[-2], repairs)

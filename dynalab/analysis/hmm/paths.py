@@ -68,15 +68,9 @@ def compare(
     (a run that takes its way earlier need not be a faster one), and the log-rank test in which a run is at risk from
     its parting on (a run that takes its way later has been longer without converging, "immortal time").
 
-    Args:
-        paths: State of every row of every run, shapes (T,).
-        steps: Steps of these rows, shapes (T,).
-        convergence: Convergence of the same runs, or None. Runs of several ensembles are compared within each.
-        seed: Of the permutations.
-
-    Returns:
-        The comparison, of every place where at least `LEAST` runs each go on in different directions, with the least
-        p-value times the number of places (Bonferroni); None where there is nothing to compare. And warnings.
+    Runs of several ensembles are compared within each. The comparison is of every place where at least `LEAST` runs
+    each go on in different directions, with the least p-value times the number of places (Bonferroni); None where there
+    is nothing to compare. And warnings. States and steps of every row have shapes (T,).
     """
     if convergence is None or len({visited(path) for path in paths}) < 2:
         return None, []
@@ -98,7 +92,10 @@ def compare(
         if len(to) < 2 or np.bincount(label).min() < LEAST:
             apart = True
             continue
-        entry = np.array([steps[run][_changes(cut[run])[len(after)]] for run in runs], dtype=np.float64)
+        entered_at = [np.flatnonzero(np.diff(cut[run], prepend=-1))[len(after)] for run in runs]
+        entry = np.array(
+            [steps[run][row] for run, row in zip(runs, entered_at, strict=True)], dtype=np.float64
+        )
         p, log_rank = survival.several_samples(
             time[runs], np.ones(len(runs), bool), label, seed, entry=entry, strata=strata[runs]
         )
@@ -153,11 +150,6 @@ def _partings(
             found.append((after, out))
         waiting += [((*after, state), some) for state, some in out.items() if len(some) >= 2 * LEAST]
     return found
-
-
-def _changes(path: np.ndarray) -> np.ndarray:
-    """Rows at which a path enters a state, the first row among them."""
-    return np.concatenate([[0], np.flatnonzero(path[1:] != path[:-1]) + 1])
 
 
 def _cut(

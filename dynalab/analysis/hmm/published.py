@@ -157,13 +157,10 @@ def show_contrasts(contrasts: Mapping[str, Contrast], findings: Mapping[str, Fin
     rows: list[list[Any]] = []
     doubts = set()
     for name, found in contrasts.items():
+        ratio = "spread of convergence steps, ratio of coefficients of variation"
         rows += [
             [name, "share of runs off the most common path, difference", *_difference(found)],
-            [
-                name,
-                "spread of convergence steps, ratio of coefficients of variation",
-                *_ratio(found.spread, found.reasons.get("spread")),
-            ],
+            [name, ratio, *_ratio(found.spread, found.reasons.get("spread"))],
             [name, "median convergence step, ratio", *_ratio(found.speed, found.reasons.get("speed"))],
         ]
         doubts |= _doubts(first, findings[name], found)

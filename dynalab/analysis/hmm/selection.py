@@ -70,9 +70,8 @@ def descend(
     Held-out likelihoods of several K only compare where each is at its best: a K that got stuck makes the next look
     needed. From and to: K -> its fit on all runs, of features, not normalised (T, M), and steps (T,).
     """
-    lengths = [len(x) for x in values]
     seeds = np.random.SeedSequence(config.seed, spawn_key=(3, 0))
-    inside = thin(lengths, config.settings.fit_frames, seeds)
+    inside = thin([len(x) for x in values], config.settings.fit_frames, seeds)
     scaler = fit_scaler(values)
     frames = stack([scaler(values[i]) for i in inside], config.emission)
     positions = np.concatenate([steps[i] for i in inside])
@@ -140,12 +139,8 @@ def select(
 ) -> Selection:
     """Fit every K on all runs and on every fold, and choose.
 
-    Args:
-        values: Features of every run, not normalised, shapes (T, M).
-        steps: Steps of every run, shapes (T,).
-        config: The keys of the analysis.
-        tried: Numbers of states, smallest first; None for all that the keys allow.
-        known: Fits that an earlier selection of the same runs and keys made.
+    Of features of every run, not normalised (T, M), and steps (T,). `tried` are numbers of states, smallest first; None
+    for all that the keys allow. `known` are fits that an earlier selection of the same runs and keys made.
     """
     n_runs, size = len(values), values[0].shape[1]
     n_frames = sum(len(x) for x in values)
@@ -163,10 +158,8 @@ def select(
         whole |= better
         # Their folds begin elsewhere.
         missing = [k for k in tried if k in missing or k in better]
-        fitted = [
-            *whole.values(),
-            *(one for one in known if one.task.fold is not None and one.task.n_states not in better),
-        ]
+        held = [one for one in known if one.task.fold is not None and one.task.n_states not in better]
+        fitted = [*whole.values(), *held]
     if n_runs > 1:
         begun = {k: decode(whole[k], values, config) for k in missing}
         tasks = [Task(k, f) for k in missing for f in range(int(fold.max()) + 1)]
@@ -176,10 +169,8 @@ def select(
     held_out: list[np.ndarray] = []
     notes = []
     if n_runs > 1:
-        held_out = [
-            fold_scores([f for f in fitted if f.task.n_states == k and f.task.fold is not None], fold)
-            for k in tried
-        ]
+        folds = [one for one in fitted if one.task.fold is not None]
+        held_out = [fold_scores([one for one in folds if one.task.n_states == k], fold) for k in tried]
         place = one_standard_error(held_out)
         if n_runs < config.folds:
             notes.append(f"{n_runs} runs for {config.folds} folds: each run is held out alone")

@@ -72,9 +72,8 @@ def measure(
     Of features, not normalised (T, M), steps and decoded states (T,) of every run.
     """
     settings, notes = config.settings, []
-    runs = thin(
-        [len(x) for x in values], settings.fit_frames, np.random.SeedSequence(config.seed, spawn_key=(9,))
-    )
+    seeds = np.random.SeedSequence(config.seed, spawn_key=(9,))
+    runs = thin([len(x) for x in values], settings.fit_frames, seeds)
     if len(runs) < len(values):
         notes.append(
             f"stability of the states was measured on {len(runs)} of {len(values)} runs, drawn by the seed"

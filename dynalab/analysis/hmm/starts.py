@@ -56,17 +56,13 @@ def kind(restart: int, emission: str) -> str:
     Measured on simulated and real ensembles: random segmentations find states of dynamics but seldom the best of many
     states; clusters of levels find states of level always, and those of levels with increments some that neither does.
     """
-    turns = {
-        "ar": ("even", "clusters", "early", "moves"),
-        "level": ("even", "clusters", "early", "clusters"),
-    }[emission]
-    return turns[restart % len(turns)]
+    return ("even", "clusters", "early", "moves" if emission == "ar" else "clusters")[restart % 4]
 
 
 def labels(
     frames: Frames, positions: np.ndarray, n_states: int, kind: str, rng: np.random.Generator
 ) -> np.ndarray:
-    """Labels of one start, integers of shape (N,); `positions` is the step of every frame (N,), `kind` one of `kind`."""
+    """Labels of one start, integers of shape (N,); `positions` is the step of every frame (N,)."""
     if kind == "clusters":
         return clusters(frames.levels, n_states, rng)
     if kind == "moves":

@@ -44,9 +44,7 @@ def first_entry(paths: Sequence[np.ndarray], steps: Sequence[np.ndarray], state:
 def visited(path: np.ndarray) -> tuple[int, ...]:
     """The sequence of states without stays: 0 0 1 1 0 -> (0, 1, 0)."""
     path = np.asarray(path)
-    entered = np.ones(len(path), bool)
-    entered[1:] = path[1:] != path[:-1]
-    return tuple(path[entered].tolist())
+    return tuple(path[np.diff(path, prepend=-1) != 0].tolist())
 
 
 def transition_counts(paths: Sequence[np.ndarray], n_states: int) -> np.ndarray:

@@ -10,6 +10,7 @@ between ensembles is no difference of the labels. None is one ensemble.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, reduce
 from itertools import combinations
@@ -33,24 +34,18 @@ def censored_times(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (time, observed), both (S,), of rows `{run, step, censored, last}`.
 
-    A censored one has been watched up to its `last`; of rows without it (of results of before) up to that of the
-    argument.
+    A censored one has been watched up to its `last`; of rows without it (of older results) up to the argument's.
     """
     observed = np.array([not row["censored"] for row in convergence], dtype=bool)
-    time = np.array(
-        [
-            float(row.get("last", end)) if row["step"] is None else float(row["step"])
-            for row, end in zip(convergence, last, strict=True)
-        ]
-    )
-    return time, observed
+    pairs = zip(convergence, last, strict=True)
+    time = [row.get("last", end) if row["step"] is None else row["step"] for row, end in pairs]
+    return np.array(time, dtype=np.float64), observed
 
 
 def quantile(time: np.ndarray, observed: np.ndarray, share: float) -> float | None:
     """Return a quantile of the event time; None where censoring leaves it unknown.
 
-    The inverse of Kaplan and Meier's (1958) estimate, always one of the times: without censoring,
-    `core.stats.quantile`.
+    The inverse of Kaplan and Meier's (1958) estimate, one of the times: without censoring, `core.stats.quantile`.
     """
     if not len(time):
         return None
@@ -91,9 +86,8 @@ def gehan_scores(time: np.ndarray, observed: np.ndarray, strata: np.ndarray | No
 
     Wilcoxon's rank test in censored data; sums to 0 in every ensemble. Positive is late.
     """
-    before = observed[:, None] & (
-        (time[:, None] < time[None]) | ((time[:, None] == time[None]) & ~observed[None])
-    )
+    earlier, same = time[:, None] < time[None], time[:, None] == time[None]
+    before = observed[:, None] & (earlier | (same & ~observed[None]))
     if strata is not None:
         before &= strata[:, None] == strata[None]
     return np.asarray(before.sum(axis=0) - before.sum(axis=1), dtype=np.float64)
@@ -149,10 +143,8 @@ def _sums(
 ) -> tuple[np.ndarray, bool]:
     """Return `permutation_sums` of the group: those of the ensembles, added up."""
     draws = DRAWS if draws is None else draws
-    parts = [
-        permutation_sums(scores[rows], int(group[rows].sum()), seed, draws)
-        for rows in _ensembles(group, strata)
-    ]
+    together = _ensembles(group, strata)
+    parts = [permutation_sums(scores[rows], int(group[rows].sum()), seed, draws) for rows in together]
     if not parts:
         return np.zeros(1), True
     if len(parts) == 1:
@@ -166,8 +158,12 @@ def _sums(
 
 def _ensembles(group: np.ndarray, strata: np.ndarray | None) -> list[np.ndarray]:
     """The runs of each ensemble that has some in the group and some not, bool of shape (S,)."""
-    every = [np.ones(len(group), bool)] if strata is None else [strata == one for one in np.unique(strata)]
-    return [rows for rows in every if 0 < group[rows].sum() < rows.sum()]
+    return [rows for rows in _each(strata, len(group)) if 0 < group[rows].sum() < rows.sum()]
+
+
+def _each(strata: np.ndarray | None, n: int) -> list[np.ndarray]:
+    """The runs of each ensemble, bool of shape (S,)."""
+    return [np.ones(n, bool)] if strata is None else [strata == one for one in np.unique(strata)]
 
 
 def _spread(scores: np.ndarray, group: np.ndarray, strata: np.ndarray | None) -> float:
@@ -220,17 +216,10 @@ def shift(
             value = standardised(place)
             return value > level or (above and value == level)
 
-        low, high = 0, len(steps)
         # No shift that could have been seen is on both sides of it: so few or so censored runs leave it open.
-        if not before(low) or before(high):
+        if not before(0) or before(len(steps)):
             return None
-        while low < high:
-            middle = (low + high) // 2
-            if before(middle):
-                low = middle + 1
-            else:
-                high = middle
-        return float(steps[min(max(low - 1, 0), len(steps) - 1)])
+        return float(steps[bisect_left(range(len(steps)), True, key=lambda place: not before(place)) - 1])
 
     left, right = crossing(0.0, False), crossing(0.0, True)
     estimate = None if left is None or right is None else (left + right) / 2
@@ -248,8 +237,7 @@ def time_dependent_p(
     time to enter ("immortal time"); this one does not.
     """
     fewer = variance = 0.0
-    every = [np.ones(len(time), bool)] if strata is None else [strata == one for one in np.unique(strata)]
-    for rows in every:
+    for rows in _each(strata, len(time)):
         moments, events = np.unique(time[observed & rows], return_counts=True)
         risk = rows & (time >= moments[:, None])
         entered = risk & (entry < moments[:, None])
@@ -276,6 +264,8 @@ def several_samples(
     log-rank test by its asymptotic law (None where it has none), which counts a run as at risk from its `entry` on,
     when its group was settled.
     """
+    from statsmodels.duration.survfunc import survdiff
+
     scores = gehan_scores(time, observed, strata)
     members = np.eye(int(groups.max()) + 1)[groups]
     sizes = members.sum(axis=0)
@@ -286,21 +276,9 @@ def several_samples(
     rng = np.random.default_rng(seed)
     draws = DRAWS if draws is None else draws
     drawn = np.tile(scores, (draws, 1))
-    for rows in [slice(None)] if strata is None else [strata == one for one in np.unique(strata)]:
+    for rows in _each(strata, len(time)):
         drawn[:, rows] = rng.permuted(drawn[:, rows], axis=1)
     p = (1 + int((statistic(drawn) >= float(statistic(scores)) * (1 - TIE) - TIE).sum())) / (1 + draws)
-    return p, _log_rank(time, observed, groups, entry, strata)
-
-
-def _log_rank(
-    time: np.ndarray,
-    observed: np.ndarray,
-    groups: np.ndarray,
-    entry: np.ndarray | None,
-    strata: np.ndarray | None,
-) -> float | None:
-    from statsmodels.duration.survfunc import survdiff
-
     entry = np.full(len(time), time.min() - 1) if entry is None else entry
     if strata is not None:
         # One ensemble after the other: no run of one is at risk at an event of another.
@@ -308,7 +286,7 @@ def _log_rank(
         time, entry = time + after, entry + after
     try:
         with np.errstate(all="ignore"):
-            p = float(survdiff(time, observed.astype(int), groups, entry=entry)[1])
+            log_rank = float(survdiff(time, observed.astype(int), groups, entry=entry)[1])
     except (np.linalg.LinAlgError, ValueError):
-        return None
-    return p if np.isfinite(p) else None
+        return p, None
+    return p, log_rank if np.isfinite(log_rank) else None

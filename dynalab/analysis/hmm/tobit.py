@@ -85,7 +85,7 @@ def log_likelihood(x: np.ndarray, y: np.ndarray, observed: np.ndarray) -> float:
 
 
 def explained(covariates: Iterable[np.ndarray], y: np.ndarray, observed: np.ndarray) -> list[float]:
-    """Return the share that each of some sets of covariates (S, Q) explains: 1 - exp(-2 gain / S) in the log-likelihood.
+    """Return the share that each set of covariates (S, Q) explains: 1 - exp(-2 gain / S) in the log-likelihood.
 
     The gain is over the intercept alone, which the covariates leave out, so of times that are all known it is R2 of
     least squares; of others every run counts, those that are only known to be later as well (Magee, 1990, The American

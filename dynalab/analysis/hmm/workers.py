@@ -17,7 +17,6 @@ Done = TypeVar("Done")
 # Estimated seconds of one core below which processes do not pay: two take about 1.5 s to start and import.
 WORTH_PROCESSES = 4.0
 
-
 # What the fits are for, how many are done, and of how many.
 Listener: TypeAlias = Callable[[str, int, int], None]
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
