@@ -181,7 +181,7 @@ def test_the_table_of_paths():
     convergence = [{"run": str(i), "step": s, "censored": s is None} for i, s in enumerate(steps)]
     table = path_table([a, a, a, b, b, b], rows, list("uvwxyz"), convergence)
     # Up to the row of convergence; what never converged is shown as far as it goes.
-    assert [(row.states, row.members, row["censored"]) for row in table] == [
+    assert [(row.states, row.members, row.censored) for row in table] == [
         ([0, 1], ["u", "v", "w"], 1),
         ([0], ["z"], 0),
         ([0, 2], ["x"], 0),
