@@ -74,7 +74,7 @@ def test_baselines_stand_beside_the_model_in_the_same_units(levels):
     one = rows["one-metric hmm (l2)"]
     assert not one["comparable"] and one["less_than_model"] is None
     table = tables(outcome)["baselines"]
-    assert len(table) == 5 * 4 and set(table["n_states"]) == {1, 2, 3, 4}
+    assert len(table) == 4 * 4 and set(table["n_states"]) == {1, 2, 3, 4}
     assert plain(outcome)["edges"] and plain(outcome)["edges"][0]["features"][0]["interval"] is not None
 
 
