@@ -84,11 +84,7 @@ def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fit_scaler(values: Sequence[np.ndarray], reference: Scaler | None = None) -> Scaler:
-    """Normalisation of these runs, shapes (T, M).
-
-    `reference` is that of all runs: a column that hardly moves in these ones is not blown up beyond a thousand times
-    it.
-    """
+    """Normalisation of runs (T, M); a column that hardly moves in them is blown up no more than a thousand times."""
     mean, sd = moments(np.concatenate(values))
     least = np.finfo(np.float64).tiny if reference is None else 1e-3 * reference.sd
     return Scaler(mean, np.maximum(sd, least))
@@ -213,10 +209,7 @@ def _choose(available: tuple[str, ...], wanted: Sequence[str] | None) -> tuple[l
 
 
 def _whole_rows(run: str, x: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Mask of the rows without missing values, shape (T,).
-
-    Rows with none of the columns belong to the grid of other metrics and are no loss.
-    """
+    """Mask (T,) of the rows without missing values; rows with none of the columns are of another grid, and no loss."""
     finite = np.isfinite(x)
     whole = finite.all(axis=1)
     rows = int(finite.any(axis=1).sum())

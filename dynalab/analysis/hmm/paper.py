@@ -112,6 +112,11 @@ def restart(task: tuple[int, int], frames: Frames, config: Config) -> PaperFit:
     return paper_em.run(frames, begun, config.iterations, config.tolerance, config.covariance)
 
 
+def cost(frames: Frames, config: Config, n_states: int) -> float:
+    """Rough seconds of one restart on one core."""
+    return 1e-7 * len(frames.levels) * config.iterations * (1 + n_states)
+
+
 def restart_seeds(config: Config, n_states: int) -> list[int]:
     """Seeds of the restarts of one K, integers below 2^32."""
     sequence = np.random.SeedSequence(config.seed, spawn_key=(4, n_states))
@@ -127,8 +132,7 @@ def select(values: Sequence[np.ndarray], config: Config) -> Choice:
     others = stack([z[i] for i in validation], "level", np.ones(size))
     tried = candidates(config)
     tasks = [(k, seed) for k in tried for seed in restart_seeds(config, k)]
-    # Rough seconds on one core.
-    costs = [1e-7 * len(frames.levels) * config.iterations * (1 + k) for k, _ in tasks]
+    costs = [cost(frames, config, k) for k, _ in tasks]
     fits = workers.spread(partial(restart, frames=frames, config=config), tasks, costs, config.workers)
     rows: list[Candidate] = []
     kept: dict[int, tuple[PaperFit, list[PaperFit], np.ndarray]] = {}
