@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from dynalab.curvature.hessian import Hessian
 from dynalab.curvature.lanczos import Lanczos, largest
 from dynalab.curvature.spectrum import density, hutchinson, quadrature
+from dynalab.models import encoder, resnet18
 from dynalab.models.base import Context
 from dynalab.models.nets.encoder import Encoder
 from dynalab.models.nets.mlp import MLP
@@ -55,19 +56,12 @@ class PlainNorm(nn.Module):
         return self.last(torch.tanh(self.norm(self.first(x))))
 
 
+class OneBlock(resnet18.Config):
+    stages = (1,)
+
+
 def resnet(norm: str) -> ResNet:
-    return ResNet(
-        (1, 6, 6),
-        3,
-        width=2,
-        stages=[1],
-        norm=norm,
-        groups=1,
-        residual=True,
-        projections=True,
-        he_normal=False,
-        channels_last=False,
-    )
+    return ResNet((1, 6, 6), 3, OneBlock(width=2, norm=norm, groups=1))
 
 
 def images(generator: torch.Generator) -> Tensor:
@@ -98,7 +92,9 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[torch.Generator], T
     "attention": (lambda: NandaTransformer(5, 5, width=4, heads=2, mlp_width=8, layer_norm=True), pairs),
     "torch_attention": (Fused, lambda g: torch.randn(3, 6, 4, 3, generator=g)),
     "dropout": (
-        lambda: Encoder(6, 3, 5, width=4, heads=2, mlp_width=6, layers=1, dropout=0.3, tied=False),
+        lambda: Encoder(
+            6, 3, 5, encoder.Config(width=4, heads=2, mlp_width=6, layers=1, dropout=0.3, tied=False)
+        ),
         sequences,
     ),
 }
