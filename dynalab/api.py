@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from dynalab.config.command import read_command
-from dynalab.config.outputs import outputs_root
-from dynalab.config.places import user_path
+from dynalab.config.places import outputs_root, user_path
 from dynalab.core.errors import ConfigError, DynalabError, NothingMatched
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble
@@ -165,13 +164,12 @@ def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     """
     from dynalab.analysis.command import analyse, gather, needs_of
     from dynalab.config.analysis import read_analysis
-    from dynalab.config.registry import search_path
 
     several = isinstance(ensemble, list | tuple)
     opened = [
         item if isinstance(item, Ensemble) else load(item) for item in (ensemble if several else [ensemble])
     ]
-    part, config = read_analysis(kind, [], search_path(), keys)
+    part, config = read_analysis(kind, [], keys)
     across = needs_of(part, config).across
     if not opened and across:
         raise NothingMatched(f"analyze {kind} needs ensembles, and there is none")

@@ -51,7 +51,6 @@ def command(
     force: bool,
     as_json: bool,
     outputs: str | None,
-    config_dirs: tuple[str, ...],
 ) -> int:
     """Infer what happened from stored trajectories; KIND is the name of an analysis (one that is none names them all).
 
@@ -73,7 +72,7 @@ def command(
     from dynalab.analysis.command import analyse, gather
     from dynalab.cli.progress import fits
     from dynalab.config.analysis import read_analysis
-    from dynalab.config.outputs import outputs_root
+    from dynalab.config.places import outputs_root
     from dynalab.config.registry import search_path
     from dynalab.config.typed import plain
     from dynalab.core.errors import ConfigError
@@ -95,12 +94,12 @@ def command(
             pool = value.lower() == "true"
         else:
             own.append(text)
-    part, config = read_analysis(kind, own, search_path(config_dirs))
+    part, config = read_analysis(kind, own)
     if cfg:
         if as_json:
             emit_json({"kind": kind, "config": plain(config)})
         else:
-            echo(part.defaults(search_path(config_dirs)))
+            echo(part.defaults(search_path()))
         return 0
     root = outputs_root(outputs)
     results = []
@@ -117,7 +116,7 @@ def command(
         with fits(kind) if not as_json else nullcontext():
             result = analyse(inputs, part, config, root, force=force)
         if confirm:
-            result = _confirmed(inputs, result, part, config, root, search_path(config_dirs), as_json)
+            result = _confirmed(inputs, result, part, config, root, search_path(), as_json)
         results.append(result)
     damaged = left_out or any(ensemble.damaged for ensemble, _ in selection)
     if as_json:

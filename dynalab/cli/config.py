@@ -26,7 +26,6 @@ def command(
     resolve: bool,
     as_json: bool,
     outputs: str | None,
-    config_dirs: tuple[str, ...],
 ) -> None:
     """Print the composed configuration, every key at the value that training would use.
 
@@ -36,7 +35,7 @@ def command(
     """
     from dynalab.config.command import read_command
 
-    parsed = read_command(overrides, outputs=outputs, config_dirs=config_dirs)
+    parsed = read_command(overrides, outputs=outputs)
     for line in parsed.notes:
         note(line)
     show(parsed, as_json, package)

@@ -90,8 +90,7 @@ def command(
     """
 
     from dynalab.cli.runs import run_json
-    from dynalab.config.outputs import outputs_root
-    from dynalab.config.places import user_path
+    from dynalab.config.places import outputs_root, user_path
     from dynalab.imports.rows import Form
     from dynalab.imports.runs import Changes
     from dynalab.imports.store import Order, import_table

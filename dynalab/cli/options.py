@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -25,13 +26,6 @@ outputs_option = click.option(
     "--outputs", metavar="DIR", help="The outputs folder (also DYNALAB_OUTPUTS; default ./outputs)."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-config_dir_option = click.option(
-    "--config-dir",
-    "config_dirs",
-    metavar="DIR",
-    multiple=True,
-    help="A folder of your own tasks, models and configurations (also DYNALAB_PATH).",
-)
 filter_option = click.option(
     "-f",
     "--filter",
@@ -39,6 +33,26 @@ filter_option = click.option(
     metavar="TERMS",
     help="Runs for which all terms hold: 'task=grokking seed<5'.",
 )
+
+
+def config_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --config-dir: the folders are searched while the command works."""
+
+    @click.option(
+        "--config-dir",
+        "config_dirs",
+        metavar="DIR",
+        multiple=True,
+        help="A folder of your own tasks, models and configurations (also DYNALAB_PATH).",
+    )
+    @functools.wraps(function)
+    def command(*args: Any, config_dirs: tuple[str, ...], **kwargs: Any) -> Any:
+        from dynalab.config.registry import searching
+
+        with searching(config_dirs):
+            return function(*args, **kwargs)
+
+    return command
 
 
 def verbosity_options(function: F) -> F:

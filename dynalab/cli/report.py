@@ -46,7 +46,7 @@ def command(
     """
     import shlex
 
-    from dynalab.config.outputs import outputs_root
+    from dynalab.config.places import outputs_root
     from dynalab.config.suggest import did_you_mean
     from dynalab.core.errors import ConfigError
     from dynalab.report.choice import choose, key_words, older, superseded, unmade

@@ -88,7 +88,7 @@ def list_runs(
     dynalab runs list -f 'task=grokking status=done'
     dynalab runs list --analyses
     """
-    from dynalab.config.outputs import outputs_root
+    from dynalab.config.places import outputs_root
     from dynalab.core.errors import NothingMatched
     from dynalab.store.find import select
     from dynalab.store.paths import OutputPaths
@@ -179,7 +179,7 @@ def show_run(ref: str, as_json: bool, outputs: str | None) -> int:
     """
     import yaml
 
-    from dynalab.config.outputs import outputs_root
+    from dynalab.config.places import outputs_root
     from dynalab.core.errors import NothingMatched
     from dynalab.store.find import readable, select
     from dynalab.store.reader import Ensemble

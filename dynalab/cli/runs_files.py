@@ -42,8 +42,7 @@ def export_runs(
     dynalab runs export --to runs.csv
     dynalab runs export -f 'task=grokking status=done' --to runs.parquet
     """
-    from dynalab.config.outputs import outputs_root
-    from dynalab.config.places import user_path
+    from dynalab.config.places import outputs_root, user_path
     from dynalab.store.export import check_target, table, write
     from dynalab.store.find import readable, select
     from dynalab.store.reader import Ensemble
@@ -79,7 +78,7 @@ def diff_runs(a: str, b: str, as_json: bool, outputs: str | None) -> int:
 
     Their configurations, what became of them, and whether their rows are equal.
     """
-    from dynalab.config.outputs import outputs_root
+    from dynalab.config.places import outputs_root
     from dynalab.store import difference
 
     root = outputs_root(outputs)
@@ -162,7 +161,7 @@ def remove_runs(
     dynalab runs rm hmm-7ebafd365b
     dynalab runs rm -f 'status=failed' --yes
     """
-    from dynalab.config.outputs import outputs_root
+    from dynalab.config.places import outputs_root
     from dynalab.core.errors import ConfigError, DynalabError
     from dynalab.store.find import select
     from dynalab.store.remove import plan, remove, remove_analysis, size_of

@@ -51,7 +51,6 @@ def command(
     multirun: bool,
     as_json: bool,
     outputs: str | None,
-    config_dirs: tuple[str, ...],
     verbose: bool,
     quiet: bool,
 ) -> int:
@@ -68,7 +67,7 @@ def command(
     """
     from dynalab.config.command import read_command
 
-    parsed = read_command(overrides, outputs=outputs, config_dirs=config_dirs)
+    parsed = read_command(overrides, outputs=outputs)
     for line in parsed.notes:
         note(line)
     if cfg:
