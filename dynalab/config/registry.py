@@ -124,6 +124,11 @@ def searching(folders: Sequence[str]) -> Iterator[None]:
         _TYPED[:] = before
 
 
+def typed_folders() -> list[str]:
+    """Return the folders of the command that is under way, as they were typed."""
+    return list(_TYPED)
+
+
 def search_path() -> list[Path]:
     """Return the user's folders: those of the command that is under way, then those of `DYNALAB_PATH`.
 
