@@ -39,7 +39,7 @@ def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> lis
     from dynalab.launch.train import Options
     from dynalab.launch.train import train as launch
 
-    command = read_command(list(overrides), outputs=None if outputs is None else str(outputs))
+    command = read_command(list(overrides), outputs=outputs)
     outcome = launch(command, Options(argv=("dynalab.train", *overrides)))
     for line in [*command.notes, *outcome.report.warnings]:
         warnings.warn(line, stacklevel=2)
@@ -96,11 +96,10 @@ def import_runs(
     if isinstance(source, str | Path):
         source = [source]
     tables = [user_path(item) for item in source] if isinstance(source, Sequence) else source
-    root = outputs_root(None if outputs is None else str(outputs))
     runs = () if run is None else (run,) if isinstance(run, str) else tuple(run)
     form = Form(runs, step, key, value, wide)
     order = Order(form, Changes(renamed or {}, constants or {}), levels, force)
-    outcome = import_table(tables, root, name, order, ("dynalab.import_runs",))
+    outcome = import_table(tables, outputs_root(outputs), name, order, ("dynalab.import_runs",))
     for line in outcome.doubts:
         warnings.warn(line, stacklevel=2)
     return outcome.ensemble
@@ -128,14 +127,12 @@ def load(ref: str | Path = "@last", *, outputs: str | Path | None = None) -> Any
         NothingMatched: Nothing has this id.
         ConfigError: Several ensembles do.
     """
-    root = outputs_root(None if outputs is None else str(outputs))
+    root = outputs_root(outputs)
     try:
         selection = select(root, [str(ref)], None, Ensemble)
     except NothingMatched:
-        try:
+        with contextlib.suppress(NothingMatched):
             return find_result(root, str(ref))
-        except NothingMatched:
-            pass
         raise
     if len(selection) != 1:
         ids = ", ".join(ensemble.id for ensemble, _ in selection)
@@ -166,9 +163,8 @@ def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     from dynalab.config.analysis import read_analysis
 
     several = isinstance(ensemble, list | tuple)
-    opened = [
-        item if isinstance(item, Ensemble) else load(item) for item in (ensemble if several else [ensemble])
-    ]
+    refs = ensemble if several else [ensemble]
+    opened = [item if isinstance(item, Ensemble) else load(item) for item in refs]
     part, config = read_analysis(kind, [], keys)
     across = needs_of(part, config).across
     if not opened and across:
@@ -196,10 +192,10 @@ def view(result: Result | str, *, outputs: str | Path | None = None) -> View:
     from dynalab.show.view import View
     from dynalab.store.runfile import STATUSES
 
-    if not isinstance(result, str | Result):
-        raise ConfigError(f"view: expected a stored analysis or its id, not {type(result).__name__}")
+    if isinstance(result, str):
+        result = find_result(outputs_root(outputs), result)
     if not isinstance(result, Result):
-        result = find_result(outputs_root(None if outputs is None else str(outputs)), result)
+        raise ConfigError(f"view: expected a stored analysis or its id, not {type(result).__name__}")
     name = f"{result.kind}-{result.id}"
     module = find("analysis", result.kind, search_path()).module
     if not hasattr(module, "show"):

@@ -77,7 +77,7 @@ class Command:
     notes: list[str] = field(default_factory=list)
 
 
-def read_command(overrides: Sequence[str], *, outputs: str | None = None) -> Command:
+def read_command(overrides: Sequence[str], *, outputs: str | Path | None = None) -> Command:
     """Read the overrides of `train`: Hydra's, with sweeps and the seed grammar.
 
     Args:
@@ -200,7 +200,7 @@ def _check_batches(config: EnsembleConfig, steps: int) -> None:
         )
 
 
-def _settings(tree: Mapping[str, Any], outputs: str | None, folders: tuple[Path, ...]) -> Settings:
+def _settings(tree: Mapping[str, Any], outputs: str | Path | None, folders: tuple[Path, ...]) -> Settings:
     launcher, folder = tree.get("launcher"), tree.get("outputs")
     if isinstance(folder, list | Mapping):
         raise ConfigError(f"outputs={folder}: expected a folder")
