@@ -126,7 +126,7 @@ def make_ensemble(
     steps = steps_of() if steps is None else steps
     values = training(n_runs, steps) if values is None else values
     if config is None:
-        typed = from_tree(compose("train", list(overrides)))
+        typed = from_tree(compose(list(overrides)))
         config, digest = typed.as_dict(), digest or typed.id
     paths = OutputPaths(outputs).ensemble(task, slug, digest or "0123456789")
     paths.root.mkdir(parents=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
@@ -79,23 +78,15 @@ class Earlier:
 
     runs: int
     total: int
-    share: float | None
-    interval: tuple[float | None, float | None]
+    share: float | None = None
+    interval: tuple[float | None, float | None] = (None, None)
 
 
 @dataclass(frozen=True)
 class Summary:
     """What holds over the runs that have rows; one in which something does not happen counts as later than all others.
 
-    Attributes:
-        measure: The column.
-        level: Of the measure.
-        accuracy: The accuracy that is off the plateau.
-        persistence: Rows on end.
-        progress_step: Over runs.
-        plateau_end_step: Over runs.
-        lead_steps: Over runs that had either event.
-        earlier: How often the measure is first.
+    `measure` is the column that was read; `lead_steps` and `earlier` are over the runs that had either event.
     """
 
     measure: str
@@ -119,12 +110,14 @@ class Findings:
 def analyse(groups: Sequence[Group], config: Config) -> Findings:
     """Find where the measure holds its level and where accuracy leaves the plateau."""
     runs = runs_of(groups)
-    everywhere = (
+    # The first that all groups recorded, else the first that any run did.
+    everywhere = [
         name
         for name in MEASURES
         if all(any(run.first(name) is not None for run in group.runs) for group in groups)
-    )
-    measure = next(chain(everywhere, (name for name in MEASURES if any(name in run.series for run in runs))))
+    ]
+    somewhere = [name for name in MEASURES if any(name in run.series for run in runs)]
+    measure = next(iter([*everywhere, *somewhere]))
     level = config.fourier if measure == "parity_fourier" else config.separation
     judged = tuple(_judge(run, measure, level, config) for run in runs)
     return Findings(judged, _over_runs(judged, measure, level, config))
@@ -150,22 +143,21 @@ def _judge(run: Run, measure: str, level: float, config: Config) -> RunFindings:
     if crossed is left is None:
         return RunFindings(run.id, "on_plateau", f"neither happens by step {int(steps[-1]):,}")
     verdict = "together" if first == later else "leads" if first < later else "follows"
+    lead = None if left is None or crossed is None else left - crossed
     if left is None:
         why = f"accuracy stays on its plateau up to step {int(steps[-1]):,}"
     elif crossed is None:
         why = f"the measure stays below its level up to step {int(steps[-1]):,}"
     else:
-        apart = f"{count(abs(left - crossed), 'step')} apart"
-        return RunFindings(
-            run.id, verdict, "in one row" if first == later else apart, crossed, left, left - crossed
-        )
-    return RunFindings(run.id, verdict, why, crossed, left)
+        why = f"{count(abs(lead), 'step')} apart" if lead else "in one row"
+    return RunFindings(run.id, verdict, why, crossed, left, lead)
 
 
 def _over_runs(judged: Sequence[RunFindings], measure: str, level: float, config: Config) -> Summary:
     known = [run for run in judged if run.verdict != "insufficient_data"]
     either = [run for run in known if run.verdict != "on_plateau"]
     first, total = sum(run.verdict == "leads" for run in either), len(either)
+    earlier = Earlier(first, total, first / total, wilson(first, total)) if total else Earlier(0, 0)
     # A measure that never gets there is later than accuracy by more than any other.
     leads = [-math.inf if run.progress_step is None else run.lead_steps for run in either]
     return Summary(
@@ -176,9 +168,7 @@ def _over_runs(judged: Sequence[RunFindings], measure: str, level: float, config
         progress_step=Spread.of([run.progress_step for run in known]),
         plateau_end_step=Spread.of([run.plateau_end_step for run in known]),
         lead_steps=Spread.of(leads),
-        earlier=Earlier(
-            first, total, first / total if total else None, wilson(first, total) if total else (None, None)
-        ),
+        earlier=earlier,
     )
 
 
@@ -196,14 +186,18 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     yield Say(f"**Hidden progress:** {said}.", headline=True)
     if figure := _figure(findings, runs_of(groups)):
         yield figure
+    header = ["run", "verdict", f"{label} above {summary.level:g}", f"accuracy above {low}", "lead", "why"]
     rows = [
         [
-            *(run_cell(run.run), spoken(run.verdict), run.progress_step, run.plateau_end_step),
-            *(run.lead_steps, run.reason),
+            run_cell(run.run),
+            spoken(run.verdict),
+            run.progress_step,
+            run.plateau_end_step,
+            run.lead_steps,
+            run.reason,
         ]
         for run in findings.runs
     ]
-    header = ["run", "verdict", f"{label} above {summary.level:g}", f"accuracy above {low}", "lead", "why"]
     yield Table(header, rows, "Every run")
 
 
@@ -226,6 +220,8 @@ def _figure(findings: Findings, recorded: Sequence[Run]) -> Lines | None:
         return None
     labels = [MEASURES[name][0] for name in columns]
     spread = " Line: median over runs; band: quartiles; thin lines: single runs." if len(runs) > 2 else ""
+    accuracy = {"test": _curves(runs, ACCURACY)}
+    measures = {label: _curves(runs, name) for label, name in zip(labels, columns, strict=True)}
     title = f"relevant against other coordinates{f': {labels[0]}' if len(labels) == 1 else ''}"
     return Lines(
         name="hidden-progress",
@@ -233,17 +229,8 @@ def _figure(findings: Findings, recorded: Sequence[Run]) -> Lines | None:
         f"near 1 as long as nothing tells the coordinates apart.{spread}",
         alt=f"Accuracy, and {listed(labels)} of relevant against other coordinates",
         panels=[
-            Panel(
-                title="accuracy on held-out examples",
-                curves={"test": _curves(runs, ACCURACY)},
-                level=summary.accuracy,
-            ),
-            Panel(
-                title=title,
-                curves={label: _curves(runs, name) for label, name in zip(labels, columns, strict=True)},
-                logarithmic=True,
-                level=summary.level,
-            ),
+            Panel(title="accuracy on held-out examples", curves=accuracy, level=summary.accuracy),
+            Panel(title=title, curves=measures, logarithmic=True, level=summary.level),
         ],
         marks={
             f"{MEASURES[summary.measure][0]} above {summary.level:g}": summary.progress_step.median,

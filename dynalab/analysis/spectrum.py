@@ -92,17 +92,16 @@ class Findings:
 def analyse(groups: Sequence[Group], config: Config) -> Findings:
     """Read the first and the last spectrum of every run."""
     judged = tuple(_judge(run, config.near_zero) for run in runs_of(groups))
-    first, last = (
-        _over([row for run in judged if (row := getattr(run, end)) is not None]) for end in ("first", "last")
-    )
+    first = _over([run.first for run in judged if run.first is not None])
+    last = _over([run.last for run in judged if run.last is not None])
     return Findings(judged, Summary(config.near_zero, first, last))
 
 
 def grid_of(config: Mapping[str, Any]) -> np.ndarray:
     """Return the edges of the bins that a resolved configuration says, shape (B + 1,)."""
-    said = (config.get("probe") or {}).get("spectrum") or {}
-    given = {name: said[name] for name in ("low", "high", "per_decade") if said.get(name)}
-    grid: np.ndarray = probe.Config(**given).edges()
+    section = (config.get("probe") or {}).get("spectrum") or {}
+    keys = {name: section[name] for name in ("low", "high", "per_decade") if section.get(name)}
+    grid: np.ndarray = probe.Config(**keys).edges()
     return grid
 
 
@@ -113,7 +112,7 @@ def rows_of(run: Run) -> tuple[np.ndarray, np.ndarray]:
         return np.empty(0, np.int64), np.empty((0, len(bins)))
     series = [run.series[name] for name in bins]
     steps = series[0].steps
-    shares = np.stack([own.at(steps) for own in series], axis=1)
+    shares = np.stack([item.at(steps) for item in series], axis=1)
     whole = np.isfinite(shares).all(axis=1)
     return steps[whole], shares[whole]
 
@@ -125,15 +124,15 @@ def _judge(run: Run, near_zero: float) -> RunFindings:
         top = largest.at(steps)
         some = np.isfinite(top)
         steps, shares, top = steps[some], shares[some], top[some]
+    grid = grid_of(run.config)
     if largest is None or not len(steps):
-        fits = len(columns_of(list(run.series))) == len(grid_of(run.config)) - 1
+        fits = len(columns_of(list(run.series))) == len(grid) - 1
         why = (
             "no row has all bins and a largest eigenvalue"
             if fits
             else "its bins are not of its configuration"
         )
         return RunFindings(run.id, "insufficient_data", why)
-    grid = grid_of(run.config)
     first, last = (_row(int(steps[at]), float(top[at]), shares[at], grid, near_zero) for at in (0, -1))
     return RunFindings(run.id, "measured", count(len(steps), "row"), len(steps), first, last)
 
@@ -148,10 +147,8 @@ def _row(step: int, largest: float, shares: np.ndarray, grid: np.ndarray, near_z
 
 
 def _over(rows: Sequence[Row]) -> Over:
-    spreads = (
-        Spread.of([getattr(row, name) for row in rows]) for name in ("largest", "negative", "near_zero")
-    )
-    return Over(*spreads)
+    columns = ("largest", "negative", "near_zero")
+    return Over(*(Spread.of([getattr(row, name) for row in rows]) for name in columns))
 
 
 def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
@@ -174,8 +171,7 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         steps = [None if row is None else row.step for row in ends]
         rows.append([run_cell(run.run), Cell(run.rows, tone="" if run.rows else "quiet"), *steps, *cells])
     yield Table(header, rows, "Every run, in its first and its last row")
-    if odd := [run for run in findings.runs if run.verdict != "measured"]:
-        reasons = [[run_cell(run.run), run.reason] for run in odd]
+    if reasons := [[run_cell(run.run), run.reason] for run in findings.runs if run.verdict != "measured"]:
         yield Table(["run", "why"], reasons, "Not measured")
 
 

@@ -135,7 +135,17 @@ def key_words(result: Result) -> list[str]:
 
 def analyze_command(result: Result) -> str:
     """Return the command that makes an analysis again: its ensembles, and the keys that it was given."""
-    return shlex.join(["dynalab", "analyze", result.kind, *result.ensembles, *key_words(result)])
+    words = ["dynalab", "analyze", result.kind, *result.ensembles, *key_words(result)]
+    return shlex.join([*words, *_config_dir(result.kind)])
+
+
+def _config_dir(kind: str) -> list[str]:
+    """Return the words that lead a command to an analysis in a folder of the user's; none for any other."""
+    try:
+        folder = find("analysis", kind, search_path()).folder
+    except ConfigError:
+        return []
+    return [] if folder is None else ["--config-dir", str(folder)]
 
 
 def word(value: Any) -> str:
@@ -170,7 +180,7 @@ def unmade(ensemble: Ensemble, stored: Sequence[Result]) -> list[str]:
             # A plug-in's may be broken, or have keys without a default.
             continue
         if kind not in made and needs.columns and not needs.missing(ensemble.metrics):
-            commands.append(f"dynalab analyze {kind} {ensemble.id}")
+            commands.append(shlex.join(["dynalab", "analyze", kind, ensemble.id, *_config_dir(kind)]))
     return commands
 
 
@@ -195,7 +205,9 @@ def others(anchor: str, ensemble: Ensemble, shown: Sequence[Result], found: Sequ
             " ".join(key_words(result)) or "default",
             len(result.data.get("inputs") or ()),
             Cell(str(result.data.get("created") or "").replace("T", " ")[:16] or None, tone="whole"),
-            f"dynalab report {ensemble.id} {result.kind}-{result.id}",
+            shlex.join(
+                ["dynalab", "report", ensemble.id, f"{result.kind}-{result.id}", *_config_dir(result.kind)]
+            ),
         ]
         for result in reversed(found)
     ]

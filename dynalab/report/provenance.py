@@ -35,7 +35,7 @@ def _defaults(task: str) -> dict[str, Any] | None:
 
     try:
         folders = search_path()
-        return flat(from_tree(compose("train", [f"task={task}"], folders), folders).as_dict())
+        return flat(from_tree(compose([f"task={task}"], folders), folders).as_dict())
     except DynalabError:
         return None
 
