@@ -53,24 +53,16 @@ class Config(Keys):
 
 @dataclass(frozen=True)
 class RunFindings:
-    """What is found of a run.
+    """What is found of a run."""
 
-    Attributes:
-        run: Its id.
-        verdict: `leads` where the measure crosses its level before accuracy leaves the plateau, `together` in the same
-            row, `follows` after it; `on_plateau` where neither happens, `insufficient_data` where nothing is known.
-        reason: In words.
-        progress_step: Where the measure first holds its level; None: it does not.
-        plateau_end_step: Where accuracy does.
-        lead_steps: The second step less the first; None where one of them is not known.
-    """
-
-    run: str
+    run: str  # its id
+    # `leads` where the measure crosses its level before accuracy leaves the plateau, `together` in the same row,
+    # `follows` after it; `on_plateau` where neither happens, `insufficient_data` where nothing is known.
     verdict: str
-    reason: str
-    progress_step: int | None = None
-    plateau_end_step: int | None = None
-    lead_steps: int | None = None
+    reason: str  # in words
+    progress_step: int | None = None  # where the measure first holds its level; None: it does not
+    plateau_end_step: int | None = None  # where accuracy does
+    lead_steps: int | None = None  # the second step less the first; None where one of them is not known
 
 
 @dataclass(frozen=True)
@@ -85,27 +77,16 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Summary:
-    """What holds over the runs that have rows; one in which something does not happen counts as later than all others.
+    """What holds over the runs that have rows; one in which something does not happen counts as later than all others."""
 
-    Attributes:
-        measure: The column.
-        level: Of the measure.
-        accuracy: The accuracy that is off the plateau.
-        persistence: Rows on end.
-        progress_step: Over runs.
-        plateau_end_step: Over runs.
-        lead_steps: Over runs that had either event.
-        earlier: How often the measure is first.
-    """
-
-    measure: str
-    level: float
-    accuracy: float
-    persistence: int
-    progress_step: Spread
-    plateau_end_step: Spread
-    lead_steps: Spread
-    earlier: Earlier
+    measure: str  # the column
+    level: float  # of the measure
+    accuracy: float  # the accuracy that is off the plateau
+    persistence: int  # rows on end
+    progress_step: Spread  # over runs
+    plateau_end_step: Spread  # over runs
+    lead_steps: Spread  # over runs that had either event
+    earlier: Earlier  # how often the measure is first
 
 
 @dataclass(frozen=True)

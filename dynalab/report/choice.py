@@ -22,15 +22,10 @@ from dynalab.store.results import CONTRAST, Result, results
 
 @dataclass(frozen=True)
 class Choice:
-    """The analyses of an ensemble.
+    """The analyses of an ensemble."""
 
-    Attributes:
-        shown: Those that are shown.
-        others: Those that are stored as well.
-    """
-
-    shown: Sequence[Result] = ()
-    others: Sequence[Result] = field(default=())
+    shown: Sequence[Result] = ()  # those that are shown
+    others: Sequence[Result] = field(default=())  # those that are stored as well
 
 
 def choose(root: Path, ensemble: str, named: Sequence[Result]) -> Choice:

@@ -29,30 +29,18 @@ EARLY = 0.05
 
 @dataclass
 class Shown:
-    """One ensemble as the page shows it.
+    """One ensemble as the page shows it."""
 
-    Attributes:
-        ensemble: Where it comes from.
-        runs: The runs that are shown; those of damaged shards are left out.
-        steps: Metric -> steps, shape (T,).
-        values: Metric -> values, shape (S, T), in the order of `runs`.
-        results: The analyses that are shown with it.
-        others: The stored analyses that are not.
-        total: Number of runs that the ensemble has.
-        fewer: Metric -> number of steps that it was recorded at, where `steps` has fewer.
-        title: Name of the ensemble on the page.
-        warnings: What was damaged or odd.
-    """
-
-    ensemble: Ensemble
-    runs: list[StoredRun]
-    steps: dict[str, np.ndarray]
-    values: dict[str, np.ndarray]
-    results: list[Result]
-    total: int
-    title: str = ""
-    warnings: list[str] = field(default_factory=list)
-    others: Sequence[Result] = ()
+    ensemble: Ensemble  # where it comes from
+    runs: list[StoredRun]  # the runs that are shown; those of damaged shards are left out
+    steps: dict[str, np.ndarray]  # metric -> steps, shape (T,)
+    values: dict[str, np.ndarray]  # metric -> values, shape (S, T), in the order of `runs`
+    results: list[Result]  # the analyses that are shown with it
+    total: int  # number of runs that the ensemble has
+    title: str = ""  # name of the ensemble on the page
+    warnings: list[str] = field(default_factory=list)  # what was damaged or odd
+    others: Sequence[Result] = ()  # the stored analyses that are not
+    # Metric -> number of steps that it was recorded at, where `steps` has fewer.
     fewer: dict[str, int] = field(default_factory=dict)
 
     @property

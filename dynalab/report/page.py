@@ -19,23 +19,14 @@ from dynalab.show.page import drawing, environment
 
 @dataclass(frozen=True)
 class Page:
-    """A report before it is written.
+    """A report before it is written."""
 
-    Attributes:
-        title: Its heading.
-        summary: Paragraphs at the top, each a list of sentences.
-        warnings: What a reader must see first.
-        sections: Its parts.
-        commands: Commands that make this page again.
-        created: When it was made.
-    """
-
-    title: str
-    summary: Sequence[tuple[str, Sequence[str]]]
-    warnings: Sequence[str]
-    sections: Sequence[Section]
-    commands: Sequence[str]
-    created: str
+    title: str  # its heading
+    summary: Sequence[tuple[str, Sequence[str]]]  # paragraphs at the top, each a list of sentences
+    warnings: Sequence[str]  # what a reader must see first
+    sections: Sequence[Section]  # its parts
+    commands: Sequence[str]  # commands that make this page again
+    created: str  # when it was made
 
 
 def walk(sections: Sequence[Section]) -> Iterator[tuple[Section, Picture]]:

@@ -34,23 +34,14 @@ _KINDS = {"say": Say, "warnings": Warnings, "picture": Picture, "table": Table, 
 
 @dataclass(frozen=True)
 class Piece:
-    """A cell as the page has it.
+    """A cell as the page has it."""
 
-    Attributes:
-        text: What is shown.
-        sort: What a click on the column's head sorts by; None is last.
-        number: Whether it stands right-aligned.
-        tone: As that of a `Cell`.
-        swatch: As that of a `Cell`.
-        link: As that of a `Cell`.
-    """
-
-    text: str
-    sort: float | str | None
-    number: bool
-    tone: str
-    swatch: str
-    link: str
+    text: str  # what is shown
+    sort: float | str | None  # what a click on the column's head sorts by; None is last
+    number: bool  # whether it stands right-aligned
+    tone: str  # as that of a `Cell`
+    swatch: str  # as that of a `Cell`
+    link: str  # as that of a `Cell`
 
 
 def piece(value: Any) -> Piece:

@@ -71,17 +71,11 @@ class Confirmation:
 
 @dataclass(frozen=True)
 class Halving:
-    """A fork that is to be made.
+    """A fork that is to be made."""
 
-    Attributes:
-        runs: Ids of its runs.
-        at: First update at half the rate.
-        steps: Length that it needs.
-    """
-
-    runs: tuple[str, ...]
-    at: int
-    steps: int
+    runs: tuple[str, ...]  # ids of its runs
+    at: int  # first update at half the rate
+    steps: int  # length that it needs
 
 
 def halvings(runs: Sequence[RunFindings], ratios: Mapping[str, Series], config: Config) -> list[Halving]:

@@ -41,31 +41,20 @@ class _Rows:
 
 @dataclass(frozen=True)
 class Edge:
-    """What a run did.
+    """What a run did."""
 
-    Attributes:
-        verdict: `at_edge`, `visited`, `below_edge`, `never_sharpened`, `insufficient_data` or `unknown`.
-        onset: Step of the first arrival, or None.
-        end: Step at which it left for the last time, or None.
-        stays: First and last step of every time at the edge.
-        median: Median of r at the edge; of the last quarter of the rows where it never arrived.
-        spread: Interquartile range of the same rows.
-        fraction: Share of the run's steps at the edge.
-        rate: Theil-Sen slope of ln r a step up to r = .9 before the arrival; None with fewer than five such rows.
-        rise: Largest r over the smallest one before it, both smoothed.
-        reason: In words.
-    """
-
-    verdict: str
-    onset: float | None = None
-    end: float | None = None
-    stays: tuple[tuple[float, float], ...] = ()
+    verdict: str  # `at_edge`, `visited`, `below_edge`, `never_sharpened`, `insufficient_data` or `unknown`
+    onset: float | None = None  # step of the first arrival, or None
+    end: float | None = None  # step at which it left for the last time, or None
+    stays: tuple[tuple[float, float], ...] = ()  # first and last step of every time at the edge
+    # Median of r at the edge; of the last quarter of the rows where it never arrived.
     median: float | None = None
-    spread: float | None = None
-    fraction: float = 0.0
+    spread: float | None = None  # interquartile range of the same rows
+    fraction: float = 0.0  # share of the run's steps at the edge
+    # Theil-Sen slope of ln r a step up to r = .9 before the arrival; None with fewer than five such rows.
     rate: float | None = None
-    rise: float | None = None
-    reason: str = ""
+    rise: float | None = None  # largest r over the smallest one before it, both smoothed
+    reason: str = ""  # in words
 
 
 def smooth(values: np.ndarray, noise: float) -> tuple[np.ndarray, int]:

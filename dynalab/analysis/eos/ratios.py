@@ -23,21 +23,13 @@ CERTAIN = 0.1
 
 @dataclass(frozen=True)
 class Ratios:
-    """The ratio at every row that has one.
+    """The ratio at every row that has one."""
 
-    Attributes:
-        steps: Shape (N,).
-        values: Shape (N,), at least `FLAT`.
-        adaptive: Whether it is of the preconditioned sharpness.
-        dropped: Rows that were left out because their eigenvalue had not converged.
-        reason: Why there is none; empty where there is.
-    """
-
-    steps: np.ndarray
-    values: np.ndarray
-    adaptive: bool
-    dropped: int = 0
-    reason: str = ""
+    steps: np.ndarray  # shape (N,)
+    values: np.ndarray  # shape (N,), at least `FLAT`
+    adaptive: bool  # whether it is of the preconditioned sharpness
+    dropped: int = 0  # rows that were left out because their eigenvalue had not converged
+    reason: str = ""  # why there is none; empty where there is
 
 
 def ratios_of(run: Run) -> Ratios:

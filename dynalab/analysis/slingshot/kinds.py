@@ -37,31 +37,19 @@ LAG = 0.1
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known around one spike.
+    """What is known around one spike."""
 
-    Attributes:
-        onset: Step of its onset.
-        peak: Step of its peak.
-        window: Steps before it that count as before.
-        channels: Channel -> its series over the whole run, those that were recorded.
-        cycle: What the norm did.
-        optimizer: The optimizer's section of the configuration; empty where it is not known.
-        rates: Steps at which the rate changed.
-        ended: Whether the run's loss ended in NaN or infinity during this spike.
-        full_batch: Whether updates see all examples; None where it is not known.
-        decay: Share by which weight decay shrinks weights, a step, at the rows of `scale_invariant_norm`; None where
-            that is not known.
-    """
-
-    onset: float
-    peak: float
-    window: float
-    channels: Mapping[str, Series]
-    cycle: Cycle
-    optimizer: Mapping[str, Any]
-    rates: tuple[float, ...] = ()
-    ended: bool = False
-    full_batch: bool | None = None
+    onset: float  # step of its onset
+    peak: float  # step of its peak
+    window: float  # steps before it that count as before
+    channels: Mapping[str, Series]  # channel -> its series over the whole run, those that were recorded
+    cycle: Cycle  # what the norm did
+    optimizer: Mapping[str, Any]  # the optimizer's section of the configuration; empty where it is not known
+    rates: tuple[float, ...] = ()  # steps at which the rate changed
+    ended: bool = False  # whether the run's loss ended in NaN or infinity during this spike
+    full_batch: bool | None = None  # whether updates see all examples; None where it is not known
+    # Share by which weight decay shrinks weights, a step, at the rows of `scale_invariant_norm`; None where that is
+    # not known.
     decay: np.ndarray | None = None
 
     def before(self, name: str) -> np.ndarray | None:
@@ -76,17 +64,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Named:
-    """A spike's name.
+    """A spike's name."""
 
-    Attributes:
-        kind: One of the kinds of the module.
-        confidence: Share of the evidence for the kind that was recorded, and holds.
-        reason: In words.
-    """
-
-    kind: str
-    confidence: float
-    reason: str
+    kind: str  # one of the kinds of the module
+    confidence: float  # share of the evidence for the kind that was recorded, and holds
+    reason: str  # in words
 
 
 def name(evidence: Evidence, config: Config) -> Named:

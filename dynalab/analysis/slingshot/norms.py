@@ -24,23 +24,14 @@ BEFORE, AFTER, ROWS = 0.35, (0.25, 0.12), 40
 
 @dataclass(frozen=True)
 class Cycle:
-    """What the norm did around one spike; slopes are of its natural logarithm, a step.
+    """What the norm did around one spike; slopes are of its natural logarithm, a step."""
 
-    Attributes:
-        before: Slope before the onset; NaN where there are too few rows.
-        after: Slope after.
-        expected: Slope after if growth had gone on as it was slowing down before.
-        error: Standard error of `after - PLATEAU * expected`.
-        growth: Change of the log norm over the window before.
-        verdict: True for growth and plateau, False for not, None where the rows cannot tell.
-    """
-
-    before: float
-    after: float
-    expected: float
-    error: float
-    growth: float
-    verdict: bool | None
+    before: float  # slope before the onset; NaN where there are too few rows
+    after: float  # slope after
+    expected: float  # slope after if growth had gone on as it was slowing down before
+    error: float  # standard error of `after - PLATEAU * expected`
+    growth: float  # change of the log norm over the window before
+    verdict: bool | None  # True for growth and plateau, False for not, None where the rows cannot tell
 
     @property
     def ratio(self) -> float | None:

@@ -26,21 +26,13 @@ ONSET, END = 0.5, 1.0
 
 @dataclass(frozen=True)
 class Spike:
-    """One excursion; all places are rows of the series.
+    """One excursion; all places are rows of the series."""
 
-    Attributes:
-        onset: First row of the rise.
-        peak: Row of the largest loss.
-        end: First row within a decade of the level before; None where the series ends before.
-        level: log10 of the loss before.
-        decades: Height of the peak above the level.
-    """
-
-    onset: int
-    peak: int
-    end: int | None
-    level: float
-    decades: float
+    onset: int  # first row of the rise
+    peak: int  # row of the largest loss
+    end: int | None  # first row within a decade of the level before; None where the series ends before
+    level: float  # log10 of the loss before
+    decades: float  # height of the peak above the level
 
 
 def largest_loss(run: Run) -> Series | None:

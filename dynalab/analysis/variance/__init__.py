@@ -57,37 +57,21 @@ class Interaction:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """Shares of the streams and the residual in the variance of the convergence step.
+    """Shares of the streams and the residual in the variance of the convergence step."""
 
-    Attributes:
-        shares: Of every stream and of the residual.
-        interactions: What the residual is made of.
-        sd: Standard deviation of a cell, in steps or of the logarithm.
-        levels: Stream -> number of seeds.
-        seeds: Stream -> seeds.
-        cells: Number of runs.
-        empty_cells: Labels of the cells without a run.
-        mean_step: Mean of a cell.
-        log_time: Whether the logarithm was split.
-        convergence_rule: What was watched.
-        convergence: When every run converged.
-        warnings: What a reader must know.
-        table: The runs, `cells.parquet`.
-    """
-
-    shares: tuple[Share, ...]
-    interactions: tuple[Interaction, ...]
-    sd: float
-    levels: Mapping[str, int]
-    seeds: Mapping[str, tuple[int, ...]]
-    cells: int
-    empty_cells: tuple[str, ...]
-    mean_step: float
-    log_time: bool
-    convergence_rule: Convergence
-    convergence: tuple[Passage, ...]
-    warnings: tuple[str, ...] = ()
-    table: Frame = frame("cells")
+    shares: tuple[Share, ...]  # of every stream and of the residual
+    interactions: tuple[Interaction, ...]  # what the residual is made of
+    sd: float  # standard deviation of a cell, in steps or of the logarithm
+    levels: Mapping[str, int]  # stream -> number of seeds
+    seeds: Mapping[str, tuple[int, ...]]  # stream -> seeds
+    cells: int  # number of runs
+    empty_cells: tuple[str, ...]  # labels of the cells without a run
+    mean_step: float  # mean of a cell
+    log_time: bool  # whether the logarithm was split
+    convergence_rule: Convergence  # what was watched
+    convergence: tuple[Passage, ...]  # when every run converged
+    warnings: tuple[str, ...] = ()  # what a reader must know
+    table: Frame = frame("cells")  # the runs, `cells.parquet`
 
 
 def analyse(groups: Sequence[Group], config: Config) -> Findings:

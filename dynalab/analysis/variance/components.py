@@ -24,17 +24,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Strata:
-    """Mean squares of a design.
+    """Mean squares of a design."""
 
-    Attributes:
-        shape: Levels of the F factors.
-        squares: Mean square of every subset, shape (2^F,); entry 0 is NaN.
-        freedom: Degrees of freedom, shape (2^F,); entry 0 is 0.
-    """
-
-    shape: tuple[int, ...]
-    squares: np.ndarray
-    freedom: np.ndarray
+    shape: tuple[int, ...]  # levels of the F factors
+    squares: np.ndarray  # mean square of every subset, shape (2^F,); entry 0 is NaN
+    freedom: np.ndarray  # degrees of freedom, shape (2^F,); entry 0 is 0
 
 
 def weights(shape: tuple[int, ...]) -> np.ndarray:

@@ -18,17 +18,11 @@ HOW = "train one: design=crossed seed_streams.init=0..4 seed_streams.order=0..4"
 
 @dataclass(frozen=True)
 class Design:
-    """A full grid of cells, one run a cell; some cells may be empty.
+    """A full grid of cells, one run a cell; some cells may be empty."""
 
-    Attributes:
-        factors: Crossed streams, in the order of the labels.
-        levels: Seeds of each, ascending.
-        cells: Place of every run in the grid, integers of shape (S, F).
-    """
-
-    factors: tuple[str, ...]
-    levels: tuple[tuple[int, ...], ...]
-    cells: np.ndarray
+    factors: tuple[str, ...]  # crossed streams, in the order of the labels
+    levels: tuple[tuple[int, ...], ...]  # seeds of each, ascending
+    cells: np.ndarray  # place of every run in the grid, integers of shape (S, F)
 
     @property
     def shape(self) -> tuple[int, ...]:

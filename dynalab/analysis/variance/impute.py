@@ -19,17 +19,11 @@ BURN_IN = 200
 
 @dataclass(frozen=True)
 class Draws:
-    """What the rounds of augmentation gave.
+    """What the rounds of augmentation gave."""
 
-    Attributes:
-        lambdas: Draws of the expected mean squares, shape (rounds, 2^F).
-        estimates: Components by moments of each completed grid, shape (rounds, 2^F).
-        means: Mean of each completed grid, shape (rounds,).
-    """
-
-    lambdas: np.ndarray
-    estimates: np.ndarray
-    means: np.ndarray
+    lambdas: np.ndarray  # draws of the expected mean squares, shape (rounds, 2^F)
+    estimates: np.ndarray  # components by moments of each completed grid, shape (rounds, 2^F)
+    means: np.ndarray  # mean of each completed grid, shape (rounds,)
 
 
 def augment(values: np.ndarray, bounds: np.ndarray, rounds: int, rng: np.random.Generator) -> Draws:

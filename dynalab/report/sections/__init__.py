@@ -17,14 +17,10 @@ from dynalab.store.results import Result, reading
 
 @dataclass(frozen=True)
 class Renderer:
-    """How a kind of analysis is shown.
+    """How a kind of analysis is shown."""
 
-    Attributes:
-        section: Result, context -> its part of the page.
-        summary: Result, context -> sentences for the summary at the top; `**` makes words bold.
-    """
-
-    section: Callable[[Result, Context], Section]
+    section: Callable[[Result, Context], Section]  # result, context -> its part of the page
+    # Result, context -> sentences for the summary at the top; `**` makes words bold.
     summary: Callable[[Result, Context], list[str]]
 
 

@@ -23,17 +23,11 @@ MOST = 6
 
 @dataclass(frozen=True)
 class Contrasts:
-    """The analyses of one kind that are compared.
+    """The analyses of one kind that are compared."""
 
-    Attributes:
-        part: The analysis.
-        results: Place of an ensemble on the page -> its result, the reference's first.
-        made: Place of each other one -> the comparison.
-    """
-
-    part: Part
-    results: Mapping[int, Result]
-    made: Mapping[int, Result]
+    part: Part  # the analysis
+    results: Mapping[int, Result]  # place of an ensemble on the page -> its result, the reference's first
+    made: Mapping[int, Result]  # place of each other one -> the comparison
 
 
 def contrasts(shown: Sequence[Shown], outputs: Path) -> tuple[list[Contrasts], list[str]]:

@@ -35,19 +35,12 @@ INTERPOLATED = (
 
 @dataclass(frozen=True)
 class Drawn:
-    """What became of the runs of one metric.
+    """What became of the runs of one metric."""
 
-    Attributes:
-        end: Value at the right end of the main line, NaN where there is none.
-        singles: How many runs are thin lines.
-        runs: How many runs there are.
-        interpolated: Whether median and band take values between the rows of some runs.
-    """
-
-    end: float
-    singles: int
-    runs: int
-    interpolated: bool
+    end: float  # value at the right end of the main line, NaN where there is none
+    singles: int  # how many runs are thin lines
+    runs: int  # how many runs there are
+    interpolated: bool  # whether median and band take values between the rows of some runs
 
     @property
     def notes(self) -> list[str]:

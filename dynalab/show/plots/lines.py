@@ -25,21 +25,14 @@ from dynalab.show.plots.style import (
 
 @dataclass(frozen=True)
 class LinePanel:
-    """One of several panels.
+    """One of several panels."""
 
-    Attributes:
-        title: Above it.
-        steps: Recorded steps, shape (T,).
-        series: Label -> values, shape (S, T); `train` and `test` have colours of their own.
-        logarithmic: Whether y is, where the values allow it.
-        level: Where a dotted line runs across, or None.
-    """
-
-    title: str
-    steps: np.ndarray
+    title: str  # above it
+    steps: np.ndarray  # recorded steps, shape (T,)
+    # Label -> values, shape (S, T); `train` and `test` have colours of their own.
     series: Mapping[str, np.ndarray]
-    logarithmic: bool = False
-    level: float | None = None
+    logarithmic: bool = False  # whether y is, where the values allow it
+    level: float | None = None  # where a dotted line runs across, or None
 
 
 @styled
