@@ -69,14 +69,7 @@ def smooth(values: np.ndarray, noise: float) -> tuple[np.ndarray, int]:
 
 
 def edge_of(steps: np.ndarray, ratios: np.ndarray, config: Config, *, adaptive: bool = False) -> Edge:
-    """Say what a run did at the edge of stability.
-
-    Args:
-        steps: Steps of the rows, shape (N,), ascending.
-        ratios: r at them, shape (N,), positive.
-        config: Keys of the analysis.
-        adaptive: Whether the first steps are skipped.
-    """
+    """Say what a run did, of ascending steps (N,) and positive ratios (N,); an adaptive one's first are skipped."""
     if adaptive:
         keep = steps >= steps[0] + config.skip if len(steps) else steps > 0
         steps, ratios = steps[keep], ratios[keep]
@@ -98,12 +91,9 @@ def edge_of(steps: np.ndarray, ratios: np.ndarray, config: Config, *, adaptive: 
     stays = _stays(smoothed, x, config, slack, least, width)
     lowest = np.minimum.accumulate(smoothed)
     rise = float(np.exp((smoothed - lowest).max()))
-    rows = (
-        np.concatenate([np.arange(s.first, s.last + 1) for s in stays])
-        if stays
-        else np.arange(len(x) * 3 // 4, len(x))
-    )
-    low, median, high = (float(value) for value in np.quantile(ratios[rows], [0.25, 0.5, 0.75]))
+    spells = [np.arange(stay.first, stay.last + 1) for stay in stays]
+    rows = np.concatenate(spells or [np.arange(len(x) * 3 // 4, len(x))])
+    low, median, high = np.quantile(ratios[rows], [0.25, 0.5, 0.75]).tolist()
     if not stays:
         verdict, reason = _never(smoothed, rise, config, slack)
         rate = _rate(steps, x, len(x), noise)
@@ -121,14 +111,14 @@ def edge_of(steps: np.ndarray, ratios: np.ndarray, config: Config, *, adaptive: 
         stays=tuple(spans),
         fraction=sum(end - begin for begin, end in spans) / total if total else 0.0,
         rate=_rate(steps, x, first, noise),
-        reason=_told(spans, last.left, last.last == len(steps) - 1),
+        reason=_course(spans, last.left, last.last == len(steps) - 1),
         median=median,
         spread=high - low,
         rise=rise,
     )
 
 
-def _told(spans: list[tuple[float, float]], left: bool, to_the_end: bool) -> str:
+def _course(spans: list[tuple[float, float]], left: bool, to_the_end: bool) -> str:
     """Say when a run came and went."""
     words = [f"arrived at step {spans[0][0]:,.0f}"]
     words += [
