@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Template
 
 from dynalab.core.version import __version__
 from dynalab.report.blocks import Section
@@ -37,22 +37,16 @@ def walk(sections: Sequence[Section]) -> Iterator[tuple[Section, Picture]]:
 
 
 def render(page: Page, folder: Path) -> str:
-    """Return the page as HTML, and save its figures.
-
-    Args:
-        page: The page.
-        folder: The figures' folder, `figures/` beside the page.
-    """
+    """Return the page as HTML, and save its figures in a folder beside it."""
     drawn: dict[tuple[str, str], dict[str, Any]] = {}
     for section, picture in walk(page.sections):
         name = f"{section.anchor}-{picture.name}"
         document = svg.to_svg(picture.figure)
         svg.save(picture.figure, document, folder, name)
         drawn[section.anchor, picture.name] = drawing(picture, name, document, f"{folder.name}/{name}")
-    template = _environment().get_template("page.html.j2")
-    return template.render(page=page, drawn=drawn, version=__version__)
+    return _template().render(page=page, drawn=drawn, version=__version__)
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
-    return environment(Path(__file__).parent / "templates")
+def _template() -> Template:
+    return environment(Path(__file__).parent / "templates").get_template("page.html.j2")
