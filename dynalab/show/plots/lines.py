@@ -19,7 +19,7 @@ from dynalab.show.plots.style import (
     is_log_spaced,
     marks,
     new_figure,
-    styled,
+    style,
 )
 
 
@@ -35,7 +35,7 @@ class LinePanel:
     level: float | None = None  # where a dotted line runs across, or None
 
 
-@styled
+@style()
 def line_panels(
     panels: Sequence[LinePanel],
     *,
@@ -81,7 +81,7 @@ def line_panels(
     return figure
 
 
-@styled
+@style()
 def hidden_progress(
     steps: np.ndarray,
     accuracy: np.ndarray,
