@@ -229,7 +229,8 @@ def _words(rows: Sequence[Forked]) -> str:
     """Return what the forks say of all runs, in a line."""
     good, undecided = (sum(row.verdict == kind for row in rows) for kind in ("confirmed", "undecided"))
     rises = [row.rise for row in rows if row.rise is not None]
-    line = f"Confirmed in {good:,} of {count(len(rows), 'run')}"
-    if rises:
-        line += f": at half the rate the sharpness rose {min(rises):.2f} to {max(rises):.2f} times"
-    return line + (f"; {undecided:,} undecided" if undecided else "")
+    span = (
+        f": at half the rate the sharpness rose {min(rises):.2f} to {max(rises):.2f} times" if rises else ""
+    )
+    rest = f"; {undecided:,} undecided" if undecided else ""
+    return f"Confirmed in {good:,} of {count(len(rows), 'run')}{span}{rest}"

@@ -78,8 +78,7 @@ def _marked(block: Block, context: Context) -> Block:
     """Return a figure of runs with the landmarks that they have reached."""
     if not isinstance(block, Raster):
         return block
-    summaries = {run.id: run.summary or {} for run in context.runs}
-    landmarks = {
-        name: [summaries.get(run, {}).get(key) for run in block.runs] for name, key in LANDMARKS.items()
-    }
+    known = {run.id: run.summary or {} for run in context.runs}
+    summaries = [known.get(run, {}) for run in block.runs]
+    landmarks = {name: [summary.get(key) for summary in summaries] for name, key in LANDMARKS.items()}
     return replace(block, landmarks=landmarks)

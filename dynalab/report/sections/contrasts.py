@@ -63,8 +63,7 @@ def _compared(shown: Sequence[Shown], kind: str) -> dict[int, Result]:
 
 def blocks(contrasts: Sequence[Contrasts], shown: Sequence[Shown], titles: Sequence[str]) -> list[Block]:
     """Return the blocks that compare settings, each by its title."""
-    context = Context(shown, "comparison")
-    made: list[Block] = []
+    context, made = Context(shown, "comparison"), list[Block]()
     for item in contrasts:
         said = item.part.module.show_contrasts(
             {titles[place]: result.restored() for place, result in item.made.items()},

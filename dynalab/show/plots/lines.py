@@ -52,9 +52,8 @@ def line_panels(
         log_steps: Logarithmic x; None: where more than half of the steps lie in the first tenth.
     """
     figure = new_figure(7.6, 2.2 + 2.7 * (len(panels) - 1))
-    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=[1, *[1.25] * (len(panels) - 1)])[
-        :, 0
-    ]
+    heights = [1, *[1.25] * (len(panels) - 1)]
+    axes = list(figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights).flat)
     notes: list[str] = []
     places = count(len(SPLITS))
     for ax, panel in zip(axes, panels, strict=True):

@@ -226,9 +226,7 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
         for index in np.flatnonzero(short > 1e-6):
             moved[index] -= short[index] / 2
             moved[index + 1] += short[index] / 2
-    result = np.empty(len(moved))
-    result[order] = moved
-    return [float(place) for place in result]
+    return [float(place) for place in moved[np.argsort(order)]]
 
 
 def label_ends(ax: Axes, labels: Iterable[tuple[float, str, str]], gap: float = 0.075) -> None:

@@ -42,15 +42,13 @@ def on_columns(steps: np.ndarray, values: np.ndarray, columns: np.ndarray) -> np
     A run says nothing before its first row and after its last: there it stays NaN. Steps (T,) ascend, values (S, T)
     are NaN where a run has none, and columns (C,) are places among the steps, ascending.
     """
-    result = np.array(values[:, columns], dtype=float)
+    result, steps = np.array(values[:, columns], dtype=float), np.asarray(steps, dtype=float)
     missing = np.isnan(result)
     for row in np.flatnonzero(missing.any(axis=1)):
         own, holes = np.flatnonzero(~np.isnan(values[row])), missing[row]
         if len(own):
-            at = np.asarray(steps, dtype=float)
-            result[row, holes] = np.interp(
-                at[columns[holes]], at[own], values[row, own], left=np.nan, right=np.nan
-            )
+            at, known = steps[columns[holes]], values[row, own]
+            result[row, holes] = np.interp(at, steps[own], known, left=np.nan, right=np.nan)
     return result
 
 
