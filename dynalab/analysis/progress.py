@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -52,24 +53,16 @@ class Config(Keys):
 
 @dataclass(frozen=True)
 class RunFindings:
-    """What is found of a run.
+    """What is found of a run."""
 
-    Attributes:
-        run: Its id.
-        verdict: `leads` where the measure crosses its level before accuracy leaves the plateau, `together` in the same
-            row, `follows` after it; `on_plateau` where neither happens, `insufficient_data` where nothing is known.
-        reason: In words.
-        progress_step: Where the measure first holds its level; None: it does not.
-        plateau_end_step: Where accuracy does.
-        lead_steps: The second step less the first; None where one of them is not known.
-    """
-
-    run: str
+    run: str  # its id
+    # `leads` where the measure crosses its level before accuracy leaves the plateau, `together` in the same row,
+    # `follows` after it; `on_plateau` where neither happens, `insufficient_data` where nothing is known.
     verdict: str
-    reason: str
-    progress_step: int | None = None
-    plateau_end_step: int | None = None
-    lead_steps: int | None = None
+    reason: str  # in words
+    progress_step: int | None = None  # where the measure first holds its level; None: it does not
+    plateau_end_step: int | None = None  # where accuracy does
+    lead_steps: int | None = None  # the second step less the first; None where one of them is not known
 
 
 @dataclass(frozen=True)
@@ -78,25 +71,22 @@ class Earlier:
 
     runs: int
     total: int
-    share: float | None = None
-    interval: tuple[float | None, float | None] = (None, None)
+    share: float | None
+    interval: tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What holds over the runs that have rows; one in which something does not happen counts as later than all others.
+    """What holds over the runs that have rows; one in which something does not happen is later than all others."""
 
-    `measure` is the column that was read; `lead_steps` and `earlier` are over the runs that had either event.
-    """
-
-    measure: str
-    level: float
-    accuracy: float
-    persistence: int
-    progress_step: Spread
-    plateau_end_step: Spread
-    lead_steps: Spread
-    earlier: Earlier
+    measure: str  # the column
+    level: float  # of the measure
+    accuracy: float  # the accuracy that is off the plateau
+    persistence: int  # rows on end
+    progress_step: Spread  # over runs
+    plateau_end_step: Spread  # over runs
+    lead_steps: Spread  # over runs that had either event
+    earlier: Earlier  # how often the measure is first
 
 
 @dataclass(frozen=True)
@@ -110,14 +100,12 @@ class Findings:
 def analyse(groups: Sequence[Group], config: Config) -> Findings:
     """Find where the measure holds its level and where accuracy leaves the plateau."""
     runs = runs_of(groups)
-    # The first that all groups recorded, else the first that any run did.
-    everywhere = [
+    everywhere = (
         name
         for name in MEASURES
         if all(any(run.first(name) is not None for run in group.runs) for group in groups)
-    ]
-    somewhere = [name for name in MEASURES if any(name in run.series for run in runs)]
-    measure = next(iter([*everywhere, *somewhere]))
+    )
+    measure = next(chain(everywhere, (name for name in MEASURES if any(name in run.series for run in runs))))
     level = config.fourier if measure == "parity_fourier" else config.separation
     judged = tuple(_judge(run, measure, level, config) for run in runs)
     return Findings(judged, _over_runs(judged, measure, level, config))
@@ -143,13 +131,13 @@ def _judge(run: Run, measure: str, level: float, config: Config) -> RunFindings:
     if crossed is left is None:
         return RunFindings(run.id, "on_plateau", f"neither happens by step {int(steps[-1]):,}")
     verdict = "together" if first == later else "leads" if first < later else "follows"
-    lead = None if left is None or crossed is None else left - crossed
     if left is None:
         why = f"accuracy stays on its plateau up to step {int(steps[-1]):,}"
     elif crossed is None:
         why = f"the measure stays below its level up to step {int(steps[-1]):,}"
     else:
-        why = f"{count(abs(lead), 'step')} apart" if lead else "in one row"
+        why = "in one row" if first == later else f"{count(abs(left - crossed), 'step')} apart"
+    lead = None if crossed is None or left is None else left - crossed
     return RunFindings(run.id, verdict, why, crossed, left, lead)
 
 
@@ -157,7 +145,11 @@ def _over_runs(judged: Sequence[RunFindings], measure: str, level: float, config
     known = [run for run in judged if run.verdict != "insufficient_data"]
     either = [run for run in known if run.verdict != "on_plateau"]
     first, total = sum(run.verdict == "leads" for run in either), len(either)
-    earlier = Earlier(first, total, first / total, wilson(first, total)) if total else Earlier(0, 0)
+    earlier = (
+        Earlier(first, total, first / total, wilson(first, total))
+        if total
+        else Earlier(0, 0, None, (None, None))
+    )
     # A measure that never gets there is later than accuracy by more than any other.
     leads = [-math.inf if run.progress_step is None else run.lead_steps for run in either]
     return Summary(
@@ -178,26 +170,22 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     label, low = MEASURES[summary.measure][0], f"{summary.accuracy:g}"
     known = [run for run in findings.runs if run.verdict != "insufficient_data"]
     held = f" for {count(summary.persistence, 'row')} on end" if summary.persistence > 1 else ""
-    said = "no run has rows enough"
+    headline = "no run has enough rows to judge by"
     if known:
         crossed = step_phrase([run.progress_step for run in known])
         left = step_phrase([run.plateau_end_step for run in known])
-        said = f"{label} above {summary.level:g}{held} {crossed}; accuracy above {low} {left}; {_earlier(summary)}"
-    yield Say(f"**Hidden progress:** {said}.", headline=True)
+        headline = f"{label} above {summary.level:g}{held} {crossed}; accuracy above {low} {left}; {_earlier(summary)}"
+    yield Say(f"**Hidden progress:** {headline}.", headline=True)
     if figure := _figure(findings, runs_of(groups)):
         yield figure
-    header = ["run", "verdict", f"{label} above {summary.level:g}", f"accuracy above {low}", "lead", "why"]
     rows = [
         [
-            run_cell(run.run),
-            spoken(run.verdict),
-            run.progress_step,
-            run.plateau_end_step,
-            run.lead_steps,
-            run.reason,
+            *(run_cell(run.run), spoken(run.verdict), run.progress_step, run.plateau_end_step),
+            *(run.lead_steps, run.reason),
         ]
         for run in findings.runs
     ]
+    header = ["run", "verdict", f"{label} above {summary.level:g}", f"accuracy above {low}", "lead", "why"]
     yield Table(header, rows, "Every run")
 
 
@@ -219,9 +207,8 @@ def _figure(findings: Findings, recorded: Sequence[Run]) -> Lines | None:
     if summary.measure not in columns:
         return None
     labels = [MEASURES[name][0] for name in columns]
-    spread = " Line: median over runs; band: quartiles; thin lines: single runs." if len(runs) > 2 else ""
-    accuracy = {"test": _curves(runs, ACCURACY)}
     measures = {label: _curves(runs, name) for label, name in zip(labels, columns, strict=True)}
+    spread = " Line: median over runs; band: quartiles; thin lines: single runs." if len(runs) > 2 else ""
     title = f"relevant against other coordinates{f': {labels[0]}' if len(labels) == 1 else ''}"
     return Lines(
         name="hidden-progress",
@@ -229,7 +216,11 @@ def _figure(findings: Findings, recorded: Sequence[Run]) -> Lines | None:
         f"near 1 as long as nothing tells the coordinates apart.{spread}",
         alt=f"Accuracy, and {listed(labels)} of relevant against other coordinates",
         panels=[
-            Panel(title="accuracy on held-out examples", curves=accuracy, level=summary.accuracy),
+            Panel(
+                title="accuracy on held-out examples",
+                curves={"test": _curves(runs, ACCURACY)},
+                level=summary.accuracy,
+            ),
             Panel(title=title, curves=measures, logarithmic=True, level=summary.level),
         ],
         marks={

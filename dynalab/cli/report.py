@@ -72,6 +72,12 @@ def command(
     if chosen and not refs:
         ids = {paths.digest for paths in OutputPaths(root).ensembles()}
         refs = list(dict.fromkeys(about for result in chosen for about in result.ensembles if about in ids))
+    if "@last" in refs or not (refs or filter_text):
+        # It moves on: the page names what it was.
+        last = [item.id for item, _ in select(root, ["@last"], None, Ensemble)]
+        refs = list(
+            dict.fromkeys(name for ref in refs or ["@last"] for name in (last if ref == "@last" else [ref]))
+        )
     selection = select(root, refs, filter_text, Ensemble)
     for result in chosen:
         if not any(item.id in result.ensembles for item, _ in selection):
@@ -81,8 +87,6 @@ def command(
     derived = name or report_name(selection, chosen)
     words = ["dynalab", "report", *refs, *(f"{result.kind}-{result.id}" for result in chosen)]
     words += ["-f", filter_text] if filter_text else []
-    if not refs and not filter_text:
-        words += [item.id for item, _ in selection]
     words += ["--name", derived] if name else []
     words += [word for folder in typed_folders() for word in ("--config-dir", folder)]
     if len(selection) > 3:
