@@ -224,7 +224,7 @@ def test_a_split_that_is_cut_off_loses_nothing(tmp_path, moment, monkeypatch):
     (shard,) = ensemble.shards()
     if moment == "failing":
         monkeypatch.setattr(
-            "dynalab.store.split.runs_of", lambda *_: (_ for _ in ()).throw(StoreError("full"))
+            "dynalab.store.cut.runs_of", lambda *_: (_ for _ in ()).throw(StoreError("full"))
         )
         with pytest.raises(StoreError, match="full"):
             split(shard)
