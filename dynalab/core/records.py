@@ -53,11 +53,11 @@ def plain(findings: Any) -> dict[str, Any]:
 
 
 def restore(cls: type[T], data: Mapping[str, Any], table: Callable[[str], Any] = lambda name: None) -> T:
-    """Return findings from plain values: the inverse of `plain`.
+    """Return findings of a class from plain values, the inverse of `plain`; keys that it does not have are left out.
 
     Args:
         cls: The class of the findings.
-        data: Plain values; keys that the class does not have are left out.
+        data: Plain values.
         table: Name -> data frame.
 
     Raises:
@@ -65,10 +65,10 @@ def restore(cls: type[T], data: Mapping[str, Any], table: Callable[[str], Any] =
     """
     import msgspec
 
-    found: T = msgspec.convert({key: data[key] for key in _fields(cls) if key in data}, cls, strict=False)
-    named = table_names(cls).items()
-    frames = {field: own for field, name in named if (own := table(name)) is not None}
-    return dataclasses.replace(found, **frames) if frames else found  # type: ignore[type-var]
+    findings: T = msgspec.convert({key: data[key] for key in _fields(cls) if key in data}, cls, strict=False)
+    names = table_names(cls).items()
+    frames = {field: frame for field, name in names if (frame := table(name)) is not None}
+    return dataclasses.replace(findings, **frames) if frames else findings  # type: ignore[type-var]
 
 
 def _fields(cls: type[Any]) -> list[str]:

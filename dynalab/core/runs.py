@@ -14,7 +14,7 @@ import numpy as np
 
 from dynalab.core.convergence import Convergence
 from dynalab.core.errors import NothingMatched
-from dynalab.core.trajectories import LARGEST
+from dynalab.core.trajectories import LARGEST, largest_since
 from dynalab.core.weights import Learner, Weights
 
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ class Series:
 
     def at(self, steps: np.ndarray) -> np.ndarray:
         """Return the values at some steps, shape (T',), NaN where there is no row."""
-        found = np.full(len(steps), np.nan)
+        values = np.full(len(steps), np.nan)
         place = np.searchsorted(self.steps, steps)
         inside = np.flatnonzero(place < len(self.steps))
         exact = inside[self.steps[place[inside]] == steps[inside]]
-        found[exact] = self.values[place[exact]]
-        return found
+        values[exact] = self.values[place[exact]]
+        return values
 
     @classmethod
     def of(cls, steps: np.ndarray, values: np.ndarray) -> Series:
@@ -133,11 +133,7 @@ class Run:
         )
 
     def require_learner(self) -> Learner:
-        """Return the learner.
-
-        Raises:
-            NothingMatched: It is not known.
-        """
+        """Return the learner, or raise `NothingMatched`: it is not known."""
         if self.learner is None:
             raise NothingMatched(
                 f"{self.id}: its network and its data are not known, it was trained elsewhere"
@@ -165,7 +161,7 @@ class Run:
 
         Args:
             split: `train` or `test`.
-            most: So many, the same ones each time; None: those that its rows are evaluated on.
+            most: How many, the same ones each time; None: those that its rows are evaluated on.
         """
         return self.require_learner().examples(split, most)
 
@@ -174,10 +170,7 @@ class Run:
 
         def change(name: str, series: Series) -> Series:
             kept = np.flatnonzero(series.steps % steps == 0)
-            values = series.values[kept]
-            if name == LARGEST and len(kept):
-                since = np.concatenate([[0], kept[:-1] + 1])
-                values = np.fmax.reduceat(series.values[: kept[-1] + 1], since)
+            values = largest_since(series.values, kept) if name == LARGEST else series.values[kept]
             return Series(series.steps[kept], values)
 
         return replace(self, series=_Changed(self.series, change), grid=self.grid[self.grid % steps == 0])
@@ -267,8 +260,8 @@ class Group:
             **about: Further fields of every `Run`.
         """
         runs = []
-        for label, own in columns.items():
+        for label, metrics in columns.items():
             grid = np.asarray(steps[label] if isinstance(steps, Mapping) else steps)
-            series = {name: Series.of(grid, values) for name, values in own.items()}
+            series = {name: Series.of(grid, values) for name, values in metrics.items()}
             runs.append(Run(f"{id}/{label}", series, grid, **about))
-        return cls(id, tuple(runs), tuple(dict.fromkeys(name for own in columns.values() for name in own)))
+        return cls(id, tuple(runs), tuple(dict.fromkeys(name for one in columns.values() for name in one)))
