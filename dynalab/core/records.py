@@ -46,7 +46,7 @@ def plain(findings: Any) -> dict[str, Any]:
     apart = {*table_names(type(findings)), "warnings"}
     values = {name: getattr(findings, name) for name in _fields(type(findings)) if name not in apart}
     return {
-        name: _finite(msgspec.to_builtins(value, str_keys=True, enc_hook=_scalar))
+        name: finite(msgspec.to_builtins(value, str_keys=True, enc_hook=_scalar))
         for name, value in values.items()
         if value is not msgspec.UNSET
     }
@@ -82,11 +82,12 @@ def _scalar(value: Any) -> Any:
     raise NotImplementedError(f"{type(value).__name__} is no plain value")
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+def finite(value: Any) -> Any:
+    """Return plain values, NumPy's among them, with NaN and infinities as null, since JSON has neither."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value
+        return [finite(item) for item in value]
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None
+    return finite(value.tolist()) if hasattr(value, "tolist") else value

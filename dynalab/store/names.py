@@ -38,11 +38,7 @@ def is_ensemble(name: str) -> bool:
 
 
 def refuse_links(*paths: Path) -> None:
-    """Check, before something is written or removed, that it is where it seems to be.
-
-    Raises:
-        StoreError: One of the paths is a link.
-    """
+    """Raise a `StoreError` where a path that is about to be written or removed is a link."""
     for path in paths:
         if path.is_symlink():
             raise StoreError(
@@ -53,10 +49,10 @@ def refuse_links(*paths: Path) -> None:
 def inside(folder: Path, name: re.Pattern[str], suffix: str = "") -> Iterator[Path]:
     """Yield what lies in a folder and has a name of a form and a suffix, in order; nothing where it cannot be read."""
     try:
-        found = sorted(folder.iterdir())
+        paths = sorted(folder.iterdir())
     except OSError:
         return
-    for path in found:
+    for path in paths:
         if path.name.endswith(suffix) and name.fullmatch(path.name.removesuffix(suffix)):
             yield path
 

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynalab.core.atomic import write_json
 from dynalab.core.errors import StoreError
@@ -15,6 +15,9 @@ from dynalab.store.names import is_name
 from dynalab.store.paths import ShardPaths
 from dynalab.store.read import check, flag, mapping, mark, number, positive, read_json, text, whole
 
+if TYPE_CHECKING:
+    from dynalab.config.ensemble import RunSpec
+
 T = TypeVar("T")
 
 SCHEMA_VERSION = 1
@@ -22,20 +25,6 @@ FINAL = ("done", "diverged")
 # Seeds between the first and the last of a shard, at most.
 _WIDEST = 100_000
 STATUSES = ("planned", "running", "done", "partial", "diverged", "failed", "crashed")
-
-
-class Member(Protocol):
-    """A run that is, or will be, in a shard."""
-
-    @property
-    def label(self) -> str:
-        """Last part of its id."""
-        ...
-
-    @property
-    def seed(self) -> int | None:
-        """Its seed, or None."""
-        ...
 
 
 @dataclass
@@ -97,7 +86,7 @@ class Shard:
                 run.status = status
 
 
-def folder_name(members: Sequence[Member], attempt: int) -> str:
+def folder_name(members: Sequence[Run] | Sequence[RunSpec], attempt: int) -> str:
     """Return the name of a shard's folder, `shard-<first>-<last>-<n>`, and `-a<attempt>` from the second on."""
     first, last = (
         item.label if item.seed is None else f"{item.seed:04d}" for item in (members[0], members[-1])
@@ -123,13 +112,7 @@ class Lost:
 
     @classmethod
     def of(cls, name: str, labels: Iterable[str], held: Collection[tuple[str, int]]) -> Lost:
-        """Read a folder's name.
-
-        Args:
-            name: The name.
-            labels: Labels that are known, in the order of the seeds.
-            held: (label, attempt) of every run that can be read.
-        """
+        """Read a folder's name, given the known labels in the order of seeds, and (label, attempt) of readable runs."""
         match = re.fullmatch(r"shard-(.+)-([0-9]+)(?:-a([0-9]+))?", name)
         pieces = match[1].split("-") if match else []
         if match is None or len(pieces) % 2:
@@ -161,11 +144,7 @@ class Lost:
 
 
 def write(paths: ShardPaths, shard: Shard) -> None:
-    """Replace run.json.
-
-    Raises:
-        StoreError: The disk is full; the old file stands.
-    """
+    """Replace run.json, or raise a `StoreError`: the disk is full; the old file stands."""
     write_json(paths.run, {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(shard)})
 
 
@@ -230,12 +209,7 @@ _SHARD = {
 
 
 def _from_json(document: Any) -> Shard:
-    """Return what run.json says; what a newer dynalab says beyond that is ignored.
-
-    Raises:
-        ValueError: A known field is missing or something else.
-        StoreError: It is of a newer dynalab.
-    """
+    """Return what run.json says; unknown fields are ignored, a `ValueError` names a known one that does not fit."""
     check(document, {"schema_version": whole})
     if document.get("schema_version", 0) > SCHEMA_VERSION:
         raise StoreError(f"written by a newer dynalab (schema {document['schema_version']})")
@@ -248,10 +222,8 @@ def _from_json(document: Any) -> Shard:
 
 
 def _known(cls: type[T], values: dict[str, Any]) -> T:
-    known: dict[str, Any] = {}
-    for item in dataclasses.fields(cls):  # type: ignore[arg-type]
-        if item.name in values:
-            known[item.name] = values[item.name]
-        elif item.default is item.default_factory is dataclasses.MISSING:
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    for item in fields:
+        if item.name not in values and item.default is item.default_factory is dataclasses.MISSING:
             raise ValueError(f"it has no {item.name}")
-    return cls(**known)
+    return cls(**{item.name: values[item.name] for item in fields if item.name in values})
