@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,8 @@ LANDMARKS = ("memorised_step", "generalised_step", "diverged_step")
 def configuration(one: Ensemble, other: Ensemble) -> list[dict[str, Any]]:
     """Return the keys in which two configurations differ, `{key, a, b}`; null where a side has no such key."""
     left, right = flat(one.config), flat(other.config)
-    keys = dict.fromkeys([*left, *right])
-    return [
-        {"key": key, "a": left.get(key), "b": right.get(key)}
-        for key in keys
-        if left.get(key) != right.get(key)
-    ]
+    pairs = {key: (left.get(key), right.get(key)) for key in [*left, *right]}
+    return [{"key": key, "a": a, "b": b} for key, (a, b) in pairs.items() if a != b]
 
 
 def results(one: Sequence[StoredRun], other: Sequence[StoredRun]) -> list[dict[str, Any]]:
@@ -36,23 +32,19 @@ def results(one: Sequence[StoredRun], other: Sequence[StoredRun]) -> list[dict[s
         `{median, quartiles, runs}` (null where no run has them): metrics over the runs that have them, landmarks over
         all runs (null where a quantile falls among runs that never got there), `runs` those that got there.
     """
-    rows: list[dict[str, Any]] = [
-        {"what": "runs", "a": len(one), "b": len(other)},
-        {"what": "status", "a": _statuses(one), "b": _statuses(other)},
-        {"what": "steps", "a": _steps(one), "b": _steps(other)},
-    ]
-    names = [*LANDMARKS]
-    finals = dict.fromkeys(name for run in [*one, *other] for name in _final(run) if name != "step")
-    for name in [*names, *(f"final {metric}" for metric in finals)]:
-        a, b = (
-            _landmark([run.summary.get(name) for run in runs if run.summary is not None])
-            if name in LANDMARKS
-            else _middle([_value(run, name) for run in runs])
-            for runs in (one, other)
-        )
-        if a is not None or b is not None:
-            rows.append({"what": name, "a": a, "b": b})
-    return rows
+    sides = (one, other)
+    values: dict[str, list[Any]] = {
+        "runs": [len(runs) for runs in sides],
+        "status": [dict(Counter(run.status for run in runs).most_common()) for runs in sides],
+        "steps": [sorted({run.steps for run in runs}) for runs in sides],
+    }
+    for name in LANDMARKS:
+        known = [[run.summary for run in runs if run.summary is not None] for runs in sides]
+        values[name] = [_landmark([summary.get(name) for summary in summaries]) for summaries in known]
+    finals = [[(run.summary or {}).get("final") or {} for run in runs] for runs in sides]
+    for name in dict.fromkeys(name for rows in finals for row in rows for name in row if name != "step"):
+        values[f"final {name}"] = [_middle([row.get(name) for row in rows]) for rows in finals]
+    return [{"what": name, "a": a, "b": b} for name, (a, b) in values.items() if (a, b) != (None, None)]
 
 
 def series(one: Ensemble, a: Sequence[StoredRun], other: Ensemble, b: Sequence[StoredRun]) -> dict[str, Any]:
@@ -94,22 +86,6 @@ def series(one: Ensemble, a: Sequence[StoredRun], other: Ensemble, b: Sequence[S
         "differing": differing,
         "largest": None if largest is None else {"difference": largest[0], "metric": largest[1]},
     }
-
-
-def _statuses(runs: Sequence[StoredRun]) -> dict[str, int]:
-    return dict(Counter(run.status for run in runs).most_common())
-
-
-def _steps(runs: Sequence[StoredRun]) -> list[int]:
-    return sorted({run.steps for run in runs})
-
-
-def _final(run: StoredRun) -> Mapping[str, Any]:
-    return (run.summary or {}).get("final") or {}
-
-
-def _value(run: StoredRun, name: str) -> Any:
-    return _final(run).get(name.removeprefix("final "))
 
 
 def _landmark(steps: Sequence[float | None]) -> dict[str, Any] | None:
