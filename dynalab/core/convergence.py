@@ -34,38 +34,25 @@ def direction_of(metric: str) -> str | None:
 
 @dataclass(frozen=True)
 class Convergence:
-    """When a run counts as converged.
+    """When a run counts as converged."""
 
-    Attributes:
-        metric: Column that is watched.
-        threshold: Level to reach.
-        direction: `up` (at least the threshold) or `down` (at most).
-        persistence: Number of consecutive rows that must hold the level.
-    """
-
-    metric: str
-    threshold: float
-    direction: str = "up"
-    persistence: int = 1
+    metric: str  # Column that is watched.
+    threshold: float  # Level to reach.
+    direction: str = "up"  # `up` (at least the threshold) or `down` (at most).
+    persistence: int = 1  # Number of consecutive rows that must hold the level.
 
 
 @dataclass(frozen=True)
 class Passage:
-    """When a run converged.
+    """When a run converged."""
 
-    Attributes:
-        run: Its id.
-        step: Its first passage; None where it is censored.
-        censored: Whether it is not known to have come.
-        last: The last step at which it could have begun.
-        held: Whether the last value is still on the converged side; None without a value, or where it is not known.
-    """
-
-    run: str
-    step: int | None
-    censored: bool
-    last: int | None = None
-    held: bool | None = None
+    run: str  # Its id.
+    step: int | None  # Its first passage; None where it is censored.
+    censored: bool  # Whether it is not known to have come.
+    last: int | None = None  # The last step at which it could have begun.
+    held: bool | None = (
+        None  # Whether the last value is still on the converged side; None where it is not known.
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

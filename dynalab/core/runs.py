@@ -6,7 +6,7 @@ not known to who reads it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,15 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Series:
-    """One metric of one run, where it has a value.
+    """One metric of one run, where it has a value."""
 
-    Attributes:
-        steps: Shape (T,), ascending integers.
-        values: Shape (T,), float64, infinities included and no NaN.
-    """
-
-    steps: np.ndarray
-    values: np.ndarray
+    steps: np.ndarray  # Shape (T,), ascending integers.
+    values: np.ndarray  # Shape (T,), float64, infinities included and no NaN.
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -65,46 +60,41 @@ class Series:
         return cls(steps, values) if some.all() else cls(steps[some], values[some])
 
 
-class _Changed(Mapping[str, Series]):
-    """Series that are changed when they are asked for."""
+class Lazy(Mapping[str, Series]):
+    """The series of some names, read when they are asked for; `read` raises a KeyError for any other name."""
 
-    def __init__(self, series: Mapping[str, Series], change: Callable[[str, Series], Series]) -> None:
-        self.series, self.change = series, change
+    def __init__(self, names: Collection[str], read: Callable[[str], Series]) -> None:
+        self.names, self.read = names, read
 
     def __getitem__(self, name: str) -> Series:
-        return self.change(name, self.series[name])
+        return self.read(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.series)
+        return iter(self.names)
 
     def __len__(self) -> int:
-        return len(self.series)
+        return len(self.names)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run recorded.
+    """What one run recorded."""
 
-    Attributes:
-        id: `<ensemble>/s0007`.
-        series: Metric -> its series, each on the steps that it was recorded at.
-        grid: Steps of the evaluation grid that the run has rows at, shape (T,); those of all series where it has none.
-        config: Its resolved configuration; empty where it is not known (a run of another trainer).
-        seed: Its seed, or None where it has none.
-        status: As stored (`done`, `diverged`, ...).
-        diverged_step: When it diverged; None where it did not, or where that is not known.
-        weights: What was kept of its weights, `.steps` and `.at(step)`, read when it is asked for.
-        learner: What the weights are weights of; None where that is not known (a run of another trainer).
-    """
-
-    id: str
-    series: Mapping[str, Series]
+    id: str  # `<ensemble>/s0007`.
+    series: Mapping[str, Series]  # Metric -> its series, each on the steps that it was recorded at.
+    # Steps of the evaluation grid that the run has rows at, shape (T,); those of all series where it has none.
     grid: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    # Resolved; empty where it is not known (a run of another trainer).
     config: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
-    status: str = "done"
-    diverged_step: int | None = None
+    status: str = "done"  # As stored.
+    diverged_step: int | None = None  # None where it did not, or where that is not known.
+    # What was kept of its weights, `.steps` and `.at(step)`, read when it is asked for.
     weights: Weights = field(default_factory=Weights, compare=False)
+    # What the weights are weights of; None where that is not known (a run of another trainer).
     learner: Learner | None = field(default=None, compare=False)
 
     @property
@@ -125,7 +115,7 @@ class Run:
         ended = inside.all() if self.diverged_step is None else self.diverged_step <= step
         return replace(
             self,
-            series=_Changed(self.series, lambda _, series: series.until(step)),
+            series=Lazy(self.series, lambda name: self.series[name].until(step)),
             grid=self.grid[inside],
             status="done" if self.status == "diverged" and not ended else self.status,
             diverged_step=self.diverged_step if ended else None,
@@ -168,12 +158,13 @@ class Run:
     def at_multiples(self, steps: int) -> Run:
         """Return the run's rows at multiples of some steps; what is the largest since the last row is made so anew."""
 
-        def change(name: str, series: Series) -> Series:
+        def read(name: str) -> Series:
+            series = self.series[name]
             kept = np.flatnonzero(series.steps % steps == 0)
             values = largest_since(series.values, kept) if name == LARGEST else series.values[kept]
             return Series(series.steps[kept], values)
 
-        return replace(self, series=_Changed(self.series, change), grid=self.grid[self.grid % steps == 0])
+        return replace(self, series=Lazy(self.series, read), grid=self.grid[self.grid % steps == 0])
 
     def table(self, names: Sequence[str]) -> np.ndarray:
         """Return metrics on the evaluation grid, shape (T, M), NaN where one has no value."""
@@ -186,25 +177,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one ensemble.
+    """The runs of one ensemble."""
 
-    Attributes:
-        id: The ensemble's.
-        runs: In order of their ids.
-        metrics: Names of what was recorded on the evaluation grid or a finer one.
-        convergence: The task's own rule, if it has one.
-        keys: What sets the ensemble apart from the others that it is analysed with.
-        imported: Whether the runs were trained elsewhere: nothing is known of their metrics but the names.
-        warnings: What was left out on the way here, for the result to repeat.
-    """
-
-    id: str
-    runs: tuple[Run, ...]
-    metrics: tuple[str, ...] = ()
-    convergence: Convergence | None = None
+    id: str  # The ensemble's.
+    runs: tuple[Run, ...]  # In order of their ids.
+    metrics: tuple[str, ...] = ()  # Names of what was recorded on the evaluation grid or a finer one.
+    convergence: Convergence | None = None  # The task's own rule, if it has one.
+    # What sets the ensemble apart from the others that it is analysed with.
     keys: Mapping[str, Any] = field(default_factory=dict)
-    imported: bool = False
-    warnings: tuple[str, ...] = ()
+    imported: bool = (
+        False  # The runs were trained elsewhere: nothing is known of their metrics but the names.
+    )
+    warnings: tuple[str, ...] = ()  # What was left out on the way here, for the result to repeat.
 
     @property
     def columns(self) -> set[str]:

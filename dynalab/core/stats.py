@@ -40,19 +40,12 @@ def quartiles(steps: Iterable[float | None]) -> tuple[float | None, float | None
 
 @dataclass(frozen=True)
 class Spread:
-    """Where a value lies over runs.
-
-    Attributes:
-        runs: How many runs there are.
-        reached: In how many of them it is known.
-        median: As `quartiles` has it; None where it falls among runs in which the value is not known, or never came.
-        quartiles: The lower and the upper one.
-    """
+    """Where a value lies over runs; None where a quartile falls among runs in which it is not known, or never came."""
 
     runs: int
-    reached: int
+    reached: int  # In how many of them it is known.
     median: float | None
-    quartiles: tuple[float | None, float | None]
+    quartiles: tuple[float | None, float | None]  # The lower and the upper one.
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> Spread:

@@ -17,17 +17,11 @@ LARGEST = "train_loss_max"
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What one run recorded, on one grid; what is not said here is as in `Run`.
+    """What one run recorded, on one grid; what is not said here is as in `Run`."""
 
-    Attributes:
-        run: Run id, `<ensemble>/s0007`.
-        steps: Recorded steps, shape (T,), ascending integers.
-        values: Metrics at these steps, shape (T, M), float64; NaN where a metric was not recorded.
-    """
-
-    run: str
-    steps: np.ndarray
-    values: np.ndarray
+    run: str  # Its id, `<ensemble>/s0007`.
+    steps: np.ndarray  # Shape (T,), ascending integers.
+    values: np.ndarray  # Metrics at these steps, shape (T, M), float64; NaN where a metric was not recorded.
     seed: int | None = None
     status: str = "done"
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -52,15 +46,10 @@ def largest_since(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Trajectories:
-    """The runs of one ensemble (or of several, pooled) on one grid of steps; what is not said here is as in `Group`.
+    """The runs of one ensemble (or of several, pooled) on one grid of steps; what is not said here is as in `Group`."""
 
-    Attributes:
-        ensemble: Id of the ensemble, or of the first one where several are pooled.
-        metrics: Names of the M columns of every run's `values`.
-    """
-
-    ensemble: str
-    metrics: tuple[str, ...]
+    ensemble: str  # Its id, or that of the first one where several are pooled.
+    metrics: tuple[str, ...]  # Names of the M columns of every run's `values`.
     runs: tuple[Trajectory, ...]
     convergence: Convergence | None = None
     warnings: tuple[str, ...] = ()

@@ -22,23 +22,16 @@ _NAMED = 12
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights that were kept of a run, each step read when it is asked for; none of them is held.
+    """The weights that were kept of a run, each step read when it is asked for; none of them is held."""
 
-    Attributes:
-        run: The run's id.
-        kept: Returns the steps of all that lies there.
-        read: Returns the weights of one of these steps.
-        keep: What keeps those of some steps, which stand for `{at}`.
-        diverged_step: When the run diverged: from then on it has none.
-        last: Nothing later than this step has happened yet; None for no such limit.
-    """
-
-    run: str = ""
-    kept: Callable[[], Sequence[int]] = tuple
+    run: str = ""  # Its id.
+    kept: Callable[[], Sequence[int]] = tuple  # Returns the steps of all that lies there.
+    # Returns the weights of one of these steps.
     read: Callable[[int], Mapping[str, np.ndarray]] = dict[int, Any]().__getitem__
+    # What keeps those of some steps, which stand for `{at}`.
     keep: str = "dynalab train ... 'snapshots.at={at}' keeps them"
-    diverged_step: int | None = None
-    last: int | None = None
+    diverged_step: int | None = None  # From then on the run has none.
+    last: int | None = None  # Nothing later than this step has happened yet; None for no such limit.
 
     @property
     def steps(self) -> tuple[int, ...]:

@@ -28,17 +28,11 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class CheckpointState:
-    """What a checkpoint says beside its tensors.
+    """What a checkpoint says beside its tensors."""
 
-    Attributes:
-        step: Updates done.
-        marks: Cadence -> rows of its series.
-        extra: Small plain values of the training loop.
-    """
-
-    step: int
-    marks: Mapping[str, Mark]
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    step: int  # Updates done.
+    marks: Mapping[str, Mark]  # Cadence -> rows of its series.
+    extra: Mapping[str, Any] = field(default_factory=dict)  # Small plain values of the training loop.
 
     @property
     def series(self) -> dict[str, list[int]]:

@@ -29,53 +29,36 @@ STATUSES = ("planned", "running", "done", "partial", "diverged", "failed", "cras
 
 @dataclass
 class Run:
-    """One run of a shard.
+    """One run of a shard."""
 
-    Attributes:
-        label: Last part of its id.
-        seed: Its seed, or None.
-        streams: Stream -> seed of the stream.
-        status: One of `STATUSES`.
-        steps: Updates stored.
-        summary: Landmarks: `memorised_step generalised_step diverged_step final`; None before the shard ended.
-    """
-
-    label: str
+    label: str  # Last part of its id.
     seed: int | None
-    streams: dict[str, int]
-    status: str = "planned"
-    steps: int = 0
+    streams: dict[str, int]  # Stream -> seed of the stream.
+    status: str = "planned"  # One of `STATUSES`.
+    steps: int = 0  # Updates stored.
+    # Landmarks, `memorised_step generalised_step diverged_step final`; None before the shard ended.
     summary: dict[str, Any] | None = None
 
 
 @dataclass
 class Shard:
-    """A shard's run.json.
+    """A shard's run.json."""
 
-    Attributes:
-        runs: Its runs, in stacking order.
-        requested_steps: The length asked for.
-        attempt: 1, or more after `--force`.
-        status: Status of the shard as a whole.
-        steps: Updates stored.
-        plan: Device, threads, and what the planner's trial said of bits (`Plan.bits`; absent: an older dynalab).
-        attempts: One record for each process that worked on it: when, where, with which versions.
-        marks: Cadence -> [rows, crc] of its series at the end of the last attempt that saved.
-        started: When training first started, ISO 8601, UTC.
-        folders: Folders that plug-ins were found in, for the reader; nothing is taken from there.
-        kept: Steps whose checkpoints stay, for a command once asked to keep them.
-    """
-
-    runs: list[Run]
+    runs: list[Run]  # In stacking order.
     requested_steps: int
-    attempt: int = 1
+    attempt: int = 1  # More after `--force`.
     status: str = "planned"
-    steps: int = 0
+    steps: int = 0  # Updates stored.
+    # Device, threads, and what the planner's trial said of bits (`Plan.bits`; absent: an older dynalab).
     plan: dict[str, Any] = field(default_factory=dict)
+    # One record for each process that worked on it: when, where, with which versions.
     attempts: list[dict[str, Any]] = field(default_factory=list)
+    # Cadence -> [rows, crc] of its series at the end of the last attempt that saved.
     marks: dict[str, list[int]] = field(default_factory=dict)
-    started: str | None = None
+    started: str | None = None  # When training first started, ISO 8601, UTC.
+    # Folders that plug-ins were found in, for the reader; nothing is taken from there.
     folders: list[str] = field(default_factory=list)
+    # Steps whose checkpoints stay, for a command once asked to keep them.
     kept: list[int] = field(default_factory=list)
 
     def settle(self, status: str) -> None:
@@ -96,18 +79,12 @@ def folder_name(members: Sequence[Run] | Sequence[RunSpec], attempt: int) -> str
 
 @dataclass(frozen=True)
 class Lost:
-    """What the name of a shard's folder tells where its run.json is damaged.
+    """What the name of a shard's folder tells where its run.json is damaged."""
 
-    Attributes:
-        labels: Of its runs: all, or its first and its last.
-        known: Whether these are all.
-        attempt: Number of the attempt.
-        span: Where they are not all, every label that its runs can have; empty where that cannot be told.
-    """
-
-    labels: tuple[str, ...]
-    known: bool
+    labels: tuple[str, ...]  # Of its runs: all, or its first and its last.
+    known: bool  # Whether these are all.
     attempt: int
+    # Where they are not all, every label that its runs can have; empty where that cannot be told.
     span: tuple[str, ...] = ()
 
     @classmethod
@@ -149,11 +126,7 @@ def write(paths: ShardPaths, shard: Shard) -> None:
 
 
 def read(paths: ShardPaths) -> Shard:
-    """Read run.json; a `running` shard whose writer is gone reads as `crashed`.
-
-    Raises:
-        StoreError: It is missing or damaged.
-    """
+    """Read run.json, or raise a `StoreError`; a `running` shard whose writer is gone reads as `crashed`."""
     document = read_json(paths.run)
     try:
         shard = _from_json(document)
