@@ -79,10 +79,7 @@ def free_memory(root: Path = Path("/")) -> int | None:
 def control_groups(controller: str, listing: Path, mount: Path) -> list[list[Path]]:
     """Return the folders of the control groups that a process is in: for each hierarchy, from the innermost outwards.
 
-    Args:
-        controller: `cpu` or `memory`, which version 1 mounts apart.
-        listing: `/proc/self/cgroup`.
-        mount: `/sys/fs/cgroup`.
+    `controller` is `cpu` or `memory`, which version 1 mounts apart, the others `/proc/self/cgroup`, `/sys/fs/cgroup`.
     """
     try:
         lines = listing.read_text().splitlines()

@@ -144,7 +144,7 @@ def newest_whole(
 
     There is a warning for each newer one.
     """
-    warnings = []
+    warnings: list[str] = []
     for paths in reversed(shard.checkpoints()):
         if at_most is not None and paths.step > at_most:
             continue
@@ -153,10 +153,9 @@ def newest_whole(
             for cadence, mark in state.marks.items():
                 if series.checksum(shard.series(cadence), mark.rows) != mark.crc:
                     raise StoreError(f"{shard.series(cadence)} is damaged before step {state.step}")
+            return paths, state, warnings
         except StoreError as error:
             warnings.append(str(error))
-            continue
-        return paths, state, warnings
     return None, None, warnings
 
 

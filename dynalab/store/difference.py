@@ -59,9 +59,8 @@ def series(one: Ensemble, a: Sequence[StoredRun], other: Ensemble, b: Sequence[S
     shared = [(run, right[run.label]) for run in a if run.label in right]
     theirs = set(other.grid_metrics())
     metrics = [name for name in one.grid_metrics() if name in theirs]
-    differing: list[str] = []
-    largest: tuple[float, str] | None = None
-    equal = 0
+    differing, equal = [], 0
+    gaps: list[dict[str, Any]] = []
     for run, twin in shared:
         try:
             x, y = one.trajectory(run, metrics), other.trajectory(twin, metrics)
@@ -76,16 +75,10 @@ def series(one: Ensemble, a: Sequence[StoredRun], other: Ensemble, b: Sequence[S
         differing.append(run.label)
         if same_grid and metrics:
             gap = np.nan_to_num(np.abs(left - y.values[:rows]), nan=0.0, posinf=0.0)
-            column = int(gap.max(axis=0).argmax()) if rows else 0
-            size = float(gap[:, column].max()) if rows else 0.0
-            if largest is None or size > largest[0]:
-                largest = (size, metrics[column])
-    return {
-        "shared": len(shared),
-        "equal": equal,
-        "differing": differing,
-        "largest": None if largest is None else {"difference": largest[0], "metric": largest[1]},
-    }
+            sizes = gap.max(axis=0, initial=0.0)
+            gaps.append({"difference": float(sizes.max()), "metric": metrics[int(sizes.argmax())]})
+    largest = max(gaps, key=lambda gap: gap["difference"], default=None)
+    return {"shared": len(shared), "equal": equal, "differing": differing, "largest": largest}
 
 
 def _landmark(steps: Sequence[float | None]) -> dict[str, Any] | None:

@@ -145,14 +145,10 @@ class Filter:
         terms = []
         for word in _split(text, None):
             match = _TERM.match(word)
-            if not match:
-                raise ConfigError(
-                    f"-f '{text}': {word} is no term; expected KEY=VALUE, with = != < > <= or >="
-                )
-            if not match[3]:
-                raise ConfigError(
-                    f"-f '{text}': {word} compares with nothing; KEY='' compares with empty text"
-                )
+            if not match or not match[3]:
+                what = "compares with nothing; KEY='' compares with empty text"
+                what = what if match else "is no term; expected KEY=VALUE, with = != < > <= or >="
+                raise ConfigError(f"-f '{text}': {word} {what}")
             terms.append(Term(match[1], match[2].replace("==", "="), Given.read(match[3]), word))
         if not terms:
             raise ConfigError(f"-f '{text}': names no term; expected KEY=VALUE")
@@ -179,22 +175,20 @@ class Filter:
 
     def _check(self, everything: Sequence[StoredEnsemble]) -> None:
         """Say what is wrong with a term, if something is, by all that is stored, whichever terms were asked first."""
+        stored = [(item, run) for item in everything for run in item.runs]
         for term in self.terms:
-            found = [_lookup(item, run, term.key) for item in everything for run in item.runs]
-            if term.key not in _FIELDS and all(value is _ABSENT for value in found):
+            key = term.key
+            if key not in _FIELDS and all(_lookup(*one, key) is _ABSENT for one in stored):
                 keys = {*_FIELDS, *_keys(everything)}
-                if term.key in keys:
-                    within = sorted(key for key in keys if key.startswith(f"{term.key}."))
-                    raise ConfigError(
-                        f"-f: {term.key} is a section, not a value; there are {listing(within)}"
-                    )
-                hint = did_you_mean(term.key, keys)
+                if key in keys:
+                    within = sorted(name for name in keys if name.startswith(f"{key}."))
+                    raise ConfigError(f"-f: {key} is a section, not a value; there are {listing(within)}")
+                hint = did_you_mean(key, keys)
                 raise ConfigError(
-                    f"-f: {term.key} is neither a field of a run nor a configuration key of any{hint}"
+                    f"-f: {key} is neither a field of a run nor a configuration key of any{hint}"
                 )
-            for item in everything:
-                for run in item.runs:
-                    term.holds(item, run)
+            for one in stored:
+                term.holds(*one)
             if misfit := term.misfit():
                 raise ConfigError(misfit)
 

@@ -65,10 +65,9 @@ def readable(selection: Selection[E]) -> tuple[Selection[E], list[str]]:
     for ensemble, runs in selection:
         try:
             _ = ensemble.config
+            whole.append((ensemble, runs))
         except StoreError as error:
             lines.append(f"{error}; {ensemble.id} is left out")
-        else:
-            whole.append((ensemble, runs))
     if not whole:
         raise StoreError("; ".join(lines))
     return whole, lines

@@ -245,7 +245,6 @@ class Lock:
 
         Raises:
             Locked: The lock was taken over, or the folder removed; what lies there is another's.
-            StoreError: It cannot be read whose it is.
         """
         if not self.mine():
             owner = holder(self.path)

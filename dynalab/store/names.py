@@ -32,11 +32,6 @@ def is_name(value: object) -> bool:
     return isinstance(value, str) and NAME.fullmatch(value) is not None
 
 
-def is_ensemble(name: str) -> bool:
-    """Return whether a folder is called as ensembles are, `<slug>-<hash10>`."""
-    return ENSEMBLE.fullmatch(name) is not None
-
-
 def refuse_links(*paths: Path) -> None:
     """Raise a `StoreError` where a path that is about to be written or removed is a link."""
     for path in paths:

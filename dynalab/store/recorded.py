@@ -136,12 +136,8 @@ class Recorded(StoredEnsemble):
         if self.imported:
             return self.metrics
         every = int(self.config["eval"]["every"])
-        finer = [
-            cadence
-            for cadence in self._columns
-            if cadence.startswith("every-") and every % int(cadence[6:]) == 0
-        ]
-        return [name for cadence in finer for name in self._columns[cadence]]
+        grids = [cadence for cadence in self._columns if cadence.startswith("every-")]
+        return [name for grid in grids if every % int(grid[6:]) == 0 for name in self._columns[grid]]
 
 
 def _records(run: StoredRun, cadence: str) -> np.ndarray:

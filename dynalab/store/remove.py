@@ -14,7 +14,7 @@ from dynalab.core.errors import ConfigError, Locked, StoreError
 from dynalab.store import lock, runfile
 from dynalab.store.find import Selection
 from dynalab.store.lock import Lock
-from dynalab.store.names import is_ensemble, refuse_links
+from dynalab.store.names import ENSEMBLE, refuse_links
 from dynalab.store.paths import AnalysisPaths, EnsemblePaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
 
@@ -72,7 +72,7 @@ def _require_own(paths: EnsemblePaths, outputs: Path) -> None:
     folder = paths.root
     if not folder.is_relative_to(outputs):
         raise ConfigError(f"{folder} is outside of {outputs}; rm removes nothing there (--outputs names it)")
-    if folder.parent.parent != outputs or not is_ensemble(folder.name) or not paths.is_ours():
+    if folder.parent.parent != outputs or not ENSEMBLE.fullmatch(folder.name) or not paths.is_ours():
         raise ConfigError(f"{folder} is no ensemble of {outputs}; rm leaves it alone")
     refuse_links(folder.parent)
 

@@ -98,7 +98,6 @@ def network_at(ensemble: StoredEnsemble, run: StoredRun, step: int) -> nn.Module
     except (LookupError, RuntimeError) as error:
         raise StoreError(f"{files[step]} is damaged: {error}") from error
     if not all(bool(param.isfinite().all()) for param in network.parameters()):
-        raise ConfigError(
-            gone if run.diverged_step else f"{run.id}: the weights of step {step} are not finite"
-        )
+        what = f"{run.id}: the weights of step {step} are not finite"
+        raise ConfigError(gone if run.diverged_step else what)
     return network
