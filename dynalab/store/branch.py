@@ -6,16 +6,15 @@ such a shard goes on from it as from any other that was cut off.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from dynalab.core.atomic import making, sweep
 from dynalab.core.errors import StoreError
 from dynalab.store import checkpoint, runfile, series
-from dynalab.store.cut import marks_of, runs_of, write_series
+from dynalab.store.cut import cut_checkpoint, write_series
 from dynalab.store.lock import Lock
-from dynalab.store.paths import CheckpointPaths, EnsemblePaths, ShardPaths
+from dynalab.store.paths import EnsemblePaths, ShardPaths
 from dynalab.store.stored import StoredRun
 
 # Of a parent's plan: what bits may depend on, and the grids of the rows.
@@ -24,8 +23,8 @@ KEPT = ("device", "threads", "exact", "every", "bits")
 
 def kept_before(run: StoredRun, step: int) -> int:
     """Return the newest step up to one given at which a whole checkpoint of a run is kept; 0 where there is none."""
-    found, _, _ = checkpoint.newest_whole(run.shard, at_most=step)
-    return found.step if found else 0
+    newest, _, _ = checkpoint.newest_whole(run.shard, at_most=step)
+    return newest.step if newest else 0
 
 
 def branch(
@@ -36,7 +35,7 @@ def branch(
     Each is built under a hidden name and appears in one rename: interrupted at any moment, the same call goes on.
 
     Args:
-        runs: The parent's runs.
+        runs: The parent's.
         step: Step of their checkpoint.
         target: The fork's ensemble.
         steps: Length that is asked for.
@@ -55,47 +54,26 @@ def branch(
             if run.label not in there:
                 by_shard.setdefault(run.shard.root, []).append(run)
         for members in by_shard.values():
-            members = sorted(members, key=lambda run: run.index)
-            _branch_shard(members, step, target, steps, folders, lock.require)
-
-
-def _branch_shard(
-    members: Sequence[StoredRun],
-    step: int,
-    target: EnsemblePaths,
-    steps: int,
-    folders: Sequence[Path],
-    require: Callable[[], None],
-) -> None:
-    source, record = members[0].shard, members[0].record
-    places = [run.index for run in members]
-    found, state = _checkpoint(source, step)
-    chosen = [record.runs[place] for place in places]
-    with making(target.shard(runfile.folder_name(chosen, 1)).root) as root:
-        part = ShardPaths(root)
-        for cadence, mark in state.marks.items():
-            write_series(part, cadence, series.read(source.series(cadence))[: mark.rows], places)
-        marks = marks_of(part, state)
-        model, optim = (
-            runs_of(file.read_bytes(), places, len(record.runs), file) for file in (found.model, found.optim)
-        )
-        checkpoint.save_bytes(part, dataclasses.replace(state, marks=marks), model, optim)
-        shard = runfile.Shard(
-            runs=[runfile.Run(run.label, run.seed, dict(run.streams), "partial", step) for run in chosen],
-            requested_steps=steps,
-            status="partial",
-            steps=step,
-            plan={key: record.plan[key] for key in KEPT if key in record.plan},
-            marks={name: [mark.rows, mark.crc] for name, mark in marks.items()},
-            folders=[str(folder) for folder in folders],
-        )
-        runfile.write(part, shard)
-        require()
-
-
-def _checkpoint(source: ShardPaths, step: int) -> tuple[CheckpointPaths, checkpoint.CheckpointState]:
-    found, state, warnings = checkpoint.newest_whole(source, at_most=step)
-    if found is None or state is None or found.step != step:
-        why = f" ({warnings[0]})" if warnings else ""
-        raise StoreError(f"{source.root} keeps no whole checkpoint of step {step}{why}")
-    return found, state
+            source, record = members[0].shard, members[0].record
+            places = sorted(run.index for run in members)
+            newest, state, warnings = checkpoint.newest_whole(source, at_most=step)
+            if newest is None or state is None or newest.step != step:
+                why = f" ({warnings[0]})" if warnings else ""
+                raise StoreError(f"{source.root} keeps no whole checkpoint of step {step}{why}")
+            chosen = [record.runs[place] for place in places]
+            with making(target.shard(runfile.folder_name(chosen, 1)).root) as root:
+                part = ShardPaths(root)
+                for cadence, mark in state.marks.items():
+                    write_series(part, cadence, series.read(source.series(cadence))[: mark.rows], places)
+                state = cut_checkpoint(newest, state, part, places, len(record.runs))
+                shard = runfile.Shard(
+                    runs=[runfile.Run(run.label, run.seed, run.streams, "partial", step) for run in chosen],
+                    requested_steps=steps,
+                    status="partial",
+                    steps=step,
+                    plan={key: record.plan[key] for key in KEPT if key in record.plan},
+                    marks=state.series,
+                    folders=[str(folder) for folder in folders],
+                )
+                runfile.write(part, shard)
+                lock.require()
