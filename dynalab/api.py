@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from dynalab.config.command import read_command
-from dynalab.config.outputs import outputs_root
-from dynalab.config.places import user_path
+from dynalab.config.places import outputs_root, user_path
 from dynalab.core.errors import ConfigError, DynalabError, NothingMatched
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble
@@ -40,7 +39,7 @@ def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> lis
     from dynalab.launch.train import Options
     from dynalab.launch.train import train as launch
 
-    command = read_command(list(overrides), outputs=None if outputs is None else str(outputs))
+    command = read_command(list(overrides), outputs=outputs)
     outcome = launch(command, Options(argv=("dynalab.train", *overrides)))
     for line in [*command.notes, *outcome.report.warnings]:
         warnings.warn(line, stacklevel=2)
@@ -97,11 +96,10 @@ def import_runs(
     if isinstance(source, str | Path):
         source = [source]
     tables = [user_path(item) for item in source] if isinstance(source, Sequence) else source
-    root = outputs_root(None if outputs is None else str(outputs))
     runs = () if run is None else (run,) if isinstance(run, str) else tuple(run)
     form = Form(runs, step, key, value, wide)
     order = Order(form, Changes(renamed or {}, constants or {}), levels, force)
-    outcome = import_table(tables, root, name, order, ("dynalab.import_runs",))
+    outcome = import_table(tables, outputs_root(outputs), name, order, ("dynalab.import_runs",))
     for line in outcome.doubts:
         warnings.warn(line, stacklevel=2)
     return outcome.ensemble
@@ -129,14 +127,12 @@ def load(ref: str | Path = "@last", *, outputs: str | Path | None = None) -> Any
         NothingMatched: Nothing has this id.
         ConfigError: Several ensembles do.
     """
-    root = outputs_root(None if outputs is None else str(outputs))
+    root = outputs_root(outputs)
     try:
         selection = select(root, [str(ref)], None, Ensemble)
     except NothingMatched:
-        try:
+        with contextlib.suppress(NothingMatched):
             return find_result(root, str(ref))
-        except NothingMatched:
-            pass
         raise
     if len(selection) != 1:
         ids = ", ".join(ensemble.id for ensemble, _ in selection)
@@ -165,13 +161,11 @@ def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     """
     from dynalab.analysis.command import analyse, gather, needs_of
     from dynalab.config.analysis import read_analysis
-    from dynalab.config.registry import search_path
 
     several = isinstance(ensemble, list | tuple)
-    opened = [
-        item if isinstance(item, Ensemble) else load(item) for item in (ensemble if several else [ensemble])
-    ]
-    part, config = read_analysis(kind, [], search_path(), keys)
+    refs = ensemble if several else [ensemble]
+    opened = [item if isinstance(item, Ensemble) else load(item) for item in refs]
+    part, config = read_analysis(kind, [], keys)
     across = needs_of(part, config).across
     if not opened and across:
         raise NothingMatched(f"analyze {kind} needs ensembles, and there is none")
@@ -198,10 +192,10 @@ def view(result: Result | str, *, outputs: str | Path | None = None) -> View:
     from dynalab.show.view import View
     from dynalab.store.runfile import STATUSES
 
-    if not isinstance(result, str | Result):
-        raise ConfigError(f"view: expected a stored analysis or its id, not {type(result).__name__}")
+    if isinstance(result, str):
+        result = find_result(outputs_root(outputs), result)
     if not isinstance(result, Result):
-        result = find_result(outputs_root(None if outputs is None else str(outputs)), result)
+        raise ConfigError(f"view: expected a stored analysis or its id, not {type(result).__name__}")
     name = f"{result.kind}-{result.id}"
     module = find("analysis", result.kind, search_path()).module
     if not hasattr(module, "show"):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from matplotlib.figure import Figure
+from msgspec import to_builtins
 
 from dynalab.analysis.hmm import Findings
 from dynalab.analysis.hmm import states as decoded
@@ -125,7 +126,7 @@ def make_ensemble(
     steps = steps_of() if steps is None else steps
     values = training(n_runs, steps) if values is None else values
     if config is None:
-        typed = from_tree(compose("train", list(overrides)))
+        typed = from_tree(compose(list(overrides)))
         config, digest = typed.as_dict(), digest or typed.id
     paths = OutputPaths(outputs).ensemble(task, slug, digest or "0123456789")
     paths.root.mkdir(parents=True)
@@ -253,8 +254,8 @@ def make_hmm(
             "probabilities": ((counts + 1e-3) / (counts + 1e-3).sum(1, keepdims=True)).tolist(),
         },
         "edge_change": "drift, z-units per row",
-        "edges": decoded.edges(states, names, level),
-        "paths": path_table(states, [grid] * len(states), ids, convergence),
+        "edges": to_builtins(decoded.edges(states, names, level)),
+        "paths": to_builtins(path_table(states, [grid] * len(states), ids, convergence)),
         "metrics": names,
         "emission": "ar",
         "convergence": convergence,

@@ -13,8 +13,8 @@ from nulls import trajectories, walks
 
 from dynalab.analysis import hmm
 from dynalab.analysis.hmm import comparison, detours, survival
-from dynalab.analysis.hmm.consequences import FUTURE
-from dynalab.analysis.hmm.outcome import infer
+from dynalab.analysis.hmm.findings import DetourModel
+from dynalab.analysis.hmm.outcome import FUTURE, infer
 from dynalab.analysis.hmm.paths import compare
 from dynalab.core.records import plain
 
@@ -25,7 +25,7 @@ def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "RESAMPLES", 99)
     monkeypatch.setattr(survival, "DRAWS", 199)
     monkeypatch.setattr(detours, "published", lambda *_: None)
-    monkeypatch.setattr(detours, "_model", lambda *_: {})
+    monkeypatch.setattr(detours, "_model", lambda *_: DetourModel())
 
 
 def rates(null: Null) -> dict[str, float]:
@@ -58,9 +58,9 @@ def test_the_interval_of_a_delay_holds_none_where_its_p_value_does_not_refuse_it
     reached = 0
     for seed in range(60):
         for row in detours.find(*walks(seed, ("random", "late")[seed % 2]), 4).rows:
-            low = (row["interval"] or [None])[0]
+            low = (row.interval or [None])[0]
             # Permutations are few: the limits of test and interval differ by some draws.
-            if row["p"] is not None and row["p"] >= 0.06 and low is not None:
+            if row.p is not None and row.p >= 0.06 and low is not None:
                 assert low <= 0
                 reached += low == 0
     assert reached > 20
@@ -72,7 +72,7 @@ def test_optional_states_without_a_cost():
         planted = hmm_cases.make(hmm_cases.describe_case(number, delay=0.0))
         steps = [run.steps for run in planted.trajectories.runs]
         found, _ = compare(list(planted.states), steps, planted.convergence)
-        hits += found is not None and found["p"] < 0.05
+        hits += found is not None and found.p < 0.05
     assert hits <= most(40, 40) * 40
 
 

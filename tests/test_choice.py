@@ -280,7 +280,7 @@ def test_what_was_removed_before_a_refusal_is_named(outputs, say, monkeypatch):
                 taken(removal, root)
         taken(removal, root)
 
-    monkeypatch.setattr(remove, "remove", late)
+    monkeypatch.setattr("dynalab.cli.runs_files.remove", late)
     code, document, err = say("runs", "rm", one.id, two.id, "hmm-aaaaaaaaaa", "--yes")
     assert code == 3 and document is None
     assert f"removed before this went wrong: {one.id}\n" in err

@@ -16,11 +16,10 @@ from scipy.stats import beta, norm, trim_mean
 from dynalab.analysis.hmm.claims import DetourCount, OffPath, claims, forks, off_path, spread
 from dynalab.analysis.hmm.comparison import compare
 from dynalab.analysis.hmm.published import table
-from dynalab.analysis.hmm.states import wilson
 from dynalab.cli.app import run as command
 from dynalab.core.convergence import Passage
 from dynalab.core.records import plain
-from dynalab.core.stats import quantile
+from dynalab.core.stats import quantile, wilson
 
 
 def result(paths, steps=None):

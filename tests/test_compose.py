@@ -133,13 +133,17 @@ def test_a_mistake_in_ones_own_file_is_not_left_out(tmp_path: Path):
     text = "# @package _global_\ndefaults: [override /optimizer: sgd]\noptimizer: {momentum: 0.5, %s: 3}\n"
     own.write_text(text % "lrr")
     for words in (["experiment=mine"], ["experiment=mine", "optimizer=adam"]):
-        with pytest.raises(
-            ConfigError, match=r"optimizer.lrr: no such key .* sets it, ~optimizer.lrr takes"
-        ) as caught:
-            read_command(words, config_dirs=[str(folder)])
+        with (
+            pytest.raises(
+                ConfigError, match=r"optimizer.lrr: no such key .* sets it, ~optimizer.lrr takes"
+            ) as caught,
+            registry.searching([str(folder)]),
+        ):
+            read_command(words)
         assert str(own) in str(caught.value)
     own.write_text(text % "lr")
-    (request,) = read_command(["experiment=mine", "optimizer=adam"], config_dirs=[str(folder)]).requests
+    with registry.searching([str(folder)]):
+        (request,) = read_command(["experiment=mine", "optimizer=adam"]).requests
     assert request.config.optimizer.lr == 3
 
 
@@ -297,22 +301,24 @@ def test_of_several_words_about_a_key_the_last_counts():
         ("a: 1\na: 2", "is no YAML"),
     ],
 )
-def test_a_broken_file_is_named_in_one_line(tmp_path, text, said):
+def test_a_broken_file_is_named_in_one_line(tmp_path, monkeypatch, text, said):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
+    monkeypatch.setenv("DYNALAB_PATH", str(tmp_path))
     with pytest.raises(ConfigError) as caught:
-        read_command(["experiment=mine"], config_dirs=[str(tmp_path)])
+        read_command(["experiment=mine"])
     assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
     if "takes it away" in said:
         word = said.removeprefix("sets it, ").removesuffix(" takes it away")
-        assert read_command(["experiment=mine", word], config_dirs=[str(tmp_path)]).requests
+        assert read_command(["experiment=mine", word]).requests
 
 
 def test_a_file_of_ones_own_goes_before_a_shipped_one(tmp_path):
     (tmp_path / "optimizer").mkdir()
     shipped = (registry.conf_dir() / "optimizer" / "sgd.yaml").read_text()
     (tmp_path / "optimizer" / "sgd.yaml").write_text(shipped.replace("lr: null", "lr: 0.7"))
-    (request,) = read_command(["optimizer=sgd"], config_dirs=[str(tmp_path)]).requests
+    with registry.searching([str(tmp_path)]):
+        (request,) = read_command(["optimizer=sgd"]).requests
     assert request.config.optimizer.lr == 0.7
 
 

@@ -11,7 +11,7 @@ import yaml
 from dynalab.config import registry
 from dynalab.config.analysis import read_analysis
 from dynalab.config.command import read_command
-from dynalab.config.registry import conf_dir
+from dynalab.config.registry import conf_dir, searching
 from dynalab.errors import ConfigError
 
 
@@ -179,8 +179,9 @@ def test_a_folder_of_ones_own_is_searched_first(tmp_path: Path):
     (tmp_path / "experiment" / "mine.yaml").write_text(
         "# @package _global_\ntask: {modulus: 13}\nseed: 2..3\n"
     )
-    (request,) = read_command(["experiment=mine"], config_dirs=[str(tmp_path)]).requests
+    with searching([str(tmp_path)]):
+        (request,) = read_command(["experiment=mine"]).requests
     assert request.config.task.modulus == 13
     assert [run.seed for run in request.runs] == [2, 3]
-    with pytest.raises(ConfigError, match="no such folder"):
-        read_command([], config_dirs=[str(tmp_path / "nowhere")])
+    with pytest.raises(ConfigError, match="no such folder"), searching([str(tmp_path / "nowhere")]):
+        pass

@@ -24,7 +24,7 @@ def test_one_median_of_the_same_runs_everywhere():
     at = [np.array([0, 10, last]) for last in (1000, 1000, 1000, 1000, 120, 150)]
     (path,) = path_table([np.zeros(3, int)] * 6, at, [row["run"] for row in rows], rows)
     found = spread(passages(steps))
-    assert path["median_step"] == found.median == 300 and path["quartiles"] == found.quartiles == [
+    assert path.median_step == found.median == 300 and path.quartiles == found.quartiles == [
         200,
         None,
     ]

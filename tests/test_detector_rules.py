@@ -21,6 +21,7 @@ from dynalab.analysis.periods import show as show_periods
 from dynalab.analysis.slingshot import Config as SpikeKeys
 from dynalab.analysis.variance import components, impute
 from dynalab.config.registry import find
+from dynalab.core.waves import Fork
 from dynalab.errors import ConfigError, NothingMatched
 from dynalab.show import terminal
 
@@ -193,19 +194,19 @@ def test_forks_are_shared_where_all_are_at_the_edge():
         ]
         return confirm.halvings(runs, curves, EdgeKeys())
 
+    def half(runs, at, length):
+        return Fork(f"half-{at}", runs, at, "train.halve_at", at, length)
+
     curves = {"a": curve(100), "b": curve(300), "c": curve(0)}
     # Five rows after the later arrival; as long as the runs, or four times the way from half of the threshold.
-    assert halved({"b": 300, "a": 100, "c": None}, curves) == [confirm.Halving(("a", "b"), 350, 1000)]
+    assert halved({"b": 300, "a": 100, "c": None}, curves) == [half(("a", "b"), 350, 1000)]
     far = {"a": Series(steps, np.where(steps < 300, 0.5, 1.0) + 0.2 * (steps > 0) * (steps < 300))}
-    assert halved({"a": 300}, far) == [confirm.Halving(("a",), 350, 350 + 4 * 300)]
+    assert halved({"a": 300}, far) == [half(("a",), 350, 350 + 4 * 300)]
     late = {"a": Series(steps, np.where(steps < 900, 0.6, 1.0))}
-    assert halved({"a": 900}, late) == [confirm.Halving(("a",), 950, 2000)]
+    assert halved({"a": 900}, late) == [half(("a",), 950, 2000)]
     # One that has left by then is forked by itself; without six rows from its arrival on it is not.
     left = {"a": Series(steps, np.where(steps > 300, 0.7, curve(100).values)), "b": curve(300)}
-    assert halved({"a": 100, "b": 300}, left) == [
-        confirm.Halving(("b",), 350, 1000),
-        confirm.Halving(("a",), 150, 1000),
-    ]
+    assert halved({"a": 100, "b": 300}, left) == [half(("b",), 350, 1000), half(("a",), 150, 1000)]
     assert halved({"a": 960}, {"a": curve(960)}) == [] and len(halved({"a": 950}, {"a": curve(950)})) == 1
 
 

@@ -11,7 +11,7 @@ from statsmodels.regression.linear_model import OLS
 from dynalab.analysis import hmm
 from dynalab.analysis.convergence import converge
 from dynalab.analysis.hmm import detours, survival
-from dynalab.analysis.hmm.accounting import explained, published
+from dynalab.analysis.hmm.detours import explained, published
 from dynalab.analysis.hmm.features import is_size
 from dynalab.analysis.hmm.outcome import infer
 from dynalab.analysis.hmm.paths import compare, path_table
@@ -75,26 +75,26 @@ def test_curves_of_dynamics_are_continuous():
 
 def test_planted_detours_are_found_and_others_are_not():
     found = [with_true_states(number) for number in range(15)]
-    hits = [d.rows[p.case.optional]["verdict"] for p, d in found]
+    hits = [d.rows[p.case.optional].verdict for p, d in found]
     assert sum(hits) >= 14
     for planted, d in found:
         row = d.rows[planted.case.optional]
-        assert row["interval"][0] <= row["effect_steps"] <= row["interval"][1]
-    false = [any(r["verdict"] for r in with_true_states(n, delay=0)[1].rows) for n in range(20)]
+        assert row.interval[0] <= row.effect_steps <= row.interval[1]
+    false = [any(r.verdict for r in with_true_states(n, delay=0)[1].rows) for n in range(20)]
     # 5% and two standard errors.
     assert sum(false) <= 3
 
 
 def test_the_published_rule_calls_states_without_a_cost_detours():
     found = [with_true_states(number, delay=0) for number in range(10)]
-    called = [p.case.optional in d.model["published"]["detours"] for p, d in found]
+    called = [p.case.optional in d.model.published.detours for p, d in found]
     assert sum(called) >= 8
     for planted, d in found:
         # What it explains, accounting explains as well (a run that converges in the state it began in has no shares
         # that could add up).
-        said = d.model["published"]
+        said = d.model.published
         if planted.case.n_states > 2:
-            assert said["accounting_r2"] > 0.95 and said["r2"] < said["accounting_r2_95"] + 0.02
+            assert said.accounting_r2 > 0.95 and said.r2 < said.accounting_r2_95 + 0.02
 
 
 def test_runs_that_visit_because_they_take_long_are_no_detour():
@@ -106,8 +106,8 @@ def test_runs_that_visit_because_they_take_long_are_no_detour():
     convergence = [{"run": str(i), "step": int(t) * 10, "censored": False} for i, t in enumerate(times)]
     found = detours.find(paths, steps, convergence, 3)
     row = found.rows[1]
-    assert row["p"] > 0.05 and row["p_adjusted"] > 0.05 and row["effect_steps"] > 0 and not row["verdict"]
-    assert row["reason"] == detours.LATE and any("take long" in line for line in found.warnings)
+    assert row.p > 0.05 and row.p_adjusted > 0.05 and row.effect_steps > 0 and not row.verdict
+    assert row.reason == detours.LATE and any("take long" in line for line in found.warnings)
 
 
 def test_states_with_too_few_visits_are_named_not_tested():
@@ -115,7 +115,7 @@ def test_states_with_too_few_visits_are_named_not_tested():
     paths = [np.array([0, 0, 0, 1 if run < 2 else 0, 0, 0, 2, 2, 2, 2]) for run in range(12)]
     convergence = [{"run": str(run), "step": 60 + run % 3, "censored": False} for run in range(12)]
     found = detours.find(paths, steps, convergence, 3)
-    assert found.rows[1]["visits"] == 2 and found.rows[1]["p"] is None and not found.rows[1]["tested"]
+    assert found.rows[1].visits == 2 and found.rows[1].p is None and not found.rows[1].tested
     assert any("fewer than 3 runs" in line and "1 (2 of 12)" in line for line in found.warnings)
     few = detours.find(paths[:4], steps[:4], convergence[:4], 3)
     assert "too few" in few.warnings[0]
@@ -135,20 +135,20 @@ def test_p_values_are_adjusted_over_the_tested_states():
             {"run": str(run), "step": int(rng.normal(460, 15)) + 60 * (way & 1), "censored": False}
         )
     rows = detours.find(paths, steps, convergence, 5).rows
-    tested = [row for row in rows if row["tested"]]
-    assert [row["state"] for row in tested] == [1, 2, 3]
+    tested = [row for row in rows if row.tested]
+    assert [row.state for row in tested] == [1, 2, 3]
     time = np.array([row["step"] for row in convergence], float)
     ranks = [survival.two_sample(time, np.ones(40, bool), ways >> (k - 1) & 1 == 1, 0)[1] for k in (1, 2, 3)]
-    since = [row["p_time_dependent"] for row in tested]
-    np.testing.assert_array_equal([row["p"] for row in tested], np.maximum(ranks, since))
+    since = [row.p_time_dependent for row in tested]
+    np.testing.assert_array_equal([row.p for row in tested], np.maximum(ranks, since))
     # Both tests are adjusted, and the larger p-value counts.
     expected = np.maximum(*map(stats.false_discovery_control, (ranks, since)))
-    np.testing.assert_allclose([row["p_adjusted"] for row in tested], expected)
-    assert [row["verdict"] for row in tested] == [True, False, False]
-    assert abs(rows[1]["effect_steps"] - 60) < 25
+    np.testing.assert_allclose([row.p_adjusted for row in tested], expected)
+    assert [row.verdict for row in tested] == [True, False, False]
+    assert abs(rows[1].effect_steps - 60) < 25
     logged = detours.find(paths, steps, convergence, 5, log_time=True).rows[1]
-    assert logged["p"] == rows[1]["p"] and abs(logged["effect_ratio"] - 520 / 460) < 0.07
-    assert abs(logged["effect_steps"] - 60) < 25
+    assert logged.p == rows[1].p and abs(logged.effect_ratio - 520 / 460) < 0.07
+    assert abs(logged.effect_steps - 60) < 25
 
 
 def test_visits_end_with_convergence():
@@ -163,15 +163,15 @@ def test_the_published_regression_is_least_squares_on_shares():
     planted, found = with_true_states(3)
     time = np.array([row["step"] or planted.case.n_rows * 10 - 10 for row in planted.convergence], float)
     occupancy = shares(planted.states, 5)
-    said = found.model["published"]
-    np.testing.assert_allclose(said["coefficients"], np.linalg.pinv(occupancy) @ time)
-    assert said["r2"] == explained(occupancy, time)
+    said = found.model.published
+    np.testing.assert_allclose(said.coefficients, np.linalg.pinv(occupancy) @ time)
+    assert said.r2 == explained(occupancy, time)
     # The shares sum to 1: they hold the intercept.
-    np.testing.assert_allclose(said["r2"], OLS(time, occupancy, hasconst=True).fit().rsquared)
+    np.testing.assert_allclose(said.r2, OLS(time, occupancy, hasconst=True).fit().rsquared)
     observed = np.ones(6, bool)
     random = [np.repeat([0, 1], [n, 12 - n]) for n in (3, 4, 5, 6, 7, 8)]
     exact = published(random, [p[p == 0] for p in random], np.arange(3.0, 9.0), observed, 2)
-    np.testing.assert_allclose([exact.r2, exact.null_median], 1)
+    np.testing.assert_allclose([exact.r2, exact.accounting_r2], 1)
 
 
 def test_the_table_of_paths():
@@ -181,19 +181,19 @@ def test_the_table_of_paths():
     convergence = [{"run": str(i), "step": s, "censored": s is None} for i, s in enumerate(steps)]
     table = path_table([a, a, a, b, b, b], rows, list("uvwxyz"), convergence)
     # Up to the row of convergence; what never converged is shown as far as it goes.
-    assert [(row["states"], row["members"], row["censored"]) for row in table] == [
+    assert [(row.states, row.members, row.censored) for row in table] == [
         ([0, 1], ["u", "v", "w"], 1),
         ([0], ["z"], 0),
         ([0, 2], ["x"], 0),
         ([0, 2, 1], ["y"], 0),
     ]
-    assert table[0]["median_step"] == 30 and table[0]["quartiles"] == [30, None]
-    assert table[2]["median_step"] == 20
+    assert table[0].median_step == 30 and table[0].quartiles == [30, None]
+    assert table[2].median_step == 20
     found, notes = compare([a, a, a, b, b, b], rows, convergence)
-    assert found["paths"] == [0, 2, 3] and (found["runs"], found["left_out"]) == (4, 1)
-    assert [(one["after"], one["to"]) for one in found["partings"]] == [([0], [1, 2])]
+    assert found.paths == [0, 2, 3] and (found.runs, found.left_out) == (4, 1)
+    assert [(one.after, one.to) for one in found.partings] == [([0], [1, 2])]
     assert "fewer than 5" in notes[0]
-    assert path_table([a, b], rows[:2], ["v", "w"], None)[0]["median_step"] is None
+    assert path_table([a, b], rows[:2], ["v", "w"], None)[0].median_step is None
     assert compare([a, a, b], rows[:3], None) == (None, [])
 
 
@@ -201,7 +201,7 @@ def test_paths_that_differ_are_told_apart():
     planted, _ = with_true_states(27)
     steps = [run.steps for run in planted.trajectories.runs]
     found, _ = compare(planted.states, steps, planted.convergence)
-    assert found["p"] < 0.01
+    assert found.p < 0.01
 
 
 @pytest.fixture(scope="module")

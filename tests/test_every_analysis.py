@@ -132,3 +132,35 @@ def test_what_it_says_has_a_headline_and_no_holes(kind):
     alone, beside = (read(part, findings, groups) for groups in ([], [example.group]))
     assert not any(isinstance(block, Figure) for block in alone)
     assert [block for block in beside if not isinstance(block, Figure)] == alone
+
+
+def headline(kind, group):
+    part, example = find("analysis", kind), EXAMPLES[kind]()
+    findings = findings_of([group(example.group)], part, part.module.Config(**example.keys))
+    return next(block.text for block in part.module.show(findings, []) if isinstance(block, Say))
+
+
+def test_a_spectrum_of_one_row_moves_nowhere():
+    one, all_rows = (
+        headline("spectrum", change) for change in (lambda group: group.until(5), lambda group: group)
+    )
+    assert "eigenvalue is **2**; **30%** negative" in one and one.endswith("a single row shows no movement.")
+    assert "goes from" not in one and "at the end" not in one and "eigenvalue goes from 2 to **" in all_rows
+
+
+def test_an_edge_that_cannot_be_judged_is_undecided():
+    text = headline(
+        "eos",
+        lambda group: replace(
+            group,
+            runs=tuple(
+                replace(
+                    run,
+                    config={},
+                    series={name: own for name, own in run.series.items() if name != "stability_threshold"},
+                )
+                for run in group.runs
+            ),
+        ),
+    )
+    assert text == "**Edge of stability:** of 2 runs, **2 undecided**."

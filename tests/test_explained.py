@@ -63,7 +63,7 @@ def few_draws(monkeypatch):
 def test_visits_that_do_not_delay_explain_no_more_than_chance(few_draws, kind):
     """Who takes long has more time to visit, and who is cut off less: that share is the null's as well."""
     found = [detours.find(*walks(seed, kind), 4).model for seed in range(10)]
-    beyond = [one["r2"] > one["null_r2_95"] for one in found if one["r2"] is not None]
+    beyond = [one.r2 > one.null_r2_95 for one in found if one.r2 is not None]
     assert len(beyond) >= 8 and sum(beyond) <= 2
 
 
@@ -76,8 +76,8 @@ def test_visits_by_lot_explain_no_more_than_chance_however_many_runs_are_cut_off
         entry = np.where(rng.random((20, 1)) < 0.5, 1.0, np.inf)
         ends = np.minimum(time, watched)
         model = detours._model(ends, ends, time < watched, entry, seed)
-        assert model["censored"] == (time >= watched).sum()
-        beyond += model["r2"] > model["null_r2_95"]
+        assert model.censored == (time >= watched).sum()
+        beyond += model.r2 > model.null_r2_95
     assert beyond <= 3
 
 
@@ -89,7 +89,7 @@ def test_a_planted_detour_explains_more(few_draws):
         model = detours.find(
             planted.states, steps, planted.convergence, 1 + max(map(max, planted.states))
         ).model
-        beyond += model["r2"] > model["null_r2_95"]
+        beyond += model.r2 > model.null_r2_95
     assert beyond >= 4
 
 

@@ -228,8 +228,8 @@ def test_runs_share_a_halving_while_they_are_at_the_edge():
         for name, onset in zip("abcd", (300, 400, 200, 960), strict=True)
     ]
     found = edge.halvings(runs, curves, Config())
-    assert [(item.runs, item.at) for item in found] == [(("a", "b"), 450), (("c",), 250)]
-    assert all(item.at + 10 < item.steps <= 2 * 990 for item in found)
+    assert [(item.runs, item.step) for item in found] == [(("a", "b"), 450), (("c",), 250)]
+    assert all(item.step + 10 < item.steps <= 2 * 990 for item in found)
 
 
 def test_the_edge_is_confirmed_from_a_kept_checkpoint(cli, here, tmp_path):

@@ -128,7 +128,7 @@ def test_result_keys_tables_and_convergence():
     assert contract <= set(result)
     assert all(result[key] is None for key in ("stability", "baselines")), "null: not computed"
     assert next(terminal.lines(hmm.show(outcome, ()))).startswith("Hidden Markov model of 4 runs")
-    keys = {"n_states", "heldout_ll_per_frame", "se", "behind_best", "behind_se", "bic", "icl", "converged"}
+    keys = {"n_states", "heldout_ll_per_frame", "se", "behind_best", "behind_se", "bic", "converged"}
     assert keys == set(result["selection"][0])
     assert [one["censored"] for one in result["convergence"]] == [False, False, False, True]
     assert outcome.warnings[0] == "1 run left out: diverged"

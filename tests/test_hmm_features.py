@@ -165,11 +165,6 @@ def test_a_column_without_values_anywhere_is_named():
     assert found.names == ("a",) and "without a single value, left out: b" in found.warnings[0]
 
 
-def test_prefix():
-    prefix = ensemble(["a", "b"], walk(20, 2)).until(50)
-    assert extract(prefix, Config(metrics=["a", "b"])).steps[0].tolist() == [0, 10, 20, 30, 40, 50]
-
-
 def test_outliers_are_pointed_at():
     x = walk(300, 2)
     x[17, 1] = 1e6

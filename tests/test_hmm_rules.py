@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +14,6 @@ from dynalab.analysis.base import Convergence, Trajectories, Trajectory
 from dynalab.analysis.hmm import (
     baselines,
     covariances,
-    dissimilarity,
     edges,
     em,
     emissions,
@@ -33,7 +31,7 @@ from dynalab.analysis.hmm import (
     states,
     tasks,
 )
-from dynalab.analysis.hmm.config import Config, PaperSettings, Settings
+from dynalab.analysis.hmm.config import Config, Settings
 from dynalab.analysis.hmm.features import (
     WEIGHT_METRICS,
     Features,
@@ -43,11 +41,12 @@ from dynalab.analysis.hmm.features import (
     extract,
     fit_scaler,
 )
-from dynalab.analysis.hmm.findings import Candidate, Collinearity
+from dynalab.analysis.hmm.findings import Agreement, Candidate, Collinearity
 from dynalab.analysis.hmm.frames import LEAST_UNIT, stack, thin
 from dynalab.analysis.hmm.model import Model, from_plain, to_plain
 from dynalab.config.keys import Stored
 from dynalab.core.records import plain
+from dynalab.core.stats import wilson
 from dynalab.errors import ConfigError
 
 
@@ -302,7 +301,7 @@ def contest(monkeypatch):
             seen.append(kind)
             return em.Parameters(np.array([next(numbers)]), np.zeros((1, 1)), None)
 
-        def run(frames, prior, reseedings, parameters, n_iter, tol, watch=None):
+        def run(frames, prior, reseedings, parameters, n_iter, tol):
             number = int(parameters.start[0])
             first = number not in [one for one, *_ in calls]
             calls.append((number, n_iter, len(frames.levels)))
@@ -504,10 +503,10 @@ def test_the_selection_says_what_held_out_runs_say():
     config = Config(emission="level", max_states=2, restarts=1, folds=5, workers=1, n_iter=60)
     found = selection.select(values, at, config)
     assert found.warnings[0] == "3 runs for 5 folds: each run is held out alone"
-    assert [row["heldout_ll_per_frame"] for row in found.rows] == pytest.approx(
+    assert [row.heldout_ll_per_frame for row in found.rows] == pytest.approx(
         [found.curve[k].mean() for k in (1, 2)]
     )
-    assert [row["se"] for row in found.rows] == pytest.approx([stats.sem(found.curve[k]) for k in (1, 2)])
+    assert [row.se for row in found.rows] == pytest.approx([stats.sem(found.curve[k]) for k in (1, 2)])
     # One state is one Gaussian of the other runs: by hand, in the units of all runs.
     pooled = np.concatenate(values)
     z = [(x - pooled.mean(axis=0)) / pooled.std(axis=0) for x in values]
@@ -522,8 +521,8 @@ def test_the_selection_says_what_held_out_runs_say():
     top = selection.select(values, at, replace(config, n_states=2))
     assert not any("raise max_states" in line for line in top.warnings)
     alone = selection.select(values[:1], at[:1], config)
-    assert alone.n_states == min(alone.rows, key=lambda row: row["bic"])["n_states"]
-    assert "follows BIC" in alone.warnings[0] and alone.rows[0]["se"] is None
+    assert alone.n_states == min(alone.rows, key=lambda row: row.bic).n_states
+    assert "follows BIC" in alone.warnings[0] and alone.rows[0].se is None
     assert any("raise max_states" in line for line in alone.warnings) == (alone.n_states == 2)
 
 
@@ -536,24 +535,15 @@ def test_scores_of_folds_go_back_to_their_runs():
     assert selection.fold_scores(made, fold).tolist() == [0, 10, 20, 30, 40]
 
 
-def test_criteria_by_formula_and_over_all_paths():
+def test_bic_by_formula():
     frames = stack([walk(0, 5, 2)], "level")
     config = Config(emission="level")
     prior = emissions.make_prior(frames, config)
     p = em.begin(frames, prior, np.array([0, 0, 1, 1, 1]), 2)
-    density = emissions.log_density(frames, p.emission)
-    joint = [
-        np.log(p.start[path[0]])
-        + sum(np.log(p.transitions[a, b]) for a, b in itertools.pairwise(path))
-        + density[np.arange(5), list(path)].sum()
-        for path in itertools.product(range(2), repeat=5)
-    ]
     count = 1 + 2 + 4 + 6
-    bic, icl = tasks.criteria(em.Fit(p, 0.0, -11.5, True, 1), frames, config)
-    assert bic == pytest.approx(23 + count * np.log(5))
-    assert icl == pytest.approx(-2 * max(joint) + count * np.log(5))
-    ordered = tasks.criteria(em.Fit(p, 0.0, 0.0, True, 1), frames, replace(config, left_to_right=True))
-    assert ordered[0] == pytest.approx((count - 1) * np.log(5))
+    assert tasks.bic(em.Fit(p, 0.0, -11.5, True, 1), frames, config) == pytest.approx(23 + count * np.log(5))
+    ordered = tasks.bic(em.Fit(p, 0.0, 0.0, True, 1), frames, replace(config, left_to_right=True))
+    assert ordered == pytest.approx((count - 1) * np.log(5))
 
 
 def test_a_gain_within_the_tolerance_is_no_better_fit(monkeypatch):
@@ -636,34 +626,36 @@ def test_baselines_are_chosen_and_compared_by_hand(monkeypatch):
     monkeypatch.setattr(baselines.workers, "spread", spread)
     features = Features(("a", "l2"), (), (), tuple(np.arange(6) for _ in values), tuple(values), ())
     config = Config(emission="level", max_states=2, workers=1)
-    found = baselines.compare(values, features, fold, config, reference)
-    rows = {row["name"]: row for row in found.rows}
-    assert list(rows) == [*names[:3], "one-metric hmm (l2)", names[4]]
+    found, every = baselines.compare(values, features, fold, config, reference)
+    rows = {row.name: row for row in found}
+    assert list(rows) == [*names[:2], "one-metric hmm (l2)", names[3]]
     # The other emission in all folds, the others in two: runs 1, 4 and 0.
     assert {job.fold for job in jobs if job.baseline == "ar hmm"} == {0, 1, 2}
-    assert {job.fold for job in jobs if job.baseline == "k-means"} == {0, 1}
-    other, few = rows["ar hmm"], rows["k-means"]
-    assert (other["runs"], few["runs"], other["n_states"], other["at_cap"]) == (4, 3, 2, True)
-    assert other["heldout_ll_per_frame"] == pytest.approx(np.mean([5, 5, 6, 7]))
-    assert other["se"] == pytest.approx(stats.sem([5, 5, 6, 7]))
+    assert {job.fold for job in jobs if job.baseline == "gaussian mixture"} == {0, 1}
+    other, few = rows["ar hmm"], rows["gaussian mixture"]
+    assert (other.runs, few.runs, other.n_states, other.at_cap) == (4, 3, 2, True)
+    assert other.heldout_ll_per_frame == pytest.approx(np.mean([5, 5, 6, 7]))
+    assert other.se == pytest.approx(stats.sem([5, 5, 6, 7]))
     # The reference is of the runs 0, 1, 3, 4.
-    assert other["less_than_model"] == pytest.approx(np.mean([7 - 5, 8 - 5, 6.5 - 6, 7 - 7]))
-    assert other["less_se"] == pytest.approx(stats.sem([2, 3, 0.5, 0]))
-    assert few["less_than_model"] == pytest.approx(np.mean([2, 3, 0.5]))
+    assert other.less_than_model == pytest.approx(np.mean([7 - 5, 8 - 5, 6.5 - 6, 7 - 7]))
+    assert other.less_se == pytest.approx(stats.sem([2, 3, 0.5, 0]))
+    assert few.less_than_model == pytest.approx(np.mean([2, 3, 0.5]))
     one = rows["one-metric hmm (l2)"]
-    assert not one["comparable"] and one["less_than_model"] is None and one["less_se"] is None
-    assert found.table["se"][0] == pytest.approx(stats.sem([1, 3, 0, 2]))
+    assert not one.comparable and one.less_than_model is None and one.less_se is None
+    assert every["se"][0] == pytest.approx(stats.sem([1, 3, 0, 2]))
     # What is known of the other emission is not fitted again.
     jobs.clear()
     table[1], table[2] = table[1] + 1, table[2] - 9
-    given = baselines.compare(values, features, fold, config, reference, {1: table[1] - 1, 2: table[2] + 9})
-    assert given.rows[0] == other and not any(job.baseline == "ar hmm" for job in jobs)
-    assert not given.rows[2]["at_cap"] and given.rows[2]["n_states"] == 1
+    given, _ = baselines.compare(
+        values, features, fold, config, reference, {1: table[1] - 1, 2: table[2] + 9}
+    )
+    assert given[0] == other and not any(job.baseline == "ar hmm" for job in jobs)
+    assert not given[1].at_cap and given[1].n_states == 1
     # Other numbers of states are another question.
     baselines.compare(values, features, fold, config, reference, {1: table[1]})
     assert any(job.baseline == "ar hmm" for job in jobs)
-    alone = baselines.compare(values, features, np.array([0, -1, -1, -1, -1]), config, np.array([7.0]))
-    assert alone.rows[0]["se"] is None and alone.rows[0]["less_se"] is None
+    alone, _ = baselines.compare(values, features, np.array([0, -1, -1, -1, -1]), config, np.array([7.0]))
+    assert alone[0].se is None and alone[0].less_se is None
 
 
 def test_every_baseline_is_the_model_it_is_called(monkeypatch):
@@ -676,8 +668,7 @@ def test_every_baseline_is_the_model_it_is_called(monkeypatch):
     monkeypatch.setattr(baselines, "solve", solve)
     values, config = [walk(0, 30, 2), walk(1, 30, 2)], Config(emission="ar", sticky=2.0, left_to_right=True)
     for name in baselines.kinds(config):
-        if name != "k-means":
-            baselines.carry_out(baselines.Job(name, 3, 1), values, [], ("a", "l2"), np.zeros(2), config)
+        baselines.carry_out(baselines.Job(name, 3, 1), values, [], ("a", "l2"), np.zeros(2), config)
     assert {one[0] for one in asked.values()} == {tasks.Task(3, 1)}
     _, _, own, independent = asked["gaussian mixture"]
     assert independent and (own.emission, own.sticky, own.left_to_right) == ("level", 0, False)
@@ -693,16 +684,6 @@ def test_every_baseline_is_the_model_it_is_called(monkeypatch):
     assert (less.restarts, less.n_iter) == (2, 60)
 
 
-def test_k_means_of_few_and_of_equal_frames():
-    fold = np.array([0, 1])
-    # Three clusters of two frames: each is its own, the variance is the floor.
-    found = baselines.kmeans_scores(3, [np.array([[0.0], [2.0]]), np.array([[0.0]])], fold, 1, Config())
-    z, scale = (0 - 1) / 1, np.log(np.std([0, 2, 0]) / 1)
-    assert z == -1
-    expected = np.log(0.5) + stats.norm.logpdf(0, 0, np.sqrt(1e-6)) + scale
-    assert found.tolist() == pytest.approx([expected])
-
-
 def test_agreement_is_rands_index_and_instability_is_said(monkeypatch):
     from sklearn.metrics import adjusted_rand_score
 
@@ -711,7 +692,7 @@ def test_agreement_is_rands_index_and_instability_is_said(monkeypatch):
     rand = [adjusted_rand_score([0, 0, 1, 1, 0, 1], np.concatenate(one)) for one in others]
     found = stability.agreement("restarts", truth, others)
     low, middle, high = np.quantile(rand, [0.05, 0.5, 0.95])
-    assert found == {"over": "restarts", "fits": 3, "adjusted_rand": middle, "low": low, "high": high}
+    assert found == Agreement(over="restarts", fits=3, adjusted_rand=middle, low=low, high=high)
     tasks_seen = []
 
     def measured(value):
@@ -723,14 +704,16 @@ def test_agreement_is_rands_index_and_instability_is_said(monkeypatch):
         monkeypatch.setattr(
             stability,
             "agreement",
-            lambda over, paths, decoded: {"over": over, "adjusted_rand": decoded[0][0]},
+            lambda over, paths, decoded: Agreement(
+                over=over, fits=1, adjusted_rand=decoded[0][0], low=0.0, high=1.0
+            ),
         )
         return stability.measure(
             [np.zeros((4, 1))] * 2, [np.arange(4)] * 2, truth, 2, Config(restarts=3, workers=1)
         )
 
     rows, notes = measured(0.7)
-    assert [row["over"] for row in rows] == ["restarts", "bootstrap of runs"] and notes == []
+    assert [row.over for row in rows] == ["restarts", "bootstrap of runs"] and notes == []
     assert [task.resampled for task, _ in tasks_seen] == [False] * 3 + [True] * 20
     assert [task.number for task, _ in tasks_seen] == [*range(3), *range(20)]
     assert (tasks_seen[0][1].n_iter, tasks_seen[0][1].tol) == (60, 1e-3)
@@ -763,21 +746,6 @@ def test_refits_start_anew_or_draw_runs_with_replacement(monkeypatch):
         np.testing.assert_allclose(frames.levels, fit_scaler(own, fit_scaler(values))(np.concatenate(own)))
         assert restarts == 2
     assert len(set(drawn)) > 1 and any(len(set(runs)) < 4 for runs in drawn)
-
-
-def test_distances_of_many_runs_are_of_forty_and_in_units_of_the_means():
-    means = np.array([[0.0], [3.0]])
-    paths = [np.array([i % 2, 1, 1]) for i in range(41)]
-    many = dissimilarity.describe(paths, 2, means, seed=0)
-    assert (many["total_variation"]["runs"], many["wasserstein"]["runs"]) == (41, 40)
-    # On two states all distances have one unit, and the interval ends where no two runs are farther apart.
-    for some in (paths[:40], [np.array([i // 2]) for i in range(3)]):
-        found = dissimilarity.describe(some, 2, means, seed=0)
-        for key in ("value", "interval"):
-            np.testing.assert_allclose(found["wasserstein"][key], 3 * np.array(found["total_variation"][key]))
-    assert found["wasserstein"]["interval"] == [0, 3]
-    alike = dissimilarity.describe(paths[:4], 2, np.zeros((2, 1)), seed=0)
-    assert alike["wasserstein"]["value"] == 0 and alike["total_variation"]["value"] > 0
 
 
 # Edges
@@ -815,9 +783,9 @@ def by_hand(emission="level"):
 def test_an_edge_is_described_by_the_frames_that_take_it(emission):
     model, runs, paths = by_hand(emission)
     frames = model.frames(runs)
-    found, table = edges.describe(model, frames, paths, ranking="llr", means=None, resamples=40, seed=2)
-    edge = next(one for one in found if (one["from"], one["to"]) == (0, 1))
-    assert edge["runs"] == 3 and edge["interval"] == states.wilson(3, 4)
+    found, table = edges.describe(model, frames, paths, means=None, resamples=40, seed=2)
+    edge = next(one for one in found if (one.start, one.end) == (0, 1))
+    assert edge.runs == 3 and edge.interval == wilson(3, 4)
     # The stays in 1 that began from 0, and the frames that begin them.
     stays = [[2, 3, 4, 7], [1, 2], [5, 6, 7], []]
     begins = [[2, 7], [1], [5], []]
@@ -826,13 +794,13 @@ def test_an_edge_is_described_by_the_frames_that_take_it(emission):
     gap = density[:, 1] - density[:, 0]
     llr = gap[rows].mean(axis=0)
     order = np.argsort(-llr)
-    assert [one["name"] for one in edge["features"]] == [model.names[i] for i in order[:3]]
-    np.testing.assert_allclose([one["llr"] for one in edge["features"]], llr[order[:3]])
+    assert [one.name for one in edge.features] == [model.names[i] for i in order[:3]]
+    np.testing.assert_allclose([one.llr for one in edge.features], llr[order[:3]])
     state, z = np.concatenate(paths), np.concatenate(runs)
     moves = np.concatenate([np.vstack([np.full((1, 5), np.nan), np.diff(x, axis=0)]) for x in runs])
     what = z if emission == "level" else moves
     change = np.nanmean(what[state == 1], axis=0) - np.nanmean(what[state == 0], axis=0)
-    np.testing.assert_allclose([one["change"] for one in edge["features"]], change[order[:3]])
+    np.testing.assert_allclose([one.change for one in edge.features], change[order[:3]])
     at = [8 * i + t for i, begin in enumerate(begins) for t in begin]
     gradient = np.abs(evidence.posterior_gradient(model, frames)[at, 1]).mean(axis=0)
     mine = table[(table["from"] == 0) & (table["to"] == 1)].set_index("feature").loc[list(model.names)]
@@ -859,24 +827,8 @@ def test_an_edge_is_described_by_the_frames_that_take_it(emission):
     again = np.mean([np.isin(np.arange(5), np.argsort(-one)[:3]) for one in drawn], axis=0)
     np.testing.assert_allclose(mine["stability"], again)
     # Two runs have no bounds.
-    few = next(one for one in found if (one["from"], one["to"]) == (1, 2))
-    assert (
-        few["runs"] == 1
-        and few["features"][0]["stability"] is None
-        and few["features"][0]["interval"] is None
-    )
-
-
-def test_runs_leave_a_fork_at_the_row_after_it():
-    ways = [
-        np.array(path)
-        for path in ([0, 0, 1, 0, 2], [0, 1, 1, 1, 1], [0, 0, 0, 2, 2], [0, 2, 2, 2, 2], [0] * 5)
-    ]
-    found = [{"from": 0, "to": 1}, {"from": 0, "to": 2}]
-    (fork,) = edges.forks(found, ways, [np.arange(5) * 10] * 5)
-    assert fork["median_step"] == 10 and fork["quartiles"] == [10, 20]
-    assert [(way["state"], way["runs"]) for way in fork["successors"]] == [(1, 2), (2, 2)]
-    assert edges.forks(found[:1], ways, [np.arange(5) * 10] * 5)[0]["successors"][0]["state"] == 1
+    few = next(one for one in found if (one.start, one.end) == (1, 2))
+    assert few.runs == 1 and few.features[0].stability is None and few.features[0].interval is None
 
 
 def test_dynamics_come_to_rest_where_they_pull():
@@ -902,7 +854,7 @@ def test_order_of_states_by_median_then_mean_then_number():
     tie = [np.array([2, 0, 1, 1]), np.array([2, 1, 0, 0]), np.array([2, 0, 2, 1]), np.array([2, 1, 2, 0])]
     assert states.canonical_order(tie, [*at, np.array([0, 10, 20, 31])], 3) == [2, 1, 0]
     found = states.edges([np.array([0, 1])], list("abcd"), np.array([[0.0] * 4, [1, np.nan, -3, 2]]))
-    assert [one["name"] for one in found[0]["features"]] == ["c", "d", "a"]
+    assert [one.name for one in found[0].features] == ["c", "d", "a"]
 
 
 # Features
@@ -1035,14 +987,14 @@ def test_the_published_choice_says_its_errors():
     found = paper.select(values, Config(preset="paper", max_states=2, restarts=2, workers=1))
     z = stack([paper.normalise(values[i]) for i in found.validation], "level", np.ones(2))
     per_run = tasks.score(found.fit.parameters, z) / 12
-    chosen = next(row for row in found.rows if row["n_states"] == found.n_states)
+    chosen = next(row for row in found.rows if row.n_states == found.n_states)
     np.testing.assert_allclose(found.held_out, per_run)
-    assert chosen["heldout_ll_per_frame"] == pytest.approx(per_run.mean())
-    assert chosen["se"] == pytest.approx(stats.sem(per_run)) and len(found.others) == 1
+    assert chosen.heldout_ll_per_frame == pytest.approx(per_run.mean())
+    assert chosen.se == pytest.approx(stats.sem(per_run)) and len(found.others) == 1
     other = tasks.score(found.others[0].parameters, z).sum()
     assert other <= tasks.score(found.fit.parameters, z).sum()
     alone = paper.select(values[:1], Config(preset="paper", n_states=1, restarts=1, workers=1))
-    assert alone.rows[0]["se"] is None and "both training and held-out data" in " ".join(alone.warnings)
+    assert alone.rows[0].se is None and "both training and held-out data" in " ".join(alone.warnings)
     assert not any("raise max_states" in line for line in alone.warnings)
     assert len(set(paper.restart_seeds(Config(restarts=4), 2))) == 4
     assert paper.restart_seeds(Config(restarts=4), 2)[:2] == paper.restart_seeds(Config(restarts=2), 2)
@@ -1050,9 +1002,8 @@ def test_the_published_choice_says_its_errors():
 
 def test_the_published_em_stops_at_a_small_gain_or_a_fall(monkeypatch):
     frames = stack([walk(0, 12, 2)], "level", np.ones(2))
-    settings = PaperSettings()
-    begun = paper_em.initialise(frames.levels, 2, 0, "full", settings)
-    whole = paper_em.run(frames, begun, 6, 1e-9, "full", settings)
+    begun = paper_em.initialise(frames.levels, 2, 0, "full")
+    whole = paper_em.run(frames, begun, 6, 1e-9, "full")
     real = inference.expect(begun.start, begun.transitions, np.zeros((12, 2)), [12])
 
     def run(said, n_iter=9):
@@ -1060,7 +1011,7 @@ def test_the_published_em_stops_at_a_small_gain_or_a_fall(monkeypatch):
         monkeypatch.setattr(
             inference, "expect", lambda *_: replace(real, log_likelihoods=np.array([next(left)]))
         )
-        found = paper_em.run(frames, begun, n_iter, 0.5, "full", settings)
+        found = paper_em.run(frames, begun, n_iter, 0.5, "full")
         return len(found.history), found.converged
 
     assert len(whole.history) <= 6
@@ -1070,23 +1021,22 @@ def test_the_published_em_stops_at_a_small_gain_or_a_fall(monkeypatch):
 
 def test_the_start_of_the_published_em_is_hmmlearns_with_its_least_covariance():
     x = walk(0, 20, 2)
-    begun = paper_em.initialise(x, 2, 5, "full", PaperSettings())
+    begun = paper_em.initialise(x, 2, 5, "full")
     np.testing.assert_allclose(begun.emission.covariances, [np.cov(x.T) + 1e-3 * np.eye(2)] * 2)
-    alone = paper_em.initialise(x[:1], 2, 5, "diag", PaperSettings())
+    alone = paper_em.initialise(x[:1], 2, 5, "diag")
     np.testing.assert_allclose(alone.emission.covariances, [1e-3 * np.eye(2)] * 2)
     np.testing.assert_allclose(alone.emission.weights[:, :, 0], x[[0, 0]])
 
 
 def test_repairs_are_counted_one_by_one():
     frames = stack([np.array([[0.0], [1.0], [4.0], [9.0]])], "level", np.ones(1))
-    settings = PaperSettings()
-    before = paper_em.initialise(frames.levels, 3, 0, "full", settings)
+    before = paper_em.initialise(frames.levels, 3, 0, "full")
     posterior = np.array([[1.0, 0, 0]] * 4)
     predictive = np.array([-1.0, -5, -9, -2])
     found = inference.Expectation(
         np.zeros(1), posterior, posterior, predictive, np.array([1.0, 0, 0]), np.diag([3.0, 0, 0])
     )
-    after, repairs = paper_em.m_step(frames, before, found, "full", settings)
+    after, repairs = paper_em.m_step(frames, before, found, "full")
     # Two dead states, which are never left either, get the two worst explained frames.
     assert repairs == 4 and after.emission.weights[1:, 0, 0].tolist() == [4, 1]
     variance = np.var([0, 1, 4, 9])

@@ -6,6 +6,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from dynalab.analysis.hmm import states
 from dynalab.analysis.hmm.selection import assign_folds, one_standard_error
+from dynalab.core.stats import wilson
 
 A = [np.array(x) for x in ([2, 2, 0, 0, 1], [2, 0, 0, 1, 1], [2, 1, 1, 1, 1])]
 STEPS = [np.arange(5) * 10, np.arange(5) * 10, np.array([0, 100, 200, 300, 400])]
@@ -33,7 +34,7 @@ def test_ties_go_by_number():
 @pytest.mark.parametrize(("count", "total"), [(0, 5), (5, 5), (1, 1), (3, 20), (39, 40)])
 def test_wilson_against_statsmodels(count, total):
     np.testing.assert_allclose(
-        states.wilson(count, total), proportion_confint(count, total, 0.05, "wilson"), atol=1e-12
+        wilson(count, total), proportion_confint(count, total, 0.05, "wilson"), atol=1e-12
     )
 
 
@@ -42,18 +43,14 @@ def test_counts_edges_and_their_features():
     assert counts.tolist() == [[2, 2, 0], [0, 4, 0], [2, 1, 1]]
     means = np.array([[0.0, 0, 0, 0], [1.0, -5, 0.5, 2], [0, 0, 0, 0]])
     found = states.edges(A, ["a", "b", "c", "d"], means)
-    assert [(e["from"], e["to"], e["runs"]) for e in found] == [(0, 1, 2), (2, 0, 2), (2, 1, 1)]
-    assert found[0]["features"] == [
-        {"name": "b", "change": -5.0, "interval": None},
-        {"name": "d", "change": 2.0, "interval": None},
-        {"name": "a", "change": 1.0, "interval": None},
-    ]
-    assert found[0]["interval"] == states.wilson(2, 3)
+    assert [(e.start, e.end, e.runs) for e in found] == [(0, 1, 2), (2, 0, 2), (2, 1, 1)]
+    assert [(one.name, one.change) for one in found[0].features] == [("b", -5.0), ("d", 2.0), ("a", 1.0)]
+    assert found[0].interval == wilson(2, 3)
 
 
 def test_an_edge_taken_twice_by_a_run_counts_once():
     found = states.edges([np.array([0, 1, 0, 1])], ["a"], np.zeros((2, 1)))
-    assert [(e["from"], e["to"], e["runs"]) for e in found] == [(0, 1, 1), (1, 0, 1)]
+    assert [(e.start, e.end, e.runs) for e in found] == [(0, 1, 1), (1, 0, 1)]
 
 
 def test_profiles():

@@ -372,7 +372,7 @@ def test_shipped_settings_compose(words):
     for more in ([], ["optimizer=adam"], ["optimizer=sgd"], ["optimizer=adamw"]):
         if words.startswith("experiment") and more:
             continue
-        config = from_tree(compose("train", [words, *more]))
+        config = from_tree(compose([words, *more]))
         assert config.optimizer.lr is not None
         assert config.task.train_size() > 0
 

@@ -223,9 +223,7 @@ def test_a_split_that_is_cut_off_loses_nothing(tmp_path, moment, monkeypatch):
     before = bits(ensemble.root, step=10)
     (shard,) = ensemble.shards()
     if moment == "failing":
-        monkeypatch.setattr(
-            "dynalab.store.split.runs_of", lambda *_: (_ for _ in ()).throw(StoreError("full"))
-        )
+        monkeypatch.setattr("dynalab.store.cut.runs_of", lambda *_: (_ for _ in ()).throw(StoreError("full")))
         with pytest.raises(StoreError, match="full"):
             split(shard)
         assert ensemble.shards() == [shard] and not shard.split.exists()

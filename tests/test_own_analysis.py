@@ -1,5 +1,10 @@
 """An analysis of a user's own: one file in a folder, and it has all that a shipped one has."""
 
+import html
+import re
+import shlex
+from pathlib import Path
+
 import dynalab
 from dynalab.core.words import count
 
@@ -79,12 +84,16 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
 '''
 
 
-def test_a_file_in_a_folder_is_an_analysis_like_any_other(here, tiny, outputs, tmp_path, monkeypatch):
-    assert len(KNEES.strip().splitlines()) <= 80
-    folder = tmp_path / "mine" / "analysis"
+def folder_with_knees(parent: Path) -> Path:
+    folder = parent / "mine" / "analysis"
     folder.mkdir(parents=True)
     (folder / "knees.py").write_text(KNEES)
-    monkeypatch.setenv("DYNALAB_PATH", str(tmp_path / "mine"))
+    return folder.parent
+
+
+def test_a_file_in_a_folder_is_an_analysis_like_any_other(here, tiny, outputs, tmp_path, monkeypatch):
+    assert len(KNEES.strip().splitlines()) <= 80
+    monkeypatch.setenv("DYNALAB_PATH", str(folder_with_knees(tmp_path)))
     assert here("train", *tiny, "optimizer.lr=0.01", "eval.every=10", "seed=0..1").code == 0
 
     said = here("analyze", "knees", "share=0.9")
@@ -129,3 +138,22 @@ def test_a_file_in_a_folder_is_an_analysis_like_any_other(here, tiny, outputs, t
     text = page.read_text()
     assert "Knees of the loss" in text and f"in 2 of {count(2, 'run')}" in text
     assert list(page.parent.glob("figures/*knees*.svg"))
+
+
+def test_a_page_is_made_with_the_folder_of_an_analysis_and_its_commands_lead_there(
+    here, tiny, outputs, tmp_path
+):
+    option = ["--config-dir", str(folder_with_knees(tmp_path))]
+    assert here("train", *tiny, "optimizer.lr=0.01", "eval.every=10", "seed=0").code == 0
+    (found,) = here("analyze", "knees", "share=0.9", *option, "--json").json["analyses"]
+    assert here("report", *option).code == 0
+    (page,) = outputs.glob("reports/*/index.html")
+    text = html.unescape(re.sub("<[^>]*>", "", page.read_text()))
+    assert "Knees of the loss" in text
+    again = shlex.join(["dynalab", "analyze", "knees", found["ensemble"], "share=0.9", *option])
+    assert again in text
+    assert here(*shlex.split(again)[1:], "--json").json["analyses"][0]["id"] == found["id"]
+    assert shlex.join(["dynalab", "report", found["ensemble"], *option]) in text
+    # A folder is a command's own: the next one knows nothing of it.
+    assert here("analyze", "knees").code == 2
+    assert here("report", "--config-dir", str(tmp_path / "nowhere")).code == 2

@@ -11,7 +11,8 @@ from report_fakes import make_ensemble, read_page
 from dynalab.analysis import eos, periods, slingshot
 from dynalab.core.records import plain, restore
 from dynalab.core.stats import passage, quartiles
-from dynalab.report.sections import renderer
+from dynalab.report.sections import render
+from dynalab.report.sections.context import Context
 from dynalab.show import plots as figures
 from dynalab.show import terminal
 from dynalab.store.paths import OutputPaths
@@ -69,7 +70,7 @@ def test_runs_that_never_got_there_count_as_later_on_every_side(tmp_path, kind, 
     data = {"id": "0123456789", "kind": kind, "ensemble": "e", "warnings": [], **plain(findings)}
     found = data["summary"][key]
     result = write_result(OutputPaths(tmp_path).analysis(kind, "0123456789"), data, {})
-    (on_the_page,) = renderer(kind).summary(result, None)
+    (on_the_page,), _ = render(result, Context((), "e"))
     in_the_terminal = "\n".join(terminal.lines(module.show(findings, ())))
     if not any(steps):
         assert found is None and "never" not in on_the_page + in_the_terminal

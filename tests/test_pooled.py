@@ -45,15 +45,15 @@ def test_a_swept_key_is_no_detour():
     paths, steps, rows = swept(1.0)
     apart = detours.find(paths, steps, rows, 3)
     row = apart.rows[1]
-    assert not row["tested"] and row["effect_steps"] is None and row["reason"] == detours.APART
+    assert not row.tested and row.effect_steps is None and row.reason == detours.APART
     assert "state 1 not tested as a detour" in " ".join(apart.warnings)
     found, notes = compare(paths, steps, rows)
     assert found is None and notes == ["paths not compared: no ensemble has runs on two of them"]
     both = detours.find(*swept(0.8), 3)
-    (low, high), row = both.rows[1]["interval"], both.rows[1]
-    assert row["tested"] and row["p"] > 0.05 and not row["verdict"] and low < 0 < high
-    assert both.model["r2"] is None and both.model["published"] is None
-    assert compare(*swept(0.8))[0]["p"] > 0.05
+    (low, high), row = both.rows[1].interval, both.rows[1]
+    assert row.tested and row.p > 0.05 and not row.verdict and low < 0 < high
+    assert both.model.r2 is None and both.model.published is None
+    assert compare(*swept(0.8))[0].p > 0.05
 
 
 def test_a_detour_within_each_ensemble_is_found():
@@ -85,5 +85,5 @@ def test_the_null_within_ensembles_of_unlike_speed():
         one, other = walks(seed, "random", n=12), walks(seed + 500, "random", n=12, rows=300)
         rows = [*one[2], *({**row, "run": row["run"].replace("e/", "f/")} for row in other[2])]
         found, _ = compare([*one[0], *other[0]], [*one[1], *other[1]], rows)
-        hits += found is not None and found["p"] < 0.05
+        hits += found is not None and found.p < 0.05
     assert hits <= 6

@@ -27,6 +27,17 @@ def test_the_path_on_standard_output(outputs: Path, capsys: pytest.CaptureFixtur
     assert f"dynalab report {ensemble.id}" in read_page(path).text
 
 
+def test_the_page_names_the_ensembles_that_were_the_last(outputs: Path) -> None:
+    ensemble = make_ensemble(outputs)
+    for words in (["@last"], ["@last", ensemble.id[:6]]):
+        assert run(["report", *words, "--name", "x"]) == 0
+        text = read_page(outputs / "reports" / "x" / "index.html").text
+        assert "@last" not in text and f"dynalab report {ensemble.id}" in text
+    assert run(["report", "@last", "-f", "seed<1", "--name", "x"]) == 0
+    text = read_page(outputs / "reports" / "x" / "index.html").text
+    assert f"dynalab report {ensemble.id} -f 'seed<1' --name x" in text
+
+
 def test_json(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ensemble = make_ensemble(outputs)
     result = make_hmm(outputs, ensemble, warnings=["beware"])

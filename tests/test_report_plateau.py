@@ -49,6 +49,11 @@ def test_the_headline_counts_runs_and_their_lead():
     assert (earlier.runs, earlier.total) == (2, 3) and earlier.interval[0] < 2 / 3 < earlier.interval[1]
 
 
+def test_runs_of_too_few_rows_are_said_to_be_so():
+    findings = found(parity_fourier=stairs(1.0, 50.0, [60] * 4), keys={"steps": 10, "persistence": 30})
+    assert said(findings) == "**Hidden progress:** no run has enough rows to judge by."
+
+
 def test_what_never_comes_is_later_than_all_others():
     findings = found(parity_fourier=stairs(1.0, 50.0, [60, 999, 999, 50]))
     assert [run.verdict for run in findings.runs] == ["leads", "follows", "follows", "leads"]

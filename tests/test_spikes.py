@@ -74,12 +74,12 @@ def jumped(gamma: float) -> list[str]:
 
 def test_rows_are_the_runs_own_and_disturb_nothing(tmp_path):
     (among,) = train([*jumped(3.0), "seed=0..3", "compute.width=4"], outputs=tmp_path / "a")
-    own = {run.label: among.forced(run) for run in among.runs}
-    spiked = {label: rows for label, rows in own.items() if rows is not None}
+    own = {run.label: among.forced_rows(run) for run in among.runs}
+    spiked = {label: rows for label, rows in own.items() if len(rows)}
     assert 0 < len(spiked) < 4, "runs that spike and runs that do not: else the setting has lost its point"
     for label, rows in spiked.items():
         # One row: at the end of the block that spiked, and none for 500 steps after.
-        assert rows.steps.tolist() in ([320], [384]) and rows.run == f"{among.id}/{label}"
+        assert rows["step"].tolist() in ([320], [384])
         names = among.columns()["every-500"]
         names = [
             name for name in names if "sharpness" in name or name in ("edge_ratio", "stability_threshold")
@@ -98,7 +98,7 @@ def test_rows_are_the_runs_own_and_disturb_nothing(tmp_path):
     table = pd.read_parquet(among.paths.metrics("forced"))
     assert set(table["run"]) == {f"{among.id}/{label}" for label in spiked} and "sharpness" in table
     (without,) = train([*jumped(3.0), "seed=0..3", "probe.curvature.on_spike=false"], outputs=tmp_path / "b")
-    assert without.id != among.id and not any(without.forced(run) is not None for run in without.runs)
+    assert without.id != among.id and not any(len(without.forced_rows(run)) for run in without.runs)
     mine, theirs = bits(among.path), bits(without.path)
     for label, item in mine.items():
         assert [name for name in difference(item, theirs[label]) if not name.startswith("forced/")] == []
@@ -112,7 +112,9 @@ def test_rows_are_the_runs_own_and_disturb_nothing(tmp_path):
         (pieces,) = train([*jumped(3.0), f"seed={seed}", f"train.steps={steps}"], outputs=tmp_path / "d")
     (pieces,) = train([*jumped(3.0), f"seed={seed}"], outputs=tmp_path / "d")
     assert difference(bits(alone.path)[label], bits(pieces.path)[label]) == []
-    assert Ensemble(pieces.paths).forced(pieces.runs[0]).steps.tolist() == spiked[label].steps.tolist()
+    assert (
+        Ensemble(pieces.paths).forced_rows(pieces.runs[0])["step"].tolist() == spiked[label]["step"].tolist()
+    )
 
 
 def test_a_forced_row_is_what_a_row_would_have_been():

@@ -15,11 +15,10 @@ from statsmodels.duration.survfunc import SurvfuncRight, survdiff
 from dynalab.analysis.base import Convergence, Trajectories, Trajectory
 from dynalab.analysis.convergence import ConvergenceKeys, follow, resolve
 from dynalab.analysis.hmm import (
-    accounting,
     claims,
     comparison,
-    consequences,
     detours,
+    outcome,
     paths,
     survival,
     tobit,
@@ -256,33 +255,33 @@ def test_a_state_is_tested_where_three_visit_it_and_three_do_not():
         walked, steps, met = visiting(late[:visitors], soon[:others])
         found = detours.find(walked, steps, met, 3)
         row = found.rows[1]
-        assert (row["tested"], row["visits"], row["optional"]) == (tested, visitors, True)
+        assert (row.tested, row.visits, row.optional) == (tested, visitors, True)
         time = np.array([row["step"] for row in met], float)
         if tested:
             group = np.arange(len(time)) < visitors
             p = stats.mannwhitneyu(time[group], time[~group], method="exact").pvalue
-            assert row["p"] == pytest.approx(p) and row["p_adjusted"] == row["p"]
-            assert row["median_visitors"] == quantile(late[:visitors], 0.5)
-            assert row["median_others"] == quantile(soon[:others], 0.5)
+            assert row.p == pytest.approx(p) and row.p_adjusted == row.p
+            assert row.median_visitors == quantile(late[:visitors], 0.5)
+            assert row.median_others == quantile(soon[:others], 0.5)
             assert "fewer than 5 runs on a side of state 1" in " ".join(found.warnings)
         else:
             assert "fewer than 3 runs on a side" in " ".join(found.warnings) or len(time) < 6
     assert detours.find(*visiting(late[:3], soon[:3]), 3, min_visits=4).warnings == [
         "detours not tested: 6 runs are too few for 4 on each side"
     ]
-    assert detours.find(*visiting(late[:3], soon[:3]), 3).rows[1]["tested"]
+    assert detours.find(*visiting(late[:3], soon[:3]), 3).rows[1].tested
     # Five on each side are no longer few.
     five = detours.find(*visiting([*late, 350], [*soon, 140]), 3)
-    assert not any("fewer than 5" in line for line in five.warnings) and five.rows[1]["verdict"]
+    assert not any("fewer than 5" in line for line in five.warnings) and five.rows[1].verdict
 
 
 def test_an_optional_state_is_one_that_a_converged_run_does_without():
     censored = detours.find(*visiting([310, 320, 330], [None, None, None]), 3)
-    assert not censored.rows[1]["optional"] and censored.rows[1]["tested"]
-    assert detours.find(*visiting([310, 320, 330], [None, None, 100]), 3).rows[1]["optional"]
-    assert not detours.find(*visiting([], [100, 110]), 3).rows[1]["optional"]
+    assert not censored.rows[1].optional and censored.rows[1].tested
+    assert detours.find(*visiting([310, 320, 330], [None, None, 100]), 3).rows[1].optional
+    assert not detours.find(*visiting([], [100, 110]), 3).rows[1].optional
     everybody = detours.find(*visiting([310, 320, 330], []), 3)
-    assert not everybody.rows[1]["optional"] and everybody.warnings[0].startswith("detours not tested")
+    assert not everybody.rows[1].optional and everybody.warnings[0].startswith("detours not tested")
 
 
 def test_the_verdict_needs_both_tests_and_a_delay(monkeypatch):
@@ -292,7 +291,7 @@ def test_the_verdict_needs_both_tests_and_a_delay(monkeypatch):
         monkeypatch.setattr(survival, "two_sample", lambda *a, **k: (statistic, p, 2.0))
         monkeypatch.setattr(survival, "time_dependent_p", lambda *a: since)
         found = detours.find(walked, steps, met, 3)
-        return found.rows[1]["verdict"], any("take long" in line for line in found.warnings)
+        return found.rows[1].verdict, any("take long" in line for line in found.warnings)
 
     assert verdict(9.0, 0.049, 0.049) == (True, False)
     assert verdict(9.0, 0.05, 0.01) == (False, False)
@@ -308,50 +307,50 @@ def test_the_model_of_visits_is_least_squares_and_its_null_is_time_to_visit():
     model = found.model
     ones = np.repeat([1.0, 0.0], 4)
     fitted = sm.OLS([*late, *soon], sm.add_constant(ones)).fit()
-    assert model["r2"] == pytest.approx(fitted.rsquared) and model["states"] == [1]
+    assert model.r2 == pytest.approx(fitted.rsquared) and model.states == [1]
     # At step 100, where state 1 is entered, four of the seven that have not converged enter it. Who has cannot.
     time = np.array([*late, *soon], float)
     visits = np.random.default_rng(4).random((199, 8)) < np.where(time > 100, 4 / 7, 0.0)
     null = [np.corrcoef(some, time)[0, 1] ** 2 if np.ptp(some) else 0.0 for some in visits.astype(float)]
-    assert model["null_r2"] == pytest.approx(np.median(null))
-    assert model["null_r2_95"] == pytest.approx(np.quantile(null, 0.95))
-    assert (model["runs"], model["censored"]) == (8, 0)
+    assert model.null_r2 == pytest.approx(np.median(null))
+    assert model.null_r2_95 == pytest.approx(np.quantile(null, 0.95))
+    assert (model.runs, model.censored) == (8, 0)
     logged = detours.find(*visiting(late, soon), 3, log_time=True)
     fitted = sm.OLS(np.log([*late, *soon]), sm.add_constant(ones)).fit()
-    assert logged.model["r2"] == pytest.approx(fitted.rsquared)
+    assert logged.model.r2 == pytest.approx(fitted.rsquared)
     # The factor between the others' median and the visitors', in steps.
     row = logged.rows[1]
     ratios = np.array(late)[:, None] / np.array(soon)
-    assert row["effect_ratio"] == pytest.approx(np.exp(np.median(np.log(ratios))), rel=1e-3)
-    assert row["effect_steps"] == pytest.approx((row["effect_ratio"] - 1) * quantile(soon, 0.5))
+    assert row.effect_ratio == pytest.approx(np.exp(np.median(np.log(ratios))), rel=1e-3)
+    assert row.effect_steps == pytest.approx((row.effect_ratio - 1) * quantile(soon, 0.5))
     few = detours.find(*visiting([310, 320, None], [None, None, None]), 3)
-    assert few.rows[1]["tested"] and few.model["r2"] is None and few.model["censored"] == 4
+    assert few.rows[1].tested and few.model.r2 is None and few.model.censored == 4
 
 
 def test_delays_as_factors_stay_open_and_take_the_first_step():
     row = detours.find(*visiting([310, 320, 330], [100, 110, 120]), 3, log_time=True).rows[1]
-    assert row["effect_steps"] == pytest.approx((320 / 110 - 1) * 110, rel=1e-3)
-    assert row["interval"] == [None, None]
+    assert row.effect_steps == pytest.approx((320 / 110 - 1) * 110, rel=1e-3)
+    assert row.interval == [None, None]
     # No median of the others: the factor has no steps.
     found = detours.find(*visiting([310, 320, 330], [100, None, None, None]), 3, log_time=True)
-    assert found.rows[1]["tested"] and found.rows[1]["effect_steps"] is None
+    assert found.rows[1].tested and found.rows[1].effect_steps is None
     zero = detours.find(*visiting([310, 320, 330, 340], [0, 110, 120, 130]), 3, log_time=True)
-    assert zero.rows[1]["effect_ratio"] > 1 and zero.model["r2"] > 0
+    assert zero.rows[1].effect_ratio > 1 and zero.model.r2 > 0
 
 
 def test_least_squares_is_statsmodels():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(9, 2)), rng.normal(size=9)
     theirs = sm.OLS(y, sm.add_constant(x)).fit()
-    assert accounting.explained(x, y) == pytest.approx(theirs.rsquared)
+    assert detours.explained(x, y) == pytest.approx(theirs.rsquared)
     # A covariate twice is one covariate, and a constant one is the intercept.
-    assert accounting.explained(np.column_stack([x, x[:, 0]]), y) == pytest.approx(theirs.rsquared)
-    assert accounting.explained(np.ones((9, 1)), y) == pytest.approx(0)
-    assert accounting.explained(rng.normal(size=(4, 2)), y[:4]) < 1, "one degree of freedom is left"
-    assert accounting.explained(rng.normal(size=(3, 2)), y[:3]) == pytest.approx(1)
-    assert accounting.explained(x, x @ [1.0, 2.0]) == pytest.approx(1)
+    assert detours.explained(np.column_stack([x, x[:, 0]]), y) == pytest.approx(theirs.rsquared)
+    assert detours.explained(np.ones((9, 1)), y) == pytest.approx(0)
+    assert detours.explained(rng.normal(size=(4, 2)), y[:4]) < 1, "one degree of freedom is left"
+    assert detours.explained(rng.normal(size=(3, 2)), y[:3]) == pytest.approx(1)
+    assert detours.explained(x, x @ [1.0, 2.0]) == pytest.approx(1)
     # Of times that do not differ nothing is explained.
-    assert accounting.explained(x, np.full(9, 2.0)) == 0
+    assert detours.explained(x, np.full(9, 2.0)) == 0
 
 
 def test_the_published_rule_by_hand():
@@ -359,12 +358,12 @@ def test_the_published_rule_by_hand():
     time = np.array([50.0, 40, 80, 80, 60])
     early = [path[:8] for path in walked]
     seen = np.array([True, True, True, False, True])
-    found = accounting.published(walked, early, time, seen, 3, seed=1)
+    found = detours.published(walked, early, time, seen, 3, seed=1)
     share = np.array([[5, 0, 5], [4, 0, 6], [2, 6, 2], [3, 5, 2], [6, 0, 4]]) / 10
     np.testing.assert_allclose(found.coefficients, np.linalg.pinv(share) @ time, atol=1e-9)
     # The shares sum to 1: they hold the intercept.
     assert found.r2 == pytest.approx(sm.OLS(time, sm.add_constant(share[:, :2])).fit().rsquared)
-    assert found.optional.tolist() == [False, True, False] and found.detours == [1]
+    assert found.detours == [1]
     # The null: the run's own rows until convergence, spent as another run spent them.
     before = np.array([np.bincount(path, minlength=3) for path in early]) / 8
     rng, null = np.random.default_rng(1), []
@@ -374,12 +373,11 @@ def test_the_published_rule_by_hand():
         left = time - x @ np.linalg.pinv(x, rcond=1e-9) @ time
         null.append(1 - left @ left / ((time - time.mean()) ** 2).sum())
     np.testing.assert_allclose(
-        [found.null_median, found.null_high], np.quantile(null, [0.5, 0.95]), rtol=1e-6
+        [found.accounting_r2, found.accounting_r2_95], np.quantile(null, [0.5, 0.95]), rtol=1e-6
     )
     # Nobody does without the state that a run that never converged lacks, nor with one that nobody visits.
-    only = accounting.published(walked, early, time, np.array([False, False, True, True, False]), 4)
-    assert only.optional.tolist() == [False] * 4
-    assert accounting.Published(np.array([0.0, 1, -1]), 0, np.ones(3, bool), 0, 0).detours == [1]
+    only = detours.published(walked, early, time, np.array([False, False, True, True, False]), 4)
+    assert only.detours == [] and only.coefficients[1] > 0
 
 
 def test_the_censored_likelihood_has_these_slopes():
@@ -460,23 +458,23 @@ def test_the_comparison_of_paths_is_the_worst_test_at_the_best_place_times_the_p
     runs += [([0, 0, 1, 1, 1, 1, 1, 3, 5], None), ([6, 6, 6, 6, 6, 6, 6, 6, 6], 80)]
     walked, steps, met = ways(*runs)
     found, notes = paths.compare(walked, steps, met, seed=3)
-    assert [(one["after"], one["to"]) for one in found["partings"]] == [([0], [1, 2]), ([0, 1], [3, 4])]
+    assert [(one.after, one.to) for one in found.partings] == [([0], [1, 2]), ([0, 1], [3, 4])]
     # The run that converges in the row in which it would enter 2 has not parted.
     time = np.array([at for _, at in [*runs[:9], *runs[10:15]]], float)
     label = np.repeat([0, 1], [9, 5])
     ranks, since = two_tests(time, label, np.repeat([20.0, 30.0], [9, 5]))
     assert since < 0.8 * ranks
-    first, second = found["partings"]
-    assert first["p"] == pytest.approx(ranks, abs=0.005) and second["p"] == 1
-    assert found["p"] == 2 * first["p"]
-    assert (found["runs"], found["left_out"]) == (14, 1) and first["after"] == [0]
+    first, second = found.partings
+    assert first.p == pytest.approx(ranks, abs=0.005) and second.p == 1
+    assert found.p == 2 * first.p
+    assert (found.runs, found.left_out) == (14, 1) and first.after == [0]
     assert "fewer than 5 runs" in notes[0]
     # Five a side are not few; a p-value is no more than 1.
     one = [([0, 1, 2], 20)] * 5 + [([0, 2, 2], 20)] * 5
     whole, notes = paths.compare(*ways(*one))
-    assert notes == [] and whole["p"] == 1
+    assert notes == [] and whole.p == 1
     table = paths.path_table(*ways(*one)[:2], [f"e/{i}" for i in range(10)], ways(*one)[2])
-    assert [table[i]["states"] for i in whole["paths"]] == [[0, 1], [0, 2]]
+    assert [table[i].states for i in whole.paths] == [[0, 1], [0, 2]]
 
 
 def test_runs_that_part_late_are_not_slower_for_it():
@@ -487,15 +485,15 @@ def test_runs_that_part_late_are_not_slower_for_it():
     ranks, since = two_tests(
         np.array([*early, *late], float), np.repeat([0, 1], [7, 5]), np.repeat([20.0, 60.0], [7, 5])
     )
-    assert ranks < 0.05 < since and found["p"] == pytest.approx(since)
+    assert ranks < 0.05 < since and found.p == pytest.approx(since)
 
 
 def test_p_values_over_several_places_are_no_more_than_one():
     twice = [([0, 1, 3, 3], 30), ([0, 1, 4, 4], 31), ([0, 2, 2, 2], 30), ([0, 2, 2, 2], 31)] * 2
     twice += [([0, 1, 3, 3], 31), ([0, 1, 4, 4], 30)]
     found, _ = paths.compare(*ways(*twice))
-    assert len(found["partings"]) == 2 and min(one["p"] for one in found["partings"]) > 0.5
-    assert found["p"] == 1
+    assert len(found.partings) == 2 and min(one.p for one in found.partings) > 0.5
+    assert found.p == 1
 
 
 def test_paths_that_do_not_part_are_not_compared():
@@ -506,17 +504,17 @@ def test_paths_that_do_not_part_are_not_compared():
     assert "at no place do two runs each" in paths.compare(*single)[1][0]
     # Convergence in the first row leaves that row.
     table = paths.path_table(*ways(([0, 1], 0))[:2], ["e/0"], ways(([0, 1], 0))[2])
-    assert table[0]["states"] == [0]
+    assert table[0].states == [0]
 
 
 def test_consequences_hand_on_the_seed_and_the_scale():
     walked, steps, met = visiting([210, 320, 250, 340], [100, 180, 220, 130])
-    keys, notes = consequences.consequences(walked, steps, met, 3, Config(seed=5, log_time=True))
+    keys, notes = outcome.consequences(walked, steps, met, 3, Config(seed=5, log_time=True))
     found = detours.find(walked, steps, met, 3, log_time=True, seed=5)
     assert keys["detours"] == found.rows and keys["detour_model"] == found.model
     assert keys["path_comparison"] == paths.compare(walked, steps, met, 5)[0]
     assert set(found.warnings) <= set(notes)
-    assert consequences.consequences(walked, steps, None, 3, Config()) == (
+    assert outcome.consequences(walked, steps, None, 3, Config()) == (
         {"path_comparison": None, "detours": None, "detour_model": None},
         [],
     )

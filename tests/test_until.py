@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from dynalab.analysis.base import Trajectory
+from dynalab.analysis.base import Run
 
 
 def test_a_divergence_counts_from_its_step_on():
-    run = Trajectory("e/s0000", np.arange(0, 100, 10), np.ones((10, 1)), status="diverged", diverged_step=95)
+    run = Run("e/s0000", {}, np.arange(0, 100, 10), status="diverged", diverged_step=95)
     assert run.until(94).status == "done" and run.until(94).diverged_step is None
     assert run.until(95).status == "diverged" and run.until(95).diverged_step == 95
     # Where its step is not known it came after the last row.

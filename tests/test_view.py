@@ -112,7 +112,7 @@ def test_lines_have_a_row_a_run_whatever_their_grids():
 )
 def test_a_cell_has_its_text_and_what_it_is_sorted_by(value, text, sort, number, tone):
     made = page.piece(value)
-    assert (made.text, made.sort, made.number, made.tone) == (text, sort, number, tone)
+    assert [made[key] for key in ("text", "sort", "number", "tone")] == [text, sort, number, tone]
 
 
 def test_every_block_is_html_and_nothing_of_it_is_trusted():

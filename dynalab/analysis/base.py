@@ -32,32 +32,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from dynalab.config.keys import Keys, key
-from dynalab.core.convergence import Convergence
-from dynalab.core.records import Frame, frame
-from dynalab.core.runs import Group, Run, Series
-from dynalab.core.trajectories import Trajectories, Trajectory
-
-if TYPE_CHECKING:
-    pass
-
-__all__ = [
-    "Convergence",
-    "Frame",
-    "Group",
-    "Keys",
-    "Needs",
-    "Run",
-    "Series",
-    "Trajectories",
-    "Trajectory",
-    "frame",
-    "key",
-    "on_one_grid",
-    "runs_of",
-]  # fmt: skip
+from dynalab.config.keys import Keys as Keys
+from dynalab.config.keys import key as key
+from dynalab.core.convergence import Convergence as Convergence
+from dynalab.core.records import Frame as Frame
+from dynalab.core.records import frame as frame
+from dynalab.core.runs import Group as Group
+from dynalab.core.runs import Run as Run
+from dynalab.core.runs import Series as Series
+from dynalab.core.trajectories import Trajectories as Trajectories
+from dynalab.core.trajectories import Trajectory as Trajectory
 
 
 @dataclass(frozen=True)
@@ -100,11 +85,7 @@ class Needs:
         return [" or ".join(names) for names in ways if not {*recorded} & {*names}]
 
     def require_weights(self, group: Group) -> None:
-        """Check that every run has weights at some step, and a network, where they are needed.
-
-        Raises:
-            NothingMatched: One has not.
-        """
+        """Raise `NothingMatched` where a run has no weights at any step, or no network, and it is needed."""
         for run in group.runs if self.weights or self.network else ():
             if not run.weights.steps:
                 raise run.weights.missing()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from dynalab.core.records import tables as tables_of
 from dynalab.core.runs import Group
 from dynalab.core.version import __version__
 from dynalab.store.find import Selection
-from dynalab.store.paths import OutputPaths
+from dynalab.store.paths import AnalysisPaths, OutputPaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import CONTRAST, Result, find_result, whole_result, write_result
 from dynalab.store.runfile import FINAL
@@ -33,13 +33,7 @@ NOT_IDENTITY = ("workers",)
 
 @dataclass(frozen=True)
 class Inputs:
-    """What one analysis is made from.
-
-    Attributes:
-        ensembles: One, or several that are analysed together.
-        runs: The runs that enter.
-        groups: What they recorded, an ensemble each.
-    """
+    """What one analysis is made from: one ensemble or several, their runs that enter, and a group of these for each."""
 
     ensembles: list[Ensemble]
     runs: list[StoredRun]
@@ -53,9 +47,9 @@ class Inputs:
 
 def needs_of(part: Part, config: Any = None) -> Needs:
     """Return what an analysis needs, with this configuration."""
-    needs = getattr(part.module, "NEEDS", Needs())
-    found: Needs = needs(config) if callable(needs) else needs
-    return found
+    declared = getattr(part.module, "NEEDS", Needs())
+    needs: Needs = declared(config) if callable(declared) else declared
+    return needs
 
 
 def gather(
@@ -88,13 +82,11 @@ def gather(
             f"no run is {wanted} ({'; '.join(left[:3])}); train to the end first: dynalab train"
         )
     if pool or needs.across:
-        ready = [
-            Inputs(
-                [ensemble for item in ready for ensemble in item.ensembles],
-                [run for item in ready for run in item.runs],
-                tuple(group for item in ready for group in item.groups),
-            )
-        ]
+        ensembles, runs, groups = (
+            [item for inputs in ready for item in getattr(inputs, name)]
+            for name in ("ensembles", "runs", "groups")
+        )
+        ready = [Inputs(ensembles, runs, tuple(groups))]
     yield from ready
 
 
@@ -112,42 +104,66 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
         DynalabError: The analysis cannot be made of these runs, or not be stored.
     """
     config = _resolved(config, outputs)
-    said = {key: value for key, value in non_neutral(config).items() if key not in NOT_IDENTITY}
+    keys = {key: value for key, value in non_neutral(config).items() if key not in NOT_IDENTITY}
     rows = {run.id: run.grid for run in runs_of(inputs.groups)}
     runs = [[run.id, _reached(run, rows.get(run.id)), run.attempt] for run in inputs.runs]
     version = int(getattr(part.module, "VERSION", 1))
-    identity: dict[str, Any] = {"kind": part.name, "version": version, "config": said, "runs": runs}
+    identity: dict[str, Any] = {"kind": part.name, "version": version, "config": keys, "runs": runs}
     if part.source:
         identity["source"] = part.source
-    digest = hashlib.sha256(canonical(identity).encode()).hexdigest()[:10]
-    paths = OutputPaths(outputs).analysis(part.name, digest)
+    paths = _place(outputs, identity)
     if not force and (stored := whole_result(paths)) is not None:
         return stored
     # What stands there now is damaged, or to be made again; what comes to stand there meanwhile is the same.
     again = paths.root.exists()
     findings = findings_of(inputs.groups, part, config)
-    tables = tables_of(findings)
     stated = {key: value for key, value in plain(config).items() if key not in NOT_IDENTITY}
-    data = {
-        "id": digest,
-        "kind": part.name,
-        "ensemble": inputs.ensembles[0].id,
-        "ensembles": [ensemble.id for ensemble in inputs.ensembles],
-        "warnings": list(dict.fromkeys([*inputs.warnings, *getattr(findings, "warnings", ())])),
+    about = {
         "config": stated,
         "keys": given_keys(part.config_class, stated),
         "inputs": [{"run": run, "steps": steps, "attempt": attempt} for run, steps, attempt in runs],
         "version": version,
+    }
+    ensembles = [ensemble.id for ensemble in inputs.ensembles]
+    return _stored(paths, findings, ensembles, about, inputs.warnings, again)
+
+
+def _place(outputs: Path, identity: Mapping[str, Any]) -> AnalysisPaths:
+    """Return where a result lies that is known by this; its id is the folder's digest."""
+    digest = hashlib.sha256(canonical(identity).encode()).hexdigest()[:10]
+    return OutputPaths(outputs).analysis(identity["kind"], digest)
+
+
+def _stored(
+    paths: AnalysisPaths,
+    findings: Any,
+    ensembles: Sequence[str],
+    about: Mapping[str, Any],
+    warnings: Sequence[str] = (),
+    replace: bool = False,
+) -> Result:
+    """Store findings, with `about` beside them.
+
+    Raises:
+        ConfigError: They have a field that every result has.
+    """
+    tables, values = tables_of(findings), plain_findings(findings)
+    data = {
+        "id": paths.digest,
+        "kind": paths.kind,
+        "ensemble": ensembles[0],
+        "ensembles": list(ensembles),
+        "warnings": list(dict.fromkeys([*warnings, *getattr(findings, "warnings", ())])),
+        **about,
         "dynalab": __version__,
         "tables": sorted(tables),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    values = plain_findings(findings)
     if taken := sorted(set(values) & set(data)):
         raise ConfigError(
-            f"analysis={part.name}: its findings may not have a field {taken[0]}: every result has one"
+            f"analysis={paths.kind}: its findings may not have a field {taken[0]}: every result has one"
         )
-    return write_result(paths, data | values, tables, replace=again)
+    return write_result(paths, data | values, tables, replace=replace)
 
 
 def _resolved(config: Any, outputs: Path) -> Any:
@@ -195,17 +211,8 @@ def findings_of(groups: Sequence[Group], part: Part, config: Any) -> Any:
 def contrast(part: Part, one: Result, other: Result, outputs: Path) -> Result:
     """Return what the findings of two stored results say beside each other.
 
-    It is known by what it is made from: a stored one is read, else a new one is made and stored.
-
-    Args:
-        part: Their analysis, which has a function `contrast`; where it has a function `compared`, that says what of
-            findings this looks at.
-        one: The reference.
-        other: What is compared with it.
-        outputs: The outputs folder.
-
-    Returns:
-        A result with the keys of what `contrast` returns, and `of`, the ids of the two.
+    It is known by what it is made from: a stored one is read, else a new one is made and stored. It has the keys of
+    what the analysis' `contrast` returns, and `of`, the ids of the two, of which the first is the reference.
 
     Raises:
         StoreError: One of the two has another form, or the comparison cannot be stored.
@@ -215,27 +222,14 @@ def contrast(part: Part, one: Result, other: Result, outputs: Path) -> Result:
     compared = getattr(part.module, "compared", plain_findings)
     version = int(getattr(part.module, "CONTRAST_VERSION", 1))
     content = [compared(item) for item in findings.values()]
-    identity = {"kind": CONTRAST, "version": version, "of": of, "content": content}
-    digest = hashlib.sha256(canonical(identity).encode()).hexdigest()[:10]
-    paths = OutputPaths(outputs).analysis(CONTRAST, digest)
+    paths = _place(outputs, {"kind": CONTRAST, "version": version, "of": of, "content": content})
     if (stored := whole_result(paths)) is not None:
         return stored
-    made = part.module.contrast(findings)
-    data = {
-        "id": digest,
-        "kind": CONTRAST,
-        "ensemble": one.ensemble,
-        "ensembles": [one.ensemble, other.ensemble],
-        "warnings": list(getattr(made, "warnings", ())),
-        "of": of,
-        "inputs": [*(one.data.get("inputs") or ()), *(other.data.get("inputs") or ())],
-        "version": version,
-        "dynalab": __version__,
-        "tables": sorted(tables_of(made)),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **plain_findings(made),
-    }
-    return write_result(paths, data, tables_of(made), replace=paths.root.exists())
+    again = paths.root.exists()
+    inputs = [*(one.data.get("inputs") or ()), *(other.data.get("inputs") or ())]
+    about = {"of": of, "inputs": inputs, "version": version}
+    ensembles = [one.ensemble, other.ensemble]
+    return _stored(paths, part.module.contrast(findings), ensembles, about, replace=again)
 
 
 def _reached(run: StoredRun, steps: Any) -> int:

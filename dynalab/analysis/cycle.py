@@ -21,21 +21,13 @@ LEAST = 20
 
 
 def cycle_of(config: Mapping[str, Any]) -> int:
-    """Return the steps between two moves of the weights that rows show, 1 but for Lookahead.
-
-    Args:
-        config: A resolved configuration, or an empty one.
-    """
+    """Return the steps between two moves of the weights that rows of a configuration show, 1 but for Lookahead."""
     optimizer = config.get("optimizer") or {}
     return int(optimizer.get("k") or 1) if optimizer.get("name") == "lookahead" else 1
 
 
 def at_ends(trajectories: Trajectories, metrics: Sequence[str]) -> tuple[Trajectories, int, list[str]]:
-    """Return the runs at the ends of their optimizers' cycles, all runs alike.
-
-    Args:
-        trajectories: The runs.
-        metrics: The columns that are to be read; rows without any of them are of other grids.
+    """Return the runs at the ends of their optimizers' cycles, all runs alike; rows without any metric are left out.
 
     Returns:
         The runs, the number of steps that the steps of their rows are multiples of (1: all rows were kept), and what
@@ -53,26 +45,25 @@ def at_ends(trajectories: Trajectories, metrics: Sequence[str]) -> tuple[Traject
 def groups_at_ends(groups: Sequence[Group], metrics: Sequence[str]) -> tuple[list[Group], list[str]]:
     """Return groups as `at_ends` returns trajectories, and what was done."""
     runs = [run for group in groups for run in group.runs]
-    steps = [
-        np.unique(np.concatenate([_finite(run, name) for name in metrics] or [np.empty(0, int)]))
-        for run in runs
-    ]
-    cycle, notes = _common([run.config for run in runs], steps)
+    cycle, notes = _common([run.config for run in runs], [_finite(run, metrics) for run in runs])
     if cycle == 1:
         return list(groups), notes
     thin = [replace(group, runs=tuple(run.at_multiples(cycle) for run in group.runs)) for group in groups]
     return thin, notes
 
 
-def _finite(run: Run, name: str) -> np.ndarray:
-    series = run.first(name)
-    return np.empty(0, int) if series is None else series.steps[np.isfinite(series.values)]
+def _finite(run: Run, metrics: Sequence[str]) -> np.ndarray:
+    """Return the steps of the rows that have any of some metrics, (T,)."""
+    series = [recorded for name in metrics if (recorded := run.first(name)) is not None]
+    return np.unique(
+        np.concatenate([np.empty(0, int), *(item.steps[np.isfinite(item.values)] for item in series)])
+    )
 
 
 def _common(configs: Sequence[Mapping[str, Any]], steps: Sequence[np.ndarray]) -> tuple[int, list[str]]:
     """Return what the steps of all rows that are taken are multiples of, and what is to be said of it."""
     cycle = math.lcm(*(cycle_of(config) for config in configs))
-    ends = [own[own % cycle == 0] for own in steps]
+    ends = [rows[rows % cycle == 0] for rows in steps]
     total, kept = sum(map(len, steps)), sum(map(len, ends))
     if kept == total:
         return 1, []
@@ -80,8 +71,6 @@ def _common(configs: Sequence[Mapping[str, Any]], steps: Sequence[np.ndarray]) -
     whole = all(len(np.unique(a // cycle)) == len(b) for a, b in zip(steps, ends, strict=True))
     if max(map(len, ends)) < LEAST and not whole:
         line += f"{total - kept} of {total} rows are within a cycle, too many to leave out; what differs between rows "
-        line += f"may be their place in it (rows at multiples of {cycle} have none)"
-        return 1, [line]
+        return 1, [f"{line}may be their place in it (rows at multiples of {cycle} have none)"]
     line += f"{kept} of {total} rows are taken, at multiples of {cycle}; the others repeat these by construction, or "
-    line += "differ by their place in the cycle"
-    return cycle, [line]
+    return cycle, [f"{line}differ by their place in the cycle"]

@@ -53,24 +53,16 @@ class Config(Keys):
 
 @dataclass(frozen=True)
 class RunFindings:
-    """What is found of a run.
+    """What is found of a run."""
 
-    Attributes:
-        run: Its id.
-        verdict: `leads` where the measure crosses its level before accuracy leaves the plateau, `together` in the same
-            row, `follows` after it; `on_plateau` where neither happens, `insufficient_data` where nothing is known.
-        reason: In words.
-        progress_step: Where the measure first holds its level; None: it does not.
-        plateau_end_step: Where accuracy does.
-        lead_steps: The second step less the first; None where one of them is not known.
-    """
-
-    run: str
+    run: str  # its id
+    # `leads` where the measure crosses its level before accuracy leaves the plateau, `together` in the same row,
+    # `follows` after it; `on_plateau` where neither happens, `insufficient_data` where nothing is known.
     verdict: str
-    reason: str
-    progress_step: int | None = None
-    plateau_end_step: int | None = None
-    lead_steps: int | None = None
+    reason: str  # in words
+    progress_step: int | None = None  # where the measure first holds its level; None: it does not
+    plateau_end_step: int | None = None  # where accuracy does
+    lead_steps: int | None = None  # the second step less the first; None where one of them is not known
 
 
 @dataclass(frozen=True)
@@ -85,27 +77,16 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Summary:
-    """What holds over the runs that have rows; one in which something does not happen counts as later than all others.
+    """What holds over the runs that have rows; one in which something does not happen is later than all others."""
 
-    Attributes:
-        measure: The column.
-        level: Of the measure.
-        accuracy: The accuracy that is off the plateau.
-        persistence: Rows on end.
-        progress_step: Over runs.
-        plateau_end_step: Over runs.
-        lead_steps: Over runs that had either event.
-        earlier: How often the measure is first.
-    """
-
-    measure: str
-    level: float
-    accuracy: float
-    persistence: int
-    progress_step: Spread
-    plateau_end_step: Spread
-    lead_steps: Spread
-    earlier: Earlier
+    measure: str  # the column
+    level: float  # of the measure
+    accuracy: float  # the accuracy that is off the plateau
+    persistence: int  # rows on end
+    progress_step: Spread  # over runs
+    plateau_end_step: Spread  # over runs
+    lead_steps: Spread  # over runs that had either event
+    earlier: Earlier  # how often the measure is first
 
 
 @dataclass(frozen=True)
@@ -155,17 +136,20 @@ def _judge(run: Run, measure: str, level: float, config: Config) -> RunFindings:
     elif crossed is None:
         why = f"the measure stays below its level up to step {int(steps[-1]):,}"
     else:
-        apart = f"{count(abs(left - crossed), 'step')} apart"
-        return RunFindings(
-            run.id, verdict, "in one row" if first == later else apart, crossed, left, left - crossed
-        )
-    return RunFindings(run.id, verdict, why, crossed, left)
+        why = "in one row" if first == later else f"{count(abs(left - crossed), 'step')} apart"
+    lead = None if crossed is None or left is None else left - crossed
+    return RunFindings(run.id, verdict, why, crossed, left, lead)
 
 
 def _over_runs(judged: Sequence[RunFindings], measure: str, level: float, config: Config) -> Summary:
     known = [run for run in judged if run.verdict != "insufficient_data"]
     either = [run for run in known if run.verdict != "on_plateau"]
     first, total = sum(run.verdict == "leads" for run in either), len(either)
+    earlier = (
+        Earlier(first, total, first / total, wilson(first, total))
+        if total
+        else Earlier(0, 0, None, (None, None))
+    )
     # A measure that never gets there is later than accuracy by more than any other.
     leads = [-math.inf if run.progress_step is None else run.lead_steps for run in either]
     return Summary(
@@ -176,9 +160,7 @@ def _over_runs(judged: Sequence[RunFindings], measure: str, level: float, config
         progress_step=Spread.of([run.progress_step for run in known]),
         plateau_end_step=Spread.of([run.plateau_end_step for run in known]),
         lead_steps=Spread.of(leads),
-        earlier=Earlier(
-            first, total, first / total if total else None, wilson(first, total) if total else (None, None)
-        ),
+        earlier=earlier,
     )
 
 
@@ -188,12 +170,12 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     label, low = MEASURES[summary.measure][0], f"{summary.accuracy:g}"
     known = [run for run in findings.runs if run.verdict != "insufficient_data"]
     held = f" for {count(summary.persistence, 'row')} on end" if summary.persistence > 1 else ""
-    said = "no run has rows enough"
+    headline = "no run has enough rows to judge by"
     if known:
         crossed = step_phrase([run.progress_step for run in known])
         left = step_phrase([run.plateau_end_step for run in known])
-        said = f"{label} above {summary.level:g}{held} {crossed}; accuracy above {low} {left}; {_earlier(summary)}"
-    yield Say(f"**Hidden progress:** {said}.", headline=True)
+        headline = f"{label} above {summary.level:g}{held} {crossed}; accuracy above {low} {left}; {_earlier(summary)}"
+    yield Say(f"**Hidden progress:** {headline}.", headline=True)
     if figure := _figure(findings, runs_of(groups)):
         yield figure
     rows = [
@@ -225,6 +207,7 @@ def _figure(findings: Findings, recorded: Sequence[Run]) -> Lines | None:
     if summary.measure not in columns:
         return None
     labels = [MEASURES[name][0] for name in columns]
+    measures = {label: _curves(runs, name) for label, name in zip(labels, columns, strict=True)}
     spread = " Line: median over runs; band: quartiles; thin lines: single runs." if len(runs) > 2 else ""
     title = f"relevant against other coordinates{f': {labels[0]}' if len(labels) == 1 else ''}"
     return Lines(
@@ -238,12 +221,7 @@ def _figure(findings: Findings, recorded: Sequence[Run]) -> Lines | None:
                 curves={"test": _curves(runs, ACCURACY)},
                 level=summary.accuracy,
             ),
-            Panel(
-                title=title,
-                curves={label: _curves(runs, name) for label, name in zip(labels, columns, strict=True)},
-                logarithmic=True,
-                level=summary.level,
-            ),
+            Panel(title=title, curves=measures, logarithmic=True, level=summary.level),
         ],
         marks={
             f"{MEASURES[summary.measure][0]} above {summary.level:g}": summary.progress_step.median,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -92,18 +93,19 @@ class Findings:
 def analyse(groups: Sequence[Group], config: Config) -> Findings:
     """Read the first and the last spectrum of every run."""
     judged = tuple(_judge(run, config.near_zero) for run in runs_of(groups))
+    measured = [run for run in judged if run.first and run.last]
     first, last = (
-        _over([row for run in judged if (row := getattr(run, end)) is not None]) for end in ("first", "last")
+        Over(*(Spread.of([getattr(row, name) for row in rows]) for name in Over.__dataclass_fields__))
+        for rows in ([run.first for run in measured], [run.last for run in measured])
     )
     return Findings(judged, Summary(config.near_zero, first, last))
 
 
 def grid_of(config: Mapping[str, Any]) -> np.ndarray:
     """Return the edges of the bins that a resolved configuration says, shape (B + 1,)."""
-    said = (config.get("probe") or {}).get("spectrum") or {}
-    given = {name: said[name] for name in ("low", "high", "per_decade") if said.get(name)}
-    grid: np.ndarray = probe.Config(**given).edges()
-    return grid
+    section = (config.get("probe") or {}).get("spectrum") or {}
+    keys = {name: section[name] for name in ("low", "high", "per_decade") if section.get(name)}
+    return np.asarray(probe.Config(**keys).edges())
 
 
 def rows_of(run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -113,29 +115,27 @@ def rows_of(run: Run) -> tuple[np.ndarray, np.ndarray]:
         return np.empty(0, np.int64), np.empty((0, len(bins)))
     series = [run.series[name] for name in bins]
     steps = series[0].steps
-    shares = np.stack([own.at(steps) for own in series], axis=1)
+    shares = np.stack([column.at(steps) for column in series], axis=1)
     whole = np.isfinite(shares).all(axis=1)
     return steps[whole], shares[whole]
 
 
 def _judge(run: Run, near_zero: float) -> RunFindings:
-    steps, shares = rows_of(run)
-    largest = run.first(*LARGEST)
-    if largest is not None and len(steps):
-        top = largest.at(steps)
-        some = np.isfinite(top)
-        steps, shares, top = steps[some], shares[some], top[some]
-    if largest is None or not len(steps):
-        fits = len(columns_of(list(run.series))) == len(grid_of(run.config)) - 1
+    (steps, shares), grid, largest = rows_of(run), grid_of(run.config), run.first(*LARGEST)
+    top = np.full(len(steps), np.nan) if largest is None else largest.at(steps)
+    rows = np.flatnonzero(np.isfinite(top))
+    if not len(rows):
+        fits = len(columns_of(list(run.series))) == len(grid) - 1
         why = (
             "no row has all bins and a largest eigenvalue"
             if fits
             else "its bins are not of its configuration"
         )
         return RunFindings(run.id, "insufficient_data", why)
-    grid = grid_of(run.config)
-    first, last = (_row(int(steps[at]), float(top[at]), shares[at], grid, near_zero) for at in (0, -1))
-    return RunFindings(run.id, "measured", count(len(steps), "row"), len(steps), first, last)
+    first, last = (
+        _row(int(steps[at]), float(top[at]), shares[at], grid, near_zero) for at in (rows[0], rows[-1])
+    )
+    return RunFindings(run.id, "measured", count(len(rows), "row"), len(rows), first, last)
 
 
 def _row(step: int, largest: float, shares: np.ndarray, grid: np.ndarray, near_zero: float) -> Row:
@@ -147,18 +147,9 @@ def _row(step: int, largest: float, shares: np.ndarray, grid: np.ndarray, near_z
     return Row(step, largest, float(shares[below].sum()), float(shares[within].sum()))
 
 
-def _over(rows: Sequence[Row]) -> Over:
-    spreads = (
-        Spread.of([getattr(row, name) for row in rows]) for name in ("largest", "negative", "near_zero")
-    )
-    return Over(*spreads)
-
-
 def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     """Yield what a reader sees; without groups (a terminal) there is no figure."""
-    yield Say(
-        f"**Spectrum of the Hessian:** {_headline(findings.summary, len(findings.runs))}.", headline=True
-    )
+    yield Say(f"**Spectrum of the Hessian:** {_headline(findings)}.", headline=True)
     if figure := _figure(findings, runs_of(groups)):
         yield figure
     header = ["run", "rows", "first step", "last step"]
@@ -166,44 +157,44 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         header += [f"{name}, first", f"{name}, last"]
     rows = []
     for run in findings.runs:
-        ends = (run.first, run.last)
-        cells: list[Any] = [None if row is None else row.largest for row in ends]
-        for name in ("negative", "near_zero"):
-            shares = [None if row is None else getattr(row, name) for row in ends]
-            cells += [Cell(value, "" if value is None else share(value, 1)) for value in shares]
-        steps = [None if row is None else row.step for row in ends]
-        rows.append([run_cell(run.run), Cell(run.rows, tone="" if run.rows else "quiet"), *steps, *cells])
+        step, largest, *shares = (
+            [getattr(row, name, None) for row in (run.first, run.last)]
+            for name in ("step", "largest", "negative", "near_zero")
+        )
+        cells = [Cell(value, "" if value is None else share(value, 1)) for value in chain(*shares)]
+        amount = Cell(run.rows, tone="" if run.rows else "quiet")
+        rows.append([run_cell(run.run), amount, *step, *largest, *cells])
     yield Table(header, rows, "Every run, in its first and its last row")
     if odd := [run for run in findings.runs if run.verdict != "measured"]:
         reasons = [[run_cell(run.run), run.reason] for run in odd]
         yield Table(["run", "why"], reasons, "Not measured")
 
 
-def _headline(summary: Summary, runs: int) -> str:
-    first, last = summary.first, summary.last
+def _headline(findings: Findings) -> str:
+    summary, first, last = findings.summary, findings.summary.first, findings.summary.last
     if last.largest.median is None:
-        return f"no row of {count(runs, 'run')} can be read"
+        return f"no row of {count(len(findings.runs), 'run')} can be read"
     shares = [
         f"**{share(spread.median or 0.0, 1)}** {name}"
         for spread, name in ((last.negative, "negative"), (last.near_zero, "near zero"))
     ]
     of = f" (medians over {count(last.largest.runs, 'run')})" if last.largest.runs > 1 else ""
-    return (
-        f"the largest eigenvalue goes from {number(first.largest.median)} to **{number(last.largest.median)}**; at the "
-        f"end {' and '.join(shares)}, of a size up to {share(summary.near_zero, 1)} of the largest{of}"
-    )
+    rest = f"{' and '.join(shares)}, of a size up to {share(summary.near_zero, 1)} of the largest{of}"
+    end = f"**{number(last.largest.median)}**"
+    if all(run.rows <= 1 for run in findings.runs):
+        return f"the largest eigenvalue is {end}; {rest}; a single row shows no movement"
+    return f"the largest eigenvalue goes from {number(first.largest.median)} to {end}; at the end {rest}"
 
 
 def _figure(findings: Findings, recorded: Sequence[Run]) -> Heatmap | None:
     """Return the maps of the first runs that have rows, on the bins of the first of these."""
     judged = {run.run for run in findings.runs}
-    read = [(run, *rows_of(run)) for run in recorded if run.id in judged]
-    read = [item for item in read if len(item[1])]
-    if not read:
+    rows = {run.id: rows_of(run) for run in recorded if run.id in judged}
+    runs = [run for run in recorded if run.id in rows and len(rows[run.id][0])]
+    if not runs:
         return None
-    grid = grid_of(read[0][0].config)
-    read = [item for item in read if np.array_equal(grid_of(item[0].config), grid)][:MAPS]
-    runs = [run for run, _, _ in read]
+    grid = grid_of(runs[0].config)
+    runs = [run for run in runs if np.array_equal(grid_of(run.config), grid)][:MAPS]
     # The sharpness is of more products where both were recorded.
     largest = [run.first(*reversed(LARGEST)) for run in runs]
     limits = [run.first("stability_threshold") for run in runs]
@@ -217,8 +208,8 @@ def _figure(findings: Findings, recorded: Sequence[Run]) -> Heatmap | None:
         "resolved; a few stand out above.",
         alt="Eigenvalues of the Hessian over training, as a map",
         maps=[
-            Map(run=run.id, steps=steps, values=shares, line=top, dashed=limit)
-            for (run, steps, shares), top, limit in zip(read, largest, limits, strict=True)
+            Map(run=run.id, steps=rows[run.id][0], values=rows[run.id][1], line=top, dashed=limit)
+            for run, top, limit in zip(runs, largest, limits, strict=True)
         ],
         edges=grid,
         line="largest eigenvalue" if any(item is not None for item in largest) else "",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +14,21 @@ from dynalab.cli.options import (
     echo,
     emit_json,
     filter_option,
-    json_option,
     note,
-    outputs_option,
+    result_options,
     split_arguments,
     warn,
 )
+from dynalab.config.places import outputs_root
+from dynalab.config.registry import Part, search_path
+from dynalab.core.errors import ConfigError
+from dynalab.core.records import plain, restore
+from dynalab.core.words import count
+from dynalab.store.find import readable, select
+from dynalab.store.results import Result, reading
 
 if TYPE_CHECKING:
     from dynalab.analysis.command import Inputs
-    from dynalab.config.registry import Part
-    from dynalab.store.results import Result
 
 
 @click.command("analyze")
@@ -39,8 +44,7 @@ if TYPE_CHECKING:
     help="Train runs again with one thing changed, and say what that tells of what was found.",
 )
 @click.option("--force", is_flag=True, help="Compute it again, even if it is stored.")
-@json_option
-@outputs_option
+@result_options
 @config_dir_option
 def command(
     kind: str,
@@ -51,7 +55,6 @@ def command(
     force: bool,
     as_json: bool,
     outputs: str | None,
-    config_dirs: tuple[str, ...],
 ) -> int:
     """Infer what happened from stored trajectories; KIND is the name of an analysis (one that is none names them all).
 
@@ -68,23 +71,14 @@ def command(
     dynalab analyze slingshot --confirm     # trains its runs again with the loss in float64
     dynalab analyze eos --confirm           # ... at half the rate once they have arrived
     """
-    from contextlib import nullcontext
-
     from dynalab.analysis.command import analyse, gather
     from dynalab.cli.progress import fits
     from dynalab.config.analysis import read_analysis
-    from dynalab.config.outputs import outputs_root
-    from dynalab.config.registry import search_path
-    from dynalab.config.typed import plain
-    from dynalab.core.errors import ConfigError
-    from dynalab.core.words import count
-    from dynalab.store.find import readable, select
+    from dynalab.config.typed import plain as plain_keys
     from dynalab.store.reader import Ensemble
-    from dynalab.store.results import reading
 
     refs, overrides = split_arguments(arguments)
-    pool = False
-    own = []
+    pool, keys = False, []
     for text in overrides:
         key, _, value = text.partition("=")
         if key == "outputs":
@@ -94,16 +88,15 @@ def command(
                 raise ConfigError(f"{text}: expected true or false")
             pool = value.lower() == "true"
         else:
-            own.append(text)
-    part, config = read_analysis(kind, own, search_path(config_dirs))
+            keys.append(text)
+    part, config = read_analysis(kind, keys)
     if cfg:
         if as_json:
-            emit_json({"kind": kind, "config": plain(config)})
+            emit_json({"kind": kind, "config": plain_keys(config)})
         else:
-            echo(part.defaults(search_path(config_dirs)))
+            echo(part.defaults(search_path()))
         return 0
-    root = outputs_root(outputs)
-    results = []
+    root, results = outputs_root(outputs), []
     selection, left_out = readable(select(root, refs, filter_text, Ensemble))
     warn(left_out)
     for inputs in gather(selection, part, config, pool=pool):
@@ -117,16 +110,12 @@ def command(
         with fits(kind) if not as_json else nullcontext():
             result = analyse(inputs, part, config, root, force=force)
         if confirm:
-            result = _confirmed(inputs, result, part, config, root, search_path(config_dirs), as_json)
+            result = _confirmed(inputs, result, part, config, root, as_json)
         results.append(result)
     damaged = left_out or any(ensemble.damaged for ensemble, _ in selection)
     if as_json:
-        emit_json(
-            {
-                "kind": kind,
-                "analyses": [dict(result.data) | {"path": str(result.paths.root)} for result in results],
-            }
-        )
+        analyses = [dict(result.data) | {"path": str(result.paths.root)} for result in results]
+        emit_json({"kind": kind, "analyses": analyses})
     else:
         for result in results:
             with reading(result):
@@ -138,17 +127,13 @@ def command(
     return 3 if damaged else 0
 
 
-def _confirmed(
-    inputs: Inputs, result: Result, part: Part, config: Any, root: Path, folders: Sequence[Path], quiet: bool
-) -> Result:
+def _confirmed(inputs: Inputs, result: Result, part: Part, config: Any, root: Path, quiet: bool) -> Result:
     """Return an analysis with the word of forks on what it found, stored; `quiet` shows nothing on the way."""
-    from contextlib import ExitStack
-
     from dynalab.cli.train import watching
     from dynalab.explore import drive
 
     with ExitStack() as stack:
-        trainer = drive.Trainer(root, folders, watching(stack, quiet))
+        trainer = drive.Trainer(root, search_path(), watching(stack, quiet))
         confirmed = drive.confirm(inputs, result, part, config, trainer)
     if confirmed is None:
         note(f"analyze {part.name} found nothing that training again could confirm")
@@ -157,7 +142,6 @@ def _confirmed(
 
 def _lines(part: Part, result: Result) -> Iterable[str]:
     """Return what an analysis says of its result on a terminal."""
-    from dynalab.core.records import plain, restore
     from dynalab.show import terminal
     from dynalab.show.values import tables_of
 

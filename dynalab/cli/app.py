@@ -133,7 +133,7 @@ def _store_traceback() -> str:
     from datetime import datetime
     from pathlib import Path
 
-    from dynalab.config.outputs import outputs_root
+    from dynalab.config.places import outputs_root
     from dynalab.core.atomic import write_text
     from dynalab.store.names import refuse_links
     from dynalab.store.paths import OutputPaths

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 @json_option
 @config_dir_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def command(
-    overrides: tuple[str, ...], seconds: float, as_json: bool, config_dirs: tuple[str, ...], quiet: bool
-) -> int:
+def command(overrides: tuple[str, ...], seconds: float, as_json: bool, quiet: bool) -> int:
     """Time the steps of a task over widths (seeds side by side in a worker) and numbers of workers.
 
     The real step is timed, with its probes and evaluations; nothing is written. `compute.width=`, `compute.workers=`
@@ -42,7 +40,7 @@ def command(
     from dynalab.config.command import read_command
     from dynalab.launch.throughput import measure
 
-    parsed = read_command(overrides, config_dirs=config_dirs)
+    parsed = read_command(overrides)
     for line in parsed.notes:
         note(line)
     if len(parsed.requests) != 1:

@@ -5,20 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+import yaml
 
-from dynalab.cli.options import config_dir_option, echo, emit_json, json_option, note, outputs_option
+from dynalab.cli.options import config_dir_option, echo, emit_json, note, result_options
+from dynalab.config.seeds import format_seeds
 from dynalab.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dynalab.config.command import Command
+    from dynalab.config.command import Command, Request
 
 
 @click.command("config")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("-p", "--package", metavar="KEY", help="Only this part, for example -p optimizer.")
 @click.option("--resolve", is_flag=True, help="Accepted for Hydra's sake; what is printed is resolved.")
-@json_option
-@outputs_option
+@result_options
 @config_dir_option
 def command(
     overrides: tuple[str, ...],
@@ -26,7 +27,6 @@ def command(
     resolve: bool,
     as_json: bool,
     outputs: str | None,
-    config_dirs: tuple[str, ...],
 ) -> None:
     """Print the composed configuration, every key at the value that training would use.
 
@@ -36,22 +36,21 @@ def command(
     """
     from dynalab.config.command import read_command
 
-    parsed = read_command(overrides, outputs=outputs, config_dirs=config_dirs)
+    parsed = read_command(overrides, outputs=outputs)
     for line in parsed.notes:
         note(line)
     show(parsed, as_json, package)
 
 
-def tree_of(command: Command, index: int) -> dict[str, Any]:
+def _tree(command: Command, request: Request) -> dict[str, Any]:
     """Return one ensemble's configuration with the command's settings beside it."""
-    from dynalab.config.seeds import format_seeds
     from dynalab.config.typed import plain
     from dynalab.training.shown import shown
 
-    request, settings = command.requests[index], command.settings
-    tree = shown(request.config, request.steps, settings.folders)
+    settings = command.settings
     seeds = [run.seed for run in request.runs if run.seed is not None]
-    own = {
+    return {
+        **shown(request.config, request.steps, settings.folders),
         "seed": format_seeds(seeds) if seeds else None,
         "device": "auto: CUDA where there is one, else CPU" if settings.device == "auto" else settings.device,
         "compute": _worked_out(plain(settings.compute), "by the planner, from a trial of the step"),
@@ -61,7 +60,6 @@ def tree_of(command: Command, index: int) -> dict[str, Any]:
         "launcher": settings.launcher,
         "outputs": str(settings.outputs),
     }
-    return {**tree, **own}
 
 
 def _worked_out(section: dict[str, Any], how: str) -> dict[str, Any]:
@@ -70,11 +68,9 @@ def _worked_out(section: dict[str, Any], how: str) -> dict[str, Any]:
 
 def show(command: Command, as_json: bool, package: str | None = None) -> None:
     """Print the configurations of a command."""
-    import yaml
-
     trees = []
-    for index, request in enumerate(command.requests):
-        tree: Any = tree_of(command, index)
+    for request in command.requests:
+        tree: Any = _tree(command, request)
         for part in (package or "").split(".") if package else []:
             if not isinstance(tree, dict) or part not in tree:
                 raise ConfigError(f"-p {package}: no such part")

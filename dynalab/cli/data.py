@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import sys
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from dynalab.cli.options import columns, echo, emit_json, json_option, note
-
-if TYPE_CHECKING:
-    from dynalab.tasks.images.sets import DataSet
+from dynalab.config.places import user_path
+from dynalab.config.suggest import did_you_mean, listing
+from dynalab.core.atomic import write_text
+from dynalab.core.errors import ConfigError
+from dynalab.tasks.images.sets import (
+    SETS,
+    DataSet,
+    damaged,
+    data_root,
+    own_files,
+    read_table,
+    require_present,
+)
 
 root_option = click.option(
     "--root", metavar="DIR", help="The folder of data sets (also DYNALAB_DATA; default ./data)."
@@ -35,10 +49,8 @@ def list_sets(root: str | None, as_json: bool) -> int:
     \b
     dynalab data list
     """
-    from dynalab.tasks.images.sets import SETS, damaged, data_root
-
     folder = data_root(root)
-    found: list[dict[str, Any]] = [
+    sets: list[dict[str, Any]] = [
         {"name": name, "title": title, "status": "bundled", "path": None} for name, title in BUNDLED.items()
     ]
     for data in SETS.values():
@@ -46,14 +58,14 @@ def list_sets(root: str | None, as_json: bool) -> int:
         status = "missing" if len(lacking) == len(data.files) else "incomplete"
         if not lacking:
             status = "damaged" if damaged(data, folder) else "present"
-        found.append(
+        sets.append(
             {"name": data.name, "title": data.title, "status": status, "path": str(folder / data.folder)}
         )
     if as_json:
-        emit_json({"root": str(folder), "sets": found})
+        emit_json({"root": str(folder), "sets": sets})
     else:
         header = ["name", "title", "status", "path"]
-        echo(columns(header, [[item[key] for key in header] for item in found]))
+        echo(columns(header, [[item[key] for key in header] for item in sets]))
     return 0
 
 
@@ -69,9 +81,6 @@ def fetch(name: str, root: str | None, as_json: bool) -> int:
     \b
     dynalab data fetch cifar10
     """
-    from dynalab.core.errors import ConfigError
-    from dynalab.tasks.images.sets import damaged, data_root, require_present
-
     data = _named(name)
     folder = data_root(root)
     path = folder / data.folder
@@ -105,10 +114,6 @@ def verify(name: str, root: str | None, checksums: str | None, as_json: bool) ->
     \b
     dynalab data verify cifar10
     """
-    from dynalab.config.places import user_path
-    from dynalab.core.errors import ConfigError
-    from dynalab.tasks.images.sets import damaged, data_root, read_table, require_present
-
     data = _named(name)
     if checksums is not None:
         data = data.with_table(read_table(str(user_path(checksums).absolute())))
@@ -145,13 +150,7 @@ def checksum(directory: str, target: str | None, as_json: bool) -> int:
     \b
     dynalab data checksum data/cifar-10-batches-py --to mine.json
     """
-    import json
-
-    from dynalab.config.places import user_path
-    from dynalab.core.atomic import write_text
-    from dynalab.core.errors import ConfigError
     from dynalab.tasks.images.formats import read_split
-    from dynalab.tasks.images.sets import own_files
 
     data, folder = own_files(user_path(directory).absolute())
     counts = [len(read_split(data, folder, held_out)[1]) for held_out in (False, True)]
@@ -179,15 +178,7 @@ def checksum(directory: str, target: str | None, as_json: bool) -> int:
 
 
 def _named(name: str) -> DataSet:
-    """Return a data set.
-
-    Raises:
-        ConfigError: There is none of that name in files.
-    """
-    from dynalab.config.suggest import did_you_mean, listing
-    from dynalab.core.errors import ConfigError
-    from dynalab.tasks.images.sets import SETS
-
+    """Return a data set that lies in files, or raise a `ConfigError`."""
     if name in BUNDLED:
         raise ConfigError(
             f"{name}: comes with dynalab ({BUNDLED[name]}); there is nothing to fetch or verify"
@@ -198,17 +189,8 @@ def _named(name: str) -> DataSet:
 
 
 def _download(data: DataSet, folder: Path) -> None:
-    """Download and unpack a data set; what torchvision prints goes to standard error.
-
-    Raises:
-        ConfigError: It could not be downloaded or written; says what else can be done.
-    """
-    import contextlib
+    """Download and unpack a data set; what torchvision prints goes to standard error."""
     import http.client
-    import sys
-    import warnings
-
-    from dynalab.core.errors import ConfigError
 
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         # Python 3.12 warns that torchvision unpacks without a filter; the archive's checksum was right.

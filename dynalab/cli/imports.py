@@ -3,68 +3,65 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import click
 
-from dynalab.cli.options import echo, emit_json, json_option, note, outputs_option, warn
+from dynalab.cli.options import F, echo, emit_json, note, result_options, warn
+from dynalab.config.places import outputs_root, user_path
 from dynalab.core.errors import ConfigError
+
+
+def _once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Return the value of an option that is given at most once, where click would take the last."""
+    if len(values) > 1:
+        raise ConfigError(f"--{option.name} {' '.join(values)}: given {len(values)} times; expected once")
+    return values[0] if values else None
+
+
+def _option(*names: str, metavar: str, about: str, once: bool = False) -> Callable[[F], F]:
+    return click.option(*names, metavar=metavar, multiple=True, help=about, callback=_once if once else None)
 
 
 @click.command("import")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option(
+@_option(
     "--name",
     metavar="NAME",
-    multiple=True,
-    help="What the runs are called from now on (default: the file's name).",
+    once=True,
+    about="What the runs are called from now on (default: the file's name).",
 )
-@click.option(
-    "--run", metavar="COLUMN", multiple=True, help="The column that names the run; of several: --run lr,seed."
-)
-@click.option("--step", metavar="COLUMN", multiple=True, help="The column of steps.")
-@click.option(
+@_option("--run", metavar="COLUMN", about="The column that names the run; of several: --run lr,seed.")
+@_option("--step", metavar="COLUMN", once=True, about="The column of steps.")
+@_option(
     "--key",
     metavar="COLUMN",
-    multiple=True,
-    help="The column that names the metric, where there is a row a metric.",
+    once=True,
+    about="The column that names the metric, where there is a row a metric.",
 )
-@click.option(
-    "--value", metavar="COLUMN", multiple=True, help="The column of the metrics' values, with --key."
-)
+@_option("--value", metavar="COLUMN", once=True, about="The column of the metrics' values, with --key.")
 @click.option(
     "--wide", is_flag=True, help="A row a step, columns 'run - metric': an export of Weights & Biases."
 )
-@click.option(
-    "--map",
-    "renamed",
-    metavar="OLD=NEW",
-    multiple=True,
-    help="What a metric is called here: --map loss=train_loss.",
-)
-@click.option(
+@_option("--map", "renamed", metavar="OLD=NEW", about="What a metric is called here: --map loss=train_loss.")
+@_option(
     "--const",
     "constants",
     metavar="NAME=NUMBER",
-    multiple=True,
-    help="A metric of one value: --const stability_threshold=20.",
+    about="A metric of one value: --const stability_threshold=20.",
 )
-@click.option(
-    "--level",
-    "levels",
-    metavar="NAME=NUMBER",
-    multiple=True,
-    help="What counts as generalised: --level test_accuracy=99.",
+@_option(
+    "--level", "levels", metavar="NAME=NUMBER", about="What counts as generalised: --level test_accuracy=99."
 )
 @click.option("--force", is_flag=True, help="Store it again.")
-@json_option
-@outputs_option
+@result_options
 def command(
     files: tuple[str, ...],
-    name: tuple[str, ...],
+    name: str | None,
     run: tuple[str, ...],
-    step: tuple[str, ...],
-    key: tuple[str, ...],
-    value: tuple[str, ...],
+    step: str | None,
+    key: str | None,
+    value: str | None,
     wide: bool,
     renamed: tuple[str, ...],
     constants: tuple[str, ...],
@@ -88,24 +85,16 @@ def command(
     dynalab analyze hmm mine metrics=[loss,grad_norm] convergence.metric=loss convergence.threshold=0.1
     dynalab report mine
     """
-
     from dynalab.cli.runs import run_json
-    from dynalab.config.outputs import outputs_root
-    from dynalab.config.places import user_path
     from dynalab.imports.rows import Form
     from dynalab.imports.runs import Changes
     from dynalab.imports.store import Order, import_table
 
     root = outputs_root(outputs)
-    single = {"name": name, "step": step, "key": key, "value": value}
-    for option, given in single.items():
-        if len(given) > 1:
-            raise ConfigError(f"--{option} {' '.join(given)}: given {len(given)} times; expected once")
-    once = {option: given[0] if given else None for option, given in single.items()}
-    form = Form(run, once["step"], once["key"], once["value"], wide)
     changes = Changes(_pairs("map", renamed), _numbers("const", constants))
-    order = Order(form, changes, _numbers("level", levels) if levels else None, force)
-    outcome = import_table([user_path(file) for file in files], root, once["name"], order)
+    levelled = _numbers("level", levels) if levels else None
+    order = Order(Form(run, step, key, value, wide), changes, levelled, force)
+    outcome = import_table([user_path(file) for file in files], root, name, order)
     ensemble = outcome.ensemble
     if as_json:
         emit_json(
@@ -130,24 +119,24 @@ def command(
 
 
 def _pairs(option: str, words: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     for word in words:
         name, equals, value = (part.strip() for part in word.rpartition("="))
         if not (name and equals and value):
             raise ConfigError(f"--{option} {word}: expected NAME=VALUE")
-        if name in found:
-            raise ConfigError(f"--{option} {word}: {name} is {found[name]} already")
-        found[name] = value
-    return found
+        if name in pairs:
+            raise ConfigError(f"--{option} {word}: {name} is {pairs[name]} already")
+        pairs[name] = value
+    return pairs
 
 
 def _numbers(option: str, words: tuple[str, ...]) -> dict[str, float]:
-    found = {}
+    numbers = {}
     for name, value in _pairs(option, words).items():
         try:
-            found[name] = float(value)
+            numbers[name] = float(value)
         except ValueError:
-            found[name] = math.nan
-        if not math.isfinite(found[name]):
+            numbers[name] = math.nan
+        if not math.isfinite(numbers[name]):
             raise ConfigError(f"--{option} {name}={value}: expected a number")
-    return found
+    return numbers

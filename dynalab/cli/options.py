@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from dynalab.config.seeds import format_seeds
+
+if TYPE_CHECKING:
+    from dynalab.store.stored import StoredRun
 
 F = TypeVar("F", bound=Callable[..., Any])
 # No key of an analysis or a report has a slash before its `=`; a folder's path has.
@@ -21,17 +27,7 @@ _UNSEEN = re.compile(
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
-outputs_option = click.option(
-    "--outputs", metavar="DIR", help="The outputs folder (also DYNALAB_OUTPUTS; default ./outputs)."
-)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-config_dir_option = click.option(
-    "--config-dir",
-    "config_dirs",
-    metavar="DIR",
-    multiple=True,
-    help="A folder of your own tasks, models and configurations (also DYNALAB_PATH).",
-)
 filter_option = click.option(
     "-f",
     "--filter",
@@ -39,6 +35,32 @@ filter_option = click.option(
     metavar="TERMS",
     help="Runs for which all terms hold: 'task=grokking seed<5'.",
 )
+
+
+def result_options(function: F) -> F:
+    """Add --json and --outputs."""
+    about = "The outputs folder (also DYNALAB_OUTPUTS; default ./outputs)."
+    return json_option(click.option("--outputs", metavar="DIR", help=about)(function))
+
+
+def config_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --config-dir: the folders are searched while the command works."""
+
+    @click.option(
+        "--config-dir",
+        "config_dirs",
+        metavar="DIR",
+        multiple=True,
+        help="A folder of your own tasks, models and configurations (also DYNALAB_PATH).",
+    )
+    @functools.wraps(function)
+    def command(*args: Any, config_dirs: tuple[str, ...], **kwargs: Any) -> Any:
+        from dynalab.config.registry import searching
+
+        with searching(config_dirs):
+            return function(*args, **kwargs)
+
+    return command
 
 
 def verbosity_options(function: F) -> F:
@@ -87,6 +109,24 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def _cell(value: Any) -> str:
     return "-" if value is None else clean(value).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def run_fields(run: StoredRun) -> dict[str, Any]:
+    """Return a run as `--json` gives it."""
+    names = ("id", "seed", "status", "steps", "requested_steps", "summary")
+    return {name: getattr(run, name) for name in names}
+
+
+def named_seeds(seeds: Sequence[int | None]) -> str:
+    """Return the seeds of runs in the grammar of `seed=`; of runs that have none, how many they are."""
+    known = [seed for seed in seeds if seed is not None]
+    return format_seeds(known) if known else f"{len(seeds)} runs"
+
+
+def shortened(names: Sequence[str], most: int = 3) -> str:
+    """Return some names, the first of many."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def is_interactive() -> bool:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shlex
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dynalab.cli.options import (
+    config_dir_option,
     echo,
     emit_json,
     filter_option,
-    json_option,
     note,
-    outputs_option,
+    result_options,
+    shortened,
     split_arguments,
     warn,
 )
+from dynalab.config.places import outputs_root
+from dynalab.config.suggest import did_you_mean
+from dynalab.core.errors import ConfigError
+from dynalab.store.find import select
+from dynalab.store.paths import OutputPaths
+from dynalab.store.results import Result, damaged_results, find_result, tell_apart
 
 if TYPE_CHECKING:
-    from dynalab.store.find import Selection
     from dynalab.store.reader import Ensemble
+    from dynalab.store.stored import StoredRun
 
 KEYS = ("name", "outputs")
 
@@ -28,8 +36,8 @@ KEYS = ("name", "outputs")
 @click.argument("arguments", nargs=-1, metavar="[RUN|ENSEMBLE|ANALYSIS|KEY=VALUE]...")
 @filter_option
 @click.option("--name", metavar="NAME", help="Name of the report's folder (default: from what is shown).")
-@json_option
-@outputs_option
+@result_options
+@config_dir_option
 def command(
     arguments: tuple[str, ...], filter_text: str | None, name: str | None, as_json: bool, outputs: str | None
 ) -> int:
@@ -44,17 +52,10 @@ def command(
     dynalab report -f 'task=grokking optimizer.lr<0.01'
     dynalab report cb7150eb3e hmm-7ebafd365b --name paper
     """
-    import shlex
-
-    from dynalab.config.outputs import outputs_root
-    from dynalab.config.suggest import did_you_mean
-    from dynalab.core.errors import ConfigError
+    from dynalab.config.registry import typed_folders
     from dynalab.report.choice import choose, key_words, older, superseded, unmade
     from dynalab.report.write import report_name, write_report
-    from dynalab.store.find import select
-    from dynalab.store.paths import OutputPaths
     from dynalab.store.reader import Ensemble
-    from dynalab.store.results import damaged_results, find_result, tell_apart
     from dynalab.store.table import notice
 
     refs, overrides = split_arguments(arguments)
@@ -71,6 +72,12 @@ def command(
     if chosen and not refs:
         ids = {paths.digest for paths in OutputPaths(root).ensembles()}
         refs = list(dict.fromkeys(about for result in chosen for about in result.ensembles if about in ids))
+    if "@last" in refs or not (refs or filter_text):
+        # It moves on: the page names what it was.
+        last = [item.id for item, _ in select(root, ["@last"], None, Ensemble)]
+        refs = list(
+            dict.fromkeys(name for ref in refs or ["@last"] for name in (last if ref == "@last" else [ref]))
+        )
     selection = select(root, refs, filter_text, Ensemble)
     for result in chosen:
         if not any(item.id in result.ensembles for item, _ in selection):
@@ -80,9 +87,8 @@ def command(
     derived = name or report_name(selection, chosen)
     words = ["dynalab", "report", *refs, *(f"{result.kind}-{result.id}" for result in chosen)]
     words += ["-f", filter_text] if filter_text else []
-    if not refs and not filter_text:
-        words += [item.id for item, _ in selection]
     words += ["--name", derived] if name else []
+    words += [word for folder in typed_folders() for word in ("--config-dir", folder)]
     if len(selection) > 3:
         note(f"drawing {len(selection)} ensembles")
     shown_of = {name: choice.shown for name, choice in choices.items()}
@@ -91,61 +97,49 @@ def command(
     for item, _ in selection:
         notice(item.paths)
     left_out = damaged_results(root, [item.id for item, _ in selection])
-    damage = [line for item, _ in selection for line in item.warnings] + left_out
-    shown = {result.id: result for found in choices.values() for result in found.shown}
-    others = {result.id: result for found in choices.values() for result in found.others}
-    warnings = list(
-        dict.fromkeys([*damage, *(line for result in shown.values() for line in result.warnings)])
-    )
+    code = 3 if left_out or any(item.damaged for item, _ in selection) else 0
+    shown = {result.id: result for results in shown_of.values() for result in results}
+    others = {result.id: result for results in others_of.values() for result in results}
+    warnings = [line for item, _ in selection for line in item.warnings] + left_out
+    warnings += [line for result in shown.values() for line in result.warnings]
+    warnings = list(dict.fromkeys(warnings))
     if as_json:
         emit_json(
             {
                 "name": derived,
                 "path": str(page),
-                "ensembles": [_ensemble_json(selection, place) for place in range(len(selection))],
-                "analyses": [
-                    {"id": result.id, "kind": result.kind, "ensemble": result.ensemble}
-                    for result in shown.values()
-                ],
-                "others": [
-                    {
-                        "id": result.id,
-                        "kind": result.kind,
-                        "ensemble": result.ensemble,
-                        "keys": key_words(result),
-                    }
-                    for result in others.values()
-                ],
+                "ensembles": [_ensemble_json(item, runs) for item, runs in selection],
+                "analyses": [_result_json(result) for result in shown.values()],
+                "others": [_result_json(item) | {"keys": key_words(item)} for item in others.values()],
                 "warnings": warnings,
             }
         )
-    else:
-        warn(warnings)
-        if not shown and not others:
-            note(
-                "no analysis of these runs is stored; `dynalab analyze hmm` adds the states they passed through"
-            )
-        stored = [*shown.values(), *others.values()]
-        for result in others.values():
-            if (line := older(result)) and not superseded(result, stored):
-                note(line)
-        commands = [
-            line
-            for item, _ in selection
-            for line in unmade(item, [*choices[item.id].shown, *choices[item.id].others])
-        ]
-        if commands:
-            more = f" and {len(commands) - 3} more" if len(commands) > 3 else ""
-            note(f"recorded, and not analysed: {', '.join(f'`{line}`' for line in commands[:3])}{more}")
-        if others:
-            names = [f"{item.kind}-{item.id}" for item in others.values()]
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            note(f"stored as well, and listed on the page: {', '.join(names[:3])}{more}; name one to show it")
-        echo(page)
-    return 3 if left_out or any(item.damaged for item, _ in selection) else 0
+        return code
+    warn(warnings)
+    stored = [*shown.values(), *others.values()]
+    if not stored:
+        note("no analysis of these runs is stored; `dynalab analyze hmm` adds the states they passed through")
+    for result in others.values():
+        if (line := older(result)) and not superseded(result, stored):
+            note(line)
+    commands = [
+        f"`{line}`"
+        for item, _ in selection
+        for line in unmade(item, [*shown_of[item.id], *others_of[item.id]])
+    ]
+    if commands:
+        note(f"recorded, and not analysed: {shortened(commands)}")
+    if others:
+        names = shortened([f"{item.kind}-{item.id}" for item in others.values()])
+        note(f"stored as well, and listed on the page: {names}; name one to show it")
+    echo(page)
+    return code
 
 
-def _ensemble_json(selection: Selection[Ensemble], place: int) -> dict[str, object]:
-    item, runs = selection[place]
-    kept = [run.id for run in runs if run.shard.root.name not in item.damaged]
-    return {"id": item.id, "path": str(item.path), "runs": kept}
+def _ensemble_json(ensemble: Ensemble, runs: list[StoredRun]) -> dict[str, Any]:
+    whole = [run.id for run in runs if run.shard.root.name not in ensemble.damaged]
+    return {"id": ensemble.id, "path": str(ensemble.path), "runs": whole}
+
+
+def _result_json(result: Result) -> dict[str, Any]:
+    return {"id": result.id, "kind": result.kind, "ensemble": result.ensemble}

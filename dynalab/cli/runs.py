@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import shlex
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
+import yaml
 
 from dynalab.cli import runs_files
 from dynalab.cli.options import (
@@ -13,16 +15,24 @@ from dynalab.cli.options import (
     echo,
     emit_json,
     filter_option,
-    json_option,
+    named_seeds,
     note,
-    outputs_option,
+    result_options,
+    run_fields,
     warn,
 )
 from dynalab.cli.runs_analyses import list_analyses, show_analysis
+from dynalab.config.places import outputs_root
+from dynalab.config.registry import search_path
+from dynalab.config.seeds import format_seeds
+from dynalab.core.errors import DynalabError, NothingMatched, StoreError
+from dynalab.store.find import Selection, readable, select
+from dynalab.store.paths import OutputPaths
+from dynalab.store.results import is_analysis
+from dynalab.store.stored import StoredEnsemble, StoredRun
 
 if TYPE_CHECKING:
     from dynalab.store.reader import Ensemble
-    from dynalab.store.stored import StoredEnsemble, StoredRun
 
 
 @click.group("runs")
@@ -37,28 +47,13 @@ command.add_command(runs_files.remove_runs)
 
 def run_json(ensemble: StoredEnsemble, run: StoredRun) -> dict[str, Any]:
     """Return a run as `--json` gives it; that of a fork has a `parent`."""
-    parent = parent_of(ensemble)
-    return {
-        "id": run.id,
-        "seed": run.seed,
-        "status": run.status,
-        "steps": run.steps,
-        "requested_steps": run.requested_steps,
-        "summary": run.summary,
-        "ensemble": ensemble.id,
-        "task": ensemble.task,
-        "started": run.started,
-        **({} if parent is None else {"parent": parent}),
-    }
+    about = {"ensemble": ensemble.id, "task": ensemble.task, "started": run.started}
+    parent = _parent(ensemble)
+    return run_fields(run) | about | ({} if parent is None else {"parent": parent})
 
 
-def parent_of(ensemble: StoredEnsemble) -> str | None:
-    """Return what an ensemble is a fork of, `ID@STEP`; None where it is none.
-
-    That its configuration is damaged is noted in its warnings.
-    """
-    from dynalab.core.errors import StoreError
-
+def _parent(ensemble: StoredEnsemble) -> str | None:
+    """Return what an ensemble is a fork of, `ID@STEP`; None where it is none, or damaged, which its warnings say."""
     try:
         return ensemble.parent
     except StoreError as error:
@@ -71,8 +66,7 @@ def parent_of(ensemble: StoredEnsemble) -> str | None:
 @filter_option
 @click.option("-e", "--ensembles", is_flag=True, help="A line an ensemble instead of a line a run.")
 @click.option("-a", "--analyses", is_flag=True, help="The stored analyses instead of the runs.")
-@json_option
-@outputs_option
+@result_options
 def list_runs(
     refs: tuple[str, ...],
     filter_text: str | None,
@@ -88,12 +82,6 @@ def list_runs(
     dynalab runs list -f 'task=grokking status=done'
     dynalab runs list --analyses
     """
-    from dynalab.config.outputs import outputs_root
-    from dynalab.core.errors import NothingMatched
-    from dynalab.store.find import select
-    from dynalab.store.paths import OutputPaths
-    from dynalab.store.stored import StoredEnsemble
-
     root = outputs_root(outputs)
     if analyses:
         return list_analyses(root, refs, filter_text, as_json)
@@ -111,17 +99,15 @@ def list_runs(
         raise
     if as_json:
         emit_json({"runs": [run_json(ensemble, run) for ensemble, runs in selection for run in runs]})
-    elif ensembles:
-        echo(columns(*_by_ensemble(selection)))
     else:
-        echo(columns(*_by_run(selection)))
+        echo(columns(*(_by_ensemble if ensembles else _by_run)(selection)))
     warn([line for ensemble, _ in selection for line in ensemble.warnings])
     return 3 if any(ensemble.damaged for ensemble, _ in selection) else 0
 
 
-def _by_run(selection: list[tuple[StoredEnsemble, list[StoredRun]]]) -> tuple[list[str], list[list[Any]]]:
+def _by_run(selection: Selection[StoredEnsemble]) -> tuple[list[str], list[list[Any]]]:
     header = ["run", "task", "configuration", "status", "steps", "memorised", "generalised", "started"]
-    parents = [parent_of(ensemble) for ensemble, _ in selection]
+    parents = [_parent(ensemble) for ensemble, _ in selection]
     forks = any(parents)
     header += ["fork of"] * forks
     rows = []
@@ -144,22 +130,15 @@ def _by_run(selection: list[tuple[StoredEnsemble, list[StoredRun]]]) -> tuple[li
     return header, rows
 
 
-def _by_ensemble(
-    selection: list[tuple[StoredEnsemble, list[StoredRun]]],
-) -> tuple[list[str], list[list[Any]]]:
-    from collections import Counter
-
-    from dynalab.config.seeds import format_seeds
-
+def _by_ensemble(selection: Selection[StoredEnsemble]) -> tuple[list[str], list[list[Any]]]:
     rows: list[list[Any]] = []
-    forks = any(parent_of(ensemble) for ensemble, _ in selection)
+    forks = any(_parent(ensemble) for ensemble, _ in selection)
     for ensemble, runs in selection:
-        seeds = [run.seed for run in runs if run.seed is not None]
         status = ", ".join(f"{n} {name}" for name, n in Counter(run.status for run in runs).items())
         steps = max((run.steps for run in runs), default=0)
-        named = format_seeds(seeds) if seeds else f"{len(runs)} runs"
-        own = [ensemble.id, ensemble.task, _slug(ensemble), named, status, steps]
-        rows.append([*own, *([parent_of(ensemble)] if forks else []), ensemble.path])
+        seeds = named_seeds([run.seed for run in runs])
+        cells = [ensemble.id, ensemble.task, _slug(ensemble), seeds, status, steps]
+        rows.append([*cells, *([_parent(ensemble)] if forks else []), ensemble.path])
     header = ["ensemble", "task", "configuration", "seeds", "status", "steps"]
     return [*header, *["fork of"] * forks, "path"], rows
 
@@ -170,20 +149,13 @@ def _slug(ensemble: StoredEnsemble) -> str:
 
 @command.command("show")
 @click.argument("ref", metavar="RUN|ENSEMBLE|ANALYSIS", default="@last")
-@json_option
-@outputs_option
+@result_options
 def show_run(ref: str, as_json: bool, outputs: str | None) -> int:
     """Show a run, ensemble or analysis.
 
     What it is, what became of it, and where its files lie.
     """
-    import yaml
-
-    from dynalab.config.outputs import outputs_root
-    from dynalab.core.errors import NothingMatched
-    from dynalab.store.find import readable, select
     from dynalab.store.reader import Ensemble
-    from dynalab.store.results import is_analysis
 
     root = outputs_root(outputs)
     try:
@@ -206,13 +178,8 @@ def show_run(ref: str, as_json: bool, outputs: str | None) -> int:
 
 def _command(ensemble: Ensemble, runs: list[StoredRun]) -> str | None:
     """Return the command that makes runs again from the stored configuration alone; None where none does."""
-    import shlex
-
     from dynalab.config.ensemble import from_stored
-    from dynalab.config.registry import search_path
-    from dynalab.config.seeds import format_seeds
     from dynalab.config.words import words_of
-    from dynalab.core.errors import DynalabError
 
     if ensemble.imported or ensemble.parent or not runs:
         return None
@@ -220,8 +187,7 @@ def _command(ensemble: Ensemble, runs: list[StoredRun]) -> str | None:
         config = from_stored(ensemble.config, search_path())
     except DynalabError:
         return None
-    words = words_of(config)
-    if words is None:
+    if (words := words_of(config)) is None:
         return None
     seeds = [run.seed for run in runs if run.seed is not None]
     if not config.depends_on_total:
@@ -230,18 +196,9 @@ def _command(ensemble: Ensemble, runs: list[StoredRun]) -> str | None:
 
 
 def _document(ensemble: Ensemble, runs: list[StoredRun]) -> dict[str, Any]:
-    from dynalab.config.registry import search_path
     from dynalab.training.shown import shown_stored
 
-    shards: dict[Path, dict[str, Any]] = {}
-    for run in runs:
-        if run.shard.root not in shards:
-            shards[run.shard.root] = {
-                "folder": str(run.shard.root),
-                "attempts": run.record.attempts,
-                "checkpoints": [item.step for item in run.shard.checkpoints()],
-                "snapshots": list(run.shard.snapshots()),
-            }
+    shards = {run.shard.root: run for run in runs}
     steps = max((run.requested_steps for run in runs), default=None)
     return {
         "id": ensemble.id,
@@ -251,5 +208,13 @@ def _document(ensemble: Ensemble, runs: list[StoredRun]) -> dict[str, Any]:
         "command": _command(ensemble, runs),
         "metrics": ensemble.columns(),
         "runs": [run_json(ensemble, run) for run in runs],
-        "shards": list(shards.values()),
+        "shards": [
+            {
+                "folder": str(root),
+                "attempts": run.record.attempts,
+                "checkpoints": [item.step for item in run.shard.checkpoints()],
+                "snapshots": list(run.shard.snapshots()),
+            }
+            for root, run in shards.items()
+        ],
     }

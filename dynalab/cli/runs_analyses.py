@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dynalab.cli.options import columns, echo, emit_json, note, warn
+import yaml
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from dynalab.store.results import Result
-
-# What a table has room for.
-_NAMED = 3
+from dynalab.cli.options import columns, echo, emit_json, note, shortened, warn
+from dynalab.store.find import select
+from dynalab.store.results import Result, damaged_results, find_result, results
+from dynalab.store.stored import StoredEnsemble
 
 
 def list_analyses(root: Path, refs: Sequence[str], filter_text: str | None, as_json: bool) -> int:
     """List the stored analyses: all, or those about some ensembles. Returns the exit code."""
-    from dynalab.store.find import select
-    from dynalab.store.results import damaged_results, results
-    from dynalab.store.stored import StoredEnsemble
-
     about = None
     if refs or filter_text is not None:
         about = [ensemble.id for ensemble, _ in select(root, refs, filter_text, StoredEnsemble)]
-    found, damaged = results(root, about), damaged_results(root, about)
+    stored, damaged = results(root, about), damaged_results(root, about)
     if as_json:
-        emit_json({"analyses": [_line(result) for result in found], "warnings": damaged})
-    elif found:
-        rows = [_row(result) for result in found]
+        emit_json({"analyses": [_fields(result) for result in stored], "warnings": damaged})
+        return 3 if damaged else 0
+    if stored:
+        rows = [_row(result) for result in stored]
         echo(columns(["analysis", "ensembles", "runs", "made", "path"], rows))
     else:
         note(f"no analyses in {root}; make one: dynalab analyze hmm")
-    if not as_json:
-        warn(damaged)
+    warn(damaged)
     return 3 if damaged else 0
 
 
@@ -45,13 +39,9 @@ def show_analysis(root: Path, ref: str, as_json: bool) -> int:
         NothingMatched: Several analyses have this id.
         StoreError: It is damaged.
     """
-    import yaml
-
-    from dynalab.store.results import find_result
-
     result = find_result(root, ref)
     document = {
-        **_line(result),
+        **_fields(result),
         **{key: result.data.get(key) for key in ("dynalab", "version", "config", "inputs")},
         "tables": {name: str(path) for name, path in result.paths.tables().items()},
         "warnings": result.warnings,
@@ -63,7 +53,7 @@ def show_analysis(root: Path, ref: str, as_json: bool) -> int:
     return 0
 
 
-def _line(result: Result) -> dict[str, Any]:
+def _fields(result: Result) -> dict[str, Any]:
     return {
         "id": result.id,
         "kind": result.kind,
@@ -74,9 +64,7 @@ def _line(result: Result) -> dict[str, Any]:
 
 
 def _row(result: Result) -> list[Any]:
-    more = len(result.ensembles) - _NAMED
-    names = ", ".join(result.ensembles[:_NAMED]) + (f" and {more} more" if more > 0 else "")
     made = str(result.data.get("created") or "").replace("T", " ")[:16] or None
     inputs = result.data.get("inputs")
-    n_runs = None if inputs is None else len(inputs)
-    return [f"{result.kind}-{result.id}", names, n_runs, made, result.paths.root]
+    runs = None if inputs is None else len(inputs)
+    return [f"{result.kind}-{result.id}", shortened(result.ensembles), runs, made, result.paths.root]

@@ -12,25 +12,28 @@ from dynalab.cli.options import (
     echo,
     emit_json,
     filter_option,
-    json_option,
     note,
-    outputs_option,
+    result_options,
     warn,
 )
+from dynalab.config.places import outputs_root, user_path
+from dynalab.core.errors import ConfigError, DynalabError
+from dynalab.store.find import readable, select
+from dynalab.store.remove import plan, remove, remove_analysis, size_of
+from dynalab.store.results import results, tell_apart
+from dynalab.store.stored import StoredEnsemble, StoredRun
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from dynalab.store.reader import Ensemble
-    from dynalab.store.stored import StoredRun
 
 
 @click.command("export")
 @click.argument("refs", nargs=-1, metavar="[RUN|ENSEMBLE]...")
 @filter_option
 @click.option("--to", required=True, metavar="FILE", help="Where: .csv, .parquet or .jsonl.")
-@json_option
-@outputs_option
+@result_options
 def export_runs(
     refs: tuple[str, ...], filter_text: str | None, to: str, as_json: bool, outputs: str | None
 ) -> int:
@@ -42,10 +45,7 @@ def export_runs(
     dynalab runs export --to runs.csv
     dynalab runs export -f 'task=grokking status=done' --to runs.parquet
     """
-    from dynalab.config.outputs import outputs_root
-    from dynalab.config.places import user_path
     from dynalab.store.export import check_target, table, write
-    from dynalab.store.find import readable, select
     from dynalab.store.reader import Ensemble
     from dynalab.store.table import notice
 
@@ -58,10 +58,8 @@ def export_runs(
     warnings = damaged + [line for ensemble, _ in selection for line in ensemble.warnings]
     runs = list(dict.fromkeys(frame["run"]))
     if as_json:
-        emit_json(
-            {"path": str(path), "rows": len(frame), "columns": list(frame.columns), "runs": runs,
-             "warnings": warnings}
-        )  # fmt: skip
+        shape = {"rows": len(frame), "columns": list(frame.columns)}
+        emit_json({"path": str(path), **shape, "runs": runs, "warnings": warnings})
     else:
         note(f"{len(runs)} runs, {len(frame)} rows, {len(frame.columns) - 3} metrics")
         warn(warnings)
@@ -72,29 +70,25 @@ def export_runs(
 @click.command("diff")
 @click.argument("a", metavar="RUN|ENSEMBLE")
 @click.argument("b", metavar="RUN|ENSEMBLE")
-@json_option
-@outputs_option
+@result_options
 def diff_runs(a: str, b: str, as_json: bool, outputs: str | None) -> int:
     """Compare two runs or ensembles.
 
     Their configurations, what became of them, and whether their rows are equal.
     """
-    from dynalab.config.outputs import outputs_root
     from dynalab.store import difference
 
     root = outputs_root(outputs)
     (one, left), (other, right) = _one(root, a), _one(root, b)
-    if len(left) == len(right) == 1 and left[0].label != right[0].label:
-        # Two runs are compared whatever they are called.
-        twin = {left[0].label: right[0].label}
-    else:
-        twin = {}
+    # Two runs of other labels have no rows to be held together.
+    differ = len(left) == len(right) == 1 and left[0].label != right[0].label
+    series = None if differ else difference.series(one, left, other, right)
     document: dict[str, Any] = {
         "a": {"ensemble": one.id, "runs": [run.id for run in left]},
         "b": {"ensemble": other.id, "runs": [run.id for run in right]},
         "configuration": difference.configuration(one, other),
         "results": difference.results(left, right),
-        "series": None if twin else difference.series(one, left, other, right),
+        "series": series,
     }
     warnings = [*dict.fromkeys([*one.warnings, *other.warnings])]
     code = 3 if one.damaged or other.damaged else 0
@@ -106,18 +100,15 @@ def diff_runs(a: str, b: str, as_json: bool, outputs: str | None) -> int:
     echo()
     rows = [[item["what"], _word(item["a"]), _word(item["b"])] for item in document["results"]]
     echo(columns(["result", a, b], rows))
-    if document["series"] and document["series"]["shared"]:
-        found = document["series"]
-        echo(f"\nrows: {found['equal']} of {found['shared']} runs of the same label are equal to the bit")
-        if found["largest"]:
-            echo(f"largest difference {found['largest']['difference']:.3g}, of {found['largest']['metric']}")
+    if series and series["shared"]:
+        echo(f"\nrows: {series['equal']} of {series['shared']} runs of the same label are equal to the bit")
+        if largest := series["largest"]:
+            echo(f"largest difference {largest['difference']:.3g}, of {largest['metric']}")
     warn(warnings)
     return code
 
 
 def _one(root: Path, ref: str) -> tuple[Ensemble, list[StoredRun]]:
-    from dynalab.core.errors import ConfigError
-    from dynalab.store.find import select
     from dynalab.store.reader import Ensemble
 
     selection = select(root, [ref], None, Ensemble)
@@ -133,9 +124,9 @@ def _word(value: Any) -> str | None:
             "never" if one is None else f"{one:.5g}"
             for one in (value["quartiles"][0], value["median"], value["quartiles"][1])
         )
-        alone = value["runs"] == 1
-        spread = f" [{low} to {high}], {value['runs']} run{'' if alone else 's'}"
-        return middle if alone and middle != "never" else f"{middle}{spread}"
+        if value["runs"] == 1 and middle != "never":
+            return middle
+        return f"{middle} [{low} to {high}], {value['runs']} run{'s' * (value['runs'] != 1)}"
     if isinstance(value, dict):
         return ", ".join(f"{n} {name}" for name, n in value.items())
     if isinstance(value, list):
@@ -147,8 +138,7 @@ def _word(value: Any) -> str | None:
 @click.argument("refs", nargs=-1, metavar="[RUN|ENSEMBLE|ANALYSIS]...")
 @filter_option
 @click.option("--yes", is_flag=True, help="Do it; without it nothing is removed.")
-@json_option
-@outputs_option
+@result_options
 def remove_runs(
     refs: tuple[str, ...], filter_text: str | None, yes: bool, as_json: bool, outputs: str | None
 ) -> int:
@@ -162,12 +152,6 @@ def remove_runs(
     dynalab runs rm hmm-7ebafd365b
     dynalab runs rm -f 'status=failed' --yes
     """
-    from dynalab.config.outputs import outputs_root
-    from dynalab.core.errors import ConfigError, DynalabError
-    from dynalab.store.find import select
-    from dynalab.store.remove import plan, remove, remove_analysis, size_of
-    from dynalab.store.results import results, tell_apart
-    from dynalab.store.stored import StoredEnsemble
     from dynalab.store.table import refresh
 
     if not refs and not filter_text:
@@ -187,37 +171,35 @@ def remove_runs(
         note(f"{item.ensemble.root}: {len(item.runs)} runs ({what})")
     for paths in analyses:
         note(f"{paths.root}: an analysis")
-    decoded = results(root) if analyses else []
-    for result in decoded:
+    for result in results(root) if analyses else []:
         model = f"{result.kind}-{result.data.get('decoded_with')}"
         if model in names and result.paths not in analyses:
-            note(
-                f"{result.kind}-{result.id} was decoded with {model}: it stays, and cannot be made again without it"
-            )
-    counted = [f"{len(runs)} runs"] if runs or not analyses else []
-    counted += [f"{len(analyses)} {'analysis' if len(analyses) == 1 else 'analyses'}"] if analyses else []
-    said = f"{', '.join(counted)}, {size / 1e6:.1f} MB"
+            name = f"{result.kind}-{result.id}"
+            note(f"{name} was decoded with {model}: it stays, and cannot be made again without it")
+    counts = [f"{len(runs)} runs"] if runs or not analyses else []
+    counts += [f"{len(analyses)} {'analysis' if len(analyses) == 1 else 'analyses'}"] if analyses else []
+    what = f"{', '.join(counts)}, {size / 1e6:.1f} MB"
     if not yes:
         if as_json or not sys.stdin.isatty() or not sys.stderr.isatty():
-            raise ConfigError(f"rm: {said} would be removed for good; --yes does it")
-        if not click.confirm(f"remove {said} for good?", err=True):
+            raise ConfigError(f"rm: {what} would be removed for good; --yes does it")
+        if not click.confirm(f"remove {what} for good?", err=True):
             return 130
-    gone: list[str] = []
+    removed: list[str] = []
     try:
         for item in removals:
             remove(item, root)
-            gone.append(item.ensemble.digest if item.whole else ", ".join(item.runs))
+            removed.append(item.ensemble.digest if item.whole else ", ".join(item.runs))
             if not item.whole:
                 refresh(item.ensemble)
         for paths in analyses:
             remove_analysis(paths, root)
-            gone.append(paths.root.name)
+            removed.append(paths.root.name)
     except DynalabError:
-        if gone:
-            note(f"removed before this went wrong: {', '.join(gone)}")
+        if removed:
+            note(f"removed before this went wrong: {', '.join(removed)}")
         raise
     if as_json:
         emit_json({"removed": runs, "analyses": names, "bytes": size})
     else:
-        note(f"removed {said}")
+        note(f"removed {what}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,14 @@ from dynalab.cli.options import (
     config_dir_option,
     echo,
     emit_json,
-    json_option,
+    named_seeds,
     note,
-    outputs_option,
+    result_options,
+    run_fields,
     verbosity_options,
     warn,
 )
+from dynalab.core.stats import fallen, quantile
 
 if TYPE_CHECKING:
     from dynalab.config.command import Command
@@ -37,8 +40,7 @@ if TYPE_CHECKING:
     "--cfg", type=click.Choice(["job"]), help="Print the composed configuration and exit, as Hydra does."
 )
 @click.option("-m", "--multirun", is_flag=True, help="Accepted for Hydra's sake; sweeps need no switch.")
-@json_option
-@outputs_option
+@result_options
 @config_dir_option
 @verbosity_options
 def command(
@@ -51,7 +53,6 @@ def command(
     multirun: bool,
     as_json: bool,
     outputs: str | None,
-    config_dirs: tuple[str, ...],
     verbose: bool,
     quiet: bool,
 ) -> int:
@@ -68,7 +69,7 @@ def command(
     """
     from dynalab.config.command import read_command
 
-    parsed = read_command(overrides, outputs=outputs, config_dirs=config_dirs)
+    parsed = read_command(overrides, outputs=outputs)
     for line in parsed.notes:
         note(line)
     if cfg:
@@ -119,17 +120,12 @@ def _interrupt(*_: object) -> None:
 
 
 def watching(stack: contextlib.ExitStack, quiet: bool) -> Callable[[Outcome], Any]:
-    """Return what training is watched with: it says what is to be done, and shows how it goes.
-
-    Args:
-        stack: Ends the display.
-        quiet: Whether nothing is shown.
-    """
+    """Return what training is watched with: it says what is to be done, and shows how it goes until `stack` ends."""
     from dynalab.cli.progress import Watch, live, wants_live
 
     def watch(outcome: Outcome) -> Any:
         if not quiet:
-            note(describe_work(outcome))
+            note(_describe_work(outcome))
         watcher = Watch(outcome, wants_live(quiet))  # type: ignore[arg-type]
         stack.enter_context(live(watcher))
         return watcher.events()
@@ -137,19 +133,18 @@ def watching(stack: contextlib.ExitStack, quiet: bool) -> Callable[[Outcome], An
     return watch
 
 
-def describe_work(outcome: Outcome) -> str:
+def _describe_work(outcome: Outcome) -> str:
     """Return one line that says what will be trained and how."""
-    n_new = sum(len(layout.new) for layout in outcome.layouts)
-    n_resumed = sum(len(layout.resumed) for layout in outcome.layouts)
-    n_done = sum(len(layout.done) for layout in outcome.layouts)
-    parts = [f"{n_new} new", f"{n_resumed} to go on", f"{n_done} done"]
-    ensembles = f"{len(outcome.layouts)} ensemble{'s' * (len(outcome.layouts) != 1)}"
-    how = f"; {outcome.plan.reason}" if n_new else ""
-    step = outcome.plan.step_seconds
-    if step is not None and len(outcome.layouts) == 1:
-        busy = max(min(outcome.plan.workers, len(outcome.layouts[0].work)), 1)
-        how += f"; about {_duration(step * outcome.layouts[0].steps_left() / busy)}"
-    return f"training {ensembles}: {', '.join(parts)} runs{how}"
+    layouts, step = outcome.layouts, outcome.plan.step_seconds
+    new, resumed, done = (
+        sum(len(getattr(layout, name)) for layout in layouts) for name in ("new", "resumed", "done")
+    )
+    how = f"; {outcome.plan.reason}" if new else ""
+    if step is not None and len(layouts) == 1:
+        busy = max(min(outcome.plan.workers, len(layouts[0].work)), 1)
+        how += f"; about {_duration(step * layouts[0].steps_left() / busy)}"
+    ensembles = f"{len(layouts)} ensemble{'s' * (len(layouts) != 1)}"
+    return f"training {ensembles}: {new} new, {resumed} to go on, {done} done runs{how}"
 
 
 def _duration(seconds: float) -> str:
@@ -162,17 +157,7 @@ def _duration(seconds: float) -> str:
 def _runs_json(layout: Any) -> list[dict[str, Any]]:
     from dynalab.launch.train import stored_runs
 
-    return [
-        {
-            "id": run.id,
-            "seed": run.seed,
-            "status": run.status,
-            "steps": run.steps,
-            "requested_steps": layout.request.steps,
-            "summary": run.summary,
-        }
-        for run in stored_runs(layout)
-    ]
+    return [run_fields(run) | {"requested_steps": layout.request.steps} for run in stored_runs(layout)]
 
 
 def _ensemble_json(layout: Any) -> dict[str, Any]:
@@ -186,23 +171,16 @@ def _ensemble_json(layout: Any) -> dict[str, Any]:
 
 
 def _print_table(outcome: Outcome) -> None:
-    from collections import Counter
-
-    from dynalab.config.seeds import format_seeds
-
     rows = []
     for layout in outcome.layouts:
-        runs = _runs_json(layout)
-        seeds = [run["seed"] for run in runs if run["seed"] is not None]
+        runs, config = _runs_json(layout), layout.request.config
         counts = Counter(run["status"] for run in runs)
-        status = ", ".join(f"{count} {name}" for name, count in counts.items())
-        named = format_seeds(seeds) if seeds else f"{len(runs)} runs"
-        steps = _span([run["steps"] for run in runs])
         # A configuration that its worker refused leaves no folder.
         path = layout.paths.root if layout.paths.root.is_dir() else None
-        status = status if path else "refused"
-        config = layout.request.config
-        rows.append([config.id, named, status, steps, _generalised(runs, config.levels.test_accuracy), path])
+        status = ", ".join(f"{n} {name}" for name, n in counts.items()) if path else "refused"
+        steps = _span([run["steps"] for run in runs])
+        reached = _generalised(runs, config.levels.test_accuracy)
+        rows.append([config.id, named_seeds([run["seed"] for run in runs]), status, steps, reached, path])
     echo(columns(["ensemble", "seeds", "status", "steps", "generalised", "path"], rows))
     if not any(layout.work or layout.cut_off for layout in outcome.layouts) and outcome.exit_code == 0:
         note("nothing to train: all is done")
@@ -210,19 +188,16 @@ def _print_table(outcome: Outcome) -> None:
 
 def _span(values: list[int]) -> str | None:
     """Return the smallest and the largest of some numbers, as one where they are equal."""
-    if not values:
-        return None
-    return str(values[0]) if min(values) == max(values) else f"{min(values)}..{max(values)}"
+    low, high = min(values, default=None), max(values, default=None)
+    return None if low is None else str(low) if low == high else f"{low}..{high}"
 
 
 def _generalised(runs: list[dict[str, Any]], level: float | None) -> str | None:
     """Return how many runs reached the level of generalisation, the median step, and how many fell below again."""
-    from dynalab.core.stats import fallen, quantile
 
     summaries = [run["summary"] or {} for run in runs]
     steps = [item.get("generalised_step") for item in summaries]
-    reached = len(steps) - steps.count(None)
-    if not reached:
+    if not (reached := len(steps) - steps.count(None)):
         return None
     middle = quantile(steps, 0.5)
     fell = fallen(summaries, "generalised_step", "test_accuracy", level)
@@ -231,15 +206,12 @@ def _generalised(runs: list[dict[str, Any]], level: float | None) -> str | None:
 
 
 def _print_plan(parsed: Command, outcome: Outcome, as_json: bool) -> None:
-    from dynalab.config.seeds import format_seeds
     from dynalab.launch.train import seconds_per_step
 
     entries: list[dict[str, Any]] = []
     for layout, rate in zip(outcome.layouts, seconds_per_step(outcome.layouts), strict=True):
         request = layout.request
-        left = layout.steps_left()
-        seconds = None if rate is None else rate * left / max(outcome.plan.workers, 1)
-        seconds = seconds if layout.work else 0.0
+        seconds = None if rate is None else rate * layout.steps_left() / max(outcome.plan.workers, 1)
         entries.append(
             {
                 "id": request.config.id,
@@ -251,27 +223,23 @@ def _print_plan(parsed: Command, outcome: Outcome, as_json: bool) -> None:
                 "done": layout.done,
                 "partial": layout.resumed,
                 "new": layout.new,
-                "seconds": seconds,
+                "seconds": seconds if layout.work else 0.0,
             }
         )
     if as_json:
         emit_json({"dry_run": True, "plan": outcome.plan.reason, "ensembles": entries})
         return
-    rows = []
-    for entry, layout in zip(entries, outcome.layouts, strict=True):
-        seeds = [run.seed for run in layout.request.runs if run.seed is not None]
-        rows.append(
-            [
-                entry["id"],
-                format_seeds(seeds) if seeds else f"{len(entry['runs'])} runs",
-                entry["steps"],
-                len(layout.done),
-                len(layout.resumed),
-                len(layout.new),
-                "unknown" if entry["seconds"] is None else f"about {entry['seconds']:.0f} s",
-                " ".join(entry["overrides"]) or "-",
-            ]
-        )
+    rows = [
+        [
+            entry["id"],
+            named_seeds(entry["seeds"]),
+            entry["steps"],
+            *(len(entry[state]) for state in ("done", "partial", "new")),
+            "unknown" if entry["seconds"] is None else f"about {entry['seconds']:.0f} s",
+            " ".join(entry["overrides"]) or "-",
+        ]
+        for entry in entries
+    ]
     header = ["ensemble", "seeds", "steps", "done", "partial", "new", "time", "overrides"]
     echo(columns(header, rows))
     note(f"plan: {outcome.plan.reason}; nothing was written")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from dynalab.config import registry
-from dynalab.config.overrides import sign_and_key, values_of
-from dynalab.config.tree import resolved
+from dynalab.config.overrides import values_of
+from dynalab.config.tree import merged, resolved
 from dynalab.config.typed import flat, nested, plain, typed
 from dynalab.core.errors import ConfigError
 
@@ -18,7 +17,6 @@ from dynalab.core.errors import ConfigError
 def read_analysis(
     kind: str,
     overrides: Sequence[str],
-    folders: Sequence[Path] = (),
     values: Mapping[str, Any] | None = None,
 ) -> tuple[registry.Part, Any]:
     """Return the analysis and its typed configuration.
@@ -26,48 +24,39 @@ def read_analysis(
     Args:
         kind: `hmm`, ...
         overrides: `key=value` or `<kind>.key=value`; a list may be written `metrics=a,b`.
-        folders: A user's configuration folders.
         values: Keys as plain values, nested ones as mappings: what Python gives in the place of overrides.
 
     Raises:
         ConfigError: No such analysis, an unknown key, an empty value, a wrong type or a value out of range.
     """
+    folders = registry.search_path()
     part = registry.find("analysis", kind, folders)
-    roots = [*folders, *registry.entry_folders(), registry.conf_dir()]
-    path = next((p for root in roots if (p := root / "analysis" / f"{kind}.yaml").is_file()), None)
+    path = part.file(folders)
     tree = OmegaConf.load(path) if path else OmegaConf.create()
     for text in overrides:
-        given = [item.value for item in values_of(text)]
-        key = sign_and_key(text)[1].removeprefix(f"{kind}.")
-        OmegaConf.update(tree, key, given if len(given) > 1 else given[0], force_add=True)
+        words = values_of(text)
+        listed = [word.value for word in words]
+        OmegaConf.update(
+            tree,
+            words[0].key.removeprefix(f"{kind}."),
+            listed if len(words) > 1 else listed[0],
+            force_add=True,
+        )
     container = OmegaConf.to_container(tree, resolve=False)
     assert isinstance(container, dict)
     # Before typing: a preset may fill in keys that were not given.
-    merged = _merged(resolved({str(key): value for key, value in container.items()}), values or {})
-    if empty := [key for key, value in flat(merged).items() if value == ""]:
+    keys = merged(resolved({str(key): value for key, value in container.items()}), values or {})
+    if empty := [key for key, value in flat(keys).items() if value == ""]:
         raise ConfigError(f"{empty[0]}=: expected a value, or null for the default")
-    return part, typed(part.config_class, merged, "")
-
-
-def _merged(base: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
-    inside = {
-        key: _merged(base[key], value)
-        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
-        else value
-        for key, value in keys.items()
-    }
-    return {**base, **inside}
+    return part, typed(part.config_class, keys, "")
 
 
 def given_keys(config_class: type[Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fewest keys that make a configuration of what is default, as somebody would type them.
+    """Return the fewest dotted keys that make a configuration of what is default, as somebody would type them.
 
     Args:
         config_class: The analysis' configuration.
         config: Field -> value, as a result holds it; one of another version may have other fields.
-
-    Returns:
-        Dotted key -> value; empty where all is default.
     """
     full = flat(config)
     try:

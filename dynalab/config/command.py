@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -12,12 +12,12 @@ from typing import Any
 from dynalab.config import registry
 from dynalab.config.compose import Composer
 from dynalab.config.ensemble import EnsembleConfig, RunSpec, from_tree, runs_of
-from dynalab.config.outputs import outputs_root
-from dynalab.config.overrides import Override, parse
+from dynalab.config.overrides import Override, parse, values_of
+from dynalab.config.places import outputs_root
 from dynalab.config.schema import STREAMS, Checkpoint, Compute
 from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean, listing
-from dynalab.config.typed import typed
+from dynalab.config.typed import flat, typed
 from dynalab.core.errors import ConfigError
 
 SECTIONS = (
@@ -25,11 +25,8 @@ SECTIONS = (
     *("seed", "seed_streams", "design", "device", "compute", "checkpoint", "launcher", "outputs"),
     *("tuned", "convergence", "levels"),
 )
-# Those that are made of keys.
-_OF_KEYS = (
-    *("task", "model", "optimizer", "schedule", "train", "eval", "probe", "snapshots"),
-    *("seed_streams", "compute", "checkpoint", "tuned", "convergence", "levels"),
-)
+# Those that are a value, and not made of keys.
+_VALUES = ("probes", "seed", "design", "device", "launcher", "outputs")
 LAUNCHERS = ("local", "inline")
 DEFAULT_STEPS = 1000
 
@@ -72,30 +69,25 @@ class Command:
     Attributes:
         requests: The ensembles.
         settings: How it works.
-        verbose: `hydra.verbose` was set.
         notes: What files say of options that the command replaced, and was left out; a line each.
     """
 
     requests: list[Request]
     settings: Settings
-    verbose: bool = False
     notes: list[str] = field(default_factory=list)
 
 
-def read_command(
-    overrides: Sequence[str], *, outputs: str | None = None, config_dirs: Sequence[str] = ()
-) -> Command:
-    """Read the overrides of `train`.
+def read_command(overrides: Sequence[str], *, outputs: str | Path | None = None) -> Command:
+    """Read the overrides of `train`: Hydra's, with sweeps and the seed grammar.
 
     Args:
-        overrides: Hydra overrides, sweeps and the seed grammar included.
+        overrides: The words.
         outputs: The command's `--outputs`.
-        config_dirs: The command's `--config-dir`s.
 
     Raises:
         ConfigError: Something in the overrides cannot be used.
     """
-    folders = tuple(registry.search_path(config_dirs))
+    folders = tuple(registry.search_path())
     composer = Composer(folders)
     words = parse(overrides, composer.options)
     defaults = cache(lambda task: _defaults(task, composer))
@@ -106,9 +98,9 @@ def read_command(
         try:
             tree = composer.compose([*cell, *words.seeds])
             _check_sections(tree)
-            for streams in _stream_cells(tree):
+            for streams, held in _stream_cells(tree):
                 request = _request(
-                    {**tree, **streams.tree}, [*cell, *streams.words], folders, defaults, known
+                    {**tree, "seed_streams": streams}, [*cell, *held], folders, defaults, known
                 )
                 requests.setdefault(request.config.id, request)
             settings = settings or settings_of(tree, outputs, folders)
@@ -117,40 +109,25 @@ def read_command(
             explained = composer.explain(error, cell)
             raise ConfigError(f"{explained} (in the combination {swept})") if swept else explained from error
     assert settings is not None
-    return Command(list(requests.values()), settings, words.verbose, composer.notes)
+    return Command(list(requests.values()), settings, composer.notes)
 
 
-@dataclass(frozen=True)
-class _Streams:
-    """One combination of values of the streams that are held, and the words that give it."""
-
-    tree: Mapping[str, Any]
-    words: list[Override]
-
-
-def _stream_cells(tree: Mapping[str, Any]) -> list[_Streams]:
-    """Turn stream texts into values: lists under `design=crossed`, else a sweep over each stream's values."""
-    crossed = tree.get("design") == "crossed"
-    given = tree.get("seed_streams") or {}
-    axes: list[list[tuple[str, Any, Override]]] = []
-    for name, text in given.items():
+def _stream_cells(tree: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], tuple[Override, ...]]]:
+    """Yield values of all streams and the words for them: lists under `design=crossed`, else each stream is swept."""
+    streams = tree.get("seed_streams") or {}
+    axes: list[list[Override]] = []
+    for name, text in streams.items():
         if text is None or text == "null":
             continue
         key = f"seed_streams.{name}"
-        values = parse_seeds(text, key)
-        if crossed:
-            value = values if len(values) > 1 else values[0]
-            axes.append([(name, value, Override(key, value, f"{key}={text}"))])
+        values: list[Any] = parse_seeds(text, key)
+        if tree.get("design") == "crossed":
+            axes.append([Override(key, values if len(values) > 1 else values[0], f"{key}={text}")])
         else:
-            axes.append([(name, value, Override(key, value, f"{key}={value}")) for value in values])
-    nothing = dict.fromkeys(given)
-    return [
-        _Streams(
-            {"seed_streams": {**nothing, **{name: value for name, value, _ in cell}}},
-            [word for _, _, word in cell],
-        )
-        for cell in itertools.product(*axes)
-    ]
+            axes.append([Override(key, value, f"{key}={value}") for value in values])
+    for words in itertools.product(*axes):
+        held = {word.key.removeprefix("seed_streams."): word.value for word in words}
+        yield {**dict.fromkeys(streams), **held}, words
 
 
 def _check_sections(tree: Mapping[str, Any]) -> None:
@@ -159,13 +136,13 @@ def _check_sections(tree: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"{key}: no such key{did_you_mean(key, SECTIONS)}; there are {listing(SECTIONS)}"
             )
-        if key in _OF_KEYS and not isinstance(value, Mapping | None):
+        if key not in _VALUES and not isinstance(value, Mapping | None):
             raise ConfigError(f"{key}={value}: expected its keys, {key}.NAME=VALUE")
     for group, parts in (tree.get("tuned") or {}).items():
-        for name, said in parts.items() if isinstance(parts, Mapping) else [("", parts)]:
-            if not isinstance(said, Mapping | None):
+        for name, keys in parts.items() if isinstance(parts, Mapping) else [("", parts)]:
+            if not isinstance(keys, Mapping | None):
                 key = f"tuned.{group}.{name}".rstrip(".")
-                raise ConfigError(f"{key}={said}: expected its keys, {key}.NAME=VALUE")
+                raise ConfigError(f"{key}={keys}: expected its keys, {key}.NAME=VALUE")
 
 
 def _request(
@@ -179,25 +156,29 @@ def _request(
     steps = length_of(config, {item.key for item in cell})
     config = replace(config, train=replace(config.train, steps=steps, epochs=None))
     _check_batches(config, steps)
-    seeds = parse_seeds(tree.get("seed", 0))
-    words = [item.text for item in cell]
+    runs = runs_of(config, parse_seeds(tree.get("seed", 0)))
     slug = _slug(config, cell, defaults(str(config.task.name)))
-    return Request(config, runs_of(config, seeds), steps, words, slug)
+    return Request(config, runs, steps, [item.text for item in cell], slug)
 
 
-def length_of(config: EnsembleConfig, said: set[str]) -> int:
+def length_of(config: EnsembleConfig, typed_keys: set[str]) -> int:
     """Return the length in steps. Of steps and epochs the command's own word wins over a YAML file's."""
     train = config.train
-    if {"train.steps", "train.epochs"} <= said:
+    if {"train.steps", "train.epochs"} <= typed_keys:
         raise ConfigError(f"train.epochs={train.epochs}: give only one of train.steps and train.epochs")
-    if train.epochs is None or "train.steps" in said:
+    if train.epochs is None or "train.steps" in typed_keys:
         return train.steps if train.steps is not None else DEFAULT_STEPS
-    size_of = getattr(config.task, "train_size", None)
-    size = size_of() if size_of else None
+    size = _of_task(config, "train_size")
     if size is None:
         raise ConfigError(f"train.epochs={train.epochs}: this task has no epochs; use train.steps")
     batches = 1 if train.batch_size == "full" else -(-size // int(train.batch_size))
     return round(train.epochs * batches / train.accumulate)
+
+
+def _of_task(config: EnsembleConfig, name: str) -> Any:
+    """Return what a method of the task's configuration says; None of a task without it."""
+    method = getattr(config.task, name, None)
+    return method() if method else None
 
 
 def _check_batches(config: EnsembleConfig, steps: int) -> None:
@@ -205,15 +186,13 @@ def _check_batches(config: EnsembleConfig, steps: int) -> None:
     least_of = getattr(config.model, "least_batch", None)
     if least_of is None:
         return
-    shape_of, size_of = (getattr(config.task, name, None) for name in ("image_shape", "train_size"))
-    size = size_of() if size_of else None
-    given = config.train.batch_size
+    size, given = _of_task(config, "train_size"), config.train.batch_size
     usual = size if given == "full" or (size is not None and int(given) >= size) else int(given)
     if usual is None:
         return
     batches = -(-(size or usual) // usual)
     last = (size or usual) - (batches - 1) * usual if steps * config.train.accumulate >= batches else usual
-    if steps and min(usual, last) < least_of(shape_of() if shape_of else None):
+    if steps and min(usual, last) < least_of(_of_task(config, "image_shape")):
         where = "batches" if last == usual else f"{size} training examples leave a last batch"
         raise ConfigError(
             f"train.batch_size={given}: {where} of 1 example, which has no batch statistics for "
@@ -221,7 +200,7 @@ def _check_batches(config: EnsembleConfig, steps: int) -> None:
         )
 
 
-def settings_of(tree: Mapping[str, Any], outputs: str | None, folders: tuple[Path, ...]) -> Settings:
+def settings_of(tree: Mapping[str, Any], outputs: str | Path | None, folders: tuple[Path, ...]) -> Settings:
     """Return the settings that a composed tree has."""
     launcher, folder = tree.get("launcher"), tree.get("outputs")
     if isinstance(folder, list | Mapping):
@@ -246,8 +225,8 @@ def settings_of(tree: Mapping[str, Any], outputs: str | None, folders: tuple[Pat
 def _defaults(task: str, composer: Composer) -> dict[str, Any]:
     """Return the configuration of a task without any word, with dotted keys; nothing where it cannot be composed."""
     try:
-        words = [item for axis in parse([f"task={task}"]).axes for item in axis]
-        return _flat(from_tree(composer.compose(words), composer.folders).as_dict())
+        tree = composer.compose(values_of(f"task={task}"))
+        return flat(from_tree(tree, composer.folders).as_dict())
     except ConfigError:
         return {}
 
@@ -255,8 +234,7 @@ def _defaults(task: str, composer: Composer) -> dict[str, Any]:
 def _slug(config: EnsembleConfig, cell: Sequence[Override], base: Mapping[str, Any]) -> str:
     """Name an ensemble by its experiment and by the words of the command that differ from the task's defaults."""
     # What enters the identity by its content, or not at all, says nothing about the results; it may be a path.
-    tree = {key: part for key, part in config.as_dict().items() if key not in ("convergence", "levels")}
-    own = _flat(tree)
+    own = flat({key: part for key, part in config.as_dict().items() if key not in ("convergence", "levels")})
     unnamed = {"train.steps", "design", *(f"task.{name}" for name in getattr(config.task, "by_content", ()))}
     pieces: list[str] = []
     # Of several words about a key the last counts.
@@ -280,13 +258,3 @@ def readable(value: Any) -> str:
     if isinstance(value, list):
         return "_".join(map(readable, value))[:24]
     return str(value).rstrip("/").rpartition("/")[2][:24]
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found

@@ -26,33 +26,23 @@ if TYPE_CHECKING:
     from dynalab.config.layers import Folders, Layer
 
 PARTS = ("task", "model", "optimizer", "schedule")
-GROUPS = (*PARTS, "experiment")
+# The primary file in conf/.
+ROOT = "train"
 
 
-def compose(root: str, words: Sequence[str], folders: Sequence[Path] = ()) -> Tree:
-    """Compose one configuration.
-
-    Args:
-        root: Name of the primary YAML file in conf/, `train`.
-        words: Overrides without sweeps.
-        folders: A user's configuration folders, searched before conf/.
+def compose(words: Sequence[str], folders: Sequence[Path] = ()) -> Tree:
+    """Compose one configuration of `train` from overrides without sweeps.
 
     Raises:
         ConfigError: A group, key or value that does not exist or does not parse.
     """
     (cell,) = parse(words).cells()
-    return Composer(folders, root).compose(cell)
+    return Composer(folders).compose(cell)
 
 
 @dataclass(frozen=True)
 class Base:
-    """What the files say that a choice of groups names.
-
-    Attributes:
-        layers: The files, each stronger than those before.
-        tree: Their keys, interpolations as they stand.
-        notes: What of the files was left out, and why.
-    """
+    """The files that a choice of groups names, each stronger than those before; their keys; what was left out."""
 
     layers: list[Layer]
     tree: Tree
@@ -74,15 +64,13 @@ class Composer:
 
     Args:
         folders: A user's configuration folders, searched before conf/.
-        root: Name of the primary file.
 
     Attributes:
         notes: What files set for options that other words replaced, and is left out; a line each.
     """
 
-    def __init__(self, folders: Sequence[Path] = (), root: str = "train") -> None:
+    def __init__(self, folders: Sequence[Path] = ()) -> None:
         self.folders = tuple(folders)
-        self.root = root
         self.notes: list[str] = []
         self._bases: dict[tuple[str, ...], Base] = {}
 
@@ -113,22 +101,19 @@ class Composer:
         self.notes += [line for line in base.notes if line not in self.notes]
         tree = {"probe": {}, **copy.deepcopy(base.tree)}
         values = [item for item in overrides if not self._chooses(item)]
+        of_probes = [item for item in values if item.key.startswith("probe.")]
         # That a file speaks of a probe is taken away before it is asked whether the probe is listed.
-        of_probes = [
-            item
-            for item in values
-            if item.key.startswith("probe.") and not (item.sign == "~" and item.key.count(".") == 1)
-        ]
+        of_probes = [item for item in of_probes if item.sign != "~" or item.key.count(".") > 1]
         for item in values:
             if item not in of_probes:
                 _set(tree, item, base)
         self._add_probes(tree, base, overrides)
         for item in of_probes:
             _set(tree, item, base)
-        for name, said in tree["probe"].items():
-            if not isinstance(said, Mapping | None):
+        for name, keys in tree["probe"].items():
+            if not isinstance(keys, Mapping | None):
                 raise ConfigError(
-                    f"probe.{name}={said}: expected its keys, for example probe.{name}.every=20"
+                    f"probe.{name}={keys}: expected its keys, for example probe.{name}.every=20"
                 )
         return resolved(tree)
 
@@ -145,7 +130,7 @@ class Composer:
             source = self._base(choices).source(key)
         except ConfigError:
             return error
-        if source is None or source.name == self.root:
+        if source is None or source.name == ROOT:
             return error
         rid = f"~{key}" if strange else f"{key}=null"
         return ConfigError(f"{error}; {source.title} sets it, {rid} takes it away")
@@ -161,7 +146,7 @@ class Composer:
             self._check_option(item)
         # No experiment is what there is without a word.
         chosen = [item for item in choices if item.key != "experiment" or item.value is not None]
-        layers = self._files.layers(self.root, [item.parsed for item in chosen if item.parsed is not None])
+        layers = self._files.layers(ROOT, [item.parsed for item in chosen if item.parsed is not None])
         tree: Tree = {}
         for layer in layers:
             tree = merged(tree, layer.tree)
@@ -170,23 +155,23 @@ class Composer:
         return Base(layers, tree)
 
     def _check_option(self, item: Override) -> None:
-        given = item.value if isinstance(item.value, list) else [item.value]
-        if item.key not in GROUPS or item.sign == "~" or (item.key == "experiment" and item.value is None):
+        group = item.key
+        if group not in (*PARTS, "experiment") or item.sign == "~":
             return
-        for option in ("null" if value is None else str(value) for value in given):
-            if "/" in option:
+        if group == "experiment" and item.value is None:
+            return
+        values = item.value if isinstance(item.value, list) else [item.value]
+        legal = registry.names(group, self.folders)
+        for option in ("null" if value is None else str(value) for value in values):
+            if "/" in option or option in legal:
                 continue
-            legal = registry.names(item.key, self.folders)
-            alone = [
-                path for folder in self.folders if (path := folder / item.key / f"{option}.py").is_file()
-            ]
-            if option not in legal and alone:
-                raise ConfigError(f"{item.key}={option}: {alone[0]} has no {option}.yaml beside it")
-            if option not in legal:
-                raise ConfigError(
-                    f"{item.key}={option}: no such {item.key}{did_you_mean(option, legal)}; "
-                    f"there are {listing(legal) or 'none'}"
-                )
+            for folder in self.folders:
+                if (path := folder / group / f"{option}.py").is_file():
+                    raise ConfigError(f"{group}={option}: {path} has no {option}.yaml beside it")
+            hint = did_you_mean(option, legal)
+            raise ConfigError(
+                f"{group}={option}: no such {group}{hint}; there are {listing(legal) or 'none'}"
+            )
 
     def _fitted(self, choices: Sequence[Override], base: Base) -> Base:
         """Leave out keys that a task's or experiment's file sets for an option which other words have replaced.
@@ -243,12 +228,11 @@ class Composer:
         tree["probe"] = {}
         for name in map(str, probes):
             if name not in legal:
-                raise ConfigError(
-                    f"probes: no probe {name}{did_you_mean(name, legal)}; there are {listing(legal)}"
-                )
-            own = said.get(name)
+                hint = did_you_mean(name, legal)
+                raise ConfigError(f"probes: no probe {name}{hint}; there are {listing(legal)}")
+            keys = said.get(name)
             of_file = self._files.read(f"probe/{name}")[1]
-            tree["probe"][name] = merged(of_file, own or {}) if isinstance(own, Mapping | None) else own
+            tree["probe"][name] = merged(of_file, keys or {}) if isinstance(keys, Mapping | None) else keys
         typed = [
             item.key.split(".")[1] for item in overrides if item.key.startswith("probe.") and item.sign != "~"
         ]
@@ -308,10 +292,6 @@ def _child(node: Any, step: str, item: Override, tree: Tree) -> Any:
         return node[step]
     if isinstance(node, list) and step.isdigit() and int(step) < len(node):
         return node[int(step)]
-    raise _unknown(item, tree)
-
-
-def _unknown(item: Override, tree: Tree) -> ConfigError:
     suggestion = did_you_mean(item.key, dotted_keys(tree))
     hint = "" if suggestion else "; `dynalab config` shows every key"
-    return ConfigError(f"{shown(item.key)}: no such key{suggestion}{hint}")
+    raise ConfigError(f"{shown(item.key)}: no such key{suggestion}{hint}")

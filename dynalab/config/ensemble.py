@@ -10,22 +10,21 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from dynalab.config import registry
-from dynalab.config.schema import (
-    STREAMS,
-    Convergence,
-    Eval,
-    Levels,
-    SeedStreams,
-    Snapshots,
-    Train,
-    check_cadence,
-)
+from dynalab.config import registry, schema
+from dynalab.config.schema import STREAMS, Convergence, Levels, check_cadence
 from dynalab.config.tuned import around, filled
 from dynalab.config.typed import non_neutral, plain, typed
 from dynalab.core.errors import ConfigError
 
 DEFAULT_PROBES = ("weights", "gradients")
+_SHARED = {
+    "train": schema.Train,
+    "eval": schema.Eval,
+    "snapshots": schema.Snapshots,
+    "seed_streams": schema.SeedStreams,
+    "convergence": Convergence,
+    "levels": Levels,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +35,10 @@ class EnsembleConfig:
     model: Any
     optimizer: Any
     schedule: Any
-    train: Train
-    eval: Eval
-    snapshots: Snapshots
-    seed_streams: SeedStreams
+    train: schema.Train
+    eval: schema.Eval
+    snapshots: schema.Snapshots
+    seed_streams: schema.SeedStreams
     probes: tuple[str, ...] = DEFAULT_PROBES
     probe: Mapping[str, Any] = field(default_factory=dict)
     design: str = "seeds"
@@ -58,40 +57,35 @@ class EnsembleConfig:
 
     def identity(self) -> dict[str, Any]:
         """Return what is hashed: the identity sections, without anything at its neutral default."""
-        train = {
-            key: value for key, value in non_neutral(self.train).items() if key not in ("steps", "epochs")
-        }
-        if self.depends_on_total:
-            train["steps"] = self.train.steps
-        sections: dict[str, Any] = {
-            "task": {"name": self.task.name, **_decisive(self.task)},
+        # What is read from files enters by its content (`fingerprint`), not by its path.
+        by_content = getattr(self.task, "by_content", ())
+        task = {key: value for key, value in non_neutral(self.task).items() if key not in by_content}
+        named = {name: plain(self.optimizer)[name] for name in self.named}
+        schedule = non_neutral(self.schedule)
+        sections = {
+            "task": {"name": self.task.name, **task},
             "model": {"name": self.model.name, **non_neutral(self.model)},
-            "optimizer": {
-                "name": self.optimizer.name,
-                **{name: plain(self.optimizer)[name] for name in self.named},
-                **non_neutral(self.optimizer),
-            },
-            "schedule": non_neutral(self.schedule),
-            "train": train,
+            "optimizer": {"name": self.optimizer.name, **named, **non_neutral(self.optimizer)},
+            "schedule": schedule | ({"name": self.schedule.name} if self.schedule.name != "constant" else {}),
+            "train": self._lasting(non_neutral(self.train)),
             "eval": non_neutral(self.eval),
             "snapshots": non_neutral(self.snapshots),
             "seed_streams": non_neutral(self.seed_streams),
-            "probe": {name: said for name, config in self.probe.items() if (said := non_neutral(config))},
+            "probe": {name: keys for name, config in self.probe.items() if (keys := non_neutral(config))},
+            "design": self.design if self.design != "seeds" else None,
+            "sources": dict(self.sources),
+            "parent": self.parent,
+            "edit": {"name": self.edit.name, **non_neutral(self.edit)} if self.edit is not None else None,
         }
-        if self.schedule.name != "constant":
-            sections["schedule"]["name"] = self.schedule.name
-        if self.design != "seeds":
-            sections["design"] = self.design
-        if self.sources:
-            sections["sources"] = dict(self.sources)
-        if self.parent is not None:
-            sections["parent"] = self.parent
-        if self.edit is not None:
-            sections["edit"] = {"name": self.edit.name, **non_neutral(self.edit)}
-        said = {name: section for name, section in sections.items() if section}
+        identity = {name: section for name, section in sections.items() if section}
         # Apart from the others: no probes at all is an empty list, and says something.
         other = sorted(self.probes) != sorted(DEFAULT_PROBES)
-        return {**said, "probes": sorted(self.probes)} if other else said
+        return {**identity, "probes": sorted(self.probes)} if other else identity
+
+    def _lasting(self, train: Mapping[str, Any]) -> dict[str, Any]:
+        """Return keys of `train` without the length, which may grow, unless the schedule depends on it."""
+        keys = {key: value for key, value in train.items() if key not in ("steps", "epochs")}
+        return {**keys, "steps": self.train.steps} if self.depends_on_total else keys
 
     @cached_property
     def id(self) -> str:
@@ -100,15 +94,12 @@ class EnsembleConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the resolved configuration, as config.yaml stores it: without the length, which may grow."""
-        train = {key: value for key, value in plain(self.train).items() if key not in ("steps", "epochs")}
-        if self.depends_on_total:
-            train["steps"] = self.train.steps
         tree = {
             "task": plain(self.task),
             "model": plain(self.model),
             "optimizer": plain(self.optimizer),
             "schedule": plain(self.schedule),
-            "train": train,
+            "train": self._lasting(plain(self.train)),
             "probes": list(self.probes),
             "probe": {name: plain(config) for name, config in self.probe.items()},
             "snapshots": plain(self.snapshots),
@@ -118,21 +109,14 @@ class EnsembleConfig:
             "convergence": plain(self.convergence),
             "levels": plain(self.levels),
         }
-        if self.named:
-            tree["named"] = list(self.named)
-        if self.parent is not None:
-            tree["parent"] = self.parent
-        if self.edit is not None:
-            tree["edit"] = plain(self.edit)
-        if self.origin is not None:
-            tree["origin"] = dict(self.origin)
-        return {**tree, "sources": dict(self.sources)} if self.sources else tree
-
-
-def _decisive(task: Any) -> dict[str, Any]:
-    """Return a task's fields that decide results: not the paths, whose content enters by its hash (`fingerprint`)."""
-    by_content = getattr(task, "by_content", ())
-    return {key: value for key, value in non_neutral(task).items() if key not in by_content}
+        more = {
+            "named": list(self.named),
+            "parent": self.parent,
+            "edit": plain(self.edit) if self.edit is not None else None,
+            "origin": dict(self.origin or {}),
+            "sources": dict(self.sources),
+        }
+        return tree | {key: value for key, value in more.items() if value}
 
 
 def canonical(value: Any) -> str:
@@ -151,13 +135,12 @@ def from_stored(tree: Mapping[str, Any], folders: Sequence[Path] = ()) -> Ensemb
         ConfigError: A plug-in or data file is not what it was, or is in none of the folders; or as `from_tree`.
     """
     stored = dict(tree.get("sources") or {})
-    config = _typed(tree, folders, stored)
-    if differing := [
-        name for name in {**stored, **config.sources} if stored.get(name) != config.sources.get(name)
-    ]:
-        raise ConfigError(
-            f"{differing[0]}: a plug-in or data file is not the one that this ensemble was first trained with"
-        )
+    config = from_tree(tree, folders, stored=stored)
+    for name in {**stored, **config.sources}:
+        if stored.get(name) != config.sources.get(name):
+            raise ConfigError(
+                f"{name}: a plug-in or data file is not the one that this ensemble was first trained with"
+            )
     return config
 
 
@@ -165,6 +148,7 @@ def from_tree(
     tree: Mapping[str, Any],
     folders: Sequence[Path] = (),
     known: MutableMapping[Any, Any] | None = None,
+    stored: Mapping[str, str] | None = None,
 ) -> EnsembleConfig:
     """Type a composed tree.
 
@@ -172,19 +156,11 @@ def from_tree(
         tree: The tree.
         folders: A user's configuration folders.
         known: Sections that were typed before, as `typed` keeps them.
+        stored: Of a stored configuration, the hashes of the plug-ins and files that it was made with.
 
     Raises:
         ConfigError: A part that does not exist, an unknown key, a wrong type or a value out of range.
     """
-    return _typed(tree, folders, None, known)
-
-
-def _typed(
-    tree: Mapping[str, Any],
-    folders: Sequence[Path],
-    stored: Mapping[str, str] | None,
-    known: MutableMapping[Any, Any] | None = None,
-) -> EnsembleConfig:
     read = partial(typed, known=known)
 
     def find(group: str, name: str, source: str) -> registry.Part:
@@ -213,8 +189,7 @@ def _typed(
             # One of the user's that does not say may use the length; that it cannot be prolonged is the safe side.
             says = getattr(part.module, "needs_total", None)
             depends_on_total = bool(says(parts[group])) if says else True
-    fingerprint = getattr(parts["task"], "fingerprint", None)
-    if fingerprint is not None:
+    if fingerprint := getattr(parts["task"], "fingerprint", None):
         sources |= {f"task.{name}": digest for name, digest in fingerprint().items()}
     probe = {}
     for name in tree.get("probes") or ():
@@ -234,15 +209,10 @@ def _typed(
         raise ConfigError(f"design={design}: expected seeds or crossed")
     return EnsembleConfig(
         **parts,
-        train=read(Train, tree.get("train") or {}, "train"),
-        eval=read(Eval, tree.get("eval") or {}, "eval"),
-        snapshots=read(Snapshots, tree.get("snapshots") or {}, "snapshots"),
-        seed_streams=read(SeedStreams, tree.get("seed_streams") or {}, "seed_streams"),
+        **{name: read(cls, tree.get(name) or {}, name) for name, cls in _SHARED.items()},
         probes=tuple(dict.fromkeys(tree.get("probes") or ())),
         probe=probe,
         design=design,
-        convergence=read(Convergence, tree.get("convergence") or {}, "convergence"),
-        levels=read(Levels, tree.get("levels") or {}, "levels"),
         sources=sources,
         depends_on_total=depends_on_total,
         named=tuple(named),

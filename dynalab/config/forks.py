@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from dynalab.config import registry
@@ -90,21 +91,18 @@ class Forks:
     seeds: list[int] | None
 
 
-def read_forks(
-    origin: Origin, texts: Sequence[str], *, outputs: str | None = None, config_dirs: Sequence[str] = ()
-) -> Forks:
+def read_forks(origin: Origin, texts: Sequence[str], *, outputs: str | Path | None = None) -> Forks:
     """Read the overrides of `fork`.
 
     Args:
         origin: What the forks go on from.
         texts: Overrides, sweeps and the seed grammar included.
         outputs: The command's `--outputs`.
-        config_dirs: The command's `--config-dir`s.
 
     Raises:
         ConfigError: Something in the overrides cannot be used, or a plug-in of the parent has changed.
     """
-    folders = tuple(registry.search_path(config_dirs))
+    folders = tuple(registry.search_path())
     # That its plug-ins are what they were.
     parent = from_stored(origin.tree, folders)
     composer = Composer(folders)

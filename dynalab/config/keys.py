@@ -53,22 +53,13 @@ def key(
 
 
 class Stored(str):
-    """The full id of another stored result, `hmm-7ebafd365b`, as the value of a key that names it.
-
-    Attributes:
-        findings: What is found there.
-    """
+    """The full id of another stored result, `hmm-7ebafd365b`, as the value of a key that names it; and its findings."""
 
     findings: Any
 
     @classmethod
     def of(cls, name: str, findings: Any) -> Stored:
-        """Return the value of a key.
-
-        Args:
-            name: The full id.
-            findings: What is found there.
-        """
+        """Return the value of a key."""
         made = cls(name)
         made.findings = findings
         return made
@@ -89,21 +80,16 @@ class Keys:
     def __post_init__(self) -> None:
         """Refuse what is out of range, naming the key and what is legal."""
         for field in dataclasses.fields(self):
-            value, said = getattr(self, field.name), field.metadata
-            if value is None or not said:
+            value, declared = getattr(self, field.name), field.metadata
+            if value is None or not declared:
                 continue
-            if said["one_of"]:
-                legal = f"{' or '.join(said['one_of'])}{did_you_mean(value, said['one_of'])}"
-                require(value in said["one_of"], field.name, value, legal)
-            limits = [(name, said[name]) for name in _TESTS if name in said]
-            if limits:
-                holds = math.isfinite(value) and all(_TESTS[name][0](value, limit) for name, limit in limits)
-                require(holds, field.name, value, _range(field, limits))
-
-
-def _range(field: dataclasses.Field[Any], limits: list[tuple[str, float]]) -> str:
-    noun = "an integer" if str(field.type).startswith("int") else "a number"
-    return f"{noun} {' and '.join(f'{_TESTS[name][1]} {limit:g}' for name, limit in limits)}"
+            if words := declared["one_of"]:
+                require(value in words, field.name, value, " or ".join(words) + did_you_mean(value, words))
+            if limits := [(*_TESTS[name], declared[name]) for name in _TESTS if name in declared]:
+                holds = math.isfinite(value) and all(test(value, limit) for test, _, limit in limits)
+                noun = "an integer" if str(field.type).startswith("int") else "a number"
+                legal = f"{noun} {' and '.join(f'{word} {limit:g}' for _, word, limit in limits)}"
+                require(holds, field.name, value, legal)
 
 
 def documented(cls: type[Any], kind: str) -> str:
@@ -122,7 +108,6 @@ def documented(cls: type[Any], kind: str) -> str:
             default = dataclasses.asdict(default)  # type: ignore[arg-type]
         text = yaml.safe_dump({field.name: default}, sort_keys=False).rstrip()
         about = field.metadata.get("about")
-        first, _, rest = text.partition("\n")
-        lines.append(f"{first:<24} # {about}" if about else first)
-        lines += [rest] if rest else []
+        first, *rest = text.splitlines()
+        lines += [f"{first:<24} # {about}" if about else first, *rest]
     return "\n".join(lines)

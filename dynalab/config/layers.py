@@ -26,20 +26,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dynalab.config import registry
+from dynalab.config.tree import Tree
 from dynalab.core.errors import ConfigError
-
-Tree = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What one file says.
-
-    Attributes:
-        name: As defaults lists name it, `experiment/nanda2023_addition`.
-        path: The file.
-        tree: Its keys, at the place that its package gives them.
-    """
+    """One file, by the name that defaults lists have for it, and its keys at the place that its package gives them."""
 
     name: str
     path: Path
@@ -53,19 +46,15 @@ class Layer:
 
 
 class Folders(ConfigRepository):
-    """A user's folders and conf/, as Hydra's reading of defaults lists sees them.
-
-    Args:
-        folders: A user's folders, searched before those of installed plug-ins and conf/.
-    """
+    """A user's folders and conf/, as Hydra's reading of defaults lists sees them."""
 
     def __init__(self, folders: Sequence[Path] = ()) -> None:
         self.sources = []
-        self.roots = (*folders, *registry.entry_folders(), registry.conf_dir())
+        self.roots = registry.roots(folders)
         self._results: dict[str, ConfigResult | None] = {}
         self._trees: dict[str, Tree] = {}
 
-    def find(self, name: str) -> Path | None:
+    def _find(self, name: str) -> Path | None:
         """Return the file of a name, `probe/curvature`; None where there is none."""
         # os.path takes any text: too long for a file system, or no name at all.
         return next((path for root in self.roots if os.path.isfile(path := root / f"{name}.yaml")), None)
@@ -80,24 +69,20 @@ class Folders(ConfigRepository):
         if result is None:
             raise ConfigError(f"{name}.yaml: no such file in {', '.join(map(str, self.roots))}")
         if name not in self._trees:
-            found = OmegaConf.to_container(result.config, resolve=False)
-            assert isinstance(found, dict)
-            self._trees[name] = {str(key): value for key, value in found.items()}
+            keys = OmegaConf.to_container(result.config, resolve=False)
+            assert isinstance(keys, dict)
+            self._trees[name] = {str(key): value for key, value in keys.items()}
         return Path(result.path), self._trees[name]
 
     def layers(self, root: str, choices: Sequence[Parsed]) -> list[Layer]:
-        """Return the files of a configuration, each stronger than those before.
-
-        Args:
-            root: Name of the primary file.
-            choices: Overrides of groups.
+        """Return the files of a configuration, each stronger than those before, of a primary file and chosen groups.
 
         Raises:
             ConfigError: A group or option that does not exist, or a file that cannot be read.
         """
         try:
             with _current_version():
-                found = create_defaults_list(
+                listed = create_defaults_list(
                     self, root, list(choices), prepend_hydra=False, skip_missing=False
                 )
         except RecursionError as error:
@@ -107,7 +92,7 @@ class Folders(ConfigRepository):
             hint = [line for line in rest[:1] if line.startswith(("Did you mean", "To append"))]
             raise ConfigError(" ".join([first, *hint])) from error
         layers = []
-        for default in found.defaults:
+        for default in listed.defaults:
             assert default.config_path is not None
             path, tree = self.read(default.config_path)
             for part in reversed((default.package or "").split(".") if default.package else []):
@@ -118,7 +103,7 @@ class Folders(ConfigRepository):
     def load_config(self, config_path: str) -> ConfigResult | None:
         """Return a file with its header and defaults list; None where there is none."""
         if config_path not in self._results:
-            path = self.find(config_path)
+            path = self._find(config_path)
             self._results[config_path] = None if path is None else self._load(config_path, path)
         return self._results[config_path]
 
@@ -150,7 +135,7 @@ class Folders(ConfigRepository):
 
     def config_exists(self, config_path: str) -> bool:
         """Return whether there is such a file."""
-        return self.find(config_path) is not None
+        return self._find(config_path) is not None
 
     def get_group_options(
         self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG

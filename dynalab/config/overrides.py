@@ -65,12 +65,10 @@ class Words:
     Attributes:
         axes: For each word its overrides, one a value.
         seeds: `seed` and `seed_streams.*`; the last word of a key counts.
-        verbose: `hydra.verbose` was set.
     """
 
     axes: list[list[Override]]
     seeds: list[Override]
-    verbose: bool = False
 
     def cells(self) -> Iterator[list[Override]]:
         """Return the overrides of each combination of swept values.
@@ -84,20 +82,15 @@ class Words:
         return map(list, itertools.product(*self.axes))
 
 
-def sign_and_key(text: str) -> tuple[str, str]:
+def _sign_and_key(text: str) -> tuple[str, str]:
     """Return the sign and the key of a word, without its package."""
     match = _KEY.match(text)
     assert match is not None
     return match[1] or "", match[2].partition("@")[0]
 
 
-def unreadable(text: str, error: Exception) -> ConfigError:
-    """Return what a user is told of an override that Hydra's parser did not take.
-
-    Args:
-        text: The override.
-        error: What the parser said: of functions in plain words, of the rest in those of its grammar.
-    """
+def _unreadable(text: str, error: Exception) -> ConfigError:
+    """Return what a user is told of an override that Hydra's parser, with this error, did not take."""
     value = text.partition("=")[2].strip()
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     reason = re.sub(r"\w+ while evaluating '.*?': ", "", reason)
@@ -130,10 +123,8 @@ def parse(texts: Sequence[str], options: Callable[[str], Sequence[str]] = lambda
     """
     axes: list[list[Override]] = []
     seeds: dict[str, Override] = {}
-    verbose = False
     for text in texts:
-        sign, key = sign_and_key(text)
-        value = text.partition("=")[2]
+        sign, key = _sign_and_key(text)
         for refused, instead in _REFUSED.items():
             if key == refused or key.startswith(refused + "."):
                 raise ConfigError(f"{key} is not supported: {instead}")
@@ -143,22 +134,18 @@ def parse(texts: Sequence[str], options: Callable[[str], Sequence[str]] = lambda
             stream = key.removeprefix("seed_streams.")
             if key != "seed" and stream not in STREAMS:
                 raise ConfigError(f"{key}: no such stream; there are {', '.join(STREAMS)}")
-            seeds[key] = Override(key, value, text)
+            seeds[key] = Override(key, text.partition("=")[2], text)
         elif key == "hydra.verbose":
-            verbose = value.lower() not in ("false", "null", "0")
+            continue
         elif key.startswith(("hydra.", "hydra/")) or key == "hydra":
             raise ConfigError(f"{key} is not supported: Hydra's own keys have no effect here")
         else:
             axes.append(values_of(text, options))
-    return Words(axes, list(seeds.values()), verbose)
+    return Words(axes, list(seeds.values()))
 
 
 def values_of(text: str, options: Callable[[str], Sequence[str]] = lambda group: ()) -> list[Override]:
-    """Return the overrides of one word, one a value.
-
-    Args:
-        text: The word.
-        options: Group -> its options, which `glob(...)` chooses from.
+    """Return the overrides of one word, one a value; `options` as `parse` has them.
 
     Raises:
         ConfigError: It cannot be parsed, or names no value.
@@ -167,7 +154,7 @@ def values_of(text: str, options: Callable[[str], Sequence[str]] = lambda group:
     from hydra.core.override_parser.types import Glob, IntervalSweep, RangeSweep, ValueType
     from hydra.errors import HydraException
 
-    sign, key = sign_and_key(text)
+    sign, key = _sign_and_key(text)
     if ("=" not in text and sign != "~") or not key:
         raise ConfigError(f"{shown(text)}: expected KEY=VALUE, for example task=grokking or seed=0..19")
     try:
@@ -194,21 +181,21 @@ def values_of(text: str, options: Callable[[str], Sequence[str]] = lambda group:
             for value in itertools.islice(values, MOST + 1)
         ]
     except (HydraException, ValueError, RecursionError) as error:
-        raise unreadable(text, error) from error
+        raise _unreadable(text, error) from error
     if key.startswith(_NOT_SWEPT):
         raise ConfigError(f"{text}: {key} takes one value a command")
     if not singles:
         raise ConfigError(f"{text}: names no value")
     left = parsed.get_key_element()
-    found = []
+    overrides = []
     for single in singles:
         value = single._value
         # Hydra escapes the brackets of a reference, which then reads as text.
         refers = isinstance(value, str) and "${" in value
-        said = f"{left}={value if refers else single.get_value_element_as_str()}"
-        single = replace(single, input_line=said)
-        found.append(Override(key, single.value(), said, sign, len(singles) > 1, single))
-    return found
+        word = f"{left}={value if refers else single.get_value_element_as_str()}"
+        single = replace(single, input_line=word)
+        overrides.append(Override(key, single.value(), word, sign, len(singles) > 1, single))
+    return overrides
 
 
 def _range(sweep: Any, text: str) -> Sequence[float]:

@@ -18,7 +18,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,16 +30,16 @@ from dynalab.config.places import user_path
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
 
+# Group -> the package of its modules, and the entry points that name a plug-in's.
 PACKAGES = {
-    "task": "tasks",
-    "model": "models",
-    "optimizer": "optim",
-    "schedule": "optim.schedules",
-    "probe": "probes",
-    "edit": "edits",
-    "analysis": "analysis",
+    "task": ("dynalab.tasks", "dynalab.tasks"),
+    "model": ("dynalab.models", "dynalab.models"),
+    "optimizer": ("dynalab.optim", "dynalab.optimizers"),
+    "schedule": ("dynalab.optim.schedules", "dynalab.schedules"),
+    "probe": ("dynalab.probes", "dynalab.probes"),
+    "edit": ("dynalab.edits", "dynalab.edits"),
+    "analysis": ("dynalab.analysis", "dynalab.analyses"),
 }
-
 
 # Any source will do: what a user names now, as opposed to what a stored configuration was made with.
 ANY = "any"
@@ -55,43 +55,42 @@ class Part:
         name: As the configuration names it.
         module: The imported module.
         source: Hash of the source file of a plug-in; None for dynalab's own parts.
+        folder: The folder of the search path that it lies in; None elsewhere.
+
+    Raises:
+        ConfigError: The module is no part: it lacks `Config`, or the group's function.
     """
 
     group: str
     name: str
     module: ModuleType
     source: str | None = None
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the module is a part."""
+        where, function = f"{self.group}={self.name}: {self.module.__file__}", _function(self.group)
+        config_class = getattr(self.module, "Config", None)
+        if not is_dataclass(config_class) or not isinstance(config_class, type):
+            raise ConfigError(f"{where} has no dataclass named Config")
+        if not callable(getattr(self.module, function, None)):
+            raise ConfigError(f"{where} has no function {function}")
 
     @property
     def config_class(self) -> type[Any]:
         """The part's configuration dataclass."""
-        found = getattr(self.module, "Config", None)
-        if not is_dataclass(found) or not isinstance(found, type):
-            raise ConfigError(
-                f"{self.group}={self.name}: {self.module.__file__} has no dataclass named Config"
-            )
-        return found
+        config_class: type[Any] = self.module.Config
+        return config_class
 
-    def require(self) -> Part:
-        """Return the part itself.
-
-        Raises:
-            ConfigError: Its module is none: it lacks `Config`, or the group's function.
-        """
-        _ = self.config_class
-        if not callable(getattr(self.module, _function(self.group), None)):
-            raise ConfigError(
-                f"{self.group}={self.name}: {self.module.__file__} has no function {_function(self.group)}"
-            )
-        return self
+    def file(self, folders: Sequence[Path]) -> Path | None:
+        """Return the part's YAML file; None where it has none."""
+        paths = (root / self.group / f"{self.name}.yaml" for root in roots(folders))
+        return next((path for path in paths if path.is_file()), None)
 
     def defaults(self, folders: Sequence[Path] = ()) -> str:
         """Return the keys with their defaults and what they are, as YAML: the part's file, else what `Config` says."""
-        roots = [*folders, *entry_folders(), conf_dir()]
-        paths = (root / self.group / f"{self.name}.yaml" for root in roots)
-        for path in paths:
-            if path.is_file():
-                return path.read_text(encoding="utf-8").rstrip()
+        if path := self.file(folders):
+            return path.read_text(encoding="utf-8").rstrip()
         return documented(self.config_class, self.name) if self.group == "analysis" else ""
 
     def build(self, *args: Any, **kwargs: Any) -> Any:
@@ -106,13 +105,38 @@ def conf_dir() -> Path:
     return shipped if shipped.is_dir() else package.parent / "conf"
 
 
-def search_path(extra: Sequence[str] = ()) -> list[Path]:
-    """Return the user's folders, first the ones given, then those of `DYNALAB_PATH`.
+# The folders of the command that is under way, as they were typed.
+_TYPED: list[str] = []
+
+
+@contextlib.contextmanager
+def searching(folders: Sequence[str]) -> Iterator[None]:
+    """Search a command's own folders, before those of `DYNALAB_PATH`, while the block lasts.
 
     Raises:
         ConfigError: A folder does not exist.
     """
-    listed = [*extra, *filter(None, os.environ.get("DYNALAB_PATH", "").split(os.pathsep))]
+    before = _TYPED[:]
+    _TYPED[:] = folders
+    try:
+        search_path()
+        yield
+    finally:
+        _TYPED[:] = before
+
+
+def typed_folders() -> list[str]:
+    """Return the folders of the command that is under way, as they were typed."""
+    return list(_TYPED)
+
+
+def search_path() -> list[Path]:
+    """Return the user's folders: those of the command that is under way, then those of `DYNALAB_PATH`.
+
+    Raises:
+        ConfigError: A folder does not exist.
+    """
+    listed = [*_TYPED, *filter(None, os.environ.get("DYNALAB_PATH", "").split(os.pathsep))]
     folders = []
     for text in dict.fromkeys(listed):
         folder = user_path(text).resolve()
@@ -122,25 +146,26 @@ def search_path(extra: Sequence[str] = ()) -> list[Path]:
     return folders
 
 
+def roots(folders: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the folders that YAML files are looked for in: a user's, those of installed plug-ins, conf/."""
+    return (*folders, *entry_folders(), conf_dir())
+
+
 def names(group: str, folders: Sequence[Path] = ()) -> list[str]:
     """Return every option of a group, for error messages and completion."""
-    found = {
-        path.stem
-        for root in [*folders, *entry_folders(), conf_dir()]
-        for path in (root / group).glob("*.yaml")
-        if not path.stem.startswith("_")
-    }
-    return sorted(found | (_analyses(folders) if group == "analysis" else set()))
+    stems = {path.stem for root in roots(folders) for path in (root / group).glob("*.yaml")}
+    options = {stem for stem in stems if not stem.startswith("_")}
+    return sorted(options | (_analyses(folders) if group == "analysis" else set()))
 
 
 def _analyses(folders: Sequence[Path]) -> set[str]:
     """Return the names of all analyses, told by their sources: listing them imports none."""
-    own = Path(__file__).resolve().parent.parent / PACKAGES["analysis"]
+    own = Path(__file__).resolve().parent.parent / "analysis"
     paths = [*own.glob("*.py"), *own.glob("*/__init__.py")]
     paths += [path for folder in folders for path in (folder / "analysis").glob("*.py")]
     declared = [path for path in paths if {"Config", _function("analysis")} <= _declared(path)]
-    found = {path.parent.name if path.stem == "__init__" else path.stem for path in declared}
-    return found | {entry.name for entry in _entry_points("analysis")}
+    kinds = {path.parent.name if path.stem == "__init__" else path.stem for path in declared}
+    return kinds | {entry.name for entry in _entry_points()["analysis"]}
 
 
 def _declared(path: Path) -> set[str]:
@@ -149,16 +174,16 @@ def _declared(path: Path) -> set[str]:
         body = ast.parse(path.read_bytes()).body
     except (OSError, SyntaxError, ValueError):
         return set()
-    found: set[str] = set()
+    declared: set[str] = set()
     for node in body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
-            found.add(node.name)
+            declared.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            found |= {item.asname or item.name for item in node.names}
+            declared |= {item.asname or item.name for item in node.names}
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return found
+            declared |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return declared
 
 
 def _function(group: str) -> str:
@@ -184,23 +209,23 @@ def find(
     # A name may come from a stored file; it names a file in the folder of its group.
     paths = [folder / group / f"{name}.py" for folder in folders] if _NAME.fullmatch(name) else []
     paths = [path for path in paths if os.path.isfile(path)]
-    for path in paths if source is ANY else [path for path in paths if _digest(path) == source]:
-        return Part(group, name, _import_path(path, group, name), _digest(path)).require()
-    for entry in _entry_points(group):
+    for path in paths:
+        if source is ANY or source == _digest(path):
+            return Part(group, name, _import_path(path, group, name), _digest(path), path.parent.parent)
+    for entry in _entry_points()[group]:
         if entry.name == name:
             module = _load_entry(entry)
-            source = _digest(Path(module.__file__)) if module.__file__ else None
-            return Part(group, name, module, source).require()
+            return Part(group, name, module, _digest(Path(module.__file__)) if module.__file__ else None)
     if source is not ANY and source is not None:
         where = f"{paths[0]} is not the plug-in" if paths else "no folder holds the plug-in"
         raise ConfigError(
             f"{group}={name}: {where} that this was trained with (hash {source}); name its folder with --config-dir "
             "or DYNALAB_PATH"
         )
-    package = f"dynalab.{PACKAGES[group]}"
-    if name.isidentifier() and importlib.util.find_spec(f"{package}.{name}") is not None:
+    module_name = f"{PACKAGES[group][0]}.{name}"
+    if name.isidentifier() and importlib.util.find_spec(module_name) is not None:
         with contextlib.suppress(ConfigError):
-            return Part(group, name, importlib.import_module(f"{package}.{name}")).require()
+            return Part(group, name, importlib.import_module(module_name))
     legal = names(group, folders)
     raise ConfigError(
         f"{key or group}={name}: no such {group}{did_you_mean(name, legal)}; there are {listing(legal)}"
@@ -210,30 +235,14 @@ def find(
 @lru_cache(maxsize=1)
 def entry_folders() -> tuple[Path, ...]:
     """Return the `CONF` folders that installed plug-ins ship their YAML files in."""
-    folders = []
-    for group in PACKAGES:
-        for entry in _entry_points(group):
-            conf = getattr(_load_entry(entry), "CONF", None)
-            if conf is not None:
-                folders.append(Path(conf))
-    return tuple(dict.fromkeys(folders))
+    modules = [_load_entry(entry) for entries in _entry_points().values() for entry in entries]
+    return tuple(dict.fromkeys(Path(module.CONF) for module in modules if getattr(module, "CONF", None)))
 
 
 @lru_cache(maxsize=1)
-def _all_entry_points() -> dict[str, tuple[importlib.metadata.EntryPoint, ...]]:
-    groups = {
-        group: f"dynalab.{'optimizers' if group == 'optimizer' else _plural(group)}" for group in PACKAGES
-    }
+def _entry_points() -> dict[str, tuple[importlib.metadata.EntryPoint, ...]]:
     everything = importlib.metadata.entry_points()
-    return {group: tuple(everything.select(group=word)) for group, word in groups.items()}
-
-
-def _plural(group: str) -> str:
-    return "analyses" if group == "analysis" else f"{group}s"
-
-
-def _entry_points(group: str) -> tuple[importlib.metadata.EntryPoint, ...]:
-    return _all_entry_points()[group]
+    return {group: tuple(everything.select(group=word)) for group, (_, word) in PACKAGES.items()}
 
 
 def _load_entry(entry: importlib.metadata.EntryPoint) -> ModuleType:
@@ -256,13 +265,7 @@ def _load_entry(entry: importlib.metadata.EntryPoint) -> ModuleType:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A module as it was when it was loaded.
-
-    Attributes:
-        module: The module.
-        digests: Source file -> hash, of the module and of those in its folder that it imported.
-        names: Names of the latter.
-    """
+    """A module as it was when it was loaded: source file -> hash, of it and of those that it imported; their names."""
 
     module: ModuleType
     digests: Mapping[Path, str]
@@ -285,7 +288,8 @@ def _import_path(path: Path, group: str, name: str) -> ModuleType:
         for below in loaded.names:
             sys.modules.pop(below, None)
     # The module's name carries its folder, so that two folders may hold a part of the same name.
-    qualified = f"dynalab_plugins.{_digest_text(str(path))}.{group}.{name}"
+    of_path = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    qualified = f"dynalab_plugins.p{of_path}.{group}.{name}"
     spec = importlib.util.spec_from_file_location(qualified, path)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
@@ -321,7 +325,3 @@ def _digest(path: Path) -> str:
 def _hash(text: bytes) -> str:
     """Return what stands for a plug-in's source in an identity."""
     return hashlib.sha256(text).hexdigest()[:16]
-
-
-def _digest_text(text: str) -> str:
-    return "p" + hashlib.sha256(text.encode()).hexdigest()[:8]

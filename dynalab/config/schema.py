@@ -6,7 +6,7 @@ identity hash (so a new field never orphans stored ensembles). The YAML files un
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from dynalab.core.convergence import direction_of
@@ -21,9 +21,13 @@ def require(condition: bool, key: str, given: object, legal: str) -> None:
         raise ConfigError(f"{key}={given}: expected {legal}")
 
 
+def _require_least(least: int, key: str, given: float | None, noun: str = "an integer") -> None:
+    require(given is None or given >= least, key, given, f"{noun} of at least {least}")
+
+
 def check_cadence(key: str, every: int | None, at: Any) -> None:
     """Check a pair of cadence keys `<key>.every` and `<key>.at`."""
-    require(every is None or every >= 1, f"{key}.every", every, "an integer of at least 1")
+    _require_least(1, f"{key}.every", every)
     if isinstance(at, list | tuple):
         steps = all(isinstance(step, int) and not isinstance(step, bool) and step >= 0 for step in at)
         require(steps, f"{key}.at", list(at), "a list of steps, or log")
@@ -47,16 +51,14 @@ class Train:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        require(self.steps is None or self.steps >= 0, "train.steps", self.steps, "an integer of at least 0")
-        require(
-            self.epochs is None or self.epochs >= 0, "train.epochs", self.epochs, "a number of at least 0"
-        )
+        _require_least(0, "train.steps", self.steps)
+        _require_least(0, "train.epochs", self.epochs, "a number")
         size = self.batch_size
         whole = isinstance(size, int) and not isinstance(size, bool) and size >= 1
         require(size == "full" or whole, "train.batch_size", size, "full or an integer of at least 1")
         legal = ("float32", "float64")
         require(self.loss_dtype in legal, "train.loss_dtype", self.loss_dtype, "float32 or float64")
-        require(self.accumulate >= 1, "train.accumulate", self.accumulate, "an integer of at least 1")
+        _require_least(1, "train.accumulate", self.accumulate)
         require(self.clip is None or self.clip > 0, "train.clip", self.clip, "a positive norm, or null")
         late = self.halve_at is None or self.halve_at >= 0
         require(late, "train.halve_at", self.halve_at, "a step of at least 0, or null")
@@ -71,10 +73,9 @@ class Eval:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        require(self.every >= 1, "eval.every", self.every, "an integer of at least 1")
-        require(
-            self.size is None or self.size >= 1, "eval.size", self.size, "an integer of at least 1, or null"
-        )
+        _require_least(1, "eval.every", self.every)
+        legal = "an integer of at least 1, or null"
+        require(self.size is None or self.size >= 1, "eval.size", self.size, legal)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,14 +113,11 @@ class Compute:
     def __post_init__(self) -> None:
         """Check ranges."""
         for name in ("workers", "threads", "width"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"compute.{name}", value, "an integer of at least 1")
-        require(
-            not (self.exact and (self.threads or 1) > 1),
-            "compute.threads",
-            self.threads,
-            "1 with compute.exact=true (a seed's bits depend on the thread count); add compute.exact=false",
+            _require_least(1, f"compute.{name}", getattr(self, name))
+        legal = (
+            "1 with compute.exact=true (a seed's bits depend on the thread count); add compute.exact=false"
         )
+        require(not self.exact or (self.threads or 1) == 1, "compute.threads", self.threads, legal)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,16 +129,13 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        require(
-            self.every is None or self.every >= 1, "checkpoint.every", self.every, "an integer of at least 1"
-        )
+        _require_least(1, "checkpoint.every", self.every)
         keep = self.keep
         number = isinstance(keep, int) and not isinstance(keep, bool) and keep >= 2
         listed = isinstance(keep, list | tuple) and all(isinstance(step, int) and step >= 0 for step in keep)
         # One alone could be the one that was being written when the machine stopped.
-        require(
-            keep == "all" or number or listed, "checkpoint.keep", keep, "2 or more, all, or a list of steps"
-        )
+        legal = "2 or more, all, or a list of steps"
+        require(keep == "all" or number or listed, "checkpoint.keep", keep, legal)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,9 +152,7 @@ class Convergence:
         known = self.metric is None or self.direction is not None or direction_of(self.metric) is not None
         legal = known and self.direction in (None, "up", "down")
         require(legal, "convergence.direction", self.direction, "up or down")
-        require(
-            self.persistence >= 1, "convergence.persistence", self.persistence, "an integer of at least 1"
-        )
+        _require_least(1, "convergence.persistence", self.persistence)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,17 +161,3 @@ class Levels:
 
     train_accuracy: float = 0.99
     test_accuracy: float = 0.99
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shared:
-    """The sections that every configuration has, by key."""
-
-    train: Train = field(default_factory=Train)
-    eval: Eval = field(default_factory=Eval)
-    snapshots: Snapshots = field(default_factory=Snapshots)
-    seed_streams: SeedStreams = field(default_factory=SeedStreams)
-    compute: Compute = field(default_factory=Compute)
-    checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    convergence: Convergence = field(default_factory=Convergence)
-    levels: Levels = field(default_factory=Levels)

@@ -29,25 +29,20 @@ def parse_seeds(value: Any, key: str = "seed") -> list[int]:
     """
     seeds = list(dict.fromkeys(_walk(value, key)))
     if not seeds:
-        raise ConfigError(f"{key}={_show(value)}: names no seed; expected {_LEGAL}")
+        raise ConfigError(f"{key}={value}: names no seed; expected {_LEGAL}")
     return seeds
 
 
 def _walk(value: Any, key: str) -> Iterable[int]:
-    if isinstance(value, bool):
-        raise ConfigError(f"{key}={_show(value)}: expected {_LEGAL}")
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return [_checked(value, key)]
     if isinstance(value, list | tuple | range):
         if len(value) > MOST:
             raise ConfigError(f"{key}: {len(value)} seeds are too many for one command (at most {MOST})")
         return [seed for item in value for seed in _walk(item, key)]
     if isinstance(value, str):
-        pieces = _split(_unquote(value.strip()))
-        if len(pieces) == 1:
-            return _atom(pieces[0], value, key)
-        return [seed for piece in pieces for seed in _atom(piece, value, key)]
-    raise ConfigError(f"{key}={_show(value)}: expected {_LEGAL}")
+        return [seed for piece in _split(_unquote(value.strip())) for seed in _atom(piece, value, key)]
+    raise ConfigError(f"{key}={value}: expected {_LEGAL}")
 
 
 def _atom(text: str, whole: str, key: str) -> Iterable[int]:
@@ -70,7 +65,7 @@ def _atom(text: str, whole: str, key: str) -> Iterable[int]:
             bounds = [int(number) for number in numbers]
             if len(bounds) < 3 or bounds[2] != 0:
                 return _walk(range(*bounds), key)
-    raise ConfigError(f"{key}={_show(whole)}: expected {_LEGAL}")
+    raise ConfigError(f"{key}={whole}: expected {_LEGAL}")
 
 
 def _split(text: str) -> list[str]:
@@ -94,10 +89,6 @@ def _checked(seed: int, key: str) -> int:
     if seed >= 2**63:
         raise ConfigError(f"{key}={seed}: a seed is below 2^63")
     return seed
-
-
-def _show(value: Any) -> str:
-    return str(value)
 
 
 def format_seeds(seeds: Iterable[int]) -> str:

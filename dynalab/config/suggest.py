@@ -7,12 +7,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(given: str, legal: Iterable[str]) -> str:
-    """Return ` (did you mean X?)`, or an empty string where nothing is near.
-
-    Args:
-        given: What was typed.
-        legal: What could have been meant.
-    """
+    """Return ` (did you mean X?)` of what was typed and what is legal, or an empty string where nothing is near."""
     candidates = sorted(set(legal))
     near = difflib.get_close_matches(given, candidates, n=1, cutoff=0.6)
     head, dot, field = given.rpartition(".")

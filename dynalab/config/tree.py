@@ -32,14 +32,14 @@ def has(tree: Any, parts: Sequence[str]) -> bool:
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     """Return keys under stronger ones: mappings are merged, anything else is replaced, `???` by nothing."""
-    found = dict(base)
+    tree = dict(base)
     for key, value in over.items():
-        before = found.get(key)
+        before = tree.get(key)
         if isinstance(value, Mapping) and isinstance(before, Mapping):
-            found[key] = merged(before, value)
-        elif value != "???" or key not in found:
-            found[key] = value
-    return found
+            tree[key] = merged(before, value)
+        elif key not in tree or not isinstance(value, str) or value != "???":
+            tree[key] = value
+    return tree
 
 
 def dotted_keys(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -57,17 +57,16 @@ def resolved(tree: Tree) -> Tree:
         ConfigError: One of them cannot be, or a mandatory value, `???`, is missing.
     """
     special = {key: text for key, text in _texts(tree) if "${" in text or text == "???"}
-    for key, text in special.items():
-        if text == "???":
-            raise ConfigError(f"{key}: needs a value, {key}=VALUE")
+    if missing := [key for key, text in special.items() if text == "???"]:
+        raise ConfigError(f"{missing[0]}: needs a value, {missing[0]}=VALUE")
     if not special:
         return tree
     try:
         with _clock():
-            found = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
+            container = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
     except InterpolationKeyError as error:
-        missing = re.search(r"'([^']+)' not found", str(error))
-        key, name = str(error.full_key), missing[1] if missing else "a key"
+        named = re.search(r"'([^']+)' not found", str(error))
+        key, name = str(error.full_key), named[1] if named else "a key"
         raise ConfigError(f"{key}={special.get(key)}: there is no {name} here; give {key}=VALUE") from error
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
@@ -75,8 +74,8 @@ def resolved(tree: Tree) -> Tree:
         raise ConfigError(f"{key}{reason.strip(chr(34))}") from error
     except Exception as error:  # A resolver is a function of somebody's.
         raise ConfigError(f"an interpolation cannot be resolved: {error}") from error
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
 
 
 @contextlib.contextmanager

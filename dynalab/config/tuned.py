@@ -38,52 +38,35 @@ def _refuse_unknown(where: str, said: Mapping[str, Any], legal: Sequence[str]) -
 Find = Callable[[str, str, str], registry.Part]
 
 
-def finding(folders: Sequence[Path]) -> Find:
-    """Return what finds parts in a user's configuration folders."""
-    return lambda group, name, key: registry.find(group, name, folders, key=key)
-
-
 def config_class(
     group: str, tree: Mapping[str, Any], folders: Sequence[Path], find: Find | None = None
 ) -> Any:
     """Return the configuration class of the part that a tree has of a group; a wrapper's has the inner one's fields.
 
-    Args:
-        group: The group.
-        tree: A composed tree, or a stored configuration.
-        folders: A user's configuration folders.
-        find: Finds parts, by default in these folders.
-
     Raises:
         ConfigError: There is no such part.
     """
-    find, node = find or finding(folders), tree.get(group) or {}
-    found = find(group, str(node.get("name")), group).config_class
-    if not hasattr(found, "around"):
-        return found
-    inner = node.get("inner") or usual_inner(found, group, tree, folders)
-    return found.around(find(group, str(inner), f"{group}.inner"))
+    find = find or (lambda group, name, key: registry.find(group, name, folders, key=key))
+    node = tree.get(group) or {}
+    outer = find(group, str(node.get("name")), group).config_class
+    if not hasattr(outer, "around"):
+        return outer
+    inner = node.get("inner") or _usual_inner(outer, group, tree, folders)
+    return outer.around(find(group, str(inner), f"{group}.inner"))
 
 
-def usual_inner(outer: Any, group: str, tree: Mapping[str, Any], folders: Sequence[Path]) -> str:
+def _usual_inner(outer: Any, group: str, tree: Mapping[str, Any], folders: Sequence[Path]) -> str:
     """Return the inner part of a wrapper where the command names none: the task's word for it, or the task's own."""
     node, tuned = tree.get(group) or {}, (tree.get("tuned") or {}).get(group) or {}
     said = (tuned.get(str(node.get("name"))) or {}).get("inner")
-    own = own_choice(tree, group, folders) if outer.follows_task and not said else None
+    own = _own_choice(tree, group, folders) if outer.follows_task and not said else None
     return str(said or own or outer.inner)
 
 
 def around(
     outer: Any, group: str, tree: Mapping[str, Any], folders: Sequence[Path], find: Find
 ) -> tuple[Any, dict[str, Any], list[str]]:
-    """Choose the inner part of a wrapper and fill the nulls of both.
-
-    Args:
-        outer: The wrapper's configuration class (`dynalab.optim.base.Wrapper`).
-        group: Its group.
-        tree: A composed tree, or a stored configuration.
-        folders: A user's configuration folders.
-        find: Finds parts.
+    """Choose the inner part of a wrapper (`outer`, an `optim.base.Wrapper`) and fill the nulls of both.
 
     Returns:
         The class with the inner part's fields beside, the section for it, and the fields that enter the identity also
@@ -94,7 +77,7 @@ def around(
     said = tuned.get(name) or {}
     whole = config_class(group, tree, folders, find)
     inner = str(node.get("inner") or whole.part.name)
-    usual = inner if not node.get("inner") or not said else usual_inner(outer, group, tree, folders)
+    usual = inner if not node.get("inner") or not said else _usual_inner(outer, group, tree, folders)
     fields = {item.name: item for item in dataclasses.fields(whole)}
     # What the task says of the inner settings it says for the inner part that it says it with.
     own_names = {item.name for item in dataclasses.fields(outer)}
@@ -130,7 +113,7 @@ def _chosen(text: str, group: str) -> str | None:
     return next((str(name) for key, name in pairs if str(key).split()[-1].lstrip("/") == group), None)
 
 
-def own_choice(tree: Mapping[str, Any], group: str, folders: Sequence[Path]) -> str | None:
+def _own_choice(tree: Mapping[str, Any], group: str, folders: Sequence[Path]) -> str | None:
     """Return the option of a group that a tree's task takes where none is named."""
     task = registry.find("task", str((tree.get("task") or {}).get("name")), folders)
     root = (registry.conf_dir() / "train.yaml").read_text()

@@ -14,6 +14,7 @@ from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
 
 T = TypeVar("T")
+_TYPES = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a word", "None": "null"}
 
 
 def typed(
@@ -36,8 +37,8 @@ def typed(
     same = (cls, key, repr(values))
     if same not in known:
         known[same] = _typed(cls, values, key)
-    found: T = known[same]
-    return found
+    instance: T = known[same]
+    return instance
 
 
 def _typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
@@ -61,19 +62,20 @@ def _typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
         if dataclasses.is_dataclass(inner) and isinstance(inner, type):
             # Typed by itself, so that what is wrong in it is named by its own key.
             value = plain(typed(inner, value, dotted))
-        if _is_whole(value) and "int" in (parts := _type_parts(fields[name])) and "float" not in parts:
+        parts = _type_parts(fields[name])
+        whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+        if whole and "int" in parts and "float" not in parts:
             # As numbers are written with exponents: train.steps=1e4.
             value = int(value)
         try:
             OmegaConf.update(node, name, value, merge=True, force_add=False)
         except OmegaConfBaseException as error:
-            expected = _type_name(fields[name])
+            expected = " or ".join(_TYPES.get(part, part) for part in parts)
             raise ConfigError(f"{dotted}={_show(value)}: expected {expected}") from error
     try:
         instance: Any = OmegaConf.to_object(node)
     except OmegaConfBaseException as error:
-        line = str(error).splitlines()[0]
-        raise ConfigError(f"{key}: {line}") from error
+        raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
     _require_finite(plain(instance), key)
     # OmegaConf has lists only; a field that is a tuple gets one, so that equal configurations are equal.
     listed = {
@@ -91,13 +93,13 @@ def plain(instance: Any) -> dict[str, Any]:
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return a configuration with dotted keys."""
-    found: dict[str, Any] = {}
+    keys: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{key}.")
+            keys |= flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = value
-    return found
+            keys[f"{prefix}{key}"] = value
+    return keys
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,12 +116,12 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def non_neutral(instance: Any) -> dict[str, Any]:
     """Return the fields of a dataclass that differ from their neutral defaults, as plain values."""
-    found = {}
-    for field in dataclasses.fields(instance):
-        value = _plain(getattr(instance, field.name))
-        if value != neutral_of(field):
-            found[field.name] = value
-    return found
+    values = plain(instance)
+    return {
+        field.name: values[field.name]
+        for field in dataclasses.fields(instance)
+        if values[field.name] != neutral_of(field)
+    }
 
 
 def neutral_of(field: dataclasses.Field[Any]) -> Any:
@@ -139,15 +141,14 @@ def _plain(value: Any) -> Any:
 
 def _require_finite(value: Any, key: str) -> None:
     """Refuse infinities and NaN, wherever they stand: no range means them, and JSON, which is hashed, has none."""
-    inside: list[tuple[str, Any]] = []
     if isinstance(value, Mapping):
-        inside = [(f"{key}.{name}" if key else str(name), item) for name, item in value.items()]
+        for name, item in value.items():
+            _require_finite(item, f"{key}.{name}" if key else str(name))
     elif isinstance(value, list):
-        inside = [(key, item) for item in value]
+        for item in value:
+            _require_finite(item, key)
     elif isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{key}={value}: expected a finite number")
-    for name, item in inside:
-        _require_finite(item, name)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -165,20 +166,9 @@ def _thaw(node: DictConfig) -> None:
             _thaw(child)
 
 
-def _type_name(field: dataclasses.Field[Any]) -> str:
-    words = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a word"}
-    parts = [words.get(part, part) for part in _type_parts(field)]
-    return " or ".join("null" if part == "None" else part for part in parts)
-
-
 def _type_parts(field: dataclasses.Field[Any]) -> list[str]:
     text = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
     return [part.strip() for part in text.split("|")]
-
-
-def _is_whole(value: Any) -> bool:
-    """Return whether a value is a float that is exactly an integer."""
-    return isinstance(value, float) and value.is_integer() and abs(value) < 2**53
 
 
 def _show(value: Any) -> str:

@@ -12,14 +12,10 @@ from dynalab.core.errors import DynalabError
 GROUPS = ("task", "model", "optimizer", "schedule")
 
 
-def words_of(config: EnsembleConfig, folders: tuple[str, ...] = ()) -> list[str] | None:
-    """Return overrides of `train` that compose to a configuration; None where none do.
+def words_of(config: EnsembleConfig) -> list[str] | None:
+    """Return overrides of `train` that compose to a configuration; None where none do, as of a fork.
 
     They name its groups, its probes, and the keys in which it differs from what these bring with them.
-
-    Args:
-        config: The configuration; one of a fork, or with a plug-in that is gone, cannot be composed.
-        folders: A user's configuration folders.
     """
     tree = config.as_dict()
     words = [f"{group}={tree[group]['name']}" for group in GROUPS]
@@ -28,7 +24,7 @@ def words_of(config: EnsembleConfig, folders: tuple[str, ...] = ()) -> list[str]
     words += [f"probes={_word(tree['probes'])}", f"design={tree['design']}"]
     crossed = [f"seed_streams.{name}={_word(value)}" for name, value in tree["seed_streams"].items() if value]
     try:
-        (base,) = read_command([*words, *crossed], config_dirs=folders).requests
+        (base,) = read_command([*words, *crossed]).requests
         usual = dict(_keys(base.config.as_dict()))
         words += [
             f"{key}={_word(value)}"
@@ -37,7 +33,7 @@ def words_of(config: EnsembleConfig, folders: tuple[str, ...] = ()) -> list[str]
             or usual[key] != value
             or (key.startswith("seed_streams.") and value is not None)
         ]
-        (again,) = read_command(words, config_dirs=folders).requests
+        (again,) = read_command(words).requests
     except (DynalabError, ValueError):
         return None
     return words if again.config.id == config.id else None
@@ -45,16 +41,13 @@ def words_of(config: EnsembleConfig, folders: tuple[str, ...] = ()) -> list[str]
 
 def _keys(tree: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return the dotted keys of a configuration that a command can set, with their values."""
-    found = []
-    for section, value in tree.items():
-        if section in ("probes", "design", "sources", "named", "parent"):
-            continue
-        for name, item in value.items():
-            if section == "probe":
-                found += [(f"probe.{name}.{key}", inner) for key, inner in item.items() if key != "name"]
-            elif name != "name":
-                found.append((f"{section}.{name}", item))
-    return found
+    pairs: list[tuple[str, Any]] = []
+    for section, keys in tree.items():
+        if section == "probe":
+            pairs += [(f"probe.{key}", value) for name in keys for key, value in _keys({name: keys[name]})]
+        elif section not in ("probes", "design", "sources", "named", "parent"):
+            pairs += [(f"{section}.{name}", value) for name, value in keys.items() if name != "name"]
+    return pairs
 
 
 def _word(value: Any) -> str:

@@ -19,20 +19,10 @@ from typing import Any
 from dynalab.core.errors import ConfigError, StoreError
 
 # What network and FUSE file systems answer that sync files or folders by other means, or not at all.
-_CANNOT_SYNC = frozenset(
-    (
-        errno.EINVAL,
-        errno.ENOTSUP,
-        errno.EOPNOTSUPP,
-        errno.ENOSYS,
-        errno.EROFS,
-        errno.EBADF,
-        errno.EACCES,
-        errno.EPERM,
-        errno.EISDIR,
-        errno.ENOTTY,
-    )
-)
+_CANNOT_SYNC = {
+    *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EROFS),
+    *(errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTTY),
+}
 
 
 @contextlib.contextmanager
@@ -45,11 +35,7 @@ def storing(path: Path) -> Iterator[None]:
 
 
 def check_writable(folder: Path, *, make: bool = True) -> None:
-    """Make a folder if need be, and check that files can be made in it.
-
-    Args:
-        folder: The folder.
-        make: False to write nothing: what is known without a trial has to do.
+    """Make a folder if need be, and check that files can be made in it; without `make` as far as no trial tells.
 
     Raises:
         ConfigError: They cannot.
@@ -72,11 +58,7 @@ def check_writable(folder: Path, *, make: bool = True) -> None:
 
 
 def sync(handle: int) -> None:
-    """Make what was written to an open file or folder survive a power loss, where its file system can do that.
-
-    Raises:
-        OSError: The disk is full or failed.
-    """
+    """Make what was written to an open file or folder survive a power loss, where its file system can do that."""
     try:
         os.fsync(handle)
     except OSError as error:
@@ -138,10 +120,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def making(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield an empty folder to fill, which takes the name `folder` when the block ends.
 
-    Args:
-        folder: The folder; its parents are made.
-        replace: Whether to take the place of a folder that stands there. Otherwise the one that stands is left: another
-            process was quicker, and its folder appeared whole as well.
+    Its parents are made. Without `replace` a folder that stands there is left: another process was quicker, and its
+    folder appeared whole as well.
 
     Raises:
         StoreError: The disk is full or the place not writable; what stood there before still stands.
@@ -185,12 +165,7 @@ def _move(made: Path, folder: Path, replace: bool) -> None:
 
 
 def sweep(folder: Path, name: str = "*") -> None:
-    """Remove what killed writers left in a folder, where the caller holds the lock that they all held.
-
-    Args:
-        folder: The folder.
-        name: Pattern of the names that they were writing.
-    """
+    """Remove what killed writers of names of a pattern left; the caller holds the lock that they all held."""
     for item in folder.glob(f".{name}.tmp"):
         if item.is_dir():
             discard(item)
@@ -199,11 +174,7 @@ def sweep(folder: Path, name: str = "*") -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` atomically.
-
-    Raises:
-        StoreError: The disk is full or the folder not writable; what stood there before still stands.
-    """
+    """Replace `path` by `data` atomically, or raise a `StoreError`: what stood there before still stands."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 

@@ -14,33 +14,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """What a model must know of a task to be built for it.
+    """What a model must know of a task to be built for it."""
 
-    Attributes:
-        kind: `pairs` (two integer symbols in one row), `vector` (a row of floats), `image` (a row of floats, laid out
-            as `shape`) or a task's own word.
-        symbols: Number of distinct input symbols (`pairs`), or the length of the row (`vector`, `image`).
-        classes: Number of outputs.
-        shape: Shape of one example where `symbols` does not say it; (channels, height, width) of an `image`.
-    """
-
+    # `pairs` (two integer symbols in one row), `vector` (a row of floats), `image` (a row of floats, laid out as
+    # `shape`) or a task's own word.
     kind: str
-    symbols: int
-    classes: int
+    symbols: int  # Number of distinct input symbols (`pairs`), or the length of the row (`vector`, `image`).
+    classes: int  # Number of outputs.
+    # Of one example where `symbols` does not say it; (channels, height, width) of an `image`.
     shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples of S seeds side by side.
+    """Examples of S seeds side by side."""
 
-    Attributes:
-        inputs: Shape (S, B, ...).
-        targets: Shape (S, B, ...).
-    """
-
-    inputs: Tensor
-    targets: Tensor
+    inputs: Tensor  # Shape (S, B, ...).
+    targets: Tensor  # Shape (S, B, ...).
 
     @property
     def size(self) -> int:

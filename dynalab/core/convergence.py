@@ -15,7 +15,7 @@ from dynalab.core.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
 
-    from dynalab.core.trajectories import Trajectories, Trajectory
+    from dynalab.core.trajectories import Trajectories
 
 WAYS = ("up", "down")
 # Which way training moves dynalab's own metrics, and what the name of any other one suggests.
@@ -34,50 +34,30 @@ def direction_of(metric: str) -> str | None:
 
 @dataclass(frozen=True)
 class Convergence:
-    """When a run counts as converged.
+    """When a run counts as converged."""
 
-    Attributes:
-        metric: Column that is watched.
-        threshold: Level to reach.
-        direction: `up` (at least the threshold) or `down` (at most).
-        persistence: Number of consecutive rows that must hold the level.
-    """
-
-    metric: str
-    threshold: float
-    direction: str = "up"
-    persistence: int = 1
+    metric: str  # Column that is watched.
+    threshold: float  # Level to reach.
+    direction: str = "up"  # `up` (at least the threshold) or `down` (at most).
+    persistence: int = 1  # Number of consecutive rows that must hold the level.
 
 
 @dataclass(frozen=True)
 class Passage:
-    """When a run converged.
+    """When a run converged."""
 
-    Attributes:
-        run: Its id.
-        step: Its first passage; None where it is censored.
-        censored: Whether it is not known to have come.
-        last: The last step at which it could have begun.
-        held: Whether the last value is still on the converged side; None without a value, or where it is not known.
-    """
-
-    run: str
-    step: int | None
-    censored: bool
-    last: int | None = None
-    held: bool | None = None
+    run: str  # Its id.
+    step: int | None  # Its first passage; None where it is censored.
+    censored: bool  # Whether it is not known to have come.
+    last: int | None = None  # The last step at which it could have begun.
+    held: bool | None = (
+        None  # Whether the last value is still on the converged side; None where it is not known.
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvergenceKeys:
-    """The keys `convergence.*` of an analysis; None means the task's default.
-
-    Attributes:
-        metric: Column that is watched.
-        threshold: Level to reach.
-        direction: `up` (at least the threshold) or `down` (at most).
-        persistence: Number of consecutive rows that must hold the level.
-    """
+    """The keys `convergence.*` of an analysis, the fields of `Convergence`; None means the task's default."""
 
     metric: str | None = None
     threshold: float | None = None
@@ -95,22 +75,17 @@ class ConvergenceKeys:
 
 
 def resolve(keys: ConvergenceKeys, trajectories: Trajectories) -> tuple[Convergence | None, list[str]]:
-    """Settle what convergence means for these runs: the user's keys over the task's default.
+    """Return what convergence means for these runs, the user's keys over the task's default, and warnings.
 
-    The task's threshold, direction and persistence belong to the task's metric: when the user names another
-    metric they do not carry over.
-
-    Args:
-        keys: The user's keys.
-        trajectories: The runs, with the task's default where it has one.
-
-    Returns:
-        What to watch (None: nothing to watch) and warnings.
+    It is None where there is nothing to watch. The task's threshold, direction and persistence belong to the task's
+    metric: when the user names another metric they do not carry over.
 
     Raises:
         ConfigError: The keys name a metric that was not recorded, no threshold, or no direction where its
             name tells none.
     """
+    import numpy as np
+
     task = trajectories.convergence
     if keys.metric is None and task is None:
         if keys.threshold is not None:
@@ -142,19 +117,13 @@ def resolve(keys: ConvergenceKeys, trajectories: Trajectories) -> tuple[Converge
             notes.append(f"convergence.direction={direction} is taken from the name {metric}")
     persistence = keys.persistence or (inherited.persistence if inherited else 1)
     watched = Convergence(metric, float(threshold), direction, persistence)
-    at_once = [_holds_at_once(run, trajectories.metrics, watched) for run in trajectories.runs]
-    if at_once and all(at_once):
+    column = trajectories.metrics.index(metric)
+    columns = [np.asarray(run.values)[:, column] for run in trajectories.runs]
+    columns = [values[~np.isnan(values)] for values in columns]
+    if columns and all(len(values) and _holds(values[0], watched) for values in columns):
         level = f"{'>=' if direction == 'up' else '<='} {watched.threshold:g}"
         notes.append(f"every run has {metric} {level} in its first row: there is nothing to converge")
     return watched, notes
-
-
-def _holds_at_once(run: Trajectory, metrics: tuple[str, ...], watched: Convergence) -> bool:
-    """Whether a run's first value of the watched metric is on the converged side already."""
-    column = run.column(metrics, watched.metric)
-    if column is None:
-        return False
-    return _holds(float(column[1][0]), watched)
 
 
 def _holds(value: float, watched: Convergence) -> bool:
@@ -164,27 +133,21 @@ def _holds(value: float, watched: Convergence) -> bool:
 def convergence_step(
     steps: np.ndarray, values: np.ndarray, threshold: float, direction: str, persistence: int
 ) -> int | None:
-    """First recorded step of the first window of `persistence` consecutive rows that hold the level.
+    """Return the first step of the first window of `persistence` rows, one or more, that hold a level; None for none.
 
     Args:
         steps: Recorded steps, shape (T,), ascending.
         values: The metric at these steps, shape (T,); NaN never holds.
         threshold: Level to reach; reaching it exactly counts.
         direction: `up` (at least the threshold) or `down` (at most).
-        persistence: Length of the window in rows, 1 or more.
-
-    Returns:
-        The step of the window's first row, or None if no window holds.
+        persistence: Length of the window in rows.
 
     Raises:
         ConfigError: Unknown direction, or persistence below 1.
     """
     import numpy as np
 
-    if direction not in WAYS:
-        raise ConfigError(f"convergence.direction={direction}: must be one of {', '.join(WAYS)}")
-    if persistence < 1:
-        raise ConfigError(f"convergence.persistence={persistence}: must be 1 or more")
+    ConvergenceKeys(direction=direction, persistence=persistence)
     values = np.asarray(values, dtype=np.float64)
     holds = values >= threshold if direction == "up" else values <= threshold
     if len(holds) < persistence:
@@ -196,27 +159,18 @@ def convergence_step(
 
 
 def converge(trajectories: Trajectories, convergence: Convergence) -> list[dict[str, Any]]:
-    """The convergence step of every run.
-
-    Steps at which no run has a value of the metric are off the metric's own grid (another metric is recorded
-    more finely there) and are no rows of it; a NaN that stands at a step where another run has a value does
-    not hold.
-
-    Args:
-        trajectories: The runs.
-        convergence: What to watch.
-
-    Returns:
-        One `{run, step, censored}` per run, in the order of the runs; `step` is None where `censored` is
-        True.
-    """
+    """Return `run`, `step` and `censored` of what `follow` says."""
     return [
         {key: row[key] for key in ("run", "step", "censored")} for row in follow(trajectories, convergence)
     ]
 
 
 def follow(trajectories: Trajectories, convergence: Convergence) -> list[dict[str, Any]]:
-    """What `converge` says, and how far each run was watched.
+    """Return the convergence step of every run, and how far each was watched, the fields of `Passage`.
+
+    Steps at which no run has a value of the metric are off the metric's own grid (another metric is recorded
+    more finely there) and are no rows of it; a NaN that stands at a step where another run has a value does
+    not hold.
 
     Returns:
         `{run, step, censored, last, held}` of every run. `last` is the last step at which a window of rows that hold

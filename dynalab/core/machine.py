@@ -25,11 +25,7 @@ def choose_kernels() -> None:
 
 
 def kernels(worker: bool = False) -> dict[str, str | None]:
-    """Return the variables that choose kernels, None where one is not set.
-
-    Args:
-        worker: Of a worker that this process would start, else of this process.
-    """
+    """Return the variables that choose kernels, None where one is not set, of this process or a worker of its own."""
     return {name: os.environ.get(name, KERNELS.get(name) if worker else None) for name in VARIABLES}
 
 
@@ -47,10 +43,8 @@ def unchosen() -> str | None:
 def cores(root: Path = Path("/")) -> int:
     """Return the number of processors that this process may use: its affinity, less where a control group has a quota.
 
-    A quota of 1.5 processors counts as 2: it is a share of time, of which one process alone would leave a third.
-
-    Args:
-        root: Where `proc` and `sys` lie.
+    A quota of 1.5 processors counts as 2: it is a share of time, of which one process alone would leave a third. `proc`
+    and `sys` lie in `root`.
     """
     try:
         count = len(os.sched_getaffinity(0))
@@ -66,11 +60,7 @@ def cores(root: Path = Path("/")) -> int:
 
 
 def free_memory(root: Path = Path("/")) -> int | None:
-    """Return the bytes of memory that are free on this machine and to the control groups of this process, or None.
-
-    Args:
-        root: Where `proc` and `sys` lie.
-    """
+    """Return the bytes of memory that are free on this machine and to the control groups of this process, or None."""
     free = [value * 1024 for value in _named(root / "proc/meminfo", "MemAvailable:")]
     for group in _own_groups("memory", root):
         for limits, usage, idle in (
@@ -89,10 +79,7 @@ def free_memory(root: Path = Path("/")) -> int | None:
 def control_groups(controller: str, listing: Path, mount: Path) -> list[list[Path]]:
     """Return the folders of the control groups that a process is in: for each hierarchy, from the innermost outwards.
 
-    Args:
-        controller: `cpu` or `memory`, which version 1 mounts apart.
-        listing: `/proc/self/cgroup`.
-        mount: `/sys/fs/cgroup`.
+    `controller` is `cpu` or `memory`, which version 1 mounts apart, the others `/proc/self/cgroup`, `/sys/fs/cgroup`.
     """
     try:
         lines = listing.read_text().splitlines()
@@ -112,9 +99,9 @@ def control_groups(controller: str, listing: Path, mount: Path) -> list[list[Pat
         for top in dict.fromkeys(tops):
             # Inside a container the group, or one that holds it, may be mounted as the root of what is seen.
             places = [top.joinpath(*parts[skip:]) for skip in range(len(parts) + 1)]
-            own = next((folder for folder in places if folder.is_dir()), None)
-            if own is not None:
-                chains.append([own, *(folder for folder in own.parents if folder.is_relative_to(top))])
+            group = next((folder for folder in places if folder.is_dir()), None)
+            if group is not None:
+                chains.append([group, *(folder for folder in group.parents if folder.is_relative_to(top))])
     return chains
 
 

@@ -46,18 +46,18 @@ def plain(findings: Any) -> dict[str, Any]:
     apart = {*table_names(type(findings)), "warnings"}
     values = {name: getattr(findings, name) for name in _fields(type(findings)) if name not in apart}
     return {
-        name: _finite(msgspec.to_builtins(value, str_keys=True, enc_hook=_scalar))
+        name: finite(msgspec.to_builtins(value, str_keys=True, enc_hook=_scalar))
         for name, value in values.items()
         if value is not msgspec.UNSET
     }
 
 
 def restore(cls: type[T], data: Mapping[str, Any], table: Callable[[str], Any] = lambda name: None) -> T:
-    """Return findings from plain values: the inverse of `plain`.
+    """Return findings of a class from plain values, the inverse of `plain`; keys that it does not have are left out.
 
     Args:
         cls: The class of the findings.
-        data: Plain values; keys that the class does not have are left out.
+        data: Plain values.
         table: Name -> data frame.
 
     Raises:
@@ -65,10 +65,10 @@ def restore(cls: type[T], data: Mapping[str, Any], table: Callable[[str], Any] =
     """
     import msgspec
 
-    found: T = msgspec.convert({key: data[key] for key in _fields(cls) if key in data}, cls, strict=False)
-    named = table_names(cls).items()
-    frames = {field: own for field, name in named if (own := table(name)) is not None}
-    return dataclasses.replace(found, **frames) if frames else found  # type: ignore[type-var]
+    findings: T = msgspec.convert({key: data[key] for key in _fields(cls) if key in data}, cls, strict=False)
+    names = table_names(cls).items()
+    frames = {field: frame for field, name in names if (frame := table(name)) is not None}
+    return dataclasses.replace(findings, **frames) if frames else findings  # type: ignore[type-var]
 
 
 def _fields(cls: type[Any]) -> list[str]:
@@ -82,11 +82,12 @@ def _scalar(value: Any) -> Any:
     raise NotImplementedError(f"{type(value).__name__} is no plain value")
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+def finite(value: Any) -> Any:
+    """Return plain values, NumPy's among them, with NaN and infinities as null, since JSON has neither."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value
+        return [finite(item) for item in value]
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None
+    return finite(value.tolist()) if hasattr(value, "tolist") else value

@@ -6,7 +6,7 @@ not known to who reads it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from dynalab.core.convergence import Convergence
 from dynalab.core.errors import NothingMatched
-from dynalab.core.trajectories import LARGEST
+from dynalab.core.trajectories import LARGEST, largest_since
 from dynalab.core.weights import Learner, Weights
 
 if TYPE_CHECKING:
@@ -26,15 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Series:
-    """One metric of one run, where it has a value.
+    """One metric of one run, where it has a value."""
 
-    Attributes:
-        steps: Shape (T,), ascending integers.
-        values: Shape (T,), float64, infinities included and no NaN.
-    """
-
-    steps: np.ndarray
-    values: np.ndarray
+    steps: np.ndarray  # Shape (T,), ascending integers.
+    values: np.ndarray  # Shape (T,), float64, infinities included and no NaN.
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -50,12 +45,12 @@ class Series:
 
     def at(self, steps: np.ndarray) -> np.ndarray:
         """Return the values at some steps, shape (T',), NaN where there is no row."""
-        found = np.full(len(steps), np.nan)
+        values = np.full(len(steps), np.nan)
         place = np.searchsorted(self.steps, steps)
         inside = np.flatnonzero(place < len(self.steps))
         exact = inside[self.steps[place[inside]] == steps[inside]]
-        found[exact] = self.values[place[exact]]
-        return found
+        values[exact] = self.values[place[exact]]
+        return values
 
     @classmethod
     def of(cls, steps: np.ndarray, values: np.ndarray) -> Series:
@@ -65,46 +60,41 @@ class Series:
         return cls(steps, values) if some.all() else cls(steps[some], values[some])
 
 
-class _Changed(Mapping[str, Series]):
-    """Series that are changed when they are asked for."""
+class Lazy(Mapping[str, Series]):
+    """The series of some names, read when they are asked for; `read` raises a KeyError for any other name."""
 
-    def __init__(self, series: Mapping[str, Series], change: Callable[[str, Series], Series]) -> None:
-        self.series, self.change = series, change
+    def __init__(self, names: Collection[str], read: Callable[[str], Series]) -> None:
+        self.names, self.read = names, read
 
     def __getitem__(self, name: str) -> Series:
-        return self.change(name, self.series[name])
+        return self.read(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.series)
+        return iter(self.names)
 
     def __len__(self) -> int:
-        return len(self.series)
+        return len(self.names)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run recorded.
+    """What one run recorded."""
 
-    Attributes:
-        id: `<ensemble>/s0007`.
-        series: Metric -> its series, each on the steps that it was recorded at.
-        grid: Steps of the evaluation grid that the run has rows at, shape (T,); those of all series where it has none.
-        config: Its resolved configuration; empty where it is not known (a run of another trainer).
-        seed: Its seed, or None where it has none.
-        status: As stored (`done`, `diverged`, ...).
-        diverged_step: When it diverged; None where it did not, or where that is not known.
-        weights: What was kept of its weights, `.steps` and `.at(step)`, read when it is asked for.
-        learner: What the weights are weights of; None where that is not known (a run of another trainer).
-    """
-
-    id: str
-    series: Mapping[str, Series]
+    id: str  # `<ensemble>/s0007`.
+    series: Mapping[str, Series]  # Metric -> its series, each on the steps that it was recorded at.
+    # Steps of the evaluation grid that the run has rows at, shape (T,); those of all series where it has none.
     grid: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    # Resolved; empty where it is not known (a run of another trainer).
     config: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
-    status: str = "done"
-    diverged_step: int | None = None
+    status: str = "done"  # As stored.
+    diverged_step: int | None = None  # None where it did not, or where that is not known.
+    # What was kept of its weights, `.steps` and `.at(step)`, read when it is asked for.
     weights: Weights = field(default_factory=Weights, compare=False)
+    # What the weights are weights of; None where that is not known (a run of another trainer).
     learner: Learner | None = field(default=None, compare=False)
 
     @property
@@ -125,7 +115,7 @@ class Run:
         ended = inside.all() if self.diverged_step is None else self.diverged_step <= step
         return replace(
             self,
-            series=_Changed(self.series, lambda _, series: series.until(step)),
+            series=Lazy(self.series, lambda name: self.series[name].until(step)),
             grid=self.grid[inside],
             status="done" if self.status == "diverged" and not ended else self.status,
             diverged_step=self.diverged_step if ended else None,
@@ -133,11 +123,7 @@ class Run:
         )
 
     def require_learner(self) -> Learner:
-        """Return the learner.
-
-        Raises:
-            NothingMatched: It is not known.
-        """
+        """Return the learner, or raise `NothingMatched`: it is not known."""
         if self.learner is None:
             raise NothingMatched(
                 f"{self.id}: its network and its data are not known, it was trained elsewhere"
@@ -165,22 +151,20 @@ class Run:
 
         Args:
             split: `train` or `test`.
-            most: So many, the same ones each time; None: those that its rows are evaluated on.
+            most: How many, the same ones each time; None: those that its rows are evaluated on.
         """
         return self.require_learner().examples(split, most)
 
     def at_multiples(self, steps: int) -> Run:
         """Return the run's rows at multiples of some steps; what is the largest since the last row is made so anew."""
 
-        def change(name: str, series: Series) -> Series:
+        def read(name: str) -> Series:
+            series = self.series[name]
             kept = np.flatnonzero(series.steps % steps == 0)
-            values = series.values[kept]
-            if name == LARGEST and len(kept):
-                since = np.concatenate([[0], kept[:-1] + 1])
-                values = np.fmax.reduceat(series.values[: kept[-1] + 1], since)
+            values = largest_since(series.values, kept) if name == LARGEST else series.values[kept]
             return Series(series.steps[kept], values)
 
-        return replace(self, series=_Changed(self.series, change), grid=self.grid[self.grid % steps == 0])
+        return replace(self, series=Lazy(self.series, read), grid=self.grid[self.grid % steps == 0])
 
     def table(self, names: Sequence[str]) -> np.ndarray:
         """Return metrics on the evaluation grid, shape (T, M), NaN where one has no value."""
@@ -193,25 +177,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one ensemble.
+    """The runs of one ensemble."""
 
-    Attributes:
-        id: The ensemble's.
-        runs: In order of their ids.
-        metrics: Names of what was recorded on the evaluation grid or a finer one.
-        convergence: The task's own rule, if it has one.
-        keys: What sets the ensemble apart from the others that it is analysed with.
-        imported: Whether the runs were trained elsewhere: nothing is known of their metrics but the names.
-        warnings: What was left out on the way here, for the result to repeat.
-    """
-
-    id: str
-    runs: tuple[Run, ...]
-    metrics: tuple[str, ...] = ()
-    convergence: Convergence | None = None
+    id: str  # The ensemble's.
+    runs: tuple[Run, ...]  # In order of their ids.
+    metrics: tuple[str, ...] = ()  # Names of what was recorded on the evaluation grid or a finer one.
+    convergence: Convergence | None = None  # The task's own rule, if it has one.
+    # What sets the ensemble apart from the others that it is analysed with.
     keys: Mapping[str, Any] = field(default_factory=dict)
-    imported: bool = False
-    warnings: tuple[str, ...] = ()
+    imported: bool = (
+        False  # The runs were trained elsewhere: nothing is known of their metrics but the names.
+    )
+    warnings: tuple[str, ...] = ()  # What was left out on the way here, for the result to repeat.
 
     @property
     def columns(self) -> set[str]:
@@ -267,8 +244,8 @@ class Group:
             **about: Further fields of every `Run`.
         """
         runs = []
-        for label, own in columns.items():
+        for label, metrics in columns.items():
             grid = np.asarray(steps[label] if isinstance(steps, Mapping) else steps)
-            series = {name: Series.of(grid, values) for name, values in own.items()}
+            series = {name: Series.of(grid, values) for name, values in metrics.items()}
             runs.append(Run(f"{id}/{label}", series, grid, **about))
-        return cls(id, tuple(runs), tuple(dict.fromkeys(name for own in columns.values() for name in own)))
+        return cls(id, tuple(runs), tuple(dict.fromkeys(name for one in columns.values() for name in one)))

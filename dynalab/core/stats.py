@@ -20,20 +20,16 @@ ROUNDING = 1e-9
 
 
 def quantile(steps: Iterable[float | None], share: float) -> float | None:
-    """Return the first step by which a share of the runs is there, one of the given steps (never between two).
+    """Return the first step by which a share (above 0) of the runs is there, one of the given steps.
 
-    Args:
-        steps: One a run; None (or infinity) for a run that never got there, which counts as later than all others.
-        share: Above 0, at most 1.
-
-    Returns:
-        The step; None where the quantile falls among runs that never got there, or there are no runs.
+    A run that never got there, None or infinity, counts as later than all others; where the quantile falls among
+    these, or there are no runs, it is None.
     """
     ordered = sorted(math.inf if step is None else float(step) for step in steps)
     if not ordered:
         return None
-    found = ordered[max(math.ceil(share * len(ordered) - ROUNDING) - 1, 0)]
-    return found if math.isfinite(found) else None
+    step = ordered[max(math.ceil(share * len(ordered) - ROUNDING) - 1, 0)]
+    return step if math.isfinite(step) else None
 
 
 def quartiles(steps: Iterable[float | None]) -> tuple[float | None, float | None, float | None]:
@@ -44,19 +40,12 @@ def quartiles(steps: Iterable[float | None]) -> tuple[float | None, float | None
 
 @dataclass(frozen=True)
 class Spread:
-    """Where a value lies over runs.
-
-    Attributes:
-        runs: How many runs there are.
-        reached: In how many of them it is known.
-        median: As `quartiles` has it; None where it falls among runs in which the value is not known, or never came.
-        quartiles: The lower and the upper one.
-    """
+    """Where a value lies over runs; None where a quartile falls among runs in which it is not known, or never came."""
 
     runs: int
-    reached: int
+    reached: int  # In how many of them it is known.
     median: float | None
-    quartiles: tuple[float | None, float | None]
+    quartiles: tuple[float | None, float | None]  # The lower and the upper one.
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> Spread:
@@ -77,13 +66,9 @@ def wilson(count: int, total: int, level: float = 0.95) -> tuple[float, float]:
     return middle - reach if count else 0.0, middle + reach if count < total else 1.0
 
 
-def passage(found: Sequence[float | None]) -> str:
-    """Return quartiles of a first passage in words, for terminal and page: `at step 300 (quartiles 200 to never)`.
-
-    Args:
-        found: Lower quartile, median and upper quartile as `quartiles` has them.
-    """
-    low, middle, high = (None if step is None else f"{step:,.0f}" for step in found)
+def passage(steps: Sequence[float | None]) -> str:
+    """Return what `quartiles` does of a first passage in words: `at step 300 (quartiles 200 to never)`."""
+    low, middle, high = (None if step is None else f"{step:,.0f}" for step in steps)
     if low is None:
         return "in fewer than a quarter of the runs"
     if middle is None:
@@ -92,22 +77,13 @@ def passage(found: Sequence[float | None]) -> str:
 
 
 def fallen(summaries: Iterable[Mapping[str, Any]], landmark: str, metric: str, level: float | None) -> int:
-    """Return how many runs reached a level and are below it in their last row.
+    """Return how many runs reached a level and are below it in their last row; 0 where it is not known.
 
-    A landmark is a first passage: it does not say where a run is at the end.
-
-    Args:
-        summaries: `summary` of every run.
-        landmark: Key of the first passage in them.
-        metric: The metric that reached the level.
-        level: The level; None where it is not known, which gives 0.
+    A landmark, the key of a first passage in the `summary` of a run, does not say where the run is at the end.
     """
-    count = 0
-    for summary in summaries:
-        last = (summary.get("final") or {}).get(metric)
-        if level is not None and last is not None and summary.get(landmark) is not None:
-            count += last < level
-    return count
+    reached = [summary for summary in summaries if summary.get(landmark) is not None]
+    last = [(summary.get("final") or {}).get(metric) for summary in reached]
+    return 0 if level is None else sum(value < level for value in last if value is not None)
 
 
 # The number of pairs grows with the square.
@@ -117,12 +93,8 @@ MOST_POINTS = 150
 def theil_sen(steps: np.ndarray, values: np.ndarray, noise: float = 0.0) -> tuple[float, float]:
     """Return the Theil-Sen slope of values (N,) over steps (N,), and its standard error under white noise.
 
-    At most 150 of the points are taken, evenly.
-
-    Args:
-        steps: Ascending, no two equal.
-        values: At these.
-        noise: Standard deviation of the noise; at least what float64 resolves of a constant series is taken.
+    At most 150 of the points are taken, evenly; of `noise`, its standard deviation, at least what float64 resolves of a
+    constant series. No two steps are equal.
     """
     import numpy as np
 

@@ -23,19 +23,12 @@ EDIT = 4
 
 @dataclass(frozen=True)
 class Streams:
-    """The four streams of one run.
-
-    Attributes:
-        init: Seed of the initialisation.
-        split: Seed of which examples are training data.
-        order: Seed of batches and augmentation.
-        noise: Seed of dropout and label noise.
-    """
+    """The seeds of the four streams of one run."""
 
     init: int
-    split: int
-    order: int
-    noise: int
+    split: int  # Which examples are training data.
+    order: int  # Batches and augmentation.
+    noise: int  # Dropout and label noise.
 
     @classmethod
     def from_seed(cls, seed: int, **fixed: int) -> Streams:

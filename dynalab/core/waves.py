@@ -9,21 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Fork:
-    """Runs that are trained again with one key changed.
+    """Runs that are trained again with one key changed."""
 
-    Attributes:
-        name: By which their groups come back; it also stands in the names of the forks' folders.
-        runs: Ids of the runs.
-        step: Each goes on from the last checkpoint that it kept up to this step (or run -> step); from the start where
-            it kept none.
-        key: The key, `train.loss_dtype`, which must be at its default in the runs.
-        value: Its value in the fork.
-        steps: Length; None: as long as the runs.
-    """
-
-    name: str
-    runs: tuple[str, ...]
+    name: str  # By which their groups come back; it also stands in the names of the forks' folders.
+    runs: tuple[str, ...]  # Their ids.
+    # Each goes on from the last checkpoint that it kept up to this step (or run -> step); from the start without one.
     step: int | Mapping[str, int]
-    key: str
-    value: Any
-    steps: int | None = None
+    key: str  # `train.loss_dtype`, which must be at its default in the runs.
+    value: Any  # In the fork.
+    steps: int | None = None  # Length; None: as long as the runs.

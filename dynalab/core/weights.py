@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dynalab.core.errors import NothingMatched
 from dynalab.core.words import listed
@@ -20,43 +20,25 @@ if TYPE_CHECKING:
 _NAMED = 12
 
 
-def _none() -> Sequence[int]:
-    return ()
-
-
-def _unread(step: int) -> Mapping[str, np.ndarray]:
-    raise KeyError(step)
-
-
 @dataclass(frozen=True)
 class Weights:
-    """The weights that were kept of a run, each step read when it is asked for; none of them is held.
+    """The weights that were kept of a run, each step read when it is asked for; none of them is held."""
 
-    Attributes:
-        run: The run's id.
-        kept: Returns the steps of all that lies there.
-        read: Returns the weights of one of these steps.
-        keep: What keeps those of some steps, which stand for `{at}`.
-        diverged_step: When the run diverged: from then on it has none.
-        last: Nothing later than this step has happened yet; None for no such limit.
-    """
-
-    run: str = ""
-    kept: Callable[[], Sequence[int]] = _none
-    read: Callable[[int], Mapping[str, np.ndarray]] = _unread
+    run: str = ""  # Its id.
+    kept: Callable[[], Sequence[int]] = tuple  # Returns the steps of all that lies there.
+    # Returns the weights of one of these steps.
+    read: Callable[[int], Mapping[str, np.ndarray]] = dict[int, Any]().__getitem__
+    # What keeps those of some steps, which stand for `{at}`.
     keep: str = "dynalab train ... 'snapshots.at={at}' keeps them"
-    diverged_step: int | None = None
-    last: int | None = None
+    diverged_step: int | None = None  # From then on the run has none.
+    last: int | None = None  # Nothing later than this step has happened yet; None for no such limit.
 
     @property
     def steps(self) -> tuple[int, ...]:
         """The steps that weights were kept at, ascending."""
-        return tuple(step for step in sorted(self.kept()) if self._has_come_to(step))
-
-    def _has_come_to(self, step: int) -> bool:
-        return (self.last is None or step <= self.last) and (
-            self.diverged_step is None or step < self.diverged_step
-        )
+        last, end = self.last, self.diverged_step
+        steps = (step for step in sorted(self.kept()) if last is None or step <= last)
+        return tuple(step for step in steps if end is None or step < end)
 
     def at(self, step: int) -> Mapping[str, np.ndarray]:
         """Return the weights that are evaluated, and their buffers, of one step: name -> the run's own array.
@@ -79,19 +61,16 @@ class Weights:
         """Return the error that there are no weights of a step, or none at all."""
         asked = self.last if step is None else step
         steps = replace(self, last=None).steps if step is None else self.steps
-        near = sorted(sorted(steps, key=lambda own: abs(own - (asked or 0)))[:_NAMED])
-        some = f"there are those of step{'s' * (len(near) > 1)} {listed([str(own) for own in near], _NAMED)}"
+        near = sorted(sorted(steps, key=lambda kept: abs(kept - (asked or 0)))[:_NAMED])
+        some = f"there are those of step{'s' * (len(near) > 1)} {listed(list(map(str, near)), _NAMED)}"
         some += f", the nearest of {len(steps)}" if len(steps) > len(near) else ""
         how = self.keep.format(at="log" if asked is None else f"[{asked}]")
         if step is not None and self.last is not None and step > self.last:
             how = f"these are the weights up to step {self.last}"
         elif self.diverged_step is not None and (asked is None or asked >= self.diverged_step):
             how = f"the run diverged at step {self.diverged_step}"
-        which = (
-            f" of step {step}" if step is not None else f" up to step {asked}" if asked is not None else ""
-        )
-        said = "; ".join([some] * bool(near) + [how])
-        return NothingMatched(f"{self.run}: no weights{which} were kept: {said}")
+        which = "" if asked is None else f" up to step {asked}" if step is None else f" of step {step}"
+        return NothingMatched(f"{self.run}: no weights{which} were kept: {f'{some}; ' if near else ''}{how}")
 
 
 class Learner(Protocol):

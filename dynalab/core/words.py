@@ -55,10 +55,7 @@ def share(part: float, whole: float) -> str:
 
 
 def quartiles(steps: Iterable[float | None]) -> tuple[float, float, float] | None:
-    """Return quartile, median and quartile of steps as `core.stats` has them, infinity for one that is not known.
-
-    None where there are no steps at all.
-    """
+    """Return what `stats.quartiles` does with infinity for one that is not known; None where there are no steps."""
     some = list(steps)
     low, middle, high = (math.inf if step is None else step for step in stats.quartiles(some))
     return (low, middle, high) if some else None
@@ -67,10 +64,9 @@ def quartiles(steps: Iterable[float | None]) -> tuple[float, float, float] | Non
 def step_phrase(steps: Sequence[float | None]) -> str:
     """Return `at median step 1,260 [quartiles 1,240 to 1,293], 20 of 20 runs`, as far as enough runs got there."""
     reached = [step for step in steps if step is not None]
-    found = quartiles(steps)
-    if not reached or found is None:
+    if not reached:
         return f"in none of {count(len(steps), 'run')}"
-    low, middle, high = found
+    low, middle, high = quartiles(steps) or (math.inf,) * 3
     if len(steps) == 1:
         return f"at step **{number(middle)}**"
     n = f"{len(reached):,} of {count(len(steps), 'run')}"

@@ -106,14 +106,7 @@ def trained(asked: Sequence[Fork], inputs: Inputs, part: Part, trainer: Trainer)
         texts = [f"{item.key}={item.value}", f"launcher={trainer.launcher}"]
         texts += [] if item.steps is None else [f"train.steps={item.steps}"]
         for step, runs in sorted(begins.items()):
-            forking = plan_forks(
-                parent,
-                runs,
-                step,
-                texts,
-                outputs=str(trainer.outputs),
-                config_dirs=[str(folder) for folder in trainer.folders],
-            )
+            forking = plan_forks(parent, runs, step, texts, outputs=trainer.outputs)
             whole = whole.beside(forking)
             labels = {run.label for run in runs}
             children += [(item.name, step, digest, labels) for digest in forking.origins]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from dynalab.config.command import Command, Request, Settings
 from dynalab.config.ensemble import RunSpec
@@ -55,8 +56,7 @@ def plan_forks(
     step: int,
     texts: Sequence[str],
     *,
-    outputs: str | None = None,
-    config_dirs: Sequence[str] = (),
+    outputs: str | Path | None = None,
 ) -> Forking:
     """Read a `fork` command.
 
@@ -66,7 +66,6 @@ def plan_forks(
         step: Where the forks leave it.
         texts: What they do otherwise, and `seed=`, which chooses among the runs.
         outputs: The command's `--outputs`.
-        config_dirs: The command's `--config-dir`s.
 
     Raises:
         ConfigError: The parent was not trained by dynalab, or a word cannot be used.
@@ -80,7 +79,7 @@ def plan_forks(
         members = [run for run in runs if run.attempt == attempt]
         longest = max(run.requested_steps for run in members)
         origin = Origin(parent.id, parent.config, step, attempt, stem, longest)
-        forks = read_forks(origin, texts, outputs=outputs, config_dirs=config_dirs)
+        forks = read_forks(origin, texts, outputs=outputs)
         chosen = list(_chosen(members, forks, step, forking.left_out))
         for (device, compute), some in _by_plan(chosen, forks.settings).items():
             command = Command([], replace(forks.settings, device=device, compute=compute))

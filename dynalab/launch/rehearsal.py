@@ -70,4 +70,4 @@ def _is_usual(kind: str, config: EnsembleConfig) -> bool:
     """Return whether a kind is that of one of dynalab's own tasks at its defaults, which needs no file."""
     if "task" in config.sources or hasattr(config.task, "check_data"):
         return False
-    return kind == _kind(from_tree(compose("train", [f"task={config.task.name}"])))
+    return kind == _kind(from_tree(compose([f"task={config.task.name}"])))

@@ -10,16 +10,9 @@ from dynalab.show.blocks import Block
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page under a heading.
+    """A part of the page under a heading."""
 
-    Attributes:
-        title: The heading.
-        anchor: Its id, unique on the page; also the beginning of its figures' file names.
-        blocks: What stands in it.
-        sections: Parts under headings of the next level.
-    """
-
-    title: str
-    anchor: str
-    blocks: Sequence[Block] = ()
-    sections: Sequence[Section] = ()
+    title: str  # the heading
+    anchor: str  # its id, unique on the page; also the beginning of its figures' file names
+    blocks: Sequence[Block] = ()  # what stands in it
+    sections: Sequence[Section] = ()  # parts under headings of the next level

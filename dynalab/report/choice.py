@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dynalab.analysis.command import needs_of
 from dynalab.config.analysis import given_keys
 from dynalab.config.keys import stored_keys
-from dynalab.config.registry import find, names, search_path
+from dynalab.config.registry import Part, find, names, search_path
 from dynalab.core.errors import ConfigError
 from dynalab.core.words import listed
 from dynalab.report.blocks import Section
@@ -22,28 +22,18 @@ from dynalab.store.results import CONTRAST, Result, results
 
 @dataclass(frozen=True)
 class Choice:
-    """The analyses of an ensemble.
+    """The analyses of an ensemble."""
 
-    Attributes:
-        shown: Those that are shown.
-        others: Those that are stored as well.
-    """
-
-    shown: Sequence[Result] = ()
-    others: Sequence[Result] = field(default=())
+    shown: Sequence[Result] = ()  # those that are shown
+    others: Sequence[Result] = ()  # those that are stored as well
 
 
 def choose(root: Path, ensemble: str, named: Sequence[Result]) -> Choice:
-    """Choose the analyses that are shown with an ensemble.
+    """Choose the analyses that are shown with an ensemble, by its id; some were asked for, also of other ensembles.
 
     Of each kind these are the named ones. Where none is named it is the one with default keys (of most rows, the
     newest); where there is none, the newest with others. What another stored result went into is a kind beside what
     none did. What an older version of an analysis made is shown only where it is named.
-
-    Args:
-        root: The outputs folder.
-        ensemble: The ensemble's id.
-        named: Analyses that were asked for by id, also of other ensembles.
     """
     stored = [result for result in results(root, [ensemble]) if result.kind != CONTRAST]
     shown = [result for result in named if ensemble in result.ensembles]
@@ -56,6 +46,14 @@ def choose(root: Path, ensemble: str, named: Sequence[Result]) -> Choice:
         shown.append((default or same)[-1])
     ids = {result.id for result in shown}
     return Choice(shown, [result for result in stored if result.id not in ids])
+
+
+def part_of(kind: str) -> Part | None:
+    """Return an analysis; None where there is none of this name, or a plug-in's is broken."""
+    try:
+        return find("analysis", kind, search_path())
+    except ConfigError:
+        return None
 
 
 def _sort(result: Result) -> tuple[str, bool]:
@@ -73,10 +71,8 @@ def _is_default(result: Result) -> bool:
 
 def _references(kind: str) -> set[str]:
     """Return the keys of an analysis that name other stored results; none of one that is not there."""
-    try:
-        return {*stored_keys(find("analysis", kind, search_path()).config_class)}
-    except ConfigError:
-        return set()
+    part = part_of(kind)
+    return {*stored_keys(part.config_class)} if part else set()
 
 
 def _extent(result: Result) -> tuple[int, int]:
@@ -86,11 +82,8 @@ def _extent(result: Result) -> tuple[int, int]:
 
 def newer_version(result: Result) -> int | None:
     """Return the version of the analysis where an older one made the result; None where it did not."""
-    try:
-        module = find("analysis", result.kind, search_path()).module
-    except ConfigError:
-        return None
-    version, made = int(getattr(module, "VERSION", 1)), result.data.get("version")
+    part, made = part_of(result.kind), result.data.get("version")
+    version = int(getattr(part.module, "VERSION", 1)) if part else 0
     return version if isinstance(made, int) and made < version else None
 
 
@@ -120,22 +113,29 @@ def keys_of(result: Result) -> dict[str, Any] | None:
     if isinstance(keys, dict):
         return keys
     # Results of before do not hold them.
-    try:
-        config_class = find("analysis", result.kind, search_path()).config_class
-        return given_keys(config_class, result.data.get("config") or {})
-    except ConfigError:
-        return None
+    part = part_of(result.kind)
+    return given_keys(part.config_class, result.data.get("config") or {}) if part else None
 
 
 def key_words(result: Result) -> list[str]:
     """Return the words of a command that give an analysis its keys; none for the default ones."""
     words = [f"{key}={word(value)}" for key, value in (keys_of(result) or {}).items()]
-    return [*words, *(["pool=true"] if result.across else [])]
+    return [*words, "pool=true"] if result.across else words
 
 
 def analyze_command(result: Result) -> str:
     """Return the command that makes an analysis again: its ensembles, and the keys that it was given."""
-    return shlex.join(["dynalab", "analyze", result.kind, *result.ensembles, *key_words(result)])
+    words = ["dynalab", "analyze", result.kind, *result.ensembles, *key_words(result)]
+    return shlex.join([*words, *_config_dir(result.kind)])
+
+
+def _config_dir(kind: str) -> list[str]:
+    """Return the words that lead a command to an analysis in a folder of the user's; none for any other."""
+    try:
+        folder = find("analysis", kind, search_path()).folder
+    except ConfigError:
+        return []
+    return [] if folder is None else ["--config-dir", str(folder)]
 
 
 def word(value: Any) -> str:
@@ -155,39 +155,27 @@ def unmade(ensemble: Ensemble, stored: Sequence[Result]) -> list[str]:
     """Return the commands of the analyses that an ensemble recorded all columns for, and that are not stored.
 
     Those that read whatever was recorded are not among them.
-
-    Args:
-        ensemble: The ensemble.
-        stored: Its analyses.
     """
-    folders = search_path()
-    made, commands = {result.kind for result in stored}, []
-    for kind in names("analysis", folders):
+    commands = []
+    for kind in sorted({*names("analysis", search_path())} - {result.kind for result in stored}):
         try:
-            part = find("analysis", kind, folders)
-            needs = needs_of(part, part.config_class())
+            part = part_of(kind)
+            needs = part and needs_of(part, part.config_class())
         except (ConfigError, TypeError):
-            # A plug-in's may be broken, or have keys without a default.
+            # A plug-in's may have keys without a default.
             continue
-        if kind not in made and needs.columns and not needs.missing(ensemble.metrics):
-            commands.append(f"dynalab analyze {kind} {ensemble.id}")
+        if needs and needs.columns and not needs.missing(ensemble.metrics):
+            commands.append(shlex.join(["dynalab", "analyze", kind, ensemble.id, *_config_dir(kind)]))
     return commands
 
 
-def others(anchor: str, ensemble: Ensemble, shown: Sequence[Result], found: Sequence[Result]) -> Section:
-    """Return the section that lists the analyses that are not shown, and how they are, and those to be made.
-
-    Args:
-        anchor: The ensemble's anchor.
-        ensemble: The ensemble.
-        shown: Its analyses that are shown.
-        found: Those that are not.
-    """
+def others(anchor: str, ensemble: Ensemble, shown: Sequence[Result], hidden: Sequence[Result]) -> Section:
+    """Return the section that lists the analyses that are not shown, and how they are, and those to be made."""
     blocks: list[Block] = []
-    stored = [*shown, *found]
+    stored = [*shown, *hidden]
     if commands := unmade(ensemble, stored):
         blocks.append(Say(f"Recorded, and not analysed: {listed([f'`{line}`' for line in commands])}."))
-    lines = [line for result in found if (line := older(result)) and not superseded(result, stored)]
+    lines = [line for result in hidden if (line := older(result)) and not superseded(result, stored)]
     blocks += [Say(f"{line}.") for line in lines]
     rows = [
         [
@@ -195,12 +183,14 @@ def others(anchor: str, ensemble: Ensemble, shown: Sequence[Result], found: Sequ
             " ".join(key_words(result)) or "default",
             len(result.data.get("inputs") or ()),
             Cell(str(result.data.get("created") or "").replace("T", " ")[:16] or None, tone="whole"),
-            f"dynalab report {ensemble.id} {result.kind}-{result.id}",
+            shlex.join(
+                ["dynalab", "report", ensemble.id, f"{result.kind}-{result.id}", *_config_dir(result.kind)]
+            ),
         ]
-        for result in reversed(found)
+        for result in reversed(hidden)
     ]
-    header = ["analysis", "keys", "runs", "made", "shown by"]
-    caption = "Stored, and not shown here: of each kind the page shows the analysis with default keys"
     if rows:
+        header = ["analysis", "keys", "runs", "made", "shown by"]
+        caption = "Stored, and not shown here: of each kind the page shows the analysis with default keys"
         blocks.append(Table(header, rows, caption, sortable=False))
     return Section("Other analyses", f"{anchor}-others", blocks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,61 +14,47 @@ from dynalab.curvature.bins import columns_of
 from dynalab.probes.curvature import ABOUT
 from dynalab.report import choice, provenance
 from dynalab.report.blocks import Section
-from dynalab.report.gather import ACCURACIES, LANDMARKS, LOSSES, Shown, group_of
-from dynalab.report.sections import renderer
-from dynalab.report.sections.context import Context
+from dynalab.report.gather import ACCURACIES, LANDMARK_METRICS, LANDMARKS, LOSSES, Shown, group_of
 from dynalab.show import plots
 from dynalab.show.blocks import Block, Cell, Picture, Say, Table, Warnings
 from dynalab.show.plots.landmarks import landmark_words
-from dynalab.store.results import Result
 from dynalab.store.runfile import FINAL
 
+MAIN = (*LOSSES.values(), *ACCURACIES.values())
 BANDS = "Line: median over runs; band: quartiles; thin lines: single runs."
 
 
-def section(shown: Shown, results: list[Result], home: Path) -> Section:
-    """Return the part of the page on one ensemble.
-
-    Args:
-        shown: The ensemble.
-        results: Its analyses that have their section here.
-        home: The report's folder.
-    """
-    blocks: list[Block] = []
-    if shown.warnings:
-        blocks.append(Warnings(shown.warnings))
+def section(shown: Shown, analyses: Sequence[Section], home: Path) -> Section:
+    """Return the part of the page on one ensemble, with the sections of its analyses, for a report's folder."""
     parts = [
         Section("Training", f"{shown.anchor}-curves", _curves(shown)),
         Section("Metrics", f"{shown.anchor}-metrics", _metrics(shown)),
+        *analyses,
+        choice.others(shown.anchor, shown.ensemble, shown.results, shown.others),
+        Section("Runs", f"{shown.anchor}-runs", [run_table(shown)]),
+        provenance.section(shown, home),
     ]
-    context = Context([shown], shown.anchor)
-    parts += [renderer(result.kind).section(result, context) for result in results]
-    parts.append(choice.others(shown.anchor, shown.ensemble, shown.results, shown.others))
-    parts.append(Section("Runs", f"{shown.anchor}-runs", [run_table(shown)]))
-    parts.append(provenance.section(shown, home))
+    blocks = [Warnings(shown.warnings)] if shown.warnings else []
     return Section(shown.title, shown.anchor, blocks, [part for part in parts if part.blocks])
 
 
-def summary(shown: Shown, results: list[Result]) -> list[str]:
-    """Return what a researcher reads first of an ensemble, in sentences."""
+def summary(shown: Shown) -> list[str]:
+    """Return what a researcher reads first of an ensemble, in sentences; those of its analyses follow."""
     config = shown.ensemble.config
     chosen = [config.get(key) for key in ("model", "optimizer")]
     made = ", ".join(str(part["name"]) for part in chosen if isinstance(part, dict) and part.get("name"))
     part = f" (of {shown.total} stored)" if len(shown.runs) < shown.total else ""
     statuses = shown.statuses()
-    how = (
-        "all done" if list(statuses) == ["done"] else ", ".join(f"{n} {name}" for name, n in statuses.items())
-    )
-    seeds = (
-        f", seeds {provenance.seeds_of(shown.runs)}" if any(r.seed is not None for r in shown.runs) else ""
-    )
+    how = ", ".join(f"{n} {name}" for name, n in statuses.items())
+    if list(statuses) == ["done"]:
+        how = "all done"
+    seeded = any(run.seed is not None for run in shown.runs)
+    seeds = f", seeds {provenance.seeds_of(shown.runs)}" if seeded else ""
     lengths = [run.steps for run in shown.runs if run.status != "diverged"] or [shown.last_step]
     least = min(lengths)
-    length = (
-        f"{shown.last_step:,} steps"
-        if least == shown.last_step
-        else f"{least:,} to {shown.last_step:,} steps"
-    )
+    length = f"{shown.last_step:,} steps"
+    if least < shown.last_step:
+        length = f"{least:,} to {length}"
     lines = [
         f"**{count(len(shown.runs), 'run')}** of **{shown.ensemble.task}**{f' ({made})' if made else ''}{part}: "
         f"{how}, {length}{seeds}."
@@ -81,27 +68,20 @@ def summary(shown: Shown, results: list[Result]) -> list[str]:
         lines.append(f"Figures show {drawn:,} of {of:,} recorded steps: each row at the nearest of them.")
     levels = config.get("levels") or {}
     for name, steps in shown.landmarks().items():
-        metric = ACCURACIES["train" if name == "memorised" else "test"]
-        level = (
-            f" ({metric.replace('_', ' ')} at least {number(levels[metric])})" if levels.get(metric) else ""
-        )
+        metric, level, lost = LANDMARK_METRICS[name], "", ""
+        if levels.get(metric):
+            level = f" ({metric.replace('_', ' ')} at least {number(levels[metric])})"
         summaries = [run.summary or {} for run in shown.finished]
-        fell = fallen(summaries, LANDMARKS[name], metric, levels.get(metric))
-        lost = (
-            f"; **{fell:,}** of them {'is' if fell == 1 else 'are'} below it again at the end" if fell else ""
-        )
+        if fell := fallen(summaries, LANDMARKS[name], metric, levels.get(metric)):
+            lost = f"; **{fell:,}** of them {'is' if fell == 1 else 'are'} below it again at the end"
         lines.append(f"{name.capitalize()}{level} {step_phrase(steps)}{lost}.")
     if len(shown.finished) < len(shown.runs):
         waiting = [run.label for run in shown.runs if run.summary is None]
         lines.append(f"Without a summary yet, and not counted in these medians: {listed(waiting)}.")
-    lines += troubles(shown)
-    context = Context([shown], shown.anchor)
-    for result in results:
-        lines += renderer(result.kind).summary(result, context)
-    return lines
+    return lines + _troubles(shown)
 
 
-def troubles(shown: Shown) -> list[str]:
+def _troubles(shown: Shown) -> list[str]:
     """Return sentences that name the runs that diverged, failed or are not done."""
     lines = []
     if diverged := [run for run in shown.runs if run.diverged_step is not None]:
@@ -113,43 +93,44 @@ def troubles(shown: Shown) -> list[str]:
     return lines
 
 
+def _main_grid(shown: Shown) -> np.ndarray:
+    """Return the steps of the first of the losses and accuracies that was recorded; none where none was."""
+    return next((shown.steps[name] for name in MAIN if name in shown.steps), np.empty(0))
+
+
 def _curves(shown: Shown) -> list[Block]:
     blocks: list[Block] = [] if shown.values else [Say("Nothing has been recorded yet.")]
-    grid: np.ndarray | None = None
-    sides: list[dict[str, np.ndarray]] = []
-    for metrics in (LOSSES, ACCURACIES):
-        side = {}
-        for label, metric in metrics.items():
-            steps = shown.steps.get(metric)
-            if steps is None:
-                continue
-            grid = steps if grid is None else grid
-            if np.array_equal(steps, grid):
-                side[label] = shown.values[metric]
-        sides.append(side)
+    grid = _main_grid(shown)
+    sides = [
+        {
+            label: shown.values[metric]
+            for label, metric in metrics.items()
+            if metric in shown.values and np.array_equal(shown.steps[metric], grid)
+        }
+        for metrics in (LOSSES, ACCURACIES)
+    ]
     medians = shown.medians()
-    if grid is not None:
+    if len(grid):
         figure = plots.training_curves(
             grid, *sides, log_steps=shown.log_steps, diverged=shown.diverged,
             marked=medians if len(shown.runs) > 0 else None,
         )  # fmt: skip
-        marked = [name for name, step in medians.items() if step is not None]
-        dashed = (
-            f" Dashed: {'median ' if len(shown.runs) > 1 else ''}step at which runs {' and '.join(marked)}."
-        )
-        crosses = " Crosses: where a run diverged." if np.isfinite(shown.diverged).any() else ""
-        caption = f"**Loss and accuracy.** {BANDS if len(shown.runs) > 2 else ''}{dashed if marked else ''}{crosses}"
-        blocks.append(
-            Picture(
-                name="curves",
-                figure=figure,
-                caption=caption,
-                alt=f"Curves of {listed(_drawn(sides))} over training",
-            )
-        )
-    rows = {name: _floats(steps) for name, steps in shown.landmarks().items()}
-    if found := shown.convergence():
-        rows["converged"] = _floats(list(found[0].values()))
+        caption = f"**Loss and accuracy.** {BANDS if len(shown.runs) > 2 else ''}"
+        if marked := [name for name, step in medians.items() if step is not None]:
+            median = "median " if len(shown.runs) > 1 else ""
+            caption += f" Dashed: {median}step at which runs {' and '.join(marked)}."
+        if np.isfinite(shown.diverged).any():
+            caption += " Crosses: where a run diverged."
+        names = [
+            f"{label} {name}"
+            for side, name in zip(sides, ("loss", "accuracy"), strict=True)
+            for label in side
+        ]
+        alt = f"Curves of {listed(names)} over training"
+        blocks.append(Picture(name="curves", figure=figure, caption=caption, alt=alt))
+    rows = {name: np.array(steps, dtype=float) for name, steps in shown.landmarks().items()}
+    if converged := shown.convergence():
+        rows["converged"] = np.array(list(converged[0].values()), dtype=float)
     if len(shown.runs) > 1 and any(np.isfinite(steps).any() for steps in rows.values()):
         figure = plots.landmark_steps(rows, first=shown.first_step, last=shown.last_step)
         marks = landmark_words(len(steps) for steps in rows.values())
@@ -157,37 +138,19 @@ def _curves(shown: Shown) -> list[Block]:
             f"**When it happened.** {marks[0].upper()}{marks[1:]}; runs in which it did not happen by the end count as "
             "later than all others."
         )
-        blocks.append(
-            Picture(
-                name="landmarks",
-                figure=figure,
-                caption=caption,
-                alt=f"Steps at which runs {listed(list(rows))}",
-            )
-        )
+        alt = f"Steps at which runs {listed(list(rows))}"
+        blocks.append(Picture(name="landmarks", figure=figure, caption=caption, alt=alt))
     return blocks
 
 
-def _drawn(sides: list[dict[str, np.ndarray]]) -> list[str]:
-    return [
-        f"{label} {what}" for side, what in zip(sides, ("loss", "accuracy"), strict=True) for label in side
-    ]
-
-
-def _floats(values: list[float | None]) -> np.ndarray:
-    return np.array([np.nan if value is None else value for value in values], dtype=float)
-
-
 def _metrics(shown: Shown) -> list[Block]:
-    main = {*LOSSES.values(), *ACCURACIES.values()}
     # A map of its own shows the shares of eigenvalues; what they are of never changes.
     shares = {*columns_of(list(shown.ensemble.metrics)), *ABOUT}
-    grids = [shown.steps[name] for name in [*LOSSES.values(), *ACCURACIES.values()] if name in shown.steps]
+    grid = _main_grid(shown)
     names = [
         name
         for name in shown.values
-        if name not in shares
-        and (name not in main or (grids and not np.array_equal(shown.steps[name], grids[0])))
+        if name not in shares and not (name in MAIN and np.array_equal(shown.steps[name], grid))
     ]
     order = ["accuracy", "loss", "norms", "weights", "curvature", "numerics", "other"]
     names.sort(key=lambda name: order.index(group_of(name)))
@@ -209,41 +172,33 @@ def _metrics(shown: Shown) -> list[Block]:
 
 def run_table(shown: Shown) -> Table:
     """Return the table of runs: what became of each and when."""
-    landmarks = shown.landmarks()
-    found = shown.convergence()
-    finals = [
-        metric
-        for metric in ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
-        if any(((run.summary or {}).get("final") or {}).get(metric) is not None for run in shown.runs)
-    ]
-    header = ["run", "seed", "status", "steps", *landmarks, *(["converged"] if found else [])]
+    landmarks, converged = shown.landmarks(), shown.convergence()
+    last_rows = [(run.summary or {}).get("final") or {} for run in shown.runs]
+    finals = [metric for metric in MAIN if any(final.get(metric) is not None for final in last_rows)]
+    seeded = any(run.seed is not None for run in shown.runs)
+    header = ["run", *(["seed"] if seeded else []), "status", "steps", *landmarks]
+    header += ["converged"] if converged else []
     header += [f"final {metric.replace('_', ' ')}" for metric in finals]
-    if seedless := all(run.seed is None for run in shown.runs):
-        header.remove("seed")
     rows = []
-    for run in shown.runs:
+    for run, final in zip(shown.runs, last_rows, strict=True):
         summary = run.summary or {}
         status = run.status if run.diverged_step is None else f"diverged at {run.diverged_step:,}"
-        row: list[Any] = [
-            Cell(run.label, tone="whole" if len(run.label) <= 30 else ""),
-            *([] if seedless else [run.seed]),
-        ]
+        row: list[Any] = [Cell(run.label, tone="whole" if len(run.label) <= 30 else "")]
+        row += [run.seed] if seeded else []
         row.append(Cell(status, tone="bad" if run.status in ("diverged", "failed", "crashed") else ""))
         behind = run.steps < run.requested_steps and run.status not in FINAL
         row.append(Cell(run.steps, f"{run.steps:,} of {run.requested_steps:,}" if behind else ""))
         last = run.steps if run.diverged_step is None else run.diverged_step
         row += [_when(summary.get(LANDMARKS[name]), last, run.summary is not None) for name in landmarks]
-        if found:
-            row.append(_when(found[0].get(run.id), last, run.id in found[0]))
-        final = summary.get("final") or {}
-        row += [final.get(metric) for metric in finals]
-        rows.append(row)
+        if converged:
+            row.append(_when(converged[0].get(run.id), last, run.id in converged[0]))
+        rows.append([*row, *(final.get(metric) for metric in finals)])
     note = ""
-    if found and (rule := found[1].data.get("convergence_rule")):
+    if converged and (rule := converged[1].data.get("convergence_rule")):
         sign = "at least" if rule["direction"] == "up" else "at most"
         note = (
             f"Converged: {rule['metric']} {sign} {number(rule['threshold'])} for {count(rule['persistence'], 'row')} "
-            f"on end ({found[1].kind}-{found[1].id}). "
+            f"on end ({converged[1].kind}-{converged[1].id}). "
         )
     return Table(header, rows, f"{note}A click on a head sorts.")
 

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from dynalab.core.errors import StoreError
-from dynalab.core.words import quartiles, safe
+from dynalab.core.stats import quantile
+from dynalab.core.words import safe
 from dynalab.show.plots import thin
+from dynalab.show.plots.style import is_log_spaced
 from dynalab.store.read import number, text
 from dynalab.store.reader import Ensemble, StoredRun
 from dynalab.store.results import Result
@@ -20,6 +22,7 @@ from dynalab.store.runfile import FINAL
 ACCURACIES = {"train": "train_accuracy", "test": "test_accuracy"}
 LOSSES = {"train": "train_loss", "test": "test_loss"}
 LANDMARKS = {"memorised": "memorised_step", "generalised": "generalised_step"}
+LANDMARK_METRICS = {"memorised": "train_accuracy", "generalised": "test_accuracy"}
 # Values of one metric that are held at once, of imported runs, which may each be on a grid of its own: beyond, rows
 # move to the nearest of so many steps, at least as many as a line has points.
 CELLS = 4_000_000
@@ -29,30 +32,18 @@ EARLY = 0.05
 
 @dataclass
 class Shown:
-    """One ensemble as the page shows it.
+    """One ensemble as the page shows it."""
 
-    Attributes:
-        ensemble: Where it comes from.
-        runs: The runs that are shown; those of damaged shards are left out.
-        steps: Metric -> steps, shape (T,).
-        values: Metric -> values, shape (S, T), in the order of `runs`.
-        results: The analyses that are shown with it.
-        others: The stored analyses that are not.
-        total: Number of runs that the ensemble has.
-        fewer: Metric -> number of steps that it was recorded at, where `steps` has fewer.
-        title: Name of the ensemble on the page.
-        warnings: What was damaged or odd.
-    """
-
-    ensemble: Ensemble
-    runs: list[StoredRun]
-    steps: dict[str, np.ndarray]
-    values: dict[str, np.ndarray]
-    results: list[Result]
-    total: int
-    title: str = ""
-    warnings: list[str] = field(default_factory=list)
-    others: Sequence[Result] = ()
+    ensemble: Ensemble  # where it comes from
+    runs: list[StoredRun]  # the runs that are shown; those of damaged shards are left out
+    steps: dict[str, np.ndarray]  # metric -> steps, shape (T,)
+    values: dict[str, np.ndarray]  # metric -> values, shape (S, T), in the order of `runs`
+    results: list[Result]  # the analyses that are shown with it
+    total: int  # number of runs that the ensemble has
+    title: str = ""  # name of the ensemble on the page
+    warnings: list[str] = field(default_factory=list)  # what was damaged or odd
+    others: Sequence[Result] = ()  # the stored analyses that are not
+    # Metric -> number of steps that it was recorded at, where `steps` has fewer.
     fewer: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -73,44 +64,30 @@ class Shown:
     @property
     def diverged(self) -> np.ndarray:
         """Step at which each run diverged, NaN for those that did not, shape (S,)."""
-        return np.array(
-            [np.nan if run.diverged_step is None else run.diverged_step for run in self.runs], float
-        )
+        return np.array([run.diverged_step for run in self.runs], float)
 
     @property
     def first_step(self) -> int:
         """The smallest step that was recorded: above 0 in a training that goes on from elsewhere."""
         return min((int(steps[0]) for steps in self.steps.values()), default=0)
 
-    def landmark(self, key: str) -> list[float | None]:
-        """Return a landmark of every run that has a summary: its step, or None if it never came."""
-        return [(run.summary or {}).get(key) for run in self.finished]
-
     def landmarks(self) -> dict[str, list[float | None]]:
-        """Return name -> steps of the landmarks that apply: those that some run reached, or whose metric is there.
+        """Return name -> steps, of every run with a summary, of the landmarks that apply; None: it never came.
 
-        Of imported runs only those whose level was given.
+        Those apply that some run reached, or whose metric is there; of imported runs only those whose level was given.
         """
-        metrics = {"memorised": "train_accuracy", "generalised": "test_accuracy"}
-        if self.ensemble.imported:
-            given = self.ensemble.config.get("levels") or {}
-            metrics = {name: metric for name, metric in metrics.items() if metric in given}
-        found = {name: self.landmark(key) for name, key in LANDMARKS.items()}
-        return {
-            name: steps
-            for name, steps in found.items()
-            if name in metrics
-            and steps
-            and (metrics[name] in self.values or any(step is not None for step in steps))
-        }
+        imported, levels = self.ensemble.imported, self.ensemble.config.get("levels") or {}
+        landmarks = {}
+        for name, metric in LANDMARK_METRICS.items():
+            steps = [(run.summary or {}).get(LANDMARKS[name]) for run in self.finished]
+            applies = metric in self.values or any(step is not None for step in steps)
+            if steps and applies and (metric in levels or not imported):
+                landmarks[name] = steps
+        return landmarks
 
     def medians(self) -> dict[str, float | None]:
         """Return name -> median step of the landmarks; None where half of the runs never got there."""
-        middles = {}
-        for name, steps in self.landmarks().items():
-            found = quartiles(steps)
-            middles[name] = found[1] if found and np.isfinite(found[1]) else None
-        return middles
+        return {name: quantile(steps, 0.5) for name, steps in self.landmarks().items()}
 
     @property
     def log_steps(self) -> bool:
@@ -119,8 +96,6 @@ class Shown:
         They are where a metric was recorded on a log-spaced grid, and where a median landmark lies in the first
         twentieth of training. The axis' label says so.
         """
-        from dynalab.show.plots.style import is_log_spaced
-
         if any(is_log_spaced(steps) for steps in self.steps.values()):
             return True
         early = [step for step in self.medians().values() if step]
@@ -150,13 +125,7 @@ def _is_convergence(rows: Any) -> bool:
 def gather(
     ensemble: Ensemble, runs: Sequence[StoredRun], results: Sequence[Result], others: Sequence[Result] = ()
 ) -> Shown:
-    """Read everything that is shown of an ensemble.
-
-    Args:
-        ensemble: The ensemble.
-        runs: The runs that are wanted.
-        results: The analyses to show with it.
-        others: Its analyses that are not shown.
+    """Read everything that is shown of an ensemble: wanted runs, analyses to show with it, and others that it has.
 
     Raises:
         StoreError: Its configuration is damaged.
@@ -178,48 +147,39 @@ def gather(
         for index, run in enumerate(ensemble.runs)
         if run.id in wanted and run.shard.root.name not in ensemble.damaged
     ]
-    kept = [ensemble.runs[index] for index in rows]
-    values = {}
+    kept, values = {}, {}
     for metric, array in arrays.items():
-        some = array[rows]
-        if len(rows) and (np.isfinite(some).any() or some.shape[1] == 0):
-            recorded = np.isfinite(some).any(axis=0)
+        recorded = np.flatnonzero(np.isfinite(array[rows]).any(axis=0))
+        if len(recorded):
             # Beyond the last step that any shown run reached there is nothing to draw.
-            end = int(np.flatnonzero(recorded)[-1]) + 1 if recorded.any() else 0
-            steps[metric], values[metric] = steps[metric][:end], some[:, :end]
+            end = int(recorded[-1]) + 1
+            kept[metric], values[metric] = steps[metric][:end], array[rows][:, :end]
     return Shown(
-        ensemble,
-        kept,
-        {metric: steps[metric] for metric in values if values[metric].shape[1]},
-        {metric: array for metric, array in values.items() if array.shape[1]},
-        list(results),
-        len(ensemble.runs),
-        warnings=list(ensemble.warnings),
-        others=others,
-        fewer=fewer,
-    )
+        ensemble, [ensemble.runs[index] for index in rows], kept, values, list(results), len(ensemble.runs),
+        warnings=list(ensemble.warnings), others=others, fewer=fewer,
+    )  # fmt: skip
 
 
 def stale(shown: Shown, result: Result) -> list[str]:
     """Return lines about runs that have changed or come since an analysis was made."""
     inputs = result.data.get("inputs") or []
     used = {item.get("run"): (item.get("steps"), item.get("attempt")) for item in inputs}
-    mine = {run.id: run for run in shown.ensemble.runs if run.shard.root.name not in shown.ensemble.damaged}
-    lines = []
-    new = [run for run in mine.values() if run.id not in used and run.status == "done"]
     # An analysis of chosen runs leaves the others out on purpose, so only later ones are news.
-    created = str(result.data.get("created", ""))
-    later = [run for run in new if (run.record.attempts or [{}])[-1].get("ended", "") > created]
-    changed = [
-        run
-        for key, run in mine.items()
-        # Of a run that trains, an analysis may have seen more rows than its run.json counts yet.
-        if key in used
-        and used[key][0]
-        and (used[key][1] != run.attempt or run.steps > used[key][0] or _shortened(run, used[key][0]))
-    ]
+    created, later, changed = str(result.data.get("created", "")), [], []
     prefix = (result.data.get("config") or {}).get("steps")
-    changed = [run for run in changed if not isinstance(prefix, int) or run.steps < prefix]
+    for run in shown.ensemble.runs:
+        if run.shard.root.name in shown.ensemble.damaged:
+            continue
+        steps, attempt = used.get(run.id, (None, None))
+        if run.id not in used:
+            if run.status == "done" and (run.record.attempts or [{}])[-1].get("ended", "") > created:
+                later.append(run)
+        elif steps and not (isinstance(prefix, int) and run.steps >= prefix):
+            # Of a run that trains, an analysis may have seen more rows than its run.json counts yet.
+            shortened = run.status in FINAL and run.steps < steps
+            if attempt != run.attempt or run.steps > steps or shortened:
+                changed.append(run)
+    lines = []
     for runs, what in ((later, "were trained after"), (changed, "have other steps than when")):
         if runs:
             names = ", ".join(run.label for run in runs[:3]) + (" ..." if len(runs) > 3 else "")
@@ -230,16 +190,10 @@ def stale(shown: Shown, result: Result) -> list[str]:
     return lines
 
 
-def _shortened(run: StoredRun, steps: int) -> bool:
-    return run.status in FINAL and run.steps < steps
-
-
 def group_of(metric: str) -> str:
     """Return the group of a metric, by its name."""
-    for group, names in _GROUPS.items():
-        if metric in names:
-            return group
-    return "accuracy" if metric.endswith("accuracy") else "other"
+    group = next((group for group, names in _GROUPS.items() if metric in names), "other")
+    return "accuracy" if metric.endswith("accuracy") else group
 
 
 _GROUPS: dict[str, Any] = {

@@ -34,14 +34,14 @@ def name_ensembles(shown: Sequence[Shown]) -> list[str]:
     keys = [key for key in dict.fromkeys(key for tree in trees for key in tree) if not key.startswith(_DULL)]
     differing = [key for key in keys if len({repr(tree.get(key)) for tree in trees}) > 1]
     for item, tree in zip(shown, trees, strict=True):
-        said = [
+        values = [
             _plain(tree[key]).strip("[]") if key == IMPORTED else f"{key}={_plain(tree[key])}"
             for key in differing
             if tree.get(key) is not None
         ]
         slug = item.ensemble.path.name.rpartition("-")[0]
         words = f"{item.ensemble.task}: {slug}" if slug not in ("", "default") else item.ensemble.task
-        item.title = ", ".join(said) if said and len(said) <= 4 else f"{words} ({item.ensemble.id})"
+        item.title = ", ".join(values) if values and len(values) <= 4 else f"{words} ({item.ensemble.id})"
         if len(shown) == 1:
             item.title = words
     if len({item.title for item in shown}) < len(shown):
@@ -62,83 +62,60 @@ def main_metric(shown: Sequence[Shown]) -> str | None:
 
 
 def comparison(shown: Sequence[Shown], keys: Sequence[str], contrasts: Sequence[Contrasts]) -> Section:
-    """Return the section that compares ensembles.
-
-    Args:
-        shown: Two ensembles or more.
-        keys: The configuration keys in which they differ.
-        contrasts: What `sections.contrasts` has of them.
-    """
+    """Return the section that compares ensembles, two or more, which differ in some keys."""
+    labels = _labels(shown)
     blocks: list[Block] = [_table(shown, keys)]
     if metric := main_metric(shown):
         # By its values, as its title says, unless it is declared to rise to a bound.
         logarithmic = DIRECTIONS.get(metric) != "up"
         figure = plots.comparison(
-            {_short(item, shown): (item.steps[metric], item.values[metric]) for item in shown},
-            metric=metric,
-            logarithmic=logarithmic,
-            log_steps=all(item.log_steps for item in shown),
-        )
+            {label: (item.steps[metric], item.values[metric]) for label, item in zip(labels, shown, strict=True)},
+            metric=metric, logarithmic=logarithmic, log_steps=all(item.log_steps for item in shown),
+        )  # fmt: skip
         several = any(len(item.runs) > 2 for item in shown)
         band = ", quartiles as a band" if len(shown) <= BANDS and several else ""
         caption = f"**{metric}** of every ensemble: median over runs{band}."
-        blocks.append(
-            Picture(
-                name="comparison",
-                figure=figure,
-                caption=caption,
-                alt=f"{metric} of {len(shown)} ensembles over training",
-            )
-        )
-    rows = {}
-    for item in shown[:ROWS]:
-        steps = item.landmarks().get("generalised") or item.landmarks().get("memorised")
+        alt = f"{metric} of {len(shown)} ensembles over training"
+        blocks.append(Picture(name="comparison", figure=figure, caption=caption, alt=alt))
+    rows, what = {}, "generalised"
+    for label, item in zip(labels[:ROWS], shown[:ROWS], strict=True):
+        landmarks = item.landmarks()
+        what = what if "generalised" in landmarks else "generalised or memorised"
+        steps = landmarks.get("generalised") or landmarks.get("memorised")
         if steps and any(step is not None for step in steps):
-            rows[_short(item, shown)] = np.array(
-                [np.nan if step is None else step for step in steps], dtype=float
-            )
+            rows[label] = np.array(steps, dtype=float)
     if len(rows) > 1:
-        colours = {
-            _short(item, shown): c for item, c in zip(shown, ensemble_colours(len(shown)), strict=True)
-        }
+        colours = dict(zip(labels, ensemble_colours(len(shown)), strict=True))
         last = max(item.last_step for item in shown)
         first = min(item.first_step for item in shown)
         figure = plots.landmark_steps(rows, first=first, last=last, colours=colours)
-        what = (
-            "generalised"
-            if all("generalised" in item.landmarks() for item in shown[:ROWS])
-            else "generalised or memorised"
-        )
         part = f" (of the first {ROWS} of {len(shown):,})" if len(shown) > ROWS else ""
         marks = landmark_words(len(steps) for steps in rows.values())
         caption = f"**When runs {what}**, ensemble by ensemble{part}: {marks}."
-        blocks.append(
-            Picture(name="landmarks", figure=figure, caption=caption, alt=f"Steps at which runs {what}")
-        )
-    blocks += compared(contrasts, shown, [_short(item, shown) for item in shown])
+        alt = f"Steps at which runs {what}"
+        blocks.append(Picture(name="landmarks", figure=figure, caption=caption, alt=alt))
+    blocks += compared(contrasts, shown, labels)
     return Section("Comparison", "comparison", blocks)
 
 
-def _short(item: Shown, shown: Sequence[Shown]) -> str:
-    """Return a label that fits beside a line: the values alone, the keys stand in the table."""
-    pieces = [piece.partition("=")[2] or piece for piece in item.title.split(", ")]
-    text = ", ".join(pieces)
-    unique = len({other.title for other in shown if _pieces(other) == text}) == 1
-    text = text if unique else item.title
-    return text if len(text) <= 28 else item.ensemble.id
-
-
-def _pieces(item: Shown) -> str:
-    return ", ".join(piece.partition("=")[2] or piece for piece in item.title.split(", "))
+def _labels(shown: Sequence[Shown]) -> list[str]:
+    """Return labels that fit beside a line: the values alone, the keys stand in the table."""
+    values = [
+        ", ".join(piece.partition("=")[2] or piece for piece in item.title.split(", ")) for item in shown
+    ]
+    texts = [
+        text if values.count(text) == 1 else item.title for text, item in zip(values, shown, strict=True)
+    ]
+    return [text if len(text) <= 28 else item.ensemble.id for text, item in zip(texts, shown, strict=True)]
 
 
 def _table(shown: Sequence[Shown], keys: Sequence[str]) -> Table:
     columns = list(keys)[:8]
     names = list(dict.fromkeys(name for item in shown for name in item.landmarks()))
     facts = [_facts(item) for item in shown]
-    told = list(dict.fromkeys(name for item in facts for name in item))
+    others = list(dict.fromkeys(name for item in facts for name in item))
     header = ["ensemble", *("name" if key == IMPORTED else key for key in columns), "runs", "status", "steps"]
-    header += [f"{name} (median [quartiles], n)" for name in names] + told
+    header += [f"{name} (median [quartiles], n)" for name in names] + others
     rows = []
     for item, fact, colour in zip(shown, facts, ensemble_colours(len(shown)), strict=True):
         tree = flat(item.ensemble.config)
@@ -148,18 +125,18 @@ def _table(shown: Sequence[Shown], keys: Sequence[str]) -> Table:
         row += [None if tree.get(key) is None else _value(tree[key], bare=key == IMPORTED) for key in columns]
         row += [len(item.runs), Cell(status, tone="bad" if bad else ""), item.last_step]
         row += [_landmark(item.landmarks().get(name)) for name in names]
-        rows.append([*row, *(fact.get(name) for name in told)])
+        rows.append([*row, *(fact.get(name) for name in others)])
     more = f" Keys in which they differ: {len(keys)}, the first 8 are shown." if len(keys) > 8 else ""
     return Table(header, rows, f"{len(shown)} ensembles.{more}")
 
 
 def _facts(item: Shown) -> dict[str, object]:
     """What the analyses of an ensemble have for the table, the first that says something."""
-    found: dict[str, object] = {}
+    facts: dict[str, object] = {}
     for result in item.results:
         if hasattr(result.value, "facts"):
-            found = {**result.value.facts(), **found}
-    return found
+            facts = {**result.value.facts(), **facts}
+    return facts
 
 
 def _value(value: object, *, bare: bool = False) -> object:
@@ -169,12 +146,12 @@ def _value(value: object, *, bare: bool = False) -> object:
 
 
 def _landmark(steps: list[float | None] | None) -> Cell | None:
-    found = quartiles(steps or [])
-    if not steps or found is None:
+    spread = quartiles(steps or [])
+    if not steps or spread is None:
         return None
     reached = sum(step is not None for step in steps)
     if not reached:
         return Cell(None, f"never, 0 of {len(steps)}", "quiet")
-    low, middle, high = (number(x) for x in found)
-    sort = found[1] if np.isfinite(found[1]) else None
+    low, middle, high = map(number, spread)
+    sort = spread[1] if np.isfinite(spread[1]) else None
     return Cell(sort, f"{middle} [{low} to {high}], {reached} of {len(steps)}")

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Template
 
 from dynalab.core.version import __version__
 from dynalab.report.blocks import Section
@@ -19,23 +19,14 @@ from dynalab.show.page import drawing, environment
 
 @dataclass(frozen=True)
 class Page:
-    """A report before it is written.
+    """A report before it is written."""
 
-    Attributes:
-        title: Its heading.
-        summary: Paragraphs at the top, each a list of sentences.
-        warnings: What a reader must see first.
-        sections: Its parts.
-        commands: Commands that make this page again.
-        created: When it was made.
-    """
-
-    title: str
-    summary: Sequence[tuple[str, Sequence[str]]]
-    warnings: Sequence[str]
-    sections: Sequence[Section]
-    commands: Sequence[str]
-    created: str
+    title: str  # its heading
+    summary: Sequence[tuple[str, Sequence[str]]]  # paragraphs at the top, each a list of sentences
+    warnings: Sequence[str]  # what a reader must see first
+    sections: Sequence[Section]  # its parts
+    commands: Sequence[str]  # commands that make this page again
+    created: str  # when it was made
 
 
 def walk(sections: Sequence[Section]) -> Iterator[tuple[Section, Picture]]:
@@ -46,22 +37,16 @@ def walk(sections: Sequence[Section]) -> Iterator[tuple[Section, Picture]]:
 
 
 def render(page: Page, folder: Path) -> str:
-    """Return the page as HTML, and save its figures.
-
-    Args:
-        page: The page.
-        folder: The figures' folder, `figures/` beside the page.
-    """
+    """Return the page as HTML, and save its figures in a folder beside it."""
     drawn: dict[tuple[str, str], dict[str, Any]] = {}
     for section, picture in walk(page.sections):
         name = f"{section.anchor}-{picture.name}"
         document = svg.to_svg(picture.figure)
         svg.save(picture.figure, document, folder, name)
         drawn[section.anchor, picture.name] = drawing(picture, name, document, f"{folder.name}/{name}")
-    template = _environment().get_template("page.html.j2")
-    return template.render(page=page, drawn=drawn, version=__version__)
+    return _template().render(page=page, drawn=drawn, version=__version__)
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
-    return environment(Path(__file__).parent / "templates")
+def _template() -> Template:
+    return environment(Path(__file__).parent / "templates").get_template("page.html.j2")

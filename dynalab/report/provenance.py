@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,10 @@ STREAMS = ("init", "split", "order", "noise")
 def _defaults(task: str) -> dict[str, Any] | None:
     from dynalab.config.compose import compose
     from dynalab.config.ensemble import from_tree
-    from dynalab.config.registry import search_path
 
     try:
         folders = search_path()
-        return flat(from_tree(compose("train", [f"task={task}"], folders), folders).as_dict())
+        return flat(from_tree(compose([f"task={task}"], folders), folders).as_dict())
     except DynalabError:
         return None
 
@@ -76,21 +75,18 @@ def train_command(shown: Shown) -> str | None:
         str(word) for word in words if str(word).partition("=")[0] not in ("train.steps", "train.epochs")
     ]
     streams = shown.ensemble.config.get("seed_streams") or {}
-    given = {word.partition("=")[0] for word in words}
-    crossed = [name for name in STREAMS if isinstance(streams.get(name), list)]
+    typed = {word.partition("=")[0] for word in words}
     words += [
         f"seed_streams.{name}={format_seeds(streams[name])}"
-        for name in crossed
-        if f"seed_streams.{name}" not in given
+        for name in STREAMS
+        if isinstance(streams.get(name), list) and f"seed_streams.{name}" not in typed
     ]
     steps = max(run.requested_steps for run in shown.runs)
     seeds = [run.seed for run in shown.runs if run.seed is not None]
     if not seeds:
-        streams_of = [
-            item.streams for run in shown.runs[:1] for item in run.record.runs if item.label == run.label
-        ]
-        free = [name for name in STREAMS if streams.get(name) is None]
-        seeds = [item[name] for item in streams_of for name in free[:1] if name in item]
+        first, free = shown.runs[0], [name for name in STREAMS if streams.get(name) is None][:1]
+        own = [item.streams for item in first.record.runs if item.label == first.label]
+        seeds = [item[name] for item in own for name in free if name in item]
     folders = dict.fromkeys(folder for run in shown.runs for folder in run.record.folders)
     options = [word for folder in folders for word in ("--config-dir", folder)]
     words += [f"train.steps={steps}", *([f"seed={format_seeds(seeds)}"] if seeds else [])]
@@ -128,50 +124,34 @@ def _files(about: Mapping[str, Any]) -> list[str]:
 
 
 def section(shown: Shown, home: Path) -> Section:
-    """Return the section on what was run.
-
-    Args:
-        shown: The ensemble.
-        home: The report's folder, which paths are given from.
-    """
-    ensemble = shown.ensemble
-    blocks: list[Block] = []
-    found = None if ensemble.imported else differences(ensemble)
-    if ensemble.imported:
-        blocks.append(Say(_imported(ensemble)))
-    elif found is None:
-        blocks.append(Say(f"There is no configuration of the task **{ensemble.task}** here to compare with."))
-    elif not found:
-        blocks.append(Say(f"Every key stands at the default of task={ensemble.task}."))
-    else:
-        rows = [[key, word(a), Cell(word(b), tone="quiet")] for key, (a, b) in found.items()]
-        blocks.append(
-            Table(
-                ["key", "here", "default"],
-                rows,
-                f"Differences to the defaults of task={ensemble.task}",
-                sortable=False,
-            )
-        )
-    blocks.append(Table(["", ""], _facts(shown, home), sortable=False))
+    """Return the section on what was run, with paths from the report's folder."""
     commands = [line for line in [train_command(shown), *map(analyze_command, shown.results)] if line]
-    blocks.append(Code("\n".join(commands), "To repeat it"))
-    blocks.append(
-        Code(
-            yaml.safe_dump(_whole(shown), sort_keys=False, allow_unicode=True).rstrip(),
-            "The whole configuration",
-            folded=True,
-        )
-    )
-    if history := _history(shown):
-        blocks.append(history)
+    # With every key at the value that training used.
+    steps = max((run.requested_steps for run in shown.runs), default=None)
+    config = shown_stored(shown.ensemble.config, steps, search_path())
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True).rstrip()
+    blocks = [
+        _settings(shown.ensemble),
+        Table(["", ""], _facts(shown, home), sortable=False),
+        Code("\n".join(commands), "To repeat it"),
+        Code(text, "The whole configuration", folded=True),
+        *_history(shown),
+    ]
     return Section("What was run", f"{shown.anchor}-run", blocks)
 
 
-def _whole(shown: Shown) -> Any:
-    """Return the configuration with every key at the value that training used."""
-    steps = max((run.requested_steps for run in shown.runs), default=None)
-    return shown_stored(shown.ensemble.config, steps, search_path())
+def _settings(ensemble: Ensemble) -> Block:
+    """Return what sets an ensemble apart from the task's defaults, or where it was imported from."""
+    if ensemble.imported:
+        return Say(_imported(ensemble))
+    differing = differences(ensemble)
+    if differing is None:
+        return Say(f"There is no configuration of the task **{ensemble.task}** here to compare with.")
+    if not differing:
+        return Say(f"Every key stands at the default of task={ensemble.task}.")
+    rows = [[key, word(a), Cell(word(b), tone="quiet")] for key, (a, b) in differing.items()]
+    caption = f"Differences to the defaults of task={ensemble.task}"
+    return Table(["key", "here", "default"], rows, caption, sortable=False)
 
 
 def _facts(shown: Shown, home: Path) -> list[tuple[str, str | Cell]]:
@@ -199,9 +179,8 @@ def _facts(shown: Shown, home: Path) -> list[tuple[str, str | Cell]]:
     ends = [record.get("ended") for record in last]
     ended = max((end for end in ends if end), default=None) if all(ends) else None
     if started:
-        facts.append(
-            ("trained", f"{_time(started)} to {_time(ended)}" if ended else f"from {_time(started)}")
-        )
+        span = f"{_time(started)} to {_time(ended)}" if ended else f"from {_time(started)}"
+        facts.append(("trained", span))
     seconds = sum(record.get("train_seconds") or record.get("seconds") or 0 for record in records)
     if seconds:
         facts.append(("training time", f"{_duration(seconds)}, summed over the workers"))
@@ -218,30 +197,25 @@ def _time(text: str) -> str:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
     minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if minutes < 2
+        else f"{minutes:.0f} min"
+        if minutes < 120
+        else f"{minutes / 60:.1f} h"
+    )
 
 
-def _history(shown: Shown) -> Table | None:
+def _history(shown: Shown) -> Iterator[Table]:
     rows = []
     for shard, record in attempts(shown.runs):
         argv = [str(word) for word in record.get("argv") or ()]
         command = shlex.join([Path(argv[0]).name, *argv[1:]]) if argv else None
-        rows.append(
-            [
-                shard,
-                _time(record["started"]) if record.get("started") else None,
-                record.get("first_step"),
-                record.get("step"),
-                round(record["seconds"], 1) if record.get("seconds") is not None else None,
-                record.get("host"),
-                record.get("device"),
-                command,
-            ]
-        )
-    header = ["shard", "started", "from step", "to step", "seconds", "host", "device", "command"]
-    return (
-        Table(header, rows, "Every process that worked on it", folded=True, sortable=False) if rows else None
-    )
+        started, seconds = record.get("started"), record.get("seconds")
+        span = [started and _time(started), record.get("first_step"), record.get("step")]
+        took = None if seconds is None else round(seconds, 1)
+        rows.append([shard, *span, took, record.get("host"), record.get("device"), command])
+    if rows:
+        header = ["shard", "started", "from step", "to step", "seconds", "host", "device", "command"]
+        yield Table(header, rows, "Every process that worked on it", folded=True, sortable=False)

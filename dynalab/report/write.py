@@ -6,8 +6,8 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from dynalab.core.atomic import check_writable, making
@@ -19,7 +19,7 @@ from dynalab.report.blocks import Section
 from dynalab.report.gather import Shown, gather
 from dynalab.report.page import Page, render
 from dynalab.report.sections import contrasts as beside
-from dynalab.report.sections import renderer
+from dynalab.report.sections import render as analysed
 from dynalab.report.sections.context import Context
 from dynalab.report.sections.contrasts import Contrasts
 from dynalab.store.find import Selection
@@ -33,51 +33,29 @@ LONGEST = 110
 BRIEF = 6
 
 
-@dataclass(frozen=True)
-class ReportPaths:
-    """A report's folder."""
-
-    root: Path
-
-    @property
-    def page(self) -> Path:
-        """The page."""
-        return self.root / "index.html"
-
-    @property
-    def figures(self) -> Path:
-        """Its figures as files."""
-        return self.root / "figures"
-
-
 def report_name(selection: Selection[Ensemble], results: Sequence[Result] = ()) -> str:
-    """Return a name from what is shown: short, stable, and safe as a folder's.
-
-    Args:
-        selection: Ensembles and their runs.
-        results: Analyses that were asked for by id.
-    """
-    pieces = []
-    if len(selection) == 1:
-        item = selection[0][0]
-        pieces.append(f"{safe(item.path.name.rpartition('-')[0])[:40]}-{item.id}")
-        pieces.insert(0, safe(item.task)[:20])
+    """Return a name from what is shown and was asked for by id: short, stable, and safe as a folder's."""
+    items = [item for item, _ in selection]
+    if len(items) == 1:
+        slug = safe(items[0].path.name.rpartition("-")[0])[:40]
+        pieces = [safe(items[0].task)[:20], f"{slug}-{items[0].id}"]
     else:
-        tasks = sorted({item.task for item, _ in selection})
-        digest = hashlib.sha256(" ".join(sorted(item.id for item, _ in selection)).encode()).hexdigest()[:10]
-        pieces += [safe("-".join(tasks))[:30], f"{len(selection)}-ensembles-{digest}"]
+        tasks = safe("-".join(sorted({item.task for item in items})))[:30]
+        pieces = [tasks, f"{len(items)}-ensembles-{_digest([item.id for item in items], 10)}"]
     part = [run.id for item, runs in selection if len(runs) < len(item.runs) for run in runs]
     if len(part) == 1:
         pieces.append(safe(part[0].rpartition("/")[2])[:20])
     elif part:
-        digest = hashlib.sha256(" ".join(sorted(part)).encode()).hexdigest()[:6]
-        pieces.append(f"{len(part)}-runs-{digest}")
+        pieces.append(f"{len(part)}-runs-{_digest(part, 6)}")
     if len(results) == 1:
         pieces.append(f"{safe(results[0].kind)}-{results[0].id}")
     elif results:
-        digest = hashlib.sha256(" ".join(sorted(result.id for result in results)).encode()).hexdigest()[:6]
-        pieces.append(f"{len(results)}-analyses-{digest}")
+        pieces.append(f"{len(results)}-analyses-{_digest([result.id for result in results], 6)}")
     return "-".join(pieces)[:LONGEST]
+
+
+def _digest(ids: Sequence[str], length: int) -> str:
+    return hashlib.sha256(" ".join(sorted(ids)).encode()).hexdigest()[:length]
 
 
 def check_name(name: str) -> str:
@@ -120,41 +98,40 @@ def write_report(
         ConfigError: The name or the outputs folder cannot be used.
     """
     name = check_name(name) if name is not None else report_name(selection)
-    target = ReportPaths(OutputPaths(outputs).report(name))
+    home = OutputPaths(outputs).report(name)
     shown, lost = [], []
     for item, runs in selection:
         try:
-            found = gather(item, runs, results.get(item.id) or (), (others or {}).get(item.id) or ())
+            gathered = gather(item, runs, results.get(item.id) or (), (others or {}).get(item.id) or ())
         except StoreError as error:
             item.damaged.append(item.path.name)
             item.warnings.append(f"{error}; {item.id} is left out")
             lost += item.warnings
             continue
         # On the page, paths are relative: it may be shown elsewhere.
-        found.warnings = [line.replace(f"{outputs}{os.sep}", "") for line in found.warnings]
-        if found.runs:
-            shown.append(found)
+        gathered.warnings = [line.replace(f"{outputs}{os.sep}", "") for line in gathered.warnings]
+        if gathered.runs:
+            shown.append(gathered)
         else:
             lost += item.warnings or [f"{item.id} has no runs yet"]
     if not shown:
         if any(item.damaged for item, _ in selection):
             raise StoreError("; ".join(lost))
         raise NothingMatched(f"nothing to show: {'; '.join(lost) or 'no runs'}")
-    refuse_links(target.root.parent)
-    check_writable(target.root.parent)
-    if target.root.is_dir() and any(target.root.iterdir()) and not target.page.is_file():
-        raise ConfigError(f"{target.root} is no report, it is left alone; choose another --name")
+    refuse_links(home.parent)
+    check_writable(home.parent)
+    if home.is_dir() and any(home.iterdir()) and not (home / "index.html").is_file():
+        raise ConfigError(f"{home} is no report, it is left alone; choose another --name")
     # What is compared is computed, and stored, before the page is drawn, which only reads.
     contrasts, refused = beside.contrasts(shown, outputs)
     lost += refused
     # Its files are not synced one by one: what a power loss takes is drawn again.
-    with making(target.root, replace=True) as folder:
-        own = ReportPaths(folder)
-        own.figures.mkdir()
+    with making(home, replace=True) as folder:
+        (folder / "figures").mkdir()
         away = [line.replace(f"{outputs}{os.sep}", "") for line in lost]
-        page = _page(shown, away, target.root, commands, contrasts)
-        own.page.write_text(render(page, own.figures), encoding="utf-8")
-    return target.page
+        page = render(_page(shown, away, home, commands, contrasts), folder / "figures")
+        (folder / "index.html").write_text(page, encoding="utf-8")
+    return home / "index.html"
 
 
 def _page(
@@ -165,54 +142,45 @@ def _page(
     contrasts: Sequence[Contrasts],
 ) -> Page:
     keys = overview.name_ensembles(shown)
-    pooled: dict[str, tuple[Result, list[Shown]]] = {}
-    own: dict[str, list[Result]] = {}
+    pooled: dict[str, tuple[Result, Context]] = {}
+    single: dict[str, list[tuple[Result, Context]]] = {item.anchor: [] for item in shown}
     for item in shown:
         for result in item.results:
             about = [other for other in shown if other.ensemble.id in result.ensembles]
             if len(about) > 1:
-                pooled[result.id] = (result, about)
+                pooled[result.id] = result, Context(about, "pooled")
             else:
-                own.setdefault(item.anchor, []).append(result)
-    sections: list[Section] = []
-    if len(shown) > 1:
-        sections.append(overview.comparison(shown, keys, contrasts))
+                single[item.anchor].append((result, Context([item], item.anchor)))
+    analyses = [*chain.from_iterable(single.values()), *pooled.values()]
+    rendered = {result.id: analysed(result, context) for result, context in analyses}
+    sections = [overview.comparison(shown, keys, contrasts)] if len(shown) > 1 else []
+    single_sections: list[Section] = []
     summary = []
     for item in shown:
-        lines = parts.summary(item, own.get(item.anchor, []))
+        own = [rendered[result.id] for result, _ in single[item.anchor]]
+        lines = [*parts.summary(item), *chain.from_iterable(said for said, _ in own)]
         # Of many ensembles a paragraph each is enough; the table below has the numbers.
         lines = [" ".join(lines)] if len(shown) > BRIEF else lines
         summary.append(("" if len(shown) == 1 else item.title, lines))
-    together = []
-    for result, about in pooled.values():
-        context = Context(about, "pooled")
-        together.append(renderer(result.kind).section(result, context))
-        summary.append(
-            (
-                f"{listed([item.title for item in about], 4)} together",
-                renderer(result.kind).summary(result, context),
-            )
-        )
-    if together:
-        sections.append(Section("Analyses over several ensembles", "pooled", (), together))
-    for item in shown:
-        part = parts.section(item, own.get(item.anchor, []), home)
+        part = parts.section(item, [section for _, section in own], home)
         # One ensemble alone needs no heading of its own: its parts are the page's.
-        sections += part.sections if len(shown) == 1 else [part]
+        single_sections += part.sections if len(shown) == 1 else [part]
+    for result, context in pooled.values():
+        titles = listed([item.title for item in context.shown], 4)
+        summary.append((f"{titles} together", rendered[result.id][0]))
+    if together := [rendered[key][1] for key in pooled]:
+        sections.append(Section("Analyses over several ensembles", "pooled", (), together))
     damaged = [line for item in shown for line in item.warnings]
-    analyses = [(result, [item]) for item in shown for result in own.get(item.anchor, [])] + list(
-        pooled.values()
-    )
     doubts = [
         f"{result.kind}-{result.id}: {line}"
-        for result, about in analyses
-        for line in Context(about, "").warnings(result)
+        for result, context in analyses
+        for line in context.warnings(result)
     ]
     return Page(
         _title(shown),
         summary,
         list(dict.fromkeys([*lost, *damaged, *doubts])),
-        sections,
+        [*sections, *single_sections],
         commands,
         datetime.now(UTC).isoformat(sep=" ", timespec="minutes").replace("+00:00", " UTC"),
     )

@@ -32,40 +32,27 @@ from dynalab.show.figures import Strips as Strips
 
 @dataclass(frozen=True)
 class Say:
-    """A paragraph.
+    """A paragraph."""
 
-    Attributes:
-        text: Plain text; `**` around words makes them bold, `` ` `` makes them code.
-        headline: Whether it is what the analysis comes to: it leads the terminal, the section and the page's summary.
-        note: Whether it is small print.
-    """
-
-    text: str
+    text: str  # plain text; `**` around words makes them bold, `` ` `` makes them code
+    # Whether it is what the analysis comes to: it leads the terminal, the section and the page's summary.
     headline: bool = False
-    note: bool = False
+    note: bool = False  # whether it is small print
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell that is more than a plain value.
+    """A cell that is more than a plain value."""
 
-    Attributes:
-        value: What a click on the column's head sorts by; None is last and shown as a dash.
-        text: What is shown; empty: the value, as numbers are written.
-        tone: `bad` for what went wrong, `quiet` for what did not happen, `found` for what did, `whole` for what must
-            not be broken into lines, or nothing.
-        run: Id of the run that the cell names.
-        swatch: Colour of a small square before the text.
-        link: A relative address, or an anchor on the page.
-        state: Place of its colour among those of states, and their number, in place of `swatch`.
-    """
-
-    value: float | str | None
-    text: str = ""
+    value: float | str | None  # what a click on the column's head sorts by; None is last and shown as a dash
+    text: str = ""  # what is shown; empty: the value, as numbers are written
+    # `bad` for what went wrong, `quiet` for what did not happen, `found` for what did, `whole` for what must not be
+    # broken into lines, or nothing.
     tone: str = ""
-    run: str = ""
-    swatch: str = ""
-    link: str = ""
+    run: str = ""  # id of the run that the cell names
+    swatch: str = ""  # colour of a small square before the text
+    link: str = ""  # a relative address, or an anchor on the page
+    # Place of its colour among those of states, and their number, in place of `swatch`.
     state: tuple[int, int] | None = None
 
 
@@ -81,36 +68,22 @@ def run_cell(run: str) -> Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table."""
 
-    Attributes:
-        header: Names of the columns.
-        rows: Plain values or cells; whoever renders them decides how numbers look.
-        caption: Above it.
-        folded: Whether it opens on a click only, under its caption; a terminal leaves it out.
-        sortable: Whether a click on a column's head sorts it.
-    """
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[Any]]
-    caption: str = ""
-    folded: bool = False
-    sortable: bool = True
+    header: Sequence[str]  # names of the columns
+    rows: Sequence[Sequence[Any]]  # plain values or cells; whoever renders them decides how numbers look
+    caption: str = ""  # above it
+    folded: bool = False  # whether it opens on a click only, under its caption; a terminal leaves it out
+    sortable: bool = True  # whether a click on a column's head sorts it
 
 
 @dataclass(frozen=True)
 class Code:
-    """Text to be copied; a terminal leaves it out.
+    """Text to be copied; a terminal leaves it out."""
 
-    Attributes:
-        text: The lines.
-        caption: Above it.
-        folded: Whether it opens on a click only, under its caption.
-    """
-
-    text: str
-    caption: str = ""
-    folded: bool = False
+    text: str  # the lines
+    caption: str = ""  # above it
+    folded: bool = False  # whether it opens on a click only, under its caption
 
 
 @dataclass(frozen=True)

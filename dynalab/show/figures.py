@@ -19,153 +19,93 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A figure as data; a terminal leaves it out.
+    """A figure as data; a terminal leaves it out."""
 
-    Attributes:
-        name: File name without suffix, unique among the figures of an analysis.
-        caption: Under it; `**` as in `Say`.
-        alt: What it shows, in a line, for those who do not see it.
-        titles: Id of a part -> text under the pointer.
-    """
-
-    name: str
-    caption: str
-    alt: str
-    titles: Mapping[str, str] = field(default_factory=dict)
+    name: str  # file name without suffix, unique among the figures of an analysis
+    caption: str  # under it; `**` as in `Say`
+    alt: str  # what it shows, in a line, for those who do not see it
+    titles: Mapping[str, str] = field(default_factory=dict)  # id of a part -> text under the pointer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture(Figure):
-    """A figure that is drawn.
+    """A figure that is drawn."""
 
-    Attributes:
-        figure: By matplotlib.
-    """
-
-    figure: matplotlib.figure.Figure
+    figure: matplotlib.figure.Figure  # by matplotlib
 
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of steps that is shaded.
+    """A stretch of steps that is shaded."""
 
-    Attributes:
-        begin: Its first step.
-        end: Its last step; None: up to the last row.
-        kind: What happened there; those of a kind have a colour.
-    """
-
-    begin: float
-    end: float | None
-    kind: str
+    begin: float  # its first step
+    end: float | None  # its last step; None: up to the last row
+    kind: str  # what happened there; those of a kind have a colour
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strip:
-    """One run of a `Strips`.
+    """One run of a `Strips`."""
 
-    Attributes:
-        run: Its id.
-        label: What is said of it in its title; empty: its name alone.
-        left: The curve on the left axis, None where it was not recorded.
-        right: The curve on the right axis.
-        dashed: A dashed curve on the left axis: a threshold.
-        spans: Stretches that are shaded.
-        marks: Label -> step of a vertical line.
-    """
-
-    run: str
-    label: str = ""
-    left: Series | None = None
-    right: Series | None = None
-    dashed: Series | None = None
-    spans: Sequence[Span] = ()
-    marks: Mapping[str, float | None] = field(default_factory=dict)
+    run: str  # its id
+    label: str = ""  # what is said of it in its title; empty: its name alone
+    left: Series | None = None  # the curve on the left axis, None where it was not recorded
+    right: Series | None = None  # the curve on the right axis
+    dashed: Series | None = None  # a dashed curve on the left axis: a threshold
+    spans: Sequence[Span] = ()  # stretches that are shaded
+    marks: Mapping[str, float | None] = field(default_factory=dict)  # label -> step of a vertical line
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strips(Figure):
-    """Curves of runs under each other, stretches shaded and steps marked.
+    """Curves of runs under each other, stretches shaded and steps marked."""
 
-    Attributes:
-        strips: The runs; the first six are drawn, so those with something to see come first.
-        left: What the left axes show.
-        right: What the right axes show; empty: there are none.
-        dashed: What the dashed curves are.
-    """
-
-    strips: Sequence[Strip]
-    left: str
-    right: str = ""
-    dashed: str = ""
+    strips: Sequence[Strip]  # the runs; the first six are drawn, so those with something to see come first
+    left: str  # what the left axes show
+    right: str = ""  # what the right axes show; empty: there are none
+    dashed: str = ""  # what the dashed curves are
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """A panel of `Lines`.
+    """A panel of `Lines`."""
 
-    Attributes:
-        title: What it shows.
-        curves: Label -> id of a run -> its curve; each label has a median and a band, the runs are thin lines.
-        logarithmic: Whether y is, where the values allow it.
-        level: Where a dotted line runs across; None: nowhere.
-    """
-
-    title: str
+    title: str  # what it shows
+    # Label -> id of a run -> its curve; each label has a median and a band, the runs are thin lines.
     curves: Mapping[str, Mapping[str, Series]]
-    logarithmic: bool = False
-    level: float | None = None
+    logarithmic: bool = False  # whether y is, where the values allow it
+    level: float | None = None  # where a dotted line runs across; None: nowhere
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lines(Figure):
-    """Curves of all runs in panels under each other, over the same steps.
+    """Curves of all runs in panels under each other, over the same steps."""
 
-    Attributes:
-        panels: From above.
-        marks: Label -> step of a vertical line through all panels; None is left out.
-        diverged: Id of a run -> step at which it diverged.
-    """
-
-    panels: Sequence[Panel]
+    panels: Sequence[Panel]  # from above
+    # Label -> step of a vertical line through all panels; None is left out.
     marks: Mapping[str, float | None] = field(default_factory=dict)
-    diverged: Mapping[str, float] = field(default_factory=dict)
+    diverged: Mapping[str, float] = field(default_factory=dict)  # id of a run -> step at which it diverged
 
 
 @dataclass(frozen=True, kw_only=True)
 class Map:
-    """One run of a `Heatmap`.
+    """One run of a `Heatmap`."""
 
-    Attributes:
-        run: Its id.
-        steps: Of its rows, shape (T,).
-        values: In every row and bin, shape (T, B).
-        line: A curve on the map.
-        dashed: A dashed one.
-    """
-
-    run: str
-    steps: np.ndarray
-    values: np.ndarray
-    line: Series | None = None
-    dashed: Series | None = None
+    run: str  # its id
+    steps: np.ndarray  # of its rows, shape (T,)
+    values: np.ndarray  # in every row and bin, shape (T, B)
+    line: Series | None = None  # a curve on the map
+    dashed: Series | None = None  # a dashed one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Heatmap(Figure):
-    """Shares in bins over steps, a map a run; bins lie on either side of 0 as in `dynalab.curvature.bins`.
+    """Shares in bins over steps, a map a run; bins lie on either side of 0 as in `dynalab.curvature.bins`."""
 
-    Attributes:
-        maps: The runs; the first four are drawn, so those with something to see come first.
-        edges: Of the bins, shape (B + 1,).
-        line: What the curves are; empty: there are none.
-        dashed: What the dashed ones are.
-    """
-
-    maps: Sequence[Map]
-    edges: np.ndarray
-    line: str = ""
-    dashed: str = ""
+    maps: Sequence[Map]  # the runs; the first four are drawn, so those with something to see come first
+    edges: np.ndarray  # of the bins, shape (B + 1,)
+    line: str = ""  # what the curves are; empty: there are none
+    dashed: str = ""  # what the dashed ones are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,164 +115,98 @@ class Halved(Strips):
 
 @dataclass(frozen=True)
 class Levels:
-    """A column of dots beside `Intervals`: values by the level of a factor; their mean at each level is a dash.
+    """A column of dots beside `Intervals`: values by the level of a factor; their mean at each level is a dash."""
 
-    Attributes:
-        name: What the levels are of.
-        levels: Of every dot, shape (S,).
-        values: Of every dot, shape (S,); NaN is not drawn.
-    """
-
-    name: str
-    levels: np.ndarray
-    values: np.ndarray
+    name: str  # what the levels are of
+    levels: np.ndarray  # of every dot, shape (S,)
+    values: np.ndarray  # of every dot, shape (S,); NaN is not drawn
 
 
 @dataclass(frozen=True, kw_only=True)
 class Intervals(Figure):
-    """Shares with their intervals.
+    """Shares with their intervals."""
 
-    Attributes:
-        labels: Of the Q rows.
-        shares: Between 0 and 1, shape (Q,).
-        intervals: Shape (Q, 2).
-        axis: What the shares are of.
-        columns: Columns of dots beside them, those of the first rows.
-        values: What these dots are.
-    """
-
-    labels: Sequence[str]
-    shares: np.ndarray
-    intervals: np.ndarray
-    axis: str
-    columns: Sequence[Levels] = ()
-    values: str = ""
+    labels: Sequence[str]  # of the Q rows
+    shares: np.ndarray  # between 0 and 1, shape (Q,)
+    intervals: np.ndarray  # shape (Q, 2)
+    axis: str  # what the shares are of
+    columns: Sequence[Levels] = ()  # columns of dots beside them, those of the first rows
+    values: str = ""  # what these dots are
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dots(Figure):
-    """Estimates with their intervals, a row each, about zero.
+    """Estimates with their intervals, a row each, about zero."""
 
-    Attributes:
-        labels: Names of the N rows.
-        values: The estimates; None where there is none.
-        intervals: Bounds; one of None lies beyond what was seen, an interval of None is not drawn.
-        marked: Whether each is what is looked for.
-        notes: Words beside each.
-        unit: Of the estimates.
-    """
-
-    labels: Sequence[str]
-    values: Sequence[float | None]
+    labels: Sequence[str]  # names of the N rows
+    values: Sequence[float | None]  # the estimates; None where there is none
+    # Bounds; one of None lies beyond what was seen, an interval of None is not drawn.
     intervals: Sequence[Sequence[float | None] | None]
-    marked: Sequence[bool]
-    notes: Sequence[str]
-    unit: str
+    marked: Sequence[bool]  # whether each is what is looked for
+    notes: Sequence[str]  # words beside each
+    unit: str  # of the estimates
 
 
 @dataclass(frozen=True, kw_only=True)
 class Raster(Figure):
-    """A row a run, coloured by its state over the steps.
+    """A row a run, coloured by its state over the steps."""
 
-    Attributes:
-        runs: Ids of the S runs.
-        steps: Of every run's rows, shapes (T,).
-        states: At these, integers from 0, shapes (T,).
-        n_states: K.
-        order: What the runs are sorted by, the least on top, and None (never) last; None: the last of `landmarks`.
-        begins: When the first change of state comes; None where none does.
-        landmarks: Label -> step of every run, None where it never came; the page adds those that it knows.
-    """
-
-    runs: Sequence[str]
-    steps: Sequence[np.ndarray]
-    states: Sequence[np.ndarray]
-    n_states: int
+    runs: Sequence[str]  # ids of the S runs
+    steps: Sequence[np.ndarray]  # of every run's rows, shapes (T,)
+    states: Sequence[np.ndarray]  # at these, integers from 0, shapes (T,)
+    n_states: int  # K
+    # What the runs are sorted by, the least on top, and None (never) last; None: the last of `landmarks`.
     order: Sequence[float | None] | None = None
-    begins: float | None = None
+    begins: float | None = None  # when the first change of state comes; None where none does
+    # Label -> step of every run, None where it never came; the page adds those that it knows.
     landmarks: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profiles(Figure):
-    """Numbers about zero in a map, a row a state.
+    """Numbers about zero in a map, a row a state."""
 
-    Attributes:
-        values: Shape (K, M); NaN where there is none.
-        columns: Names of the M columns.
-        unit: Of the numbers.
-    """
-
-    values: np.ndarray
-    columns: Sequence[str]
-    unit: str
+    values: np.ndarray  # shape (K, M); NaN where there is none
+    columns: Sequence[str]  # names of the M columns
+    unit: str  # of the numbers
 
 
 @dataclass(frozen=True)
 class Node:
-    """A state of a `Graph`.
+    """A state of a `Graph`."""
 
-    Attributes:
-        text: Under it.
-        share: Of all rows, for its size.
-        runs: Number of runs that visit it.
-    """
-
-    text: str
-    share: float
-    runs: int
+    text: str  # under it
+    share: float  # of all rows, for its size
+    runs: int  # number of runs that visit it
 
 
 @dataclass(frozen=True)
 class Arrow:
-    """A way between two states of a `Graph`.
+    """A way between two states of a `Graph`."""
 
-    Attributes:
-        start: Place of the state it leaves.
-        end: Place of the state it enters.
-        runs: Number of runs that take it, for its width.
-        marked: Whether it is one of several that runs part on.
-    """
-
-    start: int
-    end: int
-    runs: int
-    marked: bool = False
+    start: int  # place of the state it leaves
+    end: int  # place of the state it enters
+    runs: int  # number of runs that take it, for its width
+    marked: bool = False  # whether it is one of several that runs part on
 
 
 @dataclass(frozen=True, kw_only=True)
 class Graph(Figure):
-    """States from left to right, and the ways between them; in `titles` they are `state-0` and `edge-0-1`.
+    """States from left to right, and the ways between them; in `titles` they are `state-0` and `edge-0-1`."""
 
-    Attributes:
-        nodes: The states in their order.
-        arrows: The ways.
-        total: Number of runs.
-    """
-
-    nodes: Sequence[Node]
-    arrows: Sequence[Arrow]
-    total: int
+    nodes: Sequence[Node]  # the states in their order
+    arrows: Sequence[Arrow]  # the ways
+    total: int  # number of runs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection(Figure):
-    """A score and a criterion against the sizes of a model that were tried.
+    """A score and a criterion against the sizes of a model that were tried."""
 
-    Attributes:
-        tried: The N sizes.
-        scores: Score of each, with its error; None where there is none.
-        errors: Likewise.
-        criterion: A second number of each.
-        chosen: The size that was taken.
-        converged: Whether each fit converged.
-        paired: Whether an error is that of the difference to the best score.
-    """
-
-    tried: Sequence[int]
-    scores: Sequence[float | None]
-    errors: Sequence[float | None]
-    criterion: Sequence[float | None]
-    chosen: int
-    converged: Sequence[bool]
-    paired: bool = False
+    tried: Sequence[int]  # the N sizes
+    scores: Sequence[float | None]  # score of each, with its error; None where there is none
+    errors: Sequence[float | None]  # likewise
+    criterion: Sequence[float | None]  # a second number of each
+    chosen: int  # the size that was taken
+    converged: Sequence[bool]  # whether each fit converged
+    paired: bool = False  # whether an error is that of the difference to the best score

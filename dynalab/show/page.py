@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,7 @@ from markupsafe import Markup, escape
 
 from dynalab.core.words import number, plain
 from dynalab.show import plots, svg
-from dynalab.show.blocks import (
-    Block,
-    Cell,
-    Code,
-    Figure,
-    Picture,
-    Say,
-    Table,
-    Warnings,
-    run_label,
-)
+from dynalab.show.blocks import Block, Cell, Code, Figure, Picture, Say, Table, Warnings, run_label
 
 TEMPLATES = Path(__file__).parent / "templates"
 _BOLD = re.compile(r"\*\*(.+?)\*\*")
@@ -32,42 +22,25 @@ _CODE = re.compile(r"`([^`]+)`")
 _KINDS = {"say": Say, "warnings": Warnings, "picture": Picture, "table": Table, "code": Code}
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A cell as the page has it.
+def piece(value: Any) -> dict[str, Any]:
+    """Return a plain value or a cell as the templates take it: numbers right-aligned, a quiet dash for what is missing.
 
-    Attributes:
-        text: What is shown.
-        sort: What a click on the column's head sorts by; None is last.
-        number: Whether it stands right-aligned.
-        tone: As that of a `Cell`.
-        swatch: As that of a `Cell`.
-        link: As that of a `Cell`.
+    A click on the column's head sorts by `sort`; None is last.
     """
-
-    text: str
-    sort: float | str | None
-    number: bool
-    tone: str
-    swatch: str
-    link: str
-
-
-def piece(value: Any) -> Piece:
-    """Return a plain value or a cell as a piece: numbers right-aligned, a quiet dash for what is missing."""
     cell = value if isinstance(value, Cell) else Cell(value)
-    inner, tone, aligned = cell.value, cell.tone, False
-    text: str
-    sort: float | str | None
+    inner, tone, aligned = cell.value, cell.tone, not cell.swatch
+    sort: float | str | None = None
     if inner is None:
-        text, sort, tone, aligned = number(None), None, tone or "quiet", True
-    elif isinstance(inner, bool):
-        text, sort = "yes" if inner else "no", str(inner)
-    elif isinstance(inner, int | float):
-        text, sort, aligned = number(inner), float(inner), True
+        text, tone = number(None), tone or "quiet"
+    elif isinstance(inner, int | float) and not isinstance(inner, bool):
+        text, sort = number(inner), float(inner)
     else:
-        text = sort = str(inner)
-    return Piece(cell.text or text, sort, aligned and not cell.swatch, tone, cell.swatch, cell.link)
+        text, sort, aligned = (
+            "yes" if inner is True else "no" if inner is False else str(inner),
+            str(inner),
+            False,
+        )
+    return {**vars(cell), "text": cell.text or text, "sort": sort, "number": aligned, "tone": tone}
 
 
 def rich(text: str) -> Markup:
@@ -77,18 +50,10 @@ def rich(text: str) -> Markup:
 
 
 def settled(block: Block, label: Callable[[str], str] = run_label, log_steps: bool | None = None) -> Block:
-    """Return a block whose figure is drawn and whose runs are named.
-
-    Args:
-        block: The block.
-        label: Id of a run -> its name.
-        log_steps: As `plots.draw` takes it.
-    """
+    """Return a block whose figure is drawn, as `plots.draw` does, and whose runs are named by their ids' labels."""
     if isinstance(block, Figure):
-        figure = plots.draw(block, label, log_steps)
-        return Picture(
-            name=block.name, figure=figure, caption=plots.caption(block), alt=block.alt, titles=block.titles
-        )
+        figure, about = plots.draw(block, label, log_steps), plots.caption(block)
+        return Picture(name=block.name, figure=figure, caption=about, alt=block.alt, titles=block.titles)
     if isinstance(block, Table):
         return replace(block, rows=[[_named(value, label) for value in row] for row in block.rows])
     return block
@@ -105,13 +70,9 @@ def _named(value: Any, label: Callable[[str], str]) -> Any:
 
 
 def drawing(picture: Picture, name: str, document: str, files: str = "") -> dict[str, Any]:
-    """Return a picture as the templates take it.
+    """Return a picture as the templates take it, with its name before the ids in its SVG document, so that none clash.
 
-    Args:
-        picture: The picture.
-        name: Put before the ids in it, so that those of several do not clash.
-        document: Its SVG document.
-        files: Address of its files without suffix; empty where there are none.
+    `files` is the address of its files without suffix; empty where there are none.
     """
     return {"svg": Markup(svg.inline(document, name, picture.alt, picture.titles)), "file": files}
 
@@ -119,19 +80,12 @@ def drawing(picture: Picture, name: str, document: str, files: str = "") -> dict
 def environment(*folders: Path) -> Environment:
     """Return the templates of blocks, and those of some folders before them."""
     made = Environment(
-        loader=FileSystemLoader([*folders, TEMPLATES]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+        loader=FileSystemLoader([*folders, TEMPLATES]), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     made.filters |= {"rich": rich, "plain": plain, "piece": piece}
-    made.tests |= {name: _tester(kind) for name, kind in _KINDS.items()}
+    made.tests |= {name: lambda block, kind=kind: isinstance(block, kind) for name, kind in _KINDS.items()}
     return made
-
-
-def _tester(kind: type) -> Callable[[Any], bool]:
-    return lambda block: isinstance(block, kind)
 
 
 @lru_cache(maxsize=1)
@@ -140,12 +94,7 @@ def _blocks() -> Any:
 
 
 def html(blocks: Iterable[Block], prefix: str = "dynalab") -> str:
-    """Return blocks as HTML without a page around them.
-
-    Args:
-        blocks: The blocks.
-        prefix: Put before the ids in figures.
-    """
+    """Return blocks as HTML without a page around them, with a prefix before the ids in figures."""
     parts = []
     for block in map(settled, blocks):
         made = None

@@ -36,13 +36,10 @@ def to_svg(figure: Figure) -> str:
 
 
 def inline(svg: str, prefix: str, label: str, titles: Mapping[str, str] | None = None) -> str:
-    """Return an SVG document as an element for an HTML page.
+    """Return an SVG document as an element for an HTML page, with a label for those who do not see it.
 
-    Args:
-        svg: The document.
-        prefix: Put before every id, so that the figures of a page do not clash.
-        label: What the figure shows, for those who do not see it.
-        titles: Id of a part (a matplotlib gid) -> text that appears under the pointer.
+    The prefix stands before every id, so that the figures of a page do not clash; `titles` are id of a part (a
+    matplotlib gid) -> text that appears under the pointer.
     """
     body = svg[svg.index("<svg") :]
     # Its rules would hold for the whole page; the page has them for all figures.

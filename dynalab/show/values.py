@@ -12,21 +12,16 @@ MOST = 500
 
 
 def tables_of(values: Mapping[str, Any]) -> Iterator[Table]:
-    """Yield plain values as tables: single ones in one, every list of objects in one of its own."""
+    """Yield plain values as tables: single ones in one, every list of objects in one of its own, of at most 500."""
     facts = [[key, value] for key, value in values.items() if not isinstance(value, list | Mapping)]
     if facts:
         yield Table(["", ""], facts, sortable=False)
     for key, value in values.items():
         if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
-            yield records(key, value)
-
-
-def records(title: str, rows: list[Mapping[str, Any]], *, folded: bool = False) -> Table:
-    """Return a table of a list of objects, at most 500 of them."""
-    header = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[_plain(row.get(key)) for key in header] for row in rows[:MOST]]
-    more = f" (the first {MOST} of {len(rows):,})" if len(rows) > MOST else ""
-    return Table(header, cells, f"{title}{more}", folded=folded)
+            header = list(dict.fromkeys(name for row in value for name in row))
+            cells = [[_plain(row.get(name)) for name in header] for row in value[:MOST]]
+            more = f" (the first {MOST} of {len(value):,})" if len(value) > MOST else ""
+            yield Table(header, cells, f"{key}{more}")
 
 
 def _plain(value: Any) -> Any:

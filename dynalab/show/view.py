@@ -11,15 +11,10 @@ from dynalab.show.blocks import Block
 
 @dataclass(frozen=True, repr=False)
 class View:
-    """Blocks that a notebook shows, and that can be gone through one by one.
+    """Blocks that a notebook shows, and that can be gone through one by one."""
 
-    Attributes:
-        blocks: The blocks; `dynalab.figures.draw` draws those that are figures.
-        name: Put before the ids in figures, so that those of several results do not clash.
-    """
-
-    blocks: Sequence[Block]
-    name: str = "dynalab"
+    blocks: Sequence[Block]  # the blocks; `dynalab.figures.draw` draws those that are figures
+    name: str = "dynalab"  # put before the ids in figures, so that those of several results do not clash
 
     def __iter__(self) -> Iterator[Block]:
         """Go through the blocks."""

@@ -6,13 +6,12 @@ such a shard goes on from it as from any other that was cut off, up to the fork 
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dynalab.core.atomic import making, sweep
 from dynalab.store import checkpoint, runfile, series
-from dynalab.store.cut import marks_of, runs_of, write_series
+from dynalab.store.cut import cut_checkpoint, write_series
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, ShardPaths
 from dynalab.store.stored import StoredRun
@@ -23,8 +22,8 @@ KEPT = ("device", "threads", "exact", "every", "bits")
 
 def kept_before(run: StoredRun, step: int) -> int:
     """Return the newest step up to one given at which a whole checkpoint of a run is kept; 0 where there is none."""
-    found, _, _ = checkpoint.newest_whole(run.shard, at_most=step)
-    return found.step if found else 0
+    newest, _, _ = checkpoint.newest_whole(run.shard, at_most=step)
+    return newest.step if newest else 0
 
 
 def branch(
@@ -40,7 +39,7 @@ def branch(
     Each is built under a hidden name and appears in one rename: interrupted at any moment, the same call goes on.
 
     Args:
-        runs: The parent's runs.
+        runs: The parent's.
         step: Where the fork leaves them; it is taken from the newest checkpoint up to there.
         target: The fork's ensemble.
         steps: Length that is asked for.
@@ -60,46 +59,29 @@ def branch(
             if run.label not in there:
                 by_shard.setdefault(run.shard.root, []).append(run)
         for members in by_shard.values():
-            members = sorted(members, key=lambda run: run.index)
-            _branch_shard(members, step, target, steps, streams, folders, lock.require)
-
-
-def _branch_shard(
-    members: Sequence[StoredRun],
-    step: int,
-    target: EnsemblePaths,
-    steps: int,
-    streams: Mapping[str, Mapping[str, int]],
-    folders: Sequence[Path],
-    require: Callable[[], None],
-) -> None:
-    source, record = members[0].shard, members[0].record
-    places = [run.index for run in members]
-    found, state, _ = checkpoint.newest_whole(source, at_most=step)
-    if found is None or state is None:
-        # Trained from the start.
-        return
-    chosen = [record.runs[place] for place in places]
-    with making(target.shard(runfile.folder_name(chosen, 1)).root) as root:
-        part = ShardPaths(root)
-        for cadence, mark in state.marks.items():
-            write_series(part, cadence, series.read(source.series(cadence))[: mark.rows], places)
-        marks = marks_of(part, state)
-        model, optim = (
-            runs_of(file.read_bytes(), places, len(record.runs), file) for file in (found.model, found.optim)
-        )
-        checkpoint.save_bytes(part, dataclasses.replace(state, marks=marks), model, optim)
-        shard = runfile.Shard(
-            runs=[
-                runfile.Run(run.label, run.seed, dict(streams[run.label]), "partial", state.step)
-                for run in chosen
-            ],
-            requested_steps=steps,
-            status="partial",
-            steps=state.step,
-            plan={key: record.plan[key] for key in KEPT if key in record.plan},
-            marks={name: [mark.rows, mark.crc] for name, mark in marks.items()},
-            folders=[str(folder) for folder in folders],
-        )
-        runfile.write(part, shard)
-        require()
+            source, record = members[0].shard, members[0].record
+            places = sorted(run.index for run in members)
+            newest, state, _ = checkpoint.newest_whole(source, at_most=step)
+            if newest is None or state is None:
+                # Trained from the start.
+                continue
+            chosen = [record.runs[place] for place in places]
+            with making(target.shard(runfile.folder_name(chosen, 1)).root) as root:
+                part = ShardPaths(root)
+                for cadence, mark in state.marks.items():
+                    write_series(part, cadence, series.read(source.series(cadence))[: mark.rows], places)
+                state = cut_checkpoint(newest, state, part, places, len(record.runs))
+                shard = runfile.Shard(
+                    runs=[
+                        runfile.Run(run.label, run.seed, dict(streams[run.label]), "partial", state.step)
+                        for run in chosen
+                    ],
+                    requested_steps=steps,
+                    status="partial",
+                    steps=state.step,
+                    plan={key: record.plan[key] for key in KEPT if key in record.plan},
+                    marks=state.series,
+                    folders=[str(folder) for folder in folders],
+                )
+                runfile.write(part, shard)
+                lock.require()

@@ -7,6 +7,7 @@ checksums of its tensors and of the series rows it vouches for, so that damage i
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,21 +28,16 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class CheckpointState:
-    """What a checkpoint says beside its tensors.
+    """What a checkpoint says beside its tensors."""
 
-    Attributes:
-        step: Updates done.
-        marks: Cadence -> rows of its series.
-        extra: Small plain values of the training loop.
-    """
+    step: int  # Updates done.
+    marks: Mapping[str, Mark]  # Cadence -> rows of its series.
+    extra: Mapping[str, Any] = field(default_factory=dict)  # Small plain values of the training loop.
 
-    step: int
-    marks: Mapping[str, Mark]
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _always() -> None:
-    pass
+    @property
+    def series(self) -> dict[str, list[int]]:
+        """The marks as JSON has them."""
+        return {cadence: [mark.rows, mark.crc] for cadence, mark in self.marks.items()}
 
 
 def save(
@@ -49,7 +45,7 @@ def save(
     state: CheckpointState,
     model: Mapping[str, Tensor],
     optim: Mapping[str, Tensor],
-    require: Callable[[], None] = _always,
+    require: Callable[[], None] = lambda: None,
 ) -> CheckpointPaths:
     """Write a checkpoint.
 
@@ -76,13 +72,9 @@ def save_bytes(
     state: CheckpointState,
     model: bytes,
     optim: bytes,
-    require: Callable[[], None] = _always,
+    require: Callable[[], None] = lambda: None,
 ) -> CheckpointPaths:
-    """Write a checkpoint whose tensors are serialised already.
-
-    Raises:
-        StoreError: The disk is full; earlier checkpoints stand.
-    """
+    """Write a checkpoint as `save` does, of tensors that are serialised already."""
     require()
     final = shard.checkpoint(state.step)
     with making(final.root, replace=True) as folder:
@@ -95,7 +87,7 @@ def save_bytes(
             "schema_version": SCHEMA_VERSION,
             "step": state.step,
             "sha256": sums,
-            "series": {cadence: [mark.rows, mark.crc] for cadence, mark in state.marks.items()},
+            "series": state.series,
             "extra": dict(state.extra),
         }
         write_json(temporary.state, {**document, "check": _check(document)})
@@ -104,8 +96,6 @@ def save_bytes(
 
 
 def _check(document: Mapping[str, Any]) -> str:
-    import json
-
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -150,13 +140,11 @@ def load_tensors(paths: CheckpointPaths) -> tuple[dict[str, Tensor], dict[str, T
 def newest_whole(
     shard: ShardPaths, at_most: int | None = None
 ) -> tuple[CheckpointPaths | None, CheckpointState | None, list[str]]:
-    """Return the newest checkpoint that is whole and whose series rows are, its state, and a warning for each other.
+    """Return the newest checkpoint, up to a step, that is whole and whose series rows are, its state, and warnings.
 
-    Args:
-        shard: The shard's folder.
-        at_most: Ignore checkpoints after this step.
+    There is a warning for each newer one.
     """
-    warnings = []
+    warnings: list[str] = []
     for paths in reversed(shard.checkpoints()):
         if at_most is not None and paths.step > at_most:
             continue
@@ -165,10 +153,9 @@ def newest_whole(
             for cadence, mark in state.marks.items():
                 if series.checksum(shard.series(cadence), mark.rows) != mark.crc:
                     raise StoreError(f"{shard.series(cadence)} is damaged before step {state.step}")
+            return paths, state, warnings
         except StoreError as error:
             warnings.append(str(error))
-            continue
-        return paths, state, warnings
     return None, None, warnings
 
 
@@ -180,12 +167,11 @@ def prune(shard: ShardPaths, keep: int | str | Sequence[int], kept: Sequence[int
         keep: How many, `all`, or the steps to keep besides the newest two.
         kept: Steps to keep besides, whatever `keep` says.
     """
-    found = shard.checkpoints()
     if keep == "all":
         return
-    count = keep if isinstance(keep, int) else 2
-    steps = {*kept, *([] if isinstance(keep, int) else map(int, keep))}
-    for paths in found[: max(len(found) - count, 0)]:
+    count, steps = (keep, {*kept}) if isinstance(keep, int) else (2, {*kept, *map(int, keep)})
+    stored = shard.checkpoints()
+    for paths in stored[: max(len(stored) - count, 0)]:
         if paths.step not in steps:
             # The marker first: a half-removed checkpoint is then no checkpoint.
             paths.state.unlink(missing_ok=True)

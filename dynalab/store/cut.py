@@ -6,19 +6,30 @@ A run's bits do not depend on its neighbours, so nothing is computed anew.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from dynalab.core.errors import StoreError
-from dynalab.store import series
+from dynalab.store import checkpoint, series
 from dynalab.store.checkpoint import CheckpointState
-from dynalab.store.paths import ShardPaths
+from dynalab.store.paths import CheckpointPaths, ShardPaths
 from dynalab.store.series import Mark, SeriesWriter
 
 
-def marks_of(part: ShardPaths, state: CheckpointState) -> dict[str, Mark]:
-    """Return what a checkpoint may vouch for of the series that were cut: the rows that it did of the whole ones."""
-    return {cadence: _mark(part, cadence, mark.rows, state.step) for cadence, mark in state.marks.items()}
+def cut_checkpoint(
+    source: CheckpointPaths, state: CheckpointState, part: ShardPaths, members: Sequence[int], width: int
+) -> CheckpointState:
+    """Write some runs' part of a checkpoint of S = `width` runs, and return its state.
+
+    Of the series, which were cut before, it vouches for the rows that it did of the whole ones.
+    """
+    model, optim = (runs_of(file.read_bytes(), members, width, file) for file in (source.model, source.optim))
+    state = replace(
+        state, marks={name: _mark(part, name, mark.rows, state.step) for name, mark in state.marks.items()}
+    )
+    checkpoint.save_bytes(part, state, model, optim)
+    return state
 
 
 def _mark(part: ShardPaths, cadence: str, rows: int, step: int) -> Mark:
@@ -33,14 +44,7 @@ def _mark(part: ShardPaths, cadence: str, rows: int, step: int) -> Mark:
 
 
 def write_series(part: ShardPaths, cadence: str, records: np.ndarray, members: Sequence[int]) -> None:
-    """Write what is some runs' own of a series into the folder of a part.
-
-    Args:
-        part: The part.
-        cadence: Name of the series.
-        records: Its rows.
-        members: Places of the runs, ascending.
-    """
+    """Write what is some runs' own of the rows of a series into the folder of a part; `members` ascend."""
     metrics, places = series.metrics_of(records.dtype), np.array(members)
     single = series.is_single(records.dtype)
     if single:
@@ -57,13 +61,7 @@ def write_series(part: ShardPaths, cadence: str, records: np.ndarray, members: S
 
 
 def runs_of(data: bytes, members: Sequence[int], width: int, source: object) -> bytes:
-    """Cut some runs out of stacked tensors: what has a leading axis of S is cut, a scalar (a step count) is shared.
-
-    Args:
-        data: The tensors, as safetensors.
-        members: Places of the runs, ascending.
-        width: Runs in the stack, S.
-        source: Where the tensors are from, for a message.
+    """Cut some runs out of stacked tensors: what has a leading axis of S = `width` is cut, a scalar is shared.
 
     Raises:
         StoreError: The data are damaged, or a tensor has no axis of the runs.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,8 @@ LANDMARKS = ("memorised_step", "generalised_step", "diverged_step")
 def configuration(one: Ensemble, other: Ensemble) -> list[dict[str, Any]]:
     """Return the keys in which two configurations differ, `{key, a, b}`; null where a side has no such key."""
     left, right = flat(one.config), flat(other.config)
-    keys = dict.fromkeys([*left, *right])
-    return [
-        {"key": key, "a": left.get(key), "b": right.get(key)}
-        for key in keys
-        if left.get(key) != right.get(key)
-    ]
+    pairs = {key: (left.get(key), right.get(key)) for key in [*left, *right]}
+    return [{"key": key, "a": a, "b": b} for key, (a, b) in pairs.items() if a != b]
 
 
 def results(one: Sequence[StoredRun], other: Sequence[StoredRun]) -> list[dict[str, Any]]:
@@ -36,23 +32,19 @@ def results(one: Sequence[StoredRun], other: Sequence[StoredRun]) -> list[dict[s
         `{median, quartiles, runs}` (null where no run has them): metrics over the runs that have them, landmarks over
         all runs (null where a quantile falls among runs that never got there), `runs` those that got there.
     """
-    rows: list[dict[str, Any]] = [
-        {"what": "runs", "a": len(one), "b": len(other)},
-        {"what": "status", "a": _statuses(one), "b": _statuses(other)},
-        {"what": "steps", "a": _steps(one), "b": _steps(other)},
-    ]
-    names = [*LANDMARKS]
-    finals = dict.fromkeys(name for run in [*one, *other] for name in _final(run) if name != "step")
-    for name in [*names, *(f"final {metric}" for metric in finals)]:
-        a, b = (
-            _landmark([run.summary.get(name) for run in runs if run.summary is not None])
-            if name in LANDMARKS
-            else _middle([_value(run, name) for run in runs])
-            for runs in (one, other)
-        )
-        if a is not None or b is not None:
-            rows.append({"what": name, "a": a, "b": b})
-    return rows
+    sides = (one, other)
+    values: dict[str, list[Any]] = {
+        "runs": [len(runs) for runs in sides],
+        "status": [dict(Counter(run.status for run in runs).most_common()) for runs in sides],
+        "steps": [sorted({run.steps for run in runs}) for runs in sides],
+    }
+    for name in LANDMARKS:
+        known = [[run.summary for run in runs if run.summary is not None] for runs in sides]
+        values[name] = [_landmark([summary.get(name) for summary in summaries]) for summaries in known]
+    finals = [[(run.summary or {}).get("final") or {} for run in runs] for runs in sides]
+    for name in dict.fromkeys(name for rows in finals for row in rows for name in row if name != "step"):
+        values[f"final {name}"] = [_middle([row.get(name) for row in rows]) for rows in finals]
+    return [{"what": name, "a": a, "b": b} for name, (a, b) in values.items() if (a, b) != (None, None)]
 
 
 def series(one: Ensemble, a: Sequence[StoredRun], other: Ensemble, b: Sequence[StoredRun]) -> dict[str, Any]:
@@ -67,9 +59,8 @@ def series(one: Ensemble, a: Sequence[StoredRun], other: Ensemble, b: Sequence[S
     shared = [(run, right[run.label]) for run in a if run.label in right]
     theirs = set(other.grid_metrics())
     metrics = [name for name in one.grid_metrics() if name in theirs]
-    differing: list[str] = []
-    largest: tuple[float, str] | None = None
-    equal = 0
+    differing, equal = [], 0
+    gaps: list[dict[str, Any]] = []
     for run, twin in shared:
         try:
             x, y = one.trajectory(run, metrics), other.trajectory(twin, metrics)
@@ -84,32 +75,10 @@ def series(one: Ensemble, a: Sequence[StoredRun], other: Ensemble, b: Sequence[S
         differing.append(run.label)
         if same_grid and metrics:
             gap = np.nan_to_num(np.abs(left - y.values[:rows]), nan=0.0, posinf=0.0)
-            column = int(gap.max(axis=0).argmax()) if rows else 0
-            size = float(gap[:, column].max()) if rows else 0.0
-            if largest is None or size > largest[0]:
-                largest = (size, metrics[column])
-    return {
-        "shared": len(shared),
-        "equal": equal,
-        "differing": differing,
-        "largest": None if largest is None else {"difference": largest[0], "metric": largest[1]},
-    }
-
-
-def _statuses(runs: Sequence[StoredRun]) -> dict[str, int]:
-    return dict(Counter(run.status for run in runs).most_common())
-
-
-def _steps(runs: Sequence[StoredRun]) -> list[int]:
-    return sorted({run.steps for run in runs})
-
-
-def _final(run: StoredRun) -> Mapping[str, Any]:
-    return (run.summary or {}).get("final") or {}
-
-
-def _value(run: StoredRun, name: str) -> Any:
-    return _final(run).get(name.removeprefix("final "))
+            sizes = gap.max(axis=0, initial=0.0)
+            gaps.append({"difference": float(sizes.max()), "metric": metrics[int(sizes.argmax())]})
+    largest = max(gaps, key=lambda gap: gap["difference"], default=None)
+    return {"shared": len(shared), "equal": equal, "differing": differing, "largest": largest}
 
 
 def _landmark(steps: Sequence[float | None]) -> dict[str, Any] | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,46 +44,32 @@ def table(selection: Selection[Ensemble]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    frames = []
-    for ensemble, runs in selection:
-        frame = ensemble.frame(runs=[run.id for run in runs])
-        if len(frame):
-            frames.append(frame)
-    if not frames:
+    frames = [ensemble.frame(runs=[run.id for run in runs]) for ensemble, runs in selection]
+    if not any(map(len, frames)):
         raise NothingMatched("these runs have no rows yet")
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table; floats are written so that they are read back exactly.
-
-    Raises:
-        StoreError: The disk is full; what stood there before still stands.
-    """
-    writers: dict[str, Callable[[Path], object]] = {
-        ".csv": lambda to: frame.to_csv(to, index=False),
-        ".parquet": lambda to: frame.to_parquet(to, index=False),
-        ".jsonl": lambda to: _write_lines(frame, to),
-    }
+    """Write a table, atomically; floats are written so that they are read back exactly."""
     with replacing(path) as temporary:
-        writers[path.suffix.lower()](temporary)
+        match path.suffix.lower():
+            case ".csv":
+                frame.to_csv(temporary, index=False)
+            case ".parquet":
+                frame.to_parquet(temporary, index=False)
+            case _:
+                _write_lines(frame, temporary)
 
 
 def _write_lines(frame: pd.DataFrame, path: Path) -> None:
-    import json
-    import math
-
     with path.open("w", encoding="utf-8") as file:
-        names = list(frame.columns)
         for row in frame.astype(object).itertuples(index=False, name=None):
             # JSON has no NaN; a missing seed is null as well.
-            values = [_plain(value, math.isfinite) for value in row]
-            file.write(json.dumps(dict(zip(names, values, strict=True))) + "\n")
+            values = [_plain(value) for value in row]
+            file.write(json.dumps(dict(zip(frame.columns, values, strict=True))) + "\n")
 
 
-def _plain(value: object, finite: Callable[[float], bool]) -> object:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float):
-        return value if finite(value) else None
-    return int(value) if isinstance(value, int) else None
+def _plain(value: object) -> object:
+    finite = math.isfinite(value) if isinstance(value, float) else isinstance(value, str | int)
+    return value if finite else None

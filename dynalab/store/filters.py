@@ -36,15 +36,10 @@ _KINDS = {"number": "a number", "bool": "true or false", "list": "a list, [1,2]"
 
 @dataclass(frozen=True)
 class Given:
-    """A value as it is written in a term.
+    """A value as it is written in a term."""
 
-    Attributes:
-        value: None, a bool, a number, a word, or a list of `Given`.
-        text: How it is written, without quotes.
-    """
-
-    value: Any
-    text: str
+    value: Any  # None, a bool, a number, a word, or a list of `Given`.
+    text: str  # How it is written, without quotes.
 
     @classmethod
     def read(cls, text: str) -> Given:
@@ -84,29 +79,17 @@ def kind(value: Any) -> str:
 
 @dataclass
 class Term:
-    """One term.
+    """One term."""
 
-    Attributes:
-        key: A field of a run or a key of its configuration.
-        sign: `=`, `!=`, `<`, ...
-        given: What it is compared with.
-        text: The term as it was written.
-        seen: Kinds of the values that were found under the key.
-    """
-
-    key: str
+    key: str  # A field of a run or a key of its configuration.
     sign: str
-    given: Given
-    text: str
-    seen: set[str] = field(default_factory=set)
+    given: Given  # What it is compared with.
+    text: str  # The term as it was written.
+    seen: set[str] = field(default_factory=set)  # Kinds of the values that were found under the key.
     seeds: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        """Check what needs no run.
-
-        Raises:
-            ConfigError: The value cannot be compared in this way.
-        """
+        """Check what needs no run: whether the value can be compared in this way."""
         if self.key == "seed" and self.sign not in _ORDER:
             self.seeds = frozenset(parse_seeds(self.given.text))
         elif self.key == "started":
@@ -156,28 +139,16 @@ class Term:
 
 
 class Filter:
-    """Terms that all must hold.
-
-    Args:
-        text: The terms, separated by spaces; a value with spaces is quoted.
-
-    Raises:
-        ConfigError: A term cannot be read.
-    """
+    """Terms that all must hold, separated by spaces; a value with spaces is quoted."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
         terms = []
         for word in _split(text, None):
             match = _TERM.match(word)
-            if not match:
-                raise ConfigError(
-                    f"-f '{text}': {word} is no term; expected KEY=VALUE, with = != < > <= or >="
-                )
-            if not match[3]:
-                raise ConfigError(
-                    f"-f '{text}': {word} compares with nothing; KEY='' compares with empty text"
-                )
+            if not match or not match[3]:
+                what = "compares with nothing; KEY='' compares with empty text"
+                what = what if match else "is no term; expected KEY=VALUE, with = != < > <= or >="
+                raise ConfigError(f"-f '{text}': {word} {what}")
             terms.append(Term(match[1], match[2].replace("==", "="), Given.read(match[3]), word))
         if not terms:
             raise ConfigError(f"-f '{text}': names no term; expected KEY=VALUE")
@@ -187,11 +158,7 @@ class Filter:
     def choose(
         self, selection: Sequence[tuple[E, list[StoredRun]]], everything: Sequence[E]
     ) -> list[tuple[E, list[StoredRun]]]:
-        """Return the runs of a selection for which all terms hold.
-
-        Args:
-            selection: Ensembles, each with the runs to choose from.
-            everything: All that is stored: a key that none of it has is a mistake.
+        """Return the runs of a selection for which all terms hold; a key that nothing of `everything` has is a mistake.
 
         Raises:
             ConfigError: No stored ensemble has a key, or a value is of a kind that is never found under its key.
@@ -208,22 +175,20 @@ class Filter:
 
     def _check(self, everything: Sequence[StoredEnsemble]) -> None:
         """Say what is wrong with a term, if something is, by all that is stored, whichever terms were asked first."""
+        stored = [(item, run) for item in everything for run in item.runs]
         for term in self.terms:
-            found = [_lookup(item, run, term.key) for item in everything for run in item.runs]
-            if term.key not in _FIELDS and all(value is _ABSENT for value in found):
+            key = term.key
+            if key not in _FIELDS and all(_lookup(*one, key) is _ABSENT for one in stored):
                 keys = {*_FIELDS, *_keys(everything)}
-                if term.key in keys:
-                    within = sorted(key for key in keys if key.startswith(f"{term.key}."))
-                    raise ConfigError(
-                        f"-f: {term.key} is a section, not a value; there are {listing(within)}"
-                    )
-                hint = did_you_mean(term.key, keys)
+                if key in keys:
+                    within = sorted(name for name in keys if name.startswith(f"{key}."))
+                    raise ConfigError(f"-f: {key} is a section, not a value; there are {listing(within)}")
+                hint = did_you_mean(key, keys)
                 raise ConfigError(
-                    f"-f: {term.key} is neither a field of a run nor a configuration key of any{hint}"
+                    f"-f: {key} is neither a field of a run nor a configuration key of any{hint}"
                 )
-            for item in everything:
-                for run in item.runs:
-                    term.holds(item, run)
+            for one in stored:
+                term.holds(*one)
             if misfit := term.misfit():
                 raise ConfigError(misfit)
 
@@ -231,25 +196,19 @@ class Filter:
 def _lookup(ensemble: StoredEnsemble, run: StoredRun, key: str) -> Any:
     """Return what a run has under a key; `_ABSENT` where it has none."""
     summary = run.summary or {}
-    if key in _FIELDS:
-        own: Any = {
-            "id": run.id,
-            "run": run.id,
-            "ensemble": ensemble.id,
-            "task": ensemble.task,
-            "seed": run.seed,
-            "status": run.status,
-            "steps": run.steps,
-            "started": run.started,
-            "memorised": summary.get("memorised_step"),
-            "generalised": summary.get("generalised_step"),
-        }.get(key)
-        if key == "name":
-            own = ensemble.names or None
-        # A crossed run has no seed, one that never began no start, one that never generalised no such step.
-        return _ABSENT if own is None else own
-    found = _inside(summary, key)
-    return _inside(ensemble.config, key) if found is _ABSENT else found
+    if key not in _FIELDS:
+        value = _inside(summary, key)
+        return _inside(ensemble.config, key) if value is _ABSENT else value
+    if key in ("id", "run"):
+        value = run.id
+    elif key in ("ensemble", "task"):
+        value = ensemble.id if key == "ensemble" else ensemble.task
+    elif key == "name":
+        value = ensemble.names or None
+    else:
+        value = summary.get(f"{key}_step") if key in ("memorised", "generalised") else getattr(run, key)
+    # A crossed run has no seed, one that never began no start, one that never generalised no such step.
+    return _ABSENT if value is None else value
 
 
 def _inside(tree: Any, key: str) -> Any:
@@ -277,11 +236,7 @@ def _keys(everything: Sequence[StoredEnsemble], most: int = 100) -> Iterator[str
 
 
 def _split(text: str, at: str | None) -> list[str]:
-    """Split at a letter, or at spaces, outside quotes and brackets.
-
-    Raises:
-        ConfigError: A quote or bracket has no other end.
-    """
+    """Split at a letter, or at spaces, outside quotes and brackets."""
     pieces, piece, depth, quote = [], "", 0, ""
     for letter in text:
         if quote:

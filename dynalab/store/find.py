@@ -28,8 +28,8 @@ def select(
         outputs: The outputs folder.
         refs: Ids or prefixes of ids of ensembles or runs, names of imported ones, folders, or `@last`; none with a
             filter means everything, none without a filter the last.
-        open_as: `Ensemble`, or `StoredEnsemble` where no arrays are needed.
         filter_text: Terms that all must hold, `task=grokking status=done optimizer.lr<0.01`; None: no filter.
+        open_as: `Ensemble`, or `StoredEnsemble` where no arrays are needed.
 
     Raises:
         NothingMatched: Nothing does.
@@ -65,10 +65,9 @@ def readable(selection: Selection[E]) -> tuple[Selection[E], list[str]]:
     for ensemble, runs in selection:
         try:
             _ = ensemble.config
+            whole.append((ensemble, runs))
         except StoreError as error:
             lines.append(f"{error}; {ensemble.id} is left out")
-        else:
-            whole.append((ensemble, runs))
     if not whole:
         raise StoreError("; ".join(lines))
     return whole, lines
@@ -87,11 +86,12 @@ def _resolve(
         item = next(own, None) or open_as(EnsemblePaths(folder.resolve()))
         return [(item, item.runs)]
     digest, slash, label = ref.partition("/")
-    found = _named(digest, everything)
-    if not found:
-        found = [item for item in everything if item.id.startswith(digest)] if digest else []
-    if not found:
-        found = [item for item in everything if item.path.name == digest]
+    # A name is no hash to be cut short.
+    found = (
+        [item for item in everything if item.imported and digest in _names(item)]
+        or [item for item in everything if digest and item.id.startswith(digest)]
+        or [item for item in everything if item.path.name == digest]
+    )
     if not found:
         names = [name for item in everything if item.imported for name in _names(item)]
         hint = did_you_mean(digest, [*names, *(item.id for item in everything)])
@@ -126,11 +126,6 @@ def _names(item: StoredEnsemble) -> list[str]:
         return item.names
     except StoreError:
         return []
-
-
-def _named(name: str, everything: list[E]) -> list[E]:
-    """Return the imported ensemble of a name: the whole name, since a name is no hash to be cut short."""
-    return [item for item in everything if item.imported and name in _names(item)]
 
 
 def _last(paths: OutputPaths, everything: list[E]) -> Selection[E]:

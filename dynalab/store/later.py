@@ -29,12 +29,7 @@ class Later:
         self._waiting: collections.deque[concurrent.futures.Future[None]] = collections.deque()
 
     def write(self, path: Path, data: bytes) -> None:
-        """Have `path` replaced by `data`.
-
-        Raises:
-            StoreError: A file that was given before could not be written.
-            Locked: One may not be written any more, if `require` says so.
-        """
+        """Have `path` replaced by `data`; what went wrong with a file before is raised here, or by `wait`."""
         while self._waiting and (self._waiting[0].done() or len(self._waiting) >= _MOST_WAITING):
             self._waiting.popleft().result()
         self._waiting.append(self._pool.submit(self._write, path, data))
@@ -44,10 +39,6 @@ class Later:
         self._put(path, data)
 
     def wait(self) -> None:
-        """Return when all files are safe.
-
-        Raises:
-            StoreError: One could not be written.
-        """
+        """Return when all files are safe."""
         while self._waiting:
             self._waiting.popleft().result()

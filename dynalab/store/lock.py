@@ -40,17 +40,11 @@ _POLL_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class _Sighting:
-    """What a lock file looked like.
-
-    Attributes:
-        data: What it held.
-        changed: When it changed last by the file server's clock, which is compared with nothing but itself.
-        regular: Whether it is a file.
-    """
+    """What a lock file looked like."""
 
     data: bytes
-    changed: int
-    regular: bool
+    changed: int  # When, by the file server's clock, which is compared with nothing but itself.
+    regular: bool  # Whether it is a file.
 
     @cached_property
     def owner(self) -> Owner | None:
@@ -177,18 +171,14 @@ _NOBODY = Owner("an unknown host", "", 0, "")
 def watch(paths: Iterable[Path], tell: Callable[[str], None]) -> bool:
     """Watch the heartbeats of all those locks at once whose owners cannot be seen, until it is known which live.
 
-    Takes a beat where they live and `MISSED_BEATS` intervals where they do not; no time where all can be seen.
-
-    Args:
-        paths: The lock files.
-        tell: Takes a line that says what is waited for, when it takes longer than a moment.
+    Takes a beat where they live and `MISSED_BEATS` intervals where they do not; no time where all can be seen. `tell`
+    takes a line that says what is waited for, when it takes longer than a moment.
 
     Returns:
         Whether there was any to watch.
     """
-    began, told, rest = time.monotonic(), False, _unseen(paths)
-    any_unseen = bool(rest)
-    while rest:
+    began, told, unseen, rest = time.monotonic(), False, False, list(paths)
+    while rest := [path for path in rest if (seen := _look(path)) and _alive(path, seen) is None]:
         if not told and time.monotonic() - began > HEARTBEAT_SECONDS / 20:
             others = f" and {len(rest) - 1} more" if len(rest) > 1 else ""
             tell(
@@ -198,13 +188,8 @@ def watch(paths: Iterable[Path], tell: Callable[[str], None]) -> bool:
             )
             told = True
         time.sleep(HEARTBEAT_SECONDS / 50)
-        rest = _unseen(rest)
-    return any_unseen
-
-
-def _unseen(paths: Iterable[Path]) -> list[Path]:
-    """Return the locks of which it is not known yet whether their owners live."""
-    return [path for path in paths if (seen := _look(path)) and _alive(path, seen) is None]
+        unseen = True
+    return unseen
 
 
 class Lock:
@@ -213,8 +198,7 @@ class Lock:
     Args:
         path: The file.
         steal: Take it over from whoever holds it now and does not let go within `wait`.
-        wait: Seconds to wait for a living owner before giving up. An owner that cannot be seen is watched until it is
-            known whether it lives.
+        wait: Seconds to wait for a living owner; one that cannot be seen is watched until it is known whether it lives.
         beats: False for a moment's work, far shorter than an interval: no thread is started.
     """
 
@@ -248,11 +232,7 @@ class Lock:
         return self
 
     def mine(self) -> bool:
-        """Return whether the lock is still held, by this very claim.
-
-        Raises:
-            StoreError: The file is there and cannot be read, so nobody knows.
-        """
+        """Return whether the lock is still held, by this very claim; a `StoreError` where it cannot be read."""
         try:
             return _read(self.path).owner == self._owner
         except OSError as error:
@@ -265,7 +245,6 @@ class Lock:
 
         Raises:
             Locked: The lock was taken over, or the folder removed; what lies there is another's.
-            StoreError: It cannot be read whose it is.
         """
         if not self.mine():
             owner = holder(self.path)

@@ -32,17 +32,8 @@ def is_name(value: object) -> bool:
     return isinstance(value, str) and NAME.fullmatch(value) is not None
 
 
-def is_ensemble(name: str) -> bool:
-    """Return whether a folder is called as ensembles are, `<slug>-<hash10>`."""
-    return ENSEMBLE.fullmatch(name) is not None
-
-
 def refuse_links(*paths: Path) -> None:
-    """Check, before something is written or removed, that it is where it seems to be.
-
-    Raises:
-        StoreError: One of the paths is a link.
-    """
+    """Raise a `StoreError` where a path that is about to be written or removed is a link."""
     for path in paths:
         if path.is_symlink():
             raise StoreError(
@@ -53,10 +44,10 @@ def refuse_links(*paths: Path) -> None:
 def inside(folder: Path, name: re.Pattern[str], suffix: str = "") -> Iterator[Path]:
     """Yield what lies in a folder and has a name of a form and a suffix, in order; nothing where it cannot be read."""
     try:
-        found = sorted(folder.iterdir())
+        paths = sorted(folder.iterdir())
     except OSError:
         return
-    for path in found:
+    for path in paths:
         if path.name.endswith(suffix) and name.fullmatch(path.name.removesuffix(suffix)):
             yield path
 

@@ -21,23 +21,14 @@ _MOST_PIDS = 2**31
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that holds a lock, by one claim of it.
+    """The process that holds a lock, by one claim of it; what cannot be read of it is empty."""
 
-    Attributes:
-        host: Name of the machine, for people.
-        boot: Id of the kernel's current boot; empty where it cannot be read.
-        pid: Process.
-        started: When the process started, in the kernel's ticks; tells a reused pid.
-        space: Its pid namespace; empty where it cannot be read, and in lock files of before.
-        token: Random, made for each claim: what a claim is told from every other by.
-    """
-
-    host: str
-    boot: str
+    host: str  # Name of the machine, for people.
+    boot: str  # Id of the kernel's current boot.
     pid: int
-    started: str
-    space: str = ""
-    token: str = ""
+    started: str  # When the process started, in the kernel's ticks; tells a reused pid.
+    space: str = ""  # Its pid namespace; empty in lock files of before.
+    token: str = ""  # Random, made for each claim: what a claim is told from every other by.
 
     @classmethod
     def me(cls) -> Owner:
@@ -54,10 +45,8 @@ class Owner:
         except (ValueError, TypeError, KeyError, RecursionError):
             return None
         texts = (found.host, found.boot, found.started, found.space, found.token)
-        whole = (
-            type(found.pid) is int and 0 < found.pid < _MOST_PIDS and all(isinstance(t, str) for t in texts)
-        )
-        return found if whole else None
+        numbered = type(found.pid) is int and 0 < found.pid < _MOST_PIDS
+        return found if numbered and all(isinstance(text, str) for text in texts) else None
 
     def to_bytes(self, beat: int = 0) -> bytes:
         """Return what a lock file holds, always of one length: JSON, whose last value counts the heartbeats."""

@@ -5,10 +5,21 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from dynalab.core.errors import StoreError
 from dynalab.store.names import ANALYSIS, CADENCE, ENSEMBLE, NAME, SHARD, STEP, TASK, inside, refuse_links
 from dynalab.store.read import read_bytes, read_json
+
+
+class _Place:
+    """A file or folder of one name in the folder `root`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: Any, _: object) -> Path:
+        return folder.root / self.name
 
 
 @dataclass(frozen=True)
@@ -17,30 +28,11 @@ class OutputPaths:
 
     root: Path
 
-    @property
-    def last(self) -> Path:
-        """What the last `train` or `import` composed."""
-        return self.root / "last.json"
-
-    @property
-    def analyses(self) -> Path:
-        """The folder of analyses."""
-        return self.root / "analysis"
-
-    @property
-    def reports(self) -> Path:
-        """The folder of reports."""
-        return self.root / "reports"
-
-    @property
-    def logs(self) -> Path:
-        """The folder of tracebacks of dynalab's own bugs."""
-        return self.root / "logs"
-
-    @property
-    def imports_lock(self) -> Path:
-        """Held while a table is imported."""
-        return self.root / "imported" / "lock"
+    last = _Place("last.json")  # What the last `train` or `import` composed.
+    analyses = _Place("analysis")
+    reports = _Place("reports")
+    logs = _Place("logs")  # Tracebacks of dynalab's own bugs.
+    imports_lock = _Place("imported/lock")  # Held while a table is imported.
 
     def analysis(self, kind: str, digest: str) -> AnalysisPaths:
         """Return the folder of one analysis."""
@@ -88,7 +80,23 @@ class OutputPaths:
 
 
 @dataclass(frozen=True)
-class EnsemblePaths:
+class _Hashed:
+    """A folder whose name ends in an identity hash."""
+
+    root: Path
+
+    @property
+    def digest(self) -> str:
+        """The identity hash."""
+        return self.root.name.rpartition("-")[2]
+
+    def refuse_links(self) -> None:
+        """Raise a `StoreError` where the folder or the one above is a link, before something is written in it."""
+        refuse_links(self.root.parent, self.root)
+
+
+@dataclass(frozen=True)
+class EnsemblePaths(_Hashed):
     """An ensemble's folder, `outputs/<task>/<slug>-<hash>/`.
 
     Attributes:
@@ -96,13 +104,11 @@ class EnsemblePaths:
         copies: Other folders whose names end in the same hash.
     """
 
-    root: Path
     copies: tuple[Path, ...] = field(default=(), compare=False)
 
-    @property
-    def digest(self) -> str:
-        """The identity hash, from the folder's name."""
-        return self.root.name.rpartition("-")[2]
+    config = _Place("config.yaml")  # Resolved.
+    overrides = _Place("overrides.yaml")  # The words that chose it.
+    lock = _Place("lock")  # Held while shards are laid out.
 
     @property
     def task(self) -> str:
@@ -121,21 +127,6 @@ class EnsemblePaths:
         except StoreError:
             return False
 
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.root / "config.yaml"
-
-    @property
-    def overrides(self) -> Path:
-        """The words that chose it."""
-        return self.root / "overrides.yaml"
-
-    @property
-    def lock(self) -> Path:
-        """Held while shards are laid out."""
-        return self.root / "lock"
-
     def metrics(self, cadence: str | None = None) -> Path:
         """Return the table that users open: of the evaluation grid, or of another cadence."""
         return self.root / (f"metrics-{cadence}.parquet" if cadence else "metrics.parquet")
@@ -143,14 +134,6 @@ class EnsemblePaths:
     def shard(self, name: str) -> ShardPaths:
         """Return a shard's folder by name."""
         return ShardPaths(self.root / name)
-
-    def refuse_links(self) -> None:
-        """Check that the folder is in the outputs folder, before something is written in it.
-
-        Raises:
-            StoreError: It, or its task's, is a link.
-        """
-        refuse_links(self.root.parent, self.root)
 
     def shards(self) -> list[ShardPaths]:
         """Return every shard's folder, in order of their names; parts of a shard that is being split do not count."""
@@ -165,35 +148,20 @@ class ShardPaths:
 
     root: Path
 
+    run = _Place("run.json")  # What the shard is, how far it is and who trained it.
+    lock = _Place("lock")  # Held by the one writer.
+    log = _Place("log.txt")  # What the worker had to say.
+    error = _Place("error.txt")  # The traceback of a failed attempt.
+    # The names of the parts that this shard is being split into; once its folder is gone, they count.
+    split = _Place("split.json")
+    series_folder = _Place("series")
+    checkpoint_folder = _Place("checkpoints")
+    snapshot_folder = _Place("snapshots")
+
     @property
     def ensemble(self) -> EnsemblePaths:
         """The ensemble that it belongs to."""
         return EnsemblePaths(self.root.parent)
-
-    @property
-    def run(self) -> Path:
-        """What the shard is, how far it is and who trained it."""
-        return self.root / "run.json"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the one writer."""
-        return self.root / "lock"
-
-    @property
-    def log(self) -> Path:
-        """What the worker had to say."""
-        return self.root / "log.txt"
-
-    @property
-    def error(self) -> Path:
-        """The traceback of a failed attempt."""
-        return self.root / "error.txt"
-
-    @property
-    def split(self) -> Path:
-        """The names of the parts that this shard is being split into; once the folder is gone, they count."""
-        return self.root / "split.json"
 
     @property
     def aside(self) -> Path:
@@ -206,8 +174,8 @@ class ShardPaths:
             names = list(read_json(self.split)["parts"]) if self.split.exists() else []
         except (StoreError, LookupError, TypeError):
             return []
-        own = [name for name in names if isinstance(name, str) and SHARD.fullmatch(name)]
-        return own if own == names and self.root.name not in own and all(map(self._made, own)) else []
+        valid = all(isinstance(name, str) and SHARD.fullmatch(name) for name in names)
+        return names if valid and self.root.name not in names and all(map(self._made, names)) else []
 
     def _made(self, name: str) -> bool:
         """Return whether the shard of a name is no other than a part of this one, half made or whole."""
@@ -218,27 +186,13 @@ class ShardPaths:
             return False
 
     def refuse_links(self) -> None:
-        """Check that everything of the shard is in its folder, before something is written in it.
-
-        Raises:
-            StoreError: A file or folder of it, or a folder above in the outputs folder, is a link.
-        """
+        """Raise a `StoreError` where a file or folder of the shard, or one above in the outputs folder, is a link."""
         self.ensemble.refuse_links()
         refuse_links(self.root, *self.root.rglob("*"))
-
-    @property
-    def series_folder(self) -> Path:
-        """The folder of series."""
-        return self.root / "series"
 
     def series(self, cadence: str) -> Path:
         """Return the series of one cadence."""
         return self.series_folder / f"{cadence}.npy"
-
-    @property
-    def checkpoint_folder(self) -> Path:
-        """The folder of checkpoints."""
-        return self.root / "checkpoints"
 
     def cadences(self) -> list[str]:
         """Return the names of the series that are there."""
@@ -253,17 +207,12 @@ class ShardPaths:
         found = [CheckpointPaths(folder) for folder in _by_step(self.checkpoint_folder).values()]
         return [paths for paths in found if paths.state.is_file()]
 
-    @property
-    def snapshot_folder(self) -> Path:
-        """The folder of weights kept for analysis."""
-        return self.root / "snapshots"
-
     def snapshot(self, step: int) -> Path:
-        """Return the weights kept at a step."""
+        """Return the weights kept for analysis at a step."""
         return self.snapshot_folder / f"step-{step:08d}.safetensors"
 
     def snapshots(self) -> dict[int, Path]:
-        """Return step -> weights kept, in order of the steps."""
+        """Return step -> weights kept for analysis, in order of the steps."""
         return _by_step(self.snapshot_folder, ".safetensors")
 
 
@@ -275,59 +224,30 @@ def _by_step(folder: Path, suffix: str = "") -> dict[int, Path]:
 
 @dataclass(frozen=True)
 class CheckpointPaths:
-    """A checkpoint's folder; `state.json`, written last, is the marker that it is whole."""
+    """A checkpoint's folder, named by its step."""
 
     root: Path
+
+    model = _Place("model.safetensors")  # Stacked weights.
+    optim = _Place("optim.safetensors")  # Stacked optimizer tensors.
+    state = _Place("state.json")  # Written last: the marker that the checkpoint is whole.
 
     @property
     def step(self) -> int:
         """The step it was taken at."""
         return int(self.root.name[5:])
 
-    @property
-    def model(self) -> Path:
-        """Stacked weights."""
-        return self.root / "model.safetensors"
-
-    @property
-    def optim(self) -> Path:
-        """Stacked optimizer tensors."""
-        return self.root / "optim.safetensors"
-
-    @property
-    def state(self) -> Path:
-        """Step, row counts, checksums."""
-        return self.root / "state.json"
-
 
 @dataclass(frozen=True)
-class AnalysisPaths:
+class AnalysisPaths(_Hashed):
     """An analysis' folder, `analysis/<kind>-<hash>/`."""
 
-    root: Path
+    result = _Place("result.json")  # Plain values.
 
     @property
     def kind(self) -> str:
-        """The kind of analysis, from the folder's name."""
+        """The kind of analysis."""
         return self.root.name.rpartition("-")[0]
-
-    @property
-    def digest(self) -> str:
-        """The identity hash, from the folder's name."""
-        return self.root.name.rpartition("-")[2]
-
-    def refuse_links(self) -> None:
-        """Check that the folder is in the outputs folder, before something is written in it.
-
-        Raises:
-            StoreError: It, or the folder of analyses, is a link.
-        """
-        refuse_links(self.root.parent, self.root)
-
-    @property
-    def result(self) -> Path:
-        """The result, plain values."""
-        return self.root / "result.json"
 
     def table(self, name: str) -> Path:
         """Return one of its tables."""

@@ -25,11 +25,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89abAB]")
 
 
 def read_bytes(path: Path, most: int | None = None) -> bytes:
-    """Read a file, or its beginning.
-
-    Args:
-        path: The file.
-        most: Bytes to read; None: all.
+    """Read a file, or so many bytes of its beginning.
 
     Raises:
         StoreError: It is missing, is no file (a pipe or a device has no end), or does not fit into memory.
@@ -40,11 +36,7 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """Hold a file open for reading.
-
-    Raises:
-        StoreError: As `read_bytes`, also of what is read while the block lasts.
-    """
+    """Hold a file open for reading; errors are those of `read_bytes`, also of what is read while the block lasts."""
     try:
         # A pipe that nobody writes to would be waited for.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
@@ -58,20 +50,16 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON document.
-
-    Raises:
-        StoreError: The file cannot be read or is not JSON, which has neither NaN nor infinities.
-    """
+    """Read a JSON document, or raise a `StoreError`; JSON has neither NaN nor infinities."""
     data = read_bytes(path)
     try:
-        found = json.loads(data, parse_constant=_no_number, parse_float=_finite)
+        document = json.loads(data, parse_constant=_no_number, parse_float=_finite)
         if _SURROGATE.search(data):
             # Half a character, which no file and no terminal takes.
-            json.dumps(found, ensure_ascii=False).encode()
+            json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{path} is damaged: {error}") from error
-    return found
+    return document
 
 
 def _no_number(text: str) -> float:
@@ -91,14 +79,9 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 def read_yaml(path: Path, text: bytes | None = None) -> Any:
-    """Read a YAML document of plain values: no dates, no tags, nothing that is not finite.
+    """Read a YAML document of plain values, or raise a `StoreError`: no dates, no tags, nothing that is not finite.
 
-    Args:
-        path: The file.
-        text: What it holds, where that is known already.
-
-    Raises:
-        StoreError: The file cannot be read or is no such document.
+    `text` is what the file holds, where that is known already.
     """
     text = read_bytes(path) if text is None else text
     try:
@@ -115,19 +98,14 @@ def _check_plain(value: Any, depth: int, left: list[int]) -> None:
     if depth < 0 or left[0] < 0:
         raise ValueError("it is nested too deep, or has too many values")
     if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise ValueError(f"{next(key for key in value if not isinstance(key, str))!r} is no key")
-        for item in value.values():
-            _check_plain(item, depth - 1, left)
-    elif isinstance(value, list):
-        for item in value:
-            _check_plain(item, depth - 1, left)
-    elif (isinstance(value, float) and not math.isfinite(value)) or (
-        type(value) is int and abs(value) >= 2**64
-    ):
+        if wrong := [key for key in value if not isinstance(key, str)]:
+            raise ValueError(f"{wrong[0]!r} is no key")
+    elif not math.isfinite(value) if isinstance(value, float) else type(value) is int and abs(value) >= 2**64:
         raise ValueError(f"{value!r} is no number")
-    elif not isinstance(value, str | int | float | None):
+    elif not isinstance(value, list | str | int | float | None):
         raise ValueError(f"{value!r} is no plain value")
+    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        _check_plain(item, depth - 1, left)
 
 
 def check(value: Any, wanted: Any, key: str = "") -> None:

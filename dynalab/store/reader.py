@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,7 +14,7 @@ from dynalab.config.registry import search_path
 from dynalab.config.suggest import listing
 from dynalab.core.convergence import Convergence, direction_of
 from dynalab.core.errors import ConfigError, StoreError
-from dynalab.core.runs import Group, Run, Series
+from dynalab.core.runs import Group, Lazy, Run, Series
 from dynalab.core.streams import Streams
 from dynalab.core.trajectories import Trajectories, Trajectory
 from dynalab.core.weights import Weights
@@ -34,23 +34,7 @@ T = TypeVar("T")
 
 
 class Ensemble(Recorded):
-    """A stored configuration and the trajectories of its runs.
-
-    Args:
-        path: The ensemble's folder.
-    """
-
-    def forced(self, run: StoredRun) -> Trajectory | None:
-        """Return the rows that spikes of a run's loss forced between those of its grids; None where there are none.
-
-        Raises:
-            StoreError: The series is damaged.
-        """
-        rows = self.forced_rows(run)
-        if not len(rows):
-            return None
-        values = np.stack([rows[name] for name in series.metrics_of(rows.dtype)], axis=1)
-        return Trajectory(run.id, rows["step"].astype(np.int64), values, run.seed, run.status, self.config)
+    """A stored configuration and the trajectories of its runs."""
 
     def trajectory(self, run: StoredRun, metrics: Sequence[str], cadence: str | None = None) -> Trajectory:
         """Return one run's rows of some metrics on a cadence (default: the evaluation grid), shape (T, M).
@@ -95,7 +79,7 @@ class Ensemble(Recorded):
             statuses: Which runs enter.
             runs: Ids of the runs wanted, or None for all.
         """
-        names = list(metrics) if metrics is not None else self.grid_metrics()
+        names = self.grid_metrics() if metrics is None else metrics
         kept, warnings = self._chosen(lambda run: self.trajectory(run, names), statuses, runs)
         return Trajectories(self.id, tuple(names), kept, self.convergence, warnings, self.imported)
 
@@ -118,28 +102,20 @@ class Ensemble(Recorded):
             for cadence in cadences:
                 if has_begun(run, cadence):
                     self.records(run, cadence)
-            grid = self.trajectory(run, ()).steps
-            return Run(
-                run.id,
-                _RunSeries(self, run),
-                grid,
-                self.config,
-                run.seed,
-                run.status,
-                run.diverged_step,
-                self._weights_of(run),
-                self._learner_of(run),
-            )
+            rows, grid = Lazy(self._recorded, partial(self._series_of, run)), self.trajectory(run, ()).steps
+            about = (self.config, run.seed, run.status, run.diverged_step)
+            return Run(run.id, rows, grid, *about, self._weights_of(run), self._learner_of(run))
 
         kept, warnings = self._chosen(read, statuses, runs)
-        return Group(
-            self.id,
-            kept,
-            tuple(self.grid_metrics()),
-            self.convergence,
-            imported=self.imported,
-            warnings=warnings,
-        )
+        names = tuple(self.grid_metrics())
+        return Group(self.id, kept, names, self.convergence, imported=self.imported, warnings=warnings)
+
+    def _series_of(self, run: StoredRun, name: str) -> Series:
+        cadence = self._recorded[name]
+        if not has_begun(run, cadence):
+            return Series(np.empty(0, np.int64), np.empty(0))
+        rows = self.trajectory(run, (name,), cadence)
+        return Series.of(rows.steps, rows.values[:, 0])
 
     @cached_property
     def _kept(self) -> Kept:
@@ -171,9 +147,8 @@ class Ensemble(Recorded):
         named = run.record.runs[run.index].streams
         if self.imported or set(named) != {field.name for field in fields(Streams)}:
             return None
-        streams = Streams(**named)
         threads = run.record.plan.get("threads", 1)
-        return SeededLearner(self._recipe, streams, threads, len(run.record.runs))
+        return SeededLearner(self._recipe, Streams(**named), threads, len(run.record.runs))
 
     def _chosen(
         self, read: Callable[[StoredRun], T], statuses: Iterable[str], runs: Iterable[str] | None
@@ -204,15 +179,12 @@ class Ensemble(Recorded):
     @property
     def convergence(self) -> Convergence | None:
         """The task's convergence default."""
-        said = self.config.get("convergence") or {}
-        if said.get("metric") is None or said.get("threshold") is None:
+        rule = self.config.get("convergence") or {}
+        metric, threshold = rule.get("metric"), rule.get("threshold")
+        direction = rule.get("direction") or direction_of(metric or "")
+        if metric is None or threshold is None or direction is None:
             return None
-        direction = said.get("direction") or direction_of(said["metric"])
-        if direction is None:
-            return None
-        return Convergence(
-            said["metric"], float(said["threshold"]), direction, int(said.get("persistence") or 1)
-        )
+        return Convergence(metric, float(threshold), direction, int(rule.get("persistence") or 1))
 
     def steps(self, metric: str) -> np.ndarray:
         """Return the steps a metric was recorded at, over all runs, shape (T,)."""
@@ -259,22 +231,18 @@ class Ensemble(Recorded):
             return np.empty(0, [("step", "<i8")])
 
     def frame(self, runs: Iterable[str] | None = None) -> pd.DataFrame:
-        """Return every run and step of the evaluation grid, columns `run seed step` and the metrics.
-
-        Args:
-            runs: Ids of the runs wanted, or None for all, whatever their status.
-        """
+        """Return every run, or those of some ids, and step of the evaluation grid: `run seed step` and the metrics."""
         import pandas as pd
 
-        found = self.trajectories(statuses=runfile.STATUSES, runs=runs)
-        if not found.runs:
+        table = self.trajectories(statuses=runfile.STATUSES, runs=runs)
+        if not table.runs:
             return pd.DataFrame({"run": [], "seed": [], "step": []})
-        counts = [len(run.steps) for run in found.runs]
-        frame = pd.DataFrame(np.concatenate([run.values for run in found.runs]), columns=list(found.metrics))
-        frame.insert(0, "step", np.concatenate([run.steps for run in found.runs]))
-        seeds = pd.Series([run.seed for run in found.runs], dtype="Int64")
+        counts = [len(run.steps) for run in table.runs]
+        frame = pd.DataFrame(np.concatenate([run.values for run in table.runs]), columns=list(table.metrics))
+        frame.insert(0, "step", np.concatenate([run.steps for run in table.runs]))
+        seeds = pd.Series([run.seed for run in table.runs], dtype="Int64")
         frame.insert(0, "seed", seeds.repeat(counts).array)
-        frame.insert(0, "run", pd.Series([run.run for run in found.runs]).repeat(counts).array)
+        frame.insert(0, "run", pd.Series([run.run for run in table.runs]).repeat(counts).array)
         return frame
 
     def model(self, seed: int | str, step: int) -> nn.Module:
@@ -298,23 +266,3 @@ class Ensemble(Recorded):
                 f"{self.id} has no run {label}; there are {listing(r.label for r in self.runs)}"
             )
         return network_at(self, run, step)
-
-
-class _RunSeries(Mapping[str, Series]):
-    """The series of a stored run, read when they are asked for."""
-
-    def __init__(self, ensemble: Ensemble, run: StoredRun) -> None:
-        self._ensemble, self._run = ensemble, run
-
-    def __getitem__(self, name: str) -> Series:
-        cadence = self._ensemble._recorded[name]
-        if not has_begun(self._run, cadence):
-            return Series(np.empty(0, np.int64), np.empty(0))
-        rows = self._ensemble.trajectory(self._run, (name,), cadence)
-        return Series.of(rows.steps, rows.values[:, 0])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._ensemble._recorded)
-
-    def __len__(self) -> int:
-        return len(self._ensemble._recorded)

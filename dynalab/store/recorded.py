@@ -17,11 +17,7 @@ from dynalab.store.stored import IMPORTED_CADENCE, StoredEnsemble, StoredRun
 
 
 class Recorded(StoredEnsemble):
-    """A stored configuration and the rows of its runs.
-
-    Args:
-        path: The ensemble's folder.
-    """
+    """A stored configuration and the rows of its runs."""
 
     def __init__(self, path: Path | EnsemblePaths) -> None:
         super().__init__(path)
@@ -41,10 +37,9 @@ class Recorded(StoredEnsemble):
             except StoreError as error:
                 # Of all its runs, which ask one after another.
                 self._series[key] = error
-        found = self._series[key]
-        if isinstance(found, StoreError):
-            raise found
-        return found
+        if isinstance(rows := self._series[key], StoreError):
+            raise rows
+        return rows
 
     @cached_property
     def eval_cadence(self) -> str:
@@ -55,36 +50,35 @@ class Recorded(StoredEnsemble):
 
     @cached_property
     def _shards(self) -> list[StoredRun]:
-        """The first run of each shard: what all of its runs share is asked once."""
-        found: dict[Path, StoredRun] = {}
+        """The first run of each shard, in their order: what all of its runs share is asked once."""
+        first: dict[Path, StoredRun] = {}
         for run in self.runs:
-            found.setdefault(run.shard.root, run)
-        return list(found.values())
+            first.setdefault(run.shard.root, run)
+        return list(first.values())
 
     def cadences(self) -> list[str]:
         """Return the names of all series, the evaluation grid's first."""
-        found = {cadence for run in self._shards for cadence in run.shard.cadences()}
         # A series that a finished shard vouches for is asked for even if its file is gone: that is damage.
-        found |= {cadence for run in self._shards for cadence in run.record.marks}
-        # Rows of single runs, on no grid: `forced` reads them.
-        found = {name for name in found if name.partition("-")[0] != FORCED}
-        return sorted(found, key=lambda name: (name != self.eval_cadence, name))
+        names = {name for run in self._shards for name in [*run.shard.cadences(), *run.record.marks]}
+        # Rows of single runs, on no grid: `forced_rows` reads them.
+        names = {name for name in names if name.partition("-")[0] != FORCED}
+        return sorted(names, key=lambda name: (name != self.eval_cadence, name))
 
     def forced_rows(self, run: StoredRun) -> np.ndarray:
-        """Return what `forced` does as a structured array, shape (T,), with the columns `step` and the metrics.
+        """Return the rows that spikes of a run's loss forced between those of its grids, a structured array (T,).
 
         Raises:
             StoreError: The series is damaged.
         """
-        found = []
+        parts = []
         # Once every run had a series of its own.
-        own = forced_cadence(run.label)
+        former = forced_cadence(run.label)
         # A long name that no file system takes is no file.
-        if os.path.isfile(run.shard.series(own)) or own in run.record.marks:
-            found.append(series.own_rows(self.records(run, own), run.index))
+        if os.path.isfile(run.shard.series(former)) or former in run.record.marks:
+            parts.append(series.own_rows(self.records(run, former), run.index))
         if run.shard.series(FORCED).is_file() or FORCED in run.record.marks:
-            found.append(self._single(run, FORCED))
-        rows = np.concatenate(found) if found else np.empty(0, series.row_type((), None))
+            parts.append(self._single(run, FORCED))
+        rows = np.concatenate(parts) if parts else np.empty(0, series.row_type((), None))
         return rows if run.diverged_step is None else rows[rows["step"] < run.diverged_step]
 
     def _single(self, run: StoredRun, cadence: str) -> np.ndarray:
@@ -108,12 +102,11 @@ class Recorded(StoredEnsemble):
 
     def _columns_of(self, cadence: str) -> tuple[str, ...]:
         for run in self._shards:
-            if not has_begun(run, cadence):
-                continue
-            try:
-                return series.metrics_of(self.records(run, cadence).dtype)
-            except StoreError as error:
-                self.leave_out(run.shard.root.name, str(error))
+            if has_begun(run, cadence):
+                try:
+                    return series.metrics_of(self.records(run, cadence).dtype)
+                except StoreError as error:
+                    self.leave_out(run.shard.root.name, str(error))
         return ()
 
     @property
@@ -143,9 +136,8 @@ class Recorded(StoredEnsemble):
         if self.imported:
             return self.metrics
         every = int(self.config["eval"]["every"])
-        return [
-            name for cadence, names in self._columns.items() if _is_finer(cadence, every) for name in names
-        ]
+        grids = [cadence for cadence in self._columns if cadence.startswith("every-")]
+        return [name for grid in grids if every % int(grid[6:]) == 0 for name in self._columns[grid]]
 
 
 def _records(run: StoredRun, cadence: str) -> np.ndarray:
@@ -157,18 +149,14 @@ def _records(run: StoredRun, cadence: str) -> np.ndarray:
     fits = single == (cadence == FORCED) or cadence == IMPORTED_CADENCE
     if not fits or {records.dtype[name].shape for name in metrics} - {() if single else (n_runs,)}:
         raise StoreError(f"{path} is damaged: its columns are not of {n_runs} runs")
-    if mark and run.record.status in runfile.FINAL:
-        if series.checksum_of(records, mark[0]) != mark[1]:
-            raise StoreError(f"{path} is damaged: its checksum does not fit")
-        return records[: mark[0]]
-    return records
+    if not mark or run.record.status not in runfile.FINAL:
+        return records
+    if series.checksum_of(records, mark[0]) != mark[1]:
+        raise StoreError(f"{path} is damaged: its checksum does not fit")
+    return records[: mark[0]]
 
 
 def has_begun(run: StoredRun, cadence: str) -> bool:
     """Return whether a run's shard must have a series: one that was made and not trained yet has none."""
     finished = run.record.status in runfile.FINAL or cadence in run.record.marks
     return finished or os.path.lexists(run.shard.series(cadence))
-
-
-def _is_finer(cadence: str, every: int) -> bool:
-    return cadence.startswith("every-") and every % int(cadence[6:]) == 0

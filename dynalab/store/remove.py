@@ -14,26 +14,19 @@ from dynalab.core.errors import ConfigError, Locked, StoreError
 from dynalab.store import lock, runfile
 from dynalab.store.find import Selection
 from dynalab.store.lock import Lock
-from dynalab.store.names import is_ensemble, refuse_links
+from dynalab.store.names import ENSEMBLE, refuse_links
 from dynalab.store.paths import AnalysisPaths, EnsemblePaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
 
 
 @dataclass(frozen=True)
 class Removal:
-    """What goes.
-
-    Attributes:
-        ensemble: The ensemble.
-        runs: Ids of the runs.
-        shards: The shards that hold them.
-        whole: Whether the ensemble goes as a whole.
-    """
+    """What goes of an ensemble: the runs of some ids, with the shards that hold them."""
 
     ensemble: EnsemblePaths
     runs: list[str]
     shards: list[ShardPaths]
-    whole: bool
+    whole: bool  # Whether the ensemble goes as a whole.
 
     @property
     def folders(self) -> list[Path]:
@@ -50,12 +43,9 @@ def size_of(folders: Sequence[Path]) -> int:
 def plan(
     selection: Selection[StoredEnsemble], outputs: Path, tell: Callable[[str], None] = lambda line: None
 ) -> list[Removal]:
-    """Return what would be removed.
+    """Return what would be removed; nothing outside of the outputs folder ever is.
 
-    Args:
-        selection: Ensembles and their runs.
-        outputs: The outputs folder; nothing outside of it is ever removed.
-        tell: Takes a line where it is waited for a sign of life of writers on other machines.
+    `tell` takes a line where it is waited for a sign of life of writers on other machines.
 
     Raises:
         ConfigError: Some runs of a shard are chosen and others are not: seeds that were trained stacked share their
@@ -82,7 +72,7 @@ def _require_own(paths: EnsemblePaths, outputs: Path) -> None:
     folder = paths.root
     if not folder.is_relative_to(outputs):
         raise ConfigError(f"{folder} is outside of {outputs}; rm removes nothing there (--outputs names it)")
-    if folder.parent.parent != outputs or not is_ensemble(folder.name) or not paths.is_ours():
+    if folder.parent.parent != outputs or not ENSEMBLE.fullmatch(folder.name) or not paths.is_ours():
         raise ConfigError(f"{folder} is no ensemble of {outputs}; rm leaves it alone")
     refuse_links(folder.parent)
 

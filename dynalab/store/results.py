@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dynalab.config import registry
 from dynalab.core.atomic import making, replacing, write_json
 from dynalab.core.errors import ConfigError, NothingMatched, StoreError
-from dynalab.core.records import restore
+from dynalab.core.records import finite, restore
 from dynalab.store.names import is_name
 from dynalab.store.paths import AnalysisPaths, OutputPaths
 from dynalab.store.read import check, mapping, positive, read_bytes, read_json, text, whole
@@ -33,13 +32,9 @@ CONTRAST = "contrast"
 class Result:
     """One stored analysis, as `dynalab.load("hmm-7ebafd365b")` opens it.
 
-    `result["paths"]` is a plain value of the result (`result.data` has all of them, with the keys of the command's
-    `--json`), `result.table("states")` one of its tables as a pandas data frame, `result.frames()` all of them.
-    Nothing is computed, and nothing but JSON and Parquet is read.
-
-    Attributes:
-        paths: Its folder.
-        data: What result.json holds; the keys of the command's `--json`.
+    `result["paths"]` is a plain value of the result (`result.data` has all that result.json holds, with the keys of the
+    command's `--json`), `result.table("states")` one of its tables as a pandas data frame, `result.frames()` all of
+    them. Nothing is computed, and nothing but JSON and Parquet is read.
     """
 
     paths: AnalysisPaths
@@ -95,9 +90,9 @@ class Result:
         kind, form = self.kind, "Findings"
         if kind == CONTRAST:
             kind, form = str(self.data["of"][0]).rpartition("-")[0], "Contrast"
-        module, own = registry.find("analysis", kind, registry.search_path()).module, self.tables()
+        module, names = registry.find("analysis", kind, registry.search_path()).module, self.tables()
         return restore(
-            getattr(module, form), self.data, lambda name: self.table(name) if name in own else None
+            getattr(module, form), self.data, lambda name: self.table(name) if name in names else None
         )
 
     def __getitem__(self, key: str) -> Any:
@@ -108,12 +103,7 @@ class Result:
         return list(self.paths.tables())
 
     def table(self, name: str) -> pd.DataFrame:
-        """Return one of its tables as a data frame.
-
-        Raises:
-            ConfigError: There is no such table.
-            StoreError: It is damaged.
-        """
+        """Return a table as a data frame; a `ConfigError` where there is none, a `StoreError` where it is damaged."""
         import pandas as pd
         import pyarrow as pa
 
@@ -135,39 +125,28 @@ class Result:
 def write_result(
     paths: AnalysisPaths, data: Mapping[str, Any], tables: Mapping[str, pd.DataFrame], *, replace: bool = True
 ) -> Result:
-    """Store an analysis; its folder appears whole.
-
-    Args:
-        paths: Its folder.
-        data: Plain values.
-        tables: Name -> table.
-        replace: Whether to take the place of one that stands there; otherwise that one is left.
+    """Store an analysis; its folder appears whole, in the place of one that stands there if `replace` says so.
 
     Raises:
         StoreError: The folder cannot be written.
     """
     paths.refuse_links()
-    document = {"schema_version": SCHEMA_VERSION, **_finite(data)}
+    document = {"schema_version": SCHEMA_VERSION, **finite(data)}
     with making(paths.root, replace=replace) as folder:
-        own = AnalysisPaths(folder)
+        made = AnalysisPaths(folder)
         for name, table in tables.items():
-            with replacing(own.table(name)) as temporary:
+            with replacing(made.table(name)) as temporary:
                 table.to_parquet(temporary, index=False)
-        write_json(own.result, document)
+        write_json(made.result, document)
     return Result(paths, document)
 
 
 def read_result(paths: AnalysisPaths) -> Result:
-    """Read an analysis.
-
-    Raises:
-        StoreError: It is damaged.
-    """
+    """Read an analysis, or raise a `StoreError`: it is damaged."""
     data = read_json(paths.result)
     try:
         check(data, _RESULT)
-        missing = [key for key in ("id", "kind", "ensemble", "warnings") if key not in data]
-        if missing:
+        if missing := [key for key in ("id", "kind", "ensemble", "warnings") if key not in data]:
             raise ValueError(f"it has no {missing[0]}")
         if (data["kind"], data["id"]) != (paths.kind, paths.digest):
             raise ValueError(f"it is {data['kind']}-{data['id']}")
@@ -189,13 +168,9 @@ _RESULT = {
 }
 
 
-@contextmanager
+@contextlib.contextmanager
 def reading(result: Result) -> Iterator[None]:
-    """Read what only the module of an analysis knows the form of.
-
-    Raises:
-        StoreError: A result that has another form was read.
-    """
+    """Read what only the module of an analysis knows the form of; another form is a `StoreError`."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -215,22 +190,18 @@ def whole_result(paths: AnalysisPaths) -> Result | None:
 
 
 def results(outputs: Path, ensembles: Sequence[str] | None = None, kind: str | None = None) -> list[Result]:
-    """Return stored analyses, oldest first; `damaged_results` names those that cannot be read.
+    """Return stored analyses, oldest first, of a kind and about some ensembles, where these are given.
 
-    Args:
-        outputs: The outputs folder.
-        ensembles: Only those about these ensembles.
-        kind: Only those of this kind.
+    `damaged_results` names those that cannot be read.
     """
-    found = []
-    for paths in _stored(outputs, kind):
-        try:
-            result = read_result(paths)
-        except StoreError:
-            continue
-        if ensembles is None or set(result.ensembles) & set(ensembles):
-            found.append(result)
-    return sorted(found, key=lambda result: str(result.data.get("created", "")))
+    readable = []
+    for paths in OutputPaths(outputs).stored_analyses():
+        if kind is None or paths.kind == kind:
+            with contextlib.suppress(StoreError):
+                readable.append(read_result(paths))
+    if ensembles is not None:
+        readable = [result for result in readable if {*result.ensembles} & {*ensembles}]
+    return sorted(readable, key=lambda result: str(result.data.get("created", "")))
 
 
 def damaged_results(outputs: Path, ensembles: Sequence[str] | None = None) -> list[str]:
@@ -241,12 +212,11 @@ def damaged_results(outputs: Path, ensembles: Sequence[str] | None = None) -> li
         ensembles: Only those that name one of these ensembles in what is left of them, or name none.
     """
     lines = []
-    for paths in _stored(outputs):
+    for paths in OutputPaths(outputs).stored_analyses():
         try:
             read_result(paths)
         except StoreError as error:
-            about = _ensembles_of(paths) if ensembles is not None else []
-            if ensembles is None or not about or set(about) & set(ensembles):
+            if ensembles is None or not (about := _ensembles_of(paths)) or {*about} & {*ensembles}:
                 lines.append(f"{error}; {_again(paths)}")
     return lines
 
@@ -266,12 +236,8 @@ def find_result(outputs: Path, ref: str) -> Result:
 
 
 def find_analysis(outputs: Path, ref: str) -> AnalysisPaths:
-    """Return the folder of the analysis with an id, whole or damaged.
-
-    Raises:
-        NothingMatched: There is none, or several.
-    """
-    found = [paths for paths in _stored(outputs) if _means(ref, paths)]
+    """Return the folder of the analysis with an id, whole or damaged; `NothingMatched` for none, or several."""
+    found = _meant(outputs, ref)
     if len(found) != 1:
         count = "several analyses have" if found else "no stored analysis has"
         raise NothingMatched(f"{ref}: {count} this id; see `dynalab runs list --analyses`")
@@ -300,49 +266,32 @@ def tell_apart(outputs: Path, refs: Sequence[str]) -> tuple[list[str], list[Anal
     return rest, list(dict.fromkeys(chosen))
 
 
-def _means(ref: str, paths: AnalysisPaths) -> bool:
-    """Return whether a reference is an analysis' folder, or the beginning of its id, with its kind or without."""
-    name = paths.root.name
-    return (
-        name.startswith(ref)
-        or name.rpartition("-")[2].startswith(ref)
+def _meant(outputs: Path, ref: str) -> list[AnalysisPaths]:
+    """Return the analyses whose folder it is, or whose id begins so, with its kind or without."""
+    return [
+        paths
+        for paths in OutputPaths(outputs).stored_analyses()
+        if paths.root.name.startswith(ref)
+        or paths.digest.startswith(ref)
         or os.path.abspath(paths.root) == os.path.abspath(ref)
-    )
+    ]
 
 
 def is_analysis(outputs: Path, ref: str) -> bool:
     """Return whether a stored analysis, whole or damaged, has this id."""
-    return any(_means(ref, paths) for paths in _stored(outputs))
-
-
-def _stored(outputs: Path, kind: str | None = None) -> list[AnalysisPaths]:
-    found = OutputPaths(outputs).stored_analyses()
-    return [paths for paths in found if kind is None or paths.kind == kind]
+    return bool(_meant(outputs, ref))
 
 
 def _ensembles_of(paths: AnalysisPaths) -> list[str]:
     """Return the ensembles that a damaged result.json still names; they stand near its beginning."""
     try:
-        found = read_bytes(paths.result, most=1 << 16).decode(errors="replace")
+        text = read_bytes(paths.result, most=1 << 16).decode(errors="replace")
     except StoreError:
         return []
-    match = re.search(r'"ensembles": \[([^\]]*)', found) or re.search(r'"ensemble": ("[^"]*")', found)
+    match = re.search(r'"ensembles": \[([^\]]*)', text) or re.search(r'"ensemble": ("[^"]*")', text)
     return re.findall(r'"([^"]+)"', match[1]) if match else []
 
 
 def _again(paths: AnalysisPaths) -> str:
     made = "report" if paths.kind == CONTRAST else f"analyze {paths.kind}"
     return f"the `dynalab {made}` that made it makes it again"
-
-
-def _finite(value: Any) -> Any:
-    """Return plain values with NaN and infinities as null, since JSON has neither."""
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if hasattr(value, "tolist"):
-        return _finite(value.tolist())
-    return value

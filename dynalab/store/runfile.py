@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynalab.core.atomic import write_json
 from dynalab.core.errors import StoreError
@@ -14,6 +14,9 @@ from dynalab.store import lock
 from dynalab.store.names import is_name
 from dynalab.store.paths import ShardPaths
 from dynalab.store.read import check, flag, mapping, mark, number, positive, read_json, text, whole
+
+if TYPE_CHECKING:
+    from dynalab.config.ensemble import RunSpec
 
 T = TypeVar("T")
 
@@ -24,69 +27,38 @@ _WIDEST = 100_000
 STATUSES = ("planned", "running", "done", "partial", "diverged", "failed", "crashed")
 
 
-class Member(Protocol):
-    """A run that is, or will be, in a shard."""
-
-    @property
-    def label(self) -> str:
-        """Last part of its id."""
-        ...
-
-    @property
-    def seed(self) -> int | None:
-        """Its seed, or None."""
-        ...
-
-
 @dataclass
 class Run:
-    """One run of a shard.
+    """One run of a shard."""
 
-    Attributes:
-        label: Last part of its id.
-        seed: Its seed, or None.
-        streams: Stream -> seed of the stream.
-        status: One of `STATUSES`.
-        steps: Updates stored.
-        summary: Landmarks: `memorised_step generalised_step diverged_step final`; None before the shard ended.
-    """
-
-    label: str
+    label: str  # Last part of its id.
     seed: int | None
-    streams: dict[str, int]
-    status: str = "planned"
-    steps: int = 0
+    streams: dict[str, int]  # Stream -> seed of the stream.
+    status: str = "planned"  # One of `STATUSES`.
+    steps: int = 0  # Updates stored.
+    # Landmarks, `memorised_step generalised_step diverged_step final`; None before the shard ended.
     summary: dict[str, Any] | None = None
 
 
 @dataclass
 class Shard:
-    """A shard's run.json.
+    """A shard's run.json."""
 
-    Attributes:
-        runs: Its runs, in stacking order.
-        requested_steps: The length asked for.
-        attempt: 1, or more after `--force`.
-        status: Status of the shard as a whole.
-        steps: Updates stored.
-        plan: Device, threads, and what the planner's trial said of bits (`Plan.bits`; absent: an older dynalab).
-        attempts: One record for each process that worked on it: when, where, with which versions.
-        marks: Cadence -> [rows, crc] of its series at the end of the last attempt that saved.
-        started: When training first started, ISO 8601, UTC.
-        folders: Folders that plug-ins were found in, for the reader; nothing is taken from there.
-        kept: Steps whose checkpoints stay, for a command once asked to keep them.
-    """
-
-    runs: list[Run]
+    runs: list[Run]  # In stacking order.
     requested_steps: int
-    attempt: int = 1
+    attempt: int = 1  # More after `--force`.
     status: str = "planned"
-    steps: int = 0
+    steps: int = 0  # Updates stored.
+    # Device, threads, and what the planner's trial said of bits (`Plan.bits`; absent: an older dynalab).
     plan: dict[str, Any] = field(default_factory=dict)
+    # One record for each process that worked on it: when, where, with which versions.
     attempts: list[dict[str, Any]] = field(default_factory=list)
+    # Cadence -> [rows, crc] of its series at the end of the last attempt that saved.
     marks: dict[str, list[int]] = field(default_factory=dict)
-    started: str | None = None
+    started: str | None = None  # When training first started, ISO 8601, UTC.
+    # Folders that plug-ins were found in, for the reader; nothing is taken from there.
     folders: list[str] = field(default_factory=list)
+    # Steps whose checkpoints stay, for a command once asked to keep them.
     kept: list[int] = field(default_factory=list)
 
     def settle(self, status: str) -> None:
@@ -97,7 +69,7 @@ class Shard:
                 run.status = status
 
 
-def folder_name(members: Sequence[Member], attempt: int) -> str:
+def folder_name(members: Sequence[Run] | Sequence[RunSpec], attempt: int) -> str:
     """Return the name of a shard's folder, `shard-<first>-<last>-<n>`, and `-a<attempt>` from the second on."""
     first, last = (
         item.label if item.seed is None else f"{item.seed:04d}" for item in (members[0], members[-1])
@@ -107,29 +79,17 @@ def folder_name(members: Sequence[Member], attempt: int) -> str:
 
 @dataclass(frozen=True)
 class Lost:
-    """What the name of a shard's folder tells where its run.json is damaged.
+    """What the name of a shard's folder tells where its run.json is damaged."""
 
-    Attributes:
-        labels: Of its runs: all, or its first and its last.
-        known: Whether these are all.
-        attempt: Number of the attempt.
-        span: Where they are not all, every label that its runs can have; empty where that cannot be told.
-    """
-
-    labels: tuple[str, ...]
-    known: bool
+    labels: tuple[str, ...]  # Of its runs: all, or its first and its last.
+    known: bool  # Whether these are all.
     attempt: int
+    # Where they are not all, every label that its runs can have; empty where that cannot be told.
     span: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, name: str, labels: Iterable[str], held: Collection[tuple[str, int]]) -> Lost:
-        """Read a folder's name.
-
-        Args:
-            name: The name.
-            labels: Labels that are known, in the order of the seeds.
-            held: (label, attempt) of every run that can be read.
-        """
+        """Read a folder's name, given the known labels in the order of seeds, and (label, attempt) of readable runs."""
         match = re.fullmatch(r"shard-(.+)-([0-9]+)(?:-a([0-9]+))?", name)
         pieces = match[1].split("-") if match else []
         if match is None or len(pieces) % 2:
@@ -161,20 +121,12 @@ class Lost:
 
 
 def write(paths: ShardPaths, shard: Shard) -> None:
-    """Replace run.json.
-
-    Raises:
-        StoreError: The disk is full; the old file stands.
-    """
+    """Replace run.json, or raise a `StoreError`: the disk is full; the old file stands."""
     write_json(paths.run, {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(shard)})
 
 
 def read(paths: ShardPaths) -> Shard:
-    """Read run.json; a `running` shard whose writer is gone reads as `crashed`.
-
-    Raises:
-        StoreError: It is missing or damaged.
-    """
+    """Read run.json, or raise a `StoreError`; a `running` shard whose writer is gone reads as `crashed`."""
     document = read_json(paths.run)
     try:
         shard = _from_json(document)
@@ -230,12 +182,7 @@ _SHARD = {
 
 
 def _from_json(document: Any) -> Shard:
-    """Return what run.json says; what a newer dynalab says beyond that is ignored.
-
-    Raises:
-        ValueError: A known field is missing or something else.
-        StoreError: It is of a newer dynalab.
-    """
+    """Return what run.json says; unknown fields are ignored, a `ValueError` names a known one that does not fit."""
     check(document, {"schema_version": whole})
     if document.get("schema_version", 0) > SCHEMA_VERSION:
         raise StoreError(f"written by a newer dynalab (schema {document['schema_version']})")
@@ -248,10 +195,8 @@ def _from_json(document: Any) -> Shard:
 
 
 def _known(cls: type[T], values: dict[str, Any]) -> T:
-    known: dict[str, Any] = {}
-    for item in dataclasses.fields(cls):  # type: ignore[arg-type]
-        if item.name in values:
-            known[item.name] = values[item.name]
-        elif item.default is item.default_factory is dataclasses.MISSING:
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    for item in fields:
+        if item.name not in values and item.default is item.default_factory is dataclasses.MISSING:
             raise ValueError(f"it has no {item.name}")
-    return cls(**known)
+    return cls(**{item.name: values[item.name] for item in fields if item.name in values})

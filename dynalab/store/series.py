@@ -101,11 +101,7 @@ def _parse_header(path: Path, data: bytes) -> tuple[np.dtype, int, int]:
 
 
 def read(path: Path) -> np.ndarray:
-    """Return the rows of a series, shape (T,), a structured array.
-
-    Raises:
-        StoreError: The file is missing, or its header or steps are damaged.
-    """
+    """Return the rows of a series, shape (T,), a structured array; a `StoreError` where it is missing or damaged."""
     data = read_bytes(path)
     dtype, counted, start = _parse_header(path, data)
     rows = min(counted, (len(data) - start) // dtype.itemsize)
@@ -148,10 +144,9 @@ def last_row(path: Path) -> tuple[int, float] | None:
 def checksum(path: Path, rows: int) -> int | None:
     """Return the CRC-32 of the first `rows` rows, or None where they are not there."""
     try:
-        records = read(path)
+        return checksum_of(read(path), rows)
     except StoreError:
         return None
-    return checksum_of(records, rows)
 
 
 def checksum_of(records: np.ndarray, rows: int) -> int | None:
@@ -176,12 +171,7 @@ def replace(path: Path, records: np.ndarray) -> Mark:
 
 
 def truncate(path: Path, rows: int) -> None:
-    """Cut off the rows of a series behind the first `rows`, which are there.
-
-    Raises:
-        StoreError: The header is damaged.
-        OSError: The file cannot be written.
-    """
+    """Cut off the rows of a series behind the first `rows`, which are there; an `OSError` where it cannot be done."""
     with path.open("r+b", buffering=0) as file:
         dtype, _, start = _parse_header(path, file.read(_LONGEST_HEADER))
         _write_header(file, dtype, rows)
@@ -190,12 +180,7 @@ def truncate(path: Path, rows: int) -> None:
 
 @dataclass(frozen=True)
 class Mark:
-    """How much of a series a checkpoint vouches for.
-
-    Attributes:
-        rows: Number of rows.
-        crc: CRC-32 of these rows.
-    """
+    """How many rows of a series a checkpoint vouches for, and their CRC-32."""
 
     rows: int
     crc: int
@@ -217,23 +202,16 @@ class SeriesWriter:
         self.path = path
         self.dtype = row_type(metrics, n_runs)
         self._offset = len(_header(self.dtype, 0))
-        self.rows, self.crc = 0, 0
+        self.rows, self.crc = (keep.rows, keep.crc) if keep else (0, 0)
         with storing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        if keep is None:
-            write_bytes(path, _header(self.dtype, 0))
-        else:
-            self.rows, self.crc = keep.rows, keep.crc
-        with storing(path):
-            if keep is not None and read(path).dtype != self.dtype:
+            if keep is None:
+                write_bytes(path, _header(self.dtype, 0))
+            elif read(path).dtype != self.dtype:
                 raise StoreError(f"{path} has other columns than this configuration records now")
-            if keep is not None:
+            else:
                 truncate(path, keep.rows)
             self._file = path.open("r+b", buffering=0)
-
-    @property
-    def _end(self) -> int:
-        return self._offset + self.rows * self.dtype.itemsize
 
     def append(self, steps: np.ndarray, wall: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
         """Append rows.
@@ -253,7 +231,7 @@ class SeriesWriter:
             block[name] = columns[name]
         data = block.tobytes()
         with storing(self.path):
-            self._file.seek(self._end)
+            self._file.seek(self._offset + self.rows * self.dtype.itemsize)
             view = memoryview(data)
             while view:
                 view = view[self._file.write(view) or 0 :]

@@ -31,20 +31,12 @@ def sealed(data: bytes) -> bytes:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Replace a snapshot atomically by serialised tensors.
-
-    Raises:
-        StoreError: The disk is full; what stood there before still stands.
-    """
+    """Replace a snapshot atomically by serialised tensors."""
     write_bytes(path, sealed(data))
 
 
 def read(path: Path) -> bytes:
-    """Return a snapshot's bytes, checked; one of an older dynalab has no checksum and is not.
-
-    Raises:
-        StoreError: It is missing or damaged.
-    """
+    """Return a snapshot's bytes, checked, or raise a `StoreError`; one of an older dynalab has no checksum."""
     data = read_bytes(path)
     start = _LENGTH + len(_HEAD)
     if data[_LENGTH:start] != _HEAD:

@@ -9,26 +9,18 @@ after it, the parts stand.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from itertools import pairwise
 
 from dynalab.core.atomic import discard, storing, sync_path, write_json
 from dynalab.core.errors import Locked, StoreError
 from dynalab.store import checkpoint, runfile, series, snapshot
-from dynalab.store.cut import marks_of, runs_of, write_series
+from dynalab.store.cut import cut_checkpoint, runs_of, write_series
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, ShardPaths
 
 
 def split(paths: ShardPaths, count: int = 2) -> list[ShardPaths]:
-    """Split a shard that no one is training into parts of nearly equal width.
-
-    Args:
-        paths: The shard.
-        count: How many parts, at most one a run.
-
-    Returns:
-        The parts, in the order of their runs.
+    """Split a shard that no one is training into so many parts of nearly equal width, at most one a run.
 
     Raises:
         StoreError: The shard cannot be read, or the parts cannot be written; the shard stands as it was.
@@ -40,7 +32,10 @@ def split(paths: ShardPaths, count: int = 2) -> list[ShardPaths]:
         shard = runfile.read(paths)
         edges = [len(shard.runs) * index // count for index in range(count + 1)]
         ranges = [range(first, last) for first, last in pairwise(edges) if last > first]
-        parts = [ensemble.shard(_name(shard, members)) for members in ranges]
+        parts = [
+            ensemble.shard(runfile.folder_name(shard.runs[members.start : members.stop], shard.attempt))
+            for members in ranges
+        ]
         for part in parts:
             if part.root.exists():
                 raise StoreError(f"cannot split {paths.root}: {part.root} is there already")
@@ -84,44 +79,31 @@ def _undo(paths: ShardPaths) -> None:
     paths.split.unlink(missing_ok=True)
 
 
-def _name(shard: runfile.Shard, members: Sequence[int]) -> str:
-    return runfile.folder_name([shard.runs[index] for index in members], shard.attempt)
-
-
 def _cut_out(paths: ShardPaths, shard: runfile.Shard, part: ShardPaths, members: range) -> None:
     """Write what a shard holds of some of its runs into the folder of a part."""
     _, newest, _ = checkpoint.newest_whole(paths)
-    for cadence in newest.marks if newest else ():
+    steps, marks = (newest.step, newest.marks) if newest else (-1, {})
+    for cadence in marks:
         write_series(part, cadence, series.read(paths.series(cadence)), members)
+    vouched: dict[str, list[int]] = {}
     for item in paths.checkpoints():
-        if newest is None or item.step > newest.step:
-            continue
-        try:
-            state = checkpoint.read_state(item)
-        except StoreError:
-            continue
-        model, optim = (
-            runs_of(file.read_bytes(), members, len(shard.runs), file) for file in (item.model, item.optim)
-        )
-        state = dataclasses.replace(state, marks=marks_of(part, state))
-        checkpoint.save_bytes(part, state, model, optim)
+        if item.step <= steps:
+            try:
+                state = checkpoint.read_state(item)
+            except StoreError:
+                continue
+            # The last is the newest.
+            vouched = cut_checkpoint(item, state, part, members, len(shard.runs)).series
     for step, file in paths.snapshots().items():
         target = part.snapshot(step)
         with storing(target):
             target.parent.mkdir(exist_ok=True)
         snapshot.write(target, runs_of(snapshot.read(file), members, len(shard.runs), file))
-    steps = newest.step if newest else 0
-    own = dataclasses.replace(
-        shard,
-        runs=[
-            dataclasses.replace(run, steps=min(run.steps, steps) if run.status != "diverged" else run.steps)
-            for run in shard.runs[members.start : members.stop]
-        ],
-        steps=steps,
-        plan={**shard.plan, "split_from": paths.root.name},
-        marks={name: [mark.rows, mark.crc] for name, mark in marks_of(part, newest).items()}
-        if newest
-        else {},
-    )
+    steps = max(steps, 0)
+    runs = [
+        run if run.status == "diverged" else dataclasses.replace(run, steps=min(run.steps, steps))
+        for run in shard.runs[members.start : members.stop]
+    ]
+    plan = {**shard.plan, "split_from": paths.root.name}
     # Last: with run.json a folder is a shard.
-    runfile.write(part, own)
+    runfile.write(part, dataclasses.replace(shard, runs=runs, steps=steps, plan=plan, marks=vouched))

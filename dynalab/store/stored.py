@@ -23,15 +23,15 @@ IMPORTED = "imported"
 IMPORTED_CADENCE = "imported"
 
 
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
 _SECTION = (mapping(lambda value: True),)
 # What readers look at, and of which type; the parts' own keys are theirs to check.
 _CONFIG = {
     **dict.fromkeys(("task", "model", "optimizer", "schedule", "train", "probe", "snapshots"), _SECTION),
-    "seed_streams": (mapping(lambda seeds: seeds is None or all(map(whole, _listed(seeds)))),),
+    "seed_streams": (
+        mapping(
+            lambda seeds: seeds is None or all(map(whole, seeds if isinstance(seeds, list) else [seeds]))
+        ),
+    ),
     "levels": (mapping((number,)),),
     "probes": ([text],),
     "eval": ({"every": positive},),
@@ -51,34 +51,20 @@ _CONFIG = {
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as it is stored: the newest attempt of its label.
+    """A run as it is stored, the newest attempt of its label; what is not said here is as in run.json."""
 
-    Attributes:
-        id: `<ensemble>/<label>`.
-        seed: Its seed, or None.
-        status: One of the statuses of run.json.
-        steps: Updates made, of a run that has not ended as far as its rows tell: training may go on from before, from
-            its newest checkpoint.
-        requested_steps: Updates asked for.
-        summary: Landmarks, or None before the shard ended, also where it goes on to more steps.
-        shard: The folder it lies in.
-        index: Its place in the shard.
-        attempt: 1, or more after `--force`.
-        started: When its training first started, ISO 8601.
-        record: The shard's run.json, brought up to the rows.
-    """
-
-    id: str
+    id: str  # `<ensemble>/<label>`.
     seed: int | None
     status: str
+    # Of a run that has not ended as far as its rows tell: training may go on from before, from its newest checkpoint.
     steps: int
     requested_steps: int
-    summary: dict[str, Any] | None
+    summary: dict[str, Any] | None  # None also where the shard goes on to more steps.
     shard: ShardPaths
-    index: int
+    index: int  # Its place in the shard.
     attempt: int
     started: str | None
-    record: runfile.Shard = field(repr=False)
+    record: runfile.Shard = field(repr=False)  # The shard's run.json, brought up to the rows.
 
     @property
     def label(self) -> str:
@@ -93,9 +79,6 @@ class StoredRun:
 
 class StoredEnsemble:
     """One stored configuration and all its runs.
-
-    Args:
-        path: The ensemble's folder.
 
     Attributes:
         id: Its identity hash.
@@ -118,26 +101,19 @@ class StoredEnsemble:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration.
-
-        Raises:
-            StoreError: It is damaged.
-        """
+        """The resolved configuration, or a `StoreError`: it is damaged."""
         tree = read_yaml(self.paths.config, self._config_text)
         try:
             check(tree, _CONFIG)
+            for section in self._sections:
+                if not isinstance(tree.get(section), dict):
+                    raise ValueError(f"it has no section {section}")
         except ValueError as error:
             raise StoreError(f"{self.paths.config} is damaged: {error}") from error
-        for section in self._sections:
-            if not isinstance(tree.get(section), dict):
-                raise StoreError(f"{self.paths.config} is damaged: it has no section {section}")
         return tree
 
     def typed_config(self, folders: Sequence[Path] = ()) -> EnsembleConfig:
-        """Return the configuration, typed.
-
-        Args:
-            folders: The command's plug-in folders.
+        """Return the configuration, typed, given the command's plug-in folders.
 
         Raises:
             StoreError: It is missing or damaged.
@@ -152,17 +128,12 @@ class StoredEnsemble:
 
     @cached_property
     def _config_text(self) -> bytes:
-        """The bytes of config.yaml, of which as much is checked as needs no parser.
-
-        Raises:
-            StoreError: It is missing or was cut off.
-        """
-        path = self.paths.config
-        found = read_bytes(path)
-        complete = all(f"\n{section}:".encode() in b"\n" + found for section in self._sections)
-        if not complete or not found.endswith(b"\n"):
-            raise StoreError(f"{path} is damaged: it is cut off, or no configuration")
-        return found
+        """The bytes of config.yaml, of which as much is checked as needs no parser."""
+        data = read_bytes(self.paths.config)
+        complete = all(f"\n{section}:".encode() in b"\n" + data for section in self._sections)
+        if not complete or not data.endswith(b"\n"):
+            raise StoreError(f"{self.paths.config} is damaged: it is cut off, or no configuration")
+        return data
 
     @property
     def _sections(self) -> tuple[str, ...]:
@@ -171,14 +142,10 @@ class StoredEnsemble:
 
     @cached_property
     def parent(self) -> str | None:
-        """The ensemble and the step that a fork starts from, `ID@STEP`; None for any other.
-
-        Raises:
-            StoreError: Its configuration is damaged.
-        """
+        """The ensemble and the step that a fork starts from, `ID@STEP`; None for any other."""
         # Most are no forks, and reading YAML is slow.
-        found = self.config.get("parent") if b"\nparent:" in self._config_text else None
-        return None if found is None else str(found)
+        parent = self.config.get("parent") if b"\nparent:" in self._config_text else None
+        return None if parent is None else str(parent)
 
     @property
     def task(self) -> str:
@@ -192,11 +159,7 @@ class StoredEnsemble:
 
     @property
     def names(self) -> list[str]:
-        """What an imported ensemble is called; others have no names.
-
-        Raises:
-            StoreError: Its configuration is damaged.
-        """
+        """What an imported ensemble is called; others have no names."""
         about = self.config.get("import") if self.imported else None
         return [str(name) for name in about.get("names") or ()] if isinstance(about, dict) else []
 
@@ -216,27 +179,16 @@ class StoredEnsemble:
                 _bring_up(paths, shard)
             for index, run in enumerate(shard.runs):
                 held.add((run.label, shard.attempt))
-                stored = StoredRun(
-                    f"{self.id}/{run.label}",
-                    run.seed,
-                    run.status,
-                    run.steps,
-                    shard.requested_steps,
-                    run.summary,
-                    paths,
-                    index,
-                    shard.attempt,
-                    shard.started,
-                    shard,
-                )
                 if run.label not in newest or newest[run.label].attempt < shard.attempt:
-                    newest[run.label] = stored
-        found = sorted(newest.values(), key=lambda run: (run.seed is None, run.seed or 0, run.label))
-        attempts = {run.label: run.attempt for run in found}
+                    about = (run.seed, run.status, run.steps, shard.requested_steps, run.summary)
+                    place = (paths, index, shard.attempt, shard.started, shard)
+                    newest[run.label] = StoredRun(f"{self.id}/{run.label}", *about, *place)
+        runs = sorted(newest.values(), key=lambda run: (run.seed is None, run.seed or 0, run.label))
+        attempts = {run.label: run.attempt for run in runs}
         for paths, why in lost:
             if not runfile.Lost.of(paths.root.name, attempts, held).replaced(attempts):
                 self.leave_out(paths.root.name, why)
-        return found
+        return runs
 
     @cached_property
     def by_label(self) -> dict[str, StoredRun]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,6 @@ def refresh(paths: EnsemblePaths) -> None:
 
     `metrics.parquet`, and a `metrics-<cadence>.parquet` for every other grid; every run that has rows enters, whole or
     not. Any number of processes may do so at once: each looks again after it has written, so the last sees all.
-
-    Raises:
-        StoreError: The folder cannot be written.
     """
     paths.refuse_links()
     before = None
@@ -65,11 +62,8 @@ def _stored(ensemble: StoredEnsemble) -> str | None:
             rows[root] = marks if marks and run.record.status in runfile.FINAL else counted
         if run.status != "running" and rows[root]:
             entries.append([run.label, root.name, run.status, run.steps, run.diverged_step, rows[root]])
-    return (
-        hashlib.sha256(json.dumps([_VERSION, entries], sort_keys=True).encode()).hexdigest()
-        if entries
-        else None
-    )
+    document = json.dumps([_VERSION, entries], sort_keys=True)
+    return hashlib.sha256(document.encode()).hexdigest() if entries else None
 
 
 def _are_of(paths: EnsemblePaths, stored: str) -> bool:
@@ -93,11 +87,19 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def _write(ensemble: Ensemble, stored: str) -> None:
-    paths, some = ensemble.paths, {run.shard: run for run in ensemble.runs}
-    begun = {shard: run for shard, run in some.items() if shard.cadences()}
+    paths, shards = ensemble.paths, {run.shard: run for run in ensemble.runs}
+    begun = {
+        shard: {*names, *run.record.marks} for shard, run in shards.items() if (names := shard.cadences())
+    }
     runs = [run for run in ensemble.runs if run.shard in begun]
-    # A table that lacks damaged rows is of nothing that is stored: once they are mended it is written again.
-    about: dict[str, Any] = {"stored": stored if _are_whole(ensemble, begun.values()) else None, "tables": []}
+    about: dict[str, Any] = {"stored": stored, "tables": []}
+    try:
+        for shard, cadences in begun.items():
+            for cadence in cadences:
+                ensemble.records(shards[shard], cadence)
+    except StoreError:
+        # A table that lacks damaged rows is of nothing that is stored: once they are mended it is written again.
+        about["stored"] = None
     for cadence, names in ensemble.columns().items():
         if cadence != ensemble.eval_cadence:
             _write_grid(ensemble, runs, cadence, names, about)
@@ -109,17 +111,6 @@ def _write(ensemble: Ensemble, stored: str) -> None:
     for path in paths.root.glob("metrics-*.parquet"):
         if path.name not in about["tables"] and _about(path):
             path.unlink(missing_ok=True)
-
-
-def _are_whole(ensemble: Ensemble, runs: Iterable[StoredRun]) -> bool:
-    """Return whether the series of all shards can be read, given a run of each."""
-    try:
-        for run in runs:
-            for cadence in {*run.shard.cadences(), *run.record.marks}:
-                ensemble.records(run, cadence)
-    except StoreError:
-        return False
-    return True
 
 
 def _write_forced(ensemble: Ensemble, runs: Sequence[StoredRun], about: dict[str, Any]) -> bool:
@@ -159,11 +150,9 @@ def _write_grid(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema(
-        [("run", pa.string()), ("seed", pa.int64()), ("step", pa.int64())]
-        + [(name, pa.float64()) for name in names],
-        {_ABOUT: json.dumps(about)},
-    )
+    fields = [("run", pa.string()), ("seed", pa.int64()), ("step", pa.int64())]
+    fields += [(name, pa.float64()) for name in names]
+    schema = pa.schema(fields, {_ABOUT: json.dumps(about)})
     # A row group a run: memory stays that of one run, however many seeds there are.
     with (
         replacing(ensemble.paths.metrics(cadence)) as temporary,
@@ -175,10 +164,6 @@ def _write_grid(
             except StoreError:
                 continue
             count = len(trajectory.steps)
-            columns: list[Any] = [
-                pa.array([run.id] * count, pa.string()),
-                pa.array([run.seed] * count, pa.int64()),
-                pa.array(trajectory.steps),
-            ]
-            columns += [pa.array(np.ascontiguousarray(column)) for column in trajectory.values.T]
-            writer.write_table(pa.table(columns, schema=schema))
+            about_run = pa.array([run.id] * count, pa.string()), pa.array([run.seed] * count, pa.int64())
+            values = (np.ascontiguousarray(column) for column in (trajectory.steps, *trajectory.values.T))
+            writer.write_table(pa.table([*about_run, *map(pa.array, values)], schema=schema))

@@ -14,7 +14,7 @@ from dynalab.core.streams import Streams
 from dynalab.networks.build import network_of
 from dynalab.networks.restore import names_in, restore
 from dynalab.store import checkpoint, snapshot
-from dynalab.store.paths import CheckpointPaths, ShardPaths
+from dynalab.store.paths import ShardPaths
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,14 +38,19 @@ class Kept:
         return self._files[shard.root]
 
     def read(self, run: StoredRun, step: int) -> dict[str, Tensor]:
-        """Return one run's weights that are evaluated, and their buffers, at a step of `files`.
-
-        Raises:
-            StoreError: They are damaged.
-        """
+        """Return one run's weights that are evaluated, and their buffers, at a step of `files`."""
         path = self.files(run.shard)[step]
         whole = run.shard.checkpoint(step) if path.name == "model.safetensors" else None
-        self._check(path, whole)
+        try:
+            about = path.stat()
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror}") from error
+        if self._whole.get(path) != (about.st_mtime_ns, about.st_size):
+            if whole is None:
+                snapshot.read(path)
+            else:
+                checkpoint.read_state(whole)
+            self._whole[path] = about.st_mtime_ns, about.st_size
         try:
             with safe_open(str(path), framework="pt") as stored:
                 names = stored.keys()
@@ -66,19 +71,6 @@ class Kept:
         """Return what `read` does as arrays; NumPy has no bfloat16, which float32 holds."""
         weights = self.read(run, step)
         return {name: (x.float() if x.dtype.itemsize == 2 else x).numpy() for name, x in weights.items()}
-
-    def _check(self, path: Path, whole: CheckpointPaths | None) -> None:
-        try:
-            about = path.stat()
-        except OSError as error:
-            raise StoreError(f"cannot read {path}: {error.strerror}") from error
-        if self._whole.get(path) == (about.st_mtime_ns, about.st_size):
-            return
-        if whole is not None:
-            checkpoint.read_state(whole)
-        else:
-            snapshot.read(path)
-        self._whole[path] = about.st_mtime_ns, about.st_size
 
 
 def network_at(ensemble: StoredEnsemble, run: StoredRun, step: int) -> nn.Module:
@@ -106,7 +98,6 @@ def network_at(ensemble: StoredEnsemble, run: StoredRun, step: int) -> nn.Module
     except (LookupError, RuntimeError) as error:
         raise StoreError(f"{files[step]} is damaged: {error}") from error
     if not all(bool(param.isfinite().all()) for param in network.parameters()):
-        raise ConfigError(
-            gone if run.diverged_step else f"{run.id}: the weights of step {step} are not finite"
-        )
+        what = f"{run.id}: the weights of step {step} are not finite"
+        raise ConfigError(gone if run.diverged_step else what)
     return network

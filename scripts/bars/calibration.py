@@ -139,13 +139,13 @@ def consequences(make: Callable[..., Any], kind: str, seed: int) -> Errors:
 
 
 def _consequences(paths: Any, states: Any) -> Errors:
-    rows = [row for row in states if row["p"] is not None]
-    called = [any(row["p_adjusted"] < 0.05 or row["verdict"] for row in rows)]
+    rows = [row for row in states if row.p is not None]
+    called = [any(row.p_adjusted < 0.05 or row.verdict for row in rows)]
     return {
-        "paths: p": [] if paths is None else [paths["p"] < 0.05],
-        "detours: p": [row["p"] < 0.05 for row in rows],
+        "paths: p": [] if paths is None else [paths.p < 0.05],
+        "detours: p": [row.p < 0.05 for row in rows],
         "detours: adjusted p, any state": called if rows else [],
-        "detours: interval of the delay": [_misses(row["interval"], 0.0) for row in rows],
+        "detours: interval of the delay": [_misses(row.interval, 0.0) for row in rows],
     }
 
 
@@ -201,7 +201,7 @@ def dissimilarity(n: int, seed: int) -> Errors:
 
     share = np.random.default_rng(seed).random(n)
     drawn = [np.repeat([0, 1], [round(1000 * x), 1000 - round(1000 * x)]) for x in share]
-    interval = describe(drawn, 2, None, seed=0)["total_variation"]["interval"]
+    interval = describe(drawn, 2).total_variation.interval
     return {"dissimilarity: interval": [_misses(interval, 1 / 3)]}
 
 
@@ -235,10 +235,8 @@ def shares_censored(seed: int) -> Errors:
 
 def analysed(kind: str, together: bool, seed: int) -> Errors:
     """`analyze hmm`, from metrics to p-values."""
-    from dynalab.core.records import plain
-
-    result = plain(_analysis(seed, kind, together))
-    return _consequences(result["path_comparison"], result["detours"])
+    findings = _analysis(seed, kind, together)
+    return _consequences(findings.path_comparison, findings.detours)
 
 
 def apart(kind: str, seed: int) -> Errors:

@@ -27,7 +27,8 @@ def curve(case: int, *, work: str, task: str) -> list[float]:
     # The case is a process of its own already.
     config = Config(emission=emission, covariance=covariance, folds=3, restarts=4, n_iter=60, workers=1)
     features = extract(ensemble.trajectories(), config)
-    return [row["heldout_ll_per_frame"] for row in select(features.values, features.steps, config).rows]
+    curve = select(features.values, features.steps, config).curve
+    return [float(held_out.mean()) for held_out in curve.values()]
 
 
 def table(work: Path, task: str) -> tuple[str, bool]:

@@ -32,8 +32,8 @@ def given_states(number: int, delay: float | None) -> dict[str, Any]:
     steps = [run.steps for run in planted.trajectories.runs]
     found = find(planted.states, steps, planted.convergence, planted.case.n_states)
     return {
-        "detours": [row["state"] for row in found.rows if row["verdict"]],
-        "published": found.model["published"]["detours"],
+        "detours": [row.state for row in found.rows if row.verdict],
+        "published": found.model.published.detours,
         "optional": planted.case.optional,
     }
 

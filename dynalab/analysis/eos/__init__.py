@@ -15,7 +15,7 @@ import numpy as np
 
 from dynalab.analysis.base import Frame, Group, Keys, Needs, Run, Series, frame, key, runs_of
 from dynalab.analysis.cycle import cycle_of, groups_at_ends
-from dynalab.analysis.eos.confirm import Confirmation, Forked, compare, halvings, show_forks
+from dynalab.analysis.eos.confirm import Confirmation, compare, halvings, show_forks
 from dynalab.analysis.eos.corroborate import LossAround, RawSharpness, loss_before_and_after, raw_sharpness
 from dynalab.analysis.eos.edge import Edge, edge_of
 from dynalab.analysis.eos.ratios import NEEDED, Ratios, eigenvalue, ratios_of
@@ -44,7 +44,7 @@ IN_WORDS = {
     "below_edge": "below the edge",
     "never_sharpened": "without sharpening",
     "insufficient_data": "with too few rows",
-    "unknown": "not to be told",
+    "unknown": "undecided",
 }
 
 
@@ -130,20 +130,16 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     groups, notes = groups_at_ends(groups, NEEDED)
     recorded = runs_of(groups)
     ratios = [ratios_of(run) for run in recorded]
-    runs = [judge(run, own, config) for run, own in zip(recorded, ratios, strict=True)]
-    notes += [
-        f"{run.id}: {own.dropped} rows left out, their eigenvalues had not converged"
-        for run, own in zip(recorded, ratios, strict=True)
-        if own.dropped
-    ]
-    table = {
-        "run": np.repeat(
-            np.array([run.id for run in recorded], dtype=object), [len(r.steps) for r in ratios]
-        ),
-        "step": np.concatenate([own.steps for own in ratios] or [np.empty(0, np.int64)]),
-        "ratio": np.concatenate([own.values for own in ratios] or [np.empty(0)]),
-    }
-    return Findings(tuple(runs), summarise(runs), None, tuple(notes), pd.DataFrame(table))
+    runs, ids = [], []
+    for run, ratio in zip(recorded, ratios, strict=True):
+        runs.append(judge(run, ratio, config))
+        ids += [run.id] * len(ratio.steps)
+        if ratio.dropped:
+            notes.append(f"{run.id}: {ratio.dropped} rows left out, their eigenvalues had not converged")
+    steps = np.concatenate([ratio.steps for ratio in ratios] or [np.empty(0, np.int64)])
+    values = np.concatenate([ratio.values for ratio in ratios] or [np.empty(0)])
+    table = pd.DataFrame({"run": np.array(ids, dtype=object), "step": steps, "ratio": values})
+    return Findings(tuple(runs), summarise(runs), None, tuple(notes), table)
 
 
 def judge(run: Run, ratios: Ratios, config: Config) -> RunFindings:
@@ -185,26 +181,24 @@ def judge(run: Run, ratios: Ratios, config: Config) -> RunFindings:
 def measured_on(run: Run, adaptive: bool) -> dict[str, Any]:
     """Return what a run's sharpness was measured on and how well; None where it was not recorded."""
     examples, training = run.first("curvature_probe_size"), run.first("curvature_probe_training")
-    measured: dict[str, Any] = {
+    sharp, left = eigenvalue(run, adaptive)
+    shares = np.empty(0)
+    if sharp is not None and left is not None:
+        steps = np.intersect1d(sharp.steps, left.steps)
+        shares = left.at(steps) / np.maximum(np.abs(sharp.at(steps)), 1e-300)
+    return {
         "probe_size": None if examples is None else int(examples.values[-1]),
         "probe_mode": None if training is None else ("training" if training.values[-1] else "evaluation"),
-        "residual_median": None,
-        "residual_max": None,
+        "residual_median": float(np.median(shares)) if len(shares) else None,
+        "residual_max": float(shares.max()) if len(shares) else None,
     }
-    sharp, left = eigenvalue(run, adaptive)
-    if sharp is not None and left is not None:
-        _, mine, theirs = np.intersect1d(sharp.steps, left.steps, return_indices=True)
-        shares = left.values[theirs] / np.maximum(np.abs(sharp.values[mine]), 1e-300)
-        if len(shares):
-            measured |= {"residual_median": float(np.median(shares)), "residual_max": float(shares.max())}
-    return measured
 
 
 def summarise(runs: Sequence[RunFindings]) -> Summary:
     """Return what the runs come to."""
     known = [run.onset_step for run in runs if run.verdict not in UNTOLD]
     ratios = [run.median_ratio for run in runs if run.onset_step is not None and run.median_ratio is not None]
-    low, middle, high = (float(x) for x in np.quantile(ratios or [0.0], [0.25, 0.5, 0.75]))
+    low, middle, high = np.quantile(ratios or [0.0], [0.25, 0.5, 0.75]).tolist()
     return Summary(
         dict(Counter(run.verdict for run in runs)),
         quartiles(known) if any(step is not None for step in known) else None,
@@ -223,31 +217,28 @@ def explore(
         str(run): Series(rows["step"].to_numpy(), rows["ratio"].to_numpy())
         for run, rows in findings.ratios.groupby("run")
     }
-    wanted = halvings(findings.runs, curves, config)
-    if not wanted:
+    forks = halvings(findings.runs, curves, config)
+    if not forks:
         return findings
-    forks = [
-        Fork(f"half-{item.at}", item.runs, item.at, "train.halve_at", item.at, item.steps) for item in wanted
-    ]
     made = yield forks
-    pairs = [(item.at, fork) for item, asked in zip(wanted, forks, strict=True) for fork in made[asked.name]]
-    entries: list[Forked] = []
-    rows: list[dict[str, Any]] = []
-    for at, fork in pairs:
-        own, drawn = compare(groups[0], fork, at, config)
-        entries += own
-        rows += drawn
+    ids, entries, rows = [], [], []
+    for fork in forks:
+        for group in made[fork.name]:
+            compared, drawn = compare(groups[0], group, fork.value, config)
+            ids.append(group.id)
+            entries += compared
+            rows += drawn
     entries.sort(key=lambda entry: entry.run)
-    confirmation = Confirmation("train.halve_at", tuple(fork.id for _, fork in pairs), tuple(entries))
+    confirmation = Confirmation("train.halve_at", tuple(ids), tuple(entries))
     return replace(findings, confirmation=confirmation, forked=pd.DataFrame(rows))
 
 
 def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     """Yield what a reader sees; without groups (a terminal) there is no figure."""
-    runs, found = findings.runs, findings.summary
-    tally = listed([f"{n:,} {IN_WORDS.get(verdict, verdict)}" for verdict, n in found.verdicts.items()])
-    arrival = f"; arrival **{passage(found.onset)}**" if found.onset else ""
-    ratio = f", median ratio there **{found.ratio[1]:.3f}**" if found.onset and found.ratio else ""
+    runs, summary = findings.runs, findings.summary
+    tally = listed([f"{n:,} {IN_WORDS.get(verdict, verdict)}" for verdict, n in summary.verdicts.items()])
+    arrival = f"; arrival **{passage(summary.onset)}**" if summary.onset else ""
+    ratio = f", median ratio there **{summary.ratio[1]:.3f}**" if summary.onset and summary.ratio else ""
     yield Say(
         f"**Edge of stability:** of {count(len(runs), 'run')}, **{tally}**{arrival}{ratio}.", headline=True
     )
@@ -265,8 +256,8 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     ]
     caption = "Every run; the ratio is that at the edge, or of the last quarter"
     yield Table([*header, "loss up before / after", "why"], rows, caption)
-    if said := _measured(runs):
-        yield Say(said, note=True)
+    if measured := _measured(runs):
+        yield Say(measured, note=True)
     if findings.confirmation:
         yield from show_forks(findings.confirmation, findings.forked if groups else None)
 

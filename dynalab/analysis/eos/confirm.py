@@ -24,8 +24,9 @@ import numpy as np
 
 from dynalab.analysis.cycle import groups_at_ends
 from dynalab.analysis.eos.edge import AFTER, edge_of
-from dynalab.analysis.eos.ratios import NEEDED, eigenvalue, ratios_of
+from dynalab.analysis.eos.ratios import NEEDED, Ratios, eigenvalue, ratios_of
 from dynalab.core.runs import Group, Run, Series
+from dynalab.core.waves import Fork
 from dynalab.core.words import count, listed, spoken
 from dynalab.show.blocks import Block, Halved, Say, Strip, Table, run_cell
 
@@ -69,30 +70,10 @@ class Confirmation:
     runs: tuple[Forked, ...] = ()
 
 
-@dataclass(frozen=True)
-class Halving:
-    """A fork that is to be made.
-
-    Attributes:
-        runs: Ids of its runs.
-        at: First update at half the rate.
-        steps: Length that it needs.
-    """
-
-    runs: tuple[str, ...]
-    at: int
-    steps: int
-
-
-def halvings(runs: Sequence[RunFindings], ratios: Mapping[str, Series], config: Config) -> list[Halving]:
-    """Return the forks that tell of every run that arrived, as few as can be.
+def halvings(runs: Sequence[RunFindings], ratios: Mapping[str, Series], config: Config) -> list[Fork]:
+    """Return the forks that tell of every run that arrived, as few as can be; `ratios` are those of each run.
 
     A run is ready five rows after its arrival. Runs share a step of halving where all of them are at the edge.
-
-    Args:
-        runs: What is found of the runs.
-        ratios: Run -> its ratios.
-        config: Keys of the analysis.
     """
     onsets = {run.run: run.onset_step for run in runs if run.onset_step is not None}
     ready: dict[str, int] = {}
@@ -100,7 +81,7 @@ def halvings(runs: Sequence[RunFindings], ratios: Mapping[str, Series], config: 
         after = ratios[name].steps[ratios[name].steps >= onset]
         if len(after) > AFTER:
             ready[name] = int(after[AFTER])
-    wanted = []
+    forks = []
     while ready:
         at = max(ready.values())
         together = tuple(
@@ -111,10 +92,11 @@ def halvings(runs: Sequence[RunFindings], ratios: Mapping[str, Series], config: 
         last = max(int(ratios[name].steps[-1]) for name in together)
         # At half the rate the way from half of the threshold on takes twice as many steps, and some more.
         way = max(onsets[name] - _halfway(ratios[name], onsets[name]) for name in together)
-        wanted.append(Halving(together, at, int(min(max(last, at + 4 * way), LONGEST * last))))
+        length = int(min(max(last, at + 4 * way), LONGEST * last))
+        forks.append(Fork(f"half-{at}", together, at, "train.halve_at", at, length))
         for name in together:
             del ready[name]
-    return wanted
+    return forks
 
 
 def _holds(ratios: Series, at: int, config: Config) -> bool:
@@ -132,60 +114,60 @@ def _halfway(ratios: Series, onset: float) -> float:
 def compare(
     parents: Group, forks: Group, at: int, config: Config
 ) -> tuple[list[Forked], list[dict[str, Any]]]:
-    """Return what forks say of their parents' arrival.
+    """Return what forks of the same labels say of their parents' arrival, and the rows that it rests on.
 
-    Args:
-        parents: The runs.
-        forks: Their forks, of the same labels; runs without one are left out.
-        at: First update at half the rate.
-        config: Keys of the analysis.
-
-    Returns:
-        An entry for every fork, and the rows that it rests on: run, fork, step, sharpness, threshold (both of the
-        fork), parent_sharpness.
+    These are of every fork: run, fork, step, sharpness, threshold (both of the fork), parent_sharpness. `at` is the
+    first update at half the rate.
     """
     (parents,), (forks,) = (groups_at_ends([group], NEEDED)[0] for group in (parents, forks))
-    theirs = {run.label: run for run in forks.runs}
+    forked = {run.label: run for run in forks.runs}
     entries, rows = [], []
     for run in parents.runs:
-        other = theirs.get(run.label)
-        if other is None:
+        fork = forked.get(run.label)
+        if fork is None:
             continue
-        begun = Forked(run=run.id, fork=other.id, at_step=at, from_step=int(forks.keys.get("from_step", 0)))
-        entries.append(_judge(begun, run, other, config))
-        rows += _rows(run, other)
+        adaptive = ratios_of(run).adaptive
+        parent_sharpness, sharpness = (_sharpness(item, adaptive) for item in (run, fork))
+        entry = Forked(run=run.id, fork=fork.id, at_step=at, from_step=int(forks.keys.get("from_step", 0)))
+        entries.append(_judge(entry, parent_sharpness, sharpness, ratios_of(fork), config))
+        limit = fork.first("stability_threshold")
+        limits = [np.nan] if limit is None else np.interp(sharpness.steps, limit.steps, limit.values)
+        names = ("run", "fork", "step", "sharpness", "threshold", "parent_sharpness")
+        columns = np.broadcast_arrays(
+            sharpness.steps, sharpness.values, limits, parent_sharpness.at(sharpness.steps)
+        )
+        for values in zip(*(column.tolist() for column in columns), strict=True):
+            rows.append(dict(zip(names, (run.id, fork.id, *values), strict=True)))
     return entries, rows
 
 
-def _judge(begun: Forked, run: Run, other: Run, config: Config) -> Forked:
-    at, forked, adaptive = begun.at_step, ratios_of(other), ratios_of(run).adaptive
-    mine, theirs = (_sharpness(item, adaptive) for item in (run, other))
-    before = mine.until(at).values[-AFTER:]
+def _judge(entry: Forked, parent: Series, fork: Series, ratios: Ratios, config: Config) -> Forked:
+    """Judge a fork by the sharpness of its parent and its own, and its ratios."""
+    at = entry.at_step
+    before = parent.until(at).values[-AFTER:]
     # Row `at` was measured before the halving.
-    after, fork_after = (item.values[item.steps > at] for item in (mine, theirs))
-    later = forked.steps > at
+    after, fork_after = (item.values[item.steps > at] for item in (parent, fork))
+    later = ratios.steps > at
     least = min(len(after), len(fork_after), int(later.sum()))
     if not len(before) or least < FEWEST:
-        return replace(begun, reason=f"{least} rows after step {at:,}, at least {FEWEST} are needed")
+        return replace(entry, reason=f"{least} rows after step {at:,}, at least {FEWEST} are needed")
     level = float(np.median(before))
-    shared = int((theirs.until(int(mine.steps[-1])).steps > at).sum())
+    shared = int((fork.until(int(parent.steps[-1])).steps > at).sum())
     rise, parent_rise = _highest(fork_after) / level, _highest(after[: max(shared, FEWEST)]) / level
-    fell = float(np.median(forked.values[later][:3]))
+    fell = float(np.median(ratios.values[later][:3]))
     # From here on the ratio begins anew: an arrival is one at the new threshold.
-    arrival = edge_of(forked.steps[later], forked.values[later], config)
+    arrival = edge_of(ratios.steps[later], ratios.values[later], config)
     good = fell < FALLS and rise >= RISES * parent_rise
     return replace(
-        begun,
+        entry,
         verdict="confirmed" if good else "not_confirmed",
         confirmed=good,
         ratio_after=fell,
         rise=rise,
         parent_rise=parent_rise,
         fork_onset_step=None if arrival.onset is None else round(arrival.onset),
-        fork_last_ratio=float(np.median(forked.values[-AFTER:])),
-        reason=(
-            f"the ratio fell to {fell:.2f}, then the sharpness rose {rise:.2f} times (parent: {parent_rise:.2f})"
-        ),
+        fork_last_ratio=float(np.median(ratios.values[-AFTER:])),
+        reason=f"the ratio fell to {fell:.2f}, then the sharpness rose {rise:.2f} times (parent: {parent_rise:.2f})",
     )
 
 
@@ -199,35 +181,12 @@ def _highest(values: np.ndarray) -> float:
     return float(np.median(windows, axis=1).max())
 
 
-def _rows(run: Run, other: Run) -> list[dict[str, Any]]:
-    """Return what a figure is drawn from."""
-    adaptive = ratios_of(run).adaptive
-    mine, theirs = (_sharpness(item, adaptive) for item in (run, other))
-    limit = other.first("stability_threshold")
-    limits = (
-        np.full(len(theirs), np.nan) if limit is None else np.interp(theirs.steps, limit.steps, limit.values)
-    )
-    return [
-        {
-            "run": run.id,
-            "fork": other.id,
-            "step": int(step),
-            "sharpness": float(value),
-            "threshold": float(most),
-            "parent_sharpness": float(own),
-        }
-        for step, value, most, own in zip(
-            theirs.steps, theirs.values, limits, mine.at(theirs.steps), strict=True
-        )
-    ]
-
-
 def show_forks(confirmation: Confirmation, table: Any) -> Iterator[Block]:
     """Yield what forks at half the rate say; `table` is of runs beside their forks, None for no figure."""
-    tried = confirmation.runs
-    yield Say(f"**{_words(tried)}** (fork: {listed(confirmation.forks)}).")
-    drawn = [] if table is None else [entry for entry in tried if (table["run"] == entry.run).any()]
-    if drawn:
+    entries = confirmation.runs
+    yield Say(f"**{_words(entries)}** (fork: {listed(confirmation.forks)}).")
+    rows_of = {} if table is None else dict(list(table.groupby("run")))
+    if drawn := [entry for entry in entries if entry.run in rows_of]:
         yield Halved(
             name="halved",
             caption=(
@@ -235,7 +194,7 @@ def show_forks(confirmation: Confirmation, table: Any) -> Iterator[Block]:
                 "is halved."
             ),
             alt="Sharpness of runs and of their forks at half the rate",
-            strips=[_strip(entry, table[table["run"] == entry.run]) for entry in drawn],
+            strips=[_strip(entry, rows_of[entry.run]) for entry in drawn],
             left="fork, half the rate",
             right="run as it was",
             dashed="the fork's threshold",
@@ -245,7 +204,7 @@ def show_forks(confirmation: Confirmation, table: Any) -> Iterator[Block]:
             *(run_cell(entry.run), spoken(entry.verdict), entry.at_step, entry.fork_onset_step),
             *(entry.fork_last_ratio, entry.reason),
         ]
-        for entry in tried
+        for entry in entries
     ]
     header = ["run", "verdict", "rate halved at", "arrival again", "last ratio", "why"]
     yield Table(header, rows, "Every fork", folded=len(rows) > 12, sortable=False)
@@ -268,10 +227,10 @@ def _strip(entry: Forked, rows: Any) -> Strip:
 
 def _words(rows: Sequence[Forked]) -> str:
     """Return what the forks say of all runs, in a line."""
-    good = sum(row.verdict == "confirmed" for row in rows)
-    undecided = sum(row.verdict == "undecided" for row in rows)
+    good, undecided = (sum(row.verdict == kind for row in rows) for kind in ("confirmed", "undecided"))
     rises = [row.rise for row in rows if row.rise is not None]
-    line = f"Confirmed in {good:,} of {count(len(rows), 'run')}"
-    if rises:
-        line += f": at half the rate the sharpness rose {min(rises):.2f} to {max(rises):.2f} times"
-    return line + (f"; {undecided:,} undecided" if undecided else "")
+    span = (
+        f": at half the rate the sharpness rose {min(rises):.2f} to {max(rises):.2f} times" if rises else ""
+    )
+    rest = f"; {undecided:,} undecided" if undecided else ""
+    return f"Confirmed in {good:,} of {count(len(rows), 'run')}{span}{rest}"

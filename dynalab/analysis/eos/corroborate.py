@@ -32,14 +32,9 @@ class RawSharpness:
 
 
 def loss_before_and_after(loss: Series, stays: Sequence[tuple[float, float]]) -> LossAround | None:
-    """Return what the training loss did before and after the arrival.
+    """Return what the training loss of a full batch did before and after the arrival, given at least one stay.
 
-    Args:
-        loss: The training loss of a full batch.
-        stays: First and last step of every time at the edge, at least one.
-
-    Returns:
-        None unless the loss was recorded at every step, over ten steps on both sides.
+    None unless it was recorded at every step, over ten steps on both sides.
     """
     following = np.diff(loss.steps) == 1
     rises = np.diff(loss.values) > 0
@@ -54,10 +49,7 @@ def loss_before_and_after(loss: Series, stays: Sequence[tuple[float, float]]) ->
 
 
 def raw_sharpness(sharpness: Series, stays: Sequence[tuple[float, float]]) -> RawSharpness | None:
-    """Return what the sharpness itself did at the adaptive edge, where it may go on rising (Cohen et al. 2022).
-
-    None with fewer than five rows.
-    """
+    """Return what the sharpness did at the adaptive edge, where it may go on rising (Cohen et al. 2022), or None."""
     steps, values = sharpness.steps, sharpness.values
     inside = np.any([(steps >= first) & (steps <= last) for first, last in stays], axis=0) & (values > 0)
     if inside.sum() < 5:

@@ -41,31 +41,20 @@ class _Rows:
 
 @dataclass(frozen=True)
 class Edge:
-    """What a run did.
+    """What a run did."""
 
-    Attributes:
-        verdict: `at_edge`, `visited`, `below_edge`, `never_sharpened`, `insufficient_data` or `unknown`.
-        onset: Step of the first arrival, or None.
-        end: Step at which it left for the last time, or None.
-        stays: First and last step of every time at the edge.
-        median: Median of r at the edge; of the last quarter of the rows where it never arrived.
-        spread: Interquartile range of the same rows.
-        fraction: Share of the run's steps at the edge.
-        rate: Theil-Sen slope of ln r a step up to r = .9 before the arrival; None with fewer than five such rows.
-        rise: Largest r over the smallest one before it, both smoothed.
-        reason: In words.
-    """
-
-    verdict: str
-    onset: float | None = None
-    end: float | None = None
-    stays: tuple[tuple[float, float], ...] = ()
+    verdict: str  # `at_edge`, `visited`, `below_edge`, `never_sharpened`, `insufficient_data` or `unknown`
+    onset: float | None = None  # step of the first arrival, or None
+    end: float | None = None  # step at which it left for the last time, or None
+    stays: tuple[tuple[float, float], ...] = ()  # first and last step of every time at the edge
+    # Median of r at the edge; of the last quarter of the rows where it never arrived.
     median: float | None = None
-    spread: float | None = None
-    fraction: float = 0.0
+    spread: float | None = None  # interquartile range of the same rows
+    fraction: float = 0.0  # share of the run's steps at the edge
+    # Theil-Sen slope of ln r a step up to r = .9 before the arrival; None with fewer than five such rows.
     rate: float | None = None
-    rise: float | None = None
-    reason: str = ""
+    rise: float | None = None  # largest r over the smallest one before it, both smoothed
+    reason: str = ""  # in words
 
 
 def smooth(values: np.ndarray, noise: float) -> tuple[np.ndarray, int]:
@@ -80,14 +69,7 @@ def smooth(values: np.ndarray, noise: float) -> tuple[np.ndarray, int]:
 
 
 def edge_of(steps: np.ndarray, ratios: np.ndarray, config: Config, *, adaptive: bool = False) -> Edge:
-    """Say what a run did at the edge of stability.
-
-    Args:
-        steps: Steps of the rows, shape (N,), ascending.
-        ratios: r at them, shape (N,), positive.
-        config: Keys of the analysis.
-        adaptive: Whether the first steps are skipped.
-    """
+    """Say what a run did, of ascending steps (N,) and positive ratios (N,); an adaptive one's first are skipped."""
     if adaptive:
         keep = steps >= steps[0] + config.skip if len(steps) else steps > 0
         steps, ratios = steps[keep], ratios[keep]
@@ -109,12 +91,9 @@ def edge_of(steps: np.ndarray, ratios: np.ndarray, config: Config, *, adaptive: 
     stays = _stays(smoothed, x, config, slack, least, width)
     lowest = np.minimum.accumulate(smoothed)
     rise = float(np.exp((smoothed - lowest).max()))
-    rows = (
-        np.concatenate([np.arange(s.first, s.last + 1) for s in stays])
-        if stays
-        else np.arange(len(x) * 3 // 4, len(x))
-    )
-    low, median, high = (float(value) for value in np.quantile(ratios[rows], [0.25, 0.5, 0.75]))
+    spells = [np.arange(stay.first, stay.last + 1) for stay in stays]
+    rows = np.concatenate(spells or [np.arange(len(x) * 3 // 4, len(x))])
+    low, median, high = np.quantile(ratios[rows], [0.25, 0.5, 0.75]).tolist()
     if not stays:
         verdict, reason = _never(smoothed, rise, config, slack)
         rate = _rate(steps, x, len(x), noise)
@@ -132,14 +111,14 @@ def edge_of(steps: np.ndarray, ratios: np.ndarray, config: Config, *, adaptive: 
         stays=tuple(spans),
         fraction=sum(end - begin for begin, end in spans) / total if total else 0.0,
         rate=_rate(steps, x, first, noise),
-        reason=_told(spans, last.left, last.last == len(steps) - 1),
+        reason=_course(spans, last.left, last.last == len(steps) - 1),
         median=median,
         spread=high - low,
         rise=rise,
     )
 
 
-def _told(spans: list[tuple[float, float]], left: bool, to_the_end: bool) -> str:
+def _course(spans: list[tuple[float, float]], left: bool, to_the_end: bool) -> str:
     """Say when a run came and went."""
     words = [f"arrived at step {spans[0][0]:,.0f}"]
     words += [

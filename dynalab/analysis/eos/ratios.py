@@ -23,27 +23,23 @@ CERTAIN = 0.1
 
 @dataclass(frozen=True)
 class Ratios:
-    """The ratio at every row that has one.
+    """The ratio at every row that has one."""
 
-    Attributes:
-        steps: Shape (N,).
-        values: Shape (N,), at least `FLAT`.
-        adaptive: Whether it is of the preconditioned sharpness.
-        dropped: Rows that were left out because their eigenvalue had not converged.
-        reason: Why there is none; empty where there is.
-    """
-
-    steps: np.ndarray
-    values: np.ndarray
-    adaptive: bool
-    dropped: int = 0
-    reason: str = ""
+    steps: np.ndarray  # shape (N,)
+    values: np.ndarray  # shape (N,), at least `FLAT`
+    adaptive: bool  # whether it is of the preconditioned sharpness
+    dropped: int = 0  # rows that were left out because their eigenvalue had not converged
+    reason: str = ""  # why there is none; empty where there is
 
 
 def ratios_of(run: Run) -> Ratios:
     """Return a run's ratios: recorded ones, or sharpness over a threshold that is recorded or the optimizer's."""
+    from dynalab.curvature.thresholds import is_adaptive
+
     optimizer = run.config.get("optimizer") or {}
-    adaptive = _adaptive(optimizer, run)
+    # Of a run that was trained elsewhere only the columns tell.
+    unknown = run.first("preconditioned_sharpness") is not None
+    adaptive = bool(is_adaptive(optimizer)) if optimizer else unknown
     sharp, left = eigenvalue(run, adaptive)
     recorded = run.first("edge_ratio")
     if recorded is not None:
@@ -81,15 +77,6 @@ def _between(series: Series, steps: np.ndarray) -> np.ndarray:
     return np.interp(steps, series.steps, series.values)
 
 
-def _adaptive(optimizer: Any, run: Run) -> bool:
-    from dynalab.curvature.thresholds import is_adaptive
-
-    if optimizer:
-        return bool(is_adaptive(optimizer))
-    # Of a run that was trained elsewhere only the columns tell.
-    return run.first("preconditioned_sharpness") is not None
-
-
 def _threshold(run: Run, optimizer: Any, steps: np.ndarray) -> tuple[np.ndarray, str]:
     """Return the threshold at some steps, and why there is none where there is none."""
     from dynalab.curvature.thresholds import ascended_threshold, recurrence, threshold
@@ -108,17 +95,15 @@ def _threshold(run: Run, optimizer: Any, steps: np.ndarray) -> tuple[np.ndarray,
         factors = rate_factors(run.config, steps)
     except ConfigError:
         name = (run.config.get("schedule") or {}).get("name")
-        return (
-            nothing,
-            f"stability_threshold was not recorded, and the rates of schedule={name} are not known here",
-        )
-    found = np.array([threshold(recurrence(optimizer, factor)) for factor in factors])  # type: ignore[arg-type]
+        why = f"stability_threshold was not recorded, and the rates of schedule={name} are not known here"
+        return nothing, why
+    limits = np.array([threshold(recurrence(optimizer, factor)) for factor in factors])  # type: ignore[arg-type]
     if optimizer.get("name") == "sam":
         norms = run.first("grad_norm")
         if norms is None:
             return nothing, "the threshold of sam depends on the gradient's norm, which was not recorded"
-        found = ascended_threshold(found, float(optimizer.get("rho") or 0.0), _between(norms, steps))
-    return found, ""
+        limits = ascended_threshold(limits, float(optimizer.get("rho") or 0.0), _between(norms, steps))
+    return limits, ""
 
 
 def _none(adaptive: bool, reason: str) -> Ratios:

@@ -22,19 +22,9 @@ from dynalab.analysis.hmm.published import show_contrasts
 from dynalab.analysis.hmm.summary import show
 
 __all__ = [
-    "CONTRAST_VERSION",
-    "NEEDS",
-    "TITLE",
-    "VERSION",
-    "Config",
-    "Contrast",
-    "Findings",
-    "analyse",
-    "compared",
-    "contrast",
-    "show",
-    "show_contrasts",
-]
+    "CONTRAST_VERSION", "NEEDS", "TITLE", "VERSION", "Config", "Contrast", "Findings", "analyse", "compared",
+    "contrast", "show", "show_contrasts",
+]  # fmt: skip
 
 VERSION = 6
 CONTRAST_VERSION = 3  # it rises when a number of `contrast` changes
@@ -55,9 +45,7 @@ def TITLE(findings: Findings) -> str:
 def analyse(groups: Sequence[Group], config: Config) -> Findings:
     """Fit an HMM to the runs and describe the states they pass through, or decode them with a stored model.
 
-    Args:
-        groups: The runs; ragged and on different grids of steps if need be.
-        config: Keys of the analysis.
+    Runs may be ragged and on different grids of steps.
 
     Raises:
         ConfigError: A key that cannot be used with these runs.
@@ -66,11 +54,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     from dynalab.analysis.hmm import online, outcome
 
     trajectories = on_one_grid([_in_order(group) for group in groups])
-    return (
-        outcome.infer(trajectories, config)
-        if config.decode_with is None
-        else online.decode(trajectories, config)
-    )
+    return (outcome.infer if config.decode_with is None else online.decode)(trajectories, config)
 
 
 def _in_order(group: Group) -> Group:

@@ -2,7 +2,6 @@
 
 - the other emission (`level` beside `ar`, `ar` beside `level`);
 - a Gaussian mixture: levels without a chain;
-- k-means, as the mixture of equal spherical Gaussians that it is the limit of, so that it has a likelihood;
 - one metric alone (`l2` where it was recorded: the published HMM-1);
 - the chosen emission on the rows of every run in random order.
 
@@ -14,24 +13,19 @@ all folds, the rest in `baseline_folds` of them; differences from the model are 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import logsumexp
 
 from dynalab.analysis.hmm import workers
 from dynalab.analysis.hmm.config import Config
-from dynalab.analysis.hmm.features import Features, fit_scaler
-from dynalab.analysis.hmm.frames import thin
-from dynalab.analysis.hmm.selection import one_standard_error
+from dynalab.analysis.hmm.features import Features
+from dynalab.analysis.hmm.findings import Baseline
+from dynalab.analysis.hmm.selection import difference, one_standard_error
 from dynalab.analysis.hmm.tasks import Task, cost, solve
-
-KMEANS_STARTS = 3
 
 
 @dataclass(frozen=True)
@@ -43,23 +37,13 @@ class Job:
     fold: int
 
 
-@dataclass(frozen=True)
-class Baselines:
-    """What the baselines gave.
-
-    Attributes:
-        rows: One per baseline, for the result.
-        table: One row per baseline and K.
-    """
-
-    rows: list[dict[str, Any]]
-    table: pd.DataFrame
+def _other(config: Config) -> str:
+    return "level" if config.emission == "ar" else "ar"
 
 
 def kinds(config: Config) -> list[str]:
     """Names of the baselines, in order."""
-    other = "level" if config.emission == "ar" else "ar"
-    return [f"{other} hmm", "gaussian mixture", "k-means", "one-metric hmm", "time-shuffled"]
+    return [f"{_other(config)} hmm", "gaussian mixture", "one-metric hmm", "time-shuffled"]
 
 
 def one_metric(names: Sequence[str]) -> int:
@@ -73,42 +57,6 @@ def shuffled(values: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
     return [x[np.random.default_rng(s).permutation(len(x))] for x, s in zip(values, sequences, strict=True)]
 
 
-def kmeans_scores(
-    n_states: int, values: Sequence[np.ndarray], fold: np.ndarray, held: int, config: Config
-) -> np.ndarray:
-    """Held-out log-likelihood per frame of every run of a fold under k-means' spherical mixture.
-
-    The variance is pooled over clusters and features, the weights are the shares of frames.
-    """
-    from sklearn.cluster import KMeans
-
-    everything = fit_scaler(values)
-    inside = [i for i in range(len(values)) if fold[i] != held]
-    sequence = np.random.SeedSequence(config.seed, spawn_key=(3, held + 1))
-    inside = [inside[i] for i in thin([len(values[i]) for i in inside], config.settings.fit_frames, sequence)]
-    scaler = fit_scaler([values[i] for i in inside], everything)
-    x = np.concatenate([scaler(values[i]) for i in inside])
-    seed = int(
-        np.random.SeedSequence(config.seed, spawn_key=(6, held + 1, n_states)).generate_state(1)[0] % 2**31
-    )
-    with warnings.catch_warnings():
-        # Fewer distinct frames than clusters: the empty ones get no weight.
-        warnings.simplefilter("ignore")
-        model = KMeans(min(n_states, len(x)), n_init=KMEANS_STARTS, random_state=seed).fit(x)
-    size = x.shape[1]
-    variance = max(float(model.inertia_) / x.size, config.settings.floor)
-    shares = np.bincount(model.labels_, minlength=len(model.cluster_centers_)) / len(x)
-    units = float(np.log(everything.sd / scaler.sd).sum())
-    out = []
-    for i in np.flatnonzero(fold == held).tolist():
-        z = scaler(values[i])
-        distance = ((z[:, None, :] - model.cluster_centers_) ** 2).sum(axis=2)
-        terms = -0.5 * distance / variance + np.log(np.maximum(shares, 1e-300))
-        density = logsumexp(terms, axis=1) - 0.5 * size * np.log(2 * np.pi * variance)
-        out.append(density.mean() + units)
-    return np.array(out)
-
-
 def carry_out(
     job: Job,
     values: Sequence[np.ndarray],
@@ -118,10 +66,7 @@ def carry_out(
     config: Config,
 ) -> np.ndarray:
     """Held-out log-likelihood per frame of every run of the job's fold."""
-    other = "level" if config.emission == "ar" else "ar"
     task = Task(job.n_states, job.fold)
-    if job.baseline == "k-means":
-        return kmeans_scores(job.n_states, values, fold, job.fold, config)
     if job.baseline == "gaussian mixture":
         own = replace(config, emission="level", sticky=0.0, left_to_right=False)
         return solve(task, values, steps, fold, own, independent=True).held_out
@@ -130,7 +75,7 @@ def carry_out(
         return solve(task, [x[:, [column]] for x in values], steps, fold, config).held_out
     if job.baseline == "time-shuffled":
         return solve(task, shuffled(values, config.seed), steps, fold, config).held_out
-    return solve(task, values, steps, fold, replace(config, emission=other)).held_out
+    return solve(task, values, steps, fold, replace(config, emission=_other(config))).held_out
 
 
 def reduced(config: Config) -> Config:
@@ -152,16 +97,12 @@ def compare(
     config: Config,
     reference: np.ndarray,
     other: Mapping[int, np.ndarray] | None = None,
-) -> Baselines:
-    """Fit every baseline with every K and hold its likelihood beside the model's.
+) -> tuple[list[Baseline], pd.DataFrame]:
+    """Fit every baseline with every K and hold its likelihood beside the model's: a row each, and a table with every K.
 
-    Args:
-        values: Features of every run, not normalised (or by run, where the model has them so), shapes (T, M).
-        features: Their names and steps.
-        fold: Fold of every run, shape (S,); -1 for a run that is never held out.
-        config: The keys of the analysis.
-        reference: The model's held-out log-likelihood per frame of every run that some fold holds out, in order.
-        other: What the other emission says of every run, shape (S,), by K, where that is known already.
+    Of features of every run, not normalised (or by run, where the model has them so), shapes (T, M), and folds (S,), -1
+    for a run that is never held out. `reference` is the model's held-out log-likelihood per frame of every other run,
+    in order; `other` what the other emission says of every run, shape (S,), by K, where that is known already.
     """
     own = reduced(config)
     # One tried K would leave nothing to compare; the cap is what the model may use.
@@ -171,20 +112,13 @@ def compare(
     some = everywhere[: config.settings.baseline_folds]
     folds = {name: everywhere if name == names[0] else some for name in names}
     given = other if other is not None and set(other) == set(tried) else {}
-    jobs = [
-        Job(name, k, f) for name in names for k in tried for f in folds[name] if name != names[0] or not given
-    ]
+    fitted = names[1:] if given else names
+    jobs = [Job(name, k, f) for name in fitted for k in tried for f in folds[name]]
     n_frames, size = sum(len(x) for x in values), values[0].shape[1]
-    costs = [
-        cost(n_frames, 1 if job.baseline == "one-metric hmm" else size, own, job.n_states) for job in jobs
-    ]
+    sizes = [1 if job.baseline == "one-metric hmm" else size for job in jobs]
+    costs = [cost(n_frames, size, own, job.n_states) for job, size in zip(jobs, sizes, strict=True)]
     work = partial(
-        carry_out,
-        values=list(values),
-        steps=list(features.steps),
-        names=features.names,
-        fold=fold,
-        config=own,
+        carry_out, values=list(values), steps=features.steps, names=features.names, fold=fold, config=own
     )
     done = dict(zip(jobs, workers.spread(work, jobs, costs, config.workers), strict=True))
     all_held = np.flatnonzero(fold >= 0)
@@ -195,28 +129,26 @@ def compare(
             scores = [given[k][held] for k in tried]
         else:
             scores = [np.concatenate([done[Job(name, k, f)] for f in folds[name]]) for k in tried]
-        means = [float(x.mean()) for x in scores]
-        n = len(held)
-        errors = [float(x.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0 for x in scores]
-        place = one_standard_error(scores)
-        comparable = name != "one-metric hmm"
-        known = comparable and len(reference) == len(all_held)
-        gap = scores[place] - reference[np.searchsorted(all_held, held)] if known else np.array([np.nan])
+        means, errors = zip(*(difference(x, np.zeros_like(x)) for x in scores), strict=True)
+        n, place, comparable = len(held), one_standard_error(scores), name != "one-metric hmm"
+        less, less_se = np.nan, np.nan
+        if comparable and len(reference) == len(all_held):
+            less, less_se = difference(reference[np.searchsorted(all_held, held)], scores[place])
         rows.append(
-            {
-                "name": name if comparable else f"{name} ({features.names[one_metric(features.names)]})",
-                "n_states": tried[place],
-                "at_cap": place == len(tried) - 1,
-                "heldout_ll_per_frame": means[place],
-                "se": errors[place] if n > 1 else None,
-                "runs": n,
-                "comparable": comparable,
-                "less_than_model": float(-gap.mean()) if np.isfinite(gap).all() else None,
-                "less_se": float(gap.std(ddof=1) / np.sqrt(n)) if n > 1 and np.isfinite(gap).all() else None,
-            }
+            Baseline(
+                name=name if comparable else f"{name} ({features.names[one_metric(features.names)]})",
+                n_states=tried[place],
+                at_cap=place == len(tried) - 1,
+                heldout_ll_per_frame=means[place],
+                se=errors[place] if n > 1 else None,
+                runs=n,
+                comparable=comparable,
+                less_than_model=less if np.isfinite(less) else None,
+                less_se=less_se if n > 1 and np.isfinite(less) else None,
+            )
         )
         table += [
             {"baseline": name, "n_states": k, "heldout_ll_per_frame": m, "se": e}
             for k, m, e in zip(tried, means, errors, strict=True)
         ]
-    return Baselines(rows, pd.DataFrame(table))
+    return rows, pd.DataFrame(table)

@@ -93,11 +93,8 @@ class Spread:
 class Claims:
     """What an analysis says of the claims.
 
-    Attributes:
-        forks: States that runs leave in different directions, up to their last rows.
-        off_path: Converged runs that do not take the most common path.
-        detours: None where the analysis has no such test.
-        spread: None where nothing is watched.
+    Forks are of runs up to their last rows, `off_path` is of converged runs; `detours` is None where the analysis has
+    no such test, `spread` where nothing is watched.
     """
 
     forks: Sequence[Fork]
@@ -108,15 +105,14 @@ class Claims:
 
 def claims(findings: Findings) -> Claims:
     """Return what findings say of the claims."""
-    rows = findings.detours
+    rows, tested = findings.detours, None
+    if rows is not None:
+        states = [row.state for row in rows if row.verdict]
+        tested = DetourCount(sum(row.p_adjusted is not None for row in rows), states)
     return Claims(
         forks(paths(findings)),
         off_path([run.path for run in ways_of(findings) if run.step < math.inf]),
-        None
-        if rows is None
-        else DetourCount(
-            sum(row.p_adjusted is not None for row in rows), [row.state for row in rows if row.verdict]
-        ),
+        tested,
         spread(findings.convergence) if findings.convergence else None,
     )
 
@@ -127,13 +123,10 @@ def paths(findings: Findings) -> list[tuple[int, ...]]:
 
 
 def forks(paths: Sequence[Sequence[int]]) -> list[Fork]:
-    """States that runs leave in different directions.
+    """States that runs, given by the states that they pass through, without stays, leave in different directions.
 
-    A run counts once a state, by the way it leaves it first, so that the shares of a state add up to 1 and returning
-    to and fro is no fork.
-
-    Args:
-        paths: The states that each run passes through, without stays.
+    A run counts once a state, by the way it leaves it first, so that the shares of a state add up to 1 and returning to
+    and fro is no fork.
     """
     ways: dict[int, Counter[int]] = {}
     for path in paths:
@@ -216,24 +209,18 @@ def cv_interval(steps: Sequence[float]) -> list[float] | None:
     inflation = n / (n - Z95)
     error = inflation * math.sqrt(max(kurtosis - (n - 3) / n, 0.0) / (n - 1))
     middle = math.log(inflation * squares / (n - 1))
-    low, high = (_lognormal_cv(middle + side * Z95 * error) for side in (-1, 1))
+    # Of a lognormal law, from the logarithm of the variance of its logarithm.
+    bounds = (min(middle + side * Z95 * error, LARGEST) for side in (-1, 1))
+    low, high = (math.sqrt(math.expm1(math.exp(bound))) for bound in bounds)
     value = coefficient_of_variation(steps) or 0.0
     return [min(low, value), max(high, value)]
 
 
-def _lognormal_cv(log_variance: float) -> float:
-    """Coefficient of variation of a lognormal law, from the logarithm of the variance of its logarithm."""
-    return math.sqrt(math.expm1(math.exp(min(log_variance, LARGEST))))
-
-
 @dataclass(frozen=True)
 class Way:
-    """A run of a setting.
+    """A run of a setting: the states it passes through, without stays, up to convergence.
 
-    Attributes:
-        path: The states it passes through, without stays; up to convergence.
-        step: When it converged; infinity where it did not; 0 where nothing is watched.
-        last: How far it was watched.
+    `step` is when it converged, infinity where it did not, 0 where nothing is watched; `last` how far it was watched.
     """
 
     path: tuple[int, ...]
@@ -252,16 +239,15 @@ def ways_of(findings: Findings) -> list[Way]:
     far = float(max(known, default=0)) if len(known) < len(watched) else math.inf
     found = []
     for run in findings.states:
-        row = watched.get(run.run)
+        row, states = watched.get(run.run), run.states
         if row is None:
-            found.append(Way(_visited(run.states), 0.0, math.inf))
+            found.append(Way(_visited(states), 0.0, math.inf))
             continue
-        last = far if row.last is None else float(row.last)
-        if row.step is None:
-            found.append(Way(_visited(run.states), math.inf, last))
-            continue
-        until = max(bisect_left(run.steps, row.step), 1)
-        found.append(Way(_visited(run.states[:until]), float(row.step), max(last, float(row.step))))
+        step, last = math.inf, far if row.last is None else float(row.last)
+        if row.step is not None:
+            states, step = states[: max(bisect_left(run.steps, row.step), 1)], float(row.step)
+            last = max(last, step)
+        found.append(Way(_visited(states), step, last))
     return found
 
 

@@ -57,9 +57,8 @@ class Contrast:
 
 def content(findings: Findings) -> list[Any]:
     """Return all that `compare` looks at, as plain values: what a stored comparison is known by."""
-    runs = [
-        [run.path, *(None if math.isinf(x) else x for x in (run.step, run.last))] for run in ways_of(findings)
-    ]
+    ways = ways_of(findings)
+    runs = [[run.path, *(None if math.isinf(x) else x for x in (run.step, run.last))] for run in ways]
     return [bool(findings.convergence), runs]
 
 

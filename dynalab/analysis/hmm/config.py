@@ -12,8 +12,6 @@ from dynalab.config.keys import Keys, key
 from dynalab.core.convergence import ConvergenceKeys
 from dynalab.core.errors import ConfigError
 
-EMISSIONS = ("auto", "ar", "level")
-COVARIANCES = ("full", "tied", "diag", "lowrank")
 # Stands for "the preset's own" until the preset has filled it in; nobody can give an empty value.
 PRESET_WORD = ""
 
@@ -25,34 +23,30 @@ class Settings:
     Pseudo-frames are the unit of the priors: a prior of weight w counts as much as w frames of data.
 
     Attributes:
-        ridges: Weights among which unseen runs choose the pull toward the random walk, `Config.ridge`; where nothing
-            can be held out, the last. Neither is right everywhere: on the main job 1 predicts better at every K up
-            to 5 and needs fewer states, on 20 short simulated runs of 100 rows 10 does.
+        ridges: Weights among which unseen runs choose `Config.ridge`; where nothing can be held out, the last. Neither
+            is right everywhere: on the main job 1 predicts better at every K up to 5 and needs fewer states, on 20
+            short simulated runs of 100 rows 10 does.
         commons: Weights among which unseen runs choose `Config.common`; where nothing can be held out, the first.
             Phases of training differ in noise as a rule. Where they do not, a covariance for each costs so much
             that states of dynamics are missed.
-        intercept_ridge: The same for offsets and means, toward 0: only there so that an empty state has a
-            value.
-        shrinkage: Weight in pseudo-frames of the pull of the noise covariance toward a share of the one-state
-            model's residual covariance, added to the number of features.
+        intercept_ridge: As ridge, for offsets and means, toward 0: only there so that an empty state has a value.
+        shrinkage: Weight of the pull of the noise covariance toward a share of the one-state model's residual
+            covariance, added to the number of features.
         shrinkage_scale: That share. Below 1, because late phases of training are far quieter than the pooled
             residual; not far below, or a state without frames would score better than one that has some.
         floor: Least eigenvalue of a noise covariance, relative to the pooled variance of what is predicted.
         transition_prior: Pseudo-counts added to every entry of start and transition probabilities.
         tries: Random segmentations of which a restart takes the best, after two EM iterations each.
-        screen_iterations: EM iterations after which the restarts are compared.
+        screen_iterations: EM iterations after which the restarts are compared; `finalists` of them go on.
         search_frames: Most frames that starts are sought and compared on; of a larger ensemble whole runs, drawn by
-            the seed. The restarts that go on see all.
-        search_runs: Fewest runs there, whatever their length: a state that few runs visit must be among them.
-        finalists: Number of restarts that go on after the comparison.
+            the seed, at least `search_runs`: a state that few runs visit must be among them.
         reseedings: How often a fit may give a dead state new frames.
         fit_frames: Most frames that a fit of the selection sees. A larger ensemble is thinned to whole runs, drawn
             by the seed; held-out runs are all scored, and the chosen model is carried on over all runs.
         bootstraps: Refits to resampled runs, for the stability of the states.
         resamples: Resampled runs for the intervals of edges, the fitted model held fixed.
-        baseline_restarts: Starts per fit of a baseline and of a bootstrap.
-        baseline_iterations: Most EM iterations of these and of the restarts whose stability is measured.
-        baseline_tol: Their tolerance, nats per frame.
+        baseline_restarts: Starts per fit of a baseline and of a bootstrap; `baseline_iterations`: most EM iterations of
+            these and of the restarts whose stability is measured; `baseline_tol`: their tolerance, nats per frame.
         baseline_folds: Folds that baselines other than the other emission are held out in.
     """
 
@@ -88,7 +82,6 @@ class PaperSettings:
         min_covar: Added to the diagonal of the first covariance.
         covars_prior: Added to every entry of the scatter (full, tied) or to its diagonal (diag) in the M-step.
         floor: Least eigenvalue of a covariance; hmmlearn has none, so it acts only where hmmlearn would fail.
-        top_features: Features named on an edge.
     """
 
     first_rows: int = 1000
@@ -96,7 +89,6 @@ class PaperSettings:
     min_covar: float = 1e-3
     covars_prior: float = 1e-2
     floor: float = 1e-9
-    top_features: int = 3
 
 
 # Values of the keys that a preset decides where they are null.
@@ -124,12 +116,12 @@ class Config(Keys):
         PRESET_WORD,
         "null: the preset's; auto (robust's: what says more of unseen runs), ar (states of dynamics), level (Gaussian; "
         "paper's)",
-        one_of=EMISSIONS,
+        one_of=("auto", "ar", "level"),
     )
     covariance: str = key(
         PRESET_WORD,
         "null: the preset's; full (both presets'; robust: shrunk), tied, diag, or lowrank (factors and a diagonal)",
-        one_of=COVARIANCES,
+        one_of=("full", "tied", "diag", "lowrank"),
     )
     rank: int = key(3, "factors of lowrank", least=1)
     ridge: float | None = key(

@@ -44,16 +44,12 @@ def _gain(covariance: np.ndarray, mean_scatter: np.ndarray) -> float:
 
 
 def low_rank(mean_scatter: np.ndarray, rank: int, floor: float, before: np.ndarray | None) -> np.ndarray:
-    """Factors plus a diagonal, no worse than `before`.
+    """Factors plus a diagonal, of the mean scatter C / n (M, M); no worse than `before`.
 
     Alternates the closed maximum over the factors given the diagonal (Lawley, 1940: the leading eigenvectors of the
-    scatter in units of the diagonal) with the diagonal that leaves the variances matched, and keeps the best.
-
-    Args:
-        mean_scatter: C / n, shape (M, M).
-        rank: Number of factors; with `rank` = M nothing is left to approximate and the full form results.
-        floor: Least value of the diagonal, hence of every eigenvalue.
-        before: Covariance (M, M) that must not be undercut, or None.
+    scatter in units of the diagonal) with the diagonal that leaves the variances matched, and keeps the best. The floor
+    is of the diagonal, hence of every eigenvalue; with `rank` = M nothing is left to approximate and the full form
+    results.
     """
     size = len(mean_scatter)
     if rank >= size:
@@ -77,27 +73,17 @@ def low_rank(mean_scatter: np.ndarray, rank: int, floor: float, before: np.ndarr
 def maximise(
     scatter: np.ndarray, totals: np.ndarray, form: str, floor: float, rank: int, before: np.ndarray | None
 ) -> np.ndarray:
-    """Covariances (K, M, M) of the given form.
+    """Covariances (K, M, M) of a form, of penalised scatter (K, M, M) and its positive weight (K,).
 
-    Args:
-        scatter: Penalised scatter of every state, shape (K, M, M).
-        totals: Its weight, shape (K,), positive.
-        form: `full`, `tied`, `diag` or `lowrank`.
-        floor: Least eigenvalue.
-        rank: Number of factors of `lowrank`.
-        before: Covariances of the iteration before, or None.
+    `before`: those of the iteration before, or None.
     """
     if form == "tied":
         pooled = raise_floor(scatter.sum(axis=0) / totals.sum(), floor, False)
         return np.repeat(pooled[None], len(scatter), axis=0)
     means = scatter / totals[:, None, None]
     if form == "lowrank":
-        return np.array(
-            [
-                low_rank(mean, rank, floor, None if before is None else before[k])
-                for k, mean in enumerate(means)
-            ]
-        )
+        earlier = [None] * len(means) if before is None else before
+        return np.array([low_rank(mean, rank, floor, one) for mean, one in zip(means, earlier, strict=True)])
     return raise_floor(means, floor, form == "diag")
 
 
@@ -108,9 +94,8 @@ def common(covariances: np.ndarray) -> np.ndarray:
     in one direction (its inverse is not positive any more) still has a mean with others.
     """
     values, vectors = np.linalg.eigh(covariances)
-    inverse = (vectors / np.maximum(values, RESOLVED * values[:, -1:])[:, None, :]) @ np.swapaxes(
-        vectors, 1, 2
-    )
+    values = np.maximum(values, RESOLVED * values[:, -1:])
+    inverse = (vectors / values[:, None, :]) @ np.swapaxes(vectors, 1, 2)
     values, vectors = np.linalg.eigh(inverse.mean(axis=0))
     return np.asarray((vectors / np.maximum(values, RESOLVED * values[-1])) @ vectors.T)
 

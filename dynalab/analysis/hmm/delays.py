@@ -14,12 +14,7 @@ FEW = 5
 
 
 def blocks(findings: Findings, *, figures: bool) -> Iterator[Block]:
-    """Yield the part on detours; nothing where the analysis did not ask.
-
-    Args:
-        findings: What is found.
-        figures: Whether there are figures.
-    """
+    """Yield the part on detours; nothing where the analysis did not ask."""
     rows, total = findings.detours, len(findings.states)
     if not rows:
         return
@@ -61,13 +56,7 @@ def headline(findings: Findings, total: int) -> list[str]:
 
 
 def verdict(row: Detour, total: int, least: int) -> str:
-    """Return what the test says of a state, in words.
-
-    Args:
-        row: The state.
-        total: Number of runs.
-        least: Runs on a side below which nothing is tested.
-    """
+    """Return what the test says of a state of `total` runs, tested with `least` on a side, in words."""
     visits = row.visits
     if row.verdict:
         return "detour"
@@ -127,7 +116,6 @@ def _table(findings: Findings, rows: Sequence[Detour], least: int) -> Table:
 
 
 def _figure(tested: Sequence[Detour], total: int) -> Dots:
-    notes = [f"p {p_equals(row.p_adjusted)}" for row in tested]
     return Dots(
         name="detours",
         caption=(
@@ -145,8 +133,8 @@ def _figure(tested: Sequence[Detour], total: int) -> Dots:
         intervals=[row.interval for row in tested],
         marked=[row.verdict for row in tested],
         notes=[
-            note if row.visits is None else f"{counted(row.visits, total)}, {note}"
-            for row, note in zip(tested, notes, strict=True)
+            f"{'' if row.visits is None else f'{counted(row.visits, total)}, '}p {p_equals(row.p_adjusted)}"
+            for row in tested
         ],
         unit="steps",
     )

@@ -1,8 +1,7 @@
 """Detours: states that some runs do without, and that delay those that pass through.
 
 The contrast is between runs that visit a state before they converge and runs that do not. Unlike the coefficients of
-shares of training (`accounting`) it is identified, and a state's delay is a number of steps. A state is called a
-detour when
+shares of training it is identified, and a state's delay is a number of steps. A state is called a detour when
 
 - at least `min_visits` runs visit it before they converge and at least as many do not;
 - the visitors converge later: Gehan's rank test, which respects censoring, by permutation of the runs, two-sided,
@@ -16,21 +15,29 @@ where the second test does not refuse 0.
 
 Runs of several ensembles are compared within each: what sets ensembles apart is no detour. Only ensembles in which some
 runs visit a state and some do not say anything of it.
+
+Beside the test stands the published regression: Hu et al. (2023, section 2.4) regress the convergence step on P_k, the
+share of a run's rows in state k, and call a state a detour that some runs do without and whose coefficient is positive.
+Two things stand against it. The shares sum to 1, so with an intercept the coefficients, and their signs, are known only
+up to a common constant. And time before convergence is spent in the states before convergence, so the shares add up to
+the answer: R2 is near 1 on random paths too. How near is measured here: every run keeps its convergence step and gets
+the mixture of early states of another run. For the same reason the F-test of the regression has no p-value here: it is
+below .05 in every ensemble whose runs walk one way, each at its own speed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from dynalab.analysis.hmm import survival, tobit
-from dynalab.analysis.hmm.accounting import published
-from dynalab.analysis.hmm.states import wilson
-from dynalab.analysis.hmm.visits import before_convergence, chances, entries
+from dynalab.analysis.hmm.findings import Detour, DetourModel, PublishedModel
+from dynalab.analysis.hmm.visits import before_convergence, chances, entries, shares
+from dynalab.core.stats import wilson
 
 ALPHA = 0.05
 MIN_VISITS = 3
@@ -46,16 +53,10 @@ EARLY = "its visitors converge earlier"
 
 @dataclass(frozen=True)
 class Detours:
-    """What the test found.
+    """The test of every state, the regressions beside it, and what a reader must know."""
 
-    Attributes:
-        rows: One a state.
-        model: The regression of the convergence step on visits, its null, and the published rule beside it.
-        warnings: What a reader must know.
-    """
-
-    rows: list[dict[str, Any]]
-    model: dict[str, Any]
+    rows: list[Detour]
+    model: DetourModel
     warnings: list[str]
 
 
@@ -72,15 +73,10 @@ def find(
 ) -> Detours:
     """Test every state.
 
-    Args:
-        paths: State of every row of every run, shapes (T,).
-        steps: Steps of these rows, shapes (T,).
-        convergence: `{run, step, censored}` of the same runs.
-        n_states: K.
-        log_time: Delays are factors, not differences: the shift and the regression are of the logarithm of steps.
-        min_visits: Least number of runs that visit a state, and of runs that do not, for it to be tested.
-        untested: Why no state is tested, where these states allow no test.
-        seed: Of the permutations.
+    Of states and steps of every row, shapes (T,), and `{run, step, censored}` of every run. With `log_time` delays are
+    factors, not differences: the shift and the regression are of the logarithm of steps. At least `min_visits` runs
+    must visit a state, and as many not, for it to be tested; `untested` says why none is, where these states allow no
+    test.
     """
     last = [int(rows[-1]) for rows in steps]
     time, observed = survival.censored_times(convergence, last)
@@ -89,70 +85,57 @@ def find(
     visits = np.isfinite(entry)
     scale = np.log(np.maximum(time, 1.0)) if log_time else time
     strata = survival.strata_of(row["run"] for row in convergence)
-    # Runs of ensembles in which some visit a state and some do not.
-    able = [survival.mixed(visits[:, k], strata) for k in range(n_states)]
-    tested = [
-        k
-        for k in range(n_states)
-        if min((visits[:, k] & able[k]).sum(), (~visits[:, k] & able[k]).sum()) >= min_visits
-        and observed[able[k]].any()
-        and not untested
-    ]
-    rows = [_row(k, visits[:, k], observed) for k in range(n_states)]
-    for k in set(range(n_states)).difference(tested):
-        if min(visits[:, k].sum(), (~visits[:, k]).sum()) >= min_visits and observed.any():
-            rows[k]["reason"] = untested or APART
-    for k in tested:
-        use = able[k]
-        rows[k] |= _test(
-            time[use], scale[use], observed[use], visits[use, k], entry[use, k], strata[use], log_time, seed
-        )
-    ranks = [found.pop("p_ranks") for found in (rows[k] for k in tested)]
-    entered = [rows[k]["p_time_dependent"] for k in tested]
-    adjusted = [stats.false_discovery_control(p) if tested else [] for p in (ranks, entered)]
-    for k, p, by_ranks, since in zip(tested, ranks, *adjusted, strict=True):
-        row = rows[k]
-        row["p"] = max(p, row["p_time_dependent"])
-        row["p_adjusted"] = float(max(by_ranks, since))
-        row["verdict"] = row["p_adjusted"] < ALPHA and row["statistic"] > 0
-        if by_ranks < ALPHA and not row["verdict"]:
-            row["reason"] = LATE if row["statistic"] > 0 else EARLY
     # A regression over several ensembles would explain what sets them apart.
     alone = len(np.unique(strata)) == 1
-    model = _model(time, scale, observed, entry[:, tested if alone else []], seed)
-    model |= {"states": tested, "log_time": log_time, "min_visits": min_visits, "published": None}
     said = published(paths, early, time, observed, n_states, seed) if alone else None
-    if said is not None:
-        model["published"] = {
-            "coefficients": said.coefficients.tolist(),
-            "r2": said.r2,
-            "accounting_r2": said.null_median,
-            "accounting_r2_95": said.null_high,
-            "detours": said.detours,
-        }
-    for row in rows:
-        row["published_rule"] = None if said is None else row["state"] in said.detours
+    rows, tests = [], {}
+    for k in range(n_states):
+        visit, n = visits[:, k], int(visits[:, k].sum())
+        # Runs of ensembles in which some visit a state and some do not.
+        able = survival.mixed(visit, strata)
+        sides = min((visit & able).sum(), (~visit & able).sum())
+        tested = bool(sides >= min_visits and observed[able].any() and not untested)
+        if tested:
+            parts = (one[able] for one in (time, scale, observed, visit, entry[:, k], strata))
+            tests[k] = _test(*parts, log_time=log_time, seed=seed)
+        enough = min(n, len(visit) - n) >= min_visits and observed.any()
+        rows.append(
+            Detour(
+                state=k,
+                visits=n,
+                visits_interval=wilson(n, len(visit)),
+                optional=bool((observed & ~visit).any() and n > 0),
+                tested=tested,
+                reason=(untested or APART) if enough and not tested else None,
+                published_rule=None if said is None else k in said.detours,
+            )
+        )
+    adjusted = [
+        stats.false_discovery_control([test[place] for test in tests.values()]) if tests else []
+        for place in (1, 2)
+    ]
+    for (k, (statistic, p, since, delay)), by_ranks, by_entry in zip(tests.items(), *adjusted, strict=True):
+        p_adjusted = float(max(by_ranks, by_entry))
+        verdict = p_adjusted < ALPHA and statistic > 0
+        crossed = by_ranks < ALPHA and not verdict
+        rows[k] = replace(
+            rows[k],
+            verdict=verdict,
+            statistic=statistic,
+            p=max(p, since),
+            p_adjusted=p_adjusted,
+            p_time_dependent=since,
+            reason=(LATE if statistic > 0 else EARLY) if crossed else None,
+            **delay,
+        )
+    model = replace(
+        _model(time, scale, observed, entry[:, list(tests) if alone else []], seed),
+        states=list(tests),
+        log_time=log_time,
+        min_visits=min_visits,
+        published=said,
+    )
     return Detours(rows, model, _warnings(rows, observed, min_visits))
-
-
-def _row(state: int, visits: np.ndarray, observed: np.ndarray) -> dict[str, Any]:
-    """What is known of a state before it is tested."""
-    n = int(visits.sum())
-    return {
-        "state": state,
-        "verdict": False,
-        "effect_steps": None,
-        "interval": None,
-        "p": None,
-        "p_adjusted": None,
-        "p_time_dependent": None,
-        "statistic": None,
-        "visits": n,
-        "visits_interval": wilson(n, len(visits)),
-        "optional": bool((observed & ~visits).any() and n > 0),
-        "tested": False,
-        "reason": None,
-    }
 
 
 def _test(
@@ -162,83 +145,126 @@ def _test(
     visits: np.ndarray,
     entry: np.ndarray,
     strata: np.ndarray,
+    *,
     log_time: bool,
     seed: int,
-) -> dict[str, Any]:
+) -> tuple[float, float, float, dict[str, Any]]:
+    """Gehan's statistic and its p-value, the one from the entry on, and what `Detour` says of the delay."""
     statistic, p, critical = survival.two_sample(time, observed, visits, seed, strata=strata)
     effect, interval = survival.shift(scale, observed, visits, critical, strata)
     since = survival.time_dependent_p(time, observed, entry, strata)
     if since >= ALPHA and interval[0] is not None:
         # No delay at all is not refused by both tests.
         interval[0] = min(interval[0], 0.0)
-    found: dict[str, Any] = {"tested": True, "statistic": statistic, "p_ranks": p}
+    middle = survival.quantile(time[~visits], observed[~visits], 0.5)
+    delay: dict[str, Any] = {}
     if log_time:
         # A factor of the others' median, in steps.
-        middle = survival.quantile(time[~visits], observed[~visits], 0.5)
-        found["effect_ratio"] = None if effect is None else float(np.exp(effect))
+        delay["effect_ratio"] = None if effect is None else float(np.exp(effect))
         effect, *interval = (
             None if bound is None or middle is None else float(np.expm1(bound)) * middle
             for bound in (effect, *interval)
         )
-    return {
-        **found,
+    visitors = survival.quantile(time[visits], observed[visits], 0.5)
+    delay |= {
         "effect_steps": effect,
         "interval": interval,
-        "p_time_dependent": since,
-        "median_visitors": survival.quantile(time[visits], observed[visits], 0.5),
-        "median_others": survival.quantile(time[~visits], observed[~visits], 0.5),
+        "median_visitors": visitors,
+        "median_others": middle,
     }
+    return statistic, p, since, delay
 
 
 def _model(
     time: np.ndarray, scale: np.ndarray, observed: np.ndarray, entry: np.ndarray, seed: int
-) -> dict[str, Any]:
+) -> DetourModel:
     """Regress the convergence step on visits: the share that they explain, and the same where nothing delays.
 
     There each run visits a state as likely as runs of its length do: who takes long has more time to visit, and runs
     that end early less, so that some of the step is explained without any delay.
     """
-    shares: list[float] = []
-    if entry.shape[1] and observed.sum() > 2:
-        rng = np.random.default_rng(seed)
-        chance = chances(entry, time)
-        drawn = [rng.random(chance.shape) < chance for _ in range(NULL_DRAWS)]
-        shares = tobit.explained([np.isfinite(entry), *drawn], scale, observed)
-    return {
-        "r2": shares[0] if shares else None,
-        "null_r2": float(np.median(shares[1:])) if shares else None,
-        "null_r2_95": float(np.quantile(shares[1:], 0.95)) if shares else None,
-        "runs": len(time),
-        "censored": int((~observed).sum()),
-    }
+    model = DetourModel(runs=len(time), censored=int((~observed).sum()))
+    if not entry.shape[1] or observed.sum() <= 2:
+        return model
+    rng = np.random.default_rng(seed)
+    chance = chances(entry, time)
+    drawn = [rng.random(chance.shape) < chance for _ in range(NULL_DRAWS)]
+    r2 = tobit.explained([np.isfinite(entry), *drawn], scale, observed)
+    if not r2:
+        return model
+    return replace(
+        model, r2=r2[0], null_r2=float(np.median(r2[1:])), null_r2_95=float(np.quantile(r2[1:], 0.95))
+    )
 
 
-def _warnings(rows: list[dict[str, Any]], observed: np.ndarray, min_visits: int) -> list[str]:
-    lines = []
-    n = len(observed)
+def _warnings(rows: list[Detour], observed: np.ndarray, min_visits: int) -> list[str]:
+    lines, n = [], len(observed)
     if not observed.any():
         return ["detours not tested: no run converged"]
     if n < 2 * min_visits:
         return [f"detours not tested: {n} runs are too few for {min_visits} on each side"]
-    thin = [row for row in rows if row["optional"] and not row["tested"] and not row["reason"]]
+    thin = [row for row in rows if row.optional and not row.tested and not row.reason]
     if thin:
-        which = ", ".join(f"{row['state']} ({row['visits']} of {n})" for row in thin)
+        which = ", ".join(f"{row.state} ({row.visits} of {n})" for row in thin)
         lines.append(
             f"not tested as detours, fewer than {min_visits} runs on a side (visits before convergence): {which}"
         )
-    for reason in dict.fromkeys(row["reason"] for row in rows if row["reason"] and not row["tested"]):
-        which = ", ".join(str(row["state"]) for row in rows if row["reason"] == reason)
+    for reason in dict.fromkeys(row.reason for row in rows if row.reason and not row.tested):
+        which = ", ".join(str(row.state) for row in rows if row.reason == reason)
         lines.append(f"state {which} not tested as a detour: {reason}")
-    few = [row for row in rows if row["tested"] and min(row["visits"], n - row["visits"]) < FEW]
+    few = [row for row in rows if row.tested and row.visits and min(row.visits, n - row.visits) < FEW]
     if few:
-        which = ", ".join(str(row["state"]) for row in few)
+        which = ", ".join(str(row.state) for row in few)
         lines.append(
             f"detours: fewer than {FEW} runs on a side of state {which}; only large delays can be found there"
         )
-    late = [row["state"] for row in rows if row["reason"] == LATE]
+    late = [str(row.state) for row in rows if row.reason == LATE]
     if late:
         lines.append(
-            f"state {', '.join(map(str, late))}: visitors converge later, but may visit because they take long; "
+            f"state {', '.join(late)}: visitors converge later, but may visit because they take long; "
             "counted from the entry on no delay is shown, so it is not called a detour"
         )
     return lines
+
+
+def published(
+    paths: Sequence[np.ndarray],
+    early: Sequence[np.ndarray],
+    time: np.ndarray,
+    observed: np.ndarray,
+    n_states: int,
+    seed: int = 0,
+) -> PublishedModel:
+    """Carry out the published regression, and its null by accounting.
+
+    Coefficients are without an intercept (minimum-norm least squares), R2 is in sample. Of states of every row and
+    those before convergence, shapes (T,), and of convergence steps, or the last step of a run that never converged (as
+    published), shape (S,).
+    """
+    whole, mixture = shares(paths, n_states), shares(early, n_states)
+    until = np.array([len(a) / max(len(b), 1) for a, b in zip(early, paths, strict=True)])
+    rest = whole - until[:, None] * mixture
+    rng = np.random.default_rng(seed)
+    others = (mixture[rng.permutation(len(time))] for _ in range(NULL_DRAWS))
+    null = [explained(until[:, None] * other + rest, time) for other in others]
+    # A state is optional where some run converges without it.
+    visited = whole > 0
+    optional = (observed[:, None] & ~visited).any(axis=0) & visited.any(axis=0)
+    coefficients = np.linalg.lstsq(whole, time, rcond=None)[0]
+    return PublishedModel(
+        coefficients=coefficients.tolist(),
+        r2=explained(whole, time),
+        accounting_r2=float(np.median(null)),
+        accounting_r2_95=float(np.quantile(null, 0.95)),
+        detours=np.flatnonzero(optional & (coefficients > 0)).tolist(),
+    )
+
+
+def explained(x: np.ndarray, y: np.ndarray) -> float:
+    """Return R2 of least squares with an intercept, of y (S,) on covariates (S, Q) of any rank."""
+    design = np.column_stack([np.ones(len(y)), x])
+    total = float(((y - y.mean()) ** 2).sum())
+    if total == 0:
+        return 0.0
+    left = y - design @ np.linalg.lstsq(design, y, rcond=1e-10)[0]
+    return 1 - float((left**2).sum()) / total

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,13 +29,7 @@ FIRST_SHRINKAGE = 2.0
 
 @dataclass(frozen=True)
 class Parameters:
-    """Everything an HMM of K states is.
-
-    Attributes:
-        start: Start probabilities, shape (K,).
-        transitions: Transition probabilities, shape (K, K).
-        emission: What the states emit.
-    """
+    """Everything an HMM of K states is: start (K,) and transition probabilities (K, K), and what the states emit."""
 
     start: np.ndarray
     transitions: np.ndarray
@@ -50,17 +43,13 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Fit:
-    """Where EM arrived.
+    """Where EM arrived: the fitted HMM with its log-likelihood, nats, and the same less the penalty (`objective`).
 
     Attributes:
-        parameters: The fitted HMM.
-        objective: Penalised log-likelihood, nats.
-        log_likelihood: Without the penalty, nats.
         converged: An iteration gained less than the tolerance; False when the iterations ran out first.
         iterations: E-steps taken.
         history: Penalised objective at every E-step.
-        reseeded: Positions in `history` before which dead states were given new frames (the objective may
-            fall there).
+        reseeded: Positions in `history` before which dead states were given new frames (the objective may fall there).
         fell: Largest fall of the objective between re-seedings, relative to its size; rounding only.
     """
 
@@ -94,16 +83,10 @@ def m_step(
     *,
     before: bool = True,
 ) -> Parameters:
-    """Maximise the penalised expected likelihood; `emission` hands on the first frames' Gaussian.
+    """Maximise the penalised expected likelihood, given expected starts `first` (K,) and transitions `pairs` (K, K).
 
-    Args:
-        frames: The data.
-        prior: Penalties.
-        emission: That of the iteration before.
-        posterior: Shape (N, K).
-        first: Expected number of sequences that start in each state, shape (K,).
-        pairs: Expected number of transitions, shape (K, K).
-        before: Whether `emission` has covariances that must not be undercut.
+    `emission`, of the iteration before, hands on the first frames' Gaussian and, with `before`, covariances that must
+    not be undercut; posteriors have shape (N, K).
     """
     weights, covariances = maximise(frames, posterior, prior, emission.covariances if before else None)
     start, transitions = _probabilities(first, prior), _probabilities(pairs, prior)
@@ -129,16 +112,13 @@ def begin(frames: Frames, prior: Prior, states: np.ndarray, n_states: int) -> Pa
     """Parameters from labels (N,); the chain starts neutral, so that no order of states is built in."""
     mean, covariance = first_frames(frames, FIRST_SHRINKAGE, prior.covariance == "diag")
     size = frames.design.shape[1] - frames.inputs
-    empty = Emission(
-        np.zeros((n_states, size, frames.inputs)), np.zeros((n_states, size, size)), mean, covariance
-    )
+    weights, none = np.zeros((n_states, size, frames.inputs)), np.zeros((n_states, size, size))
     # As if every state was left after 20 frames, to any other.
     pairs = np.full((n_states, n_states), 0.05 / max(1, n_states - 1))
     np.fill_diagonal(pairs, 0.95)
-    posterior = starts.one_hot(states, n_states)
-    return m_step(
-        frames, prior, empty, posterior, np.ones(n_states), pairs * len(states) / n_states, before=False
-    )
+    posterior, pairs = starts.one_hot(states, n_states), pairs * len(states) / n_states
+    empty = Emission(weights, none, mean, covariance)
+    return m_step(frames, prior, empty, posterior, np.ones(n_states), pairs, before=False)
 
 
 def _with_first_frames(parameters: Parameters, frames: Frames, prior: Prior) -> Parameters:
@@ -149,33 +129,19 @@ def _with_first_frames(parameters: Parameters, frames: Frames, prior: Prior) -> 
 
 
 def run(
-    frames: Frames,
-    prior: Prior,
-    reseedings: int,
-    parameters: Parameters,
-    n_iter: int,
-    tol: float,
-    watch: Callable[[Parameters], None] | None = None,
+    frames: Frames, prior: Prior, reseedings: int, parameters: Parameters, n_iter: int, tol: float
 ) -> Fit:
-    """EM from given parameters.
+    """EM from given parameters, over at most `n_iter` E-steps.
 
-    Args:
-        frames: The data.
-        prior: Penalties and floor.
-        reseedings: How often dead states may be given new frames.
-        parameters: Where to start.
-        n_iter: Most E-steps.
-        tol: Converged when the objective gains less than this in nats per frame.
-        watch: Called with the parameters of every E-step (tests look at the floor there).
+    It has converged when the objective gains less than `tol` in nats per frame. Dead states may be given new frames
+    `reseedings` times.
     """
     history: list[float] = []
     reseeded: list[int] = []
-    fell = 0.0
+    fell, converged = 0.0, False
     current = best = parameters
     best_objective = best_likelihood = -np.inf
     for iteration in range(n_iter):
-        if watch is not None:
-            watch(current)
         density = log_density(frames, current.emission)
         if prior.independent:
             found = inference.expect_independent(current.start, density, frames.lengths)
@@ -189,9 +155,8 @@ def run(
         if gain < 0:
             fell = max(fell, -gain / max(1.0, abs(objective)))
         if gain < tol * len(frames.levels):
-            return Fit(
-                best, best_objective, best_likelihood, fell <= SLACK, iteration + 1, history, reseeded, fell
-            )
+            converged = fell <= SLACK
+            break
         if iteration + 1 == n_iter:
             # Nothing would look at another M-step.
             break
@@ -201,7 +166,7 @@ def run(
             posterior = starts.reseed(posterior, dead.tolist(), found.predictive, frames.lengths)
             reseeded.append(iteration + 1)
         current = m_step(frames, prior, current.emission, posterior, found.starts, found.pairs)
-    return Fit(best, best_objective, best_likelihood, False, n_iter, history, reseeded, fell)
+    return Fit(best, best_objective, best_likelihood, converged, len(history), history, reseeded, fell)
 
 
 def _begin_restart(
@@ -241,16 +206,8 @@ def fit(
     """The best of several starts: all run a few iterations, the leading ones run to the end.
 
     Where there are many frames, the starts are sought and compared on some of the runs, drawn by the seed; only the
-    leading ones see all frames, from there on.
-
-    Args:
-        frames: The data.
-        positions: Step of every frame, shape (N,).
-        n_states: K.
-        config: Form of the covariances, topology, restarts, iterations and tolerance (in nats per frame).
-        seeds: One stream is spawned per start.
-        independent: Fit a mixture: frames without a chain.
-        first_kind: Where in the turn of the kinds of start the first restart stands.
+    leading ones see all frames, from there on. `positions` is the step of every frame, shape (N,); `independent` fits a
+    mixture, frames without a chain; `first_kind` is where in the turn of the kinds of start the first restart stands.
     """
     settings, n_iter, tol = config.settings, config.iterations, config.tolerance
     prior = make_prior(frames, config, independent)

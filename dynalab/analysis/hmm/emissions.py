@@ -24,7 +24,7 @@ collinear, and a diagonal D charges every state for the directions in which they
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,12 +45,10 @@ class Prior:
         ridge: R, shape (P, P), pseudo-frames.
         weight: w, pseudo-frames behind the noise covariance.
         scatter: D, shape (M, M).
-        common: c, pseudo-frames behind the common covariance.
         floor: Least eigenvalue of a noise covariance.
-        counts: Pseudo-counts of start and transition probabilities.
-        covariance: Form of the noise covariances.
-        rank: Number of factors of `lowrank`.
-        sticky: Pseudo-counts of self-transitions besides.
+        counts: Pseudo-counts of start and transition probabilities; `sticky`: of self-transitions besides.
+        covariance: Form of the noise covariances; `rank`: number of factors of `lowrank`.
+        common: c, pseudo-frames behind the common covariance.
         ordered: Whether states can only be left for later ones.
         independent: Whether frames are drawn independently: a mixture, whose transitions all equal the start.
     """
@@ -70,13 +68,9 @@ class Prior:
 
 @dataclass(frozen=True)
 class Emission:
-    """Parameters of K states, in units of `Frames.unit`.
+    """Parameters of K states, in units of `Frames.unit`: W (K, M, P) and Sigma (K, M, M).
 
-    Attributes:
-        weights: W, shape (K, M, P).
-        covariances: Sigma, shape (K, M, M).
-        first_mean: Mean of a run's first frame in normalised features, shape (M,); None for `level`.
-        first_covariance: Its covariance, shape (M, M); None for `level`.
+    A run's first frame has mean (M,) and covariance (M, M) in normalised features; None for `level`.
     """
 
     weights: np.ndarray
@@ -86,17 +80,14 @@ class Emission:
 
 
 def make_prior(frames: Frames, config: Config, independent: bool = False) -> Prior:
-    """Penalties scaled to the data.
-
-    The noise is pulled toward a share of the one-state model's residual covariance.
-    """
+    """Penalties scaled to the data: noise is pulled toward a share of the one-state model's residual covariance."""
     settings = config.settings
     p = frames.inputs
     size = frames.design.shape[1] - p
     weight = settings.shrinkage + size
     pull = settings.ridges[-1] if config.ridge is None else config.ridge
     ridge = np.diag([float(pull)] * (p - 1) + [settings.intercept_ridge])
-    bare = Prior(ridge, 0.0, np.zeros((size, size)), settings.floor, settings.transition_prior, "full")
+    bare = Prior(ridge, 0.0, np.zeros((size, size)), settings.floor, settings.transition_prior)
     n = len(frames.design)
     if n:
         found = maximise(frames, np.ones((len(frames.levels), 1)), bare)[1][0]
@@ -107,25 +98,23 @@ def make_prior(frames: Frames, config: Config, independent: bool = False) -> Pri
     scatter = weight * settings.shrinkage_scale * forms.raise_floor(residual, settings.floor, False)
     if config.covariance == "diag":
         scatter = np.diag(np.diagonal(scatter))
-    return Prior(
-        ridge,
-        weight,
-        scatter,
-        settings.floor,
-        settings.transition_prior,
-        config.covariance,
-        min(config.rank, size),
-        settings.commons[0] if config.common is None else config.common,
-        config.sticky,
-        config.left_to_right,
-        independent,
+    return replace(
+        bare,
+        weight=weight,
+        scatter=scatter,
+        covariance=config.covariance,
+        rank=min(config.rank, size),
+        common=settings.commons[0] if config.common is None else config.common,
+        sticky=config.sticky,
+        ordered=config.left_to_right,
+        independent=independent,
     )
 
 
 def first_frames(
     frames: Frames, shrinkage: float, diagonal: bool
 ) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-    """Mean (M,) and covariance (M, M) of the first frames under `ar`; shrunk, there is one frame a run.
+    """Mean (M,) and covariance (M, M) of the first frames under `ar`: there is one frame a run, so they are shrunk.
 
     The pull is `shrinkage` pseudo-frames of the pooled variance of levels.
     """
@@ -142,17 +131,9 @@ def first_frames(
 def maximise(
     frames: Frames, posterior: np.ndarray, prior: Prior, before: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted, penalised M-step.
+    """Weighted, penalised M-step: W (K, M, P) and Sigma (K, M, M), given posteriors (N, K).
 
-    Args:
-        frames: The data.
-        posterior: Weight of every frame in every state, shape (N, K).
-        prior: Penalties and floor.
-        before: Noise covariances of the iteration before, shape (K, M, M); a form without a closed maximum must
-            not fall behind them.
-
-    Returns:
-        W of shape (K, M, P) and Sigma of shape (K, M, M).
+    `before`: noise covariances of the iteration before (K, M, M); a form without a closed maximum must not fall behind.
     """
     weighted = posterior[frames.regressed]
     weights, scatter, totals = penalised(frames.grams(weighted), weighted.sum(axis=0), prior, frames.inputs)
@@ -164,11 +145,7 @@ def penalised(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return W (K, M, P), the scatter of the residuals with its penalty (K, M, M), and its weight (K,).
 
-    Args:
-        grams: Sums of products of (u, y) of each state's frames, shape (K, P + M, P + M).
-        counts: Frames of each state, shape (K,).
-        prior: Penalties.
-        inputs: P.
+    Given the sums of products of (u, y) of each state's frames, shape (K, P + M, P + M), and their number (K,).
     """
     cross = grams[:, :inputs, inputs:]
     solution = np.linalg.solve(grams[:, :inputs, :inputs] + prior.ridge, cross)
@@ -180,14 +157,7 @@ def penalised(
 def maximise_scatter(
     scatter: np.ndarray, totals: np.ndarray, prior: Prior, before: np.ndarray | None = None
 ) -> np.ndarray:
-    """Noise covariances, shape (K, M, M), of given scatter.
-
-    Args:
-        scatter: Penalised scatter of every state, shape (K, M, M).
-        totals: Its weight, shape (K,), positive.
-        prior: Form, floor and what states have in common.
-        before: As of `maximise`.
-    """
+    """Noise covariances (K, M, M) of penalised scatter (K, M, M) and its weight (K,); `before` as of `maximise`."""
     if not shares(prior, len(scatter)):
         return forms.maximise(scatter, totals, prior.covariance, prior.floor, prior.rank, before)
     found = before

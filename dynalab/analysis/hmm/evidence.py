@@ -12,6 +12,8 @@ evaluates one frame too early and takes the absolute value after averaging, so i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from dynalab.analysis.hmm import inference
@@ -22,20 +24,27 @@ from dynalab.analysis.hmm.model import Model
 ATTRACTING = 0.9999
 
 
+def _of_states(model: Model, frames: Frames, value: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
+    """A value of every state and its prediction of the regressed frames (R, M), shape (N, K, M); else 0."""
+    weights = model.parameters.emission.weights
+    out = np.zeros((len(frames.levels), *weights.shape[:2]))
+    for k, w in enumerate(weights):
+        out[frames.regressed, k] = value(k, frames.design[:, : frames.inputs] @ w.T)
+    return out
+
+
 def forces(model: Model, frames: Frames) -> np.ndarray:
     """S_k^-1 (m_k - x_t) of every frame and state, shape (N, K, M), in normalised features.
 
     First frames of `ar` have no state-dependent density: 0.
     """
-    e = model.parameters.emission
-    n_states, size, p = e.weights.shape
-    design = frames.design
-    out = np.zeros((len(frames.levels), n_states, size))
-    for k in range(n_states):
+    covariances, targets = model.parameters.emission.covariances, frames.design[:, frames.inputs :]
+
+    def force(k: int, predicted: np.ndarray) -> np.ndarray:
         # In units of the targets; a division by the unit makes it a gradient in normalised features.
-        residual = design[:, :p] @ e.weights[k].T - design[:, p:]
-        out[frames.regressed, k] = np.linalg.solve(e.covariances[k], residual.T).T / frames.unit
-    return out
+        return np.asarray(np.linalg.solve(covariances[k], (predicted - targets).T).T / frames.unit)
+
+    return _of_states(model, frames, force)
 
 
 def posterior_gradient(model: Model, frames: Frames) -> np.ndarray:
@@ -52,26 +61,19 @@ def marginal_log_density(model: Model, frames: Frames) -> np.ndarray:
     Differences between states say which feature tells them apart. Unlike the gradient, which is divided by the
     covariance, they are not ruled by directions in which collinear features hardly vary.
     """
-    e = model.parameters.emission
-    n_states, size, p = e.weights.shape
-    out = np.zeros((len(frames.levels), n_states, size))
-    for k in range(n_states):
-        variance = np.diagonal(e.covariances[k])
-        residual = frames.design[:, :p] @ e.weights[k].T - frames.design[:, p:]
-        out[frames.regressed, k] = -0.5 * (
-            residual**2 / variance + np.log(2 * np.pi * variance) + 2 * np.log(frames.unit)
-        )
-    return out
+    covariances, targets = model.parameters.emission.covariances, frames.design[:, frames.inputs :]
+
+    def density(k: int, predicted: np.ndarray) -> np.ndarray:
+        variance = np.diagonal(covariances[k])
+        constant = np.log(2 * np.pi * variance)
+        return np.asarray(-0.5 * ((predicted - targets) ** 2 / variance + constant + 2 * np.log(frames.unit)))
+
+    return _of_states(model, frames, density)
 
 
 def model_drifts(model: Model, frames: Frames) -> np.ndarray:
     """(A_k - I) x_{t-1} + b_k of every frame and state (`ar`), shape (N, K, M), z-units per row; 0 in first frames."""
-    e = model.parameters.emission
-    n_states, size, p = e.weights.shape
-    out = np.zeros((len(frames.levels), n_states, size))
-    for k in range(n_states):
-        out[frames.regressed, k] = (frames.design[:, :p] @ e.weights[k].T) * frames.unit
-    return out
+    return _of_states(model, frames, lambda k, predicted: predicted * frames.unit)
 
 
 def fixed_points(model: Model) -> np.ndarray:

@@ -27,11 +27,9 @@ WEIGHT_METRICS = (
 )  # fmt: skip
 
 # Sizes: positive by nature, and what changes them (decay, learning rate) acts on them by factors, so that the
-# logarithm # moves evenly. Means, medians and traces have a sign and stay as they are; so does whatever is
+# logarithm moves evenly. Means, medians and traces have a sign and stay as they are; so does whatever is
 # not known here.
-SIZES = frozenset(
-    ("l1", "l2", "l1_over_l2", "var_w", "var_b", "lambda_max", "mean_sv", "var_sv")
-)  # fmt: skip
+SIZES = frozenset(("l1", "l2", "l1_over_l2", "var_w", "var_b", "lambda_max", "mean_sv", "var_sv"))
 SIZE_SUFFIXES = ("_norm", "_loss")
 
 # A column counts as constant when its spread is below this share of its largest value (float64 rounding is 1e-16).
@@ -41,6 +39,7 @@ DUPLICATE = 0.999
 OUTLIER = 100.0
 # Share of a run's rows that must be whole.
 LEAST_ROWS = 0.5
+UNRECORDED = "metrics: none of the chosen columns has a value in these runs"
 # What loggers keep for themselves (`_runtime`, `_timestamp`): clocks, not training.
 BOOKKEEPING = "_"
 
@@ -50,9 +49,7 @@ class Features:
     """The features of all runs, not yet normalised (folds normalise by their own training runs).
 
     Attributes:
-        names: The M features.
-        logged: Those of which the logarithm was taken.
-        runs: Run ids.
+        names: The M features; `logged`: those of which the logarithm was taken.
         steps: Kept steps of each run, shapes (T,).
         values: Features of each run after the logarithm, shapes (T, M), finite.
         warnings: What was left out.
@@ -87,13 +84,7 @@ def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fit_scaler(values: Sequence[np.ndarray], reference: Scaler | None = None) -> Scaler:
-    """Normalisation of these runs.
-
-    Args:
-        values: Features of the runs, shapes (T, M).
-        reference: Normalisation of all runs; a column that hardly moves in these ones is not blown up beyond
-            a thousand times it. None for all runs themselves.
-    """
+    """Normalisation of runs (T, M); a column that hardly moves in them is blown up no more than a thousand times."""
     mean, sd = moments(np.concatenate(values))
     least = np.finfo(np.float64).tiny if reference is None else 1e-3 * reference.sd
     return Scaler(mean, np.maximum(sd, least))
@@ -121,6 +112,12 @@ def _in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (place.get(name, len(place)), name))
 
 
+def _columns(trajectories: Trajectories, names: Sequence[str]) -> list[np.ndarray]:
+    """Values of some columns of every run, shapes (T, M)."""
+    columns = [trajectories.metrics.index(name) for name in names]
+    return [np.asarray(run.values, dtype=np.float64)[:, columns] for run in trajectories.runs]
+
+
 def clocks(trajectories: Trajectories, names: Sequence[str]) -> list[str]:
     """Columns that are one function of the step in all runs (an epoch, a scheduled rate), so that they tell none apart.
 
@@ -128,12 +125,8 @@ def clocks(trajectories: Trajectories, names: Sequence[str]) -> list[str]:
     is a clock.
     """
     steps = np.concatenate([np.asarray(run.steps) for run in trajectories.runs])
-    columns = [trajectories.metrics.index(name) for name in names]
-    values = np.concatenate(
-        [np.asarray(run.values, dtype=np.float64)[:, columns] for run in trajectories.runs]
-    )
     found = []
-    for name, x in zip(names, values.T, strict=True):
+    for name, x in zip(names, np.concatenate(_columns(trajectories, names)).T, strict=True):
         at, value = steps[np.isfinite(x)], x[np.isfinite(x)]
         order = np.lexsort((value, at))
         at, value = at[order], value[order]
@@ -148,13 +141,12 @@ def clocks(trajectories: Trajectories, names: Sequence[str]) -> list[str]:
 def _everything(trajectories: Trajectories) -> tuple[list[str], list[str]]:
     """All columns that most rows have, and warnings: the default for runs that were trained elsewhere."""
     names = [name for name in _in_order(trajectories.metrics) if not name.startswith(BOOKKEEPING)]
-    columns = [trajectories.metrics.index(name) for name in names]
     notes = []
     if own := [name for name in trajectories.metrics if name.startswith(BOOKKEEPING)]:
         notes.append(f"a logger's own columns, left out: {', '.join(own)}")
     full = np.ones(len(names), bool)
-    for run in trajectories.runs:
-        some = np.isfinite(np.asarray(run.values, dtype=np.float64)[:, columns])
+    for x in _columns(trajectories, names):
+        some = np.isfinite(x)
         some = some[some.any(axis=1)]
         if len(some):
             full &= some.mean(axis=0) >= LEAST_ROWS
@@ -173,11 +165,7 @@ def choose(trajectories: Trajectories, wanted: Sequence[str] | None) -> tuple[li
     """The columns to use, and warnings.
 
     Without a wish: the weight metrics that are there; of runs that were trained elsewhere all columns, unless they have
-    most of the fourteen. Clocks are left out then.
-
-    Raises:
-        ConfigError: A column that is wanted was not recorded.
-        NothingMatched: None of the default metrics.
+    most of the fourteen. Clocks are left out then. Raises as `extract`.
     """
     some = set(WEIGHT_METRICS) & set(trajectories.metrics)
     everything = wanted is None and trajectories.imported and 2 * len(some) < len(WEIGHT_METRICS)
@@ -221,13 +209,7 @@ def _choose(available: tuple[str, ...], wanted: Sequence[str] | None) -> tuple[l
 
 
 def _whole_rows(run: str, x: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Mask of the rows without missing values, shape (T,).
-
-    Rows with none of the columns belong to the grid of other metrics and are no loss.
-
-    Raises:
-        ConfigError: Under half of the run's rows are whole.
-    """
+    """Mask (T,) of the rows without missing values; rows with none of the columns are of another grid, and no loss."""
     finite = np.isfinite(x)
     whole = finite.all(axis=1)
     rows = int(finite.any(axis=1).sum())
@@ -241,41 +223,46 @@ def _whole_rows(run: str, x: np.ndarray, names: Sequence[str]) -> np.ndarray:
 
 
 def _drop(names: list[str], values: list[np.ndarray], keep: np.ndarray) -> tuple[list[str], list[np.ndarray]]:
+    if keep.all():
+        # Columns that were chosen lie otherwise in memory, and sums over them differ in their last bits.
+        return names, values
     return [name for name, kept in zip(names, keep, strict=True) if kept], [x[:, keep] for x in values]
 
 
-def extract(trajectories: Trajectories, config: Config) -> Features:
-    """Choose, transform and clean the features of all runs.
-
-    Args:
-        trajectories: The runs; ragged and on different grids if need be.
-        config: `metrics`, `steps` and `emission` matter here.
-
-    Returns:
-        The features and what was left out on the way.
+def raw(
+    trajectories: Trajectories, wanted: Sequence[str] | None
+) -> tuple[Trajectories, list[str], list[np.ndarray], list[str], int]:
+    """Runs and the chosen columns with a value somewhere: their names, values (T, M) of every run, notes and the cycle.
 
     Raises:
-        ConfigError: Unknown columns, too few whole rows, or nothing that varies.
+        ConfigError: Unknown columns.
         NothingMatched: No runs, or none of the default metrics.
     """
     if not trajectories.runs:
         raise NothingMatched("no finished runs to analyse")
-    names, notes = choose(trajectories, config.metrics)
+    names, notes = choose(trajectories, wanted)
     trajectories, cycle, more = at_ends(trajectories, names)
     notes += more
-    columns = [trajectories.metrics.index(name) for name in names]
-    steps, values = [], []
-    for run in trajectories.runs:
-        if not len(run.steps):
-            raise ConfigError(f"steps={config.steps}: run {run.run} has no row up to there")
-        steps.append(np.asarray(run.steps, dtype=np.int64))
-        values.append(np.asarray(run.values, dtype=np.float64)[:, columns])
+    values = _columns(trajectories, names)
     recorded = np.asarray(np.isfinite(np.concatenate(values)).any(axis=0))
     if not recorded.all():
         notes.append(f"metrics without a single value, left out: {', '.join(np.array(names)[~recorded])}")
-        names, values = _drop(names, values, recorded)
+    return trajectories, *_drop(names, values, recorded), notes, cycle
+
+
+def extract(trajectories: Trajectories, config: Config) -> Features:
+    """Choose, transform and clean the features of all runs, ragged and on different grids if need be.
+
+    Raises as `raw`, and:
+        ConfigError: Too few whole rows, or nothing that varies.
+    """
+    trajectories, names, values, notes, cycle = raw(trajectories, config.metrics)
+    for run in trajectories.runs:
+        if not len(run.steps):
+            raise ConfigError(f"steps={config.steps}: run {run.run} has no row up to there")
     if not names:
-        raise ConfigError("metrics: none of the chosen columns has a value in these runs")
+        raise ConfigError(UNRECORDED)
+    steps = [np.asarray(run.steps, dtype=np.int64) for run in trajectories.runs]
     lost = total = 0
     for index, run in enumerate(trajectories.runs):
         whole = _whole_rows(run.run, values[index], names)
@@ -294,15 +281,8 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
             "rows are not evenly spaced in steps: the autoregression takes every row as one unit of time"
         )
     kept = tuple(name for name in logged if name in names)
-    return Features(
-        tuple(names),
-        kept,
-        tuple(r.run for r in trajectories.runs),
-        tuple(steps),
-        tuple(values),
-        tuple(notes),
-        cycle,
-    )
+    runs = tuple(run.run for run in trajectories.runs)
+    return Features(tuple(names), kept, runs, tuple(steps), tuple(values), tuple(notes), cycle)
 
 
 def _log(names: list[str], values: list[np.ndarray]) -> tuple[list[np.ndarray], list[str], list[str]]:
@@ -314,11 +294,9 @@ def _log(names: list[str], values: list[np.ndarray]) -> tuple[list[np.ndarray], 
     if (sizes & ~logged).any():
         raw = ", ".join(np.array(names)[sizes & ~logged])
         notes.append(f"not positive everywhere, taken without the logarithm: {raw}")
-    out = []
-    for x in values:
-        x = x.copy()
+    out = [x.copy() for x in values]
+    for x in out:
         x[:, logged] = np.log(x[:, logged])
-        out.append(x)
     return out, [name for name, on in zip(names, logged, strict=True) if on], notes
 
 
@@ -340,9 +318,7 @@ def _reduce(
         notes.append(f"constant, left out: {', '.join(np.array(names)[~varies])}")
     if (still := varies & ~moves).any():
         notes.append(f"constant within every run, left out: {', '.join(np.array(names)[still])}")
-    varies = moves
-    if not varies.all():
-        names, values = _drop(names, values, varies)
+    names, values = _drop(names, values, moves)
     if not names:
         raise ConfigError("metrics: no column varies; there is nothing to model")
     if emission != "level" and all(len(x) < 2 for x in values):

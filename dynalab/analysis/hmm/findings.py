@@ -34,7 +34,6 @@ class Candidate:
     behind_se: float | UnsetType | None = UNSET
     bic: float | None = None
     aic: float | UnsetType | None = UNSET
-    icl: float | UnsetType | None = UNSET
     converged: bool = True
 
 
@@ -76,11 +75,10 @@ class Profile:
 
 @dataclass(frozen=True, kw_only=True)
 class Transitions:
-    """How often a state follows another, and how probable that is, both (K, K); `map` is 0 where no run goes."""
+    """How often a state follows another, and how probable that is, both (K, K)."""
 
     counts: Sequence[Sequence[int]] = ()
     probabilities: Sequence[Sequence[float]] = ()
-    map: Sequence[Sequence[float]] | UnsetType = UNSET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,25 +103,6 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, rename={"start": "from", "
     runs: int
     interval: Bounds = ()
     features: Sequence[Feature] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Successor:
-    """Where some runs go that leave a fork."""
-
-    state: int
-    runs: int
-    interval: Bounds
-
-
-@dataclass(frozen=True, kw_only=True)
-class Left:
-    """When runs leave a fork, and where to."""
-
-    state: int
-    successors: Sequence[Successor]
-    median_step: float | None = None
-    quartiles: Bounds = (None, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +145,6 @@ class Distance:
     value: float | None = None
     interval: Bounds | None = None
     runs: int = 0
-    unit: str | UnsetType = UNSET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +152,6 @@ class Dissimilarity:
     """How differently runs spend their training over the states: see `dissimilarity.describe`."""
 
     total_variation: Distance = Distance()
-    wasserstein: Distance | None = None
     published: str = ""
 
 
@@ -256,11 +233,9 @@ class Baseline:
 
 @dataclass(frozen=True, kw_only=True)
 class Collinearity:
-    """How nearly the features depend on each other linearly.
+    """Condition number of the pooled correlation matrix of the features, and its effective rank.
 
-    Attributes:
-        condition_number: Of their pooled correlation matrix.
-        effective_rank: exp of the entropy of its eigenvalues' shares (Roy and Vetterli, 2007), 1 to M.
+    exp of the entropy of its eigenvalues' shares (Roy and Vetterli, 2007), 1 to M.
     """
 
     condition_number: float = float("inf")
@@ -274,18 +249,14 @@ class Findings:
     Under a stored model (`decoded_with`) nothing is fitted: what only a fit says is not there.
 
     Attributes:
-        n_states: K.
         selection: What every number of states that was tried says of unseen runs.
         state_order: 0 to K - 1: states are numbered in the order in which training enters them.
-        states: The decoded path of every run.
-        state_profiles: What every state is; `transitions` and `edges`: between states.
-        edge_change: What `change` of their features is; `edge_ranking`: what these are ranked by.
-        forks: States that runs leave in different directions, and when.
+        states: The decoded path of every run; `state_profiles`: what every state is.
+        edges: Changes of state; `edge_change`: what `change` of their features is.
         paths: Distinct paths, the most common first.
         path_comparison: Whether runs that part converge at different steps.
         dissimilarity: How differently runs spend their training.
-        detours: The test of every state; None where nothing is watched.
-        detour_model: The regression beside it.
+        detours: The test of every state; None where nothing is watched; `detour_model`: the regression beside it.
         claims: What holds of the published claims; None in results of before.
         metrics: Names of the features; `collinearity`: how nearly they depend on each other.
         preset: `robust` or `paper`; `emission`: `ar` or `level`.
@@ -297,9 +268,8 @@ class Findings:
         settings: All that made it; `cycle`: steps of a cycle of rates, whose ends alone are looked at.
         convergence: When every run converged; `convergence_rule`: what was watched.
         decoded_with: Id of the analysis whose model decoded the runs.
-        heldout_ll_per_frame: Mean over runs that took no part in the fit, with its standard error `heldout_se`.
-        model_heldout_ll_per_frame: The same of the model's own held-out runs.
-        warnings: What a reader must know.
+        heldout_ll_per_frame: Mean over runs that took no part in the fit, with its standard error `heldout_se`;
+            `model_heldout_ll_per_frame`: of the model's own held-out runs.
     """
 
     n_states: int
@@ -310,8 +280,6 @@ class Findings:
     transitions: Transitions = Transitions()
     edges: Sequence[Edge] = ()
     edge_change: str | None = None
-    edge_ranking: str | UnsetType = UNSET
-    forks: Sequence[Left] | UnsetType = UNSET
     paths: Sequence[Path] = ()
     path_comparison: Comparison | UnsetType | None = UNSET
     dissimilarity: Dissimilarity | None = None

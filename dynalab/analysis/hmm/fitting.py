@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+import pandas as pd
+from msgspec import UNSET
 
 from dynalab.analysis.base import Trajectories
 from dynalab.analysis.hmm import baselines, paper, selection
 from dynalab.analysis.hmm import stability as refits
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.features import Features, extract, fit_scaler
+from dynalab.analysis.hmm.findings import Agreement, Baseline, Candidate, Emission
 from dynalab.analysis.hmm.model import Model
+from dynalab.analysis.hmm.paper_em import PaperFit
+from dynalab.analysis.hmm.selection import Selection
 from dynalab.core.errors import ConfigError
 
 # Standard errors of the difference between two emissions beyond which more states are not waited for.
@@ -27,14 +31,10 @@ class Chosen:
     """A chosen model before its states are ordered.
 
     Attributes:
-        features: What it was fitted to.
-        model: The model.
-        n_states: K.
         rows: The selection, one row per K.
         fold: Fold of every run, shape (S,); -1 for a run that is never held out.
         held_out: Held-out log-likelihood per frame of every run that is held out, in order, with the chosen K.
         others: Other restarts with the chosen K, where they are at hand.
-        warnings: What a reader must know.
         emissions: What each emission says of unseen runs, where the choice was left to that.
         other: Then, what the emission that was not chosen says of every run, shape (S,), by number of states.
         ridge: The pull toward the random walk that was chosen.
@@ -44,12 +44,12 @@ class Chosen:
     features: Features
     model: Model
     n_states: int
-    rows: list[dict[str, Any]]
+    rows: list[Candidate]
     fold: np.ndarray
     held_out: np.ndarray
     others: tuple[Model, ...]
     warnings: list[str]
-    emissions: tuple[dict[str, Any], ...] = ()
+    emissions: list[Emission] | None = None
     other: dict[int, np.ndarray] | None = None
     ridge: float | None = None
     common: float | None = None
@@ -59,11 +59,7 @@ def beyond_doubt(ahead: Mapping[int, np.ndarray], behind: Mapping[int, np.ndarra
     """Whether more states would not let an emission catch up that is behind.
 
     It must be behind far beyond the error, and by more than the last doubling of its states gained it: what another
-    doubling gains is as a rule less.
-
-    Args:
-        ahead: K -> held-out log-likelihood per frame of every run, shape (S,), under the emission that is ahead.
-        behind: The same under the other, K in doublings.
+    doubling gains is as a rule less. Of each: K, in doublings -> held-out log-likelihood per frame of every run (S,).
     """
     best, against = (max(curve.values(), key=np.mean) for curve in (ahead, behind))
     if len(behind) < 2 or len(best) < 3:
@@ -75,19 +71,14 @@ def beyond_doubt(ahead: Mapping[int, np.ndarray], behind: Mapping[int, np.ndarra
 
 @dataclass(frozen=True)
 class Tried:
-    """What a first few numbers of states, or all, say of unseen runs under one emission.
-
-    Attributes:
-        config: With the emission, and the pulls that were chosen.
-        found: The selection.
-    """
+    """What a first few numbers of states, or all, say of unseen runs: the keys with emission and chosen pulls."""
 
     config: Config
-    found: selection.Selection
+    selection: Selection
 
     def best(self) -> float:
         """Return the largest held-out log-likelihood per frame."""
-        return max(float(x.mean()) for x in self.found.curve.values())
+        return max(float(x.mean()) for x in self.selection.curve.values())
 
 
 def early(config: Config) -> list[int]:
@@ -115,10 +106,12 @@ def go_on(features: Features, begun: Tried) -> Tried:
     if early(begun.config) == everything:
         return begun
     values, steps = features.values, features.steps
-    return Tried(begun.config, selection.select(values, steps, begun.config, everything, begun.found.fitted))
+    return Tried(
+        begun.config, selection.select(values, steps, begun.config, everything, begun.selection.fitted)
+    )
 
 
-def by_emission(features: Features, config: Config) -> tuple[str, dict[str, Tried], list[dict[str, Any]]]:
+def by_emission(features: Features, config: Config) -> tuple[str, dict[str, Tried], list[Emission]]:
     """Select under both emissions and take the one whose best model says more of unseen runs.
 
     Both are densities of the same frames. Autoregression needs M (M + 1) numbers a state where a level needs M: on
@@ -129,29 +122,31 @@ def by_emission(features: Features, config: Config) -> tuple[str, dict[str, Trie
     """
     found = {name: begin(features, replace(config, emission=name)) for name in ("ar", "level")}
     behind, ahead = sorted(found, key=lambda name: found[name].best())
-    decided = beyond_doubt(found[ahead].found.curve, found[behind].found.curve)
+    decided = beyond_doubt(found[ahead].selection.curve, found[behind].selection.curve)
     found = {
         name: go_on(features, one) if name == ahead or not decided or config.baselines else one
         for name, one in found.items()
     }
-    rows = []
+    rows, best = [], {}
     for name, one in found.items():
-        best = max(one.found.rows, key=lambda row: row["heldout_ll_per_frame"])
-        keys = ("heldout_ll_per_frame", "se")
-        more: dict[str, Any] = {"common": one.config.common}
-        if name == "ar":
-            more["ridge"] = one.config.ridge
+        place = max(one.selection.curve.values(), key=np.mean)
+        best[name], error = selection.difference(place, np.zeros_like(place))
         rows.append(
-            {"emission": name, "n_states": one.found.n_states, **{key: best[key] for key in keys}, **more}
+            Emission(
+                emission=name,
+                n_states=one.selection.n_states,
+                heldout_ll_per_frame=best[name],
+                se=error,
+                common=one.config.common,
+                ridge=one.config.ridge if name == "ar" else UNSET,
+            )
         )
-    chosen = ahead if decided else max(rows, key=lambda row: row["heldout_ll_per_frame"])["emission"]
-    return chosen, found, rows
+    return ahead if decided else max(best, key=lambda name: best[name]), found, rows
 
 
 def robust(trajectories: Trajectories, config: Config) -> Chosen:
     """Preset `robust`: pooled normalisation, K by held-out likelihood of whole runs."""
-    emissions: list[dict[str, Any]] = []
-    other = None
+    emissions = other = None
     auto = config.emission == "auto"
     if auto:
         moving = any(len(run.steps) > 1 for run in trajectories.runs)
@@ -166,18 +161,18 @@ def robust(trajectories: Trajectories, config: Config) -> Chosen:
         found = selection.select(features.values, features.steps, config)
     elif auto and config.emission == "ar":
         emission, both, emissions = by_emission(features, config)
-        config, found = both[emission].config, both[emission].found
-        other = both["level" if emission == "ar" else "ar"].found.curve
+        config, found = both[emission].config, both[emission].selection
+        other = both["level" if emission == "ar" else "ar"].selection.curve
     else:
         tried = go_on(features, begin(features, config))
-        config, found = tried.config, tried.found
+        config, found = tried.config, tried.selection
     scaler = fit_scaler(features.values)
     model = Model(features.names, features.logged, scaler, config.emission, found.unit, found.fit.parameters)
     n_runs = len(features.values)
     fold = selection.assign_folds(n_runs, config.folds, config.seed) if n_runs > 1 else np.array([-1])
     return Chosen(
         features, model, found.n_states, found.rows, fold, found.held_out, (), found.warnings,
-        tuple(emissions), other, config.ridge, config.common,
+        emissions, other, config.ridge, config.common,
     )  # fmt: skip
 
 
@@ -187,7 +182,7 @@ def published(trajectories: Trajectories, config: Config) -> Chosen:
     found = paper.select(features.values, config)
     size = len(features.names)
 
-    def model(fit: Any) -> Model:
+    def model(fit: PaperFit) -> Model:
         return Model(
             features.names, (), fit_scaler(features.values), "level", np.ones(size), fit.parameters, True
         )
@@ -202,20 +197,18 @@ def published(trajectories: Trajectories, config: Config) -> Chosen:
     )
 
 
-def compare(chosen: Chosen, config: Config) -> baselines.Baselines | None:
+def compare(chosen: Chosen, config: Config) -> tuple[list[Baseline], pd.DataFrame] | None:
     """Baselines on the same features and folds; None where nothing can be held out."""
     if (chosen.fold < 0).all():
         return None
-    values: Sequence[np.ndarray] = chosen.features.values
-    if chosen.model.per_run:
-        values = [chosen.model.normalise(x) for x in values]
-    # Without a predecessor in any training run there is nothing to regress on.
+    values, model = chosen.features.values, chosen.model
+    values = tuple(model.normalise(x) for x in values) if model.per_run else values
     return baselines.compare(values, chosen.features, chosen.fold, config, chosen.held_out, chosen.other)
 
 
 def stability(
     chosen: Chosen, paths: Sequence[np.ndarray], config: Config
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[Agreement], list[str]]:
     """Agreement of the states with those of other starts and, for `robust`, of resampled runs."""
     values, steps = chosen.features.values, chosen.features.steps
     if config.preset == "robust":

@@ -40,8 +40,7 @@ class Frames:
         levels: Normalised features, shape (N, M).
         lengths: Frames per run, summing to N.
         unit: Spread that targets are divided by, shape (M,).
-        regressed: Rows of `levels` that are predicted by the regression, shape (R,): all, or all but first
-            frames.
+        regressed: Rows of `levels` that are predicted by the regression, shape (R,): all, or all but first frames.
         design: Inputs and targets side by side, (u, y / unit), shape (R, P + M).
         inputs: P, the number of columns of u.
     """
@@ -82,17 +81,11 @@ class Frames:
         return np.asarray(self.design[:, rows] * self.design[:, columns])
 
     def grams(self, weights: np.ndarray) -> np.ndarray:
-        """Weighted products sum_r w_rk d_r d_r^T of the rows of `design`.
+        """Weighted products sum_r w_rk d_r d_r^T of the rows of `design`, (K, P + M, P + M); weights (R, K), 0 to 1.
 
         Most posteriors are nearly certain, so state by state over the rows that a state has any part of: what is left
-        out is below rounding. Where states share many rows, one matrix product for all states is faster (7,648
-        rows, 29 columns, 8 states: 1.3 against 3.3 ms with one state a row, 9.3 against 3.5 ms with all in each row).
-
-        Args:
-            weights: Shape (R, K), 0 to 1.
-
-        Returns:
-            Shape (K, P + M, P + M).
+        out is below rounding. Where states share many rows, one matrix product for all states is faster (7,648 rows, 29
+        columns, 8 states: 1.3 against 3.3 ms with one state a row, 9.3 against 3.5 ms with all in each row).
         """
         some = weights > NEGLIGIBLE
         shares = np.count_nonzero(some) / max(1, len(weights))
@@ -124,13 +117,9 @@ def thin(lengths: Sequence[int], most: int, seeds: np.random.SeedSequence, least
 
 
 def stack(runs: Sequence[np.ndarray], emission: str, unit: np.ndarray | None = None) -> Frames:
-    """Stack runs.
+    """Stack runs of normalised features, shapes (T, M); T may differ and is 1 or more.
 
-    Args:
-        runs: Normalised features of each run, shape (T, M); T may differ and is 1 or more.
-        emission: `ar` or `level`.
-        unit: Spread of the targets, shape (M,), from the runs a model is fitted to; None measures it on
-            these.
+    `unit` is the spread of the targets (M,), from the runs a model is fitted to; None measures it on these.
     """
     levels = np.concatenate(runs)
     lengths = tuple(len(x) for x in runs)

@@ -60,33 +60,20 @@ def _shifted(log_density: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def expect(
     start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
 ) -> Expectation:
-    """Forward-backward over all sequences.
+    """Forward-backward over all sequences: likelihoods, posteriors and expected counts.
 
-    Args:
-        start: Start probabilities, shape (K,).
-        transitions: Transition probabilities, shape (K, K).
-        log_density: Emission log-densities, shape (N, K).
-        lengths: Frames per sequence, each 1 or more, summing to N.
-
-    Returns:
-        Likelihoods, posteriors and expected counts.
+    Given start (K,) and transition probabilities (K, K), emission log-densities (N, K) and frames per sequence, each 1
+    or more, summing to N.
     """
     shifted, shift = _shifted(log_density)
     density = np.exp(shifted)
     rows_of = list(slices(lengths))
     found = kernels.forward_backward(start, transitions, density, shifted, rows_of)
-    posterior = found.smoothed
+    log_likelihoods, filtered, posterior, predictive, pairs = found
     posterior /= (posterior @ np.ones(len(start)))[:, None]
     begins = [rows.start for rows in rows_of]
-    firsts = posterior[begins]
-    return Expectation(
-        found.log_likelihoods + np.add.reduceat(shift, begins),
-        posterior,
-        found.filtered,
-        found.predictive + shift,
-        firsts.sum(axis=0),
-        found.pairs,
-    )
+    likelihoods, starts = log_likelihoods + np.add.reduceat(shift, begins), posterior[begins].sum(axis=0)
+    return Expectation(likelihoods, posterior, filtered, predictive + shift, starts, pairs)
 
 
 def expect_independent(start: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]) -> Expectation:
@@ -98,50 +85,38 @@ def expect_independent(start: np.ndarray, log_density: np.ndarray, lengths: Sequ
     posterior /= total[:, None]
     predictive = shift + np.log(total)
     begins = [rows.start for rows in slices(lengths)]
-    return Expectation(
-        np.add.reduceat(predictive, begins),
-        posterior,
-        posterior,
-        predictive,
-        posterior[begins].sum(axis=0),
-        np.zeros((len(start), len(start))),
-    )
+    likelihoods, starts = np.add.reduceat(predictive, begins), posterior[begins].sum(axis=0)
+    none = np.zeros((len(start), len(start)))
+    return Expectation(likelihoods, posterior, posterior, predictive, starts, none)
+
+
+def _filtered(
+    start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Log-likelihood and filtering posterior (T, K) of every sequence."""
+    shifted, shift = _shifted(log_density)
+    density = np.exp(shifted)
+    for rows in slices(lengths):
+        value, posterior = kernels.likelihood(start, transitions, density[rows], shifted[rows])
+        yield value + shift[rows].sum(), posterior
 
 
 def score(
     start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
 ) -> np.ndarray:
     """Log-likelihood of every sequence, shape (S,), nats; arguments as for `expect`."""
-    shifted, shift = _shifted(log_density)
-    density = np.exp(shifted)
-    return np.array(
-        [
-            kernels.likelihood(start, transitions, density[rows], shifted[rows])[0] + shift[rows].sum()
-            for rows in slices(lengths)
-        ]
-    )
+    return np.array([value for value, _ in _filtered(start, transitions, log_density, lengths)])
 
 
 def filtering(
     start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
 ) -> np.ndarray:
     """Filtering posterior p(z_t | x_1..x_t), shape (N, K): what is known of a run still training."""
-    shifted, _ = _shifted(log_density)
-    density = np.exp(shifted)
-    return np.concatenate(
-        [kernels.likelihood(start, transitions, density[rows], shifted[rows])[1] for rows in slices(lengths)]
-    )
-
-
-def best_scores(
-    start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
-) -> np.ndarray:
-    """Joint log-probability of data and most probable path of every sequence, shape (S,), nats."""
-    return np.array([kernels.best_path(start, transitions, log_density[rows])[0] for rows in slices(lengths)])
+    return np.concatenate([posterior for _, posterior in _filtered(start, transitions, log_density, lengths)])
 
 
 def viterbi(
     start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
 ) -> list[np.ndarray]:
     """The most probable path of every sequence, integers of shape (T,) each; arguments as for `expect`."""
-    return [kernels.best_path(start, transitions, log_density[rows])[1] for rows in slices(lengths)]
+    return [kernels.best_path(start, transitions, log_density[rows]) for rows in slices(lengths)]

@@ -1,10 +1,9 @@
 """The compiled recursions of hmmlearn, behind one small interface.
 
-`hmmlearn._hmmc` is private to hmmlearn (0.3.3 is pinned in pyproject.toml); this is the only module that
-touches it, and tests hold each function here against the sum over all paths. It offers the recursions for one
-sequence, in log form and in scaled form. The scaled form is used: it is 4 to 8 times faster (301 frames, 8
-states: 163 against 1,050 microseconds for forward, backward and pair sums), and it also yields the filtering
-posterior directly.
+`hmmlearn._hmmc` is private to hmmlearn (0.3.3 is pinned in pyproject.toml); this is the only module that touches it,
+and tests hold each function here against the sum over all paths. The scaled form is used: it is 4 to 8 times faster
+than that in logarithms (301 frames, 8 states: 163 against 1,050 microseconds for forward, backward and pair sums), and
+it also yields the filtering posterior directly.
 
 The scaled form takes emission densities, not their logarithms. It cannot underflow as long as each frame is
 shifted so that its best state has density 1 and every start and transition probability is positive. Where some are 0
@@ -16,7 +15,6 @@ All arrays are float64 and C-contiguous: emissions (T, K), start (K,), transitio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from hmmlearn import _hmmc
@@ -31,45 +29,13 @@ MILD = 600.0
 def forward(
     start: np.ndarray, transitions: np.ndarray, density: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scaled forward recursion of one sequence.
+    """Scaled forward recursion of one sequence; of `density` (T, K) each row has a largest value of 1.
 
-    Args:
-        start: Start probabilities, shape (K,), positive.
-        transitions: Transition probabilities, rows sum to 1, shape (K, K), positive.
-        density: Emission densities, shape (T, K), each row scaled to a largest value of 1.
-
-    Returns:
-        The log-likelihood in nats, the filtering posterior p(z_t | x_1..x_t) of shape (T, K), and the scaling
-        factors 1 / p(x_t | x_1..x_{t-1}) of shape (T,).
+    Returns the log-likelihood in nats, the filtering posterior p(z_t | x_1..x_t) of shape (T, K), and the scaling
+    factors 1 / p(x_t | x_1..x_{t-1}) of shape (T,).
     """
     log_likelihood, lattice, scaling = _hmmc.forward_scaling(start, transitions, density)
     return float(log_likelihood), lattice, scaling
-
-
-def backward(
-    start: np.ndarray, transitions: np.ndarray, density: np.ndarray, scaling: np.ndarray
-) -> np.ndarray:
-    """Scaled backward recursion of one sequence, with the factors of `forward`; shape (T, K)."""
-    return np.asarray(_hmmc.backward_scaling(start, transitions, density, scaling))
-
-
-@dataclass(frozen=True)
-class Lattice:
-    """What forward and backward yield of all sequences.
-
-    Attributes:
-        log_likelihoods: One per sequence, shape (S,), nats, of the shifted densities.
-        filtered: p(z_t | x_1..x_t), shape (N, K).
-        smoothed: p(z_t | all) up to a factor per frame, shape (N, K).
-        predictive: log p(x_t | x_1..x_{t-1}) of the shifted densities, shape (N,).
-        pairs: Expected number of transitions, shape (K, K).
-    """
-
-    log_likelihoods: np.ndarray
-    filtered: np.ndarray
-    smoothed: np.ndarray
-    predictive: np.ndarray
-    pairs: np.ndarray
 
 
 def _safe(start: np.ndarray, transitions: np.ndarray) -> bool:
@@ -92,15 +58,14 @@ def forward_backward(
     density: np.ndarray,
     log_density: np.ndarray,
     sequences: Sequence[slice],
-) -> Lattice:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Forward and backward of stacked sequences, scaled where that is safe and in logarithms where it is not.
 
-    Args:
-        start: Shape (K,).
-        transitions: Shape (K, K).
-        density: Shifted densities of all frames, shape (N, K).
-        log_density: Their logarithms, shape (N, K), for the slow way.
-        sequences: The rows of each sequence.
+    Given shifted densities of all frames and their logarithms, both (N, K), and the rows of each sequence.
+
+    Returns, of the shifted densities, the log-likelihood of each sequence (S,), nats, p(z_t | x_1..x_t) (N, K),
+    p(z_t | all) up to a factor per frame (N, K), log p(x_t | x_1..x_{t-1}) (N,) and the expected number of transitions
+    (K, K).
     """
     filtered, behind, scaling = np.empty_like(density), np.empty_like(density), np.ones(len(density))
     log_likelihoods = np.empty(len(sequences))
@@ -111,7 +76,7 @@ def forward_backward(
         try:
             log_likelihoods[index], filtered[rows], factors = forward(start, transitions, here)
             if safe or _mild(factors):
-                behind[rows] = backward(start, transitions, here, factors)
+                behind[rows] = _hmmc.backward_scaling(start, transitions, here, factors)
                 scaling[rows] = factors
                 continue
         except ValueError:
@@ -131,13 +96,13 @@ def forward_backward(
         found = _in_logarithms(start, transitions, log_density[rows])
         log_likelihoods[index], filtered[rows], smoothed[rows], predictive[rows], own = found
         pairs += own
-    return Lattice(log_likelihoods, filtered, smoothed, predictive, pairs)
+    return log_likelihoods, filtered, smoothed, predictive, pairs
 
 
 def _in_logarithms(
     start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Log-likelihood, filtered, smoothed, predictive and pairs (as in `Lattice`) of one sequence."""
+    """Log-likelihood, filtered, smoothed, predictive and pairs (as of `forward_backward`) of one sequence."""
     log_density = np.ascontiguousarray(log_density)
     log_likelihood, lattice = _hmmc.forward_log(start, transitions, log_density)
     behind = _hmmc.backward_log(start, transitions, log_density)
@@ -165,18 +130,6 @@ def likelihood(
     return float(log_likelihood), np.exp(lattice - logsumexp(lattice, axis=1)[:, None])
 
 
-def best_path(
-    start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """Viterbi path of one sequence.
-
-    Args:
-        start: Start probabilities, shape (K,).
-        transitions: Transition probabilities, shape (K, K).
-        log_density: Emission log-densities, shape (T, K).
-
-    Returns:
-        Joint log-probability of path and data, and the path, integers of shape (T,).
-    """
-    log_probability, path = _hmmc.viterbi(start, transitions, log_density)
-    return float(log_probability), np.asarray(path, dtype=np.int64)
+def best_path(start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray) -> np.ndarray:
+    """Viterbi path of one sequence of log-densities (T, K), integers of shape (T,)."""
+    return np.asarray(_hmmc.viterbi(start, transitions, log_density)[1], dtype=np.int64)

@@ -23,13 +23,8 @@ def values(
 ) -> np.ndarray:
     """Greatest penalised log-likelihood of the frames of each state, up to a constant, shape (K,), nats.
 
-    Args:
-        grams: Sums of products of (u, y) of each state's frames, shape (K, P + M, P + M).
-        counts: Frames of each state, shape (K,).
-        prior: Penalties and floor.
-        inputs: P.
-        common: The covariance that the states share, shape (M, M): all they have (`tied`), or what each is pulled
-            to; None for states of their own.
+    Given the sums of products of (u, y) of each state's frames (K, P + M, P + M), their number (K,), and the covariance
+    (M, M) that states share: all they have (`tied`), or what each is pulled to; None for states of their own.
     """
     _, scatter, totals = penalised(grams, counts, prior, inputs)
     if common is not None and prior.covariance == "tied":
@@ -53,15 +48,7 @@ def in_common(grams: np.ndarray, counts: np.ndarray, prior: Prior, inputs: int) 
 
 
 def merge(frames: Frames, prior: Prior, labels: np.ndarray, n_states: int, target: int) -> np.ndarray:
-    """States of every frame after unions, integers of shape (N,), 0 to `target` - 1.
-
-    Args:
-        frames: The data.
-        prior: Penalties and floor.
-        labels: State of every frame, shape (N,), 0 to `n_states` - 1.
-        n_states: How many there are.
-        target: How many are to be left.
-    """
+    """States of every frame (N,), 0 to `n_states` - 1, after unions: 0 to `target` - 1."""
     own = starts.one_hot(labels, n_states)[frames.regressed]
     grams, counts = frames.grams(own), own.sum(axis=0)
     name = np.arange(n_states)
@@ -82,12 +69,7 @@ def merge(frames: Frames, prior: Prior, labels: np.ndarray, n_states: int, targe
 
 
 def give_up(density: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """States of every frame after one is given up, integers of shape (N,), 0 to K - 2.
-
-    Args:
-        density: Log-density of every frame under every state, shape (N, K), K at least 2.
-        labels: State of every frame, shape (N,).
-    """
+    """States of every frame (N,), 0 to K - 2, after one of K is given up; log-densities have shape (N, K)."""
     n_states = density.shape[1]
     frame = np.arange(len(labels))
     others = density.copy()

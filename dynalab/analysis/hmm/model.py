@@ -22,10 +22,7 @@ class Model:
     Attributes:
         names: The M features.
         logged: Those of which the logarithm is taken first.
-        scaler: Normalisation.
-        emission: `ar` or `level`.
-        unit: Spread of the regression targets, shape (M,).
-        parameters: The HMM, in units of `unit`.
+        unit: Spread of the regression targets, shape (M,); the unit of `parameters`.
         per_run: Whether a run is normalised by itself, over the whole of it (preset=paper); `scaler` then only says
             where all runs together lie.
     """
@@ -60,16 +57,10 @@ class Model:
         """The same model with state `order[i]` called i."""
         index = np.asarray(order, dtype=np.int64)
         old = self.parameters
-        emission = Emission(
-            old.emission.weights[index],
-            old.emission.covariances[index],
-            old.emission.first_mean,
-            old.emission.first_covariance,
-        )
-        new = Parameters(
-            old.start[index], np.ascontiguousarray(old.transitions[np.ix_(index, index)]), emission
-        )
-        return replace(self, parameters=new)
+        weights, covariances = old.emission.weights[index], old.emission.covariances[index]
+        emission = replace(old.emission, weights=weights, covariances=covariances)
+        transitions = np.ascontiguousarray(old.transitions[np.ix_(index, index)])
+        return replace(self, parameters=Parameters(old.start[index], transitions, emission))
 
 
 def to_plain(model: Model) -> dict[str, Any]:

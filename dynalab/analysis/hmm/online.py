@@ -13,13 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from msgspec import convert
 from msgspec.structs import replace
 
 from dynalab.analysis.base import Trajectories
 from dynalab.analysis.hmm import inference, states
 from dynalab.analysis.hmm.config import Config
-from dynalab.analysis.hmm.findings import Candidate, Course, Edge, Findings, Path, Transitions, known
+from dynalab.analysis.hmm.findings import Candidate, Course, Findings, Transitions, known
 from dynalab.analysis.hmm.model import Model, from_plain
 from dynalab.analysis.hmm.paths import path_table
 from dynalab.config.keys import Stored
@@ -48,12 +47,7 @@ class Decoded:
 
 
 def filter_runs(model: Model, values: Sequence[np.ndarray]) -> list[Decoded]:
-    """Decode runs without looking ahead.
-
-    Args:
-        model: A fitted model.
-        values: The model's features of each run, chosen and logged but not normalised, shapes (T, M), finite.
-    """
+    """Decode runs without looking ahead, from features chosen and logged but not normalised, shapes (T, M), finite."""
     frames = model.frames(values)
     p = model.parameters
     found = inference.expect(p.start, p.transitions, model.log_density(frames), frames.lengths)
@@ -64,11 +58,7 @@ def filter_runs(model: Model, values: Sequence[np.ndarray]) -> list[Decoded]:
 
 
 def decode(trajectories: Trajectories, config: Config) -> Findings:
-    """Decode runs against a stored analysis, the one that `decode_with` names.
-
-    Args:
-        trajectories: The runs, whole or still training.
-        config: `decode_with` and `convergence` matter here.
+    """Decode runs, whole or still training, against the stored analysis that `decode_with` names.
 
     Raises:
         ConfigError: A key of the fit is set, there is no model, or it cannot be applied without looking ahead.
@@ -105,7 +95,7 @@ def decode(trajectories: Trajectories, config: Config) -> Findings:
     new = [value for run, value in zip(kept, per_run, strict=True) if run not in fitted]
     chosen = next((row for row in fit.selection if row.n_states == n_states), None)
     notes += _unlike(new, chosen, len(fitted))
-    edges = convert(states.edges(paths, model.names, _means(fit, n_states, model.names)), list[Edge])
+    edges = states.edges(paths, model.names, _means(fit, n_states, model.names))
     # One model, one account of what tells two states apart.
     told = {(edge.start, edge.end): edge.features for edge in fit.edges}
     return Findings(
@@ -133,7 +123,7 @@ def decode(trajectories: Trajectories, config: Config) -> Findings:
         edges=[replace(edge, features=told.get((edge.start, edge.end), edge.features)) for edge in edges],
         state_profiles=fit.state_profiles,
         edge_change=fit.edge_change,
-        paths=convert(path_table(paths, steps, kept, passages), list[Path]),
+        paths=path_table(paths, steps, kept, passages),
         metrics=list(model.names),
         emission=model.emission,
         convergence=None if passages is None else [Passage(**row) for row in passages],
@@ -200,13 +190,7 @@ def _doubts(fit: Findings, runs: Sequence[str], steps: Sequence[np.ndarray]) -> 
 
 
 def _unlike(new: Sequence[float], chosen: Candidate | None, n_fitted: int) -> list[str]:
-    """Whether the model knows what the runs do.
-
-    Args:
-        new: Log-likelihood per frame of every run that took no part in the fit.
-        chosen: The selection's row of the model.
-        n_fitted: Runs of the fit.
-    """
+    """Whether the model knows what the runs do, by their nats a frame beside those of its selection's row."""
     if not new or chosen is None or chosen.se is None or chosen.heldout_ll_per_frame is None:
         return []
     own, spread = chosen.heldout_ll_per_frame, chosen.se * np.sqrt(n_fitted)
@@ -244,11 +228,7 @@ def _table(runs: Sequence[str], steps: Sequence[np.ndarray], decoded: Sequence[D
 
 
 def _check(config: Config) -> None:
-    """Refuse keys of the fit beside `decode_with`: the model is given, nothing is fitted.
-
-    Raises:
-        ConfigError: Such a key is set.
-    """
+    """Refuse keys of the fit beside `decode_with`: the model is given, nothing is fitted."""
     free = ("decode_with", "steps", "convergence", "workers", "seed")
     default = Config()
     for name in vars(config):

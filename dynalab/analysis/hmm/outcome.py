@@ -2,61 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from msgspec import convert
+from msgspec import to_builtins
 
 from dynalab.analysis.base import Trajectories
-from dynalab.analysis.hmm import dissimilarity, edges, fitting, states
+from dynalab.analysis.hmm import detours, dissimilarity, edges, fitting, states
+from dynalab.analysis.hmm import paths as ways
 from dynalab.analysis.hmm.claims import claims
 from dynalab.analysis.hmm.config import Config, describe
-from dynalab.analysis.hmm.consequences import consequences
 from dynalab.analysis.hmm.features import collinearity
-from dynalab.analysis.hmm.findings import (
-    Agreement,
-    Baseline,
-    Candidate,
-    Collinearity,
-    Comparison,
-    Course,
-    Detour,
-    DetourModel,
-    Dissimilarity,
-    Edge,
-    Emission,
-    Findings,
-    Left,
-    Path,
-    Profile,
-    Transitions,
-)
+from dynalab.analysis.hmm.findings import Collinearity, Course, Findings, Profile, Transitions
 from dynalab.analysis.hmm.fitting import Chosen
-from dynalab.analysis.hmm.model import Model, to_plain
-from dynalab.analysis.hmm.paths import path_table
+from dynalab.analysis.hmm.model import to_plain
 from dynalab.analysis.hmm.tasks import score
 from dynalab.core import convergence as watch
 from dynalab.core.convergence import Passage
 
 # Beyond this the least direction of the features is a millionth of the largest.
 ILL_CONDITIONED = 1e12
+FUTURE = "z-scores over whole runs make states of what comes later; preset=robust tests"
 
 
 def infer(trajectories: Trajectories, config: Config) -> Findings:
-    """Fit, choose, decode and describe.
-
-    Args:
-        trajectories: The runs; ragged and on different grids if need be.
-        config: Keys of the analysis.
-
-    Raises:
-        ConfigError: A key that cannot be used with these runs.
-        NothingMatched: No runs, or none of the default metrics.
-    """
+    """Fit, choose, decode and describe; raises as `hmm.analyse` does."""
     watched, notes = watch.resolve(config.convergence, trajectories)
-    preset = fitting.published if config.preset == "paper" else fitting.robust
-    chosen = preset(trajectories, config)
+    published = config.preset == "paper"
+    chosen = (fitting.published if published else fitting.robust)(trajectories, config)
     features, n_states = chosen.features, chosen.n_states
     # Beside the model, its own emission is the emission.
     own = replace(config, emission=chosen.model.emission, ridge=chosen.ridge, common=chosen.common)
@@ -75,25 +51,19 @@ def infer(trajectories: Trajectories, config: Config) -> Findings:
     nearness = collinearity(np.concatenate(z))
     frames = model.frames(features.values)
     counts, chances = states.transition_counts(paths, n_states), model.parameters.transitions
-    published = config.preset == "paper"
     changes, edge_table = edges.describe(
         model,
         frames,
         paths,
-        ranking="gradient" if published else "llr",
         means=model.parameters.emission.weights[:, :, 0] if published else None,
         resamples=config.settings.resamples,
         seed=config.seed,
     )
-    # The weights of the published map: 0 where no decoded run goes.
-    transitions = Transitions(
-        counts=counts.tolist(),
-        probabilities=chances.tolist(),
-        map=np.where(counts > 0, chances, 0.0).tolist(),
-    )
+    transitions = Transitions(counts=counts.tolist(), probabilities=chances.tolist())
+    selected = pd.DataFrame(to_builtins(chosen.rows))
     findings = Findings(
         n_states=n_states,
-        selection=convert(chosen.rows, list[Candidate]),
+        selection=chosen.rows,
         state_order=list(range(n_states)),
         states=[
             Course(run=run, steps=steps.tolist(), states=path.tolist())
@@ -101,25 +71,21 @@ def infer(trajectories: Trajectories, config: Config) -> Findings:
         ],
         state_profiles=_profiles(chosen, paths, z),
         transitions=transitions,
-        edges=convert(changes, list[Edge]),
+        edges=changes,
         edge_change="level, z-units" if model.emission == "level" else "drift, z-units per row",
-        edge_ranking="posterior gradient" if published else "log-likelihood ratio of the feature alone",
-        forks=convert(edges.forks(changes, paths, features.steps), list[Left]),
-        paths=convert(path_table(paths, features.steps, features.runs, passages), list[Path]),
-        dissimilarity=convert(
-            dissimilarity.describe(paths, n_states, _means(model), seed=config.seed), Dissimilarity
-        ),
+        paths=ways.path_table(paths, features.steps, features.runs, passages),
+        dissimilarity=dissimilarity.describe(paths, n_states),
         metrics=list(features.names),
         collinearity=nearness,
         preset=config.preset,
         emission=model.emission,
-        emissions=convert(list(chosen.emissions), list[Emission]) or None,
+        emissions=chosen.emissions,
         ridge=chosen.ridge if model.emission == "ar" else None,
         common=chosen.common,
         log_likelihood=float(score(model.parameters, frames).sum()),
         model=to_plain(model),
-        stability=None if stability is None else convert(stability, list[Agreement]),
-        baselines=None if beside is None else convert(beside.rows, list[Baseline]),
+        stability=stability,
+        baselines=beside and beside[0],
         settings=describe(config),
         cycle=features.cycle,
         convergence=None if passages is None else [Passage(**row) for row in passages],
@@ -129,18 +95,43 @@ def infer(trajectories: Trajectories, config: Config) -> Findings:
             *(*_collinear(nearness, len(features.names)), *_unvisited(paths, n_states)),
         ),
         states_table=states.table(features.runs, features.steps, paths),
-        selection_table=pd.DataFrame(chosen.rows).astype(
-            {name: float for name in chosen.rows[0] if name not in ("n_states", "converged")}
-        ),
+        selection_table=selected.astype(dict.fromkeys(selected.columns[1:-1], float)),
         transitions_table=_transition_table(transitions),
         edges_table=edge_table,
-        baselines_table=None if beside is None else beside.table,
+        baselines_table=beside and beside[1],
         convergence_table=states.passage_table(passages),
-        path_comparison=convert(more["path_comparison"], Comparison | None),
-        detours=convert(more["detours"], list[Detour] | None),
-        detour_model=convert(more["detour_model"], DetourModel | None),
+        **more,
     )
     return replace(findings, claims=claims(findings))
+
+
+def consequences(
+    paths: Sequence[np.ndarray],
+    steps: Sequence[np.ndarray],
+    convergence: list[dict[str, Any]] | None,
+    n_states: int,
+    config: Config,
+) -> tuple[dict[str, Any], list[str]]:
+    """Return `path_comparison`, `detours` and `detour_model` of findings, and warnings; None where nothing is watched.
+
+    Tests count runs from the entry into a state on: what a state is must not hang on what comes after it. A z-score
+    over the whole run (preset=paper) hangs on how long it was trained and on when it converged; with runs of unequal
+    lengths tests of its states find detours in most ensembles without any. States and steps of every row have shapes
+    (T,).
+    """
+    if convergence is None:
+        return {"path_comparison": None, "detours": None, "detour_model": None}, []
+    untested = FUTURE if config.preset == "paper" else None
+    comparison, notes = (
+        (None, [f"paths not compared: {untested}"])
+        if untested
+        else ways.compare(paths, steps, convergence, config.seed)
+    )
+    found = detours.find(
+        paths, steps, convergence, n_states, log_time=config.log_time, untested=untested, seed=config.seed
+    )
+    keys = {"path_comparison": comparison, "detours": found.rows, "detour_model": found.model}
+    return keys, [*notes, *found.warnings]
 
 
 def _unvisited(paths: list[np.ndarray], n_states: int) -> list[str]:
@@ -172,11 +163,6 @@ def _profiles(chosen: Chosen, paths: list[np.ndarray], z: list[np.ndarray]) -> l
         )
         for k in range(chosen.n_states)
     ]
-
-
-def _means(model: Model) -> np.ndarray | None:
-    """Means of the states in normalised features, shape (K, M); None for states of dynamics, which have none."""
-    return model.parameters.emission.weights[:, :, 0] * model.unit if model.emission == "level" else None
 
 
 def _named(names: tuple[str, ...], values: np.ndarray) -> dict[str, float] | None:

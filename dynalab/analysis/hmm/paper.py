@@ -13,20 +13,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from dynalab.analysis.base import Trajectories
-from dynalab.analysis.cycle import at_ends
 from dynalab.analysis.hmm import paper_em, workers
-from dynalab.analysis.hmm.config import Config, PaperSettings
+from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.emissions import parameter_count
-from dynalab.analysis.hmm.features import Features, choose
+from dynalab.analysis.hmm.features import UNRECORDED, Features, raw
+from dynalab.analysis.hmm.findings import Candidate
 from dynalab.analysis.hmm.frames import Frames, stack
-from dynalab.analysis.hmm.selection import candidates
+from dynalab.analysis.hmm.paper_em import PaperFit
+from dynalab.analysis.hmm.selection import candidates, difference
 from dynalab.analysis.hmm.tasks import score
-from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,17 @@ class Choice:
     """K and the restart that is kept.
 
     Attributes:
-        n_states: K.
-        rows: One per K: `{n_states, heldout_ll_per_frame, se, bic, aic, icl, converged}`; bic and aic are means over
-            restarts of those of the held-out runs, as published.
+        rows: One per K; bic and aic are means over restarts of those of the held-out runs, as published.
         fit: The kept restart.
         others: The other restarts with the chosen K.
         validation: Indices of the held-out runs.
         held_out: Log-likelihood per frame of each of them, in order, with the kept restart.
-        warnings: What a reader must know.
     """
 
     n_states: int
-    rows: list[dict[str, Any]]
-    fit: paper_em.PaperFit
-    others: list[paper_em.PaperFit]
+    rows: list[Candidate]
+    fit: PaperFit
+    others: list[PaperFit]
     validation: list[int]
     held_out: np.ndarray
     warnings: list[str]
@@ -64,52 +61,37 @@ def normalise(x: np.ndarray) -> np.ndarray:
 def extract(trajectories: Trajectories, config: Config) -> Features:
     """The published features: raw metrics, the first 1,000 rows, runs with a missing value left out.
 
-    Raises:
-        ConfigError: Unknown columns, no whole run, or nothing that varies.
-        NothingMatched: No runs, or none of the default metrics.
+    Raises as `features.extract`.
     """
-    if not trajectories.runs:
-        raise NothingMatched("no finished runs to analyse")
-    names, notes = choose(trajectories, config.metrics)
-    trajectories, cycle, more = at_ends(trajectories, names)
-    notes += more
-    columns = [trajectories.metrics.index(name) for name in names]
-    runs, steps, values, dropped = [], [], [], []
-    stacked = np.concatenate([np.asarray(run.values)[:, columns] for run in trajectories.runs])
-    recorded = np.isfinite(stacked).any(axis=0)
-    if not recorded.all():
-        notes.append(f"metrics without a single value, left out: {', '.join(np.array(names)[~recorded])}")
-    if not recorded.any():
-        raise ConfigError("metrics: none of the chosen columns has a value in these runs")
-    for run in trajectories.runs:
-        x = np.asarray(run.values, dtype=np.float64)[:, columns][:, recorded]
-        at = np.asarray(run.steps, dtype=np.int64)
+    trajectories, names, values, notes, cycle = raw(trajectories, config.metrics)
+    if not names:
+        raise ConfigError(UNRECORDED)
+    runs, steps, kept, dropped = [], [], [], []
+    for run, x in zip(trajectories.runs, values, strict=True):
         # Rows with none of the columns belong to the grid of other metrics.
-        rows = np.flatnonzero(np.isfinite(x).any(axis=1))[: PaperSettings().first_rows]
+        rows = np.flatnonzero(np.isfinite(x).any(axis=1))[: paper_em.SETTINGS.first_rows]
         if len(rows) and np.isfinite(x[rows]).all():
             runs.append(run.run)
-            steps.append(at[rows])
-            values.append(x[rows])
+            steps.append(np.asarray(run.steps, dtype=np.int64)[rows])
+            kept.append(x[rows])
         else:
             dropped.append(run.run)
     if not runs:
         raise ConfigError("metrics: every run lacks a value somewhere; preset=robust leaves out rows instead")
     if dropped:
         notes.append(f"{len(dropped)} runs with missing values left out: {', '.join(dropped[:3])}")
-    names = [name for name, kept in zip(names, recorded, strict=True) if kept]
-    flat = np.array([(normalise(x) == 0).all(axis=0) for x in values])
+    flat = np.array([(normalise(x) == 0).all(axis=0) for x in kept])
     varies = np.asarray(~flat.all(axis=0))
     if not varies.any():
         raise ConfigError("metrics: no column varies within a run; there is nothing to model")
     if not varies.all():
         notes.append(f"constant in every run, left out: {', '.join(np.array(names)[~varies])}")
     if flat[:, varies].any():
-        notes.append(
-            f"constant in some runs, taken as 0 there: {', '.join(np.array(names)[flat.any(axis=0) & varies])}"
-        )
-    kept = tuple(name for name, on in zip(names, varies, strict=True) if on)
-    whole = tuple(x[:, varies] for x in values)
-    return Features(kept, (), tuple(runs), tuple(steps), whole, tuple(notes), cycle)
+        some = ", ".join(np.array(names)[flat.any(axis=0) & varies])
+        notes.append(f"constant in some runs, taken as 0 there: {some}")
+    moving = tuple(name for name, on in zip(names, varies, strict=True) if on)
+    whole = tuple(x[:, varies] for x in kept)
+    return Features(moving, (), tuple(runs), tuple(steps), whole, tuple(notes), cycle)
 
 
 def split(n_runs: int, config: Config) -> tuple[list[int], list[int]]:
@@ -119,17 +101,15 @@ def split(n_runs: int, config: Config) -> tuple[list[int], list[int]]:
     if n_runs == 1:
         return [0], [0]
     train, validation = train_test_split(
-        list(range(n_runs)), test_size=PaperSettings().validation, random_state=config.seed
+        list(range(n_runs)), test_size=paper_em.SETTINGS.validation, random_state=config.seed
     )
     return sorted(train), sorted(validation)
 
 
-def restart(task: tuple[int, int], frames: Frames, config: Config) -> paper_em.PaperFit:
+def restart(task: tuple[int, int], frames: Frames, config: Config) -> PaperFit:
     """One restart: (K, seed of its start)."""
-    n_states, seed = task
-    settings = PaperSettings()
-    begun = paper_em.initialise(frames.levels, n_states, seed, config.covariance, settings)
-    return paper_em.run(frames, begun, config.iterations, config.tolerance, config.covariance, settings)
+    begun = paper_em.initialise(frames.levels, *task, config.covariance)
+    return paper_em.run(frames, begun, config.iterations, config.tolerance, config.covariance)
 
 
 def cost(frames: Frames, config: Config, n_states: int) -> float:
@@ -144,12 +124,7 @@ def restart_seeds(config: Config, n_states: int) -> list[int]:
 
 
 def select(values: Sequence[np.ndarray], config: Config) -> Choice:
-    """Fit every K from every start on the training runs and choose on the held-out ones.
-
-    Args:
-        values: Raw metrics of every run, shapes (T, M).
-        config: The keys of the analysis.
-    """
+    """Fit every K from every start on the training runs, raw metrics (T, M), and choose on the held-out ones."""
     z = [normalise(x) for x in values]
     size = z[0].shape[1]
     train, validation = split(len(z), config)
@@ -159,44 +134,37 @@ def select(values: Sequence[np.ndarray], config: Config) -> Choice:
     tasks = [(k, seed) for k in tried for seed in restart_seeds(config, k)]
     costs = [cost(frames, config, k) for k, _ in tasks]
     fits = workers.spread(partial(restart, frames=frames, config=config), tasks, costs, config.workers)
-    rows: list[dict[str, Any]] = []
-    kept = {}
-    all_fits, per_run = {}, {}
-    n_frames = len(others.levels)
+    rows: list[Candidate] = []
+    kept: dict[int, tuple[PaperFit, list[PaperFit], np.ndarray]] = {}
+    bics = []
     for k in tried:
         mine = [fit for fit, (n_states, _) in zip(fits, tasks, strict=True) if n_states == k]
         runs = [score(fit.parameters, others) for fit in mine]
         likelihoods = np.array([one.sum() for one in runs])
         count = parameter_count(k, size, "level", config.covariance)
         best = int(np.argmax(likelihoods))
-        kept[k] = mine[best]
-        all_fits[k] = [fit for i, fit in enumerate(mine) if i != best]
-        per_frame = per_run[k] = runs[best] / np.array(others.lengths)
-        several = len(per_frame) > 1
+        per_frame = runs[best] / np.array(others.lengths)
+        kept[k] = mine[best], [*mine[:best], *mine[best + 1 :]], per_frame
+        mean, error = difference(per_frame, np.zeros_like(per_frame))
+        bics.append(float(np.mean(-2 * likelihoods + count * np.log(len(others.levels)))))
         rows.append(
-            {
-                "n_states": k,
-                "heldout_ll_per_frame": float(per_frame.mean()),
-                "se": float(per_frame.std(ddof=1) / np.sqrt(len(per_frame))) if several else None,
-                "bic": float(np.mean(-2 * likelihoods + count * np.log(n_frames))),
-                "aic": float(np.mean(-2 * likelihoods + 2 * count)),
-                "icl": None,
-                "converged": mine[best].converged,
-            }
+            Candidate(
+                n_states=k,
+                heldout_ll_per_frame=mean,
+                se=error if len(per_frame) > 1 else None,
+                bic=bics[-1],
+                aic=float(np.mean(-2 * likelihoods + 2 * count)),
+                converged=mine[best].converged,
+            )
         )
-    chosen = tried[int(np.argmin([row["bic"] for row in rows]))]
-    fit = kept[chosen]
+    chosen = tried[int(np.argmin(bics))]
+    fit, rest, held_out = kept[chosen]
     notes = _notes(len(z), tried, chosen, fit, config, fits)
-    return Choice(chosen, rows, fit, all_fits[chosen], validation, per_run[chosen], notes)
+    return Choice(chosen, rows, fit, rest, validation, held_out, notes)
 
 
 def _notes(
-    n_runs: int,
-    tried: list[int],
-    chosen: int,
-    fit: paper_em.PaperFit,
-    config: Config,
-    fits: list[paper_em.PaperFit],
+    n_runs: int, tried: list[int], chosen: int, fit: PaperFit, config: Config, fits: list[PaperFit]
 ) -> list[str]:
     notes = [
         "preset=paper: z-scores over whole runs look into their future, and one set of runs chooses K and restart"

@@ -20,13 +20,14 @@ from dynalab.analysis.hmm.em import Parameters
 from dynalab.analysis.hmm.emissions import Emission, log_density
 from dynalab.analysis.hmm.frames import Frames
 
+SETTINGS = PaperSettings()
+
 
 @dataclass(frozen=True)
 class PaperFit:
-    """Where EM arrived.
+    """Where EM arrived: the HMM after the last M-step.
 
     Attributes:
-        parameters: The HMM after the last M-step.
         history: Log-likelihood at every E-step, nats.
         converged: The last gain was below the tolerance and not negative; False when iterations ran out first or the
             likelihood fell (hmmlearn calls all three converged).
@@ -39,19 +40,10 @@ class PaperFit:
     repairs: int
 
 
-def initialise(
-    x: np.ndarray, n_states: int, seed: int, covariance: str, settings: PaperSettings
-) -> Parameters:
-    """hmmlearn's start for an integer `random_state`.
+def initialise(x: np.ndarray, n_states: int, seed: int, covariance: str) -> Parameters:
+    """hmmlearn's start for an integer `random_state`, on training frames (N, M).
 
     Chain from Dirichlet(1/K), means from k-means (ten starts), for all states the covariance of all frames.
-
-    Args:
-        x: Training frames, shape (N, M).
-        n_states: K.
-        seed: Of both.
-        covariance: `full` or `diag`.
-        settings: `min_covar`.
     """
     from sklearn.cluster import KMeans
 
@@ -65,7 +57,7 @@ def initialise(
         model = KMeans(min(n_states, len(x)), random_state=seed, n_init=10).fit(x)
     means = model.cluster_centers_[np.arange(n_states) % len(model.cluster_centers_)]
     pooled = np.zeros((size, size)) if len(x) < 2 else np.cov(x.T).reshape(size, size)
-    pooled = pooled + settings.min_covar * np.eye(size)
+    pooled = pooled + SETTINGS.min_covar * np.eye(size)
     if covariance == "diag":
         pooled = np.diag(np.diagonal(pooled))
     return Parameters(
@@ -81,21 +73,9 @@ def _normalised(counts: np.ndarray, before: np.ndarray) -> np.ndarray:
 
 
 def m_step(
-    frames: Frames,
-    before: Parameters,
-    found: inference.Expectation,
-    covariance: str,
-    settings: PaperSettings,
+    frames: Frames, before: Parameters, found: inference.Expectation, covariance: str
 ) -> tuple[Parameters, int]:
-    """hmmlearn's M-step, and the number of repairs.
-
-    Args:
-        frames: Level frames in units of 1.
-        before: Parameters of the iteration before.
-        found: What the E-step yielded.
-        covariance: `full` or `diag`.
-        settings: `covars_prior`, `floor`.
-    """
+    """hmmlearn's M-step on level frames in units of 1, and the number of repairs."""
     gram = frames.grams(found.posterior)
     post, total, square = gram[:, 0, 0], gram[:, 0, 1:], gram[:, 1:, 1:]
     dead = post <= 0
@@ -110,23 +90,23 @@ def m_step(
     )
     if covariance == "diag":
         size = scatter.shape[1]
-        variances = np.diagonal(scatter, axis1=1, axis2=2) + settings.covars_prior
+        variances = np.diagonal(scatter, axis1=1, axis2=2) + SETTINGS.covars_prior
         covariances = (variances / np.maximum(weight, 1e-5)[:, None])[:, :, None] * np.eye(size)
     else:
-        covariances = (scatter + settings.covars_prior) / weight[:, None, None]
+        covariances = (scatter + SETTINGS.covars_prior) / weight[:, None, None]
     repairs = 0
     for k in np.flatnonzero(dead):
         # Worst explained frames first, one a dead state.
         worst = np.argsort(found.predictive)[repairs % len(found.predictive)]
         means[k] = frames.levels[worst]
-        covariances[k] = np.diag(frames.levels.var(axis=0) + settings.min_covar)
+        covariances[k] = np.diag(frames.levels.var(axis=0) + SETTINGS.min_covar)
         repairs += 1
     try:
         np.linalg.cholesky(covariances)
     except np.linalg.LinAlgError:
         # Relative to its own size: a state of a frame's billionth is as wide as the prior over its count.
         size = np.maximum(np.diagonal(covariances, axis1=1, axis2=2).max(axis=1), 1.0)[:, None, None]
-        covariances = size * raise_floor(covariances / size, settings.floor, False)
+        covariances = size * raise_floor(covariances / size, SETTINGS.floor, False)
         repairs += 1
     start = _normalised(found.starts, before.start)
     transitions = _normalised(found.pairs, before.transitions)
@@ -137,18 +117,10 @@ def m_step(
     return Parameters(start, transitions, Emission(means[:, :, None], covariances)), repairs
 
 
-def run(
-    frames: Frames, begin: Parameters, n_iter: int, tol: float, covariance: str, settings: PaperSettings
-) -> PaperFit:
+def run(frames: Frames, begin: Parameters, n_iter: int, tol: float, covariance: str) -> PaperFit:
     """EM as `GaussianHMM.fit` runs it: an M-step follows every E-step, also the last one.
 
-    Args:
-        frames: Level frames of the training runs in units of 1.
-        begin: Where to start.
-        n_iter: Most iterations.
-        tol: Gain of the log-likelihood of all frames, nats, below which it stops.
-        covariance: `full` or `diag`.
-        settings: Numbers of the M-step.
+    It stops when the log-likelihood of all frames gains less than `tol` nats. Frames are levels in units of 1.
     """
     history: list[float] = []
     current, repairs = begin, 0
@@ -156,7 +128,7 @@ def run(
         density = log_density(frames, current.emission)
         found = inference.expect(current.start, current.transitions, density, frames.lengths)
         history.append(found.log_likelihood)
-        current, put_right = m_step(frames, current, found, covariance, settings)
+        current, put_right = m_step(frames, current, found, covariance)
         repairs += put_right
         if len(history) > 1 and history[-1] - history[-2] < tol:
             return PaperFit(current, history, history[-1] >= history[-2], repairs)

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from dynalab.analysis.hmm import survival
-from dynalab.analysis.hmm.states import visited, wilson
-from dynalab.core.stats import quartiles
+from dynalab.analysis.hmm.findings import Comparison, Parting, Path
+from dynalab.analysis.hmm.states import visited
+from dynalab.core.stats import quartiles, wilson
 
 FEW = 5
 # A comparison needs paths that several runs take.
@@ -30,37 +31,28 @@ def path_table(
     steps: Sequence[np.ndarray],
     runs: Sequence[str],
     convergence: list[dict[str, Any]] | None,
-) -> list[dict[str, Any]]:
-    """Distinct paths, the most common first.
+) -> list[Path]:
+    """Distinct paths, the most common first; of states and steps of every row, shapes (T,).
 
-    Args:
-        paths: State of every row of every run, shapes (T,).
-        steps: Steps of these rows, shapes (T,).
-        runs: Run ids.
-        convergence: Convergence of the same runs, or None where nothing is watched.
-
-    Returns:
-        `{states, runs, interval, members, median_step, quartiles, censored}`: number of the runs, Wilson's 95%
-        interval of their share of all runs, their ids, median and quartiles of their convergence step (a run that
-        never converged counts as later than all others; null where a quantile falls among those), how many never
-        converged.
+    `interval` is Wilson's, of the share of all runs. A run that never converged counts in median and quartiles of the
+    convergence step as later than all others; they are null where nothing is watched (`convergence` None).
     """
     out = []
     for states, members in _groups(_cut(paths, steps, convergence)):
-        row: dict[str, Any] = {
-            "states": list(states),
-            "runs": len(members),
-            "interval": wilson(len(members), len(paths)),
-            "members": [runs[i] for i in members],
-            "median_step": None,
-            "quartiles": [None, None],
-            "censored": None,
-        }
+        known: dict[str, Any] = {}
         if convergence is not None:
-            own = [convergence[i]["step"] for i in members]
-            low, middle, high = quartiles(own)
-            row |= {"median_step": middle, "quartiles": [low, high], "censored": own.count(None)}
-        out.append(row)
+            met = [convergence[i]["step"] for i in members]
+            low, middle, high = quartiles(met)
+            known = {"median_step": middle, "quartiles": [low, high], "censored": met.count(None)}
+        out.append(
+            Path(
+                states=list(states),
+                runs=len(members),
+                interval=wilson(len(members), len(paths)),
+                members=[runs[i] for i in members],
+                **known,
+            )
+        )
     return out
 
 
@@ -69,24 +61,16 @@ def compare(
     steps: Sequence[np.ndarray],
     convergence: list[dict[str, Any]] | None,
     seed: int = 0,
-) -> tuple[dict[str, Any] | None, list[str]]:
+) -> tuple[Comparison | None, list[str]]:
     """Compare the convergence of runs that part: at every place that converged runs leave in two directions or more.
 
     At each, two tests must agree, and the larger p-value counts: Gehan's scores of the convergence step by permutation
     (a run that takes its way earlier need not be a faster one), and the log-rank test in which a run is at risk from
     its parting on (a run that takes its way later has been longer without converging, "immortal time").
 
-    Args:
-        paths: State of every row of every run, shapes (T,).
-        steps: Steps of these rows, shapes (T,).
-        convergence: Convergence of the same runs, or None. Runs of several ensembles are compared within each.
-        seed: Of the permutations.
-
-    Returns:
-        `{paths, runs, left_out, partings, p}`: the rows of the path table that part and the number of their runs; how
-        many runs never converged; `{after, to, p}` of every place where at least `LEAST` runs each go on in different
-        directions (the states passed until there, the states entered next, the p-value); the least p-value times the
-        number of places (Bonferroni). None where there is nothing to compare. And warnings.
+    Runs of several ensembles are compared within each. The comparison is of every place where at least `LEAST` runs
+    each go on in different directions, with the least p-value times the number of places (Bonferroni); None where there
+    is nothing to compare. And warnings. States and steps of every row have shapes (T,).
     """
     if convergence is None or len({visited(path) for path in paths}) < 2:
         return None, []
@@ -96,9 +80,9 @@ def compare(
         return None, ["paths not compared: none of their runs converged"]
     cut = _cut(paths, steps, convergence)
     strata = survival.strata_of(row["run"] for row in convergence)
-    found: list[dict[str, Any]] = []
+    found: list[Parting] = []
     entered: set[int] = set()
-    few = apart = False
+    few, apart, least = False, False, 1.0
     for after, ways in _partings(cut, known):
         runs = np.array([run for members in ways.values() for run in members])
         label = np.repeat(np.arange(len(ways)), [len(members) for members in ways.values()])
@@ -108,13 +92,18 @@ def compare(
         if len(to) < 2 or np.bincount(label).min() < LEAST:
             apart = True
             continue
-        entry = np.array([steps[run][_changes(cut[run])[len(after)]] for run in runs], dtype=np.float64)
+        entered_at = [np.flatnonzero(np.diff(cut[run], prepend=-1))[len(after)] for run in runs]
+        entry = np.array(
+            [steps[run][row] for run, row in zip(runs, entered_at, strict=True)], dtype=np.float64
+        )
         p, log_rank = survival.several_samples(
             time[runs], np.ones(len(runs), bool), label, seed, entry=entry, strata=strata[runs]
         )
         states = [list(ways)[place] for place in to]
         # Without a moment at which two ways are open side by side nothing speaks against chance.
-        found.append({"after": list(after), "to": states, "p": max(p, 1.0 if log_rank is None else log_rank)})
+        p = max(p, 1.0 if log_rank is None else log_rank)
+        found.append(Parting(after=list(after), to=states, p=p))
+        least = min(least, p)
         entered |= set(runs.tolist())
         few |= bool(np.bincount(label).min() < FEW)
     if not found:
@@ -129,22 +118,22 @@ def compare(
         notes.append(
             f"some of the compared paths have fewer than {FEW} runs: a difference between paths is easily missed"
         )
-    return {
-        "paths": [i for i, (_, members) in enumerate(_groups(cut)) if entered & set(members)],
-        "runs": len(entered),
-        "left_out": len(paths) - len(known),
-        "partings": found,
-        "p": min(min(one["p"] for one in found) * len(found), 1.0),
-    }, notes
+    comparison = Comparison(
+        paths=[i for i, (_, members) in enumerate(_groups(cut)) if entered & set(members)],
+        runs=len(entered),
+        left_out=len(paths) - len(known),
+        partings=found,
+        p=min(least * len(found), 1.0),
+    )
+    return comparison, notes
 
 
 def _partings(
     paths: Sequence[np.ndarray], runs: np.ndarray
 ) -> list[tuple[tuple[int, ...], dict[int, list[int]]]]:
-    """Beginnings of paths that `LEAST` runs or more each go on from in two directions or more.
+    """Beginnings of paths (the states passed) that `LEAST` runs or more each go on from in two directions or more.
 
-    Returns:
-        The states passed, and for each state entered next the runs that enter it.
+    With each, for every state entered next, the runs that enter it.
     """
     ways = {int(run): visited(paths[run]) for run in runs}
     found: list[tuple[tuple[int, ...], dict[int, list[int]]]] = []
@@ -161,11 +150,6 @@ def _partings(
             found.append((after, out))
         waiting += [((*after, state), some) for state, some in out.items() if len(some) >= 2 * LEAST]
     return found
-
-
-def _changes(path: np.ndarray) -> np.ndarray:
-    """Rows at which a path enters a state, the first row among them."""
-    return np.concatenate([[0], np.flatnonzero(path[1:] != path[:-1]) + 1])
 
 
 def _cut(

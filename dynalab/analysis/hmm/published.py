@@ -152,23 +152,15 @@ def _apart(findings: Findings) -> list[Any]:
 
 
 def show_contrasts(contrasts: Mapping[str, Contrast], findings: Mapping[str, Findings]) -> Iterator[Block]:
-    """Yield what settings say beside each other: each with the first, the reference.
-
-    Args:
-        contrasts: Name of each other setting -> what `contrast` says of it.
-        findings: Name of every setting -> its findings, the reference's first.
-    """
+    """Yield what settings say beside each other, by name: each with the first, the reference."""
     reference, first = next(iter(findings.items()))
     rows: list[list[Any]] = []
     doubts = set()
     for name, found in contrasts.items():
+        ratio = "spread of convergence steps, ratio of coefficients of variation"
         rows += [
             [name, "share of runs off the most common path, difference", *_difference(found)],
-            [
-                name,
-                "spread of convergence steps, ratio of coefficients of variation",
-                *_ratio(found.spread, found.reasons.get("spread")),
-            ],
+            [name, ratio, *_ratio(found.spread, found.reasons.get("spread"))],
             [name, "median convergence step, ratio", *_ratio(found.speed, found.reasons.get("speed"))],
         ]
         doubts |= _doubts(first, findings[name], found)

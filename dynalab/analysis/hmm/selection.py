@@ -1,4 +1,4 @@
-"""How many states: held-out likelihood of whole runs, and BIC and ICL beside it.
+"""How many states: held-out likelihood of whole runs, and BIC beside it.
 
 Runs, not frames, are the independent units, so folds are made of runs, and a standard error is that of a mean
 over runs (each run is held out exactly once and weighs the same). Chosen is the smallest K that lies within one
@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -22,8 +21,9 @@ from dynalab.analysis.hmm import em, merging, starts, workers
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.emissions import log_density, make_prior
 from dynalab.analysis.hmm.features import fit_scaler
+from dynalab.analysis.hmm.findings import Candidate
 from dynalab.analysis.hmm.frames import stack, thin
-from dynalab.analysis.hmm.tasks import Fitted, Task, cost, criteria, decode, extend, solve
+from dynalab.analysis.hmm.tasks import Fitted, Task, bic, cost, decode, extend, solve
 
 
 @dataclass(frozen=True)
@@ -31,27 +31,27 @@ class Selection:
     """The choice of K.
 
     Attributes:
-        n_states: The chosen K.
-        rows: One per K: `{n_states, heldout_ll_per_frame, se, behind_best, behind_se, bic, icl, converged}`: mean over
-            held-out runs and its standard error, what it lacks to the best K and the standard error of that.
+        rows: One per K that was tried.
         fit: The fit on all runs with the chosen K.
         unit: Spread of the regression targets over all runs, shape (M,).
-        held_out: Held-out log-likelihood per frame of every run in order, with the chosen K; empty for one run.
-        curve: K -> the same of every K that was tried; empty for one run.
+        curve: K -> held-out log-likelihood per frame of every run in order; empty for one run.
         fell: Largest relative fall of any objective between re-seedings.
-        warnings: What a reader must know of the choice.
         fitted: All fits, for a selection that goes on from here.
     """
 
     n_states: int
-    rows: list[dict[str, Any]]
+    rows: list[Candidate]
     fit: em.Fit
     unit: np.ndarray
-    held_out: np.ndarray
     curve: dict[int, np.ndarray]
     fell: float
     warnings: list[str]
     fitted: tuple[Fitted, ...]
+
+    @property
+    def held_out(self) -> np.ndarray:
+        """The curve at the chosen K; empty for one run."""
+        return self.curve.get(self.n_states, np.empty(0))
 
 
 def assign_folds(n_runs: int, folds: int, seed: int) -> np.ndarray:
@@ -68,27 +68,16 @@ def descend(
     """Try every K once more, from the next larger one's states of which some are merged or one is given up.
 
     Held-out likelihoods of several K only compare where each is at its best: a K that got stuck makes the next look
-    needed.
-
-    Args:
-        found: K -> its fit on all runs.
-        values: Features of every run, not normalised, shapes (T, M).
-        steps: Steps of every run, shapes (T,).
-        config: The keys of the analysis.
-
-    Returns:
-        K -> a better fit, where one was found.
+    needed. From and to: K -> its fit on all runs, of features, not normalised (T, M), and steps (T,).
     """
-    lengths = [len(x) for x in values]
     seeds = np.random.SeedSequence(config.seed, spawn_key=(3, 0))
-    inside = thin(lengths, config.settings.fit_frames, seeds)
+    inside = thin([len(x) for x in values], config.settings.fit_frames, seeds)
     scaler = fit_scaler(values)
     frames = stack([scaler(values[i]) for i in inside], config.emission)
     positions = np.concatenate([steps[i] for i in inside])
     prior = make_prior(frames, config)
     better: dict[int, Fitted] = {}
-    order = sorted(found, reverse=True)
-    for larger, k in pairwise(order):
+    for larger, k in pairwise(sorted(found, reverse=True)):
         if k == 1:
             continue
         above = better.get(larger, found[larger])
@@ -100,15 +89,12 @@ def descend(
         for way in ways:
             ordered = starts.in_order(way, positions, k) if prior.ordered else way
             begun = em.begin(frames, prior, ordered, k)
-            fits.append(
-                em.run(frames, prior, config.settings.reseedings, begun, config.iterations, config.tolerance)
-            )
+            reseedings = config.settings.reseedings
+            fits.append(em.run(frames, prior, reseedings, begun, config.iterations, config.tolerance))
         fit = max(fits, key=lambda one: one.objective)
         # A gain within what EM was told to leave is none.
         if fit.objective > found[k].fit.objective + config.tolerance * len(frames.levels):
-            task = Task(k, None)
-            criterion = criteria(fit, frames, config)
-            better[k] = Fitted(task, fit, scaler, frames.unit, np.empty(0), *criterion)
+            better[k] = Fitted(Task(k, None), fit, scaler, frames.unit, np.empty(0), bic(fit, frames, config))
     return better
 
 
@@ -121,8 +107,7 @@ def difference(ahead: np.ndarray, behind: np.ndarray) -> tuple[float, float]:
 def one_standard_error(held_out: Sequence[np.ndarray]) -> int:
     """Index of the smallest model that is not behind the best by more than one standard error of that difference.
 
-    Args:
-        held_out: What every model says of the same runs, shapes (S,), smallest model first.
+    Of what every model says of the same runs, shapes (S,), smallest model first.
     """
     best = int(np.argmax([x.mean() for x in held_out]))
     for index in range(best):
@@ -154,12 +139,8 @@ def select(
 ) -> Selection:
     """Fit every K on all runs and on every fold, and choose.
 
-    Args:
-        values: Features of every run, not normalised, shapes (T, M).
-        steps: Steps of every run, shapes (T,).
-        config: The keys of the analysis.
-        tried: Numbers of states, smallest first; None for all that the keys allow.
-        known: Fits that an earlier selection of the same runs and keys made.
+    Of features of every run, not normalised (T, M), and steps (T,). `tried` are numbers of states, smallest first; None
+    for all that the keys allow. `known` are fits that an earlier selection of the same runs and keys made.
     """
     n_runs, size = len(values), values[0].shape[1]
     n_frames = sum(len(x) for x in values)
@@ -177,29 +158,24 @@ def select(
         whole |= better
         # Their folds begin elsewhere.
         missing = [k for k in tried if k in missing or k in better]
-        fitted = [
-            *whole.values(),
-            *(one for one in known if one.task.fold is not None and one.task.n_states not in better),
-        ]
+        held = [one for one in known if one.task.fold is not None and one.task.n_states not in better]
+        fitted = [*whole.values(), *held]
     if n_runs > 1:
         begun = {k: decode(whole[k], values, config) for k in missing}
         tasks = [Task(k, f) for k in missing for f in range(int(fold.max()) + 1)]
         # One start in place of several, and it begins near its end.
         costs = [cost(n_frames, size, config, task.n_states) / (2 + config.restarts) for task in tasks]
         fitted = [*fitted, *workers.spread(partial(work, begun=begun), tasks, costs, config.workers)]
-    bic = [whole[k].bic for k in tried]
     held_out: list[np.ndarray] = []
     notes = []
     if n_runs > 1:
-        held_out = [
-            fold_scores([f for f in fitted if f.task.n_states == k and f.task.fold is not None], fold)
-            for k in tried
-        ]
+        folds = [one for one in fitted if one.task.fold is not None]
+        held_out = [fold_scores([one for one in folds if one.task.n_states == k], fold) for k in tried]
         place = one_standard_error(held_out)
         if n_runs < config.folds:
             notes.append(f"{n_runs} runs for {config.folds} folds: each run is held out alone")
     else:
-        place = int(np.argmin(bic))
+        place = int(np.argmin([whole[k].bic for k in tried]))
         notes.append("one run only: nothing can be held out; the number of states follows BIC")
     chosen = tried[place]
     if len(tried) > 1 and chosen == tried[-1]:
@@ -219,26 +195,16 @@ def select(
         notes.append(f"a fit's objective fell by {fell:.1g} of its size: rounding on badly scaled data")
     none = dict.fromkeys(("heldout_ll_per_frame", "se", "behind_best", "behind_se"))
     rows = [
-        {
-            "n_states": k,
+        Candidate(
+            n_states=k,
             **(_of_unseen_runs(held_out, i) if held_out else none),
-            "bic": float(bic[i]),
-            "icl": whole[k].icl,
-            "converged": whole[k].fit.converged,
-        }
+            bic=float(whole[k].bic),
+            converged=whole[k].fit.converged,
+        )
         for i, k in enumerate(tried)
     ]
-    return Selection(
-        chosen,
-        rows,
-        fit,
-        unit,
-        held_out[place] if held_out else np.empty(0),
-        dict(zip(tried, held_out, strict=bool(held_out))),
-        fell,
-        notes,
-        tuple(fitted),
-    )
+    curve = dict(zip(tried, held_out, strict=bool(held_out)))
+    return Selection(chosen, rows, fit, unit, curve, fell, notes, tuple(fitted))
 
 
 def _of_unseen_runs(held_out: Sequence[np.ndarray], index: int) -> dict[str, float | None]:
@@ -246,9 +212,4 @@ def _of_unseen_runs(held_out: Sequence[np.ndarray], index: int) -> dict[str, flo
     mean, error = difference(held_out[index], np.zeros_like(held_out[index]))
     best = int(np.argmax([x.mean() for x in held_out]))
     behind, behind_error = difference(held_out[best], held_out[index])
-    return {
-        "heldout_ll_per_frame": mean,
-        "se": error,
-        "behind_best": behind,
-        "behind_se": behind_error,
-    }
+    return {"heldout_ll_per_frame": mean, "se": error, "behind_best": behind, "behind_se": behind_error}

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from dynalab.analysis.hmm import em, inference, workers
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.emissions import log_density
 from dynalab.analysis.hmm.features import fit_scaler
+from dynalab.analysis.hmm.findings import Agreement
 from dynalab.analysis.hmm.frames import stack, thin
 from dynalab.analysis.hmm.tasks import cost
 
@@ -50,28 +50,14 @@ def refit(
     return inference.viterbi(p.start, p.transitions, log_density(everything, p.emission), everything.lengths)
 
 
-def agreement(
-    over: str, paths: Sequence[np.ndarray], decoded: Sequence[Sequence[np.ndarray]]
-) -> dict[str, Any]:
-    """Adjusted Rand indices of other decodings of the same runs: median, 5 and 95% quantiles.
-
-    Args:
-        over: What differs between the fits.
-        paths: States of the chosen model, shapes (T,).
-        decoded: States of each other fit.
-    """
+def agreement(over: str, paths: Sequence[np.ndarray], decoded: Sequence[Sequence[np.ndarray]]) -> Agreement:
+    """Agreement of the states of the chosen model, shapes (T,), with those of other fits of the same runs."""
     from sklearn.metrics import adjusted_rand_score
 
     truth = np.concatenate(paths)
     rand = [float(adjusted_rand_score(truth, np.concatenate(one))) for one in decoded]
-    low, median, high = np.quantile(rand, [0.05, 0.5, 0.95])
-    return {
-        "over": over,
-        "fits": len(rand),
-        "adjusted_rand": float(median),
-        "low": float(low),
-        "high": float(high),
-    }
+    low, median, high = map(float, np.quantile(rand, [0.05, 0.5, 0.95]))
+    return Agreement(over=over, fits=len(rand), adjusted_rand=median, low=low, high=high)
 
 
 def measure(
@@ -80,24 +66,14 @@ def measure(
     paths: Sequence[np.ndarray],
     n_states: int,
     config: Config,
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Refit and compare.
+) -> tuple[list[Agreement], list[str]]:
+    """Refit from other starts and to a bootstrap of runs: agreement with each, and warnings.
 
-    Args:
-        values: Features of every run, not normalised, shapes (T, M).
-        steps: Steps of every run, shapes (T,).
-        paths: Decoded states of every run, shapes (T,).
-        n_states: K.
-        config: The keys of the analysis.
-
-    Returns:
-        `{over, fits, adjusted_rand, low, high}` over restarts and over a bootstrap of runs: median, 5% and 95%
-        quantiles; and warnings.
+    Of features, not normalised (T, M), steps and decoded states (T,) of every run.
     """
     settings, notes = config.settings, []
-    runs = thin(
-        [len(x) for x in values], settings.fit_frames, np.random.SeedSequence(config.seed, spawn_key=(9,))
-    )
+    seeds = np.random.SeedSequence(config.seed, spawn_key=(9,))
+    runs = thin([len(x) for x in values], settings.fit_frames, seeds)
     if len(runs) < len(values):
         notes.append(
             f"stability of the states was measured on {len(runs)} of {len(values)} runs, drawn by the seed"
@@ -117,9 +93,8 @@ def measure(
     rows = [agreement("restarts", truth, decoded[: config.restarts])]
     if len(values) > 1:
         rows.append(agreement("bootstrap of runs", truth, decoded[config.restarts :]))
-        if rows[1]["adjusted_rand"] < 0.7:
+        if (rand := rows[1].adjusted_rand) < 0.7:
             notes.append(
-                f"the states are not stable: with resampled runs the adjusted Rand index is "
-                f"{rows[1]['adjusted_rand']:.2f} (median)"
+                f"the states are not stable: with resampled runs the adjusted Rand index is {rand:.2f} (median)"
             )
     return rows, notes

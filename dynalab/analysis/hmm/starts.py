@@ -14,19 +14,11 @@ SEGMENTATIONS = ("even", "early")
 
 
 def segmentation(positions: np.ndarray, n_states: int, early: bool, rng: np.random.Generator) -> np.ndarray:
-    """Cut training into contiguous stretches at random steps, the same steps in all runs.
+    """Cut training into contiguous stretches at random steps, the same steps in all runs; state of every frame (N,).
 
-    On curves this is a good start, k-means on levels often a poor one. Sharing
-    the cuts keeps a state's meaning the same across runs.
-
-    Args:
-        positions: Step of every frame, shape (N,).
-        n_states: K.
-        early: Cut uniformly in the logarithm of rank instead of rank: much of training happens early.
-        rng: Source of the cuts.
-
-    Returns:
-        State of every frame, integers of shape (N,).
+    On curves this is a good start, k-means on levels often a poor one. Sharing the cuts keeps a state's meaning the
+    same across runs. Cuts are uniform in rank of the frames' steps (N,) or, where `early`, in its logarithm: much of
+    training happens early.
     """
     cuts = rng.uniform(size=n_states - 1)
     if early:
@@ -64,25 +56,13 @@ def kind(restart: int, emission: str) -> str:
     Measured on simulated and real ensembles: random segmentations find states of dynamics but seldom the best of many
     states; clusters of levels find states of level always, and those of levels with increments some that neither does.
     """
-    turns = {
-        "ar": ("even", "clusters", "early", "moves"),
-        "level": ("even", "clusters", "early", "clusters"),
-    }[emission]
-    return turns[restart % len(turns)]
+    return ("even", "clusters", "early", "moves" if emission == "ar" else "clusters")[restart % 4]
 
 
 def labels(
     frames: Frames, positions: np.ndarray, n_states: int, kind: str, rng: np.random.Generator
 ) -> np.ndarray:
-    """Labels of one start, integers of shape (N,).
-
-    Args:
-        frames: The data.
-        positions: Step of every frame, shape (N,).
-        n_states: K.
-        kind: `even` or `early` segmentation, `clusters` of levels, or of `moves` as well.
-        rng: Source of randomness.
-    """
+    """Labels of one start, integers of shape (N,); `positions` is the step of every frame (N,)."""
     if kind == "clusters":
         return clusters(frames.levels, n_states, rng)
     if kind == "moves":
@@ -106,16 +86,8 @@ def reseed(
 ) -> np.ndarray:
     """Give every dead state a short stretch around the worst-explained frame that is not yet given away.
 
-    A stretch, not a frame, because a regression on a single frame explains it perfectly and nothing else.
-
-    Args:
-        posterior: Smoothed posteriors, shape (N, K).
-        dead: States without frames.
-        predictive: log p(x_t | x_1..x_{t-1}) of every frame, shape (N,).
-        lengths: Frames per run.
-
-    Returns:
-        New posteriors, shape (N, K).
+    A stretch, not a frame, because a regression on a single frame explains it perfectly and nothing else. Posteriors
+    have shape (N, K); `predictive` is log p(x_t | x_1..x_{t-1}) of every frame (N,).
     """
     n_states = posterior.shape[1]
     posterior = posterior.copy()

@@ -9,55 +9,42 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dynalab.core.stats import wilson as wilson
+from dynalab.analysis.hmm.findings import Edge, Feature
+from dynalab.core.stats import wilson
 
 TOP_FEATURES = 3
 
 
 def canonical_order(paths: Sequence[np.ndarray], steps: Sequence[np.ndarray], n_states: int) -> list[int]:
-    """States in the order in which training meets them.
+    """Old numbers of states in the order in which training meets them.
 
     EM numbers states at random; sorted by the median step of first entry over the runs that visit them (ties by
     the mean and the old number, states that no run visits last), numbers mean the same from one analysis to the next.
-
-    Args:
-        paths: State of every row of every run, shapes (T,).
-        steps: Steps of these rows, shapes (T,).
-        n_states: K.
-
-    Returns:
-        Old numbers in canonical order.
     """
-    entries = [first_entries(paths, steps, state) for state in range(n_states)]
 
     def place(k: int) -> tuple[float, float, int]:
-        return (
-            (float(np.median(entries[k])), float(np.mean(entries[k])), k)
-            if entries[k]
-            else (np.inf, np.inf, k)
-        )
+        entries = first_entries(paths, steps, k)
+        return (float(np.median(entries)), float(np.mean(entries)), k) if entries else (np.inf, np.inf, k)
 
     return sorted(range(n_states), key=place)
 
 
 def first_entries(paths: Sequence[np.ndarray], steps: Sequence[np.ndarray], state: int) -> list[int]:
-    """Step of a state's first row in every run that visits it."""
+    """Step of a state's first row in every run that visits it; states and steps of rows, shapes (T,)."""
     pairs = zip(paths, steps, strict=True)
     return [int(s[np.argmax(path == state)]) for path, s in pairs if (path == state).any()]
 
 
 def first_entry(paths: Sequence[np.ndarray], steps: Sequence[np.ndarray], state: int) -> float | None:
     """Mean of `first_entries`; None if no run visits the state."""
-    found = first_entries(paths, steps, state)
-    return float(np.mean(found)) if found else None
+    entries = first_entries(paths, steps, state)
+    return float(np.mean(entries)) if entries else None
 
 
 def visited(path: np.ndarray) -> tuple[int, ...]:
     """The sequence of states without stays: 0 0 1 1 0 -> (0, 1, 0)."""
     path = np.asarray(path)
-    entered = np.ones(len(path), bool)
-    entered[1:] = path[1:] != path[:-1]
-    return tuple(path[entered].tolist())
+    return tuple(path[np.diff(path, prepend=-1) != 0].tolist())
 
 
 def transition_counts(paths: Sequence[np.ndarray], n_states: int) -> np.ndarray:
@@ -71,21 +58,14 @@ def transition_counts(paths: Sequence[np.ndarray], n_states: int) -> np.ndarray:
 def profiles(
     paths: Sequence[np.ndarray], z: Sequence[np.ndarray], n_states: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean level and mean drift of every state over the rows decoded as it.
+    """Mean level and mean drift of every state, both (K, M), over the rows of z (T, M) decoded as it; NaN without any.
 
-    Args:
-        paths: State of every row, shapes (T,).
-        z: Normalised features, shapes (T, M).
-        n_states: K.
-
-    Returns:
-        Levels (K, M) in z-units and drifts (K, M) in z-units per row (x_t - x_{t-1} over rows t in the state;
-        a run's first row has none); NaN where a state has no row.
+    Drifts are in z-units per row: x_t - x_{t-1} over rows t in the state; a run's first row has none.
     """
     size = z[0].shape[1]
     state = np.concatenate(paths)
     level = np.concatenate(z)
-    moves = np.concatenate([np.vstack([np.full((1, size), np.nan), np.diff(x, axis=0)]) for x in z])
+    moves = np.concatenate([np.diff(x, axis=0, prepend=np.full((1, size), np.nan)) for x in z])
     levels = np.full((n_states, size), np.nan)
     drifts = np.full((n_states, size), np.nan)
     for k in range(n_states):
@@ -114,32 +94,17 @@ def passage_table(rows: Sequence[Mapping[str, Any]] | None) -> pd.DataFrame | No
     return None if rows is None else pd.DataFrame(list(rows)).astype({"step": "Int64"})
 
 
-def edges(paths: Sequence[np.ndarray], names: Sequence[str], means: np.ndarray) -> list[dict[str, Any]]:
-    """Every change of state that some run makes.
+def edges(paths: Sequence[np.ndarray], names: Sequence[str], means: np.ndarray) -> list[Edge]:
+    """Every change of state that some run makes, by from and to, and the features whose mean changes most.
 
-    Args:
-        paths: State of every row of every run, shapes (T,).
-        names: The M features.
-        means: What characterises a state (level or drift), shape (K, M).
-
-    Returns:
-        `{from, to, runs, interval, features}` by from and to: how many runs make it at least once, Wilson's
-        interval of their share of all runs, and the features whose mean changes most, `{name, change}` in
-        units of `means`.
+    `means` is what characterises a state (level or drift), shape (K, M), and the unit of the changes.
     """
-    taken = [{(a, b) for a, b in pairwise(v)} for v in map(visited, paths)]
+    taken = [set(pairwise(visited(path))) for path in paths]
     out = []
     for a, b in sorted(set().union(*taken)):
         runs = sum((a, b) in one for one in taken)
         change = means[b] - means[a]
         top = [i for i in np.argsort(-np.abs(change), kind="stable") if np.isfinite(change[i])][:TOP_FEATURES]
-        out.append(
-            {
-                "from": a,
-                "to": b,
-                "runs": runs,
-                "interval": wilson(runs, len(paths)),
-                "features": [{"name": names[i], "change": float(change[i]), "interval": None} for i in top],
-            }
-        )
+        features = [Feature(name=names[i], change=float(change[i])) for i in top]
+        out.append(Edge(start=a, end=b, runs=runs, interval=wilson(runs, len(paths)), features=features))
     return out

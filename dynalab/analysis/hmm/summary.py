@@ -188,7 +188,11 @@ def _partings(findings: Findings, total: int) -> Iterator[Say]:
         if n
         else ""
     )
-    places = listed([f"{_after(one.after)} to {listed([str(k) for k in one.to])}" for one in found.partings])
+    after = [
+        f"after {ARROW.join(map(str, one.after))}" if one.after else "at the start" for one in found.partings
+    ]
+    to = [listed([str(k) for k in one.to]) for one in found.partings]
+    places = listed([f"{here} to {there}" for here, there in zip(after, to, strict=True)])
     many = f", times the {len(found.partings)} places where they part" if len(found.partings) > 1 else ""
     which = listed([str(place + 1) for place in found.paths])
     yield Say(
@@ -200,34 +204,20 @@ def _partings(findings: Findings, total: int) -> Iterator[Say]:
     )
 
 
-def _after(states: Sequence[int]) -> str:
-    """Where runs part."""
-    return f"after {ARROW.join(map(str, states))}" if states else "at the start"
-
-
 def _apart(findings: Findings) -> Iterator[Say]:
     """How differently runs spend their training, in a sentence."""
     found = findings.dissimilarity
     # With one state there is nothing to differ in.
     if found is None or found.total_variation.value is None or findings.n_states == 1:
         return
-    apart, ground = found.total_variation, found.wasserstein
-    text = (
-        f"**Dissimilarity of the runs: {published.rounded(apart.value)}**{_within(apart.interval)}. It is the share of "
+    apart = found.total_variation
+    bounds = f" [{' to '.join(map(published.rounded, apart.interval))}]" if apart.interval else ""
+    yield Say(
+        f"**Dissimilarity of the runs: {published.rounded(apart.value)}**{bounds}. It is the share of "
         "the rows that two runs spend in different states, on the mean over pairs (0: alike, 1: no state in common); "
-        "another pace on the same path counts as well as another path."
+        "another pace on the same path counts as well as another path.",
+        note=True,
     )
-    if ground:
-        some = "" if ground.runs == apart.runs else f", over {ground.runs} runs drawn from them"
-        text += (
-            f" Weighed by how far apart the states' means are: {published.rounded(ground.value)}"
-            f"{_within(ground.interval)} standard deviations of the metrics{some}."
-        )
-    yield Say(text, note=True)
-
-
-def _within(bounds: Sequence[float | None] | None) -> str:
-    return "" if bounds is None else f" [{' to '.join(published.rounded(bound) for bound in bounds)}]"
 
 
 def _profiles(findings: Findings) -> Iterator[Profiles]:

@@ -10,6 +10,7 @@ between ensembles is no difference of the labels. None is one ensemble.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, reduce
 from itertools import combinations
@@ -31,27 +32,20 @@ TIE = 1e-9
 def censored_times(
     convergence: Sequence[Mapping[str, Any]], last: np.ndarray | Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (time, observed) of `{run, step, censored, last}` rows.
+    """Return (time, observed), both (S,), of rows `{run, step, censored, last}`.
 
-    Args:
-        convergence: One row a run. A censored one has been watched up to its `last`.
-        last: Stands in for `last` in rows without it (of results of before), one a run.
+    A censored one has been watched up to its `last`; of rows without it (of older results) up to the argument's.
     """
     observed = np.array([not row["censored"] for row in convergence], dtype=bool)
-    time = np.array(
-        [
-            float(row.get("last", end)) if row["step"] is None else float(row["step"])
-            for row, end in zip(convergence, last, strict=True)
-        ]
-    )
-    return time, observed
+    pairs = zip(convergence, last, strict=True)
+    time = [row.get("last", end) if row["step"] is None else row["step"] for row, end in pairs]
+    return np.array(time, dtype=np.float64), observed
 
 
 def quantile(time: np.ndarray, observed: np.ndarray, share: float) -> float | None:
     """Return a quantile of the event time; None where censoring leaves it unknown.
 
-    The inverse of Kaplan and Meier's (1958) estimate, always one of the times. Where nothing is censored, or only
-    after the last event, it is `core.stats.quantile`.
+    The inverse of Kaplan and Meier's (1958) estimate, one of the times: without censoring, `core.stats.quantile`.
     """
     if not len(time):
         return None
@@ -62,11 +56,7 @@ def quantile(time: np.ndarray, observed: np.ndarray, share: float) -> float | No
 def quantiles(time: np.ndarray, observed: np.ndarray, share: float, weights: np.ndarray) -> np.ndarray:
     """Return a quantile of each of B weighted samples, shape (B,); infinity where censoring leaves it unknown.
 
-    Args:
-        time: Times, shape (S,).
-        observed: Whether each is an event, shape (S,).
-        share: Of the runs that are there.
-        weights: How often each run is in each sample, shape (B, S).
+    `weights` (B, S) says how often each run is in each sample.
     """
     # A censoring at the same step as an event is later than it: the run was still watched there.
     order = np.lexsort((~observed, time))
@@ -96,9 +86,8 @@ def gehan_scores(time: np.ndarray, observed: np.ndarray, strata: np.ndarray | No
 
     Wilcoxon's rank test in censored data; sums to 0 in every ensemble. Positive is late.
     """
-    before = observed[:, None] & (
-        (time[:, None] < time[None]) | ((time[:, None] == time[None]) & ~observed[None])
-    )
+    earlier, same = time[:, None] < time[None], time[:, None] == time[None]
+    before = observed[:, None] & (earlier | (same & ~observed[None]))
     if strata is not None:
         before &= strata[:, None] == strata[None]
     return np.asarray(before.sum(axis=0) - before.sum(axis=1), dtype=np.float64)
@@ -107,10 +96,9 @@ def gehan_scores(time: np.ndarray, observed: np.ndarray, strata: np.ndarray | No
 def permutation_sums(
     scores: np.ndarray, size: int, seed: int, draws: int | None = None
 ) -> tuple[np.ndarray, bool]:
-    """Return the sums of `size` of the scores under permutation, centred; all of them where there are few.
+    """Return the centred sums of `size` of the scores under permutation, and whether they are all there are.
 
-    Returns:
-        The sums, and whether they are all there are (then the test is exact).
+    Then the test is exact; where there are too many, they are drawn.
     """
     centred = scores - scores.mean()
     n = len(scores)
@@ -139,9 +127,8 @@ def two_sample(
 ) -> tuple[float, float, float]:
     """Compare the runs in a group with the others.
 
-    Returns:
-        Gehan's statistic (positive: the group is later), its two-sided permutation p-value, and the size that a
-        standardised statistic must have to reach 5%.
+    Returns Gehan's statistic (positive: the group is later), its two-sided permutation p-value, and the size that a
+    standardised statistic must have to reach 5%.
     """
     scores = gehan_scores(time, observed, strata)
     statistic = float(scores[group].sum())
@@ -156,10 +143,8 @@ def _sums(
 ) -> tuple[np.ndarray, bool]:
     """Return `permutation_sums` of the group: those of the ensembles, added up."""
     draws = DRAWS if draws is None else draws
-    parts = [
-        permutation_sums(scores[rows], int(group[rows].sum()), seed, draws)
-        for rows in _ensembles(group, strata)
-    ]
+    together = _ensembles(group, strata)
+    parts = [permutation_sums(scores[rows], int(group[rows].sum()), seed, draws) for rows in together]
     if not parts:
         return np.zeros(1), True
     if len(parts) == 1:
@@ -173,8 +158,12 @@ def _sums(
 
 def _ensembles(group: np.ndarray, strata: np.ndarray | None) -> list[np.ndarray]:
     """The runs of each ensemble that has some in the group and some not, bool of shape (S,)."""
-    every = [np.ones(len(group), bool)] if strata is None else [strata == one for one in np.unique(strata)]
-    return [rows for rows in every if 0 < group[rows].sum() < rows.sum()]
+    return [rows for rows in _each(strata, len(group)) if 0 < group[rows].sum() < rows.sum()]
+
+
+def _each(strata: np.ndarray | None, n: int) -> list[np.ndarray]:
+    """The runs of each ensemble, bool of shape (S,)."""
+    return [np.ones(n, bool)] if strata is None else [strata == one for one in np.unique(strata)]
 
 
 def _spread(scores: np.ndarray, group: np.ndarray, strata: np.ndarray | None) -> float:
@@ -201,17 +190,8 @@ def shift(
     """Return by how much a group is later, with an interval: the shifts that the rank test does not refuse.
 
     The group's times, censored ones too, are moved earlier until it no longer differs from the others (Hodges and
-    Lehmann, 1963); the interval holds the shifts at which the standardised statistic is within `critical`.
-
-    Args:
-        time: Times, shape (S,).
-        observed: Whether each is an event, shape (S,).
-        group: The runs that are moved, bool of shape (S,).
-        critical: Two-sided critical value.
-        strata: Ensembles of the runs.
-
-    Returns:
-        The estimate and its interval; None where censoring, or a test that can refuse nothing, leaves a bound open.
+    Lehmann, 1963); the interval holds the shifts at which the standardised statistic is within `critical`. None where
+    censoring, or a test that can refuse nothing, leaves a bound open.
     """
     together = _ensembles(group, strata)
     if len(together) == 1 and together[0].all():
@@ -236,17 +216,10 @@ def shift(
             value = standardised(place)
             return value > level or (above and value == level)
 
-        low, high = 0, len(steps)
         # No shift that could have been seen is on both sides of it: so few or so censored runs leave it open.
-        if not before(low) or before(high):
+        if not before(0) or before(len(steps)):
             return None
-        while low < high:
-            middle = (low + high) // 2
-            if before(middle):
-                low = middle + 1
-            else:
-                high = middle
-        return float(steps[min(max(low - 1, 0), len(steps) - 1)])
+        return float(steps[bisect_left(range(len(steps)), True, key=lambda place: not before(place)) - 1])
 
     left, right = crossing(0.0, False), crossing(0.0, True)
     estimate = None if left is None or right is None else (left + right) / 2
@@ -259,19 +232,12 @@ def time_dependent_p(
     """Return the one-sided p-value that runs converge more slowly once they have entered a state.
 
     The log-rank test with a covariate that depends on time (Mantel and Byar, 1974), which is the score test of Cox's
-    model: at every convergence, the runs still at risk that have entered against those that have not yet. Plain
-    comparisons of those who ever entered with the others favour long runs, which have more time to enter ("immortal
-    time"); this one does not.
-
-    Args:
-        time: Times, shape (S,).
-        observed: Whether each is an event, shape (S,).
-        entry: When each run entered, infinity for never, shape (S,).
-        strata: Ensembles of the runs.
+    model: at every convergence, the runs still at risk that have entered (at `entry`, infinity for never) against those
+    that have not yet. Plain comparisons of those who ever entered with the others favour long runs, which have more
+    time to enter ("immortal time"); this one does not.
     """
     fewer = variance = 0.0
-    every = [np.ones(len(time), bool)] if strata is None else [strata == one for one in np.unique(strata)]
-    for rows in every:
+    for rows in _each(strata, len(time)):
         moments, events = np.unique(time[observed & rows], return_counts=True)
         risk = rows & (time >= moments[:, None])
         entered = risk & (entry < moments[:, None])
@@ -292,21 +258,14 @@ def several_samples(
     entry: np.ndarray | None = None,
     strata: np.ndarray | None = None,
 ) -> tuple[float, float | None]:
-    """Compare several groups of runs.
+    """Compare several groups of runs, numbered 0 to G - 1.
 
-    Args:
-        time: Times, shape (S,).
-        observed: Whether each is an event, shape (S,).
-        groups: Number of each run's group, 0 to G - 1, shape (S,).
-        seed: Of the permutations.
-        draws: Number of permutations; `DRAWS` by default.
-        entry: When each run's group was settled, shape (S,): the log-rank test counts it as at risk from then on.
-        strata: Ensembles of the runs.
-
-    Returns:
-        The permutation p-value of Gehan's scores (Kruskal and Wallis' statistic of them), and the p-value of the
-        log-rank test by its asymptotic law (None where it has none).
+    Returns the permutation p-value of Gehan's scores (Kruskal and Wallis' statistic of them), and the p-value of the
+    log-rank test by its asymptotic law (None where it has none), which counts a run as at risk from its `entry` on,
+    when its group was settled.
     """
+    from statsmodels.duration.survfunc import survdiff
+
     scores = gehan_scores(time, observed, strata)
     members = np.eye(int(groups.max()) + 1)[groups]
     sizes = members.sum(axis=0)
@@ -317,21 +276,9 @@ def several_samples(
     rng = np.random.default_rng(seed)
     draws = DRAWS if draws is None else draws
     drawn = np.tile(scores, (draws, 1))
-    for rows in [slice(None)] if strata is None else [strata == one for one in np.unique(strata)]:
+    for rows in _each(strata, len(time)):
         drawn[:, rows] = rng.permuted(drawn[:, rows], axis=1)
     p = (1 + int((statistic(drawn) >= float(statistic(scores)) * (1 - TIE) - TIE).sum())) / (1 + draws)
-    return p, _log_rank(time, observed, groups, entry, strata)
-
-
-def _log_rank(
-    time: np.ndarray,
-    observed: np.ndarray,
-    groups: np.ndarray,
-    entry: np.ndarray | None,
-    strata: np.ndarray | None,
-) -> float | None:
-    from statsmodels.duration.survfunc import survdiff
-
     entry = np.full(len(time), time.min() - 1) if entry is None else entry
     if strata is not None:
         # One ensemble after the other: no run of one is at risk at an event of another.
@@ -339,7 +286,7 @@ def _log_rank(
         time, entry = time + after, entry + after
     try:
         with np.errstate(all="ignore"):
-            p = float(survdiff(time, observed.astype(int), groups, entry=entry)[1])
+            log_rank = float(survdiff(time, observed.astype(int), groups, entry=entry)[1])
     except (np.linalg.LinAlgError, ValueError):
-        return None
-    return p if np.isfinite(p) else None
+        return p, None
+    return p, log_rank if np.isfinite(log_rank) else None

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from dynalab.analysis.hmm.findings import Agreement, Candidate, Edge, Findings, Path, known
+from dynalab.analysis.hmm import visits
+from dynalab.analysis.hmm.findings import Candidate, Edge, Findings, Path, known
 from dynalab.core.words import count, listed, number, quartiles, share
 from dynalab.show.blocks import Block, Cell, Say, Table, run_cell
 
@@ -25,20 +26,18 @@ NAMED = 2
 
 def entries(findings: Findings) -> list[list[float]]:
     """Return for every state the first step of each run that visits it."""
-    found: list[list[float]] = [[] for _ in range(findings.n_states)]
-    for run in findings.states:
-        states = np.asarray(run.states)
-        for state in np.unique(states):
-            found[int(state)].append(float(run.steps[int(np.argmax(states == state))]))
-    return found
+    states, steps = (
+        [np.asarray(run.states) for run in findings.states],
+        [run.steps for run in findings.states],
+    )
+    entered = visits.entries(states, [np.asarray(at) for at in steps], findings.n_states)
+    return [column[np.isfinite(column)].tolist() for column in entered.T]
 
 
 def occupancy(findings: Findings) -> list[int]:
     """Return the number of rows spent in every state, K integers."""
-    counts = np.zeros(findings.n_states, dtype=int)
-    for run in findings.states:
-        counts += np.bincount(np.asarray(run.states, dtype=int), minlength=findings.n_states)
-    return [int(item) for item in counts]
+    every = [state for run in findings.states for state in run.states]
+    return np.bincount(np.array(every, dtype=int), minlength=findings.n_states).tolist()
 
 
 def path_words(states: Sequence[int]) -> str:
@@ -211,10 +210,8 @@ def decoded(findings: Findings, model: str) -> Iterator[Block]:
 
 def _since(steps: Sequence[int], states: Sequence[int]) -> int:
     """The step from which on a run is in its last state."""
-    row = len(states) - 1
-    while row and states[row - 1] == states[-1]:
-        row -= 1
-    return steps[row]
+    changes = np.flatnonzero(np.diff(states))
+    return steps[int(changes[-1]) + 1 if len(changes) else 0]
 
 
 def why(rows: Sequence[Candidate], chosen: int) -> list[str]:
@@ -222,10 +219,6 @@ def why(rows: Sequence[Candidate], chosen: int) -> list[str]:
 
     The rule: the smallest K within one standard error of the best mean over unseen runs, the error being that of the
     difference over runs.
-
-    Args:
-        rows: One a K that was tried.
-        chosen: The chosen K.
     """
     held = {row.n_states: row for row in rows if known(row.behind_best) is not None}
     if len(held) < 2 or chosen not in held:
@@ -258,7 +251,10 @@ def trust(findings: Findings) -> Iterator[Table]:
     if findings.stability and findings.n_states > 1:
         yield Table(
             ["with other", "fits", "agreement (median)", "5% to 95%"],
-            [_agreement(row) for row in findings.stability],
+            [
+                [row.over, row.fits, _two(row.adjusted_rand), f"{row.low:.2f} to {row.high:.2f}"]
+                for row in findings.stability
+            ],
             "Would the states be the same? Adjusted Rand index: 1 the same, 0 no more than by chance",
             sortable=False,
         )
@@ -283,10 +279,6 @@ def trust(findings: Findings) -> Iterator[Table]:
             "out in fewer folds, to save time; the last column compares on the runs of its row.",
             sortable=False,
         )
-
-
-def _agreement(row: Agreement) -> list[Cell | str | int | None]:
-    return [row.over, row.fits, _two(row.adjusted_rand), f"{row.low:.2f} to {row.high:.2f}"]
 
 
 def _two(value: float | None) -> Cell | None:

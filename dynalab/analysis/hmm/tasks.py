@@ -32,14 +32,10 @@ class Fitted:
     """What one task yields.
 
     Attributes:
-        task: Which one.
-        fit: The fit.
         scaler: Normalisation of the runs it was fitted in.
         unit: Spread of the regression targets, shape (M,).
         held_out: Log-likelihood per frame of each held-out run, in order; empty without a fold.
         bic: Of the fit on its own frames; NaN with a fold.
-        icl: BIC with the likelihood of data and most probable path (Biernacki, Celeux, Govaert, 2000); NaN with a
-            fold.
     """
 
     task: Task
@@ -48,35 +44,24 @@ class Fitted:
     unit: np.ndarray
     held_out: np.ndarray
     bic: float = np.nan
-    icl: float = np.nan
 
 
 def solve(
     task: Task, values: Sequence[np.ndarray], steps: Sequence[np.ndarray], fold: np.ndarray, config: Config,
     independent: bool = False, begun: Mapping[int, Sequence[np.ndarray]] | None = None,
 ) -> Fitted:  # fmt: skip
-    """Carry out one task.
+    """Carry out one task, on features of every run, not normalised (T, M), their steps (T,) and folds (S,).
 
-    Args:
-        task: Which one.
-        values: Features of every run, not normalised, shapes (T, M).
-        steps: Steps of every run, shapes (T,).
-        fold: Fold of every run, shape (S,).
-        config: Emission, covariance, restarts, iterations and seed matter here.
-        independent: Fit a mixture instead of a chain.
-        begun: K -> states of every row of every run that a fold's fit begins from; None starts it anew. With them
-            the numbers of states differ by what they can say of unseen runs, and not by the local maximum that a
-            fold fell into; the runs held out decide nothing else.
+    `independent` fits a mixture instead of a chain. `begun` has by K the states of every row of every run that a fold's
+    fit begins from; None starts it anew. With them the numbers of states differ by what they can say of unseen runs,
+    and not by the local maximum that a fold fell into; the runs held out decide nothing else.
     """
     everything = fit_scaler(values)
     inside = [i for i in range(len(values)) if task.fold is None or fold[i] != task.fold]
     fold_key = 0 if task.fold is None else task.fold + 1
-    most = config.settings.fit_frames
     # The same runs for every K.
-    seen = thin(
-        [len(values[i]) for i in inside], most, np.random.SeedSequence(config.seed, spawn_key=(3, fold_key))
-    )
-    inside = [inside[i] for i in seen]
+    seeds = np.random.SeedSequence(config.seed, spawn_key=(3, fold_key))
+    inside = [inside[i] for i in thin([len(values[i]) for i in inside], config.settings.fit_frames, seeds)]
     scaler = everything if task.fold is None else fit_scaler([values[i] for i in inside], everything)
     frames = stack([scaler(values[i]) for i in inside], config.emission)
     if begun is not None:
@@ -85,16 +70,11 @@ def solve(
         start = em.begin(frames, prior, labels, task.n_states)
         fit = em.run(frames, prior, config.settings.reseedings, start, config.iterations, config.tolerance)
     else:
-        fit = em.fit(
-            frames,
-            np.concatenate([steps[i] for i in inside]),
-            task.n_states,
-            config,
-            np.random.SeedSequence(config.seed, spawn_key=(1, fold_key, task.n_states)),
-            independent=independent,
-        )
+        positions = np.concatenate([steps[i] for i in inside])
+        seeds = np.random.SeedSequence(config.seed, spawn_key=(1, fold_key, task.n_states))
+        fit = em.fit(frames, positions, task.n_states, config, seeds, independent=independent)
     if task.fold is None:
-        return Fitted(task, fit, scaler, frames.unit, np.empty(0), *criteria(fit, frames, config))
+        return Fitted(task, fit, scaler, frames.unit, np.empty(0), bic(fit, frames, config))
     outside = [i for i in range(len(values)) if fold[i] == task.fold]
     others = stack([scaler(values[i]) for i in outside], config.emission, frames.unit)
     units = float(np.log(everything.sd / scaler.sd).sum())
@@ -109,17 +89,14 @@ def decode(found: Fitted, values: Sequence[np.ndarray], config: Config) -> list[
     return inference.viterbi(p.start, p.transitions, log_density(frames, p.emission), frames.lengths)
 
 
-def criteria(fit: em.Fit, frames: Frames, config: Config) -> tuple[float, float]:
-    """BIC and ICL of a fit on the frames it was fitted to."""
+def bic(fit: em.Fit, frames: Frames, config: Config) -> float:
+    """BIC of a fit on the frames it was fitted to."""
     p = fit.parameters
     size = frames.design.shape[1] - frames.inputs
     count = parameter_count(
         p.n_states, size, frames.emission, config.covariance, config.rank, config.left_to_right
     )
-    complexity = count * float(np.log(len(frames.levels)))
-    density = log_density(frames, p.emission)
-    best = inference.best_scores(p.start, p.transitions, density, frames.lengths).sum()
-    return -2 * fit.log_likelihood + complexity, float(-2 * best + complexity)
+    return -2 * fit.log_likelihood + count * float(np.log(len(frames.levels)))
 
 
 def score(parameters: em.Parameters, frames: Frames) -> np.ndarray:
@@ -138,20 +115,13 @@ def cost(n_frames: int, size: int, config: Config, n_states: int) -> float:
 
 
 def extend(found: Fitted, values: Sequence[np.ndarray], config: Config) -> tuple[em.Fit, np.ndarray]:
-    """Take a fit of some runs on over all runs, in their units.
-
-    Returns:
-        The fit and the spread of the regression targets, shape (M,).
-    """
+    """Take a fit of some runs on over all runs: the fit and the spread of the regression targets there, shape (M,)."""
     scaler = fit_scaler(values)
     frames = stack([scaler(x) for x in values], config.emission)
     ratio = found.unit / frames.unit
     old = found.fit.parameters.emission
-    moved = replace(
-        old, weights=old.weights * ratio[:, None], covariances=old.covariances * np.outer(ratio, ratio)
-    )
+    covariances = old.covariances * np.outer(ratio, ratio)
+    moved = replace(old, weights=old.weights * ratio[:, None], covariances=covariances)
     begun = replace(found.fit.parameters, emission=moved)
-    prior = make_prior(frames, config)
-    return em.run(
-        frames, prior, config.settings.reseedings, begun, config.iterations, config.tolerance
-    ), frames.unit
+    prior, reseedings = make_prior(frames, config), config.settings.reseedings
+    return em.run(frames, prior, reseedings, begun, config.iterations, config.tolerance), frames.unit

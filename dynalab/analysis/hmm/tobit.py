@@ -18,10 +18,8 @@ STEPS = 60
 def fit(x: np.ndarray, y: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, float]:
     """Return coefficients (Q,) and the standard deviation of the noise.
 
-    Args:
-        x: Covariates, the intercept among them, shape (S, Q).
-        y: Times, shape (S,).
-        observed: False where the time is only known to be later, shape (S,).
+    Of times y (S,) on covariates x (S, Q), the intercept among them; `observed` is False where a time is only known to
+    be later.
     """
     ordinary = np.linalg.lstsq(x, y, rcond=1e-10)[0]
     spread = float(np.sqrt(((y - x @ ordinary) ** 2).mean()))
@@ -77,13 +75,7 @@ def _derivatives(design: np.ndarray, observed: np.ndarray, at: np.ndarray) -> tu
 
 
 def log_likelihood(x: np.ndarray, y: np.ndarray, observed: np.ndarray) -> float:
-    """Return the largest log-likelihood, less what the times alone add to it; infinity where nothing is left over.
-
-    Args:
-        x: Covariates, the intercept among them, shape (S, Q).
-        y: Times, shape (S,).
-        observed: False where the time is only known to be later, shape (S,).
-    """
+    """Return the largest log-likelihood, less what the times alone add to it; infinity where nothing is left over."""
     beta, sigma = fit(x, y, observed)
     if sigma <= 1e-12 * float(np.abs(y).max()):
         return np.inf
@@ -93,18 +85,11 @@ def log_likelihood(x: np.ndarray, y: np.ndarray, observed: np.ndarray) -> float:
 
 
 def explained(covariates: Iterable[np.ndarray], y: np.ndarray, observed: np.ndarray) -> list[float]:
-    """Return the share that each of some sets of covariates explains: 1 - exp(-2 gain / S) in the log-likelihood.
+    """Return the share that each set of covariates (S, Q) explains: 1 - exp(-2 gain / S) in the log-likelihood.
 
-    The gain is over the intercept alone, so of times that are all known it is R2 of least squares; of others every run
-    counts, those that are only known to be later as well (Magee, 1990, The American Statistician 44).
-
-    Args:
-        covariates: Each without the intercept, shape (S, Q).
-        y: Times, shape (S,).
-        observed: False where the time is only known to be later, shape (S,).
-
-    Returns:
-        Shares; none where the times do not differ, so that there is nothing to explain.
+    The gain is over the intercept alone, which the covariates leave out, so of times that are all known it is R2 of
+    least squares; of others every run counts, those that are only known to be later as well (Magee, 1990, The American
+    Statistician 44). None where the times do not differ, so that there is nothing to explain.
     """
     one = np.ones((len(y), 1))
     alone = log_likelihood(one, y, observed)

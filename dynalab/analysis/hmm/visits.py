@@ -12,11 +12,7 @@ def before_convergence(
 ) -> list[np.ndarray]:
     """Return for every run its states up to convergence; a run that never converged keeps all its rows.
 
-    Args:
-        paths: State of every row of every run, shapes (T,).
-        steps: Steps of these rows, shapes (T,).
-        time: Convergence step, or the last step of a run that never converged, shape (S,).
-        observed: Whether each run converged, shape (S,).
+    Of states and steps (T,), and of the times (S,) as `survival.censored_times` has them.
     """
     return [
         path[rows < when] if seen else path
@@ -27,10 +23,7 @@ def before_convergence(
 def entries(early: Sequence[np.ndarray], steps: Sequence[np.ndarray], n_states: int) -> np.ndarray:
     """Return the step at which each run first enters each state, shape (S, K); infinity where it never does.
 
-    Args:
-        early: States of every run's first rows, shapes (T,).
-        steps: Steps of every run's rows, shapes (T,) or longer.
-        n_states: K.
+    `early` are the states of every run's first rows, `steps` the steps of as many rows or more.
     """
     found = np.full((len(early), n_states), np.inf)
     for row, (path, step) in enumerate(zip(early, steps, strict=True)):
@@ -42,12 +35,9 @@ def entries(early: Sequence[np.ndarray], steps: Sequence[np.ndarray], n_states: 
 def chances(entry: np.ndarray, time: np.ndarray) -> np.ndarray:
     """Return how likely a run is to have entered each state by its own time, however long that is, shape (S, K).
 
-    One minus Kaplan and Meier's (1958) estimate of the time until a state is entered, in which a run is watched until
-    it converges or ends. Visits that are drawn so know of a run nothing but how long it takes.
-
-    Args:
-        entry: Step at which each run first enters each state, infinity where it never does, shape (S, K).
-        time: Convergence step, or the last step of a run that never converged, shape (S,).
+    One minus Kaplan and Meier's (1958) estimate of the time until a state is entered (S, K; infinity for never), in
+    which a run is watched until it converges or ends (S,). Visits that are drawn so know of a run nothing but how long
+    it takes.
     """
     found = np.zeros(entry.shape)
     for k, own in enumerate(entry.T):

@@ -17,7 +17,6 @@ Done = TypeVar("Done")
 # Estimated seconds of one core below which processes do not pay: two take about 1.5 s to start and import.
 WORTH_PROCESSES = 4.0
 
-
 # What the fits are for, how many are done, and of how many.
 Listener: TypeAlias = Callable[[str, int, int], None]
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
@@ -25,11 +24,7 @@ _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 @contextmanager
 def telling(listener: Listener) -> Iterator[None]:
-    """Tell how far `spread` has come while the block lasts.
-
-    Args:
-        listener: Called in this process, before the first and after every fit.
-    """
+    """Tell how far `spread` has come while the block lasts, before the first and after every fit."""
     token = _listener.set(listener)
     try:
         yield
@@ -50,17 +45,10 @@ def spread(
 ) -> list[Done]:
     """Do all tasks, in processes where that pays; the results do not depend on how many, nor on who is told.
 
-    Processes come from joblib's loky (which scikit-learn brings): the standard library's spawn context runs
-    the caller's main module again, which fails in notebooks, in `python -` and in scripts without a guard.
-
-    Args:
-        work: What to do with a task; must be picklable.
-        tasks: The tasks.
-        costs: Estimate of each task's seconds on one core.
-        workers: Processes; None for one per usable core, or none at all for little work.
-
-    Returns:
-        What the tasks yield, in their order.
+    Processes come from joblib's loky (which scikit-learn brings): the standard library's spawn context runs the
+    caller's main module again, which fails in notebooks, in `python -` and in scripts without a guard. The work must be
+    picklable; `costs` are estimates of each task's seconds on one core; `workers` is None for one per usable core, or
+    none at all for little work.
     """
     import joblib  # type: ignore[import-untyped]
 

@@ -16,10 +16,9 @@ import numpy as np
 from dynalab.analysis.base import Frame, Group, Keys, Needs, Run, Series, key, runs_of
 from dynalab.analysis.cycle import groups_at_ends
 from dynalab.analysis.slingshot.confirm import Confirmation, compare, words
-from dynalab.analysis.slingshot.kinds import Evidence, Named, name
-from dynalab.analysis.slingshot.norms import Cycle, cycles
+from dynalab.analysis.slingshot.kinds import Evidence, name
+from dynalab.analysis.slingshot.norms import cycles
 from dynalab.analysis.slingshot.spikes import (
-    Spike,
     find_spikes,
     fitted_from,
     largest_loss,
@@ -54,7 +53,6 @@ FEWEST_ROWS = 10
 # Rows this many steps apart may miss spikes, where the largest loss between them is not known.
 COARSE = 50
 IN_WORDS = {
-    "slingshot": "slingshots",
     "other_spikes": "spikes of another kind",
     "no_events": "no spikes",
     "insufficient_data": "too few rows",
@@ -142,12 +140,12 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     groups, notes = groups_at_ends(groups, NEEDED)
     runs = []
     for run in runs_of(groups):
-        judged, own = judge(run, config)
+        judged, doubts = judge(run, config)
         runs.append(judged)
-        notes += own
-    names = ("kind", "confidence", "onset_step", "peak_step", "end_step", "amplitude_decades")
-    rows = [[run.run, *(getattr(event, name) for name in names)] for run in runs for event in run.events]
-    table = pd.DataFrame(rows, columns=["run", *names]).astype(
+        notes += doubts
+    columns = ["run", *list(Event.__dataclass_fields__)[:6]]
+    rows = [{"run": run.run, **vars(event)} for run in runs for event in run.events]
+    table = pd.DataFrame(rows, columns=columns).astype(
         {"onset_step": "int64", "peak_step": "int64", "end_step": "Int64", "confidence": float}
     )
     return Findings(tuple(runs), summarise(runs), None, tuple(notes), table)
@@ -186,16 +184,7 @@ def judge(run: Run, config: Config) -> tuple[RunFindings, list[str]]:
 def find_events(
     run: Run, channels: Mapping[str, Series], loss: Series, start: float, ended: bool, config: Config
 ) -> list[Event]:
-    """Return the spikes of a run's loss from a step on, each with its name.
-
-    Args:
-        run: The run.
-        channels: What it recorded.
-        loss: Its loss, finite.
-        start: The step.
-        ended: Whether the loss ended in NaN or infinity.
-        config: Keys of the analysis.
-    """
+    """Return the spikes of a finite loss from a step on, named; `ended`: whether it ended in NaN or infinity."""
     steps, height = loss.steps, channels["last_layer_norm"]
     spikes = find_spikes(steps, loss.values, armed_from=start, window=config.window, rise=config.rise)
     if not spikes:
@@ -217,29 +206,23 @@ def find_events(
     )
     events = []
     for spike, cycle in zip(spikes, around, strict=True):
-        here = replace(
-            evidence,
-            onset=float(steps[spike.onset]),
-            peak=float(steps[spike.peak]),
-            cycle=cycle,
-            ended=(ended or run.status == "diverged") and spike is spikes[-1] and spike.end is None,
+        onset, peak = float(steps[spike.onset]), float(steps[spike.peak])
+        last = (ended or run.status == "diverged") and spike is spikes[-1] and spike.end is None
+        named = name(replace(evidence, onset=onset, peak=peak, cycle=cycle, ended=last), config)
+        events.append(
+            Event(
+                kind=named.kind,
+                confidence=round(named.confidence, 3),
+                onset_step=int(onset),
+                peak_step=int(peak),
+                end_step=None if spike.end is None else int(steps[spike.end]),
+                amplitude_decades=round(spike.decades, 3),
+                norm_growth=round(float(np.expm1(cycle.growth)), 5) if np.isfinite(cycle.growth) else None,
+                norm_slope_ratio=None if cycle.ratio is None else round(cycle.ratio, 4),
+                reason=named.reason,
+            )
         )
-        events.append(_event(steps, spike, cycle, name(here, config)))
     return events
-
-
-def _event(steps: np.ndarray, spike: Spike, cycle: Cycle, named: Named) -> Event:
-    return Event(
-        kind=named.kind,
-        confidence=round(named.confidence, 3),
-        onset_step=int(steps[spike.onset]),
-        peak_step=int(steps[spike.peak]),
-        end_step=None if spike.end is None else int(steps[spike.end]),
-        amplitude_decades=round(spike.decades, 3),
-        norm_growth=round(float(np.expm1(cycle.growth)), 5) if np.isfinite(cycle.growth) else None,
-        norm_slope_ratio=None if cycle.ratio is None else round(cycle.ratio, 4),
-        reason=named.reason,
-    )
 
 
 def summarise(runs: Sequence[RunFindings]) -> Summary:
@@ -327,16 +310,13 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
 
 
 def _headline(findings: Findings) -> str:
-    found = findings.summary
-    total = count(len(findings.runs), "run")
-    line = f"**Slingshots** in **{found.verdicts.get('slingshot', 0):,} of {total}**"
-    rest = [
-        f"{IN_WORDS[verdict]} in {n:,}" for verdict, n in found.verdicts.items() if verdict != "slingshot"
-    ]
-    line += f", {listed(rest)}" if rest else ""
-    line += f"; the first **{passage(found.first_onset)}**" if found.first_onset else ""
-    line += f"; some **{number(found.period[1])}** steps apart" if found.period else ""
-    others = [f"{n:,} {spoken(kind)}" for kind, n in found.kinds.items() if kind != "slingshot"]
+    summary = findings.summary
+    rest = dict(summary.verdicts)
+    line = f"**Slingshots** in **{rest.pop('slingshot', 0):,} of {count(len(findings.runs), 'run')}**"
+    line += f", {listed([f'{IN_WORDS[verdict]} in {n:,}' for verdict, n in rest.items()])}" if rest else ""
+    line += f"; the first **{passage(summary.first_onset)}**" if summary.first_onset else ""
+    line += f"; some **{number(summary.period[1])}** steps apart" if summary.period else ""
+    others = [f"{n:,} {spoken(kind)}" for kind, n in summary.kinds.items() if kind != "slingshot"]
     return line + (f"; other spikes: {listed(others)}" if others else "") + "."
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dynalab.core.runs import Group
 from dynalab.core.words import count, listed
+from dynalab.show.blocks import run_label
 
 if TYPE_CHECKING:
     from dynalab.analysis.slingshot import RunFindings
@@ -38,23 +39,18 @@ class Confirmation:
 def compare(
     runs: Sequence[RunFindings], forks: Sequence[tuple[Group, Sequence[RunFindings]]]
 ) -> Confirmation:
-    """Return what forks with a float64 loss say of slingshots, from where each begins.
-
-    Args:
-        runs: What is found of the runs.
-        forks: The forks, whose runs have the same labels, and what is found of these.
-    """
-    theirs = {
-        run.run.rpartition("/")[2]: (run, int(fork.keys["from_step"])) for fork, own in forks for run in own
+    """Return what forks with a float64 loss, of the same labels, say of slingshots, from where each begins."""
+    forked = {
+        run_label(run.run): (run, int(group.keys["from_step"])) for group, judged in forks for run in judged
     }
     rows = []
     for run in runs:
-        other, step = theirs.get(run.run.rpartition("/")[2], (None, 0))
-        if other is None:
+        fork, step = forked.get(run_label(run.run), (None, 0))
+        if fork is None:
             continue
-        mine, forked = (sum(onset >= step for onset in item.slingshots) for item in (run, other))
-        events = sum(event.onset_step >= step for event in other.events)
-        rows.append(Forked(run.run, other.run, step, mine, forked, events, bool(mine and not forked)))
+        before, after = (sum(onset >= step for onset in item.slingshots) for item in (run, fork))
+        events = sum(event.onset_step >= step for event in fork.events)
+        rows.append(Forked(run.run, fork.run, step, before, after, events, bool(before and not after)))
     ids = dict.fromkeys(fork.id for fork, _ in forks)
     return Confirmation("train.loss_dtype=float64", tuple(ids), tuple(rows))
 

@@ -37,31 +37,19 @@ LAG = 0.1
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known around one spike.
+    """What is known around one spike."""
 
-    Attributes:
-        onset: Step of its onset.
-        peak: Step of its peak.
-        window: Steps before it that count as before.
-        channels: Channel -> its series over the whole run, those that were recorded.
-        cycle: What the norm did.
-        optimizer: The optimizer's section of the configuration; empty where it is not known.
-        rates: Steps at which the rate changed.
-        ended: Whether the run's loss ended in NaN or infinity during this spike.
-        full_batch: Whether updates see all examples; None where it is not known.
-        decay: Share by which weight decay shrinks weights, a step, at the rows of `scale_invariant_norm`; None where
-            that is not known.
-    """
-
-    onset: float
-    peak: float
-    window: float
-    channels: Mapping[str, Series]
-    cycle: Cycle
-    optimizer: Mapping[str, Any]
-    rates: tuple[float, ...] = ()
-    ended: bool = False
-    full_batch: bool | None = None
+    onset: float  # step of its onset
+    peak: float  # step of its peak
+    window: float  # steps before it that count as before
+    channels: Mapping[str, Series]  # channel -> its series over the whole run, those that were recorded
+    cycle: Cycle  # what the norm did
+    optimizer: Mapping[str, Any]  # the optimizer's section of the configuration; empty where it is not known
+    rates: tuple[float, ...] = ()  # steps at which the rate changed
+    ended: bool = False  # whether the run's loss ended in NaN or infinity during this spike
+    full_batch: bool | None = None  # whether updates see all examples; None where it is not known
+    # Share by which weight decay shrinks weights, a step, at the rows of `scale_invariant_norm`; None where that is
+    # not known.
     decay: np.ndarray | None = None
 
     def before(self, name: str) -> np.ndarray | None:
@@ -76,33 +64,22 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Named:
-    """A spike's name.
+    """A spike's name."""
 
-    Attributes:
-        kind: One of the kinds of the module.
-        confidence: Share of the evidence for the kind that was recorded, and holds.
-        reason: In words.
-    """
-
-    kind: str
-    confidence: float
-    reason: str
+    kind: str  # one of the kinds of the module
+    confidence: float  # share of the evidence for the kind that was recorded, and holds
+    reason: str  # in words
 
 
 def name(evidence: Evidence, config: Config) -> Named:
     """Say what a spike was."""
     for test in (_data, _slingshot, _decay, _edge, _lag):
-        found = test(evidence, config)
-        if found is not None:
-            return found
-    if (
-        evidence.cycle.verdict is False
-        and "zero_loss_fraction" not in evidence.channels
-        and adaptive(evidence) is not False
-    ):
-        return Named(
-            "spike_without_norm_cycle", 1 / 6, "the norm of the last layer does not grow and stand still"
-        )
+        if named := test(evidence, config):
+            return named
+    unseen = "zero_loss_fraction" not in evidence.channels and adaptive(evidence) is not False
+    if evidence.cycle.verdict is False and unseen:
+        why = "the norm of the last layer does not grow and stand still"
+        return Named("spike_without_norm_cycle", 1 / 6, why)
     return Named("unknown", 0.0, "no recorded channel explains it")
 
 
@@ -126,26 +103,23 @@ def _data(evidence: Evidence, config: Config) -> Named | None:
 
 
 def _slingshot(evidence: Evidence, config: Config) -> Named | None:
-    checks: dict[str, bool | None] = {"adaptive": adaptive(evidence)}
-    eps = evidence.optimizer.get("eps")
-    checks["eps"] = None if eps is None or not checks["adaptive"] else float(eps) <= config.eps
-    accuracy = evidence.before("train_accuracy")
-    checks["accuracy"] = None if accuracy is None else bool(np.median(accuracy) >= 1.0)
-    zeros = evidence.before("zero_loss_fraction")
-    checks["zeros"] = None if zeros is None else bool(np.median(zeros) >= config.zero_fraction)
-    if any(value is False for value in checks.values()):
+    divides, eps = adaptive(evidence), evidence.optimizer.get("eps")
+    small = None if eps is None or not divides else float(eps) <= config.eps
+    accuracy, zeros = (evidence.before(channel) for channel in ("train_accuracy", "zero_loss_fraction"))
+    fitted = None if accuracy is None else bool(np.median(accuracy) >= 1.0)
+    rounded = None if zeros is None else bool(np.median(zeros) >= config.zero_fraction)
+    checks = (divides, small, fitted, rounded)
+    if False in checks:
         return None
-    known = sum(value is True for value in checks.values())
+    known = checks.count(True)
     if evidence.cycle.verdict:
         # The rise of the loss and the norm's cycle are seen.
-        return Named(
-            "slingshot", (known + 2) / 6, "the norm of the last layer grows before and stands still after"
-        )
-    if checks["zeros"]:
-        why = "cannot be told" if evidence.cycle.verdict is None else "is not there"
-        return Named(
-            "spike_without_norm_cycle", (known + 1) / 6, f"losses are rounded to 0, the norm's cycle {why}"
-        )
+        why = "the norm of the last layer grows before and stands still after"
+        return Named("slingshot", (known + 2) / 6, why)
+    if rounded:
+        state = "cannot be told" if evidence.cycle.verdict is None else "is not there"
+        why = f"losses are rounded to 0, the norm's cycle {state}"
+        return Named("spike_without_norm_cycle", (known + 1) / 6, why)
     return None
 
 
@@ -160,15 +134,12 @@ def _decay(evidence: Evidence, config: Config) -> Named | None:
     rows = rows[int(np.argmax(values[rows])) :] if len(rows) else rows
     if len(rows) < 4:
         return None
-    found, _ = theil_sen(steps[rows], np.log(values[rows]))
-    wanted = -float(evidence.decay[rows].mean())
-    if abs(found / wanted - 1) > DECAY_TOLERANCE:
+    slope, _ = theil_sen(steps[rows], np.log(values[rows]))
+    expected = -float(evidence.decay[rows].mean())
+    if abs(slope / expected - 1) > DECAY_TOLERANCE:
         return None
-    return Named(
-        "bn_wd_period",
-        1.0,
-        f"the scale-invariant norm fell by {-found:.3g} a step, rate times decay is {-wanted:.3g}",
-    )
+    why = f"the scale-invariant norm fell by {-slope:.3g} a step, rate times decay is {-expected:.3g}"
+    return Named("bn_wd_period", 1.0, why)
 
 
 def _edge(evidence: Evidence, config: Config) -> Named | None:
@@ -186,6 +157,5 @@ def _lag(evidence: Evidence, config: Config) -> Named | None:
     lags = float(gradient[-1] ** 2) < LAG * float(np.mean(gradient**2))
     if not lags or not np.nanmax(along[-5:]) > threshold[-1]:
         return None
-    return Named(
-        "adam_lag", 1.0, "curvature along the gradient exceeds the threshold while the second moment lags"
-    )
+    why = "curvature along the gradient exceeds the threshold while the second moment lags"
+    return Named("adam_lag", 1.0, why)

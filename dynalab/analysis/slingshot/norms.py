@@ -9,7 +9,7 @@ slingshots: after/before mostly below .1, above .5 for 2 of 49.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,23 +24,14 @@ BEFORE, AFTER, ROWS = 0.35, (0.25, 0.12), 40
 
 @dataclass(frozen=True)
 class Cycle:
-    """What the norm did around one spike; slopes are of its natural logarithm, a step.
+    """What the norm did around one spike; slopes are of its natural logarithm, a step."""
 
-    Attributes:
-        before: Slope before the onset; NaN where there are too few rows.
-        after: Slope after.
-        expected: Slope after if growth had gone on as it was slowing down before.
-        error: Standard error of `after - PLATEAU * expected`.
-        growth: Change of the log norm over the window before.
-        verdict: True for growth and plateau, False for not, None where the rows cannot tell.
-    """
-
-    before: float
-    after: float
-    expected: float
-    error: float
-    growth: float
-    verdict: bool | None
+    before: float  # slope before the onset; NaN where there are too few rows
+    after: float  # slope after
+    expected: float  # slope after if growth had gone on as it was slowing down before
+    error: float  # standard error of `after - PLATEAU * expected`
+    growth: float  # change of the log norm over the window before
+    verdict: bool | None  # True for growth and plateau, False for not, None where the rows cannot tell
 
     @property
     def ratio(self) -> float | None:
@@ -51,29 +42,23 @@ class Cycle:
 def cycles(
     steps: np.ndarray, values: np.ndarray, norm: np.ndarray, spikes: Sequence[Spike], window: float = 200.0
 ) -> list[Cycle]:
-    """Return what the norm did around each spike.
+    """Return what the norm (T,), positive, did around each spike of a log10 loss (T,).
 
-    What one spike's rows cannot tell is decided by the spikes of the run together.
-
-    Args:
-        steps: Recorded steps, shape (T,).
-        values: log10 of the loss, shape (T,).
-        norm: The norm, shape (T,), positive.
-        spikes: The spikes of this series.
-        window: Steps of a window where no other spike is near; it has 40 rows at least.
+    What one spike's rows cannot tell is decided by the spikes of the run together. The window, in steps, is that where
+    no other spike is near; it has 40 rows at least.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         height = np.log(np.asarray(norm, dtype=np.float64))
     usable = np.isfinite(height)
     if usable.sum() < 10:
-        return [_NOTHING for _ in spikes]
+        return [_NOTHING] * len(spikes)
     long, short = (_around(steps, values, height, spikes, window, share) for share in AFTER)
     # A plateau may be short against the distance of two spikes; steady growth is steady in either window.
     return short if len(spikes) > 1 and _agreed(short) and not _agreed(long) else long
 
 
-def _agreed(found: Sequence[Cycle]) -> bool:
-    return 2 * sum(item.verdict is True for item in found) > len(found)
+def _agreed(around: Sequence[Cycle]) -> bool:
+    return 2 * sum(cycle.verdict is True for cycle in around) > len(around)
 
 
 def _around(
@@ -87,26 +72,23 @@ def _around(
     """Return the cycles of a log norm (T,), the window after a spike being a share of the distance to the next."""
     usable = np.isfinite(height)
     noise = noise_of(height[usable])
-    spacing = float(np.median(np.diff(steps)))
-    unit = max(window, ROWS * spacing)
-    found = []
-    for place, spike in enumerate(spikes):
-        onset = float(steps[spike.onset])
-        calm = _half_way(values, spike)
-        former = float(steps[_half_way(values, spikes[place - 1])]) if place else float(steps[0])
-        following = float(steps[spikes[place + 1].onset]) if place + 1 < len(spikes) else float(steps[-1])
-        gap = min(
-            onset - float(steps[spikes[place - 1].onset]) if place else np.inf,
-            following - onset if place + 1 < len(spikes) else np.inf,
-        )
+    unit = max(window, ROWS * float(np.median(np.diff(steps))))
+    onsets = [float(steps[spike.onset]) for spike in spikes]
+    calms = [float(steps[_half_way(values, spike)]) for spike in spikes]
+    gaps = [np.inf, *np.diff(onsets).tolist(), np.inf]
+    around = []
+    for place, (onset, calm) in enumerate(zip(onsets, calms, strict=True)):
+        former = calms[place - 1] if place else float(steps[0])
+        following = onsets[place + 1] if place + 1 < len(spikes) else float(steps[-1])
+        gap = min(gaps[place : place + 2])
         known = np.isfinite(gap)
         length = min(max(unit, BEFORE * gap), 0.5 * gap) if known else unit
         first = (steps >= max(onset - length, former)) & (steps <= onset) & usable
         length = share * gap if known else unit
-        start = float(steps[calm]) + 0.1 * length
+        start = calm + 0.1 * length
         second = (steps >= start) & (steps <= min(start + length, following)) & usable
-        found.append(_cycle(steps, height, first, second, noise))
-    return _pooled(found)
+        around.append(_cycle(steps, height, first, second, noise))
+    return _pooled(around)
 
 
 _NOTHING = Cycle(np.nan, np.nan, np.nan, np.nan, np.nan, None)
@@ -149,18 +131,12 @@ def _cycle(
     return Cycle(before, after, expected, total, growth, verdict)
 
 
-def _pooled(found: list[Cycle]) -> list[Cycle]:
-    """Decide what single spikes leave open by the medians over all."""
-    told = [item for item in found if np.isfinite(item.before) and np.isfinite(item.after)]
-    if not told:
-        return found
-    expected = float(np.median([item.expected for item in told]))
-    after = float(np.median([item.after for item in told]))
-    error = float(np.median([item.error for item in told])) * 1.25 / np.sqrt(len(told))
-    clear = expected > 2 * error and PLATEAU * expected - after > 2 * error
-    agreed = clear and len(told) >= 3
-    settled = []
-    for item in found:
-        verdict = item.verdict if item.verdict is not None else bool(agreed) if len(told) >= 3 else None
-        settled.append(Cycle(item.before, item.after, item.expected, item.error, item.growth, verdict))
-    return settled
+def _pooled(around: list[Cycle]) -> list[Cycle]:
+    """Decide what single spikes leave open by the medians over all, of three or more."""
+    known = [cycle for cycle in around if np.isfinite(cycle.before) and np.isfinite(cycle.after)]
+    if len(known) < 3:
+        return around
+    expected, after, error = np.median([(item.expected, item.after, item.error) for item in known], axis=0)
+    error = error * 1.25 / np.sqrt(len(known))
+    clear = bool(expected > 2 * error and PLATEAU * expected - after > 2 * error)
+    return [replace(cycle, verdict=clear) if cycle.verdict is None else cycle for cycle in around]

@@ -26,21 +26,13 @@ ONSET, END = 0.5, 1.0
 
 @dataclass(frozen=True)
 class Spike:
-    """One excursion; all places are rows of the series.
+    """One excursion; all places are rows of the series."""
 
-    Attributes:
-        onset: First row of the rise.
-        peak: Row of the largest loss.
-        end: First row within a decade of the level before; None where the series ends before.
-        level: log10 of the loss before.
-        decades: Height of the peak above the level.
-    """
-
-    onset: int
-    peak: int
-    end: int | None
-    level: float
-    decades: float
+    onset: int  # first row of the rise
+    peak: int  # row of the largest loss
+    end: int | None  # first row within a decade of the level before; None where the series ends before
+    level: float  # log10 of the loss before
+    decades: float  # height of the peak above the level
 
 
 def largest_loss(run: Run) -> Series | None:
@@ -52,13 +44,9 @@ def largest_loss(run: Run) -> Series | None:
 
 
 def until_it_ends(loss: Series, last: float) -> tuple[Series, bool]:
-    """Return a loss up to where it is no longer finite, and whether it ended so.
+    """Return a loss, of two rows at least, up to where it is no longer finite, and whether it ended so.
 
-    A series leaves NaN out: the loss ended in it where the run has rows beyond the next one that the loss was due at.
-
-    Args:
-        loss: The loss, of two rows at least.
-        last: Step of the run's last row.
+    A series leaves NaN out: it ended in NaN where the run's `last` row is beyond the next one that was due.
     """
     missing = last - loss.steps[-1] >= np.median(np.diff(loss.steps))
     bad = np.flatnonzero(~np.isfinite(loss.values))
@@ -105,13 +93,9 @@ def log_loss(loss: np.ndarray) -> np.ndarray:
 
 
 def levels(steps: np.ndarray, values: np.ndarray, window: float) -> np.ndarray:
-    """Return the level before every row, shape (T,); NaN where fewer than three rows stand before it.
+    """Return the level before every row of a log10 loss (T,), shape (T,); NaN where fewer than three rows come before.
 
-    Args:
-        steps: Recorded steps, shape (T,), ascending.
-        values: log10 of the loss, shape (T,).
-        window: Length of the long window in steps; it has 40 rows at least, the short one a fifth of its rows, five at
-            least.
+    The long window, in steps, has 40 rows at least, the short one a fifth of its rows, five at least.
     """
     gap = float(np.median(np.diff(steps))) if len(steps) > 1 else 1.0
     long = max(round(window / gap), 40)
@@ -134,15 +118,10 @@ def _medians_before(values: np.ndarray, rows: int) -> np.ndarray:
 def find_spikes(
     steps: np.ndarray, loss: np.ndarray, *, armed_from: float = 0.0, window: float = 200.0, rise: float = 2.0
 ) -> list[Spike]:
-    """Return the spikes of a loss in their order.
+    """Return the spikes of a finite loss (T,) in their order.
 
-    Args:
-        steps: Recorded steps, shape (T,), ascending.
-        loss: The loss at them, shape (T,), finite.
-        armed_from: Spikes that rise before this step are training that has not settled, and do not count.
-        window: Steps that the level is taken over.
-        rise: Decades that a spike rises; twice the measurement noise is allowed for, and it is six times the noise at
-            least.
+    Those that rise before `armed_from` are training that has not settled, and do not count. The rise is in decades:
+    twice the measurement noise is allowed for, and it is six times the noise at least.
     """
     if len(steps) < 5:
         return []
@@ -151,16 +130,16 @@ def find_spikes(
     settled = values[steps >= armed_from]
     noise = noise_of(settled) if len(settled) > 5 else 0.0
     least = max(rise - 2 * noise, 6 * noise, 0.5 * rise)
-    found: list[Spike] = []
+    spikes: list[Spike] = []
     row = int(np.searchsorted(steps, armed_from))
     while row < len(values):
         if not values[row] - level[row] >= least:
             row += 1
             continue
         spike = _grow(steps, values, level, row, noise)
-        found = _joined(found, spike, steps, values)
+        spikes = _joined(spikes, spike, steps, values)
         row = (spike.end if spike.end is not None else len(values)) + 1
-    return found
+    return spikes
 
 
 def _grow(steps: np.ndarray, values: np.ndarray, level: np.ndarray, row: int, noise: float) -> Spike:
@@ -193,19 +172,17 @@ def _is_next(steps: np.ndarray, values: np.ndarray, peak: int, place: int) -> bo
     return bool(apart and len(since) and values[place] - since.min() >= 2.0)
 
 
-def _joined(found: list[Spike], spike: Spike, steps: np.ndarray, values: np.ndarray) -> list[Spike]:
+def _joined(spikes: list[Spike], spike: Spike, steps: np.ndarray, values: np.ndarray) -> list[Spike]:
     """Add a spike to those before it, as a part of the last one where that has not had its rest yet."""
-    if not found or found[-1].end is None:
-        return [*found, spike]
-    last = found[-1]
-    assert last.end is not None
+    if not spikes:
+        return [spike]
+    *earlier, last = spikes
     near = steps[spike.onset] - steps[last.peak] < MERGE_STEPS
     quiet = int((values[last.end : spike.onset] < last.level + END).sum())
-    if not near or quiet >= QUIET_ROWS:
-        return [*found, spike]
+    if last.end is None or not near or quiet >= QUIET_ROWS:
+        return [*spikes, spike]
     peak = spike.peak if values[spike.peak] > values[last.peak] else last.peak
-    whole = Spike(last.onset, peak, spike.end, last.level, float(values[peak] - last.level))
-    return [*found[:-1], whole]
+    return [*earlier, Spike(last.onset, peak, spike.end, last.level, float(values[peak] - last.level))]
 
 
 def period_of(onsets: Sequence[int]) -> tuple[float | None, float | None]:

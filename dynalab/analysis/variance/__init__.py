@@ -57,37 +57,21 @@ class Interaction:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """Shares of the streams and the residual in the variance of the convergence step.
+    """Shares of the streams and the residual in the variance of the convergence step."""
 
-    Attributes:
-        shares: Of every stream and of the residual.
-        interactions: What the residual is made of.
-        sd: Standard deviation of a cell, in steps or of the logarithm.
-        levels: Stream -> number of seeds.
-        seeds: Stream -> seeds.
-        cells: Number of runs.
-        empty_cells: Labels of the cells without a run.
-        mean_step: Mean of a cell.
-        log_time: Whether the logarithm was split.
-        convergence_rule: What was watched.
-        convergence: When every run converged.
-        warnings: What a reader must know.
-        table: The runs, `cells.parquet`.
-    """
-
-    shares: tuple[Share, ...]
-    interactions: tuple[Interaction, ...]
-    sd: float
-    levels: Mapping[str, int]
-    seeds: Mapping[str, tuple[int, ...]]
-    cells: int
-    empty_cells: tuple[str, ...]
-    mean_step: float
-    log_time: bool
-    convergence_rule: Convergence
-    convergence: tuple[Passage, ...]
-    warnings: tuple[str, ...] = ()
-    table: Frame = frame("cells")
+    shares: tuple[Share, ...]  # of every stream and of the residual
+    interactions: tuple[Interaction, ...]  # what the residual is made of
+    sd: float  # standard deviation of a cell, in steps or of the logarithm
+    levels: Mapping[str, int]  # stream -> number of seeds
+    seeds: Mapping[str, tuple[int, ...]]  # stream -> seeds
+    cells: int  # number of runs
+    empty_cells: tuple[str, ...]  # labels of the cells without a run
+    mean_step: float  # mean of a cell
+    log_time: bool  # whether the logarithm was split
+    convergence_rule: Convergence  # what was watched
+    convergence: tuple[Passage, ...]  # when every run converged
+    warnings: tuple[str, ...] = ()  # what a reader must know
+    table: Frame = frame("cells")  # the runs, `cells.parquet`
 
 
 def analyse(groups: Sequence[Group], config: Config) -> Findings:
@@ -156,8 +140,8 @@ def _estimate(values: np.ndarray, bounds: np.ndarray, config: Config) -> tuple[n
     """Return draws of the lambdas (draws, 2^F), components by moments (rounds, 2^F), and the mean of a cell."""
     rng = np.random.default_rng(config.seed)
     if np.isnan(values).any():
-        found = impute.augment(values, bounds, max(config.draws // 4, 100), rng)
-        return found.lambdas, found.estimates, float(found.means.mean())
+        draws = impute.augment(values, bounds, max(config.draws // 4, 100), rng)
+        return draws.lambdas, draws.estimates, float(draws.means.mean())
     strata = components.strata(values)
     lambdas = components.draw(strata, config.draws, rng)
     estimate = components.solve(values.shape, np.nan_to_num(strata.squares))
@@ -167,7 +151,7 @@ def _estimate(values: np.ndarray, bounds: np.ndarray, config: Config) -> tuple[n
 def _shares(design: Design, lambdas: np.ndarray, point: np.ndarray) -> tuple[Share, ...]:
     """Return the shares, of draws (draws, 2^F) and components by moments (2^F,)."""
     n, total = len(design.factors), float(np.maximum(point, 0).sum())
-    named = components.shares(np.maximum(point, 0), n)
+    named = components.shares(point, n)
     spread = components.shares(components.solve(design.shape, lambdas), n)
     rows = []
     for place, source in enumerate([*design.factors, "residual"]):
@@ -230,13 +214,8 @@ def _idle(design: Design, trajectories: Trajectories, place: int) -> bool:
     groups: dict[tuple[int, ...], list[np.ndarray]] = {}
     for cell, run in zip(others.tolist(), trajectories.runs, strict=True):
         groups.setdefault(tuple(cell), []).append(np.asarray(run.values))
-    compared = False
-    for members in groups.values():
-        for other in members[1:]:
-            compared = True
-            if other.shape != members[0].shape or not np.array_equal(other, members[0], equal_nan=True):
-                return False
-    return compared
+    pairs = [(first, other) for first, *rest in groups.values() for other in rest]
+    return bool(pairs) and all(np.array_equal(other, first, equal_nan=True) for first, other in pairs)
 
 
 def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
@@ -283,16 +262,18 @@ def _headline(known: Sequence[Share], runs: str) -> str:
     shares = [f"**{row.source}** **{row.share:.0%}** [{_interval(row)}]" for row in ranked]
     # All that the interval of the largest does not leave behind.
     level = [row.source for row in ranked if (row.interval[1] or 0) >= (ranked[0].interval[0] or 0)]
-    verdict = (
-        f"{level[0]} has the largest share"
-        if len(level) == 1
-        else f"the intervals do not tell which of {listed(level)} has the largest share"
-    )
+    verdict = f"{level[0]} has the largest share"
+    if len(level) > 1:
+        verdict = f"the intervals do not tell which of {listed(level)} has the largest share"
     return f"**Variance** of the convergence step over {runs}: {listed(shares)}; {verdict}."
 
 
 def _figure(findings: Findings) -> Intervals:
-    steps = np.array([np.nan if row.step is None else float(row.step) for row in findings.convergence])
+    steps = np.array([row.step for row in findings.convergence], dtype=float)
+    columns = [
+        Levels(f"seed of {name}", np.array([level_of(row.run, name) for row in findings.convergence]), steps)
+        for name in findings.levels
+    ]
     return Intervals(
         name="shares",
         caption=(
@@ -305,12 +286,7 @@ def _figure(findings: Findings) -> Intervals:
         shares=np.array([row.share for row in findings.shares]),
         intervals=np.array([row.interval for row in findings.shares]),
         axis="share of the variance (line: 95% interval)",
-        columns=[
-            Levels(
-                f"seed of {name}", np.array([level_of(row.run, name) for row in findings.convergence]), steps
-            )
-            for name in findings.levels
-        ],
+        columns=columns,
         values="convergence step",
     )
 

@@ -24,17 +24,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Strata:
-    """Mean squares of a design.
+    """Mean squares of a design."""
 
-    Attributes:
-        shape: Levels of the F factors.
-        squares: Mean square of every subset, shape (2^F,); entry 0 is NaN.
-        freedom: Degrees of freedom, shape (2^F,); entry 0 is 0.
-    """
-
-    shape: tuple[int, ...]
-    squares: np.ndarray
-    freedom: np.ndarray
+    squares: np.ndarray  # mean square of every subset, shape (2^F,); entry 0 is NaN
+    freedom: np.ndarray  # degrees of freedom, shape (2^F,); entry 0 is 0
 
 
 def weights(shape: tuple[int, ...]) -> np.ndarray:
@@ -45,12 +38,7 @@ def weights(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def strata(values: np.ndarray) -> Strata:
-    """Return the mean squares of a grid of values.
-
-    Args:
-        values: One a cell, shape (n_1, ..., n_F), finite.
-    """
-    shape = values.shape
+    """Return the mean squares of a grid of finite values, one a cell, shape (n_1, ..., n_F)."""
     count = 2**values.ndim
     squares, freedom = np.full(count, np.nan), np.zeros(count, dtype=np.int64)
     for mask in range(1, count):
@@ -58,9 +46,9 @@ def strata(values: np.ndarray) -> Strata:
         for axis in range(values.ndim):
             mean = effect.mean(axis=axis, keepdims=True)
             effect = effect - mean if mask >> axis & 1 else np.broadcast_to(mean, effect.shape)
-        freedom[mask] = int(np.prod([n - 1 for f, n in enumerate(shape) if mask >> f & 1]))
+        freedom[mask] = int(np.prod([n - 1 for f, n in enumerate(values.shape) if mask >> f & 1]))
         squares[mask] = float((effect**2).sum()) / freedom[mask]
-    return Strata(shape, squares, freedom)
+    return Strata(squares, freedom)
 
 
 def solve(shape: tuple[int, ...], lambdas: np.ndarray) -> np.ndarray:
@@ -69,15 +57,14 @@ def solve(shape: tuple[int, ...], lambdas: np.ndarray) -> np.ndarray:
     Entry 0 is 0; components may be negative.
     """
     count = lambdas.shape[-1]
-    found = np.zeros_like(lambdas)
+    components = np.zeros_like(lambdas)
     divisor = weights(shape)
     for mask in range(1, count):
         for other in range(1, count):
             if other & mask == mask:
-                sign = -1.0 if bin(other ^ mask).count("1") % 2 else 1.0
-                found[..., mask] += sign * lambdas[..., other]
-        found[..., mask] /= divisor[mask]
-    return found
+                components[..., mask] += (-1.0) ** (other ^ mask).bit_count() * lambdas[..., other]
+        components[..., mask] /= divisor[mask]
+    return components
 
 
 def expectations(shape: tuple[int, ...], components: np.ndarray) -> np.ndarray:
@@ -89,12 +76,12 @@ def expectations(shape: tuple[int, ...], components: np.ndarray) -> np.ndarray:
     )
 
 
-def draw(found: Strata, draws: int, rng: np.random.Generator) -> np.ndarray:
+def draw(strata: Strata, draws: int, rng: np.random.Generator) -> np.ndarray:
     """Return draws of the lambdas given the mean squares, shape (draws, 2^F); entry 0 is 0."""
-    lambdas = np.zeros((draws, len(found.squares)))
-    for mask in range(1, len(found.squares)):
-        freedom = int(found.freedom[mask])
-        lambdas[:, mask] = freedom * found.squares[mask] / rng.chisquare(freedom, draws)
+    lambdas = np.zeros((draws, len(strata.squares)))
+    for mask in range(1, len(strata.squares)):
+        freedom = int(strata.freedom[mask])
+        lambdas[:, mask] = freedom * strata.squares[mask] / rng.chisquare(freedom, draws)
     return lambdas
 
 

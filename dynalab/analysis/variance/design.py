@@ -18,17 +18,11 @@ HOW = "train one: design=crossed seed_streams.init=0..4 seed_streams.order=0..4"
 
 @dataclass(frozen=True)
 class Design:
-    """A full grid of cells, one run a cell; some cells may be empty.
+    """A full grid of cells, one run a cell; some cells may be empty."""
 
-    Attributes:
-        factors: Crossed streams, in the order of the labels.
-        levels: Seeds of each, ascending.
-        cells: Place of every run in the grid, integers of shape (S, F).
-    """
-
-    factors: tuple[str, ...]
-    levels: tuple[tuple[int, ...], ...]
-    cells: np.ndarray
+    factors: tuple[str, ...]  # crossed streams, in the order of the labels
+    levels: tuple[tuple[int, ...], ...]  # seeds of each, ascending
+    cells: np.ndarray  # place of every run in the grid, integers of shape (S, F)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -55,17 +49,17 @@ def read(runs: Sequence[str]) -> Design:
         NothingMatched: The labels are not those of a crossed design of two streams or more.
         ConfigError: They are those of several.
     """
-    labels = [run.rpartition("/")[2] for run in runs]
-    parsed = [_parse(label) for label in labels]
-    first = next((label for label, found in zip(labels, parsed, strict=True) if found is None), None)
-    if first is not None:
-        raise NothingMatched(f"variance needs the runs of a crossed design, and {first} is none; {HOW}")
-    found = [item for item in parsed if item is not None]
-    factors = tuple(found[0])
-    if any(tuple(item) != factors for item in found):
+    seeds = []
+    for run in runs:
+        label = run.rpartition("/")[2]
+        if (parsed := _parse(label)) is None:
+            raise NothingMatched(f"variance needs the runs of a crossed design, and {label} is none; {HOW}")
+        seeds.append(parsed)
+    factors = tuple(seeds[0])
+    if any(tuple(own) != factors for own in seeds):
         raise ConfigError("variance: the runs are of several designs; analyse one ensemble at a time")
-    levels = tuple(tuple(sorted({item[name] for item in found})) for name in factors)
-    kept = [place for place, seeds in enumerate(levels) if len(seeds) > 1]
+    levels = tuple(tuple(sorted({own[name] for own in seeds})) for name in factors)
+    kept = [place for place, level in enumerate(levels) if len(level) > 1]
     if len(kept) < 2:
         raise NothingMatched(
             "variance needs two or more crossed streams with two or more seeds each: where one stream alone varies, "
@@ -73,7 +67,7 @@ def read(runs: Sequence[str]) -> Design:
         )
     factors, levels = tuple(factors[i] for i in kept), tuple(levels[i] for i in kept)
     cells = np.array(
-        [[seeds.index(item[name]) for name, seeds in zip(factors, levels, strict=True)] for item in found]
+        [[level.index(own[name]) for name, level in zip(factors, levels, strict=True)] for own in seeds]
     )
     if len(np.unique(cells, axis=0)) < len(cells):
         raise ConfigError("variance: several runs have the same seeds; analyse one ensemble at a time")
@@ -87,6 +81,5 @@ def level_of(run: str, stream: str) -> int:
 
 def _parse(label: str) -> dict[str, int] | None:
     pieces = [_PIECE.match(piece) for piece in label.split("-")]
-    found = {piece[1]: int(piece[2]) for piece in pieces if piece is not None}
-    legal = len(found) == len(pieces) and set(found) <= set(STREAMS)
-    return found if legal else None
+    seeds = {piece[1]: int(piece[2]) for piece in pieces if piece is not None}
+    return seeds if len(seeds) == len(pieces) and set(seeds) <= set(STREAMS) else None

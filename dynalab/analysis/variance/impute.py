@@ -19,27 +19,18 @@ BURN_IN = 200
 
 @dataclass(frozen=True)
 class Draws:
-    """What the rounds of augmentation gave.
+    """What the rounds of augmentation gave."""
 
-    Attributes:
-        lambdas: Draws of the expected mean squares, shape (rounds, 2^F).
-        estimates: Components by moments of each completed grid, shape (rounds, 2^F).
-        means: Mean of each completed grid, shape (rounds,).
-    """
-
-    lambdas: np.ndarray
-    estimates: np.ndarray
-    means: np.ndarray
+    lambdas: np.ndarray  # draws of the expected mean squares, shape (rounds, 2^F)
+    estimates: np.ndarray  # components by moments of each completed grid, shape (rounds, 2^F)
+    means: np.ndarray  # mean of each completed grid, shape (rounds,)
 
 
 def augment(values: np.ndarray, bounds: np.ndarray, rounds: int, rng: np.random.Generator) -> Draws:
-    """Draw components and unknown values in turn.
+    """Draw components and unknown values in turn, and keep so many rounds.
 
-    Args:
-        values: One a cell, shape (n_1, ..., n_F); NaN where unknown.
-        bounds: What an unknown value is known to exceed, same shape; -inf for an empty cell.
-        rounds: Draws to keep.
-        rng: Source of randomness.
+    Values, one a cell, (n_1, ..., n_F), are NaN where unknown; `bounds` is what these are known to exceed, -inf for an
+    empty cell.
     """
     shape = values.shape
     unknown = np.flatnonzero(np.isnan(values.ravel()))
@@ -50,8 +41,7 @@ def augment(values: np.ndarray, bounds: np.ndarray, rounds: int, rng: np.random.
     rows = [_rows(shape, mask, unknown) for mask in range(2 ** len(shape))]
     kept_lambdas, kept_estimates, means = [], [], []
     for turn in range(BURN_IN + rounds):
-        found = balanced.strata(y.reshape(shape))
-        lambdas = balanced.draw(found, 1, rng)[0]
+        lambdas = balanced.draw(balanced.strata(y.reshape(shape)), 1, rng)[0]
         # With a component below 0 the strata would have no common covariance.
         allowed = np.maximum(balanced.solve(shape, lambdas), 0)
         expected = np.maximum(balanced.expectations(shape, allowed), 1e-12 * max(known.var(), 1e-300))
@@ -63,22 +53,21 @@ def augment(values: np.ndarray, bounds: np.ndarray, rounds: int, rng: np.random.
             y[cell] = _above(mean, 1 / np.sqrt(own), low[place], rng)
         if turn >= BURN_IN:
             completed = balanced.strata(y.reshape(shape))
-            squares = np.nan_to_num(completed.squares)
             kept_lambdas.append(balanced.draw(completed, 1, rng)[0])
-            kept_estimates.append(balanced.solve(shape, squares))
+            kept_estimates.append(balanced.solve(shape, np.nan_to_num(completed.squares)))
             means.append(float(y.mean()))
     return Draws(np.array(kept_lambdas), np.array(kept_estimates), np.array(means))
 
 
 def _rows(shape: tuple[int, ...], mask: int, cells: np.ndarray) -> np.ndarray:
     """Return some rows of the projector onto a stratum, shape (len(cells), N)."""
-    found = np.ones((len(cells), 1))
+    rows = np.ones((len(cells), 1))
     places = np.unravel_index(cells, shape)
     for axis, n in enumerate(shape):
         mean = np.full((len(cells), n), 1 / n)
-        own = np.eye(n)[places[axis]] - mean if mask >> axis & 1 else mean
-        found = (found[:, :, None] * own[:, None, :]).reshape(len(cells), -1)
-    return found
+        factor = np.eye(n)[places[axis]] - mean if mask >> axis & 1 else mean
+        rows = (rows[:, :, None] * factor[:, None, :]).reshape(len(cells), -1)
+    return rows
 
 
 def _above(mean: float, sd: float, low: float, rng: np.random.Generator) -> float:

@@ -2,77 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from dynalab.config import registry
-from dynalab.core.errors import ConfigError, StoreError
+from dynalab.config.registry import Part
+from dynalab.core.errors import StoreError
+from dynalab.core.words import count
 from dynalab.report.blocks import Section
-from dynalab.report.choice import key_words
-from dynalab.report.sections import generic, shown
+from dynalab.report.choice import key_words, part_of
+from dynalab.report.gather import LANDMARKS
 from dynalab.report.sections.context import Context
-from dynalab.show.blocks import Say
+from dynalab.show.blocks import Block, Raster, Say, Warnings, in_order
+from dynalab.show.page import settled
+from dynalab.show.values import tables_of
 from dynalab.store.results import Result, reading
+from dynalab.store.runfile import STATUSES
+
+# Keys that every result has and the page shows elsewhere.
+_KNOWN = (
+    *("schema_version", "id", "kind", "ensemble", "ensembles", "warnings", "config", "inputs", "version"),
+    *("created", "dynalab"),
+)
 
 
-@dataclass(frozen=True)
-class Renderer:
-    """How a kind of analysis is shown.
+def render(result: Result, context: Context) -> tuple[list[str], Section]:
+    """Return an analysis' sentences for the summary at the top, in which `**` makes words bold, and its section.
 
-    Attributes:
-        section: Result, context -> its part of the page.
-        summary: Result, context -> sentences for the summary at the top; `**` makes words bold.
+    A result of another form is named as damaged, and the page goes on.
     """
-
-    section: Callable[[Result, Context], Section]
-    summary: Callable[[Result, Context], list[str]]
-
-
-_GENERIC = Renderer(generic.section, generic.summary)
-
-
-def _own(kind: str) -> Renderer | None:
-    """Return what an analysis says of itself; None where there is no such analysis, or it says nothing."""
+    part = part_of(result.kind)
     try:
-        part = registry.find("analysis", kind, registry.search_path())
-    except ConfigError:
-        return None
-    if not hasattr(part.module, "show"):
-        return None
-    return Renderer(
-        lambda result, context: shown.section(part, result, context),
-        lambda result, context: shown.summary(part, result, context),
-    )
+        with reading(result):
+            known = part and hasattr(part.module, "show") and not _is_of_before(part, result)
+            lines, section = _shown(part, result, context) if part and known else _tables(result, context)
+            if words := key_words(result):
+                keys = (
+                    f"Made with {' '.join(f'`{word}`' for word in words)}, not with the default keys alone."
+                )
+                section = replace(section, blocks=[Say(keys, note=True), *section.blocks])
+                lines = [*lines[:-1], f"{lines[-1]} {keys}"] if lines else []
+            return lines, section
+    except StoreError as error:
+        context.leave_out(result, str(error))
+        return [], Section(result.kind, context.anchor(result))
 
 
-def _keys(words: list[str]) -> str:
-    """The keys that an analysis was given, in words."""
-    return f"{' '.join(f'`{word}`' for word in words)}, not with the default keys alone"
+def _is_of_before(part: Part, result: Result) -> bool:
+    """Whether another version made a result, in a form that is not known any more; another is damaged."""
+    version = getattr(part.module, "VERSION", 1)
+    return result.value is None and result.data.get("version", version) != version
 
 
-def renderer(kind: str) -> Renderer:
-    """Return how a kind of analysis is shown; a result of another form is named as damaged, and the page goes on."""
-    found = _own(kind) or _GENERIC
+def _shown(part: Part, result: Result, context: Context) -> tuple[list[str], Section]:
+    """Return what an analysis says by itself."""
+    groups = [item.ensemble.group(STATUSES, [run.id for run in item.runs]) for item in context.shown]
+    blocks = list(part.module.show(result.restored(), groups))
+    lines = [block.text for block in blocks if isinstance(block, Say) and block.headline]
+    marked = [_marked(block, context) for block in in_order(blocks, context.warnings(result))]
+    title = getattr(part.module, "TITLE", part.name.replace("_", " ").capitalize())
+    if callable(title):
+        title = title(result.value)
+    drawn = [settled(block, context.label, context.log_steps) for block in marked]
+    return lines, Section(title, context.anchor(result), drawn)
 
-    def section(result: Result, context: Context) -> Section:
-        try:
-            with reading(result):
-                part = found.section(result, context)
-                if words := key_words(result):
-                    part = replace(part, blocks=[Say(f"Made with {_keys(words)}.", note=True), *part.blocks])
-                return part
-        except StoreError as error:
-            context.leave_out(result, str(error))
-            return Section(kind, context.anchor(result))
 
-    def summary(result: Result, context: Context) -> list[str]:
-        try:
-            with reading(result):
-                lines = found.summary(result, context)
-                words = key_words(result)
-                return [*lines[:-1], f"{lines[-1]} Made with {_keys(words)}."] if lines and words else lines
-        except StoreError as error:
-            context.leave_out(result, str(error))
-            return []
+def _tables(result: Result, context: Context) -> tuple[list[str], Section]:
+    """Return the values and lists of any analysis as plain tables."""
+    blocks: list[Block] = [Warnings(lines)] if (lines := context.warnings(result)) else []
+    blocks += tables_of({key: value for key, value in result.data.items() if key not in _KNOWN})
+    runs = count(len(result.data.get("inputs") or []), "run")
+    sentence = f"Analysis **{result.kind}** of {runs}: see below."
+    return [sentence], Section(result.kind, context.anchor(result), blocks)
 
-    return Renderer(section, summary)
+
+def _marked(block: Block, context: Context) -> Block:
+    """Return a figure of runs with the landmarks that they have reached."""
+    if not isinstance(block, Raster):
+        return block
+    known = {run.id: run.summary or {} for run in context.runs}
+    summaries = [known.get(run, {}) for run in block.runs]
+    landmarks = {name: [summary.get(key) for summary in summaries] for name, key in LANDMARKS.items()}
+    return replace(block, landmarks=landmarks)

@@ -13,15 +13,10 @@ from dynalab.store.results import Result
 
 @dataclass(frozen=True)
 class Context:
-    """The runs that are shown around an analysis.
+    """The runs that are shown around an analysis."""
 
-    Attributes:
-        shown: The ensembles that the analysis is about, as far as they are on the page.
-        prefix: Beginning of the section's anchor.
-    """
-
-    shown: Sequence[Shown]
-    prefix: str
+    shown: Sequence[Shown]  # the ensembles that the analysis is about, as far as they are on the page
+    prefix: str  # beginning of the section's anchor
 
     @property
     def runs(self) -> list[StoredRun]:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynalab.analysis.command import contrast
-from dynalab.config import registry
 from dynalab.config.registry import Part
-from dynalab.core.errors import ConfigError, StoreError
-from dynalab.report.choice import is_of_another
+from dynalab.core.errors import StoreError
+from dynalab.report.choice import is_of_another, part_of
 from dynalab.report.gather import Shown
 from dynalab.report.sections.context import Context
 from dynalab.show.blocks import Block
@@ -23,37 +22,22 @@ MOST = 6
 
 @dataclass(frozen=True)
 class Contrasts:
-    """The analyses of one kind that are compared.
+    """The analyses of one kind that are compared."""
 
-    Attributes:
-        part: The analysis.
-        results: Place of an ensemble on the page -> its result, the reference's first.
-        made: Place of each other one -> the comparison.
-    """
-
-    part: Part
-    results: Mapping[int, Result]
-    made: Mapping[int, Result]
+    part: Part  # the analysis
+    results: Mapping[int, Result]  # place of an ensemble on the page -> its result, the reference's first
+    made: Mapping[int, Result]  # place of each other one -> the comparison
 
 
 def contrasts(shown: Sequence[Shown], outputs: Path) -> tuple[list[Contrasts], list[str]]:
-    """Return the comparisons of the first setting with each other, stored, before the page is drawn.
+    """Return the comparisons of the first setting with each other, a `Contrasts` a kind, and why some were not made.
 
-    Args:
-        shown: The ensembles on the page.
-        outputs: The outputs folder, where those that are not stored yet come to be.
-
-    Returns:
-        One a kind of analysis that can be compared; and a line about each comparison that could not be made.
+    They are stored in the outputs folder, before the page is drawn.
     """
-    found, refused = [], []
+    made_of, refused = [], []
     for kind in dict.fromkeys(result.kind for item in shown for result in item.results):
-        try:
-            part = registry.find("analysis", kind, registry.search_path())
-        except ConfigError:
-            continue
-        results = _compared(shown, kind)
-        if not hasattr(part.module, "contrast") or not 2 <= len(results) <= MOST:
+        part, results = part_of(kind), _compared(shown, kind)
+        if part is None or not hasattr(part.module, "contrast") or not 2 <= len(results) <= MOST:
             continue
         (_, one), *others = results.items()
         made = {}
@@ -63,31 +47,24 @@ def contrasts(shown: Sequence[Shown], outputs: Path) -> tuple[list[Contrasts], l
             except StoreError as error:
                 refused.append(f"{error}; {kind}-{one.id} and {kind}-{other.id} are not compared")
         if made:
-            found.append(Contrasts(part, results, made))
-    return found, refused
+            made_of.append(Contrasts(part, results, made))
+    return made_of, refused
 
 
 def _compared(shown: Sequence[Shown], kind: str) -> dict[int, Result]:
     """The analysis of each setting that is compared, by its place on the page."""
-    found: dict[int, Result] = {}
+    results: dict[int, Result] = {}
     for place, item in enumerate(shown):
         for result in item.results:
             if result.kind == kind and not (result.across or is_of_another(result)):
-                found.setdefault(place, result)
-    return found
+                results.setdefault(place, result)
+    return results
 
 
-def blocks(found: Sequence[Contrasts], shown: Sequence[Shown], titles: Sequence[str]) -> list[Block]:
-    """Return the blocks that compare settings.
-
-    Args:
-        found: What `contrasts` has of them.
-        shown: The ensembles on the page.
-        titles: What each is called.
-    """
-    context = Context(shown, "comparison")
-    made: list[Block] = []
-    for item in found:
+def blocks(contrasts: Sequence[Contrasts], shown: Sequence[Shown], titles: Sequence[str]) -> list[Block]:
+    """Return the blocks that compare settings, each by its title."""
+    context, made = Context(shown, "comparison"), list[Block]()
+    for item in contrasts:
         said = item.part.module.show_contrasts(
             {titles[place]: result.restored() for place, result in item.made.items()},
             {titles[place]: result.restored() for place, result in item.results.items()},

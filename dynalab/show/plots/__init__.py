@@ -142,19 +142,13 @@ def _names(strips: Sequence[Strip], label: Callable[[str], str]) -> list[str]:
 
 
 def _halved(strips: Sequence[Strip], label: Callable[[str], str]) -> matplotlib.figure.Figure:
-    def column(series: Series | None, steps: np.ndarray) -> np.ndarray:
-        return np.full(len(steps), np.nan) if series is None else series.at(steps)
-
-    steps = [np.empty(0) if strip.left is None else strip.left.steps for strip in strips]
-    rows = [
-        {
-            "step": at,
-            "sharpness": column(strip.left, at),
-            "threshold": column(strip.dashed, at),
-            "parent_sharpness": column(strip.right, at),
-        }
-        for strip, at in zip(strips, steps, strict=True)
-    ]
+    rows = []
+    for strip in strips:
+        steps = np.empty(0) if strip.left is None else strip.left.steps
+        curves = {"sharpness": strip.left, "threshold": strip.dashed, "parent_sharpness": strip.right}
+        absent = np.full(len(steps), np.nan)
+        columns = {name: absent if curve is None else curve.at(steps) for name, curve in curves.items()}
+        rows.append({"step": steps, **columns})
     marks = [next((int(step) for step in strip.marks.values() if step is not None), 0) for strip in strips]
     return halved_rate(_names(strips, label), rows, marks)
 
@@ -166,7 +160,7 @@ def _strips(block: Strips, label: Callable[[str], str]) -> matplotlib.figure.Fig
         [_curve(strip.left) for strip in strips],
         [_curve(strip.right) for strip in strips] if block.right else None,
         [
-            [(span.begin, np.inf if span.end is None else span.end, span.kind) for span in strip.spans]
+            [(it.begin, np.inf if it.end is None else it.end, it.kind) for it in strip.spans]
             for strip in strips
         ],
         names=(block.left, block.right),
@@ -194,11 +188,15 @@ def _lines(block: Lines, log_steps: bool | None) -> matplotlib.figure.Figure:
 
 
 def _raster(block: Raster, label: Callable[[str], str], log_steps: bool | None) -> matplotlib.figure.Figure:
-    landmarks = {name: _numbers(steps) for name, steps in block.landmarks.items()}
+    landmarks = {name: np.array(steps, dtype=float) for name, steps in block.landmarks.items()}
     last = max(float(steps[-1]) for steps in block.steps)
     # A first state of a sliver's width would not be seen on a linear axis.
     early = log_steps and block.begins is not None and block.begins < EARLY * last
-    order = next(reversed(landmarks.values()), None) if block.order is None else _numbers(block.order)
+    order = (
+        next(reversed(landmarks.values()), None)
+        if block.order is None
+        else np.array(block.order, dtype=float)
+    )
     return state_raster(
         block.steps,
         block.states,
@@ -208,10 +206,6 @@ def _raster(block: Raster, label: Callable[[str], str], log_steps: bool | None) 
         landmarks=landmarks,
         log_steps=True if early else None,
     )
-
-
-def _numbers(values: Sequence[float | None]) -> np.ndarray:
-    return np.array([np.nan if value is None else value for value in values], dtype=float)
 
 
 def _graph(block: Graph) -> matplotlib.figure.Figure:

@@ -18,14 +18,14 @@ from dynalab.show.plots.style import (
     new_figure,
     polish,
     step_axis,
-    styled,
+    style,
 )
 
 # More bands than these would hide each other.
 BANDS = 6
 
 
-@styled
+@style()
 def comparison(
     ensembles: Mapping[str, tuple[np.ndarray, np.ndarray]],
     *,

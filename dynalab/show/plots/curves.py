@@ -22,7 +22,7 @@ from dynalab.show.plots.style import (
     new_figure,
     polish,
     step_axis,
-    styled,
+    style,
 )
 
 # A logarithmic axis shows less than this range worse than a linear one.
@@ -35,19 +35,12 @@ INTERPOLATED = (
 
 @dataclass(frozen=True)
 class Drawn:
-    """What became of the runs of one metric.
+    """What became of the runs of one metric."""
 
-    Attributes:
-        end: Value at the right end of the main line, NaN where there is none.
-        singles: How many runs are thin lines.
-        runs: How many runs there are.
-        interpolated: Whether median and band take values between the rows of some runs.
-    """
-
-    end: float
-    singles: int
-    runs: int
-    interpolated: bool
+    end: float  # value at the right end of the main line, NaN where there is none
+    singles: int  # how many runs are thin lines
+    runs: int  # how many runs there are
+    interpolated: bool  # whether median and band take values between the rows of some runs
 
     @property
     def notes(self) -> list[str]:
@@ -68,18 +61,9 @@ def draw_runs(
     most: int = thin.SINGLES,
     points: int = thin.POINTS,
 ) -> Drawn:
-    """Draw the runs of one metric.
+    """Draw the runs (S, T) of one metric in a colour; `most` of them as thin lines, `points` of a line at most.
 
-    Args:
-        ax: Where.
-        steps: Shape (T,).
-        values: Shape (S, T).
-        colour: Of all of it.
-        diverged: Step of divergence of each run, NaN for none, shape (S,).
-        logarithmic: Whether y is to be; what cannot be shown there is left out of the lines, not of the median.
-        width: Of the median's line.
-        most: How many single runs are drawn.
-        points: How many points a line has at most.
+    What a logarithmic y cannot show is left out of the lines, not of the median, whose line has the width.
     """
     columns = thin.evenly(len(steps), points)
     x, low, middle, high, interpolated = middle_of(steps, values, columns, logarithmic)
@@ -87,17 +71,14 @@ def draw_runs(
         log_y(ax)
         values = positive(values)
     values = np.where(np.isfinite(values), values, np.nan)
-    chosen = thin.singles(values, diverged, most)
-    alone = len(values) <= 2
-    drawn = 0
+    chosen, alone, drawn = thin.singles(values, diverged, most), len(values) <= 2, 0
     for row in chosen:
         some = np.isfinite(values[row])
         at, y = thin.thin(steps[some], values[row, some], points)
         drawn += len(at)
-        lonely = len(at) == 1
         ax.plot(
             at, y, color=colour, linewidth=width if alone else 0.5, alpha=1.0 if alone else 0.3,
-            marker="o" if lonely else None, markersize=3, zorder=2 if alone else 1,
+            marker="o" if len(at) == 1 else None, markersize=3, zorder=2 if alone else 1,
         )  # fmt: skip
         if diverged is not None and np.isfinite(diverged[row]) and len(at):
             ax.plot(at[-1], y[-1], "x", color=INK, markersize=4.5, markeredgewidth=1.1, zorder=4)
@@ -106,10 +87,8 @@ def draw_runs(
     if not alone:
         ax.fill_between(x, low, high, color=colour, alpha=0.22, linewidth=0, zorder=2)
         ax.plot(x, middle, color=colour, linewidth=width, zorder=3)
-    ends = middle[np.isfinite(middle)]
-    return Drawn(
-        float(ends[-1]) if len(ends) else np.nan, len(chosen), len(values), interpolated and not alone
-    )
+    end = next((float(value) for value in middle[::-1] if np.isfinite(value)), np.nan)
+    return Drawn(end, len(chosen), len(values), interpolated and not alone)
 
 
 def middle_of(
@@ -117,20 +96,14 @@ def middle_of(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
     """Return what a median's line and a band of quartiles go through, NaN where they break.
 
-    Args:
-        steps: Ascending, shape (T,).
-        values: Shape (S, T); NaN where a run has no row.
-        columns: At which of the steps, shape (C,).
-        logarithmic: Whether y is: what is not above 0 is off the axis, and a band that reaches there runs off it.
-
-    Returns:
-        Steps, lower quartile, median and upper quartile, shapes (C,) or more; and whether some value of a run was
-        interpolated.
+    Of ascending steps (T,) and values (S, T), at some columns (C,): steps, lower quartile, median and upper quartile,
+    (C,) or more, and whether some value of a run was interpolated. What is not above 0 is off a logarithmic axis, and
+    a band that reaches there runs off it.
     """
     runs = thin.on_columns(steps, values, columns)
-    given = values[:, columns]
+    rows = values[:, columns]
     # At a step at which no run has a row, nothing is said of any run.
-    interpolated = bool((np.isfinite(runs) & np.isnan(given) & np.isfinite(given).any(axis=0)).any())
+    interpolated = bool((np.isfinite(runs) & np.isnan(rows) & np.isfinite(rows).any(axis=0)).any())
     low, middle, high = thin.quantiles(runs)
     if logarithmic:
         above = values[np.isfinite(values) & (values > 0)]
@@ -173,28 +146,16 @@ def draw_panel(
     diverged: np.ndarray | None = None,
     marked: Mapping[str, float | None] | None = None,
 ) -> list[str]:
-    """Draw one panel of labelled metrics on the same steps and return what a reader must be told of it.
+    """Draw one panel of labelled metrics (S, T) on the same steps and return what a reader must be told of it.
 
-    Args:
-        ax: Where.
-        steps: Shape (T,).
-        series: Label -> values (S, T).
-        title: Above the panel.
-        logarithmic: Whether y is, where the values allow it.
-        log_steps: Whether x is.
-        colours: Label -> colour; `train` and `test` have theirs.
-        diverged: Step of divergence of each run, NaN for none, shape (S,).
-        marked: Label -> step to be marked, or None.
+    `train` and `test` have colours of their own; y is logarithmic where the values allow it.
     """
-    notes = []
+    notes, ends = [], []
     logarithmic = logarithmic and spans_decades(list(series.values()))
-    ends = []
     for index, (label, values) in enumerate(series.items()):
         colour = (colours or {}).get(label) or SPLITS.get(label) or CYCLE[index % len(CYCLE)]
-        if logarithmic:
-            zeros = int((values == 0).sum())
-            if zeros:
-                notes.append(f"{label}: {zeros:,} values of exactly 0 cannot be shown on a logarithmic axis")
+        if logarithmic and (zeros := int((values == 0).sum())):
+            notes.append(f"{label}: {zeros:,} values of exactly 0 cannot be shown on a logarithmic axis")
         drawn = draw_runs(ax, steps, values, colour, diverged=diverged, logarithmic=logarithmic)
         notes += drawn.notes
         ends.append((drawn.end, label, colour))
@@ -208,7 +169,7 @@ def draw_panel(
     return notes
 
 
-@styled
+@style()
 def curves(
     steps: np.ndarray,
     series: Mapping[str, np.ndarray],
@@ -233,12 +194,10 @@ def curves(
         diverged: Step at which each run diverged, NaN for those that did not, shape (S,); marked by crosses.
         marked: Label -> step that a vertical line marks.
     """
-    return _panels(
-        steps, [(title, dict(series), logarithmic)], log_steps=log_steps, diverged=diverged, marked=marked
-    )
+    return _panels(steps, [(title, series, logarithmic)], log_steps, diverged, marked)
 
 
-@styled
+@style()
 def training_curves(
     steps: np.ndarray,
     losses: Mapping[str, np.ndarray],
@@ -258,16 +217,13 @@ def training_curves(
         diverged: Step at which each run diverged, NaN for those that did not, shape (S,).
         marked: Label -> step that a vertical line marks.
     """
-    panels = [("loss", dict(losses), True), ("accuracy", dict(accuracies), False)]
-    return _panels(
-        steps, [item for item in panels if item[1]], log_steps=log_steps, diverged=diverged, marked=marked
-    )
+    panels = [("loss", losses, True), ("accuracy", accuracies, False)]
+    return _panels(steps, [panel for panel in panels if panel[1]], log_steps, diverged, marked)
 
 
 def _panels(
     steps: np.ndarray,
-    panels: list[tuple[str, dict[str, np.ndarray], bool]],
-    *,
+    panels: Sequence[tuple[str, Mapping[str, np.ndarray], bool]],
     log_steps: bool | None,
     diverged: np.ndarray | None,
     marked: Mapping[str, float | None] | None,

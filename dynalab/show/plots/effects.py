@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dynalab.core.words import signed
-from dynalab.show.plots.style import INK, MUTED, new_figure, polish, styled
+from dynalab.show.plots.style import INK, MUTED, new_figure, polish, style
 
 FOUND = "#D55E00"
 # How far beyond what is known an open interval is drawn, in parts of the whole width.
 OPEN = 0.08
 
 
-@styled
+@style()
 def effect_rows(
     labels: Sequence[str],
     effects: Sequence[float | None],
@@ -78,9 +78,7 @@ def _interval(
     ax: Axes, place: int, bounds: Sequence[float | None], ends: tuple[float, float], colour: str
 ) -> None:
     """Draw an interval; where a bound is open, up to the end of the known with an arrow head."""
-    left, right = (
-        end if bound is None else bound for bound, end in zip(bounds, ends, strict=True)
-    )  # fmt: skip
+    left, right = (end if bound is None else bound for bound, end in zip(bounds, ends, strict=True))
     ax.plot([left, right], [place, place], color=colour, linewidth=1.8, solid_capstyle="butt", zorder=3)
     for bound, x, marker in ((bounds[0], left, "<"), (bounds[1], right, ">")):
         if bound is None:

@@ -7,21 +7,23 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from dynalab.show.plots import thin
 from dynalab.show.plots.curves import positive, spans_decades
 from dynalab.show.plots.style import (
     CYCLE,
+    DASHED,
     INK,
-    MUTED,
+    key,
+    keys,
     log_y,
     new_figure,
     polish,
+    run_axes,
     step_axis,
     step_span,
-    styled,
+    style,
 )
 
 # Rows of one figure; the caption says how many runs there are.
@@ -41,7 +43,7 @@ OTHER = "#dfe2e8"
 Curve = tuple[np.ndarray, np.ndarray]
 
 
-@styled
+@style()
 def events_over_curves(
     labels: Sequence[str],
     left: Sequence[Curve],
@@ -66,14 +68,13 @@ def events_over_curves(
         dashed_name: What that is.
         marked: Label -> step that a vertical line marks, for each run.
     """
-    count = min(len(labels), ROWS)
-    figure = new_figure(7.6, 1.25 * count + 0.75)
-    recorded = np.concatenate([steps for steps, _ in left[:count]] or [np.empty(0)])
+    labels = labels[:ROWS]
+    figure = new_figure(7.6, 1.25 * len(labels) + 0.75)
+    recorded = np.concatenate([steps for steps, _ in left[:ROWS]] or [np.empty(0)])
     start, last = step_span(recorded)
-    scales = [spans_decades([values for _, values in side[:count]]) for side in (left, right or ())]
+    scales = [spans_decades([values for _, values in side[:ROWS]]) for side in (left, right or ())]
     kinds: dict[str, None] = {}
-    for row in range(count):
-        ax = figure.add_subplot(count, 1, row + 1)
+    for row, ax, label in run_axes(figure, labels):
         for begin, end, kind in spans[row]:
             # An event of one row would be a hair.
             end = min(max(end, begin + 0.004 * (last - start)), last)
@@ -81,49 +82,36 @@ def events_over_curves(
             kinds[kind] = None
         _line(ax, left[row], LEFT, scales[0])
         if dashed is not None and len(dashed[row][0]):
-            ax.plot(*dashed[row], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), zorder=2)
+            ax.plot(*dashed[row], color=INK, linewidth=0.9, linestyle=DASHED, zorder=2)
         if right is not None and len(right[row][0]):
             twin = ax.twinx()
             _line(twin, right[row], RIGHT, scales[1])
             polish(twin, grid=None)
             twin.tick_params(axis="y", labelcolor=RIGHT)
             twin.spines["right"].set_visible(False)
-            twin.locator_params(axis="y", nbins=4) if twin.get_yscale() == "linear" else None
+            if twin.get_yscale() == "linear":
+                twin.locator_params(axis="y", nbins=4)
         for step in (marked[row] if marked else {}).values():
             if step is not None:
                 ax.axvline(step, color=INK, linewidth=0.9, zorder=2.5)
         polish(ax)
         ax.tick_params(axis="y", labelcolor=LEFT)
-        step_axis(ax, recorded, False, "step" if row == count - 1 else "")
-        ax.set_title(labels[row], fontsize=8, color=MUTED, pad=3)
-    handles = [Line2D([], [], color=LEFT, linewidth=1.4, label=names[0])]
+        step_axis(ax, recorded, False, label)
+    handles = [key(LEFT, names[0])]
     if right is not None:
-        handles.append(Line2D([], [], color=RIGHT, linewidth=1.4, label=f"{names[1]} (right)"))
+        handles.append(key(RIGHT, f"{names[1]} (right)"))
     if dashed is not None:
-        handles.append(Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), label=dashed_name))
-    if marked and any(step is not None for item in marked[:count] for step in item.values()):
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=INK,
-                linewidth=0.9,
-                label=" / ".join(dict.fromkeys(k for m in marked for k in m)),
-            )
-        )
+        handles.append(key(INK, dashed_name, 0.9, linestyle=DASHED))
+    if marked and any(step is not None for item in marked[:ROWS] for step in item.values()):
+        handles.append(key(INK, " / ".join(dict.fromkeys(name for item in marked for name in item)), 0.9))
     shades = [Patch(facecolor=SHADES.get(kind, OTHER), label=kind.replace("_", " ")) for kind in kinds]
-    figure.legend(
-        handles=[*handles, *shades], loc="outside upper left", ncols=6, fontsize=7.5, handlelength=1.6
-    )
+    keys(figure, [*handles, *shades], 6)
     return figure
 
 
 def _line(ax: Axes, curve: Curve, colour: str, logarithmic: bool) -> None:
-    steps, values = curve
-    values = np.asarray(values, dtype=float)
-    if logarithmic:
-        values = positive(values)
-    x, y = thin.thin(np.asarray(steps), values)
+    steps, values = (np.asarray(column) for column in curve)
+    x, y = thin.thin(steps, positive(values) if logarithmic else values)
     some = np.isfinite(y)
     ax.plot(x[some], y[some], color=colour, linewidth=1.1, zorder=2)
     if logarithmic:

@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dynalab.core.stats import quartiles
-from dynalab.show.plots.style import CYCLE, INK, LOG_SCALE, MUTED, new_figure, polish, step_span, styled
+from dynalab.show.plots.style import CYCLE, INK, LOG_SCALE, MUTED, new_figure, polish, step_span, style
 
 BINS = 90
 # More runs than these are bars, fewer than those have no quartiles.
 DOTS, QUARTILES = 60, 4
 
 
-@styled
+@style()
 def landmark_steps(
     rows: Mapping[str, np.ndarray],
     *,
@@ -98,14 +98,13 @@ def _row(ax: Axes, place: int, steps: np.ndarray, colour: str, end: float) -> No
             )  # fmt: skip
     if len(steps) >= QUARTILES:
         never_got = [None] * (len(steps) - len(some))
-        first, middle, third = (
-            np.inf if step is None else step for step in quartiles([*some.tolist(), *never_got])
-        )
+        first, middle, third = quartiles([*some.tolist(), *never_got])
         y = place + 0.17
-        ax.plot([first, min(third, end)], [y, y], color=INK, linewidth=1.2, zorder=4) if np.isfinite(
-            first
-        ) else None
-        if np.isfinite(middle):
+        if first is not None:
+            ax.plot(
+                [first, end if third is None else min(third, end)], [y, y], color=INK, linewidth=1.2, zorder=4
+            )
+        if middle is not None:
             ax.plot([middle], [y], marker="|", markersize=7, markeredgewidth=1.6, color=INK, zorder=5)
     never = len(steps) - len(some)
     text = f"{len(some):,} of {len(steps):,}" + (f"\nnot by {end:,.0f}: {never:,}" if never else "")

@@ -19,30 +19,23 @@ from dynalab.show.plots.style import (
     is_log_spaced,
     marks,
     new_figure,
-    styled,
+    style,
 )
 
 
 @dataclass(frozen=True)
 class LinePanel:
-    """One of several panels.
+    """One of several panels."""
 
-    Attributes:
-        title: Above it.
-        steps: Recorded steps, shape (T,).
-        series: Label -> values, shape (S, T); `train` and `test` have colours of their own.
-        logarithmic: Whether y is, where the values allow it.
-        level: Where a dotted line runs across, or None.
-    """
-
-    title: str
-    steps: np.ndarray
+    title: str  # above it
+    steps: np.ndarray  # recorded steps, shape (T,)
+    # Label -> values, shape (S, T); `train` and `test` have colours of their own.
     series: Mapping[str, np.ndarray]
-    logarithmic: bool = False
-    level: float | None = None
+    logarithmic: bool = False  # whether y is, where the values allow it
+    level: float | None = None  # where a dotted line runs across, or None
 
 
-@styled
+@style()
 def line_panels(
     panels: Sequence[LinePanel],
     *,
@@ -59,9 +52,8 @@ def line_panels(
         log_steps: Logarithmic x; None: where more than half of the steps lie in the first tenth.
     """
     figure = new_figure(7.6, 2.2 + 2.7 * (len(panels) - 1))
-    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=[1, *[1.25] * (len(panels) - 1)])[
-        :, 0
-    ]
+    heights = [1, *[1.25] * (len(panels) - 1)]
+    axes = list(figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights).flat)
     notes: list[str] = []
     places = count(len(SPLITS))
     for ax, panel in zip(axes, panels, strict=True):
@@ -88,7 +80,7 @@ def line_panels(
     return figure
 
 
-@styled
+@style()
 def hidden_progress(
     steps: np.ndarray,
     accuracy: np.ndarray,

@@ -9,10 +9,10 @@ import networkx as nx
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch
+from matplotlib.patches import Circle, FancyArrowPatch
 from matplotlib.path import Path
 
-from dynalab.show.plots.style import INK, MUTED, new_figure, state_colours, styled, text_on
+from dynalab.show.plots.style import INK, MUTED, new_figure, state_colours, style, text_on
 
 # Height of an arc for each state that it leaps, in the distance of two states.
 RISE = 0.3
@@ -37,11 +37,8 @@ def state_graph(
     """
     graph = nx.DiGraph()
     for state in range(n_states):
-        graph.add_node(
-            state,
-            occupancy=float(occupancy[state]) if occupancy is not None else 1.0 / n_states,
-            runs=int(runs[state]) if runs is not None else 0,
-        )
+        share = 1.0 / n_states if occupancy is None else float(occupancy[state])
+        graph.add_node(state, occupancy=share, runs=0 if runs is None else int(runs[state]))
     for edge in edges:
         if edge["from"] != edge["to"]:
             graph.add_edge(int(edge["from"]), int(edge["to"]), runs=int(edge["runs"]))
@@ -53,14 +50,11 @@ def forks(graph: nx.DiGraph) -> list[int]:
 
     Which way a run leaves a state first only its path tells: `analysis.hmm.claims.forks`, which the page draws.
     """
-    return [
-        state
-        for state in graph
-        if sum(runs >= LEAST_RUNS for _, _, runs in graph.out_edges(state, data="runs")) > 1
-    ]
+    ways = {state: [runs for *_, runs in graph.out_edges(state, data="runs")] for state in graph}
+    return [state for state, runs in ways.items() if sum(n >= LEAST_RUNS for n in runs) > 1]
 
 
-@styled
+@style()
 def training_map(
     n_states: int,
     edges: Sequence[Mapping[str, Any]],
@@ -105,7 +99,9 @@ def training_map(
     for a, b, data in sorted(graph.edges(data=True), key=lambda item: abs(item[1] - item[0]), reverse=True):
         _draw_edge(ax, a, b, data["runs"], n_runs, radius, FORK if (a, b) in split else "#8a92a0", unit)
     for state, colour in enumerate(state_colours(n_states)):
-        ax.add_patch(_circle(state, radius[state], colour))
+        circle = Circle((state, 0), radius[state], facecolor=colour, edgecolor=INK, linewidth=0.8, zorder=5)
+        circle.set_gid(f"state-{state}")
+        ax.add_patch(circle)
         ax.text(
             state, 0, str(state), ha="center", va="center", fontsize=10.5, weight="bold", color=text_on(colour),
             zorder=6,
@@ -121,14 +117,6 @@ def training_map(
 def _height(span: int) -> float:
     """Height of the arc over `span` states: less than linear for many, so that the map stays flat."""
     return RISE * (span if span <= 4 else 4 + 0.6 * (span - 4)) if span else 0.0
-
-
-def _circle(state: int, radius: float, colour: str) -> Any:
-    from matplotlib.patches import Circle
-
-    patch = Circle((state, 0), radius, facecolor=colour, edgecolor=INK, linewidth=0.8, zorder=5)
-    patch.set_gid(f"state-{state}")
-    return patch
 
 
 def _draw_edge(

@@ -16,7 +16,7 @@ from dynalab.show.plots.style import (
     new_figure,
     polish,
     step_axis,
-    styled,
+    style,
 )
 
 COLUMNS = 4
@@ -25,7 +25,7 @@ MOST = 30
 POINTS = 400
 
 
-@styled
+@style()
 def metric_panels(
     steps: Mapping[str, np.ndarray],
     metrics: Mapping[str, np.ndarray],
@@ -52,8 +52,7 @@ def metric_panels(
     order = list(dict.fromkeys(group_of.values()))
     colours = {group: CYCLE[index % len(CYCLE)] for index, group in enumerate(order)}
     rows = max(-(-len(names) // columns), 1)
-    head = 0.32 if len(order) > 1 else 0.1
-    foot = 0.44
+    head, foot = 0.32 if len(order) > 1 else 0.1, 0.44
     height = rows * 1.32 + head + foot - 0.09
     # Fixed margins: the constrained layout of dozens of axes takes seconds.
     figure = new_figure(7.6, height, fixed=True)
@@ -88,16 +87,9 @@ def metric_panels(
     figure.subplots_adjust(
         left=0.062, right=0.98, top=1 - (head + 0.14) / height, bottom=foot / height, wspace=0.36, hspace=0.62
     )
-    if len(order) > 1:
-        _legend(figure, colours, height)
-    return figure
-
-
-def _legend(figure: Figure, colours: Mapping[str, str], height: float) -> None:
-    """Write the groups' names in their colours, in one line."""
-    place = 0.062
-    for group, colour in colours.items():
-        figure.text(
-            place, 1 - 0.1 / height, group or "other", color=colour, fontsize=8, weight="bold", va="top"
-        )
+    # The groups' names in their colours, in one line.
+    place, top = 0.062, 1 - 0.1 / height
+    for group, colour in colours.items() if len(order) > 1 else ():
+        figure.text(place, top, group or "other", color=colour, fontsize=8, weight="bold", va="top")
         place += 0.022 + 0.0125 * len(group or "other")
+    return figure

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from dynalab.show.plots.style import CYCLE, INK, MUTED, footnote, new_figure, polish, styled
+from dynalab.show.plots.style import CYCLE, INK, MUTED, footnote, new_figure, polish, style
 
 
-@styled
+@style()
 def model_selection(
     n_states: Sequence[int],
     heldout: Sequence[float | None],
@@ -35,7 +35,7 @@ def model_selection(
         paired: The line to be reached is then the best itself, not one standard error of the mean below it.
     """
     k = np.asarray(n_states, dtype=int)
-    score, error, criterion = (_numbers(item) for item in (heldout, errors, bic))
+    score, error, criterion = (np.array(item, dtype=float) for item in (heldout, errors, bic))
     whole = np.ones(len(k), bool) if converged is None else np.asarray(converged, dtype=bool)
     panels = [name for name, item in (("score", score), ("bic", criterion)) if np.isfinite(item).any()]
     figure = new_figure(7.6 if len(panels) > 1 else 4.2, 2.6)
@@ -65,10 +65,6 @@ def model_selection(
         notes.append(f"capped: the largest number of states tried ({chosen}) was chosen, more may fit better")
     footnote(figure, notes)
     return figure
-
-
-def _numbers(values: Sequence[float | None]) -> np.ndarray:
-    return np.array([np.nan if value is None else value for value in values], dtype=float)
 
 
 def _panel(

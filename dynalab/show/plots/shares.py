@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from dynalab.show.plots.style import CYCLE, INK, MUTED, new_figure, polish, styled
+from dynalab.show.plots.style import CYCLE, INK, MUTED, new_figure, polish, style
 
 # More dots than this in a column are drawn fainter.
 MANY = 40
 
 
-@styled
+@style()
 def variance_shares(
     sources: Sequence[str],
     shares: np.ndarray,
@@ -35,8 +36,7 @@ def variance_shares(
         values: Value of every run, NaN where unknown, shape (S,).
     """
     panels = len(factors) if values is not None else 0
-    height = max(2.1, 0.42 * len(sources) + 0.9)
-    figure = new_figure(7.6, height)
+    figure = new_figure(7.6, max(2.1, 0.42 * len(sources) + 0.9))
     grid = figure.add_gridspec(1, 1 + panels, width_ratios=[1.7, *([1.0] * panels)])
     ax = figure.add_subplot(grid[0])
     polish(ax, grid="x")
@@ -68,18 +68,18 @@ def variance_shares(
     return figure
 
 
-def _column(ax: object, levels: np.ndarray, values: np.ndarray, colour: str) -> None:
+def _column(ax: Axes, levels: np.ndarray, values: np.ndarray, colour: str) -> None:
     """Draw the values at every level of one factor as dots, and their mean as a dash."""
-    polish(ax)  # type: ignore[arg-type]
+    polish(ax)
     names = np.unique(levels)
     place = np.searchsorted(names, levels)
     faint = 0.35 if len(values) > MANY * len(names) else 0.6
-    ax.plot(place, values, ".", color=colour, alpha=faint, markersize=4)  # type: ignore[attr-defined]
+    ax.plot(place, values, ".", color=colour, alpha=faint, markersize=4)
     for at in range(len(names)):
         own = values[place == at]
         if np.isfinite(own).any():
             mean = float(np.nanmean(own))
-            ax.plot([at - 0.32, at + 0.32], [mean, mean], color=INK, linewidth=1.4)  # type: ignore[attr-defined]
+            ax.plot([at - 0.32, at + 0.32], [mean, mean], color=INK, linewidth=1.4)
     shown = range(len(names)) if len(names) <= 10 else range(0, len(names), -(-len(names) // 8))
-    ax.set_xticks(list(shown), [str(names[i]) for i in shown])  # type: ignore[attr-defined]
-    ax.set_xlim(-0.6, len(names) - 0.4)  # type: ignore[attr-defined]
+    ax.set_xticks(list(shown), [str(names[i]) for i in shown])
+    ax.set_xlim(-0.6, len(names) - 0.4)

@@ -8,18 +8,29 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from dynalab.curvature.bins import place
 from dynalab.show.plots.events import Curve
-from dynalab.show.plots.style import CYCLE, INK, MUTED, decade, new_figure, polish, step_axis, styled
+from dynalab.show.plots.style import (
+    CYCLE,
+    DASHED,
+    INK,
+    decade,
+    key,
+    keys,
+    new_figure,
+    polish,
+    run_axes,
+    step_axis,
+    style,
+)
 
 ROWS = 4
 # Shares below this are what a normal distribution leaves far from its node.
 FAINT = 1e-6
 
 
-@styled
+@style()
 def spectral_density(
     labels: Sequence[str],
     steps: Sequence[np.ndarray],
@@ -39,43 +50,34 @@ def spectral_density(
         largest: (steps, values) of each run's largest eigenvalue, a line on the map, or None.
         threshold: (steps, values) of what it is compared with, dashed, or None.
     """
-    count = min(len(labels), ROWS)
-    figure = new_figure(7.6, 1.9 * count + 0.7)
-    recorded = np.concatenate([_bounds(item) for item in steps[:count]])
-    low, high = _span(shares[:count], edges, [*(largest or ()), *(threshold or ())])
-    axes, mesh = [], None
-    for row in range(count):
-        ax = figure.add_subplot(count, 1, row + 1)
-        axes.append(ax)
-        bounds = _bounds(steps[row])
+    labels = labels[:ROWS]
+    figure = new_figure(7.6, 1.9 * len(labels) + 0.7)
+    recorded = np.concatenate([_bounds(item) for item in steps[:ROWS]])
+    low, high = _span(shares[:ROWS], edges, [*(largest or ()), *(threshold or ())])
+    mesh = None
+    for row, ax, label in run_axes(figure, labels):
         values = np.where(shares[row] > FAINT, shares[row], np.nan).T
         mesh = ax.pcolormesh(
-            bounds, np.arange(len(edges)), values, norm=LogNorm(FAINT, 1.0), cmap="viridis_r", rasterized=True,
-            linewidth=0,
+            _bounds(steps[row]), np.arange(len(edges)), values, norm=LogNorm(FAINT, 1.0), cmap="viridis_r",
+            rasterized=True, linewidth=0,
         )  # fmt: skip
         if largest is not None and len(largest[row][0]):
             ax.plot(largest[row][0], place(largest[row][1], edges), color=CYCLE[1], linewidth=1.2)
         if threshold is not None and len(threshold[row][0]):
-            ax.plot(
-                threshold[row][0], place(threshold[row][1], edges), color=INK, linewidth=0.9,
-                linestyle=(0, (4, 2)),
-            )  # fmt: skip
+            at, limit = threshold[row]
+            ax.plot(at, place(limit, edges), color=INK, linewidth=0.9, linestyle=DASHED)
         polish(ax, grid=None)
-        step_axis(ax, recorded, False, "step" if row == count - 1 else "")
+        step_axis(ax, recorded, False, label)
         _eigenvalues(ax, edges, low, high)
-        ax.set_title(labels[row], fontsize=8, color=MUTED, pad=3)
     if mesh is not None:
-        bar = figure.colorbar(mesh, ax=axes, pad=0.015, fraction=0.03, aspect=22 * count)
+        bar = figure.colorbar(mesh, ax=figure.axes, pad=0.015, fraction=0.03, aspect=22 * len(labels))
         bar.ax.yaxis.set_major_formatter(decade)
         bar.ax.tick_params(labelsize=7, length=2)
         bar.set_label("share of the eigenvalues in a bin", fontsize=7.5)
-    handles = []
-    if largest is not None:
-        handles.append(Line2D([], [], color=CYCLE[1], linewidth=1.4, label="largest eigenvalue"))
-    if threshold is not None:
-        handles.append(Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), label="threshold"))
+    handles = [] if largest is None else [key(CYCLE[1], "largest eigenvalue")]
+    handles += [] if threshold is None else [key(INK, "threshold", 0.9, linestyle=DASHED)]
     if handles:
-        figure.legend(handles=handles, loc="outside upper left", ncols=2, fontsize=7.5, handlelength=1.6)
+        keys(figure, handles, 2)
     return figure
 
 

@@ -18,7 +18,7 @@ from dynalab.show.plots.style import (
     polish,
     state_colours,
     step_axis,
-    styled,
+    style,
     text_on,
 )
 
@@ -31,15 +31,9 @@ _MARKERS = ("o", "D", "s", "^")
 def common_grid(
     steps: Sequence[np.ndarray], states: Sequence[np.ndarray], most: int = thin.POINTS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Put runs on one grid of steps: a state lasts until the run's next recorded step.
+    """Put runs, of ascending steps and states (T,), on one grid: a state lasts until the run's next recorded step.
 
-    Args:
-        steps: Steps of every run, shapes (T,), ascending.
-        states: States at them, shapes (T,).
-        most: How many steps the grid may have.
-
-    Returns:
-        The grid (G,) and the states on it (S, G), NaN before a run's first and after its last step.
+    Returns the grid (G,) and the states on it (S, G), NaN before a run's first and after its last step.
     """
     every = np.unique(np.concatenate([np.asarray(item) for item in steps] or [np.empty(0)]))
     grid = every[thin.evenly(len(every), most)]
@@ -54,7 +48,7 @@ def common_grid(
     return grid, table
 
 
-@styled
+@style()
 def state_raster(
     steps: Sequence[np.ndarray],
     states: Sequence[np.ndarray],
@@ -77,18 +71,14 @@ def state_raster(
         log_steps: Logarithmic x; None: where more than half of the steps lie in the first tenth. The label says so.
     """
     n_runs = len(steps)
-    key = (
-        np.arange(n_runs, dtype=float) if order_by is None else np.where(np.isnan(order_by), np.inf, order_by)
-    )
-    order = np.argsort(key, kind="stable")
+    # NaN is sorted last.
+    order = np.arange(n_runs) if order_by is None else np.argsort(order_by, kind="stable")
     grid, table = common_grid([steps[i] for i in order], [states[i] for i in order])
     colours = state_colours(n_states)
     figure = new_figure(7.6, float(np.clip(0.16 * n_runs, 0.7, 4.6)) + 1.0)
     ax = figure.add_subplot()
     # A cell lasts until the next recorded step, so the last row of all needs none, unless it is the only one.
-    edges = (
-        grid.astype(float) if len(grid) > 1 else np.append(grid, grid + 1.0) if len(grid) else np.arange(2.0)
-    )
+    edges = grid.astype(float) if len(grid) > 1 else np.array([0.0, 1.0]) + (grid[0] if len(grid) else 0)
     ax.pcolormesh(
         edges, np.arange(n_runs + 1), np.ma.masked_invalid(table[:, : len(edges) - 1]),
         cmap=matplotlib.colors.ListedColormap(colours), vmin=-0.5, vmax=n_states - 0.5, rasterized=True,
@@ -124,22 +114,14 @@ def _draw_landmarks(ax: Axes, landmarks: Mapping[str, np.ndarray], n_runs: int) 
         if some.any():
             handles.append(
                 ax.scatter(
-                    steps[some],
-                    np.flatnonzero(some) + 0.5,
-                    s=size,
-                    marker=marker,
-                    facecolor="white",
-                    edgecolor=INK,
-                    linewidth=0.7 if n_runs <= MARKED else 0.2,
-                    zorder=3,
-                    label=label,
-                    rasterized=n_runs > MARKED,
+                    steps[some], np.flatnonzero(some) + 0.5, s=size, marker=marker, facecolor="white", edgecolor=INK,
+                    linewidth=0.7 if n_runs <= MARKED else 0.2, zorder=3, label=label, rasterized=n_runs > MARKED,
                 )
-            )
+            )  # fmt: skip
     return handles
 
 
-@styled
+@style()
 def state_profiles(means: np.ndarray, metrics: Sequence[str], *, unit: str = "z", title: str = "") -> Figure:
     """Draw the mean of every metric in every state as a heat map, symmetric about zero.
 
@@ -162,15 +144,8 @@ def state_profiles(means: np.ndarray, metrics: Sequence[str], *, unit: str = "z"
         for (k, m), value in np.ndenumerate(means):
             if np.isfinite(value):
                 colour = "white" if abs(value) > 0.65 * limit else INK
-                ax.text(
-                    m + 0.5,
-                    k + 0.5,
-                    f"{round(float(value), digits) + 0.0:.{digits}f}",
-                    ha="center",
-                    va="center",
-                    fontsize=6.5,
-                    color=colour,
-                )
+                text = f"{round(float(value), digits) + 0.0:.{digits}f}"
+                ax.text(m + 0.5, k + 0.5, text, ha="center", va="center", fontsize=6.5, color=colour)
     ax.set_ylim(n_states, 0)
     polish(ax, grid=None)
     ax.set_xticks(np.arange(size) + 0.5, list(metrics), rotation=35, ha="right", rotation_mode="anchor")

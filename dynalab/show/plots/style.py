@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 INK, MUTED, GRID = "#20242c", "#697080", "#e4e7ec"
@@ -23,6 +25,8 @@ SPLITS = {"train": CYCLE[0], "test": CYCLE[1]}
 
 # No axis is logarithmic in silence.
 LOG_SCALE = "log scale"
+# Of thresholds.
+DASHED = (0, (4, 2))
 
 # Tol's discrete rainbow (personal.sron.nl/~pault, 2021): ordered, and told apart under every colour blindness when
 # taken in the sets that he gives for each number of classes.
@@ -64,28 +68,14 @@ STYLE: dict[str, Any] = {
     "path.simplify_threshold": 0.2,
 }
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Hold matplotlib's settings at dynalab's own; the user's are back afterwards."""
+    """Hold matplotlib's settings at dynalab's own, as a context or a decorator; the user's are back afterwards."""
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
         # Letters of a name that the font lacks: a browser finds them in another, and a picture has a box.
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing", UserWarning)
         yield
-
-
-def styled(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function draw in dynalab's style."""
-
-    @functools.wraps(function)
-    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
-        with style():
-            return function(*args, **kwargs)
-
-    return inside
 
 
 def new_figure(width: float, height: float, *, fixed: bool = False) -> Figure:
@@ -164,14 +154,9 @@ def step_span(*grids: np.ndarray) -> tuple[float, float]:
 def step_axis(
     ax: Axes, steps: np.ndarray, logarithmic: bool, label: str = "step", *, narrow: bool = False
 ) -> None:
-    """Make x an axis of steps, of `step_span`; where it is logarithmic its label says so.
+    """Make x an axis of steps, of `step_span` of what was recorded (T,), in any order; `narrow`: with few labels.
 
-    Args:
-        ax: The axes.
-        steps: What was recorded, in any order, shape (T,).
-        logarithmic: Whether equal ratios of steps are equally wide, where they span a decade; 0 is kept on the axis.
-        label: Its label.
-        narrow: Whether there is room for few labels only.
+    Where it is logarithmic, if they span a decade, its label says so, and 0 is kept on the axis.
     """
     start, last = step_span(steps)
     above = np.asarray(steps, dtype=float)[np.asarray(steps) > 0]
@@ -204,16 +189,30 @@ def is_log_spaced(steps: np.ndarray) -> bool:
     return len(steps) > 6 and float(np.median(steps)) < float(steps[-1]) / 10
 
 
-def fraction_y(ax: Axes, value: float) -> float:
-    """Return where a value lies between the bottom (0) and the top (1) of the axes."""
-    scaled = ax.yaxis.get_transform().transform(np.array([value, *ax.get_ylim()], dtype=float))
-    return float((scaled[0] - scaled[1]) / (scaled[2] - scaled[1]))
+def fraction(axis: Axis, value: float) -> float:
+    """Return where a value lies between the beginning (0) and the end (1) of an axis."""
+    place, low, high = axis.get_transform().transform(
+        np.array([value, *axis.get_view_interval()], dtype=float)
+    )
+    return float((place - low) / (high - low))
 
 
-def fraction_x(ax: Axes, value: float) -> float:
-    """Return where a step lies between the left (0) and the right (1) of the axes."""
-    scaled = ax.xaxis.get_transform().transform(np.array([value, *ax.get_xlim()], dtype=float))
-    return float((scaled[0] - scaled[1]) / (scaled[2] - scaled[1]))
+def key(colour: str, label: str, width: float = 1.4, **line: Any) -> Line2D:
+    """Return a line of a legend."""
+    return Line2D([], [], color=colour, linewidth=width, label=label, **line)
+
+
+def keys(figure: Figure, handles: Sequence[Artist], columns: int) -> None:
+    """Write a legend above the axes of a figure."""
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, fontsize=7.5, handlelength=1.6)
+
+
+def run_axes(figure: Figure, labels: Sequence[str]) -> Iterator[tuple[int, Axes, str]]:
+    """Yield a row of axes a run, under its name, with the label that its axis of steps has: that of the last one."""
+    for row, label in enumerate(labels):
+        ax = figure.add_subplot(len(labels), 1, row + 1)
+        ax.set_title(label, fontsize=8, color=MUTED, pad=3)
+        yield row, ax, "step" if row == len(labels) - 1 else ""
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
@@ -227,21 +226,16 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
         for index in np.flatnonzero(short > 1e-6):
             moved[index] -= short[index] / 2
             moved[index + 1] += short[index] / 2
-    result = np.empty(len(moved))
-    result[order] = moved
-    return [float(place) for place in result]
+    return [float(place) for place in moved[np.argsort(order)]]
 
 
 def label_ends(ax: Axes, labels: Iterable[tuple[float, str, str]], gap: float = 0.075) -> None:
-    """Write labels beside the right end of their lines.
+    """Write labels, (y in data units, text, colour), beside the right end of their lines.
 
-    Args:
-        ax: The axes, with their limits settled.
-        labels: (y in data units, text, colour) of each.
-        gap: Least distance, as a share of the axes' height.
+    The limits of the axes are settled; the gap between two labels is a share of their height.
     """
     items = [(y, text, colour) for y, text, colour in labels if np.isfinite(y)]
-    places = [float(np.clip(fraction_y(ax, y), 0, 1)) for y, _, _ in items]
+    places = [float(np.clip(fraction(ax.yaxis, y), 0, 1)) for y, _, _ in items]
     for place, (_, text, colour) in zip(spread(places, gap), items, strict=True):
         ax.text(1.015, place, text, color=colour, transform=ax.transAxes, va="center", ha="left", fontsize=8)
 
@@ -252,7 +246,7 @@ def marks(ax: Axes, steps: Mapping[str, float | None]) -> int:
     for label, step in sorted(steps.items(), key=lambda item: item[1] if item[1] is not None else -1.0):
         if step is None or not np.isfinite(step):
             continue
-        place = fraction_x(ax, step)
+        place = fraction(ax.xaxis, step)
         row = next(row for row in range(9) if all(place - x > 0.24 or row != r for x, r in placed))
         placed.append((place, row))
         ax.axvline(step, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1.8)

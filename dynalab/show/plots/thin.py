@@ -13,13 +13,7 @@ DENSE = 30_000
 
 
 def thin(steps: np.ndarray, values: np.ndarray, most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """Return at most about `most` points of a curve; the extremes of every stretch stay, so spikes stay.
-
-    Args:
-        steps: Shape (T,).
-        values: Shape (T,); NaN where there is none.
-        most: How many points.
-    """
+    """Return at most about `most` points of a curve (T,), NaN allowed; the extremes of every stretch stay."""
     size = len(steps)
     if size <= most:
         return steps, values
@@ -45,42 +39,27 @@ def on_columns(steps: np.ndarray, values: np.ndarray, columns: np.ndarray) -> np
     """Return runs at some of the steps, shape (S, C): between two of its rows a run's value is interpolated.
 
     Runs need not share steps, and quantiles over whoever happens to have a row jump from one group of runs to another.
-    A run says nothing before its first row and after its last: there it stays NaN.
-
-    Args:
-        steps: Ascending, shape (T,).
-        values: Shape (S, T); NaN where a run has no value.
-        columns: Places among the steps, ascending, shape (C,).
+    A run says nothing before its first row and after its last: there it stays NaN. Steps (T,) ascend, values (S, T)
+    are NaN where a run has none, and columns (C,) are places among the steps, ascending.
     """
-    result = np.array(values[:, columns], dtype=float)
+    result, steps = np.array(values[:, columns], dtype=float), np.asarray(steps, dtype=float)
     missing = np.isnan(result)
     for row in np.flatnonzero(missing.any(axis=1)):
         own, holes = np.flatnonzero(~np.isnan(values[row])), missing[row]
         if len(own):
-            at = np.asarray(steps, dtype=float)
-            result[row, holes] = np.interp(
-                at[columns[holes]], at[own], values[row, own], left=np.nan, right=np.nan
-            )
+            at, known = steps[columns[holes]], values[row, own]
+            result[row, holes] = np.interp(at, steps[own], known, left=np.nan, right=np.nan)
     return result
 
 
 def breaks(values: np.ndarray) -> np.ndarray:
-    """Return before which steps a line over runs must break, for no run has a value on both sides: places in (C,).
-
-    Args:
-        values: Runs as `on_columns` gives them, shape (S, C).
-    """
+    """Return before which places in (C,) a line over runs (S, C) must break: no run has a value on both sides."""
     some = np.isfinite(values)
     return np.flatnonzero(~(some[:, 1:] & some[:, :-1]).any(axis=0)) + 1
 
 
 def quantiles(values: np.ndarray, shares: tuple[float, ...] = (0.25, 0.5, 0.75)) -> np.ndarray:
-    """Return quantiles over runs at every step, shape (Q, T); NaN where no run has a value.
-
-    Args:
-        values: Shape (S, T); NaN where a run has none.
-        shares: The Q quantiles.
-    """
+    """Return Q quantiles over runs (S, T), NaN where one has no value, at every step: (Q, T), NaN where none has."""
     # NaN sorts last; one sort is much faster than numpy's nanquantile, which goes column by column.
     ordered = np.sort(np.where(np.isfinite(values), values, np.nan), axis=0)
     count = np.isfinite(ordered).sum(axis=0)
@@ -95,13 +74,7 @@ def quantiles(values: np.ndarray, shares: tuple[float, ...] = (0.25, 0.5, 0.75))
 
 
 def singles(values: np.ndarray, diverged: np.ndarray | None, most: int = SINGLES) -> np.ndarray:
-    """Return which runs are drawn as thin lines: spread evenly, with up to 20 of the diverged ones.
-
-    Args:
-        values: Shape (S, T).
-        diverged: Step at which each run diverged, NaN for those that did not, shape (S,), or None.
-        most: How many.
-    """
+    """Return which of the runs (S, T) are drawn as thin lines: spread evenly, with up to 20 of the diverged ones."""
     chosen = evenly(len(values), most)
     if diverged is not None and len(chosen) < len(values):
         ended = np.flatnonzero(np.isfinite(diverged))
