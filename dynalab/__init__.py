@@ -20,6 +20,7 @@ from dynalab.core.version import __version__ as __version__
 if TYPE_CHECKING:
     from dynalab import figures as figures
     from dynalab.api import analyze as analyze
+    from dynalab.api import fork as fork
     from dynalab.api import import_runs as import_runs
     from dynalab.api import load as load
     from dynalab.api import train as train
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 # Here, since whatever trains, or computes again what was recorded, comes by here first.
 choose_kernels()
 
-_PUBLIC = ("analyze", "figures", "import_runs", "load", "train", "view")
+_PUBLIC = ("analyze", "figures", "fork", "import_runs", "load", "train", "view")
 
 
 def __getattr__(name: str) -> Any:

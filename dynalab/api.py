@@ -18,6 +18,7 @@ from dynalab.store.results import Result, find_result
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dynalab.launch.train import Outcome
     from dynalab.show.view import View
 
 
@@ -43,6 +44,11 @@ def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> lis
     outcome = launch(command, Options(argv=("dynalab.train", *overrides)))
     for line in [*command.notes, *outcome.report.warnings]:
         warnings.warn(line, stacklevel=2)
+    return _trained(outcome)
+
+
+def _trained(outcome: Outcome) -> list[Ensemble]:
+    """Return the ensembles that were trained; where some were not, the error that says so has them."""
     ensembles = [Ensemble(layout.paths) for layout in outcome.layouts if layout.paths.config.is_file()]
     try:
         outcome.require_whole()
@@ -50,6 +56,47 @@ def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> lis
         error.ensembles = ensembles
         raise
     return ensembles
+
+
+def fork(
+    ref: str | Path | Ensemble, step: int, overrides: Sequence[str] = (), *, outputs: str | Path | None = None
+) -> list[Ensemble]:
+    """Go on from a stored state with something changed, as `dynalab fork` does.
+
+        (shaken,) = dynalab.fork("cb7150eb3e", 200, ["edit=perturb", "edit.scale=0.01"])
+
+    Args:
+        ref: An ensemble, or the reference of one or of one of its runs.
+        step: Where the forks leave it: up to there they are their parent to the bit.
+        overrides: What they do otherwise; without any they are their parent again. Runs that have no such step are left
+            out, in a warning.
+        outputs: The outputs folder.
+
+    Returns:
+        One ensemble for each combination of values.
+
+    Raises:
+        ConfigError: A word cannot be used, or the reference is of several ensembles.
+        NothingMatched: No run has the step.
+        RunsFailed: As `train`.
+    """
+    from dynalab.launch.fork import make_forks, plan_forks
+    from dynalab.launch.train import Options
+
+    if isinstance(ref, Ensemble):
+        parent, runs = ref, ref.runs
+        root = ref.path.parent.parent if outputs is None else outputs_root(outputs)
+    else:
+        root = outputs_root(outputs)
+        selection = select(root, [str(ref)], None, Ensemble)
+        if len(selection) != 1:
+            raise ConfigError(f"{ref} is {len(selection)} ensembles; a fork is of one")
+        ((parent, runs),) = selection
+    forking = plan_forks(parent, runs, step, list(overrides), outputs=root)
+    outcome = make_forks(forking, Options(argv=("dynalab.fork", parent.id, str(step), *overrides)))
+    for line in [*(f"left out: {line}" for line in forking.left_out), *outcome.report.warnings]:
+        warnings.warn(line, stacklevel=2)
+    return _trained(outcome)
 
 
 def import_runs(

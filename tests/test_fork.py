@@ -45,11 +45,9 @@ def fork(parent, words=(), step=0, runs=None, remember=False):
     forking = plan_forks(
         parent, parent.runs if runs is None else runs, step, words, outputs=str(parent.path.parent.parent)
     )
-    forked = []
-    for outcome in make_forks(forking, Options(remember=remember)):
-        outcome.require_whole()
-        forked += [Ensemble(layout.paths) for layout in outcome.layouts]
-    return forked
+    outcome = make_forks(forking, Options(remember=remember))
+    outcome.require_whole()
+    return [Ensemble(layout.paths) for layout in outcome.layouts]
 
 
 def test_a_fork_without_a_change_has_the_parents_bits_and_its_own_id(tmp_path):

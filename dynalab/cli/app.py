@@ -27,6 +27,7 @@ COMMANDS = {
         "dynalab.cli.analyze",
         "Infer what happened: phases, detours, edge of stability, slingshots.",
     ),
+    "fork": ("dynalab.cli.fork", "Go on from a stored state with something changed."),
     "report": ("dynalab.cli.report", "Write one self-contained HTML page."),
     "runs": ("dynalab.cli.runs", "List, show, compare, export and remove what is stored."),
     "config": ("dynalab.cli.config", "Print the composed configuration."),

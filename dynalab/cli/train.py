@@ -26,7 +26,6 @@ from dynalab.cli.options import (
 from dynalab.core.stats import fallen, quantile
 
 if TYPE_CHECKING:
-    from dynalab.config.command import Command
     from dynalab.launch.train import Outcome
 
 
@@ -80,11 +79,14 @@ def command(
     from dynalab.launch.train import Options, train
 
     with contextlib.ExitStack() as stack:
-        before = signal.signal(signal.SIGTERM, _interrupt)
-        stack.callback(signal.signal, signal.SIGTERM, before)
-
+        interruptible(stack)
         options = Options(force, anyway, steal, dry_run, ("dynalab", *sys.argv[1:]))
         outcome = train(parsed, options, watching(stack, quiet), note)
+    return conclude(outcome, dry_run, as_json)
+
+
+def conclude(outcome: Outcome, dry_run: bool, as_json: bool) -> int:
+    """Say what became of the work, and return the exit code."""
     warn([line for layout in outcome.layouts for line in layout.warnings] + outcome.report.warnings)
     for layout in outcome.layouts:
         for steps, once in sorted(set(layout.cut_off.values())):
@@ -103,7 +105,7 @@ def command(
     for shard, line in outcome.report.failures.items():
         note(f"failed: {shard.root.parent.name}/{shard.root.name}: {line}")
     if dry_run:
-        _print_plan(parsed, outcome, as_json)
+        _print_plan(outcome, as_json)
         return outcome.exit_code if outcome.report.failures else 0
     if as_json:
         emit_json({"ensembles": [_ensemble_json(layout) for layout in outcome.layouts]})
@@ -115,8 +117,13 @@ def command(
     return outcome.exit_code
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def interruptible(stack: contextlib.ExitStack) -> None:
+    """Take a SIGTERM as Ctrl-C until `stack` ends."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, interrupt))
 
 
 def watching(stack: contextlib.ExitStack, quiet: bool) -> Callable[[Outcome], Any]:
@@ -205,7 +212,7 @@ def _generalised(runs: list[dict[str, Any]], level: float | None) -> str | None:
     return f"{reached} of {len(runs)}{'' if middle is None else f', median {middle:.0f}'}{lost}"
 
 
-def _print_plan(parsed: Command, outcome: Outcome, as_json: bool) -> None:
+def _print_plan(outcome: Outcome, as_json: bool) -> None:
     from dynalab.launch.train import seconds_per_step
 
     entries: list[dict[str, Any]] = []

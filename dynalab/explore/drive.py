@@ -17,7 +17,6 @@ from dynalab.launch.base import Events
 from dynalab.launch.fork import Forking, make_forks, plan_forks
 from dynalab.launch.train import Options, Outcome
 from dynalab.store.branch import kept_before
-from dynalab.store.paths import EnsemblePaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result, write_result
 from dynalab.store.stored import StoredRun
@@ -111,10 +110,9 @@ def trained(asked: Sequence[Fork], inputs: Inputs, part: Part, trainer: Trainer)
             labels = {run.label for run in runs}
             children += [(item.name, step, digest, labels) for digest in forking.origins]
     options = Options(argv=("dynalab", "analyze", "--confirm", parent.id), remember=False)
-    paths: dict[str, EnsemblePaths] = {}
-    for outcome in make_forks(whole, options, trainer.watch):
-        outcome.require_whole()
-        paths |= {layout.request.config.id: layout.paths for layout in outcome.layouts}
+    outcome = make_forks(whole, options, trainer.watch)
+    outcome.require_whole()
+    paths = {layout.request.config.id: layout.paths for layout in outcome.layouts}
     needs = needs_of(part)
     groups: dict[str, list[Group]] = {item.name: [] for item in asked}
     for name, step, digest, labels in children:

@@ -46,3 +46,11 @@ class Report:
     codes: dict[ShardPaths, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     interrupted: bool = False
+
+    def add(self, other: Report) -> None:
+        """Add what became of other work."""
+        self.failures |= other.failures
+        self.held |= other.held
+        self.codes |= other.codes
+        self.warnings += other.warnings
+        self.interrupted |= other.interrupted

@@ -18,7 +18,7 @@ from dynalab.config.schema import Compute
 from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.launch.base import Events
 from dynalab.launch.layout import Layout, find_ensemble, mend_config
-from dynalab.launch.train import Options, Outcome, train
+from dynalab.launch.train import Options, Outcome, remember, train
 from dynalab.store.branch import branch
 from dynalab.store.paths import OutputPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
@@ -104,8 +104,8 @@ def make_forks(
     options: Options,
     watch: Callable[[Outcome], Events] = lambda outcome: Events(),
     tell: Callable[[str], None] = lambda line: None,
-) -> list[Outcome]:
-    """Train what was planned, or find it trained.
+) -> Outcome:
+    """Train what was planned, or find it trained; what it came to is one outcome, also of several commands.
 
     Args:
         forking: The plan.
@@ -116,13 +116,21 @@ def make_forks(
     Raises:
         DynalabError: As `train`.
     """
-    outcomes = []
+    outcomes: list[Outcome] = []
     for command in forking.commands:
         if not options.dry_run:
             for request in command.requests:
                 _begin(command.settings, request, *forking.origins[request.config.id])
         outcomes.append(train(command, options, watch, tell))
-    return outcomes
+        if outcomes[-1].report.interrupted:
+            break
+    whole = outcomes[0]
+    for outcome in outcomes[1:]:
+        whole.layouts += outcome.layouts
+        whole.report.add(outcome.report)
+    if options.remember and not options.dry_run and len(outcomes) > 1:
+        remember(OutputPaths(forking.commands[0].settings.outputs), whole.layouts)
+    return whole
 
 
 def _chosen(runs: Sequence[StoredRun], forks: Forks, step: int, left_out: list[str]) -> Iterator[StoredRun]:

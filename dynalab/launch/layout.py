@@ -206,10 +206,22 @@ def discard_untrained(ensemble: EnsemblePaths, shards: Sequence[ShardPaths]) -> 
     with contextlib.suppress(Locked), Lock(ensemble.lock, wait=10.0):
         for paths in refused:
             with contextlib.suppress(Locked), Lock(paths.lock, beats=False):
-                if not paths.cadences():
+                if not paths.cadences() or _is_parents(paths):
                     discard(paths.root)
         if not ensemble.shards():
             discard(ensemble.root)
+
+
+def _is_parents(paths: ShardPaths) -> bool:
+    """Return whether a fork's shard holds nothing yet but what is its parent's."""
+    from dynalab.store import checkpoint
+
+    try:
+        forked = StoredEnsemble(paths.ensemble).config.get("origin") is not None
+    except StoreError:
+        return False
+    _, state, _ = checkpoint.newest_whole(paths)
+    return forked and (state is None or not state.extra.get(checkpoint.SEGMENT))
 
 
 def _make_shard(

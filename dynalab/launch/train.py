@@ -126,7 +126,7 @@ def train(
                 mend_config(layout, settings.folders)
                 refresh(layout.paths)
             if options.remember:
-                _remember(outputs, compared)
+                remember(outputs, compared)
         return outcome
     check_writable(outputs.root, make=not options.dry_run)
     for request in command.requests:
@@ -150,7 +150,7 @@ def train(
             _lay_out(outputs, request, options, plans, write=True) for request in command.requests
         ]
         outcome.plan = plans.largest(outcome.layouts)
-        earlier = _remember(outputs, outcome.layouts) if options.remember else None
+        earlier = remember(outputs, outcome.layouts) if options.remember else None
         job = Job(
             device=settings.device,
             checkpoint_every=settings.checkpoint.every,
@@ -219,7 +219,7 @@ def _lay_out(
     )
 
 
-def _remember(outputs: OutputPaths, layouts: Sequence[Layout]) -> tuple[bytes | None, bytes | None]:
+def remember(outputs: OutputPaths, layouts: Sequence[Layout]) -> tuple[bytes | None, bytes | None]:
     """Write which ensembles `@last` means; return what the file held before, None where there was none, and holds."""
     with storing(outputs.last):
         outputs.root.mkdir(parents=True, exist_ok=True)
@@ -236,7 +236,7 @@ def _forget(
     if _read(outputs.last) != written:
         return
     if stored:
-        _remember(outputs, stored)
+        remember(outputs, stored)
     elif before is not None:
         write_bytes(outputs.last, before)
     else:

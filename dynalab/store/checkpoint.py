@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA_VERSION = 1
+# Under which `extra` says how many forks led to the configuration that trained up to here.
+SEGMENT = "segment"
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,6 @@ from dynalab.config.schema import STREAMS
 from dynalab.core.streams import Streams
 from dynalab.store.runfile import Run
 
-# Where a checkpoint says it.
-SEGMENT = "segment"
-
 
 @dataclass(frozen=True)
 class Segment:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from dynalab.training.editing import edit
 from dynalab.training.job import Control, Job
 from dynalab.training.loop import Loop
 from dynalab.training.recorder import Recorder
-from dynalab.training.segments import SEGMENT, Segment
+from dynalab.training.segments import Segment
 from dynalab.training.snapshots import Snapshots
 
 CHECKPOINT_SECONDS = 20.0
@@ -158,7 +159,7 @@ class Session:
         if keep == "all":
             shard.kept = sorted({*shard.kept, loop.step})
             runfile.write(self._paths, shard)
-        state = CheckpointState(loop.step, marks, {SEGMENT: self._index} if self._index else {})
+        state = CheckpointState(loop.step, marks, {checkpoint.SEGMENT: self._index} if self._index else {})
         checkpoint.save(self._paths, state, weights, other, self._lock.require)
         checkpoint.prune(self._paths, keep, shard.kept)
         shard.steps = self._stored = loop.step
@@ -257,6 +258,19 @@ def carry(before: Loop, after: Loop, weights: Mapping[str, Tensor], other: Mappi
     after.load(before.step, weights, kept)
     if fresh:
         after.begin_optimizer()
+
+
+def rehearse_way(way: Sequence[Segment], device: torch.device, folders: Sequence[Path]) -> None:
+    """Go the way of a fork with one run, without a step, to see before anything is trained whether it can be gone.
+
+    Raises:
+        ConfigError: It cannot: the weights do not fit, or an edit cannot be made.
+    """
+    loops = [Loop(item.config, item.streams[:1], item.total, device, folders, examples=2) for item in way]
+    for before, after, segment in zip(loops, loops[1:], way[1:], strict=False):
+        carry(before, after, *before.tensors(1))
+        if segment.config.edit is not None:
+            edit(after, [0], replace(segment, streams=segment.streams[:1]), folders)
 
 
 def _kind(loop: Loop) -> tuple[str, ...]:

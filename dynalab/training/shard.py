@@ -21,8 +21,8 @@ from dynalab.store.stored import StoredEnsemble
 from dynalab.training.job import Control, Job
 from dynalab.training.loop import Loop
 from dynalab.training.provenance import provenance
-from dynalab.training.segments import SEGMENT, Segment, segments
-from dynalab.training.session import Session
+from dynalab.training.segments import Segment, segments
+from dynalab.training.session import Session, rehearse_way
 from dynalab.training.summary import cause_of_divergence, summarise
 
 
@@ -92,7 +92,9 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
     _set_damaged_aside(paths, found.step if found else -1)
     way = segments(config, shard.runs, shard.requested_steps, job.folders)
     _require_branch(way[0], found.step if found else 0, config.parent, paths)
-    index = int(state.extra.get(SEGMENT, 0)) if state else 0
+    index = int(state.extra.get(checkpoint.SEGMENT, 0)) if state else 0
+    if index < len(way) - 1:
+        rehearse_way(way[index:], torch.device(device), job.folders)
     session = Session(paths, job, control, lock, log, shard)
     session.resume(way[index], index, found, state)
     interrupted = session.run(way[index].end)

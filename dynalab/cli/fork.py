@@ -1,0 +1,69 @@
+"""`dynalab fork`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+import click
+
+from dynalab.cli.options import config_dir_option, note, result_options, verbosity_options
+
+
+@click.command("fork")
+@click.argument("ref")
+@click.argument("step", type=click.IntRange(min=0))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@click.option("--anyway", is_flag=True, help="Go on under other versions than a half-done run began with.")
+@click.option("--steal", is_flag=True, help="Take over shards that another process holds.")
+@result_options
+@config_dir_option
+@verbosity_options
+def command(
+    ref: str,
+    step: int,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    anyway: bool,
+    steal: bool,
+    as_json: bool,
+    outputs: str | None,
+    verbose: bool,
+    quiet: bool,
+) -> int:
+    """Go on from a stored state with something changed: keys, or an edit of the weights.
+
+    REF is an ensemble, or one of its runs; STEP is where the forks leave it. Up to there a fork is its parent to the
+    bit, whatever checkpoints were kept. `train.steps` is counted from the parent's start; `seed=` chooses among its
+    seeds. Several values of a key, or of a stream, are several forks. Without a word the fork is its parent again.
+
+    \b
+    dynalab fork cb7150eb3e 200 edit=perturb edit.scale=1e-3,1e-2
+    dynalab fork cb7150eb3e 200 optimizer.lr=1e-4 train.steps=4000 seed=0..4
+    dynalab fork cb7150eb3e 200 edit=freeze edit.keep=[head]
+    dynalab fork @last 500 seed_streams.order=1..5       # the same state, five other orders of batches
+    """
+    from dynalab.cli.train import conclude, interruptible, watching
+    from dynalab.config.places import outputs_root
+    from dynalab.core.errors import ConfigError
+    from dynalab.launch.fork import make_forks, plan_forks
+    from dynalab.launch.train import Options
+    from dynalab.store.find import select
+    from dynalab.store.stored import StoredEnsemble
+
+    root = outputs_root(outputs)
+    selection = select(root, [ref], None, StoredEnsemble)
+    if len(selection) != 1:
+        named = ", ".join(ensemble.id for ensemble, _ in selection[:5])
+        raise ConfigError(f"{ref} is {len(selection)} ensembles ({named}); a fork is of one")
+    ((parent, runs),) = selection
+    forking = plan_forks(parent, runs, step, overrides, outputs=root)
+    for line in forking.left_out:
+        note(f"left out: {line}")
+    options = Options(False, anyway, steal, dry_run, ("dynalab", *sys.argv[1:]))
+    with contextlib.ExitStack() as stack:
+        interruptible(stack)
+        outcome = make_forks(forking, options, watching(stack, quiet), note)
+    code = conclude(outcome, dry_run, as_json)
+    return code or (3 if forking.left_out else 0)
