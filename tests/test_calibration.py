@@ -9,7 +9,7 @@ import verify_bars
 from bars import calibration
 from bars.base import Bar
 from bars.calibration import LEAST, NULLS, Null, most
-from nulls import trajectories, walks
+from nulls.hmm import trajectories, walks
 
 from dynalab.analysis import hmm
 from dynalab.analysis.hmm import comparison, detours, survival

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from nulls import convergence, passages, states_of
+from nulls.hmm import convergence, passages, states_of
 from scipy import optimize, stats
 from statsmodels.duration.survfunc import SurvfuncRight, survdiff
 
