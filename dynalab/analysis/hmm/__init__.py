@@ -36,7 +36,7 @@ __all__ = [
     "show_contrasts",
 ]
 
-VERSION = 6
+VERSION = 7
 CONTRAST_VERSION = 3  # it rises when a number of `contrast` changes
 
 

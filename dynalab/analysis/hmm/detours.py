@@ -15,7 +15,8 @@ So a state's p-value is the larger of the two, and so is its adjusted one, and t
 where the second test does not refuse 0.
 
 Runs of several ensembles are compared within each: what sets ensembles apart is no detour. Only ensembles in which some
-runs visit a state and some do not say anything of it.
+runs visit a state and some do not say anything of it, and only runs with rows before they converge. Under `ar` these
+are two or more: the first, which nothing precedes, is decoded from the second, and that may be the one of convergence.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def find(
     log_time: bool = False,
     min_visits: int = MIN_VISITS,
     untested: str | None = None,
+    undecided: int = 0,
     seed: int = 0,
 ) -> Detours:
     """Test every state.
@@ -80,6 +82,7 @@ def find(
         log_time: Delays are factors, not differences: the shift and the regression are of the logarithm of steps.
         min_visits: Least number of runs that visit a state, and of runs that do not, for it to be tested.
         untested: Why no state is tested, where these states allow no test.
+        undecided: First rows of a run whose state is decoded from later rows alone.
         seed: Of the permutations.
     """
     last = [int(rows[-1]) for rows in steps]
@@ -89,8 +92,11 @@ def find(
     visits = np.isfinite(entry)
     scale = np.log(np.maximum(time, 1.0)) if log_time else time
     strata = survival.strata_of(row["run"] for row in convergence)
+    known = np.array([len(path) > undecided for path in early])
     # Runs of ensembles in which some visit a state and some do not.
-    able = [survival.mixed(visits[:, k], strata) for k in range(n_states)]
+    able = np.zeros((n_states, len(time)), bool)
+    for k in range(n_states):
+        able[k, known] = survival.mixed(visits[known, k], strata[known])
     tested = [
         k
         for k in range(n_states)
@@ -100,7 +106,7 @@ def find(
     ]
     rows = [_row(k, visits[:, k], observed) for k in range(n_states)]
     for k in set(range(n_states)).difference(tested):
-        if min(visits[:, k].sum(), (~visits[:, k]).sum()) >= min_visits and observed.any():
+        if min(visits[known, k].sum(), (~visits[known, k]).sum()) >= min_visits and observed.any():
             rows[k]["reason"] = untested or APART
     for k in tested:
         use = able[k]
