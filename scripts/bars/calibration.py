@@ -254,6 +254,47 @@ def _analysis(seed: int, kind: str, together: bool) -> Any:
     return infer(trajectories(seed, kind, together), config)
 
 
+def plateau(held_out: int, seed: int) -> Errors:
+    """Runs on a parity that learn nothing, by `analyze progress`: neither event happens."""
+    from nulls.progress import plateau as make
+
+    from dynalab.analysis import progress
+
+    runs = progress.analyse([make(seed, held_out)], progress.Config()).runs
+    return {"hidden progress: verdict": [run.verdict != "on_plateau" for run in runs]}
+
+
+def earlier(chance: float, lead: float, seed: int) -> Errors:
+    """Runs on a parity whose two events know nothing of each other."""
+    from nulls.progress import first, unordered
+
+    from dynalab.analysis import progress
+
+    found = progress.analyse(unordered(seed, chance, lead), progress.Config()).summary.earlier
+    errors = [_misses(found.interval, first(chance, lead))] if found.total else []
+    return {"hidden progress: interval of the share": errors}
+
+
+def negative(seed: int) -> Errors:
+    """Eigenvalues of which none is negative beyond those near zero: half a percent that is called so is an error."""
+    from nulls.spectrum import GRID, flat
+
+    from dynalab.analysis import spectrum
+
+    largest, shares = flat(range(100 * seed, 100 * seed + 100))
+    rows = [spectrum.read(0, *row, GRID, 0.01) for row in zip(largest.tolist(), shares, strict=True)]
+    return {"spectrum: negative share": [row.negative > 0.005 for row in rows]}
+
+
+def aperiodic(seed: int) -> Errors:
+    """Norms without periods of weight decay."""
+    from nulls.periods import decoy
+
+    from dynalab.analysis import periods
+
+    return {"periods: verdict": [periods.judge(decoy(seed), periods.Config()).verdict == "periodic"]}
+
+
 def _misses(interval: Sequence[float | None] | None, truth: float) -> bool:
     low, high = interval or (None, None)
     return (low is not None and low > truth) or (high is not None and high < truth)
@@ -296,6 +337,18 @@ def _statistics() -> list[Null]:
     for n in (5, 20):
         found.append(Null(f"{n} runs, shares of two states", partial(dissimilarity, n)))
     found.append(Null("6 x 6 runs, one stream idle", shares))
+    for held_out in (1024, 100):
+        found.append(
+            Null(f"parity, nothing learned, {held_out:,} examples held out", partial(plateau, held_out))
+        )
+    for said, chance, lead in (
+        ("alike often", 0.1, 1.0),
+        ("often in one row", 0.3, 1.0),
+        ("the measure first in 199 of 200", 0.0025, 200.0),
+    ):
+        found.append(Null(f"parity, two events by chance, {said}", partial(earlier, chance, lead)))
+    found.append(Null("spectra without negative eigenvalues, a hundred at once", negative, NULLS // 100))
+    found.append(Null("norms without periods", aperiodic))
     return found
 
 
