@@ -8,6 +8,7 @@ name that `frame` gives it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
@@ -23,6 +24,7 @@ def frame(name: str) -> Any:
     return dataclasses.field(default=None, metadata={"table": name})
 
 
+@functools.cache
 def table_names(cls: type[Any]) -> dict[str, str]:
     """Return field -> name of the table, of the fields of a class of findings that are tables."""
     hints = typing.get_type_hints(cls, include_extras=True)
