@@ -41,6 +41,7 @@ def main() -> int:
     import torch
 
     from dynalab.core.errors import DynalabError, Locked
+    from dynalab.networks.settings import whole_float32
     from dynalab.training.lean import spare_compiler
 
     spare_compiler()
@@ -49,6 +50,7 @@ def main() -> int:
         return 0
     torch.set_num_threads(int(settings.get("threads", 1)))
     torch.set_flush_denormal(True)
+    whole_float32()
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     answer("ready", torch=torch.__version__, cuda_devices=devices)
     while (request := jobs.get()) is not None:
@@ -72,8 +74,29 @@ def main() -> int:
                 held=isinstance(error, Locked),
             )
         except Exception as error:
-            answer("failed", shard=request["shard"], message=f"{type(error).__name__}: {error}")
+            message, memory = f"{type(error).__name__}: {error}", isinstance(error, torch.OutOfMemoryError)
+            spent = _is_spent(request["device"])
+            answer("failed", shard=request["shard"], message=message, memory=memory, ends=spent)
+            if spent:
+                return 0
     return 0
+
+
+def _is_spent(device: str) -> bool:
+    """Return whether a card does no more for this process, as after an assertion in one of its kernels."""
+    import gc
+
+    import torch
+
+    if not device.startswith("cuda"):
+        return False
+    gc.collect()
+    try:
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
+    except Exception:
+        return True
+    return False
 
 
 def _serve(request: dict[str, Any], answer: Any) -> None:

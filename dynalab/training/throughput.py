@@ -93,11 +93,13 @@ def main() -> int:
 
     from dynalab.core.devices import resolve_device
     from dynalab.core.errors import DynalabError
+    from dynalab.networks.settings import whole_float32
 
     try:
         told = json.loads(sys.stdin.readline())
         torch.set_num_threads(told["threads"])
         torch.set_flush_denormal(True)
+        whole_float32()
         device = resolve_device(told["device"], torch.cuda.device_count() if torch.cuda.is_available() else 0)
         watch = Stopwatch(told["config"], told["folders"], told["steps"], device, told["exact"])
         answer(event="ready", device=device)
