@@ -52,7 +52,7 @@ class Loop:
 
     Args:
         config: The ensemble's configuration.
-        streams: The runs' random streams; a lone one gets a companion, so that S is at least `LEAST_WIDTH`.
+        streams: The runs' random streams; on a CPU a lone one gets a companion, so that S is at least `LEAST_WIDTH`.
         total: Length of training, for schedules that depend on it.
         device: Where to train.
         folders: A user's plug-in folders.
@@ -80,7 +80,8 @@ class Loop:
         self._real = len(streams)
         self.task, make = task_and_network(config, folders)
         networks = build_networks(make, streams)
-        if exact and not getattr(networks[0], "run_by_run", False):
+        # On a card the promise is closeness, and a companion would cost memory.
+        if exact and device.type == "cpu" and not getattr(networks[0], "run_by_run", False):
             companions = [streams[-1]] * max(LEAST_WIDTH - len(streams), 0)
             streams = [*streams, *companions]
             networks += build_networks(make, companions)
