@@ -46,7 +46,7 @@ def trial(
     """
     before, base = torch.get_num_threads(), _peak(device)
     timings: list[Timing] = []
-    run_bytes = 0.0
+    run_bytes, peaks = 0.0, list[float]()
     free = _free(device)
     try:
         for width, threads in sorted(layouts):
@@ -55,12 +55,19 @@ def trial(
             torch.set_num_threads(threads)
             seconds = _seconds(config, width, device, folders, exact and threads == 1) / width
             timings.append(Timing(width, threads, seconds))
-            run_bytes = max(run_bytes, (_peak(device) - base) / width)
+            peaks.append(_peak(device))
+            run_bytes = max(run_bytes, (peaks[-1] - base) / width)
             if is_short(seconds, run_steps, len(layouts)):
                 break
     finally:
         torch.set_num_threads(before)
-    return Trial(tuple(timings), run_bytes, free if device.type == "cuda" else None)
+    if device.type != "cuda":
+        return Trial(tuple(timings), run_bytes)
+    if len(peaks) > 1 and peaks[1] > peaks[0]:
+        # Without what a card holds for any number of runs, as the workspaces of its libraries.
+        run_bytes = (peaks[1] - peaks[0]) / (timings[1].width - timings[0].width)
+    # Again: a plug-in may have left this process less than there is.
+    return Trial(tuple(timings), run_bytes, min(free or 0, _free(device) or 0))
 
 
 def rehearse(
@@ -103,6 +110,9 @@ def _seconds(
         torch.cuda.reset_peak_memory_stats(device)
     streams = [Streams.from_seed(seed) for seed in range(width)]
     loop = Loop(config, streams, MOST_STEPS, device, folders, exact=exact)
+    if device.type == "cuda":
+        # For the memory that it takes.
+        loop.rows()
     loop.update()
     loop.update()
     taken: list[float] = []
@@ -125,4 +135,8 @@ def _peak(device: torch.device) -> float:
 
 
 def _free(device: torch.device) -> int | None:
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else free_memory()
+    if device.type != "cuda":
+        return free_memory()
+    free, total = torch.cuda.mem_get_info(device)
+    share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda where: 1.0)(device)
+    return int(min(free, share * total))
