@@ -141,13 +141,6 @@ def test_evaluation_walks_through_a_prefix_in_chunks():
     assert [b.size for b in chunks(data.train, 7, 3)] == [2, 2, 3]
 
 
-def test_sizes_must_be_positive():
-    with pytest.raises(ConfigError, match=r"train\.batch_size=0"):
-        make(Config(modulus=7), [0], batch_size=0)
-    with pytest.raises(ConfigError, match=r"eval\.size=-1"):
-        make(Config(modulus=7), [0], eval_size=-1)
-
-
 def test_shared_examples_need_no_copies():
     inputs, targets = torch.randn(20, 4), torch.arange(20)
     shared = Batch(inputs.expand(3, -1, -1), targets.expand(3, -1))

@@ -13,6 +13,7 @@ from dynalab.config import registry
 from dynalab.config.command import read_command
 from dynalab.training.clipping import clip_scale, scaled
 from dynalab.training.loop import Loop
+from dynalab.training.spikes import BLOCK
 from dynalab.training.streams import Streams
 
 SMALL = ["task=grokking", "task.modulus=7", "eval.every=1", "train.steps=12"]
@@ -143,6 +144,18 @@ def test_the_largest_batch_loss_since_the_last_row_is_kept():
     for index in range(3):
         expected = every[1 + 4 * index : 5 + 4 * index].max(0)
         np.testing.assert_array_equal(found[index + 1].numpy(), expected)
+
+
+def test_the_last_loss_stands_in_a_row_at_which_losses_are_folded():
+    """Losses are folded every 64 updates and whenever a checkpoint or a flush settles them."""
+    loop = make(["train.batch_size=4", "model.width=4"], [0, 1])
+    for step in range(1, 2 * BLOCK + 1):
+        loop.update()
+        if step == 3:
+            loop.settle()
+        row = loop.rows()["every-1"]
+        assert row["batch_loss"].isfinite().all(), step
+        assert torch.equal(row["batch_loss"], row["train_loss_max"]), step
 
 
 def test_divergence_is_dated_and_stays_in_its_seed():

@@ -168,12 +168,6 @@ def test_bad_values_are_named(fields, message):
         mlm.build(mlm.Config(**fields))
 
 
-@pytest.mark.parametrize("sizes", [{"batch_size": 0}, {"eval_size": 0}])
-def test_bad_sizes_are_named(task, sizes):
-    with pytest.raises(ConfigError, match="must be at least 1"):
-        data_of(task, [0], **sizes)
-
-
 # Training
 
 QUICK = ["task=mlm", "launcher=inline", "task.vocabulary=300", "task.length=10"]

@@ -16,8 +16,7 @@ from dynalab.models.nets.mlp import MLP
 from dynalab.models.nets.parity import PolyNet
 from dynalab.probes import parity as probe
 from dynalab.probes.base import ProbeState
-from dynalab.probes.fourier_gap import coefficients, inputs
-from dynalab.probes.parity_fourier import coefficients_of
+from dynalab.probes.parity_fourier import coefficients, coefficients_of, inputs
 from dynalab.training.loop import Loop
 from dynalab.training.streams import Streams
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dynalab.errors import ConfigError
-from dynalab.tasks.text import cache, corpus, encoding, masking, tokens, vocabulary
+from dynalab.tasks.text import corpus, encoding, masking, tokens, vocabulary
 
 TEXT = "the a cat dog saw heard small green tree under near slowly often bird river"
 WORDS = TEXT.split()
@@ -198,7 +198,7 @@ def test_a_large_corpus_is_tokenised_on_disk_to_the_same_tokens(book, monkeypatc
     small = tokens.tokens((book,), 400, 0.1)
     tokens._tokens.cache_clear()
     monkeypatch.setattr(tokens, "IN_MEMORY", 1000)
-    monkeypatch.setattr(cache, "BUFFERED", 100)
+    monkeypatch.setattr(tokens, "BUFFERED", 100)
     large = tokens.tokens((book,), 400, 0.1)
     for split in ("train", "test"):
         assert isinstance(large.part(split), np.memmap)
@@ -206,20 +206,20 @@ def test_a_large_corpus_is_tokenised_on_disk_to_the_same_tokens(book, monkeypatc
         assert np.array_equal(large.part(split), small.part(split))
     assert np.array_equal(large.counts, small.counts)
     assert large.vocabulary.pieces == small.vocabulary.pieces
-    (folder,) = cache.root().iterdir()
+    (folder,) = tokens.root().iterdir()
     # The second time nothing is tokenised, and what was is found by its text.
     tokens._tokens.cache_clear()
-    monkeypatch.setattr(cache, "_write", None)
+    monkeypatch.setattr(tokens, "_write", None)
     assert np.array_equal(tokens.tokens((book,), 400, 0.1).train, small.train)
     assert corpus.digest([book]) in folder.name
 
 
 def test_tokenising_that_fails_leaves_nothing(book, monkeypatch):
     monkeypatch.setattr(tokens, "IN_MEMORY", 1000)
-    monkeypatch.setattr(cache, "encoded", lambda *_: iter([("train", [1]), 7]))
+    monkeypatch.setattr(tokens, "encoded", lambda *_: iter([("train", [1]), 7]))
     with pytest.raises(TypeError):
         tokens.tokens((book,), 400, 0.1)
-    assert list(cache.root().iterdir()) == []
+    assert list(tokens.root().iterdir()) == []
 
 
 # The masks

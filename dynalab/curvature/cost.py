@@ -22,12 +22,7 @@ def default_size(size: int | None, full: bool) -> int:
 
 
 def examples_of(size: int | None, ensemble: EnsembleConfig) -> tuple[int, int]:
-    """Return how many examples are probed, and how many an update's batch has.
-
-    Args:
-        size: Examples that are probed at most, None for the default.
-        ensemble: What is trained.
-    """
+    """Return how many examples are probed (`size` at most, None: the default), and how many an update's batch has."""
     full = ensemble.train.batch_size == "full"
     size_of = getattr(ensemble.task, "train_size", None)
     held = (size_of() if size_of else None) or default_size(size, full)
@@ -36,16 +31,11 @@ def examples_of(size: int | None, ensemble: EnsembleConfig) -> tuple[int, int]:
 
 
 def cadence_of(size: int | None, products: int, updates: int, ensemble: EnsembleConfig) -> int:
-    """Return the steps between rows at which they cost about a twentieth of training.
+    """Return the steps between rows of `products` Hessian-vector products that cost about a twentieth of training.
 
-    Cost is counted in passes forward through the network: a gradient is three, a Hessian-vector product six (two
-    products of matrices backward for each of the gradient's three). What a pass over one example costs cancels.
-
-    Args:
-        size: Examples that are probed, None for the default.
-        products: Hessian-vector products a row.
-        updates: Gradients of updates to come a row.
-        ensemble: What is trained.
+    Cost is counted in passes forward through the network: a gradient (of the `updates` to come, and of the loss) is
+    three, a Hessian-vector product six (two products of matrices backward for each of the gradient's three). What a
+    pass over one example costs cancels.
     """
     examples, batch = examples_of(size, ensemble)
     row = 3 * batch * ensemble.train.accumulate * updates + examples * (3 + 6 * products)

@@ -28,17 +28,10 @@ SMALL, TOGETHER = 1 << 21, 10
 
 
 class Operator(Protocol):
-    """Products with the Hessians of some runs, and their gradients."""
+    """Products with the Hessians of R runs, and their gradients, (R, width)."""
 
-    @property
-    def layout(self) -> Layout:
-        """How parameters lie in rows."""
-        ...
-
-    @property
-    def gradient(self) -> Tensor:
-        """Each run's gradient, shape (R, width)."""
-        ...
+    layout: Layout
+    gradient: Tensor
 
     def product(self, vectors: Tensor) -> Tensor:
         """Return H v of every run: rows (R, width) to rows (R, width)."""
@@ -53,7 +46,6 @@ class Hessian:
     Attributes:
         layout: How parameters lie in rows.
         gradient: Each run's gradient, shape (S, width).
-        losses: Each run's loss, shape (S,).
     """
 
     def __init__(self, losses: Losses, params: Mapping[str, Tensor]) -> None:
@@ -75,14 +67,12 @@ class Hessian:
             found: Sequence[Tensor | None] = [None] * len(leaves)
             if values.requires_grad:
                 found = torch.autograd.grad(values.sum(), leaves, create_graph=True, allow_unused=True)
-        self.losses = values.detach()
-        gradients = dict(zip(self._leaves, found, strict=True))
-        filled = {
-            name: torch.zeros_like(leaf) if (g := gradients[name]) is None else g.detach()
-            for name, leaf in self._leaves.items()
-        }
-        self.gradient = self.layout.rows(filled)
-        self._curved = {name: g for name, g in gradients.items() if g is not None and g.requires_grad}
+        filled = [
+            torch.zeros_like(w) if g is None else g.detach() for w, g in zip(leaves, found, strict=True)
+        ]
+        self.gradient = self.layout.rows(dict(zip(self._leaves, filled, strict=True)))
+        gradients = zip(self._leaves, found, strict=True)
+        self._curved = {name: g for name, g in gradients if g is not None and g.requires_grad}
 
     def product(self, vectors: Tensor) -> Tensor:
         """Return H v of every run: rows (S, width) to rows (S, width)."""
@@ -105,14 +95,9 @@ class Joined:
 
     A lone run has a second row, a copy that costs no product: kernels take another road for one row than for several,
     and bits are not to depend on how many there are.
-
-    Attributes:
-        layout: How parameters lie in rows.
-        gradient: Each run's gradient, shape (R, width), R at least 2.
     """
 
     def __init__(self, parts: Sequence[Hessian]) -> None:
-        """Lay them side by side."""
         self._parts = parts
         self.layout = parts[0].layout
         self.gradient = self._wide([part.gradient for part in parts])
@@ -135,29 +120,25 @@ class Joined:
 def alone(objective: Objective, params: Mapping[str, Tensor], run: int) -> tuple[slice, Operator]:
     """Return one run and its Hessian, whatever the runs are differentiated together with otherwise."""
     part = slice(run, run + 1)
-    own = {name: params[name][part] for name in objective.trained}
-    return part, Joined([Hessian(partial(objective.losses, part=part), own)])
+    return part, Joined([_hessian(objective, params, part)])
 
 
 def operators(objective: Objective, params: Mapping[str, Tensor]) -> Iterator[tuple[slice, Operator]]:
-    """Yield the runs and their Hessians, as many at a time as the graphs allow.
+    """Yield the runs and their Hessians at stacked weights (S, ...), as many at a time as the graphs allow.
 
     What belongs to the runs of a slice may have one row more than the slice (`Joined`).
-
-    Args:
-        objective: The loss.
-        params: Stacked weights, name -> (S, ...).
     """
-
-    def of(part: slice) -> Hessian:
-        own = {name: params[name][part] for name in objective.trained}
-        return Hessian(partial(objective.losses, part=part), own)
-
     count = sum(math.prod(params[name].shape[1:]) for name in objective.trained)
     alone = all(part.stop - part.start == 1 for part in objective.parts)
     if not alone or objective.size * count > SMALL:
-        yield from ((part, of(part)) for part in objective.parts)
+        yield from ((part, _hessian(objective, params, part)) for part in objective.parts)
         return
     for first in range(0, len(objective.parts), TOGETHER):
         some = objective.parts[first : first + TOGETHER]
-        yield slice(some[0].start, some[-1].stop), Joined([of(part) for part in some])
+        joined = Joined([_hessian(objective, params, part) for part in some])
+        yield slice(some[0].start, some[-1].stop), joined
+
+
+def _hessian(objective: Objective, params: Mapping[str, Tensor], part: slice) -> Hessian:
+    weights = {name: params[name][part] for name in objective.trained}
+    return Hessian(partial(objective.losses, part=part), weights)

@@ -47,12 +47,7 @@ class Lanczos:
     """
 
     def __init__(self, product: Product, start: Tensor) -> None:
-        """Begin.
-
-        Args:
-            product: Maps rows (S, width) to rows (S, width).
-            start: Shape (S, width); any length but 0.
-        """
+        """Begin with vectors (S, width) of any length but 0."""
         self._product = product
         norm = lengths(start)
         self.broken = ~norm.isfinite() | (norm == 0)

@@ -51,14 +51,14 @@ class Layout:
 
     def random(self, seed: int, like: Tensor) -> Tensor:
         """Return a row of normal numbers (width,), a function of the seed alone; the filling is 0."""
-        generator = torch.Generator().manual_seed(seed)
-        row = torch.zeros(self.width)
-        row[: self.size] = torch.randn(self.size, generator=generator)
-        return row.to(like.device, like.dtype)
+        return self._filled(torch.randn(self.size, generator=torch.Generator().manual_seed(seed)), like)
 
     def signs(self, seed: int, like: Tensor) -> Tensor:
         """Return a row of +-1 (Rademacher), likewise."""
-        generator = torch.Generator().manual_seed(seed)
+        bits = torch.randint(0, 2, (self.size,), generator=torch.Generator().manual_seed(seed))
+        return self._filled(bits * 2.0 - 1.0, like)
+
+    def _filled(self, numbers: Tensor, like: Tensor) -> Tensor:
         row = torch.zeros(self.width)
-        row[: self.size] = torch.randint(0, 2, (self.size,), generator=generator) * 2.0 - 1.0
+        row[: self.size] = numbers
         return row.to(like.device, like.dtype)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,26 +19,17 @@ from dynalab.curvature.layout import Layout
 
 @dataclass(frozen=True)
 class Quadrature:
-    """The spectrum of S operators as weighted nodes.
+    """The spectrum of S operators as weighted nodes, of V random starts.
 
     Attributes:
-        nodes: Shape (S, V, m), float64, for V random starts.
+        nodes: Shape (S, V, m), float64.
         weights: Shape (S, V, m); those of each start sum to 1.
         residuals: How far from each node an eigenvalue lies at most, shape (S, V, m).
-        size: Dimension of the operators, P.
     """
 
     nodes: Tensor
     weights: Tensor
     residuals: Tensor
-    size: int
-
-    def trace(self) -> tuple[Tensor, Tensor]:
-        """Return the estimated trace (S,) and its standard error (S,), NaN for one start."""
-        each = self.size * (self.nodes * self.weights).sum(2)
-        count = each.shape[1]
-        error = each.std(1) / count**0.5 if count > 1 else torch.full_like(each[:, 0], torch.nan)
-        return each.mean(1), error
 
 
 def quadrature(
@@ -67,24 +57,7 @@ def quadrature(
         nodes.append(torch.where(bad, torch.nan, values))
         weights.append(torch.where(bad, torch.nan, vectors[:, 0].square()))
         residuals.append(torch.where(bad, torch.nan, lanczos.betas[-1][:, None] * vectors[:, -1].abs()))
-    return Quadrature(torch.stack(nodes, 1), torch.stack(weights, 1), torch.stack(residuals, 1), layout.size)
-
-
-def density(nodes: np.ndarray, weights: np.ndarray, grid: np.ndarray, sigma: float) -> np.ndarray:
-    """Return the density at the points of a grid: a normal distribution of width sigma at every node.
-
-    Args:
-        nodes: Any shape; with weights of 1 / P the eigenvalues themselves.
-        weights: The same shape; they need not sum to 1.
-        grid: Shape (G,).
-        sigma: Standard deviation of each bump; range / m is a good one.
-
-    Returns:
-        Shape (G,), of integral 1.
-    """
-    centres, mass = nodes.ravel(), weights.ravel() / weights.sum()
-    bumps = np.exp(-0.5 * ((grid[:, None] - centres) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
-    return bumps @ mass
+    return Quadrature(torch.stack(nodes, 1), torch.stack(weights, 1), torch.stack(residuals, 1))
 
 
 def hutchinson(

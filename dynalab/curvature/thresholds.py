@@ -67,7 +67,7 @@ def recurrence(optimizer: Any, factor: float = 1.0) -> Recurrence | None:
     name = _field(optimizer, "name")
     if name == "lookahead":
         inner = inner_of(optimizer)
-        found = recurrence({**_fields(inner), "name": _field(inner, "name")}, factor)
+        found = recurrence(inner, factor)
         if found is None:
             return None
         state = _field(optimizer, "inner_state", "keep")
@@ -127,15 +127,9 @@ def threshold(found: Recurrence) -> float:
 
 
 def ascended_threshold(descent: float | np.ndarray, rho: float, norm: np.ndarray) -> np.ndarray:
-    """Return SAM's threshold.
+    """Return SAM's threshold at radius rho, in the shape of the gradient's `norm`; 0 at a norm of 0.
 
-    Args:
-        descent: Threshold of the optimizer that takes SAM's gradient.
-        rho: Radius.
-        norm: Norm of the gradient, any shape.
-
-    Returns:
-        lambda with lambda (1 + rho lambda / norm) = `descent`, in the shape of `norm`; 0 at a norm of 0.
+    It is the lambda with lambda (1 + rho lambda / norm) = `descent`, that of the optimizer that takes SAM's gradient.
     """
     norm = np.asarray(norm, dtype=np.float64)
     if rho == 0:
@@ -202,10 +196,6 @@ def _first_unstable(found: Recurrence) -> float:
 def _field(optimizer: Any, name: str, default: Any = None) -> Any:
     value = optimizer.get(name) if isinstance(optimizer, Mapping) else getattr(optimizer, name, None)
     return default if value is None else value
-
-
-def _fields(optimizer: Any) -> dict[str, Any]:
-    return dict(optimizer) if isinstance(optimizer, Mapping) else dict(vars(optimizer))
 
 
 def partly_decayed(optimizer: Any) -> bool:

@@ -24,12 +24,9 @@ _COMMA = re.compile(r"[+-]?[\d.' ]*,\d[\d.,]*([eE][+-]?\d+)?")
 
 
 def numbers(column: pd.Series) -> tuple[np.ndarray, str]:
-    """Read a column of numbers.
+    """Return (the numbers of a column, shape (N,), ""), or (nothing, why it holds something else).
 
     Texts are read as well: words for missing values are NaN, `inf` and `Infinity` infinite, `true` and `false` 1 and 0.
-
-    Returns:
-        (values, shape (N,), ""), or (nothing, why it holds something else).
     """
     import pandas as pd
 
@@ -54,9 +51,9 @@ def _number(cell: Any) -> float:
 
     if isinstance(cell, str):
         word = cell.strip()
-        found = _WORDS.get(word.casefold())
-        if found is not None:
-            return found
+        value = _WORDS.get(word.casefold())
+        if value is not None:
+            return value
         # For Python 1_000 is a number; in a table it is a name.
         if "_" in word:
             raise ValueError(word)
@@ -71,12 +68,8 @@ def _number(cell: Any) -> float:
 def names(column: pd.Series, option: str) -> np.ndarray:
     """Return names, one a row, as text: `None`, `NA` and `007` as they are written.
 
-    Args:
-        column: The column; a whole number stays whole where gaps made it a float.
-        option: What named the column, for the message.
-
-    Raises:
-        ConfigError: A row has none.
+    A whole number stays whole where gaps made its column a float. A row without a name is a `ConfigError` that names
+    the option.
     """
     values = column.to_numpy(object)
     texts = [str(int(x)) if isinstance(x, float) and x.is_integer() else str(x).strip() for x in values]
@@ -89,28 +82,18 @@ def names(column: pd.Series, option: str) -> np.ndarray:
 
 
 def steps(column: pd.Series, option: str, instead: str = "") -> np.ndarray:
-    """Return steps as integers, shape (N,).
-
-    Args:
-        column: The column.
-        option: What named it, for the message.
-        instead: What the message says about another column.
-
-    Raises:
-        ConfigError: A row has none, or one that is no whole number of 0 or more.
-    """
+    """Return steps as integers, shape (N,); a message names the option and says what could be chosen `instead`."""
     import pandas as pd
 
     legal = f"steps are whole numbers of 0 or more{instead}"
     if pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
         raise ConfigError(f"{option}: holds times; {legal}")
-    found, why = numbers(column)
+    values, why = numbers(column)
     if why:
         raise ConfigError(f"{option}: {why}; {legal}")
     with np.errstate(invalid="ignore"):
-        bad = np.flatnonzero(~(np.isfinite(found) & (found >= 0) & (found % 1 == 0) & (found < 2**53)))
+        bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0) & (values % 1 == 0) & (values < 2**53)))
     if len(bad):
-        value = found[bad[0]]
-        said = "nothing" if np.isnan(value) else f"{value:.17g}"
-        raise ConfigError(f"{option}: row {bad[0] + 1} has {said} ({len(bad)} rows are like this); {legal}")
-    return found.astype(np.int64)
+        value = "nothing" if np.isnan(values[bad[0]]) else f"{values[bad[0]]:.17g}"
+        raise ConfigError(f"{option}: row {bad[0] + 1} has {value} ({len(bad)} rows are like this); {legal}")
+    return values.astype(np.int64)

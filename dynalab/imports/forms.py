@@ -34,12 +34,7 @@ if TYPE_CHECKING:
 
 
 def read_rows(frame: pd.DataFrame, form: Form, alone: str) -> Rows:
-    """Read a table.
-
-    Args:
-        frame: The table, its columns' names tidy.
-        form: How.
-        alone: The run's name where no column names it: the table is of one run.
+    """Read a table whose columns have tidy names; one that names no runs is the run `alone`.
 
     Raises:
         ConfigError: A column is missing, a row has no run or no step, or there is no metric.

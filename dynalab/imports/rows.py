@@ -95,11 +95,7 @@ def guess_column(columns: Sequence[str], known: Sequence[str]) -> str | None:
 
 
 def require_column(frame: pd.DataFrame, option: str, name: str) -> str:
-    """Return a column's name.
-
-    Raises:
-        ConfigError: There is no such column; names the option that asked for it.
-    """
+    """Return a column's name; one that is not there is a `ConfigError` that names the option."""
     if name not in frame.columns:
         near = did_you_mean(name, frame.columns)
         raise ConfigError(f"--{option} {name}: no such column{near}; there are {listing(frame.columns)}")

@@ -47,14 +47,7 @@ class ImportedRun:
 
 @dataclass(frozen=True)
 class Imported:
-    """What a table holds.
-
-    Attributes:
-        metrics: Names of the M columns.
-        runs: In order of their labels.
-        notes: What was left out or renamed.
-        doubts: What was guessed, and what may not be what it seems.
-    """
+    """What a table holds: its metrics and its runs by label, what was left out or renamed, and what was guessed."""
 
     metrics: tuple[str, ...]
     runs: tuple[ImportedRun, ...]
@@ -81,10 +74,6 @@ def runs_of(rows: Rows, changes: Changes | None = None) -> Imported:
     Rows may be in any order. Several rows of a run and step are merged where they fill each other's gaps, as a logger
     leaves them that writes a row a metric, or say the same, as a resumed one does.
 
-    Args:
-        rows: The table's rows.
-        changes: What else is said of it.
-
     Raises:
         ConfigError: Two rows contradict each other, a change does not fit, or nothing is left.
     """
@@ -100,11 +89,10 @@ def runs_of(rows: Rows, changes: Changes | None = None) -> Imported:
         notes.append(
             f"known from the published code: {', '.join(f'{name} is {PUBLISHED[name]}' for name in published)}"
         )
-    columns, renamed = _rename(columns)
+    columns = _rename(columns, notes)
     for name in changes.constants:
         if name in columns or name in RESERVED:
             raise ConfigError(f"--const {name}: the table has this column")
-    notes += renamed
     metrics, runs = _assemble(rows.names, rows.steps, columns, seeds, changes.constants, notes)
     return Imported(metrics, runs, notes, rows.doubts)
 
@@ -140,10 +128,9 @@ def _seeds(columns: Mapping[str, np.ndarray], names: np.ndarray) -> dict[str, in
     return {str(name): int(seed) for name, seed in zip(seeds.index, low, strict=True)}
 
 
-def _rename(columns: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Give metrics whose names mean something else here a name of their own."""
+def _rename(columns: Mapping[str, np.ndarray], notes: list[str]) -> dict[str, np.ndarray]:
+    """Give metrics whose names mean something else here a name of their own, which is noted."""
     kept: dict[str, np.ndarray] = {}
-    notes = []
     for name, values in columns.items():
         new = name
         while new in RESERVED or (new != name and new in columns):
@@ -151,7 +138,7 @@ def _rename(columns: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], l
         if new != name:
             notes.append(f"column {name} is stored as {new}")
         kept[new] = values
-    return kept, notes
+    return kept
 
 
 def _assemble(
@@ -201,10 +188,7 @@ def _assemble(
 def _merge(
     name: str, steps: np.ndarray, values: np.ndarray, metrics: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Merge rows of the same step, shapes (T,) and (T, M), that agree, and count the values that were there again.
-
-    Of clocks the first value stands, and none is counted.
-    """
+    """Merge rows (T,), (T, M) of one step that agree; count values that stand again. Of clocks the first stands."""
     unique, place = np.unique(steps, return_inverse=True)
     if len(unique) == len(steps):
         return steps, values, 0
@@ -227,14 +211,12 @@ def _merge(
 
 def _labels(names: Sequence[str]) -> dict[str, str]:
     """Return name -> label: what can stand in an id and on a command line, each once."""
-    taken: set[str] = set()
-    found = {}
+    owners: dict[str, str] = {}
     for name in names:
         base = re.sub(r"[^\w.-]+", "_", name).strip("._-")[:80] or "run"
         label, number = base, 1
-        while label in taken:
+        while label in owners:
             number += 1
             label = f"{base}-{number}"
-        taken.add(label)
-        found[name] = label
-    return found
+        owners[label] = name
+    return {name: label for label, name in owners.items()}

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,19 +75,14 @@ class Order:
 
     def words(self) -> list[str]:
         """Return the options of the command that say the same of the tables."""
-        form = self.form
+        form, changes = self.form, self.changes
         single = {"--step": form.step, "--key": form.key, "--value": form.value}
-        return [
-            *(word for column in form.run for word in ("--run", column)),
-            *(word for option, column in single.items() if column is not None for word in (option, column)),
-            *(["--wide"] if form.wide else []),
-            *(word for old, new in self.changes.renamed.items() for word in ("--map", f"{old}={new}")),
-            *(
-                word
-                for name, value in self.changes.constants.items()
-                for word in ("--const", f"{name}={value!r}")
-            ),
-        ]
+        pairs = [("--run", column) for column in form.run]
+        pairs += [(option, column) for option, column in single.items() if column is not None]
+        wide = ["--wide"] if form.wide else []
+        others = [("--map", f"{old}={new}") for old, new in changes.renamed.items()]
+        others += [("--const", f"{name}={value!r}") for name, value in changes.constants.items()]
+        return [*chain(*pairs), *wide, *chain(*others)]
 
 
 def import_table(
@@ -124,8 +120,10 @@ def import_table(
         about = {"file": files[0]} if len(files) == 1 else {"files": files}
     else:
         checked = _check_name(name if name is not None else "imported", name)
+        if not len(source):
+            raise ConfigError("the data frame has no rows")
         # A caller's frame stays as it is.
-        imported = runs_of(_read_frame(source, order.form, checked), order.changes)
+        imported = runs_of(read_rows(tidy(source, "the data frame"), order.form, checked), order.changes)
     for metric in order.levels or {}:
         if metric not in ACCURACIES:
             raise ConfigError(
@@ -134,7 +132,12 @@ def import_table(
         if metric not in imported.metrics:
             raise ConfigError(f"--level {metric}: no such metric; there are {listing(imported.metrics)}")
     about |= {"form": "wide" if order.form.wide else "long", "options": order.words()}
-    return _store(imported, OutputPaths(outputs), checked, about, order, argv)
+    paths = OutputPaths(outputs)
+    refuse_links(paths.imports_lock.parent)
+    check_writable(paths.imports_lock.parent)
+    # What a name means is read, then written.
+    with Lock(paths.imports_lock, wait=WAIT_SECONDS):
+        return _store(imported, paths, checked, about, order, argv)
 
 
 def _read_files(paths: Sequence[Path], form: Form) -> Rows:
@@ -167,12 +170,6 @@ def _labels_of(paths: Sequence[Path]) -> list[str]:
     return ["/".join(own) for own in parts]
 
 
-def _read_frame(frame: pd.DataFrame, form: Form, alone: str) -> Rows:
-    if not len(frame):
-        raise ConfigError("the data frame has no rows")
-    return read_rows(tidy(frame, "the data frame"), form, alone)
-
-
 def digest_of(imported: Imported) -> str:
     """Return the identity of a table's content: its runs, steps, metrics and values, not its format or order."""
     order = np.argsort(np.array(imported.metrics))
@@ -198,21 +195,6 @@ def _check_name(name: str, given: str | None) -> str:
 
 
 def _store(
-    imported: Imported,
-    outputs: OutputPaths,
-    name: str,
-    about: Mapping[str, Any],
-    order: Order,
-    argv: Sequence[str],
-) -> Outcome:
-    refuse_links(outputs.imports_lock.parent)
-    check_writable(outputs.imports_lock.parent)
-    # What a name means is read, then written.
-    with Lock(outputs.imports_lock, wait=WAIT_SECONDS):
-        return _store_locked(imported, outputs, name, about, order, argv)
-
-
-def _store_locked(
     imported: Imported,
     outputs: OutputPaths,
     name: str,

@@ -18,13 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMATS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "csv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
+    **dict.fromkeys((".csv", ".tsv", ".txt"), "csv"),
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
+    **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
 }
 # A decimal comma, where something else separates the cells.
 _DECIMAL_COMMA = r"^\s*([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)\s*$"
@@ -36,11 +32,7 @@ _NA_VALUES = [
 
 
 def files_in(sources: Sequence[Path]) -> list[Path]:
-    """Return the files meant: themselves, and of folders every table in them, in order of their paths.
-
-    Raises:
-        ConfigError: A folder has none.
-    """
+    """Return the files meant: themselves, and of folders every table in them, in order of their paths."""
     found: dict[Path, Path] = {}
     for source in sources:
         own = [source]
@@ -59,14 +51,9 @@ def files_in(sources: Sequence[Path]) -> list[Path]:
 
 
 def read_table(path: Path, form: Form) -> tuple[pd.DataFrame, list[str]]:
-    """Read a table; its format follows from the file's suffix.
+    """Return (the table of a file, what was read otherwise than it is written); the suffix says the format.
 
-    Args:
-        path: The file.
-        form: Which columns may hold names, which stay as they are written: `007` is no number, `None` none missing.
-
-    Returns:
-        (the table, what was read otherwise than it is written).
+    Columns that may hold names, as `form` has it, stay as they are written: `007` is no number, `None` none missing.
 
     Raises:
         ConfigError: There is no such file, its format is not known, or it is not what its suffix says.
@@ -98,11 +85,7 @@ def read_table(path: Path, form: Form) -> tuple[pd.DataFrame, list[str]]:
 
 
 def tidy(frame: pd.DataFrame, what: str) -> pd.DataFrame:
-    """Return a table whose columns have names without spaces around them, each once; named indices are columns.
-
-    Raises:
-        ConfigError: Two columns have one name.
-    """
+    """Return a table whose columns have names without spaces around them, each once; named indices are columns."""
     if any(name is not None for name in frame.index.names):
         frame = frame.reset_index()
     names = [str(name).strip() for name in frame.columns]
@@ -116,7 +99,7 @@ def _twice(names: Sequence[str]) -> list[str]:
 
 
 def _header(path: Path) -> tuple[list[str], str]:
-    """Return the names in a CSV file's first line and what separates them: a semicolon or a tab where no comma does."""
+    """Return the names in a CSV file's first line, and what separates them: a semicolon or tab where no comma does."""
     best: tuple[list[str], str] = [], ","
     for separator in ("\t",) if path.suffix.lower() == ".tsv" else (",", ";", "\t"):
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -187,10 +170,10 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    row = dict(pairs)
+    if len(row) < len(pairs):
         raise ValueError(f"the name {_twice([name for name, _ in pairs])[0]} twice in an object")
-    return found
+    return row
 
 
 def _jsonl(path: Path) -> pd.DataFrame:

@@ -83,10 +83,9 @@ def read_wide(frame: pd.DataFrame, form: Form) -> Rows:
         numeric, left = numeric_columns(frame[[name for metric, name in own.items() if metric != own_steps]])
         if left:
             notes.append(f"columns left out: {'; '.join(left)}")
-        nothing = np.full(len(frame), np.nan)
-        block = np.column_stack([nothing, *(numeric.get(own.get(name, ""), nothing) for name in metrics)])[
-            :, 1:
-        ]
+        block = np.full((len(frame), len(metrics)), np.nan)
+        for place, name in enumerate(metrics):
+            block[:, place] = numeric.get(own.get(name, ""), np.nan)
         some = ~np.isnan(block).all(axis=1)
         if not some.any():
             empty.append(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import socket
 import sys
@@ -51,11 +52,7 @@ def make_ensemble(
 
 
 def write_shards(
-    paths: EnsemblePaths,
-    imported: Imported,
-    levels: Mapping[str, float],
-    attempt: int,
-    argv: Sequence[str],
+    paths: EnsemblePaths, imported: Imported, levels: Mapping[str, float], attempt: int, argv: Sequence[str]
 ) -> None:
     """Write the runs; those that share their steps share a shard, those on many grids one whose rows are of one run."""
     # What has no level is reached by no value.
@@ -107,37 +104,26 @@ def _write_shard(
         raise ConfigError(
             f"{len(metrics)} metrics are more than a series can hold; import fewer columns"
         ) from error
-    try:
+    with contextlib.closing(writer):
         writer.append(steps, np.zeros(len(steps)), columns)
         mark = writer.sync()
-    finally:
-        writer.close()
-    own = [
-        runfile.Run(
-            run.label,
-            run.seed,
-            {},
-            "done",
-            int(run.steps[-1]),
-            summarise(_rows(run, metrics), 0, levels, None),
-        )
-        for run in runs
-    ]
-    last = max(run.steps for run in own)
-    runfile.write(
-        shard,
-        runfile.Shard(
-            own,
-            last,
-            attempt=attempt,
-            status="done",
-            steps=last,
-            plan={"names": {run.label: run.name for run in runs if run.name != run.label}},
-            attempts=[dict(record)],
-            marks={IMPORTED_CADENCE: [mark.rows, mark.crc]},
-            started=str(record["started"]),
-        ),
+    summaries = [summarise(_rows(run, metrics), 0, levels, None) for run in runs]
+    last = max(int(run.steps[-1]) for run in runs)
+    stored = runfile.Shard(
+        [
+            runfile.Run(run.label, run.seed, {}, "done", int(run.steps[-1]), summary)
+            for run, summary in zip(runs, summaries, strict=True)
+        ],
+        last,
+        attempt=attempt,
+        status="done",
+        steps=last,
+        plan={"names": {run.label: run.name for run in runs if run.name != run.label}},
+        attempts=[dict(record)],
+        marks={IMPORTED_CADENCE: [mark.rows, mark.crc]},
+        started=str(record["started"]),
     )
+    runfile.write(shard, stored)
 
 
 def _rows(run: ImportedRun, metrics: Sequence[str]) -> np.ndarray:

@@ -30,17 +30,12 @@ class Config:
     activation: str = "square"
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_positive("model.width", self.width)
         require_one_of("model.activation", self.activation, ("square", "relu"))
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:
-    """Build one run's network, drawing its weights from torch's global generator.
-
-    Raises:
-        ConfigError: The task's examples are not pairs of symbols.
-    """
+    """Build one run's network, drawing its weights from torch's global generator."""
     require_pairs(config.name, spec)
     from dynalab.models.nets.pairs import EmbeddingMLP
 

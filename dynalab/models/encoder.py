@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynalab.core.errors import ConfigError
-from dynalab.models.nets.checks import require_heads, require_positive
+from dynalab.models.nets.checks import require_heads, require_kind, require_positive
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +36,6 @@ class Config:
     tied: bool = True
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_positive("model.layers", self.layers)
         require_heads(self.width, self.heads)
         require_positive("model.mlp_width", self.mlp_width)
@@ -45,26 +44,8 @@ class Config:
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:
-    """Build one run's network, drawing its weights from torch's global generator.
-
-    Raises:
-        ConfigError: The task's examples are not sequences of tokens.
-    """
-    if spec.kind != "tokens":
-        raise ConfigError(
-            f"model={config.name}: reads sequences of tokens, but this task's examples are of kind {spec.kind}; "
-            f"legal: a task of text (task=mlm), or a model that reads {spec.kind}"
-        )
+    """Build one run's network, drawing its weights from torch's global generator."""
+    require_kind(config.name, spec, ["tokens"], "sequences of tokens", "text (task=mlm)")
     from dynalab.models.nets.encoder import Encoder
 
-    return Encoder(
-        spec.symbols,
-        spec.classes,
-        spec.shape[0],
-        width=config.width,
-        heads=config.heads,
-        mlp_width=config.mlp_width,
-        layers=config.layers,
-        dropout=config.dropout,
-        tied=config.tied,
-    )
+    return Encoder(spec.symbols, spec.classes, spec.shape[0], config)

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dynalab.core.errors import ConfigError
-from dynalab.models.nets.checks import require_one_of, require_positive
-from dynalab.models.nets.vectors import require_vectors
+from dynalab.models.nets.checks import require_hidden, require_one_of, require_vectors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,13 +58,7 @@ class Config:
         return {"model.head_bias": self.bias}
 
     def __post_init__(self) -> None:
-        """Check the values."""
-        if not self.hidden:
-            raise ConfigError(
-                "model.hidden=[]: needs the width of one hidden layer at least, for example [100]"
-            )
-        for width in self.hidden:
-            require_positive("model.hidden", width)
+        require_hidden(self.hidden, example=100)
         require_one_of("model.activation", self.activation, ACTIVATIONS)
         require_one_of("model.init", self.init, INITS)
         for key in ("gain", "scale"):
@@ -74,11 +67,7 @@ class Config:
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:
-    """Build one run's network, drawing its weights from torch's global generator.
-
-    Raises:
-        ConfigError: The task's examples are neither vectors nor images.
-    """
+    """Build one run's network, drawing its weights from torch's global generator."""
     require_vectors(config.name, spec)
     from dynalab.models.nets.mlp import MLP
 

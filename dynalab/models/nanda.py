@@ -35,17 +35,12 @@ class Config:
     layer_norm: bool = False
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_heads(self.width, self.heads)
         require_positive("model.mlp_width", self.mlp_width)
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:
-    """Build one run's network, drawing its weights from torch's global generator.
-
-    Raises:
-        ConfigError: The task's examples are not pairs of symbols.
-    """
+    """Build one run's network, drawing its weights from torch's global generator."""
     require_pairs(config.name, spec)
     from dynalab.models.nets.transformers import NandaTransformer
 

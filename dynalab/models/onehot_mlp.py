@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dynalab.core.errors import ConfigError
-from dynalab.models.nets.checks import require_pairs, require_positive
+from dynalab.models.nets.checks import require_hidden, require_pairs
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,21 +25,11 @@ class Config:
     hidden: list[int] = field(default_factory=lambda: [128, 128])
 
     def __post_init__(self) -> None:
-        """Check the values."""
-        if not self.hidden:
-            raise ConfigError(
-                "model.hidden=[]: needs the width of one hidden layer at least, for example [128]"
-            )
-        for width in self.hidden:
-            require_positive("model.hidden", width)
+        require_hidden(self.hidden, example=128)
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:
-    """Build one run's network, drawing its weights from torch's global generator.
-
-    Raises:
-        ConfigError: The task's examples are not pairs of symbols.
-    """
+    """Build one run's network, drawing its weights from torch's global generator."""
     require_pairs(config.name, spec)
     from dynalab.models.nets.pairs import OneHotMLP
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.models.nets.checks import require_positive
-from dynalab.models.nets.vectors import require_one_output, require_vectors
+from dynalab.models.nets.checks import require_one_output, require_positive, require_vectors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,16 +29,11 @@ class Config:
     degree: int = 3
 
     def __post_init__(self) -> None:
-        """Check the value."""
         require_positive("model.degree", self.degree)
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:
-    """Build one run's network, drawing its weights from torch's global generator.
-
-    Raises:
-        ConfigError: The task's examples are no vectors, or it wants several outputs.
-    """
+    """Build one run's network, drawing its weights from torch's global generator."""
     require_vectors(config.name, spec)
     require_one_output(config.name, spec)
     from dynalab.models.nets.parity import PolyNet

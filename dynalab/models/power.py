@@ -34,17 +34,12 @@ class Config:
     heads: int = 4
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_positive("model.layers", self.layers)
         require_heads(self.width, self.heads)
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:
-    """Build one run's network, drawing its weights from torch's global generator.
-
-    Raises:
-        ConfigError: The task's examples are not pairs of symbols.
-    """
+    """Build one run's network, drawing its weights from torch's global generator."""
     require_pairs(config.name, spec)
     from dynalab.models.nets.transformers import PowerTransformer
 

@@ -7,14 +7,10 @@ initialisation: the network of Hu et al. 2023 (arXiv 2308.09543) on CIFAR-100.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from dynalab.models.nets.resnet_config import ResNetConfig, build_resnet
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from dynalab.core.batch import InputSpec
+from dynalab.models.nets.resnet_config import ResNetConfig
+from dynalab.models.nets.resnet_config import build as build
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,15 +18,7 @@ class Config(ResNetConfig):
     """Configuration of ResNet-18; the fields are those of `ResNetConfig`."""
 
     stages: ClassVar[tuple[int, ...]] = (2, 2, 2, 2)
+    projections, he_normal, channels_last = True, False, False
 
     name: str = "resnet18"
     width: int = 64
-
-
-def build(config: Config, spec: InputSpec) -> nn.Module:
-    """Build one run's network, drawing its weights from torch's global generator.
-
-    Raises:
-        ConfigError: The task's examples are no images.
-    """
-    return build_resnet(config, config.name, spec, projections=True, he_normal=False, channels_last=False)

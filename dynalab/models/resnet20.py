@@ -7,14 +7,10 @@ missing channels zero), convolutions drawn from N(0, 2 / fan-in).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from dynalab.models.nets.resnet_config import ResNetConfig, build_resnet
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from dynalab.core.batch import InputSpec
+from dynalab.models.nets.resnet_config import ResNetConfig
+from dynalab.models.nets.resnet_config import build as build
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,15 +18,7 @@ class Config(ResNetConfig):
     """Configuration of ResNet-20; the fields are those of `ResNetConfig`."""
 
     stages: ClassVar[tuple[int, ...]] = (3, 3, 3)
+    projections, he_normal, channels_last = False, True, True
 
     name: str = "resnet20"
     width: int = 16
-
-
-def build(config: Config, spec: InputSpec) -> nn.Module:
-    """Build one run's network, drawing its weights from torch's global generator.
-
-    Raises:
-        ConfigError: The task's examples are no images.
-    """
-    return build_resnet(config, config.name, spec, projections=False, he_normal=True, channels_last=True)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynalab.config.schema import require
-from dynalab.models.nets.checks import require_positive
-from dynalab.models.nets.images import require_image
+from dynalab.models.nets.checks import require_image, require_positive
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,17 +28,12 @@ class Config:
     head_norm: float = 10.0
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_positive("model.width", self.width)
         require(self.head_norm > 0, "model.head_norm", self.head_norm, "a positive norm")
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:
-    """Build one run's network, drawing its weights from torch's global generator.
-
-    Raises:
-        ConfigError: The task's examples are no images of at least 8 x 8 pixels.
-    """
+    """Build one run's network, drawing its weights from torch's global generator."""
     shape = require_image(config.name, spec, least=8)
     from dynalab.models.nets.scale_invariant import ScaleInvariantConvNet
 

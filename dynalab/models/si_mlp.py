@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynalab.config.schema import require
-from dynalab.core.errors import ConfigError
-from dynalab.models.nets.checks import require_positive
+from dynalab.models.nets.checks import require_positive, require_vectors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +33,6 @@ class Config:
     head_norm: float = 10.0
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_positive("model.width", self.width)
         require_positive("model.depth", self.depth)
         require(self.head_norm > 0, "model.head_norm", self.head_norm, "a positive norm")
@@ -45,16 +43,8 @@ class Config:
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:
-    """Build one run's network, drawing its weights from torch's global generator.
-
-    Raises:
-        ConfigError: The task's examples are no rows of numbers.
-    """
-    if spec.kind not in ("image", "vector"):
-        raise ConfigError(
-            f"model={config.name}: reads rows of numbers, but this task's examples are of kind {spec.kind}; "
-            f"legal: a task of images or vectors (task=digits), or a model that reads {spec.kind}"
-        )
+    """Build one run's network, drawing its weights from torch's global generator."""
+    require_vectors(config.name, spec)
     from dynalab.models.nets.scale_invariant import ScaleInvariantMLP
 
     return ScaleInvariantMLP(spec.symbols, spec.classes, config.width, config.depth, config.head_norm)

@@ -21,9 +21,5 @@ class Config:
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:
-    """Refuse: the engine asks the task instead, and comes here only where the task has no `model()`.
-
-    Raises:
-        ConfigError: Always.
-    """
+    """Refuse: the engine asks the task, and comes here only where the task has no `model()`."""
     raise ConfigError("model=task: this task brings no network of its own; choose another model")

@@ -22,6 +22,20 @@ if TYPE_CHECKING:
     from dynalab.tasks.base import Task, TaskData
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cadence:
+    """The keys that every probe has.
+
+    Attributes:
+        every: Steps between measurements; None is the default cadence.
+        at: `log`, or a list of steps, in place of `every`.
+    """
+
+    name: str
+    every: int | None = None
+    at: Any = None
+
+
 @dataclass(frozen=True)
 class Setting:
     """What training is made of, for a probe that looks at examples or at the loss.

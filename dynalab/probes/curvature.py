@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynalab.config.schema import require
 from dynalab.curvature.cost import ENTRIES, cadence_of, default_size, examples_of
+from dynalab.probes.base import Cadence, Setting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from dynalab.core.state import Objective, ProbeState
     from dynalab.curvature.hessian import Operator
     from dynalab.curvature.lanczos import Eigenpairs
-    from dynalab.probes.base import Setting
 
 # Products that an eigenvalue takes with a warm start.
 PRODUCTS = 10
@@ -69,12 +69,10 @@ ABOUT = ("curvature_probe_size", "curvature_probe_training")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of the probe.
+class Config(Cadence):
+    """Configuration of the probe; without `every` its cadence is chosen by counted cost.
 
     Attributes:
-        every: Steps between measurements; None: chosen by counted cost.
-        at: `log`, or a list of steps, in place of `every`.
         size: Number of training examples; None: all, at most 5,000 with full batches and 1,000 with mini-batches.
         eigenvalues: How many of the largest.
         tolerance: Residual at which a search ends, relative to the eigenvalue.
@@ -84,8 +82,6 @@ class Config:
     """
 
     name: str = "curvature"
-    every: int | None = None
-    at: Any = None
     size: int | None = None
     eigenvalues: int = 1
     tolerance: float = 1e-2
@@ -94,7 +90,6 @@ class Config:
     on_spike: bool = True
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         key = "probe.curvature"
         require(self.size is None or self.size >= 1, f"{key}.size", self.size, "an integer of at least 1")
         require(
@@ -119,17 +114,11 @@ def in_words(config: Config, ensemble: EnsembleConfig) -> dict[str, object]:
 
 
 class Curvature:
-    """The probe; implements `dynalab.probes.base.Probe`.
-
-    Attributes:
-        needs: The optimizer's tensors, and the update to come.
-        on_spike: Whether runs are measured where their loss spikes.
-    """
+    """The probe; implements `dynalab.probes.base.Probe`."""
 
     needs = frozenset({"optimizer_state", "upcoming"})
 
     def __init__(self, config: Config) -> None:
-        """Begin without a vector to start from."""
         self._config = config
         self._warm: dict[str, Tensor] = {}
         self.on_spike = config.on_spike
@@ -300,12 +289,7 @@ class Curvature:
         return pairs
 
     def _threshold(self, state: ProbeState, raised: Tensor | None = None) -> Tensor:
-        """Return the threshold that the update to come meets, (S,).
-
-        Args:
-            state: The row's state.
-            raised: By how much decay of some parameters raises the largest eigenvalue, (S,); None: by the decay.
-        """
+        """Return the threshold (S,) that the update meets; `raised` (S,) is what partial decay adds to sharpness."""
         from dataclasses import replace
 
         import torch

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dynalab.models.describe import describe
+from dynalab.probes.base import Cadence
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,28 +22,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of the probe.
-
-    Attributes:
-        every: Steps between measurements; None is the default cadence.
-        at: `log`, or a list of steps, in place of `every`.
-    """
+class Config(Cadence):
+    """Configuration of the probe."""
 
     name: str = "gradients"
-    every: int | None = None
-    at: Any = None
 
 
 @dataclass(frozen=True)
 class Norms:
-    """The probe; implements `dynalab.probes.base.Probe`.
-
-    Attributes:
-        names: All parameters.
-        last_layer: The one that counts as the last layer, or None.
-        needs: The gradient and the weights before the update.
-    """
+    """The probe; implements `dynalab.probes.base.Probe`. A network may name no last layer."""
 
     names: tuple[str, ...]
     last_layer: str | None

@@ -24,6 +24,7 @@ from dynalab.config.schema import require
 from dynalab.core.batch import Batch
 from dynalab.core.errors import ConfigError
 from dynalab.models.describe import describe
+from dynalab.probes.base import Cadence, Setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,29 +32,23 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dynalab.core.state import ProbeState
-    from dynalab.probes.base import Setting
 
 # How far outputs may be from linear in the last layer's weight before it counts as not linear, relative to their size.
 LINEAR = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Cadence):
     """Configuration of the probe.
 
     Attributes:
         size: How many training examples are looked at, the first of them; None is all that are evaluated.
-        every: Steps between measurements; None is the default cadence.
-        at: `log`, or a list of steps, in place of `every`.
     """
 
     name: str = "numerics"
     size: int | None = None
-    every: int | None = None
-    at: Any = None
 
     def __post_init__(self) -> None:
-        """Check the value."""
         legal = "an integer of at least 1, or null"
         require(self.size is None or self.size >= 1, "probe.numerics.size", self.size, legal)
 
@@ -65,13 +60,7 @@ def in_words(config: Config, ensemble: object) -> dict[str, object]:
 
 @dataclass
 class Numerics:
-    """The probe; implements `dynalab.probes.base.Probe`.
-
-    Attributes:
-        last_layer: Name of the last layer's weight.
-        size: How many examples are looked at; None is all.
-        needs: Nothing beside the weights.
-    """
+    """The probe; implements `dynalab.probes.base.Probe`."""
 
     last_layer: str
     size: int | None = None
@@ -79,11 +68,7 @@ class Numerics:
     _setting: Setting | None = field(default=None, repr=False)
 
     def begin(self, setting: Setting) -> None:
-        """Take what the probe is measured on.
-
-        Raises:
-            ConfigError: The task is no classification with cross-entropy, or the last layer is not linear.
-        """
+        """Take what is measured on; refuse a task without cross-entropy, and a last layer that is not linear."""
         loss = getattr(getattr(setting.task, "config", None), "loss", None)
         if loss != "cross_entropy":
             raise ConfigError(
@@ -121,13 +106,12 @@ class Numerics:
         cosine = _dot(classes, total) / (_dot(classes, classes) * _dot(total, total)).sqrt()
         # A run that diverged has margins that are not ordered.
         lost = margin.isnan().any(1)
-        found = {
+        return {
             "zero_loss_fraction": torch.cat(zeros, 1).to(torch.float64).mean(1).masked_fill(lost, torch.nan),
             "min_margin": margin[:, 0].masked_fill(lost, torch.nan),
             "median_margin": margin[:, (margin.shape[1] - 1) // 2].masked_fill(lost, torch.nan),
             "class_feature_cosine": cosine.masked_fill(~cosine.isfinite(), torch.nan),
         }
-        return found
 
     def _batches(self) -> Iterator[Batch]:
         assert self._setting is not None
@@ -176,11 +160,7 @@ class Numerics:
 
 
 def build(config: Config, network: nn.Module) -> Numerics:
-    """Build the probe for a network.
-
-    Raises:
-        ConfigError: The network has no layer that could be the last.
-    """
+    """Build the probe for a network, which has to have a layer that could be the last."""
     last = describe(network).last_layer
     if last is None:
         raise ConfigError(
@@ -190,12 +170,7 @@ def build(config: Config, network: nn.Module) -> Numerics:
 
 
 def margins_of(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return z_y - max_{k != y} z_k of every example, (S, B), in float64.
-
-    Args:
-        outputs: Logits (S, B, C).
-        targets: Labels below C, (S, B).
-    """
+    """Return z_y - max_{k != y} z_k of every example, (S, B) in float64, from logits (S, B, C) and labels (S, B)."""
     import torch
 
     logits = outputs.to(torch.float64)

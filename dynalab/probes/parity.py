@@ -25,10 +25,11 @@ The first layer is the first matrix that the network counts as its weights (`dyn
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dynalab.core.errors import ConfigError
 from dynalab.models.describe import WeightSelection, describe, matrices
+from dynalab.probes.base import Cadence
 
 if TYPE_CHECKING:
     import torch
@@ -39,36 +40,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Cadence):
     """Configuration of the probe.
 
     Attributes:
         k: Number of relevant coordinates, the first k; its YAML file takes the task's.
-        every: Steps between measurements; None is the default cadence.
-        at: `log`, or a list of steps, in place of `every`.
     """
 
     name: str = "parity"
     k: int = 3
-    every: int | None = None
-    at: Any = None
 
     def __post_init__(self) -> None:
-        """Check the value."""
         if self.k < 1:
             raise ConfigError(f"probe.parity.k={self.k}: must be an integer of at least 1")
 
 
 @dataclass(frozen=True)
 class ParityProgress:
-    """The probe; implements `dynalab.probes.base.Probe`.
-
-    Attributes:
-        first: The network's first layer.
-        k: Number of relevant coordinates.
-        coefficients: The network's Fourier coefficients, where there is a formula.
-        needs: The weights at step 0.
-    """
+    """The probe; `coefficients` are the network's, where there is a formula."""
 
     first: WeightSelection
     k: int
@@ -111,11 +100,7 @@ def _rms(moved: Tensor) -> Tensor:
 
 
 def build(config: Config, network: nn.Module) -> ParityProgress:
-    """Build the probe for a network.
-
-    Raises:
-        ConfigError: The network has no weight matrix, or its first reads fewer than k coordinates.
-    """
+    """Build the probe for a network, whose first weight matrix has to read k coordinates at least."""
     selection = describe(network)
     if not selection.matrices:
         raise ConfigError(

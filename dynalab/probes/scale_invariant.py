@@ -10,9 +10,10 @@ the network names in `scale_invariant`:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dynalab.core.errors import ConfigError
+from dynalab.probes.base import Cadence
 from dynalab.probes.gradients import norm
 
 if TYPE_CHECKING:
@@ -22,27 +23,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of the probe.
-
-    Attributes:
-        every: Steps between measurements; None is the default cadence.
-        at: `log`, or a list of steps, in place of `every`.
-    """
+class Config(Cadence):
+    """Configuration of the probe."""
 
     name: str = "scale_invariant"
-    every: int | None = None
-    at: Any = None
 
 
 @dataclass(frozen=True)
 class ScaleInvariant:
-    """The probe; implements `dynalab.probes.base.Probe`.
-
-    Attributes:
-        names: The scale-invariant parameters.
-        needs: The gradient and the weights before the update.
-    """
+    """The probe; implements `dynalab.probes.base.Probe`."""
 
     names: tuple[str, ...]
     needs: frozenset[str] = frozenset({"gradients", "previous"})
@@ -61,11 +50,7 @@ class ScaleInvariant:
 
 
 def build(config: Config, network: nn.Module) -> ScaleInvariant:
-    """Build the probe for a network.
-
-    Raises:
-        ConfigError: The network names no scale-invariant parameters.
-    """
+    """Build the probe for a network, which has to name scale-invariant parameters."""
     names = tuple(getattr(network, "scale_invariant", ()))
     if not names:
         raise ConfigError(

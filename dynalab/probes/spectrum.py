@@ -21,24 +21,22 @@ from typing import TYPE_CHECKING, Any
 
 from dynalab.config.schema import require
 from dynalab.curvature.cost import ENTRIES, cadence_of, default_size, examples_of
+from dynalab.probes.base import Cadence, Setting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dynalab.config.ensemble import EnsembleConfig
     from dynalab.core.state import Objective, ProbeState
-    from dynalab.probes.base import Setting
 
 MOST_BINS = 400
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of the probe.
+class Config(Cadence):
+    """Configuration of the probe; without `every` its cadence is chosen by counted cost.
 
     Attributes:
-        every: Steps between measurements; None: chosen by counted cost.
-        at: `log`, or a list of steps, in place of `every`.
         size: Number of training examples; None: as for the probe `curvature`.
         m: Lanczos steps.
         starts: Random vectors.
@@ -48,8 +46,6 @@ class Config:
     """
 
     name: str = "spectrum"
-    every: int | None = None
-    at: Any = None
     size: int | None = None
     m: int = 80
     starts: int = 1
@@ -58,7 +54,6 @@ class Config:
     per_decade: int = 4
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         key = "probe.spectrum"
         for name, least in (("m", 2), ("starts", 1), ("per_decade", 1)):
             value = getattr(self, name)
@@ -89,16 +84,11 @@ def in_words(config: Config, ensemble: EnsembleConfig) -> dict[str, object]:
 
 
 class Spectrum:
-    """The probe; implements `dynalab.probes.base.Probe`. It remembers nothing from row to row.
-
-    Attributes:
-        needs: Nothing beside the weights.
-    """
+    """The probe; implements `dynalab.probes.base.Probe`. It remembers nothing from row to row."""
 
     needs: frozenset[str] = frozenset()
 
     def __init__(self, config: Config) -> None:
-        """Settle the bins."""
         self._config = config
         self._edges = config.edges()
 

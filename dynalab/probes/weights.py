@@ -27,11 +27,12 @@ at most 3e-7 of themselves.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dynalab.models.describe import WeightSelection, describe, matrices
+from dynalab.probes.base import Cadence
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,27 +44,15 @@ SMALLEST = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of the probe.
-
-    Attributes:
-        every: Steps between measurements; None is the default cadence.
-        at: `log`, or a list of steps, in place of `every`.
-    """
+class Config(Cadence):
+    """Configuration of the probe."""
 
     name: str = "weights"
-    every: int | None = None
-    at: Any = None
 
 
 @dataclass(frozen=True)
 class WeightStatistics:
-    """The probe; implements `dynalab.probes.base.Probe`.
-
-    Attributes:
-        selection: Which tensors of the network count.
-        needs: Nothing beside the weights.
-    """
+    """The probe; implements `dynalab.probes.base.Probe`."""
 
     selection: WeightSelection
     needs: frozenset[str] = frozenset()
@@ -97,14 +86,7 @@ def build(config: Config, network: nn.Module) -> WeightStatistics:
 
 
 def _of_entries(parts: list[Tensor]) -> dict[str, Tensor]:
-    """Return mean, lower median and variance of all entries of each run, float64.
-
-    Args:
-        parts: Tensors (S, ...) whose entries count together.
-
-    Returns:
-        `mean`, `median` and `var`, each (S,); a run with an entry that is not finite has NaN as its mean.
-    """
+    """Return mean (NaN where not finite), lower median and variance (S,) of all entries of parts (S, ...), float64."""
     import torch
 
     wide = torch.cat([part.flatten(1) for part in parts], dim=1).to(torch.float64)
@@ -150,14 +132,7 @@ def _of_matrices(weights: list[Tensor]) -> dict[str, Tensor]:
 
 
 def _of_group(x: Tensor) -> dict[str, Tensor]:
-    """Return the statistics of each matrix by itself.
-
-    Args:
-        x: Finite matrices of shape (S, K, m, n), float64.
-
-    Returns:
-        Name -> (S, K).
-    """
+    """Return the statistics of each of finite matrices (S, K, m, n), float64, by itself: name -> (S, K)."""
     import torch
 
     l1 = x.abs().sum((2, 3))

@@ -55,12 +55,7 @@ class TaskData(Protocol):
 
 @dataclass(frozen=True)
 class First:
-    """The first few examples of batches that are another's.
-
-    Attributes:
-        data: The other.
-        examples: How many.
-    """
+    """The first `examples` of batches that are another's."""
 
     data: TaskData
     examples: int

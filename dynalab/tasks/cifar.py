@@ -34,11 +34,6 @@ class Config(FileConfig):
     border: str = "zeros"
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ConfigError: Names the key, the value and what is legal.
-        """
         require(self.classes in (10, 100), "task.classes", self.classes, "10 or 100")
         super().__post_init__()
         require_one_of("task.augment", self.augment, AUGMENT)
@@ -55,6 +50,6 @@ class Config(FileConfig):
 
 def build(config: Config) -> ImageTask:
     """Build the task that `config` describes."""
-    from dynalab.tasks.images.files import build_from_files
+    from dynalab.tasks.images.task import from_files
 
-    return build_from_files(config, border=config.border if config.augment == "crop_flip" else None)
+    return from_files(config, border=config.border if config.augment == "crop_flip" else None)

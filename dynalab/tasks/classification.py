@@ -16,15 +16,7 @@ LOSSES = ("cross_entropy", "mse")
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return each run's mean cross-entropy over its examples, taken over all columns of the outputs.
-
-    Args:
-        outputs: Logits, shape (S, B, C).
-        targets: Labels below C, shape (S, B).
-
-    Returns:
-        Shape (S,), in the precision of the outputs.
-    """
+    """Return each run's mean cross-entropy (S,), over all columns of logits (S, B, C), for labels (S, B)."""
     from torch.nn.functional import cross_entropy as examplewise
 
     flat = examplewise(outputs.flatten(0, 1), targets.flatten(), reduction="none")
@@ -32,30 +24,17 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return each run's mean over examples of half the SUM over outputs of (o - onehot)^2.
-
-    Args:
-        outputs: Shape (S, B, C).
-        targets: Labels below C, shape (S, B).
-
-    Returns:
-        Shape (S,), in the precision of the outputs.
-    """
+    """Return each run's mean (S,) over examples of half the SUM over outputs of (o - onehot)^2."""
     return _squares(outputs, targets).sum(2).mean(1) / 2
 
 
 def mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return each run's mean over examples AND outputs of (o - onehot)^2; shapes as `half_squared_error`."""
+    """Return each run's mean (S,) over examples AND outputs of (o - onehot)^2."""
     return _squares(outputs, targets).mean((1, 2))
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the share of examples whose largest output is the target's, shape (S,), float64.
-
-    Args:
-        outputs: Shape (S, B, C).
-        targets: Shape (S, B).
-    """
+    """Return the share (S,), float64, of examples whose largest output (S, B, C) is the target's (S, B)."""
     import torch
 
     return (outputs.max(2).indices == targets).to(torch.float64).mean(1)

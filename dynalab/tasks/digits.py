@@ -38,11 +38,6 @@ class Config(ImageConfig):
     input_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ConfigError: Names the key, the value and what is legal.
-        """
         super().__post_init__()
         require(self.n_test >= 1, "task.n_test", self.n_test, "an integer of at least 1")
         largest = TOTAL - self.n_test
@@ -80,13 +75,5 @@ def build(config: Config) -> ImageTask:
         return Drawn(pool, pool, train, test)
 
     # Mean and standard deviation of all pixels of all images.
-    return ImageTask(
-        config=config,
-        shape=SHAPE,
-        classes=10,
-        largest=LARGEST_PIXEL,
-        draw=draw,
-        mean=(0.3053,),
-        std=(0.3760,),
-        input_noise=config.input_noise,
-    )
+    mean, std = (0.3053,), (0.3760,)
+    return ImageTask(config, SHAPE, 10, LARGEST_PIXEL, draw, mean, std, input_noise=config.input_noise)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from dynalab.core.batch import Batch
-from dynalab.core.errors import ConfigError
 from dynalab.core.streams import Streams
 
 # Rows of one seed that are evaluated at once. The number must not depend on S, because sums taken over other
@@ -50,23 +49,12 @@ class FixedData:
             train: Training examples of every run, on their device.
             test: Held-out examples of every run.
             streams: The runs' random streams, length S.
-            batch_size: Examples a batch; None, or at least the size of the set, is the full set in its own
-                order.
+            batch_size: Examples a batch; None, or at least the size of the set, is the full set in its own order.
             eval_size: Evaluate only the first so many examples of each split; None is all.
             chunk: Most examples of one run in one batch of evaluation.
-
-        Raises:
-            ConfigError: A size is not positive.
         """
-        for key, value in (("train.batch_size", batch_size), ("eval.size", eval_size)):
-            if value is not None and value < 1:
-                raise ConfigError(
-                    f"{key}={value}: must be at least 1" + (", or full" if "batch" in key else "")
-                )
-        self.train = train
-        self.test = test
-        self._streams = list(streams)
-        self._size = train.size
+        self.train, self.test = train, test
+        self._streams, self._size = list(streams), train.size
         self._batch_size = self._size if batch_size is None else min(batch_size, self._size)
         self.batches_per_epoch = -(-self._size // self._batch_size)
         self.full_batch = self._batch_size == self._size and (eval_size is None or eval_size >= self._size)
@@ -100,15 +88,9 @@ class FixedData:
 
 
 def chunks(examples: Batch, size: int | None, chunk: int) -> list[Batch]:
-    """Cut the first `size` examples of every run into few even pieces of at most `chunk`.
+    """Cut the first `size` examples of every run into few even pieces of at most `chunk`, views of them in order.
 
-    Args:
-        examples: Inputs (S, N, ...) and targets (S, N, ...).
-        size: How many examples of each run to take; None is all.
-        chunk: Most examples of one run in a piece.
-
-    Returns:
-        Pieces in order; views of the examples.
+    Inputs have shape (S, N, ...), targets (S, N, ...); a size of None is all.
     """
     n = examples.size if size is None else min(size, examples.size)
     pieces = -(-n // chunk)

@@ -11,7 +11,6 @@ onehot)^2, so its gradient is `classes` times smaller than with a sum over outpu
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from dynalab.core.batch import Batch, InputSpec
 from dynalab.core.errors import ConfigError
+from dynalab.models.nets.checks import require_one_of
 from dynalab.tasks import classification, operations
 from dynalab.tasks.base import TaskData
 
@@ -51,21 +51,11 @@ class Config:
     loss: str = "cross_entropy"
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ConfigError: A value is illegal; names the key, the value and what is legal.
-        """
         # A formula and its name mean one thing, so they must have one identity.
         object.__setattr__(self, "operation", operations.canonical(self.operation))
         if not 2 <= self.modulus <= LARGEST:
             raise ConfigError(f"task.modulus={self.modulus}: must be an integer from 2 to {LARGEST}")
-        if self.loss not in classification.LOSSES:
-            near = difflib.get_close_matches(str(self.loss), classification.LOSSES, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(
-                f"task.loss={self.loss} is not known{hint}; legal: {', '.join(classification.LOSSES)}"
-            )
+        require_one_of("task.loss", self.loss, classification.LOSSES)
         if not 0.0 < self.train_fraction < 1.0:
             raise ConfigError(
                 f"task.train_fraction={self.train_fraction}: must lie between 0 and 1, both excluded"
@@ -92,18 +82,12 @@ class Config:
 
 @dataclass(frozen=True)
 class Grokking:
-    """The task; implements `dynalab.tasks.base.Task`.
-
-    Attributes:
-        config: What was asked for.
-        spec: What a model must know: pairs of symbols, and as many classes as symbols.
-    """
+    """The task; implements `dynalab.tasks.base.Task`. Its spec: pairs of symbols, as many classes as symbols."""
 
     config: Config
     spec: InputSpec = field(init=False)
 
     def __post_init__(self) -> None:
-        """Derive the input specification."""
         n = operations.table(self.config.operation, self.config.modulus).n_symbols
         object.__setattr__(self, "spec", InputSpec(kind="pairs", symbols=n, classes=n))
 
@@ -117,8 +101,8 @@ class Grokking:
     ) -> TaskData:
         """Split the table for every run; see `dynalab.tasks.base.Task`.
 
-        The training examples of a run are the first `train_size()` of the permutation that its stream
-        `split` draws, and keep that order, so a prefix of a split is a random sample of it.
+        The training examples of a run are the first `train_size()` of the permutation that its stream `split` draws,
+        and keep that order, so a prefix of a split is a random sample of it.
         """
         import numpy as np
         import torch
@@ -136,19 +120,10 @@ class Grokking:
         return FixedData(train, test, streams, batch_size=batch_size, eval_size=eval_size)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Return each run's mean loss.
-
-        Args:
-            outputs: Shape (S, B, C) with C at least the number of classes.
-            batch: Targets of shape (S, B).
-
-        Returns:
-            Shape (S,), in the precision of the outputs.
-        """
-        per_run = (
-            classification.mean_squared_error if self.config.loss == "mse" else classification.cross_entropy
-        )
-        return per_run(outputs, batch.targets)
+        """Return each run's mean loss (S,), in the precision of outputs (S, B, C); C may exceed the classes."""
+        if self.config.loss == "mse":
+            return classification.mean_squared_error(outputs, batch.targets)
+        return classification.cross_entropy(outputs, batch.targets)
 
     def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return `accuracy`, the share of examples whose largest output is the target's; (S,), float64."""

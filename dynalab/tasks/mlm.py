@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dynalab.config.places import user_path
+from dynalab.config.schema import require
 from dynalab.core.batch import Batch, InputSpec
 from dynalab.core.errors import ConfigError
 from dynalab.tasks.base import TaskData
@@ -54,23 +55,13 @@ class Config:
     test_fraction: float = 0.1
 
     def __post_init__(self) -> None:
-        """Check the values; whether the corpus exists is checked by `fingerprint`.
-
-        Raises:
-            ConfigError: A value is illegal; names the key, the value and what is legal.
-        """
         if self.corpus is not None:
-            given = [self.corpus] if isinstance(self.corpus, str) else self.corpus
-            if (
-                not isinstance(given, list | tuple)
-                or not given
-                or not all(isinstance(x, str) and x for x in given)
-            ):
-                raise ConfigError(
-                    f"task.corpus={self.corpus}: expected null, a text file or folder, or a list of them"
-                )
+            paths = [self.corpus] if isinstance(self.corpus, str) else self.corpus
+            listed = isinstance(paths, list | tuple) and len(paths) > 0
+            whole = listed and all(isinstance(path, str) and path for path in paths)
+            require(whole, "task.corpus", self.corpus, "null, a text file or folder, or a list of them")
             # Workers may run in another folder, and the ensemble may be continued from another.
-            absolute = [str(user_path(x).absolute()) for x in given]
+            absolute = [str(user_path(x).absolute()) for x in paths]
             object.__setattr__(self, "corpus", absolute)
         if not 257 < self.vocabulary <= 1 << 20:
             raise ConfigError(
@@ -93,11 +84,7 @@ class Config:
         return {"split": "task=mlm holds out the same text for every run", **({"order": ""} if full else {})}
 
     def fingerprint(self) -> dict[str, str]:
-        """Return what stands for the text in the identity of an ensemble: a hash of it.
-
-        Raises:
-            ConfigError: The corpus is missing, empty or no text.
-        """
+        """Return a hash of the text, which stands for it in an ensemble's identity; raises where there is none."""
         from dynalab.tasks.text.corpus import digest
 
         return {"corpus": digest(self.corpus)}
@@ -112,7 +99,7 @@ class MaskedLanguage:
     """The task; implements `dynalab.tasks.base.Task`.
 
     Attributes:
-        config: What was asked for.
+        config: The task's keys.
         spec: Kind `tokens`: inputs are L tokens and then the M places to predict, `shape` is (L, M); outputs are
             wanted for these places, shape (B, M, classes).
     """
@@ -162,26 +149,10 @@ class MaskedLanguage:
         from dynalab.tasks.text.windows import Windows
 
         length, masked = self.spec.shape
-        return Windows(
-            self.tokens,
-            streams,
-            length=length,
-            masked=masked,
-            batch_size=batch_size,
-            eval_size=eval_size,
-            device=device,
-        )
+        return Windows(self.tokens, streams, length, masked, batch_size, eval_size, device)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Return each run's mean cross-entropy over the masked places.
-
-        Args:
-            outputs: Shape (S, B, M, C).
-            batch: Targets of shape (S, B, M).
-
-        Returns:
-            Shape (S,), in the precision of the outputs.
-        """
+        """Return each run's mean cross-entropy (S,) over the masked places, from outputs (S, B, M, C)."""
         from torch.nn.functional import cross_entropy
 
         flat = cross_entropy(outputs.flatten(0, 2), batch.targets.flatten(), reduction="none")
@@ -197,9 +168,5 @@ class MaskedLanguage:
 
 
 def build(config: Config) -> MaskedLanguage:
-    """Build the task that `config` describes; tokenises the corpus.
-
-    Raises:
-        ConfigError: The corpus is missing, empty, no text or too short.
-    """
+    """Build the task that `config` describes; tokenises the corpus, and raises `ConfigError` where it is too short."""
     return MaskedLanguage(config)

@@ -25,6 +25,6 @@ class Config(FileConfig):
 
 def build(config: Config) -> ImageTask:
     """Build the task that `config` describes."""
-    from dynalab.tasks.images.files import build_from_files
+    from dynalab.tasks.images.task import from_files
 
-    return build_from_files(config)
+    return from_files(config)

@@ -44,12 +44,10 @@ class Operation:
 
     Attributes:
         formula: How papers write it, in ASCII; accepted in place of the name.
-        group: `modular` (symbols are residues) or `s5` (symbols are the 120 permutations of five things).
-        table: Function from the modulus to the table; the modulus means nothing in S5.
+        table: Function from the modulus, which means nothing in S5, to the table.
     """
 
     formula: str
-    group: str
     table: Callable[[int], Table]
 
 
@@ -114,9 +112,8 @@ def _s5() -> tuple[Ints, Ints]:
     lookup = np.full(int(code.max()) + 1, -1, dtype=np.int64)
     lookup[code] = np.arange(len(every))
     products = lookup[every[:, every] @ 5 ** np.arange(5)]
-    return products, np.argmin(
-        products, axis=1
-    )  # the identity is symbol 0, so x * x^-1 is the row's least entry
+    # The identity is symbol 0, so x * x^-1 is the row's least entry.
+    return products, np.argmin(products, axis=1)
 
 
 def _in_s5(value: Callable[[Ints, Ints, Ints, Ints], Ints]) -> Callable[[int], Table]:
@@ -129,23 +126,21 @@ def _in_s5(value: Callable[[Ints, Ints, Ints, Ints], Ints]) -> Callable[[int], T
 
 
 OPERATIONS: dict[str, Operation] = {
-    "add": Operation("x+y", "modular", _polynomial(lambda x, y: x + y)),
-    "subtract": Operation("x-y", "modular", _polynomial(lambda x, y: x - y)),
-    "divide": Operation("x/y", "modular", _divide),
-    "divide_or_subtract": Operation("x/y if y odd else x-y", "modular", _divide_or_subtract),
-    "sum_of_squares": Operation("x^2+y^2", "modular", _polynomial(lambda x, y: x**2 + y**2)),
-    "quadratic": Operation("x^2+xy+y^2", "modular", _polynomial(lambda x, y: x**2 + x * y + y**2)),
-    "quadratic_plus_x": Operation(
-        "x^2+xy+y^2+x", "modular", _polynomial(lambda x, y: x**2 + x * y + y**2 + x)
-    ),
-    "cubic_xy": Operation("x^3+xy", "modular", _polynomial(lambda x, y: x**3 + x * y)),
-    "cubic_xy2": Operation("x^3+xy^2+y", "modular", _polynomial(lambda x, y: x**3 + x * y**2 + y)),
-    "s5": Operation("x.y", "s5", _in_s5(lambda x, y, product, inverse: product[x, y])),
+    "add": Operation("x+y", _polynomial(lambda x, y: x + y)),
+    "subtract": Operation("x-y", _polynomial(lambda x, y: x - y)),
+    "divide": Operation("x/y", _divide),
+    "divide_or_subtract": Operation("x/y if y odd else x-y", _divide_or_subtract),
+    "sum_of_squares": Operation("x^2+y^2", _polynomial(lambda x, y: x**2 + y**2)),
+    "quadratic": Operation("x^2+xy+y^2", _polynomial(lambda x, y: x**2 + x * y + y**2)),
+    "quadratic_plus_x": Operation("x^2+xy+y^2+x", _polynomial(lambda x, y: x**2 + x * y + y**2 + x)),
+    "cubic_xy": Operation("x^3+xy", _polynomial(lambda x, y: x**3 + x * y)),
+    "cubic_xy2": Operation("x^3+xy^2+y", _polynomial(lambda x, y: x**3 + x * y**2 + y)),
+    "s5": Operation("x.y", _in_s5(lambda x, y, product, inverse: product[x, y])),
     "s5_conjugate": Operation(
-        "x.y.x^-1", "s5", _in_s5(lambda x, y, product, inverse: product[product[x, y], inverse[x]])
+        "x.y.x^-1", _in_s5(lambda x, y, product, inverse: product[product[x, y], inverse[x]])
     ),
-    "s5_sandwich": Operation("x.y.x", "s5", _in_s5(lambda x, y, product, inverse: product[product[x, y], x])),
-    "multiply": Operation("x*y", "modular", _polynomial(lambda x, y: x * y)),
+    "s5_sandwich": Operation("x.y.x", _in_s5(lambda x, y, product, inverse: product[product[x, y], x])),
+    "multiply": Operation("x*y", _polynomial(lambda x, y: x * y)),
 }
 
 
@@ -161,10 +156,7 @@ _ALIASES = {_plain(operation.formula): name for name, operation in OPERATIONS.it
 
 
 def canonical(operation: str) -> str:
-    """Return the name of an operation given by name or by formula.
-
-    Args:
-        operation: A key of `OPERATIONS`, or a formula such as `x^2+xy+y^2` (spaces, `**` and `*` are free).
+    """Return the name of an operation given by name or by a formula, `x^2+xy+y^2` (spaces, `**` and `*` are free).
 
     Raises:
         ConfigError: There is no such operation; names the nearest one.
@@ -182,15 +174,7 @@ def canonical(operation: str) -> str:
 
 @lru_cache(maxsize=8)
 def table(operation: str, modulus: int) -> Table:
-    """Return the table of an operation; the arrays are shared and read-only.
-
-    Args:
-        operation: A key of `OPERATIONS`.
-        modulus: The modulus of a modular operation.
-
-    Raises:
-        ConfigError: The operation divides and the modulus is no prime.
-    """
+    """Return the table of an operation; its arrays are shared and read-only. Division needs a prime modulus."""
     result = OPERATIONS[operation].table(modulus)
     result.pairs.setflags(write=False)
     result.results.setflags(write=False)

@@ -56,11 +56,6 @@ class Config:
     held_out: int = 1024
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ConfigError: A value is illegal; names the key, the value and what is legal.
-        """
         if self.n < 1:
             raise ConfigError(f"task.n={self.n}: must be an integer of at least 1")
         if not 1 <= self.k <= self.n:
@@ -93,18 +88,12 @@ class Config:
 
 @dataclass(frozen=True)
 class Parity:
-    """The task; implements `dynalab.tasks.base.Task`.
-
-    Attributes:
-        config: What was asked for.
-        spec: What a model must know: rows of n numbers, one output.
-    """
+    """The task; implements `dynalab.tasks.base.Task`. Its spec: rows of n numbers, one output."""
 
     config: Config
     spec: InputSpec = field(init=False)
 
     def __post_init__(self) -> None:
-        """Derive the input specification."""
         object.__setattr__(self, "spec", InputSpec(kind="vector", symbols=self.config.n, classes=1))
 
     def data(
@@ -119,17 +108,11 @@ class Parity:
 
         `eval_size` examples are held out (`held_out` for None); of a fixed sample, the first `eval_size` are
         evaluated (all for None). More of either begin with the same examples.
-
-        Raises:
-            ConfigError: A full batch of fresh examples, or a size that is not positive.
         """
         from dynalab.tasks.fixed import FixedData
         from dynalab.tasks.parity_data import FreshData, draw_bits, examples
 
         config = self.config
-        for key, value in (("train.batch_size", batch_size), ("eval.size", eval_size)):
-            if value is not None and value < 1:
-                raise ConfigError(f"{key}={value}: must be at least 1")
         if config.samples is None and batch_size is None:
             raise ConfigError(
                 "train.batch_size=full: with task.samples=null every batch is fresh and there is no full set; "
@@ -140,38 +123,16 @@ class Parity:
         flips = None
         if config.label_noise:
             flips = [stream.numpy("noise").random(size) < config.label_noise for stream in streams]
-        train = examples(
-            [draw_bits(stream.numpy("split", 0), size, config.n) for stream in streams],
-            config.k,
-            device,
-            flips,
-        )
-        test = examples(
-            [draw_bits(stream.numpy("split", 1), held_out, config.n) for stream in streams], config.k, device
-        )
+        bits = [draw_bits(stream.numpy("split", 0), size, config.n) for stream in streams]
+        train = examples(bits, config.k, device, flips)
+        bits = [draw_bits(stream.numpy("split", 1), held_out, config.n) for stream in streams]
+        test = examples(bits, config.k, device)
         if batch_size is None or config.samples is not None:
             return FixedData(train, test, streams, batch_size=batch_size, eval_size=eval_size)
-        return FreshData(
-            streams,
-            train,
-            test,
-            n=config.n,
-            k=config.k,
-            batch_size=batch_size,
-            label_noise=config.label_noise,
-            device=device,
-        )
+        return FreshData(streams, train, test, config, batch_size, device)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Return each run's mean loss.
-
-        Args:
-            outputs: Shape (S, B, 1).
-            batch: Targets of shape (S, B), -1 or 1.
-
-        Returns:
-            Shape (S,), in the precision of the outputs.
-        """
+        """Return each run's mean loss (S,), in the precision of outputs (S, B, 1), for labels -1 and 1."""
         import torch
         from torch.nn.functional import logsigmoid
 

@@ -7,6 +7,7 @@ CPU and on CUDA.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor
 from dynalab.core.batch import Batch
 from dynalab.core.streams import Streams
 from dynalab.tasks.fixed import CHUNK, chunks
+
+if TYPE_CHECKING:
+    from dynalab.tasks.parity import Config
 
 # Numbers of one run that are drawn at once, and the most steps that they serve. Which generator an example comes
 # from follows from them, so they may depend on the sizes of one run but never on the number of runs.
@@ -31,16 +35,10 @@ def draw_bits(generator: np.random.Generator, count: int, n: int) -> np.ndarray:
 def examples(
     bits: Sequence[np.ndarray], k: int, device: torch.device, flips: Sequence[np.ndarray] | None = None
 ) -> Batch:
-    """Turn bits into examples: a bit of 0 is +1, one of 1 is -1, and the label the product of the first k.
+    """Turn bits (N, n) of S runs into inputs (S, N, n) and targets (S, N), float32.
 
-    Args:
-        bits: Of each of S runs, shape (N, n).
-        k: Number of relevant coordinates.
-        device: Where the examples live.
-        flips: Of each run, which labels are turned over, shape (N,); None is none.
-
-    Returns:
-        Inputs (S, N, n) and targets (S, N), float32.
+    A bit of 0 is +1, one of 1 is -1, and the label the product of the first k; `flips` (N,) of each run says which
+    labels are turned over.
     """
     odd = np.stack([np.bitwise_xor.reduce(rows[:, :k], axis=1) for rows in bits])
     if flips is not None:
@@ -54,12 +52,9 @@ def examples(
 class FreshData:
     """Batches that never repeat; implements `dynalab.tasks.base.TaskData`.
 
-    Block b of a run, a few dozen steps, comes from the draw `order`, b of its streams and its label noise from
-    `noise`, b; one block is held. So memory does not grow with the number of steps, and a batch is a function of
+    Block b of a run, a few dozen steps (`block`), comes from the draw `order`, b of its streams and its label noise
+    from `noise`, b; one block is held. So memory does not grow with the number of steps, and a batch is a function of
     the step alone.
-
-    Attributes:
-        block: Steps in a block.
     """
 
     def __init__(
@@ -67,29 +62,15 @@ class FreshData:
         streams: Sequence[Streams],
         train: Batch,
         test: Batch,
-        *,
-        n: int,
-        k: int,
+        config: Config,
         batch_size: int,
-        label_noise: float,
         device: torch.device,
     ) -> None:
-        """Keep what batches are made of.
-
-        Args:
-            streams: The runs' random streams, length S.
-            train: Examples that stand for the training distribution in evaluation.
-            test: Held-out examples.
-            n: Length of an example.
-            k: Number of relevant coordinates.
-            batch_size: Examples a batch.
-            label_noise: Probability that a label is turned over.
-            device: Where batches live.
-        """
-        self.block = max(1, min(BLOCK_STEPS, BLOCK_ENTRIES // (batch_size * n)))
+        """Keep what batches are made of, and what is evaluated: `train` stands for the training distribution."""
+        self.block = max(1, min(BLOCK_STEPS, BLOCK_ENTRIES // (batch_size * config.n)))
         self._streams = list(streams)
-        self._n, self._k, self._batch_size = n, k, batch_size
-        self._noise, self._device = label_noise, device
+        self._n, self._k, self._batch_size = config.n, config.k, batch_size
+        self._noise, self._device = config.label_noise, device
         self._eval = {"train": chunks(train, None, CHUNK), "test": chunks(test, None, CHUNK)}
         self._held = -1
         self._inputs = self._targets = torch.empty(0)

@@ -59,11 +59,6 @@ class Config:
     loss: str = "half_square"
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ConfigError: A value is illegal; names the key, the value and what is legal.
-        """
         require_one_of("task.target", self.target, TARGETS)
         require_one_of("task.loss", self.loss, LOSSES)
         if self.degree < 0:
@@ -98,18 +93,12 @@ class Config:
 
 @dataclass(frozen=True)
 class Regression:
-    """The task; implements `dynalab.tasks.base.Task`.
-
-    Attributes:
-        config: What was asked for.
-        spec: What a model must know: rows of numbers, and how many outputs.
-    """
+    """The task; implements `dynalab.tasks.base.Task`. Its spec: rows of numbers, and how many outputs."""
 
     config: Config
     spec: InputSpec = field(init=False)
 
     def __post_init__(self) -> None:
-        """Derive the input specification."""
         widths = [1, 1] if self.config.target == "chebyshev" else self.config.teacher
         object.__setattr__(self, "spec", InputSpec(kind="vector", symbols=widths[0], classes=widths[-1]))
 
@@ -129,25 +118,13 @@ class Regression:
         config = self.config
         if config.target == "chebyshev":
             grids = chebyshev_grids(config.samples, config.test_samples)
-            train, test = (
-                Batch(
-                    x.expand(len(streams), -1, -1), chebyshev(config.degree, x).expand(len(streams), -1, -1)
-                )
-                for x in grids
-            )
+            runs = [[(x, chebyshev(config.degree, x)) for x in grids]] * len(streams)
         else:
             sizes = (config.samples, config.test_samples or config.samples)
             runs = [teacher_examples(config.teacher, sizes, stream) for stream in streams]
-            train, test = (
-                Batch(
-                    torch.stack([run[i].inputs for run in runs]),
-                    torch.stack([run[i].targets for run in runs]),
-                )
-                for i in range(2)
-            )
         train, test = (
-            Batch(part.inputs.contiguous().to(device), part.targets.contiguous().to(device))
-            for part in (train, test)
+            Batch(*(torch.stack(tensors).to(device) for tensors in zip(*part, strict=True)))
+            for part in zip(*runs, strict=True)
         )
         return FixedData(train, test, streams, batch_size=batch_size, eval_size=eval_size)
 
@@ -183,16 +160,12 @@ def chebyshev(degree: int, x: Tensor) -> Tensor:
     return before.to(x.dtype)
 
 
-def teacher_examples(widths: Sequence[int], sizes: Sequence[int], stream: Streams) -> list[Batch]:
-    """Draw one run's teacher and its examples on the CPU.
+def teacher_examples(
+    widths: Sequence[int], sizes: Sequence[int], stream: Streams
+) -> list[tuple[Tensor, Tensor]]:
+    """Draw one run's teacher of some widths, and inputs (N, n) and targets (N, m) of each size, on the CPU.
 
-    Args:
-        widths: The teacher's, inputs first.
-        sizes: Number of examples of each set.
-        stream: The run's streams; the teacher comes from `split`, 0, set i from `split`, i + 1.
-
-    Returns:
-        For every set, inputs (N, n) and targets (N, m).
+    The teacher comes from the stream `split`, 0, set i from `split`, i + 1.
     """
     import torch
 
@@ -205,7 +178,7 @@ def teacher_examples(widths: Sequence[int], sizes: Sequence[int], stream: Stream
     for i, size in enumerate(sizes):
         x = torch.randn(size, widths[0], generator=stream.torch("split", i + 1))
         with torch.no_grad():
-            sets.append(Batch(x, teacher(x)))
+            sets.append((x, teacher(x)))
     return sets
 
 

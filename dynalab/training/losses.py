@@ -29,6 +29,7 @@ class Losses:
         self.diverged_step = torch.full((width,), -1, dtype=torch.int64, device=device)
         self._largest = torch.full((width,), -torch.inf, dtype=torch.float64, device=device)
         self._recent: list[Tensor] = []
+        self._last: Tensor | None = None
         self._spikes = spikes
 
     def add(self, losses: Tensor, step: int) -> None:
@@ -36,6 +37,7 @@ class Losses:
         if len(self._recent) == _MOST:
             self.fold(step)
         self._recent.append(losses)
+        self._last = losses
 
     def fold(self, step: int) -> None:
         """Fold the losses of the last updates, up to `step`, into their maximum and into the step of divergence."""
@@ -55,7 +57,8 @@ class Losses:
     def row(self, step: int) -> dict[str, Tensor]:
         """Return the last loss and the largest since the last row, (S,) each, NaN where there was no update."""
         nothing = torch.full_like(self._largest, torch.nan)
-        last = self._recent[-1].to(torch.float64) if self._recent else nothing
+        # Not the last of those to be folded: others may have folded them at this step.
+        last = nothing if self._last is None else self._last.to(torch.float64)
         self.fold(step)
         largest = torch.where(self._largest == -torch.inf, nothing, self._largest)
         self._largest = torch.full_like(self._largest, -torch.inf)
@@ -68,8 +71,9 @@ class Losses:
         return {**found, **{f"spikes/{name}": value for name, value in spikes.items()}}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `tensors` returned."""
+        """Take back what `tensors` returned; the row of that step is written before, with its last loss."""
         self._recent.clear()
+        self._last = None
         self._largest, self.diverged_step = tensors["loss_max"], tensors["diverged_step"]
         kept = {name.removeprefix("spikes/"): x for name, x in tensors.items() if name.startswith("spikes/")}
         if self._spikes is not None and kept:

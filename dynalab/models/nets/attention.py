@@ -9,21 +9,11 @@ from torch import Tensor
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int, causal: bool) -> Tensor:
-    """Let every query look at the keys and mix the values, one head at a time.
+    """Let queries (B, Q, d) look at keys and values (B, T, d); shape (B, Q, d), the heads side by side.
 
-    The queries belong to the last positions of the sequence: with fewer queries than keys, the first ones
-    are not computed (a network that is read at its last position needs no other in its last layer).
-
-    Args:
-        queries: Shape (B, Q, d).
-        keys: Shape (B, T, d), T at least Q.
-        values: Shape (B, T, d).
-        heads: Number of heads h; each takes d / h neighbouring entries, and scores are divided by sqrt(d /
-            h).
-        causal: Hide from a query the positions after its own.
-
-    Returns:
-        Shape (B, Q, d), the heads side by side.
+    The queries belong to the last positions of the sequence: with fewer queries than keys, the first ones are not
+    computed (a network that is read at its last position needs no other in its last layer). Each head takes d / heads
+    neighbouring entries, and scores are divided by the root of that. `causal` hides the positions after a query's own.
     """
     size = queries.shape[-1] // heads
     q, k, v = (x.unflatten(-1, (heads, size)).transpose(1, 2) for x in (queries, keys, values))

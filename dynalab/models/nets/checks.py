@@ -1,4 +1,7 @@
-"""Checks that several models share; no torch, since the command line checks configurations."""
+"""Checks that several models share; no torch, since the command line checks configurations.
+
+All raise `ConfigError` and name the key or the model, what was given and what is legal.
+"""
 
 from __future__ import annotations
 
@@ -9,39 +12,54 @@ from dynalab.core.batch import InputSpec
 from dynalab.core.errors import ConfigError
 
 
-def require_pairs(model: str, spec: InputSpec) -> None:
-    """Refuse a task whose examples are not pairs of symbols.
-
-    Args:
-        model: Name of the model.
-        spec: What the task says of its examples.
-
-    Raises:
-        ConfigError: `spec.kind` is not `pairs`.
-    """
-    if spec.kind != "pairs":
+def require_kind(model: str, spec: InputSpec, kinds: Sequence[str], examples: str, tasks: str) -> None:
+    """Refuse a task whose examples are of another kind than the model reads."""
+    if spec.kind not in kinds:
         raise ConfigError(
-            f"model={model}: reads pairs of symbols, but this task's examples are of kind {spec.kind}; "
-            f"legal: a task of pairs (task=grokking), or a model that reads {spec.kind}"
+            f"model={model}: reads {examples}, but this task's examples are of kind {spec.kind}; "
+            f"legal: a task of {tasks}, or a model that reads {spec.kind}"
+        )
+
+
+def require_pairs(model: str, spec: InputSpec) -> None:
+    """Refuse a task whose examples are not pairs of symbols."""
+    require_kind(model, spec, ["pairs"], "pairs of symbols", "pairs (task=grokking)")
+
+
+def require_vectors(model: str, spec: InputSpec) -> None:
+    """Refuse a task whose examples are not rows of numbers (or images, which are laid out as rows)."""
+    require_kind(model, spec, ["vector", "image"], "rows of numbers", "vectors or images (task=parity)")
+
+
+def require_image(model: str, spec: InputSpec, least: int = 1) -> tuple[int, int, int]:
+    """Return (channels, height, width) of a task's images; refuse a task without, or smaller than `least` pixels."""
+    kinds = ["image"] if len(spec.shape) == 3 else []
+    require_kind(model, spec, kinds, "images", "images (task=digits, mnist, cifar)")
+    channels, height, width = spec.shape
+    if min(height, width) < least:
+        raise ConfigError(
+            f"model={model}: reads images of at least {least} x {least} pixels, not {height} x {width}"
+        )
+    return channels, height, width
+
+
+def require_one_output(model: str, spec: InputSpec) -> None:
+    """Refuse a task that wants more than one output."""
+    if spec.classes != 1:
+        raise ConfigError(
+            f"model={model}: has one output, but this task wants {spec.classes}; "
+            "legal: a task with one output (task=parity), or model=mlp"
         )
 
 
 def require_positive(key: str, value: int) -> None:
-    """Refuse a size that is not a positive integer.
-
-    Raises:
-        ConfigError: Names the key and the value.
-    """
+    """Refuse a size that is not a positive integer."""
     if value < 1:
         raise ConfigError(f"{key}={value}: must be an integer of at least 1")
 
 
 def require_one_of(key: str, value: str, legal: Sequence[str]) -> None:
-    """Refuse a word that is not among the legal ones.
-
-    Raises:
-        ConfigError: Names the key, the value, the nearest legal word and all of them.
-    """
+    """Refuse a word that is not among the legal ones; names the nearest of them."""
     if value not in legal:
         near = difflib.get_close_matches(str(value), legal, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -49,12 +67,18 @@ def require_one_of(key: str, value: str, legal: Sequence[str]) -> None:
 
 
 def require_heads(width: int, heads: int) -> None:
-    """Refuse a width that does not divide evenly among the attention heads.
-
-    Raises:
-        ConfigError: Names both keys and values.
-    """
+    """Refuse a width that does not divide evenly among the attention heads."""
     require_positive("model.width", width)
     require_positive("model.heads", heads)
     if width % heads:
         raise ConfigError(f"model.width={width}: must be a multiple of model.heads={heads}")
+
+
+def require_hidden(widths: Sequence[int], example: int) -> None:
+    """Refuse a list of hidden layers that is empty or has a width that is not positive."""
+    if not widths:
+        raise ConfigError(
+            f"model.hidden=[]: needs the width of one hidden layer at least, for example [{example}]"
+        )
+    for width in widths:
+        require_positive("model.hidden", width)

@@ -7,7 +7,7 @@ them alone (of 32 tokens 5 are read: a third of all work saved with two blocks).
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from torch.nn import functional
 from dynalab.models.base import Context, Matrix
 from dynalab.models.nets.attention import attend
 from dynalab.models.nets.gather import rows
+
+if TYPE_CHECKING:
+    from dynalab.models.encoder import Config
 
 NOTHING = Context(training=False)
 
@@ -38,56 +41,35 @@ class Encoder(nn.Module):
 
     takes_context = True
 
-    def __init__(
-        self,
-        symbols: int,
-        classes: int,
-        length: int,
-        *,
-        width: int,
-        heads: int,
-        mlp_width: int,
-        layers: int,
-        dropout: float,
-        tied: bool,
-    ) -> None:
+    def __init__(self, symbols: int, classes: int, length: int, config: Config) -> None:
         """Draw the weights: N(0, 0.02^2 768 / width), which at BERT's width is BERT's 0.02; biases 0.
 
-        Args:
-            symbols: Tokens of the vocabulary.
-            classes: Outputs; `symbols` where the head is tied.
-            length: Tokens of a sequence, L.
-            width: Length of the residual stream, d.
-            heads: Attention heads.
-            mlp_width: Hidden units of an MLP.
-            layers: Blocks.
-            dropout: Share of entries dropped, of the embeddings and of what attention and MLP add.
-            tied: The head's matrix is the table of embeddings.
+        A head that is tied has as many classes as there are symbols; `length` is L, the tokens of a sequence.
         """
         super().__init__()
-        self.length, self.dropout = length, dropout
+        self.length, self.dropout, width = length, config.dropout, config.width
         self.tokens = nn.Embedding(symbols, width)
         self.positions = nn.Embedding(length, width)
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_width) for _ in range(layers))
+        self.blocks = nn.ModuleList(
+            Block(width, config.heads, config.mlp_width) for _ in range(config.layers)
+        )
         self.norm = nn.LayerNorm(width)
-        self.head = None if tied else nn.Linear(width, classes, bias=False)
+        self.head = None if config.tied else nn.Linear(width, classes, bias=False)
         self.bias = nn.Parameter(torch.zeros(classes))
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 nn.init.normal_(parameter, std=0.02 * math.sqrt(768 / width))
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
-        linear = [f"blocks.{i}.{name}" for i in range(layers) for name in Block.LINEAR]
+        linear = [f"blocks.{i}.{name}" for i in range(config.layers) for name in Block.LINEAR]
         self.weight_matrices = [Matrix(f"{name}.weight") for name in linear]
         self.bias_vectors = [f"{name}.bias" for name in linear if name.endswith(("expand", "contract"))]
-        self.last_layer = "tokens.weight" if tied else "head.weight"
+        self.last_layer = "tokens.weight" if config.tied else "head.weight"
 
     def forward(self, inputs: Tensor, context: Context = NOTHING) -> Tensor:
         """Map inputs (B, L + M), L tokens and then M places, to outputs at these places, (B, M, classes).
 
-        Args:
-            inputs: Integers.
-            context: Its noise, where there is some, is what `noise_shapes` asks for, of one run.
+        The context's noise, where there is some, is what `noise_shapes` asks for, of one run.
         """
         batch = len(inputs)
         tokens, places = inputs[:, : self.length], inputs[:, self.length :]
@@ -130,7 +112,6 @@ class Block(nn.Module):
     LINEAR = ("query", "key", "value", "mix", "expand", "contract")
 
     def __init__(self, width: int, heads: int, mlp_width: int) -> None:
-        """Make the layers of a block of `heads` heads on a stream of length `width`."""
         super().__init__()
         self.heads = heads
         self.attention_norm = nn.LayerNorm(width)

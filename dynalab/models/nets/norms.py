@@ -22,12 +22,7 @@ class BatchStatistics(nn.Module):
     running_var: Tensor
 
     def __init__(self, channels: int, affine: bool = True) -> None:
-        """Start at the identity.
-
-        Args:
-            channels: Number of channels.
-            affine: Have a learnt scale and shift.
-        """
+        """Start at the identity; `affine` has a learnt scale and shift."""
         super().__init__()
         if affine:
             self.weight = nn.Parameter(torch.ones(channels))
@@ -45,13 +40,6 @@ class Norm(nn.Module):
     """
 
     def __init__(self, kind: str, channels: int, groups: int) -> None:
-        """Start at the identity.
-
-        Args:
-            kind: `batch`, `layer`, `group` or `none`.
-            channels: Number of channels, a multiple of `groups` for `group`.
-            groups: Number of groups of `group`.
-        """
         super().__init__()
         self.kind = kind
         self.groups = groups if kind == "group" else 1
@@ -61,17 +49,7 @@ class Norm(nn.Module):
             self.own = nn.GroupNorm(self.groups, channels)
 
     def apply_to(self, state: Mapping[str, Tensor], name: str, x: Tensor, training: bool) -> Tensor:
-        """Normalise one run's maps.
-
-        Args:
-            state: The run's parameters and buffers.
-            name: This layer's name in them.
-            x: Shape (B, C, H, W).
-            training: Use (and remember) the batch's statistics.
-
-        Returns:
-            Shape (B, C, H, W).
-        """
+        """Normalise one run's maps (B, C, H, W); its state calls this layer `name`, training means batch statistics."""
         if self.kind == "none":
             return x
         scale, shift = state[f"{name}.own.weight"], state[f"{name}.own.bias"]
@@ -84,15 +62,9 @@ class Norm(nn.Module):
 def batch_normed(
     x: Tensor, mean: Tensor, var: Tensor, scale: Tensor | None, shift: Tensor | None, training: bool
 ) -> Tensor:
-    """Normalise by batch statistics in training, which move the running ones in place, and by those in evaluation.
+    """Normalise x (B, C, ...) by batch statistics in training, which move the running ones in place, else by those.
 
-    Args:
-        x: Shape (B, C, ...).
-        mean: Running mean, shape (C,).
-        var: Running variance, shape (C,).
-        scale: Shape (C,), or None for 1.
-        shift: Shape (C,), or None for 0.
-        training: Whether this is a training pass.
+    Running mean and variance, scale and shift have shape (C,); None for 1 and 0.
 
     Raises:
         ConfigError: A training batch has one value a channel, which has no variance.

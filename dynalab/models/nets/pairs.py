@@ -14,13 +14,8 @@ from torch import Tensor, nn
 
 from dynalab.models.base import Matrix
 from dynalab.models.nets.gather import rows, stacked_rows
+from dynalab.models.nets.mlp import square
 from dynalab.models.nets.two_tables import two_tables
-
-
-def square(x: Tensor) -> Tensor:
-    """Return x * x; the product's backward pass needs one temporary tensor less than that of a power."""
-    return x * x
-
 
 ACTIVATIONS = {"square": square, "relu": torch.relu}
 
@@ -34,14 +29,7 @@ class EmbeddingMLP(nn.Module):
     run_by_run = True
 
     def __init__(self, symbols: int, classes: int, width: int, activation: str) -> None:
-        """Draw the weights: tables N(0, 1), the linear layer as torch does.
-
-        Args:
-            symbols: Number of symbols, rows of each table.
-            classes: Number of outputs C.
-            width: Length of an embedding.
-            activation: A key of `ACTIVATIONS`.
-        """
+        """Draw the weights: tables N(0, 1), the linear layer as torch does."""
         super().__init__()
         self.left = nn.Embedding(symbols, width)
         self.right = nn.Embedding(symbols, width)
@@ -72,13 +60,7 @@ class Gromov(nn.Module):
     run_by_run = True
 
     def __init__(self, symbols: int, classes: int, width: int) -> None:
-        """Draw both layers from N(0, std) with std = 0.5 / (2 width)^(1/3), the published code's.
-
-        Args:
-            symbols: Number of symbols p; W1 is (width, 2 p).
-            classes: Number of outputs C; W2 is (C, width).
-            width: Number of hidden units N.
-        """
+        """Draw W1 (width, 2 p) and W2 (C, width) from N(0, std), std = 0.5 / (2 width)^(1/3), the published code's."""
         super().__init__()
         self.symbols = symbols
         std = 0.5 / (2 * width) ** (1 / 3)
@@ -105,13 +87,6 @@ class OneHotMLP(nn.Module):
     """A ReLU network with biases on [onehot(a); onehot(b)], torch's own initialisation."""
 
     def __init__(self, symbols: int, classes: int, hidden: Sequence[int]) -> None:
-        """Draw the weights.
-
-        Args:
-            symbols: Number of symbols p; the first layer reads 2 p numbers.
-            classes: Number of outputs C.
-            hidden: Widths of the hidden layers, at least one.
-        """
         super().__init__()
         self.symbols = symbols
         widths = [2 * symbols, *hidden, classes]

@@ -28,12 +28,6 @@ class PolyNet(nn.Module):
     """f(x) = product over j of (w_j . x + b_j): configuration (xv) of the paper."""
 
     def __init__(self, inputs: int, degree: int) -> None:
-        """Draw the weights as torch draws those of a linear layer.
-
-        Args:
-            inputs: Length n of an example.
-            degree: Number of factors, the paper's k.
-        """
         super().__init__()
         self.layer = nn.Linear(inputs, degree)
 
@@ -50,12 +44,6 @@ class Sinusoid(nn.Module):
     """f(x) = u sin(w . x + b) + c, or sin(w . x + b) without its second layer: one neuron."""
 
     def __init__(self, inputs: int, second_layer: bool) -> None:
-        """Draw the weights as torch draws those of linear layers.
-
-        Args:
-            inputs: Length n of an example.
-            second_layer: Whether u and c exist.
-        """
         super().__init__()
         self.layer = nn.Linear(inputs, 1)
         self.head = nn.Linear(1, 1) if second_layer else None

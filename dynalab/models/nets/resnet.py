@@ -8,7 +8,8 @@ normalisation. Without residual connections a block is its two convolutions alon
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +19,15 @@ from dynalab.models.base import Context, Matrix
 from dynalab.models.nets.images import State, own_state, run_by_run
 from dynalab.models.nets.norms import Norm
 
+if TYPE_CHECKING:
+    from dynalab.models.nets.resnet_config import ResNetConfig
+
 
 class Block(nn.Module):
     """Parameters of a basic block: two 3 x 3 convolutions, each normalised, and a projection where one is needed."""
 
     def __init__(self, before: int, after: int, stride: int, norm: str, groups: int, project: bool) -> None:
-        """Draw the weights, as torch does.
-
-        Args:
-            before: Channels read.
-            after: Channels written.
-            stride: Of the first convolution.
-            norm: Kind of normalisation.
-            groups: Of group normalisation.
-            project: Give the shortcut a 1 x 1 convolution, normalised.
-        """
+        """Draw the weights, as torch does; `project` gives the shortcut a 1 x 1 convolution, normalised."""
         super().__init__()
         self.stride, self.widened = stride, after - before
         self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
@@ -65,49 +60,24 @@ class ResNet(nn.Module):
     takes_context = True
     run_by_run = True
 
-    def __init__(
-        self,
-        shape: tuple[int, int, int],
-        classes: int,
-        *,
-        width: int,
-        stages: Sequence[int],
-        norm: str,
-        groups: int,
-        residual: bool,
-        projections: bool,
-        he_normal: bool,
-        channels_last: bool,
-    ) -> None:
-        """Draw the weights.
-
-        Args:
-            shape: (channels, height, width) of an image.
-            classes: Number of outputs C.
-            width: Channels of the first stage.
-            stages: Number of blocks of every stage.
-            norm: `batch`, `layer`, `group` or `none`.
-            groups: Of group normalisation.
-            residual: Add each block's input to its result.
-            projections: Where sizes differ, shortcuts are normalised 1 x 1 convolutions; else zeros fill up.
-            he_normal: Draw convolutions from N(0, 2 / fan-in), else as torch does.
-            channels_last: Order of maps in memory; decides speed, and bits.
-        """
+    def __init__(self, shape: tuple[int, int, int], classes: int, config: ResNetConfig) -> None:
+        """Draw the weights of a network that reads images of a shape (channels, height, width)."""
         super().__init__()
-        self.shape, self.residual, self.channels_last = shape, residual, channels_last
+        self.shape, self.residual, self.channels_last = shape, config.residual, config.channels_last
+        width, norm, groups = config.width, config.norm, config.groups
         self.stem = nn.Conv2d(shape[0], width, 3, padding=1, bias=False)
         self.stem_norm = Norm(norm, width, groups)
         blocks = []
         before = width
-        for stage, count in enumerate(stages):
+        for stage, count in enumerate(config.stages):
             for place in range(count):
                 after, stride = width << stage, 2 if stage and not place else 1
-                project = residual and projections and (stride > 1 or before != after)
+                project = config.residual and config.projections and (stride > 1 or before != after)
                 blocks.append(Block(before, after, stride, norm, groups, project))
                 before = after
         self.blocks = nn.ModuleList(blocks)
         self.fc = nn.Linear(before, classes)
-        if he_normal:
+        if config.he_normal:
             for module in self.modules():
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dynalab.core.errors import ConfigError
-from dynalab.models.nets.checks import require_one_of, require_positive
-from dynalab.models.nets.images import require_image
+from dynalab.models.nets.checks import require_image, require_one_of, require_positive
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,26 +21,28 @@ class ResNetConfig:
     """What every residual network has.
 
     Attributes:
+        stages: Number of blocks of every stage; each stage after the first halves height and width.
+        projections: Where sizes differ, shortcuts are normalised 1 x 1 convolutions; else zeros fill up.
+        he_normal: Draw convolutions from N(0, 2 / fan-in), else as torch does.
+        channels_last: Order of maps in memory; decides speed, and bits.
         width: Channels of the first stage; each further stage has twice as many.
         norm: `batch`, `layer` (over all channels and places of an image), `group` or `none`.
-        stages: Number of blocks of every stage; each stage after the first halves height and width.
         groups: Number of groups of `norm=group`; divides `width`.
         residual: Add each block's input to its result.
     """
 
     stages: ClassVar[tuple[int, ...]]
+    projections: ClassVar[bool]
+    he_normal: ClassVar[bool]
+    channels_last: ClassVar[bool]
 
+    name: str
     width: int
     norm: str = "batch"
     groups: int = 8
     residual: bool = True
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ConfigError: Names the key, the value and what is legal.
-        """
         require_positive("model.width", self.width)
         require_one_of("model.norm", self.norm, NORMS)
         require_positive("model.groups", self.groups)
@@ -54,40 +55,9 @@ class ResNetConfig:
         return 2 if self.norm == "batch" and last_is_a_pixel else 1
 
 
-def build_resnet(
-    config: ResNetConfig,
-    name: str,
-    spec: InputSpec,
-    *,
-    projections: bool,
-    he_normal: bool,
-    channels_last: bool,
-) -> nn.Module:
-    """Build one run's network, drawing its weights from torch's global generator.
-
-    Args:
-        config: The user's keys.
-        name: The model, for errors.
-        spec: The task's examples.
-        projections: As `ResNet` has it, like the rest.
-        he_normal: Likewise.
-        channels_last: Likewise.
-
-    Raises:
-        ConfigError: The task's examples are no images.
-    """
-    shape = require_image(name, spec)
+def build(config: ResNetConfig, spec: InputSpec) -> nn.Module:
+    """Build one run's network, drawing its weights from torch's global generator."""
+    shape = require_image(config.name, spec)
     from dynalab.models.nets.resnet import ResNet
 
-    return ResNet(
-        shape,
-        spec.classes,
-        width=config.width,
-        stages=config.stages,
-        norm=config.norm,
-        groups=config.groups,
-        residual=config.residual,
-        projections=projections,
-        he_normal=he_normal,
-        channels_last=channels_last,
-    )
+    return ResNet(shape, spec.classes, config)

@@ -26,13 +26,7 @@ class FrozenHead(nn.Module):
     bias: Tensor
 
     def __init__(self, width: int, classes: int, norm: float) -> None:
-        """Draw the layer as torch does, and scale its weight.
-
-        Args:
-            width: Length of what is read.
-            classes: Number of outputs C.
-            norm: Frobenius norm of the weight; the bias stays as it was drawn.
-        """
+        """Draw the layer as torch does, and scale its weight to a Frobenius norm; the bias stays as it was drawn."""
         super().__init__()
         drawn = nn.Linear(width, classes)
         self.register_buffer("weight", drawn.weight.detach() * (norm / drawn.weight.detach().norm()))
@@ -45,15 +39,6 @@ class ScaleInvariantMLP(nn.Module):
     takes_context = True
 
     def __init__(self, inputs: int, classes: int, width: int, depth: int, head_norm: float) -> None:
-        """Draw the weights, as torch does.
-
-        Args:
-            inputs: Length of an example.
-            classes: Number of outputs C.
-            width: Units of a layer.
-            depth: Number of layers before the head.
-            head_norm: Norm of the head's weight.
-        """
         super().__init__()
         widths = [inputs] + [width] * depth
         self.layers = nn.ModuleList(nn.Linear(n, width, bias=False) for n in widths[:-1])
@@ -93,14 +78,7 @@ class ScaleInvariantConvNet(nn.Module):
     run_by_run = True
 
     def __init__(self, shape: tuple[int, int, int], classes: int, width: int, head_norm: float) -> None:
-        """Draw the weights, as torch does.
-
-        Args:
-            shape: (channels, height, width) of an image, at least 8 x 8.
-            classes: Number of outputs C.
-            width: Channels c of the first convolution.
-            head_norm: Norm of the head's weight.
-        """
+        """Draw the weights, as torch does, for images of a shape (channels, height, width), at least 8 x 8."""
         super().__init__()
         self.shape = shape
         channels = [shape[0], *(width << i for i in range(4))]

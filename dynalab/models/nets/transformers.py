@@ -30,13 +30,7 @@ class NandaTransformer(nn.Module):
     ) -> None:
         """Draw the weights: N(0, 1 / width), the unembedding N(0, 1 / vocabulary), biases 0.
 
-        Args:
-            symbols: Number of symbols p; the vocabulary has one token more, `=`, the last.
-            classes: Number of answers; the outputs are the whole vocabulary.
-            width: Length of the residual stream.
-            heads: Number of attention heads.
-            mlp_width: Hidden units of the MLP.
-            layer_norm: Normalise after each residual addition.
+        The vocabulary has one token more than there are symbols, `=`, the last; the outputs are all of it.
         """
         super().__init__()
         vocabulary = max(symbols, classes) + 1
@@ -94,15 +88,7 @@ class PowerTransformer(nn.Module):
     """
 
     def __init__(self, symbols: int, classes: int, width: int, heads: int, layers: int) -> None:
-        """Draw the weights.
-
-        Args:
-            symbols: Number of symbols; the vocabulary has three tokens more: `<eos>`, the operation, `=`.
-            classes: Number of answers; the outputs are the whole vocabulary.
-            width: Length of the residual stream.
-            heads: Number of attention heads.
-            layers: Number of blocks.
-        """
+        """Draw the weights; the vocabulary, which is the output, has three tokens more: `<eos>`, the operation, `=`."""
         super().__init__()
         vocabulary = max(symbols, classes) + 3
         self.embedding = nn.Embedding(vocabulary, width)
@@ -133,7 +119,6 @@ class PowerBlock(nn.Module):
     """Attention and a feed-forward layer, each followed by a residual addition and a layer norm."""
 
     def __init__(self, width: int, heads: int) -> None:
-        """Draw the weights of one block of `heads` heads on a stream of length `width`."""
         super().__init__()
         self.heads = heads
         self.query = nn.Linear(width, width, bias=False)
@@ -153,12 +138,7 @@ class PowerBlock(nn.Module):
 
 
 def sinusoids(length: int, like: Tensor) -> Tensor:
-    """Return the position code, shape (length, d): sin and cos in turn, wavelengths 2 pi to 10000 * 2 pi.
-
-    Args:
-        length: Number of positions.
-        like: Any tensor (..., d) of the wanted type and device.
-    """
+    """Return the position code (length, d) for tensors (..., d): sin and cos in turn, wavelengths 2 pi to 20000 pi."""
     width = like.shape[-1]
     entry = torch.arange(width, device=like.device)
     # In float64 until the end: the published code computes it in Python's floats.

@@ -23,18 +23,7 @@ BLOCK = 1 << 18
 
 
 def two_tables(left: Tensor, right: Tensor, output: Tensor, pairs: Tensor, activation: str) -> Tensor:
-    """Return the outputs of S runs.
-
-    Args:
-        left: Table of the first symbols, shape (S, n, d).
-        right: Table of the second symbols, shape (S, n, d).
-        output: The linear layer's weight, shape (S, C, d).
-        pairs: Symbols, shape (S, B, 2).
-        activation: `square` or `relu`.
-
-    Returns:
-        Shape (S, B, C).
-    """
+    """Return the outputs (S, B, C) of S runs: tables (S, n, d), the weight (S, C, d) and pairs of symbols (S, B, 2)."""
     if left.device.type == "cpu":
         return _TwoTables.apply(left, right, output, pairs, activation)
     return _batched(left, right, output, pairs, activation)
@@ -69,14 +58,9 @@ class _TwoTables(torch.autograd.Function):
         (gradient,) = gradients
         if torch.is_grad_enabled():
             # The gradient is itself to be differentiated: autograd's own formulas.
-            wanted = [left, right, output]
-            return (
-                *torch.autograd.grad(
-                    _batched(left, right, output, pairs, ctx.activation), wanted, gradient, create_graph=True
-                ),
-                None,
-                None,
-            )
+            outputs = _batched(left, right, output, pairs, ctx.activation)
+            found = torch.autograd.grad(outputs, [left, right, output], gradient, create_graph=True)
+            return (*found, None, None)
         to_left, to_right, to_output = (torch.zeros_like(tensor) for tensor in (left, right, output))
         runs = _runs(left, right, output, pairs, gradient, to_left, to_right, to_output)
         for one, two, weight, a, b, incoming, left_sum, right_sum, output_sum in runs:

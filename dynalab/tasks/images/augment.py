@@ -37,17 +37,7 @@ def draw(streams: Sequence[Streams], step: int, size: int) -> Tensor:
 
 
 def crop_flip(images: Tensor, shape: tuple[int, int, int], draws: Tensor, border: str) -> Tensor:
-    """Shift and flip images.
-
-    Args:
-        images: Shape (S, B, C * H * W), any type.
-        shape: (C, H, W), H and W above 4.
-        draws: Of `draw`, on the images' device.
-        border: `zeros` or `reflect`.
-
-    Returns:
-        Shape (S, B, C * H * W).
-    """
+    """Shift and flip images (S, B, C * H * W) of a shape (C, H, W), H and W above 4, by numbers of `draw`."""
     channels, height, width = shape
     down, right, flip = draws.flatten(0, 1).unbind(1)
     device = images.device

@@ -36,7 +36,6 @@ class ImageConfig:
     normalise: str = "none"
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_one_of("task.loss", self.loss, LOSSES)
         require_one_of("task.normalise", self.normalise, NORMALISE)
         require(0 <= self.label_noise <= 1, "task.label_noise", self.label_noise, "a share from 0 to 1")
@@ -66,11 +65,6 @@ class FileConfig(ImageConfig):
     checksums: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ConfigError: Names the key, the value and what is legal.
-        """
         super().__post_init__()
         # Workers may run in another folder, and the ensemble may be continued from another.
         for name in ("root", "checksums"):
@@ -87,11 +81,7 @@ class FileConfig(ImageConfig):
         raise NotImplementedError
 
     def data_set(self) -> DataSet:
-        """Return the data set, with the user's own table where one is given.
-
-        Raises:
-            ConfigError: The table cannot be read.
-        """
+        """Return the data set, with the user's own table where one is given."""
         if self.checksums is None:
             return self.published()
         return self.published().with_table(read_table(self.checksums))
@@ -122,17 +112,9 @@ class FileConfig(ImageConfig):
         return {**super().idle_streams(full), **whole}
 
     def fingerprint(self) -> dict[str, str]:
-        """Return what stands for the user's own files in the identity: a hash of their table.
-
-        Raises:
-            ConfigError: The table cannot be read.
-        """
+        """Return what stands for the user's own files in the identity: a hash of their table."""
         return {} if self.checksums is None else {"checksums": read_table(self.checksums).digest()}
 
     def check_data(self) -> None:
-        """Refuse to begin where files are missing.
-
-        Raises:
-            ConfigError: Says where it looked, and both ways to get the files.
-        """
+        """Refuse to begin where files are missing; says where it looked, and both ways to get them."""
         require_present(self.data_set(), self.data_root(), f"task={getattr(self, 'name', '')}")

@@ -55,9 +55,6 @@ class ImageData:
     """The images of the S runs of one shard; implements `dynalab.tasks.base.TaskData`.
 
     Which examples are in a batch, and in what order, is `FixedData`'s to say; it deals in positions here.
-
-    Attributes:
-        batches_per_epoch: Updates in one pass over the training examples.
     """
 
     def __init__(

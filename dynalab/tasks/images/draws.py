@@ -15,15 +15,10 @@ LABELS, INPUTS = (0, 0, 0), (0, 0, 1)
 
 
 def subsets(streams: Sequence[Streams], total: int, size: int | None) -> Tensor:
-    """Return which images every run is trained on, shape (S, size).
+    """Return which of `total` images every run is trained on, shape (S, size).
 
     A run's are the first `size` of the permutation of all images that its stream `split` draws, in that order; without
     a size all images in their own order, one row for all runs (stride 0).
-
-    Args:
-        streams: The runs' streams, length S.
-        total: Number of images.
-        size: How many to take; None is all.
     """
     if size is None:
         return torch.arange(total).expand(len(streams), -1)
@@ -31,16 +26,9 @@ def subsets(streams: Sequence[Streams], total: int, size: int | None) -> Tensor:
 
 
 def noisy_labels(labels: Tensor, share: float, classes: int, streams: Sequence[Streams]) -> Tensor:
-    """Replace a share of every run's labels, each by a class drawn evenly from the others.
+    """Replace a share of every run's labels (S, n), rounded to a whole number, each by another class drawn evenly.
 
-    Args:
-        labels: Shape (S, n), int64.
-        share: Share of the labels, rounded to a whole number of them.
-        classes: Number of classes, at least 2.
-        streams: The runs' streams, length S.
-
-    Returns:
-        Shape (S, n); the argument itself where nothing is replaced.
+    Returns the argument itself where nothing is replaced.
     """
     n = labels.shape[1]
     wrong = round(share * n)
@@ -56,14 +44,7 @@ def noisy_labels(labels: Tensor, share: float, classes: int, streams: Sequence[S
 
 
 def input_noise(share: float, n: int, pixels: int, streams: Sequence[Streams]) -> Tensor | None:
-    """Return normal noise for every run's training images, shape (S, n, pixels), or None for none.
-
-    Args:
-        share: Standard deviation.
-        n: Number of images a run.
-        pixels: Values an image.
-        streams: The runs' streams, length S.
-    """
+    """Return normal noise for every run's n training images, shape (S, n, pixels), or None where it is 0."""
     if not share:
         return None
     rows = [s.numpy("noise", *INPUTS).standard_normal((n, pixels), dtype=np.float32) for s in streams]

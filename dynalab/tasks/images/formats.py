@@ -13,16 +13,10 @@ from dynalab.core.errors import ConfigError
 from dynalab.tasks.images.sets import DataSet
 
 # What the pickled arrays of CIFAR's files are made of, in the words of NumPy 1 and 2.
-_ALLOWED = {
-    *(
-        (f"numpy.{core}.multiarray", name)
-        for core in ("core", "_core")
-        for name in ("_reconstruct", "scalar")
-    ),
-    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
-    *(("numpy", name) for name in ("ndarray", "dtype")),
-    ("_codecs", "encode"),
-}
+_ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+for _core in ("numpy.core", "numpy._core"):
+    _ALLOWED |= {(f"{_core}.multiarray", "_reconstruct"), (f"{_core}.multiarray", "scalar")}
+    _ALLOWED |= {(f"{_core}.numeric", "_frombuffer")}
 _META = ("batches.meta", "meta")
 _IMAGES, _LABELS = 0x803, 0x801
 
@@ -37,12 +31,7 @@ class _Arrays(pickle.Unpickler):
 
 
 def read_split(data: DataSet, folder: Path, held_out: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Read the images of a split in the order of the set's files.
-
-    Args:
-        data: The data set; of its files, those that its table names are read.
-        folder: Where they lie.
-        held_out: The held-out images, not the training ones.
+    """Read the training or the held-out images in the order of the set's files, of those that its table names.
 
     Returns:
         Pixels (N, C * H * W), uint8 with colours outside, and labels (N,), int64.

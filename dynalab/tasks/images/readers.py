@@ -34,14 +34,7 @@ _KEPT: dict[tuple[Any, ...], tuple[Pool, Pool]] = {}
 
 
 def read(data: DataSet, root: Path) -> tuple[Pool, Pool]:
-    """Read a data set from its files.
-
-    Args:
-        data: The data set, with the checksums that its files must have.
-        root: The folder of data sets.
-
-    Returns:
-        Training and held-out images, on the CPU.
+    """Return the training and held-out images of a data set below the folder `root`, on the CPU.
 
     Raises:
         ConfigError: Files are missing, damaged, or hold other images than the table says.
@@ -67,7 +60,11 @@ def read_digits() -> Pool:
 def _read(data: DataSet, root: Path) -> tuple[Pool, Pool]:
     """Read both splits."""
     # Before anything in them is looked at.
-    _refuse_damaged(data, root)
+    if bad := damaged(data, root):
+        raise ConfigError(
+            f"{data.title} in {root / data.folder}: {', '.join(bad)} is not what its checksum says\n"
+            f"delete it and get it again with `dynalab data fetch {data.name}`, or from where it came"
+        )
     pools = []
     for held_out, wanted in ((False, data.train), (True, data.test)):
         pixels, labels = read_split(data, root / data.folder, held_out)
@@ -79,12 +76,3 @@ def _read(data: DataSet, root: Path) -> tuple[Pool, Pool]:
             )
         pools.append(Pool(torch.from_numpy(pixels.copy()), torch.from_numpy(labels)))
     return pools[0], pools[1]
-
-
-def _refuse_damaged(data: DataSet, root: Path) -> None:
-    bad = damaged(data, root)
-    if bad:
-        raise ConfigError(
-            f"{data.title} in {root / data.folder}: {', '.join(bad)} is not what its checksum says\n"
-            f"delete it and get it again with `dynalab data fetch {data.name}`, or from where it came"
-        )

@@ -64,13 +64,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Table:
-    """The table of a user's own files in the format of a known data set.
-
-    Attributes:
-        train: Number of training images.
-        test: Number of held-out images.
-        files: File name -> MD5.
-    """
+    """The table of a user's own files in the format of a known data set: numbers of images, file name -> MD5."""
 
     train: int
     test: int
@@ -145,12 +139,7 @@ def data_root(root: str | None = None) -> Path:
 
 
 def require_present(data: DataSet, root: Path, key: str) -> None:
-    """Refuse a data set whose files are not all there.
-
-    Args:
-        data: The data set.
-        root: The folder of data sets.
-        key: The setting that asked for it, `task=cifar`.
+    """Refuse a data set whose files are not all below `root`; `key` is the setting that asked for it, `task=cifar`.
 
     Raises:
         ConfigError: Says where it looked, and both ways to get the files.
@@ -167,11 +156,7 @@ def require_present(data: DataSet, root: Path, key: str) -> None:
 
 
 def md5(path: Path) -> str:
-    """Return the MD5 of a file, in hex.
-
-    Raises:
-        ConfigError: It cannot be read.
-    """
+    """Return the MD5 of a file, in hex; one that cannot be read raises `ConfigError`."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
@@ -196,8 +181,7 @@ _PATTERNS = {
 def own_files(folder: Path) -> tuple[DataSet, Path]:
     """Return the data set of a user's own files in the format of a known one, and the folder that holds them.
 
-    Args:
-        folder: That folder, or the folder of data sets.
+    That is the folder given or, of data sets, one in it.
 
     Raises:
         ConfigError: There is no such set in it, or there are several.

@@ -14,9 +14,9 @@ from dynalab.core.streams import Streams
 from dynalab.tasks import classification
 from dynalab.tasks.base import TaskData
 from dynalab.tasks.images import augment, draws
-from dynalab.tasks.images.config import ImageConfig
-from dynalab.tasks.images.data import Change, ImageData, Part
-from dynalab.tasks.images.readers import Pool
+from dynalab.tasks.images.config import FileConfig, ImageConfig
+from dynalab.tasks.images.data import ImageData, Part
+from dynalab.tasks.images.readers import Pool, read
 
 # Examples of one run that are evaluated at once, so that what a convolution writes stays within some ten megabytes.
 CHUNK_SMALL, CHUNK_LARGE = 1024, 256
@@ -67,11 +67,9 @@ class ImageTask:
     spec: InputSpec = field(init=False)
 
     def __post_init__(self) -> None:
-        """Derive the input specification."""
         channels, height, width = self.shape
-        spec = InputSpec(
-            kind="image", symbols=channels * height * width, classes=self.classes, shape=self.shape
-        )
+        size = channels * height * width
+        spec = InputSpec(kind="image", symbols=size, classes=self.classes, shape=self.shape)
         object.__setattr__(self, "spec", spec)
 
     def data(
@@ -87,19 +85,13 @@ class ImageTask:
         labels = taken(drawn.train_pool.labels, drawn.train)
         labels = draws.noisy_labels(labels, self.config.label_noise, self.classes, streams)
         noise = draws.input_noise(self.input_noise, drawn.train.shape[1], self.spec.symbols, streams)
+        noise = None if noise is None else noise.to(device)
         pixels = drawn.train_pool.pixels.to(device)
-        same = drawn.test_pool is drawn.train_pool
-        train = Part(
-            pixels,
-            moved(drawn.train, device),
-            moved(labels, device),
-            None if noise is None else noise.to(device),
-        )
-        test = Part(
-            pixels if same else drawn.test_pool.pixels.to(device),
-            moved(drawn.test, device),
-            moved(taken(drawn.test_pool.labels, drawn.test), device),
-        )
+        train = Part(pixels, moved(drawn.train, device), moved(labels, device), noise)
+        if drawn.test_pool is not drawn.train_pool:
+            pixels = drawn.test_pool.pixels.to(device)
+        labels = taken(drawn.test_pool.labels, drawn.test)
+        test = Part(pixels, moved(drawn.test, device), moved(labels, device))
         return ImageData(
             train,
             test,
@@ -108,7 +100,7 @@ class ImageTask:
             batch_size=batch_size,
             eval_size=eval_size,
             chunk=CHUNK_SMALL if self.spec.symbols <= 1024 else CHUNK_LARGE,
-            augment=self._augment(streams) if self.border else None,
+            augment=partial(self._augment, streams) if self.border else None,
         )
 
     def scale(self, pool: Pool, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -141,14 +133,10 @@ class ImageTask:
         """Return `accuracy`, shape (S,), float64."""
         return {"accuracy": classification.accuracy(outputs, batch.targets)}
 
-    def _augment(self, streams: Sequence[Streams]) -> Change:
-        def change(pixels: Tensor, step: int) -> Tensor:
-            numbers = augment.draw(streams, step, pixels.shape[1]).to(pixels.device)
-            return moves(pixels, draws=numbers)
-
+    def _augment(self, streams: Sequence[Streams], pixels: Tensor, step: int) -> Tensor:
         assert self.border is not None
-        moves = partial(augment.crop_flip, shape=self.shape, border=self.border)
-        return change
+        numbers = augment.draw(streams, step, pixels.shape[1]).to(pixels.device)
+        return augment.crop_flip(pixels, self.shape, numbers, self.border)
 
 
 def taken(labels: Tensor, index: Tensor) -> Tensor:
@@ -163,3 +151,16 @@ def moved(tensor: Tensor, device: torch.device) -> Tensor:
     if tensor.stride(0) == 0:
         return tensor[0].to(device).expand(tensor.shape)
     return tensor.to(device)
+
+
+def from_files(config: FileConfig, border: str | None = None) -> ImageTask:
+    """Build a task on the images of a user's files; they are read when the data are drawn."""
+    data = config.data_set()
+
+    def draw(streams: Sequence[Streams]) -> Drawn:
+        config.check_data()
+        train, test = read(data, config.data_root())
+        index = draws.subsets(streams, data.train, config.n_train)
+        return Drawn(train, test, index, draws.subsets(streams, data.test, None))
+
+    return ImageTask(config, data.shape, data.classes, 255.0, draw, data.mean, data.std, border=border)

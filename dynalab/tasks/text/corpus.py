@@ -24,11 +24,7 @@ _PIECE = 1 << 20
 
 
 def topics() -> dict[str, str]:
-    """Return CPython's own documentation, topic -> text, by alphabet.
-
-    Raises:
-        ConfigError: This Python was installed without it.
-    """
+    """Return CPython's own documentation, topic -> text, by alphabet; a Python without it is refused."""
     try:
         from pydoc_data.topics import topics as found
     except ImportError as error:
@@ -40,11 +36,7 @@ def topics() -> dict[str, str]:
 
 
 def files(corpus: Sequence[str]) -> list[Path]:
-    """Return the text files that a list of files and folders stands for, a folder's sorted by their path.
-
-    Raises:
-        ConfigError: One does not exist, or a folder has no text file.
-    """
+    """Return the text files that a list of files and folders stands for, a folder's sorted by their path."""
     found: list[Path] = []
     for name in corpus:
         path = Path(name)

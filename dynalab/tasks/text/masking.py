@@ -33,14 +33,9 @@ def masked_places(length: int, fraction: float) -> int:
 
 
 def draw(generator: np.random.Generator, shape: tuple[int, ...], length: int, count: int, mask: int) -> Masks:
-    """Draw masks.
+    """Draw masks of `count` places M in sequences of a length, an array of some shape of them.
 
-    Args:
-        generator: Source of chance.
-        shape: Shape of the array of sequences.
-        length: Tokens of a sequence.
-        count: Places of each to predict, M.
-        mask: The token [MASK]; the others are those below it.
+    The token `mask` is [MASK]; the others are those below it.
     """
     # The M smallest of uniform numbers stand at M uniform places.
     keys = generator.random((*shape, length), dtype=np.float32)
@@ -52,15 +47,10 @@ def draw(generator: np.random.Generator, shape: tuple[int, ...], length: int, co
 
 
 def apply(sequences: np.ndarray, masks: Masks) -> tuple[np.ndarray, np.ndarray]:
-    """Mask sequences.
+    """Mask sequences of tokens (..., L).
 
-    Args:
-        sequences: Tokens, shape (..., L).
-        masks: Their masks.
-
-    Returns:
-        Inputs (..., L + M), the masked sequence and then the places to predict; targets (..., M), the tokens that
-        stood there. Both int64.
+    Returns inputs (..., L + M), the masked sequence and then the places to predict, and targets (..., M), the tokens
+    that stood there. Both int64.
     """
     sequences = sequences.astype(np.int64)
     targets = np.take_along_axis(sequences, masks.places, axis=-1)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -30,11 +30,7 @@ _MOST_REMEMBERED = 1 << 19
 
 @dataclass
 class Vocabulary:
-    """Tokens of a text.
-
-    Attributes:
-        pieces: What each token stands for: the 256 bytes, then the merges in the order they were learnt.
-    """
+    """Tokens of a text; `pieces` are the 256 bytes, then the merges in the order they were learnt."""
 
     pieces: list[bytes]
     _ids: dict[bytes, int] = field(init=False, repr=False)
@@ -83,11 +79,9 @@ class Vocabulary:
 
 
 def learn(passages: Iterable[str], size: int) -> Vocabulary:
-    """Learn a vocabulary.
+    """Learn a vocabulary of `size` tokens, the 256 bytes and [MASK] among them, from passages: all are counted.
 
-    Args:
-        passages: Text; all of it is counted, so give a part of a large corpus.
-        size: Tokens wanted, the 256 bytes and [MASK] among them; fewer where no pair occurs twice any more.
+    It has fewer tokens where no pair occurs twice any more.
     """
     counts: Counter[str] = Counter()
     for passage in passages:
@@ -99,7 +93,7 @@ def learn(passages: Iterable[str], size: int) -> Vocabulary:
     pairs: Counter[tuple[bytes, bytes]] = Counter()
     where: defaultdict[tuple[bytes, bytes], set[int]] = defaultdict(set)
     for index, word in enumerate(words):
-        for pair in _pairs(word):
+        for pair in pairwise(word):
             pairs[pair] += often[index]
             where[pair].add(index)
     heap = [(-count, pair) for pair, count in pairs.items()]
@@ -118,11 +112,11 @@ def learn(passages: Iterable[str], size: int) -> Vocabulary:
             pieces.append(piece)
         changed = set()
         for index in where.pop(pair):
-            for old in _pairs(words[index]):
+            for old in pairwise(words[index]):
                 pairs[old] -= often[index]
                 changed.add(old)
             words[index] = _joined(words[index], piece)
-            for new in _pairs(words[index]):
+            for new in pairwise(words[index]):
                 pairs[new] += often[index]
                 where[new].add(index)
                 changed.add(new)
@@ -135,11 +129,7 @@ def learn(passages: Iterable[str], size: int) -> Vocabulary:
 
 
 def coverage(vocabulary: Vocabulary, passages: Iterable[str]) -> dict[str, float]:
-    """Say how well a vocabulary fits a text.
-
-    Returns:
-        `bytes_per_token`, and `whole_words`: the share of words (runs of letters) that are one token.
-    """
+    """Return how well a vocabulary fits a text: `bytes_per_token`, and the share `whole_words` that are one token."""
     size = tokens = words = whole = 0
     for passage in passages:
         size += len(passage.encode())
@@ -150,10 +140,6 @@ def coverage(vocabulary: Vocabulary, passages: Iterable[str]) -> dict[str, float
                 words += 1
                 whole += count == 1
     return {"bytes_per_token": size / max(tokens, 1), "whole_words": whole / max(words, 1)}
-
-
-def _pairs(parts: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    return pairwise(parts)
 
 
 def _joined(parts: list[bytes], piece: bytes) -> list[bytes]:

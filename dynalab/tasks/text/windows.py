@@ -11,15 +11,14 @@ are fixed for a seed, from its `noise` stream.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dynalab.core.batch import Batch
-from dynalab.core.errors import ConfigError
 from dynalab.core.streams import Streams
+from dynalab.tasks.fixed import chunks
 from dynalab.tasks.text import masking
 from dynalab.tasks.text.encoding import SPLITS, Tokens
 
@@ -38,7 +37,6 @@ class Windows:
         self,
         tokens: Tokens,
         streams: Sequence[Streams],
-        *,
         length: int,
         masked: int,
         batch_size: int | None,
@@ -57,15 +55,9 @@ class Windows:
             device: Where batches go.
         """
         self._tokens, self._streams, self._device = tokens, list(streams), device
-        self._length, self._masked = length, masked
-        self._batch_size = batch_size
+        self._length, self._masked, self._batch_size = length, masked, batch_size
         # A full batch is large enough to be drawn alone.
         self._together = BLOCK if batch_size else 1
-        for key, value in (("train.batch_size", batch_size), ("eval.size", eval_size)):
-            if value is not None and value < 1:
-                raise ConfigError(
-                    f"{key}={value}: must be at least 1" + (", or full" if "batch" in key else "")
-                )
         self._block = -1
         self._prepared: tuple[Tensor, Tensor] | None = None
         self._eval = {split: self._evaluated(split, eval_size) for split in SPLITS}
@@ -92,9 +84,8 @@ class Windows:
                 last = len(self._tokens.train) - self._length
                 order = stream.numpy("order", block)
                 starts = order.integers(last, size=(self._together, self._batch_size), endpoint=True)
-            found.append(
-                self._masks(stream.numpy("noise", _TRAIN_MASKS, block), self._windows("train", starts))
-            )
+            generator = stream.numpy("noise", _TRAIN_MASKS, block)
+            found.append(self._masks(generator, self._windows("train", starts)))
         return self._stacked(found)
 
     def _evaluated(self, split: str, size: int | None) -> list[Batch]:
@@ -102,9 +93,8 @@ class Windows:
         key = SPLITS.index(split)
         found = [self._masks(stream.numpy("noise", _EVAL_MASKS, key), sequences) for stream in self._streams]
         inputs, targets = self._stacked(found)
-        pieces = -(-len(sequences) // CHUNK)
-        edges = [len(sequences) * i // pieces for i in range(pieces + 1)]
-        return [Batch(inputs[:, a:b].contiguous(), targets[:, a:b].contiguous()) for a, b in pairwise(edges)]
+        pieces = chunks(Batch(inputs, targets), None, CHUNK)
+        return [Batch(piece.inputs.contiguous(), piece.targets.contiguous()) for piece in pieces]
 
     def _starts(self, split: str, size: int | None) -> np.ndarray:
         """Return where sequences laid end to end begin; of more than `size`, that many, evenly spread."""
