@@ -43,7 +43,8 @@ class FixedObjective:
 
     def __post_init__(self) -> None:
         """Draw the noise."""
-        alone = bool(getattr(self.stack.network, "run_by_run", False))
+        loop = bool(getattr(self.stack.network, "run_by_run", False))
+        alone = loop and self.stack.device.type == "cpu"
         width = self.stack.width
         self.size = int(self.batch.inputs.shape[1])
         # Where the forward pass is a loop over runs, only one run's graph is kept in memory at a time.
