@@ -36,6 +36,8 @@ ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "outputs" / "cuda"
 TABLE = ROOT / "docs" / "cuda.md"
 LANES = 4
+# Trainings from shaken weights, at most; not every one meets a unit at the edge of being rectified.
+ROUNDINGS = 4
 
 # Every task, model, optimizer and probe that needs no files of the user's, and what the engine does beside.
 CASES = {
@@ -343,6 +345,56 @@ def _trained(loop: Any, steps: int) -> Rows:
     return {step: {name: x.cpu().double().numpy() for name, x in row.items()} for step, row in rows.items()}
 
 
+@dataclass(frozen=True)
+class _Gaps:
+    """How far two trainings of the same runs are apart, relatively.
+
+    Attributes:
+        first: Losses after a step.
+        last: Losses at the end.
+        sharp: Sharpness at the start.
+        preconditioned: That which the optimizer meets, at the start. Adam's first P is |g| + eps, so that of a weight
+            whose gradient is nothing but rounding is rounding, too.
+    """
+
+    first: float = 0.0
+    last: float = 0.0
+    sharp: float = 0.0
+    preconditioned: float = 0.0
+
+    @staticmethod
+    def of(one: Rows, other: Rows) -> _Gaps:
+        """Compare what two trainings have in common."""
+        keys = [[key] if key in one[0] else [] for key in ("sharpness", "preconditioned_sharpness")]
+        steps = max(one.keys() & other.keys())
+        losses = [
+            _gap(one[step], other[step], ["batch_loss"]) if step else 0.0 for step in (min(2, steps), steps)
+        ]
+        return _Gaps(*losses, *(_gap(one[0], other[0], key) for key in keys))
+
+    def within(self, rounding: _Gaps) -> bool:
+        """Return whether losses are within the bounds or ten times what rounding does, sharpness within 2% or three."""
+        parts = (dataclasses.astuple(x) for x in (self, rounding))
+        bounds, times = (1e-5, 1e-3, 0.02, 0.02), (10, 10, 3, 3)
+        return all(
+            x <= max(bound, much * own) for x, own, bound, much in zip(*parts, bounds, times, strict=True)
+        )
+
+    def most(self, other: _Gaps) -> _Gaps:
+        """Return the larger of each."""
+        return _Gaps(*map(max, dataclasses.astuple(self), dataclasses.astuple(other)))
+
+
+def _shake(loop: Any, seed: int) -> None:
+    """Change every weight of a network by about a rounding error."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for param in loop.stack.trained.values():
+            param.mul_(1 + 1e-7 * torch.randn(param.shape, generator=generator))
+
+
 def trained(name: str) -> Callable[[Bench], Found]:
     """Return the check that trains a case on both devices, goes back to a checkpoint, and compares."""
 
@@ -373,17 +425,29 @@ def trained(name: str) -> Callable[[Bench], Found]:
             ["train_loss", "test_loss"],
         )
         host = _loop(words, 3, "cpu")
-        ours = _trained(host, steps)
-        first = _gap(rows[2], ours[2], ["batch_loss"])
-        last = _gap(rows[steps], ours[steps], ["batch_loss"])
         same = _same_weights(loop, host)
-        lines = [f"step 1 {first:.1e}, step {steps} {last:.1e}, weights {same:.1e}, resumed {resumed:.1e}"]
-        ok = first <= 1e-5 and last <= 1e-3 and same <= 1e-10 and resumed <= 1e-3 and not elsewhere
-        sharp = [key for key in rows[0] if key.endswith("sharpness")]
-        if sharp:
-            gap = _gap(rows[0], ours[0], sharp)
-            lines.append(f"sharpness {gap:.1e}")
-            ok &= gap <= 0.02
+        ours = _trained(host, steps)
+        gaps = _Gaps.of(rows, ours)
+        alone = _Gaps()
+        # What a few roundings do to the same on the CPU itself, where the devices are further apart than the bounds.
+        far_losses = max(gaps.first / 1e-5, gaps.last / 1e-3) > 1
+        for seed in range(ROUNDINGS):
+            if gaps.within(alone):
+                break
+            shaken = _loop(words, 3, "cpu")
+            _shake(shaken, seed)
+            alone = alone.most(_Gaps.of(_trained(shaken, steps if far_losses else 0), ours))
+        lines = []
+        for what, gap, own in zip(
+            ("step 1", f"step {steps}", "sharpness", "preconditioned"),
+            dataclasses.astuple(gaps),
+            dataclasses.astuple(alone),
+            strict=True,
+        ):
+            if "step" in what or what in " ".join(rows[0]):
+                lines.append(f"{what} {gap:.1e}" + (f" (rounding alone {own:.1e})" if own else ""))
+        lines.append(f"weights {same:.1e}, resumed {resumed:.1e}")
+        ok = gaps.within(alone) and same <= 1e-10 and resumed <= 1e-3 and not elsewhere
         lone = [
             key
             for step in rows
@@ -395,11 +459,17 @@ def trained(name: str) -> Callable[[Bench], Found]:
             ok = False
         if elsewhere:
             lines.append(f"not on the card: {elsewhere[:4]}")
-        far = {key: _gap(rows[0], ours[0], [key]) for key in rows[0]}
+        # A share of the spectrum is compared with the largest share; what a search left over says nothing.
+        shares = [key for key in rows[0] if key.startswith("eigenvalue_share")]
+        kinds = {key: [key] for key in rows[0] if not key.endswith("residual") and key not in shares}
+        kinds |= {"eigenvalue shares": shares} if shares else {}
+        far = {kind: _gap(rows[0], ours[0], keys) for kind, keys in kinds.items()}
         worst = max(far, key=lambda key: far[key])
         lines.append(f"row 0 differs most in {worst}, {far[worst]:.1e}")
-        loop.close(), again.close(), host.close()
-        must = "losses 1e-5 after a step, 1e-3 after 20; weight metrics 1e-10; sharpness 2%"
+        must = (
+            "losses 1e-5 after a step, 1e-3 after 20, or 10 times what weights shaken by 1e-7 do; "
+            "weight metrics 1e-10; sharpness 2%, or 3 times what they do"
+        )
         return Found(must, "; ".join(lines), bool(ok), {"columns": far})
 
     return check
@@ -410,17 +480,13 @@ def _host(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _gap(one: Mapping[str, Any], other: Mapping[str, Any], names: Sequence[str]) -> float:
-    """Return the largest difference of some metrics, relative to the largest of their values."""
+    """Return the largest difference of some metrics of one kind, relative to the largest of their values."""
     import numpy as np
 
-    found = [0.0]
-    for name in names:
-        a, b = one[name], other[name]
-        both = np.isfinite(a) & np.isfinite(b)
-        if both.any():
-            size = max(float(np.abs(b[both]).max()), 1e-30)
-            found.append(float(np.abs(a[both] - b[both]).max()) / size)
-    return max(found)
+    a, b = (np.array([part[name] for name in names]) for part in (one, other))
+    both = np.isfinite(a) & np.isfinite(b)
+    size = float(np.abs(b[both]).max(initial=1e-30))
+    return float(np.abs(a[both] - b[both]).max(initial=0.0)) / size
 
 
 def _same_weights(loop: Any, host: Any) -> float:
@@ -464,7 +530,6 @@ def synchronisations(name: str) -> Callable[[Bench], Found]:
                 rows += bool(loop.rows())
         if not bench.dry:
             torch.cuda.synchronize()
-        loop.close()
         told = [
             f"{sum(found.values())} in {count} {what}" + (f" ({_places(found)})" if found else "")
             for what, count, found in (("updates", updates, in_updates), ("rows", rows, in_rows))
@@ -773,6 +838,47 @@ def _cpu_rate(name: str, bench: Bench) -> float:
     return sum(width / float(worker.communicate()[0].split()[-1]) for worker in workers)
 
 
+def convolutions(bench: Bench) -> Found:
+    """Time ways to convolve the maps of S runs, each by its own weights: forward and backward, as in ResNet-20."""
+    import torch
+    from torch.nn.functional import conv2d, unfold
+
+    def loop(x: Any, w: Any) -> Any:
+        return torch.cat([conv2d(*run, padding=1) for run in zip(x.chunk(len(w), 1), w, strict=True)], 1)
+
+    def grouped(x: Any, w: Any) -> Any:
+        return conv2d(x, w.flatten(0, 1), padding=1, groups=len(w))
+
+    def products(x: Any, w: Any) -> Any:
+        columns = unfold(x, 3, padding=1).unflatten(1, (len(w), -1))
+        columns = columns.permute(1, 2, 0, 3)
+        found = torch.bmm(w.flatten(2), columns.flatten(2))
+        return (
+            found.unflatten(2, columns.shape[2:]).permute(2, 0, 1, 3).flatten(1, 2).unflatten(2, x.shape[2:])
+        )
+
+    wait = (lambda: None) if bench.dry else torch.cuda.synchronize
+    told, more = [], {}
+    for runs, channels, size in ((2, 4, 4),) if bench.dry else ((20, 16, 8), (200, 16, 8), (200, 64, 2)):
+        x = torch.randn(128, runs * channels, size, size, device=bench.device, requires_grad=True)
+        w = torch.randn(runs, channels, channels, 3, 3, device=bench.device, requires_grad=True)
+        wanted, times = loop(x, w).detach(), {}
+        for way in (loop, grouped, products):
+            gap = float((way(x, w).detach() - wanted).abs().max() / wanted.abs().max())
+            assert gap < 1e-4, (way.__name__, gap)
+            for repeat in range(12):
+                if repeat == 2:
+                    wait()
+                    began = time.perf_counter()
+                torch.autograd.grad(way(x, w).sum(), [x, w])
+            wait()
+            times[way.__name__] = (time.perf_counter() - began) / 10
+        more[f"{runs} of {channels} at {size}"] = times
+        took = ", ".join(f"{way} {1e3 * seconds:.2f} ms" for way, seconds in times.items())
+        told.append(f"{runs} runs of {channels} channels, {size} x {size}: {took}")
+    return Found("-", "; ".join(told), True, {"seconds": more})
+
+
 def jax_parity(bench: Bench) -> Found:
     """Time the same work in JAX, vmapped over seeds: a bare step of parity's network, batches drawn on the device."""
     try:
@@ -841,6 +947,7 @@ def checks() -> list[Check]:
         Check(f"speed: {name}", speed(name), 100, alone=True)
         for name in ("parity", "grokking", "mlm", "resnet20 digits")
     ]
+    found.append(Check("speed: convolutions", convolutions, 60, alone=True))
     return [*found, Check("speed: parity in JAX", jax_parity, 60, alone=True)]
 
 
