@@ -8,6 +8,7 @@ error.txt). When its input ends (the command finished, or was killed) it saves a
 from __future__ import annotations
 
 import faulthandler
+import gc
 import json
 import os
 import queue
@@ -43,6 +44,7 @@ def main() -> int:
     import torch
 
     from dynalab.core.errors import DynalabError, Locked
+    from dynalab.networks.settings import whole_float32
 
     spare_compiler()
     settings = jobs.get()
@@ -50,6 +52,7 @@ def main() -> int:
         return 0
     torch.set_num_threads(int(settings.get("threads", 1)))
     torch.set_flush_denormal(True)
+    whole_float32()
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     answer("ready", cuda_devices=devices)
 
@@ -81,8 +84,32 @@ def main() -> int:
             held = isinstance(error, Locked)
             answer("refused", message=str(error), exit_code=error.exit_code, held=held)
         except Exception as error:
-            answer("failed", message=f"{type(error).__name__}: {error}", exit_code=3)
+            memory, spent = isinstance(error, torch.OutOfMemoryError), _is_spent(request.get("device", ""))
+            answer(
+                "failed",
+                message=f"{type(error).__name__}: {error}",
+                exit_code=3,
+                memory=memory,
+                ends=spent,
+            )
+            if spent:
+                return 0
     return 0
+
+
+def _is_spent(device: str) -> bool:
+    """Return whether a card does no more for this process, as after an assertion in one of its kernels."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return False
+    gc.collect()
+    try:
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
+    except Exception:
+        return True
+    return False
 
 
 def spare_compiler() -> None:

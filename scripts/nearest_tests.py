@@ -45,8 +45,10 @@ def nearest(path: str) -> tuple[str, ...]:
     ranked = []
     for test in sorted((ROOT / "tests").glob("test_*.py")):
         direct = _imports(test)
-        for helper in direct & {p.stem for p in (ROOT / "tests").glob("*.py")}:
-            direct |= _imports(ROOT / f"tests/{helper}.py")
+        for helper in direct & {
+            name.removeprefix("tests.") for name in map(_module, (ROOT / "tests").rglob("*.py"))
+        }:
+            direct |= _imports(ROOT / f"tests/{helper.replace('.', '/')}.py")
         text = test.read_text()
         rank = 0 if module in direct else 1 if direct & users else 2 if named.search(text) else 3
         if rank < 3:

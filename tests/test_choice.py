@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nulls import states_of
+from nulls.hmm import states_of
 from report_fakes import make_ensemble, make_hmm, no_drawing, read_page
 
 import dynalab

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bars.claims import compared, contrast, told
-from nulls import states_of
+from nulls.hmm import states_of
 from report_fakes import make_ensemble, make_hmm, no_drawing, read_page
 from scipy.stats import beta, norm, trim_mean
 

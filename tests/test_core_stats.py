@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from nulls import convergence, passages
+from nulls.hmm import convergence, passages
 
 from dynalab.analysis.base import Convergence, Trajectories, Trajectory
 from dynalab.analysis.convergence import follow

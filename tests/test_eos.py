@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from simulated_edges import TUNING, decoy, edge
+from nulls.eos import decoy
+from simulated_edges import TUNING, edge
 
 from dynalab.analysis.base import Group, Series
 from dynalab.analysis.command import findings_of

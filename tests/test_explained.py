@@ -7,7 +7,7 @@ from dataclasses import replace
 import hmm_cases as cases
 import numpy as np
 import pytest
-from nulls import states_of, walks
+from nulls.hmm import states_of, walks
 from report_fakes import make_ensemble, make_hmm
 from scipy import optimize, stats
 

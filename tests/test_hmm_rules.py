@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nulls import states_of
+from nulls.hmm import states_of
 from scipy import stats
 from test_hmm_inference import random_model, spd
 

@@ -131,6 +131,21 @@ def test_a_shard_killed_for_memory_is_halved_once_and_goes_on_with_the_same_bits
     )
 
 
+def test_a_shard_that_a_card_has_no_memory_for_is_halved_until_it_fits(cli, deadly, outputs):
+    fate = """
+    import torch
+    if len(seeds) > 2: raise torch.OutOfMemoryError("CUDA out of memory")
+"""
+    answer = cli("train", *deadly(fate), "seed=0..4", "compute.width=5", "compute.workers=1", "--json")
+    assert answer.code == 0, answer.err
+    assert set(statuses(answer).values()) == {"done"}
+    assert (
+        answer.err.count("the worker was out of the card's memory. Its seeds went on at half the width") >= 2
+    )
+    shards = sorted(path.name for path in only_ensemble(outputs).iterdir() if path.is_dir())
+    assert shards == ["shard-0000-0001-2", "shard-0002-0002-1", "shard-0003-0004-2"]
+
+
 def test_what_the_kernel_counts_tells_its_memory_killer_from_another_kill(tmp_path, monkeypatch):
     counter = tmp_path / "vmstat"
     counter.write_text("pgfault 3\noom_kill 7\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dynalab.core.machine import VARIABLES, cores, free_memory, kernels
+from dynalab.core.machine import VARIABLES, cards, cores, driver, free_memory, kernels
 
 GB = 10**9
 
@@ -119,3 +119,23 @@ def test_kernels_are_chosen_before_torch_is_loaded_and_a_users_value_stands():
 
 def test_this_process_has_its_kernels_chosen():
     assert kernels()["MKL_CBWR"] and set(kernels()) == set(VARIABLES)
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        (
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.12  Wed Sep 20 09:35:17 UTC 2023\n",
+            "535.104.12",
+        ),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build\n", "570.86.15"),
+    ],
+)
+def test_the_driver_names_its_cards_and_itself(tmp_path, said, version):
+    assert cards(tmp_path) == [] and driver(tmp_path) is None
+    folder = tmp_path / "proc/driver/nvidia"
+    for place, name in (("0000:01:00.0", "NVIDIA H100"), ("0000:02:00.0", "NVIDIA H200")):
+        (folder / "gpus" / place).mkdir(parents=True)
+        (folder / "gpus" / place / "information").write_text(f"Model: \t\t {name}\nIRQ:   \t\t 16\n")
+    (folder / "version").write_text(said)
+    assert cards(tmp_path) == ["NVIDIA H100", "NVIDIA H200"] and driver(tmp_path) == version

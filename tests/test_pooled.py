@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from nulls import convergence, walks
+from nulls.hmm import convergence, walks
 
 from dynalab.analysis.base import Convergence, Group, on_one_grid
 from dynalab.analysis.hmm import detours, survival

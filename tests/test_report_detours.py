@@ -9,7 +9,7 @@ from typing import Any
 import hmm_cases as cases
 import numpy as np
 import pytest
-from nulls import states_of
+from nulls.hmm import states_of
 from report_fakes import make_ensemble, make_hmm, no_drawing, read_page
 
 from dynalab.analysis.hmm import delays, dissimilarity, published, show, tables

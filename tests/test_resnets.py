@@ -380,3 +380,25 @@ def test_a_batch_of_one_is_refused_in_training():
 def test_images_too_small_are_refused():
     with pytest.raises(ConfigError, match="at least 8 x 8"):
         network("si_convnet", shape=(1, 4, 8))
+
+
+@pytest.mark.parametrize(("name", "fields"), [*RESNETS, CASES[-1]])
+def test_runs_side_by_side_are_the_loop_over_them(name, fields):
+    networks, params, buffers = ensemble(name, fields, range(3), torch.float64)
+    inputs, targets = examples(range(3), 5, torch.float64)
+    found = []
+    for forward in (networks[0].stacked_forward, networks[0].side_by_side):
+        leaves = {key: value.clone().requires_grad_() for key, value in params.items()}
+        kept = {key: value.clone() for key, value in buffers.items()}
+        outputs = forward(leaves, inputs, Context(True, kept))
+        gradients = torch.autograd.grad(
+            losses_of(outputs, targets).sum(), list(leaves.values()), create_graph=True
+        )
+        second = torch.autograd.grad(
+            sum(g.square().sum() for g in gradients), list(leaves.values()), allow_unused=True
+        )
+        with torch.no_grad():
+            evaluated = forward(leaves, inputs, Context(False, kept))
+        found.append([outputs, evaluated, *kept.values(), *gradients, *(g for g in second if g is not None)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10 * float(one.detach().abs().max()))

@@ -11,6 +11,7 @@ import pytest
 from report_fakes import make_ensemble, make_hmm, no_drawing, steps_of, training
 from report_reading import ARROW, DASH, Writer, altered, curve, terminal
 
+from dynalab.analysis import hmm
 from dynalab.core import words
 from dynalab.show.plots.style import state_colours
 
@@ -361,4 +362,4 @@ def test_results_of_before_are_read_as_far_as_their_form_is_known(page: Writer, 
     assert result.value is None
     shown = page(found={ensemble.id: [result]})
     assert shown.table("state", "runs", "rows") and "is damaged" not in shown.text
-    page(found={ensemble.id: [altered(result, version=6)]}).says("it is no result of analyze hmm")
+    page(found={ensemble.id: [altered(result, version=hmm.VERSION)]}).says("it is no result of analyze hmm")

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from simulated_slingshots import TUNING, decoy, f1, score, slingshots
+from nulls.slingshot import decoy
+from simulated_slingshots import TUNING, f1, score, slingshots
 
 from dynalab.analysis.base import Group, Series
 from dynalab.analysis.command import findings_of

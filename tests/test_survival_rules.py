@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from nulls import convergence, passages, states_of
+from nulls.hmm import convergence, passages, states_of
 from scipy import optimize, stats
 from statsmodels.duration.survfunc import SurvfuncRight, survdiff
 
@@ -273,6 +273,23 @@ def test_a_state_is_tested_where_three_visit_it_and_three_do_not():
     # Five on each side are no longer few.
     five = detours.find(*visiting([*late, 350], [*soon, 140]), 3)
     assert not any("fewer than 5" in line for line in five.warnings) and five.rows[1].verdict
+
+
+def test_a_run_whose_only_row_before_convergence_is_decoded_from_that_row_is_no_visitor_and_no_other():
+    # All begin in state 0; under `ar` three that converge in their second row bear its state in the first already.
+    walked = [np.array([1, 1, 0, 0])] * 3 + [np.array([0, 0, 0, 0, 0])] * 8
+    steps = [10 * np.arange(len(path)) for path in walked]
+    met = convergence([10] * 3 + [20, 30, 40, 30, 40, 20, 30, 40])
+    mistaken = detours.find(walked, steps, met, 2).rows
+    assert mistaken[0].tested and mistaken[0].verdict
+    sound = detours.find(walked, steps, met, 2, undecided=1)
+    assert not any(row.tested or row.reason for row in sound.rows)
+    for emission, tested in (("ar", False), ("level", True)):
+        keys, _ = outcome.consequences(walked, steps, met, 2, Config(emission=emission))
+        assert keys["detours"][0].tested is tested
+    # Nor does one that converges in its first row say anything, whatever the emission.
+    met = convergence([0] * 3 + [20, 30, 40, 30, 40, 20, 30, 40])
+    assert not any(row.tested for row in detours.find(walked, steps, met, 2).rows)
 
 
 def test_an_optional_state_is_one_that_a_converged_run_does_without():

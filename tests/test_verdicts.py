@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nulls import states_of
+from nulls.hmm import states_of
 from report_fakes import make_ensemble, make_hmm
 
 from dynalab.analysis import hmm, variance

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
 
 from dynalab.analysis.base import Group, Keys, Needs, Run, Series, key, runs_of
 from dynalab.core.convergence import convergence_step
-from dynalab.core.stats import Spread, wilson
+from dynalab.core.stats import Spread, clopper_pearson
 from dynalab.core.words import count, listed, number, spoken, step_phrase
 from dynalab.show.blocks import Block, Lines, Panel, Say, Table, run_cell
 
-VERSION = 1
+VERSION = 2
 ACCURACY = "test_accuracy"
 # The first that was recorded decides: column -> (label, meaning).
 MEASURES = {
@@ -46,7 +46,6 @@ class Config(Keys):
 
     fourier: float = key(4.0, "Fourier coefficient that tells the coordinates apart", above=0)
     separation: float = key(2.0, "movement that tells them apart, where there is no coefficient", above=0)
-    # A guess among two labels is right half of the time; 1,024 examples make 0.55 three standard errors.
     accuracy: float = key(0.55, "held-out accuracy that is off the plateau", above=0, most=1)
     persistence: int = key(3, "rows on end that hold a level: one may do so by chance", least=1)
 
@@ -67,7 +66,7 @@ class RunFindings:
 
 @dataclass(frozen=True)
 class Earlier:
-    """In how many of the runs that had either event the measure was first, and Wilson's 95% interval of the share."""
+    """In how many of the runs that had either event the measure was first, and the exact 95% interval of the share."""
 
     runs: int
     total: int
@@ -81,7 +80,7 @@ class Summary:
 
     measure: str  # the column
     level: float  # of the measure
-    accuracy: float  # the accuracy that is off the plateau
+    accuracy: float  # the accuracy that is off the plateau; above the key's where few examples are held out
     persistence: int  # rows on end
     progress_step: Spread  # over runs
     plateau_end_step: Spread  # over runs
@@ -107,8 +106,19 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     )
     measure = next(chain(everywhere, (name for name in MEASURES if any(name in run.series for run in runs))))
     level = config.fourier if measure == "parity_fourier" else config.separation
+    config = replace(config, accuracy=max([config.accuracy, *map(_guess, runs)]))
     judged = tuple(_judge(run, measure, level, config) for run in runs)
     return Findings(judged, _over_runs(judged, measure, level, config))
+
+
+def _guess(run: Run) -> float:
+    """Return the accuracy that a guess among two labels stays below: two standard errors, rounded up; 0 if not known.
+
+    A network that hardly moves is right on the same examples for many rows, so that persistence does not help.
+    """
+    evaluated, task = (run.config.get(section) or {} for section in ("eval", "task"))
+    examples = evaluated.get("size") or task.get("held_out")
+    return math.ceil(50 + 100 / math.sqrt(examples)) / 100 if examples else 0.0
 
 
 def rows_of(run: Run, measure: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -146,7 +156,7 @@ def _over_runs(judged: Sequence[RunFindings], measure: str, level: float, config
     either = [run for run in known if run.verdict != "on_plateau"]
     first, total = sum(run.verdict == "leads" for run in either), len(either)
     earlier = (
-        Earlier(first, total, first / total, wilson(first, total))
+        Earlier(first, total, first / total, clopper_pearson(first, total))
         if total
         else Earlier(0, 0, None, (None, None))
     )

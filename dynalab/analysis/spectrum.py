@@ -1,7 +1,8 @@
 """The spectrum of the Hessian over training, from the bins that the probe `spectrum` records.
 
 An eigenvalue counts as near zero where its size is at most a share of its row's largest, and as negative below that:
-the bulk about 0 is not resolved finer. Bins count where they lie within; the one around 0 always does.
+the bulk about 0 is not resolved finer. A bin counts as negative where all of it lies below; one that reaches within, as
+near zero, and so does the one around 0.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dynalab.curvature.bins import columns_of, names
 from dynalab.probes import spectrum as probe
 from dynalab.show.blocks import Block, Cell, Heatmap, Map, Say, Table, run_cell
 
-VERSION = 1
+VERSION = 2
 LARGEST = ("eigenvalue_max", "sharpness")
 # Of the preconditioned Hessian is the threshold of an adaptive optimizer, which this is not.
 PRECONDITIONED = "preconditioned_sharpness"
@@ -133,15 +134,16 @@ def _judge(run: Run, near_zero: float) -> RunFindings:
         )
         return RunFindings(run.id, "insufficient_data", why)
     first, last = (
-        _row(int(steps[at]), float(top[at]), shares[at], grid, near_zero) for at in (rows[0], rows[-1])
+        read(int(steps[at]), float(top[at]), shares[at], grid, near_zero) for at in (rows[0], rows[-1])
     )
     return RunFindings(run.id, "measured", count(len(rows), "row"), len(rows), first, last)
 
 
-def _row(step: int, largest: float, shares: np.ndarray, grid: np.ndarray, near_zero: float) -> Row:
+def read(step: int, largest: float, shares: np.ndarray, grid: np.ndarray, near_zero: float) -> Row:
+    """Return what the shares of the bins, (B,), between the edges of a grid, (B + 1,), say of a row."""
     middle = (len(grid) - 1) // 2
     # Rounding of a bound that is one of the edges.
-    within = np.maximum(np.abs(grid[:-1]), np.abs(grid[1:])) <= near_zero * abs(largest) * (1 + 1e-9)
+    within = np.minimum(np.abs(grid[:-1]), np.abs(grid[1:])) < near_zero * abs(largest) * (1 - 1e-9)
     within[middle] = True
     below = ~within & (np.arange(len(shares)) < middle)
     return Row(step, largest, float(shares[below].sum()), float(shares[within].sum()))
@@ -179,7 +181,7 @@ def _headline(findings: Findings) -> str:
         for spread, name in ((last.negative, "negative"), (last.near_zero, "near zero"))
     ]
     of = f" (medians over {count(last.largest.runs, 'run')})" if last.largest.runs > 1 else ""
-    rest = f"{' and '.join(shares)}, of a size up to {share(summary.near_zero, 1)} of the largest{of}"
+    rest = f"{' and '.join(shares)}, of a size up to the bin with {share(summary.near_zero, 1)} of the largest{of}"
     end = f"**{number(last.largest.median)}**"
     if all(run.rows <= 1 for run in findings.runs):
         return f"the largest eigenvalue is {end}; {rest}; a single row shows no movement"

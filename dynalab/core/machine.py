@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -74,6 +76,34 @@ def free_memory(root: Path = Path("/")) -> int | None:
                 cached = sum(_named(group / "memory.stat", idle))
                 free.append(max(min(limit) - max(used[0] - cached, 0), 0))
     return min(free, default=None)
+
+
+def cards(root: Path = Path("/")) -> list[str]:
+    """Return the names of the NVIDIA cards, as their driver has them; none where it tells nothing.
+
+    Args:
+        root: Where `proc` lies.
+    """
+    found = []
+    for path in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
+        with contextlib.suppress(OSError):
+            lines = (line.partition(":") for line in path.read_text().splitlines())
+            found += [value.strip() for key, _, value in lines if key == "Model"]
+    return found
+
+
+def driver(root: Path = Path("/")) -> str | None:
+    """Return the version of the NVIDIA driver, or None.
+
+    Args:
+        root: Where `proc` lies.
+    """
+    try:
+        text = (root / "proc/driver/nvidia/version").read_text()
+    except OSError:
+        return None
+    found = re.search(r"Module .*?(\d+(\.\d+)+)", text)
+    return found[1] if found else None
 
 
 def control_groups(controller: str, listing: Path, mount: Path) -> list[list[Path]]:

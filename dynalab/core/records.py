@@ -8,6 +8,7 @@ name that `frame` gives it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
@@ -18,6 +19,11 @@ T = TypeVar("T")
 Frame = Annotated[Any, "table"]
 
 
+_hints: Callable[[Any], dict[str, Any]] = functools.cache(
+    functools.partial(typing.get_type_hints, include_extras=True)
+)
+
+
 def frame(name: str) -> Any:
     """Declare a table that is stored under another name than the field's."""
     return dataclasses.field(default=None, metadata={"table": name})
@@ -25,7 +31,7 @@ def frame(name: str) -> Any:
 
 def table_names(cls: type[Any]) -> dict[str, str]:
     """Return field -> name of the table, of the fields of a class of findings that are tables."""
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = _hints(cls)
     fields = [field for field in dataclasses.fields(cls) if hints[field.name] is Frame]
     return {field.name: field.metadata.get("table", field.name) for field in fields}
 

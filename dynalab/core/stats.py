@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -57,13 +58,29 @@ class Spread:
 
 def wilson(count: int, total: int, level: float = 0.95) -> tuple[float, float]:
     """Return Wilson's interval of a share (Wilson, 1927); sound for few runs and for shares of 0 and 1."""
-    from scipy.special import ndtri
-
-    z, share = float(ndtri(0.5 + level / 2)), count / total
+    z, share = _normal_quantile(0.5 + level / 2), count / total
     weight = 1 + z**2 / total
     middle = (share + z**2 / (2 * total)) / weight
     reach = z / weight * (share * (1 - share) / total + z**2 / (4 * total**2)) ** 0.5
     return middle - reach if count else 0.0, middle + reach if count < total else 1.0
+
+
+@cache
+def _normal_quantile(share: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri(share))
+
+
+def clopper_pearson(count: int, total: int, tail: float = 0.025) -> tuple[float, float]:
+    """Return the exact interval of a share (Clopper and Pearson, 1934): it never errs more often than twice the tail.
+
+    Wilson's errs in one of eight ensembles of 24 runs where the share is .995.
+    """
+    from scipy.special import betaincinv
+
+    low = float(betaincinv(count, total - count + 1, tail)) if count else 0.0
+    return low, float(betaincinv(count + 1, total - count, 1 - tail)) if count < total else 1.0
 
 
 def passage(steps: Sequence[float | None]) -> str:

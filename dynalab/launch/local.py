@@ -191,12 +191,16 @@ class Pool:
             elif event.get("held"):
                 report.held[shard] = event["message"]
                 events.finished(shard, "trained elsewhere")
-            else:
+            elif not (
+                event.get("memory")
+                and self._narrow(shard, "out of the card's memory", waiting, events, report)
+            ):
                 refused = kind == "refused"
                 report.failures[shard] = event["message"] if refused else _with_traceback(shard, event)
                 report.codes[shard] = event["exit_code"]
                 events.finished(shard, "failed")
-            self._hand_out(worker, waiting, work)
+            if not event.get("ends"):
+                self._hand_out(worker, waiting, work)
         elif kind == "gone":
             self._workers.remove(worker)
             if shard is not None:
@@ -220,20 +224,33 @@ class Pool:
         """Say what became of a worker and its shard, which gets a second chance where it was too large for memory."""
         how, memory = crash.cause(code, self._memory_kills, ours=worker.killed)
         line = crash.record_death(shard, how, worker.said)
-        again = memory and shard not in self._narrowed and not report.interrupted
-        if parts := crash.narrower(shard) if again else []:
-            self._narrowed.update(parts)
-            # Behind the others: what is left in memory by then is less. Idle workers are not woken for them, since
-            # side by side the parts would need as much as the whole.
-            waiting.extend(parts)
-            events.split(shard, parts, how)
-            names = " and ".join(part.root.name for part in parts)
-            report.warnings.append(
-                f"{shard.root.name}: the worker was {how}. Its seeds went on at half the width, in {names}"
-            )
+        if memory and shard not in self._narrowed and self._narrow(shard, how, waiting, events, report):
             return
         report.failures[shard], report.codes[shard] = line, 3
         events.finished(shard, "crashed")
+
+    def _narrow(
+        self,
+        shard: ShardPaths,
+        how: str,
+        waiting: collections.deque[ShardPaths],
+        events: Events,
+        report: Report,
+    ) -> bool:
+        """Have a shard that was too large for memory go on in two of half the width; whether that can be done."""
+        parts = [] if report.interrupted else crash.narrower(shard)
+        if not parts:
+            return False
+        self._narrowed.update(parts)
+        # Behind the others: what is left in memory by then is less. Idle workers are not woken for them, since side by
+        # side the parts would need as much as the whole.
+        waiting.extend(parts)
+        events.split(shard, parts, how)
+        names = " and ".join(part.root.name for part in parts)
+        report.warnings.append(
+            f"{shard.root.name}: the worker was {how}. Its seeds went on at half the width, in {names}"
+        )
+        return True
 
     def _hand_out(self, worker: Worker, waiting: collections.deque[ShardPaths], work: Work) -> None:
         # There may be more workers than the plan has: they were started before it was known what it is for.

@@ -18,7 +18,7 @@ from dynalab.config.command import Command, Request
 from dynalab.config.places import cache_folder
 from dynalab.core.atomic import write_json
 from dynalab.core.errors import StoreError
-from dynalab.core.machine import cores, free_memory
+from dynalab.core.machine import cards, cores, free_memory
 from dynalab.launch.layout import Layout
 from dynalab.store.read import read_json
 from dynalab.training.planner import (
@@ -86,7 +86,8 @@ class Plans:
         if not layouts:
             return None
         run_steps = self._run_steps(request, plan(n_new, compute, self._device, shared_by))
-        key = self._key(request, [cores(), self._device, compute.exact, layouts])
+        where = [self._device, *(cards() if self._device.startswith("cuda") else [])]
+        key = self._key(request, [cores(), *where, compute.exact, layouts])
         known = _trial(_kept(TIMES).get(key))
         if known and (
             len(known.timings) == len(layouts) or is_short(known.timings[0].seconds, run_steps, len(layouts))

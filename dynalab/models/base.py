@@ -12,8 +12,8 @@ The hints, all optional, are attributes of the network:
 - `stacked_forward(params, inputs)`, the forward pass of S runs at once, where writing it out by hand is faster than
   vmap: `params` maps names to tensors of shape (S, ...), `inputs` is (S, B, ...), the result is (S, B, ...).
 
-- `run_by_run: bool`, true where `stacked_forward` is a loop over runs: its bits are then those of one run alone, and a
-  lone run needs no companion.
+- `run_by_run: bool`, true where `stacked_forward` is a loop over runs on a CPU: its bits are then those of one run
+  alone, and a lone run needs no companion.
 
 Parameters are trained as torch trains them: those with `requires_grad=False` stay as they are, so do those without a
 gradient, one that modules share is one. Whatever else a run draws or changes has to be a buffer, stored by torch or not

@@ -134,16 +134,19 @@ class Stack:
         return outputs
 
     def noise_of(self, step: int, inputs: Tensor) -> dict[str, Tensor]:
-        """Draw the noise of one update: name -> uniform numbers, shape (S, ...), each run's from its own stream."""
+        """Draw the noise of one update: name -> uniform numbers, shape (S, ...), each run's from its own stream.
+
+        On the host, whatever the device: a seed has the same noise everywhere.
+        """
         if self._noise_shapes is None:
             return {}
         shapes = self._noise_shapes(tuple(inputs.shape[1:]))
         drawn: dict[str, list[Tensor]] = {name: [] for name in shapes}
         for stream in self._streams:
-            generator = stream.torch("noise", _NETWORK_NOISE, step, device=self.device)
+            generator = stream.torch("noise", _NETWORK_NOISE, step)
             for name, shape in shapes.items():
-                drawn[name].append(torch.rand(shape, generator=generator, device=self.device))
-        return {name: torch.stack(rows) for name, rows in drawn.items()}
+                drawn[name].append(torch.rand(shape, generator=generator))
+        return {name: torch.stack(rows).to(self.device) for name, rows in drawn.items()}
 
     def state(self, params: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return weights and buffers by name, detached, shape (S, ...).

@@ -44,7 +44,7 @@ class Loop:
 
     Args:
         config: The ensemble's configuration.
-        streams: The runs' random streams; a lone one gets a companion, so that S is at least `LEAST_WIDTH`.
+        streams: The runs' random streams; on a CPU a lone one gets a companion, so that S is at least `LEAST_WIDTH`.
         total: Length of training, for schedules that depend on it.
         device: Where to train.
         folders: A user's plug-in folders.
@@ -73,7 +73,8 @@ class Loop:
         self.config, self.device = config, device
         self._real = len(streams)
         self.task, make = task_and_network(config, folders)
-        networks, streams = side_by_side(make, streams, exact)
+        # On a card the promise is closeness, and a companion would cost memory.
+        networks, streams = side_by_side(make, streams, exact and device.type == "cpu")
         others: list[nn.Module] = []
         if config.seed_streams.init is None and len({stream.init for stream in streams}) == 1:
             # A seed alone is asked the same as beside others.

@@ -35,7 +35,8 @@ class FixedObjective:
         alone = bool(getattr(self.stack.network, "run_by_run", False))
         width = self.stack.width
         self.size = int(self.batch.inputs.shape[1])
-        # Where the forward pass is a loop over runs, only one run's graph is kept in memory at a time.
+        # Where the forward pass is a loop over runs, only one run's graph is kept in memory at a time. On a card, too:
+        # there torch takes the groups of a convolution one by one in second derivatives.
         self.parts = [slice(run, run + 1) for run in range(width)] if alone else [slice(0, width)]
         self._noise = self.stack.noise_of(NO_UPDATE, self.batch.inputs)
 

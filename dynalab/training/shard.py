@@ -14,6 +14,7 @@ import torch
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.atomic import discard, sweep, write_text
 from dynalab.core.errors import DynalabError, Locked, StoreError
+from dynalab.core.machine import driver
 from dynalab.store import checkpoint, runfile, series
 from dynalab.store.lock import Lock
 from dynalab.store.paths import ShardPaths
@@ -70,7 +71,7 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
         control.warnings.append(f"{paths.root.name} goes on as it began: device {device}, {threads} threads")
     torch.set_num_threads(threads)
     began, attempt = time.time(), {**provenance(device), "threads": threads}
-    attempt |= {"argv": list(job.argv), "started": _now()}
+    attempt |= {**_card(device), "argv": list(job.argv), "started": _now()}
     shard.attempts.append(attempt)
     shard.started = shard.started or _now()
     # Remembered, so that a later command that does not repeat the list deletes none of them.
@@ -118,6 +119,18 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
     log.info("%s", shard.status if loop.is_over else f"{shard.status} at step {loop.step}")
     session.tell(0.0)
     return shard
+
+
+def _card(device: str) -> dict[str, Any]:
+    """Return the card's name and the versions of its libraries, nothing of a CPU."""
+    if not device.startswith("cuda"):
+        return {}
+    return {
+        "card": torch.cuda.get_device_name(device),
+        "driver": driver(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
 
 
 def _require_branch(first: Segment, step: int, parent: str | None, paths: ShardPaths) -> None:

@@ -67,7 +67,7 @@ def trial(
     where = torch.device(device)
     before, base = torch.get_num_threads(), _peak(where)
     timings: list[Timing] = []
-    run_bytes = 0.0
+    run_bytes, peaks = 0.0, list[float]()
     free = _free(where)
     try:
         for width, threads in sorted(layouts):
@@ -81,12 +81,19 @@ def trial(
             )
             gc.collect()
             timings.append(Timing(width, threads, seconds))
-            run_bytes = max(run_bytes, (_peak(where) - base) / width)
+            peaks.append(_peak(where))
+            run_bytes = max(run_bytes, (peaks[-1] - base) / width)
             if is_short(seconds, run_steps, len(layouts)):
                 break
     finally:
         torch.set_num_threads(before)
-    return dataclasses.asdict(Trial(tuple(timings), run_bytes, free if where.type == "cuda" else None))
+    if where.type != "cuda":
+        return dataclasses.asdict(Trial(tuple(timings), run_bytes))
+    if len(peaks) > 1 and peaks[1] > peaks[0]:
+        # Without what a card holds for any number of runs, as the workspaces of its libraries.
+        run_bytes = (peaks[1] - peaks[0]) / (timings[1].width - timings[0].width)
+    # Again: a plug-in may have left this process less than there is.
+    return dataclasses.asdict(Trial(tuple(timings), run_bytes, min(free or 0, _free(where) or 0)))
 
 
 def rehearse(
@@ -157,6 +164,9 @@ class Stopwatch:
 
 def _seconds(loop: Loop) -> float:
     """Return the least seconds that a step took, rows left out; a busy machine only adds."""
+    if loop.device.type == "cuda":
+        # For the memory that it takes.
+        loop.rows()
     loop.update()
     loop.update()
     taken: list[float] = []
@@ -181,4 +191,8 @@ def _peak(device: torch.device) -> float:
 
 
 def _free(device: torch.device) -> int | None:
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else free_memory()
+    if device.type != "cuda":
+        return free_memory()
+    free, total = torch.cuda.mem_get_info(device)
+    share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda where: 1.0)(device)
+    return int(min(free, share * total))

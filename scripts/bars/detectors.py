@@ -48,7 +48,8 @@ CONTROLS = (
 
 def slingshot_case(number: int) -> dict[str, Any]:
     """Score the detector on one series of slingshots and one decoy."""
-    from simulated_slingshots import decoy, score, slingshots
+    from nulls.slingshot import decoy
+    from simulated_slingshots import score, slingshots
 
     from dynalab.analysis.slingshot import Config, analyse
 
@@ -74,7 +75,8 @@ def simulated_slingshots(work: Path) -> tuple[str, bool]:
 
 def edge_case(number: int) -> dict[str, Any]:
     """Judge one arrival at the edge and one decoy."""
-    from simulated_edges import decoy, edge
+    from nulls.eos import decoy
+    from simulated_edges import edge
 
     from dynalab.analysis.eos import Config, analyse
 

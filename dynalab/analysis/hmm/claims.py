@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from dynalab.core.stats import quartiles, wilson
+from dynalab.core.stats import clopper_pearson, quartiles, wilson
 
 if TYPE_CHECKING:
     from dynalab.analysis.hmm.findings import Findings
@@ -154,15 +154,11 @@ def off_path(paths: Sequence[Sequence[int]]) -> OffPath:
     interval is that of the largest of several shares, from exact intervals (Clopper and Pearson, 1934) of all paths at
     once (95% over the number of paths, Bonferroni).
     """
-    from scipy.special import betaincinv
-
     counts = Counter(tuple(path) for path in paths)
     off = len(paths) - max(counts.values(), default=0)
     if not paths:
         return OffPath(0, 0, None, None, 0)
-    tail, on = 0.025 / len(counts), len(paths) - off
-    low = float(betaincinv(off, on + 1, tail)) if off else 0.0
-    high = float(betaincinv(off + 1, on, 1 - tail))
+    low, high = clopper_pearson(off, len(paths), 0.025 / len(counts))
     return OffPath(off, len(paths), off / len(paths), [low, high], len(counts))
 
 

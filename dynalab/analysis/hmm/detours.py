@@ -14,7 +14,8 @@ So a state's p-value is the larger of the two, and so is its adjusted one, and t
 where the second test does not refuse 0.
 
 Runs of several ensembles are compared within each: what sets ensembles apart is no detour. Only ensembles in which some
-runs visit a state and some do not say anything of it.
+runs visit a state and some do not say anything of it, and only runs with rows before they converge. Under `ar` these
+are two or more: the first, which nothing precedes, is decoded from the second, and that may be the one of convergence.
 
 Beside the test stands the published regression: Hu et al. (2023, section 2.4) regress the convergence step on P_k, the
 share of a run's rows in state k, and call a state a detour that some runs do without and whose coefficient is positive.
@@ -69,6 +70,7 @@ def find(
     log_time: bool = False,
     min_visits: int = MIN_VISITS,
     untested: str | None = None,
+    undecided: int = 0,
     seed: int = 0,
 ) -> Detours:
     """Test every state.
@@ -76,7 +78,7 @@ def find(
     Of states and steps of every row, shapes (T,), and `{run, step, censored}` of every run. With `log_time` delays are
     factors, not differences: the shift and the regression are of the logarithm of steps. At least `min_visits` runs
     must visit a state, and as many not, for it to be tested; `untested` says why none is, where these states allow no
-    test.
+    test. The state of a run's first `undecided` rows is decoded from later ones alone.
     """
     last = [int(rows[-1]) for rows in steps]
     time, observed = survival.censored_times(convergence, last)
@@ -85,6 +87,7 @@ def find(
     visits = np.isfinite(entry)
     scale = np.log(np.maximum(time, 1.0)) if log_time else time
     strata = survival.strata_of(row["run"] for row in convergence)
+    known = np.array([len(path) > undecided for path in early])
     # A regression over several ensembles would explain what sets them apart.
     alone = len(np.unique(strata)) == 1
     said = published(paths, early, time, observed, n_states, seed) if alone else None
@@ -92,13 +95,14 @@ def find(
     for k in range(n_states):
         visit, n = visits[:, k], int(visits[:, k].sum())
         # Runs of ensembles in which some visit a state and some do not.
-        able = survival.mixed(visit, strata)
+        able = np.zeros(len(visit), bool)
+        able[known] = survival.mixed(visit[known], strata[known])
         sides = min((visit & able).sum(), (~visit & able).sum())
         tested = bool(sides >= min_visits and observed[able].any() and not untested)
         if tested:
             parts = (one[able] for one in (time, scale, observed, visit, entry[:, k], strata))
             tests[k] = _test(*parts, log_time=log_time, seed=seed)
-        enough = min(n, len(visit) - n) >= min_visits and observed.any()
+        enough = min(visit[known].sum(), (~visit[known]).sum()) >= min_visits and observed.any()
         rows.append(
             Detour(
                 state=k,

@@ -128,7 +128,14 @@ def consequences(
         else ways.compare(paths, steps, convergence, config.seed)
     )
     found = detours.find(
-        paths, steps, convergence, n_states, log_time=config.log_time, untested=untested, seed=config.seed
+        paths,
+        steps,
+        convergence,
+        n_states,
+        log_time=config.log_time,
+        untested=untested,
+        undecided=int(config.emission == "ar"),
+        seed=config.seed,
     )
     keys = {"path_comparison": comparison, "detours": found.rows, "detour_model": found.model}
     return keys, [*notes, *found.warnings]

@@ -27,8 +27,8 @@ def entries(early: Sequence[np.ndarray], steps: Sequence[np.ndarray], n_states: 
     """
     found = np.full((len(early), n_states), np.inf)
     for row, (path, step) in enumerate(zip(early, steps, strict=True)):
-        for state in np.unique(path):
-            found[row, state] = step[int(np.argmax(path == state))]
+        visited, first = np.unique(path, return_index=True)
+        found[row, visited] = np.asarray(step)[first]
     return found
 
 

@@ -1,4 +1,4 @@
-"""Normalisation of one run's feature maps: batch, layer, group or none."""
+"""Normalisation of feature maps: batch, layer, group or none."""
 
 from __future__ import annotations
 
@@ -48,13 +48,18 @@ class Norm(nn.Module):
         elif kind != "none":
             self.own = nn.GroupNorm(self.groups, channels)
 
-    def apply_to(self, state: Mapping[str, Tensor], name: str, x: Tensor, training: bool) -> Tensor:
-        """Normalise one run's maps (B, C, H, W); its state calls this layer `name`, training means batch statistics."""
+    def apply_to(
+        self, state: Mapping[str, Tensor], name: str, x: Tensor, training: bool, runs: int = 1
+    ) -> Tensor:
+        """Normalise the maps of some runs, (B, runs * C, H, W), by what their state calls `name`.
+
+        Training means batch statistics.
+        """
         if self.kind == "none":
             return x
         scale, shift = state[f"{name}.own.weight"], state[f"{name}.own.bias"]
         if self.kind != "batch":
-            return group_norm(x, self.groups, scale, shift, EPSILON)
+            return group_norm(x, runs * self.groups, scale, shift, EPSILON)
         mean, var = state[f"{name}.own.running_mean"], state[f"{name}.own.running_var"]
         return batch_normed(x, mean, var, scale, shift, training)
 

@@ -8,15 +8,14 @@ normalisation. Without residual connections a block is its two convolutions alon
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, linear, pad, relu_
+from torch.nn.functional import conv2d, pad, relu_
 
-from dynalab.models.base import Context, Matrix
-from dynalab.models.nets.images import State, own_state, run_by_run
+from dynalab.models.base import Matrix
+from dynalab.models.nets.images import ImageNetwork, State
 from dynalab.models.nets.norms import Norm
 
 if TYPE_CHECKING:
@@ -39,26 +38,26 @@ class Block(nn.Module):
             self.project = nn.Conv2d(before, after, 1, stride, bias=False)
             self.project_norm = Norm(norm, after, groups)
 
-    def shortcut(self, state: State, name: str, x: Tensor, training: bool) -> Tensor:
+    def shortcut(self, state: State, name: str, x: Tensor, training: bool, runs: int) -> Tensor:
         """Return what is added to the block's result: x, made to fit by projection or by zeros (option A)."""
         if self.project is not None:
-            projected = conv2d(x, state[f"{name}.project.weight"], stride=self.stride)
-            return self.project_norm.apply_to(state, f"{name}.project_norm", projected, training)
+            projected = conv2d(x, state[f"{name}.project.weight"], stride=self.stride, groups=runs)
+            return self.project_norm.apply_to(state, f"{name}.project_norm", projected, training, runs)
         if self.stride == 1 and not self.widened:
             return x
-        return pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.widened))
+        x, zeros = x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.widened)
+        return pad(x, zeros) if runs == 1 else pad(x.unflatten(1, (runs, -1)), zeros).flatten(1, 2)
 
 
-class ResNet(nn.Module):
-    """A residual network; the forward pass of S runs is a loop over them.
+class ResNet(ImageNetwork):
+    """A residual network.
 
     The weight matrices are the first convolution, the blocks' 3 x 3 convolutions, each as (out, in * 9), and the
     linear layer; the published choice of Hu et al. 2023 leaves out projections and norms. Their statistics of
     convolutions are averages over kernels; ours take each as one matrix.
     """
 
-    takes_context = True
-    run_by_run = True
+    output = "fc"
 
     def __init__(self, shape: tuple[int, int, int], classes: int, config: ResNetConfig) -> None:
         """Draw the weights of a network that reads images of a shape (channels, height, width)."""
@@ -86,27 +85,17 @@ class ResNet(nn.Module):
         self.bias_vectors = ["fc.bias"]
         self.last_layer = "fc.weight"
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Map flat images (B, channels * height * width) to outputs (B, C)."""
-        return self.run(own_state(self), inputs, self.training)
-
-    def stacked_forward(self, params: Mapping[str, Tensor], inputs: Tensor, context: Context) -> Tensor:
-        """Map the images of S runs, (S, B, D), to outputs (S, B, C)."""
-        return run_by_run(self.run, params, inputs, context)
-
-    def run(self, state: State, inputs: Tensor, training: bool) -> Tensor:
-        """Do one run's pass: `state` holds its parameters and buffers, `inputs` are (B, D); returns (B, C)."""
-        x = inputs.reshape(-1, *self.shape)
-        if self.channels_last:
-            x = x.to(memory_format=torch.channels_last)
-        x = conv2d(x, state["stem.weight"], padding=1)
-        x = relu_(self.stem_norm.apply_to(state, "stem_norm", x, training))
+    def features(self, state: State, images: Tensor, training: bool, runs: int) -> Tensor:
+        """Return the means over places of the last maps."""
+        x = images.to(memory_format=torch.channels_last) if self.channels_last and runs == 1 else images
+        x = conv2d(x, state["stem.weight"], padding=1, groups=runs)
+        x = relu_(self.stem_norm.apply_to(state, "stem_norm", x, training, runs))
         for place, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             name = f"blocks.{place}"
-            y = conv2d(x, state[f"{name}.conv1.weight"], stride=block.stride, padding=1)
-            y = relu_(block.norm1.apply_to(state, f"{name}.norm1", y, training))
-            y = conv2d(y, state[f"{name}.conv2.weight"], padding=1)
-            y = block.norm2.apply_to(state, f"{name}.norm2", y, training)
-            x = relu_(y + block.shortcut(state, name, x, training) if self.residual else y)
-        return linear(x.mean((2, 3)), state["fc.weight"], state["fc.bias"])
+            y = conv2d(x, state[f"{name}.conv1.weight"], stride=block.stride, padding=1, groups=runs)
+            y = relu_(block.norm1.apply_to(state, f"{name}.norm1", y, training, runs))
+            y = conv2d(y, state[f"{name}.conv2.weight"], padding=1, groups=runs)
+            y = block.norm2.apply_to(state, f"{name}.norm2", y, training, runs)
+            x = relu_(y + block.shortcut(state, name, x, training, runs) if self.residual else y)
+        return x.mean((2, 3))

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, linear, max_pool2d, relu_
+from torch.nn.functional import conv2d, max_pool2d, relu_
 
 from dynalab.models.base import Context
-from dynalab.models.nets.images import State, own_state, run_by_run
+from dynalab.models.nets.images import ImageNetwork, State
 from dynalab.models.nets.norms import BatchStatistics, batch_normed
 
 
@@ -48,7 +48,8 @@ class ScaleInvariantMLP(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map examples (B, D) to outputs (B, C)."""
-        state = {name: tensor[None] for name, tensor in own_state(self).items()}
+        own = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        state = {name: tensor[None] for name, tensor in own.items()}
         return self._run(state, inputs[None], self.training)[0]
 
     def stacked_forward(self, params: Mapping[str, Tensor], inputs: Tensor, context: Context) -> Tensor:
@@ -67,15 +68,14 @@ class ScaleInvariantMLP(nn.Module):
         return torch.baddbmm(state["head.bias"][:, :, None], state["head.weight"], x).transpose(1, 2)
 
 
-class ScaleInvariantConvNet(nn.Module):
+class ScaleInvariantConvNet(ImageNetwork):
     """Four 3 x 3 convolutions of c, 2 c, 4 c and 8 c channels, normalised and rectified, before a frozen head.
 
     The network of both papers (`ConvNetSI` of their repositories, depth 3): no biases, 2 x 2 maximum pooling after the
     second, third and fourth convolution, the maximum over the places that remain.
     """
 
-    takes_context = True
-    run_by_run = True
+    output = "head"
 
     def __init__(self, shape: tuple[int, int, int], classes: int, width: int, head_norm: float) -> None:
         """Draw the weights, as torch does, for images of a shape (channels, height, width), at least 8 x 8."""
@@ -89,20 +89,12 @@ class ScaleInvariantConvNet(nn.Module):
         self.head = FrozenHead(channels[-1], classes, head_norm)
         self.scale_invariant = [f"convs.{i}.weight" for i in range(4)]
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Map flat images (B, D) to outputs (B, C)."""
-        return self.run(own_state(self), inputs, self.training)
-
-    def stacked_forward(self, params: Mapping[str, Tensor], inputs: Tensor, context: Context) -> Tensor:
-        """Map the images of S runs, (S, B, D), to outputs (S, B, C)."""
-        return run_by_run(self.run, params, inputs, context)
-
-    def run(self, state: State, inputs: Tensor, training: bool) -> Tensor:
-        """Do one run's pass: `state` holds its parameters and buffers, `inputs` are (B, D); returns (B, C)."""
-        x = inputs.reshape(-1, *self.shape)
+    def features(self, state: State, images: Tensor, training: bool, runs: int) -> Tensor:
+        """Return the maxima over places of the last maps."""
+        x = images
         for place in range(len(self.convs)):
-            y = conv2d(x, state[f"convs.{place}.weight"], padding=1)
+            y = conv2d(x, state[f"convs.{place}.weight"], padding=1, groups=runs)
             mean, var = (state[f"norms.{place}.running_{what}"] for what in ("mean", "var"))
             x = relu_(batch_normed(y, mean, var, None, None, training))
             x = max_pool2d(x, 2) if place else x
-        return linear(x.amax((2, 3)), state["head.weight"], state["head.bias"])
+        return x.amax((2, 3))

@@ -1,13 +1,12 @@
-"""Makers of runs with nothing to find, for tests of how often an analysis finds something in them."""
+"""Runs with nothing to find for a hidden Markov analysis: ways and states that delay nobody, settings of one law."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from dynalab.analysis.base import Convergence, Group, Trajectories, Trajectory
+from dynalab.analysis.base import Convergence, Trajectories, Trajectory
 from dynalab.analysis.hmm import Findings
 from dynalab.core.convergence import Passage
 from dynalab.core.records import restore
@@ -91,16 +90,6 @@ def trajectories(seed: int, kind: str, together: bool = False) -> Trajectories:
         runs.append(Trajectory(row["run"], steps, values))
     names = ("a", "b", "c", "d", "test_accuracy")
     return Trajectories("e", names, tuple(runs), Convergence("test_accuracy", 0.9), (), True)
-
-
-def crossed(values: np.ndarray, last: int) -> Group:
-    """Runs of a crossed design that converge at given steps, shape (n_1, n_2), or never within `last` steps."""
-    steps = np.arange(0, last + 1, SPACING)
-    runs = {
-        f"init{a}-order{b}": {"test_accuracy": np.where(steps >= at, 0.95, 0.1)}
-        for (a, b), at in np.ndenumerate(values)
-    }
-    return replace(Group.of(runs, steps), convergence=Convergence("test_accuracy", 0.9))
 
 
 def setting(
