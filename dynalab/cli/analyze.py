@@ -13,7 +13,7 @@ from dynalab.cli.options import (
     config_dir_option,
     echo,
     emit_json,
-    filter_option,
+    filter_options,
     note,
     result_options,
     split_arguments,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.command("analyze")
 @click.argument("kind", metavar="KIND")
 @click.argument("arguments", nargs=-1, metavar="[RUN|ENSEMBLE|KEY=VALUE]...")
-@filter_option
+@filter_options
 @click.option(
     "--cfg", type=click.Choice(["job"]), help="Print the keys of the analysis with their defaults, and exit."
 )
@@ -50,6 +50,7 @@ def command(
     kind: str,
     arguments: tuple[str, ...],
     filter_text: str | None,
+    forks: bool,
     cfg: str | None,
     confirm: bool,
     force: bool,
@@ -97,7 +98,7 @@ def command(
             echo(part.defaults(search_path()))
         return 0
     root, results = outputs_root(outputs), []
-    selection, left_out = readable(select(root, refs, filter_text, Ensemble))
+    selection, left_out = readable(select(root, refs, filter_text, Ensemble, forks))
     warn(left_out)
     for inputs in gather(selection, part, config, pool=pool):
         if confirm:

@@ -28,13 +28,19 @@ _UNSEEN = re.compile(
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-filter_option = click.option(
+_filter_option = click.option(
     "-f",
     "--filter",
     "filter_text",
     metavar="TERMS",
     help="Runs for which all terms hold: 'task=grokking seed<5'.",
 )
+
+
+def filter_options(function: F) -> F:
+    """Add --filter, and --forks: without it what an id does not name is no fork."""
+    about = "Forks as well, which are left out where no id names them."
+    return _filter_option(click.option("--forks", is_flag=True, help=about)(function))
 
 
 def result_options(function: F) -> F:

@@ -11,7 +11,7 @@ from dynalab.cli.options import (
     config_dir_option,
     echo,
     emit_json,
-    filter_option,
+    filter_options,
     note,
     result_options,
     shortened,
@@ -34,12 +34,17 @@ KEYS = ("name", "outputs")
 
 @click.command("report")
 @click.argument("arguments", nargs=-1, metavar="[RUN|ENSEMBLE|ANALYSIS|KEY=VALUE]...")
-@filter_option
+@filter_options
 @click.option("--name", metavar="NAME", help="Name of the report's folder (default: from what is shown).")
 @result_options
 @config_dir_option
 def command(
-    arguments: tuple[str, ...], filter_text: str | None, name: str | None, as_json: bool, outputs: str | None
+    arguments: tuple[str, ...],
+    filter_text: str | None,
+    forks: bool,
+    name: str | None,
+    as_json: bool,
+    outputs: str | None,
 ) -> int:
     """Write one self-contained HTML page, and its figures beside it.
 
@@ -78,7 +83,7 @@ def command(
         refs = list(
             dict.fromkeys(name for ref in refs or ["@last"] for name in (last if ref == "@last" else [ref]))
         )
-    selection = select(root, refs, filter_text, Ensemble)
+    selection = select(root, refs, filter_text, Ensemble, forks)
     for result in chosen:
         if not any(item.id in result.ensembles for item, _ in selection):
             about = ", ".join(result.ensembles)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +15,7 @@ from dynalab.cli.options import (
     columns,
     echo,
     emit_json,
-    filter_option,
+    filter_options,
     named_seeds,
     note,
     result_options,
@@ -26,7 +27,8 @@ from dynalab.config.places import outputs_root
 from dynalab.config.registry import search_path
 from dynalab.config.seeds import format_seeds
 from dynalab.core.errors import DynalabError, NothingMatched, StoreError
-from dynalab.store.find import Selection, readable, select
+from dynalab.core.words import count
+from dynalab.store.find import Selection, forks_of, readable, select
 from dynalab.store.paths import OutputPaths
 from dynalab.store.results import is_analysis
 from dynalab.store.stored import StoredEnsemble, StoredRun
@@ -63,13 +65,14 @@ def _parent(ensemble: StoredEnsemble) -> str | None:
 
 @command.command("list")
 @click.argument("refs", nargs=-1, metavar="[RUN|ENSEMBLE]...")
-@filter_option
+@filter_options
 @click.option("-e", "--ensembles", is_flag=True, help="A line an ensemble instead of a line a run.")
 @click.option("-a", "--analyses", is_flag=True, help="The stored analyses instead of the runs.")
 @result_options
 def list_runs(
     refs: tuple[str, ...],
     filter_text: str | None,
+    forks: bool,
     ensembles: bool,
     analyses: bool,
     as_json: bool,
@@ -92,7 +95,8 @@ def list_runs(
             note(f"no runs in {root}; train some: dynalab train task=grokking seed=0..3")
         return 0
     try:
-        selection = select(root, refs or ("@all",), filter_text, StoredEnsemble)
+        selection = select(root, refs or ("@all",), filter_text, StoredEnsemble, forks)
+        hidden = {} if as_json else forks_of(root, [ensemble.id for ensemble, _ in selection])
     except NothingMatched:
         if as_json:
             emit_json({"runs": []})
@@ -100,12 +104,14 @@ def list_runs(
     if as_json:
         emit_json({"runs": [run_json(ensemble, run) for ensemble, runs in selection for run in runs]})
     else:
-        echo(columns(*(_by_ensemble if ensembles else _by_run)(selection)))
+        echo(columns(*(_by_ensemble if ensembles else _by_run)(selection, hidden)))
     warn([line for ensemble, _ in selection for line in ensemble.warnings])
     return 3 if any(ensemble.damaged for ensemble, _ in selection) else 0
 
 
-def _by_run(selection: Selection[StoredEnsemble]) -> tuple[list[str], list[list[Any]]]:
+def _by_run(
+    selection: Selection[StoredEnsemble], hidden: Mapping[str, int]
+) -> tuple[list[str], list[list[Any]]]:
     header = ["run", "task", "configuration", "status", "steps", "memorised", "generalised", "started"]
     parents = [_parent(ensemble) for ensemble, _ in selection]
     forks = any(parents)
@@ -118,7 +124,7 @@ def _by_run(selection: Selection[StoredEnsemble]) -> tuple[list[str], list[list[
                 [
                     run.id,
                     ensemble.task,
-                    _slug(ensemble),
+                    _slug(ensemble, hidden),
                     run.status,
                     f"{run.steps}/{run.requested_steps}" if run.steps < run.requested_steps else run.steps,
                     summary.get("memorised_step"),
@@ -130,21 +136,25 @@ def _by_run(selection: Selection[StoredEnsemble]) -> tuple[list[str], list[list[
     return header, rows
 
 
-def _by_ensemble(selection: Selection[StoredEnsemble]) -> tuple[list[str], list[list[Any]]]:
+def _by_ensemble(
+    selection: Selection[StoredEnsemble], hidden: Mapping[str, int]
+) -> tuple[list[str], list[list[Any]]]:
     rows: list[list[Any]] = []
     forks = any(_parent(ensemble) for ensemble, _ in selection)
     for ensemble, runs in selection:
         status = ", ".join(f"{n} {name}" for name, n in Counter(run.status for run in runs).items())
         steps = max((run.steps for run in runs), default=0)
         seeds = named_seeds([run.seed for run in runs])
-        cells = [ensemble.id, ensemble.task, _slug(ensemble), seeds, status, steps]
+        cells = [ensemble.id, ensemble.task, _slug(ensemble, hidden), seeds, status, steps]
         rows.append([*cells, *([_parent(ensemble)] if forks else []), ensemble.path])
     header = ["ensemble", "task", "configuration", "seeds", "status", "steps"]
     return [*header, *["fork of"] * forks, "path"], rows
 
 
-def _slug(ensemble: StoredEnsemble) -> str:
-    return ensemble.path.name.rpartition("-")[0]
+def _slug(ensemble: StoredEnsemble, hidden: Mapping[str, int]) -> str:
+    """Name an ensemble in a list, with the number of its forks that are not listed."""
+    more = f" +{count(hidden[ensemble.id], 'fork')}" if hidden.get(ensemble.id) else ""
+    return ensemble.path.name.rpartition("-")[0] + more
 
 
 @command.command("show")

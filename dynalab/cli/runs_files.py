@@ -11,7 +11,7 @@ from dynalab.cli.options import (
     columns,
     echo,
     emit_json,
-    filter_option,
+    filter_options,
     note,
     result_options,
     warn,
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.argument("refs", nargs=-1, metavar="[RUN|ENSEMBLE]...")
-@filter_option
+@filter_options
 @click.option("--to", required=True, metavar="FILE", help="Where: .csv, .parquet or .jsonl.")
 @result_options
 def export_runs(
-    refs: tuple[str, ...], filter_text: str | None, to: str, as_json: bool, outputs: str | None
+    refs: tuple[str, ...], filter_text: str | None, forks: bool, to: str, as_json: bool, outputs: str | None
 ) -> int:
     """Write the rows of runs to one file.
 
@@ -50,7 +50,7 @@ def export_runs(
     from dynalab.store.table import notice
 
     path = check_target(user_path(to))
-    selection, damaged = readable(select(outputs_root(outputs), refs, filter_text, Ensemble))
+    selection, damaged = readable(select(outputs_root(outputs), refs, filter_text, Ensemble, forks))
     frame = table(selection)
     write(frame, path)
     for ensemble, _ in selection:
@@ -136,11 +136,11 @@ def _word(value: Any) -> str | None:
 
 @click.command("rm")
 @click.argument("refs", nargs=-1, metavar="[RUN|ENSEMBLE|ANALYSIS]...")
-@filter_option
+@filter_options
 @click.option("--yes", is_flag=True, help="Do it; without it nothing is removed.")
 @result_options
 def remove_runs(
-    refs: tuple[str, ...], filter_text: str | None, yes: bool, as_json: bool, outputs: str | None
+    refs: tuple[str, ...], filter_text: str | None, forks: bool, yes: bool, as_json: bool, outputs: str | None
 ) -> int:
     """Remove runs, ensembles or analyses from the disk, for good.
 
@@ -163,7 +163,7 @@ def remove_runs(
         raise ConfigError(f"rm: -f chooses among runs, and {names[0]} is an analysis; remove it without -f")
     removals = []
     if of_runs or filter_text is not None:
-        removals = plan(select(root, of_runs, filter_text, StoredEnsemble), root, note)
+        removals = plan(select(root, of_runs, filter_text, StoredEnsemble, forks), root, note)
     size = size_of([*(folder for item in removals for folder in item.folders), *(p.root for p in analyses)])
     runs = [run for item in removals for run in item.runs]
     for item in removals:

@@ -73,6 +73,11 @@ def plan_forks(
     """
     if not (parent.config.get("optimizer") or {}).get("name"):
         raise ConfigError(f"{parent.id} was not trained by dynalab, so it cannot go on otherwise")
+    if runs and max(run.steps for run in runs) < step:
+        longest = max(run.steps for run in runs)
+        raise NothingMatched(
+            f"{parent.id} has no run to fork at step {step:,}: its runs have {longest:,} steps"
+        )
     stem = parent.path.name.rpartition("-")[0]
     forking = Forking([])
     for attempt in sorted({run.attempt for run in runs}):

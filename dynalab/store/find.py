@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +21,11 @@ Selection = list[tuple[E, list[StoredRun]]]
 
 
 def select(
-    outputs: Path, refs: Sequence[str], filter_text: str | None, open_as: Callable[[EnsemblePaths], E]
+    outputs: Path,
+    refs: Sequence[str],
+    filter_text: str | None,
+    open_as: Callable[[EnsemblePaths], E],
+    forks: bool = False,
 ) -> Selection[E]:
     """Return the ensembles, each with its runs, that references and a filter name.
 
@@ -30,6 +35,7 @@ def select(
             filter means everything, none without a filter the last.
         filter_text: Terms that all must hold, `task=grokking status=done optimizer.lr<0.01`; None: no filter.
         open_as: `Ensemble`, or `StoredEnsemble` where no arrays are needed.
+        forks: Whether everything has forks in it; one that is named is always meant.
 
     Raises:
         NothingMatched: Nothing does.
@@ -44,14 +50,29 @@ def select(
     wanted = list(refs) or (["@all"] if terms else ["@last"])
     chosen: dict[str, tuple[E, dict[str, StoredRun]]] = {}
     for ref in wanted:
-        for ensemble, runs in _resolve(paths, ref, everything, open_as):
+        for ensemble, runs in _resolve(paths, ref, everything, open_as, forks):
             chosen.setdefault(ensemble.id, (ensemble, {}))[1].update({run.id: run for run in runs})
     selection = [(ensemble, list(found.values())) for ensemble, found in chosen.values()]
     if terms is not None:
         selection = terms.choose(selection, everything)
         if not selection:
-            raise NothingMatched(f"no run fits -f '{filter_text}'; `dynalab runs list` shows what there is")
+            more = (
+                ""
+                if forks or not any(item.is_fork for item in everything)
+                else " (forks are left out: --forks)"
+            )
+            raise NothingMatched(
+                f"no run fits -f '{filter_text}'{more}; `dynalab runs list` shows what there is"
+            )
     return selection
+
+
+def forks_of(outputs: Path, shown: Sequence[str]) -> Counter[str]:
+    """Return how many forks each ensemble has that are not among those that are shown: id -> number."""
+    ensembles = (
+        StoredEnsemble(folder) for folder in OutputPaths(outputs).ensembles() if folder.digest not in shown
+    )
+    return Counter(str(item.parent).partition("@")[0] for item in ensembles if item.is_fork)
 
 
 def readable(selection: Selection[E]) -> tuple[Selection[E], list[str]]:
@@ -74,10 +95,10 @@ def readable(selection: Selection[E]) -> tuple[Selection[E], list[str]]:
 
 
 def _resolve(
-    paths: OutputPaths, ref: str, everything: list[E], open_as: Callable[[EnsemblePaths], E]
+    paths: OutputPaths, ref: str, everything: list[E], open_as: Callable[[EnsemblePaths], E], forks: bool
 ) -> Selection[E]:
     if ref == "@all":
-        return [(item, item.runs) for item in everything]
+        return [(item, item.runs) for item in everything if forks or not item.is_fork]
     if ref == "@last":
         return _last(paths, everything)
     if "/" in ref and (folder := _folder(ref)):

@@ -148,6 +148,14 @@ class StoredEnsemble:
         return None if parent is None else str(parent)
 
     @property
+    def is_fork(self) -> bool:
+        """Whether it goes on from another's state; of a damaged configuration that is not known."""
+        try:
+            return self.parent is not None
+        except StoreError:
+            return False
+
+    @property
     def task(self) -> str:
         """Name of the task."""
         return self.paths.task
