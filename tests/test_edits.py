@@ -11,6 +11,7 @@ import dynalab
 from dynalab import train
 from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.streams import edit_generator
+from dynalab.core.words import number
 
 STEP, END = 12, 20
 DIGITS = ["task=digits", "task.n_train=40", "model=mlp", "model.hidden=[6]", "train.batch_size=16"]
@@ -211,7 +212,9 @@ def test_the_command(here, tmp_path):
         "fork", parent.id, "5", "edit=perturb", "edit.scale=0.1,1", "launcher=inline", "--dry-run", "--json"
     )
     assert plan.code == 0 and len(plan.json["ensembles"]) == 2
-    assert here("runs", "list", "--forks", "--json").json["runs"] == here("runs", "list", "--json").json["runs"]
+    assert (
+        here("runs", "list", "--forks", "--json").json["runs"] == here("runs", "list", "--json").json["runs"]
+    )
     made = here("fork", parent.id, "5", "edit=perturb", "launcher=inline", "seed=0,7", "--json")
     assert made.code == 3 and "the parent has no seed 7" in made.err
     (child,) = made.json["ensembles"]
@@ -227,3 +230,22 @@ def test_the_command(here, tmp_path):
     assert here("fork", parent.id, "50").code == 4
     assert here("fork", parent.id, "-1").code == 2 and here("fork", parent.id).code == 2
     assert here("fork", parent.id, "5", "edit=perturb", "-q", "launcher=inline").code == 0
+
+
+def test_the_page_shows_a_fork_beside_its_parent(here, parent, tmp_path):
+    (child,) = fork(parent, "edit=rescale", "edit.factor=0.5")
+    outputs = str(parent.path.parent.parent)
+    answer = here("report", child.id, "--name", "beside", "--outputs", outputs)
+    assert answer.code == 0, answer.err
+    page = (parent.path.parent.parent / "reports/beside/index.html").read_text()
+    assert f"A fork of <strong>{parent.id}</strong> from step 12 on." in page
+    assert "Beside its parent" in page and "fork at step 12" in page and "edit.factor=0.5" in page
+    # The difference of the last row that both have, by hand.
+    mine, theirs = (item.array("test_loss")[:, -1] for item in (child, parent))
+    assert f">{number(float(np.median(mine - theirs)))}<" in page
+    words = f"dynalab fork {parent.id} {STEP} edit=rescale edit.factor=0.5 train.steps=20 seed=0..2"
+    assert words in page
+    shown = here("runs", "show", child.id, "--json", "--outputs", outputs)
+    assert shown.json["command"] == words
+    assert "Beside its parent" not in here("report", parent.id, "--name", "own", "--outputs", outputs).out
+    assert "A fork of" not in (parent.path.parent.parent / "reports/own/index.html").read_text()
