@@ -201,7 +201,8 @@ def _command(ensemble: Ensemble, runs: list[StoredRun]) -> str | None:
             words = read_yaml(ensemble.paths.overrides)
         except StoreError:
             return None
-        words = [str(word) for word in words or ()]
+        # The length of the first command may not be that of the last.
+        words = [str(word) for word in words or () if not str(word).startswith("train.steps=")]
         made = fork_command(words, f"train.steps={max(run.requested_steps for run in runs)}", *chosen)
         return shlex.join(made) if made else None
     try:

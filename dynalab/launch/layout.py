@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -58,6 +58,14 @@ class Layout:
     damaged: list[ShardPaths] = field(default_factory=list)
     stored_steps: dict[str, int] = field(default_factory=dict)
     cut_off: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, other: Layout) -> None:
+        """Add what another one says of other runs of the same ensemble."""
+        self.request = replace(self.request, runs=[*self.request.runs, *other.request.runs])
+        for name in ("work", "done", "resumed", "new", "warnings", "damaged"):
+            getattr(self, name).extend(getattr(other, name))
+        for name in ("busy", "stored_steps", "cut_off", "locks"):
+            getattr(self, name).update(getattr(other, name))
 
     def steps_left(self) -> int:
         """Return the updates that are left to make, over all runs that were asked for."""
