@@ -341,6 +341,7 @@ def test_captions_of_the_curves(monkeypatch):
     assert [*drawn] == ["memorised", "generalised", "converged"]
     few = with_values(runs[:1], "train_loss")
     (only,) = ensemble._curves(few)
+    assert curves[-1][1]["marked"] == {"memorised": 20.0, "generalised": 100.0}
     assert isinstance(only, Picture)
     assert only.caption == "**Loss and accuracy.**  Dashed: step at which runs memorised and generalised."
     assert ensemble._curves(shown(runs))[0] == Say("Nothing has been recorded yet.")
@@ -430,6 +431,9 @@ def test_when_something_happened_and_on_which_axis():
     item = with_values(runs, "test_accuracy")
     assert item.landmarks() == {"generalised": [9, 11]} and item.medians() == {"generalised": 9}
     assert (item.log_steps, item.last_step, item.first_step) == (True, 200, 0)
+    # The earliest of several decides.
+    early = [stored_run(0, summary={"memorised_step": 9, "generalised_step": 150})]
+    assert with_values(early, "test_accuracy").log_steps
     runs[0].summary["generalised_step"] = 10  # type: ignore[index]
     assert item.medians() == {"generalised": 10} and not item.log_steps
     log = np.array([1, 2, 3, 4, 5, 100, 200])
@@ -560,6 +564,7 @@ def test_the_comparison_of_ensembles(monkeypatch):
     runs = [
         stored_run(seed, summary={"generalised_step": step}) for seed, step in ((0, 100), (1, 120), (2, None))
     ]
+    longer = replace(runs[0], steps=300)
     items = [
         with_values(runs, "test_loss", "test_accuracy", digest="1" * 10, title="lr=0.1", config={"lr": 0.1}),
         with_values(
@@ -568,6 +573,11 @@ def test_the_comparison_of_ensembles(monkeypatch):
     ]
     section = overview.comparison(items, ["lr"], [])
     table, one, two = section.blocks
+    beyond = replace(items[1], runs=[longer, runs[1]], steps=dict.fromkeys(items[1].steps, STEPS + 10))
+    overview.comparison([items[0], beyond], [], [])
+    assert (landmarks[-1][1]["first"], landmarks.pop()[1]["last"]) == (0, 300)
+    overview.comparison([beyond, items[0]], [], [])
+    assert (landmarks[-1][1]["first"], landmarks.pop()[1]["last"]) == (0, 300)
     assert (section.title, section.anchor) == ("Comparison", "comparison")
     assert isinstance(table, Table) and isinstance(one, Picture) and isinstance(two, Picture)
     colours = ensemble_colours(2)
@@ -720,6 +730,22 @@ def test_analyses_that_are_not_shown_are_listed(monkeypatch):
     )
 
 
+def test_named_analyses_are_shown_where_they_are_about_it(monkeypatch):
+    monkeypatch.setattr(choice, "part_of", lambda kind: None)
+    stored = [
+        result("hmm", "1" * 10),
+        result("hmm", "2" * 10),
+        result("eos", "3" * 10),
+        result("contrast", "4" * 10),
+    ]
+    monkeypatch.setattr(choice, "results", lambda root, ids: stored)
+    elsewhere = result("eos", "5" * 10, ensembles=["x"])
+    found = choice.choose(HOME, DIGEST, [stored[0], elsewhere])
+    # Of a kind that was asked for, also of another ensemble, no other is chosen.
+    assert (found.shown, found.others) == ([stored[0]], stored[1:3])
+    assert [made.id for made in choice.choose(HOME, DIGEST, []).shown] == ["2" * 10, "3" * 10]
+
+
 def test_what_an_older_version_made_is_said_once(monkeypatch):
     monkeypatch.setattr(
         choice, "part_of", lambda kind: SimpleNamespace(module=SimpleNamespace(VERSION=3), config_class=None)
@@ -841,6 +867,9 @@ def test_the_title_and_the_order_of_a_page(monkeypatch):
     alone = page(items[:1])
     assert alone.summary == [("", ["t1 one.", "t1 two.", "both says.", "own says."])]
     assert [part.title for part in alone.sections] == ["both", "own"]
+    five = [shown([], digest=str(n) * 10, title=f"t{n}") for n in range(1, 6)]
+    five[0].results = [result("all", "4" * 10, ensembles=[item.ensemble.id for item in five])]
+    assert page(five).summary[-1][0] == "t1, t2, t3, t4 and 1 more together"
     many = [replace(items[0], title=f"m{n}", results=[]) for n in range(7)]
     assert page(many).summary[0] == ("m0", ["m0 one. m0 two."]) and page(many[:6]).summary[0][1] == [
         "m0 one.",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load, save
@@ -204,6 +205,20 @@ def test_what_is_cut_has_the_rows_that_are_vouched_for(tmp_path):
     state = replace(checkpoint.read_state(item), marks={"every-10": Mark(5, 0)})
     words = f"{shard.series('every-10')} has less than 5 rows"
     assert said(StoreError, lambda: cut_checkpoint(item, state, shard, [0], 2)) == words
+
+
+def test_parts_are_cut_of_checkpoints_that_are_whole(tmp_path):
+    paths, old = make(tmp_path, [run(0)])
+    shutil.rmtree(old.root)
+    shard = saved(paths.root, 0, 10, 20)
+    runfile.write(
+        shard, runfile.Shard([run(0, "partial", 30), run(1, "partial", 30)], 40, status="partial", steps=30)
+    )
+    flip(shard.checkpoint(10).model)
+    parts = split(shard)
+    assert [[item.step for item in part.checkpoints()] for part in parts] == [[0, 20], [0, 20]]
+    assert [runfile.read(part).marks["every-10"][0] for part in parts] == [3, 3]
+    assert load(parts[1].checkpoint(20).model.read_bytes())["w"].tolist() == [[2.0]]
 
 
 def test_a_fork_is_laid_out_under_the_lock_and_through_no_link(tmp_path, monkeypatch):
@@ -686,6 +701,37 @@ def test_a_difference_leaves_damaged_rows_out_and_counts_what_is_not_a_number(tm
         f"{hurt} is damaged: "
     )
     assert one_side.warnings[0].endswith(f"; {'a' * 10}/shard-0001-0001-1 is left out")
+
+
+def test_rows_that_are_damaged_are_in_no_table(tmp_path):
+    paths, _ = make(tmp_path, [run(0)])
+    shutil.rmtree(paths.shards()[0].root)
+    for seed in (0, 1, 2):
+        shard = paths.shard(f"shard-{seed:04d}-{seed:04d}-1")
+        write_rows(shard, "every-10", [0, 10], 1, a=[seed, seed])
+        rows = np.zeros(1, series.row_type(["a"], None))
+        rows["step"], rows["a"] = 5, seed
+        series.replace(shard.series("forced"), rows)
+        runfile.write(shard, runfile.Shard([run(seed)], 100, status="done"))
+    for name in ("every-10", "forced"):
+        paths.shards()[1].series(name).write_bytes(b"")
+    (theirs := paths.metrics("theirs")).write_text("no table")
+    shutil.copy(paths.config, old := paths.metrics("old"))
+    refresh(paths)
+    assert pd.read_parquet(paths.metrics())["run"].tolist() == [
+        f"{DIGEST}/s000{seed}" for seed in (0, 0, 2, 2)
+    ]
+    forced = pd.read_parquet(paths.metrics("forced"))
+    assert forced[["run", "seed", "step", "a"]].to_numpy().tolist() == [
+        [f"{DIGEST}/s0000", 0, 5, 0.0],
+        [f"{DIGEST}/s0002", 2, 5, 2.0],
+    ]
+    # A table of ours that is of nothing any more goes; what is another's stays.
+    shutil.copy(paths.metrics(), old)
+    for shard in paths.shards():
+        shard.series("forced").unlink()
+    refresh(paths)
+    assert not old.exists() and not paths.metrics("forced").exists() and theirs.exists()
 
 
 # Finding and removing.
