@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, TypeVar
@@ -258,8 +259,6 @@ def _split(text: str, at: str | None) -> list[str]:
 def _moment(text: str, term: str) -> date | datetime:
     """Return a day, or a day and time."""
     for read in (date.fromisoformat, datetime.fromisoformat):
-        try:
+        with suppress(ValueError):
             return read(text)
-        except ValueError:
-            continue
     raise ConfigError(f"-f: {term}: expected a date, 2026-05-31 or 2026-05-31T14:00")
