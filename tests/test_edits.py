@@ -222,6 +222,9 @@ def test_the_command(here, tmp_path):
     (child,) = made.json["ensembles"]
     assert [run["id"] for run in child["runs"]] == [f"{child['id']}/s0000"]
     assert child["config"]["parent"] == f"{parent.id}@5" and child["config"]["edit"]["name"] == "perturb"
+    assert "origin" not in child["config"]
+    differing = here("runs", "diff", parent.id, child["id"], "--json").json["configuration"]
+    assert {row["key"].partition(".")[0] for row in differing} == {"parent", "edit"}
     # Left out where no id names it, and counted at its parent.
     listed = here("runs", "list")
     assert child["id"] not in listed.out and "+1 fork" in listed.out

@@ -83,7 +83,7 @@ def plan_forks(
     for attempt in sorted({run.attempt for run in runs}):
         members = [run for run in runs if run.attempt == attempt]
         longest = max(run.requested_steps for run in members)
-        origin = Origin(parent.id, parent.config, step, attempt, stem, longest)
+        origin = Origin(parent.id, parent.tree, step, attempt, stem, longest)
         forks = read_forks(origin, texts, outputs=outputs)
         chosen = list(_chosen(members, forks, step, forking.left_out))
         for (device, compute), some in _by_plan(chosen, forks.settings).items():

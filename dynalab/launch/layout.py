@@ -149,7 +149,7 @@ def mend_config(layout: Layout, folders: Sequence[Path] = ()) -> None:
 def _is_of(request: Request, paths: EnsemblePaths, folders: Sequence[Path]) -> bool:
     """Return whether an ensemble's folder holds the configuration of a request."""
     try:
-        tree = StoredEnsemble(paths).config
+        tree = StoredEnsemble(paths).tree
         # Typing takes a while, and an older dynalab's file may lack what is neutral by now.
         return tree == request.config.as_dict() or from_stored(tree, folders).id == request.config.id
     except DynalabError:
@@ -225,7 +225,7 @@ def _is_parents(paths: ShardPaths) -> bool:
     from dynalab.store import checkpoint
 
     try:
-        forked = StoredEnsemble(paths.ensemble).config.get("origin") is not None
+        forked = StoredEnsemble(paths.ensemble).tree.get("origin") is not None
     except StoreError:
         return False
     _, state, _ = checkpoint.newest_whole(paths)
