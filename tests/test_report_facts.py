@@ -226,7 +226,7 @@ def test_the_section_on_what_was_run(monkeypatch):
     monkeypatch.setattr(provenance, "_defaults", {"grokking": {"a.b": 1, "c": 2}, "empty": {}}.get)
     monkeypatch.setattr(provenance, "train_command", lambda item: "dynalab train x")
     item = shown(
-        [stored_run(0, asked=70)], config={"a": {"b": 3}, "d": [1], "sources": {"x": "y"}}, results=[result()]
+        [stored_run(0, asked=70)], config={"a": {"b": 3}, "d": [1], "sources": {"x": "é"}}, results=[result()]
     )
     settings, facts, again, whole = provenance.section(item, HOME).blocks
     assert settings == Table(
@@ -237,7 +237,7 @@ def test_the_section_on_what_was_run(monkeypatch):
     )  # fmt: skip
     assert facts == Table(["", ""], provenance._facts(item, HOME), sortable=False)
     assert again == Code(f"dynalab train x\ndynalab analyze odd {DIGEST}", "To repeat it")
-    assert whole == Code("a:\n  b: 3\nd:\n- 1\nsources:\n  x: y", "The whole configuration", folded=True)
+    assert whole == Code("a:\n  b: 3\nd:\n- 1\nsources:\n  x: é", "The whole configuration", folded=True)
     section = provenance.section(item, HOME)
     assert (section.title, section.anchor) == ("What was run", f"e-{DIGEST}-run")
     same, unknown = (

@@ -278,6 +278,66 @@ def test_what_takes_a_moment_waits_ten_seconds_for_another(tmp_path, clock):
     assert shard.run.exists()
 
 
+def test_an_owner_beats_four_times_an_interval_and_counts(tmp_path, monkeypatch):
+    path, waits = tmp_path / "lock", []
+    held = Lock(path, beats=False).__enter__()
+    whole = path.read_bytes()
+
+    class Stop:
+        """Lets so many beats pass, each after what is done before it."""
+
+        def __init__(self, *acts: Callable[[], object]) -> None:
+            self.acts = list(acts)
+
+        def wait(self, seconds: float) -> bool:
+            waits.append(seconds)
+            if self.acts:
+                self.acts.pop(0)()
+                return False
+            return True
+
+    def beat(*acts: Callable[[], object]) -> int:
+        held._stop = Stop(*acts)  # type: ignore[assignment]
+        held._beat()
+        return len(held._stop.acts)  # type: ignore[attr-defined]
+
+    nothing = lambda: None  # noqa: E731
+    assert beat(*[nothing] * 12) == 0 and waits == [2.5] * 13
+    beaten = path.read_bytes()
+    assert json.loads(beaten) == {**json.loads(whole), "beat": "0000000012"} and len(beaten) == len(whole)
+    # What cannot be opened at one time may be at the next; another's lock is left alone, and a removed one is not made.
+    opened = lock.os.open
+
+    def fails(*words: Any) -> int:
+        monkeypatch.setattr(lock.os, "open", opened)
+        raise OSError(24, "Too many open files")
+
+    assert beat(lambda: monkeypatch.setattr(lock.os, "open", fails), nothing) == 0
+    assert json.loads(path.read_bytes())["beat"] == "0000000002"
+    another = Owner.me().to_bytes()
+    assert beat(lambda: path.write_bytes(another), nothing) == 1 and path.read_bytes() == another
+    assert beat(path.unlink, nothing) == 1 and not path.exists()
+
+
+def test_a_lock_file_is_no_longer_than_a_page(tmp_path):
+    path, me = tmp_path / "lock", Owner.me()
+    room = 4096 - len(me.to_bytes()) + len(me.host)
+    for size, whole in ((room, True), (room + 1, False)):
+        path.write_bytes(replace(me, host="h" * size).to_bytes())
+        assert (lock.holder(path) is not None) is whole
+
+
+def test_a_release_that_is_kept_from_it_gives_up_after_a_second(tmp_path, clock, monkeypatch):
+    held = Lock(tmp_path / "lock", beats=False).__enter__()
+    began = clock[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(lock, "_remove", lambda *_: False)
+        held.__exit__()
+    assert 1.0 <= clock[0] - began < 1.05 and held.mine()
+    held.__exit__()
+    assert not held.path.exists()
+
+
 def test_guards_of_claims_before_go_with_the_next_claim(tmp_path):
     path, guard = tmp_path / "lock", tmp_path / ".lock.0123456789abcdef"
     others = [tmp_path / name for name in (".lock.0123", ".other.0123456789abcdef", "lock.0123456789abcdef")]
@@ -306,13 +366,18 @@ def test_who_watches_is_told_of_whom_and_for_how_long(tmp_path, clock, monkeypat
     paths = [tmp_path / "a", tmp_path / "b"]
     for path in paths:
         path.write_bytes(replace(someone, token=path.name).to_bytes())
-    lines: list[str] = []
+    lines, when = list[str](), list[float]()
     began = clock[0]
-    assert lock.watch([paths[0]], lines.append) and 30.0 <= clock[0] - began < 30.5
+    assert (
+        lock.watch([paths[0]], lambda line: when.append(clock[0]) or lines.append(line))
+        and 30.0 <= clock[0] - began < 30.5
+    )
     assert lines == [
         "watching the heartbeat of process 1 on elsewhere for up to 30 s: from here it cannot be seen otherwise "
         "whether it lives"
     ]
+    # Not where it takes but a moment; a look every fifth of a second.
+    assert [round(moment - began, 3) for moment in when] == [0.6]
     paths[0].write_bytes(replace(someone, token="c").to_bytes())
     lock._watches.clear()
     lock.watch(paths, lines.append)
