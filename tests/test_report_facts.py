@@ -238,6 +238,16 @@ def test_the_section_on_what_was_run(monkeypatch):
     assert facts == Table(["", ""], provenance._facts(item, HOME), sortable=False)
     assert again == Code(f"dynalab train x\ndynalab analyze odd {DIGEST}", "To repeat it")
     assert whole == Code("a:\n  b: 3\nd:\n- 1\nsources:\n  x: é", "The whole configuration", folded=True)
+    # Of an ensemble that is shown with the configuration of its longest run, in the order of its keys.
+    asked: list[Any] = []
+    monkeypatch.setattr(provenance, "shown_stored", lambda *words: asked.append(words) or {"b": 1, "a": 2})
+    longer = replace(item, runs=[stored_run(0, asked=70), stored_run(1, asked=90), stored_run(2, asked=80)])
+    assert provenance.section(longer, HOME).blocks[3] == Code(
+        "b: 1\na: 2", "The whole configuration", folded=True
+    )
+    assert (
+        [words[1] for words in asked] == [90] and provenance.section(shown([]), HOME) and asked[1][1] is None
+    )
     section = provenance.section(item, HOME)
     assert (section.title, section.anchor) == ("What was run", f"e-{DIGEST}-run")
     same, unknown = (
@@ -505,6 +515,8 @@ def test_what_changed_since_an_analysis_was_made():
 
 def test_of_imported_runs_with_many_steps_some_are_drawn(outputs, monkeypatch):
     made = make_ensemble(outputs, n_runs=2, shards=2)
+    # Of float64, 32 MB a metric.
+    assert gather.CELLS * 8 == 32e6
     monkeypatch.setattr(gather, "CELLS", 16)
     monkeypatch.setattr(gather.thin, "POINTS", 7)
     assert gather.gather(made, made.runs, []).fewer == {}

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.numpy import load, save
@@ -35,6 +36,7 @@ from dynalab.store import (
 )
 from dynalab.store.checkpoint import CheckpointState
 from dynalab.store.cut import cut_checkpoint
+from dynalab.store.filters import Filter
 from dynalab.store.find import forks_of, readable, select
 from dynalab.store.lock import Lock
 from dynalab.store.owner import Owner
@@ -741,6 +743,116 @@ def test_weights_and_runs_that_are_not_there_are_said_with_those_that_are(tmp_pa
     )
 
 
+def test_a_network_has_the_weights_of_its_run(tmp_path, monkeypatch):
+    from torch import nn
+
+    from dynalab.store import weights
+
+    streams = {"init": 3, "split": 4, "order": 5, "noise": 6}
+    first, second = (replace(one, streams=streams) for one in (run(0), run(1, "diverged", diverged_step=20)))
+    paths, shard = make(tmp_path, [first, second])
+    shard.snapshot_folder.mkdir()
+    made: list[Any] = []
+    monkeypatch.setattr(weights, "network_of", lambda *words: made.append(words) or nn.Linear(1, 1))
+    monkeypatch.setattr(StoredEnsemble, "typed_config", lambda self, folders: "typed")
+    ensemble = Ensemble(paths)
+
+    def keep(step: int, **tensors: Any) -> Path:
+        snapshot.write(
+            where := shard.snapshot(step), save({k: np.array(v, np.float32) for k, v in tensors.items()})
+        )
+        return where
+
+    keep(5, weight=[[[1.0]], [[2.0]]], bias=[[3.0], [4.0]])
+    keep(10, weight=[[[np.nan]], [[np.inf]]], bias=[[3.0], [4.0]])
+    other = keep(15, weight=[[[1.0, 2.0]], [[1.0, 2.0]]], bias=[[3.0], [4.0]])
+    network: Any = ensemble.model("s0001", 5)
+    assert (network.weight.item(), network.bias.item()) == (2.0, 4.0) and ensemble.model(
+        0, 5
+    ).weight.item() == 1.0
+    config, own, _ = made[0]
+    assert config == "typed" and {name: getattr(own, name) for name in streams} == streams
+    assert (
+        said(ConfigError, lambda: ensemble.model(0, 10))
+        == f"{DIGEST}/s0000: the weights of step 10 are not finite"
+    )
+    assert said(ConfigError, lambda: ensemble.model(1, 10)) == (
+        f"{DIGEST}/s0001 diverged at step 20: there are no weights of step 10"
+    )
+    assert said(StoreError, lambda: ensemble.model(0, 15)).startswith(f"{other} is damaged: ")
+
+
+def test_a_metric_that_was_not_recorded_is_answered_with_those_that_were(tmp_path):
+    paths, shard = make(tmp_path, [run(0)])
+    write_rows(shard, "every-10", [0], 1, **{f"m{number:02}": [0] for number in range(62)})
+    known = ", ".join(f"m{number:02}" for number in range(60))
+    assert said(ConfigError, lambda: Ensemble(paths).steps("zzz")) == (
+        f"zzz: not recorded in {DIGEST}; there are {known} and 2 more"
+    )
+
+
+def test_a_table_says_what_was_stored_when_it_was_written(tmp_path):
+    paths, shard = make(tmp_path, [run(0), run(1, "diverged", 30, diverged_step=20)])
+    write_rows(shard, "every-10", [0, 10, 20], 2, a=[1, 2, 3])
+    write_rows(shard, "log", [1, 2], 2, b=[1, 2])
+    refresh(paths)
+    counts = {"every-10": 3, "log": 2}
+    entries = [
+        ["s0000", shard.root.name, "done", 100, None, counts],
+        ["s0001", shard.root.name, "diverged", 30, 20, counts],
+    ]
+    stored = hashlib.sha256(json.dumps([1, entries], sort_keys=True).encode()).hexdigest()
+    told = [json.loads(pq.read_metadata(paths.metrics(name)).metadata[b"dynalab"]) for name in (None, "log")]
+    assert told == [{"stored": stored, "tables": ["metrics-log.parquet"]}, {"stored": stored, "tables": []}]
+    before = paths.metrics().stat().st_mtime_ns
+    refresh(paths)
+    assert paths.metrics().stat().st_mtime_ns == before
+    # One of them is gone, or of something else.
+    for act in (paths.metrics("log").unlink, lambda: shutil.copy(paths.config, paths.metrics("log"))):
+        act()
+        refresh(paths)
+        assert pd.read_parquet(paths.metrics("log"))["b"].tolist() == [1, 2] * 2
+    # What is being written is no part of it.
+    runfile.write(
+        shard, replace(runfile.read(shard), status="running", runs=[run(0, "running"), run(1, "running")])
+    )
+    with Lock(shard.lock, beats=False):
+        before = paths.metrics().stat().st_mtime_ns
+        write_rows(shard, "every-10", [0, 10], 2, a=[1, 2])
+        refresh(paths)
+        assert paths.metrics().stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a<x", "-f: a<x: < compares numbers, and dates of started"),
+        ("a=", "-f 'a=': a= compares with nothing; KEY='' compares with empty text"),
+        (" ", "-f ' ': names no term; expected KEY=VALUE"),
+        ("a='b", "-f: a='b: a quote has no other end"),
+        ("a=[b", "-f: a=[b: a bracket has no other end"),
+        ("started>x", "-f: started>x: expected a date, 2026-05-31 or 2026-05-31T14:00"),
+    ],
+)
+def test_terms_that_cannot_be_read_are_answered(text, words):
+    assert said(ConfigError, lambda: Filter(text)) == words
+
+
+def test_a_filter_of_what_nothing_has_is_answered(tmp_path):
+    paths, _ = make(tmp_path, [run(0)], hidden={"a": 1, "b": {"c": 2}})
+    ensemble = StoredEnsemble(paths)
+
+    def told(text: str) -> str:
+        return said(ConfigError, lambda: Filter(text).choose([(ensemble, ensemble.runs)], [ensemble]))
+
+    assert (
+        told("hidden=1") == "-f: hidden is a section, not a value; there are hidden.a, hidden.b, hidden.b.c"
+    )
+    assert told("hiden.a=1") == (
+        "-f: hiden.a is neither a field of a run nor a configuration key of any (did you mean hidden.a?)"
+    )
+
+
 def test_a_difference_leaves_damaged_rows_out_and_counts_what_is_not_a_number(tmp_path):
     def one(digest: str, values: Any) -> Ensemble:
         paths, _ = make(tmp_path, [run(0)], digest)
@@ -912,6 +1024,11 @@ def test_damaged_analyses_say_what_makes_them_again(outputs):
     assert damaged_results(outputs, ["e2"]) == lines[:1] and damaged_results(outputs, ["e3"]) == lines[1:]
     other.result.write_text('{"ensemble": "e4", "')
     assert damaged_results(outputs, ["e3"]) == [] and len(damaged_results(outputs, ["e4"])) == 1
+    # As far as its beginning, 64 KiB, goes.
+    line = '"ensemble": "e4"'
+    for blanks, known in ((2**16 - len(line), True), (2**16 - len(line) + 1, False)):
+        other.result.write_text(f"{' ' * blanks}{line}")
+        assert len(damaged_results(outputs, ["e3"])) == (0 if known else 1)
     other.result.unlink()
     assert [result.id for result in results(outputs)] == [] and len(damaged_results(outputs)) == 1
     assert said(StoreError, lambda: find_result(outputs, "bb")) == lines[0]
