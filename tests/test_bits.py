@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from stored import assert_same, bits, difference, only_ensemble
 
-from dynalab import train
+from dynalab import fork, train
 from dynalab.config.command import read_command
 from dynalab.core.machine import VARIABLES
 from dynalab.errors import ConfigError
@@ -221,20 +221,12 @@ def test_no_more_shards_are_in_work_than_the_plan_has_workers(tmp_path, workers)
 
 
 def test_a_fork_is_trained_as_its_parent_was(tmp_path):
-    from dynalab.launch.fork import Override, fork
 
     words = [word.replace("odd", "mlp") for word in WORDS] + ["model.hidden=[3]", "checkpoint.keep=[3]"]
     (parent,) = train([*words, "seed=0..1", "compute.exact=false", "compute.threads=2"], outputs=tmp_path)
     (parent,) = train([*words, "seed=2"], outputs=tmp_path)
     for step in (0, 3):
-        forked = fork(
-            parent,
-            parent.runs,
-            Override("train.halve_at", 4, "half-4"),
-            tmp_path,
-            launcher="inline",
-            step=step,
-        )
+        (forked,) = fork(parent, step, ["train.halve_at=4", "launcher=inline"])
         how = {run.label: run.record.plan for run in forked.runs}
         kept = [tuple(how[label][key] for key in ("device", "exact", "threads")) for label in sorted(how)]
         assert kept == [("cpu", False, 2), ("cpu", False, 2), ("cpu", True, 1)]
@@ -244,4 +236,4 @@ def test_a_fork_is_trained_as_its_parent_was(tmp_path):
         path.write_text(path.read_text().replace('"device": "cpu"', '"device": "cuda:1"'))
     (again,) = train([*words, "seed=0..2"], outputs=tmp_path)
     with pytest.raises(ConfigError, match="device=cuda:1: this machine has no CUDA device"):
-        fork(again, again.runs, Override("train.halve_at", 5, "half-5"), tmp_path, launcher="inline")
+        fork(again, 0, ["train.halve_at=5", "launcher=inline"])

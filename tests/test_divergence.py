@@ -17,7 +17,7 @@ from dynalab.config.command import read_command
 from dynalab.errors import ConfigError
 from dynalab.store import series
 from dynalab.store.paths import ShardPaths
-from dynalab.training import shard
+from dynalab.training import session
 from dynalab.training.loop import Loop
 from dynalab.training.recorder import Recorder
 from dynalab.training.streams import Streams
@@ -53,7 +53,7 @@ def test_a_diverged_run_is_frozen_and_its_siblings_do_not_notice(tmp_path, monke
     words = [*WORDS, "optimizer=lookahead", "compute.width=3"]
     train([*words, "seed=0..2", "train.steps=90"], outputs=tmp_path / "healthy")
     healthy = bits(only_ensemble(tmp_path / "healthy"))
-    monkeypatch.setattr(shard, "Loop", Poisoned)
+    monkeypatch.setattr(session, "Loop", Poisoned)
     (ensemble,) = train([*words, "seed=0..2", "train.steps=90"], outputs=tmp_path / "whole")
     for steps in (14, 90):
         train([*words, "seed=0..2", f"train.steps={steps}"], outputs=tmp_path / "pieces")
@@ -84,7 +84,7 @@ def test_a_diverged_run_is_frozen_and_its_siblings_do_not_notice(tmp_path, monke
 
 
 def test_what_is_lost_costs_nothing_and_ends_when_all_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(shard, "Loop", Poisoned)
+    monkeypatch.setattr(session, "Loop", Poisoned)
     (ensemble,) = train([*WORDS, "seed=1", "train.steps=9000"], outputs=tmp_path)
     (run,) = ensemble.runs
     assert (run.status, run.steps, run.record.steps) == ("diverged", 11, 64)

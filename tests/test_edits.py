@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,11 @@ from stored import assert_same, bits
 
 import dynalab
 from dynalab import train
-from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.errors import ConfigError, DynalabError, NothingMatched
 from dynalab.core.streams import edit_generator
+from dynalab.core.words import number
+from dynalab.launch import inline
+from dynalab.training.job import Control
 
 STEP, END = 12, 20
 DIGITS = ["task=digits", "task.n_train=40", "model=mlp", "model.hidden=[6]", "train.batch_size=16"]
@@ -63,8 +68,6 @@ def test_a_fork_that_is_prolonged_or_has_other_neighbours_has_the_same_bits(pare
     (longer,) = fork(parent, *words, "train.steps=20")
     assert longer.id == short.id and [run.steps for run in longer.runs] == [END] * 3
     expected = bits(longer.path)
-    import shutil
-
     shutil.rmtree(longer.path)
     (alone,) = fork(parent, *words, "seed=1")
     assert_same(expected, bits(alone.path), ["s0001"])
@@ -211,12 +214,17 @@ def test_the_command(here, tmp_path):
         "fork", parent.id, "5", "edit=perturb", "edit.scale=0.1,1", "launcher=inline", "--dry-run", "--json"
     )
     assert plan.code == 0 and len(plan.json["ensembles"]) == 2
-    assert here("runs", "list", "--forks", "--json").json["runs"] == here("runs", "list", "--json").json["runs"]
+    assert (
+        here("runs", "list", "--forks", "--json").json["runs"] == here("runs", "list", "--json").json["runs"]
+    )
     made = here("fork", parent.id, "5", "edit=perturb", "launcher=inline", "seed=0,7", "--json")
     assert made.code == 3 and "the parent has no seed 7" in made.err
     (child,) = made.json["ensembles"]
     assert [run["id"] for run in child["runs"]] == [f"{child['id']}/s0000"]
     assert child["config"]["parent"] == f"{parent.id}@5" and child["config"]["edit"]["name"] == "perturb"
+    assert "origin" not in child["config"]
+    differing = here("runs", "diff", parent.id, child["id"], "--json").json["configuration"]
+    assert {row["key"].partition(".")[0] for row in differing} == {"parent", "edit"}
     # Left out where no id names it, and counted at its parent.
     listed = here("runs", "list")
     assert child["id"] not in listed.out and "+1 fork" in listed.out
@@ -227,3 +235,82 @@ def test_the_command(here, tmp_path):
     assert here("fork", parent.id, "50").code == 4
     assert here("fork", parent.id, "-1").code == 2 and here("fork", parent.id).code == 2
     assert here("fork", parent.id, "5", "edit=perturb", "-q", "launcher=inline").code == 0
+
+
+def test_the_page_shows_a_fork_beside_its_parent(here, parent, tmp_path):
+    (child,) = fork(parent, "edit=rescale", "edit.factor=0.5")
+    outputs = str(parent.path.parent.parent)
+    answer = here("report", child.id, "--name", "beside", "--outputs", outputs)
+    assert answer.code == 0, answer.err
+    page = (parent.path.parent.parent / "reports/beside/index.html").read_text()
+    assert f"A fork of <strong>{parent.id}</strong> from step 12 on." in page
+    assert "Beside its parent" in page and "fork at step 12" in page and "edit.factor=0.5" in page
+    # The difference of the last row that both have, by hand.
+    mine, theirs = (item.array("test_loss")[:, -1] for item in (child, parent))
+    assert f">{number(float(np.median(mine - theirs)))}<" in page
+    words = f"dynalab fork {parent.id} {STEP} edit=rescale edit.factor=0.5 train.steps=20 seed=0..2"
+    assert words in page
+    shown = here("runs", "show", child.id, "--outputs", outputs)
+    assert words in " ".join(shown.out.split())
+    assert "Beside its parent" not in here("report", parent.id, "--name", "own", "--outputs", outputs).out
+    assert "A fork of" not in (parent.path.parent.parent / "reports/own/index.html").read_text()
+
+
+@pytest.mark.parametrize("polls", [5, 12, 14])
+def test_a_fork_that_is_interrupted_before_or_after_its_step_goes_on(parent, monkeypatch, polls):
+    """No checkpoint before the step was kept: twelve updates lead up to the fork, eight follow."""
+    words = ["edit=perturb", "edit.scale=0.3", f"edit.seed={polls}"]
+    (whole,) = fork(parent, *words)
+    expected = bits(whole.path)
+    shutil.rmtree(whole.path)
+    left = iter(range(polls))
+
+    def control(**how):
+        return Control(**{**how, "stop": lambda: next(left, None) is None})
+
+    with monkeypatch.context() as patched:
+        patched.setattr(inline, "Control", control)
+        (part,) = fork(parent, *words)
+    assert {run.status for run in part.runs} == {"partial"} and part.runs[0].steps == polls
+    (again,) = fork(parent, *words)
+    assert bits(again.path) == expected
+
+
+OWN = '''
+"""Sets a part to zero."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    name: str = "blank"
+    part: str = "head"
+    seed: int = 0
+
+
+def apply(state, context):
+    for name in context.parameters([context.edit.part], "edit.part"):
+        for weights in state.copies(name):
+            weights.zero_()
+        for moment in state.moments(name):
+            moment.zero_()
+    return state
+'''
+
+
+def test_an_edit_of_ones_own(parent, tmp_path, monkeypatch):
+    (tmp_path / "edit").mkdir()
+    (tmp_path / "edit/blank.py").write_text(OWN)
+    (tmp_path / "edit/blank.yaml").write_text("name: blank\npart: head\nseed: 0\n")
+    monkeypatch.setenv("DYNALAB_PATH", str(tmp_path))
+    (child,) = fork(parent, "edit=blank")
+    now = weights(child, STEP)
+    assert not now["layers.1.weight"].any() and now["layers.0.weight"].any()
+    assert child.config["sources"]["edit"]
+    # Another source is another fork.
+    (tmp_path / "edit/blank.py").write_text(OWN.replace("Sets", "Puts"))
+    assert fork(parent, "edit=blank")[0].id != child.id
+    (tmp_path / "edit/blank.py").write_text(OWN.replace("state.copies", "state.copiez"))
+    with pytest.raises(DynalabError, match="copiez"):
+        fork(parent, "edit=blank", "edit.seed=3")

@@ -241,9 +241,9 @@ def test_the_edge_is_confirmed_from_a_kept_checkpoint(cli, here, tmp_path):
     (row,) = analysis["confirmation"]["runs"]
     assert row["verdict"] == "confirmed" and row["from_step"] == 400 < row["at_step"], row
     assert row["rise"] > 1.25 > row["parent_rise"]
-    listed = here("runs", "list", "--json").json["runs"]
+    listed = here("runs", "list", "--forks", "--json").json["runs"]
     assert {run.get("parent") for run in listed} == {None, f"{parent.id}@400"}
-    assert f"{parent.id}@400" in here("runs", "list").out
+    assert f"{parent.id}@400" in here("runs", "list", "--forks").out
     # Stored: the same command again trains nothing, and the page tells it.
     assert "Confirmed in 1 of 1 run" in here("analyze", "eos", "--confirm").out
     page = here("report")

@@ -70,7 +70,14 @@ def shown(runs: Sequence[StoredRun], digest: str = DIGEST, slug: str = "some", *
         "convergence": None,
         "damaged": [],
     }
-    kept |= {"id": digest, "path": path, "paths": EnsemblePaths(path), "task": task, "imported": False}
+    kept |= {
+        "id": digest,
+        "path": path,
+        "paths": EnsemblePaths(path),
+        "task": task,
+        "imported": False,
+        "parent": None,
+    }
     kept |= {"warnings": [], "runs": list(runs), **about}
     own = {"steps": {}, "values": {}, "results": [], "total": len(runs), **own}
     return Shown(SimpleNamespace(**kept), list(runs), **own)  # type: ignore[arg-type]

@@ -238,16 +238,16 @@ def test_a_fork_is_laid_out_under_the_lock_and_through_no_link(tmp_path, monkeyp
     left.mkdir()
     with monkeypatch.context() as patch:
         patch.setattr(Lock, "require", lambda self: (_ for _ in ()).throw(Locked("taken")))
-        assert said(Locked, lambda: branch.branch(runs, 20, target, 30, streams)) == "taken"
+        assert said(Locked, lambda: branch.branch(runs, 20, target, 30, streams=streams)) == "taken"
     assert list(target.root.iterdir()) == []
-    branch.branch(runs, 20, target, 30, streams)
+    branch.branch(runs, 20, target, 30, streams=streams)
     record = runfile.read(target.shards()[0])
     assert (record.attempt, record.plan) == (1, {"every": {"a": 3}, "bits": "hold"})
     assert record.marks == checkpoint.read_state(target.shards()[0].checkpoint(20)).series
     link = EnsemblePaths(tmp_path / "grokking" / "fork-2222222222")
     link.root.symlink_to(target.root)
     words = f"{link.root} is a link; dynalab reads through links, and writes and removes nothing there"
-    assert said(StoreError, lambda: branch.branch(runs, 20, link, 30, streams)) == words
+    assert said(StoreError, lambda: branch.branch(runs, 20, link, 30, streams=streams)) == words
 
 
 # Locks.
@@ -268,7 +268,7 @@ def test_what_takes_a_moment_waits_ten_seconds_for_another(tmp_path, clock):
     removal = remove.Removal(paths, ["x"], [shard], True)
     acts: list[Callable[[], object]] = [
         lambda: split(shard),
-        lambda: branch.branch(runs, 1, paths, 1, {}),
+        lambda: branch.branch(runs, 1, paths, 1),
         lambda: remove.remove(removal, tmp_path),
     ]
     with Lock(paths.lock, beats=False):

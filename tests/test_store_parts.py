@@ -148,7 +148,7 @@ def test_a_branch_holds_what_its_parent_had_at_the_step(outputs):
     target = EnsemblePaths(outputs / "grokking" / "fork-1111111111")
     target.root.mkdir()
     streams = {f"s{seed:04d}": {"init": seed, "order": 100 + seed} for seed in (3, 4, 5)}
-    branch.branch([runs[2], runs[1]], 20, target, 60, streams, [Path("/plug-ins")])
+    branch.branch([runs[2], runs[1]], 20, target, 60, [Path("/plug-ins")], streams)
     (part,) = target.shards()
     assert part.root.name == "shard-0004-0005-2" and rows(part) == [(0, 4, 5), (10, 14, 15), (20, 24, 25)]
     assert rows(part, "forced") == [(5, 5), (15, 5)]
@@ -162,13 +162,19 @@ def test_a_branch_holds_what_its_parent_had_at_the_step(outputs):
         ("s0005", 20, "partial", {"init": 5, "order": 105}),
     ]
     # What is there stays; what is not is added.
-    branch.branch([runs[0], runs[1]], 20, target, 60, streams)
+    branch.branch([runs[0], runs[1]], 20, target, 60, streams=streams)
     assert [found.root.name for found in target.shards()] == ["shard-0003-0003-1", "shard-0004-0005-2"]
+    # From the newest checkpoint up to the step; where none is whole, nothing is laid.
+    other = EnsemblePaths(outputs / "grokking" / "fork-2222222222")
+    other.root.mkdir()
+    branch.branch([runs[0]], 25, other, 60, streams={"s0003": {"init": 9}})
+    record = runfile.read(other.shards()[0])
+    assert (record.steps, record.runs[0].streams) == (20, {"init": 9})
     # Of a shard that kept no whole checkpoint up to the step none is made: its runs are trained from the start.
     shard.checkpoint(20).model.write_bytes(b"")
     for step in (19, 29):
         assert branch.kept_before(runs[0], step) == 0
-        branch.branch([replace(runs[0], id="x/s0009")], step, target, 60, streams)
+        branch.branch([replace(runs[0], id="x/s0009")], step, target, 60, streams=streams)
     assert len(target.shards()) == 2
 
 

@@ -200,11 +200,11 @@ def test_what_a_refused_command_wrote_into_last_is_taken_back_unless_another_wro
     from dynalab.launch import train as module
 
     paths = OutputPaths(outputs)
-    earlier = module._remember(paths, [])
+    earlier = module.remember(paths, [])
     paths.last.write_text("another's")
     module._forget(paths, [], *earlier)
     assert paths.last.read_text() == "another's"
-    earlier = module._remember(paths, [])
+    earlier = module.remember(paths, [])
     module._forget(paths, [], *earlier)
     assert paths.last.read_text() == "another's"
 

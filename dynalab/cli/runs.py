@@ -189,20 +189,31 @@ def show_run(ref: str, as_json: bool, outputs: str | None) -> int:
 def _command(ensemble: Ensemble, runs: list[StoredRun]) -> str | None:
     """Return the command that makes runs again from the stored configuration alone; None where none does."""
     from dynalab.config.ensemble import from_stored
-    from dynalab.config.words import words_of
+    from dynalab.config.words import fork_command, words_of
+    from dynalab.store.read import read_yaml
 
-    if ensemble.imported or ensemble.parent or not runs:
+    if ensemble.imported or not runs:
         return None
+    seeds = [run.seed for run in runs if run.seed is not None]
+    chosen = [f"seed={format_seeds(seeds)}"] if seeds else []
+    if ensemble.parent:
+        try:
+            words = read_yaml(ensemble.paths.overrides)
+        except StoreError:
+            return None
+        # The length of the first command may not be that of the last.
+        words = [str(word) for word in words or () if not str(word).startswith("train.steps=")]
+        made = fork_command(words, f"train.steps={max(run.requested_steps for run in runs)}", *chosen)
+        return shlex.join(made) if made else None
     try:
         config = from_stored(ensemble.config, search_path())
     except DynalabError:
         return None
     if (words := words_of(config)) is None:
         return None
-    seeds = [run.seed for run in runs if run.seed is not None]
     if not config.depends_on_total:
         words.append(f"train.steps={max(run.requested_steps for run in runs)}")
-    return shlex.join(["dynalab", "train", *words, *([f"seed={format_seeds(seeds)}"] if seeds else [])])
+    return shlex.join(["dynalab", "train", *words, *chosen])
 
 
 def _document(ensemble: Ensemble, runs: list[StoredRun]) -> dict[str, Any]:

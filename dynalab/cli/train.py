@@ -172,7 +172,7 @@ def _ensemble_json(layout: Any) -> dict[str, Any]:
     return {
         "id": request.config.id,
         "path": str(layout.paths.root) if layout.paths.root.is_dir() else None,
-        "config": request.config.as_dict(),
+        "config": {key: part for key, part in request.config.as_dict().items() if key != "origin"},
         "runs": _runs_json(layout),
     }
 

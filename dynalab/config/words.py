@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dynalab.config.command import read_command
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.errors import DynalabError
+
+
+def fork_command(words: Sequence[str], *more: str) -> list[str] | None:
+    """Return the command that makes a fork again, from the words that its folder keeps; None where they name no parent.
+
+    Args:
+        words: The first of them `parent=ID@STEP`.
+        more: Words for the end of the command.
+    """
+    key, _, parent = (words[0] if words else "").partition("=")
+    ref, at, step = parent.partition("@")
+    if key != "parent" or not at:
+        return None
+    return ["dynalab", "fork", ref, step.partition("-")[0], *words[1:], *more]
+
 
 GROUPS = ("task", "model", "optimizer", "schedule")
 

@@ -83,7 +83,7 @@ def plan_forks(
     for attempt in sorted({run.attempt for run in runs}):
         members = [run for run in runs if run.attempt == attempt]
         longest = max(run.requested_steps for run in members)
-        origin = Origin(parent.id, parent.config, step, attempt, stem, longest)
+        origin = Origin(parent.id, parent.tree, step, attempt, stem, longest)
         forks = read_forks(origin, texts, outputs=outputs)
         chosen = list(_chosen(members, forks, step, forking.left_out))
         for (device, compute), some in _by_plan(chosen, forks.settings).items():
@@ -131,7 +131,13 @@ def make_forks(
             break
     whole = outcomes[0]
     for outcome in outcomes[1:]:
-        whole.layouts += outcome.layouts
+        for layout in outcome.layouts:
+            # Of one fork whose runs are trained in several ways.
+            same = [item for item in whole.layouts if item.paths.root == layout.paths.root]
+            if same:
+                same[0].add(layout)
+            else:
+                whole.layouts.append(layout)
         whole.report.add(outcome.report)
     if options.remember and not options.dry_run and len(outcomes) > 1:
         remember(OutputPaths(forking.commands[0].settings.outputs), whole.layouts)
@@ -170,4 +176,4 @@ def _begin(settings: Settings, request: Request, runs: Sequence[StoredRun], step
     paths = find_ensemble(OutputPaths(settings.outputs), request)
     mend_config(Layout(request, paths), settings.folders)
     streams = {spec.label: spec.streams for spec in request.runs}
-    branch(runs, step, paths, request.steps, streams, settings.folders)
+    branch(runs, step, paths, request.steps, settings.folders, streams)

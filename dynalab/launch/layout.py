@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -58,6 +58,14 @@ class Layout:
     damaged: list[ShardPaths] = field(default_factory=list)
     stored_steps: dict[str, int] = field(default_factory=dict)
     cut_off: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, other: Layout) -> None:
+        """Add what another one says of other runs of the same ensemble."""
+        self.request = replace(self.request, runs=[*self.request.runs, *other.request.runs])
+        for name in ("work", "done", "resumed", "new", "warnings", "damaged"):
+            getattr(self, name).extend(getattr(other, name))
+        for name in ("busy", "stored_steps", "cut_off", "locks"):
+            getattr(self, name).update(getattr(other, name))
 
     def steps_left(self) -> int:
         """Return the updates that are left to make, over all runs that were asked for."""
@@ -141,7 +149,7 @@ def mend_config(layout: Layout, folders: Sequence[Path] = ()) -> None:
 def _is_of(request: Request, paths: EnsemblePaths, folders: Sequence[Path]) -> bool:
     """Return whether an ensemble's folder holds the configuration of a request."""
     try:
-        tree = StoredEnsemble(paths).config
+        tree = StoredEnsemble(paths).tree
         # Typing takes a while, and an older dynalab's file may lack what is neutral by now.
         return tree == request.config.as_dict() or from_stored(tree, folders).id == request.config.id
     except DynalabError:
@@ -217,7 +225,7 @@ def _is_parents(paths: ShardPaths) -> bool:
     from dynalab.store import checkpoint
 
     try:
-        forked = StoredEnsemble(paths.ensemble).config.get("origin") is not None
+        forked = StoredEnsemble(paths.ensemble).tree.get("origin") is not None
     except StoreError:
         return False
     _, state, _ = checkpoint.newest_whole(paths)

@@ -12,7 +12,7 @@ from dynalab.core.stats import fallen
 from dynalab.core.words import count, listed, number, step_phrase
 from dynalab.curvature.bins import columns_of
 from dynalab.probes.curvature import ABOUT
-from dynalab.report import choice, provenance
+from dynalab.report import choice, fork, provenance
 from dynalab.report.blocks import Section
 from dynalab.report.gather import ACCURACIES, LANDMARK_METRICS, LANDMARKS, LOSSES, Shown, group_of
 from dynalab.show import plots
@@ -27,6 +27,7 @@ BANDS = "Line: median over runs; band: quartiles; thin lines: single runs."
 def section(shown: Shown, analyses: Sequence[Section], home: Path) -> Section:
     """Return the part of the page on one ensemble, with the sections of its analyses, for a report's folder."""
     parts = [
+        fork.section(shown),
         Section("Training", f"{shown.anchor}-curves", _curves(shown)),
         Section("Metrics", f"{shown.anchor}-metrics", _metrics(shown)),
         *analyses,
@@ -59,6 +60,9 @@ def summary(shown: Shown) -> list[str]:
         f"**{count(len(shown.runs), 'run')}** of **{shown.ensemble.task}**{f' ({made})' if made else ''}{part}: "
         f"{how}, {length}{seeds}."
     ]
+    if parent := shown.ensemble.parent:
+        reference, _, step = parent.partition("@")
+        lines.append(f"A fork of **{reference}** from step {int(step.partition('-')[0]):,} on.")
     if least < shown.last_step:
         lines.append(f"The runs differ in length: beyond step {least:,} medians and bands are of fewer runs.")
     if shown.first_step > 0:

@@ -14,6 +14,7 @@ import yaml
 from dynalab.config.registry import search_path
 from dynalab.config.seeds import format_seeds
 from dynalab.config.typed import flat
+from dynalab.config.words import fork_command
 from dynalab.core.errors import DynalabError, StoreError
 from dynalab.core.words import count, listed, number
 from dynalab.report.blocks import Section
@@ -90,6 +91,8 @@ def train_command(shown: Shown) -> str | None:
     folders = dict.fromkeys(folder for run in shown.runs for folder in run.record.folders)
     options = [word for folder in folders for word in ("--config-dir", folder)]
     words += [f"train.steps={steps}", *([f"seed={format_seeds(seeds)}"] if seeds else [])]
+    if made := fork_command(words, *options):
+        return shlex.join(made)
     return shlex.join(["dynalab", "train", *words, *options])
 
 

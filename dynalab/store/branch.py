@@ -31,8 +31,8 @@ def branch(
     step: int,
     target: EnsemblePaths,
     steps: int,
-    streams: Mapping[str, Mapping[str, int]],
     folders: Sequence[Path] = (),
+    streams: Mapping[str, Mapping[str, int]] | None = None,
 ) -> None:
     """Make the shards of a fork that are not there yet, one for each shard of the parent that kept a checkpoint.
 
@@ -43,8 +43,8 @@ def branch(
         step: Where the fork leaves them; it is taken from the newest checkpoint up to there.
         target: The fork's ensemble.
         steps: Length that is asked for.
-        streams: Label of a run -> its streams in the fork.
         folders: A user's plug-in folders.
+        streams: Label of a run -> its streams in the fork, where these are not its parent's.
 
     Raises:
         StoreError: The folder cannot be written.
@@ -73,7 +73,13 @@ def branch(
                 state = cut_checkpoint(newest, state, part, places, len(record.runs))
                 shard = runfile.Shard(
                     runs=[
-                        runfile.Run(run.label, run.seed, dict(streams[run.label]), "partial", state.step)
+                        runfile.Run(
+                            run.label,
+                            run.seed,
+                            dict((streams or {}).get(run.label, run.streams)),
+                            "partial",
+                            state.step,
+                        )
                         for run in chosen
                     ],
                     requested_steps=steps,

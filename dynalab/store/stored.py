@@ -39,6 +39,8 @@ _CONFIG = {
         {"metric": (text,), "threshold": (number,), "direction": (text,), "persistence": (positive,)},
     ),
     "parent": (text,),
+    "edit": _SECTION,
+    "origin": _SECTION,
     "sources": (mapping(text),),
     "import": (
         {
@@ -100,7 +102,7 @@ class StoredEnsemble:
         return f"{type(self).__name__}({self.id}, task={self.task}, {len(self.runs)} runs)"
 
     @cached_property
-    def config(self) -> dict[str, Any]:
+    def tree(self) -> dict[str, Any]:
         """The resolved configuration, or a `StoreError`: it is damaged."""
         tree = read_yaml(self.paths.config, self._config_text)
         try:
@@ -112,6 +114,15 @@ class StoredEnsemble:
             raise StoreError(f"{self.paths.config} is damaged: {error}") from error
         return tree
 
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration; of a fork without that of its parent, which `tree` has as `origin`.
+
+        Raises:
+            StoreError: It is damaged.
+        """
+        return {key: value for key, value in self.tree.items() if key != "origin"}
+
     def typed_config(self, folders: Sequence[Path] = ()) -> EnsembleConfig:
         """Return the configuration, typed, given the command's plug-in folders.
 
@@ -122,7 +133,7 @@ class StoredEnsemble:
         from dynalab.config.ensemble import from_stored
 
         try:
-            return from_stored(self.config, folders)
+            return from_stored(self.tree, folders)
         except ConfigError as error:
             raise ConfigError(f"{self.paths.root.name}: {error}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import cycle, islice
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -55,10 +55,11 @@ def line_panels(
     heights = [1, *[1.25] * (len(panels) - 1)]
     axes = list(figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights).flat)
     notes: list[str] = []
-    places = count(len(SPLITS))
+    # A label has one colour in all panels.
+    labels = dict.fromkeys(label for panel in panels for label in panel.series if label not in SPLITS)
+    colours = {**SPLITS, **dict(zip(labels, islice(cycle(CYCLE), len(SPLITS), None), strict=False))}
     for ax, panel in zip(axes, panels, strict=True):
         logged = is_log_spaced(panel.steps) if log_steps is None else log_steps
-        colours = {label: SPLITS.get(label) or CYCLE[next(places) % len(CYCLE)] for label in panel.series}
         # The labels of what is marked stand above the uppermost panel.
         notes += draw_panel(
             ax, panel.steps, panel.series, title=panel.title, logarithmic=panel.logarithmic, diverged=diverged,

@@ -1,0 +1,102 @@
+"""A fork beside its parent: what was changed, both in one picture, and how far apart the same runs end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import yaml
+
+from dynalab.core.errors import DynalabError
+from dynalab.core.runs import Run, Series
+from dynalab.core.words import count, number
+from dynalab.report.blocks import Section
+from dynalab.report.gather import ACCURACIES, LOSSES, Shown
+from dynalab.show.blocks import Block, Lines, Panel, Say, Table
+from dynalab.show.page import settled
+from dynalab.store.find import select
+from dynalab.store.reader import Ensemble
+
+_STATUSES = ("done", "diverged", "partial", "running")
+
+
+def section(shown: Shown) -> Section:
+    """Return the part of a fork's page about its parent; without blocks where it is none."""
+    blocks = list(_blocks(shown)) if shown.ensemble.parent else []
+    return Section("Beside its parent", f"{shown.anchor}-fork", blocks)
+
+
+def _blocks(shown: Shown) -> list[Block]:
+    reference, _, rest = str(shown.ensemble.parent).partition("@")
+    step = int(rest.partition("-")[0])
+    first = (
+        f"Up to step {step:,} these runs are those of {reference}, to the bit; from there on they have other keys: "
+        f"{_changes(shown.ensemble)}."
+    )
+    outputs = shown.ensemble.path.parent.parent
+    names = tuple(dict.fromkeys([*LOSSES.values(), *ACCURACIES.values()]))
+    try:
+        ((parent, _),) = select(outputs, [reference], None, Ensemble)
+        groups = [item.group(_STATUSES, None, names) for item in (parent, shown.ensemble)]
+    except DynalabError:
+        return [Say(f"{first} The parent is not in this outputs folder.")]
+    labels = [run.label for run in shown.runs]
+    before, after = ([run for run in group.runs if run.label in labels] for group in groups)
+    metrics = [name for name in names if any(name in run.series for run in after)]
+    figure = Lines(
+        name="fork",
+        caption=f"**The fork beside its parent.** The same {count(len(labels), 'run')}; dashed: where they part.",
+        alt="Losses and accuracies of a fork and of its parent over the same steps",
+        panels=[
+            Panel(
+                title=name.replace("_", " "),
+                curves={"parent": _curves(before, name), "fork": _curves(after, name)},
+                logarithmic=name.endswith("loss"),
+            )
+            for name in metrics
+            if name.startswith("test") or name == "train_loss"
+        ],
+        marks={f"fork at step {step:,}": float(step)},
+        diverged={run.id: run.diverged_step for run in (*before, *after) if run.diverged_step is not None},
+    )
+    rows = [row for name in metrics if (row := _row(name, before, after, step))]
+    header = ["metric", "runs", "at step", "fork above", "median difference", "lowest", "highest"]
+    table = Table(header, rows, "The fork less its parent, run by run, in the last row that both have")
+    return [Say(first), settled(figure, str, shown.log_steps), *([table] if rows else [])]
+
+
+def _changes(ensemble: Ensemble) -> str:
+    """Return the words that made a fork, but for the one that names its parent."""
+    try:
+        words = yaml.safe_load(ensemble.paths.overrides.read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return "what its configuration says"
+    words = [str(word) for word in words or () if not str(word).startswith("parent=")]
+    return ", ".join(f"`{word}`" for word in words) or "nothing"
+
+
+def _curves(runs: Sequence[Run], name: str) -> dict[str, Series]:
+    return {run.id: run.series[name] for run in runs if name in run.series}
+
+
+def _row(name: str, before: Sequence[Run], after: Sequence[Run], step: int) -> list[Any] | None:
+    """Return a row of the table, where runs have rows after the step."""
+    parents = {run.label: run for run in before}
+    differences, at = [], []
+    for run in after:
+        other = parents.get(run.label)
+        if other is None or name not in run.series or name not in other.series:
+            continue
+        common = np.intersect1d(run.series[name].steps, other.series[name].steps)
+        values = run.series[name].at(common) - other.series[name].at(common)
+        kept = np.flatnonzero(np.isfinite(values) & (common > step))
+        if len(kept):
+            differences.append(float(values[kept[-1]]))
+            at.append(int(common[kept[-1]]))
+    if not differences:
+        return None
+    span = f"{min(at):,}" if min(at) == max(at) else f"{min(at):,} to {max(at):,}"
+    above = f"{sum(value > 0 for value in differences)} of {len(differences)}"
+    middle = [float(np.median(differences)), min(differences), max(differences)]
+    return [name.replace("_", " "), len(differences), span, above, *map(number, middle)]
