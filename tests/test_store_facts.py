@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from safetensors.numpy import load, save
 from test_store_rules import DIGEST, analysis, make, run, write_rows
 
@@ -35,7 +36,7 @@ from dynalab.store import (
     snapshot,
 )
 from dynalab.store.checkpoint import CheckpointState
-from dynalab.store.cut import cut_checkpoint
+from dynalab.store.cut import cut_checkpoint, write_series
 from dynalab.store.filters import Filter
 from dynalab.store.find import forks_of, readable, select
 from dynalab.store.lock import Lock
@@ -209,6 +210,14 @@ def test_what_is_cut_has_the_rows_that_are_vouched_for(tmp_path):
     assert said(StoreError, lambda: cut_checkpoint(item, state, shard, [0], 2)) == words
 
 
+def test_rows_that_are_cut_out_survive_a_power_loss(tmp_path, monkeypatch):
+    shard, part = saved(tmp_path), ShardPaths(tmp_path / "part")
+    synced: list[int] = []
+    monkeypatch.setattr(series, "sync", synced.append)
+    write_series(part, "every-10", series.read(shard.series("every-10")), [1])
+    assert len(synced) == 1 and np.load(part.series("every-10"))["loss"].tolist() == [[1], [2], [3], [4]]
+
+
 def test_parts_are_cut_of_checkpoints_that_are_whole(tmp_path):
     paths, old = make(tmp_path, [run(0)])
     shutil.rmtree(old.root)
@@ -221,6 +230,27 @@ def test_parts_are_cut_of_checkpoints_that_are_whole(tmp_path):
     assert [[item.step for item in part.checkpoints()] for part in parts] == [[0, 20], [0, 20]]
     assert [runfile.read(part).marks["every-10"][0] for part in parts] == [3, 3]
     assert load(parts[1].checkpoint(20).model.read_bytes())["w"].tolist() == [[2.0]]
+
+
+def test_a_disk_that_fails_leaves_a_shard_unsplit(tmp_path, monkeypatch):
+    paths, old = make(tmp_path, [run(0)])
+    shutil.rmtree(old.root)
+    shard = saved(paths.root, 20)
+    runfile.write(
+        shard, runfile.Shard([run(0, "partial", 30), run(1, "partial", 30)], 40, status="partial", steps=30)
+    )
+    for error, words in (
+        (OSError(5, "Input/output error"), f"cannot read {shard.root}: Input/output error"),
+        (StoreError("full"), "full"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                "dynalab.store.split.cut_checkpoint", lambda *_, error=error: (_ for _ in ()).throw(error)
+            )
+            assert said(StoreError, lambda: split(shard)) == words
+        assert paths.shards() == [shard] and not shard.split.exists()
+        assert [item.name for item in paths.root.glob("shard-*")] == [shard.root.name]
+    assert len(split(shard)) == 2
 
 
 def test_a_fork_is_laid_out_under_the_lock_and_through_no_link(tmp_path, monkeypatch):
@@ -575,6 +605,8 @@ def test_rows_are_written_whole_however_little_a_disk_takes(tmp_path):
     again = tmp_path / "new" / "copy.npy"
     assert series.replace(again, rows[:2]) == Mark(2, zlib.crc32(rows[:2].tobytes()))
     assert np.array_equal(np.load(again), rows[:2])
+    series.truncate(again, 1)
+    assert len(np.load(again)) == 1 and path.stat().st_size - again.stat().st_size == 2 * rows.dtype.itemsize
     # A header that counts more than there is.
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 1)
@@ -782,6 +814,50 @@ def test_a_network_has_the_weights_of_its_run(tmp_path, monkeypatch):
     assert said(StoreError, lambda: ensemble.model(0, 15)).startswith(f"{other} is damaged: ")
 
 
+def test_analyses_are_given_runs_whose_rows_are_whole(tmp_path):
+    paths, old = make(tmp_path, [run(0)])
+    shutil.rmtree(old.root)
+    for seed in (0, 1):
+        shard = paths.shard(f"shard-{seed:04d}-{seed:04d}-1")
+        write_rows(shard, "every-10", [0, 10], 1, a=[1, 2])
+        write_rows(shard, "log", [1, 2], 1, b=[1, 2])
+        runfile.write(shard, runfile.Shard([run(seed)], 100, status="done"))
+    shard.series("log").write_bytes(b"")
+    # Damage is found at once where the metric will be read, and only there.
+    assert [item.id for item in Ensemble(paths).group(metrics=["a"]).runs] == [
+        f"{DIGEST}/s0000",
+        f"{DIGEST}/s0001",
+    ]
+    for metrics in (["b"], ["a", "b"], []):
+        group = Ensemble(paths).group(metrics=metrics)
+        assert [item.id for item in group.runs] == [f"{DIGEST}/s0000"]
+        assert group.warnings[0].startswith(f"{shard.series('log')} is damaged: ")
+
+
+def test_a_run_is_computed_anew_as_it_was_trained_and_an_imported_one_never(tmp_path, monkeypatch):
+    from dynalab.store import reader
+
+    streams = {"init": 3, "split": 4, "order": 5, "noise": 6}
+    paths, shard = make(tmp_path, [replace(run(0), streams=streams), run(1)])
+    write_rows(shard, "every-10", [0, 10], 2, a=[1, 2])
+    monkeypatch.setattr(reader, "SeededLearner", lambda recipe, own, threads, width: (own, threads, width))
+    for plan, threads in (({}, 1), ({"threads": 3}, 3)):
+        runfile.write(shard, replace(runfile.read(shard), plan=plan))
+        one, other = Ensemble(paths).group().runs
+        assert one.learner == (reader.Streams(**streams), threads, 2) and other.learner is None
+    config = yaml.safe_load(paths.config.read_text())
+    there = EnsemblePaths(tmp_path / "imported" / paths.root.name)
+    shutil.copytree(paths.root, there.root)
+    there.config.write_text(yaml.safe_dump({**config, "import": {"names": ["mine"]}}, sort_keys=False))
+    shutil.move(shard.ensemble.root / shard.root.name / "series/every-10.npy", tmp_path / "x")
+    (there.root / shard.root.name / "series/every-10.npy").rename(
+        there.root / shard.root.name / "series/imported.npy"
+    )
+    (one, _) = Ensemble(there).group().runs
+    assert one.learner is None and one.weights.steps == ()
+    assert "the run was imported, and has metrics alone" in str(one.weights.missing(3))
+
+
 def test_a_metric_that_was_not_recorded_is_answered_with_those_that_were(tmp_path):
     paths, shard = make(tmp_path, [run(0)])
     write_rows(shard, "every-10", [0], 1, **{f"m{number:02}": [0] for number in range(62)})
@@ -793,10 +869,10 @@ def test_a_metric_that_was_not_recorded_is_answered_with_those_that_were(tmp_pat
 
 def test_a_table_says_what_was_stored_when_it_was_written(tmp_path):
     paths, shard = make(tmp_path, [run(0), run(1, "diverged", 30, diverged_step=20)])
-    write_rows(shard, "every-10", [0, 10, 20], 2, a=[1, 2, 3])
-    write_rows(shard, "log", [1, 2], 2, b=[1, 2])
+    counts = {"log": write_rows(shard, "log", [1, 2], 2, b=[1, 2])}
+    counts["every-10"] = write_rows(shard, "every-10", [0, 10, 20], 2, a=[1, 2, 3])
+    runfile.write(shard, replace(runfile.read(shard), marks=counts))
     refresh(paths)
-    counts = {"every-10": 3, "log": 2}
     entries = [
         ["s0000", shard.root.name, "done", 100, None, counts],
         ["s0001", shard.root.name, "diverged", 30, 20, counts],
