@@ -55,7 +55,7 @@ from dynalab.store.results import (
     write_result,
 )
 from dynalab.store.series import Mark, SeriesWriter
-from dynalab.store.split import split
+from dynalab.store.split import split, undo_unfinished
 from dynalab.store.stored import StoredEnsemble
 from dynalab.store.table import notice, refresh
 from dynalab.store.weights import Kept
@@ -250,6 +250,10 @@ def test_a_disk_that_fails_leaves_a_shard_unsplit(tmp_path, monkeypatch):
             assert said(StoreError, lambda: split(shard)) == words
         assert paths.shards() == [shard] and not shard.split.exists()
         assert [item.name for item in paths.root.glob("shard-*")] == [shard.root.name]
+    # Cut off after the shard was moved away, before it was removed.
+    shard.aside.mkdir()
+    undo_unfinished(paths)
+    assert not shard.aside.exists() and paths.shards() == [shard]
     assert len(split(shard)) == 2
 
 
@@ -975,7 +979,7 @@ def test_rows_that_are_damaged_are_in_no_table(tmp_path):
         f"{DIGEST}/s000{seed}" for seed in (0, 0, 2, 2)
     ]
     forced = pd.read_parquet(paths.metrics("forced"))
-    assert forced[["run", "seed", "step", "a"]].to_numpy().tolist() == [
+    assert list(forced) == ["run", "seed", "step", "a"] and forced.to_numpy().tolist() == [
         [f"{DIGEST}/s0000", 0, 5, 0.0],
         [f"{DIGEST}/s0002", 2, 5, 2.0],
     ]
