@@ -862,6 +862,15 @@ def test_a_run_is_computed_anew_as_it_was_trained_and_an_imported_one_never(tmp_
     assert "the run was imported, and has metrics alone" in str(one.weights.missing(3))
 
 
+def test_a_configuration_that_has_no_meaning_here_is_named_by_its_folder(tmp_path, monkeypatch):
+    def gone(tree: Any, folders: Any) -> None:
+        raise ConfigError("model=own is gone")
+
+    monkeypatch.setattr("dynalab.config.ensemble.from_stored", gone)
+    paths, _ = make(tmp_path, [run(0)])
+    assert said(ConfigError, StoredEnsemble(paths).typed_config) == f"{paths.root.name}: model=own is gone"
+
+
 def test_a_metric_that_was_not_recorded_is_answered_with_those_that_were(tmp_path):
     paths, shard = make(tmp_path, [run(0)])
     write_rows(shard, "every-10", [0], 1, **{f"m{number:02}": [0] for number in range(62)})
