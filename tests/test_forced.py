@@ -96,7 +96,7 @@ def test_parts_and_forks_take_the_rows_of_their_runs(tmp_path):
     ensemble, shard = begun(tmp_path)
     fork = EnsemblePaths(tmp_path / "grokking" / "fork-0123456789")
     fork.root.mkdir()
-    branch([Ensemble(ensemble).runs[2]], 20, fork, 40)
+    branch([Ensemble(ensemble).runs[2]], 20, fork, 40, {"s0002": {"init": 2}})
     (other,) = fork.shards()
     assert series.read(other.series(FORCED))[["step", "run", "sharpness"]].tolist() == [(10, 0, 2.0)]
     assert checkpoint.newest_whole(other)[0] is not None

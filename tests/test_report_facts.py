@@ -25,7 +25,7 @@ from dynalab.report.sections import contrasts as beside
 from dynalab.report.sections import render
 from dynalab.report.sections.context import Context
 from dynalab.show import plots
-from dynalab.show.blocks import Cell, Code, Picture, Say, Table, Warnings
+from dynalab.show.blocks import Cell, Code, Picture, Raster, Say, Table, Warnings
 from dynalab.show.plots.style import ensemble_colours
 from dynalab.store import runfile
 from dynalab.store.find import select
@@ -180,6 +180,10 @@ def test_the_command_that_trains_it_again(tmp_path):
     assert command(crossed, typed, seed_streams=streams) == (
         "dynalab train task=grokking 'seed_streams.split=[3]' seed_streams.init=0..2 train.steps=200 seed=9"
     )
+    # Of several streams that are free the first tells.
+    assert str(command(crossed, seed_streams={"init": [0]})).endswith(
+        "seed_streams.init=0 train.steps=200 seed=3"
+    )
     fixed = {"init": 1, "split": 1, "order": 1, "noise": 1}
     assert command(crossed, seed_streams=fixed) == "dynalab train task=grokking train.steps=200"
     plugged = [stored_run(0, folders=["/p q", "/r"]), stored_run(1, folders=["/r"])]
@@ -206,6 +210,11 @@ def test_what_was_imported_is_said_and_imported_again():
     assert provenance._settings(files.ensemble) == Say(
         "These runs were trained elsewhere and imported from the files **a b.csv and c.csv** as **mine and other**."
     )
+    for n, listed in ((6, "0, 1, 2, 3, 4 and 5"), (7, "0, 1, 2, 3, 4, 5 and 1 more")):
+        many = item([str(k) for k in range(n)], files=[str(k) for k in range(n)])
+        assert provenance._imported(many.ensemble) == (
+            f"These runs were trained elsewhere and imported from the files **{listed}** as **{listed}**."
+        )
     wide = item(file="a.csv", form="wide", step="t")
     assert provenance.train_command(wide) == f"dynalab import a.csv --name mine --wide --step t {levels}"
     assert "imported from the file **a.csv** as **mine**." in provenance._settings(wide.ensemble).text  # type: ignore[union-attr]
@@ -224,7 +233,7 @@ def test_the_section_on_what_was_run(monkeypatch):
     monkeypatch.setattr(provenance, "_defaults", {"grokking": {"a.b": 1, "c": 2}, "empty": {}}.get)
     monkeypatch.setattr(provenance, "train_command", lambda item: "dynalab train x")
     item = shown(
-        [stored_run(0, asked=70)], config={"a": {"b": 3}, "d": [1], "sources": {"x": "y"}}, results=[result()]
+        [stored_run(0, asked=70)], config={"a": {"b": 3}, "d": [1], "sources": {"x": "é"}}, results=[result()]
     )
     settings, facts, again, whole = provenance.section(item, HOME).blocks
     assert settings == Table(
@@ -235,7 +244,17 @@ def test_the_section_on_what_was_run(monkeypatch):
     )  # fmt: skip
     assert facts == Table(["", ""], provenance._facts(item, HOME), sortable=False)
     assert again == Code(f"dynalab train x\ndynalab analyze odd {DIGEST}", "To repeat it")
-    assert whole == Code("a:\n  b: 3\nd:\n- 1\nsources:\n  x: y", "The whole configuration", folded=True)
+    assert whole == Code("a:\n  b: 3\nd:\n- 1\nsources:\n  x: é", "The whole configuration", folded=True)
+    # Of an ensemble that is shown with the configuration of its longest run, in the order of its keys.
+    asked: list[Any] = []
+    monkeypatch.setattr(provenance, "shown_stored", lambda *words: asked.append(words) or {"b": 1, "a": 2})
+    longer = replace(item, runs=[stored_run(0, asked=70), stored_run(1, asked=90), stored_run(2, asked=80)])
+    assert provenance.section(longer, HOME).blocks[3] == Code(
+        "b: 1\na: 2", "The whole configuration", folded=True
+    )
+    assert (
+        [words[1] for words in asked] == [90] and provenance.section(shown([]), HOME) and asked[1][1] is None
+    )
     section = provenance.section(item, HOME)
     assert (section.title, section.anchor) == ("What was run", f"e-{DIGEST}-run")
     same, unknown = (
@@ -503,6 +522,8 @@ def test_what_changed_since_an_analysis_was_made():
 
 def test_of_imported_runs_with_many_steps_some_are_drawn(outputs, monkeypatch):
     made = make_ensemble(outputs, n_runs=2, shards=2)
+    # Of float64, 32 MB a metric.
+    assert gather.CELLS * 8 == 32e6
     monkeypatch.setattr(gather, "CELLS", 16)
     monkeypatch.setattr(gather.thin, "POINTS", 7)
     assert gather.gather(made, made.runs, []).fewer == {}
@@ -515,6 +536,25 @@ def test_of_imported_runs_with_many_steps_some_are_drawn(outputs, monkeypatch):
     item = gather.gather(made, made.runs, [])
     assert len(item.steps["test_loss"]) == 7 and [run.label for run in item.runs] == ["s0000", "s0001"]
     assert item.total == 2
+
+
+def test_curves_end_where_no_run_has_a_value(outputs):
+    values = {"a": np.full((3, 6), np.nan), "b": np.full((3, 6), np.inf), "c": np.ones((3, 6))}
+    values["a"][0, [0, 2]], values["a"][2, 4] = 1.0, 2.0
+    made = make_ensemble(outputs, n_runs=3, steps=np.arange(6), values=values, status="partial")
+    item = gather.gather(made, [made.runs[2], made.runs[0]], [], [result()])
+    assert item.steps["a"].tolist() == [*range(5)] and "b" not in item.values and len(item.steps["c"]) == 6
+    assert np.array_equal(item.values["a"], values["a"][[0, 2], :5], equal_nan=True)
+    assert (
+        [run.label for run in item.runs] == ["s0000", "s0002"] and item.total == 3 and len(item.others) == 1
+    )
+    assert gather.gather(made, made.runs[:1], []).steps["a"].tolist() == [0, 1, 2]
+    made.paths.config.write_text("eval: 1\nlevels: {}\n")
+    assert text_of(StoreError, lambda: gather.gather(Ensemble(made.paths), [], [])) == (
+        f"{made.paths.config} is damaged: eval is 1"
+    )
+    made.damaged.append(made.runs[0].shard.root.name)
+    assert gather.gather(made, made.runs, []).runs == []
 
 
 # Several ensembles.
@@ -965,6 +1005,35 @@ def test_what_an_analysis_says_is_put_in_order(monkeypatch):
     before = result("hmm", version=1)
     assert render(before, Context([item], "p"))[0] == ["Analysis **hmm** of 0 runs: see below."]
     assert render(result("hmm", value="found", version=1), Context([item], "p"))[0] == ["first"]
+
+
+def test_an_analysis_of_another_form_is_left_out_and_named(monkeypatch):
+    def show(value: Any, groups: Any) -> None:
+        raise KeyError("runs")
+
+    module = SimpleNamespace(VERSION=1, show=show)
+    monkeypatch.setattr(
+        sections, "part_of", lambda kind: SimpleNamespace(module=module, name="hmm", config_class=None)
+    )
+    item = shown([], group=lambda *_: None)
+    made = result("hmm", value="found")
+    lines, section = render(made, Context([item], "p"))
+    assert lines == [] and section == Section("hmm", "p-hmm-1111111111")
+    (line,) = item.warnings
+    assert line.startswith(
+        f"{made.paths.result} is damaged: it is no result of analyze hmm (KeyError('runs')); "
+    )
+
+
+def test_a_map_of_runs_is_marked_with_what_they_reached():
+    runs = [stored_run(0, summary={"memorised_step": 3, "generalised_step": 9}), stored_run(1, summary=None)]
+    ids = [f"{DIGEST}/s0001", f"{DIGEST}/s0000", "x"]
+    raster = Raster(name="r", caption="", alt="", runs=ids, steps=[], states=[], n_states=0)
+    marked = sections._marked(raster, Context([shown(runs)], ""))
+    assert isinstance(marked, Raster) and marked == replace(
+        raster, landmarks={"memorised": [None, 3, None], "generalised": [None, 9, None]}
+    )
+    assert sections._marked(Say("x"), Context([], "")) == Say("x")
 
 
 def test_what_surrounds_an_analysis():

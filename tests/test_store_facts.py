@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from safetensors.numpy import load, save
 from test_store_rules import DIGEST, analysis, make, run, write_rows
 
@@ -34,7 +36,8 @@ from dynalab.store import (
     snapshot,
 )
 from dynalab.store.checkpoint import CheckpointState
-from dynalab.store.cut import cut_checkpoint
+from dynalab.store.cut import cut_checkpoint, write_series
+from dynalab.store.filters import Filter
 from dynalab.store.find import forks_of, readable, select
 from dynalab.store.lock import Lock
 from dynalab.store.owner import Owner
@@ -52,7 +55,7 @@ from dynalab.store.results import (
     write_result,
 )
 from dynalab.store.series import Mark, SeriesWriter
-from dynalab.store.split import split
+from dynalab.store.split import split, undo_unfinished
 from dynalab.store.stored import StoredEnsemble
 from dynalab.store.table import notice, refresh
 from dynalab.store.weights import Kept
@@ -207,6 +210,14 @@ def test_what_is_cut_has_the_rows_that_are_vouched_for(tmp_path):
     assert said(StoreError, lambda: cut_checkpoint(item, state, shard, [0], 2)) == words
 
 
+def test_rows_that_are_cut_out_survive_a_power_loss(tmp_path, monkeypatch):
+    shard, part = saved(tmp_path), ShardPaths(tmp_path / "part")
+    synced: list[int] = []
+    monkeypatch.setattr(series, "sync", synced.append)
+    write_series(part, "every-10", series.read(shard.series("every-10")), [1])
+    assert len(synced) == 1 and np.load(part.series("every-10"))["loss"].tolist() == [[1], [2], [3], [4]]
+
+
 def test_parts_are_cut_of_checkpoints_that_are_whole(tmp_path):
     paths, old = make(tmp_path, [run(0)])
     shutil.rmtree(old.root)
@@ -219,6 +230,31 @@ def test_parts_are_cut_of_checkpoints_that_are_whole(tmp_path):
     assert [[item.step for item in part.checkpoints()] for part in parts] == [[0, 20], [0, 20]]
     assert [runfile.read(part).marks["every-10"][0] for part in parts] == [3, 3]
     assert load(parts[1].checkpoint(20).model.read_bytes())["w"].tolist() == [[2.0]]
+
+
+def test_a_disk_that_fails_leaves_a_shard_unsplit(tmp_path, monkeypatch):
+    paths, old = make(tmp_path, [run(0)])
+    shutil.rmtree(old.root)
+    shard = saved(paths.root, 20)
+    runfile.write(
+        shard, runfile.Shard([run(0, "partial", 30), run(1, "partial", 30)], 40, status="partial", steps=30)
+    )
+    for error, words in (
+        (OSError(5, "Input/output error"), f"cannot read {shard.root}: Input/output error"),
+        (StoreError("full"), "full"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                "dynalab.store.split.cut_checkpoint", lambda *_, error=error: (_ for _ in ()).throw(error)
+            )
+            assert said(StoreError, lambda: split(shard)) == words
+        assert paths.shards() == [shard] and not shard.split.exists()
+        assert [item.name for item in paths.root.glob("shard-*")] == [shard.root.name]
+    # Cut off after the shard was moved away, before it was removed.
+    shard.aside.mkdir()
+    undo_unfinished(paths)
+    assert not shard.aside.exists() and paths.shards() == [shard]
+    assert len(split(shard)) == 2
 
 
 def test_a_fork_is_laid_out_under_the_lock_and_through_no_link(tmp_path, monkeypatch):
@@ -278,6 +314,66 @@ def test_what_takes_a_moment_waits_ten_seconds_for_another(tmp_path, clock):
     assert shard.run.exists()
 
 
+def test_an_owner_beats_four_times_an_interval_and_counts(tmp_path, monkeypatch):
+    path, waits = tmp_path / "lock", []
+    held = Lock(path, beats=False).__enter__()
+    whole = path.read_bytes()
+
+    class Stop:
+        """Lets so many beats pass, each after what is done before it."""
+
+        def __init__(self, *acts: Callable[[], object]) -> None:
+            self.acts = list(acts)
+
+        def wait(self, seconds: float) -> bool:
+            waits.append(seconds)
+            if self.acts:
+                self.acts.pop(0)()
+                return False
+            return True
+
+    def beat(*acts: Callable[[], object]) -> int:
+        held._stop = Stop(*acts)  # type: ignore[assignment]
+        held._beat()
+        return len(held._stop.acts)  # type: ignore[attr-defined]
+
+    nothing = lambda: None  # noqa: E731
+    assert beat(*[nothing] * 12) == 0 and waits == [2.5] * 13
+    beaten = path.read_bytes()
+    assert json.loads(beaten) == {**json.loads(whole), "beat": "0000000012"} and len(beaten) == len(whole)
+    # What cannot be opened at one time may be at the next; another's lock is left alone, and a removed one is not made.
+    opened = lock.os.open
+
+    def fails(*words: Any) -> int:
+        monkeypatch.setattr(lock.os, "open", opened)
+        raise OSError(24, "Too many open files")
+
+    assert beat(lambda: monkeypatch.setattr(lock.os, "open", fails), nothing) == 0
+    assert json.loads(path.read_bytes())["beat"] == "0000000002"
+    another = Owner.me().to_bytes()
+    assert beat(lambda: path.write_bytes(another), nothing) == 1 and path.read_bytes() == another
+    assert beat(path.unlink, nothing) == 1 and not path.exists()
+
+
+def test_a_lock_file_is_no_longer_than_a_page(tmp_path):
+    path, me = tmp_path / "lock", Owner.me()
+    room = 4096 - len(me.to_bytes()) + len(me.host)
+    for size, whole in ((room, True), (room + 1, False)):
+        path.write_bytes(replace(me, host="h" * size).to_bytes())
+        assert (lock.holder(path) is not None) is whole
+
+
+def test_a_release_that_is_kept_from_it_gives_up_after_a_second(tmp_path, clock, monkeypatch):
+    held = Lock(tmp_path / "lock", beats=False).__enter__()
+    began = clock[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(lock, "_remove", lambda *_: False)
+        held.__exit__()
+    assert 1.0 <= clock[0] - began < 1.05 and held.mine()
+    held.__exit__()
+    assert not held.path.exists()
+
+
 def test_guards_of_claims_before_go_with_the_next_claim(tmp_path):
     path, guard = tmp_path / "lock", tmp_path / ".lock.0123456789abcdef"
     others = [tmp_path / name for name in (".lock.0123", ".other.0123456789abcdef", "lock.0123456789abcdef")]
@@ -306,13 +402,18 @@ def test_who_watches_is_told_of_whom_and_for_how_long(tmp_path, clock, monkeypat
     paths = [tmp_path / "a", tmp_path / "b"]
     for path in paths:
         path.write_bytes(replace(someone, token=path.name).to_bytes())
-    lines: list[str] = []
+    lines, when = list[str](), list[float]()
     began = clock[0]
-    assert lock.watch([paths[0]], lines.append) and 30.0 <= clock[0] - began < 30.5
+    assert (
+        lock.watch([paths[0]], lambda line: when.append(clock[0]) or lines.append(line))
+        and 30.0 <= clock[0] - began < 30.5
+    )
     assert lines == [
         "watching the heartbeat of process 1 on elsewhere for up to 30 s: from here it cannot be seen otherwise "
         "whether it lives"
     ]
+    # Not where it takes but a moment; a look every fifth of a second.
+    assert [round(moment - began, 3) for moment in when] == [0.6]
     paths[0].write_bytes(replace(someone, token="c").to_bytes())
     lock._watches.clear()
     lock.watch(paths, lines.append)
@@ -508,6 +609,8 @@ def test_rows_are_written_whole_however_little_a_disk_takes(tmp_path):
     again = tmp_path / "new" / "copy.npy"
     assert series.replace(again, rows[:2]) == Mark(2, zlib.crc32(rows[:2].tobytes()))
     assert np.array_equal(np.load(again), rows[:2])
+    series.truncate(again, 1)
+    assert len(np.load(again)) == 1 and path.stat().st_size - again.stat().st_size == 2 * rows.dtype.itemsize
     # A header that counts more than there is.
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 1)
@@ -676,6 +779,169 @@ def test_weights_and_runs_that_are_not_there_are_said_with_those_that_are(tmp_pa
     )
 
 
+def test_a_network_has_the_weights_of_its_run(tmp_path, monkeypatch):
+    from torch import nn
+
+    from dynalab.store import weights
+
+    streams = {"init": 3, "split": 4, "order": 5, "noise": 6}
+    first, second = (replace(one, streams=streams) for one in (run(0), run(1, "diverged", diverged_step=20)))
+    paths, shard = make(tmp_path, [first, second])
+    shard.snapshot_folder.mkdir()
+    made: list[Any] = []
+    monkeypatch.setattr(weights, "network_of", lambda *words: made.append(words) or nn.Linear(1, 1))
+    monkeypatch.setattr(StoredEnsemble, "typed_config", lambda self, folders: "typed")
+    ensemble = Ensemble(paths)
+
+    def keep(step: int, **tensors: Any) -> Path:
+        snapshot.write(
+            where := shard.snapshot(step), save({k: np.array(v, np.float32) for k, v in tensors.items()})
+        )
+        return where
+
+    keep(5, weight=[[[1.0]], [[2.0]]], bias=[[3.0], [4.0]])
+    keep(10, weight=[[[np.nan]], [[np.inf]]], bias=[[3.0], [4.0]])
+    other = keep(15, weight=[[[1.0, 2.0]], [[1.0, 2.0]]], bias=[[3.0], [4.0]])
+    network: Any = ensemble.model("s0001", 5)
+    assert (network.weight.item(), network.bias.item()) == (2.0, 4.0) and ensemble.model(
+        0, 5
+    ).weight.item() == 1.0
+    config, own, _ = made[0]
+    assert config == "typed" and {name: getattr(own, name) for name in streams} == streams
+    assert (
+        said(ConfigError, lambda: ensemble.model(0, 10))
+        == f"{DIGEST}/s0000: the weights of step 10 are not finite"
+    )
+    assert said(ConfigError, lambda: ensemble.model(1, 10)) == (
+        f"{DIGEST}/s0001 diverged at step 20: there are no weights of step 10"
+    )
+    assert said(StoreError, lambda: ensemble.model(0, 15)).startswith(f"{other} is damaged: ")
+
+
+def test_analyses_are_given_runs_whose_rows_are_whole(tmp_path):
+    paths, old = make(tmp_path, [run(0)])
+    shutil.rmtree(old.root)
+    for seed in (0, 1):
+        shard = paths.shard(f"shard-{seed:04d}-{seed:04d}-1")
+        write_rows(shard, "every-10", [0, 10], 1, a=[1, 2])
+        write_rows(shard, "log", [1, 2], 1, b=[1, 2])
+        runfile.write(shard, runfile.Shard([run(seed)], 100, status="done"))
+    shard.series("log").write_bytes(b"")
+    # Damage is found at once where the metric will be read, and only there.
+    assert [item.id for item in Ensemble(paths).group(metrics=["a"]).runs] == [
+        f"{DIGEST}/s0000",
+        f"{DIGEST}/s0001",
+    ]
+    for metrics in (["b"], ["a", "b"], []):
+        group = Ensemble(paths).group(metrics=metrics)
+        assert [item.id for item in group.runs] == [f"{DIGEST}/s0000"]
+        assert group.warnings[0].startswith(f"{shard.series('log')} is damaged: ")
+
+
+def test_a_run_is_computed_anew_as_it_was_trained_and_an_imported_one_never(tmp_path, monkeypatch):
+    from dynalab.store import reader
+
+    streams = {"init": 3, "split": 4, "order": 5, "noise": 6}
+    paths, shard = make(tmp_path, [replace(run(0), streams=streams), run(1)])
+    write_rows(shard, "every-10", [0, 10], 2, a=[1, 2])
+    monkeypatch.setattr(reader, "SeededLearner", lambda recipe, own, threads, width: (own, threads, width))
+    for plan, threads in (({}, 1), ({"threads": 3}, 3)):
+        runfile.write(shard, replace(runfile.read(shard), plan=plan))
+        one, other = Ensemble(paths).group().runs
+        assert one.learner == (reader.Streams(**streams), threads, 2) and other.learner is None
+    config = yaml.safe_load(paths.config.read_text())
+    there = EnsemblePaths(tmp_path / "imported" / paths.root.name)
+    shutil.copytree(paths.root, there.root)
+    there.config.write_text(yaml.safe_dump({**config, "import": {"names": ["mine"]}}, sort_keys=False))
+    shutil.move(shard.ensemble.root / shard.root.name / "series/every-10.npy", tmp_path / "x")
+    (there.root / shard.root.name / "series/every-10.npy").rename(
+        there.root / shard.root.name / "series/imported.npy"
+    )
+    (one, _) = Ensemble(there).group().runs
+    assert one.learner is None and one.weights.steps == ()
+    assert "the run was imported, and has metrics alone" in str(one.weights.missing(3))
+
+
+def test_a_configuration_that_has_no_meaning_here_is_named_by_its_folder(tmp_path, monkeypatch):
+    def gone(tree: Any, folders: Any) -> None:
+        raise ConfigError("model=own is gone")
+
+    monkeypatch.setattr("dynalab.config.ensemble.from_stored", gone)
+    paths, _ = make(tmp_path, [run(0)])
+    assert said(ConfigError, StoredEnsemble(paths).typed_config) == f"{paths.root.name}: model=own is gone"
+
+
+def test_a_metric_that_was_not_recorded_is_answered_with_those_that_were(tmp_path):
+    paths, shard = make(tmp_path, [run(0)])
+    write_rows(shard, "every-10", [0], 1, **{f"m{number:02}": [0] for number in range(62)})
+    known = ", ".join(f"m{number:02}" for number in range(60))
+    assert said(ConfigError, lambda: Ensemble(paths).steps("zzz")) == (
+        f"zzz: not recorded in {DIGEST}; there are {known} and 2 more"
+    )
+
+
+def test_a_table_says_what_was_stored_when_it_was_written(tmp_path):
+    paths, shard = make(tmp_path, [run(0), run(1, "diverged", 30, diverged_step=20)])
+    counts = {"log": write_rows(shard, "log", [1, 2], 2, b=[1, 2])}
+    counts["every-10"] = write_rows(shard, "every-10", [0, 10, 20], 2, a=[1, 2, 3])
+    runfile.write(shard, replace(runfile.read(shard), marks=counts))
+    refresh(paths)
+    entries = [
+        ["s0000", shard.root.name, "done", 100, None, counts],
+        ["s0001", shard.root.name, "diverged", 30, 20, counts],
+    ]
+    stored = hashlib.sha256(json.dumps([1, entries], sort_keys=True).encode()).hexdigest()
+    told = [json.loads(pq.read_metadata(paths.metrics(name)).metadata[b"dynalab"]) for name in (None, "log")]
+    assert told == [{"stored": stored, "tables": ["metrics-log.parquet"]}, {"stored": stored, "tables": []}]
+    before = paths.metrics().stat().st_mtime_ns
+    refresh(paths)
+    assert paths.metrics().stat().st_mtime_ns == before
+    # One of them is gone, or of something else.
+    for act in (paths.metrics("log").unlink, lambda: shutil.copy(paths.config, paths.metrics("log"))):
+        act()
+        refresh(paths)
+        assert pd.read_parquet(paths.metrics("log"))["b"].tolist() == [1, 2] * 2
+    # What is being written is no part of it.
+    runfile.write(
+        shard, replace(runfile.read(shard), status="running", runs=[run(0, "running"), run(1, "running")])
+    )
+    with Lock(shard.lock, beats=False):
+        before = paths.metrics().stat().st_mtime_ns
+        write_rows(shard, "every-10", [0, 10], 2, a=[1, 2])
+        refresh(paths)
+        assert paths.metrics().stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a<x", "-f: a<x: < compares numbers, and dates of started"),
+        ("a=", "-f 'a=': a= compares with nothing; KEY='' compares with empty text"),
+        (" ", "-f ' ': names no term; expected KEY=VALUE"),
+        ("a='b", "-f: a='b: a quote has no other end"),
+        ("a=[b", "-f: a=[b: a bracket has no other end"),
+        ("started>x", "-f: started>x: expected a date, 2026-05-31 or 2026-05-31T14:00"),
+    ],
+)
+def test_terms_that_cannot_be_read_are_answered(text, words):
+    assert said(ConfigError, lambda: Filter(text)) == words
+
+
+def test_a_filter_of_what_nothing_has_is_answered(tmp_path):
+    paths, _ = make(tmp_path, [run(0)], hidden={"a": 1, "b": {"c": 2}})
+    ensemble = StoredEnsemble(paths)
+
+    def told(text: str) -> str:
+        return said(ConfigError, lambda: Filter(text).choose([(ensemble, ensemble.runs)], [ensemble]))
+
+    assert (
+        told("hidden=1") == "-f: hidden is a section, not a value; there are hidden.a, hidden.b, hidden.b.c"
+    )
+    assert told("hiden.a=1") == (
+        "-f: hiden.a is neither a field of a run nor a configuration key of any (did you mean hidden.a?)"
+    )
+
+
 def test_a_difference_leaves_damaged_rows_out_and_counts_what_is_not_a_number(tmp_path):
     def one(digest: str, values: Any) -> Ensemble:
         paths, _ = make(tmp_path, [run(0)], digest)
@@ -722,7 +988,7 @@ def test_rows_that_are_damaged_are_in_no_table(tmp_path):
         f"{DIGEST}/s000{seed}" for seed in (0, 0, 2, 2)
     ]
     forced = pd.read_parquet(paths.metrics("forced"))
-    assert forced[["run", "seed", "step", "a"]].to_numpy().tolist() == [
+    assert list(forced) == ["run", "seed", "step", "a"] and forced.to_numpy().tolist() == [
         [f"{DIGEST}/s0000", 0, 5, 0.0],
         [f"{DIGEST}/s0002", 2, 5, 2.0],
     ]
@@ -847,6 +1113,11 @@ def test_damaged_analyses_say_what_makes_them_again(outputs):
     assert damaged_results(outputs, ["e2"]) == lines[:1] and damaged_results(outputs, ["e3"]) == lines[1:]
     other.result.write_text('{"ensemble": "e4", "')
     assert damaged_results(outputs, ["e3"]) == [] and len(damaged_results(outputs, ["e4"])) == 1
+    # As far as its beginning, 64 KiB, goes.
+    line = '"ensemble": "e4"'
+    for blanks, known in ((2**16 - len(line), True), (2**16 - len(line) + 1, False)):
+        other.result.write_text(f"{' ' * blanks}{line}")
+        assert len(damaged_results(outputs, ["e3"])) == (0 if known else 1)
     other.result.unlink()
     assert [result.id for result in results(outputs)] == [] and len(damaged_results(outputs)) == 1
     assert said(StoreError, lambda: find_result(outputs, "bb")) == lines[0]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from dynalab.core.errors import StoreError
 from dynalab.core.stats import quantile
 from dynalab.core.words import safe
 from dynalab.show.plots import thin
@@ -130,8 +129,8 @@ def gather(
     Raises:
         StoreError: Its configuration is damaged.
     """
-    if not ensemble.imported and not isinstance(ensemble.config.get("eval"), dict):
-        raise StoreError(f"{ensemble.paths.config} is damaged: it has no section eval")
+    # One whose configuration is damaged is not shown at all.
+    _ = ensemble.config
     wanted = {run.id for run in runs}
     steps, arrays, fewer = {}, {}, {}
     most = max(CELLS // max(len(ensemble.runs), 1), thin.POINTS)
