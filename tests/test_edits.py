@@ -180,6 +180,10 @@ def test_another_optimizer_begins_without_a_state_and_other_probes_have_their_co
     assert table.loc[~late, "preconditioned_sharpness"].isna().all()
     theirs = parent.frame()
     np.testing.assert_array_equal(table.loc[~late, "l2"], theirs.loc[theirs["step"] < STEP, "l2"])
+    with pytest.warns(
+        UserWarning, match=r"probe spectrum: .* none from step 12 to 20; probe.spectrum.every= sets"
+    ):
+        fork(parent, "probes=[weights,gradients,spectrum]", "probe.spectrum.every=100")
     (finer,) = fork(parent, "probes=[weights,gradients,numerics]", "probe.numerics.every=1")
     assert finer.steps("min_margin").tolist() == list(range(STEP, END + 1))
 
@@ -202,6 +206,9 @@ def test_what_cannot_be_forked_says_why_and_leaves_nothing(parent, tmp_path):
     ):
         with pytest.raises(ConfigError, match=said):
             fork(parent, *words)
+    for step in (12.0, True, -1, "12"):
+        with pytest.raises(ConfigError, match="expected an integer of at least 0"):
+            fork(parent, step=step)
     with pytest.raises(NothingMatched, match="its runs have 20 steps"):
         fork(parent, step=21)
     assert sorted(parent.path.parent.iterdir()) == there
@@ -218,7 +225,7 @@ def test_the_command(here, tmp_path):
         here("runs", "list", "--forks", "--json").json["runs"] == here("runs", "list", "--json").json["runs"]
     )
     made = here("fork", parent.id, "5", "edit=perturb", "launcher=inline", "seed=0,7", "--json")
-    assert made.code == 3 and "the parent has no seed 7" in made.err
+    assert made.code == 3 and "no run that is named has seed 7" in made.err
     (child,) = made.json["ensembles"]
     assert [run["id"] for run in child["runs"]] == [f"{child['id']}/s0000"]
     assert child["config"]["parent"] == f"{parent.id}@5" and child["config"]["edit"]["name"] == "perturb"
@@ -233,6 +240,7 @@ def test_the_command(here, tmp_path):
     assert here("runs", "list", "@last").out.count(child["id"]) == 1
     assert child["id"] not in here("runs", "list", "-f", "steps=20").out
     assert here("fork", parent.id, "50").code == 4
+    assert "STEP=soon: expected a step" in here("fork", parent.id, "soon").err
     assert here("fork", parent.id, "-1").code == 2 and here("fork", parent.id).code == 2
     assert here("fork", parent.id, "5", "edit=perturb", "-q", "launcher=inline").code == 0
 

@@ -15,6 +15,7 @@ from dynalab.analysis import eos, slingshot
 from dynalab.analysis.base import Group, Series
 from dynalab.analysis.eos import Config
 from dynalab.analysis.eos import confirm as edge
+from dynalab.core.errors import ConfigError
 from dynalab.launch.fork import make_forks, plan_forks
 from dynalab.launch.train import Options
 from dynalab.store.branch import kept_before
@@ -82,12 +83,11 @@ def test_a_fork_of_a_fork_goes_the_whole_way(tmp_path):
     (nothing,) = fork(child, step=10)
     assert bits(nothing.path) == bits(child.path) != bits(parent.path)
     assert bits(child.path, 4) == bits(parent.path, 4)
-    # From before the first fork: the parent's own way, to its end at the same rate.
-    (early,) = fork(child, ["optimizer.lr=0.05"], 3)
-    assert early.parent == f"{child.id}@3" and bits(early.path, 2) == bits(parent.path, 2)
-    for step in (5, 10):
-        (same,) = fork(parent, ["optimizer.lr=0.05"], 3)
-        assert bits(same.path, step) == bits(early.path, step)
+    with pytest.raises(ConfigError, match=rf"leaves its parent at step 8; .* is {parent.id}: fork that"):
+        fork(child, ["optimizer.lr=0.05"], 3)
+    # At the very step of the first one: after its change.
+    (both,) = fork(child, ["edit=rescale"], 8)
+    assert bits(both.path, 5) == bits(child.path, 5) and bits(both.path) != bits(child.path)
 
 
 def test_a_fork_that_is_cut_off_goes_on_also_from_before_its_step(tmp_path):

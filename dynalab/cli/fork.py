@@ -12,7 +12,7 @@ from dynalab.cli.options import config_dir_option, note, result_options, verbosi
 
 @click.command("fork")
 @click.argument("ref")
-@click.argument("step", type=click.IntRange(min=0))
+@click.argument("step")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @click.option("--anyway", is_flag=True, help="Go on under other versions than a half-done run began with.")
@@ -22,7 +22,7 @@ from dynalab.cli.options import config_dir_option, note, result_options, verbosi
 @verbosity_options
 def command(
     ref: str,
-    step: int,
+    step: str,
     overrides: tuple[str, ...],
     dry_run: bool,
     anyway: bool,
@@ -37,12 +37,13 @@ def command(
     REF is an ensemble, or one of its runs; STEP is where the forks leave it. Up to there a fork is its parent to the
     bit, whatever checkpoints were kept. `train.steps` is counted from the parent's start; `seed=` chooses among its
     seeds. Several values of a key, or of a stream, are several forks. Without a word the fork is its parent again.
+    Afterwards @last is the fork.
 
     \b
     dynalab fork cb7150eb3e 200 edit=perturb edit.scale=1e-3,1e-2
     dynalab fork cb7150eb3e 200 optimizer.lr=1e-4 train.steps=4000 seed=0..4
     dynalab fork cb7150eb3e 200 edit=freeze edit.keep=[head]
-    dynalab fork @last 500 seed_streams.order=1..5       # the same state, five other orders of batches
+    dynalab fork cb7150eb3e 500 seed_streams.order=1..5  # the same state, five other orders of batches
     """
     from dynalab.cli.train import conclude, interruptible, watching
     from dynalab.config.places import outputs_root
@@ -52,13 +53,15 @@ def command(
     from dynalab.store.find import select
     from dynalab.store.stored import StoredEnsemble
 
+    if not step.isdecimal():
+        raise ConfigError(f"STEP={step}: expected a step, an integer of at least 0")
     root = outputs_root(outputs)
     selection = select(root, [ref], None, StoredEnsemble)
     if len(selection) != 1:
         named = ", ".join(ensemble.id for ensemble, _ in selection[:5])
         raise ConfigError(f"{ref} is {len(selection)} ensembles ({named}); a fork is of one")
     ((parent, runs),) = selection
-    forking = plan_forks(parent, runs, step, overrides, outputs=root)
+    forking = plan_forks(parent, runs, int(step), overrides, outputs=root)
     for line in forking.left_out:
         note(f"left out: {line}")
     options = Options(False, anyway, steal, dry_run, ("dynalab", *sys.argv[1:]))

@@ -214,7 +214,7 @@ def _slug(origin: Origin, changes: Sequence[Override], streams: Mapping[str, int
         readable(item.value)
         if item.key in ("edit", "optimizer", "schedule")
         else f"{item.key.rpartition('.')[2]}_{readable(item.value)}"
-        for item in changes
+        for item in {item.key: item for item in changes}.values()
         if item.key != "train.steps"
     ]
     pieces += [f"{name}_{value}" for name, value in streams.items()]

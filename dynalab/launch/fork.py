@@ -22,6 +22,7 @@ from dynalab.launch.train import Options, Outcome, remember, train
 from dynalab.store.branch import branch
 from dynalab.store.paths import OutputPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
+from dynalab.training.segments import fork_step
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,13 @@ def plan_forks(
     """
     if not (parent.config.get("optimizer") or {}).get("name"):
         raise ConfigError(f"{parent.id} was not trained by dynalab, so it cannot go on otherwise")
+    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+        raise ConfigError(f"step={step}: expected an integer of at least 0")
+    if parent.parent and step < (first := fork_step(parent.parent)):
+        of = parent.parent.partition("@")[0]
+        raise ConfigError(
+            f"{parent.id} leaves its parent at step {first:,}; what it was at step {step:,} is {of}: fork that"
+        )
     if runs and max(run.steps for run in runs) < step:
         longest = max(run.steps for run in runs)
         raise NothingMatched(
@@ -148,7 +156,7 @@ def _chosen(runs: Sequence[StoredRun], forks: Forks, step: int, left_out: list[s
     """Yield the runs that are chosen and have the step, and note the others."""
     if forks.seeds is not None:
         there = {run.seed for run in runs}
-        left_out += [f"the parent has no seed {seed}" for seed in forks.seeds if seed not in there]
+        left_out += [f"no run that is named has seed {seed}" for seed in forks.seeds if seed not in there]
     for run in runs:
         if forks.seeds is not None and run.seed not in forks.seeds:
             continue

@@ -72,7 +72,7 @@ def _changes(ensemble: Ensemble) -> str:
         words = yaml.safe_load(ensemble.paths.overrides.read_text())
     except (OSError, ValueError, yaml.YAMLError):
         return "what its configuration says"
-    words = [str(word) for word in words or () if not str(word).startswith("parent=")]
+    words = [str(word) for word in words or () if not str(word).startswith(("parent=", "train.steps="))]
     return ", ".join(f"`{word}`" for word in words) or "nothing"
 
 

@@ -131,6 +131,13 @@ class Session:
         self._recorder.close()
         self.loop, self._index = self._build(segment), self._index + 1
         carry(before, self.loop, weights, other)
+        for item in self.loop.measurements:
+            every = item.grid.every
+            if every and segment.end // every * every < step:
+                self._control.warnings.append(
+                    f"probe {item.name}: it has a row every {every:,} steps, and none from step {step:,} to "
+                    f"{segment.end:,}; probe.{item.name}.every= sets them closer"
+                )
         edited = segment.config.edit is not None
         if edited:
             edit(self.loop, [run.seed for run in self._shard.runs], segment, self._job.folders)
