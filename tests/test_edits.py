@@ -322,3 +322,14 @@ def test_an_edit_of_ones_own(parent, tmp_path, monkeypatch):
     (tmp_path / "edit/blank.py").write_text(OWN.replace("state.copies", "state.copiez"))
     with pytest.raises(DynalabError, match="copiez"):
         fork(parent, "edit=blank", "edit.seed=3")
+
+
+@pytest.mark.parametrize("text", ["nobody", "x@", "@3", "a@1e3", "../x@3", "a@-1", 7])
+def test_a_strangers_word_for_a_parent_is_damage_and_no_bug(here, tmp_path, text):
+    (made,) = train([*DIGITS, "train.steps=2", "launcher=inline"], outputs=tmp_path / "outputs")
+    config = made.path / "config.yaml"
+    config.write_text(config.read_text().replace("\nlevels:", f"\nparent: {text!r}\nlevels:"))
+    for words in (["runs", "list"], ["runs", "show", made.id], ["report", made.id], ["fork", made.id, "1"]):
+        answer = here(*words)
+        assert answer.code in (3, 4) or words[:2] == ["runs", "list"], (words, answer)
+        assert "is damaged" in answer.err and "Traceback" not in answer.err, (words, answer)

@@ -8,6 +8,7 @@ from typing import Any
 from dynalab.config.command import read_command
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.errors import DynalabError
+from dynalab.core.forks import names_parent, parent_and_step
 
 
 def fork_command(words: Sequence[str], *more: str) -> list[str] | None:
@@ -18,10 +19,10 @@ def fork_command(words: Sequence[str], *more: str) -> list[str] | None:
         more: Words for the end of the command.
     """
     key, _, parent = (words[0] if words else "").partition("=")
-    ref, at, step = parent.partition("@")
-    if key != "parent" or not at:
+    if key != "parent" or not names_parent(parent):
         return None
-    return ["dynalab", "fork", ref, step.partition("-")[0], *words[1:], *more]
+    ref, step = parent_and_step(parent)
+    return ["dynalab", "fork", ref, str(step), *words[1:], *more]
 
 
 GROUPS = ("task", "model", "optimizer", "schedule")

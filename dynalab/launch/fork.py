@@ -16,13 +16,13 @@ from dynalab.config.ensemble import RunSpec
 from dynalab.config.forks import Forks, Origin, read_forks
 from dynalab.config.schema import Compute
 from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.forks import parent_and_step
 from dynalab.launch.base import Events
 from dynalab.launch.layout import Layout, find_ensemble, mend_config
 from dynalab.launch.train import Options, Outcome, remember, train
 from dynalab.store.branch import branch
 from dynalab.store.paths import OutputPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
-from dynalab.training.segments import fork_step
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def plan_forks(
         raise ConfigError(f"{parent.id} was not trained by dynalab, so it cannot go on otherwise")
     if not isinstance(step, int) or isinstance(step, bool) or step < 0:
         raise ConfigError(f"step={step}: expected an integer of at least 0")
-    if parent.parent and step < (first := fork_step(parent.parent)):
-        of = parent.parent.partition("@")[0]
+    of, first = parent_and_step(parent.parent) if parent.parent else ("", 0)
+    if step < first:
         raise ConfigError(
             f"{parent.id} leaves its parent at step {first:,}; what it was at step {step:,} is {of}: fork that"
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dynalab.core.forks import parent_and_step
 from dynalab.core.stats import fallen
 from dynalab.core.words import count, listed, number, step_phrase
 from dynalab.curvature.bins import columns_of
@@ -61,8 +62,8 @@ def summary(shown: Shown) -> list[str]:
         f"{how}, {length}{seeds}."
     ]
     if parent := shown.ensemble.parent:
-        reference, _, step = parent.partition("@")
-        lines.append(f"A fork of **{reference}** from step {int(step.partition('-')[0]):,} on.")
+        reference, step = parent_and_step(parent)
+        lines.append(f"A fork of **{reference}** from step {step:,} on.")
     if least < shown.last_step:
         lines.append(f"The runs differ in length: beyond step {least:,} medians and bands are of fewer runs.")
     if shown.first_step > 0:

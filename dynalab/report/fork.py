@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 
 from dynalab.core.errors import DynalabError
+from dynalab.core.forks import parent_and_step
 from dynalab.core.runs import Run, Series
 from dynalab.core.words import count, number
 from dynalab.report.blocks import Section
@@ -28,8 +29,7 @@ def section(shown: Shown) -> Section:
 
 
 def _blocks(shown: Shown) -> list[Block]:
-    reference, _, rest = str(shown.ensemble.parent).partition("@")
-    step = int(rest.partition("-")[0])
+    reference, step = parent_and_step(str(shown.ensemble.parent))
     first = (
         f"Up to step {step:,} these runs are those of {reference}, to the bit; from there on they have other keys: "
         f"{_changes(shown.ensemble)}."

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from dynalab.config.suggest import did_you_mean
 from dynalab.core.errors import ConfigError, NothingMatched, StoreError
+from dynalab.core.forks import parent_and_step
 from dynalab.store.filters import Filter
 from dynalab.store.paths import EnsemblePaths, OutputPaths
 from dynalab.store.read import check, read_json
@@ -72,7 +73,7 @@ def forks_of(outputs: Path, shown: Sequence[str]) -> Counter[str]:
     ensembles = (
         StoredEnsemble(folder) for folder in OutputPaths(outputs).ensembles() if folder.digest not in shown
     )
-    return Counter(str(item.parent).partition("@")[0] for item in ensembles if item.is_fork)
+    return Counter(parent_and_step(str(item.parent))[0] for item in ensembles if item.is_fork)
 
 
 def readable(selection: Selection[E]) -> tuple[Selection[E], list[str]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynalab.core.errors import ConfigError, StoreError
+from dynalab.core.forks import names_parent
 from dynalab.store import runfile
 from dynalab.store.paths import EnsemblePaths, ShardPaths
 from dynalab.store.read import check, mapping, number, positive, read_bytes, read_yaml, text, whole
@@ -38,7 +39,7 @@ _CONFIG = {
     "convergence": (
         {"metric": (text,), "threshold": (number,), "direction": (text,), "persistence": (positive,)},
     ),
-    "parent": (text,),
+    "parent": (names_parent,),
     "edit": _SECTION,
     "origin": _SECTION,
     "sources": (mapping(text),),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dynalab.config.ensemble import EnsembleConfig, from_stored
 from dynalab.config.schema import STREAMS
+from dynalab.core.forks import parent_and_step
 from dynalab.core.streams import Streams
 from dynalab.store.runfile import Run
 
@@ -56,7 +57,7 @@ def segments(
     streams, end = [dict(run.streams) for run in runs], steps
     chain: list[Segment] = []
     while True:
-        begin = fork_step(config.parent)
+        begin = parent_and_step(config.parent)[1] if config.parent else 0
         if begin <= end:
             chain.append(Segment(config, begin, end, tuple(Streams(**item) for item in streams)))
         # Of a fork of before, whose parent's checkpoint was laid at its first step, nothing else is known.
@@ -66,11 +67,6 @@ def segments(
         streams = [_streams_before(own, run, config, parent) for own, run in zip(streams, runs, strict=True)]
         # A fork of a fork from before the latter's own first step leaves what that one is a fork of.
         config, end = parent, min(begin, end)
-
-
-def fork_step(parent: str | None) -> int:
-    """Return the step of `ID@STEP`, 0 of what is no fork."""
-    return int((parent or "").rpartition("@")[2].partition("-")[0] or 0)
 
 
 def _streams_before(
