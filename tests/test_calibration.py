@@ -29,7 +29,7 @@ def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(survival, "DRAWS", 60)
     # Nor are medians and shares of visitors.
     monkeypatch.setattr(survival, "quantile", lambda *_: None)
-    monkeypatch.setattr(detours, "wilson", lambda *_: None)
+    monkeypatch.setattr(detours, "clopper_pearson", lambda *_: None)
     monkeypatch.setattr(detours, "published", lambda *_: None)
     monkeypatch.setattr(detours, "_model", lambda *_: DetourModel())
 

@@ -19,7 +19,7 @@ from dynalab.analysis.hmm.published import table
 from dynalab.cli.app import run as command
 from dynalab.core.convergence import Passage
 from dynalab.core.records import plain
-from dynalab.core.stats import quantile, wilson
+from dynalab.core.stats import clopper_pearson, quantile
 
 
 def result(paths, steps=None):
@@ -41,7 +41,7 @@ def test_forks_by_the_first_way_out():
     assert [(item.state, item.runs, item.fork) for item in found] == [(0, 11, True), (1, 8, False)]
     first = found[0].directions
     assert [(way.to, way.runs) for way in first] == [(1, 8), (2, 3)]
-    assert first[1].interval == wilson(3, 11) and first[0].share + first[1].share == 1
+    assert first[1].interval == clopper_pearson(3, 11) and first[0].share + first[1].share == 1
     # Leaving 1 back to 0 is one run's way, and so is 3: a single run is no fork.
     assert [(way.to, way.runs) for way in found[1].directions] == [(2, 6), (0, 1), (3, 1)]
     # Which path is common is read off the same runs: four intervals at once.

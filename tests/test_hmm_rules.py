@@ -46,7 +46,7 @@ from dynalab.analysis.hmm.frames import LEAST_UNIT, stack, thin
 from dynalab.analysis.hmm.model import Model, from_plain, to_plain
 from dynalab.config.keys import Stored
 from dynalab.core.records import plain
-from dynalab.core.stats import wilson
+from dynalab.core.stats import clopper_pearson
 from dynalab.errors import ConfigError
 
 
@@ -785,7 +785,7 @@ def test_an_edge_is_described_by_the_frames_that_take_it(emission):
     frames = model.frames(runs)
     found, table = edges.describe(model, frames, paths, means=None, resamples=40, seed=2)
     edge = next(one for one in found if (one.start, one.end) == (0, 1))
-    assert edge.runs == 3 and edge.interval == wilson(3, 4)
+    assert edge.runs == 3 and edge.interval == clopper_pearson(3, 4)
     # The stays in 1 that began from 0, and the frames that begin them.
     stays = [[2, 3, 4, 7], [1, 2], [5, 6, 7], []]
     begins = [[2, 7], [1], [5], []]

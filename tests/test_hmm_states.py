@@ -1,12 +1,10 @@
 """Canonical order, transitions, edges, intervals and paths."""
 
 import numpy as np
-import pytest
-from statsmodels.stats.proportion import proportion_confint
 
 from dynalab.analysis.hmm import states
 from dynalab.analysis.hmm.selection import assign_folds, one_standard_error
-from dynalab.core.stats import wilson
+from dynalab.core.stats import clopper_pearson
 
 A = [np.array(x) for x in ([2, 2, 0, 0, 1], [2, 0, 0, 1, 1], [2, 1, 1, 1, 1])]
 STEPS = [np.arange(5) * 10, np.arange(5) * 10, np.array([0, 100, 200, 300, 400])]
@@ -31,13 +29,6 @@ def test_ties_go_by_number():
     assert states.canonical_order(paths, [np.array([0, 10])] * 2, 2) == [0, 1]
 
 
-@pytest.mark.parametrize(("count", "total"), [(0, 5), (5, 5), (1, 1), (3, 20), (39, 40)])
-def test_wilson_against_statsmodels(count, total):
-    np.testing.assert_allclose(
-        wilson(count, total), proportion_confint(count, total, 0.05, "wilson"), atol=1e-12
-    )
-
-
 def test_counts_edges_and_their_features():
     counts = states.transition_counts(A, 3)
     assert counts.tolist() == [[2, 2, 0], [0, 4, 0], [2, 1, 1]]
@@ -45,7 +36,7 @@ def test_counts_edges_and_their_features():
     found = states.edges(A, ["a", "b", "c", "d"], means)
     assert [(e.start, e.end, e.runs) for e in found] == [(0, 1, 2), (2, 0, 2), (2, 1, 1)]
     assert [(one.name, one.change) for one in found[0].features] == [("b", -5.0), ("d", 2.0), ("a", 1.0)]
-    assert found[0].interval == wilson(2, 3)
+    assert found[0].interval == clopper_pearson(2, 3)
 
 
 def test_an_edge_taken_twice_by_a_run_counts_once():

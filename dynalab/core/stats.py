@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,26 +55,10 @@ class Spread:
         return cls(len(values), reached, middle, (low, high))
 
 
-def wilson(count: int, total: int, level: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's interval of a share (Wilson, 1927); sound for few runs and for shares of 0 and 1."""
-    z, share = _normal_quantile(0.5 + level / 2), count / total
-    weight = 1 + z**2 / total
-    middle = (share + z**2 / (2 * total)) / weight
-    reach = z / weight * (share * (1 - share) / total + z**2 / (4 * total**2)) ** 0.5
-    return middle - reach if count else 0.0, middle + reach if count < total else 1.0
-
-
-@cache
-def _normal_quantile(share: float) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri(share))
-
-
 def clopper_pearson(count: int, total: int, tail: float = 0.025) -> tuple[float, float]:
     """Return the exact interval of a share (Clopper and Pearson, 1934): it never errs more often than twice the tail.
 
-    Wilson's errs in one of eight ensembles of 24 runs where the share is .995.
+    Wilson's (1927) errs in one of eight ensembles of 24 runs where the share is .995.
     """
     from scipy.special import betaincinv
 

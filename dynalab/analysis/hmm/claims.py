@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from dynalab.core.stats import clopper_pearson, quartiles, wilson
+from dynalab.core.stats import clopper_pearson, quartiles
 
 if TYPE_CHECKING:
     from dynalab.analysis.hmm.findings import Findings
@@ -37,7 +37,7 @@ LARGEST = math.log(700.0)
 
 @dataclass(frozen=True)
 class Direction:
-    """A way out of a state: the runs that leave it first this way, and Wilson's 95% interval of their share."""
+    """A way out of a state: the runs that leave it first this way, and the exact 95% interval of their share."""
 
     to: int
     runs: int
@@ -141,7 +141,7 @@ def forks(paths: Sequence[Sequence[int]]) -> list[Fork]:
             continue
         total = counts.total()
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        directions = [Direction(to, n, n / total, wilson(n, total)) for to, n in ordered]
+        directions = [Direction(to, n, n / total, clopper_pearson(n, total)) for to, n in ordered]
         split = sum(n >= LEAST_RUNS for _, n in ordered) >= 2
         found.append(Fork(state, total, directions, split))
     return found

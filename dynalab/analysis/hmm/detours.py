@@ -38,7 +38,7 @@ from scipy import stats
 from dynalab.analysis.hmm import survival, tobit
 from dynalab.analysis.hmm.findings import Detour, DetourModel, PublishedModel
 from dynalab.analysis.hmm.visits import before_convergence, chances, entries, shares
-from dynalab.core.stats import wilson
+from dynalab.core.stats import clopper_pearson
 
 ALPHA = 0.05
 MIN_VISITS = 3
@@ -107,7 +107,7 @@ def find(
             Detour(
                 state=k,
                 visits=n,
-                visits_interval=wilson(n, len(visit)),
+                visits_interval=clopper_pearson(n, len(visit)),
                 optional=bool((observed & ~visit).any() and n > 0),
                 tested=tested,
                 reason=(untested or APART) if enough and not tested else None,

@@ -18,7 +18,7 @@ from dynalab.analysis.hmm.findings import Edge, Feature
 from dynalab.analysis.hmm.frames import Frames
 from dynalab.analysis.hmm.model import Model
 from dynalab.analysis.hmm.states import TOP_FEATURES, visited
-from dynalab.core.stats import wilson
+from dynalab.core.stats import clopper_pearson
 
 # A resampled share needs some runs to be drawn from.
 LEAST_RUNS = 3
@@ -63,7 +63,7 @@ def describe(
     by `gradient`, and `change` is between those.
 
     Returns:
-        How many runs take an edge at least once, Wilson's interval of their share of all runs, and the three leading
+        How many runs take an edge at least once, the exact interval of their share of all runs, and the three leading
         features with `change` (of the mean level, or for `ar` of the mean drift), its `interval` (null with under three
         runs), `gradient` (mean |d log p(to | x_1:t) / d x_t| at the change), `llr` (mean log-likelihood ratio of `to`
         over `from` a frame of the stay that follows, of this feature alone), `stability` (share of resampled ensembles
@@ -128,7 +128,9 @@ def describe(
         every = pd.DataFrame({"from": a, "to": b, "feature": list(names), "rank": rank + 1, **columns})
         table.append(every.sort_values("rank"))
         leading = [_feature(names[i], i, columns) for i in order[:TOP_FEATURES]]
-        edges.append(Edge(start=a, end=b, runs=runs, interval=wilson(runs, len(paths)), features=leading))
+        edges.append(
+            Edge(start=a, end=b, runs=runs, interval=clopper_pearson(runs, len(paths)), features=leading)
+        )
     empty = pd.DataFrame({"from": [], "to": [], "feature": [], "rank": [], "change": []})
     return edges, pd.concat(table, ignore_index=True) if table else empty
 

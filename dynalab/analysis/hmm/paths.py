@@ -19,7 +19,7 @@ import numpy as np
 from dynalab.analysis.hmm import survival
 from dynalab.analysis.hmm.findings import Comparison, Parting, Path
 from dynalab.analysis.hmm.states import visited
-from dynalab.core.stats import quartiles, wilson
+from dynalab.core.stats import clopper_pearson, quartiles
 
 FEW = 5
 # A comparison needs paths that several runs take.
@@ -34,8 +34,8 @@ def path_table(
 ) -> list[Path]:
     """Distinct paths, the most common first; of states and steps of every row, shapes (T,).
 
-    `interval` is Wilson's, of the share of all runs. A run that never converged counts in median and quartiles of the
-    convergence step as later than all others; they are null where nothing is watched (`convergence` None).
+    `interval` is the exact one of the share of all runs. A run that never converged counts in median and quartiles of
+    the convergence step as later than all others; they are null where nothing is watched (`convergence` None).
     """
     out = []
     for states, members in _groups(_cut(paths, steps, convergence)):
@@ -48,7 +48,7 @@ def path_table(
             Path(
                 states=list(states),
                 runs=len(members),
-                interval=wilson(len(members), len(paths)),
+                interval=clopper_pearson(len(members), len(paths)),
                 members=[runs[i] for i in members],
                 **known,
             )

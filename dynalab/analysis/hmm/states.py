@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dynalab.analysis.hmm.findings import Edge, Feature
-from dynalab.core.stats import wilson
+from dynalab.core.stats import clopper_pearson
 
 TOP_FEATURES = 3
 
@@ -106,5 +106,7 @@ def edges(paths: Sequence[np.ndarray], names: Sequence[str], means: np.ndarray) 
         change = means[b] - means[a]
         top = [i for i in np.argsort(-np.abs(change), kind="stable") if np.isfinite(change[i])][:TOP_FEATURES]
         features = [Feature(name=names[i], change=float(change[i])) for i in top]
-        out.append(Edge(start=a, end=b, runs=runs, interval=wilson(runs, len(paths)), features=features))
+        out.append(
+            Edge(start=a, end=b, runs=runs, interval=clopper_pearson(runs, len(paths)), features=features)
+        )
     return out
