@@ -6,6 +6,7 @@ Made from the dataclasses that hold the keys; imports neither torch nor OmegaCon
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ def title(group: str, name: str, folders: Sequence[Path] = ()) -> str:
         ConfigError: There is no such part, or its module cannot be imported.
     """
     lines = (registry.find(group, name, folders).module.__doc__ or "").strip().splitlines()
-    return lines[0].removesuffix(".") if lines else ""
+    return re.sub(r"^`\S+`: ", "", lines[0]).removesuffix(".") if lines else ""
 
 
 def as_yaml(keys: Sequence[Explained]) -> str:

@@ -204,7 +204,8 @@ def kind_of(cls: type[Any], name: str) -> str:
     if words := declared.get("one_of"):
         null = ["null"] if types.NoneType in parts else []
         return alternatives([*map(str, words), *null])
-    return alternatives([_kind(part) for part in parts])
+    words = [word for part in parts for word in _kind(part).split(" or ")]
+    return alternatives(words)
 
 
 def _kind(hint: Any) -> str:

@@ -74,11 +74,11 @@ def _typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
         except OmegaConfBaseException as error:
             expected = " or ".join(_TYPES.get(part, part) for part in parts)
             raise ConfigError(f"{dotted}={_show(value)}: expected {expected}") from error
+    _require_finite(OmegaConf.to_container(node), key)
     try:
         instance: Any = OmegaConf.to_object(node)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
-    _require_finite(plain(instance), key)
     # OmegaConf has lists only; a field that is a tuple gets one, so that equal configurations are equal.
     listed = {
         name: tuple(value)

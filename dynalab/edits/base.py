@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+# What a network's parts are, for the keys that name some.
+PARTS = "norm, head, embedding, bias, or modules of the network"
+
+
 @dataclass(frozen=True)
 class State:
     """The state of S runs; an edit changes the tensors in place, under `torch.no_grad`.

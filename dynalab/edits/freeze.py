@@ -7,31 +7,28 @@ optimizer has both, so that what is evaluated stays. Running statistics of a nor
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dynalab.config.keys import Section, key
 from dynalab.core.errors import ConfigError
-from dynalab.edits.base import names_of
+from dynalab.edits.base import PARTS, names_of
 
 if TYPE_CHECKING:
     from dynalab.edits.base import Context, State
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of the edit.
-
-    Attributes:
-        keep: Parts that go on being trained: `norm`, `head`, `embedding`, `bias`, or a module of the network.
-        seed: Has no effect; nothing is drawn.
-    """
+class Config(Section, of="edit"):
+    """Configuration of the edit."""
 
     name: str = "freeze"
-    keep: Any = field(default_factory=list)
-    seed: int = 0
+    keep: Any = key([], f"parts that go on being trained: {PARTS}", kind="a list of parts")
+    seed: int = key(0, "without effect: nothing is drawn")
 
     def __post_init__(self) -> None:
         """Check that the parts are words; one word is a list of one."""
+        super().__post_init__()
         object.__setattr__(self, "keep", list(names_of(self.keep, "edit.keep")))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.config.schema import require
+from dynalab.config.keys import Section, key
 from dynalab.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,24 +24,17 @@ KINDS = ("gaussian", "one", "direction")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of the edit.
-
-    Attributes:
-        kind: `gaussian`, `one` or `direction`.
-        scale: Size, in standard deviations of the tensor at the initialisation.
-        seed: Of repeated draws.
-    """
+class Config(Section, of="edit"):
+    """Configuration of the edit."""
 
     name: str = "perturb"
-    kind: str = "gaussian"
-    scale: float = 1e-3
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        require(self.kind in KINDS, "edit.kind", self.kind, ", ".join(KINDS))
-        require(self.scale > 0, "edit.scale", self.scale, "a number above 0")
+    kind: str = key(
+        "gaussian",
+        "what moves; gaussian: every entry, one: one entry, direction: all runs along one direction",
+        one_of=KINDS,
+    )
+    scale: float = key(1e-3, "size, in standard deviations of the tensor at the initialisation", above=0)
+    seed: int = key(0, "another one is another draw")
 
 
 def apply(state: State, context: Context) -> State:

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dynalab.config.schema import require
+from dynalab.config.keys import Section, key
 from dynalab.core.errors import ConfigError
-from dynalab.edits.base import names_of
+from dynalab.edits.base import PARTS, names_of
 
 if TYPE_CHECKING:
     from dynalab.edits.base import Context, State
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of the edit.
-
-    Attributes:
-        factor: What weights are multiplied by.
-        parts: Parts that are, as for `edit=freeze`; `all` is every trained weight.
-        seed: Has no effect; nothing is drawn.
-    """
+class Config(Section, of="edit"):
+    """Configuration of the edit."""
 
     name: str = "rescale"
-    factor: float = 2.0
-    parts: Any = field(default_factory=lambda: ["all"])
-    seed: int = 0
+    factor: float = key(2.0, "what weights are multiplied by", kind="a number other than 1")
+    parts: Any = key(
+        ["all"],
+        f"parts that are multiplied: all (every trained weight), {PARTS}",
+        kind="all or a list of parts",
+    )
+    seed: int = key(0, "without effect: nothing is drawn")
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        require(self.factor != 1, "edit.factor", self.factor, "a number other than 1")
+        super().__post_init__()
+        self._require(self.factor != 1, "factor")
         object.__setattr__(self, "parts", list(names_of(self.parts, "edit.parts")))
 
 

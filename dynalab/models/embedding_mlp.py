@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.models.nets.checks import require_one_of, require_pairs, require_positive
+from dynalab.config.keys import Section, key
+from dynalab.models.nets.checks import require_pairs
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,21 +18,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of the embedding MLP.
-
-    Attributes:
-        width: Length of an embedding.
-        activation: `square` or `relu`.
-    """
+class Config(Section, of="model"):
+    """Configuration of the embedding MLP."""
 
     name: str = "embedding_mlp"
-    width: int = 128
-    activation: str = "square"
-
-    def __post_init__(self) -> None:
-        require_positive("model.width", self.width)
-        require_one_of("model.activation", self.activation, ("square", "relu"))
+    width: int = key(128, "length of an embedding", least=1)
+    activation: str = key("square", "what the sum of the embeddings goes through", one_of=("square", "relu"))
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.core.errors import ConfigError
-from dynalab.models.nets.checks import require_heads, require_kind, require_positive
+from dynalab.config.keys import Section, key
+from dynalab.models.nets.checks import heads, require_heads, require_kind, residual_width
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,32 +15,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of the encoder.
-
-    Attributes:
-        layers: Number of blocks.
-        width: Length of the residual stream.
-        heads: Number of attention heads; divides the width.
-        mlp_width: Hidden units of an MLP.
-        dropout: Share of entries dropped in training, of the embeddings and of what attention and MLP add.
-        tied: Use the table of embeddings as the output head's matrix.
-    """
+class Config(Section, of="model"):
+    """Configuration of the encoder."""
 
     name: str = "encoder"
-    layers: int = 2
-    width: int = 64
-    heads: int = 4
-    mlp_width: int = 256
-    dropout: float = 0.0
-    tied: bool = True
+    layers: int = key(2, "number of blocks", least=1)
+    width: int = residual_width(64)
+    heads: int = heads(4)
+    mlp_width: int = key(256, "hidden units of an MLP", least=1)
+    dropout: float = key(
+        0.0,
+        "share of entries dropped in training, of the embeddings and of what attention and MLP add",
+        least=0,
+        below=1,
+    )
+    tied: bool = key(True, "use the table of embeddings as the output head's matrix")
 
     def __post_init__(self) -> None:
-        require_positive("model.layers", self.layers)
+        super().__post_init__()
         require_heads(self.width, self.heads)
-        require_positive("model.mlp_width", self.mlp_width)
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"model.dropout={self.dropout}: must be at least 0 and below 1")
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:

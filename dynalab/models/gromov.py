@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.models.nets.checks import require_pairs, require_positive
+from dynalab.config.keys import Section, key
+from dynalab.models.nets.checks import require_pairs
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,18 +18,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of Gromov's network.
-
-    Attributes:
-        width: Number of hidden units.
-    """
+class Config(Section, of="model"):
+    """Configuration of Gromov's network."""
 
     name: str = "gromov"
-    width: int = 500
-
-    def __post_init__(self) -> None:
-        require_positive("model.width", self.width)
+    width: int = key(500, "number of hidden units", least=1)
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:

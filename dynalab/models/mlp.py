@@ -14,11 +14,11 @@ al. 2021's network for regression), `model.scale` every weight and bias (alpha o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.core.errors import ConfigError
-from dynalab.models.nets.checks import require_hidden, require_one_of, require_vectors
+from dynalab.config.keys import Section, key
+from dynalab.models.nets.checks import require_hidden, require_vectors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,39 +31,25 @@ INITS = ("torch", "xavier_uniform", "xavier_normal", "kaiming_normal", "sign")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of the multilayer perceptron.
-
-    Attributes:
-        hidden: Widths of the hidden layers.
-        activation: `relu`, `tanh`, `gelu`, `sin`, `square` or `cube`.
-        bias: Whether layers have biases.
-        head_bias: Whether the last layer has them; None is as `bias` says.
-        init: How weights are drawn; see the module.
-        gain: Factor on the weights of the hidden layers.
-        scale: Factor on every weight and bias.
-    """
+class Config(Section, of="model"):
+    """Configuration of the multilayer perceptron."""
 
     name: str = "mlp"
-    hidden: list[int] = field(default_factory=lambda: [100])
-    activation: str = "relu"
-    bias: bool = True
-    head_bias: bool | None = None
-    init: str = "torch"
-    gain: float = 1.0
-    scale: float = 1.0
+    hidden: list[int] = key([100], "widths of the hidden layers", least=1)
+    activation: str = key("relu", "what every hidden layer's outputs go through", one_of=ACTIVATIONS)
+    bias: bool = key(True, "whether layers have biases")
+    head_bias: bool | None = key(None, "whether the last layer has them; null: as bias says")
+    init: str = key("torch", "how weights are drawn; sign: +-1 / sqrt(inputs)", one_of=INITS)
+    gain: float = key(1.0, "factor on the weights of the hidden layers at the initialisation", above=0)
+    scale: float = key(1.0, "factor on every weight and bias at the initialisation", above=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_hidden(self.hidden, example=100)
 
     def in_words(self) -> dict[str, object]:
         """Return what the nulls of a configuration mean, by key."""
         return {"model.head_bias": self.bias}
-
-    def __post_init__(self) -> None:
-        require_hidden(self.hidden, example=100)
-        require_one_of("model.activation", self.activation, ACTIVATIONS)
-        require_one_of("model.init", self.init, INITS)
-        for key in ("gain", "scale"):
-            if not getattr(self, key) > 0:
-                raise ConfigError(f"model.{key}={getattr(self, key)}: must be a positive number")
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:

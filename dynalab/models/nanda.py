@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.models.nets.checks import require_heads, require_pairs, require_positive
+from dynalab.config.keys import Section, key
+from dynalab.models.nets.checks import heads, require_heads, require_pairs, residual_width
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,25 +19,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of Nanda's transformer.
-
-    Attributes:
-        width: Length of the residual stream.
-        heads: Number of attention heads; divides the width.
-        mlp_width: Hidden units of the MLP.
-        layer_norm: Put a layer norm after each residual addition.
-    """
+class Config(Section, of="model"):
+    """Configuration of Nanda's transformer."""
 
     name: str = "nanda"
-    width: int = 128
-    heads: int = 4
-    mlp_width: int = 512
-    layer_norm: bool = False
+    width: int = residual_width(128)
+    heads: int = heads(4)
+    mlp_width: int = key(512, "hidden units of the MLP", least=1)
+    layer_norm: bool = key(
+        False, "put a layer norm after each residual addition (Hu et al. 2023, stabilised)"
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_heads(self.width, self.heads)
-        require_positive("model.mlp_width", self.mlp_width)
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dynalab.config.keys import Section, key
 from dynalab.models.nets.checks import require_hidden, require_pairs
 
 if TYPE_CHECKING:
@@ -14,17 +15,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of the one-hot MLP.
-
-    Attributes:
-        hidden: Widths of the hidden layers.
-    """
+class Config(Section, of="model"):
+    """Configuration of the one-hot MLP."""
 
     name: str = "onehot_mlp"
-    hidden: list[int] = field(default_factory=lambda: [128, 128])
+    hidden: list[int] = key([128, 128], "widths of the hidden layers", least=1)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_hidden(self.hidden, example=128)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.models.nets.checks import require_one_output, require_positive, require_vectors
+from dynalab.config.keys import Section, key
+from dynalab.models.nets.checks import require_one_output, require_vectors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,18 +19,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of PolyNet.
-
-    Attributes:
-        degree: Number of factors; a parity of k coordinates needs k of them.
-    """
+class Config(Section, of="model"):
+    """Configuration of PolyNet."""
 
     name: str = "polynet"
-    degree: int = 3
-
-    def __post_init__(self) -> None:
-        require_positive("model.degree", self.degree)
+    degree: int = key(3, "number of factors; a parity of k coordinates needs k of them", least=1)
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:

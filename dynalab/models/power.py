@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.models.nets.checks import require_heads, require_pairs, require_positive
+from dynalab.config.keys import Section, key
+from dynalab.models.nets.checks import heads, require_heads, require_pairs, residual_width
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,22 +20,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of Power's decoder.
-
-    Attributes:
-        layers: Number of blocks.
-        width: Length of the residual stream.
-        heads: Number of attention heads; divides the width.
-    """
+class Config(Section, of="model"):
+    """Configuration of Power's decoder."""
 
     name: str = "power"
-    layers: int = 2
-    width: int = 128
-    heads: int = 4
+    layers: int = key(2, "number of blocks", least=1)
+    width: int = residual_width(128)
+    heads: int = heads(4)
 
     def __post_init__(self) -> None:
-        require_positive("model.layers", self.layers)
+        super().__post_init__()
         require_heads(self.width, self.heads)
 
 

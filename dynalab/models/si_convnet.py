@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.config.schema import require
-from dynalab.models.nets.checks import require_image, require_positive
+from dynalab.config.keys import Section, key
+from dynalab.models.nets.checks import require_image
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,21 +15,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of the scale-invariant ConvNet.
-
-    Attributes:
-        width: Channels of the first convolution; the others have 2, 4 and 8 times as many.
-        head_norm: Norm of the frozen head's weight.
-    """
+class Config(Section, of="model"):
+    """Configuration of the scale-invariant ConvNet."""
 
     name: str = "si_convnet"
-    width: int = 32
-    head_norm: float = 10.0
-
-    def __post_init__(self) -> None:
-        require_positive("model.width", self.width)
-        require(self.head_norm > 0, "model.head_norm", self.head_norm, "a positive norm")
+    width: int = key(
+        32, "channels of the first convolution; the other three have 2, 4 and 8 times as many", least=1
+    )
+    head_norm: float = key(10.0, "norm of the frozen head's weight", above=0)
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:

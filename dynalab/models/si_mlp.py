@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.config.schema import require
-from dynalab.models.nets.checks import require_positive, require_vectors
+from dynalab.config.keys import Section, key
+from dynalab.models.nets.checks import require_vectors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,24 +18,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of the scale-invariant MLP.
-
-    Attributes:
-        width: Units of a layer.
-        depth: Number of layers before the frozen head.
-        head_norm: Norm of the frozen head's weight.
-    """
+class Config(Section, of="model"):
+    """Configuration of the scale-invariant MLP."""
 
     name: str = "si_mlp"
-    width: int = 64
-    depth: int = 2
-    head_norm: float = 10.0
-
-    def __post_init__(self) -> None:
-        require_positive("model.width", self.width)
-        require_positive("model.depth", self.depth)
-        require(self.head_norm > 0, "model.head_norm", self.head_norm, "a positive norm")
+    width: int = key(64, "units of a layer", least=1)
+    depth: int = key(2, "number of layers before the frozen head", least=1)
+    head_norm: float = key(10.0, "norm of the frozen head's weight", above=0)
 
     def least_batch(self, shape: tuple[int, int, int] | None) -> int:
         """Return the least number of examples of which there are batch statistics."""

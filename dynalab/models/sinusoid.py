@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dynalab.config.keys import Section, key
 from dynalab.models.nets.checks import require_one_output, require_vectors
 
 if TYPE_CHECKING:
@@ -24,15 +25,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of the sinusoidal neuron.
-
-    Attributes:
-        second_layer: Whether the sine is scaled and shifted by u and c.
-    """
+class Config(Section, of="model"):
+    """Configuration of the sinusoidal neuron."""
 
     name: str = "sinusoid"
-    second_layer: bool = True
+    second_layer: bool = key(True, "whether the sine is scaled and shifted by u and c")
 
 
 def build(config: Config, spec: InputSpec) -> nn.Module:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.config.schema import require
-from dynalab.optim.base import build_of_torch, check_betas, check_decay, check_rate
+from dynalab.config.keys import Section, key
+from dynalab.optim.base import betas, build_of_torch, decayed, rate, weight_decay
 
 if TYPE_CHECKING:
     import torch
@@ -14,23 +14,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Section, of="optimizer"):
     """Fields as `torch.optim.Adam` names them."""
 
     name: str = "adam"
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    amsgrad: bool = False
-    decay: str = "all"
+    lr: float = rate(1e-3)
+    betas: tuple[float, float] = betas()
+    eps: float = key(1e-8, "added to the root of the second moment", least=0)
+    weight_decay: float = weight_decay(0.0, "strength of weight decay, as L2 in the gradient")
+    amsgrad: bool = key(False, "divide by the root of the largest second moment so far")
+    decay: str = decayed()
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        check_rate(self.lr)
-        check_betas(self.betas)
-        check_decay(self.weight_decay, self.decay)
-        require(self.eps >= 0, "optimizer.eps", self.eps, "a number of at least 0")
+        super().__post_init__()
+        self._require(len(self.betas) == 2, "betas")
 
 
 def build(config: Config, params: list[Tensor]) -> torch.optim.Optimizer:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynalab.optim import adam
-from dynalab.optim.base import build_of_torch
+from dynalab.optim.base import build_of_torch, weight_decay
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,10 @@ class Config(adam.Config):
     """Fields as `torch.optim.AdamW` names them."""
 
     name: str = "adamw"
-    weight_decay: float = 0.01
+    weight_decay: float = weight_decay(
+        0.01,
+        "strength of weight decay, apart from the gradient: weights shrink by lr * weight_decay in every update",
+    )
 
 
 def build(config: Config, params: list[Tensor]) -> torch.optim.Optimizer:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 
 from dynalab.config import registry
-from dynalab.config.schema import require
+from dynalab.config.keys import Section, about_of, declaration, key
 from dynalab.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,25 +27,34 @@ DECAYS = ("all", "matrices")
 SLOW = "slow"
 
 
-def check_rate(lr: float | None) -> None:
-    """Check a learning rate."""
-    require(lr is None or lr >= 0, "optimizer.lr", lr, "a number of at least 0")
+def rate(default: float) -> Any:
+    """Declare the key `lr`."""
+    return key(default, "learning rate, which the schedule multiplies", least=0)
 
 
-def check_decay(weight_decay: float, decay: str) -> None:
-    """Check a weight decay and what it is applied to."""
-    require(weight_decay >= 0, "optimizer.weight_decay", weight_decay, "a number of at least 0")
-    require(decay in DECAYS, "optimizer.decay", decay, "all, or matrices (no decay on biases and norms)")
+def betas() -> Any:
+    """Declare the key `betas` of Adam and its kin."""
+    return key(
+        (0.9, 0.999),
+        "decay rates of the moments: of the gradient and of its square",
+        kind="two numbers",
+        least=0,
+        below=1,
+    )
 
 
-def check_betas(betas: tuple[float, float]) -> None:
-    """Check the two decay rates of Adam's moments."""
-    inside = len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
-    require(inside, "optimizer.betas", list(betas), "two numbers in [0, 1)")
+def weight_decay(default: float, about: str) -> Any:
+    """Declare the key `weight_decay`."""
+    return key(default, about, least=0)
+
+
+def decayed() -> Any:
+    """Declare the key `decay`."""
+    return key("all", "weights that decay; matrices: not biases and norms", one_of=DECAYS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wrapper:
+class Wrapper(Section, of="optimizer"):
     """Fields of an optimizer around another, the inner one's beside them: `optimizer.lr` means the same everywhere.
 
     Which fields stand beside depends on the inner optimizer, so a class with all of them is made by `around`;
@@ -53,7 +62,6 @@ class Wrapper:
     as `inner_<name>`.
 
     Attributes:
-        inner: The inner optimizer.
         follows_task: The task's own optimizer is the inner one unless the user or the task names another.
         may_be_inner: It may be inside another wrapper (and then takes no wrapper itself).
         hashes_tuned: What the task's YAML says of the inner optimizer enters the identity also where it is neutral.
@@ -63,7 +71,7 @@ class Wrapper:
     """
 
     name: str = ""
-    inner: str = "sgd"
+    inner: str = key("sgd", "the optimizer inside, whose keys stand beside these", kind="an optimizer")
     follows_task: ClassVar[bool] = True
     may_be_inner: ClassVar[bool] = False
     hashes_tuned: ClassVar[bool] = False
@@ -97,7 +105,8 @@ class Wrapper:
         return _class_around(cls, part)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
-        """Check the inner optimizer's ranges."""
+        """Check ranges, the inner optimizer's as well."""
+        super().__post_init__()
         self.inner_config()
 
     def inner_config(self) -> Any:
@@ -136,7 +145,10 @@ def _class_around(outer: type[Any], part: registry.Part) -> type[Any]:
             continue
         name = f"inner_{field.name}" if field.name in own else field.name
         beside[name] = field.name
-        default = dataclasses.field(default=field.default, default_factory=field.default_factory)
+        declared = declaration(inner, field.name) or {"about": about_of(inner, field.name)}
+        default = dataclasses.field(
+            default=field.default, default_factory=field.default_factory, metadata=declared
+        )
         fields.append((name, hints[field.name], default))
     members = {"part": part, "inner_class": inner, "beside": beside, "__module__": outer.__module__}
     return dataclasses.make_dataclass(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dynalab.config.schema import require
+from dynalab.config.keys import key
 from dynalab.optim.base import Wrapper
 
 if TYPE_CHECKING:
@@ -21,30 +21,24 @@ INNER_STATES = ("keep", "reset", "pullback")
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Wrapper):
-    """Lookahead's own fields; the inner optimizer's stand beside them.
-
-    Attributes:
-        inner: The inner optimizer; the task's own by default.
-        k: Inner steps between two synchronisations.
-        alpha: Size of the slow step, in (0, 1].
-        inner_state: What becomes of the inner optimizer's moments at a synchronisation: `keep` them, `reset` them, or
-            `pullback`: interpolate them with those of the last synchronisation, as the weights are.
-    """
+    """Lookahead's own fields; the inner optimizer's stand beside them."""
 
     hashes_tuned: ClassVar[bool] = True
 
     name: str = "lookahead"
-    k: int = 5
-    alpha: float = 0.5
-    inner_state: str = "keep"
-
-    def __post_init__(self) -> None:
-        """Check ranges, the inner optimizer's as well."""
-        super().__post_init__()
-        require(self.k >= 1, "optimizer.k", self.k, "an integer of at least 1")
-        require(0 < self.alpha <= 1, "optimizer.alpha", self.alpha, "a number in (0, 1]")
-        known = self.inner_state in INNER_STATES
-        require(known, "optimizer.inner_state", self.inner_state, ", ".join(INNER_STATES))
+    inner: str = key(
+        "sgd",
+        "the optimizer inside, whose keys stand beside these; null: the task's own",
+        kind="an optimizer or null",
+    )
+    k: int = key(5, "inner steps between two synchronisations", least=1)
+    alpha: float = key(0.5, "size of the slow step", above=0, most=1)
+    inner_state: str = key(
+        "keep",
+        "the inner optimizer's moments at a synchronisation; pullback: interpolated with those of the last one, as the "
+        "weights are",
+        one_of=INNER_STATES,
+    )
 
 
 def build(config: Config, params: list[Tensor]) -> torch.optim.Optimizer:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.config.schema import require
-from dynalab.optim.base import build_of_torch, check_decay, check_rate
+from dynalab.config.keys import Section, key
+from dynalab.optim.base import build_of_torch, decayed, rate, weight_decay
 
 if TYPE_CHECKING:
     import torch
@@ -14,25 +14,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Section, of="optimizer"):
     """Fields as `torch.optim.RMSprop` names them."""
 
     name: str = "rmsprop"
-    lr: float = 0.01
-    alpha: float = 0.99
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    momentum: float = 0.0
-    centered: bool = False
-    decay: str = "all"
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        check_rate(self.lr)
-        check_decay(self.weight_decay, self.decay)
-        require(0 <= self.alpha < 1, "optimizer.alpha", self.alpha, "a number in [0, 1)")
-        require(self.eps >= 0, "optimizer.eps", self.eps, "a number of at least 0")
-        require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "a number in [0, 1)")
+    lr: float = rate(0.01)
+    alpha: float = key(0.99, "decay rate of the mean square of the gradient", least=0, below=1)
+    eps: float = key(1e-8, "added to the root of the mean square", least=0)
+    weight_decay: float = weight_decay(0.0, "strength of weight decay, as L2 in the gradient")
+    momentum: float = key(0.0, "share of the last step that the next one keeps", least=0, below=1)
+    centered: bool = key(False, "take the square of the mean gradient away from the mean square")
+    decay: str = decayed()
 
 
 def build(config: Config, params: list[Tensor]) -> torch.optim.Optimizer:

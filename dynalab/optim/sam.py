@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dynalab.config.schema import require
+from dynalab.config.keys import key
 from dynalab.optim.base import Wrapper
 
 if TYPE_CHECKING:
@@ -20,23 +20,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Wrapper):
-    """The radius; the inner optimizer's fields stand beside it.
-
-    Attributes:
-        inner: The inner optimizer; the papers' SGD by default, whatever the task's own is.
-        rho: Radius of the ball.
-    """
+    """The radius; the inner optimizer's fields stand beside it."""
 
     follows_task: ClassVar[bool] = False
     may_be_inner: ClassVar[bool] = True
 
     name: str = "sam"
-    rho: float = 0.05
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        require(self.rho >= 0, "optimizer.rho", self.rho, "a number of at least 0")
+    inner: str = key(
+        "sgd",
+        "the optimizer inside, whose keys stand beside these; null: the papers' sgd, whatever the task's own is",
+        kind="an optimizer or null",
+    )
+    rho: float = key(
+        0.05, "radius of the ball that is climbed to its edge before the gradient is taken", least=0
+    )
 
 
 def build(config: Config, params: list[Tensor]) -> torch.optim.Optimizer:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.config.schema import require
-from dynalab.optim.base import build_of_torch, check_decay, check_rate
+from dynalab.config.keys import Section, key
+from dynalab.optim.base import build_of_torch, decayed, rate, weight_decay
 
 if TYPE_CHECKING:
     import torch
@@ -14,24 +14,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Section, of="optimizer"):
     """Fields as `torch.optim.SGD` names them."""
 
     name: str = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.0
-    dampening: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    decay: str = "all"
+    lr: float = rate(0.1)
+    momentum: float = key(0.0, "share of the last step that the next one keeps", least=0, below=1)
+    dampening: float = key(0.0, "share of the gradient that is kept out of the momentum")
+    nesterov: bool = key(False, "take the gradient ahead of the momentum")
+    weight_decay: float = weight_decay(0.0, "strength of weight decay, as L2 in the gradient")
+    decay: str = decayed()
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        check_rate(self.lr)
-        check_decay(self.weight_decay, self.decay)
-        require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "a number in [0, 1)")
+        super().__post_init__()
         legal = not self.nesterov or (self.momentum > 0 and self.dampening == 0)
-        require(legal, "optimizer.nesterov", self.nesterov, "false unless momentum > 0 and dampening = 0")
+        self._require(legal, "nesterov", "false unless momentum > 0 and dampening = 0")
 
 
 def build(config: Config, params: list[Tensor]) -> torch.optim.Optimizer:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from dynalab.config.keys import Section, key
 from dynalab.core.state import Objective as Objective
 from dynalab.core.state import ProbeState as ProbeState
 from dynalab.core.state import Upcoming as Upcoming
@@ -23,17 +24,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cadence:
-    """The keys that every probe has.
-
-    Attributes:
-        every: Steps between measurements; None is the default cadence.
-        at: `log`, or a list of steps, in place of `every`.
-    """
+class Cadence(Section, of="probe"):
+    """The keys that every probe has."""
 
     name: str
-    every: int | None = None
-    at: Any = None
+    every: int | None = key(None, "steps between measurements; null: eval.every", least=1)
+    at: Any = key(
+        None, "steps of the measurements, in the place of every", kind="log, never, a list of steps or null"
+    )
+
+    def _dotted(self, name: str) -> str:
+        return f"{self._of}.{self.name}.{name}"
+
+
+def every_by_cost() -> Any:
+    """Declare the key `every` of a probe whose cadence follows from what a row costs."""
+    about = "steps between measurements; null: a multiple of eval.every at which rows cost a twentieth of training"
+    return key(None, about, least=1)
+
+
+def first_examples() -> Any:
+    """Declare the key `size` of a probe of the Hessian."""
+    about = "training examples that the loss is taken on, the first so many; null: all, at most 5,000 with full batches"
+    return key(None, f"{about} and 1,000 with mini-batches", least=1)
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dynalab.config.schema import require
+from dynalab.config.keys import key
 from dynalab.curvature.cost import ENTRIES, cadence_of, default_size, examples_of
-from dynalab.probes.base import Cadence, Setting
+from dynalab.probes.base import Cadence, Setting, every_by_cost, first_examples
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -70,33 +70,20 @@ ABOUT = ("curvature_probe_size", "curvature_probe_training")
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Cadence):
-    """Configuration of the probe; without `every` its cadence is chosen by counted cost.
-
-    Attributes:
-        size: Number of training examples; None: all, at most 5,000 with full batches and 1,000 with mini-batches.
-        eigenvalues: How many of the largest.
-        tolerance: Residual at which a search ends, relative to the eigenvalue.
-        gradient: Measure the curvature along the gradient.
-        trace: Random vectors for the trace; 0: no trace.
-        on_spike: Measure a run whose loss spikes, too.
-    """
+    """Configuration of the probe; without `every` its cadence is chosen by counted cost."""
 
     name: str = "curvature"
-    size: int | None = None
-    eigenvalues: int = 1
-    tolerance: float = 1e-2
-    gradient: bool = True
-    trace: int = 0
-    on_spike: bool = True
-
-    def __post_init__(self) -> None:
-        key = "probe.curvature"
-        require(self.size is None or self.size >= 1, f"{key}.size", self.size, "an integer of at least 1")
-        require(
-            1 <= self.eigenvalues <= 20, f"{key}.eigenvalues", self.eigenvalues, "an integer from 1 to 20"
-        )
-        require(0 < self.tolerance < 1, f"{key}.tolerance", self.tolerance, "a number between 0 and 1")
-        require(self.trace >= 0, f"{key}.trace", self.trace, "an integer of at least 0")
+    every: int | None = every_by_cost()
+    size: int | None = first_examples()
+    eigenvalues: int = key(1, "how many of the largest; from 2 on: sharpness_2, ...", least=1, most=20)
+    tolerance: float = key(
+        1e-2, "residual at which a search ends, relative to the eigenvalue", above=0, below=1
+    )
+    gradient: bool = key(True, "measure the curvature along the gradient")
+    trace: int = key(0, "random vectors for the trace; 0: no trace", least=0)
+    on_spike: bool = key(
+        True, "a run whose loss spikes between two rows has a row then, in a series of its own"
+    )
 
 
 def default_every(config: Config, ensemble: EnsembleConfig) -> int:

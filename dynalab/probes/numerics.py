@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dynalab.config.schema import require
+from dynalab.config.keys import key
 from dynalab.core.batch import Batch
 from dynalab.core.errors import ConfigError
 from dynalab.models.describe import describe
@@ -39,23 +39,12 @@ LINEAR = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Cadence):
-    """Configuration of the probe.
-
-    Attributes:
-        size: How many training examples are looked at, the first of them; None is all that are evaluated.
-    """
+    """Configuration of the probe."""
 
     name: str = "numerics"
-    size: int | None = None
-
-    def __post_init__(self) -> None:
-        legal = "an integer of at least 1, or null"
-        require(self.size is None or self.size >= 1, "probe.numerics.size", self.size, legal)
-
-
-def in_words(config: Config, ensemble: object) -> dict[str, object]:
-    """Return what the nulls of the probe's section mean."""
-    return {"size": "all that are evaluated"}
+    size: int | None = key(
+        None, "training examples that are looked at, the first so many; null: all that are evaluated", least=1
+    )
 
 
 @dataclass

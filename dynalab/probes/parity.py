@@ -27,6 +27,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dynalab.config.keys import key
 from dynalab.core.errors import ConfigError
 from dynalab.models.describe import WeightSelection, describe, matrices
 from dynalab.probes.base import Cadence
@@ -41,18 +42,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Cadence):
-    """Configuration of the probe.
-
-    Attributes:
-        k: Number of relevant coordinates, the first k; its YAML file takes the task's.
-    """
+    """Configuration of the probe."""
 
     name: str = "parity"
-    k: int = 3
-
-    def __post_init__(self) -> None:
-        if self.k < 1:
-            raise ConfigError(f"probe.parity.k={self.k}: must be an integer of at least 1")
+    k: int = key(3, "relevant coordinates, the first k; its YAML file takes the task's", least=1)
 
 
 @dataclass(frozen=True)

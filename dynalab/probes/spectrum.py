@@ -19,9 +19,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dynalab.config.schema import require
+from dynalab.config.keys import key
 from dynalab.curvature.cost import ENTRIES, cadence_of, default_size, examples_of
-from dynalab.probes.base import Cadence, Setting
+from dynalab.probes.base import Cadence, Setting, every_by_cost, first_examples
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,37 +34,22 @@ MOST_BINS = 400
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Cadence):
-    """Configuration of the probe; without `every` its cadence is chosen by counted cost.
-
-    Attributes:
-        size: Number of training examples; None: as for the probe `curvature`.
-        m: Lanczos steps.
-        starts: Random vectors.
-        low: Half of the width of the bin around 0.
-        high: Largest edge of the bins.
-        per_decade: Bins in a decade.
-    """
+    """Configuration of the probe; without `every` its cadence is chosen by counted cost."""
 
     name: str = "spectrum"
-    size: int | None = None
-    m: int = 80
-    starts: int = 1
-    low: float = 1e-4
-    high: float = 1e4
-    per_decade: int = 4
+    every: int | None = every_by_cost()
+    size: int | None = first_examples()
+    m: int = key(80, "Lanczos steps", least=2)
+    starts: int = key(1, "random vectors that they start from", least=1)
+    low: float = key(1e-4, "half of the width of the bin around 0", above=0)
+    high: float = key(1e4, "largest edge of the bins; the outermost take what lies beyond", above=0)
+    per_decade: int = key(4, "bins in a decade", least=1)
 
     def __post_init__(self) -> None:
-        key = "probe.spectrum"
-        for name, least in (("m", 2), ("starts", 1), ("per_decade", 1)):
-            value = getattr(self, name)
-            require(value >= least, f"{key}.{name}", value, f"an integer of at least {least}")
-        require(self.size is None or self.size >= 1, f"{key}.size", self.size, "an integer of at least 1")
-        require(self.low > 0, f"{key}.low", self.low, "a number above 0")
-        require(self.high > self.low, f"{key}.high", self.high, f"a number above low ({self.low:g})")
+        super().__post_init__()
+        self._require(self.high > self.low, "high", f"a number above low ({self.low:g})")
         count = len(self.edges()) - 1
-        require(
-            count <= MOST_BINS, f"{key}.per_decade", self.per_decade, f"at most {MOST_BINS} bins, not {count}"
-        )
+        self._require(count <= MOST_BINS, "per_decade", f"at most {MOST_BINS} bins, not {count}")
 
     def edges(self) -> Any:
         """Return the edges of the bins, shape (B + 1,)."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.config.schema import require
-from dynalab.models.nets.checks import require_one_of
+from dynalab.config.keys import key
 from dynalab.tasks.images.config import FileConfig
 from dynalab.tasks.images.sets import SETS, DataSet
 
@@ -19,25 +18,20 @@ BORDERS = ("zeros", "reflect")
 
 @dataclass(frozen=True, kw_only=True)
 class Config(FileConfig):
-    """Configuration of `task=cifar`.
-
-    Attributes:
-        classes: 10 or 100.
-        augment: `none`, or `crop_flip`: in training a random crop after padding by 4 and a random flip, drawn for every
-            step from the run's stream `order`.
-        border: What the crop finds outside the image: `zeros` (black) or `reflect`.
-    """
+    """Configuration of `task=cifar`; crops and flips are drawn for every step from the run's stream `order`."""
 
     name: str = "cifar"
-    classes: int = 10
-    augment: str = "none"
-    border: str = "zeros"
-
-    def __post_init__(self) -> None:
-        require(self.classes in (10, 100), "task.classes", self.classes, "10 or 100")
-        super().__post_init__()
-        require_one_of("task.augment", self.augment, AUGMENT)
-        require_one_of("task.border", self.border, BORDERS)
+    classes: int = key(10, "CIFAR-10 or CIFAR-100", one_of=(10, 100))
+    augment: str = key(
+        "none",
+        "of training images; crop_flip: a random crop after padding by 4, and a random flip",
+        one_of=AUGMENT,
+    )
+    border: str = key(
+        "zeros",
+        "what a crop finds outside the image; zeros: black, reflect: its mirror image",
+        one_of=BORDERS,
+    )
 
     def published(self) -> DataSet:
         """Return CIFAR-10 or CIFAR-100."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.config.schema import require
+from dynalab.config.keys import key
 from dynalab.tasks.images.config import ImageConfig
 
 if TYPE_CHECKING:
@@ -23,27 +23,26 @@ TOTAL, SHAPE, LARGEST_PIXEL = 1797, (1, 8, 8), 16.0
 
 @dataclass(frozen=True, kw_only=True)
 class Config(ImageConfig):
-    """Configuration of `task=digits`.
-
-    Attributes:
-        n_train: Number of training images.
-        n_test: Number of held-out images.
-        input_noise: Standard deviation of normal noise on the training images (whose values are 0 to 1 before
-            `normalise`), drawn once a run from its stream `noise`; held-out images stay clean.
-    """
+    """Configuration of `task=digits`; noise on images is drawn once a run from its stream `noise`."""
 
     name: str = "digits"
-    n_train: int = 1500
-    n_test: int = 297
-    input_noise: float = 0.0
+    n_train: int = key(
+        1500,
+        f"number of training images, the first of the permutation of all {TOTAL:,} that a run's stream split draws",
+        least=1,
+    )
+    n_test: int = key(297, "number of held-out images, the last of that permutation", least=1)
+    input_noise: float = key(
+        0.0,
+        "standard deviation of normal noise on the training images, whose values are 0 to 1 before normalise",
+        least=0,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.n_test >= 1, "task.n_test", self.n_test, "an integer of at least 1")
         largest = TOTAL - self.n_test
         legal = f"an integer from 1 to {largest} ({TOTAL} images without task.n_test={self.n_test})"
-        require(1 <= self.n_train <= largest, "task.n_train", self.n_train, legal)
-        require(self.input_noise >= 0, "task.input_noise", self.input_noise, "a number of at least 0")
+        self._require(self.n_train <= largest, "n_train", legal)
 
     def image_shape(self) -> tuple[int, int, int]:
         """Return (channels, height, width) of an image."""

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dynalab.config.keys import Section, alternatives, key
 from dynalab.core.batch import Batch, InputSpec
 from dynalab.core.errors import ConfigError
-from dynalab.models.nets.checks import require_one_of
 from dynalab.tasks import classification, operations
 from dynalab.tasks.base import TaskData
 
@@ -33,33 +33,30 @@ LARGEST = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of `task=grokking`.
-
-    Attributes:
-        operation: A name or formula of `dynalab.tasks.operations.OPERATIONS`; a formula is replaced by its
-            name.
-        modulus: Modulus of the modular operations; without effect in S5.
-        train_fraction: Share of all pairs that a run is trained on.
-        loss: `cross_entropy` or `mse`.
-    """
+class Config(Section, of="task"):
+    """Configuration of `task=grokking`; a formula is replaced by its name."""
 
     name: str = "grokking"
-    operation: str = "add"
-    modulus: int = 59
-    train_fraction: float = 0.4
-    loss: str = "cross_entropy"
+    operation: str = key(
+        "add",
+        "operation on pairs, those of Power et al. 2022: by name (add, divide, s5) or formula (x^2+y^2)",
+        kind=alternatives(operations.OPERATIONS),
+    )
+    modulus: int = key(
+        59,
+        "modulus of the modular operations, prime where they divide; without effect in s5",
+        least=2,
+        most=LARGEST,
+    )
+    train_fraction: float = key(0.4, "share of all pairs that a run is trained on", above=0, below=1)
+    loss: str = key(
+        "cross_entropy", "loss; mse: squared error on one-hot targets", one_of=classification.LOSSES
+    )
 
     def __post_init__(self) -> None:
         # A formula and its name mean one thing, so they must have one identity.
         object.__setattr__(self, "operation", operations.canonical(self.operation))
-        if not 2 <= self.modulus <= LARGEST:
-            raise ConfigError(f"task.modulus={self.modulus}: must be an integer from 2 to {LARGEST}")
-        require_one_of("task.loss", self.loss, classification.LOSSES)
-        if not 0.0 < self.train_fraction < 1.0:
-            raise ConfigError(
-                f"task.train_fraction={self.train_fraction}: must lie between 0 and 1, both excluded"
-            )
+        super().__post_init__()
         if not 1 <= self.train_size() < self.pairs():
             raise ConfigError(
                 f"task.train_fraction={self.train_fraction} leaves {self.train_size()} of "

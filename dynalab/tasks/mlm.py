@@ -19,10 +19,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dynalab.config.keys import Section, key
 from dynalab.config.places import user_path
-from dynalab.config.schema import require
 from dynalab.core.batch import Batch, InputSpec
-from dynalab.core.errors import ConfigError
 from dynalab.tasks.base import TaskData
 
 if TYPE_CHECKING:
@@ -33,51 +32,45 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of `task=mlm`.
-
-    Attributes:
-        corpus: A text file or folder, or a list of them; None is CPython's documentation. Kept as absolute paths.
-        vocabulary: Tokens of the byte-pair vocabulary at most, the 256 bytes and [MASK] among them.
-        length: Tokens of a sequence, L.
-        mask_fraction: Share of a sequence's places that are predicted, rounded to M places, at least one.
-        test_fraction: Share of the text that is held out: one block of k, with k = 1 / share rounded.
-    """
+class Config(Section, of="task"):
+    """Configuration of `task=mlm`; the corpus is kept as absolute paths."""
 
     # Fields that enter the identity by `fingerprint`, not by their value: a corpus is its text, not its path.
     by_content: ClassVar[tuple[str, ...]] = ("corpus",)
 
     name: str = "mlm"
-    corpus: Any = None
-    vocabulary: int = 1024
-    length: int = 32
-    mask_fraction: float = 0.15
-    test_fraction: float = 0.1
+    corpus: Any = key(
+        None,
+        "the text; null: CPython's documentation",
+        kind="a text file or folder, a list of them, or null",
+    )
+    # The least is 256 bytes, [MASK] and a merge.
+    vocabulary: int = key(
+        1024,
+        "tokens of the byte-pair vocabulary at most, the 256 bytes and [MASK] among them",
+        least=258,
+        most=1 << 20,
+    )
+    length: int = key(32, "tokens of a sequence", least=2, most=4096)
+    mask_fraction: float = key(
+        0.15, "share of a sequence's places that are predicted, rounded, at least one", above=0, below=1
+    )
+    test_fraction: float = key(
+        0.1,
+        "share of the text that is held out, the same for all seeds: one block of k, k being 1 / share rounded",
+        above=0,
+        most=0.5,
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.corpus is not None:
             paths = [self.corpus] if isinstance(self.corpus, str) else self.corpus
             listed = isinstance(paths, list | tuple) and len(paths) > 0
-            whole = listed and all(isinstance(path, str) and path for path in paths)
-            require(whole, "task.corpus", self.corpus, "null, a text file or folder, or a list of them")
+            self._require(listed and all(isinstance(path, str) and path for path in paths), "corpus")
             # Workers may run in another folder, and the ensemble may be continued from another.
             absolute = [str(user_path(x).absolute()) for x in paths]
             object.__setattr__(self, "corpus", absolute)
-        if not 257 < self.vocabulary <= 1 << 20:
-            raise ConfigError(
-                f"task.vocabulary={self.vocabulary}: must be an integer from 258 (256 bytes, [MASK] and a merge) "
-                f"to {1 << 20}"
-            )
-        if not 2 <= self.length <= 4096:
-            raise ConfigError(f"task.length={self.length}: must be an integer from 2 to 4096")
-        if not 0.0 < self.mask_fraction < 1.0:
-            raise ConfigError(
-                f"task.mask_fraction={self.mask_fraction}: must lie between 0 and 1, both excluded"
-            )
-        if not 0.0 < self.test_fraction <= 0.5:
-            raise ConfigError(
-                f"task.test_fraction={self.test_fraction}: must lie between 0 (excluded) and 0.5"
-            )
 
     def idle_streams(self, full: bool) -> dict[str, str]:
         """Return the streams that nothing is drawn from, and why."""

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dynalab.config.keys import Section, key
 from dynalab.core.batch import Batch, InputSpec
 from dynalab.core.errors import ConfigError
-from dynalab.models.nets.checks import require_one_of
 from dynalab.tasks.base import TaskData
 
 if TYPE_CHECKING:
@@ -35,38 +35,24 @@ LOSSES = ("hinge", "square", "logistic")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of `task=parity`.
-
-    Attributes:
-        n: Length of an example.
-        k: Number of relevant coordinates, the first k.
-        samples: Size of a run's fixed sample, or None for fresh examples in every batch.
-        label_noise: Probability that a label that is trained on is turned over.
-        loss: `hinge`, `square` or `logistic`.
-        held_out: Number of held-out examples, where `eval.size` does not say.
-    """
+class Config(Section, of="task"):
+    """Configuration of `task=parity`."""
 
     name: str = "parity"
-    n: int = 30
-    k: int = 3
-    samples: int | None = None
-    label_noise: float = 0.0
-    loss: str = "hinge"
-    held_out: int = 1024
+    n: int = key(30, "length of an example", least=1)
+    k: int = key(3, "number of relevant coordinates, the first k of the n", least=1)
+    samples: int | None = key(
+        None, "size of a run's fixed sample; null: fresh examples in every batch", least=1
+    )
+    label_noise: float = key(
+        0.0, "probability that a label that is trained on is turned over", least=0, below=0.5
+    )
+    loss: str = key("hinge", "loss; logistic is slower: try a rate of 0.3", one_of=LOSSES)
+    held_out: int = key(1024, "number of held-out examples, where eval.size does not say", least=1)
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ConfigError(f"task.n={self.n}: must be an integer of at least 1")
-        if not 1 <= self.k <= self.n:
-            raise ConfigError(f"task.k={self.k}: must be an integer from 1 to task.n={self.n}")
-        if self.samples is not None and self.samples < 1:
-            raise ConfigError(f"task.samples={self.samples}: must be an integer of at least 1, or null")
-        if not 0.0 <= self.label_noise < 0.5:
-            raise ConfigError(f"task.label_noise={self.label_noise}: must be a number in [0, 0.5)")
-        if self.held_out < 1:
-            raise ConfigError(f"task.held_out={self.held_out}: must be an integer of at least 1")
-        require_one_of("task.loss", self.loss, LOSSES)
+        super().__post_init__()
+        self._require(self.k <= self.n, "k", f"an integer from 1 to task.n={self.n}")
 
     def train_size(self) -> int | None:
         """Return the size of the fixed sample, or None where examples never repeat."""

@@ -21,9 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dynalab.config.keys import Section, key
 from dynalab.core.batch import Batch, InputSpec
-from dynalab.core.errors import ConfigError
-from dynalab.models.nets.checks import require_one_of
 from dynalab.tasks.base import TaskData
 
 if TYPE_CHECKING:
@@ -37,42 +36,30 @@ LOSSES = ("half_square", "mse")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Configuration of `task=regression`.
-
-    Attributes:
-        target: `chebyshev` or `teacher`.
-        degree: Degree of the polynomial.
-        samples: Number of training examples.
-        test_samples: Number of held-out examples; None: the points halfway between neighbours, or as many as
-            `samples`.
-        teacher: Widths of the teacher, inputs first, outputs last.
-        loss: `half_square` or `mse`.
-    """
+class Config(Section, of="task"):
+    """Configuration of `task=regression`."""
 
     name: str = "regression"
-    target: str = "chebyshev"
-    degree: int = 4
-    samples: int = 20
-    test_samples: int | None = None
-    teacher: list[int] = field(default_factory=lambda: [5, 100, 100, 5])
-    loss: str = "half_square"
+    target: str = key(
+        "chebyshev", "what is fitted: a polynomial, or a network of the same kind", one_of=TARGETS
+    )
+    degree: int = key(4, "degree of the polynomial", least=0)
+    samples: int = key(20, "number of training examples", least=2)
+    test_samples: int | None = key(
+        None,
+        "number of held-out examples; null: the points halfway between neighbours, or for a teacher as many as samples",
+        least=1,
+    )
+    teacher: list[int] = key([5, 100, 100, 5], "widths of the teacher, inputs first, outputs last", least=1)
+    loss: str = key(
+        "half_square",
+        "loss; half_square: 0.5 times the sum over outputs, the edge-of-stability convention",
+        one_of=LOSSES,
+    )
 
     def __post_init__(self) -> None:
-        require_one_of("task.target", self.target, TARGETS)
-        require_one_of("task.loss", self.loss, LOSSES)
-        if self.degree < 0:
-            raise ConfigError(f"task.degree={self.degree}: must be an integer of at least 0")
-        if self.samples < 2:
-            raise ConfigError(f"task.samples={self.samples}: must be an integer of at least 2")
-        if self.test_samples is not None and self.test_samples < 1:
-            raise ConfigError(
-                f"task.test_samples={self.test_samples}: must be an integer of at least 1, or null"
-            )
-        if len(self.teacher) < 2 or min(self.teacher) < 1:
-            raise ConfigError(
-                f"task.teacher={self.teacher}: must be a list of two or more positive widths, inputs first"
-            )
+        super().__post_init__()
+        self._require(len(self.teacher) >= 2, "teacher", "a list of two or more widths, inputs first")
 
     def train_size(self) -> int:
         """Return the number of training examples of one run."""

@@ -1,13 +1,14 @@
-"""Checks that several models share; no torch, since the command line checks configurations.
+"""Keys that several models share, and checks; no torch, since the command line checks configurations.
 
-All raise `ConfigError` and name the key or the model, what was given and what is legal.
+All checks raise `ConfigError` and name the key or the model, what was given and what is legal.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
+from typing import Any
 
+from dynalab.config.keys import key
 from dynalab.core.batch import InputSpec
 from dynalab.core.errors import ConfigError
 
@@ -52,33 +53,25 @@ def require_one_output(model: str, spec: InputSpec) -> None:
         )
 
 
-def require_positive(key: str, value: int) -> None:
-    """Refuse a size that is not a positive integer."""
-    if value < 1:
-        raise ConfigError(f"{key}={value}: must be an integer of at least 1")
+def residual_width(default: int) -> Any:
+    """Declare the key `width` of a transformer."""
+    return key(default, "length of the residual stream", least=1)
 
 
-def require_one_of(key: str, value: str, legal: Sequence[str]) -> None:
-    """Refuse a word that is not among the legal ones; names the nearest of them."""
-    if value not in legal:
-        near = difflib.get_close_matches(str(value), legal, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"{key}={value} is not known{hint}; legal: {', '.join(legal)}")
+def heads(default: int) -> Any:
+    """Declare the key `heads` of a transformer."""
+    return key(default, "number of attention heads; divides the width", least=1)
 
 
 def require_heads(width: int, heads: int) -> None:
     """Refuse a width that does not divide evenly among the attention heads."""
-    require_positive("model.width", width)
-    require_positive("model.heads", heads)
     if width % heads:
         raise ConfigError(f"model.width={width}: must be a multiple of model.heads={heads}")
 
 
 def require_hidden(widths: Sequence[int], example: int) -> None:
-    """Refuse a list of hidden layers that is empty or has a width that is not positive."""
+    """Refuse a list of hidden layers that is empty."""
     if not widths:
         raise ConfigError(
             f"model.hidden=[]: needs the width of one hidden layer at least, for example [{example}]"
         )
-    for width in widths:
-        require_positive("model.hidden", width)

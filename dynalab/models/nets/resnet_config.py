@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from dynalab.config.keys import Section, key
 from dynalab.core.errors import ConfigError
-from dynalab.models.nets.checks import require_image, require_one_of, require_positive
+from dynalab.models.nets.checks import require_image
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,7 +18,7 @@ NORMS = ("batch", "layer", "group", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNetConfig:
+class ResNetConfig(Section, of="model"):
     """What every residual network has.
 
     Attributes:
@@ -25,10 +26,6 @@ class ResNetConfig:
         projections: Where sizes differ, shortcuts are normalised 1 x 1 convolutions; else zeros fill up.
         he_normal: Draw convolutions from N(0, 2 / fan-in), else as torch does.
         channels_last: Order of maps in memory; decides speed, and bits.
-        width: Channels of the first stage; each further stage has twice as many.
-        norm: `batch`, `layer` (over all channels and places of an image), `group` or `none`.
-        groups: Number of groups of `norm=group`; divides `width`.
-        residual: Add each block's input to its result.
     """
 
     stages: ClassVar[tuple[int, ...]]
@@ -37,15 +34,13 @@ class ResNetConfig:
     channels_last: ClassVar[bool]
 
     name: str
-    width: int
-    norm: str = "batch"
-    groups: int = 8
-    residual: bool = True
+    width: int = key(MISSING, "channels of the first stage; each further stage has twice as many", least=1)
+    norm: str = key("batch", "normalisation; layer: over all channels and places of an image", one_of=NORMS)
+    groups: int = key(8, "number of groups of norm=group; divides width", least=1)
+    residual: bool = key(True, "add each block's input to its result; false: no shortcuts")
 
     def __post_init__(self) -> None:
-        require_positive("model.width", self.width)
-        require_one_of("model.norm", self.norm, NORMS)
-        require_positive("model.groups", self.groups)
+        super().__post_init__()
         if self.norm == "group" and self.width % self.groups:
             raise ConfigError(f"model.width={self.width}: must be a multiple of model.groups={self.groups}")
 

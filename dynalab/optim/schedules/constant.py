@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dynalab.config.keys import Section
+
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """No fields of its own."""
+class Config(Section, of="schedule"):
+    """No keys of its own."""
 
     name: str = "constant"
 

@@ -6,25 +6,21 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dynalab.config.schema import require
+from dynalab.config.keys import Section, key
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """From 1 to `final` over `total` steps (null: the whole of training), the first `warmup` of them rising."""
+class Config(Section, of="schedule"):
+    """From 1 to `final` over `total` steps, the first `warmup` of them rising."""
 
     name: str = "cosine"
-    total: int | None = None
-    warmup: int = 0
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        require(
-            self.total is None or self.total >= 1, "schedule.total", self.total, "an integer of at least 1"
-        )
-        require(self.warmup >= 0, "schedule.warmup", self.warmup, "an integer of at least 0")
-        require(0 <= self.final <= 1, "schedule.final", self.final, "a number in [0, 1]")
+    total: int | None = key(
+        None,
+        "steps over which the rate falls; null: the whole of training, which then cannot be prolonged",
+        least=1,
+    )
+    warmup: int = key(0, "first steps, over which the rate rises linearly", least=0)
+    final: float = key(0.0, "share of the rate that is left in the end", least=0, most=1)
 
 
 def needs_total(config: Config) -> bool:

@@ -6,19 +6,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dynalab.config.schema import require
+from dynalab.config.keys import Section, key
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Section, of="schedule"):
     """The factor rises to 1 over `warmup` steps and then falls as sqrt(warmup / step)."""
 
     name: str = "inverse_sqrt"
-    warmup: int = 100
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        require(self.warmup >= 1, "schedule.warmup", self.warmup, "an integer of at least 1")
+    warmup: int = key(100, "first steps, over which the rate rises linearly", least=1)
 
 
 def needs_total(config: Config) -> bool:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from dynalab.config.schema import require
+from dynalab.config.keys import Section, key
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Section, of="schedule"):
     """The rate is multiplied by `gamma` at each of `milestones`."""
 
     name: str = "step"
-    milestones: list[int] = field(default_factory=list)
-    gamma: float = 0.1
+    milestones: list[int] = key(
+        [], "steps at which the rate is multiplied by gamma", kind="a list of ascending steps"
+    )
+    gamma: float = key(0.1, "factor on the rate at every milestone", above=0)
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        ascending = sorted(self.milestones) == list(self.milestones)
-        require(ascending, "schedule.milestones", self.milestones, "ascending steps")
-        require(self.gamma > 0, "schedule.gamma", self.gamma, "a positive number")
+        super().__post_init__()
+        self._require(sorted(self.milestones) == list(self.milestones), "milestones")
 
 
 def needs_total(config: Config) -> bool:

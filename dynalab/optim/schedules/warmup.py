@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dynalab.config.schema import require
+from dynalab.config.keys import Section, key
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Section, of="schedule"):
     """The factor is (step + 1) / `steps` until it is 1."""
 
     name: str = "warmup"
-    steps: int = 10
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        require(self.steps >= 1, "schedule.steps", self.steps, "an integer of at least 1")
+    steps: int = key(10, "first steps, over which the rate rises linearly", least=1)
 
 
 def needs_total(config: Config) -> bool:

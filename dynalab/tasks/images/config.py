@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from dynalab.config.keys import Section, key
 from dynalab.config.places import user_path
-from dynalab.config.schema import require
-from dynalab.models.nets.checks import require_one_of
 from dynalab.tasks.classification import LOSSES
 from dynalab.tasks.images.sets import data_root, read_table, require_present
 
@@ -19,26 +18,27 @@ NORMALISE = ("none", "channel", "pixel")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageConfig:
+class ImageConfig(Section, of="task"):
     """What every task of images has.
 
-    Attributes:
-        loss: `cross_entropy`, or `mse`: half the squared error on one-hot targets, summed over outputs, mean over
-            examples (the convention of Cohen et al. 2021, arXiv 2103.00065).
-        label_noise: Share of a run's training labels that are replaced by another class, each other class being as
-            likely; drawn once a run from its stream `noise`.
-        normalise: `none` (values in [0, 1]), `channel` (the data set's published mean and standard deviation of every
-            channel) or `pixel` (mean and standard deviation of every pixel over all training images).
+    `mse` is the convention of Cohen et al. 2021 (arXiv 2103.00065), mean over examples. Labels that are replaced are
+    drawn once a run from its stream `noise`, each other class being as likely.
     """
 
-    loss: str = "cross_entropy"
-    label_noise: float = 0.0
-    normalise: str = "none"
-
-    def __post_init__(self) -> None:
-        require_one_of("task.loss", self.loss, LOSSES)
-        require_one_of("task.normalise", self.normalise, NORMALISE)
-        require(0 <= self.label_noise <= 1, "task.label_noise", self.label_noise, "a share from 0 to 1")
+    loss: str = key(
+        "cross_entropy",
+        "loss; mse: half the squared error on one-hot targets, summed over outputs",
+        one_of=LOSSES,
+    )
+    label_noise: float = key(
+        0.0, "share of a run's training labels that are replaced by another class", least=0, most=1
+    )
+    normalise: str = key(
+        "none",
+        "how pixels are scaled; none: 0 to 1, channel: by the published mean and deviation of every channel, pixel: by "
+        "those of every pixel over all training images",
+        one_of=NORMALISE,
+    )
 
     def idle_streams(self, full: bool) -> dict[str, str]:
         """Return the streams that nothing is drawn from, and why."""
@@ -48,21 +48,22 @@ class ImageConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FileConfig(ImageConfig):
-    """What tasks have whose images lie in files of the user's.
-
-    Attributes:
-        n_train: Number of training images, drawn for every run from its stream `split`; None is all of them.
-        root: The folder of data sets, kept as an absolute path; None is DYNALAB_DATA, else ./data.
-        checksums: A JSON file with the checksums of files of one's own in the data set's format
-            (`dynalab.tasks.images.sets`), kept as an absolute path; None is the published table.
-    """
+    """What tasks have whose images lie in files of the user's; paths are kept as absolute ones."""
 
     # Where files lie decides no result; what they are is said by the table, which enters by `fingerprint`.
     by_content: ClassVar[tuple[str, ...]] = ("root", "checksums")
 
-    n_train: int | None = None
-    root: str | None = None
-    checksums: str | None = None
+    n_train: int | None = key(
+        None, "number of training images, drawn for every run from its stream split; null: all", least=1
+    )
+    root: str | None = key(
+        None, "folder of data sets; null: DYNALAB_DATA, else ./data", kind="a folder or null"
+    )
+    checksums: str | None = key(
+        None,
+        "JSON file with the checksums of files of your own in the same format; null: the published ones",
+        kind="a file or null",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,8 +74,9 @@ class FileConfig(ImageConfig):
                 object.__setattr__(self, name, str(user_path(given).absolute()))
         if self.n_train is not None:
             largest = self.data_set().train
-            legal = f"an integer from 1 to {largest}, or null for all"
-            require(1 <= self.n_train <= largest, "task.n_train", self.n_train, legal)
+            self._require(
+                self.n_train <= largest, "n_train", f"an integer from 1 to {largest}, or null for all"
+            )
 
     def published(self) -> DataSet:
         """Return the data set that the task is about."""
