@@ -11,7 +11,8 @@ import yaml
 from dynalab.config import registry
 from dynalab.config.analysis import read_analysis
 from dynalab.config.command import read_command
-from dynalab.config.registry import conf_dir, searching
+from dynalab.config.experiments import experiments
+from dynalab.config.registry import searching
 from dynalab.errors import ConfigError
 
 
@@ -32,14 +33,12 @@ def test_every_yaml_file_has_exactly_the_keys_of_its_dataclass(group):
         assert keys == fields, name
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml")))
-def test_every_experiment_composes_and_names_its_command(name):
-    text = (conf_dir() / "experiment" / f"{name}.yaml").read_text()
-    command = next(line for line in text.splitlines() if line.startswith("# dynalab"))
-    words = command.removeprefix("# dynalab train ").split()
-    assert words[0] == f"experiment={name}"
+@pytest.mark.parametrize("experiment", experiments(), ids=lambda experiment: experiment.name)
+def test_every_experiment_composes_and_its_command_is_one(experiment):
+    words = experiment.command.removeprefix("dynalab train ").split()
+    assert words[0] == f"experiment={experiment.name}"
     for request in read_command(words).requests:
-        assert request.slug.startswith(name) and request.steps > 0
+        assert request.slug.startswith(experiment.name) and request.steps > 0
 
 
 def test_optimizers_take_the_tasks_own_settings_unless_told():

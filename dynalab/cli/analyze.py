@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dynalab.cli.options import (
+    columns_of_terminal,
     config_dir_option,
     echo,
     emit_json,
@@ -19,8 +21,10 @@ from dynalab.cli.options import (
     split_arguments,
     warn,
 )
+from dynalab.config import explain
+from dynalab.config.commented import value_in_words
 from dynalab.config.places import outputs_root
-from dynalab.config.registry import Part, search_path
+from dynalab.config.registry import Part, names, search_path, searching
 from dynalab.core.errors import ConfigError
 from dynalab.core.records import plain, restore
 from dynalab.core.words import count
@@ -31,7 +35,32 @@ if TYPE_CHECKING:
     from dynalab.analysis.command import Inputs
 
 
-@click.command("analyze")
+class _Analyze(click.Command):
+    """The command, whose help knows the keys of the analysis that is named before it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the words for the help, which click prints before it reads them."""
+        ctx.meta["words"] = [*args]
+        return super().parse_args(ctx, args)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the keys of the analysis."""
+        words = ctx.meta.get("words", [])
+        pairs = itertools.pairwise(["", *words])
+        dirs = [word for before, word in pairs if before == "--config-dir"]
+        dirs += [word.partition("=")[2] for word in words if word.startswith("--config-dir=")]
+        with searching(dirs):
+            kind = next((word for word in words if word in names("analysis", search_path())), None)
+            if kind is None:
+                return
+            keys = [(item.key, item) for item in explain.part("analysis", kind, search_path())]
+        with formatter.section(f"Keys of {kind}, KEY=VALUE"):
+            formatter.write_dl(
+                [(key, f"{item.about or item.kind} [{value_in_words(item.default)}]") for key, item in keys]
+            )
+
+
+@click.command("analyze", cls=_Analyze)
 @click.argument("kind", metavar="KIND")
 @click.argument("arguments", nargs=-1, metavar="[RUN|ENSEMBLE|KEY=VALUE]...")
 @filter_options
@@ -92,12 +121,9 @@ def command(
             keys.append(text)
     part, config = read_analysis(kind, keys)
     if cfg:
-        if as_json:
-            emit_json({"kind": kind, "config": plain_keys(config)})
-        else:
-            from dynalab.config.explain import as_yaml, of_part
-
-            echo(as_yaml(of_part("analysis", kind, part.config_class)))
+        _show_keys(
+            kind, part, {**plain_keys(config), "pool": pool, "outputs": str(outputs_root(outputs))}, as_json
+        )
         return 0
     root, results = outputs_root(outputs), []
     selection, left_out = readable(select(root, refs, filter_text, Ensemble, forks))
@@ -141,6 +167,21 @@ def _confirmed(inputs: Inputs, result: Result, part: Part, config: Any, root: Pa
     if confirmed is None:
         note(f"analyze {part.name} found nothing that training again could confirm")
     return confirmed or result
+
+
+def _show_keys(kind: str, part: Part, keys: dict[str, Any], as_json: bool) -> None:
+    """Print the keys of an analysis at the values that it would use."""
+    from dynalab.config.commented import commented
+
+    if as_json:
+        emit_json({"kind": kind, "config": keys})
+        return
+    explained = explain.of_part("analysis", kind, part.config_class)
+    # Each with the keys of its own in the order of the help.
+    order = dict.fromkeys(item.key.partition(".")[0] for item in explained)
+    echo(f"# dynalab analyze {kind} [KEY=VALUE]...: these keys, or with {kind}. before them.")
+    tree = {name: keys[name] for name in order}
+    echo(commented(tree, {item.key: item for item in explained}, columns_of_terminal()))
 
 
 def _lines(part: Part, result: Result) -> Iterable[str]:

@@ -30,7 +30,11 @@ COMMANDS = {
     "fork": ("dynalab.cli.fork", "Go on from a stored state with something changed."),
     "report": ("dynalab.cli.report", "Write one self-contained HTML page."),
     "runs": ("dynalab.cli.runs", "List, show, compare, export and remove what is stored."),
-    "config": ("dynalab.cli.config", "Print the composed configuration."),
+    "config": ("dynalab.cli.config", "Print the composed configuration, or say what its keys are."),
+    "experiments": (
+        "dynalab.cli.experiments",
+        "List the papers' settings that can be named, and what they show.",
+    ),
     "bench": ("dynalab.cli.bench", "Time a task's steps over widths and numbers of workers."),
     "data": ("dynalab.cli.data", "List, fetch and verify data sets."),
 }

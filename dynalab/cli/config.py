@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
-from dynalab.cli.options import config_dir_option, echo, emit_json, note, result_options
+from dynalab.cli.options import columns_of_terminal, config_dir_option, echo, emit_json, note, result_options
 from dynalab.config.seeds import format_seeds
 from dynalab.core.errors import ConfigError
 
@@ -16,13 +16,19 @@ if TYPE_CHECKING:
 
 
 @click.command("config")
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Say what keys are: dynalab config --explain KEY..., with or without KEY=VALUE.",
+)
 @click.option("-p", "--package", metavar="KEY", help="Only this part, for example -p optimizer.")
 @click.option("--resolve", is_flag=True, help="Accepted for Hydra's sake; what is printed is resolved.")
 @result_options
 @config_dir_option
 def command(
-    overrides: tuple[str, ...],
+    arguments: tuple[str, ...],
+    explain: bool,
     package: str | None,
     resolve: bool,
     as_json: bool,
@@ -33,37 +39,57 @@ def command(
     \b
     dynalab config task=grokking
     dynalab config task=grokking optimizer=sgd -p optimizer
+    dynalab config --explain train.sphere                 # what a key is
+    dynalab config --explain optimizer                    # what there is to choose from
+    dynalab config task=parity --explain optimizer.lr     # and its value here, and what says it
     """
     from dynalab.config.command import read_command
 
-    parsed = read_command(overrides, outputs=outputs)
-    for line in parsed.notes:
+    keys = [word for word in arguments if explain and "=" not in word and not word.startswith("~")]
+    overrides = [word for word in arguments if word not in keys]
+    parsed = None if explain and not overrides else read_command(overrides, outputs=outputs)
+    for line in parsed.notes if parsed else ():
         note(line)
-    show(parsed, as_json, package)
+    if explain:
+        _explain(keys, overrides, parsed, as_json)
+    elif parsed is not None:
+        show(parsed, as_json, package)
+
+
+def _explain(keys: list[str], overrides: list[str], command: Command | None, as_json: bool) -> None:
+    from dynalab.cli.explain import Configuration, explain
+    from dynalab.config.typed import flat
+
+    configuration = None
+    if command is not None:
+        trees = [flat(_tree(command, request)) for request in command.requests]
+        seeds = [word for word in overrides if word.startswith("seed=")]
+        configuration = Configuration(command, trees, seeds)
+    explain(keys, configuration, as_json)
 
 
 def _tree(command: Command, request: Request) -> dict[str, Any]:
     """Return one ensemble's configuration with the command's settings beside it."""
+    from dynalab.config.explain import null_of, shared
     from dynalab.config.typed import plain
     from dynalab.training.shown import shown
 
-    settings = command.settings
+    settings, explained = command.settings, shared()
     seeds = [run.seed for run in request.runs if run.seed is not None]
+
+    def worked_out(name: str, section: Any) -> dict[str, Any]:
+        meanings = {item.key.removeprefix(f"{name}."): null_of(item.about) for item in explained[name]}
+        return {key: meanings[key] if value is None else value for key, value in plain(section).items()}
+
     return {
         **shown(request.config, request.steps, settings.folders),
         "seed": format_seeds(seeds) if seeds else None,
         "device": "auto: CUDA where there is one, else CPU" if settings.device == "auto" else settings.device,
-        "compute": _worked_out(plain(settings.compute), "by the planner, from a trial of the step"),
-        "checkpoint": _worked_out(
-            plain(settings.checkpoint), "by the clock: at most 30 s of training are lost"
-        ),
+        "compute": worked_out("compute", settings.compute),
+        "checkpoint": worked_out("checkpoint", settings.checkpoint),
         "launcher": settings.launcher,
         "outputs": str(settings.outputs),
     }
-
-
-def _worked_out(section: dict[str, Any], how: str) -> dict[str, Any]:
-    return {key: how if value is None else value for key, value in section.items()}
 
 
 def show(command: Command, as_json: bool, package: str | None = None) -> None:
@@ -79,8 +105,15 @@ def show(command: Command, as_json: bool, package: str | None = None) -> None:
     if as_json:
         emit_json({"ensembles": [{"id": request.config.id, "config": tree} for request, tree in trees]})
         return
+    from dynalab.config.commented import commented
+    from dynalab.config.explain import of_config
+
     for place, (request, tree) in enumerate(trees):
         if len(trees) > 1:
             echo(f"{'---' if place else ''}\n# {' '.join(request.overrides)}".lstrip("\n"))
         echo(f"# id {request.config.id}")
-        echo(yaml.safe_dump(tree, sort_keys=False, default_flow_style=None).rstrip())
+        if isinstance(tree, dict):
+            prefix = f"{package}." if package else ""
+            echo(commented(tree, of_config(request.config), columns_of_terminal(), prefix))
+        else:
+            echo(yaml.safe_dump(tree, default_flow_style=True).removesuffix("...\n").rstrip())

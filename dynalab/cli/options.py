@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -102,6 +103,11 @@ def warn(lines: Sequence[str]) -> None:
     """Print warnings on standard error."""
     for line in lines:
         note(f"warning: {line}")
+
+
+def columns_of_terminal() -> int:
+    """Return the width that lines are fitted to: the terminal's, or what is comfortable where it goes to a file."""
+    return shutil.get_terminal_size((120, 24)).columns
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynalab.config import registry
+from dynalab.config.experiments import ABOUT
 from dynalab.config.overrides import Override, parse, shown
 from dynalab.config.suggest import did_you_mean, listing
-from dynalab.config.tree import Tree, dotted_keys, has, merged, parts_of, resolved
+from dynalab.config.tree import Tree, dotted_keys, has, merged, parts_of, resolved, value_at
 from dynalab.config.tuned import config_class
 from dynalab.core.errors import ConfigError
 
@@ -135,6 +136,32 @@ class Composer:
         rid = f"~{key}" if strange else f"{key}=null"
         return ConfigError(f"{error}; {source.title} sets it, {rid} takes it away")
 
+    def source(self, key: str, overrides: Sequence[Override], tuned: str = "") -> str:
+        """Return what says the value of a key: `your word`, or a file; empty where none does, and the default stands.
+
+        Args:
+            key: `optimizer.lr`.
+            overrides: One combination of a command's overrides.
+            tuned: The key below `tuned` that stands in for a null, `tuned.optimizer.adamw.lr`.
+        """
+        choices = [item for item in overrides if self._chooses(item)]
+        if any(
+            key == item.key or key.startswith(f"{item.key}.") for item in overrides if item not in choices
+        ):
+            return "your word"
+        base = self._base(choices)
+        for name, title in ((key, ""), (tuned, f" ({tuned.rpartition('.')[0]})")):
+            layer = base.source(name) if name else None
+            if layer is not None and value_at(layer.tree, parts_of(name)) is not None:
+                return f"{layer.title}{title}"
+        if key.startswith("probe."):
+            path, of_file = self._files.read("/".join(key.split(".")[:2]))
+            if of_file.get(key.split(".")[2]) is not None:
+                from dynalab.config.layers import Layer
+
+                return Layer(f"probe/{path.stem}", path, of_file).title
+        return ""
+
     def _base(self, choices: Sequence[Override]) -> Base:
         key = tuple(item.text for item in choices)
         if key not in self._bases:
@@ -150,8 +177,9 @@ class Composer:
         tree: Tree = {}
         for layer in layers:
             tree = merged(tree, layer.tree)
-        # What a file says to Hydra itself has no effect here.
-        tree.pop("hydra", None)
+        # What a file says to Hydra itself has no effect here, nor what it says of itself.
+        for key in ("hydra", ABOUT):
+            tree.pop(key, None)
         return Base(layers, tree)
 
     def _check_option(self, item: Override) -> None:

@@ -10,11 +10,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynalab.config import registry, schema
 from dynalab.config.keys import about_of, hints_of, kind_of, range_of
 from dynalab.config.plain import neutral_of
+
+if TYPE_CHECKING:
+    from dynalab.config.ensemble import EnsembleConfig
+
+# Groups of which every configuration of `train` has one part.
+PARTS = ("task", "model", "optimizer", "schedule")
 
 # Groups whose parts a configuration chooses, and what a part of each is.
 GROUPS = {
@@ -93,7 +99,9 @@ def part(group: str, name: str, folders: Sequence[Path] = ()) -> list[Explained]
 def of_part(group: str, name: str, cls: type[Any]) -> list[Explained]:
     """Return the keys of a part whose configuration class is known; its `name` is no key, the group's word is."""
     if group == "analysis":
-        return section(cls, "")
+        # Those that all have stand behind its own.
+        own = sorted(section(cls, ""), key=lambda item: item.key == "steps")
+        return [*own, *section(schema.Analyze, "")]
     prefix = f"probe.{name}" if group == "probe" else group
     return [item for item in section(cls, prefix) if item.key != f"{prefix}.name"]
 
@@ -108,15 +116,16 @@ def title(group: str, name: str, folders: Sequence[Path] = ()) -> str:
     return re.sub(r"^`\S+`: ", "", lines[0]).removesuffix(".") if lines else ""
 
 
-def as_yaml(keys: Sequence[Explained]) -> str:
-    """Return keys at their defaults with what they are as comments, as YAML."""
-    import yaml
+def of_config(config: EnsembleConfig) -> dict[str, Explained]:
+    """Return key -> what it is, of every key that a configuration has."""
+    items = [item for keys in shared().values() for item in keys]
+    for group in PARTS:
+        items += of_part(group, "", type(getattr(config, group)))
+    for name, keys in config.probe.items():
+        items += of_part("probe", name, type(keys))
+    return {item.key: item for item in items}
 
-    lines = []
-    for item in keys:
-        # An empty word cannot be given: it stands for what another key decides.
-        value = None if item.default == "" else item.default
-        text = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
-        pair = f"{item.key}: {text}"
-        lines.append(f"{pair:<24} # {item.about}" if item.about else pair)
-    return "\n".join(lines)
+
+def null_of(about: str) -> str:
+    """Return what null means, as the words about a key say; empty where they do not."""
+    return next((clause[6:] for clause in about.split("; ") if clause.startswith("null: ")), "")

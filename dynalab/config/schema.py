@@ -15,6 +15,7 @@ from dynalab.core.convergence import direction_of
 
 STREAMS = ("init", "split", "order", "noise")
 LAUNCHERS = ("local", "inline")
+OUTPUTS = "the outputs folder; null: --outputs, else DYNALAB_OUTPUTS, else ./outputs"
 
 
 def check_cadence(key: str, every: int | None, at: Any) -> None:
@@ -51,11 +52,15 @@ class Loose(Section):
         "who runs the shards; local: a pool of worker processes, inline: this process",
         one_of=LAUNCHERS,
     )
-    outputs: str | None = key(
-        None,
-        "the outputs folder; null: --outputs, else DYNALAB_OUTPUTS, else ./outputs",
-        kind="a folder or null",
-    )
+    outputs: str | None = key(None, OUTPUTS, kind="a folder or null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analyze(Section):
+    """The keys that `dynalab analyze` takes itself, whatever the analysis."""
+
+    pool: bool = key(False, "one analysis over the runs of all ensembles, in the place of one each")
+    outputs: str | None = key(None, OUTPUTS, kind="a folder or null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +145,7 @@ class Compute(Section, of="compute"):
         None, "worker processes; null: by the planner, from a trial of the step", least=1
     )
     threads: int | None = key(
-        None, "threads of a worker; null: by the planner, 1 with compute.exact=true", least=1
+        None, "threads of a worker; null: by the planner, from a trial of the step", least=1
     )
     width: int | None = key(
         None,
@@ -164,7 +169,7 @@ class Checkpoint(Section, of="checkpoint"):
 
     every: int | None = key(
         None,
-        "steps between checkpoints; null: by the clock, so that at most 30 s of training are lost",
+        "steps between checkpoints; null: by the clock: at most 30 s of training are lost",
         least=1,
     )
     # One alone could be the one that was being written when the machine stopped.

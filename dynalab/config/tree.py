@@ -30,6 +30,13 @@ def has(tree: Any, parts: Sequence[str]) -> bool:
     return True
 
 
+def value_at(tree: Any, parts: Sequence[str]) -> Any:
+    """Return the value of a key, given in parts; None of one that a tree has not."""
+    for part in parts:
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return tree
+
+
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     """Return keys under stronger ones: mappings are merged, anything else is replaced, `???` by nothing."""
     tree = dict(base)

@@ -57,7 +57,14 @@ class Passage:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvergenceKeys:
-    """The keys `convergence.*` of an analysis, the fields of `Convergence`; None means the task's default."""
+    """The keys `convergence.*` of an analysis, the fields of `Convergence`; None means the task's default.
+
+    Attributes:
+        metric: metric that is watched; null: the task's own
+        threshold: level that it has to reach; null: the task's own
+        direction: up (at least the level) or down (at most); null: the task's own, else as the metric improves
+        persistence: rows in a row that hold it; null: the task's own
+    """
 
     metric: str | None = None
     threshold: float | None = None

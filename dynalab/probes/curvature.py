@@ -75,7 +75,7 @@ class Config(Cadence):
     name: str = "curvature"
     every: int | None = every_by_cost()
     size: int | None = first_examples()
-    eigenvalues: int = key(1, "how many of the largest; from 2 on: sharpness_2, ...", least=1, most=20)
+    eigenvalues: int = key(1, "how many of the largest; the second is sharpness_2", least=1, most=20)
     tolerance: float = key(
         1e-2, "residual at which a search ends, relative to the eigenvalue", above=0, below=1
     )

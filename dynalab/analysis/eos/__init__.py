@@ -52,9 +52,11 @@ IN_WORDS = {
 class Config(Keys):
     """Keys of the analysis."""
 
-    low: float = key(0.9, "ratios of sharpness to threshold that count as at the edge: from", above=0, most=1)
-    high: float = key(1.25, "to", above=1)
-    leave: float = key(0.8, "five rows in a row below: the run has left the edge", above=0, below=1)
+    low: float = key(0.9, "least ratio of sharpness to threshold that counts as at the edge", above=0, most=1)
+    high: float = key(1.25, "largest ratio that counts as at the edge", above=1)
+    leave: float = key(
+        0.8, "ratio below which five rows in a row say that the run has left the edge", above=0, below=1
+    )
     rise: float = key(1.25, "times that the ratio rises from its minimum before it can arrive", least=1)
     skip: int = key(10, "steps at the beginning that are not looked at, for adaptive optimizers", least=0)
 

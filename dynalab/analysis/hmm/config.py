@@ -107,23 +107,26 @@ class Config(Keys):
     """
 
     metrics: list[str] | None = key(
-        None, "columns; null: the fourteen weight metrics, as far as they were recorded"
+        None, "columns that are modelled; null: the fourteen weight metrics, as far as they were recorded"
     )
     preset: str = key(
-        "robust", "or paper: the published pipeline, formula by formula", one_of=("robust", "paper")
+        "robust",
+        "how models are fitted and chosen; paper: the published pipeline, formula by formula",
+        one_of=("robust", "paper"),
     )
     emission: str = key(
         PRESET_WORD,
-        "null: the preset's; auto (robust's: what says more of unseen runs), ar (states of dynamics), level (Gaussian; "
-        "paper's)",
+        "what a state emits; auto (robust's): what says more of unseen runs, ar: dynamics, level (paper's): a "
+        "Gaussian; null: the preset's",
         one_of=("auto", "ar", "level"),
     )
     covariance: str = key(
         PRESET_WORD,
-        "null: the preset's; full (both presets'; robust: shrunk), tied, diag, or lowrank (factors and a diagonal)",
+        "covariance of a state; full: both presets', shrunk in robust, lowrank: factors and a diagonal; null: the "
+        "preset's",
         one_of=("full", "tied", "diag", "lowrank"),
     )
-    rank: int = key(3, "factors of lowrank", least=1)
+    rank: int = key(3, "factors of covariance=lowrank", least=1)
     ridge: float | None = key(
         None,
         "pull of ar toward the random walk, in frames; null: 1 or 10, whichever says more of unseen runs",
@@ -138,23 +141,28 @@ class Config(Keys):
     left_to_right: bool = key(False, "states can only be left for later ones")
     n_states: int | None = key(
         None,
-        "null: the fewest within one standard error (of the difference, over runs) of the best held-out likelihood "
-        "(paper: by BIC of the held-out runs)",
+        "number of states; null: the fewest within one standard error (of the difference, over runs) of the best "
+        "held-out likelihood (paper: by BIC of the held-out runs)",
         least=1,
     )
     max_states: int = key(8, "largest number of states that is tried", least=1)
-    folds: int = key(5, "over runs", least=2)
+    folds: int = key(5, "folds over runs, of which each is held out once", least=2)
     restarts: int = key(5, "starts of EM in every fit", least=1)
     n_iter: int | None = key(
         None, "most EM iterations of a start; null: the preset's, robust 200, paper 32", least=1
     )
     tol: float | None = key(
-        None, "null: the preset's, robust 1e-4 nats a frame, paper 1e-2 nats of all frames", above=0
+        None,
+        "gain in likelihood at which EM ends; null: the preset's, robust 1e-4 nats a frame, paper 1e-2 nats of all "
+        "frames",
+        above=0,
     )
-    stability: bool = key(True, "refit other starts and resampled runs")
-    baselines: bool = key(True, "other emission, mixtures, one metric, shuffled time")
-    seed: int = key(0, "of starts, folds and resampling", least=0)
-    workers: int | None = key(None, "processes; the result does not depend on it", least=1)
+    stability: bool = key(True, "refit other starts and resampled runs, to tell how stable the states are")
+    baselines: bool = key(True, "compare with the other emission, mixtures, one metric, shuffled time")
+    seed: int = key(0, "seed of starts, folds and resampling", least=0)
+    workers: int | None = key(
+        None, "worker processes, on which the result does not depend; null: one a core where it pays", least=1
+    )
     decode_with: str | None = key(
         None,
         "id of a stored hmm analysis: decode these runs with its model, without looking ahead",

@@ -31,7 +31,7 @@ class Config(Keys):
 
     log_time: bool = key(False, "split the variance of the logarithm of the convergence step")
     draws: int = key(4000, "draws behind the intervals", least=100)
-    seed: int = key(0, "of the draws", least=0)
+    seed: int = key(0, "seed of the draws", least=0)
     convergence: ConvergenceKeys = key(ConvergenceKeys(), "what counts as converged; null: the task's own")
 
 
