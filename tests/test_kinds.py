@@ -96,9 +96,9 @@ def test_findings_leave_the_names_that_every_result_has(outputs, own, monkeypatc
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("n_iter=-1", "n_iter=-1: expected an integer of at least 1"),
-        ("n_iter=0", "n_iter=0: expected an integer of at least 1"),
-        ("tol=-1", "tol=-1.0: expected a number above 0"),
+        ("n_iter=-1", "n_iter=-1: expected an integer of at least 1, or null"),
+        ("n_iter=0", "n_iter=0: expected an integer of at least 1, or null"),
+        ("tol=-1", "tol=-1.0: expected a number above 0, or null"),
         ("emission=", "emission=: expected a value, or null for the default"),
         ("covariance=", "covariance=: expected a value, or null for the default"),
         ("decode_with=", "decode_with=: expected a value, or null for the default"),

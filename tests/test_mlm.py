@@ -153,7 +153,7 @@ def test_a_corpus_of_the_users(tmp_path):
     ("fields", "message"),
     [
         ({"corpus": "missing.txt"}, r"task\.corpus=.*missing\.txt: no such file"),
-        ({"corpus": 7}, r"task\.corpus=7: expected null, a text file"),
+        ({"corpus": 7}, r"task\.corpus=7: expected a text file"),
         ({"corpus": []}, r"task\.corpus=\[\]"),
         ({"vocabulary": 257}, r"task\.vocabulary=257.*258"),
         ({"length": 1}, r"task\.length=1"),

@@ -364,14 +364,14 @@ def test_other_tasks_are_refused(name):
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("embedding_mlp", {"activation": "rleu"}, r"model\.activation=rleu.*did you mean relu.*square, relu"),
+        ("embedding_mlp", {"activation": "rleu"}, r"model\.activation=rleu.*square or relu.*did you mean relu"),
         ("embedding_mlp", {"width": 0}, r"model\.width=0"),
         ("gromov", {"width": -1}, r"model\.width=-1"),
         ("nanda", {"heads": 3}, r"model\.width=128.*model\.heads=3"),
         ("nanda", {"mlp_width": 0}, r"model\.mlp_width=0"),
         ("power", {"layers": 0}, r"model\.layers=0"),
         ("onehot_mlp", {"hidden": []}, r"model\.hidden=\[\]"),
-        ("onehot_mlp", {"hidden": [8, 0]}, r"model\.hidden=0"),
+        ("onehot_mlp", {"hidden": [8, 0]}, r"model\.hidden=\[8, 0\].*at least 1"),
     ],
 )
 def test_bad_values_are_named(name, fields, message):

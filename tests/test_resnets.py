@@ -357,11 +357,11 @@ def test_other_tasks_are_refused(name):
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("resnet18", {"norm": "bacth"}, r"model\.norm=bacth.*did you mean batch.*batch, layer, group, none"),
+        ("resnet18", {"norm": "bacth"}, r"model\.norm=bacth.*batch, layer, group or none.*did you mean batch"),
         ("resnet20", {"norm": "group", "groups": 5}, r"model\.width=16.*model\.groups=5"),
         ("resnet20", {"width": 0}, r"model\.width=0"),
         ("si_mlp", {"depth": 0}, r"model\.depth=0"),
-        ("si_convnet", {"head_norm": 0.0}, r"model\.head_norm=0\.0.*positive"),
+        ("si_convnet", {"head_norm": 0.0}, r"model\.head_norm=0\.0.*above 0"),
     ],
 )
 def test_bad_values_are_named(name, fields, message):

@@ -237,7 +237,7 @@ def test_other_tasks_are_refused(name):
     ("name", "fields", "message"),
     [
         ("mlp", {"hidden": []}, r"model\.hidden=\[\]"),
-        ("mlp", {"hidden": [8, 0]}, r"model\.hidden=0"),
+        ("mlp", {"hidden": [8, 0]}, r"model\.hidden=\[8, 0\].*at least 1"),
         ("mlp", {"activation": "rleu"}, r"model\.activation=rleu.*did you mean relu"),
         ("mlp", {"init": "xavier"}, r"model\.init=xavier.*xavier_normal"),
         ("mlp", {"gain": 0.0}, r"model\.gain=0\.0"),
