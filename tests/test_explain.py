@@ -182,6 +182,7 @@ def test_a_key_is_explained_with_its_value_and_what_says_it(here):
     )
     assert "\n  here sgd\n" in out and "\n  here 2.0, your word\n" in out
     assert "here 3000, from conf/task/parity.yaml" in out and "here null, the default" in out
+    assert of("optimizer.lr=0.3").endswith("here 0.3, your word\n")
     assert "optimizer=sgd, which is chosen, does not have it" in of("task=parity", "optimizer.eps")
     out = of("optimizer=lookahead,sgd", "optimizer.lr", "seed", "seed=0..3")
     assert "with optimizer=lookahead: 0.003, from conf/task/grokking.yaml (tuned.optimizer.adamw)" in out

@@ -364,7 +364,11 @@ def test_other_tasks_are_refused(name):
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("embedding_mlp", {"activation": "rleu"}, r"model\.activation=rleu.*square or relu.*did you mean relu"),
+        (
+            "embedding_mlp",
+            {"activation": "rleu"},
+            r"model\.activation=rleu.*square or relu.*did you mean relu",
+        ),
         ("embedding_mlp", {"width": 0}, r"model\.width=0"),
         ("gromov", {"width": -1}, r"model\.width=-1"),
         ("nanda", {"heads": 3}, r"model\.width=128.*model\.heads=3"),

@@ -357,7 +357,11 @@ def test_other_tasks_are_refused(name):
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("resnet18", {"norm": "bacth"}, r"model\.norm=bacth.*batch, layer, group or none.*did you mean batch"),
+        (
+            "resnet18",
+            {"norm": "bacth"},
+            r"model\.norm=bacth.*batch, layer, group or none.*did you mean batch",
+        ),
         ("resnet20", {"norm": "group", "groups": 5}, r"model\.width=16.*model\.groups=5"),
         ("resnet20", {"width": 0}, r"model\.width=0"),
         ("si_mlp", {"depth": 0}, r"model\.depth=0"),

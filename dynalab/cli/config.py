@@ -61,6 +61,8 @@ def _explain(keys: list[str], overrides: list[str], command: Command | None, as_
     from dynalab.config.typed import flat
 
     configuration = None
+    # Where no key is named, those that are set are meant.
+    keys = keys or [word.partition("=")[0].lstrip("+~") for word in overrides]
     if command is not None:
         trees = [flat(_tree(command, request)) for request in command.requests]
         seeds = [word for word in overrides if word.startswith("seed=")]
