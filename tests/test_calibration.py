@@ -12,10 +12,11 @@ from bars.calibration import LEAST, NULLS, Null, most
 from nulls.hmm import trajectories, walks
 
 from dynalab.analysis import hmm
-from dynalab.analysis.hmm import comparison, detours, survival
+from dynalab.analysis.hmm import comparison, detours
 from dynalab.analysis.hmm.findings import DetourModel
 from dynalab.analysis.hmm.outcome import FUTURE, infer
 from dynalab.analysis.hmm.paths import compare
+from dynalab.core import survival
 from dynalab.core.records import plain
 
 
