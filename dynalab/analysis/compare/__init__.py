@@ -84,7 +84,9 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         NothingMatched: There is one setting alone, or nothing to compare.
         ConfigError: The settings learn different tasks, or a key does not fit what was recorded.
     """
-    groups = [group for group in groups if group.runs]
+    groups = [
+        replace(group, runs=tuple(sorted(group.runs, key=lambda run: run.id))) for group in groups if group.runs
+    ]
     if len(groups) < 2:
         raise NothingMatched(
             "compare needs two settings or more: train a sweep, for example optimizer.lr=1e-3,3e-3"

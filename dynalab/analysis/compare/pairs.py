@@ -120,9 +120,9 @@ def between_values(one: Values, other: Values, n_pairs: int = 1) -> Gap:
     one, other = (one.of(seeds), other.of(seeds)) if seeds else (one, other)
     x, y = one.values, other.values
     n, m = len(x), len(y)
-    test = _Flips(n) if seeds else _Splits(n, m)
     if min(n, m) < 2:
-        return Gap(None, OPEN, None, OPEN, 1.0, test.least_p, bool(seeds), (n, m))
+        return Gap(None, OPEN, None, OPEN, 1.0, 1.0, bool(seeds), (n, m))
+    test = _Flips(n) if seeds else _Splits(n, m)
     ratio, ratio_interval = _ratio(x, y)
     interval = _interval([y - x]) if seeds else _interval([y, x])
     estimate = float(y.mean() - x.mean())
