@@ -85,7 +85,9 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         ConfigError: The settings learn different tasks, or a key does not fit what was recorded.
     """
     groups = [
-        replace(group, runs=tuple(sorted(group.runs, key=lambda run: run.id))) for group in groups if group.runs
+        replace(group, runs=tuple(sorted(group.runs, key=lambda run: run.id)))
+        for group in groups
+        if group.runs
     ]
     if len(groups) < 2:
         raise NothingMatched(
@@ -178,10 +180,9 @@ def _landmarks(groups: Sequence[Group], rule: Convergence | None) -> list[_Sampl
     rules: dict[str, list[Convergence]] = {}
     for name, metric in LEVELS.items():
         levels = [(group.runs[0].config.get("levels") or {}).get(metric) for group in groups]
-        if all(
-            level is not None and metric in group.columns for level, group in zip(levels, groups, strict=True)
-        ):
-            rules[name] = [Convergence(metric, float(level)) for level in levels]
+        known = [float(level) for level in levels if level is not None]
+        if len(known) == len(groups) and all(metric in group.columns for group in groups):
+            rules[name] = [Convergence(metric, level) for level in known]
     if rule is not None and all(rule.metric in group.columns for group in groups):
         rules[CONVERGED] = [rule] * len(groups)
     found = {
@@ -401,7 +402,7 @@ def _warnings(groups: Sequence[Group], samples: Sequence[_Sample]) -> list[str]:
     )
     if len(lengths) > 1:
         lines.append(
-            f"the settings were trained for {lengths[0]:,} to {lengths[-1]:,} steps: landmarks are compared up to where "
-            "both of a pair were watched"
+            f"the settings were trained for {lengths[0]:,} to {lengths[-1]:,} steps: landmarks are compared up to "
+            "where both of a pair were watched"
         )
     return lines

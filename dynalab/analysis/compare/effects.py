@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -39,7 +40,8 @@ def effects(name: str, of: Sequence[Times | Values], keys: Sequence[Mapping[str,
     codes = {key: _codes([repr(item[key]) for item in keys])[cell] for key in names}
     terms: dict[tuple[str, ...], np.ndarray] = {(key,): codes[key] for key in names}
     terms |= {
-        (a, b): (codes[a][:, :, None] * codes[b][:, None, :]).reshape(len(y), -1) for a, b in combinations(names, 2)
+        (a, b): (codes[a][:, :, None] * codes[b][:, None, :]).reshape(len(y), -1)
+        for a, b in combinations(names, 2)
     }
     base = np.ones((len(y), 1))
     if len({item.labels for item in of}) == 1:
@@ -59,12 +61,13 @@ def effects(name: str, of: Sequence[Times | Values], keys: Sequence[Mapping[str,
             continue
         size = max(without - beside, 0.0) / (rank_beside - rank_without)
         p = float(fisher.sf(size / (left / freedom), rank_beside - rank_without, freedom))
-        estimate, interval = _difference(np.hstack([base, *others, columns]), columns, y, left / freedom, freedom, len(term))
+        design = np.hstack([base, *others, columns])
+        estimate, interval = _difference(design, columns, y, left / freedom, freedom, len(term))
         if steps and estimate is not None:
             estimate, interval = math.exp(estimate), _exp(interval)
-        found.append((term, estimate, interval, p))
-    adjusted = holm([p for *_, p in found])
-    return [Effect(*item, p) for item, p in zip([(term, name, *rest) for term, *rest in found], adjusted, strict=True)]
+        found.append(Effect(term, name, estimate, interval, p, p))
+    adjusted = holm([effect.p for effect in found])
+    return [replace(effect, p_adjusted=p) for effect, p in zip(found, adjusted, strict=True)]
 
 
 def _codes(values: Sequence[str]) -> np.ndarray:

@@ -68,7 +68,9 @@ class Effect:
 
     keys: tuple[str, ...]
     of: str  # the landmark or metric
-    estimate: float | None  # the second value less the first (of steps: how many times as late), of keys of two values
+    estimate: (
+        float | None
+    )  # the second value less the first (of steps: how many times as late), of keys of two values
     interval: Bounds  # 95% interval of it
     p: float  # that the key has no effect, or two none together: an F test with seeds as blocks
     p_adjusted: float  # with the other effects on this landmark or metric (Holm)

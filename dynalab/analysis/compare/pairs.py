@@ -68,9 +68,9 @@ def between_times(one: Times, other: Times, n_pairs: int = 1) -> Gap:
     """Compare when runs of two settings reached a landmark, those that never did included.
 
     The test is Gehan's (1965), Wilcoxon's in censored data, by permutation; the estimate is the shift at which it sees
-    no difference (Hodges and Lehmann, 1963), the median of the differences of runs where all are known, and the interval
-    the shifts that it does not refuse; of the ratio likewise, on logarithms. Beyond the step up to which both settings
-    were watched nothing is compared. `n_pairs` are compared in all.
+    no difference (Hodges and Lehmann, 1963), the median of the differences of runs where all are known, and the
+    interval the shifts that it does not refuse; of the ratio likewise, on logarithms. Beyond the step up to which both
+    settings were watched nothing is compared. `n_pairs` are compared in all.
     """
     seeds = paired_labels(one, other, n_pairs)
     one, other = (one.of(seeds), other.of(seeds)) if seeds else (one, other)

@@ -56,7 +56,7 @@ def labels(settings: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> list[st
 
 
 def _word(key: str, value: Any) -> str:
-    *section, name = key.split(".")
+    name = key.rpartition(".")[2]
     if name == "name":
         return str(value)
     if isinstance(value, bool) or value is None:

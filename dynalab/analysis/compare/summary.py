@@ -246,7 +246,8 @@ def _ranking(findings: Findings) -> Ranking:
     never = " Arrow heads at the right end: runs that never did." if name in settings[0].landmarks else ""
     return Ranking(
         name="ranking",
-        caption=f"**Settings by {_metric(name)}, the best on top.** A dot a run; below, the {what} with its 95% interval.{never}",
+        caption=f"**Settings by {_metric(name)}, the best on top.** A dot a run; below, the {what} with its 95% "
+        f"interval.{never}",
         alt=f"{len(settings)} settings ranked by {_metric(name)}",
         labels=[setting.label for setting in settings],
         values=[_values(setting, name) for setting in settings],
@@ -265,8 +266,8 @@ def _response(findings: Findings) -> Response:
     near = f"{low:g}" if low == high else f"{low:g} to {high:g}"
     return Response(
         name="response",
-        caption=f"**{_metric(found.of).capitalize()} over {found.key}.** A dot a run, bars: 95% intervals. Shaded: the values that are "
-        f"not told apart from the best, {found.best.value:g} ({near}).",
+        caption=f"**{_metric(found.of).capitalize()} over {found.key}.** A dot a run, bars: 95% intervals. Shaded: "
+        f"the values that are not told apart from the best, {found.best.value:g} ({near}).",
         alt=f"{_metric(found.of)} over {found.key}",
         key=found.key,
         at=[level.value for level in found.values],

@@ -64,9 +64,9 @@ def ranking(
                     ax.plot(
                         [x], [place + 0.14], marker=marker, markersize=4, color=INK, clip_on=False, zorder=4
                     )
-        if estimates[place] is not None:
+        if (estimate := estimates[place]) is not None:
             ax.plot(
-                [estimates[place]],
+                [estimate],
                 [place + 0.14],
                 marker="|",
                 markersize=8,
