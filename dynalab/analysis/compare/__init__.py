@@ -40,7 +40,7 @@ from dynalab.core.words import count, listed
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
 VERSION = 1
-NEEDS = Needs(statuses=("done", "diverged"), across=True)
+NEEDS = Needs(statuses=("done", "diverged"), across=True, sweeps=True)
 TITLE = "Which setting is better"
 METRICS = ("test_accuracy", "test_loss", "train_loss")
 CONVERGED = "converged_step"

@@ -40,7 +40,12 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
 
 def _same(findings: Findings, name: str) -> bool:
     """Whether a landmark is the level of the first one, held for some rows: nothing new is said of it."""
-    return name == "converged_step" and findings.rule is not None and findings.rule.metric == "test_accuracy"
+    known = findings.settings[0].landmarks
+    return (
+        name == "converged_step" != findings.main
+        and findings.rule is not None
+        and (findings.rule.metric == "test_accuracy" and "generalised_step" in known)
+    )
 
 
 def _names(findings: Findings) -> list[str]:
@@ -87,7 +92,16 @@ def _sentence(findings: Findings, name: str) -> str:
         text = f"**{first.label}** {what} ({_value(first, name)})"
     order = [pair for pair in findings.pairs if pair.of == name and best in (pair.a, pair.b)]
     told = [pair for pair in order if pair.verdict == "differ"]
-    if told:
+    never = [
+        _other(pair, best)
+        for pair in told
+        if landmark and not settings[_other(pair, best)].landmarks[name].reached
+    ]
+    if told and len(never) == len(told):
+        p = max(pair.p_adjusted for pair in told)
+        labels = listed([settings[one].label for one in never], 4)
+        text += f"; no run with {labels} does (p {p_equals(p)})"
+    elif told:
         rank = [setting.ensemble for setting in sorted(findings.settings, key=lambda item: _rank(item, name))]
         nearest = min(told, key=lambda pair: rank.index(_other(pair, best)))
         text += f"; {settings[_other(nearest, best)].label} is {_gap(nearest, best, landmark)}"
@@ -160,7 +174,8 @@ def _metric(name: str) -> str:
 def _settings(findings: Findings) -> Table:
     first = findings.settings[0]
     header = ["setting", "ensemble", "runs"]
-    for name in first.landmarks:
+    shown = [name for name in first.landmarks if not _same(findings, name)]
+    for name in shown:
         header += [WORDS[name], "median step"]
     header += [_metric(name) for name in first.final]
     rows = []
@@ -187,7 +202,7 @@ def _cell(value: float | None, interval: Bounds) -> Cell | None:
 
 def _pairs(findings: Findings) -> Iterator[Block]:
     settings = _by_id(findings)
-    for name in _names(findings):
+    for name in (name for name in _names(findings) if not _same(findings, name)):
         landmark = name in findings.settings[0].landmarks
         pairs = [pair for pair in findings.pairs if pair.of == name]
         unit = "steps later" if landmark else "higher by"
@@ -246,9 +261,9 @@ def _ranking(findings: Findings) -> Ranking:
     never = " Arrow heads at the right end: runs that never did." if name in settings[0].landmarks else ""
     return Ranking(
         name="ranking",
-        caption=f"**Settings by {_metric(name)}, the best on top.** A dot a run; below, the {what} with its 95% "
-        f"interval.{never}",
-        alt=f"{len(settings)} settings ranked by {_metric(name)}",
+        caption=f"**Settings by {_axis(findings, name)}, the best on top.** A dot a run; below, the {what} with "
+        f"its 95% interval.{never}",
+        alt=f"{len(settings)} settings ranked by {_axis(findings, name)}",
         labels=[setting.label for setting in settings],
         values=[_values(setting, name) for setting in settings],
         estimates=[estimate for estimate, _ in estimates],
@@ -266,9 +281,9 @@ def _response(findings: Findings) -> Response:
     near = f"{low:g}" if low == high else f"{low:g} to {high:g}"
     return Response(
         name="response",
-        caption=f"**{_metric(found.of).capitalize()} over {found.key}.** A dot a run, bars: 95% intervals. Shaded: "
-        f"the values that are not told apart from the best, {found.best.value:g} ({near}).",
-        alt=f"{_metric(found.of)} over {found.key}",
+        caption=f"**{_axis(findings, found.of).capitalize()}, over {found.key}.** A dot a run, bars: 95% intervals. "
+        f"Shaded: the values that are not told apart from the best, {found.best.value:g} ({near}).",
+        alt=f"{_axis(findings, found.of)} over {found.key}",
         key=found.key,
         at=[level.value for level in found.values],
         values=[_values(by_value[level.value], found.of) for level in found.values],
