@@ -181,7 +181,7 @@ def _settings(findings: Findings) -> Table:
     rows = []
     for setting in findings.settings:
         row: list[object] = [setting.label, setting.ensemble, setting.runs]
-        for item in setting.landmarks.values():
+        for item in (setting.landmarks[name] for name in shown):
             row += [
                 Cell(item.reached, f"{item.reached} of {setting.runs}"),
                 _cell(item.median_step, item.interval),
