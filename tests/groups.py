@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from nulls.compare import groups as settings
 
 from dynalab.analysis.base import Convergence, Group
 from dynalab.curvature import bins
@@ -19,6 +20,7 @@ class Example:
 
     Attributes:
         group: The group.
+        others: Those that are analysed with it, by an analysis across groups.
         cuts: Steps, before and after what is found, that it is cut at.
         keys: Keys of the analysis that make it fast.
     """
@@ -26,6 +28,12 @@ class Example:
     group: Group
     cuts: tuple[int, ...]
     keys: dict[str, Any] = field(default_factory=dict)
+    others: tuple[Group, ...] = ()
+
+    @property
+    def groups(self) -> list[Group]:
+        """The group and those beside it."""
+        return [self.group, *self.others]
 
 
 def periods() -> Example:
@@ -50,6 +58,12 @@ def periods() -> Example:
         replace(group.runs[1], config=free, status="diverged", diverged_step=8000),
     )
     return Example(replace(group, runs=runs), (3000, 7000))
+
+
+def compare() -> Example:
+    """Three settings, each later than the one before; in the last some runs never generalise."""
+    group, *others = settings(0, n=6, last=3000, delays=(1.0, 1.5, 2.5))
+    return Example(group, (1000, 2000), others=tuple(others))
 
 
 def variance() -> Example:
@@ -172,6 +186,7 @@ def eos() -> Example:
 
 
 EXAMPLES: dict[str, Callable[[], Example]] = {
+    "compare": compare,
     "eos": eos,
     "hmm": hmm,
     "periods": periods,

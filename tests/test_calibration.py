@@ -12,10 +12,11 @@ from bars.calibration import LEAST, NULLS, Null, most
 from nulls.hmm import trajectories, walks
 
 from dynalab.analysis import hmm
-from dynalab.analysis.hmm import comparison, detours, survival
+from dynalab.analysis.hmm import comparison, detours
 from dynalab.analysis.hmm.findings import DetourModel
 from dynalab.analysis.hmm.outcome import FUTURE, infer
 from dynalab.analysis.hmm.paths import compare
+from dynalab.core import survival
 from dynalab.core.records import plain
 
 
@@ -48,6 +49,14 @@ LEFT = (
     "two ensembles in one: states at random, runs cut",
     "24 and 24 runs, three",
     "parity, two events by chance, alike often",
+    "5 and 20 runs",
+    "20 and 20 runs",
+    *(
+        f"{n} and {n} runs, steps: {kind}"
+        for n in (5, 8)
+        for kind in ("all", "one", "ties", "seeds alike, a")
+    ),
+    *(f"{n} and {n} runs, values: {kind}" for n in (5, 8) for kind in ("normal", "unequal")),
 )
 ASKED = [null for null in calibration.STATISTICS if not null.runs.startswith(LEFT)]
 
@@ -57,7 +66,9 @@ def test_nothing_is_found_where_there_is_nothing(null, monkeypatch):
     # Intervals of delays are where the time goes: below.
     monkeypatch.setattr(survival, "shift", lambda *_: (None, [None, None]))
     found = rates(null)
-    assert found and {name: rate for name, rate in found.items() if rate > most(NULLS, NULLS)} == {}
+    assert (
+        found and {name: rate for name, rate in found.items() if rate > most(NULLS, NULLS, null.most)} == {}
+    )
 
 
 def test_the_interval_of_a_delay_holds_none_where_its_p_value_does_not_refuse_it():

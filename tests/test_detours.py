@@ -10,12 +10,13 @@ from statsmodels.regression.linear_model import OLS
 
 from dynalab.analysis import hmm
 from dynalab.analysis.convergence import converge
-from dynalab.analysis.hmm import detours, survival
+from dynalab.analysis.hmm import detours
 from dynalab.analysis.hmm.detours import explained, published
 from dynalab.analysis.hmm.features import is_size
 from dynalab.analysis.hmm.outcome import infer
 from dynalab.analysis.hmm.paths import compare, path_table
 from dynalab.analysis.hmm.visits import before_convergence, entries, shares
+from dynalab.core import survival
 from dynalab.core.records import plain
 
 

@@ -23,7 +23,7 @@ KINDS = sorted(EXAMPLES)
 def kind(request):
     part, example = find("analysis", request.param), EXAMPLES[request.param]()
     config = part.module.Config(**example.keys)
-    return part, example, config, findings_of([example.group], part, config)
+    return part, example, config, findings_of(example.groups, part, config)
 
 
 def stored(findings):
@@ -44,10 +44,10 @@ def ended(run: Run, last: int) -> Run:
 def test_a_prefix_is_judged_as_runs_that_ended_there(kind):
     part, example, config, _ = kind
     for last in example.cuts:
-        cut = replace(example.group, runs=tuple(ended(run, last) for run in example.group.runs))
-        prefix = stored(findings_of([example.group], part, replace(config, steps=last)))
+        cut = [replace(group, runs=tuple(ended(run, last) for run in group.runs)) for group in example.groups]
+        prefix = stored(findings_of(example.groups, part, replace(config, steps=last)))
         # With the key, which findings may name among what made them.
-        np.testing.assert_equal(prefix, stored(findings_of([cut], part, replace(config, steps=last))))
+        np.testing.assert_equal(prefix, stored(findings_of(cut, part, replace(config, steps=last))))
 
 
 def test_findings_come_back_from_json(kind):
@@ -59,11 +59,17 @@ def test_findings_come_back_from_json(kind):
 
 def test_order_of_runs_and_columns_does_not_matter(kind):
     part, example, config, findings = kind
-    runs = tuple(
-        replace(run, series=dict(reversed([*run.series.items()]))) for run in reversed(example.group.runs)
-    )
-    turned = replace(example.group, runs=runs, metrics=example.group.metrics[::-1])
-    mine, theirs = plain(findings), plain(findings_of([turned], part, config))
+    turned = [
+        replace(
+            group,
+            runs=tuple(
+                replace(run, series=dict(reversed([*run.series.items()]))) for run in reversed(group.runs)
+            ),
+            metrics=group.metrics[::-1],
+        )
+        for group in example.groups
+    ]
+    mine, theirs = plain(findings), plain(findings_of(turned, part, config))
     for key, value in mine.items():
         if isinstance(value, list) and value and isinstance(value[0], dict) and "run" in value[0]:
             theirs[key] = sorted(
@@ -81,22 +87,27 @@ def test_poor_runs_end_in_findings_or_in_a_line(kind, poor):
         "nothing": lambda series: Series(series.steps[:0], series.values[:0]),
         "constant": lambda series: Series(series.steps, 1.0 + 0 * series.values),
     }[poor]
-    runs = [
+    groups = [
         replace(
-            run,
-            series={name: rows(series) for name, series in run.series.items()},
-            grid=run.grid[:1] if poor == "one row" else run.grid,
+            group,
+            runs=tuple(
+                replace(
+                    run,
+                    series={name: rows(series) for name, series in run.series.items()},
+                    grid=run.grid[:1] if poor == "one row" else run.grid,
+                )
+                for run in (group.runs[:1] if poor == "one run" else group.runs)
+            ),
         )
-        for run in example.group.runs
+        for group in example.groups
     ]
-    group = replace(example.group, runs=tuple(runs[:1] if poor == "one run" else runs))
     try:
-        findings = findings_of([group], part, config)
+        findings = findings_of(groups, part, config)
     except DynalabError as error:
         assert len(str(error).splitlines()) == 1
     else:
         json.dumps(plain(findings), allow_nan=False)
-        read(part, findings, [group])
+        read(part, findings, groups)
 
 
 def test_what_was_not_recorded_is_named_with_what_records_it(kind):
@@ -129,7 +140,7 @@ def read(part, findings, groups):
 
 def test_what_it_says_has_a_headline_and_no_holes(kind):
     part, example, _, findings = kind
-    alone, beside = (read(part, findings, groups) for groups in ([], [example.group]))
+    alone, beside = (read(part, findings, groups) for groups in ([], example.groups))
     assert not any(isinstance(block, Figure) for block in alone)
     assert [block for block in beside if not isinstance(block, Figure)] == alone
 

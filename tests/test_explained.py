@@ -11,8 +11,9 @@ from nulls.hmm import states_of, walks
 from report_fakes import make_ensemble, make_hmm
 from scipy import optimize, stats
 
-from dynalab.analysis.hmm import delays, detours, survival, tobit
+from dynalab.analysis.hmm import delays, detours, tobit
 from dynalab.analysis.hmm.visits import chances
+from dynalab.core import survival
 from dynalab.show.blocks import Table
 
 

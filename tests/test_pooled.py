@@ -8,8 +8,9 @@ import numpy as np
 from nulls.hmm import convergence, walks
 
 from dynalab.analysis.base import Convergence, Group, on_one_grid
-from dynalab.analysis.hmm import detours, survival
+from dynalab.analysis.hmm import detours
 from dynalab.analysis.hmm.paths import compare
+from dynalab.core import survival
 
 
 def group(name, rule, imported=False):

@@ -876,7 +876,7 @@ def test_the_title_and_the_order_of_a_page(monkeypatch):
     ]
     assert write._title(items[:1]) == "t1, 1 run" and write._title(items) == "a and b: 2 ensembles, 3 runs"
     monkeypatch.setattr(overview, "name_ensembles", lambda shown: [])
-    monkeypatch.setattr(overview, "comparison", lambda *_: Section("Comparison", "c"))
+    monkeypatch.setattr(overview, "comparison", lambda *_, **__: Section("Comparison", "c"))
     monkeypatch.setattr(ensemble, "summary", lambda item: [f"{item.title} one.", f"{item.title} two."])
     monkeypatch.setattr(
         ensemble, "section", lambda item, own, home: Section(item.title, item.anchor, (), own)

@@ -6,7 +6,8 @@ from scipy import optimize, stats
 from statsmodels.duration.hazard_regression import PHReg
 from statsmodels.duration.survfunc import survdiff
 
-from dynalab.analysis.hmm import survival, tobit
+from dynalab.analysis.hmm import tobit
+from dynalab.core import survival
 from dynalab.core.stats import quantile
 
 

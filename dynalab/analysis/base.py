@@ -58,6 +58,7 @@ class Needs:
         weights: Whether it reads weights (`Run.weights`), which must have been kept at some step.
         network: Whether it runs networks (`Run.network`, `Group.stack`), which must be dynalab's own or a plug-in's.
         across: Whether it is of all ensembles together; otherwise of each, unless `pool=true` asks for that.
+        sweeps: Whether a report makes it first for every task that has several ensembles.
     """
 
     columns: tuple[str | tuple[str, ...], ...] = ()
@@ -68,6 +69,7 @@ class Needs:
     weights: bool = False
     network: bool = False
     across: bool = False
+    sweeps: bool = False
 
     @property
     def required(self) -> tuple[str, ...]:

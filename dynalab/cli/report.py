@@ -59,6 +59,7 @@ def command(
     """
     from dynalab.config.registry import typed_folders
     from dynalab.report.choice import choose, key_words, older, superseded, unmade
+    from dynalab.report.sweeps import sweeps
     from dynalab.report.write import report_name, write_report
     from dynalab.store.reader import Ensemble
     from dynalab.store.table import notice
@@ -88,7 +89,8 @@ def command(
         if not any(item.id in result.ensembles for item, _ in selection):
             about = ", ".join(result.ensembles)
             raise ConfigError(f"{result.kind}-{result.id} is about {about}, which is not among the runs")
-    choices = {item.id: choose(root, item.id, chosen) for item, _ in selection}
+    made, refused = sweeps(selection, root, chosen)
+    choices = {item.id: choose(root, item.id, [*chosen, *made]) for item, _ in selection}
     derived = name or report_name(selection, chosen)
     words = ["dynalab", "report", *refs, *(f"{result.kind}-{result.id}" for result in chosen)]
     words += ["-f", filter_text] if filter_text else []
@@ -106,7 +108,7 @@ def command(
     shown = {result.id: result for results in shown_of.values() for result in results}
     others = {result.id: result for results in others_of.values() for result in results}
     warnings = [line for item, _ in selection for line in item.warnings] + left_out
-    warnings += [line for result in shown.values() for line in result.warnings]
+    warnings += [line for result in shown.values() for line in result.warnings] + refused
     warnings = list(dict.fromkeys(warnings))
     if as_json:
         emit_json(

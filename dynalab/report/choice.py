@@ -66,7 +66,7 @@ def is_of_another(result: Result) -> bool:
 
 
 def _is_default(result: Result) -> bool:
-    return not (result.across or {*(keys_of(result) or ())} - _references(result.kind))
+    return not (is_pooled(result) or {*(keys_of(result) or ())} - _references(result.kind))
 
 
 def _references(kind: str) -> set[str]:
@@ -120,7 +120,13 @@ def keys_of(result: Result) -> dict[str, Any] | None:
 def key_words(result: Result) -> list[str]:
     """Return the words of a command that give an analysis its keys; none for the default ones."""
     words = [f"{key}={word(value)}" for key, value in (keys_of(result) or {}).items()]
-    return [*words, "pool=true"] if result.across else words
+    return [*words, "pool=true"] if is_pooled(result) else words
+
+
+def is_pooled(result: Result) -> bool:
+    """Return whether ensembles were put together that the analysis would have taken one by one."""
+    part = part_of(result.kind)
+    return result.across and not (part is not None and needs_of(part).across)
 
 
 def analyze_command(result: Result) -> str:

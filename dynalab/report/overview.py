@@ -61,8 +61,13 @@ def main_metric(shown: Sequence[Shown]) -> str | None:
     return next((name for name in [*wanted, *MAIN, *shared] if name in shared), None)
 
 
-def comparison(shown: Sequence[Shown], keys: Sequence[str], contrasts: Sequence[Contrasts]) -> Section:
-    """Return the section that compares ensembles, two or more, which differ in some keys."""
+def comparison(
+    shown: Sequence[Shown], keys: Sequence[str], contrasts: Sequence[Contrasts], ranked: bool = False
+) -> Section:
+    """Return the section that shows ensembles side by side, two or more, which differ in some keys.
+
+    Where an analysis has `ranked` them, the steps of their landmarks stand there.
+    """
     labels = _labels(shown)
     blocks: list[Block] = [_table(shown, keys)]
     if metric := main_metric(shown):
@@ -78,7 +83,7 @@ def comparison(shown: Sequence[Shown], keys: Sequence[str], contrasts: Sequence[
         alt = f"{metric} of {len(shown)} ensembles over training"
         blocks.append(Picture(name="comparison", figure=figure, caption=caption, alt=alt))
     rows, what = {}, "generalised"
-    for label, item in zip(labels[:ROWS], shown[:ROWS], strict=True):
+    for label, item in zip(labels[:ROWS], shown[:ROWS], strict=True) if not ranked else ():
         landmarks = item.landmarks()
         what = what if "generalised" in landmarks else "generalised or memorised"
         steps = landmarks.get("generalised") or landmarks.get("memorised")

@@ -22,6 +22,7 @@ from dynalab.report.sections import contrasts as beside
 from dynalab.report.sections import render as analysed
 from dynalab.report.sections.context import Context
 from dynalab.report.sections.contrasts import Contrasts
+from dynalab.report.sweeps import leads
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths, refuse_links
 from dynalab.store.reader import Ensemble
@@ -153,9 +154,12 @@ def _page(
                 single[item.anchor].append((result, Context([item], item.anchor)))
     analyses = [*chain.from_iterable(single.values()), *pooled.values()]
     rendered = {result.id: analysed(result, context) for result, context in analyses}
-    sections = [overview.comparison(shown, keys, contrasts)] if len(shown) > 1 else []
+    leading = [key for key, (result, _) in pooled.items() if leads(result)]
+    sections = [rendered[key][1] for key in leading]
+    if len(shown) > 1:
+        sections.append(overview.comparison(shown, keys, contrasts, ranked=bool(leading)))
     single_sections: list[Section] = []
-    summary = []
+    summary = [("", [line for key in leading for line in rendered[key][0]])] if leading else []
     for item in shown:
         own = [rendered[result.id] for result, _ in single[item.anchor]]
         lines = [*parts.summary(item), *chain.from_iterable(said for said, _ in own)]
@@ -165,10 +169,10 @@ def _page(
         part = parts.section(item, [section for _, section in own], home)
         # One ensemble alone needs no heading of its own: its parts are the page's.
         single_sections += part.sections if len(shown) == 1 else [part]
-    for result, context in pooled.values():
+    for result, context in (item for key, item in pooled.items() if key not in leading):
         titles = listed([item.title for item in context.shown], 4)
         summary.append((f"{titles} together", rendered[result.id][0]))
-    if together := [rendered[key][1] for key in pooled]:
+    if together := [rendered[key][1] for key in pooled if key not in leading]:
         sections.append(Section("Analyses over several ensembles", "pooled", (), together))
     damaged = [line for item in shown for line in item.warnings]
     doubts = [

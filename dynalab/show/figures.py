@@ -148,6 +148,35 @@ class Dots(Figure):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ranking(Figure):
+    """Values of settings, a dot a run and a row a setting, with what is estimated of each and its interval."""
+
+    labels: Sequence[str]  # names of the N rows, the best first
+    values: Sequence[
+        Sequence[float | None]
+    ]  # of every run of each; None: it never came, and is later than all others
+    estimates: Sequence[float | None]  # of each; None where there is none
+    intervals: Sequence[Sequence[float | None]]  # bounds; one of None lies beyond what was seen
+    notes: Sequence[str]  # words beside each
+    axis: str  # what the values are
+    last: float | None = None  # up to where steps were watched; None of other values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response(Figure):
+    """Values over those of a key: a dot a run, the estimates as a line, their intervals as a band."""
+
+    key: str  # name of the key
+    at: Sequence[float]  # its N values, ascending
+    values: Sequence[Sequence[float | None]]  # as in `Ranking`
+    estimates: Sequence[float | None]
+    intervals: Sequence[Sequence[float | None]]
+    best: tuple[float, float]  # the range of values of the key that the best is not told apart from
+    axis: str  # what the values are
+    last: float | None = None  # as in `Ranking`
+
+
+@dataclass(frozen=True, kw_only=True)
 class Raster(Figure):
     """A row a run, coloured by its state over the steps."""
 

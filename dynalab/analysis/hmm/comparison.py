@@ -123,7 +123,7 @@ def _speed(a: Sequence[Way], b: Sequence[Way]) -> Ratio:
     """Ratio of Kaplan and Meier's medians, a bootstrap interval of it, and Gehan's test."""
     import numpy as np
 
-    from dynalab.analysis.hmm import survival
+    from dynalab.core import survival
 
     rng = np.random.default_rng(0)
     times = [np.array([min(run.step, run.last) for run in runs]) for runs in (a, b)]

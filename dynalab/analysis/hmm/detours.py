@@ -35,9 +35,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from dynalab.analysis.hmm import survival, tobit
+from dynalab.analysis.hmm import tobit
 from dynalab.analysis.hmm.findings import Detour, DetourModel, PublishedModel
 from dynalab.analysis.hmm.visits import before_convergence, chances, entries, shares
+from dynalab.core import survival
 from dynalab.core.stats import clopper_pearson
 
 ALPHA = 0.05

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from dynalab.analysis.hmm import survival
 from dynalab.analysis.hmm.findings import Comparison, Parting, Path
 from dynalab.analysis.hmm.states import visited
+from dynalab.core import survival
 from dynalab.core.stats import clopper_pearson, quartiles
 
 FEW = 5

@@ -19,7 +19,9 @@ from dynalab.show.blocks import (
     Lines,
     Picture,
     Profiles,
+    Ranking,
     Raster,
+    Response,
     Selection,
     Strip,
     Strips,
@@ -34,6 +36,7 @@ from dynalab.show.plots.landmarks import landmark_steps
 from dynalab.show.plots.lines import LinePanel, hidden_progress, line_panels
 from dynalab.show.plots.map import forks, state_graph, training_map
 from dynalab.show.plots.panels import metric_panels
+from dynalab.show.plots.ranking import ranking, response
 from dynalab.show.plots.selection import model_selection
 from dynalab.show.plots.shares import variance_shares
 from dynalab.show.plots.spectrum import spectral_density
@@ -52,6 +55,8 @@ __all__ = [
     "landmark_steps",
     "metric_panels",
     "model_selection",
+    "ranking",
+    "response",
     "spectral_density",
     "state_colours",
     "state_graph",
@@ -116,6 +121,16 @@ def draw(
             notes=block.notes,
             unit=block.unit,
         )
+    if isinstance(block, Ranking):
+        return ranking(
+            block.labels, block.values, block.estimates, block.intervals,
+            notes=block.notes, axis=block.axis, last=block.last,
+        )  # fmt: skip
+    if isinstance(block, Response):
+        return response(
+            block.at, block.values, block.estimates, block.intervals,
+            key=block.key, axis=block.axis, best=block.best, last=block.last,
+        )  # fmt: skip
     if isinstance(block, Raster):
         return _raster(block, label, log_steps)
     if isinstance(block, Profiles):

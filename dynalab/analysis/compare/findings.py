@@ -1,0 +1,122 @@
+"""What a comparison finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dynalab.analysis.compare.pairs import Bounds
+from dynalab.core.convergence import Convergence
+
+
+@dataclass(frozen=True)
+class Landmark:
+    """When runs of a setting reached a landmark."""
+
+    reached: int  # how many did
+    median_step: float | None  # Kaplan and Meier's median; None where fewer than half did
+    interval: Bounds  # 95% interval of it
+    steps: tuple[float | None, ...]  # of every run, None where it never did
+
+
+@dataclass(frozen=True)
+class Final:
+    """Where a metric of a setting ended."""
+
+    mean: float | None  # over the runs that did not diverge
+    interval: Bounds  # 95% interval of it
+    values: tuple[float, ...]  # of these runs
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of the sweep."""
+
+    ensemble: str  # its id
+    label: str  # what sets it apart, in words
+    keys: Mapping[str, Any]  # the keys that were swept, at its values
+    runs: int  # how many entered
+    diverged: int  # how many of them diverged
+    landmarks: Mapping[str, Landmark]
+    final: Mapping[str, Final]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two settings beside each other: the second, `b`, against the first, `a`."""
+
+    a: str
+    b: str
+    of: str  # the landmark or metric
+    estimate: float | None  # by how many steps b is later, or by how much its mean is higher
+    interval: Bounds  # 95% interval of it
+    ratio: float | None  # how many times as late, or as high
+    ratio_interval: Bounds
+    p: float  # by permutation: Gehan's test of steps, Welch's of means
+    p_adjusted: float  # with the other pairs of this landmark or metric (Holm)
+    log_rank_p: float | None  # of steps: the log-rank test, by permutation
+    paired: bool  # whether runs of the same seed were compared
+    runs: tuple[int, int]  # of a and b
+    verdict: str  # `differ`, `equivalent` or `cannot_tell`
+    reason: str  # why it cannot be told; empty otherwise
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a swept key does, or two of them together."""
+
+    keys: tuple[str, ...]
+    of: str  # the landmark or metric
+    estimate: (
+        float | None
+    )  # the second value less the first (of steps: how many times as late), of keys of two values
+    interval: Bounds  # 95% interval of it
+    p: float  # that the key has no effect, or two none together: an F test with seeds as blocks
+    p_adjusted: float  # with the other effects on this landmark or metric (Holm)
+
+
+@dataclass(frozen=True)
+class Response:
+    """How a landmark or metric changes with the values of the one numeric key that was swept."""
+
+    key: str
+    of: str  # the landmark or metric
+    values: tuple[Level, ...]
+    best: Best
+
+
+@dataclass(frozen=True)
+class Level:
+    """A value of a key: the median or the mean there."""
+
+    value: float
+    estimate: float | None
+    interval: Bounds
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best value of a key, and the range of those that it is not told apart from."""
+
+    value: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """Settings, and every pair of them, by landmarks and metrics."""
+
+    task: str | None
+    settings: tuple[Setting, ...]  # the best first, by `main`
+    main: str  # the landmark or metric that they are ranked by
+    pairs: tuple[Pair, ...]
+    best: Mapping[str, str | None]  # landmark or metric -> the ensemble that leads; None where all are alike
+    level_with_best: Mapping[str, tuple[str, ...]]  # those that it is not told apart from
+    needed_runs: Mapping[str, int | None]  # runs of a setting that would tell the two first of them apart
+    response: Response | None
+    effects: tuple[Effect, ...]  # of each key and each two, where two or more were swept
+    at_step: int | None  # where metrics were read; None: where each run ends
+    rule: Convergence | None  # of the landmark `converged_step`
+    margin: float | None
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,43 @@
+"""How many seeds a setting would settle a pair that is not told apart."""
+
+from __future__ import annotations
+
+import math
+
+from scipy.special import ndtri
+
+from dynalab.analysis.compare.pairs import together
+from dynalab.analysis.compare.samples import Times, Values
+from dynalab.core.survival import gehan_scores
+
+POWER = 0.8
+MOST = 1000  # runs beyond which a number would be none
+
+
+def needed_for_means(one: Values, other: Values, paired: bool, level: float) -> int | None:
+    """Return the runs of each setting at which a difference as large as this is told in four of five trials.
+
+    The normal approximation with Guenther's (1981) correction for small numbers; None beyond 1,000 runs, or where
+    nothing varies.
+    """
+    x, y = one.values, other.values
+    errors = float((y - x).var(ddof=1)) if paired else float(x.var(ddof=1) + y.var(ddof=1))
+    return _needed(float(y.mean() - x.mean()), errors, level, 0.5 if paired else 0.25)
+
+
+def needed_for_times(one: Times, other: Times, paired: bool, level: float) -> int | None:
+    """Return it for Gehan's test: of two settings by Noether's (1987) formula, of seeds by the scores' differences."""
+    scores, n, m = gehan_scores(*together(one, other)), len(one.labels), len(other.labels)
+    if paired:
+        differences = scores[n:] - scores[:n]
+        return _needed(float(differences.mean()), float(differences.var(ddof=1)), level, 0.5)
+    # By how much a run of the second is later than one of the first more often than it is earlier, halved.
+    return _needed(float(scores[n:].sum()) / (2 * n * m), 1 / 6, level, 0.0)
+
+
+def _needed(difference: float, errors: float, level: float, correction: float) -> int | None:
+    if errors <= 0 or not difference:
+        return None
+    z = float(ndtri(1 - level / 2))
+    runs = (z + float(ndtri(POWER))) ** 2 * errors / difference**2 + correction * z**2
+    return math.ceil(runs) if runs <= MOST else None

@@ -1,0 +1,109 @@
+"""What is compared of a setting: when its runs reached a landmark, and where a metric ended; a value a run.
+
+Arrays are (n,), the n runs of a setting in the order of their labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynalab.core.convergence import Convergence, convergence_step
+from dynalab.core.runs import Group, Run
+
+# Landmark -> the metric whose level it is.
+LEVELS = {"memorised_step": "train_accuracy", "generalised_step": "test_accuracy"}
+
+
+@dataclass(frozen=True)
+class Times:
+    """When runs reached a landmark.
+
+    Attributes:
+        labels: Of the runs.
+        steps: The first recorded step at which each had, shape (n,), infinity where it did not.
+        last: Up to where each was watched, shape (n,); infinity for a run that diverged, which never will.
+    """
+
+    labels: tuple[str, ...]
+    steps: np.ndarray
+    last: np.ndarray
+
+    @property
+    def reached(self) -> int:
+        """How many did."""
+        return int(np.isfinite(self.steps).sum())
+
+    def until(self, reach: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return (time, observed), shapes (n,): what was known at a step; a run not there yet is censored."""
+        time = np.minimum(np.minimum(self.steps, self.last), reach)
+        return time, self.steps <= np.minimum(reach, self.last)
+
+    def of(self, labels: Sequence[str]) -> Times:
+        """Return some of the runs, in this order."""
+        rows = [self.labels.index(label) for label in labels]
+        return Times(tuple(labels), self.steps[rows], self.last[rows])
+
+
+@dataclass(frozen=True)
+class Values:
+    """A metric of every run, shape (n,), at one step."""
+
+    labels: tuple[str, ...]
+    values: np.ndarray
+
+    def of(self, labels: Sequence[str]) -> Values:
+        """Return some of the runs, in this order."""
+        return Values(tuple(labels), self.values[[self.labels.index(label) for label in labels]])
+
+
+def landmark(group: Group, metric: str, level: float) -> Times | None:
+    """Return when a group's runs first had a metric of at least a level; None where it was not recorded."""
+    rule = Convergence(metric, level)
+    return passages(group, rule) if metric in group.columns else None
+
+
+def passages(group: Group, rule: Convergence) -> Times:
+    """Return when a group's runs first held a level, by the rule of convergence."""
+    steps, last = [], []
+    for run in group.runs:
+        series = run.first(rule.metric)
+        at, values = (series.steps, series.values) if series else (np.empty(0), np.empty(0))
+        if run.diverged_step is not None:
+            at, values = at[at < run.diverged_step], values[at < run.diverged_step]
+        found = convergence_step(at, values, rule.threshold, rule.direction, rule.persistence)
+        steps.append(math.inf if found is None else float(found))
+        # A window of rows that hold has to begin early enough to be seen whole.
+        seen = float(at[-rule.persistence]) if len(at) >= rule.persistence else 0.0
+        last.append(math.inf if run.diverged_step is not None else seen)
+    return Times(_labels(group.runs), np.array(steps), np.array(last))
+
+
+def finals(group: Group, metric: str, at: int | None) -> Values:
+    """Return a metric of the runs that did not diverge: at a step, or (None) where each of them ends.
+
+    Of a run without a row there it is that of the last row before.
+    """
+    runs, values = [], []
+    for run in group.runs:
+        series = run.first(metric)
+        if run.diverged_step is not None or series is None:
+            continue
+        before = series.values if at is None else series.values[series.steps <= at]
+        if len(before) and math.isfinite(before[-1]):
+            runs.append(run)
+            values.append(float(before[-1]))
+    return Values(_labels(runs), np.array(values))
+
+
+def shared(one: Times | Values, other: Times | Values) -> list[str]:
+    """Return the labels that runs of both have."""
+    theirs = set(other.labels)
+    return [label for label in one.labels if label in theirs]
+
+
+def _labels(runs: Sequence[Run]) -> tuple[str, ...]:
+    return tuple(run.label for run in runs)

@@ -1,0 +1,188 @@
+"""Settings against each other: a row a setting, or the values of a key along the axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from dynalab.core.words import number
+from dynalab.show.plots.style import CYCLE, INK, LOG_SCALE, MUTED, new_figure, polish, style
+
+Values = Sequence[Sequence[float | None]]
+Bounds = Sequence[Sequence[float | None]]
+# Factor that values span from which on their axis is logarithmic.
+WIDE = 8
+
+
+@style()
+def ranking(
+    labels: Sequence[str],
+    values: Values,
+    estimates: Sequence[float | None],
+    intervals: Bounds,
+    *,
+    notes: Sequence[str] = (),
+    axis: str = "step",
+    last: float | None = None,
+) -> Figure:
+    """Draw settings in their order: a dot a run, the estimate as a bar across, its interval as a line below.
+
+    A run in which the value never came stands beyond the right end; a bound that is open ends in an arrow head.
+
+    Args:
+        labels: Name of each setting, N of them, the first on top.
+        values: Of every run of each; None: it never came.
+        estimates: Of each setting; None where there is none.
+        intervals: Bounds of each; None where one lies beyond what was seen.
+        notes: Words to the right of each row.
+        axis: What the values are.
+        last: Up to where steps were watched; None of values that are no steps.
+    """
+    figure = new_figure(7.6, 0.42 * max(len(labels), 1) + 0.8)
+    ax = figure.add_subplot()
+    polish(ax, grid="x")
+    logarithmic = _scale(ax, "x", values, intervals, last)
+    left, right = ax.get_xlim()
+    ax.set_ylim(len(labels) - 0.42, -0.62)
+    for place, row in enumerate(values):
+        colour = CYCLE[0]
+        known = [value for value in row if value is not None]
+        ax.scatter(known, [place - 0.1] * len(known), s=14, color=colour, alpha=0.6, linewidth=0, zorder=3)
+        low, high = (
+            end if bound is None else bound
+            for bound, end in zip(intervals[place], (left, right), strict=True)
+        )
+        if estimates[place] is not None or None not in intervals[place]:
+            ax.plot([low, high], [place + 0.14] * 2, color=INK, linewidth=1.2, zorder=4)
+            for bound, x, marker in ((intervals[place][0], low, "<"), (intervals[place][1], high, ">")):
+                if bound is None:
+                    ax.plot(
+                        [x], [place + 0.14], marker=marker, markersize=4, color=INK, clip_on=False, zorder=4
+                    )
+        if (estimate := estimates[place]) is not None:
+            ax.plot(
+                [estimate],
+                [place + 0.14],
+                marker="|",
+                markersize=8,
+                markeredgewidth=1.8,
+                color=INK,
+                zorder=5,
+            )
+        if len(known) < len(row):
+            ax.plot([1.0], [place - 0.1], marker=">", markersize=5, color=colour, clip_on=False, zorder=6,
+                    transform=ax.get_yaxis_transform(), markeredgecolor=MUTED, markeredgewidth=0.5)  # fmt: skip
+        if place < len(notes):
+            ax.text(
+                1.015,
+                place,
+                notes[place],
+                transform=ax.get_yaxis_transform(),
+                va="center",
+                fontsize=7.5,
+                color=INK,
+            )
+    ax.set_yticks(range(len(labels)), labels)
+    ax.tick_params(axis="y", length=0, labelsize=8.5)
+    ax.spines["left"].set_visible(False)
+    ax.set_xlabel(f"{axis} ({LOG_SCALE})" if logarithmic else axis)
+    return figure
+
+
+@style()
+def response(
+    at: Sequence[float],
+    values: Values,
+    estimates: Sequence[float | None],
+    intervals: Bounds,
+    *,
+    key: str = "",
+    axis: str = "step",
+    best: tuple[float, float] | None = None,
+    last: float | None = None,
+) -> Figure:
+    """Draw values over those of a key: a dot a run, estimates as a line, their intervals as bars.
+
+    Args:
+        at: Values of the key, N of them, ascending.
+        values: Of every run at each; None: it never came, and stands above the upper end.
+        estimates: At each; None where there is none.
+        intervals: Bounds at each; None where one lies beyond what was seen.
+        key: The key's name.
+        axis: What the values are.
+        best: Range of the key's values that the best is not told apart from, shaded.
+        last: Up to where steps were watched; None of values that are no steps.
+    """
+    figure = new_figure(5.2, 3.2)
+    ax = figure.add_subplot()
+    polish(ax)
+    logarithmic = _scale(ax, "y", values, intervals, last)
+    bottom, top = ax.get_ylim()
+    x, labels, spaced = _places(at)
+    if best is not None:
+        inside = [place for value, place in zip(at, x, strict=True) if best[0] <= value <= best[1]]
+        reach = 0.35 * min(np.diff(x).min(), 1.0) if len(x) > 1 else 0.35
+        ax.axvspan(min(inside) - reach, max(inside) + reach, color=CYCLE[2], alpha=0.12, linewidth=0)
+    for place, row in zip(x, values, strict=True):
+        known = [value for value in row if value is not None]
+        ax.scatter([place] * len(known), known, s=12, color=CYCLE[0], alpha=0.5, linewidth=0, zorder=3)
+        if len(known) < len(row):
+            ax.plot([place], [1.0], marker="^", markersize=5, color=CYCLE[0], clip_on=False, zorder=6,
+                    transform=ax.get_xaxis_transform(), markeredgecolor=MUTED, markeredgewidth=0.5)  # fmt: skip
+            ax.annotate(
+                f"{len(row) - len(known)} of {len(row)} never", (place, 1.0), (0, 5), xycoords=ax.get_xaxis_transform(),
+                textcoords="offset points", ha="center", fontsize=7, color=INK,
+            )  # fmt: skip
+    for place, bounds in zip(x, intervals, strict=True):
+        if bounds[0] is not None or bounds[1] is not None:
+            low, high = (
+                end if bound is None else bound for bound, end in zip(bounds, (bottom, top), strict=True)
+            )
+            ax.plot([place] * 2, [low, high], color=INK, linewidth=1.2, zorder=4)
+    line = [np.nan if value is None else value for value in estimates]
+    ax.plot(x, line, color=INK, linewidth=1.2, marker="_", markersize=9, markeredgewidth=1.8, zorder=5)
+    ax.set_xticks(x, labels)
+    ax.set_xlabel(f"{key} ({LOG_SCALE})" if spaced else key)
+    ax.set_ylabel(f"{axis} ({LOG_SCALE})" if logarithmic else axis)
+    return figure
+
+
+def _places(at: Sequence[float]) -> tuple[np.ndarray, list[str], bool]:
+    """Return where values of a key lie along the axis, their labels, and whether by logarithm."""
+    numbers = np.asarray(at, dtype=float)
+    positive = numbers[numbers > 0]
+    spaced = len(positive) > 1 and positive.max() / positive.min() > WIDE and not (numbers < 0).any()
+    if not spaced:
+        return numbers, [f"{value:g}" for value in at], False
+    # 0 stands a decade before the least.
+    x = np.log10(np.where(numbers > 0, numbers, positive.min() / 10))
+    return x, [f"{value:g}" for value in at], True
+
+
+def _scale(ax: Axes, name: str, values: Values, intervals: Bounds, last: float | None) -> bool:
+    """Set the axis of the values; return whether it is logarithmic."""
+    known = [value for row in values for value in row if value is not None]
+    known += [bound for bounds in intervals for bound in bounds if bound is not None]
+    known += [] if last is None else [last]
+    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    logarithmic = low > 0 and high / low > WIDE
+    limits = getattr(ax, f"set_{name}lim")
+    which: Axis = getattr(ax, f"{name}axis")
+    if logarithmic:
+        getattr(ax, f"set_{name}scale")("log")
+        limits(low * 0.8, high * 1.1)
+        decades = high / low > 100
+        which.set_major_locator(LogLocator(subs=(1.0,) if decades else (1.0, 2.0, 5.0)))
+        which.set_minor_formatter(NullFormatter())
+        which.set_minor_locator(NullLocator())
+    else:
+        begin = 0.0 if last is not None and low < high / 2 else low
+        margin = 0.04 * ((high - begin) or abs(high) or 1.0)
+        limits(begin - margin, high + margin)
+    which.set_major_formatter(FuncFormatter(lambda value, _: number(float(value))))
+    return logarithmic

@@ -1,0 +1,300 @@
+"""Settings compared: what is estimated, how surely, and what cannot be told; against scipy, statsmodels and by hand."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from nulls.compare import groups, steps
+from scipy import stats
+
+from dynalab.analysis import compare
+from dynalab.analysis.base import Convergence
+from dynalab.analysis.compare import needed
+from dynalab.analysis.compare import pairs as tests
+from dynalab.analysis.compare.effects import effects
+from dynalab.analysis.compare.medians import median_interval
+from dynalab.analysis.compare.samples import Times, Values
+from dynalab.analysis.compare.settings import comparable, labels, swept
+from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.records import plain
+from dynalab.show import terminal
+from dynalab.show.blocks import Figure
+from dynalab.show.plots import draw
+
+
+def times(found, last=math.inf, first=0):
+    found = np.asarray(found, float)
+    names = tuple(f"s{first + i:04d}" for i in range(len(found)))
+    ends = np.broadcast_to(np.asarray(last, float), found.shape)
+    return Times(names, np.where(found <= ends, found, np.inf), np.where(np.isinf(ends), 1e9, ends))
+
+
+def values(found, first=0):
+    return Values(tuple(f"s{first + i:04d}" for i in range(len(found))), np.asarray(found, float))
+
+
+def test_without_censoring_the_interval_of_a_median_is_that_of_order_statistics():
+    # Of 20 the 6th to the 15th (95.9%), of 8 the whole range (99.2%), of 5 as well (93.75%), of 4 none.
+    ends = [median_interval(np.arange(1.0, n + 1), np.ones(n, bool)) for n in (20, 8, 5, 4)]
+    assert ends == [(6, 15), (1, 8), (1, 5), (None, None)]
+
+
+def test_the_interval_of_a_median_is_open_where_runs_never_came():
+    time, observed = np.array([10.0, 20, 30, 40, 50, 50, 50, 50]), np.arange(8) < 4
+    assert median_interval(time, observed) == (10, None)
+    assert median_interval(np.full(8, 50.0), np.zeros(8, bool)) == (50, None)
+
+
+def test_steps_are_compared_as_scipy_does_where_all_are_known():
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(1000, 100, 6), rng.normal(1150, 100, 5)
+    gap = tests.between_times(times(x), times(y, first=6))
+    exact = stats.mannwhitneyu(x, y, method="exact")
+    assert gap.p == pytest.approx(exact.pvalue, abs=1e-12) and gap.least_p == 1 / math.comb(11, 5)
+    # Hodges and Lehmann: the median of all differences.
+    assert gap.estimate == pytest.approx(np.median(np.subtract.outer(y, x)))
+    low, high = gap.interval
+    assert low < gap.estimate < high and (low > 0) == (gap.p <= 0.05)
+    assert gap.ratio == pytest.approx(math.exp(np.median(np.subtract.outer(np.log(y), np.log(x)))))
+
+
+def test_log_rank_agrees_with_the_textbook():
+    """Of two settings of 12 the asymptotic p of statsmodels is near the exact one by permutation."""
+    from statsmodels.duration.survfunc import survdiff
+
+    one, other = steps("a third never", 12, 12, 5)
+    other = replace(other, steps=other.steps + 150)
+    gap = tests.between_times(one, other)
+    time, observed = tests.together(one, other)
+    _, p = survdiff(time, observed.astype(int), np.repeat([0, 1], 12))
+    assert gap.log_rank_p == pytest.approx(p, abs=0.02)
+
+
+def test_settings_that_never_arrive_are_later_and_by_at_least_what_was_watched():
+    gap = tests.between_times(times([100, 110, 120, 130, 140]), times([9e9] * 5, 1000, 5))
+    assert gap.p == pytest.approx(2 / math.comb(10, 5))
+    # By 860 at least where it is seen, and the fifth of them may be an earlier one.
+    assert gap.estimate is None and gap.interval == (870, None)
+    both = tests.between_times(times([9e9] * 5, 1000), times([9e9] * 5, 1000, 5))
+    assert both.p == 1 and both.estimate is None and both.interval == (None, None)
+
+
+def test_nothing_beyond_what_both_were_watched_for_counts():
+    """The second was watched half as long: that the first's late runs came later on says nothing."""
+    late = times([100, 110, 700, 800, 900], 1000)
+    early = times([100, 110, 9e9, 9e9, 9e9], 500, 5)
+    assert tests.between_times(late, early).p == 1
+
+
+def test_seeds_that_make_runs_alike_are_compared_seed_by_seed():
+    rng = np.random.default_rng(0)
+    base = 1000 * np.exp(0.4 * rng.normal(size=10))
+    near = base * 1.1 * np.exp(0.02 * rng.normal(size=10))
+    paired, apart = (tests.between_times(times(base), times(near, first=first)) for first in (0, 100))
+    assert paired.paired and not apart.paired
+    assert paired.p == pytest.approx(2 / 2**10) and apart.p > 0.3
+    assert paired.ratio_interval[0] > 1.0
+    # Five seeds are too few, ten too few among many pairs, and a seed that says nothing is none.
+    assert not tests.between_times(times(base[:5]), times(near[:5])).paired
+    assert not tests.between_times(times(base), times(near), n_pairs=100).paired
+    assert not tests.between_times(times(base), times(near[::-1])).paired
+
+
+def _size_of_t(a, b, axis=-1):
+    error = a.var(axis, ddof=1) / a.shape[axis] + b.var(axis, ddof=1) / b.shape[axis]
+    return np.abs(a.mean(axis) - b.mean(axis)) / np.sqrt(error)
+
+
+def test_means_are_compared_as_welch_does():
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(5, 1, 8), rng.normal(6, 2, 7)
+    gap = tests.between_values(values(x), values(y, 8))
+    welch = stats.ttest_ind(y, x, equal_var=False)
+    assert gap.estimate == pytest.approx(y.mean() - x.mean())
+    assert gap.interval == pytest.approx(tuple(welch.confidence_interval()))
+    drawn = stats.permutation_test(
+        (y, x), _size_of_t, n_resamples=np.inf, alternative="greater", vectorized=True
+    )
+    assert gap.p == pytest.approx(drawn.pvalue)
+    single = stats.t.interval(0.95, 7, x.mean(), stats.sem(x))
+    assert tests.mean_interval(x) == pytest.approx(single)
+
+
+def test_values_that_do_not_vary_have_no_interval():
+    equal = tests.between_values(values([1.0] * 6), values([1.0] * 6, 6))
+    assert equal.p == 1 and equal.interval == (None, None)
+    apart = tests.between_values(values([1.0] * 6), values([0.1] * 6, 6))
+    assert apart.p == pytest.approx(2 / math.comb(12, 6)) and apart.interval == (None, None)
+
+
+def test_holm_against_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    ps = [0.01, 0.04, 0.03, 0.005, 0.9]
+    assert tests.holm(ps) == pytest.approx(multipletests(ps, method="holm")[1])
+
+
+def test_needed_runs_against_statsmodels():
+    from statsmodels.stats.power import TTestIndPower
+
+    x, y = np.array([-1.0, 0.0, 1.0, -1.0, 1.0]), np.array([-0.2, 0.8, 1.8, -0.2, 1.8])
+    runs = needed.needed_for_means(values(x), values(y, 5), False, 0.05)
+    exact = TTestIndPower().solve_power(0.8 / x.std(ddof=1), power=0.8, alpha=0.05)
+    assert runs == math.ceil(exact)
+    assert needed.needed_for_means(values(x), values(x, 5), False, 0.05) is None
+    # Noether: of two settings of which one is later in three of four pairs of runs, 21 each.
+    one, other = times([10, 20, 30, 40]), times([25, 25, 45, 45], first=4)
+    assert needed.needed_for_times(one, other, False, 0.05) == math.ceil(7.849 / 6 / 0.25**2)
+
+
+def test_effects_are_those_of_an_analysis_of_variance():
+    import pandas as pd
+    from statsmodels.formula.api import ols
+    from statsmodels.stats.anova import anova_lm
+
+    rng = np.random.default_rng(0)
+    keys = [{"lr": lr, "decay": decay} for lr in (1, 2) for decay in (0.0, 0.1)]
+    block = rng.normal(size=6)
+    of = [values(block + rng.normal(size=6) + key["lr"]) for key in keys]
+    rows = [
+        {"y": y, "a": key["lr"], "b": key["decay"], "s": s}
+        for key, item in zip(keys, of, strict=True)
+        for s, y in enumerate(item.values)
+    ]
+    table = anova_lm(ols("y ~ C(s) + C(a) * C(b)", pd.DataFrame(rows)).fit(), typ=2)
+    found = {effect.keys: effect for effect in effects("test_loss", of, keys)}
+    expected = [table["PR(>F)"][name] for name in ("C(a)", "C(b)", "C(a):C(b)")]
+    assert [found[name].p for name in (("lr",), ("decay",), ("lr", "decay"))] == pytest.approx(expected)
+    means = {key["lr"]: np.mean([row["y"] for row in rows if row["a"] == key["lr"]]) for key in keys}
+    assert found["lr",].estimate == pytest.approx(means[2] - means[1])
+    low, high = found["lr",].interval
+    assert low < found["lr",].estimate < high
+    # Of a run that never came nothing is known; of one key there is nothing to tell apart.
+    never = [times([10, 20, 9e9], 100), *[times([10, 20, 30], 100)] * 3]
+    assert effects("generalised_step", never, keys) == [] == effects("x", of[:2], [{"lr": 1}, {"lr": 2}])
+
+
+def found(made, **keys):
+    return compare.analyse(made, compare.Config(**keys))
+
+
+def test_a_sweep_is_ranked_and_its_best_value_stands_in_its_range():
+    made = groups(1, n=8, last=3000, delays=(2.0, 1.0, 1.2, 3.5))
+    result = found(made)
+    assert [setting.label for setting in result.settings] == [
+        "decay 0.2",
+        "decay 0.3",
+        "decay 0.1",
+        "decay 0.4",
+    ]
+    assert result.main == "generalised_step" and len(result.pairs) == 6 * 5
+    assert result.best["generalised_step"] == made[1].id
+    assert result.level_with_best["generalised_step"] == (made[2].id,)
+    assert result.response is not None and result.response.best.interval == (0.2, pytest.approx(0.3))
+    assert [level.value for level in result.response.values] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    last = result.settings[-1].landmarks["generalised_step"]
+    assert last.reached < 8 and last.steps.count(None) == 8 - last.reached
+    assert 10 < result.needed_runs["generalised_step"] < 1000
+    lines = "\n".join(terminal.lines(compare.show(result, ())))
+    assert "decay 0.2 generalises first" in lines and "not told apart from decay 0.3" in lines
+    for block in compare.show(result, made):
+        if isinstance(block, Figure):
+            draw(block)
+
+
+def test_three_against_three_cannot_be_told_whatever_they_say():
+    result = found(groups(0, n=3, last=9000, delays=(1.0, 5.0)))
+    (pair,) = (pair for pair in result.pairs if pair.of == "generalised_step")
+    assert pair.verdict == "cannot_tell" and pair.p == pytest.approx(0.1)
+    assert pair.reason == "3 and 3 runs are too few: no outcome could be told from chance"
+    assert result.best["generalised_step"] is None
+
+
+def test_within_a_margin_settings_are_equivalent():
+    made = groups(2, n=30, last=4000, delays=(1.0, 1.0))
+    verdicts = [
+        next(pair.verdict for pair in found(made, margin=margin).pairs if pair.of == "generalised_step")
+        for margin in (0.02, 0.5)
+    ]
+    assert verdicts == ["cannot_tell", "equivalent"]
+
+
+def test_runs_that_diverge_never_arrive_and_have_no_last_value():
+    made = groups(0, n=6, last=3000, delays=(1.0, 1.0))
+    runs = tuple(
+        replace(run, status="diverged", diverged_step=500) if i < 4 else run
+        for i, run in enumerate(made[1].runs)
+    )
+    result = found([made[0], replace(made[1], runs=runs)])
+    by_id = {setting.ensemble: setting for setting in result.settings}
+    assert by_id[made[1].id].diverged == 4 and by_id[made[1].id].landmarks["generalised_step"].reached == 2
+    assert len(by_id[made[1].id].final["test_accuracy"].values) == 2
+    assert any("diverged" in line for line in result.warnings)
+
+
+def test_metrics_are_read_at_the_last_step_that_all_reached():
+    short, long = groups(0, n=6, last=800)[0], groups(0, n=6, last=3000)[1]
+    result = found([short, long])
+    ends = found([short, long], at="end")
+    assert (result.at_step, ends.at_step) == (800, None)
+
+    def accuracy(result):
+        return {s.ensemble: s.final["test_accuracy"].mean for s in result.settings}[long.id]
+
+    assert accuracy(result) < accuracy(ends)
+    assert any("800 to 3,000 steps" in line for line in result.warnings)
+
+
+def test_one_setting_alone_and_settings_of_two_tasks_are_refused():
+    made = groups(0, n=5)
+    with pytest.raises(NothingMatched, match="needs two settings"):
+        found(made[:1])
+    other = tuple(replace(run, config={**run.config, "task": {"name": "parity"}}) for run in made[1].runs)
+    with pytest.raises(ConfigError, match="of one task, and these are of grokking and parity"):
+        found([made[0], replace(made[1], runs=other)])
+    with pytest.raises(ConfigError, match="converge by different rules"):
+        found([made[0], replace(made[1], convergence=Convergence("test_loss", 0.1, "down"))])
+    with pytest.raises(ConfigError, match="metrics: nosuch was not recorded"):
+        found(made, metrics=["nosuch"])
+
+
+def test_what_was_swept_is_told_from_what_follows():
+    def tree(name, lr, **optimizer):
+        return {
+            "task": {"name": "t"},
+            "optimizer": {"name": name, "lr": lr, **optimizer},
+            "levels": {"a": lr},
+        }
+
+    def keys(*trees):
+        made = [replace(group, runs=tuple(replace(run, config=tree) for run in group.runs[:1]))
+                for group, tree in zip(groups(0, n=1), trees, strict=False)]  # fmt: skip
+        return swept(made)
+
+    assert keys(tree("sgd", 0.1, momentum=0.9), tree("adam", 0.001)) == [
+        {"optimizer.name": "sgd"},
+        {"optimizer.name": "adam"},
+    ]
+    grid = keys(tree("sgd", 0.1), tree("sgd", 0.2), tree("adam", 0.1), tree("adam", 0.2))
+    assert [*grid[0]] == ["optimizer.name", "optimizer.lr"]
+    assert labels(grid, "abcd") == ["sgd, lr 0.1", "sgd, lr 0.2", "adam, lr 0.1", "adam, lr 0.2"]
+    # With two keys those are compared that differ in one.
+    assert [*comparable(grid)] == [(0, 1), (0, 2), (1, 3), (2, 3)]
+
+
+def test_findings_are_plain():
+    result = plain(found(groups(0, n=5)))
+    assert {"settings", "pairs", "best", "needed_runs", "response", "effects"} <= result.keys()
+    assert {
+        "a",
+        "b",
+        "of",
+        "estimate",
+        "interval",
+        "p",
+        "p_adjusted",
+        "paired",
+        "verdict",
+        "reason",
+    } <= result["pairs"][0].keys()
