@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from dynalab.config.command import read_command
 from dynalab.config.places import outputs_root, user_path
 from dynalab.core.errors import ConfigError, DynalabError, NothingMatched
-from dynalab.store.find import select
+from dynalab.core.words import listed
+from dynalab.store.find import Selection, readable, select
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result, find_result
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from dynalab.launch.train import Outcome
     from dynalab.show.view import View
+
+# What names ensembles: references, ensembles, and lists of these.
+Refs = str | Path | Ensemble | Sequence[str | Path | Ensemble]
 
 
 def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> list[Ensemble]:
@@ -182,9 +186,86 @@ def load(ref: str | Path = "@last", *, outputs: str | Path | None = None) -> Any
             return find_result(root, str(ref))
         raise
     if len(selection) != 1:
-        ids = ", ".join(ensemble.id for ensemble, _ in selection)
-        raise ConfigError(f"{ref} means {len(selection)} ensembles ({ids}); name one")
+        ids = listed([ensemble.id for ensemble, _ in selection], 4)
+        raise ConfigError(
+            f"{ref} means {len(selection)} ensembles ({ids}): dynalab.load_all({str(ref)!r}) opens them all, "
+            "dynalab.load(ID) one"
+        )
     return selection[0][0]
+
+
+def load_all(
+    *refs: Refs, where: str | None = None, forks: bool = False, outputs: str | Path | None = None
+) -> list[Ensemble]:
+    """Open several stored ensembles, such as those of a sweep.
+
+        for ensemble in dynalab.load_all():              # what was trained last
+            print(ensemble, ensemble.array("test_accuracy")[:, -1])
+        adaptive = dynalab.load_all(where="optimizer=adamw status=done")
+
+    Args:
+        *refs: As `load` takes them, without analyses; none: the last that were trained, with `where` everything.
+        where: Terms of which all hold for some run of an ensemble, as `-f` of the commands: `optimizer.lr<0.01`.
+        forks: Whether everything has forks in it.
+        outputs: The outputs folder.
+
+    Returns:
+        The ensembles, each once, in the order in which they are named.
+
+    Raises:
+        NothingMatched: Nothing has this id, or no run fits.
+        ConfigError: The beginning of an id is several ensembles', or a term cannot be read.
+    """
+    return [ensemble for ensemble, _ in _selection(refs, where, forks, outputs)]
+
+
+def ensembles_frame(
+    *refs: Refs, where: str | None = None, forks: bool = False, outputs: str | Path | None = None
+) -> pd.DataFrame:
+    """Return what became of runs: a pandas data frame with one row a run, for the statistics of a sweep.
+
+        frame = dynalab.ensembles_frame()                # of what was trained last, or is being trained
+        frame.groupby("ensemble")[["generalised_step", "final.test_accuracy"]].median()
+
+    Args:
+        *refs: As `load_all` takes them; of a run's id the run alone.
+        where: As of `load_all`; only the runs for which all terms hold.
+        forks: As of `load_all`.
+        outputs: The outputs folder.
+
+    Returns:
+        A row a run, with the columns `ensemble` (its id), `task`, `run` (its id), `seed`, `label`, `status`, `steps`,
+        `requested_steps`; each configuration key in which the ensembles differ (`optimizer.lr`; a part by its group,
+        `optimizer`), missing where an ensemble has no such key; of forks `parent` and `parent_step`, of imported
+        ensembles `name`; the landmarks `memorised_step`, `generalised_step`, `diverged_step`; and the last row's
+        metrics, `final.test_accuracy`. Steps that never came are missing values of nullable integers.
+
+    Raises:
+        NothingMatched: Nothing has this id, or no run fits.
+        ConfigError: The beginning of an id is several ensembles', or a term cannot be read.
+        StoreError: The configurations of all of them are damaged.
+    """
+    from dynalab.store.outcomes import outcomes
+
+    selection, lines = readable(_selection(refs, where, forks, outputs))
+    for line in [*lines, *(line for ensemble, _ in selection for line in ensemble.warnings)]:
+        warnings.warn(line, stacklevel=2)
+    return outcomes(selection)
+
+
+def _selection(
+    refs: Iterable[Refs], where: str | None, forks: bool, outputs: str | Path | None
+) -> Selection[Ensemble]:
+    """Return what references name, as it is stored now: an ensemble that was opened before is opened again."""
+    flat: list[str | Path | Ensemble] = []
+    for ref in refs:
+        flat += ref if isinstance(ref, list | tuple) else [ref]  # type: ignore[list-item]
+    opened = [ref for ref in flat if isinstance(ref, Ensemble)]
+    root = outputs_root(opened[0].path.parent.parent if opened and outputs is None else outputs)
+    if refs and not flat:
+        raise NothingMatched("there are no ensembles in an empty list")
+    names = [str(ref.path if isinstance(ref, Ensemble) else ref) for ref in flat]
+    return select(root, names, where, Ensemble, forks)
 
 
 @overload
@@ -223,11 +304,18 @@ def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     return results if several and not across else results[0]
 
 
-def view(result: Result | str, *, outputs: str | Path | None = None) -> View:
+def view(
+    result: Result | str, *, size: tuple[float, float] | None = None, outputs: str | Path | None = None
+) -> View:
     """Return what an analysis says, as the page has it: a notebook shows it, `print` prints it.
+
+        view = dynalab.view(dynalab.analyze("hmm", ensemble), size=(6, 3))
+        figures = [block for block in view if hasattr(block, "caption")]
+        dynalab.figures.draw(figures[0], size=(3.25, 2.2)).savefig("raster.pdf")   # a column of a paper
 
     Args:
         result: A stored analysis, or its id.
+        size: Width and height of its figures in inches; by default each has its own.
         outputs: The outputs folder, where an id is given.
 
     Raises:
@@ -260,4 +348,4 @@ def view(result: Result | str, *, outputs: str | Path | None = None) -> View:
         # Figures are of what was recorded, where it is still there.
         with contextlib.suppress(NothingMatched):
             groups.append(load(ref, outputs=root).group(STATUSES, runs))
-    return View(in_order(module.show(result.value, groups), result.warnings), name)
+    return View(in_order(module.show(result.value, groups), result.warnings), name, size)
