@@ -237,8 +237,7 @@ def keys(figure: Figure, handles: Sequence[Artist], columns: int) -> None:
 def fitting(labels: Sequence[str], most: int, width: float) -> int:
     """Return in how many columns the labels of a legend fit a width in inches, `most` at most."""
     for columns in range(min(most, len(labels)), 1, -1):
-        rows = -(-len(labels) // columns)
-        longest = [max(map(len, labels[first : first + rows])) for first in range(0, len(labels), rows)]
+        longest = [max(map(len, column)) for column in np.array_split(np.array(labels), columns)]
         # A letter of 7.5 points, and the line with the space around it.
         if sum(0.058 * letters + 0.42 for letters in longest) <= width:
             return columns
