@@ -743,7 +743,7 @@ def test_defaults_and_bounds_of_the_keys():
     }
     assert plain(variance.Config()) == {"log_time": False, "steps": None, "draws": 4000, "seed": 0}
     bounds = [
-        (EdgeKeys, "low", [1.0, 1e-9], [0.0, 1.01], "a number above 0 and of at most 1"),
+        (EdgeKeys, "low", [1.0, 1e-9], [0.0, 1.01], "a number above 0 and at most 1"),
         (EdgeKeys, "high", [1.01], [1.0], "a number above 1"),
         (EdgeKeys, "leave", [0.01, 0.99], [0.0, 1.0], "a number above 0 and below 1"),
         (EdgeKeys, "rise", [1.0], [0.99], "a number of at least 1"),
@@ -753,7 +753,7 @@ def test_defaults_and_bounds_of_the_keys():
         (PeriodKeys, "tolerance", [0.01, 0.99], [0.0, 1.0], "a number above 0 and below 1"),
         (SpikeKeys, "window", [1], [0], "an integer of at least 1"),
         (SpikeKeys, "rise", [1e-9], [0.0, np.inf], "a number above 0"),
-        (SpikeKeys, "zero_fraction", [0.0, 1.0], [-0.01, 1.01], "a number of at least 0 and of at most 1"),
+        (SpikeKeys, "zero_fraction", [0.0, 1.0], [-0.01, 1.01], "a number from 0 to 1"),
         (SpikeKeys, "eps", [0.0], [-1e-9], "a number of at least 0"),
         (variance.Config, "draws", [100], [99], "an integer of at least 100"),
         (variance.Config, "seed", [0], [-1], "an integer of at least 0"),

@@ -95,7 +95,9 @@ def command(
         if as_json:
             emit_json({"kind": kind, "config": plain_keys(config)})
         else:
-            echo(part.defaults(search_path()))
+            from dynalab.config.explain import as_yaml, of_part
+
+            echo(as_yaml(of_part("analysis", kind, part.config_class)))
         return 0
     root, results = outputs_root(outputs), []
     selection, left_out = readable(select(root, refs, filter_text, Ensemble, forks))

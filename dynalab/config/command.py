@@ -14,7 +14,7 @@ from dynalab.config.compose import Composer
 from dynalab.config.ensemble import EnsembleConfig, RunSpec, from_tree, runs_of
 from dynalab.config.overrides import Override, parse, values_of
 from dynalab.config.places import outputs_root
-from dynalab.config.schema import STREAMS, Checkpoint, Compute
+from dynalab.config.schema import LAUNCHERS, STREAMS, Checkpoint, Compute
 from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.config.typed import flat, typed
@@ -27,7 +27,6 @@ SECTIONS = (
 )
 # Those that are a value, and not made of keys.
 _VALUES = ("probes", "seed", "design", "device", "launcher", "outputs")
-LAUNCHERS = ("local", "inline")
 DEFAULT_STEPS = 1000
 
 

@@ -17,14 +17,8 @@ from dynalab.config.typed import non_neutral, plain, typed
 from dynalab.core.errors import ConfigError
 
 DEFAULT_PROBES = ("weights", "gradients")
-_SHARED = {
-    "train": schema.Train,
-    "eval": schema.Eval,
-    "snapshots": schema.Snapshots,
-    "seed_streams": schema.SeedStreams,
-    "convergence": Convergence,
-    "levels": Levels,
-}
+# Shared sections that decide results, or what counts as one.
+_SHARED = ("train", "eval", "snapshots", "seed_streams", "convergence", "levels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +203,7 @@ def from_tree(
         raise ConfigError(f"design={design}: expected seeds or crossed")
     return EnsembleConfig(
         **parts,
-        **{name: read(cls, tree.get(name) or {}, name) for name, cls in _SHARED.items()},
+        **{name: read(schema.SHARED[name], tree.get(name) or {}, name) for name in _SHARED},
         probes=tuple(dict.fromkeys(tree.get("probes") or ())),
         probe=probe,
         design=design,

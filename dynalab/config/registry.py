@@ -25,7 +25,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dynalab.config.keys import documented
 from dynalab.config.places import user_path
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
@@ -88,10 +87,9 @@ class Part:
         return next((path for path in paths if path.is_file()), None)
 
     def defaults(self, folders: Sequence[Path] = ()) -> str:
-        """Return the keys with their defaults and what they are, as YAML: the part's file, else what `Config` says."""
-        if path := self.file(folders):
-            return path.read_text(encoding="utf-8").rstrip()
-        return documented(self.config_class, self.name) if self.group == "analysis" else ""
+        """Return the text of the part's YAML file; empty where it has none."""
+        path = self.file(folders)
+        return path.read_text(encoding="utf-8").rstrip() if path else ""
 
     def build(self, *args: Any, **kwargs: Any) -> Any:
         """Call the module's `build`."""

@@ -9,25 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from dynalab.config.keys import Section, key
+from dynalab.config.keys import require as require
 from dynalab.core.convergence import direction_of
-from dynalab.core.errors import ConfigError
 
 STREAMS = ("init", "split", "order", "noise")
-
-
-def require(condition: bool, key: str, given: object, legal: str) -> None:
-    """Raise a `ConfigError` that names the key, what was given and what is legal, unless the condition holds."""
-    if not condition:
-        raise ConfigError(f"{key}={given}: expected {legal}")
-
-
-def _require_least(least: int, key: str, given: float | None, noun: str = "an integer") -> None:
-    require(given is None or given >= least, key, given, f"{noun} of at least {least}")
+LAUNCHERS = ("local", "inline")
 
 
 def check_cadence(key: str, every: int | None, at: Any) -> None:
     """Check a pair of cadence keys `<key>.every` and `<key>.at`."""
-    _require_least(1, f"{key}.every", every)
+    require(every is None or every >= 1, f"{key}.every", every, "an integer of at least 1, or null")
     if isinstance(at, list | tuple):
         steps = all(isinstance(step, int) and not isinstance(step, bool) and step >= 0 for step in at)
         require(steps, f"{key}.at", list(at), "a list of steps, or log")
@@ -37,127 +29,201 @@ def check_cadence(key: str, every: int | None, at: Any) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
+class Loose(Section):
+    """The keys that are a value, and not made of keys."""
+
+    probes: tuple[str, ...] = key(
+        ("weights", "gradients"), "what is measured while training; keys of each: probe.NAME.KEY"
+    )
+    seed: Any = key(0, "seeds of the runs, one run each: 7, 0..19, 1,5,9 or 0..9,20", kind="seeds")
+    design: str = key(
+        "seeds",
+        "seeds: a run for every seed; crossed: one for every combination of the seed_streams that have several values",
+        one_of=("seeds", "crossed"),
+    )
+    device: str = key(
+        "auto",
+        "where training runs; auto: CUDA where there is one, else CPU; kept when a run is resumed",
+        kind="auto, cpu, cuda or cuda:N",
+    )
+    launcher: str = key(
+        "local",
+        "who runs the shards; local: a pool of worker processes, inline: this process",
+        one_of=LAUNCHERS,
+    )
+    outputs: str | None = key(
+        None,
+        "the outputs folder; null: --outputs, else DYNALAB_OUTPUTS, else ./outputs",
+        kind="a folder or null",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Section, of="train"):
     """How long and on what: `train.*`."""
 
-    steps: int | None = None
-    epochs: float | None = None
-    batch_size: Any = "full"
-    loss_dtype: str = "float32"
-    clip: float | None = None
-    accumulate: int = 1
-    sphere: bool = False
-    halve_at: int | None = None
+    steps: int | None = key(
+        None, "updates, from the initialisation on; null: as epochs say, else 1,000", least=0
+    )
+    epochs: float | None = key(None, "passes over the training set, in the place of steps", least=0)
+    batch_size: Any = key(
+        "full",
+        "examples of a batch; full: the whole training set in every update",
+        kind="full or an integer of at least 1",
+    )
+    loss_dtype: str = key(
+        "float32", "precision of the loss from the logits on", one_of=("float32", "float64")
+    )
+    clip: float | None = key(
+        None, "largest norm of a run's gradient, over all its parameters; null: not clipped", above=0
+    )
+    accumulate: int = key(1, "batches whose mean gradient makes one update", least=1)
+    sphere: bool = key(False, "rescale the scale-invariant weights to their initial norm after every update")
+    halve_at: int | None = key(
+        None, "step from which on the learning rate is half of what it would be; null: never", least=0
+    )
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _require_least(0, "train.steps", self.steps)
-        _require_least(0, "train.epochs", self.epochs, "a number")
+        super().__post_init__()
         size = self.batch_size
         whole = isinstance(size, int) and not isinstance(size, bool) and size >= 1
-        require(size == "full" or whole, "train.batch_size", size, "full or an integer of at least 1")
-        legal = ("float32", "float64")
-        require(self.loss_dtype in legal, "train.loss_dtype", self.loss_dtype, "float32 or float64")
-        _require_least(1, "train.accumulate", self.accumulate)
-        require(self.clip is None or self.clip > 0, "train.clip", self.clip, "a positive norm, or null")
-        late = self.halve_at is None or self.halve_at >= 0
-        require(late, "train.halve_at", self.halve_at, "a step of at least 0, or null")
+        self._require(size == "full" or whole, "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eval:
+class Eval(Section, of="eval"):
     """Evaluation of whole splits (or a fixed prefix of them): `eval.*`."""
 
-    every: int = 10
-    size: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        _require_least(1, "eval.every", self.every)
-        legal = "an integer of at least 1, or null"
-        require(self.size is None or self.size >= 1, "eval.size", self.size, legal)
+    every: int = key(10, "steps between rows of losses, accuracies and norms", least=1)
+    size: int | None = key(
+        None, "examples of each split that are evaluated, the first so many; null: all", least=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Snapshots:
+class Snapshots(Section, of="snapshots"):
     """When weights are kept for later analysis: `snapshots.*`."""
 
-    at: Any = "log"
-    every: int | None = None
+    at: Any = key(
+        "log",
+        "steps at which weights are kept for analysis; log: log-spaced",
+        kind="log, never or a list of steps",
+    )
+    every: int | None = key(None, "steps between snapshots, in the place of at", least=1)
 
     def __post_init__(self) -> None:
         """Check ranges; `every` replaces the default grid."""
+        super().__post_init__()
         at = None if self.every is not None and self.at == "log" else self.at
         check_cadence("snapshots", self.every, at)
 
 
+_STREAM = "an integer, several under design=crossed or as a sweep, or null"
+
+
 @dataclass(frozen=True, kw_only=True)
-class SeedStreams:
+class SeedStreams(Section, of="seed_streams"):
     """Streams held at a seed of their own: `seed_streams.*`; a list of values only under `design=crossed`."""
 
-    init: Any = None
-    split: Any = None
-    order: Any = None
-    noise: Any = None
+    init: Any = key(None, "seed of the initial weights in all runs; null: the run's seed", kind=_STREAM)
+    split: Any = key(None, "seed of which examples are training data; null: the run's seed", kind=_STREAM)
+    order: Any = key(None, "seed of batches and augmentation; null: the run's seed", kind=_STREAM)
+    noise: Any = key(None, "seed of dropout and label noise; null: the run's seed", kind=_STREAM)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compute:
+class Compute(Section, of="compute"):
     """How the work is laid out: `compute.*`. Changes no result (with `exact`)."""
 
-    workers: int | None = None
-    threads: int | None = None
-    width: int | None = None
-    exact: bool = True
+    workers: int | None = key(
+        None, "worker processes; null: by the planner, from a trial of the step", least=1
+    )
+    threads: int | None = key(
+        None, "threads of a worker; null: by the planner, 1 with compute.exact=true", least=1
+    )
+    width: int | None = key(
+        None,
+        "seeds that one worker trains side by side; null: by the planner, from a trial of the step",
+        least=1,
+    )
+    exact: bool = key(True, "one thread a worker on a CPU, so that a seed's bits are its own")
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        for name in ("workers", "threads", "width"):
-            _require_least(1, f"compute.{name}", getattr(self, name))
+        super().__post_init__()
         legal = (
             "1 with compute.exact=true (a seed's bits depend on the thread count); add compute.exact=false"
         )
-        require(not self.exact or (self.threads or 1) == 1, "compute.threads", self.threads, legal)
+        self._require(not self.exact or (self.threads or 1) == 1, "threads", legal)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
+class Checkpoint(Section, of="checkpoint"):
     """When training state is saved, and how much of it is kept: `checkpoint.*`."""
 
-    every: int | None = None
-    keep: Any = 2
+    every: int | None = key(
+        None,
+        "steps between checkpoints; null: by the clock, so that at most 30 s of training are lost",
+        least=1,
+    )
+    # One alone could be the one that was being written when the machine stopped.
+    keep: Any = key(
+        2,
+        "how many of the newest checkpoints are kept, or those of which steps",
+        kind="2 or more, all, or a list of steps",
+    )
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _require_least(1, "checkpoint.every", self.every)
+        super().__post_init__()
         keep = self.keep
         number = isinstance(keep, int) and not isinstance(keep, bool) and keep >= 2
         listed = isinstance(keep, list | tuple) and all(isinstance(step, int) and step >= 0 for step in keep)
-        # One alone could be the one that was being written when the machine stopped.
-        legal = "2 or more, all, or a list of steps"
-        require(keep == "all" or number or listed, "checkpoint.keep", keep, legal)
+        self._require(keep == "all" or number or listed, "keep")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Convergence:
+class Convergence(Section, of="convergence"):
     """When a run counts as converged, unless an analysis is told otherwise: `convergence.*` of a task's YAML."""
 
-    metric: str | None = None
-    threshold: float | None = None
-    direction: str | None = None
-    persistence: int = 1
+    metric: str | None = key(None, "metric that is watched; null: as the analysis is told")
+    threshold: float | None = key(None, "level that it has to reach; null: as the analysis is told")
+    direction: str | None = key(
+        None,
+        "whether it has to be at least (up) or at most (down) the level; null: as the metric is known to improve",
+        one_of=("up", "down"),
+    )
+    persistence: int = key(1, "rows in a row that hold it", least=1)
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        super().__post_init__()
         known = self.metric is None or self.direction is not None or direction_of(self.metric) is not None
-        legal = known and self.direction in (None, "up", "down")
-        require(legal, "convergence.direction", self.direction, "up or down")
-        _require_least(1, "convergence.persistence", self.persistence)
+        self._require(known, "direction", "up or down")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Levels:
+class Levels(Section, of="levels"):
     """Accuracies that count as memorised and as generalised: `levels.*` of a task's YAML."""
 
-    train_accuracy: float = 0.99
-    test_accuracy: float = 0.99
+    train_accuracy: float = key(
+        0.99, "train_accuracy from which on a run counts as having memorised, a share"
+    )
+    test_accuracy: float = key(
+        0.99, "test_accuracy from which on a run counts as having generalised, a share"
+    )
+
+
+# Section -> its schema; under an empty name the keys that are in none.
+SHARED: dict[str, type[Any]] = {
+    "": Loose,
+    "train": Train,
+    "eval": Eval,
+    "snapshots": Snapshots,
+    "seed_streams": SeedStreams,
+    "compute": Compute,
+    "checkpoint": Checkpoint,
+    "convergence": Convergence,
+    "levels": Levels,
+}

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dynalab.config.plain import neutral_of as neutral_of
+from dynalab.config.plain import plain as plain
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
 
@@ -56,7 +58,7 @@ def _typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
             raise ConfigError(
                 f"{dotted}: no such key{did_you_mean(dotted, legal)}; there are {listing(legal)}"
             )
-        if value is None and _default(fields[name]) is not None:
+        if value is None and neutral_of(fields[name]) is not None:
             continue
         inner = OmegaConf.get_type(node, str(name))
         if dataclasses.is_dataclass(inner) and isinstance(inner, type):
@@ -84,11 +86,6 @@ def _typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
         if isinstance(value := getattr(instance, name), list) and str(field.type).startswith("tuple")
     }
     return dataclasses.replace(instance, **listed) if listed else instance
-
-
-def plain(instance: Any) -> dict[str, Any]:
-    """Return a dataclass as plain values that JSON and YAML can hold."""
-    return {field.name: _plain(getattr(instance, field.name)) for field in dataclasses.fields(instance)}
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -130,21 +127,6 @@ def non_neutral(instance: Any) -> dict[str, Any]:
     }
 
 
-def neutral_of(field: dataclasses.Field[Any]) -> Any:
-    """Return a field's neutral default as a plain value."""
-    return _plain(_default(field))
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return plain(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
 def _require_finite(value: Any, key: str) -> None:
     """Refuse infinities and NaN, wherever they stand: no range means them, and JSON, which is hashed, has none."""
     if isinstance(value, Mapping):
@@ -155,14 +137,6 @@ def _require_finite(value: Any, key: str) -> None:
             _require_finite(item, key)
     elif isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{key}={value}: expected a finite number")
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return None
 
 
 def _thaw(node: DictConfig) -> None:
