@@ -26,11 +26,17 @@ if TYPE_CHECKING:
 Refs = str | Path | Ensemble | Sequence[str | Path | Ensemble]
 
 
-def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> list[Ensemble]:
+def train(
+    overrides: Sequence[str], *, progress: bool = False, outputs: str | Path | None = None
+) -> list[Ensemble]:
     """Train, as `dynalab train` does; what is stored is not trained again.
+
+        (ensemble,) = dynalab.train(["task=grokking", "seed=0..3"])
+        ensembles = dynalab.train(["task=grokking", "optimizer=adamw,sgd"], progress=True)   # a sweep
 
     Args:
         overrides: The command's words, `["task=grokking", "seed=0..3"]`.
+        progress: Whether a line on standard error says how far it is.
         outputs: The outputs folder; default `DYNALAB_OUTPUTS`, then ./outputs.
 
     Returns:
@@ -41,11 +47,14 @@ def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> lis
         RunsFailed: A run failed, cannot be read, or is being trained by another process, where the command ends with
             3. The others are whole and stored; the error's `ensembles` are what would have been returned.
     """
+    from dynalab.launch import meter
     from dynalab.launch.train import Options
     from dynalab.launch.train import train as launch
 
     command = read_command(list(overrides), outputs=outputs)
-    outcome = launch(command, Options(argv=("dynalab.train", *overrides)))
+    with contextlib.ExitStack() as stack:
+        watch = meter.showing(stack) if progress else meter.silent
+        outcome = launch(command, Options(argv=("dynalab.train", *overrides)), watch)
     for line in [*command.notes, *outcome.report.warnings]:
         warnings.warn(line, stacklevel=2)
     return _trained(outcome)
@@ -63,7 +72,12 @@ def _trained(outcome: Outcome) -> list[Ensemble]:
 
 
 def fork(
-    ref: str | Path | Ensemble, step: int, overrides: Sequence[str] = (), *, outputs: str | Path | None = None
+    ref: str | Path | Ensemble,
+    step: int,
+    overrides: Sequence[str] = (),
+    *,
+    progress: bool = False,
+    outputs: str | Path | None = None,
 ) -> list[Ensemble]:
     """Go on from a stored state with something changed, as `dynalab fork` does.
 
@@ -74,6 +88,7 @@ def fork(
         step: Where the forks leave it: up to there they are their parent to the bit.
         overrides: What they do otherwise; without any they are their parent again. Runs that have no such step are left
             out, in a warning.
+        progress: As of `train`.
         outputs: The outputs folder.
 
     Returns:
@@ -84,6 +99,7 @@ def fork(
         NothingMatched: No run has the step.
         RunsFailed: As `train`.
     """
+    from dynalab.launch import meter
     from dynalab.launch.fork import make_forks, plan_forks
     from dynalab.launch.train import Options
 
@@ -97,7 +113,10 @@ def fork(
             raise ConfigError(f"{ref} is {len(selection)} ensembles; a fork is of one")
         ((parent, runs),) = selection
     forking = plan_forks(parent, runs, step, list(overrides), outputs=root)
-    outcome = make_forks(forking, Options(argv=("dynalab.fork", parent.id, str(step), *overrides)))
+    with contextlib.ExitStack() as stack:
+        watch = meter.showing(stack) if progress else meter.silent
+        options = Options(argv=("dynalab.fork", parent.id, str(step), *overrides))
+        outcome = make_forks(forking, options, watch)
     for line in [*(f"left out: {line}" for line in forking.left_out), *outcome.report.warnings]:
         warnings.warn(line, stacklevel=2)
     return _trained(outcome)
@@ -119,6 +138,10 @@ def import_runs(
     outputs: str | Path | None = None,
 ) -> Ensemble:
     """Take in runs that were trained elsewhere, as `dynalab import` does; the same content again changes nothing.
+
+        table = pandas.DataFrame({"run": ["a", "a"], "step": [0, 10], "loss": [2.3, 0.7]})
+        ensemble = dynalab.import_runs(table, "mine", run="run", step="step", renamed={"loss": "train_loss"})
+        ensemble = dynalab.import_runs("logs", "others")              # a folder of tables
 
     What is not said of the form is taken from the header, in a warning.
 
@@ -159,12 +182,12 @@ def import_runs(
 def load(ref: str | Path = "@last", *, outputs: str | Path | None = None) -> Any:
     """Open a stored ensemble, or a stored analysis.
 
-        import dynalab
-        result = dynalab.load("hmm-7ebafd365b")          # a Result
-        result["paths"], result.table("states")          # plain values; a pandas data frame
-
         ensemble = dynalab.load("cb7150eb3e")            # an Ensemble; of an imported one the name will do
-        ensemble.frame(), ensemble.array("test_loss")    # a pandas data frame; (S, T)
+        ensemble.frame(), ensemble.array("train_loss")   # a pandas data frame; (S, T)
+
+        result = dynalab.load("hmm-7ebafd365b")          # a Result
+        result.headline, result["config"]                # a sentence; plain values
+        result.frames()                                  # table -> pandas data frame
 
     Args:
         ref: An ensemble's id (its beginning is enough), folder or, of an imported one, name; `@last`; or an analysis'
@@ -275,6 +298,9 @@ def analyze(kind: str, ensemble: Sequence[Ensemble | str], **keys: Any) -> Any: 
 def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     """Analyse an ensemble, as `dynalab analyze KIND` does; a stored result is reused.
 
+        result = dynalab.analyze("hmm", "cb7150eb3e", max_states=4)
+        results = dynalab.analyze("hmm", dynalab.load_all())          # of each ensemble one
+
     Args:
         kind: `hmm`, ...; one of your own is found in the folders of `DYNALAB_PATH` and among installed plug-ins.
         ensemble: An ensemble or its id, or several.
@@ -309,9 +335,10 @@ def view(
 ) -> View:
     """Return what an analysis says, as the page has it: a notebook shows it, `print` prints it.
 
-        view = dynalab.view(dynalab.analyze("hmm", ensemble), size=(6, 3))
-        figures = [block for block in view if hasattr(block, "caption")]
-        dynalab.figures.draw(figures[0], size=(3.25, 2.2)).savefig("raster.pdf")   # a column of a paper
+        view = dynalab.view("hmm-7ebafd365b", size=(6, 3))
+        print(view)
+        figures = [block for block in view if hasattr(block, "alt")]
+        dynalab.figures.draw(figures[0], size=(3.25, 2.2)).savefig("figure.pdf")   # a column of a paper
 
     Args:
         result: A stored analysis, or its id.

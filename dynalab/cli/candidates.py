@@ -120,6 +120,11 @@ class Line:
         return []
 
 
+def _passed_over() -> contextlib.suppress:
+    """Pass over a stranger's folder or a plug-in that is broken, and ends the process perhaps: the rest is offered."""
+    return contextlib.suppress(Exception, SystemExit)
+
+
 def of(ctx: click.Context, param: click.Parameter, word: str) -> list[Candidate]:
     """Return what a word of a command, for one of its parameters, may become."""
     line = Line.of(ctx, param)
@@ -129,8 +134,7 @@ def of(ctx: click.Context, param: click.Parameter, word: str) -> list[Candidate]
     ]  # fmt: skip
     for name, source in sources:
         if name in line.takes:
-            # A stranger's folder or a plug-in that is broken: what else there is, is offered.
-            with contextlib.suppress(Exception):
+            with _passed_over():
                 for item in source(line, word):
                     if item.text.startswith(word):
                         found.setdefault(item.text, item)
@@ -207,7 +211,7 @@ def _keys(line: Line, key: str) -> Iterator[Candidate]:
             yield from (Candidate(f"probe.{name}.") for name in line.options("probe"))
     elif section in groups:
         for name in line.chosen(section):
-            with contextlib.suppress(DynalabError):
+            with _passed_over():
                 yield from _explained(explain.part(section, name, line.folders))
     else:
         yield from _explained(shared.get(section, []))
@@ -238,7 +242,8 @@ def _values(line: Line, key: str) -> list[str]:
     if dot and section in (*GROUPS, "edit"):
         words: dict[str, None] = {}
         for name in line.chosen(section):
-            words |= dict.fromkeys(_words(explain.part(section, name, line.folders), key))
+            with _passed_over():
+                words |= dict.fromkeys(_words(explain.part(section, name, line.folders), key))
         return list(words)
     return _words(explain.shared().get(section if dot else "", []), key)
 
