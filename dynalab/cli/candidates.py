@@ -88,7 +88,7 @@ class Line:
     @property
     def root(self) -> OutputPaths:
         """The outputs folder."""
-        return OutputPaths(outputs_root((self.given("outputs") or [None])[-1] or self.outputs))
+        return OutputPaths(outputs_root(next(iter(self.given("outputs")), self.outputs)))
 
     def options(self, group: str) -> list[str]:
         """Return the options of a group; those of installed plug-ins are missing where one cannot be imported."""

@@ -38,7 +38,7 @@ def name_ensembles(shown: Sequence[Shown]) -> list[str]:
             for key in keys
             if tree.get(key) is not None
         ]
-        slug = item.ensemble.slug
+        slug = item.ensemble.path.name.rpartition("-")[0]
         words = f"{item.ensemble.task}: {slug}" if slug not in ("", "default") else item.ensemble.task
         item.title = ", ".join(values) if values and len(values) <= 4 else f"{words} ({item.ensemble.id})"
         if len(shown) == 1:

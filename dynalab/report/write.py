@@ -37,7 +37,7 @@ def report_name(selection: Selection[Ensemble], results: Sequence[Result] = ()) 
     """Return a name from what is shown and was asked for by id: short, stable, and safe as a folder's."""
     items = [item for item, _ in selection]
     if len(items) == 1:
-        slug = safe(items[0].slug)[:40]
+        slug = safe(items[0].path.name.rpartition("-")[0])[:40]
         pieces = [safe(items[0].task)[:20], f"{slug}-{items[0].id}"]
     else:
         tasks = safe("-".join(sorted({item.task for item in items})))[:30]

@@ -40,7 +40,7 @@ def ensemble(item: StoredEnsemble) -> str:
 
 def result(item: Result) -> str:
     """Return an analysis as HTML: what it says, of which ensembles, its tables and its warnings."""
-    facts = [
+    facts: list[list[Any]] = [
         ["says", item.headline and plain(item.headline)],
         ["ensembles", listed(item.ensembles)],
         ["made", str(item.data.get("created") or "").replace("T", " ")[:16] or None],

@@ -40,10 +40,12 @@ def variance_shares(
     panels = len(factors) if values is not None else 0
     figure = new_figure(7.6, max(2.1, 0.42 * len(sources) + 0.9), size)
     if is_narrow(figure) and panels:
-        above, below = figure.add_gridspec(2, 1)
-        grid = [above, *below.subgridspec(1, panels)]
+        rows = figure.add_gridspec(2, 1)
+        below = rows[1].subgridspec(1, panels)
+        grid = [rows[0], *(below[place] for place in range(panels))]
     else:
-        grid = list(figure.add_gridspec(1, 1 + panels, width_ratios=[1.7, *([1.0] * panels)]))
+        columns = figure.add_gridspec(1, 1 + panels, width_ratios=[1.7, *([1.0] * panels)])
+        grid = [columns[place] for place in range(1 + panels)]
     ax = figure.add_subplot(grid[0])
     polish(ax, grid="x")
     for place, (share, (low, high)) in enumerate(zip(shares, intervals, strict=True)):
