@@ -283,6 +283,9 @@ def _selection(
     flat: list[str | Path | Ensemble] = []
     for ref in refs:
         flat += ref if isinstance(ref, list | tuple) else [ref]  # type: ignore[list-item]
+    for ref in flat:
+        if not isinstance(ref, str | Path | Ensemble):
+            raise ConfigError(f"{ref!r}: expected an ensemble, its id or a list of these")
     opened = [ref for ref in flat if isinstance(ref, Ensemble)]
     root = outputs_root(opened[0].path.parent.parent if opened and outputs is None else outputs)
     if refs and not flat:

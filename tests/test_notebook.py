@@ -119,6 +119,9 @@ def test_several_ensembles_are_opened_at_once(store):
     for wrong in ("nothing", "hmm-0123456789"):
         with pytest.raises(NothingMatched):
             dynalab.load_all(wrong)
+    for ref in (3, None, store.swept[0].runs[0]):
+        with pytest.raises(ConfigError, match="expected an ensemble, its id or a list of these"):
+            dynalab.load_all(ref)
     with pytest.raises(NothingMatched, match="empty list"):
         dynalab.load_all([])
 

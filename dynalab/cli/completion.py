@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from functools import cached_property
 from typing import Any, ClassVar
 
 import click
@@ -142,11 +143,15 @@ class _Bash(_Complete):
     name = "bash"
     source_template = _BASH
 
+    @cached_property
+    def _kept(self) -> str:
+        """What stands before what bash replaces of the word."""
+        word, tail = self.get_completion_args()[1], os.environ.get("COMP_TAIL", "")
+        return word.removesuffix(tail) if word.endswith(tail) else ""
+
     def format_completion(self, item: CompletionItem[str]) -> str:
         """Return a candidate without what bash keeps of the word."""
-        word, tail = self.get_completion_args()[1], os.environ.get("COMP_TAIL", "")
-        kept = word.removesuffix(tail) if word.endswith(tail) else ""
-        return f"{item.type}\t{item.value.removeprefix(kept)}"
+        return f"{item.type}\t{item.value.removeprefix(self._kept)}"
 
 
 @add_completion_class
@@ -176,11 +181,13 @@ def answer(app: click.Command, asked: str) -> int:
     return 0
 
 
-@click.command("completion", epilog="\b\n" + "\n".join(HOW.values()))
+HELP = (
+    "Print a script that completes commands, keys, values and ids when TAB is pressed. Where it goes:\n\n\b\n"
+)
+
+
+@click.command("completion", help=HELP + "\n".join(HOW.values()))
 @click.argument("shell", type=click.Choice(list(SHELLS)))
 def command(shell: str) -> None:
-    """Print a script that completes commands, keys, values and ids when TAB is pressed.
-
-    Where it goes, for each shell:
-    """
+    """Print the script of a shell."""
     click.echo(SHELLS[shell](command, {}, "dynalab", VARIABLE).source(), nl=False)
