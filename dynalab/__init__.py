@@ -7,7 +7,8 @@ In a notebook:
     ensemble.array("test_accuracy")          # (S, T)
     result = dynalab.analyze("hmm", ensemble)
     dynalab.view(dynalab.analyze("progress", ensemble))   # words, figures and tables, as the page has them
-    dynalab.load("@last").frame()            # pandas
+    dynalab.load("@last").frame()            # pandas, a row a run and step
+    dynalab.ensembles_frame("@last")         # pandas, a row a run: landmarks, last metrics, keys that differ
 """
 
 from __future__ import annotations
@@ -20,16 +21,20 @@ from dynalab.core.version import __version__ as __version__
 if TYPE_CHECKING:
     from dynalab import figures as figures
     from dynalab.api import analyze as analyze
+    from dynalab.api import ensembles_frame as ensembles_frame
     from dynalab.api import fork as fork
     from dynalab.api import import_runs as import_runs
     from dynalab.api import load as load
+    from dynalab.api import load_all as load_all
     from dynalab.api import train as train
     from dynalab.api import view as view
 
 # Here, since whatever trains, or computes again what was recorded, comes by here first.
 choose_kernels()
 
-_PUBLIC = ("analyze", "figures", "fork", "import_runs", "load", "train", "view")
+_PUBLIC = (
+    *("analyze", "ensembles_frame", "figures", "fork", "import_runs", "load", "load_all", "train", "view"),
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from dynalab.config.command import read_command
 from dynalab.config.places import outputs_root, user_path
 from dynalab.core.errors import ConfigError, DynalabError, NothingMatched
-from dynalab.store.find import select
+from dynalab.core.words import listed
+from dynalab.store.find import Selection, readable, select
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result, find_result
 
@@ -21,12 +22,21 @@ if TYPE_CHECKING:
     from dynalab.launch.train import Outcome
     from dynalab.show.view import View
 
+# What names ensembles: references, ensembles, and lists of these.
+Refs = str | Path | Ensemble | Sequence[str | Path | Ensemble]
 
-def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> list[Ensemble]:
+
+def train(
+    overrides: Sequence[str], *, progress: bool = False, outputs: str | Path | None = None
+) -> list[Ensemble]:
     """Train, as `dynalab train` does; what is stored is not trained again.
+
+        (ensemble,) = dynalab.train(["task=grokking", "seed=0..3"])
+        ensembles = dynalab.train(["task=grokking", "optimizer=adamw,sgd"], progress=True)   # a sweep
 
     Args:
         overrides: The command's words, `["task=grokking", "seed=0..3"]`.
+        progress: Whether a line on standard error says how far it is.
         outputs: The outputs folder; default `DYNALAB_OUTPUTS`, then ./outputs.
 
     Returns:
@@ -37,11 +47,14 @@ def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> lis
         RunsFailed: A run failed, cannot be read, or is being trained by another process, where the command ends with
             3. The others are whole and stored; the error's `ensembles` are what would have been returned.
     """
+    from dynalab.launch import meter
     from dynalab.launch.train import Options
     from dynalab.launch.train import train as launch
 
     command = read_command(list(overrides), outputs=outputs)
-    outcome = launch(command, Options(argv=("dynalab.train", *overrides)))
+    with contextlib.ExitStack() as stack:
+        watch = meter.showing(stack) if progress else meter.silent
+        outcome = launch(command, Options(argv=("dynalab.train", *overrides)), watch)
     for line in [*command.notes, *outcome.report.warnings]:
         warnings.warn(line, stacklevel=2)
     return _trained(outcome)
@@ -59,7 +72,12 @@ def _trained(outcome: Outcome) -> list[Ensemble]:
 
 
 def fork(
-    ref: str | Path | Ensemble, step: int, overrides: Sequence[str] = (), *, outputs: str | Path | None = None
+    ref: str | Path | Ensemble,
+    step: int,
+    overrides: Sequence[str] = (),
+    *,
+    progress: bool = False,
+    outputs: str | Path | None = None,
 ) -> list[Ensemble]:
     """Go on from a stored state with something changed, as `dynalab fork` does.
 
@@ -70,6 +88,7 @@ def fork(
         step: Where the forks leave it: up to there they are their parent to the bit.
         overrides: What they do otherwise; without any they are their parent again. Runs that have no such step are left
             out, in a warning.
+        progress: As of `train`.
         outputs: The outputs folder.
 
     Returns:
@@ -80,6 +99,7 @@ def fork(
         NothingMatched: No run has the step.
         RunsFailed: As `train`.
     """
+    from dynalab.launch import meter
     from dynalab.launch.fork import make_forks, plan_forks
     from dynalab.launch.train import Options
 
@@ -93,7 +113,10 @@ def fork(
             raise ConfigError(f"{ref} is {len(selection)} ensembles; a fork is of one")
         ((parent, runs),) = selection
     forking = plan_forks(parent, runs, step, list(overrides), outputs=root)
-    outcome = make_forks(forking, Options(argv=("dynalab.fork", parent.id, str(step), *overrides)))
+    with contextlib.ExitStack() as stack:
+        watch = meter.showing(stack) if progress else meter.silent
+        options = Options(argv=("dynalab.fork", parent.id, str(step), *overrides))
+        outcome = make_forks(forking, options, watch)
     for line in [*(f"left out: {line}" for line in forking.left_out), *outcome.report.warnings]:
         warnings.warn(line, stacklevel=2)
     return _trained(outcome)
@@ -115,6 +138,10 @@ def import_runs(
     outputs: str | Path | None = None,
 ) -> Ensemble:
     """Take in runs that were trained elsewhere, as `dynalab import` does; the same content again changes nothing.
+
+        table = pandas.DataFrame({"run": ["a", "a"], "step": [0, 10], "loss": [2.3, 0.7]})
+        ensemble = dynalab.import_runs(table, "mine", run="run", step="step", renamed={"loss": "train_loss"})
+        ensemble = dynalab.import_runs("logs", "others")              # a folder of tables
 
     What is not said of the form is taken from the header, in a warning.
 
@@ -155,12 +182,12 @@ def import_runs(
 def load(ref: str | Path = "@last", *, outputs: str | Path | None = None) -> Any:
     """Open a stored ensemble, or a stored analysis.
 
-        import dynalab
-        result = dynalab.load("hmm-7ebafd365b")          # a Result
-        result["paths"], result.table("states")          # plain values; a pandas data frame
-
         ensemble = dynalab.load("cb7150eb3e")            # an Ensemble; of an imported one the name will do
-        ensemble.frame(), ensemble.array("test_loss")    # a pandas data frame; (S, T)
+        ensemble.frame(), ensemble.array("train_loss")   # a pandas data frame; (S, T)
+
+        result = dynalab.load("hmm-7ebafd365b")          # a Result
+        result.headline, result["config"]                # a sentence; plain values
+        result.frames()                                  # table -> pandas data frame
 
     Args:
         ref: An ensemble's id (its beginning is enough), folder or, of an imported one, name; `@last`; or an analysis'
@@ -182,9 +209,89 @@ def load(ref: str | Path = "@last", *, outputs: str | Path | None = None) -> Any
             return find_result(root, str(ref))
         raise
     if len(selection) != 1:
-        ids = ", ".join(ensemble.id for ensemble, _ in selection)
-        raise ConfigError(f"{ref} means {len(selection)} ensembles ({ids}); name one")
+        ids = listed([ensemble.id for ensemble, _ in selection], 4)
+        raise ConfigError(
+            f"{ref} means {len(selection)} ensembles ({ids}): dynalab.load_all({str(ref)!r}) opens them all, "
+            "dynalab.load(ID) one"
+        )
     return selection[0][0]
+
+
+def load_all(
+    *refs: Refs, where: str | None = None, forks: bool = False, outputs: str | Path | None = None
+) -> list[Ensemble]:
+    """Open several stored ensembles, such as those of a sweep.
+
+        for ensemble in dynalab.load_all():              # what was trained last
+            print(ensemble, ensemble.array("test_accuracy")[:, -1])
+        adaptive = dynalab.load_all(where="optimizer=adamw status=done")
+
+    Args:
+        *refs: As `load` takes them, without analyses; none: the last that were trained, with `where` everything.
+        where: Terms of which all hold for some run of an ensemble, as `-f` of the commands: `optimizer.lr<0.01`.
+        forks: Whether everything has forks in it.
+        outputs: The outputs folder.
+
+    Returns:
+        The ensembles, each once, in the order in which they are named.
+
+    Raises:
+        NothingMatched: Nothing has this id, or no run fits.
+        ConfigError: The beginning of an id is several ensembles', or a term cannot be read.
+    """
+    return [ensemble for ensemble, _ in _selection(refs, where, forks, outputs)]
+
+
+def ensembles_frame(
+    *refs: Refs, where: str | None = None, forks: bool = False, outputs: str | Path | None = None
+) -> pd.DataFrame:
+    """Return what became of runs: a pandas data frame with one row a run, for the statistics of a sweep.
+
+        frame = dynalab.ensembles_frame()                # of what was trained last, or is being trained
+        frame.groupby("ensemble")[["generalised_step", "final.test_accuracy"]].median()
+
+    Args:
+        *refs: As `load_all` takes them; of a run's id the run alone.
+        where: As of `load_all`; only the runs for which all terms hold.
+        forks: As of `load_all`.
+        outputs: The outputs folder.
+
+    Returns:
+        A row a run, with the columns `ensemble` (its id), `task`, `run` (its id), `seed`, `label`, `status`, `steps`,
+        `requested_steps`; each configuration key in which the ensembles differ (`optimizer.lr`; a part by its group,
+        `optimizer`), missing where an ensemble has no such key; of forks `parent` and `parent_step`, of imported
+        ensembles `name`; the landmarks `memorised_step`, `generalised_step`, `diverged_step`; and the last row's
+        metrics, `final.test_accuracy`. Steps that never came are missing values of nullable integers.
+
+    Raises:
+        NothingMatched: Nothing has this id, or no run fits.
+        ConfigError: The beginning of an id is several ensembles', or a term cannot be read.
+        StoreError: The configurations of all of them are damaged.
+    """
+    from dynalab.store.outcomes import outcomes
+
+    selection, lines = readable(_selection(refs, where, forks, outputs))
+    for line in [*lines, *(line for ensemble, _ in selection for line in ensemble.warnings)]:
+        warnings.warn(line, stacklevel=2)
+    return outcomes(selection)
+
+
+def _selection(
+    refs: Iterable[Refs], where: str | None, forks: bool, outputs: str | Path | None
+) -> Selection[Ensemble]:
+    """Return what references name, as it is stored now: an ensemble that was opened before is opened again."""
+    flat: list[str | Path | Ensemble] = []
+    for ref in refs:
+        flat += ref if isinstance(ref, list | tuple) else [ref]  # type: ignore[list-item]
+    for ref in flat:
+        if not isinstance(ref, str | Path | Ensemble):
+            raise ConfigError(f"{ref!r}: expected an ensemble, its id or a list of these")
+    opened = [ref for ref in flat if isinstance(ref, Ensemble)]
+    root = outputs_root(opened[0].path.parent.parent if opened and outputs is None else outputs)
+    if refs and not flat:
+        raise NothingMatched("there are no ensembles in an empty list")
+    names = [str(ref.path if isinstance(ref, Ensemble) else ref) for ref in flat]
+    return select(root, names, where, Ensemble, forks)
 
 
 @overload
@@ -193,6 +300,9 @@ def analyze(kind: str, ensemble: Ensemble | str, **keys: Any) -> Result: ...
 def analyze(kind: str, ensemble: Sequence[Ensemble | str], **keys: Any) -> Any: ...
 def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     """Analyse an ensemble, as `dynalab analyze KIND` does; a stored result is reused.
+
+        result = dynalab.analyze("hmm", "cb7150eb3e", max_states=4)
+        results = dynalab.analyze("hmm", dynalab.load_all())          # of each ensemble one
 
     Args:
         kind: `hmm`, ...; one of your own is found in the folders of `DYNALAB_PATH` and among installed plug-ins.
@@ -223,11 +333,19 @@ def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     return results if several and not across else results[0]
 
 
-def view(result: Result | str, *, outputs: str | Path | None = None) -> View:
+def view(
+    result: Result | str, *, size: tuple[float, float] | None = None, outputs: str | Path | None = None
+) -> View:
     """Return what an analysis says, as the page has it: a notebook shows it, `print` prints it.
+
+        view = dynalab.view("hmm-7ebafd365b", size=(6, 3))
+        print(view)
+        figures = [block for block in view if hasattr(block, "alt")]
+        dynalab.figures.draw(figures[0], size=(3.25, 2.2)).savefig("figure.pdf")   # a column of a paper
 
     Args:
         result: A stored analysis, or its id.
+        size: Width and height of its figures in inches; by default each has its own.
         outputs: The outputs folder, where an id is given.
 
     Raises:
@@ -260,4 +378,4 @@ def view(result: Result | str, *, outputs: str | Path | None = None) -> View:
         # Figures are of what was recorded, where it is still there.
         with contextlib.suppress(NothingMatched):
             groups.append(load(ref, outputs=root).group(STATUSES, runs))
-    return View(in_order(module.show(result.value, groups), result.warnings), name)
+    return View(in_order(module.show(result.value, groups), result.warnings), name, size)

@@ -10,7 +10,11 @@ and no global setting is changed. `draw` takes a figure that an analysis gives a
         ensemble.steps("test_loss"),
         {"train": ensemble.array("train_loss"), "test": ensemble.array("test_loss")},
         logarithmic=True,
+        size=(3.25, 2.2),
     )
+
+`size` is width and height in inches: 3.25 is a column of a paper with two. Letters have the same size in points at
+every size, so a figure is best drawn at the size that it is printed at.
 """
 
 from __future__ import annotations

@@ -9,12 +9,16 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from dynalab.cli.options import note
 from dynalab.core.errors import DynalabError
 from dynalab.core.version import __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # Command -> its module, and the line that `dynalab --help` shows without importing it.
 COMMANDS = {
@@ -37,6 +41,10 @@ COMMANDS = {
     ),
     "bench": ("dynalab.cli.bench", "Time a task's steps over widths and numbers of workers."),
     "data": ("dynalab.cli.data", "List, fetch and verify data sets."),
+    "completion": (
+        "dynalab.cli.completion",
+        "Print a script that completes what is typed in bash, zsh or fish.",
+    ),
 }
 
 EXIT_CODES = """\b
@@ -68,6 +76,14 @@ class Lazy(click.Group):
             raise click.UsageError(f"no command {args[0]}{hint}; there are {', '.join(COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Return the subcommands and options that a word may become, without importing them."""
+        from click.shell_completion import CompletionItem
+
+        commands = [CompletionItem(name, help=line) for name, (_, line) in COMMANDS.items()]
+        options = click.Command.shell_complete(self, ctx, incomplete) if incomplete.startswith("-") else []
+        return [item for item in commands if item.value.startswith(incomplete)] + options
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands without importing them."""
         with formatter.section("Commands"):
@@ -94,6 +110,10 @@ def run(args: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A name that this terminal's encoding does not have is shown, not died of.
             stream.reconfigure(errors="backslashreplace")
+    if asked := os.environ.get("_DYNALAB_COMPLETE"):
+        from dynalab.cli.completion import answer
+
+        return answer(app, asked)
     try:
         result = app.main(list(args), prog_name="dynalab", standalone_mode=False)
         return result if isinstance(result, int) else 0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dynalab.config.seeds import format_seeds
+from dynalab.core.words import clean as clean
 
 if TYPE_CHECKING:
     from dynalab.store.stored import StoredRun
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 # No key of an analysis or a report has a slash before its `=`; a folder's path has.
 _OVERRIDE = re.compile(r"[^/=]*=|~(?!/)")
-
-# Controls but for line feed and tab, marks of direction, letters without width, halves of characters.
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 _filter_option = click.option(
@@ -79,14 +74,6 @@ def verbosity_options(function: F) -> F:
 def emit_json(value: dict[str, Any]) -> None:
     """Print one JSON object, `schema_version` first."""
     click.echo(json.dumps({"schema_version": 1, **value}, allow_nan=False))
-
-
-def clean(text: object) -> str:
-    """Return a text as a terminal may be given it: what moves its cursor, or turns or hides letters, is spelled out.
-
-    Names and messages may come from files that somebody else wrote.
-    """
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def echo(text: object = "", *, err: bool = False) -> None:

@@ -154,7 +154,7 @@ def _by_ensemble(
 def _slug(ensemble: StoredEnsemble, hidden: Mapping[str, int]) -> str:
     """Name an ensemble in a list, with the number of its forks that are not listed."""
     more = f" +{count(hidden[ensemble.id], 'fork')}" if hidden.get(ensemble.id) else ""
-    return ensemble.path.name.rpartition("-")[0] + more
+    return ensemble.slug + more
 
 
 @command.command("show")

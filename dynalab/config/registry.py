@@ -149,6 +149,16 @@ def roots(folders: Sequence[Path]) -> tuple[Path, ...]:
     return (*folders, *entry_folders(), conf_dir())
 
 
+@lru_cache(maxsize=64)
+def chosen(text: str, group: str) -> str | None:
+    """Return the option of a group that the defaults list of a YAML file chooses; None where it chooses none."""
+    import yaml
+
+    listed = (yaml.safe_load(text) or {}).get("defaults") or []
+    pairs = [pair for item in listed if isinstance(item, Mapping) for pair in item.items()]
+    return next((str(name) for key, name in pairs if str(key).split()[-1].lstrip("/") == group), None)
+
+
 def names(group: str, folders: Sequence[Path] = ()) -> list[str]:
     """Return every option of a group, for error messages and completion."""
     stems = {path.stem for root in roots(folders) for path in (root / group).glob("*.yaml")}

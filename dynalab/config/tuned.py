@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from dynalab.config import registry
 from dynalab.config.suggest import did_you_mean, listing
@@ -105,16 +102,8 @@ def around(
     return whole, section, named
 
 
-@lru_cache(maxsize=64)
-def _chosen(text: str, group: str) -> str | None:
-    """Return the option of a group that the defaults list of a YAML file chooses."""
-    listed = (yaml.safe_load(text) or {}).get("defaults") or []
-    pairs = [pair for item in listed if isinstance(item, Mapping) for pair in item.items()]
-    return next((str(name) for key, name in pairs if str(key).split()[-1].lstrip("/") == group), None)
-
-
 def _own_choice(tree: Mapping[str, Any], group: str, folders: Sequence[Path]) -> str | None:
     """Return the option of a group that a tree's task takes where none is named."""
     task = registry.find("task", str((tree.get("task") or {}).get("name")), folders)
     root = (registry.conf_dir() / "train.yaml").read_text()
-    return _chosen(task.defaults(folders), group) or _chosen(root, group)
+    return registry.chosen(task.defaults(folders), group) or registry.chosen(root, group)

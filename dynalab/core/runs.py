@@ -14,8 +14,9 @@ import numpy as np
 
 from dynalab.core.convergence import Convergence
 from dynalab.core.errors import NothingMatched
-from dynalab.core.trajectories import LARGEST, largest_since
+from dynalab.core.trajectories import LARGEST, described, largest_since
 from dynalab.core.weights import Learner, Weights
+from dynalab.core.words import clean, count, listed, states
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +31,9 @@ class Series:
 
     steps: np.ndarray  # Shape (T,), ascending integers.
     values: np.ndarray  # Shape (T,), float64, infinities included and no NaN.
+
+    def __repr__(self) -> str:
+        return f"Series({described(self.steps)}{f', last {self.values[-1]:.6g}' if len(self) else ''})"
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -78,6 +82,9 @@ class Lazy(Mapping[str, Series]):
     def __len__(self) -> int:
         return len(self.names)
 
+    def __repr__(self) -> str:
+        return f"Lazy({count(len(self), 'series', 'series')}: {clean(listed(list(self)))})"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -96,6 +103,10 @@ class Run:
     weights: Weights = field(default_factory=Weights, compare=False)
     # What the weights are weights of; None where that is not known (a run of another trainer).
     learner: Learner | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        metrics = count(len(self.series), "metric")
+        return f"Run({clean(self.id)}, {clean(self.status)}, {metrics}, {described(self.grid)})"
 
     @property
     def label(self) -> str:
@@ -189,6 +200,11 @@ class Group:
         False  # The runs were trained elsewhere: nothing is known of their metrics but the names.
     )
     warnings: tuple[str, ...] = ()  # What was left out on the way here, for the result to repeat.
+
+    def __repr__(self) -> str:
+        keys = "".join(f"{key}={value}, " for key, value in self.keys.items())
+        metrics = count(len(self.metrics), "metric")
+        return f"Group({clean(self.id)}, {clean(keys)}{clean(states(run.status for run in self.runs))}, {metrics})"
 
     @property
     def columns(self) -> set[str]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dynalab.core.words import clean, count, listed, states
+
 if TYPE_CHECKING:
     from dynalab.core.convergence import Convergence
 
@@ -27,6 +29,9 @@ class Trajectory:
     config: Mapping[str, Any] = field(default_factory=dict)
     diverged_step: int | None = None
 
+    def __repr__(self) -> str:
+        return f"Trajectory({clean(self.run)}, {clean(self.status)}, {described(self.steps)})"
+
     def at_multiples(self, steps: int, metrics: tuple[str, ...]) -> Trajectory:
         """Return the run's rows at multiples of some steps, as `Run.at_multiples`; `metrics` are the columns' names."""
         kept = np.flatnonzero(np.asarray(self.steps) % steps == 0)
@@ -35,6 +40,12 @@ class Trajectory:
             column = metrics.index(LARGEST)
             values[:, column] = largest_since(np.asarray(self.values)[:, column], kept)
         return replace(self, steps=np.asarray(self.steps)[kept], values=values)
+
+
+def described(steps: np.ndarray) -> str:
+    """Return how many rows there are and of which steps (T,): `61 rows, steps 0 to 600`."""
+    rows = count(len(steps), "row")
+    return f"{rows}, steps {steps[0]:,} to {steps[-1]:,}" if len(steps) else rows
 
 
 def largest_since(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -54,6 +65,10 @@ class Trajectories:
     convergence: Convergence | None = None
     warnings: tuple[str, ...] = ()
     imported: bool = False
+
+    def __repr__(self) -> str:
+        metrics = clean(listed(self.metrics))
+        return f"Trajectories({clean(self.ensemble)}, {clean(states(run.status for run in self.runs))}; {metrics})"
 
     def at_multiples(self, steps: int) -> Trajectories:
         """Return the rows of the runs at multiples of some steps."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dynalab.core.errors import NothingMatched
-from dynalab.core.words import listed
+from dynalab.core.words import clean, listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +32,10 @@ class Weights:
     keep: str = "dynalab train ... 'snapshots.at={at}' keeps them"
     diverged_step: int | None = None  # From then on the run has none.
     last: int | None = None  # Nothing later than this step has happened yet; None for no such limit.
+
+    def __repr__(self) -> str:
+        # What was kept is looked for when it is asked for, not to be printed.
+        return f"Weights({clean(self.run)})"
 
     @property
     def steps(self) -> tuple[int, ...]:

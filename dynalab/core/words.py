@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from dynalab.core import stats
+
+# Controls but for line feed and tab, marks of direction, letters without width, halves of characters.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
 
 
 def number(value: float | int | None) -> str:
@@ -91,6 +98,21 @@ def p_equals(p: float | None) -> str:
 def plain(text: str) -> str:
     """Return text without the marks of bold words."""
     return text.replace("**", "")
+
+
+def clean(text: object) -> str:
+    """Return a text as a terminal may be given it: what moves its cursor, or turns or hides letters, is spelled out.
+
+    Names and messages may come from files that somebody else wrote.
+    """
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def states(statuses: Iterable[str]) -> str:
+    """Return how many runs there are and what became of them: `20 runs: 18 done, 2 diverged`."""
+    counts = Counter(statuses)
+    names = ", ".join(f"{n:,} {status}" for status, n in counts.most_common())
+    return count(counts.total(), "run") + (f": {names}" if names else "")
 
 
 def safe(text: str) -> str:

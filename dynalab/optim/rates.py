@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from dynalab.config import registry
-from dynalab.config.typed import typed
 from dynalab.core.errors import ConfigError
 
 
@@ -48,6 +47,8 @@ def rate_factors(config: Mapping[str, Any], steps: np.ndarray) -> np.ndarray:
 
     schedule, train = config.get("schedule") or {"name": "constant"}, config.get("train") or {}
     part = registry.find("schedule", str(schedule.get("name", "constant")))
+    from dynalab.config.typed import typed
+
     built = part.module.build(typed(part.config_class, schedule, "schedule"), int(train.get("steps") or 0))
     factor = halved(built, train.get("halve_at"))
     return np.array([float(factor(int(step))) for step in steps])

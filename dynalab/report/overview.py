@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dynalab.config.typed import flat
+from dynalab.config.typed import differing, flat
 from dynalab.core.convergence import DIRECTIONS
 from dynalab.core.words import number, quartiles
 from dynalab.report.blocks import Section
@@ -31,12 +31,11 @@ IMPORTED = "import.names"
 def name_ensembles(shown: Sequence[Shown]) -> list[str]:
     """Give every ensemble its title, from the keys in which they differ, and return these keys."""
     trees = [flat(item.ensemble.config) for item in shown]
-    keys = [key for key in dict.fromkeys(key for tree in trees for key in tree) if not key.startswith(_DULL)]
-    differing = [key for key in keys if len({repr(tree.get(key)) for tree in trees}) > 1]
+    keys = [key for key in differing(trees) if not key.startswith(_DULL)]
     for item, tree in zip(shown, trees, strict=True):
         values = [
             _plain(tree[key]).strip("[]") if key == IMPORTED else f"{key}={_plain(tree[key])}"
-            for key in differing
+            for key in keys
             if tree.get(key) is not None
         ]
         slug = item.ensemble.path.name.rpartition("-")[0]
@@ -47,7 +46,7 @@ def name_ensembles(shown: Sequence[Shown]) -> list[str]:
     if len({item.title for item in shown}) < len(shown):
         for item in shown:
             item.title = f"{item.title} ({item.ensemble.id})"
-    return differing
+    return keys
 
 
 def _plain(value: object) -> str:

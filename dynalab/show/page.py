@@ -49,10 +49,15 @@ def rich(text: str) -> Markup:
     return Markup(_CODE.sub(r"<code>\1</code>", _BOLD.sub(r"<strong>\1</strong>", safe)))
 
 
-def settled(block: Block, label: Callable[[str], str] = run_label, log_steps: bool | None = None) -> Block:
+def settled(
+    block: Block,
+    label: Callable[[str], str] = run_label,
+    log_steps: bool | None = None,
+    size: tuple[float, float] | None = None,
+) -> Block:
     """Return a block whose figure is drawn, as `plots.draw` does, and whose runs are named by their ids' labels."""
     if isinstance(block, Figure):
-        figure, about = plots.draw(block, label, log_steps), plots.caption(block)
+        figure, about = plots.draw(block, label, log_steps, size), plots.caption(block)
         return Picture(name=block.name, figure=figure, caption=about, alt=block.alt, titles=block.titles)
     if isinstance(block, Table):
         return replace(block, rows=[[_named(value, label) for value in row] for row in block.rows])
@@ -93,10 +98,10 @@ def _blocks() -> Any:
     return environment().get_template("blocks.html.j2").module
 
 
-def html(blocks: Iterable[Block], prefix: str = "dynalab") -> str:
-    """Return blocks as HTML without a page around them, with a prefix before the ids in figures."""
+def html(blocks: Iterable[Block], prefix: str = "dynalab", size: tuple[float, float] | None = None) -> str:
+    """Return blocks as HTML without a page around them, with a prefix before the ids in figures of a size."""
     parts = []
-    for block in map(settled, blocks):
+    for block in (settled(block, size=size) for block in blocks):
         made = None
         if isinstance(block, Picture):
             made = drawing(block, f"{prefix}-{block.name}", svg.to_svg(block.figure))

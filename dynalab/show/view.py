@@ -15,6 +15,9 @@ class View:
 
     blocks: Sequence[Block]  # the blocks; `dynalab.figures.draw` draws those that are figures
     name: str = "dynalab"  # put before the ids in figures, so that those of several results do not clash
+    size: tuple[float, float] | None = (
+        None  # width and height of its figures, in inches; None: of each its own
+    )
 
     def __iter__(self) -> Iterator[Block]:
         """Go through the blocks."""
@@ -31,4 +34,4 @@ class View:
     def _repr_html_(self) -> str:
         from dynalab.show.page import html
 
-        return html(self.blocks, self.name)
+        return html(self.blocks, self.name, self.size)

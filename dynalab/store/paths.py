@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -68,6 +69,18 @@ class OutputPaths:
                 one = replace(one, copies=tuple(paths.root for paths in others))
             chosen.append(one)
         return sorted(chosen, key=lambda paths: paths.root)
+
+    def named(self) -> list[tuple[str, str, str]]:
+        """Return task, slug and hash of every folder that is named like an ensemble's; nothing in it is looked at."""
+        reserved = {self.analyses.name, self.reports.name, self.logs.name}
+        found = []
+        for task in inside(self.root, TASK):
+            with contextlib.suppress(OSError):
+                for name in os.listdir(task) if task.name not in reserved else ():
+                    if ENSEMBLE.fullmatch(name):
+                        slug, _, digest = name.rpartition("-")
+                        found.append((task.name, slug, digest))
+        return found
 
     def of_task(self, task: str, digest: str) -> EnsemblePaths | None:
         """Return the folder of a task's ensemble with an identity hash, the one that readers take; None for none."""

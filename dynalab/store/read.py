@@ -9,10 +9,9 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
-
-import yaml
 
 from dynalab.core.errors import StoreError
 
@@ -71,11 +70,16 @@ def _finite(text: str) -> float:
     return value if math.isfinite(value) else _no_number(text)
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Without merge keys, which grow exponentially when they are nested; dynalab writes none."""
+@cache
+def _loader() -> Any:
+    """Return a loader without merge keys, which grow exponentially when they are nested; dynalab writes none."""
+    import yaml
 
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Leave a mapping as it stands."""
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            """Leave a mapping as it stands."""
+
+    return Loader
 
 
 def read_yaml(path: Path, text: bytes | None = None) -> Any:
@@ -83,9 +87,12 @@ def read_yaml(path: Path, text: bytes | None = None) -> Any:
 
     `text` is what the file holds, where that is known already.
     """
+    # Listing and completion read none, and it is slow to import.
+    import yaml
+
     text = read_bytes(path) if text is None else text
     try:
-        tree = yaml.load(text, Loader=_Loader)
+        tree = yaml.load(text, Loader=_loader())
         _check_plain(tree, _DEPTH, [_MOST])
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise StoreError(f"{path} is damaged: {(str(error) or repr(error)).splitlines()[0]}") from error

@@ -15,6 +15,7 @@ from dynalab.config import registry
 from dynalab.core.atomic import making, replacing, write_json
 from dynalab.core.errors import ConfigError, NothingMatched, StoreError
 from dynalab.core.records import finite, restore
+from dynalab.core.words import clean, count, listed
 from dynalab.store.names import is_name
 from dynalab.store.paths import AnalysisPaths, OutputPaths
 from dynalab.store.read import check, mapping, positive, read_bytes, read_json, text, whole
@@ -39,6 +40,16 @@ class Result:
 
     paths: AnalysisPaths
     data: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        runs = f"{count(len(self.data['inputs']), 'run')} of " if self.data.get("inputs") else ""
+        warnings = f", {count(len(self.warnings), 'warning')}" if self.warnings else ""
+        return clean(f"Result({self.kind}-{self.id}, {runs}{listed(self.ensembles, 3)}{warnings})")
+
+    def _repr_html_(self) -> str:
+        from dynalab.store import notebook
+
+        return notebook.result(self)
 
     @property
     def id(self) -> str:
@@ -79,6 +90,17 @@ class Result:
         try:
             return self._restore()
         except (ConfigError, AttributeError, ValueError):
+            return None
+
+    @cached_property
+    def headline(self) -> str | None:
+        """What it comes to, in a sentence, with `**` around bold words; None where its analysis cannot say."""
+        try:
+            module = registry.find("analysis", self.kind, registry.search_path()).module
+            blocks = () if self.value is None else module.show(self.value, ())
+            return next((block.text for block in blocks if getattr(block, "headline", False)), None)
+        except Exception:
+            # A stranger's file, read by anybody's module: what is wrong with it is for `view` to say.
             return None
 
     def restored(self) -> Any:

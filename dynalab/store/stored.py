@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynalab.core.errors import ConfigError, StoreError
 from dynalab.core.forks import names_parent
+from dynalab.core.words import clean, count, states
 from dynalab.store import runfile
 from dynalab.store.paths import EnsemblePaths, ShardPaths
 from dynalab.store.read import check, mapping, number, positive, read_bytes, read_yaml, text, whole
@@ -67,7 +68,15 @@ class StoredRun:
     index: int  # Its place in the shard.
     attempt: int
     started: str | None
-    record: runfile.Shard = field(repr=False)  # The shard's run.json, brought up to the rows.
+    record: runfile.Shard  # The shard's run.json, brought up to the rows.
+
+    def __repr__(self) -> str:
+        reached = {
+            name: (self.summary or {}).get(f"{name}_step")
+            for name in ("memorised", "generalised", "diverged")
+        }
+        landmarks = "".join(f", {name} at {step:,}" for name, step in reached.items() if step is not None)
+        return clean(f"StoredRun({self.id}, {self.status}, {count(self.steps, 'step')}{landmarks})")
 
     @property
     def label(self) -> str:
@@ -100,7 +109,14 @@ class StoredEnsemble:
         self.damaged: list[str] = []
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.id}, task={self.task}, {len(self.runs)} runs)"
+        parts = [self.id, self.task, self.slug, f"fork of {self.parent}" if self.is_fork else ""]
+        about = ", ".join(part for part in parts if part not in ("", "default"))
+        return clean(f"{type(self).__name__}({about}, {states(run.status for run in self.runs)})")
+
+    def _repr_html_(self) -> str:
+        from dynalab.store import notebook
+
+        return notebook.ensemble(self)
 
     @cached_property
     def tree(self) -> dict[str, Any]:
@@ -171,6 +187,11 @@ class StoredEnsemble:
     def task(self) -> str:
         """Name of the task."""
         return self.paths.task
+
+    @property
+    def slug(self) -> str:
+        """Readable part of the folder's name: how it differs from its task's defaults, or what it was imported as."""
+        return self.path.name.rpartition("-")[0]
 
     @property
     def imported(self) -> bool:

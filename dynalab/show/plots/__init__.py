@@ -41,7 +41,7 @@ from dynalab.show.plots.selection import model_selection
 from dynalab.show.plots.shares import variance_shares
 from dynalab.show.plots.spectrum import spectral_density
 from dynalab.show.plots.states import state_profiles, state_raster
-from dynalab.show.plots.style import state_colours, style
+from dynalab.show.plots.style import Size, checked, state_colours, style
 
 __all__ = [
     "comparison",
@@ -73,7 +73,10 @@ EARLY = 0.03
 
 
 def draw(
-    block: Figure, label: Callable[[str], str] = run_label, log_steps: bool | None = None
+    block: Figure,
+    label: Callable[[str], str] = run_label,
+    log_steps: bool | None = None,
+    size: Size | None = None,
 ) -> matplotlib.figure.Figure:
     """Draw a figure that an analysis gives as data.
 
@@ -82,16 +85,19 @@ def draw(
         label: Id of a run -> its name; by default the last part of it.
         log_steps: Logarithmic x where a kind of figure has it; None: where more than half of the steps lie in the first
             tenth.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
 
     Raises:
         TypeError: There is no such kind of figure.
     """
     if isinstance(block, Picture):
+        if size is not None:
+            block.figure.set_size_inches(*checked(size))
         return block.figure
     if isinstance(block, Halved):
-        return _halved(block.strips[:ROWS], label)
+        return _halved(block.strips[:ROWS], label, size)
     if isinstance(block, Strips):
-        return _strips(block, label)
+        return _strips(block, label, size)
     if isinstance(block, Intervals):
         return variance_shares(
             block.labels,
@@ -100,9 +106,10 @@ def draw(
             factors=[column.name.removeprefix("seed of ") for column in block.columns],
             levels=[column.levels for column in block.columns],
             values=block.columns[0].values if block.columns else None,
+            size=size,
         )
     if isinstance(block, Lines):
-        return _lines(block, log_steps)
+        return _lines(block, log_steps, size)
     if isinstance(block, Heatmap):
         return spectral_density(
             [label(item.run) for item in block.maps],
@@ -111,6 +118,7 @@ def draw(
             block.edges,
             largest=[_curve(item.line) for item in block.maps] if block.line else None,
             threshold=[_curve(item.dashed) for item in block.maps] if block.dashed else None,
+            size=size,
         )
     if isinstance(block, Dots):
         return effect_rows(
@@ -120,6 +128,7 @@ def draw(
             found=block.marked,
             notes=block.notes,
             unit=block.unit,
+            size=size,
         )
     if isinstance(block, Ranking):
         return ranking(
@@ -132,15 +141,15 @@ def draw(
             key=block.key, axis=block.axis, best=block.best, last=block.last,
         )  # fmt: skip
     if isinstance(block, Raster):
-        return _raster(block, label, log_steps)
+        return _raster(block, label, log_steps, size)
     if isinstance(block, Profiles):
-        return state_profiles(block.values, block.columns, unit=block.unit)
+        return state_profiles(block.values, block.columns, unit=block.unit, size=size)
     if isinstance(block, Graph):
-        return _graph(block)
+        return _graph(block, size)
     if isinstance(block, Selection):
         return model_selection(
             block.tried, block.scores, block.errors, block.criterion, block.chosen, converged=block.converged,
-            paired=block.paired,
+            paired=block.paired, size=size,
         )  # fmt: skip
     raise TypeError(f"{type(block).__name__}: no such figure")
 
@@ -156,7 +165,9 @@ def _names(strips: Sequence[Strip], label: Callable[[str], str]) -> list[str]:
     return [label(strip.run) + (f": {strip.label}" if strip.label else "") for strip in strips]
 
 
-def _halved(strips: Sequence[Strip], label: Callable[[str], str]) -> matplotlib.figure.Figure:
+def _halved(
+    strips: Sequence[Strip], label: Callable[[str], str], size: Size | None
+) -> matplotlib.figure.Figure:
     rows = []
     for strip in strips:
         steps = np.empty(0) if strip.left is None else strip.left.steps
@@ -165,10 +176,10 @@ def _halved(strips: Sequence[Strip], label: Callable[[str], str]) -> matplotlib.
         columns = {name: absent if curve is None else curve.at(steps) for name, curve in curves.items()}
         rows.append({"step": steps, **columns})
     marks = [next((int(step) for step in strip.marks.values() if step is not None), 0) for strip in strips]
-    return halved_rate(_names(strips, label), rows, marks)
+    return halved_rate(_names(strips, label), rows, marks, size=size)
 
 
-def _strips(block: Strips, label: Callable[[str], str]) -> matplotlib.figure.Figure:
+def _strips(block: Strips, label: Callable[[str], str], size: Size | None) -> matplotlib.figure.Figure:
     strips = block.strips[:ROWS]
     return events_over_curves(
         _names(strips, label),
@@ -182,10 +193,11 @@ def _strips(block: Strips, label: Callable[[str], str]) -> matplotlib.figure.Fig
         dashed=[_curve(strip.dashed) for strip in strips] if block.dashed else None,
         dashed_name=block.dashed,
         marked=[strip.marks for strip in strips],
+        size=size,
     )
 
 
-def _lines(block: Lines, log_steps: bool | None) -> matplotlib.figure.Figure:
+def _lines(block: Lines, log_steps: bool | None, size: Size | None) -> matplotlib.figure.Figure:
     # A row a run in every panel: those that diverged are marked in all.
     runs = list(dict.fromkeys(run for panel in block.panels for own in panel.curves.values() for run in own))
     panels = []
@@ -199,10 +211,12 @@ def _lines(block: Lines, log_steps: bool | None) -> matplotlib.figure.Figure:
         }
         panels.append(LinePanel(panel.title, steps, series, panel.logarithmic, panel.level))
     diverged = np.array([block.diverged.get(run, np.nan) for run in runs], float)
-    return line_panels(panels, marked=block.marks, diverged=diverged, log_steps=log_steps)
+    return line_panels(panels, marked=block.marks, diverged=diverged, log_steps=log_steps, size=size)
 
 
-def _raster(block: Raster, label: Callable[[str], str], log_steps: bool | None) -> matplotlib.figure.Figure:
+def _raster(
+    block: Raster, label: Callable[[str], str], log_steps: bool | None, size: Size | None
+) -> matplotlib.figure.Figure:
     landmarks = {name: np.array(steps, dtype=float) for name, steps in block.landmarks.items()}
     last = max(float(steps[-1]) for steps in block.steps)
     # A first state of a sliver's width would not be seen on a linear axis.
@@ -220,10 +234,11 @@ def _raster(block: Raster, label: Callable[[str], str], log_steps: bool | None) 
         order_by=order,
         landmarks=landmarks,
         log_steps=True if early else None,
+        size=size,
     )
 
 
-def _graph(block: Graph) -> matplotlib.figure.Figure:
+def _graph(block: Graph, size: Size | None) -> matplotlib.figure.Figure:
     return training_map(
         len(block.nodes),
         [{"from": arrow.start, "to": arrow.end, "runs": arrow.runs} for arrow in block.arrows],
@@ -232,6 +247,7 @@ def _graph(block: Graph) -> matplotlib.figure.Figure:
         runs=[node.runs for node in block.nodes],
         captions=[node.text for node in block.nodes],
         forked={(arrow.start, arrow.end) for arrow in block.arrows if arrow.marked},
+        size=size,
     )
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from dynalab.show.plots import thin
 from dynalab.show.plots.curves import INTERPOLATED, middle_of, spans_decades
 from dynalab.show.plots.style import (
+    Size,
     ensemble_colours,
     footnote,
     is_log_spaced,
@@ -32,6 +33,7 @@ def comparison(
     metric: str = "",
     logarithmic: bool = False,
     log_steps: bool | None = None,
+    size: Size | None = None,
 ) -> Figure:
     """Draw one metric of several ensembles over each other: medians over runs, with quartiles up to six ensembles.
 
@@ -40,9 +42,10 @@ def comparison(
         metric: The metric's name, for the title.
         logarithmic: Logarithmic y, where no value is negative and they span a factor of 30; the label says so.
         log_steps: Logarithmic x; None: where more than half of an ensemble's steps lie in the first tenth.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     rows = max(len(ensembles), 1)
-    figure = new_figure(7.6, max(3.2, 0.2 * min(rows, 30) + 1.0))
+    figure = new_figure(7.6, max(3.2, 0.2 * min(rows, 30) + 1.0), size)
     ax = figure.add_subplot()
     logarithmic = logarithmic and spans_decades([values for _, values in ensembles.values()])
     if log_steps is None:

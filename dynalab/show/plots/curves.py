@@ -14,8 +14,10 @@ from dynalab.show.plots.style import (
     CYCLE,
     INK,
     SPLITS,
+    Size,
     footnote,
     is_log_spaced,
+    is_narrow,
     label_ends,
     log_y,
     marks,
@@ -179,6 +181,7 @@ def curves(
     log_steps: bool | None = None,
     diverged: np.ndarray | None = None,
     marked: Mapping[str, float | None] | None = None,
+    size: Size | None = None,
 ) -> Figure:
     """Draw metrics over training: the median over runs, the quartiles as a band, single runs as thin lines.
 
@@ -193,8 +196,9 @@ def curves(
         log_steps: Logarithmic x; None: where more than half of the steps lie in the first tenth.
         diverged: Step at which each run diverged, NaN for those that did not, shape (S,); marked by crosses.
         marked: Label -> step that a vertical line marks.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
-    return _panels(steps, [(title, series, logarithmic)], log_steps, diverged, marked)
+    return _panels(steps, [(title, series, logarithmic)], log_steps, diverged, marked, size)
 
 
 @style()
@@ -206,6 +210,7 @@ def training_curves(
     log_steps: bool | None = None,
     diverged: np.ndarray | None = None,
     marked: Mapping[str, float | None] | None = None,
+    size: Size | None = None,
 ) -> Figure:
     """Draw losses (logarithmic) and accuracies side by side; a side without metrics is left out.
 
@@ -216,9 +221,10 @@ def training_curves(
         log_steps: Logarithmic x; None: where more than half of the steps lie in the first tenth.
         diverged: Step at which each run diverged, NaN for those that did not, shape (S,).
         marked: Label -> step that a vertical line marks.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     panels = [("loss", losses, True), ("accuracy", accuracies, False)]
-    return _panels(steps, [panel for panel in panels if panel[1]], log_steps, diverged, marked)
+    return _panels(steps, [panel for panel in panels if panel[1]], log_steps, diverged, marked, size)
 
 
 def _panels(
@@ -227,12 +233,14 @@ def _panels(
     log_steps: bool | None,
     diverged: np.ndarray | None,
     marked: Mapping[str, float | None] | None,
+    size: Size | None,
 ) -> Figure:
-    figure = new_figure(7.6 if len(panels) > 1 else 5.0, 2.9)
+    figure = new_figure(7.6 if len(panels) > 1 else 5.0, 2.9, size)
     logged = is_log_spaced(steps) if log_steps is None else log_steps
     notes: list[str] = []
     for index, (title, series, logarithmic) in enumerate(panels):
-        ax = figure.add_subplot(1, len(panels), index + 1)
+        rows, columns = (len(panels), 1) if is_narrow(figure) else (1, len(panels))
+        ax = figure.add_subplot(rows, columns, index + 1)
         notes += draw_panel(
             ax, steps, series, title=title, logarithmic=logarithmic, log_steps=logged, diverged=diverged,
             marked=marked,

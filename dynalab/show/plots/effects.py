@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dynalab.core.words import signed
-from dynalab.show.plots.style import INK, MUTED, new_figure, polish, style
+from dynalab.show.plots.style import INK, MUTED, Size, new_figure, polish, style
 
 FOUND = "#D55E00"
 # How far beyond what is known an open interval is drawn, in parts of the whole width.
@@ -26,6 +26,7 @@ def effect_rows(
     found: Sequence[bool] = (),
     notes: Sequence[str] = (),
     unit: str = "steps",
+    size: Size | None = None,
 ) -> Figure:
     """Draw effects and their intervals.
 
@@ -37,12 +38,13 @@ def effect_rows(
         found: Whether each is called an effect, which colours it.
         notes: Words to the right of each row.
         unit: Of the effects, for the axis.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     known = [value for value in effects if value is not None]
     known += [bound for one in intervals for bound in one or () if bound is not None]
     low, high = min([0.0, *known]), max([0.0, *known])
     margin = OPEN * ((high - low) or 1.0)
-    figure = new_figure(7.6, 0.42 * max(len(labels), 1) + 0.75)
+    figure = new_figure(7.6, 0.42 * max(len(labels), 1) + 0.75, size)
     ax = figure.add_subplot()
     polish(ax, grid="x")
     ax.axvline(0, color=MUTED, linewidth=0.9, zorder=1.5)

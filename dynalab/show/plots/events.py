@@ -15,6 +15,7 @@ from dynalab.show.plots.style import (
     CYCLE,
     DASHED,
     INK,
+    Size,
     key,
     keys,
     log_y,
@@ -54,6 +55,7 @@ def events_over_curves(
     dashed: Sequence[Curve] | None = None,
     dashed_name: str = "",
     marked: Sequence[Mapping[str, float | None]] | None = None,
+    size: Size | None = None,
 ) -> Figure:
     """Draw a quantity of every run, another on an axis to the right, and shade what was found.
 
@@ -67,9 +69,10 @@ def events_over_curves(
         dashed: A dashed line on the left axis of each run (a threshold), or None.
         dashed_name: What that is.
         marked: Label -> step that a vertical line marks, for each run.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     labels = labels[:ROWS]
-    figure = new_figure(7.6, 1.25 * len(labels) + 0.75)
+    figure = new_figure(7.6, 1.25 * len(labels) + 0.75, size)
     recorded = np.concatenate([steps for steps, _ in left[:ROWS]] or [np.empty(0)])
     start, last = step_span(recorded)
     scales = [spans_decades([values for _, values in side[:ROWS]]) for side in (left, right or ())]

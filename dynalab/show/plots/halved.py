@@ -15,6 +15,7 @@ from dynalab.show.plots.style import (
     DASHED,
     INK,
     MUTED,
+    Size,
     key,
     keys,
     log_y,
@@ -27,7 +28,13 @@ from dynalab.show.plots.style import (
 
 
 @style()
-def halved_rate(labels: Sequence[str], rows: Sequence[Mapping[str, np.ndarray]], at: Sequence[int]) -> Figure:
+def halved_rate(
+    labels: Sequence[str],
+    rows: Sequence[Mapping[str, np.ndarray]],
+    at: Sequence[int],
+    *,
+    size: Size | None = None,
+) -> Figure:
     """Draw what the sharpness did after the rate was halved, and without.
 
     Args:
@@ -35,9 +42,10 @@ def halved_rate(labels: Sequence[str], rows: Sequence[Mapping[str, np.ndarray]],
         rows: Of each run `step`, `sharpness` and `threshold` of the fork, and `parent_sharpness`, all (T,); NaN where
             the parent has no row.
         at: Step of the halving of each.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     labels, rows = labels[:ROWS], rows[:ROWS]
-    figure = new_figure(7.6, 1.25 * len(labels) + 0.75)
+    figure = new_figure(7.6, 1.25 * len(labels) + 0.75, size)
     recorded = np.concatenate([item["step"] for item in rows])
     logarithmic = spans_decades([item["sharpness"] for item in rows])
     for row, ax, label in run_axes(figure, labels):

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dynalab.core.stats import quartiles
-from dynalab.show.plots.style import CYCLE, INK, LOG_SCALE, MUTED, new_figure, polish, step_span, style
+from dynalab.show.plots.style import CYCLE, INK, LOG_SCALE, MUTED, Size, new_figure, polish, step_span, style
 
 BINS = 90
 # More runs than these are bars, fewer than those have no quartiles.
@@ -25,6 +25,7 @@ def landmark_steps(
     last: float | None = None,
     logarithmic: bool | None = None,
     colours: Mapping[str, str] | None = None,
+    size: Size | None = None,
 ) -> Figure:
     """Draw the step of each run for one or more landmarks (or ensembles), with median and quartiles.
 
@@ -37,11 +38,12 @@ def landmark_steps(
         last: The last step of training.
         logarithmic: Logarithmic x, which the label says; None: where the latest step is more than 8 times the earliest.
         colours: Label -> colour.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     names = list(rows)
     every = np.concatenate([np.asarray(item, dtype=float) for item in rows.values()] or [np.empty(0)])
     found = every[np.isfinite(every)]
-    figure = new_figure(7.6, 0.62 * max(len(names), 1) + 0.75)
+    figure = new_figure(7.6, 0.62 * max(len(names), 1) + 0.75, size)
     ax = figure.add_subplot()
     polish(ax, grid="x")
     if logarithmic is None:

@@ -15,6 +15,7 @@ from dynalab.show.plots.style import (
     INK,
     MUTED,
     SPLITS,
+    Size,
     footnote,
     is_log_spaced,
     marks,
@@ -42,6 +43,7 @@ def line_panels(
     marked: Mapping[str, float | None] | None = None,
     diverged: np.ndarray | None = None,
     log_steps: bool | None = None,
+    size: Size | None = None,
 ) -> Figure:
     """Draw panels of curves under each other.
 
@@ -50,8 +52,9 @@ def line_panels(
         marked: Label -> step that a vertical line marks through all panels.
         diverged: Step at which each run diverged, NaN for those that did not, shape (S,).
         log_steps: Logarithmic x; None: where more than half of the steps lie in the first tenth.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
-    figure = new_figure(7.6, 2.2 + 2.7 * (len(panels) - 1))
+    figure = new_figure(7.6, 2.2 + 2.7 * (len(panels) - 1), size)
     heights = [1, *[1.25] * (len(panels) - 1)]
     axes = list(figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights).flat)
     notes: list[str] = []
@@ -92,6 +95,7 @@ def hidden_progress(
     marked: Mapping[str, float | None] | None = None,
     diverged: np.ndarray | None = None,
     log_steps: bool = False,
+    size: Size | None = None,
 ) -> Figure:
     """Draw accuracy above and measures of progress below, over the same steps.
 
@@ -104,6 +108,7 @@ def hidden_progress(
         marked: Label -> step that a vertical line marks through both panels.
         diverged: Step at which each run diverged, NaN for those that did not, shape (S,).
         log_steps: Logarithmic x.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     only = f": {next(iter(progress))}" if len(progress) == 1 else ""
     return line_panels(
@@ -115,4 +120,5 @@ def hidden_progress(
         marked=marked,
         diverged=diverged,
         log_steps=log_steps,
+        size=size,
     )

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 from matplotlib.path import Path
 
-from dynalab.show.plots.style import INK, MUTED, new_figure, state_colours, style, text_on
+from dynalab.show.plots.style import INK, MUTED, Size, new_figure, state_colours, style, text_on
 
 # Height of an arc for each state that it leaps, in the distance of two states.
 RISE = 0.3
@@ -64,6 +64,7 @@ def training_map(
     runs: Sequence[int] | None = None,
     captions: Sequence[str] | None = None,
     forked: Collection[tuple[int, int]] | None = None,
+    size: Size | None = None,
 ) -> Figure:
     """Draw the training map.
 
@@ -78,17 +79,19 @@ def training_map(
         runs: Number of runs that visit each state, shape (K,).
         captions: Text under each state, K lines of words.
         forked: The edges that belong to a fork, (from, to); None takes those that leave one of `forks`.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     graph = state_graph(n_states, edges, occupancy, runs)
     leap = max((b - a for a, b in graph.edges if b - a > 1), default=0)
     back = max((a - b for a, b in graph.edges if a > b), default=0)
     # In units of the distance of two states, which is an inch and a half where there is room.
-    unit = float(np.clip(6.6 / max(n_states - 0.2, 1), 0.72, 1.5))
+    width = 6.6 if size is None else size[0] - 0.3
+    unit = float(np.clip(width / max(n_states - 0.2, 1), 0.72 if size is None else 0.0, 1.5))
     top = max(_height(leap), 0.22) + 0.22
     bottom = _height(back) + 0.3 if back else 0.36
     rows = max((text.count("\n") + 1 for text in captions), default=0) if captions else 0
     low = -bottom - (0.16 * rows / unit if rows else 0)
-    figure = new_figure(unit * (n_states - 0.2) + 0.3, (top - low) * unit + 0.15, fixed=True)
+    figure = new_figure(unit * (n_states - 0.2) + 0.3, (top - low) * unit + 0.15, size, fixed=True)
     ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     ax.set_axis_off()
     ax.set_xlim(-0.6, n_states - 0.4)

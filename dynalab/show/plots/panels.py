@@ -11,6 +11,8 @@ from dynalab.show.plots.curves import draw_runs, spans_decades
 from dynalab.show.plots.style import (
     CYCLE,
     MUTED,
+    PAGE,
+    Size,
     footnote,
     is_log_spaced,
     new_figure,
@@ -33,7 +35,8 @@ def metric_panels(
     groups: Mapping[str, str] | None = None,
     log_steps: bool | None = None,
     diverged: np.ndarray | None = None,
-    columns: int = COLUMNS,
+    columns: int | None = None,
+    size: Size | None = None,
 ) -> Figure:
     """Draw a grid of panels, one a metric.
 
@@ -45,17 +48,21 @@ def metric_panels(
         groups: Metric -> name of its group, which decides its colour.
         log_steps: Logarithmic x; None: where more than half of a metric's steps lie in the first tenth.
         diverged: Step at which each run diverged, NaN for those that did not, shape (S,).
-        columns: Panels in a row.
+        columns: Panels in a row; None: as many as there is room for, four on a page.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     names = list(metrics)
     group_of = {name: (groups or {}).get(name, "") for name in names}
     order = list(dict.fromkeys(group_of.values()))
     colours = {group: CYCLE[index % len(CYCLE)] for index, group in enumerate(order)}
+    if columns is None:
+        columns = max(round(COLUMNS * size[0] / PAGE), 1) if size else COLUMNS
     rows = max(-(-len(names) // columns), 1)
     head, foot = 0.32 if len(order) > 1 else 0.1, 0.44
     height = rows * 1.32 + head + foot - 0.09
     # Fixed margins: the constrained layout of dozens of axes takes seconds.
-    figure = new_figure(7.6, height, fixed=True)
+    figure = new_figure(PAGE, height, size, fixed=True)
+    left = 0.062 * PAGE / figure.get_figwidth()
     notes: list[str] = []
     for index, name in enumerate(names):
         ax = figure.add_subplot(rows, columns, index + 1)
@@ -82,14 +89,14 @@ def metric_panels(
         ax.xaxis.label.set_fontsize(7)
         ax.set_title(name, fontsize=8, color=colours[group_of[name]], pad=4)
     more = 0.12 * footnote(figure, notes)
-    foot, height = foot + more, height + more
+    foot, height = foot + more, height + more if size is None else size[1]
     figure.set_figheight(height)
     figure.subplots_adjust(
-        left=0.062, right=0.98, top=1 - (head + 0.14) / height, bottom=foot / height, wspace=0.36, hspace=0.62
+        left=left, right=0.98, top=1 - (head + 0.14) / height, bottom=foot / height, wspace=0.36, hspace=0.62
     )
     # The groups' names in their colours, in one line.
-    place, top = 0.062, 1 - 0.1 / height
+    place, top = left, 1 - 0.1 / height
     for group, colour in colours.items() if len(order) > 1 else ():
         figure.text(place, top, group or "other", color=colour, fontsize=8, weight="bold", va="top")
-        place += 0.022 + 0.0125 * len(group or "other")
+        place += (0.022 + 0.0125 * len(group or "other")) * PAGE / figure.get_figwidth()
     return figure

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from dynalab.show.plots.style import CYCLE, INK, MUTED, footnote, new_figure, polish, style
+from dynalab.show.plots.style import CYCLE, INK, MUTED, Size, footnote, is_narrow, new_figure, polish, style
 
 
 @style()
@@ -22,6 +22,7 @@ def model_selection(
     *,
     converged: Sequence[bool] | None = None,
     paired: bool = False,
+    size: Size | None = None,
 ) -> Figure:
     """Draw the held-out log-likelihood per frame with its standard error, and BIC, against the number of states.
 
@@ -33,14 +34,16 @@ def model_selection(
         chosen: The K that was taken.
         converged: Whether each fit converged, shape (N,); those that did not are hollow.
         paired: The line to be reached is then the best itself, not one standard error of the mean below it.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     k = np.asarray(n_states, dtype=int)
     score, error, criterion = (np.array(item, dtype=float) for item in (heldout, errors, bic))
     whole = np.ones(len(k), bool) if converged is None else np.asarray(converged, dtype=bool)
     panels = [name for name, item in (("score", score), ("bic", criterion)) if np.isfinite(item).any()]
-    figure = new_figure(7.6 if len(panels) > 1 else 4.2, 2.6)
+    figure = new_figure(7.6 if len(panels) > 1 else 4.2, 2.6, size)
     for index, name in enumerate(panels):
-        ax = figure.add_subplot(1, len(panels), index + 1)
+        rows, columns = (len(panels), 1) if is_narrow(figure) else (1, len(panels))
+        ax = figure.add_subplot(rows, columns, index + 1)
         if name == "score":
             # The highest is taken, or nearly: above its error bar there is room.
             _panel(ax, k, score, whole, chosen, score + np.nan_to_num(error))

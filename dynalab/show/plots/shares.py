@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from dynalab.show.plots.style import CYCLE, INK, MUTED, new_figure, polish, style
+from dynalab.show.plots.style import CYCLE, INK, MUTED, Size, is_narrow, new_figure, polish, style
 
 # More dots than this in a column are drawn fainter.
 MANY = 40
@@ -24,6 +24,7 @@ def variance_shares(
     factors: Sequence[str] = (),
     levels: Sequence[np.ndarray] = (),
     values: np.ndarray | None = None,
+    size: Size | None = None,
 ) -> Figure:
     """Draw the share of each source in a variance and, beside it, the values by the levels of every factor.
 
@@ -34,10 +35,17 @@ def variance_shares(
         factors: Names of the F factors.
         levels: For each factor, the level of every run, shape (S,).
         values: Value of every run, NaN where unknown, shape (S,).
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     panels = len(factors) if values is not None else 0
-    figure = new_figure(7.6, max(2.1, 0.42 * len(sources) + 0.9))
-    grid = figure.add_gridspec(1, 1 + panels, width_ratios=[1.7, *([1.0] * panels)])
+    figure = new_figure(7.6, max(2.1, 0.42 * len(sources) + 0.9), size)
+    if is_narrow(figure) and panels:
+        rows = figure.add_gridspec(2, 1)
+        below = rows[1].subgridspec(1, panels)
+        grid = [rows[0], *(below[place] for place in range(panels))]
+    else:
+        columns = figure.add_gridspec(1, 1 + panels, width_ratios=[1.7, *([1.0] * panels)])
+        grid = [columns[place] for place in range(1 + panels)]
     ax = figure.add_subplot(grid[0])
     polish(ax, grid="x")
     for place, (share, (low, high)) in enumerate(zip(shares, intervals, strict=True)):

@@ -15,6 +15,7 @@ from dynalab.show.plots.style import (
     CYCLE,
     DASHED,
     INK,
+    Size,
     decade,
     key,
     keys,
@@ -39,6 +40,7 @@ def spectral_density(
     *,
     largest: Sequence[Curve] | None = None,
     threshold: Sequence[Curve] | None = None,
+    size: Size | None = None,
 ) -> Figure:
     """Draw how the eigenvalues are spread, row by row.
 
@@ -49,9 +51,10 @@ def spectral_density(
         edges: Edges of the bins, shape (B + 1,); the axis is logarithmic on either side of the bin around 0.
         largest: (steps, values) of each run's largest eigenvalue, a line on the map, or None.
         threshold: (steps, values) of what it is compared with, dashed, or None.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     labels = labels[:ROWS]
-    figure = new_figure(7.6, 1.9 * len(labels) + 0.7)
+    figure = new_figure(7.6, 1.9 * len(labels) + 0.7, size)
     recorded = np.concatenate([_bounds(item) for item in steps[:ROWS]])
     low, high = _span(shares[:ROWS], edges, [*(largest or ()), *(threshold or ())])
     mesh = None

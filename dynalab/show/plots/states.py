@@ -13,6 +13,8 @@ from matplotlib.patches import Patch
 from dynalab.show.plots import thin
 from dynalab.show.plots.style import (
     INK,
+    Size,
+    fitting,
     is_log_spaced,
     new_figure,
     polish,
@@ -58,6 +60,7 @@ def state_raster(
     order_by: np.ndarray | None = None,
     landmarks: Mapping[str, np.ndarray] | None = None,
     log_steps: bool | None = None,
+    size: Size | None = None,
 ) -> Figure:
     """Draw a row a run, coloured by its state over the steps.
 
@@ -69,13 +72,14 @@ def state_raster(
         order_by: What the runs are sorted by, the smallest on top and NaN (never) at the bottom, shape (S,).
         landmarks: Label -> step of each run, NaN for none, shape (S,); drawn as markers.
         log_steps: Logarithmic x; None: where more than half of the steps lie in the first tenth. The label says so.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     n_runs = len(steps)
     # NaN is sorted last.
     order = np.arange(n_runs) if order_by is None else np.argsort(order_by, kind="stable")
     grid, table = common_grid([steps[i] for i in order], [states[i] for i in order])
     colours = state_colours(n_states)
-    figure = new_figure(7.6, float(np.clip(0.16 * n_runs, 0.7, 4.6)) + 1.0)
+    figure = new_figure(7.6, float(np.clip(0.16 * n_runs, 0.7, 4.6)) + 1.0, size)
     ax = figure.add_subplot()
     # A cell lasts until the next recorded step, so the last row of all needs none, unless it is the only one.
     edges = grid.astype(float) if len(grid) > 1 else np.array([0.0, 1.0]) + (grid[0] if len(grid) else 0)
@@ -98,8 +102,9 @@ def state_raster(
         ax.set_ylabel(f"{n_runs:,} runs")
     named = _draw_landmarks(ax, {k: np.asarray(v)[order] for k, v in (landmarks or {}).items()}, n_runs)
     keys = [Patch(facecolor=colour, label=f"{k}") for k, colour in enumerate(colours)]
+    columns = fitting([str(item.get_label()) for item in [*keys, *named]], 14, figure.get_figwidth())
     figure.legend(
-        handles=[*keys, *named], loc="outside upper left", ncols=min(len(keys) + len(named), 14), fontsize=7.5,
+        handles=[*keys, *named], loc="outside upper left", ncols=columns, fontsize=7.5,
         handlelength=1.1, handleheight=1.1, columnspacing=1.1, handletextpad=0.5, title="state",
         title_fontsize=7.5, alignment="left",
     )  # fmt: skip
@@ -122,7 +127,9 @@ def _draw_landmarks(ax: Axes, landmarks: Mapping[str, np.ndarray], n_runs: int) 
 
 
 @style()
-def state_profiles(means: np.ndarray, metrics: Sequence[str], *, unit: str = "z", title: str = "") -> Figure:
+def state_profiles(
+    means: np.ndarray, metrics: Sequence[str], *, unit: str = "z", title: str = "", size: Size | None = None
+) -> Figure:
     """Draw the mean of every metric in every state as a heat map, symmetric about zero.
 
     Args:
@@ -130,16 +137,17 @@ def state_profiles(means: np.ndarray, metrics: Sequence[str], *, unit: str = "z"
         metrics: Names of the M metrics.
         unit: What the numbers are in.
         title: Above the map.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
-    n_states, size = means.shape
-    figure = new_figure(min(1.6 + 0.54 * size, 9.5), 1.35 + 0.34 * n_states)
+    n_states, n_metrics = means.shape
+    figure = new_figure(min(1.6 + 0.54 * n_metrics, 9.5), 1.35 + 0.34 * n_states, size)
     ax = figure.add_subplot()
     finite = np.abs(means[np.isfinite(means)])
     limit = float(finite.max()) if len(finite) and finite.max() > 0 else 1.0
     mesh = ax.pcolormesh(
         np.ma.masked_invalid(means), cmap="RdBu_r", vmin=-limit, vmax=limit, edgecolor="white", linewidth=0.8
     )
-    if n_states * size <= 240:
+    if n_states * n_metrics <= 240:
         digits = 1 if limit >= 1 else 2 if limit >= 0.1 else 3
         for (k, m), value in np.ndenumerate(means):
             if np.isfinite(value):
@@ -148,7 +156,7 @@ def state_profiles(means: np.ndarray, metrics: Sequence[str], *, unit: str = "z"
                 ax.text(m + 0.5, k + 0.5, text, ha="center", va="center", fontsize=6.5, color=colour)
     ax.set_ylim(n_states, 0)
     polish(ax, grid=None)
-    ax.set_xticks(np.arange(size) + 0.5, list(metrics), rotation=35, ha="right", rotation_mode="anchor")
+    ax.set_xticks(np.arange(n_metrics) + 0.5, list(metrics), rotation=35, ha="right", rotation_mode="anchor")
     ax.set_yticks(np.arange(n_states) + 0.5, [f"{k}" for k in range(n_states)])
     for tick, colour in zip(ax.get_yticklabels(), state_colours(n_states), strict=True):
         tick.set_bbox({"facecolor": colour, "edgecolor": "none", "boxstyle": "round,pad=0.3"})

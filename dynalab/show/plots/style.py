@@ -18,10 +18,16 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from dynalab.core.errors import ConfigError
+
 INK, MUTED, GRID = "#20242c", "#697080", "#e4e7ec"
 # Okabe & Ito's colour-blind-safe set, without its yellow, which is too light for lines on white.
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4D4D4D")
 SPLITS = {"train": CYCLE[0], "test": CYCLE[1]}
+
+# Width and height, in inches.
+Size = tuple[float, float]
+LEAST, MOST, NARROW, PAGE = 0.5, 100.0, 5.0, 7.6
 
 # No axis is logarithmic in silence.
 LOG_SCALE = "log scale"
@@ -78,11 +84,31 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float, *, fixed: bool = False) -> Figure:
-    """Return an empty figure, in inches, whose axes make room for their labels, unless they stand fixed."""
+def new_figure(width: float, height: float, size: Size | None = None, *, fixed: bool = False) -> Figure:
+    """Return an empty figure whose axes make room for their labels, unless they stand fixed.
+
+    It is of a size that is asked for, else of a width and a height, in inches.
+
+    Raises:
+        ConfigError: The size is no width and height.
+    """
+    asked = (width, height) if size is None else checked(size)
     if fixed:
-        return Figure(figsize=(width, height))
-    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
+        return Figure(figsize=asked)
+    return Figure(figsize=asked, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
+
+
+def checked(size: Size) -> Size:
+    """Return a size, or raise a `ConfigError`: it is no width and height."""
+    numbers = isinstance(size, list | tuple) and all(isinstance(x, int | float) for x in size)
+    if not numbers or len(size) != 2 or not all(LEAST <= x <= MOST for x in size):
+        raise ConfigError(f"size={size}: expected (width, height) in inches, each from {LEAST:g} to {MOST:g}")
+    return size[0], size[1]
+
+
+def is_narrow(figure: Figure) -> bool:
+    """Return whether a figure stands in one of two columns of a page: what stands side by side stands below then."""
+    return figure.get_figwidth() < NARROW
 
 
 def state_colours(n_states: int) -> list[str]:
@@ -203,8 +229,19 @@ def key(colour: str, label: str, width: float = 1.4, **line: Any) -> Line2D:
 
 
 def keys(figure: Figure, handles: Sequence[Artist], columns: int) -> None:
-    """Write a legend above the axes of a figure."""
+    """Write a legend above the axes of a figure, in so many columns as there is room for."""
+    columns = fitting([str(handle.get_label()) for handle in handles], columns, figure.get_figwidth())
     figure.legend(handles=handles, loc="outside upper left", ncols=columns, fontsize=7.5, handlelength=1.6)
+
+
+def fitting(labels: Sequence[str], most: int, width: float) -> int:
+    """Return in how many columns the labels of a legend fit a width in inches, `most` at most."""
+    for columns in range(min(most, len(labels)), 1, -1):
+        longest = [max(map(len, column)) for column in np.array_split(np.array(labels), columns)]
+        # A letter of 7.5 points, and the line with the space around it.
+        if sum(0.058 * letters + 0.42 for letters in longest) <= width:
+            return columns
+    return 1
 
 
 def run_axes(figure: Figure, labels: Sequence[str]) -> Iterator[tuple[int, Axes, str]]:
