@@ -190,6 +190,14 @@ FIGURES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "landmark_steps": (({"memorised": np.arange(6.0)},), {}),
     "metric_panels": (({"l2": STEPS, "l1": STEPS}, {"l2": RUNS, "l1": RUNS}), {}),
     "model_selection": (([1, 2], [-2.0, -1.0], [0.1, 0.1], [20.0, 10.0], 2), {}),
+    "ranking": (
+        (["a", "b"], [[1.0, 2.0], [3.0, None]], [1.5, None], [(1.0, 2.0), (3.0, None)]),
+        {"last": 9.0},
+    ),
+    "response": (
+        ([0.0, 1.0], [[1.0], [None]], [1.0, None], [(None, None), (1.0, None)]),
+        {"best": (0.0, 0.0)},
+    ),
     "spectral_density": ((["a"], [STEPS], [NOISE.dirichlet(np.ones(17), len(STEPS))], EDGES), {}),
     "state_profiles": ((NOISE.normal(size=(2, 3)), ["l1", "l2", "trace"]), {}),
     "state_raster": (([STEPS], [np.arange(len(STEPS)) // 10], ["a"], 2), {}),

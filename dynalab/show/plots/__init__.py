@@ -133,12 +133,12 @@ def draw(
     if isinstance(block, Ranking):
         return ranking(
             block.labels, block.values, block.estimates, block.intervals,
-            notes=block.notes, axis=block.axis, last=block.last,
+            notes=block.notes, axis=block.axis, last=block.last, size=size,
         )  # fmt: skip
     if isinstance(block, Response):
         return response(
             block.at, block.values, block.estimates, block.intervals,
-            key=block.key, axis=block.axis, best=block.best, last=block.last,
+            key=block.key, axis=block.axis, best=block.best, last=block.last, size=size,
         )  # fmt: skip
     if isinstance(block, Raster):
         return _raster(block, label, log_steps, size)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from dynalab.core.words import number
-from dynalab.show.plots.style import CYCLE, INK, LOG_SCALE, MUTED, new_figure, polish, style
+from dynalab.show.plots.style import CYCLE, INK, LOG_SCALE, MUTED, Size, new_figure, polish, style
 
 Values = Sequence[Sequence[float | None]]
 Bounds = Sequence[Sequence[float | None]]
@@ -29,6 +29,7 @@ def ranking(
     notes: Sequence[str] = (),
     axis: str = "step",
     last: float | None = None,
+    size: Size | None = None,
 ) -> Figure:
     """Draw settings in their order: a dot a run, the estimate as a bar across, its interval as a line below.
 
@@ -42,8 +43,9 @@ def ranking(
         notes: Words to the right of each row.
         axis: What the values are.
         last: Up to where steps were watched; None of values that are no steps.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
-    figure = new_figure(7.6, 0.42 * max(len(labels), 1) + 0.8)
+    figure = new_figure(7.6, 0.42 * max(len(labels), 1) + 0.8, size)
     ax = figure.add_subplot()
     polish(ax, grid="x")
     logarithmic = _scale(ax, "x", values, intervals, last)
@@ -105,6 +107,7 @@ def response(
     axis: str = "step",
     best: tuple[float, float] | None = None,
     last: float | None = None,
+    size: Size | None = None,
 ) -> Figure:
     """Draw values over those of a key: a dot a run, estimates as a line, their intervals as bars.
 
@@ -117,8 +120,9 @@ def response(
         axis: What the values are.
         best: Range of the key's values that the best is not told apart from, shaded.
         last: Up to where steps were watched; None of values that are no steps.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
-    figure = new_figure(5.2, 3.2)
+    figure = new_figure(5.2, 3.2, size)
     ax = figure.add_subplot()
     polish(ax)
     logarithmic = _scale(ax, "y", values, intervals, last)
