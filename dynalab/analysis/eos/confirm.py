@@ -42,32 +42,27 @@ LONGEST = 2
 class Forked:
     """A run and its fork; what is not known is None."""
 
-    run: str
-    fork: str
-    # First update at half the rate.
-    at_step: int
-    # confirmed, not_confirmed or undecided.
-    verdict: str = "undecided"
-    confirmed: bool | None = None
-    # Of the fork, right after the halving.
-    ratio_after: float | None = None
-    # Of the sharpness of the fork, and of the run, over the level at the halving.
-    rise: float | None = None
-    parent_rise: float | None = None
-    fork_onset_step: int | None = None
-    fork_last_ratio: float | None = None
-    reason: str = ""
-    # Step of the checkpoint that the fork goes on from.
-    from_step: int = 0
+    run: str  # its id
+    fork: str  # id of the fork's run
+    at_step: int  # first update at half the rate
+    verdict: str = "undecided"  # `confirmed`, `not_confirmed` or `undecided`
+    confirmed: bool | None = None  # the verdict; null where it is undecided
+    ratio_after: float | None = None  # ratio of the fork right after the halving
+    rise: float | None = None  # largest sharpness of the fork over the level at the halving
+    parent_rise: float | None = None  # the same of the run itself
+    fork_onset_step: int | None = None  # step at which the fork arrives at the new threshold
+    fork_last_ratio: float | None = None  # its last ratio, median of five rows
+    reason: str = ""  # in words
+    from_step: int = 0  # step of the checkpoint that the fork goes on from
 
 
 @dataclass(frozen=True)
 class Confirmation:
     """What forks at half the rate say."""
 
-    change: str = ""
-    forks: tuple[str, ...] = ()
-    runs: tuple[Forked, ...] = ()
+    change: str = ""  # the key that the forks change
+    forks: tuple[str, ...] = ()  # ids of their ensembles
+    runs: tuple[Forked, ...] = ()  # every run beside its fork
 
 
 def halvings(runs: Sequence[RunFindings], ratios: Mapping[str, Series], config: Config) -> list[Fork]:
