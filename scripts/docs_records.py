@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from dynalab.core.records import Frame
+from dynalab.core.records import Frame, table_names
 
 WORDS = {int: "integer", float: "number", str: "text", bool: "true or false", Any: "any"}
 
@@ -45,6 +45,11 @@ def entries(cls: type[Any], before: str = "") -> Iterator[Entry]:
         yield Entry(f"{before}{key}", kind, about.get(name) or " ".join(summary.split()))
         if inner:
             yield from entries(inner, f"{before}{key}{suffix}.")
+
+
+def tables_of(cls: type[Any]) -> list[str]:
+    """Return the names of the tables that are stored beside findings of a class."""
+    return list(table_names(cls).values()) if dataclasses.is_dataclass(cls) else []
 
 
 @cache
@@ -116,4 +121,5 @@ def _kind(hint: Any) -> tuple[str, type[Any] | None, str]:
 
 def _grouped(words: str) -> str:
     """Return the type of what a list or an object holds, in brackets where it is one of several."""
+    words = re.sub(r"^(integer|number|text|object)$", r"\1s", words)
     return f"({words})" if " or " in words and words != WORDS[bool] else words

@@ -1,0 +1,263 @@
+"""`scripts/docs`: the parts of docs/*.md that are made from the code.
+
+A part stands between `<!-- made by scripts/docs: NAME ARGUMENT... -->` and `<!-- end -->`; a function of this module that
+is listed in `MAKERS` under NAME makes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+from docs_markdown import code, docstring, prose, table, value
+from docs_records import entries, tables_of
+
+from dynalab.analysis.base import Needs
+from dynalab.config import explain, registry
+from dynalab.core.columns import OF_UPDATES, Columns
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+MADE = re.compile(r"(<!-- made by scripts/docs: ([^>]+?) -->\n).*?(<!-- end -->)", re.S)
+KEYS = ("key", "default", "may be", "what it is")
+
+
+def page(text: str) -> str:
+    """Return a page with what is made on it as the code has it now."""
+
+    def make(match: re.Match[str]) -> str:
+        name, *arguments = match[2].split()
+        return f"{match[1]}\n{MAKERS[name](*arguments)}\n\n{match[3]}"
+
+    return MADE.sub(make, text)
+
+
+def keys(items: Iterable[explain.Explained], given: Mapping[str, Any] | None = None) -> str:
+    """Return a table of keys; `given` are values that stand in the place of the defaults, by key."""
+    given = given or {}
+    rows = [
+        (
+            code(item.key),
+            value(given.get(item.key, item.default)),
+            prose(", ".join(filter(None, (item.kind, item.legal)))),
+            prose(item.about),
+        )
+        for item in items
+    ]
+    return table(KEYS, rows) if rows else "It has no keys."
+
+
+def shared(section: str = "") -> str:
+    """Return the keys of a section that belongs to no part; without a name those of none."""
+    return keys(explain.shared()[section])
+
+
+def parts(group: str, level: str = "##") -> str:
+    """Return every part of a group: a table of all, then a section each, with its docstring and its keys."""
+    names = registry.names(group)
+    found = [(name, registry.find(group, name)) for name in names]
+    rows = [(f"[`{name}`](#{name})", prose(_first(part.module.__doc__))) for name, part in found]
+    blocks = [table(("name", "what it is"), rows)]
+    for name, part in found:
+        about = docstring(part.module.__doc__)
+        blocks += [f"{level} {name}", about, *_more(group, part), keys(*_keys(group, part))]
+        if columns := getattr(part.module, "COLUMNS", None):
+            blocks += ["It records:", columns_of(columns, "train_*, test_*" if group == "task" else "")]
+    return "\n\n".join(blocks)
+
+
+def _first(doc: str | None) -> str:
+    """Return the first line of a docstring without the word that names its part and without its stop."""
+    line = (doc or "").strip().partition("\n")[0]
+    return re.sub(r"^`\S+`: ", "", line).removesuffix(".")
+
+
+def _keys(group: str, part: registry.Part) -> tuple[list[explain.Explained], dict[str, Any]]:
+    """Return the keys of a part, and the values that its YAML file gives them, by key."""
+    items = explain.part(group, part.name)
+    prefix = f"probe.{part.name}" if group == "probe" else group
+    own = _yaml(part).get("task", {}) if group == "task" else _yaml(part)
+    given = {f"{prefix}.{name}": item for name, item in own.items() if item is not None}
+    return items, {} if group == "analysis" else given
+
+
+def _yaml(part: registry.Part) -> dict[str, Any]:
+    path = part.file(())
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path else {}
+
+
+def _more(group: str, part: registry.Part) -> list[str]:
+    """Return what else is to be said of a part: what a task sets, what an analysis reads."""
+    if group == "task":
+        return _task(_yaml(part))
+    return [_needs(part)] if group == "analysis" else []
+
+
+def _task(given: Mapping[str, Any]) -> list[str]:
+    chosen = {
+        name.removeprefix("override /"): option
+        for default in given["defaults"]
+        if isinstance(default, dict)
+        for name, option in default.items()
+    }
+    words = [f"{group}={option}" for group, option in chosen.items()]
+    words += [
+        f"{section}.{name}={value(item)[1:-1]}"
+        for section in ("train", "eval")
+        for name, item in given.get(section, {}).items()
+    ]
+    words += [f"probes=[{','.join(given['probes'])}]"] if "probes" in given else []
+    rule = given["convergence"]
+    reached = f"{code(rule['metric'])} {'at least' if rule.get('direction') == 'up' else 'at most'} {rule['threshold']:g}"
+    rows = rule.get("persistence", 1)
+    blocks = [
+        f"It sets {', '.join(map(code, words))}. A run has converged with {reached}"
+        + (f" in {rows} rows on end." if rows > 1 else ".")
+    ]
+    tuned = [
+        (code(f"{group}={name}"), ", ".join(code(f"{group}.{key}={value(item)[1:-1]}") for key, item in own.items()))
+        for group, options in given.get("tuned", {}).items()
+        for name, own in options.items()
+    ]
+    return [*blocks, "Settings that train it:", table(("with", "values"), tuned)] if tuned else blocks
+
+
+def _needs(part: registry.Part) -> str:
+    declared = getattr(part.module, "NEEDS", Needs())
+    needs: Needs = declared(part.config_class()) if callable(declared) else declared
+    ways = [" or ".join(map(code, (item,) if isinstance(item, str) else item)) for item in needs.columns]
+    lines = [f"It reads {', '.join(ways)}" if ways else "It reads what was recorded"]
+    lines[0] += f", and {', '.join(map(code, needs.optional))} where they were recorded." if needs.optional else "."
+    if needs.record:
+        lines.append(f"To record these: `dynalab train ... {needs.record}`.")
+    lines.append(f"Runs that enter are {' or '.join(needs.statuses)}.")
+    lines.append(f"Its JSON: [json.md](json.md#{part.name}).")
+    return " ".join(lines)
+
+
+def columns_of(columns: Columns, before: str = "") -> str:
+    """Return a table of columns; those of a task have `train_` or `test_` before their names."""
+    rows = [
+        (
+            " ".join(code(f"{split}{name}") for split in (("train_", "test_") if before else ("",))),
+            prose(column.about),
+            prose(column.unit),
+        )
+        for name, column in columns.items()
+    ]
+    return table(("column", "definition", "unit"), rows)
+
+
+def metrics(group: str) -> str:
+    """Return the columns of every part of a group, a section each; `updates` are the loop's own."""
+    if group == "updates":
+        return columns_of(OF_UPDATES)
+    blocks = []
+    for name in registry.names(group):
+        module = registry.find(group, name).module
+        blocks += [f"### {group}: {name}" if group == "task" else f"### probe: {name}"]
+        if group == "probe":
+            blocks.append(prose(_first(module.__doc__)) + f": [probes.md](probes.md#{name}).")
+        blocks.append(columns_of(module.COLUMNS, group if group == "task" else ""))
+    return "\n\n".join(blocks)
+
+
+def findings() -> str:
+    """Return the keys of every analysis' result, a section each."""
+    blocks = []
+    for kind in registry.names("analysis"):
+        module = registry.find("analysis", kind).module
+        blocks.append(f"### {kind}")
+        blocks.append(prose(inspect.getdoc(module.Findings).split("\n\n")[0]) + f" See [analyses.md](analyses.md#{kind}).")
+        rows = [(code(item.path), item.kind, prose(item.about)) for item in entries(module.Findings)]
+        blocks.append(table(("key", "type", "what it is"), rows))
+        if tables := tables_of(module.Findings):
+            blocks.append(f"Tables beside it: {', '.join(code(f'{name}.parquet') for name in tables)}.")
+    return "\n\n".join(blocks)
+
+
+def record(name: str) -> str:
+    """Return the fields of a dataclass that is stored as JSON, given as `MODULE:CLASS`."""
+    module, _, cls = name.partition(":")
+    rows = [
+        (code(item.path), item.kind, prose(item.about))
+        for item in entries(getattr(importlib.import_module(module), cls))
+    ]
+    return table(("key", "type", "what it is"), rows)
+
+
+def module(name: str) -> str:
+    """Return what a module says of itself."""
+    return docstring(importlib.import_module(name).__doc__)
+
+
+def commands() -> str:
+    """Return every command with its options."""
+    from dynalab.cli.app import app
+
+    blocks: list[str] = []
+    _command(app, "dynalab", blocks)
+    return "\n\n".join(blocks)
+
+
+def _command(command: click.Command, name: str, blocks: list[str]) -> None:
+    context = click.Context(command, info_name=name)
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            inner = command.get_command(context, below)
+            assert inner is not None
+            _command(inner, f"{name} {below}", blocks)
+        return
+    usage = " ".join([name, *(piece for piece in command.collect_usage_pieces(context))])
+    blocks += [f"## {name}", f"```text\n{usage}\n```", _help(command.help or "")]
+    rows = []
+    for parameter in command.get_params(context):
+        if isinstance(parameter, click.Option) and "--help" not in parameter.opts:
+            names, about = parameter.get_help_record(context) or ("", "")
+            rows.append((code(names), prose(about)))
+    if rows:
+        blocks.append(table(("option", "what it does"), rows))
+
+
+def _help(text: str) -> str:
+    """Return a command's help as Markdown; what click keeps line by line is code."""
+    blocks = []
+    for block in inspect.cleandoc(text).split("\n\n"):
+        kept = block.startswith("\b\n")
+        blocks.append(f"```bash\n{inspect.cleandoc(block[2:])}\n```" if kept else prose(block))
+    return "\n\n".join(blocks)
+
+
+MAKERS: dict[str, Callable[..., str]] = {
+    "keys": shared,
+    "parts": parts,
+    "metrics": metrics,
+    "findings": findings,
+    "record": record,
+    "module": module,
+    "commands": commands,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the pages anew, or say which are stale."""
+    parser = argparse.ArgumentParser(prog="scripts/docs")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a page is stale")
+    check = parser.parse_args(arguments).check
+    stale = {path: made for path in sorted(DOCS.glob("*.md")) if (made := page(path.read_text("utf-8"))) != path.read_text("utf-8")}
+    for path, made in stale.items():
+        print(f"docs/{path.name} is stale: scripts/docs writes it anew" if check else f"docs/{path.name}")
+        if not check:
+            path.write_text(made, "utf-8")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
