@@ -40,7 +40,9 @@ def _typed(item: Any) -> str:
         return f"[{', '.join(map(_typed, item))}]"
     if isinstance(item, dict):
         return "{" + ", ".join(f"{key}: {_typed(inner)}" for key, inner in item.items()) + "}"
-    return f"{item:g}" if isinstance(item, float) else str(item)
+    if isinstance(item, float):
+        return f"{item:g}"
+    return str(item).removeprefix("${").removesuffix("}")  # Another key's value.
 
 
 def prose(text: str) -> str:
@@ -49,7 +51,7 @@ def prose(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    text = re.sub(r"([*~\\\[\]])", r"\\\1", text).replace("<", "&lt;")
+    text = re.sub(r"[*~\\]|](?=\()", r"\\\g<0>", text).replace("<", "&lt;")
     # Between letters an underscore is itself.
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
 

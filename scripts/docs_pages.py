@@ -1,7 +1,7 @@
 """`scripts/docs`: the parts of docs/*.md that are made from the code.
 
-A part stands between `<!-- made by scripts/docs: NAME ARGUMENT... -->` and `<!-- end -->`; a function of this module that
-is listed in `MAKERS` under NAME makes it.
+A part stands between `<!-- made by scripts/docs: NAME ARGUMENT... -->` and `<!-- end -->`; the function listed in
+`MAKERS` under NAME makes it.
 """
 
 from __future__ import annotations
@@ -69,14 +69,15 @@ def parts(group: str, level: str = "##") -> str:
         about = docstring(part.module.__doc__)
         blocks += [f"{level} {name}", about, *_more(group, part), keys(*_keys(group, part))]
         if columns := getattr(part.module, "COLUMNS", None):
-            blocks += ["It records:", columns_of(columns, "train_*, test_*" if group == "task" else "")]
+            names = " ".join(code(column) for column in _recorded(group, columns))
+            blocks.append(f"It records {names}: [metrics.md](metrics.md#{_anchor(group, name)}).")
     return "\n\n".join(blocks)
 
 
 def _first(doc: str | None) -> str:
     """Return the first line of a docstring without the word that names its part and without its stop."""
-    line = (doc or "").strip().partition("\n")[0]
-    return re.sub(r"^`\S+`: ", "", line).removesuffix(".")
+    line = re.sub(r"^`\S+`: ", "", (doc or "").strip().partition("\n")[0]).removesuffix(".")
+    return line[:1].upper() + line[1:] if re.match(r"[a-z]+ ", line) else line
 
 
 def _keys(group: str, part: registry.Part) -> tuple[list[explain.Explained], dict[str, Any]]:
@@ -112,17 +113,22 @@ def _task(given: Mapping[str, Any]) -> list[str]:
         f"{section}.{name}={value(item)[1:-1]}"
         for section in ("train", "eval")
         for name, item in given.get(section, {}).items()
+        if item is not None
     ]
     words += [f"probes=[{','.join(given['probes'])}]"] if "probes" in given else []
     rule = given["convergence"]
-    reached = f"{code(rule['metric'])} {'at least' if rule.get('direction') == 'up' else 'at most'} {rule['threshold']:g}"
+    way = "at least" if rule.get("direction") == "up" else "at most"
+    reached = f"{code(rule['metric'])} {way} {rule['threshold']:g}"
     rows = rule.get("persistence", 1)
     blocks = [
         f"It sets {', '.join(map(code, words))}. A run has converged with {reached}"
         + (f" in {rows} rows on end." if rows > 1 else ".")
     ]
     tuned = [
-        (code(f"{group}={name}"), ", ".join(code(f"{group}.{key}={value(item)[1:-1]}") for key, item in own.items()))
+        (
+            code(f"{group}={name}"),
+            ", ".join(code(f"{group}.{key}={value(item)[1:-1]}") for key, item in own.items()),
+        )
         for group, options in given.get("tuned", {}).items()
         for name, own in options.items()
     ]
@@ -132,9 +138,10 @@ def _task(given: Mapping[str, Any]) -> list[str]:
 def _needs(part: registry.Part) -> str:
     declared = getattr(part.module, "NEEDS", Needs())
     needs: Needs = declared(part.config_class()) if callable(declared) else declared
+    optional = dict.fromkeys(re.sub(r"(?<=_)\d+$", "#", name) for name in needs.optional)
     ways = [" or ".join(map(code, (item,) if isinstance(item, str) else item)) for item in needs.columns]
     lines = [f"It reads {', '.join(ways)}" if ways else "It reads what was recorded"]
-    lines[0] += f", and {', '.join(map(code, needs.optional))} where they were recorded." if needs.optional else "."
+    lines[0] += f", and {', '.join(map(code, optional))} where they were recorded." if optional else "."
     if needs.record:
         lines.append(f"To record these: `dynalab train ... {needs.record}`.")
     lines.append(f"Runs that enter are {' or '.join(needs.statuses)}.")
@@ -142,31 +149,50 @@ def _needs(part: registry.Part) -> str:
     return " ".join(lines)
 
 
-def columns_of(columns: Columns, before: str = "") -> str:
-    """Return a table of columns; those of a task have `train_` or `test_` before their names."""
+def metrics(group: str) -> str:
+    """Return the columns of every part of a group, a section each; `updates` are the loop's own."""
+    if group == "updates":
+        return _columns(OF_UPDATES)
+    blocks = []
+    for names, columns in _by_columns(group):
+        blocks += [f"### {group}: {', '.join(names)}", _columns(columns, group)]
+        if group == "probe":
+            about = registry.find(group, names[0]).module.__doc__
+            blocks.insert(-1, f"{prose(_first(about))}: [probes.md](probes.md#{names[0]}).")
+    return "\n\n".join(blocks)
+
+
+def _columns(columns: Columns, group: str = "") -> str:
     rows = [
-        (
-            " ".join(code(f"{split}{name}") for split in (("train_", "test_") if before else ("",))),
-            prose(column.about),
-            prose(column.unit),
-        )
+        (" ".join(map(code, _recorded(group, {name: column}))), prose(column.about), prose(column.unit))
         for name, column in columns.items()
     ]
     return table(("column", "definition", "unit"), rows)
 
 
-def metrics(group: str) -> str:
-    """Return the columns of every part of a group, a section each; `updates` are the loop's own."""
-    if group == "updates":
-        return columns_of(OF_UPDATES)
-    blocks = []
+def _recorded(group: str, columns: Columns) -> list[str]:
+    """Return the names under which columns are recorded, of a task over either split."""
+    return [
+        f"{split}{name}" for name in columns for split in (("train_", "test_") if group == "task" else ("",))
+    ]
+
+
+def _by_columns(group: str) -> list[tuple[list[str], Columns]]:
+    """Return the parts of a group, those together that declare the same columns."""
+    same: list[tuple[list[str], Columns]] = []
     for name in registry.names(group):
-        module = registry.find(group, name).module
-        blocks += [f"### {group}: {name}" if group == "task" else f"### probe: {name}"]
-        if group == "probe":
-            blocks.append(prose(_first(module.__doc__)) + f": [probes.md](probes.md#{name}).")
-        blocks.append(columns_of(module.COLUMNS, group if group == "task" else ""))
-    return "\n\n".join(blocks)
+        columns = registry.find(group, name).module.COLUMNS
+        if known := next((names for names, other in same if other == columns), None):
+            known.append(name)
+        else:
+            same.append(([name], columns))
+    return same
+
+
+def _anchor(group: str, name: str) -> str:
+    """Return where the columns of a part stand on their page."""
+    names = next(names for names, _ in _by_columns(group) if name in names)
+    return f"{group}-{'-'.join(names)}"
 
 
 def findings() -> str:
@@ -175,7 +201,10 @@ def findings() -> str:
     for kind in registry.names("analysis"):
         module = registry.find("analysis", kind).module
         blocks.append(f"### {kind}")
-        blocks.append(prose(inspect.getdoc(module.Findings).split("\n\n")[0]) + f" See [analyses.md](analyses.md#{kind}).")
+        blocks.append(
+            prose(inspect.getdoc(module.Findings).split("\n\n")[0])
+            + f" See [analyses.md](analyses.md#{kind})."
+        )
         rows = [(code(item.path), item.kind, prose(item.about)) for item in entries(module.Findings)]
         blocks.append(table(("key", "type", "what it is"), rows))
         if tables := tables_of(module.Findings):
@@ -251,7 +280,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/docs")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a page is stale")
     check = parser.parse_args(arguments).check
-    stale = {path: made for path in sorted(DOCS.glob("*.md")) if (made := page(path.read_text("utf-8"))) != path.read_text("utf-8")}
+    stale = {
+        path: made
+        for path in sorted(DOCS.glob("*.md"))
+        if (made := page(path.read_text("utf-8"))) != path.read_text("utf-8")
+    }
     for path, made in stale.items():
         print(f"docs/{path.name} is stale: scripts/docs writes it anew" if check else f"docs/{path.name}")
         if not check:

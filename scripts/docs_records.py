@@ -68,7 +68,9 @@ def abouts(cls: type[Any]) -> dict[str, str]:
     for field in node.body:
         if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
             continue
-        inside = [comments[row] for row in range(field.lineno, (field.end_lineno or 0) + 1) if row in comments]
+        inside = [
+            comments[row] for row in range(field.lineno, (field.end_lineno or 0) + 1) if row in comments
+        ]
         above = []
         row = field.lineno - 1
         while row in comments and lines[row - 1].lstrip().startswith("#"):

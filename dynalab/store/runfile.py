@@ -32,7 +32,7 @@ class Run:
     """One run of a shard."""
 
     label: str  # Last part of its id.
-    seed: int | None
+    seed: int | None  # None in a crossed design, and where an imported run has none.
     streams: dict[str, int]  # Stream -> seed of the stream.
     status: str = "planned"  # One of `STATUSES`.
     steps: int = 0  # Updates stored.
