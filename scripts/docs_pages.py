@@ -222,6 +222,29 @@ def record(name: str) -> str:
     return table(("key", "type", "what it is"), rows)
 
 
+def experiments() -> str:
+    """Return the shipped experiments by task: what each shows, and the command that trains it."""
+    from dynalab.config.experiments import experiments as listed
+
+    blocks, by_task = [], {}
+    for item in listed():
+        by_task.setdefault(_task_of(item, {other.name: other for other in listed()}), []).append(item)
+    for task, items in sorted(by_task.items()):
+        rows = []
+        for item in items:
+            paper = f"[{item.paper}](https://arxiv.org/abs/{item.arxiv})" if item.arxiv else prose(item.paper)
+            rows.append((code(item.name), paper, prose(item.shows), code(item.command)))
+        blocks += [f"## {task}", table(("experiment", "paper", "what it shows", "command"), rows)]
+    return "\n\n".join(blocks)
+
+
+def _task_of(item: Any, known: Mapping[str, Any]) -> str:
+    """Return the task of an experiment, which may be that of the one that it begins with."""
+    while "task" not in item.parts and item.parts.get("experiment") in known:
+        item = known[item.parts["experiment"]]
+    return item.parts.get("task", "grokking")
+
+
 def module(name: str) -> str:
     """Return what a module says of itself."""
     return docstring(importlib.import_module(name).__doc__)
@@ -271,6 +294,7 @@ MAKERS: dict[str, Callable[..., str]] = {
     "findings": findings,
     "record": record,
     "module": module,
+    "experiments": experiments,
     "commands": commands,
 }
 

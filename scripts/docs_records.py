@@ -42,7 +42,7 @@ def entries(cls: type[Any], before: str = "") -> Iterator[Entry]:
             continue
         kind, inner, suffix = _kind(hints[name])
         summary = (inspect.getdoc(inner) or "").split("\n\n")[0] if inner else ""
-        yield Entry(f"{before}{key}", kind, about.get(name) or " ".join(summary.split()))
+        yield Entry(f"{before}{key}", kind, _plain(about.get(name) or summary))
         if inner:
             yield from entries(inner, f"{before}{key}{suffix}.")
 
@@ -50,6 +50,13 @@ def entries(cls: type[Any], before: str = "") -> Iterator[Entry]:
 def tables_of(cls: type[Any]) -> list[str]:
     """Return the names of the tables that are stored beside findings of a class."""
     return list(table_names(cls).values()) if dataclasses.is_dataclass(cls) else []
+
+
+def _plain(text: str) -> str:
+    """Return a comment as a cell of a table has it: without its stop, JSON's null for None."""
+    text = re.sub(r"\bNone\b", "null", " ".join(text.split())).removesuffix(".")
+    # The first word may be somebody's name.
+    return text[:1].lower() + text[1:] if re.match(r"[A-Z][a-z]+(?!'|\w)", text) else text
 
 
 @cache

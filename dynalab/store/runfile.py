@@ -45,9 +45,9 @@ class Shard:
     """A shard's run.json."""
 
     runs: list[Run]  # In stacking order.
-    requested_steps: int
+    requested_steps: int  # Updates asked for.
     attempt: int = 1  # More after `--force`.
-    status: str = "planned"
+    status: str = "planned"  # Of the shard; one of `STATUSES`.
     steps: int = 0  # Updates stored.
     # Device, threads, and what the planner's trial said of bits (`Plan.bits`; absent: an older dynalab).
     plan: dict[str, Any] = field(default_factory=dict)

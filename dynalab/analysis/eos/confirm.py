@@ -4,14 +4,14 @@ At half the rate the threshold is twice as high. Where the sharpness had stopped
 rises again (Cohen et al. 2021, arXiv 2103.00065, section 3.2, figure 5: the rate is cut during training); where it had
 stopped for another reason it stays. The rule, on the rows after the fork's rate was halved:
 
-- the fork's ratio falls below .75 (`FALLS`), so that the threshold has risen indeed (the median of the first three rows;
-  half of about 1 is expected), and
-- the fork's sharpness rises over its level at the halving 1.25 times (`RISES`) as far as the parent's does over the same
-  steps. Level: the median of the parent's last five rows up to the halving. Rise: the largest running median of five
-  rows, over the level.
+- the fork's ratio falls below .75 (`FALLS`), so that the threshold has risen indeed (the median of the first three
+  rows; half of about 1 is expected), and
+- the fork's sharpness rises over its level at the halving 1.25 times (`RISES`) as far as the parent's does over the
+  same steps. Level: the median of the parent's last five rows up to the halving. Rise: the largest running median of
+  five rows, over the level.
 
-Both hold: `confirmed`. Else: `not_confirmed`; with fewer than 10 (`FEWEST`) rows after the halving in either: `undecided`.
-For an adaptive optimizer the sharpness is the preconditioned one.
+Both hold: `confirmed`. Else: `not_confirmed`; with fewer than 10 (`FEWEST`) rows after the halving in either:
+`undecided`. For an adaptive optimizer the sharpness is the preconditioned one.
 """
 
 from __future__ import annotations
