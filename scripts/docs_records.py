@@ -22,7 +22,7 @@ import msgspec
 
 from dynalab.core.records import Frame, table_names
 
-WORDS = {int: "integer", float: "number", str: "text", bool: "true or false", Any: "any"}
+WORDS = {int: "integer", float: "number", str: "text", bool: "true or false"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +116,8 @@ def _kind(hint: Any) -> tuple[str, type[Any] | None, str]:
         words += " or null" * (type(None) in args) + ", may be absent" * (msgspec.UnsetType in args)
         return words, *next(((inner, at) for _, inner, at in parts if inner), (None, ""))
     if isinstance(origin, type) and issubclass(origin, Mapping):
+        if args[1] is Any:
+            return "object", None, ""
         words, inner, at = _kind(args[1])
         return f"object of {_grouped(words)}", inner, f".NAME{at}"
     if isinstance(origin, type) and issubclass(origin, Sequence):
