@@ -22,6 +22,8 @@ from docs_records import entries, tables_of
 
 from dynalab.analysis.base import Needs
 from dynalab.config import explain, registry
+from dynalab.config.experiments import Experiment
+from dynalab.config.experiments import experiments as listed
 from dynalab.core.columns import OF_UPDATES, Columns
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -224,11 +226,11 @@ def record(name: str) -> str:
 
 def experiments() -> str:
     """Return the shipped experiments by task: what each shows, and the command that trains it."""
-    from dynalab.config.experiments import experiments as listed
-
-    blocks, by_task = [], {}
-    for item in listed():
-        by_task.setdefault(_task_of(item, {other.name: other for other in listed()}), []).append(item)
+    known = {item.name: item for item in listed()}
+    by_task: dict[str, list[Experiment]] = {}
+    for item in known.values():
+        by_task.setdefault(_task_of(item, known), []).append(item)
+    blocks = []
     for task, items in sorted(by_task.items()):
         rows = []
         for item in items:
@@ -238,7 +240,7 @@ def experiments() -> str:
     return "\n\n".join(blocks)
 
 
-def _task_of(item: Any, known: Mapping[str, Any]) -> str:
+def _task_of(item: Experiment, known: Mapping[str, Experiment]) -> str:
     """Return the task of an experiment, which may be that of the one that it begins with."""
     while "task" not in item.parts and item.parts.get("experiment") in known:
         item = known[item.parts["experiment"]]
