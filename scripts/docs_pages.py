@@ -63,8 +63,7 @@ def shared(section: str = "") -> str:
 
 def parts(group: str, level: str = "##") -> str:
     """Return every part of a group: a table of all, then a section each, with its docstring and its keys."""
-    names = registry.names(group)
-    found = [(name, registry.find(group, name)) for name in names]
+    found = [(part.name, part) for part in _own(group)]
     rows = [(f"[`{name}`](#{name})", prose(_first(part.module.__doc__))) for name, part in found]
     blocks = [table(("name", "what it is"), rows)]
     for name, part in found:
@@ -74,6 +73,12 @@ def parts(group: str, level: str = "##") -> str:
             names = " ".join(code(column) for column in _recorded(group, columns))
             blocks.append(f"It records {names}: [metrics.md](metrics.md#{_anchor(group, name)}).")
     return "\n\n".join(blocks)
+
+
+def _own(group: str) -> list[registry.Part]:
+    """Return dynalab's own parts of a group; plug-ins that happen to be installed have no place on its pages."""
+    found = [registry.find(group, name) for name in registry.names(group)]
+    return [part for part in found if part.source is None]
 
 
 def _first(doc: str | None) -> str:
@@ -182,12 +187,12 @@ def _recorded(group: str, columns: Columns) -> list[str]:
 def _by_columns(group: str) -> list[tuple[list[str], Columns]]:
     """Return the parts of a group, those together that declare the same columns."""
     same: list[tuple[list[str], Columns]] = []
-    for name in registry.names(group):
-        columns = registry.find(group, name).module.COLUMNS
+    for part in _own(group):
+        columns = part.module.COLUMNS
         if known := next((names for names, other in same if other == columns), None):
-            known.append(name)
+            known.append(part.name)
         else:
-            same.append(([name], columns))
+            same.append(([part.name], columns))
     return same
 
 
@@ -200,8 +205,8 @@ def _anchor(group: str, name: str) -> str:
 def findings() -> str:
     """Return the keys of every analysis' result, a section each."""
     blocks = []
-    for kind in registry.names("analysis"):
-        module = registry.find("analysis", kind).module
+    for part in _own("analysis"):
+        kind, module = part.name, part.module
         blocks.append(f"### {kind}")
         blocks.append(
             prose(inspect.getdoc(module.Findings).split("\n\n")[0])
