@@ -209,7 +209,7 @@ def findings() -> str:
         kind, module = part.name, part.module
         blocks.append(f"### {kind}")
         blocks.append(
-            prose(inspect.getdoc(module.Findings).split("\n\n")[0])
+            prose((inspect.getdoc(module.Findings) or "").split("\n\n")[0])
             + f" See [analyses.md](analyses.md#{kind})."
         )
         rows = [(code(item.path), item.kind, prose(item.about)) for item in entries(module.Findings)]
