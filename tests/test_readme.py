@@ -1,4 +1,4 @@
-"""The README: every command in it runs (reduced, or as a dry run), its code works, its links lead somewhere."""
+"""README and docs: every command and example runs (reduced, or as a dry run); the scripts are whole."""
 
 from __future__ import annotations
 
@@ -12,22 +12,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TEXT = (ROOT / "README.md").read_text()
+README, EXAMPLES, FORKS, PYTHON = (
+    (ROOT / name).read_text("utf-8")
+    for name in ("README.md", "docs/examples.md", "docs/forks.md", "docs/python.md")
+)
 REDUCED = ["train.steps=40", "snapshots.at=never", "task.modulus=11"]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.S)
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
 
 
-def commands() -> list[list[str]]:
-    found = []
-    for block in blocks("bash"):
-        for line in block.splitlines():
-            words = shlex.split(line, comments=True)
-            if words:
-                found.append(words)
-    return found
+def commands(text: str) -> list[list[str]]:
+    lines = [line for block in blocks(text, "bash") for line in block.splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
 def reduced(words: list[str]) -> list[str]:
@@ -38,52 +36,61 @@ def reduced(words: list[str]) -> list[str]:
         return [*("20" if word == "200" else word for word in words), "launcher=inline"]
     if words[1] != "train" or "--dry-run" in words:
         return words
-    own = [word for word in REDUCED if not (word.startswith("task.") and "task=line" in words)]
-    small = (
-        ["model.width=16"]
-        if not any(word.startswith("model=") for word in words) and "task=line" not in words
-        else []
-    )
-    return [*words, *own, *small]
+    own = "task=line" in words
+    kept = [word for word in words if not word.startswith("train.steps=")]
+    return [
+        *kept,
+        *(word for word in REDUCED if not (own and word.startswith("task."))),
+        *["model.width=16"] * (not own),
+    ]
+
+
+def parts(folder: Path, text: str) -> None:
+    """Write the files of a page, each named by the words before its block, into a folder."""
+    for name, block in re.findall(r"`(mine/\S+\.(?:py|yaml))`[^`]*?:\n\n```\w+\n(.*?)```", text, re.S):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(block)
 
 
 def test_every_command_runs(cli, here, tmp_path, monkeypatch):
     """In one folder, in order, as a reader would type them: the first in a process of its own, with workers."""
-    (task_yaml,) = blocks("yaml")
-    task_py = next(block for block in blocks("python") if "def build" in block)
-    (tmp_path / "mine/task").mkdir(parents=True)
-    (tmp_path / "mine/task/line.yaml").write_text(task_yaml)
-    (tmp_path / "mine/task/line.py").write_text(task_py)
-    (tmp_path / "mine/analysis").mkdir()
-    own = next(block for block in blocks("python") if "def analyse" in block)
-    (tmp_path / "mine/analysis/knees.py").write_text(own)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DYNALAB_OUTPUTS")
     ran = 0
-    for words in commands():
-        if words[0] != "dynalab":
-            assert words[0] in ("git", "scripts/demo", "scripts/test"), words
-            continue
-        done = (here if ran else cli)(*reduced(words)[1:])
-        assert done.code == 0, (words, done)
-        assert done.out.strip(), words
-        ran += 1
-    assert ran >= 12
+    for text in (README, EXAMPLES, FORKS):
+        parts(tmp_path, text)
+        for words in commands(text):
+            if words[0] != "dynalab":
+                assert words[0] in ("git", "scripts/demo", "scripts/test"), words
+                continue
+            done = (here if ran else cli)(*reduced(words)[1:])
+            assert done.code == 0, (words, done)
+            assert done.out.strip(), words
+            ran += 1
+    assert ran >= 16 and {path.name for path in tmp_path.rglob("mine/*/*")} >= {
+        "halving.py",
+        "knees.py",
+        "line.yaml",
+    }
 
 
-def test_the_python_example_runs(tmp_path, monkeypatch):
-    code = next(block for block in blocks("python") if "import dynalab" in block)
-    code = code.replace('"train.steps=200"', '"train.steps=100", "model.width=16", "task.modulus=11"')
+def test_the_python_examples_run(tmp_path, monkeypatch):
+    """In one folder: what one page trains and fits, the next finds."""
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
+    ran = 0
+    for code in blocks(README + PYTHON, "python"):
+        if "import dynalab\n" in code:
+            small = code.replace(
+                '"train.steps=200"', '"train.steps=100", "model.width=16", "task.modulus=11"'
+            )
+            exec(compile(small, "README.md", "exec"), {"__name__": "__main__"})
+            ran += 1
+    assert ran == 3
 
 
-def test_links_and_pictures_are_there():
-    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
-
-
-@pytest.mark.parametrize("name", ["scripts/demo", "scripts/test", "scripts/verify", ".ci/run"])
+@pytest.mark.parametrize(
+    "name", ["scripts/demo", "scripts/test", "scripts/verify", "scripts/docs", ".ci/run"]
+)
 def test_scripts_are_executable_and_parse(name):
     path = ROOT / name
     assert os.access(path, os.X_OK)

@@ -54,21 +54,21 @@ class Config(Keys):
 class Event:
     """A jump of the norm: its natural logarithm rises by `norm_rise`, the loss by `loss_rise_decades`."""
 
-    onset_step: int
-    end_step: int
-    norm_rise: float
-    loss_rise_decades: float | None = None
-    effective_rate: float | None = None
+    onset_step: int  # first step of the jump
+    end_step: int  # its last step
+    norm_rise: float  # rise of the natural logarithm of the norm
+    loss_rise_decades: float | None = None  # rise of the loss, decades
+    effective_rate: float | None = None  # eta / rho^2 at the onset
 
 
 @dataclass(frozen=True)
 class RunFindings:
     """What is found of a run."""
 
-    run: str
+    run: str  # its id
     verdict: str  # periodic, single_event, no_period, equilibrium, fixed_norm, unknown or insufficient_data
-    reason: str
-    events: tuple[Event, ...] = ()
+    reason: str  # in words
+    events: tuple[Event, ...] = ()  # jumps of the norm
     period_steps: float | None = None  # median distance of neighbouring onsets
     period_cv: float | None = None  # its coefficient of variation, ddof 1
     slope_ratio: float | None = None  # slope of the log norm between events over that of weight decay alone

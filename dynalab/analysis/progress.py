@@ -68,10 +68,10 @@ class RunFindings:
 class Earlier:
     """In how many of the runs that had either event the measure was first, and the exact 95% interval of the share."""
 
-    runs: int
-    total: int
-    share: float | None
-    interval: tuple[float | None, float | None]
+    runs: int  # runs in which the measure was first
+    total: int  # runs that had either event
+    share: float | None  # the first over the second
+    interval: tuple[float | None, float | None]  # its exact 95% interval
 
 
 @dataclass(frozen=True)

@@ -47,38 +47,38 @@ class Config(Keys):
 class Row:
     """The spectrum of a row: its largest eigenvalue, and shares of all of them."""
 
-    step: int
-    largest: float
-    negative: float
-    near_zero: float
+    step: int  # its step
+    largest: float  # largest eigenvalue, loss/weight^2
+    negative: float  # share of eigenvalues that are negative
+    near_zero: float  # share of those that are near zero
 
 
 @dataclass(frozen=True)
 class RunFindings:
     """What is found of a run; `verdict` is `measured`, or `insufficient_data` where no row can be read."""
 
-    run: str
-    verdict: str
-    reason: str
-    rows: int = 0
-    first: Row | None = None
-    last: Row | None = None
+    run: str  # its id
+    verdict: str  # `measured`, or `insufficient_data` where no row can be read
+    reason: str  # in words
+    rows: int = 0  # rows that can be read
+    first: Row | None = None  # the first of them
+    last: Row | None = None  # the last of them
 
 
 @dataclass(frozen=True)
 class Over:
     """A row over runs."""
 
-    largest: Spread
-    negative: Spread
-    near_zero: Spread
+    largest: Spread  # of the largest eigenvalue
+    negative: Spread  # of the share of negative ones
+    near_zero: Spread  # of the share near zero
 
 
 @dataclass(frozen=True)
 class Summary:
     """First and last rows over the runs that were measured."""
 
-    near_zero: float
+    near_zero: float  # the key: share of the largest eigenvalue that counts as near zero
     first: Over
     last: Over
 

@@ -42,10 +42,10 @@ def quartiles(steps: Iterable[float | None]) -> tuple[float | None, float | None
 class Spread:
     """Where a value lies over runs; None where a quartile falls among runs in which it is not known, or never came."""
 
-    runs: int
-    reached: int  # In how many of them it is known.
-    median: float | None
-    quartiles: tuple[float | None, float | None]  # The lower and the upper one.
+    runs: int  # how many runs
+    reached: int  # in how many of them it is known
+    median: float | None  # the median
+    quartiles: tuple[float | None, float | None]  # the lower and the upper one
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> Spread:

@@ -1,8 +1,9 @@
 """What a probe is: a function from the state of S runs to named values of shape (S,).
 
-A probe module holds a configuration dataclass `Config` (with `every` and `at`) and `build(config, network) -> Probe`.
-Importing it imports no torch. The columns that the first measurement names are the columns of the series, so a
-probe always returns the same names; what does not exist yet (an update, in row 0) is NaN.
+A probe module holds a configuration dataclass `Config` (with `every` and `at`) and `build(config, network) -> Probe`,
+and says in `COLUMNS` what each column is. Importing it imports no torch. The columns that the first measurement names
+are the columns of the series, so a probe always returns the same names; what does not exist yet (an update, in row 0)
+is NaN.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from dynalab.config.keys import Section, key
+from dynalab.core.columns import Column as Column
+from dynalab.core.columns import Columns as Columns
 from dynalab.core.state import Objective as Objective
 from dynalab.core.state import ProbeState as ProbeState
 from dynalab.core.state import Upcoming as Upcoming

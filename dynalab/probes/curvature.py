@@ -1,22 +1,7 @@
 """`probes=[curvature]`: the sharpness, and how near it is to where the optimizer becomes unstable.
 
-    sharpness             largest eigenvalue (algebraic) of the Hessian H of the training loss; `sharpness_2`, ... are
-                          the next ones where `eigenvalues` is above 1
-    sharpness_residual    ||H u - sharpness u|| of its vector u of norm 1
-    preconditioned_sharpness, preconditioned_residual
-                          the same of P^-1/2 H P^-1/2 for an adaptive optimizer (Cohen et al. 2022, arXiv 2207.14484)
-    stability_threshold   above this value the update t -> t+1 is unstable on a quadratic: of the preconditioned
-                          sharpness for an adaptive optimizer, of the sharpness for any other
-    edge_ratio            the one divided by the other; 1 is the edge
-    decayed_sharpness     with SGD's decay on matrices alone: largest eigenvalue of H + D, D the decay of each parameter
-    curvature_probe_size    examples that the loss is taken on
-    curvature_probe_training
-                          1 where the network is in training mode, 0 in evaluation mode
-    gradient_curvature    g^T H g / |g|^2, g being the gradient of the same loss (`gradient: true`)
-    preconditioned_gradient_curvature
-                          that of P^-1/2 H P^-1/2 along P^-1/2 g, the direction of the update without momentum
-    hessian_trace, hessian_trace_se
-                          (`trace` random vectors; exact, with an error of 0, where there are no more parameters)
+H is the Hessian of the training loss. For an adaptive optimizer what counts is P^-1/2 H P^-1/2, P being what it divides
+its direction by (Cohen et al. 2022, arXiv 2207.14484).
 
 The loss is the training loss, without an L2 term, on the first `size` training examples in training mode: batch
 normalisation by the statistics of these examples (running ones stay as they were), dropout with noise that never
@@ -42,6 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dynalab.config.keys import key
+from dynalab.core.columns import Column, Columns
 from dynalab.curvature.cost import ENTRIES, cadence_of, default_size, examples_of
 from dynalab.probes.base import Cadence, Setting, every_by_cost, first_examples
 
@@ -63,7 +49,41 @@ COLD = 1e-3
 NOISE = 0.3
 
 
-COLUMNS = ("sharpness", "preconditioned_sharpness", "stability_threshold", "edge_ratio", "sharpness_residual")
+COLUMNS: Columns = {
+    "sharpness": Column("largest eigenvalue (algebraic) of H", "loss/weight^2"),
+    "sharpness_#": Column(
+        "the second largest eigenvalue, the third, ...: `eigenvalues` of them", "loss/weight^2"
+    ),
+    "sharpness_residual": Column("norm of H u - sharpness u, u its eigenvector of norm 1", "loss/weight^2"),
+    "preconditioned_sharpness": Column(
+        "largest eigenvalue of P^-1/2 H P^-1/2; adaptive optimizers only, as all that is preconditioned",
+        "1/weight",
+    ),
+    "preconditioned_residual": Column("its residual, as `sharpness_residual`", "1/weight"),
+    "stability_threshold": Column(
+        "above this value the update t -> t+1 is unstable on a quadratic: of `preconditioned_sharpness` for an "
+        "adaptive optimizer, of `sharpness` for any other (2/lr for gradient descent); NaN where none is known",
+        "loss/weight^2; adaptive: 1/weight",
+    ),
+    "edge_ratio": Column("the sharpness, preconditioned or not, over its threshold; 1 is the edge", "1"),
+    "decayed_sharpness": Column(
+        "largest eigenvalue of H + D, D the decay of each parameter; with SGD's decay on matrices alone",
+        "loss/weight^2",
+    ),
+    "curvature_probe_size": Column("training examples that the loss is taken on", "example"),
+    "curvature_probe_training": Column("1 where the network is in training mode, 0 in evaluation mode", "1"),
+    "gradient_curvature": Column(
+        "g^T H g / |g|^2, g the gradient of the same loss; with `gradient=true`", "loss/weight^2"
+    ),
+    "preconditioned_gradient_curvature": Column(
+        "that of P^-1/2 H P^-1/2 along P^-1/2 g, the direction of the update without momentum", "1/weight"
+    ),
+    "hessian_trace": Column(
+        "trace of H from `trace` random vectors; exact where there are no more parameters than these",
+        "loss/weight^2",
+    ),
+    "hessian_trace_se": Column("its standard error; 0 where it is exact", "loss/weight^2"),
+}
 # What the values are of: the same in every row.
 ABOUT = ("curvature_probe_size", "curvature_probe_training")
 

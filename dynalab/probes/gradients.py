@@ -1,9 +1,7 @@
 """`probes=[gradients]`: norms of the gradient, of the update and of the weights, over all parameters.
 
-`grad_norm`, `update_norm` and `last_layer_update_norm` in row t belong to the update t-1 -> t, so they are
-NaN in row 0; `param_norm` and `last_layer_norm` are of the weights after t updates. The gradient is the one
-that the engine hands over. A network that names no last layer has no `last_layer_*`. Parameters that are frozen count
-in the norms of weights; they have no gradient, and an update of 0.
+Norms are Euclidean, of the weights that are evaluated (Lookahead's slow ones). Parameters that are frozen count in the
+norms of weights; they have no gradient, and an update of 0.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dynalab.core.columns import Column, Columns
 from dynalab.models.describe import describe
 from dynalab.probes.base import Cadence
 
@@ -58,7 +57,19 @@ class Norms:
         return {name: result[name] for name in COLUMNS if name in result}
 
 
-COLUMNS = ("grad_norm", "update_norm", "param_norm", "last_layer_norm", "last_layer_update_norm")
+COLUMNS: Columns = {
+    "grad_norm": Column(
+        "norm of the gradient of `batch_loss`, before clipping and without decay; NaN in row 0", "loss/weight"
+    ),
+    "update_norm": Column("norm of the change of the weights from row t-1 to t; NaN in row 0", "weight"),
+    "param_norm": Column("norm of all weights after t updates", "weight"),
+    "last_layer_norm": Column(
+        "norm of the weights of the last layer; absent where a network names none, as the next", "weight"
+    ),
+    "last_layer_update_norm": Column(
+        "norm of the change of the last layer's weights in the update t-1 -> t; NaN in row 0", "weight"
+    ),
+}
 
 
 def build(config: Config, network: nn.Module) -> Norms:

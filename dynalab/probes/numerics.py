@@ -3,13 +3,8 @@
 Beyond a margin of 23 ln 2 = 15.9 an example's float32 loss and the gradient of its own class are exactly 0, the
 gradients of the classes no longer sum to 0, and the mean row of the last layer W_G and the mean feature mu_G drive
 each other (Prieto et al. 2025, arXiv 2501.04697; Liu et al. 2026, arXiv 2605.06152): the engine of slingshots
-(Thilak et al. 2022, arXiv 2206.04817). Over the training examples that are evaluated, in evaluation mode:
-
-    zero_loss_fraction     share of the examples whose cross-entropy, in the precision of train.loss_dtype, is 0
-    min_margin             smallest z_y - max_{k != y} z_k, of logits taken to float64
-    median_margin          the lower of the two middle margins
-    class_feature_cosine   cosine of W_G (the mean over classes of the last layer's rows) and mu_G (the mean over
-                           examples of what the last layer reads); NaN where one of them is 0
+(Thilak et al. 2022, arXiv 2206.04817). Everything is over the training examples that are evaluated, in evaluation
+mode; the margin of an example is z_y - max(z_k, k != y), of its logits taken to float64.
 
 The features are not asked of the network: where the last layer is linear, the gradient of the mean of the first
 output by that layer's weight is mu_G. Whether it is linear is tried on the first batch.
@@ -22,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynalab.config.keys import key
 from dynalab.core.batch import Batch
+from dynalab.core.columns import Column, Columns
 from dynalab.core.errors import ConfigError
 from dynalab.models.describe import describe
 from dynalab.probes.base import Cadence, Setting
@@ -45,6 +41,20 @@ class Config(Cadence):
     size: int | None = key(
         None, "training examples that are looked at, the first so many; null: all that are evaluated", least=1
     )
+
+
+COLUMNS: Columns = {
+    "zero_loss_fraction": Column(
+        "share of the examples whose cross-entropy, in the precision of `train.loss_dtype`, is exactly 0", "1"
+    ),
+    "min_margin": Column("smallest margin of an example", "1 (a logit)"),
+    "median_margin": Column("median margin, the lower of two middle values", "1 (a logit)"),
+    "class_feature_cosine": Column(
+        "cosine of W_G, the mean over classes of the last layer's rows, and mu_G, the mean over examples of what it "
+        "reads; NaN where one of them is 0",
+        "1",
+    ),
+}
 
 
 @dataclass

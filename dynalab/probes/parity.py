@@ -1,16 +1,7 @@
 """`probes=[parity]`: how far a network's first layer has moved, on relevant and on other coordinates of a parity.
 
-The hidden progress of Barak et al. 2022 (arXiv 2207.08799). With w_t the first layer's weights after t updates, shape
-(hidden, n), its biases left out, and the first k coordinates relevant:
-
-    parity_movement    |w_t - w_0|_inf, the paper's rho
-    parity_relevant    the same over the relevant coordinates
-    parity_irrelevant  the same over the others
-    parity_separation  root mean square of w_t - w_0 over the relevant coordinates, divided by that over the others;
-                       NaN in row 0 and wherever the others have not moved
-    parity_fourier     size of the network's Fourier coefficient on the relevant set, divided by the root mean square
-                       of those on sets of k neighbouring other coordinates (`dynalab.probes.parity_fourier`); PolyNet
-                       and ReLU networks with one hidden layer only
+The hidden progress of Barak et al. 2022 (arXiv 2207.08799). w_t are the first layer's weights after t updates, shape
+(hidden, n), its biases left out; the first k coordinates are relevant.
 
 A maximum over n - k coordinates is larger than one over k by chance alone; the separation is near 1 until gradients
 tell the coordinates apart. The movement of a ReLU network is mostly the noise of its batches, added up over neurons of
@@ -28,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynalab.config.keys import key
+from dynalab.core.columns import Column, Columns
 from dynalab.core.errors import ConfigError
 from dynalab.models.describe import WeightSelection, describe, matrices
 from dynalab.probes.base import Cadence
@@ -46,6 +38,24 @@ class Config(Cadence):
 
     name: str = "parity"
     k: int = key(3, "relevant coordinates, the first k; its YAML file takes the task's", least=1)
+
+
+COLUMNS: Columns = {
+    "parity_movement": Column("largest size of an entry of w_t - w_0, the paper's rho", "weight"),
+    "parity_relevant": Column("the same over the relevant coordinates", "weight"),
+    "parity_irrelevant": Column("the same over the others; absent where all are relevant", "weight"),
+    "parity_separation": Column(
+        "root mean square of w_t - w_0 over the relevant coordinates divided by that over the others; NaN in row 0 and "
+        "wherever the others have not moved; absent where all are relevant",
+        "1",
+    ),
+    "parity_fourier": Column(
+        "size of the network's Fourier coefficient on the relevant set, divided by the root mean square of those on "
+        "sets of k neighbouring other coordinates; of PolyNet and of ReLU networks with one hidden layer, where "
+        "2 <= k <= 6 and n >= 3 k",
+        "1",
+    ),
+}
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,7 @@
 """`probes=[scale_invariant]`: the norm of the weights that the loss does not depend on the scale of.
 
 After Lobacheva et al. 2021 (arXiv 2106.15739) and Kodryan et al. 2022 (arXiv 2209.03695), over all the parameters that
-the network names in `scale_invariant`:
-
-    scale_invariant_norm      rho, their joint Euclidean norm after t updates; the effective rate is eta / rho^2
-    effective_gradient_norm   rho |g|, with the gradient g of the update t-1 -> t and rho before it; NaN in row 0
+the network names in `scale_invariant`. With rho their joint norm, the effective rate is eta / rho^2.
 """
 
 from __future__ import annotations
@@ -12,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dynalab.core.columns import Column, Columns
 from dynalab.core.errors import ConfigError
 from dynalab.probes.base import Cadence
 from dynalab.probes.gradients import norm
@@ -27,6 +25,16 @@ class Config(Cadence):
     """Configuration of the probe."""
 
     name: str = "scale_invariant"
+
+
+COLUMNS: Columns = {
+    "scale_invariant_norm": Column(
+        "rho, the joint Euclidean norm of the scale-invariant weights after t updates", "weight"
+    ),
+    "effective_gradient_norm": Column(
+        "rho |g|, g the gradient by these weights in the update t-1 -> t, rho before it; NaN in row 0", "loss"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class ScaleInvariant:
             before = norm(state.previous[name] for name in self.names)
             gradients = [state.gradients[name] for name in self.names if name in state.gradients]
             effective = before * norm(gradients) if gradients else torch.zeros_like(rho)
-        return {"scale_invariant_norm": rho, "effective_gradient_norm": effective}
+        return dict(zip(COLUMNS, (rho, effective), strict=True))
 
 
 def build(config: Config, network: nn.Module) -> ScaleInvariant:

@@ -1,15 +1,12 @@
 """`probes=[spectrum]`: the spectral density of the Hessian over time.
 
-    eigenvalue_share_000, ...   share of the eigenvalues in every bin of a fixed grid, logarithmic on either side of 0
-                                (`dynalab.curvature.bins`: `edges(low, high, per_decade)`), the most negative bin first
-    eigenvalue_min, eigenvalue_max
-                                smallest and largest node of the quadrature
-
-By stochastic Lanczos quadrature (`dynalab.curvature.spectrum`) with `m` products from each of `starts` random vectors,
-which are the same in every row, so that what changes from row to row is the spectrum. More products resolve the bulk
-better than more vectors do (1,210 parameters, error of the cumulative shares: 50 products 0.026 from one vector as from
-four, 80 products 0.010). The loss is that of the probe `curvature`: the training loss on the first `size` training
-examples in training mode. The ends of the spectrum are sharp; near 0 bins are finer than what is resolved.
+Shares of the eigenvalues in the bins of a fixed grid, logarithmic on either side of 0 (`dynalab.curvature.bins`:
+`edges(low, high, per_decade)`), by stochastic Lanczos quadrature (`dynalab.curvature.spectrum`) with `m` products from
+each of `starts` random vectors, which are the same in every row, so that what changes from row to row is the spectrum.
+More products resolve the bulk better than more vectors do (1,210 parameters, error of the cumulative shares: 50
+products 0.026 from one vector as from four, 80 products 0.010). The loss is that of the probe `curvature`: the training
+loss on the first `size` training examples in training mode. The ends of the spectrum are sharp; near 0 bins are finer
+than what is resolved.
 
 A row costs `m` times `starts` products, eight times a row of the probe `curvature`; the default cadence counts them.
 """
@@ -20,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dynalab.config.keys import key
+from dynalab.core.columns import Column, Columns
 from dynalab.curvature.cost import ENTRIES, cadence_of, default_size, examples_of
 from dynalab.probes.base import Cadence, Setting, every_by_cost, first_examples
 
@@ -66,6 +64,16 @@ def default_every(config: Config, ensemble: EnsembleConfig) -> int:
 def in_words(config: Config, ensemble: EnsembleConfig) -> dict[str, object]:
     """Return what the nulls of the probe's section mean."""
     return {"size": examples_of(config.size, ensemble)[0]}
+
+
+COLUMNS: Columns = {
+    "eigenvalue_share_#": Column(
+        "share of the eigenvalues of the Hessian in the bin of this number, the most negative bin being 000",
+        "1",
+    ),
+    "eigenvalue_min": Column("smallest node of the quadrature", "loss/weight^2"),
+    "eigenvalue_max": Column("largest node of the quadrature", "loss/weight^2"),
+}
 
 
 class Spectrum:

@@ -1,16 +1,7 @@
 """`probes=[weights]`: the fourteen weight statistics of Hu et al. 2023 (arXiv 2308.09543, table 3).
 
-With W_1..W_K the matrices that the network counts as its weights (`dynalab.models.describe`), w all their
-entries, b all entries of its biases, and s_k the singular values of W_k, those below 1e-5 taken as 0:
-
-    l1, l2              mean over k of the sum of |entries|, of the Frobenius norm
-    l1_over_l2          mean over k of their ratio
-    mean_w median_w var_w, mean_b median_b var_b
-                        of w and of b; the lower of two middle values; variance with ddof 0
-    trace               mean over k of the sum of W_k[i, i] for i < min(m, n)
-    lambda_max          mean over k of the largest singular value
-    trace_over_lambda_max  mean over k of the ratio
-    mean_sv, var_sv     mean over k of the mean and of the variance (ddof 0) of s_k
+W_1..W_K are the matrices that the network counts as its weights (`dynalab.models.describe`), w all their entries, b all
+entries of its biases, and s_k the singular values of W_k, those below 1e-5 taken as 0.
 
 The paper prints `l2` as a mean of sqrt(w_i^2), a typo: that is `l1`; its code, and this, take the Frobenius
 norm. Its code divides variances by n - 1. A network without biases has no `*_b`. A ratio to a matrix that is
@@ -31,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dynalab.core.columns import Column, Columns
 from dynalab.models.describe import WeightSelection, describe, matrices
 from dynalab.probes.base import Cadence
 
@@ -74,10 +66,24 @@ class WeightStatistics:
         return {name: result[name].masked_fill(bad, torch.nan) for name in ordered}
 
 
-COLUMNS = (
-    *("l1", "l2", "l1_over_l2", "mean_w", "median_w", "var_w", "mean_b", "median_b", "var_b"),
-    *("trace", "lambda_max", "trace_over_lambda_max", "mean_sv", "var_sv"),
-)
+COLUMNS: Columns = {
+    "l1": Column("mean over k of the sum of the sizes of the entries of W_k", "weight"),
+    "l2": Column("mean over k of the Frobenius norm of W_k", "weight"),
+    "l1_over_l2": Column("mean over k of the ratio of the two; NaN where a matrix is all zero", "1"),
+    "mean_w": Column("mean of w", "weight"),
+    "median_w": Column("median of w, the lower of two middle values", "weight"),
+    "var_w": Column("variance of w, ddof 0", "weight^2"),
+    "mean_b": Column("mean of b; absent without biases, as the next two", "weight"),
+    "median_b": Column("median of b, the lower of two middle values", "weight"),
+    "var_b": Column("variance of b, ddof 0", "weight^2"),
+    "trace": Column("mean over k of the sum of W_k[i, i], i < min(rows, columns)", "weight"),
+    "lambda_max": Column("mean over k of the largest of s_k", "weight"),
+    "trace_over_lambda_max": Column(
+        "mean over k of the trace of W_k divided by the largest of s_k; NaN where a matrix is all zero", "1"
+    ),
+    "mean_sv": Column("mean over k of the mean of s_k", "weight"),
+    "var_sv": Column("mean over k of the variance of s_k, ddof 0", "weight^2"),
+}
 
 
 def build(config: Config, network: nn.Module) -> WeightStatistics:

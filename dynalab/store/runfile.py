@@ -32,9 +32,9 @@ class Run:
     """One run of a shard."""
 
     label: str  # Last part of its id.
-    seed: int | None
+    seed: int | None  # None in a crossed design, and where an imported run has none.
     streams: dict[str, int]  # Stream -> seed of the stream.
-    status: str = "planned"  # One of `STATUSES`.
+    status: str = "planned"  # planned, running, done, partial, diverged, failed or crashed.
     steps: int = 0  # Updates stored.
     # Landmarks, `memorised_step generalised_step diverged_step final`; None before the shard ended.
     summary: dict[str, Any] | None = None
@@ -45,9 +45,9 @@ class Shard:
     """A shard's run.json."""
 
     runs: list[Run]  # In stacking order.
-    requested_steps: int
+    requested_steps: int  # Updates asked for.
     attempt: int = 1  # More after `--force`.
-    status: str = "planned"
+    status: str = "planned"  # Of the shard, one of the same.
     steps: int = 0  # Updates stored.
     # Device, threads, and what the planner's trial said of bits (`Plan.bits`; absent: an older dynalab).
     plan: dict[str, Any] = field(default_factory=dict)

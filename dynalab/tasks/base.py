@@ -1,7 +1,8 @@
 """What a task is to the rest of dynalab.
 
-A task module holds a configuration dataclass `Config` and `build(config) -> Task`. Importing the module imports
-no torch (the command line reads every task's `Config`); `build` runs in the worker and may.
+A task module holds a configuration dataclass `Config` and `build(config) -> Task`, and says in `COLUMNS` what its loss
+and metrics are. Importing the module imports no torch (the command line reads every task's `Config`); `build` runs in
+the worker and may.
 
 Every tensor that crosses this interface carries the seeds of a shard on axis 0 (S), since a shard trains its
 seeds in lockstep. Nothing may reduce over that axis: a seed's numbers must not depend on its neighbours.
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from dynalab.core.batch import Batch as Batch
 from dynalab.core.batch import InputSpec as InputSpec
+from dynalab.core.columns import Column as Column
+from dynalab.core.columns import Columns as Columns
 
 if TYPE_CHECKING:
     import torch

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynalab.config.keys import key
+from dynalab.tasks.images.config import COLUMNS as COLUMNS
 from dynalab.tasks.images.config import FileConfig
 from dynalab.tasks.images.sets import SETS, DataSet
 

@@ -9,10 +9,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dynalab.core.columns import Column, Columns
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 LOSSES = ("cross_entropy", "mse")
+ACCURACY = Column("share of the examples whose largest output is the target's", "1")
+
+
+def columns(mse: str) -> Columns:
+    """Return what a classification records, given what its `mse` is."""
+    about = f"mean over examples of -ln p(target) (`cross_entropy`), or {mse} (`mse`), f the outputs"
+    return {"loss": Column(about, "nats an example; 1 (`mse`)"), "accuracy": ACCURACY}
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynalab.config.keys import key
+from dynalab.tasks.images.config import COLUMNS as COLUMNS
 from dynalab.tasks.images.config import ImageConfig
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from dynalab.core.streams import Streams
 
+COLUMNS = classification.columns("the mean over examples and outputs of (f - onehot)^2")
 # The table has the square of this many pairs, held once a seed.
 LARGEST = 1000
 

@@ -7,9 +7,7 @@ trained on (stream `order`) and in the masks (stream `noise`); the stream `split
 drawn with replacement, so there are no epochs. As in the published code, the number of masks in a sequence is
 the rounded 15%. Deviations from BERT: no next-sentence task, no [CLS] and [SEP].
 
-For comparison, `train_unigram_loss` and `test_unigram_loss` are recorded: the cross-entropy, on the same masked
-places, of the distribution of single tokens in the training text (one added to every count). A network whose
-loss is lower uses the context.
+For comparison the loss of single tokens is recorded (`unigram_loss`): a network whose loss is lower uses the context.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dynalab.config.keys import Section, key
 from dynalab.config.places import user_path
 from dynalab.core.batch import Batch, InputSpec
+from dynalab.core.columns import Column, Columns
 from dynalab.tasks.base import TaskData
 
 if TYPE_CHECKING:
@@ -29,6 +28,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dynalab.core.streams import Streams
+
+
+COLUMNS: Columns = {
+    "loss": Column("mean over the masked places of -ln p(token)", "nats a masked token"),
+    "accuracy": Column("share of the masked places whose largest output is the token's", "1"),
+    "unigram_loss": Column(
+        "the loss, on the same places, of the distribution of single tokens in the training text, one added to every "
+        "count",
+        "nats a masked token",
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dynalab.tasks.images.config import COLUMNS as COLUMNS
 from dynalab.tasks.images.config import FileConfig
 from dynalab.tasks.images.sets import SETS, DataSet
 

@@ -9,9 +9,6 @@ C.5). Held-out examples are drawn apart, uniformly, so with a small n some may b
 noise the labels that are trained on are turned over independently with that probability, from the stream `noise`;
 held-out labels never are. On fresh examples, `train_loss` and `train_accuracy` are over further examples of the
 distribution that is trained on (noise included), as many as are held out.
-
-Losses, for an output f and a label y, each a mean over examples: `hinge` max(0, 1 - y f), `square` (f - y)^2,
-`logistic` log(1 + exp(-y f)).
 """
 
 from __future__ import annotations
@@ -22,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from dynalab.config.keys import Section, key
 from dynalab.core.batch import Batch, InputSpec
+from dynalab.core.columns import Column, Columns
 from dynalab.core.errors import ConfigError
 from dynalab.tasks.base import TaskData
 
@@ -32,6 +30,14 @@ if TYPE_CHECKING:
     from dynalab.core.streams import Streams
 
 LOSSES = ("hinge", "square", "logistic")
+COLUMNS: Columns = {
+    "loss": Column(
+        "mean over examples of max(0, 1 - y f) (`hinge`), (f - y)^2 (`square`) or ln(1 + exp(-y f)) (`logistic`), f "
+        "the output, y the label",
+        "1; nats an example (`logistic`)",
+    ),
+    "accuracy": Column("share of the examples whose output has the label's sign (0 has neither)", "1"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

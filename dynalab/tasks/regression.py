@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from dynalab.config.keys import Section, key
 from dynalab.core.batch import Batch, InputSpec
+from dynalab.core.columns import Column, Columns
 from dynalab.tasks.base import TaskData
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ if TYPE_CHECKING:
 
 TARGETS = ("chebyshev", "teacher")
 LOSSES = ("half_square", "mse")
+COLUMNS: Columns = {
+    "loss": Column(
+        "mean over examples of half the sum over outputs of (f - y)^2 (`half_square`), or mean over examples and "
+        "outputs of (f - y)^2 (`mse`)",
+        "1 (a label's unit, squared)",
+    )
+}
 
 
 @dataclass(frozen=True, kw_only=True)

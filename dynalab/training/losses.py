@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from dynalab.core.columns import OF_UPDATES
 from dynalab.training.spikes import Spikes
 
 _MOST = 64
@@ -62,7 +63,7 @@ class Losses:
         self.fold(step)
         largest = torch.where(self._largest == -torch.inf, nothing, self._largest)
         self._largest = torch.full_like(self._largest, -torch.inf)
-        return {"batch_loss": last, "train_loss_max": largest}
+        return dict(zip(OF_UPDATES, (last, largest), strict=True))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps, name -> (S, ...); after a `fold`."""

@@ -65,40 +65,33 @@ class Config(Keys):
 class Stay:
     """A time at the edge, from step to step."""
 
-    first: int
-    last: int
+    first: int  # first step
+    last: int  # last step
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFindings:
     """What is found of a run; ratios are of sharpness to threshold."""
 
-    run: str
-    # at_edge, visited, below_edge, never_sharpened, insufficient_data or unknown.
-    verdict: str
-    # Whether it is the preconditioned sharpness.
-    adaptive: bool = False
-    # First arrival, and the step at which it left for the last time.
-    onset_step: int | None = None
-    end_step: int | None = None
-    # At the edge; of the last quarter of the rows where it never arrived.
+    run: str  # its id
+    verdict: str  # `at_edge`, `visited`, `below_edge`, `never_sharpened`, `insufficient_data` or `unknown`
+    adaptive: bool = False  # whether it is of the preconditioned sharpness
+    onset_step: int | None = None  # step of the first arrival
+    end_step: int | None = None  # step at which it left for the last time
+    # median ratio at the edge; of the last quarter of the rows where it never arrived
     median_ratio: float | None = None
-    iqr_ratio: float | None = None
-    # Share of the run's steps.
-    fraction_at_edge: float = 0.0
-    reason: str = ""
-    # Slope of the log ratio a step before the arrival, and the largest ratio over the smallest before it.
-    sharpening_rate: float | None = None
-    rise: float | None = None
-    # Results of before say only how many.
-    stays: tuple[Stay, ...] | int = ()
-    loss: LossAround | None = None
-    raw_sharpness: RawSharpness | None = None
-    # What the sharpness was measured on (training examples; mode of the network), and residuals over eigenvalues.
-    probe_size: int | None = None
-    probe_mode: str | None = None
-    residual_median: float | None = None
-    residual_max: float | None = None
+    iqr_ratio: float | None = None  # interquartile range of the same ratios
+    fraction_at_edge: float = 0.0  # share of the run's steps at the edge
+    reason: str = ""  # in words
+    sharpening_rate: float | None = None  # slope of the log ratio before the arrival, 1/step
+    rise: float | None = None  # largest ratio before the arrival over the smallest one before that
+    stays: tuple[Stay, ...] | int = ()  # times at the edge; in results of before, how many
+    loss: LossAround | None = None  # what the loss of a full batch did, recorded at every step
+    raw_sharpness: RawSharpness | None = None  # the sharpness itself at the edge of an adaptive optimizer
+    probe_size: int | None = None  # training examples that the sharpness was measured on
+    probe_mode: str | None = None  # mode of the network there: `training` or `evaluation`
+    residual_median: float | None = None  # median residual over eigenvalue
+    residual_max: float | None = None  # the largest one
 
 
 @dataclass(frozen=True)
@@ -108,9 +101,9 @@ class Summary:
     A run that never arrived counts as later than all others; one of which that is not known does not count.
     """
 
-    verdicts: Mapping[str, int]
-    onset: tuple[float | None, float | None, float | None] | None = None
-    ratio: tuple[float, float, float] | None = None
+    verdicts: Mapping[str, int]  # verdict -> runs
+    onset: tuple[float | None, float | None, float | None] | None = None  # quartiles of the arrival, steps
+    ratio: tuple[float, float, float] | None = None  # quartiles of `median_ratio` over runs that arrived
 
 
 @dataclass(frozen=True)

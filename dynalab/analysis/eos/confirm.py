@@ -4,14 +4,14 @@ At half the rate the threshold is twice as high. Where the sharpness had stopped
 rises again (Cohen et al. 2021, arXiv 2103.00065, section 3.2, figure 5: the rate is cut during training); where it had
 stopped for another reason it stays. The rule, on the rows after the fork's rate was halved:
 
-- the fork's ratio falls below `FALLS`, so that the threshold has risen indeed (the median of the first three rows;
-  half of about 1 is expected), and
-- the fork's sharpness rises over its level at the halving `RISES` times as far as the parent's does over the same
-  steps. Level: the median of the parent's last five rows up to the halving. Rise: the largest running median of five
-  rows, over the level.
+- the fork's ratio falls below .75 (`FALLS`), so that the threshold has risen indeed (the median of the first three
+  rows; half of about 1 is expected), and
+- the fork's sharpness rises over its level at the halving 1.25 times (`RISES`) as far as the parent's does over the
+  same steps. Level: the median of the parent's last five rows up to the halving. Rise: the largest running median of
+  five rows, over the level.
 
-Both hold: `confirmed`. Else: `not_confirmed`; with fewer than `FEWEST` rows after the halving in either: `undecided`.
-For an adaptive optimizer the sharpness is the preconditioned one.
+Both hold: `confirmed`. Else: `not_confirmed`; with fewer than 10 (`FEWEST`) rows after the halving in either:
+`undecided`. For an adaptive optimizer the sharpness is the preconditioned one.
 """
 
 from __future__ import annotations
@@ -42,32 +42,27 @@ LONGEST = 2
 class Forked:
     """A run and its fork; what is not known is None."""
 
-    run: str
-    fork: str
-    # First update at half the rate.
-    at_step: int
-    # confirmed, not_confirmed or undecided.
-    verdict: str = "undecided"
-    confirmed: bool | None = None
-    # Of the fork, right after the halving.
-    ratio_after: float | None = None
-    # Of the sharpness of the fork, and of the run, over the level at the halving.
-    rise: float | None = None
-    parent_rise: float | None = None
-    fork_onset_step: int | None = None
-    fork_last_ratio: float | None = None
-    reason: str = ""
-    # Step of the checkpoint that the fork goes on from.
-    from_step: int = 0
+    run: str  # its id
+    fork: str  # id of the fork's run
+    at_step: int  # first update at half the rate
+    verdict: str = "undecided"  # `confirmed`, `not_confirmed` or `undecided`
+    confirmed: bool | None = None  # the verdict; null where it is undecided
+    ratio_after: float | None = None  # ratio of the fork right after the halving
+    rise: float | None = None  # largest sharpness of the fork over the level at the halving
+    parent_rise: float | None = None  # the same of the run itself
+    fork_onset_step: int | None = None  # step at which the fork arrives at the new threshold
+    fork_last_ratio: float | None = None  # its last ratio, median of five rows
+    reason: str = ""  # in words
+    from_step: int = 0  # step of the checkpoint that the fork goes on from
 
 
 @dataclass(frozen=True)
 class Confirmation:
     """What forks at half the rate say."""
 
-    change: str = ""
-    forks: tuple[str, ...] = ()
-    runs: tuple[Forked, ...] = ()
+    change: str = ""  # the key that the forks change
+    forks: tuple[str, ...] = ()  # ids of their ensembles
+    runs: tuple[Forked, ...] = ()  # every run beside its fork
 
 
 def halvings(runs: Sequence[RunFindings], ratios: Mapping[str, Series], config: Config) -> list[Fork]:

@@ -15,20 +15,20 @@ from dynalab.core.stats import theil_sen
 class LossAround:
     """How often the loss rises from step to step, and turns round: shares before the first arrival and at the edge."""
 
-    loss_up_before: float
-    loss_turns_before: float
-    loss_up_after: float
-    loss_turns_after: float
-    corroborated: bool
+    loss_up_before: float  # share of steps before the arrival at which the loss rises
+    loss_turns_before: float  # share at which it turns round
+    loss_up_after: float  # share of steps at the edge at which it rises
+    loss_turns_after: float  # share at which it turns round
+    corroborated: bool  # whether it rises at 1% of the steps at most before, and at 5% at least at the edge
 
 
 @dataclass(frozen=True)
 class RawSharpness:
     """First and last sharpness at the edge (medians of three), and whether it rises."""
 
-    first: float
-    last: float
-    rises: bool
+    first: float  # the first, median of three
+    last: float  # the last, median of three
+    rises: bool  # whether it rises
 
 
 def loss_before_and_after(loss: Series, stays: Sequence[tuple[float, float]]) -> LossAround | None:

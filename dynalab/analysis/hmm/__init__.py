@@ -4,9 +4,9 @@ After Hu et al., "Latent State Models of Training Dynamics" (TMLR, 2023, arXiv 2
 following differences: states of dynamics (switching autoregression) beside states of
 level, normalisation pooled over runs, the number of states by held-out likelihood of whole runs, and
 covariances that cannot degenerate.
-
-Importing this package imports no hmmlearn, pandas or scipy: a page that shows findings needs none.
 """
+
+# Importing this package imports no hmmlearn, pandas or scipy: a page that shows findings needs none.
 
 from __future__ import annotations
 

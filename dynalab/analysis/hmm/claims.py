@@ -39,10 +39,10 @@ LARGEST = math.log(700.0)
 class Direction:
     """A way out of a state: the runs that leave it first this way, and the exact 95% interval of their share."""
 
-    to: int
-    runs: int
-    share: float
-    interval: Sequence[float]
+    to: int  # the state that is entered
+    runs: int  # runs that leave this way first
+    share: float  # their share of those that leave
+    interval: Sequence[float]  # its exact 95% interval
 
 
 @dataclass(frozen=True)
@@ -52,41 +52,41 @@ class Fork:
     `fork` is True where at least two directions are taken by two runs or more each.
     """
 
-    state: int
-    runs: int
-    directions: Sequence[Direction]
-    fork: bool
+    state: int  # its number
+    runs: int  # runs that leave it
+    directions: Sequence[Direction]  # the ways out, the most common first
+    fork: bool  # whether at least two are taken by two runs or more each
 
 
 @dataclass(frozen=True)
 class OffPath:
     """How many runs do not take the most common path; share and interval are None without runs."""
 
-    runs: int
-    of: int
-    share: float | None
-    interval: Sequence[float] | None
-    paths: int
+    runs: int  # runs that do not take it
+    of: int  # runs that converged
+    share: float | None  # the first over the second
+    interval: Sequence[float] | None  # its exact 95% interval, over all paths at once
+    paths: int  # number of distinct paths
 
 
 @dataclass(frozen=True)
 class DetourCount:
     """How many states could be tested as detours, and which of them delay."""
 
-    tested: int
-    states: Sequence[int]
+    tested: int  # states that could be tested
+    states: Sequence[int]  # those that delay
 
 
 @dataclass(frozen=True)
 class Spread:
     """Spread of the convergence step over runs: see `spread`."""
 
-    runs: int
-    censored: int
-    median: float | None
-    quartiles: Sequence[float | None]
-    cv: float | None
-    cv_interval: Sequence[float] | None
+    runs: int  # how many runs
+    censored: int  # how many of them did not converge
+    median: float | None  # median step; null where it falls among runs that did not converge
+    quartiles: Sequence[float | None]  # lower and upper quartile, likewise
+    cv: float | None  # coefficient of variation, ddof 1; null where some run did not converge
+    cv_interval: Sequence[float] | None  # its 95% interval (Bonett 2006)
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,10 @@ class Claims:
     no such test, `spread` where nothing is watched.
     """
 
-    forks: Sequence[Fork]
-    off_path: OffPath
-    detours: DetourCount | None
-    spread: Spread | None
+    forks: Sequence[Fork]  # states that are left in two directions or more
+    off_path: OffPath  # converged runs that do not take the most common path
+    detours: DetourCount | None  # states that delay; null where there is no such test
+    spread: Spread | None  # of the convergence step; null where nothing is watched
 
 
 def claims(findings: Findings) -> Claims:

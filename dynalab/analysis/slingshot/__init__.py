@@ -77,30 +77,28 @@ class Config(Keys):
 class Event:
     """A spike: the norm grows by the share `norm_growth` before it; `norm_slope_ratio` is the slope after over that."""
 
-    kind: str
-    confidence: float
-    onset_step: int
-    peak_step: int
-    end_step: int | None
-    amplitude_decades: float
-    norm_growth: float | None
-    norm_slope_ratio: float | None
-    reason: str
+    kind: str  # `slingshot` or another cause, as in docs/analyses.md
+    confidence: float  # share of the evidence for it that was recorded and holds
+    onset_step: int  # first step of the rise
+    peak_step: int  # step of the largest loss
+    end_step: int | None  # first step back within a decade of the level before; null where it is not
+    amplitude_decades: float  # height of the peak above that level, decades
+    norm_growth: float | None  # growth of the last layer's norm over the window before, a share
+    norm_slope_ratio: float | None  # slope of its logarithm after the spike over that before
+    reason: str  # in words
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFindings:
     """What is found of a run."""
 
-    run: str
-    # slingshot, other_spikes, no_events or insufficient_data.
-    verdict: str
-    events: tuple[Event, ...] = ()
-    # Median distance of neighbouring onsets, and its coefficient of variation (ddof 1).
-    period_steps: float | None = None
+    run: str  # its id
+    verdict: str  # `slingshot`, `other_spikes`, `no_events` or `insufficient_data`
+    events: tuple[Event, ...] = ()  # spikes of its loss
+    period_steps: float | None = None  # median distance of neighbouring onsets, steps
+    # coefficient of variation of these distances, ddof 1; null under three events
     period_cv: float | None = None
-    # What would have told more.
-    missing_channels: tuple[str, ...] = ()
+    missing_channels: tuple[str, ...] = ()  # what was not recorded and would have told more
 
     @property
     def slingshots(self) -> list[int]:
@@ -116,10 +114,11 @@ class Summary:
     not count), and of the period of the runs that have one.
     """
 
-    verdicts: Mapping[str, int]
-    kinds: Mapping[str, int]
+    verdicts: Mapping[str, int]  # verdict -> runs
+    kinds: Mapping[str, int]  # kind -> events
+    # quartiles of the first slingshot's step
     first_onset: tuple[float | None, float | None, float | None] | None = None
-    period: tuple[float | None, float | None, float | None] | None = None
+    period: tuple[float | None, float | None, float | None] | None = None  # quartiles of the period, steps
 
 
 @dataclass(frozen=True)

@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 class Forked:
     """A run and its fork, from step `from_step` on: slingshots of both, and all events of the fork."""
 
-    run: str
-    fork: str
-    from_step: int = 0
-    slingshots: int = 0
-    fork_slingshots: int = 0
-    fork_events: int = 0
-    confirmed: bool = False
+    run: str  # its id
+    fork: str  # id of the fork's run
+    from_step: int = 0  # step that the fork goes on from
+    slingshots: int = 0  # of the run, from there on
+    fork_slingshots: int = 0  # of the fork, from there on
+    fork_events: int = 0  # spikes of the fork of any kind, from there on
+    confirmed: bool = False  # whether all are gone
 
 
 @dataclass(frozen=True)
 class Confirmation:
     """What forks say in which no loss is rounded to 0; a run is confirmed where its fork has no slingshots."""
 
-    change: str = ""
-    forks: tuple[str, ...] = ()
-    runs: tuple[Forked, ...] = ()
+    change: str = ""  # the word that the forks change
+    forks: tuple[str, ...] = ()  # ids of their ensembles
+    runs: tuple[Forked, ...] = ()  # every run beside its fork
 
 
 def compare(

@@ -39,20 +39,20 @@ class Config(Keys):
 class Share:
     """The share of a source in the variance, and its standard deviation; None where nothing varies."""
 
-    source: str
-    share: float | None
-    interval: tuple[float | None, float | None]
-    sd: float | None
-    negative: bool  # estimated below 0, and set to 0
+    source: str  # a stream, or `residual`
+    share: float | None  # its share of the variance; null where nothing varies
+    interval: tuple[float | None, float | None]  # 95% of that share
+    sd: float | None  # its standard deviation, steps or of their logarithm
+    negative: bool  # whether it was estimated below 0, and set to 0
 
 
 @dataclass(frozen=True)
 class Interaction:
     """The share of what several streams decide together."""
 
-    sources: tuple[str, ...]
-    share: float | None
-    negative: bool
+    sources: tuple[str, ...]  # the streams
+    share: float | None  # their share of the variance, part of the residual's
+    negative: bool  # whether it was estimated below 0, and set to 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dynalab.config.keys import Section, key
 from dynalab.config.places import user_path
-from dynalab.tasks.classification import LOSSES
+from dynalab.tasks.classification import LOSSES, columns
 from dynalab.tasks.images.sets import data_root, read_table, require_present
 
 if TYPE_CHECKING:
     from dynalab.tasks.images.sets import DataSet
 
+COLUMNS = columns("half the sum over outputs of (f - onehot)^2, its mean over examples")
 NORMALISE = ("none", "channel", "pixel")
 
 
