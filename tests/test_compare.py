@@ -283,6 +283,26 @@ def test_what_was_swept_is_told_from_what_follows():
     assert [*comparable(grid)] == [(0, 1), (0, 2), (1, 3), (2, 3)]
 
 
+def test_two_keys_have_effects_and_a_figure():
+    made = groups(3, n=8, last=9000, delays=(1.0, 2.0, 1.0, 2.0))
+    trees = [{"lr": lr, "decay": decay} for lr in (0.1, 0.2) for decay in (0.0, 1.0)]
+    made = [
+        replace(
+            group, runs=tuple(replace(run, config={**run.config, "optimizer": tree}) for run in group.runs)
+        )
+        for group, tree in zip(made, trees, strict=True)
+    ]
+    result = found(made)
+    effect = {item.keys: item for item in result.effects if item.of == "generalised_step"}
+    assert effect["optimizer.decay",].p_adjusted < 0.001 < 0.05 < effect["optimizer.lr",].p_adjusted
+    assert 1.5 < effect["optimizer.decay",].estimate < 2.7
+    lines = "\n".join(terminal.lines(compare.show(result, ())))
+    assert "optimizer.decay (p < 0.001) has an effect on when a run generalises; of optimizer.lr" in lines
+    (block,) = (block for block in compare.show(result, made) if getattr(block, "name", "") == "effect")
+    assert [*block.at] == ["0", "1"] and [*block.lines] == ["lr 0.1", "lr 0.2"]
+    draw(block)
+
+
 def test_findings_are_plain():
     result = plain(found(groups(0, n=5)))
     assert {"settings", "pairs", "best", "needed_runs", "response", "effects"} <= result.keys()

@@ -190,6 +190,7 @@ FIGURES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "landmark_steps": (({"memorised": np.arange(6.0)},), {}),
     "metric_panels": (({"l2": STEPS, "l1": STEPS}, {"l2": RUNS, "l1": RUNS}), {}),
     "model_selection": (([1, 2], [-2.0, -1.0], [0.1, 0.1], [20.0, 10.0], 2), {}),
+    "effect": ((["1", "2"], ["a"], [[1.0, None]], [[(0.5, 2.0), (None, None)]]), {"key": "lr"}),
     "ranking": (
         (["a", "b"], [[1.0, 2.0], [3.0, None]], [1.5, None], [(1.0, 2.0), (3.0, None)]),
         {"last": 9.0},

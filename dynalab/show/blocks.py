@@ -11,6 +11,7 @@ from typing import Any
 
 from dynalab.show.figures import Arrow as Arrow
 from dynalab.show.figures import Dots as Dots
+from dynalab.show.figures import Effect as Effect
 from dynalab.show.figures import Figure as Figure
 from dynalab.show.figures import Graph as Graph
 from dynalab.show.figures import Halved as Halved

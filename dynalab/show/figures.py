@@ -177,6 +177,18 @@ class Response(Figure):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Effect(Figure):
+    """Estimates over the values of one key, a line for each value of another."""
+
+    key: str  # name of the key along the axis
+    at: Sequence[str]  # its N values
+    lines: Sequence[str]  # the M values of the other, with its name
+    estimates: Sequence[Sequence[float | None]]  # M by N; None where there is none
+    intervals: Sequence[Sequence[Sequence[float | None]]]  # of these; one of None lies beyond what was seen
+    axis: str  # what the values are
+
+
+@dataclass(frozen=True, kw_only=True)
 class Raster(Figure):
     """A row a run, coloured by its state over the steps."""
 

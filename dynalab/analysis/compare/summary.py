@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dynalab.analysis.compare.findings import Findings, Pair, Setting
-from dynalab.analysis.compare.pairs import Bounds
+from dynalab.analysis.compare.pairs import LEVEL, OPEN, Bounds
 from dynalab.core.runs import Group
 from dynalab.core.words import count, listed, number, p_equals, p_value, spoken
-from dynalab.show.blocks import Block, Cell, Ranking, Response, Say, Table
+from dynalab.show.blocks import Block, Cell, Effect, Ranking, Response, Say, Table
 
 MOST_PAIRS = 40
 # Landmark -> what a run does there.
@@ -25,6 +25,8 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     for name in _names(findings):
         if name != findings.main and not _same(findings, name) and (line := _sentence(findings, name)):
             yield Say(line)
+    if line := _effect_words(findings):
+        yield Say(line)
     if (needed := findings.needed_runs.get(findings.main)) is not None:
         yield Say(
             f"About **{count(needed, 'seed')}** a setting would tell the first two apart in four of five trials, if "
@@ -34,7 +36,11 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         yield _ranking(findings)
         if findings.response is not None:
             yield _response(findings)
+        if len(findings.settings[0].keys) == 2:
+            yield _effect(findings)
     yield _settings(findings)
+    if findings.effects:
+        yield _effects(findings)
     yield from _pairs(findings)
 
 
@@ -292,3 +298,65 @@ def _response(findings: Findings) -> Response:
         best=(low, high),
         axis=_axis(findings, found.of),
     )
+
+
+def _effect_words(findings: Findings) -> str:
+    """Return which keys have an effect on what the settings are ranked by; empty where one alone was swept."""
+    own = [effect for effect in findings.effects if effect.of == findings.main]
+    if not own:
+        return ""
+    what = "when a run " + WORDS[findings.main] if findings.main in WORDS else _metric(findings.main)
+    said = [f"**{' x '.join(effect.keys)}** (p {p_equals(effect.p_adjusted)})" for effect in own]
+    found = [words for effect, words in zip(own, said, strict=True) if effect.p_adjusted <= LEVEL]
+    rest = [words for effect, words in zip(own, said, strict=True) if effect.p_adjusted > LEVEL]
+    told = f"{listed(found)} {'has' if len(found) == 1 else 'have'} an effect on {what}" if found else ""
+    untold = f"of {listed(rest)} none can be told" if rest else ""
+    return "; ".join(filter(None, [told, untold])).capitalize() + "."
+
+
+def _effects(findings: Findings) -> Table:
+    header = ["keys", "of", "second less first (of steps: times)", "p", "p (Holm)"]
+    rows = [
+        [
+            " x ".join(effect.keys),
+            _metric(effect.of),
+            _cell(effect.estimate, effect.interval),
+            Cell(effect.p, p_value(effect.p)),
+            Cell(effect.p_adjusted, p_value(effect.p_adjusted)),
+        ]
+        for effect in findings.effects
+    ]
+    return Table(header, rows, "Effects of each key, and of two together", folded=True)
+
+
+def _effect(findings: Findings) -> Effect:
+    name = findings.main
+    first, second = findings.settings[0].keys
+    by_keys = {tuple(map(repr, setting.keys.values())): setting for setting in findings.settings}
+    levels = [
+        sorted({repr(one.keys[key]): one.keys[key] for one in findings.settings}.values(), key=_order)
+        for key in (first, second)
+    ]
+    cells = [[by_keys.get((repr(a), repr(b))) for b in levels[1]] for a in levels[0]]
+    known = [[(None, OPEN) if cell is None else _estimate(cell, name) for cell in row] for row in cells]
+    return Effect(
+        name="effect",
+        caption=f"**{_axis(findings, name).capitalize()}, over {second}, for each {first}.** Bars: 95% intervals. "
+        "Lines that are not parallel are an interaction.",
+        alt=f"{_axis(findings, name)} over {second} for each {first}",
+        key=second,
+        at=[_text(value) for value in levels[1]],
+        lines=[f"{first.rpartition('.')[2]} {_text(value)}" for value in levels[0]],
+        estimates=[[estimate for estimate, _ in row] for row in known],
+        intervals=[[interval for _, interval in row] for row in known],
+        axis=_axis(findings, name),
+    )
+
+
+def _order(value: object) -> tuple[bool, float, str]:
+    plain = isinstance(value, int | float)
+    return not plain, float(value) if isinstance(value, int | float) else 0.0, str(value)
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -11,6 +11,7 @@ from dynalab.core.runs import Series
 from dynalab.core.words import count
 from dynalab.show.blocks import (
     Dots,
+    Effect,
     Figure,
     Graph,
     Halved,
@@ -36,7 +37,7 @@ from dynalab.show.plots.landmarks import landmark_steps
 from dynalab.show.plots.lines import LinePanel, hidden_progress, line_panels
 from dynalab.show.plots.map import forks, state_graph, training_map
 from dynalab.show.plots.panels import metric_panels
-from dynalab.show.plots.ranking import ranking, response
+from dynalab.show.plots.ranking import effect, ranking, response
 from dynalab.show.plots.selection import model_selection
 from dynalab.show.plots.shares import variance_shares
 from dynalab.show.plots.spectrum import spectral_density
@@ -47,6 +48,7 @@ __all__ = [
     "comparison",
     "curves",
     "draw",
+    "effect",
     "effect_rows",
     "events_over_curves",
     "forks",
@@ -135,6 +137,10 @@ def draw(
             block.labels, block.values, block.estimates, block.intervals,
             notes=block.notes, axis=block.axis, last=block.last, size=size,
         )  # fmt: skip
+    if isinstance(block, Effect):
+        return effect(
+            block.at, block.lines, block.estimates, block.intervals, key=block.key, axis=block.axis, size=size
+        )
     if isinstance(block, Response):
         return response(
             block.at, block.values, block.estimates, block.intervals,

@@ -156,6 +156,53 @@ def response(
     return figure
 
 
+@style()
+def effect(
+    at: Sequence[str],
+    lines: Sequence[str],
+    estimates: Sequence[Sequence[float | None]],
+    intervals: Sequence[Bounds],
+    *,
+    key: str = "",
+    axis: str = "step",
+    size: Size | None = None,
+) -> Figure:
+    """Draw what one key does at each value of another: lines that are not parallel are an interaction.
+
+    Args:
+        at: The N values of the key along the axis.
+        lines: The M values of the other key.
+        estimates: M by N of them; None where there is none.
+        intervals: Bounds of each; None where one lies beyond what was seen.
+        key: Name of the key along the axis.
+        axis: What the values are.
+        size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
+    """
+    figure = new_figure(5.2, 3.2, size)
+    ax = figure.add_subplot()
+    polish(ax)
+    logarithmic = _scale(ax, "y", estimates, [bounds for row in intervals for bounds in row], None)
+    bottom, top = ax.get_ylim()
+    for place, (label, row, around) in enumerate(zip(lines, estimates, intervals, strict=True)):
+        # Beside each other, so that bars do not hide bars.
+        x = np.arange(len(at)) + 0.06 * (place - (len(lines) - 1) / 2)
+        colour = CYCLE[place % len(CYCLE)]
+        known = [np.nan if value is None else value for value in row]
+        ax.plot(x, known, color=colour, linewidth=1.3, marker="o", markersize=4, label=label, zorder=4)
+        for where, bounds in zip(x, around, strict=True):
+            if bounds[0] is not None or bounds[1] is not None:
+                low, high = (
+                    end if one is None else one for one, end in zip(bounds, (bottom, top), strict=True)
+                )
+                ax.plot([where] * 2, [low, high], color=colour, linewidth=1.0, alpha=0.8, zorder=3)
+    ax.set_xticks(range(len(at)), at)
+    ax.set_xlim(-0.4, len(at) - 0.6)
+    ax.set_xlabel(key)
+    ax.set_ylabel(f"{axis} ({LOG_SCALE})" if logarithmic else axis)
+    ax.legend(fontsize=7.5)
+    return figure
+
+
 def _places(at: Sequence[float]) -> tuple[np.ndarray, list[str], bool]:
     """Return where values of a key lie along the axis, their labels, and whether by logarithm."""
     numbers = np.asarray(at, dtype=float)
