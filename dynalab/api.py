@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 from dynalab.config.command import read_command
 from dynalab.config.places import outputs_root, user_path
 from dynalab.core.errors import ConfigError, DynalabError, NothingMatched
+from dynalab.core.plugins import named
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result, find_result
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from dynalab.show.view import View
 
 
+@named
 def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> list[Ensemble]:
     """Train, as `dynalab train` does; what is stored is not trained again.
 
@@ -43,7 +45,7 @@ def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> lis
     command = read_command(list(overrides), outputs=outputs)
     outcome = launch(command, Options(argv=("dynalab.train", *overrides)))
     for line in [*command.notes, *outcome.report.warnings]:
-        warnings.warn(line, stacklevel=2)
+        warnings.warn(line, stacklevel=3)
     return _trained(outcome)
 
 
@@ -58,6 +60,7 @@ def _trained(outcome: Outcome) -> list[Ensemble]:
     return ensembles
 
 
+@named
 def fork(
     ref: str | Path | Ensemble, step: int, overrides: Sequence[str] = (), *, outputs: str | Path | None = None
 ) -> list[Ensemble]:
@@ -95,7 +98,7 @@ def fork(
     forking = plan_forks(parent, runs, step, list(overrides), outputs=root)
     outcome = make_forks(forking, Options(argv=("dynalab.fork", parent.id, str(step), *overrides)))
     for line in [*(f"left out: {line}" for line in forking.left_out), *outcome.report.warnings]:
-        warnings.warn(line, stacklevel=2)
+        warnings.warn(line, stacklevel=3)
     return _trained(outcome)
 
 
@@ -152,6 +155,7 @@ def import_runs(
     return outcome.ensemble
 
 
+@named
 def load(ref: str | Path = "@last", *, outputs: str | Path | None = None) -> Any:
     """Open a stored ensemble, or a stored analysis.
 
@@ -191,6 +195,7 @@ def load(ref: str | Path = "@last", *, outputs: str | Path | None = None) -> Any
 def analyze(kind: str, ensemble: Ensemble | str, **keys: Any) -> Result: ...
 @overload
 def analyze(kind: str, ensemble: Sequence[Ensemble | str], **keys: Any) -> Any: ...
+@named
 def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     """Analyse an ensemble, as `dynalab analyze KIND` does; a stored result is reused.
 
@@ -223,6 +228,7 @@ def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     return results if several and not across else results[0]
 
 
+@named
 def view(result: Result | str, *, outputs: str | Path | None = None) -> View:
     """Return what an analysis says, as the page has it: a notebook shows it, `print` prints it.
 
@@ -234,6 +240,7 @@ def view(result: Result | str, *, outputs: str | Path | None = None) -> View:
         ConfigError: The analysis is not there, has nothing to say, or is at another version than the result's.
         NothingMatched: No analysis has this id.
     """
+    from dynalab.analysis.command import blocks_of
     from dynalab.config.registry import find, search_path
     from dynalab.show.blocks import in_order
     from dynalab.show.view import View
@@ -244,8 +251,8 @@ def view(result: Result | str, *, outputs: str | Path | None = None) -> View:
     if not isinstance(result, Result):
         raise ConfigError(f"view: expected a stored analysis or its id, not {type(result).__name__}")
     name = f"{result.kind}-{result.id}"
-    module = find("analysis", result.kind, search_path()).module
-    if not hasattr(module, "show"):
+    part = find("analysis", result.kind, search_path())
+    if not hasattr(part.module, "show"):
         raise ConfigError(
             f"{name}: the analysis {result.kind} has no blocks to show; `dynalab report` shows it"
         )
@@ -260,4 +267,4 @@ def view(result: Result | str, *, outputs: str | Path | None = None) -> View:
         # Figures are of what was recorded, where it is still there.
         with contextlib.suppress(NothingMatched):
             groups.append(load(ref, outputs=root).group(STATUSES, runs))
-    return View(in_order(module.show(result.value, groups), result.warnings), name)
+    return View(in_order(blocks_of(part, result.value, groups), result.warnings), name, part.module.show)

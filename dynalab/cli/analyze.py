@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,8 @@ from dynalab.cli.options import (
 from dynalab.config.places import outputs_root
 from dynalab.config.registry import Part, search_path
 from dynalab.core.errors import ConfigError
-from dynalab.core.records import plain, restore
+from dynalab.core.plugins import naming
+from dynalab.core.records import restore
 from dynalab.core.words import count
 from dynalab.store.find import readable, select
 from dynalab.store.results import Result, reading
@@ -122,7 +122,7 @@ def command(
     else:
         for result in results:
             with reading(result):
-                lines = list(_lines(part, result))
+                lines = _lines(part, result)
             for line in lines:
                 echo(line)
             echo(result.paths.root)
@@ -143,12 +143,11 @@ def _confirmed(inputs: Inputs, result: Result, part: Part, config: Any, root: Pa
     return confirmed or result
 
 
-def _lines(part: Part, result: Result) -> Iterable[str]:
+def _lines(part: Part, result: Result) -> list[str]:
     """Return what an analysis says of its result on a terminal."""
+    from dynalab.analysis.command import blocks_of
     from dynalab.show import terminal
-    from dynalab.show.values import tables_of
 
     findings = restore(part.module.Findings, result.data)
-    if not hasattr(part.module, "show"):
-        return terminal.lines(tables_of(plain(findings)))
-    return terminal.lines(part.module.show(findings, ()))
+    with naming(getattr(part.module, "show", None)):
+        return list(terminal.lines(blocks_of(part, findings)))

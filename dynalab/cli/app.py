@@ -14,6 +14,7 @@ import click
 
 from dynalab.cli.options import note
 from dynalab.core.errors import DynalabError
+from dynalab.core.plugins import naming
 from dynalab.core.version import __version__
 
 # Command -> its module, and the line that `dynalab --help` shows without importing it.
@@ -91,7 +92,8 @@ def run(args: Sequence[str]) -> int:
             # A name that this terminal's encoding does not have is shown, not died of.
             stream.reconfigure(errors="backslashreplace")
     try:
-        result = app.main(list(args), prog_name="dynalab", standalone_mode=False)
+        with naming():
+            result = app.main(list(args), prog_name="dynalab", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())

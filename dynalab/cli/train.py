@@ -18,9 +18,9 @@ from dynalab.cli.options import (
     emit_json,
     named_seeds,
     note,
+    quiet_option,
     result_options,
     run_fields,
-    verbosity_options,
     warn,
 )
 from dynalab.core.stats import fallen, quantile
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.option("-m", "--multirun", is_flag=True, help="Accepted for Hydra's sake; sweeps need no switch.")
 @result_options
 @config_dir_option
-@verbosity_options
+@quiet_option
 def command(
     overrides: tuple[str, ...],
     dry_run: bool,
@@ -52,7 +52,6 @@ def command(
     multirun: bool,
     as_json: bool,
     outputs: str | None,
-    verbose: bool,
     quiet: bool,
 ) -> int:
     """Train the seeds of one or many configurations.

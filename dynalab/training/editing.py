@@ -9,6 +9,7 @@ import torch
 
 from dynalab.config import registry
 from dynalab.core.errors import ConfigError
+from dynalab.core.plugins import require
 from dynalab.core.streams import NAMES, edit_generator
 from dynalab.edits.base import Context, State
 from dynalab.models.describe import parts_of
@@ -55,7 +56,9 @@ def edit(loop: Loop, seeds: Sequence[int | None], segment: Segment, folders: Seq
         edit_generator(chosen.seed),
     )
     with torch.no_grad():
-        state = registry.find("edit", chosen.name, folders).module.apply(state, context)
+        apply = registry.find("edit", chosen.name, folders).module.apply
+        state = apply(state, context)
+        require(isinstance(state, State), apply, state, "the State that it was given, or another one")
     if state.masks and config.train.sphere:
         raise ConfigError(
             f"edit={chosen.name}: train.sphere=true rescales all weights together, so none can be held"

@@ -116,6 +116,7 @@ def rehearse(
     )
     for split in ("train", "test"):
         loop.evaluate(split)
+    loop.measure_own()
     if steps:
         loop.update()
 
