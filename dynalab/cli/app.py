@@ -34,6 +34,7 @@ COMMANDS = {
     "config": ("dynalab.cli.config", "Print the composed configuration."),
     "bench": ("dynalab.cli.bench", "Time a task's steps over widths and numbers of workers."),
     "data": ("dynalab.cli.data", "List, fetch and verify data sets."),
+    "new": ("dynalab.cli.new", "Write a task, model, optimizer, probe or analysis of your own, with a test."),
 }
 
 EXIT_CODES = """\b

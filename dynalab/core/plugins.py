@@ -28,7 +28,7 @@ T = TypeVar("T")
 # Folders that plug-ins were imported from.
 _FOLDERS: set[str] = set()
 _OWN = str(Path(__file__).resolve().parent.parent)
-# Where a folder of plug-ins holds one of these, as an environment that stands in it, what is in there is not the user's.
+# What is in one of these is not the user's, though it stand in a folder of plug-ins, as an environment may.
 _OTHERS = (_OWN, sys.prefix, sys.base_prefix)
 _INSTALLED = ("site-packages", "dist-packages")
 
