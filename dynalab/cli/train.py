@@ -101,8 +101,11 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool) -> int:
         n_diverged = sum(run["status"] == "diverged" for run in _runs_json(layout))
         if n_diverged:
             note(f"{layout.paths.root.name}: {n_diverged} of {len(layout.request.runs)} runs diverged")
+    failed: dict[str, list[str]] = {}
     for shard, line in outcome.report.failures.items():
-        note(f"failed: {shard.root.parent.name}/{shard.root.name}: {line}")
+        failed.setdefault(line, []).append(f"{shard.root.parent.name}/{shard.root.name}")
+    for line, names in failed.items():
+        note(f"failed: {names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {line}")
     if dry_run:
         _print_plan(outcome, as_json)
         return outcome.exit_code if outcome.report.failures else 0

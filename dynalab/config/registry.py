@@ -17,7 +17,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -39,6 +39,9 @@ PACKAGES = {
     "analysis": ("dynalab.analysis", "dynalab.analyses"),
 }
 
+# Fields that every part of a group has, and the class that they come from.
+_FIELDS = {"analysis": ("steps",), "probe": ("name", "every", "at"), "edit": ("name", "seed")}
+_BASES = {"analysis": " (from dynalab.analysis.base.Keys)", "probe": " (from dynalab.probes.base.Cadence)"}
 # Any source will do: what a user names now, as opposed to what a stored configuration was made with.
 ANY = "any"
 _NAME = re.compile(r"\w[\w.+-]*")
@@ -73,6 +76,11 @@ class Part:
             raise ConfigError(f"{where} has no dataclass named Config")
         if not callable(getattr(self.module, function, None)):
             raise ConfigError(f"{where} has no function {function}")
+        names = {field.name for field in fields(config_class)}
+        for name in _FIELDS.get(self.group, ("name",)):
+            if name not in names:
+                base = _BASES.get(self.group, "")
+                raise ConfigError(f"{where}: Config has no field {name}, which every {self.group} has{base}")
 
     @property
     def config_class(self) -> type[Any]:

@@ -84,22 +84,25 @@ def innermost(error: BaseException) -> str | None:
     """Return the place in a plug-in that an error came from, as the beginning of a line."""
     if isinstance(error, SyntaxError) and error.filename and is_plugin(error.filename):
         return f"{_shown(error.filename)}:{error.lineno}: "
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_plugin(frame.filename)]
-    if not frames:
-        return None
-    frame = frames[-1]
-    function = "" if frame.name == "<module>" else f"in {frame.name}: "
-    return f"{_shown(frame.filename)}:{frame.lineno}: {function}"
+    walked = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    inside = [(code, line) for code, line in walked if is_plugin(code.co_filename)]
+    return _place(*inside[-1]) if inside else None
+
+
+def _place(code: CodeType, line: int) -> str:
+    """Return a place as the beginning of a line, with the function that it is in: not a comprehension, nor a lambda."""
+    names = [name for name in code.co_qualname.split(".") if not name.startswith("<")]
+    return f"{_shown(code.co_filename)}:{line}: {f'in {names[-1]}: ' if names else ''}"
 
 
 def place_of(whose: object) -> str | None:
     """Return the place of a function, class, module or object of a plug-in, as the beginning of a line."""
     if isinstance(whose, functools.partial):
-        return place_of(whose.func)
+        return next(filter(None, map(place_of, (whose.func, *whose.args))), None)
     bound = inspect.unwrap(whose) if callable(whose) else whose
     code = getattr(getattr(bound, "__func__", bound), "__code__", None)
     if isinstance(code, CodeType) and is_plugin(code.co_filename):
-        return f"{_shown(code.co_filename)}:{code.co_firstlineno}: in {code.co_name}: "
+        return _place(code, code.co_firstlineno)
     if isinstance(code, CodeType):
         # A method of a plug-in's object that is inherited.
         bound = type(getattr(bound, "__self__", None))
@@ -151,6 +154,8 @@ def described(value: object) -> str:
         return repr(value)
     if isinstance(value, Mapping):
         return f"a dictionary of {', '.join(map(str, value)) or 'nothing'}"
+    if isinstance(value, list):
+        return f"a list of {', '.join(map(repr, value[:3])) or 'nothing'}"
     kind = value.__name__ if isinstance(value, type) else type(value).__name__
     shape = getattr(value, "shape", None)
     if shape is not None and not isinstance(value, type):
@@ -170,19 +175,29 @@ def naming(whose: object = None) -> Iterator[None]:
     """
     try:
         yield
-    except PluginError:
+    except Exception as error:
+        blame(error, whose)
         raise
-    except DynalabError as error:
+
+
+def blame(error: Exception, whose: object = None) -> None:
+    """Raise the error that names a plug-in, where one is to blame: for an `except` around what is called at every step.
+
+    Args:
+        error: What was raised.
+        whose: As of `naming`.
+
+    Raises:
+        PluginError: As of `naming`.
+    """
+    if isinstance(error, PluginError):
+        return
+    if isinstance(error, DynalabError):
         if line := _line_behind(error):
             raise PluginError(line) from error.__cause__
-        raise
-    except MemoryError:
-        raise
-    except Exception as error:
-        # Want of memory is no fault of the line that met it; torch's own class is not known here.
-        if type(error).__name__ != "OutOfMemoryError" and (line := line_of(error, whose)):
-            raise PluginError(line) from error
-        raise
+    # Want of memory is no fault of the line that met it; torch's own class is not known here.
+    elif type(error).__name__ not in ("MemoryError", "OutOfMemoryError") and (line := line_of(error, whose)):
+        raise PluginError(line) from error
 
 
 def _line_behind(error: DynalabError) -> str | None:

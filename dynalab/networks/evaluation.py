@@ -26,6 +26,13 @@ class Evaluation:
 
         def means_of(batch: Batch) -> tuple[dict[str, Tensor], int | Tensor]:
             outputs = self._stack.forward(batch.inputs, weights).to(self._dtype)
+            kept = outputs.shape[:2] == batch.inputs.shape[:2] or not self._stack.made
+            require(
+                kept,
+                self._stack.made,
+                outputs[0],
+                "outputs of its forward pass with the batch on the first axis",
+            )
             values = self.values(outputs, self._task.loss(outputs, batch), batch)
             return values, counted(self._task, batch)
 

@@ -19,7 +19,7 @@ from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.batch import Batch
 from dynalab.core.errors import ConfigError
-from dynalab.core.plugins import place_of, require
+from dynalab.core.plugins import blame, place_of, require
 from dynalab.core.state import ProbeState, Upcoming
 from dynalab.core.streams import Streams
 from dynalab.networks.build import build_networks, side_by_side, task_and_network
@@ -39,9 +39,6 @@ from dynalab.training.measuring import measurements, needs_of, rows_of_runs
 from dynalab.training.objective import objective
 from dynalab.training.sphere import Sphere
 from dynalab.training.spikes import BLOCK, Spikes
-
-_OPTIMIZER = "a torch.optim.Optimizer"
-_ALL = "an optimizer of all the parameters that it was given"
 
 
 class Loop:
@@ -87,6 +84,7 @@ class Loop:
         refuse_own_attributes([*networks, *others])
         self.measurements = measurements(config, networks[0], folders, every)
         self.stack = Stack(networks, streams, device)
+        self.stack.made = next(filter(place_of, (make, self.task)), None)
         self.params = list(self.stack.params.values())
         if not self.stack.trained:
             raise ConfigError(
@@ -102,20 +100,10 @@ class Loop:
         whole: TaskData = make_data(eval_size=config.eval.size)
         check_data(self.task, whole, len(streams))
         self.data = whole if examples is None else First(whole, examples)
-        optimizer = registry.find("optimizer", config.optimizer.name, folders)
-        self.optimizer: torch.optim.Optimizer = optimizer.build(
-            config.optimizer, list(self.stack.trained.values())
-        )
-        require(
-            isinstance(self.optimizer, torch.optim.Optimizer),
-            optimizer.module.build,
-            self.optimizer,
-            _OPTIMIZER,
-        )
-        moved = {id(param) for group in self.optimizer.param_groups for param in group["params"]}
-        require(
-            moved == {*map(id, self.stack.trained.values())}, optimizer.module.build, self.optimizer, _ALL
-        )
+        self._build_optimizer = registry.find("optimizer", config.optimizer.name, folders).module.build
+        params = list(self.stack.trained.values())
+        self.optimizer: torch.optim.Optimizer = self._build_optimizer(config.optimizer, params)
+        _check_optimizer(self._build_optimizer, self.optimizer, params)
         self._follow_buffers()
         if len(streams) == 1 and not exact and device.type == "cpu":
             # Its tensors are shared with no other run.
@@ -178,7 +166,11 @@ class Loop:
         for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
         with self.masks.holding(), self._after_step():
-            make_step(self.optimizer)
+            try:
+                make_step(self.optimizer)
+            except Exception as error:
+                blame(error, self._build_optimizer)
+                raise
         for param in trained.values():
             param.grad = None
         self.step += 1
@@ -368,3 +360,14 @@ class Loop:
                 }
                 with torch.no_grad():
                     load_state(self.optimizer, param, wide)
+
+
+def _check_optimizer(build: Callable[..., Any], optimizer: Any, params: Sequence[Tensor]) -> None:
+    """Check that `build` gave an optimizer of all parameters; a `PluginError` where a plug-in's did not."""
+    require(isinstance(optimizer, torch.optim.Optimizer), build, optimizer, "a torch.optim.Optimizer")
+    moved = {id(param) for group in optimizer.param_groups for param in group["params"]}
+    require(
+        moved == {*map(id, params)}, build, optimizer, "an optimizer of all the parameters that it was given"
+    )
+    rated = all("lr" in group for group in optimizer.param_groups)
+    require(rated, build, optimizer, 'an optimizer whose groups have a rate, "lr", which the schedule sets')

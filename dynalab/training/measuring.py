@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from dynalab.core.words import listed
 from dynalab.probes.base import Probe
 from dynalab.tasks.checks import check_values
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
+
+# What a probe may say that it needs.
+_OPTIONAL = {item.name for item in fields(ProbeState)} - {"step", "params"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ def measurements(
         probe = part.build(section, network)
         for needed in ("needs", "measure"):
             require(hasattr(probe, needed), part.module.build, probe, f"a probe, which has `{needed}`")
+        unknown = sorted({*probe.needs} - _OPTIONAL)
+        require(not unknown, probe, unknown, f"needs among {listed(sorted(_OPTIONAL))}")
         made.append(Measurement(name, probe, cadence(section.every or every.get(name), section.at)))
     return made
 

@@ -194,7 +194,7 @@ def _kept_trace(paths: ShardPaths) -> Path:
     if not is_untrained(paths):
         return paths.error
     ensemble = paths.ensemble.root
-    kept = OutputPaths(ensemble.parent.parent).logs / f"{ensemble.name}-{paths.root.name}.txt"
+    kept = OutputPaths(ensemble.parent.parent).logs / f"{ensemble.name}.txt"
     try:
         refuse_links(kept.parent)
         kept.parent.mkdir(exist_ok=True)
