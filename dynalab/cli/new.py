@@ -53,7 +53,7 @@ def command(group: str, name: str, config_dir: str | None) -> None:
     """
     from dynalab.config.places import user_path
 
-    listed = [text for text in os.environ.get("DYNALAB_PATH", "").split(os.pathsep) if text]
+    listed = _listed()
     folder = user_path(config_dir or (listed or ["mine"])[0])
     check_name(group, name, folder)
     files = texts(group, name, folder)
@@ -70,13 +70,19 @@ def command(group: str, name: str, config_dir: str | None) -> None:
         )
 
 
+def _listed() -> list[str]:
+    """Return the folders of `DYNALAB_PATH`, which need not be there yet."""
+    return [text for text in os.environ.get("DYNALAB_PATH", "").split(os.pathsep) if text]
+
+
 def check_name(group: str, name: str, folder: Path) -> None:
     """Check that a new part of a group may have a name.
 
     Raises:
         ConfigError: It is no name of Python's, is read as something else by Hydra or by Python, or is taken.
     """
-    from dynalab.config.registry import names, search_path
+    from dynalab.config.places import user_path
+    from dynalab.config.registry import names
 
     key = f"new {group} {name}"
     if not name.isascii() or not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
@@ -91,9 +97,9 @@ def check_name(group: str, name: str, folder: Path) -> None:
         raise ConfigError(
             f"{key}: a Python module has this name, which a file beside a test hides; take another name"
         )
-    others = [other for other in search_path() if other != folder.resolve()]
-    if there := next((path for other in others if (path := other / group / f"{name}.py").exists()), None):
-        raise ConfigError(f"{key}: {there} has this name already")
+    for other in map(user_path, _listed()):
+        if other.resolve() != folder.resolve() and (there := other / group / f"{name}.py").exists():
+            raise ConfigError(f"{key}: {there} has this name already")
 
 
 def test_name(group: str, name: str, folder: Path) -> str:

@@ -106,6 +106,7 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool) -> int:
         failed.setdefault(line, []).append(f"{shard.root.parent.name}/{shard.root.name}")
     for line, names in failed.items():
         note(f"failed: {names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {line}")
+    _tell_what_stays(outcome)
     if dry_run:
         _print_plan(outcome, as_json)
         return outcome.exit_code if outcome.report.failures else 0
@@ -117,6 +118,20 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool) -> int:
         note("interrupted; the state is saved and the same command goes on")
         return 130
     return outcome.exit_code
+
+
+def _tell_what_stays(outcome: Outcome) -> None:
+    """Say what becomes of runs that failed for a plug-in's sake once they had rows."""
+    for layout in outcome.layouts:
+        stay = [
+            shard for shard in layout.work if outcome.report.codes.get(shard) == 2 and shard.run.is_file()
+        ]
+        if stay and layout.request.config.sources:
+            name = layout.paths.root.name
+            note(
+                f"{name}: its rows stay, and so does its status. A plug-in that is mended makes another ensemble; "
+                f"`dynalab runs rm {layout.request.config.id}` removes this one"
+            )
 
 
 def interruptible(stack: contextlib.ExitStack) -> None:
