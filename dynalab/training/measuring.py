@@ -42,7 +42,8 @@ class Measurement:
         """
         measure = self.probe.measure
         row = measure(state)
-        require(isinstance(row, dict), measure, row, "a dictionary, name -> one value a run")
+        some = isinstance(row, dict) and (row or not place_of(measure))
+        require(some, measure, row, "a dictionary, name -> one value a run")
         check_values(measure, row, next(iter(state.params.values())).shape[0])
         if not self._names:
             self._names.append(tuple(row))

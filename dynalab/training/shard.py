@@ -105,14 +105,18 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
     if index < len(way) - 1:
         rehearse_way(way[index:], torch.device(device), job.folders)
     session = Session(paths, job, control, lock, log, shard)
-    session.resume(way[index], index, found, state)
-    interrupted = session.run(way[index].end)
-    for segment in way[index + 1 :]:
-        if interrupted or session.loop.is_over:
-            break
-        session.enter(segment)
-        interrupted = session.run(segment.end)
-    session.close()
+    try:
+        session.resume(way[index], index, found, state)
+        interrupted = session.run(way[index].end)
+        for segment in way[index + 1 :]:
+            if interrupted or session.loop.is_over:
+                break
+            session.enter(segment)
+            interrupted = session.run(segment.end)
+        session.close()
+    except BaseException:
+        session.abandon()
+        raise
     loop = session.loop
     attempt.update(step=loop.step, seconds=time.time() - began, ended=_now())
     _settle(paths, shard, config, loop, interrupted)
