@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 from dynalab.config.command import read_command
 from dynalab.config.places import outputs_root, user_path
 from dynalab.core.errors import ConfigError, DynalabError, NothingMatched
+from dynalab.core.plugins import named
 from dynalab.core.words import listed
 from dynalab.store.find import Selection, readable, select
 from dynalab.store.reader import Ensemble
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Refs = str | Path | Ensemble | Sequence[str | Path | Ensemble]
 
 
+@named
 def train(
     overrides: Sequence[str], *, progress: bool = False, outputs: str | Path | None = None
 ) -> list[Ensemble]:
@@ -56,7 +58,7 @@ def train(
         watch = meter.showing(stack) if progress else meter.silent
         outcome = launch(command, Options(argv=("dynalab.train", *overrides)), watch)
     for line in [*command.notes, *outcome.report.warnings]:
-        warnings.warn(line, stacklevel=2)
+        warnings.warn(line, stacklevel=3)
     return _trained(outcome)
 
 
@@ -71,6 +73,7 @@ def _trained(outcome: Outcome) -> list[Ensemble]:
     return ensembles
 
 
+@named
 def fork(
     ref: str | Path | Ensemble,
     step: int,
@@ -118,7 +121,7 @@ def fork(
         options = Options(argv=("dynalab.fork", parent.id, str(step), *overrides))
         outcome = make_forks(forking, options, watch)
     for line in [*(f"left out: {line}" for line in forking.left_out), *outcome.report.warnings]:
-        warnings.warn(line, stacklevel=2)
+        warnings.warn(line, stacklevel=3)
     return _trained(outcome)
 
 
@@ -179,6 +182,7 @@ def import_runs(
     return outcome.ensemble
 
 
+@named
 def load(ref: str | Path = "@last", *, outputs: str | Path | None = None) -> Any:
     """Open a stored ensemble, or a stored analysis.
 
@@ -298,6 +302,7 @@ def _selection(
 def analyze(kind: str, ensemble: Ensemble | str, **keys: Any) -> Result: ...
 @overload
 def analyze(kind: str, ensemble: Sequence[Ensemble | str], **keys: Any) -> Any: ...
+@named
 def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     """Analyse an ensemble, as `dynalab analyze KIND` does; a stored result is reused.
 
@@ -333,6 +338,7 @@ def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     return results if several and not across else results[0]
 
 
+@named
 def view(
     result: Result | str, *, size: tuple[float, float] | None = None, outputs: str | Path | None = None
 ) -> View:
@@ -352,6 +358,7 @@ def view(
         ConfigError: The analysis is not there, has nothing to say, or is at another version than the result's.
         NothingMatched: No analysis has this id.
     """
+    from dynalab.analysis.command import blocks_of
     from dynalab.config.registry import find, search_path
     from dynalab.show.blocks import in_order
     from dynalab.show.view import View
@@ -362,8 +369,8 @@ def view(
     if not isinstance(result, Result):
         raise ConfigError(f"view: expected a stored analysis or its id, not {type(result).__name__}")
     name = f"{result.kind}-{result.id}"
-    module = find("analysis", result.kind, search_path()).module
-    if not hasattr(module, "show"):
+    part = find("analysis", result.kind, search_path())
+    if not hasattr(part.module, "show"):
         raise ConfigError(
             f"{name}: the analysis {result.kind} has no blocks to show; `dynalab report` shows it"
         )
@@ -378,4 +385,5 @@ def view(
         # Figures are of what was recorded, where it is still there.
         with contextlib.suppress(NothingMatched):
             groups.append(load(ref, outputs=root).group(STATUSES, runs))
-    return View(in_order(module.show(result.value, groups), result.warnings), name, size)
+    said = in_order(blocks_of(part, result.value, groups), result.warnings)
+    return View(said, name, size, part.module.show)

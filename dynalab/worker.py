@@ -44,6 +44,7 @@ def main() -> int:
     import torch
 
     from dynalab.core.errors import DynalabError, Locked
+    from dynalab.core.plugins import naming
     from dynalab.networks.settings import whole_float32
 
     spare_compiler()
@@ -79,10 +80,14 @@ def main() -> int:
     }
     while (request := jobs.get()) is not None:
         try:
-            answer("finished", found=tasks[request.pop("task")](**request))
+            with naming():
+                found = tasks[request.pop("task")](**request)
+            answer("finished", found=found)
         except DynalabError as error:
-            held = isinstance(error, Locked)
-            answer("refused", message=str(error), exit_code=error.exit_code, held=held)
+            held, spent = isinstance(error, Locked), _is_spent(request.get("device", ""))
+            answer("refused", message=str(error), exit_code=error.exit_code, held=held, ends=spent)
+            if spent:
+                return 0
         except Exception as error:
             memory, spent = isinstance(error, torch.OutOfMemoryError), _is_spent(request.get("device", ""))
             answer(

@@ -25,7 +25,11 @@ def test_a_wheel_trains_and_analyses_away_from_the_checkout(tmp_path):
     (wheel,) = tmp_path.glob("dynalab-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {"dynalab/conf/train.yaml", "dynalab/conf/task/grokking.yaml"} <= set(names)
-    for folder in ("dynalab/report/templates/", "dynalab/show/templates/"):
+    for folder in (
+        "dynalab/report/templates/",
+        "dynalab/show/templates/",
+        "dynalab/cli/templates/probe/blank.py",
+    ):
         assert any(name.startswith(folder) for name in names)
     assert not any(name.startswith(("tests/", "scripts/", "outputs/")) for name in names)
 

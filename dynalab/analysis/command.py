@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,14 @@ from dynalab.config.keys import Stored, stored_keys
 from dynalab.config.registry import Part
 from dynalab.config.typed import non_neutral, plain
 from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.plugins import naming, require
 from dynalab.core.records import plain as plain_findings
+from dynalab.core.records import restore
 from dynalab.core.records import tables as tables_of
 from dynalab.core.runs import Group
 from dynalab.core.version import __version__
+from dynalab.show.blocks import Block
+from dynalab.show.values import tables_of as tables_of_values
 from dynalab.store.find import Selection
 from dynalab.store.paths import AnalysisPaths, OutputPaths
 from dynalab.store.reader import Ensemble
@@ -49,6 +53,12 @@ def needs_of(part: Part, config: Any = None) -> Needs:
     """Return what an analysis needs, with this configuration."""
     declared = getattr(part.module, "NEEDS", Needs())
     needs: Needs = declared(config) if callable(declared) else declared
+    require(
+        isinstance(needs, Needs),
+        declared if callable(declared) else part.module,
+        needs,
+        "NEEDS to be a Needs",
+    )
     return needs
 
 
@@ -125,7 +135,8 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
         "version": version,
     }
     ensembles = [ensemble.id for ensemble in inputs.ensembles]
-    return _stored(paths, findings, ensembles, about, inputs.warnings, again)
+    with naming(part.module.analyse):
+        return _stored(paths, findings, ensembles, about, inputs.warnings, again)
 
 
 def _place(outputs: Path, identity: Mapping[str, Any]) -> AnalysisPaths:
@@ -205,7 +216,32 @@ def findings_of(groups: Sequence[Group], part: Part, config: Any) -> Any:
     groups = [group.until(config.steps) for group in groups]
     for group in groups:
         needs.require_weights(group)
-    return part.module.analyse(groups, config)
+    findings, form = part.module.analyse(groups, config), getattr(part.module, "Findings", None)
+    is_form = isinstance(form, type) and is_dataclass(form)
+    require(is_form, part.module, form, "a dataclass named Findings, which analyse returns")
+    require(isinstance(findings, form or object), part.module.analyse, findings, "Findings")
+    if part.source:
+        # That what is stored can be read again.
+        with naming(form):
+            restore(type(findings), plain_findings(findings))
+    return findings
+
+
+def blocks_of(part: Part, findings: Any, groups: Sequence[Group] = ()) -> list[Block]:
+    """Return what an analysis says of its findings; a terminal gives no groups.
+
+    Raises:
+        PluginError: What a plug-in's `show` yields is no block.
+    """
+    show = getattr(part.module, "show", None)
+    if show is None:
+        return list(tables_of_values(plain_findings(findings)))
+    made = show(findings, groups)
+    require(isinstance(made, Iterable), show, made, "blocks (dynalab.show.blocks), one after another")
+    blocks = list(made)
+    for block in blocks:
+        require(isinstance(block, Block), show, block, "blocks (dynalab.show.blocks)")
+    return blocks
 
 
 def contrast(part: Part, one: Result, other: Result, outputs: Path) -> Result:
@@ -229,7 +265,8 @@ def contrast(part: Part, one: Result, other: Result, outputs: Path) -> Result:
     inputs = [*(one.data.get("inputs") or ()), *(other.data.get("inputs") or ())]
     about = {"of": of, "inputs": inputs, "version": version}
     ensembles = [one.ensemble, other.ensemble]
-    return _stored(paths, part.module.contrast(findings), ensembles, about, replace=again)
+    with naming(part.module.contrast):
+        return _stored(paths, part.module.contrast(findings), ensembles, about, replace=again)
 
 
 def _reached(run: StoredRun, steps: Any) -> int:

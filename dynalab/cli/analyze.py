@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,8 @@ from dynalab.config.commented import value_in_words
 from dynalab.config.places import outputs_root
 from dynalab.config.registry import Part, names, search_path, searching
 from dynalab.core.errors import ConfigError
-from dynalab.core.records import plain, restore
+from dynalab.core.plugins import naming
+from dynalab.core.records import restore
 from dynalab.core.words import count
 from dynalab.store.find import readable, select
 from dynalab.store.results import Result, reading
@@ -148,7 +148,7 @@ def command(
     else:
         for result in results:
             with reading(result):
-                lines = list(_lines(part, result))
+                lines = _lines(part, result)
             for line in lines:
                 echo(line)
             echo(result.paths.root)
@@ -184,12 +184,11 @@ def _show_keys(kind: str, part: Part, keys: dict[str, Any], as_json: bool) -> No
     echo(commented(tree, {item.key: item for item in explained}, columns_of_terminal()))
 
 
-def _lines(part: Part, result: Result) -> Iterable[str]:
+def _lines(part: Part, result: Result) -> list[str]:
     """Return what an analysis says of its result on a terminal."""
+    from dynalab.analysis.command import blocks_of
     from dynalab.show import terminal
-    from dynalab.show.values import tables_of
 
     findings = restore(part.module.Findings, result.data)
-    if not hasattr(part.module, "show"):
-        return terminal.lines(tables_of(plain(findings)))
-    return terminal.lines(part.module.show(findings, ()))
+    with naming(getattr(part.module, "show", None)):
+        return list(terminal.lines(blocks_of(part, findings)))

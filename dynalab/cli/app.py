@@ -15,6 +15,7 @@ import click
 
 from dynalab.cli.options import note
 from dynalab.core.errors import DynalabError
+from dynalab.core.plugins import naming
 from dynalab.core.version import __version__
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ COMMANDS = {
         "dynalab.cli.completion",
         "Print a script that completes what is typed in bash, zsh or fish.",
     ),
+    "new": ("dynalab.cli.new", "Write a task, model, optimizer, probe or analysis of your own, with a test."),
 }
 
 EXIT_CODES = """\b
@@ -115,7 +117,8 @@ def run(args: Sequence[str]) -> int:
 
         return answer(app, asked)
     try:
-        result = app.main(list(args), prog_name="dynalab", standalone_mode=False)
+        with naming():
+            result = app.main(list(args), prog_name="dynalab", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())

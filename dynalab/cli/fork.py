@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from dynalab.cli.options import config_dir_option, note, result_options, verbosity_options
+from dynalab.cli.options import config_dir_option, note, quiet_option, result_options
 
 
 @click.command("fork")
@@ -19,7 +19,7 @@ from dynalab.cli.options import config_dir_option, note, result_options, verbosi
 @click.option("--steal", is_flag=True, help="Take over shards that another process holds.")
 @result_options
 @config_dir_option
-@verbosity_options
+@quiet_option
 def command(
     ref: str,
     step: str,
@@ -29,7 +29,6 @@ def command(
     steal: bool,
     as_json: bool,
     outputs: str | None,
-    verbose: bool,
     quiet: bool,
 ) -> int:
     """Go on from a stored state with something changed: keys, or an edit of the weights.

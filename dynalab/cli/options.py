@@ -46,7 +46,7 @@ def result_options(function: F) -> F:
 
 
 def config_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --config-dir: the folders are searched while the command works."""
+    """Add --config-dir: the folders are searched while the command works; and -v, for errors in what is found there."""
 
     @click.option(
         "--config-dir",
@@ -55,20 +55,28 @@ def config_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
         multiple=True,
         help="A folder of your own tasks, models and configurations (also DYNALAB_PATH).",
     )
+    @click.option(
+        "-v", "--verbose", is_flag=True, help="Show the whole traceback of an error in a part of your own."
+    )
     @functools.wraps(function)
-    def command(*args: Any, config_dirs: tuple[str, ...], **kwargs: Any) -> Any:
+    def command(*args: Any, config_dirs: tuple[str, ...], verbose: bool, **kwargs: Any) -> Any:
         from dynalab.config.registry import searching
+        from dynalab.core.plugins import PluginError, naming, trace
 
-        with searching(config_dirs):
-            return function(*args, **kwargs)
+        try:
+            with searching(config_dirs), naming():
+                return function(*args, **kwargs)
+        except PluginError as error:
+            if verbose:
+                note(trace(error))
+            raise
 
     return command
 
 
-def verbosity_options(function: F) -> F:
-    """Add -v and -q."""
-    function = click.option("-q", "--quiet", is_flag=True, help="No progress.")(function)
-    return click.option("-v", "--verbose", is_flag=True, help="Say more.")(function)
+def quiet_option(function: F) -> F:
+    """Add -q."""
+    return click.option("-q", "--quiet", is_flag=True, help="No progress.")(function)
 
 
 def emit_json(value: dict[str, Any]) -> None:

@@ -18,9 +18,9 @@ from dynalab.cli.options import (
     emit_json,
     named_seeds,
     note,
+    quiet_option,
     result_options,
     run_fields,
-    verbosity_options,
     warn,
 )
 from dynalab.core.stats import fallen, quantile
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.option("-m", "--multirun", is_flag=True, help="Accepted for Hydra's sake; sweeps need no switch.")
 @result_options
 @config_dir_option
-@verbosity_options
+@quiet_option
 def command(
     overrides: tuple[str, ...],
     dry_run: bool,
@@ -52,7 +52,6 @@ def command(
     multirun: bool,
     as_json: bool,
     outputs: str | None,
-    verbose: bool,
     quiet: bool,
 ) -> int:
     """Train the seeds of one or many configurations.
@@ -102,8 +101,12 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool) -> int:
         n_diverged = sum(run["status"] == "diverged" for run in _runs_json(layout))
         if n_diverged:
             note(f"{layout.paths.root.name}: {n_diverged} of {len(layout.request.runs)} runs diverged")
+    failed: dict[str, list[str]] = {}
     for shard, line in outcome.report.failures.items():
-        note(f"failed: {shard.root.parent.name}/{shard.root.name}: {line}")
+        failed.setdefault(line, []).append(f"{shard.root.parent.name}/{shard.root.name}")
+    for line, names in failed.items():
+        note(f"failed: {names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {line}")
+    _tell_what_stays(outcome)
     if dry_run:
         _print_plan(outcome, as_json)
         return outcome.exit_code if outcome.report.failures else 0
@@ -115,6 +118,20 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool) -> int:
         note("interrupted; the state is saved and the same command goes on")
         return 130
     return outcome.exit_code
+
+
+def _tell_what_stays(outcome: Outcome) -> None:
+    """Say what becomes of runs that failed for a plug-in's sake once they had rows."""
+    for layout in outcome.layouts:
+        stay = [
+            shard for shard in layout.work if outcome.report.codes.get(shard) == 2 and shard.run.is_file()
+        ]
+        if stay and layout.request.config.sources:
+            name = layout.paths.root.name
+            note(
+                f"{name}: its rows stay, and so does its status. A plug-in that is mended makes another ensemble; "
+                f"`dynalab runs rm {layout.request.config.id}` removes this one"
+            )
 
 
 def interruptible(stack: contextlib.ExitStack) -> None:

@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from dynalab.config.loading import digest, import_path, load_entry
 from dynalab.config.places import user_path
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
@@ -40,6 +39,9 @@ PACKAGES = {
     "analysis": ("dynalab.analysis", "dynalab.analyses"),
 }
 
+# Fields that every part of a group has, and the class that they come from.
+_FIELDS = {"analysis": ("steps",), "probe": ("name", "every", "at"), "edit": ("name", "seed")}
+_BASES = {"analysis": " (from dynalab.analysis.base.Keys)", "probe": " (from dynalab.probes.base.Cadence)"}
 # Any source will do: what a user names now, as opposed to what a stored configuration was made with.
 ANY = "any"
 _NAME = re.compile(r"\w[\w.+-]*")
@@ -74,6 +76,11 @@ class Part:
             raise ConfigError(f"{where} has no dataclass named Config")
         if not callable(getattr(self.module, function, None)):
             raise ConfigError(f"{where} has no function {function}")
+        names = {field.name for field in fields(config_class)}
+        for name in _FIELDS.get(self.group, ("name",)):
+            if name not in names:
+                base = _BASES.get(self.group, "")
+                raise ConfigError(f"{where}: Config has no field {name}, which every {self.group} has{base}")
 
     @property
     def config_class(self) -> type[Any]:
@@ -218,12 +225,12 @@ def find(
     paths = [folder / group / f"{name}.py" for folder in folders] if _NAME.fullmatch(name) else []
     paths = [path for path in paths if os.path.isfile(path)]
     for path in paths:
-        if source is ANY or source == _digest(path):
-            return Part(group, name, _import_path(path, group, name), _digest(path), path.parent.parent)
+        if source is ANY or source == digest(path):
+            return Part(group, name, import_path(path, group, name), digest(path), path.parent.parent)
     for entry in _entry_points()[group]:
         if entry.name == name:
-            module = _load_entry(entry)
-            return Part(group, name, module, _digest(Path(module.__file__)) if module.__file__ else None)
+            module = load_entry(entry)
+            return Part(group, name, module, digest(Path(module.__file__)) if module.__file__ else None)
     if source is not ANY and source is not None:
         where = f"{paths[0]} is not the plug-in" if paths else "no folder holds the plug-in"
         raise ConfigError(
@@ -243,7 +250,7 @@ def find(
 @lru_cache(maxsize=1)
 def entry_folders() -> tuple[Path, ...]:
     """Return the `CONF` folders that installed plug-ins ship their YAML files in."""
-    modules = [_load_entry(entry) for entries in _entry_points().values() for entry in entries]
+    modules = [load_entry(entry) for entries in _entry_points().values() for entry in entries]
     return tuple(dict.fromkeys(Path(module.CONF) for module in modules if getattr(module, "CONF", None)))
 
 
@@ -251,85 +258,3 @@ def entry_folders() -> tuple[Path, ...]:
 def _entry_points() -> dict[str, tuple[importlib.metadata.EntryPoint, ...]]:
     everything = importlib.metadata.entry_points()
     return {group: tuple(everything.select(group=word)) for group, (_, word) in PACKAGES.items()}
-
-
-def _load_entry(entry: importlib.metadata.EntryPoint) -> ModuleType:
-    try:
-        loaded = entry.load()
-    except Exception as error:
-        raise ConfigError(
-            f"plug-in {entry.value} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(loaded, ModuleType):
-        raise ConfigError(f"plug-in {entry.value}: the entry point must name a module")
-    if loaded.__file__:
-        path = Path(loaded.__file__)
-        known = _LOADED.setdefault(path, _Loaded(loaded, {path: _digest(path)}))
-        if not known.is_current():
-            loaded = importlib.reload(loaded)
-            _LOADED[path] = _Loaded(loaded, {path: _digest(path)})
-    return loaded
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A module as it was when it was loaded: source file -> hash, of it and of those that it imported; their names."""
-
-    module: ModuleType
-    digests: Mapping[Path, str]
-    names: tuple[str, ...] = ()
-
-    def is_current(self) -> bool:
-        return all(path.is_file() and _digest(path) == digest for path, digest in self.digests.items())
-
-
-# A long-lived process, a notebook's, sees its user edit plug-ins.
-_LOADED: dict[Path, _Loaded] = {}
-
-
-def _import_path(path: Path, group: str, name: str) -> ModuleType:
-    """Import a file as it is now: again where it, or a module of its folder that it imports, was changed."""
-    loaded = _LOADED.get(path)
-    if loaded is not None:
-        if loaded.is_current():
-            return loaded.module
-        for below in loaded.names:
-            sys.modules.pop(below, None)
-    # The module's name carries its folder, so that two folders may hold a part of the same name.
-    of_path = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    qualified = f"dynalab_plugins.p{of_path}.{group}.{name}"
-    spec = importlib.util.spec_from_file_location(qualified, path)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[qualified] = module
-    before = sys.dont_write_bytecode
-    # Compiled files are told from their sources by size and second: an edit may change neither.
-    sys.dont_write_bytecode = True
-    try:
-        text = path.read_bytes()
-        exec(compile(text, path, "exec"), module.__dict__)
-    except Exception as error:
-        del sys.modules[qualified]
-        raise ConfigError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
-    finally:
-        sys.dont_write_bytecode = before
-    folder = path.parent.parent
-    imported = {
-        key: Path(file)
-        for key, item in list(sys.modules.items())
-        if (file := getattr(item, "__file__", None))
-        and not key.startswith("dynalab_plugins.")
-        and Path(file).is_relative_to(folder)
-    }
-    digests = {file: _digest(file) for file in imported.values() if file.is_file()}
-    _LOADED[path] = _Loaded(module, {**digests, path: _hash(text)}, tuple(imported))
-    return module
-
-
-def _digest(path: Path) -> str:
-    return _hash(path.read_bytes())
-
-
-def _hash(text: bytes) -> str:
-    """Return what stands for a plug-in's source in an identity."""
-    return hashlib.sha256(text).hexdigest()[:16]

@@ -14,6 +14,7 @@ from dynalab.config.plain import neutral_of as neutral_of
 from dynalab.config.plain import plain as plain
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
+from dynalab.core.plugins import naming
 
 T = TypeVar("T")
 _TYPES = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a word", "None": "null"}
@@ -32,13 +33,16 @@ def typed(
 
     Raises:
         ConfigError: An unknown field, a value of the wrong type, one out of range, or one that is not finite.
+        PluginError: The dataclass is a plug-in's, and its types or its checks do not work.
     """
     if known is None:
-        return _typed(cls, values, key)
+        with naming(cls):
+            return _typed(cls, values, key)
     # By repr, which tells 1 from 1.0 and True.
     same = (cls, key, repr(values))
     if same not in known:
-        known[same] = _typed(cls, values, key)
+        with naming(cls):
+            known[same] = _typed(cls, values, key)
     instance: T = known[same]
     return instance
 

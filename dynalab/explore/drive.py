@@ -10,6 +10,7 @@ from typing import Any
 from dynalab.analysis.command import Inputs, needs_of
 from dynalab.config.registry import Part
 from dynalab.core.errors import ConfigError
+from dynalab.core.plugins import naming
 from dynalab.core.records import plain, tables
 from dynalab.core.runs import Group
 from dynalab.core.waves import Fork
@@ -69,18 +70,19 @@ def confirm(inputs: Inputs, result: Result, part: Part, config: Any, trainer: Tr
     wave = part.module.explore(list(inputs.groups), config)
     asked: Sequence[Fork] = ()
     groups: Mapping[str, Sequence[Group]] | None = None
-    while True:
-        try:
-            asked = wave.send(groups)
-        except StopIteration as done:
-            findings = done.value
-            break
-        groups = trained(asked, inputs, part, trainer)
-    if not asked:
-        return None
-    own = tables(findings)
-    data = {**result.data, **plain(findings), "tables": sorted(own)}
-    return write_result(result.paths, data, own)
+    with naming(part.module.explore):
+        while True:
+            try:
+                asked = wave.send(groups)
+            except StopIteration as done:
+                findings = done.value
+                break
+            groups = trained(asked, inputs, part, trainer)
+        if not asked:
+            return None
+        own = tables(findings)
+        data = {**result.data, **plain(findings), "tables": sorted(own)}
+        return write_result(result.paths, data, own)
 
 
 def trained(asked: Sequence[Fork], inputs: Inputs, part: Part, trainer: Trainer) -> dict[str, list[Group]]:

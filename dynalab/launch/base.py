@@ -37,6 +37,7 @@ class Report:
         failures: Shard -> one line that says what went wrong and where the log is.
         held: Shards that another process is training -> one line that says which.
         codes: Shard -> exit code that its failure asks for.
+        causes: Shard -> what a failure was raised from, where it was raised in this process.
         warnings: Lines to show.
         interrupted: The user stopped it.
     """
@@ -44,6 +45,7 @@ class Report:
     failures: dict[ShardPaths, str] = field(default_factory=dict)
     held: dict[ShardPaths, str] = field(default_factory=dict)
     codes: dict[ShardPaths, int] = field(default_factory=dict)
+    causes: dict[ShardPaths, BaseException | None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     interrupted: bool = False
 
@@ -52,5 +54,6 @@ class Report:
         self.failures |= other.failures
         self.held |= other.held
         self.codes |= other.codes
+        self.causes |= other.causes
         self.warnings += other.warnings
         self.interrupted |= other.interrupted

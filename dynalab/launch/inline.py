@@ -60,6 +60,7 @@ def run(work: Work, events: Events) -> Report:
                 report.held[shard] = str(error)
             except DynalabError as error:
                 report.failures[shard], report.codes[shard] = str(error), error.exit_code
+                report.causes[shard] = error.__cause__
             except Exception as error:
                 report.failures[shard] = f"{type(error).__name__}: {error} (traceback in {shard.error})"
             report.warnings += control.warnings

@@ -16,6 +16,7 @@ from dynalab.core.atomic import discard, making, storing, sweep, write_text
 from dynalab.core.errors import DynalabError, Locked, StoreError
 from dynalab.launch.compare import StoredShard, leave_alone, sort_run
 from dynalab.store import runfile
+from dynalab.store.branch import is_untrained
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.split import undo_unfinished
@@ -214,22 +215,10 @@ def discard_untrained(ensemble: EnsemblePaths, shards: Sequence[ShardPaths]) -> 
     with contextlib.suppress(Locked), Lock(ensemble.lock, wait=10.0):
         for paths in refused:
             with contextlib.suppress(Locked), Lock(paths.lock, beats=False):
-                if not paths.cadences() or _is_parents(paths):
+                if is_untrained(paths):
                     discard(paths.root)
         if not ensemble.shards():
             discard(ensemble.root)
-
-
-def _is_parents(paths: ShardPaths) -> bool:
-    """Return whether a fork's shard holds nothing yet but what is its parent's."""
-    from dynalab.store import checkpoint
-
-    try:
-        forked = StoredEnsemble(paths.ensemble).tree.get("origin") is not None
-    except StoreError:
-        return False
-    _, state, _ = checkpoint.newest_whole(paths)
-    return forked and (state is None or not state.extra.get(checkpoint.SEGMENT))
 
 
 def _make_shard(

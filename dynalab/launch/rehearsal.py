@@ -61,7 +61,9 @@ def _kind(config: EnsembleConfig) -> str:
     sources = {name: source for name, source in config.sources.items() if not name.startswith("task.")}
     own = ("task", "model", "train", "eval", "probes", "probe")
     plugged = [
-        group for group in ("optimizer", "schedule") if any(name.startswith(group) for name in sources)
+        group
+        for group in ("optimizer", "schedule", "edit")
+        if any(name.startswith(group) for name in sources)
     ]
     return canonical([{key: tree[key] for key in (*own, *plugged)}, sources])
 

@@ -79,7 +79,8 @@ class Outcome:
         damaged = [line for layout in self.layouts if layout.damaged for line in layout.warnings]
         if lines := [*self.report.failures.values(), *self.held, *damaged]:
             refused = set(self.report.codes.values()) == {2}
-            raise (ConfigError if refused else RunsFailed)("; ".join(dict.fromkeys(lines)))
+            cause = next(filter(None, self.report.causes.values()), None)
+            raise (ConfigError if refused else RunsFailed)("; ".join(dict.fromkeys(lines))) from cause
 
 
 def stored_runs(layout: Layout) -> list[StoredRun]:

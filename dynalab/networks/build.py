@@ -5,26 +5,37 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
+from dynalab.core.plugins import require
 from dynalab.core.streams import Streams
 from dynalab.networks.stack import LEAST_WIDTH
 from dynalab.tasks.base import OwnsModel, Task
+from dynalab.tasks.checks import check_task
 
 
 def task_and_network(
     config: EnsembleConfig, folders: Sequence[Path] = ()
 ) -> tuple[Task, Callable[[], nn.Module]]:
     """Return the task, and what builds one run's network."""
-    task: Task = registry.find("task", config.task.name, folders).build(config.task)
-    model = registry.find("model", config.model.name, folders)
+    part = registry.find("task", config.task.name, folders)
+    task: Task = part.build(config.task)
+    check_task(part.module.build, task)
     if config.model.name == "task" and isinstance(task, OwnsModel):
-        return task, task.model
-    return task, functools.partial(model.build, config.model, task.spec)
+        return task, functools.partial(_network, task.model)
+    model = registry.find("model", config.model.name, folders)
+    return task, functools.partial(_network, model.module.build, config.model, task.spec)
+
+
+def _network(build: Callable[..., nn.Module], *args: Any) -> nn.Module:
+    network = build(*args)
+    require(isinstance(network, nn.Module), build, network, "a torch.nn.Module")
+    return network
 
 
 def build_networks(make: Callable[[], nn.Module], streams: Sequence[Streams]) -> list[nn.Module]:

@@ -8,23 +8,31 @@ import torch
 from torch import Tensor
 
 from dynalab.core.batch import Batch
-from dynalab.core.errors import ConfigError
+from dynalab.core.plugins import require
 from dynalab.networks.stack import Stack
 from dynalab.optim.base import evaluated
 from dynalab.tasks.base import Task, TaskData, counted
+from dynalab.tasks.checks import check_values
 
 
 class Evaluation:
-    """Evaluates the runs of a shard, with losses in `dtype`; `name` is the task's, for messages."""
+    """Evaluates the runs of a shard, with losses in `dtype`."""
 
-    def __init__(self, stack: Stack, task: Task, data: TaskData, dtype: torch.dtype, name: str) -> None:
-        self._stack, self._task, self._data, self._dtype, self._name = stack, task, data, dtype, name
+    def __init__(self, stack: Stack, task: Task, data: TaskData, dtype: torch.dtype) -> None:
+        self._stack, self._task, self._data, self._dtype = stack, task, data, dtype
 
     def of(self, split: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return `<split>_loss` and the task's metrics with weights (S, ...), each of shape (S,), float64."""
 
         def means_of(batch: Batch) -> tuple[dict[str, Tensor], int | Tensor]:
             outputs = self._stack.forward(batch.inputs, weights).to(self._dtype)
+            kept = outputs.shape[:2] == batch.inputs.shape[:2] or not self._stack.made
+            require(
+                kept,
+                self._stack.made,
+                outputs[0],
+                "outputs of its forward pass with the batch on the first axis",
+            )
             values = self.values(outputs, self._task.loss(outputs, batch), batch)
             return values, counted(self._task, batch)
 
@@ -36,17 +44,13 @@ class Evaluation:
         """Return loss and metrics (S,) of a batch from outputs (S, B, ...) and losses (S,).
 
         Raises:
-            ConfigError: The task's loss or a metric is not one value a run.
+            PluginError: A plug-in's loss or metric is not one value a run.
         """
-        values = {"loss": losses, **self._task.metrics(outputs, batch)}
-        for name, value in values.items():
-            if value.shape != (self._stack.width,):
-                what = "loss()" if name == "loss" else f"metrics()[{name!r}]"
-                raise ConfigError(
-                    f"task={self._name}: {what} has shape {tuple(value.shape)}, expected one value a run, "
-                    f"({self._stack.width},)"
-                )
-        return values
+        check_values(self._task.loss, losses, self._stack.width)
+        metrics = self._task.metrics(outputs, batch)
+        require(isinstance(metrics, Mapping), self._task.metrics, metrics, "a dictionary of metrics")
+        check_values(self._task.metrics, metrics, self._stack.width)
+        return {"loss": losses, **metrics}
 
 
 def averaged(parts: Iterable[tuple[Mapping[str, Tensor], int | Tensor]]) -> dict[str, Tensor]:

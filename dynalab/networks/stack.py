@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from dynalab.core.errors import ConfigError
+from dynalab.core.plugins import blame
 from dynalab.core.streams import Streams
 from dynalab.models.base import Context
 
@@ -42,6 +43,7 @@ class Stack:
         trained: Those of them that require gradients.
         buffers: Name -> buffer, shape (S, ...), each run's own; a training pass updates them. Those that torch would
             not store (`persistent=False`) are among them: what a network may change or draw is state of its run.
+        made: What of a plug-in the networks are from, or their inputs: an error in a pass is put down to it.
         evaluated_buffers: The same as evaluation reads them; others where an optimizer evaluates other weights than it
             moves.
     """
@@ -53,6 +55,7 @@ class Stack:
         self.width = len(networks)
         self.device = device
         self._streams = streams
+        self.made: object = None
         self.params: dict[str, Tensor] = {}
         for name, own in self.network.named_parameters():
             rows = torch.stack([network.get_parameter(name).detach() for network in networks])
@@ -89,6 +92,20 @@ class Stack:
             noise: Uniform numbers for the network's dropout, from `noise_of`.
             buffers: What is read, and updated in training, in place of the stack's own buffers.
         """
+        try:
+            return self._forward(inputs, params, training, noise, buffers)
+        except Exception as error:
+            blame(error, self.made)
+            raise
+
+    def _forward(
+        self,
+        inputs: Tensor,
+        params: Mapping[str, Tensor] | None,
+        training: bool,
+        noise: Mapping[str, Tensor] | None,
+        buffers: Mapping[str, Tensor] | None,
+    ) -> Tensor:
         params = self.params if params is None else params
         if buffers is None:
             buffers = self.buffers if training else self.evaluated_buffers

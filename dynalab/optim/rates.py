@@ -12,6 +12,29 @@ import numpy as np
 
 from dynalab.config import registry
 from dynalab.core.errors import ConfigError
+from dynalab.core.plugins import place_of, refuse, require
+
+
+def factor_of(build: Callable[..., Any], config: Any, total: int) -> Callable[[int], float]:
+    """Return a schedule's factor of a step, checked where it is a plug-in's.
+
+    Raises:
+        PluginError: A plug-in's `build` gives no function; or, at a step, that no number.
+    """
+    factor = build(config, total)
+    require(callable(factor), build, factor, "a function of the step")
+    if not place_of(factor):
+        return factor
+
+    def checked(step: int) -> float:
+        value = factor(step)
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            refuse(factor, value, f"the factor of the rate at step {step}, a number")
+        return value
+
+    return checked
 
 
 def halved(factor: Callable[[int], float], at: int | None) -> Callable[[int], float]:
@@ -46,11 +69,11 @@ def rate_factors(config: Mapping[str, Any], steps: np.ndarray) -> np.ndarray:
     """
 
     schedule, train = config.get("schedule") or {"name": "constant"}, config.get("train") or {}
-    part = registry.find("schedule", str(schedule.get("name", "constant")))
     from dynalab.config.typed import typed
 
-    built = part.module.build(typed(part.config_class, schedule, "schedule"), int(train.get("steps") or 0))
-    factor = halved(built, train.get("halve_at"))
+    part = registry.find("schedule", str(schedule.get("name", "constant")), registry.search_path())
+    chosen, total = typed(part.config_class, schedule, "schedule"), int(train.get("steps") or 0)
+    factor = halved(factor_of(part.module.build, chosen, total), train.get("halve_at"))
     return np.array([float(factor(int(step))) for step in steps])
 
 

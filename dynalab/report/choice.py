@@ -13,6 +13,7 @@ from dynalab.config.analysis import given_keys
 from dynalab.config.keys import stored_keys
 from dynalab.config.registry import Part, find, names, search_path
 from dynalab.core.errors import ConfigError
+from dynalab.core.plugins import naming
 from dynalab.core.words import listed
 from dynalab.report.blocks import Section
 from dynalab.show.blocks import Block, Cell, Say, Table
@@ -166,9 +167,10 @@ def unmade(ensemble: Ensemble, stored: Sequence[Result]) -> list[str]:
     for kind in sorted({*names("analysis", search_path())} - {result.kind for result in stored}):
         try:
             part = part_of(kind)
-            needs = part and needs_of(part, part.config_class())
+            with naming(part and part.config_class):
+                needs = part and needs_of(part, part.config_class())
         except (ConfigError, TypeError):
-            # A plug-in's may have keys without a default.
+            # A plug-in's may have keys without a default, and a `NEEDS` that does not work: who calls it is told.
             continue
         if needs and needs.columns and not needs.missing(ensemble.metrics):
             commands.append(shlex.join(["dynalab", "analyze", kind, ensemble.id, *_config_dir(kind)]))

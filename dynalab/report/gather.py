@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dynalab.core.plugins import PluginError
 from dynalab.core.stats import quantile
 from dynalab.core.words import safe
 from dynalab.show.plots import thin
@@ -44,6 +45,12 @@ class Shown:
     others: Sequence[Result] = ()  # the stored analyses that are not
     # Metric -> number of steps that it was recorded at, where `steps` has fewer.
     fewer: dict[str, int] = field(default_factory=dict)
+    broken: list[PluginError] = field(default_factory=list)  # errors in plug-ins, whose part the page lacks
+
+    def leave_out(self, error: PluginError) -> None:
+        """Note that something is not on the page because of an error in a plug-in."""
+        self.broken.append(error)
+        self.warnings.append(str(error))
 
     @property
     def anchor(self) -> str:

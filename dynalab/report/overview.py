@@ -9,6 +9,7 @@ import numpy as np
 
 from dynalab.config.typed import differing, flat
 from dynalab.core.convergence import DIRECTIONS
+from dynalab.core.plugins import PluginError, naming
 from dynalab.core.words import number, quartiles
 from dynalab.report.blocks import Section
 from dynalab.report.gather import Shown
@@ -139,7 +140,11 @@ def _facts(item: Shown) -> dict[str, object]:
     facts: dict[str, object] = {}
     for result in item.results:
         if hasattr(result.value, "facts"):
-            facts = {**result.value.facts(), **facts}
+            try:
+                with naming(result.value):
+                    facts = {**result.value.facts(), **facts}
+            except PluginError as error:
+                item.leave_out(error)
     return facts
 
 

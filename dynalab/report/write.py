@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dynalab.core.atomic import check_writable, making
 from dynalab.core.errors import ConfigError, NothingMatched, StoreError
+from dynalab.core.plugins import PluginError
 from dynalab.core.words import count, listed, safe
 from dynalab.report import ensemble as parts
 from dynalab.report import overview
@@ -97,6 +98,7 @@ def write_report(
         StoreError: Everything is damaged, or the disk is full.
         NothingMatched: There is no run to show.
         ConfigError: The name or the outputs folder cannot be used.
+        PluginError: A plug-in's part of the page could not be made; the page is there without it.
     """
     name = check_name(name) if name is not None else report_name(selection)
     home = OutputPaths(outputs).report(name)
@@ -132,6 +134,9 @@ def write_report(
         away = [line.replace(f"{outputs}{os.sep}", "") for line in lost]
         page = render(_page(shown, away, home, commands, contrasts), folder / "figures")
         (folder / "index.html").write_text(page, encoding="utf-8")
+    if broken := [error for item in shown for error in item.broken]:
+        lines = "; ".join(dict.fromkeys(map(str, broken)))
+        raise PluginError(f"{lines}; the page is without it: {home / 'index.html'}") from broken[0].__cause__
     return home / "index.html"
 
 

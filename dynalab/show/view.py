@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from dynalab.core.plugins import naming
 from dynalab.show import terminal
 from dynalab.show.blocks import Block
 
@@ -15,9 +16,9 @@ class View:
 
     blocks: Sequence[Block]  # the blocks; `dynalab.figures.draw` draws those that are figures
     name: str = "dynalab"  # put before the ids in figures, so that those of several results do not clash
-    size: tuple[float, float] | None = (
-        None  # width and height of its figures, in inches; None: of each its own
-    )
+    # Width and height of its figures, in inches; None: of each its own.
+    size: tuple[float, float] | None = None
+    made: object = None  # the function that they are from, which errors in drawing them are put down to
 
     def __iter__(self) -> Iterator[Block]:
         """Go through the blocks."""
@@ -29,9 +30,11 @@ class View:
 
     def __repr__(self) -> str:
         """Return the lines of a terminal."""
-        return "\n".join(terminal.lines(self.blocks))
+        with naming(self.made):
+            return "\n".join(terminal.lines(self.blocks))
 
     def _repr_html_(self) -> str:
         from dynalab.show.page import html
 
-        return html(self.blocks, self.name, self.size)
+        with naming(self.made):
+            return html(self.blocks, self.name, self.size)

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dynalab.core.atomic import making, sweep
+from dynalab.core.errors import StoreError
 from dynalab.store import checkpoint, runfile, series
 from dynalab.store.cut import cut_checkpoint, write_series
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, ShardPaths
-from dynalab.store.stored import StoredRun
+from dynalab.store.stored import StoredEnsemble, StoredRun
 
 # Of a parent's plan: what bits may depend on, and the grids of the rows.
 KEPT = ("device", "threads", "exact", "every", "bits")
@@ -24,6 +25,18 @@ def kept_before(run: StoredRun, step: int) -> int:
     """Return the newest step up to one given at which a whole checkpoint of a run is kept; 0 where there is none."""
     newest, _, _ = checkpoint.newest_whole(run.shard, at_most=step)
     return newest.step if newest else 0
+
+
+def is_untrained(paths: ShardPaths) -> bool:
+    """Return whether a shard has no row yet, or, of a fork, none but its parent's."""
+    if not paths.cadences():
+        return True
+    try:
+        forked = StoredEnsemble(paths.ensemble).tree.get("origin") is not None
+    except StoreError:
+        return False
+    _, state, _ = checkpoint.newest_whole(paths)
+    return forked and (state is None or not state.extra.get(checkpoint.SEGMENT))
 
 
 def branch(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from dynalab.config import registry
 from dynalab.core.errors import ConfigError
+from dynalab.core.plugins import require
 from dynalab.core.streams import NAMES, edit_generator
 from dynalab.edits.base import Context, State
 from dynalab.models.describe import parts_of
@@ -54,11 +57,46 @@ def edit(loop: Loop, seeds: Sequence[int | None], segment: Segment, folders: Seq
         [edit_generator(chosen.seed, *key, segment.begin) for key in keys],
         edit_generator(chosen.seed),
     )
+    apply, before = registry.find("edit", chosen.name, folders).module.apply, _tensors(state)
     with torch.no_grad():
-        state = registry.find("edit", chosen.name, folders).module.apply(state, context)
+        state = apply(state, context)
+    require(isinstance(state, State), apply, state, "a State, as a rule the one that it was given")
+    _check(apply, before, state)
     if state.masks and config.train.sphere:
         raise ConfigError(
             f"edit={chosen.name}: train.sphere=true rescales all weights together, so none can be held"
         )
     loop.masks.of = dict(state.masks)
     loop.gradients.forget()
+
+
+def _tensors(state: State) -> dict[str, Tensor]:
+    """Return all tensors of a state that are not its edit's own."""
+    moments = {
+        f"optimizer[{name!r}][{key!r}]": x for name, own in state.optimizer.items() for key, x in own.items()
+    }
+    weights = {f"weights[{name!r}]": tensor for name, tensor in state.weights.items()}
+    return {**weights, **{f"buffers[{name!r}]": tensor for name, tensor in state.buffers.items()}, **moments}
+
+
+def _check(apply: Callable[..., Any], before: Mapping[str, Tensor], state: State) -> None:
+    """Check that an edit changed tensors where they stand, and that its masks are of weights.
+
+    Raises:
+        PluginError: A plug-in's did not.
+    """
+    for name, tensor in _tensors(state).items():
+        kept = before.get(name) is tensor
+        require(kept, apply, tensor, f"{name} itself, changed in place, as `weights.mul_(2)` does")
+    for name, mask in state.masks.items():
+        shape = getattr(state.weights.get(name), "shape", ())
+        sizes = getattr(mask, "shape", ())
+        fits = len(sizes) == len(shape) and all(
+            one in (1, size) for one, size in zip(sizes, shape, strict=True)
+        )
+        require(
+            shape and fits,
+            apply,
+            mask,
+            f"masks[{name!r}] to broadcast to a parameter",
+        )

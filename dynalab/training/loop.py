@@ -19,16 +19,18 @@ from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.batch import Batch
 from dynalab.core.errors import ConfigError
+from dynalab.core.plugins import blame, place_of, require
 from dynalab.core.state import ProbeState, Upcoming
 from dynalab.core.streams import Streams
 from dynalab.networks.build import build_networks, side_by_side, task_and_network
 from dynalab.networks.evaluation import Evaluation
 from dynalab.networks.stack import Stack, refuse_own_attributes, widen
 from dynalab.optim.base import evaluated, load_state, state_of
-from dynalab.optim.rates import halved
+from dynalab.optim.rates import factor_of, halved
 from dynalab.optim.updates import fuse, make_step
 from dynalab.probes.base import Setting
 from dynalab.tasks.base import First, TaskData
+from dynalab.tasks.checks import check_data
 from dynalab.training.cadence import cadence
 from dynalab.training.gradients import Gradients
 from dynalab.training.losses import Losses
@@ -82,6 +84,7 @@ class Loop:
         refuse_own_attributes([*networks, *others])
         self.measurements = measurements(config, networks[0], folders, every)
         self.stack = Stack(networks, streams, device)
+        self.stack.made = next(filter(place_of, (make, self.task)), None)
         self.params = list(self.stack.params.values())
         if not self.stack.trained:
             raise ConfigError(
@@ -95,18 +98,19 @@ class Loop:
             self.task.data, streams, batch_size=None if size == "full" else int(size), device=device
         )
         whole: TaskData = make_data(eval_size=config.eval.size)
+        check_data(self.task, whole, len(streams))
         self.data = whole if examples is None else First(whole, examples)
-        optimizer = registry.find("optimizer", config.optimizer.name, folders)
-        self.optimizer: torch.optim.Optimizer = optimizer.build(
-            config.optimizer, list(self.stack.trained.values())
-        )
+        self._build_optimizer = registry.find("optimizer", config.optimizer.name, folders).module.build
+        params = list(self.stack.trained.values())
+        self.optimizer: torch.optim.Optimizer = self._build_optimizer(config.optimizer, params)
+        _check_optimizer(self._build_optimizer, self.optimizer, params)
         self._follow_buffers()
         if len(streams) == 1 and not exact and device.type == "cpu":
             # Its tensors are shared with no other run.
             fuse(self.optimizer)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         schedule = registry.find("schedule", config.schedule.name, folders)
-        self._factor = halved(schedule.module.build(config.schedule, total), config.train.halve_at)
+        self._factor = halved(factor_of(schedule.module.build, config.schedule, total), config.train.halve_at)
         loss_dtype = getattr(torch, config.train.loss_dtype)
         setting = Setting(
             self.stack.forward,
@@ -140,7 +144,7 @@ class Loop:
         self.masks = Masks(trained, self.optimizer)
         self.gradients = Gradients(*parts, self.optimizer, config.train, loss_dtype, self.masks)
         self.gradients.check_batches(whole, total * config.train.accumulate, config.model.name, size)
-        self._evaluation = Evaluation(*parts, loss_dtype, config.task.name)
+        self._evaluation = Evaluation(*parts, loss_dtype)
 
     def update(self) -> None:
         """Make the update `step` -> `step + 1`."""
@@ -162,7 +166,11 @@ class Loop:
         for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
         with self.masks.holding(), self._after_step():
-            make_step(self.optimizer)
+            try:
+                make_step(self.optimizer)
+            except Exception as error:
+                blame(error, self._build_optimizer)
+                raise
         for param in trained.values():
             param.grad = None
         self.step += 1
@@ -219,8 +227,17 @@ class Loop:
         if measured:
             state = self._probe_state(needs_of(measured))
             for item in measured:
-                found.setdefault(item.grid.name, {}).update(item.probe.measure(state))
+                row = found.setdefault(item.grid.name, {})
+                row.update(item.measure(state, row))
         return found
+
+    def measure_own(self) -> None:
+        """Measure the plug-ins among the probes, to see whether they can be measured."""
+        own = [item for item in self.measurements if place_of(item.probe)]
+        state = self._probe_state(needs_of(own)) if own else None
+        for item in own:
+            assert state is not None
+            item.measure(state, {})
 
     def _evaluate_training(self) -> dict[str, Tensor]:
         """Evaluate the training examples in the pass of the next update, which is made now."""
@@ -343,3 +360,14 @@ class Loop:
                 }
                 with torch.no_grad():
                     load_state(self.optimizer, param, wide)
+
+
+def _check_optimizer(build: Callable[..., Any], optimizer: Any, params: Sequence[Tensor]) -> None:
+    """Check that `build` gave an optimizer of all parameters; a `PluginError` where a plug-in's did not."""
+    require(isinstance(optimizer, torch.optim.Optimizer), build, optimizer, "a torch.optim.Optimizer")
+    moved = {id(param) for group in optimizer.param_groups for param in group["params"]}
+    require(
+        moved == {*map(id, params)}, build, optimizer, "an optimizer of all the parameters that it was given"
+    )
+    rated = all("lr" in group for group in optimizer.param_groups)
+    require(rated, build, optimizer, 'an optimizer whose groups have a rate, "lr", which the schedule sets')

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
+from dynalab.core.plugins import place_of, refuse, require
 from dynalab.core.state import ProbeState
+from dynalab.core.words import listed
 from dynalab.probes.base import Probe
+from dynalab.tasks.checks import check_values
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
+
+# What a probe may say that it needs.
+_OPTIONAL = {item.name for item in fields(ProbeState)} - {"step", "params"}
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,31 @@ class Measurement:
     name: str
     probe: Probe
     grid: Cadence
+    _names: list[tuple[str, ...]] = field(default_factory=list)
+
+    def measure(self, state: ProbeState, beside: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a row's values, each of shape (S,).
+
+        Args:
+            state: What is measured.
+            beside: What stands in the row already.
+
+        Raises:
+            PluginError: A plug-in's are no such values, or have the name of another.
+        """
+        measure = self.probe.measure
+        row = measure(state)
+        some = isinstance(row, dict) and (row or not place_of(measure))
+        require(some, measure, row, "a dictionary, name -> one value a run")
+        check_values(measure, row, next(iter(state.params.values())).shape[0])
+        if not self._names:
+            self._names.append(tuple(row))
+            if place_of(measure) and (same := sorted({*row} & {*beside})):
+                refuse(measure, row, f"other names than {listed(same)}, which the row has already")
+        require(
+            tuple(row) == self._names[0], measure, row, f"{listed(self._names[0])}, as in the rows before"
+        )
+        return row
 
 
 def measurements(
@@ -29,14 +60,16 @@ def measurements(
 ) -> list[Measurement]:
     """Return a configuration's probes for a network; `every` has the distances of rows that were fixed before."""
     every = {**probe_cadences(config, folders), **(every or {})}
-    return [
-        Measurement(
-            name,
-            registry.find("probe", name, folders).build(section, network),
-            cadence(section.every or every.get(name), section.at),
-        )
-        for name, section in config.probe.items()
-    ]
+    made = []
+    for name, section in config.probe.items():
+        part = registry.find("probe", name, folders)
+        probe = part.build(section, network)
+        for needed in ("needs", "measure"):
+            require(hasattr(probe, needed), part.module.build, probe, f"a probe, which has `{needed}`")
+        unknown = sorted({*probe.needs} - _OPTIONAL)
+        require(not unknown, probe, unknown, f"needs among {listed(sorted(_OPTIONAL))}")
+        made.append(Measurement(name, probe, cadence(section.every or every.get(name), section.at)))
+    return made
 
 
 def needs_of(items: Iterable[Measurement]) -> set[str]:

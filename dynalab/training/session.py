@@ -182,6 +182,11 @@ class Session:
         self._recorder.close()
         self._attempt["train_seconds"] = time.time() - self._began
 
+    def abandon(self) -> None:
+        """Let go of the files, after an error; what was not saved is not."""
+        if recorder := getattr(self, "_recorder", None):
+            recorder.close()
+
     def tell(self, rate: float) -> None:
         """Say how far training is.
 

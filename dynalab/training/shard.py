@@ -16,9 +16,12 @@ from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.atomic import discard, sweep, write_text
 from dynalab.core.errors import DynalabError, Locked, StoreError
 from dynalab.core.machine import driver
+from dynalab.core.plugins import PluginError, naming
 from dynalab.store import checkpoint, runfile, series
+from dynalab.store.branch import is_untrained
 from dynalab.store.lock import Lock
-from dynalab.store.paths import ShardPaths
+from dynalab.store.names import refuse_links
+from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble
 from dynalab.training.job import Control, Job
 from dynalab.training.loop import Loop
@@ -34,6 +37,7 @@ def train_shard(paths: ShardPaths, job: Job, control: Control) -> runfile.Shard:
     Raises:
         Locked: Another process holds it, or took it over; nothing of it was touched since.
         DynalabError: Its files cannot be used or written; run.json says `failed` where it could be written.
+        PluginError: A plug-in failed; likewise, and the line names its file, and that of the traceback.
     """
     paths.refuse_links()
     with Lock(paths.lock, steal=job.steal) as lock:
@@ -41,7 +45,8 @@ def train_shard(paths: ShardPaths, job: Job, control: Control) -> runfile.Shard:
             sweep(folder)
         log = _log_to(paths.log)
         try:
-            return _train(paths, job, control, lock, log)
+            with naming():
+                return _train(paths, job, control, lock, log)
         except Locked:
             raise
         except BaseException as error:
@@ -52,6 +57,8 @@ def train_shard(paths: ShardPaths, job: Job, control: Control) -> runfile.Shard:
             if lock.mine():
                 log.error("%s: %s", type(error).__name__, error)
                 _record_failure(paths, error)
+                if isinstance(error, PluginError):
+                    raise PluginError(f"{error}; traceback in {_kept_trace(paths)}") from error.__cause__
             raise
         finally:
             for handler in list(log.handlers):
@@ -98,14 +105,18 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
     if index < len(way) - 1:
         rehearse_way(way[index:], torch.device(device), job.folders)
     session = Session(paths, job, control, lock, log, shard)
-    session.resume(way[index], index, found, state)
-    interrupted = session.run(way[index].end)
-    for segment in way[index + 1 :]:
-        if interrupted or session.loop.is_over:
-            break
-        session.enter(segment)
-        interrupted = session.run(segment.end)
-    session.close()
+    try:
+        session.resume(way[index], index, found, state)
+        interrupted = session.run(way[index].end)
+        for segment in way[index + 1 :]:
+            if interrupted or session.loop.is_over:
+                break
+            session.enter(segment)
+            interrupted = session.run(segment.end)
+        session.close()
+    except BaseException:
+        session.abandon()
+        raise
     loop = session.loop
     attempt.update(step=loop.step, seconds=time.time() - began, ended=_now())
     _settle(paths, shard, config, loop, interrupted)
@@ -180,6 +191,21 @@ def _record_failure(paths: ShardPaths, error: BaseException) -> None:
             line = str(error).splitlines()[0] if str(error) else repr(error)
             shard.attempts[-1] |= {"ended": _now(), "error": line}
         runfile.write(paths, shard)
+
+
+def _kept_trace(paths: ShardPaths) -> Path:
+    """Return where the traceback of a failure stays: a shard without a row of its own goes, and its files with it."""
+    if not is_untrained(paths):
+        return paths.error
+    ensemble = paths.ensemble.root
+    kept = OutputPaths(ensemble.parent.parent).logs / f"{ensemble.name}.txt"
+    try:
+        refuse_links(kept.parent)
+        kept.parent.mkdir(exist_ok=True)
+        write_text(kept, paths.error.read_text("utf-8"))
+    except (OSError, DynalabError):
+        return paths.error
+    return kept
 
 
 def _log_to(path: Path) -> logging.Logger:

@@ -17,9 +17,13 @@ import torch
 
 from dynalab.config.ensemble import from_tree
 from dynalab.core.machine import free_memory
+from dynalab.core.plugins import named
 from dynalab.core.streams import Streams
+from dynalab.store.runfile import Run
 from dynalab.training.loop import Loop
 from dynalab.training.planner import MEMORY_SHARE, Timing, Trial, is_short
+from dynalab.training.segments import segments
+from dynalab.training.session import rehearse_way
 
 # Seconds of steps measured for a layout; the first step is apart, since it builds what later ones reuse.
 SECONDS = 0.15
@@ -96,6 +100,7 @@ def trial(
     return dataclasses.asdict(Trial(tuple(timings), run_bytes, min(free or 0, _free(where) or 0)))
 
 
+@named
 def rehearse(
     config: Mapping[str, Any],
     runs: Sequence[Mapping[str, int]],
@@ -106,18 +111,22 @@ def rehearse(
 ) -> None:
     """Go through what training of some runs, stream -> seed each, begins with: parts, data, an update, an evaluation.
 
+    Probes that are plug-ins are measured once, and an edit is made.
+
     Raises:
         DynalabError: What training would refuse, in its words.
     """
     paths = [Path(folder) for folder in folders]
-    streams = [Streams(**seeds) for seeds in runs]
-    loop = Loop(
-        from_tree(config, paths), streams, steps, torch.device(device), paths, exact=exact, examples=FEW
-    )
+    streams, asked = [Streams(**seeds) for seeds in runs], from_tree(config, paths)
+    loop = Loop(asked, streams, steps, torch.device(device), paths, exact=exact, examples=FEW)
     for split in ("train", "test"):
         loop.evaluate(split)
+    loop.measure_own()
     if steps:
         loop.update()
+    if asked.edit is not None:
+        run = Run("", runs[0]["init"], dict(runs[0]))
+        rehearse_way(segments(asked, [run], steps, paths), loop.device, paths)
 
 
 class Stopwatch:

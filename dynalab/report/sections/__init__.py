@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dynalab.config.registry import Part
-from dynalab.core.errors import StoreError
+from dynalab.analysis.command import blocks_of
+from dynalab.config.registry import Part, find, search_path
+from dynalab.core.errors import ConfigError, StoreError
+from dynalab.core.plugins import PluginError, naming
 from dynalab.core.words import count
 from dynalab.report.blocks import Section
-from dynalab.report.choice import key_words, part_of
+from dynalab.report.choice import key_words
 from dynalab.report.gather import LANDMARKS
 from dynalab.report.sections.context import Context
 from dynalab.show.blocks import Block, Raster, Say, Warnings, in_order
@@ -27,13 +29,14 @@ _KNOWN = (
 def render(result: Result, context: Context) -> tuple[list[str], Section]:
     """Return an analysis' sentences for the summary at the top, in which `**` makes words bold, and its section.
 
-    A result of another form is named as damaged, and the page goes on.
+    A result of another form is named as damaged, so is what a plug-in's error leaves out, and the page goes on.
     """
-    part = part_of(result.kind)
     try:
+        part = _part(result.kind)
         with reading(result):
             known = part and hasattr(part.module, "show") and not _is_of_before(part, result)
-            lines, section = _shown(part, result, context) if part and known else _tables(result, context)
+            with naming(part and getattr(part.module, "show", None)):
+                lines, section = (_shown if known else _tables)(part, result, context)
             if words := key_words(result):
                 keys = (
                     f"Made with {' '.join(f'`{word}`' for word in words)}, not with the default keys alone."
@@ -41,9 +44,21 @@ def render(result: Result, context: Context) -> tuple[list[str], Section]:
                 section = replace(section, blocks=[Say(keys, note=True), *section.blocks])
                 lines = [*lines[:-1], f"{lines[-1]} {keys}"] if lines else []
             return lines, section
+    except PluginError as error:
+        context.shown[0].leave_out(error)
     except StoreError as error:
         context.leave_out(result, str(error))
-        return [], Section(result.kind, context.anchor(result))
+    return [], Section(result.kind, context.anchor(result))
+
+
+def _part(kind: str) -> Part | None:
+    """Return an analysis, None where there is none; one that cannot be imported is the user's to mend."""
+    try:
+        return find("analysis", kind, search_path())
+    except PluginError:
+        raise
+    except ConfigError:
+        return None
 
 
 def _is_of_before(part: Part, result: Result) -> bool:
@@ -52,10 +67,11 @@ def _is_of_before(part: Part, result: Result) -> bool:
     return result.value is None and result.data.get("version", version) != version
 
 
-def _shown(part: Part, result: Result, context: Context) -> tuple[list[str], Section]:
+def _shown(part: Part | None, result: Result, context: Context) -> tuple[list[str], Section]:
     """Return what an analysis says by itself."""
+    assert part is not None
     groups = [item.ensemble.group(STATUSES, [run.id for run in item.runs]) for item in context.shown]
-    blocks = list(part.module.show(result.restored(), groups))
+    blocks = blocks_of(part, result.restored(), groups)
     lines = [block.text for block in blocks if isinstance(block, Say) and block.headline]
     marked = [_marked(block, context) for block in in_order(blocks, context.warnings(result))]
     title = getattr(part.module, "TITLE", part.name.replace("_", " ").capitalize())
@@ -65,7 +81,7 @@ def _shown(part: Part, result: Result, context: Context) -> tuple[list[str], Sec
     return lines, Section(title, context.anchor(result), drawn)
 
 
-def _tables(result: Result, context: Context) -> tuple[list[str], Section]:
+def _tables(_: Part | None, result: Result, context: Context) -> tuple[list[str], Section]:
     """Return the values and lists of any analysis as plain tables."""
     blocks: list[Block] = [Warnings(lines)] if (lines := context.warnings(result)) else []
     blocks += tables_of({key: value for key, value in result.data.items() if key not in _KNOWN})

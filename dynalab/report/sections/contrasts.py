@@ -9,6 +9,7 @@ from pathlib import Path
 from dynalab.analysis.command import contrast
 from dynalab.config.registry import Part
 from dynalab.core.errors import StoreError
+from dynalab.core.plugins import PluginError, naming
 from dynalab.report.choice import is_of_another, part_of
 from dynalab.report.gather import Shown
 from dynalab.report.sections.context import Context
@@ -43,7 +44,10 @@ def contrasts(shown: Sequence[Shown], outputs: Path) -> tuple[list[Contrasts], l
         made = {}
         for place, other in others:
             try:
-                made[place] = contrast(part, one, other, outputs)
+                with naming(part.module.contrast):
+                    made[place] = contrast(part, one, other, outputs)
+            except PluginError as error:
+                shown[place].leave_out(error)
             except StoreError as error:
                 refused.append(f"{error}; {kind}-{one.id} and {kind}-{other.id} are not compared")
         if made:
@@ -65,9 +69,14 @@ def blocks(contrasts: Sequence[Contrasts], shown: Sequence[Shown], titles: Seque
     """Return the blocks that compare settings, each by its title."""
     context, made = Context(shown, "comparison"), list[Block]()
     for item in contrasts:
-        said = item.part.module.show_contrasts(
-            {titles[place]: result.restored() for place, result in item.made.items()},
-            {titles[place]: result.restored() for place, result in item.results.items()},
-        )
-        made += [settled(block, context.label, context.log_steps) for block in said]
+        show = item.part.module.show_contrasts
+        try:
+            with naming(show):
+                said = show(
+                    {titles[place]: result.restored() for place, result in item.made.items()},
+                    {titles[place]: result.restored() for place, result in item.results.items()},
+                )
+                made += [settled(block, context.label, context.log_steps) for block in said]
+        except PluginError as error:
+            shown[0].leave_out(error)
     return made

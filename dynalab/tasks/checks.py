@@ -1,0 +1,66 @@
+"""Whether what a task gave can be used: a plug-in's that cannot is refused in a line that names its file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dynalab.core.batch import Batch, InputSpec
+from dynalab.core.plugins import place_of, refuse, require
+
+
+def check_task(build: Callable[..., object], task: Any) -> None:
+    """Check that `build` gave a task.
+
+    Raises:
+        PluginError: A plug-in's did not.
+    """
+    for name in ("data", "loss", "metrics"):
+        method = getattr(task, name, None)
+        require(callable(method), build, task, f"a task, which has a method {name}")
+    spec = getattr(task, "spec", None)
+    require(isinstance(spec, InputSpec), build, task, "a task, whose `spec` is an InputSpec")
+
+
+def check_data(task: Any, data: Any, width: int) -> None:
+    """Look at the first batches of a plug-in's data for `width` runs.
+
+    Raises:
+        PluginError: They are no batches of so many runs.
+    """
+    if not place_of(task):
+        return
+    for name in ("train_batch", "eval_batches"):
+        require(callable(getattr(data, name, None)), task.data, data, f"an object with a method {name}")
+    _check_batch(data.train_batch, data.train_batch(0), width)
+    for split in ("train", "test"):
+        batches = data.eval_batches(split)
+        require(
+            hasattr(batches, "__getitem__"), data.eval_batches, batches, "a list of Batch(inputs, targets)"
+        )
+        for batch in batches[:1]:
+            _check_batch(data.eval_batches, batch, width)
+
+
+def _check_batch(made: Callable[..., object], batch: Any, width: int) -> None:
+    require(isinstance(batch, Batch), made, batch, "a Batch(inputs, targets)")
+    for name in ("inputs", "targets"):
+        tensor = getattr(batch, name)
+        shape = tuple(getattr(tensor, "shape", ()))
+        expected = f"{name} of shape ({width}, B, ...): {width} runs side by side, B examples each"
+        require(len(shape) > 1 and shape[0] == width, made, tensor, expected)
+
+
+def check_values(made: Callable[..., object], values: Any, width: int) -> None:
+    """Check that a method gave one number for each of `width` runs: in a tensor, or in a dictionary of some.
+
+    Raises:
+        PluginError: A plug-in's did not.
+    """
+    expected = f"a tensor of shape ({width},), one value a run"
+    if not isinstance(values, Mapping):
+        require(getattr(values, "shape", None) == (width,), made, values, expected)
+        return
+    for name, value in values.items():
+        if getattr(value, "shape", None) != (width,):
+            refuse(made, value, f"{expected}, for {name!r}")
