@@ -29,7 +29,7 @@ COMMANDS = {
     ),
     "fork": ("dynalab.cli.fork", "Go on from a stored state with something changed."),
     "report": ("dynalab.cli.report", "Write one self-contained HTML page."),
-    "runs": ("dynalab.cli.runs", "List, show, compare, export and remove what is stored."),
+    "runs": ("dynalab.cli.runs", "List, show, watch, compare, export and remove what is stored."),
     "config": ("dynalab.cli.config", "Print the composed configuration."),
     "bench": ("dynalab.cli.bench", "Time a task's steps over widths and numbers of workers."),
     "data": ("dynalab.cli.data", "List, fetch and verify data sets."),

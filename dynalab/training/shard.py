@@ -16,7 +16,7 @@ from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.atomic import discard, sweep, write_text
 from dynalab.core.errors import DynalabError, Locked, StoreError
 from dynalab.core.machine import driver
-from dynalab.store import checkpoint, runfile, series
+from dynalab.store import checkpoint, progress, runfile, series
 from dynalab.store.lock import Lock
 from dynalab.store.paths import ShardPaths
 from dynalab.store.stored import StoredEnsemble
@@ -54,6 +54,9 @@ def train_shard(paths: ShardPaths, job: Job, control: Control) -> runfile.Shard:
                 _record_failure(paths, error)
             raise
         finally:
+            with contextlib.suppress(StoreError):
+                if lock.mine():
+                    progress.remove(paths)
             for handler in list(log.handlers):
                 handler.close()
                 log.removeHandler(handler)
@@ -118,7 +121,6 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
     if lost and cause:
         control.warnings.append(f"{paths.root.name}: {cause}")
     log.info("%s", shard.status if loop.is_over else f"{shard.status} at step {loop.step}")
-    session.tell(0.0)
     return shard
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import gc
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from dynalab.config.ensemble import from_tree
 from dynalab.core.machine import free_memory
 from dynalab.core.streams import Streams
+from dynalab.training.exactness import exactness
 from dynalab.training.loop import Loop
 from dynalab.training.planner import MEMORY_SHARE, Timing, Trial, is_short
 
@@ -196,3 +197,7 @@ def _free(device: torch.device) -> int | None:
     free, total = torch.cuda.mem_get_info(device)
     share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda where: 1.0)(device)
     return int(min(free, share * total))
+
+
+# What a launcher can be asked for by name.
+TRIALS: dict[str, Callable[..., Any]] = {"trial": trial, "exactness": exactness, "rehearse": rehearse}
