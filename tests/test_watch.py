@@ -500,6 +500,7 @@ def test_a_line_says_what_comes_next(here, tiny, outputs, tmp_path):
     [
         ([], "hmm"),
         (["weights", "gradients"], "hmm"),
+        (["weights", "crossed"], "variance"),
         (["weights", "gradients", "curvature"], "eos"),
         (["gradients", "numerics"], "slingshot"),
         (["gradients", "scale_invariant"], "periods"),
@@ -508,7 +509,9 @@ def test_a_line_says_what_comes_next(here, tiny, outputs, tmp_path):
     ],
 )
 def test_the_next_analysis_is_that_of_what_was_recorded(probes, kind):
-    layout = SimpleNamespace(request=SimpleNamespace(config=SimpleNamespace(probes=probes)))
+    design = "crossed" if "crossed" in probes else "seeds"
+    config = SimpleNamespace(probes=probes, design=design)
+    layout = SimpleNamespace(request=SimpleNamespace(config=config))
     assert next_step._kind([layout]) == kind
 
 

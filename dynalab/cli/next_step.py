@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # What is recorded without being asked for, and the analysis of whatever was recorded.
 PROBES, USUAL = {"weights", "gradients"}, "hmm"
 _RECORD = re.compile(r"probes=\[([\w,]*)\]")
+_CROSSED = "design=crossed"
 
 
 def say(root: Path, *words: str) -> None:
@@ -47,9 +48,11 @@ def report(root: Path, ids: Sequence[str]) -> None:
 
 
 def _kind(layouts: Sequence[Layout]) -> str:
-    """Return the analysis that a probe was switched on for, as the analysis itself says; else the usual one."""
-    recorded = set.intersection(*({*layout.request.config.probes} for layout in layouts))
-    if recorded <= PROBES:
+    """Return the analysis that a probe or the design was chosen for, as it says itself; else the usual one."""
+    configs = [layout.request.config for layout in layouts]
+    recorded = set.intersection(*({*config.probes} for config in configs))
+    crossed = all(config.design == "crossed" for config in configs)
+    if recorded <= PROBES and not crossed:
         return USUAL
     from dynalab.analysis.command import needs_of
 
@@ -61,6 +64,6 @@ def _kind(layouts: Sequence[Layout]) -> str:
             # A plug-in's may be broken, or have keys without a default.
             continue
         probes = {*",".join(_RECORD.findall(needs.record)).split(",")} - {""}
-        if probes - PROBES and probes <= recorded:
+        if (crossed and _CROSSED in needs.record) or (probes - PROBES and probes <= recorded):
             return kind
     return USUAL

@@ -58,6 +58,8 @@ def watch_runs(
     root = outputs_root(outputs)
     paths, target = OutputPaths(root), _Target(root, refs, filter_text)
     lock.watch([*commands.locks(paths), *(shard.lock for shard in target.find())], note)
+    # Of another machine that is gone: to be waited for once.
+    commands.sweep(paths)
     board = Board(root, target.find(), target.find)
     board.look()
     if target.everything and not (board.active or commands.living(paths)):
@@ -132,15 +134,16 @@ def _idle(root: Path, filter_text: str | None) -> Board:
 
 def _follow(board: Board, planning: Callable[[], bool]) -> None:
     """Show a board until nothing of it is trained; `planning` is whether more may come."""
-    live, looks = is_interactive() and sys.stdout.isatty(), 0
+    live, looks, ended = is_interactive() and sys.stdout.isatty(), 0, 0
     for line in [] if live else board.lines():
         echo(line)
     with showing(board, live, echo):
-        while looks < ENDED:
-            looks = 0 if board.active or planning() else looks + 1
+        while ended < ENDED:
+            ended = 0 if board.active or planning() else ended + 1
             time.sleep(LOOK_SECONDS)
+            looks += 1
             if not live:
-                board.look(more=True)
+                board.look(more=looks % 4 == 0 or not board.active)
     for line in [] if live else board.lines(moving=False):
         echo(line)
 

@@ -137,13 +137,17 @@ def watching(stack: contextlib.ExitStack, quiet: bool) -> Callable[[Outcome], Ev
     from dynalab.cli.board import Board, showing
     from dynalab.launch.base import Events
 
+    shown = stack.enter_context(contextlib.ExitStack())
+
     def watch(outcome: Outcome) -> Events:
+        # Several waves follow each other, as of forks that are trained in different ways.
+        shown.close()
         tell: Callable[[str], None] = note
         if not quiet:
             note(_describe_work(outcome))
             shards = [paths for layout in outcome.layouts for paths in layout.work]
             board = Board(outcome.layouts[0].paths.root.parent.parent, shards)
-            tell = stack.enter_context(showing(board, is_interactive()))
+            tell = shown.enter_context(showing(board, is_interactive()))
 
         def finished(paths: ShardPaths, status: str) -> None:
             if status not in ("done", "partial"):

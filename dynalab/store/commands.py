@@ -47,9 +47,7 @@ class Announcement:
         refuse_links(self._folder)
         with storing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-        for path in inside(self._folder, _NAME, ".lock"):
-            if lock.holder(path) is None:
-                _forget(path)
+        sweep(OutputPaths(self._root))
         self._lock = Lock(self._place.with_suffix(".lock"))
         self._lock.__enter__()
         return self
@@ -74,16 +72,18 @@ class Announcement:
             self._folder.rmdir()
 
 
-def _forget(path: Path) -> None:
-    """Remove what a dead command left, its lock last."""
-    with contextlib.suppress(OSError):
-        path.with_suffix(".json").unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-
-
 def locks(outputs: OutputPaths) -> list[Path]:
     """Return the locks of commands, living and dead."""
     return list(inside(outputs.commands, _NAME, ".lock"))
+
+
+def sweep(outputs: OutputPaths) -> None:
+    """Remove what dead commands left, as far as it can be told and removed."""
+    for path in [] if outputs.commands.is_symlink() else locks(outputs):
+        with contextlib.suppress(OSError):
+            if lock.holder(path) is None:
+                path.with_suffix(".json").unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
 
 
 def living(outputs: OutputPaths) -> list[Training]:
