@@ -13,7 +13,8 @@ import yaml
 
 from dynalab.cli import board as boards
 from dynalab.cli import next_step, runs_watch
-from dynalab.cli.board import Board, names, showing
+from dynalab.cli.board import Board, showing
+from dynalab.cli.names import names
 from dynalab.config.command import LAUNCHERS
 from dynalab.launch.base import launcher
 from dynalab.store import commands, progress, runfile

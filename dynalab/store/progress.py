@@ -1,4 +1,4 @@
-"""How far a shard is while it is trained: progress.json, which whoever trains it replaces about twice a second.
+"""How far a shard is while it is trained: progress.json, which whoever trains it replaces about once a second.
 
 It counts only beside the lock of the claim that wrote it, and while that claim's process lives (`dynalab.store.lock`):
 what a killed process left says nothing. It is neither synced nor vouched for: a display loses nothing by it.

@@ -29,7 +29,7 @@ from dynalab.training.segments import Segment
 from dynalab.training.snapshots import Snapshots
 
 CHECKPOINT_SECONDS = 20.0
-PROGRESS_SECONDS = 0.5
+PROGRESS_SECONDS = 1.0
 
 
 class Session:
