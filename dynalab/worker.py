@@ -1,8 +1,8 @@
 """A worker: `python -m dynalab.worker`, handed one task after another as lines of JSON on its standard input.
 
-It answers in lines of JSON on its standard output: `ready`, then for every task `progress` (of a shard that it trains)
-and one of `finished`, `refused` (an error the user can act on) or `failed` (a bug; a shard's traceback is in its
-error.txt). When its input ends (the command finished, or was killed) it saves and ends.
+It answers in lines of JSON on its standard output: `ready`, then for every task one of `finished`, `refused` (an error
+the user can act on) or `failed` (a bug; a shard's traceback is in its error.txt); how far a shard is stands beside its
+run.json. When its input ends (the command finished, or was killed) it saves and ends.
 """
 
 from __future__ import annotations
@@ -58,23 +58,20 @@ def main() -> int:
     answer("ready", cuda_devices=devices)
 
     from dynalab.store.paths import ShardPaths
-    from dynalab.training.exactness import exactness
     from dynalab.training.job import Control, Job
     from dynalab.training.shard import train_shard
-    from dynalab.training.trial import Stopwatch, rehearse, trial
+    from dynalab.training.trial import TRIALS, Stopwatch
 
     def train(shard: str, folders: list[str], **how: Any) -> dict[str, Any]:
-        control = Control(stop=_stop.is_set, progress=lambda event: answer("progress", **event))
+        control = Control(stop=_stop.is_set)
         job = Job(folders=tuple(map(Path, folders)), **how)
         status = train_shard(ShardPaths(Path(shard)), job, control).status
         return {"status": status, "warnings": control.warnings}
 
     watch = Stopwatch()
     tasks: dict[str, Callable[..., Any]] = {
+        **TRIALS,
         "train": train,
-        "trial": trial,
-        "exactness": exactness,
-        "rehearse": rehearse,
         "build": watch.build,
         "time": watch.time,
     }

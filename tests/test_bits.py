@@ -202,7 +202,7 @@ def test_no_more_shards_are_in_work_than_the_plan_has_workers(tmp_path, workers)
     from dynalab.launch.base import Events, Work
     from dynalab.training.job import Job
 
-    most, pool = [], local.Pool.__new__(local.Pool)
+    most, pool = [], local.Launcher.__new__(local.Launcher)
 
     class Worker(process.Worker):
         """Ends its shard as soon as the next event is asked for."""

@@ -77,7 +77,7 @@ def test_the_command_says_it_of_each_ensemble_and_writes_nothing(outputs, tmp_pa
 
 
 def test_a_sweep_over_rates_of_a_shipped_task_needs_no_worker(monkeypatch, capsys):
-    monkeypatch.setattr(local, "Pool", None)
+    monkeypatch.setattr(local.Launcher, "_start", None)
     assert run(["train", "task=parity", "optimizer=sgd,lookahead", "optimizer.lr=0.1,0.2", "--dry-run"]) == 0
     assert capsys.readouterr().out.count("parity") == 4
     kinds = {

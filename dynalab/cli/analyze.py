@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dynalab.cli import next_step
 from dynalab.cli.options import (
     columns_of_terminal,
     config_dir_option,
@@ -153,6 +154,8 @@ def command(
                 echo(line)
             echo(result.paths.root)
             warn(result.warnings)
+        if not damaged:
+            next_step.report(root, [ensemble for result in results for ensemble in result.ensembles])
     return 3 if damaged else 0
 
 

@@ -34,7 +34,7 @@ COMMANDS = {
     ),
     "fork": ("dynalab.cli.fork", "Go on from a stored state with something changed."),
     "report": ("dynalab.cli.report", "Write one self-contained HTML page."),
-    "runs": ("dynalab.cli.runs", "List, show, compare, export and remove what is stored."),
+    "runs": ("dynalab.cli.runs", "List, show, watch, compare, export and remove what is stored."),
     "config": ("dynalab.cli.config", "Print the composed configuration, or say what its keys are."),
     "experiments": (
         "dynalab.cli.experiments",

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from dynalab.cli import next_step
 from dynalab.cli.options import config_dir_option, note, quiet_option, result_options
 
 
@@ -67,5 +68,8 @@ def command(
     with contextlib.ExitStack() as stack:
         interruptible(stack)
         outcome = make_forks(forking, options, watching(stack, quiet), note)
-    code = conclude(outcome, dry_run, as_json)
-    return code or (3 if forking.left_out else 0)
+    code = conclude(outcome, dry_run, as_json, quiet=True)
+    code = code or (3 if forking.left_out else 0)
+    if not (code or dry_run or as_json or quiet):
+        next_step.report(root, [layout.paths.digest for layout in outcome.layouts])
+    return code

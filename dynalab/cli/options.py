@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _OVERRIDE = re.compile(r"[^/=]*=|~(?!/)")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-_filter_option = click.option(
+filter_option = click.option(
     "-f",
     "--filter",
     "filter_text",
@@ -36,7 +36,7 @@ _filter_option = click.option(
 def filter_options(function: F) -> F:
     """Add --filter, and --forks: without it what an id does not name is no fork."""
     about = "Forks as well, which are left out where no id names them."
-    return _filter_option(click.option("--forks", is_flag=True, help=about)(function))
+    return filter_option(click.option("--forks", is_flag=True, help=about)(function))
 
 
 def result_options(function: F) -> F:
@@ -107,14 +107,15 @@ def columns_of_terminal() -> int:
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return a plain table: aligned columns, a dash for what is missing."""
-    cells = [[_cell(item) for item in row] for row in [header, *rows]]
+    cells = [[cell(item) for item in row] for row in [header, *rows]]
     widths = [max(len(row[index]) for row in cells) for index in range(len(header))]
     return "\n".join(
-        "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in cells
+        "  ".join(f"{text:<{w}}" for text, w in zip(row, widths, strict=True)).rstrip() for row in cells
     )
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """Return a value as a part of a line."""
     return "-" if value is None else clean(value).replace("\n", "\\n").replace("\t", "\\t")
 
 

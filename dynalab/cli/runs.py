@@ -23,6 +23,7 @@ from dynalab.cli.options import (
     warn,
 )
 from dynalab.cli.runs_analyses import list_analyses, show_analysis
+from dynalab.cli.runs_watch import watch_runs
 from dynalab.config.places import outputs_root
 from dynalab.config.registry import search_path
 from dynalab.config.seeds import format_seeds
@@ -39,9 +40,10 @@ if TYPE_CHECKING:
 
 @click.group("runs")
 def command() -> None:
-    """List, show, compare, export and remove what is stored."""
+    """List, show, watch, compare, export and remove what is stored."""
 
 
+command.add_command(watch_runs)
 command.add_command(runs_files.diff_runs)
 command.add_command(runs_files.export_runs)
 command.add_command(runs_files.remove_runs)

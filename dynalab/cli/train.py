@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dynalab.cli import next_step
 from dynalab.cli.options import (
     columns,
     config_dir_option,
     echo,
     emit_json,
+    is_interactive,
     named_seeds,
     note,
     quiet_option,
@@ -26,7 +28,9 @@ from dynalab.cli.options import (
 from dynalab.core.stats import fallen, quantile
 
 if TYPE_CHECKING:
+    from dynalab.launch.base import Events
     from dynalab.launch.train import Outcome
+    from dynalab.store.paths import ShardPaths
 
 
 @click.command("train", context_settings={"ignore_unknown_options": False})
@@ -81,11 +85,11 @@ def command(
         interruptible(stack)
         options = Options(force, anyway, steal, dry_run, ("dynalab", *sys.argv[1:]))
         outcome = train(parsed, options, watching(stack, quiet), note)
-    return conclude(outcome, dry_run, as_json)
+    return conclude(outcome, dry_run, as_json, quiet)
 
 
-def conclude(outcome: Outcome, dry_run: bool, as_json: bool) -> int:
-    """Say what became of the work, and return the exit code."""
+def conclude(outcome: Outcome, dry_run: bool, as_json: bool, quiet: bool) -> int:
+    """Say what became of the work, and what comes next; return the exit code."""
     warn([line for layout in outcome.layouts for line in layout.warnings] + outcome.report.warnings)
     for layout in outcome.layouts:
         for steps, once in sorted(set(layout.cut_off.values())):
@@ -117,6 +121,8 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool) -> int:
     if outcome.report.interrupted:
         note("interrupted; the state is saved and the same command goes on")
         return 130
+    if not outcome.exit_code and not (as_json or quiet):
+        next_step.after_training(outcome.layouts)
     return outcome.exit_code
 
 
@@ -143,16 +149,34 @@ def interruptible(stack: contextlib.ExitStack) -> None:
     stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, interrupt))
 
 
-def watching(stack: contextlib.ExitStack, quiet: bool) -> Callable[[Outcome], Any]:
+def watching(stack: contextlib.ExitStack, quiet: bool) -> Callable[[Outcome], Events]:
     """Return what training is watched with: it says what is to be done, and shows how it goes until `stack` ends."""
-    from dynalab.cli.progress import Watch, live, wants_live
+    from dynalab.cli.board import Board, showing
+    from dynalab.launch.base import Events
 
-    def watch(outcome: Outcome) -> Any:
+    shown = stack.enter_context(contextlib.ExitStack())
+
+    def watch(outcome: Outcome) -> Events:
+        # Several waves follow each other, as of forks that are trained in different ways.
+        shown.close()
+        tell: Callable[[str], None] = note
         if not quiet:
             note(_describe_work(outcome))
-        watcher = Watch(outcome, wants_live(quiet))  # type: ignore[arg-type]
-        stack.enter_context(live(watcher))
-        return watcher.events()
+            shards = [paths for layout in outcome.layouts for paths in layout.work]
+            board = Board(outcome.layouts[0].paths.root.parent.parent, shards)
+            tell = shown.enter_context(showing(board, is_interactive()))
+
+        def finished(paths: ShardPaths, status: str) -> None:
+            if status not in ("done", "partial"):
+                tell(f"{paths.ensemble.digest}/{paths.root.name}: {status}")
+
+        def split(paths: ShardPaths, parts: list[ShardPaths], how: str) -> None:
+            names = " and ".join(part.root.name for part in parts)
+            tell(
+                f"{paths.ensemble.digest}/{paths.root.name}: the worker was {how}. Its seeds go on as {names}"
+            )
+
+        return Events(finished, split, tell)
 
     return watch
 

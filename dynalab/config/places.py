@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -31,6 +32,16 @@ def outputs_root(folder: str | Path | None = None) -> Path:
     if root.exists() and not root.is_dir():
         raise ConfigError(f"outputs={root}: a file, not a folder")
     return root
+
+
+def typed(*words: str, outputs: Path) -> str:
+    """Return a command of dynalab's as one types it, with `--outputs` where another folder would be taken without."""
+    try:
+        usual = outputs_root()
+    except ConfigError:
+        usual = None
+    other = [] if outputs == usual else ["--outputs", str(outputs)]
+    return shlex.join(["dynalab", *words, *other])
 
 
 def cache_folder() -> Path:

@@ -1,10 +1,11 @@
-"""What every launcher is given and what it answers."""
+"""What a launcher is, what it is given and what it answers; each is a module of this folder, found by its name."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from dynalab.store.paths import ShardPaths
 from dynalab.training.job import Job
@@ -21,9 +22,11 @@ class Work:
 
 @dataclass
 class Events:
-    """What a launcher tells while it works, from one thread; `split` is told how the worker died."""
+    """What a launcher tells while it works, from one thread; `split` is told how the worker died.
 
-    progress: Callable[[ShardPaths, dict[str, Any]], None] = lambda shard, event: None
+    How far a shard is stands beside its run.json (`dynalab.store.progress`), for whoever asks.
+    """
+
     finished: Callable[[ShardPaths, str], None] = lambda shard, status: None
     split: Callable[[ShardPaths, list[ShardPaths], str], None] = lambda shard, parts, how: None
     message: Callable[[str], None] = lambda line: None
@@ -57,3 +60,47 @@ class Report:
         self.causes |= other.causes
         self.warnings += other.warnings
         self.interrupted |= other.interrupted
+
+
+class Launcher(Protocol):
+    """Has the shards of one command trained.
+
+    Attributes:
+        apart: Whether processes of their own train, which choose the environment that bits depend on.
+    """
+
+    apart: ClassVar[bool]
+
+    def __init__(self, workers: int, threads: int) -> None:
+        """Begin to make ready for so many shards at a time, on so many threads each."""
+
+    def device(self, asked: str) -> str:
+        """Return what `device=` means where it trains.
+
+        Raises:
+            DynalabError: The device is absent, or nothing can be trained at all.
+        """
+
+    def trial(self, task: str, **request: Any) -> dict[str, Any] | None:
+        """Do one of `dynalab.training.trial.TRIALS` where it trains.
+
+        Returns:
+            The answer: `found`, or `message` and `exit_code` where it was refused or failed. None where a worker died
+            of it: whatever killed it will show again in training, where it is reported.
+        """
+
+    def run(self, work: Work, events: Events) -> Report:
+        """Train the shards, whatever becomes of single ones.
+
+        Raises:
+            DynalabError: As `device`.
+        """
+
+    def close(self) -> None:
+        """Let go of what it holds, once what is under way is saved."""
+
+
+def launcher(name: str) -> type[Launcher]:
+    """Return the launcher of a name, one of `dynalab.config.command.LAUNCHERS`."""
+    found: type[Launcher] = importlib.import_module(f"{__package__}.{name}").Launcher
+    return found

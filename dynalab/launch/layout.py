@@ -90,7 +90,7 @@ def lay_out(
     anyway: bool = False,
     steal: bool = False,
     folders: Sequence[Path] = (),
-    inline: bool = False,
+    apart: bool = True,
 ) -> Layout:
     """Compare a request with the store and, unless told not to write, make the new shards' folders.
 
@@ -103,15 +103,14 @@ def lay_out(
         anyway: Go on under other versions than a half-done run began with.
         steal: Take over shards whoever holds them.
         folders: Plug-in folders, for the workers.
-        inline: Whether this process trains, not workers.
+        apart: Whether processes of their own train, not this one.
 
     Raises:
         DynalabError: A half-done run began under other versions; the folder cannot be written; another process is
-            laying
-            out the ensemble, or took it over from this one.
+            laying out the ensemble, or took it over from this one.
     """
     layout = Layout(request, find_ensemble(outputs, request), warnings=idle_streams(request.config))
-    here = {} if anyway else bits_of(worker=not inline)
+    here = {} if anyway else bits_of(worker=apart)
     if not write:
         _compare(layout, planned, None, force, here, steal, folders)
         return layout

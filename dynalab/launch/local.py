@@ -8,7 +8,7 @@ import queue
 import subprocess
 import threading
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from dynalab.core.devices import resolve_device
 from dynalab.core.errors import DynalabError, RunsFailed
@@ -20,16 +20,18 @@ from dynalab.store.paths import ShardPaths
 _GRACE_SECONDS = 60.0
 
 
-class Pool:
+class Launcher:
     """The workers of one command. They start importing torch at once, while the command is still planning."""
 
-    def __init__(self, count: int, threads: int) -> None:
+    apart: ClassVar[bool] = True
+
+    def __init__(self, workers: int, threads: int) -> None:
         self._threads = threads
         self._events: queue.SimpleQueue[tuple[Worker, dict[str, Any]]] = queue.SimpleQueue()
         self._memory_kills = crash.MemoryKills()
         self._narrowed: set[ShardPaths] = set()
         self._cuda_devices = 0
-        self._workers = [self._start() for _ in range(count)]
+        self._workers = [self._start() for _ in range(workers)]
 
     def _start(self) -> Worker:
         # In the command's own process group: Ctrl-C and a kill of the group reach the workers as well.
@@ -81,14 +83,8 @@ class Pool:
             worker.ready = True
         return resolve_device(asked, self._cuda_devices)
 
-    def attempt(self, task: str, **request: Any) -> dict[str, Any] | None:
-        """Have a worker that is ready do a task of `dynalab.worker` that is no training, as `trial`.
-
-        Returns:
-            The worker's answer: `event`, and with it `found`, or `message` and `exit_code`. None where it died of it:
-                whatever
-            killed it will show again in training, where it is reported.
-        """
+    def trial(self, task: str, **request: Any) -> dict[str, Any] | None:
+        """Have a worker that is ready try something; None where it died of it."""
         worker = next(item for item in self._workers if item.ready)
         worker.send(task=task, **request)
         while True:
@@ -181,8 +177,6 @@ class Pool:
         if kind == "ready":
             worker.ready = True
             self._hand_out(worker, waiting, work)
-        elif kind == "progress" and shard is not None:
-            events.progress(shard, event)
         elif kind in ("finished", "refused", "failed") and shard is not None:
             worker.shard = None
             if kind == "finished":

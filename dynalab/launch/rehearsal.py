@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dynalab.config.command import Settings
 from dynalab.config.compose import compose
 from dynalab.config.ensemble import EnsembleConfig, canonical, from_tree
-from dynalab.launch import local
+from dynalab.launch.base import launcher
 from dynalab.launch.layout import Layout
 from dynalab.store.paths import ShardPaths
 
@@ -17,7 +17,7 @@ def refusals(
 ) -> tuple[dict[ShardPaths, str], dict[ShardPaths, int]]:
     """Return what training would refuse of new ensembles, in its words, and the exit codes; nothing is written.
 
-    One worker of so many threads begins a training of each kind: a sweep over a rate is of one kind.
+    A training of each kind is begun where it would be trained, on so many threads: a sweep over a rate is of one kind.
 
     Raises:
         ConfigError: The device is absent.
@@ -29,11 +29,11 @@ def refusals(
     kinds = {kind: item for kind, item in kinds.items() if not _is_usual(kind, item.request.config)}
     if not kinds and not settings.device.startswith("cuda"):
         return lines, codes
-    pool = local.Pool(1, threads)
+    trainer = launcher(settings.launcher)(1, threads)
     try:
-        device = pool.device(settings.device)
+        device = trainer.device(settings.device)
         refused = {
-            kind: pool.attempt(
+            kind: trainer.trial(
                 "rehearse",
                 config=layout.request.config.as_dict(),
                 runs=[dict(run.streams) for run in layout.request.runs[:2]],
@@ -45,7 +45,7 @@ def refusals(
             for kind, layout in kinds.items()
         }
     finally:
-        pool.close()
+        trainer.close()
     for layout in fresh:
         # A worker that died of it says nothing: in training that is met with narrower shards.
         answer = refused.get(_kind(layout.request.config)) or {}

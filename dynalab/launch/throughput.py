@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dynalab.config.command import Request, Settings
 from dynalab.core.machine import cores
-from dynalab.launch.local import Pool
+from dynalab.launch.local import Launcher
 
 WIDTHS = (1, 2, 5, 10, 20)
 
@@ -63,7 +63,7 @@ def measure(
     most = 1 if settings.device.startswith("cuda") else cores()
     counts = [compute.workers] if compute.workers else worker_counts(most)
     cells = []
-    pool = Pool(max(counts), compute.threads or 1)
+    pool = Launcher(max(counts), compute.threads or 1)
     try:
         work = {
             "config": request.config.as_dict(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections import Counter
@@ -11,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from dynalab.config.command import Command, Request
+from dynalab.config.places import typed
 from dynalab.core.atomic import check_writable, storing, write_bytes, write_json
 from dynalab.core.errors import ConfigError, RunsFailed, StoreError
-from dynalab.launch import inline, local
-from dynalab.launch.base import Events, Report, Work
+from dynalab.launch.base import Events, Report, Work, launcher
 from dynalab.launch.layout import Layout, discard_untrained, lay_out, mend_config
 from dynalab.launch.rehearsal import refusals
 from dynalab.launch.trials import Plans
 from dynalab.store import lock, runfile
+from dynalab.store.commands import Announcement
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
 from dynalab.store.table import refresh
@@ -69,7 +71,10 @@ class Outcome:
         for layout in self.layouts:
             for owner, n_runs in sorted(Counter(layout.busy.values()).items()):
                 name, runs = layout.paths.root.name, f"{n_runs} run{'s are' if n_runs > 1 else ' is'}"
-                lines.append(f"{name}: {runs} being trained by {owner}; --steal takes them over")
+                watch = typed("runs", "watch", layout.paths.digest, outputs=layout.paths.root.parent.parent)
+                lines.append(
+                    f"{name}: {runs} being trained by {owner}; `{watch}` shows how far, --steal takes them over"
+                )
         return [*lines, *self.report.held.values()]
 
     def require_whole(self) -> None:
@@ -139,11 +144,12 @@ def train(
         report.failures, report.codes = refusals(settings, compared, outcome.plan.threads)
         return outcome
     count = min(outcome.plan.workers, max(sum(len(layout.work) for layout in compared), 1))
-    pool = None if settings.launcher == "inline" else local.Pool(count, outcome.plan.threads)
-    launcher = pool or inline
-    try:
+    with contextlib.ExitStack() as stack:
+        announcement = stack.enter_context(Announcement(outputs))
+        trainer = launcher(settings.launcher)(count, outcome.plan.threads)
+        stack.callback(trainer.close)
         # Workers are importing torch meanwhile; the first that is ready tries the step.
-        plans.ask(launcher.attempt, launcher.device(settings.device))
+        plans.ask(trainer)
         for layout in compared:
             # Here, since a trial takes its time, and an ensemble is locked while it is laid out.
             plans.of(layout.request, len(layout.new))
@@ -163,11 +169,9 @@ def train(
             folders=settings.folders,
         )
         shards = _by_size([shard for layout in outcome.layouts for shard in layout.work])
-        outcome.report = launcher.run(Work(shards, outcome.plan.workers, job), watch(outcome))
+        announcement.of(shards, outcome.plan.workers)
+        outcome.report = trainer.run(Work(shards, outcome.plan.workers, job), watch(outcome))
         outcome.report.warnings[:0] = _without_bits(outcome.layouts, plans)
-    finally:
-        if pool is not None:
-            pool.close()
     for layout in outcome.layouts:
         discard_untrained(layout.paths, [shard for shard, code in outcome.report.codes.items() if code == 2])
     stored = [layout for layout in outcome.layouts if layout.paths.config.is_file()]
@@ -216,7 +220,7 @@ def _lay_out(
         anyway=options.anyway,
         steal=options.steal,
         folders=plans.command.settings.folders,
-        inline=plans.command.settings.launcher == "inline",
+        apart=plans.apart,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dynalab.config.places import cache_folder
 from dynalab.core.atomic import write_json
 from dynalab.core.errors import StoreError
 from dynalab.core.machine import cards, cores, free_memory
+from dynalab.launch.base import Launcher, launcher
 from dynalab.launch.layout import Layout
 from dynalab.store.read import read_json
 from dynalab.training.planner import (
@@ -48,14 +49,19 @@ class Plans:
 
     def __init__(self, command: Command) -> None:
         self.command = command
-        self._attempt: Callable[..., dict[str, Any] | None] | None = None
+        self.apart = launcher(command.settings.launcher).apart
+        self._launcher: Launcher | None = None
         self._device = command.settings.device
         self._found: dict[tuple[str, int], Plan] = {}
         self._bits: dict[str, str | None] = {}
 
-    def ask(self, attempt: Callable[..., dict[str, Any] | None], device: str) -> None:
-        """From now on, have what the file does not know tried, as `Pool.attempt` or `inline.attempt` does."""
-        self._attempt, self._device = attempt, device
+    def ask(self, launcher: Launcher) -> None:
+        """From now on, have what the file does not know tried.
+
+        Raises:
+            DynalabError: The device is absent, or nothing can be trained at all.
+        """
+        self._launcher, self._device = launcher, launcher.device(self.command.settings.device)
         self._found.clear()
 
     def of(self, request: Request, n_new: int) -> Plan:
@@ -63,7 +69,7 @@ class Plans:
         key = (request.config.id, n_new)
         if key not in self._found:
             compute, shared_by = self.command.settings.compute, len(self.command.requests)
-            trial = self._timed(request, n_new) if self._workers else None
+            trial = self._timed(request, n_new) if self.apart else None
             memory = free_memory() if trial else None
             laid = plan(n_new, compute, self._device, shared_by, trial, memory)
             self._found[key] = with_bits(laid, self._exactness(request, laid), shared_by)
@@ -73,11 +79,6 @@ class Plans:
         """Return the plan of the ensemble with most new runs, which speaks for the command."""
         layout = max(layouts, key=lambda item: len(item.new))
         return self.of(layout.request, len(layout.new))
-
-    @property
-    def _workers(self) -> bool:
-        """Whether workers train, not this process."""
-        return self.command.settings.launcher != "inline"
 
     def _timed(self, request: Request, n_new: int) -> Trial | None:
         """Return what is known of a request's layouts: from the file, else from a trial in the pool."""
@@ -93,7 +94,7 @@ class Plans:
             len(known.timings) == len(layouts) or is_short(known.timings[0].seconds, run_steps, len(layouts))
         ):
             return known
-        if self._attempt is None:
+        if self._launcher is None:
             return known
         answer = self._try(
             request, "trial", layouts=layouts, run_steps=run_steps, device=self._device, exact=compute.exact
@@ -118,7 +119,7 @@ class Plans:
             kept = _kept(EXACTNESS).get(key)
             if kept in (HOLD, RUN_BY_RUN, ADDRESS):
                 self._bits[key] = kept
-            elif self._attempt is None:
+            elif self._launcher is None:
                 return None
             else:
                 run_steps = self._run_steps(request, laid)
@@ -129,9 +130,9 @@ class Plans:
 
     def _try(self, request: Request, task: str, **keys: Any) -> Any:
         """Return what a trial of a request finds, None where it could not be made."""
-        assert self._attempt is not None
+        assert self._launcher is not None
         folders = self.command.settings.folders
-        answer = self._attempt(task, config=request.config.as_dict(), folders=folders, **keys)
+        answer = self._launcher.trial(task, config=request.config.as_dict(), folders=folders, **keys)
         return (answer or {}).get("found")
 
     def _run_steps(self, request: Request, laid: Plan) -> float:
@@ -145,7 +146,7 @@ class Plans:
         config = request.config.as_dict()
         train = config.get("train") or {}
         described = [
-            bits_of(self._workers),
+            bits_of(self.apart),
             {part: config.get(part) for part in ("task", "model")},
             {name: train.get(name) for name in ("batch_size", "accumulate", "loss_dtype")},
             (config.get("optimizer") or {}).get("name"),

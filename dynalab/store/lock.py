@@ -231,6 +231,11 @@ class Lock:
             self._heart.start()
         return self
 
+    @property
+    def token(self) -> str:
+        """What tells this claim from every other."""
+        return self._owner.token
+
     def mine(self) -> bool:
         """Return whether the lock is still held, by this very claim; a `StoreError` where it cannot be read."""
         try:

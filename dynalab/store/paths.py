@@ -34,6 +34,9 @@ class OutputPaths:
     reports = _Place("reports")
     logs = _Place("logs")  # Tracebacks of dynalab's own bugs.
     imports_lock = _Place("imported/lock")  # Held while a table is imported.
+    commands = _Place(
+        ".training"
+    )  # Of each command that trains, what and how; hidden: gone when the command is.
 
     def analysis(self, kind: str, digest: str) -> AnalysisPaths:
         """Return the folder of one analysis."""
@@ -162,6 +165,7 @@ class ShardPaths:
     root: Path
 
     run = _Place("run.json")  # What the shard is, how far it is and who trained it.
+    progress = _Place("progress.json")  # How far it is at this moment; there while it is trained.
     lock = _Place("lock")  # Held by the one writer.
     log = _Place("log.txt")  # What the worker had to say.
     error = _Place("error.txt")  # The traceback of a failed attempt.

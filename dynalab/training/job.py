@@ -39,9 +39,8 @@ class Control:
 
     Attributes:
         stop: Returns whether to save and end.
-        progress: Called now and then with plain values.
+        warnings: Lines for the user, added on the way.
     """
 
     stop: Callable[[], bool] = lambda: False
-    progress: Callable[[dict[str, Any]], None] = lambda event: None
     warnings: list[str] = field(default_factory=list)

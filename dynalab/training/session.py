@@ -14,10 +14,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from dynalab.core.errors import ConfigError, StoreError
-from dynalab.store import checkpoint, runfile, series
+from dynalab.store import checkpoint, progress, runfile, series
 from dynalab.store.checkpoint import CheckpointPaths, CheckpointState
 from dynalab.store.lock import Lock
 from dynalab.store.paths import ShardPaths
+from dynalab.store.progress import Progress
 from dynalab.store.series import Mark
 from dynalab.training.cadence import cadence, probe_cadences
 from dynalab.training.editing import edit
@@ -28,7 +29,7 @@ from dynalab.training.segments import Segment
 from dynalab.training.snapshots import Snapshots
 
 CHECKPOINT_SECONDS = 20.0
-PROGRESS_SECONDS = 0.5
+PROGRESS_SECONDS = 1.0
 
 
 class Session:
@@ -62,7 +63,7 @@ class Session:
         self._paths, self._job, self._control, self._lock = paths, job, control, lock
         self._log, self._shard, self._index = log, shard, 0
         self._attempt = shard.attempts[-1]
-        self._began, self._saved, self._told = time.time(), time.monotonic(), 0.0
+        self._began, self._saved, self._told = time.time(), time.monotonic(), time.monotonic()
         self._first: int | None = None
         self._stored = -1
 
@@ -108,7 +109,7 @@ class Session:
                 return False
             if clock - self._told > PROGRESS_SECONDS:
                 self._told = clock
-                self.tell((loop.step - (self._first or 0)) / max(time.time() - self._began, 1e-9))
+                self._tell()
             by_step = job.checkpoint_every is not None and loop.step % job.checkpoint_every == 0
             by_clock = job.checkpoint_every is None and clock - self._saved > CHECKPOINT_SECONDS
             if (by_step or by_clock or loop.step in wanted) and loop.step < shard.requested_steps:
@@ -187,28 +188,17 @@ class Session:
         if recorder := getattr(self, "_recorder", None):
             recorder.close()
 
-    def tell(self, rate: float) -> None:
-        """Say how far training is.
-
-        Args:
-            rate: Steps a second.
-        """
+    def _tell(self) -> None:
+        """Say on disk how far training is, and how fast."""
         latest = {}
-        for name in ("train_loss", "train_accuracy", "test_accuracy"):
+        for name in progress.METRICS:
             values = self._recorder.latest.get(name)
             if values is not None and np.isfinite(values).any():
                 latest[name] = float(np.nanmedian(values))
-        shard = self._shard
-        self._control.progress(
-            {
-                "step": self.loop.step,
-                "steps": shard.requested_steps,
-                "runs": len(shard.runs),
-                "rate": rate,
-                "status": shard.status,
-                "latest": latest,
-            }
-        )
+        shard, now = self._shard, time.time()
+        rate = (self.loop.step - (self._first or 0)) / max(now - self._began, 1e-9)
+        about = (shard.requested_steps, len(shard.runs), self._lock.token, now)
+        progress.write(self._paths, Progress(self.loop.step, rate, latest, *about))
 
     def _build(self, segment: Segment) -> Loop:
         plan, folders = self._shard.plan, self._job.folders

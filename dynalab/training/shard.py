@@ -17,7 +17,7 @@ from dynalab.core.atomic import discard, sweep, write_text
 from dynalab.core.errors import DynalabError, Locked, StoreError
 from dynalab.core.machine import driver
 from dynalab.core.plugins import PluginError, naming
-from dynalab.store import checkpoint, runfile, series
+from dynalab.store import checkpoint, progress, runfile, series
 from dynalab.store.branch import is_untrained
 from dynalab.store.lock import Lock
 from dynalab.store.names import refuse_links
@@ -61,6 +61,9 @@ def train_shard(paths: ShardPaths, job: Job, control: Control) -> runfile.Shard:
                     raise PluginError(f"{error}; traceback in {_kept_trace(paths)}") from error.__cause__
             raise
         finally:
+            with contextlib.suppress(StoreError):
+                if lock.mine():
+                    progress.remove(paths)
             for handler in list(log.handlers):
                 handler.close()
                 log.removeHandler(handler)
@@ -129,7 +132,6 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
     if lost and cause:
         control.warnings.append(f"{paths.root.name}: {cause}")
     log.info("%s", shard.status if loop.is_over else f"{shard.status} at step {loop.step}")
-    session.tell(0.0)
     return shard
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import gc
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from dynalab.core.machine import free_memory
 from dynalab.core.plugins import named
 from dynalab.core.streams import Streams
 from dynalab.store.runfile import Run
+from dynalab.training.exactness import exactness
 from dynalab.training.loop import Loop
 from dynalab.training.planner import MEMORY_SHARE, Timing, Trial, is_short
 from dynalab.training.segments import segments
@@ -205,3 +206,7 @@ def _free(device: torch.device) -> int | None:
     free, total = torch.cuda.mem_get_info(device)
     share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda where: 1.0)(device)
     return int(min(free, share * total))
+
+
+# What a launcher can be asked for by name.
+TRIALS: dict[str, Callable[..., Any]] = {"trial": trial, "exactness": exactness, "rehearse": rehearse}

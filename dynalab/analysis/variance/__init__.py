@@ -12,7 +12,7 @@ import numpy as np
 
 from dynalab.analysis.base import Frame, Group, Keys, Needs, Trajectories, frame, key, on_one_grid
 from dynalab.analysis.variance import components, impute
-from dynalab.analysis.variance.design import Design, level_of, read
+from dynalab.analysis.variance.design import CROSSED, Design, level_of, read
 from dynalab.core import convergence as watch
 from dynalab.core.convergence import Convergence, ConvergenceKeys, Passage
 from dynalab.core.errors import ConfigError
@@ -20,7 +20,7 @@ from dynalab.core.words import count, listed, number
 from dynalab.show.blocks import Block, Cell, Intervals, Levels, Say, Table
 
 VERSION = 2
-NEEDS = Needs()
+NEEDS = Needs(record=CROSSED)
 TITLE = "Where the spread comes from"
 FEW = 4  # below this many levels an interval says little about a source
 

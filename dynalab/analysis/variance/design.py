@@ -13,7 +13,8 @@ from dynalab.core.errors import ConfigError, NothingMatched
 
 STREAMS = ("init", "split", "order", "noise")
 _PIECE = re.compile(r"([a-z]+)(\d+)$")
-HOW = "train one: design=crossed seed_streams.init=0..4 seed_streams.order=0..4"
+CROSSED = "design=crossed seed_streams.init=0..4 seed_streams.order=0..4"
+HOW = f"train one: {CROSSED}"
 
 
 @dataclass(frozen=True)

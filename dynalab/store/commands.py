@@ -1,0 +1,121 @@
+"""Which commands train in an outputs folder at this moment, and what: a hidden file for each while it lives.
+
+A shard's own lock says that it is trained; that one waits for a worker, or that a command is still planning, is known
+to the command alone. So it holds a lock, and writes beside it which shards it trains and how many at a time. What a
+killed one left names a dead process and counts for nothing; the next command removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dynalab.core.atomic import storing, write_json
+from dynalab.core.errors import StoreError
+from dynalab.store import lock
+from dynalab.store.lock import Lock
+from dynalab.store.names import ENSEMBLE, SHARD, TASK, inside, refuse_links
+from dynalab.store.paths import OutputPaths, ShardPaths
+from dynalab.store.read import check, positive, read_json, text
+
+_NAME = re.compile(r"[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a living command trains; `shards` is empty while it plans."""
+
+    shards: tuple[ShardPaths, ...] = ()
+    workers: int = 1  # How many shards at a time.
+    began: str = ""  # When it had them laid out, ISO 8601, UTC, in seconds.
+
+
+class Announcement:
+    """Says to all who look into an outputs folder that a command trains there, for as long as the block lasts."""
+
+    def __init__(self, outputs: OutputPaths) -> None:
+        self._root, self._folder = outputs.root, outputs.commands
+        self._place = self._folder / secrets.token_hex(6)
+
+    def __enter__(self) -> Announcement:
+        refuse_links(self._folder)
+        with storing(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        sweep(OutputPaths(self._root))
+        self._lock = Lock(self._place.with_suffix(".lock"))
+        self._lock.__enter__()
+        return self
+
+    def of(self, shards: Sequence[ShardPaths], workers: int) -> None:
+        """Say which shards are trained, and how many at a time.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        names = [str(paths.root.relative_to(self._root)) for paths in shards]
+        began = datetime.now(UTC).isoformat(timespec="seconds")
+        about = {"schema_version": 1, "shards": names, "workers": max(workers, 1), "began": began}
+        write_json(self._place.with_suffix(".json"), about)
+
+    def __exit__(self, *args: object) -> None:
+        with contextlib.suppress(OSError):
+            self._place.with_suffix(".json").unlink(missing_ok=True)
+        self._lock.__exit__()
+        # Where no other command trains.
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
+
+
+def locks(outputs: OutputPaths) -> list[Path]:
+    """Return the locks of commands, living and dead."""
+    return list(inside(outputs.commands, _NAME, ".lock"))
+
+
+def sweep(outputs: OutputPaths) -> None:
+    """Remove what dead commands left, as far as it can be told and removed."""
+    for path in [] if outputs.commands.is_symlink() else locks(outputs):
+        with contextlib.suppress(OSError):
+            if lock.holder(path) is None:
+                path.with_suffix(".json").unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+
+
+def living(outputs: OutputPaths) -> list[Training]:
+    """Return what the commands that live train, parts in the place of shards that were split."""
+    return [_read(outputs, path) for path in locks(outputs) if lock.holder(path) is not None]
+
+
+def _read(outputs: OutputPaths, path: Path) -> Training:
+    """Read what a command says it trains; nothing where it has not said it yet, or nothing that can be used."""
+    try:
+        about = read_json(path.with_suffix(".json"))
+        check(about, {"shards": [_is_shard], "workers": positive, "began": text})
+        shards = [ShardPaths(outputs.root / name) for name in about["shards"]]
+        return Training(tuple(with_parts(shards)), about["workers"], about["began"])
+    except (StoreError, ValueError, LookupError, TypeError):
+        return Training()
+
+
+def _is_shard(value: Any) -> bool:
+    names = value.split("/") if isinstance(value, str) else []
+    forms = (TASK, ENSEMBLE, SHARD)
+    return len(names) == 3 and all(form.fullmatch(name) for form, name in zip(forms, names, strict=True))
+
+
+def with_parts(shards: Sequence[ShardPaths]) -> Iterator[ShardPaths]:
+    """Yield shards, and in the place of one that was split and is gone its parts."""
+    for paths in shards:
+        yield from [paths] if paths.run.is_file() else _parts(paths)
+
+
+def _parts(gone: ShardPaths) -> Iterator[ShardPaths]:
+    for paths in gone.ensemble.shards():
+        with contextlib.suppress(StoreError, LookupError, TypeError):
+            if read_json(paths.run)["plan"]["split_from"] == gone.root.name:
+                yield paths
