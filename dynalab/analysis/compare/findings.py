@@ -38,21 +38,21 @@ class Setting:
     keys: Mapping[str, Any]  # the keys that were swept, at its values
     runs: int  # how many entered
     diverged: int  # how many of them diverged
-    landmarks: Mapping[str, Landmark]
-    final: Mapping[str, Final]
+    landmarks: Mapping[str, Landmark]  # by their names
+    final: Mapping[str, Final]  # by the metric
 
 
 @dataclass(frozen=True)
 class Pair:
     """Two settings beside each other: the second, `b`, against the first, `a`."""
 
-    a: str
-    b: str
+    a: str  # id of the first ensemble
+    b: str  # id of the second
     of: str  # the landmark or metric
     estimate: float | None  # by how many steps b is later, or by how much its mean is higher
     interval: Bounds  # 95% interval of it
     ratio: float | None  # how many times as late, or as high
-    ratio_interval: Bounds
+    ratio_interval: Bounds  # 95% interval of it
     p: float  # by permutation: Gehan's test of steps, Welch's of means
     p_adjusted: float  # with the other pairs of this landmark or metric (Holm)
     log_rank_p: float | None  # of steps: the log-rank test, by permutation
@@ -66,7 +66,7 @@ class Pair:
 class Effect:
     """What a swept key does, or two of them together."""
 
-    keys: tuple[str, ...]
+    keys: tuple[str, ...]  # one, or two
     of: str  # the landmark or metric
     estimate: (
         float | None
@@ -80,43 +80,43 @@ class Effect:
 class Response:
     """How a landmark or metric changes with the values of the one numeric key that was swept."""
 
-    key: str
+    key: str  # its name
     of: str  # the landmark or metric
-    values: tuple[Level, ...]
-    best: Best
+    values: tuple[Level, ...]  # the values that were tried, ascending
+    best: Best  # the best of them
 
 
 @dataclass(frozen=True)
 class Level:
     """A value of a key: the median or the mean there."""
 
-    value: float
-    estimate: float | None
-    interval: Bounds
+    value: float  # of the key
+    estimate: float | None  # the median step or the mean there; None where it is not known
+    interval: Bounds  # 95% interval of it
 
 
 @dataclass(frozen=True)
 class Best:
     """The best value of a key, and the range of those that it is not told apart from."""
 
-    value: float
-    interval: tuple[float, float]
+    value: float  # of the key, where the estimate is best
+    interval: tuple[float, float]  # the least and the largest value that are not told apart from it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
     """Settings, and every pair of them, by landmarks and metrics."""
 
-    task: str | None
+    task: str | None  # what is learnt; None where that is not known
     settings: tuple[Setting, ...]  # the best first, by `main`
     main: str  # the landmark or metric that they are ranked by
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Pair, ...]  # of settings, by every landmark and metric
     best: Mapping[str, str | None]  # landmark or metric -> the ensemble that leads; None where all are alike
     level_with_best: Mapping[str, tuple[str, ...]]  # those that it is not told apart from
     needed_runs: Mapping[str, int | None]  # runs of a setting that would tell the two first of them apart
-    response: Response | None
+    response: Response | None  # over the values of the key, where one numeric key was swept
     effects: tuple[Effect, ...]  # of each key and each two, where two or more were swept
     at_step: int | None  # where metrics were read; None: where each run ends
     rule: Convergence | None  # of the landmark `converged_step`
-    margin: float | None
+    margin: float | None  # the key `margin`
     warnings: tuple[str, ...] = ()
