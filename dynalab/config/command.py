@@ -12,11 +12,12 @@ from typing import Any
 from dynalab.config import registry
 from dynalab.config.compose import Composer
 from dynalab.config.ensemble import EnsembleConfig, RunSpec, from_tree, runs_of
-from dynalab.config.overrides import Override, parse, values_of
+from dynalab.config.overrides import Override, cells, parse
 from dynalab.config.places import outputs_root
 from dynalab.config.schema import STREAMS, Checkpoint, Compute
 from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean, listing
+from dynalab.config.tree import parts_of, value_at
 from dynalab.config.typed import flat, typed
 from dynalab.core.errors import ConfigError
 
@@ -77,42 +78,55 @@ class Command:
     notes: list[str] = field(default_factory=list)
 
 
-def read_command(overrides: Sequence[str], *, outputs: str | Path | None = None) -> Command:
-    """Read the overrides of `train`: Hydra's, with sweeps and the seed grammar.
+def read_command(words: Sequence[str | Override], *, outputs: str | Path | None = None) -> Command:
+    """Read the words of `train`: Hydra's grammar, with sweeps, and the grammar of seeds.
 
     Args:
-        overrides: The words.
+        words: The words.
         outputs: The command's `--outputs`.
 
     Raises:
-        ConfigError: Something in the overrides cannot be used.
+        ConfigError: Something in the words cannot be used.
     """
     folders = tuple(registry.search_path())
     composer = Composer(folders)
-    words = parse(overrides, composer.options)
-    defaults = cache(lambda task: _defaults(task, composer))
+    overrides = parse(words, composer.options)
+    # Of several words about a stream the last counts.
+    seeds = {item.key: item for item in overrides if item.is_seeds}
+    swept = [item for item in overrides if not item.is_seeds]
+    usual = cache(lambda task: _defaults(task, composer))
     known: dict[Any, Any] = {}
     requests: dict[str, Request] = {}
     settings: Settings | None = None
-    for cell in words.cells():
+    for cell in cells(swept):
         try:
-            tree = composer.compose([*cell, *words.seeds])
+            tree = composer.compose([*cell, *(item.unread() for item in seeds.values())])
             _check_sections(tree)
-            for streams, held in _stream_cells(tree):
-                request = _request(
-                    {**tree, "seed_streams": streams}, [*cell, *held], folders, defaults, known
-                )
+            for streams, held in _stream_cells(tree, seeds):
+                config = from_tree({**tree, "seed_streams": streams}, folders, known)
+                request = _request(config, seeds_of("seed", tree, seeds), [*cell, *held], usual)
                 requests.setdefault(request.config.id, request)
             settings = settings or settings_of(tree, outputs, folders)
         except ConfigError as error:
-            swept = " ".join(item.text for item in cell if item.swept)
+            several = [item.written for item, whole in zip(cell, swept, strict=True) if len(whole.values) > 1]
             explained = composer.explain(error, cell)
-            raise ConfigError(f"{explained} (in the combination {swept})") if swept else explained from error
+            if not several:
+                raise explained from error
+            raise ConfigError(f"{explained} (in the combination {' '.join(several)})") from error
     assert settings is not None
     return Command(list(requests.values()), settings, composer.notes)
 
 
-def _stream_cells(tree: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], tuple[Override, ...]]]:
+def seeds_of(key: str, tree: Mapping[str, Any], typed: Mapping[str, Override]) -> list[int]:
+    """Return the seeds of a key: those of a word, else (in a file, or by an interpolation) those that a tree names."""
+    if key in typed and typed[key].values:
+        return list(typed[key].values)
+    return parse_seeds(value_at(tree, parts_of(key)), key)
+
+
+def _stream_cells(
+    tree: Mapping[str, Any], typed: Mapping[str, Override]
+) -> Iterator[tuple[dict[str, Any], tuple[Override, ...]]]:
     """Yield values of all streams and the words for them: lists under `design=crossed`, else each stream is swept."""
     streams = tree.get("seed_streams") or {}
     axes: list[list[Override]] = []
@@ -120,14 +134,14 @@ def _stream_cells(tree: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], tup
         if text is None or text == "null":
             continue
         key = f"seed_streams.{name}"
-        values: list[Any] = parse_seeds(text, key)
+        seeds = seeds_of(key, tree, typed)
         if tree.get("design") == "crossed":
-            axes.append([Override(key, values if len(values) > 1 else values[0], f"{key}={text}")])
+            axes.append([Override(key, (seeds if len(seeds) > 1 else seeds[0],), f"{key}={text}")])
         else:
-            axes.append([Override(key, value, f"{key}={value}") for value in values])
-    for words in itertools.product(*axes):
-        held = {word.key.removeprefix("seed_streams."): word.value for word in words}
-        yield {**dict.fromkeys(streams), **held}, words
+            axes.append([Override.of(key, seed) for seed in seeds])
+    for held in itertools.product(*axes):
+        values = {item.key.removeprefix("seed_streams."): item.value for item in held}
+        yield {**dict.fromkeys(streams), **values}, held
 
 
 def _check_sections(tree: Mapping[str, Any]) -> None:
@@ -146,19 +160,16 @@ def _check_sections(tree: Mapping[str, Any]) -> None:
 
 
 def _request(
-    tree: Mapping[str, Any],
+    config: EnsembleConfig,
+    seeds: Sequence[int],
     cell: Sequence[Override],
-    folders: tuple[Path, ...],
-    defaults: Callable[[str], Mapping[str, Any]],
-    known: dict[Any, Any],
+    usual: Callable[[str], Mapping[str, Any]],
 ) -> Request:
-    config = from_tree(tree, folders, known)
     steps = length_of(config, {item.key for item in cell})
     config = replace(config, train=replace(config.train, steps=steps, epochs=None))
     _check_batches(config, steps)
-    runs = runs_of(config, parse_seeds(tree.get("seed", 0)))
-    slug = _slug(config, cell, defaults(str(config.task.name)))
-    return Request(config, runs, steps, [item.text for item in cell], slug)
+    slug = _slug(config, cell, usual(str(config.task.name)))
+    return Request(config, runs_of(config, seeds), steps, [item.written for item in cell], slug)
 
 
 def length_of(config: EnsembleConfig, typed_keys: set[str]) -> int:
@@ -225,7 +236,7 @@ def settings_of(tree: Mapping[str, Any], outputs: str | Path | None, folders: tu
 def _defaults(task: str, composer: Composer) -> dict[str, Any]:
     """Return the configuration of a task without any word, with dotted keys; nothing where it cannot be composed."""
     try:
-        tree = composer.compose(values_of(f"task={task}"))
+        tree = composer.compose([Override.of("task", task)])
         return flat(from_tree(tree, composer.folders).as_dict())
     except ConfigError:
         return {}
@@ -239,7 +250,7 @@ def _slug(config: EnsembleConfig, cell: Sequence[Override], base: Mapping[str, A
     pieces: list[str] = []
     # Of several words about a key the last counts.
     for item in {item.key: item for item in cell}.values():
-        key, value = item.key, item.text.partition("=")[2]
+        key, value = item.key, item.text
         if key == "experiment" and value != "null":
             pieces.insert(0, value)
         elif f"{key}.name" in own and key != "task":

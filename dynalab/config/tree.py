@@ -30,6 +30,63 @@ def has(tree: Any, parts: Sequence[str]) -> bool:
     return True
 
 
+def child_of(node: Any, part: str) -> Any:
+    """Return what a section or a list has at one part of a key.
+
+    Raises:
+        KeyError: It has no such part.
+    """
+    if isinstance(node, Mapping) and part in node:
+        return node[part]
+    if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+        return node[int(part)]
+    raise KeyError(part)
+
+
+def value_at(node: Any, parts: Sequence[str]) -> Any:
+    """Return what a tree has at a key, given in parts; None where it has no such key."""
+    try:
+        for part in parts:
+            node = child_of(node, part)
+    except KeyError:
+        return None
+    return node
+
+
+def placed(node: Any, parts: Sequence[str], value: Any) -> Any:
+    """Return a tree with a value at a key, given in parts; the tree itself stays, and what does not change is shared.
+
+    Sections that are not there are made, and a mapping is merged into one.
+
+    Raises:
+        KeyError: A part of the way is no section, and no list with such an index.
+    """
+    part, *rest = parts
+    node = {} if node is None else node
+    before = node.get(part) if isinstance(node, Mapping) else child_of(node, part)
+    if rest:
+        value = placed(before, rest, value)
+    elif isinstance(value, Mapping) and isinstance(before, Mapping):
+        value = merged(before, value)
+    return _replaced(node, part, value)
+
+
+def _replaced(node: Any, part: str, value: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {**node, part: value}
+    return [*node[: int(part)], value, *node[int(part) + 1 :]]
+
+
+def without(node: Any, parts: Sequence[str]) -> Any:
+    """Return a tree without a key that it has, given in parts; the tree itself stays."""
+    part, *rest = parts
+    if rest:
+        return _replaced(node, part, without(child_of(node, part), rest))
+    if isinstance(node, Mapping):
+        return {key: value for key, value in node.items() if key != part}
+    return [*node[: int(part)], *node[int(part) + 1 :]]
+
+
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     """Return keys under stronger ones: mappings are merged, anything else is replaced, `???` by nothing."""
     tree = dict(base)
@@ -56,7 +113,7 @@ def resolved(tree: Tree) -> Tree:
     Raises:
         ConfigError: One of them cannot be, or a mandatory value, `???`, is missing.
     """
-    special = {key: text for key, text in _texts(tree) if "${" in text or text == "???"}
+    special = {key: text for key, text in texts(tree) if "${" in text or text == "???"}
     if missing := [key for key, text in special.items() if text == "???"]:
         raise ConfigError(f"{missing[0]}: needs a value, {missing[0]}=VALUE")
     if not special:
@@ -91,13 +148,13 @@ def _clock() -> Iterator[None]:
         OmegaConf.clear_resolver("now")
 
 
-def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield the key and the text of every value that is text."""
     if isinstance(value, dict):
         for name, item in value.items():
-            yield from _texts(item, f"{key}.{name}" if key else str(name))
+            yield from texts(item, f"{key}.{name}" if key else str(name))
     elif isinstance(value, list):
         for item in value:
-            yield from _texts(item, key)
+            yield from texts(item, key)
     elif isinstance(value, str):
         yield key, value

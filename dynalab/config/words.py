@@ -7,6 +7,7 @@ from typing import Any
 
 from dynalab.config.command import read_command
 from dynalab.config.ensemble import EnsembleConfig
+from dynalab.config.overrides import Override
 from dynalab.core.errors import DynalabError
 from dynalab.core.forks import names_parent, parent_and_step
 
@@ -29,30 +30,32 @@ GROUPS = ("task", "model", "optimizer", "schedule")
 
 
 def words_of(config: EnsembleConfig) -> list[str] | None:
-    """Return overrides of `train` that compose to a configuration; None where none do, as of a fork.
+    """Return words of `train` that compose to a configuration; None where none do, as of a fork.
 
     They name its groups, its probes, and the keys in which it differs from what these bring with them.
     """
     tree = config.as_dict()
-    words = [f"{group}={tree[group]['name']}" for group in GROUPS]
+    overrides = [Override.of(group, tree[group]["name"]) for group in GROUPS]
     if "inner" in tree["optimizer"]:
-        words.append(f"optimizer.inner={tree['optimizer']['inner']}")
-    words += [f"probes={_word(tree['probes'])}", f"design={tree['design']}"]
-    crossed = [f"seed_streams.{name}={_word(value)}" for name, value in tree["seed_streams"].items() if value]
+        overrides.append(Override.of("optimizer.inner", tree["optimizer"]["inner"]))
+    overrides += [Override.of(key, tree[key]) for key in ("probes", "design")]
+    crossed = [
+        Override.of(f"seed_streams.{name}", value) for name, value in tree["seed_streams"].items() if value
+    ]
     try:
-        (base,) = read_command([*words, *crossed]).requests
+        (base,) = read_command([*overrides, *crossed]).requests
         usual = dict(_keys(base.config.as_dict()))
-        words += [
-            f"{key}={_word(value)}"
+        overrides += [
+            Override.of(key, value)
             for key, value in _keys(tree)
             if key not in usual
             or usual[key] != value
             or (key.startswith("seed_streams.") and value is not None)
         ]
-        (again,) = read_command(words).requests
+        (again,) = read_command(overrides).requests
     except (DynalabError, ValueError):
         return None
-    return words if again.config.id == config.id else None
+    return list(map(str, overrides)) if again.config.id == config.id else None
 
 
 def _keys(tree: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -64,19 +67,3 @@ def _keys(tree: Mapping[str, Any]) -> list[tuple[str, Any]]:
         elif section not in ("probes", "design", "sources", "named", "parent"):
             pairs += [(f"{section}.{name}", value) for name, value in keys.items() if name != "name"]
     return pairs
-
-
-def _word(value: Any) -> str:
-    """Return a value in the grammar of overrides."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list):
-        return f"[{','.join(map(_word, value))}]"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_word(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, str) and not (
-        value.isidentifier() and value.lower() not in ("null", "true", "false")
-    ):
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"'{escaped}'"
-    return str(value)

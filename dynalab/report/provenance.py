@@ -12,13 +12,14 @@ from typing import Any
 import yaml
 
 from dynalab.config.registry import search_path
+from dynalab.config.overrides import word_of
 from dynalab.config.seeds import format_seeds
 from dynalab.config.typed import flat
 from dynalab.config.words import fork_command
 from dynalab.core.errors import DynalabError, StoreError
 from dynalab.core.words import count, listed, number
 from dynalab.report.blocks import Section
-from dynalab.report.choice import analyze_command, word
+from dynalab.report.choice import analyze_command
 from dynalab.report.gather import Shown
 from dynalab.show.blocks import Block, Cell, Code, Say, Table
 from dynalab.store.read import read_yaml
@@ -152,7 +153,7 @@ def _settings(ensemble: Ensemble) -> Block:
         return Say(f"There is no configuration of the task **{ensemble.task}** here to compare with.")
     if not differing:
         return Say(f"Every key stands at the default of task={ensemble.task}.")
-    rows = [[key, word(a), Cell(word(b), tone="quiet")] for key, (a, b) in differing.items()]
+    rows = [[key, word_of(a), Cell(word_of(b), tone="quiet")] for key, (a, b) in differing.items()]
     caption = f"Differences to the defaults of task={ensemble.task}"
     return Table(["key", "here", "default"], rows, caption, sortable=False)
 
