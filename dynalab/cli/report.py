@@ -65,11 +65,10 @@ def command(
     from dynalab.store.table import notice
 
     refs, words = split_arguments(arguments)
-    own, others = settings(parse(words, seeds=False), *KEYS)
-    for item in others:
-        raise ConfigError(
-            f"{item.key}: no such key{did_you_mean(item.key, KEYS)}; there are {', '.join(KEYS)}"
-        )
+    own, strange = settings(parse(words, seeds=False), *KEYS)
+    if strange:
+        key = strange[0].key
+        raise ConfigError(f"{key}: no such key{did_you_mean(key, KEYS)}; there are {', '.join(KEYS)}")
     name, outputs = own["name"] or name, own["outputs"] or outputs
     root = outputs_root(outputs)
     refs, folders = tell_apart(root, refs)

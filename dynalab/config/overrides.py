@@ -33,6 +33,7 @@ _REFUSED = {
 }
 # What the parser says in terms of its grammar.
 _GRAMMAR = ("mismatched input", "extraneous input", "no viable alternative", "token recognition", "missing ")
+_SPECIAL = "values with special characters need quotes"
 # Swept, these would make one command write to several places or run in several ways at once.
 _NOT_SWEPT = ("outputs", "name", "pool", "launcher", "device", "compute.", "checkpoint.", "design")
 # Their values are texts, also where the grammar would need quotes or reads a number.
@@ -93,10 +94,13 @@ class Override:
 
     def singles(self) -> list[Override]:
         """Return the overrides of each of its values alone."""
-        if len(self.values) == 1:
-            return [self]
-        head = f"{self.sign}{self.key}" + (f"@{self.package}" if self.package is not None else "")
-        return [replace(self, values=(value,), written=f"{head}={word_of(value)}") for value in self.values]
+        return [self] if len(self.values) == 1 else list(map(self.with_value, self.values))
+
+    def with_value(self, value: Any) -> Override:
+        """Return the override of the same key with one value, as that is typed."""
+        package = "" if self.package is None else f"@{self.package}"
+        written = f"{self.sign}{self.key}{package}={word_of(value)}"
+        return replace(self, values=(value,), written=written)
 
     def applied(self, tree: Tree) -> Tree:
         """Return a tree with what it sets; sections that are not there are made, and mappings are merged.
@@ -249,7 +253,7 @@ def _seeds(word: str, key: str) -> Override:
     text = word.partition("=")[2]
     if key != "seed" and text == "null":
         return Override(key, (None,), word)
-    return Override(key, () if "${" in text else tuple(parse_seeds(text, key)), word)
+    return Override(key, () if "${" in text or text == "???" else tuple(parse_seeds(text, key)), word)
 
 
 def _parsed(word: str, options: Callable[[str], Sequence[str]]) -> Override:
@@ -261,7 +265,7 @@ def _parsed(word: str, options: Callable[[str], Sequence[str]]) -> Override:
     sign, key = _sign_and_key(word)
     if ("=" not in word and sign != "~") or not key:
         raise ConfigError(f"{shown(word)}: expected KEY=VALUE, for example task=grokking or seed=0..19")
-    text = word.partition("=")[2]
+    text = word.partition("=")[2].strip()
     try:
         parsed = OverridesParser.create().parse_override(word)
         if not parsed.is_sweep_override():
@@ -269,17 +273,18 @@ def _parsed(word: str, options: Callable[[str], Sequence[str]]) -> Override:
             value = text if key in _TEXTS and isinstance(value, int | float) else value
             return Override(key, (value,), word, sign, parsed.package)
         # One more than there may be, so that too many are seen to be.
-        listed = list(itertools.islice(_swept(parsed, key, word, options), MOST + 1))
-        values = tuple(map(Parsed._convert_value, listed))
+        swept = itertools.islice(_swept(parsed, key, word, options), MOST + 1)
+        override = Override(key, tuple(map(Parsed._convert_value, swept)), word, sign, parsed.package)
     except (HydraException, ValueError, RecursionError) as error:
-        if key in _TEXTS and text:
+        reason = _reason(text, error)
+        if key in _TEXTS and reason == _SPECIAL:
             return Override(key, (text,), word, sign)
-        raise _unreadable(word, error) from error
+        raise ConfigError(f"{shown(word)}: cannot be parsed: {reason}") from error
     if key.startswith(_NOT_SWEPT):
         raise ConfigError(f"{word}: {key} takes one value a command")
-    if not values:
+    if not override.values:
         raise ConfigError(f"{word}: names no value")
-    return Override(key, values, word, sign, parsed.package)
+    return override if len(override.values) > 1 else override.with_value(override.values[0])
 
 
 def _swept(parsed: Any, key: str, word: str, options: Callable[[str], Sequence[str]]) -> Iterable[Any]:
@@ -302,20 +307,17 @@ def _swept(parsed: Any, key: str, word: str, options: Callable[[str], Sequence[s
     return chosen
 
 
-def _unreadable(word: str, error: Exception) -> ConfigError:
-    """Return what a user is told of a word that Hydra's parser, with this error, did not take."""
-    value = word.partition("=")[2].strip()
+def _reason(value: str, error: Exception) -> str:
+    """Return what a user is told of a value that Hydra's parser, with this error, did not take."""
+    if value.endswith(",") or value.startswith(",") or ",," in value.replace(" ", ""):
+        return "a value is missing beside a comma"
+    if any(value.count(opened) != value.count(closed) for opened, closed in ("()", "[]", "{}")):
+        return "a bracket has no other end"
+    if any(value.count(quote) % 2 for quote in "'\""):
+        return "a quote has no other end"
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     reason = re.sub(r"\w+ while evaluating '.*?': ", "", reason)
-    if value.endswith(",") or value.startswith(",") or ",," in value.replace(" ", ""):
-        reason = "a value is missing beside a comma"
-    elif any(value.count(opened) != value.count(closed) for opened, closed in ("()", "[]", "{}")):
-        reason = "a bracket has no other end"
-    elif any(value.count(quote) % 2 for quote in "'\""):
-        reason = "a quote has no other end"
-    elif any(name in reason for name in _GRAMMAR):
-        reason = "values with special characters need quotes"
-    return ConfigError(f"{shown(word)}: cannot be parsed: {reason}")
+    return _SPECIAL if any(name in reason for name in _GRAMMAR) else reason
 
 
 def _range(sweep: Any, word: str) -> Sequence[float]:

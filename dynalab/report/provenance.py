@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from dynalab.config.registry import search_path
 from dynalab.config.overrides import word_of
+from dynalab.config.registry import search_path
 from dynalab.config.seeds import format_seeds
 from dynalab.config.typed import flat
 from dynalab.config.words import fork_command
