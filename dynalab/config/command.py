@@ -1,4 +1,4 @@
-"""From the words of one `train` command to the ensembles and runs that it asks for."""
+"""From the words of one `train` command to the ensembles and runs that it asks for, and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dynalab.config import registry
-from dynalab.config.compose import Composer
+from dynalab.config.compose import PARTS, Composer
 from dynalab.config.ensemble import EnsembleConfig, RunSpec, from_tree, runs_of
 from dynalab.config.overrides import Override, cells, parse
 from dynalab.config.places import outputs_root
@@ -19,10 +19,10 @@ from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.config.tree import parts_of, value_at
 from dynalab.config.typed import flat, typed
-from dynalab.core.errors import ConfigError
+from dynalab.core.errors import ConfigError, DynalabError
 
 SECTIONS = (
-    *("task", "model", "optimizer", "schedule", "train", "eval", "probes", "probe", "snapshots"),
+    *(*PARTS, "train", "eval", "probes", "probe", "snapshots"),
     *("seed", "seed_streams", "design", "device", "compute", "checkpoint", "launcher", "outputs"),
     *("tuned", "convergence", "levels"),
 )
@@ -94,7 +94,7 @@ def read_command(words: Sequence[str | Override], *, outputs: str | Path | None 
     # Of several words about a stream the last counts.
     seeds = {item.key: item for item in overrides if item.is_seeds}
     swept = [item for item in overrides if not item.is_seeds]
-    usual = cache(lambda task: _defaults(task, composer))
+    usual = cache(lambda task: _usual(task, composer))
     known: dict[Any, Any] = {}
     requests: dict[str, Request] = {}
     settings: Settings | None = None
@@ -233,11 +233,10 @@ def settings_of(tree: Mapping[str, Any], outputs: str | Path | None, folders: tu
     )
 
 
-def _defaults(task: str, composer: Composer) -> dict[str, Any]:
+def _usual(task: str, composer: Composer) -> dict[str, Any]:
     """Return the configuration of a task without any word, with dotted keys; nothing where it cannot be composed."""
     try:
-        tree = composer.compose([Override.of("task", task)])
-        return flat(from_tree(tree, composer.folders).as_dict())
+        return flat(composer.defaults(task).as_dict())
     except ConfigError:
         return {}
 
@@ -269,3 +268,43 @@ def readable(value: Any) -> str:
     if isinstance(value, list):
         return "_".join(map(readable, value))[:24]
     return str(value).rstrip("/").rpartition("/")[2][:24]
+
+
+def words_of(config: EnsembleConfig) -> list[str] | None:
+    """Return words of `train` that compose to a configuration; None where none do, as of a fork.
+
+    They name its groups, its probes, and the keys in which it differs from what these bring with them.
+    """
+    tree = config.as_dict()
+    overrides = [Override.of(group, tree[group]["name"]) for group in PARTS]
+    if "inner" in tree["optimizer"]:
+        overrides.append(Override.of("optimizer.inner", tree["optimizer"]["inner"]))
+    overrides += [Override.of(key, tree[key]) for key in ("probes", "design")]
+    crossed = [
+        Override.of(f"seed_streams.{name}", value) for name, value in tree["seed_streams"].items() if value
+    ]
+    try:
+        (base,) = read_command([*overrides, *crossed]).requests
+        usual = dict(_keys(base.config.as_dict()))
+        overrides += [
+            Override.of(key, value)
+            for key, value in _keys(tree)
+            if key not in usual
+            or usual[key] != value
+            or (key.startswith("seed_streams.") and value is not None)
+        ]
+        (again,) = read_command(overrides).requests
+    except (DynalabError, ValueError):
+        return None
+    return list(map(str, overrides)) if again.config.id == config.id else None
+
+
+def _keys(tree: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the dotted keys of a configuration that a command can set, with their values."""
+    pairs: list[tuple[str, Any]] = []
+    for section, keys in tree.items():
+        if section == "probe":
+            pairs += [(f"probe.{key}", value) for name in keys for key, value in _keys({name: keys[name]})]
+        elif section not in ("probes", "design", "sources", "named", "parent"):
+            pairs += [(f"{section}.{name}", value) for name, value in keys.items() if name != "name"]
+    return pairs

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dynalab.config import registry
+from dynalab.config.ensemble import EnsembleConfig, from_tree
 from dynalab.config.overrides import Override, cells, parse
 from dynalab.config.suggest import did_you_mean, listing
-from dynalab.config.tree import Tree, child_of, has, merged, parts_of, placed, resolved, without
+from dynalab.config.tree import Tree, has, merged, parts_of, placed, resolved, value_at, without
 from dynalab.config.tuned import config_class
 from dynalab.core.errors import ConfigError
 
@@ -89,6 +90,10 @@ class Composer:
         if group not in self._names:
             self._names[group] = registry.names(group, self.folders)
         return self._names[group]
+
+    def defaults(self, task: str) -> EnsembleConfig:
+        """Return the configuration of a task without any other word."""
+        return from_tree(self.compose([Override.of("task", task)]), self.folders)
 
     def _is_group(self, key: str) -> bool:
         # Probes are listed, and an analysis is no part of training.
@@ -268,11 +273,8 @@ def _changed(tree: Tree, item: Override, base: Base) -> Tree:
     # Of a part's section the part itself knows the keys: those of an optimizer around another depend on the inner one.
     if item.sign in ("+", "++") or (len(way) == 1 and way[0] in PARTS and item.sign != "~"):
         return item.applied(tree)
-    node: Any = tree
     try:
-        for part in way:
-            node = child_of(node, part)
-        before = child_of(node, last)
+        before = value_at(tree, [*way, last])
     except KeyError as error:
         raise item.unknown(tree) from error
     if item.sign != "~":

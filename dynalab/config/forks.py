@@ -16,6 +16,7 @@ from dynalab.config.suggest import did_you_mean, listing
 from dynalab.config.tree import Tree, resolved
 from dynalab.config.typed import plain
 from dynalab.core.errors import ConfigError
+from dynalab.core.forks import names_parent, parent_and_step
 
 # What a fork may change, and what is about how it is trained.
 _CHANGES = ("optimizer", "schedule", "train", "task", "model", "probes", "probe", "snapshots", "edit")
@@ -230,3 +231,17 @@ def _slug(origin: Origin, changes: Sequence[Override], streams: Mapping[str, int
     text = "-".join([f"at{origin.step}", *pieces])
     text = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)[:40]
     return f"{origin.slug[: 59 - len(text)]}-{text}".strip("-_.")
+
+
+def fork_command(words: Sequence[str], *more: str) -> list[str] | None:
+    """Return the command that makes a fork again, from the words that its folder keeps; None where they name no parent.
+
+    Args:
+        words: The first of them `parent=ID@STEP`.
+        more: Words for the end of the command.
+    """
+    key, _, parent = (words[0] if words else "").partition("=")
+    if key != "parent" or not names_parent(parent):
+        return None
+    ref, step = parent_and_step(parent)
+    return ["dynalab", "fork", ref, str(step), *words[1:], *more]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Any
 
 from dynalab.config.schema import STREAMS
 from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean
-from dynalab.config.tree import Tree, dotted_keys, parts_of, placed, resolved, value_at
+from dynalab.config.tree import Tree, dotted_keys, has, parts_of, placed, resolved, value_at
+from dynalab.config.typed import plain_value
+from dynalab.config.words import MOST, shown, values_of, word_of
 from dynalab.core.errors import ConfigError
 
-MOST = 100_000
 _KEY = re.compile(r"(\+\+|\+|~)?([^=@]*)")
 _REFUSED = {
     "hydra.run.dir": "use outputs=DIR or --outputs",
@@ -31,16 +31,8 @@ _REFUSED = {
     "train.amp": "mixed precision is not supported yet; train.loss_dtype=float64 is",
     "precision": "mixed precision is not supported yet; train.loss_dtype=float64 is",
 }
-# What the parser says in terms of its grammar.
-_GRAMMAR = ("mismatched input", "extraneous input", "no viable alternative", "token recognition", "missing ")
-_SPECIAL = "values with special characters need quotes"
 # Swept, these would make one command write to several places or run in several ways at once.
 _NOT_SWEPT = ("outputs", "name", "pool", "launcher", "device", "compute.", "checkpoint.", "design")
-# Their values are texts, also where the grammar would need quotes or reads a number.
-_TEXTS = ("outputs", "name")
-# Text that is read as it stands, without quotes, and text that is read as a number.
-_PLAIN = re.compile(r"(?:[\w/.+%@?|-]|\$\{[\w.:]+\})+", re.ASCII)
-_NUMBER = re.compile(r"[+-]?(?:[\d.][\d_.]*(?:e[+-]?[\d_]+)?|inf|nan)", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ class Override:
     @classmethod
     def of(cls, key: str, value: Any) -> Override:
         """Return what sets a key to a value that was not typed; NumPy's scalars and arrays become plain values."""
-        value = _plain(value)
+        value = plain_value(value)
         return cls(key, (value,), f"{key}={word_of(value)}")
 
     def __str__(self) -> str:
@@ -110,12 +102,11 @@ class Override:
         """
         self.require_key()
         parts = parts_of(self.key)
-        if self.sign == "+" and not isinstance(self.value, dict | list):
-            before = value_at(tree, parts)
-            if before is not None:
-                raise ConfigError(
-                    f"{self.written}: {self.key} is there already, {before}; {self.written[1:]} sets it"
-                )
+        before = value_at(tree, parts) if self.sign == "+" and has(tree, parts) else None
+        if before is not None and not isinstance(self.value, dict | list):
+            raise ConfigError(
+                f"{self.written}: {self.key} is there already, {before}; {self.written[1:]} sets it"
+            )
         try:
             changed: Tree = placed(tree, parts, self.value)
         except KeyError as error:
@@ -172,7 +163,7 @@ def parse(
         if seeds and (key == "seed" or key.startswith("seed_streams.")):
             overrides.append(_seeds(written, key))
         else:
-            overrides.append(word if isinstance(word, Override) else _parsed(word, options))
+            overrides.append(word if isinstance(word, Override) else _read(word, sign, key, options))
     return overrides
 
 
@@ -204,41 +195,6 @@ def settings(overrides: Sequence[Override], *keys: str) -> tuple[dict[str, Any],
     return values, [item for item in overrides if item.key not in keys]
 
 
-def word_of(value: Any) -> str:
-    """Return a value in the grammar of overrides, with quotes only where it needs them."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(word_of, value))}]"
-    if isinstance(value, Mapping):
-        return f"{{{','.join(f'{key}:{word_of(item)}' for key, item in value.items())}}}"
-    text = str(value)
-    if not isinstance(value, str) or (
-        _PLAIN.fullmatch(text)
-        and not _NUMBER.fullmatch(text)
-        and text.lower() not in ("null", "true", "false")
-    ):
-        return text
-    # Only what stands before a quote is an escape.
-    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text)
-    return f"'{escaped}'"
-
-
-def shown(text: str, most: int = 200) -> str:
-    """Return a word for a message: in one line, and not without end."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[:most]}..."
-
-
-def _plain(value: Any) -> Any:
-    """Return a value of Python's as the grammar has it: lists for tuples, numbers for NumPy's scalars."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | range):
-        return [_plain(item) for item in value]
-    return _plain(value.tolist()) if hasattr(value, "tolist") else value
-
-
 def _sign_and_key(word: str) -> tuple[str, str]:
     """Return the sign and the key of a word, without its package."""
     match = _KEY.match(word)
@@ -256,87 +212,12 @@ def _seeds(word: str, key: str) -> Override:
     return Override(key, () if "${" in text or text == "???" else tuple(parse_seeds(text, key)), word)
 
 
-def _parsed(word: str, options: Callable[[str], Sequence[str]]) -> Override:
-    """Return the override of a word in Hydra's grammar."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import Override as Parsed
-    from hydra.errors import HydraException
-
-    sign, key = _sign_and_key(word)
+def _read(word: str, sign: str, key: str, options: Callable[[str], Sequence[str]]) -> Override:
+    """Return the override of any other word."""
     if ("=" not in word and sign != "~") or not key:
         raise ConfigError(f"{shown(word)}: expected KEY=VALUE, for example task=grokking or seed=0..19")
-    text = word.partition("=")[2].strip()
-    try:
-        parsed = OverridesParser.create().parse_override(word)
-        if not parsed.is_sweep_override():
-            value = parsed.value()
-            value = text if key in _TEXTS and isinstance(value, int | float) else value
-            return Override(key, (value,), word, sign, parsed.package)
-        # One more than there may be, so that too many are seen to be.
-        swept = itertools.islice(_swept(parsed, key, word, options), MOST + 1)
-        override = Override(key, tuple(map(Parsed._convert_value, swept)), word, sign, parsed.package)
-    except (HydraException, ValueError, RecursionError) as error:
-        reason = _reason(text, error)
-        if key in _TEXTS and reason == _SPECIAL:
-            return Override(key, (text,), word, sign)
-        raise ConfigError(f"{shown(word)}: cannot be parsed: {reason}") from error
-    if key.startswith(_NOT_SWEPT):
+    values, package, sweep = values_of(word, key, options)
+    if sweep and key.startswith(_NOT_SWEPT):
         raise ConfigError(f"{word}: {key} takes one value a command")
-    if not override.values:
-        raise ConfigError(f"{word}: names no value")
-    return override if len(override.values) > 1 else override.with_value(override.values[0])
-
-
-def _swept(parsed: Any, key: str, word: str, options: Callable[[str], Sequence[str]]) -> Iterable[Any]:
-    """Return the values of a word that Hydra reads as a sweep."""
-    from hydra.core.override_parser.types import Glob, IntervalSweep, RangeSweep
-
-    sweep = parsed._value
-    if isinstance(sweep, IntervalSweep):
-        raise ConfigError(f"{word}: an interval names no values; list some, {key}=0.1,0.2, or use range()")
-    if isinstance(sweep, RangeSweep):
-        return _range(sweep, word)
-    if not isinstance(sweep, Glob):
-        swept: Iterable[Any] = parsed.sweep_iterator()
-        return swept
-    legal = list(options(key))
-    chosen: list[str] = sweep.filter(legal)
-    if not chosen:
-        there = f"none of {', '.join(legal)}" if legal else f"{key} is no group, which has options"
-        raise ConfigError(f"{word}: names no value: {there}")
-    return chosen
-
-
-def _reason(value: str, error: Exception) -> str:
-    """Return what a user is told of a value that Hydra's parser, with this error, did not take."""
-    if value.endswith(",") or value.startswith(",") or ",," in value.replace(" ", ""):
-        return "a value is missing beside a comma"
-    if any(value.count(opened) != value.count(closed) for opened, closed in ("()", "[]", "{}")):
-        return "a bracket has no other end"
-    if any(value.count(quote) % 2 for quote in "'\""):
-        return "a quote has no other end"
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    reason = re.sub(r"\w+ while evaluating '.*?': ", "", reason)
-    return _SPECIAL if any(name in reason for name in _GRAMMAR) else reason
-
-
-def _range(sweep: Any, word: str) -> Sequence[float]:
-    """Return the values of a range.
-
-    Its floats are counted up in decimals of 15 digits, as they were typed, so that they are those of the list: in
-    binary, as Hydra counts, the third of range(0.1,0.5,0.1) is 0.30000000000000004, another configuration than 0.3.
-    """
-    bounds = (sweep.start, sweep.stop, sweep.step)
-    if any(not math.isfinite(bound) for bound in bounds) or not sweep.step:
-        raise ConfigError(f"{word}: expected finite bounds and a step that is not 0")
-    whole = all(isinstance(bound, int) for bound in bounds)
-    start, stop, step = (Decimal(bound) if whole else Decimal(f"{bound:.15g}") for bound in bounds)
-    count = max(math.ceil((stop - start) / step), 0)
-    if count > MOST:
-        raise ConfigError(f"{word}: {count:,} values are too many for one command (at most {MOST:,})")
-    values = [int(start + i * step) if whole else float(start + i * step) for i in range(count)]
-    if sweep.shuffle:
-        import random
-
-        random.shuffle(values)
-    return values
+    override = Override(key, tuple(values), word, sign, package)
+    return override.with_value(values[0]) if sweep and len(values) == 1 else override

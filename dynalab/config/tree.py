@@ -21,36 +21,29 @@ def parts_of(key: str) -> list[str]:
     return [part for part in re.split(r"[.\[\]]+", key) if part]
 
 
-def has(tree: Any, parts: Sequence[str]) -> bool:
-    """Return whether a tree has a key, given in parts."""
-    for part in parts:
-        if not isinstance(tree, Mapping) or part not in tree:
-            return False
-        tree = tree[part]
-    return True
-
-
-def child_of(node: Any, part: str) -> Any:
-    """Return what a section or a list has at one part of a key.
+def value_at(tree: Any, parts: Sequence[str]) -> Any:
+    """Return what a tree has at a key, given in parts.
 
     Raises:
-        KeyError: It has no such part.
+        KeyError: It has no such key.
     """
-    if isinstance(node, Mapping) and part in node:
-        return node[part]
-    if isinstance(node, list) and part.isdigit() and int(part) < len(node):
-        return node[int(part)]
-    raise KeyError(part)
+    for part in parts:
+        if isinstance(tree, Mapping) and part in tree:
+            tree = tree[part]
+        elif isinstance(tree, list) and part.isdecimal() and int(part) < len(tree):
+            tree = tree[int(part)]
+        else:
+            raise KeyError(part)
+    return tree
 
 
-def value_at(node: Any, parts: Sequence[str]) -> Any:
-    """Return what a tree has at a key, given in parts; None where it has no such key."""
+def has(tree: Any, parts: Sequence[str]) -> bool:
+    """Return whether a tree has a key, given in parts."""
     try:
-        for part in parts:
-            node = child_of(node, part)
+        value_at(tree, parts)
     except KeyError:
-        return None
-    return node
+        return False
+    return True
 
 
 def placed(node: Any, parts: Sequence[str], value: Any) -> Any:
@@ -63,7 +56,7 @@ def placed(node: Any, parts: Sequence[str], value: Any) -> Any:
     """
     part, *rest = parts
     node = {} if node is None else node
-    before = node.get(part) if isinstance(node, Mapping) else child_of(node, part)
+    before = node.get(part) if isinstance(node, Mapping) else value_at(node, [part])
     if rest:
         value = placed(before, rest, value)
     elif isinstance(value, Mapping) and isinstance(before, Mapping):
@@ -81,7 +74,7 @@ def without(node: Any, parts: Sequence[str]) -> Any:
     """Return a tree without a key that it has, given in parts; the tree itself stays."""
     part, *rest = parts
     if rest:
-        return _replaced(node, part, without(child_of(node, part), rest))
+        return _replaced(node, part, without(value_at(node, [part]), rest))
     if isinstance(node, Mapping):
         return {key: value for key, value in node.items() if key != part}
     return [*node[: int(part)], *node[int(part) + 1 :]]

@@ -11,11 +11,12 @@ from typing import Any
 
 import yaml
 
-from dynalab.config.overrides import word_of
+from dynalab.config.forks import fork_command
 from dynalab.config.registry import search_path
+from dynalab.config.schema import STREAMS
 from dynalab.config.seeds import format_seeds
 from dynalab.config.typed import flat
-from dynalab.config.words import fork_command
+from dynalab.config.words import word_of
 from dynalab.core.errors import DynalabError, StoreError
 from dynalab.core.words import count, listed, number
 from dynalab.report.blocks import Section
@@ -26,17 +27,13 @@ from dynalab.store.read import read_yaml
 from dynalab.store.reader import Ensemble, StoredRun
 from dynalab.training.shown import shown_stored
 
-STREAMS = ("init", "split", "order", "noise")
-
 
 @lru_cache(maxsize=64)
 def _defaults(task: str) -> dict[str, Any] | None:
-    from dynalab.config.compose import compose
-    from dynalab.config.ensemble import from_tree
+    from dynalab.config.compose import Composer
 
     try:
-        folders = search_path()
-        return flat(from_tree(compose([f"task={task}"], folders), folders).as_dict())
+        return flat(Composer(search_path()).defaults(task).as_dict())
     except DynalabError:
         return None
 
