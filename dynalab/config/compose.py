@@ -273,12 +273,11 @@ def _changed(tree: Tree, item: Override, base: Base) -> Tree:
     # Of a part's section the part itself knows the keys: those of an optimizer around another depend on the inner one.
     if item.sign in ("+", "++") or (len(way) == 1 and way[0] in PARTS and item.sign != "~"):
         return item.applied(tree)
-    try:
-        before = value_at(tree, [*way, last])
-    except KeyError as error:
-        raise item.unknown(tree) from error
+    if not has(tree, [*way, last]):
+        raise item.unknown(tree)
     if item.sign != "~":
         return item.applied(tree)
+    before = value_at(tree, [*way, last])
     if item.value is not None and item.value != before:
         raise ConfigError(f"{item.written}: {item.key} is {'null' if before is None else before}")
     own = base.own(way[0]) if way and way[0] in PARTS else None

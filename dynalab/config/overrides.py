@@ -12,7 +12,7 @@ from typing import Any
 from dynalab.config.schema import STREAMS
 from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean
-from dynalab.config.tree import Tree, dotted_keys, has, parts_of, placed, resolved, value_at
+from dynalab.config.tree import Tree, dotted_keys, parts_of, placed, resolved, value_at
 from dynalab.config.typed import plain_value
 from dynalab.config.words import MOST, shown, values_of, word_of
 from dynalab.core.errors import ConfigError
@@ -102,7 +102,7 @@ class Override:
         """
         self.require_key()
         parts = parts_of(self.key)
-        before = value_at(tree, parts) if self.sign == "+" and has(tree, parts) else None
+        before = value_at(tree, parts) if self.sign == "+" else None
         if before is not None and not isinstance(self.value, dict | list):
             raise ConfigError(
                 f"{self.written}: {self.key} is there already, {before}; {self.written[1:]} sets it"

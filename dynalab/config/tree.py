@@ -21,29 +21,25 @@ def parts_of(key: str) -> list[str]:
     return [part for part in re.split(r"[.\[\]]+", key) if part]
 
 
-def value_at(tree: Any, parts: Sequence[str]) -> Any:
-    """Return what a tree has at a key, given in parts.
-
-    Raises:
-        KeyError: It has no such key.
-    """
-    for part in parts:
-        if isinstance(tree, Mapping) and part in tree:
-            tree = tree[part]
-        elif isinstance(tree, list) and part.isdecimal() and int(part) < len(tree):
-            tree = tree[int(part)]
-        else:
-            raise KeyError(part)
-    return tree
-
-
 def has(tree: Any, parts: Sequence[str]) -> bool:
-    """Return whether a tree has a key, given in parts."""
-    try:
-        value_at(tree, parts)
-    except KeyError:
-        return False
+    """Return whether a tree has a key, given in parts; those of a list are its places."""
+    for part in parts:
+        if isinstance(tree, list) and part.isdecimal() and int(part) < len(tree):
+            tree = tree[int(part)]
+        elif isinstance(tree, Mapping) and part in tree:
+            tree = tree[part]
+        else:
+            return False
     return True
+
+
+def value_at(tree: Any, parts: Sequence[str]) -> Any:
+    """Return the value of a key, given in parts; None of one that a tree has not."""
+    if not has(tree, parts):
+        return None
+    for part in parts:
+        tree = tree[int(part)] if isinstance(tree, list) else tree[part]
+    return tree
 
 
 def placed(node: Any, parts: Sequence[str], value: Any) -> Any:
@@ -56,7 +52,9 @@ def placed(node: Any, parts: Sequence[str], value: Any) -> Any:
     """
     part, *rest = parts
     node = {} if node is None else node
-    before = node.get(part) if isinstance(node, Mapping) else value_at(node, [part])
+    if not isinstance(node, Mapping) and not has(node, [part]):
+        raise KeyError(part)
+    before = value_at(node, [part])
     if rest:
         value = placed(before, rest, value)
     elif isinstance(value, Mapping) and isinstance(before, Mapping):
