@@ -156,6 +156,7 @@ def test_a_forks_words_mean_what_those_of_train_do(word, same):
         ("train.batch_size.x=3", "train.batch_size.x: no such key (did you mean train.batch_size?)"),
         ("train.clip=${nope}", "there is no nope here"),
         ("edit=5", "edit=5: no such edit"),
+        ("seed_streams={order:3}", "name the stream, for example seed_streams.order=3"),
         ("seed=${oc.env:DYNALAB_NOWHERE}", "'DYNALAB_NOWHERE' not found"),
     ],
 )
