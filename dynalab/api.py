@@ -53,10 +53,10 @@ def train(
     from dynalab.launch.train import Options
     from dynalab.launch.train import train as launch
 
-    command = read_command(list(overrides), outputs=outputs)
+    command = read_command(overrides, outputs=outputs)
     with contextlib.ExitStack() as stack:
         watch = meter.showing(stack) if progress else meter.silent
-        outcome = launch(command, Options(argv=("dynalab.train", *overrides)), watch)
+        outcome = launch(command, Options(argv=("dynalab.train", *map(str, overrides))), watch)
     for line in [*command.notes, *outcome.report.warnings]:
         warnings.warn(line, stacklevel=3)
     return _trained(outcome)
@@ -115,10 +115,10 @@ def fork(
         if len(selection) != 1:
             raise ConfigError(f"{ref} is {len(selection)} ensembles; a fork is of one")
         ((parent, runs),) = selection
-    forking = plan_forks(parent, runs, step, list(overrides), outputs=root)
+    forking = plan_forks(parent, runs, step, overrides, outputs=root)
     with contextlib.ExitStack() as stack:
         watch = meter.showing(stack) if progress else meter.silent
-        options = Options(argv=("dynalab.fork", parent.id, str(step), *overrides))
+        options = Options(argv=("dynalab.fork", parent.id, str(step), *map(str, overrides)))
         outcome = make_forks(forking, options, watch)
     for line in [*(f"left out: {line}" for line in forking.left_out), *outcome.report.warnings]:
         warnings.warn(line, stacklevel=3)
@@ -315,27 +315,30 @@ def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
         **keys: Keys of the analysis; nested ones as dictionaries, `convergence={"metric": "loss"}`.
 
     Returns:
-        The result; for several ensembles a list, one for each, unless the kind is about all of them together: one then.
+        The result; for several ensembles a list, one for each, unless the kind is about all of them together, or
+        `pool=True` makes one over all: one then.
 
     Raises:
         ConfigError: There is no such analysis, or a key does not exist or cannot have this value.
         NothingMatched: No run can enter.
     """
     from dynalab.analysis.command import analyse, gather, needs_of
-    from dynalab.config.analysis import read_analysis
+    from dynalab.config.analysis import pooled, read_analysis
+    from dynalab.config.overrides import Override
 
     several = isinstance(ensemble, list | tuple)
     refs = ensemble if several else [ensemble]
     opened = [item if isinstance(item, Ensemble) else load(item) for item in refs]
-    part, config = read_analysis(kind, [], keys)
-    across = needs_of(part, config).across
-    if not opened and across:
+    pool, overrides = pooled([Override.of(key, value) for key, value in keys.items()])
+    part, config = read_analysis(kind, overrides)
+    together = pool or needs_of(part, config).across
+    if not opened and together:
         raise NothingMatched(f"analyze {kind} needs ensembles, and there is none")
     results = []
-    for chosen in [opened] if across else [[item] for item in opened]:
-        (inputs,) = gather([(item, item.runs) for item in chosen], part, config)
+    for chosen in [opened] if together else [[item] for item in opened]:
+        (inputs,) = gather([(item, item.runs) for item in chosen], part, config, pool=pool)
         results.append(analyse(inputs, part, config, chosen[0].path.parent.parent))
-    return results if several and not across else results[0]
+    return results if several and not together else results[0]
 
 
 @named

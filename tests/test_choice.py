@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from dynalab.analysis.command import contrast
 from dynalab.analysis.hmm.published import table
 from dynalab.cli.app import run
 from dynalab.config.analysis import given_keys, read_analysis
+from dynalab.config.overrides import Override
 from dynalab.config.registry import find
 from dynalab.config.typed import plain
 from dynalab.report import write
@@ -139,7 +141,7 @@ def test_the_analysis_of_all_runs_is_not_hidden_by_one_of_a_few(outputs):
      {"preset": "paper", "n_iter": 50}],
 )  # fmt: skip
 def test_the_keys_of_an_analysis_are_those_that_were_typed(outputs, keys):
-    part, config = read_analysis("hmm", [], values=keys)
+    part, config = read_analysis("hmm", itertools.starmap(Override.of, keys.items()))
     assert given_keys(part.config_class, plain(config)) == keys
     # Results of before hold the configuration alone.
     made = make_hmm(outputs, make_ensemble(outputs))

@@ -18,7 +18,7 @@ from dynalab.config import registry
 from dynalab.config.command import read_command
 from dynalab.config.compose import Composer
 from dynalab.config.ensemble import from_tree
-from dynalab.config.overrides import Override, parse
+from dynalab.config.overrides import parse
 from dynalab.errors import ConfigError
 
 PARTS = {group: registry.names(group) for group in ("task", "model", "optimizer", "schedule")}
@@ -43,7 +43,7 @@ def combinations() -> list[list[str]]:
 def unexplained(every: int = 1) -> list[str]:
     """Walk every so many combinations; returns a line for each that neither composes nor says what is in the way."""
     composer, known, found = Composer(), {}, []
-    parsed = cache(lambda word: parse([word]).axes[0][0])
+    parsed = cache(lambda word: parse([word])[0])
     for words in combinations()[::every]:
         cell = [parsed(word) for word in words]
         try:
@@ -195,10 +195,8 @@ def test_a_programs_own_hydra_is_left_alone(words):
 
 
 def values(word: str) -> list[object]:
-    found: list[Override] = [
-        item for axis in parse([word], lambda group: PARTS.get(group, ())).axes for item in axis
-    ]
-    return [item.value for item in found]
+    (override,) = parse([word], lambda group: PARTS.get(group, ()))
+    return list(override.values)
 
 
 @pytest.mark.parametrize(

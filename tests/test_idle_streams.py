@@ -8,7 +8,7 @@ from image_fakes import write_cifar, write_mnist
 
 from dynalab.config.command import read_command
 from dynalab.config.schema import STREAMS
-from dynalab.config.streams import idle_streams, without_effect
+from dynalab.config.seeds import idle_streams, without_effect
 from dynalab.training.loop import Loop
 from dynalab.training.streams import Streams
 

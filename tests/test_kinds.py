@@ -11,6 +11,7 @@ import dynalab
 from dynalab.cli.app import run
 from dynalab.config import registry
 from dynalab.config.analysis import read_analysis
+from dynalab.config.overrides import Override
 from dynalab.errors import ConfigError
 
 OWN = """
@@ -115,6 +116,8 @@ def test_null_stands_for_the_presets_value(preset, n_iter, tol):
     words = [f"preset={preset}", "n_iter=null", "tol=null", "emission=null", "covariance=null"]
     config = read_analysis("hmm", words)[1]
     assert (
-        config == read_analysis("hmm", words[:1])[1] == read_analysis("hmm", [], values={"preset": preset})[1]
+        config
+        == read_analysis("hmm", words[:1])[1]
+        == read_analysis("hmm", [Override.of("preset", preset)])[1]
     )
     assert (config.n_iter, config.tol, config.covariance) == (n_iter, tol, "full")

@@ -12,9 +12,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 from dynalab import train
 from dynalab.cli.app import run
-from dynalab.config.command import read_command
+from dynalab.config.command import read_command, words_of
 from dynalab.config.registry import conf_dir
-from dynalab.config.words import words_of
 from dynalab.training.shown import shown, shown_stored
 
 

@@ -25,7 +25,6 @@ from dynalab.config import explain
 from dynalab.config.commented import value_in_words
 from dynalab.config.places import outputs_root
 from dynalab.config.registry import Part, names, search_path, searching
-from dynalab.core.errors import ConfigError
 from dynalab.core.plugins import naming
 from dynalab.core.records import restore
 from dynalab.core.words import count
@@ -104,23 +103,16 @@ def command(
     """
     from dynalab.analysis.command import analyse, gather
     from dynalab.cli.progress import fits
-    from dynalab.config.analysis import read_analysis
+    from dynalab.config.analysis import keys_of, pooled, read_analysis
+    from dynalab.config.overrides import settings
     from dynalab.config.typed import plain as plain_keys
     from dynalab.store.reader import Ensemble
 
-    refs, overrides = split_arguments(arguments)
-    pool, keys = False, []
-    for text in overrides:
-        key, _, value = text.partition("=")
-        if key == "outputs":
-            outputs = value
-        elif key in ("pool", f"{kind}.pool"):
-            if value.lower() not in ("true", "false"):
-                raise ConfigError(f"{text}: expected true or false")
-            pool = value.lower() == "true"
-        else:
-            keys.append(text)
-    part, config = read_analysis(kind, keys)
+    refs, words = split_arguments(arguments)
+    own, overrides = settings(keys_of(kind, words), "outputs")
+    pool, overrides = pooled(overrides)
+    outputs = own["outputs"] or outputs
+    part, config = read_analysis(kind, overrides)
     if cfg:
         _show_keys(
             kind, part, {**plain_keys(config), "pool": pool, "outputs": str(outputs_root(outputs))}, as_json

@@ -52,8 +52,7 @@ class Configuration:
             part = getattr(request.config, group) if group in PARTS else None
             if key not in tree or (field and part is not None and part.name not in answer.defaults):
                 continue
-            words = parse([*request.overrides, *self.seeds])
-            cell = [*next(words.cells()), *words.seeds]
+            cell = parse([*request.overrides, *self.seeds])
             # An optimizer around another has the inner one's fields, which the task says with that one.
             inner = getattr(part, "beside", {}).get(field)
             own = f"{getattr(part, 'inner', '')}.{inner}" if inner else f"{getattr(part, 'name', '')}.{field}"

@@ -57,6 +57,7 @@ def command(
     dynalab report -f 'task=grokking optimizer.lr<0.01'
     dynalab report cb7150eb3e hmm-7ebafd365b --name paper
     """
+    from dynalab.config.overrides import parse, settings
     from dynalab.config.registry import typed_folders
     from dynalab.report.choice import choose, key_words, older, superseded, unmade
     from dynalab.report.sweeps import sweeps
@@ -64,14 +65,12 @@ def command(
     from dynalab.store.reader import Ensemble
     from dynalab.store.table import notice
 
-    refs, overrides = split_arguments(arguments)
-    for text in overrides:
-        key, _, value = text.partition("=")
-        if key not in KEYS or "=" not in text:
-            raise ConfigError(f"{key}: no such key{did_you_mean(key, KEYS)}; there are {', '.join(KEYS)}")
-        if not value:
-            raise ConfigError(f"{key}=: expected a value")
-        name, outputs = (value, outputs) if key == "name" else (name, value)
+    refs, words = split_arguments(arguments)
+    own, strange = settings(parse(words, seeds=False), *KEYS)
+    if strange:
+        key = strange[0].key
+        raise ConfigError(f"{key}: no such key{did_you_mean(key, KEYS)}; there are {', '.join(KEYS)}")
+    name, outputs = own["name"] or name, own["outputs"] or outputs
     root = outputs_root(outputs)
     refs, folders = tell_apart(root, refs)
     chosen = [find_result(root, paths.root.name) for paths in folders]

@@ -190,8 +190,9 @@ def show_run(ref: str, as_json: bool, outputs: str | None) -> int:
 
 def _command(ensemble: Ensemble, runs: list[StoredRun]) -> str | None:
     """Return the command that makes runs again from the stored configuration alone; None where none does."""
+    from dynalab.config.command import words_of
     from dynalab.config.ensemble import from_stored
-    from dynalab.config.words import fork_command, words_of
+    from dynalab.config.forks import fork_command
     from dynalab.store.read import read_yaml
 
     if ensemble.imported or not runs:

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from dynalab.config import registry
-from dynalab.config.overrides import values_of
-from dynalab.config.tree import merged, resolved
+from dynalab.config.overrides import Override, parse, settings
+from dynalab.config.tree import resolved
 from dynalab.config.typed import flat, nested, plain, typed
 from dynalab.core.errors import ConfigError
 
 
-def read_analysis(
-    kind: str,
-    overrides: Sequence[str],
-    values: Mapping[str, Any] | None = None,
-) -> tuple[registry.Part, Any]:
+def keys_of(kind: str, words: Iterable[str | Override]) -> list[Override]:
+    """Return the overrides of words about an analysis, without its name before their keys."""
+    overrides = parse(words, seeds=False)
+    return [replace(item, key=item.key.removeprefix(f"{kind}.")) for item in overrides]
+
+
+def pooled(overrides: Sequence[Override]) -> tuple[bool, list[Override]]:
+    """Return whether overrides ask for one analysis over all ensembles, and the others.
+
+    Raises:
+        ConfigError: They say neither yes nor no.
+    """
+    own, others = settings(overrides, "pool")
+    if not isinstance(own["pool"], bool | None):
+        raise ConfigError(f"pool={own['pool']}: expected true or false")
+    return bool(own["pool"]), others
+
+
+def read_analysis(kind: str, words: Iterable[str | Override]) -> tuple[registry.Part, Any]:
     """Return the analysis and its typed configuration.
 
     Args:
         kind: `hmm`, ...
-        overrides: `key=value` or `<kind>.key=value`; a list may be written `metrics=a,b`.
-        values: Keys as plain values, nested ones as mappings: what Python gives in the place of overrides.
+        words: `key=value` or `<kind>.key=value`; several values are a list, `metrics=a,b`.
 
     Raises:
         ConfigError: No such analysis, an unknown key, an empty value, a wrong type or a value out of range.
@@ -32,20 +46,18 @@ def read_analysis(
     folders = registry.search_path()
     part = registry.find("analysis", kind, folders)
     path = part.file(folders)
-    tree = OmegaConf.load(path) if path else OmegaConf.create()
-    for text in overrides:
-        words = values_of(text)
-        listed = [word.value for word in words]
-        OmegaConf.update(
-            tree,
-            words[0].key.removeprefix(f"{kind}."),
-            listed if len(words) > 1 else listed[0],
-            force_add=True,
-        )
-    container = OmegaConf.to_container(tree, resolve=False)
-    assert isinstance(container, dict)
+    tree: Any = OmegaConf.to_container(OmegaConf.load(path)) if path else {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected keys and values")
+    for item in keys_of(kind, words):
+        if item.sign == "~" and item.value is not None:
+            raise ConfigError(
+                f"{item.written}: expected ~{item.key}, which is its default, or {item.key}=VALUE"
+            )
+        value = item.value if len(item.values) == 1 else list(item.values)
+        tree = replace(item, values=(value,)).applied(tree)
     # Before typing: a preset may fill in keys that were not given.
-    keys = merged(resolved({str(key): value for key, value in container.items()}), values or {})
+    keys = resolved(tree)
     if empty := [key for key, value in flat(keys).items() if value == ""]:
         raise ConfigError(f"{empty[0]}=: expected a value, or null for the default")
     return part, typed(part.config_class, keys, "")

@@ -1,4 +1,4 @@
-"""From the words of one `train` command to the ensembles and runs that it asks for."""
+"""From the words of one `train` command to the ensembles and runs that it asks for, and back."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from dynalab.config import registry
-from dynalab.config.compose import Composer
+from dynalab.config.compose import PARTS, Composer
 from dynalab.config.ensemble import EnsembleConfig, RunSpec, from_tree, runs_of
-from dynalab.config.overrides import Override, parse, values_of
+from dynalab.config.overrides import Override, cells, parse
 from dynalab.config.places import outputs_root
 from dynalab.config.schema import LAUNCHERS, STREAMS, Checkpoint, Compute
 from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean, listing
+from dynalab.config.tree import parts_of, value_at
 from dynalab.config.typed import flat, typed
-from dynalab.core.errors import ConfigError
+from dynalab.core.errors import ConfigError, DynalabError
 
 SECTIONS = (
-    *("task", "model", "optimizer", "schedule", "train", "eval", "probes", "probe", "snapshots"),
+    *(*PARTS, "train", "eval", "probes", "probe", "snapshots"),
     *("seed", "seed_streams", "design", "device", "compute", "checkpoint", "launcher", "outputs"),
     *("tuned", "convergence", "levels"),
 )
@@ -76,42 +77,55 @@ class Command:
     notes: list[str] = field(default_factory=list)
 
 
-def read_command(overrides: Sequence[str], *, outputs: str | Path | None = None) -> Command:
-    """Read the overrides of `train`: Hydra's, with sweeps and the seed grammar.
+def read_command(words: Sequence[str | Override], *, outputs: str | Path | None = None) -> Command:
+    """Read the words of `train`: Hydra's grammar, with sweeps, and the grammar of seeds.
 
     Args:
-        overrides: The words.
+        words: The words.
         outputs: The command's `--outputs`.
 
     Raises:
-        ConfigError: Something in the overrides cannot be used.
+        ConfigError: Something in the words cannot be used.
     """
     folders = tuple(registry.search_path())
     composer = Composer(folders)
-    words = parse(overrides, composer.options)
-    defaults = cache(lambda task: _defaults(task, composer))
+    overrides = parse(words, composer.options)
+    # Of several words about a stream the last counts.
+    seeds = {item.key: item for item in overrides if item.is_seeds}
+    swept = [item for item in overrides if not item.is_seeds]
+    usual = cache(lambda task: _usual(task, composer))
     known: dict[Any, Any] = {}
     requests: dict[str, Request] = {}
     settings: Settings | None = None
-    for cell in words.cells():
+    for cell in cells(swept):
         try:
-            tree = composer.compose([*cell, *words.seeds])
+            tree = composer.compose([*cell, *(item.unread() for item in seeds.values())])
             _check_sections(tree)
-            for streams, held in _stream_cells(tree):
-                request = _request(
-                    {**tree, "seed_streams": streams}, [*cell, *held], folders, defaults, known
-                )
+            for streams, held in _stream_cells(tree, seeds):
+                config = from_tree({**tree, "seed_streams": streams}, folders, known)
+                request = _request(config, seeds_of("seed", tree, seeds), [*cell, *held], usual)
                 requests.setdefault(request.config.id, request)
             settings = settings or settings_of(tree, outputs, folders)
         except ConfigError as error:
-            swept = " ".join(item.text for item in cell if item.swept)
+            several = [item.written for item, whole in zip(cell, swept, strict=True) if len(whole.values) > 1]
             explained = composer.explain(error, cell)
-            raise ConfigError(f"{explained} (in the combination {swept})") if swept else explained from error
+            if not several:
+                raise explained from error
+            raise ConfigError(f"{explained} (in the combination {' '.join(several)})") from error
     assert settings is not None
     return Command(list(requests.values()), settings, composer.notes)
 
 
-def _stream_cells(tree: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], tuple[Override, ...]]]:
+def seeds_of(key: str, tree: Mapping[str, Any], typed: Mapping[str, Override]) -> list[int]:
+    """Return the seeds of a key: those of a word, else (in a file, or by an interpolation) those that a tree names."""
+    if key in typed and typed[key].values:
+        return list(typed[key].values)
+    return parse_seeds(value_at(tree, parts_of(key)), key)
+
+
+def _stream_cells(
+    tree: Mapping[str, Any], typed: Mapping[str, Override]
+) -> Iterator[tuple[dict[str, Any], tuple[Override, ...]]]:
     """Yield values of all streams and the words for them: lists under `design=crossed`, else each stream is swept."""
     streams = tree.get("seed_streams") or {}
     axes: list[list[Override]] = []
@@ -119,14 +133,14 @@ def _stream_cells(tree: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], tup
         if text is None or text == "null":
             continue
         key = f"seed_streams.{name}"
-        values: list[Any] = parse_seeds(text, key)
+        seeds = seeds_of(key, tree, typed)
         if tree.get("design") == "crossed":
-            axes.append([Override(key, values if len(values) > 1 else values[0], f"{key}={text}")])
+            axes.append([Override(key, (seeds if len(seeds) > 1 else seeds[0],), f"{key}={text}")])
         else:
-            axes.append([Override(key, value, f"{key}={value}") for value in values])
-    for words in itertools.product(*axes):
-        held = {word.key.removeprefix("seed_streams."): word.value for word in words}
-        yield {**dict.fromkeys(streams), **held}, words
+            axes.append([Override.of(key, seed) for seed in seeds])
+    for held in itertools.product(*axes):
+        values = {item.key.removeprefix("seed_streams."): item.value for item in held}
+        yield {**dict.fromkeys(streams), **values}, held
 
 
 def _check_sections(tree: Mapping[str, Any]) -> None:
@@ -145,19 +159,16 @@ def _check_sections(tree: Mapping[str, Any]) -> None:
 
 
 def _request(
-    tree: Mapping[str, Any],
+    config: EnsembleConfig,
+    seeds: Sequence[int],
     cell: Sequence[Override],
-    folders: tuple[Path, ...],
-    defaults: Callable[[str], Mapping[str, Any]],
-    known: dict[Any, Any],
+    usual: Callable[[str], Mapping[str, Any]],
 ) -> Request:
-    config = from_tree(tree, folders, known)
     steps = length_of(config, {item.key for item in cell})
     config = replace(config, train=replace(config.train, steps=steps, epochs=None))
     _check_batches(config, steps)
-    runs = runs_of(config, parse_seeds(tree.get("seed", 0)))
-    slug = _slug(config, cell, defaults(str(config.task.name)))
-    return Request(config, runs, steps, [item.text for item in cell], slug)
+    slug = _slug(config, cell, usual(str(config.task.name)))
+    return Request(config, runs_of(config, seeds), steps, [item.written for item in cell], slug)
 
 
 def length_of(config: EnsembleConfig, typed_keys: set[str]) -> int:
@@ -221,11 +232,10 @@ def settings_of(tree: Mapping[str, Any], outputs: str | Path | None, folders: tu
     )
 
 
-def _defaults(task: str, composer: Composer) -> dict[str, Any]:
+def _usual(task: str, composer: Composer) -> dict[str, Any]:
     """Return the configuration of a task without any word, with dotted keys; nothing where it cannot be composed."""
     try:
-        tree = composer.compose(values_of(f"task={task}"))
-        return flat(from_tree(tree, composer.folders).as_dict())
+        return flat(composer.defaults(task).as_dict())
     except ConfigError:
         return {}
 
@@ -238,7 +248,7 @@ def _slug(config: EnsembleConfig, cell: Sequence[Override], base: Mapping[str, A
     pieces: list[str] = []
     # Of several words about a key the last counts.
     for item in {item.key: item for item in cell}.values():
-        key, value = item.key, item.text.partition("=")[2]
+        key, value = item.key, item.text
         if key == "experiment" and value != "null":
             pieces.insert(0, value)
         elif f"{key}.name" in own and key != "task":
@@ -257,3 +267,43 @@ def readable(value: Any) -> str:
     if isinstance(value, list):
         return "_".join(map(readable, value))[:24]
     return str(value).rstrip("/").rpartition("/")[2][:24]
+
+
+def words_of(config: EnsembleConfig) -> list[str] | None:
+    """Return words of `train` that compose to a configuration; None where none do, as of a fork.
+
+    They name its groups, its probes, and the keys in which it differs from what these bring with them.
+    """
+    tree = config.as_dict()
+    overrides = [Override.of(group, tree[group]["name"]) for group in PARTS]
+    if "inner" in tree["optimizer"]:
+        overrides.append(Override.of("optimizer.inner", tree["optimizer"]["inner"]))
+    overrides += [Override.of(key, tree[key]) for key in ("probes", "design")]
+    crossed = [
+        Override.of(f"seed_streams.{name}", value) for name, value in tree["seed_streams"].items() if value
+    ]
+    try:
+        (base,) = read_command([*overrides, *crossed]).requests
+        usual = dict(_keys(base.config.as_dict()))
+        overrides += [
+            Override.of(key, value)
+            for key, value in _keys(tree)
+            if key not in usual
+            or usual[key] != value
+            or (key.startswith("seed_streams.") and value is not None)
+        ]
+        (again,) = read_command(overrides).requests
+    except (DynalabError, ValueError):
+        return None
+    return list(map(str, overrides)) if again.config.id == config.id else None
+
+
+def _keys(tree: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the dotted keys of a configuration that a command can set, with their values."""
+    pairs: list[tuple[str, Any]] = []
+    for section, keys in tree.items():
+        if section == "probe":
+            pairs += [(f"probe.{key}", value) for name in keys for key, value in _keys({name: keys[name]})]
+        elif section not in ("probes", "design", "sources", "named", "parent"):
+            pairs += [(f"{section}.{name}", value) for name, value in keys.items() if name != "name"]
+    return pairs

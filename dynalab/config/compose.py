@@ -6,20 +6,20 @@ Files are put together once for each choice of groups; the combinations of a swe
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dynalab.config import registry
+from dynalab.config.ensemble import EnsembleConfig, from_tree
 from dynalab.config.experiments import ABOUT
-from dynalab.config.overrides import Override, parse, shown
+from dynalab.config.overrides import Override, cells, parse
 from dynalab.config.suggest import did_you_mean, listing
-from dynalab.config.tree import Tree, dotted_keys, has, merged, parts_of, resolved, value_at
+from dynalab.config.tree import Tree, has, merged, parts_of, placed, resolved, value_at, without
 from dynalab.config.tuned import config_class
 from dynalab.core.errors import ConfigError
 
@@ -31,13 +31,13 @@ PARTS = ("task", "model", "optimizer", "schedule")
 ROOT = "train"
 
 
-def compose(words: Sequence[str], folders: Sequence[Path] = ()) -> Tree:
+def compose(words: Sequence[str | Override], folders: Sequence[Path] = ()) -> Tree:
     """Compose one configuration of `train` from overrides without sweeps.
 
     Raises:
         ConfigError: A group, key or value that does not exist or does not parse.
     """
-    (cell,) = parse(words).cells()
+    (cell,) = cells(parse(words))
     return Composer(folders).compose(cell)
 
 
@@ -74,6 +74,7 @@ class Composer:
         self.folders = tuple(folders)
         self.notes: list[str] = []
         self._bases: dict[tuple[str, ...], Base] = {}
+        self._names: dict[str, list[str]] = {}
 
     @cached_property
     def _files(self) -> Folders:
@@ -83,13 +84,24 @@ class Composer:
 
     def options(self, group: str) -> list[str]:
         """Return the options of a group; none of what is no group."""
-        return registry.names(group, self.folders) if self._is_group(group) else []
+        return self._names_of(group) if self._is_group(group) else []
+
+    def _names_of(self, group: str) -> list[str]:
+        """Return the names of a group's options, which are looked for once."""
+        if group not in self._names:
+            self._names[group] = registry.names(group, self.folders)
+        return self._names[group]
+
+    def defaults(self, task: str) -> EnsembleConfig:
+        """Return the configuration of a task without any other word."""
+        return from_tree(self.compose([Override.of("task", task)]), self.folders)
 
     def _is_group(self, key: str) -> bool:
         # Probes are listed, and an analysis is no part of training.
         return key not in ("probe", "analysis", "edit") and "." not in key and self._files.group_exists(key)
 
-    def _chooses(self, override: Override) -> bool:
+    def chooses(self, override: Override) -> bool:
+        """Return whether an override chooses an option of a group."""
         return self._is_group(override.key) and not isinstance(override.value, dict)
 
     def compose(self, overrides: Sequence[Override]) -> Tree:
@@ -98,19 +110,19 @@ class Composer:
         Raises:
             ConfigError: A group, key or value that does not exist or cannot stand there.
         """
-        base = self._base([item for item in overrides if self._chooses(item)])
+        base = self._base([item for item in overrides if self.chooses(item)])
         self.notes += [line for line in base.notes if line not in self.notes]
-        tree = {"probe": {}, **copy.deepcopy(base.tree)}
-        values = [item for item in overrides if not self._chooses(item)]
+        tree = {"probe": {}, **base.tree}
+        values = [item for item in overrides if not self.chooses(item)]
         of_probes = [item for item in values if item.key.startswith("probe.")]
         # That a file speaks of a probe is taken away before it is asked whether the probe is listed.
         of_probes = [item for item in of_probes if item.sign != "~" or item.key.count(".") > 1]
         for item in values:
             if item not in of_probes:
-                _set(tree, item, base)
+                tree = _changed(tree, item, base)
         self._add_probes(tree, base, overrides)
         for item in of_probes:
-            _set(tree, item, base)
+            tree = _changed(tree, item, base)
         for name, keys in tree["probe"].items():
             if not isinstance(keys, Mapping | None):
                 raise ConfigError(
@@ -123,7 +135,7 @@ class Composer:
         strange = "no such key" in str(error) or "is not among" in str(error)
         key = (re.match(r"([a-z_]\w*(?:\.\w+)*)[=:]", str(error)) or [""])[0].rstrip("=:")
         key = key if "." in key or strange else ""
-        choices = [item for item in overrides if self._chooses(item)]
+        choices = [item for item in overrides if self.chooses(item)]
         typed = [item.key for item in overrides if item not in choices]
         if not key or any(key == name or key.startswith(f"{name}.") for name in typed):
             return error
@@ -144,7 +156,7 @@ class Composer:
             overrides: One combination of a command's overrides.
             tuned: The key below `tuned` that stands in for a null, `tuned.optimizer.adamw.lr`.
         """
-        choices = [item for item in overrides if self._chooses(item)]
+        choices = [item for item in overrides if self.chooses(item)]
         if any(
             key == item.key or key.startswith(f"{item.key}.") for item in overrides if item not in choices
         ):
@@ -163,7 +175,7 @@ class Composer:
         return ""
 
     def _base(self, choices: Sequence[Override]) -> Base:
-        key = tuple(item.text for item in choices)
+        key = tuple(item.written for item in choices)
         if key not in self._bases:
             self._bases[key] = self._fitted(choices, self._read(choices))
         return self._bases[key]
@@ -173,7 +185,7 @@ class Composer:
             self._check_option(item)
         # No experiment is what there is without a word.
         chosen = [item for item in choices if item.key != "experiment" or item.value is not None]
-        layers = self._files.layers(ROOT, [item.parsed for item in chosen if item.parsed is not None])
+        layers = self._files.layers(ROOT, chosen)
         tree: Tree = {}
         for layer in layers:
             tree = merged(tree, layer.tree)
@@ -189,7 +201,7 @@ class Composer:
         if group == "experiment" and item.value is None:
             return
         values = item.value if isinstance(item.value, list) else [item.value]
-        legal = registry.names(group, self.folders)
+        legal = self._names_of(group)
         for option in ("null" if value is None else str(value) for value in values):
             if "/" in option or option in legal:
                 continue
@@ -252,7 +264,7 @@ class Composer:
         said = tree.get("probe") or {}
         if not isinstance(said, Mapping):
             raise ConfigError(f"probe={said}: expected keys of probes, for example probe.weights.every=20")
-        legal = registry.names("probe", self.folders)
+        legal = self._names_of("probe")
         tree["probe"] = {}
         for name in map(str, probes):
             if name not in legal:
@@ -278,48 +290,26 @@ class Composer:
             raise ConfigError(f"probe.{name}: the probe {name} is not among probes={list(probes)}{hint}")
 
 
-def _set(tree: Tree, item: Override, base: Base) -> None:
-    """Set, add or delete what an override says.
+def _changed(tree: Tree, item: Override, base: Base) -> Tree:
+    """Return a tree with what an override sets, adds or deletes.
 
     Raises:
         ConfigError: There is no such key, or with `+` there is one already.
     """
-    if "@" in item.text.partition("=")[0]:
-        raise ConfigError(f"{item.text}: {item.key} is no group, so it has no package")
+    item.require_key()
     *way, last = parts_of(item.key)
     # Of a part's section the part itself knows the keys: those of an optimizer around another depend on the inner one.
-    free = item.sign in ("+", "++") or (len(way) == 1 and way[0] in PARTS and item.sign != "~")
-    node: Any = tree
-    for step in way:
-        if free and isinstance(node, dict) and node.get(step) is None:
-            node[step] = {}
-        node = _child(node, step, item, tree)
-    if isinstance(node, dict) and free:
-        node.setdefault(last, None)
-    before = _child(node, last, item, tree)
-    place: Any = int(last) if isinstance(node, list) else last
-    if item.sign == "~":
-        if item.value is not None and item.value != before:
-            raise ConfigError(f"{item.text}: {item.key} is {'null' if before is None else before}")
-        own = base.own(way[0]) if way and way[0] in PARTS else None
-        if own is not None and has(own.tree, [*way, last]):
-            # What is taken away of a key that the part's own file lists is what was said of it.
-            node[place] = None
-        else:
-            del node[place]
-    elif item.sign == "+" and before is not None and not isinstance(item.value, dict | list):
-        raise ConfigError(f"{item.text}: {item.key} is there already, {before}; {item.text[1:]} sets it")
-    elif isinstance(item.value, dict) and isinstance(before, dict):
-        node[place] = merged(before, item.value)
-    else:
-        node[place] = copy.deepcopy(item.value)
-
-
-def _child(node: Any, step: str, item: Override, tree: Tree) -> Any:
-    if isinstance(node, dict) and step in node:
-        return node[step]
-    if isinstance(node, list) and step.isdigit() and int(step) < len(node):
-        return node[int(step)]
-    suggestion = did_you_mean(item.key, dotted_keys(tree))
-    hint = "" if suggestion else "; `dynalab config` shows every key"
-    raise ConfigError(f"{shown(item.key)}: no such key{suggestion}{hint}")
+    if item.sign in ("+", "++") or (len(way) == 1 and way[0] in PARTS and item.sign != "~"):
+        return item.applied(tree)
+    if not has(tree, [*way, last]):
+        raise item.unknown(tree)
+    if item.sign != "~":
+        return item.applied(tree)
+    before = value_at(tree, [*way, last])
+    if item.value is not None and item.value != before:
+        raise ConfigError(f"{item.written}: {item.key} is {'null' if before is None else before}")
+    own = base.own(way[0]) if way and way[0] in PARTS else None
+    if own is not None and has(own.tree, [*way, last]):
+        # What is taken away of a key that the part's own file lists is what was said of it.
+        return dict(placed(tree, [*way, last], None))
+    return dict(without(tree, [*way, last]))

@@ -12,6 +12,7 @@ from typing import Any
 
 from dynalab.config import registry, schema
 from dynalab.config.schema import STREAMS, Convergence, Levels, check_cadence
+from dynalab.config.tree import texts
 from dynalab.config.tuned import around, filled
 from dynalab.config.typed import non_neutral, plain, typed
 from dynalab.core.errors import ConfigError
@@ -128,6 +129,10 @@ def from_stored(tree: Mapping[str, Any], folders: Sequence[Path] = ()) -> Ensemb
     Raises:
         ConfigError: A plug-in or data file is not what it was, or is in none of the folders; or as `from_tree`.
     """
+    if named := next((key for key, text in texts(tree) if "${" in text), None):
+        raise ConfigError(
+            f"{named}: a stored configuration refers to nothing; this one was not written by dynalab"
+        )
     stored = dict(tree.get("sources") or {})
     config = from_tree(tree, folders, stored=stored)
     for name in {**stored, **config.sources}:

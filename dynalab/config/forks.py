@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dynalab.config import registry
-from dynalab.config.command import Settings, length_of, readable, settings_of
+from dynalab.config.command import Settings, length_of, readable, seeds_of, settings_of
 from dynalab.config.compose import Composer
 from dynalab.config.ensemble import EnsembleConfig, from_stored, from_tree
-from dynalab.config.overrides import Override, Words, parse
-from dynalab.config.schema import STREAMS
-from dynalab.config.seeds import parse_seeds
+from dynalab.config.overrides import Override, cells, parse
 from dynalab.config.suggest import did_you_mean, listing
+from dynalab.config.tree import Tree, resolved
 from dynalab.config.typed import plain
 from dynalab.core.errors import ConfigError
+from dynalab.core.forks import names_parent, parent_and_step
 
 # What a fork may change, and what is about how it is trained.
 _CHANGES = ("optimizer", "schedule", "train", "task", "model", "probes", "probe", "snapshots", "edit")
@@ -26,6 +25,7 @@ _KEPT = {
     **dict.fromkeys(("task", "model"), "a fork goes on with its parent's weights"),
     **dict.fromkeys(("device", "compute.exact", "compute.threads"), "a fork is trained as its parent was"),
     "eval.every": "a fork's rows stand on its parent's grid",
+    "seed_streams": "name the stream, for example seed_streams.order=3",
     "design": "a fork's runs are its parent's",
     "experiment": "a fork goes on with its parent's configuration; give the keys that change",
 }
@@ -91,12 +91,27 @@ class Forks:
     seeds: list[int] | None
 
 
-def read_forks(origin: Origin, texts: Sequence[str], *, outputs: str | Path | None = None) -> Forks:
-    """Read the overrides of `fork`.
+def parse_fork(words: Iterable[str | Override]) -> list[Override]:
+    """Take the words of `fork` apart.
+
+    Raises:
+        ConfigError: A word cannot be parsed, or is about what a fork does not change.
+    """
+    folders = registry.search_path()
+    overrides = parse(
+        words, lambda group: registry.names(group, folders) if group in registry.PACKAGES else ()
+    )
+    for item in overrides:
+        _check_key(item)
+    return overrides
+
+
+def read_forks(origin: Origin, overrides: Sequence[Override], *, outputs: str | Path | None = None) -> Forks:
+    """Read what forks do otherwise.
 
     Args:
         origin: What the forks go on from.
-        texts: Overrides, sweeps and the seed grammar included.
+        overrides: Those of the command.
         outputs: The command's `--outputs`.
 
     Raises:
@@ -106,27 +121,27 @@ def read_forks(origin: Origin, texts: Sequence[str], *, outputs: str | Path | No
     # That its plug-ins are what they were.
     parent = from_stored(origin.tree, folders)
     composer = Composer(folders)
-    words = parse(texts, lambda group: registry.names(group, folders) if group in registry.PACKAGES else ())
-    for item in (item for axis in words.axes for item in axis):
-        _check_key(item)
-    about = [item for axis in words.axes for item in axis if item.key.startswith(_SETTINGS)]
-    settings = settings_of(composer.compose(about), outputs, folders)
+    seeds = {item.key: item for item in overrides if item.is_seeds}
+    about = [item for item in overrides if item.key.startswith(_SETTINGS)]
+    tree = composer.compose([*about, *(item.unread() for item in seeds.values())])
+    changes = [item for item in overrides if item not in about and not item.is_seeds]
     variants: dict[str, Variant] = {}
-    for cell in words.cells():
-        changes = [item for item in cell if item not in about]
-        for streams in _streams(words, parent):
-            variant = _variant(origin, changes, streams, composer)
+    for cell in cells(changes):
+        for streams in _streams(seeds, tree, parent):
+            variant = _variant(origin, cell, streams, composer)
             variants.setdefault(variant.config.id, variant)
-    seeds = next((parse_seeds(item.value) for item in words.seeds if item.key == "seed"), None)
-    return Forks(list(variants.values()), settings, seeds)
+    chosen = seeds_of("seed", tree, seeds) if "seed" in seeds else None
+    return Forks(list(variants.values()), settings_of(tree, outputs, folders), chosen)
 
 
 def _check_key(item: Override) -> None:
     """Refuse what a fork cannot change."""
+    if item.is_seeds:
+        return
     if item.sign == "~":
-        raise ConfigError(f"{item.text}: a fork's keys are set; {item.key}=null takes a value away")
+        raise ConfigError(f"{item.written}: a fork's keys are set; {item.key}=null takes a value away")
     if reason := _KEPT.get(item.key):
-        raise ConfigError(f"{item.text}: {reason}")
+        raise ConfigError(f"{item.written}: {reason}")
     head = item.key.partition(".")[0]
     if head not in _CHANGES and not item.key.startswith(_SETTINGS):
         legal = [*_CHANGES, "seed", "seed_streams", "checkpoint", "launcher", "outputs", "compute.workers"]
@@ -135,78 +150,74 @@ def _check_key(item: Override) -> None:
         )
 
 
-def _streams(words: Words, parent: EnsembleConfig) -> list[dict[str, int]]:
+def _streams(
+    seeds: Mapping[str, Override], tree: Mapping[str, Any], parent: EnsembleConfig
+) -> list[dict[str, int]]:
     """Return the combinations of values of the streams that are set from the fork on."""
-    cells: list[dict[str, int]] = [{}]
-    for item in words.seeds:
-        stream = item.key.removeprefix("seed_streams.")
-        if stream not in STREAMS:
+    combinations: list[dict[str, int]] = [{}]
+    for key, item in seeds.items():
+        stream = key.removeprefix("seed_streams.")
+        if key == "seed" or item.values == (None,):
             continue
         if stream == "init":
-            raise ConfigError(f"{item.text}: a fork is initialised already")
+            raise ConfigError(f"{item.written}: a fork is initialised already")
         if parent.design == "crossed":
-            raise ConfigError(f"{item.text}: the runs of a crossed design are told apart by their streams")
-        cells = [{**cell, stream: value} for cell in cells for value in parse_seeds(item.value, item.key)]
-    return cells
-
-
-def _variant(origin: Origin, changes: list[Override], streams: dict[str, int], composer: Composer) -> Variant:
-    tree: dict[str, Any] = copy.deepcopy({k: v for k, v in origin.tree.items() if k not in _OF_FORKS})
-    for group in ("optimizer", "schedule"):
-        own = [item for item in changes if item.key == group or item.key.startswith(f"{group}.")]
-        if any(item.key == group for item in own):
-            _choose(tree, group, own, composer)
-    for item in sorted(changes, key=lambda item: item.key.count(".")):
-        if item.key not in ("optimizer", "schedule"):
-            _set(tree, item)
-    if (edit := tree.get("edit")) and "name" not in edit:
-        raise ConfigError(f"edit.{next(iter(edit))}: name the edit as well, for example edit=perturb")
-    tree["seed_streams"] = {**(tree.get("seed_streams") or {}), **streams}
-    config = from_tree(tree, composer.folders)
-    config = replace(config, parent=origin.ref, origin=dict(origin.tree))
-    said = {item.key for item in changes}
-    longest = int(config.train.steps or origin.steps) if config.depends_on_total else origin.steps
-    steps = length_of(config, said) if {"train.steps", "train.epochs"} & said else longest
-    if steps <= origin.step:
-        raise ConfigError(
-            f"train.steps={steps}: a fork at step {origin.step:,} needs more; steps are counted from the parent's start"
-        )
-    config = replace(config, train=replace(config.train, steps=steps, epochs=None))
-    texts = [item.text for item in changes] + [
-        f"seed_streams.{name}={value}" for name, value in streams.items()
-    ]
-    return Variant(config, steps, [f"parent={origin.ref}", *texts], _slug(origin, changes, streams), streams)
+            raise ConfigError(f"{item.written}: the runs of a crossed design are told apart by their streams")
+        combinations = [
+            {**one, stream: value} for one in combinations for value in seeds_of(key, tree, seeds)
+        ]
+    return combinations
 
 
 # Sections of a stored configuration that are a fork's own, or follow from others.
 _OF_FORKS = ("parent", "origin", "edit", "sources")
 
 
-def _choose(tree: dict[str, Any], group: str, own: list[Override], composer: Composer) -> None:
-    """Give a configuration another option of a group, as the parent's task has it."""
-    (task,) = (item for axis in parse([f"task={tree['task']['name']}"]).axes for item in axis)
-    composed = from_tree(composer.compose([task, *own]), composer.folders)
-    tree[group] = plain(getattr(composed, group))
-    if group == "optimizer":
-        tree.pop("named", None)
-        tree |= {"named": list(composed.named)} if composed.named else {}
+def _variant(
+    origin: Origin, changes: Sequence[Override], streams: dict[str, int], composer: Composer
+) -> Variant:
+    tree: dict[str, Any] = {key: value for key, value in origin.tree.items() if key not in _OF_FORKS}
+    for item in _in_place(tree, changes, composer):
+        tree = item.applied(tree)
+    if (edit := tree.get("edit")) and "name" not in edit:
+        raise ConfigError(f"edit.{next(iter(edit))}: name the edit as well, for example edit=perturb")
+    tree["seed_streams"] = {**(tree.get("seed_streams") or {}), **streams}
+    # What is stored has no interpolations (`from_stored`): these are the command's.
+    config = from_tree(resolved(tree), composer.folders)
+    config = replace(config, parent=origin.ref, origin=dict(origin.tree))
+    keys = {item.key for item in changes}
+    longest = int(config.train.steps or origin.steps) if config.depends_on_total else origin.steps
+    steps = length_of(config, keys) if {"train.steps", "train.epochs"} & keys else longest
+    if steps <= origin.step:
+        raise ConfigError(
+            f"train.steps={steps}: a fork at step {origin.step:,} needs more; steps are counted from the parent's start"
+        )
+    config = replace(config, train=replace(config.train, steps=steps, epochs=None))
+    held = [Override.of(f"seed_streams.{name}", value) for name, value in streams.items()]
+    words = [f"parent={origin.ref}", *map(str, [*changes, *held])]
+    return Variant(config, steps, words, _slug(origin, changes, streams), streams)
 
 
-def _set(tree: dict[str, Any], item: Override) -> None:
-    """Set what a word says; whether there is such a key is the typed section's to say."""
-    if item.key == "edit":
-        tree["edit"] = None if item.value is None else {"name": item.value, **(tree.get("edit") or {})}
-        return
-    *way, last = item.key.split(".")
-    node = tree
-    for step in way:
-        inner = node.get(step)
-        if inner is None:
-            inner = node[step] = {}
-        if not isinstance(inner, dict):
-            raise ConfigError(f"{item.key}: {step} has no keys")
-        node = inner
-    node[last] = item.value
+def _in_place(tree: Tree, changes: Sequence[Override], composer: Composer) -> Iterator[Override]:
+    """Yield what is set in a parent's configuration: where another option of a group is chosen, its whole section.
+
+    The section is as the parent's task has it with the words about it.
+    """
+    groups = ("optimizer", "schedule")
+    chosen = {item.key for item in changes if item.key in groups and composer.chooses(item)}
+    for group in sorted(chosen):
+        about = [item for item in changes if item.key.partition(".")[0] == group]
+        task = Override.of("task", tree["task"]["name"])
+        config = from_tree(composer.compose([task, *about]), composer.folders)
+        # Set first to nothing, as sections are merged.
+        yield from (Override.of(group, None), Override.of(group, plain(getattr(config, group))))
+        if group == "optimizer":
+            yield Override.of("named", list(config.named) or None)
+    for item in sorted(changes, key=lambda item: item.key.count(".")):
+        if item.key == "edit" and item.value is not None and not isinstance(item.value, dict):
+            yield replace(item, values=({"name": item.value},))
+        elif item.key.partition(".")[0] not in chosen:
+            yield item
 
 
 def _slug(origin: Origin, changes: Sequence[Override], streams: Mapping[str, int]) -> str:
@@ -221,3 +232,17 @@ def _slug(origin: Origin, changes: Sequence[Override], streams: Mapping[str, int
     text = "-".join([f"at{origin.step}", *pieces])
     text = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)[:40]
     return f"{origin.slug[: 59 - len(text)]}-{text}".strip("-_.")
+
+
+def fork_command(words: Sequence[str], *more: str) -> list[str] | None:
+    """Return the command that makes a fork again, from the words that its folder keeps; None where they name no parent.
+
+    Args:
+        words: The first of them `parent=ID@STEP`.
+        more: Words for the end of the command.
+    """
+    key, _, parent = (words[0] if words else "").partition("=")
+    if key != "parent" or not names_parent(parent):
+        return None
+    ref, step = parent_and_step(parent)
+    return ["dynalab", "fork", ref, str(step), *words[1:], *more]

@@ -18,7 +18,8 @@ import yaml
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.types import Override as Parsed
+from hydra.core.override_parser.types import Override as Choice
+from hydra.core.override_parser.types import OverrideType, ValueType
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.version import Version, VersionBase
@@ -26,6 +27,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dynalab.config import registry
+from dynalab.config.overrides import Override
 from dynalab.config.tree import Tree
 from dynalab.core.errors import ConfigError
 
@@ -74,7 +76,7 @@ class Folders(ConfigRepository):
             self._trees[name] = {str(key): value for key, value in keys.items()}
         return Path(result.path), self._trees[name]
 
-    def layers(self, root: str, choices: Sequence[Parsed]) -> list[Layer]:
+    def layers(self, root: str, choices: Sequence[Override]) -> list[Layer]:
         """Return the files of a configuration, each stronger than those before, of a primary file and chosen groups.
 
         Raises:
@@ -83,7 +85,7 @@ class Folders(ConfigRepository):
         try:
             with _current_version():
                 listed = create_defaults_list(
-                    self, root, list(choices), prepend_hydra=False, skip_missing=False
+                    self, root, list(map(_choice, choices)), prepend_hydra=False, skip_missing=False
                 )
         except RecursionError as error:
             raise ConfigError("a configuration file includes itself") from error
@@ -143,6 +145,17 @@ class Folders(ConfigRepository):
         """Return the options of a group."""
         names = {path.stem for root in self.roots for path in (root / group_name).glob("*.yaml")}
         return sorted(name for name in names if not name.startswith("_"))
+
+
+def _choice(item: Override) -> Choice:
+    """Return the choice of a group's option as Hydra has it."""
+    sign = {
+        "": OverrideType.CHANGE,
+        "+": OverrideType.ADD,
+        "++": OverrideType.FORCE_ADD,
+        "~": OverrideType.DEL,
+    }
+    return Choice(sign[item.sign], item.key, ValueType.ELEMENT, item.value, item.package, item.written)
 
 
 @lru_cache(maxsize=256)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+from dynalab.config.plain import plain_value
 from dynalab.config.schema import STREAMS
+from dynalab.config.seeds import parse_seeds
+from dynalab.config.suggest import did_you_mean
+from dynalab.config.tree import Tree, dotted_keys, parts_of, placed, resolved, value_at
+from dynalab.config.words import MOST, shown, values_of, word_of
 from dynalab.core.errors import ConfigError
 
-if TYPE_CHECKING:
-    from hydra.core.override_parser.types import Override as Parsed
-
-MOST = 100_000
-_KEY = re.compile(r"(\+\+|\+|~)?([^=]*)")
+_KEY = re.compile(r"(\+\+|\+|~)?([^=@]*)")
 _REFUSED = {
     "hydra.run.dir": "use outputs=DIR or --outputs",
     "hydra.sweep": "use outputs=DIR or --outputs; folders are named by content",
@@ -31,190 +31,193 @@ _REFUSED = {
     "train.amp": "mixed precision is not supported yet; train.loss_dtype=float64 is",
     "precision": "mixed precision is not supported yet; train.loss_dtype=float64 is",
 }
-# What the parser says in terms of its grammar.
-_GRAMMAR = ("mismatched input", "extraneous input", "no viable alternative", "token recognition", "missing ")
 # Swept, these would make one command write to several places or run in several ways at once.
-_NOT_SWEPT = ("outputs", "launcher", "device", "compute.", "checkpoint.", "design")
+_NOT_SWEPT = ("outputs", "name", "pool", "launcher", "device", "compute.", "checkpoint.", "design")
 
 
 @dataclass(frozen=True)
 class Override:
-    """One word of a command, with one of its values.
+    """One word of a command.
 
     Attributes:
         key: What it sets, `optimizer.lr`, or the group that it chooses from, `optimizer`; without sign and package.
-        value: The value: plain, or text in the seed grammar.
-        text: The word that gives this value alone.
+        values: What it sets it to. Several are a sweep, or of seeds the runs; there are none of seeds that an
+            interpolation names.
+        written: The word as it was typed, or as one of its values alone is typed.
         sign: `+`, `++`, `~` or nothing.
-        swept: Whether the word that was typed gives several values.
-        parsed: The word as Hydra reads it; None of seeds.
+        package: What the key has behind an `@`.
     """
 
     key: str
-    value: Any
-    text: str
+    values: tuple[Any, ...]
+    written: str
     sign: str = ""
-    swept: bool = False
-    parsed: Parsed | None = field(default=None, compare=False, repr=False)
+    package: str | None = None
 
+    @classmethod
+    def of(cls, key: str, value: Any) -> Override:
+        """Return what sets a key to a value that was not typed; NumPy's scalars and arrays become plain values."""
+        value = plain_value(value)
+        return cls(key, (value,), f"{key}={word_of(value)}")
 
-@dataclass(frozen=True)
-class Words:
-    """The overrides of one command.
+    def __str__(self) -> str:
+        """Return the word."""
+        return self.written
 
-    Attributes:
-        axes: For each word its overrides, one a value.
-        seeds: `seed` and `seed_streams.*`; the last word of a key counts.
-    """
+    @property
+    def value(self) -> Any:
+        """Its value, where it has one."""
+        (value,) = self.values
+        return value
 
-    axes: list[list[Override]]
-    seeds: list[Override]
+    @property
+    def text(self) -> str:
+        """Its values as they are written."""
+        return self.written.partition("=")[2]
 
-    def cells(self) -> Iterator[list[Override]]:
-        """Return the overrides of each combination of swept values.
+    @property
+    def is_seeds(self) -> bool:
+        """Whether it is about the seeds of runs, or of their streams."""
+        return self.key == "seed" or self.key.startswith("seed_streams.")
+
+    def unread(self) -> Override:
+        """Return the override that sets its key to what is written, as files have seeds."""
+        return replace(self, values=(self.text,))
+
+    def singles(self) -> list[Override]:
+        """Return the overrides of each of its values alone."""
+        return [self] if len(self.values) == 1 else list(map(self.with_value, self.values))
+
+    def with_value(self, value: Any) -> Override:
+        """Return the override of the same key with one value, as that is typed."""
+        package = "" if self.package is None else f"@{self.package}"
+        written = f"{self.sign}{self.key}{package}={word_of(value)}"
+        return replace(self, values=(value,), written=written)
+
+    def applied(self, tree: Tree) -> Tree:
+        """Return a tree with what it sets; sections that are not there are made, and mappings are merged.
 
         Raises:
-            ConfigError: There are too many.
+            ConfigError: It has a package, adds what is there already, or stands below what is no section.
         """
-        count = math.prod(map(len, self.axes))
-        if count > MOST:
-            raise ConfigError(f"{count:,} combinations are too many for one command (at most {MOST:,})")
-        return map(list, itertools.product(*self.axes))
+        self.require_key()
+        parts = parts_of(self.key)
+        before = value_at(tree, parts) if self.sign == "+" else None
+        if before is not None and not isinstance(self.value, dict | list):
+            raise ConfigError(
+                f"{self.written}: {self.key} is there already, {before}; {self.written[1:]} sets it"
+            )
+        try:
+            changed: Tree = placed(tree, parts, self.value)
+        except KeyError as error:
+            raise self.unknown(tree) from error
+        return changed
+
+    def unknown(self, tree: Tree) -> ConfigError:
+        """Return what a user is told of a key that a tree does not have."""
+        suggestion = did_you_mean(self.key, dotted_keys(tree))
+        hint = "" if suggestion else "; `dynalab config` shows every key"
+        return ConfigError(f"{shown(self.key)}: no such key{suggestion}{hint}")
+
+    def require_key(self) -> None:
+        """Refuse a package, which only the choice of a group has."""
+        if self.package is not None:
+            raise ConfigError(f"{self.written}: {self.key} is no group, so it has no package")
 
 
-def _sign_and_key(text: str) -> tuple[str, str]:
-    """Return the sign and the key of a word, without its package."""
-    match = _KEY.match(text)
-    assert match is not None
-    return match[1] or "", match[2].partition("@")[0]
-
-
-def _unreadable(text: str, error: Exception) -> ConfigError:
-    """Return what a user is told of an override that Hydra's parser, with this error, did not take."""
-    value = text.partition("=")[2].strip()
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    reason = re.sub(r"\w+ while evaluating '.*?': ", "", reason)
-    if value.endswith(",") or value.startswith(",") or ",," in value.replace(" ", ""):
-        reason = "a value is missing beside a comma"
-    elif any(value.count(opened) != value.count(closed) for opened, closed in ("()", "[]", "{}")):
-        reason = "a bracket has no other end"
-    elif any(value.count(quote) % 2 for quote in "'\""):
-        reason = "a quote has no other end"
-    elif any(word in reason for word in _GRAMMAR):
-        reason = "values with special characters need quotes"
-    return ConfigError(f"{shown(text)}: cannot be parsed: {reason}")
-
-
-def shown(text: str, most: int = 200) -> str:
-    """Return a word for a message: in one line, and not without end."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[:most]}..."
-
-
-def parse(texts: Sequence[str], options: Callable[[str], Sequence[str]] = lambda group: ()) -> Words:
-    """Take a command's overrides apart.
+def parse(
+    words: Iterable[str | Override],
+    options: Callable[[str], Sequence[str]] = lambda group: (),
+    *,
+    seeds: bool = True,
+) -> list[Override]:
+    """Take a command's words apart; what is an override already stays one.
 
     Args:
-        texts: The words.
+        words: The words.
         options: Group -> its options, which `glob(...)` chooses from; none of what is no group.
+        seeds: Whether `seed` and `seed_streams.*` are in the grammar of seeds.
 
     Raises:
-        ConfigError: An override cannot be parsed, or names something that dynalab does otherwise.
+        ConfigError: A word cannot be parsed, or names something that dynalab does otherwise.
     """
-    axes: list[list[Override]] = []
-    seeds: dict[str, Override] = {}
-    for text in texts:
-        sign, key = _sign_and_key(text)
+    if isinstance(words, str):
+        raise ConfigError(f"{shown(words)}: expected a list of words, ['task=grokking', 'seed=0..3']")
+    overrides = []
+    for word in words:
+        if not isinstance(word, str | Override):
+            raise ConfigError(f"{shown(str(word))}: expected a word as text, 'KEY=VALUE'")
+        if isinstance(word, Override):
+            sign, key, written = word.sign, word.key, word.written
+        else:
+            (sign, key), written = _sign_and_key(word), word
         for refused, instead in _REFUSED.items():
             if key == refused or key.startswith(refused + "."):
                 raise ConfigError(f"{key} is not supported: {instead}")
-        if sign == "~" and (key == "seed" or key.startswith("seed_streams")):
-            raise ConfigError(f"{text}: a seed cannot be deleted; without seed= it is 0")
-        if key == "seed" or key.startswith("seed_streams."):
-            stream = key.removeprefix("seed_streams.")
-            if key != "seed" and stream not in STREAMS:
-                raise ConfigError(f"{key}: no such stream; there are {', '.join(STREAMS)}")
-            seeds[key] = Override(key, text.partition("=")[2], text)
-        elif key == "hydra.verbose":
+        if key == "hydra.verbose":
             continue
-        elif key.startswith(("hydra.", "hydra/")) or key == "hydra":
+        if key.startswith(("hydra.", "hydra/")) or key == "hydra":
             raise ConfigError(f"{key} is not supported: Hydra's own keys have no effect here")
+        if seeds and sign == "~" and key.partition(".")[0] in ("seed", "seed_streams"):
+            raise ConfigError(f"{written}: a seed cannot be deleted; without seed= it is 0")
+        if seeds and (key == "seed" or key.startswith("seed_streams.")):
+            overrides.append(_seeds(written, key))
         else:
-            axes.append(values_of(text, options))
-    return Words(axes, list(seeds.values()))
-
-
-def values_of(text: str, options: Callable[[str], Sequence[str]] = lambda group: ()) -> list[Override]:
-    """Return the overrides of one word, one a value; `options` as `parse` has them.
-
-    Raises:
-        ConfigError: It cannot be parsed, or names no value.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import Glob, IntervalSweep, RangeSweep, ValueType
-    from hydra.errors import HydraException
-
-    sign, key = _sign_and_key(text)
-    if ("=" not in text and sign != "~") or not key:
-        raise ConfigError(f"{shown(text)}: expected KEY=VALUE, for example task=grokking or seed=0..19")
-    try:
-        parsed = OverridesParser.create().parse_override(text)
-        if not parsed.is_sweep_override():
-            return [Override(key, parsed.value(), text, sign, parsed=parsed)]
-        values: Any
-        if isinstance(parsed._value, IntervalSweep):
-            raise ConfigError(
-                f"{text}: an interval names no values; list some, {key}=0.1,0.2, or use range()"
-            )
-        if isinstance(parsed._value, Glob):
-            legal = list(options(key))
-            values = parsed._value.filter(legal)
-            if not values:
-                there = f"none of {', '.join(legal)}" if legal else f"{key} is no group, which has options"
-                raise ConfigError(f"{text}: names no value: {there}")
-        elif isinstance(parsed._value, RangeSweep):
-            values = _range(parsed._value, text)
-        else:
-            values = parsed.sweep_iterator()
-        singles = [
-            replace(parsed, _value=value, value_type=ValueType.ELEMENT)
-            for value in itertools.islice(values, MOST + 1)
-        ]
-    except (HydraException, ValueError, RecursionError) as error:
-        raise _unreadable(text, error) from error
-    if key.startswith(_NOT_SWEPT):
-        raise ConfigError(f"{text}: {key} takes one value a command")
-    if not singles:
-        raise ConfigError(f"{text}: names no value")
-    left = parsed.get_key_element()
-    overrides = []
-    for single in singles:
-        value = single._value
-        # Hydra escapes the brackets of a reference, which then reads as text.
-        refers = isinstance(value, str) and "${" in value
-        word = f"{left}={value if refers else single.get_value_element_as_str()}"
-        single = replace(single, input_line=word)
-        overrides.append(Override(key, single.value(), word, sign, len(singles) > 1, single))
+            overrides.append(word if isinstance(word, Override) else _read(word, sign, key, options))
     return overrides
 
 
-def _range(sweep: Any, text: str) -> Sequence[float]:
-    """Return the values of a range.
+def cells(overrides: Sequence[Override]) -> Iterator[list[Override]]:
+    """Return the combinations of values, each an override with one value for each that is given.
 
-    Its floats are counted up in decimals of 15 digits, as they were typed, so that they are those of the list: in
-    binary, as Hydra counts, the third of range(0.1,0.5,0.1) is 0.30000000000000004, another configuration than 0.3.
+    Raises:
+        ConfigError: There are too many.
     """
-    bounds = (sweep.start, sweep.stop, sweep.step)
-    if any(not math.isfinite(bound) for bound in bounds) or not sweep.step:
-        raise ConfigError(f"{text}: expected finite bounds and a step that is not 0")
-    whole = all(isinstance(bound, int) for bound in bounds)
-    start, stop, step = (Decimal(bound) if whole else Decimal(f"{bound:.15g}") for bound in bounds)
-    count = max(math.ceil((stop - start) / step), 0)
+    count = math.prod(len(item.values) for item in overrides)
     if count > MOST:
-        raise ConfigError(f"{text}: {count:,} values are too many for one command (at most {MOST:,})")
-    values = [int(start + i * step) if whole else float(start + i * step) for i in range(count)]
-    if sweep.shuffle:
-        import random
+        raise ConfigError(f"{count:,} combinations are too many for one command (at most {MOST:,})")
+    return map(list, itertools.product(*(item.singles() for item in overrides)))
 
-        random.shuffle(values)
-    return values
+
+def settings(overrides: Sequence[Override], *keys: str) -> tuple[dict[str, Any], list[Override]]:
+    """Return the values of keys that are about a command itself, None where none is given, and the other overrides.
+
+    Raises:
+        ConfigError: One of them has no value, or several.
+    """
+    values: dict[str, Any] = dict.fromkeys(keys)
+    for item in overrides:
+        if item.key in keys:
+            if len(item.values) != 1 or item.sign or item.value == "":
+                raise ConfigError(f"{item.written}: expected a value, {item.key}=VALUE")
+            item.require_key()
+            values |= resolved({item.key: item.value})
+    return values, [item for item in overrides if item.key not in keys]
+
+
+def _sign_and_key(word: str) -> tuple[str, str]:
+    """Return the sign and the key of a word, without its package."""
+    match = _KEY.match(word)
+    assert match is not None
+    return match[1] or "", match[2]
+
+
+def _seeds(word: str, key: str) -> Override:
+    """Return the override of a word about seeds."""
+    if key != "seed" and key.removeprefix("seed_streams.") not in STREAMS:
+        raise ConfigError(f"{key}: no such stream; there are {', '.join(STREAMS)}")
+    text = word.partition("=")[2]
+    if key != "seed" and text == "null":
+        return Override(key, (None,), word)
+    return Override(key, () if "${" in text or text == "???" else tuple(parse_seeds(text, key)), word)
+
+
+def _read(word: str, sign: str, key: str, options: Callable[[str], Sequence[str]]) -> Override:
+    """Return the override of any other word."""
+    if ("=" not in word and sign != "~") or not key:
+        raise ConfigError(f"{shown(word)}: expected KEY=VALUE, for example task=grokking or seed=0..19")
+    values, package, sweep = values_of(word, key, options)
+    if sweep and key.startswith(_NOT_SWEPT):
+        raise ConfigError(f"{word}: {key} takes one value a command")
+    override = Override(key, tuple(values), word, sign, package)
+    return override.with_value(values[0]) if sweep and len(values) == 1 else override

@@ -22,19 +22,60 @@ def parts_of(key: str) -> list[str]:
 
 
 def has(tree: Any, parts: Sequence[str]) -> bool:
-    """Return whether a tree has a key, given in parts."""
+    """Return whether a tree has a key, given in parts; those of a list are its places."""
     for part in parts:
-        if not isinstance(tree, Mapping) or part not in tree:
+        if isinstance(tree, list) and part.isdecimal() and int(part) < len(tree):
+            tree = tree[int(part)]
+        elif isinstance(tree, Mapping) and part in tree:
+            tree = tree[part]
+        else:
             return False
-        tree = tree[part]
     return True
 
 
 def value_at(tree: Any, parts: Sequence[str]) -> Any:
     """Return the value of a key, given in parts; None of one that a tree has not."""
+    if not has(tree, parts):
+        return None
     for part in parts:
-        tree = tree.get(part) if isinstance(tree, Mapping) else None
+        tree = tree[int(part)] if isinstance(tree, list) else tree[part]
     return tree
+
+
+def placed(node: Any, parts: Sequence[str], value: Any) -> Any:
+    """Return a tree with a value at a key, given in parts; the tree itself stays, and what does not change is shared.
+
+    Sections that are not there are made, and a mapping is merged into one.
+
+    Raises:
+        KeyError: A part of the way is no section, and no list with such an index.
+    """
+    part, *rest = parts
+    node = {} if node is None else node
+    if not isinstance(node, Mapping) and not has(node, [part]):
+        raise KeyError(part)
+    before = value_at(node, [part])
+    if rest:
+        value = placed(before, rest, value)
+    elif isinstance(value, Mapping) and isinstance(before, Mapping):
+        value = merged(before, value)
+    return _replaced(node, part, value)
+
+
+def _replaced(node: Any, part: str, value: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {**node, part: value}
+    return [*node[: int(part)], value, *node[int(part) + 1 :]]
+
+
+def without(node: Any, parts: Sequence[str]) -> Any:
+    """Return a tree without a key that it has, given in parts; the tree itself stays."""
+    part, *rest = parts
+    if rest:
+        return _replaced(node, part, without(value_at(node, [part]), rest))
+    if isinstance(node, Mapping):
+        return {key: value for key, value in node.items() if key != part}
+    return [*node[: int(part)], *node[int(part) + 1 :]]
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
@@ -63,7 +104,7 @@ def resolved(tree: Tree) -> Tree:
     Raises:
         ConfigError: One of them cannot be, or a mandatory value, `???`, is missing.
     """
-    special = {key: text for key, text in _texts(tree) if "${" in text or text == "???"}
+    special = {key: text for key, text in texts(tree) if "${" in text or text == "???"}
     if missing := [key for key, text in special.items() if text == "???"]:
         raise ConfigError(f"{missing[0]}: needs a value, {missing[0]}=VALUE")
     if not special:
@@ -98,13 +139,13 @@ def _clock() -> Iterator[None]:
         OmegaConf.clear_resolver("now")
 
 
-def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield the key and the text of every value that is text."""
     if isinstance(value, dict):
         for name, item in value.items():
-            yield from _texts(item, f"{key}.{name}" if key else str(name))
+            yield from texts(item, f"{key}.{name}" if key else str(name))
     elif isinstance(value, list):
         for item in value:
-            yield from _texts(item, key)
+            yield from texts(item, key)
     elif isinstance(value, str):
         yield key, value

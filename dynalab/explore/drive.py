@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dynalab.analysis.command import Inputs, needs_of
+from dynalab.config.overrides import Override
 from dynalab.config.registry import Part
 from dynalab.core.errors import ConfigError
 from dynalab.core.plugins import naming
@@ -104,10 +105,10 @@ def trained(asked: Sequence[Fork], inputs: Inputs, part: Part, trainer: Trainer)
             if run.id in item.runs:
                 step = item.step[run.id] if isinstance(item.step, Mapping) else item.step
                 begins.setdefault(kept_before(run, step), []).append(run)
-        texts = [f"{item.key}={item.value}", f"launcher={trainer.launcher}"]
-        texts += [] if item.steps is None else [f"train.steps={item.steps}"]
+        changes = [Override.of(item.key, item.value), Override.of("launcher", trainer.launcher)]
+        changes += [] if item.steps is None else [Override.of("train.steps", item.steps)]
         for step, runs in sorted(begins.items()):
-            forking = plan_forks(parent, runs, step, texts, outputs=trainer.outputs)
+            forking = plan_forks(parent, runs, step, changes, outputs=trainer.outputs)
             whole = whole.beside(forking)
             labels = {run.label for run in runs}
             children += [(item.name, step, digest, labels) for digest in forking.origins]

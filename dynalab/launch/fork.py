@@ -13,7 +13,8 @@ from pathlib import Path
 
 from dynalab.config.command import Command, Request, Settings
 from dynalab.config.ensemble import RunSpec
-from dynalab.config.forks import Forks, Origin, read_forks
+from dynalab.config.forks import Forks, Origin, parse_fork, read_forks
+from dynalab.config.overrides import Override
 from dynalab.config.schema import Compute
 from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.forks import parent_and_step
@@ -55,7 +56,7 @@ def plan_forks(
     parent: StoredEnsemble,
     runs: Sequence[StoredRun],
     step: int,
-    texts: Sequence[str],
+    words: Sequence[str | Override],
     *,
     outputs: str | Path | None = None,
 ) -> Forking:
@@ -65,7 +66,7 @@ def plan_forks(
         parent: The ensemble.
         runs: Those of its runs that are named.
         step: Where the forks leave it.
-        texts: What they do otherwise, and `seed=`, which chooses among the runs.
+        words: What they do otherwise, and `seed=`, which chooses among the runs.
         outputs: The command's `--outputs`.
 
     Raises:
@@ -86,13 +87,14 @@ def plan_forks(
         raise NothingMatched(
             f"{parent.id} has no run to fork at step {step:,}: its runs have {longest:,} steps"
         )
+    overrides = parse_fork(words)
     stem = parent.path.name.rpartition("-")[0]
     forking = Forking([])
     for attempt in sorted({run.attempt for run in runs}):
         members = [run for run in runs if run.attempt == attempt]
         longest = max(run.requested_steps for run in members)
         origin = Origin(parent.id, parent.tree, step, attempt, stem, longest)
-        forks = read_forks(origin, texts, outputs=outputs)
+        forks = read_forks(origin, overrides, outputs=outputs)
         chosen = list(_chosen(members, forks, step, forking.left_out))
         for (device, compute), some in _by_plan(chosen, forks.settings).items():
             command = Command([], replace(forks.settings, device=device, compute=compute))

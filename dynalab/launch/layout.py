@@ -11,7 +11,7 @@ import yaml
 
 from dynalab.config.command import Request
 from dynalab.config.ensemble import RunSpec, from_stored
-from dynalab.config.streams import idle_streams
+from dynalab.config.seeds import idle_streams
 from dynalab.core.atomic import discard, making, storing, sweep, write_text
 from dynalab.core.errors import DynalabError, Locked, StoreError
 from dynalab.launch.compare import StoredShard, leave_alone, sort_run

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dynalab.config.command import Settings
-from dynalab.config.compose import compose
-from dynalab.config.ensemble import EnsembleConfig, canonical, from_tree
+from dynalab.config.compose import Composer
+from dynalab.config.ensemble import EnsembleConfig, canonical
 from dynalab.launch.base import launcher
 from dynalab.launch.layout import Layout
 from dynalab.store.paths import ShardPaths
@@ -72,4 +72,4 @@ def _is_usual(kind: str, config: EnsembleConfig) -> bool:
     """Return whether a kind is that of one of dynalab's own tasks at its defaults, which needs no file."""
     if "task" in config.sources or hasattr(config.task, "check_data"):
         return False
-    return kind == _kind(from_tree(compose([f"task={config.task.name}"])))
+    return kind == _kind(Composer().defaults(config.task.name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from dynalab.analysis.command import needs_of
 from dynalab.config.analysis import given_keys
 from dynalab.config.keys import stored_keys
+from dynalab.config.overrides import Override
 from dynalab.config.registry import Part, find, names, search_path
 from dynalab.core.errors import ConfigError
 from dynalab.core.plugins import naming
@@ -120,7 +121,7 @@ def keys_of(result: Result) -> dict[str, Any] | None:
 
 def key_words(result: Result) -> list[str]:
     """Return the words of a command that give an analysis its keys; none for the default ones."""
-    words = [f"{key}={word(value)}" for key, value in (keys_of(result) or {}).items()]
+    words = [str(Override.of(key, value)) for key, value in (keys_of(result) or {}).items()]
     return [*words, "pool=true"] if is_pooled(result) else words
 
 
@@ -143,19 +144,6 @@ def _config_dir(kind: str) -> list[str]:
     except ConfigError:
         return []
     return [] if folder is None else ["--config-dir", str(folder)]
-
-
-def word(value: Any) -> str:
-    """Return a value as a command line has it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(word, value))}]"
-    if isinstance(value, Mapping):
-        return f"{{{','.join(f'{key}:{word(item)}' for key, item in value.items())}}}"
-    return str(value)
 
 
 def unmade(ensemble: Ensemble, stored: Sequence[Result]) -> list[str]:

@@ -11,31 +11,29 @@ from typing import Any
 
 import yaml
 
+from dynalab.config.forks import fork_command
 from dynalab.config.registry import search_path
+from dynalab.config.schema import STREAMS
 from dynalab.config.seeds import format_seeds
 from dynalab.config.typed import flat
-from dynalab.config.words import fork_command
+from dynalab.config.words import word_of
 from dynalab.core.errors import DynalabError, StoreError
 from dynalab.core.words import count, listed, number
 from dynalab.report.blocks import Section
-from dynalab.report.choice import analyze_command, word
+from dynalab.report.choice import analyze_command
 from dynalab.report.gather import Shown
 from dynalab.show.blocks import Block, Cell, Code, Say, Table
 from dynalab.store.read import read_yaml
 from dynalab.store.reader import Ensemble, StoredRun
 from dynalab.training.shown import shown_stored
 
-STREAMS = ("init", "split", "order", "noise")
-
 
 @lru_cache(maxsize=64)
 def _defaults(task: str) -> dict[str, Any] | None:
-    from dynalab.config.compose import compose
-    from dynalab.config.ensemble import from_tree
+    from dynalab.config.compose import Composer
 
     try:
-        folders = search_path()
-        return flat(from_tree(compose([f"task={task}"], folders), folders).as_dict())
+        return flat(Composer(search_path()).defaults(task).as_dict())
     except DynalabError:
         return None
 
@@ -152,7 +150,7 @@ def _settings(ensemble: Ensemble) -> Block:
         return Say(f"There is no configuration of the task **{ensemble.task}** here to compare with.")
     if not differing:
         return Say(f"Every key stands at the default of task={ensemble.task}.")
-    rows = [[key, word(a), Cell(word(b), tone="quiet")] for key, (a, b) in differing.items()]
+    rows = [[key, word_of(a), Cell(word_of(b), tone="quiet")] for key, (a, b) in differing.items()]
     caption = f"Differences to the defaults of task={ensemble.task}"
     return Table(["key", "here", "default"], rows, caption, sortable=False)
 
