@@ -20,7 +20,7 @@ from dynalab.core.forks import parent_and_step
 from dynalab.launch.base import Events
 from dynalab.launch.layout import Layout, find_ensemble, mend_config
 from dynalab.launch.train import Options, Outcome, remember, train
-from dynalab.store.branch import branch
+from dynalab.store.carve import branch
 from dynalab.store.paths import OutputPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
 

@@ -29,6 +29,8 @@ from dynalab.training.snapshots import Snapshots
 
 CHECKPOINT_SECONDS = 20.0
 PROGRESS_SECONDS = 0.5
+# Runs, and examples of a batch, of a rehearsal.
+_FEW = 2
 
 
 class Session:
@@ -267,17 +269,30 @@ def carry(before: Loop, after: Loop, weights: Mapping[str, Tensor], other: Mappi
         after.begin_optimizer()
 
 
-def rehearse_way(way: Sequence[Segment], device: torch.device, folders: Sequence[Path]) -> None:
-    """Go the way of a fork with one run, without a step, to see before anything is trained whether it can be gone.
+def rehearse_way(
+    way: Sequence[Segment], device: torch.device, folders: Sequence[Path], *, exact: bool = True
+) -> Loop:
+    """Go the way of a fork with few runs and examples, without a step, to see in time whether it can be gone.
+
+    Returns:
+        The loop of its last segment.
 
     Raises:
         ConfigError: It cannot: the weights do not fit, or an edit cannot be made.
     """
-    loops = [Loop(item.config, item.streams[:1], item.total, device, folders, examples=2) for item in way]
-    for before, after, segment in zip(loops, loops[1:], way[1:], strict=False):
-        carry(before, after, *before.tensors(1))
-        if segment.config.edit is not None:
-            edit(after, [0], replace(segment, streams=segment.streams[:1]), folders)
+    few = [replace(segment, streams=segment.streams[:_FEW]) for segment in way]
+    before: Loop | None = None
+    for segment in few:
+        n_runs = len(segment.streams)
+        loop = Loop(
+            segment.config, segment.streams, segment.total, device, folders, exact=exact, examples=_FEW
+        )
+        if before is not None:
+            carry(before, loop, *before.tensors(n_runs))
+            if segment.config.edit is not None:
+                edit(loop, list(range(n_runs)), segment, folders)
+        before = loop
+    return loop
 
 
 def _kind(loop: Loop) -> tuple[str, ...]:

@@ -95,7 +95,8 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
     way = segments(config, shard.runs, shard.requested_steps, job.folders)
     _require_branch(way[0], found.step if found else 0, config.parent, paths)
     index = int(state.extra.get(checkpoint.SEGMENT, 0)) if state else 0
-    if index < len(way) - 1:
+    if way[-1].begin > (found.step if found else 0):
+        # What is refused is refused before its parent's steps are trained.
         rehearse_way(way[index:], torch.device(device), job.folders)
     session = Session(paths, job, control, lock, log, shard)
     session.resume(way[index], index, found, state)

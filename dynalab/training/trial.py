@@ -15,17 +15,18 @@ from typing import Any
 
 import torch
 
-from dynalab.config.ensemble import from_tree
+from dynalab.config.ensemble import from_stored, from_tree
 from dynalab.core.machine import free_memory
 from dynalab.core.streams import Streams
+from dynalab.store.runfile import Run
 from dynalab.training.loop import Loop
 from dynalab.training.planner import MEMORY_SHARE, Timing, Trial, is_short
+from dynalab.training.segments import segments
+from dynalab.training.session import rehearse_way
 
 # Seconds of steps measured for a layout; the first step is apart, since it builds what later ones reuse.
 SECONDS = 0.15
 LEAST_STEPS, MOST_STEPS = 3, 400
-# Examples of a batch that a rehearsal looks at.
-FEW = 2
 _WARM_UP = 3
 
 
@@ -106,14 +107,15 @@ def rehearse(
 ) -> None:
     """Go through what training of some runs, stream -> seed each, begins with: parts, data, an update, an evaluation.
 
+    Of a fork the way there is gone first.
+
     Raises:
         DynalabError: What training would refuse, in its words.
     """
     paths = [Path(folder) for folder in folders]
-    streams = [Streams(**seeds) for seeds in runs]
-    loop = Loop(
-        from_tree(config, paths), streams, steps, torch.device(device), paths, exact=exact, examples=FEW
-    )
+    members = [Run(f"s{place:04d}", place, dict(streams)) for place, streams in enumerate(runs)]
+    way = segments(from_stored(config, paths), members, steps, paths)
+    loop = rehearse_way(way, torch.device(device), paths, exact=exact)
     for split in ("train", "test"):
         loop.evaluate(split)
     if steps:
