@@ -101,11 +101,11 @@ def test_parts_and_forks_take_the_rows_of_their_runs(tmp_path):
     assert checkpoint.newest_whole(other)[0] is not None
 
     first, second = split(shard, 2)
-    assert series.read(first.series(FORCED))["sharpness"].tolist() == [1.0]
-    # Up to the checkpoint, from which training goes on.
+    assert series.read(first.series(FORCED))["sharpness"].tolist() == [1.0, 4.0]
     assert series.read(second.series(FORCED))[["step", "run", "sharpness"]].tolist() == [
         (10, 1, 2.0),
         (20, 0, 3.0),
+        (30, 1, 5.0),
     ]
     rows = []
     for part in (first, second):

@@ -73,9 +73,9 @@ def test_parts_of_a_shard_hold_what_their_runs_had_at_the_newest_checkpoint(outp
     one, two = split(shard)
     assert not shard.root.exists() and not shard.aside.exists()
     assert [part.root.name for part in (one, two)] == ["shard-0003-0003-1", "shard-0004-0005-2"]
-    assert rows(one) == [(step, step + 3) for step in (0, 10, 20, 30)]
-    assert rows(two) == [(step, step + 4, step + 5) for step in (0, 10, 20, 30)]
-    assert rows(two, "forced") == [(step, 5) for step in (5, 15, 25)]
+    assert rows(one) == [(step, step + 3) for step in (0, 10, 20, 30, 40)]
+    assert rows(two) == [(step, step + 4, step + 5) for step in (0, 10, 20, 30, 40)]
+    assert rows(two, "forced") == [(step, 5) for step in (5, 15, 25, 35, 45)]
     assert set(series.read(two.series("forced"))["run"]) == {1}
     for part, seeds in ((one, [3]), (two, [4, 5])):
         assert [item.step for item in part.checkpoints()] == [20, 30]

@@ -60,15 +60,11 @@ def refusals(
 
 def _kind(tree: Mapping[str, Any]) -> str:
     """Name what decides whether training can begin: of dynalab's own optimizers and schedules any can."""
-    tree = {**tree, "train": {key: value for key, value in tree["train"].items() if key != "steps"}}
     sources = tree.get("sources") or {}
-    own = ("task", "model", "train", "eval", "probes", "probe")
-    plugged = [
-        group for group in ("optimizer", "schedule") if any(name.startswith(group) for name in sources)
-    ]
-    chosen = {key: tree[key] for key in (*own, *plugged)} | {
-        key: tree[key] for key in ("edit",) if key in tree
-    }
+    own = ["task", "model", "train", "eval", "probes", "probe", "edit"]
+    own += [group for group in ("optimizer", "schedule") if any(name.startswith(group) for name in sources)]
+    chosen = {key: tree.get(key) for key in own}
+    chosen["train"] = {key: value for key, value in tree["train"].items() if key != "steps"}
     return canonical(
         [chosen, {name: source for name, source in sources.items() if not name.startswith("task.")}]
     )

@@ -37,13 +37,13 @@ def carve(
     shard: runfile.Shard,
     lock: Lock,
 ) -> None:
-    """Make a shard of what another one holds of some of its runs at its newest whole checkpoint.
+    """Make a shard of what another one holds of some of its runs, to go on from its newest whole checkpoint.
 
     Args:
         source: The other one.
         places: Its runs that are meant, ascending.
-        step: Up to which; nothing is made where no checkpoint up to there is whole. None: of all, older checkpoints and
-            snapshots with it.
+        step: Up to which; nothing is made where no checkpoint up to there is whole. None: of all, with older
+            checkpoints, later rows and snapshots.
         target: The shard; one that stands there is left.
         shard: Its run.json, but for what the checkpoint says.
         lock: Of the target's ensemble, held.
@@ -59,7 +59,8 @@ def carve(
     with making(target.root) as folder:
         part = ShardPaths(folder)
         for cadence, mark in state.marks.items() if state else ():
-            save_rows(part, cadence, series.read(source.series(cadence))[: mark.rows], places)
+            rows = series.read(source.series(cadence))
+            save_rows(part, cadence, rows if step is None else rows[: mark.rows], places)
         if newest and state:
             if step is None:
                 for item in source.checkpoints():
