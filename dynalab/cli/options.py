@@ -39,7 +39,7 @@ _filter_option = click.option(
 
 def filter_options(function: F) -> F:
     """Add --filter, and --forks: without it what an id does not name is no fork."""
-    about = "Forks as well, which are left out where no id names them."
+    about = "Forks as well; they are left out where no id names them and no term of -f is on parent or edit."
     return _filter_option(click.option("--forks", is_flag=True, help=about)(function))
 
 

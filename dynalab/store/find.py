@@ -34,7 +34,8 @@ def select(
         outputs: The outputs folder.
         refs: Ids or prefixes of ids of ensembles or runs, names of imported ones, folders, or `@last`; none with a
             filter means everything, none without a filter the last.
-        filter_text: Terms that all must hold, `task=grokking status=done optimizer.lr<0.01`; None: no filter.
+        filter_text: Terms that all must hold, `task=grokking status=done optimizer.lr<0.01`; None: no filter. One on
+            `parent` or `edit` takes forks in.
         open_as: `Ensemble`, or `StoredEnsemble` where no arrays are needed.
         forks: Whether everything has forks in it; one that is named is always meant.
 
@@ -44,6 +45,7 @@ def select(
     """
     # An empty filter is a mistake, not none: a variable of the shell that is not set.
     terms = None if filter_text is None else Filter(filter_text)
+    forks = forks or (terms is not None and terms.means_forks)
     paths = OutputPaths(outputs)
     everything = [open_as(folder) for folder in paths.ensembles()]
     if not everything:
