@@ -80,20 +80,16 @@ def fork(
         NothingMatched: No run has the step.
         RunsFailed: As `train`.
     """
-    from dynalab.launch.fork import make_forks, plan_forks
+    from dynalab.launch.fork import make_forks, plan_forks, read_fork
     from dynalab.launch.train import Options
 
     if isinstance(ref, Ensemble):
-        parent, runs = ref, ref.runs
         root = ref.path.parent.parent if outputs is None else outputs_root(outputs)
+        forking = plan_forks(ref, ref.runs, step, list(overrides), outputs=root)
     else:
-        root = outputs_root(outputs)
-        selection = select(root, [str(ref)], None, Ensemble)
-        if len(selection) != 1:
-            raise ConfigError(f"{ref} is {len(selection)} ensembles; a fork is of one")
-        ((parent, runs),) = selection
-    forking = plan_forks(parent, runs, step, list(overrides), outputs=root)
-    outcome = make_forks(forking, Options(argv=("dynalab.fork", parent.id, str(step), *overrides)))
+        forking = read_fork(outputs_root(outputs), str(ref), step, list(overrides))
+    named = ref.id if isinstance(ref, Ensemble) else str(ref)
+    outcome = make_forks(forking, Options(argv=("dynalab.fork", named, str(step), *overrides)))
     for line in [*(f"left out: {line}" for line in forking.left_out), *outcome.report.warnings]:
         warnings.warn(line, stacklevel=2)
     return _trained(outcome)

@@ -117,8 +117,10 @@ class Term:
         if self.key in _IDS:
             return str(stored).startswith(self.given.text)
         if self.key == "parent":
-            (name, at, step), (own, _, left) = (str(one).partition("@") for one in (self.given.text, stored))
-            return own.startswith(name) and (not at or step in (left, left.partition("-")[0]))
+            (name, at, step), (parent, _, left) = (
+                str(one).partition("@") for one in (self.given.text, stored)
+            )
+            return parent.startswith(name) and (not at or step in (left, left.partition("-")[0]))
         if self.key == "seed":
             return stored in self.seeds
         if self.key == "name":

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -70,12 +69,23 @@ def select(
     return selection
 
 
-def forks_of(outputs: Path, shown: Sequence[str]) -> Counter[str]:
-    """Return how many forks each ensemble has that are not among those that are shown: id -> number."""
-    ensembles = (
-        StoredEnsemble(folder) for folder in OutputPaths(outputs).ensembles() if folder.digest not in shown
-    )
-    return Counter(parent_and_step(str(item.parent))[0] for item in ensembles if item.is_fork)
+def forks_of(outputs: Path, left_out: Collection[str] = ()) -> dict[str, list[str]]:
+    """Return the ids of the forks of each ensemble that has some, but for those in `left_out`."""
+    found: dict[str, list[str]] = {}
+    for item in map(StoredEnsemble, OutputPaths(outputs).ensembles()):
+        if item.id not in left_out and item.is_fork:
+            found.setdefault(parent_and_step(str(item.parent))[0], []).append(item.id)
+    return found
+
+
+def orphaned(outputs: Path, ensemble: StoredEnsemble) -> str | None:
+    """Return a line about a fork whose parent is not stored any more; None for any other ensemble."""
+    if not ensemble.is_fork:
+        return None
+    parent, step = parent_and_step(str(ensemble.parent))
+    if any(paths.digest == parent for paths in OutputPaths(outputs).ensembles()):
+        return None
+    return f"{ensemble.id} goes on from {parent}, which is not in {outputs}; up to step {step:,} it has all rows itself"
 
 
 def readable(selection: Selection[E]) -> tuple[Selection[E], list[str]]:
