@@ -209,7 +209,7 @@ def test_what_cannot_be_forked_says_why_and_leaves_nothing(parent, tmp_path):
     for step in (12.0, True, -1, "12"):
         with pytest.raises(ConfigError, match="expected an integer of at least 0"):
             fork(parent, step=step)
-    with pytest.raises(NothingMatched, match="its runs have 20 steps"):
+    with pytest.raises(NothingMatched, match="the longest has 20 steps"):
         fork(parent, step=21)
     assert sorted(parent.path.parent.iterdir()) == there
 

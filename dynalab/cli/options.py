@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dynalab.config.seeds import format_seeds
+from dynalab.core.words import count
 
 if TYPE_CHECKING:
     from dynalab.store.stored import StoredRun
@@ -126,7 +127,7 @@ def run_fields(run: StoredRun) -> dict[str, Any]:
 def named_seeds(seeds: Sequence[int | None]) -> str:
     """Return the seeds of runs in the grammar of `seed=`; of runs that have none, how many they are."""
     known = [seed for seed in seeds if seed is not None]
-    return format_seeds(known) if known else f"{len(seeds)} runs"
+    return format_seeds(known) if known else count(len(seeds), "run")
 
 
 def shortened(names: Sequence[str], most: int = 3) -> str:

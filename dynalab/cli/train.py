@@ -24,6 +24,7 @@ from dynalab.cli.options import (
     warn,
 )
 from dynalab.core.stats import fallen, quantile
+from dynalab.core.words import count
 
 if TYPE_CHECKING:
     from dynalab.launch.train import Outcome
@@ -91,17 +92,20 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool) -> int:
     for layout in outcome.layouts:
         for steps, once in sorted(set(layout.cut_off.values())):
             n_runs = sum(item == (steps, once) for item in layout.cut_off.values())
+            verb, them = ("was", "it") if n_runs == 1 else ("were", "them")
             note(
-                f"{layout.paths.root.name}: {n_runs} of its runs were cut off at {steps:,} of {once:,} steps, which is "
-                f"enough for train.steps={layout.request.steps}; train.steps={once} goes on, train.steps={steps} ends "
-                "them there"
+                f"{layout.paths.root.name}: {n_runs} of its runs {verb} cut off at {steps:,} of {once:,} steps, which "
+                f"is enough for train.steps={layout.request.steps}; train.steps={once} goes on, train.steps={steps} "
+                f"ends {them} there"
             )
     for line in outcome.held:
         note(line)
     for layout in outcome.layouts:
         n_diverged = sum(run["status"] == "diverged" for run in _runs_json(layout))
         if n_diverged:
-            note(f"{layout.paths.root.name}: {n_diverged} of {len(layout.request.runs)} runs diverged")
+            note(
+                f"{layout.paths.root.name}: {n_diverged} of {count(len(layout.request.runs), 'run')} diverged"
+            )
     for shard, line in outcome.report.failures.items():
         note(f"failed: {shard.root.parent.name}/{shard.root.name}: {line}")
     if dry_run:
@@ -150,8 +154,7 @@ def _describe_work(outcome: Outcome) -> str:
     if step is not None and len(layouts) == 1:
         busy = max(min(outcome.plan.workers, len(layouts[0].work)), 1)
         how += f"; about {_duration(step * layouts[0].steps_left() / busy)}"
-    ensembles = f"{len(layouts)} ensemble{'s' * (len(layouts) != 1)}"
-    return f"training {ensembles}: {new} new, {resumed} to go on, {done} done runs{how}"
+    return f"training {count(len(layouts), 'ensemble')}: {new} new, {resumed} to go on, {done} done runs{how}"
 
 
 def _duration(seconds: float) -> str:

@@ -17,7 +17,7 @@ from dynalab.config.forks import Origin, Variant, read_forks
 from dynalab.config.schema import Compute
 from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.forks import attempt_of, parent_and_step
-from dynalab.core.words import listed
+from dynalab.core.words import count, listed
 from dynalab.launch.base import Events
 from dynalab.launch.layout import Layout, find_ensemble, mend_config
 from dynalab.launch.train import Options, Outcome, remember, train
@@ -112,7 +112,7 @@ def plan_forks(
     if runs and max(run.steps for run in runs) < step:
         longest = max(run.steps for run in runs)
         raise NothingMatched(
-            f"{parent.id} has no run to fork at step {step:,}: its runs have {longest:,} steps"
+            f"{parent.id} has no run to fork at step {step:,}: the longest has {count(longest, 'step')}"
         )
     stem = parent.path.name.rpartition("-")[0]
     forking = Forking([])
@@ -247,7 +247,7 @@ def _reaching(runs: Sequence[StoredRun], step: int, left_out: list[str]) -> Iter
         if run.diverged_step is not None and run.diverged_step <= step:
             left_out.append(f"{run.id} diverged at step {run.diverged_step:,}")
         elif run.steps < step:
-            left_out.append(f"{run.id} has {run.steps:,} steps")
+            left_out.append(f"{run.id} has {count(run.steps, 'step')}")
         else:
             yield run
 

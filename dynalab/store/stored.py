@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynalab.core.errors import ConfigError, StoreError
 from dynalab.core.forks import names_parent
+from dynalab.core.words import count
 from dynalab.store import runfile
 from dynalab.store.paths import EnsemblePaths, ShardPaths
 from dynalab.store.read import check, mapping, number, positive, read_bytes, read_yaml, text, whole
@@ -100,7 +101,7 @@ class StoredEnsemble:
         self.damaged: list[str] = []
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.id}, task={self.task}, {len(self.runs)} runs)"
+        return f"{type(self).__name__}({self.id}, task={self.task}, {count(len(self.runs), 'run')})"
 
     @cached_property
     def tree(self) -> dict[str, Any]:

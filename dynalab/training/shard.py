@@ -16,6 +16,7 @@ from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.atomic import discard, sweep, write_text
 from dynalab.core.errors import DynalabError, Locked, StoreError
 from dynalab.core.machine import driver
+from dynalab.core.words import count
 from dynalab.store import checkpoint, runfile, series
 from dynalab.store.lock import Lock
 from dynalab.store.paths import ShardPaths
@@ -69,7 +70,9 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
     shard.plan = {**asked, **shard.plan}
     device, threads = shard.plan["device"], shard.plan["threads"]
     if any(shard.plan[key] != value for key, value in asked.items()):
-        control.warnings.append(f"{paths.root.name} goes on as it began: device {device}, {threads} threads")
+        control.warnings.append(
+            f"{paths.root.name} goes on as it began: device {device}, {count(threads, 'thread')}"
+        )
     torch.set_num_threads(threads)
     began, attempt = time.time(), {**provenance(device), "threads": threads}
     attempt |= {**_card(device), "argv": list(job.argv), "started": _now()}
