@@ -42,7 +42,7 @@ def train(overrides: Sequence[str], *, outputs: str | Path | None = None) -> lis
 
     command = read_command(list(overrides), outputs=outputs)
     outcome = launch(command, Options(argv=("dynalab.train", *overrides)))
-    for line in [*command.notes, *outcome.report.warnings]:
+    for line in [*command.notes, *outcome.warnings, *outcome.report.warnings]:
         warnings.warn(line, stacklevel=2)
     return _trained(outcome)
 
@@ -90,7 +90,8 @@ def fork(
         forking = read_fork(outputs_root(outputs), str(ref), step, list(overrides))
     named = ref.id if isinstance(ref, Ensemble) else str(ref)
     outcome = make_forks(forking, Options(argv=("dynalab.fork", named, str(step), *overrides)))
-    for line in [*(f"left out: {line}" for line in forking.left_out), *outcome.report.warnings]:
+    left_out = (f"left out: {line}" for line in forking.left_out)
+    for line in [*left_out, *outcome.warnings, *outcome.report.warnings]:
         warnings.warn(line, stacklevel=2)
     return _trained(outcome)
 

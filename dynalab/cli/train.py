@@ -109,6 +109,7 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool) -> int:
     for shard, line in outcome.report.failures.items():
         note(f"failed: {shard.root.parent.name}/{shard.root.name}: {line}")
     if dry_run:
+        warn(outcome.warnings)
         _print_plan(outcome, as_json)
         return outcome.exit_code if outcome.report.failures else 0
     if as_json:
@@ -137,6 +138,7 @@ def watching(stack: contextlib.ExitStack, quiet: bool) -> Callable[[Outcome], An
     def watch(outcome: Outcome) -> Any:
         if not quiet:
             note(_describe_work(outcome))
+        warn(outcome.warnings)
         watcher = Watch(outcome, wants_live(quiet))  # type: ignore[arg-type]
         stack.enter_context(live(watcher))
         return watcher.events()

@@ -167,6 +167,7 @@ def make_forks(
             else:
                 whole.layouts.append(layout)
         whole.report.add(outcome.report)
+        whole.warnings += [line for line in outcome.warnings if line not in whole.warnings]
     if options.remember and not options.dry_run and len(outcomes) > 1:
         remember(OutputPaths(forking.commands[0].settings.outputs), whole.layouts)
     return whole

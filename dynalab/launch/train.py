@@ -13,6 +13,7 @@ from typing import Any
 from dynalab.config.command import Command, Request
 from dynalab.core.atomic import check_writable, storing, write_bytes, write_json
 from dynalab.core.errors import ConfigError, RunsFailed, StoreError
+from dynalab.core.forks import parent_and_step
 from dynalab.launch import inline, local
 from dynalab.launch.base import Events, Report, Work
 from dynalab.launch.layout import Layout, discard_untrained, lay_out, mend_config
@@ -22,6 +23,7 @@ from dynalab.store import lock, runfile
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
 from dynalab.store.table import refresh
+from dynalab.training.cadence import sparse_probes
 from dynalab.training.job import Job
 from dynalab.training.planner import ADDRESS, Plan
 
@@ -45,11 +47,13 @@ class Outcome:
     Attributes:
         layouts: One for each ensemble.
         plan: The planner's choice for the new runs.
+        warnings: What is known before the work begins.
         report: What became of the work.
     """
 
     layouts: list[Layout]
     plan: Plan
+    warnings: list[str] = field(default_factory=list)
     report: Report = field(default_factory=Report)
 
     @property
@@ -117,7 +121,7 @@ def train(
             compared = [
                 _lay_out(outputs, request, options, plans, write=False) for request in command.requests
             ]
-    outcome = Outcome(compared, plans.largest(compared))
+    outcome = Outcome(compared, plans.largest(compared), _sparse(compared, settings.folders))
     busy = any(layout.work for layout in compared)
     check_device = settings.device.startswith("cuda")
     if not busy and not check_device:
@@ -175,6 +179,17 @@ def train(
     for layout in stored:
         refresh(layout.paths)
     return outcome
+
+
+def _sparse(layouts: Sequence[Layout], folders: Sequence[Path]) -> list[str]:
+    """Return a line for each probe that would have no row in what is to be trained."""
+    lines: dict[str, None] = {}
+    for layout in layouts:
+        config, steps = layout.request.config, layout.request.steps
+        begin = parent_and_step(config.parent)[1] if config.parent else 0
+        if layout.work and steps:
+            lines |= dict.fromkeys(sparse_probes(config, begin, steps, folders))
+    return list(lines)
 
 
 def _without_bits(layouts: Sequence[Layout], plans: Plans) -> list[str]:

@@ -133,13 +133,6 @@ class Session:
         self._recorder.close()
         self.loop, self._index = self._build(segment), self._index + 1
         carry(before, self.loop, weights, other)
-        for item in self.loop.measurements:
-            every = item.grid.every
-            if every and segment.end // every * every < step:
-                self._control.warnings.append(
-                    f"probe {item.name}: it has a row every {every:,} steps, and none from step {step:,} to "
-                    f"{segment.end:,}; probe.{item.name}.every= sets them closer"
-                )
         edited = segment.config.edit is not None
         if edited:
             edit(self.loop, [run.seed for run in self._shard.runs], segment, self._job.folders)
@@ -164,7 +157,7 @@ class Session:
         marks = self._recorder.sync()
         self._snapshots.sync()
         weights, other = loop.tensors(len(shard.runs))
-        keep = self._job.checkpoint_keep
+        keep = "all" if self._job.checkpoint_keep == "all" else shard.plan.get("keep", 2)
         if keep == "all":
             shard.kept = sorted({*shard.kept, loop.step})
             runfile.write(self._paths, shard)
@@ -301,16 +294,11 @@ def _kind(loop: Loop) -> tuple[str, ...]:
     return config.name, str(getattr(config, "inner", "")), str(getattr(config, "inner_state", ""))
 
 
-_NOT_MEASURED = ("parent", "origin", "edit", "convergence", "levels", "snapshots", "sources")
-
-
 def differ(before: Loop, after: Loop) -> bool:
-    """Return whether two configurations train or measure otherwise."""
-    one, other = (
-        {key: value for key, value in loop.config.as_dict().items() if key not in _NOT_MEASURED}
-        for loop in (before, after)
-    )
-    return one != other
+    """Return whether two configurations train or measure otherwise, by their identity, edits left out."""
+    one = before.config
+    same = {name: getattr(one, name) for name in ("parent", "origin", "edit", "snapshots")}
+    return replace(after.config, **same).id != one.id
 
 
 def _put(path: Path, step: int, row: Mapping[str, Tensor], n_runs: int) -> Mark:

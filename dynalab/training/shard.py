@@ -78,8 +78,10 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
     attempt |= {**_card(device), "argv": list(job.argv), "started": _now()}
     shard.attempts.append(attempt)
     shard.started = shard.started or _now()
-    # Remembered, so that a later command that does not repeat the list deletes none of them.
+    # Remembered, so that a later command that does not repeat the list, or the number, deletes none of them.
     keep = job.checkpoint_keep
+    if isinstance(keep, int) and keep > shard.plan.get("keep", 2):
+        shard.plan["keep"] = keep
     listed = [] if isinstance(keep, int) else keep
     if keep == "all":
         listed = [item.step for item in paths.checkpoints()]
