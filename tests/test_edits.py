@@ -24,7 +24,10 @@ TASKS = {
     "grokking": ["task.modulus=7", "model.width=8"],
     "parity": ["model.hidden=[6]", "eval.size=64"],
     "regression": ["model.hidden=[5]"],
-    "mlm": ["model.width=16", "model.heads=2", "model.layers=1", "train.batch_size=4", "eval.size=16"],
+    "mlm": [
+        *("model.width=16", "model.heads=2", "model.layers=1", "model.dropout=0.1"),
+        *("train.batch_size=4", "eval.size=16"),
+    ],
 }
 OPTIMIZERS = (
     ["optimizer=sgd", "optimizer.momentum=0.9", "optimizer.weight_decay=0.01"],
