@@ -156,7 +156,7 @@ def _describe_work(outcome: Outcome) -> str:
     if step is not None and len(layouts) == 1:
         busy = max(min(outcome.plan.workers, len(layouts[0].work)), 1)
         how += f"; about {_duration(step * layouts[0].steps_left() / busy)}"
-    return f"training {count(len(layouts), 'ensemble')}: {new} new, {resumed} to go on, {done} done runs{how}"
+    return f"training {count(len(layouts), 'ensemble')}: {new} new, {resumed} to go on, {count(done, 'done run')}{how}"
 
 
 def _duration(seconds: float) -> str:

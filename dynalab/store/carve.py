@@ -17,6 +17,7 @@ import numpy as np
 
 from dynalab.core.atomic import discard, making, storing, sweep, sync_path, write_json
 from dynalab.core.errors import Locked, StoreError
+from dynalab.core.words import count
 from dynalab.store import checkpoint, runfile, series, snapshot
 from dynalab.store.checkpoint import CheckpointState
 from dynalab.store.lock import Lock
@@ -137,7 +138,7 @@ def kept_before(run: StoredRun, step: int) -> int:
     return newest.step if newest else 0
 
 
-def split(paths: ShardPaths, count: int = 2) -> list[ShardPaths]:
+def split(paths: ShardPaths, n_parts: int = 2) -> list[ShardPaths]:
     """Split a shard that no one is training into so many parts of nearly equal width, at most one a run.
 
     The parts stand beside the shard while its `split.json` names them, which hides them; moving the shard's folder away
@@ -151,7 +152,7 @@ def split(paths: ShardPaths, count: int = 2) -> list[ShardPaths]:
     paths.refuse_links()
     with Lock(ensemble.lock, wait=10.0) as whole, Lock(paths.lock) as own:
         shard = runfile.read(paths)
-        edges = [len(shard.runs) * index // count for index in range(count + 1)]
+        edges = [len(shard.runs) * index // n_parts for index in range(n_parts + 1)]
         ranges = [range(first, last) for first, last in pairwise(edges) if last > first]
         runs = [shard.runs[members.start : members.stop] for members in ranges]
         parts = [ensemble.shard(runfile.folder_name(some, shard.attempt)) for some in runs]
@@ -216,7 +217,7 @@ def _mark(part: ShardPaths, cadence: str, rows: int, step: int) -> Mark:
         rows = int(np.searchsorted(records["step"], step, side="right"))
     crc = series.checksum_of(records, rows)
     if crc is None:
-        raise StoreError(f"{part.series(cadence)} has less than {rows} rows")
+        raise StoreError(f"{part.series(cadence)} has less than {count(rows, 'row')}")
     return Mark(rows, crc)
 
 
@@ -256,6 +257,8 @@ def tensors_of(data: bytes, places: Sequence[int], width: int, source: object) -
     cut = {}
     for name, tensor in tensors.items():
         if tensor.ndim and len(tensor) != width:
-            raise StoreError(f"{source}: {name} has no axis of the shard's {width} runs and cannot be split")
+            raise StoreError(
+                f"{source}: {name} has no axis of the shard's {count(width, 'run')} and cannot be split"
+            )
         cut[name] = tensor[list(places)].copy() if tensor.ndim else tensor
     return save(cut)
