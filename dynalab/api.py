@@ -57,7 +57,7 @@ def train(
     with contextlib.ExitStack() as stack:
         watch = meter.showing(stack) if progress else meter.silent
         outcome = launch(command, Options(argv=("dynalab.train", *map(str, overrides))), watch)
-    for line in [*command.notes, *outcome.report.warnings]:
+    for line in [*command.notes, *outcome.warnings, *outcome.report.warnings]:
         warnings.warn(line, stacklevel=3)
     return _trained(outcome)
 
@@ -103,24 +103,21 @@ def fork(
         RunsFailed: As `train`.
     """
     from dynalab.launch import meter
-    from dynalab.launch.fork import make_forks, plan_forks
+    from dynalab.launch.fork import make_forks, plan_forks, read_fork
     from dynalab.launch.train import Options
 
     if isinstance(ref, Ensemble):
-        parent, runs = ref, ref.runs
         root = ref.path.parent.parent if outputs is None else outputs_root(outputs)
+        forking = plan_forks(ref, ref.runs, step, overrides, outputs=root)
     else:
-        root = outputs_root(outputs)
-        selection = select(root, [str(ref)], None, Ensemble)
-        if len(selection) != 1:
-            raise ConfigError(f"{ref} is {len(selection)} ensembles; a fork is of one")
-        ((parent, runs),) = selection
-    forking = plan_forks(parent, runs, step, overrides, outputs=root)
+        forking = read_fork(outputs_root(outputs), str(ref), step, overrides)
+    named = ref.id if isinstance(ref, Ensemble) else str(ref)
     with contextlib.ExitStack() as stack:
         watch = meter.showing(stack) if progress else meter.silent
-        options = Options(argv=("dynalab.fork", parent.id, str(step), *map(str, overrides)))
+        options = Options(argv=("dynalab.fork", named, str(step), *map(str, overrides)))
         outcome = make_forks(forking, options, watch)
-    for line in [*(f"left out: {line}" for line in forking.left_out), *outcome.report.warnings]:
+    left_out = (f"left out: {line}" for line in forking.left_out)
+    for line in [*left_out, *outcome.warnings, *outcome.report.warnings]:
         warnings.warn(line, stacklevel=3)
     return _trained(outcome)
 

@@ -321,7 +321,7 @@ def test_rows_whose_eigenvalue_had_not_converged_are_left_out():
     flat = ratios_of(run_of({"edge_ratio": np.array([1.0, 0.0, -2.0, 5e-4, 2e-3])}, steps=np.arange(5.0)))
     assert flat.values.tolist() == [1.0, 1e-3, 1e-3, 1e-3, 2e-3] and not flat.adaptive
     findings = eos.analyse([lone(run_of(columns, steps=np.arange(5.0)))], EdgeKeys())
-    assert findings.warnings == ("e/s0000: 2 rows left out, their eigenvalues had not converged",)
+    assert findings.warnings == ("e/s0000: 2 rows left out, whose eigenvalues had not converged",)
 
 
 LR = {"name": "sgd", "lr": 0.1}

@@ -81,7 +81,7 @@ def test_a_sweep_over_rates_of_a_shipped_task_needs_no_worker(monkeypatch, capsy
     assert run(["train", "task=parity", "optimizer=sgd,lookahead", "optimizer.lr=0.1,0.2", "--dry-run"]) == 0
     assert capsys.readouterr().out.count("parity") == 4
     kinds = {
-        rehearsal._kind(item.config)
+        rehearsal._kind(item.config.as_dict())
         for item in read_command(["model=nanda,power", "optimizer.lr=1,2"]).requests
     }
     assert len(kinds) == 2

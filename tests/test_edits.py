@@ -24,7 +24,10 @@ TASKS = {
     "grokking": ["task.modulus=7", "model.width=8"],
     "parity": ["model.hidden=[6]", "eval.size=64"],
     "regression": ["model.hidden=[5]"],
-    "mlm": ["model.width=16", "model.heads=2", "model.layers=1", "train.batch_size=4", "eval.size=16"],
+    "mlm": [
+        *("model.width=16", "model.heads=2", "model.layers=1", "model.dropout=0.1"),
+        *("train.batch_size=4", "eval.size=16"),
+    ],
 }
 OPTIMIZERS = (
     ["optimizer=sgd", "optimizer.momentum=0.9", "optimizer.weight_decay=0.01"],
@@ -209,7 +212,7 @@ def test_what_cannot_be_forked_says_why_and_leaves_nothing(parent, tmp_path):
     for step in (12.0, True, -1, "12"):
         with pytest.raises(ConfigError, match="expected an integer of at least 0"):
             fork(parent, step=step)
-    with pytest.raises(NothingMatched, match="its runs have 20 steps"):
+    with pytest.raises(NothingMatched, match="the longest has 20 steps"):
         fork(parent, step=21)
     assert sorted(parent.path.parent.iterdir()) == there
 

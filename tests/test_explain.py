@@ -255,7 +255,8 @@ def test_the_keys_of_an_analysis_are_those_that_its_command_takes(here, tmp_path
     (tmp_path / "analysis").mkdir()
     (tmp_path / "analysis/eos.yaml").write_text("low: 0.5\n")
     source = "from dataclasses import dataclass\n@dataclass\nclass Config:\n    '''Keys.\n\n    Attributes:\n        "
-    source += "size: How many.\n    '''\n    size: int = 1\n    steps: int | None = None\ndef analyse(groups, config): ...\n"
+    source += "size: How many.\n    '''\n    size: int = 1\n    steps: int | None = None\n"
+    source += "def analyse(groups, config): ...\n"
     (tmp_path / "analysis/mine.py").write_text(source)
     option = ["--config-dir", str(tmp_path)]
     assert yaml.safe_load(here("analyze", "eos", "--cfg", "job", *option).out)["low"] == 0.5

@@ -13,13 +13,12 @@ from test_linear import store
 
 from dynalab.errors import StoreError
 from dynalab.store import checkpoint, runfile, series
-from dynalab.store.branch import branch
+from dynalab.store.carve import branch, split
 from dynalab.store.checkpoint import CheckpointState
 from dynalab.store.names import FORCED, forced_cadence
 from dynalab.store.paths import EnsemblePaths, ShardPaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.series import Mark, SeriesWriter
-from dynalab.store.split import split
 from dynalab.store.table import refresh
 from dynalab.training.recorder import Recorder
 

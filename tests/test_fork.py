@@ -18,7 +18,7 @@ from dynalab.analysis.eos import confirm as edge
 from dynalab.core.errors import ConfigError
 from dynalab.launch.fork import make_forks, plan_forks
 from dynalab.launch.train import Options
-from dynalab.store.branch import kept_before
+from dynalab.store.carve import kept_before
 from dynalab.store.paths import EnsemblePaths
 from dynalab.store.reader import Ensemble
 

@@ -93,7 +93,7 @@ def test_normalisation_is_of_the_whole_run_and_runs_with_gaps_are_left_out():
         Trajectories("e", ("a", "b", "c"), runs), Config(preset="paper", metrics=["a", "b", "c"])
     )
     assert found.runs == ("e/0", "e/2") and len(found.steps[0]) == 1000
-    assert any("1 runs with missing values left out: e/1" in note for note in found.warnings)
+    assert any("1 run with missing values left out: e/1" in note for note in found.warnings)
     assert any("taken as 0 there: c" in note for note in found.warnings)
 
 

@@ -142,7 +142,7 @@ def test_rows_that_fill_each_others_gaps_are_merged_and_contradictions_refused()
     )
     found = from_long(frame, "r", "t")
     np.testing.assert_array_equal(found.runs[0].values, [[1, 4], [2, 5]])
-    assert any("1 rows merged" in note for note in found.notes)
+    assert any("1 row merged" in note for note in found.notes)
     with pytest.raises(ConfigError, match=r"run a has two values of x at step 0: 1\.0 and 5\.0"):
         from_long(frame.assign(x=[1, 5, 2, 3]), "r", "t")
 

@@ -43,7 +43,7 @@ def test_equal_repeats_are_counted_and_sparse_rows_fill_each_other(take):
     # Lightning writes what was logged at a step in several rows; a resumed logger writes rows again.
     text = "epoch,step,train_loss,val_loss\n0,0,2.0,\n0,9,1.5,\n0,9,,1.6\n0,9,1.5,\n1,19,1.0,\n2,19,,1.1\n"
     document, said = take("metrics.csv", metrics_DOT_csv=text)
-    assert "3 rows merged into others of the same run and step, in which 1 values stand again, alike" in said
+    assert "3 rows merged into others of the same run and step, in which 1 value stands again, alike" in said
     assert "no column names the runs: a table is one run" in said
     assert labels(document) == ["metrics"] and document["name"] == "metrics"
     frame = dynalab.load("metrics").frame()

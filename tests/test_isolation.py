@@ -12,9 +12,9 @@ from stored import assert_same, bits, only_ensemble
 from dynalab import train
 from dynalab.errors import StoreError
 from dynalab.launch import crash
+from dynalab.store.carve import split
 from dynalab.store.paths import EnsemblePaths
 from dynalab.store.reader import Ensemble
-from dynalab.store.split import split
 
 # Grokking's task, but whoever trains these seeds meets this fate at step 35.
 TASK = """
@@ -238,7 +238,9 @@ def test_a_split_that_is_cut_off_loses_nothing(tmp_path, moment, monkeypatch):
     before = bits(ensemble.root, step=10)
     (shard,) = ensemble.shards()
     if moment == "failing":
-        monkeypatch.setattr("dynalab.store.cut.runs_of", lambda *_: (_ for _ in ()).throw(StoreError("full")))
+        monkeypatch.setattr(
+            "dynalab.store.carve.tensors_of", lambda *_: (_ for _ in ()).throw(StoreError("full"))
+        )
         with pytest.raises(StoreError, match="full"):
             split(shard)
         assert ensemble.shards() == [shard] and not shard.split.exists()

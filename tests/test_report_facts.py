@@ -506,18 +506,18 @@ def test_what_changed_since_an_analysis_was_made():
     ]
     item.ensemble.damaged += [runs[4].shard.root.name, runs[9].shard.root.name]
     assert stale(item, made)[0].startswith("3 runs (s0000, s0007, s0008) were")
-    assert stale(item, made)[1].startswith("1 runs (s0005) have")
+    assert stale(item, made)[1].startswith("1 run (s0005) has")
     # Only the first rows entered, which all still have.
     made.data["config"] = {"steps": 199}  # type: ignore[index]
     assert len(stale(item, made)) == 1
     made.data["config"] = {"steps": 200}  # type: ignore[index]
-    assert stale(item, made)[1].startswith("1 runs (s0005)")
+    assert stale(item, made)[1].startswith("1 run (s0005)")
     made.data["inputs"][0]["attempt"] = 2
     made.data["config"] = None  # type: ignore[index]
     assert stale(item, made)[1].startswith("2 runs (s0003, s0005)")
     # What does not say how many rows entered is not compared.
     made.data["inputs"][0]["steps"] = None
-    assert stale(item, made)[1].startswith("1 runs (s0005)")
+    assert stale(item, made)[1].startswith("1 run (s0005)")
 
 
 def test_of_imported_runs_with_many_steps_some_are_drawn(outputs, monkeypatch):

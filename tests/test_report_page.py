@@ -222,8 +222,8 @@ def test_an_old_analysis_says_so(outputs: Path) -> None:
     result.data["inputs"].pop()
     result.data["inputs"][0]["steps"] = 100
     page = read_page(write(outputs, results={ensemble.id: [result]}))
-    assert "1 runs (s0003) were trained after this analysis was made" in page.text
-    assert "1 runs (s0000) have other steps than when this analysis was made" in page.text
+    assert "1 run (s0003) was trained after this analysis was made" in page.text
+    assert "1 run (s0000) has other steps than when this analysis was made" in page.text
 
 
 def test_other_kinds_are_shown_as_tables(outputs: Path) -> None:

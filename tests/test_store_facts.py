@@ -23,7 +23,7 @@ from test_store_rules import DIGEST, analysis, make, run, write_rows
 
 from dynalab.errors import ConfigError, Locked, NothingMatched, StoreError
 from dynalab.store import (
-    branch,
+    carve,
     checkpoint,
     difference,
     later,
@@ -35,8 +35,8 @@ from dynalab.store import (
     series,
     snapshot,
 )
+from dynalab.store.carve import save_part, save_rows, split, undo_unfinished
 from dynalab.store.checkpoint import CheckpointState
-from dynalab.store.cut import cut_checkpoint, write_series
 from dynalab.store.filters import Filter
 from dynalab.store.find import forks_of, readable, select
 from dynalab.store.lock import Lock
@@ -55,7 +55,6 @@ from dynalab.store.results import (
     write_result,
 )
 from dynalab.store.series import Mark, SeriesWriter
-from dynalab.store.split import split, undo_unfinished
 from dynalab.store.stored import StoredEnsemble
 from dynalab.store.table import notice, refresh
 from dynalab.store.weights import Kept
@@ -207,14 +206,14 @@ def test_what_is_cut_has_the_rows_that_are_vouched_for(tmp_path):
     item = shard.checkpoint(20)
     state = replace(checkpoint.read_state(item), marks={"every-10": Mark(5, 0)})
     words = f"{shard.series('every-10')} has less than 5 rows"
-    assert said(StoreError, lambda: cut_checkpoint(item, state, shard, [0], 2)) == words
+    assert said(StoreError, lambda: save_part(item, state, shard, [0], 2)) == words
 
 
 def test_rows_that_are_cut_out_survive_a_power_loss(tmp_path, monkeypatch):
     shard, part = saved(tmp_path), ShardPaths(tmp_path / "part")
     synced: list[int] = []
     monkeypatch.setattr(series, "sync", synced.append)
-    write_series(part, "every-10", series.read(shard.series("every-10")), [1])
+    save_rows(part, "every-10", series.read(shard.series("every-10")), [1])
     assert len(synced) == 1 and np.load(part.series("every-10"))["loss"].tolist() == [[1], [2], [3], [4]]
 
 
@@ -240,12 +239,15 @@ def test_a_disk_that_fails_leaves_a_shard_unsplit(tmp_path, monkeypatch):
         shard, runfile.Shard([run(0, "partial", 30), run(1, "partial", 30)], 40, status="partial", steps=30)
     )
     for error, words in (
-        (OSError(5, "Input/output error"), f"cannot read {shard.root}: Input/output error"),
+        (
+            OSError(5, "Input/output error"),
+            f"cannot write {paths.shard('shard-0000-0000-1').root}: Input/output error",
+        ),
         (StoreError("full"), "full"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(
-                "dynalab.store.split.cut_checkpoint", lambda *_, error=error: (_ for _ in ()).throw(error)
+                "dynalab.store.carve.save_part", lambda *_, error=error: (_ for _ in ()).throw(error)
             )
             assert said(StoreError, lambda: split(shard)) == words
         assert paths.shards() == [shard] and not shard.split.exists()
@@ -272,16 +274,16 @@ def test_a_fork_is_laid_out_under_the_lock_and_through_no_link(tmp_path, monkeyp
     left.mkdir()
     with monkeypatch.context() as patch:
         patch.setattr(Lock, "require", lambda self: (_ for _ in ()).throw(Locked("taken")))
-        assert said(Locked, lambda: branch.branch(runs, 20, target, 30, streams=streams)) == "taken"
+        assert said(Locked, lambda: carve.branch(runs, 20, target, 30, streams=streams)) == "taken"
     assert list(target.root.iterdir()) == []
-    branch.branch(runs, 20, target, 30, streams=streams)
+    carve.branch(runs, 20, target, 30, streams=streams)
     record = runfile.read(target.shards()[0])
     assert (record.attempt, record.plan) == (1, {"every": {"a": 3}, "bits": "hold"})
     assert record.marks == checkpoint.read_state(target.shards()[0].checkpoint(20)).series
     link = EnsemblePaths(tmp_path / "grokking" / "fork-2222222222")
     link.root.symlink_to(target.root)
     words = f"{link.root} is a link; dynalab reads through links, and writes and removes nothing there"
-    assert said(StoreError, lambda: branch.branch(runs, 20, link, 30, streams=streams)) == words
+    assert said(StoreError, lambda: carve.branch(runs, 20, link, 30, streams=streams)) == words
 
 
 # Locks.
@@ -302,7 +304,7 @@ def test_what_takes_a_moment_waits_ten_seconds_for_another(tmp_path, clock):
     removal = remove.Removal(paths, ["x"], [shard], True)
     acts: list[Callable[[], object]] = [
         lambda: split(shard),
-        lambda: branch.branch(runs, 1, paths, 1),
+        lambda: carve.branch(runs, 1, paths, 1),
         lambda: remove.remove(removal, tmp_path),
     ]
     with Lock(paths.lock, beats=False):

@@ -17,14 +17,13 @@ from safetensors.numpy import load, save
 from dynalab.config.command import read_command
 from dynalab.errors import ConfigError, Locked, StoreError
 from dynalab.launch.layout import Layout, lay_out
-from dynalab.store import branch, checkpoint, remove, runfile, series, snapshot
+from dynalab.store import carve, checkpoint, remove, runfile, series, snapshot
+from dynalab.store.carve import split, tensors_of, undo_unfinished
 from dynalab.store.checkpoint import CheckpointState
-from dynalab.store.cut import runs_of
 from dynalab.store.lock import Lock
 from dynalab.store.owner import Owner
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.series import SeriesWriter
-from dynalab.store.split import split, undo_unfinished
 from dynalab.store.stored import StoredEnsemble
 from dynalab.training.planner import Plan
 
@@ -133,22 +132,22 @@ def test_a_split_whose_lock_was_taken_stops_and_undoes_nothing(outputs, monkeypa
 
 
 def test_tensors_without_an_axis_of_the_runs_cannot_be_cut():
-    cut = load(runs_of(save({"a": np.arange(6.0).reshape(3, 2), "t": np.array(2.0)}), [0, 2], 3, "x"))
+    cut = load(tensors_of(save({"a": np.arange(6.0).reshape(3, 2), "t": np.array(2.0)}), [0, 2], 3, "x"))
     assert cut["a"].tolist() == [[0, 1], [4, 5]] and cut["t"] == 2.0
     with pytest.raises(StoreError, match="x: b has no axis of the shard's 3 runs and cannot be split"):
-        runs_of(save({"b": np.zeros(2)}), [0], 3, "x")
+        tensors_of(save({"b": np.zeros(2)}), [0], 3, "x")
     with pytest.raises(StoreError, match="x is damaged: "):
-        runs_of(b"no tensors", [0], 3, "x")
+        tensors_of(b"no tensors", [0], 3, "x")
 
 
 def test_a_branch_holds_what_its_parent_had_at_the_step(outputs):
     shard = make(outputs, (3, 4, 5))
     runs = StoredEnsemble(shard.ensemble).runs
-    assert [branch.kept_before(runs[0], step) for step in (19, 20, 29, 30, 99)] == [0, 20, 20, 30, 30]
+    assert [carve.kept_before(runs[0], step) for step in (19, 20, 29, 30, 99)] == [0, 20, 20, 30, 30]
     target = EnsemblePaths(outputs / "grokking" / "fork-1111111111")
     target.root.mkdir()
     streams = {f"s{seed:04d}": {"init": seed, "order": 100 + seed} for seed in (3, 4, 5)}
-    branch.branch([runs[2], runs[1]], 20, target, 60, [Path("/plug-ins")], streams)
+    carve.branch([runs[2], runs[1]], 20, target, 60, [Path("/plug-ins")], streams)
     (part,) = target.shards()
     assert part.root.name == "shard-0004-0005-2" and rows(part) == [(0, 4, 5), (10, 14, 15), (20, 24, 25)]
     assert rows(part, "forced") == [(5, 5), (15, 5)]
@@ -162,19 +161,19 @@ def test_a_branch_holds_what_its_parent_had_at_the_step(outputs):
         ("s0005", 20, "partial", {"init": 5, "order": 105}),
     ]
     # What is there stays; what is not is added.
-    branch.branch([runs[0], runs[1]], 20, target, 60, streams=streams)
+    carve.branch([runs[0], runs[1]], 20, target, 60, streams=streams)
     assert [found.root.name for found in target.shards()] == ["shard-0003-0003-1", "shard-0004-0005-2"]
     # From the newest checkpoint up to the step; where none is whole, nothing is laid.
     other = EnsemblePaths(outputs / "grokking" / "fork-2222222222")
     other.root.mkdir()
-    branch.branch([runs[0]], 25, other, 60, streams={"s0003": {"init": 9}})
+    carve.branch([runs[0]], 25, other, 60, streams={"s0003": {"init": 9}})
     record = runfile.read(other.shards()[0])
     assert (record.steps, record.runs[0].streams) == (20, {"init": 9})
     # Of a shard that kept no whole checkpoint up to the step none is made: its runs are trained from the start.
     shard.checkpoint(20).model.write_bytes(b"")
     for step in (19, 29):
-        assert branch.kept_before(runs[0], step) == 0
-        branch.branch([replace(runs[0], id="x/s0009")], step, target, 60, streams=streams)
+        assert carve.kept_before(runs[0], step) == 0
+        carve.branch([replace(runs[0], id="x/s0009")], step, target, 60, streams=streams)
     assert len(target.shards()) == 2
 
 

@@ -22,11 +22,11 @@ from dynalab.errors import ConfigError, DynalabError, StoreError
 from dynalab.launch.layout import find_ensemble
 from dynalab.launch.process import python
 from dynalab.store import lock, runfile, series
+from dynalab.store.carve import undo_unfinished
 from dynalab.store.checkpoint import newest_whole, save_bytes
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.read import read_json, read_yaml
 from dynalab.store.reader import Ensemble
-from dynalab.store.split import undo_unfinished
 from dynalab.store.weights import network_at
 from dynalab.training.job import Control, Job
 

@@ -229,6 +229,8 @@ def test_checkpoints_that_were_listed_once_stay(outputs):
         75,
         80,
     ]
+    # So does their number.
+    assert steps("train.steps=100", "checkpoint.every=5")[-4:] == [60, 90, 95, 100]
 
 
 def test_a_run_that_is_ended_at_its_checkpoint_is_summed_up_from_rows_up_to_it():

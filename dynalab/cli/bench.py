@@ -9,6 +9,7 @@ import click
 
 from dynalab.cli.options import columns, config_dir_option, echo, emit_json, json_option, note
 from dynalab.core.errors import ConfigError
+from dynalab.core.words import count
 
 if TYPE_CHECKING:
     from dynalab.launch.throughput import Cell
@@ -84,5 +85,4 @@ def command(overrides: tuple[str, ...], seconds: float, as_json: bool, quiet: bo
 
 
 def _named(cell: Cell) -> str:
-    workers = f"{cell.workers} worker{'s' * (cell.workers != 1)}"
-    return f"{workers}, {cell.width} seed{'s' * (cell.width != 1)} wide"
+    return f"{count(cell.workers, 'worker')}, {count(cell.width, 'seed')} wide"

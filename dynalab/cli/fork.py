@@ -48,20 +48,13 @@ def command(
     from dynalab.cli.train import conclude, interruptible, watching
     from dynalab.config.places import outputs_root
     from dynalab.core.errors import ConfigError
-    from dynalab.launch.fork import make_forks, plan_forks
+    from dynalab.launch.fork import make_forks, read_fork
     from dynalab.launch.train import Options
-    from dynalab.store.find import select
-    from dynalab.store.stored import StoredEnsemble
 
     if not step.isdecimal():
         raise ConfigError(f"STEP={step}: expected a step, an integer of at least 0")
     root = outputs_root(outputs)
-    selection = select(root, [ref], None, StoredEnsemble)
-    if len(selection) != 1:
-        named = ", ".join(ensemble.id for ensemble, _ in selection[:5])
-        raise ConfigError(f"{ref} is {len(selection)} ensembles ({named}); a fork is of one")
-    ((parent, runs),) = selection
-    forking = plan_forks(parent, runs, int(step), overrides, outputs=root)
+    forking = read_fork(root, ref, int(step), overrides)
     for line in forking.left_out:
         note(f"left out: {line}")
     options = Options(False, anyway, steal, dry_run, ("dynalab", *sys.argv[1:]))

@@ -10,6 +10,7 @@ import click
 from dynalab.cli.options import F, echo, emit_json, note, result_options, warn
 from dynalab.config.places import outputs_root, user_path
 from dynalab.core.errors import ConfigError
+from dynalab.core.words import count
 
 
 def _once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
@@ -110,8 +111,8 @@ def command(
         )
         return 0
     lengths = sorted({len(ensemble.trajectory(item, []).steps) for item in ensemble.runs})
-    rows = f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
-    what = f"{len(ensemble.runs)} runs of {rows} rows, {len(ensemble.metrics)} metrics"
+    rows = count(lengths[0], "row") if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,} rows"
+    what = f"{count(len(ensemble.runs), 'run')} of {rows}, {count(len(ensemble.metrics), 'metric')}"
     note(f"{outcome.name}: {what}{'' if outcome.new else '; stored already'}")
     warn([*outcome.doubts, *outcome.notes])
     echo(ensemble.path)

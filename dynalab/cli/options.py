@@ -15,6 +15,7 @@ import click
 
 from dynalab.config.seeds import format_seeds
 from dynalab.core.words import clean as clean
+from dynalab.core.words import count
 
 if TYPE_CHECKING:
     from dynalab.store.stored import StoredRun
@@ -35,7 +36,7 @@ filter_option = click.option(
 
 def filter_options(function: F) -> F:
     """Add --filter, and --forks: without it what an id does not name is no fork."""
-    about = "Forks as well, which are left out where no id names them."
+    about = "Forks as well; they are left out where no id names them and no term of -f is on parent or edit."
     return filter_option(click.option("--forks", is_flag=True, help=about)(function))
 
 
@@ -128,7 +129,7 @@ def run_fields(run: StoredRun) -> dict[str, Any]:
 def named_seeds(seeds: Sequence[int | None]) -> str:
     """Return the seeds of runs in the grammar of `seed=`; of runs that have none, how many they are."""
     known = [seed for seed in seeds if seed is not None]
-    return format_seeds(known) if known else f"{len(seeds)} runs"
+    return format_seeds(known) if known else count(len(seeds), "run")
 
 
 def shortened(names: Sequence[str], most: int = 3) -> str:

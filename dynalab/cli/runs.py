@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,7 +29,7 @@ from dynalab.config.registry import search_path
 from dynalab.config.seeds import format_seeds
 from dynalab.core.errors import DynalabError, NothingMatched, StoreError
 from dynalab.core.words import count
-from dynalab.store.find import Selection, forks_of, readable, select
+from dynalab.store.find import Selection, forks_of, orphaned, readable, select
 from dynalab.store.paths import OutputPaths
 from dynalab.store.results import is_analysis
 from dynalab.store.stored import StoredEnsemble, StoredRun
@@ -112,7 +112,7 @@ def list_runs(
 
 
 def _by_run(
-    selection: Selection[StoredEnsemble], hidden: Mapping[str, int]
+    selection: Selection[StoredEnsemble], hidden: Mapping[str, Sequence[str]]
 ) -> tuple[list[str], list[list[Any]]]:
     header = ["run", "task", "configuration", "status", "steps", "memorised", "generalised", "started"]
     parents = [_parent(ensemble) for ensemble, _ in selection]
@@ -139,7 +139,7 @@ def _by_run(
 
 
 def _by_ensemble(
-    selection: Selection[StoredEnsemble], hidden: Mapping[str, int]
+    selection: Selection[StoredEnsemble], hidden: Mapping[str, Sequence[str]]
 ) -> tuple[list[str], list[list[Any]]]:
     rows: list[list[Any]] = []
     forks = any(_parent(ensemble) for ensemble, _ in selection)
@@ -153,9 +153,10 @@ def _by_ensemble(
     return [*header, *["fork of"] * forks, "path"], rows
 
 
-def _slug(ensemble: StoredEnsemble, hidden: Mapping[str, int]) -> str:
+def _slug(ensemble: StoredEnsemble, hidden: Mapping[str, Sequence[str]]) -> str:
     """Name an ensemble in a list, with the number of its forks that are not listed."""
-    more = f" +{count(hidden[ensemble.id], 'fork')}" if hidden.get(ensemble.id) else ""
+    forks = hidden.get(ensemble.id)
+    more = f" +{count(len(forks), 'fork')}" if forks else ""
     return ensemble.slug + more
 
 
@@ -179,6 +180,7 @@ def show_run(ref: str, as_json: bool, outputs: str | None) -> int:
     selection, left_out = readable(chosen)
     documents = [_document(ensemble, runs) for ensemble, runs in selection]
     warn(left_out + [line for ensemble, _ in selection for line in ensemble.warnings])
+    warn([line for ensemble, _ in selection if (line := orphaned(root, ensemble))])
     code = 3 if left_out or any(ensemble.damaged for ensemble, _ in selection) else 0
     if as_json:
         emit_json({"ensembles": documents})

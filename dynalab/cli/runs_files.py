@@ -18,7 +18,8 @@ from dynalab.cli.options import (
 )
 from dynalab.config.places import outputs_root, user_path
 from dynalab.core.errors import ConfigError, DynalabError
-from dynalab.store.find import readable, select
+from dynalab.core.words import count, listed
+from dynalab.store.find import forks_of, readable, select
 from dynalab.store.remove import plan, remove, remove_analysis, size_of
 from dynalab.store.results import results, tell_apart
 from dynalab.store.stored import StoredEnsemble, StoredRun
@@ -61,7 +62,8 @@ def export_runs(
         shape = {"rows": len(frame), "columns": list(frame.columns)}
         emit_json({"path": str(path), **shape, "runs": runs, "warnings": warnings})
     else:
-        note(f"{len(runs)} runs, {len(frame)} rows, {len(frame.columns) - 3} metrics")
+        counts = (len(runs), "run"), (len(frame), "row"), (len(frame.columns) - 3, "metric")
+        note(", ".join(count(*item) for item in counts))
         warn(warnings)
         echo(path)
     return 3 if damaged or any(ensemble.damaged for ensemble, _ in selection) else 0
@@ -74,7 +76,8 @@ def export_runs(
 def diff_runs(a: str, b: str, as_json: bool, outputs: str | None) -> int:
     """Compare two runs or ensembles.
 
-    Their configurations, what became of them, and whether their rows are equal.
+    Their configurations, what became of them, whether their rows are equal to the bit, and from which step on they are
+    not: of a fork and its parent, or of two ensembles of the same seeds.
     """
     from dynalab.store import difference
 
@@ -83,12 +86,14 @@ def diff_runs(a: str, b: str, as_json: bool, outputs: str | None) -> int:
     # Two runs of other labels have no rows to be held together.
     differ = len(left) == len(right) == 1 and left[0].label != right[0].label
     series = None if differ else difference.series(one, left, other, right)
+    apart = difference.divergence(one, left, other, right) if series and series["shared"] else None
     document: dict[str, Any] = {
         "a": {"ensemble": one.id, "runs": [run.id for run in left]},
         "b": {"ensemble": other.id, "runs": [run.id for run in right]},
         "configuration": difference.configuration(one, other),
         "results": difference.results(left, right),
         "series": series,
+        "divergence": apart,
     }
     warnings = [*dict.fromkeys([*one.warnings, *other.warnings])]
     code = 3 if one.damaged or other.damaged else 0
@@ -104,8 +109,26 @@ def diff_runs(a: str, b: str, as_json: bool, outputs: str | None) -> int:
         echo(f"\nrows: {series['equal']} of {series['shared']} runs of the same label are equal to the bit")
         if largest := series["largest"]:
             echo(f"largest difference {largest['difference']:.3g}, of {largest['metric']}")
+    if apart and apart["metrics"]:
+        _show_divergence(apart)
     warn(warnings)
     return code
+
+
+def _show_divergence(apart: dict[str, Any]) -> None:
+    """Print from which step on series differ."""
+    metrics = apart["metrics"]
+    same = [item for item in metrics if item["step"] is None]
+    if apart["step"] is None:
+        rows = max(item["rows"] for item in metrics)
+        echo(f"equal in all {count(rows, 'row')} that both have, in all of {count(len(metrics), 'metric')}")
+        return
+    echo(f"the first row that differs is that of step {apart['step']:,}")
+    echo()
+    rows = [[item["metric"], item["step"], item["runs"]] for item in metrics if item["step"] is not None]
+    echo(columns(["metric", "differs from step", "in runs"], rows))
+    if same:
+        echo(f"equal in all rows that both have: {listed([item['metric'] for item in same])}")
 
 
 def _one(root: Path, ref: str) -> tuple[Ensemble, list[StoredRun]]:
@@ -126,7 +149,7 @@ def _word(value: Any) -> str | None:
         )
         if value["runs"] == 1 and middle != "never":
             return middle
-        return f"{middle} [{low} to {high}], {value['runs']} run{'s' * (value['runs'] != 1)}"
+        return f"{middle} [{low} to {high}], {count(value['runs'], 'run')}"
     if isinstance(value, dict):
         return ", ".join(f"{n} {name}" for name, n in value.items())
     if isinstance(value, list):
@@ -144,8 +167,8 @@ def remove_runs(
 ) -> int:
     """Remove runs, ensembles or analyses from the disk, for good.
 
-    Analyses and reports of runs that are removed stay. Seeds that were trained stacked share their files and go
-    together.
+    Analyses, reports and forks of runs that are removed stay, and a fork goes on without its parent. Seeds that were
+    trained stacked share their files and go together.
 
     \b
     dynalab runs rm cb7150eb3e          # says what would go; --yes does it
@@ -167,8 +190,16 @@ def remove_runs(
     size = size_of([*(folder for item in removals for folder in item.folders), *(p.root for p in analyses)])
     runs = [run for item in removals for run in item.runs]
     for item in removals:
-        what = "whole" if item.whole else f"{len(item.folders)} shards"
-        note(f"{item.ensemble.root}: {len(item.runs)} runs ({what})")
+        what = "whole" if item.whole else count(len(item.folders), "shard")
+        note(f"{item.ensemble.root}: {count(len(item.runs), 'run')} ({what})")
+    whole = [item.ensemble.digest for item in removals if item.whole]
+    for parent, left in forks_of(root, whole).items() if whole else ():
+        if parent in whole:
+            stay = "stays and can" if len(left) == 1 else "stay and can each"
+            note(
+                f"{parent} has {count(len(left), 'fork')} that {stay} go on by itself: {listed(left)}; new forks of "
+                f"{parent} cannot be made any more"
+            )
     for paths in analyses:
         note(f"{paths.root}: an analysis")
     for result in results(root) if analyses else []:
@@ -176,8 +207,8 @@ def remove_runs(
         if model in names and result.paths not in analyses:
             name = f"{result.kind}-{result.id}"
             note(f"{name} was decoded with {model}: it stays, and cannot be made again without it")
-    counts = [f"{len(runs)} runs"] if runs or not analyses else []
-    counts += [f"{len(analyses)} {'analysis' if len(analyses) == 1 else 'analyses'}"] if analyses else []
+    counts = [count(len(runs), "run")] if runs or not analyses else []
+    counts += [count(len(analyses), "analysis", "analyses")] if analyses else []
     what = f"{', '.join(counts)}, {size / 1e6:.1f} MB"
     if not yes:
         if as_json or not sys.stdin.isatty() or not sys.stderr.isatty():

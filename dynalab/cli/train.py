@@ -26,6 +26,7 @@ from dynalab.cli.options import (
     warn,
 )
 from dynalab.core.stats import fallen, quantile
+from dynalab.core.words import count
 
 if TYPE_CHECKING:
     from dynalab.launch.base import Events
@@ -94,17 +95,20 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool, quiet: bool) -> int
     for layout in outcome.layouts:
         for steps, once in sorted(set(layout.cut_off.values())):
             n_runs = sum(item == (steps, once) for item in layout.cut_off.values())
+            verb, them = ("was", "it") if n_runs == 1 else ("were", "them")
             note(
-                f"{layout.paths.root.name}: {n_runs} of its runs were cut off at {steps:,} of {once:,} steps, which is "
-                f"enough for train.steps={layout.request.steps}; train.steps={once} goes on, train.steps={steps} ends "
-                "them there"
+                f"{layout.paths.root.name}: {n_runs} of its runs {verb} cut off at {steps:,} of {once:,} steps, which "
+                f"is enough for train.steps={layout.request.steps}; train.steps={once} goes on, train.steps={steps} "
+                f"ends {them} there"
             )
     for line in outcome.held:
         note(line)
     for layout in outcome.layouts:
         n_diverged = sum(run["status"] == "diverged" for run in _runs_json(layout))
         if n_diverged:
-            note(f"{layout.paths.root.name}: {n_diverged} of {len(layout.request.runs)} runs diverged")
+            note(
+                f"{layout.paths.root.name}: {n_diverged} of {count(len(layout.request.runs), 'run')} diverged"
+            )
     failed: dict[str, list[str]] = {}
     for shard, line in outcome.report.failures.items():
         failed.setdefault(line, []).append(f"{shard.root.parent.name}/{shard.root.name}")
@@ -112,6 +116,7 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool, quiet: bool) -> int
         note(f"failed: {names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {line}")
     _tell_what_stays(outcome)
     if dry_run:
+        warn(outcome.warnings)
         _print_plan(outcome, as_json)
         return outcome.exit_code if outcome.report.failures else 0
     if as_json:
@@ -162,6 +167,8 @@ def watching(stack: contextlib.ExitStack, quiet: bool) -> Callable[[Outcome], Ev
         tell: Callable[[str], None] = note
         if not quiet:
             note(_describe_work(outcome))
+        warn(outcome.warnings)
+        if not quiet:
             shards = [paths for layout in outcome.layouts for paths in layout.work]
             board = Board(outcome.layouts[0].paths.root.parent.parent, shards)
             tell = shown.enter_context(showing(board, is_interactive()))
@@ -191,8 +198,7 @@ def _describe_work(outcome: Outcome) -> str:
     if step is not None and len(layouts) == 1:
         busy = max(min(outcome.plan.workers, len(layouts[0].work)), 1)
         how += f"; about {_duration(step * layouts[0].steps_left() / busy)}"
-    ensembles = f"{len(layouts)} ensemble{'s' * (len(layouts) != 1)}"
-    return f"training {ensembles}: {new} new, {resumed} to go on, {done} done runs{how}"
+    return f"training {count(len(layouts), 'ensemble')}: {new} new, {resumed} to go on, {count(done, 'done run')}{how}"
 
 
 def _duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from dynalab.core.errors import ConfigError
+from dynalab.core.words import count
 
 
 def resolve_device(asked: str, cuda_devices: int) -> str:
@@ -20,8 +21,6 @@ def resolve_device(asked: str, cuda_devices: int) -> str:
     if asked != "cpu":
         index = int(asked.partition(":")[2] or 0)
         if index >= cuda_devices:
-            there = (
-                f"{cuda_devices} CUDA device{'s' * (cuda_devices != 1)}" if cuda_devices else "no CUDA device"
-            )
+            there = count(cuda_devices, "CUDA device") if cuda_devices else "no CUDA device"
             raise ConfigError(f"device={asked}: this machine has {there}; use device=cpu or device=auto")
     return asked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_FORM = re.compile(r"(\w+)@([0-9]{1,15})(?:-a[0-9]+)?")
+_FORM = re.compile(r"(\w+)@([0-9]{1,15})(?:-a([0-9]{1,6}))?")
 
 
 def names_parent(text: object) -> bool:
@@ -17,3 +17,10 @@ def parent_and_step(text: str) -> tuple[str, int]:
     match = _FORM.fullmatch(text)
     assert match is not None, text
     return match[1], int(match[2])
+
+
+def attempt_of(text: str) -> int:
+    """Return which attempt of the ensemble's runs a text names."""
+    match = _FORM.fullmatch(text)
+    assert match is not None, text
+    return int(match[3] or 1)

@@ -18,7 +18,7 @@ from dynalab.core.waves import Fork
 from dynalab.launch.base import Events
 from dynalab.launch.fork import Forking, make_forks, plan_forks
 from dynalab.launch.train import Options, Outcome
-from dynalab.store.branch import kept_before
+from dynalab.store.carve import kept_before
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result, write_result
 from dynalab.store.stored import StoredRun

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynalab.core.errors import ConfigError
+from dynalab.core.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +77,7 @@ def names(column: pd.Series, option: str) -> np.ndarray:
     missing = column.isna().to_numpy() | np.array([not text for text in texts], bool)
     if missing.any():
         raise ConfigError(
-            f"{option}: row {missing.argmax() + 1} has no name ({missing.sum()} rows have none)"
+            f"{option}: row {missing.argmax() + 1} has no name ({count(int(missing.sum()), 'row')} without one)"
         )
     return np.array(texts, dtype=object)
 
@@ -95,5 +96,7 @@ def steps(column: pd.Series, option: str, instead: str = "") -> np.ndarray:
         bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0) & (values % 1 == 0) & (values < 2**53)))
     if len(bad):
         value = "nothing" if np.isnan(values[bad[0]]) else f"{values[bad[0]]:.17g}"
-        raise ConfigError(f"{option}: row {bad[0] + 1} has {value} ({len(bad)} rows are like this); {legal}")
+        raise ConfigError(
+            f"{option}: row {bad[0] + 1} has {value} ({count(len(bad), 'row')} like this); {legal}"
+        )
     return values.astype(np.int64)

@@ -10,6 +10,7 @@ import numpy as np
 
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
+from dynalab.core.words import count
 from dynalab.imports.rows import CLOCKS, Rows
 
 # Names that mean something else in a stored series or a data frame of it.
@@ -178,8 +179,12 @@ def _assemble(
     if not runs:
         raise ConfigError("no run has a value of any metric")
     if merged:
-        said = f", in which {equal} values stand again, alike" if equal else ""
-        notes.append(f"{merged} rows merged into others of the same run and step{said}")
+        said = (
+            f", in which {count(equal, 'value')} {'stands' if equal == 1 else 'stand'} again, alike"
+            if equal
+            else ""
+        )
+        notes.append(f"{count(merged, 'row')} merged into others of the same run and step{said}")
     if empty:
         notes.append(f"runs without a value left out: {listing(empty)}")
     return (*metrics, *constants), tuple(sorted(runs, key=lambda item: item.label))

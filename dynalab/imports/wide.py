@@ -9,6 +9,7 @@ import numpy as np
 
 from dynalab.config.suggest import listing
 from dynalab.core.errors import ConfigError
+from dynalab.core.words import count
 from dynalab.imports.cells import numbers, steps
 from dynalab.imports.rows import (
     CLOCKS,
@@ -73,7 +74,7 @@ def read_wide(frame: pd.DataFrame, form: Form) -> Rows:
             f"--step COLUMN is missing: neither Step nor 'run{WIDE}_step'; there are {listing(frame.columns)}"
         )
     if extremes:
-        notes.append(f"{len(extremes)} columns of minima and maxima left out")
+        notes.append(f"{count(len(extremes), 'column')} of minima and maxima left out")
     doubts += _means(frame, extremes)
     if others := [name for name in others if not UNNAMED.match(name)]:
         notes.append(f"columns left out: {listing(others)} (not of the form 'run{WIDE}metric')")

@@ -13,9 +13,9 @@ from dynalab.core.atomic import write_text
 from dynalab.core.errors import DynalabError
 from dynalab.core.machine import control_groups
 from dynalab.store import runfile
+from dynalab.store.carve import split
 from dynalab.store.lock import Lock
 from dynalab.store.paths import ShardPaths
-from dynalab.store.split import split
 
 _LINES = 3
 # Files of the kernel that count processes killed for want of memory: of the machine, and of our control groups

@@ -13,15 +13,17 @@ from pathlib import Path
 
 from dynalab.config.command import Command, Request, Settings
 from dynalab.config.ensemble import RunSpec
-from dynalab.config.forks import Forks, Origin, parse_fork, read_forks
+from dynalab.config.forks import Origin, Variant, parse_fork, read_forks
 from dynalab.config.overrides import Override
 from dynalab.config.schema import Compute
 from dynalab.core.errors import ConfigError, NothingMatched
-from dynalab.core.forks import parent_and_step
+from dynalab.core.forks import attempt_of, parent_and_step
+from dynalab.core.words import count, listed
 from dynalab.launch.base import Events
 from dynalab.launch.layout import Layout, find_ensemble, mend_config
 from dynalab.launch.train import Options, Outcome, remember, train
-from dynalab.store.branch import branch
+from dynalab.store.carve import branch
+from dynalab.store.find import select
 from dynalab.store.paths import OutputPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
 
@@ -50,6 +52,32 @@ class Forking:
             else:
                 commands.append(replace(command, requests=list(command.requests)))
         return Forking(commands, [*self.left_out, *other.left_out], {**self.origins, **other.origins})
+
+
+def read_fork(outputs: Path, ref: str, step: int, words: Sequence[str | Override]) -> Forking:
+    """Read a `fork` command: of what is stored, or of what is gone and some forks of which are stored and go on.
+
+    Args:
+        outputs: The outputs folder.
+        ref: An ensemble, or one of its runs.
+        step: Where the forks leave it.
+        words: What they do otherwise, as `plan_forks` takes them.
+
+    Raises:
+        ConfigError: The reference is of several ensembles, or as `plan_forks`.
+        NothingMatched: Nothing is stored under it, or no run has the step.
+    """
+    try:
+        selection = select(outputs, [ref], None, StoredEnsemble)
+    except NothingMatched:
+        if (forking := _plan_orphans(outputs, ref, step, words)) is None:
+            raise
+        return forking
+    if len(selection) != 1:
+        named = ", ".join(ensemble.id for ensemble, _ in selection[:5])
+        raise ConfigError(f"{ref} is {len(selection)} ensembles ({named}); a fork is of one")
+    ((parent, runs),) = selection
+    return plan_forks(parent, runs, step, words, outputs=outputs)
 
 
 def plan_forks(
@@ -85,7 +113,7 @@ def plan_forks(
     if runs and max(run.steps for run in runs) < step:
         longest = max(run.steps for run in runs)
         raise NothingMatched(
-            f"{parent.id} has no run to fork at step {step:,}: its runs have {longest:,} steps"
+            f"{parent.id} has no run to fork at step {step:,}: the longest has {count(longest, 'step')}"
         )
     overrides = parse_fork(words)
     stem = parent.path.name.rpartition("-")[0]
@@ -95,19 +123,10 @@ def plan_forks(
         longest = max(run.requested_steps for run in members)
         origin = Origin(parent.id, parent.tree, step, attempt, stem, longest)
         forks = read_forks(origin, overrides, outputs=outputs)
-        chosen = list(_chosen(members, forks, step, forking.left_out))
-        for (device, compute), some in _by_plan(chosen, forks.settings).items():
-            command = Command([], replace(forks.settings, device=device, compute=compute))
-            for variant in forks.variants:
-                specs = [
-                    RunSpec(run.label, run.seed, {**run.record.runs[run.index].streams, **variant.streams})
-                    for run in some
-                ]
-                command.requests.append(
-                    Request(variant.config, specs, variant.steps, variant.overrides, variant.slug)
-                )
-                forking.origins.setdefault(variant.config.id, ([], step))[0].extend(some)
-            forking = forking.beside(Forking([command]))
+        named = _named(members, forks.seeds, forking.left_out)
+        chosen = list(_reaching(named, step, forking.left_out))
+        planned = _plan(forks.settings, [(variant, chosen) for variant in forks.variants], step)
+        forking = forking.beside(planned)
     if not forking.commands:
         lines = "; ".join(forking.left_out) or "no run has one of the seeds that are named"
         raise NothingMatched(f"{parent.id} has no run to fork at step {step:,}: {lines}")
@@ -149,23 +168,89 @@ def make_forks(
             else:
                 whole.layouts.append(layout)
         whole.report.add(outcome.report)
+        whole.warnings += [line for line in outcome.warnings if line not in whole.warnings]
     if options.remember and not options.dry_run and len(outcomes) > 1:
         remember(OutputPaths(forking.commands[0].settings.outputs), whole.layouts)
     return whole
 
 
-def _chosen(runs: Sequence[StoredRun], forks: Forks, step: int, left_out: list[str]) -> Iterator[StoredRun]:
-    """Yield the runs that are chosen and have the step, and note the others."""
-    if forks.seeds is not None:
-        there = {run.seed for run in runs}
-        left_out += [f"no run that is named has seed {seed}" for seed in forks.seeds if seed not in there]
-    for run in runs:
-        if forks.seeds is not None and run.seed not in forks.seeds:
+def _plan_orphans(outputs: Path, ref: str, step: int, words: Sequence[str | Override]) -> Forking | None:
+    """Read a `fork` command whose parent is gone: forks that are stored go on, from what they hold themselves.
+
+    Returns:
+        The plan; None where no fork of such a parent is stored.
+
+    Raises:
+        ConfigError: The reference is of several parents, or a word cannot be used.
+        NothingMatched: The words ask for a fork that is not stored.
+    """
+    digest, _, label = ref.partition("/")
+    by_parent: dict[str, list[StoredEnsemble]] = {}
+    for item in map(StoredEnsemble, OutputPaths(outputs).ensembles()):
+        if digest and item.is_fork and str(item.parent).startswith(digest) and "origin" in item.tree:
+            by_parent.setdefault(str(item.parent), []).append(item)
+    overrides = parse_fork(words)
+    ids = {parent_and_step(text)[0] for text in by_parent}
+    if len(ids) > 1:
+        raise ConfigError(f"{ref} is ambiguous: {', '.join(sorted(ids)[:5])}")
+    forking, there = Forking([]), list[str]()
+    for text, members in by_parent.items():
+        parent, left = parent_and_step(text)
+        there += [f"{item.id} (step {left:,})" for item in members]
+        if left != step:
             continue
+        longest = max(run.requested_steps for item in members for run in item.runs)
+        origin = Origin(parent, members[0].tree["origin"], step, attempt_of(text), steps=longest)
+        forks = read_forks(origin, overrides, outputs=outputs)
+        stored = {item.id: [run for run in item.runs if run.label.startswith(label)] for item in members}
+        wanted = [
+            (variant, _named(stored[variant.config.id], forks.seeds, forking.left_out))
+            for variant in forks.variants
+            if variant.config.id in stored
+        ]
+        if len(wanted) == len(forks.variants):
+            forking = forking.beside(_plan(forks.settings, wanted, step))
+    if by_parent and not forking.commands:
+        raise NothingMatched(
+            f"{ref} is not stored any more, so no new fork of it can be made; those that are stored go on with the "
+            f"words that made them: {listed(there)}"
+        )
+    return forking if by_parent else None
+
+
+def _plan(settings: Settings, wanted: Sequence[tuple[Variant, Sequence[StoredRun]]], step: int) -> Forking:
+    """Return forks, each of some runs, as commands: one for each way in which the runs were trained."""
+    commands: dict[tuple[str, Compute], Command] = {}
+    origins: dict[str, tuple[list[StoredRun], int]] = {}
+    for variant, runs in wanted:
+        for (device, compute), some in _by_plan(runs, settings).items():
+            specs = [
+                RunSpec(run.label, run.seed, {**run.record.runs[run.index].streams, **variant.streams})
+                for run in some
+            ]
+            request = Request(variant.config, specs, variant.steps, variant.overrides, variant.slug)
+            own = replace(settings, device=device, compute=compute)
+            commands.setdefault((device, compute), Command([], own)).requests.append(request)
+            origins.setdefault(variant.config.id, ([], step))[0].extend(some)
+    return Forking(list(commands.values()), origins=origins)
+
+
+def _named(runs: Sequence[StoredRun], seeds: Sequence[int] | None, left_out: list[str]) -> list[StoredRun]:
+    """Return the runs of some seeds, None for all, and note seeds that none has."""
+    if seeds is None:
+        return list(runs)
+    there = {run.seed for run in runs}
+    left_out += [f"no run that is named has seed {seed}" for seed in seeds if seed not in there]
+    return [run for run in runs if run.seed in seeds]
+
+
+def _reaching(runs: Sequence[StoredRun], step: int, left_out: list[str]) -> Iterator[StoredRun]:
+    """Yield the runs that have a step, and note the others."""
+    for run in runs:
         if run.diverged_step is not None and run.diverged_step <= step:
             left_out.append(f"{run.id} diverged at step {run.diverged_step:,}")
         elif run.steps < step:
-            left_out.append(f"{run.id} has {run.steps:,} steps")
+            left_out.append(f"{run.id} has {count(run.steps, 'step')}")
         else:
             yield run
 

@@ -16,10 +16,9 @@ from dynalab.core.atomic import discard, making, storing, sweep, write_text
 from dynalab.core.errors import DynalabError, Locked, StoreError
 from dynalab.launch.compare import StoredShard, leave_alone, sort_run
 from dynalab.store import runfile
-from dynalab.store.branch import is_untrained
+from dynalab.store.carve import is_untrained, undo_unfinished
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
-from dynalab.store.split import undo_unfinished
 from dynalab.store.stored import StoredEnsemble
 from dynalab.training.planner import Plan
 from dynalab.training.provenance import bits_of

@@ -1,8 +1,12 @@
-"""What a dry run tells beside the plan: whether training could begin. A worker begins it, on two examples."""
+"""What a dry run tells beside the plan: whether training could begin. A worker begins it, on two examples.
+
+Of a fork it goes the way from its parent's configuration to its own, edit included, with weights as they are drawn.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dynalab.config.command import Settings
 from dynalab.config.compose import Composer
@@ -25,7 +29,7 @@ def refusals(
     lines: dict[ShardPaths, str] = {}
     codes: dict[ShardPaths, int] = {}
     fresh = [layout for layout in layouts if layout.new and not layout.paths.shards()]
-    kinds = {_kind(layout.request.config): layout for layout in reversed(fresh)}
+    kinds = {_kind(layout.request.config.as_dict()): layout for layout in reversed(fresh)}
     kinds = {kind: item for kind, item in kinds.items() if not _is_usual(kind, item.request.config)}
     if not kinds and not settings.device.startswith("cuda"):
         return lines, codes
@@ -48,28 +52,28 @@ def refusals(
         trainer.close()
     for layout in fresh:
         # A worker that died of it says nothing: in training that is met with narrower shards.
-        answer = refused.get(_kind(layout.request.config)) or {}
+        answer = refused.get(_kind(layout.request.config.as_dict())) or {}
         for shard in layout.work if "message" in answer else ():
             lines[shard], codes[shard] = answer["message"], answer["exit_code"]
     return lines, codes
 
 
-def _kind(config: EnsembleConfig) -> str:
+def _kind(tree: Mapping[str, Any]) -> str:
     """Name what decides whether training can begin: of dynalab's own optimizers and schedules any can."""
-    tree = config.as_dict()
-    tree["train"].pop("steps", None)
-    sources = {name: source for name, source in config.sources.items() if not name.startswith("task.")}
-    own = ("task", "model", "train", "eval", "probes", "probe")
-    plugged = [
-        group
-        for group in ("optimizer", "schedule", "edit")
-        if any(name.startswith(group) for name in sources)
-    ]
-    return canonical([{key: tree[key] for key in (*own, *plugged)}, sources])
+    sources = tree.get("sources") or {}
+    own = ["task", "model", "train", "eval", "probes", "probe", "edit"]
+    own += [group for group in ("optimizer", "schedule") if any(name.startswith(group) for name in sources)]
+    chosen = {key: tree.get(key) for key in own}
+    chosen["train"] = {key: value for key, value in tree["train"].items() if key != "steps"}
+    return canonical(
+        [chosen, {name: source for name, source in sources.items() if not name.startswith("task.")}]
+    )
 
 
 def _is_usual(kind: str, config: EnsembleConfig) -> bool:
-    """Return whether a kind is that of one of dynalab's own tasks at its defaults, which needs no file."""
+    """Return whether a kind is known to train: its fork's parent's, or a task of dynalab's that needs no file."""
+    if config.origin is not None:
+        return kind == _kind(config.origin)
     if "task" in config.sources or hasattr(config.task, "check_data"):
         return False
-    return kind == _kind(Composer().defaults(config.task.name))
+    return kind == _kind(Composer().defaults(config.task.name).as_dict())

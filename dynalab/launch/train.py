@@ -15,6 +15,7 @@ from dynalab.config.command import Command, Request
 from dynalab.config.places import typed
 from dynalab.core.atomic import check_writable, storing, write_bytes, write_json
 from dynalab.core.errors import ConfigError, RunsFailed, StoreError
+from dynalab.core.forks import parent_and_step
 from dynalab.launch.base import Events, Report, Work, launcher
 from dynalab.launch.layout import Layout, discard_untrained, lay_out, mend_config
 from dynalab.launch.rehearsal import refusals
@@ -24,6 +25,7 @@ from dynalab.store.commands import Announcement
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
 from dynalab.store.table import refresh
+from dynalab.training.cadence import sparse_probes
 from dynalab.training.job import Job
 from dynalab.training.planner import ADDRESS, Plan
 
@@ -47,11 +49,13 @@ class Outcome:
     Attributes:
         layouts: One for each ensemble.
         plan: The planner's choice for the new runs.
+        warnings: What is known before the work begins.
         report: What became of the work.
     """
 
     layouts: list[Layout]
     plan: Plan
+    warnings: list[str] = field(default_factory=list)
     report: Report = field(default_factory=Report)
 
     @property
@@ -123,7 +127,7 @@ def train(
             compared = [
                 _lay_out(outputs, request, options, plans, write=False) for request in command.requests
             ]
-    outcome = Outcome(compared, plans.largest(compared))
+    outcome = Outcome(compared, plans.largest(compared), _sparse(compared, settings.folders))
     busy = any(layout.work for layout in compared)
     check_device = settings.device.startswith("cuda")
     if not busy and not check_device:
@@ -180,6 +184,17 @@ def train(
     for layout in stored:
         refresh(layout.paths)
     return outcome
+
+
+def _sparse(layouts: Sequence[Layout], folders: Sequence[Path]) -> list[str]:
+    """Return a line for each probe that would have no row in what is to be trained."""
+    lines: dict[str, None] = {}
+    for layout in layouts:
+        config, steps = layout.request.config, layout.request.steps
+        begin = parent_and_step(config.parent)[1] if config.parent else 0
+        if layout.work and steps:
+            lines |= dict.fromkeys(sparse_probes(config, begin, steps, folders))
+    return list(lines)
 
 
 def _without_bits(layouts: Sequence[Layout], plans: Plans) -> list[str]:

@@ -54,7 +54,7 @@ def summary(shown: Shown) -> list[str]:
     seeds = f", seeds {provenance.seeds_of(shown.runs)}" if seeded else ""
     lengths = [run.steps for run in shown.runs if run.status != "diverged"] or [shown.last_step]
     least = min(lengths)
-    length = f"{shown.last_step:,} steps"
+    length = count(shown.last_step, "step")
     if least < shown.last_step:
         length = f"{least:,} to {length}"
     lines = [

@@ -11,7 +11,7 @@ import numpy as np
 
 from dynalab.core.plugins import PluginError
 from dynalab.core.stats import quantile
-from dynalab.core.words import safe
+from dynalab.core.words import count, safe
 from dynalab.show.plots import thin
 from dynalab.show.plots.style import is_log_spaced
 from dynalab.store.read import number, text
@@ -186,13 +186,13 @@ def stale(shown: Shown, result: Result) -> list[str]:
             if attempt != run.attempt or run.steps > steps or shortened:
                 changed.append(run)
     lines = []
-    for runs, what in ((later, "were trained after"), (changed, "have other steps than when")):
+    kinds = ((later, ("was", "were"), "trained after"), (changed, ("has", "have"), "other steps than when"))
+    for runs, (one, several), what in kinds:
         if runs:
             names = ", ".join(run.label for run in runs[:3]) + (" ..." if len(runs) > 3 else "")
-            lines.append(
-                f"{len(runs)} runs ({names}) {what} this analysis was made: `dynalab analyze {result.kind} "
-                f"{shown.ensemble.id}` makes a new one"
-            )
+            which = f"{count(len(runs), 'run')} ({names}) {one if len(runs) == 1 else several} {what}"
+            again = f"`dynalab analyze {result.kind} {shown.ensemble.id}` makes a new one"
+            lines.append(f"{which} this analysis was made: {again}")
     return lines
 
 

@@ -81,6 +81,43 @@ def series(one: Ensemble, a: Sequence[StoredRun], other: Ensemble, b: Sequence[S
     return {"shared": len(shared), "equal": equal, "differing": differing, "largest": largest}
 
 
+def divergence(
+    one: Ensemble, a: Sequence[StoredRun], other: Ensemble, b: Sequence[StoredRun]
+) -> dict[str, Any]:
+    """Say from which recorded row on the series of runs of the same label differ, metric by metric.
+
+    Values are compared to the bit where both have a row, NaN with NaN as equal.
+
+    Returns:
+        `{step, metrics}`: the first step at which a value differs (null where none does), and for every metric that
+        both recorded, the earliest first, `{metric, step, runs, rows}`: that step of its own, in how many runs a value
+        differs, and how many rows, over all runs, were compared.
+    """
+    twins = {run.label: run for run in b}
+    names = [name for name in one.metrics if name in {*other.metrics}]
+    rows = dict.fromkeys(names, 0)
+    firsts: dict[str, list[int]] = {name: [] for name in names}
+    for run in a:
+        for name in names if run.label in twins else ():
+            try:
+                (steps, x), (others, y) = one.rows(run, name), other.rows(twins[run.label], name)
+            except StoreError as error:
+                one.leave_out(run.shard.root.name, str(error))
+                break
+            common, left, right = np.intersect1d(steps, others, return_indices=True)
+            x, y = x[left], y[right]
+            apart = np.flatnonzero((x.view(np.int64) != y.view(np.int64)) & ~(np.isnan(x) & np.isnan(y)))
+            rows[name] += len(common)
+            firsts[name] += common[apart[:1]].tolist()
+    metrics = [
+        {"metric": name, "step": min(steps, default=None), "runs": len(steps), "rows": rows[name]}
+        for name, steps in firsts.items()
+        if rows[name]
+    ]
+    metrics.sort(key=lambda row: (row["step"] is None, row["step"] or 0))
+    return {"step": metrics[0]["step"] if metrics else None, "metrics": metrics}
+
+
 def _landmark(steps: Sequence[float | None]) -> dict[str, Any] | None:
     """A run that never got there counts as later than all others."""
     reached = len(steps) - list(steps).count(None)

@@ -29,6 +29,7 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
 _FIELDS = (
     *("id", "run", "ensemble", "task", "name", "seed", "status", "steps", "started"),
     *("memorised", "generalised"),
+    *("parent", "edit"),
 )
 _IDS = ("id", "run", "ensemble")
 _ABSENT = object()
@@ -115,6 +116,11 @@ class Term:
         """Return whether a value is the one that is given, in the way of its key."""
         if self.key in _IDS:
             return str(stored).startswith(self.given.text)
+        if self.key == "parent":
+            (name, at, step), (parent, _, left) = (
+                str(one).partition("@") for one in (self.given.text, stored)
+            )
+            return parent.startswith(name) and (not at or step in (left, left.partition("-")[0]))
         if self.key == "seed":
             return stored in self.seeds
         if self.key == "name":
@@ -155,6 +161,11 @@ class Filter:
             raise ConfigError(f"-f '{text}': names no term; expected KEY=VALUE")
         # First what is known without reading the ensemble's configuration.
         self.terms = sorted(terms, key=lambda term: term.key not in _FIELDS)
+
+    @property
+    def means_forks(self) -> bool:
+        """Whether a term is about what only forks have."""
+        return any(term.key in ("parent", "edit") or term.key.startswith("edit.") for term in self.terms)
 
     def choose(
         self, selection: Sequence[tuple[E, list[StoredRun]]], everything: Sequence[E]
@@ -206,6 +217,9 @@ def _lookup(ensemble: StoredEnsemble, run: StoredRun, key: str) -> Any:
         value = ensemble.id if key == "ensemble" else ensemble.task
     elif key == "name":
         value = ensemble.names or None
+    elif key in ("parent", "edit"):
+        # A fork may have no edit.
+        return ensemble.config.get(key) if ensemble.is_fork else _ABSENT
     else:
         value = summary.get(f"{key}_step") if key in ("memorised", "generalised") else getattr(run, key)
     # A crossed run has no seed, one that never began no start, one that never generalised no such step.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,7 +33,8 @@ def select(
         outputs: The outputs folder.
         refs: Ids or prefixes of ids of ensembles or runs, names of imported ones, folders, or `@last`; none with a
             filter means everything, none without a filter the last.
-        filter_text: Terms that all must hold, `task=grokking status=done optimizer.lr<0.01`; None: no filter.
+        filter_text: Terms that all must hold, `task=grokking status=done optimizer.lr<0.01`; None: no filter. One on
+            `parent` or `edit` takes forks in.
         open_as: `Ensemble`, or `StoredEnsemble` where no arrays are needed.
         forks: Whether everything has forks in it; one that is named is always meant.
 
@@ -44,6 +44,7 @@ def select(
     """
     # An empty filter is a mistake, not none: a variable of the shell that is not set.
     terms = None if filter_text is None else Filter(filter_text)
+    forks = forks or (terms is not None and terms.means_forks)
     paths = OutputPaths(outputs)
     everything = [open_as(folder) for folder in paths.ensembles()]
     if not everything:
@@ -68,12 +69,23 @@ def select(
     return selection
 
 
-def forks_of(outputs: Path, shown: Sequence[str]) -> Counter[str]:
-    """Return how many forks each ensemble has that are not among those that are shown: id -> number."""
-    ensembles = (
-        StoredEnsemble(folder) for folder in OutputPaths(outputs).ensembles() if folder.digest not in shown
-    )
-    return Counter(parent_and_step(str(item.parent))[0] for item in ensembles if item.is_fork)
+def forks_of(outputs: Path, left_out: Collection[str] = ()) -> dict[str, list[str]]:
+    """Return the ids of the forks of each ensemble that has some, but for those in `left_out`."""
+    found: dict[str, list[str]] = {}
+    for item in map(StoredEnsemble, OutputPaths(outputs).ensembles()):
+        if item.id not in left_out and item.is_fork:
+            found.setdefault(parent_and_step(str(item.parent))[0], []).append(item.id)
+    return found
+
+
+def orphaned(outputs: Path, ensemble: StoredEnsemble) -> str | None:
+    """Return a line about a fork whose parent is not stored any more; None for any other ensemble."""
+    if not ensemble.is_fork:
+        return None
+    parent, step = parent_and_step(str(ensemble.parent))
+    if any(paths.digest == parent for paths in OutputPaths(outputs).ensembles()):
+        return None
+    return f"{ensemble.id} goes on from {parent}, which is not in {outputs}; up to step {step:,} it has all rows itself"
 
 
 def readable(selection: Selection[E]) -> tuple[Selection[E], list[str]]:

@@ -110,12 +110,21 @@ class Ensemble(Recorded):
         names = tuple(self.grid_metrics())
         return Group(self.id, kept, names, self.convergence, imported=self.imported, warnings=warnings)
 
-    def _series_of(self, run: StoredRun, name: str) -> Series:
-        cadence = self._recorded[name]
+    def rows(self, run: StoredRun, metric: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return steps and values of a run's rows of a metric, each (T,), on the grid that it was recorded on.
+
+        Raises:
+            StoreError: The series is damaged.
+            ConfigError: The metric was not recorded.
+        """
+        cadence = self._cadence_of(metric)
         if not has_begun(run, cadence):
-            return Series(np.empty(0, np.int64), np.empty(0))
-        rows = self.trajectory(run, (name,), cadence)
-        return Series.of(rows.steps, rows.values[:, 0])
+            return np.empty(0, np.int64), np.empty(0)
+        found = self.trajectory(run, (metric,), cadence)
+        return found.steps, found.values[:, 0]
+
+    def _series_of(self, run: StoredRun, name: str) -> Series:
+        return Series.of(*self.rows(run, name))
 
     @cached_property
     def _kept(self) -> Kept:

@@ -10,6 +10,7 @@ import numpy as np
 
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError, StoreError
+from dynalab.core.words import count
 from dynalab.store import runfile, series
 from dynalab.store.names import FORCED, forced_cadence
 from dynalab.store.paths import EnsemblePaths
@@ -148,7 +149,7 @@ def _records(run: StoredRun, cadence: str) -> np.ndarray:
     # Runs that were trained elsewhere may each be on steps of their own.
     fits = single == (cadence == FORCED) or cadence == IMPORTED_CADENCE
     if not fits or {records.dtype[name].shape for name in metrics} - {() if single else (n_runs,)}:
-        raise StoreError(f"{path} is damaged: its columns are not of {n_runs} runs")
+        raise StoreError(f"{path} is damaged: its columns are not of {count(n_runs, 'run')}")
     if not mark or run.record.status not in runfile.FINAL:
         return records
     if series.checksum_of(records, mark[0]) != mark[1]:

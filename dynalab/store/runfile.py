@@ -49,7 +49,8 @@ class Shard:
     attempt: int = 1  # More after `--force`.
     status: str = "planned"  # Of the shard, one of the same.
     steps: int = 0  # Updates stored.
-    # Device, threads, and what the planner's trial said of bits (`Plan.bits`; absent: an older dynalab).
+    # Device, threads, what the planner's trial said of bits (`Plan.bits`; absent: an older dynalab), and `keep`, the
+    # most checkpoints that a command has asked for (absent: 2).
     plan: dict[str, Any] = field(default_factory=dict)
     # One record for each process that worked on it: when, where, with which versions.
     attempts: list[dict[str, Any]] = field(default_factory=list)
@@ -160,6 +161,7 @@ _ATTEMPT = {
 _PLAN = {
     "device": lambda value: re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", str(value)) is not None,
     "threads": positive,
+    "keep": positive,
     "exact": flag,
     "every": mapping(positive, is_name),
     "names": mapping(text),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,24 @@ def is_log_step(step: int) -> bool:
     return any(
         round(10 ** (exponent / PER_DECADE)) == step for exponent in (nearest - 1, nearest, nearest + 1)
     )
+
+
+def sparse_probes(config: EnsembleConfig, begin: int, end: int, folders: Sequence[Any] = ()) -> Iterator[str]:
+    """Yield a line for each probe whose grid is coarser than the evaluation's and has no row of some steps.
+
+    Args:
+        config: What is trained.
+        begin: The first step that counts; row 0, before anything is learnt, never does.
+        end: The last one.
+        folders: A user's plug-in folders.
+    """
+    for name, every in probe_cadences(config, folders).items():
+        first = max(begin, 1)
+        if every > config.eval.every and end // every * every < first:
+            yield (
+                f"probe {name}: it has a row every {every:,} steps, and none from step {first:,} to {end:,}; "
+                f"probe.{name}.every= sets them closer"
+            )
 
 
 def probe_cadences(config: EnsembleConfig, folders: Sequence[Any] = ()) -> dict[str, int]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from dynalab.config.schema import Compute
 from dynalab.core.machine import cores
+from dynalab.core.words import count
 
 # Beyond this, wider stacks gain nothing on a CPU and cost memory.
 MOST_WIDTH = 32
@@ -227,7 +228,7 @@ def _told(trial: Trial, best: _Choice) -> str:
             continue
         layout = f"{timing.width} wide"
         if timing.threads != best.threads:
-            layout = f"{timing.threads} thread{'s' * (timing.threads != 1)}"
+            layout = count(timing.threads, "thread")
         parts.append(f"{_ms(timing.seconds)} with {layout}")
     return ", ".join(parts)
 
@@ -249,16 +250,17 @@ def _hint(n_runs: int, compute: Compute, shared_by: int, trial: Trial, n_cores: 
 
 def _widths(n_runs: int, width: int) -> tuple[int, ...]:
     """Cut runs into as few shards of at most a width as there must be, as even as can be."""
-    count = math.ceil(n_runs / width) if n_runs else 0
-    small, larger = divmod(n_runs, count) if count else (0, 0)
-    return tuple(small + (index < larger) for index in range(count))
+    parts = math.ceil(n_runs / width) if n_runs else 0
+    small, larger = divmod(n_runs, parts) if parts else (0, 0)
+    return tuple(small + (index < larger) for index in range(parts))
 
 
 def _laid_out(n_runs: int, choice: _Choice, shared_by: int, why: str, trial: Trial | None = None) -> Plan:
     widths = _widths(n_runs, choice.width)
     busy = max(min(choice.workers, len(widths) * shared_by), 1)
-    counts = {"worker": busy, "thread": choice.threads, "seed": max(widths, default=choice.width)}
-    workers, threads, seeds = (f"{count} {word}{'s' * (count != 1)}" for word, count in counts.items())
-    reason = f"{workers} of {threads}, {seeds} wide ({why})"
+    width = max(widths, default=choice.width)
+    reason = (
+        f"{count(busy, 'worker')} of {count(choice.threads, 'thread')}, {count(width, 'seed')} wide ({why})"
+    )
     seconds = trial.seconds(max(choice.width, 1), choice.threads) if trial else None
     return Plan(choice.workers, choice.threads, widths, reason, seconds)

@@ -30,6 +30,8 @@ from dynalab.training.snapshots import Snapshots
 
 CHECKPOINT_SECONDS = 20.0
 PROGRESS_SECONDS = 1.0
+# Runs, and examples of a batch, of a rehearsal.
+_FEW = 2
 
 
 class Session:
@@ -132,13 +134,6 @@ class Session:
         self._recorder.close()
         self.loop, self._index = self._build(segment), self._index + 1
         carry(before, self.loop, weights, other)
-        for item in self.loop.measurements:
-            every = item.grid.every
-            if every and segment.end // every * every < step:
-                self._control.warnings.append(
-                    f"probe {item.name}: it has a row every {every:,} steps, and none from step {step:,} to "
-                    f"{segment.end:,}; probe.{item.name}.every= sets them closer"
-                )
         edited = segment.config.edit is not None
         if edited:
             edit(self.loop, [run.seed for run in self._shard.runs], segment, self._job.folders)
@@ -163,7 +158,7 @@ class Session:
         marks = self._recorder.sync()
         self._snapshots.sync()
         weights, other = loop.tensors(len(shard.runs))
-        keep = self._job.checkpoint_keep
+        keep = "all" if self._job.checkpoint_keep == "all" else shard.plan.get("keep", 2)
         if keep == "all":
             shard.kept = sorted({*shard.kept, loop.step})
             runfile.write(self._paths, shard)
@@ -262,17 +257,30 @@ def carry(before: Loop, after: Loop, weights: Mapping[str, Tensor], other: Mappi
         after.begin_optimizer()
 
 
-def rehearse_way(way: Sequence[Segment], device: torch.device, folders: Sequence[Path]) -> None:
-    """Go the way of a fork with one run, without a step, to see before anything is trained whether it can be gone.
+def rehearse_way(
+    way: Sequence[Segment], device: torch.device, folders: Sequence[Path], *, exact: bool = True
+) -> Loop:
+    """Go the way of a fork with few runs and examples, without a step, to see in time whether it can be gone.
+
+    Returns:
+        The loop of its last segment.
 
     Raises:
         ConfigError: It cannot: the weights do not fit, or an edit cannot be made.
     """
-    loops = [Loop(item.config, item.streams[:1], item.total, device, folders, examples=2) for item in way]
-    for before, after, segment in zip(loops, loops[1:], way[1:], strict=False):
-        carry(before, after, *before.tensors(1))
-        if segment.config.edit is not None:
-            edit(after, [0], replace(segment, streams=segment.streams[:1]), folders)
+    few = [replace(segment, streams=segment.streams[:_FEW]) for segment in way]
+    before: Loop | None = None
+    for segment in few:
+        n_runs = len(segment.streams)
+        loop = Loop(
+            segment.config, segment.streams, segment.total, device, folders, exact=exact, examples=_FEW
+        )
+        if before is not None:
+            carry(before, loop, *before.tensors(n_runs))
+            if segment.config.edit is not None:
+                edit(loop, list(range(n_runs)), segment, folders)
+        before = loop
+    return loop
 
 
 def _kind(loop: Loop) -> tuple[str, ...]:
@@ -281,16 +289,11 @@ def _kind(loop: Loop) -> tuple[str, ...]:
     return config.name, str(getattr(config, "inner", "")), str(getattr(config, "inner_state", ""))
 
 
-_NOT_MEASURED = ("parent", "origin", "edit", "convergence", "levels", "snapshots", "sources")
-
-
 def differ(before: Loop, after: Loop) -> bool:
-    """Return whether two configurations train or measure otherwise."""
-    one, other = (
-        {key: value for key, value in loop.config.as_dict().items() if key not in _NOT_MEASURED}
-        for loop in (before, after)
-    )
-    return one != other
+    """Return whether two configurations train or measure otherwise, by their identity, edits left out."""
+    one = before.config
+    same = {name: getattr(one, name) for name in ("parent", "origin", "edit", "snapshots")}
+    return replace(after.config, **same).id != one.id
 
 
 def _put(path: Path, step: int, row: Mapping[str, Tensor], n_runs: int) -> Mark:

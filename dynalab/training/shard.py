@@ -17,8 +17,9 @@ from dynalab.core.atomic import discard, sweep, write_text
 from dynalab.core.errors import DynalabError, Locked, StoreError
 from dynalab.core.machine import driver
 from dynalab.core.plugins import PluginError, naming
+from dynalab.core.words import count
 from dynalab.store import checkpoint, progress, runfile, series
-from dynalab.store.branch import is_untrained
+from dynalab.store.carve import is_untrained
 from dynalab.store.lock import Lock
 from dynalab.store.names import refuse_links
 from dynalab.store.paths import OutputPaths, ShardPaths
@@ -79,14 +80,18 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
     shard.plan = {**asked, **shard.plan}
     device, threads = shard.plan["device"], shard.plan["threads"]
     if any(shard.plan[key] != value for key, value in asked.items()):
-        control.warnings.append(f"{paths.root.name} goes on as it began: device {device}, {threads} threads")
+        control.warnings.append(
+            f"{paths.root.name} goes on as it began: device {device}, {count(threads, 'thread')}"
+        )
     torch.set_num_threads(threads)
     began, attempt = time.time(), {**provenance(device), "threads": threads}
     attempt |= {**_card(device), "argv": list(job.argv), "started": _now()}
     shard.attempts.append(attempt)
     shard.started = shard.started or _now()
-    # Remembered, so that a later command that does not repeat the list deletes none of them.
+    # Remembered, so that a later command that does not repeat the list, or the number, deletes none of them.
     keep = job.checkpoint_keep
+    if isinstance(keep, int) and keep > shard.plan.get("keep", 2):
+        shard.plan["keep"] = keep
     listed = [] if isinstance(keep, int) else keep
     if keep == "all":
         listed = [item.step for item in paths.checkpoints()]
@@ -105,7 +110,8 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
     way = segments(config, shard.runs, shard.requested_steps, job.folders)
     _require_branch(way[0], found.step if found else 0, config.parent, paths)
     index = int(state.extra.get(checkpoint.SEGMENT, 0)) if state else 0
-    if index < len(way) - 1:
+    if way[-1].begin > (found.step if found else 0):
+        # What is refused is refused before its parent's steps are trained.
         rehearse_way(way[index:], torch.device(device), job.folders)
     session = Session(paths, job, control, lock, log, shard)
     try:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from dynalab.config.ensemble import from_tree
+from dynalab.config.ensemble import from_stored, from_tree
 from dynalab.core.machine import free_memory
 from dynalab.core.plugins import named
 from dynalab.core.streams import Streams
@@ -29,8 +29,6 @@ from dynalab.training.session import rehearse_way
 # Seconds of steps measured for a layout; the first step is apart, since it builds what later ones reuse.
 SECONDS = 0.15
 LEAST_STEPS, MOST_STEPS = 3, 400
-# Examples of a batch that a rehearsal looks at.
-FEW = 2
 _WARM_UP = 3
 
 
@@ -112,22 +110,20 @@ def rehearse(
 ) -> None:
     """Go through what training of some runs, stream -> seed each, begins with: parts, data, an update, an evaluation.
 
-    Probes that are plug-ins are measured once, and an edit is made.
+    Probes that are plug-ins are measured once. Of a fork the way there is gone first, its edit included.
 
     Raises:
         DynalabError: What training would refuse, in its words.
     """
     paths = [Path(folder) for folder in folders]
-    streams, asked = [Streams(**seeds) for seeds in runs], from_tree(config, paths)
-    loop = Loop(asked, streams, steps, torch.device(device), paths, exact=exact, examples=FEW)
+    members = [Run(f"s{place:04d}", place, dict(streams)) for place, streams in enumerate(runs)]
+    way = segments(from_stored(config, paths), members, steps, paths)
+    loop = rehearse_way(way, torch.device(device), paths, exact=exact)
     for split in ("train", "test"):
         loop.evaluate(split)
     loop.measure_own()
     if steps:
         loop.update()
-    if asked.edit is not None:
-        run = Run("", runs[0]["init"], dict(runs[0]))
-        rehearse_way(segments(asked, [run], steps, paths), loop.device, paths)
 
 
 class Stopwatch:

@@ -130,7 +130,9 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         runs.append(judge(run, ratio, config))
         ids += [run.id] * len(ratio.steps)
         if ratio.dropped:
-            notes.append(f"{run.id}: {ratio.dropped} rows left out, their eigenvalues had not converged")
+            notes.append(
+                f"{run.id}: {count(ratio.dropped, 'row')} left out, whose eigenvalues had not converged"
+            )
     steps = np.concatenate([ratio.steps for ratio in ratios] or [np.empty(0, np.int64)])
     values = np.concatenate([ratio.values for ratio in ratios] or [np.empty(0)])
     table = pd.DataFrame({"run": np.array(ids, dtype=object), "step": steps, "ratio": values})

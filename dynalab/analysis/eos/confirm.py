@@ -145,7 +145,7 @@ def _judge(entry: Forked, parent: Series, fork: Series, ratios: Ratios, config: 
     later = ratios.steps > at
     least = min(len(after), len(fork_after), int(later.sum()))
     if not len(before) or least < FEWEST:
-        return replace(entry, reason=f"{least} rows after step {at:,}, at least {FEWEST} are needed")
+        return replace(entry, reason=f"{count(least, 'row')} after step {at:,}, at least {FEWEST} are needed")
     level = float(np.median(before))
     shared = int((fork.until(int(parent.steps[-1])).steps > at).sum())
     rise, parent_rise = _highest(fork_after) / level, _highest(after[: max(shared, FEWEST)]) / level

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dynalab.core.stats import noise_of, theil_sen
+from dynalab.core.words import count
 
 if TYPE_CHECKING:
     from dynalab.analysis.eos import Config
@@ -76,7 +77,7 @@ def edge_of(steps: np.ndarray, ratios: np.ndarray, config: Config, *, adaptive: 
     if len(steps) < FEWEST:
         return Edge(
             "insufficient_data",
-            reason=f"{len(steps)} rows with a ratio, at least {FEWEST} are needed (probe.curvature.every=)",
+            reason=f"{count(len(steps), 'row')} with a ratio, at least {FEWEST} are needed (probe.curvature.every=)",
         )
     x = np.log(ratios)
     noise = noise_of(x)

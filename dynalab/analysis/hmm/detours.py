@@ -40,6 +40,7 @@ from dynalab.analysis.hmm.findings import Detour, DetourModel, PublishedModel
 from dynalab.analysis.hmm.visits import before_convergence, chances, entries, shares
 from dynalab.core import survival
 from dynalab.core.stats import clopper_pearson
+from dynalab.core.words import count
 
 ALPHA = 0.05
 MIN_VISITS = 3
@@ -207,7 +208,8 @@ def _warnings(rows: list[Detour], observed: np.ndarray, min_visits: int) -> list
     if not observed.any():
         return ["detours not tested: no run converged"]
     if n < 2 * min_visits:
-        return [f"detours not tested: {n} runs are too few for {min_visits} on each side"]
+        runs = f"{count(n, 'run')} {'is' if n == 1 else 'are'}"
+        return [f"detours not tested: {runs} too few for {min_visits} on each side"]
     thin = [row for row in rows if row.optional and not row.tested and not row.reason]
     if thin:
         which = ", ".join(f"{row.state} ({row.visits} of {n})" for row in thin)

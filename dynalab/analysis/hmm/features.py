@@ -19,6 +19,7 @@ from dynalab.analysis.cycle import at_ends
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.findings import Collinearity
 from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.words import count
 
 # The fourteen weight metrics, in the order of Hu et al. (2023), table 3.
 WEIGHT_METRICS = (
@@ -270,7 +271,7 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
         lost, total = lost + rows - int(whole.sum()), total + rows
         steps[index], values[index] = steps[index][whole], values[index][whole]
     if lost:
-        notes.append(f"{lost} of {total} rows left out because of missing values")
+        notes.append(f"{lost:,} of {count(total, 'row')} left out because of missing values")
     values, logged, more = _log(names, values)
     notes += more
     names, values, more = _reduce(names, values, config.emission)

@@ -26,6 +26,7 @@ from dynalab.config.suggest import listing
 from dynalab.core import convergence as watch
 from dynalab.core.convergence import Passage
 from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.words import count
 
 # Standard deviations of the model's own held-out runs below which a run is none of theirs.
 FAR = 5.0
@@ -166,7 +167,7 @@ def _rows(
         raise NothingMatched(f"decode_with: no run has a row with all of {', '.join(model.names)} yet")
     notes = []
     if lost:
-        notes.append(f"{lost} of {total} rows left out: a feature is missing, or has no logarithm")
+        notes.append(f"{lost:,} of {count(total, 'row')} left out: a feature is missing, or has no logarithm")
     if without:
         notes.append(f"no row with every feature yet, left out: {listing(without, 5)}")
     return kept, steps, values, notes
@@ -178,7 +179,8 @@ def _doubts(fit: Findings, runs: Sequence[str], steps: Sequence[np.ndarray]) -> 
     fitted = {item.run for item in fit.states}
     if again := [run for run in runs if run in fitted]:
         notes.append(
-            f"{len(again)} of {len(runs)} runs took part in the fit of the model: their likelihood is not held out"
+            f"{len(again)} of {count(len(runs), 'run')} took part in the fit of the model: their likelihood is not "
+            "held out"
         )
     ours, theirs = _spacing(steps), _spacing([np.asarray(item.steps) for item in fit.states])
     if ours is not None and theirs is not None and ours != theirs:
@@ -198,9 +200,9 @@ def _unlike(new: Sequence[float], chosen: Candidate | None, n_fitted: int) -> li
     if not far:
         return []
     return [
-        f"{len(far)} of {len(new)} runs do what the model has not seen: {float(np.median(far)):.4g} nats a frame "
-        f"(median), where its own held-out runs have {own:.4g} (standard deviation {spread:.2g}); their states mean "
-        "little, however sure the posterior"
+        f"{len(far)} of {count(len(new), 'run')} {'does' if len(far) == 1 else 'do'} what the model has not seen: "
+        f"{float(np.median(far)):.4g} nats a frame (median), where its own held-out runs have {own:.4g} (standard "
+        f"deviation {spread:.2g}); their states mean little, however sure the posterior"
     ]
 
 

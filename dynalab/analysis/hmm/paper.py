@@ -27,6 +27,7 @@ from dynalab.analysis.hmm.paper_em import PaperFit
 from dynalab.analysis.hmm.selection import candidates, difference
 from dynalab.analysis.hmm.tasks import score
 from dynalab.core.errors import ConfigError
+from dynalab.core.words import count
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
     if not runs:
         raise ConfigError("metrics: every run lacks a value somewhere; preset=robust leaves out rows instead")
     if dropped:
-        notes.append(f"{len(dropped)} runs with missing values left out: {', '.join(dropped[:3])}")
+        notes.append(f"{count(len(dropped), 'run')} with missing values left out: {', '.join(dropped[:3])}")
     flat = np.array([(normalise(x) == 0).all(axis=0) for x in kept])
     varies = np.asarray(~flat.all(axis=0))
     if not varies.any():

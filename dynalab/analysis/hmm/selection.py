@@ -24,6 +24,7 @@ from dynalab.analysis.hmm.features import fit_scaler
 from dynalab.analysis.hmm.findings import Candidate
 from dynalab.analysis.hmm.frames import stack, thin
 from dynalab.analysis.hmm.tasks import Fitted, Task, bic, cost, decode, extend, solve
+from dynalab.core.words import count
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def select(
         held_out = [fold_scores([one for one in folds if one.task.n_states == k], fold) for k in tried]
         place = one_standard_error(held_out)
         if n_runs < config.folds:
-            notes.append(f"{n_runs} runs for {config.folds} folds: each run is held out alone")
+            notes.append(f"{count(n_runs, 'run')} for {config.folds} folds: each run is held out alone")
     else:
         place = int(np.argmin([whole[k].bic for k in tried]))
         notes.append("one run only: nothing can be held out; the number of states follows BIC")

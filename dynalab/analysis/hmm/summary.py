@@ -150,14 +150,15 @@ def _raster(findings: Findings, groups: Sequence[Group]) -> Iterator[Raster]:
         return
     steps = {row.run: row.step for row in findings.convergence or ()}
     begins = [found[1] for state in entries(findings)[1:] if (found := quartiles(state))]
-    part = f" The model was fitted to {len(findings.states)} runs; {len(shown)} of them are shown here."
+    verb = "is" if len(shown) == 1 else "are"
+    part = f" The model was fitted to {count(len(findings.states), 'run')}; {len(shown)} of them {verb} shown here."
     yield Raster(
         name="states",
         caption=(
             f"**States of every run**, sorted by {'convergence' if steps else 'generalised'} step, the earliest on "
             f"top.{part if len(shown) < len(findings.states) else ''}"
         ),
-        alt=f"States of {len(shown)} runs over training",
+        alt=f"States of {count(len(shown), 'run')} over training",
         runs=[run.run for run in shown],
         steps=[np.asarray(run.steps) for run in shown],
         states=[np.asarray(run.states) for run in shown],

@@ -189,8 +189,8 @@ def _warnings(
     yield "residual holds the interactions of the crossed streams and whatever else differs between runs"
     if censored := sum(row.censored for row in passages):
         yield (
-            f"{censored} of {len(passages)} runs never converged: their steps are drawn, above the last one watched, "
-            "from the normal model"
+            f"{censored} of {count(len(passages), 'run')} never converged: their steps are drawn, above the last one "
+            "watched, from the normal model"
         )
     if empty := design.empty:
         more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
@@ -224,7 +224,7 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     known = [row for row in findings.shares if row.share is not None]
     yield Say(_headline(known, runs), headline=True)
     rule = findings.convergence_rule
-    crossed = listed([f"{n} seeds of {name}" for name, n in findings.levels.items()])
+    crossed = listed([f"{count(n, 'seed')} of {name}" for name, n in findings.levels.items()])
     sign = "at least" if rule.direction == "up" else "at most"
     unit, mean = ("in logarithm", "geometric mean") if findings.log_time else ("steps", "mean")
     yield Say(

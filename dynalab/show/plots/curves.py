@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dynalab.core.words import count
 from dynalab.show.plots import thin
 from dynalab.show.plots.style import (
     CYCLE,
@@ -157,7 +158,9 @@ def draw_panel(
     for index, (label, values) in enumerate(series.items()):
         colour = (colours or {}).get(label) or SPLITS.get(label) or CYCLE[index % len(CYCLE)]
         if logarithmic and (zeros := int((values == 0).sum())):
-            notes.append(f"{label}: {zeros:,} values of exactly 0 cannot be shown on a logarithmic axis")
+            notes.append(
+                f"{label}: {count(zeros, 'value')} of exactly 0 cannot be shown on a logarithmic axis"
+            )
         drawn = draw_runs(ax, steps, values, colour, diverged=diverged, logarithmic=logarithmic)
         notes += drawn.notes
         ends.append((drawn.end, label, colour))
