@@ -48,11 +48,15 @@ def report(root: Path, ids: Sequence[str]) -> None:
 
 
 def _kind(layouts: Sequence[Layout]) -> str:
-    """Return the analysis that a probe or the design was chosen for, as it says itself; else the usual one."""
+    """Return the analysis of a sweep, else that which a probe or the design was chosen for, as they say themselves.
+
+    Else it is the usual one.
+    """
     configs = [layout.request.config for layout in layouts]
     recorded = set.intersection(*({*config.probes} for config in configs))
     crossed = all(config.design == "crossed" for config in configs)
-    if recorded <= PROBES and not crossed:
+    swept = len(configs) > 1 and len({config.task.name for config in configs}) == 1
+    if recorded <= PROBES and not (crossed or swept):
         return USUAL
     from dynalab.analysis.command import needs_of
 
@@ -63,6 +67,8 @@ def _kind(layouts: Sequence[Layout]) -> str:
         except (ConfigError, TypeError):
             # A plug-in's may be broken, or have keys without a default.
             continue
+        if swept and needs.sweeps:
+            return kind
         probes = {*",".join(_RECORD.findall(needs.record)).split(",")} - {""}
         if (crossed and _CROSSED in needs.record) or (probes - PROBES and probes <= recorded):
             return kind

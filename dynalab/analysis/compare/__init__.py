@@ -11,15 +11,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from dynalab.analysis.base import Convergence, Group, Keys, Needs, key
+from dynalab.analysis.base import Group, Keys, Needs, key
 from dynalab.analysis.compare.effects import effects
 from dynalab.analysis.compare.findings import Best, Final, Findings, Landmark, Level, Pair, Response, Setting
+from dynalab.analysis.compare.measures import (
+    Measure,
+    common_step,
+    end_of,
+    landmarks,
+    median,
+    metrics,
+    ranked,
+    reached,
+    rule_of,
+)
 from dynalab.analysis.compare.medians import median_interval
 from dynalab.analysis.compare.needed import needed_for_means, needed_for_times
 from dynalab.analysis.compare.pairs import (
-    LEVEL,
     OPEN,
     Bounds,
     Gap,
@@ -29,12 +37,12 @@ from dynalab.analysis.compare.pairs import (
     mean_interval,
     paired_labels,
 )
-from dynalab.analysis.compare.samples import LEVELS, Times, Values, finals, passages
+from dynalab.analysis.compare.permutation import LEVEL
+from dynalab.analysis.compare.samples import Times, Values
 from dynalab.analysis.compare.settings import comparable, labels, swept
 from dynalab.analysis.compare.summary import show
-from dynalab.core.convergence import ConvergenceKeys, direction_of
+from dynalab.core.convergence import ConvergenceKeys
 from dynalab.core.errors import ConfigError, NothingMatched
-from dynalab.core.survival import quantile
 from dynalab.core.words import count, listed
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
@@ -42,8 +50,6 @@ __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 VERSION = 1
 NEEDS = Needs(statuses=("done", "diverged"), across=True, sweeps=True)
 TITLE = "Which setting is better"
-METRICS = ("test_accuracy", "test_loss", "train_loss")
-CONVERGED = "converged_step"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +74,6 @@ class Config(Keys):
     )
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """A landmark or a metric over all settings; `sign` is 1 where less is better, -1 where more is."""
-
-    name: str
-    of: Sequence[Times | Values]
-    sign: int | None
-
-
 def analyse(groups: Sequence[Group], config: Config) -> Findings:
     """Compare settings.
 
@@ -96,18 +93,18 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     tasks = list(dict.fromkeys(str((group.runs[0].config.get("task") or {}).get("name")) for group in groups))
     if len(tasks) > 1:
         raise ConfigError(f"compare is of settings of one task, and these are of {listed(tasks)}")
-    rule = _rule(groups, config.convergence)
-    at = _common(groups) if config.at == "common" else None
-    samples = [*_landmarks(groups, rule), *_metrics(groups, config.metrics, at)]
+    rule = rule_of(groups, config.convergence)
+    at = common_step(groups) if config.at == "common" else None
+    samples = [*landmarks(groups, rule), *metrics(groups, config.metrics, at)]
     if not samples:
         raise NothingMatched("compare: the settings share no landmark and no metric; metrics= names some")
     keys = swept(groups)
     names = labels(keys, [group.id for group in groups])
     compared = list(comparable(keys))
     made = {sample.name: _pairs(sample, groups, compared, config.margin) for sample in samples}
-    main = next((item for item in samples if isinstance(item.of[0], Times) and _reached(item)), None)
+    main = next((item for item in samples if isinstance(item.of[0], Times) and reached(item)), None)
     main = main or next((item for item in samples if isinstance(item.of[0], Values)), samples[0])
-    ranks = {sample.name: _ranked(sample) for sample in samples if sample.sign}
+    ranks = {sample.name: ranked(sample) for sample in samples if sample.sign}
     order = ranks.get(main.name, list(range(len(groups))))
     settings = [_setting(place, groups[place], names, keys, samples) for place in order]
     ids = [group.id for group in groups]
@@ -131,92 +128,8 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     )
 
 
-def _rule(groups: Sequence[Group], keys: ConvergenceKeys) -> Convergence | None:
-    """Return the one rule of convergence for all settings: the keys', else the one that they share.
-
-    Raises:
-        ConfigError: They have different rules, or the keys do not say enough.
-    """
-    rules = list(dict.fromkeys(group.convergence for group in groups))
-    shared = rules[0] if len(rules) == 1 else None
-    given = {name: value for name, value in vars(keys).items() if value is not None}
-    if not given:
-        if len(rules) > 1:
-            said = listed(["none" if item is None else f"{item.metric} {item.threshold:g}" for item in rules])
-            raise ConfigError(
-                f"the settings converge by different rules ({said}): give convergence.metric= and "
-                "convergence.threshold="
-            )
-        return shared
-    if shared is not None and given.get("metric", shared.metric) == shared.metric:
-        return replace(shared, **given)
-    if "metric" not in given or "threshold" not in given:
-        raise ConfigError("convergence: give convergence.metric= and convergence.threshold= both")
-    direction = given.get("direction") or direction_of(given["metric"])
-    if direction is None:
-        raise ConfigError(
-            f"convergence.metric={given['metric']}: needs convergence.direction=up or down as well"
-        )
-    absent = [group.id for group in groups if given["metric"] not in group.columns]
-    if absent:
-        raise ConfigError(f"convergence.metric={given['metric']}: not recorded of {listed(absent)}")
-    return Convergence(**{"persistence": 1, **given, "direction": direction})
-
-
-def _common(groups: Sequence[Group]) -> int | None:
-    """Return the last step that every setting reached: of each the longest run that did not diverge."""
-    ends = [
-        max(
-            (int(run.grid[-1]) for run in group.runs if run.diverged_step is None and len(run.grid)),
-            default=None,
-        )
-        for group in groups
-    ]
-    return min((end for end in ends if end is not None), default=None)
-
-
-def _landmarks(groups: Sequence[Group], rule: Convergence | None) -> list[_Sample]:
-    """Return the landmarks that all settings know; convergence is left out where it says what one of them does."""
-    rules: dict[str, list[Convergence]] = {}
-    for name, metric in LEVELS.items():
-        levels = [(group.runs[0].config.get("levels") or {}).get(metric) for group in groups]
-        known = [float(level) for level in levels if level is not None]
-        if len(known) == len(groups) and all(metric in group.columns for group in groups):
-            rules[name] = [Convergence(metric, level) for level in known]
-    if rule is not None and all(rule.metric in group.columns for group in groups):
-        rules[CONVERGED] = [rule] * len(groups)
-    found = {
-        name: [passages(group, item) for group, item in zip(groups, items, strict=True)]
-        for name, items in rules.items()
-    }
-    # First what is asked most: a run that generalises.
-    order = sorted(found, key=["generalised_step", CONVERGED, "memorised_step"].index)
-    return [_Sample(name, found[name], 1) for name in order]
-
-
-def _metrics(groups: Sequence[Group], names: Sequence[str] | None, at: int | None) -> list[_Sample]:
-    """Return the last values of metrics.
-
-    Raises:
-        ConfigError: One that was named was not recorded of some setting.
-    """
-    for name in names or ():
-        if absent := [group.id for group in groups if name not in group.columns]:
-            raise ConfigError(f"metrics: {name} was not recorded of {listed(absent)}")
-    shared = [name for name in names or METRICS if all(name in group.columns for group in groups)]
-    ways = {"up": -1, "down": 1}
-    return [
-        _Sample(name, [finals(group, name, at) for group in groups], ways.get(direction_of(name) or ""))
-        for name in shared
-    ]
-
-
-def _reached(sample: _Sample) -> bool:
-    return any(isinstance(item, Times) and item.reached for item in sample.of)
-
-
 def _pairs(
-    sample: _Sample, groups: Sequence[Group], compared: Sequence[tuple[int, int]], margin: float | None
+    sample: Measure, groups: Sequence[Group], compared: Sequence[tuple[int, int]], margin: float | None
 ) -> list[Pair]:
     """Compare the settings by one landmark or metric."""
     gaps = [_gap(sample.of[a], sample.of[b], len(compared)) for a, b in compared]
@@ -275,41 +188,21 @@ def _reason(pair: Pair, least_p: float, n_pairs: int, one: Times | Values, other
     return f"the difference could be chance (p = {pair.p_adjusted:.2g})"
 
 
-def _ranked(sample: _Sample) -> list[int]:
-    """Return the places of the settings, the best first: by median, then by how many reached; or by mean."""
-
-    def score(place: int) -> tuple[float, float]:
-        item = sample.of[place]
-        if isinstance(item, Times):
-            middle = _median(item)
-            known = item.steps[np.isfinite(item.steps)]
-            return (math.inf if middle is None else middle), -item.reached / max(len(item.steps), 1) + (
-                1e-12 * float(known.min(initial=0.0))
-            )
-        return (float(item.values.mean()) * (sample.sign or 1) if len(item.values) else math.inf), 0.0
-
-    return sorted(range(len(sample.of)), key=score)
-
-
-def _median(item: Times) -> float | None:
-    return quantile(*item.until(math.inf), 0.5)
-
-
 def _setting(
     place: int,
     group: Group,
     names: Sequence[str],
     keys: Sequence[Mapping[str, Any]],
-    samples: Sequence[_Sample],
+    samples: Sequence[Measure],
 ) -> Setting:
     landmarks: dict[str, Landmark] = {}
     ends: dict[str, Final] = {}
     for sample in samples:
         item = sample.of[place]
         if isinstance(item, Times):
-            interval = median_interval(*item.until(_end(item)))
+            interval = median_interval(*item.until(end_of(item)))
             steps = tuple(float(step) if math.isfinite(step) else None for step in item.steps)
-            landmarks[sample.name] = Landmark(item.reached, _median(item), interval, steps)
+            landmarks[sample.name] = Landmark(item.reached, median(item), interval, steps)
         else:
             mean = float(item.values.mean()) if len(item.values) else None
             interval = mean_interval(item.values)
@@ -326,10 +219,6 @@ def _clipped(interval: Bounds) -> Bounds:
     return low, high
 
 
-def _end(item: Times) -> float:
-    return float(item.last[np.isfinite(item.last)].max(initial=0.0))
-
-
 def _level(ids: Sequence[str], rank: Sequence[int], found: Sequence[Pair]) -> tuple[str, ...]:
     """Return the settings that the best is not told apart from."""
     first = ids[rank[0]]
@@ -342,7 +231,7 @@ def _level(ids: Sequence[str], rank: Sequence[int], found: Sequence[Pair]) -> tu
 
 
 def _needed(
-    sample: _Sample, rank: Sequence[int], ids: Sequence[str], made: Mapping[str, Sequence[Pair]]
+    sample: Measure, rank: Sequence[int], ids: Sequence[str], made: Mapping[str, Sequence[Pair]]
 ) -> int | None:
     """Return the runs of a setting that would tell the best from the next one; None where it is told, or never is."""
     first, second = rank[:2]
@@ -361,7 +250,7 @@ def _needed(
 
 
 def _response(
-    main: _Sample,
+    main: Measure,
     keys: Sequence[Mapping[str, Any]],
     ranks: Mapping[str, Sequence[int]],
     level: Mapping[str, Sequence[str]],
@@ -379,7 +268,7 @@ def _response(
         item = main.of[place]
         if isinstance(item, Times):
             values.append(
-                Level(float(numbers[place]), _median(item), median_interval(*item.until(_end(item))))
+                Level(float(numbers[place]), median(item), median_interval(*item.until(end_of(item))))
             )
         else:
             mean = float(item.values.mean()) if len(item.values) else None
@@ -392,7 +281,7 @@ def _response(
     return Response(next(iter(keys[0])), main.name, tuple(values), best)
 
 
-def _warnings(groups: Sequence[Group], samples: Sequence[_Sample]) -> list[str]:
+def _warnings(groups: Sequence[Group], samples: Sequence[Measure]) -> list[str]:
     lines = []
     diverged = {group.id: sum(run.diverged_step is not None for run in group.runs) for group in groups}
     if some := [f"{n} of {name}" for name, n in diverged.items() if n]:

@@ -13,7 +13,8 @@ from scipy.stats import f as fisher
 from scipy.stats import t as student
 
 from dynalab.analysis.compare.findings import Effect
-from dynalab.analysis.compare.pairs import LEVEL, OPEN, Bounds, holm
+from dynalab.analysis.compare.pairs import OPEN, Bounds, holm
+from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.samples import Times, Values
 
 

@@ -11,27 +11,22 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from itertools import combinations, product
-from math import comb
+from functools import cache
 
 import numpy as np
 from scipy.stats import rankdata
 from scipy.stats import t as student
 
+from dynalab.analysis.compare.permutation import LEVEL, ROUNDING, Flips, PermutationTest, Splits
 from dynalab.analysis.compare.samples import Times, Values, shared
 from dynalab.core.survival import gehan_scores
 
-DRAWS = 9999
-LEVEL = 0.05
 # Seeds that both settings need for runs to be compared seed by seed, their share of the runs of the larger, and how
 # much alike the runs of a seed must be: by simulation the choice gains up to 30% of power where they are, and at most
 # 6.0% of 2,500 null pairs are below .05 where they are not.
 LEAST_SHARED = 6
 SHARE = 0.8
 ALIKE = 0.25
-# Sums that should be equal differ by less.
-TIE = 1e-9
 
 Bounds = tuple[float | None, float | None]
 OPEN: Bounds = (None, None)
@@ -76,7 +71,7 @@ def between_times(one: Times, other: Times, n_pairs: int = 1) -> Gap:
     one, other = (one.of(seeds), other.of(seeds)) if seeds else (one, other)
     time, observed = together(one, other)
     n, m = len(one.labels), len(other.labels)
-    test = _Flips(n) if seeds else _Splits(n, m)
+    test = Flips(n) if seeds else Splits(n, m)
     p, critical = test.p_and_critical(gehan_scores(time, observed))
     estimate, interval = _shift(time, observed, test, critical)
     ratio: float | None = None
@@ -122,7 +117,7 @@ def between_values(one: Values, other: Values, n_pairs: int = 1) -> Gap:
     n, m = len(x), len(y)
     if min(n, m) < 2:
         return Gap(None, OPEN, None, OPEN, 1.0, 1.0, bool(seeds), (n, m))
-    test = _Flips(n) if seeds else _Splits(n, m)
+    test = Flips(n) if seeds else Splits(n, m)
     ratio, ratio_interval = _ratio(x, y)
     interval = _interval([y - x]) if seeds else _interval([y, x])
     estimate = float(y.mean() - x.mean())
@@ -154,158 +149,15 @@ def _of(item: Times | Values) -> np.ndarray:
     return item.steps if isinstance(item, Times) else item.values
 
 
-class _Test:
-    """A permutation test of n runs of one setting and m of another, in this order."""
-
-    exact: bool
-    least_p: float
-
-    def sums(self, scores: np.ndarray) -> np.ndarray:
-        """Return the statistics of all permutations, (B,)."""
-        raise NotImplementedError
-
-    def statistic(self, scores: np.ndarray) -> tuple[float, float]:
-        """Return the statistic, and its standard deviation under permutation."""
-        raise NotImplementedError
-
-    def p_and_critical(self, scores: np.ndarray) -> tuple[float, float]:
-        """Return the p of scores, (n + m,), and the size in standard deviations from which on it is at most .05."""
-        value, spread = self.statistic(scores)
-        if spread <= 0:
-            return 1.0, math.inf
-        sizes = np.sort(np.abs(self.sums(scores)))
-        p, most = (
-            self._p(value, sizes),
-            int(LEVEL * len(sizes) if self.exact else LEVEL * (1 + len(sizes)) - 1),
-        )
-        # The least size that no more than so many reach; equal ones are reached together.
-        place = len(sizes) - most
-        if most and sizes[place - 1] > sizes[place] * (1 - TIE):
-            place = int(np.searchsorted(sizes, sizes[place] * (1 + TIE), side="right"))
-        if place == len(sizes):
-            return p, math.inf
-        return p, float(sizes[place] + sizes[place - 1]) / 2 / spread
-
-    def p_of_means(self, x: np.ndarray, y: np.ndarray) -> float:
-        """Return the p of the difference of means, in units of its own error in every permutation."""
-        raise NotImplementedError
-
-    def _p(self, value: float, drawn: np.ndarray) -> float:
-        beyond = int((np.abs(drawn) >= abs(value) * (1 - TIE)).sum())
-        return beyond / len(drawn) if self.exact else (1 + beyond) / (1 + len(drawn))
-
-
-class _Splits(_Test):
-    """Runs are exchanged between two settings."""
-
-    def __init__(self, n: int, m: int) -> None:
-        self.n, self.m = n, m
-        self.members, self.exact = _splits(n, m)
-        self.least_p = (2 if n == m else 1) / comb(n + m, m) if self.exact else 1 / (1 + DRAWS)
-
-    def sums(self, scores: np.ndarray) -> np.ndarray:
-        return np.asarray(self.members @ (scores - scores.mean()))
-
-    def statistic(self, scores: np.ndarray) -> tuple[float, float]:
-        n, m, all_runs = self.n, self.m, self.n + self.m
-        centred = scores - scores.mean()
-        spread = math.sqrt(n * m / (all_runs * (all_runs - 1)) * float((centred**2).sum()))
-        return float(centred[n:].sum()), spread
-
-    def p_of_means(self, x: np.ndarray, y: np.ndarray) -> float:
-        # In units of the spread and about the mean: nothing is lost to rounding, and what is equal stays equal.
-        every = np.concatenate([x, y])
-        every = every - every.mean()
-        size = np.abs(every).max()
-        if size <= ROUNDING * max(np.abs(x).max(), np.abs(y).max()):
-            return 1.0
-        every = every / size
-        own = np.zeros((1, self.n + self.m))
-        own[0, self.n :] = 1
-        return self._p(float(self._welch(own, every)[0]), self._welch(self.members, every))
-
-    def _welch(self, members: np.ndarray, values: np.ndarray) -> np.ndarray:
-        n, m = self.n, self.m
-        theirs, squares = members @ values, members @ values**2
-        rest, other_squares = values.sum() - theirs, (values**2).sum() - squares
-        errors = (squares - theirs**2 / m) / (m * (m - 1)) + (other_squares - rest**2 / n) / (n * (n - 1))
-        return np.asarray(_over(theirs / m - rest / n, errors))
-
-
-class _Flips(_Test):
-    """Runs are exchanged between two settings within their seed."""
-
-    def __init__(self, n: int) -> None:
-        self.n = n
-        self.signs, self.exact = _flips(n)
-        self.least_p = 2 / 2**n if self.exact else 1 / (1 + DRAWS)
-
-    def _differences(self, scores: np.ndarray) -> np.ndarray:
-        return scores[self.n :] - scores[: self.n]
-
-    def sums(self, scores: np.ndarray) -> np.ndarray:
-        return np.asarray(self.signs @ self._differences(scores))
-
-    def statistic(self, scores: np.ndarray) -> tuple[float, float]:
-        differences = self._differences(scores)
-        return float(differences.sum()), float(np.sqrt((differences**2).sum()))
-
-    def p_of_means(self, x: np.ndarray, y: np.ndarray) -> float:
-        differences = y - x
-        size = np.abs(differences).max()
-        if size <= ROUNDING * max(np.abs(x).max(), np.abs(y).max()):
-            return 1.0
-        differences = differences / size
-        total = float((differences**2).sum())
-
-        def student_t(sums: np.ndarray) -> np.ndarray:
-            return np.asarray(_over(sums, total - sums**2 / self.n))
-
-        return self._p(
-            float(student_t(np.array([differences.sum()]))[0]), student_t(self.signs @ differences)
-        )
-
-
-# Differences below this share of the values are rounding.
-ROUNDING = 1e-12
-
-
-def _over(difference: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """Return differences over the roots of their errors, where an error of 0 is the least that can be told."""
-    return difference / np.sqrt(np.maximum(errors, ROUNDING))
-
-
-@lru_cache(maxsize=64)
-def _splits(n: int, m: int) -> tuple[np.ndarray, bool]:
-    """Return who is in the second setting, (B, n + m) of 0 and 1, in all splits or in as many as are drawn."""
-    size = n + m
-    if comb(size, m) <= DRAWS:
-        places = np.array(list(combinations(range(size), m)))
-        members = np.zeros((len(places), size))
-        np.put_along_axis(members, places, 1.0, axis=1)
-        return members, True
-    first = np.zeros(size)
-    first[n:] = 1.0
-    return np.random.default_rng(0).permuted(np.broadcast_to(first, (DRAWS, size)), axis=1), False
-
-
-@lru_cache(maxsize=64)
-def _flips(n: int) -> tuple[np.ndarray, bool]:
-    """Return signs of differences, (B, n), all or as many as are drawn."""
-    if 2**n <= DRAWS:
-        return np.array(list(product((1.0, -1.0), repeat=n))), True
-    return np.random.default_rng(0).choice([1.0, -1.0], (DRAWS, n)), False
-
-
 def _shift(
-    time: np.ndarray, observed: np.ndarray, test: _Test, critical: float
+    time: np.ndarray, observed: np.ndarray, test: PermutationTest, critical: float
 ) -> tuple[float | None, Bounds]:
     """Return by how much the second setting is later: where the test sees no difference, and what it does not refuse.
 
     The times of the second, censored ones too, are moved earlier. The statistic falls in steps, at the differences of
     two times: it is asked between these.
     """
-    n = test.n if isinstance(test, _Flips | _Splits) else 0
+    n = test.n
     steps = np.unique(np.subtract.outer(time[n:], time[:n]))
     # Differences that should be equal differ in the last digit, on logarithms above all.
     size = max(float(np.abs(time).max()), 1e-300)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dynalab.analysis.compare.findings import Findings, Pair, Setting
-from dynalab.analysis.compare.pairs import LEVEL, OPEN, Bounds
+from dynalab.analysis.compare.pairs import OPEN, Bounds
+from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.core.runs import Group
 from dynalab.core.words import count, listed, number, p_equals, p_value, spoken
 from dynalab.show.blocks import Block, Cell, Effect, Ranking, Response, Say, Table

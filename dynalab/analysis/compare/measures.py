@@ -1,0 +1,139 @@
+"""What settings are compared by: when their runs reach landmarks, and where metrics end, over all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dynalab.analysis.compare.samples import LEVELS, Times, Values, finals, passages
+from dynalab.core.convergence import Convergence, ConvergenceKeys, direction_of
+from dynalab.core.errors import ConfigError
+from dynalab.core.runs import Group
+from dynalab.core.survival import quantile
+from dynalab.core.words import listed
+
+METRICS = ("test_accuracy", "test_loss", "train_loss")
+CONVERGED = "converged_step"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A landmark or a metric over all settings; `sign` is 1 where less is better, -1 where more is."""
+
+    name: str
+    of: Sequence[Times | Values]
+    sign: int | None
+
+
+def rule_of(groups: Sequence[Group], keys: ConvergenceKeys) -> Convergence | None:
+    """Return the one rule of convergence for all settings: the keys', else the one that they share.
+
+    Raises:
+        ConfigError: They have different rules, or the keys do not say enough.
+    """
+    rules = list(dict.fromkeys(group.convergence for group in groups))
+    shared = rules[0] if len(rules) == 1 else None
+    given = {name: value for name, value in vars(keys).items() if value is not None}
+    if not given:
+        if len(rules) > 1:
+            said = listed(["none" if item is None else f"{item.metric} {item.threshold:g}" for item in rules])
+            raise ConfigError(
+                f"the settings converge by different rules ({said}): give convergence.metric= and "
+                "convergence.threshold="
+            )
+        return shared
+    if shared is not None and given.get("metric", shared.metric) == shared.metric:
+        return replace(shared, **given)
+    if "metric" not in given or "threshold" not in given:
+        raise ConfigError("convergence: give convergence.metric= and convergence.threshold= both")
+    direction = given.get("direction") or direction_of(given["metric"])
+    if direction is None:
+        raise ConfigError(
+            f"convergence.metric={given['metric']}: needs convergence.direction=up or down as well"
+        )
+    absent = [group.id for group in groups if given["metric"] not in group.columns]
+    if absent:
+        raise ConfigError(f"convergence.metric={given['metric']}: not recorded of {listed(absent)}")
+    return Convergence(**{"persistence": 1, **given, "direction": direction})
+
+
+def common_step(groups: Sequence[Group]) -> int | None:
+    """Return the last step that every setting reached: of each the longest run that did not diverge."""
+    ends = [
+        max(
+            (int(run.grid[-1]) for run in group.runs if run.diverged_step is None and len(run.grid)),
+            default=None,
+        )
+        for group in groups
+    ]
+    return min((end for end in ends if end is not None), default=None)
+
+
+def landmarks(groups: Sequence[Group], rule: Convergence | None) -> list[Measure]:
+    """Return the landmarks that all settings know; convergence is left out where it says what one of them does."""
+    rules: dict[str, list[Convergence]] = {}
+    for name, metric in LEVELS.items():
+        levels = [(group.runs[0].config.get("levels") or {}).get(metric) for group in groups]
+        known = [float(level) for level in levels if level is not None]
+        if len(known) == len(groups) and all(metric in group.columns for group in groups):
+            rules[name] = [Convergence(metric, level) for level in known]
+    if rule is not None and all(rule.metric in group.columns for group in groups):
+        rules[CONVERGED] = [rule] * len(groups)
+    found = {
+        name: [passages(group, item) for group, item in zip(groups, items, strict=True)]
+        for name, items in rules.items()
+    }
+    # First what is asked most: a run that generalises.
+    order = sorted(found, key=["generalised_step", CONVERGED, "memorised_step"].index)
+    return [Measure(name, found[name], 1) for name in order]
+
+
+def metrics(groups: Sequence[Group], names: Sequence[str] | None, at: int | None) -> list[Measure]:
+    """Return the last values of metrics.
+
+    Raises:
+        ConfigError: One that was named was not recorded of some setting.
+    """
+    for name in names or ():
+        if absent := [group.id for group in groups if name not in group.columns]:
+            raise ConfigError(f"metrics: {name} was not recorded of {listed(absent)}")
+    shared = [name for name in names or METRICS if all(name in group.columns for group in groups)]
+    ways = {"up": -1, "down": 1}
+    return [
+        Measure(name, [finals(group, name, at) for group in groups], ways.get(direction_of(name) or ""))
+        for name in shared
+    ]
+
+
+def reached(sample: Measure) -> bool:
+    """Return whether some run of a setting reached a landmark."""
+    return any(isinstance(item, Times) and item.reached for item in sample.of)
+
+
+def ranked(sample: Measure) -> list[int]:
+    """Return the places of the settings, the best first: by median, then by how many reached; or by mean."""
+
+    def score(place: int) -> tuple[float, float]:
+        item = sample.of[place]
+        if isinstance(item, Times):
+            middle = median(item)
+            known = item.steps[np.isfinite(item.steps)]
+            return (math.inf if middle is None else middle), -item.reached / max(len(item.steps), 1) + (
+                1e-12 * float(known.min(initial=0.0))
+            )
+        return (float(item.values.mean()) * (sample.sign or 1) if len(item.values) else math.inf), 0.0
+
+    return sorted(range(len(sample.of)), key=score)
+
+
+def median(item: Times) -> float | None:
+    """Return the median step at which runs reached a landmark; None where fewer than half did."""
+    return quantile(*item.until(math.inf), 0.5)
+
+
+def end_of(item: Times) -> float:
+    """Return up to where the runs of a setting were watched that did not diverge."""
+    return float(item.last[np.isfinite(item.last)].max(initial=0.0))
