@@ -1062,7 +1062,7 @@ def test_references_that_name_nothing_are_answered(outputs):
     )
     assert [item.id for item, _ in select(outputs, [], "seed=0", StoredEnsemble)] == [DIGEST]
     assert len(select(outputs, ["@all"], None, StoredEnsemble, forks=True)) == 2
-    assert forks_of(outputs, []) == {DIGEST: 1} and forks_of(outputs, [fork.digest]) == {}
+    assert forks_of(outputs, []) == {DIGEST: [fork.digest]} and forks_of(outputs, [fork.digest]) == {}
     assert len(select(outputs, ["~nobody-at-all/x", "0123456789"][1:], None, StoredEnsemble)) == 1
     assert told("~nobody-at-all/x").startswith("~nobody-at-all/x: no stored ensemble or run has this id")
     OutputPaths(outputs).last.write_text('{"ensembles": ["1", "2"]}')

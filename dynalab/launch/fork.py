@@ -212,8 +212,8 @@ def _plan_orphans(outputs: Path, ref: str, step: int, words: Sequence[str | Over
             forking = forking.beside(_plan(forks.settings, wanted, step))
     if by_parent and not forking.commands:
         raise NothingMatched(
-            f"{ref} is not stored any more, so no new fork of it can be made; those that are stored go on with the "
-            f"words that made them: {listed(there)}"
+            f"{ids.pop()} is not stored any more, so no new fork of it can be made; those that are stored go on with "
+            f"the words that made them: {listed(there)}"
         )
     return forking if by_parent else None
 
