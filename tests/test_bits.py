@@ -123,7 +123,9 @@ def test_a_network_is_tried_once_whatever_the_learning_rate(odd, tmp_path, monke
     odd(HOLD)
     asked = []
     monkeypatch.setattr(
-        inline, "attempt", lambda task, **request: asked.append(request["width"]) or {"found": HOLD}
+        inline.Launcher,
+        "trial",
+        lambda self, task, **request: asked.append(request["width"]) or {"found": HOLD},
     )
     for words in (["seed=0..1"], ["seed=2", "optimizer.lr=0.01,0.02"], ["seed=4..5", "train.steps=7"]):
         train([*WORDS, *words, "compute.workers=1"], outputs=tmp_path / "o")

@@ -19,6 +19,8 @@ SMALL = {
 }
 
 
+# So few steps are too few for some probes.
+@pytest.mark.filterwarnings("ignore:probe .* it has a row every:UserWarning")
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs(name, tmp_path):
     (request,) = read_command([f"experiment={name}"]).requests

@@ -93,7 +93,9 @@ def test_a_filter_on_a_key_that_no_edit_has_is_a_mistake(family):
 
 
 class InProcess:
-    """A pool whose worker is this process."""
+    """A launcher whose worker is this process."""
+
+    apart = True
 
     def __init__(self, count: int, threads: int) -> None:
         self.asked = 0
@@ -101,7 +103,7 @@ class InProcess:
     def device(self, asked: str) -> str:
         return "cpu"
 
-    def attempt(self, task: str, **request: Any) -> dict[str, Any]:
+    def trial(self, task: str, **request: Any) -> dict[str, Any]:
         try:
             rehearse(**request)
         except DynalabError as error:
@@ -122,7 +124,7 @@ class InProcess:
     ],
 )
 def test_a_dry_run_says_what_the_worker_would_refuse(family, copy, here, monkeypatch, words, said):
-    monkeypatch.setattr(local, "Pool", InProcess)
+    monkeypatch.setattr(local, "Launcher", InProcess)
     before = sorted(copy.rglob("*"))
     answer = here("fork", family.parent.id, "12", *words, "compute.workers=1", "--dry-run")
     assert (answer.code, said in answer.err) == (2 if said else 0, True), answer
@@ -131,7 +133,11 @@ def test_a_dry_run_says_what_the_worker_would_refuse(family, copy, here, monkeyp
 
 
 def test_a_dry_run_of_another_rate_needs_no_worker(family, copy, here, monkeypatch):
-    monkeypatch.setattr(local, "Pool", None)
+    def none(*_: object) -> None:
+        raise AssertionError("a worker was asked for")
+
+    monkeypatch.setattr(InProcess, "__init__", none)
+    monkeypatch.setattr(local, "Launcher", InProcess)
     assert here("fork", family.parent.id, "12", "optimizer.lr=0.1,0.2", "--dry-run").code == 0
 
 
@@ -216,7 +222,7 @@ def test_values_are_compared_to_the_bit_where_both_have_a_row():
 
 
 def test_a_probe_that_has_no_row_is_named_before_anything_is_trained(tmp_path, here, monkeypatch):
-    monkeypatch.setattr(local, "Pool", InProcess)
+    monkeypatch.setattr(local, "Launcher", InProcess)
     words = [*DIGITS, *SHORT, "optimizer.lr=0.1,0.2"]
     answer = here("train", *words, "probe.gradients.every=40", "--dry-run")
     line = "probe gradients: it has a row every 40 steps, and none from step 1 to 20; probe.gradients.every= sets"

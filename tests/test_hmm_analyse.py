@@ -238,7 +238,7 @@ def test_largest_number_of_states_warns():
     ("keys", "words"),
     [
         ({"emission": "levels"}, "emission=levels.*ar or level.*did you mean level"),
-        ({"covariance": "banded"}, "covariance=banded.*full or tied or diag or lowrank"),
+        ({"covariance": "banded"}, "covariance=banded.*full, tied, diag or lowrank"),
         ({"preset": "paper", "emission": "ar"}, "emission=ar.*preset=paper"),
         ({"preset": "paper", "sticky": 1.0}, "sticky.*preset=paper"),
         ({"n_iter": 0}, "n_iter=0.*at least 1"),

@@ -67,7 +67,7 @@ def test_every_format_and_order_is_the_same_ensemble(tmp_path, outputs, capsys):
         assert [item["id"] for item in document["runs"]] == [f"{ids[0]}/r{i}" for i in range(4)]
     assert len(set(ids)) == 1 and len(list(outputs.glob("imported/*"))) == 1
     ensemble = dynalab.load("mine")
-    assert repr(ensemble) == f"Ensemble({ids[0]}, task=imported, 4 runs)"
+    assert repr(ensemble) == f"Ensemble({ids[0]}, imported, mine, 4 runs: 4 done)"
     back = ensemble.frame()
     assert list(back.columns) == ["run", "seed", "step", "loss", "acc", "scale"] and back["seed"].isna().all()
     pd.testing.assert_frame_equal(

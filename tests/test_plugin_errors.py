@@ -321,6 +321,8 @@ def test_an_analysis_names_its_line_in_terminal_page_and_notebook(here, mine, ou
 
 
 def test_what_is_not_a_plug_ins_stays_what_it_is(here, mine, monkeypatch, tmp_path):
+    monkeypatch.setattr(plugins, "_FOLDERS", {f"{mine}/"})
+
     def raising(*_: object, **keys: object) -> None:
         raise RuntimeError("ours")
 

@@ -990,7 +990,7 @@ def test_what_an_analysis_says_is_put_in_order(monkeypatch):
         show=lambda value, some: groups.extend(some) or [Say("late"), Say("first", headline=True)],
     )
     part = SimpleNamespace(module=module, name="my_kind", config_class=None)
-    monkeypatch.setattr(sections, "part_of", lambda kind: part)
+    monkeypatch.setattr(sections, "find", lambda *_: part)
     item = shown([stored_run(0)], group=lambda statuses, runs: (statuses, runs))
     made = result("hmm", value="found", warnings=["beware"])
     lines, section = render(made, Context([item], "p"))
@@ -1013,7 +1013,7 @@ def test_an_analysis_of_another_form_is_left_out_and_named(monkeypatch):
 
     module = SimpleNamespace(VERSION=1, show=show)
     monkeypatch.setattr(
-        sections, "part_of", lambda kind: SimpleNamespace(module=module, name="hmm", config_class=None)
+        sections, "find", lambda *_: SimpleNamespace(module=module, name="hmm", config_class=None)
     )
     item = shown([], group=lambda *_: None)
     made = result("hmm", value="found")

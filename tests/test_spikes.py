@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -109,7 +111,10 @@ def test_rows_are_the_runs_own_and_disturb_nothing(tmp_path):
     (alone,) = train([*jumped(3.0), f"seed={seed}"], outputs=tmp_path / "c")
     assert difference(mine[label], bits(alone.path)[label]) == []
     for steps in (250, 310, 320, 330, 384):
-        (pieces,) = train([*jumped(3.0), f"seed={seed}", f"train.steps={steps}"], outputs=tmp_path / "d")
+        with warnings.catch_warnings():
+            # The first piece is too short for a row of the probe.
+            warnings.filterwarnings("ignore", "probe curvature: it has a row every 500 steps")
+            (pieces,) = train([*jumped(3.0), f"seed={seed}", f"train.steps={steps}"], outputs=tmp_path / "d")
     (pieces,) = train([*jumped(3.0), f"seed={seed}"], outputs=tmp_path / "d")
     assert difference(bits(alone.path)[label], bits(pieces.path)[label]) == []
     assert (

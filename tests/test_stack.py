@@ -91,7 +91,7 @@ class Trained:
             words = [word.format(**filled) if "{data}" in word else word for word in SETTINGS[name]]
             with pytest.MonkeyPatch.context() as patched:
                 # Whether bits hold here is tried in test_bits.py.
-                patched.setattr(inline, "attempt", lambda task, **request: {"found": HOLD})
+                patched.setattr(inline.Launcher, "trial", lambda self, task, **request: {"found": HOLD})
                 (self.ensembles[name],) = dynalab.train([*words, *SHORT], outputs=root / name)
         return self.ensembles[name]
 
@@ -214,7 +214,7 @@ def test_statistics_of_a_network_of_torch_s_own(tmp_path, monkeypatch):
     (tmp_path / "model/normed.yaml").write_text("name: normed\n")
     (tmp_path / "model/normed.py").write_text(NORMED)
     monkeypatch.setenv("DYNALAB_PATH", str(tmp_path))
-    monkeypatch.setattr(inline, "attempt", lambda task, **request: {"found": HOLD})
+    monkeypatch.setattr(inline.Launcher, "trial", lambda self, task, **request: {"found": HOLD})
     (ensemble,) = dynalab.train([*DIGITS, "model=normed", *SHORT])
     group = ensemble.group()
     stack = group.stack(4)

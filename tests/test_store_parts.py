@@ -234,7 +234,7 @@ def test_the_newest_attempt_of_a_run_counts_and_seeds_come_before_labels(outputs
         (f"{DIGEST}/a", 2, 2, 5, None),
     ]
     assert (
-        repr(ensemble) == f"StoredEnsemble({DIGEST}, task=grokking, 3 runs)"
+        repr(ensemble) == f"StoredEnsemble({DIGEST}, grokking, some, 3 runs: 1 partial, 1 diverged, 1 done)"
         and ensemble.by_label["a"].seed is None
     )
     assert ensemble.parent is None and ensemble.names == []

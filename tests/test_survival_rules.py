@@ -20,11 +20,11 @@ from dynalab.analysis.hmm import (
     detours,
     outcome,
     paths,
-    survival,
     tobit,
     visits,
 )
 from dynalab.analysis.hmm.config import Config
+from dynalab.core import survival
 from dynalab.core.stats import fallen, quantile
 
 # Events that share steps with each other and with censorings.

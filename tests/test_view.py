@@ -70,8 +70,8 @@ def test_figures_of_every_analysis_are_drawn_with_the_names_they_are_given(kind)
     from dynalab.config.registry import find
 
     part, example = find("analysis", kind), EXAMPLES[kind]()
-    findings = findings_of([example.group], part, part.module.Config(**example.keys))
-    blocks = [block for block in part.module.show(findings, [example.group]) if isinstance(block, Figure)]
+    findings = findings_of(example.groups, part, part.module.Config(**example.keys))
+    blocks = [block for block in part.module.show(findings, example.groups) if isinstance(block, Figure)]
     for block in blocks:
         figure = plots.draw(block, str.upper)
         assert isinstance(figure, Drawn) and figure.axes and plots.caption(block)

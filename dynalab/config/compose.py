@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig, from_tree
@@ -37,8 +37,14 @@ def compose(words: Sequence[str | Override], folders: Sequence[Path] = ()) -> Tr
     Raises:
         ConfigError: A group, key or value that does not exist or does not parse.
     """
-    (cell,) = cells(parse(words))
-    return Composer(folders).compose(cell)
+    overrides = parse(words)
+    (cell,) = cells([item for item in overrides if not item.is_seeds])
+    seeds = (item for item in overrides if item.is_seeds)
+    return Composer(folders).compose([*cell, *(item.with_value(_one_or_list(item.values)) for item in seeds)])
+
+
+def _one_or_list(values: Sequence[Any]) -> Any:
+    return values[0] if len(values) == 1 else list(values)
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,9 @@ def rehearse(
     """
     paths = [Path(folder) for folder in folders]
     members = [Run(f"s{place:04d}", place, dict(streams)) for place, streams in enumerate(runs)]
-    way = segments(from_stored(config, paths), members, steps, paths)
+    # What a fork's parent was trained with is looked for; of a configuration that was composed just now, any source.
+    asked = from_stored(config, paths) if config.get("origin") else from_tree(config, paths)
+    way = segments(asked, members, steps, paths)
     loop = rehearse_way(way, torch.device(device), paths, exact=exact)
     for split in ("train", "test"):
         loop.evaluate(split)
