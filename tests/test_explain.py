@@ -22,6 +22,12 @@ from dynalab.errors import ConfigError
 SHARED = explain.shared()
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    """A terminal on which nothing is wrapped."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+
 @pytest.mark.parametrize("group", ["", *explain.GROUPS])
 def test_every_key_says_what_it_is(group):
     """With what it may be, in a line of its own, and at the default that its class has."""
@@ -153,9 +159,7 @@ def test_a_configuration_is_yaml_with_what_its_keys_are(here):
     assert yaml.safe_load(commented(odd, told, 60)) == odd
 
 
-def test_a_key_is_explained_with_its_value_and_what_says_it(here, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")
-
+def test_a_key_is_explained_with_its_value_and_what_says_it(here):
     def of(*words):
         answer = here("config", "--explain", *words)
         assert answer.code == 0, answer.err
