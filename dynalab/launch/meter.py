@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from dynalab.core.errors import DynalabError
 from dynalab.core.words import count
 from dynalab.launch.base import Events
-from dynalab.store.stored import StoredEnsemble
+from dynalab.store.paths import OutputPaths, ShardPaths
+from dynalab.store.runfile import FINAL
+from dynalab.store.standing import Lookout, summarise
 
 if TYPE_CHECKING:
-    from dynalab.launch.layout import Layout
     from dynalab.launch.train import Outcome
 
 SECONDS = 0.5
@@ -29,24 +30,26 @@ def silent(outcome: Outcome) -> Events:
 def showing(stack: contextlib.ExitStack) -> Callable[[Outcome], Events]:
     """Return what training is watched with: it writes the line, until the stack ends."""
 
-    layouts: list[Layout] = []
+    shards: list[ShardPaths] = []
 
     def watch(outcome: Outcome) -> Events:
         # Forks may be trained by several commands, one after another.
-        layouts.extend(outcome.layouts)
-        if len(layouts) == len(outcome.layouts):
-            stack.enter_context(_written(layouts))
+        begun = bool(shards)
+        shards.extend(paths for layout in outcome.layouts for paths in layout.work)
+        if shards and not begun:
+            stack.enter_context(_written(shards))
         return Events()
 
     return watch
 
 
 @contextlib.contextmanager
-def _written(layouts: Sequence[Layout]) -> Iterator[None]:
+def _written(shards: Sequence[ShardPaths]) -> Iterator[None]:
     ended, longest = threading.Event(), [0]
+    lookout = Lookout(OutputPaths(shards[0].ensemble.root.parent.parent))
 
     def write() -> None:
-        text = line(layouts)
+        text = line(lookout, shards)
         longest[0] = max(longest[0], len(text))
         sys.stderr.write(f"\r{text:<{longest[0]}}")
         sys.stderr.flush()
@@ -73,16 +76,10 @@ def _written(layouts: Sequence[Layout]) -> Iterator[None]:
             sys.stderr.write("\n")
 
 
-def line(layouts: Sequence[Layout]) -> str:
-    """Return how far the runs of some ensembles are, by what is stored: `training 40 runs: 31% of 120,000 steps`."""
-    done = total = ended = runs = 0
-    for layout in layouts:
-        asked, wanted = layout.request.steps, {run.label for run in layout.request.runs}
-        own = [run for run in StoredEnsemble(layout.paths).runs if run.label in wanted]
-        runs, total = runs + len(wanted), total + asked * len(wanted)
-        # A run that diverged is done, wherever it did.
-        over = [run.status in ("done", "diverged") and run.requested_steps >= asked for run in own]
-        done += sum(asked if end else min(run.steps, asked) for run, end in zip(own, over, strict=True))
-        ended += sum(over)
-    share = done / total if total else 1.0
-    return f"training {count(runs, 'run')}: {share:.0%} of {total:,} steps, {ended:,} ended"
+def line(lookout: Lookout, shards: Sequence[ShardPaths]) -> str:
+    """Return how far some shards are: `training 40 runs: 31% of 120,000 steps, 5 ended`."""
+    found = summarise(*lookout.look(shards))
+    ended = sum(n for state, n in found.states.items() if state in FINAL)
+    return (
+        f"training {count(found.runs, 'run')}: {found.fraction:.0%} of {found.steps:,} steps, {ended:,} ended"
+    )
