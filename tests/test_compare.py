@@ -211,6 +211,21 @@ def test_three_against_three_cannot_be_told_whatever_they_say():
     assert result.best["generalised_step"] is None
 
 
+def test_runs_that_are_equal_are_no_difference_by_chance():
+    made = groups(0, n=6, last=3000, delays=(1.0, 1.0))
+    twin = replace(
+        made[1], runs=tuple(replace(run, series=made[0].runs[i].series) for i, run in enumerate(made[1].runs))
+    )
+    result = found([made[0], twin])
+    assert {pair.reason for pair in result.pairs} == {"no difference is seen"}
+    (headline, *lines) = terminal.lines(compare.show(result, ()))
+    assert (
+        headline
+        == "Comparison of 2 settings: which setting generalises first cannot be told: no difference is seen."
+    )
+    assert "Which setting memorises first cannot be told: no difference is seen." in lines
+
+
 def test_within_a_margin_settings_are_equivalent():
     made = groups(2, n=30, last=4000, delays=(1.0, 1.0))
     verdicts = [

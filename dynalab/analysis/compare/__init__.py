@@ -185,6 +185,8 @@ def _reason(pair: Pair, least_p: float, n_pairs: int, one: Times | Values, other
     if least_p * n_pairs > LEVEL:
         among = f" among {n_pairs} pairs" if n_pairs > 1 else ""
         return f"{n} and {count(m, 'run')} are too few: no outcome{among} could be told from chance"
+    if pair.p == 1.0 and not pair.estimate:
+        return "no difference is seen"
     return f"the difference could be chance (p = {pair.p_adjusted:.2g})"
 
 

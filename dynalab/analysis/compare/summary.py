@@ -25,7 +25,8 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     yield Say(_headline(findings), headline=True)
     for name in _names(findings):
         if name != findings.main and not _same(findings, name) and (line := _sentence(findings, name)):
-            yield Say(line)
+            # A label keeps its letters.
+            yield Say(f"W{line[1:]}" if line.startswith("which ") else line)
     if line := _effect_words(findings):
         yield Say(line)
     if (needed := findings.needed_runs.get(findings.main)) is not None:
@@ -90,7 +91,7 @@ def _sentence(findings: Findings, name: str) -> str:
         least = min(pairs, key=lambda pair: pair.p)
         reasons = {pair.reason for pair in pairs}
         why = next(iter(reasons)) if len(reasons) == 1 else f"the least p is {p_value(least.p_adjusted)}"
-        return f"which {what} cannot be told: {why}."
+        return f"which setting {what} cannot be told: {why}."
     first = settings[best]
     if level:
         beside = listed([f"**{settings[one].label}**" for one in level], 4)
@@ -312,7 +313,8 @@ def _effect_words(findings: Findings) -> str:
     rest = [words for effect, words in zip(own, said, strict=True) if effect.p_adjusted > LEVEL]
     told = f"{listed(found)} {'has' if len(found) == 1 else 'have'} an effect on {what}" if found else ""
     untold = f"of {listed(rest)} none can be told" if rest else ""
-    return "; ".join(filter(None, [told, untold])).capitalize() + "."
+    line = "; ".join(filter(None, [told, untold]))
+    return f"{line[0].upper()}{line[1:]}."
 
 
 def _effects(findings: Findings) -> Table:
