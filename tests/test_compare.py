@@ -1,5 +1,6 @@
 """Settings compared: what is estimated, how surely, and what cannot be told; against scipy, statsmodels and by hand."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from scipy import stats
 
 from dynalab.analysis import compare
 from dynalab.analysis.base import Convergence
-from dynalab.analysis.compare import needed
+from dynalab.analysis.compare import needed, tails
 from dynalab.analysis.compare import pairs as tests
 from dynalab.analysis.compare.effects import effects
 from dynalab.analysis.compare.medians import median_interval
@@ -126,6 +127,40 @@ def test_values_that_do_not_vary_have_no_interval():
     assert equal.p == 1 and equal.interval == (None, None)
     apart = tests.between_values(values([1.0] * 6), values([0.1] * 6, 6))
     assert apart.p == pytest.approx(2 / math.comb(12, 6)) and apart.interval == (None, None)
+
+
+@pytest.mark.parametrize("law", ["normal", "exponential"])
+def test_tails_beyond_the_draws_are_those_of_all_permutations(law):
+    rng = np.random.default_rng(1)
+    scores = getattr(rng, law)(size=16)
+    scores -= scores.mean()
+    sums = np.array([scores[list(places)].sum() for places in itertools.combinations(range(16), 8)])
+    for share in (0.99, 0.999, 0.9998):
+        total = np.quantile(sums, share)
+        exact = np.mean(sums >= total - 1e-12)
+        assert tails.split(scores, 8, total) == pytest.approx(exact, rel=0.35)
+    flips = np.array([*itertools.product((1, -1), repeat=14)]) @ scores[:14]
+    for share in (0.99, 0.999):
+        total = np.quantile(flips, share)
+        assert tails.flipped(scores[:14], total) == pytest.approx(np.mean(flips >= total - 1e-12), rel=0.2)
+    # At the largest sum that there is none is told that is larger than its own chance.
+    assert (tails.split(scores, 8, np.sort(scores)[8:].sum()) or 0) < 1 / math.comb(16, 8)
+
+
+def test_among_a_thousand_pairs_what_is_plain_is_told():
+    one, other = times(range(100, 120)), times(range(300, 320), first=20)
+    gap = tests.between_times(one, other, 1225)
+    assert gap.least_p == 2 / math.comb(40, 20) <= gap.p < 1e-6
+    near = tests.between_times(one, times(np.arange(100, 120) + 8, first=20), 1225)
+    exact = stats.mannwhitneyu(one.steps, np.arange(100, 120) + 8, method="exact").pvalue
+    assert near.p == pytest.approx(exact, rel=0.3)
+    x, y = rng_values(0.0), rng_values(4.0)
+    means = tests.between_values(values(x), values(y, 20))
+    assert means.p < 1e-6
+
+
+def rng_values(shift):
+    return shift + np.random.default_rng(int(shift)).normal(size=20)
 
 
 def test_holm_against_statsmodels():

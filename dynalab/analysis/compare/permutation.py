@@ -9,7 +9,11 @@ from math import comb
 
 import numpy as np
 
+from dynalab.analysis.compare import tails
+
 DRAWS = 9999
+# Draws beyond what was seen below which their share says little.
+FEW = 20
 LEVEL = 0.05
 # Sums that should be equal differ by less.
 TIE = 1e-9
@@ -38,10 +42,8 @@ class PermutationTest:
         if spread <= 0:
             return 1.0, math.inf
         sizes = np.sort(np.abs(self.sums(scores)))
-        p, most = (
-            self._p(value, sizes),
-            int(LEVEL * len(sizes) if self.exact else LEVEL * (1 + len(sizes)) - 1),
-        )
+        p = self._p(value, sizes, scores)
+        most = int(LEVEL * len(sizes) if self.exact else LEVEL * (1 + len(sizes)) - 1)
         # The least size that no more than so many reach; equal ones are reached together.
         place = len(sizes) - most
         if most and sizes[place - 1] > sizes[place] * (1 - TIE):
@@ -54,9 +56,24 @@ class PermutationTest:
         """Return the p of the difference of means, in units of its own error in every permutation."""
         raise NotImplementedError
 
-    def _p(self, value: float, drawn: np.ndarray) -> float:
+    def tail(self, scores: np.ndarray, total: float) -> float | None:
+        """Return the chance of a statistic of at least a positive total, where it can be computed."""
+        raise NotImplementedError
+
+    def _p(self, value: float, drawn: np.ndarray, scores: np.ndarray) -> float:
+        """Return the share of permutations beyond a value; where draws are too few to tell, the tails of the scores."""
         beyond = int((np.abs(drawn) >= abs(value) * (1 - TIE)).sum())
-        return beyond / len(drawn) if self.exact else (1 + beyond) / (1 + len(drawn))
+        if self.exact:
+            return beyond / len(drawn)
+        p = (1 + beyond) / (1 + len(drawn))
+        if beyond >= FEW:
+            return p
+        value, spread = self.statistic(scores)
+        ends = [self.tail(signed, abs(value)) for signed in (scores, -scores)]
+        # At the end of all permutations there is no saddle; the normal law's tail is longer than what is left there.
+        beyond_all = math.erfc(abs(value) / spread / math.sqrt(2)) if spread > 0 else 1.0
+        tail = beyond_all if None in ends else sum(end or 0.0 for end in ends)
+        return min(p, max(tail, self.least_p))
 
 
 class Splits(PermutationTest):
@@ -65,7 +82,7 @@ class Splits(PermutationTest):
     def __init__(self, n: int, m: int) -> None:
         self.n, self.m = n, m
         self.members, self.exact = _splits(n, m)
-        self.least_p = (2 if n == m else 1) / comb(n + m, m) if self.exact else 1 / (1 + DRAWS)
+        self.least_p = (2 if n == m else 1) / comb(n + m, m)
 
     def sums(self, scores: np.ndarray) -> np.ndarray:
         """Return the statistics of all permutations."""
@@ -89,7 +106,11 @@ class Splits(PermutationTest):
         every = every / size
         own = np.zeros((1, self.n + self.m))
         own[0, self.n :] = 1
-        return self._p(float(self._welch(own, every)[0]), self._welch(self.members, every))
+        return self._p(float(self._welch(own, every)[0]), self._welch(self.members, every), every)
+
+    def tail(self, scores: np.ndarray, total: float) -> float | None:
+        """Return the chance that so many of the scores have such a sum."""
+        return tails.split(scores - scores.mean(), self.m, total)
 
     def _welch(self, members: np.ndarray, values: np.ndarray) -> np.ndarray:
         n, m = self.n, self.m
@@ -105,7 +126,7 @@ class Flips(PermutationTest):
     def __init__(self, n: int) -> None:
         self.n = n
         self.signs, self.exact = _flips(n)
-        self.least_p = 2 / 2**n if self.exact else 1 / (1 + DRAWS)
+        self.least_p = 2.0 ** (1 - n)
 
     def _differences(self, scores: np.ndarray) -> np.ndarray:
         return scores[self.n :] - scores[: self.n]
@@ -132,8 +153,14 @@ class Flips(PermutationTest):
             return np.asarray(_over(sums, total - sums**2 / self.n))
 
         return self._p(
-            float(student_t(np.array([differences.sum()]))[0]), student_t(self.signs @ differences)
+            float(student_t(np.array([differences.sum()]))[0]),
+            student_t(self.signs @ differences),
+            np.concatenate([x, y]),
         )
+
+    def tail(self, scores: np.ndarray, total: float) -> float | None:
+        """Return the chance that the differences, with signs by lot, have such a sum."""
+        return tails.flipped(self._differences(scores), total)
 
 
 def _over(difference: np.ndarray, errors: np.ndarray) -> np.ndarray:

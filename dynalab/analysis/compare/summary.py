@@ -26,7 +26,7 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     for name in _names(findings):
         if name != findings.main and not _same(findings, name) and (line := _sentence(findings, name)):
             # A label keeps its letters.
-            yield Say(f"W{line[1:]}" if line.startswith("which ") else line)
+            yield Say(line if line.startswith("**") else f"{line[0].upper()}{line[1:]}")
     if line := _effect_words(findings):
         yield Say(line)
     if (needed := findings.needed_runs.get(findings.main)) is not None:
@@ -88,9 +88,9 @@ def _sentence(findings: Findings, name: str) -> str:
     what = f"{WORDS[name]} first" if landmark else f"has the best {_metric(name)}"
     if best is None:
         pairs = [pair for pair in findings.pairs if pair.of == name]
-        least = min(pairs, key=lambda pair: pair.p)
+        differ = sum(pair.verdict == "differ" for pair in pairs)
         reasons = {pair.reason for pair in pairs}
-        why = next(iter(reasons)) if len(reasons) == 1 else f"the least p is {p_value(least.p_adjusted)}"
+        why = next(iter(reasons)) if len(reasons) == 1 else f"{differ} of {count(len(pairs), 'pair')} differ"
         return f"which setting {what} cannot be told: {why}."
     first = settings[best]
     if level:
