@@ -30,7 +30,9 @@ def main() -> int:
     # A crash in native code says where it happened.
     faulthandler.enable(all_threads=False)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: _stop.set())
+        # What the command ignores, as one in the background of a script does Ctrl-C, its workers ignore.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: _stop.set())
     jobs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()

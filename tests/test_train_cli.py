@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,7 +188,7 @@ def test_a_diverging_seed_leaves_its_siblings_alone(here, outputs, tiny, tmp_pat
     assert [run["status"] for run in again.json["ensembles"][0]["runs"]] == [run["status"] for run in runs]
 
 
-def start(words: list[str], outputs: Path) -> subprocess.Popen[str]:
+def start(words: list[str], outputs: Path, ctrl_c: Any = signal.SIG_DFL) -> subprocess.Popen[str]:
     """Start a command in a process group of its own."""
     with (outputs.parent / "stderr.txt").open("w") as errors:
         return subprocess.Popen(
@@ -198,7 +199,7 @@ def start(words: list[str], outputs: Path) -> subprocess.Popen[str]:
             text=True,
             start_new_session=True,
             # A suite in the background of a script has Ctrl-C ignored, and hands that on.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, ctrl_c),
         )
 
 
@@ -212,8 +213,9 @@ def wait_for_rows(outputs: Path, rows: int, process: subprocess.Popen[str], shar
     """Wait until each of the `shards` workers has written, not the first of them alone."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
-        sizes = [path.stat().st_size for path in outputs.rglob("*.npy")]
-        begun = {path.parent for path in outputs.rglob("*.npy")}
+        # Not below `.training`, which goes when the command does.
+        found = [*outputs.glob("[!.]*/*/*/series/*.npy")]
+        sizes, begun = [path.stat().st_size for path in found], {path.parent for path in found}
         if len(begun) >= shards and min(sizes) > 400 * rows:
             return
         time.sleep(0.01)
@@ -299,6 +301,26 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(cli, outputs, tiny, uninterru
     assert cli("train", *words).code == 0
     found = bits(only_ensemble(outputs))
     assert_same(found, uninterrupted, found)
+
+
+def test_ignored_ctrl_c_stops_nothing_and_a_worker_that_is_told_to_stop_is_named(outputs, tiny):
+    process = start([*tiny, *LONG], outputs, signal.SIG_IGN)
+    wait_for_rows(outputs, 1, process)
+    os.killpg(process.pid, signal.SIGINT)
+
+    def rows() -> int:
+        return sum(path.stat().st_size for path in outputs.glob("[!.]*/*/*/series/*.npy"))
+
+    before, deadline = rows(), time.monotonic() + 60
+    while rows() < 1.3 * before and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    locks = [*outputs.glob("[!.]*/*/shard-*/lock")]
+    assert len(locks) == 2 and process.poll() is None
+    for lock in locks:
+        os.kill(json.loads(lock.read_text())["pid"], signal.SIGTERM)
+    code, errors = finish(process, outputs, 60)
+    assert code == 3 and "its worker was told to stop; its state is saved" in errors, errors
+    assert {json.loads(path.read_text())["status"] for path in outputs.rglob("run.json")} == {"partial"}
 
 
 def test_a_second_command_does_not_touch_what_the_first_is_training(cli, outputs, tiny, uninterrupted):

@@ -182,6 +182,14 @@ class Launcher:
             if kind == "finished":
                 report.warnings += event["found"]["warnings"]
                 events.finished(shard, event["found"]["status"])
+                if event["found"]["status"] == "partial" and not report.interrupted:
+                    report.failures[shard] = (
+                        "its worker was told to stop; its state is saved, the same command goes on"
+                    )
+                    report.codes[shard] = 3
+                    # Whatever else it is handed it would stop as well.
+                    worker.release()
+                    return
             elif event.get("held"):
                 report.held[shard] = event["message"]
                 events.finished(shard, "trained elsewhere")
