@@ -298,9 +298,9 @@ def _selection(
 @overload
 def analyze(kind: str, ensemble: Ensemble | str, **keys: Any) -> Result: ...
 @overload
-def analyze(kind: str, ensemble: Sequence[Ensemble | str], **keys: Any) -> Any: ...
+def analyze(kind: str, ensemble: Any, *others: Any, **keys: Any) -> Any: ...
 @named
-def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
+def analyze(kind: str, ensemble: Any, *others: Any, **keys: Any) -> Any:
     """Analyse an ensemble, as `dynalab analyze KIND` does; a stored result is reused.
 
         result = dynalab.analyze("hmm", "cb7150eb3e", max_states=4)
@@ -308,7 +308,8 @@ def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
 
     Args:
         kind: `hmm`, ...; one of your own is found in the folders of `DYNALAB_PATH` and among installed plug-ins.
-        ensemble: An ensemble or its id, or several.
+        ensemble: An ensemble or its id, or a list of several.
+        *others: More of them.
         **keys: Keys of the analysis; nested ones as dictionaries, `convergence={"metric": "loss"}`.
 
     Returns:
@@ -323,6 +324,7 @@ def analyze(kind: str, ensemble: Any, **keys: Any) -> Any:
     from dynalab.config.analysis import pooled, read_analysis
     from dynalab.config.overrides import Override
 
+    ensemble = [ensemble, *others] if others else ensemble
     several = isinstance(ensemble, list | tuple)
     refs = ensemble if several else [ensemble]
     opened = [item if isinstance(item, Ensemble) else load(item) for item in refs]

@@ -347,7 +347,10 @@ def test_two_keys_have_effects_and_a_figure():
     assert effect["optimizer.decay",].p_adjusted < 0.001 < 0.05 < effect["optimizer.lr",].p_adjusted
     assert 1.5 < effect["optimizer.decay",].estimate < 2.7
     lines = "\n".join(terminal.lines(compare.show(result, ())))
-    assert "optimizer.decay (p < 0.001) has an effect on when a run generalises; of optimizer.lr" in lines
+    assert (
+        "Effects of the keys on when a run generalises: optimizer.decay (p < 0.001); on when a run" in lines
+    )
+    assert "on test loss: none can be told" in lines
     (block,) = (block for block in compare.show(result, made) if getattr(block, "name", "") == "effect")
     assert [*block.at] == ["0", "1"] and [*block.lines] == ["lr 0.1", "lr 0.2"]
     draw(block)

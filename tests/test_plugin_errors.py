@@ -164,6 +164,15 @@ CASES = [
         '= frozenset({"gradient"})',
         "in Probe: returned a list of 'gradient', expected",
     ),
+    *(
+        (
+            "probe",
+            'return {"own_share": small.double().mean(dim=1)}',
+            f'return {{"{name}": small.double().mean(dim=1)}}',
+            f"other names than {name}, which the row has already",
+        )
+        for name in ("test_loss", "grad_norm", "batch_loss")
+    ),
 ]
 
 
@@ -348,3 +357,9 @@ def test_what_is_not_a_plug_ins_stays_what_it_is(here, mine, monkeypatch, tmp_pa
     assert not is_plugin(plugins.__file__) and not is_plugin(str(TEMPLATES / "probe/blank.py"))
     plugins._FOLDERS.discard(f"{Path(dynalab.__file__).parent.parent}/")
     assert not is_plugin(sys.modules["json"].__file__)
+
+
+def test_a_key_of_a_probe_that_cannot_be_imported_is_explained_by_its_line(here, mine):
+    broken(mine, "probe", "def build(", "def build(:")
+    answer = here("config", "--explain", "probe.own.below", "--config-dir", str(mine))
+    assert answer.code == 2 and "probe/own.py:" in answer.err and "SyntaxError" in answer.err

@@ -177,9 +177,11 @@ def _overrides(line: Line, word: str) -> Iterator[Candidate]:
     # The last of several values.
     head = value[: max(value.rfind(letter) for letter in ",[") + 1]
     taken = re.split(r"[,\[]", head)
+    # A list of probes has its bracket, also with one.
+    opening = "[" if key == "probes" and not head else ""
     for legal in _values(line, key):
         if legal not in taken:
-            yield Candidate(f"{sign}{key}={head}{legal}", goes_on=head.startswith("["))
+            yield Candidate(f"{sign}{key}={opening}{head}{legal}", goes_on=f"{opening}{head}".startswith("["))
 
 
 def _keys(line: Line, key: str) -> Iterator[Candidate]:

@@ -186,7 +186,10 @@ def show_run(ref: str, as_json: bool, outputs: str | None) -> int:
         emit_json({"ensembles": documents})
         return code
     for place, document in enumerate(documents):
-        echo(("---\n" if place else "") + yaml.safe_dump(document, sort_keys=False).rstrip())
+        echo(
+            ("---\n" if place else "")
+            + yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100).rstrip()
+        )
     return code
 
 
@@ -230,8 +233,8 @@ def _document(ensemble: Ensemble, runs: list[StoredRun]) -> dict[str, Any]:
         "id": ensemble.id,
         "task": ensemble.task,
         "path": str(ensemble.path),
-        "config": shown_stored(ensemble.config, steps, search_path()),
         "command": _command(ensemble, runs),
+        "config": shown_stored(ensemble.config, steps, search_path()),
         "metrics": ensemble.columns(),
         "runs": [run_json(ensemble, run) for run in runs],
         "shards": [

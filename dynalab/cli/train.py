@@ -71,7 +71,14 @@ def command(
     dynalab train experiment=nanda2023_addition seed=0..4            # a paper's setting
     """
     from dynalab.config.command import read_command
+    from dynalab.config.registry import names, search_path
+    from dynalab.core.errors import ConfigError
 
+    if not overrides:
+        raise ConfigError(
+            "name what is to be trained, as task=grokking seed=0..3, or a paper's setting (`dynalab experiments`); "
+            f"tasks: {', '.join(names('task', search_path()))}"
+        )
     parsed = read_command(overrides, outputs=outputs)
     for line in parsed.notes:
         note(line)

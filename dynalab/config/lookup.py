@@ -52,7 +52,8 @@ def look_up(
     Raises:
         ConfigError: It means nothing; says what is near.
     """
-    chosen = chosen or {}
+    # As a shell completes it.
+    word, chosen = word.rstrip("="), chosen or {}
     if answers := _shared(word) or _group(word, folders):
         return answers
     group, _, rest = word.partition(".")
@@ -77,6 +78,9 @@ def look_up(
         ]
         if answers := _merged([pair for pair in named if not rest or _is(pair[1].key, word)]):
             return answers
+    if (name := rest.partition(".")[0]) in registry.names(group, folders) if group in GROUPS else False:
+        # One of the user's may not work, which is what there is to say of it.
+        part(group, name, folders)
     raise ConfigError(
         f"{word}: no such key{did_you_mean(word, known(folders))}; dynalab config shows every key"
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.batch import Batch
+from dynalab.core.columns import OF_UPDATES
 from dynalab.core.errors import ConfigError
 from dynalab.core.plugins import blame, place_of, require
 from dynalab.core.state import ProbeState, Upcoming
@@ -234,10 +236,16 @@ class Loop:
     def measure_own(self) -> None:
         """Measure the plug-ins among the probes, to see whether they can be measured."""
         own = [item for item in self.measurements if place_of(item.probe)]
-        state = self._probe_state(needs_of(own)) if own else None
+        if not own:
+            return
+        row = {**self.evaluate("train"), **self.evaluate("test")}
+        # What other probes would measure is known by name; nobody looks at the values.
+        others = (sys.modules[type(item.probe).__module__] for item in self.measurements if item not in own)
+        declared = [OF_UPDATES, *(getattr(module, "COLUMNS", {}) for module in others)]
+        row |= dict.fromkeys((name for names in declared for name in names), next(iter(row.values())))
+        state = self._probe_state(needs_of(own))
         for item in own:
-            assert state is not None
-            item.measure(state, {})
+            row |= item.measure(state, row)
 
     def _evaluate_training(self) -> dict[str, Tensor]:
         """Evaluate the training examples in the pass of the next update, which is made now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -179,8 +180,10 @@ class Session:
         self._attempt["train_seconds"] = time.time() - self._began
 
     def abandon(self) -> None:
-        """Let go of the files, after an error; what was not saved is not."""
+        """Let go of the files, after an error, with the rows that there are; what was not saved is not."""
         if recorder := getattr(self, "_recorder", None):
+            with contextlib.suppress(Exception):
+                recorder.flush(self.loop.settle())
             recorder.close()
 
     def _tell(self) -> None:

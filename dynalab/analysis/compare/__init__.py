@@ -102,14 +102,17 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     names = labels(keys, [group.id for group in groups])
     compared = list(comparable(keys))
     made = {sample.name: _pairs(sample, groups, compared, config.margin) for sample in samples}
-    main = next((item for item in samples if isinstance(item.of[0], Times) and reached(item)), None)
-    main = main or next((item for item in samples if isinstance(item.of[0], Values)), samples[0])
+    # What is asked of a task before all; memorising is the aim of none.
+    aims = [
+        item for item in samples if item.name != "memorised_step" and (item.of[0].is_metric or reached(item))
+    ]
+    main = aims[0] if aims else samples[0]
     ranks = {sample.name: ranked(sample) for sample in samples if sample.sign}
     order = ranks.get(main.name, list(range(len(groups))))
     settings = [_setting(place, groups[place], names, keys, samples) for place in order]
     ids = [group.id for group in groups]
     level = {name: _level(ids, rank, made[name]) for name, rank in ranks.items()}
-    best = {name: None if len(level[name]) == len(ids) - 1 else ids[rank[0]] for name, rank in ranks.items()}
+    best = {name: ids[rank[0]] if _leads(ids[rank[0]], made[name]) else None for name, rank in ranks.items()}
     needed = {item.name: _needed(item, ranks[item.name], ids, made) for item in samples if item.name in ranks}
     return Findings(
         task=None if tasks == ["None"] else tasks[0],
@@ -219,6 +222,11 @@ def _clipped(interval: Bounds) -> Bounds:
     """Return an interval of a share, which is between 0 and 1."""
     low, high = (None if end is None else min(max(end, 0.0), 1.0) for end in interval)
     return low, high
+
+
+def _leads(first: str, found: Sequence[Pair]) -> bool:
+    """Return whether a setting is told apart from some other."""
+    return any(first in (pair.a, pair.b) and pair.verdict == "differ" for pair in found)
 
 
 def _level(ids: Sequence[str], rank: Sequence[int], found: Sequence[Pair]) -> tuple[str, ...]:

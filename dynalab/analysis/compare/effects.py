@@ -9,8 +9,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.stats import f as fisher
-from scipy.stats import t as student
+from scipy.special import fdtrc, stdtrit
 
 from dynalab.analysis.compare.findings import Effect
 from dynalab.analysis.compare.pairs import OPEN, Bounds, holm
@@ -61,7 +60,7 @@ def effects(name: str, of: Sequence[Times | Values], keys: Sequence[Mapping[str,
         if rank_beside == rank_without:
             continue
         size = max(without - beside, 0.0) / (rank_beside - rank_without)
-        p = float(fisher.sf(size / (left / freedom), rank_beside - rank_without, freedom))
+        p = float(fdtrc(rank_beside - rank_without, freedom, size / (left / freedom)))
         design = np.hstack([base, *others, columns])
         estimate, interval = _difference(design, columns, y, left / freedom, freedom, len(term))
         if steps and estimate is not None:
@@ -95,7 +94,7 @@ def _difference(
     # The first level is coded 1, the last -1: the second less the first is -2 of the coefficient; of two keys, 4.
     size = (-2.0) ** order
     estimate = size * float(solution[-1])
-    reach = float(student.ppf(1 - LEVEL / 2, freedom)) * abs(size) * math.sqrt(error * spread)
+    reach = float(stdtrit(freedom, 1 - LEVEL / 2)) * abs(size) * math.sqrt(error * spread)
     return estimate, (estimate - reach, estimate + reach)
 
 

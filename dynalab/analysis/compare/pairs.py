@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.stats import rankdata
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from dynalab.analysis.compare.permutation import LEVEL, ROUNDING, Flips, PermutationTest, Splits
 from dynalab.analysis.compare.samples import Times, Values, shared
@@ -141,8 +140,14 @@ def paired_labels(one: Times | Values, other: Times | Values, n_pairs: int = 1) 
     enough = len(both) >= max(LEAST_SHARED, SHARE * max(len(one.labels), len(other.labels)))
     if not enough or n_pairs * 2.0 ** (1 - len(both)) > LEVEL:
         return []
-    x, y = (rankdata(_of(item.of(both))) for item in (one, other))
+    x, y = (_ranks(_of(item.of(both))) for item in (one, other))
     return both if x.std() > 0 and y.std() > 0 and np.corrcoef(x, y)[0, 1] > ALIKE else []
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Return the ranks of values, (n,); equal ones have the mean of theirs."""
+    ordered = np.sort(values)
+    return (np.searchsorted(ordered, values) + np.searchsorted(ordered, values, side="right") + 1) / 2
 
 
 def _of(item: Times | Values) -> np.ndarray:
@@ -203,7 +208,7 @@ def _interval(samples: Sequence[np.ndarray]) -> Bounds:
     if math.sqrt(sum(errors)) <= ROUNDING * max(size, 1e-300):
         return OPEN
     freedom = sum(errors) ** 2 / sum(e**2 / (len(v) - 1) for e, v in zip(errors, samples, strict=True))
-    reach = float(student.ppf(1 - LEVEL / 2, freedom)) * math.sqrt(sum(errors))
+    reach = float(stdtrit(freedom, 1 - LEVEL / 2)) * math.sqrt(sum(errors))
     return estimate - reach, estimate + reach
 
 

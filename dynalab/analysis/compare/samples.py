@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,6 +32,7 @@ class Times:
     labels: tuple[str, ...]
     steps: np.ndarray
     last: np.ndarray
+    is_metric: ClassVar[bool] = False
 
     @property
     def reached(self) -> int:
@@ -54,6 +56,7 @@ class Values:
 
     labels: tuple[str, ...]
     values: np.ndarray
+    is_metric: ClassVar[bool] = True
 
     def of(self, labels: Sequence[str]) -> Values:
         """Return some of the runs, in this order."""

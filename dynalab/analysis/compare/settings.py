@@ -48,11 +48,17 @@ def swept(groups: Sequence[Group]) -> list[dict[str, Any]]:
 
 def labels(settings: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> list[str]:
     """Return a label for each setting from what sets it apart: `decay 0.3`, `adamw, lr 0.01`; else its id."""
-    made = [", ".join(_word(key, value) for key, value in setting.items()) for setting in settings]
+    made = [", ".join(_words(setting)) for setting in settings]
     return [
         label if label and made.count(label) == 1 else f"{label} ({name})".strip() if label else name
         for label, name in zip(made, ids, strict=True)
     ]
+
+
+def _words(setting: Mapping[str, Any]) -> list[str]:
+    """Return words for what a setting has; what others alone have, as an edit and its keys, is said by its absence."""
+    there = [_word(key, value) for key, value in setting.items() if value is not None]
+    return there or (["no edit"] if any(key.startswith("edit.") for key in setting) else [])
 
 
 def _word(key: str, value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dynalab.analysis.compare.findings import Findings, Pair, Setting
+from dynalab.analysis.compare.findings import Findings, Landmark, Pair, Setting
 from dynalab.analysis.compare.pairs import OPEN, Bounds
 from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.core.runs import Group
@@ -31,8 +31,8 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         yield Say(line)
     if (needed := findings.needed_runs.get(findings.main)) is not None:
         yield Say(
-            f"About **{count(needed, 'seed')}** a setting would tell the first two apart in four of five trials, if "
-            "they differ as much as these runs do."
+            f"About **{count(needed, 'seed')}** a setting would tell the first two by {_metric(findings.main)} apart "
+            "in four of five trials, if they differ as much as these runs do."
         )
     if groups:
         yield _ranking(findings)
@@ -140,6 +140,8 @@ def _gap(pair: Pair, best: str, landmark: bool) -> str:
         return (
             f"{number(round(abs(gap)))} steps {'later' if gap >= 0 else 'earlier'}{_brackets(low, high)}, {p}"
         )
+    if gap < 0:
+        low, high = _turned((low, high), -1)
     return f"{'higher' if gap >= 0 else 'lower'} by {number(_digits(abs(gap)))}{_brackets(low, high)}, {p}"
 
 
@@ -181,30 +183,37 @@ def _metric(name: str) -> str:
 
 def _settings(findings: Findings) -> Table:
     first = findings.settings[0]
-    header = ["setting", "ensemble", "runs"]
     shown = [name for name in first.landmarks if not _same(findings, name)]
-    for name in shown:
-        header += [WORDS[name], "median step"]
-    header += [_metric(name) for name in first.final]
-    rows = []
+    header = ["setting", *(f"{WORDS[name]} at" for name in shown), *map(_metric, first.final), "ensemble"]
+    rows: list[list[object]] = []
     for setting in findings.settings:
-        row: list[object] = [setting.label, setting.ensemble, setting.runs]
-        for item in (setting.landmarks[name] for name in shown):
-            row += [
-                Cell(item.reached, f"{item.reached} of {setting.runs}"),
-                _cell(item.median_step, item.interval),
-            ]
-        row += [_cell(final.mean, final.interval) for final in setting.final.values()]
-        rows.append(row)
-    where = "" if findings.at_step is None else f", metrics at step {findings.at_step:,}"
-    caption = f"Settings, the best first by {_metric(findings.main)}{where}; with 95% intervals"
-    return Table(header, rows, caption)
+        landmarks = [_reached(setting.landmarks[name], setting.runs) for name in shown]
+        ends = [_cell(final.mean, final.interval) for final in setting.final.values()]
+        rows.append([setting.label, *landmarks, *ends, setting.ensemble])
+    where = "" if findings.at_step is None else f", means of metrics at step {findings.at_step:,}"
+    caption = (
+        f"Settings, the best first by {_metric(findings.main)}: median steps and of how many runs{where}"
+    )
+    return Table(header, rows, f"{caption}; with 95% intervals")
+
+
+def _reached(item: Landmark, runs: int) -> Cell:
+    """Return the median step of a landmark with its interval, and how many runs of all reached it."""
+    low, high = item.interval
+    step = f"{number(item.median_step)}{_brackets(low, high)}" if item.median_step is not None else ""
+    if not step and low is not None and item.reached:
+        step = f"after {number(low)}"
+    return Cell(
+        item.median_step, f"{step}, {item.reached} of {runs}" if step else f"{item.reached} of {runs}"
+    )
 
 
 def _cell(value: float | None, interval: Bounds) -> Cell | None:
-    text = _brackets(*interval)
-    if value is None and not text:
-        return None
+    text, (low, high) = _brackets(*interval), interval
+    if value is None:
+        if low is not None and low > 0:
+            return Cell(None, f"at least {number(_digits(low))}")
+        return Cell(None, f"at most {number(_digits(high))}") if high is not None and high < 0 else None
     return Cell(value, f"{number(None if value is None else _digits(value))}{text}")
 
 
@@ -213,7 +222,7 @@ def _pairs(findings: Findings) -> Iterator[Block]:
     for name in (name for name in _names(findings) if not _same(findings, name)):
         landmark = name in findings.settings[0].landmarks
         pairs = [pair for pair in findings.pairs if pair.of == name]
-        unit = "steps later" if landmark else "higher by"
+        unit = f"{WORDS[name]}, steps later" if landmark else f"{_metric(name)}, higher by"
         header = ["first", "second", unit, "times", "p (Holm)", "verdict", ""]
         rows = [
             [
@@ -303,18 +312,16 @@ def _response(findings: Findings) -> Response:
 
 
 def _effect_words(findings: Findings) -> str:
-    """Return which keys have an effect on what the settings are ranked by; empty where one alone was swept."""
-    own = [effect for effect in findings.effects if effect.of == findings.main]
-    if not own:
-        return ""
-    what = "when a run " + WORDS[findings.main] if findings.main in WORDS else _metric(findings.main)
-    said = [f"**{' x '.join(effect.keys)}** (p {p_equals(effect.p_adjusted)})" for effect in own]
-    found = [words for effect, words in zip(own, said, strict=True) if effect.p_adjusted <= LEVEL]
-    rest = [words for effect, words in zip(own, said, strict=True) if effect.p_adjusted > LEVEL]
-    told = f"{listed(found)} {'has' if len(found) == 1 else 'have'} an effect on {what}" if found else ""
-    untold = f"of {listed(rest)} none can be told" if rest else ""
-    line = "; ".join(filter(None, [told, untold]))
-    return f"{line[0].upper()}{line[1:]}."
+    """Return which keys have an effect, and on what; empty where one alone was swept."""
+    clauses = []
+    for name in (name for name in _names(findings) if not _same(findings, name)):
+        own = [effect for effect in findings.effects if effect.of == name]
+        found = [effect for effect in own if effect.p_adjusted <= LEVEL]
+        said = [f"**{' x '.join(effect.keys)}** (p {p_equals(effect.p_adjusted)})" for effect in found]
+        what = f"when a run {WORDS[name]}" if name in WORDS else _metric(name)
+        if own:
+            clauses.append(f"on {what}: {listed(said) if said else 'none can be told'}")
+    return f"Effects of the keys {'; '.join(clauses)}." if clauses else ""
 
 
 def _effects(findings: Findings) -> Table:

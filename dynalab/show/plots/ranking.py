@@ -54,7 +54,15 @@ def ranking(
     for place, row in enumerate(values):
         colour = CYCLE[0]
         known = [value for value in row if value is not None]
-        ax.scatter(known, [place - 0.1] * len(known), s=14, color=colour, alpha=0.6, linewidth=0, zorder=3)
+        ax.scatter(
+            known,
+            place - 0.1 - _stacked(known, left, right),
+            s=14,
+            color=colour,
+            alpha=0.6,
+            linewidth=0,
+            zorder=3,
+        )
         low, high = (
             end if bound is None else bound
             for bound, end in zip(intervals[place], (left, right), strict=True)
@@ -94,6 +102,16 @@ def ranking(
     ax.spines["left"].set_visible(False)
     ax.set_xlabel(f"{axis} ({LOG_SCALE})" if logarithmic else axis)
     return figure
+
+
+def _stacked(values: Sequence[float], left: float, right: float) -> np.ndarray:
+    """Return how far above the row each dot lies, (n,): those in one place stand on each other."""
+    places = np.round((np.asarray(values, dtype=float) - left) / ((right - left) or 1.0) * 120).astype(int)
+    level = np.zeros(len(places))
+    for one in np.unique(places):
+        same = np.flatnonzero(places == one)
+        level[same] = np.arange(len(same))
+    return level * min(0.07, 0.42 / max(float(level.max(initial=0.0)), 1.0))
 
 
 @style()
