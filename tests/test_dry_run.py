@@ -92,6 +92,9 @@ def test_missing_data_and_a_folder_that_cannot_be_written_are_refused(outputs, t
     assert run(["train", "task=mnist", "--dry-run"]) == 2
     assert "task=mnist: MNIST is not there; looked in" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
-    assert run(["train", "--dry-run", "--outputs", str(tmp_path / "file/below")]) == 2
+    assert run(["train", "seed=0", "--dry-run", "--outputs", str(tmp_path / "file/below")]) == 2
     assert "not writable" in capsys.readouterr().err
+    # Nor is anything trained by whoever only looks what the command does.
+    assert run(["train"]) == 2
+    assert "name what is to be trained, as task=grokking seed=0..3" in capsys.readouterr().err
     assert not outputs.exists()
