@@ -104,7 +104,8 @@ class Ensemble(Recorded):
                     self.records(run, cadence)
             rows, grid = Lazy(self._recorded, partial(self._series_of, run)), self.trajectory(run, ()).steps
             about = (self.config, run.seed, run.status, run.diverged_step)
-            return Run(run.id, rows, grid, *about, self._weights_of(run), self._learner_of(run))
+            blocks = Lazy(self.blocks, partial(self.block, run))
+            return Run(run.id, rows, grid, *about, self._weights_of(run), self._learner_of(run), blocks)
 
         kept, warnings = self._chosen(read, statuses, runs)
         names = tuple(self.grid_metrics())
