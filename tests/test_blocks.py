@@ -234,8 +234,9 @@ def test_the_share_of_bits_is_the_recorded_accuracy_and_one_pass_gives_both(one_
             right = loop.task.correct(loop.stack.forward(batches[0].inputs, loop.evaluated()), batches[0])
             np.testing.assert_array_equal(found[:, :followed], right[:, :followed])
         sets.append(rows["block-examples_set"]["examples_set"].tolist())
+        assert sets[-1][0][1] == followed
         loop.update()
-    assert sets[0] == sets[1] == sets[2] and len({*sets[0]}) == 3
+    assert sets[0] == sets[1] == sets[2] and len({tuple(item) for item in sets[0]}) == 3
 
 
 def test_bits_are_packed_as_numpy_packs_them():

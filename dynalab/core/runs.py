@@ -222,6 +222,11 @@ class Group:
         """Everything that some run recorded, whatever its grid."""
         return {name for run in self.runs for name in run.series}
 
+    @property
+    def blocks(self) -> set[str]:
+        """Every block that some run recorded."""
+        return {name for run in self.runs for name in run.blocks}
+
     def until(self, step: int | None) -> Group:
         """Return the runs as they stood at a step, the key `steps=` of every analysis; None keeps all."""
         return self if step is None else replace(self, runs=tuple(run.until(step) for run in self.runs))

@@ -7,7 +7,8 @@ of the evaluation, and a row costs next to nothing. On another grid each row is 
 An example is known by its place: bit i of a run is the same example in all of its rows. Whether two runs hold out the
 same examples depends on the task: `mnist` and `cifar` have one held-out set, in `grokking`, `digits` and `parity` a
 run's is drawn from its stream `split`, and `seed_streams.split=0` gives all runs one. The block `examples_set` says
-which: it is equal in two runs if and only if they hold out the same examples in the same order.
+which: it is equal in two runs if and only if they hold out the same examples in the same order. `dynalab analyze
+examples` says what of the spread of accuracy between seeds is their number.
 
 In `mlm` an example has several places, each right or wrong, and in `regression` none is: there the probe is refused.
 """
@@ -54,7 +55,7 @@ COLUMNS: Columns = {
         "1",
     ),
     "examples_set": Column(
-        "block: a hash of the run's held-out examples that are followed, in their order", "1"
+        "block: a hash of the held-out examples that are followed, in their order, and their number", "1"
     ),
 }
 
@@ -82,12 +83,16 @@ class Examples:
         """See which examples are held out."""
         import torch
 
-        hashes, self.size = sets(setting.data.eval_batches("test"), self.size)
-        self.blocks = {"examples": Block("uint8", (-(-self.size // 8),)), "examples_set": Block("int64")}
-        self._sets = torch.tensor(hashes, device=next(iter(setting.params.values())).device)
+        followed = sets(setting.data.eval_batches("test"), self.size)
+        self.size = followed[0][1]
+        self.blocks = {
+            "examples": Block("uint8", (-(-self.size // 8),)),
+            "examples_set": Block("int64", (2,)),
+        }
+        self._sets = torch.tensor(followed, device=next(iter(setting.params.values())).device)
 
     def measure(self, state: ProbeState) -> dict[str, Tensor]:
-        """Return the two blocks, (S, ceil(n/8)) and (S,)."""
+        """Return the two blocks, (S, ceil(n/8)) and (S, 2)."""
         assert state.correct is not None and self._sets is not None
         return {"examples": packed(state.correct[:, : self.size]), "examples_set": self._sets}
 
@@ -107,8 +112,8 @@ def packed(bits: Tensor) -> Tensor:
     return (rows * places).sum(2, dtype=torch.uint8)
 
 
-def sets(batches: Iterable[Batch], most: int | None) -> tuple[list[int], int]:
-    """Return of every run a hash, 64 bits, of the first examples of batches, all or at most so many; and their number.
+def sets(batches: Iterable[Batch], most: int | None) -> list[tuple[int, int]]:
+    """Return of every run a hash, 64 bits, of the first examples of batches, all or at most so many, and their number.
 
     No more than a batch is in memory.
     """
@@ -127,4 +132,4 @@ def sets(batches: Iterable[Batch], most: int | None) -> tuple[list[int], int]:
             hashes = [[one.copy() for one in hashes[0]] for _ in hashes]
         n += some
     found = [hashlib.sha256(b"".join(one.digest() for one in own)).digest() for own in hashes]
-    return [int.from_bytes(digest[:8], "little", signed=True) for digest in found], n
+    return [(int.from_bytes(digest[:8], "little", signed=True), n) for digest in found]
