@@ -118,6 +118,20 @@ def test_what_cannot_be_told_says_why():
     assert "most of it is the models' own" in text
 
 
+def test_models_that_differ_less_than_luck_would_have_them_show_little():
+    # Each is right on another half of the examples: accuracies are all but equal, errors are not.
+    counts = 1000 + np.array([-8, -5, -4, -2, -1, 0, 1, 3, 4, 5, 8])
+    right = np.random.default_rng(0).permuted(np.arange(2000) < counts[:, None], axis=1)
+    found = spread(right, whole(right))
+    assert found is not None and found.is_odd and found.models < 0 and found.share == 0
+    # As wide as that of models that differ by as much as luck has it.
+    assert found.interval[0] == 0 and 0.5 < found.interval[1] < 0.9 and found.deviation_interval[1] > 0
+    group = of_examples({f"s{i:04d}": own[None] for i, own in enumerate(right)}, np.array([10]))
+    assert any(
+        "differ less than those of equal models" in line for line in analyse([group], Config()).warnings
+    )
+
+
 def test_agreement_churn_and_forgetting_by_hand():
     steps = np.array([0, 10, 20, 30])
     first = np.array([[0, 0, 1, 1], [1, 0, 0, 1], [0, 0, 1, 1], [0, 0, 1, 1]], bool)

@@ -104,6 +104,7 @@ def _row(found: Followed, held: np.ndarray, step: int, before: dict[int, np.ndar
         test_set_sd=float(np.sqrt(split.test_set)),
         verdict=verdict,
         reason="the interval of the models' share holds a half" if verdict == "cannot_tell" else "",
+        odd=split.is_odd,
     )
 
 
@@ -174,6 +175,11 @@ def _warnings(
         yield (
             f"the runs hold out different examples, two of them share {common:.0%}: which ones a run was tested on is "
             "part of the test set's noise (seed_streams.split=0 gives all the same)"
+        )
+    if odd := [row.step for row in rows if row.odd]:
+        yield (
+            f"in {len(odd)} of {count(len(rows), 'row')} (the last at step {odd[-1]:,}) accuracies differ less than "
+            "those of equal models on independent examples would"
         )
     if len({row.runs for row in rows}) > 1:
         yield "not all runs have all rows: over training their number changes"

@@ -31,6 +31,7 @@ class Row:
     test_set_sd: float | None = None  # standard deviation that the finite number of examples adds, in squares
     verdict: str = "cannot_tell"  # which is more than half: `models`, `test_set` or `cannot_tell`
     reason: str = ""  # why it cannot be told; empty otherwise
+    odd: bool = False  # whether runs differ less than equal models on independent examples would, beyond luck
 
 
 @dataclass(frozen=True)

@@ -48,12 +48,26 @@ class Spread:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The interval of the mean of `total` over models and examples."""
+        """The interval of the mean of `total` over models and examples.
+
+        Where models differ less than the examples alone would have them differ, that is luck, and its upper end is no
+        lower than it would be without: few models cannot show that there is nothing.
+        """
+        low, high = self._factors
+        return self.total * low, max(self.total, self.test_set) * high
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether models differ less than the examples alone would have them differ, by more than luck."""
+        return self.total * self._factors[1] < self.test_set
+
+    @property
+    def _factors(self) -> tuple[float, float]:
         from scipy.stats import chi2
 
         tail = (1 - LEVEL) / 2
-        low, high = chi2.ppf([1 - tail, tail], self.freedom)
-        return self.total * self.freedom / low, self.total * self.freedom / high
+        low, high = self.freedom / chi2.ppf([1 - tail, tail], self.freedom)
+        return float(low), float(high)
 
     @property
     def share(self) -> float:
