@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from nulls.compare import groups as settings
 
 from dynalab.analysis.base import Convergence, Group
+from dynalab.core.blocks import BlockRows
 from dynalab.curvature import bins
 
 
@@ -138,6 +139,19 @@ def spectrum() -> Example:
     return Example(Group.of(runs, steps, config=config), (5, 55))
 
 
+def examples() -> Example:
+    """Six runs on forty examples that all of them hold out; some are better, and one example is forgotten by all."""
+    rng, steps, runs = np.random.default_rng(0), np.arange(0, 101, 10), {}
+    ease = rng.normal(size=40)
+    for row in range(6):
+        # The same luck in every row, so that what is learnt stays so.
+        luck = rng.normal(size=40)
+        right = ease + 0.5 * luck + 0.4 * row - 1 + steps[:, None] / 40 > 0
+        right[:, 7] = steps % 20 == 0
+        runs[f"s000{row}"] = right
+    return Example(of_examples(runs, steps), (30, 80))
+
+
 def slingshot() -> Example:
     """One run with slingshots, one whose loss rises as its rate jumps and that diverges in the end."""
     steps = np.arange(0, 3000, 5)
@@ -185,9 +199,21 @@ def eos() -> Example:
     return Example(Group.of({"s0000": columns, "s0001": below}, steps, config=config), (1500, 2400))
 
 
+def of_examples(runs: Mapping[str, np.ndarray], steps: np.ndarray, sets: Sequence[int] = ()) -> Group:
+    """Return runs that recorded which of n examples are right, (T, n); `sets` are hashes of these, one by default."""
+    group = Group.of({label: {"test_accuracy": right.mean(1)} for label, right in runs.items()}, steps)
+    made = []
+    for run, right, own in zip(group.runs, runs.values(), sets or [1] * len(runs), strict=True):
+        about = np.tile([own, right.shape[1]], (len(steps), 1))
+        values = {"examples": np.packbits(right, axis=1), "examples_set": about}
+        made.append(replace(run, blocks={name: BlockRows(steps, block) for name, block in values.items()}))
+    return replace(group, runs=tuple(made))
+
+
 EXAMPLES: dict[str, Callable[[], Example]] = {
     "compare": compare,
     "eos": eos,
+    "examples": examples,
     "hmm": hmm,
     "periods": periods,
     "progress": progress,

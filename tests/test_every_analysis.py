@@ -11,6 +11,7 @@ from groups import EXAMPLES
 from dynalab.analysis.base import Group, Run, Series
 from dynalab.analysis.command import findings_of, needs_of
 from dynalab.config.registry import find
+from dynalab.core.blocks import BlockRows
 from dynalab.core.records import plain, restore, tables
 from dynalab.errors import DynalabError, NothingMatched
 from dynalab.show import terminal
@@ -38,7 +39,9 @@ def ended(run: Run, last: int) -> Run:
         name: Series.of(own.steps[own.steps <= last], own.values[own.steps <= last])
         for name, own in run.series.items()
     }
-    return replace(run, series=series, grid=run.grid[run.grid <= last], status="done", diverged_step=None)
+    blocks = {name: own.until(last) for name, own in run.blocks.items()}
+    grid = run.grid[run.grid <= last]
+    return replace(run, series=series, blocks=blocks, grid=grid, status="done", diverged_step=None)
 
 
 def test_a_prefix_is_judged_as_runs_that_ended_there(kind):
@@ -87,6 +90,12 @@ def test_poor_runs_end_in_findings_or_in_a_line(kind, poor):
         "nothing": lambda series: Series(series.steps[:0], series.values[:0]),
         "constant": lambda series: Series(series.steps, 1.0 + 0 * series.values),
     }[poor]
+    blocks = {
+        "one run": lambda block: block,
+        "one row": lambda block: block.until(block.steps[0]),
+        "nothing": lambda block: block.until(-1),
+        "constant": lambda block: BlockRows(block.steps, np.repeat(block.values[:1], len(block), axis=0)),
+    }[poor]
     groups = [
         replace(
             group,
@@ -94,6 +103,7 @@ def test_poor_runs_end_in_findings_or_in_a_line(kind, poor):
                 replace(
                     run,
                     series={name: rows(series) for name, series in run.series.items()},
+                    blocks={name: blocks(block) for name, block in run.blocks.items()},
                     grid=run.grid[:1] if poor == "one row" else run.grid,
                 )
                 for run in (group.runs[:1] if poor == "one run" else group.runs)
@@ -113,7 +123,7 @@ def test_poor_runs_end_in_findings_or_in_a_line(kind, poor):
 def test_what_was_not_recorded_is_named_with_what_records_it(kind):
     part, _, config, _ = kind
     needs = needs_of(part, config)
-    if not needs.columns:
+    if not needs.columns and not needs.blocks:
         pytest.skip("takes whatever was recorded")
     group = Group.of({"s0000": {"of_no_use": np.arange(3.0)}}, np.arange(3))
     with pytest.raises(NothingMatched, match=r"needs: dynalab train \.\.\. ") as error:

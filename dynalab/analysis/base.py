@@ -54,6 +54,7 @@ class Needs:
         optional: Metrics that it looks at where they were recorded.
         record: Overrides of `dynalab train` that record them.
         imports: Columns that a table of runs trained elsewhere needs, in words; empty: those that are missing.
+        blocks: Blocks that it cannot do without.
         statuses: Statuses of the runs that it takes.
         weights: Whether it reads weights (`Run.weights`), which must have been kept at some step.
         network: Whether it runs networks (`Run.network`, `Group.stack`), which must be dynalab's own or a plug-in's.
@@ -65,6 +66,7 @@ class Needs:
     optional: tuple[str, ...] = ()
     record: str = ""
     imports: str = ""
+    blocks: tuple[str, ...] = ()
     statuses: tuple[str, ...] = ("done",)
     weights: bool = False
     network: bool = False
@@ -81,10 +83,11 @@ class Needs:
         """All metrics that it looks at; empty where it takes whatever was recorded."""
         return tuple(dict.fromkeys([*self.required, *self.optional]))
 
-    def missing(self, recorded: Collection[str]) -> list[str]:
-        """Return what is not among the metrics that were recorded."""
+    def missing(self, recorded: Collection[str], blocks: Collection[str] = ()) -> list[str]:
+        """Return what is not among the metrics and blocks that were recorded."""
         ways = [(item,) if isinstance(item, str) else item for item in self.columns]
-        return [" or ".join(names) for names in ways if not {*recorded} & {*names}]
+        found = [" or ".join(names) for names in ways if not {*recorded} & {*names}]
+        return [*found, *(name for name in self.blocks if name not in blocks)]
 
     def require_weights(self, group: Group) -> None:
         """Raise `NothingMatched` where a run has no weights at any step, or no network, and it is needed."""

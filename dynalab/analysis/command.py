@@ -80,7 +80,7 @@ def gather(
     ready: list[Inputs] = []
     left: list[str] = []
     for ensemble, runs in selection:
-        group = ensemble.group(needs.statuses, [run.id for run in runs], needs.names)
+        group = ensemble.group(needs.statuses, [run.id for run in runs], needs.names, needs.blocks)
         entered = {run.id for run in group.runs}
         if kept := [run for run in runs if run.id in entered]:
             ready.append(Inputs([ensemble], kept, (group,)))
@@ -204,7 +204,7 @@ def findings_of(groups: Sequence[Group], part: Part, config: Any) -> Any:
     """
     needs = needs_of(part, config)
     for group in groups:
-        if missing := needs.missing(group.columns):
+        if missing := needs.missing(group.columns, group.blocks):
             names = " and ".join(missing)
             how = f"dynalab train ... {needs.record}"
             if group.imported:

@@ -1,4 +1,4 @@
-"""What the columns of the recorded series are: each is declared once, in the module that computes it.
+"""What the columns and blocks of the recorded series are: each is declared once, in the module that computes it.
 
 A module of a probe or of a task says so in `COLUMNS`, name -> `Column`; a number at the end of a name stands there as
 `#` (`sharpness_#`). Those of a task are recorded with `train_` and `test_` before them. docs/metrics.md is made from

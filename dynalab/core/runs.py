@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from dynalab.core.blocks import BlockRows
 from dynalab.core.convergence import Convergence
 from dynalab.core.errors import NothingMatched
 from dynalab.core.trajectories import LARGEST, described, largest_since
@@ -64,13 +65,16 @@ class Series:
         return cls(steps, values) if some.all() else cls(steps[some], values[some])
 
 
-class Lazy(Mapping[str, Series]):
+T = TypeVar("T")
+
+
+class Lazy(Mapping[str, T]):
     """The series of some names, read when they are asked for; `read` raises a KeyError for any other name."""
 
-    def __init__(self, names: Collection[str], read: Callable[[str], Series]) -> None:
+    def __init__(self, names: Collection[str], read: Callable[[str], T]) -> None:
         self.names, self.read = names, read
 
-    def __getitem__(self, name: str) -> Series:
+    def __getitem__(self, name: str) -> T:
         return self.read(name)
 
     def __contains__(self, name: object) -> bool:
@@ -103,6 +107,8 @@ class Run:
     weights: Weights = field(default_factory=Weights, compare=False)
     # What the weights are weights of; None where that is not known (a run of another trainer).
     learner: Learner | None = field(default=None, compare=False)
+    # Name -> what was recorded of a block, on steps of its own.
+    blocks: Mapping[str, BlockRows] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         metrics = count(len(self.series), "metric")
@@ -131,6 +137,7 @@ class Run:
             status="done" if self.status == "diverged" and not ended else self.status,
             diverged_step=self.diverged_step if ended else None,
             weights=self.weights.until(step),
+            blocks=Lazy(self.blocks, lambda name: self.blocks[name].until(step)),
         )
 
     def require_learner(self) -> Learner:
@@ -175,7 +182,11 @@ class Run:
             values = largest_since(series.values, kept) if name == LARGEST else series.values[kept]
             return Series(series.steps[kept], values)
 
-        return replace(self, series=Lazy(self.series, read), grid=self.grid[self.grid % steps == 0])
+        def read_block(name: str) -> BlockRows:
+            return self.blocks[name].where(self.blocks[name].steps % steps == 0)
+
+        grid = self.grid[self.grid % steps == 0]
+        return replace(self, series=Lazy(self.series, read), grid=grid, blocks=Lazy(self.blocks, read_block))
 
     def table(self, names: Sequence[str]) -> np.ndarray:
         """Return metrics on the evaluation grid, shape (T, M), NaN where one has no value."""
@@ -210,6 +221,11 @@ class Group:
     def columns(self) -> set[str]:
         """Everything that some run recorded, whatever its grid."""
         return {name for run in self.runs for name in run.series}
+
+    @property
+    def blocks(self) -> set[str]:
+        """Every block that some run recorded."""
+        return {name for run in self.runs for name in run.blocks}
 
     def until(self, step: int | None) -> Group:
         """Return the runs as they stood at a step, the key `steps=` of every analysis; None keeps all."""

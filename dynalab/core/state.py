@@ -72,6 +72,9 @@ class ProbeState:
         optimizer_state: The optimizer's tensors, name of parameter -> name of tensor -> (S, ...).
         batch: The batch of the update t-1 -> t; None in row 0.
         upcoming: The update t -> t+1; None where no probe needs it.
+        correct: Which held-out examples, of those that are evaluated, are right, shape (S, n), bool; of the pass of the
+            evaluation at t, where there is one. Only of a task that says which are (`correct` of
+            `dynalab.tasks.base.Task`); None where no probe needs it.
     """
 
     step: int
@@ -82,3 +85,4 @@ class ProbeState:
     optimizer_state: Mapping[str, Mapping[str, Tensor]] | None = None
     batch: Batch | None = None
     upcoming: Upcoming | None = None
+    correct: Tensor | None = None

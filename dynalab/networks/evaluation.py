@@ -21,8 +21,14 @@ class Evaluation:
     def __init__(self, stack: Stack, task: Task, data: TaskData, dtype: torch.dtype) -> None:
         self._stack, self._task, self._data, self._dtype = stack, task, data, dtype
 
-    def of(self, split: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return `<split>_loss` and the task's metrics with weights (S, ...), each of shape (S,), float64."""
+    def of(
+        self, split: str, weights: Mapping[str, Tensor], correct: list[Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Return `<split>_loss` and the task's metrics with weights (S, ...), each of shape (S,), float64.
+
+        To `correct`, where it is given, is added of every batch which of its examples are right, (S, B), as the task
+        says.
+        """
 
         def means_of(batch: Batch) -> tuple[dict[str, Tensor], int | Tensor]:
             outputs = self._stack.forward(batch.inputs, weights).to(self._dtype)
@@ -34,11 +40,25 @@ class Evaluation:
                 "outputs of its forward pass with the batch on the first axis",
             )
             values = self.values(outputs, self._task.loss(outputs, batch), batch)
+            if correct is not None:
+                correct.append(self._correct(outputs, batch))
             return values, counted(self._task, batch)
 
         with torch.no_grad():
             means = averaged(map(means_of, self._data.eval_batches(split)))
         return {f"{split}_{name}": value for name, value in means.items()}
+
+    def _correct(self, outputs: Tensor, batch: Batch) -> Tensor:
+        right = self._task.correct(outputs, batch)  # type: ignore[attr-defined]
+        shape = (self._stack.width, batch.size)
+        form = (getattr(right, "shape", None), getattr(right, "dtype", None))
+        require(
+            form == (shape, torch.bool),
+            self._task,
+            right,
+            f"a tensor of shape {shape} and type bool: which are right",
+        )
+        return right
 
     def values(self, outputs: Tensor, losses: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return loss and metrics (S,) of a batch from outputs (S, B, ...) and losses (S,).

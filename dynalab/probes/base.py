@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from dynalab.config.keys import Section, key
+from dynalab.core.blocks import Block as Block
 from dynalab.core.columns import Column as Column
 from dynalab.core.columns import Columns as Columns
 from dynalab.core.state import Objective as Objective
@@ -86,12 +87,15 @@ class Probe(Protocol):
 
     Attributes:
         needs: Which optional fields of `ProbeState` it reads: any of `initial`, `previous`, `gradients`,
-            `optimizer_state`, `batch`, `upcoming`. The engine keeps only what some probe needs.
+            `optimizer_state`, `batch`, `upcoming`, `correct`. The engine keeps only what some probe needs.
 
     A probe that remembers tensors between rows has `tensors() -> name -> (S, ...)`, which checkpoints keep, and
     `load(tensors)`, or a resumed run would go on otherwise than one that was not cut off. A module whose cadence
     follows from the cost of a measurement has `default_every(config, ensemble) -> int`, a multiple of `eval.every`.
     What a null of its section stands for is said by `in_words(config, ensemble) -> {field: value}` of its module.
+    One that has `blocks`, name -> `Block`, when it is measured, returns with its columns a tensor (S, ...) for each, of
+    that type and shape; what it is stands in `COLUMNS`, too. A block is no metric: it has a series of its own, on
+    the probe's cadence, stays out of tables, and is read by `Run.blocks`.
     One that is to be measured where a run's loss spikes, too, has `on_spike = True` and `measure_run(state, run)`, of
     the same names, which returns values for one run, NaN for the others, and remembers nothing.
     """
@@ -99,5 +103,5 @@ class Probe(Protocol):
     needs: frozenset[str]
 
     def measure(self, state: ProbeState) -> dict[str, Tensor]:
-        """Return named values of shape (S,), float64, on the device of the weights."""
+        """Return named values of shape (S,), float64, on the device of the weights; of blocks (S, ...)."""
         ...

@@ -147,7 +147,7 @@ def _config_dir(kind: str) -> list[str]:
 
 
 def unmade(ensemble: Ensemble, stored: Sequence[Result]) -> list[str]:
-    """Return the commands of the analyses that an ensemble recorded all columns for, and that are not stored.
+    """Return the commands of the analyses that an ensemble recorded everything for, and that are not stored.
 
     Those that read whatever was recorded are not among them.
     """
@@ -160,7 +160,7 @@ def unmade(ensemble: Ensemble, stored: Sequence[Result]) -> list[str]:
         except (ConfigError, TypeError):
             # A plug-in's may have keys without a default, and a `NEEDS` that does not work: who calls it is told.
             continue
-        if needs and needs.columns and not needs.missing(ensemble.metrics):
+        if needs and (needs.columns or needs.blocks) and not needs.missing(ensemble.metrics, ensemble.blocks):
             commands.append(shlex.join(["dynalab", "analyze", kind, ensemble.id, *_config_dir(kind)]))
     return commands
 

@@ -21,6 +21,7 @@ from dynalab.core.words import count
 from dynalab.store import checkpoint, runfile, series, snapshot
 from dynalab.store.checkpoint import CheckpointState
 from dynalab.store.lock import Lock
+from dynalab.store.names import block_of
 from dynalab.store.paths import CheckpointPaths, EnsemblePaths, ShardPaths
 from dynalab.store.read import read_bytes
 from dynalab.store.series import Mark, SeriesWriter
@@ -245,7 +246,8 @@ def save_rows(part: ShardPaths, cadence: str, records: np.ndarray, places: Seque
         }
     else:
         chosen = {name: records[name][:, members] for name in metrics}
-    writer = SeriesWriter(part.series(cadence), metrics, None if single else len(members))
+    columns = metrics if block_of(cadence) is None else series.blocks_of(records.dtype)
+    writer = SeriesWriter(part.series(cadence), columns, None if single else len(members))
     try:
         writer.append(records["step"], records["wall"], chosen)
         writer.sync()

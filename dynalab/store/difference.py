@@ -52,8 +52,8 @@ def series(one: Ensemble, a: Sequence[StoredRun], other: Ensemble, b: Sequence[S
 
     Returns:
         `{shared, equal, differing, largest}`: number of labels on both sides; of those, the runs whose rows on the
-        evaluation grid are the same to the bit, up to the last step that both have; the labels of the others; and
-        the largest absolute difference of a value there, with its metric (null where nothing differs).
+        evaluation grid, and whose blocks, are the same to the bit, up to the last step that both have; the labels of
+        the others; and the largest absolute difference of a metric there, with its name (null where none differs).
     """
     right = {run.label: run for run in b}
     shared = [(run, right[run.label]) for run in a if run.label in right]
@@ -64,16 +64,20 @@ def series(one: Ensemble, a: Sequence[StoredRun], other: Ensemble, b: Sequence[S
     for run, twin in shared:
         try:
             x, y = one.trajectory(run, metrics), other.trajectory(twin, metrics)
+            apart = [
+                name for name in _common_blocks(one, other) if len(_apart(one, run, other, twin, name)[1])
+            ]
         except StoreError as error:
             one.leave_out(run.shard.root.name, str(error))
             continue
         rows = min(len(x.steps), len(y.steps))
         left, same_grid = x.values[:rows], np.array_equal(x.steps[:rows], y.steps[:rows])
-        if same_grid and np.array_equal(left, y.values[:rows], equal_nan=True):
+        same = same_grid and np.array_equal(left, y.values[:rows], equal_nan=True)
+        if same and not apart:
             equal += 1
             continue
         differing.append(run.label)
-        if same_grid and metrics:
+        if same_grid and metrics and not same:
             gap = np.nan_to_num(np.abs(left - y.values[:rows]), nan=0.0, posinf=0.0)
             sizes = gap.max(axis=0, initial=0.0)
             gaps.append({"difference": float(sizes.max()), "metric": metrics[int(sizes.argmax())]})
@@ -84,7 +88,7 @@ def series(one: Ensemble, a: Sequence[StoredRun], other: Ensemble, b: Sequence[S
 def divergence(
     one: Ensemble, a: Sequence[StoredRun], other: Ensemble, b: Sequence[StoredRun]
 ) -> dict[str, Any]:
-    """Say from which recorded row on the series of runs of the same label differ, metric by metric.
+    """Say from which recorded row on the series of runs of the same label differ, by metric, and by block.
 
     Values are compared to the bit where both have a row, NaN with NaN as equal.
 
@@ -95,20 +99,18 @@ def divergence(
     """
     twins = {run.label: run for run in b}
     names = [name for name in one.metrics if name in {*other.metrics}]
+    names += _common_blocks(one, other)
     rows = dict.fromkeys(names, 0)
     firsts: dict[str, list[int]] = {name: [] for name in names}
     for run in a:
         for name in names if run.label in twins else ():
             try:
-                (steps, x), (others, y) = one.rows(run, name), other.rows(twins[run.label], name)
+                common, apart = _apart(one, run, other, twins[run.label], name)
             except StoreError as error:
                 one.leave_out(run.shard.root.name, str(error))
                 break
-            common, left, right = np.intersect1d(steps, others, return_indices=True)
-            x, y = x[left], y[right]
-            apart = np.flatnonzero((x.view(np.int64) != y.view(np.int64)) & ~(np.isnan(x) & np.isnan(y)))
             rows[name] += len(common)
-            firsts[name] += common[apart[:1]].tolist()
+            firsts[name] += apart[:1].tolist()
     metrics = [
         {"metric": name, "step": min(steps, default=None), "runs": len(steps), "rows": rows[name]}
         for name, steps in firsts.items()
@@ -116,6 +118,33 @@ def divergence(
     ]
     metrics.sort(key=lambda row: (row["step"] is None, row["step"] or 0))
     return {"step": metrics[0]["step"] if metrics else None, "metrics": metrics}
+
+
+def _common_blocks(one: Ensemble, other: Ensemble) -> list[str]:
+    # A block of the name of a metric is not told from it.
+    return [name for name in one.blocks if name in {*other.blocks} and name not in {*one.metrics}]
+
+
+def _apart(
+    one: Ensemble, run: StoredRun, other: Ensemble, twin: StoredRun, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps at which both of two runs have a row of a metric or block, and those where they differ."""
+    (steps, x), (others, y) = _rows(one, run, name), _rows(other, twin, name)
+    common, left, right = np.intersect1d(steps, others, return_indices=True)
+    x, y = x[left], y[right]
+    if x.dtype != y.dtype or x.shape != y.shape:
+        return common, common
+    # Of floats the bits, so that a zero of another sign differs.
+    bits = f"u{x.dtype.itemsize}"
+    equal = (np.ascontiguousarray(x).view(bits) == np.ascontiguousarray(y).view(bits)) | ((x != x) & (y != y))
+    return common, common[~equal.all(axis=tuple(range(1, equal.ndim)))]
+
+
+def _rows(ensemble: Ensemble, run: StoredRun, name: str) -> tuple[np.ndarray, np.ndarray]:
+    if name in ensemble.metrics:
+        return ensemble.rows(run, name)
+    rows = ensemble.block(run, name)
+    return rows.steps, rows.values
 
 
 def _landmark(steps: Sequence[float | None]) -> dict[str, Any] | None:

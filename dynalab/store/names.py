@@ -15,6 +15,8 @@ from dynalab.core.errors import StoreError
 
 # The series of the rows that spikes of a run's loss forced, on no grid.
 FORCED = "forced"
+# Before the name of a block, that of its series.
+_BLOCK = "block-"
 
 # A label, a cadence, the name of a table: a part of a file's name, and short enough to stand twice in one.
 NAME = re.compile(r"\w[\w.+-]{0,149}")
@@ -22,7 +24,10 @@ NAME = re.compile(r"\w[\w.+-]{0,149}")
 TASK = re.compile(r"\w[\w.+-]*")
 ENSEMBLE = re.compile(r"(?!\.)[\w.-]*-[0-9a-f]{10}")
 SHARD = re.compile(r"shard-[0-9a-z-]+-[0-9]+(-a[0-9]+)?")
-CADENCE = re.compile(rf"every-[0-9]+|log|at-[0-9a-f]{{8}}|imported|{FORCED}|{FORCED}-({NAME.pattern})")
+BLOCK = re.compile(r"[a-z][a-z0-9_]{0,99}")
+CADENCE = re.compile(
+    rf"every-[0-9]+|log|at-[0-9a-f]{{8}}|imported|{FORCED}|{FORCED}-({NAME.pattern})|{_BLOCK}({BLOCK.pattern})"
+)
 STEP = re.compile(r"step-([0-9]{8,18})")
 ANALYSIS = re.compile(r"\w[\w.+-]*-[0-9a-f]{10}")
 
@@ -50,6 +55,16 @@ def inside(folder: Path, name: re.Pattern[str], suffix: str = "") -> Iterator[Pa
     for path in paths:
         if path.name.endswith(suffix) and name.fullmatch(path.name.removesuffix(suffix)):
             yield path
+
+
+def block_series(name: str) -> str:
+    """Return the name of the series of a block; it stands in the place of a cadence."""
+    return f"{_BLOCK}{name}"
+
+
+def block_of(cadence: str) -> str | None:
+    """Return the block that a series is of; None for one of metrics."""
+    return cadence.removeprefix(_BLOCK) if cadence.startswith(_BLOCK) else None
 
 
 def forced_cadence(label: str) -> str:

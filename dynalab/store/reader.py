@@ -20,6 +20,7 @@ from dynalab.core.trajectories import Trajectories, Trajectory
 from dynalab.core.weights import Weights
 from dynalab.networks.learner import Recipe, SeededLearner
 from dynalab.store import runfile, series
+from dynalab.store.names import block_series
 from dynalab.store.recorded import Recorded, has_begun
 from dynalab.store.stored import StoredRun
 
@@ -88,6 +89,7 @@ class Ensemble(Recorded):
         statuses: Iterable[str] = ("done",),
         runs: Iterable[str] | None = None,
         metrics: Sequence[str] = (),
+        blocks: Sequence[str] = (),
     ) -> Group:
         """Return the runs in some statuses as analyses take them; the others are named in `warnings`.
 
@@ -95,8 +97,10 @@ class Ensemble(Recorded):
             statuses: Which runs enter.
             runs: Ids of the runs wanted, or None for all.
             metrics: Metrics that will be read, for damage to be found now; empty for all.
+            blocks: Blocks that will be read, likewise.
         """
         cadences = {cadence for name, cadence in self._recorded.items() if not metrics or name in metrics}
+        cadences |= {block_series(name) for name in blocks if name in self.blocks}
 
         def read(run: StoredRun) -> Run:
             for cadence in cadences:
@@ -104,7 +108,8 @@ class Ensemble(Recorded):
                     self.records(run, cadence)
             rows, grid = Lazy(self._recorded, partial(self._series_of, run)), self.trajectory(run, ()).steps
             about = (self.config, run.seed, run.status, run.diverged_step)
-            return Run(run.id, rows, grid, *about, self._weights_of(run), self._learner_of(run))
+            blocks = Lazy(self.blocks, partial(self.block, run))
+            return Run(run.id, rows, grid, *about, self._weights_of(run), self._learner_of(run), blocks)
 
         kept, warnings = self._chosen(read, statuses, runs)
         names = tuple(self.grid_metrics())

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from dynalab.config.suggest import did_you_mean, listing
+from dynalab.core.blocks import BlockRows
 from dynalab.core.errors import ConfigError, StoreError
 from dynalab.core.words import count
 from dynalab.store import runfile, series
-from dynalab.store.names import FORCED, forced_cadence
+from dynalab.store.names import FORCED, block_of, block_series, forced_cadence
 from dynalab.store.paths import EnsemblePaths
 from dynalab.store.stored import IMPORTED_CADENCE, StoredEnsemble, StoredRun
 
@@ -59,11 +60,35 @@ class Recorded(StoredEnsemble):
 
     def cadences(self) -> list[str]:
         """Return the names of all series, the evaluation grid's first."""
+        # Rows of single runs, on no grid, are read by `forced_rows`, blocks by `block`.
+        own = {n for n in self._stored_series if n.partition("-")[0] != FORCED and block_of(n) is None}
+        return sorted(own, key=lambda name: (name != self.eval_cadence, name))
+
+    @cached_property
+    def _stored_series(self) -> set[str]:
         # A series that a finished shard vouches for is asked for even if its file is gone: that is damage.
-        names = {name for run in self._shards for name in [*run.shard.cadences(), *run.record.marks]}
-        # Rows of single runs, on no grid: `forced_rows` reads them.
-        names = {name for name in names if name.partition("-")[0] != FORCED}
-        return sorted(names, key=lambda name: (name != self.eval_cadence, name))
+        return {name for run in self._shards for name in [*run.shard.cadences(), *run.record.marks]}
+
+    @property
+    def blocks(self) -> list[str]:
+        """Every block that was recorded, in order of their names."""
+        return sorted(name for series in self._stored_series if (name := block_of(series)) is not None)
+
+    def block(self, run: StoredRun, name: str) -> BlockRows:
+        """Return a run's rows of a block, up to where it diverged; none where its shard has not begun.
+
+        Raises:
+            StoreError: The series is damaged.
+            ConfigError: The block was not recorded.
+        """
+        if name not in self.blocks:
+            known = f"; there are {listing(self.blocks)}" if self.blocks else ", nor another block"
+            raise ConfigError(f"{name}: no block of {self.id}{did_you_mean(name, self.blocks)}{known}")
+        if not has_begun(run, block_series(name)):
+            return BlockRows(np.empty(0, np.int64), np.empty(0))
+        rows = self.records(run, block_series(name))
+        found = BlockRows(rows["step"], rows[name][:, run.index])
+        return found if run.diverged_step is None else found.where(found.steps < run.diverged_step)
 
     def forced_rows(self, run: StoredRun) -> np.ndarray:
         """Return the rows that spikes of a run's loss forced between those of its grids, a structured array (T,).
@@ -146,9 +171,14 @@ def _records(run: StoredRun, cadence: str) -> np.ndarray:
     records = series.read(path)
     metrics = series.metrics_of(records.dtype)
     single = series.is_single(records.dtype)
-    # Runs that were trained elsewhere may each be on steps of their own.
-    fits = single == (cadence == FORCED) or cadence == IMPORTED_CADENCE
-    if not fits or {records.dtype[name].shape for name in metrics} - {() if single else (n_runs,)}:
+    shapes = {records.dtype[name].shape for name in metrics}
+    if (block := block_of(cadence)) is not None:
+        fits = metrics == (block,) and {shape[:1] for shape in shapes} == {(n_runs,)}
+    else:
+        # Runs that were trained elsewhere may each be on steps of their own.
+        fits = single == (cadence == FORCED) or cadence == IMPORTED_CADENCE
+        fits = fits and not shapes - {() if single else (n_runs,)}
+    if not fits:
         raise StoreError(f"{path} is damaged: its columns are not of {count(n_runs, 'run')}")
     if not mark or run.record.status not in runfile.FINAL:
         return records

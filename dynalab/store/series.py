@@ -1,7 +1,8 @@
 """Append-only series: one structured `.npy` file a cadence, whole after a kill at any moment.
 
 A file is a NumPy header of fixed length, then records [step, wall, metric (S,), ...]; where each row is of a single
-run, [step, wall, run, metric, ...], `run` being its place in the shard. Rows are written and flushed first, the
+run, [step, wall, run, metric, ...], `run` being its place in the shard. A block has a file of its own, of records
+[step, wall, block (S, ...)]. Rows are written and flushed first, the
 header's row count after; readers take the smaller of header and size. So `numpy.load` opens a series while it grows,
 and a kill costs at most the rows that the header does not count yet.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from dynalab.core.atomic import storing, sync, write_bytes
+from dynalab.core.blocks import Block
 from dynalab.core.errors import StoreError
 from dynalab.store.read import opened, read_bytes, whole
 
@@ -27,9 +29,15 @@ _COUNT_DIGITS = 20
 _LONGEST_HEADER = len(_MAGIC) + 2 + 2**16
 
 
-def row_type(metrics: Sequence[str], n_runs: int | None) -> np.dtype:
-    """Return the record type of a series of `n_runs` runs; None: of one whose rows are of a single run each."""
+def row_type(metrics: Sequence[str] | Mapping[str, Block], n_runs: int | None) -> np.dtype:
+    """Return the record type of a series of `n_runs` runs, of metrics or of blocks.
+
+    None: of a series of metrics whose rows are of a single run each.
+    """
     fields: list[tuple] = [("step", "<i8"), ("wall", "<f8")]
+    if isinstance(metrics, Mapping):
+        blocks = metrics.items()
+        return np.dtype(fields + [(name, block.stored, (n_runs, *block.shape)) for name, block in blocks])
     if n_runs is None:
         return np.dtype([*fields, ("run", "<i8"), *((name, "<f8") for name in metrics)])
     return np.dtype(fields + [(name, "<f8", (n_runs,)) for name in metrics])
@@ -43,6 +51,11 @@ def is_single(dtype: np.dtype) -> bool:
 def metrics_of(dtype: np.dtype) -> tuple[str, ...]:
     """Return the metrics of a series, in the order of their columns."""
     return (dtype.names or ())[3 if is_single(dtype) else 2 :]
+
+
+def blocks_of(dtype: np.dtype) -> dict[str, Block]:
+    """Return the blocks of a series of some."""
+    return {name: Block.of(dtype[name].base, dtype[name].shape[1:]) for name in metrics_of(dtype)}
 
 
 def own_rows(records: np.ndarray, index: int) -> np.ndarray:
@@ -191,13 +204,17 @@ class SeriesWriter:
 
     Args:
         path: The file.
-        metrics: Names of its columns.
+        metrics: Names of its columns; of blocks, name -> block.
         n_runs: Length S of every column; None where each row is of a single run.
         keep: Rows to keep of an existing file (what the checkpoint vouches for); None starts anew.
     """
 
     def __init__(
-        self, path: Path, metrics: Sequence[str], n_runs: int | None, keep: Mark | None = None
+        self,
+        path: Path,
+        metrics: Sequence[str] | Mapping[str, Block],
+        n_runs: int | None,
+        keep: Mark | None = None,
     ) -> None:
         self.path = path
         self.dtype = row_type(metrics, n_runs)
@@ -219,8 +236,8 @@ class SeriesWriter:
         Args:
             steps: Shape (n,).
             wall: Seconds since the epoch, shape (n,).
-            columns: Metric -> shape (n, S), every column of the series; (n,), `run` among them, where each row is of
-                a single run.
+            columns: Metric -> shape (n, S), of a block (n, S, ...), every column of the series; (n,), `run` among
+                them, where each row is of a single run.
 
         Raises:
             StoreError: The disk is full; the rows before stand.

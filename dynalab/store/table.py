@@ -17,7 +17,7 @@ import numpy as np
 from dynalab.core.atomic import replacing
 from dynalab.core.errors import StoreError
 from dynalab.store import runfile, series
-from dynalab.store.names import FORCED
+from dynalab.store.names import FORCED, block_of
 from dynalab.store.paths import EnsemblePaths
 from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredEnsemble, StoredRun
@@ -89,7 +89,9 @@ def _about(path: Path) -> dict[str, Any]:
 def _write(ensemble: Ensemble, stored: str) -> None:
     paths, shards = ensemble.paths, {run.shard: run for run in ensemble.runs}
     begun = {
-        shard: {*names, *run.record.marks} for shard, run in shards.items() if (names := shard.cadences())
+        shard: {name for name in (*names, *run.record.marks) if block_of(name) is None}
+        for shard, run in shards.items()
+        if (names := shard.cadences())
     }
     runs = [run for run in ensemble.runs if run.shard in begun]
     about: dict[str, Any] = {"stored": stored, "tables": []}

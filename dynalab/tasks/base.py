@@ -108,7 +108,11 @@ class Task(Protocol):
         ...
 
     def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Return further means over the batch, each of shape (S,); `accuracy` is the usual one."""
+        """Return further means over the batch, each of shape (S,); `accuracy` is the usual one.
+
+        A task whose examples are each right or wrong may say which are, by an optional method
+        `correct(outputs, batch)`: shape (S, B), bool; the probe `examples` follows them.
+        """
         ...
 
 

@@ -46,7 +46,12 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the share (S,), float64, of examples whose largest output (S, B, C) is the target's (S, B)."""
     import torch
 
-    return (outputs.max(2).indices == targets).to(torch.float64).mean(1)
+    return correct(outputs, targets).to(torch.float64).mean(1)
+
+
+def correct(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return which examples' largest output (S, B, C) is the target's (S, B), shape (S, B), bool."""
+    return outputs.max(2).indices == targets
 
 
 def _squares(outputs: Tensor, targets: Tensor) -> Tensor:

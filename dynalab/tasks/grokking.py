@@ -127,6 +127,10 @@ class Grokking:
         """Return `accuracy`, the share of examples whose largest output is the target's; (S,), float64."""
         return {"accuracy": classification.accuracy(outputs, batch.targets)}
 
+    def correct(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return which examples are right, shape (S, B), bool."""
+        return classification.correct(outputs, batch.targets)
+
 
 def build(config: Config) -> Grokking:
     """Build the task that `config` describes."""

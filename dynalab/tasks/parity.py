@@ -141,7 +141,11 @@ class Parity:
         """Return `accuracy`, the share of outputs with the label's sign (0 has neither); (S,), float64."""
         import torch
 
-        return {"accuracy": (outputs[..., 0] * batch.targets > 0).to(torch.float64).mean(1)}
+        return {"accuracy": self.correct(outputs, batch).to(torch.float64).mean(1)}
+
+    def correct(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return which outputs have the label's sign, shape (S, B), bool."""
+        return outputs[..., 0] * batch.targets > 0
 
 
 def build(config: Config) -> Parity:

@@ -85,6 +85,13 @@ class Loop:
             others = build_networks(make, [replace(streams[0], init=streams[0].init + 1)])
         refuse_own_attributes([*networks, *others])
         self.measurements = measurements(config, networks[0], folders, every)
+        if not hasattr(self.task, "correct") and (
+            following := [item.name for item in self.measurements if "correct" in item.probe.needs]
+        ):
+            raise ConfigError(
+                f"probes: the probe {following[0]} needs a task whose examples are each right or wrong, and those of "
+                f"task={config.task.name} are not; leave it out with probes=[weights,gradients]"
+            )
         self.stack = Stack(networks, streams, device)
         self.stack.made = next(filter(place_of, (make, self.task)), None)
         self.params = list(self.stack.params.values())
@@ -222,15 +229,17 @@ class Loop:
         """Return the rows of the current step: cadence -> metric -> (S,)."""
         measured = [item for item in self.measurements if self.step in item.grid]
         found: dict[str, dict[str, Tensor]] = {}
+        needs = needs_of(measured)
+        correct: list[Tensor] | None = [] if "correct" in needs else None
         if self.step in self.eval_grid:
             losses = self._losses.row(self.step)
             train = self._evaluate_training() if self.gradients.shares_pass else self.evaluate("train")
-            found[self.eval_grid.name] = {**train, **self.evaluate("test"), **losses}
+            test = self._evaluation.of("test", self.evaluated(), correct)
+            found[self.eval_grid.name] = {**train, **test, **losses}
         if measured:
-            state = self._probe_state(needs_of(measured))
+            state = self._probe_state(needs, correct)
             for item in measured:
-                row = found.setdefault(item.grid.name, {})
-                row.update(item.measure(state, row))
+                item.measure(state, found)
         return found
 
     def measure_own(self) -> None:
@@ -263,8 +272,14 @@ class Loop:
         """
         return self._evaluation.of(split, self.evaluated() if weights is None else weights)
 
-    def _probe_state(self, needs: set[str]) -> ProbeState:
-        """Return what the probes of a row look at, with the optional fields that one of them needs."""
+    def _probe_state(self, needs: set[str], correct: list[Tensor] | None = None) -> ProbeState:
+        """Return what the probes of a row look at, with the optional fields that one of them needs.
+
+        `correct` is what an evaluation of this step has found, in its batches; where none has, one is made.
+        """
+        if "correct" in needs and not correct:
+            correct = []
+            self._evaluation.of("test", self.evaluated(), correct)
         return ProbeState(
             step=self.step,
             params=self.evaluated(),
@@ -274,6 +289,7 @@ class Loop:
             optimizer_state=self._optimizer_state() if "optimizer_state" in needs else None,
             batch=self._batch,
             upcoming=self.upcoming() if "upcoming" in needs else None,
+            correct=torch.cat(correct, 1) if correct else None,
         )
 
     def forced_rows(self) -> dict[int, dict[str, Tensor]]:

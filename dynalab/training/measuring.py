@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
+from dynalab.core.blocks import TYPES, Block
 from dynalab.core.plugins import place_of, refuse, require
 from dynalab.core.state import ProbeState
 from dynalab.core.words import listed
 from dynalab.probes.base import Probe
+from dynalab.store.names import BLOCK, block_series
 from dynalab.tasks.checks import check_values
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
 
@@ -30,12 +32,17 @@ class Measurement:
     grid: Cadence
     _names: list[tuple[str, ...]] = field(default_factory=list)
 
-    def measure(self, state: ProbeState, beside: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return a row's values, each of shape (S,).
+    @property
+    def blocks(self) -> Mapping[str, Block]:
+        """What the probe declares of those of its values that are blocks."""
+        return getattr(self.probe, "blocks", {})
+
+    def measure(self, state: ProbeState, rows: dict[str, dict[str, Tensor]]) -> None:
+        """Add its values, each of shape (S,), to a row; blocks, (S, ...), have a row each.
 
         Args:
             state: What is measured.
-            beside: What stands in the row already.
+            rows: The rows of this step, by series, of which some stand already.
 
         Raises:
             PluginError: A plug-in's are no such values, or have the name of another.
@@ -44,15 +51,30 @@ class Measurement:
         row = measure(state)
         some = isinstance(row, dict) and (row or not place_of(measure))
         require(some, measure, row, "a dictionary, name -> one value a run")
-        check_values(measure, row, next(iter(state.params.values())).shape[0])
+        width, blocks = next(iter(state.params.values())).shape[0], self.blocks
+        check_values(measure, {name: value for name, value in row.items() if name not in blocks}, width)
+        _check_blocks(self.probe, row, blocks, width)
+        of = {name: block_series(name) if name in blocks else self.grid.name for name in row}
         if not self._names:
             self._names.append(tuple(row))
-            if place_of(measure) and (same := sorted({*row} & {*beside})):
+            if place_of(measure) and (same := sorted(name for name in row if name in rows.get(of[name], ()))):
                 refuse(measure, row, f"other names than {listed(same)}, which the row has already")
         require(
             tuple(row) == self._names[0], measure, row, f"{listed(self._names[0])}, as in the rows before"
         )
-        return row
+        for name, value in row.items():
+            rows.setdefault(of[name], {})[name] = value
+
+
+def _check_blocks(probe: Probe, row: Mapping[str, Tensor], blocks: Mapping[str, Block], width: int) -> None:
+    """Check that blocks are what a probe declares them to be; a `PluginError` where a plug-in's are not."""
+    for name, block in blocks.items():
+        legal = f"blocks whose types are among {listed(TYPES)}, under names of small letters, digits and _"
+        require(BLOCK.fullmatch(name) and block.dtype in TYPES, probe, block, legal)
+        value, shape = row.get(name), (width, *block.shape)
+        form = (getattr(value, "shape", None), str(getattr(value, "dtype", "")).removeprefix("torch."))
+        wanted = f"a tensor of shape {shape} and type {block.dtype}, one block a run, for {name!r}"
+        require(form == (shape, block.dtype), probe.measure, value, wanted)
 
 
 def measurements(
@@ -85,5 +107,5 @@ def rows_of_runs(
     for item in items:
         for run in runs:
             row = item.probe.measure_run(state, run)  # type: ignore[attr-defined]
-            rows[run] |= {name: value[run] for name, value in row.items()}
+            rows[run] |= {name: value[run] for name, value in row.items() if name not in item.blocks}
     return rows

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dynalab.core.atomic import storing
-from dynalab.store.names import FORCED
+from dynalab.core.blocks import Block
+from dynalab.store.names import FORCED, block_of
 from dynalab.store.paths import ShardPaths
 from dynalab.store.series import Mark, SeriesWriter, truncate
 
-BLOCK_ROWS = 256
-BLOCK_SECONDS = 1.0
+# What is kept on the device is moved at the latest with so many rows, seconds and bytes.
+MOST_ROWS = 256
+MOST_SECONDS = 1.0
+MOST_BYTES = 1 << 22
 
 
 class Recorder:
@@ -38,7 +41,8 @@ class Recorder:
     ) -> None:
         self._paths, self._n_runs, self._marks, self._require = paths, n_runs, dict(marks), require
         self._writers: dict[str, SeriesWriter] = {}
-        self._blocks: dict[str, list[tuple[int, float, Tensor]]] = {}
+        self._kept: dict[str, list[tuple[int, float, Tensor]]] = {}
+        self._bytes = 0
         self._forced: list[tuple[int, float, int, Tensor]] = []
         self._columns: dict[str, tuple[str, ...]] = {}
         self._flushed = time.monotonic()
@@ -52,9 +56,11 @@ class Recorder:
                     path.unlink()
 
     def add(self, cadence: str, step: int, values: Mapping[str, Tensor]) -> None:
-        """Keep a row of `(S,)` values for the series of a cadence."""
-        row = step, time.time(), self._stacked(cadence, step, values)
-        self._blocks.setdefault(cadence, []).append(row)
+        """Keep a row of `(S,)` values for the series of a cadence, or the `(S, ...)` of a block for its own."""
+        (block,) = values.values() if block_of(cadence) is not None else (None,)
+        row = self._stacked(cadence, step, values) if block is None else block.detach()
+        self._bytes += row.nbytes
+        self._kept.setdefault(cadence, []).append((step, time.time(), row))
 
     def add_forced(self, step: int, place: int, values: Mapping[str, Tensor]) -> None:
         """Keep a row that one run's spike forced, each value of shape (); called by step and place, ascending."""
@@ -69,8 +75,9 @@ class Recorder:
 
     def due(self) -> bool:
         """Return whether it is time to move rows to the host."""
-        most = max([len(self._forced), *map(len, self._blocks.values())])
-        return most >= BLOCK_ROWS or time.monotonic() - self._flushed > BLOCK_SECONDS
+        most = max([len(self._forced), *map(len, self._kept.values())])
+        full = most >= MOST_ROWS or self._bytes >= MOST_BYTES
+        return full or time.monotonic() - self._flushed > MOST_SECONDS
 
     def flush(self, diverged_step: Tensor) -> None:
         """Append what was kept.
@@ -78,33 +85,41 @@ class Recorder:
         Args:
             diverged_step: Step from which a run's values mean nothing, -1 where there is none, shape (S,).
         """
-        self._flushed = time.monotonic()
+        self._flushed, self._bytes = time.monotonic(), 0
         self._require()
         bad = diverged_step[: self._n_runs].cpu().numpy()
-        for cadence, block in self._blocks.items():
-            if not block:
+        for cadence, rows in self._kept.items():
+            if not rows:
                 continue
-            steps = np.array([step for step, _, _ in block])
-            wall = np.array([clock for _, clock, _ in block])
-            values = torch.stack([row for *_, row in block]).cpu().numpy()[:, :, : self._n_runs]
-            values = np.where(((bad >= 0) & (steps[:, None] >= bad))[:, None, :], np.nan, values)
+            steps = np.array([step for step, _, _ in rows])
+            wall = np.array([clock for _, clock, _ in rows])
+            values = torch.stack([row for *_, row in rows]).cpu().numpy()
+            lost = (bad >= 0) & (steps[:, None] >= bad)
+            rows.clear()
+            if (name := block_of(cadence)) is not None:
+                values = values[:, : self._n_runs]
+                # Not every type has a NaN.
+                values[lost] = 0
+                form = {name: Block.of(values.dtype, values.shape[2:])}
+                self._writer(cadence, form).append(steps, wall, {name: values})
+                continue
+            values = np.where(lost[:, None, :], np.nan, values[:, :, : self._n_runs])
             columns = {name: values[:, index] for index, name in enumerate(self._columns[cadence])}
-            self._writer(cadence).append(steps, wall, columns)
+            self._writer(cadence, self._columns[cadence]).append(steps, wall, columns)
             self.latest |= {name: column[-1] for name, column in columns.items()}
-            block.clear()
         if self._forced:
             steps, wall, places = (np.array(column) for column in list(zip(*self._forced, strict=True))[:3])
             values = torch.stack([row for *_, row in self._forced]).cpu().numpy()
             values[(bad[places] >= 0) & (steps >= bad[places])] = np.nan
             columns = dict(zip(self._columns[FORCED], values.T, strict=True))
-            self._writer(FORCED).append(steps, wall, {"run": places, **columns})
+            self._writer(FORCED, self._columns[FORCED]).append(steps, wall, {"run": places, **columns})
             self._forced.clear()
 
-    def _writer(self, cadence: str) -> SeriesWriter:
+    def _writer(self, cadence: str, columns: Sequence[str] | Mapping[str, Block]) -> SeriesWriter:
         if cadence not in self._writers:
             keep = self._marks.get(cadence)
             path, n_runs = self._paths.series(cadence), None if cadence == FORCED else self._n_runs
-            self._writers[cadence] = SeriesWriter(path, self._columns[cadence], n_runs, keep)
+            self._writers[cadence] = SeriesWriter(path, columns, n_runs, keep)
         return self._writers[cadence]
 
     def sync(self) -> dict[str, Mark]:

@@ -14,10 +14,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from dynalab.core.blocks import Block
 from dynalab.core.errors import ConfigError, StoreError
 from dynalab.store import checkpoint, progress, runfile, series
 from dynalab.store.checkpoint import CheckpointPaths, CheckpointState
 from dynalab.store.lock import Lock
+from dynalab.store.names import block_of
 from dynalab.store.paths import ShardPaths
 from dynalab.store.progress import Progress
 from dynalab.store.series import Mark
@@ -142,7 +144,8 @@ class Session:
         marks = {name: Mark(*mark) for name, mark in self._shard.marks.items()}
         if edited or differ(before, self.loop):
             for name, row in self.loop.rows().items():
-                marks[name] = _put(self._paths.series(name), step, row, len(self._shard.runs))
+                put = _put if block_of(name) is None else _put_block
+                marks[name] = put(self._paths.series(name), step, row, len(self._shard.runs))
         self._open(marks)
         if edited and step in self._snapshots.grid:
             n_runs = len(self._shard.runs)
@@ -313,3 +316,15 @@ def _put(path: Path, step: int, row: Mapping[str, Tensor], n_runs: int) -> Mark:
             made[name][:-1] = records[name]
             made[name][-1] = np.where(np.isnan(own), last[name][-1], own) if len(last) else own
     return series.replace(path, made)
+
+
+def _put_block(path: Path, step: int, row: Mapping[str, Tensor], n_runs: int) -> Mark:
+    """As `_put`, of a block; where it has another type or shape from this step on, the rows before cannot stand."""
+    ((name, values),) = row.items()
+    own = values.cpu().numpy()[:n_runs]
+    dtype = series.row_type({name: Block.of(own.dtype, own.shape[1:])}, n_runs)
+    records = series.read(path) if path.is_file() else np.zeros(0, dtype)
+    records = records[records["step"] < step] if records.dtype == dtype else np.zeros(0, dtype)
+    last = np.zeros(1, dtype)
+    last["step"], last["wall"], last[name] = step, time.time(), own
+    return series.replace(path, np.concatenate([records, last]))

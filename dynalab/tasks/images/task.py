@@ -133,6 +133,10 @@ class ImageTask:
         """Return `accuracy`, shape (S,), float64."""
         return {"accuracy": classification.accuracy(outputs, batch.targets)}
 
+    def correct(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return which examples are right, shape (S, B), bool."""
+        return classification.correct(outputs, batch.targets)
+
     def _augment(self, streams: Sequence[Streams], pixels: Tensor, step: int) -> Tensor:
         assert self.border is not None
         numbers = augment.draw(streams, step, pixels.shape[1]).to(pixels.device)
