@@ -247,13 +247,12 @@ class Loop:
         own = [item for item in self.measurements if place_of(item.probe)]
         if not own:
             return
-        correct: list[Tensor] = []
-        row = {**self.evaluate("train"), **self._evaluation.of("test", self.evaluated(), correct)}
+        row = {**self.evaluate("train"), **self.evaluate("test")}
         # What other probes would measure is known by name; nobody looks at the values.
         others = (sys.modules[type(item.probe).__module__] for item in self.measurements if item not in own)
         declared = [OF_UPDATES, *(getattr(module, "COLUMNS", {}) for module in others)]
         row |= dict.fromkeys((name for names in declared for name in names), next(iter(row.values())))
-        state = self._probe_state(needs_of(own), correct)
+        state = self._probe_state(needs_of(own))
         rows = {item.grid.name: dict(row) for item in own}
         for item in own:
             item.measure(state, rows)
