@@ -253,8 +253,12 @@ class Loop:
         declared = [OF_UPDATES, *(getattr(module, "COLUMNS", {}) for module in others)]
         row |= dict.fromkeys((name for names in declared for name in names), next(iter(row.values())))
         state = self._probe_state(needs_of(own))
+        found: dict[str, dict[str, Tensor]] = {}
         for item in own:
-            row |= item.measure(state, row)
+            # As if all were on one grid.
+            found[item.grid.name] = dict(row)
+            item.measure(state, found)
+            row |= found[item.grid.name]
 
     def _evaluate_training(self) -> dict[str, Tensor]:
         """Evaluate the training examples in the pass of the next update, which is made now."""
