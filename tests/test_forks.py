@@ -200,6 +200,7 @@ class Side:
     def __init__(self, **runs: dict[str, tuple[list[int], list[float]]]) -> None:
         self.metrics = [*dict.fromkeys(name for run in runs.values() for name in run)]
         self.runs: Any = [SimpleNamespace(label=label, own=own) for label, own in runs.items()]
+        self.blocks: list[str] = []
 
     def rows(self, run: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
         return tuple(map(np.array, run.own[name]))
