@@ -721,14 +721,12 @@ def test_analyses_that_were_not_made_have_their_commands(monkeypatch):
     def needs(part: Any, config: Any) -> Any:
         return part.needs
 
-    def part(wanted: Sequence[str], *, broken: bool = False) -> Any:
+    def part(wanted: Sequence[str], *, broken: bool = False, blocks: Sequence[str] = ()) -> Any:
         def config() -> None:
             if broken:
                 raise TypeError("a key without a default")
 
-        return SimpleNamespace(
-            config_class=config, needs=Needs(columns=tuple(wanted)) if wanted is not None else None
-        )
+        return SimpleNamespace(config_class=config, needs=Needs(columns=tuple(wanted), blocks=tuple(blocks)))
 
     parts = {
         "a": part(["x"]),
@@ -737,18 +735,24 @@ def test_analyses_that_were_not_made_have_their_commands(monkeypatch):
         "d": part(["y"]),
         "e": part(["x"]),
         "f": None,
+        "g": part([], blocks=["bits"]),
+        "h": part([], blocks=["others"]),
     }
     monkeypatch.setattr(choice, "names", lambda group, folders: [*parts])
     monkeypatch.setattr(choice, "part_of", parts.get)
     monkeypatch.setattr(choice, "needs_of", needs)
     monkeypatch.setattr(choice, "_config_dir", lambda kind: ["--config-dir", "/p q"] if kind == "e" else [])
-    item = shown([], metrics=["x"])
-    commands = [f"dynalab analyze a {DIGEST}", f"dynalab analyze e {DIGEST} --config-dir '/p q'"]
+    item = shown([], metrics=["x"], blocks=["bits"])
+    commands = [
+        f"dynalab analyze a {DIGEST}",
+        f"dynalab analyze e {DIGEST} --config-dir '/p q'",
+        f"dynalab analyze g {DIGEST}",
+    ]
     assert choice.unmade(item.ensemble, []) == commands
     assert choice.unmade(item.ensemble, [result("a")]) == commands[1:]
     others = choice.others("x", item.ensemble, [result("a")], [])
     assert (others.title, others.anchor) == ("Other analyses", "x-others")
-    assert others.blocks == [Say(f"Recorded, and not analysed: `{commands[1]}`.")]
+    assert others.blocks == [Say(f"Recorded, and not analysed: `{commands[1]}` and `{commands[2]}`.")]
 
 
 def test_analyses_that_are_not_shown_are_listed(monkeypatch):
