@@ -18,7 +18,6 @@ from math import comb
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 DRAWS = 9999
 # Two-sided 95% point of the normal distribution.
@@ -236,6 +235,8 @@ def time_dependent_p(
     that have not yet. Plain comparisons of those who ever entered with the others favour long runs, which have more
     time to enter ("immortal time"); this one does not.
     """
+    from scipy import special
+
     fewer = variance = 0.0
     for rows in _each(strata, len(time)):
         moments, events = np.unique(time[observed & rows], return_counts=True)

@@ -9,7 +9,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.special import fdtrc, stdtrit
 
 from dynalab.analysis.compare.findings import Effect
 from dynalab.analysis.compare.pairs import OPEN, Bounds, holm
@@ -27,6 +26,8 @@ def effects(name: str, of: Sequence[Times | Values], keys: Sequence[Mapping[str,
     None is given with fewer than two keys, where a run never reached the landmark (its step is not known), or where
     too few runs are left to tell an error.
     """
+    from scipy.special import fdtrc
+
     names = list(keys[0]) if keys else []
     if len(names) < 2:
         return []
@@ -87,6 +88,8 @@ def _difference(
     design: np.ndarray, columns: np.ndarray, y: np.ndarray, error: float, freedom: int, order: int
 ) -> tuple[float | None, Bounds]:
     """Return the contrast of a term of one column, the last of a design, and its 95% interval."""
+    from scipy.special import stdtrit
+
     if columns.shape[1] != 1:
         return None, OPEN
     solution, *_ = np.linalg.lstsq(design, y, rcond=1e-10)

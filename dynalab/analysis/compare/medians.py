@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import betaincinv
 
 LEAST = 5  # runs below which no interval of a median is given
 TAIL = 0.025
@@ -41,6 +40,8 @@ def median_interval(time: np.ndarray, observed: np.ndarray) -> tuple[float | Non
 
 def _limit(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
     """Return a quantile of beta variables with these first and second moments; of one that does not vary, its value."""
+    from scipy.special import betaincinv
+
     spread = second - first**2
     vary = spread > 1e-15
     scale = np.where(vary, first * (1 - first) / np.where(vary, spread, 1.0) - 1, 1.0)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from scipy.special import ndtri
-
 from dynalab.analysis.compare.pairs import together
 from dynalab.analysis.compare.samples import Times, Values
 from dynalab.core.survival import gehan_scores
@@ -36,6 +34,8 @@ def needed_for_times(one: Times, other: Times, paired: bool, level: float) -> in
 
 
 def _needed(difference: float, errors: float, level: float, correction: float) -> int | None:
+    from scipy.special import ndtri
+
     if errors <= 0 or not difference:
         return None
     z = float(ndtri(1 - level / 2))

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.special import stdtrit
 
 from dynalab.analysis.compare.permutation import LEVEL, ROUNDING, Flips, PermutationTest, Splits
 from dynalab.analysis.compare.samples import Times, Values, shared
@@ -202,6 +201,8 @@ def _crossing(
 
 def _interval(samples: Sequence[np.ndarray]) -> Bounds:
     """Return Welch's 95% interval of the first mean less the second, if there is one; open where nothing varies."""
+    from scipy.special import stdtrit
+
     estimate = float(samples[0].mean() - (samples[1].mean() if len(samples) > 1 else 0.0))
     errors = [float(values.var(ddof=1)) / len(values) for values in samples]
     size = max(float(np.abs(values).max()) for values in samples)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from dynalab.config.typed import flat
 from dynalab.core.runs import Group
 
 # What follows from other keys, or says nothing of how a setting trains.
@@ -28,6 +27,8 @@ def swept(groups: Sequence[Group]) -> list[dict[str, Any]]:
 
     A key that differs only because another does, as an optimizer's own rate beside its name, is none of them.
     """
+    from dynalab.config.typed import flat
+
     trees = [flat(dict(group.runs[0].config)) if group.runs else {} for group in groups]
     names = [
         name for name in dict.fromkeys(name for tree in trees for name in tree) if not name.startswith(_DULL)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import ndtr
 
 _MOST_STEPS = 60
 _CLOSE = 1e-10
@@ -66,6 +65,8 @@ def split(scores: np.ndarray, size: int, total: float) -> float | None:
 
 def _tail(t: float, distance: float, curve: float) -> float | None:
     """Return Lugannani and Rice's tail from a saddlepoint; None where it is none."""
+    from scipy.special import ndtr
+
     if t <= 0 or distance <= 0 or curve <= 0:
         return None
     w, v = math.sqrt(2 * distance), t * math.sqrt(curve)
