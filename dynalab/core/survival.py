@@ -11,7 +11,7 @@ between ensembles is no difference of the labels. None is one ensemble.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, reduce
 from itertools import combinations
 from math import comb
@@ -208,21 +208,34 @@ def shift(
         spread = _spread(scores, group, strata)
         return float(scores[group].sum()) / spread if spread > 0 else 0.0
 
-    def crossing(level: float, above: bool) -> float | None:
-        """Where the statistic passes a level; from the right for `above`."""
+    def passed(level: float, above: bool) -> float | None:
+        return crossing(standardised, steps, level, above)
 
-        def before(place: int) -> bool:
-            value = standardised(place)
-            return value > level or (above and value == level)
-
-        # No shift that could have been seen is on both sides of it: so few or so censored runs leave it open.
-        if not before(0) or before(len(steps)):
-            return None
-        return float(steps[bisect_left(range(len(steps)), True, key=lambda place: not before(place)) - 1])
-
-    left, right = crossing(0.0, False), crossing(0.0, True)
+    left, right = passed(0.0, False), passed(0.0, True)
     estimate = None if left is None or right is None else (left + right) / 2
-    return estimate, [crossing(critical, False), crossing(-critical, True)]
+    return estimate, [passed(critical, False), passed(-critical, True)]
+
+
+def crossing(
+    statistic: Callable[[int], float], steps: Sequence[float] | np.ndarray, level: float, above: bool
+) -> float | None:
+    """Return where a statistic that falls in steps passes a level; None where it does not.
+
+    Args:
+        statistic: Place among N + 1 -> its value: before the first of the N steps, between them, behind the last.
+        steps: Where it falls, ascending.
+        level: The level.
+        above: Whether it is passed from the right, where the statistic stays at it.
+    """
+
+    def before(place: int) -> bool:
+        value = statistic(place)
+        return value > level or (above and value == level)
+
+    # No shift that could have been seen is on both sides of it: so few or so censored runs leave it open.
+    if not before(0) or before(len(steps)):
+        return None
+    return float(steps[bisect_left(range(len(steps)), True, key=lambda place: not before(place)) - 1])
 
 
 def time_dependent_p(

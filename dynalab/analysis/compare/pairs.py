@@ -8,8 +8,7 @@ them and a seed makes them alike: labels are then exchanged within a seed.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from dynalab.analysis.compare.permutation import LEVEL, ROUNDING, Flips, PermutationTest, Splits
 from dynalab.analysis.compare.samples import Times, Values, shared
-from dynalab.core.survival import gehan_scores
+from dynalab.core.survival import crossing, gehan_scores
 
 # Seeds that both settings need for runs to be compared seed by seed, their share of the runs of the larger, and how
 # much alike the runs of a seed must be: by simulation the choice gains up to 30% of power where they are, and at most
@@ -176,27 +175,12 @@ def _shift(
         value, spread = test.statistic(scores)
         return value / spread if spread > 0 else 0.0
 
-    left, right = _crossing(standardised, steps, 0.0, False), _crossing(standardised, steps, 0.0, True)
+    left, right = crossing(standardised, steps, 0.0, False), crossing(standardised, steps, 0.0, True)
     estimate = None if left is None or right is None else (left + right) / 2
     return estimate, (
-        _crossing(standardised, steps, critical, False),
-        _crossing(standardised, steps, -critical, True),
+        crossing(standardised, steps, critical, False),
+        crossing(standardised, steps, -critical, True),
     )
-
-
-def _crossing(
-    statistic: Callable[[int], float], steps: Sequence[float] | np.ndarray, level: float, above: bool
-) -> float | None:
-    """Return where a falling statistic passes a level, from the right for `above`; None where it does not."""
-
-    def before(place: int) -> bool:
-        value = statistic(place)
-        return value > level or (above and value == level)
-
-    # No shift that could have been seen is on both sides of it: so few or so censored runs leave it open.
-    if not before(0) or before(len(steps)):
-        return None
-    return float(steps[bisect_left(range(len(steps)), True, key=lambda place: not before(place)) - 1])
 
 
 def _interval(samples: Sequence[np.ndarray]) -> Bounds:

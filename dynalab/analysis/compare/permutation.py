@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from functools import lru_cache
 from itertools import combinations, product
 from math import comb
@@ -21,20 +22,20 @@ TIE = 1e-9
 ROUNDING = 1e-12
 
 
-class PermutationTest:
+class PermutationTest(ABC):
     """A permutation test of n runs of one setting and m of another, in this order."""
 
     n: int  # runs of the first
     exact: bool  # whether all permutations are there
     least_p: float  # the least that these numbers of runs could give
 
+    @abstractmethod
     def sums(self, scores: np.ndarray) -> np.ndarray:
         """Return the statistics of all permutations, (B,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def statistic(self, scores: np.ndarray) -> tuple[float, float]:
         """Return the statistic, and its standard deviation under permutation."""
-        raise NotImplementedError
 
     def p_and_critical(self, scores: np.ndarray) -> tuple[float, float]:
         """Return the p of scores, (n + m,), and the size in standard deviations from which on it is at most .05."""
@@ -52,13 +53,13 @@ class PermutationTest:
             return p, math.inf
         return p, float(sizes[place] + sizes[place - 1]) / 2 / spread
 
+    @abstractmethod
     def p_of_means(self, x: np.ndarray, y: np.ndarray) -> float:
         """Return the p of the difference of means, in units of its own error in every permutation."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tail(self, scores: np.ndarray, total: float) -> float | None:
         """Return the chance of a statistic of at least a positive total, where it can be computed."""
-        raise NotImplementedError
 
     def _p(self, value: float, drawn: np.ndarray, scores: np.ndarray) -> float:
         """Return the share of permutations beyond a value; where draws are too few to tell, the tails of the scores."""
