@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import dynalab
@@ -249,6 +250,16 @@ def test_rows_up_to_a_failure_stay_and_the_mended_plug_in_is_another_ensemble(he
     assert mended.code == 0 and "1 new, 0 to go on" in mended.err
     listed = here("runs", "list", "--json").json["runs"]
     assert sorted(run["status"] for run in listed) == ["done", "failed"]
+
+
+def test_rows_of_a_run_without_a_checkpoint_stay_as_well(here, mine, outputs):
+    old, new = "    def factor(step: int) -> float:\n", "    def factor(step):\n        1 / (3 - step)\n"
+    broken(mine, "schedule", old, new)
+    assert here("train", *WORDS, "seed=0").code == 2
+    (run,) = here("runs", "list", "-f", "status=failed", "--json").json["runs"]
+    assert run["steps"] > 0
+    (frame,) = (pd.read_parquet(path) for path in outputs.glob("own/*/metrics.parquet"))
+    assert frame["step"].tolist()[-1] == run["steps"] and frame["train_loss"].notna().all()
 
 
 def test_an_edit_names_its_line(here, mine):
