@@ -66,6 +66,17 @@ def clopper_pearson(count: int, total: int, tail: float = 0.025) -> tuple[float,
     return low, float(betaincinv(count + 1, total - count, 1 - tail)) if count < total else 1.0
 
 
+def ratio_interval(values: Sequence[float], bounds: Sequence[Any]) -> tuple[float, float]:
+    """Return the interval of the ratio of the second of two positive values to the first, from their own intervals.
+
+    Newcombe's way for logarithms (Zou and Donner, 2008): what is known of each is kept on its side.
+    """
+    one, other = map(math.log, values)
+    (low, high), (least, most) = (map(math.log, ends) for ends in bounds)
+    down, up = math.hypot(other - least, high - one), math.hypot(most - other, one - low)
+    return math.exp(other - one - down), math.exp(other - one + up)
+
+
 def passage(steps: Sequence[float | None]) -> str:
     """Return what `quartiles` does of a first passage in words: `at step 300 (quartiles 200 to never)`."""
     low, middle, high = (None if step is None else f"{step:,.0f}" for step in steps)

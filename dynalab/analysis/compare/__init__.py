@@ -28,7 +28,6 @@ from dynalab.analysis.compare.measures import (
 from dynalab.analysis.compare.medians import median_interval
 from dynalab.analysis.compare.needed import needed_for_means, needed_for_times
 from dynalab.analysis.compare.pairs import (
-    OPEN,
     Bounds,
     Gap,
     between_times,
@@ -122,7 +121,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         best=best,
         level_with_best=level,
         needed_runs=needed,
-        response=_response(main, keys, ranks, level, ids),
+        response=_response(main, settings, keys, ranks, level, ids),
         effects=tuple(effect for item in samples for effect in effects(item.name, item.of, keys)),
         at_step=at,
         rule=rule,
@@ -261,6 +260,7 @@ def _needed(
 
 def _response(
     main: Measure,
+    settings: Sequence[Setting],
     keys: Sequence[Mapping[str, Any]],
     ranks: Mapping[str, Sequence[int]],
     level: Mapping[str, Sequence[str]],
@@ -273,18 +273,15 @@ def _response(
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers):
         return None
     order = sorted(range(len(numbers)), key=lambda place: numbers[place])
+    by_id = {setting.ensemble: setting for setting in settings}
     values = []
     for place in order:
-        item = main.of[place]
-        if isinstance(item, Times):
-            values.append(
-                Level(float(numbers[place]), median(item), median_interval(*item.until(end_of(item))))
-            )
+        item = by_id[ids[place]]
+        if main.name in item.landmarks:
+            estimate, interval = item.landmarks[main.name].median_step, item.landmarks[main.name].interval
         else:
-            mean = float(item.values.mean()) if len(item.values) else None
-            values.append(
-                Level(float(numbers[place]), mean, mean_interval(item.values) if mean is not None else OPEN)
-            )
+            estimate, interval = item.final[main.name].mean, item.final[main.name].interval
+        values.append(Level(float(numbers[place]), estimate, interval))
     first = ranks[main.name][0]
     near = [float(numbers[place]) for place in order if ids[place] in {ids[first], *level[main.name]}]
     best = Best(float(numbers[first]), (min(near), max(near)))

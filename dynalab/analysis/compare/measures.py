@@ -120,10 +120,7 @@ def ranked(sample: Measure) -> list[int]:
         item = sample.of[place]
         if isinstance(item, Times):
             middle = median(item)
-            known = item.steps[np.isfinite(item.steps)]
-            return (math.inf if middle is None else middle), -item.reached / max(len(item.steps), 1) + (
-                1e-12 * float(known.min(initial=0.0))
-            )
+            return (math.inf if middle is None else middle), -item.reached / max(len(item.steps), 1)
         return (float(item.values.mean()) * (sample.sign or 1) if len(item.values) else math.inf), 0.0
 
     return sorted(range(len(sample.of)), key=score)

@@ -16,6 +16,7 @@ import numpy as np
 
 from dynalab.analysis.compare.permutation import LEVEL, ROUNDING, Flips, PermutationTest, Splits
 from dynalab.analysis.compare.samples import Times, Values, shared
+from dynalab.core.stats import ratio_interval
 from dynalab.core.survival import crossing, gehan_scores
 
 # Seeds that both settings need for runs to be compared seed by seed, their share of the runs of the larger, and how
@@ -202,13 +203,10 @@ def _ratio(x: np.ndarray, y: np.ndarray) -> tuple[float | None, Bounds]:
     if min(x.min(), y.min()) <= 0:
         return None, OPEN
     ratio = float(y.mean() / x.mean())
-    (low, high), (least, most) = mean_interval(x), mean_interval(y)
-    if None in (low, high, least, most) or min(low or 0.0, least or 0.0) <= 0:
+    bounds = mean_interval(x), mean_interval(y)
+    if any(low is None or low <= 0 for low, _ in bounds):
         return ratio, OPEN
-    a, b = math.log(x.mean()), math.log(y.mean())
-    down = math.hypot(b - math.log(least or 1), math.log(high or 1) - a)
-    up = math.hypot(math.log(most or 1) - b, a - math.log(low or 1))
-    return ratio, (ratio * math.exp(-down), ratio * math.exp(up))
+    return ratio, ratio_interval((float(x.mean()), float(y.mean())), bounds)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -63,12 +63,6 @@ class Values:
         return Values(tuple(labels), self.values[[self.labels.index(label) for label in labels]])
 
 
-def landmark(group: Group, metric: str, level: float) -> Times | None:
-    """Return when a group's runs first had a metric of at least a level; None where it was not recorded."""
-    rule = Convergence(metric, level)
-    return passages(group, rule) if metric in group.columns else None
-
-
 def passages(group: Group, rule: Convergence) -> Times:
     """Return when a group's runs first held a level, by the rule of convergence."""
     steps, last = [], []

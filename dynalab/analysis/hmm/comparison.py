@@ -19,6 +19,7 @@ from dynalab.analysis.hmm.claims import (
     off_path,
     ways_of,
 )
+from dynalab.core.stats import ratio_interval
 
 if TYPE_CHECKING:
     from dynalab.analysis.hmm.findings import Findings
@@ -163,21 +164,9 @@ def _spread(one: Sequence[float], other: Sequence[float]) -> Ratio | None:
     logs = [np.log(x) for x in samples]
     centred = [x - np.median(x) for x in logs]
     p = permutation_test(centred, apart, n_resamples=RESAMPLES, alternative="greater", rng=rng).pvalue
-    return Ratio(second / first, _ratio_interval((first, second), bounds), float(p))
-
-
-def _ratio_interval(values: Sequence[float], bounds: Sequence[Sequence[float] | None]) -> list[float | None]:
-    """Interval of the ratio of the second of two positive values to the first, from their own intervals.
-
-    Newcombe's way for logarithms (Zou and Donner, 2008): what is known of each is kept on its side.
-    """
-    if bounds[0] is None or bounds[1] is None:
-        return [None, None]
-    one, other = map(math.log, values)
-    low, high = map(math.log, bounds[0])
-    least, most = map(math.log, bounds[1])
-    down, up = math.hypot(other - least, high - one), math.hypot(most - other, one - low)
-    return [math.exp(other - one - down), math.exp(other - one + up)]
+    known = None not in bounds
+    interval = ratio_interval((first, second), bounds) if known else (None, None)
+    return Ratio(second / first, list(interval), float(p))
 
 
 def _ratio(top: Any, bottom: Any) -> list[float | None]:
