@@ -33,6 +33,7 @@ COMMANDS = {
         "Infer what happened: phases, detours, edge of stability, slingshots.",
     ),
     "fork": ("dynalab.cli.fork", "Go on from a stored state with something changed."),
+    "reproduce": ("dynalab.cli.reproduce", "Try a paper's claims, and say of each what holds here."),
     "report": ("dynalab.cli.report", "Write one self-contained HTML page."),
     "runs": ("dynalab.cli.runs", "List, show, watch, compare, export and remove what is stored."),
     "config": ("dynalab.cli.config", "Print the composed configuration, or say what its keys are."),

@@ -23,6 +23,10 @@ class _Place:
         return folder.root / self.name
 
 
+# Folders beside those of tasks.
+_NO_TASKS = ("analysis", "reports", "reproduce", "logs")
+
+
 @dataclass(frozen=True)
 class OutputPaths:
     """The outputs folder."""
@@ -32,6 +36,7 @@ class OutputPaths:
     last = _Place("last.json")  # What the last `train` or `import` composed.
     analyses = _Place("analysis")
     reports = _Place("reports")
+    reproductions = _Place("reproduce")
     logs = _Place("logs")  # Tracebacks of dynalab's own bugs.
     imports_lock = _Place("imported/lock")  # Held while a table is imported.
     commands = _Place(
@@ -41,6 +46,15 @@ class OutputPaths:
     def analysis(self, kind: str, digest: str) -> AnalysisPaths:
         """Return the folder of one analysis."""
         return AnalysisPaths(self.analyses / f"{kind}-{digest}")
+
+    def reproduction(self, name: str, scale: str) -> Path:
+        """Return the file with what became of a sheet's claims at a scale."""
+        return self.reproductions / f"{name}-{scale}" / "result.json"
+
+    def stored_reproductions(self) -> list[Path]:
+        """Return the files of all reproductions, in order of their names."""
+        found = (folder / "result.json" for folder in inside(self.reproductions, NAME))
+        return [path for path in found if path.is_file()]
 
     def report(self, name: str) -> Path:
         """Return the folder of one report."""
@@ -60,8 +74,7 @@ class OutputPaths:
 
         That is the one in the folder of its task, where training goes on; the others are its `copies`.
         """
-        reserved = {self.analyses.name, self.reports.name, self.logs.name}
-        tasks = [folder for folder in inside(self.root, TASK) if folder.name not in reserved]
+        tasks = [folder for folder in inside(self.root, TASK) if folder.name not in _NO_TASKS]
         same: dict[str, list[EnsemblePaths]] = {}
         for paths in (paths for task in tasks for paths in self._ensembles(task)):
             same.setdefault(paths.digest, []).append(paths)
@@ -75,11 +88,10 @@ class OutputPaths:
 
     def named(self) -> list[tuple[str, str, str]]:
         """Return task, slug and hash of every folder that is named like an ensemble's; nothing in it is looked at."""
-        reserved = {self.analyses.name, self.reports.name, self.logs.name}
         found = []
         for task in inside(self.root, TASK):
             with contextlib.suppress(OSError):
-                for name in os.listdir(task) if task.name not in reserved else ():
+                for name in os.listdir(task) if task.name not in _NO_TASKS else ():
                     if ENSEMBLE.fullmatch(name):
                         slug, _, digest = name.rpartition("-")
                         found.append((task.name, slug, digest))

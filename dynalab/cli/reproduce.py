@@ -1,0 +1,235 @@
+"""`dynalab reproduce`."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dynalab.cli.options import (
+    cell,
+    columns,
+    config_dir_option,
+    echo,
+    emit_json,
+    note,
+    quiet_option,
+    result_options,
+)
+
+if TYPE_CHECKING:
+    from dynalab.reproduce.commands import Run
+    from dynalab.reproduce.result import Reproduction
+    from dynalab.reproduce.sheet import Sheet
+
+# What whoever runs a sheet may say of how; what is computed is the sheet's to say.
+SETTINGS = ("device", "launcher", "compute", "checkpoint", "outputs")
+SCALES = ("ci", "cpu", "paper")
+
+
+@click.command("reproduce")
+@click.argument("arguments", nargs=-1, metavar="[SHEET|SETTING=VALUE]...")
+@click.option("--list", "listing", is_flag=True, help="Name the sheets, with their scales and minutes.")
+@click.option(
+    "--scale",
+    type=click.Choice(SCALES),
+    default="cpu",
+    show_default=True,
+    help="`ci`: seconds, which try the machinery; `cpu`: minutes on two cores; `paper`: the published setting.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be trained and write nothing.")
+@result_options
+@config_dir_option
+@quiet_option
+def command(
+    arguments: tuple[str, ...],
+    listing: bool,
+    scale: Any,
+    dry_run: bool,
+    as_json: bool,
+    outputs: str | None,
+    quiet: bool,
+) -> int:
+    """Try a paper's claims: train what it trained, analyse, and say of each claim what holds here.
+
+    A sheet has the commands, the claims, and the regions where their statistics have to lie, fixed before anything was
+    run. A claim agrees where the 95% interval lies inside its region, disagrees where it lies outside, and is
+    undecided in between. Under a removal the cause of the main claim is taken away: it must not agree.
+
+    What is stored is not trained again. SETTING is of how it is trained: device, launcher, compute.*, checkpoint.*.
+
+    \b
+    dynalab reproduce --list
+    dynalab reproduce thilak2022
+    dynalab reproduce thilak2022 barak2022 --scale ci
+    dynalab reproduce power2022 --scale paper device=cuda
+    dynalab reproduce mine --config-dir sheets      # sheets/reproduce/mine.yaml
+    """
+    from dynalab.cli.options import split_arguments
+    from dynalab.config.overrides import parse, settings
+    from dynalab.config.places import outputs_root
+    from dynalab.config.registry import search_path
+    from dynalab.core.errors import ConfigError
+    from dynalab.reproduce.reading import read_sheet, sheet_names
+
+    folders = search_path()
+    names, words = split_arguments(arguments)
+    own, overrides = settings(parse(words), "outputs")
+    for item in overrides:
+        if item.key.partition(".")[0] not in SETTINGS:
+            raise ConfigError(
+                f"{item.written}: what a sheet trains is its own to say, for another value write one of your own; "
+                f"settings are {', '.join(SETTINGS)}"
+            )
+    if listing:
+        if names:
+            raise ConfigError(f"reproduce --list {names[0]}: it lists all sheets; leave out the name")
+        _list({name: read_sheet(name, folders) for name in sheet_names(folders)}, as_json)
+        return 0
+    if not names:
+        raise ConfigError(f"name a sheet: {', '.join(sheet_names(folders))} (`dynalab reproduce --list`)")
+    from dynalab.cli.train import interruptible, watching
+    from dynalab.reproduce.commands import Run
+    from dynalab.reproduce.result import Reproduction
+    from dynalab.reproduce.run import reproduce, scale_of
+
+    sheets = {name: read_sheet(name, folders) for name in names}
+    for name, sheet in sheets.items():
+        scale_of(name, sheet, scale)
+    root = outputs_root(own["outputs"] or outputs)
+    made, plans = list[Reproduction](), list[dict[str, Any]]()
+    for name, sheet in sheets.items():
+        with contextlib.ExitStack() as stack:
+            interruptible(stack)
+            silent = quiet or as_json
+            run = Run(root, overrides, watching(stack, silent), _silent if silent else note, dry_run)
+            try:
+                if dry_run:
+                    plans.append(_planned(name, sheet, scale, run))
+                    continue
+                made.append(reproduce(name, sheet, scale, run))
+            except ConfigError as error:
+                raise ConfigError(f"reproduce {name}: {error}") from error
+            except KeyboardInterrupt:
+                note(f"interrupted in {name}; the state is saved and the same command goes on")
+                return 130
+        if not as_json:
+            _print(made[-1])
+    if dry_run:
+        if as_json:
+            emit_json({"dry_run": True, "sheets": plans})
+            return 0
+        for planned in plans:
+            _print_plan(planned)
+        note("nothing was written")
+        return 0
+    if as_json:
+        emit_json({"sheets": [item.as_json() for item in made]})
+    return max(item.exit_code for item in made)
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
+
+
+def _list(sheets: dict[str, Sheet], as_json: bool) -> None:
+    """Name the sheets."""
+    if as_json:
+        listed = [
+            {"name": name, "title": sheet.title, "scales": list(sheet.scales)}
+            for name, sheet in sheets.items()
+        ]
+        emit_json({"sheets": listed})
+        return
+    rows = [
+        [
+            name,
+            str(sheet.source or "") or None,
+            ", ".join(f"{scale} {_minutes(item.minutes)}" for scale, item in sheet.scales.items()),
+            sheet.title,
+        ]
+        for name, sheet in sheets.items()
+    ]
+    echo(columns(["sheet", "paper", "scales", "title"], rows))
+    note("dynalab reproduce SHEET tries its claims at scale cpu; --scale takes another")
+
+
+def _minutes(minutes: float) -> str:
+    """Return a time in the unit that fits."""
+    if minutes < 1:
+        return f"{60 * minutes:.0f} s"
+    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.0f} h"
+
+
+def _planned(name: str, sheet: Sheet, scale: Any, run: Run) -> dict[str, Any]:
+    """Return what a sheet would train."""
+    from dynalab.reproduce.commands import carry_out
+    from dynalab.reproduce.run import plan
+
+    steps, under = plan(sheet.scales[scale])
+    every = list(dict.fromkeys([*steps, *(step for context in under for step in context)]))
+    layouts = [layout for outcome in carry_out(every, run).outcomes for layout in outcome.layouts]
+    work = [
+        {
+            "id": layout.request.config.id,
+            "overrides": layout.request.overrides,
+            "steps": layout.request.steps,
+            **{state: len(getattr(layout, state)) for state in ("done", "resumed", "new")},
+        }
+        for layout in layouts
+    ]
+    return {
+        "name": name,
+        "scale": scale,
+        "minutes": sheet.scales[scale].minutes,
+        "commands": [{"name": step.name, "words": step.text} for step in every],
+        "ensembles": work,
+    }
+
+
+def _print_plan(planned: dict[str, Any]) -> None:
+    """Print what a sheet would train; forks are planned when what they go on from is there."""
+    echo(f"{planned['name']} at scale {planned['scale']}: about {_minutes(planned['minutes'])} on two cores")
+    echo(columns(["command", "words"], [[item["name"], item["words"]] for item in planned["commands"]]))
+    rows = [
+        [*(item[key] for key in ("id", "steps", "done", "resumed", "new")), " ".join(item["overrides"])]
+        for item in planned["ensembles"]
+    ]
+    echo(columns(["ensemble", "steps", "done", "partial", "new", "overrides"], rows))
+
+
+def _print(made: Reproduction) -> None:
+    """Print what became of a sheet's claims."""
+    from dynalab.core.words import count, spoken
+    from dynalab.reproduce.run import counts
+
+    paper = ", ".join(filter(None, [made.paper, made.arxiv and f"arXiv {made.arxiv}"]))
+    echo(f"{made.name} at scale {made.scale}: {made.title}{f' ({paper})' if paper else ''}")
+    rows = [[claim.id, cell(claim.published), _here(claim), spoken(claim.verdict)] for claim in made.claims]
+    rows += [
+        [f"{item.claim} without", item.removes, _here(item), spoken(item.verdict)] for item in made.removals
+    ]
+    echo(columns(["claim", "published", "here", "verdict"], rows))
+    echo()
+    for claim in made.claims:
+        place = f" ({claim.section})" if claim.section else ""
+        echo(f"{claim.id}: {claim.says}{place}. {claim.why}.")
+    for item in made.removals:
+        must = "which it must not" if item.verdict == "agrees" else "as it should not agree"
+        echo(f"{item.claim} without {item.removes}: {spoken(item.verdict)}, {must}. {item.why}.")
+    for failed in made.failed:
+        echo(f"failed: {failed.command} ({failed.words}): {failed.why}")
+    said = ", ".join(f"{n} {spoken(verdict)}" for verdict, n in counts(made.claims).items())
+    echo(f"{count(len(made.claims), 'claim')}: {said}")
+
+
+def _here(item: Any) -> str | None:
+    """Return what was measured, with its interval."""
+    from dynalab.core.words import number
+    from dynalab.reproduce.verdict import bounds_in_words
+
+    if item.measured is None:
+        return None
+    interval = f" [{bounds_in_words(item.interval)}]" if item.interval else ""
+    return f"{number(item.measured)}{interval}, n={item.n}"

@@ -1,0 +1,117 @@
+"""Results as claims read them: what `train --json` and `analyze --json` say, of the runs and steps that were asked for.
+
+An ensemble may hold more than a sheet asks for, more seeds and more steps: nothing of that enters.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dynalab.reproduce.rows import Document
+from dynalab.reproduce.sheet import TRAIN
+from dynalab.store.reader import Ensemble
+from dynalab.store.results import Result
+from dynalab.store.runfile import STATUSES
+from dynalab.store.stored import StoredRun
+
+# What `train --json` says of a run.
+_FIELDS = ("id", "seed", "status", "steps", "requested_steps", "summary")
+_LANDMARKS = ("memorised_step", "generalised_step", "diverged_step")
+_ROWS = re.compile(r"\brows\b")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command asked for of one ensemble, and has.
+
+    Attributes:
+        ensemble: The ensemble.
+        labels: Of the runs.
+        steps: Their length.
+    """
+
+    ensemble: Ensemble
+    labels: tuple[str, ...]
+    steps: int
+
+    @property
+    def runs(self) -> list[StoredRun]:
+        """The runs, those that are stored."""
+        by_label = self.ensemble.by_label
+        return [by_label[label] for label in self.labels if label in by_label]
+
+    @property
+    def is_longer(self) -> bool:
+        """Whether a run went on beyond what was asked for."""
+        return any(run.steps > self.steps for run in self.runs)
+
+
+def reads_rows(paths: Collection[str]) -> bool:
+    """Return whether a JMESPath of these reads the recorded rows of runs, which are many."""
+    return any(_ROWS.search(path) for path in paths)
+
+
+def trained(command: str, asked: Sequence[Asked], rows: bool) -> list[Document]:
+    """Return what became of the runs of a command, a document an ensemble; with `rows` their recorded rows as well."""
+    documents = []
+    for item in asked:
+        ensemble = item.ensemble
+        runs = [_run(item, run) for run in item.runs]
+        for run, recorded in zip(runs, _rows(item), strict=True) if rows else ():
+            run["rows"] = recorded
+        tree = {"id": ensemble.id, "config": ensemble.config, "runs": runs}
+        documents.append(Document(TRAIN, command, tree, {ensemble.id: ensemble.config}, _seeds([item])))
+    return documents
+
+
+def analysed(command: str, result: Result, asked: Sequence[Asked]) -> Document:
+    """Return a stored analysis as a document."""
+    configs = {item.ensemble.id: item.ensemble.config for item in asked}
+    return Document(result.kind, command, result.data, configs, _seeds(asked))
+
+
+def _seeds(asked: Sequence[Asked]) -> dict[str, int | None]:
+    return {run.id: run.seed for item in asked for run in item.runs}
+
+
+def _run(asked: Asked, run: StoredRun) -> dict[str, Any]:
+    """Return a run as it stood at the length that was asked for."""
+    fields: dict[str, Any] = {name: getattr(run, name) for name in _FIELDS}
+    if run.steps <= asked.steps or run.summary is None:
+        return fields
+    passed = {name: run.summary.get(name) for name in _LANDMARKS}
+    known = {
+        name: step if step is not None and step <= asked.steps else None for name, step in passed.items()
+    }
+    group = asked.ensemble.group(STATUSES, [run.id])
+    (cut,) = group.until(asked.steps).runs
+    last = cut.grid[-1:]
+    final = {name: _plain(cut.series[name].at(last)[0]) for name in group.metrics} if len(last) else {}
+    summary = {**run.summary, **known, "final": {"step": int(last[0]), **final} if len(last) else None}
+    status = "diverged" if known["diverged_step"] is not None else "done"
+    return {**fields, "status": status, "steps": asked.steps, "summary": summary}
+
+
+def _rows(asked: Asked) -> list[list[dict[str, Any]]]:
+    """Return the recorded rows of every run: `step` and each metric that was recorded at it."""
+    groups = asked.ensemble.group(STATUSES, [run.id for run in asked.runs]).until(asked.steps)
+    found = {run.id: run for run in groups.runs}
+    listed = []
+    for stored in asked.runs:
+        rows: dict[int, dict[str, Any]] = {}
+        for name, series in found[stored.id].series.items() if stored.id in found else ():
+            for step, value in zip(series.steps.tolist(), series.values.tolist(), strict=True):
+                rows.setdefault(step, {"step": step})[name] = _plain(value)
+        listed.append([rows[step] for step in sorted(rows)])
+    return listed
+
+
+def _plain(value: float | np.floating[Any]) -> float | None:
+    """Return a number as JSON has it."""
+    return float(value) if math.isfinite(value) else None

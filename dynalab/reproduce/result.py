@@ -1,0 +1,137 @@
+"""What became of a sheet's claims at a scale, as it is stored: `outputs/reproduce/<name>-<scale>/result.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+from msgspec import Struct
+
+from dynalab.core.atomic import storing, write_json
+from dynalab.core.errors import StoreError
+from dynalab.core.records import finite
+from dynalab.reproduce.sheet import SCALES, ScaleName
+from dynalab.reproduce.statistics import Bounds
+from dynalab.reproduce.verdict import Verdict
+from dynalab.store.names import refuse_links
+from dynalab.store.paths import OutputPaths
+from dynalab.store.read import read_json
+
+SCHEMA_VERSION = 1
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What became of a claim."""
+
+    id: str  # its name in the sheet
+    says: str  # in a sentence
+    published: str | float  # what the paper has
+    section: str  # of the paper, or a figure of it
+    statistic: str  # what was measured
+    region: Bounds  # where it has to lie; null: no bound
+    measured: float | None  # the estimate; null where there is none
+    interval: Bounds | None  # 95%; a bound of null lies beyond what was seen
+    n: int  # rows that entered
+    verdict: Verdict  # `agrees`, `disagrees`, `undecided` or `not_at_this_scale`
+    why: str  # in words
+
+
+class Removed(Struct, frozen=True, kw_only=True):
+    """What became of the main claim with its cause taken away."""
+
+    removes: str  # the cause
+    claim: str  # name of the main claim
+    verdict: Verdict  # `agrees` is a failure of the check
+    measured: float | None
+    interval: Bounds | None
+    n: int
+    why: str
+
+
+class Failed(Struct, frozen=True, kw_only=True):
+    """A command that failed, or a check."""
+
+    command: str  # its name in the sheet, or `removal`
+    words: str  # what it does
+    why: str
+
+
+class Reproduction(Struct, frozen=True, kw_only=True):
+    """A whole sheet at a scale."""
+
+    name: str  # of the sheet
+    scale: ScaleName
+    title: str
+    paper: str  # authors and year; empty where the sheet names none
+    arxiv: str
+    main: str  # name of the main claim
+    claims: tuple[Outcome, ...]
+    removals: tuple[Removed, ...]
+    failed: tuple[Failed, ...]
+    ensembles: tuple[str, ...]  # ids of those that the claims are about
+    analyses: tuple[str, ...]  # ids of theirs
+    removed: tuple[str, ...]  # ids of the ensembles of removals alone
+    commit: str  # that the sheet was written against
+    sheet: str  # hash of the sheet
+    dynalab: str  # version
+
+    @property
+    def exit_code(self) -> int:
+        """3 where a claim disagrees, a command failed that should not, or a removal agrees; else 0."""
+        return 3 if self.failed or any(claim.verdict == "disagrees" for claim in self.claims) else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return dict(finite(msgspec.to_builtins(self)))
+
+
+def write(outputs: Path, made: Reproduction) -> Path:
+    """Store a reproduction; what says the same already is left as it stands.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    path = OutputPaths(outputs).reproduction(made.name, made.scale)
+    document = {"schema_version": SCHEMA_VERSION, **made.as_json()}
+    refuse_links(path.parent.parent, path.parent, path)
+    if path.is_file():
+        try:
+            if read_json(path) == document:
+                return path
+        except StoreError:
+            # What is damaged is written anew.
+            pass
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, document)
+    return path
+
+
+def read(path: Path) -> Reproduction:
+    """Read a reproduction, perhaps a stranger's.
+
+    Raises:
+        StoreError: It is damaged.
+    """
+    document = read_json(path)
+    try:
+        if not isinstance(document, Mapping) or not isinstance(document.get("schema_version"), int):
+            raise ValueError("it has no schema_version")
+        made = msgspec.convert(document, Reproduction)
+        if path.parent.name != f"{made.name}-{made.scale}":
+            raise ValueError(f"it is {made.name}-{made.scale}")
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"{path} is damaged: {error}; `dynalab reproduce` makes it again") from error
+    return made
+
+
+def find(outputs: Path, name: str) -> Path | None:
+    """Return the file of a reproduction by the name of its folder, `thilak2022-cpu`; None where there is none."""
+    sheet, _, scale = name.rpartition("-")
+    if scale not in SCALES:
+        return None
+    known = {path.parent.name: path for path in OutputPaths(outputs).stored_reproductions()}
+    return known.get(f"{sheet}-{scale}")

@@ -1,0 +1,261 @@
+"""A claim sheet: what a paper says, the commands that try it at some scale, and what takes its cause away.
+
+These are its forms, and what they refuse; `dynalab.reproduce.reading` makes them of a file.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+from msgspec import Struct, field
+
+from dynalab.config.suggest import did_you_mean, listing
+from dynalab.core.errors import ConfigError
+from dynalab.reproduce.expression import Expression
+
+ScaleName = Literal["ci", "cpu", "paper"]
+SCALES: tuple[ScaleName, ...] = get_args(ScaleName)
+Statistic = Literal["share", "count", "mean", "median", "difference", "ratio", "slope", "correlation"]
+TRAIN = "train"
+# Of these the rows are true or false.
+OF_SHARES = ("share", "count")
+OF_TWO = ("difference", "ratio")
+OVER_X = ("slope", "correlation")
+ON_LOGARITHMS = ("mean", *OF_TWO, "slope")
+_LONGEST = 1000
+_VERBS = (TRAIN, "fork", "analyze")
+# What a command of a sheet may not say: where results go, and who trains, are for the user who runs it to say.
+_NOT_ITS_OWN = ("outputs", "launcher", "hydra")
+_KEY = re.compile(r"(?:\+\+|\+|~)?([^=@]*)")
+
+
+def compiled(path: str) -> jmespath.parser.ParsedResult:
+    """Return a JMESPath that can be asked.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if len(path) > _LONGEST:
+        raise ConfigError(f"a path of {len(path)} characters is too long: at most {_LONGEST}")
+    try:
+        return jmespath.compile(path)
+    except (JMESPathError, RecursionError) as error:
+        line = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise ConfigError(f"{path!r} is no JMESPath: {line}") from error
+
+
+class _Form(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A mapping with these keys and no others."""
+
+
+class Source(_Form, frozen=True, kw_only=True):
+    """Where the claims were published."""
+
+    authors: str
+    title: str
+    year: int
+    arxiv: str = ""
+
+    def __str__(self) -> str:
+        first, *others = self.authors.split(", ")
+        return f"{first}{' et al.' if others else ''} {self.year}"
+
+
+class Rows(_Form, frozen=True, kw_only=True):
+    """What a claim is about: a row for each run, event or pair, with a value."""
+
+    analysis: str  # `train`: what became of runs; or the kind of an analysis
+    each: str = "runs"  # JMESPath in a result: the rows
+    value: str = ""  # JMESPath in a row: its value
+    terms: Mapping[str, str] = field(default_factory=dict)  # name -> JMESPath in a row
+    formula: str = ""  # the value as arithmetic of the terms and the keys, in the place of `value`
+
+    def __post_init__(self) -> None:
+        """Refuse paths and formulas that cannot be asked."""
+        if bool(self.value) == bool(self.formula):
+            raise ConfigError("rows: give one of value (a JMESPath) and formula (arithmetic of terms)")
+        for path in (self.each, *filter(None, [self.value]), *self.terms.values()):
+            compiled(path)
+        if self.formula:
+            Expression(self.formula)
+
+
+class Claim(_Form, frozen=True, kw_only=True):
+    """One claim, and where its statistic has to lie."""
+
+    says: str
+    published: str | float
+    rows: Rows
+    statistic: Statistic
+    agrees: tuple[float | None, float | None]  # the region; null: no bound
+    section: str = ""  # of the paper, or a figure of it
+    by: str | None = None
+    where: Mapping[str, str | float | bool | None] = field(default_factory=dict)
+    of: tuple[str | float | bool, str | float | bool] | None = None
+    pair: Literal["seed"] | None = None
+    x: str | None = None
+    log: bool = False
+    not_at: Mapping[ScaleName, str] = field(default_factory=dict)  # scale -> why it cannot be told there
+
+    def __post_init__(self) -> None:
+        """Refuse keys that do not go together."""
+        low, high = self.agrees
+        if low is None and high is None:
+            raise ConfigError("agrees: one of its two bounds is needed; null is no bound")
+        if low is not None and high is not None and low >= high:
+            raise ConfigError(f"agrees: {low:g} is not below {high:g}")
+        bounds = [bound for bound in self.agrees if bound is not None]
+        if self.statistic == "share" and not all(0 <= bound <= 1 for bound in bounds):
+            raise ConfigError("agrees: a share lies between 0 and 1")
+        if (self.statistic in OF_TWO) != (self.by is not None and self.of is not None):
+            raise ConfigError(
+                "by, of: difference and ratio have both, of: [a, b] values of by; others neither"
+            )
+        if self.pair and self.statistic not in OF_TWO:
+            raise ConfigError("pair: for difference and ratio alone")
+        if (self.statistic in OVER_X) != (self.x is not None):
+            raise ConfigError("x: slope and correlation have it, an expression of keys; others do not")
+        if self.x is not None:
+            Expression(self.x)
+        if self.log and self.statistic not in ON_LOGARITHMS:
+            raise ConfigError(f"log: for {', '.join(ON_LOGARITHMS)} alone")
+
+
+class Command(_Form, frozen=True, kw_only=True):
+    """A command, and the code that it ends with: 3 where runs are meant to diverge."""
+
+    run: str
+    ends: Literal[0, 3] = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no command of a sheet."""
+        Words.of(self.run)
+
+
+class Words(Struct, frozen=True):
+    """A command taken apart."""
+
+    verb: str  # `train`, `fork` or `analyze`
+    overrides: tuple[str, ...]
+    refs: tuple[str, ...] = ()  # names of commands above, whose runs are forked or analysed
+    kind: str = ""  # of an analysis
+    step: int = 0  # of a fork
+    confirm: bool = False  # whether an analysis trains to confirm what it found
+
+    @classmethod
+    def of(cls, text: str) -> Words:
+        """Take a command apart.
+
+        Raises:
+            ConfigError: It is none that a sheet may have.
+        """
+        try:
+            verb, *words = shlex.split(text)
+        except ValueError as error:
+            raise ConfigError(f"{text!r}: {str(error) or 'there is no command'}") from error
+        if verb not in _VERBS:
+            raise ConfigError(f"{verb}: a command of a sheet is one of {', '.join(_VERBS)}")
+        confirm = verb == "analyze" and "--confirm" in words
+        words = [word for word in words if not (confirm and word == "--confirm")]
+        for word in words:
+            key = (_KEY.match(word) or [word, word])[1].strip()
+            if word.startswith("-"):
+                raise ConfigError(f"{verb} {word}: a sheet gives no options but analyze --confirm")
+            if "${" in word:
+                raise ConfigError(f"{verb} {word}: a sheet has values, no interpolations")
+            if re.split(r"[./]", key)[0] in _NOT_ITS_OWN and ("=" in word or word.startswith("~")):
+                raise ConfigError(f"{verb} {word}: {key} is for who runs a sheet to say")
+        overrides = tuple(word for word in words if "=" in word or word.startswith("~"))
+        refs = [word for word in words if word not in overrides]
+        if verb == TRAIN and refs:
+            raise ConfigError(f"train {refs[0]}: expected KEY=VALUE, for example task=grokking")
+        if verb == "analyze":
+            if not refs:
+                raise ConfigError("analyze: name an analysis, as analyze slingshot")
+            return cls(verb, overrides, tuple(refs[1:]), kind=refs[0], confirm=confirm)
+        if verb == "fork":
+            if len(refs) != 2 or not refs[1].isdecimal():
+                raise ConfigError("fork: expected the name of a command above and a step, as fork adam 200")
+            return cls(verb, overrides, (refs[0],), step=int(refs[1]))
+        return cls(verb, overrides)
+
+
+class Removal(_Form, frozen=True, kw_only=True):
+    """The cause taken away: commands in the place of those of the same names."""
+
+    removes: str
+    commands: Mapping[str, str | Command]
+
+
+class Scale(_Form, frozen=True, kw_only=True):
+    """The commands that try the claims."""
+
+    minutes: float  # what it takes on two cores, removals included
+    commands: Mapping[str, str | Command]
+    removals: tuple[Removal, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse references to what is not above, here and under every removal."""
+        for commands in (self.commands, *(self.under(removal) for removal in self.removals)):
+            above: list[str] = []
+            for name, command in commands.items():
+                words = Words.of(text_of(command))
+                if lost := [ref for ref in words.refs if ref not in above]:
+                    raise ConfigError(
+                        f"{name}: {lost[0]} is no train or fork above it{did_you_mean(lost[0], above)}"
+                    )
+                above += [name] if words.verb != "analyze" else []
+
+    def under(self, removal: Removal) -> dict[str, str | Command]:
+        """Return the commands with those of a removal in their places."""
+        return {**self.commands, **removal.commands}
+
+    def kinds(self) -> set[str]:
+        """Return the analyses that are made."""
+        return {TRAIN, *(Words.of(text_of(command)).kind for command in self.commands.values())}
+
+
+def text_of(command: str | Command) -> str:
+    """Return a command as it is written."""
+    return command if isinstance(command, str) else command.run
+
+
+def ends_of(command: str | Command) -> int:
+    """Return the code that a command may end with, but for 0."""
+    return 0 if isinstance(command, str) else command.ends
+
+
+class Sheet(_Form, frozen=True, kw_only=True):
+    """A claim sheet."""
+
+    title: str
+    claims: Mapping[str, Claim]
+    scales: Mapping[ScaleName, Scale]
+    main: str = ""  # the claim that removals are held against; by default the first
+    source: Source | None = None
+    commit: str = ""  # that it was written against
+
+    def __post_init__(self) -> None:
+        """Refuse a main claim that is not there, and claims that nothing is computed for."""
+        if not self.claims or not self.scales:
+            raise ConfigError("claims, scales: at least one of each is needed")
+        if self.main and self.main not in self.claims:
+            hint = did_you_mean(self.main, self.claims)
+            raise ConfigError(f"main: there is no claim {self.main}{hint}; there are {listing(self.claims)}")
+        for scale, name in ((scale, name) for scale in self.scales for name in self.claims):
+            claim, kinds = self.claims[name], self.scales[scale].kinds()
+            if scale not in claim.not_at and claim.rows.analysis not in kinds:
+                raise ConfigError(
+                    f"claims.{name}.rows.analysis: {claim.rows.analysis} is not computed at scale {scale}; add the "
+                    f"command `analyze {claim.rows.analysis}`, or not_at: {{{scale}: WHY}}"
+                )
+
+    @property
+    def main_claim(self) -> str:
+        """The claim that removals are held against."""
+        return self.main or next(iter(self.claims))
