@@ -420,8 +420,8 @@ def trained(name: str) -> Callable[[Bench], Found]:
         again.load(steps, weights, other)
         again.update()
         resumed = _gap(
-            _host(again.rows()[again.eval_grid.name]),
-            _host(after[loop.eval_grid.name]),
+            _host(again.rows()[again.measuring.eval_grid.name]),
+            _host(after[loop.measuring.eval_grid.name]),
             ["train_loss", "test_loss"],
         )
         host = _loop(words, 3, "cpu")
@@ -493,10 +493,10 @@ def _same_weights(loop: Any, host: Any) -> float:
     """Return how far the metrics of the same weights differ between the devices."""
     from dynalab.core.state import ProbeState
 
-    probes = [item.probe for item in loop.measurements if item.name == "weights"]
+    probes = [item.probe for item in loop.measuring.items if item.name == "weights"]
     if not probes:
         return 0.0
-    there = loop.evaluated()
+    there = loop.updates.evaluated()
     here = {name: x.cpu() for name, x in there.items()}
     one, other = (_host(probes[0].measure(ProbeState(step=0, params=params))) for params in (there, here))
     # Sums of both signs are as exact as what they are sums of.
@@ -526,7 +526,9 @@ def synchronisations(name: str) -> Callable[[Bench], Found]:
         rows = 0
         with _counted(bench) as in_rows:
             for _ in range(5):
-                loop.step = -(-loop.step // loop.eval_grid.every) * loop.eval_grid.every
+                loop.updates.step = (
+                    -(-loop.step // loop.measuring.eval_grid.every) * loop.measuring.eval_grid.every
+                )
                 rows += bool(loop.rows())
         if not bench.dry:
             torch.cuda.synchronize()

@@ -231,7 +231,9 @@ def test_the_share_of_bits_is_the_recorded_accuracy_and_one_pass_gives_both(one_
             np.testing.assert_allclose(found.sum(1) / n, row["test_accuracy"].numpy(), rtol=0, atol=1e-12)
             assert 0 < found.sum() < found.size
         else:
-            right = loop.task.correct(loop.stack.forward(batches[0].inputs, loop.evaluated()), batches[0])
+            right = loop.task.correct(
+                loop.stack.forward(batches[0].inputs, loop.updates.evaluated()), batches[0]
+            )
             np.testing.assert_array_equal(found[:, :followed], right[:, :followed])
         sets.append(rows["block-examples_set"]["examples_set"].tolist())
         assert sets[-1][0][1] == followed

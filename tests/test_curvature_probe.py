@@ -34,8 +34,8 @@ def loop_of(words: list[str], seeds: tuple[int, ...] = (0, 1)) -> Loop:
 
 def dense(loop: Loop, run: int) -> torch.Tensor:
     """The Hessian of one run, a column a product (which other tests compare with torch's own)."""
-    objective = loop.measurements[0].probe._objective
-    params = {name: param.detach() for name, param in loop.evaluated().items()}
+    objective = loop.measuring.items[0].probe._objective
+    params = {name: param.detach() for name, param in loop.updates.evaluated().items()}
     hessian = Hessian(lambda w: objective.losses(w, slice(0, 2)), params)
     eye = torch.eye(hessian.layout.size, hessian.layout.width)
     rows = [hessian.product(row.expand(2, -1).clone())[run, : hessian.layout.size] for row in eye]
@@ -60,12 +60,12 @@ def test_the_preconditioner_is_what_the_next_update_divides_by(words):
     loop = loop_of(words)
     for _ in range(4):
         loop.update()
-    upcoming = loop.upcoming()
-    p = preconditioner(loop.config.optimizer, loop._optimizer_state(), upcoming)
+    upcoming = loop.updates.upcoming()
+    p = preconditioner(loop.config.optimizer, loop.updates.moments(), upcoming)
     assert p is not None
     loop.update()
     # After the update the optimizer's own tensors say what it divided by.
-    own = getattr(loop.optimizer, "inner", loop.optimizer)
+    own = getattr(loop.updates.optimizer, "inner", loop.updates.optimizer)
     config = loop.config.optimizer
     reset = getattr(config, "inner_state", "keep") == "reset"
     for name, param in loop.stack.params.items():
@@ -92,11 +92,11 @@ def test_its_columns_are_those_of_the_dense_operators():
     loop = loop_of([*words, "probe.curvature.trace=100000", "probe.curvature.tolerance=1e-4"])
     for _ in range(4):
         loop.update()
-    upcoming = loop.upcoming()
-    p = preconditioner(loop.config.optimizer, loop._optimizer_state(), upcoming)
+    upcoming = loop.updates.upcoming()
+    p = preconditioner(loop.config.optimizer, loop.updates.moments(), upcoming)
     row = loop.rows()["every-2"]
-    probe = loop.measurements[0].probe
-    layout = Hessian(lambda w: probe._objective.losses(w, slice(0, 2)), loop.evaluated()).layout
+    probe = loop.measuring.items[0].probe
+    layout = Hessian(lambda w: probe._objective.losses(w, slice(0, 2)), loop.updates.evaluated()).layout
     for run in range(2):
         h = dense(loop, run)
         values = torch.linalg.eigvalsh(h)
@@ -108,7 +108,7 @@ def test_its_columns_are_those_of_the_dense_operators():
         assert row["preconditioned_sharpness"][run].item() == pytest.approx(
             torch.linalg.eigvalsh(scaled)[-1].item(), rel=1e-4
         )
-        g = Hessian(lambda w: probe._objective.losses(w, slice(0, 2)), loop.evaluated()).gradient
+        g = Hessian(lambda w: probe._objective.losses(w, slice(0, 2)), loop.updates.evaluated()).gradient
         g = g[run, : layout.size].double()
         assert row["gradient_curvature"][run].item() == pytest.approx((g @ h @ g / (g @ g)).item(), rel=1e-3)
         along = root * g
@@ -170,10 +170,10 @@ def test_the_threshold_knows_which_parameters_decay():
     for _ in range(4):
         loop.update()
     row = loop.rows()["every-2"]
-    clip = loop.upcoming().clip
-    probe = loop.measurements[0].probe
-    layout = Hessian(lambda w: probe._objective.losses(w, slice(0, 2)), loop.evaluated()).layout
-    on = {name: torch.ones_like(p) * (p.dim() > 2) for name, p in loop.evaluated().items()}
+    clip = loop.updates.upcoming().clip
+    probe = loop.measuring.items[0].probe
+    layout = Hessian(lambda w: probe._objective.losses(w, slice(0, 2)), loop.updates.evaluated()).layout
+    on = {name: torch.ones_like(p) * (p.dim() > 2) for name, p in loop.updates.evaluated().items()}
     diagonal = layout.rows(on)[0, : layout.size].double()
     assert 0 < diagonal.sum() < layout.size
     for run in range(2):
@@ -209,7 +209,7 @@ def test_looking_ahead_changes_nothing():
 def test_sams_threshold_takes_the_norm_of_the_gradient_to_come():
     loop = loop_of(["optimizer=sam", "optimizer.lr=0.2", "optimizer.momentum=0", "train.batch_size=full"])
     row = loop.rows()["every-2"]
-    norm = loop.upcoming().norm
+    norm = loop.updates.upcoming().norm
     wanted = norm / 0.1 * ((1 + 0.4 / (0.2 * norm)).sqrt() - 1)
     torch.testing.assert_close(row["stability_threshold"], wanted, rtol=1e-6, atol=0)
 
@@ -301,14 +301,14 @@ def test_runs_that_are_differentiated_one_by_one_have_bits_of_their_own(small, t
 def test_a_joined_operator_is_each_runs_own():
     (request,) = read_command(["task=grokking", "task.modulus=7", "probes=[curvature]"]).requests
     loop = Loop(request.config, [Streams.from_seed(s) for s in range(3)], 10, torch.device("cpu"))
-    objective = loop.measurements[0].probe._objective
-    ((part, joined),) = operators(objective, loop.evaluated())
+    objective = loop.measuring.items[0].probe._objective
+    ((part, joined),) = operators(objective, loop.updates.evaluated())
     assert part == slice(0, 3)
     vectors = torch.randn(3, joined.layout.width, generator=torch.Generator().manual_seed(0))
     vectors[1] = 0.0
     product = joined.product(vectors)
     for run in range(3):
-        own = {name: weight[run : run + 1] for name, weight in loop.evaluated().items()}
+        own = {name: weight[run : run + 1] for name, weight in loop.updates.evaluated().items()}
         alone = Hessian(lambda w, run=run: objective.losses(w, slice(run, run + 1)), own)
         torch.testing.assert_close(product[run : run + 1], alone.product(vectors[run : run + 1]))
         torch.testing.assert_close(joined.gradient[run : run + 1], alone.gradient)
@@ -366,7 +366,7 @@ def test_new_optimizers_check_their_fields():
 
 def test_a_search_starts_from_the_vector_of_the_last_row(monkeypatch):
     loop = loop_of(["optimizer=sgd", "optimizer.lr=0.001"])
-    probe = loop.measurements[0].probe
+    probe = loop.measuring.items[0].probe
     products: list[int] = []
     real = Hessian.product
     monkeypatch.setattr(Hessian, "product", lambda self, rows: (products.append(1), real(self, rows))[1])

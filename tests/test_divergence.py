@@ -92,7 +92,7 @@ def test_what_is_lost_costs_nothing_and_ends_when_all_is(tmp_path, monkeypatch):
     loop = Poisoned(request.config, [Streams.from_seed(s) for s in (0, 1)], 200, torch.device("cpu"))
     for _ in range(130):
         loop.update()
-    assert loop.lost(2) == [1] and not loop.is_over
+    assert loop.lost(2) == [1] and not loop.updates.are_over
     assert all(bool((param[1] == 0).all()) and bool((param[0] != 0).any()) for param in loop.params)
 
 

@@ -52,7 +52,7 @@ def test_slow_weights_are_evaluated_with_averaged_statistics():
             )
             assert step % 4 == 0 or not torch.equal(slow[name], loop.stack.buffers[name])
         held = {
-            **loop.evaluated(),
+            **loop.updates.evaluated(),
             **slow,
             **{n: loop.stack.buffers[n] for n in ("head.weight", "head.bias")},
         }
@@ -96,7 +96,7 @@ def test_the_sphere_holds_the_slow_weights():
             torch.stack([p.detach().double().flatten(1).square().sum(1) for p in loop.params]).sum(0).sqrt()
         )
         torch.testing.assert_close(fast, radius, rtol=1e-6, atol=0)
-        seen.append(loop.evaluated()["layers.0.weight"].clone())
+        seen.append(loop.updates.evaluated()["layers.0.weight"].clone())
     # Between synchronisations nothing touches them.
     assert all(torch.equal(seen[i], seen[i + 1]) == ((i + 2) % 4 != 0) for i in range(8))
     assert torch.equal(loop.stack.params["layers.0.weight"], seen[-1]) is False

@@ -90,16 +90,17 @@ def test_nothing_lies_on_the_wrong_device_and_an_update_does_not_wait(name, wait
         loop.update()
         assert not waits, "an update waits for the card"
         assert loop.rows()
-        loop.measurements = [item for item in loop.measurements if item.grid.name != "every-1"]
-        state = loop._probe_state({"optimizer_state", "upcoming"} if loop.measurements else set())
-        values = [x for item in loop.measurements for x in item.probe.measure(state).values()]
+        loop.measuring.items = [item for item in loop.measuring.items if item.grid.name != "every-1"]
+        state = loop.measuring.state({"optimizer_state", "upcoming"} if loop.measuring.items else set())
+        values = [x for item in loop.measuring.items for x in item.probe.measure(state).values()]
         weights, other = loop.tensors(2)
         held = [*weights.values(), *(x for x in other.values() if x.dim()), *values]
         assert {x.device.type for x in held} == {"cuda"}
         loop.load(2, weights, other)
         loop.update()
-        if loop._forced:
-            loop._forced[0].probe.measure_run(loop._probe_state({"optimizer_state", "upcoming"}), 1)
+        for item in loop.measuring.items:
+            if item.on_spike:
+                item.measure_run(loop.measuring.state({"optimizer_state", "upcoming"}), 1)
 
 
 def test_a_network_by_itself_has_no_companion_on_a_card():

@@ -39,7 +39,7 @@ def test_it_is_the_plain_algorithm_of_every_seed_to_the_bit(inner, inner_state):
     slow = [[param.detach().clone() for param in own] for own in copies]
     cached: list[dict] = [{}, {}, {}]
     for step in range(1, 24):
-        _, _, gradients = loop.gradients.of(loop.step)
+        _, _, gradients = loop.updates.gradients.of(loop.step)
         loop.update()
         for s in range(3):
             for param, gradient in zip(copies[s], gradients, strict=True):
@@ -63,7 +63,7 @@ def test_it_is_the_plain_algorithm_of_every_seed_to_the_bit(inner, inner_state):
         for s in range(3):
             for param, mine, phi in zip(copies[s], loop.params, slow[s], strict=True):
                 assert torch.equal(param, mine[s]), step
-                assert torch.equal(phi, loop.optimizer.slow[mine][s]), step
+                assert torch.equal(phi, loop.updates.optimizer.slow[mine][s]), step
 
 
 def test_slow_weights_are_what_is_evaluated_and_kept():
@@ -79,7 +79,7 @@ def test_slow_weights_are_what_is_evaluated_and_kept():
     assert not torch.equal(rows[4]["test_loss"], first["test_loss"])
     kept = loop.snapshot(2)
     for name, param in loop.stack.params.items():
-        assert torch.equal(kept[name], loop.optimizer.slow[param])
+        assert torch.equal(kept[name], loop.updates.optimizer.slow[param])
 
 
 def test_the_stationary_variance_is_the_closed_form():

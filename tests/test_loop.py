@@ -208,12 +208,12 @@ def test_a_row_and_the_update_after_it_share_one_pass():
     with_rows, without = make([], [0, 1]), make([], [0, 1])
     for _ in range(3):
         row = with_rows.rows()["every-1"]
-        separate = without.evaluate("train")
+        separate = without.measuring.evaluate("train")
         assert torch.allclose(row["train_loss"], separate["train_loss"], rtol=1e-6)
         assert torch.equal(row["train_accuracy"], separate["train_accuracy"])
         with_rows.update()
         without.update()
-        assert with_rows.gradients._kept is None
+        assert with_rows.updates.gradients._kept is None
     for name, param in with_rows.stack.params.items():
         assert torch.equal(param, without.stack.params[name])
 

@@ -89,7 +89,7 @@ def test_bits_do_not_depend_on_the_other_seeds():
     for loop in (alone, among):
         for _ in range(3):
             loop.update()
-        loop.step = 10
+        loop.updates.step = 10
     one, three = alone.rows()["every-10"], among.rows()["every-10"]
     for name, column in three.items():
         assert torch.equal(one[name][:1].nan_to_num(), column[1:2].nan_to_num()), name

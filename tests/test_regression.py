@@ -150,7 +150,7 @@ def test_gradient_descent_at_0_4_ends_at_the_edge_of_stability():
         if loop.step % 150 == 0:
             found[loop.step] = [sharpness(loop, run) / 5 for run in range(2)]
         if loop.step % 2 == 0:
-            losses.append(loop.evaluate("train")["train_loss"].tolist())
+            losses.append(loop.measuring.evaluate("train")["train_loss"].tolist())
         loop.update()
     ratios = np.array(list(found.values())).T
     for run in range(2):

@@ -56,8 +56,8 @@ def test_recorded_shares_are_those_of_the_exact_spectrum(tmp_path, one_thread):
     from dynalab.training.streams import Streams
 
     loop = Loop(request.config, [Streams.from_seed(seed) for seed in (0, 1)], 60, torch.device("cpu"))
-    objective = loop.measurements[1].probe._objective
-    params = {name: p.double() for name, p in loop.evaluated().items()}
+    objective = loop.measuring.items[1].probe._objective
+    params = {name: p.double() for name, p in loop.updates.evaluated().items()}
     batch, stack = objective.batch, objective.stack
 
     def losses(weights):

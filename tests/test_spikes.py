@@ -132,8 +132,8 @@ def test_a_forced_row_is_what_a_row_would_have_been():
         loop = Loop(request.config, [Streams.from_seed(s) for s in range(3)], 500, torch.device("cpu"))
         for _ in range(20):
             loop.update()
-        (item,) = loop.measurements
-        state = loop._probe_state(set(item.probe.needs))
+        (item,) = loop.measuring.items
+        state = loop.measuring.state(set(item.probe.needs))
         before = {name: tensor.clone() for name, tensor in item.probe.tensors().items()}
         one = item.probe.measure_run(state, 1)
         assert {name: t.tolist() for name, t in before.items()} == {

@@ -43,7 +43,7 @@ def test_parts_of_a_batch_weigh_as_much_as_they_hold(size, count):
     loop = loop_of(f"train.batch_size={size}", f"train.accumulate={count}")
     for _ in range(3):
         expected = [whole(loop, run, lambda x: torch.ones(len(x)).double()) for run in (0, 1)]
-        upcoming = loop.upcoming().norm
+        upcoming = loop.updates.upcoming().norm
         loop.update()
         row = loop.rows()["every-1"]
         for run, (loss, norm) in enumerate(expected):

@@ -15,7 +15,6 @@ from dynalab.core.plugins import require
 from dynalab.core.streams import NAMES, edit_generator
 from dynalab.edits.base import Context, State
 from dynalab.models.describe import parts_of
-from dynalab.optim.base import state_of
 from dynalab.training.loop import Loop
 from dynalab.training.segments import Segment
 
@@ -44,8 +43,8 @@ def edit(loop: Loop, seeds: Sequence[int | None], segment: Segment, folders: Seq
     state = State(
         {name: param.detach() for name, param in stack.params.items()},
         stack.buffers,
-        {name: state_of(loop.optimizer, param) for name, param in stack.params.items()},
-        dict(loop.masks.of),
+        loop.updates.moments(),
+        dict(loop.updates.masks.of),
     )
     context = Context(
         chosen,
@@ -66,8 +65,8 @@ def edit(loop: Loop, seeds: Sequence[int | None], segment: Segment, folders: Seq
         raise ConfigError(
             f"edit={chosen.name}: train.sphere=true rescales all weights together, so none can be held"
         )
-    loop.masks.of = dict(state.masks)
-    loop.gradients.forget()
+    loop.updates.masks.of = dict(state.masks)
+    loop.updates.gradients.forget()
 
 
 def _tensors(state: State) -> dict[str, Tensor]:

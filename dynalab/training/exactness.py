@@ -99,10 +99,10 @@ class _Trial:
         loop = Loop(self._config, streams, TOTAL, torch.device("cpu"), self._folders)
         # A row of everything, whatever the cadences.
         always = cadence(1)
-        loop.eval_grid = always
-        loop.measurements = [
+        loop.measuring.eval_grid = always
+        loop.measuring.items = [
             item if item.grid.name == "never" else dataclasses.replace(item, grid=always)
-            for item in loop.measurements
+            for item in loop.measuring.items
         ]
         if shift:
             _shift(loop.stack, shift)

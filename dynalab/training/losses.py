@@ -24,6 +24,7 @@ class Losses:
     Attributes:
         diverged_step: First update whose loss was NaN or infinite, -1 where there is none, shape (S,); as of the last
             `fold`.
+        spikes: What looks for spikes.
     """
 
     def __init__(self, width: int, device: torch.device, spikes: Spikes | None) -> None:
@@ -31,7 +32,7 @@ class Losses:
         self._largest = torch.full((width,), -torch.inf, dtype=torch.float64, device=device)
         self._recent: list[Tensor] = []
         self._last: Tensor | None = None
-        self._spikes = spikes
+        self.spikes = spikes
 
     def add(self, losses: Tensor, step: int) -> None:
         """Take the losses (S,) of the update `step` -> `step + 1`."""
@@ -47,8 +48,8 @@ class Losses:
         rows = torch.stack(self._recent).to(torch.float64)
         largest = rows.amax(0)
         self._largest = torch.maximum(self._largest, largest)
-        if self._spikes is not None:
-            self._spikes.add(largest)
+        if self.spikes is not None:
+            self.spikes.add(largest)
         bad = ~rows.isfinite()
         first = bad.to(torch.int8).argmax(0) + (step - len(rows) + 1)
         fresh = bad.any(0) & (self.diverged_step < 0)
@@ -68,7 +69,7 @@ class Losses:
     def tensors(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps, name -> (S, ...); after a `fold`."""
         found = {"loss_max": self._largest, "diverged_step": self.diverged_step}
-        spikes = self._spikes.tensors() if self._spikes is not None else {}
+        spikes = self.spikes.tensors() if self.spikes is not None else {}
         return {**found, **{f"spikes/{name}": value for name, value in spikes.items()}}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -77,5 +78,5 @@ class Losses:
         self._last = None
         self._largest, self.diverged_step = tensors["loss_max"], tensors["diverged_step"]
         kept = {name.removeprefix("spikes/"): x for name, x in tensors.items() if name.startswith("spikes/")}
-        if self._spikes is not None and kept:
-            self._spikes.load(kept)
+        if self.spikes is not None and kept:
+            self.spikes.load(kept)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.blocks import TYPES, Block
+from dynalab.core.columns import OF_UPDATES
 from dynalab.core.plugins import place_of, refuse, require
 from dynalab.core.state import ProbeState
 from dynalab.core.words import listed
+from dynalab.networks.evaluation import Evaluation
 from dynalab.probes.base import Probe
 from dynalab.store.names import BLOCK, block_series
 from dynalab.tasks.checks import check_values
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
+from dynalab.training.losses import Losses
+from dynalab.training.spikes import BLOCK as OF_SPIKES
+from dynalab.training.updates import Updates
 
 # What a probe may say that it needs.
 _OPTIONAL = {item.name for item in fields(ProbeState)} - {"step", "params"}
@@ -36,6 +43,11 @@ class Measurement:
     def blocks(self) -> Mapping[str, Block]:
         """What the probe declares of those of its values that are blocks."""
         return getattr(self.probe, "blocks", {})
+
+    @property
+    def on_spike(self) -> bool:
+        """Whether it is measured between its rows, too, where a run's loss spikes."""
+        return bool(getattr(self.probe, "on_spike", False))
 
     def measure(self, state: ProbeState, rows: dict[str, dict[str, Tensor]]) -> None:
         """Add its values, each of shape (S,), to a row; blocks, (S, ...), have a row each.
@@ -64,6 +76,11 @@ class Measurement:
         )
         for name, value in row.items():
             rows.setdefault(of[name], {})[name] = value
+
+    def measure_run(self, state: ProbeState, run: int) -> dict[str, Tensor]:
+        """Measure one run, blocks left out: metric -> ()."""
+        row = self.probe.measure_run(state, run)  # type: ignore[attr-defined]
+        return {name: value[run] for name, value in row.items() if name not in self.blocks}
 
 
 def _check_blocks(probe: Probe, row: Mapping[str, Tensor], blocks: Mapping[str, Block], width: int) -> None:
@@ -99,13 +116,122 @@ def needs_of(items: Iterable[Measurement]) -> set[str]:
     return {need for item in items for need in item.probe.needs}
 
 
-def rows_of_runs(
-    items: Iterable[Measurement], state: ProbeState, runs: Sequence[int]
-) -> dict[int, dict[str, Tensor]]:
-    """Measure single runs: place of the run -> metric -> ()."""
-    rows: dict[int, dict[str, Tensor]] = {run: {} for run in runs}
-    for item in items:
-        for run in runs:
-            row = item.probe.measure_run(state, run)  # type: ignore[attr-defined]
-            rows[run] |= {name: value[run] for name, value in row.items() if name not in item.blocks}
-    return rows
+class Measuring:
+    """Looks at S runs between their updates.
+
+    Args:
+        items: The probes.
+        updates: What brings the runs on.
+        losses: The losses of the updates.
+        evaluation: What evaluates them.
+        eval_every: Steps between rows of the evaluation.
+        initial: The weights at the initialisation, name -> (S, ...), where a probe asks for them.
+
+    Attributes:
+        items: The probes.
+        eval_grid: The steps of the evaluation.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Measurement],
+        updates: Updates,
+        losses: Losses,
+        evaluation: Evaluation,
+        eval_every: int,
+        initial: Mapping[str, Tensor] | None,
+    ) -> None:
+        self.items, self.eval_grid = list(items), cadence(eval_every)
+        self._updates, self._losses, self._evaluation, self._initial = updates, losses, evaluation, initial
+
+    def needs_at(self, step: int) -> set[str]:
+        """Return which optional fields of a `ProbeState` the rows of a step need."""
+        return needs_of(item for item in self.items if step in item.grid)
+
+    def rows(self) -> dict[str, dict[str, Tensor]]:
+        """Return the rows of the current step: cadence -> metric -> (S,)."""
+        step = self._updates.step
+        measured = [item for item in self.items if step in item.grid]
+        rows: dict[str, dict[str, Tensor]] = {}
+        needs = needs_of(measured)
+        correct: list[Tensor] | None = [] if "correct" in needs else None
+        if step in self.eval_grid:
+            losses = self._losses.row(step)
+            train = self._shared_pass() if self._updates.gradients.shares_pass else self.evaluate("train")
+            test = self._evaluation.of("test", self._updates.evaluated(), correct)
+            rows[self.eval_grid.name] = {**train, **test, **losses}
+        if measured:
+            state = self.state(needs, correct)
+            for item in measured:
+                item.measure(state, rows)
+        return rows
+
+    def _shared_pass(self) -> dict[str, Tensor]:
+        """Evaluate the training examples in the pass of the next update, which is made now."""
+        done = self._updates.gradients.ahead(self._updates.step)
+        with torch.no_grad():
+            values = self._evaluation.values(done.outputs, done.losses, done.batch)
+        return {f"train_{name}": value.detach().to(torch.float64) for name, value in values.items()}
+
+    def evaluate(self, split: str) -> dict[str, Tensor]:
+        """Return `<split>_loss` and the task's metrics over `train` or `test`, each of shape (S,), float64."""
+        return self._evaluation.of(split, self._updates.evaluated())
+
+    def state(self, needs: Collection[str], correct: list[Tensor] | None = None) -> ProbeState:
+        """Return what the probes of a row look at, with the optional fields that one of them needs.
+
+        `correct` is what an evaluation of this step has found, in its batches; where none has, one is made.
+        """
+        updates, last = self._updates, self._updates.last
+        if "correct" in needs and not correct:
+            correct = []
+            self._evaluation.of("test", updates.evaluated(), correct)
+        return ProbeState(
+            step=updates.step,
+            params=updates.evaluated(),
+            initial=self._initial,
+            previous=last.previous,
+            gradients=last.gradients,
+            optimizer_state=updates.moments() if "optimizer_state" in needs else None,
+            batch=last.batch,
+            upcoming=updates.upcoming() if "upcoming" in needs else None,
+            correct=torch.cat(correct, 1) if correct else None,
+        )
+
+    def forced_rows(self, n_runs: int) -> dict[int, dict[str, Tensor]]:
+        """Return the rows that spikes force now: place among the first `n_runs` runs, ascending -> metric -> ().
+
+        Called after `rows`. Spikes are looked for once in a block of steps; where a row of the probe's own stands at
+        the step, none is forced.
+        """
+        step, spikes = self._updates.step, self._losses.spikes
+        if spikes is None or not step or step % OF_SPIKES:
+            return {}
+        self._losses.fold(step)
+        forced = [item for item in self.items if item.on_spike]
+        apart = max(item.grid.every or OF_SPIKES for item in forced)
+        living = (self._losses.diverged_step < 0).tolist()
+        runs = [run for run in spikes.at(step, apart) if run < n_runs and living[run]]
+        measured = [item for item in forced if step not in item.grid]
+        if not runs or not measured:
+            return {}
+        state = self.state(needs_of(measured))
+        return {
+            run: {name: value for item in measured for name, value in item.measure_run(state, run).items()}
+            for run in runs
+        }
+
+    def measure_own(self) -> None:
+        """Measure the plug-ins among the probes, to see whether they can be measured."""
+        own = [item for item in self.items if place_of(item.probe)]
+        if not own:
+            return
+        row = {**self.evaluate("train"), **self.evaluate("test")}
+        # What other probes would measure is known by name; nobody looks at the values.
+        others = (sys.modules[type(item.probe).__module__] for item in self.items if item not in own)
+        declared = [OF_UPDATES, *(getattr(module, "COLUMNS", {}) for module in others)]
+        row |= dict.fromkeys((name for names in declared for name in names), next(iter(row.values())))
+        state = self.state(needs_of(own))
+        rows = {item.grid.name: dict(row) for item in own}
+        for item in own:
+            item.measure(state, rows)

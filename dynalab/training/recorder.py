@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from dynalab.core.atomic import storing
 from dynalab.core.blocks import Block
+from dynalab.store import series
 from dynalab.store.names import FORCED, block_of
 from dynalab.store.paths import ShardPaths
 from dynalab.store.series import Mark, SeriesWriter, truncate
@@ -130,3 +132,36 @@ class Recorder:
         """Close the files."""
         for writer in self._writers.values():
             writer.close()
+
+
+def put_row(path: Path, step: int, row: Mapping[str, Tensor], n_runs: int) -> Mark:
+    """Put a row of a step in the place of the one that is there, whose values it has where it has none of its own.
+
+    Rows of later steps go.
+    """
+    if block_of(path.stem) is not None:
+        return _put_block(path, step, row, n_runs)
+    records = series.read(path) if path.is_file() else np.zeros(0, series.row_type((), n_runs))
+    last = records[records["step"] == step]
+    records = records[records["step"] < step]
+    made = np.zeros(len(records) + 1, series.row_type(tuple(row), n_runs))
+    made["step"], made["wall"] = [*records["step"], step], [*records["wall"], time.time()]
+    for name, values in row.items():
+        own = values.to(torch.float64).cpu().numpy()[:n_runs]
+        made[name][:-1], made[name][-1] = np.nan, own
+        if name in (records.dtype.names or ()):
+            made[name][:-1] = records[name]
+            made[name][-1] = np.where(np.isnan(own), last[name][-1], own) if len(last) else own
+    return series.replace(path, made)
+
+
+def _put_block(path: Path, step: int, row: Mapping[str, Tensor], n_runs: int) -> Mark:
+    """As `put_row`, of a block; where it has another type or shape from this step on, the rows before cannot stand."""
+    ((name, values),) = row.items()
+    own = values.cpu().numpy()[:n_runs]
+    dtype = series.row_type({name: Block.of(own.dtype, own.shape[1:])}, n_runs)
+    records = series.read(path) if path.is_file() else np.zeros(0, dtype)
+    records = records[records["step"] < step] if records.dtype == dtype else np.zeros(0, dtype)
+    last = np.zeros(1, dtype)
+    last["step"], last["wall"], last[name] = step, time.time(), own
+    return series.replace(path, np.concatenate([records, last]))

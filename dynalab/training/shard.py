@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,12 @@ from dynalab.store.lock import Lock
 from dynalab.store.names import refuse_links
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble
+from dynalab.training.handover import rehearse_way
 from dynalab.training.job import Control, Job
 from dynalab.training.loop import Loop
 from dynalab.training.provenance import provenance
 from dynalab.training.segments import Segment, segments
-from dynalab.training.session import Session, rehearse_way
+from dynalab.training.session import Session
 from dynalab.training.summary import cause_of_divergence, summarise
 
 
@@ -73,30 +75,7 @@ def train_shard(paths: ShardPaths, job: Job, control: Control) -> runfile.Shard:
 def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: logging.Logger) -> runfile.Shard:
     shard = runfile.read(paths)
     config = StoredEnsemble(paths.ensemble).typed_config(job.folders)
-    # A shard keeps the device, the thread count and the exactness it began with: its bits may depend on all three.
-    asked = {"device": job.device, "threads": job.threads or torch.get_num_threads(), "exact": job.exact}
-    if shard.attempts:
-        asked["exact"] = shard.plan.setdefault("exact", True)
-    shard.plan = {**asked, **shard.plan}
-    device, threads = shard.plan["device"], shard.plan["threads"]
-    if any(shard.plan[key] != value for key, value in asked.items()):
-        control.warnings.append(
-            f"{paths.root.name} goes on as it began: device {device}, {count(threads, 'thread')}"
-        )
-    torch.set_num_threads(threads)
-    began, attempt = time.time(), {**provenance(device), "threads": threads}
-    attempt |= {**_card(device), "argv": list(job.argv), "started": _now()}
-    shard.attempts.append(attempt)
-    shard.started = shard.started or _now()
-    # Remembered, so that a later command that does not repeat the list, or the number, deletes none of them.
-    keep = job.checkpoint_keep
-    if isinstance(keep, int) and keep > shard.plan.get("keep", 2):
-        shard.plan["keep"] = keep
-    listed = [] if isinstance(keep, int) else keep
-    if keep == "all":
-        listed = [item.step for item in paths.checkpoints()]
-    shard.kept = sorted({*shard.kept, *map(int, listed)})
-    shard.settle("running")
+    began, attempt = time.time(), _begin_attempt(paths, shard, job, control)
     lock.require()
     runfile.write(paths, shard)
     paths.error.unlink(missing_ok=True)
@@ -112,20 +91,11 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
     index = int(state.extra.get(checkpoint.SEGMENT, 0)) if state else 0
     if way[-1].begin > (found.step if found else 0):
         # What is refused is refused before its parent's steps are trained.
-        rehearse_way(way[index:], torch.device(device), job.folders)
-    session = Session(paths, job, control, lock, log, shard)
-    try:
+        rehearse_way(way[index:], torch.device(shard.plan["device"]), job.folders)
+    with Session(paths, job, lock, log, shard) as session:
         session.resume(way[index], index, found, state)
-        interrupted = session.run(way[index].end)
-        for segment in way[index + 1 :]:
-            if interrupted or session.loop.is_over:
-                break
-            session.enter(segment)
-            interrupted = session.run(segment.end)
-        session.close()
-    except BaseException:
-        session.abandon()
-        raise
+        interrupted = _go(session, way[index:], control.stop)
+
     loop = session.loop
     attempt.update(step=loop.step, seconds=time.time() - began, ended=_now())
     _settle(paths, shard, config, loop, interrupted)
@@ -137,8 +107,54 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
         log.warning("%s diverged at step %d: %s", run.label, run.steps, why)
     if lost and cause:
         control.warnings.append(f"{paths.root.name}: {cause}")
-    log.info("%s", shard.status if loop.is_over else f"{shard.status} at step {loop.step}")
+    log.info("%s", shard.status if loop.updates.are_over else f"{shard.status} at step {loop.step}")
     return shard
+
+
+def _go(session: Session, way: Sequence[Segment], stop: Callable[[], bool]) -> bool:
+    """Train along a way, from where a session stands in its first segment; return whether it was stopped before."""
+    for place, segment in enumerate(way):
+        if place:
+            session.enter(segment)
+        while session.loop.step < segment.end:
+            if stop():
+                return True
+            session.loop.update()
+            session.record()
+            if session.loop.updates.are_over:
+                # Every run is beyond saving: the rest would be rows of NaN.
+                return False
+            session.save_when_due()
+    return False
+
+
+def _begin_attempt(paths: ShardPaths, shard: runfile.Shard, job: Job, control: Control) -> dict[str, Any]:
+    """Bring a shard's plan up to what is asked, and return the attempt that begins."""
+    # A shard keeps the device, the thread count and the exactness it began with: its bits may depend on all three.
+    asked = {"device": job.device, "threads": job.threads or torch.get_num_threads(), "exact": job.exact}
+    if shard.attempts:
+        asked["exact"] = shard.plan.setdefault("exact", True)
+    shard.plan = {**asked, **shard.plan}
+    device, threads = shard.plan["device"], shard.plan["threads"]
+    if any(shard.plan[key] != value for key, value in asked.items()):
+        control.warnings.append(
+            f"{paths.root.name} goes on as it began: device {device}, {count(threads, 'thread')}"
+        )
+    torch.set_num_threads(threads)
+    attempt = {**provenance(device), "threads": threads}
+    attempt |= {**_card(device), "argv": list(job.argv), "started": _now()}
+    shard.attempts.append(attempt)
+    shard.started = shard.started or _now()
+    # Remembered, so that a later command that does not repeat the list, or the number, deletes none of them.
+    keep = job.checkpoint_keep
+    if isinstance(keep, int) and keep > shard.plan.get("keep", 2):
+        shard.plan["keep"] = keep
+    listed = [] if isinstance(keep, int) else keep
+    if keep == "all":
+        listed = [item.step for item in paths.checkpoints()]
+    shard.kept = sorted({*shard.kept, *map(int, listed)})
+    shard.settle("running")
+    return attempt
 
 
 def _card(device: str) -> dict[str, Any]:
@@ -175,9 +191,9 @@ def _settle(
     paths: ShardPaths, shard: runfile.Shard, config: EnsembleConfig, loop: Loop, interrupted: bool
 ) -> None:
     """Say in run.json what became of every run."""
-    diverged = loop.diverged_step.cpu().tolist()
+    diverged = loop.settle().cpu().tolist()
     broken = loop.non_finite().cpu().tolist()
-    records = series.read(paths.series(loop.eval_grid.name))
+    records = series.read(paths.series(loop.measuring.eval_grid.name))
     shard.status = "partial" if interrupted else "done"
     for index, run in enumerate(shard.runs):
         step = diverged[index] if diverged[index] >= 0 else (loop.step if broken[index] else None)

@@ -21,10 +21,10 @@ from dynalab.core.plugins import named
 from dynalab.core.streams import Streams
 from dynalab.store.runfile import Run
 from dynalab.training.exactness import exactness
+from dynalab.training.handover import rehearse_way
 from dynalab.training.loop import Loop
 from dynalab.training.planner import MEMORY_SHARE, Timing, Trial, is_short
 from dynalab.training.segments import segments
-from dynalab.training.session import rehearse_way
 
 # Seconds of steps measured for a layout; the first step is apart, since it builds what later ones reuse.
 SECONDS = 0.15
@@ -122,8 +122,8 @@ def rehearse(
     way = segments(asked, members, steps, paths)
     loop = rehearse_way(way, torch.device(device), paths, exact=exact)
     for split in ("train", "test"):
-        loop.evaluate(split)
-    loop.measure_own()
+        loop.measuring.evaluate(split)
+    loop.measuring.measure_own()
     if steps:
         loop.update()
 
@@ -164,7 +164,7 @@ class Stopwatch:
             loop.update()
             loop.rows()
             elapsed = time.perf_counter() - began
-            if elapsed > seconds and (loop.step in loop.eval_grid or elapsed > 2 * seconds):
+            if elapsed > seconds and (loop.step in loop.measuring.eval_grid or elapsed > 2 * seconds):
                 break
         _wait(loop.device)
         return loop.step - first, time.perf_counter() - began

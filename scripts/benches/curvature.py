@@ -57,8 +57,8 @@ def hessian_of(loop: Loop) -> Hessian:
     """Differentiate the objective of a loop's curvature probe at its weights."""
     from dynalab.curvature.hessian import Hessian
 
-    objective = next(item.probe for item in loop.measurements if item.name == "curvature")._objective  # type: ignore[attr-defined]
-    return Hessian(lambda weights: objective.losses(weights, objective.parts[0]), loop.evaluated())
+    objective = next(item.probe for item in loop.measuring.items if item.name == "curvature")._objective  # type: ignore[attr-defined]
+    return Hessian(lambda weights: objective.losses(weights, objective.parts[0]), loop.updates.evaluated())
 
 
 def scipy_largest(hessian: Hessian, tolerance: float) -> tuple[float, int]:
@@ -202,7 +202,7 @@ def curvlinops_seconds(loop: Loop) -> float:
 
     network = MLP(64, 10, [100, 100], activation="tanh")
     network.activation = torch.tanh
-    network.load_state_dict({name: weight[0] for name, weight in loop.evaluated().items()})
+    network.load_state_dict({name: weight[0] for name, weight in loop.updates.evaluated().items()})
     batch = loop.data.train_batch(0)
     targets = torch.nn.functional.one_hot(batch.targets[0], 10).float()
     data = [(batch.inputs[0].clone(), targets)]
@@ -272,7 +272,7 @@ def stacked_against_single(options: Options) -> list[Row]:
                 for _ in range(20 if not options.quick else 1):
                     loop.update()
             probes = [
-                next(item.probe for item in loop.measurements if item.name == "curvature")
+                next(item.probe for item in loop.measuring.items if item.name == "curvature")
                 for loop in (together, *singles)
             ]
             states = [_state(loop) for loop in (together, *singles)]
@@ -297,9 +297,9 @@ def _state(loop: Loop) -> Any:
 
     return ProbeState(
         step=loop.step,
-        params=loop.evaluated(),
-        optimizer_state=loop._optimizer_state(),
-        upcoming=loop.upcoming(),
+        params=loop.updates.evaluated(),
+        optimizer_state=loop.updates.moments(),
+        upcoming=loop.updates.upcoming(),
     )
 
 

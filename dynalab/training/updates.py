@@ -1,0 +1,203 @@
+"""What an update is made from: the gradient, the rate, the optimizer's step, and what holds weights during it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dynalab.config import registry
+from dynalab.config.ensemble import EnsembleConfig
+from dynalab.core.batch import Batch
+from dynalab.core.plugins import blame, require
+from dynalab.core.state import Upcoming
+from dynalab.networks.stack import Stack
+from dynalab.optim.base import evaluated, load_state, state_of
+from dynalab.optim.rates import factor_of, halved
+from dynalab.optim.updates import fuse, make_step
+from dynalab.tasks.base import Task, TaskData
+from dynalab.training.gradients import Gradients
+from dynalab.training.losses import Losses
+from dynalab.training.masks import Masks
+from dynalab.training.sphere import Sphere
+from dynalab.training.spikes import BLOCK
+
+
+@dataclass(frozen=True)
+class Update:
+    """What the row after an update wants to know of it; None where none of its probes does."""
+
+    previous: Mapping[str, Tensor] | None = None
+    gradients: Mapping[str, Tensor] | None = None
+    batch: Batch | None = None
+
+
+class Updates:
+    """Updates S runs in lockstep, without a look at what comes of it.
+
+    Args:
+        config: The ensemble's configuration.
+        stack: The runs' networks.
+        task: What they learn.
+        data: The examples.
+        losses: What takes the losses of the updates.
+        total: Length of training, for schedules that depend on it.
+        folders: A user's plug-in folders.
+        alone: Whether this is one run whose tensors are shared with no other.
+
+    Attributes:
+        step: Updates done.
+        last: What is kept of the last one.
+        optimizer: What moves the weights.
+        gradients: What it is given.
+        masks: Which weights are held.
+    """
+
+    def __init__(
+        self,
+        config: EnsembleConfig,
+        stack: Stack,
+        task: Task,
+        data: TaskData,
+        losses: Losses,
+        total: int,
+        folders: Sequence[Any],
+        alone: bool,
+    ) -> None:
+        self.stack, self.step, self.last = stack, 0, Update()
+        self._losses = losses
+        trained = stack.trained
+        params = list(trained.values())
+        self._build_optimizer = registry.find("optimizer", config.optimizer.name, folders).module.build
+        self.optimizer: torch.optim.Optimizer = self._build_optimizer(config.optimizer, params)
+        _check_optimizer(self._build_optimizer, self.optimizer, params)
+        self._follow_buffers()
+        if alone:
+            fuse(self.optimizer)
+        self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        schedule = registry.find("schedule", config.schedule.name, folders)
+        self._factor = halved(factor_of(schedule.module.build, config.schedule, total), config.train.halve_at)
+        self._after_step: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+        if config.train.sphere:
+            self._after_step = Sphere(stack.network, trained, evaluated(self.optimizer, trained)).holding
+        self.masks = Masks(trained, self.optimizer)
+        loss_dtype = getattr(torch, config.train.loss_dtype)
+        self.gradients = Gradients(stack, task, data, self.optimizer, config.train, loss_dtype, self.masks)
+
+    def make(self, wanted: Collection[str]) -> None:
+        """Make the update `step` -> `step + 1`, and keep of it what is wanted of the fields of `Update`."""
+        batch, losses, gradients = self.gradients.of(self.step)
+        self._losses.add(losses, self.step)
+        trained = self.stack.trained
+        self.last = Update(
+            {name: param.clone() for name, param in self.evaluated().items()}
+            if "previous" in wanted
+            else None,
+            {n: g for n, g in zip(trained, gradients, strict=True) if g is not None}
+            if "gradients" in wanted
+            else None,
+            batch if "batch" in wanted else None,
+        )
+        applied, _ = self.gradients.as_applied(self.step, gradients)
+        for param, gradient in zip(trained.values(), applied, strict=True):
+            param.grad = gradient
+        factor = self._factor(self.step)
+        for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
+            group["lr"] = rate * factor
+        with self.masks.holding(), self._after_step():
+            try:
+                make_step(self.optimizer)
+            except Exception as error:
+                blame(error, self._build_optimizer)
+                raise
+        for param in trained.values():
+            param.grad = None
+        self.step += 1
+        if self.step % BLOCK == 0:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Empty the runs that have diverged: what is not finite would go on costing, and nothing of it is kept."""
+        self._losses.fold(self.step)
+        lost = self._losses.diverged_step >= 0
+        self.gradients.lost = lost if bool(lost.any()) else None
+        if self.gradients.lost is None:
+            return
+        held = [*self.stack.trained.values(), *self.stack.buffers.values()]
+        held += [x for tensor in held for x in state_of(self.optimizer, tensor).values() if x.dim()]
+        with torch.no_grad():
+            for tensor in held:
+                if tensor.is_floating_point() or tensor.is_complex():
+                    tensor[lost] = 0.0
+
+    @property
+    def are_over(self) -> bool:
+        """Whether every run has diverged, as of the last time that was looked at, which is on a grid of the step."""
+        return self.gradients.lost is not None and bool(self.gradients.lost.all())
+
+    def upcoming(self) -> Upcoming:
+        """Return what the next update will be given, without making it."""
+        return self.gradients.upcoming(self.step, self._factor(self.step))
+
+    def evaluated(self) -> dict[str, Tensor]:
+        """Return the weights that are evaluated and probed, detached."""
+        return {name: p.detach() for name, p in evaluated(self.optimizer, self.stack.params).items()}
+
+    def moments(self) -> dict[str, dict[str, Tensor]]:
+        """Return what the optimizer remembers, parameter -> name -> tensor."""
+        return {name: state_of(self.optimizer, param) for name, param in self.stack.params.items()}
+
+    def _follow_buffers(self) -> None:
+        """Have an optimizer with slow weights keep running statistics that go with them."""
+        if hasattr(self.optimizer, "follow"):
+            self.optimizer.follow(self.stack.buffers.values())
+        self.stack.evaluated_buffers = evaluated(self.optimizer, self.stack.buffers)
+
+    def begin_optimizer(self) -> None:
+        """Have an optimizer without a state begin with the weights and buffers as they are now."""
+        self._follow_buffers()
+        for param, slow in getattr(self.optimizer, "slow", {}).items():
+            slow.copy_(param.detach())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the optimizer's state, name/key -> (S, ...), or a step count."""
+        held = (*self.stack.params.items(), *self.stack.buffers.items())
+        states = ((name, state_of(self.optimizer, tensor)) for name, tensor in held)
+        return {f"{name}/{key}": value for name, state in states for key, value in state.items()}
+
+    def load(
+        self,
+        step: int,
+        weights: Mapping[str, Tensor],
+        moments: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+    ) -> None:
+        """Go back to a step: its weights, what `tensors` returned, and its masks; the losses are back already."""
+        self.step = step
+        self.gradients.forget()
+        self.stack.load(weights)
+        self._follow_buffers()
+        self.masks.of = dict(masks)
+        self.let_go()
+        for name, tensor in (*self.stack.params.items(), *self.stack.buffers.items()):
+            prefix = f"{name}/"
+            state = {key[len(prefix) :]: value for key, value in moments.items() if key.startswith(prefix)}
+            if state:
+                with torch.no_grad():
+                    load_state(self.optimizer, tensor, state)
+
+
+def _check_optimizer(build: Callable[..., Any], optimizer: Any, params: Sequence[Tensor]) -> None:
+    """Check that `build` gave an optimizer of all parameters; a `PluginError` where a plug-in's did not."""
+    require(isinstance(optimizer, torch.optim.Optimizer), build, optimizer, "a torch.optim.Optimizer")
+    moved = {id(param) for group in optimizer.param_groups for param in group["params"]}
+    require(
+        moved == {*map(id, params)}, build, optimizer, "an optimizer of all the parameters that it was given"
+    )
+    rated = all("lr" in group for group in optimizer.param_groups)
+    require(rated, build, optimizer, 'an optimizer whose groups have a rate, "lr", which the schedule sets')
