@@ -172,7 +172,7 @@ SOURCES = (
     "dynalab/probes/weights.py",
     "dynalab/tasks/grokking.py",
     "dynalab/tasks/operations.py",
-    "dynalab/training/loop.py",
+    "dynalab/training/updates.py",
     f"conf/experiment/{SMALL}.yaml",
     f"conf/experiment/{STABILISED}.yaml",
 )

@@ -14,7 +14,7 @@ from bars.base import ROOT, Bar, dynalab
 SEEDS = 3
 SOURCES = (
     *("dynalab/curvature", "dynalab/probes/curvature.py", "dynalab/core/state.py", "dynalab/optim"),
-    *("dynalab/training/objective.py", "dynalab/training/loop.py", "dynalab/networks/stack.py"),
+    *("dynalab/training/objective.py", "dynalab/training/updates.py", "dynalab/networks/stack.py"),
     *("dynalab/models/mlp.py", "dynalab/models/nets/mlp.py", "dynalab/tasks/digits.py"),
     *("dynalab/tasks/regression.py", "dynalab/tasks/images", "scripts/bars/curvature.py"),
     *("conf/experiment/cohen2021_eos.yaml", "conf/experiment/cohen2021_eos_digits.yaml"),
