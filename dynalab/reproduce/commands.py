@@ -65,6 +65,12 @@ class Step:
     above: tuple[Step, ...]
     ends: int
 
+    def and_above(self) -> Iterator[Step]:
+        """Yield all that it builds on, and the step itself."""
+        for step in self.above:
+            yield from step.and_above()
+        yield self
+
     @property
     def text(self) -> str:
         """The command in words."""
@@ -221,8 +227,8 @@ def _settle(step: Step, asked: list[Asked], lines: Sequence[str], done: Done) ->
 
 def _fork(step: Step, run: Run, done: Done) -> None:
     (parent,) = step.above
-    if why := _lost(step, done):
-        done.failed[step], done.asked[step] = why, []
+    if not done.asked[parent]:
+        done.failed[step], done.asked[step] = f"{parent.name} has nothing to go on from", []
         return
     words: list[str | Override] = [*step.words.overrides, *run.launcher]
     forking = Forking([])
@@ -259,10 +265,9 @@ def _fork(step: Step, run: Run, done: Done) -> None:
 def _analyze(step: Step, part: Part, config: Any, pool: bool, run: Run, done: Done) -> None:
     """Analyse what the commands above have trained; what cannot be analysed is a failure of this command alone."""
     done.results[step] = []
-    if why := _lost(step, done):
-        done.failed[step] = why
     asked = list(_unique(item for above in step.above for item in done.asked.get(above, ())))
     if not asked:
+        done.failed[step] = "there is nothing to analyse"
         return
     longer = [item.steps for item in asked if item.is_longer]
     if longer and config.steps is None:
@@ -289,12 +294,6 @@ def _confirmed(inputs: Any, result: Result, part: Part, config: Any, run: Run) -
     launcher = next((str(item.value) for item in run.launcher), "local")
     trainer = drive.Trainer(run.outputs, search_path(), run.watch, launcher)
     return drive.confirm(inputs, result, part, config, trainer) or result
-
-
-def _lost(step: Step, done: Done) -> str:
-    """Return which commands that one builds on failed; nothing where none did."""
-    names = [above.name for above in step.above if above in done.failed]
-    return f"it builds on {' and '.join(names)}, which failed" if names else ""
 
 
 def _unique(asked: Iterator[Asked]) -> Iterator[Asked]:

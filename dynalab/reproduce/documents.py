@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dynalab.reproduce.rows import Document
+from dynalab.reproduce.rows import Document, keys_of
 from dynalab.reproduce.sheet import TRAIN
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result
@@ -66,14 +66,22 @@ def trained(command: str, asked: Sequence[Asked], rows: bool) -> list[Document]:
         for run, recorded in zip(runs, _rows(item), strict=True) if rows else ():
             run["rows"] = recorded
         tree = {"id": ensemble.id, "config": ensemble.config, "runs": runs}
-        documents.append(Document(TRAIN, command, tree, {ensemble.id: ensemble.config}, _seeds([item])))
+        own = {ensemble.id: {**keys_of(ensemble.config), "command": command}}
+        documents.append(Document(TRAIN, tree, own, _seeds([item])))
     return documents
 
 
-def analysed(command: str, result: Result, asked: Sequence[Asked]) -> Document:
-    """Return a stored analysis as a document."""
-    configs = {item.ensemble.id: item.ensemble.config for item in asked}
-    return Document(result.kind, command, result.data, configs, _seeds(asked))
+def analysed(command: str, result: Result, asked: Sequence[Asked], trained_by: Mapping[str, str]) -> Document:
+    """Return a stored analysis as a document; `trained_by` has ensemble -> the command that trained it."""
+    own = {
+        item.ensemble.id: {
+            **keys_of(item.ensemble.config),
+            "command": trained_by.get(item.ensemble.id),
+            "analysis": command,
+        }
+        for item in asked
+    }
+    return Document(result.kind, result.data, own, _seeds(asked))
 
 
 def _seeds(asked: Sequence[Asked]) -> dict[str, int | None]:

@@ -15,9 +15,6 @@ from dynalab.core.errors import ConfigError
 from dynalab.reproduce.expression import Expression
 from dynalab.reproduce.sheet import Claim, compiled
 
-# What `where` and `by` may name beside the keys of a configuration.
-OWN = ("command", "ensemble", "run", "seed")
-
 
 @dataclass(frozen=True)
 class Document:
@@ -25,16 +22,15 @@ class Document:
 
     Attributes:
         kind: `train`, or the analysis.
-        command: Name of the command in the sheet.
         tree: Plain values.
-        ensembles: Id -> configuration, of the ensembles in it.
+        keys: Ensemble -> key -> value: of its configuration, and `command`, the name of what trained it; of an
+            analysis `analysis` as well, the name of what made it.
         seeds: Id of a run -> its seed.
     """
 
     kind: str
-    command: str
     tree: Mapping[str, Any]
-    ensembles: Mapping[str, Mapping[str, Any]]
+    keys: Mapping[str, Mapping[str, Any]]
     seeds: Mapping[str, int | None]
 
 
@@ -44,7 +40,7 @@ class Row:
 
     Attributes:
         value: Its value: a number, true or false; None where there is none, as of a step that never came.
-        keys: Key -> value: those of its ensemble's configuration, `command`, `ensemble`, `run` and `seed`.
+        keys: Key -> value: those of its ensemble, and `ensemble`, `run` and `seed`.
         terms: Name -> value.
     """
 
@@ -97,14 +93,8 @@ def _keys(item: Any, document: Document) -> dict[str, Any]:
     ensemble = str(run or "").partition("/")[0] or item.get("ensemble") or document.tree.get("ensemble")
     if document.kind == "train":
         ensemble = document.tree["id"]
-    config = document.ensembles.get(str(ensemble), {})
-    own = {
-        "command": document.command,
-        "ensemble": ensemble,
-        "run": run,
-        "seed": document.seeds.get(str(run)),
-    }
-    return {**keys_of(config), **own}
+    own = {"ensemble": ensemble, "run": run, "seed": document.seeds.get(str(run))}
+    return {**document.keys.get(str(ensemble), {}), **own}
 
 
 def _holds(where: Mapping[str, Any], keys: Mapping[str, Any]) -> bool:

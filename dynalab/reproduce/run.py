@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -89,52 +90,55 @@ def reproduce(name: str, sheet: Sheet, scale: ScaleName, run: Run) -> Reproducti
 
 
 def _needed(claim: Claim, steps: Sequence[Step]) -> list[Step]:
-    """Return the steps that a claim is about, and what they build on."""
-    wanted: dict[Step, None] = {}
-
-    def add(step: Step) -> None:
-        for above in step.above:
-            add(above)
-        wanted[step] = None
-
-    for step in steps:
-        if _feeds(claim, step):
-            add(step)
-    return list(wanted)
+    """Return the steps that a claim reads, and what they build on."""
+    return list(dict.fromkeys(item for step in _read_by(claim, steps) for item in step.and_above()))
 
 
-def _feeds(claim: Claim, step: Step) -> bool:
-    """Return whether a claim reads what comes of a step."""
-    named = claim.where.get("command", step.name) == step.name
-    return named and (
-        step.words.verb != "analyze"
-        if claim.rows.analysis == TRAIN
-        else step.words.kind == claim.rows.analysis
-    )
+def _read_by(claim: Claim, steps: Sequence[Step]) -> list[Step]:
+    """Return the steps whose results a claim reads."""
+    if claim.rows.analysis == TRAIN:
+        named = claim.where.get("command")
+        return [step for step in steps if step.words.verb != "analyze" and named in (None, step.name)]
+    named = claim.where.get("analysis")
+    return [step for step in steps if step.words.kind == claim.rows.analysis and named in (None, step.name)]
+
+
+def _broken(claim: Claim, steps: Sequence[Step], done: Done) -> list[Step]:
+    """Return the steps that failed on the way to a claim; what it leaves out by `where` does not matter to it."""
+    named = claim.where.get("command")
+    return [
+        step
+        for step in _needed(claim, steps)
+        if step in done.failed and (step.words.verb == "analyze" or named in (None, step.name))
+    ]
 
 
 def _judged(claim: Claim, scale: ScaleName, steps: Sequence[Step], done: Done) -> tuple[Estimate, Judged]:
     """Return what was measured of a claim, and its verdict; a claim whose command failed has none."""
     if scale in claim.not_at:
         return Estimate(None, None, 0), Judged("not_at_this_scale", claim.not_at[scale])
-    steps = [step for step in steps if _feeds(claim, step)]
     found = Estimate(None, None, 0)
     try:
         found = estimate(claim, rows_of(claim, _documents(claim, steps, done)))
     except ConfigError as error:
         return found, Judged("undecided", f"it cannot be computed: {error}")
-    if broken := [step for step in steps if step in done.failed]:
+    if broken := _broken(claim, steps, done):
         return found, Judged("undecided", f"its command {broken[0].name} failed: {done.failed[broken[0]]}")
     return found, judge(claim, found)
 
 
 def _documents(claim: Claim, steps: Sequence[Step], done: Done) -> list[Document]:
+    """Return the results that a claim reads."""
+    read = _read_by(claim, steps)
     if claim.rows.analysis == TRAIN:
         rows = reads_rows([claim.rows.each, claim.rows.value, *claim.rows.terms.values()])
-        listed = [trained(step.name, done.asked.get(step, []), rows) for step in steps]
+        listed = [trained(step.name, done.asked.get(step, []), rows) for step in read]
         return [document for some in listed for document in some]
+    by = {item.ensemble.id: step.name for step in reversed(steps) for item in done.asked.get(step, ())}
     return [
-        analysed(step.name, result, asked) for step in steps for result, asked in done.results.get(step, ())
+        analysed(step.name, result, asked, by)
+        for step in read
+        for result, asked in done.results.get(step, ())
     ]
 
 
@@ -160,8 +164,4 @@ def _ensembles(steps: Sequence[Step], done: Done) -> list[str]:
 
 def counts(claims: Sequence[Outcome]) -> Mapping[str, int]:
     """Return verdict -> number of claims."""
-    return {
-        verdict: n
-        for verdict in dict.fromkeys(c.verdict for c in claims)
-        if (n := sum(c.verdict == verdict for c in claims))
-    }
+    return Counter(claim.verdict for claim in claims)

@@ -52,7 +52,7 @@ def _never(n: int, least: float, most: float) -> str:
     intervals = [clopper_pearson(true, n) for true in range(n + 1)]
     if any(least <= low and high <= most for low, high in intervals):
         return ""
-    return f"{n} rows are too few: whatever they come to, the interval is wider than the region, {bounds_in_words((least, most))}"
+    return f"{n} rows are too few: whatever they come to, the interval is wider than {bounds_in_words((least, most))}"
 
 
 def bounds_in_words(bounds: Bounds) -> str:
