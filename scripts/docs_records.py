@@ -127,7 +127,7 @@ def _kind(hint: Any) -> tuple[str, type[Any] | None, str]:
         return f"list of {count}{_grouped(words)}", inner, f"[]{at}"
     if dataclasses.is_dataclass(hint) or (isinstance(hint, type) and issubclass(hint, msgspec.Struct)):
         return "object", hint, ""
-    return WORDS[hint], None, ""
+    return WORDS[str if origin is typing.Literal else hint], None, ""
 
 
 def _grouped(words: str) -> str:

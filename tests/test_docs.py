@@ -229,4 +229,4 @@ def test_what_commands_print_stands_on_the_page(here, tiny, tmp_path, monkeypatc
             assert unlike(printed, tables[heading])[0] == set()
             continue
         assert unlike(printed, tables[heading]) == (set(), set()), heading
-    assert set(tables) - set(commands) - set(registry.names("analysis")) == {"A run", "bench"}
+    assert set(tables) - set(commands) - set(registry.names("analysis")) == {"A run", "bench", "reproduce"}

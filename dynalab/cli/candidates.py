@@ -130,7 +130,8 @@ def of(ctx: click.Context, param: click.Parameter, word: str) -> list[Candidate]
     line = Line.of(ctx, param)
     found: dict[str, Candidate] = {}
     sources: list[tuple[str, Callable[[Line, str], Iterable[Candidate]]]] = [
-        ("KIND", _kinds), ("KEY", _overrides), ("ANALYSIS", _analyses), ("ENSEMBLE", _ensembles), ("REF", _ensembles),
+        ("KIND", _kinds), ("SHEET", _sheets),
+        ("KEY", _overrides), ("ANALYSIS", _analyses), ("ENSEMBLE", _ensembles), ("REF", _ensembles),
     ]  # fmt: skip
     for name, source in sources:
         if name in line.takes:
@@ -143,6 +144,10 @@ def of(ctx: click.Context, param: click.Parameter, word: str) -> list[Candidate]
 
 def _kinds(line: Line, word: str) -> Iterator[Candidate]:
     return (Candidate(kind) for kind in line.options("analysis"))
+
+
+def _sheets(line: Line, word: str) -> Iterator[Candidate]:
+    return (Candidate(name) for name in line.options("reproduce"))
 
 
 def _analyses(line: Line, word: str) -> Iterator[Candidate]:

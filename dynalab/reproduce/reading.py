@@ -20,7 +20,7 @@ from dynalab.store.read import read_bytes, read_yaml
 
 FOLDER = "reproduce"
 # What msgspec says of a place, `Expected `int`, got `str` - at `$.rows.each``, and of a key that is not there.
-_PLACE = re.compile(r"(.*?)(?: - at (?:key in )?`\$\.?(.*)`)?", re.S)
+_PLACE = re.compile(r"(.*?)(?: - at (?:`key` in )?`\$\.?(.*)`)?", re.S)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _VALUE = re.compile(r"Invalid enum value '?(.*?)'?")
 _MISSING = re.compile(r"Object missing required field `(.*)`")
@@ -53,8 +53,11 @@ def parse_sheet(path: Path) -> Sheet:
     """
     try:
         text = read_bytes(path)
-        tree = read_yaml(path, text)
         nodes = yaml.compose(text, Loader=yaml.SafeLoader)
+        tree = read_yaml(path, text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{path}:{line}: {error.context or 'not YAML'}: {error.problem}") from error
     except (StoreError, yaml.YAMLError, RecursionError) as error:
         said = str(error).removeprefix(f"{path} is damaged: ")
         raise ConfigError(f"{path}: {' '.join(said.split())}") from error

@@ -45,28 +45,28 @@ class Removed(Struct, frozen=True, kw_only=True):
     removes: str  # the cause
     claim: str  # name of the main claim
     verdict: Verdict  # `agrees` is a failure of the check
-    measured: float | None
-    interval: Bounds | None
-    n: int
-    why: str
+    measured: float | None  # as of a claim
+    interval: Bounds | None  # as of a claim
+    n: int  # rows that entered
+    why: str  # in words
 
 
 class Failed(Struct, frozen=True, kw_only=True):
-    """A command that failed, or a check."""
+    """What failed."""
 
     command: str  # its name in the sheet, or `removal`
-    words: str  # what it does
-    why: str
+    words: str  # what it does, or what is removed
+    why: str  # in words
 
 
 class Reproduction(Struct, frozen=True, kw_only=True):
     """A whole sheet at a scale."""
 
     name: str  # of the sheet
-    scale: ScaleName
-    title: str
+    scale: ScaleName  # `ci`, `cpu` or `paper`
+    title: str  # a sentence
     paper: str  # authors and year; empty where the sheet names none
-    arxiv: str
+    arxiv: str  # its number there; empty likewise
     main: str  # name of the main claim
     claims: tuple[Outcome, ...]
     removals: tuple[Removed, ...]

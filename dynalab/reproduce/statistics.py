@@ -158,7 +158,9 @@ def _of_two(claim: Claim, rows: Sequence[Row]) -> Estimate:
     if None in values:
         if claim.log and claim.statistic == "difference":
             raise ConfigError("log: a step that never came has no logarithm; the ratio takes such steps")
-        gap = between_times(_times(below, "b"), _times(above, "a"))
+        # Of what never came no more is known than that it is later than all that did.
+        last = max((float(value) for value in values if value is not None), default=0.0)
+        gap = between_times(_times(below, "b", last), _times(above, "a", last))
         what = f"{values.count(None)} of {n} never came: by ranks"
     else:
         x, y = np.array(below, float), np.array(above, float)
@@ -181,10 +183,10 @@ def _named(values: np.ndarray, name: str) -> Values:
     return Values(tuple(f"{name}{place}" for place in range(len(values))), values)
 
 
-def _times(values: Sequence[float | bool | None], name: str) -> Times:
+def _times(values: Sequence[float | bool | None], name: str, last: float) -> Times:
     steps = np.array([math.inf if value is None else value for value in values])
     labels = tuple(f"{name}{place}" for place in range(len(values)))
-    return Times(labels, steps, np.full(len(steps), np.inf))
+    return Times(labels, steps, np.full(len(steps), last))
 
 
 def _difference_of_shares(one: Sequence[Row], other: Sequence[Row]) -> Estimate:
