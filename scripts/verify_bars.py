@@ -6,7 +6,6 @@ import argparse
 import datetime
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from bars import BARS
 from bars.base import ROOT
+from state import commit, machine
 
 RECORDS = ROOT / "scripts/verified.json"
 WORK = ROOT / "outputs/verify"
@@ -25,14 +25,6 @@ HEAD = """# What was measured at full size
 Written by `scripts/verify`, which measures anew what a change of the source made old. Each bar has a reduced twin in
 the test suite; `at` is the commit that was measured.
 """
-
-
-def machine() -> str:
-    """Name the machine in a few words."""
-    from dynalab.core.machine import cores
-    from dynalab.training.provenance import cpu_type
-
-    return f"{cpu_type()}, {cores()} cores"
 
 
 def main() -> int:
@@ -49,9 +41,7 @@ def main() -> int:
     if unknown:
         parser.error(f"no bar {', '.join(sorted(unknown))}; --list names them")
     records = json.loads(RECORDS.read_text()) if RECORDS.is_file() else {}
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
+    at = commit()
     digests = {bar.name: bar.digest() for bar in BARS}
     for stale in WORK.glob("*"):
         # Results of another state of the sources are not this state's.
@@ -72,7 +62,7 @@ def main() -> int:
         records[bar.name] = {
             "figure": figure,
             "reached": reached,
-            "commit": commit,
+            "commit": at,
             "source": source,
             "machine": machine(),
             "date": datetime.date.today().isoformat(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -13,7 +12,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from state import ROOT as ROOT
+from state import hashed
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,7 @@ class Bar:
 
     def digest(self) -> str:
         """Hash what the figure depends on."""
-        digest = hashlib.sha256()
-        for source in self.sources:
-            place = ROOT / source
-            files = [place] if place.is_file() else [*place.rglob("*.py"), *place.rglob("*.yaml")]
-            for path in sorted(files):
-                digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
-        return digest.hexdigest()[:12]
+        return hashed(self.sources)
 
 
 def dynalab(*words: str, outputs: Path) -> Any:
