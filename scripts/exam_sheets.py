@@ -10,16 +10,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from state import ROOT, commit, hashed, machine
 
-from dynalab.core.words import clean, listed, number, spoken
+from dynalab.core.words import clean, number, spoken
 from dynalab.reproduce.reading import sheet_names
-from dynalab.reproduce.verdict import bounds_in_words
+from dynalab.reproduce.verdict import bounds_in_words, tally
 
 RECORDS = ROOT / "scripts/exam.json"
 PAGE = ROOT / "docs/exam.md"
@@ -103,8 +102,7 @@ def _ends(sheet: Mapping[str, Any]) -> int:
 
 
 def _counted(sheet: Mapping[str, Any]) -> str:
-    counts = Counter(claim["verdict"] for claim in sheet["claims"])
-    return listed([f"{n} {spoken(verdict)}" for verdict, n in counts.items()])
+    return tally(claim["verdict"] for claim in sheet["claims"])
 
 
 def page(records: Mapping[str, Mapping[str, Any] | None]) -> str:

@@ -5,25 +5,33 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
+import exam_sheets
 import msgspec
 import numpy as np
 import pytest
 from conftest import TINY
+from report_fakes import no_drawing
 from scipy import stats
 
 from dynalab import train
+from dynalab.config.overrides import Override
 from dynalab.core.errors import ConfigError, StoreError
+from dynalab.report.reproductions import reproductions
 from dynalab.reproduce import result
+from dynalab.reproduce.commands import Run
 from dynalab.reproduce.expression import Expression
 from dynalab.reproduce.reading import parse_sheet, read_sheet, sheet_names
 from dynalab.reproduce.rows import Document, Row, rows_of
+from dynalab.reproduce.run import reproduce
 from dynalab.reproduce.sheet import Claim, Words
 from dynalab.reproduce.statistics import Estimate, estimate
 from dynalab.reproduce.verdict import judge
+from dynalab.show.plots.regions import INSIDE, MUTED, OUTSIDE, estimates_in_regions
 from dynalab.training import shard as training
 
 SHIPPED = sheet_names(())
@@ -350,6 +358,16 @@ def test_commands_are_words_of_train_fork_and_analyze():
 # What becomes of it.
 
 
+@pytest.fixture(scope="module")
+def carried(tmp_path_factory):
+    """The outputs folder of the own sheet, carried out after a training of one's own."""
+    folder = tmp_path_factory.mktemp("carried")
+    train([*TINY, "seed=7", "launcher=inline"], outputs=folder / "outputs")
+    settings = [Override.of("launcher", "inline"), Override.of("compute.workers", 1)]
+    reproduce("mine", parse_sheet(own(folder)), "cpu", Run(folder / "outputs", settings))
+    return folder / "outputs"
+
+
 @pytest.fixture
 def mine(here, tmp_path):
     """The own sheet, carried out in this process."""
@@ -359,8 +377,18 @@ def mine(here, tmp_path):
     return lambda *more, name="mine": here("reproduce", name, *words, *more)
 
 
-def test_a_sheet_of_ones_own(mine, outputs, monkeypatch):
-    (last,) = train([*TINY, "seed=7", "launcher=inline"])
+@pytest.fixture
+def stored(carried, outputs):
+    """What was carried out, in the test's own outputs folder."""
+    shutil.copytree(carried, outputs)
+    return outputs / "reproduce/mine-cpu/result.json"
+
+
+def test_a_sheet_of_ones_own(mine, outputs, stored, monkeypatch):
+    (last,) = json.loads((outputs / "last.json").read_text())["ensembles"]
+    whole = training.train_shard
+    monkeypatch.setattr(training, "train_shard", lambda *_: pytest.fail("trained again"))
+    written = stored.stat().st_mtime_ns
     answer = mine("--json")
     (sheet,) = answer.json["sheets"]
     assert answer.code == 0 and answer.json["schema_version"] == 1
@@ -377,24 +405,20 @@ def test_a_sheet_of_ones_own(mine, outputs, monkeypatch):
     }
     (removal,) = sheet["removals"]
     assert (removal["removes"], removal["claim"]) == ("learning", "sooner") and removal["verdict"] != "agrees"
-    assert sheet["failed"] == [] and last.id in sheet["ensembles"] and len(sheet["removed"]) == 1
-    assert json.loads((outputs / "last.json").read_text())["ensembles"] == [last.id]
-    stored = outputs / "reproduce/mine-cpu/result.json"
+    assert sheet["failed"] == [] and last in sheet["ensembles"] and len(sheet["removed"]) == 1
+    assert json.loads((outputs / "last.json").read_text())["ensembles"] == [last]
     assert json.loads(stored.read_text()) == {"schema_version": 1, **sheet}
-    # Again: nothing is trained, nothing is written.
-    monkeypatch.setattr(training, "train_shard", lambda *_: pytest.fail("trained again"))
-    written = stored.stat().st_mtime_ns
-    assert mine("--json").json == answer.json and stored.stat().st_mtime_ns == written
+    # Nothing was trained anew, and nothing written.
+    assert stored.stat().st_mtime_ns == written
     said = mine().out
     assert "agrees" in said and "sooner without" in said and "not at this scale" in said
     # Longer runs of the same ensemble change nothing.
-    monkeypatch.undo()
-    monkeypatch.setenv("DYNALAB_OUTPUTS", str(outputs))
+    monkeypatch.setattr(training, "train_shard", whole)
     train([*TINY, "seed=0..3", "train.steps=80", "launcher=inline"])
     assert mine("--json").json == answer.json
 
 
-def test_a_removal_that_agrees_is_a_failure_of_the_check(mine):
+def test_a_removal_that_agrees_is_a_failure_of_the_check(mine, stored):
     answer = mine("--json", name="weak")
     (sheet,) = answer.json["sheets"]
     assert answer.code == 3 and sheet["removals"][0]["verdict"] == "agrees"
@@ -525,6 +549,66 @@ def test_a_strangers_result_is_data(tmp_path, outputs):
             result.read(folder / "result.json")
     assert result.find(outputs, "mine-cpu") and result.find(outputs, "../x-cpu") is None
     assert result.find(outputs, "mine-large") is None
+
+
+def test_the_page_has_the_claims_where_it_shows_what_they_are_about(here, outputs, stored, monkeypatch):
+    drawn = no_drawing(monkeypatch)
+    answer = here("report", "mine-cpu", "--json")
+    page = Path(answer.json["path"])
+    text = page.read_text("utf-8")
+    assert answer.code == 0 and page.parent.name == "mine-cpu" and len(answer.json["ensembles"]) == 2
+    assert "Of 3 claims of Weight decay <strong>2 agree and 1 is not at this scale</strong>" in text
+    assert "dynalab report mine-cpu" in text and "Training accuracy rises" in text
+    (figure,) = [figure for name, figure in drawn.items() if name.startswith("reproduce-mine-cpu")]
+    assert [ax.get_yticklabels()[0].get_text() for ax in figure.axes] == ["sooner", "numbers"]
+    # One of its ensembles alone does not show them, a stranger's file neither.
+    one = here("report", answer.json["ensembles"][0]["id"], "--json").json
+    assert "Training accuracy rises" not in Path(one["path"]).read_text("utf-8")
+    stored.write_text('{"schema_version": 1, "name": "<script>"}')
+    found, (line,) = reproductions(outputs, [item["id"] for item in answer.json["ensembles"]])
+    assert found == [] and "result.json is damaged" in line
+    assert here("report", "mine-cpu").code == 3
+
+
+def test_intervals_are_drawn_against_their_regions():
+    rows = {"labels": ["in", "out", "open", "none"], "values": [0.8, 5, 3, 20]}
+    intervals = [(0.6, 1), (4, 400), (2, None), None]
+    figure = estimates_in_regions(
+        **rows, intervals=intervals, regions=[(0.5, 1), (None, 3), (10, None), (0, 9)]
+    )
+    shaded = [
+        ax.patches[0].get_extents().transformed(ax.transData.inverted()).intervalx for ax in figure.axes
+    ]
+    np.testing.assert_allclose(shaded[0], [0.5, 1])
+    assert [ax.get_xscale() for ax in figure.axes] == ["linear", "log", "linear", "linear"]
+    assert shaded[1][1] == pytest.approx(3) and shaded[2][0] == 10
+    colours = [ax.lines[-1].get_color() for ax in figure.axes]
+    assert colours[0] == INSIDE and colours[1] == OUTSIDE and colours[2] == colours[3] == MUTED
+
+
+def test_the_exam_says_what_came_out():
+    sheet = {
+        "paper": "Thilak et al. 2022", "arxiv": "2206.04817", "title": "T",
+        "failed": [{"command": "x", "why": "a | b"}],
+        "claims": [
+            {"says": "S", "published": "p", "section": "2", "measured": 1.0, "interval": [0.7, None], "n": 9,
+             "region": [0.6, 1], "verdict": "disagrees", "why": "w"}
+        ],
+        "removals": [{"claim": "c", "removes": "r", "measured": None, "interval": None, "n": 0, "verdict": "agrees",
+                      "why": "v"}],
+    }  # fmt: skip
+    record = {
+        "sheet": sheet,
+        "seconds": 90,
+        "commit": "abc",
+        "machine": "a CPU, 2 cores",
+        "date": "2026-01-01",
+    }
+    text = exam_sheets.page({"thilak2022": record, "power2022": None})
+    assert "| [`thilak2022`](#thilak2022) | 1 disagrees | 1 of 1 | 1 | 1.5 | abc | 2026-01-01 |" in text
+    assert "| `power2022` | not tried yet |" in text
+    assert "| S | p (2) | 1 [at least 0.7], n = 9 | 0.6 to 1 | disagrees: w |" in text
+    assert "| `c` without r |  |  |  | agrees: v |" in text and "- Failed: x: a | b" in text
 
 
 # What is shipped.

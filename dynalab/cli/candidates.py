@@ -130,7 +130,7 @@ def of(ctx: click.Context, param: click.Parameter, word: str) -> list[Candidate]
     line = Line.of(ctx, param)
     found: dict[str, Candidate] = {}
     sources: list[tuple[str, Callable[[Line, str], Iterable[Candidate]]]] = [
-        ("KIND", _kinds), ("SHEET", _sheets),
+        ("KIND", _kinds), ("SHEET", _sheets), ("REPRODUCTION", _reproductions),
         ("KEY", _overrides), ("ANALYSIS", _analyses), ("ENSEMBLE", _ensembles), ("REF", _ensembles),
     ]  # fmt: skip
     for name, source in sources:
@@ -148,6 +148,10 @@ def _kinds(line: Line, word: str) -> Iterator[Candidate]:
 
 def _sheets(line: Line, word: str) -> Iterator[Candidate]:
     return (Candidate(name) for name in line.options("reproduce"))
+
+
+def _reproductions(line: Line, word: str) -> Iterator[Candidate]:
+    return (Candidate(path.parent.name) for path in line.root.stored_reproductions())
 
 
 def _analyses(line: Line, word: str) -> Iterator[Candidate]:

@@ -20,12 +20,14 @@ from dynalab.cli.options import (
 )
 from dynalab.config.places import outputs_root
 from dynalab.config.suggest import did_you_mean
-from dynalab.core.errors import ConfigError
+from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.store.find import select
 from dynalab.store.paths import OutputPaths
 from dynalab.store.results import Result, damaged_results, find_result, tell_apart
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dynalab.store.reader import Ensemble
     from dynalab.store.stored import StoredRun
 
@@ -33,7 +35,7 @@ KEYS = ("name", "outputs")
 
 
 @click.command("report")
-@click.argument("arguments", nargs=-1, metavar="[RUN|ENSEMBLE|ANALYSIS|KEY=VALUE]...")
+@click.argument("arguments", nargs=-1, metavar="[RUN|ENSEMBLE|ANALYSIS|REPRODUCTION|KEY=VALUE]...")
 @filter_options
 @click.option("--name", metavar="NAME", help="Name of the report's folder (default: from what is shown).")
 @result_options
@@ -48,7 +50,8 @@ def command(
 ) -> int:
     """Write one self-contained HTML page, and its figures beside it.
 
-    Runs, ensembles and analyses are named by id (its beginning is enough); without one, the last that were trained.
+    Runs, ensembles and analyses are named by id (its beginning is enough), what `dynalab reproduce` stored by sheet and
+    scale; without one, the last that were trained.
     Each ensemble is shown with the analysis of every kind that has default keys, unless an analysis is named; the
     others are listed. The same report is replaced when it is written again.
 
@@ -56,6 +59,7 @@ def command(
     dynalab report
     dynalab report -f 'task=grokking optimizer.lr<0.01'
     dynalab report cb7150eb3e hmm-7ebafd365b --name paper
+    dynalab report thilak2022-cpu        # a paper's claims, and the runs that they are about
     """
     from dynalab.config.overrides import parse, settings
     from dynalab.config.registry import typed_folders
@@ -72,6 +76,7 @@ def command(
         raise ConfigError(f"{key}: no such key{did_you_mean(key, KEYS)}; there are {', '.join(KEYS)}")
     name, outputs = own["name"] or name, own["outputs"] or outputs
     root = outputs_root(outputs)
+    refs, papers = _reproduced(root, refs)
     refs, folders = tell_apart(root, refs)
     chosen = [find_result(root, paths.root.name) for paths in folders]
     if chosen and not refs:
@@ -90,8 +95,8 @@ def command(
             raise ConfigError(f"{result.kind}-{result.id} is about {about}, which is not among the runs")
     made, refused = sweeps(selection, root, chosen)
     choices = {item.id: choose(root, item.id, [*chosen, *made]) for item, _ in selection}
-    derived = name or report_name(selection, chosen)
-    words = ["dynalab", "report", *refs, *(f"{result.kind}-{result.id}" for result in chosen)]
+    derived = name or (papers[0] if len(papers) == 1 else report_name(selection, chosen))
+    words = ["dynalab", "report", *(papers or refs), *(f"{result.kind}-{result.id}" for result in chosen)]
     words += ["-f", filter_text] if filter_text else []
     words += ["--name", derived] if name else []
     words += [word for folder in typed_folders() for word in ("--config-dir", folder)]
@@ -140,6 +145,25 @@ def command(
         note(f"stored as well, and listed on the page: {names}; name one to show it")
     echo(page)
     return code
+
+
+def _reproduced(root: Path, refs: list[str]) -> tuple[list[str], list[str]]:
+    """Return references with the ensembles of reproductions in the place of their names, and these names.
+
+    Those have a page named as they are, where nothing else is asked for.
+    """
+    from dynalab.reproduce.result import find, read
+
+    found = {ref: read(path) for ref in refs if (path := find(root, ref)) is not None}
+    stored = {paths.digest for paths in OutputPaths(root).ensembles()} if found else set()
+    listed: list[str] = []
+    for ref in refs:
+        listed += [ref] if ref not in found else [item for item in found[ref].ensembles if item in stored]
+    if found and not listed:
+        raise NothingMatched(
+            f"{next(iter(found))}: its ensembles are not stored any more; reproduce it again"
+        )
+    return listed, [*found] if len(found) == len(refs) else []
 
 
 def _ensemble_json(ensemble: Ensemble, runs: list[StoredRun]) -> dict[str, Any]:

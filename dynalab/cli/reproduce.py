@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dynalab.cli import next_step
 from dynalab.cli.options import (
     cell,
     columns,
@@ -126,6 +127,8 @@ def command(
         return 0
     if as_json:
         emit_json({"sheets": [item.as_json() for item in made]})
+    elif not quiet:
+        next_step.say(root, "report", f"{made[-1].name}-{made[-1].scale}")
     return max(item.exit_code for item in made)
 
 
@@ -202,7 +205,7 @@ def _print_plan(planned: dict[str, Any]) -> None:
 def _print(made: Reproduction) -> None:
     """Print what became of a sheet's claims."""
     from dynalab.core.words import count, spoken
-    from dynalab.reproduce.run import counts
+    from dynalab.reproduce.verdict import tally
 
     paper = ", ".join(filter(None, [made.paper, made.arxiv and f"arXiv {made.arxiv}"]))
     echo(f"{made.name} at scale {made.scale}: {made.title}{f' ({paper})' if paper else ''}")
@@ -220,8 +223,7 @@ def _print(made: Reproduction) -> None:
         echo(f"{item.claim} without {item.removes}: {spoken(item.verdict)}, {must}. {item.why}.")
     for failed in made.failed:
         echo(f"failed: {failed.command} ({failed.words}): {failed.why}")
-    said = ", ".join(f"{n} {spoken(verdict)}" for verdict, n in counts(made.claims).items())
-    echo(f"{count(len(made.claims), 'claim')}: {said}")
+    echo(f"{count(len(made.claims), 'claim')}: {tally(claim.verdict for claim in made.claims)}")
 
 
 def _here(item: Any) -> str | None:

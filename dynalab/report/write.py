@@ -19,11 +19,14 @@ from dynalab.report import overview
 from dynalab.report.blocks import Section
 from dynalab.report.gather import Shown, gather
 from dynalab.report.page import Page, render
+from dynalab.report.reproductions import headline, reproductions
+from dynalab.report.reproductions import section as reproduced
 from dynalab.report.sections import contrasts as beside
 from dynalab.report.sections import render as analysed
 from dynalab.report.sections.context import Context
 from dynalab.report.sections.contrasts import Contrasts
 from dynalab.report.sweeps import leads
+from dynalab.reproduce.result import Reproduction
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths, refuse_links
 from dynalab.store.reader import Ensemble
@@ -127,12 +130,13 @@ def write_report(
         raise ConfigError(f"{home} is no report, it is left alone; choose another --name")
     # What is compared is computed, and stored, before the page is drawn, which only reads.
     contrasts, refused = beside.contrasts(shown, outputs)
-    lost += refused
+    papers, damaged = reproductions(outputs, [item.ensemble.id for item in shown])
+    lost += [*refused, *damaged]
     # Its files are not synced one by one: what a power loss takes is drawn again.
     with making(home, replace=True) as folder:
         (folder / "figures").mkdir()
         away = [line.replace(f"{outputs}{os.sep}", "") for line in lost]
-        page = render(_page(shown, away, home, commands, contrasts), folder / "figures")
+        page = render(_page(shown, away, home, commands, contrasts, papers), folder / "figures")
         (folder / "index.html").write_text(page, encoding="utf-8")
     if broken := [error for item in shown for error in item.broken]:
         lines = "; ".join(dict.fromkeys(map(str, broken)))
@@ -146,6 +150,7 @@ def _page(
     home: Path,
     commands: Sequence[str],
     contrasts: Sequence[Contrasts],
+    papers: Sequence[Reproduction],
 ) -> Page:
     keys = overview.name_ensembles(shown)
     pooled: dict[str, tuple[Result, Context]] = {}
@@ -160,11 +165,12 @@ def _page(
     analyses = [*chain.from_iterable(single.values()), *pooled.values()]
     rendered = {result.id: analysed(result, context) for result, context in analyses}
     leading = [key for key, (result, _) in pooled.items() if leads(result)]
-    sections = [rendered[key][1] for key in leading]
+    sections = [*map(reproduced, papers), *(rendered[key][1] for key in leading)]
     if len(shown) > 1:
         sections.append(overview.comparison(shown, keys, contrasts, ranked=bool(leading)))
     single_sections: list[Section] = []
-    summary = [("", [line for key in leading for line in rendered[key][0]])] if leading else []
+    first = [*map(headline, papers), *(line for key in leading for line in rendered[key][0])]
+    summary = [("", first)] if first else []
     for item in shown:
         own = [rendered[result.id] for result, _ in single[item.anchor]]
         lines = [*parts.summary(item), *chain.from_iterable(said for said, _ in own)]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -160,8 +159,3 @@ def _outcome(key: str, claim: Claim, found: Estimate, judged: Judged) -> Outcome
 
 def _ensembles(steps: Sequence[Step], done: Done) -> list[str]:
     return list(dict.fromkeys(item.ensemble.id for step in steps for item in done.asked.get(step, ())))
-
-
-def counts(claims: Sequence[Outcome]) -> Mapping[str, int]:
-    """Return verdict -> number of claims."""
-    return Counter(claim.verdict for claim in claims)

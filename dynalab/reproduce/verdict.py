@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from dynalab.core.stats import clopper_pearson
-from dynalab.core.words import number
+from dynalab.core.words import listed, number
 from dynalab.reproduce.sheet import Claim
 from dynalab.reproduce.statistics import Bounds, Estimate
 
@@ -61,3 +63,15 @@ def bounds_in_words(bounds: Bounds) -> str:
     if low is None:
         return f"at most {number(high)}"
     return f"at least {number(low)}" if high is None else f"{number(low)} to {number(high)}"
+
+
+def tally(verdicts: Iterable[str]) -> str:
+    """Return how many claims have each verdict: `3 agree, 1 is undecided`."""
+    counts = Counter(verdicts)
+    verbs = {"agrees": ("agrees", "agree"), "disagrees": ("disagrees", "disagree")}
+    pieces = []
+    for verdict, n in counts.items():
+        spoken = verdict.replace("_", " ")
+        one, many = verbs.get(verdict, (f"is {spoken}", f"are {spoken}"))
+        pieces.append(f"{n} {one if n == 1 else many}")
+    return listed(pieces)

@@ -26,6 +26,7 @@ from dynalab.show.figures import Picture as Picture
 from dynalab.show.figures import Profiles as Profiles
 from dynalab.show.figures import Ranking as Ranking
 from dynalab.show.figures import Raster as Raster
+from dynalab.show.figures import Regions as Regions
 from dynalab.show.figures import Response as Response
 from dynalab.show.figures import Selection as Selection
 from dynalab.show.figures import Span as Span

@@ -148,6 +148,17 @@ class Dots(Figure):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Regions(Figure):
+    """Estimates with their intervals, a row each on an axis of its own, against regions where they have to lie."""
+
+    labels: Sequence[str]  # names of the N rows
+    values: Sequence[float]  # the estimates
+    intervals: Sequence[Sequence[float | None] | None]  # bounds, as of `Dots`
+    regions: Sequence[Sequence[float | None]]  # bounds; one of None is none
+    notes: Sequence[str] = ()  # words beside each
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ranking(Figure):
     """Values of settings, a dot a run and a row a setting, with what is estimated of each and its interval."""
 

@@ -22,6 +22,7 @@ from dynalab.show.blocks import (
     Profiles,
     Ranking,
     Raster,
+    Regions,
     Response,
     Selection,
     Strip,
@@ -38,6 +39,7 @@ from dynalab.show.plots.lines import LinePanel, hidden_progress, line_panels
 from dynalab.show.plots.map import forks, state_graph, training_map
 from dynalab.show.plots.panels import metric_panels
 from dynalab.show.plots.ranking import effect, ranking, response
+from dynalab.show.plots.regions import estimates_in_regions
 from dynalab.show.plots.selection import model_selection
 from dynalab.show.plots.shares import variance_shares
 from dynalab.show.plots.spectrum import spectral_density
@@ -50,6 +52,7 @@ __all__ = [
     "draw",
     "effect",
     "effect_rows",
+    "estimates_in_regions",
     "events_over_curves",
     "forks",
     "halved_rate",
@@ -131,6 +134,10 @@ def draw(
             notes=block.notes,
             unit=block.unit,
             size=size,
+        )
+    if isinstance(block, Regions):
+        return estimates_in_regions(
+            block.labels, block.values, block.intervals, block.regions, notes=block.notes, size=size
         )
     if isinstance(block, Ranking):
         return ranking(

@@ -1,0 +1,92 @@
+"""What became of papers' claims, on a page that shows the ensembles that they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from dynalab.core.errors import StoreError
+from dynalab.core.words import count, number, spoken
+from dynalab.report.blocks import Section
+from dynalab.reproduce.result import Outcome, Removed, Reproduction, read
+from dynalab.reproduce.verdict import bounds_in_words, tally
+from dynalab.show.blocks import Block, Cell, Regions, Say, Table, Warnings
+from dynalab.show.page import settled
+from dynalab.store.paths import OutputPaths
+
+_TONES = {"agrees": "found", "disagrees": "bad"}
+
+
+def reproductions(outputs: Path, ensembles: Collection[str]) -> tuple[list[Reproduction], list[str]]:
+    """Return the stored reproductions all of whose ensembles are shown, and a line about each that is damaged."""
+    found, lines = [], []
+    for path in OutputPaths(outputs).stored_reproductions():
+        try:
+            made = read(path)
+        except StoreError as error:
+            lines.append(str(error))
+            continue
+        if made.ensembles and set(made.ensembles) <= set(ensembles):
+            found.append(made)
+    return found, lines
+
+
+def headline(made: Reproduction) -> str:
+    """Return what a reproduction comes to, in a sentence."""
+    agree = sum(item.verdict == "agrees" for item in made.removals)
+    of = count(len(made.claims), "claim")
+    line = f"Of {of} of {made.paper or made.title} **{tally(claim.verdict for claim in made.claims)}**"
+    if agree:
+        line += f"; without its cause the main one agrees as well, in {agree} of {count(len(made.removals), 'removal')}"
+    return f"{line} (`{made.name}` at scale {made.scale})."
+
+
+def section(made: Reproduction) -> Section:
+    """Return the section of a reproduction."""
+    blocks: list[Block] = [Say(headline(made), headline=True)]
+    if made.failed:
+        blocks.append(Warnings([f"{item.command} ({item.words}): {item.why}" for item in made.failed]))
+    rows = [
+        [
+            claim.says,
+            _published(claim),
+            _here(claim),
+            Cell(spoken(claim.verdict), tone=_TONES.get(claim.verdict, "quiet")),
+        ]
+        for claim in made.claims
+    ]
+    blocks.append(Table(["claim", "published", "here", "verdict"], rows, made.title, sortable=False))
+    if measured := [claim for claim in made.claims if claim.measured is not None]:
+        figure = Regions(
+            name="claims",
+            caption="**Claims that were measured**: estimate and 95% interval; shaded, the region fixed before.",
+            alt="Estimates of claims with their intervals against their regions",
+            labels=[claim.id.replace("_", " ") for claim in measured],
+            values=[float(claim.measured or 0) for claim in measured],
+            intervals=[claim.interval for claim in measured],
+            regions=[claim.region for claim in measured],
+            notes=[str(spoken(claim.verdict)) for claim in measured],
+        )
+        blocks.append(settled(figure))
+    if made.removals:
+        removed = [[item.removes, _here(item), _must(item)] for item in made.removals]
+        caption = f"With its cause taken away the claim `{made.main}` must not agree"
+        blocks.append(Table(["without", "here", "verdict"], removed, caption, sortable=False))
+    why = [[claim.id.replace("_", " "), claim.statistic, claim.n, claim.why] for claim in made.claims]
+    blocks.append(Table(["claim", "statistic", "n", "why"], why, "How each verdict came about", folded=True))
+    return Section(f"Reproduction: {made.paper or made.name}", f"reproduce-{made.name}-{made.scale}", blocks)
+
+
+def _published(claim: Outcome) -> str:
+    return f"{claim.published} ({claim.section})" if claim.section else str(claim.published)
+
+
+def _here(item: Outcome | Removed) -> str | None:
+    if item.measured is None:
+        return None
+    interval = f" [{bounds_in_words(item.interval)}]" if item.interval else ""
+    return f"{number(item.measured)}{interval}, n = {item.n}"
+
+
+def _must(item: Removed) -> Cell:
+    return Cell(spoken(item.verdict), tone="bad" if item.verdict == "agrees" else "quiet")
