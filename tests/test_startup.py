@@ -45,6 +45,7 @@ def imported(*words: str) -> set[str]:
         ["analyze", "--help"],
         ["runs", "--help"],
         ["import", "--help"],
+        ["reproduce", "--help"],
     ],
 )
 def test_help_imports_nothing_heavy(words):
