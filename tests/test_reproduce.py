@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -14,6 +15,7 @@ import exam_sheets
 import msgspec
 import numpy as np
 import pytest
+import yaml
 from conftest import TINY
 from report_fakes import no_drawing
 from scipy import stats
@@ -28,7 +30,7 @@ from dynalab.reproduce.expression import Expression
 from dynalab.reproduce.reading import parse_sheet, read_sheet, sheet_names
 from dynalab.reproduce.rows import Document, Row, rows_of
 from dynalab.reproduce.run import reproduce
-from dynalab.reproduce.sheet import Claim, Words
+from dynalab.reproduce.sheet import Claim, Rows, Words
 from dynalab.reproduce.statistics import Estimate, estimate
 from dynalab.reproduce.verdict import judge
 from dynalab.show.plots.regions import INSIDE, MUTED, OUTSIDE, estimates_in_regions
@@ -523,6 +525,7 @@ def test_words_are_refused_in_a_line_before_anything_is_trained(here, mine, tmp_
     said = {
         ("thilak202",): "no such sheet (did you mean thilak2022?)",
         ("thilak2022", "optimizer.lr=1"): "is its own to say",
+        ("thilak2022", "devic=cuda"): "did you mean device?",
         ("../mine",): "no such sheet",
         ("thilak2022", "--scale", "large"): "large",
         (): "name a sheet: barak2022",
@@ -633,8 +636,19 @@ def test_a_shipped_sheet_runs_at_scale_ci(name, here):
     assert all(item["verdict"] != "agrees" for item in sheet["removals"])
 
 
-def test_the_sheets_are_listed(here):
+def test_the_examples_of_the_page_can_be_used(tmp_path):
+    text = (Path(__file__).parent.parent / "docs/reproduce.md").read_text("utf-8")
+    sheet, rows = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    (tmp_path / "mine.yaml").write_text(sheet)
+    assert parse_sheet(tmp_path / "mine.yaml").main_claim == "sooner"
+    examples = [yaml.safe_load(f"rows:{part}") for part in rows.split("rows:")[1:] if part.strip(" \n")]
+    assert len(examples) >= 9 and all(msgspec.convert(item["rows"], Rows) for item in examples)
+
+
+def test_the_sheets_are_listed(here, tmp_path):
     listed = here("reproduce", "--list", "--json").json["sheets"]
     assert [item["name"] for item in listed] == SHIPPED
     assert all({*item} == {"name", "title", "scales"} for item in listed)
-    assert "thilak2022" in here("reproduce", "--list").out
+    own(tmp_path, name="broken", text="title: {removed}: {tiny}")
+    answer = here("reproduce", "--list", "--config-dir", str(tmp_path / "sheets"))
+    assert answer.code == 0 and "broken.yaml:1: " in answer.err and "Thilak et al. 2022" in answer.out

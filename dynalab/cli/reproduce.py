@@ -17,6 +17,7 @@ from dynalab.cli.options import (
     note,
     quiet_option,
     result_options,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def command(
     from dynalab.config.overrides import parse, settings
     from dynalab.config.places import outputs_root
     from dynalab.config.registry import search_path
+    from dynalab.config.suggest import did_you_mean
     from dynalab.core.errors import ConfigError
     from dynalab.reproduce.reading import read_sheet, sheet_names
 
@@ -80,13 +82,19 @@ def command(
     for item in overrides:
         if item.key.partition(".")[0] not in SETTINGS:
             raise ConfigError(
-                f"{item.written}: what a sheet trains is its own to say, for another value write one of your own; "
-                f"settings are {', '.join(SETTINGS)}"
+                f"{item.written}: what a sheet trains is its own to say; settings of how it is trained are "
+                f"{', '.join(SETTINGS)}{did_you_mean(item.key, SETTINGS)}"
             )
     if listing:
         if names:
             raise ConfigError(f"reproduce --list {names[0]}: it lists all sheets; leave out the name")
-        _list({name: read_sheet(name, folders) for name in sheet_names(folders)}, as_json)
+        sheets: dict[str, Sheet] = {}
+        for name in sheet_names(folders):
+            try:
+                sheets[name] = read_sheet(name, folders)
+            except ConfigError as error:
+                warn([f"{error}; it is left out"])
+        _list(sheets, as_json)
         return 0
     if not names:
         raise ConfigError(f"name a sheet: {', '.join(sheet_names(folders))} (`dynalab reproduce --list`)")

@@ -62,8 +62,9 @@ class Source(_Form, frozen=True, kw_only=True):
     arxiv: str = ""
 
     def __str__(self) -> str:
-        first, *others = self.authors.split(", ")
-        return f"{first}{' et al.' if others else ''} {self.year}"
+        """Return `Barak et al. 2022`."""
+        names = [author.split()[-1] for author in self.authors.split(",") if author.strip()] or ["anonymous"]
+        return f"{' and '.join(names) if len(names) < 3 else f'{names[0]} et al.'} {self.year}"
 
 
 class Rows(_Form, frozen=True, kw_only=True):
