@@ -538,6 +538,12 @@ def test_words_are_refused_in_a_line_before_anything_is_trained(here, mine, tmp_
     own(tmp_path, "x", name="mine")
     assert mine().err == "dynalab: reproduce mine: decay: optimizer.lr=x: expected a number\n"
     assert mine("--dry-run").code == 2 and not outputs.exists()
+    aside = tmp_path / "sheets/experiment/aside.yaml"
+    aside.parent.mkdir()
+    aside.write_text(f"# @package _global_\noutputs: {tmp_path / 'elsewhere'}\n")
+    own(tmp_path, "1 experiment=aside")
+    assert "elsewhere: is for who runs a sheet to say" in mine().err and not outputs.exists()
+    assert not (tmp_path / "elsewhere").exists()
     own(tmp_path)
     planned = mine("--dry-run", "--json").json
     assert planned["dry_run"] and len(planned["sheets"][0]["ensembles"]) == 3 and not outputs.exists()

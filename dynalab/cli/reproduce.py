@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dynalab.cli import next_step
 from dynalab.cli.options import (
-    cell,
     columns,
+    columns_of_terminal,
     config_dir_option,
     echo,
     emit_json,
@@ -217,21 +218,32 @@ def _print(made: Reproduction) -> None:
 
     paper = ", ".join(filter(None, [made.paper, made.arxiv and f"arXiv {made.arxiv}"]))
     echo(f"{made.name} at scale {made.scale}: {made.title}{f' ({paper})' if paper else ''}")
-    rows = [[claim.id, cell(claim.published), _here(claim), spoken(claim.verdict)] for claim in made.claims]
+    rows = [[claim.id, _short(claim.published), _here(claim), spoken(claim.verdict)] for claim in made.claims]
     rows += [
-        [f"{item.claim} without", item.removes, _here(item), spoken(item.verdict)] for item in made.removals
+        [f"{item.claim} without", _short(item.removes), _here(item), spoken(item.verdict)]
+        for item in made.removals
     ]
     echo(columns(["claim", "published", "here", "verdict"], rows))
     echo()
     for claim in made.claims:
         place = f" ({claim.section})" if claim.section else ""
-        echo(f"{claim.id}: {claim.says}{place}. {claim.why}.")
+        _paragraph(f"{claim.id}: {claim.says}{place}. {claim.why}.")
     for item in made.removals:
         must = "which it must not" if item.verdict == "agrees" else "as it should not agree"
-        echo(f"{item.claim} without {item.removes}: {spoken(item.verdict)}, {must}. {item.why}.")
+        _paragraph(f"{item.claim} without {item.removes}: {spoken(item.verdict)}, {must}. {item.why}.")
     for failed in made.failed:
-        echo(f"failed: {failed.command} ({failed.words}): {failed.why}")
+        _paragraph(f"failed: {failed.command} ({failed.words}): {failed.why}")
     echo(f"{count(len(made.claims), 'claim')}: {tally(claim.verdict for claim in made.claims)}")
+
+
+def _short(value: object) -> str:
+    """Return what fits into a column; the whole stands on the page and in the JSON."""
+    return textwrap.shorten(str(value), 44, placeholder=" ...")
+
+
+def _paragraph(text: str) -> None:
+    lines = textwrap.wrap(text, columns_of_terminal(), subsequent_indent="  ", break_on_hyphens=False)
+    echo("\n".join(lines))
 
 
 def _here(item: Any) -> str | None:

@@ -157,6 +157,9 @@ def _train(steps: Sequence[Step], run: Run, done: Done) -> None:
     for step in steps:
         with _named(step):
             command = read_command([*step.words.overrides, *run.settings], outputs=run.outputs)
+            if command.settings.outputs != run.outputs:
+                # A file that it names says so.
+                raise ConfigError(f"outputs={command.settings.outputs}: is for who runs a sheet to say")
         requests[step] = command.requests
         for note in command.notes:
             run.tell(f"{step.name}: {note}")
