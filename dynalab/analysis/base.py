@@ -59,6 +59,7 @@ class Needs:
         weights: Whether it reads weights (`Run.weights`), which must have been kept at some step.
         network: Whether it runs networks (`Run.network`, `Group.stack`), which must be dynalab's own or a plug-in's.
         across: Whether it is of all ensembles together; otherwise of each, unless `pool=true` asks for that.
+        together: Whether it is, beside of each, of all ensembles of a task together, as `pool=true` alone makes it.
         sweeps: Whether a report makes it first for every task that has several ensembles.
     """
 
@@ -71,6 +72,7 @@ class Needs:
     weights: bool = False
     network: bool = False
     across: bool = False
+    together: bool = False
     sweeps: bool = False
 
     @property

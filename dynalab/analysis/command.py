@@ -65,7 +65,7 @@ def needs_of(part: Part, config: Any = None) -> Needs:
 def gather(
     selection: Selection[Ensemble], part: Part, config: Any = None, *, pool: bool = False
 ) -> Iterator[Inputs]:
-    """Yield the inputs of each analysis: one an ensemble, or one over all.
+    """Yield the inputs of each analysis: one an ensemble, and one a task where it is of both; or one over all.
 
     Args:
         selection: Ensembles and their runs.
@@ -92,12 +92,22 @@ def gather(
             f"no run is {wanted} ({'; '.join(left[:3])}); train to the end first: dynalab train"
         )
     if pool or needs.across:
-        ensembles, runs, groups = (
-            [item for inputs in ready for item in getattr(inputs, name)]
-            for name in ("ensembles", "runs", "groups")
-        )
-        ready = [Inputs(ensembles, runs, tuple(groups))]
+        yield _together(ready)
+        return
     yield from ready
+    tasks: dict[str, list[Inputs]] = {}
+    for inputs in ready if needs.together else ():
+        tasks.setdefault(inputs.ensembles[0].task, []).append(inputs)
+    yield from (_together(several) for several in tasks.values() if len(several) > 1)
+
+
+def _together(parts: Sequence[Inputs]) -> Inputs:
+    """Return the inputs of one analysis over all."""
+    ensembles, runs, groups = (
+        [item for inputs in parts for item in getattr(inputs, name)]
+        for name in ("ensembles", "runs", "groups")
+    )
+    return Inputs(ensembles, runs, tuple(groups))
 
 
 def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bool = False) -> Result:

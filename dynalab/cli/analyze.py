@@ -25,6 +25,7 @@ from dynalab.config import explain
 from dynalab.config.commented import value_in_words
 from dynalab.config.places import outputs_root
 from dynalab.config.registry import Part, names, search_path, searching
+from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.plugins import naming
 from dynalab.core.records import restore
 from dynalab.core.words import count
@@ -129,8 +130,15 @@ def command(
         if not as_json:
             names = ", ".join(ensemble.id for ensemble in inputs.ensembles)
             note(f"{kind}: {count(len(inputs.runs), 'run')} of {names}")
-        with fits(kind) if not as_json else nullcontext():
-            result = analyse(inputs, part, config, root, force=force)
+        try:
+            with fits(kind) if not as_json else nullcontext():
+                result = analyse(inputs, part, config, root, force=force)
+        except (NothingMatched, ConfigError) as error:
+            # What is said of each stands, where nothing can be said of all together.
+            if not results or len(inputs.ensembles) == 1:
+                raise
+            warn([f"the ensembles are not compared: {error}"])
+            continue
         if confirm:
             result = _confirmed(inputs, result, part, config, root, as_json)
         results.append(result)

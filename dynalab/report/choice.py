@@ -35,7 +35,8 @@ def choose(root: Path, ensemble: str, named: Sequence[Result]) -> Choice:
 
     Of each kind these are the named ones. Where none is named it is the one with default keys (of most rows, the
     newest); where there is none, the newest with others. What another stored result went into is a kind beside what
-    none did. What an older version of an analysis made is shown only where it is named.
+    none did, and what is of several ensembles together one beside what is of each. What an older version of an analysis
+    made is shown only where it is named.
     """
     stored = [result for result in results(root, [ensemble]) if result.kind != CONTRAST]
     shown = [result for result in named if ensemble in result.ensembles]
@@ -58,8 +59,8 @@ def part_of(kind: str) -> Part | None:
         return None
 
 
-def _sort(result: Result) -> tuple[str, bool]:
-    return result.kind, is_of_another(result)
+def _sort(result: Result) -> tuple[str, bool, bool]:
+    return result.kind, is_of_another(result), _is_together(result)
 
 
 def is_of_another(result: Result) -> bool:
@@ -68,7 +69,14 @@ def is_of_another(result: Result) -> bool:
 
 
 def _is_default(result: Result) -> bool:
-    return not (is_pooled(result) or {*(keys_of(result) or ())} - _references(result.kind))
+    pooled = is_pooled(result) and not _is_together(result)
+    return not (pooled or {*(keys_of(result) or ())} - _references(result.kind))
+
+
+def _is_together(result: Result) -> bool:
+    """Return whether a result is of several ensembles whose analysis is also of each."""
+    part = part_of(result.kind)
+    return result.across and part is not None and needs_of(part).together
 
 
 def _references(kind: str) -> set[str]:

@@ -7,10 +7,13 @@ the model, l_i how much that matters there. The variance of true accuracies and 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm
+
+from dynalab.analysis.examples.crossed import Tested
 
 MEAN, EASE = 1.5, 1.5
 # How good models are, in units of their standard deviation, by quantile.
@@ -73,3 +76,70 @@ def planted(share: float, n: int, models: str = "normal", matters: str = "all") 
         return Planted(0.0, models, matters)
     width = brentq(lambda width: Planted(width, models, matters).share(n) - share, 1e-4, 3.0)
     return Planted(width, models, matters)
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Two settings that are right on equally many of all examples that there might be.
+
+    Attributes:
+        runs: Of the first and of the second.
+        n: Examples of the test set, which all runs share.
+        width: Standard deviation of how good the seeds of a setting are.
+        models: Which of `MODELS`.
+        own: Standard deviation of how easy an example is for one setting alone: 0 where settings do not differ at all.
+        hard: Whether most examples are easy for all and few are hard; else their ease has a normal distribution.
+        shared: Share of the variance between seeds that is the seed's in both settings.
+    """
+
+    runs: tuple[int, int]
+    n: int
+    width: float = 0.1
+    models: str = "normal"
+    own: float = 0.0
+    hard: bool = True
+    shared: float = 0.0
+
+    def draw(self, rng: np.random.Generator) -> tuple[list[Tested], float]:
+        """Return the two settings, and by how much the second is right on more of these very examples."""
+        if self.hard:
+            easy = rng.random(self.n) < 0.85
+            ease = np.where(easy, 3.2 + 0.5 * rng.normal(size=self.n), 0.8 * rng.normal(size=self.n) - 0.2)
+        else:
+            ease = MEAN + EASE * rng.normal(size=self.n)
+        law = MODELS[self.models]
+        both = law(rng.random(max(self.runs)))
+        tested, means = [], []
+        for place, size in enumerate(self.runs):
+            own = ease + self.own * rng.normal(size=self.n)
+            seeds = np.sqrt(1 - self.shared) * law(rng.random(size)) + np.sqrt(self.shared) * both[:size]
+            right = own + self.width * seeds[:, None] + rng.standard_normal((size, self.n), np.float32) > 0
+            first = 0 if self.shared or not place else self.runs[0]
+            labels = tuple(f"s{first + i:04d}" for i in range(size))
+            tested.append(Tested(labels, right, np.ones_like(right)))
+            means.append(float(norm.cdf(own + self.width * law(GRID[::20])[:, None]).mean()) if self.own else 0.0)
+        return tested, means[1] - means[0]
+
+
+def grid(many: bool) -> dict[str, Alike]:
+    """Return settings alike by name: a few, or many."""
+    found = {}
+    for runs in ((5, 5), (8, 8), (20, 20), (5, 20)):
+        for n in (200, 1000):
+            for kind, about in KINDS.items():
+                if many or (n, kind) in ((200, "hard examples"), (200, "skewed")):
+                    found[f"{runs[0]} and {runs[1]} runs on {n:,} examples: {kind}"] = Alike(runs, n, **about)
+    return found
+
+
+# What is to be known of the two settings.
+KINDS: dict[str, dict[str, Any]] = {
+    "hard examples": {},
+    "alike seeds": {"width": 0.0},
+    "skewed": {"models": "skewed"},
+    "examples of all sorts": {"hard": False},
+    "unlike settings": {"own": 0.7},
+    "unlike settings, skewed": {"own": 0.7, "models": "skewed"},
+    "unlike settings, examples of all sorts": {"own": 0.7, "hard": False},
+    "seeds alike in both": {"shared": 0.6},
+}

@@ -8,6 +8,13 @@ examples. Where the interval of the models' share holds a half, it cannot be tol
 Beside it: on how many examples two runs agree, and how many that would be were their errors independent; how many
 change from a row to the next; how often examples are forgotten (from right to wrong, Toneva et al. 2019, arXiv
 1812.05159; between rows, which is less than between updates); and which are the hardest and the easiest.
+
+Several ensembles of one task are compared as well, at the last row that most runs have. Is one right on more of them
+than another? On this test set, where seeds alone are a sample, and on new examples, where the test set is one too: a
+leaderboard shows the first, and most who read it mean the second. Each has its interval and p (Holm's over all
+pairs), and the share of the second's variance that is seeds' and examples'. And do they disagree on more examples
+than two seeds of one setting do, at equal accuracy? Settings that hold out different examples are compared on those
+that both do.
 """
 
 from __future__ import annotations
@@ -18,17 +25,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dynalab.analysis.base import Group, Keys, Needs, key, runs_of
-from dynalab.analysis.examples.findings import Difficulty, Findings, Row, RunFindings
+from dynalab.analysis.examples.disagreement import agreements
+from dynalab.analysis.examples.findings import Difficulty, Findings, Pair, Row, RunFindings, Setting
 from dynalab.analysis.examples.followed import BITS, SET, Followed, followed
+from dynalab.analysis.examples.settings import settings_of, tested_of
 from dynalab.analysis.examples.shares import FEWEST, spread
 from dynalab.analysis.examples.summary import show
-from dynalab.core.words import count
+from dynalab.core.errors import ConfigError
+from dynalab.core.words import count, listed
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 1
-NEEDS = Needs(blocks=(BITS, SET), record="'probes=[weights,gradients,examples]'")
-TITLE = "Test-set noise and examples"
+VERSION = 2
+NEEDS = Needs(blocks=(BITS, SET), record="'probes=[weights,gradients,examples]'", together=True)
+
+
+def TITLE(findings: Findings) -> str:
+    """Return the heading of a section."""
+    return "Settings over seeds and examples" if findings.settings else "Test-set noise and examples"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,32 +53,41 @@ class Config(Keys):
 
 
 def analyse(groups: Sequence[Group], config: Config) -> Findings:
-    """Split the spread of accuracy between runs, and follow their examples.
+    """Split the spread of accuracy between runs, follow their examples, and compare settings.
 
     Raises:
+        ConfigError: The settings learn different tasks.
         NothingMatched: No run has a row, or which examples a run was tested on is not known.
         StoreError: The blocks do not fit each other.
     """
     import pandas as pd
 
+    groups = [group for group in groups if group.runs]
+    tasks = list(dict.fromkeys(str((group.runs[0].config.get("task") or {}).get("name")) for group in groups))
+    if len(tasks) > 1:
+        raise ConfigError(f"examples compares settings of one task, and these are of {listed(tasks)}")
     found = followed(runs_of(groups))
     held = found.held
     before: dict[int, np.ndarray] = {}
     rows = tuple(_row(found, held, int(step), before) for step in found.grid)
     runs, table = _over_rows(found)
     most = max(row.runs for row in rows)
+    summary = next(row for row in reversed(rows) if row.runs == most)
     order = sorted(range(found.size), key=lambda i: (table["right"][i], table["right_at_end"][i], i))
     last = [Difficulty(**{name: table[name][i] for name in table}) for i in order[: config.listed]]
     first = [Difficulty(**{name: table[name][i] for name in table}) for i in order[::-1][: config.listed]]
+    settings, pairs = _compared(found, held, groups, summary.step) if len(groups) > 1 else ((), ())
     return Findings(
-        summary=next(row for row in reversed(rows) if row.runs == most),
+        summary=summary,
         examples=found.size,
         common=_common(held),
         over_training=rows,
         runs=runs,
         hardest=tuple(last),
         easiest=tuple(first),
-        warnings=(*found.left, *_warnings(groups, found, held, rows)),
+        settings=settings,
+        pairs=pairs,
+        warnings=(*found.left, *_warnings(groups, found, held, rows), *_unlike(settings, pairs)),
         table=pd.DataFrame(table),
     )
 
@@ -110,14 +133,20 @@ def _row(found: Followed, held: np.ndarray, step: int, before: dict[int, np.ndar
 
 def _agreement(right: np.ndarray, held: np.ndarray) -> tuple[float | None, float | None]:
     """Return on which share of their common examples two runs agree, and would by chance, means over pairs."""
-    x, h = right.astype(np.float32), held.astype(np.float32)
-    common, both, mine = ((a @ b.T).astype(float) for a, b in ((h, h), (x, x), (x, h)))
-    pairs = np.triu(common > 0, 1)
-    if not pairs.any():
+    pairs = np.triu_indices(len(right), 1)
+    alike, chance = (values[pairs] for values in agreements(right, held))
+    if np.isnan(alike).all():
         return None, None
-    n, both, p, q = (values[pairs] for values in (common, both, mine, mine.T))
-    alike, chance = (n - p - q + 2 * both) / n, (p * q + (n - p) * (n - q)) / n**2
-    return float(alike.mean()), float(chance.mean())
+    return float(np.nanmean(alike)), float(np.nanmean(chance))
+
+
+def _compared(
+    found: Followed, held: np.ndarray, groups: Sequence[Group], step: int
+) -> tuple[tuple[Setting, ...], tuple[Pair, ...]]:
+    """Return the settings and their pairs at a step."""
+    there, right = found.at(step)
+    ids = [run.id for run in found.runs]
+    return settings_of(groups, [tested_of(there, right, held[there], ids, group) for group in groups])
 
 
 def _over_rows(found: Followed) -> tuple[tuple[RunFindings, ...], dict[str, list]]:
@@ -166,9 +195,8 @@ def _common(held: np.ndarray) -> float | None:
 def _warnings(
     groups: Sequence[Group], found: Followed, held: np.ndarray, rows: Sequence[Row]
 ) -> Iterator[str]:
-    if len(groups) > 1:
-        yield f"runs of {count(len(groups), 'ensemble')}: what sets these apart counts as the models' own"
-    if len(found.runs) < FEWEST:
+    single = len(groups) == 1
+    if single and len(found.runs) < FEWEST:
         yield f"the spread of {count(len(found.runs), 'run')} is not split; {FEWEST} are needed"
     common = _common(held)
     if common is not None and common < 1:
@@ -176,10 +204,21 @@ def _warnings(
             f"the runs hold out different examples, two of them share {common:.0%}: which ones a run was tested on is "
             "part of the test set's noise (seed_streams.split=0 gives all the same)"
         )
-    if odd := [row.step for row in rows if row.odd]:
+    if single and (odd := [row.step for row in rows if row.odd]):
         yield (
             f"in {len(odd)} of {count(len(rows), 'row')} (the last at step {odd[-1]:,}) accuracies differ less than "
             "those of equal models on independent examples would"
         )
     if len({row.runs for row in rows}) > 1:
         yield "not all runs have all rows: over training their number changes"
+
+
+def _unlike(settings: Sequence[Setting], pairs: Sequence[Pair]) -> Iterator[str]:
+    sizes = {setting.ensemble: setting.examples for setting in settings}
+    if unlike := [pair.examples for pair in pairs if pair.examples < max(sizes[pair.a], sizes[pair.b])]:
+        least, most = min(unlike), max(unlike)
+        among = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        yield (
+            f"in {len(unlike)} of {count(len(pairs), 'pair')} the settings hold out different examples: they are "
+            f"compared on those that both do, {among}"
+        )

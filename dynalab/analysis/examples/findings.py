@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dynalab.analysis.base import Frame, frame
 
@@ -59,6 +61,69 @@ class Difficulty:
     forgotten: float  # how often a run went from right to wrong on it, mean
 
 
+@dataclass(frozen=True)
+class Setting:
+    """A setting of the sweep."""
+
+    ensemble: str  # its id
+    label: str  # what sets it apart, in words
+    keys: Mapping[str, Any]  # the keys that were swept, at its values
+    runs: int  # how many have the row
+    examples: int  # on how many they were tested, all together
+    accuracy: float | None  # mean over these runs; None of no run
+    this_test_set: Bounds  # 95% interval of it over other seeds, on this test set
+    new_examples: Bounds  # and over other examples too
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That one setting is right on more examples than another."""
+
+    interval: Bounds  # 95% interval of the difference
+    p: float  # of no difference, two-sided
+    p_adjusted: float  # with the other pairs (Holm)
+    verdict: str  # `differ` or `cannot_tell`
+    reason: str  # why it cannot be told; empty otherwise
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Shares of the variance of a difference on new examples, by what it comes from."""
+
+    seeds: float  # what sets the seeds of a setting apart: more seeds take it away
+    examples: float  # on which examples the settings differ: more examples take it away, more seeds do not
+    both: float  # luck of single runs on single examples: either takes it away
+
+
+@dataclass(frozen=True)
+class Churn:
+    """On how many of their common examples two runs disagree, as shares, means over pairs of runs."""
+
+    within: tuple[float | None, float | None]  # two runs of a, and two of b; None of one run
+    between: float | None  # a run of a and one of b
+    excess: float | None  # how many more that is than within the settings, were all of equal accuracy
+    p: float | None  # that it is no more, by permutation
+    p_adjusted: float | None  # with the other pairs (Holm)
+    verdict: str  # `more` or `cannot_tell`
+    reason: str  # why it cannot be told; empty otherwise
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two settings beside each other: the second, `b`, against the first, `a`."""
+
+    a: str  # id of the first ensemble
+    b: str  # id of the second
+    estimate: float | None  # by how much the accuracy of b is higher, mean over runs
+    examples: int  # how many both hold out, on which they are compared
+    runs: tuple[int, int]  # of a and b
+    paired: bool  # whether runs of the same seed were compared
+    this_test_set: Claim  # for other seeds, on these examples: p by permutation
+    new_examples: Claim  # for other seeds, on other examples as well
+    variance: Parts | None  # what the error on new examples comes from; None where nothing varies
+    churn: Churn  # whether settings disagree on more examples than seeds do
+
+
 @dataclass(frozen=True, kw_only=True)
 class Findings:
     """The spread between runs split into the models' and the test set's, and how examples are learnt."""
@@ -70,5 +135,9 @@ class Findings:
     runs: tuple[RunFindings, ...]  # every run
     hardest: tuple[Difficulty, ...]  # the examples that are right in the fewest rows
     easiest: tuple[Difficulty, ...]  # those that are right in the most
+    settings: tuple[
+        Setting, ...
+    ] = ()  # of several ensembles each, the most accurate first, at the summary's step
+    pairs: tuple[Pair, ...] = ()  # of these
     warnings: tuple[str, ...] = ()
     table: Frame = frame("difficulty")  # every example, `difficulty.parquet`

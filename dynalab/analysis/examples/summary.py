@@ -8,6 +8,7 @@ import numpy as np
 
 from dynalab.analysis.base import Group
 from dynalab.analysis.examples.findings import Bounds, Difficulty, Findings, Row
+from dynalab.analysis.examples.settings_summary import compared
 from dynalab.core.runs import Series
 from dynalab.core.words import count, number
 from dynalab.show.blocks import Block, Cell, Lines, Panel, Say, Table, run_cell
@@ -22,6 +23,15 @@ WORDS = {
 
 def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     """Yield what a reader sees; without groups (a terminal) there is no figure."""
+    if findings.settings:
+        yield from compared(findings, groups)
+    else:
+        yield from _of_one(findings, groups)
+    for name, examples in (("hardest", findings.hardest), ("easiest", findings.easiest)):
+        yield _examples(name, examples, findings.common)
+
+
+def _of_one(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     end = findings.summary
     yield Say(f"**Test-set noise:** {_split(end)}.", headline=True)
     yield Say(_learnt(findings))
@@ -56,8 +66,6 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         "never forgotten",
     ]
     yield Table(header, own, "Every run, over its rows", folded=True)
-    for name, examples in (("hardest", findings.hardest), ("easiest", findings.easiest)):
-        yield _examples(name, examples, findings.common)
 
 
 def _split(row: Row) -> str:
