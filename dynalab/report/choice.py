@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dynalab.analysis.base import Needs
 from dynalab.analysis.command import needs_of
 from dynalab.config.analysis import given_keys
 from dynalab.config.keys import stored_keys
@@ -69,8 +70,7 @@ def is_of_another(result: Result) -> bool:
 
 
 def _is_default(result: Result) -> bool:
-    pooled = is_pooled(result) and not _is_together(result)
-    return not (pooled or {*(keys_of(result) or ())} - _references(result.kind))
+    return not (is_pooled(result) or {*(keys_of(result) or ())} - _references(result.kind))
 
 
 def _is_together(result: Result) -> bool:
@@ -136,7 +136,8 @@ def key_words(result: Result) -> list[str]:
 def is_pooled(result: Result) -> bool:
     """Return whether ensembles were put together that the analysis would have taken one by one."""
     part = part_of(result.kind)
-    return result.across and not (part is not None and needs_of(part).across)
+    needs = needs_of(part) if part is not None else Needs()
+    return result.across and not (needs.across or needs.together)
 
 
 def analyze_command(result: Result) -> str:

@@ -145,6 +145,7 @@ class Dots(Figure):
     marked: Sequence[bool]  # whether each is what is looked for
     notes: Sequence[str]  # words beside each
     unit: str  # of the estimates
+    way: str = "later"  # what a positive one is
 
 
 @dataclass(frozen=True, kw_only=True)

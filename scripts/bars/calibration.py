@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +331,43 @@ def values_of(kind: str, n: int, m: int, seed: int) -> Errors:
     }
 
 
+def on_examples(about: Any, seed: int) -> Errors:
+    """Two settings that are right on equally many of all examples: seeds and examples are samples."""
+    from dynalab.analysis.examples.crossed import difference
+    from dynalab.analysis.examples.disagreement import disagreement
+
+    (one, other), gap = about.draw(np.random.default_rng(seed))
+    found = difference(one, other)
+    apart = disagreement(one, other, found.here.paired)
+    errors = {}
+    if not about.own:
+        # Two settings that differ on no example do so on no test set, and disagree on no more than seeds do.
+        errors["settings, disagreement: p"] = [] if apart.p is None else [apart.p < 0.05]
+    if not about.better:
+        errors["settings, on this test set: interval"] = [_misses(found.here.interval, gap)]
+        errors["settings, on new examples: p"] = [found.p < 0.05]
+        errors["settings, on new examples: interval"] = [_misses(found.interval, 0.0)]
+    return errors
+
+
+def models_share(share: float, n: int, models: str, n_models: int, seed: int) -> Errors:
+    """Models whose own part of the variance of accuracies is known."""
+    from nulls.examples import planted
+
+    from dynalab.analysis.examples.shares import spread
+
+    case = planted(share, n, models)
+    right = case.draw(n_models, n, np.random.default_rng(seed))
+    found = spread(right, np.ones_like(right))
+    if found is None:
+        return {}
+    truth = float(np.sqrt(case.variances(n)[0]))
+    return {
+        "models' share: interval": [_misses(found.interval, share)],
+        "models' deviation: interval": [_misses(found.deviation_interval, truth)],
+    }
+
+
 def compared(last: int, seed: int) -> Errors:
     """`analyze compare` of four settings of one law: whether any pair is called different, by any name."""
     from nulls.compare import groups
@@ -353,6 +391,7 @@ RANDOM, LENGTHS = "states at random", "states at random, runs cut off at lengths
 
 def _statistics() -> list[Null]:
     from nulls.compare import KINDS as STEPS
+    from nulls.examples import alike
     from nulls.hmm import pooled, walks
 
     kinds = {
@@ -409,6 +448,13 @@ def _statistics() -> list[Null]:
                 found.append(
                     Null(f"{n} and {m} runs, values: {kind}", partial(values_of, kind, n, m), most=few)
                 )
+    found += [Null(said, partial(on_examples, about)) for said, about in alike().items()]
+    for models, n, share, n_models in product(
+        ("normal", "skewed"), (200, 1000, 10_000), (0.0, 0.2, 0.5, 0.8), (8, 20, 40)
+    ):
+        said = f"{n_models} models, {models}, {share:.0%} theirs, {n:,} examples"
+        nulls = 300 if n == 10_000 else NULLS
+        found.append(Null(said, partial(models_share, share, n, models, n_models), nulls))
     return found
 
 

@@ -7,13 +7,14 @@ the model, l_i how much that matters there. The variance of true accuracies and 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from dynalab.analysis.examples.crossed import Tested
+from dynalab.analysis.examples.crossed import Answers
 
 MEAN, EASE = 1.5, 1.5
 # How good models are, in units of their standard deviation, by quantile.
@@ -70,6 +71,7 @@ class Planted:
         return MEAN + d + loading * good[:, None] + rng.standard_normal((n_models, n), np.float32) > 0
 
 
+@cache
 def planted(share: float, n: int, models: str = "normal", matters: str = "all") -> Planted:
     """Return models that have a share of the variance with n examples."""
     if share == 0:
@@ -90,6 +92,8 @@ class Alike:
         own: Standard deviation of how easy an example is for one setting alone: 0 where settings do not differ at all.
         hard: Whether most examples are easy for all and few are hard; else their ease has a normal distribution.
         shared: Share of the variance between seeds that is the seed's in both settings.
+        better: By how many standard deviations of its seeds the second is better; they are then alike no more, but in
+            what they disagree on.
     """
 
     runs: tuple[int, int]
@@ -99,8 +103,9 @@ class Alike:
     own: float = 0.0
     hard: bool = True
     shared: float = 0.0
+    better: float = 0.0
 
-    def draw(self, rng: np.random.Generator) -> tuple[list[Tested], float]:
+    def draw(self, rng: np.random.Generator) -> tuple[list[Answers], float]:
         """Return the two settings, and by how much the second is right on more of these very examples."""
         if self.hard:
             easy = rng.random(self.n) < 0.85
@@ -113,23 +118,15 @@ class Alike:
         for place, size in enumerate(self.runs):
             own = ease + self.own * rng.normal(size=self.n)
             seeds = np.sqrt(1 - self.shared) * law(rng.random(size)) + np.sqrt(self.shared) * both[:size]
-            right = own + self.width * seeds[:, None] + rng.standard_normal((size, self.n), np.float32) > 0
+            good = self.width * (seeds[:, None] + self.better * place)
+            right = own + good + rng.standard_normal((size, self.n), np.float32) > 0
             first = 0 if self.shared or not place else self.runs[0]
             labels = tuple(f"s{first + i:04d}" for i in range(size))
-            tested.append(Tested(labels, right, np.ones_like(right)))
-            means.append(float(norm.cdf(own + self.width * law(GRID[::20])[:, None]).mean()) if self.own else 0.0)
+            tested.append(Answers(labels, right, np.ones_like(right)))
+            means.append(
+                float(norm.cdf(own + self.width * law(GRID[::20])[:, None]).mean()) if self.own else 0.0
+            )
         return tested, means[1] - means[0]
-
-
-def grid(many: bool) -> dict[str, Alike]:
-    """Return settings alike by name: a few, or many."""
-    found = {}
-    for runs in ((5, 5), (8, 8), (20, 20), (5, 20)):
-        for n in (200, 1000):
-            for kind, about in KINDS.items():
-                if many or (n, kind) in ((200, "hard examples"), (200, "skewed")):
-                    found[f"{runs[0]} and {runs[1]} runs on {n:,} examples: {kind}"] = Alike(runs, n, **about)
-    return found
 
 
 # What is to be known of the two settings.
@@ -142,4 +139,16 @@ KINDS: dict[str, dict[str, Any]] = {
     "unlike settings, skewed": {"own": 0.7, "models": "skewed"},
     "unlike settings, examples of all sorts": {"own": 0.7, "hard": False},
     "seeds alike in both": {"shared": 0.6},
+    "the second better": {"better": 2.0},
 }
+
+
+def alike() -> dict[str, Alike]:
+    """Return settings alike, by what they are in words."""
+    return {
+        f"{runs[0]} and {runs[1]} runs, {n:,} examples: {kind}": Alike(runs, n, **about)
+        for runs in ((5, 5), (8, 8), (20, 20), (5, 20))
+        for n in (200, 1000)
+        for kind, about in KINDS.items()
+        if not ("shared" in about and (runs[0] != runs[1] or runs[0] < 6))
+    }

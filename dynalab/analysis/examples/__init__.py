@@ -28,7 +28,7 @@ from dynalab.analysis.base import Group, Keys, Needs, key, runs_of
 from dynalab.analysis.examples.disagreement import agreements
 from dynalab.analysis.examples.findings import Difficulty, Findings, Pair, Row, RunFindings, Setting
 from dynalab.analysis.examples.followed import BITS, SET, Followed, followed
-from dynalab.analysis.examples.settings import settings_of, tested_of
+from dynalab.analysis.examples.settings import answers_of, settings_of
 from dynalab.analysis.examples.shares import FEWEST, spread
 from dynalab.analysis.examples.summary import show
 from dynalab.core.errors import ConfigError
@@ -146,7 +146,7 @@ def _compared(
     """Return the settings and their pairs at a step."""
     there, right = found.at(step)
     ids = [run.id for run in found.runs]
-    return settings_of(groups, [tested_of(there, right, held[there], ids, group) for group in groups])
+    return settings_of(groups, [answers_of(there, right, held[there], ids, group) for group in groups])
 
 
 def _over_rows(found: Followed) -> tuple[tuple[RunFindings, ...], dict[str, list]]:

@@ -28,7 +28,7 @@ from dynalab.analysis.compare.samples import Values
 
 
 @dataclass(frozen=True)
-class Tested:
+class Answers:
     """The runs of a setting at one step.
 
     Attributes:
@@ -46,17 +46,17 @@ class Tested:
         """The accuracies, shape (S,)."""
         return Values(self.labels, self.right.sum(1) / self.held.sum(1))
 
-    def on(self, examples: np.ndarray) -> Tested:
+    def on(self, examples: np.ndarray) -> Answers:
         """Return the runs on some of the examples, (N,) bool; those with fewer than two of them are left out."""
         right, held = self.right[:, examples], self.held[:, examples]
         kept = held.sum(1) > 1
         labels = tuple(label for label, keep in zip(self.labels, kept, strict=True) if keep)
-        return Tested(labels, right[kept], held[kept])
+        return Answers(labels, right[kept], held[kept])
 
-    def of(self, labels: Sequence[str]) -> Tested:
+    def of(self, labels: Sequence[str]) -> Answers:
         """Return some of the runs, in this order."""
         rows = [self.labels.index(label) for label in labels]
-        return Tested(tuple(labels), self.right[rows], self.held[rows])
+        return Answers(tuple(labels), self.right[rows], self.held[rows])
 
     @property
     def added(self) -> np.ndarray:
@@ -119,7 +119,7 @@ class Difference:
     p: float
 
 
-def difference(one: Tested, other: Tested, n_pairs: int = 1) -> Difference | None:
+def difference(one: Answers, other: Answers, n_pairs: int = 1) -> Difference | None:
     """Compare two settings, `n_pairs` in all; None of fewer than two runs of either."""
     if min(len(one.labels), len(other.labels)) < 2:
         return None
@@ -138,7 +138,7 @@ def difference(one: Tested, other: Tested, n_pairs: int = 1) -> Difference | Non
     return Difference(gap, errors, interval, max(errors.p(gap.estimate), gap.p))
 
 
-def together(one: Tested, other: Tested) -> tuple[Tested, Tested]:
+def together(one: Answers, other: Answers) -> tuple[Answers, Answers]:
     """Return the runs that have a label in both settings, in the order of the first."""
     labels = [label for label in one.labels if label in other.labels]
     return one.of(labels), other.of(labels)

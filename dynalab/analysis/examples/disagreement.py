@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynalab.analysis.examples.crossed import Tested, together
+from dynalab.analysis.examples.crossed import Answers, together
 
 FEWEST = 4  # runs of either setting
 # Share of the variance of accuracies between settings from which on it is not told what is accuracy's.
@@ -54,7 +54,7 @@ def agreements(right: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndar
     return (n - p - p.T + 2 * both) / n, (p * p.T + (n - p) * (n - p.T)) / n**2
 
 
-def disagreement(one: Tested, other: Tested, paired: bool) -> Disagreement:
+def disagreement(one: Answers, other: Answers, paired: bool) -> Disagreement:
     """Compare two settings; where runs are `paired`, by their labels, they are exchanged within these."""
     if paired:
         one, other = together(one, other)
@@ -110,7 +110,8 @@ def _tested(
         return of[0], total - of[0] - of[1]
 
     own, left = (float(value[0]) for value in explained(np.arange(size)[None]))
-    excess = (own - left / (size - 3)) / float(contrast @ contrast)
+    freedom = size - 2 - int(covariate.any())
+    excess = (own - left / freedom) / float(contrast @ contrast)
     if total <= TIE:
         return excess, 1.0
     rng = np.random.default_rng(0)

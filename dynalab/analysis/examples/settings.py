@@ -10,14 +10,14 @@ from dynalab.analysis.base import Group
 from dynalab.analysis.compare.pairs import OPEN, holm, mean_interval
 from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.settings import comparable, labels, swept
-from dynalab.analysis.examples.crossed import Difference, Tested, difference, errors_of
+from dynalab.analysis.examples.crossed import Answers, Difference, difference, errors_of
 from dynalab.analysis.examples.disagreement import Disagreement, disagreement
 from dynalab.analysis.examples.findings import Bounds, Churn, Claim, Pair, Parts, Setting
 from dynalab.core.words import count
 
 
 def settings_of(
-    groups: Sequence[Group], tested: Sequence[Tested]
+    groups: Sequence[Group], tested: Sequence[Answers]
 ) -> tuple[tuple[Setting, ...], tuple[Pair, ...]]:
     """Return what is found of every setting, the most accurate first, and of every pair.
 
@@ -36,7 +36,7 @@ def settings_of(
     return tuple(sorted(settings, key=lambda item: -1.0 if item.accuracy is None else -item.accuracy)), pairs
 
 
-def _setting(ensemble: str, label: str, keys: dict[str, object], tested: Tested) -> Setting:
+def _setting(ensemble: str, label: str, keys: dict[str, object], tested: Answers) -> Setting:
     values, examples = tested.values.values, int(tested.held.any(0).sum())
     if not len(values):
         return Setting(ensemble, label, keys, 0, 0, None, OPEN, OPEN)
@@ -59,7 +59,7 @@ def _share(interval: Bounds) -> Bounds:
     return low, high
 
 
-def _pairs(compared: Sequence[tuple[str, str, Tested, Tested]]) -> tuple[Pair, ...]:
+def _pairs(compared: Sequence[tuple[str, str, Answers, Answers]]) -> tuple[Pair, ...]:
     n_pairs, made = len(compared), []
     for a, b, one, other in compared:
         common = one.held.any(0) & other.held.any(0)
@@ -122,9 +122,9 @@ def _churn(apart: Disagreement, adjusted: float) -> Churn:
     )
 
 
-def tested_of(
+def answers_of(
     there: np.ndarray, right: np.ndarray, held: np.ndarray, ids: Sequence[str], group: Group
-) -> Tested:
+) -> Answers:
     """Return the runs of a group among those that have a row, in their order.
 
     Args:
@@ -137,4 +137,4 @@ def tested_of(
     own = {run.id for run in group.runs}
     rows = [row for row, place in enumerate(there) if ids[place] in own]
     names = tuple(ids[there[row]].rpartition("/")[2] for row in rows)
-    return Tested(names, right[rows], held[rows]).on(np.ones(right.shape[1], bool))
+    return Answers(names, right[rows], held[rows]).on(np.ones(right.shape[1], bool))

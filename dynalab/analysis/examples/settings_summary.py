@@ -126,6 +126,7 @@ def _figure(findings: Findings, labels: dict[str, str]) -> Dots | None:
         marked=[claim.verdict == "differ" for _, _, claim in claims],
         notes=[f"p {p_equals(claim.p_adjusted)}" for _, _, claim in claims],
         unit="points of accuracy",
+        way="more",
     )
 
 

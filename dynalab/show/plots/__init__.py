@@ -133,6 +133,7 @@ def draw(
             found=block.marked,
             notes=block.notes,
             unit=block.unit,
+            way=block.way,
             size=size,
         )
     if isinstance(block, Regions):

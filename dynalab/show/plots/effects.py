@@ -15,6 +15,8 @@ from dynalab.show.plots.style import INK, MUTED, Size, new_figure, polish, style
 FOUND = "#D55E00"
 # How far beyond what is known an open interval is drawn, in parts of the whole width.
 OPEN = 0.08
+# Width from which on whole numbers say enough.
+WHOLE = 20
 
 
 @style()
@@ -26,6 +28,7 @@ def effect_rows(
     found: Sequence[bool] = (),
     notes: Sequence[str] = (),
     unit: str = "steps",
+    way: str = "later",
     size: Size | None = None,
 ) -> Figure:
     """Draw effects and their intervals.
@@ -38,12 +41,17 @@ def effect_rows(
         found: Whether each is called an effect, which colours it.
         notes: Words to the right of each row.
         unit: Of the effects, for the axis.
+        way: What a positive one is, `later` or `more`.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     known = [value for value in effects if value is not None]
     known += [bound for one in intervals for bound in one or () if bound is not None]
     low, high = min([0.0, *known]), max([0.0, *known])
     margin = OPEN * ((high - low) or 1.0)
+
+    def written(value: float) -> str:
+        return signed(value) if high - low >= WHOLE or not value else f"{value:+.3g}"
+
     figure = new_figure(7.6, 0.42 * max(len(labels), 1) + 0.75, size)
     ax = figure.add_subplot()
     polish(ax, grid="x")
@@ -57,7 +65,7 @@ def effect_rows(
         if effect is not None:
             ax.plot([effect], [place], "o", color=colour, markersize=6.5, zorder=4)
             ax.annotate(
-                signed(effect), (effect, place), (0, 6), textcoords="offset points", ha="center", va="bottom",
+                written(effect), (effect, place), (0, 6), textcoords="offset points", ha="center", va="bottom",
                 fontsize=7.5, color=INK, zorder=5,
             )  # fmt: skip
         else:
@@ -71,8 +79,8 @@ def effect_rows(
     ax.tick_params(axis="y", length=0, labelsize=8.5)
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: signed(value)))
-    ax.set_xlabel(f"{unit} later (line: 95% interval)")
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value)))
+    ax.set_xlabel(f"{unit} {way} (line: 95% interval)")
     return figure
 
 
