@@ -119,7 +119,8 @@ def command(
             kind, part, {**plain_keys(config), "pool": pool, "outputs": str(outputs_root(outputs))}, as_json
         )
         return 0
-    root, results = outputs_root(outputs), []
+    root = outputs_root(outputs)
+    results: list[Result] = []
     selection, left_out = readable(select(root, refs, filter_text, Ensemble, forks))
     warn(left_out)
     for inputs in gather(selection, part, config, pool=pool):

@@ -62,7 +62,7 @@ def _share(interval: Bounds) -> Bounds:
 def _pairs(compared: Sequence[tuple[str, str, Answers, Answers]]) -> tuple[Pair, ...]:
     n_pairs, made = len(compared), []
     for a, b, one, other in compared:
-        common = one.held.any(0) & other.held.any(0)
+        common = np.logical_and(one.held.any(0), other.held.any(0))
         one, other = one.on(common), other.on(common)
         found = difference(one, other, n_pairs)
         apart = disagreement(one, other, found is not None and found.here.paired)
