@@ -85,7 +85,7 @@ def test_losses_and_accuracy(loss, extra):
         ({"train_fraction": 0.0}, r"task\.train_fraction=0\.0"),
         ({"train_fraction": 1.0}, r"task\.train_fraction=1\.0"),
         ({"modulus": 3, "train_fraction": 0.05}, r"task\.train_fraction=0\.05 leaves 0 of 9"),
-        ({"loss": "mean_squared"}, r"task\.loss=mean_squared.*cross_entropy or mse"),
+        ({"loss": "mean_squared"}, r"task\.loss=mean_squared.*cross_entropy, stablemax or mse"),
         ({"operation": "x/y", "modulus": 60}, r"task\.modulus=60.*prime"),
     ],
 )

@@ -55,6 +55,7 @@ def test_golden_ids(words):
         "probes=[gradients,weights]",
         "probe.weights.every=null",
         "convergence.threshold=0.5",
+        "train.temperature=1 train.norm_clamp=null optimizer.orthogonal=false task.loss=cross_entropy",
     ],
 )
 def test_what_does_not_decide_the_results_does_not_move_the_id(words):
@@ -68,6 +69,10 @@ def test_what_does_not_decide_the_results_does_not_move_the_id(words):
         "train.batch_size=64",
         "train.loss_dtype=float64",
         "train.clip=1.0",
+        "train.temperature=2",
+        "train.norm_clamp=1",
+        "optimizer.orthogonal=true",
+        "task.loss=stablemax",
         "eval.every=20",
         "eval.size=100",
         "snapshots.at=never",

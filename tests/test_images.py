@@ -338,7 +338,7 @@ def test_losses_and_accuracy():
         (digits, {"n_test": 0}, r"task\.n_test=0"),
         (digits, {"label_noise": 1.5}, r"task\.label_noise=1\.5.*0 to 1"),
         (digits, {"input_noise": -1.0}, r"task\.input_noise=-1\.0"),
-        (digits, {"loss": "msee"}, r"task\.loss=msee.*cross_entropy or mse.*did you mean mse"),
+        (digits, {"loss": "msee"}, r"task\.loss=msee.*cross_entropy, stablemax or mse.*did you mean mse"),
         (digits, {"normalise": "chanel"}, r"task\.normalise=chanel.*did you mean channel"),
         (mnist, {"n_train": 60001}, r"task\.n_train=60001: expected an integer from 1 to 60000"),
         (cifar, {"classes": 20}, r"task\.classes=20: expected 10 or 100"),

@@ -62,7 +62,7 @@ def test_recorded_shares_are_those_of_the_exact_spectrum(tmp_path, one_thread):
 
     def losses(weights):
         outputs = stack.forward(batch.inputs.double(), weights, training=True, noise={}, buffers={})
-        return objective.task.loss(outputs, type(batch)(batch.inputs.double(), batch.targets.double()))
+        return objective.loss(outputs, type(batch)(batch.inputs.double(), batch.targets.double()))
 
     hessian = Hessian(losses, params)
     size = hessian.layout.size

@@ -43,6 +43,7 @@ SETTINGS = {
         "train.loss_dtype=float64",
     ],
     "float64_batches": [*GROKKING, "train.loss_dtype=float64", "train.batch_size=5", "eval.size=11"],
+    "stablemax": [*GROKKING, "task.loss=stablemax", "train.temperature=0.3", "train.norm_clamp=0.8"],
     "nanda": [*GROKKING, "model=nanda", "model.heads=2", "model.mlp_width=16", "train.batch_size=16"],
     "power": [*GROKKING, "model=power", "model.heads=2", "train.batch_size=20"],
     "gromov": [*GROKKING, "model=gromov", "task.loss=mse"],

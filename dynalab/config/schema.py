@@ -83,7 +83,17 @@ class Train(Section, of="train"):
         None, "largest norm of a run's gradient, over all its parameters; null: not clipped", above=0
     )
     accumulate: int = key(1, "batches whose mean gradient makes one update", least=1)
+    temperature: float = key(
+        1.0,
+        "what the logits (any outputs) are divided by in the loss, where it is trained and where it is recorded",
+        above=0,
+    )
     sphere: bool = key(False, "rescale the scale-invariant weights to their initial norm after every update")
+    norm_clamp: float | None = key(
+        None,
+        "rescale all weights after every update, so that their norm is this multiple of the initial one; null: never",
+        above=0,
+    )
     halve_at: int | None = key(
         None, "step from which on the learning rate is half of what it would be; null: never", least=0
     )
@@ -94,6 +104,8 @@ class Train(Section, of="train"):
         size = self.batch_size
         whole = isinstance(size, int) and not isinstance(size, bool) and size >= 1
         self._require(size == "full" or whole, "batch_size")
+        one = self.norm_clamp is None or not self.sphere
+        self._require(one, "norm_clamp", "null, or train.sphere=false: only one of them holds a norm")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,6 +99,19 @@ def recurrence(optimizer: Any, factor: float = 1.0) -> Recurrence | None:
 _RATES = {"adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-2}
 
 
+def displaced(optimizer: Any, train: Any) -> str:
+    """Return what takes an update away from its optimizer's recurrence, as one types it; empty where nothing does.
+
+    Args:
+        optimizer: Its configuration, typed or a mapping.
+        train: That of `train.*`, likewise.
+    """
+    if _field(optimizer, "orthogonal", False):
+        return "optimizer.orthogonal=true"
+    clamp = _field(train, "norm_clamp")
+    return "" if clamp is None else f"train.norm_clamp={clamp:g}"
+
+
 def inner_of(optimizer: Any) -> Any:
     """Return the configuration of the optimizer inside Lookahead, or the optimizer itself."""
     if _field(optimizer, "name") != "lookahead":

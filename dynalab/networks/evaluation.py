@@ -11,15 +11,16 @@ from dynalab.core.batch import Batch
 from dynalab.core.plugins import require
 from dynalab.networks.stack import Stack
 from dynalab.optim.base import evaluated
-from dynalab.tasks.base import Task, TaskData, counted
+from dynalab.tasks.base import TaskData, counted
 from dynalab.tasks.checks import check_values
+from dynalab.tasks.loss import Loss
 
 
 class Evaluation:
-    """Evaluates the runs of a shard, with losses in `dtype`."""
+    """Evaluates the runs of a shard; the loss is the one that is trained."""
 
-    def __init__(self, stack: Stack, task: Task, data: TaskData, dtype: torch.dtype) -> None:
-        self._stack, self._task, self._data, self._dtype = stack, task, data, dtype
+    def __init__(self, stack: Stack, loss: Loss, data: TaskData) -> None:
+        self._stack, self._loss, self._task, self._data = stack, loss, loss.task, data
 
     def of(
         self, split: str, weights: Mapping[str, Tensor], correct: list[Tensor] | None = None
@@ -31,7 +32,7 @@ class Evaluation:
         """
 
         def means_of(batch: Batch) -> tuple[dict[str, Tensor], int | Tensor]:
-            outputs = self._stack.forward(batch.inputs, weights).to(self._dtype)
+            outputs = self._stack.forward(batch.inputs, weights).to(self._loss.dtype)
             kept = outputs.shape[:2] == batch.inputs.shape[:2] or not self._stack.made
             require(
                 kept,
@@ -39,7 +40,7 @@ class Evaluation:
                 outputs[0],
                 "outputs of its forward pass with the batch on the first axis",
             )
-            values = self.values(outputs, self._task.loss(outputs, batch), batch)
+            values = self.values(outputs, self._loss(outputs, batch), batch)
             if correct is not None:
                 correct.append(self._correct(outputs, batch))
             return values, counted(self._task, batch)

@@ -24,6 +24,7 @@ from dynalab.networks.settings import as_trained
 from dynalab.networks.stack import LEAST_WIDTH, NO_UPDATE, Stack, widen
 from dynalab.optim.ascent import along_runs
 from dynalab.tasks.base import TaskData, counted
+from dynalab.tasks.loss import Loss
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +69,7 @@ class Stacked:
     def __init__(self, recipe: Recipe, stack: Stack, streams: Sequence[Streams], threads: int, width: int):
         """Keep the parts; see `stacked`."""
         self._recipe, self._stack, self._streams, self._threads = recipe, stack, streams, threads
-        self._dtype = getattr(torch, recipe.config.train.loss_dtype)
+        self._loss = Loss.of(recipe.task, recipe.config.train)
         self.width, self.device = len(streams), stack.device
         self.params = {name: param.detach()[: self.width] for name, param in stack.params.items()}
         self.buffers = {name: buffer[: self.width] for name, buffer in stack.buffers.items()}
@@ -106,10 +107,11 @@ class Stacked:
             examples: Of `examples`.
             buffers: Likewise, where other weights have other statistics (`refresh_statistics`).
         """
-        state, task = self._state(params, buffers), self._recipe.task
+        state = self._state(params, buffers)
 
         def means_of(batch: Batch) -> tuple[dict[str, Tensor], int | Tensor]:
-            return {"loss": task.loss(self._outputs(*state, batch.inputs), batch)}, counted(task, batch)
+            losses = self._loss(self._outputs(*state, batch.inputs), batch)
+            return {"loss": losses}, counted(self._loss.task, batch)
 
         with as_trained(self._threads):
             parts = map(means_of, self._batches(examples))
@@ -130,7 +132,7 @@ class Stacked:
 
         Arguments as `losses`. The graph of one piece of examples and one part of the runs is in memory at a time.
         """
-        state, task = self._state(params, buffers), self._recipe.task
+        state = self._state(params, buffers)
         found: list[list[Tensor]] = []
         with as_trained(self._threads):
             for part, fresh in zip(self._parts, self._fresh, strict=True):
@@ -141,8 +143,8 @@ class Stacked:
                 for every in self._batches(examples):
                     batch = Batch(every.inputs[part], every.targets[part])
                     outputs = self._stack.forward(batch.inputs, {**weights, **leaves}, buffers=own_buffers)
-                    size = counted(task, batch)
-                    loss = (task.loss(outputs.to(self._dtype), batch) * size).sum()
+                    size = counted(self._loss.task, batch)
+                    loss = (self._loss(outputs, batch) * size).sum()
                     moved = torch.autograd.grad(loss, [*leaves.values()], materialize_grads=True)
                     sums = [x + y for x, y in zip(sums, moved, strict=True)]
                     count = count + size
@@ -215,7 +217,7 @@ class Stacked:
         for part, fresh in zip(self._parts, self._fresh, strict=True):
             weights, own = ({n: x[part] for n, x in tensors.items()} for tensors in (params, buffers))
             found.append(self._stack.forward(inputs[part], weights, buffers=own)[fresh])
-        return torch.cat(found).to(self._dtype)
+        return torch.cat(found).to(self._loss.dtype)
 
 
 def _share(once: Tensor, twice: Tensor) -> Tensor:

@@ -53,6 +53,12 @@ def decayed() -> Any:
     return key("all", "weights that decay; matrices: not biases and norms", one_of=DECAYS)
 
 
+def orthogonal() -> Any:
+    """Declare the key `orthogonal`, which training acts on; a plug-in's optimizer that declares it has it, too."""
+    about = "take from each tensor's gradient its part along the weights, and scale the rest to the gradient's norm"
+    return key(False, about)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wrapper(Section, of="optimizer"):
     """Fields of an optimizer around another, the inner one's beside them: `optimizer.lr` means the same everywhere.

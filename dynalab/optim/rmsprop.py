@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynalab.config.keys import Section, key
-from dynalab.optim.base import build_of_torch, decayed, rate, weight_decay
+from dynalab.optim.base import build_of_torch, decayed, orthogonal, rate, weight_decay
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +25,7 @@ class Config(Section, of="optimizer"):
     momentum: float = key(0.0, "share of the last step that the next one keeps", least=0, below=1)
     centered: bool = key(False, "take the square of the mean gradient away from the mean square")
     decay: str = decayed()
+    orthogonal: bool = orthogonal()
 
 
 def build(config: Config, params: list[Tensor]) -> torch.optim.Optimizer:

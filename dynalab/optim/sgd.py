@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynalab.config.keys import Section, key
-from dynalab.optim.base import build_of_torch, decayed, rate, weight_decay
+from dynalab.optim.base import build_of_torch, decayed, orthogonal, rate, weight_decay
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +24,7 @@ class Config(Section, of="optimizer"):
     nesterov: bool = key(False, "take the gradient ahead of the momentum")
     weight_decay: float = weight_decay(0.0, "strength of weight decay, as L2 in the gradient")
     decay: str = decayed()
+    orthogonal: bool = orthogonal()
 
     def __post_init__(self) -> None:
         """Check ranges."""

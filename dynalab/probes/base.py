@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from dynalab.config.schema import Train
     from dynalab.tasks.base import Task, TaskData
+    from dynalab.tasks.loss import Loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +67,10 @@ class Setting:
         params: The weights at the beginning, name -> (S, ...).
         task: The task.
         data: The examples of the S runs.
-        loss_dtype: Precision of the loss, from the outputs on.
+        loss: The loss that is trained, from outputs (S, B, ...) and a batch to (S,).
         objective: Makes the training loss on the first so many training examples; None is all.
         optimizer: The optimizer's typed configuration.
+        train: That of `train.*`.
         full_batch: Whether updates are on the whole training set.
     """
 
@@ -75,10 +78,16 @@ class Setting:
     params: Mapping[str, Tensor]
     task: Task | Any
     data: TaskData
-    loss_dtype: torch.dtype
+    loss: Loss
     objective: Callable[[int | None], Objective]
     optimizer: Any
+    train: Train
     full_batch: bool
+
+    @property
+    def loss_dtype(self) -> torch.dtype:
+        """Precision of the loss, from the outputs on."""
+        return self.loss.dtype
 
 
 @runtime_checkable

@@ -11,7 +11,8 @@ decay D of each parameter raises the eigenvalue (the decay itself where all have
 of its own operator), inside that of Adam and RMSprop it is in P and added to H there, decoupled it is in the recurrence
 (as if all parameters had it: a change of half the rate times the decay). Clipping scales the gradient, and so divides
 the threshold. For Lookahead the weights are the slow ones, P and threshold those of the inner optimizer in its cycle.
-For SAM the threshold depends on the norm of the gradient of the update (Long and Bartlett 2023).
+For SAM the threshold depends on the norm of the gradient of the update (Long and Bartlett 2023). None is known, and it
+is NaN, with `optimizer.orthogonal` and `train.norm_clamp`. With `train.temperature` all is of the loss that is trained.
 
 Where the loss of a run spikes between two rows, the run has one more in the series `forced`, at the end of the block of
 64 steps in which it did; at most one in the distance of two regular rows.
@@ -133,7 +134,7 @@ class Curvature:
     def begin(self, setting: Setting) -> None:
         """Take what the loss is made of."""
         self._objective: Objective = setting.objective(default_size(self._config.size, setting.full_batch))
-        self._optimizer = setting.optimizer
+        self._optimizer, self._train = setting.optimizer, setting.train
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the vectors to start from, name -> (S, width), for a checkpoint."""
@@ -301,13 +302,19 @@ class Curvature:
 
         import torch
 
-        from dynalab.curvature.thresholds import ascended_threshold, inner_of, recurrence, threshold
+        from dynalab.curvature.thresholds import (
+            ascended_threshold,
+            displaced,
+            inner_of,
+            recurrence,
+            threshold,
+        )
 
         upcoming = state.upcoming
         assert upcoming is not None
         found = recurrence(self._optimizer, upcoming.factor)
         clip = upcoming.clip
-        if found is None:
+        if found is None or displaced(self._optimizer, self._train):
             return torch.full_like(clip, torch.nan)
         # A sum over few numbers a run: on the host, where the recurrences are.
         if raised is None:

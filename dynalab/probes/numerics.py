@@ -4,7 +4,8 @@ Beyond a margin of 23 ln 2 = 15.9 an example's float32 loss and the gradient of 
 gradients of the classes no longer sum to 0, and the mean row of the last layer W_G and the mean feature mu_G drive
 each other (Prieto et al. 2025, arXiv 2501.04697; Liu et al. 2026, arXiv 2605.06152): the engine of slingshots
 (Thilak et al. 2022, arXiv 2206.04817). Everything is over the training examples that are evaluated, in evaluation
-mode; the margin of an example is z_y - max(z_k, k != y), of its logits taken to float64.
+mode; the margin of an example is z_y - max(z_k, k != y), of its logits as the loss has them (divided by
+`train.temperature`), taken to float64.
 
 The features are not asked of the network: where the last layer is linear, the gradient of the mean of the first
 output by that layer's weight is mu_G. Whether it is linear is tried on the first batch.
@@ -21,6 +22,7 @@ from dynalab.core.columns import Column, Columns
 from dynalab.core.errors import ConfigError
 from dynalab.models.describe import describe
 from dynalab.probes.base import Cadence, Setting
+from dynalab.tasks import classification
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +47,7 @@ class Config(Cadence):
 
 COLUMNS: Columns = {
     "zero_loss_fraction": Column(
-        "share of the examples whose cross-entropy, in the precision of `train.loss_dtype`, is exactly 0", "1"
+        "share of the examples whose loss, in the precision of `train.loss_dtype`, is exactly 0", "1"
     ),
     "min_margin": Column("smallest margin of an example", "1 (a logit)"),
     "median_margin": Column("median margin, the lower of two middle values", "1 (a logit)"),
@@ -65,15 +67,17 @@ class Numerics:
     size: int | None = None
     needs: frozenset[str] = frozenset()
     _setting: Setting | None = field(default=None, repr=False)
+    _stable: bool = False
 
     def begin(self, setting: Setting) -> None:
-        """Take what is measured on; refuse a task without cross-entropy, and a last layer that is not linear."""
+        """Take what is measured on; refuse a task without such a loss, and a last layer that is not linear."""
         loss = getattr(getattr(setting.task, "config", None), "loss", None)
-        if loss != "cross_entropy":
+        if loss not in classification.OF_LABELS:
             raise ConfigError(
-                f"probes: the probe numerics needs a classification with task.loss=cross_entropy, and this task's "
-                f"loss is {loss or 'its own'}; leave it out with probes=[weights,gradients]"
+                f"probes: the probe numerics needs a classification with task.loss=cross_entropy or stablemax, and "
+                f"this task's loss is {loss or 'its own'}; leave it out with probes=[weights,gradients]"
             )
+        self._stable = loss == "stablemax"
         self._setting = setting
         if not self._is_linear():
             raise ConfigError(
@@ -84,7 +88,6 @@ class Numerics:
     def measure(self, state: ProbeState) -> dict[str, Tensor]:
         """Return the four columns, each (S,) in float64."""
         import torch
-        from torch.nn.functional import cross_entropy
 
         setting = self._setting
         assert setting is not None
@@ -92,11 +95,10 @@ class Numerics:
         total: Tensor | None = None
         for batch in self._batches():
             outputs, feature = self._forward(state.params, batch)
-            loss = cross_entropy(
-                outputs.to(setting.loss_dtype).flatten(0, 1), batch.targets.flatten(), reduction="none"
-            )
-            zeros.append((loss == 0).view(batch.targets.shape))
-            margins.append(margins_of(outputs, batch.targets))
+            logits = setting.loss.logits(outputs)
+            flat = classification.stable(logits) if self._stable else logits
+            zeros.append(classification.surprisals(flat, batch.targets) == 0)
+            margins.append(margins_of(logits, batch.targets))
             mean = feature[:, 0].to(torch.float64) * batch.size
             total = mean if total is None else total + mean
         margin = torch.cat(margins, 1).sort(1).values

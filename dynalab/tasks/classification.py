@@ -14,22 +14,56 @@ from dynalab.core.columns import Column, Columns
 if TYPE_CHECKING:
     from torch import Tensor
 
-LOSSES = ("cross_entropy", "mse")
+LOSSES = ("cross_entropy", "stablemax", "mse")
+STABLEMAX = (
+    "stablemax: cross-entropy with exp(z) of the softmax replaced by z + 1, by 1 / (1 - z) where z < 0"
+)
 ACCURACY = Column("share of the examples whose largest output is the target's", "1")
 
 
 def columns(mse: str) -> Columns:
     """Return what a classification records, given what its `mse` is."""
-    about = f"mean over examples of -ln p(target) (`cross_entropy`), or {mse} (`mse`), f the outputs"
+    about = (
+        f"mean over examples of -ln p(target), p being softmax (`cross_entropy`) or `stablemax` of the outputs f, or "
+        f"{mse} (`mse`)"
+    )
     return {"loss": Column(about, "nats an example; 1 (`mse`)"), "accuracy": ACCURACY}
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return each run's mean cross-entropy (S,), over all columns of logits (S, B, C), for labels (S, B)."""
+    return surprisals(outputs, targets).mean(1)
+
+
+def stablemax(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return each run's mean (S,) of -ln s(z_y) / sum_k s(z_k), from logits z (S, B, C) and labels (S, B)."""
+    return surprisals(stable(outputs), targets).mean(1)
+
+
+def stable(outputs: Tensor) -> Tensor:
+    """Return ln s of logits, whose softmax is StableMax (Prieto et al. 2025, arXiv 2501.04697).
+
+    s(z) = z + 1 for z >= 0 and 1 / (1 - z) below, so ln s(z) is ln(1 + |z|) with the sign of z: no s is ever formed
+    that could be too large or too small for its type.
+    """
+    import torch
+
+    # By `where` and not by abs and sign, whose derivative at 0 would be 0 and not 1.
+    least = outputs >= 0
+    size = torch.where(least, outputs, -outputs).log1p()
+    return torch.where(least, size, -size)
+
+
+def surprisals(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return -ln softmax(z)_y of every example, (S, B), from logits (S, B, C) and labels (S, B)."""
     from torch.nn.functional import cross_entropy as examplewise
 
     flat = examplewise(outputs.flatten(0, 1), targets.flatten(), reduction="none")
-    return flat.view(targets.shape).mean(1)
+    return flat.view(targets.shape)
+
+
+# Losses that see how probable each example's label is; `mse` has a convention of each task's own.
+OF_LABELS = {"cross_entropy": cross_entropy, "stablemax": stablemax}
 
 
 def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -3,9 +3,10 @@
 A run sees a fixed random share of all pairs (x, y); the rest are held out. With weight decay, networks
 memorise their share long before they know the rest. The split is drawn per seed from the stream `split`.
 
-Two losses. `cross_entropy` is the mean over examples, taken over all columns of the outputs: a network may
+Three losses. `cross_entropy` is the mean over examples, taken over all columns of the outputs: a network may
 have more columns than classes (the transformer of Nanda et al. 2023 has one for `=`), and the published code
-leaves them in. `mse` is that of Gromov 2023 (arXiv 2301.02679): the mean over examples AND outputs of (f -
+leaves them in. `stablemax` (Prieto et al. 2025, arXiv 2501.04697) is the same with a softmax whose exp(z) grows
+as z + 1 alone. `mse` is that of Gromov 2023 (arXiv 2301.02679): the mean over examples AND outputs of (f -
 onehot)^2, so its gradient is `classes` times smaller than with a sum over outputs.
 """
 
@@ -51,7 +52,9 @@ class Config(Section, of="task"):
     )
     train_fraction: float = key(0.4, "share of all pairs that a run is trained on", above=0, below=1)
     loss: str = key(
-        "cross_entropy", "loss; mse: squared error on one-hot targets", one_of=classification.LOSSES
+        "cross_entropy",
+        f"loss; {classification.STABLEMAX}; mse: squared error on one-hot targets",
+        one_of=classification.LOSSES,
     )
 
     def __post_init__(self) -> None:
@@ -121,7 +124,7 @@ class Grokking:
         """Return each run's mean loss (S,), in the precision of outputs (S, B, C); C may exceed the classes."""
         if self.config.loss == "mse":
             return classification.mean_squared_error(outputs, batch.targets)
-        return classification.cross_entropy(outputs, batch.targets)
+        return classification.OF_LABELS[self.config.loss](outputs, batch.targets)
 
     def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return `accuracy`, the share of examples whose largest output is the target's; (S,), float64."""

@@ -21,6 +21,7 @@ from dynalab.config.keys import Section, key
 from dynalab.config.places import user_path
 from dynalab.core.batch import Batch, InputSpec
 from dynalab.core.columns import Column, Columns
+from dynalab.tasks import classification
 from dynalab.tasks.base import TaskData
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
 
 COLUMNS: Columns = {
-    "loss": Column("mean over the masked places of -ln p(token)", "nats a masked token"),
+    "loss": Column(
+        "mean over the masked places of -ln p(token), p being softmax (`cross_entropy`) or `stablemax` of the outputs",
+        "nats a masked token",
+    ),
     "accuracy": Column("share of the masked places whose largest output is the token's", "1"),
     "unigram_loss": Column(
         "the loss, on the same places, of the distribution of single tokens in the training text, one added to every "
@@ -64,6 +68,9 @@ class Config(Section, of="task"):
     length: int = key(32, "tokens of a sequence", least=2, most=4096)
     mask_fraction: float = key(
         0.15, "share of a sequence's places that are predicted, rounded, at least one", above=0, below=1
+    )
+    loss: str = key(
+        "cross_entropy", f"loss; {classification.STABLEMAX}", one_of=tuple(classification.OF_LABELS)
     )
     test_fraction: float = key(
         0.1,
@@ -155,11 +162,8 @@ class MaskedLanguage:
         return Windows(self.tokens, streams, length, masked, batch_size, eval_size, device)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Return each run's mean cross-entropy (S,) over the masked places, from outputs (S, B, M, C)."""
-        from torch.nn.functional import cross_entropy
-
-        flat = cross_entropy(outputs.flatten(0, 2), batch.targets.flatten(), reduction="none")
-        return flat.view(len(batch.targets), -1).mean(1)
+        """Return each run's mean loss (S,) over the masked places, from outputs (S, B, M, C)."""
+        return classification.OF_LABELS[self.config.loss](outputs.flatten(1, 2), batch.targets.flatten(1))
 
     def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return `accuracy` on the masked places and the `unigram_loss` there; (S,), float64."""

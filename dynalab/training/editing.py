@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from dynalab.config import registry
-from dynalab.core.errors import ConfigError
 from dynalab.core.plugins import require
 from dynalab.core.streams import NAMES, edit_generator
 from dynalab.edits.base import Context, State
 from dynalab.models.describe import parts_of
 from dynalab.training.loop import Loop
 from dynalab.training.segments import Segment
+from dynalab.training.sphere import refuse_held
 
 
 def edit(loop: Loop, seeds: Sequence[int | None], segment: Segment, folders: Sequence[Path] = ()) -> None:
@@ -61,10 +61,7 @@ def edit(loop: Loop, seeds: Sequence[int | None], segment: Segment, folders: Seq
         state = apply(state, context)
     require(isinstance(state, State), apply, state, "a State, as a rule the one that it was given")
     _check(apply, before, state)
-    if state.masks and config.train.sphere:
-        raise ConfigError(
-            f"edit={chosen.name}: train.sphere=true rescales all weights together, so none can be held"
-        )
+    refuse_held(config.train, state.masks)
     loop.updates.masks.of = dict(state.masks)
     loop.updates.gradients.forget()
 

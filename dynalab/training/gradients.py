@@ -1,4 +1,4 @@
-"""The gradient of an update: batches through the networks, accumulation, sharpness-aware ascent, clipping."""
+"""The gradient of an update: batches, accumulation, sharpness-aware ascent, clipping, what lies along the weights."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dynalab.config.schema import Train
+from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.batch import Batch
 from dynalab.core.errors import ConfigError
 from dynalab.core.state import Upcoming
 from dynalab.networks.evaluation import shares_pass
 from dynalab.networks.stack import Stack
 from dynalab.optim.ascent import along_runs, ascended, joint_norm, radius
-from dynalab.tasks.base import Task, TaskData, counted
+from dynalab.optim.orthogonal import orthogonal
+from dynalab.tasks.base import TaskData, counted
+from dynalab.tasks.loss import Loss
 from dynalab.training.masks import Masks
 
 
@@ -35,7 +37,7 @@ class Pass:
 
 
 class Gradients:
-    """Makes the gradients of the updates of a shard, `dtype` being the loss's, from the outputs on.
+    """Makes the gradients of the updates of a shard.
 
     Attributes:
         shares_pass: Whether the training examples of an evaluation are the next update's batch and weights, so that
@@ -46,20 +48,20 @@ class Gradients:
     def __init__(
         self,
         stack: Stack,
-        task: Task,
+        loss: Loss,
         data: TaskData,
         optimizer: torch.optim.Optimizer,
-        train: Train,
-        dtype: torch.dtype,
+        config: EnsembleConfig,
         masks: Masks,
     ) -> None:
-        self._stack, self._task, self._data, self._optimizer = stack, task, data, optimizer
-        self._count, self._clip, self._dtype = train.accumulate, train.clip, dtype
+        self._stack, self._loss, self._data, self._optimizer = stack, loss, data, optimizer
+        self._count, self._clip = config.train.accumulate, config.train.clip
+        self._orthogonal = bool(getattr(config.optimizer, "orthogonal", False))
         self._masks = masks
         self._params = list(stack.params.values())
         self._kept: Pass | None = None
         self.lost: Tensor | None = None
-        self.shares_pass = shares_pass(stack, data, optimizer, train.accumulate)
+        self.shares_pass = shares_pass(stack, data, optimizer, self._count)
 
     def check_batches(self, data: TaskData, count: int, model: str, size: int | str) -> None:
         """Refuse a batch of one, before anything is trained, where the network has no batch statistics of it.
@@ -105,7 +107,7 @@ class Gradients:
         wanted = [leaves[name] for name in self._stack.trained]
         numbers = range(step * self._count, (step + 1) * self._count)
         batches = [self._data.train_batch(number) for number in numbers]
-        counts = [counted(self._task, batch) for batch in batches]
+        counts = [counted(self._loss.task, batch) for batch in batches]
         whole = sum(counts)
         total: list[Tensor | None] = [None] * len(wanted)
         losses: list[Tensor] = []
@@ -135,10 +137,16 @@ class Gradients:
         if rho:
             gradients = self.of(step, ascended(self._stack.trained, gradients, rho))[2]
         found = [gradient for gradient in gradients if gradient is not None]
-        if self._clip is None or not found:
-            return gradients, None
-        scale = clip_scale(found, self._clip)
-        return scaled(gradients, scale), scale
+        scale = None
+        if self._clip is not None and found:
+            scale = clip_scale(found, self._clip)
+            gradients = scaled(gradients, scale)
+        if self._orthogonal:
+            # What is held of a tensor is none of the weights that its gradient could move along.
+            weights = self._masks.gradients([param.detach() for param in self._stack.trained.values()])
+            pairs = zip(gradients, weights, strict=True)
+            gradients = [g if g is None or w is None else orthogonal(g, w) for g, w in pairs]
+        return gradients, scale
 
     def upcoming(self, step: int, factor: float) -> Upcoming:
         """Return what the update `step` -> `step + 1` at `factor` of the rate will be given, without making it."""
@@ -174,8 +182,8 @@ class Gradients:
         """Take a training batch through the networks, by default with the stack's own weights."""
         noise = self._stack.noise_of(number, batch.inputs)
         outputs = self._stack.forward(batch.inputs, weights, training=True, noise=noise, buffers=buffers)
-        outputs = outputs.to(self._dtype)
-        return Pass(batch, outputs, self._task.loss(outputs, batch), self._versions())
+        outputs = outputs.to(self._loss.dtype)
+        return Pass(batch, outputs, self._loss(outputs, batch), self._versions())
 
     def _versions(self) -> list[int]:
         """Return how often each parameter was written to."""

@@ -13,6 +13,7 @@ from dynalab.core.errors import ConfigError
 from dynalab.training.editing import edit
 from dynalab.training.loop import Loop
 from dynalab.training.segments import Segment
+from dynalab.training.sphere import refuse_held
 
 # Runs, and examples of a batch, of a rehearsal.
 _FEW = 2
@@ -28,7 +29,7 @@ def carry(before: Loop, after: Loop, weights: Mapping[str, Tensor], other: Mappi
         other: Likewise.
 
     Raises:
-        ConfigError: The networks differ in their parameters.
+        ConfigError: The networks differ in their parameters, or weights that are held would be rescaled.
     """
     own = {name: tuple(tensor.shape[1:]) for name, tensor in after.stack.state().items()}
     theirs = {name: tuple(tensor.shape[1:]) for name, tensor in weights.items()}
@@ -44,6 +45,7 @@ def carry(before: Loop, after: Loop, weights: Mapping[str, Tensor], other: Mappi
     left = ("optimizer/",) * fresh + tuple(f"probe/{name}/" for name in gone)
     kept = {key: value for key, value in other.items() if not key.startswith(left)} if left else other
     after.load(before.step, weights, kept)
+    refuse_held(after.config.train, after.updates.masks.of)
     if fresh:
         after.updates.begin_optimizer()
 

@@ -23,6 +23,7 @@ from dynalab.networks.stack import Stack, refuse_own_attributes, widen
 from dynalab.probes.base import Setting
 from dynalab.tasks.base import First, TaskData
 from dynalab.tasks.checks import check_data
+from dynalab.tasks.loss import Loss
 from dynalab.training.losses import Losses
 from dynalab.training.measuring import Measuring, measurements, needs_of
 from dynalab.training.objective import objective
@@ -98,23 +99,28 @@ class Loop:
         whole: TaskData = make_data(eval_size=config.eval.size)
         check_data(self.task, whole, len(streams))
         self.data = whole if examples is None else First(whole, examples)
-        parts = stack, self.task, self.data
-        loss_dtype = getattr(torch, config.train.loss_dtype)
+        loss = Loss.of(self.task, config.train)
         spikes = Spikes(stack.width, device) if any(item.on_spike for item in items) else None
         self._losses = Losses(stack.width, device, spikes)
         # Its tensors are shared with no other run.
         alone = len(streams) == 1 and not exact and device.type == "cpu"
-        self.updates = Updates(config, *parts, self._losses, total, folders, alone)
+        self.updates = Updates(config, stack, loss, self.data, self._losses, total, folders, alone)
         self.updates.gradients.check_batches(whole, total * config.train.accumulate, config.model.name, size)
-        make_objective = functools.partial(objective, stack, self.task, make_data, loss_dtype)
-        full = size == "full"
         setting = Setting(
-            stack.forward, stack.params, *parts[1:], loss_dtype, make_objective, config.optimizer, full
+            stack.forward,
+            stack.params,
+            self.task,
+            self.data,
+            loss,
+            functools.partial(objective, stack, loss, make_data),
+            config.optimizer,
+            config.train,
+            size == "full",
         )
         for item in items:
             if begin := getattr(item.probe, "begin", None):
                 begin(setting)
-        evaluation = Evaluation(*parts, loss_dtype)
+        evaluation = Evaluation(stack, loss, self.data)
         self.measuring = Measuring(
             items, self.updates, self._losses, evaluation, config.eval.every, self.initial
         )

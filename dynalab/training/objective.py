@@ -10,17 +10,17 @@ from torch import Tensor
 
 from dynalab.core.batch import Batch
 from dynalab.networks.stack import NO_UPDATE, Stack
-from dynalab.tasks.base import Task, TaskData
+from dynalab.tasks.base import TaskData
+from dynalab.tasks.loss import Loss
 
 
 @dataclass
 class FixedObjective:
-    """Implements `dynalab.core.state.Objective`; `dtype` is the loss's, from the outputs on."""
+    """Implements `dynalab.core.state.Objective`."""
 
     stack: Stack
-    task: Task
+    loss: Loss
     batch: Batch
-    dtype: torch.dtype
     training: bool = True
     parts: Sequence[slice] = field(init=False)
     size: int = field(init=False)
@@ -55,22 +55,21 @@ class FixedObjective:
             # Copies: a training pass moves running statistics.
             buffers={name: buffer[part].clone() for name, buffer in self.stack.evaluated_buffers.items()},
         )
-        return self.task.loss(outputs.to(self.dtype), batch)
+        return self.loss(outputs, batch)
 
 
 def objective(
     stack: Stack,
-    task: Task,
+    loss: Loss,
     make_data: Callable[..., TaskData],
-    dtype: torch.dtype,
     size: int | None,
 ) -> FixedObjective:
     """Make the objective on the first `size` training examples of every run (None: all), as one batch.
 
-    `make_data` makes the task's data, given `eval_size`; `dtype` is the loss's, from the outputs on.
+    `make_data` makes the task's data, given `eval_size`.
     """
     # Data of its own: the evaluation that the user asked for may look at fewer examples.
     pieces = list(make_data(eval_size=size).eval_batches("train"))
     inputs = torch.cat([piece.inputs for piece in pieces], dim=1)[:, :size]
     targets = torch.cat([piece.targets for piece in pieces], dim=1)[:, :size]
-    return FixedObjective(stack, task, Batch(inputs, targets), dtype)
+    return FixedObjective(stack, loss, Batch(inputs, targets))

@@ -20,11 +20,12 @@ from dynalab.networks.stack import Stack
 from dynalab.optim.base import evaluated, load_state, state_of
 from dynalab.optim.rates import factor_of, halved
 from dynalab.optim.updates import fuse, make_step
-from dynalab.tasks.base import Task, TaskData
+from dynalab.tasks.base import TaskData
+from dynalab.tasks.loss import Loss
 from dynalab.training.gradients import Gradients
 from dynalab.training.losses import Losses
 from dynalab.training.masks import Masks
-from dynalab.training.sphere import Sphere
+from dynalab.training.sphere import sphere_of
 from dynalab.training.spikes import BLOCK
 
 
@@ -43,7 +44,7 @@ class Updates:
     Args:
         config: The ensemble's configuration.
         stack: The runs' networks.
-        task: What they learn.
+        loss: What they lower.
         data: The examples.
         losses: What takes the losses of the updates.
         total: Length of training, for schedules that depend on it.
@@ -62,7 +63,7 @@ class Updates:
         self,
         config: EnsembleConfig,
         stack: Stack,
-        task: Task,
+        loss: Loss,
         data: TaskData,
         losses: Losses,
         total: int,
@@ -83,11 +84,11 @@ class Updates:
         schedule = registry.find("schedule", config.schedule.name, folders)
         self._factor = halved(factor_of(schedule.module.build, config.schedule, total), config.train.halve_at)
         self._after_step: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
-        if config.train.sphere:
-            self._after_step = Sphere(stack.network, trained, evaluated(self.optimizer, trained)).holding
+        sphere = sphere_of(config.train, stack.network, trained, evaluated(self.optimizer, trained))
+        if sphere is not None:
+            self._after_step = sphere.holding
         self.masks = Masks(trained, self.optimizer)
-        loss_dtype = getattr(torch, config.train.loss_dtype)
-        self.gradients = Gradients(stack, task, data, self.optimizer, config.train, loss_dtype, self.masks)
+        self.gradients = Gradients(stack, loss, data, self.optimizer, config, self.masks)
 
     def make(self, wanted: Collection[str]) -> None:
         """Make the update `step` -> `step + 1`, and keep of it what is wanted of the fields of `Update`."""

@@ -34,12 +34,14 @@ class Ratios:
 
 def ratios_of(run: Run) -> Ratios:
     """Return a run's ratios: recorded ones, or sharpness over a threshold that is recorded or the optimizer's."""
-    from dynalab.curvature.thresholds import is_adaptive
+    from dynalab.curvature.thresholds import displaced, is_adaptive
 
     optimizer = run.config.get("optimizer") or {}
     # Of a run that was trained elsewhere only the columns tell.
     unknown = run.first("preconditioned_sharpness") is not None
     adaptive = bool(is_adaptive(optimizer)) if optimizer else unknown
+    if why := displaced(optimizer, run.config.get("train") or {}):
+        return _none(adaptive, f"no stability threshold is known with {why}")
     sharp, left = eigenvalue(run, adaptive)
     recorded = run.first("edge_ratio")
     if recorded is not None:

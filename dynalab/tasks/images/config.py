@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dynalab.config.keys import Section, key
 from dynalab.config.places import user_path
-from dynalab.tasks.classification import LOSSES, columns
+from dynalab.tasks.classification import LOSSES, STABLEMAX, columns
 from dynalab.tasks.images.sets import data_root, read_table, require_present
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class ImageConfig(Section, of="task"):
 
     loss: str = key(
         "cross_entropy",
-        "loss; mse: half the squared error on one-hot targets, summed over outputs",
+        f"loss; {STABLEMAX}; mse: half the squared error on one-hot targets, summed over outputs",
         one_of=LOSSES,
     )
     label_noise: float = key(

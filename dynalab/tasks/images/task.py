@@ -127,7 +127,7 @@ class ImageTask:
         """Return each run's mean loss, shape (S,), from outputs (S, B, C)."""
         if self.config.loss == "mse":
             return classification.half_squared_error(outputs, batch.targets)
-        return classification.cross_entropy(outputs, batch.targets)
+        return classification.OF_LABELS[self.config.loss](outputs, batch.targets)
 
     def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return `accuracy`, shape (S,), float64."""
