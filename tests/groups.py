@@ -166,7 +166,10 @@ def slingshot() -> Example:
         "last_layer_norm": 1 + steps / 3000,
         "train_accuracy": np.where(steps < 100, 0.5, 1.0),
     }
-    group = Group.of({"s0000": {"train_loss": loss, "last_layer_norm": norm}, "s0001": plain}, steps)
+    spiked = {"train_loss": loss, "last_layer_norm": norm, "class_mean_norm": 1 + steps / 300}
+    spiked["feature_mean_norm"] = np.exp(steps / 2000)
+    spiked["gradient_imbalance"] = np.where((steps >= 1200) & (steps < 1600), 0.1, 1e-8)
+    group = Group.of({"s0000": spiked, "s0001": plain}, steps)
     config = {
         "optimizer": {"name": "sgd", "lr": 0.1},
         "schedule": {"name": "step", "milestones": [1480]},

@@ -1,10 +1,10 @@
 """`probes=[numerics]`: what float32 does to a cross-entropy whose margins have outgrown it.
 
 Beyond a margin of 23 ln 2 = 15.9 an example's float32 loss and the gradient of its own class are exactly 0, the
-gradients of the classes no longer sum to 0, and the mean row of the last layer W_G and the mean feature mu_G drive
-each other (Prieto et al. 2025, arXiv 2501.04697; Liu et al. 2026, arXiv 2605.06152): the engine of slingshots
-(Thilak et al. 2022, arXiv 2206.04817). Everything is over the training examples that are evaluated, in evaluation
-mode; the margin of an example is z_y - max(z_k, k != y), of its logits as the loss has them (divided by
+gradients of the classes no longer sum to 0 (`gradient_imbalance`), and the mean row of the last layer W_G and the mean
+feature mu_G drive each other (Prieto et al. 2025, arXiv 2501.04697; Liu et al. 2026, arXiv 2605.06152): the engine of
+slingshots (Thilak et al. 2022, arXiv 2206.04817). Everything is over the training examples that are evaluated, in
+evaluation mode; the margin of an example is z_y - max(z_k, k != y), of its logits as the loss has them (divided by
 `train.temperature`), taken to float64.
 
 The features are not asked of the network: where the last layer is linear, the gradient of the mean of the first
@@ -13,6 +13,7 @@ output by that layer's weight is mu_G. Whether it is linear is tried on the firs
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,13 @@ COLUMNS: Columns = {
         "reads; NaN where one of them is 0",
         "1",
     ),
+    "class_mean_norm": Column("norm of W_G", "weight"),
+    "feature_mean_norm": Column("norm of mu_G", "1 (a feature)"),
+    "gradient_imbalance": Column(
+        "|sum_k g_k| / sum_k |g_k|, g_k the gradient of the loss by logit k as the network is given it, mean over "
+        "examples: 0 but for rounding; NaN where all are 0; not of `stablemax`, whose gradients need not cancel",
+        "1",
+    ),
 }
 
 
@@ -86,25 +94,26 @@ class Numerics:
             )
 
     def measure(self, state: ProbeState) -> dict[str, Tensor]:
-        """Return the four columns, each (S,) in float64."""
+        """Return the columns, each (S,) in float64."""
         import torch
 
         setting = self._setting
         assert setting is not None
-        zeros, margins = [], []
-        total: Tensor | None = None
+        zeros, margins, features, gradients = [], [], [], []
         for batch in self._batches():
             outputs, feature = self._forward(state.params, batch)
             logits = setting.loss.logits(outputs)
             flat = classification.stable(logits) if self._stable else logits
             zeros.append(classification.surprisals(flat, batch.targets) == 0)
             margins.append(margins_of(logits, batch.targets))
-            mean = feature[:, 0].to(torch.float64) * batch.size
-            total = mean if total is None else total + mean
+            features.append(feature[:, 0].to(torch.float64) * batch.size)
+            if not self._stable:
+                gradients.append(self._by_logit(outputs, batch) * batch.size)
         margin = torch.cat(margins, 1).sort(1).values
-        assert total is not None
+        total = functools.reduce(torch.add, features)
         classes = state.params[self.last_layer].to(torch.float64).mean(1)
-        cosine = _dot(classes, total) / (_dot(classes, classes) * _dot(total, total)).sqrt()
+        squares = [_dot(vector, vector) for vector in (classes, total)]
+        cosine = _dot(classes, total) / (squares[0] * squares[1]).sqrt()
         # A run that diverged has margins that are not ordered.
         lost = margin.isnan().any(1)
         return {
@@ -112,7 +121,22 @@ class Numerics:
             "min_margin": margin[:, 0].masked_fill(lost, torch.nan),
             "median_margin": margin[:, (margin.shape[1] - 1) // 2].masked_fill(lost, torch.nan),
             "class_feature_cosine": cosine.masked_fill(~cosine.isfinite(), torch.nan),
+            "class_mean_norm": squares[0].sqrt().masked_fill(lost, torch.nan),
+            "feature_mean_norm": (squares[1].sqrt() / margin.shape[1]).masked_fill(lost, torch.nan),
+            **(
+                {"gradient_imbalance": imbalance(functools.reduce(torch.add, gradients))} if gradients else {}
+            ),
         }
+
+    def _by_logit(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the gradient of each run's mean loss by logit, summed over examples, (S, C) in float64."""
+        import torch
+
+        assert self._setting is not None
+        with torch.enable_grad():
+            leaf = outputs.requires_grad_()
+            (gradient,) = torch.autograd.grad(self._setting.loss(leaf, batch).sum(), [leaf])
+        return gradient.to(torch.float64).sum(1)
 
     def _batches(self) -> Iterator[Batch]:
         assert self._setting is not None
@@ -178,6 +202,11 @@ def margins_of(outputs: Tensor, targets: Tensor) -> Tensor:
     own = logits.gather(2, targets[..., None])
     others = logits.scatter(2, targets[..., None], -torch.inf)
     return own[..., 0] - others.amax(2)
+
+
+def imbalance(gradients: Tensor) -> Tensor:
+    """Return |sum_k g_k| / sum_k |g_k| of gradients by logit (S, C), shape (S,); NaN where all are 0."""
+    return gradients.sum(1).abs() / gradients.abs().sum(1)
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:

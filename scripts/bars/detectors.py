@@ -105,17 +105,24 @@ def analysed(kind: str, work: Path, *words: str) -> list[dict[str, Any]]:
     return analysis["runs"]
 
 
+def onsets_of(run: dict[str, Any], kind: str) -> list[int]:
+    """Return the onsets of a run's events of a kind."""
+    return [event["onset_step"] for event in run["events"] if event["kind"] == kind]
+
+
 def slingshots_of(run: dict[str, Any]) -> list[int]:
     """Return the onsets of a run's slingshots."""
-    return [event["onset_step"] for event in run["events"] if event["kind"] == "slingshot"]
+    return onsets_of(run, "slingshot")
 
 
 def digits(work: Path) -> tuple[str, bool]:
-    """Slingshots on 200 digits."""
+    """Slingshots on 200 digits, and before each of them features that inflate."""
     runs = analysed("slingshot", work, "experiment=thilak2022_slingshot", "seed=0..2")
-    found = [slingshots_of(run) for run in runs]
+    found, inflated = [slingshots_of(run) for run in runs], [onsets_of(run, "inflation") for run in runs]
     good = all(len(onsets) >= 2 and 400 <= onsets[0] <= 900 for onsets in found)
-    return f"{'; '.join(', '.join(map(str, onsets)) for onsets in found)}", good
+    good &= all(one and other and one[0] < other[0] for one, other in zip(inflated, found, strict=True))
+    figure = "; ".join(", ".join(map(str, onsets)) for onsets in found)
+    return f"{figure}; inflation {'; '.join(', '.join(map(str, onsets)) for onsets in inflated)}", good
 
 
 def modular(work: Path) -> tuple[str, bool]:
@@ -132,16 +139,19 @@ def modular(work: Path) -> tuple[str, bool]:
 
 
 def controls(work: Path) -> tuple[str, bool]:
-    """No slingshot in any control."""
+    """No slingshot in any control, and no features that inflate where nothing is rounded away or steps are bounded."""
     found: Counter[str] = Counter()
     for name in CONTROLS:
         for run in analysed("slingshot", work, f"experiment={name}", "seed=0..2"):
             found["runs"] += 1
             found["slingshots"] += len(slingshots_of(run))
             found["verdicts"] += run["verdict"] == "slingshot"
-            found["spikes"] += len(run["events"])
-    figure = f"{found['slingshots']} slingshots, {found['spikes']} spikes of any kind in {found['runs']} runs"
-    return figure, found["slingshots"] == 0 and found["verdicts"] == 0
+            found["inflations"] += len(onsets_of(run, "inflation"))
+            found["spikes"] += sum(event["kind"] != "inflation" for event in run["events"])
+    figure = f"{found['slingshots']} slingshots, {found['spikes']} spikes of any kind, {found['inflations']} inflations"
+    return f"{figure} in {found['runs']} runs", not (
+        found["slingshots"] or found["verdicts"] or found["inflations"]
+    )
 
 
 EDGES: tuple[tuple[str, tuple[str, ...], str], ...] = (

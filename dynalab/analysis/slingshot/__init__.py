@@ -1,7 +1,8 @@
 """Slingshots: which spikes of the loss are the cycle of Thilak et al. 2022 (arXiv 2206.04817), and what the others are.
 
 The loss' spikes are found (`spikes`), what the norm of the last layer did around each is measured (`norms`), and each
-is named by the first cause whose evidence holds (`kinds`).
+is named by the first cause whose evidence holds (`kinds`). The engine of slingshots, features that inflate, is looked
+for by itself (`inflation`): it is there before a spike, and without one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from dynalab.analysis.base import Frame, Group, Keys, Needs, Run, Series, key, runs_of
 from dynalab.analysis.cycle import groups_at_ends
+from dynalab.analysis.slingshot import inflation
 from dynalab.analysis.slingshot.confirm import Confirmation, compare, words
 from dynalab.analysis.slingshot.kinds import Evidence, name
 from dynalab.analysis.slingshot.norms import cycles
@@ -32,12 +34,12 @@ from dynalab.core.words import count, listed, number, spoken
 from dynalab.optim.rates import decay_a_step, rate_changes
 from dynalab.show.blocks import Block, Say, Span, Strip, Strips, Table, run_cell
 
-VERSION = 4
+VERSION = 5
 NEEDED = ("train_loss", "last_layer_norm")
 # What each of these adds is said in `kinds`.
 TELLING = (
     *("train_accuracy", "zero_loss_fraction", "median_margin", "min_margin", "class_feature_cosine"),
-    *("grad_norm", "last_layer_update_norm", "edge_ratio"),
+    *("grad_norm", "last_layer_update_norm", "edge_ratio", inflation.IMBALANCE, *inflation.NORMS),
 )
 NEEDS = Needs(
     columns=NEEDED,
@@ -54,6 +56,7 @@ FEWEST_ROWS = 10
 COARSE = 50
 IN_WORDS = {
     "other_spikes": "spikes of another kind",
+    "inflation": "inflation without a spike",
     "no_events": "no spikes",
     "insufficient_data": "too few rows",
 }
@@ -71,18 +74,28 @@ class Config(Keys):
         0.05, "share of the training examples whose float32 loss is 0 before a slingshot", least=0, most=1
     )
     eps: float = key(1e-6, "largest epsilon of an adaptive optimizer that slingshots", least=0)
+    imbalance: float = key(
+        1e-3,
+        "least sum of the gradients by logit, over the sum of their sizes, of an inflation",
+        above=0,
+        most=1,
+    )
 
 
 @dataclass(frozen=True)
 class Event:
-    """A spike: the norm grows by the share `norm_growth` before it; `norm_slope_ratio` is the slope after over that."""
+    """A spike, or an inflation, which has no peak.
+
+    Before a spike the norm grows by the share `norm_growth`; `norm_slope_ratio` is the slope after over that.
+    """
 
     kind: str  # `slingshot` or another cause, as in docs/analyses.md
     confidence: float  # share of the evidence for it that was recorded and holds
-    onset_step: int  # first step of the rise
-    peak_step: int  # step of the largest loss
-    end_step: int | None  # first step back within a decade of the level before; null where it is not
-    amplitude_decades: float  # height of the peak above that level, decades
+    onset_step: int  # first step of the rise: of the loss, or of the norms of an inflation
+    peak_step: int | None  # step of the largest loss; null for an inflation
+    # first step back within a decade of the level before, or the last of an inflation; null where the run ends before
+    end_step: int | None
+    amplitude_decades: float | None  # height of the peak above that level, decades; null for an inflation
     norm_growth: float | None  # growth of the last layer's norm over the window before, a share
     norm_slope_ratio: float | None  # slope of its logarithm after the spike over that before
     reason: str  # in words
@@ -93,12 +106,18 @@ class RunFindings:
     """What is found of a run."""
 
     run: str  # its id
-    verdict: str  # `slingshot`, `other_spikes`, `no_events` or `insufficient_data`
-    events: tuple[Event, ...] = ()  # spikes of its loss
-    period_steps: float | None = None  # median distance of neighbouring onsets, steps
+    # `slingshot`, `other_spikes`, `inflation` (without a spike), `no_events` or `insufficient_data`
+    verdict: str
+    events: tuple[Event, ...] = ()  # spikes of its loss, and inflations, by their onset
+    period_steps: float | None = None  # median distance of neighbouring onsets of spikes, steps
     # coefficient of variation of these distances, ddof 1; null under three events
     period_cv: float | None = None
     missing_channels: tuple[str, ...] = ()  # what was not recorded and would have told more
+
+    @property
+    def spikes(self) -> list[Event]:
+        """Its events that are spikes."""
+        return [event for event in self.events if event.kind != inflation.KIND]
 
     @property
     def slingshots(self) -> list[int]:
@@ -145,7 +164,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     columns = ["run", *list(Event.__dataclass_fields__)[:6]]
     rows = [{"run": run.run, **vars(event)} for run in runs for event in run.events]
     table = pd.DataFrame(rows, columns=columns).astype(
-        {"onset_step": "int64", "peak_step": "int64", "end_step": "Int64", "confidence": float}
+        {"onset_step": "int64", "peak_step": "Int64", "end_step": "Int64", "confidence": float}
     )
     return Findings(tuple(runs), summarise(runs), None, tuple(notes), table)
 
@@ -162,13 +181,15 @@ def judge(run: Run, config: Config) -> tuple[RunFindings, list[str]]:
     last = max(float(steps[-1]) for steps in (run.grid, *(s.steps for s in channels.values())) if len(steps))
     loss, ended = until_it_ends(known, last)
     start = fitted_from(loss, channels.get("train_accuracy"))
-    if start is None:
-        return replace(nothing, verdict="no_events"), []
-    events = find_events(run, channels, loss, start, ended, config)
-    judged = replace(nothing, events=tuple(events))
+    spikes = [] if start is None else find_events(run, channels, loss, start, ended, config)
+    events = [*spikes, *find_inflations(run, channels, spikes, config)]
+    judged = replace(nothing, events=tuple(sorted(events, key=lambda event: event.onset_step)))
     slingshots = judged.slingshots
-    verdict = "slingshot" if 2 * len(slingshots) > len(events) else "other_spikes" if events else "no_events"
-    onsets = slingshots if verdict == "slingshot" else [event.onset_step for event in events]
+    without = inflation.KIND if events else "no_events"
+    verdict = "slingshot" if 2 * len(slingshots) > len(spikes) else "other_spikes" if spikes else without
+    if start is None:
+        return replace(judged, verdict=verdict), []
+    onsets = slingshots if verdict == "slingshot" else [event.onset_step for event in spikes]
     period, spread = period_of(onsets)
     spacing = float(np.median(np.diff(loss.steps))) if len(loss) > 1 else 0.0
     notes = []
@@ -219,6 +240,32 @@ def find_events(
                 norm_growth=round(float(np.expm1(cycle.growth)), 5) if np.isfinite(cycle.growth) else None,
                 norm_slope_ratio=None if cycle.ratio is None else round(cycle.ratio, 4),
                 reason=named.reason,
+            )
+        )
+    return events
+
+
+def find_inflations(
+    run: Run, channels: Mapping[str, Series], spikes: Sequence[Event], config: Config
+) -> list[Event]:
+    """Return the inflations of a run, each with the spike that followed it in words."""
+    events = []
+    for found in inflation.stretches(run, channels, config.window, config.imbalance):
+        last = np.inf if found.end is None else found.end + config.window / 4
+        spike = next((event.onset_step for event in spikes if found.onset < event.onset_step <= last), None)
+        rounded = found.rounded is not None and found.rounded >= config.zero_fraction
+        events.append(
+            Event(
+                kind=inflation.KIND,
+                # The imbalance and the growth of both norms are seen.
+                confidence=(3 + bool(found.opposed) + rounded) / 5,
+                onset_step=int(found.onset),
+                peak_step=None,
+                end_step=None if found.end is None else int(found.end),
+                amplitude_decades=None,
+                norm_growth=None,
+                norm_slope_ratio=None,
+                reason=found.reason(spike),
             )
         )
     return events
@@ -315,8 +362,11 @@ def _headline(findings: Findings) -> str:
     line += f", {listed([f'{IN_WORDS[verdict]} in {n:,}' for verdict, n in rest.items()])}" if rest else ""
     line += f"; the first **{passage(summary.first_onset)}**" if summary.first_onset else ""
     line += f"; some **{number(summary.period[1])}** steps apart" if summary.period else ""
-    others = [f"{n:,} {spoken(kind)}" for kind, n in summary.kinds.items() if kind != "slingshot"]
-    return line + (f"; other spikes: {listed(others)}" if others else "") + "."
+    named = ("slingshot", inflation.KIND)
+    others = [f"{n:,} {spoken(kind)}" for kind, n in summary.kinds.items() if kind not in named]
+    line += f"; other spikes: {listed(others)}" if others else ""
+    inflated = sum(len(run.spikes) < len(run.events) for run in findings.runs)
+    return line + (f"; features inflate in **{inflated:,}**" if inflated else "") + "."
 
 
 def _onsets(run: RunFindings) -> str | None:

@@ -49,7 +49,7 @@ def compare(
         if fork is None:
             continue
         before, after = (sum(onset >= step for onset in item.slingshots) for item in (run, fork))
-        events = sum(event.onset_step >= step for event in fork.events)
+        events = sum(event.onset_step >= step for event in fork.spikes)
         rows.append(Forked(run.run, fork.run, step, before, after, events, bool(before and not after)))
     ids = dict.fromkeys(fork.id for fork, _ in forks)
     return Confirmation("train.loss_dtype=float64", tuple(ids), tuple(rows))

@@ -34,6 +34,7 @@ LEFT, RIGHT = CYCLE[0], CYCLE[1]
 SHADES = {
     "slingshot": "#f5c86e",
     "spike_without_norm_cycle": "#d9d2ea",
+    "inflation": "#f6e3dc",
     "edge_spike": "#bfe3d6",
     "bn_wd_period": "#bcd9ee",
     "norm_jump": "#bcd9ee",
