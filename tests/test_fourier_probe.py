@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from dynalab import analyze, train
 from dynalab.config.command import read_command
 from dynalab.core.batch import Batch
-from dynalab.errors import ConfigError
+from dynalab.errors import ConfigError, NothingMatched
 from dynalab.models.nets.pairs import Gromov
 from dynalab.probes.base import ProbeState
 from dynalab.probes.circle import Circle
@@ -243,3 +244,29 @@ def test_rows_cost_a_twentieth_of_training():
 def test_what_it_cannot_measure_is_refused(words, match):
     with pytest.raises(ConfigError, match=match):
         loop_of(*words, "probes=[fourier]")
+
+
+def test_the_last_key_frequencies_are_those_of_all_rows(tmp_path):
+    words = (
+        "task=grokking task.modulus=23 task.train_fraction=0.6 model.width=32 optimizer.lr=0.02 eval.every=20"
+    )
+    rest = (
+        "probes=[fourier] probe.fourier.every=20 snapshots.every=20 train.steps=260 seed=0..1 launcher=inline"
+    )
+    (ensemble,) = train(f"{words} {rest}".split(), outputs=tmp_path)
+    own, last = analyze("progress", ensemble).value, analyze("progress", ensemble, frequencies="last").value
+    for place, run in enumerate(ensemble.group().runs):
+        power = run.blocks["fourier_power"]
+        keys = [tuple(int(k) for k in 1 + np.flatnonzero(row > 0.05)) for row in power.values]
+        assert last.runs[place].key_frequencies == own.runs[place].key_frequencies == keys[-1] != ()
+        # Rows that have these keys have these losses; earlier ones have fewer keys.
+        same = [step for step, row in zip(power.steps, keys, strict=True) if row == keys[-1]]
+        assert 0 < len(same) < len(power.steps) and keys[0] == ()
+        losses = last.losses[last.losses["run"] == run.id].set_index("step")
+        for name in ("fourier_restricted_loss", "fourier_excluded_loss"):
+            recorded = run.series[name].at(np.array(same))
+            np.testing.assert_allclose(losses.loc[same, name], recorded, rtol=1e-3)
+    words = "task=parity task.n=8 train.steps=20 eval.every=10 launcher=inline"
+    (parity,) = train(words.split(), outputs=tmp_path)
+    with pytest.raises(NothingMatched, match="frequencies=last needs task=grokking"):
+        analyze("progress", parity, frequencies="last")

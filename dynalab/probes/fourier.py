@@ -7,7 +7,7 @@ token `=`, is left out, and so is what is no class.
 
 Key frequencies are those along which the outputs have more than `share` of their variance: the row's own, so that a
 row says what is there, and early rows have none. Those of a run's last row, taken for all rows as the paper does, are
-what `dynalab analyze progress keys=last` looks at.
+what `dynalab analyze progress frequencies=last` looks at.
 
 A row is a pass over all pairs and the training examples that are evaluated; the default cadence counts it. Where a
 table is that of a layer of neurons, its columns are neurons.
