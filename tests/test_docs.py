@@ -112,7 +112,7 @@ PROBED = [
         "task.modulus=7",
         "model=onehot_mlp",
         "model.hidden=[8]",
-        "probes=[weights,gradients,numerics,examples]",
+        "probes=[weights,gradients,numerics,examples,fourier]",
     ],
     ["task=parity", "task.n=10", "model.hidden=[8]", "optimizer=adam", "probes=[curvature]"],
 ]

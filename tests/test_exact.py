@@ -8,6 +8,7 @@ from stored import assert_same, bits, difference, only_ensemble
 from dynalab import train
 
 BASE = ["task=grokking", "task.modulus=11", "train.steps=40", "probe.weights.every=20", "eval.every=20"]
+BASE += ["probes=[weights,gradients,fourier]", "probe.fourier.every=20"]
 WAYS = {
     "embedding_mlp": ["model.width=16"],
     "relu": ["model.width=16", "model.activation=relu", "optimizer=sgd"],

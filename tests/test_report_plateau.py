@@ -89,10 +89,51 @@ def test_rows_of_the_coarser_grid_count_where_grids_differ():
     assert [run.progress_step for run in found(parity_fourier=measure).runs] == [60, 80, 160, None]
 
 
+def addition(loss="cross_entropy", **columns):
+    """Four runs that learn an addition; accuracy goes from .5 to 1 at steps 100, 120, 140 and never."""
+    runs = {
+        f"s{row:04d}": {name: array[row] for name, array in values(**columns).items()} for row in range(4)
+    }
+    return Group.of(runs, STEPS, config={"task": {"name": "grokking", "operation": "add", "loss": loss}})
+
+
+def test_the_restricted_loss_leads_where_it_falls_before_accuracy_rises():
+    recorded = {
+        "fourier_restricted_loss": stairs(4.0, 0.01, [60, 80, 160, 999]),
+        "fourier_excluded_loss": stairs(1.0, 8.0, [60, 80, 160, 999]),
+    }
+    group = addition(**recorded)
+    findings = analyse([group], Config())
+    text = said(findings)
+    assert "restricted loss below 0.1 for 3 rows on end at median step **80** [quartiles 60 to 160]" in text
+    assert "accuracy above 0.9 at median step **120**" in text and findings.summary.accuracy == 0.9
+    assert [run.verdict for run in findings.runs] == ["leads", "leads", "follows", "on_plateau"]
+    assert analyse([group], Config(accuracy=0.4)).runs[0].verdict == "follows"
+    stays = analyse([addition(fourier_restricted_loss=stairs(4.0, 0.2, [60] * 4))], Config()).runs[0]
+    assert stays.reason == "the measure stays above its level up to step 200"
+    _, figure, table = show(findings, [group])
+    assert [panel.title for panel in figure.panels] == ["accuracy on held-out examples", "loss"]
+    assert figure.panels[1].level == 0.1 and figure.panels[1].logarithmic
+    assert len(table.header) == 6
+
+
+def test_squared_errors_are_judged_by_the_participation_ratio():
+    columns = {
+        "fourier_restricted_loss": stairs(0.02, 0.001, [10] * 4),
+        "fourier_participation_embedding": stairs(0.07, 0.4, [60, 80, 160, 999]),
+    }
+    findings = analyse([addition("mse", **columns)], Config())
+    assert findings.summary.measure == "fourier_participation_embedding"
+    assert [run.progress_step for run in findings.runs] == [60, 80, 160, None]
+    del columns["fourier_participation_embedding"]
+    with pytest.raises(NothingMatched, match=r"task\.loss=mse it is the participation ratio"):
+        analyse([addition("mse", **columns)], Config())
+
+
 @pytest.mark.parametrize("columns", [{}, {"parity_movement": np.ones((4, len(STEPS)))}])
 def test_other_ensembles_have_no_such_analysis(outputs, columns):
     ensemble = make_ensemble(outputs, steps=STEPS, values=values(**columns))
     with pytest.raises(
-        NothingMatched, match=r"no parity_fourier or parity_separation recorded, .* task=parity"
+        NothingMatched, match=r"no parity_fourier or parity_separation or .* recorded, .* task=parity"
     ):
         dynalab.analyze("progress", ensemble)

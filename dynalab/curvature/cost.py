@@ -39,6 +39,14 @@ def cadence_of(size: int | None, products: int, updates: int, ensemble: Ensemble
     """
     examples, batch = examples_of(size, ensemble)
     row = 3 * batch * ensemble.train.accumulate * updates + examples * (3 + 6 * products)
+    return every_of(row, batch, ensemble)
+
+
+def every_of(row: int, batch: int, ensemble: EnsembleConfig) -> int:
+    """Return the steps between rows, each of so many passes over an example, that cost about a twentieth of training.
+
+    `batch` is the number of examples of an update's batch.
+    """
     passes = 6 if ensemble.optimizer.name == "sam" else 3
     steps = max(LEAST_EVERY, SHARE * row / (passes * batch * ensemble.train.accumulate))
     return -int(-steps // ensemble.eval.every) * ensemble.eval.every

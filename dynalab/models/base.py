@@ -1,4 +1,4 @@
-"""What a model is to the rest of dynalab: a plain `nn.Module`, and optionally three hints.
+"""What a model is to the rest of dynalab: a plain `nn.Module`, and optionally some hints.
 
 A model module holds a configuration dataclass `Config` and `build(config, spec) -> nn.Module`. Importing it imports
 no torch. The network sees one run's batch, shape (B, ...); the engine stacks S of them with `torch.func.vmap`.
@@ -11,6 +11,9 @@ The hints, all optional, are attributes of the network:
 - `last_layer: str`, the parameter that counts as the last layer (default: the last of those weights);
 - `stacked_forward(params, inputs)`, the forward pass of S runs at once, where writing it out by hand is faster than
   vmap: `params` maps names to tensors of shape (S, ...), `inputs` is (S, B, ...), the result is (S, B, ...).
+
+- `tables(params) -> Tables`, of a network on pairs of symbols: what the probe `fourier` looks at, from the weights of
+  one run, name -> tensor;
 
 - `run_by_run: bool`, true where `stacked_forward` is a loop over runs on a CPU: its bits are then those of one run
   alone, and a lone run needs no companion.
@@ -68,3 +71,20 @@ class Matrix:
 
     parameter: str
     parts: int = 1
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What the symbols and the classes of a network on pairs are to it, in one run.
+
+    Attributes:
+        symbols: The embedding, (symbols, d): a row for a symbol; where each place has one, both side by side. Further
+            rows (of a token `=`) may follow.
+        classes: The map from the last hidden neurons to the outputs, (classes, h): a row for a class.
+        neurons: Whether a column of `symbols` is what a hidden neuron makes of every symbol, as in a network without
+            an embedding.
+    """
+
+    symbols: Tensor
+    classes: Tensor
+    neurons: bool = False

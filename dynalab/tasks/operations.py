@@ -38,6 +38,20 @@ class Table(NamedTuple):
     n_symbols: int
 
 
+class Cyclic(NamedTuple):
+    """An operation as the addition of places on a circle: operation(left[i], right[j]) = results[(i + j) % n].
+
+    Attributes:
+        left: Shape (n,), the first operand at every place.
+        right: Shape (n,), the second one.
+        results: Shape (n,), the result.
+    """
+
+    left: Ints
+    right: Ints
+    results: Ints
+
+
 @dataclass(frozen=True)
 class Operation:
     """One operation.
@@ -179,3 +193,33 @@ def table(operation: str, modulus: int) -> Table:
     result.pairs.setflags(write=False)
     result.results.setflags(write=False)
     return result
+
+
+# The operations that add places on a circle, and whether the places of their second operand run backwards.
+_ADDITIVE = {"add": False, "subtract": True}
+_MULTIPLICATIVE = {"multiply": False, "divide": True}
+CYCLIC = (*_ADDITIVE, *_MULTIPLICATIVE)
+
+
+@lru_cache(maxsize=8)
+def cyclic(operation: str, modulus: int) -> Cyclic:
+    """Return one of the operations `CYCLIC` as the addition of places on a circle; its arrays are shared.
+
+    Of multiplication and division these are the powers of the least primitive root; 0 has no place.
+
+    Raises:
+        ConfigError: Multiplication or division modulo a number that is not prime.
+    """
+    if operation in _ADDITIVE:
+        results = np.arange(modulus, dtype=np.int64)
+        backwards = _ADDITIVE[operation]
+    else:
+        if not is_prime(modulus):
+            raise ConfigError(
+                f"task.modulus={modulus}: the probe fourier needs a prime modulus where operands are multiplied, for "
+                "only there they go round one circle"
+            )
+        powers = ([pow(root, i, modulus) for i in range(modulus - 1)] for root in range(1, modulus))
+        results = np.array(next(row for row in powers if len({*row}) == modulus - 1), dtype=np.int64)
+        backwards = _MULTIPLICATIVE[operation]
+    return Cyclic(results, np.roll(results[::-1], 1) if backwards else results, results)

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from dynalab.models.base import Matrix
+from dynalab.models.base import Matrix, Tables
 from dynalab.models.nets.gather import rows, stacked_rows
 from dynalab.models.nets.mlp import square
 from dynalab.models.nets.two_tables import two_tables
@@ -49,6 +49,11 @@ class EmbeddingMLP(nn.Module):
         tables = params["left.weight"], params["right.weight"]
         return two_tables(*tables, params["output.weight"], inputs, self.activation)
 
+    def tables(self, params: Mapping[str, Tensor]) -> Tables:
+        """Return what every neuron makes of both places' symbols, (n, 2 d), and the output's weight, of one run."""
+        both = torch.cat([params["left.weight"], params["right.weight"]], dim=1)
+        return Tables(both, params["output.weight"], neurons=True)
+
 
 class Gromov(nn.Module):
     """output = W2 (W1 x)^2 with x = [onehot(a); onehot(b)] (Gromov 2023, arXiv 2301.02679).
@@ -82,6 +87,10 @@ class Gromov(nn.Module):
         left, right = columns.split(self.symbols, dim=1)
         return two_tables(left, right, params["w2"], inputs, "square")
 
+    def tables(self, params: Mapping[str, Tensor]) -> Tables:
+        """Return both halves of W1 side by side, (n, 2 N), and W2, of one run."""
+        return Tables(_halves(params["w1"]), params["w2"], neurons=True)
+
 
 class OneHotMLP(nn.Module):
     """A ReLU network with biases on [onehot(a); onehot(b)], torch's own initialisation."""
@@ -112,3 +121,13 @@ class OneHotMLP(nn.Module):
             weight = params[f"layers.{i}.weight"].transpose(1, 2)
             x = torch.baddbmm(params[f"layers.{i}.bias"][:, None], torch.relu(x), weight)
         return x
+
+    def tables(self, params: Mapping[str, Tensor]) -> Tables:
+        """Return both halves of the first layer's weight side by side, (n, 2 h), and the last one's, of one run."""
+        last = params[f"layers.{len(self.layers) - 1}.weight"]
+        return Tables(_halves(params["layers.0.weight"]), last, neurons=True)
+
+
+def _halves(weight: Tensor) -> Tensor:
+    """Return a first layer's weight on two one-hot vectors, (h, 2 n), as one table of both places, (n, 2 h)."""
+    return torch.cat(weight.t().chunk(2), dim=1)

@@ -7,11 +7,12 @@ so that `torch.func.functional_call` with the parameters alone is enough.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from dynalab.models.base import Matrix
+from dynalab.models.base import Matrix, Tables
 from dynalab.models.nets.attention import attend
 from dynalab.models.nets.gather import rows
 
@@ -77,6 +78,10 @@ class NandaTransformer(nn.Module):
         y = self.norm_2(y + hidden @ self.w_out.t() + self.b_out)
         return y @ self.w_u.t()
 
+    def tables(self, params: Mapping[str, Tensor]) -> Tables:
+        """Return W_E and W_L = W_U W_out of one run; a layer norm between the two is left out."""
+        return Tables(params["w_e"], params["w_u"] @ params["w_out"])
+
 
 class PowerTransformer(nn.Module):
     """The decoder of Power et al. 2022 (arXiv 2201.02177) on `<eos> a op b =`.
@@ -113,6 +118,11 @@ class PowerTransformer(nn.Module):
             x = block(x, x)
         x = self.blocks[-1](x[:, -1:], x)
         return self.unembedding(x[:, 0])
+
+    def tables(self, params: Mapping[str, Tensor]) -> Tables:
+        """Return W_E and W_U W_out of one run, W_out being the last block's; the layer norm between is left out."""
+        last = params[f"blocks.{len(self.blocks) - 1}.contract.weight"]
+        return Tables(params["embedding.weight"], params["unembedding.weight"] @ last)
 
 
 class PowerBlock(nn.Module):
