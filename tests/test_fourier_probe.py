@@ -154,7 +154,6 @@ def test_columns_are_their_definitions(way, monkeypatch):
     loop = loop_of(*BASE, *WAYS[way], f"probe.fourier.share={SHARES[way]}")
     for _ in range(30):
         loop.update()
-    loop.step = 30
     row = {name: value for rows in loop.rows().values() for name, value in rows.items()}
     config, p = loop.config.task, 11
     table = operations.table(config.operation, p)
@@ -208,7 +207,7 @@ def test_tables_of_nandas_network_are_the_papers():
 
 def test_a_network_without_tables_and_one_that_diverged():
     loop = loop_of(*BASE, "model.width=12")
-    probe = loop.measurements[0].probe
+    probe = loop.measuring.items[0].probe
     probe._tables = None
     params = {name: value.detach().clone() for name, value in loop.stack.params.items()}
     params["output.weight"][1] = torch.inf
