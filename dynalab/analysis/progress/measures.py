@@ -108,8 +108,9 @@ def share_of(run: Run) -> float:
 
 def last_keys(run: Run) -> tuple[int, ...]:
     """Return the key frequencies of a run's last row; none where they were not recorded."""
-    power = run.blocks.get(POWER)
-    return () if power is None or not len(power) else _keys(power.values[-1] > share_of(run))
+    if POWER not in run.blocks or not len(power := run.blocks[POWER]):
+        return ()
+    return _keys(power.values[-1] > share_of(run))
 
 
 def by_last_keys(run: Run) -> tuple[Run, tuple[int, ...]]:
