@@ -167,7 +167,7 @@ def slingshot() -> Example:
         "train_accuracy": np.where(steps < 100, 0.5, 1.0),
     }
     spiked = {"train_loss": loss, "last_layer_norm": norm, "class_mean_norm": 1 + steps / 300}
-    spiked["feature_mean_norm"] = np.exp(steps / 2000)
+    spiked["feature_mean_norm"], spiked["class_feature_cosine"] = np.exp(steps / 2000), -1 + steps / 1e5
     spiked["gradient_imbalance"] = np.where((steps >= 1200) & (steps < 1600), 0.1, 1e-8)
     group = Group.of({"s0000": spiked, "s0001": plain}, steps)
     config = {

@@ -36,6 +36,7 @@ def numerics(begin=1000, end=1600, rate=1 / 500, level=0.05):
         "gradient_imbalance": np.where(inside, level, 1e-8),
         "class_mean_norm": 0.2 * np.exp(height),
         "feature_mean_norm": 90.0 * np.exp(2 * height),
+        "class_feature_cosine": np.where(begin <= STEPS, -0.9, -0.2),
     }
 
 
@@ -49,7 +50,7 @@ def judged(columns, config=ADAM, settings=None):
 
 
 def test_an_inflation_without_a_spike_is_an_event_and_the_verdict():
-    run = judged({**numerics(), "class_feature_cosine": -0.9 + 0 * STEPS})
+    run = judged(numerics())
     (event,) = run.events
     assert run.verdict == event.kind == "inflation" and run.period_steps is None and run.slingshots == []
     assert abs(event.onset_step - 1000) <= 20 and abs(event.end_step - 1600) <= 50
@@ -71,9 +72,9 @@ def test_an_inflation_without_a_spike_is_an_event_and_the_verdict():
         {**numerics(), "class_mean_norm": 0.2 + 0 * STEPS},
         {**numerics(), "feature_mean_norm": 90.0 - STEPS / 100},
         {**numerics(), "gradient_imbalance": np.where(STEPS % 20 == 0, 1e-8, 0.05)},
-        {**numerics(), "class_mean_norm": 1.1 - 0.1 * np.exp(-(STEPS - 1000) / 150)},
+        {**numerics(), "class_feature_cosine": -0.46 + 0 * STEPS},
     ],
-    ids=["level", "short", "still", "shrinks", "W_G still", "mu_G shrinks", "now and then", "slows down"],
+    ids=["level", "short", "still", "shrinks", "W_G still", "mu_G shrinks", "now and then", "not opposed"],
 )
 def test_what_lacks_one_of_its_signs_is_none(columns):
     run = judged(columns)
@@ -104,7 +105,9 @@ def test_spikes_keep_their_names_verdict_and_period_beside_inflations():
 def test_stretches_are_apart_where_their_windows_are():
     one, other = numerics(600, 1100), numerics(1700, 2300)
     columns = {name: np.maximum(one[name], other[name]) for name in one}
-    columns |= {name: one[name] * other[name] for name in inflation.NORMS}
+    columns |= {name: one[name] * other[name] for name in inflation.NORMS} | {
+        inflation.COSINE: -1 + 0 * STEPS
+    }
     events = judged(columns).events
     assert [round(event.onset_step, -2) for event in events] == [600, 1700]
 

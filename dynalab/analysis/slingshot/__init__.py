@@ -257,8 +257,8 @@ def find_inflations(
         events.append(
             Event(
                 kind=inflation.KIND,
-                # The imbalance and the growth of both norms are seen.
-                confidence=(3 + bool(found.opposed) + rounded) / 5,
+                # The imbalance, the growth of both norms and their cosine are seen.
+                confidence=(4 + rounded) / 5,
                 onset_step=int(found.onset),
                 peak_step=None,
                 end_step=None if found.end is None else int(found.end),
