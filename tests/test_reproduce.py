@@ -627,7 +627,8 @@ def test_the_exam_says_what_came_out():
 def test_a_shipped_sheet_says_what_it_was_written_against(name):
     sheet = read_sheet(name, ())
     assert sheet.source and sheet.source.arxiv and sheet.commit and sheet.main in sheet.claims
-    assert set(sheet.scales) == {"ci", "cpu", "paper"} and sheet.scales["cpu"].minutes <= 6
+    # Where the published setting takes minutes, cpu is that of the paper.
+    assert {"ci", "cpu"} <= {*sheet.scales} and sheet.scales["cpu"].minutes <= 6
     for scale in sheet.scales.values():
         assert scale.removals
     for scale in sheet.scales:
