@@ -16,7 +16,9 @@ from dynalab.analysis.compare import pairs as tests
 from dynalab.analysis.compare.effects import effects
 from dynalab.analysis.compare.medians import median_interval
 from dynalab.analysis.compare.samples import Times, Values
-from dynalab.analysis.compare.settings import comparable, labels, swept
+from dynalab.analysis.compare.settings import comparable
+from dynalab.config.settings import labels, swept
+from dynalab.config.typed import flat
 from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.records import plain
 from dynalab.show import terminal
@@ -318,9 +320,7 @@ def test_what_was_swept_is_told_from_what_follows():
         }
 
     def keys(*trees):
-        made = [replace(group, runs=tuple(replace(run, config=tree) for run in group.runs[:1]))
-                for group, tree in zip(groups(0, n=1), trees, strict=False)]  # fmt: skip
-        return swept(made)
+        return swept([*map(flat, trees)])
 
     assert keys(tree("sgd", 0.1, momentum=0.9), tree("adam", 0.001)) == [
         {"optimizer.name": "sgd"},
@@ -329,6 +329,11 @@ def test_what_was_swept_is_told_from_what_follows():
     grid = keys(tree("sgd", 0.1), tree("sgd", 0.2), tree("adam", 0.1), tree("adam", 0.2))
     assert [*grid[0]] == ["optimizer.name", "optimizer.lr"]
     assert labels(grid, "abcd") == ["sgd, lr 0.1", "sgd, lr 0.2", "adam, lr 0.1", "adam, lr 0.2"]
+    # What changes with another key is no key of a design, but a label names both.
+    lockstep = [{"lr": 0.1, "weight_decay": 0}, {"lr": 0.2, "weight_decay": 1.5}]
+    assert swept(lockstep) == [{"lr": 0.1}, {"lr": 0.2}]
+    assert labels(lockstep, "ab") == ["lr 0.1, decay 0", "lr 0.2, decay 1.5"]
+    assert labels([{"a": 1}, {"a": 2}, {"a": 2}, {}], "wxyz") == ["a 1", "a 2 (x)", "a 2 (y)", "z"]
     # With two keys those are compared that differ in one.
     assert [*comparable(grid)] == [(0, 1), (0, 2), (1, 3), (2, 3)]
 

@@ -141,6 +141,18 @@ def test_a_dry_run_of_another_rate_needs_no_worker(family, copy, here, monkeypat
     assert here("fork", family.parent.id, "12", "optimizer.lr=0.1,0.2", "--dry-run").code == 0
 
 
+def test_a_fork_of_a_fork_is_new_until_it_is_trained(family, copy, here):
+    # What was cut out of its parent was trained in its parent's segments, and is nothing of its own yet.
+    words = ["fork", family.small.id, "16", "edit=freeze", "launcher=inline"]
+    before = sorted(copy.glob("digits/*"))
+    refused = here(*words)
+    assert refused.code == 2 and "2 new, 0 to go on" in refused.err and "edit.keep=[]" in refused.err
+    assert sorted(copy.glob("digits/*")) == before
+    made, longer = here(*words, "edit.keep=[head]"), here(*words, "edit.keep=[head]", "train.steps=24")
+    assert (made.code, longer.code) == (0, 0)
+    assert "2 new, 0 to go on" in made.err and "0 new, 2 to go on" in longer.err
+
+
 def test_forks_go_on_without_their_parent(family, copy, here, monkeypatch):
     words = ["edit=perturb", "edit.scale=0.1", "train.steps=24", "launcher=inline"]
     half = ["fork", family.parent.id, "16", "edit=rescale", "launcher=inline"]

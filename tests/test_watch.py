@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 
 from dynalab.cli import board as boards
 from dynalab.cli import next_step, runs_watch
@@ -37,14 +36,14 @@ def shard(
     status: str = "planned",
     steps: int = 0,
     asked: int = 1000,
-    words: Any = ("task=parity",),
+    config: str = "{}",
     **more: Any,
 ) -> ShardPaths:
     """Store a shard, without training."""
     ensemble = OutputPaths(outputs).ensemble("parity", "default", digest)
     ensemble.root.mkdir(parents=True, exist_ok=True)
-    ensemble.config.write_text(CONFIG)
-    ensemble.overrides.write_text(yaml.safe_dump(words if isinstance(words, str) else list(words)))
+    ensemble.config.write_text(CONFIG if config == "{}" else config)
+    ensemble.overrides.write_text("[task=parity]")
     runs = [runfile.Run(f"s{seed:04d}", seed, {}, status, steps) for seed in seeds]
     paths = ensemble.shard(runfile.folder_name(runs, 1))
     paths.root.mkdir(exist_ok=True)
@@ -258,28 +257,31 @@ def test_nothing_is_claimed_while_workers_start(outputs):
 
 
 def test_ensembles_are_named_by_what_differs(outputs):
-    def named(*words: Any) -> list[str]:
-        ensembles = [shard(outputs, f"{place:010d}", words=own).ensemble for place, own in enumerate(words)]
+    def named(*configs: str) -> list[str]:
+        ensembles = [
+            shard(outputs, f"{place:010d}", config=own).ensemble for place, own in enumerate(configs)
+        ]
         return list(names(ensembles).values())
 
-    assert named(["task=parity", "optimizer.lr=0.1"]) == ["parity"]
-    assert named(["parent=cb7150eb3e@200", "edit=perturb"]) == ["parity, fork of cb7150eb3e@200"]
-    assert named(["task=parity", "optimizer.lr=0.1"], ["task=parity", "optimizer.lr=0.2"]) == [
-        "lr=0.1",
-        "lr=0.2",
-    ]
-    assert named(["optimizer=sgd", "+optimizer.lr=1", "schedule.lr=1"], ["optimizer=sam", "task=mlm"]) == [
-        "optimizer=sgd optimizer.lr=1 schedule.lr=1",
-        "optimizer=sam mlm",
+    assert named("optimizer: {lr: 0.1}") == ["parity"]
+    assert named("parent: cb7150eb3e@200") == ["parity, fork of cb7150eb3e@200"]
+    assert named("optimizer: {lr: 0.1}", "optimizer: {lr: 0.2}") == ["lr 0.1", "lr 0.2"]
+    # A rate that came with the choice of an optimizer is not named; of two keys of one name each is named whole.
+    chosen = "{optimizer: {name: sgd, lr: 1}}", "{optimizer: {name: sam, lr: 2}}", "{edit: {name: x}}"
+    assert named(*chosen) == ["sgd", "sam", "x"]
+    rates = "{optimizer: {lr: 1}, schedule: {lr: 1}}", "{optimizer: {lr: 1}, schedule: {lr: 2}, parent: a@1}"
+    assert named(*rates, "optimizer: {lr: 3}") == [
+        "optimizer.lr 1, schedule.lr 1",
+        "optimizer.lr 1, schedule.lr 2, fork of a@1",
+        "optimizer.lr 3",
     ]
     # Nothing to tell them by, or nothing that can be read.
-    assert named(["task=parity"], ["task=parity"], "no list") == [
-        f"parity {place:010d}" for place in range(3)
-    ]
+    assert named(CONFIG, CONFIG) == ["parity 0000000000", "parity 0000000001"]
+    assert named(CONFIG, CONFIG, "- no tree")[1:] == ["parity (0000000001)", "parity 0000000002"]
 
 
-def board(outputs: Path, n: int, word: str = "optimizer.lr=0.{}") -> Board:
-    shards = [shard(outputs, f"{i:010d}", words=["task=parity", word.format(i)]) for i in range(n)]
+def board(outputs: Path, n: int, config: str = "optimizer: {{lr: 0.{}}}") -> Board:
+    shards = [shard(outputs, f"{i:010d}", config=config.format(i)) for i in range(n)]
     found = Board(outputs, shards)
     found.look()
     return found
@@ -294,18 +296,18 @@ def drawn(found: Board, width: int, height: int = 24) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "word",
+    "config",
     [
-        "optimizer.lr=0.{}",
-        "x.[bold]{}[/]=:smile:",
-        "task.名前の長い鍵名前の長い鍵名前の長い鍵名前の長い鍵=値{}",
+        "optimizer: {{lr: 0.{}}}",
+        "x: {{'[bold]': '{}[/]:smile:'}}",
+        "task: {{名前の長い鍵名前の長い鍵名前の長い鍵名前の長い鍵: 値{}}}",
     ],
 )
 @pytest.mark.parametrize("width", [60, 80, 100, 140, 200])
-def test_bars_fit_the_terminal(outputs, word, width):
+def test_bars_fit_the_terminal(outputs, config, width):
     from rich.cells import cell_len
 
-    found = board(outputs, 3, word)
+    found = board(outputs, 3, config)
     shards = [item.paths for item in found.standings]
     with Lock(shards[0].lock, beats=False) as lock, Announcement(OutputPaths(outputs)) as announcement:
         announcement.of(shards, 1)
@@ -315,7 +317,7 @@ def test_bars_fit_the_terminal(outputs, word, width):
     assert len(lines) == 4 and all(cell_len(line) <= width for line in lines)
     assert "500/1000" in lines[0] and "1:23:20 left" in lines[0] and "waiting" in lines[1]
     assert lines[3].startswith("all 3 ensembles") and "17%" in lines[3] and "6:56:40 left" in lines[3]
-    assert ("test accuracy 0.93" in lines[0]) == (width >= 80 or (word.startswith("opt") and width > 70))
+    assert ("test accuracy 0.93" in lines[0]) == (width >= 80 or (config.startswith("opt") and width > 70))
     assert ("seed-steps/s" in lines[0]) <= (width >= 100)
     if width == 200:
         assert "train loss 0.0123" in lines[0] and "4 seeds" in lines[0] and "0 seed-steps/s" in lines[0]
@@ -332,10 +334,10 @@ def test_many_ensembles_take_the_lines_that_there_are(outputs):
         lines = drawn(found, 80, 12)
         assert len(lines) == 11
         # Those that move first, then those that wait, in the order of the command; the rest in a line, and the total.
-        assert lines[8].startswith("lr=0.29 ") and lines[0].startswith("lr=0.20 ")
+        assert lines[8].startswith("lr 0.29 ") and lines[0].startswith("lr 0.2 ")
         assert lines[9] == "and 21 more: 20 planned, 1 waiting" and lines[10].startswith("all 30 ensembles")
         assert len(found.lines()) == 2 and found.lines()[0].startswith(
-            "lr=0.29 (0000000029): 4 seeds, step 500 of 1,000"
+            "lr 0.29 (0000000029): 4 seeds, step 500 of 1,000"
         )
 
 

@@ -198,14 +198,14 @@ def watching(stack: contextlib.ExitStack, quiet: bool) -> Callable[[Outcome], Ev
 def _describe_work(outcome: Outcome) -> str:
     """Return one line that says what will be trained and how."""
     layouts, step = outcome.layouts, outcome.plan.step_seconds
-    new, resumed, done = (
-        sum(len(getattr(layout, name)) for layout in layouts) for name in ("new", "resumed", "done")
+    new, laid, resumed, done = (
+        sum(len(getattr(layout, name)) for layout in layouts) for name in ("new", "laid", "resumed", "done")
     )
     how = f"; {outcome.plan.reason}" if new else ""
     if step is not None and len(layouts) == 1:
         busy = max(min(outcome.plan.workers, len(layouts[0].work)), 1)
         how += f"; about {_duration(step * layouts[0].steps_left() / busy)}"
-    return f"training {count(len(layouts), 'ensemble')}: {new} new, {resumed} to go on, {count(done, 'done run')}{how}"
+    return f"training {count(len(layouts), 'ensemble')}: {new + laid} new, {resumed} to go on, {count(done, 'done run')}{how}"
 
 
 def _duration(seconds: float) -> str:
@@ -283,7 +283,7 @@ def _print_plan(outcome: Outcome, as_json: bool) -> None:
                 "runs": [f"{request.config.id}/{run.label}" for run in request.runs],
                 "done": layout.done,
                 "partial": layout.resumed,
-                "new": layout.new,
+                "new": [*layout.new, *layout.laid],
                 "seconds": seconds if layout.work else 0.0,
             }
         )

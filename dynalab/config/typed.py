@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -101,12 +101,6 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             keys[f"{prefix}{key}"] = value
     return keys
-
-
-def differing(trees: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the keys of configurations with dotted keys whose values are not the same in all; 1 is not 1.0."""
-    keys = dict.fromkeys(key for tree in trees for key in tree)
-    return [key for key in keys if len({repr(tree.get(key)) for tree in trees}) > 1]
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:

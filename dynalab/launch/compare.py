@@ -71,7 +71,7 @@ def sort_run(
     here: Mapping[str, str | None],
     steal: bool,
 ) -> None:
-    """Put one stored run where it belongs: done, busy, or to go on with its whole shard."""
+    """Put one stored run where it belongs: done, busy, or to be trained with its whole shard."""
     steps, paths, shard = layout.request.steps, found.paths, found.shard
     if found.owner is not None and not steal:
         layout.busy[run.label] = found.owner.said
@@ -97,7 +97,8 @@ def sort_run(
         if found.damage is not None:
             layout.warnings.append(f"{found.damage}; it is trained again from its newest whole checkpoint")
         layout.work.append(paths)
-    layout.resumed.append(run.label)
+    # What was cut out of a fork's parent, or laid out and never begun, does not go on yet.
+    (layout.resumed if shard.attempts else layout.laid).append(run.label)
     layout.stored_steps[run.label] = run.steps
 
 

@@ -37,7 +37,8 @@ class Layout:
         work: Shards to train, existing ones first.
         done: Labels of runs that need nothing.
         resumed: Labels of runs that go on.
-        new: Labels of runs that start.
+        new: Labels of runs that start, and have no shard yet.
+        laid: Labels of runs that start in a shard that is there, as one that was cut out of a fork's parent.
         busy: Labels of runs that another process is training, and by whom; `locks` are those that it holds.
         warnings: What is damaged or odd.
         damaged: Shards that cannot be read.
@@ -52,6 +53,7 @@ class Layout:
     done: list[str] = field(default_factory=list)
     resumed: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
+    laid: list[str] = field(default_factory=list)
     busy: dict[str, str] = field(default_factory=dict)
     locks: set[Path] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
@@ -62,7 +64,7 @@ class Layout:
     def add(self, other: Layout) -> None:
         """Add what another one says of other runs of the same ensemble."""
         self.request = replace(self.request, runs=[*self.request.runs, *other.request.runs])
-        for name in ("work", "done", "resumed", "new", "warnings", "damaged"):
+        for name in ("work", "done", "resumed", "new", "laid", "warnings", "damaged"):
             getattr(self, name).extend(getattr(other, name))
         for name in ("busy", "stored_steps", "cut_off", "locks"):
             getattr(self, name).update(getattr(other, name))
@@ -70,7 +72,7 @@ class Layout:
     def steps_left(self) -> int:
         """Return the updates that are left to make, over all runs that were asked for."""
         steps = self.request.steps
-        return sum(max(steps - self.stored_steps.get(label, 0), 0) for label in [*self.new, *self.resumed])
+        return sum(max(steps - self.stored_steps.get(label, 0), 0) for label in [*self.new, *self.laid, *self.resumed])
 
 
 def find_ensemble(outputs: OutputPaths, request: Request) -> EnsemblePaths:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dynalab.config.typed import differing, flat
+from dynalab.config.settings import IMPORTED, apart, labels
+from dynalab.config.typed import flat
 from dynalab.core.convergence import DIRECTIONS
 from dynalab.core.plugins import PluginError, naming
 from dynalab.core.words import number, quartiles
@@ -23,31 +24,21 @@ from dynalab.show.plots.style import ensemble_colours
 
 # Rows of the figure of landmarks.
 ROWS = 24
+_LONGEST = 28
 MAIN = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
-# Keys that name an ensemble worse than others do, for they follow from the rest.
-_DULL = ("convergence.", "levels.", "snapshots.", "sources.", "import.file")
-IMPORTED = "import.names"
 
 
 def name_ensembles(shown: Sequence[Shown]) -> list[str]:
-    """Give every ensemble its title, from the keys in which they differ, and return these keys."""
+    """Give every ensemble its title, from what tells it apart, and return the keys that do."""
     trees = [flat(item.ensemble.config) for item in shown]
-    keys = [key for key in differing(trees) if not key.startswith(_DULL)]
-    for item, tree in zip(shown, trees, strict=True):
-        values = [
-            _plain(tree[key]).strip("[]") if key == IMPORTED else f"{key}={_plain(tree[key])}"
-            for key in keys
-            if tree.get(key) is not None
-        ]
+    made = labels(trees, [item.ensemble.id for item in shown])
+    for item, label in zip(shown, made, strict=True):
         slug = item.ensemble.path.name.rpartition("-")[0]
         words = f"{item.ensemble.task}: {slug}" if slug not in ("", "default") else item.ensemble.task
-        item.title = ", ".join(values) if values and len(values) <= 4 else f"{words} ({item.ensemble.id})"
+        item.title = f"{words} ({label})" if label == item.ensemble.id else label
         if len(shown) == 1:
             item.title = words
-    if len({item.title for item in shown}) < len(shown):
-        for item in shown:
-            item.title = f"{item.title} ({item.ensemble.id})"
-    return keys
+    return [*dict.fromkeys(key for own in apart(trees) for key in own)]
 
 
 def _plain(value: object) -> str:
@@ -68,13 +59,14 @@ def comparison(
 
     Where an analysis has `ranked` them, the steps of their landmarks stand there.
     """
-    labels = _labels(shown)
+    # That fit beside a line.
+    names = [item.title if len(item.title) <= _LONGEST else item.ensemble.id for item in shown]
     blocks: list[Block] = [_table(shown, keys)]
     if metric := main_metric(shown):
         # By its values, as its title says, unless it is declared to rise to a bound.
         logarithmic = DIRECTIONS.get(metric) != "up"
         figure = plots.comparison(
-            {label: (item.steps[metric], item.values[metric]) for label, item in zip(labels, shown, strict=True)},
+            {label: (item.steps[metric], item.values[metric]) for label, item in zip(names, shown, strict=True)},
             metric=metric, logarithmic=logarithmic, log_steps=all(item.log_steps for item in shown),
         )  # fmt: skip
         several = any(len(item.runs) > 2 for item in shown)
@@ -83,14 +75,14 @@ def comparison(
         alt = f"{metric} of {len(shown)} ensembles over training"
         blocks.append(Picture(name="comparison", figure=figure, caption=caption, alt=alt))
     rows, what = {}, "generalised"
-    for label, item in zip(labels[:ROWS], shown[:ROWS], strict=True) if not ranked else ():
+    for label, item in zip(names[:ROWS], shown[:ROWS], strict=True) if not ranked else ():
         landmarks = item.landmarks()
         what = what if "generalised" in landmarks else "generalised or memorised"
         steps = landmarks.get("generalised") or landmarks.get("memorised")
         if steps and any(step is not None for step in steps):
             rows[label] = np.array(steps, dtype=float)
     if len(rows) > 1:
-        colours = dict(zip(labels, ensemble_colours(len(shown)), strict=True))
+        colours = dict(zip(names, ensemble_colours(len(shown)), strict=True))
         last = max(item.last_step for item in shown)
         first = min(item.first_step for item in shown)
         figure = plots.landmark_steps(rows, first=first, last=last, colours=colours)
@@ -99,19 +91,8 @@ def comparison(
         caption = f"**When runs {what}**, ensemble by ensemble{part}: {marks}."
         alt = f"Steps at which runs {what}"
         blocks.append(Picture(name="landmarks", figure=figure, caption=caption, alt=alt))
-    blocks += compared(contrasts, shown, labels)
+    blocks += compared(contrasts, shown, names)
     return Section("Comparison", "comparison", blocks)
-
-
-def _labels(shown: Sequence[Shown]) -> list[str]:
-    """Return labels that fit beside a line: the values alone, the keys stand in the table."""
-    values = [
-        ", ".join(piece.partition("=")[2] or piece for piece in item.title.split(", ")) for item in shown
-    ]
-    texts = [
-        text if values.count(text) == 1 else item.title for text, item in zip(values, shown, strict=True)
-    ]
-    return [text if len(text) <= 28 else item.ensemble.id for text, item in zip(texts, shown, strict=True)]
 
 
 def _table(shown: Sequence[Shown], keys: Sequence[str]) -> Table:

@@ -138,11 +138,15 @@ def is_untrained(paths: ShardPaths) -> bool:
     if not paths.cadences():
         return True
     try:
-        forked = StoredEnsemble(paths.ensemble).tree.get("origin") is not None
+        tree = StoredEnsemble(paths.ensemble).tree
     except StoreError:
         return False
+    # As many segments come before its own as it has forebears.
+    own = 0
+    while tree := tree.get("origin"):
+        own += 1
     _, state, _ = checkpoint.newest_whole(paths)
-    return forked and (state is None or not state.extra.get(checkpoint.SEGMENT))
+    return own > 0 and (state is None or int(state.extra.get(checkpoint.SEGMENT, 0)) < own)
 
 
 def kept_before(run: StoredRun, step: int) -> int:

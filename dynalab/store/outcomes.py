@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from dynalab.config.typed import differing, flat
+from dynalab.config.settings import differing
+from dynalab.config.typed import flat
 from dynalab.core.forks import parent_and_step
 from dynalab.store.find import Selection
 from dynalab.store.notebook import LANDMARKS
