@@ -354,6 +354,14 @@ def test_what_became_of_runs_is_said(outputs):
     # Of a shard that ended nothing is left to do, and lengths that differ have no step in common.
     (line,) = found.lines(moving=False)
     assert line.startswith(f"parity ({'a' * 10}): 6 seeds, 62%, ") and "62%" in drawn(found, 80)[0]
+    # Where all diverged there is nothing else to say than when.
+    for place, run in enumerate(item.runs):
+        run.status, run.steps = "diverged", 37 + place
+    runfile.write(paths, item)
+    lost = Board(outputs, [paths])
+    lost.look()
+    assert lost.lines(moving=False)[0].endswith("step 38 of 1,000, diverged at steps 37 to 40")
+    assert "38/1000" in drawn(lost, 80)[0] and lost.total.fraction == 1
 
 
 @pytest.mark.parametrize("live", [True, False])

@@ -135,6 +135,9 @@ def state(summary: Summary) -> str:
         words = ["waiting", *bad]
     elif len(states) == 1:
         words = [*states]
+        if summary.diverged:
+            first, last = summary.diverged[0], summary.diverged[-1]
+            words = [f"diverged at step{f's {first:,} to' if last > first else ''} {last:,}"]
     else:
         words = [f"{n:,} {name}" for name, n in states.most_common()]
     return ", ".join(words)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dynalab.config.seeds import format_seeds
+from dynalab.core.tables import aligned
 from dynalab.core.words import clean as clean
 from dynalab.core.words import count
 
@@ -106,13 +107,15 @@ def columns_of_terminal() -> int:
     return shutil.get_terminal_size((120, 24)).columns
 
 
+def table_width() -> int | None:
+    """Return the terminal's width, to which tables are fitted; None elsewhere, where others read them."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def columns(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a plain table: aligned columns, a dash for what is missing."""
+    """Return a plain table: aligned columns that fit the terminal, a dash for what is missing."""
     cells = [[cell(item) for item in row] for row in [header, *rows]]
-    widths = [max(len(row[index]) for row in cells) for index in range(len(header))]
-    return "\n".join(
-        "  ".join(f"{text:<{w}}" for text, w in zip(row, widths, strict=True)).rstrip() for row in cells
-    )
+    return "\n".join(aligned(cells, width=table_width()))
 
 
 def cell(value: Any) -> str:

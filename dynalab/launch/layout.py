@@ -72,7 +72,10 @@ class Layout:
     def steps_left(self) -> int:
         """Return the updates that are left to make, over all runs that were asked for."""
         steps = self.request.steps
-        return sum(max(steps - self.stored_steps.get(label, 0), 0) for label in [*self.new, *self.laid, *self.resumed])
+        return sum(
+            max(steps - self.stored_steps.get(label, 0), 0)
+            for label in [*self.new, *self.laid, *self.resumed]
+        )
 
 
 def find_ensemble(outputs: OutputPaths, request: Request) -> EnsemblePaths:

@@ -5,34 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from dynalab.core.tables import aligned
 from dynalab.core.words import number, plain
 from dynalab.show.blocks import Block, Cell, Say, Table, Warnings
 
 MOST = 20
+_INDENT = "  "
 
 
-def lines(blocks: Iterable[Block]) -> Iterator[str]:
-    """Yield what blocks say, line by line."""
+def lines(blocks: Iterable[Block], width: int | None = None) -> Iterator[str]:
+    """Yield what blocks say, line by line, tables in lines of at most `width` columns where that can be."""
     for block in blocks:
         if isinstance(block, Say):
             yield plain(block.text)
         elif isinstance(block, Warnings):
             yield from map(plain, block.lines)
         elif isinstance(block, Table) and not block.folded and block.rows:
-            yield from _table(block)
+            yield from _table(block, width)
 
 
-def _table(table: Table) -> Iterator[str]:
+def _table(table: Table, width: int | None) -> Iterator[str]:
     rows = [[_text(value) for value in row] for row in table.rows[:MOST]]
     shown = [list(table.header), *rows]
-    wide = [max(len(row[place]) for row in shown) for place in range(len(table.header))]
     right = [_is_number(table.rows, place) for place in range(len(table.header))]
-    for row in shown if any(table.header) else shown[1:]:
-        pieces = [
-            text.rjust(width) if number_ else text.ljust(width)
-            for text, width, number_ in zip(row, wide, right, strict=True)
-        ]
-        yield f"  {'  '.join(pieces)}".rstrip()
+    room = None if width is None else width - len(_INDENT)
+    for line in aligned(shown if any(table.header) else shown[1:], right, room):
+        yield f"{_INDENT}{line}".rstrip()
     if len(table.rows) > MOST:
         yield f"  and {len(table.rows) - MOST:,} more"
 

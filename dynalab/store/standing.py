@@ -146,6 +146,8 @@ class Summary:
         left: Seconds until all are trained; None where that is not known, or nothing is left that is trained.
         latest: Medians of `METRICS`.
         length: Updates that were asked for of each run; None where they are not as many.
+        step: Updates made, the mean over runs, diverged ones left out unless all are.
+        diverged: The steps at which runs diverged, ascending.
     """
 
     states: Counter[str]
@@ -155,11 +157,8 @@ class Summary:
     left: float | None
     latest: dict[str, float]
     length: int | None
-
-    @property
-    def step(self) -> int:
-        """Updates made, the mean over runs."""
-        return self.done // max(self.runs, 1)
+    step: int
+    diverged: tuple[int, ...] = ()
 
     @property
     def runs(self) -> int:
@@ -180,6 +179,8 @@ def summarise(standings: Sequence[Standing], workers: int = 0) -> Summary:
         if values:
             latest[name] = median(values)
     lengths = {item.shard.requested_steps for item in standings}
+    lost = [run.steps for item in standings for run in item.shard.runs if run.status == "diverged"]
+    steps = [item.step for item in standings for run in item.shard.runs if run.status != "diverged"] or lost
     return Summary(
         Counter(state for item in standings for state in item.states),
         sum(item.step * len(item.shard.runs) for item in standings),
@@ -188,6 +189,8 @@ def summarise(standings: Sequence[Standing], workers: int = 0) -> Summary:
         _seconds_left(standings, workers),
         latest,
         lengths.pop() if len(lengths) == 1 else None,
+        sum(steps) // max(len(steps), 1),
+        tuple(sorted(lost)),
     )
 
 
