@@ -13,6 +13,7 @@ import pytest
 
 from dynalab.cli.app import COMMANDS, run
 from dynalab.cli.completion import HOW
+from dynalab.store.paths import ShardPaths
 
 Complete = Callable[..., list[str]]
 
@@ -85,6 +86,11 @@ def stored(outputs: Path) -> Path:
         ("dynalab analyze hmm hmm.max_s", "hmm.max_states="),
         ("dynalab analyze eos pool=", "pool=true pool=false"),
         ("dynalab report na", "name="),
+        ("dynalab runs list -f stat", "status="),
+        ("dynalab runs list -f status=d", "status=done status=diverged"),
+        ("dynalab runs list -f optimizer.l", "optimizer.lr="),
+        ("dynalab report -f task=gr", "task=grokking"),
+        ("dynalab experiments power2022_di", "power2022_division"),
         ("dynalab completion ", "bash zsh fish"),
         ("dynalab nosuch ", ""),
         ("dynalab train task=grokking 'task.op", "task.operation="),
@@ -105,6 +111,11 @@ def test_what_is_stored_is_offered_by_its_folders_names(complete, stored):
     assert complete("dynalab runs rm hmm-") == ["hmm-0123456789"]
     assert set(complete("dynalab runs show ")) == ids | {"hmm-0123456789", "eos-bbbbbbbbbb"}
     assert complete("dynalab analyze hmm 0123f") == ["0123fedcba"]
+    for step in (20, 100):
+        kept = ShardPaths(stored / "grokking/default-0123fedcba/shard-0000-0001-2").checkpoint(step)
+        kept.root.mkdir(parents=True)
+        kept.state.write_text("damaged")
+    assert complete("dynalab fork 0123f ") == ["20", "100"] and complete("dynalab fork 0123456789 ") == []
     assert complete("dynalab analyze hmm decode_with=") == ["decode_with=hmm-0123456789"]
     # Their runs stand in run.json, which is damaged.
     assert complete("dynalab runs show 0123f/") == []

@@ -137,6 +137,11 @@ def test_runs_are_told_apart(stored, outputs):
         ("task=regression modle=mlp", "did you mean model?"),
         ("optimizer.lr!=0,01", "optimizer.lr is a number"),
         ("optimizer.lr=fast", "optimizer.lr is a number"),
+        (
+            "status=finished",
+            "no such status; there are crashed, diverged, done, failed, partial, planned, running",
+        ),
+        ("status!=divergd", "no such status (did you mean diverged?)"),
         ("train.sphere!=yes", "train.sphere is true or false"),
         ("model.hidden!=64", "model.hidden is a list"),
         ("optimizer.lr<fast", "< compares numbers"),

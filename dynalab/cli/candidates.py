@@ -19,8 +19,10 @@ from dynalab.config import explain, registry
 from dynalab.config.keys import stored_keys
 from dynalab.config.places import outputs_root
 from dynalab.core.errors import DynalabError
+from dynalab.store.filters import FIELDS
 from dynalab.store.names import ANALYSIS, inside
 from dynalab.store.paths import OutputPaths
+from dynalab.store.runfile import STATUSES
 from dynalab.store.stored import IMPORTED, StoredEnsemble
 
 # Groups that a command of training chooses from, in the order of use; the parts of `probe` are listed by `probes`.
@@ -132,6 +134,7 @@ def of(ctx: click.Context, param: click.Parameter, word: str) -> list[Candidate]
     sources: list[tuple[str, Callable[[Line, str], Iterable[Candidate]]]] = [
         ("KIND", _kinds), ("SHEET", _sheets), ("REPRODUCTION", _reproductions),
         ("KEY", _overrides), ("ANALYSIS", _analyses), ("ENSEMBLE", _ensembles), ("REF", _ensembles),
+        ("STEP", _kept_steps), ("TERMS", _terms), ("EXPERIMENT", _experiments),
     ]  # fmt: skip
     for name, source in sources:
         if name in line.takes:
@@ -173,6 +176,31 @@ def _ensembles(line: Line, word: str) -> Iterator[Candidate]:
         yield Candidate(digest, f"{task}: {slug}")
         if task == IMPORTED:
             yield Candidate(slug, "imported")
+
+
+def _kept_steps(line: Line, word: str) -> Iterator[Candidate]:
+    """Yield the steps of which the ensemble that was named before has a checkpoint."""
+    paths, ref = line.root, line.words[0].partition("/")[0]
+    named = (paths.ensemble(*parts) for parts in paths.named() if ref and parts[-1].startswith(ref))
+    steps = {item.step for ensemble in named for shard in ensemble.shards() for item in shard.checkpoints()}
+    return (Candidate(str(step), "a kept checkpoint") for step in sorted(steps))
+
+
+def _experiments(line: Line, word: str) -> Iterator[Candidate]:
+    return (Candidate(name) for name in line.options("experiment"))
+
+
+def _terms(line: Line, word: str) -> Iterator[Candidate]:
+    """Yield terms of a filter: fields of a run and keys of its configuration, and values where there is a sign."""
+    key, equals, _ = word.partition("=")
+    if equals:
+        values = STATUSES if key == "status" else _values(line, key)
+        yield from (Candidate(f"{key}={value}") for value in values)
+    elif "." in key:
+        yield from _keys(line, key)
+    else:
+        yield from (Candidate(f"{name}=", goes_on=True) for name in FIELDS)
+        yield from (Candidate(f"{name}.", f"keys of {name}", True) for name in (*GROUPS, "edit", "train"))
 
 
 def _overrides(line: Line, word: str) -> Iterator[Candidate]:

@@ -18,7 +18,7 @@ from dynalab.core.errors import ConfigError, NothingMatched
 
 
 @click.command("experiments")
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[EXPERIMENT]...")
 @click.option(
     "-f",
     "--filter",
@@ -30,7 +30,7 @@ from dynalab.core.errors import ConfigError, NothingMatched
 @json_option
 @config_dir_option
 def command(names: tuple[str, ...], words: str, as_json: bool) -> None:
-    """List the experiments that can be named: papers' settings, shipped, and your own; NAME shows one whole.
+    """List the experiments that can be named: papers' settings, shipped, and your own; EXPERIMENT shows one whole.
 
     \b
     dynalab experiments

@@ -69,7 +69,7 @@ def _kind(layouts: Sequence[Layout]) -> str:
             continue
         if swept and needs.sweeps:
             return kind
-        probes = {*",".join(_RECORD.findall(needs.record)).split(",")} - {""}
-        if (crossed and _CROSSED in needs.record) or (probes - PROBES and probes <= recorded):
+        probes = {*",".join(_RECORD.findall(needs.record)).split(",")} - {"", *PROBES}
+        if (crossed and _CROSSED in needs.record) or (probes and probes <= recorded):
             return kind
     return USUAL

@@ -13,6 +13,7 @@ from dynalab.cli.options import (
     emit_json,
     filter_options,
     note,
+    quiet_option,
     result_options,
     shortened,
     split_arguments,
@@ -40,6 +41,7 @@ KEYS = ("name", "outputs")
 @click.option("--name", metavar="NAME", help="Name of the report's folder (default: from what is shown).")
 @result_options
 @config_dir_option
+@quiet_option
 def command(
     arguments: tuple[str, ...],
     filter_text: str | None,
@@ -47,6 +49,7 @@ def command(
     name: str | None,
     as_json: bool,
     outputs: str | None,
+    quiet: bool,
 ) -> int:
     """Write one self-contained HTML page, and its figures beside it.
 
@@ -100,7 +103,7 @@ def command(
     words += ["-f", filter_text] if filter_text else []
     words += ["--name", derived] if name else []
     words += [word for folder in typed_folders() for word in ("--config-dir", folder)]
-    if len(selection) > 3:
+    if len(selection) > 3 and not quiet:
         note(f"drawing {len(selection)} ensembles")
     shown_of = {name: choice.shown for name, choice in choices.items()}
     others_of = {name: choice.others for name, choice in choices.items()}

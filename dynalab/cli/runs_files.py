@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -110,18 +111,22 @@ def diff_runs(a: str, b: str, as_json: bool, outputs: str | None) -> int:
         if largest := series["largest"]:
             echo(f"largest difference {largest['difference']:.3g}, of {largest['metric']}")
     if apart and apart["metrics"]:
-        _show_divergence(apart)
+        _show_divergence(apart, one.blocks)
     warn(warnings)
     return code
 
 
-def _show_divergence(apart: dict[str, Any]) -> None:
-    """Print from which step on series differ."""
+def _show_divergence(apart: dict[str, Any], blocks: Collection[str]) -> None:
+    """Print from which step on series differ; `blocks` are the names of those that are no metrics."""
     metrics = apart["metrics"]
     same = [item for item in metrics if item["step"] is None]
     if apart["step"] is None:
         rows = max(item["rows"] for item in metrics)
-        echo(f"equal in all {count(rows, 'row')} that both have, in all of {count(len(metrics), 'metric')}")
+        n_blocks = sum(item["metric"] in blocks for item in metrics)
+        what = count(len(metrics) - n_blocks, "metric") + (
+            f" and {count(n_blocks, 'block')}" if n_blocks else ""
+        )
+        echo(f"equal in all {count(rows, 'row')} that both have, in all of {what}")
         return
     echo(f"the first row that differs is that of step {apart['step']:,}")
     echo()

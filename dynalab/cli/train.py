@@ -201,11 +201,12 @@ def _describe_work(outcome: Outcome) -> str:
     new, laid, resumed, done = (
         sum(len(getattr(layout, name)) for layout in layouts) for name in ("new", "laid", "resumed", "done")
     )
+    there = f"{new + laid} new, {resumed} to go on, {count(done, 'done run')}"
     how = f"; {outcome.plan.reason}" if new else ""
     if step is not None and len(layouts) == 1:
         busy = max(min(outcome.plan.workers, len(layouts[0].work)), 1)
         how += f"; about {_duration(step * layouts[0].steps_left() / busy)}"
-    return f"training {count(len(layouts), 'ensemble')}: {new + laid} new, {resumed} to go on, {count(done, 'done run')}{how}"
+    return f"training {count(len(layouts), 'ensemble')}: {there}{how}"
 
 
 def _duration(seconds: float) -> str:

@@ -14,6 +14,11 @@ from dynalab.config.explain import GROUPS, Explained, part, shared, title
 from dynalab.config.suggest import did_you_mean
 from dynalab.core.errors import ConfigError
 
+_TUNED = (
+    "what a task says of the other parts in its YAML, where your words leave it open: tuned.optimizer.adamw.lr is the "
+    "rate that optimizer=adamw has in this task"
+)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -57,6 +62,8 @@ def look_up(
     if answers := _shared(word) or _group(word, folders):
         return answers
     group, _, rest = word.partition(".")
+    if group == "tuned":
+        return [Answer(word, _TUNED)]
     if group == "analysis" and rest:
         group, _, rest = rest.partition(".")
     if group in GROUPS and group != "analysis":
@@ -89,7 +96,7 @@ def look_up(
 def known(folders: Sequence[Path] = ()) -> list[str]:
     """Return every word that can be looked up."""
     words = [item.key for keys in shared().values() for item in keys]
-    words += [*filter(None, shared()), *GROUPS, "experiment"]
+    words += [*filter(None, shared()), *GROUPS, "experiment", "tuned"]
     for group in GROUPS:
         for name, keys in _parts(group, folders):
             words.append(f"{group}.{name}")

@@ -142,9 +142,9 @@ def is_untrained(paths: ShardPaths) -> bool:
     except StoreError:
         return False
     # As many segments come before its own as it has forebears.
-    own = 0
-    while tree := tree.get("origin"):
-        own += 1
+    own, before = 0, tree.get("origin")
+    while before:
+        own, before = own + 1, before.get("origin")
     _, state, _ = checkpoint.newest_whole(paths)
     return own > 0 and (state is None or int(state.extra.get(checkpoint.SEGMENT, 0)) < own)
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
+from dynalab.store.runfile import STATUSES
 from dynalab.store.stored import StoredEnsemble, StoredRun
 
 E = TypeVar("E", bound=StoredEnsemble)
@@ -26,7 +27,7 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 # What every run has, beside its summary and its ensemble's configuration.
-_FIELDS = (
+FIELDS = (
     *("id", "run", "ensemble", "task", "name", "seed", "status", "steps", "started"),
     *("memorised", "generalised"),
     *("parent", "edit"),
@@ -96,6 +97,9 @@ class Term:
             self.seeds = frozenset(parse_seeds(self.given.text))
         elif self.key == "started":
             _moment(self.given.text, self.text)
+        elif self.key == "status" and self.given.text not in STATUSES:
+            hint = did_you_mean(self.given.text, STATUSES)
+            raise ConfigError(f"-f: {self.text}: no such status{hint}; there are {listing(STATUSES)}")
         elif self.sign in _ORDER and kind(self.given.value) != "number":
             raise ConfigError(f"-f: {self.text}: {self.sign} compares numbers, and dates of started")
 
@@ -137,7 +141,7 @@ class Term:
         """Return what is wrong with its value, where no value that was found under the key can be compared with it."""
         own = kind(self.given.value)
         found = sorted(self.seen - {"null"})
-        if not found or own in (*found, "null") or self.key in _FIELDS:
+        if not found or own in (*found, "null") or self.key in FIELDS:
             return None
         if "word" in found and self.sign not in _ORDER:
             return None
@@ -160,7 +164,7 @@ class Filter:
         if not terms:
             raise ConfigError(f"-f '{text}': names no term; expected KEY=VALUE")
         # First what is known without reading the ensemble's configuration.
-        self.terms = sorted(terms, key=lambda term: term.key not in _FIELDS)
+        self.terms = sorted(terms, key=lambda term: term.key not in FIELDS)
 
     @property
     def means_forks(self) -> bool:
@@ -190,8 +194,8 @@ class Filter:
         stored = [(item, run) for item in everything for run in item.runs]
         for term in self.terms:
             key = term.key
-            if key not in _FIELDS and all(_lookup(*one, key) is _ABSENT for one in stored):
-                keys = {*_FIELDS, *_keys(everything)}
+            if key not in FIELDS and all(_lookup(*one, key) is _ABSENT for one in stored):
+                keys = {*FIELDS, *_keys(everything)}
                 if key in keys:
                     within = sorted(name for name in keys if name.startswith(f"{key}."))
                     raise ConfigError(f"-f: {key} is a section, not a value; there are {listing(within)}")
@@ -208,7 +212,7 @@ class Filter:
 def _lookup(ensemble: StoredEnsemble, run: StoredRun, key: str) -> Any:
     """Return what a run has under a key; `_ABSENT` where it has none."""
     summary = run.summary or {}
-    if key not in _FIELDS:
+    if key not in FIELDS:
         value = _inside(summary, key)
         return _inside(ensemble.config, key) if value is _ABSENT else value
     if key in ("id", "run"):
