@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from fourier_gap import coefficients, inputs
 from stored import bits, difference, only_ensemble
 from torch import nn
 
@@ -16,7 +17,7 @@ from dynalab.models.nets.mlp import MLP
 from dynalab.models.nets.parity import PolyNet
 from dynalab.probes import parity as probe
 from dynalab.probes.base import ProbeState
-from dynalab.probes.parity_fourier import coefficients, coefficients_of, inputs
+from dynalab.probes.parity_fourier import coefficients_of
 from dynalab.training.loop import Loop
 from dynalab.training.streams import Streams
 

@@ -50,13 +50,16 @@ def train(
     with contextlib.ExitStack() as stack:
         watch = meter.showing(stack) if progress else meter.silent
         outcome = launch(command, Options(argv=("dynalab.train", *map(str, overrides))), watch)
-    for line in [*command.notes, *outcome.warnings, *outcome.report.warnings]:
-        warnings.warn(line, stacklevel=3)
-    return _trained(outcome)
+    return _trained(outcome, command.notes)
 
 
-def _trained(outcome: Outcome) -> list[Ensemble]:
-    """Return the ensembles that were trained; where some were not, the error that says so has them."""
+def _trained(outcome: Outcome, notes: Sequence[str]) -> list[Ensemble]:
+    """Warn of what there is to say, and return the ensembles that were trained.
+
+    Where some were not, the error that says so has them.
+    """
+    for line in [*notes, *outcome.warnings, *outcome.report.warnings]:
+        warnings.warn(line, stacklevel=4)
     ensembles = [Ensemble(layout.paths) for layout in outcome.layouts if layout.paths.config.is_file()]
     try:
         outcome.require_whole()
@@ -109,10 +112,7 @@ def fork(
         watch = meter.showing(stack) if progress else meter.silent
         options = Options(argv=("dynalab.fork", named, str(step), *map(str, overrides)))
         outcome = make_forks(forking, options, watch)
-    left_out = (f"left out: {line}" for line in forking.left_out)
-    for line in [*left_out, *outcome.warnings, *outcome.report.warnings]:
-        warnings.warn(line, stacklevel=3)
-    return _trained(outcome)
+    return _trained(outcome, [f"left out: {line}" for line in forking.left_out])
 
 
 def import_runs(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import textwrap
 from dataclasses import asdict
-from typing import Any
 
 import click
 import yaml
@@ -50,7 +49,8 @@ def command(names: tuple[str, ...], words: str, as_json: bool) -> None:
     if not chosen:
         raise NothingMatched(f"-f {words}: no experiment; `dynalab experiments` lists all {len(listed)}")
     if as_json:
-        emit_json({"experiments": [_plain(item) for item in chosen]})
+        own = ({"path": str(item.path), "then": list(item.then), "command": item.command} for item in chosen)
+        emit_json({"experiments": [asdict(item) | more for item, more in zip(chosen, own, strict=True)]})
         return
     width = columns_of_terminal()
     if not names:
@@ -58,10 +58,6 @@ def command(names: tuple[str, ...], words: str, as_json: bool) -> None:
         return
     for place, item in enumerate(chosen):
         echo("\n".join([""] * bool(place) + _whole(item, width)))
-
-
-def _plain(item: Experiment) -> dict[str, Any]:
-    return {**asdict(item), "path": str(item.path), "then": list(item.then), "command": item.command}
 
 
 def _list(chosen: list[Experiment], width: int) -> None:

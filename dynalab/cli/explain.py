@@ -72,7 +72,11 @@ def explain(words: Sequence[str], configuration: Configuration | None, as_json: 
     """
     chosen = configuration.chosen() if configuration else {}
     folders = registry.search_path()
-    answers = [answer for word in words or _everything() for answer in look_up(word, folders, chosen)]
+    answers = [
+        answer
+        for word in words or [*GROUPS, *filter(None, shared())]
+        for answer in look_up(word, folders, chosen)
+    ]
     values = [configuration.values(answer) if configuration else [] for answer in answers]
     if as_json:
         emit_json(
@@ -86,10 +90,6 @@ def explain(words: Sequence[str], configuration: Configuration | None, as_json: 
         name, _ = chosen.get(answer.key.partition(".")[0], ("", ()))
         if name and answer.kind and name not in answer.defaults:
             echo(f"  {answer.key.partition('.')[0]}={name}, which is chosen, does not have it")
-
-
-def _everything() -> list[str]:
-    return [*GROUPS, *filter(None, shared())]
 
 
 def _plain(answer: Answer, values: Sequence[Mapping[str, Any]], configured: bool) -> dict[str, Any]:
@@ -118,7 +118,9 @@ def _lines(answer: Answer, values: Sequence[Mapping[str, Any]], width: int) -> l
     same = len({(value_in_words(value["value"]), value["from"]) for value in values}) == 1
     for value in values[:1] if same else values:
         head = "here" if same else f"with {value['overrides']}:"
-        source = "" if answer.options and value["from"] == "the default" else f", {_source(value['from'])}"
+        said = value["from"]
+        source = f", {said}" if said in ("your word", "the default") else f", from {said}"
+        source = "" if answer.options and said == "the default" else source
         lines += textwrap.wrap(f"{head} {value_in_words(value['value'])}{source}", **indented)  # type: ignore[arg-type]
     return lines
 
@@ -145,7 +147,3 @@ def _defaults(answer: Answer) -> str:
     if len(same) == 1 and list(answer.defaults) == [""]:
         return f"default {next(iter(same))}"
     return "default " + ", ".join(f"{value} ({', '.join(names)})" for value, names in same.items())
-
-
-def _source(said: str) -> str:
-    return said if said in ("your word", "the default") else f"from {said}"

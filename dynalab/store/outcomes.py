@@ -28,10 +28,13 @@ def outcomes(selection: Selection[Any]) -> pd.DataFrame:
     # Of an imported ensemble no key is known.
     trees = [{} if ensemble.imported else flat(ensemble.config) for ensemble, _ in selection]
     keys = [key for key in differing([tree for tree in trees if tree]) if not _NO_KEY.match(key)]
+    # A key stands as one types it: a part is chosen by its group.
     rows = [
         {**about, **_fate(run)}
         for (ensemble, runs), tree in zip(selection, trees, strict=True)
-        for run, about in _described(ensemble, runs, {_typed_as(key): tree.get(key) for key in keys})
+        for run, about in _described(
+            ensemble, runs, {key.removesuffix(".name"): tree.get(key) for key in keys}
+        )
     ]
     names = dict.fromkeys(name for row in rows for name in row)
     # What only some have does not come last.
@@ -59,11 +62,6 @@ def _fate(run: StoredRun) -> dict[str, Any]:
     summary = run.summary or {}
     final = {f"final.{name}": value for name, value in (summary.get("final") or {}).items()}
     return {name: summary.get(name) for name in LANDMARKS} | final
-
-
-def _typed_as(key: str) -> str:
-    """Return a key as one types it: a part is chosen by its group."""
-    return key.removesuffix(".name")
 
 
 def _column(name: str, values: list[Any]) -> pd.Series:
