@@ -38,9 +38,8 @@ from dynalab.analysis.compare.pairs import (
 )
 from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.samples import Times, Values
-from dynalab.analysis.compare.settings import comparable
+from dynalab.analysis.compare.settings import comparable, told_apart
 from dynalab.analysis.compare.summary import show
-from dynalab.config.settings import labels, swept
 from dynalab.core.convergence import ConvergenceKeys
 from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.words import count, listed
@@ -81,8 +80,6 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         NothingMatched: There is one setting alone, or nothing to compare.
         ConfigError: The settings learn different tasks, or a key does not fit what was recorded.
     """
-    from dynalab.config.typed import flat
-
     groups = [
         replace(group, runs=tuple(sorted(group.runs, key=lambda run: run.id)))
         for group in groups
@@ -100,9 +97,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     samples = [*landmarks(groups, rule), *metrics(groups, config.metrics, at)]
     if not samples:
         raise NothingMatched("compare: the settings share no landmark and no metric; metrics= names some")
-    trees = [flat(dict(group.runs[0].config)) if group.runs else {} for group in groups]
-    keys = swept(trees)
-    names = labels(trees, [group.id for group in groups])
+    keys, names = told_apart(groups)
     compared = list(comparable(keys))
     made = {sample.name: _pairs(sample, groups, compared, config.margin) for sample in samples}
     # What is asked of a task before all; memorising is the aim of none.

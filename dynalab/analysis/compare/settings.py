@@ -1,10 +1,21 @@
-"""Which settings of a sweep are compared with which."""
+"""The settings of a sweep: what tells them apart, and which are compared with which."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
+
+from dynalab.config.settings import labels, swept
+from dynalab.core.runs import Group
+
+
+def told_apart(groups: Sequence[Group]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return for each setting its values of the keys that were swept, and its label."""
+    from dynalab.config.typed import flat
+
+    trees = [flat(dict(group.runs[0].config)) if group.runs else {} for group in groups]
+    return swept(trees), labels(trees, [group.id for group in groups])
 
 
 def comparable(settings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, int]]:

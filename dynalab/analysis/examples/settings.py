@@ -9,7 +9,7 @@ import numpy as np
 from dynalab.analysis.base import Group
 from dynalab.analysis.compare.pairs import OPEN, holm, mean_interval
 from dynalab.analysis.compare.permutation import LEVEL
-from dynalab.analysis.compare.settings import comparable, labels, swept
+from dynalab.analysis.compare.settings import comparable, told_apart
 from dynalab.analysis.examples.crossed import Answers, Difference, difference, errors_of
 from dynalab.analysis.examples.disagreement import Disagreement, disagreement
 from dynalab.analysis.examples.findings import Bounds, Churn, Claim, Pair, Parts, Setting
@@ -25,8 +25,7 @@ def settings_of(
         groups: The settings.
         tested: Of each its runs at one step, on the examples of all.
     """
-    keys = swept(groups)
-    names = labels(keys, [group.id for group in groups])
+    keys, names = told_apart(groups)
     settings = [
         _setting(group.id, name, own, item)
         for group, name, own, item in zip(groups, names, keys, tested, strict=True)

@@ -11,7 +11,7 @@ from dynalab.core.words import count, listed
 from dynalab.show.blocks import run_label
 
 if TYPE_CHECKING:
-    from dynalab.analysis.slingshot import RunFindings
+    from dynalab.analysis.slingshot.findings import RunFindings
 
 
 @dataclass(frozen=True)
