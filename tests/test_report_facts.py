@@ -889,7 +889,7 @@ def test_the_title_and_the_order_of_a_page(monkeypatch):
         item.results, item.warnings = [both, single], ["hurt", item.title]
 
     def page(some: list[Shown], lost: Sequence[str] = ()) -> Any:
-        return write._page(some, lost, HOME, ["again"], [])
+        return write._page(some, lost, HOME, ["again"], [], [])
 
     made = page(items, ["gone", "hurt"])
     assert made.summary == [

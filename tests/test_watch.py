@@ -517,6 +517,7 @@ def test_a_line_says_what_comes_next(here, tiny, outputs, tmp_path):
         (["gradients", "scale_invariant"], "periods"),
         (["weights", "gradients", "parity"], "progress"),
         (["weights", "gradients", "spectrum"], "spectrum"),
+        (["weights", "gradients", "fourier"], "progress"),
         (["weights", "examples"], "examples"),
     ],
 )

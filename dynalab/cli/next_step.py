@@ -69,7 +69,8 @@ def _kind(layouts: Sequence[Layout]) -> str:
             continue
         if swept and needs.sweeps:
             return kind
-        probes = {*",".join(_RECORD.findall(needs.record)).split(",")} - {"", *PROBES}
-        if (crossed and _CROSSED in needs.record) or (probes and probes <= recorded):
+        # Beside what is always recorded; there may be several ways.
+        ways = [{*probes.split(",")} - {"", *PROBES} for probes in _RECORD.findall(needs.record)]
+        if (crossed and _CROSSED in needs.record) or any(way and way <= recorded for way in ways):
             return kind
     return USUAL
