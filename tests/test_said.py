@@ -339,9 +339,9 @@ def test_a_comparison_in_its_table_and_figures(page: Writer, outputs: Path) -> N
     stored = [training(5, steps_of()), late, never]
     for line, values in zip(ax.lines, stored, strict=True):
         np.testing.assert_allclose(curve(line), [steps_of(), np.median(values["test_accuracy"], axis=0)])
-    assert {item.get_text() for item in ax.texts} == {"0.003", "0.01", "0.1"}
+    assert {item.get_text() for item in ax.texts} == {"lr 0.003", "lr 0.01", "lr 0.1"}
     (ax,) = shown.figure("comparison-landmarks").axes
-    assert [item.get_text() for item in ax.get_yticklabels()] == ["0.003", "0.01"]
+    assert [item.get_text() for item in ax.get_yticklabels()] == ["lr 0.003", "lr 0.01"]
     dots = [np.asarray(item.get_offsets())[:, 0].tolist() for item in ax.collections]
     assert dots == [[110, 120, 130, 140, 150], [110]]
     assert "not by 200: 2" in ax.texts[1].get_text()
@@ -369,16 +369,12 @@ def test_ensembles_are_named_by_the_keys_that_differ(page: Writer, outputs: Path
     keys = ["optimizer.lr=0.1", "model.width=16", "train.clip=1.0", "eval.every=20"]
     one, four = small(outputs), small(outputs, *keys, slug="four")
     shown = page(one.id, four.id)
-    assert titles(shown)[1] == "model.width=16, optimizer.lr=0.1, train.clip=1.0, eval.every=20"
+    assert titles(shown)[1] == "width 16, lr 0.1, clip 1, eval every 20"
     (ax,) = shown.figure("comparison-comparison").axes
-    assert {item.get_text() for item in ax.texts} == {"128, 0.003, 10", "16, 0.1, 1.0, 20"}
+    assert {item.get_text() for item in ax.texts} == {"width 128", "width 16"}
     five = small(outputs, *keys, "task.modulus=7", slug="five_keys_differ")
     shown = page(one.id, five.id)
-    mine = "task.modulus=59, model.width=128, optimizer.lr=0.003, eval.every=10"
-    assert titles(shown) == [mine, f"grokking: five_keys_differ ({five.id})"]
-    # A label that is too long beside a line is the id.
-    (ax,) = shown.figure("comparison-comparison").axes
-    assert {item.get_text() for item in ax.texts} == {"59, 128, 0.003, 10", five.id}
+    assert titles(shown) == ["modulus 59", "modulus 7"]
 
 
 def test_more_ensembles_than_are_told_one_by_one(page: Writer, outputs: Path) -> None:

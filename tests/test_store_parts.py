@@ -270,7 +270,7 @@ def test_stored_runs_are_done_go_on_or_are_new(outputs):
         run = runfile.Run(f"s{seed:04d}", seed, {}, status, steps)
         shard = paths.shard(runfile.folder_name([run], 1))
         shard.root.mkdir(parents=True)
-        runfile.write(shard, runfile.Shard([run], 200, status=status, steps=steps))
+        runfile.write(shard, runfile.Shard([run], 200, status=status, steps=steps, attempts=[{}]))
     dry = lay(100, write=False)
     assert (
         dry.done == ["s0000", "s0003", "s0004"] and dry.resumed == ["s0001", "s0002"] and dry.new == ["s0005"]

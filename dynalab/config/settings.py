@@ -13,8 +13,8 @@ _DULL = (
     *("convergence.", "levels.", "snapshots.", "sources.", "origin.", "named", "probes", "probe."),
     "import.file",
 )
-# Keys of a label, where fewer are enough.
-_MOST = 4
+# Ends of keys that say little without the section.
+_VAGUE = ("every", "at", "size", "steps")
 IMPORTED = "import.names"
 Tree = Mapping[str, Any]
 
@@ -56,15 +56,16 @@ def _adds(key: str, to: Iterable[str], trees: Sequence[Tree]) -> bool:
     )
 
 
-def labels(trees: Sequence[Tree], others: Sequence[str]) -> list[str]:
+def labels(trees: Sequence[Tree], others: Sequence[str], most: int = 4) -> list[str]:
     """Return a label for each configuration from what tells it apart, `decay 0.3`, `adamw, lr 0.01`.
 
     Args:
         trees: The configurations, with dotted keys.
         others: What each is called where that is not enough, or behind it in brackets.
+        most: Keys of a label; where more differ, as few as are enough.
     """
     settings = apart(trees)
-    if settings and len(settings[0]) > _MOST:
+    if settings and len(settings[0]) > most:
         settings = swept(trees)
     ends = Counter(key.rpartition(".")[2] for key in (settings[0] if settings else ()))
     made = [", ".join(_words(setting, ends)) for setting in settings]
@@ -89,5 +90,9 @@ def _word(key: str, value: Any, ends: Mapping[str, int]) -> str:
         return ", ".join(map(str, value))
     if key == "parent":
         return f"fork of {value}"
-    name = key if ends[end] > 1 else {"weight_decay": "decay"}.get(end, end.replace("_", " "))
+    name = {"weight_decay": "decay"}.get(end, end.replace("_", " "))
+    if ends[end] > 1:
+        name = key
+    elif end in _VAGUE:
+        name = key.replace(".", " ")
     return f"{name} {value:g}" if isinstance(value, float) else f"{name} {word_of(value)}"

@@ -59,8 +59,11 @@ def comparison(
 
     Where an analysis has `ranked` them, the steps of their landmarks stand there.
     """
-    # That fit beside a line.
-    names = [item.title if len(item.title) <= _LONGEST else item.ensemble.id for item in shown]
+    ids, names = [item.ensemble.id for item in shown], [item.title for item in shown]
+    if max(map(len, names)) > _LONGEST:
+        # Beside a line they have to fit; the table has all keys.
+        names = labels([flat(item.ensemble.config) for item in shown], ids, most=1)
+    names = [name if len(name) <= _LONGEST else own for name, own in zip(names, ids, strict=True)]
     blocks: list[Block] = [_table(shown, keys)]
     if metric := main_metric(shown):
         # By its values, as its title says, unless it is declared to rise to a bound.
