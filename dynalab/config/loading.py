@@ -94,6 +94,8 @@ def import_path(path: Path, group: str, name: str) -> ModuleType:
         for key, item in list(sys.modules.items())
         if (file := getattr(item, "__file__", None))
         and not key.startswith("dynalab_plugins.")
+        # First what is fast: where torch is loaded, there are thousands.
+        and folder.name in file
         and Path(file).is_relative_to(folder)
         and plugins.is_plugin(file)
         # What imports this file, as its test does, is not what it imports.
