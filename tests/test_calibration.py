@@ -64,6 +64,13 @@ LEFT = (
         for kind in ("all", "one", "ties", "seeds alike, a")
     ),
     *(f"{n} and {n} runs, values: {kind}" for n in (5, 8) for kind in ("normal", "unequal")),
+    *(f"odd runs, {n} runs" for n in (5, 20, 40)),
+    *(f"odd runs, 8 runs, {law}" for law in ("normal", "lognormal", "exponential", "t(4): a")),
+    *(f"likelihoods of {n} runs" for n in (5, 8, 40)),
+    *(f"likelihoods of 20 runs, {law}" for law in ("normal", "lognormal", "t(4)")),
+    *(f"{shape} settings of {n} runs" for shape in ("2 x 2", "3 x 2") for n in (8, 20)),
+    "2 x 2 settings of 5",
+    *(f"3 x 2 settings of 5 runs, {kind}" for kind in ("values, a", "steps")),
 )
 # Of held-out examples there are too many.
 ASKED = [

@@ -21,6 +21,7 @@ from dynalab.config.settings import labels, swept
 from dynalab.config.typed import flat
 from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.records import plain
+from dynalab.core.stats import holm
 from dynalab.show import terminal
 from dynalab.show.blocks import Figure
 from dynalab.show.plots import draw
@@ -169,7 +170,7 @@ def test_holm_against_statsmodels():
     from statsmodels.stats.multitest import multipletests
 
     ps = [0.01, 0.04, 0.03, 0.005, 0.9]
-    assert tests.holm(ps) == pytest.approx(multipletests(ps, method="holm")[1])
+    assert holm(ps) == pytest.approx(multipletests(ps, method="holm")[1])
 
 
 def test_needed_runs_against_statsmodels():

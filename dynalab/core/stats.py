@@ -66,6 +66,16 @@ def clopper_pearson(count: int, total: int, tail: float = 0.025) -> tuple[float,
     return low, float(betaincinv(count + 1, total - count, 1 - tail)) if count < total else 1.0
 
 
+def holm(ps: Sequence[float]) -> list[float]:
+    """Return p-values for which the chance of any false one is held (Holm, 1979), in the order of the given ones."""
+    order = sorted(range(len(ps)), key=lambda place: ps[place])
+    adjusted, highest = [0.0] * len(ps), 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, ps[place] * (len(ps) - rank)))
+        adjusted[place] = highest
+    return adjusted
+
+
 def ratio_interval(values: Sequence[float], bounds: Sequence[Any]) -> tuple[float, float]:
     """Return the interval of the ratio of the second of two positive values to the first, from their own intervals.
 

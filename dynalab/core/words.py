@@ -115,6 +115,12 @@ def states(statuses: Iterable[str]) -> str:
     return count(counts.total(), "run") + (f": {names}" if names else "")
 
 
+def run_words(run: str) -> str:
+    """Return a run by its id at the head of a sentence: `Seed 7`, or `Run init3-order1`."""
+    label = run.rpartition("/")[2]
+    return f"Seed {int(label[1:])}" if re.fullmatch(r"s\d+", label) else f"Run {label}"
+
+
 def safe(text: str) -> str:
     """Return text as a part of a file name or an id."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._-") or "x"

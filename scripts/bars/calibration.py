@@ -236,7 +236,8 @@ def shares_censored(seed: int) -> Errors:
 def analysed(kind: str, together: bool, seed: int) -> Errors:
     """`analyze hmm`, from metrics to p-values."""
     findings = _analysis(seed, kind, together)
-    return _consequences(findings.path_comparison, findings.detours)
+    odd = {} if together else {"hmm, odd runs: adjusted p, any run": [_any(findings.odd)]}
+    return _consequences(findings.path_comparison, findings.detours) | odd
 
 
 def apart(kind: str, seed: int) -> Errors:
@@ -368,6 +369,50 @@ def models_share(share: float, n: int, models: str, n_models: int, seed: int) ->
     }
 
 
+def odd(law: str, kind: str, n: int, seed: int) -> Errors:
+    """The runs of a setting, of one law: whether any is called odd, with the other runs (Holm)."""
+    from nulls.compare import alike
+
+    from dynalab.analysis.compare.odd import odd_runs
+
+    return {"compare, odd runs: adjusted p, any run": [_any(odd_runs(*alike(law, kind, n, seed)))]}
+
+
+def unlikely(law: str, cut: bool, n: int, seed: int) -> Errors:
+    """What models without a run say of it: whether any run is called odd."""
+    from nulls.hmm import said
+
+    from dynalab.analysis.hmm.odd import compared
+    from dynalab.core.stats import holm
+
+    _, p = compared(said(law, cut, n, seed))
+    return {"hmm, odd runs: adjusted p, any run": [min(holm(p[np.isfinite(p)].tolist())) < 0.05]}
+
+
+def _any(rows: Sequence[Any] | None) -> bool:
+    return any(row.p_adjusted is not None and row.p_adjusted < 0.05 for row in rows or ())
+
+
+def effects_of(kind: str, shape: tuple[int, int], n: int, seed: int) -> Errors:
+    """Two keys that do nothing, neither alone nor together."""
+    from nulls.compare import grid
+
+    from dynalab.analysis.compare.effects import effects
+
+    found = effects("it", *grid(kind, shape, n, seed))
+    still = 1.0 if kind.startswith("steps") else 0.0
+    return {
+        "effects of two keys: p of a key": [effect.p < 0.05 for effect in found if len(effect.keys) == 1],
+        "effects of two keys: p of the interaction": [
+            effect.p < 0.05 for effect in found if len(effect.keys) == 2
+        ],
+        "effects of two keys: adjusted p, any": [any(effect.p_adjusted < 0.05 for effect in found)],
+        "effects of two keys: interval": [
+            _misses(effect.interval, still) for effect in found if effect.estimate is not None
+        ],
+    }
+
+
 def compared(last: int, seed: int) -> Errors:
     """`analyze compare` of four settings of one law: whether any pair is called different, by any name."""
     from nulls.compare import groups
@@ -378,7 +423,11 @@ def compared(last: int, seed: int) -> Errors:
     called: dict[str, list[bool]] = {}
     for pair in found.pairs:
         called.setdefault(pair.of, []).append(pair.verdict == "differ")
-    return {f"compare, {name}: any pair differs": [any(pairs)] for name, pairs in called.items()}
+    errors = {f"compare, {name}: any pair differs": [any(pairs)] for name, pairs in called.items()}
+    by_setting = [
+        _any([row for row in found.odd if row.ensemble == setting.ensemble]) for setting in found.settings
+    ]
+    return errors | {"compare, odd runs: adjusted p, any run": by_setting}
 
 
 def _misses(interval: Sequence[float | None] | None, truth: float) -> bool:
@@ -390,6 +439,7 @@ RANDOM, LENGTHS = "states at random", "states at random, runs cut off at lengths
 
 
 def _statistics() -> list[Null]:
+    from nulls.compare import CENSORED, LAWS
     from nulls.compare import KINDS as STEPS
     from nulls.examples import alike
     from nulls.hmm import pooled, walks
@@ -455,6 +505,23 @@ def _statistics() -> list[Null]:
         said = f"{n_models} models, {models}, {share:.0%} theirs, {n:,} examples"
         nulls = 300 if n == 10_000 else NULLS
         found.append(Null(said, partial(models_share, share, n, models, n_models), nulls))
+    for n in (5, 8, 20, 40):
+        for law in LAWS:
+            for kind in CENSORED if law in ("lognormal", "t(4)") else ("all reach",):
+                found.append(Null(f"odd runs, {n} runs, {law}: {kind}", partial(odd, law, kind, n)))
+            for cut in (False, True):
+                lengths = ", cut off at lengths of their own" if cut else ""
+                found.append(Null(f"likelihoods of {n} runs, {law}{lengths}", partial(unlikely, law, cut, n)))
+    for n in (5, 8, 20):
+        for shape in ((2, 2), (3, 2)):
+            for kind in (
+                "values",
+                "values, shared seeds",
+                "values, another number each",
+                "steps, shared seeds",
+            ):
+                said = f"{shape[0]} x {shape[1]} settings of {n} runs, {kind}"
+                found.append(Null(said, partial(effects_of, kind, shape, n)))
     return found
 
 

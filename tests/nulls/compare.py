@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from dynalab.analysis.base import Convergence, Group
+from dynalab.analysis.compare.measures import Measure
 from dynalab.analysis.compare.samples import Times, Values
 
 SPACING = 10
@@ -51,6 +53,69 @@ def values(kind: str, n: int, m: int, seed: int) -> tuple[Values, Values]:
         first = 0 if kind == "seeds alike" or not made else n
         made.append(Values(tuple(f"s{first + i:04d}" for i in range(size)), 5 + both[:size] + own))
     return made[0], made[1]
+
+
+LAWS = ("normal", "lognormal", "exponential", "t(4)")
+# How much is known of the steps of a setting -> the share that comes, the distance of rows, whether runs are cut off.
+CENSORED = {
+    "all reach": (1.0, SPACING, False),
+    "a third never": (2 / 3, SPACING, False),
+    "ties": (1.0, 400, False),
+    "cut off at lengths of their own": (1.0, SPACING, True),
+}
+
+
+def drawn(law: str, size: int | tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Return values of a law, about 0 or above it."""
+    if law == "normal":
+        return rng.normal(size=size)
+    if law == "lognormal":
+        return rng.lognormal(size=size)
+    return rng.exponential(size=size) if law == "exponential" else rng.standard_t(4, size)
+
+
+def alike(law: str, kind: str, n: int, seed: int) -> tuple[list[Group], list[Measure]]:
+    """Return a setting whose runs are of one law: when they come, and two metrics, of which one goes with that."""
+    rng = np.random.default_rng(seed)
+    share, grid, cut = CENSORED[kind]
+    own, loss, accuracy = drawn(law, (3, n), rng)
+    loss = (own + loss) / 2
+    away = 4 if law in ("normal", "t(4)") else 0
+    found = np.maximum(np.ceil(400 * np.abs(own + away) / grid), 1) * grid
+    last = rng.uniform(0.5, 3, n) * np.median(found) if cut else np.full(n, np.inf)
+    if share < 1:
+        last = np.full(n, float(np.sort(found)[int(share * n)]))
+    watched = np.where(np.isinf(last), 1e6, last)
+    labels = tuple(f"s{i:04d}" for i in range(n))
+    group = Group.of({label: {} for label in labels}, np.arange(2), id="a")
+    metrics = [
+        Measure(name, [Values(labels, values)], 1) for name, values in (("loss", loss), ("error", accuracy))
+    ]
+    times = Times(labels, np.where(found <= last, found, np.inf), watched)
+    return [group], [Measure("generalised_step", [times], 1), *metrics]
+
+
+def grid(kind: str, shape: tuple[int, int], n: int, seed: int) -> tuple[list[Any], list[dict[str, Any]]]:
+    """Return settings of two keys that do nothing, n runs each, and their keys.
+
+    `values` are skewed, `steps` lognormal; in `shared seeds` a seed makes its runs alike, in `another number each`
+    settings have n, n + 1, ... runs.
+    """
+    rng = np.random.default_rng(seed)
+    keys = [{"lr": a, "decay": b} for a in range(shape[0]) for b in range(shape[1])]
+    block = rng.normal(size=n) if "shared" in kind else np.zeros(n)
+    of: list[Any] = []
+    for place in range(len(keys)):
+        size = n + place if "another" in kind else n
+        first = 0 if "shared" in kind else 1000 * place
+        labels = tuple(f"s{first + i:04d}" for i in range(size))
+        own = np.resize(block, size)
+        if kind.startswith("steps"):
+            times = np.ceil(MEDIAN * np.exp(WIDTH * (own + rng.normal(size=size))) / SPACING) * SPACING
+            of.append(Times(labels, times, np.full(size, 9e9)))
+        else:
+            of.append(Values(labels, own + rng.gamma(4.0, 0.5, size)))
+    return of, keys
 
 
 def groups(

@@ -23,16 +23,17 @@ from dynalab.analysis.compare.measures import (
     metrics,
     ranked,
     reached,
+    repeats,
     rule_of,
 )
 from dynalab.analysis.compare.medians import median_interval
 from dynalab.analysis.compare.needed import needed_for_means, needed_for_times
+from dynalab.analysis.compare.odd import odd_runs
 from dynalab.analysis.compare.pairs import (
     Bounds,
     Gap,
     between_times,
     between_values,
-    holm,
     mean_interval,
     paired_labels,
 )
@@ -42,11 +43,12 @@ from dynalab.analysis.compare.settings import comparable, told_apart
 from dynalab.analysis.compare.summary import show
 from dynalab.core.convergence import ConvergenceKeys
 from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.stats import holm
 from dynalab.core.words import count, listed
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 1
+VERSION = 2
 NEEDS = Needs(statuses=("done", "diverged"), across=True, sweeps=True)
 TITLE = "Which setting is better"
 
@@ -97,6 +99,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     samples = [*landmarks(groups, rule), *metrics(groups, config.metrics, at)]
     if not samples:
         raise NothingMatched("compare: the settings share no landmark and no metric; metrics= names some")
+    known = [sample.name for sample in samples]
     keys, names = told_apart(groups)
     compared = list(comparable(keys))
     made = {sample.name: _pairs(sample, groups, compared, config.margin) for sample in samples}
@@ -122,6 +125,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         needed_runs=needed,
         response=_response(main, settings, keys, ranks, level, ids),
         effects=tuple(effect for item in samples for effect in effects(item.name, item.of, keys)),
+        odd=tuple(odd_runs(groups, [item for item in samples if not repeats(item.name, known, rule)])),
         at_step=at,
         rule=rule,
         margin=config.margin,

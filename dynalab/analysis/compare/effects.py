@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from dynalab.analysis.compare.findings import Effect
-from dynalab.analysis.compare.pairs import OPEN, Bounds, holm
+from dynalab.analysis.compare.pairs import OPEN, Bounds
 from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.samples import Times, Values
+from dynalab.core.stats import holm
 
 
 def effects(name: str, of: Sequence[Times | Values], keys: Sequence[Mapping[str, Any]]) -> list[Effect]:

@@ -77,6 +77,25 @@ class Effect:
 
 
 @dataclass(frozen=True)
+class Odd:
+    """How far a run is from the others of its setting."""
+
+    ensemble: str  # id of the setting
+    run: str  # its id
+    distance: (
+        float | None
+    )  # from the mean of the others, in their standard deviations; None where it is not known
+    p: (
+        float | None
+    )  # that chance is as far, times the number of landmarks and metrics; None where it cannot be told
+    p_adjusted: float | None  # with the other runs of the setting (Holm); below .05 the run is odd
+    of: str | None = None  # the landmark or metric that sets it apart most
+    value: float | None = None  # its step or value of that; None: it never came
+    others: tuple[float, float] | None = None  # the least and the largest of the runs that are not odd
+    reason: str = ""  # why it cannot be told; empty otherwise
+
+
+@dataclass(frozen=True)
 class Response:
     """How a landmark or metric changes with the values of the one numeric key that was swept."""
 
@@ -120,3 +139,4 @@ class Findings:
     rule: Convergence | None  # of the landmark `converged_step`
     margin: float | None  # the key `margin`
     warnings: tuple[str, ...] = ()
+    odd: tuple[Odd, ...] = ()  # every run against the others of its setting

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -106,6 +106,16 @@ def metrics(groups: Sequence[Group], names: Sequence[str] | None, at: int | None
         Measure(name, [finals(group, name, at) for group in groups], ways.get(direction_of(name) or ""))
         for name in shared
     ]
+
+
+def repeats(name: str, samples: Iterable[str], rule: Convergence | None) -> bool:
+    """Return whether a landmark is the level of another, held for some rows: nothing new is said of it."""
+    return (
+        name == CONVERGED
+        and rule is not None
+        and rule.metric == LEVELS["generalised_step"]
+        and "generalised_step" in samples
+    )
 
 
 def reached(sample: Measure) -> bool:

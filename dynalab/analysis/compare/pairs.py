@@ -207,13 +207,3 @@ def _ratio(x: np.ndarray, y: np.ndarray) -> tuple[float | None, Bounds]:
     if any(low is None or low <= 0 for low, _ in bounds):
         return ratio, OPEN
     return ratio, ratio_interval((float(x.mean()), float(y.mean())), bounds)
-
-
-def holm(ps: Sequence[float]) -> list[float]:
-    """Return p-values for which the chance of any false one is held (Holm, 1979), in the order of the given ones."""
-    order = sorted(range(len(ps)), key=lambda place: ps[place])
-    adjusted, highest = [0.0] * len(ps), 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, ps[place] * (len(ps) - rank)))
-        adjusted[place] = highest
-    return adjusted

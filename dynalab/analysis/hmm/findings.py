@@ -250,6 +250,20 @@ class Baseline:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Odd:
+    """What a model that was fitted without a run says of it, beside what such models say of the others."""
+
+    run: str  # its id
+    ll_per_frame: float  # log-likelihood under the model of its fold, fitted without it, nats a frame
+    below: float | None = (
+        None  # by how much it is less likely than the others' median at the same steps, nats a frame
+    )
+    p: float | None = None  # that a run of the same law is as far below; null where it cannot be told
+    p_adjusted: float | None = None  # with the other runs of its ensemble (Holm); below .05 the run is odd
+    reason: str = ""  # why it cannot be told; empty otherwise
+
+
+@dataclass(frozen=True, kw_only=True)
 class Collinearity:
     """Condition number of the pooled correlation matrix of the features, and its effective rank.
 
@@ -284,6 +298,7 @@ class Findings:
         log_likelihood: Of all runs, nats.
         model: The model, as `model.from_plain` reads it.
         stability: Agreement with other fits; `baselines`: what simpler models give.
+        odd: What a model without a run says of it; None where no run, or not every one, was held out.
         settings: All that made it; `cycle`: steps of a cycle of rates, whose ends alone are looked at.
         convergence: When every run converged; `convergence_rule`: what was watched.
         decoded_with: Id of the analysis whose model decoded the runs.
@@ -316,6 +331,7 @@ class Findings:
     model: Mapping[str, Any] | UnsetType | None = UNSET
     stability: Sequence[Agreement] | None = None
     baselines: Sequence[Baseline] | None = None
+    odd: Sequence[Odd] | UnsetType | None = UNSET
     settings: Mapping[str, Any] | UnsetType = UNSET
     cycle: int | UnsetType | None = UNSET
     convergence: Sequence[Passage] | None = None

@@ -18,6 +18,7 @@ from dynalab.analysis.hmm.findings import Agreement, Baseline, Candidate, Emissi
 from dynalab.analysis.hmm.model import Model
 from dynalab.analysis.hmm.paper_em import PaperFit
 from dynalab.analysis.hmm.selection import Selection
+from dynalab.analysis.hmm.tasks import Fitted
 from dynalab.core.errors import ConfigError
 
 # Standard errors of the difference between two emissions beyond which more states are not waited for.
@@ -39,6 +40,7 @@ class Chosen:
         other: Then, what the emission that was not chosen says of every run, shape (S,), by number of states.
         ridge: The pull toward the random walk that was chosen.
         common: That of the noise covariances toward their common one.
+        folds: The fit of every fold with the chosen K; none where not every run is held out.
     """
 
     features: Features
@@ -53,6 +55,7 @@ class Chosen:
     other: dict[int, np.ndarray] | None = None
     ridge: float | None = None
     common: float | None = None
+    folds: tuple[Fitted, ...] = ()
 
 
 def beyond_doubt(ahead: Mapping[int, np.ndarray], behind: Mapping[int, np.ndarray]) -> bool:
@@ -172,7 +175,7 @@ def robust(trajectories: Trajectories, config: Config) -> Chosen:
     fold = selection.assign_folds(n_runs, config.folds, config.seed) if n_runs > 1 else np.array([-1])
     return Chosen(
         features, model, found.n_states, found.rows, fold, found.held_out, (), found.warnings,
-        emissions, other, config.ridge, config.common,
+        emissions, other, config.ridge, config.common, found.folds,
     )  # fmt: skip
 
 

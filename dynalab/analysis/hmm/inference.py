@@ -115,6 +115,18 @@ def filtering(
     return np.concatenate([posterior for _, posterior in _filtered(start, transitions, log_density, lengths)])
 
 
+def predictive(
+    start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
+) -> np.ndarray:
+    """Log-density of every frame given those before it, log p(x_t | x_1..x_{t-1}), shape (N,), nats."""
+    filtered = filtering(start, transitions, log_density, lengths)
+    before = np.empty_like(filtered)
+    before[1:] = filtered[:-1] @ transitions
+    before[[rows.start for rows in slices(lengths)]] = start
+    shifted, shift = _shifted(log_density)
+    return np.asarray(np.log((before * np.exp(shifted)).sum(axis=1)) + shift)
+
+
 def viterbi(
     start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
 ) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ import pandas as pd
 from msgspec import to_builtins
 
 from dynalab.analysis.base import Trajectories
-from dynalab.analysis.hmm import detours, dissimilarity, edges, fitting, states
+from dynalab.analysis.hmm import detours, dissimilarity, edges, fitting, odd, states
 from dynalab.analysis.hmm import paths as ways
 from dynalab.analysis.hmm.claims import claims
 from dynalab.analysis.hmm.config import Config, describe
@@ -86,6 +86,7 @@ def infer(trajectories: Trajectories, config: Config) -> Findings:
         model=to_plain(model),
         stability=stability,
         baselines=beside and beside[0],
+        odd=odd.find(features, chosen.fold, chosen.folds) if chosen.folds else None,
         settings=describe(config),
         cycle=features.cycle,
         convergence=None if passages is None else [Passage(**row) for row in passages],

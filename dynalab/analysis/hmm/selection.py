@@ -54,6 +54,13 @@ class Selection:
         """The curve at the chosen K; empty for one run."""
         return self.curve.get(self.n_states, np.empty(0))
 
+    @property
+    def folds(self) -> tuple[Fitted, ...]:
+        """The fits of the folds with the chosen K; none for one run."""
+        return tuple(
+            one for one in self.fitted if one.task.fold is not None and one.task.n_states == self.n_states
+        )
+
 
 def assign_folds(n_runs: int, folds: int, seed: int) -> np.ndarray:
     """Fold of every run, shape (S,): a seeded shuffle dealt out in turn; with few runs, one run a fold."""

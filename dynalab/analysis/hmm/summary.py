@@ -10,10 +10,11 @@ from dynalab.analysis.base import Group, runs_of
 from dynalab.analysis.hmm import delays, published, tables
 from dynalab.analysis.hmm.findings import Findings, known
 from dynalab.analysis.hmm.tables import ARROW, counted, entries, features, occupancy, path_words, whole, why
-from dynalab.core.words import count, listed, number, p_equals, quartiles, share, step_phrase
+from dynalab.core.words import count, listed, number, p_equals, quartiles, run_words, share, step_phrase
 from dynalab.show.blocks import Arrow, Block, Code, Graph, Node, Profiles, Raster, Say, Selection
 
 ALPHA = 0.05
+MOST_ODD = 5
 EMISSIONS = {
     "ar": "states of dynamics: in each, metrics move by a linear law of their own",
     "level": "states of level: in each, metrics lie around a mean of their own",
@@ -35,6 +36,7 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         yield from tables.decoded(findings, decoded)
     if findings.convergence_rule:
         yield Say(_converged(findings))
+    yield from _odd(findings)
     if groups:
         yield _map(findings, total, rows)
         yield from _raster(findings, groups)
@@ -100,6 +102,23 @@ def _converged(findings: Findings) -> str:
     after = f"; {lost:,} of them no longer at the end" if lost else ""
     steps = [None if row.step is None else float(row.step) for row in passages]
     return f"**Convergence** ({tables.rule_words(findings)}): {step_phrase(steps)}{after}."
+
+
+def _odd(findings: Findings) -> Iterator[Say]:
+    """Yield a sentence for every run that is unlike the others of its ensemble, as a rule none."""
+    rows = known(findings.odd) or ()
+    found = [row for row in rows if row.p_adjusted is not None and row.p_adjusted < ALPHA]
+    for row in sorted(found, key=lambda row: row.p_adjusted or 0.0)[:MOST_ODD]:
+        home = row.run.rpartition("/")[0]
+        others = sum(one.run.rpartition("/")[0] == home for one in rows)
+        others -= sum(one.run.rpartition("/")[0] == home for one in found)
+        below = number(float(f"{row.below or 0.0:.3g}"))
+        yield Say(
+            f"**{run_words(row.run)}** is unlike the other {others}: its log-likelihood a frame is **{below}** lower "
+            f"(p {p_equals(row.p_adjusted)})."
+        )
+    if len(found) > MOST_ODD:
+        yield Say(f"{count(len(found) - MOST_ODD, 'more run')} likewise.")
 
 
 def _map(findings: Findings, total: int, rows: int) -> Graph:

@@ -1,0 +1,115 @@
+"""The figures of a comparison: settings ranked, the response over a key, the effect of two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dynalab.analysis.compare.findings import Findings, Setting
+from dynalab.analysis.compare.pairs import OPEN, Bounds
+from dynalab.analysis.compare.sentences import WORDS, metric
+from dynalab.show.blocks import Effect, Ranking, Response
+
+
+def ranking(findings: Findings) -> Ranking:
+    """Return the settings by the main landmark or metric, a dot a run."""
+    name = findings.main
+    settings = findings.settings
+    estimates = [_estimate(setting, name) for setting in settings]
+    what = "median" if name in settings[0].landmarks else "mean"
+    never = " Arrow heads at the right end: runs that never did." if name in settings[0].landmarks else ""
+    return Ranking(
+        name="ranking",
+        caption=f"**Settings by {_axis(findings, name)}, the best on top.** A dot a run; below, the {what} with "
+        f"its 95% interval.{never}",
+        alt=f"{len(settings)} settings ranked by {_axis(findings, name)}",
+        labels=[setting.label for setting in settings],
+        values=[_values(setting, name) for setting in settings],
+        estimates=[estimate for estimate, _ in estimates],
+        intervals=[interval for _, interval in estimates],
+        notes=_notes(findings, name),
+        axis=_axis(findings, name),
+    )
+
+
+def response(findings: Findings) -> Response:
+    """Return the main landmark or metric over the values of the key that was swept."""
+    found = findings.response
+    assert found is not None
+    by_value = {float(next(iter(setting.keys.values()))): setting for setting in findings.settings}
+    low, high = found.best.interval
+    near = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    return Response(
+        name="response",
+        caption=f"**{_axis(findings, found.of).capitalize()}, over {found.key}.** A dot a run, bars: 95% intervals. "
+        f"Shaded: the values that are not told apart from the best, {found.best.value:g} ({near}).",
+        alt=f"{_axis(findings, found.of)} over {found.key}",
+        key=found.key,
+        at=[level.value for level in found.values],
+        values=[_values(by_value[level.value], found.of) for level in found.values],
+        estimates=[level.estimate for level in found.values],
+        intervals=[level.interval for level in found.values],
+        best=(low, high),
+        axis=_axis(findings, found.of),
+    )
+
+
+def effect(findings: Findings) -> Effect:
+    """Return the main landmark or metric over two keys, a line for each value of the first."""
+    name = findings.main
+    first, second = findings.settings[0].keys
+    by_keys = {tuple(map(repr, setting.keys.values())): setting for setting in findings.settings}
+    levels = [
+        sorted({repr(one.keys[key]): one.keys[key] for one in findings.settings}.values(), key=_order)
+        for key in (first, second)
+    ]
+    cells = [[by_keys.get((repr(a), repr(b))) for b in levels[1]] for a in levels[0]]
+    known = [[(None, OPEN) if cell is None else _estimate(cell, name) for cell in row] for row in cells]
+    return Effect(
+        name="effect",
+        caption=f"**{_axis(findings, name).capitalize()}, over {second}, for each {first}.** Bars: 95% intervals. "
+        "Lines that are not parallel are an interaction.",
+        alt=f"{_axis(findings, name)} over {second} for each {first}",
+        key=second,
+        at=[_text(value) for value in levels[1]],
+        lines=[f"{first.rpartition('.')[2]} {_text(value)}" for value in levels[0]],
+        estimates=[[estimate for estimate, _ in row] for row in known],
+        intervals=[[interval for _, interval in row] for row in known],
+        axis=_axis(findings, name),
+    )
+
+
+def _notes(findings: Findings, name: str) -> list[str]:
+    notes = []
+    for setting in findings.settings:
+        if name in setting.landmarks:
+            item = setting.landmarks[name]
+            notes.append(f"{item.reached} of {setting.runs}")
+        else:
+            notes.append(f"{len(setting.final[name].values)} of {setting.runs}")
+    return notes
+
+
+def _values(setting: Setting, name: str) -> Sequence[float | None]:
+    return setting.landmarks[name].steps if name in setting.landmarks else setting.final[name].values
+
+
+def _estimate(setting: Setting, name: str) -> tuple[float | None, Bounds]:
+    if name in setting.landmarks:
+        return setting.landmarks[name].median_step, setting.landmarks[name].interval
+    return setting.final[name].mean, setting.final[name].interval
+
+
+def _axis(findings: Findings, name: str) -> str:
+    if name in findings.settings[0].landmarks:
+        return f"step at which a run {WORDS[name]}"
+    where = "at the end" if findings.at_step is None else f"at step {findings.at_step:,}"
+    return f"{metric(name)} {where}"
+
+
+def _order(value: object) -> tuple[bool, float, str]:
+    plain = isinstance(value, int | float)
+    return not plain, float(value) if isinstance(value, int | float) else 0.0, str(value)
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
