@@ -48,7 +48,7 @@ def unlike(
     own, among = values[known], others[known]
     distance[known], p[known] = _unlike(own, among, _long_tails, below, resolution)
     if not below and min(own.min(), among.min()) > 0:
-        least = resolution / float(among.max())
+        least = resolution / float(np.median(among))
         p[known] = np.maximum(p[known], _unlike(np.log(own), np.log(among), _normal_tails, below, least)[1])
     return distance, p
 
