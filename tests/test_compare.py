@@ -359,7 +359,12 @@ def test_two_keys_have_effects_and_a_figure():
     assert "on test loss: none can be told" in lines
     (block,) = (block for block in compare.show(result, made) if getattr(block, "name", "") == "effect")
     assert [*block.at] == ["0", "1"] and [*block.lines] == ["lr 0.1", "lr 0.2"]
-    draw(block)
+    # Effects on steps are factors: lines without an interaction are parallel by logarithm.
+    assert block.ratios and draw(block).axes[0].get_yscale() == "log"
+    # Where some never came the figure is of what effects are known of, and says what it is of.
+    cut = [replace(group, runs=tuple(run.until(1000) for run in group.runs)) for group in made]
+    (block,) = (block for block in compare.show(found(cut), cut) if getattr(block, "name", "") == "effect")
+    assert block.axis == "step at which a run memorises" and draw(block).axes[0].get_yscale() == "log"
 
 
 def test_findings_are_plain():

@@ -198,6 +198,9 @@ class Effect(Figure):
     estimates: Sequence[Sequence[float | None]]  # M by N; None where there is none
     intervals: Sequence[Sequence[Sequence[float | None]]]  # of these; one of None lies beyond what was seen
     axis: str  # what the values are
+    ratios: (
+        bool  # whether an effect is a factor, so that lines without an interaction are parallel by logarithm
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dynalab.analysis.compare.findings import Findings, Setting
 from dynalab.analysis.compare.pairs import OPEN, Bounds
-from dynalab.analysis.compare.sentences import WORDS, metric
+from dynalab.analysis.compare.sentences import WORDS, metric, names
 from dynalab.show.blocks import Effect, Ranking, Response
 
 
@@ -54,27 +54,34 @@ def response(findings: Findings) -> Response:
 
 
 def effect(findings: Findings) -> Effect:
-    """Return the main landmark or metric over two keys, a line for each value of the first."""
-    name = findings.main
-    first, second = findings.settings[0].keys
-    by_keys = {tuple(map(repr, setting.keys.values())): setting for setting in findings.settings}
-    levels = [
-        sorted({repr(one.keys[key]): one.keys[key] for one in findings.settings}.values(), key=_order)
-        for key in (first, second)
-    ]
-    cells = [[by_keys.get((repr(a), repr(b))) for b in levels[1]] for a in levels[0]]
-    known = [[(None, OPEN) if cell is None else _estimate(cell, name) for cell in row] for row in cells]
+    """Return a landmark or metric over the key with more values, a line for each value of the other.
+
+    It is the first of which the effects are known: where runs never came, those on their steps are not.
+    """
+    known = {item.of for item in findings.effects}
+    name = next((name for name in names(findings) if name in known), findings.main)
+    steps = name in findings.settings[0].landmarks
+    levels = {
+        key: sorted({repr(one.keys[key]): one.keys[key] for one in findings.settings}.values(), key=_order)
+        for key in findings.settings[0].keys
+    }
+    line, along = sorted(levels, key=lambda key: len(levels[key]))
+    by_keys = {(repr(one.keys[line]), repr(one.keys[along])): one for one in findings.settings}
+    cells = [[by_keys.get((repr(a), repr(b))) for b in levels[along]] for a in levels[line]]
+    made = [[(None, OPEN) if cell is None else _estimate(cell, name) for cell in row] for row in cells]
+    never = " An arrow: fewer than half of the runs did." if steps else ""
     return Effect(
         name="effect",
-        caption=f"**{_axis(findings, name).capitalize()}, over {second}, for each {first}.** Bars: 95% intervals. "
-        "Lines that are not parallel are an interaction.",
-        alt=f"{_axis(findings, name)} over {second} for each {first}",
-        key=second,
-        at=[_text(value) for value in levels[1]],
-        lines=[f"{first.rpartition('.')[2]} {_text(value)}" for value in levels[0]],
-        estimates=[[estimate for estimate, _ in row] for row in known],
-        intervals=[[interval for _, interval in row] for row in known],
+        caption=f"**{_axis(findings, name).capitalize()}, over {along}, for each {line}.** Bars: 95% intervals. "
+        f"Lines that are not parallel are an interaction.{never}",
+        alt=f"{_axis(findings, name)} over {along} for each {line}",
+        key=along,
+        at=[_text(value) for value in levels[along]],
+        lines=[f"{line.rpartition('.')[2]} {_text(value)}" for value in levels[line]],
+        estimates=[[estimate for estimate, _ in row] for row in made],
+        intervals=[[interval for _, interval in row] for row in made],
         axis=_axis(findings, name),
+        ratios=steps,
     )
 
 

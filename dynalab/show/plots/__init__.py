@@ -147,8 +147,9 @@ def draw(
         )  # fmt: skip
     if isinstance(block, Effect):
         return effect(
-            block.at, block.lines, block.estimates, block.intervals, key=block.key, axis=block.axis, size=size
-        )
+            block.at, block.lines, block.estimates, block.intervals,
+            key=block.key, axis=block.axis, ratios=block.ratios, size=size,
+        )  # fmt: skip
     if isinstance(block, Response):
         return response(
             block.at, block.values, block.estimates, block.intervals,

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from dynalab.core.words import number
-from dynalab.show.plots.style import CYCLE, INK, LOG_SCALE, MUTED, Size, new_figure, polish, style
+from dynalab.show.plots.style import CYCLE, INK, LOG_SCALE, MUTED, Size, keys, new_figure, polish, style
 
 Values = Sequence[Sequence[float | None]]
 Bounds = Sequence[Sequence[float | None]]
@@ -183,6 +183,7 @@ def effect(
     *,
     key: str = "",
     axis: str = "step",
+    ratios: bool = False,
     size: Size | None = None,
 ) -> Figure:
     """Draw what one key does at each value of another: lines that are not parallel are an interaction.
@@ -191,33 +192,44 @@ def effect(
         at: The N values of the key along the axis.
         lines: The M values of the other key.
         estimates: M by N of them; None where there is none.
-        intervals: Bounds of each; None where one lies beyond what was seen.
+        intervals: Bounds of each; None where one lies beyond what was seen. With a lower bound and no estimate an arrow
+            points there.
         key: Name of the key along the axis.
         axis: What the values are.
+        ratios: Whether an effect is a factor: on a logarithmic axis lines are then parallel without an interaction.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     figure = new_figure(5.2, 3.2, size)
     ax = figure.add_subplot()
     polish(ax)
-    logarithmic = _scale(ax, "y", estimates, [bounds for row in intervals for bounds in row], None)
+    logarithmic = _scale(ax, "y", estimates, [bounds for row in intervals for bounds in row], None, ratios)
     bottom, top = ax.get_ylim()
+    if any(high is None and low is not None for row in intervals for low, high in row):
+        # Room for what lies beyond.
+        top = top * (top / bottom) ** 0.15 if logarithmic else top + 0.15 * (top - bottom)
+        ax.set_ylim(bottom, top)
+    handles = []
     for place, (label, row, around) in enumerate(zip(lines, estimates, intervals, strict=True)):
         # Beside each other, so that bars do not hide bars.
         x = np.arange(len(at)) + 0.06 * (place - (len(lines) - 1) / 2)
         colour = CYCLE[place % len(CYCLE)]
         known = [np.nan if value is None else value for value in row]
-        ax.plot(x, known, color=colour, linewidth=1.3, marker="o", markersize=4, label=label, zorder=4)
-        for where, bounds in zip(x, around, strict=True):
+        handles += ax.plot(
+            x, known, color=colour, linewidth=1.3, marker="o", markersize=4, label=label, zorder=4
+        )
+        for where, value, bounds in zip(x, row, around, strict=True):
             if bounds[0] is not None or bounds[1] is not None:
                 low, high = (
                     end if one is None else one for one, end in zip(bounds, (bottom, top), strict=True)
                 )
                 ax.plot([where] * 2, [low, high], color=colour, linewidth=1.0, alpha=0.8, zorder=3)
+            if value is None and bounds[0] is not None:
+                ax.plot(where, top, marker="^", markersize=5, color=colour, clip_on=False, zorder=6)
     ax.set_xticks(range(len(at)), at)
     ax.set_xlim(-0.4, len(at) - 0.6)
     ax.set_xlabel(key)
     ax.set_ylabel(f"{axis} ({LOG_SCALE})" if logarithmic else axis)
-    ax.legend(fontsize=7.5)
+    keys(figure, handles, 4)
     return figure
 
 
@@ -233,20 +245,22 @@ def _places(at: Sequence[float]) -> tuple[np.ndarray, list[str], bool]:
     return x, [f"{value:g}" for value in at], True
 
 
-def _scale(ax: Axes, name: str, values: Values, intervals: Bounds, last: float | None) -> bool:
-    """Set the axis of the values; return whether it is logarithmic."""
+def _scale(
+    ax: Axes, name: str, values: Values, intervals: Bounds, last: float | None, ratios: bool | None = None
+) -> bool:
+    """Set the axis of the values; return whether it is logarithmic: where they are wide apart, or as `ratios` says."""
     known = [value for row in values for value in row if value is not None]
     known += [bound for bounds in intervals for bound in bounds if bound is not None]
     known += [] if last is None else [last]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    logarithmic = low > 0 and high / low > WIDE
+    logarithmic = low > 0 and (high / low > WIDE if ratios is None else ratios)
     limits = getattr(ax, f"set_{name}lim")
     which: Axis = getattr(ax, f"{name}axis")
     if logarithmic:
         getattr(ax, f"set_{name}scale")("log")
         limits(low * 0.8, high * 1.1)
-        decades = high / low > 100
-        which.set_major_locator(LogLocator(subs=(1.0,) if decades else (1.0, 2.0, 5.0)))
+        subs = (1.0,) if high / low > 100 else (1.0, 2.0, 5.0)
+        which.set_major_locator(LogLocator(subs=subs) if high / low > WIDE else MaxNLocator(5))
         which.set_minor_formatter(NullFormatter())
         which.set_minor_locator(NullLocator())
     else:
