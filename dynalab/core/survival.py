@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, reduce
+from functools import cache, lru_cache, reduce
 from itertools import combinations
 from math import comb
 from typing import Any
@@ -95,19 +95,26 @@ def gehan_scores(time: np.ndarray, observed: np.ndarray, strata: np.ndarray | No
 def permutation_sums(
     scores: np.ndarray, size: int, seed: int, draws: int | None = None
 ) -> tuple[np.ndarray, bool]:
-    """Return the centred sums of `size` of the scores under permutation, and whether they are all there are.
+    """Return the centred sums of `size` of the scores under permutation, and whether they are all there are."""
+    members, exact = splits(len(scores), size, seed, DRAWS if draws is None else draws)
+    return np.asarray(members @ (scores - scores.mean())), exact
 
-    Then the test is exact; where there are too many, they are drawn.
+
+@lru_cache(maxsize=64)
+def splits(n: int, size: int, seed: int = 0, draws: int = DRAWS) -> tuple[np.ndarray, bool]:
+    """Return which `size` of n runs bear a label, (B, n) of 0 and 1, and whether these are all ways.
+
+    Then a test is exact; where there are too many, they are drawn.
     """
-    centred = scores - scores.mean()
-    n = len(scores)
-    draws = DRAWS if draws is None else draws
-    if comb(n, size) <= draws:
+    exact = comb(n, size) <= draws
+    if exact:
         places = np.array(list(combinations(range(n), size)), dtype=np.int64).reshape(-1, size)
-        return centred[places].sum(axis=1), True
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permuted(np.broadcast_to(centred, (draws, n)), axis=1)
-    return shuffled[:, :size].sum(axis=1), False
+    else:
+        every = np.broadcast_to(np.arange(n), (draws, n))
+        places = np.random.default_rng(seed).permuted(every, axis=1)[:, :size]
+    members = np.zeros((len(places), n))
+    np.put_along_axis(members, places, 1.0, axis=1)
+    return members, exact
 
 
 def permutation_p(observed_sum: float, sums: np.ndarray, exact: bool) -> float:

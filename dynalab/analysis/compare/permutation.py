@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import lru_cache
-from itertools import combinations, product
+from itertools import product
 from math import comb
 
 import numpy as np
 
 from dynalab.analysis.compare import tails
+from dynalab.core.survival import DRAWS, TIE, permutation_sd, splits
 
-DRAWS = 9999
 # Draws beyond what was seen below which their share says little.
 FEW = 20
 LEVEL = 0.05
-# Sums that should be equal differ by less.
-TIE = 1e-9
 # Differences below this share of the values are rounding.
 ROUNDING = 1e-12
 
@@ -82,7 +80,7 @@ class Splits(PermutationTest):
 
     def __init__(self, n: int, m: int) -> None:
         self.n, self.m = n, m
-        self.members, self.exact = _splits(n, m)
+        self.members, self.exact = splits(n + m, m)
         self.least_p = (2 if n == m else 1) / comb(n + m, m)
 
     def sums(self, scores: np.ndarray) -> np.ndarray:
@@ -91,10 +89,8 @@ class Splits(PermutationTest):
 
     def statistic(self, scores: np.ndarray) -> tuple[float, float]:
         """Return the sum of the second's centred scores, and its standard deviation."""
-        n, m, all_runs = self.n, self.m, self.n + self.m
         centred = scores - scores.mean()
-        spread = math.sqrt(n * m / (all_runs * (all_runs - 1)) * float((centred**2).sum()))
-        return float(centred[n:].sum()), spread
+        return float(centred[self.n :].sum()), permutation_sd(scores, self.m)
 
     def p_of_means(self, x: np.ndarray, y: np.ndarray) -> float:
         """Return the p of Welch's t."""
@@ -167,20 +163,6 @@ class Flips(PermutationTest):
 def _over(difference: np.ndarray, errors: np.ndarray) -> np.ndarray:
     """Return differences over the roots of their errors, where an error of 0 is the least that can be told."""
     return difference / np.sqrt(np.maximum(errors, ROUNDING))
-
-
-@lru_cache(maxsize=64)
-def _splits(n: int, m: int) -> tuple[np.ndarray, bool]:
-    """Return who is in the second setting, (B, n + m) of 0 and 1, in all splits or in as many as are drawn."""
-    size = n + m
-    if comb(size, m) <= DRAWS:
-        places = np.array(list(combinations(range(size), m)))
-        members = np.zeros((len(places), size))
-        np.put_along_axis(members, places, 1.0, axis=1)
-        return members, True
-    first = np.zeros(size)
-    first[n:] = 1.0
-    return np.random.default_rng(0).permuted(np.broadcast_to(first, (DRAWS, size)), axis=1), False
 
 
 @lru_cache(maxsize=64)
