@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from dynalab.analysis.base import Convergence
 from dynalab.analysis.compare import needed, tails
 from dynalab.analysis.compare import pairs as tests
 from dynalab.analysis.compare.effects import effects
+from dynalab.analysis.compare.measures import Measure
 from dynalab.analysis.compare.medians import median_interval
 from dynalab.analysis.compare.samples import Times, Values
 from dynalab.analysis.compare.settings import comparable
@@ -235,6 +237,10 @@ def test_a_sweep_is_ranked_and_its_best_value_stands_in_its_range():
     assert last.reached < 8 and last.steps.count(None) == 8 - last.reached
     assert 10 < result.needed_runs["generalised_step"] < 1000
     lines = "\n".join(terminal.lines(compare.show(result, ())))
+    assert (
+        "seeds a setting would tell decay 0.2 and decay 0.3 apart by generalised in four of five"
+        in lines.replace("decay 0.3 and decay 0.2", "decay 0.2 and decay 0.3")
+    )
     assert "decay 0.2 generalises first" in lines and "not told apart from decay 0.3" in lines
     for block in compare.show(result, made):
         if isinstance(block, Figure):
@@ -271,6 +277,70 @@ def test_within_a_margin_settings_are_equivalent():
         for margin in (0.02, 0.5)
     ]
     assert verdicts == ["cannot_tell", "equivalent"]
+
+
+def paired_off(one, other, margin):
+    measure, ids = Measure("it", [one, other], 1), [SimpleNamespace(id="a"), SimpleNamespace(id="b")]
+    (pair,) = compare._pairs(measure, ids, [(0, 1)], margin)
+    return pair.verdict
+
+
+def test_a_margin_of_a_metric_is_a_difference():
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(5, 1, 30), rng.normal(5, 1, 30)
+    # The interval is some .5 to both sides: across the margin, inside it.
+    assert [paired_off(values(x), values(y, 30), m) for m in (0.1, 1.0)] == ["cannot_tell", "equivalent"]
+    # Outside, to either side; across, and told to differ.
+    for sign in (1, -1):
+        assert paired_off(values(x), values(x + 3 * sign, 30), 1.0) == "differ"
+        assert paired_off(values(x), values(x + 3 * sign, 30), 3.0) == "differ"
+        # A difference is seen, and it is small.
+        assert paired_off(values(x), values(x / 20 + 5 * 19 / 20 + 0.3 * sign, 30), 9.0) == "equivalent"
+    assert paired_off(values(x[:3]), values(y[:3], 30), 0.1) == "cannot_tell"
+
+
+def test_a_margin_of_steps_is_a_share():
+    base = np.arange(1000.0, 1300, 10)
+    # .55 to .65 times as late: a third less is 1 / 1.5 and no more, and 1 / 2 is enough.
+    early = times(base * 0.6, first=30)
+    assert [paired_off(times(base), early, m) for m in (0.5, 1.0)] == ["differ", "equivalent"]
+    late = times(base * 1.6, first=30)
+    assert [paired_off(times(base), late, m) for m in (0.5, 0.75)] == ["differ", "equivalent"]
+    # A step more or less is far within a hundredth of a thousand, as a difference it would not be.
+    assert paired_off(times(base), times(base + 1, first=30), 0.1) == "equivalent"
+
+
+def test_what_is_open_is_within_no_margin():
+    base = np.arange(1000.0, 1300, 10)
+    # That the second is later, by how much is open; and of two that never came nothing is known.
+    assert paired_off(times(base), times([9e9] * 30, 1400, 30), 100.0) == "differ"
+    few = times(base[:4]), times([*base[:3], 9e9], last=1025, first=30)
+    assert paired_off(*few, 100.0) == "cannot_tell"
+    never = times(base, last=500), times(base, last=500, first=30)
+    assert paired_off(*never, 100.0) == "cannot_tell"
+    # A tenth that never came leaves the interval closed.
+    some = times(base, last=1265), times(base, last=1265, first=30)
+    assert paired_off(*some, 0.3) == "equivalent"
+
+
+def test_needed_runs_are_those_for_the_closest_that_is_not_told_from_the_best():
+    rng = np.random.default_rng(0)
+    base = rng.normal(0, 1, 10)
+    of = [values(base), values(base + 0.9, 10), values(base + 0.5, 20), values(base + 9, 30)]
+    pairs = [
+        compare.Pair("a", "bcd"[place - 1], "it", 1.0, (None, None), None, (None, None), 0.5, 0.5, None, False,
+                     (10, 10), verdict, "")
+        for place, verdict in ((1, "cannot_tell"), (2, "cannot_tell"), (3, "differ"))
+    ]  # fmt: skip
+    measure = Measure("it", of, 1)
+    found_needed = needed.needed_runs(measure, "a", "abcd", pairs)
+    assert found_needed.pair == ("a", "c")
+    assert found_needed.runs == needed.needed_for_means(of[0], of[2], False, 0.05 / 3)
+    assert needed.needed_runs(measure, "a", "abcd", pairs[2:]) is None
+    # Equal ones are told by no number; and the leader's pairs alone count.
+    same = Measure("it", [of[0], values(base, 10), *of[2:]], 1)
+    assert needed.needed_runs(same, "a", "abcd", pairs) == (("a", "b"), None)
+    assert needed.needed_runs(measure, "d", "abcd", pairs) is None
 
 
 def test_runs_that_diverge_never_arrive_and_have_no_last_value():

@@ -27,7 +27,7 @@ from dynalab.analysis.compare.measures import (
     rule_of,
 )
 from dynalab.analysis.compare.medians import median_interval
-from dynalab.analysis.compare.needed import needed_for_means, needed_for_times
+from dynalab.analysis.compare.needed import needed_runs
 from dynalab.analysis.compare.odd import odd_runs
 from dynalab.analysis.compare.pairs import (
     Bounds,
@@ -35,7 +35,6 @@ from dynalab.analysis.compare.pairs import (
     between_times,
     between_values,
     mean_interval,
-    paired_labels,
 )
 from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.samples import Times, Values
@@ -114,7 +113,11 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     ids = [group.id for group in groups]
     level = {name: _level(ids, rank, made[name]) for name, rank in ranks.items()}
     best = {name: ids[rank[0]] if _leads(ids[rank[0]], made[name]) else None for name, rank in ranks.items()}
-    needed = {item.name: _needed(item, ranks[item.name], ids, made) for item in samples if item.name in ranks}
+    needed = {
+        item.name: needed_runs(item, ids[ranks[item.name][0]], ids, made[item.name])
+        for item in samples
+        if item.name in ranks
+    }
     return Findings(
         task=None if tasks == ["None"] else tasks[0],
         settings=tuple(settings),
@@ -122,7 +125,8 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         pairs=tuple(pair for found in made.values() for pair in found),
         best=best,
         level_with_best=level,
-        needed_runs=needed,
+        needed_runs={name: item and item.runs for name, item in needed.items()},
+        needed_pair={name: item and item.pair for name, item in needed.items()},
         response=_response(main, settings, keys, ranks, level, ids),
         effects=tuple(effect for item in samples for effect in effects(item.name, item.of, keys)),
         odd=tuple(odd_runs(groups, [item for item in samples if not repeats(item.name, known, rule)])),
@@ -157,10 +161,11 @@ def _pairs(
             "differ",
             "",
         )
-        if p > LEVEL:
-            within = margin is not None and _within(pair, margin)
-            reason = "" if within else _reason(pair, gap.least_p, len(gaps), sample.of[a], sample.of[b])
-            pair = replace(pair, verdict="equivalent" if within else "cannot_tell", reason=reason)
+        if margin is not None and _within(pair, margin):
+            pair = replace(pair, verdict="equivalent")
+        elif p > LEVEL:
+            reason = _reason(pair, gap.least_p, len(gaps), sample.of[a], sample.of[b])
+            pair = replace(pair, verdict="cannot_tell", reason=reason)
         found.append(pair)
     return found
 
@@ -240,25 +245,6 @@ def _level(ids: Sequence[str], rank: Sequence[int], found: Sequence[Pair]) -> tu
         if first in (pair.a, pair.b) and pair.verdict != "differ"
     }
     return tuple(ids[place] for place in rank if ids[place] in level)
-
-
-def _needed(
-    sample: Measure, rank: Sequence[int], ids: Sequence[str], made: Mapping[str, Sequence[Pair]]
-) -> int | None:
-    """Return the runs of a setting that would tell the best from the next one; None where it is told, or never is."""
-    first, second = rank[:2]
-    found = made[sample.name]
-    pair = next((item for item in found if {item.a, item.b} == {ids[first], ids[second]}), None)
-    if pair is None or pair.verdict == "differ" or min(pair.runs) < 2:
-        return None
-    one, other = sample.of[first], sample.of[second]
-    if seeds := paired_labels(one, other, len(found)):
-        one, other = one.of(seeds), other.of(seeds)
-    level = LEVEL / len(found)
-    if isinstance(one, Times) and isinstance(other, Times):
-        return needed_for_times(one, other, pair.paired, level)
-    assert isinstance(one, Values) and isinstance(other, Values)
-    return needed_for_means(one, other, pair.paired, level)
 
 
 def _response(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dynalab.analysis.compare.pairs import Bounds
@@ -132,11 +132,14 @@ class Findings:
     pairs: tuple[Pair, ...]  # of settings, by every landmark and metric
     best: Mapping[str, str | None]  # landmark or metric -> the ensemble that leads; None where all are alike
     level_with_best: Mapping[str, tuple[str, ...]]  # those that it is not told apart from
-    needed_runs: Mapping[str, int | None]  # runs of a setting that would tell the two first of them apart
+    # landmark or metric -> runs of a setting that would tell the best from the closest that it is not told from, in
+    # four of five trials; None where all are told, or no number up to 1,000 would
+    needed_runs: Mapping[str, int | None]
     response: Response | None  # over the values of the key, where one numeric key was swept
     effects: tuple[Effect, ...]  # of each key and each two, where two or more were swept
     at_step: int | None  # where metrics were read; None: where each run ends
     rule: Convergence | None  # of the landmark `converged_step`
     margin: float | None  # the key `margin`
     warnings: tuple[str, ...] = ()
+    needed_pair: Mapping[str, tuple[str, str] | None] = field(default_factory=dict)  # these two
     odd: tuple[Odd, ...] = ()  # every run against the others of its setting

@@ -1,15 +1,55 @@
-"""How many seeds a setting would settle a pair that is not told apart."""
+"""How many seeds a setting would settle which one is best."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from dynalab.analysis.compare.pairs import together
+from dynalab.analysis.compare.findings import Pair
+from dynalab.analysis.compare.measures import Measure
+from dynalab.analysis.compare.pairs import paired_labels, together
+from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.samples import Times, Values
 from dynalab.core.survival import gehan_scores
 
 POWER = 0.8
 MOST = 1000  # runs beyond which a number would be none
+
+
+class Needed(NamedTuple):
+    """Two settings, and the runs of each that would tell them apart; None where no number up to 1,000 would."""
+
+    pair: tuple[str, str]
+    runs: int | None
+
+
+def needed_runs(sample: Measure, best: str, ids: Sequence[str], found: Sequence[Pair]) -> Needed | None:
+    """Return the runs of a setting that would tell the best from the closest of those that it is not told from."""
+    open_pairs = [
+        pair
+        for pair in found
+        if best in (pair.a, pair.b) and pair.verdict == "cannot_tell" and min(pair.runs) >= 2
+    ]
+    asked = [
+        (_runs_for(sample, ids.index(pair.a), ids.index(pair.b), pair, len(found)), pair)
+        for pair in open_pairs
+    ]
+    if not asked:
+        return None
+    runs, pair = max(asked, key=lambda item: math.inf if item[0] is None else item[0])
+    return Needed((pair.a, pair.b), runs)
+
+
+def _runs_for(sample: Measure, a: int, b: int, pair: Pair, n_pairs: int) -> int | None:
+    one, other = sample.of[a], sample.of[b]
+    if seeds := paired_labels(one, other, n_pairs):
+        one, other = one.of(seeds), other.of(seeds)
+    level = LEVEL / n_pairs
+    if isinstance(one, Times) and isinstance(other, Times):
+        return needed_for_times(one, other, pair.paired, level)
+    assert isinstance(one, Values) and isinstance(other, Values)
+    return needed_for_means(one, other, pair.paired, level)
 
 
 def needed_for_means(one: Values, other: Values, paired: bool, level: float) -> int | None:

@@ -143,6 +143,18 @@ def effect_words(findings: Findings) -> str:
     return f"Effects of the keys {'; '.join(clauses)}." if clauses else ""
 
 
+def needed_words(findings: Findings) -> str:
+    """Return how many seeds would settle who is best; empty where that is settled, or no number would."""
+    needed, pair = findings.needed_runs.get(findings.main), findings.needed_pair.get(findings.main)
+    if needed is None or pair is None:
+        return ""
+    one, other = (by_id(findings)[name].label for name in pair)
+    return (
+        f"About **{count(needed, 'seed')}** a setting would tell **{one}** and **{other}** apart by "
+        f"{metric(findings.main)} in four of five trials, if they differ as much as these runs do."
+    )
+
+
 def odd_runs(findings: Findings) -> list[str]:
     """Return a sentence for each run that is unlike the others of its setting, the surest first; as a rule none."""
     settings = by_id(findings)

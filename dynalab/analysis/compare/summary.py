@@ -16,11 +16,12 @@ from dynalab.analysis.compare.sentences import (
     headline,
     metric,
     names,
+    needed_words,
     odd_runs,
     sentence,
 )
 from dynalab.core.runs import Group
-from dynalab.core.words import count, number, p_value, spoken
+from dynalab.core.words import number, p_value, spoken
 from dynalab.show.blocks import Block, Cell, Say, Table
 
 MOST_PAIRS = 40
@@ -36,11 +37,8 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     if line := effect_words(findings):
         yield Say(line)
     yield from map(Say, odd_runs(findings))
-    if (needed := findings.needed_runs.get(findings.main)) is not None:
-        yield Say(
-            f"About **{count(needed, 'seed')}** a setting would tell the first two by {metric(findings.main)} apart "
-            "in four of five trials, if they differ as much as these runs do."
-        )
+    if line := needed_words(findings):
+        yield Say(line)
     if groups:
         yield figures.ranking(findings)
         if findings.response is not None:
