@@ -136,6 +136,37 @@ def test_where_most_never_come_the_few_that_do_are_not_odd():
     assert "generalised_step" not in {row.of for row in result.odd}
 
 
+def test_what_follows_from_a_late_landmark_is_not_odd():
+    """A tenth of the runs are cut off before they generalise, at a tenth of the accuracy of the others."""
+    odd_ones = [
+        row
+        for seed in range(15)
+        for row in found(groups(seed, n=8, last=1500)).odd
+        if row.p_adjusted is not None and row.p_adjusted < 0.05
+    ]
+    assert len(odd_ones) <= 2
+    # Nor is one that does so before the step at which metrics are read, where the others do not.
+    short = [replace(group, runs=tuple(run.until(900) for run in group.runs)) for group in groups(3, n=8)]
+    assert all(row.p_adjusted > 0.05 for row in found(short).odd if row.p_adjusted is not None)
+
+
+def test_an_accuracy_near_1_is_odd_by_what_is_wrong():
+    def accuracies(errors):
+        made = groups(1, n=12, last=4000, delays=(1.0, 1.0))
+        runs = []
+        for run, error in zip(made[0].runs, errors, strict=True):
+            series = run.series["test_accuracy"]
+            end = np.where(series.values > 0.9, 1 - error, series.values)
+            runs.append(replace(run, series={**run.series, "test_accuracy": replace(series, values=end)}))
+        rows = found([replace(made[0], runs=tuple(runs)), made[1]], metrics=["test_accuracy"]).odd[:12]
+        return [row.run for row in rows if row.of == "test_accuracy" and row.p_adjusted < 0.05]
+
+    errors = 0.0004 * np.exp(0.8 * normal(12, 4))
+    # Lognormal errors, the largest of which is as far from the others as it may be; and one that is much farther.
+    assert not accuracies(np.append(errors[1:], 0.0075))
+    assert accuracies(np.append(np.full(11, 0.0004) + 1e-5 * normal(11), 0.0099)) == ["0000000000/s0011"]
+
+
 def test_nothing_in_words_where_no_seed_is_odd_and_null_where_it_cannot_be_told():
     assert "unlike" not in lines(compare, found(groups(1, n=12, last=4000)))
     few = found(groups(1, n=4, last=4000)).odd

@@ -129,7 +129,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         needed_pair={name: item and item.pair for name, item in needed.items()},
         response=_response(main, settings, keys, ranks, level, ids),
         effects=tuple(effect for item in samples for effect in effects(item.name, item.of, keys)),
-        odd=tuple(odd_runs(groups, [item for item in samples if not repeats(item.name, known, rule)])),
+        odd=tuple(odd_runs(groups, [item for item in samples if not repeats(item.name, known, rule)], at)),
         at_step=at,
         rule=rule,
         margin=config.margin,
