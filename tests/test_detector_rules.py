@@ -739,6 +739,7 @@ def test_defaults_and_bounds_of_the_keys():
         "rise": 2.0,
         "zero_fraction": 0.05,
         "eps": 1e-6,
+        "imbalance": 1e-3,
         "steps": None,
     }
     assert plain(variance.Config()) == {"log_time": False, "steps": None, "draws": 4000, "seed": 0}
@@ -755,6 +756,7 @@ def test_defaults_and_bounds_of_the_keys():
         (SpikeKeys, "rise", [1e-9], [0.0, np.inf], "a number above 0"),
         (SpikeKeys, "zero_fraction", [0.0, 1.0], [-0.01, 1.01], "a number from 0 to 1"),
         (SpikeKeys, "eps", [0.0], [-1e-9], "a number of at least 0"),
+        (SpikeKeys, "imbalance", [1e-9, 1.0], [0.0, 1.01], "a number above 0 and at most 1"),
         (variance.Config, "draws", [100], [99], "an integer of at least 100"),
         (variance.Config, "seed", [0], [-1], "an integer of at least 0"),
         (variance.Config, "steps", [0], [-1], "an integer of at least 0"),

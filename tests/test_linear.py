@@ -165,7 +165,7 @@ def test_of_a_damaged_shard_every_run_goes_on(tmp_path):
     runs[0].shard.series("every-20").unlink()
     (request,) = read_command([*words, "train.steps=20"], outputs=str(tmp_path)).requests
     layout = lay_out(OutputPaths(tmp_path), request, lambda _: Plan(1, 1, (), "none"))
-    assert layout.resumed == ["s0000", "s0001", "s0002"] and not layout.done and not layout.cut_off
+    assert layout.laid == ["s0000", "s0001", "s0002"] and not layout.done and not layout.cut_off
     assert layout.work == [runs[0].shard] and len(layout.warnings) == 1
     shard = runfile.read(runs[0].shard)
     assert (shard.requested_steps, shard.status) == (40, "partial")

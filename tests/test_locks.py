@@ -502,7 +502,7 @@ def test_a_silent_lock_of_another_machine_is_watched_once_and_then_out_of_the_wa
     assert found.busy == {"s0000": "process 1 on elsewhere"} and found.locks == {paths.lock}
     assert lock.watch(found.locks, lambda line: None)
     found = laid_out(outputs)
-    assert not found.busy and found.resumed == ["s0000", "s0001"] and not paths.lock.exists()
+    assert not found.busy and found.laid == ["s0000", "s0001"] and not paths.lock.exists()
 
 
 def test_who_is_not_quick_enough_finds_the_runs_busy(outputs, monkeypatch):
@@ -511,7 +511,7 @@ def test_who_is_not_quick_enough_finds_the_runs_busy(outputs, monkeypatch):
         monkeypatch.setattr(lock, "holder", lambda _: None)
         before = paths.run.read_bytes()
         found = laid_out(outputs)
-        assert list(found.busy) == ["s0000"] and found.resumed == ["s0001"] and paths not in found.work
+        assert list(found.busy) == ["s0000"] and found.laid == ["s0001"] and paths not in found.work
         assert paths.run.read_bytes() == before
 
 

@@ -191,6 +191,7 @@ FIGURES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "metric_panels": (({"l2": STEPS, "l1": STEPS}, {"l2": RUNS, "l1": RUNS}), {}),
     "model_selection": (([1, 2], [-2.0, -1.0], [0.1, 0.1], [20.0, 10.0], 2), {}),
     "effect": ((["1", "2"], ["a"], [[1.0, None]], [[(0.5, 2.0), (None, None)]]), {"key": "lr"}),
+    "estimates_in_regions": ((["a"], [0.5], [(0.2, None)], [(0.4, 1.0)]), {"notes": ["agrees"]}),
     "ranking": (
         (["a", "b"], [[1.0, 2.0], [3.0, None]], [1.5, None], [(1.0, 2.0), (3.0, None)]),
         {"last": 9.0},

@@ -461,7 +461,8 @@ def test_hidden_progress_on_the_page(page: Writer, outputs: Path) -> None:
         np.testing.assert_allclose(curve(line)[1], np.median(values[name], axis=0))
     shown.says("the first came earlier in 2 of 3 runs that had either, by 40 steps at the median.")
     assert (
-        "Accuracy, and Fourier coefficient and movement of relevant against other coordinates" in shown.alts()
+        "Accuracy on held-out examples; below it relevant against other coordinates (Fourier coefficient, movement)"
+        in shown.alts()
     )
 
 

@@ -277,7 +277,7 @@ def test_a_damaged_run_json_is_named_and_force_trains_over_it(outputs, words):
     assert forced.work[0].root.name == f"{first.work[0].root.name}-a2"
     # The later attempt stands in for it, for commands that train and for those that read.
     later = made(outputs, *words)
-    assert not later.new and not later.damaged and later.resumed == first.new
+    assert not later.new and not later.damaged and later.laid == first.new
     stored = StoredEnsemble(later.paths)
     assert [run.attempt for run in stored.runs] == [2] * len(first.new) and stored.damaged == []
 

@@ -320,12 +320,16 @@ def _figure(findings: Findings, measure: Measure, recorded: Sequence[Run]) -> Li
             title = f"{drawn.title}: {next(iter(curves))}" if len(curves) == 1 else drawn.title
             level = None if place else summary.level
             panels.append(Panel(title=title, curves=curves, logarithmic=drawn.logarithmic, level=level))
+    drawn_below = "; ".join(
+        panel.title if len(panel.curves) == 1 else f"{panel.title} ({', '.join(panel.curves)})"
+        for panel in panels[1:]
+    )
     passed = f"{measure.label} {measure.passes} {summary.level:g}"
     spread = " Line: median over runs; band: quartiles; thin lines: single runs." if len(runs) > 2 else ""
     return Lines(
         name="hidden-progress",
         caption=f"**Hidden progress.** {measure.caption}{spread}",
-        alt=f"Accuracy on held-out examples; below it {'; '.join(panel.title for panel in panels[1:])}",
+        alt=f"Accuracy on held-out examples; below it {drawn_below}",
         panels=panels,
         marks={
             passed: summary.progress_step.median,
