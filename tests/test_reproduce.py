@@ -471,24 +471,33 @@ claims:
     where: {{command: base, analysis: events}}
     statistic: share
     agrees: [0, 0.8]
+  few:
+    says: Nor does what two commands ask for
+    published: 0
+    rows: {{analysis: slingshot, value: verdict == 'slingshot'}}
+    where: {{command: few}}
+    statistic: count
+    agrees: [0, 2]
 scales:
   ci:
     minutes: 0.1
     commands:
       base: train {tiny} seed=0..2 eval.every=3 probes=[weights,gradients]
       shaken: fork base 30 edit=perturb edit.scale={removed} train.steps=40
-      events: analyze slingshot base
+      few: train {tiny} seed=1 eval.every=3 probes=[weights,gradients]
+      events: analyze slingshot base few
       whole: analyze eos base shaken
 """
     own(tmp_path, "1e-3", text=text)
     words = ["--scale", "ci", "--config-dir", str(tmp_path / "sheets"), "launcher=inline"]
     answer = here("reproduce", "mine", "--json", *words)
     (sheet,) = answer.json["sheets"]
-    shaken, none = sheet["claims"]
+    shaken, none, few = sheet["claims"]
     assert (
         shaken["n"] == 3 and 0.9 < shaken["measured"] < 1.1 and shaken["interval"][0] != shaken["interval"][1]
     )
-    assert (none["verdict"], none["n"]) == ("agrees", 3)
+    # The run that two commands ask for is of the one that a claim names.
+    assert (none["verdict"], none["n"]) == ("agrees", 3) and few["n"] == 1
     # No sharpness was recorded: a command that failed, which no claim reads.
     (failed,) = sheet["failed"]
     assert answer.code == 3 and failed["command"] == "whole" and "sharpness" in failed["why"]

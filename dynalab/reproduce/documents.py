@@ -72,8 +72,8 @@ def trained(command: str, asked: Sequence[Asked], rows: bool) -> list[Document]:
 
 
 def analysed(command: str, result: Result, asked: Sequence[Asked], trained_by: Mapping[str, str]) -> Document:
-    """Return a stored analysis as a document; `trained_by` has ensemble -> the command that trained it."""
-    own = {
+    """Return a stored analysis as a document; `trained_by` has ensemble, or run -> the command that trained it."""
+    own: dict[str, dict[str, Any]] = {
         item.ensemble.id: {
             **keys_of(item.ensemble.config),
             "command": trained_by.get(item.ensemble.id),
@@ -81,7 +81,8 @@ def analysed(command: str, result: Result, asked: Sequence[Asked], trained_by: M
         }
         for item in asked
     }
-    return Document(result.kind, result.data, own, _seeds(asked))
+    runs = {run.id: {"command": trained_by.get(run.id)} for item in asked for run in item.runs}
+    return Document(result.kind, result.data, own | runs, _seeds(asked))
 
 
 def _seeds(asked: Sequence[Asked]) -> dict[str, int | None]:

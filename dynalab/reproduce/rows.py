@@ -23,8 +23,8 @@ class Document:
     Attributes:
         kind: `train`, or the analysis.
         tree: Plain values.
-        keys: Ensemble -> key -> value: of its configuration, and `command`, the name of what trained it; of an
-            analysis `analysis` as well, the name of what made it.
+        keys: Ensemble, or run -> key -> value: of its configuration, and `command`, the name of what trained it;
+            of an analysis `analysis` as well, the name of what made it. A run's go before its ensemble's.
         seeds: Id of a run -> its seed.
     """
 
@@ -94,7 +94,7 @@ def _keys(item: Any, document: Document) -> dict[str, Any]:
     if document.kind == "train":
         ensemble = document.tree["id"]
     own = {"ensemble": ensemble, "run": run, "seed": document.seeds.get(str(run))}
-    return {**document.keys.get(str(ensemble), {}), **own}
+    return {**document.keys.get(str(ensemble), {}), **document.keys.get(str(run), {}), **own}
 
 
 def _holds(where: Mapping[str, Any], keys: Mapping[str, Any]) -> bool:

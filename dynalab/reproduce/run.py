@@ -133,7 +133,10 @@ def _documents(claim: Claim, steps: Sequence[Step], done: Done) -> list[Document
         rows = reads_rows([claim.rows.each, claim.rows.value, *claim.rows.terms.values()])
         listed = [trained(step.name, done.asked.get(step, []), rows) for step in read]
         return [document for some in listed for document in some]
-    by = {item.ensemble.id: step.name for step in reversed(steps) for item in done.asked.get(step, ())}
+    # What several commands ask for is the one's that the claim names; else the first's.
+    first = sorted(steps, key=lambda step: step.name != claim.where.get("command"))
+    asked_by = [(step.name, item) for step in reversed(first) for item in done.asked.get(step, ())]
+    by = {key: name for name, item in asked_by for key in (item.ensemble.id, *(run.id for run in item.runs))}
     return [
         analysed(step.name, result, asked, by)
         for step in read
