@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -56,7 +57,18 @@ def dynalab(*words: str, outputs: Path) -> Any:
     return json.loads(done.stdout)
 
 
-def cases(path: Path, numbers: Iterable[int], measure: Callable[[int], Any], processes: int = 2) -> list[Any]:
+def workers(processes: int = 2) -> ProcessPoolExecutor:
+    """Processes for `cases`."""
+    return ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+
+
+def cases(
+    path: Path,
+    numbers: Iterable[int],
+    measure: Callable[[int], Any],
+    processes: int = 2,
+    pool: ProcessPoolExecutor | None = None,
+) -> list[Any]:
     """Measure numbered cases in processes, keeping each in a file of JSON lines: what stands there is not repeated.
 
     Args:
@@ -64,6 +76,7 @@ def cases(path: Path, numbers: Iterable[int], measure: Callable[[int], Any], pro
         numbers: The cases, fixed in advance.
         measure: A function of a module (it is pickled) from a case's number to a JSON value.
         processes: How many at once.
+        pool: Processes that are there already, for many files of short cases; None: made here.
 
     Returns:
         The values in the order of the numbers.
@@ -79,8 +92,8 @@ def cases(path: Path, numbers: Iterable[int], measure: Callable[[int], Any], pro
     numbers = list(numbers)
     missing = [number for number in numbers if number not in known]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file, ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for number, value in zip(missing, pool.map(measure, missing), strict=True):
+    with path.open("a") as file, nullcontext(pool) if pool else workers(processes) as started:
+        for number, value in zip(missing, started.map(measure, missing), strict=True):
             known[number] = value
             file.write(json.dumps([number, value]) + "\n")
             file.flush()

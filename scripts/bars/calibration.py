@@ -7,7 +7,9 @@ p-value errs below .05, an interval where it misses what it is of. The suite ask
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -16,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bars.base import Bar, cases
+from bars.base import Bar, cases, workers
 
 NULLS, WHOLE = 1000, 150
 MOST = 0.07
@@ -527,8 +529,7 @@ def _statistics() -> list[Null]:
 
 STATISTICS = _statistics()
 ANALYSES = [
-    # Decoded states err in 6.9% of the first thousand and in 5.4% of the next, true states in 5.3% and 4.9%.
-    Null(f"analyze hmm: {RANDOM}", partial(analysed, "random", False), 2 * NULLS),
+    Null(f"analyze hmm: {RANDOM}", partial(analysed, "random", False), NULLS),
     Null(f"analyze hmm: {LENGTHS}", partial(analysed, "lengths", False), WHOLE),
     Null(f"analyze hmm, two ensembles in one: {RANDOM}", partial(analysed, "random", True), WHOLE),
     Null(f"analyze hmm twice, compared: {RANDOM}", partial(apart, "random"), WHOLE),
@@ -549,35 +550,75 @@ def most(nulls: int, printed: int, many: float = MOST) -> float:
     return many if nulls >= NULLS else 0.05 + 2 * (0.05 * 0.95 / max(printed, 1)) ** 0.5
 
 
-def _before(null: Null, name: str) -> str:
-    rate = RATES.get(null.runs, {}).get(name)
-    return "" if rate is None else f"{rate:.1%}"
+def _measured(null: Null, place: Path, pool: ProcessPoolExecutor) -> tuple[dict[str, list[bool]], bool]:
+    """The errors of every value printed of some null runs, and whether none errs too often.
+
+    Of hundreds of rates a few of exact tests lie above the bar by chance. What does is asked of three times as many
+    further nulls, and judged by all.
+    """
+    for nulls in (null.nulls, 4 * null.nulls):
+        errors = cases(place, range(nulls), partial(_errors, null.runs), pool=pool)
+        names = dict.fromkeys(name for one in errors for name in one)
+        every = {name: [error for one in errors for error in one.get(name, ())] for name in names}
+        reached = all(
+            np.mean(found) <= most(nulls, len(found), null.most)
+            for found in every.values()
+            if len(found) >= LEAST
+        )
+        if reached:
+            break
+    return every, reached
 
 
 def calibration(work: Path) -> tuple[str, bool, list[list[str]]]:
-    """The share of errors of every p-value and interval."""
-    rows: list[list[str]] = []
-    worst, reached = 0.0, True
-    for number, null in enumerate((*STATISTICS, *ANALYSES)):
-        place = work / "calibration" / f"{number}.jsonl"
-        found = cases(place, range(null.nulls), partial(_errors, null.runs))
-        for name in dict.fromkeys(name for errors in found for name in errors):
-            every = [error for errors in found for error in errors.get(name, ())]
-            rate = float(np.mean(every)) if every else 0.0
-            if len(every) >= LEAST:
-                worst = max(worst, rate)
-                reached = reached and rate <= most(null.nulls, len(every), null.most)
-            said = f"{rate:.1%} of {len(every):,}" if every else "none printed"
-            rows.append([name, null.runs, f"{null.nulls:,}", said, _before(null, name)])
-    header = ["p-value or interval", "null runs", "nulls", "errs", f"before ({BEFORE})"]
-    return f"{len(rows)} below; the worst errs in {worst:.1%}", reached, [header, *sorted(rows)]
+    """The share of errors of every p-value and interval: a row a value, its least and its most over the null runs."""
+    rates: dict[str, list[tuple[float, int, str]]] = {}
+    silent: list[str] = []
+    reached = True
+    with workers() as pool:
+        for null in (*STATISTICS, *ANALYSES):
+            place = work / "calibration" / f"{hashlib.sha256(null.runs.encode()).hexdigest()[:12]}.jsonl"
+            every, well = _measured(null, place, pool)
+            reached = reached and well
+            for name, errors in every.items():
+                if len(errors) < LEAST:
+                    silent.append(name)
+                else:
+                    rates.setdefault(name, []).append((float(np.mean(errors)), len(errors), null.runs))
+    rows = []
+    for name, found in sorted(rates.items()):
+        worst, printed, runs = max(found)
+        before = [rate for _, _, where in found if (rate := RATES.get(where, {}).get(name)) is not None]
+        rows.append(
+            [
+                name,
+                str(len(found)),
+                f"{min(found)[0]:.1%} to {worst:.1%}" if len(found) > 1 else f"{worst:.1%}",
+                f"{runs} ({printed:,})",
+                f"{max(before):.1%}" if before else "",
+            ]
+        )
+    worst = max(rate for found in rates.values() for rate, _, _ in found)
+    header = [
+        "p-value or interval",
+        "kinds of null runs",
+        "errs",
+        "most in (printed)",
+        f"most before ({BEFORE})",
+    ]
+    n = sum(map(len, rates.values()))
+    figure = (
+        f"{n} rates of {len(rows)} values; the worst errs in {worst:.1%}; {len(silent)} print too few to tell"
+    )
+    return figure, reached, [header, *rows]
 
 
 BARS = [
     Bar(
         "calibration",
         "how often p-values are below .05 and 95% intervals miss, where there is nothing to find",
-        "at most 7% in 1,000 null ensembles (8% for means of 5 runs), 5% and two standard errors in fewer",
+        "at most 7% in 1,000 null ensembles (8% for means of 5 runs), 5% and two standard errors in fewer; "
+        "where it is more, in 4 times as many",
         "test_calibration.py",
         calibration,
         ("dynalab/analysis", "dynalab/core/survival.py", "scripts/bars/calibration.py", "tests/nulls"),
