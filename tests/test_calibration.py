@@ -130,16 +130,28 @@ def test_the_published_states_are_not_tested():
 
 
 def test_the_bar_has_a_table(tmp_path, monkeypatch):
-    null = Null("none", lambda seed: {"b: p": [seed < 2], "a: p": []}, 100)
-    monkeypatch.setattr(calibration, "STATISTICS", [null])
-    monkeypatch.setattr(calibration, "ANALYSES", [])
-    monkeypatch.setattr(calibration, "cases", lambda _, numbers, measure: [measure(n) for n in numbers])
+    def few(seed: int) -> dict[str, list[bool]]:
+        return {"b: p": [seed < 2], "a: p": []}
+
+    # By chance too often in the first hundred, and not in four times as many.
+    nulls = [Null("none", few, 100), Null("some", lambda seed: {"b: p": [seed < 20]}, 100)]
+    monkeypatch.setattr(calibration, "STATISTICS", nulls[:1])
+    monkeypatch.setattr(calibration, "ANALYSES", nulls[1:])
+    asked: list[int] = []
+
+    def cases(_, numbers, measure, *, pool):
+        asked.append(len(numbers))
+        return [measure(n) for n in numbers]
+
+    monkeypatch.setattr(calibration, "cases", cases)
     figure, reached, table = calibration.calibration(tmp_path)
-    assert reached and figure == "2 below; the worst errs in 2.0%"
-    assert table[1:] == [
-        ["a: p", "none", "100", "none printed", ""],
-        ["b: p", "none", "100", "2.0% of 100", ""],
-    ]
+    assert asked == [100, 100, 400]
+    assert reached and figure == "2 rates of 1 values; the worst errs in 5.0%; 1 print too few to tell"
+    assert table[1:] == [["b: p", "2", "2.0% to 5.0%", "some (400)", ""]]
+    monkeypatch.setattr(
+        calibration, "ANALYSES", [Null("often", lambda seed: {"b: p": [seed % 10 == 0]}, 100)]
+    )
+    assert not calibration.calibration(tmp_path)[1]
     monkeypatch.setattr(verify_bars, "TABLE", tmp_path / "verified.md")
     bar = Bar("one", "what it is", "a lot", "test", lambda _: ("", True))
     monkeypatch.setattr(verify_bars, "BARS", [bar])
@@ -148,7 +160,7 @@ def test_the_bar_has_a_table(tmp_path, monkeypatch):
     lines = (tmp_path / "verified.md").read_text().splitlines()
     place = lines.index("## What it is")
     assert lines[place + 2 : place + 4] == [
-        "| p-value or interval | null runs | nulls | errs | before (6014725) |",
+        "| p-value or interval | kinds of null runs | errs | most in (printed) | most before (6014725) |",
         "| --- | --- | --- | --- | --- |",
     ]
-    assert lines[place + 4] == "| a: p | none | 100 | none printed |  |" and len(lines) == place + 6
+    assert lines[place + 4] == "| b: p | 2 | 2.0% to 5.0% | some (400) |  |" and len(lines) == place + 5
