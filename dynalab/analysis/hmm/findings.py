@@ -255,9 +255,7 @@ class Odd:
 
     run: str  # its id
     ll_per_frame: float  # log-likelihood under the model of its fold, fitted without it, nats a frame
-    below: float | None = (
-        None  # by how much it is less likely than the others' median at the same steps, nats a frame
-    )
+    below: float | None = None  # by how much less than the others' median at the same steps, nats a frame
     p: float | None = None  # that a run of the same law is as far below; null where it cannot be told
     p_adjusted: float | None = None  # with the other runs of its ensemble (Holm); below .05 the run is odd
     reason: str = ""  # why it cannot be told; empty otherwise
@@ -265,10 +263,7 @@ class Odd:
 
 @dataclass(frozen=True, kw_only=True)
 class Collinearity:
-    """Condition number of the pooled correlation matrix of the features, and its effective rank.
-
-    exp of the entropy of its eigenvalues' shares (Roy and Vetterli, 2007), 1 to M.
-    """
+    """Of the pooled correlation matrix of the features; exp of its spectrum's entropy (Roy and Vetterli, 2007)."""
 
     condition_number: float = float("inf")  # largest over smallest eigenvalue
     effective_rank: float = 1.0  # from 1 to the number of metrics
