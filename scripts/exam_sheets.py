@@ -56,7 +56,8 @@ def main(arguments: Sequence[str]) -> int:
     names = [name for name in known if not options.names or name in options.names]
     if options.scale == "ci":
         with tempfile.TemporaryDirectory() as folder:
-            return max(_ends(_tried(name, "ci", Path(folder))) for name in names)
+            # At this scale the machinery is tried: what a claim comes to may differ between machines.
+            return max(int(bool(_tried(name, "ci", Path(folder))["failed"])) for name in names)
     records = json.loads(RECORDS.read_text()) if RECORDS.is_file() else {}
     state = hashed(sources())
     for stale in WORK.glob("*"):
