@@ -32,6 +32,8 @@ def reduced(words: list[str]) -> list[str]:
     """Shorten a training or a fit; what a dry run only plans stays as it is."""
     if words[:3] == ["dynalab", "analyze", "hmm"]:
         return [*words, "stability=false", "baselines=false", "restarts=2"]
+    if words[1] == "reproduce":
+        return [*words, "--dry-run"]
     if words[1] == "fork":
         return [*("20" if word == "200" else word for word in words), "launcher=inline"]
     if words[1] != "train" or "--dry-run" in words:
