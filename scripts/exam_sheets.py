@@ -28,7 +28,9 @@ _APART = ("__main__.py", "cli", "report", "show", "imports", "reproduce")
 HEAD = """# The exam
 
 What the claims of every [sheet](reproduce.md) came to at scale `cpu`, as `scripts/exam` measured it. Seeds and regions
-were fixed before; nothing is left out. Under a removal the main claim is tried without its cause, and must not agree.
+were fixed before those seeds were run, some settings and regions after others had been: a sheet's first lines say
+which, and a claim that was added later says so. Nothing is left out. Under a removal the main claim is tried without
+its cause, and must not agree.
 """
 
 
