@@ -29,9 +29,7 @@ def build(config):
 
     class Data:
         def __init__(self, streams, device):
-            self.inputs = torch.stack(
-                [torch.randn(32, 1, generator=s.torch("split", device=device), device=device) for s in streams]
-            )
+            self.inputs = torch.stack([torch.randn(32, 1, generator=s.torch("split")) for s in streams]).to(device)
 
         def _batch(self):
             return Batch(self.inputs, config.slope * self.inputs)

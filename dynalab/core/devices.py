@@ -1,11 +1,20 @@
-"""Where to compute."""
+"""Where to compute, and what goes there and back. A card is not waited for where that can be helped."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from dynalab.core.errors import ConfigError
 from dynalab.core.words import count
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+# Bytes that are copied from a card by way of pinned memory, at most: torch keeps it, in powers of two.
+MOST_PINNED = 1 << 28
 
 
 def resolve_device(asked: str, cuda_devices: int) -> str:
@@ -24,3 +33,24 @@ def resolve_device(asked: str, cuda_devices: int) -> str:
             there = count(cuda_devices, "CUDA device") if cuda_devices else "no CUDA device"
             raise ConfigError(f"device={asked}: this machine has {there}; use device=cpu or device=auto")
     return asked
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return what was made on the host on a device; a card copies it from pinned memory, while the host goes on."""
+    import torch
+
+    if device.type == "cuda" and torch.cuda.is_available():
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors on the host; a card copies them one behind the other and is waited for once."""
+    import torch
+
+    on_card = [tensor for tensor in tensors.values() if tensor.device.type == "cuda"]
+    pinned = sum(tensor.nbytes for tensor in on_card) <= MOST_PINNED
+    found = {name: tensor.detach().to("cpu", non_blocking=pinned) for name, tensor in tensors.items()}
+    for device in {tensor.device for tensor in on_card} if pinned else ():
+        torch.cuda.current_stream(device).synchronize()
+    return found

@@ -86,10 +86,15 @@ class Lanczos:
         self._basis[done.to(self._basis.device), len(self.alphas)] = 0.0
 
     def decomposed(self) -> tuple[Tensor, Tensor]:
-        """Return the Ritz values (S, m), ascending, and the matrix of their coordinates (S, m, m), columns."""
-        matrix = torch.diag_embed(torch.stack(self.alphas, dim=1))
+        """Return the Ritz values (S, m), ascending, and the matrix of their coordinates (S, m, m), columns.
+
+        On the host: a card would take the small matrices one by one.
+        """
+        numbers = torch.stack([*self.alphas, *self.betas], dim=1).cpu()
+        diagonal, off = numbers.split(len(self.alphas), dim=1)
+        matrix = torch.diag_embed(diagonal)
         if len(self.alphas) > 1:
-            off = torch.stack(self.betas[:-1], dim=1)
+            off = off[:, :-1]
             matrix = matrix + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
         values, vectors = torch.linalg.eigh(matrix)
         return values, vectors
@@ -123,7 +128,7 @@ def largest(
         lanczos.grow()
         if m < k or (m % block and m != most):
             continue
-        ritz, parts = (item.cpu() for item in lanczos.decomposed())
+        ritz, parts = lanczos.decomposed()
         beta, broken = lanczos.betas[-1].cpu(), lanczos.broken.cpu()
         ritz, parts = ritz[:, -k:].flip(1), parts[:, :, -k:].flip(2)
         left = beta[:, None] * parts[:, -1].abs()

@@ -19,7 +19,7 @@ from dynalab.curvature.layout import Layout
 
 @dataclass(frozen=True)
 class Quadrature:
-    """The spectrum of S operators as weighted nodes, of V random starts.
+    """The spectrum of S operators as weighted nodes, of V random starts; on the host.
 
     Attributes:
         nodes: Shape (S, V, m), float64.
@@ -53,10 +53,10 @@ def quadrature(
         for _ in range(steps):
             lanczos.grow()
         values, vectors = lanczos.decomposed()
-        bad = lanczos.broken[:, None]
+        bad, beta = lanczos.broken.cpu()[:, None], lanczos.betas[-1].cpu()[:, None]
         nodes.append(torch.where(bad, torch.nan, values))
         weights.append(torch.where(bad, torch.nan, vectors[:, 0].square()))
-        residuals.append(torch.where(bad, torch.nan, lanczos.betas[-1][:, None] * vectors[:, -1].abs()))
+        residuals.append(torch.where(bad, torch.nan, beta * vectors[:, -1].abs()))
     return Quadrature(torch.stack(nodes, 1), torch.stack(weights, 1), torch.stack(residuals, 1))
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from dynalab.core.devices import to_device
 from dynalab.core.errors import ConfigError
 from dynalab.core.plugins import blame
 from dynalab.core.streams import Streams
@@ -163,7 +164,7 @@ class Stack:
             generator = stream.torch("noise", _NETWORK_NOISE, step)
             for name, shape in shapes.items():
                 drawn[name].append(torch.rand(shape, generator=generator))
-        return {name: torch.stack(rows).to(self.device) for name, rows in drawn.items()}
+        return {name: to_device(torch.stack(rows), self.device) for name, rows in drawn.items()}
 
     def state(self, params: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return weights and buffers by name, detached, shape (S, ...).

@@ -105,6 +105,8 @@ class Probe(Protocol):
     One that has `blocks`, name -> `Block`, when it is measured, returns with its columns a tensor (S, ...) for each, of
     that type and shape; what it is stands in `COLUMNS`, too. A block is no metric: it has a series of its own, on
     the probe's cadence, stays out of tables, and is read by `Run.blocks`.
+    One without blocks whose `measure(state)` is `finish(prepare(state))`, `prepare` giving name -> (S, ...), is not
+    waited for on a card: what it has prepared is copied to the host, where threads finish it, some runs at a time.
     One that is to be measured where a run's loss spikes, too, has `on_spike = True` and `measure_run(state, run)`, of
     the same names, which returns values for one run, NaN for the others, and remembers nothing.
     """

@@ -108,7 +108,7 @@ def packed(bits: Tensor) -> Tensor:
     from torch.nn.functional import pad
 
     rows = pad(bits.to(torch.uint8), (0, -bits.shape[1] % 8)).view(len(bits), -1, 8)
-    places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=bits.device)
+    places = (1 << torch.arange(7, -1, -1, device=bits.device)).to(torch.uint8)
     return (rows * places).sum(2, dtype=torch.uint8)
 
 

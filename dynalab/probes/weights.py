@@ -27,6 +27,8 @@ from dynalab.models.describe import WeightSelection, describe, matrices
 from dynalab.probes.base import Cadence
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor, nn
 
     from dynalab.core.state import ProbeState
@@ -51,17 +53,29 @@ class WeightStatistics:
 
     def measure(self, state: ProbeState) -> dict[str, Tensor]:
         """Return the statistics, each (S,) in float64; all NaN for a run with an entry that is not finite."""
-        import torch
+        return self.finish(self.prepare(state))
 
-        if not self.selection.matrices and not self.selection.biases:
-            return {}
-        result: dict[str, Tensor] = {}
+    def prepare(self, state: ProbeState) -> dict[str, Tensor]:
+        """Return what the statistics are made of, name -> (S, ...) in float64: sums over entries, Gram matrices."""
+        found: dict[str, Tensor] = {}
         if self.selection.matrices:
-            result |= _of_matrices(list(matrices(state.params, self.selection)))
+            weights = list(matrices(state.params, self.selection))
+            found |= {f"{name}_w": value for name, value in _of_entries(weights).items()}
+            found |= _grams(weights)
         if self.selection.biases:
             biases = _of_entries([state.params[name] for name in self.selection.biases])
-            result |= {f"{name}_b": value for name, value in biases.items()}
-        bad = torch.stack([value.isnan() for key, value in result.items() if key.startswith("mean_")]).any(0)
+            found |= {f"{name}_b": value for name, value in biases.items()}
+        return found
+
+    def finish(self, prepared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the statistics of what was prepared; see `dynalab.probes.base.Probe`."""
+        import torch
+
+        if not prepared:
+            return {}
+        means = [value for key, value in prepared.items() if key.startswith("mean_")]
+        bad = torch.stack([value.isnan() for value in means]).any(0)
+        result = {**prepared, **_of_matrices(prepared, bad)}
         ordered = (name for name in COLUMNS if name in result)
         return {name: result[name].masked_fill(bad, torch.nan) for name in ordered}
 
@@ -115,35 +129,39 @@ def _lower_median(rows: Tensor) -> Tensor:
     return torch.from_numpy(np.partition(rows.numpy(), middle, axis=1)[:, middle] + 0.0)
 
 
-def _of_matrices(weights: list[Tensor]) -> dict[str, Tensor]:
-    """Return the eleven statistics of matrices (S, m, n), without regard to biases."""
+def _grams(weights: list[Tensor]) -> dict[str, Tensor]:
+    """Return of matrices (S, m, n), those of a shape together: l1 and trace (S, K), W W^T or W^T W (S, K, l, l)."""
     import torch
 
-    result = {f"{name}_w": value for name, value in _of_entries(weights).items()}
-    finite = ~result["mean_w"].isnan()
     by_shape: dict[tuple[int, ...], list[Tensor]] = {}
     for weight in weights:
         by_shape.setdefault(tuple(weight.shape[1:]), []).append(weight)
-    groups = []
-    for same in by_shape.values():
-        stacked = torch.stack(same, dim=1).to(torch.float64)
-        # eigvalsh refuses NaN, for all runs at once: those that have any count as 0 here and are blanked at
-        # the end.
-        groups.append(
-            _of_group(stacked if finite.all() else stacked.masked_fill(~finite[:, None, None, None], 0.0))
-        )
-    for name in groups[0]:
-        result[name] = torch.cat([group[name] for group in groups], dim=1).mean(1)
-    return result
+    found = {}
+    for place, same in enumerate(by_shape.values()):
+        x = torch.stack(same, dim=1).to(torch.float64)
+        found[f"l1/{place}"] = x.abs().sum((2, 3))
+        found[f"trace/{place}"] = x.diagonal(dim1=2, dim2=3).sum(2)
+        found[f"gram/{place}"] = x @ x.mT if x.shape[2] <= x.shape[3] else x.mT @ x
+    return found
 
 
-def _of_group(x: Tensor) -> dict[str, Tensor]:
-    """Return the statistics of each of finite matrices (S, K, m, n), float64, by itself: name -> (S, K)."""
+def _of_matrices(prepared: Mapping[str, Tensor], bad: Tensor) -> dict[str, Tensor]:
+    """Return the eight statistics that are means over matrices, each (S,); of runs that are `bad`, (S,), any number."""
     import torch
 
-    l1 = x.abs().sum((2, 3))
-    trace = x.diagonal(dim1=2, dim2=3).sum(2)
-    gram = x @ x.mT if x.shape[2] <= x.shape[3] else x.mT @ x
+    groups = []
+    for place in range(sum(key.startswith("gram/") for key in prepared)):
+        l1, trace, gram = (prepared[f"{name}/{place}"] for name in ("l1", "trace", "gram"))
+        # eigvalsh refuses NaN, for all runs at once.
+        groups.append(_of_group(l1, trace, gram.masked_fill(bad[:, None, None, None], 0.0)))
+    names = groups[0] if groups else ()
+    return {name: torch.cat([group[name] for group in groups], dim=1).mean(1) for name in names}
+
+
+def _of_group(l1: Tensor, trace: Tensor, gram: Tensor) -> dict[str, Tensor]:
+    """Return the statistics of each matrix by itself, name -> (S, K), from what `_grams` returns of a shape."""
+    import torch
+
     l2 = gram.diagonal(dim1=2, dim2=3).sum(2).sqrt()
     values = torch.linalg.eigvalsh(gram).clamp_min(0.0).sqrt()
     values = torch.where(values < SMALLEST, 0.0, values)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dynalab.core.atomic import discard, making, write_bytes, write_json
+from dynalab.core.devices import to_host
 from dynalab.core.errors import StoreError
 from dynalab.store import series
 from dynalab.store.names import is_name
@@ -64,7 +65,7 @@ def save(
     from safetensors.torch import save as serialise
 
     def data(tensors: Mapping[str, Tensor]) -> bytes:
-        return serialise({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        return serialise({name: tensor.contiguous() for name, tensor in to_host(tensors).items()})
 
     return save_bytes(shard, state, data(model), data(optim), require)
 

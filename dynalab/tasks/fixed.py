@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dynalab.core.batch import Batch
+from dynalab.core.devices import to_device
 from dynalab.core.streams import Streams
 
 # Rows of one seed that are evaluated at once. The number must not depend on S, because sums taken over other
@@ -82,7 +83,7 @@ class FixedData:
         """Return the order of every run in one epoch, shape (S, N), kept until the next epoch."""
         if self._order is None or self._epoch != epoch:
             drawn = [torch.from_numpy(s.numpy("order", epoch).permutation(self._size)) for s in self._streams]
-            self._order = torch.stack(drawn).to(self.train.targets.device)
+            self._order = to_device(torch.stack(drawn), self.train.targets.device)
             self._epoch = epoch
         return self._order
 

@@ -139,6 +139,11 @@ class MaskedLanguage:
         return found
 
     @cached_property
+    def _unigrams(self) -> dict[torch.device, Tensor]:
+        """The same on every device that asked for it."""
+        return {}
+
+    @cached_property
     def unigram(self) -> Tensor:
         """Log-probabilities of single tokens in the training text, (classes,), float64; one is added to each count."""
         import torch
@@ -170,7 +175,9 @@ class MaskedLanguage:
         import torch
 
         right = (outputs.max(3).indices == batch.targets).to(torch.float64)
-        alone = -self.unigram.to(outputs.device)[batch.targets]
+        if outputs.device not in self._unigrams:
+            self._unigrams[outputs.device] = self.unigram.to(outputs.device)
+        alone = -self._unigrams[outputs.device][batch.targets]
         return {"accuracy": right.flatten(1).mean(1), "unigram_loss": alone.flatten(1).mean(1)}
 
 

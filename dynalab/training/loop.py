@@ -24,6 +24,7 @@ from dynalab.probes.base import Setting
 from dynalab.tasks.base import First, TaskData
 from dynalab.tasks.checks import check_data
 from dynalab.tasks.loss import Loss
+from dynalab.training.host import Host, Promised
 from dynalab.training.losses import Losses
 from dynalab.training.measuring import Measuring, measurements, needs_of
 from dynalab.training.objective import objective
@@ -121,8 +122,9 @@ class Loop:
             if begin := getattr(item.probe, "begin", None):
                 begin(setting)
         evaluation = Evaluation(stack, loss, self.data)
+        host = Host() if device.type == "cuda" else None
         self.measuring = Measuring(
-            items, self.updates, self._losses, evaluation, config.eval.every, self.initial
+            items, self.updates, self._losses, evaluation, config.eval.every, self.initial, host
         )
 
     @property
@@ -136,7 +138,11 @@ class Loop:
 
     def rows(self) -> dict[str, dict[str, Tensor]]:
         """Return the rows of the current step: cadence -> metric -> (S,)."""
-        return self.measuring.rows()
+        rows = self.measuring.rows()
+        return {
+            cadence: {name: x.result() if isinstance(x, Promised) else x for name, x in row.items()}
+            for cadence, row in rows.items()
+        }
 
     def forced_rows(self) -> dict[int, dict[str, Tensor]]:
         """Return the rows that spikes force now: place of the run, ascending -> metric -> (); called after `rows`."""

@@ -22,9 +22,13 @@ from dynalab.probes.base import Probe
 from dynalab.store.names import BLOCK, block_series
 from dynalab.tasks.checks import check_values
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
+from dynalab.training.host import Host, Promised
 from dynalab.training.losses import Losses
 from dynalab.training.spikes import BLOCK as OF_SPIKES
 from dynalab.training.updates import Updates
+
+# The rows of a step: series -> column -> (S,), or a block (S, ...).
+Rows = dict[str, dict[str, Tensor | Promised]]
 
 # What a probe may say that it needs.
 _OPTIONAL = {item.name for item in fields(ProbeState)} - {"step", "params"}
@@ -49,16 +53,21 @@ class Measurement:
         """Whether it is measured between its rows, too, where a run's loss spikes."""
         return bool(getattr(self.probe, "on_spike", False))
 
-    def measure(self, state: ProbeState, rows: dict[str, dict[str, Tensor]]) -> None:
+    def measure(self, state: ProbeState, rows: Rows, host: Host | None = None) -> None:
         """Add its values, each of shape (S,), to a row; blocks, (S, ...), have a row each.
 
         Args:
             state: What is measured.
             rows: The rows of this step, by series, of which some stand already.
+            host: Where rows are finished that are not waited for, of a probe that can be; its first one is.
 
         Raises:
             PluginError: A plug-in's are no such values, or have the name of another.
         """
+        if host is not None and self._names and hasattr(self.probe, "prepare"):
+            prepared = self.probe.prepare(state)
+            rows.setdefault(self.grid.name, {}).update(host.finish(self._finish, prepared, self._names[0]))
+            return
         measure = self.probe.measure
         row = measure(state)
         some = isinstance(row, dict) and (row or not place_of(measure))
@@ -76,6 +85,14 @@ class Measurement:
         )
         for name, value in row.items():
             rows.setdefault(of[name], {})[name] = value
+
+    def _finish(self, prepared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the values of some runs, of what the probe has prepared of them."""
+        finish = self.probe.finish  # type: ignore[attr-defined]
+        row: dict[str, Tensor] = finish(prepared)
+        check_values(finish, row, len(next(iter(prepared.values()))))
+        require(tuple(row) == self._names[0], finish, row, f"{listed(self._names[0])}, as in the rows before")
+        return row
 
     def measure_run(self, state: ProbeState, run: int) -> dict[str, Tensor]:
         """Measure one run, blocks left out: metric -> ()."""
@@ -126,10 +143,12 @@ class Measuring:
         evaluation: What evaluates them.
         eval_every: Steps between rows of the evaluation.
         initial: The weights at the initialisation, name -> (S, ...), where a probe asks for them.
+        host: Where rows are finished on a card; None on the host itself.
 
     Attributes:
         items: The probes.
         eval_grid: The steps of the evaluation.
+        host: As given.
     """
 
     def __init__(
@@ -140,19 +159,20 @@ class Measuring:
         evaluation: Evaluation,
         eval_every: int,
         initial: Mapping[str, Tensor] | None,
+        host: Host | None = None,
     ) -> None:
-        self.items, self.eval_grid = list(items), cadence(eval_every)
+        self.items, self.eval_grid, self.host = list(items), cadence(eval_every), host
         self._updates, self._losses, self._evaluation, self._initial = updates, losses, evaluation, initial
 
     def needs_at(self, step: int) -> set[str]:
         """Return which optional fields of a `ProbeState` the rows of a step need."""
         return needs_of(item for item in self.items if step in item.grid)
 
-    def rows(self) -> dict[str, dict[str, Tensor]]:
-        """Return the rows of the current step: cadence -> metric -> (S,)."""
+    def rows(self) -> Rows:
+        """Return the rows of the current step: cadence -> metric -> (S,); on a card some are `Promised`."""
         step = self._updates.step
         measured = [item for item in self.items if step in item.grid]
-        rows: dict[str, dict[str, Tensor]] = {}
+        rows: Rows = {}
         needs = needs_of(measured)
         correct: list[Tensor] | None = [] if "correct" in needs else None
         if step in self.eval_grid:
@@ -163,7 +183,7 @@ class Measuring:
         if measured:
             state = self.state(needs, correct)
             for item in measured:
-                item.measure(state, rows)
+                item.measure(state, rows, self.host)
         return rows
 
     def _shared_pass(self) -> dict[str, Tensor]:
@@ -232,6 +252,6 @@ class Measuring:
         declared = [OF_UPDATES, *(getattr(module, "COLUMNS", {}) for module in others)]
         row |= dict.fromkeys((name for names in declared for name in names), next(iter(row.values())))
         state = self.state(needs_of(own))
-        rows = {item.grid.name: dict(row) for item in own}
+        rows: Rows = {item.grid.name: dict(row) for item in own}
         for item in own:
             item.measure(state, rows)

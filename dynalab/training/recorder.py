@@ -16,6 +16,7 @@ from dynalab.store import series
 from dynalab.store.names import FORCED, block_of
 from dynalab.store.paths import ShardPaths
 from dynalab.store.series import Mark, SeriesWriter, truncate
+from dynalab.training.host import Promised
 
 # What is kept on the device is moved at the latest with so many rows, seconds and bytes.
 MOST_ROWS = 256
@@ -44,6 +45,8 @@ class Recorder:
         self._paths, self._n_runs, self._marks, self._require = paths, n_runs, dict(marks), require
         self._writers: dict[str, SeriesWriter] = {}
         self._kept: dict[str, list[tuple[int, float, Tensor]]] = {}
+        # Series -> place of the row, place of the column, and what the host is still making.
+        self._promised: dict[str, list[tuple[int, int, Promised]]] = {}
         self._bytes = 0
         self._forced: list[tuple[int, float, int, Tensor]] = []
         self._columns: dict[str, tuple[str, ...]] = {}
@@ -57,12 +60,18 @@ class Recorder:
                 else:
                     path.unlink()
 
-    def add(self, cadence: str, step: int, values: Mapping[str, Tensor]) -> None:
+    def add(self, cadence: str, step: int, values: Mapping[str, Tensor | Promised]) -> None:
         """Keep a row of `(S,)` values for the series of a cadence, or the `(S, ...)` of a block for its own."""
-        (block,) = values.values() if block_of(cadence) is not None else (None,)
-        row = self._stacked(cadence, step, values) if block is None else block.detach()
+        rows, own = self._kept.setdefault(cadence, []), dict[str, Tensor]()
+        for column, (name, value) in enumerate(values.items()):
+            if isinstance(value, Promised):
+                self._promised.setdefault(cadence, []).append((len(rows), column, value))
+                value = value.blank
+            own[name] = value
+        (block,) = own.values() if block_of(cadence) is not None else (None,)
+        row = self._stacked(cadence, step, own) if block is None else block.detach()
         self._bytes += row.nbytes
-        self._kept.setdefault(cadence, []).append((step, time.time(), row))
+        rows.append((step, time.time(), row))
 
     def add_forced(self, step: int, place: int, values: Mapping[str, Tensor]) -> None:
         """Keep a row that one run's spike forced, each value of shape (); called by step and place, ascending."""
@@ -96,6 +105,8 @@ class Recorder:
             steps = np.array([step for step, _, _ in rows])
             wall = np.array([clock for _, clock, _ in rows])
             values = torch.stack([row for *_, row in rows]).cpu().numpy()
+            for place, column, promised in self._promised.pop(cadence, ()):
+                values[place, column] = promised.result().numpy()
             lost = (bad >= 0) & (steps[:, None] >= bad)
             rows.clear()
             if (name := block_of(cadence)) is not None:

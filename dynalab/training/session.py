@@ -107,7 +107,7 @@ class Session:
     def record(self) -> None:
         """Write down the rows and the snapshot of the step."""
         loop, n_runs = self.loop, len(self._shard.runs)
-        for name, row in loop.rows().items():
+        for name, row in loop.measuring.rows().items():
             self._recorder.add(name, loop.step, row)
         for place, values in loop.forced_rows().items():
             self._recorder.add_forced(loop.step, place, values)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from dynalab.core.atomic import storing
+from dynalab.core.devices import to_host
 from dynalab.store import snapshot
 from dynalab.store.later import Later
 from dynalab.store.paths import ShardPaths
@@ -41,7 +42,7 @@ class Snapshots:
             # Of a shard that was removed nothing is made again.
             path.parent.mkdir(exist_ok=True)
         self._files.write(
-            path, serialise({name: tensor.cpu().contiguous() for name, tensor in weights.items()})
+            path, serialise({name: tensor.contiguous() for name, tensor in to_host(weights).items()})
         )
 
     def _frozen(self, step: int, weights: dict[str, Tensor], lost: list[int]) -> dict[str, Tensor]:
@@ -49,7 +50,7 @@ class Snapshots:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        found = {name: tensor.cpu().clone() for name, tensor in weights.items()}
+        found = {name: tensor.clone() for name, tensor in to_host(weights).items()}
         for tensor in found.values():
             tensor[lost] = 0
         self._files.wait()

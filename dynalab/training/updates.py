@@ -23,6 +23,7 @@ from dynalab.optim.updates import fuse, make_step
 from dynalab.tasks.base import TaskData
 from dynalab.tasks.loss import Loss
 from dynalab.training.gradients import Gradients
+from dynalab.training.host import Late
 from dynalab.training.losses import Losses
 from dynalab.training.masks import Masks
 from dynalab.training.sphere import sphere_of
@@ -57,6 +58,8 @@ class Updates:
         optimizer: What moves the weights.
         gradients: What it is given.
         masks: Which weights are held.
+        are_over: Whether every run has diverged, as of the last time that was looked at, which is on a grid of the
+            step; on a card the time before.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Updates:
         alone: bool,
     ) -> None:
         self.stack, self.step, self.last = stack, 0, Update()
-        self._losses = losses
+        self._losses, self._seen, self.are_over = losses, Late(), False
         trained = stack.trained
         params = list(trained.values())
         self._build_optimizer = registry.find("optimizer", config.optimizer.name, folders).module.build
@@ -126,7 +129,9 @@ class Updates:
         """Empty the runs that have diverged: what is not finite would go on costing, and nothing of it is kept."""
         self._losses.fold(self.step)
         lost = self._losses.diverged_step >= 0
-        self.gradients.lost = lost if bool(lost.any()) else None
+        seen = self._seen.look(lost)
+        self.are_over = seen is not None and bool(seen.all())
+        self.gradients.lost = lost if seen is not None and bool(seen.any()) else None
         if self.gradients.lost is None:
             return
         held = [*self.stack.trained.values(), *self.stack.buffers.values()]
@@ -135,11 +140,6 @@ class Updates:
             for tensor in held:
                 if tensor.is_floating_point() or tensor.is_complex():
                     tensor[lost] = 0.0
-
-    @property
-    def are_over(self) -> bool:
-        """Whether every run has diverged, as of the last time that was looked at, which is on a grid of the step."""
-        return self.gradients.lost is not None and bool(self.gradients.lost.all())
 
     def upcoming(self) -> Upcoming:
         """Return what the next update will be given, without making it."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dynalab.core.batch import Batch
+from dynalab.core.devices import to_device
 from dynalab.core.streams import Streams
 from dynalab.tasks.fixed import chunks
 from dynalab.tasks.text import masking
@@ -113,4 +114,4 @@ class Windows:
 
     def _stacked(self, found: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:
         inputs, targets = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*found, strict=True))
-        return inputs.to(self._device), targets.to(self._device)
+        return to_device(inputs, self._device), to_device(targets, self._device)
