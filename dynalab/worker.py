@@ -64,6 +64,8 @@ def main() -> int:
     from dynalab.training.shard import train_shard
     from dynalab.training.trial import TRIALS, Stopwatch
 
+    card = int(settings.get("card", 0)) % max(devices, 1)
+
     def train(shard: str, folders: list[str], **how: Any) -> dict[str, Any]:
         control = Control(stop=_stop.is_set)
         job = Job(folders=tuple(map(Path, folders)), **how)
@@ -78,6 +80,8 @@ def main() -> int:
         "time": watch.time,
     }
     while (request := jobs.get()) is not None:
+        if card and request.get("device") == "cuda":
+            torch.cuda.set_device(card)
         try:
             with naming():
                 found = tasks[request.pop("task")](**request)

@@ -67,9 +67,11 @@ class Launcher(Protocol):
 
     Attributes:
         apart: Whether processes of their own train, which choose the environment that bits depend on.
+        cards: How many cards `device=cuda` is, a worker each; known once `device` was asked.
     """
 
     apart: ClassVar[bool]
+    cards: int
 
     def __init__(self, workers: int, threads: int) -> None:
         """Begin to make ready for so many shards at a time, on so many threads each."""

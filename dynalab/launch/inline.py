@@ -20,6 +20,7 @@ class Launcher:
     """This process; one shard after another, on as many threads as the job says."""
 
     apart: ClassVar[bool] = False
+    cards = 1
 
     def __init__(self, workers: int, threads: int) -> None:
         """Hold nothing: torch is loaded once it is needed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import json
 import queue
 import subprocess
@@ -31,9 +32,17 @@ class Launcher:
         self._memory_kills = crash.MemoryKills()
         self._narrowed: set[ShardPaths] = set()
         self._cuda_devices = 0
-        self._workers = [self._start() for _ in range(workers)]
+        self._workers: list[Worker] = []
+        for _ in range(workers):
+            self._start()
 
-    def _start(self) -> Worker:
+    @property
+    def cards(self) -> int:
+        """How many cards `device=cuda` is, a worker each."""
+        return max(self._cuda_devices, 1)
+
+    def _start(self) -> None:
+        """Start a worker, with the first number that none of the others has."""
         # In the command's own process group: Ctrl-C and a kill of the group reach the workers as well.
         process = subprocess.Popen(
             python("dynalab.worker"),
@@ -43,13 +52,14 @@ class Launcher:
             text=True,
             env=worker_environment(self._threads),
         )
-        worker = Worker(process)
+        taken = {other.card for other in self._workers}
+        worker = Worker(process, next(number for number in itertools.count() if number not in taken))
+        self._workers.append(worker)
         said = threading.Thread(target=self._read_said, args=(worker,), daemon=True)
         worker.reader = threading.Thread(target=self._read_events, args=(worker, said), daemon=True)
         said.start()
         worker.reader.start()
-        worker.send(threads=self._threads)
-        return worker
+        worker.send(threads=self._threads, card=worker.card)
 
     def _read_said(self, worker: Worker) -> None:
         assert worker.process.stderr is not None
@@ -94,7 +104,7 @@ class Launcher:
             elif event["event"] == "gone":
                 self._workers.remove(other)
                 if not self._workers or other is worker:
-                    self._workers.append(self._start())
+                    self._start()
                 if other is worker:
                     self.device("cpu")
                     return None
@@ -136,7 +146,7 @@ class Launcher:
         asked_to_stop = 0
         # The plan may have changed since they were started.
         for _ in range(len(self._workers), min(work.workers, len(work.shards))):
-            self._workers.append(self._start())
+            self._start()
         for worker in self._workers:
             if worker.ready:
                 self._hand_out(worker, waiting, work)
@@ -209,7 +219,7 @@ class Launcher:
                 self._bury(worker, shard, event["code"], waiting, events, report)
             if waiting and not report.interrupted:
                 if worker.ready:
-                    self._workers.append(self._start())
+                    self._start()
                 elif not self._workers:
                     words = (list(worker.said) or ["no message"])[-1]
                     raise DynalabError(f"a worker could not start: {words}")
@@ -255,8 +265,11 @@ class Launcher:
         return True
 
     def _hand_out(self, worker: Worker, waiting: collections.deque[ShardPaths], work: Work) -> None:
-        # There may be more workers than the plan has: they were started before it was known what it is for.
-        if waiting and sum(item.shard is not None for item in self._workers) < work.workers:
+        # There may be more workers than the plan has: they were started before it was known what it is for. On cards
+        # the first ones train, so that no two have the same.
+        busy = sum(item.shard is not None for item in self._workers)
+        fits = work.job.device != "cuda" or worker.card < work.workers
+        if waiting and busy < work.workers and fits:
             worker.shard = waiting.popleft()
             worker.send(task="train", shard=worker.shard.root, **asdict(work.job))
 

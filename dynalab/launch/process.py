@@ -59,11 +59,13 @@ class Worker:
     """A child process that trains: what it was handed, whether it has said that it can begin, was ended from here.
 
     Attributes:
+        card: Its number among the living, which says which card `device=cuda` is for it.
         reader: What reads its answers.
         said: The last lines that it wrote beside them.
     """
 
     process: subprocess.Popen[str]
+    card: int = 0
     shard: ShardPaths | None = None
     ready: bool = False
     killed: bool = False

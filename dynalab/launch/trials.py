@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +69,17 @@ class Plans:
         """Return the plan of so many new runs of an ensemble."""
         key = (request.config.id, n_new)
         if key not in self._found:
-            compute, shared_by = self.command.settings.compute, len(self.command.requests)
+            shared_by = len(self.command.requests)
             trial = self._timed(request, n_new) if self.apart else None
-            memory = free_memory() if trial else None
-            laid = plan(n_new, compute, self._device, shared_by, trial, memory)
+            laid = self._plan(n_new, trial, free_memory() if trial else None)
             self._found[key] = with_bits(laid, self._exactness(request, laid), shared_by)
         return self._found[key]
+
+    def _plan(self, n_new: int, trial: Trial | None = None, memory: int | None = None) -> Plan:
+        shared_by = len(self.command.requests)
+        count = self._launcher.cards if self._launcher and self._device == "cuda" else 1
+        compute = self.command.settings.compute
+        return plan(n_new, compute, self._device, shared_by, trial, memory, cards=count)
 
     def largest(self, layouts: Sequence[Layout]) -> Plan:
         """Return the plan of the ensemble with most new runs, which speaks for the command."""
@@ -86,10 +92,16 @@ class Plans:
         layouts = to_try(n_new, compute, self._device, shared_by)
         if not layouts:
             return None
-        run_steps = self._run_steps(request, plan(n_new, compute, self._device, shared_by))
-        where = [self._device, *(cards() if self._device.startswith("cuda") else [])]
+        run_steps = self._run_steps(request, self._plan(n_new))
+        on_card = self._device.startswith("cuda")
+        # On a card it is for the memory, of rows as well.
+        where = [self._device, *(cards() + self._computed(request) if on_card else [])]
         key = self._key(request, [cores(), *where, compute.exact, layouts])
         known = _trial(_kept(TIMES).get(key))
+        if known and on_card and self._launcher is not None:
+            # What is free is asked each time.
+            free = (self._launcher.trial("room", device=self._device) or {}).get("found")
+            known = replace(known, free_bytes=free or known.free_bytes)
         if known and (
             len(known.timings) == len(layouts) or is_short(known.timings[0].seconds, run_steps, len(layouts))
         ):
@@ -108,13 +120,8 @@ class Plans:
         """Return whether bits hold by a plan: from the file, else tried; None where it is not promised or not known."""
         if not self.command.settings.compute.exact or self._device.startswith("cuda") or not laid.widths:
             return None
-        width, config = max(laid.widths), request.config.as_dict()
-        # All that is computed; when, and for how long, is of no account.
-        parts = [config.get("train") or {}, config.get("eval") or {}, *(config.get("probe") or {}).values()]
-        when = ("steps", "epochs", "halve_at", "every", "at")
-        key = self._key(
-            request, [width, *({name: part[name] for name in part if name not in when} for part in parts)]
-        )
+        width = max(laid.widths)
+        key = self._key(request, [width, *self._computed(request)])
         if key not in self._bits:
             kept = _kept(EXACTNESS).get(key)
             if kept in (HOLD, RUN_BY_RUN, ADDRESS):
@@ -127,6 +134,14 @@ class Plans:
                 if found is not None:
                     _keep(EXACTNESS, key, found)
         return self._bits[key]
+
+    @staticmethod
+    def _computed(request: Request) -> list[Any]:
+        """Return all that is computed of an ensemble; when, and for how long, is of no account."""
+        config = request.config.as_dict()
+        parts = [config.get("train") or {}, config.get("eval") or {}, *(config.get("probe") or {}).values()]
+        when = ("steps", "epochs", "halve_at", "every", "at")
+        return [{name: part[name] for name in part if name not in when} for part in parts]
 
     def _try(self, request: Request, task: str, **keys: Any) -> Any:
         """Return what a trial of a request finds, None where it could not be made."""

@@ -70,6 +70,13 @@ def objective(
     """
     # Data of its own: the evaluation that the user asked for may look at fewer examples.
     pieces = list(make_data(eval_size=size).eval_batches("train"))
-    inputs = torch.cat([piece.inputs for piece in pieces], dim=1)[:, :size]
-    targets = torch.cat([piece.targets for piece in pieces], dim=1)[:, :size]
-    return FixedObjective(stack, loss, Batch(inputs, targets))
+    inputs, targets = (_joined([getattr(piece, part) for piece in pieces]) for part in ("inputs", "targets"))
+    return FixedObjective(stack, loss, Batch(inputs[:, :size], targets[:, :size]))
+
+
+def _joined(pieces: Sequence[Tensor]) -> Tensor:
+    """Join pieces (S, N, ...) along N; what runs share they go on sharing, with stride 0."""
+    if any(piece.stride(0) for piece in pieces):
+        return torch.cat([*pieces], dim=1)
+    whole = torch.cat([piece[:1] for piece in pieces], dim=1)
+    return whole.expand(len(pieces[0]), *whole.shape[1:])

@@ -126,26 +126,32 @@ def plan(
     trial: Trial | None = None,
     memory: int | None = None,
     available: int | None = None,
+    cards: int = 1,
 ) -> Plan:
     """Lay out new runs.
 
     Args:
         n_runs: How many there are.
         compute: The user's overrides.
-        device: On CUDA one worker trains all.
+        device: On CUDA one worker a card trains all.
         shared_by: Number of ensembles in the command; with many, each needs fewer shards to keep the workers busy.
         trial: What was measured of this work.
         memory: Free memory in bytes, where it is known.
         available: Cores; this machine's by default.
+        cards: What `device` means of them, on CUDA.
     """
     n_cores = available or cores()
     if device.startswith("cuda"):
-        width = compute.width or max(n_runs, 1)
-        why = f"compute.width={compute.width}" if compute.width else "one stack on the device"
+        workers = compute.workers or cards
+        # Several ensembles keep several cards busy with a stack each.
+        width = compute.width or max(math.ceil(n_runs / max(cards // shared_by, 1)), 1)
+        why = "one stack on the device" if cards == 1 else f"{cards} cards"
+        why = f"compute.width={compute.width}" if compute.width else why
         if trial is not None and trial.run_bytes and not compute.width:
-            most = max(int(MEMORY_SHARE * (trial.free_bytes or 0) / trial.run_bytes), 1)
+            room = MEMORY_SHARE * (trial.free_bytes or 0) / math.ceil(workers / cards)
+            most = max(int(room / trial.run_bytes), 1)
             width, why = min(width, most), why if width <= most else "as many as the device's memory holds"
-        return _laid_out(n_runs, _Choice(width, compute.workers or 1, compute.threads or 1), shared_by, why)
+        return _laid_out(n_runs, _Choice(width, workers, compute.threads or 1), shared_by, why)
     usual, *others = _choices(n_runs, compute, shared_by, n_cores)
     why = f"compute.workers={compute.workers}" if compute.workers else "at most a worker a core"
     if compute.width:

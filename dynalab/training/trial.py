@@ -23,6 +23,7 @@ from dynalab.store.runfile import Run
 from dynalab.training.exactness import exactness
 from dynalab.training.handover import rehearse_way
 from dynalab.training.loop import Loop
+from dynalab.training.measuring import needs_of
 from dynalab.training.planner import MEMORY_SHARE, Timing, Trial, is_short
 from dynalab.training.segments import segments
 
@@ -96,7 +97,12 @@ def trial(
         # Without what a card holds for any number of runs, as the workspaces of its libraries.
         run_bytes = (peaks[1] - peaks[0]) / (timings[1].width - timings[0].width)
     # Again: a plug-in may have left this process less than there is.
-    return dataclasses.asdict(Trial(tuple(timings), run_bytes, min(free or 0, _free(where) or 0)))
+    return dataclasses.asdict(Trial(tuple(timings), run_bytes, min(free or 0, room(device) or 0)))
+
+
+def room(device: str) -> int | None:
+    """Return the bytes of memory that are free on a device."""
+    return _free(torch.device(device))
 
 
 @named
@@ -173,8 +179,9 @@ class Stopwatch:
 def _seconds(loop: Loop) -> float:
     """Return the least seconds that a step took, rows left out; a busy machine only adds."""
     if loop.device.type == "cuda":
-        # For the memory that it takes.
-        loop.rows()
+        # For the memory of a row with everything on.
+        loop.updates.make(needs_of(loop.measuring.items))
+        loop.measuring.measure_all()
     loop.update()
     loop.update()
     taken: list[float] = []
@@ -207,4 +214,9 @@ def _free(device: torch.device) -> int | None:
 
 
 # What a launcher can be asked for by name.
-TRIALS: dict[str, Callable[..., Any]] = {"trial": trial, "exactness": exactness, "rehearse": rehearse}
+TRIALS: dict[str, Callable[..., Any]] = {
+    "trial": trial,
+    "exactness": exactness,
+    "rehearse": rehearse,
+    "room": room,
+}
