@@ -28,7 +28,7 @@ from dynalab.reproduce import result
 from dynalab.reproduce.commands import Run
 from dynalab.reproduce.expression import Expression
 from dynalab.reproduce.reading import parse_sheet, read_sheet, sheet_names
-from dynalab.reproduce.rows import Document, Row, rows_of
+from dynalab.reproduce.rows import Document, Row, rows_of, why_none
 from dynalab.reproduce.run import reproduce
 from dynalab.reproduce.sheet import Claim, Rows, Words
 from dynalab.reproduce.statistics import Estimate, estimate
@@ -199,8 +199,18 @@ def test_rows_have_the_keys_of_what_they_are_about():
     word = claim("mean", (0, 9), rows={"analysis": "spikes", "value": "run"})
     with pytest.raises(ConfigError, match="a word can be compared"):
         rows_of(word, [document])
-    with pytest.raises(ConfigError, match=r"optimiser is no key \(did you mean optimizer"):
-        rows_of(claim(where={"optimiser": "sgd"}, rows={"analysis": "spikes", "value": "size"}), [document])
+    rows_about = {"analysis": "spikes", "value": "length(events)"}
+    for where, said in (
+        (
+            {"optimiser": "sgd"},
+            "where leaves 0 of 2 rows: none has the key optimiser (did you mean optimizer?)",
+        ),
+        ({"seed": 3.0, "optimizer.lr": 1}, "where leaves 0 of 2 rows: optimizer.lr is never 1; it is 0.1"),
+    ):
+        nowhere = claim(where=where, rows=rows_about)
+        assert rows_of(nowhere, [document]) == [] and why_none(nowhere, [document]) == said
+    empty = claim(rows={"analysis": "spikes", "each": "runs[1:].events[]", "value": "size > `1`"})
+    assert why_none(empty, [document]) == "rows.each gives no row in 1 result of spikes"
 
 
 def test_arithmetic_is_all_that_an_expression_can_say():
@@ -293,19 +303,20 @@ def own(folder: Path, removed: str = "1e-9", name: str = "mine", text: str = OWN
     [
         ("says: It groks", "say: It groks", r":\d+: claims.later.say: no such key \(did you mean says\?\)"),
         ("statistic: median", "statistic: medan", r"claims.later.statistic: medan is none .*did you mean median"),
-        ("[1000, null]", "[null, null]", "claims.later: agrees: one of its two bounds"),
-        ("[1000, null]", "[3, 2]", "agrees: 3 is not below 2"),
-        ("[0.2, 1]", "[0.2, 1.5]", "claims.sooner: agrees: a share lies between 0 and 1"),
-        ("value: summary.generalised_step", "value: 'summary['", r":\d+: claims.later: .* is no JMESPath"),
-        ("value: summary.generalised_step", "formula: __import__('os')", "claims.later: .* is no arithmetic"),
+        ("[1000, null]", "[null, null]", r":24: claims.later.agrees: one of its two bounds"),
+        ("[1000, null]", "[3, 2]", r":24: claims.later.agrees: 3 is not below 2"),
+        ("[0.2, 1]", "[0.2, 1.5]", r":10: claims.sooner.agrees: a share lies between 0 and 1"),
+        ("value: summary.generalised_step", "value: 'summary['", r":22: claims.later.rows.value: .* is no JMESPath"),
+        ("value: summary.generalised_step", "formula: __import__('os')", ":22: claims.later.rows.formula: .* is no "),
         ("value: summary.generalised_step", "each: runs", "one of value"),
-        ("    of: [1, 0]\n", "", "claims.numbers: by, of"),
-        ("main: sooner", "main: soner", r"main: there is no claim soner \(did you mean sooner"),
-        ("statistic: difference", "statistic: difference\n    x: task.n", "x: slope and correlation"),
+        ("    of: [1, 0]\n", "", r":11: claims.numbers.of: difference and ratio have both by: KEY and of"),
+        ("main: sooner", "main: soner", r":2: main: there is no claim soner \(did you mean sooner"),
+        ("statistic: difference", "statistic: difference\n    x: task.n", ":18: claims.numbers.x: slope and corr"),
         ("minutes: 0.01", "minutes: soon", "scales.cpu.minutes: Expected float, got str"),
         ("    minutes: 0.01\n", "", "scales.cpu: minutes is missing"),
-        ("  cpu:\n    minutes", "  cup:\n    minutes", r"scales: cup is none of its values \(did you mean cpu"),
-        ("analysis: train, value: summary.f", "analysis: eos, value: summary.f", "eos is not computed at scale cpu"),
+        ("  cpu:\n    minutes", "  cup:\n    minutes", r":27: scales: cup is none of its values \(did you mean cpu"),
+        ("analysis: train, value: summary.f", "analysis: eos, value: summary.f",
+         ":14: claims.numbers.rows.analysis: eos is not computed at scale cpu"),
         ("decay: train", "decay: trian", "scales.cpu.commands.decay: trian: a command of a sheet is one of"),
         ("decay: train", "decay: rm -rf x; train", "rm: a command of a sheet"),
         ("decay: train", "decay: train outputs=/tmp/x", "outputs is for who runs a sheet"),
@@ -314,8 +325,12 @@ def own(folder: Path, removed: str = "1e-9", name: str = "mine", text: str = OWN
         ("decay: train", "decay: train --config-dir=/tmp/x", "a sheet gives no options"),
         ("decay: train", "decay: train launcher=local", "launcher is for who runs"),
         ("decay: train", "decay: train 'task.n=${oc.env:HOME}'", "no interpolations"),
-        ("decay: train", "decay: fork none 3", "scales.cpu: decay: none is no train or fork above it"),
+        ("decay: train", "decay: fork none 3", r":30: scales.cpu.commands.decay: none is no train or fork above it"),
         ("    commands:", "    commands:\n      x: [train]", "scales.cpu.commands.x: Expected"),
+        ("commands: {{decay: train", "commands: {{decya: train",
+         r":34: scales.cpu.removals.0.commands.decya: there is no command decya .*did you mean decay"),
+        ("commands: {{decay:", "commands: {{x: analyze eos none, decay:", "commands.x: there is no command x to stand"),
+        ("title: Weight decay\n", "", "mine.yaml: title is missing$"),
         ("title: Weight decay", "title: [", r":\d+: while parsing a flow sequence: expected"),
         ("title: Weight decay", "title: a\ntitle: b", r":2: title stands there twice"),
         ("title: Weight decay", "title: 2022-01-01", "no plain value"),
@@ -326,8 +341,9 @@ def own(folder: Path, removed: str = "1e-9", name: str = "mine", text: str = OWN
 def test_what_is_wrong_with_a_sheet_is_one_line_with_its_place(tmp_path, before, after, said):
     assert before in OWN
     path = tmp_path / "mine.yaml"
-    text = OWN.replace("{{", "{").replace("}}", "}").replace("{tiny}", "").replace("{removed}", "1")
+    text = OWN.replace("{tiny}", "").replace("{removed}", "1")
     before = text if before is OWN else before
+    text, before, after = (item.replace("{{", "{").replace("}}", "}") for item in (text, before, after))
     path.write_text(text.replace(before, after, 1))
     with pytest.raises(ConfigError, match=said) as error:
         parse_sheet(path)

@@ -75,7 +75,7 @@ def command(
     from dynalab.config.registry import search_path
     from dynalab.config.suggest import did_you_mean
     from dynalab.core.errors import ConfigError
-    from dynalab.reproduce.reading import read_sheet, sheet_names
+    from dynalab.reproduce.reading import located, path_of, read_sheet, sheet_names
 
     folders = search_path()
     names, words = split_arguments(arguments)
@@ -103,6 +103,7 @@ def command(
     from dynalab.reproduce.commands import Run
     from dynalab.reproduce.result import Reproduction
     from dynalab.reproduce.run import reproduce, scale_of
+    from dynalab.reproduce.sheet import SheetError
 
     sheets = {name: read_sheet(name, folders) for name in names}
     for name, sheet in sheets.items():
@@ -119,6 +120,8 @@ def command(
                     plans.append(_planned(name, sheet, scale, run))
                     continue
                 made.append(reproduce(name, sheet, scale, run))
+            except SheetError as error:
+                raise located(error, path_of(name, folders)) from error
             except ConfigError as error:
                 raise ConfigError(f"reproduce {name}: {error}") from error
             except KeyboardInterrupt:
@@ -179,9 +182,8 @@ def _planned(name: str, sheet: Sheet, scale: Any, run: Run) -> dict[str, Any]:
     from dynalab.reproduce.commands import carry_out
     from dynalab.reproduce.run import plan
 
-    steps, under = plan(sheet.scales[scale])
-    every = list(dict.fromkeys([*steps, *(step for context in under for step in context)]))
-    layouts = [layout for outcome in carry_out(every, run).outcomes for layout in outcome.layouts]
+    planned = plan(name, sheet, scale, run)
+    layouts = [layout for outcome in carry_out(planned.read, run).outcomes for layout in outcome.layouts]
     work = [
         {
             "id": layout.request.config.id,
@@ -195,7 +197,7 @@ def _planned(name: str, sheet: Sheet, scale: Any, run: Run) -> dict[str, Any]:
         "name": name,
         "scale": scale,
         "minutes": sheet.scales[scale].minutes,
-        "commands": [{"name": step.name, "words": step.text} for step in every],
+        "commands": [{"name": step.name, "words": step.text} for step in planned.every],
         "ensembles": work,
     }
 

@@ -8,7 +8,7 @@ these.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 
@@ -36,7 +36,7 @@ OF_UPDATES: Columns = {
 }
 
 
-def declared(name: str, columns: Columns) -> str | None:
+def declared(name: str, columns: Container[str]) -> str | None:
     """Return the name, or the form of numbered names, that declares a column; None where none does."""
     numbered = re.sub(r"\d+$", "#", name)
     return next((form for form in (name, numbered) if form in columns), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from dynalab.analysis.command import analyse, gather, needs_of
 from dynalab.config.analysis import keys_of, pooled, read_analysis
 from dynalab.config.command import Command as Training
 from dynalab.config.command import Request, Settings, read_command
+from dynalab.config.forks import parse_fork
 from dynalab.config.overrides import Override
 from dynalab.config.registry import Part, search_path
 from dynalab.core.errors import ConfigError, DynalabError, NothingMatched
@@ -108,8 +109,47 @@ class Done:
     outcomes: list[Outcome] = field(default_factory=list)
 
 
-def carry_out(steps: Sequence[Step], run: Run) -> Done:
-    """Carry out commands; each once, however often it stands there. What is trained anew is trained together.
+@dataclass(frozen=True)
+class Read:
+    """Commands that have been read: each once, however often it stood there.
+
+    Attributes:
+        trainings: What each asks to be trained, and how.
+        forks: The overrides of each.
+        analyses: The analysis of each, its configuration, and whether it is one over all ensembles.
+    """
+
+    trainings: dict[Step, Training] = field(default_factory=dict)
+    forks: dict[Step, list[Override]] = field(default_factory=dict)
+    analyses: dict[Step, tuple[Part, Any, bool]] = field(default_factory=dict)
+
+
+def read(steps: Iterable[Step], run: Run) -> Read:
+    """Read commands.
+
+    Raises:
+        ConfigError: One cannot be used.
+    """
+    found = Read()
+    for step in dict.fromkeys(steps):
+        words = step.words
+        with _named(step):
+            if words.verb == "analyze":
+                pool, overrides = pooled(keys_of(words.kind, words.overrides))
+                found.analyses[step] = (*read_analysis(words.kind, overrides), pool)
+            elif words.verb == "fork":
+                found.forks[step] = parse_fork(words.overrides)
+            else:
+                command = read_command([*words.overrides, *run.settings], outputs=run.outputs)
+                if command.settings.outputs != run.outputs:
+                    # A file that it names says so.
+                    raise ConfigError(f"outputs={command.settings.outputs}: is for who runs a sheet to say")
+                found.trainings[step] = command
+    return found
+
+
+def carry_out(found: Read, run: Run) -> Done:
+    """Carry out commands. What is trained anew is trained together.
 
     Raises:
         ConfigError: A command cannot be used: nothing has been trained.
@@ -117,23 +157,14 @@ def carry_out(steps: Sequence[Step], run: Run) -> Done:
         DynalabError: Nothing can be trained, or stored, at all.
     """
     done = Done()
-    steps = list(dict.fromkeys(steps))
-    parts = {step: _read(step) for step in steps if step.words.verb == "analyze"}
-    _train([step for step in steps if step.words.verb == "train"], run, done)
+    _train(found.trainings, run, done)
     if run.dry_run:
         return done
-    for step in steps:
-        if step.words.verb == "fork":
-            _fork(step, run, done)
-    for step, part in parts.items():
+    for step, overrides in found.forks.items():
+        _fork(step, overrides, run, done)
+    for step, part in found.analyses.items():
         _analyze(step, *part, run, done)
     return done
-
-
-def _read(step: Step) -> tuple[Part, Any, bool]:
-    with _named(step):
-        pool, overrides = pooled(keys_of(step.words.kind, step.words.overrides))
-        return (*read_analysis(step.words.kind, overrides), pool)
 
 
 class _named:
@@ -150,17 +181,10 @@ class _named:
             raise ConfigError(f"{self.step.name}: {error}") from error
 
 
-def _train(steps: Sequence[Step], run: Run, done: Done) -> None:
+def _train(commands: Mapping[Step, Training], run: Run, done: Done) -> None:
     """Train what all commands ask for, those together that are trained in the same way."""
-    requests: dict[Step, list[Request]] = {}
     trainings: list[tuple[Settings, dict[str, Request]]] = []
-    for step in steps:
-        with _named(step):
-            command = read_command([*step.words.overrides, *run.settings], outputs=run.outputs)
-            if command.settings.outputs != run.outputs:
-                # A file that it names says so.
-                raise ConfigError(f"outputs={command.settings.outputs}: is for who runs a sheet to say")
-        requests[step] = command.requests
+    for step, command in commands.items():
         for note in command.notes:
             run.tell(f"{step.name}: {note}")
         same = next((known for settings, known in trainings if settings == command.settings), None)
@@ -179,12 +203,13 @@ def _train(steps: Sequence[Step], run: Run, done: Done) -> None:
         _gather_failures(outcome, failures)
     if run.dry_run:
         return
-    for step, listed in requests.items():
+    for step, command in commands.items():
         asked = [
             Asked(Ensemble(layouts[item.config.id].paths), tuple(one.label for one in item.runs), item.steps)
-            for item in listed
+            for item in command.requests
         ]
-        _settle(step, asked, [line for item in listed for line in failures.get(item.config.id, ())], done)
+        lines = [line for item in command.requests for line in failures.get(item.config.id, ())]
+        _settle(step, asked, lines, done)
 
 
 def _both(request: Request, other: Request | None) -> Request:
@@ -228,12 +253,12 @@ def _settle(step: Step, asked: list[Asked], lines: Sequence[str], done: Done) ->
         done.failed[step] = "; ".join(dict.fromkeys(lines))
 
 
-def _fork(step: Step, run: Run, done: Done) -> None:
+def _fork(step: Step, overrides: Sequence[Override], run: Run, done: Done) -> None:
     (parent,) = step.above
     if not done.asked[parent]:
         done.failed[step], done.asked[step] = f"{parent.name} has nothing to go on from", []
         return
-    words: list[str | Override] = [*step.words.overrides, *run.launcher]
+    words: list[str | Override] = [*overrides, *run.launcher]
     forking = Forking([])
     try:
         for item in done.asked[parent]:

@@ -14,13 +14,13 @@ import yaml
 from dynalab.config import registry
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError, StoreError
-from dynalab.reproduce.sheet import Claim, Command, Removal, Scale, Sheet, Words
+from dynalab.reproduce.sheet import Claim, Command, Removal, Scale, Sheet, SheetError, Words
 from dynalab.store.names import NAME
 from dynalab.store.read import read_bytes, read_yaml
 
 FOLDER = "reproduce"
 # What msgspec says of a place, `Expected `int`, got `str` - at `$.rows.each``, and of a key that is not there.
-_PLACE = re.compile(r"(.*?)(?: - at (?:`key` in )?`\$\.?(.*)`)?", re.S)
+_PLACE = re.compile(r"(.*?)(?: - at (`key` in )?`\$\.?(.*)`)?", re.S)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _VALUE = re.compile(r"Invalid enum value '?(.*?)'?")
 _MISSING = re.compile(r"Object missing required field `(.*)`")
@@ -37,12 +37,22 @@ def read_sheet(name: str, folders: Sequence[Path]) -> Sheet:
     Raises:
         ConfigError: There is none, or something in it cannot be used.
     """
+    return parse_sheet(path_of(name, folders))
+
+
+def path_of(name: str, folders: Sequence[Path]) -> Path:
+    """Return the file of a sheet, or raise a `ConfigError`: there is no sheet of that name."""
     legal = sheet_names(folders)
     if name not in legal:
         hint = did_you_mean(name, legal)
         raise ConfigError(f"reproduce {name}: no such sheet{hint}; there are {listing(legal)}")
     paths = (root / FOLDER / f"{name}.yaml" for root in registry.roots(folders))
-    return parse_sheet(next(path for path in paths if path.is_file()))
+    return next(path for path in paths if path.is_file())
+
+
+def located(error: SheetError, path: Path) -> ConfigError:
+    """Return what is wrong in a sheet that has been read with its file and line."""
+    return _File(path, yaml.compose(read_bytes(path), Loader=yaml.SafeLoader)).error(error.said, error.place)
 
 
 def parse_sheet(path: Path) -> Sheet:
@@ -98,8 +108,9 @@ class _File:
                 Words.of(converted)
             return converted
         except msgspec.ValidationError as error:
-            said, below = _PLACE.fullmatch(str(error)).groups()  # type: ignore[union-attr]
+            said, of_key, below = _PLACE.fullmatch(str(error)).groups()  # type: ignore[union-attr]
             steps = [*place, *re.findall(r"[^.\[\]]+", below or "")]
+            line: list[str] = []
             if found := _UNKNOWN.fullmatch(said):
                 steps.append(found[1])
                 said = f"no such key{_legal(found[1], _keys_of(_form_at(form, below or '')))}"
@@ -107,13 +118,17 @@ class _File:
                 said = f"{found[1]} is missing"
             elif found := _VALUE.fullmatch(said):
                 said = f"{found[1]} is none of its values{_legal(found[1], _words_of(_form_at(form, below or '')))}"
-            raise self._error(said.replace("`", ""), steps) from error
+                line = [found[1]] * bool(of_key)
+            raise self.error(said.replace("`", ""), steps, line) from error
+        except SheetError as error:
+            raise self.error(error.said, (*place, *error.place)) from error
         except ConfigError as error:
-            raise self._error(str(error), place) from error
+            raise self.error(str(error), place) from error
 
-    def _error(self, said: str, place: Sequence[str]) -> ConfigError:
-        node, line = self.nodes, 1
-        for step in place:
+    def error(self, said: str, place: Sequence[str], below: Sequence[str] = ()) -> ConfigError:
+        """Return an error at a place, with the line of that, or of what stands below it; of none without a line."""
+        node, line = self.nodes, 0
+        for step in (*place, *below):
             pairs = node.value if isinstance(node, yaml.MappingNode) else ()
             if isinstance(node, yaml.SequenceNode) and step.isdigit() and int(step) < len(node.value):
                 node = node.value[int(step)]
@@ -122,7 +137,8 @@ class _File:
                 line, node = found[0].start_mark.line + 1, found[1]
             else:
                 break
-        return ConfigError(f"{self.path}:{line}: {'.'.join(place)}{': ' if place else ''}{said}")
+        where = f"{self.path}:{line}" if line else str(self.path)
+        return ConfigError(": ".join([where, *filter(None, [".".join(place)]), said]))
 
 
 def _form_at(form: Any, below: str) -> Any:

@@ -28,7 +28,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
     id: str  # its name in the sheet
     says: str  # in a sentence
-    published: str | float  # what the paper has
+    published: str | float | None  # what the paper has; null where the sheet does not say
     section: str  # of the paper, or a figure of it
     statistic: str  # what was measured
     region: Bounds  # where it has to lie; null: no bound

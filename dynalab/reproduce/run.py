@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 
 from dynalab.config.suggest import listing
 from dynalab.core.errors import ConfigError
 from dynalab.core.version import __version__
-from dynalab.reproduce.commands import Done, Run, Step, carry_out, steps_of
+from dynalab.reproduce.check import check
+from dynalab.reproduce.commands import Done, Read, Run, Step, carry_out, read, steps_of
 from dynalab.reproduce.documents import analysed, reads_rows, trained
+from dynalab.reproduce.paths import require_names
 from dynalab.reproduce.result import Failed, Outcome, Removed, Reproduction, write
-from dynalab.reproduce.rows import Document, rows_of
+from dynalab.reproduce.rows import Document, rows_of, why_none
+from dynalab.reproduce.shapes import Shape, joined, of_value
 from dynalab.reproduce.sheet import TRAIN, Claim, Scale, ScaleName, Sheet
+from dynalab.reproduce.sources import needed, read_by
 from dynalab.reproduce.statistics import Estimate, estimate
 from dynalab.reproduce.verdict import Judged, judge
 
@@ -26,9 +31,40 @@ def scale_of(name: str, sheet: Sheet, scale: ScaleName) -> Scale:
     return sheet.scales[scale]
 
 
-def plan(scale: Scale) -> tuple[list[Step], list[list[Step]]]:
-    """Return the steps of a scale, and those under each of its removals; steps that both have are equal."""
-    return steps_of(scale.commands), [steps_of(scale.under(removal)) for removal in scale.removals]
+@dataclass(frozen=True)
+class Planned:
+    """A sheet at a scale, read and checked: nothing has been trained.
+
+    Attributes:
+        steps: Its commands.
+        under: Those that the main claim needs under each of its removals; steps that both have are equal.
+        read: All of these, read.
+        untold: Claim -> what results may hold, where a path leads through what only results can tell.
+    """
+
+    steps: list[Step]
+    under: list[list[Step]]
+    read: Read
+    untold: dict[str, Shape]
+
+    @property
+    def every(self) -> list[Step]:
+        """All commands, each once."""
+        return list(dict.fromkeys([*self.steps, *(step for context in self.under for step in context)]))
+
+
+def plan(name: str, sheet: Sheet, scale: ScaleName, run: Run) -> Planned:
+    """Read a sheet's commands at a scale, and check its claims against them.
+
+    Raises:
+        SheetError: No result of its commands could be what a claim is about.
+        ConfigError: The sheet has no such scale, or a command cannot be used.
+    """
+    chosen, main = scale_of(name, sheet, scale), sheet.claims[sheet.main_claim]
+    steps, contexts = steps_of(chosen.commands), [steps_of(chosen.under(item)) for item in chosen.removals]
+    under = [needed(main, context) for context in contexts]
+    found = read([*steps, *(step for context in under for step in context)], run)
+    return Planned(steps, under, found, check(sheet, scale, steps, under, found))
 
 
 def reproduce(name: str, sheet: Sheet, scale: ScaleName, run: Run) -> Reproduction:
@@ -37,21 +73,21 @@ def reproduce(name: str, sheet: Sheet, scale: ScaleName, run: Run) -> Reproducti
     What is stored is not computed again, so the same call goes on where another was interrupted.
 
     Raises:
-        ConfigError: The sheet has no such scale, or a command cannot be used.
+        ConfigError: As `plan`; nothing has been trained.
         KeyboardInterrupt: It was stopped; the state is saved.
         DynalabError: Nothing can be trained, or stored, at all.
     """
-    chosen = scale_of(name, sheet, scale)
-    steps, under = plan(chosen)
-    main = sheet.claims[sheet.main_claim]
-    needed = [_needed(main, context) for context in under]
-    done = carry_out([*steps, *(step for context in needed for step in context)], run)
+    planned = plan(name, sheet, scale, run)
+    steps, under, main = planned.steps, planned.under, sheet.claims[sheet.main_claim]
+    done = carry_out(planned.read, run)
+    told = {key: _seen(sheet.claims[key], shape, done) for key, shape in planned.untold.items()}
     claims = [
-        _outcome(key, claim, *_judged(claim, scale, steps, done)) for key, claim in sheet.claims.items()
+        _outcome(key, claim, *_judged(claim, scale, steps, done, told.get(key)))
+        for key, claim in sheet.claims.items()
     ]
     removals, failed = [], [Failed(command=s.name, words=s.text, why=why) for s, why in done.failed.items()]
-    for removal, context in zip(chosen.removals, needed, strict=True):
-        found, judged = _judged(main, scale, context, done)
+    for removal, context in zip(sheet.scales[scale].removals, under, strict=True):
+        found, judged = _judged(main, scale, context, done, told.get(sheet.main_claim))
         removals.append(
             Removed(
                 removes=removal.removes,
@@ -66,7 +102,7 @@ def reproduce(name: str, sheet: Sheet, scale: ScaleName, run: Run) -> Reproducti
         if judged.verdict == "agrees":
             why = f"the claim {sheet.main_claim} agrees without its cause: {judged.why}"
             failed.append(Failed(command="removal", words=removal.removes, why=why))
-    own, others = _ensembles(steps, done), _ensembles([s for context in needed for s in context], done)
+    own, others = _ensembles(steps, done), _ensembles([s for context in under for s in context], done)
     made = Reproduction(
         name=name,
         scale=scale,
@@ -88,37 +124,44 @@ def reproduce(name: str, sheet: Sheet, scale: ScaleName, run: Run) -> Reproducti
     return made
 
 
-def _needed(claim: Claim, steps: Sequence[Step]) -> list[Step]:
-    """Return the steps that a claim reads, and what they build on."""
-    return list(dict.fromkeys(item for step in _read_by(claim, steps) for item in step.and_above()))
-
-
-def _read_by(claim: Claim, steps: Sequence[Step]) -> list[Step]:
-    """Return the steps whose results a claim reads."""
-    if claim.rows.analysis == TRAIN:
-        named = claim.where.get("command")
-        return [step for step in steps if step.words.verb != "analyze" and named in (None, step.name)]
-    named = claim.where.get("analysis")
-    return [step for step in steps if step.words.kind == claim.rows.analysis and named in (None, step.name)]
-
-
 def _broken(claim: Claim, steps: Sequence[Step], done: Done) -> list[Step]:
     """Return the steps that failed on the way to a claim; what it leaves out by `where` does not matter to it."""
     named = claim.where.get("command")
     return [
         step
-        for step in _needed(claim, steps)
+        for step in needed(claim, steps)
         if step in done.failed and (step.words.verb == "analyze" or named in (None, step.name))
     ]
 
 
-def _judged(claim: Claim, scale: ScaleName, steps: Sequence[Step], done: Done) -> tuple[Estimate, Judged]:
-    """Return what was measured of a claim, and its verdict; a claim whose command failed has none."""
+def _seen(claim: Claim, shape: Shape, done: Done) -> Shape:
+    """Return what results may hold, with what was seen in all those of the sheet that are of a claim's kind."""
+    every = [*done.asked, *done.results]
+    bare = msgspec.structs.replace(claim, where={}, by=None)
+    return shape.filled(joined(of_value(item.tree) for item in _documents(bare, every, done)))
+
+
+def _judged(
+    claim: Claim, scale: ScaleName, steps: Sequence[Step], done: Done, told: Shape | None
+) -> tuple[Estimate, Judged]:
+    """Return what was measured of a claim, and its verdict; a claim whose command failed has none.
+
+    Args:
+        claim: The claim.
+        scale: The scale.
+        steps: The commands.
+        done: What came of them.
+        told: What results hold, where that could not be told before.
+    """
     if scale in claim.not_at:
         return Estimate(None, None, 0), Judged("not_at_this_scale", claim.not_at[scale])
     found = Estimate(None, None, 0)
     try:
-        found = estimate(claim, rows_of(claim, _documents(claim, steps, done)))
+        if told is not None:
+            require_names(claim, told)
+        documents = _documents(claim, steps, done)
+        rows = rows_of(claim, documents)
+        found = estimate(claim, rows) if rows else Estimate(None, None, 0, why_none(claim, documents))
     except ConfigError as error:
         return found, Judged("undecided", f"it cannot be computed: {error}")
     if broken := _broken(claim, steps, done):
@@ -128,9 +171,9 @@ def _judged(claim: Claim, scale: ScaleName, steps: Sequence[Step], done: Done) -
 
 def _documents(claim: Claim, steps: Sequence[Step], done: Done) -> list[Document]:
     """Return the results that a claim reads."""
-    read = _read_by(claim, steps)
+    read = read_by(claim, steps)
     if claim.rows.analysis == TRAIN:
-        rows = reads_rows([claim.rows.each, claim.rows.value, *claim.rows.terms.values()])
+        rows = reads_rows([path for _, path in claim.rows.paths()])
         listed = [trained(step.name, done.asked.get(step, []), rows) for step in read]
         return [document for some in listed for document in some]
     # What several commands ask for is the one's that the claim names; else the first's.

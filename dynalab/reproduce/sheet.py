@@ -5,14 +5,15 @@ These are its forms, and what they refuse; `dynalab.reproduce.reading` makes the
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
 import jmespath
 from jmespath.exceptions import JMESPathError
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
@@ -20,8 +21,14 @@ from dynalab.reproduce.expression import Expression
 
 ScaleName = Literal["ci", "cpu", "paper"]
 SCALES: tuple[ScaleName, ...] = get_args(ScaleName)
-Statistic = Literal["share", "count", "mean", "median", "difference", "ratio", "slope", "correlation"]
+Statistic = Literal[
+    "share", "count", "mean", "median", "difference", "ratio", "slope", "correlation", "given"
+]
+# A value of a key, as a sheet names it.
+Single = str | float | bool | None
+Level = Single | tuple[Single, ...]
 TRAIN = "train"
+GIVEN = "given"
 # Of these the rows are true or false.
 OF_SHARES = ("share", "count")
 OF_TWO = ("difference", "ratio")
@@ -32,6 +39,31 @@ _VERBS = (TRAIN, "fork", "analyze")
 # What a command of a sheet may not say: where results go, and who trains, are for the user who runs it to say.
 _NOT_ITS_OWN = ("outputs", "launcher", "hydra")
 _KEY = re.compile(r"(?:\+\+|\+|~)?([^=@]*)")
+
+
+class SheetError(ConfigError):
+    """Something in a sheet that cannot be used.
+
+    Attributes:
+        said: What is wrong with it.
+        place: Where it stands: keys, and places in lists, from the top of the sheet or of a part of it.
+    """
+
+    def __init__(self, said: str, *place: str) -> None:
+        """Put the place before what is wrong there."""
+        super().__init__(f"{'.'.join(place)}: {said}" if place else said)
+        self.said, self.place = said, place
+
+
+@contextlib.contextmanager
+def placed(*place: str) -> Iterator[None]:
+    """Say of what is wrong inside that it is wrong at a place of a sheet."""
+    try:
+        yield
+    except SheetError as error:
+        raise SheetError(error.said, *place, *error.place) from error
+    except ConfigError as error:
+        raise SheetError(str(error), *place) from error
 
 
 def compiled(path: str) -> jmespath.parser.ParsedResult:
@@ -75,29 +107,42 @@ class Rows(_Form, frozen=True, kw_only=True):
     value: str = ""  # JMESPath in a row: its value
     terms: Mapping[str, str] = field(default_factory=dict)  # name -> JMESPath in a row
     formula: str = ""  # the value as arithmetic of the terms and the keys, in the place of `value`
+    # JMESPath in a row: the value's own interval, [low, high]. Without it the hash of a sheet is what it was.
+    interval: str | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         """Refuse paths and formulas that cannot be asked."""
-        if bool(self.value) == bool(self.formula):
-            raise ConfigError("rows: give one of value (a JMESPath) and formula (arithmetic of terms)")
-        for path in (self.each, *filter(None, [self.value]), *self.terms.values()):
-            compiled(path)
-        if self.formula:
-            Expression(self.formula)
+        with placed("rows"):
+            if bool(self.value) == bool(self.formula):
+                raise ConfigError("give one of value (a JMESPath) and formula (arithmetic of terms)")
+            for place, path in self.paths():
+                with placed(*place):
+                    compiled(path)
+            with placed("formula"):
+                _ = self.formula and Expression(self.formula)
+
+    def paths(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield the JMESPaths, each after its place: that of the rows, then those that are asked in a row."""
+        yield ("each",), self.each
+        for name in ("value", "interval"):
+            if path := getattr(self, name):
+                yield (name,), path
+        for name, path in self.terms.items():
+            yield ("terms", name), path
 
 
 class Claim(_Form, frozen=True, kw_only=True):
     """One claim, and where its statistic has to lie."""
 
     says: str
-    published: str | float
+    published: str | float | None = None  # what the paper has
     rows: Rows
     statistic: Statistic
     agrees: tuple[float | None, float | None]  # the region; null: no bound
     section: str = ""  # of the paper, or a figure of it
     by: str | None = None
-    where: Mapping[str, str | float | bool | None] = field(default_factory=dict)
-    of: tuple[str | float | bool, str | float | bool] | None = None
+    where: Mapping[str, Level] = field(default_factory=dict)
+    of: tuple[Level, Level] | None = None
     pair: Literal["seed"] | None = None
     x: str | None = None
     log: bool = False
@@ -106,25 +151,45 @@ class Claim(_Form, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse keys that do not go together."""
         low, high = self.agrees
-        if low is None and high is None:
-            raise ConfigError("agrees: one of its two bounds is needed; null is no bound")
-        if low is not None and high is not None and low >= high:
-            raise ConfigError(f"agrees: {low:g} is not below {high:g}")
         bounds = [bound for bound in self.agrees if bound is not None]
-        if self.statistic == "share" and not all(0 <= bound <= 1 for bound in bounds):
-            raise ConfigError("agrees: a share lies between 0 and 1")
-        if (self.statistic in OF_TWO) != (self.by is not None and self.of is not None):
-            raise ConfigError(
-                "by, of: difference and ratio have both, of: [a, b] values of by; others neither"
+        with placed("agrees"):
+            if not bounds:
+                raise ConfigError("one of its two bounds is needed; null is no bound")
+            if low is not None and high is not None and low >= high:
+                raise ConfigError(f"{low:g} is not below {high:g}")
+            if self.statistic == "share" and not all(0 <= bound <= 1 for bound in bounds):
+                raise ConfigError("a share lies between 0 and 1")
+        # Key -> whether it is given, the statistics that have it, and what is said where the two do not go together.
+        two = (
+            f"{' and '.join(OF_TWO)} have both by: KEY and of: [a, b], two of its values; others have neither"
+        )
+        for key, given, having, said in (
+            ("by", self.by is not None, OF_TWO, two),
+            ("of", self.of is not None, OF_TWO, two),
+            (
+                "x",
+                self.x is not None,
+                OVER_X,
+                f"{' and '.join(OVER_X)} have it, arithmetic of keys; others do not",
+            ),
+        ):
+            if given != (self.statistic in having):
+                raise SheetError(said, key)
+        if bool(self.rows.interval) != (self.statistic == GIVEN):
+            raise SheetError(
+                f"statistic: {GIVEN} has it, a JMESPath of [low, high]; others do not", "rows", "interval"
             )
         if self.pair and self.statistic not in OF_TWO:
-            raise ConfigError("pair: for difference and ratio alone")
-        if (self.statistic in OVER_X) != (self.x is not None):
-            raise ConfigError("x: slope and correlation have it, an expression of keys; others do not")
-        if self.x is not None:
-            Expression(self.x)
+            raise SheetError(f"{' and '.join(OF_TWO)} alone have it", "pair")
         if self.log and self.statistic not in ON_LOGARITHMS:
-            raise ConfigError(f"log: for {', '.join(ON_LOGARITHMS)} alone")
+            raise SheetError(f"{', '.join(ON_LOGARITHMS)} alone have it", "log")
+        with placed("x"):
+            _ = self.x and Expression(self.x)
+
+    def names(self, key: str) -> set[str]:
+        """Return the commands that it names, as `command` (what trains) or `analysis`."""
+        named = [self.where.get(key), *(self.of or () if self.by == key else ())]
+        return {str(name) for name in named if name is not None}
 
 
 class Command(_Form, frozen=True, kw_only=True):
@@ -202,13 +267,19 @@ class Scale(_Form, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse references to what is not above, here and under every removal."""
-        for commands in (self.commands, *(self.under(removal) for removal in self.removals)):
+        contexts = [
+            (self.commands, ()),
+            *((self.under(item), _at(n)) for n, item in enumerate(self.removals)),
+        ]
+        for commands, removal in contexts:
             above: list[str] = []
             for name, command in commands.items():
                 words = Words.of(text_of(command))
                 if lost := [ref for ref in words.refs if ref not in above]:
-                    raise ConfigError(
-                        f"{name}: {lost[0]} is no train or fork above it{did_you_mean(lost[0], above)}"
+                    own = not removal or commands[name] is self.commands.get(name)
+                    place = ("commands", name) if own else (*removal, "commands", name)
+                    raise SheetError(
+                        f"{lost[0]} is no train or fork above it{did_you_mean(lost[0], above)}", *place
                     )
                 above += [name] if words.verb != "analyze" else []
 
@@ -219,6 +290,11 @@ class Scale(_Form, frozen=True, kw_only=True):
     def kinds(self) -> set[str]:
         """Return the analyses that are made."""
         return {TRAIN, *(Words.of(text_of(command)).kind for command in self.commands.values())}
+
+
+def _at(removal: int) -> tuple[str, str]:
+    """Return the place of a removal in its scale."""
+    return "removals", str(removal)
 
 
 def text_of(command: str | Command) -> str:
@@ -242,21 +318,50 @@ class Sheet(_Form, frozen=True, kw_only=True):
     commit: str = ""  # that it was written against
 
     def __post_init__(self) -> None:
-        """Refuse a main claim that is not there, and claims that nothing is computed for."""
-        if not self.claims or not self.scales:
-            raise ConfigError("claims, scales: at least one of each is needed")
+        """Refuse a main claim that is not there, claims that nothing is computed for, removals of nothing."""
+        for key in ("claims", "scales"):
+            if not getattr(self, key):
+                raise SheetError("at least one is needed", key)
         if self.main and self.main not in self.claims:
             hint = did_you_mean(self.main, self.claims)
-            raise ConfigError(f"main: there is no claim {self.main}{hint}; there are {listing(self.claims)}")
+            raise SheetError(f"there is no claim {self.main}{hint}; there are {listing(self.claims)}", "main")
         for scale, name in ((scale, name) for scale in self.scales for name in self.claims):
             claim, kinds = self.claims[name], self.scales[scale].kinds()
             if scale not in claim.not_at and claim.rows.analysis not in kinds:
-                raise ConfigError(
-                    f"claims.{name}.rows.analysis: {claim.rows.analysis} is not computed at scale {scale}; add the "
-                    f"command `analyze {claim.rows.analysis}`, or not_at: {{{scale}: WHY}}"
+                raise SheetError(
+                    f"{claim.rows.analysis} is not computed at scale {scale}; add the "
+                    f"command `analyze {claim.rows.analysis}`, or not_at: {{{scale}: WHY}}",
+                    *("claims", name, "rows", "analysis"),
                 )
+        main = self.claims[self.main_claim]
+        for key, own in self.scales.items():
+            for place, removal in enumerate(own.removals):
+                with placed("scales", key, *_at(place)):
+                    _refuse_void(removal, own, main)
 
     @property
     def main_claim(self) -> str:
         """The claim that removals are held against."""
         return self.main or next(iter(self.claims))
+
+
+def _refuse_void(removal: Removal, scale: Scale, main: Claim) -> None:
+    """Refuse commands of a removal that stand in nobody's place.
+
+    One may be new where the main claim, or another command of the removal, names it.
+    """
+    if not removal.commands:
+        raise SheetError("a removal has at least one command", "commands")
+    named = main.names("command") | main.names("analysis")
+    for name, command in removal.commands.items():
+        others = (other for key, other in removal.commands.items() if key != name)
+        referred = {ref for other in others for ref in Words.of(text_of(other)).refs}
+        if name not in {*scale.commands, *named, *referred}:
+            hint = did_you_mean(name, scale.commands)
+            raise SheetError(
+                f"there is no command {name} to stand in the place of{hint}; there are {listing(scale.commands)}; "
+                "a command that stands in a removal alone has to be named by the main claim's where or of",
+                *("commands", name),
+            )
+        if command == scale.commands.get(name):
+            raise SheetError("it is the command that it stands in the place of", "commands", name)

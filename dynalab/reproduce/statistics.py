@@ -23,8 +23,8 @@ from dynalab.core.stats import quantile as middle_of
 from dynalab.core.survival import Z95
 from dynalab.core.words import count
 from dynalab.reproduce.expression import Expression
-from dynalab.reproduce.rows import Row, same
-from dynalab.reproduce.sheet import OF_SHARES, OF_TWO, Claim
+from dynalab.reproduce.rows import Row, never_is, same, written
+from dynalab.reproduce.sheet import GIVEN, OF_SHARES, OF_TWO, Claim
 
 Bounds = tuple[float | None, float | None]
 
@@ -49,11 +49,15 @@ class Estimate:
 def estimate(claim: Claim, rows: Sequence[Row]) -> Estimate:
     """Return what the rows of a claim come to.
 
+    Args:
+        claim: The claim.
+        rows: One at least.
+
     Raises:
         ConfigError: Their values are of another kind than the statistic takes, or a key is not there.
     """
-    if not rows:
-        return Estimate(None, None, 0, "no row is about it")
+    if claim.statistic == GIVEN:
+        return _given(rows)
     if claim.statistic in OF_SHARES:
         return _share(claim, rows)
     if claim.statistic in OF_TWO:
@@ -66,6 +70,19 @@ def estimate(claim: Claim, rows: Sequence[Row]) -> Estimate:
     else:
         found = _over_x(claim, known)
     return Estimate(found.value, found.interval, len(known), "; ".join(filter(None, [found.said, said])))
+
+
+def _given(rows: Sequence[Row]) -> Estimate:
+    """Return what an analysis says itself."""
+    if len(rows) > 1:
+        raise ConfigError(
+            f"statistic: {GIVEN} is of one row, and there are {len(rows)}; each or where names one"
+        )
+    (row,) = rows
+    if isinstance(row.value, bool):
+        raise ConfigError(f"statistic: {GIVEN} is of a number; of what is true or false, share")
+    interval = _closed(row.interval) if row.interval else None
+    return Estimate(row.value, interval, 1, "" if interval else "the analysis gives no interval")
 
 
 def _share(claim: Claim, rows: Sequence[Row]) -> Estimate:
@@ -142,8 +159,9 @@ def _of_two(claim: Claim, rows: Sequence[Row]) -> Estimate:
     one, other = ([row for row in rows if same(row.keys[claim.by], level)] for level in claim.of)
     for level, some in zip(claim.of, (one, other), strict=True):
         if not some:
-            there = listing(str(row.keys[claim.by]) for row in rows)
-            return Estimate(None, None, 0, f"no row has {claim.by}={level}; there are {there}")
+            commands = list(dict.fromkeys(row.keys.get("command") for row in rows))
+            said = never_is(claim.by, level, [row.keys[claim.by] for row in rows], commands)
+            return Estimate(None, None, 0, said)
     values = [row.value for row in (*one, *other)]
     n = len(values)
     if all(isinstance(value, bool) for value in values):
@@ -161,7 +179,7 @@ def _of_two(claim: Claim, rows: Sequence[Row]) -> Estimate:
         # Of what never came no more is known than that it is later than all that did.
         last = max((float(value) for value in values if value is not None), default=0.0)
         gap = between_times(_times(below, "b", last), _times(above, "a", last))
-        what = f"{values.count(None)} of {n} never came: by ranks"
+        what = _never_came(claim, above, below, last)
     else:
         x, y = np.array(below, float), np.array(above, float)
         if claim.log:
@@ -171,10 +189,37 @@ def _of_two(claim: Claim, rows: Sequence[Row]) -> Estimate:
             return Estimate(math.exp(gap.estimate), _closed(_mapped(math.exp, gap.interval)), n, what)
     if claim.statistic == "difference":
         return Estimate(gap.estimate, _closed(gap.interval), n, what)
-    return Estimate(gap.ratio, _closed(gap.ratio_interval), n, what)
+    low, high = gap.ratio_interval
+    # Whatever is not known of a ratio of steps, it is above 0.
+    return Estimate(gap.ratio, _closed((0.0 if low is None and high is not None else low, high)), n, what)
+
+
+def _never_came(
+    claim: Claim, one: Sequence[float | bool | None], other: Sequence[float | bool | None], last: float
+) -> str:
+    """Return in words how many steps never came, and what is known of a side of which none did."""
+    assert claim.of is not None
+    line = f"{[*one, *other].count(None)} of {len(one) + len(other)} never came: by ranks"
+    none = [
+        written(level)
+        for level, side in zip(claim.of, (one, other), strict=True)
+        if not any(map(_came, side))
+    ]
+    if len(none) == 2:
+        return f"{line}, which tell nothing where none came"
+    return (
+        line
+        if not none
+        else f"{line}; of {claim.by}={none[0]} all that is known is that it is later than {last:g}"
+    )
+
+
+def _came(value: float | bool | None) -> bool:
+    return value is not None
 
 
 def _closed(bounds: Bounds) -> Bounds | None:
+    """Return an interval; None where neither of its bounds is known."""
     return None if bounds == (None, None) else bounds
 
 

@@ -27,10 +27,11 @@ class Judged:
 def judge(claim: Claim, found: Estimate) -> Judged:
     """Return the verdict: the interval lies inside the region, outside, or across its bounds.
 
-    A bound of the interval that the rows do not give lies beyond any of the region's.
+    A bound of the interval that the rows do not give lies beyond any of the region's. Where one of two sides never
+    came there is no estimate, and a bound may be known all the same.
     """
     said = f"{found.said}; " if found.said else ""
-    if found.value is None or found.interval is None:
+    if found.interval is None or found.interval == (None, None):
         return Judged("undecided", found.said or "the rows give no interval")
     low, high = _ends(found.interval)
     least, most = _ends(claim.agrees)
