@@ -30,9 +30,10 @@ from dynalab.reproduce.expression import Expression
 from dynalab.reproduce.reading import parse_sheet, read_sheet, sheet_names
 from dynalab.reproduce.rows import Document, Row, rows_of, why_none
 from dynalab.reproduce.run import reproduce
-from dynalab.reproduce.sheet import Claim, Rows, Words
+from dynalab.reproduce.sheet import Claim, Rows
 from dynalab.reproduce.statistics import Estimate, estimate
 from dynalab.reproduce.verdict import judge
+from dynalab.reproduce.words import Words
 from dynalab.show.plots.regions import INSIDE, MUTED, OUTSIDE, estimates_in_regions
 from dynalab.training import shard as training
 
@@ -317,6 +318,7 @@ def own(folder: Path, removed: str = "1e-9", name: str = "mine", text: str = OWN
         ("  cpu:\n    minutes", "  cup:\n    minutes", r":27: scales: cup is none of its values \(did you mean cpu"),
         ("analysis: train, value: summary.f", "analysis: eos, value: summary.f",
          ":14: claims.numbers.rows.analysis: eos is not computed at scale cpu"),
+        ("analysis: train, value: summary.f", "analysis: trian, value: summary.f", r"cpu \(did you mean train"),
         ("decay: train", "decay: trian", "scales.cpu.commands.decay: trian: a command of a sheet is one of"),
         ("decay: train", "decay: rm -rf x; train", "rm: a command of a sheet"),
         ("decay: train", "decay: train outputs=/tmp/x", "outputs is for who runs a sheet"),
@@ -328,8 +330,8 @@ def own(folder: Path, removed: str = "1e-9", name: str = "mine", text: str = OWN
         ("decay: train", "decay: fork none 3", r":30: scales.cpu.commands.decay: none is no train or fork above it"),
         ("    commands:", "    commands:\n      x: [train]", "scales.cpu.commands.x: Expected"),
         ("commands: {{decay: train", "commands: {{decya: train",
-         r":34: scales.cpu.removals.0.commands.decya: there is no command decya .*did you mean decay"),
-        ("commands: {{decay:", "commands: {{x: analyze eos none, decay:", "commands.x: there is no command x to stand"),
+         r":34: scales.cpu.removals.0.commands.decya: it stands in the place of no command .*did you mean decay"),
+        ("commands: {{decay:", "commands: {{x: analyze eos none, decay:", "commands.x: it stands in the place of no command"),
         ("title: Weight decay\n", "", "mine.yaml: title is missing$"),
         ("title: Weight decay", "title: [", r":\d+: while parsing a flow sequence: expected"),
         ("title: Weight decay", "title: a\ntitle: b", r":2: title stands there twice"),
@@ -591,7 +593,7 @@ def test_the_page_has_the_claims_where_it_shows_what_they_are_about(here, output
     page = Path(answer.json["path"])
     text = page.read_text("utf-8")
     assert answer.code == 0 and page.parent.name == "mine-cpu" and len(answer.json["ensembles"]) == 2
-    assert "Of 3 claims of Weight decay <strong>2 agree and 1 is not at this scale</strong>" in text
+    assert "Of the 3 claims of this sheet, <strong>2 agree and 1 is not at this scale</strong>" in text
     assert "dynalab report mine-cpu" in text and "Training accuracy rises" in text
     (figure,) = [figure for name, figure in drawn.items() if name.startswith("reproduce-mine-cpu")]
     assert [ax.get_yticklabels()[0].get_text() for ax in figure.axes] == ["sooner", "numbers"]
@@ -654,6 +656,7 @@ def test_a_shipped_sheet_says_what_it_was_written_against(name):
     assert sheet.source and sheet.source.arxiv and sheet.commit and sheet.main in sheet.claims
     # Where the published setting takes minutes, cpu is that of the paper.
     assert {"ci", "cpu"} <= {*sheet.scales} and sheet.scales["cpu"].minutes <= 6
+    assert all(claim.published is not None for claim in sheet.claims.values())
     for scale in sheet.scales.values():
         assert scale.removals
     for scale in sheet.scales:

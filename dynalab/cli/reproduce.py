@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 # What whoever runs a sheet may say of how; what is computed is the sheet's to say.
 SETTINGS = ("device", "launcher", "compute", "checkpoint", "outputs")
 SCALES = ("ci", "cpu", "paper")
+# What becomes of the main claim where its cause is taken away.
+_WITHOUT = {
+    "agrees": "agrees as well, so that it was not tested",
+    "disagrees": "no longer holds",
+    "undecided": "is undecided, and does not agree",
+    "not_at_this_scale": "cannot be told at this scale",
+}
 
 
 @click.command("reproduce")
@@ -231,16 +238,15 @@ def _print(made: Reproduction) -> None:
         place = f" ({claim.section})" if claim.section else ""
         _paragraph(f"{claim.id}: {claim.says}{place}. {claim.why}.")
     for item in made.removals:
-        must = "which it must not" if item.verdict == "agrees" else "as it should not agree"
-        _paragraph(f"{item.claim} without {item.removes}: {spoken(item.verdict)}, {must}. {item.why}.")
+        _paragraph(f"Without {item.removes} the claim {item.claim} {_WITHOUT[item.verdict]}: {item.why}.")
     for failed in made.failed:
         _paragraph(f"failed: {failed.command} ({failed.words}): {failed.why}")
     echo(f"{count(len(made.claims), 'claim')}: {tally(claim.verdict for claim in made.claims)}")
 
 
-def _short(value: object) -> str:
+def _short(value: object) -> str | None:
     """Return what fits into a column; the whole stands on the page and in the JSON."""
-    return textwrap.shorten(str(value), 44, placeholder=" ...")
+    return None if value is None else textwrap.shorten(str(value), 44, placeholder=" ...")
 
 
 def _paragraph(text: str) -> None:
@@ -254,6 +260,6 @@ def _here(item: Any) -> str | None:
     from dynalab.reproduce.verdict import bounds_in_words
 
     if item.measured is None:
-        return None
+        return f"{bounds_in_words(item.interval)}, n={item.n}" if item.interval else None
     interval = f" [{bounds_in_words(item.interval)}]" if item.interval else ""
     return f"{number(item.measured)}{interval}, n={item.n}"

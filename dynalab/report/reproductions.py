@@ -34,10 +34,13 @@ def reproductions(outputs: Path, ensembles: Collection[str]) -> tuple[list[Repro
 def headline(made: Reproduction) -> str:
     """Return what a reproduction comes to, in a sentence."""
     agree = sum(item.verdict == "agrees" for item in made.removals)
-    of = count(len(made.claims), "claim")
-    line = f"Of {of} of {made.paper or made.title} **{tally(claim.verdict for claim in made.claims)}**"
+    said, whose = tally(claim.verdict for claim in made.claims), made.paper or "this sheet"
+    line = f"Of the {len(made.claims)} claims of {whose}, **{said}**"
+    if len(made.claims) == 1:
+        line = f"The claim of {whose} **{said.removeprefix('1 ')}**"
     if agree:
-        line += f"; without its cause the main one agrees as well, in {agree} of {count(len(made.removals), 'removal')}"
+        of = count(len(made.removals), "removal")
+        line += f"; without its cause the main one agrees as well, under {agree} of {of}"
     return f"{line} (`{made.name}` at scale {made.scale})."
 
 
@@ -77,13 +80,14 @@ def section(made: Reproduction) -> Section:
     return Section(f"Reproduction: {made.paper or made.name}", f"reproduce-{made.name}-{made.scale}", blocks)
 
 
-def _published(claim: Outcome) -> str:
-    return f"{claim.published} ({claim.section})" if claim.section else str(claim.published)
+def _published(claim: Outcome) -> str | None:
+    parts = [claim.published, f"({claim.section})" if claim.section else None]
+    return " ".join(str(part) for part in parts if part is not None) or None
 
 
 def _here(item: Outcome | Removed) -> str | None:
     if item.measured is None:
-        return None
+        return f"{bounds_in_words(item.interval)}, n = {item.n}" if item.interval else None
     interval = f" [{bounds_in_words(item.interval)}]" if item.interval else ""
     return f"{number(item.measured)}{interval}, n = {item.n}"
 

@@ -16,8 +16,9 @@ from dynalab.reproduce.expression import Expression
 from dynalab.reproduce.paths import require_names
 from dynalab.reproduce.rows import never_is, written
 from dynalab.reproduce.shapes import Shape, joined, of_analysis, of_training
-from dynalab.reproduce.sheet import TRAIN, Claim, ScaleName, Sheet, SheetError, placed
+from dynalab.reproduce.sheet import Claim, ScaleName, Sheet, SheetError, placed
 from dynalab.reproduce.sources import Source, needed, read_by, sources
+from dynalab.reproduce.words import TRAIN
 
 
 def check(

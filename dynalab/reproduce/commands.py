@@ -21,7 +21,7 @@ from dynalab.launch.fork import Forking, make_forks, plan_forks
 from dynalab.launch.layout import Layout
 from dynalab.launch.train import Options, Outcome, train
 from dynalab.reproduce.documents import Asked
-from dynalab.reproduce.sheet import Command, Words, ends_of, text_of
+from dynalab.reproduce.words import Command, Words, ends_of, text_of
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dynalab.reproduce.rows import Document, keys_of
-from dynalab.reproduce.sheet import TRAIN
+from dynalab.reproduce.words import TRAIN
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import Result
 from dynalab.store.runfile import STATUSES

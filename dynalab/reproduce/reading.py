@@ -14,7 +14,8 @@ import yaml
 from dynalab.config import registry
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError, StoreError
-from dynalab.reproduce.sheet import Claim, Command, Removal, Scale, Sheet, SheetError, Words
+from dynalab.reproduce.sheet import Claim, Removal, Scale, Sheet, SheetError
+from dynalab.reproduce.words import Command, Words
 from dynalab.store.names import NAME
 from dynalab.store.read import read_bytes, read_yaml
 

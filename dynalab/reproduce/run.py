@@ -18,10 +18,11 @@ from dynalab.reproduce.paths import require_names
 from dynalab.reproduce.result import Failed, Outcome, Removed, Reproduction, write
 from dynalab.reproduce.rows import Document, rows_of, why_none
 from dynalab.reproduce.shapes import Shape, joined, of_value
-from dynalab.reproduce.sheet import TRAIN, Claim, Scale, ScaleName, Sheet
+from dynalab.reproduce.sheet import Claim, Scale, ScaleName, Sheet
 from dynalab.reproduce.sources import needed, read_by
 from dynalab.reproduce.statistics import Estimate, estimate
 from dynalab.reproduce.verdict import Judged, judge
+from dynalab.reproduce.words import TRAIN
 
 
 def scale_of(name: str, sheet: Sheet, scale: ScaleName) -> Scale:

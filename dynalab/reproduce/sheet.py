@@ -6,18 +6,17 @@ These are its forms, and what they refuse; `dynalab.reproduce.reading` makes the
 from __future__ import annotations
 
 import contextlib
-import re
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
 import jmespath
 from jmespath.exceptions import JMESPathError
-from msgspec import UNSET, Struct, UnsetType, field
+from msgspec import UNSET, UnsetType, field
 
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
 from dynalab.reproduce.expression import Expression
+from dynalab.reproduce.words import TRAIN, Command, Form, Words, text_of
 
 ScaleName = Literal["ci", "cpu", "paper"]
 SCALES: tuple[ScaleName, ...] = get_args(ScaleName)
@@ -27,7 +26,6 @@ Statistic = Literal[
 # A value of a key, as a sheet names it.
 Single = str | float | bool | None
 Level = Single | tuple[Single, ...]
-TRAIN = "train"
 GIVEN = "given"
 # Of these the rows are true or false.
 OF_SHARES = ("share", "count")
@@ -35,10 +33,6 @@ OF_TWO = ("difference", "ratio")
 OVER_X = ("slope", "correlation")
 ON_LOGARITHMS = ("mean", *OF_TWO, "slope")
 _LONGEST = 1000
-_VERBS = (TRAIN, "fork", "analyze")
-# What a command of a sheet may not say: where results go, and who trains, are for the user who runs it to say.
-_NOT_ITS_OWN = ("outputs", "launcher", "hydra")
-_KEY = re.compile(r"(?:\+\+|\+|~)?([^=@]*)")
 
 
 class SheetError(ConfigError):
@@ -81,11 +75,7 @@ def compiled(path: str) -> jmespath.parser.ParsedResult:
         raise ConfigError(f"{path!r} is no JMESPath: {line}") from error
 
 
-class _Form(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A mapping with these keys and no others."""
-
-
-class Source(_Form, frozen=True, kw_only=True):
+class Source(Form, frozen=True, kw_only=True):
     """Where the claims were published."""
 
     authors: str
@@ -99,7 +89,7 @@ class Source(_Form, frozen=True, kw_only=True):
         return f"{' and '.join(names) if len(names) < 3 else f'{names[0]} et al.'} {self.year}"
 
 
-class Rows(_Form, frozen=True, kw_only=True):
+class Rows(Form, frozen=True, kw_only=True):
     """What a claim is about: a row for each run, event or pair, with a value."""
 
     analysis: str  # `train`: what became of runs; or the kind of an analysis
@@ -131,7 +121,7 @@ class Rows(_Form, frozen=True, kw_only=True):
             yield ("terms", name), path
 
 
-class Claim(_Form, frozen=True, kw_only=True):
+class Claim(Form, frozen=True, kw_only=True):
     """One claim, and where its statistic has to lie."""
 
     says: str
@@ -192,73 +182,14 @@ class Claim(_Form, frozen=True, kw_only=True):
         return {str(name) for name in named if name is not None}
 
 
-class Command(_Form, frozen=True, kw_only=True):
-    """A command, and the code that it ends with: 3 where runs are meant to diverge."""
-
-    run: str
-    ends: Literal[0, 3] = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what is no command of a sheet."""
-        Words.of(self.run)
-
-
-class Words(Struct, frozen=True):
-    """A command taken apart."""
-
-    verb: str  # `train`, `fork` or `analyze`
-    overrides: tuple[str, ...]
-    refs: tuple[str, ...] = ()  # names of commands above, whose runs are forked or analysed
-    kind: str = ""  # of an analysis
-    step: int = 0  # of a fork
-    confirm: bool = False  # whether an analysis trains to confirm what it found
-
-    @classmethod
-    def of(cls, text: str) -> Words:
-        """Take a command apart.
-
-        Raises:
-            ConfigError: It is none that a sheet may have.
-        """
-        try:
-            verb, *words = shlex.split(text)
-        except ValueError as error:
-            raise ConfigError(f"{text!r}: {str(error) or 'there is no command'}") from error
-        if verb not in _VERBS:
-            raise ConfigError(f"{verb}: a command of a sheet is one of {', '.join(_VERBS)}")
-        confirm = verb == "analyze" and "--confirm" in words
-        words = [word for word in words if not (confirm and word == "--confirm")]
-        for word in words:
-            key = (_KEY.match(word) or [word, word])[1].strip()
-            if word.startswith("-"):
-                raise ConfigError(f"{verb} {word}: a sheet gives no options but analyze --confirm")
-            if "${" in word:
-                raise ConfigError(f"{verb} {word}: a sheet has values, no interpolations")
-            if re.split(r"[./]", key)[0] in _NOT_ITS_OWN and ("=" in word or word.startswith("~")):
-                raise ConfigError(f"{verb} {word}: {key} is for who runs a sheet to say")
-        overrides = tuple(word for word in words if "=" in word or word.startswith("~"))
-        refs = [word for word in words if word not in overrides]
-        if verb == TRAIN and refs:
-            raise ConfigError(f"train {refs[0]}: expected KEY=VALUE, for example task=grokking")
-        if verb == "analyze":
-            if not refs:
-                raise ConfigError("analyze: name an analysis, as analyze slingshot")
-            return cls(verb, overrides, tuple(refs[1:]), kind=refs[0], confirm=confirm)
-        if verb == "fork":
-            if len(refs) != 2 or not refs[1].isdecimal():
-                raise ConfigError("fork: expected the name of a command above and a step, as fork adam 200")
-            return cls(verb, overrides, (refs[0],), step=int(refs[1]))
-        return cls(verb, overrides)
-
-
-class Removal(_Form, frozen=True, kw_only=True):
+class Removal(Form, frozen=True, kw_only=True):
     """The cause taken away: commands in the place of those of the same names."""
 
     removes: str
     commands: Mapping[str, str | Command]
 
 
-class Scale(_Form, frozen=True, kw_only=True):
+class Scale(Form, frozen=True, kw_only=True):
     """The commands that try the claims."""
 
     minutes: float  # what it takes on two cores, removals included
@@ -297,17 +228,7 @@ def _at(removal: int) -> tuple[str, str]:
     return "removals", str(removal)
 
 
-def text_of(command: str | Command) -> str:
-    """Return a command as it is written."""
-    return command if isinstance(command, str) else command.run
-
-
-def ends_of(command: str | Command) -> int:
-    """Return the code that a command may end with, but for 0."""
-    return 0 if isinstance(command, str) else command.ends
-
-
-class Sheet(_Form, frozen=True, kw_only=True):
+class Sheet(Form, frozen=True, kw_only=True):
     """A claim sheet."""
 
     title: str
@@ -328,11 +249,13 @@ class Sheet(_Form, frozen=True, kw_only=True):
         for scale, name in ((scale, name) for scale in self.scales for name in self.claims):
             claim, kinds = self.claims[name], self.scales[scale].kinds()
             if scale not in claim.not_at and claim.rows.analysis not in kinds:
-                raise SheetError(
-                    f"{claim.rows.analysis} is not computed at scale {scale}; add the "
-                    f"command `analyze {claim.rows.analysis}`, or not_at: {{{scale}: WHY}}",
-                    *("claims", name, "rows", "analysis"),
+                kind = claim.rows.analysis
+                hint = (
+                    did_you_mean(kind, kinds)
+                    or f"; add the command `analyze {kind}`, or not_at: {{{scale}: WHY}}"
                 )
+                said = f"{kind} is not computed at scale {scale}{hint}"
+                raise SheetError(said, "claims", name, "rows", "analysis")
         main = self.claims[self.main_claim]
         for key, own in self.scales.items():
             for place, removal in enumerate(own.removals):
@@ -357,10 +280,9 @@ def _refuse_void(removal: Removal, scale: Scale, main: Claim) -> None:
         others = (other for key, other in removal.commands.items() if key != name)
         referred = {ref for other in others for ref in Words.of(text_of(other)).refs}
         if name not in {*scale.commands, *named, *referred}:
-            hint = did_you_mean(name, scale.commands)
             raise SheetError(
-                f"there is no command {name} to stand in the place of{hint}; there are {listing(scale.commands)}; "
-                "a command that stands in a removal alone has to be named by the main claim's where or of",
+                f"it stands in the place of no command{did_you_mean(name, scale.commands)}; there are "
+                f"{listing(scale.commands)}; one of a removal alone has to be named by the main claim's where or of",
                 *("commands", name),
             )
         if command == scale.commands.get(name):

@@ -9,7 +9,8 @@ from typing import Any
 from dynalab.reproduce.commands import Read, Step
 from dynalab.reproduce.rows import keys_of, same
 from dynalab.reproduce.shapes import ANYTHING, Shape, columns_of, of_value
-from dynalab.reproduce.sheet import TRAIN, Claim
+from dynalab.reproduce.sheet import Claim
+from dynalab.reproduce.words import TRAIN
 
 
 def read_by(claim: Claim, steps: Sequence[Step]) -> list[Step]:
