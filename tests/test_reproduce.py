@@ -331,7 +331,7 @@ def own(folder: Path, removed: str = "1e-9", name: str = "mine", text: str = OWN
         ("    commands:", "    commands:\n      x: [train]", "scales.cpu.commands.x: Expected"),
         ("commands: {{decay: train", "commands: {{decya: train",
          r":34: scales.cpu.removals.0.commands.decya: it stands in the place of no command .*did you mean decay"),
-        ("commands: {{decay:", "commands: {{x: analyze eos none, decay:", "commands.x: it stands in the place of no command"),
+        ("commands: {{decay:", "commands: {{x: analyze eos none, decay:", "x: it stands in the place of no command"),
         ("title: Weight decay\n", "", "mine.yaml: title is missing$"),
         ("title: Weight decay", "title: [", r":\d+: while parsing a flow sequence: expected"),
         ("title: Weight decay", "title: a\ntitle: b", r":2: title stands there twice"),
