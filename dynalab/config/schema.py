@@ -165,6 +165,10 @@ class Compute(Section, of="compute"):
         least=1,
     )
     exact: bool = key(True, "one thread a worker on a CPU, so that a seed's bits are its own")
+    graph: bool = key(
+        False,
+        "replay gradients as CUDA graphs, where an update is one batch; not yet tried on a card, no effect on a CPU",
+    )
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -170,6 +170,7 @@ def train(
             argv=options.argv or tuple(sys.argv),
             threads=outcome.plan.threads,
             exact=settings.compute.exact,
+            graph=settings.compute.graph,
             folders=settings.folders,
         )
         shards = _by_size([shard for layout in outcome.layouts for shard in layout.work])

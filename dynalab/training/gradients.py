@@ -19,7 +19,12 @@ from dynalab.optim.ascent import along_runs, ascended, joint_norm, radius
 from dynalab.optim.orthogonal import orthogonal
 from dynalab.tasks.base import TaskData, counted
 from dynalab.tasks.loss import Loss
+from dynalab.training.graphs import Capture, Graphed
 from dynalab.training.masks import Masks
+
+# Losses (S,) and gradients (S, ...) of an update.
+Lowered = tuple[Tensor, Sequence[Tensor | None]]
+_NOISE = "noise/"
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Gradients:
         self._masks = masks
         self._params = list(stack.params.values())
         self._kept: Pass | None = None
+        self._graph: Graphed[Lowered] | None = None
         self.lost: Tensor | None = None
         self.shares_pass = shares_pass(stack, data, optimizer, self._count)
 
@@ -105,6 +111,8 @@ class Gradients:
             leaves = {**leaves, **{n: weights[n].detach().requires_grad_() for n in self._stack.trained}}
             buffers = {name: buffer.clone() for name, buffer in self._stack.buffers.items()}
         wanted = [leaves[name] for name in self._stack.trained]
+        if weights is None and self._graph is not None and self.lost is None:
+            return self._replayed(step, self._graph)
         numbers = range(step * self._count, (step + 1) * self._count)
         batches = [self._data.train_batch(number) for number in numbers]
         counts = [counted(self._loss.task, batch) for batch in batches]
@@ -168,6 +176,32 @@ class Gradients:
         self._kept = self._pass(step, self._data.train_batch(step))
         return self._kept
 
+    def replay(self, capture: Capture[Lowered] | None = None) -> None:
+        """Have gradients replayed as CUDA graphs from now on, where an update is one batch and no run has diverged.
+
+        `capture` is for tests. Evaluation then makes a pass of its own.
+        """
+        if self._count == 1:
+            self._graph, self.shares_pass = Graphed(self._lowered, capture), False
+
+    def _replayed(self, step: int, graph: Graphed[Lowered]) -> tuple[Batch, Tensor, Sequence[Tensor | None]]:
+        """As `of`, of an update that is one batch."""
+        batch = self._data.train_batch(step)
+        noise = self._stack.noise_of(step, batch.inputs)
+        drawn = {f"{_NOISE}{name}": tensor for name, tensor in noise.items()}
+        losses, gradients = graph({"inputs": batch.inputs, "targets": batch.targets, **drawn})
+        # The losses of several updates are looked at together; gradients are used up before the next ones.
+        return batch, losses.clone(), self._masks.gradients(gradients)
+
+    def _lowered(self, tensors: Mapping[str, Tensor]) -> Lowered:
+        """Return the losses (S,) and gradients of a batch with some noise, by name."""
+        noise = {key.removeprefix(_NOISE): x for key, x in tensors.items() if key.startswith(_NOISE)}
+        done = self._pass(0, Batch(tensors["inputs"], tensors["targets"]), noise=noise)
+        wanted = [*self._stack.trained.values()]
+        if not done.losses.requires_grad:
+            return done.losses, [None] * len(wanted)
+        return done.losses.detach(), torch.autograd.grad(done.losses.sum(), wanted, allow_unused=True)
+
     def forget(self) -> None:
         """Forget the pass that was made ahead."""
         self._kept = None
@@ -178,9 +212,10 @@ class Gradients:
         batch: Batch,
         weights: Mapping[str, Tensor] | None = None,
         buffers: Mapping[str, Tensor] | None = None,
+        noise: Mapping[str, Tensor] | None = None,
     ) -> Pass:
         """Take a training batch through the networks, by default with the stack's own weights."""
-        noise = self._stack.noise_of(number, batch.inputs)
+        noise = self._stack.noise_of(number, batch.inputs) if noise is None else noise
         outputs = self._stack.forward(batch.inputs, weights, training=True, noise=noise, buffers=buffers)
         outputs = outputs.to(self._loss.dtype)
         return Pass(batch, outputs, self._loss(outputs, batch), self._versions())

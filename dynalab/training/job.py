@@ -20,6 +20,7 @@ class Job:
         argv: The command, for provenance.
         threads: Threads to train with; None leaves them as they are.
         exact: Whether a seed's bits are to be its own.
+        graph: As `compute.graph`.
         folders: The command's plug-in folders.
     """
 
@@ -30,6 +31,7 @@ class Job:
     argv: tuple[str, ...] = ()
     threads: int | None = None
     exact: bool = True
+    graph: bool = False
     folders: tuple[Path, ...] = ()
 
 

@@ -44,6 +44,7 @@ class Loop:
         exact: Whether a seed's bits are to be its own; else a lone run needs no companion.
         every: Probe -> distance of its rows, where its configuration leaves it open and it was fixed before.
         examples: Look only at the first so many of each batch, to see whether a training can begin; None is all.
+        graph: Whether a card replays the gradient of an update as a CUDA graph.
 
     Attributes:
         task: What is learnt.
@@ -64,6 +65,7 @@ class Loop:
         exact: bool = True,
         every: Mapping[str, int] | None = None,
         examples: int | None = None,
+        graph: bool = False,
     ) -> None:
         self.config, self.device = config, device
         self._real = len(streams)
@@ -106,6 +108,8 @@ class Loop:
         # Its tensors are shared with no other run.
         alone = len(streams) == 1 and not exact and device.type == "cpu"
         self.updates = Updates(config, stack, loss, self.data, self._losses, total, folders, alone)
+        if graph and device.type == "cuda":
+            self.updates.gradients.replay()
         self.updates.gradients.check_batches(whole, total * config.train.accumulate, config.model.name, size)
         setting = Setting(
             stack.forward,

@@ -207,6 +207,7 @@ class Session:
             folders,
             exact=plan["exact"],
             every=every,
+            graph=self._job.graph,
         )
 
     def _open(self, marks: Mapping[str, Mark]) -> None:

@@ -142,6 +142,7 @@ def _begin_attempt(paths: ShardPaths, shard: runfile.Shard, job: Job, control: C
         )
     torch.set_num_threads(threads)
     attempt = {**provenance(device), "threads": threads}
+    attempt |= {"graph": True} if job.graph and device.startswith("cuda") else {}
     attempt |= {**_card(device), "argv": list(job.argv), "started": _now()}
     shard.attempts.append(attempt)
     shard.started = shard.started or _now()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cards import commands, environment, kernels, speed, training, waits
+from cards import commands, environment, graphs, kernels, speed, training, waits
 from cards.base import Check
 
 # Of the cases, and of the commands, those that tell most come before the waits.
@@ -13,6 +13,7 @@ CHECKS: list[Check] = [
     *training.CHECKS[:_FIRST],
     *commands.CHECKS[:_COMMANDS],
     *waits.CHECKS,
+    *graphs.CHECKS,
     *commands.CHECKS[_COMMANDS:],
     *training.CHECKS[_FIRST:],
     *speed.CHECKS,

@@ -1,0 +1,77 @@
+"""Gradients replayed over static buffers have the bits of eager ones, where a replay is the function itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+from dynalab.config.command import read_command
+from dynalab.core.streams import Streams
+from dynalab.training.loop import Loop
+
+
+def _in_place(function):
+    """Capture a function on the host: a replay runs it again, and writes into the tensors of the first time."""
+    outputs = function()
+
+    def replay():
+        for old, new in zip(_tensors(outputs), _tensors(function()), strict=True):
+            old.copy_(new)
+
+    # As on a card, nothing is done while it is captured.
+    for tensor in _tensors(outputs):
+        tensor.fill_(torch.nan)
+    return outputs, replay
+
+
+def _tensors(found):
+    return [x.detach() for x in torch.utils._pytree.tree_leaves(found) if isinstance(x, torch.Tensor)]
+
+
+def _loop(words: list[str]) -> Loop:
+    (request,) = read_command(words).requests
+    return Loop(request.config, [Streams.from_seed(s) for s in range(3)], 100, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["task=grokking", "task.modulus=7", "model.width=8", "optimizer.orthogonal=true"],
+        # The last batch of an epoch is a smaller one.
+        ["task=digits", "model.hidden=[4]", "task.n_train=50", "train.batch_size=16", "optimizer=sam"],
+        ["task=parity", "task.n=6", "model.hidden=[4]", "train.batch_size=8", "probes=[gradients,curvature]"],
+        [
+            "task=mlm",
+            "model.dropout=0.1",
+            "model.layers=1",
+            "model.width=8",
+            "eval.size=2",
+            "task.vocabulary=260",
+        ],
+    ],
+    ids=lambda words: words[0],
+)
+def test_replayed_gradients_have_the_bits_of_eager_ones(words, one_thread):
+    eager, replayed = (_loop([*words, "eval.every=1", "eval.size=8", "snapshots.at=never"]) for _ in range(2))
+    captures: Counter[str] = Counter()
+
+    def capture(function):
+        captures["made"] += 1
+        return _in_place(function)
+
+    replayed.updates.gradients.replay(capture)
+    for step in range(20):
+        for loop in (eager, replayed):
+            loop.update()
+        if step % 4 == 3:
+            for rows, others in zip(eager.rows().values(), replayed.rows().values(), strict=True):
+                # A shared pass has other bits than a pass over pieces.
+                names = [name for name in rows if not name.startswith("train_") or name == "train_loss_max"]
+                assert all(torch.equal(rows[name], others[name]) for name in names)
+    for name, param in eager.stack.params.items():
+        assert torch.equal(param, replayed.stack.params[name]), name
+    for name, tensor in eager.stack.buffers.items():
+        assert torch.equal(tensor, replayed.stack.buffers[name]), name
+    assert captures["made"] == (2 if "train.batch_size=16" in words else 1)
