@@ -12,6 +12,7 @@ from nulls.compare import groups as settings
 
 from dynalab.analysis.base import Convergence, Group
 from dynalab.core.blocks import BlockRows
+from dynalab.core.weights import Weights
 from dynalab.curvature import bins
 
 
@@ -152,6 +153,38 @@ def examples() -> Example:
     return Example(of_examples(runs, steps), (30, 80))
 
 
+def directions() -> Example:
+    """One run whose weights go straight on, one of which they walk at random, one of which they stay, one diverges."""
+    rng, steps = np.random.default_rng(0), np.arange(0, 101, 10)
+    start, aim = rng.normal(size=(2, 205)).astype(np.float32)
+    paths = {
+        "s0000": start + steps[:, None] / 100 * aim,
+        "s0001": start + np.cumsum(rng.normal(size=(len(steps), 205)) * (steps > 0)[:, None], axis=0),
+        "s0002": start + 0 * steps[:, None],
+        "s0003": start + steps[:, None] / 50 * aim + np.sin(steps)[:, None],
+    }
+    group = of_weights(paths, steps, 100)
+    diverged = replace(group.runs[-1].until(60), status="diverged", diverged_step=65)
+    return Example(replace(group, runs=(*group.runs[:-1], diverged)), (50, 80), {"rows": 9})
+
+
+def of_weights(paths: Mapping[str, np.ndarray], steps: np.ndarray, bias: int = 5) -> Group:
+    """Return runs whose weights were kept, label -> (T, p): a matrix, and a bias of so many of them."""
+    group = Group.of({label: {"test_accuracy": steps / steps.max()} for label in paths}, steps)
+    runs = []
+    for run, path in zip(group.runs, paths.values(), strict=True):
+        kept = {
+            int(step): {
+                "layer.weight": row[bias:].reshape(5, -1),
+                "head.bias": row[:bias],
+                "seen": np.int64(step),
+            }
+            for step, row in zip(steps, np.asarray(path, np.float32), strict=True)
+        }
+        runs.append(replace(run, weights=Weights(run.id, lambda kept=kept: tuple(kept), kept.__getitem__)))
+    return replace(group, runs=tuple(runs))
+
+
 def slingshot() -> Example:
     """One run with slingshots, one whose loss rises as its rate jumps and that diverges in the end."""
     steps = np.arange(0, 3000, 5)
@@ -215,6 +248,7 @@ def of_examples(runs: Mapping[str, np.ndarray], steps: np.ndarray, sets: Sequenc
 
 EXAMPLES: dict[str, Callable[[], Example]] = {
     "compare": compare,
+    "directions": directions,
     "eos": eos,
     "examples": examples,
     "hmm": hmm,

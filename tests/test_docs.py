@@ -114,7 +114,7 @@ PROBED = [
         "model.hidden=[8]",
         "probes=[weights,gradients,numerics,examples,fourier]",
     ],
-    ["task=parity", "task.n=10", "model.hidden=[8]", "optimizer=adam", "probes=[curvature]"],
+    ["task=parity", "task.n=10", "model.hidden=[8]", "optimizer=adam", "probes=[curvature,directions]"],
 ]
 
 

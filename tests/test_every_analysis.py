@@ -41,7 +41,10 @@ def ended(run: Run, last: int) -> Run:
     }
     blocks = {name: own.until(last) for name, own in run.blocks.items()}
     grid = run.grid[run.grid <= last]
-    return replace(run, series=series, blocks=blocks, grid=grid, status="done", diverged_step=None)
+    weights = replace(run.weights.until(last), diverged_step=None)
+    return replace(
+        run, series=series, blocks=blocks, grid=grid, weights=weights, status="done", diverged_step=None
+    )
 
 
 def test_a_prefix_is_judged_as_runs_that_ended_there(kind):
@@ -96,12 +99,19 @@ def test_poor_runs_end_in_findings_or_in_a_line(kind, poor):
         "nothing": lambda block: block.until(-1),
         "constant": lambda block: BlockRows(block.steps, np.repeat(block.values[:1], len(block), axis=0)),
     }[poor]
+    kept = {
+        "one run": lambda weights: weights,
+        "one row": lambda weights: weights.until(0),
+        "nothing": lambda weights: replace(weights, kept=tuple),
+        "constant": lambda weights: replace(weights, read=lambda step: weights.read(0)),
+    }[poor]
     groups = [
         replace(
             group,
             runs=tuple(
                 replace(
                     run,
+                    weights=kept(run.weights),
                     series={name: rows(series) for name, series in run.series.items()},
                     blocks={name: blocks(block) for name, block in run.blocks.items()},
                     grid=run.grid[:1] if poor == "one row" else run.grid,

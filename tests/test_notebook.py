@@ -200,6 +200,7 @@ FIGURES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
         ([0.0, 1.0], [[1.0], [None]], [1.0, None], [(None, None), (1.0, None)]),
         {"best": (0.0, 0.0)},
     ),
+    "similarity_maps": ((["a"], [STEPS], [np.eye(len(STEPS))]), {}),
     "spectral_density": ((["a"], [STEPS], [NOISE.dirichlet(np.ones(17), len(STEPS))], EDGES), {}),
     "state_profiles": ((NOISE.normal(size=(2, 3)), ["l1", "l2", "trace"]), {}),
     "state_raster": (([STEPS], [np.arange(len(STEPS)) // 10], ["a"], 2), {}),

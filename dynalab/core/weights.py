@@ -31,6 +31,10 @@ class Weights:
     # What keeps those of some steps, which stand for `{at}`.
     keep: str = "dynalab train ... 'snapshots.at={at}' keeps them"
     diverged_step: int | None = None  # From then on the run has none.
+    # Returns some rows of some tensors of one of these steps without reading the others; None: all are read.
+    cut: Callable[[int, Mapping[str, slice]], Mapping[str, np.ndarray]] | None = None
+    # Returns the steps that were asked for (`snapshots`), without checkpoints that happen to lie there; None: all.
+    asked: Callable[[], Sequence[int]] | None = None
     last: int | None = None  # Nothing later than this step has happened yet; None for no such limit.
 
     def __repr__(self) -> str:
@@ -40,9 +44,17 @@ class Weights:
     @property
     def steps(self) -> tuple[int, ...]:
         """The steps that weights were kept at, ascending."""
+        return self._until(self.kept())
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Those of them that were asked for, which no chance decides; all, where none were."""
+        return self._until(self.asked() if self.asked is not None else ()) or self.steps
+
+    def _until(self, steps: Sequence[int]) -> tuple[int, ...]:
         last, end = self.last, self.diverged_step
-        steps = (step for step in sorted(self.kept()) if last is None or step <= last)
-        return tuple(step for step in steps if end is None or step < end)
+        past = (step for step in sorted(steps) if last is None or step <= last)
+        return tuple(step for step in past if end is None or step < end)
 
     def at(self, step: int) -> Mapping[str, np.ndarray]:
         """Return the weights that are evaluated, and their buffers, of one step: name -> the run's own array.
@@ -54,6 +66,15 @@ class Weights:
         if step not in self.steps:
             raise self.missing(step)
         return self.read(step)
+
+    def rows(self, step: int, rows: Mapping[str, slice]) -> Mapping[str, np.ndarray]:
+        """Return some rows, along the first axis, of some of the tensors of `at`; of one without axes, all."""
+        if step not in self.steps:
+            raise self.missing(step)
+        if self.cut is not None:
+            return self.cut(step, rows)
+        whole = self.read(step)
+        return {name: whole[name][some] if whole[name].ndim else whole[name] for name, some in rows.items()}
 
     def until(self, step: int) -> Weights:
         """Return what was kept up to a step."""

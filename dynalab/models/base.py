@@ -9,6 +9,8 @@ The hints, all optional, are attributes of the network:
   every Linear and Conv layer, a convolution reshaped to (out, in * kernel); embeddings and norms left out);
 - `bias_vectors: list[str]`, the biases that go with them (default: the biases of the same layers);
 - `last_layer: str`, the parameter that counts as the last layer (default: the last of those weights);
+- `parts: dict[str, list[str]]`, further parts by name -> their parameters (the queries of all layers): edits may name
+  them, and directions of training are told apart by them;
 - `stacked_forward(params, inputs)`, the forward pass of S runs at once, where writing it out by hand is faster than
   vmap: `params` maps names to tensors of shape (S, ...), `inputs` is (S, B, ...), the result is (S, B, ...).
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -86,6 +86,37 @@ def parts_of(network: nn.Module) -> dict[str, list[str]]:
     found["head"] = found[module] if module in modules else [p for p in parameters if p == last]
     found |= {part: list(names) for part, names in getattr(network, "parts", {}).items()}
     return {part: names for part, names in found.items() if names}
+
+
+def layers_of(network: nn.Module) -> dict[str, list[str]]:
+    """Return the layers of a network -> their parameters: the modules that own some, by name.
+
+    A parameter that the network itself owns is a layer of its own.
+    """
+    return grouped((name, name.rpartition(".")[0] or name) for name, _ in network.named_parameters())
+
+
+def kinds_of(network: nn.Module) -> dict[str, list[str]]:
+    """Return the kinds of a network's parameters -> their names; each parameter is of one kind.
+
+    What the hint `parts` says (queries, keys, values) comes first, then `norm`, `embedding`, `bias` and `head` as in
+    `parts_of`; all others are `weight`.
+    """
+    parts = parts_of(network)
+    order = [*getattr(network, "parts", {}), "norm", "embedding", "bias", "head"]
+
+    def kind(name: str) -> str:
+        return next((part for part in order if name in parts.get(part, ())), "weight")
+
+    return grouped((name, kind(name)) for name, _ in network.named_parameters())
+
+
+def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return group -> its members, from pairs of a member and its group."""
+    groups: dict[str, list[str]] = {}
+    for member, group in pairs:
+        groups.setdefault(group, []).append(member)
+    return groups
 
 
 def matrices(params: Mapping[str, Tensor], selection: WeightSelection) -> Iterator[Tensor]:

@@ -29,6 +29,8 @@ from dynalab.show.figures import Raster as Raster
 from dynalab.show.figures import Regions as Regions
 from dynalab.show.figures import Response as Response
 from dynalab.show.figures import Selection as Selection
+from dynalab.show.figures import Similarities as Similarities
+from dynalab.show.figures import SimilarityMap as SimilarityMap
 from dynalab.show.figures import Span as Span
 from dynalab.show.figures import Strip as Strip
 from dynalab.show.figures import Strips as Strips

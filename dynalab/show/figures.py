@@ -109,6 +109,23 @@ class Heatmap(Figure):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SimilarityMap:
+    """A map of `Similarities`."""
+
+    title: str  # above it
+    steps: np.ndarray  # of its rows, which are its columns, shape (m,)
+    values: np.ndarray  # cosines, shape (m, m); NaN where there is none
+    spread: bool = False  # whether they are standard deviations of cosines
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similarities(Figure):
+    """Cosines between the weights of all pairs of steps, maps beside each other."""
+
+    maps: Sequence[SimilarityMap]  # two in a row
+
+
+@dataclass(frozen=True, kw_only=True)
 class Halved(Strips):
     """Sharpness of forks whose rate was halved (left) and of their runs (right), on one axis, against a threshold."""
 

@@ -146,6 +146,8 @@ class Ensemble(Recorded):
             lambda: tuple(self._kept.files(run.shard)),
             lambda step: self._kept.arrays(run, step),
             diverged_step=run.diverged_step,
+            cut=lambda step, rows: self._kept.arrays(run, step, rows),
+            asked=lambda: tuple(run.shard.snapshots()),
         )
 
     @cached_property

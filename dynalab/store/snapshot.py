@@ -7,7 +7,9 @@ of safetensors opens the file, and whoever reads it here finds damage of header 
 from __future__ import annotations
 
 import hashlib
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from dynalab.core.atomic import write_bytes
 from dynalab.core.errors import StoreError
@@ -20,6 +22,7 @@ _TAIL = b'"},' + b" " * (-(len(_HEAD) + _DIGITS + len(b'"},') - 1) % 8)
 # A brace of the header is part of the seal.
 _ADDED = len(_HEAD) + _DIGITS + len(_TAIL) - 1
 _LENGTH = 8
+_PIECE = 1 << 20
 
 
 def sealed(data: bytes) -> bytes:
@@ -38,13 +41,27 @@ def write(path: Path, data: bytes) -> None:
 def read(path: Path) -> bytes:
     """Return a snapshot's bytes, checked, or raise a `StoreError`; one of an older dynalab has no checksum."""
     data = read_bytes(path)
-    start = _LENGTH + len(_HEAD)
-    if data[_LENGTH:start] != _HEAD:
-        return data
-    size = int.from_bytes(data[:_LENGTH], "little") - _ADDED
-    digest = hashlib.sha256((size % 2 ** (8 * _LENGTH)).to_bytes(_LENGTH, "little") + b"{")
-    end = start + _DIGITS + len(_TAIL)
-    digest.update(memoryview(data)[end:])
-    if digest.hexdigest().encode() + _TAIL != data[start:end]:
-        raise StoreError(f"{path} is damaged: its checksum does not fit")
+    _check(path, BytesIO(data))
     return data
+
+
+def check(path: Path) -> None:
+    """Raise a `StoreError` where a snapshot is damaged; a megabyte of it is in memory at a time."""
+    try:
+        with path.open("rb") as file:
+            _check(path, file)
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _check(path: Path, file: BinaryIO) -> None:
+    begin = file.read(_LENGTH + len(_HEAD))
+    if begin[_LENGTH:] != _HEAD:
+        return
+    seal = file.read(_DIGITS + len(_TAIL))
+    size = int.from_bytes(begin[:_LENGTH], "little") - _ADDED
+    digest = hashlib.sha256((size % 2 ** (8 * _LENGTH)).to_bytes(_LENGTH, "little") + b"{")
+    while piece := file.read(_PIECE):
+        digest.update(piece)
+    if digest.hexdigest().encode() + _TAIL != seal:
+        raise StoreError(f"{path} is damaged: its checksum does not fit")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 from torch import nn
@@ -37,8 +38,19 @@ class Kept:
             self._files[shard.root] = checkpoints | shard.snapshots()
         return self._files[shard.root]
 
-    def read(self, run: StoredRun, step: int) -> dict[str, Tensor]:
-        """Return one run's weights that are evaluated, and their buffers, at a step of `files`."""
+    def read(self, run: StoredRun, step: int, rows: Mapping[str, slice] | None = None) -> dict[str, Tensor]:
+        """Return one run's weights that are evaluated, and their buffers, at a step of `files`.
+
+        `rows` are those of some tensors, along the first axis, in the place of all.
+        """
+
+        def cut(stored: Any, key: str, name: str) -> Tensor:
+            """Return the run's own of a stack of tensors (S, ...)."""
+            stack = stored.get_slice(key)
+            return (
+                stack[run.index] if not rows or len(stack.get_shape()) < 2 else stack[run.index, rows[name]]
+            )
+
         path = self.files(run.shard)[step]
         whole = run.shard.checkpoint(step) if path.name == "model.safetensors" else None
         try:
@@ -47,29 +59,28 @@ class Kept:
             raise StoreError(f"cannot read {path}: {error.strerror}") from error
         if self._whole.get(path) != (about.st_mtime_ns, about.st_size):
             if whole is None:
-                snapshot.read(path)
+                snapshot.check(path)
             else:
                 checkpoint.read_state(whole)
             self._whole[path] = about.st_mtime_ns, about.st_size
         try:
             with safe_open(str(path), framework="pt") as stored:
-                names = stored.keys()
-                weights = {name: stored.get_slice(name)[run.index] for name in names}
+                weights = {name: cut(stored, name, name) for name in rows or stored.keys()}
             if whole is not None:
                 # A checkpoint holds the weights that training goes on from; what is evaluated may be an optimizer's
                 # slow ones.
                 with safe_open(str(whole.optim), framework="pt") as stored:
                     slow = {f"optimizer/{name}/slow": name for name in weights}
-                    weights |= {
-                        slow[key]: stored.get_slice(key)[run.index] for key in slow.keys() & stored.keys()
-                    }
+                    weights |= {slow[key]: cut(stored, key, slow[key]) for key in slow.keys() & stored.keys()}
         except (SafetensorError, OSError, LookupError) as error:
             raise StoreError(f"{path} is damaged: {error}") from error
         return weights
 
-    def arrays(self, run: StoredRun, step: int) -> dict[str, np.ndarray]:
+    def arrays(
+        self, run: StoredRun, step: int, rows: Mapping[str, slice] | None = None
+    ) -> dict[str, np.ndarray]:
         """Return what `read` does as arrays; NumPy has no bfloat16, which float32 holds."""
-        weights = self.read(run, step)
+        weights = self.read(run, step, rows)
         return {name: (x.float() if x.dtype.itemsize == 2 else x).numpy() for name, x in weights.items()}
 
 

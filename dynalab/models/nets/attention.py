@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int, causal: bool) -> Tensor:
@@ -23,3 +23,9 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int, causal: bo
         hidden = positions[None, :] > positions[-scores.shape[-2] :, None]
         scores = scores.masked_fill(hidden, -math.inf)
     return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
+def attention_parts(network: nn.Module) -> dict[str, list[str]]:
+    """Return `query`, `key` and `value` -> the parameters of the modules of these names, in all layers."""
+    names = [name for name, _ in network.named_parameters()]
+    return {part: [name for name in names if f".{part}." in name] for part in ("query", "key", "value")}

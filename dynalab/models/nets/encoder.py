@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dynalab.models.base import Context, Matrix
-from dynalab.models.nets.attention import attend
+from dynalab.models.nets.attention import attend, attention_parts
 from dynalab.models.nets.gather import rows
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Encoder(nn.Module):
         linear = [f"blocks.{i}.{name}" for i in range(config.layers) for name in Block.LINEAR]
         self.weight_matrices = [Matrix(f"{name}.weight") for name in linear]
         self.bias_vectors = [f"{name}.bias" for name in linear if name.endswith(("expand", "contract"))]
+        self.parts = attention_parts(self)
         self.last_layer = "tokens.weight" if config.tied else "head.weight"
 
     def forward(self, inputs: Tensor, context: Context = NOTHING) -> Tensor:

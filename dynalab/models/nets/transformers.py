@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dynalab.models.base import Matrix, Tables
-from dynalab.models.nets.attention import attend
+from dynalab.models.nets.attention import attend, attention_parts
 from dynalab.models.nets.gather import rows
 
 
@@ -55,6 +55,7 @@ class NandaTransformer(nn.Module):
             *(Matrix(name) for name in ("w_o", "w_in", "w_out")),
         ]
         self.bias_vectors = ["b_in", "b_out"]
+        self.parts = {"query": ["w_q"], "key": ["w_k"], "value": ["w_v"], "embedding": ["w_e", "w_pos"]}
         self.last_layer = "w_u"
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -106,6 +107,7 @@ class PowerTransformer(nn.Module):
             if name != "unembedding"
         ]
         self.bias_vectors: list[str] = []
+        self.parts = attention_parts(self)
         self.last_layer = "unembedding.weight"
 
     def forward(self, inputs: Tensor) -> Tensor:

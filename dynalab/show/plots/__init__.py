@@ -25,6 +25,7 @@ from dynalab.show.blocks import (
     Regions,
     Response,
     Selection,
+    Similarities,
     Strip,
     Strips,
     run_label,
@@ -42,6 +43,7 @@ from dynalab.show.plots.ranking import effect, ranking, response
 from dynalab.show.plots.regions import estimates_in_regions
 from dynalab.show.plots.selection import model_selection
 from dynalab.show.plots.shares import variance_shares
+from dynalab.show.plots.similarity import similarity_maps
 from dynalab.show.plots.spectrum import spectral_density
 from dynalab.show.plots.states import state_profiles, state_raster
 from dynalab.show.plots.style import Size, checked, state_colours, style
@@ -62,6 +64,7 @@ __all__ = [
     "model_selection",
     "ranking",
     "response",
+    "similarity_maps",
     "spectral_density",
     "state_colours",
     "state_graph",
@@ -161,6 +164,14 @@ def draw(
         return state_profiles(block.values, block.columns, unit=block.unit, size=size)
     if isinstance(block, Graph):
         return _graph(block, size)
+    if isinstance(block, Similarities):
+        return similarity_maps(
+            [item.title for item in block.maps],
+            [item.steps for item in block.maps],
+            [item.values for item in block.maps],
+            spreads=[item.spread for item in block.maps],
+            size=size,
+        )
     if isinstance(block, Selection):
         return model_selection(
             block.tried, block.scores, block.errors, block.criterion, block.chosen, converged=block.converged,
