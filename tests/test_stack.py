@@ -280,7 +280,7 @@ def test_what_was_not_kept_is_named_with_what_keeps_it(trained):
 def test_files_are_checked_once_and_damage_is_one_line(trained, monkeypatch, tmp_path):
     ensemble = Ensemble(shutil.copytree(trained.made("embedding_mlp").path, tmp_path / "x-0123456789"))
     group, read = ensemble.group(), []
-    monkeypatch.setattr(snapshot, "read", lambda path, own=snapshot.read: read.append(path) or own(path))
+    monkeypatch.setattr(snapshot, "check", lambda path, own=snapshot.check: read.append(path) or own(path))
     group.stack(2)
     assert len(read) == len({run.shard.root for run in ensemble.runs}) == 2
     path = ensemble.runs[0].shard.snapshot(2)

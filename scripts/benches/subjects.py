@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benches import curvature, grokking, hmm, memory, parity, probes, single, wide
+from benches import curvature, directions, grokking, hmm, memory, parity, probes, single, wide
 from benches.base import Subject
 
 SUBJECTS: list[Subject] = [
@@ -14,4 +14,5 @@ SUBJECTS: list[Subject] = [
     memory.SUBJECT,
     hmm.SUBJECT,
     curvature.SUBJECT,
+    directions.SUBJECT,
 ]

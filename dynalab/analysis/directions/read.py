@@ -17,8 +17,8 @@ import numpy as np
 from dynalab.analysis.base import Run
 from dynalab.analysis.directions.path import NORMS, Path, choose, norms, summed_units
 
-# Numbers of a block: 128 MB in float64, of which two or three are held.
-BLOCK = 1 << 24
+# Numbers of a block: 32 MB in float64, of which three are held. PyTorch alone is half a gigabyte.
+BLOCK = 1 << 22
 
 # `whole`, `layer` or `kind`, and its name.
 Part = tuple[str, str]
