@@ -28,7 +28,7 @@ CASES = {
     "parity sinusoid": "task=parity model=sinusoid probes=[weights,gradients,parity,curvature]",
     "parity noisy": "task=parity task.loss=logistic task.label_noise=0.1",
     "parity sample": "task=parity task.samples=500 task.loss=square optimizer=adamw",
-    "regression": "task=regression probes=[weights,gradients,curvature,spectrum]",
+    "regression": "task=regression probes=[weights,gradients,curvature,spectrum,directions]",
     "regression teacher": "task=regression task.target=teacher task.loss=mse optimizer=adam",
     "digits sam": "task=digits optimizer=sam probes=[weights,gradients,curvature]",
     "digits lookahead": (
