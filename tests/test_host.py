@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from dynalab.config.command import read_command
 from dynalab.core.streams import Streams
 from dynalab.store import series
 from dynalab.store.paths import OutputPaths
+from dynalab.tasks.ahead import Ahead
 from dynalab.training import host
 from dynalab.training.host import Host, Late
 from dynalab.training.loop import Loop
@@ -69,3 +72,36 @@ def test_a_look_at_a_card_shows_what_was_there_at_the_look_before(monkeypatch):
         assert seen is not None and (seen.shape, seen.device.type, arrivals) == ((3,), "cpu", ["cuda"])
     here = torch.ones(2)
     assert late.look(here) is here
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_the_next_block_is_drawn_while_one_is_used_and_no_other(ahead):
+    drawn: list[int] = []
+
+    def draw(number):
+        drawn.append(number)
+        return [torch.full((2,), number)]
+
+    blocks = Ahead(draw, torch.device("cpu"), lambda tensors: [2 * tensor for tensor in tensors])
+    pool = ThreadPoolExecutor(1) if ahead else None
+    blocks._pool = pool
+    # Training goes on from a checkpoint, backwards or forwards.
+    for number in (0, 0, 1, 2, 2, 7, 3):
+        assert blocks.block(number)[0].tolist() == [2 * number] * 2
+    if pool is not None:
+        pool.shutdown()
+    assert sorted(drawn) == ([0, 1, 2, 3, 3, 4, 7, 8] if ahead else [0, 1, 2, 3, 7])
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_bits_that_a_card_unpacks_are_those_of_the_host(noise):
+    words = ["task=parity", "task.n=13", "task.k=3", f"task.label_noise={noise}", "train.batch_size=3"]
+    (request,) = read_command(words).requests
+    device, streams = torch.device("cpu"), [Streams.from_seed(seed) for seed in range(2)]
+    data = Loop(request.config, streams, 10, device).data
+    wanted = [data.train_batch(step) for step in range(300)]
+    data._packed = Ahead(data._draw_packed, device, data._unpacked)
+    for step, batch in enumerate(wanted):
+        packed = data.train_batch(step)
+        assert packed.inputs.dtype == batch.inputs.dtype and packed.targets.dtype == batch.targets.dtype
+        assert torch.equal(packed.inputs, batch.inputs) and torch.equal(packed.targets, batch.targets)

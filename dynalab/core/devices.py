@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from dynalab.core.errors import ConfigError
@@ -35,13 +35,26 @@ def resolve_device(asked: str, cuda_devices: int) -> str:
     return asked
 
 
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return what was made on the host on a device; a card copies it from pinned memory, while the host goes on."""
+def as_here() -> Callable[[], None]:
+    """Return what gives a thread the card of this one: each begins with the first of the machine."""
     import torch
 
-    if device.type == "cuda" and torch.cuda.is_available():
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    if not torch.cuda.is_available():
+        return lambda: None
+    card = torch.cuda.current_device()
+    return lambda: torch.cuda.set_device(card)
+
+
+def pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host where a device copies it from while the host goes on."""
+    import torch
+
+    return tensor.pin_memory() if device.type == "cuda" and torch.cuda.is_available() else tensor
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return what was made on the host on a device; a card copies it from pinned memory, while the host goes on."""
+    return pinned(tensor, device).to(device, non_blocking=True)
 
 
 def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from dynalab.core.batch import Batch
-from dynalab.core.devices import to_device
 from dynalab.core.streams import Streams
+from dynalab.tasks.ahead import Ahead
 
 # Rows of one seed that are evaluated at once. The number must not depend on S, because sums taken over other
 # chunks have other bits; 1024 keeps four to twenty small seeds within the few megabytes where evaluation is
@@ -60,8 +60,7 @@ class FixedData:
         self.batches_per_epoch = -(-self._size // self._batch_size)
         self.full_batch = self._batch_size == self._size and (eval_size is None or eval_size >= self._size)
         self._eval = {"train": chunks(train, eval_size, chunk), "test": chunks(test, eval_size, chunk)}
-        self._epoch = -1
-        self._order: Tensor | None = None
+        self._orders = Ahead(self._draw, train.targets.device)
         self._rows = torch.arange(len(self._streams), device=train.targets.device)[:, None]
 
     def train_batch(self, step: int) -> Batch:
@@ -72,20 +71,18 @@ class FixedData:
         if self._batch_size == self._size:
             return self.train
         epoch, place = divmod(step, self.batches_per_epoch)
-        chosen = self._permutations(epoch)[:, place * self._batch_size : (place + 1) * self._batch_size]
+        (order,) = self._orders.block(epoch)
+        chosen = order[:, place * self._batch_size : (place + 1) * self._batch_size]
         return Batch(self.train.inputs[self._rows, chosen], self.train.targets[self._rows, chosen])
 
     def eval_batches(self, split: str) -> Sequence[Batch]:
         """Return the examples of `train` or `test` in chunks, the same objects at every call."""
         return self._eval[split]
 
-    def _permutations(self, epoch: int) -> Tensor:
-        """Return the order of every run in one epoch, shape (S, N), kept until the next epoch."""
-        if self._order is None or self._epoch != epoch:
-            drawn = [torch.from_numpy(s.numpy("order", epoch).permutation(self._size)) for s in self._streams]
-            self._order = to_device(torch.stack(drawn), self.train.targets.device)
-            self._epoch = epoch
-        return self._order
+    def _draw(self, epoch: int) -> list[Tensor]:
+        """Draw the order of every run in one epoch, shape (S, N), on the host."""
+        drawn = [torch.from_numpy(s.numpy("order", epoch).permutation(self._size)) for s in self._streams]
+        return [torch.stack(drawn)]
 
 
 def chunks(examples: Batch, size: int | None, chunk: int) -> list[Batch]:

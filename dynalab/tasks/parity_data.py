@@ -16,6 +16,7 @@ from torch import Tensor
 from dynalab.core.batch import Batch
 from dynalab.core.devices import to_device
 from dynalab.core.streams import Streams
+from dynalab.tasks.ahead import Ahead
 from dynalab.tasks.fixed import CHUNK, chunks
 
 if TYPE_CHECKING:
@@ -74,10 +75,15 @@ class FreshData:
         self._eval = {"train": chunks(train, None, CHUNK), "test": chunks(test, None, CHUNK)}
         self._held = -1
         self._inputs = self._targets = torch.empty(0)
+        # A card unpacks bits as fast as it reads them, and the way there is narrow.
+        self._packed = Ahead(self._draw_packed, device, self._unpacked) if device.type == "cuda" else None
 
     def train_batch(self, step: int) -> Batch:
         """Return the batch of the update `step` -> `step + 1`."""
         block, place = divmod(step, self.block)
+        if self._packed is not None:
+            inputs, targets = self._packed.block(block)
+            return Batch(inputs[place], targets[place])
         if block != self._held:
             self._inputs, self._targets = self._draw(block)
             self._held = block
@@ -99,3 +105,28 @@ class FreshData:
         shape = (len(self._streams), self.block, self._batch_size)
         inputs = drawn.inputs.view(*shape, self._n).transpose(0, 1).contiguous()
         return inputs, drawn.targets.view(shape).transpose(0, 1).contiguous()
+
+    def _draw_packed(self, block: int) -> list[Tensor]:
+        """Draw a block, on the host: bits, eight a byte, (S, bytes), and where there is label noise flips (S, N)."""
+        count = self.block * self._batch_size
+        size = -(-count * self._n // 8)
+        bits = [np.frombuffer(s.numpy("order", block).bytes(size), np.uint8) for s in self._streams]
+        found = [torch.from_numpy(np.stack(bits))]
+        if self._noise:
+            flips = [stream.numpy("noise", block).random(count) < self._noise for stream in self._streams]
+            found.append(torch.from_numpy(np.stack(flips)))
+        return found
+
+    def _unpacked(self, drawn: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return of what `_draw_packed` drew what `_draw` returns."""
+        packed, *flips = drawn
+        shape = (len(packed), self.block, self._batch_size)
+        # The first bit of a byte is its highest.
+        places = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
+        bits = (packed[:, :, None] >> places & 1).flatten(1)[:, : self.block * self._batch_size * self._n]
+        bits = bits.view(*shape, self._n).transpose(0, 1)
+        odd = bits[..., : self._k].sum(3) & 1
+        for flipped in flips:
+            odd = odd ^ flipped.view(shape).transpose(0, 1)
+        inputs, targets = ((1 - 2 * part.to(torch.float32)).contiguous() for part in (bits, odd))
+        return inputs, targets

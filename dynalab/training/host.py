@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dynalab.core.devices import as_here
 from dynalab.core.machine import cores
 
 Values = Mapping[str, Tensor]
@@ -52,8 +53,14 @@ class Host:
 
     def __init__(self) -> None:
         self.threads = min(cores(), _MOST_THREADS)
-        # Every thread has this setting of its own.
-        self._pool = ThreadPoolExecutor(self.threads, "rows", torch.set_flush_denormal, (True,))
+        here = as_here()
+
+        def begin() -> None:
+            """Settle what every thread has of its own."""
+            torch.set_flush_denormal(True)
+            here()
+
+        self._pool = ThreadPoolExecutor(self.threads, "rows", begin)
         self._room = threading.BoundedSemaphore(_WAITING * self.threads)
 
     def finish(

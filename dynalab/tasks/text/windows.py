@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from dynalab.core.batch import Batch
-from dynalab.core.devices import to_device
 from dynalab.core.streams import Streams
+from dynalab.tasks.ahead import Ahead
 from dynalab.tasks.fixed import chunks
 from dynalab.tasks.text import masking
 from dynalab.tasks.text.encoding import SPLITS, Tokens
@@ -59,16 +59,13 @@ class Windows:
         self._length, self._masked, self._batch_size = length, masked, batch_size
         # A full batch is large enough to be drawn alone.
         self._together = BLOCK if batch_size else 1
-        self._block = -1
-        self._prepared: tuple[Tensor, Tensor] | None = None
+        self._drawn = Ahead(self._draw, device)
         self._eval = {split: self._evaluated(split, eval_size) for split in SPLITS}
 
     def train_batch(self, step: int) -> Batch:
         """Return the batch of the update `step` -> `step + 1`: inputs (S, B, L + M), targets (S, B, M)."""
         block, place = divmod(step, self._together)
-        if self._prepared is None or block != self._block:
-            self._prepared, self._block = self._draw(block), block
-        inputs, targets = self._prepared
+        inputs, targets = self._drawn.block(block)
         return Batch(inputs[:, place], targets[:, place])
 
     def eval_batches(self, split: str) -> Sequence[Batch]:
@@ -76,7 +73,7 @@ class Windows:
         return self._eval[split]
 
     def _draw(self, block: int) -> tuple[Tensor, Tensor]:
-        """Draw a block of updates: inputs (S, K, B, L + M) and targets (S, K, B, M)."""
+        """Draw a block of updates, on the host: inputs (S, K, B, L + M) and targets (S, K, B, M)."""
         found = []
         for stream in self._streams:
             if self._batch_size is None:
@@ -93,7 +90,7 @@ class Windows:
         sequences = self._windows(split, self._starts(split, size))
         key = SPLITS.index(split)
         found = [self._masks(stream.numpy("noise", _EVAL_MASKS, key), sequences) for stream in self._streams]
-        inputs, targets = self._stacked(found)
+        inputs, targets = (tensor.to(self._device) for tensor in self._stacked(found))
         pieces = chunks(Batch(inputs, targets), None, CHUNK)
         return [Batch(piece.inputs.contiguous(), piece.targets.contiguous()) for piece in pieces]
 
@@ -114,4 +111,4 @@ class Windows:
 
     def _stacked(self, found: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:
         inputs, targets = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*found, strict=True))
-        return to_device(inputs, self._device), to_device(targets, self._device)
+        return inputs, targets
