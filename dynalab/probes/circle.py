@@ -61,10 +61,10 @@ class Circle:
                 values = own[:, self.classes].to(torch.float64).view(-1, n, n)
                 means[run].append(values.mean(1))
                 squares[run].append((values - values.mean(2, keepdim=True)).square().sum())
-        return [
-            Sums(torch.cat(mean).cpu().numpy(), float(torch.stack(square).sum()))
-            for mean, square in zip(means, squares, strict=True)
-        ]
+        # A card is waited for once, not at every run.
+        whole = torch.stack([torch.cat(mean) for mean in means]).cpu().numpy()
+        totals = torch.stack([torch.stack(square).sum() for square in squares]).tolist()
+        return [Sums(mean, total) for mean, total in zip(whole, totals, strict=True)]
 
     def restricted(self, loss: Loss, found: Sequence[Sums], parts: Sequence[Floats]) -> NDArray[np.float64]:
         """Return the losses (S,) on all pairs of outputs that are their means over pairs and some parts (n, n).
@@ -73,10 +73,9 @@ class Circle:
         """
         n = len(self.classes)
         batch = Batch(self.pairs[None, ::n], torch.arange(n, device=self.classes.device)[None])
-        tables = (one.means.mean(0) + part for one, part in zip(found, parts, strict=True))
-        return np.array(
-            [float(loss(torch.as_tensor(t, device=batch.targets.device)[None], batch)) for t in tables]
-        )
+        tables = np.stack([one.means.mean(0) + part for one, part in zip(found, parts, strict=True)])
+        rows = torch.as_tensor(tables, device=batch.targets.device)
+        return _on_host([loss(table[None], batch) for table in rows])
 
     def excluded(
         self, loss: Loss, forward: Forward, parts: Sequence[Floats], batches: Iterable[Batch]
@@ -88,13 +87,21 @@ class Circle:
         device, n, p = self.classes.device, len(self.classes), len(self.sums)
         tables = torch.zeros(len(parts), n + 1, p, dtype=torch.float64, device=device)
         tables[:, :n, self.classes] = torch.as_tensor(np.stack(parts), device=device)
-        totals, examples = np.zeros(len(parts)), 0
+        losses, sizes = list[Tensor](), list[int]()
         for batch in batches:
             outputs = forward(batch.inputs)
             for run, (own, table) in enumerate(zip(outputs, tables, strict=True)):
                 a, b = batch.inputs[run].unbind(1)
                 left = own[:, :p].to(torch.float64) - table[self.sums[a, b]]
                 one = Batch(batch.inputs[run : run + 1], batch.targets[run : run + 1])
-                totals[run] += float(loss(left[None], one)) * batch.size
-            examples += batch.size
-        return totals / examples
+                losses.append(loss(left[None], one))
+            sizes.append(batch.size)
+        totals = np.zeros(len(parts))
+        for own, size in zip(_on_host(losses).reshape(len(sizes), len(parts)), sizes, strict=True):
+            totals += own * size
+        return totals / sum(sizes)
+
+
+def _on_host(losses: Sequence[Tensor]) -> NDArray[np.float64]:
+    """Return losses, each (1,), side by side; a card is waited for once."""
+    return torch.cat([*losses]).to(torch.float64).cpu().numpy()
