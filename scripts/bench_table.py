@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benches.base import ROOT, Options, Row
+from benches.base import ROOT, Options, Row, Subject, Unavailable
 from benches.subjects import SUBJECTS
 
 BUSY = "\nThe machine was busy: a loop with PyTorch's default of threads suffers from that most, so its ratios flatter."
@@ -94,8 +94,22 @@ def keep(folder: Path, name: str, rows: Sequence[Row], where: dict[str, Any], op
     (folder / f"{name}{'-quick' * options.quick}.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
+def chosen(names: Sequence[str]) -> list[Subject]:
+    """Return the subjects that are named, all where none is; `jax` names every one that begins with `jax-`.
+
+    Raises:
+        LookupError: A name names none.
+    """
+    picked = {
+        name: [s for s in SUBJECTS if s.name == name or s.name.startswith(f"{name}-")] for name in names
+    }
+    if unknown := sorted(name for name, found in picked.items() if not found):
+        raise LookupError(f"no subject {', '.join(unknown)}; --list names them")
+    return [s for s in SUBJECTS if not names or any(s in found for found in picked.values())]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, keep; 1 where a bar is not reached."""
+    """Measure, print, keep; 1 where a bar is not reached, 2 where what to compare with cannot be had."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("names", nargs="*", help="subjects to measure (default: all)")
     parser.add_argument("--list", action="store_true", help="name the subjects")
@@ -108,11 +122,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, default=ROOT / "outputs/bench", help="folder of the results")
     given = parser.parse_args(arguments)
     if given.list:
-        print("\n".join(f"{subject.name:10} {subject.what}" for subject in SUBJECTS))
+        print("\n".join(f"{subject.name:16} {subject.what}" for subject in SUBJECTS))
         return 0
-    unknown = set(given.names) - {subject.name for subject in SUBJECTS}
-    if unknown:
-        parser.error(f"no subject {', '.join(sorted(unknown))}; --list names them")
+    try:
+        subjects = chosen(given.names)
+    except LookupError as error:
+        parser.error(str(error))
     if given.pairs is not None and given.pairs < 1:
         parser.error(f"--pairs {given.pairs}: expected at least 1")
     options = Options(
@@ -123,18 +138,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     where = machine()
     rows: list[Row] = []
-    for subject in SUBJECTS:
-        if not given.names or subject.name in given.names:
+    missing: list[str] = []
+    for subject in subjects:
+        try:
             own = subject.measure(options)
-            keep(given.keep, subject.name, own, where, options)
-            rows += own
+        except Unavailable as error:
+            missing.append(str(error))
+            continue
+        keep(given.keep, subject.name, own, where, options)
+        rows += own
+    print(*dict.fromkeys(missing), sep="\n", end="\n" * bool(missing), file=sys.stderr)
+    if missing and not rows:
+        return 2
     if given.json:
         print(
             json.dumps({"schema_version": 1, "machine": where, "rows": [dataclasses.asdict(r) for r in rows]})
         )
     else:
         print(table(rows, where, options))
-    return 1 if any(row.reached is False for row in rows) else 0
+    return 1 if any(row.reached is False for row in rows) else 2 * bool(missing)
 
 
 if __name__ == "__main__":

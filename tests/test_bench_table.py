@@ -82,3 +82,71 @@ def test_an_unknown_subject_is_told(capsys):
         bench_table.main(["nonsense"])
     assert ended.value.code == 2 and "no subject nonsense" in capsys.readouterr().err
     assert bench_table.main(["--list"]) == 0
+
+
+def test_jax_names_its_four_subjects():
+    import bench_table
+
+    assert [subject.name for subject in bench_table.chosen(["jax"])] == [
+        "jax-grokking",
+        "jax-parity",
+        "jax-parity-200",
+        "jax-parity-1000",
+    ]
+    assert [subject.name for subject in bench_table.chosen(["parity", "jax-parity-200"])] == [
+        "parity",
+        "jax-parity-200",
+    ]
+
+
+def test_a_peer_that_cannot_be_installed_is_told_once_and_the_others_are_measured(
+    tmp_path, monkeypatch, capsys
+):
+    import bench_table
+    from benches import base, jax_peer
+
+    calls = []
+
+    def offline(command, **_):
+        calls.append(command)
+        return subprocess.CompletedProcess(command, "pip" in command, "", "first\nERROR: no connection\n")
+
+    jax_peer.python.cache_clear()
+    monkeypatch.setattr(jax_peer.subprocess, "run", offline)
+    monkeypatch.setenv("DYNALAB_JAX", str(tmp_path / "jax"))
+    probes = base.Subject("probes", "", lambda options: [base.Row("some work", "another", [2.0])])
+    monkeypatch.setattr(bench_table, "SUBJECTS", [*jax_peer.SUBJECTS, probes])
+    monkeypatch.setattr(
+        bench_table,
+        "machine",
+        lambda: dict.fromkeys(("cpu", "cores", "torch", "commit", "date"), "") | {"load": 0.0},
+    )
+    assert bench_table.main(["--keep", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert "2.00 times" in said.out
+    assert said.err.count("could not be installed") == 1 and "ERROR: no connection" in said.err
+    assert "Traceback" not in said.err and len(calls) == 2
+    jax_peer.python.cache_clear()
+
+
+def test_what_learns_otherwise_is_no_comparison():
+    from benches.jax_peer import alike
+
+    assert alike([1.0, 0.998, 1.0], [0.999, 1.0, 1.0]) and alike([0.7, 1.0, 0.6, 0.9], [0.8, 1.0, 1.0, 0.7])
+    assert not alike([1.0, 1.0, 1.0], [0.95, 0.95, 0.95])
+    assert not alike([0.5, 0.52, 0.51, 0.5], [0.7, 0.68, 0.71, 0.72])
+
+
+def test_the_commands_of_many_runs_are_of_one_study():
+    from benches.many import commands
+
+    from dynalab.config.command import read_command
+
+    words = commands(40)
+    first, second, both = (
+        read_command(words[name][1:-1]) for name in ("train", "train, another rate", "both rates again")
+    )
+    assert [len(request.runs) for request in (*first.requests, *second.requests)] == [40, 40]
+    ids = [request.config.id for request in (*first.requests, *second.requests)]
+    assert [request.config.id for request in both.requests] == ids and len({*ids}) == 2
+    assert words["the same command again"] == words["train"]

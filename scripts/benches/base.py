@@ -20,6 +20,10 @@ CACHE = ROOT / "outputs/bench/cache"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
+class Unavailable(Exception):
+    """What a subject is compared with cannot be had on this machine; the others are measured all the same."""
+
+
 @dataclass(frozen=True)
 class Options:
     """How to measure.
@@ -97,6 +101,7 @@ class Run:
         steps_per_second: Of the shard that took longest.
         peak_bytes: Sum over worker processes of their peak resident memory, where it was watched.
         widths: Seeds of each shard.
+        final: The last row of every run.
     """
 
     seconds: float
@@ -104,6 +109,7 @@ class Run:
     steps_per_second: float
     peak_bytes: int
     widths: tuple[int, ...]
+    final: tuple[dict[str, Any], ...]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -136,7 +142,7 @@ def dynalab(words: Sequence[str], watch: Callable[[int], Callable[[], int]] | No
             env=environment(),
         )
         peak = watch(process.pid) if watch else lambda: 0
-        _, errors = process.communicate()
+        answer, errors = process.communicate()
         seconds = time.perf_counter() - began
         peak_bytes = peak()
         if process.returncode:
@@ -153,6 +159,7 @@ def dynalab(words: Sequence[str], watch: Callable[[int], Callable[[], int]] | No
         longest["step"] / longest["train_seconds"],
         peak_bytes,
         tuple(len(record["runs"]) for record in records),
+        tuple(run["summary"]["final"] for item in json.loads(answer)["ensembles"] for run in item["runs"]),
     )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from benches import curvature, directions, grokking, hmm, memory, parity, probes, single, wide
+from benches import curvature, directions, grokking, hmm, jax_peer, many, memory, parity, probes, single, wide
 from benches.base import Subject
 
 SUBJECTS: list[Subject] = [
     grokking.SUBJECT,
     parity.SUBJECT,
+    *jax_peer.SUBJECTS,
     *wide.SUBJECTS,
     single.SUBJECT,
     probes.SUBJECT,
     memory.SUBJECT,
+    many.SUBJECT,
     hmm.SUBJECT,
     curvature.SUBJECT,
     directions.SUBJECT,
