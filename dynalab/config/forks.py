@@ -20,7 +20,7 @@ from dynalab.core.forks import names_parent, parent_and_step
 
 # What a fork may change, and what is about how it is trained.
 _CHANGES = ("optimizer", "schedule", "train", "task", "model", "probes", "probe", "snapshots", "edit")
-_SETTINGS = ("checkpoint.", "launcher", "outputs", "compute.workers", "compute.width")
+_SETTINGS = ("checkpoint.", "launcher", "outputs", "compute.workers", "compute.width", "compute.snapshot_gb")
 _KEPT = {
     **dict.fromkeys(("task", "model"), "a fork goes on with its parent's weights"),
     **dict.fromkeys(("device", "compute.exact", "compute.threads"), "a fork is trained as its parent was"),

@@ -151,7 +151,7 @@ class SeedStreams(Section, of="seed_streams"):
 
 @dataclass(frozen=True, kw_only=True)
 class Compute(Section, of="compute"):
-    """How the work is laid out: `compute.*`. Changes no result (with `exact`)."""
+    """How the work is laid out, and what it may take: `compute.*`. Changes no result (with `exact`)."""
 
     workers: int | None = key(
         None, "worker processes; null: by the planner, from a trial of the step", least=1
@@ -168,6 +168,9 @@ class Compute(Section, of="compute"):
     graph: bool = key(
         False,
         "replay gradients as CUDA graphs, where an update is one batch; not yet tried on a card, no effect on a CPU",
+    )
+    snapshot_gb: float = key(
+        10.0, "GB that the snapshots of a command may take; it is refused where they would take more", above=0
     )
 
     def __post_init__(self) -> None:

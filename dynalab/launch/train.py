@@ -19,6 +19,7 @@ from dynalab.core.forks import parent_and_step
 from dynalab.launch.base import Events, Report, Work, launcher
 from dynalab.launch.layout import Layout, discard_untrained, lay_out, mend_config
 from dynalab.launch.rehearsal import refusals
+from dynalab.launch.snapshots import refuse_excess
 from dynalab.launch.trials import Plans
 from dynalab.store import lock, runfile
 from dynalab.store.commands import Announcement
@@ -115,7 +116,8 @@ def train(
         tell: Takes a line where it is waited for a sign of life of writers on other machines.
 
     Raises:
-        DynalabError: Something cannot be used or written at all; what only one shard suffers is in the report.
+        DynalabError: Something cannot be used or written at all, or snapshots would take too much; what only one shard
+            suffers is in the report.
     """
     settings = command.settings
     outputs = OutputPaths(settings.outputs)
@@ -143,7 +145,9 @@ def train(
         check_data = getattr(request.config.task, "check_data", None)
         if check_data is not None:
             check_data()
+    most_gb = settings.compute.snapshot_gb
     if options.dry_run:
+        refuse_excess(compared, most_gb, plans.size)
         report = outcome.report
         report.failures, report.codes = refusals(settings, compared, outcome.plan.threads)
         return outcome
@@ -154,6 +158,7 @@ def train(
         stack.callback(trainer.close)
         # Workers are importing torch meanwhile; the first that is ready tries the step.
         plans.ask(trainer)
+        refuse_excess(compared, most_gb, plans.size)
         for layout in compared:
             # Here, since a trial takes its time, and an ensemble is locked while it is laid out.
             plans.of(layout.request, len(layout.new))

@@ -2,7 +2,7 @@
 
 A result is kept for the machine, the versions and what decides the cost of a step; the file may be deleted at any
 time. A trial that cannot be made, or a file that cannot be read or written, costs nothing but the plan's finer points.
-`trials.json` has times of steps, `exactness.json` whether bits hold.
+`trials.json` has times of steps, `exactness.json` whether bits hold, `sizes.json` bytes of networks.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from dynalab.training.planner import (
 from dynalab.training.provenance import bits_of
 
 MOST_KEPT = 500
-TIMES, EXACTNESS = "trials.json", "exactness.json"
+TIMES, EXACTNESS, SIZES = "trials.json", "exactness.json", "sizes.json"
 
 
 def path(name: str) -> Path:
@@ -85,6 +85,16 @@ class Plans:
         """Return the plan of the ensemble with most new runs, which speaks for the command."""
         layout = max(layouts, key=lambda item: len(item.new))
         return self.of(layout.request, len(layout.new))
+
+    def size(self, request: Request) -> int | None:
+        """Return the bytes of one run's weights: from the file, else tried; None where it is not known."""
+        key = self._key(request, [])
+        known = _kept(SIZES).get(key)
+        if isinstance(known, int) or self._launcher is None:
+            return known if isinstance(known, int) else None
+        if (found := self._try(request, "size")) is not None:
+            _keep(SIZES, key, found)
+        return found
 
     def _timed(self, request: Request, n_new: int) -> Trial | None:
         """Return what is known of a request's layouts: from the file, else from a trial in the pool."""

@@ -37,6 +37,16 @@ class Cadence:
             return step % self.every == 0
         return is_log_step(step) if self.log else step in self.steps
 
+    def count(self, first: int, last: int) -> int:
+        """Return how many of the steps `first` to `last` are on the grid."""
+        if self.every is not None:
+            return max(last // self.every - (first - 1) // self.every, 0)
+        steps = self.steps
+        if self.log:
+            most = math.ceil(PER_DECADE * math.log10(max(last, 1)))
+            steps = frozenset({0, *(round(10 ** (exponent / PER_DECADE)) for exponent in range(most + 1))})
+        return sum(first <= step <= last for step in steps)
+
 
 def cadence(every: int | None = None, at: str | Sequence[int] | None = None) -> Cadence:
     """Return the cadence of `every=` steps and `at=` (`log`, `never`, a list of steps), which wins."""

@@ -19,6 +19,7 @@ from dynalab.config.ensemble import from_stored, from_tree
 from dynalab.core.machine import free_memory
 from dynalab.core.plugins import named
 from dynalab.core.streams import Streams
+from dynalab.networks.build import network_of
 from dynalab.store.runfile import Run
 from dynalab.training.exactness import exactness
 from dynalab.training.handover import rehearse_way
@@ -134,6 +135,13 @@ def rehearse(
         loop.update()
 
 
+def size(config: Mapping[str, Any], folders: Sequence[str] = ()) -> int:
+    """Return the bytes of one run's weights and buffers, as a snapshot keeps them."""
+    paths = [Path(folder) for folder in folders]
+    network = network_of(from_stored(config, paths), Streams.from_seed(0), paths)
+    return sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+
+
 class Stopwatch:
     """Trains a stack and times it, as `dynalab bench` asks."""
 
@@ -219,4 +227,5 @@ TRIALS: dict[str, Callable[..., Any]] = {
     "exactness": exactness,
     "rehearse": rehearse,
     "room": room,
+    "size": size,
 }
