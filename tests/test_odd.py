@@ -223,3 +223,19 @@ def test_without_unseen_runs_no_run_is_odd():
     assert (
         infer(strange(4, 0), hmm.Config(preset="paper", n_states=2, n_iter=2, restarts=1, **BARE)).odd is None
     )
+
+
+def test_of_many_values_few_laws_are_drawn_and_the_odd_ones_are_told():
+    outliers._law.cache_clear()
+    values = np.random.default_rng(3).normal(size=2000)
+    values[:3] = 40.0
+    _, p = unlike(values)
+    # A stage for every fifth value, each of one value fewer: 2,000 to 1,601.
+    assert outliers._law.cache_info().misses <= 20
+    assert (p[:3] * 2000 < 0.05).all() and (p[3:] * 2000 > 0.05).all()
+    # The law of a few values fewer is hardly another: p of the farthest of 127 by that of 126.
+    farthest = np.array([3.0, 5.0])
+    near = outliers._long_tails(farthest, 127, False)
+    law = outliers._law(127, False)
+    exact = (1 + (law[:, None] >= farthest).sum(axis=0)) / (1 + len(law))
+    np.testing.assert_allclose(near, exact, rtol=0.1)

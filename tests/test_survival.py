@@ -155,3 +155,10 @@ def test_the_censored_regression_is_the_maximum_of_its_likelihood():
     )
     assert observed.sum() < 40
     np.testing.assert_allclose([*beta, sigma], [*best.x[:2], np.exp(best.x[2])], rtol=1e-3)
+
+
+def test_members_that_are_drawn_in_parts_are_those_drawn_at_once(monkeypatch):
+    whole, exact = survival.splits.__wrapped__(30, 12, draws=99)
+    monkeypatch.setattr(survival, "ENTRIES", 30 * 20 + 1)
+    parts, _ = survival.splits.__wrapped__(30, 12, draws=99)
+    assert not exact and (whole == parts).all() and (whole.sum(axis=1) == 12).all()

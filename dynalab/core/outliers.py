@@ -56,7 +56,7 @@ def unlike(
 def _unlike(
     values: np.ndarray,
     others: np.ndarray,
-    chance: Callable[[np.ndarray, bool], np.ndarray],
+    chance: Callable[[np.ndarray, int, bool], np.ndarray],
     below: bool,
     resolution: float,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -69,14 +69,14 @@ def _unlike(
             break
         far = _standardised(values[left], others[left], least)
         far = -far if below else np.abs(far)
-        own = np.minimum(chance(far, below) * (2 if stage else 1), 1.0)
         first = int(np.argmax(far))
-        # Who is only seen once others are left out is as far as it is then.
-        told = left if not stage else left[first : first + 1]
-        distance[told] = far if not stage else far[first]
-        p[told] = own if not stage else np.minimum(p[told], own[first])
         outside.append(int(left[first]))
-        p[outside] = np.minimum(p[outside], own[first])
+        if not stage:
+            distance[left], p[left] = far, np.minimum(chance(far, len(far), below), 1.0)
+        else:
+            # Who is only seen once others are left out is as far as it is then.
+            distance[left[first]] = far[first]
+            p[outside] = np.minimum(p[outside], 2 * chance(far[first : first + 1], len(far), below))
         left = np.delete(left, first)
     return distance, p
 
@@ -92,16 +92,19 @@ def _standardised(values: np.ndarray, others: np.ndarray, least: float = 0.0) ->
     return np.asarray((values - mean) / np.maximum(spread, least) / np.sqrt(n / (n - 1)))
 
 
-def _normal_tails(far: np.ndarray, below: bool) -> np.ndarray:
-    """Return the chance of distances as large of n normal values, (n,): Student's t."""
+def _normal_tails(far: np.ndarray, n: int, below: bool) -> np.ndarray:
+    """Return the chance of distances as large among n normal values: Student's t."""
     from scipy.special import stdtr
 
-    return np.asarray(stdtr(len(far) - 2, -far) * (1 if below else 2))
+    return np.asarray(stdtr(n - 2, -far) * (1 if below else 2))
 
 
-def _long_tails(far: np.ndarray, below: bool) -> np.ndarray:
-    """Return the chance of distances as large of n values of the laws with the longest tails, (n,)."""
-    law = _law(len(far), below)
+def _long_tails(far: np.ndarray, n: int, below: bool) -> np.ndarray:
+    """Return the chance of distances as large among n values of the laws with the longest tails.
+
+    From 64 values on the law is that of as many or up to a 32nd fewer, whose tails are hardly longer.
+    """
+    law = _law(n - n % (1 << max(n.bit_length() - 6, 0)), below)
     beyond = len(law) - np.searchsorted(law, far * (1 - ROUNDING))
     return np.asarray((1 + beyond) / (1 + len(law)))
 

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 
 DRAWS = 9999
+# Numbers that are drawn at once.
+ENTRIES = 1 << 22
 # Two-sided 95% point of the normal distribution.
 Z95 = 1.959963984540054
 # Products of shares that should be equal differ by less.
@@ -85,11 +87,20 @@ def gehan_scores(time: np.ndarray, observed: np.ndarray, strata: np.ndarray | No
 
     Wilcoxon's rank test in censored data; sums to 0 in every ensemble. Positive is late.
     """
-    earlier, same = time[:, None] < time[None], time[:, None] == time[None]
-    before = observed[:, None] & (earlier | (same & ~observed[None]))
-    if strata is not None:
-        before &= strata[:, None] == strata[None]
-    return np.asarray(before.sum(axis=0) - before.sum(axis=1), dtype=np.float64)
+    scores = np.zeros(len(time))
+    for rows in _each(strata, len(time)):
+        scores[rows] = _gehan_scores(time[rows], observed[rows])
+    return scores
+
+
+def _gehan_scores(time: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Return the scores within one ensemble; a run that is censored when another's event comes is later than it."""
+    every, events, censored = (np.sort(some) for some in (time, time[observed], time[~observed]))
+    earlier = np.searchsorted(events, time)
+    earlier += np.where(observed, 0, np.searchsorted(events, time, side="right") - earlier)
+    later = len(time) - np.searchsorted(every, time, side="right")
+    later += np.searchsorted(censored, time, side="right") - np.searchsorted(censored, time)
+    return np.asarray(earlier - np.where(observed, later, 0), dtype=np.float64)
 
 
 def permutation_sums(
@@ -106,15 +117,17 @@ def splits(n: int, size: int, seed: int = 0, draws: int = DRAWS) -> tuple[np.nda
 
     Then a test is exact; where there are too many, they are drawn.
     """
-    exact = comb(n, size) <= draws
-    if exact:
+    if comb(n, size) <= draws:
         places = np.array(list(combinations(range(n), size)), dtype=np.int64).reshape(-1, size)
-    else:
-        every = np.broadcast_to(np.arange(n), (draws, n))
-        places = np.random.default_rng(seed).permuted(every, axis=1)[:, :size]
-    members = np.zeros((len(places), n))
-    np.put_along_axis(members, places, 1.0, axis=1)
-    return members, exact
+        members = np.zeros((len(places), n))
+        np.put_along_axis(members, places, 1.0, axis=1)
+        return members, True
+    members, rng = np.zeros((draws, n)), np.random.default_rng(seed)
+    # Row after row, so a part at a time gives the same: of thousands of runs all places would take as much again.
+    for some in np.array_split(members, -(-draws * n // ENTRIES)):
+        places = rng.permuted(np.broadcast_to(np.arange(n), some.shape), axis=1)[:, :size]
+        np.put_along_axis(some, places, 1.0, axis=1)
+    return members, False
 
 
 def permutation_p(observed_sum: float, sums: np.ndarray, exact: bool) -> float:
@@ -205,8 +218,9 @@ def shift(
     # The statistic falls in steps, at the differences of two times: it is asked between these.
     if not together:
         return None, [None, None]
-    differences = [np.subtract.outer(time[rows & group], time[rows & ~group]).ravel() for rows in together]
-    steps = np.unique(np.concatenate(differences))
+    steps = np.unique(
+        np.concatenate([differences(time[rows & group], time[rows & ~group]) for rows in together])
+    )
     between = np.concatenate([[steps[0] - 1.0], (steps[1:] + steps[:-1]) / 2, [steps[-1] + 1.0]])
 
     @cache
@@ -221,6 +235,11 @@ def shift(
     left, right = passed(0.0, False), passed(0.0, True)
     estimate = None if left is None or right is None else (left + right) / 2
     return estimate, [passed(critical, False), passed(-critical, True)]
+
+
+def differences(late: np.ndarray, early: np.ndarray) -> np.ndarray:
+    """Return the different values of late times, (n,), less early ones, (m,), ascending."""
+    return np.unique(np.subtract.outer(np.unique(late), np.unique(early)))
 
 
 def crossing(

@@ -18,8 +18,8 @@ from pathlib import Path
 from benches.base import CACHE, Options, Row, Subject, environment, gather
 from benches.parity import WORDS
 
-# Thirty rows of all that is recorded by default: the shape of a study, and few steps.
-LENGTH = ("train.steps=300", "eval.every=10")
+# Twenty rows of all that is recorded by default: the shape of a study, and few steps.
+LENGTH = ("train.steps=200", "eval.every=10")
 # Ten times the runs, and a fifth for what does not divide.
 BAR = 12.0
 SIZES, QUICK_SIZES = (1000, 5000), (40,)

@@ -51,13 +51,15 @@ def _of_setting(
     own, of = p[by, np.arange(len(labels))], np.isfinite(p).any(axis=0)
     adjusted = np.full(len(labels), math.nan)
     adjusted[of] = holm(own[of].tolist())
+    known_of = [_known(sample, place, labels) for sample in samples]
+    others = ~(adjusted < LEVEL)
     for run, m in enumerate(by):
         if not of[run]:
             yield Odd(group.id, group.runs[run].id, None, None, None, reason=_reason(len(labels)))
             continue
-        values = _known(samples[m], place, labels)
+        values = known_of[m]
         value = float(values[run]) if math.isfinite(values[run]) else None
-        values = values[~(adjusted < LEVEL) & (np.arange(len(labels)) != run) & np.isfinite(values)]
+        values = values[others & (np.arange(len(labels)) != run) & np.isfinite(values)]
         yield Odd(
             group.id,
             group.runs[run].id,

@@ -17,7 +17,7 @@ import numpy as np
 from dynalab.analysis.compare.permutation import LEVEL, ROUNDING, Flips, PermutationTest, Splits
 from dynalab.analysis.compare.samples import Times, Values, shared
 from dynalab.core.stats import ratio_interval
-from dynalab.core.survival import crossing, gehan_scores
+from dynalab.core.survival import crossing, differences, gehan_scores
 
 # Seeds that both settings need for runs to be compared seed by seed, their share of the runs of the larger, and how
 # much alike the runs of a seed must be: by simulation the choice gains up to 30% of power where they are, and at most
@@ -162,7 +162,7 @@ def _shift(
     two times: it is asked between these.
     """
     n = test.n
-    steps = np.unique(np.subtract.outer(time[n:], time[:n]))
+    steps = differences(time[n:], time[:n])
     # Differences that should be equal differ in the last digit, on logarithms above all.
     size = max(float(np.abs(time).max()), 1e-300)
     steps = steps[np.append(True, np.diff(steps) > ROUNDING * size * 100)]

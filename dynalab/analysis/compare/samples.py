@@ -46,7 +46,7 @@ class Times:
 
     def of(self, labels: Sequence[str]) -> Times:
         """Return some of the runs, in this order."""
-        rows = [self.labels.index(label) for label in labels]
+        rows = _places(self.labels, labels)
         return Times(tuple(labels), self.steps[rows], self.last[rows])
 
 
@@ -60,7 +60,7 @@ class Values:
 
     def of(self, labels: Sequence[str]) -> Values:
         """Return some of the runs, in this order."""
-        return Values(tuple(labels), self.values[[self.labels.index(label) for label in labels]])
+        return Values(tuple(labels), self.values[_places(self.labels, labels)])
 
 
 def passages(group: Group, rule: Convergence) -> Times:
@@ -100,6 +100,12 @@ def shared(one: Times | Values, other: Times | Values) -> list[str]:
     """Return the labels that runs of both have."""
     theirs = set(other.labels)
     return [label for label in one.labels if label in theirs]
+
+
+def _places(among: Sequence[str], labels: Sequence[str]) -> list[int]:
+    """Return where some labels stand among others."""
+    place = {label: index for index, label in enumerate(among)}
+    return [place[label] for label in labels]
 
 
 def _labels(runs: Sequence[Run]) -> tuple[str, ...]:
