@@ -311,6 +311,7 @@ def own(folder: Path, removed: str = "1e-9", name: str = "mine", text: str = OWN
         ("value: summary.generalised_step", "formula: __import__('os')", ":22: claims.later.rows.formula: .* is no "),
         ("value: summary.generalised_step", "each: runs", "one of value"),
         ("    of: [1, 0]\n", "", r":11: claims.numbers.of: difference and ratio have both by: KEY and of"),
+        ("    of: [1, 0]\n", "    of: [1, 1.0]\n", ":16: claims.numbers.of: its two values are the same"),
         ("main: sooner", "main: soner", r":2: main: there is no claim soner \(did you mean sooner"),
         ("statistic: difference", "statistic: difference\n    x: task.n", ":18: claims.numbers.x: slope and corr"),
         ("minutes: 0.01", "minutes: soon", "scales.cpu.minutes: Expected float, got str"),

@@ -36,7 +36,10 @@ TRAINED = of_training(
 def read_in(analysis: str, path: str, each: str = "runs") -> bool:
     """Look a path up in what a result of an analysis may hold."""
     shape = TRAINED if analysis == "train" else of_analysis(registry.find("analysis", analysis).module)
-    return require_names(claim(rows={"analysis": analysis, "each": each, "value": path}), shape)
+    about = claim(
+        "difference", by="seed", of=[1, 2], rows={"analysis": analysis, "each": each, "value": path}
+    )
+    return require_names(about, shape)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +57,7 @@ def read_in(analysis: str, path: str, each: str = "runs") -> bool:
         ("train", "seed[0]", r"\[\] in .*: a number stands there, no list"),
         ("train", "lenght(rows)", r"lenght\(\) in .*: no such function \(did you mean length\?\)"),
         ("train", "length(rows, steps)", "takes 1, and 2 are given"),
+        ("train", "||".join(["a"] * 333), "too deep|a in .*: no such name"),
         ("train", "status", "gives text: expected a number.*a word can be compared"),
         ("train", "summary.final", "gives an object: expected a number, true, false or null$"),
         ("slingshot", "length(events[?stpe > `3`])", "stpe in .*; there are amplitude_decades, "),
@@ -85,6 +89,17 @@ def test_what_a_result_may_have_is_there_whatever_lists_hold(analysis, path, tol
     assert read_in(analysis, path, "settings" if analysis == "compare" else "runs") is told
 
 
+def test_a_share_is_of_what_is_true_or_false_and_a_mean_of_numbers():
+    for statistic, path, said in (
+        ("share", "steps", "a share is of what"),
+        ("mean", "steps > `3`", "numbers; of"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            require_names(claim(statistic, (0, 1), rows={"analysis": "train", "value": path}), TRAINED)
+    mixed = "status == 'done' && steps || `null`"
+    assert require_names(claim("mean", (0, 1), rows={"analysis": "train", "value": mixed}), TRAINED)
+
+
 def test_rows_are_in_a_list():
     with pytest.raises(ConfigError, match=r"rows.each: 'summary' gives an object, no list"):
         read_in("eos", "verdict == 'at_edge'", "summary")
@@ -114,7 +129,9 @@ def test_names_that_are_data_are_looked_up_in_results():
     shape = declared.filled(of_value(seen).items)
 
     def look(path: str) -> bool:
-        return require_names(claim(rows={"analysis": "own", "each": "[@]", "value": path}), shape)
+        return require_names(
+            claim("mean", (0, 9), rows={"analysis": "own", "each": "[@]", "value": path}), shape
+        )
 
     for path in ("named.a.step", "named.b.step", "counts.rare || `0`", "untyped[0].x", "untyped[0].y.z"):
         look(path)
@@ -123,7 +140,9 @@ def test_names_that_are_data_are_looked_up_in_results():
             look(path)
     nothing = declared.filled(of_value({"named": {}, "untyped": []}))
     assert (
-        require_names(claim(rows={"analysis": "own", "each": "[@]", "value": "named.c.step"}), nothing)
+        require_names(
+            claim("mean", (0, 9), rows={"analysis": "own", "each": "[@]", "value": "named.c.step"}), nothing
+        )
         is False
     )
     assert ANYTHING.filled(of_value(None)) == ANYTHING
@@ -139,6 +158,8 @@ def planned(folder: Path, *changes: tuple[str, str]) -> Any:
     for before, after in changes:
         assert before in text
         text = text.replace(before, after, 1)
+    # Seeds that no other command has.
+    text = text.replace("seed=0..3 optimizer.weight_decay=0", "seed=4..7 optimizer.weight_decay=0")
     path.write_text(text)
     return plan("mine", parse_sheet(path), "cpu", Run(folder / "outputs"))
 
@@ -153,7 +174,7 @@ LEVELS = "by: optimizer.weight_decay\n    of: [1, 0]"
         ("{command: decay}", "{command: dekay}",
          r"^claims.sooner.where.command: command is never dekay \(did you mean decay\?\); it is decay or none$"),
         ("{command: decay}", "{comand: decay}", r"where.comand: no run has this key \(did you mean command\?\)"),
-        ("{command: decay}", "{seed: 4}", "where.seed: seed is never 4; it is 0 or 1 or 2 or 3"),
+        ("{command: decay}", "{seed: 9}", "where.seed: seed is never 9; it is 0 or 1 or 2 or 3 or 4 or"),
         ("{command: decay}", "{command: none, optimizer.weight_decay: 1}",
          "claims.sooner.where: no run has command=none and optimizer.weight_decay=1 together"),
         (LEVELS, "by: optimizer.weight_decy\n    of: [1, 0]", r"claims.numbers.by: .*mean optimizer.weight_decay"),
@@ -164,6 +185,9 @@ LEVELS = "by: optimizer.weight_decay\n    of: [1, 0]"
          r"claims.numbers.rows.formula: optimizer.lrr is no key of a run \(did you mean optimizer.lr\?\); terms are l"),
         (FINAL, "terms: {l: steps}, formula: l * optimizer", "optimizer in 'l \\* optimizer' is adamw, and no number"),
         (FINAL, "terms: {l: summary.finl.train_loss}, formula: l", r"numbers.rows.terms.l: finl in .*mean final"),
+        (LEVELS, f"{LEVELS}\n    pair: seed", "numbers.pair: no seed is of both: 1 has 0, 1, 2, 3; 0 none of these"),
+        (f"{LEVELS}\n    statistic: difference", "x: model.width\n    statistic: slope",
+         "claims.numbers.x: 'model.width' is 16 in all runs; two values are needed"),
         ("{decay: train", "{none: train", "removals.0.commands: the main claim sooner needs decay, of which"),
     ],
 )  # fmt: skip
@@ -265,7 +289,7 @@ def test_an_analysis_own_estimate_is_one_row_with_its_interval():
         ConfigError, match=r"rows.interval: '\[ratio\]' gives \[0.3\]: expected \[low, high\]"
     ):
         rows_of(broken, [Document("compare", {"pairs": pairs}, {}, {})])
-    with pytest.raises(ConfigError, match=r"rows.interval: statistic: given has it"):
+    with pytest.raises(ConfigError, match=r"rows.interval: statistic given alone has it"):
         claim("mean", (0, 1), rows={**about, "interval": "ratio_interval"})
     with pytest.raises(ConfigError, match=r"rows.interval: 'ratio' gives a number: given takes a list"):
         shape = of_analysis(registry.find("analysis", "compare").module)

@@ -71,6 +71,8 @@ def _checked(claim: Claim, steps: Sequence[Step], read: Read) -> Shape:
         if text:
             with placed(*place):
                 _require_numbers(Expression(text), claim, kept)
+    if claim.x is not None:
+        _require_several(Expression(claim.x), kept)
     if claim.rows.analysis == TRAIN:
         return of_training(joined(item.config for item in kept), joined(item.columns for item in kept))
     return joined(of_analysis(read.analyses[step][0].module) for step in read_by(claim, steps))
@@ -84,7 +86,7 @@ def _kept(claim: Claim, given: Sequence[Source]) -> list[Source]:
             if not any(item.has(key) for item in given):
                 raise ConfigError(f"no run has this key{_near(key, given)}")
             if not any(item.may_be(key, wanted) for item in given):
-                raise ConfigError(never_is(key, wanted, (_values(key, given))))
+                raise ConfigError(never_is(key, wanted, _values(key, given)))
         kept = [item for item in kept if item.may_be(key, wanted)]
     if not kept:
         wanted = listed([f"{key}={written(value)}" for key, value in claim.where.items()])
@@ -101,6 +103,15 @@ def _require_levels(claim: Claim, kept: Sequence[Source]) -> None:
         if not any(item.may_be(claim.by, level) for item in kept):
             names = _values("command", kept)
             raise SheetError(never_is(claim.by, level, _values(claim.by, kept), names), "of")
+    if claim.pair:
+        one, other = (
+            _values("seed", [item for item in kept if item.may_be(claim.by, level)]) for level in claim.of
+        )
+        if not set(one) & set(other):
+            a, b = map(written, claim.of)
+            raise SheetError(
+                f"no seed is of both: {a} has {listing(map(written, one))}; {b} none of these", "pair"
+            )
 
 
 def _require_numbers(expression: Expression, claim: Claim, kept: Sequence[Source]) -> None:
@@ -111,6 +122,19 @@ def _require_numbers(expression: Expression, claim: Claim, kept: Sequence[Source
         for value in _values(name, kept):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
                 raise ConfigError(f"{name} in {expression.text!r} is {written(value)}, and no number")
+
+
+def _require_several(expression: Expression, kept: Sequence[Source]) -> None:
+    """Refuse an x that is the same in all runs, as far as that is known."""
+    known = [{name: item.values(name) for name in expression.names} for item in kept]
+    if all(values and len(values) == 1 for names in known for values in names.values()):
+        found = {
+            expression.value({name: values[0] for name, values in names.items() if values}) for names in known
+        }
+        if len(found) < 2:
+            raise SheetError(
+                f"{expression.text!r} is {written(found.pop())} in all runs; two values are needed", "x"
+            )
 
 
 def _require_key(key: str, kept: Sequence[Source], terms: Sequence[str] = ()) -> None:

@@ -21,7 +21,7 @@ from dynalab.reproduce.shapes import (
     of_value,
     recorded_by,
 )
-from dynalab.reproduce.sheet import GIVEN, Claim, compiled, placed
+from dynalab.reproduce.sheet import GIVEN, OF_SHARES, Claim, compiled, placed
 
 Node = Mapping[str, Any]
 _FUNCTIONS: Mapping[str, Mapping[str, Any]] = Functions.FUNCTION_TABLE
@@ -58,12 +58,27 @@ def require_names(claim: Claim, shape: Shape) -> bool:
             if at == ("interval",):
                 if found.is_known and found.items is None:
                     raise ConfigError(f"{text!r} gives {found.said}: {GIVEN} takes a list, [low, high]")
-            elif found.is_known and not found.values & (A_NUMBER.values | A_TRUTH.values):
-                word = "; a word can be compared, verdict == 'at_edge'" if found.values else ""
-                raise ConfigError(
-                    f"{text!r} gives {found.said}: expected a number, true, false or null{word}"
-                )
+            elif found.is_known:
+                _require_value(claim, text, found, at == ("value",))
     return told
+
+
+def _require_value(claim: Claim, text: str, found: Shape, is_value: bool) -> None:
+    """Refuse what is no value, and values that the statistic is not of where they are all of one kind."""
+    numbers, truths = A_NUMBER.values, A_TRUTH.values
+    if not found.values & (numbers | truths):
+        word = "; a word can be compared, verdict == 'at_edge'" if found.values else ""
+        raise ConfigError(f"{text!r} gives {found.said}: expected a number, true, false or null{word}")
+    if not is_value or claim.statistic == "difference":
+        return
+    shares = claim.statistic in OF_SHARES
+    if found.values == (numbers if shares else truths):
+        needs = (
+            "what is true or false, as steps < `100`"
+            if shares
+            else "numbers; of what is true or false, share"
+        )
+        raise ConfigError(f"{text!r} gives {found.said}: a {claim.statistic} is of {needs}")
 
 
 class _Path:
@@ -78,7 +93,10 @@ class _Path:
 
     def of(self, shape: Shape) -> Shape:
         """Return what the path may give of what may stand where it begins."""
-        return self._of(compiled(self.text).parsed, shape)
+        try:
+            return self._of(compiled(self.text).parsed, shape)
+        except RecursionError as error:
+            raise ConfigError(f"{self.text[:40]!r}...: a path of so many parts is too deep") from error
 
     def _of(self, node: Node, shape: Shape) -> Shape:
         value, children = node.get("value"), node["children"]

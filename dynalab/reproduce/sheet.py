@@ -166,9 +166,10 @@ class Claim(Form, frozen=True, kw_only=True):
             if given != (self.statistic in having):
                 raise SheetError(said, key)
         if bool(self.rows.interval) != (self.statistic == GIVEN):
-            raise SheetError(
-                f"statistic: {GIVEN} has it, a JMESPath of [low, high]; others do not", "rows", "interval"
-            )
+            needs = "needs it" if self.statistic == GIVEN else "alone has it"
+            raise SheetError(f"statistic {GIVEN} {needs}, a JMESPath of [low, high]", "rows", "interval")
+        if self.of and self.of[0] == self.of[1]:
+            raise SheetError("its two values are the same", "of")
         if self.pair and self.statistic not in OF_TWO:
             raise SheetError(f"{' and '.join(OF_TWO)} alone have it", "pair")
         if self.log and self.statistic not in ON_LOGARITHMS:
