@@ -657,7 +657,6 @@ def test_a_shipped_sheet_says_what_it_was_written_against(name):
     assert sheet.source and sheet.source.arxiv and sheet.commit and sheet.main in sheet.claims
     # Where the published setting takes minutes, cpu is that of the paper.
     assert {"ci", "cpu"} <= {*sheet.scales} and sheet.scales["cpu"].minutes <= 6
-    assert all(claim.published is not None for claim in sheet.claims.values())
     for scale in sheet.scales.values():
         assert scale.removals
     for scale in sheet.scales:
