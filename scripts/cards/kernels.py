@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import time
+from collections.abc import Callable
 from typing import Any
 
-from cards.base import Bench, Check, Outcome, configuration
-from cards.cases import SPEED
+from cards.base import Bench, Check, Outcome
 from cards.speed import WIDTHS
 
 
@@ -52,58 +51,36 @@ def convolutions(bench: Bench) -> Outcome:
     return Outcome("-", "; ".join(told), True, {"seconds": more})
 
 
-def jax_parity(bench: Bench) -> Outcome:
-    """Time the same work in JAX, vmapped over seeds: a bare step of parity's network, batches drawn on the device."""
-    try:
-        import jax  # type: ignore[import-not-found, unused-ignore]
-        import jax.numpy as jnp  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        return Outcome("-", "JAX is not installed", True)
-    config = configuration(SPEED["parity"])
-    n, k, hidden, batch = config.task.n, config.task.k, config.model.hidden, int(config.train.batch_size)
-    rate, sizes = config.optimizer.lr, [config.task.n, *config.model.hidden, 1]
+def jax_peer(name: str) -> Callable[[Bench], Outcome]:
+    """Return the check that times the same training as a JAX program, vmapped over seeds, all steps in one call."""
 
-    def init(key: Any) -> Any:
-        keys = jax.random.split(key, len(sizes))
-        return [
-            (jax.random.uniform(keys[i], (a, b), minval=-(a**-0.5), maxval=a**-0.5), jnp.zeros(b))
-            for i, (a, b) in enumerate(itertools.pairwise(sizes))
-        ]
+    def check(bench: Bench) -> Outcome:
+        try:
+            from benches import jax_train
+        except ImportError as error:
+            return Outcome("-", f"not made: {error}")
+        jax, work = jax_train.jax, jax_train.WORKS[name]()
+        steps, times = 10 * work.every, {}
 
-    def loss(params: Any, x: Any, y: Any) -> Any:
-        for w, b in params[:-1]:
-            x = jax.nn.relu(x @ w + b)
-        w, b = params[-1]
-        return jnp.maximum(0.0, 1.0 - y * (x @ w + b)[:, 0]).mean()
+        def rows(seed: Any) -> Any:
+            return jax_train.train(work, jax.random.key(seed), steps)[1]
 
-    def step(params: Any, key: Any) -> Any:
-        x = jax.random.rademacher(key, (batch, n), dtype=jnp.float32)
-        grads = jax.grad(loss)(params, x, x[:, :k].prod(1))
-        return jax.tree.map(lambda p, g: p - rate * g, params, grads)
+        for width in (1, 2) if bench.dry else WIDTHS:
+            seeds = jax.numpy.arange(width)
+            program = jax.jit(jax.vmap(rows)).lower(seeds).compile()
+            jax.block_until_ready(program(seeds))
+            began = time.perf_counter()
+            jax.block_until_ready(program(seeds))
+            times[width] = (time.perf_counter() - began) / steps
+        where = jax.devices()[0].platform
+        each = ", ".join(f"S {w}: {1 / t:.0f} steps/s" for w, t in times.items())
+        text = f"on {where}, rows every {work.every} steps, examples drawn on the device: {each}"
+        return Outcome("-", text, more={"seconds": times, "where": where})
 
-    stacked = jax.jit(jax.vmap(step))
-    times = {}
-    for width in (1, 2) if bench.dry else WIDTHS:
-        params = jax.vmap(init)(jax.random.split(jax.random.key(0), width))
-        keys = jax.random.split(jax.random.key(1), width)
-        for _ in range(3):
-            params = stacked(params, keys)
-        jax.block_until_ready(params)
-        began, steps = time.perf_counter(), 0
-        while time.perf_counter() - began < 0.7:
-            for _ in range(20):
-                params = stacked(params, keys)
-            jax.block_until_ready(params)
-            steps += 20
-        times[width] = (time.perf_counter() - began) / steps
-    where = jax.devices()[0].platform
-    told = ", ".join(f"S {w}: {1 / t:.0f} steps/s" for w, t in times.items())
-    return Outcome(
-        "-", f"on {where}, hidden {hidden}, no data crosses: {told}", True, {"seconds": times, "where": where}
-    )
+    return check
 
 
 CHECKS = [
     Check("speed: convolutions", convolutions, alone=True),
-    Check("speed: parity in JAX", jax_parity, alone=True),
+    *(Check(f"speed: {name} in JAX", jax_peer(name), 90, alone=True) for name in ("parity", "grokking")),
 ]
