@@ -142,12 +142,12 @@ def _section(name: str, sheet: Mapping[str, Any]) -> list[str]:
     )
     rows = [["claim", "published", "here", "region", "verdict"]]
     for item in sheet["claims"]:
-        place = f" ({item['section']})" if item["section"] else ""
+        published = [item["published"], f"({item['section']})" if item["section"] else None]
         verdict = f"{spoken(item['verdict'])}: {item['why']}"
         rows.append(
             [
                 item["says"],
-                f"{item['published']}{place}",
+                " ".join(str(part) for part in published if part is not None),
                 _here(item),
                 bounds_in_words(item["region"]),
                 verdict,
@@ -171,7 +171,7 @@ def _section(name: str, sheet: Mapping[str, Any]) -> list[str]:
 
 def _here(item: Mapping[str, Any]) -> str:
     if item["measured"] is None:
-        return ""
+        return f"{bounds_in_words(item['interval'])}, n = {item['n']}" if item["interval"] else ""
     interval = f" [{bounds_in_words(item['interval'])}]" if item["interval"] else ""
     return f"{number(item['measured'])}{interval}, n = {item['n']}"
 

@@ -629,7 +629,9 @@ def test_the_exam_says_what_came_out():
         "failed": [{"command": "x", "why": "a | b"}],
         "claims": [
             {"says": "S", "published": "p", "section": "2", "measured": 1.0, "interval": [0.7, None], "n": 9,
-             "region": [0.6, 1], "verdict": "disagrees", "why": "w"}
+             "region": [0.6, 1], "verdict": "disagrees", "why": "w"},
+            {"says": "O", "published": None, "section": "", "measured": None, "interval": [0, 0.4], "n": 9,
+             "region": [0, 1], "verdict": "agrees", "why": "w"},
         ],
         "removals": [{"claim": "c", "removes": "r", "measured": None, "interval": None, "n": 0, "verdict": "agrees",
                       "why": "v"}],
@@ -642,7 +644,11 @@ def test_the_exam_says_what_came_out():
         "date": "2026-01-01",
     }
     text = exam_sheets.page({"thilak2022": record, "power2022": None})
-    assert "| [`thilak2022`](#thilak2022) | 1 disagrees | 1 of 1 | 1 | 1.5 | abc | 2026-01-01 |" in text
+    assert "| O |  | 0 to 0.4, n = 9 | 0 to 1 | agrees: w |" in text
+    assert (
+        "| [`thilak2022`](#thilak2022) | 1 disagrees and 1 agrees | 1 of 1 | 1 | 1.5 | abc | 2026-01-01 |"
+        in text
+    )
     assert "| `power2022` | not tried yet |" in text
     assert "| S | p (2) | 1 [at least 0.7], n = 9 | 0.6 to 1 | disagrees: w |" in text
     assert "| `c` without r |  |  |  | agrees: v |" in text and "- Failed: x: a | b" in text
