@@ -138,7 +138,8 @@ def _broken(claim: Claim, steps: Sequence[Step], done: Done) -> list[Step]:
 def _seen(claim: Claim, shape: Shape, done: Done) -> Shape:
     """Return what results may hold, with what was seen in all those of the sheet that are of a claim's kind."""
     every = [*done.asked, *done.results]
-    bare = msgspec.structs.replace(claim, where={}, by=None)
+    # By what no command is named; a claim of two sides has to have something there.
+    bare = msgspec.structs.replace(claim, where={}, by=claim.by and "ensemble")
     return shape.filled(joined(of_value(item.tree) for item in _documents(bare, every, done)))
 
 
