@@ -121,7 +121,9 @@ def of_type(hint: Any, inside: tuple[Any, ...] = ()) -> Shape:
     if origin is typing.Literal:
         return joined(map(of_value, args))
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return Shape(others=of_type(args[1], inside))
+        inner = of_type(args[1], inside)
+        named = typing.get_args(args[0]) if typing.get_origin(args[0]) is typing.Literal else ()
+        return Shape(dict.fromkeys(named, inner), None if named else inner)
     if isinstance(origin, type) and issubclass(origin, Sequence):
         return Shape(items=joined(of_type(arg, inside) for arg in args if arg is not ...))
     if isinstance(hint, type) and hint not in inside:

@@ -10,6 +10,7 @@ import numpy as np
 
 from dynalab.analysis.base import Frame
 from dynalab.analysis.compare.pairs import mean_interval
+from dynalab.analysis.directions.path import Measure
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Part:
     # the mean between consecutive updates, `apex_angle`, the mean between two rows as seen from the first, and
     # `origin_angle`, between first and last as seen from the origin; `displacement` of the last from the first;
     # `tortuosity`, the length of the path over it.
-    measures: Mapping[str, Against]
+    measures: Mapping[Measure, Against]
 
     @classmethod
     def of(
@@ -49,8 +50,8 @@ class Part:
         part: str,
         weights: int | None,
         length: float,
-        values: Mapping[str, float],
-        nulls: Mapping[str, float],
+        values: Mapping[Measure, float],
+        nulls: Mapping[Measure, float],
     ) -> Part:
         """Return what is found of a part from its measures and those of the random walk; NaN is not defined."""
         return cls(part, weights, length, {name: Against.of(values[name], nulls[name]) for name in values})
@@ -105,7 +106,7 @@ class PartSummary:
 
     part: str  # name of the layer or kind of parameter; empty: of all weights
     weights: int | None  # how many
-    measures: Mapping[str, Over]  # those of `runs[].whole`
+    measures: Mapping[Measure, Over]  # those of `runs[].whole`
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> PartSummary:

@@ -14,9 +14,20 @@ a path made of these numbers, by the functions that measure any other path. Corr
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
+Measure = Literal[
+    "directional_similarity",
+    "relative_similarity",
+    "principal_share",
+    "update_angle",
+    "apex_angle",
+    "origin_angle",
+    "displacement",
+    "tortuosity",
+]
 # Dimensions from which on the closed form is off by less than half a hundredth.
 MANY = 100
 # Numbers that are drawn for the walks of a part, and how many of these there are at least and at most.
@@ -67,7 +78,7 @@ class Path:
         between = diagonal[:, None] + diagonal - 2 * self.gram
         return _cosines((squares[:, None] + squares - between) / 2, squares), _cosines(self.gram, diagonal)
 
-    def measures(self) -> dict[str, float]:
+    def measures(self) -> dict[Measure, float]:
         """Return what is measured of the whole path, by name; NaN where it is not defined. Angles are in degrees."""
         far, length = float(np.sqrt(self.moved[-1])), float(self.length[-1])
         start, end = self.squares[0], self.squares[-1]
@@ -102,7 +113,7 @@ class Path:
             gram=np.minimum(at[:, None], at),
         )  # fmt: skip
 
-    def null(self) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    def null(self) -> tuple[dict[Measure, float], dict[str, np.ndarray]]:
         """Return the measures that are expected of such a walk, and its two similarities up to every row."""
         if self.size >= MANY or not self.strides.any():
             walk = self.walk()

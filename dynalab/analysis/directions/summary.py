@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dynalab.analysis.base import Group, Series
 from dynalab.analysis.directions.findings import Findings, Over, PartSummary
+from dynalab.analysis.directions.path import Measure
 from dynalab.core.words import count, number
 from dynalab.show.blocks import (
     Block,
@@ -25,7 +26,7 @@ from dynalab.show.blocks import (
 )
 
 # Of a measure: its name, the unit behind a number.
-NAMES = {
+NAMES: Mapping[Measure, tuple[str, str]] = {
     "directional_similarity": ("similarity", ""),
     "relative_similarity": ("relative similarity", ""),
     "principal_share": ("first principal share", ""),
@@ -36,7 +37,13 @@ NAMES = {
     "tortuosity": ("tortuosity", ""),
 }
 # What is in the table of single runs.
-SHOWN = ("relative_similarity", "directional_similarity", "principal_share", "update_angle", "tortuosity")
+SHOWN: Sequence[Measure] = (
+    "relative_similarity",
+    "directional_similarity",
+    "principal_share",
+    "update_angle",
+    "tortuosity",
+)
 WALK = "a random walk with the same start and lengths of steps"
 MOST = 30  # parts that are drawn
 
