@@ -260,6 +260,46 @@ def test_the_line_names_the_file_and_nothing_is_trained(here, tmp_path, outputs)
     assert not outputs.exists()
 
 
+UNTYPED = """\
+from dataclasses import dataclass
+from typing import Any
+from dynalab.analysis.base import Keys
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Keys):
+    pass
+
+@dataclass(frozen=True)
+class Findings:
+    runs: tuple[Any, ...]
+
+def analyse(groups, config):
+    return Findings(tuple({"run": run.id, "score": 3.0} for group in groups for run in group.runs))
+"""
+
+
+def test_a_name_that_only_results_can_tell_is_a_failure_where_none_has_it(here, tmp_path):
+    text = f"""\
+title: An analysis that declares nothing
+claims:
+  known: {{{{says: a, rows: {{{{analysis: untyped, value: score > `2`}}}}, statistic: share, agrees: [0.1, 1]}}}}
+  lost: {{{{says: a, rows: {{{{analysis: untyped, value: scroe == null}}}}, statistic: share, agrees: [0.1, 1]}}}}
+scales:
+  cpu: {{{{minutes: 0.1, commands: {{{{t: "train {" ".join(TINY)} seed=0..1", a: analyze untyped}}}}}}}}
+"""
+    own(tmp_path, text=text)
+    analyses = tmp_path / "sheets/analysis"
+    analyses.mkdir()
+    (analyses / "untyped.py").write_text(UNTYPED)
+    answer = here("reproduce", "mine", "--json", "--config-dir", str(tmp_path / "sheets"), "launcher=inline")
+    (sheet,) = answer.json["sheets"]
+    assert answer.code == 3 and [claim["verdict"] for claim in sheet["claims"]] == ["agrees", "undecided"]
+    (failed,) = sheet["failed"]
+    assert (failed["command"], failed["words"]) == ("claim", "lost") and "did you mean score?" in failed[
+        "why"
+    ]
+
+
 @pytest.mark.parametrize("name", sheet_names(()))
 def test_a_shipped_sheet_can_be_planned_at_its_largest_scale(name, tmp_path):
     """Which nobody runs by the way; `.ci/run` tries them at `ci`, and the exam at `cpu`."""

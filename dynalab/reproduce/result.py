@@ -54,8 +54,8 @@ class Removed(Struct, frozen=True, kw_only=True):
 class Failed(Struct, frozen=True, kw_only=True):
     """What failed."""
 
-    command: str  # its name in the sheet, or `removal`
-    words: str  # what it does, or what is removed
+    command: str  # its name in the sheet; `claim` where a name in one stands in no result; or `removal`
+    words: str  # what it does; the claim's name; or what is removed
     why: str  # in words
 
 
@@ -80,7 +80,7 @@ class Reproduction(Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> int:
-        """3 where a claim disagrees, a command failed that should not, or a removal agrees; else 0."""
+        """3 where a claim disagrees or has a name that is none, a command failed, or a removal agrees; else 0."""
         return 3 if self.failed or any(claim.verdict == "disagrees" for claim in self.claims) else 0
 
     def as_json(self) -> dict[str, Any]:

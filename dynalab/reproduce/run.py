@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -18,7 +18,7 @@ from dynalab.reproduce.paths import require_names
 from dynalab.reproduce.result import Failed, Outcome, Removed, Reproduction, write
 from dynalab.reproduce.rows import Document, rows_of, why_none
 from dynalab.reproduce.shapes import Shape, joined, of_value
-from dynalab.reproduce.sheet import Claim, Scale, ScaleName, Sheet
+from dynalab.reproduce.sheet import Claim, Scale, ScaleName, Sheet, SheetError
 from dynalab.reproduce.sources import needed, read_by
 from dynalab.reproduce.statistics import Estimate, estimate
 from dynalab.reproduce.verdict import Judged, judge
@@ -81,14 +81,15 @@ def reproduce(name: str, sheet: Sheet, scale: ScaleName, run: Run) -> Reproducti
     planned = plan(name, sheet, scale, run)
     steps, under, main = planned.steps, planned.under, sheet.claims[sheet.main_claim]
     done = carry_out(planned.read, run)
-    told = {key: _seen(sheet.claims[key], shape, done) for key, shape in planned.untold.items()}
+    lost = dict(_lost(sheet, planned.untold, done))
     claims = [
-        _outcome(key, claim, *_judged(claim, scale, steps, done, told.get(key)))
+        _outcome(key, claim, *_judged(claim, scale, steps, done, lost.get(key)))
         for key, claim in sheet.claims.items()
     ]
     removals, failed = [], [Failed(command=s.name, words=s.text, why=why) for s, why in done.failed.items()]
+    failed += [Failed(command="claim", words=key, why=why) for key, why in lost.items()]
     for removal, context in zip(sheet.scales[scale].removals, under, strict=True):
-        found, judged = _judged(main, scale, context, done, told.get(sheet.main_claim))
+        found, judged = _judged(main, scale, context, done, lost.get(sheet.main_claim))
         removals.append(
             Removed(
                 removes=removal.removes,
@@ -135,16 +136,22 @@ def _broken(claim: Claim, steps: Sequence[Step], done: Done) -> list[Step]:
     ]
 
 
-def _seen(claim: Claim, shape: Shape, done: Done) -> Shape:
-    """Return what results may hold, with what was seen in all those of the sheet that are of a claim's kind."""
+def _lost(sheet: Sheet, untold: Mapping[str, Shape], done: Done) -> Iterator[tuple[str, str]]:
+    """Yield claims with names that stand in none of the sheet's results of their kind, and which these are."""
     every = [*done.asked, *done.results]
-    # By what no command is named; a claim of two sides has to have something there.
-    bare = msgspec.structs.replace(claim, where={}, by=claim.by and "ensemble")
-    return shape.filled(joined(of_value(item.tree) for item in _documents(bare, every, done)))
+    for key, shape in untold.items():
+        claim = sheet.claims[key]
+        # By what no command is named; a claim of two sides has to have something there.
+        bare = msgspec.structs.replace(claim, where={}, by=claim.by and "ensemble")
+        seen = joined(of_value(item.tree) for item in _documents(bare, every, done))
+        try:
+            require_names(claim, shape.filled(seen))
+        except SheetError as error:
+            yield key, str(error)
 
 
 def _judged(
-    claim: Claim, scale: ScaleName, steps: Sequence[Step], done: Done, told: Shape | None
+    claim: Claim, scale: ScaleName, steps: Sequence[Step], done: Done, lost: str | None
 ) -> tuple[Estimate, Judged]:
     """Return what was measured of a claim, and its verdict; a claim whose command failed has none.
 
@@ -153,14 +160,14 @@ def _judged(
         scale: The scale.
         steps: The commands.
         done: What came of them.
-        told: What results hold, where that could not be told before.
+        lost: The names in it that no result has, in words.
     """
     if scale in claim.not_at:
         return Estimate(None, None, 0), Judged("not_at_this_scale", claim.not_at[scale])
     found = Estimate(None, None, 0)
+    if lost:
+        return found, Judged("undecided", f"it cannot be computed: {lost}")
     try:
-        if told is not None:
-            require_names(claim, told)
         documents = _documents(claim, steps, done)
         rows = rows_of(claim, documents)
         found = estimate(claim, rows) if rows else Estimate(None, None, 0, why_none(claim, documents))
