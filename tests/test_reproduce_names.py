@@ -283,7 +283,13 @@ def test_a_name_that_only_results_can_tell_is_a_failure_where_none_has_it(here, 
 title: An analysis that declares nothing
 claims:
   known: {{{{says: a, rows: {{{{analysis: untyped, value: score > `2`}}}}, statistic: share, agrees: [0.1, 1]}}}}
-  lost: {{{{says: a, rows: {{{{analysis: untyped, value: scroe == null}}}}, statistic: share, agrees: [0.1, 1]}}}}
+  lost:
+    says: b
+    rows: {{{{analysis: untyped, value: scroe}}}}
+    by: seed
+    of: [0, 1]
+    statistic: difference
+    agrees: [0, null]
 scales:
   cpu: {{{{minutes: 0.1, commands: {{{{t: "train {" ".join(TINY)} seed=0..1", a: analyze untyped}}}}}}}}
 """
