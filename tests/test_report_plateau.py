@@ -108,7 +108,7 @@ def test_the_restricted_loss_leads_where_it_falls_before_accuracy_rises():
     assert "restricted loss below 0.1 for 3 rows on end at median step **80** [quartiles 60 to 160]" in text
     assert "accuracy above 0.9 at median step **120**" in text and findings.summary.accuracy == 0.9
     assert [run.verdict for run in findings.runs] == ["leads", "leads", "follows", "on_plateau"]
-    assert analyse([group], Config(accuracy=0.4)).runs[0].verdict == "follows"
+    assert analyse([group], Config(accuracy=0.4)).runs[0].verdict == "from_the_start"
     stays = analyse([addition(fourier_restricted_loss=stairs(4.0, 0.2, [60] * 4))], Config()).runs[0]
     assert stays.reason == "the measure stays above its level up to step 200"
     _, figure, table = show(findings, [group])
@@ -126,7 +126,7 @@ def test_squared_errors_are_judged_by_the_participation_ratio():
     assert findings.summary.measure == "fourier_participation_embedding"
     assert [run.progress_step for run in findings.runs] == [60, 80, 160, None]
     del columns["fourier_participation_embedding"]
-    with pytest.raises(NothingMatched, match=r"task\.loss=mse it is the participation ratio"):
+    with pytest.raises(NothingMatched, match=r"task\.loss=mse, stablemax\) it is the participation ratio"):
         analyse([addition("mse", **columns)], Config())
 
 

@@ -2,8 +2,10 @@
 
 Of a sparse parity measures are columns of the probe `parity` (Barak et al. 2022, arXiv 2207.08799), ratios that are
 near 1 as long as nothing tells the relevant coordinates from the others. Of an addition they are columns of the probe
-`fourier`: the loss of the key frequencies alone (Nanda et al. 2023, arXiv 2301.05217) or, with squared errors, the
-participation ratio of the first layer's neurons (Gromov 2023, arXiv 2301.02679).
+`fourier`: the loss of the key frequencies alone (Nanda et al. 2023, arXiv 2301.05217) or, with another loss than a
+cross-entropy, the participation ratio of the first layer's neurons (Gromov 2023, arXiv 2301.02679).
+
+What holds in a run's first row has not been seen to begin, and comes before nothing: such a run has no lead.
 
 As recorded, a frequency counts from the row on in which it is key. `frequencies=last` takes those of the last weights
 that were kept, for all weights that were, as Nanda et al. do; it runs the networks anew, so its rows are the steps that
@@ -33,12 +35,12 @@ from dynalab.analysis.progress.measures import (
 from dynalab.core.convergence import convergence_step
 from dynalab.core.errors import NothingMatched
 from dynalab.core.stats import Spread, clopper_pearson
-from dynalab.core.words import count, number, spoken, step_phrase
+from dynalab.core.words import count, listed, number, spoken, step_phrase
 from dynalab.show.blocks import Block, Lines, Panel, Say, Table, run_cell
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 3
+VERSION = 4
 ACCURACY = "test_accuracy"
 
 
@@ -66,7 +68,10 @@ class Config(Keys):
     separation: float = key(2.0, "movement that tells them apart, where there is no coefficient", above=0)
     restricted: float = key(0.1, "restricted loss at which the key frequencies do the task alone", above=0)
     participation: float = key(
-        0.25, "participation ratio of neurons that are near waves, with squared errors", above=0, most=1
+        0.25,
+        "participation ratio of neurons that are near waves, with no cross-entropy",
+        above=0,
+        most=1,
     )
     frequencies: str = key(
         "own",
@@ -88,18 +93,22 @@ class RunFindings:
 
     run: str  # its id
     # `leads` where the measure crosses its level before accuracy leaves the plateau, `together` in the same row,
-    # `follows` after it; `on_plateau` where neither happens, `insufficient_data` where nothing is known.
+    # `follows` after it; `from_the_start` where one of the two holds in the first row already, `on_plateau` where
+    # neither happens, `insufficient_data` where nothing is known.
     verdict: str
     reason: str  # in words
     progress_step: int | None = None  # where the measure first holds its level; None: it does not
     plateau_end_step: int | None = None  # where accuracy does
-    lead_steps: int | None = None  # the second step less the first; None where one of them is not known
+    lead_steps: int | None = None  # the second step less the first; None where one of them has not been seen
     key_frequencies: tuple[int, ...] = ()  # of its last row; of a parity there are none
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """In how many of the runs that had either event the measure was first, and the exact 95% interval of the share."""
+    """In how many of the runs that had an event the measure was first, and the exact 95% interval of the share.
+
+    Neither is an event in a run in whose first row one of them holds.
+    """
 
     runs: int  # runs in which the measure was first
     total: int  # runs that had either event
@@ -172,8 +181,8 @@ def _measure(groups: Sequence[Group]) -> str:
         if chosen := next((name for name in MEASURES if name in names), None):
             return chosen
     raise NothingMatched(
-        "no measure that holds for the task's loss was recorded: with task.loss=mse it is the participation ratio, "
-        "which a network without an embedding has, model=gromov, embedding_mlp or onehot_mlp"
+        "no measure that holds for the task's loss was recorded: with another than a cross-entropy (task.loss=mse, "
+        "stablemax) it is the participation ratio, which model=gromov, embedding_mlp or onehot_mlp have"
     )
 
 
@@ -223,6 +232,11 @@ def _judge(run: Run, rule: _Rule) -> RunFindings:
     first, later = (math.inf if step is None else step for step in (crossed, left))
     if crossed is left is None:
         return RunFindings(run.id, "on_plateau", f"neither happens by step {int(steps[-1]):,}")
+    # A measure that is not defined in the first row, as nothing has moved, does not hold there.
+    start = int(steps[0] if rule.thinned else run.series[ACCURACY].steps[0])
+    if held := [name for name, step in (("the measure", crossed), ("accuracy", left)) if step == start]:
+        why = f"holds from the start, step {start:,}: {listed(held)}"
+        return RunFindings(run.id, "from_the_start", why, crossed, left)
     verdict = "together" if first == later else "leads" if first < later else "follows"
     if left is None:
         why = f"accuracy stays on its plateau up to step {int(steps[-1]):,}"
@@ -237,7 +251,7 @@ def _judge(run: Run, rule: _Rule) -> RunFindings:
 
 def _over_runs(judged: Sequence[RunFindings], rule: _Rule) -> Summary:
     known = [run for run in judged if run.verdict != "insufficient_data"]
-    either = [run for run in known if run.verdict != "on_plateau"]
+    either = [run for run in known if run.verdict in ("leads", "together", "follows")]
     first, total = sum(run.verdict == "leads" for run in either), len(either)
     earlier = (
         Earlier(first, total, first / total, clopper_pearson(first, total))
@@ -268,7 +282,7 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     if known:
         crossed = step_phrase([run.progress_step for run in known])
         left = step_phrase([run.plateau_end_step for run in known])
-        headline = f"{passed}{held} {crossed}; accuracy above {low} {left}; {_earlier(summary)}"
+        headline = f"{passed}{held} {crossed}; accuracy above {low} {left}; {_order(summary, known)}"
     yield Say(f"**Hidden progress:** {headline}.", headline=True)
     if figure := _figure(findings, measure, runs_of(groups)):
         yield figure
@@ -285,14 +299,21 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     yield Table([*header, *(["key frequencies at its end"] if with_keys else [])], rows, "Every run")
 
 
-def _earlier(summary: Summary) -> str:
+def _order(summary: Summary, known: Sequence[RunFindings]) -> str:
+    """Return which came first, and in how many runs that cannot be told."""
     earlier, lead = summary.earlier, summary.lead_steps
-    if not earlier.total:
-        return "neither happens"
-    of = f"**{earlier.runs:,} of {count(earlier.total, 'run')}** that had either"
-    if lead.median is None or earlier.total < 2:
-        return f"the first came earlier in {of}"
-    return f"the first came earlier in {of}, by **{number(lead.median)}** steps at the median"
+    started, said = sum(run.verdict == "from_the_start" for run in known), []
+    if earlier.total:
+        line = (
+            f"the first came earlier in **{earlier.runs:,} of {count(earlier.total, 'run')}** that had either"
+        )
+        by = earlier.total > 1 and lead.median is not None
+        said.append(f"{line}, by **{number(lead.median)}** steps at the median" if by else line)
+    if started:
+        said.append(
+            f"in **{started:,} of {count(len(known), 'run')}** one of them holds from the start and leads nothing"
+        )
+    return "; ".join(said) or "neither happens"
 
 
 def _figure(findings: Findings, measure: Measure, recorded: Sequence[Run]) -> Lines | None:
