@@ -7,6 +7,12 @@ import sys
 
 def main() -> None:
     """Run `dynalab` with the process's arguments and exit."""
-    from dynalab.cli.app import run
+    try:
+        from dynalab.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        # While modules are imported, before `run` looks out for it.
+        sys.stderr.write("dynalab: interrupted\n")
+        code = 130
+    sys.exit(code)
