@@ -36,7 +36,7 @@ class Run:
     streams: dict[str, int]  # Stream -> seed of the stream.
     status: str = "planned"  # planned, running, done, partial, diverged, failed or crashed.
     steps: int = 0  # Updates stored.
-    # Landmarks, `memorised_step generalised_step diverged_step final`; None before the shard ended.
+    # Landmarks, `memorised_step generalised_step diverged_step final final_steps`; None before the shard ended.
     summary: dict[str, Any] | None = None
 
 
@@ -148,6 +148,7 @@ _RUN = {
         {
             **dict.fromkeys(("memorised_step", "generalised_step", "diverged_step"), (whole,)),
             "final": (mapping((number,)),),
+            "final_steps": mapping(whole),
         },
     ),
 }

@@ -113,6 +113,21 @@ def _parse_header(path: Path, data: bytes) -> tuple[np.dtype, int, int]:
         raise StoreError(f"{path} is damaged: {str(error) or repr(error)}") from error
 
 
+def read_last(path: Path) -> np.ndarray:
+    """Return the last row of a series, shape (1,), or none, (0,), without reading the others.
+
+    Raises:
+        StoreError: It is missing or damaged.
+    """
+    with opened(path) as file:
+        dtype, counted, start = _parse_header(path, file.read(_LONGEST_HEADER))
+        rows = min(counted, (file.seek(0, os.SEEK_END) - start) // dtype.itemsize)
+        if rows < 1:
+            return np.empty(0, dtype)
+        file.seek(start + (rows - 1) * dtype.itemsize)
+        return np.frombuffer(file.read(dtype.itemsize), dtype)
+
+
 def read(path: Path) -> np.ndarray:
     """Return the rows of a series, shape (T,), a structured array; a `StoreError` where it is missing or damaged."""
     data = read_bytes(path)
@@ -142,16 +157,10 @@ def count(path: Path) -> int:
 def last_row(path: Path) -> tuple[int, float] | None:
     """Return step and wall clock of a series' last row, without reading the others; None where there is none."""
     try:
-        with opened(path) as file:
-            dtype, counted, start = _parse_header(path, file.read(_LONGEST_HEADER))
-            rows = min(counted, (file.seek(0, os.SEEK_END) - start) // dtype.itemsize)
-            if rows < 1:
-                return None
-            file.seek(start + (rows - 1) * dtype.itemsize)
-            (row,) = np.frombuffer(file.read(dtype.itemsize), dtype)
+        rows = read_last(path)
     except StoreError:
         return None
-    return int(row["step"]), float(row["wall"])
+    return (int(rows["step"][0]), float(rows["wall"][0])) if len(rows) else None
 
 
 def checksum(path: Path, rows: int) -> int | None:
@@ -207,6 +216,10 @@ class SeriesWriter:
         metrics: Names of its columns; of blocks, name -> block.
         n_runs: Length S of every column; None where each row is of a single run.
         keep: Rows to keep of an existing file (what the checkpoint vouches for); None starts anew.
+
+    Attributes:
+        left_out: Metrics that are not written: an existing file keeps the columns that it began with. Those that it has
+            beside `metrics` are NaN from here on.
     """
 
     def __init__(
@@ -217,6 +230,7 @@ class SeriesWriter:
         keep: Mark | None = None,
     ) -> None:
         self.path = path
+        self.left_out: tuple[str, ...] = ()
         self.dtype = row_type(metrics, n_runs)
         self._offset = len(_header(self.dtype, 0))
         self.rows, self.crc = (keep.rows, keep.crc) if keep else (0, 0)
@@ -224,11 +238,20 @@ class SeriesWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             if keep is None:
                 write_bytes(path, _header(self.dtype, 0))
-            elif read(path).dtype != self.dtype:
-                raise StoreError(f"{path} has other columns than this configuration records now")
             else:
+                self._go_on(read(path).dtype)
                 truncate(path, keep.rows)
             self._file = path.open("r+b", buffering=0)
+
+    def _go_on(self, stored: np.dtype) -> None:
+        """Take the columns of a series that is there."""
+        names, known = metrics_of(self.dtype), metrics_of(stored)
+        shared = [name for name in names if name in known and stored[name] == self.dtype[name]]
+        other = {stored[name] for name in known} != {self.dtype[name] for name in names}
+        if not shared or other or is_single(stored) != is_single(self.dtype):
+            raise StoreError(f"{self.path} has other columns than this configuration records now")
+        self.left_out = tuple(name for name in names if name not in known)
+        self.dtype, self._offset = stored, len(_header(stored, 0))
 
     def append(self, steps: np.ndarray, wall: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
         """Append rows.
@@ -236,8 +259,8 @@ class SeriesWriter:
         Args:
             steps: Shape (n,).
             wall: Seconds since the epoch, shape (n,).
-            columns: Metric -> shape (n, S), of a block (n, S, ...), every column of the series; (n,), `run` among
-                them, where each row is of a single run.
+            columns: Metric -> shape (n, S), of a block (n, S, ...); (n,), `run` among them, where each row is of a
+                single run.
 
         Raises:
             StoreError: The disk is full; the rows before stand.
@@ -245,7 +268,7 @@ class SeriesWriter:
         block = np.zeros(len(steps), self.dtype)
         block["step"], block["wall"] = steps, wall
         for name in self.dtype.names[2:]:  # type: ignore[index]
-            block[name] = columns[name]
+            block[name] = columns.get(name, np.nan)
         data = block.tobytes()
         with storing(self.path):
             self._file.seek(self._offset + self.rows * self.dtype.itemsize)

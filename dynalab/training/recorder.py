@@ -139,6 +139,11 @@ class Recorder:
         """Make the rows survive a power loss, and return what a checkpoint may vouch for."""
         return {**self._marks, **{cadence: writer.sync() for cadence, writer in self._writers.items()}}
 
+    @property
+    def left_out(self) -> list[str]:
+        """Metrics that are not written, as the series began without them."""
+        return [name for writer in self._writers.values() for name in writer.left_out]
+
     def close(self) -> None:
         """Close the files."""
         for writer in self._writers.values():
@@ -155,8 +160,12 @@ def put_row(path: Path, step: int, row: Mapping[str, Tensor], n_runs: int) -> Ma
     records = series.read(path) if path.is_file() else np.zeros(0, series.row_type((), n_runs))
     last = records[records["step"] == step]
     records = records[records["step"] < step]
-    made = np.zeros(len(records) + 1, series.row_type(tuple(row), n_runs))
+    # What is measured no more stays, up to here.
+    gone = [name for name in series.metrics_of(records.dtype) if name not in row]
+    made = np.zeros(len(records) + 1, series.row_type((*row, *gone), n_runs))
     made["step"], made["wall"] = [*records["step"], step], [*records["wall"], time.time()]
+    for name in gone:
+        made[name][:-1], made[name][-1] = records[name], np.nan
     for name, values in row.items():
         own = values.to(torch.float64).cpu().numpy()[:n_runs]
         made[name][:-1], made[name][-1] = np.nan, own

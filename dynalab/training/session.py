@@ -104,6 +104,11 @@ class Session:
         self._attempt["first_step"] = self._first = self.loop.step
         self._began, self._saved = time.time(), time.monotonic()
 
+    @property
+    def left_out(self) -> list[str]:
+        """Metrics that are not recorded, as the shard began without them."""
+        return self._recorder.left_out
+
     def record(self) -> None:
         """Write down the rows and the snapshot of the step."""
         loop, n_runs = self.loop, len(self._shard.runs)

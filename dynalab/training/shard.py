@@ -18,7 +18,7 @@ from dynalab.core.atomic import discard, sweep, write_text
 from dynalab.core.errors import DynalabError, Locked, StoreError
 from dynalab.core.machine import driver
 from dynalab.core.plugins import PluginError, naming
-from dynalab.core.words import count
+from dynalab.core.words import count, listed
 from dynalab.store import checkpoint, progress, runfile, series
 from dynalab.store.carve import is_untrained
 from dynalab.store.lock import Lock
@@ -96,6 +96,10 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
         session.resume(way[index], index, found, state)
         interrupted = _go(session, way[index:], control.stop)
 
+    if session.left_out:
+        line = f"{paths.root.name} goes on with the columns that it began with, without {listed(session.left_out, 4)}"
+        control.warnings.append(line)
+        log.warning(line)
     loop = session.loop
     attempt.update(step=loop.step, seconds=time.time() - began, ended=_now())
     _settle(paths, shard, config, loop, interrupted)
@@ -194,13 +198,18 @@ def _settle(
     """Say in run.json what became of every run."""
     diverged = loop.settle().cpu().tolist()
     broken = loop.non_finite().cpu().tolist()
-    records = series.read(paths.series(loop.measuring.eval_grid.name))
+    evaluated = loop.measuring.eval_grid.name
+    records = series.read(paths.series(evaluated))
+    grids = [item.grid.name for item in loop.measuring.items if paths.series(item.grid.name).is_file()]
+    # Of runs that all went on to the end the last row of a grid is enough.
+    read = series.read if any(step >= 0 for step in diverged) or any(broken) else series.read_last
+    others = [read(paths.series(name)) for name in dict.fromkeys(grids) if name != evaluated]
     shard.status = "partial" if interrupted else "done"
     for index, run in enumerate(shard.runs):
         step = diverged[index] if diverged[index] >= 0 else (loop.step if broken[index] else None)
         run.status = "diverged" if step is not None else shard.status
         run.steps = loop.step if step is None else int(step)
-        run.summary = summarise(records, index, config.levels, None if step is None else int(step))
+        run.summary = summarise(records, index, config.levels, None if step is None else int(step), others)
     if all(run.status == "diverged" for run in shard.runs):
         shard.status = "diverged"
     shard.steps = loop.step

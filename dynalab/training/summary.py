@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.config.schema import Levels
 from dynalab.curvature.thresholds import inner_of
+from dynalab.store.final import final_of
 
 
 def first_step(steps: np.ndarray, values: np.ndarray, level: float) -> int | None:
@@ -18,7 +19,13 @@ def first_step(steps: np.ndarray, values: np.ndarray, level: float) -> int | Non
     return int(steps[reached[0]]) if len(reached) else None
 
 
-def summarise(records: np.ndarray, index: int, levels: Levels, diverged_step: int | None) -> dict[str, Any]:
+def summarise(
+    records: np.ndarray,
+    index: int,
+    levels: Levels,
+    diverged_step: int | None,
+    others: Sequence[np.ndarray] = (),
+) -> dict[str, Any]:
     """Return a run's `summary`, with null for what did not happen or does not apply.
 
     Args:
@@ -26,9 +33,10 @@ def summarise(records: np.ndarray, index: int, levels: Levels, diverged_step: in
         index: Place of the run in the shard.
         levels: Accuracies that count as memorised and as generalised.
         diverged_step: When it diverged, or None.
+        others: The last rows of other grids, likewise.
     """
     if diverged_step is not None:
-        records = records[records["step"] < diverged_step]
+        records, *others = (rows[rows["step"] < diverged_step] for rows in (records, *others))
     names = records.dtype.names or ()
     summary: dict[str, Any] = {}
     for landmark, metric in (("memorised_step", "train_accuracy"), ("generalised_step", "test_accuracy")):
@@ -36,15 +44,9 @@ def summarise(records: np.ndarray, index: int, levels: Levels, diverged_step: in
         level = getattr(levels, metric)
         summary[landmark] = first_step(records["step"], records[metric][:, index], level) if has else None
     summary["diverged_step"] = diverged_step
-    final: dict[str, Any] | None = None
-    if len(records):
-        row = records[-1]
-        final = {"step": int(row["step"])}
-        for name in names[2:]:
-            value = float(row[name][index])
-            final[name] = value if math.isfinite(value) else None
-    summary["final"] = final
-    return summary
+    if not len(records):
+        return {**summary, "final": None}
+    return {**summary, **final_of([(rows, index) for rows in (records, *others) if len(rows)])}
 
 
 def cause_of_divergence(config: EnsembleConfig) -> str | None:
