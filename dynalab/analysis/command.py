@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,7 +63,12 @@ def needs_of(part: Part, config: Any = None) -> Needs:
 
 
 def gather(
-    selection: Selection[Ensemble], part: Part, config: Any = None, *, pool: bool = False
+    selection: Selection[Ensemble],
+    part: Part,
+    config: Any = None,
+    *,
+    pool: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Inputs]:
     """Yield the inputs of each analysis: one an ensemble, and one a task where it is of both; or one over all.
 
@@ -72,6 +77,7 @@ def gather(
         part: The analysis.
         config: Its typed configuration.
         pool: Whether to make one over all ensembles.
+        tell: Takes a line about each ensemble that is left out, as none of its runs can enter.
 
     Raises:
         NothingMatched: No run of any ensemble can enter.
@@ -91,6 +97,8 @@ def gather(
         raise NothingMatched(
             f"no run is {wanted} ({'; '.join(left[:3])}); train to the end first: dynalab train"
         )
+    for line in left:
+        tell(f"{line}; left out")
     if pool or needs.across:
         yield _together(ready)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -27,6 +28,7 @@ def analyze(kind: str, ensemble: Any, *others: Any, **keys: Any) -> Any:
 
         result = dynalab.analyze("hmm", "cb7150eb3e", max_states=4)
         results = dynalab.analyze("hmm", dynalab.load_all())          # of each ensemble one
+        *each, together = dynalab.analyze("examples", dynalab.load_all())
 
     Args:
         kind: `hmm`, ...; one of your own is found in the folders of `DYNALAB_PATH` and among installed plug-ins.
@@ -35,12 +37,12 @@ def analyze(kind: str, ensemble: Any, *others: Any, **keys: Any) -> Any:
         **keys: Keys of the analysis; nested ones as dictionaries, `convergence={"metric": "loss"}`.
 
     Returns:
-        The result; for several ensembles a list, one for each, unless the kind is about all of them together, or
-        `pool=True` makes one over all: one then.
+        The result; for several ensembles a list, one for each, and after these one a task where the kind is also about
+        all of them together (`examples`). Where it is about nothing else, or `pool=True` makes one over all: one.
 
     Raises:
         ConfigError: There is no such analysis, or a key does not exist or cannot have this value.
-        NothingMatched: No run can enter.
+        NothingMatched: Of an ensemble no run can enter; where it is one over all, of none.
     """
     from dynalab.analysis.command import analyse, gather, needs_of
     from dynalab.config.analysis import pooled, read_analysis
@@ -49,16 +51,31 @@ def analyze(kind: str, ensemble: Any, *others: Any, **keys: Any) -> Any:
     ensemble = [ensemble, *others] if others else ensemble
     several = isinstance(ensemble, list | tuple)
     refs = ensemble if several else [ensemble]
-    opened = [item if isinstance(item, Ensemble) else load(item) for item in refs]
+    named_ones = [item if isinstance(item, Ensemble) else load(item) for item in refs]
+    opened = list({item.id: item for item in named_ones}.values())
     pool, overrides = pooled([Override.of(key, value) for key, value in keys.items()])
     part, config = read_analysis(kind, overrides)
     together = pool or needs_of(part, config).across
-    if not opened and together:
-        raise NothingMatched(f"analyze {kind} needs ensembles, and there is none")
+    if not opened:
+        if together:
+            raise NothingMatched(f"analyze {kind} needs ensembles, and there is none")
+        return []
+
+    def tell(line: str) -> None:
+        # A list has one of each.
+        if not together:
+            raise NothingMatched(line)
+        warnings.warn(line, stacklevel=4)
+
     results = []
-    for chosen in [opened] if together else [[item] for item in opened]:
-        (inputs,) = gather([(item, item.runs) for item in chosen], part, config, pool=pool)
-        results.append(analyse(inputs, part, config, chosen[0].path.parent.parent))
+    for inputs in gather([(item, item.runs) for item in opened], part, config, pool=pool, tell=tell):
+        try:
+            results.append(analyse(inputs, part, config, inputs.ensembles[0].path.parent.parent))
+        except (NothingMatched, ConfigError) as error:
+            # As by the command, what is said of each stands where nothing can be said of all together.
+            if together or len(inputs.ensembles) == 1:
+                raise
+            warnings.warn(f"the ensembles are not compared: {error}", stacklevel=3)
     return results if several and not together else results[0]
 
 

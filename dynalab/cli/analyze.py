@@ -124,7 +124,7 @@ def command(
     results: list[Result] = []
     selection, left_out = readable(select(root, refs, filter_text, Ensemble, forks))
     warn(left_out)
-    for inputs in gather(selection, part, config, pool=pool):
+    for inputs in gather(selection, part, config, pool=pool, tell=lambda line: warn([line])):
         if confirm:
             from dynalab.explore.drive import require_confirmable
 
