@@ -82,6 +82,7 @@ def command(
     from dynalab.config.registry import search_path
     from dynalab.config.suggest import did_you_mean
     from dynalab.core.errors import ConfigError
+    from dynalab.reproduce.elsewhere import elsewhere
     from dynalab.reproduce.reading import located, path_of, read_sheet, sheet_names
 
     folders = search_path()
@@ -112,6 +113,9 @@ def command(
     from dynalab.reproduce.run import reproduce, scale_of
     from dynalab.reproduce.sheet import SheetError
 
+    for name in names:
+        if name not in sheet_names(folders) and (hint := elsewhere(name, folders)):
+            raise ConfigError(f"reproduce {name}: {hint}")
     sheets = {name: read_sheet(name, folders) for name in names}
     for name, sheet in sheets.items():
         scale_of(name, sheet, scale)
@@ -121,7 +125,14 @@ def command(
         with contextlib.ExitStack() as stack:
             interruptible(stack)
             silent = quiet or as_json
-            run = Run(root, overrides, watching(stack, silent), _silent if silent else note, dry_run)
+            run = Run(
+                root,
+                overrides,
+                watching(stack, silent),
+                tell=_silent if silent else note,
+                warn=lambda line: warn([line]),
+                dry_run=dry_run,
+            )
             try:
                 if dry_run:
                     plans.append(_planned(name, sheet, scale, run))

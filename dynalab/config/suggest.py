@@ -8,6 +8,12 @@ from collections.abc import Iterable
 
 def did_you_mean(given: str, legal: Iterable[str]) -> str:
     """Return ` (did you mean X?)` of what was typed and what is legal, or an empty string where nothing is near."""
+    near = nearest(given, legal)
+    return f" (did you mean {near}?)" if near else ""
+
+
+def nearest(given: str, legal: Iterable[str]) -> str | None:
+    """Return the legal word that was probably meant by another, None where none is near."""
     candidates = sorted(set(legal))
     near = difflib.get_close_matches(given, candidates, n=1, cutoff=0.6)
     head, dot, field = given.rpartition(".")
@@ -24,7 +30,7 @@ def did_you_mean(given: str, legal: Iterable[str]) -> str:
         near = [tails[match] for match in difflib.get_close_matches(tail, list(tails), n=1, cutoff=0.75)]
     if not near and len(given) >= 3:
         near = [key for key in candidates if key.startswith(given)][:1]
-    return f" (did you mean {near[0]}?)" if near else ""
+    return near[0] if near else None
 
 
 def listing(legal: Iterable[str], limit: int = 20) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from dynalab.reproduce.result import Outcome, Removed, Reproduction, read
 from dynalab.reproduce.verdict import bounds_in_words, tally
 from dynalab.show.blocks import Block, Cell, Regions, Say, Table, Warnings
 from dynalab.show.page import settled
+from dynalab.show.plots.regions import COLOURS
 from dynalab.store.paths import OutputPaths
 
-_TONES = {"agrees": "found", "disagrees": "bad"}
+_PLACES = {"agrees": "inside", "disagrees": "outside"}
 
 
 def reproductions(outputs: Path, ensembles: Collection[str]) -> tuple[list[Reproduction], list[str]]:
@@ -54,7 +56,7 @@ def section(made: Reproduction) -> Section:
             claim.says,
             _published(claim),
             _here(claim),
-            Cell(spoken(claim.verdict), tone=_TONES.get(claim.verdict, "quiet")),
+            _verdict(claim),
         ]
         for claim in made.claims
     ]
@@ -69,12 +71,18 @@ def section(made: Reproduction) -> Section:
             intervals=[claim.interval for claim in measured],
             regions=[claim.region for claim in measured],
             notes=[str(spoken(claim.verdict)) for claim in measured],
+            places=[_PLACES.get(claim.verdict, "open") for claim in measured],
         )
         blocks.append(settled(figure))
     if made.removals:
-        removed = [[item.removes, _here(item), _must(item)] for item in made.removals]
+        removed = [[item.removes, _here(item), _verdict(item)] for item in made.removals]
         caption = f"With its cause taken away the claim `{made.main}` must not agree"
         blocks.append(Table(["without", "here", "verdict"], removed, caption, sortable=False))
+        if apart := [*made.removed, *made.removed_runs]:
+            command = shlex.join(["dynalab", "report", *apart])
+            blocks.append(
+                Say(f"The runs of removals are not compared with these: `{command}` shows them", note=True)
+            )
     why = [[claim.id.replace("_", " "), claim.statistic, claim.n, claim.why] for claim in made.claims]
     blocks.append(Table(["claim", "statistic", "n", "why"], why, "How each verdict came about", folded=True))
     return Section(f"Reproduction: {made.paper or made.name}", f"reproduce-{made.name}-{made.scale}", blocks)
@@ -92,5 +100,11 @@ def _here(item: Outcome | Removed) -> str | None:
     return f"{number(item.measured)}{interval}, n = {item.n}"
 
 
-def _must(item: Removed) -> Cell:
-    return Cell(spoken(item.verdict), tone="bad" if item.verdict == "agrees" else "quiet")
+def _verdict(item: Outcome | Removed) -> Cell:
+    """Return the cell of a verdict, with the colour that it has in the figure."""
+    colour, said = COLOURS[_PLACES.get(item.verdict, "open")], str(spoken(item.verdict))
+    if item.measured is None:
+        return Cell(item.verdict, said, "quiet")
+    if isinstance(item, Removed) and item.verdict == "agrees":
+        return Cell(item.verdict, f"{said}, which it must not", "bad", swatch=colour)
+    return Cell(item.verdict, said, swatch=colour)

@@ -35,6 +35,7 @@ class Run:
         settings: What whoever runs it says of how: device, launcher, `compute.*`.
         watch: As `dynalab.launch.train.train` takes it.
         tell: Takes a line about what begins.
+        warn: Takes a line that must be seen.
         dry_run: Whether nothing is trained or written.
     """
 
@@ -42,6 +43,7 @@ class Run:
     settings: Sequence[Override] = ()
     watch: Callable[[Outcome], Events] = lambda outcome: Events()
     tell: Callable[[str], None] = lambda line: None
+    warn: Callable[[str], None] = lambda line: None
     dry_run: bool = False
 
     @property

@@ -15,7 +15,9 @@ import numpy as np
 
 from dynalab.reproduce.rows import Document, keys_of
 from dynalab.reproduce.words import TRAIN
+from dynalab.store.final import final_of
 from dynalab.store.reader import Ensemble
+from dynalab.store.recorded import has_begun
 from dynalab.store.results import Result
 from dynalab.store.runfile import STATUSES
 from dynalab.store.stored import StoredRun
@@ -23,7 +25,6 @@ from dynalab.store.stored import StoredRun
 # What `train --json` says of a run.
 _FIELDS = ("id", "seed", "status", "steps", "requested_steps", "summary")
 _LANDMARKS = ("memorised_step", "generalised_step", "diverged_step")
-_ROWS = re.compile(r"\brows\b")
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,13 @@ class Asked:
         return any(run.steps > self.steps for run in self.runs)
 
 
-def reads_rows(paths: Collection[str]) -> bool:
-    """Return whether a JMESPath of these reads the recorded rows of runs, which are many."""
-    return any(_ROWS.search(path) for path in paths)
-
-
-def trained(command: str, asked: Sequence[Asked], rows: bool) -> list[Document]:
-    """Return what became of the runs of a command, a document an ensemble; with `rows` their recorded rows as well."""
+def trained(command: str, asked: Sequence[Asked], paths: Collection[str]) -> list[Document]:
+    """Return what became of the runs of a command, a document an ensemble; and what these paths read of their rows."""
+    rows, final = (any(re.search(rf"\b{name}\b", path) for path in paths) for name in ("rows", "final"))
     documents = []
     for item in asked:
         ensemble = item.ensemble
-        runs = [_run(item, run) for run in item.runs]
+        runs = [_run(item, run, final) for run in item.runs]
         for run, recorded in zip(runs, _rows(item), strict=True) if rows else ():
             run["rows"] = recorded
         tree = {"id": ensemble.id, "config": ensemble.config, "runs": runs}
@@ -89,22 +86,33 @@ def _seeds(asked: Sequence[Asked]) -> dict[str, int | None]:
     return {run.id: run.seed for item in asked for run in item.runs}
 
 
-def _run(asked: Asked, run: StoredRun) -> dict[str, Any]:
-    """Return a run as it stood at the length that was asked for."""
+def _run(asked: Asked, run: StoredRun, final: bool) -> dict[str, Any]:
+    """Return a run as it stood at the length that was asked for; `final`: with the last row of every metric."""
     fields: dict[str, Any] = {name: getattr(run, name) for name in _FIELDS}
-    if run.steps <= asked.steps or run.summary is None:
+    if run.summary is None:
         return fields
+    if run.steps <= asked.steps:
+        # What was stored of before has those of the evaluation's grid alone.
+        return {**fields, "summary": {**run.summary, **_final(asked, run)}} if final else fields
     passed = {name: run.summary.get(name) for name in _LANDMARKS}
     known = {
         name: step if step is not None and step <= asked.steps else None for name, step in passed.items()
     }
-    group = asked.ensemble.group(STATUSES, [run.id])
-    (cut,) = group.until(asked.steps).runs
-    last = cut.grid[-1:]
-    final = {name: _plain(cut.series[name].at(last)[0]) for name in group.metrics} if len(last) else {}
-    summary = {**run.summary, **known, "final": {"step": int(last[0]), **final} if len(last) else None}
+    summary = {**run.summary, **known, **_final(asked, run)}
     status = "diverged" if known["diverged_step"] is not None else "done"
     return {**fields, "status": status, "steps": asked.steps, "summary": summary}
+
+
+def _final(asked: Asked, run: StoredRun) -> dict[str, Any]:
+    """Return the last rows of a run, `final` and `final_steps`, at the length that was asked for."""
+    grids = []
+    for cadence in asked.ensemble.cadences():
+        if has_begun(run, cadence):
+            rows = asked.ensemble.records(run, cadence)
+            ended = asked.steps if run.diverged_step is None else min(asked.steps, run.diverged_step - 1)
+            grids.append((rows[rows["step"] <= ended], run.index))
+    grids = [(rows, index) for rows, index in grids if len(rows)]
+    return final_of(grids) if grids else {"final": None}
 
 
 def _rows(asked: Asked) -> list[list[dict[str, Any]]]:

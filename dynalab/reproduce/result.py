@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -12,10 +13,11 @@ from msgspec import Struct
 from dynalab.core.atomic import storing, write_json
 from dynalab.core.errors import StoreError
 from dynalab.core.records import finite
+from dynalab.core.words import listed, spoken
 from dynalab.reproduce.sheet import SCALES, ScaleName
 from dynalab.reproduce.statistics import Bounds
 from dynalab.reproduce.verdict import Verdict
-from dynalab.store.names import refuse_links
+from dynalab.store.names import is_name, refuse_links
 from dynalab.store.paths import OutputPaths
 from dynalab.store.read import read_json
 
@@ -74,6 +76,8 @@ class Reproduction(Struct, frozen=True, kw_only=True):
     ensembles: tuple[str, ...]  # ids of those that the claims are about
     analyses: tuple[str, ...]  # ids of theirs
     removed: tuple[str, ...]  # ids of the ensembles of removals alone
+    # ids of the runs of removals alone in the claims' ensembles, of other seeds
+    removed_runs: tuple[str, ...] = ()
     commit: str  # that the sheet was written against
     sheet: str  # hash of the sheet
     dynalab: str  # version
@@ -88,26 +92,51 @@ class Reproduction(Struct, frozen=True, kw_only=True):
         return dict(finite(msgspec.to_builtins(self)))
 
 
-def write(outputs: Path, made: Reproduction) -> Path:
+def write(outputs: Path, made: Reproduction) -> Reproduction | None:
     """Store a reproduction; what says the same already is left as it stands.
 
+    Returns:
+        What the sheet came to before it was changed, which is kept beside the result; None where it is as it was.
+
     Raises:
-        StoreError: The file cannot be written.
+        StoreError: A file cannot be written.
     """
-    path = OutputPaths(outputs).reproduction(made.name, made.scale)
-    document = {"schema_version": SCHEMA_VERSION, **made.as_json()}
+    paths = OutputPaths(outputs)
+    path = paths.reproduction(made.name, made.scale)
     refuse_links(path.parent.parent, path.parent, path)
+    before = None
     if path.is_file():
-        try:
-            if read_json(path) == document:
-                return path
-        except StoreError:
-            # What is damaged is written anew.
-            pass
+        # What is damaged is written anew.
+        with contextlib.suppress(StoreError):
+            before = read(path)
+    if before is not None and _document(before) == _document(made):
+        return None
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, document)
-    return path
+    before = before if before is not None and before.sheet != made.sheet else None
+    if before is not None:
+        kept = paths.reproduction(made.name, made.scale, before.sheet)
+        refuse_links(kept)
+        write_json(kept, _document(before))
+    write_json(path, _document(made))
+    return before
+
+
+def _document(made: Reproduction) -> dict[str, Any]:
+    return {"schema_version": SCHEMA_VERSION, **made.as_json()}
+
+
+def changed(before: Reproduction, made: Reproduction) -> str:
+    """Return a line about a sheet that is not as it was: where what it came to is kept, and how verdicts differ."""
+    was, now = ({claim.id: spoken(claim.verdict) for claim in item.claims} for item in (before, made))
+    moved = [
+        f"{name} was {was[name]} and is {now.get(name, 'gone')}" for name in was if was[name] != now.get(name)
+    ]
+    kept = OutputPaths(Path()).reproduction(made.name, made.scale, before.sheet)
+    return (
+        f"the sheet {made.name} has changed since it was tried at scale {made.scale} (its hash was {before.sheet} and "
+        f"is {made.sheet}): {listed(moved, 4) if moved else 'its verdicts are the same'}; {kept} keeps what it was"
+    )
 
 
 def read(path: Path) -> Reproduction:
@@ -123,6 +152,8 @@ def read(path: Path) -> Reproduction:
         made = msgspec.convert(document, Reproduction)
         if path.parent.name != f"{made.name}-{made.scale}":
             raise ValueError(f"it is {made.name}-{made.scale}")
+        if not is_name(made.sheet):
+            raise ValueError("it does not say of which sheet it is")
     except (ValueError, TypeError) as error:
         raise StoreError(f"{path} is damaged: {error}; `dynalab reproduce` makes it again") from error
     return made

@@ -13,9 +13,9 @@ from dynalab.core.errors import ConfigError
 from dynalab.core.version import __version__
 from dynalab.reproduce.check import check
 from dynalab.reproduce.commands import Done, Read, Run, Step, carry_out, read, steps_of
-from dynalab.reproduce.documents import analysed, reads_rows, trained
+from dynalab.reproduce.documents import analysed, trained
 from dynalab.reproduce.paths import require_names
-from dynalab.reproduce.result import Failed, Outcome, Removed, Reproduction, write
+from dynalab.reproduce.result import Failed, Outcome, Removed, Reproduction, changed, write
 from dynalab.reproduce.rows import Document, rows_of, why_none
 from dynalab.reproduce.shapes import Shape, joined, of_value
 from dynalab.reproduce.sheet import Claim, Scale, ScaleName, Sheet, SheetError
@@ -104,7 +104,8 @@ def reproduce(name: str, sheet: Sheet, scale: ScaleName, run: Run) -> Reproducti
         if judged.verdict == "agrees":
             why = f"the claim {sheet.main_claim} agrees without its cause: {judged.why}"
             failed.append(Failed(command="removal", words=removal.removes, why=why))
-    own, others = _ensembles(steps, done), _ensembles([s for context in under for s in context], done)
+    own, runs = _ids(steps, done)
+    others, more = _ids([step for context in under for step in context], done)
     made = Reproduction(
         name=name,
         scale=scale,
@@ -115,14 +116,16 @@ def reproduce(name: str, sheet: Sheet, scale: ScaleName, run: Run) -> Reproducti
         claims=tuple(claims),
         removals=tuple(removals),
         failed=tuple(failed),
-        ensembles=tuple(own),
+        ensembles=own,
         analyses=tuple(dict.fromkeys(f"{r.kind}-{r.id}" for s in steps for r, _ in done.results.get(s, ()))),
         removed=tuple(item for item in others if item not in own),
+        removed_runs=tuple(run for run in more if run not in runs and run.partition("/")[0] in own),
         commit=sheet.commit,
         sheet=hashlib.sha256(msgspec.json.encode(sheet)).hexdigest()[:10],
         dynalab=__version__,
     )
-    write(run.outputs, made)
+    if before := write(run.outputs, made):
+        run.warn(changed(before, made))
     return made
 
 
@@ -182,8 +185,8 @@ def _documents(claim: Claim, steps: Sequence[Step], done: Done) -> list[Document
     """Return the results that a claim reads."""
     read = read_by(claim, steps)
     if claim.rows.analysis == TRAIN:
-        rows = reads_rows([path for _, path in claim.rows.paths()])
-        listed = [trained(step.name, done.asked.get(step, []), rows) for step in read]
+        paths = [path for _, path in claim.rows.paths()]
+        listed = [trained(step.name, done.asked.get(step, []), paths) for step in read]
         return [document for some in listed for document in some]
     # What several commands ask for is the one's that the claim names; else the first's.
     first = sorted(steps, key=lambda step: step.name != claim.where.get("command"))
@@ -212,5 +215,8 @@ def _outcome(key: str, claim: Claim, found: Estimate, judged: Judged) -> Outcome
     )
 
 
-def _ensembles(steps: Sequence[Step], done: Done) -> list[str]:
-    return list(dict.fromkeys(item.ensemble.id for step in steps for item in done.asked.get(step, ())))
+def _ids(steps: Sequence[Step], done: Done) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the ids of the ensembles, and of the runs, that steps asked for."""
+    asked = [item for step in steps for item in done.asked.get(step, ())]
+    runs = (run.id for item in asked for run in item.runs)
+    return tuple(dict.fromkeys(item.ensemble.id for item in asked)), tuple(dict.fromkeys(runs))

@@ -174,6 +174,8 @@ class Regions(Figure):
     intervals: Sequence[Sequence[float | None] | None]  # bounds, as of `Dots`
     regions: Sequence[Sequence[float | None]]  # bounds; one of None is none
     notes: Sequence[str] = ()  # words beside each
+    # `inside`, `outside` or `open`, by which each is coloured and marked; none: as its interval lies
+    places: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

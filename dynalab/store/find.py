@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from dynalab.config.suggest import did_you_mean
+from dynalab.config.suggest import listing, nearest
 from dynalab.core.errors import ConfigError, NothingMatched, StoreError
 from dynalab.core.forks import parent_and_step
 from dynalab.store.filters import Filter
@@ -26,6 +26,7 @@ def select(
     filter_text: str | None,
     open_as: Callable[[EnsemblePaths], E],
     forks: bool = False,
+    also: Collection[str] = (),
 ) -> Selection[E]:
     """Return the ensembles, each with its runs, that references and a filter name.
 
@@ -37,6 +38,7 @@ def select(
             `parent` or `edit` takes forks in.
         open_as: `Ensemble`, or `StoredEnsemble` where no arrays are needed.
         forks: Whether everything has forks in it; one that is named is always meant.
+        also: What else the command takes by name, for what a word that is none may have meant.
 
     Raises:
         NothingMatched: Nothing does.
@@ -52,7 +54,7 @@ def select(
     wanted = list(refs) or (["@all"] if terms else ["@last"])
     chosen: dict[str, tuple[E, dict[str, StoredRun]]] = {}
     for ref in wanted:
-        for ensemble, runs in _resolve(paths, ref, everything, open_as, forks):
+        for ensemble, runs in _resolve(paths, ref, everything, open_as, forks, also):
             chosen.setdefault(ensemble.id, (ensemble, {}))[1].update({run.id: run for run in runs})
     selection = [(ensemble, list(found.values())) for ensemble, found in chosen.values()]
     if terms is not None:
@@ -108,7 +110,12 @@ def readable(selection: Selection[E]) -> tuple[Selection[E], list[str]]:
 
 
 def _resolve(
-    paths: OutputPaths, ref: str, everything: list[E], open_as: Callable[[EnsemblePaths], E], forks: bool
+    paths: OutputPaths,
+    ref: str,
+    everything: list[E],
+    open_as: Callable[[EnsemblePaths], E],
+    forks: bool,
+    also: Collection[str],
 ) -> Selection[E]:
     if ref == "@all":
         return [(item, item.runs) for item in everything if forks or not item.is_fork]
@@ -128,10 +135,13 @@ def _resolve(
     )
     if not found:
         names = [name for item in everything if item.imported for name in _names(item)]
-        hint = did_you_mean(digest, [*names, *(item.id for item in everything)])
+        tasks = {item.task: f"-f task={item.task}" for item in everything if not item.imported}
+        near = nearest(digest, [*names, *also, *tasks, *(item.id for item in everything)])
+        hint = f" (did you mean {tasks.get(near, near)}?)" if near else ""
+        more = f", or name {listing(also, 5)}" if also and not near else ""
         raise NothingMatched(
-            f"{ref}: no stored ensemble or run has this id{' or name' if names else ''}{hint}; see `dynalab runs list` "
-            "(of analyses: `--analyses`)"
+            f"{ref}: no stored ensemble or run has this id{' or name' if names or also else ''}{hint}; see `dynalab "
+            f"runs list` (of analyses: `--analyses`){more}"
         )
     if len(found) > 1:
         raise ConfigError(f"{ref} is ambiguous: {', '.join(item.id for item in found[:5])}")

@@ -47,9 +47,9 @@ class OutputPaths:
         """Return the folder of one analysis."""
         return AnalysisPaths(self.analyses / f"{kind}-{digest}")
 
-    def reproduction(self, name: str, scale: str) -> Path:
-        """Return the file with what became of a sheet's claims at a scale."""
-        return self.reproductions / f"{name}-{scale}" / "result.json"
+    def reproduction(self, name: str, scale: str, before: str = "") -> Path:
+        """Return the file with what became of a sheet's claims at a scale; `before`: its hash at another time."""
+        return self.reproductions / f"{name}-{scale}" / f"result{before and f'-{before}'}.json"
 
     def stored_reproductions(self) -> list[Path]:
         """Return the files of all reproductions, in order of their names."""

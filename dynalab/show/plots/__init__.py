@@ -141,8 +141,9 @@ def draw(
         )
     if isinstance(block, Regions):
         return estimates_in_regions(
-            block.labels, block.values, block.intervals, block.regions, notes=block.notes, size=size
-        )
+            block.labels, block.values, block.intervals, block.regions,
+            notes=block.notes, places=block.places, size=size,
+        )  # fmt: skip
     if isinstance(block, Ranking):
         return ranking(
             block.labels, block.values, block.estimates, block.intervals,

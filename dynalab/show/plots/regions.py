@@ -13,6 +13,9 @@ from dynalab.core.words import number
 from dynalab.show.plots.style import CYCLE, INK, MUTED, Size, new_figure, polish, style
 
 INSIDE, OUTSIDE = CYCLE[2], CYCLE[1]
+# Where an interval lies -> its colour, and the mark of its estimate, which tells the same without colour.
+COLOURS = {"inside": INSIDE, "outside": OUTSIDE, "open": MUTED}
+_MARKS = {"inside": "o", "outside": "X", "open": "D"}
 # From this ratio of the largest to the least on, an axis of what is above 0 is logarithmic.
 WIDE = 50.0
 # Beyond what is known, in parts of the width.
@@ -29,6 +32,7 @@ def estimates_in_regions(
     regions: Sequence[Bounds],
     *,
     notes: Sequence[str] = (),
+    places: Sequence[str] = (),
     size: Size | None = None,
 ) -> Figure:
     """Draw estimates, their intervals, and the regions behind them.
@@ -39,20 +43,21 @@ def estimates_in_regions(
         intervals: Bounds; one of None lies beyond what was seen and ends in an arrow, an interval of None is not drawn.
         regions: Likewise; a bound of None is none.
         notes: Words to the right of each row.
+        places: `inside`, `outside` or `open`, how each row looks; none: as its interval lies in its region.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     figure = new_figure(7.6, 0.62 * max(len(labels), 1) + 0.3, size)
     grid = figure.add_gridspec(len(labels), 1)
     for place, label in enumerate(labels):
         ax = figure.add_subplot(grid[place])
-        _row(ax, values[place], intervals[place], regions[place])
+        _row(ax, values[place], intervals[place], regions[place], places[place] if places else None)
         ax.set_yticks([0], [label])
         if place < len(notes):
             ax.text(1.015, 0.5, notes[place], transform=ax.transAxes, va="center", fontsize=7.5, color=INK)
     return figure
 
 
-def _row(ax: Axes, value: float, interval: Bounds | None, region: Bounds) -> None:
+def _row(ax: Axes, value: float, interval: Bounds | None, region: Bounds, place: str | None) -> None:
     known = [end for end in (value, *(interval or ()), *region) if end is not None]
     low, high = min(known), max(known)
     # A region from 0 on has no place on a logarithmic axis: its bound is the axis' end there.
@@ -78,17 +83,21 @@ def _row(ax: Axes, value: float, interval: Bounds | None, region: Bounds) -> Non
     least, most = (end if bound is None else bound for bound, end in zip(region, (left, right), strict=True))
     least = max(least, left) if logarithmic else least
     ax.axvspan(least, most, color=INSIDE, alpha=0.14, linewidth=0)
-    colour = MUTED
+    colour = COLOURS[place or "open"]
     if interval is not None:
         first, last = (
             end if bound is None else bound for bound, end in zip(interval, (left, right), strict=True)
         )
-        inside = least <= first and last <= most
-        colour = INSIDE if inside else OUTSIDE if last < least or first > most else MUTED
+        if place is None:
+            beyond = last < least or first > most
+            place = "inside" if least <= first and last <= most else "outside" if beyond else "open"
+            colour = COLOURS[place]
         ax.plot([first, last], [0, 0], color=colour, linewidth=2.0, solid_capstyle="butt", zorder=3)
         for bound, x, marker in ((interval[0], first, "<"), (interval[1], last, ">")):
             if bound is None:
                 ax.plot([x], [0], marker=marker, color=colour, markersize=5, zorder=3)
             else:
                 ax.plot([x, x], [-0.16, 0.16], color=colour, linewidth=1.2, zorder=3)
-    ax.plot([value], [0], "o", color=colour, markersize=6, zorder=4)
+    mark, hollow = _MARKS[place or "open"], place in (None, "open")
+    face = "white" if hollow else colour
+    ax.plot([value], [0], mark, color=colour, markerfacecolor=face, markersize=6, zorder=4)
