@@ -19,7 +19,7 @@ from stored import assert_same, bits, difference, only_ensemble
 from dynalab.cli.app import run as command
 
 STATUSES = {"planned", "running", "done", "partial", "diverged", "failed", "crashed"}
-SUMMARY = {"memorised_step", "generalised_step", "diverged_step", "final"}
+SUMMARY = {"memorised_step", "generalised_step", "diverged_step", "final", "final_steps"}
 
 
 def test_json_of_a_sweep_is_one_object_as_the_contract_says(cli, here, outputs, tiny):
