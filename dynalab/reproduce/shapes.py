@@ -170,7 +170,7 @@ def of_training(config: Shape, columns: Shape) -> Shape:
     """Return what `train --json` may hold of an ensemble, given its configuration and columns."""
     row = Shape({"step": A_NUMBER}).joined(columns)
     landmarks = dict.fromkeys(("memorised_step", "generalised_step", "diverged_step"), A_NUMBER)
-    summary = Shape({**landmarks, "final": row})
+    summary = Shape({**landmarks, "final": row, "final_steps": row})
     run = of_value({"id": "", "seed": 0, "status": "", "steps": 0, "requested_steps": 0})
     runs = run.joined(Shape({"summary": summary, "rows": Shape(items=row)}))
     return Shape({"id": A_TEXT, "config": config, "runs": Shape(items=runs)})
