@@ -17,6 +17,7 @@ from dynalab.config.command import read_command
 from dynalab.core.streams import Streams
 from dynalab.models.resnet18 import Config as ResNet18
 from dynalab.models.resnet20 import Config as ResNet20
+from dynalab.tasks.images.readers import read_digits
 from dynalab.training import host
 from dynalab.training.loop import Loop
 
@@ -114,6 +115,8 @@ class AtOnce:
 def waits(monkeypatch: pytest.MonkeyPatch) -> Waits:
     """Have fake tensors answer what only numbers could, and note where they were asked."""
     waits = Waits()
+    # They are kept for every training of this process, and must not be fake ones.
+    read_digits()
 
     def answer(name, value):
         before = getattr(torch.Tensor, name)
