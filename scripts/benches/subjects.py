@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from benches import curvature, directions, grokking, hmm, jax_peer, many, memory, parity, probes, single, wide
+from benches import (
+    curvature,
+    directions,
+    grokking,
+    hmm,
+    jax_peer,
+    many,
+    memory,
+    parity,
+    probes,
+    rows,
+    single,
+    wide,
+)
 from benches.base import Subject
 
 SUBJECTS: list[Subject] = [
@@ -12,6 +25,7 @@ SUBJECTS: list[Subject] = [
     *wide.SUBJECTS,
     single.SUBJECT,
     probes.SUBJECT,
+    rows.SUBJECT,
     memory.SUBJECT,
     many.SUBJECT,
     hmm.SUBJECT,
