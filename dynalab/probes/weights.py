@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # Below this a singular value counts as 0 (Hu et al.'s code).
 SMALLEST = 1e-5
+# Entries of a row, evenly spread, that say where about its median is.
+SAMPLE = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +111,13 @@ def _of_entries(parts: list[Tensor]) -> dict[str, Tensor]:
     """Return mean (NaN where not finite), lower median and variance (S,) of all entries of parts (S, ...), float64."""
     import torch
 
-    wide = torch.cat([part.flatten(1) for part in parts], dim=1).to(torch.float64)
+    rows = torch.cat([part.flatten(1) for part in parts], dim=1)
+    wide = rows.to(torch.float64)
     mean = wide.mean(1)
     return {
         "mean": torch.where(mean.isfinite(), mean, torch.nan),
-        "median": _lower_median(wide),
+        # An entry itself: as exact in the type of the weights, where NumPy has it, and found sooner.
+        "median": _lower_median(rows if rows.element_size() >= 4 else wide).to(torch.float64),
         "var": (wide - mean[:, None]).square_().mean(1),
     }
 
@@ -124,9 +128,26 @@ def _lower_median(rows: Tensor) -> Tensor:
 
     if rows.device.type != "cpu":
         return rows.median(1).values
-    # NumPy selects ten times faster than torch. Adding 0 makes one of the two zeros, which compare equal.
-    middle = (rows.shape[1] - 1) // 2
-    return torch.from_numpy(np.partition(rows.numpy(), middle, axis=1)[:, middle] + 0.0)
+    # Adding 0 makes one of the two zeros, which compare equal.
+    return torch.from_numpy(np.stack([_middle(row) for row in rows.numpy()]) + 0.0)
+
+
+def _middle(row: np.ndarray) -> np.generic:
+    """Return the lower of the two middle values of a row (N,), four times as fast as torch does.
+
+    It is looked for among the few between two values that enclose it by the word of a sample (Floyd and Rivest 1975).
+    """
+    place = (len(row) - 1) // 2
+    if len(row) >= 4 * SAMPLE:
+        sample = np.sort(row[:: len(row) // SAMPLE])
+        # Three standard deviations of the rank that the middle has in a sample.
+        half, spread = len(sample) // 2, int(1.5 * len(sample) ** 0.5)
+        low, high = sample[half - spread], sample[half + spread]
+        among, rank = row[(row >= low) & (row <= high)], place - np.count_nonzero(row < low)
+        if 0 <= rank < len(among):
+            row, place = among, rank
+    middle: np.generic = np.partition(row, place)[place]
+    return middle
 
 
 def _grams(weights: list[Tensor]) -> dict[str, Tensor]:
