@@ -63,7 +63,7 @@ class EnsembleConfig:
             "optimizer": {"name": self.optimizer.name, **named, **non_neutral(self.optimizer)},
             "schedule": schedule | ({"name": self.schedule.name} if self.schedule.name != "constant" else {}),
             "train": self._lasting(non_neutral(self.train)),
-            "eval": non_neutral(self.eval),
+            "eval": self._effective(non_neutral(self.eval)),
             "snapshots": non_neutral(self.snapshots),
             "seed_streams": non_neutral(self.seed_streams),
             "probe": {name: keys for name, config in self.probe.items() if (keys := non_neutral(config))},
@@ -81,6 +81,25 @@ class EnsembleConfig:
         """Return keys of `train` without the length, which may grow, unless the schedule depends on it."""
         keys = {key: value for key, value in train.items() if key not in ("steps", "epochs")}
         return {**keys, "steps": self.train.steps} if self.depends_on_total else keys
+
+    def _effective(self, keys: Mapping[str, Any]) -> dict[str, Any]:
+        """Return keys of `eval` without a number of training examples that leaves none out."""
+        return {key: value for key, value in keys.items() if key != "train_size" or self.most_evaluated}
+
+    @property
+    def most_evaluated(self) -> int | None:
+        """The training examples of a run that are evaluated, where `eval.train_size` leaves any out; else None.
+
+        It leaves none out where an update takes the whole set: its own pass evaluates that.
+        """
+        most, batch = self.eval.train_size, self.train.batch_size
+        if most is None or batch == "full":
+            return None
+        size_of = getattr(self.task, "train_size", None)
+        there = size_of() if size_of else None
+        if there is not None and int(batch) >= there:
+            return None
+        return most if all(size is None or most < size for size in (there, self.eval.size)) else None
 
     @cached_property
     def id(self) -> str:

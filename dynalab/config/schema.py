@@ -116,6 +116,11 @@ class Eval(Section, of="eval"):
     size: int | None = key(
         None, "examples of each split that are evaluated, the first so many; null: all", least=1
     )
+    train_size: int | None = key(
+        None,
+        "of these, the training examples that are evaluated; null, and where updates take the whole set: all of them",
+        least=1,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from dynalab.networks.restore import restore_arrays, tensors_of
 from dynalab.networks.settings import as_trained
 from dynalab.networks.stack import LEAST_WIDTH, NO_UPDATE, Stack, widen
 from dynalab.optim.ascent import along_runs
-from dynalab.tasks.base import TaskData, counted
+from dynalab.tasks.base import Fewer, TaskData, counted
 from dynalab.tasks.loss import Loss
 
 if TYPE_CHECKING:
@@ -279,9 +279,11 @@ def drawn(
 def _data(recipe: Recipe, streams: Sequence[Streams], most: int | None, device: torch.device) -> TaskData:
     config = recipe.config
     size = config.train.batch_size
-    return recipe.task.data(
+    data = recipe.task.data(
         streams,
         batch_size=None if size == "full" else int(size),
         eval_size=config.eval.size if most is None else most,
         device=device,
     )
+    fewer = config.most_evaluated if most is None else None
+    return Fewer(data, fewer) if fewer else data

@@ -105,8 +105,8 @@ def default_every(config: Config, ensemble: EnsembleConfig) -> int:
     places = places_of(ensemble.task)
     _, batch = examples_of(None, ensemble)
     evaluated = ensemble.task.train_size()
-    if ensemble.eval.size is not None:
-        evaluated = min(evaluated, ensemble.eval.size)
+    for most in (ensemble.eval.size, ensemble.most_evaluated):
+        evaluated = min(evaluated, most or evaluated)
     return every_of(len(places.results) ** 2 + evaluated, batch, ensemble)
 
 

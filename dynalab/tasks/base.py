@@ -75,6 +75,39 @@ class First:
         return Batch(batch.inputs[:, : self.examples], batch.targets[:, : self.examples])
 
 
+@dataclass(frozen=True)
+class Fewer:
+    """Data of which the first `most` training examples of a run are evaluated, and no more."""
+
+    data: TaskData
+    most: int
+
+    def train_batch(self, step: int) -> Batch:
+        """Return the batch of an update, whole."""
+        return self.data.train_batch(step)
+
+    def eval_batches(self, split: str) -> Sequence[Batch]:
+        """Return the examples of a split, of `train` the first."""
+        batches = self.data.eval_batches(split)
+        return batches if split != "train" else first(batches, self.most)
+
+
+def first(batches: Sequence[Batch], examples: int) -> Sequence[Batch]:
+    """Return the first so many examples of each run, in the batches that they are in.
+
+    Batches that are made as they are asked for say so by a method `first` of their own.
+    """
+    if own := getattr(batches, "first", None):
+        return own(examples)
+    kept: list[Batch] = []
+    for batch in batches:
+        if examples <= 0:
+            break
+        kept.append(Batch(batch.inputs[:, :examples], batch.targets[:, :examples]))
+        examples -= batch.size
+    return kept
+
+
 @runtime_checkable
 class Task(Protocol):
     """What is learnt: data, loss and metrics (and, if it likes, a model of its own)."""

@@ -21,7 +21,7 @@ from dynalab.networks.build import build_networks, side_by_side, task_and_networ
 from dynalab.networks.evaluation import Evaluation
 from dynalab.networks.stack import Stack, refuse_own_attributes, widen
 from dynalab.probes.base import Setting
-from dynalab.tasks.base import First, TaskData
+from dynalab.tasks.base import Fewer, First, TaskData
 from dynalab.tasks.checks import check_data
 from dynalab.tasks.loss import Loss
 from dynalab.training.host import Host, Promised
@@ -101,7 +101,10 @@ class Loop:
         )
         whole: TaskData = make_data(eval_size=config.eval.size)
         check_data(self.task, whole, len(streams))
-        self.data = whole if examples is None else First(whole, examples)
+        most = config.most_evaluated
+        self.data = Fewer(whole, most) if most else whole
+        if examples is not None:
+            self.data = First(self.data, examples)
         loss = Loss.of(self.task, config.train)
         spikes = Spikes(stack.width, device) if any(item.on_spike for item in items) else None
         self._losses = Losses(stack.width, device, spikes)

@@ -173,6 +173,8 @@ class Measuring:
         step = self._updates.step
         measured = [item for item in self.items if step in item.grid]
         rows: Rows = {}
+        if not measured and step not in self.eval_grid:
+            return rows
         needs = needs_of(measured)
         correct: list[Tensor] | None = [] if "correct" in needs else None
         if step in self.eval_grid:

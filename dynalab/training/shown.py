@@ -32,7 +32,8 @@ def shown(config: EnsembleConfig, steps: int | None = None, folders: Sequence[Pa
             per_epoch = 1 if full else -(-size // int(batch))
             tree["train"]["epochs"] = round(steps * config.train.accumulate / per_epoch, 4)
     every = probe_cadences(config, folders)
-    words: dict[str, Any] = {"eval.size": "all", "schedule.total": steps}
+    tree["eval"]["train_size"] = config.most_evaluated
+    words: dict[str, Any] = {"eval.size": "all", "eval.train_size": "as eval.size", "schedule.total": steps}
     words |= {f"probe.{name}.every": distance for name, distance in every.items()}
     words |= {f"convergence.{name}": "given to the analysis" for name in ("metric", "threshold", "direction")}
     for part in (config.task, config.model):

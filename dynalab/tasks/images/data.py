@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dynalab.core.batch import Batch
 from dynalab.core.streams import Streams
+from dynalab.tasks.base import first
 from dynalab.tasks.fixed import FixedData
 
 Change = Callable[[Tensor, int], Tensor]
@@ -124,6 +125,10 @@ class _Chunks(Sequence[Batch]):
 
     def __len__(self) -> int:
         return len(self._chosen)
+
+    def first(self, examples: int) -> _Chunks:
+        """Return the first so many examples of each run: no others are made."""
+        return _Chunks(first(self._chosen, examples), self._finish)
 
     def __getitem__(self, place):  # type: ignore[no-untyped-def]
         if isinstance(place, slice):
