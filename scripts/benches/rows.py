@@ -132,7 +132,9 @@ def measure(options: Options) -> list[Row]:
     return rows
 
 
-SUBJECT = Subject("rows", "the share of training's CPU time that evaluation and probes take, four tasks", measure)
+SUBJECT = Subject(
+    "rows", "the share of training's CPU time that evaluation and probes take, four tasks", measure
+)
 
 
 if __name__ == "__main__":
