@@ -41,6 +41,10 @@ class Pass:
     versions: list[int]
 
 
+# What `Gradients.of` returns: the last batch, the losses (S,), the gradients.
+Made = tuple[Batch, Tensor, Sequence[Tensor | None]]
+
+
 class Gradients:
     """Makes the gradients of the updates of a shard.
 
@@ -66,6 +70,7 @@ class Gradients:
         self._params = list(stack.params.values())
         self._kept: Pass | None = None
         self._graph: Graphed[Lowered] | None = None
+        self._made: tuple[list[int], Made] | None = None
         self.lost: Tensor | None = None
         self.shares_pass = shares_pass(stack, data, optimizer, self._count)
 
@@ -92,9 +97,7 @@ class Gradients:
                     f"model={model} cannot take: {str(error).splitlines()[0]}"
                 ) from error
 
-    def of(
-        self, step: int, weights: Mapping[str, Tensor] | None = None
-    ) -> tuple[Batch, Tensor, Sequence[Tensor | None]]:
+    def of(self, step: int, weights: Mapping[str, Tensor] | None = None) -> Made:
         """Return the last batch, the mean losses (S,) and the mean gradients over the batches of an update.
 
         Batches weigh as much as their losses are means over, so that parts of unequal size are one large batch.
@@ -106,6 +109,10 @@ class Gradients:
         Returns:
             The gradients in the order of `Stack.trained`; None, as torch has it, of what the losses do not depend on.
         """
+        if weights is None and self._made is not None:
+            (versions, made), self._made = self._made, None
+            if versions == self._versions():
+                return made
         leaves, buffers = self._stack.params, None
         if weights is not None:
             leaves = {**leaves, **{n: weights[n].detach().requires_grad_() for n in self._stack.trained}}
@@ -157,9 +164,17 @@ class Gradients:
         return gradients, scale
 
     def upcoming(self, step: int, factor: float) -> Upcoming:
-        """Return what the update `step` -> `step + 1` at `factor` of the rate will be given, without making it."""
+        """Return what the update `step` -> `step + 1` at `factor` of the rate will be given, without making it.
+
+        Its gradients are the next that `of` returns, where no running statistics would have to move now.
+        """
         weights = {name: param.detach() for name, param in self._stack.trained.items()}
-        _, losses, raw = self.of(step, weights)
+        if self._stack.buffers or self._graph is not None:
+            # The update's own pass moves them; what is replayed is overwritten.
+            _, losses, raw = self.of(step, weights)
+        else:
+            _, losses, raw = made = self.of(step)
+            self._made = self._versions(), made
         applied, scale = self.as_applied(step, raw)
         found = [gradient for gradient in raw if gradient is not None]
         norm = joint_norm(found) if found else torch.zeros_like(losses, dtype=torch.float64)
@@ -184,7 +199,7 @@ class Gradients:
         if self._count == 1:
             self._graph, self.shares_pass = Graphed(self._lowered, capture), False
 
-    def _replayed(self, step: int, graph: Graphed[Lowered]) -> tuple[Batch, Tensor, Sequence[Tensor | None]]:
+    def _replayed(self, step: int, graph: Graphed[Lowered]) -> Made:
         """As `of`, of an update that is one batch."""
         batch = self._data.train_batch(step)
         noise = self._stack.noise_of(step, batch.inputs)
@@ -203,8 +218,8 @@ class Gradients:
         return done.losses.detach(), torch.autograd.grad(done.losses.sum(), wanted, allow_unused=True)
 
     def forget(self) -> None:
-        """Forget the pass that was made ahead."""
-        self._kept = None
+        """Forget what was made ahead."""
+        self._kept = self._made = None
 
     def _pass(
         self,
