@@ -143,7 +143,7 @@ def _middle(row: np.ndarray) -> np.generic:
         # Three standard deviations of the rank that the middle has in a sample.
         half, spread = len(sample) // 2, int(1.5 * len(sample) ** 0.5)
         low, high = sample[half - spread], sample[half + spread]
-        among, rank = row[(row >= low) & (row <= high)], place - np.count_nonzero(row < low)
+        among, rank = row[(row >= low) & (row <= high)], place - int(np.count_nonzero(row < low))
         if 0 <= rank < len(among):
             row, place = among, rank
     middle: np.generic = np.partition(row, place)[place]
