@@ -9,6 +9,7 @@ an evaluation shares with the next update is the update's. Training is the real 
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import subprocess
 import sys
@@ -91,6 +92,8 @@ def train(steps: int, seeds: int, words: list[str]) -> dict[str, float]:
     def recorded(session: Session) -> None:
         record(session)
         if session.loop.step == WARM:
+            # What start-up left is looked through once in a process, of however many steps.
+            gc.freeze()
             clock.seconds.clear()
 
     Session.record = recorded  # type: ignore[method-assign]
