@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path as File
 
 import numpy as np
@@ -209,10 +210,13 @@ def test_without_weights_the_probe_is_read_and_without_both_a_line_is_said(here,
 
 def test_what_cannot_be_measured_is_said():
     none = of_weights({"s0": np.ones((3, 60))}, np.arange(3))
-    with pytest.raises(NothingMatched, match=r"no weights were kept.*snapshots\.every=20.*probes="):
-        directions.analyse([none.until(-1)], directions.Config())
-    one = directions.analyse([none.until(1)], directions.Config()).runs[0]
-    assert (one.verdict, one.reason) == ("insufficient_data", "weights were kept at 2 steps: a path takes 3")
+    for last, steps in ((-1, "0 steps"), (0, "1 step"), (1, "2 steps")):
+        line = rf"s0: weights were kept at {steps}, and a path takes 3: dynalab train .*snapshots\.every=20.*probes="
+        with pytest.raises(NothingMatched, match=line):
+            directions.analyse([none.until(last)], directions.Config())
+    both = replace(none, runs=(none.until(1).runs[0], *of_weights({"s1": walk(3, 60)}, np.arange(3)).runs))
+    one, other = directions.analyse([both], directions.Config()).runs
+    assert (one.verdict, one.whole, other.verdict) == ("insufficient_data", None, "measured")
     found = directions.analyse([none], directions.Config())
     assert found.runs[0].verdict == "still" and found.summary.whole is None
     same = vars(found.runs[0].whole.measures["directional_similarity"])

@@ -24,7 +24,7 @@ from typing import Any
 
 from dynalab.analysis.base import Group, Keys, Needs, Run, key
 from dynalab.analysis.directions.findings import Findings, Part, PartSummary, Summary
-from dynalab.analysis.directions.measure import Measured, of_probe, of_weights, rows_of, source_of, too_few
+from dynalab.analysis.directions.measure import Measured, of_probe, of_weights, source_of, too_few
 from dynalab.analysis.directions.read import Shapes
 from dynalab.analysis.directions.summary import show
 from dynalab.config.suggest import did_you_mean
@@ -77,14 +77,11 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     """Measure the path of every run.
 
     Raises:
-        NothingMatched: No run has weights, nor rows of the probe.
+        NothingMatched: No run has weights of three steps, nor as many rows of the probe.
         ConfigError: There is no such layer or kind.
     """
-    for group in groups:
-        if not any(run.weights.grid or len(rows_of(run)) for run in group.runs):
-            how = f"dynalab train ... {NEEDS(config).record}"
-            how = "the runs were trained elsewhere, and have metrics alone" if group.imported else how
-            raise NothingMatched(f"{group.id}: no weights were kept, which analyze directions needs: {how}")
+    if all(too_few(run, source_of(group, config.source)) for group in groups for run in group.runs):
+        raise _nothing(groups[0], config)
     warnings: list[str] = []
     found = [item for group in groups for item in _of_group(group, config, warnings)]
     runs = tuple(item.findings for item in found)
@@ -99,6 +96,16 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     curves, maps = (_joined([getattr(item, name) for item in found]) for name in ("curves", "maps"))
     said = tuple(dict.fromkeys(warnings))
     return Findings(runs, summary, said, curves=curves, maps=maps, layers=_layers(found))
+
+
+def _nothing(group: Group, config: Config) -> NothingMatched:
+    """Return the error that no run has enough rows, with what makes some."""
+    few = too_few(group.runs[0], source_of(group, config.source))
+    assert few is not None
+    how = f"dynalab train ... {RECORD[config.source]}"
+    if group.imported:
+        how = "the runs were trained elsewhere, and have metrics alone"
+    return NothingMatched(f"{group.runs[0].id}: {few.findings.reason}: {how}")
 
 
 def _of_group(group: Group, config: Config, warnings: list[str]) -> Iterator[Measured]:

@@ -53,7 +53,7 @@ def too_few(run: Run, source: str) -> Measured | None:
     if rows >= FEWEST:
         return None
     had = "weights were kept at" if source == "weights" else "the probe has rows at"
-    why = f"{had} {count(rows, 'step')}: a path takes {FEWEST}"
+    why = f"{had} {count(rows, 'step')}, and a path takes {FEWEST}"
     return Measured(RunFindings(run.id, "insufficient_data", why, source, rows))
 
 
