@@ -80,8 +80,13 @@ class Splits(PermutationTest):
 
     def __init__(self, n: int, m: int) -> None:
         self.n, self.m = n, m
-        self.members, self.exact = splits(n + m, m)
+        self.exact = comb(n + m, m) <= DRAWS
         self.least_p = (2 if n == m else 1) / comb(n + m, m)
+
+    @property
+    def members(self) -> np.ndarray:
+        """Who is in the second setting, (B, n + m); of thousands of runs it is large, and seldom asked for."""
+        return splits(self.n + self.m, self.m)[0]
 
     def sums(self, scores: np.ndarray) -> np.ndarray:
         """Return the statistics of all permutations."""
