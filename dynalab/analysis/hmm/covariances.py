@@ -17,6 +17,21 @@ import numpy as np
 INNER = 10
 # Eigenvalues of a symmetric matrix are known to this share of the largest.
 RESOLVED = 1e-15
+# Above this share of their sum they are far from that, and an inverse needs no eigenvalues.
+CLEAR = 1e-9
+
+
+def above(covariances: np.ndarray, floor: float | np.ndarray) -> bool:
+    """Whether every eigenvalue of symmetric matrices (..., M, M) is above a floor, of all or of each (...).
+
+    A matrix less the floor has a Cholesky factor then, and to try costs a tenth of the eigenvalues.
+    """
+    size = covariances.shape[-1]
+    try:
+        np.linalg.cholesky(covariances - np.asarray(floor)[..., None, None] * np.eye(size))
+    except np.linalg.LinAlgError:
+        return False
+    return True
 
 
 def raise_floor(covariances: np.ndarray, floor: float, diagonal: bool) -> np.ndarray:
@@ -26,6 +41,8 @@ def raise_floor(covariances: np.ndarray, floor: float, diagonal: bool) -> np.nda
         values = np.maximum(np.diagonal(covariances, axis1=-2, axis2=-1), floor)
         return np.asarray(values[..., None] * np.eye(size))
     covariances = (covariances + np.swapaxes(covariances, -1, -2)) / 2
+    if above(covariances, floor):
+        return covariances
     values, vectors = np.linalg.eigh(covariances)
     low = values[..., 0] < floor
     if not low.any():
@@ -93,11 +110,16 @@ def common(covariances: np.ndarray) -> np.ndarray:
     Eigenvalues are kept within what double precision resolves beside the largest, so that a covariance with outliers
     in one direction (its inverse is not positive any more) still has a mean with others.
     """
-    values, vectors = np.linalg.eigh(covariances)
-    values = np.maximum(values, RESOLVED * values[:, -1:])
-    inverse = (vectors / values[:, None, :]) @ np.swapaxes(vectors, 1, 2)
-    values, vectors = np.linalg.eigh(inverse.mean(axis=0))
-    return np.asarray((vectors / np.maximum(values, RESOLVED * values[-1])) @ vectors.T)
+    return _inverse(_inverse(covariances).mean(axis=0))
+
+
+def _inverse(matrices: np.ndarray) -> np.ndarray:
+    """Inverses of symmetric matrices (..., M, M) with eigenvalues kept within what is resolved beside the largest."""
+    if above(matrices, CLEAR * np.trace(matrices, axis1=-2, axis2=-1)):
+        return np.linalg.inv(matrices)
+    values, vectors = np.linalg.eigh(matrices)
+    values = np.maximum(values, RESOLVED * values[..., -1:])
+    return np.asarray((vectors / values[..., None, :]) @ np.swapaxes(vectors, -1, -2))
 
 
 def parameter_count(n_states: int, size: int, form: str, rank: int) -> int:

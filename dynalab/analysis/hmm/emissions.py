@@ -25,6 +25,7 @@ collinear, and a diagonal D charges every state for the directions in which they
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -78,6 +79,13 @@ class Emission:
     first_mean: np.ndarray | None = None
     first_covariance: np.ndarray | None = None
 
+    @cached_property
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """L^-1 of Sigma = L L^T, shape (K, M, M), and log|Sigma|, shape (K,): density and penalty both need them."""
+        cholesky = np.linalg.cholesky(self.covariances)
+        log_det = 2 * np.log(np.diagonal(cholesky, axis1=1, axis2=2)).sum(axis=1)
+        return np.linalg.inv(cholesky), log_det
+
 
 def make_prior(frames: Frames, config: Config, independent: bool = False) -> Prior:
     """Penalties scaled to the data: noise is pulled toward a share of the one-state model's residual covariance."""
@@ -122,7 +130,7 @@ def first_frames(
         return None, None
     x = frames.levels[frames.firsts]
     mean = x.mean(axis=0)
-    pooled = np.maximum(frames.levels.var(axis=0), LEAST_UNIT**2)
+    pooled = np.maximum(frames.variances, LEAST_UNIT**2)
     scatter = (x - mean).T @ (x - mean) + shrinkage * np.diag(pooled)
     covariance = scatter / (len(x) + shrinkage)
     return mean, np.diag(np.diagonal(covariance)) if diagonal else covariance
@@ -182,13 +190,12 @@ def log_density(frames: Frames, emission: Emission) -> np.ndarray:
     One matrix product whitens all frames under all states at once.
     """
     n_states, size, p = emission.weights.shape
-    cholesky = np.linalg.cholesky(emission.covariances)
-    whiten = np.linalg.inv(cholesky)
+    whiten, log_det = emission.factors
     # (u, y) @ [-W^T; I] L^-T, for all states side by side.
     maps = np.concatenate([-emission.weights, np.broadcast_to(np.eye(size), (n_states, size, size))], axis=2)
     maps = (whiten @ maps).reshape(n_states * size, p + size)
     white = (frames.design @ maps.T).reshape(-1, n_states, size)
-    log_det = 2 * np.log(np.diagonal(cholesky, axis1=1, axis2=2)).sum(axis=1) + 2 * np.log(frames.unit).sum()
+    log_det = log_det + 2 * np.log(frames.unit).sum()
     out = np.empty((len(frames.levels), n_states))
     out[frames.regressed] = -0.5 * (np.einsum("nkm,nkm->nk", white, white) + log_det + size * LOG_2PI)
     if emission.first_mean is not None and emission.first_covariance is not None:
@@ -202,8 +209,8 @@ def log_density(frames: Frames, emission: Emission) -> np.ndarray:
 
 def log_penalty(emission: Emission, prior: Prior) -> float:
     """The penalty that the M-step adds to the log-likelihood, nats (constants left out)."""
-    inverse = np.linalg.inv(emission.covariances)
-    log_det = np.linalg.slogdet(emission.covariances)[1]
+    whiten, log_det = emission.factors
+    inverse = whiten.transpose(0, 2, 1) @ whiten
     spread = emission.weights @ prior.ridge @ emission.weights.transpose(0, 2, 1) + prior.scatter
     found = float(-0.5 * (prior.weight * log_det.sum() + np.einsum("kij,kji->", inverse, spread)))
     n_states, size = log_det.shape[0], inverse.shape[-1]
