@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from dynalab.analysis.hmm import workers
 from dynalab.analysis.hmm.config import Config
@@ -26,6 +26,9 @@ from dynalab.analysis.hmm.features import Features
 from dynalab.analysis.hmm.findings import Baseline
 from dynalab.analysis.hmm.selection import difference, one_standard_error
 from dynalab.analysis.hmm.tasks import Task, cost, solve
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,9 @@ def compare(
     for a run that is never held out. `reference` is the model's held-out log-likelihood per frame of every other run,
     in order; `other` what the other emission says of every run, shape (S,), by K, where that is known already.
     """
+    # Not where fits are made: processes that fit need no tables.
+    import pandas as pd
+
     own = reduced(config)
     # One tried K would leave nothing to compare; the cap is what the model may use.
     tried = list(range(1, config.max_states + 1))

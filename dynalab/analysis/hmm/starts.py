@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -28,11 +30,19 @@ def segmentation(positions: np.ndarray, n_states: int, early: bool, rng: np.rand
     return np.searchsorted(bounds, positions, side="right")
 
 
+@cache
+def _pools() -> Any:
+    """Return what limits the threads of the libraries that are loaded: to look for them takes longer than k-means."""
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+    return ThreadpoolController()
+
+
 def clusters(points: np.ndarray, n_states: int, rng: np.random.Generator) -> np.ndarray:
     """K-means on points of shape (N, Q), for data that do jump between levels; integers of shape (N,)."""
     from sklearn.cluster import KMeans
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _pools().limit(limits=1):
         # Fewer distinct frames than clusters: EM deals with empty states itself.
         warnings.simplefilter("ignore")
         seed = int(rng.integers(2**31))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import warnings
+import pickle
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any, TypeAlias, TypeVar
 
 from dynalab.core.machine import cores
@@ -14,8 +19,18 @@ from dynalab.core.machine import cores
 Task = TypeVar("Task")
 Done = TypeVar("Done")
 
-# Estimated seconds of one core below which processes do not pay: two take about 1.5 s to start and import.
+# Estimated seconds of one core below which a second process does not pay: it takes about 1.5 s to start and import.
 WORTH_PROCESSES = 4.0
+# Of processes that are started: one thread each, and nothing is imported from the working directory; what they import
+# from is sent to them.
+ENVIRONMENT = {
+    **dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+    ),
+    "PYTHONSAFEPATH": "1",
+}
+# Seconds without work after which a process ends.
+IDLE = 300
 
 # What the fits are for, how many are done, and of how many.
 Listener: TypeAlias = Callable[[str, int, int], None]
@@ -32,63 +47,97 @@ def telling(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def _pinned(work: Callable[[Task], Done], task: Task) -> Done:
-    """Do the work with one thread: more would oversubscribe the cores and change the last bits of sums."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    with threadpool_limits(limits=1):
-        return work(task)
-
-
 def spread(
     work: Callable[[Task], Done], tasks: Sequence[Task], costs: Sequence[float], workers: int | None
 ) -> list[Done]:
     """Do all tasks, in processes where that pays; the results do not depend on how many, nor on who is told.
 
-    Processes come from joblib's loky (which scikit-learn brings): the standard library's spawn context runs the
-    caller's main module again, which fails in notebooks, in `python -` and in scripts without a guard. The work must be
-    picklable; `costs` are estimates of each task's seconds on one core; `workers` is None for one per usable core, or
-    none at all for little work.
+    The work must be picklable; `costs` are estimates of each task's seconds on one core; `workers` is None for one per
+    usable core, or none but this process for little work.
     """
-    import joblib  # type: ignore[import-untyped]
-
     if workers is None:
-        workers = min(joblib.cpu_count(), cores()) if sum(costs) > WORTH_PROCESSES else 1
+        workers = cores() if sum(costs) > WORTH_PROCESSES else 1
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     tell = _teller(work, len(tasks))
-    if min(workers, len(tasks)) <= 1:
-        return [tell(_pinned(work, task)) for task in tasks]
-    # Longest first, so that no worker sits on the largest fit while the others are done.
-    order = sorted(range(len(tasks)), key=lambda i: -costs[i])
-    with (
-        _safe_path(),
-        joblib.parallel_config("loky", n_jobs=min(workers, len(tasks)), inner_max_num_threads=1),
-    ):
-        # In the order of the tasks: what comes early waits for what was begun before it, which is the longer.
-        done = joblib.Parallel(max_nbytes=None, batch_size=1, return_as="generator")(
-            joblib.delayed(_pinned)(work, tasks[i]) for i in order
-        )
-        try:
-            found = {i: tell(one) for i, one in zip(order, done, strict=True)}
-        finally:
-            # Interrupted: that the rest is given up goes without saying.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                done.close()
-    return [found[i] for i in range(len(tasks))]
+    # More threads would oversubscribe the cores and change the last bits of sums.
+    with threadpool_limits(limits=1):
+        if min(workers, len(tasks)) <= 1:
+            return [tell(work(task)) for task in tasks]
+        # Longest first, so that nobody sits on the largest fit while the others are done.
+        order = sorted(range(len(tasks)), key=lambda i: -costs[i])
+        with TemporaryDirectory(prefix="dynalab-") as folder:
+            shared = Path(folder, "work.pickle")
+            with shared.open("wb") as file:
+                pickle.dump((work, list(tasks)), file, protocol=5)
+            return _together(work, tasks, order, min(workers, len(tasks)) - 1, str(shared), tell)
 
 
-@contextmanager
-def _safe_path() -> Iterator[None]:
-    """Have processes that are started not import from the working directory; what they import from is sent to them."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
+def _together(
+    work: Callable[[Task], Done],
+    tasks: Sequence[Task],
+    order: Sequence[int],
+    others: int,
+    shared: str,
+    tell: Callable[[Done], Done],
+) -> list[Done]:
+    """Do the tasks in this order, in other processes and meanwhile in this one, which need not wait until they start.
+
+    Processes are loky's (joblib has it, which scikit-learn brings): the standard library's spawn context runs the
+    caller's main module again, which fails in notebooks, in `python -` and in scripts without a guard.
+    """
+    from joblib.externals.loky import get_reusable_executor  # type: ignore[import-untyped]
+
+    pool = get_reusable_executor(max_workers=others, timeout=IDLE, env=ENVIRONMENT)
+    waiting, lock = deque(order), Lock()
+    handed: dict[int, Future[Done]] = {}
+    done: dict[int, Done] = {}
+
+    def hand_out() -> None:
+        """Hand the next task to a process."""
+        with lock:
+            if not waiting:
+                return
+            index = waiting.popleft()
+            future = handed[index] = pool.submit(_do, shared, index)
+        future.add_done_callback(come_back)
+
+    def come_back(future: Future[Done]) -> None:
+        """Tell that one is done, and hand out another one, as soon as it is, whatever this process is doing."""
+        if not future.cancelled() and future.exception() is None:
+            tell(future.result())
+            hand_out()
+
     try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
+        for _ in range(others):
+            hand_out()
+        while True:
+            with lock:
+                if not waiting:
+                    break
+                index = waiting.popleft()
+            done[index] = tell(work(tasks[index]))
+        done |= {index: future.result() for index, future in handed.items()}
+    except BaseException:
+        # Interrupted, or a task failed: what others still do is given up.
+        waiting.clear()
+        pool.shutdown(kill_workers=True)
+        raise
+    return [done[index] for index in range(len(tasks))]
+
+
+def _do(shared: str, index: int) -> Any:
+    """Do one task of the work in a file, in a process of its own."""
+    work, tasks = _read(shared)
+    return work(tasks[index])
+
+
+@lru_cache(maxsize=1)
+def _read(shared: str) -> tuple[Callable[[Any], Any], Sequence[Any]]:
+    """Return what all tasks share, which is sent once, and the tasks."""
+    with open(shared, "rb") as file:
+        found: tuple[Callable[[Any], Any], Sequence[Any]] = pickle.load(file)
+    return found
 
 
 def _teller(work: Callable[[Task], Done], total: int) -> Callable[[Done], Done]:
@@ -97,13 +146,14 @@ def _teller(work: Callable[[Task], Done], total: int) -> Callable[[Done], Done]:
     if listener is None:
         return lambda one: one
     inner: Any = getattr(work, "func", work)
-    name, done = inner.__module__.rpartition(".")[2], 0
+    name, done, lock = inner.__module__.rpartition(".")[2], 0, Lock()
     listener(name, done, total)
 
     def tell(one: Done) -> Done:
         nonlocal done
-        done += 1
-        listener(name, done, total)
+        with lock:
+            done += 1
+            listener(name, done, total)
         return one
 
     return tell
