@@ -10,7 +10,7 @@ import pandas as pd
 from msgspec import UNSET
 
 from dynalab.analysis.base import Trajectories
-from dynalab.analysis.hmm import baselines, paper, selection
+from dynalab.analysis.hmm import baselines, paper, selection, workers
 from dynalab.analysis.hmm import stability as refits
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.features import Features, extract, fit_scaler
@@ -92,26 +92,45 @@ def early(config: Config) -> list[int]:
     return [k for k in everything if k & (k - 1) == 0 and (k <= FEW or 2 * k <= everything[-1])]
 
 
-def begin(features: Features, config: Config) -> Tried:
-    """Try an emission with a few states and every pull that is not given."""
-    settings = config.settings
-    pulls = settings.ridges if config.emission == "ar" and config.ridge is None else (config.ridge,)
-    commons = settings.commons if config.common is None and config.covariance != "tied" else (config.common,)
-    tried = [replace(config, ridge=pull, common=weight) for weight in commons for pull in pulls]
-    first = early(config)
-    found = [Tried(one, selection.select(features.values, features.steps, one, first)) for one in tried]
-    return max(found, key=Tried.best)
+def begin(features: Features, configs: Sequence[Config]) -> list[Tried]:
+    """Try every emission with a few states and every pull that is not given."""
+    pulled = [
+        [
+            replace(config, ridge=pull, common=weight)
+            for weight in _commons(config)
+            for pull in _ridges(config)
+        ]
+        for config in configs
+    ]
+    everything = [one for several in pulled for one in several]
+    found = iter(_select(features, [(one, early(one), ()) for one in everything]))
+    return [max([Tried(one, next(found)) for one in several], key=Tried.best) for several in pulled]
 
 
-def go_on(features: Features, begun: Tried) -> Tried:
-    """Try all numbers of states."""
-    everything = selection.candidates(begun.config)
-    if early(begun.config) == everything:
-        return begun
-    values, steps = features.values, features.steps
-    return Tried(
-        begun.config, selection.select(values, steps, begun.config, everything, begun.selection.fitted)
-    )
+def _ridges(config: Config) -> Sequence[float | None]:
+    free = config.emission == "ar" and config.ridge is None
+    return config.settings.ridges if free else (config.ridge,)
+
+
+def _commons(config: Config) -> Sequence[float | None]:
+    free = config.common is None and config.covariance != "tied"
+    return config.settings.commons if free else (config.common,)
+
+
+def go_on(features: Features, begun: Sequence[Tried]) -> list[Tried]:
+    """Try all numbers of states of each."""
+    left = [one for one in begun if early(one.config) != selection.candidates(one.config)]
+    searches = [(one.config, selection.candidates(one.config), one.selection.fitted) for one in left]
+    whole = dict(zip(map(id, left), _select(features, searches), strict=True))
+    return [replace(one, selection=whole.get(id(one), one.selection)) for one in begun]
+
+
+def _select(
+    features: Features, searches: Sequence[tuple[Config, Sequence[int], Sequence[Fitted]]]
+) -> list[Selection]:
+    """Select with several keys side by side, each with what numbers of states are tried and what fits are known."""
+    asked = [selection.selecting(features.values, features.steps, *search) for search in searches]
+    return workers.abreast(asked, searches[0][0].workers if searches else 1)
 
 
 def by_emission(features: Features, config: Config) -> tuple[str, dict[str, Tried], list[Emission]]:
@@ -123,13 +142,13 @@ def by_emission(features: Features, config: Config) -> tuple[str, dict[str, Trie
     Often a few states decide it. Where one emission is ahead by then beyond doubt, the other is only tried further to
     stand among the baselines.
     """
-    found = {name: begin(features, replace(config, emission=name)) for name in ("ar", "level")}
+    names = ("ar", "level")
+    begun = begin(features, [replace(config, emission=name) for name in names])
+    found = dict(zip(names, begun, strict=True))
     behind, ahead = sorted(found, key=lambda name: found[name].best())
     decided = beyond_doubt(found[ahead].selection.curve, found[behind].selection.curve)
-    found = {
-        name: go_on(features, one) if name == ahead or not decided or config.baselines else one
-        for name, one in found.items()
-    }
+    further = [name for name in names if name == ahead or not decided or config.baselines]
+    found |= zip(further, go_on(features, [found[name] for name in further]), strict=True)
     rows, best = [], {}
     for name, one in found.items():
         place = max(one.selection.curve.values(), key=np.mean)
@@ -167,7 +186,7 @@ def robust(trajectories: Trajectories, config: Config) -> Chosen:
         config, found = both[emission].config, both[emission].selection
         other = both["level" if emission == "ar" else "ar"].selection.curve
     else:
-        tried = go_on(features, begin(features, config))
+        (tried,) = go_on(features, begin(features, [config]))
         config, found = tried.config, tried.selection
     scaler = fit_scaler(features.values)
     model = Model(features.names, features.logged, scaler, config.emission, found.unit, found.fit.parameters)

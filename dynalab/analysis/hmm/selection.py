@@ -10,10 +10,11 @@ hides states that every single run speaks for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -145,7 +146,19 @@ def select(
     tried: Sequence[int] | None = None,
     known: Sequence[Fitted] = (),
 ) -> Selection:
-    """Fit every K on all runs and on every fold, and choose.
+    """Fit every K on all runs and on every fold, and choose; arguments as of `selecting`."""
+    (found,) = workers.abreast([selecting(values, steps, config, tried, known)], config.workers)
+    return found
+
+
+def selecting(
+    values: Sequence[np.ndarray],
+    steps: Sequence[np.ndarray],
+    config: Config,
+    tried: Sequence[int] | None = None,
+    known: Sequence[Fitted] = (),
+) -> Generator[workers.Wave, list[Any], Selection]:
+    """Fit every K on all runs and on every fold, and choose, beside other searches (`workers.abreast`).
 
     Of features of every run, not normalised (T, M), and steps (T,). `tried` are numbers of states, smallest first; None
     for all that the keys allow. `known` are fits that an earlier selection of the same runs and keys made.
@@ -158,11 +171,13 @@ def select(
     fold = assign_folds(n_runs, config.folds, config.seed)
     costs = [cost(n_frames, size, config, k) for k in missing]
     work = partial(solve, values=list(values), steps=list(steps), fold=fold, config=config)
-    fitted = [*known, *workers.spread(work, [Task(k, None) for k in missing], costs, config.workers)]
+    fitted = [*known, *(yield workers.Wave(work, [Task(k, None) for k in missing], costs))]
     whole = {one.task.n_states: one for one in fitted if one.task.fold is None}
     if len(tried) > 1:
         again = partial(descend, values=list(values), steps=list(steps), config=config)
-        (better,) = workers.spread(again, [whole], [0.0], 1)
+        # One start in place of several, of every K but the largest.
+        descent = sum(cost(n_frames, size, config, k) for k in tried[:-1]) / (2 + config.restarts)
+        (better,) = yield workers.Wave(again, [whole], [descent])
         whole |= better
         # Their folds begin elsewhere.
         missing = [k for k in tried if k in missing or k in better]
@@ -173,7 +188,7 @@ def select(
         tasks = [Task(k, f) for k in missing for f in range(int(fold.max()) + 1)]
         # One start in place of several, and it begins near its end.
         costs = [cost(n_frames, size, config, task.n_states) / (2 + config.restarts) for task in tasks]
-        fitted = [*fitted, *workers.spread(partial(work, begun=begun), tasks, costs, config.workers)]
+        fitted = [*fitted, *(yield workers.Wave(partial(work, begun=begun), tasks, costs))]
     held_out: list[np.ndarray] = []
     notes = []
     if n_runs > 1:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pickle
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -47,6 +48,40 @@ def telling(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
+@dataclass(frozen=True)
+class Wave:
+    """Tasks that do not wait for each other, the work that is done on each, and estimates of its seconds on a core."""
+
+    work: Callable[[Any], Any]
+    tasks: Sequence[Any]
+    costs: Sequence[float]
+
+
+def abreast(searches: Sequence[Generator[Wave, list[Any], Done]], workers: int | None) -> list[Done]:
+    """Carry on several searches, each of which asks for one wave after another, and return what they come to.
+
+    What they ask for at one time is done together, so that nobody waits for the longest task of each.
+    """
+    found: dict[int, Done] = {}
+    answers: dict[int, list[Any] | None] = dict.fromkeys(range(len(searches)))
+    while answers:
+        waves: dict[int, Wave] = {}
+        for index, answer in answers.items():
+            try:
+                waves[index] = next(searches[index]) if answer is None else searches[index].send(answer)
+            except StopIteration as end:
+                found[index] = end.value
+        tasks = [partial(wave.work, task) for wave in waves.values() for task in wave.tasks]
+        costs = [cost for wave in waves.values() for cost in wave.costs]
+        done = iter(spread(_call, tasks, costs, workers) if tasks else [])
+        answers = {index: [next(done) for _ in wave.tasks] for index, wave in waves.items()}
+    return [found[index] for index in range(len(searches))]
+
+
+def _call(task: Callable[[], Done]) -> Done:
+    return task()
+
+
 def spread(
     work: Callable[[Task], Done], tasks: Sequence[Task], costs: Sequence[float], workers: int | None
 ) -> list[Done]:
@@ -55,11 +90,11 @@ def spread(
     The work must be picklable; `costs` are estimates of each task's seconds on one core; `workers` is None for one per
     usable core, or none but this process for little work.
     """
-    if workers is None:
-        workers = cores() if sum(costs) > WORTH_PROCESSES else 1
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    tell = _teller(work, len(tasks))
+    if workers is None:
+        workers = cores() if sum(costs) > WORTH_PROCESSES else 1
+    tell = _teller(tasks[0] if work is _call else work, len(tasks))
     # More threads would oversubscribe the cores and change the last bits of sums.
     with threadpool_limits(limits=1):
         if min(workers, len(tasks)) <= 1:
@@ -118,10 +153,12 @@ def _together(
                 index = waiting.popleft()
             done[index] = tell(work(tasks[index]))
         done |= {index: future.result() for index, future in handed.items()}
-    except BaseException:
-        # Interrupted, or a task failed: what others still do is given up.
-        waiting.clear()
-        pool.shutdown(kill_workers=True)
+    except BaseException as error:
+        # Nobody is handed more; what others do is given up where this was interrupted, and else comes to nothing.
+        with lock:
+            waiting.clear()
+        if not isinstance(error, Exception):
+            pool.shutdown(kill_workers=True)
         raise
     return [done[index] for index in range(len(tasks))]
 
@@ -140,13 +177,14 @@ def _read(shared: str) -> tuple[Callable[[Any], Any], Sequence[Any]]:
     return found
 
 
-def _teller(work: Callable[[Task], Done], total: int) -> Callable[[Done], Done]:
+def _teller(work: Any, total: int) -> Callable[[Done], Done]:
     """Return a function that hands on what it is given, and tells the listener that one more is done."""
     listener = _listener.get()
     if listener is None:
         return lambda one: one
-    inner: Any = getattr(work, "func", work)
-    name, done, lock = inner.__module__.rpartition(".")[2], 0, Lock()
+    while isinstance(work, partial):
+        work = work.func
+    name, done, lock = work.__module__.rpartition(".")[2], 0, Lock()
     listener(name, done, total)
 
     def tell(one: Done) -> Done:

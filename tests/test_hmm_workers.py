@@ -1,0 +1,67 @@
+"""Fits over processes: who does them, what is sent, and several searches side by side."""
+
+import math
+import operator
+import os
+from functools import partial
+
+import numpy as np
+import pytest
+
+from dynalab.analysis.hmm import covariances, workers
+
+
+def search(name, waves):
+    """Ask for waves of roots, and return what came back."""
+    came = []
+    for wave in waves:
+        came.append((yield workers.Wave(math.sqrt, wave, [1.0] * len(wave))))
+    return name, came
+
+
+def test_searches_go_on_abreast_and_get_their_own():
+    told = []
+    with workers.telling(lambda *what: told.append(what)):
+        found = workers.abreast(
+            [search("a", [[1, 4], [9]]), search("b", []), search("c", [[16], [], [25]])], 1
+        )
+    assert found == [("a", [[1, 2], [3]]), ("b", []), ("c", [[4], [], [5]])]
+    # Two together with one, then one with none, then the last: and each wave is told by what it does.
+    assert [what for what in told if what[1] == 0] == [("math", 0, 3), ("math", 0, 1), ("math", 0, 1)]
+
+
+def test_this_process_fits_beside_the_others(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    who = workers.spread(os.readlink, ["/proc/self"] * 8, [1.0] * 8, 2)
+    assert str(os.getpid()) in who and len(set(who)) == 2
+    # What is not this process has one thread, whatever is set here.
+    threads = workers.spread(os.getenv, ["OMP_NUM_THREADS"] * 8, [1.0] * 8, 2)
+    assert set(threads) == {"7", "1"} and os.environ["OMP_NUM_THREADS"] == "7"
+
+
+@pytest.mark.parametrize("tasks", [[4, -1, 9], [-1, 4, 9]])
+def test_a_task_that_fails_is_the_callers_error_and_the_next_ones_are_done(tasks):
+    # The first is done by another process, the second here.
+    with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
+        workers.spread(math.sqrt, tasks, [3.0, 2.0, 1.0], 2)
+    assert workers.spread(partial(operator.add, 1), [1, 2, 3], [1.0] * 3, 2) == [2, 3, 4]
+
+
+@pytest.mark.parametrize("least", [1e-3, 1e-12])
+def test_what_covariances_have_in_common_does_not_hang_on_how_it_is_inverted(least):
+    # Far from what is resolved inverses need no eigenvalues, near to it they do.
+    rng = np.random.default_rng(1)
+    turns = [np.linalg.qr(rng.normal(size=(5, 5)))[0] for _ in range(3)]
+    values = np.array([least, 0.1, 1.0, 2.0, 3.0])
+    several = np.array([(turn * values) @ turn.T for turn in turns])
+    expected = np.linalg.inv(np.mean([(turn / values) @ turn.T for turn in turns], axis=0))
+    np.testing.assert_allclose(covariances.common(several), expected, rtol=1e-3, atol=1e-5 * least**0.5)
+
+
+def test_a_floor_is_only_raised_to_where_an_eigenvalue_is_below_it():
+    several = np.array([np.diag([1.0, 2.0]), np.diag([0.5, 4.0])])
+    assert covariances.above(several, 0.499) and not covariances.above(several, 0.501)
+    assert not covariances.above(several, np.array([0.1, 0.6]))
+    raised = covariances.raise_floor(several, 0.6, False)
+    np.testing.assert_allclose(raised, [np.diag([1.0, 2.0]), np.diag([0.6, 4.0])])
+    np.testing.assert_array_equal(raised[0], several[0])
