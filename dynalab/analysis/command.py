@@ -91,14 +91,14 @@ def gather(
         if kept := [run for run in runs if run.id in entered]:
             ready.append(Inputs([ensemble], kept, (group,)))
         else:
-            left += group.warnings or (f"{ensemble.id} has no runs",)
+            left += group.warnings or (f"left out: {ensemble.id} has no runs",)
     if not ready:
         wanted = " or ".join(needs.statuses)
         raise NothingMatched(
             f"no run is {wanted} ({'; '.join(left[:3])}); train to the end first: dynalab train"
         )
     for line in left:
-        tell(f"{line}; left out")
+        tell(line)
     if pool or needs.across:
         yield _together(ready)
         return

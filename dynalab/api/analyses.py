@@ -64,7 +64,8 @@ def analyze(kind: str, ensemble: Any, *others: Any, **keys: Any) -> Any:
     def tell(line: str) -> None:
         # A list has one of each.
         if not together:
-            raise NothingMatched(line)
+            said = line.removeprefix("left out: ")
+            raise NothingMatched(f"analyze {kind} needs a run of each ensemble that can enter: {said}")
         warnings.warn(line, stacklevel=4)
 
     results = []
