@@ -46,10 +46,12 @@ def main() -> int:
     import torch
 
     from dynalab.core.errors import DynalabError, Locked
+    from dynalab.core.machine import keep_memory
     from dynalab.core.plugins import naming
     from dynalab.networks.settings import whole_float32
 
     spare_compiler()
+    keep_memory()
     settings = jobs.get()
     if settings is None:
         return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -139,3 +140,24 @@ def test_the_driver_names_its_cards_and_itself(tmp_path, said, version):
         (folder / "gpus" / place / "information").write_text(f"Model: \t\t {name}\nIRQ:   \t\t 16\n")
     (folder / "version").write_text(said)
     assert cards(tmp_path) == ["NVIDIA H100", "NVIDIA H200"] and driver(tmp_path) == version
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@pytest.mark.parametrize(("own", "kept"), [({}, True), ({"MALLOC_TOP_PAD_": "0"}, False)])
+def test_memory_that_is_freed_is_kept_unless_the_user_says_how(own, kept):
+    code = """
+import resource
+import numpy as np
+from dynalab.core.machine import keep_memory
+keep_memory()
+faults = []
+for _ in range(20):
+    # Two pieces, so that none lies as the heap's end was found.
+    pieces = np.ones(1 << 20), np.ones(1 << 20)
+    del pieces
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(faults[-1] - faults[4])
+"""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | own
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert (int(done.stdout) < 1000) == kept
