@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from dynalab.optim.base import state_of
+from dynalab.optim.lines import padded
 from dynalab.optim.updates import fuse, make_step
 
 CASES: list[tuple[type[torch.optim.Optimizer], dict[str, Any]]] = [
@@ -26,7 +28,7 @@ SHAPES = [(3, 5, 7), (3, 13), (3, 1)]
 def _pair(kind: type[torch.optim.Optimizer], options: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
     generator = torch.Generator().manual_seed(0)
     start = [torch.randn(shape, generator=generator) for shape in SHAPES]
-    ours, theirs = ([x.clone().requires_grad_() for x in start] for _ in range(2))
+    ours, theirs = ([lay(x).requires_grad_() for x in start] for lay in (padded, torch.clone))
     groups = [[{"params": x[:1]}, {"params": x[1:], "weight_decay": 0.0}] for x in (ours, theirs)]
     make: Any = kind
     return ours, theirs, *(make(group, foreach=True, **options) for group in groups)
@@ -89,4 +91,42 @@ def test_fused_kernels_make_the_same_updates(
         assert all(torch.equal(param.grad, grad) for param, grad in zip(ours, kept, strict=True))
     for mine, other in zip(ours, theirs, strict=True):
         assert torch.allclose(mine, other, rtol=1e-4, atol=1e-6)
-        assert set(own.state[mine]) == set(reference.state[other])
+        assert set(state_of(own, mine)) == {key for key, x in reference.state[other].items() if x is not None}
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_a_runs_bits_do_not_depend_on_how_many_are_beside_it(
+    kind: type[torch.optim.Optimizer], options: dict[str, Any]
+) -> None:
+    def trained(runs: int) -> list[torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        draws = [torch.randn(20, *shape, generator=generator)[-runs:] for shape in ((5, 7), (13,), ()) * 6]
+        params = [padded(x).requires_grad_() for x in draws[:3]]
+        make: Any = kind
+        optimizer = make(params, foreach=True, **options)
+        fuse(optimizer)
+        assert optimizer.param_groups[0]["fused"]
+        for step in range(1, 6):
+            for param, grad in zip(params, draws[3 * step :], strict=False):
+                param.grad = grad
+            make_step(optimizer)
+            if step == 3:
+                # As a checkpoint is loaded: tensors lie as they come.
+                held = [{key: x.clone() for key, x in state_of(optimizer, p).items()} for p in params]
+                for param, state in zip(params, held, strict=True):
+                    optimizer.state[param] = state
+        return [x[-1] for param in params for x in (param, *state_of(optimizer, param).values()) if x.dim()]
+
+    alone = trained(1)
+    for runs in (2, 3, 7, 20):
+        assert all(map(torch.equal, alone, trained(runs)))
+
+
+def test_what_is_laid_out_otherwise_is_not_fused() -> None:
+    for param in (torch.ones(3), padded(torch.ones(3, dtype=torch.complex64)), torch.ones(4, 16).mT):
+        optimizer = torch.optim.SGD([param.requires_grad_()], lr=0.1, foreach=True)
+        fuse(optimizer)
+        param.grad = torch.ones_like(param)
+        make_step(optimizer)
+        assert not optimizer.param_groups[0]["fused"]
+        assert torch.allclose(param, torch.full_like(param, 0.9))

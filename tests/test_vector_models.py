@@ -65,12 +65,14 @@ def update(base, params, x, y, squares=True):
     leaves = {key: value.clone().requires_grad_() for key, value in params.items()}
     outputs = base.stacked_forward(leaves, x)
     losses = (outputs - y).square().mean((1, 2)) if squares else torch.relu(1 - outputs * y).mean((1, 2))
-    gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
-    return {
-        "outputs": outputs.detach(),
-        "losses": losses.detach(),
-        **dict(zip(leaves, gradients, strict=True)),
-    }
+    along, *gradients = torch.autograd.grad(losses.sum(), [outputs, *leaves.values()])
+    found = dict(zip(leaves, gradients, strict=True))
+    if hasattr(base, "stacked_vjp"):
+        same, vjp = base.stacked_vjp(params, x)
+        assert torch.equal(same, outputs)
+        by_hand = vjp(along)
+        found = {key: by_hand[key] for key in found}
+    return {"outputs": outputs.detach(), "losses": losses.detach(), **found}
 
 
 @pytest.mark.parametrize("size", [1, 3, 32, 37, 200])

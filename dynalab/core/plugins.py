@@ -231,3 +231,12 @@ def require(holds: Any, whose: object, returned: object, expected: str) -> None:
     """Refuse what a function gave unless the condition holds; as `refuse`."""
     if not holds:
         refuse(whose, returned, expected)
+
+
+def by_hand(thing: object, name: str, plain: str) -> Any:
+    """Return a method that does in another way what another method does too; None where there is none.
+
+    Of a subclass that has the plain one anew, as a plug-in's may, the other is not.
+    """
+    owners = [next((c for c in type(thing).__mro__ if n in vars(c)), None) for n in (name, plain)]
+    return getattr(thing, name) if owners[0] is owners[1] is not None else None

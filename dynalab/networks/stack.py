@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,13 @@ from torch.func import functional_call, vmap
 
 from dynalab.core.devices import to_device
 from dynalab.core.errors import ConfigError
-from dynalab.core.plugins import blame
+from dynalab.core.plugins import blame, by_hand
 from dynalab.core.streams import Streams
 from dynalab.models.base import Context
+from dynalab.optim.lines import padded
 
+# Takes a gradient by outputs, (S, B, ...), to those by weights.
+Vjp = Callable[[Tensor], Sequence[Tensor | None]]
 # One network alone is trained beside a copy of itself: at width 1 batched products pick other kernels, and a seed's
 # bits would depend on whether it was trained alone.
 LEAST_WIDTH = 2
@@ -60,7 +63,8 @@ class Stack:
         self.params: dict[str, Tensor] = {}
         for name, own in self.network.named_parameters():
             rows = torch.stack([network.get_parameter(name).detach() for network in networks])
-            self.params[name] = rows.to(device).requires_grad_(own.requires_grad)
+            laid = padded(rows) if device.type == "cpu" else rows.to(device)
+            self.params[name] = laid.requires_grad_(own.requires_grad)
         self.buffers: dict[str, Tensor] = {}
         for name, _ in self.network.named_buffers():
             self.buffers[name] = torch.stack([n.get_buffer(name).detach() for n in networks]).to(device)
@@ -70,6 +74,7 @@ class Stack:
         self._unstored = set(self.buffers) - set(self.network.state_dict())
         _empty(self.network)
         self._stacked = getattr(self.network, "stacked_forward", None)
+        self._vjp = by_hand(self.network, "stacked_vjp", "stacked_forward")
         self._takes_context = bool(getattr(self.network, "takes_context", False))
         self._noise_shapes = getattr(self.network, "noise_shapes", None)
         self.differs_in_training = self._takes_context or bool(self.buffers)
@@ -150,6 +155,32 @@ class Stack:
                 for name, tensor in replaced.items():
                     context.buffers[name].copy_(tensor)
         return outputs
+
+    def vjp(
+        self,
+        inputs: Tensor,
+        params: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor] | None,
+    ) -> tuple[Tensor, Vjp]:
+        """Return the outputs (S, B, ...) of an update's pass, and what takes a gradient by them to the weights.
+
+        That is called once; it returns gradients in the order of `trained`, None, as torch has it, of what the outputs
+        do not depend on. Arguments as of `forward`.
+        """
+        if self._vjp is not None:
+            weights = {name: param.detach() for name, param in params.items()}
+            outputs, own = self._vjp(weights, inputs)
+            return outputs, lambda gradient: [*map(own(gradient).get, self.trained)]
+        outputs = self.forward(inputs, params, training=True, noise=noise, buffers=buffers)
+
+        def vjp(gradient: Tensor) -> Sequence[Tensor | None]:
+            wanted = [params[name] for name in self.trained]
+            if not outputs.requires_grad:
+                return [None] * len(wanted)
+            return torch.autograd.grad(outputs, wanted, grad_outputs=gradient, allow_unused=True)
+
+        return outputs.detach(), vjp
 
     def noise_of(self, step: int, inputs: Tensor) -> dict[str, Tensor]:
         """Draw the noise of one update: name -> uniform numbers, shape (S, ...), each run's from its own stream.

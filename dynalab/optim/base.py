@@ -1,8 +1,7 @@
 """What an optimizer module holds: `Config` (a dataclass) and `build(config, params) -> torch.optim.Optimizer`.
 
 `params` are stacked parameters, shape (S, ...), of S runs that must not touch: the update has to be elementwise.
-torch's `foreach` and plain forms are; its `fused` SGD is not bit-exact on CPU (measured: the vector tail of a stacked
-tensor rounds differently, so a seed's bits would depend on its place in the stack).
+torch's `foreach` and plain forms are; its `fused` kernels are on tensors that are laid out for them alone (`lines`).
 """
 
 from __future__ import annotations

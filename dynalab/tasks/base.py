@@ -137,6 +137,9 @@ class Task(Protocol):
 
         A mean over something else than the examples (tokens that are not padding) is said by an optional method
         `counted(batch)`: what `loss` and `metrics` of a batch are means over, each run's number, shape (S,).
+
+        An optional method `loss_and_gradient(outputs, batch)` has updates differentiate by hand, where autograd costs
+        more: the losses, the same to the bit, and the gradient of their sum by the outputs.
         """
         ...
 

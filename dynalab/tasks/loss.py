@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dynalab.config.schema import Train
 from dynalab.core.batch import Batch
+from dynalab.core.plugins import by_hand
 from dynalab.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -28,6 +31,10 @@ class Loss:
     dtype: torch.dtype
     temperature: float = 1.0
 
+    @cached_property
+    def _by_hand(self) -> Callable[[Tensor, Batch], tuple[Tensor, Tensor]] | None:
+        return by_hand(self.task, "loss_and_gradient", "loss")
+
     @classmethod
     def of(cls, task: Task, train: Train) -> Loss:
         """Return the loss that a configuration trains."""
@@ -43,3 +50,25 @@ class Loss:
     def __call__(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return each run's mean loss (S,) from outputs (S, B, ...)."""
         return self.task.loss(self.logits(outputs), batch)
+
+    def differentiated(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return each run's mean loss (S,), and its gradient by outputs (S, B, ...), of their shape and type.
+
+        There is no gradient, None, where the loss does not depend on them.
+        """
+        import torch
+
+        logits = self.logits(outputs)
+        if self._by_hand is not None:
+            losses, gradient = self._by_hand(logits, batch)
+        else:
+            logits = logits.detach().requires_grad_()
+            with torch.enable_grad():
+                losses = self.task.loss(logits, batch)
+            if not losses.requires_grad:
+                return losses, None
+            (gradient,) = torch.autograd.grad(losses.sum(), [logits], allow_unused=True)
+            losses = losses.detach()
+        if gradient is not None and self.temperature != 1:
+            gradient = gradient / self.temperature
+        return losses, gradient if gradient is None else gradient.to(outputs.dtype)

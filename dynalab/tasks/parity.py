@@ -137,6 +137,26 @@ class Parity:
         # Not softplus: its last few entries have other bits than the same numbers further in front.
         return -logsigmoid(margin).mean(1)
 
+    def loss_and_gradient(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return `loss`, and its gradient by the outputs (S, B, 1)."""
+        import torch
+        from torch.nn.functional import logsigmoid
+
+        output, targets = outputs.squeeze(2), batch.targets
+        count = targets.shape[1]
+        if self.config.loss == "square":
+            error = output - targets
+            return error.square().mean(1), (error * (2 / count)).unsqueeze(2)
+        margin = output * targets
+        if self.config.loss == "hinge":
+            slack = margin.neg_().add_(1.0)
+            gradient = torch.ops.aten.threshold_backward(targets * (-1 / count), slack, 0)
+            return slack.relu_().sum(1).div_(count), gradient.unsqueeze(2)
+        surprisal = -logsigmoid(margin)
+        # -sigmoid(-margin), of numbers that cannot overflow.
+        gradient = torch.expm1(-surprisal).mul_(targets).div_(count)
+        return surprisal.mean(1), gradient.unsqueeze(2)
+
     def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return `accuracy`, the share of outputs with the label's sign (0 has neither); (S,), float64."""
         import torch

@@ -6,6 +6,7 @@ CPU and on CUDA.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -42,12 +43,12 @@ def examples(
     A bit of 0 is +1, one of 1 is -1, and the label the product of the first k; `flips` (N,) of each run says which
     labels are turned over.
     """
-    odd = np.stack([np.bitwise_xor.reduce(rows[:, :k], axis=1) for rows in bits])
+    odd = np.stack([functools.reduce(np.bitwise_xor, rows.T[:k]) for rows in bits])
     if flips is not None:
         odd = odd ^ np.stack(flips)
-    # Bits go to the device, a quarter of what they become there: 1 - 2 b, exactly.
-    parts = (to_device(torch.from_numpy(part), device).to(torch.float32) for part in (np.stack(bits), odd))
-    return Batch(*(part.mul_(-2.0).add_(1.0) for part in parts))
+    # Bits go to the device, and are 1 - 2 b there while numbers are a byte long.
+    parts = (to_device(torch.from_numpy(part), device).view(torch.int8) for part in (np.stack(bits), odd))
+    return Batch(*((1 - 2 * part).to(torch.float32) for part in parts))
 
 
 class FreshData:
@@ -101,10 +102,9 @@ class FreshData:
         if self._noise:
             flips = [stream.numpy("noise", block).random(count) < self._noise for stream in self._streams]
         drawn = examples(bits, self._k, self._device, flips)
-        # Steps first, so that a batch is one piece of memory.
+        # A run's batch is one piece of memory.
         shape = (len(self._streams), self.block, self._batch_size)
-        inputs = drawn.inputs.view(*shape, self._n).transpose(0, 1).contiguous()
-        return inputs, drawn.targets.view(shape).transpose(0, 1).contiguous()
+        return drawn.inputs.view(*shape, self._n).transpose(0, 1), drawn.targets.view(shape).transpose(0, 1)
 
     def _draw_packed(self, block: int) -> list[Tensor]:
         """Draw a block, on the host: bits, eight a byte, (S, bytes), and where there is label noise flips (S, N)."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from dynalab.config.ensemble import EnsembleConfig, from_tree
 from dynalab.core.streams import Streams
 from dynalab.networks.stack import Stack
+from dynalab.optim.lines import whole
 from dynalab.training.cadence import cadence
 from dynalab.training.loop import Loop
 from dynalab.training.planner import ADDRESS, HOLD, RUN_BY_RUN
@@ -136,12 +137,12 @@ def _shift(stack: Stack, n_bytes: int) -> None:
     """Lay a stack's weights and buffers, and from now on its inputs, so many bytes off where they would be."""
     for tensor in (*stack.params.values(), *stack.buffers.values()):
         tensor.data = _shifted(tensor.data, n_bytes)
-    forward: Callable[..., Tensor] = stack.forward
+    for name in ("forward", "vjp"):
+        setattr(stack, name, _on_shifted(getattr(stack, name), n_bytes))
 
-    def shifted_forward(inputs: Tensor, *args: Any, **keys: Any) -> Tensor:
-        return forward(_shifted(inputs, n_bytes), *args, **keys)
 
-    stack.forward = shifted_forward  # type: ignore[method-assign]
+def _on_shifted(function: Callable[..., Any], n_bytes: int) -> Callable[..., Any]:
+    return lambda inputs, *args, **keys: function(_shifted(inputs, n_bytes), *args, **keys)
 
 
 def _shifted(tensor: Tensor, n_bytes: int) -> Tensor:
@@ -150,7 +151,7 @@ def _shifted(tensor: Tensor, n_bytes: int) -> Tensor:
         return tensor
     sizes, strides, offset = tensor.size(), tensor.stride(), n_bytes // tensor.element_size()
     span = 1 + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
-    # torch lays new memory at multiples of 64.
-    copy = torch.empty(offset + span, dtype=tensor.dtype)
-    copy[offset:].copy_(tensor.detach().as_strided((span,), (1,)))
+    # torch lays new memory at multiples of 64. What fills the last vector is there as it would be.
+    copy = torch.zeros(offset + whole(span), dtype=tensor.dtype)
+    copy[offset : offset + span].copy_(tensor.detach().as_strided((span,), (1,)))
     return copy.as_strided(sizes, strides, offset)

@@ -14,7 +14,7 @@ from dynalab.core.batch import Batch
 from dynalab.core.errors import ConfigError
 from dynalab.core.state import Upcoming
 from dynalab.networks.evaluation import shares_pass
-from dynalab.networks.stack import Stack
+from dynalab.networks.stack import Stack, Vjp
 from dynalab.optim.ascent import along_runs, ascended, joint_norm, radius
 from dynalab.optim.orthogonal import orthogonal
 from dynalab.tasks.base import TaskData, counted
@@ -29,15 +29,19 @@ _NOISE = "noise/"
 
 @dataclass(frozen=True)
 class Pass:
-    """A batch that went through the networks: outputs (S, B, ...) and losses (S,), with their graph.
+    """A batch that went through the networks: outputs (S, B, ...) and losses (S,).
 
     Attributes:
+        gradient: Of the losses by the outputs, (S, B, ...); None where they do not depend on them.
+        vjp: What takes it to the weights, once.
         versions: Of the parameters: whoever writes to them afterwards needs another pass.
     """
 
     batch: Batch
     outputs: Tensor
     losses: Tensor
+    gradient: Tensor | None
+    vjp: Vjp
     versions: list[int]
 
 
@@ -117,14 +121,13 @@ class Gradients:
         if weights is not None:
             leaves = {**leaves, **{n: weights[n].detach().requires_grad_() for n in self._stack.trained}}
             buffers = {name: buffer.clone() for name, buffer in self._stack.buffers.items()}
-        wanted = [leaves[name] for name in self._stack.trained]
         if weights is None and self._graph is not None and self.lost is None:
             return self._replayed(step, self._graph)
         numbers = range(step * self._count, (step + 1) * self._count)
         batches = [self._data.train_batch(number) for number in numbers]
         counts = [counted(self._loss.task, batch) for batch in batches]
         whole = sum(counts)
-        total: list[Tensor | None] = [None] * len(wanted)
+        total: list[Tensor | None] = [None] * len(self._stack.trained)
         losses: list[Tensor] = []
         for number, batch, count in zip(numbers, batches, counts, strict=True):
             done = None
@@ -132,16 +135,16 @@ class Gradients:
                 done, self._kept = self._kept, None
             if done is None or done.versions != self._versions():
                 done = self._pass(number, batch, leaves, buffers)
-            own = done.losses
+            own, gradient = done.losses, done.gradient
             if self._count > 1:
-                share = whole / count
-                own = own / (share.to(own.dtype) if isinstance(share, Tensor) else share)
-            losses.append(own.detach())
-            if self.lost is not None:
-                own = own.masked_fill(self.lost, 0.0)
-            if own.requires_grad:
-                found = torch.autograd.grad(own.sum(), wanted, allow_unused=True)
-                total = [_sum(one, other) for one, other in zip(total, found, strict=True)]
+                share = torch.as_tensor(whole / count, dtype=own.dtype, device=own.device).expand_as(own)
+                own = own / share
+                gradient = None if gradient is None else gradient / along_runs(share, gradient)
+            losses.append(own)
+            if gradient is not None:
+                if self.lost is not None:
+                    gradient = gradient.masked_fill(along_runs(self.lost, gradient), 0.0)
+                total = [_sum(one, other) for one, other in zip(total, done.vjp(gradient), strict=True)]
         return batches[-1], functools.reduce(torch.add, losses), self._masks.gradients(total)
 
     def as_applied(
@@ -212,10 +215,9 @@ class Gradients:
         """Return the losses (S,) and gradients of a batch with some noise, by name."""
         noise = {key.removeprefix(_NOISE): x for key, x in tensors.items() if key.startswith(_NOISE)}
         done = self._pass(0, Batch(tensors["inputs"], tensors["targets"]), noise=noise)
-        wanted = [*self._stack.trained.values()]
-        if not done.losses.requires_grad:
-            return done.losses, [None] * len(wanted)
-        return done.losses.detach(), torch.autograd.grad(done.losses.sum(), wanted, allow_unused=True)
+        if done.gradient is None:
+            return done.losses, [None] * len(self._stack.trained)
+        return done.losses, done.vjp(done.gradient)
 
     def forget(self) -> None:
         """Forget what was made ahead."""
@@ -231,9 +233,9 @@ class Gradients:
     ) -> Pass:
         """Take a training batch through the networks, by default with the stack's own weights."""
         noise = self._stack.noise_of(number, batch.inputs) if noise is None else noise
-        outputs = self._stack.forward(batch.inputs, weights, training=True, noise=noise, buffers=buffers)
-        outputs = outputs.to(self._loss.dtype)
-        return Pass(batch, outputs, self._loss(outputs, batch), self._versions())
+        outputs, vjp = self._stack.vjp(batch.inputs, weights or self._stack.params, noise, buffers)
+        losses, gradient = self._loss.differentiated(outputs, batch)
+        return Pass(batch, outputs.to(self._loss.dtype), losses, gradient, vjp, self._versions())
 
     def _versions(self) -> list[int]:
         """Return how often each parameter was written to."""

@@ -108,9 +108,7 @@ class Loop:
         loss = Loss.of(self.task, config.train)
         spikes = Spikes(stack.width, device) if any(item.on_spike for item in items) else None
         self._losses = Losses(stack.width, device, spikes)
-        # Its tensors are shared with no other run.
-        alone = len(streams) == 1 and not exact and device.type == "cpu"
-        self.updates = Updates(config, stack, loss, self.data, self._losses, total, folders, alone)
+        self.updates = Updates(config, stack, loss, self.data, self._losses, total, folders)
         if graph and device.type == "cuda":
             self.updates.gradients.replay()
         self.updates.gradients.check_batches(whole, total * config.train.accumulate, config.model.name, size)

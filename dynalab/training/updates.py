@@ -50,7 +50,6 @@ class Updates:
         losses: What takes the losses of the updates.
         total: Length of training, for schedules that depend on it.
         folders: A user's plug-in folders.
-        alone: Whether this is one run whose tensors are shared with no other.
 
     Attributes:
         step: Updates done.
@@ -71,7 +70,6 @@ class Updates:
         losses: Losses,
         total: int,
         folders: Sequence[Any],
-        alone: bool,
     ) -> None:
         self.stack, self.step, self.last = stack, 0, Update()
         self._losses, self._seen, self.are_over = losses, Late(), False
@@ -81,8 +79,7 @@ class Updates:
         self.optimizer: torch.optim.Optimizer = self._build_optimizer(config.optimizer, params)
         _check_optimizer(self._build_optimizer, self.optimizer, params)
         self._follow_buffers()
-        if alone:
-            fuse(self.optimizer)
+        fuse(self.optimizer)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         schedule = registry.find("schedule", config.schedule.name, folders)
         self._factor = halved(factor_of(schedule.module.build, config.schedule, total), config.train.halve_at)

@@ -21,6 +21,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+# Takes a gradient by outputs (S, B, C) to those by weights, name -> (S, ...).
+StackedVjp = Callable[[Tensor], dict[str, Tensor]]
+
 
 def square(x: Tensor) -> Tensor:
     """Return x * x; the backward pass of a product needs one temporary tensor less than that of a power."""
@@ -45,6 +48,24 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sin": torch.sin,
     "square": square,
     "cube": cube,
+}
+
+
+def gelu_derivative(x: Tensor) -> Tensor:
+    """Return Phi(x) + x phi(x)."""
+    density = torch.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+    return 0.5 * (1.0 + torch.erf(x * math.sqrt(0.5))) + x * density
+
+
+# Take a gradient by the outputs of an activation to one by its arguments, given these (of the two that overwrite them
+# its outputs).
+BACK: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "relu": lambda gradient, y: torch.ops.aten.threshold_backward(gradient, y, 0),
+    "tanh": torch.ops.aten.tanh_backward,
+    "gelu": lambda gradient, x: gradient * gelu_derivative(x),
+    "sin": lambda gradient, x: gradient * torch.cos(x),
+    "square": lambda gradient, x: gradient * x * 2.0,
+    "cube": lambda gradient, x: gradient * x * x * 3.0,
 }
 
 
@@ -108,7 +129,7 @@ class MLP(nn.Module):
             nn.Linear(n, m, bias=head_bias if i == last else bias)
             for i, (n, m) in enumerate(pairwise(widths))
         )
-        self.activation = ACTIVATIONS[activation]
+        self.activation, self.back = ACTIVATIONS[activation], BACK[activation]
         fill = INITS[init]
         with torch.no_grad():
             for i, layer in enumerate(self.layers):
@@ -136,3 +157,30 @@ class MLP(nn.Module):
             x = self.activation(x) if i else x
             x = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias[..., None], weight, x)
         return x.transpose(1, 2)
+
+    def stacked_vjp(self, params: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, StackedVjp]:
+        """Return `stacked_forward`, and what takes a gradient by its outputs, (S, B, C), to those by the weights."""
+        x = arguments = inputs.flatten(2).transpose(1, 2)
+        taken = []
+        for i in range(len(self.layers)):
+            weight, bias = params[f"layers.{i}.weight"], params.get(f"layers.{i}.bias")
+            x = self.activation(x) if i else x
+            taken.append((weight, bias is not None, arguments, x))
+            x = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias[..., None], weight, x)
+            arguments = x
+
+        def vjp(gradient: Tensor) -> dict[str, Tensor]:
+            found, error = {}, gradient.transpose(1, 2)
+            for i, (weight, has_bias, arguments, x) in reversed([*enumerate(taken)]):
+                found[f"layers.{i}.weight"] = torch.bmm(error, x.transpose(1, 2))
+                if has_bias:
+                    found[f"layers.{i}.bias"] = error.sum(2)
+                if i:
+                    rows = weight.transpose(1, 2)
+                    # Of one output there is nothing to sum.
+                    error = self.back(
+                        rows * error if len(error[0]) == 1 else torch.bmm(rows, error), arguments
+                    )
+            return found
+
+        return x.transpose(1, 2), vjp
