@@ -109,7 +109,9 @@ def test_a_runs_bits_do_not_depend_on_how_many_are_beside_it(
         for step in range(1, 6):
             for param, grad in zip(params, draws[3 * step :], strict=False):
                 param.grad = grad
+            versions = [param._version for param in params]
             make_step(optimizer)
+            assert all(param._version > before for param, before in zip(params, versions, strict=True))
             if step == 3:
                 # As a checkpoint is loaded: tensors lie as they come.
                 held = [{key: x.clone() for key, x in state_of(optimizer, p).items()} for p in params]

@@ -86,6 +86,8 @@ def _fused(optimizer: torch.optim.Optimizer, group: Group) -> None:
             lines.take(param.grad)
             held.append(lines)
             states.append(state)
+    # Which the kernels do not say themselves.
+    torch.autograd.graph.increment_version([lines.param for lines in held])
     if adam:
         _fused_adam(group, held, states)
         return

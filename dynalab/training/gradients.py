@@ -143,7 +143,8 @@ class Gradients:
             losses.append(own)
             if gradient is not None:
                 if self.lost is not None:
-                    gradient = gradient.masked_fill(along_runs(self.lost, gradient), 0.0)
+                    lost = self.lost.view(-1, *[1] * (gradient.dim() - 1))
+                    gradient = gradient.masked_fill(lost, 0.0)
                 total = [_sum(one, other) for one, other in zip(total, done.vjp(gradient), strict=True)]
         return batches[-1], functools.reduce(torch.add, losses), self._masks.gradients(total)
 
