@@ -178,7 +178,7 @@ class Stack:
             wanted = [params[name] for name in self.trained]
             if not outputs.requires_grad:
                 return [None] * len(wanted)
-            return torch.autograd.grad(outputs, wanted, grad_outputs=gradient, allow_unused=True)
+            return torch.autograd.grad(_Along.apply(outputs, gradient), wanted, allow_unused=True)
 
         return outputs.detach(), vjp
 
@@ -219,6 +219,24 @@ class Stack:
                         f"the model has {tuple(tensor.shape[1:])} {tensor.dtype}"
                     )
                 tensor.copy_(widen(rows, self.width))
+
+
+class _Along(torch.autograd.Function):
+    """A number whose derivative by outputs is a given gradient.
+
+    The argument `grad_outputs` of `torch.autograd.grad` would do, but torch checks it with the help of sympy, whose
+    import takes a second.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return gradient.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient, None
 
 
 def widen(tensor: Tensor, width: int) -> Tensor:
