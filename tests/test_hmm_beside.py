@@ -199,7 +199,7 @@ def test_some_runs_of_stacked_frames_are_those_runs_stacked():
 
 
 @pytest.mark.parametrize("states_a_row", [1, 4])
-def test_weighted_products_are_sums_over_all_frames(states_a_row):
+def test_weighted_products_are_the_same_whichever_way_they_are_made(states_a_row):
     rng = np.random.default_rng(3)
     frames = stack([rng.normal(size=(50, 3))], "ar")
     weights = np.zeros((49, 4))
