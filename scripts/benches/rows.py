@@ -74,14 +74,15 @@ def train(steps: int, seeds: int, words: list[str]) -> dict[str, float]:
     from dynalab.networks.evaluation import Evaluation
     from dynalab.training.gradients import Gradients
     from dynalab.training.loop import Loop
-    from dynalab.training.measuring import Measurement
+    from dynalab.training.measuring import Measurement, Measuring
     from dynalab.training.recorder import Recorder
     from dynalab.training.session import Session
 
     clock = Clock()
     clock.count(Loop, "update", lambda *_: "updates")
-    for owner, name in ((Loop, "rows"), (Loop, "forced_rows"), (Recorder, "add"), (Recorder, "flush")):
-        clock.count(owner, name, lambda *_: "rows")
+    for owner in (Measuring, Recorder):
+        for name in ("rows", "forced_rows") if owner is Measuring else ("add", "flush"):
+            clock.count(owner, name, lambda *_: "rows")
     for name in ("add", "flush"):
         clock.count(Recorder, name, lambda *_: "in: writing")
     clock.count(Gradients, "ahead", lambda *_: "shared")
