@@ -137,7 +137,8 @@ class Gradients:
                 done = self._pass(number, batch, leaves, buffers)
             own, gradient = done.losses, done.gradient
             if self._count > 1:
-                share = torch.as_tensor(whole / count, dtype=own.dtype, device=own.device).expand_as(own)
+                weight = whole / count
+                share = weight.to(own.dtype) if isinstance(weight, Tensor) else torch.full_like(own, weight)
                 own = own / share
                 gradient = None if gradient is None else gradient / along_runs(share, gradient)
             losses.append(own)
