@@ -51,3 +51,16 @@ def test_only_what_is_not_stored_counts(here):
         == 0
     )
     assert "above 0" in here("train", *FEW, "compute.snapshot_gb=0").err
+
+
+def test_a_fork_that_is_refused_leaves_nothing(here, outputs):
+    assert here("train", *FEW, "seed=0..1", "checkpoint.keep=all", "checkpoint.every=2", "-q").code == 0
+    (parent,) = outputs.glob("grokking/*")
+    tight = ["launcher=inline", "compute.snapshot_gb=1e-9"]
+    for step in ("1", "2"):
+        assert here("fork", parent.name[-10:], step, "train.steps=6", *tight).code == 2
+        assert list(outputs.glob("grokking/*")) == [parent]
+    assert here("fork", parent.name[-10:], "2", "train.steps=6", "launcher=inline", "-q").code == 0
+    (fork,) = set(outputs.glob("grokking/*")) - {parent}
+    assert here("fork", parent.name[-10:], "2", "train.steps=8", *tight).code == 2
+    assert fork.is_dir() and here("runs", "list", fork.name[-10:]).out.count(" done ") == 2

@@ -217,6 +217,8 @@ def discard_untrained(ensemble: EnsemblePaths, shards: Sequence[ShardPaths]) -> 
     # What another command has begun to use meanwhile stays.
     with contextlib.suppress(Locked), Lock(ensemble.lock, wait=10.0):
         for paths in refused:
+            if not paths.run.is_file():
+                continue
             with contextlib.suppress(Locked), Lock(paths.lock, beats=False):
                 if is_untrained(paths):
                     discard(paths.root)

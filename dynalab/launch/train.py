@@ -158,7 +158,14 @@ def train(
         stack.callback(trainer.close)
         # Workers are importing torch meanwhile; the first that is ready tries the step.
         plans.ask(trainer)
-        refuse_excess(compared, most_gb, plans.size)
+        try:
+            refuse_excess(compared, most_gb, plans.size)
+        except ConfigError:
+            for layout in compared:
+                # Of a fork what its parent kept is laid out already.
+                if layout.paths.root.is_dir():
+                    discard_untrained(layout.paths, layout.work)
+            raise
         for layout in compared:
             # Here, since a trial takes its time, and an ensemble is locked while it is laid out.
             plans.of(layout.request, len(layout.new))
