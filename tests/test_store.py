@@ -66,7 +66,10 @@ def test_resume_truncates_to_what_the_checkpoint_vouches_for(tmp_path):
     assert np.load(path)["step"].tolist() == list(range(7))
     again.close()
     with pytest.raises(StoreError, match="other columns"):
-        series.SeriesWriter(path, ["a"], 3, keep=mark)
+        series.SeriesWriter(path, ["c"], 3, keep=mark)
+    fewer = series.SeriesWriter(path, ["a", "c"], 3, keep=mark)
+    fewer.close()
+    assert fewer.left_out == ("c",) and fewer.dtype.names == ("step", "wall", "a", "b")
 
 
 @pytest.mark.parametrize("harm", ["magic", "header", "empty", "steps", "missing"])

@@ -28,7 +28,6 @@ def analyze(kind: str, ensemble: Any, *others: Any, **keys: Any) -> Any:
 
         result = dynalab.analyze("hmm", "cb7150eb3e", max_states=4)
         results = dynalab.analyze("hmm", dynalab.load_all())          # of each ensemble one
-        *each, together = dynalab.analyze("examples", dynalab.load_all())
 
     Args:
         kind: `hmm`, ...; one of your own is found in the folders of `DYNALAB_PATH` and among installed plug-ins.
@@ -38,7 +37,8 @@ def analyze(kind: str, ensemble: Any, *others: Any, **keys: Any) -> Any:
 
     Returns:
         The result; for several ensembles a list, one for each, and after these one a task where the kind is also about
-        all of them together (`examples`). Where it is about nothing else, or `pool=True` makes one over all: one.
+        all of them together (`*each, together = dynalab.analyze("examples", ...)`). Where it is about nothing else, or
+        `pool=True` makes one over all: one.
 
     Raises:
         ConfigError: There is no such analysis, or a key does not exist or cannot have this value.
