@@ -235,6 +235,59 @@ def test_two_tables_can_be_differentiated_twice(activation):
     assert torch.autograd.gradgradcheck(function, (left, right, output))
 
 
+@pytest.mark.parametrize("activation", ["square", "relu"])
+def test_two_tables_by_hand_are_those_of_autograd_whatever_the_blocks(activation, monkeypatch):
+    from dynalab.models.nets import two_tables
+    from dynalab.models.nets.pairs import EmbeddingMLP
+
+    generator = torch.Generator().manual_seed(0)
+    network, pairs = EmbeddingMLP(5, 3, 4, activation), torch.randint(5, (2, 7, 2), generator=generator)
+    params = {
+        name: torch.randn(2, *param.shape, generator=generator, dtype=torch.float64)
+        for name, param in network.named_parameters()
+    }
+    leaves = [tensor.clone().requires_grad_() for tensor in params.values()]
+    outputs = two_tables._batched(*leaves, pairs, activation)
+    along = torch.randn(outputs.shape, generator=generator, dtype=torch.float64)
+    wanted = torch.autograd.grad(outputs, leaves, along)
+    for block in (two_tables.BLOCK, 12):
+        # Twelve entries are three rows, and seven examples three blocks.
+        monkeypatch.setattr(two_tables, "BLOCK", block)
+        found, vjp = network.stacked_vjp(params, pairs)
+        torch.testing.assert_close(found, outputs.detach())
+        assert torch.equal(found, network.stacked_forward(params, pairs))
+        torch.testing.assert_close(tuple(vjp(along).values()), wanted)
+
+
+@pytest.mark.parametrize("size", [(3, 7, 4), (2, 33, 59)])
+def test_cross_entropy_by_hand_is_that_of_autograd(size):
+    from dynalab.tasks import classification
+
+    generator = torch.Generator().manual_seed(0)
+    runs, count, classes = size
+    logits = 30 * torch.randn(runs, classes, count, generator=generator, dtype=torch.float64).transpose(1, 2)
+    targets = torch.randint(classes, (runs, count), generator=generator)
+    assert classification.lies_by_class(logits) and not classification.lies_by_class(logits.contiguous())
+    leaf = logits.contiguous().requires_grad_()
+    wanted = classification.cross_entropy(leaf, targets)
+    (gradient,) = torch.autograd.grad(wanted.sum(), [leaf])
+    losses, found = classification.cross_entropy_and_gradient(logits, targets)
+    torch.testing.assert_close(losses, wanted.detach())
+    torch.testing.assert_close(found, gradient)
+    torch.testing.assert_close(classification.cross_entropy(logits, targets), wanted.detach())
+    single = logits.float()
+    for chosen in ([0], [1, 0]):
+        part = classification.cross_entropy_and_gradient(single[chosen].mT.contiguous().mT, targets[chosen])
+        whole = classification.cross_entropy_and_gradient(single, targets)
+        assert all(torch.equal(one, two[chosen]) for one, two in zip(part, whole, strict=True))
+    # A label that is certain, to the last digit of its type, has no loss and no gradient.
+    sure = torch.zeros(1, classes, 2).transpose(1, 2)
+    sure[..., 0] = 200.0
+    assert not any(
+        part.any() for part in classification.cross_entropy_and_gradient(sure, sure.new_zeros(1, 2).long())
+    )
+
+
 @pytest.mark.parametrize("model", ["nanda", "power", "onehot_mlp"])
 def test_a_lone_run_without_exactness_takes_the_plain_network(model):
     (request,) = read_command([*SMALL, f"model={model}", "train.batch_size=8"]).requests

@@ -14,7 +14,8 @@ The hints, all optional, are attributes of the network:
 - `stacked_forward(params, inputs)`, the forward pass of S runs at once, where writing it out by hand is faster than
   vmap: `params` maps names to tensors of shape (S, ...), `inputs` is (S, B, ...), the result is (S, B, ...);
 - `stacked_vjp(params, inputs)`, beside it, for updates: the same outputs, to the bit, and a function that takes a
-  gradient by them, (S, B, ...), to those by the weights, name -> (S, ...), where autograd costs more than the products;
+  gradient by them, (S, B, ...), to those by the weights, name -> (S, ...), where autograd costs more than the products
+  (elsewhere None);
 
 - `tables(params) -> Tables`, of a network on pairs of symbols: what the probe `fourier` looks at, from the weights of
   one run, name -> tensor;

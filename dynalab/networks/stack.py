@@ -168,9 +168,9 @@ class Stack:
         That is called once; it returns gradients in the order of `trained`, None, as torch has it, of what the outputs
         do not depend on. Arguments as of `forward`.
         """
-        if self._vjp is not None:
-            weights = {name: param.detach() for name, param in params.items()}
-            outputs, own = self._vjp(weights, inputs)
+        weights = {name: param.detach() for name, param in params.items()}
+        if self._vjp is not None and (made := self._vjp(weights, inputs)) is not None:
+            outputs, own = made
             return outputs, lambda gradient: [*map(own(gradient).get, self.trained)]
         outputs = self.forward(inputs, params, training=True, noise=noise, buffers=buffers)
 

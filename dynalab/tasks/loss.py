@@ -32,7 +32,7 @@ class Loss:
     temperature: float = 1.0
 
     @cached_property
-    def _by_hand(self) -> Callable[[Tensor, Batch], tuple[Tensor, Tensor]] | None:
+    def _by_hand(self) -> Callable[[Tensor, Batch], tuple[Tensor, Tensor] | None] | None:
         return by_hand(self.task, "loss_and_gradient", "loss")
 
     @classmethod
@@ -59,8 +59,9 @@ class Loss:
         import torch
 
         logits = self.logits(outputs)
-        if self._by_hand is not None:
-            losses, gradient = self._by_hand(logits, batch)
+        gradient: Tensor | None
+        if self._by_hand is not None and (found := self._by_hand(logits, batch)) is not None:
+            losses, gradient = found
         else:
             logits = logits.detach().requires_grad_()
             with torch.enable_grad():

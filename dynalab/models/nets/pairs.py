@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from dynalab.models.base import Matrix, Tables
 from dynalab.models.nets.gather import rows, stacked_rows
-from dynalab.models.nets.mlp import square
-from dynalab.models.nets.two_tables import two_tables
+from dynalab.models.nets.mlp import StackedVjp, square
+from dynalab.models.nets.two_tables import gradients_of, outputs_of, two_tables
 
 ACTIVATIONS = {"square": square, "relu": torch.relu}
 
@@ -27,6 +27,7 @@ class EmbeddingMLP(nn.Module):
     """
 
     run_by_run = True
+    NAMES = ("left.weight", "right.weight", "output.weight")
 
     def __init__(self, symbols: int, classes: int, width: int, activation: str) -> None:
         """Draw the weights: tables N(0, 1), the linear layer as torch does."""
@@ -35,7 +36,7 @@ class EmbeddingMLP(nn.Module):
         self.right = nn.Embedding(symbols, width)
         self.output = nn.Linear(width, classes, bias=False)
         self.activation = activation
-        self.weight_matrices = [Matrix("left.weight"), Matrix("right.weight"), Matrix("output.weight")]
+        self.weight_matrices = [Matrix(name) for name in self.NAMES]
         self.bias_vectors: list[str] = []
         self.last_layer = "output.weight"
 
@@ -46,8 +47,23 @@ class EmbeddingMLP(nn.Module):
 
     def stacked_forward(self, params: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """Map the pairs of S runs, (S, B, 2), to outputs (S, B, C)."""
-        tables = params["left.weight"], params["right.weight"]
-        return two_tables(*tables, params["output.weight"], inputs, self.activation)
+        left, right, output = (params[name] for name in self.NAMES)
+        return two_tables(left, right, output, inputs, self.activation)
+
+    def stacked_vjp(self, params: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, StackedVjp] | None:
+        """Return `stacked_forward`, and what takes a gradient by its outputs, (S, B, C), to those by the weights.
+
+        None on a card, where runs are not taken one by one.
+        """
+        left, right, output = (params[name] for name in self.NAMES)
+        if left.device.type != "cpu":
+            return None
+
+        def vjp(gradient: Tensor) -> dict[str, Tensor]:
+            found = gradients_of(left, right, output, inputs, self.activation, gradient)
+            return dict(zip(self.NAMES, found, strict=True))
+
+        return outputs_of(left, right, output, inputs, self.activation), vjp
 
     def tables(self, params: Mapping[str, Tensor]) -> Tables:
         """Return what every neuron makes of both places' symbols, (n, 2 d), and the output's weight, of one run."""
