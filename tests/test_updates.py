@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -132,3 +133,14 @@ def test_what_is_laid_out_otherwise_is_not_fused() -> None:
         make_step(optimizer)
         assert not optimizer.param_groups[0]["fused"]
         assert torch.allclose(param, torch.full_like(param, 0.9))
+
+
+def test_a_gradient_is_not_held_after_its_update() -> None:
+    param = padded(torch.ones(2, 16)).requires_grad_()
+    optimizer = torch.optim.AdamW([param], foreach=True)
+    fuse(optimizer)
+    param.grad = torch.ones_like(param)
+    held = weakref.ref(param.grad)
+    make_step(optimizer)
+    param.grad = None
+    assert optimizer.param_groups[0]["fused"] and held() is None

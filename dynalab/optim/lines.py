@@ -51,14 +51,13 @@ class Lines:
     Attributes:
         param: The line of its weights.
         moments: Those of its moments.
-        gradient: That of its gradient, once it was taken.
         first: Whether it had no moment and was not updated since.
     """
 
     def __init__(self, param: Tensor, state: dict[str, Any], names: Sequence[str]) -> None:
         line = line_of(param)
         assert line is not None
-        self.param = self.gradient = line
+        self.param = line
         self.first, self.moments = not state.keys() & {*names}, list[Tensor]()
         for name in names:
             # A checkpoint's lie as they were loaded.
@@ -68,13 +67,12 @@ class Lines:
             self.moments.append(moment)
         self._copy: Tensor | None = None
 
-    def take(self, gradient: Tensor) -> None:
-        """Take a gradient, or a copy of it where it lies otherwise than the weights do; it stays as it is."""
+    def of_gradient(self, gradient: Tensor) -> Tensor:
+        """Return a gradient, or a copy of it where it lies otherwise than the weights do; it is not held here."""
         if gradient.numel() == len(self.param) and gradient.is_contiguous():
-            self.gradient = gradient
-            return
+            return gradient
         if self._copy is None:
             self._copy = padded(gradient)
         else:
             self._copy.copy_(gradient)
-        self.gradient = self._copy.as_strided(self.param.shape, (1,))
+        return self._copy.as_strided(self.param.shape, (1,))

@@ -76,29 +76,29 @@ def _fused(optimizer: torch.optim.Optimizer, group: Group) -> None:
     """Update one group on a CPU; as in torch, a parameter whose gradient is None stays as it is."""
     adam = "betas" in group
     names = ("momentum_buffer",) * bool(group["momentum"]) if not adam else _MOMENTS[: 2 + group["amsgrad"]]
-    held, states = [], []
+    held, grads, states = [], [], []
     for param in group["params"]:
         if param.grad is not None:
             state = optimizer.state[param]
             lines = state.get(_LINES)
             if lines is None:
                 lines = state[_LINES] = Lines(param, state, names)
-            lines.take(param.grad)
             held.append(lines)
+            grads.append(lines.of_gradient(param.grad))
             states.append(state)
     # Which the kernels do not say themselves.
     torch.autograd.graph.increment_version([lines.param for lines in held])
     if adam:
-        _fused_adam(group, held, states)
+        _fused_adam(group, held, grads, states)
         return
     # What has no momentum yet takes the gradient for it.
     for first in {lines.first for lines in held}:
-        _fused_sgd(group, [lines for lines in held if lines.first == first], first)
+        of_one = [place for place, lines in enumerate(held) if lines.first == first]
+        _fused_sgd(group, [held[i] for i in of_one], [grads[i] for i in of_one], first)
 
 
-def _fused_sgd(group: Group, held: list[Lines], first: bool) -> None:
-    params, grads = [lines.param for lines in held], [lines.gradient for lines in held]
-    buffers = [moment for lines in held for moment in lines.moments]
+def _fused_sgd(group: Group, held: list[Lines], grads: list[Tensor], first: bool) -> None:
+    params, buffers = [lines.param for lines in held], [x for lines in held for x in lines.moments]
     numbers = {name: group[name] for name in ("weight_decay", "momentum", "lr", "dampening", "nesterov")}
     torch._fused_sgd_(
         params, grads, buffers, **numbers, maximize=False, is_first_step=first and bool(buffers)
@@ -107,12 +107,12 @@ def _fused_sgd(group: Group, held: list[Lines], first: bool) -> None:
         lines.first = False
 
 
-def _fused_adam(group: Group, held: list[Lines], states: list[dict[str, Any]]) -> None:
+def _fused_adam(group: Group, held: list[Lines], grads: list[Tensor], states: list[dict[str, Any]]) -> None:
     if not held:
         return
     steps = [state.setdefault("step", torch.zeros((), dtype=torch.get_default_dtype())) for state in states]
     torch._foreach_add_(steps, 1.0)
-    params, grads = [lines.param for lines in held], [lines.gradient for lines in held]
+    params = [lines.param for lines in held]
     moments = [list(lines) for lines in zip(*(lines.moments for lines in held), strict=True)]
     (beta1, beta2), numbers = group["betas"], {name: group[name] for name in ("lr", "weight_decay", "eps")}
     numbers |= {"beta1": beta1, "beta2": beta2, "amsgrad": group["amsgrad"], "maximize": False}
@@ -122,11 +122,10 @@ def _fused_adam(group: Group, held: list[Lines], states: list[dict[str, Any]]) -
 
 def fuse(optimizer: torch.optim.Optimizer) -> None:
     """Have an optimizer use torch's fused kernels, where it has some and its parameters are laid out for them."""
-    own = getattr(optimizer, "inner", optimizer)
-    params = [param for group in own.param_groups for param in group["params"]]
+    params = [param for group in optimizer.param_groups for param in group["params"]]
     fits = (p.dtype in (torch.float32, torch.float64) and line_of(p) is not None for p in params)
-    if _known(own) and {param.device.type for param in params} == {"cpu"} and all(fits):
-        for group in own.param_groups:
+    if _known(optimizer) and {param.device.type for param in params} == {"cpu"} and all(fits):
+        for group in optimizer.param_groups:
             group["fused"] = True
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dynalab.config.schema import Train
 from dynalab.core.batch import Batch
-from dynalab.core.plugins import by_hand
+from dynalab.core.plugins import by_hand, place_of
 from dynalab.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ class Loss:
     @cached_property
     def _by_hand(self) -> Callable[[Tensor, Batch], tuple[Tensor, Tensor] | None] | None:
         return by_hand(self.task, "loss_and_gradient", "loss")
+
+    @cached_property
+    def _is_users(self) -> bool:
+        return place_of(self.task.loss) is not None
 
     @classmethod
     def of(cls, task: Task, train: Train) -> Loss:
@@ -65,7 +69,8 @@ class Loss:
         else:
             logits = logits.detach().requires_grad_()
             with torch.enable_grad():
-                losses = self.task.loss(logits, batch)
+                # A plug-in's may write into what it is given.
+                losses = self.task.loss(logits.clone() if self._is_users else logits, batch)
             if not losses.requires_grad:
                 return losses, None
             (gradient,) = torch.autograd.grad(losses.sum(), [logits], allow_unused=True)

@@ -20,6 +20,7 @@ from dynalab.networks.stack import Stack
 from dynalab.optim.base import evaluated, load_state, state_of
 from dynalab.optim.rates import factor_of, halved
 from dynalab.optim.updates import fuse, make_step
+from dynalab.optim.wrapped import Lookahead
 from dynalab.tasks.base import TaskData
 from dynalab.tasks.loss import Loss
 from dynalab.training.gradients import Gradients
@@ -79,7 +80,8 @@ class Updates:
         self.optimizer: torch.optim.Optimizer = self._build_optimizer(config.optimizer, params)
         _check_optimizer(self._build_optimizer, self.optimizer, params)
         self._follow_buffers()
-        fuse(self.optimizer)
+        # What a plug-in holds inside is its own.
+        fuse(self.optimizer.inner if type(self.optimizer) is Lookahead else self.optimizer)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         schedule = registry.find("schedule", config.schedule.name, folders)
         self._factor = halved(factor_of(schedule.module.build, config.schedule, total), config.train.halve_at)

@@ -59,13 +59,13 @@ def gelu_derivative(x: Tensor) -> Tensor:
 
 # Take a gradient by the outputs of an activation to one by its arguments, given these (of the two that overwrite them
 # its outputs).
-BACK: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "relu": lambda gradient, y: torch.ops.aten.threshold_backward(gradient, y, 0),
-    "tanh": torch.ops.aten.tanh_backward,
-    "gelu": lambda gradient, x: gradient * gelu_derivative(x),
-    "sin": lambda gradient, x: gradient * torch.cos(x),
-    "square": lambda gradient, x: gradient * x * 2.0,
-    "cube": lambda gradient, x: gradient * x * x * 3.0,
+BACK: dict[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]] = {
+    torch.relu_: lambda gradient, y: torch.ops.aten.threshold_backward(gradient, y, 0),
+    torch.tanh_: torch.ops.aten.tanh_backward,
+    gelu: lambda gradient, x: gradient * gelu_derivative(x),
+    torch.sin: lambda gradient, x: gradient * torch.cos(x),
+    square: lambda gradient, x: gradient * x * 2.0,
+    cube: lambda gradient, x: gradient * x * x * 3.0,
 }
 
 
@@ -129,7 +129,7 @@ class MLP(nn.Module):
             nn.Linear(n, m, bias=head_bias if i == last else bias)
             for i, (n, m) in enumerate(pairwise(widths))
         )
-        self.activation, self.back = ACTIVATIONS[activation], BACK[activation]
+        self.activation = ACTIVATIONS[activation]
         fill = INITS[init]
         with torch.no_grad():
             for i, layer in enumerate(self.layers):
@@ -158,8 +158,14 @@ class MLP(nn.Module):
             x = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias[..., None], weight, x)
         return x.transpose(1, 2)
 
-    def stacked_vjp(self, params: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, StackedVjp]:
-        """Return `stacked_forward`, and what takes a gradient by its outputs, (S, B, C), to those by the weights."""
+    def stacked_vjp(self, params: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, StackedVjp] | None:
+        """Return `stacked_forward`, and what takes a gradient by its outputs, (S, B, C), to those by the weights.
+
+        None where a plug-in has put an activation of its own in the place of these.
+        """
+        back = BACK.get(self.activation)
+        if back is None:
+            return None
         x = arguments = inputs.flatten(2).transpose(1, 2)
         taken = []
         for i in range(len(self.layers)):
@@ -178,9 +184,7 @@ class MLP(nn.Module):
                 if i:
                     rows = weight.transpose(1, 2)
                     # Of one output there is nothing to sum.
-                    error = self.back(
-                        rows * error if len(error[0]) == 1 else torch.bmm(rows, error), arguments
-                    )
+                    error = back(rows * error if len(error[0]) == 1 else torch.bmm(rows, error), arguments)
             return found
 
         return x.transpose(1, 2), vjp
