@@ -58,8 +58,10 @@ def test_what_goes_wrong_on_the_host_is_raised_where_its_row_is_written(tmp_path
     # More parts than there is room for: each that ends, well or not, makes some.
     for step in range(3 * host._WAITING * finisher.threads):
         recorder.add("every-1", step, finisher.finish(finish, {"x": torch.zeros(2)}, ["a", "b"]))
-    with pytest.raises(FloatingPointError, match="no row"):
-        recorder.flush(torch.full((2,), -1))
+    # As training does once it has failed: rows are kept then, but none with blanks in the place of these.
+    for _ in range(2):
+        with pytest.raises(FloatingPointError, match="no row"):
+            recorder.flush(torch.full((2,), -1))
 
 
 def test_a_look_at_a_card_shows_what_was_there_at_the_look_before(monkeypatch):

@@ -117,6 +117,16 @@ def test_a_look_that_is_out_of_date_is_not_taken_up():
         assert torch.equal(weight, other.stack.params[name]), name
 
 
+def test_gradients_that_a_probe_wrote_into_are_not_taken_up():
+    loop, other = loop_of(*FULL, *LOOK), loop_of(*FULL, "probes=[]")
+    for gradient in loop.updates.upcoming().gradients.values():
+        gradient.zero_()
+    for own in (loop, other):
+        own.update()
+    for name, weight in loop.stack.params.items():
+        assert torch.equal(weight, other.stack.params[name]), name
+
+
 ROWS = {
     "normal": lambda rng, n: rng.normal(size=n),
     "ascending": lambda rng, n: np.arange(n),

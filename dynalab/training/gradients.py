@@ -115,7 +115,7 @@ class Gradients:
         """
         if weights is None and self._made is not None:
             (versions, made), self._made = self._made, None
-            if versions == self._versions():
+            if versions == self._versions(made[2]):
                 return made
         leaves, buffers = self._stack.params, None
         if weights is not None:
@@ -179,7 +179,8 @@ class Gradients:
             _, losses, raw = self.of(step, weights)
         else:
             _, losses, raw = made = self.of(step)
-            self._made = self._versions(), made
+            # Some probe may write into them.
+            self._made = self._versions(raw), made
         applied, scale = self.as_applied(step, raw)
         found = [gradient for gradient in raw if gradient is not None]
         norm = joint_norm(found) if found else torch.zeros_like(losses, dtype=torch.float64)
@@ -239,9 +240,9 @@ class Gradients:
         losses, gradient = self._loss.differentiated(outputs, batch)
         return Pass(batch, outputs.to(self._loss.dtype), losses, gradient, vjp, self._versions())
 
-    def _versions(self) -> list[int]:
-        """Return how often each parameter was written to."""
-        return [param._version for param in self._params]
+    def _versions(self, gradients: Iterable[Tensor | None] = ()) -> list[int]:
+        """Return how often each parameter was written to, and each of some gradients."""
+        return [x._version for x in (*self._params, *gradients) if x is not None]
 
 
 def clip_scale(gradients: Iterable[Tensor], norm: float) -> Tensor:

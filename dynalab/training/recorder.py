@@ -105,8 +105,10 @@ class Recorder:
             steps = np.array([step for step, _, _ in rows])
             wall = np.array([clock for _, clock, _ in rows])
             values = torch.stack([row for *_, row in rows]).cpu().numpy()
-            for place, column, promised in self._promised.pop(cadence, ()):
+            for place, column, promised in self._promised.get(cadence, ()):
                 values[place, column] = promised.result().numpy()
+            # What went wrong there goes wrong again: no row is stored with blanks.
+            self._promised.pop(cadence, None)
             lost = (bad >= 0) & (steps[:, None] >= bad)
             rows.clear()
             if (name := block_of(cadence)) is not None:
