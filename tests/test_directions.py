@@ -11,7 +11,7 @@ import torch
 from groups import of_weights
 from stored import assert_same, bits
 
-from dynalab import analyze, load, train
+from dynalab import analyze, fork, load, train
 from dynalab.analysis import directions
 from dynalab.analysis.directions import read
 from dynalab.analysis.directions.path import MANY, Path, choose
@@ -19,6 +19,7 @@ from dynalab.config.registry import find
 from dynalab.core.batch import InputSpec
 from dynalab.errors import ConfigError, NothingMatched
 from dynalab.models.describe import kinds_of, layers_of, parts_of
+from dynalab.probes import directions as probe_of
 
 SHORT = ["task=regression", "model.hidden=[40]", "train.steps=60", "launcher=inline", "eval.every=10"]
 KEPT = [*SHORT, "probes=[gradients,directions]", "snapshots.every=10"]
@@ -174,6 +175,16 @@ def test_the_probe_measures_what_the_analysis_does(kept):
 def test_rows_of_the_probe_do_not_depend_on_neighbours_or_interruptions(kept, tmp_path, one_thread):
     (alone,) = train([*KEPT, "seed=1"], outputs=tmp_path)
     assert_same(bits(alone.path), bits(kept.path), ["s0001"])
+
+
+def test_a_fork_that_measures_more_goes_on_with_the_path(kept, tmp_path, one_thread):
+    (parent,) = train([*KEPT, "seed=1", "train.steps=30"], outputs=tmp_path)
+    more = ["probes=[gradients,directions,weights]", "train.steps=50", "launcher=inline"]
+    (one,) = fork(parent.id, 30, more, outputs=tmp_path)
+    for name in probe_of.COLUMNS:
+        np.testing.assert_array_equal(
+            one.array(name)[0], kept.array(name)[0, : one.array(name).shape[1]], name
+        )
 
 
 def test_the_command_and_its_page(kept, here, monkeypatch):

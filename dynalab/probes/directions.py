@@ -7,7 +7,8 @@ lengths is what direction has to be held against: in many dimensions it has cosi
 the first t squared steps, whose mean is 2/3 for many equal steps.
 
 Maps, principal components and single layers take weights that were kept. Checkpoints hold the sums and the last two
-rows, so a run that goes on has the same bits; that is five times the memory of the weights.
+rows, so a run that goes on has the same bits; that is seven times the memory of the weights. Where a fork edits the
+weights, those before and those after are both on the path.
 """
 
 from __future__ import annotations
@@ -62,14 +63,17 @@ class Directions:
     names: tuple[str, ...]
     needs: frozenset[str] = frozenset()
     kept: dict[str, Tensor] = field(default_factory=dict)
+    step: int = -1
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what the next row is measured against, for a checkpoint."""
-        return dict(self.kept)
+        length = self.kept.get("length")
+        return {} if length is None else {**self.kept, "step": length.new_full(length.shape, self.step)}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `tensors` returned."""
         self.kept = dict(tensors)
+        self.step = int(self.kept.pop("step")[0])
 
     def measure(self, state: ProbeState) -> dict[str, Tensor]:
         """Return the columns, each (S,) in float64."""
@@ -78,6 +82,12 @@ class Directions:
         flat = torch.cat([state.params[name].detach().unsqueeze(-1).flatten(1) for name in self.names], 1)
         now, kept = flat.to(torch.float64), self.kept
         zero = torch.zeros(len(now), dtype=torch.float64, device=now.device)
+        # Where a fork begins a row is measured again, and counts once.
+        new = (
+            (flat != kept["last"]).any(1)
+            if state.step == self.step
+            else torch.ones_like(zero, dtype=torch.bool)
+        )
         start, last, before = (kept.get(name, flat).to(torch.float64) for name in ("start", "last", "before"))
         away, update = now - start, now - last
         origin, far, stride, walked = (x.square().sum(1).sqrt() for x in (now, away, update, last - before))
@@ -90,7 +100,7 @@ class Directions:
             ("directional", now, origin, first.square() + squares),
             ("relative", away, far, squares),
         ):
-            row |= self._similarity(name, vector, norm, level.sqrt(), zero)
+            row |= self._similarity(name, vector, norm, level.sqrt(), new)
         cosine = (origin.square() + first.square() - far.square()) / (2 * origin * first)
         row |= {"update_angle": _degrees(turn), "origin_angle": _degrees(cosine), "path_length": length}
         row |= {
@@ -98,21 +108,24 @@ class Directions:
             "tortuosity": (length / far).where(far > 0, torch.nan),
             "origin_distance": origin,
         }
-        own = {"start": kept.get("start", flat), "last": flat, "before": kept.get("last", flat)}
+        own = {"start": kept.get("start", flat), "last": flat}
+        own["before"] = kept.get("last", flat).where(new[:, None], kept.get("before", flat))
         # Checkpoints and forks take rows of their own.
+        self.step = state.step
         self.kept |= own | {"origin": first, "length": length, "squares": squares}
         return {name: row[name] for name in COLUMNS}
 
     def _similarity(
-        self, name: str, vectors: Tensor, norm: Tensor, root: Tensor, zero: Tensor
+        self, name: str, vectors: Tensor, norm: Tensor, root: Tensor, new: Tensor
     ) -> dict[str, Tensor]:
         """Take in a row of vectors (S, P), and return their mean cosine so far and that of the walk, (S,).
 
-        `root`, (S,), is what a row of the walk has in the place of a norm: cosines are ratios of these.
+        `new`, (S,), bool, is whose row was not taken in before; `root`, (S,), is what a row of the walk has in the
+        place of a norm: cosines are ratios of these.
         """
         import torch
 
-        counts = norm > 0
+        counts = new & (norm > 0)
         unit = (vectors / norm[:, None]).where(counts[:, None], 0.0)
         added = {"units": unit, "rows": counts.to(torch.float64), "roots": root.where(counts, 0.0)}
         own = {
@@ -121,7 +134,7 @@ class Directions:
         }
         # A row adds its own 1, and twice its cosines with the rows before.
         cosines = (2 * own["roots"] / root - 1).where(counts & (root > 0), 0.0)
-        own["null"] = self.kept.get(f"{name}_null", zero) + cosines
+        own["null"] = self.kept.get(f"{name}_null", torch.zeros_like(root)) + cosines
         self.kept |= {f"{name}_{key}": value for key, value in own.items()}
         pairs = own["rows"].square()
         value = (own["units"].square().sum(1) / pairs).clamp(max=1.0)
