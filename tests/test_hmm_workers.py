@@ -3,10 +3,12 @@
 import math
 import operator
 import os
+from concurrent.futures import BrokenExecutor, Future
 from functools import partial
 
 import numpy as np
 import pytest
+from joblib.externals import loky
 
 from dynalab.analysis.hmm import covariances, workers
 
@@ -45,6 +47,38 @@ def test_a_task_that_fails_is_the_callers_error_and_the_next_ones_are_done(tasks
     with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
         workers.spread(math.sqrt, tasks, [3.0, 2.0, 1.0], 2)
     assert workers.spread(partial(operator.add, 1), [1, 2, 3], [1.0] * 3, 2) == [2, 3, 4]
+
+
+class AtOnce:
+    """A pool that does a task as it is handed out; of so many it takes no more."""
+
+    def __init__(self, most):
+        self.most = most
+
+    def submit(self, work, *given):
+        if not self.most:
+            raise BrokenExecutor
+        self.most -= 1
+        future = Future()
+        try:
+            future.set_result(work(*given))
+        except ValueError as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.mark.parametrize("most", [1, 2, 9])
+def test_what_a_pool_does_not_take_any_more_is_done_here(monkeypatch, most):
+    monkeypatch.setattr(loky, "get_reusable_executor", lambda **how: AtOnce(most))
+    assert workers.spread(math.sqrt, [1, 4, 9, 16], [1.0] * 4, 2) == [1, 2, 3, 4]
+
+
+def test_after_one_has_failed_no_other_is_begun(monkeypatch):
+    monkeypatch.setattr(loky, "get_reusable_executor", lambda **how: AtOnce(9))
+    done = []
+    with workers.telling(lambda name, so_far, total: done.append(so_far)), pytest.raises(ValueError):
+        workers.spread(math.sqrt, [4, -1, 9, 16], [4.0, 3.0, 2.0, 1.0], 2)
+    assert done == [0, 1]
 
 
 @pytest.mark.parametrize("least", [1e-3, 1e-12])

@@ -133,15 +133,23 @@ def _together(
         with lock:
             if not waiting:
                 return
-            index = waiting.popleft()
+            index = waiting[0]
             future = handed[index] = pool.submit(_do, shared, index)
+            # Where no process takes it any more, this one does it.
+            waiting.popleft()
         future.add_done_callback(come_back)
 
     def come_back(future: Future[Done]) -> None:
         """Tell that one is done, and hand out another one, as soon as it is, whatever this process is doing."""
-        if not future.cancelled() and future.exception() is None:
+        if future.cancelled():
+            return
+        if future.exception() is None:
             tell(future.result())
             hand_out()
+        else:
+            # What is left comes to nothing.
+            with lock:
+                waiting.clear()
 
     try:
         for _ in range(others):
