@@ -143,7 +143,10 @@ def test_the_driver_names_its_cards_and_itself(tmp_path, said, version):
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-@pytest.mark.parametrize(("own", "kept"), [({}, True), ({"MALLOC_TOP_PAD_": "0"}, False)])
+@pytest.mark.parametrize(
+    ("own", "kept"),
+    [({}, True), ({"MALLOC_TOP_PAD_": "0"}, False), ({"GLIBC_TUNABLES": "glibc.malloc.top_pad=0"}, False)],
+)
 def test_memory_that_is_freed_is_kept_unless_the_user_says_how(own, kept):
     code = """
 import resource

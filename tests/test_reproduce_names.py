@@ -335,6 +335,9 @@ def test_an_analysis_own_estimate_is_one_row_with_its_interval():
         ConfigError, match=r"rows.interval: '\[ratio\]' gives \[0.3\]: expected \[low, high\]"
     ):
         rows_of(broken, [Document("compare", {"pairs": pairs}, {}, {})])
+    # What a plug-in's analysis finds is not known before.
+    with pytest.raises(ConfigError, match=r"'ratio_interval' gives 3: expected \[low, high\]"):
+        rows_of(given, [Document("compare", {"pairs": [{**pairs[0], "ratio_interval": 3}]}, {}, {})])
     with pytest.raises(ConfigError, match=r"rows.interval: statistic given alone has it"):
         claim("mean", (0, 1), rows={**about, "interval": "ratio_interval"})
     with pytest.raises(ConfigError, match=r"rows.interval: 'ratio' gives a number: given takes a list"):

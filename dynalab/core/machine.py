@@ -36,7 +36,8 @@ def keep_memory() -> None:
     By itself glibc gives large pieces back to the system at once and gets them anew, emptied page by page, at every
     step: an eighth of the time of a step of grokking or of a ResNet. A user's own settings stand.
     """
-    if any(name.startswith("MALLOC_") for name in os.environ):
+    tuned = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    if tuned or any(name.startswith("MALLOC_") for name in os.environ):
         return
     with contextlib.suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

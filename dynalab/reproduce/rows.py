@@ -195,8 +195,13 @@ def _bounds(path: Any, item: Any) -> tuple[float | None, float | None] | None:
     found = _ask(path, item, "rows.interval")
     if found is None:
         return None
-    numbers = [end is None or (isinstance(end, int | float) and not isinstance(end, bool)) for end in found]
-    if not isinstance(found, list) or len(found) != 2 or not all(numbers):
+    if (
+        not isinstance(found, list)
+        or len(found) != 2
+        or not all(
+            end is None or (isinstance(end, int | float) and not isinstance(end, bool)) for end in found
+        )
+    ):
         raise ConfigError(f"rows.interval: {path.expression!r} gives {_shown(found)}: expected [low, high]")
     low, high = found
     return low, high
