@@ -63,17 +63,14 @@ class Directions:
     names: tuple[str, ...]
     needs: frozenset[str] = frozenset()
     kept: dict[str, Tensor] = field(default_factory=dict)
-    step: int = -1
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what the next row is measured against, for a checkpoint."""
-        length = self.kept.get("length")
-        return {} if length is None else {**self.kept, "step": length.new_full(length.shape, self.step)}
+        return self.kept
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `tensors` returned."""
         self.kept = dict(tensors)
-        self.step = int(self.kept.pop("step")[0])
 
     def measure(self, state: ProbeState) -> dict[str, Tensor]:
         """Return the columns, each (S,) in float64."""
@@ -83,11 +80,8 @@ class Directions:
         now, kept = flat.to(torch.float64), self.kept
         zero = torch.zeros(len(now), dtype=torch.float64, device=now.device)
         # Where a fork begins a row is measured again, and counts once.
-        new = (
-            (flat != kept["last"]).any(1)
-            if state.step == self.step
-            else torch.ones_like(zero, dtype=torch.bool)
-        )
+        step = torch.full_like(zero, state.step)
+        new = (flat != kept.get("last", flat)).any(1) | (step != kept.get("step", -1.0))
         start, last, before = (kept.get(name, flat).to(torch.float64) for name in ("start", "last", "before"))
         away, update = now - start, now - last
         origin, far, stride, walked = (x.square().sum(1).sqrt() for x in (now, away, update, last - before))
@@ -111,8 +105,7 @@ class Directions:
         own = {"start": kept.get("start", flat), "last": flat}
         own["before"] = kept.get("last", flat).where(new[:, None], kept.get("before", flat))
         # Checkpoints and forks take rows of their own.
-        self.step = state.step
-        self.kept |= own | {"origin": first, "length": length, "squares": squares}
+        self.kept |= own | {"origin": first, "length": length, "squares": squares, "step": step}
         return {name: row[name] for name in COLUMNS}
 
     def _similarity(

@@ -139,7 +139,7 @@ class Task(Protocol):
         `counted(batch)`: what `loss` and `metrics` of a batch are means over, each run's number, shape (S,).
 
         An optional method `loss_and_gradient(outputs, batch)` has updates differentiate by hand, where autograd costs
-        more: the losses, up to rounding, and the gradient of their sum by the outputs; None where it does not.
+        more: the losses, the same to the bit, and the gradient of their sum by the outputs; None where it does not.
         """
         ...
 

@@ -58,37 +58,26 @@ def surprisals(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return -ln softmax(z)_y of every example, (S, B), from logits (S, B, C) and labels (S, B)."""
     from torch.nn.functional import cross_entropy as examplewise
 
-    if lies_by_class(outputs):
-        return examplewise(outputs.transpose(1, 2), targets, reduction="none")
     flat = examplewise(outputs.flatten(0, 1), targets.flatten(), reduction="none")
     return flat.view(targets.shape)
 
 
-def lies_by_class(outputs: Tensor) -> bool:
-    """Return whether outputs (S, B, C) lie in memory as (S, C, B): classes are then summed by vectors of examples."""
-    _, count, classes = outputs.shape
-    return outputs.stride()[1:] == (1, count) and min(count, classes) > 1
-
-
 def cross_entropy_and_gradient(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `cross_entropy` (S,), and its gradient by the logits, softmax less one-hot over B, (S, B, C).
+    """Return `cross_entropy` (S,), to the bit, and its gradient by the logits, softmax less one-hot over B, (S, B, C).
 
-    Of logits that lie by class, run by run: a run's bits are its own, and what passes go over stays in the cache.
-    Autograd goes over it twice as often, once to fill it with zeros.
+    Run by run, so that what passes go over stays in the cache; autograd goes over all runs twice as often, once to fill
+    memory with zeros.
     """
     import torch
 
-    losses, gradient = [], torch.empty_like(outputs)
-    count = targets.shape[1]
+    runs, count, classes = outputs.shape
+    chosen, gradient = outputs.new_empty(runs, count, 1), outputs.new_empty(runs, count, classes)
     less = outputs.new_full((1, 1), -1.0).expand(count, 1)
-    for logits, own, wanted in zip(outputs, gradient, targets, strict=True):
-        labels = wanted[:, None]
-        torch.sub(logits, logits.amax(1, keepdim=True), out=own)
-        chosen = own.gather(1, labels)
-        total = own.exp_().sum(1, keepdim=True)
-        losses.append(total.log().sub_(chosen).mean())
-        own.div_(total).scatter_add_(1, labels, less).mul_(1 / count)
-    return torch.stack(losses), gradient
+    for logits, own, wanted, kept in zip(outputs, gradient, targets[..., None], chosen, strict=True):
+        torch.log_softmax(logits.contiguous(), 1, out=own)
+        torch.gather(own, 1, wanted, out=kept)
+        own.exp_().scatter_add_(1, wanted, less).mul_(1 / count)
+    return chosen.neg_().squeeze(2).mean(1), gradient
 
 
 # Losses that see how probable each example's label is; `mse` has a convention of each task's own.

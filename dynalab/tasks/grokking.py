@@ -127,8 +127,8 @@ class Grokking:
         return classification.OF_LABELS[self.config.loss](outputs, batch.targets)
 
     def loss_and_gradient(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor] | None:
-        """Return `loss` and its gradient by the outputs (S, B, C), where that is faster than autograd; else None."""
-        if self.config.loss != "cross_entropy" or not classification.lies_by_class(outputs):
+        """Return `loss` of cross-entropy and its gradient by the outputs (S, B, C); None of another."""
+        if self.config.loss != "cross_entropy":
             return None
         return classification.cross_entropy_and_gradient(outputs, batch.targets)
 
