@@ -119,7 +119,8 @@ def page(records: Mapping[str, Mapping[str, Any] | None]) -> str:
         sheet = record["sheet"]
         agree = sum(item["verdict"] == "agrees" for item in sheet["removals"])
         of = f"{agree} of {len(sheet['removals'])}"
-        spent = f"{record['seconds'] / 60:.1f}"
+        # Null where it was interrupted.
+        spent = "-" if record["seconds"] is None else f"{record['seconds'] / 60:.1f}"
         rows.append(
             [
                 f"[`{name}`](#{name})",
