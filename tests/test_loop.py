@@ -257,6 +257,8 @@ def test_two_tables_by_hand_are_those_of_autograd_whatever_the_blocks(activation
         torch.testing.assert_close(found, outputs.detach())
         assert torch.equal(found, network.stacked_forward(params, pairs))
         torch.testing.assert_close(tuple(vjp(along).values()), wanted)
+    none, vjp = network.stacked_vjp(params, pairs[:, :0])
+    assert none.shape == (2, 0, 3) and not any(x.any() for x in vjp(none).values())
 
 
 @pytest.mark.parametrize("size", [(3, 7, 4), (2, 33, 59)])

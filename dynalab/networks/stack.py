@@ -168,10 +168,11 @@ class Stack:
         That is called once; it returns gradients in the order of `trained`, None, as torch has it, of what the outputs
         do not depend on. Arguments as of `forward`.
         """
-        weights = {name: param.detach() for name, param in params.items()}
-        if self._vjp is not None and (made := self._vjp(weights, inputs)) is not None:
-            outputs, own = made
-            return outputs, lambda gradient: [*map(own(gradient).get, self.trained)]
+        if self._vjp is not None:
+            made = self._vjp({name: param.detach() for name, param in params.items()}, inputs)
+            if made is not None:
+                by_hand, own = made
+                return by_hand, lambda gradient: [*map(own(gradient).get, self.trained)]
         outputs = self.forward(inputs, params, training=True, noise=noise, buffers=buffers)
 
         def vjp(gradient: Tensor) -> Sequence[Tensor | None]:

@@ -77,7 +77,7 @@ def gradients_of(
     """Take a gradient by the outputs to those by the tables and the weight; other arguments as of `two_tables`."""
     to_left, to_right, to_output = (torch.zeros_like(tensor) for tensor in (left, right, output))
     count, width = pairs.shape[1], left.shape[2]
-    gather, memory = _Gather(left, count), left.new_empty(_blocks(count, width)[0][1], width)
+    gather, memory = _Gather(left, count), left.new_empty(_largest(count, width), width)
     runs = _runs(left, right, output, pairs, gradient, to_left, to_right, to_output)
     for one, two, weight, a, b, incoming, left_sum, right_sum, output_sum in runs:
         for first, last in _blocks(count, width):
@@ -98,8 +98,8 @@ class _Gather:
     """Sums rows of two tables, always in the same memory: what lies in it is in the cache."""
 
     def __init__(self, table: Tensor, count: int) -> None:
-        size = _blocks(count, table.shape[2])[0][1]
-        self._one, self._two = table.new_empty(2, size, table.shape[2])
+        width = table.shape[2]
+        self._one, self._two = table.new_empty(2, _largest(count, width), width)
 
     def __call__(self, one: Tensor, two: Tensor, a: Tensor, b: Tensor) -> Tensor:
         """Return row a of one table plus row b of the other, (B, d); until the next call."""
@@ -118,6 +118,11 @@ def _blocks(rows: int, width: int) -> list[tuple[int, int]]:
     """Cut a hidden layer into blocks of rows."""
     size = max(BLOCK // width, 1)
     return [(first, min(first + size, rows)) for first in range(0, rows, size)]
+
+
+def _largest(rows: int, width: int) -> int:
+    """Return the rows of the largest block; there may be none."""
+    return max((last - first for first, last in _blocks(rows, width)), default=0)
 
 
 def _activate_(hidden: Tensor, activation: str) -> Tensor:
