@@ -188,6 +188,15 @@ def test_the_table_of_paths():
         ([0, 2], ["x"], 0),
         ([0, 2, 1], ["y"], 0),
     ]
+    # Who has converged on the way of most has not left it.
+    assert [row.along for row in table] == [True, True, False, False]
+    further = path_table(
+        [a[:1], a[:1], a],
+        [row[: len(way)] for row, way in zip(rows, [a[:1], a[:1], a], strict=False)],
+        list("uvw"),
+        None,
+    )
+    assert [(row.states, row.along) for row in further] == [([0], True), ([0, 1], True)]
     assert table[0].median_step == 30 and table[0].quartiles == [30, None]
     assert table[2].median_step == 20
     found, notes = compare([a, a, a, b, b, b], rows, convergence)

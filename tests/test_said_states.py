@@ -161,7 +161,8 @@ def test_how_paths_are_told(page: Writer, outputs: Path) -> None:
     some = [{**one, "runs": 3}, {**one, "states": list(range(15)), "runs": 1}]
     shown = page(found={ensemble.id: [altered(same, paths=some)]})
     shown.says(
-        f"There are 2 distinct paths up to convergence; the most common, 0{ARROW}1{ARROW}2, is taken by 3 of 4 runs."
+        f"There are 2 distinct paths up to convergence; the most common, 0{ARROW}1{ARROW}2, is taken by 3 of 4 runs; "
+        "1 more along it, to a nearer or a farther end."
     )
     ways = [row[0] for row in shown.table("path", "runs")]
     assert ways[1] == f"{ARROW.join(map(str, range(12)))}{ARROW}..."

@@ -103,7 +103,9 @@ def test_a_weight_is_said_to_be_chosen_by_unseen_runs_where_there_were_some(outp
         ([[0, 1, 2], [0, 1, 2], [0, 2, 2], [0, 2, 2]],
          "2 are the most common, 0\u00a0\u2192 1\u00a0\u2192 2 and 0\u00a0\u2192 2, with 2 runs of 4 each"),
         ([[0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 2, 2]],
-         "the most common, 0\u00a0\u2192 1\u00a0\u2192 2, is taken by 3 of 4 runs"),
+         "the most common, 0\u00a0\u2192 1\u00a0\u2192 2, is taken by 3 of 4 runs."),
+        ([[0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 1, 1]],
+         "2, is taken by 3 of 4 runs; 1 more along it, to a nearer or a farther end."),
     ],
 )  # fmt: skip
 def test_of_paths_that_are_equally_common_none_is_the_most(outputs, paths, said):
@@ -111,7 +113,15 @@ def test_of_paths_that_are_equally_common_none_is_the_most(outputs, paths, said)
     steps = len(ensemble.steps("train_loss"))
     result = make_hmm(outputs, ensemble, [[path[i * 3 // steps] for i in range(steps)] for path in paths])
     # Whole paths: convergence comes before the last state.
-    ways = [{"states": list(dict.fromkeys(way)), "runs": paths.count(way)} for way in (paths[0], paths[-1])]
+    first = list(dict.fromkeys(paths[0]))
+    ways = [
+        {
+            "states": (states := list(dict.fromkeys(way))),
+            "runs": paths.count(way),
+            "along": states == first[: len(states)],
+        }
+        for way in (paths[0], paths[-1])
+    ]
     found = states_of(**{**result.data, "convergence_rule": None, "paths": ways})
     assert said in next(iter(hmm.show(found, ()))).text
 

@@ -26,7 +26,7 @@ __all__ = [
     "contrast", "show", "show_contrasts",
 ]  # fmt: skip
 
-VERSION = 9
+VERSION = 10
 CONTRAST_VERSION = 3  # it rises when a number of `contrast` changes
 
 

@@ -129,6 +129,8 @@ class Path:
     median_step: float | None = None
     quartiles: Bounds = (None, None)  # lower and upper quartile of these steps
     censored: int | None = None  # how many of them did not converge
+    # whether it is the most common path, a beginning of it or a continuation: whoever takes it has not left that way
+    along: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

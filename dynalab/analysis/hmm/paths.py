@@ -35,10 +35,13 @@ def path_table(
     """Distinct paths, the most common first; of states and steps of every row, shapes (T,).
 
     `interval` is the exact one of the share of all runs. A run that never converged counts in median and quartiles of
-    the convergence step as later than all others; they are null where nothing is watched (`convergence` None).
+    the convergence step as later than all others; they are null where nothing is watched (`convergence` None). A path
+    ends where its run converges, so that one which is a beginning of the most common path, or goes on from its end, is
+    `along` it.
     """
     out = []
-    for states, members in _groups(_cut(paths, steps, convergence)):
+    groups = _groups(_cut(paths, steps, convergence))
+    for states, members in groups:
         known: dict[str, Any] = {}
         if convergence is not None:
             met = [convergence[i]["step"] for i in members]
@@ -50,6 +53,7 @@ def path_table(
                 runs=len(members),
                 interval=clopper_pearson(len(members), len(paths)),
                 members=[runs[i] for i in members],
+                along=all(here == there for here, there in zip(states, groups[0][0], strict=False)),
                 **known,
             )
         )

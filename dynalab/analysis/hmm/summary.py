@@ -82,7 +82,9 @@ def _headline(findings: Findings, total: int) -> str:
             if len(first) == 1
             else f"{len(first)} are the most common, {listed(first, 3)}, with {count(most, 'run')} of {total:,} each"
         )
-        lines.append(f"There are {len(paths)} distinct paths{until}; {common}.")
+        beside = sum(path.runs for path in paths[1:] if path.along) if len(first) == 1 else 0
+        along = f"; {beside:,} more along it, to a nearer or a farther end" if beside else ""
+        lines.append(f"There are {len(paths)} distinct paths{until}; {common}{along}.")
     begins = []
     for state, steps in enumerate(entries(findings)):
         found = quartiles(steps)
