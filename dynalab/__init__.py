@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dynalab.api import analyze as analyze
     from dynalab.api import ensembles_frame as ensembles_frame
     from dynalab.api import fork as fork
+    from dynalab.api import import_checkpoints as import_checkpoints
     from dynalab.api import import_runs as import_runs
     from dynalab.api import load as load
     from dynalab.api import load_all as load_all
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 choose_kernels()
 
 _PUBLIC = (
-    *("analyze", "ensembles_frame", "figures", "fork", "import_runs", "load", "load_all", "train", "view"),
+    *("analyze", "ensembles_frame", "figures", "fork", "import_checkpoints", "import_runs"),
+    *("load", "load_all", "train", "view"),
 )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dynalab.config.command import read_command
 from dynalab.config.places import outputs_root, user_path
@@ -167,6 +167,60 @@ def import_runs(
     form = Form(runs, step, key, value, wide)
     order = Order(form, Changes(renamed or {}, constants or {}), levels, force)
     outcome = import_table(tables, outputs_root(outputs), name, order, ("dynalab.import_runs",))
+    for line in outcome.doubts:
+        warnings.warn(line, stacklevel=2)
+    return outcome.ensemble
+
+
+def import_checkpoints(
+    source: str | Path | Sequence[str | Path],
+    name: str | None = None,
+    *,
+    weights: str | None = None,
+    model: str | Callable[[], Any] | None = None,
+    run: str | Sequence[str] | None = None,
+    step: str | None = None,
+    renamed: Mapping[str, str] | None = None,
+    constants: Mapping[str, float] | None = None,
+    levels: Mapping[str, float] | None = None,
+    force: bool = False,
+    outputs: str | Path | None = None,
+) -> Ensemble:
+    """Take in checkpoints that were trained elsewhere, as `dynalab import --checkpoints` does.
+
+        ensemble = dynalab.import_checkpoints("runs/{run}/step{step}.safetensors", "mine")
+        ensemble.group().runs[0].weights.at(100)          # name -> array, read where the checkpoint stands
+
+    Args:
+        source: A pattern, file or folder, several, or one table with the columns path, run and step.
+        name: What the ensemble is called from now on; default: what the runs have in common.
+        weights: Regular expression: tensors of two or more axes whose names have this are the weights.
+        model: A function, or its `module:function`, that makes the network that checkpoints are weights of, or a pair
+            of it and a function of it that returns metrics, name -> number.
+        run: Column of a table that names the run, or several that do together.
+        step: Column of a table of steps.
+        renamed: As of `import_runs`, and so the following.
+        constants: Metric -> its one value.
+        levels: What counts as memorised and as generalised.
+        force: Store it again.
+        outputs: The outputs folder.
+
+    Raises:
+        ConfigError: A checkpoint cannot be read, or is not of the same network as the others; nothing is stored.
+        NothingMatched: There is no checkpoint.
+    """
+    from dynalab.imports.checkpoints import Reading, import_checkpoints
+    from dynalab.imports.rows import Form
+    from dynalab.imports.runs import Changes
+    from dynalab.imports.store import Order
+
+    words = [str(source)] if isinstance(source, str | Path) else [str(item) for item in source]
+    runs = () if run is None else (run,) if isinstance(run, str) else tuple(run)
+    order = Order(Form(runs, step), Changes(renamed or {}, constants or {}), levels, force)
+    reading = Reading(weights, model)
+    outcome = import_checkpoints(
+        words, outputs_root(outputs), name, order, reading, ("dynalab.import_checkpoints",)
+    )
     for line in outcome.doubts:
         warnings.warn(line, stacklevel=2)
     return outcome.ensemble

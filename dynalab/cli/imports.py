@@ -8,6 +8,7 @@ from collections.abc import Callable
 import click
 
 from dynalab.cli.options import F, echo, emit_json, note, result_options, warn
+from dynalab.cli.progress import counted
 from dynalab.config.places import outputs_root, user_path
 from dynalab.core.errors import ConfigError
 from dynalab.core.words import count
@@ -25,7 +26,26 @@ def _option(*names: str, metavar: str, about: str, once: bool = False) -> Callab
 
 
 @click.command("import")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("files", metavar="[FILE]...", nargs=-1)
+@_option(
+    "--checkpoints",
+    metavar="PATTERN",
+    about="Checkpoints in the place of tables: 'runs/{run}/step{step}.pt', 'runs/*/step*.safetensors', a folder, or a "
+    "table with the columns path, run and step.",
+)
+@_option(
+    "--weights",
+    metavar="REGEX",
+    once=True,
+    about="Tensors of two or more axes whose names have this are the weights; their biases go with them.",
+)
+@_option(
+    "--model",
+    metavar="MODULE:FUNCTION",
+    once=True,
+    about="What makes the network that checkpoints are weights of; of a pair (network, metrics), metrics(network) "
+    "is measured, too.",
+)
 @_option(
     "--name",
     metavar="NAME",
@@ -58,6 +78,9 @@ def _option(*names: str, metavar: str, about: str, once: bool = False) -> Callab
 @result_options
 def command(
     files: tuple[str, ...],
+    checkpoints: tuple[str, ...],
+    weights: str | None,
+    model: str | None,
     name: str | None,
     run: tuple[str, ...],
     step: str | None,
@@ -79,10 +102,21 @@ def command(
     other numeric column is a metric; runs may differ in length and in their steps. The same content again changes
     nothing; other content under the same name gets the name.
 
+    With --checkpoints the weights themselves are read, safetensors or what torch.save wrote, also in shards; no code in
+    a file is run. Of each the fourteen weight statistics are stored, and where it stands, so that analyze directions
+    reads it there; it is not copied. {run}, {step}, {seed} and names of your own stand for parts of a path; so do the
+    groups of a regular expression, 'runs/(?P<run>.+)/step(?P<step>[0-9]+)[.]pt'. Where the pattern has no names, the
+    step is the last number of a path, and the run what sets paths apart besides, as in folders of Pythia,
+    pythia-70m-seed1/step1000. Weights are tensors of two or more axes whose name has none of embed, norm and ln, biases
+    those that end in bias, without those of norms. Other columns of a table of checkpoints are metrics.
+
     \b
     dynalab import runs.csv --name mine --run run --step step
     dynalab import logs/*/metrics.csv --name mine --map val_acc=test_accuracy --level test_accuracy=0.99
     dynalab import wandb.csv --name mine --wide --step Step
+    dynalab import --checkpoints 'runs/{run}/step{step}.safetensors' --name mine
+    dynalab import --checkpoints pythia-70m-seed*/step* --name pythia-70m
+    dynalab import --checkpoints paths.csv --name mine --model mine.py:network
     dynalab analyze hmm mine metrics=[loss,grad_norm] convergence.metric=loss convergence.threshold=0.1
     dynalab report mine
     """
@@ -95,7 +129,18 @@ def command(
     changes = Changes(_pairs("map", renamed), _numbers("const", constants))
     levelled = _numbers("level", levels) if levels else None
     order = Order(Form(run, step, key, value, wide), changes, levelled, force)
-    outcome = import_table([user_path(file) for file in files], root, name, order)
+    if checkpoints:
+        from dynalab.imports.checkpoints import Reading, import_checkpoints
+
+        with counted("checkpoints") as tell:
+            reading = Reading(weights, model)
+            outcome = import_checkpoints([*checkpoints, *files], root, name, order, reading, tell=tell)
+    else:
+        if weights is not None or model is not None:
+            raise ConfigError(f"--{'weights' if model is None else 'model'}: of --checkpoints only")
+        if not files:
+            raise ConfigError("FILE is missing: a table of runs, or --checkpoints PATTERN")
+        outcome = import_table([user_path(file) for file in files], root, name, order)
     ensemble = outcome.ensemble
     if as_json:
         emit_json(

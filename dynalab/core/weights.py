@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from dynalab.core.batch import InputSpec
     from dynalab.networks.stacked import Stacked
 
+# Name of a part of a network -> the tensors that it is made of.
+Parts = Mapping[str, Sequence[str]]
 # The steps that a message names: so many, those nearest to the one that was asked for.
 _NAMED = 12
 
@@ -35,6 +37,8 @@ class Weights:
     cut: Callable[[int, Mapping[str, slice]], Mapping[str, np.ndarray]] | None = None
     # Returns the steps that were asked for (`snapshots`), without checkpoints that happen to lie there; None: all.
     asked: Callable[[], Sequence[int]] | None = None
+    # Returns layers and kinds of parameters where no learner is there to say them; None: they are not known.
+    parts: Callable[[], tuple[Parts, Parts] | None] = lambda: None
     last: int | None = None  # Nothing later than this step has happened yet; None for no such limit.
 
     def __repr__(self) -> str:

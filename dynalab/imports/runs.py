@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
 from dynalab.core.words import count
 from dynalab.imports.rows import CLOCKS, Rows
+
+if TYPE_CHECKING:
+    from dynalab.store.references import References
 
 # Names that mean something else in a stored series or a data frame of it.
 RESERVED = ("run", "seed", "step", "wall")
@@ -48,12 +52,25 @@ class ImportedRun:
 
 @dataclass(frozen=True)
 class Imported:
-    """What a table holds: its metrics and its runs by label, what was left out or renamed, and what was guessed."""
+    """What a table or checkpoints hold.
+
+    Attributes:
+        metrics: Their names.
+        runs: By label.
+        notes: What was left out or renamed.
+        doubts: What was guessed.
+        references: Where checkpoints stand; None of a table.
+        contents: Run, step and hash of the weights of each of them.
+        computed: Metrics that were computed from these weights, which stand for them.
+    """
 
     metrics: tuple[str, ...]
     runs: tuple[ImportedRun, ...]
     notes: list[str]
     doubts: list[str]
+    references: References | None = None
+    contents: tuple[tuple[str, int, str], ...] = ()
+    computed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ from dynalab.store.table import refresh
 if TYPE_CHECKING:
     import pandas as pd
 
+# Raised when statistics of weights change: what was imported before stays as it is.
+CHECKPOINTS = "checkpoints-1"
 # For imports that other processes make at the same time.
 WAIT_SECONDS = 300.0
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,59}$")
@@ -114,16 +116,34 @@ def import_table(
         if name is None and len(source) != 1:
             raise ConfigError(f"--name NAME is missing: there are {len(source)} files")
         default = source[0].stem if source else ""
-        checked = _check_name(name if name is not None else default, name)
+        checked = check_name(name if name is not None else default, name)
         imported = runs_of(_read_files(files_in(source), order.form), order.changes)
         files = [path.name or str(path) for path in source]
         about = {"file": files[0]} if len(files) == 1 else {"files": files}
     else:
-        checked = _check_name(name if name is not None else "imported", name)
+        checked = check_name(name if name is not None else "imported", name)
         if not len(source):
             raise ConfigError("the data frame has no rows")
         # A caller's frame stays as it is.
         imported = runs_of(read_rows(tidy(source, "the data frame"), order.form, checked), order.changes)
+    about |= {"form": "wide" if order.form.wide else "long", "options": order.words()}
+    return store(imported, outputs, checked, about, order, argv)
+
+
+def store(
+    imported: Imported,
+    outputs: Path,
+    name: str,
+    about: Mapping[str, Any],
+    order: Order,
+    argv: Sequence[str] = (),
+) -> Outcome:
+    """Store runs under a name that was checked; `about` says where they come from.
+
+    Raises:
+        ConfigError: A level is of no metric, or the outputs folder is no place for them.
+        StoreError: They cannot be written.
+    """
     for metric in order.levels or {}:
         if metric not in ACCURACIES:
             raise ConfigError(
@@ -131,13 +151,12 @@ def import_table(
             )
         if metric not in imported.metrics:
             raise ConfigError(f"--level {metric}: no such metric; there are {listing(imported.metrics)}")
-    about |= {"form": "wide" if order.form.wide else "long", "options": order.words()}
     paths = OutputPaths(outputs)
     refuse_links(paths.imports_lock.parent)
     check_writable(paths.imports_lock.parent)
     # What a name means is read, then written.
     with Lock(paths.imports_lock, wait=WAIT_SECONDS):
-        return _store(imported, paths, checked, about, order, argv)
+        return _store(imported, paths, name, about, order, argv)
 
 
 def _read_files(paths: Sequence[Path], form: Form) -> Rows:
@@ -171,9 +190,15 @@ def _labels_of(paths: Sequence[Path]) -> list[str]:
 
 
 def digest_of(imported: Imported) -> str:
-    """Return the identity of a table's content: its runs, steps, metrics and values, not its format or order."""
+    """Return the identity of a table's content: its runs, steps, metrics and values, not its format or order.
+
+    What was computed from weights hangs on the machine in its last bits: the weights stand for it.
+    """
     order = np.argsort(np.array(imported.metrics))
+    order = order[[imported.metrics[place] not in imported.computed for place in order]]
     digest = hashlib.sha256()
+    if imported.references is not None:
+        digest.update(json.dumps([CHECKPOINTS, imported.references.names, imported.contents]).encode())
     digest.update(json.dumps(["imported", sorted(imported.metrics)]).encode())
     for run in imported.runs:
         digest.update(json.dumps([run.name, run.seed, len(run.steps)]).encode())
@@ -184,7 +209,12 @@ def digest_of(imported: Imported) -> str:
     return digest.hexdigest()[:10]
 
 
-def _check_name(name: str, given: str | None) -> str:
+def check_name(name: str, given: str | None) -> str:
+    """Return a name that was given, or one that is made of what was not.
+
+    Raises:
+        ConfigError: The one that was given cannot be used.
+    """
     if given is None:
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")[:60] or "imported"
     if not _NAME.match(name):
@@ -230,6 +260,9 @@ def _store(
             # Who removes the ensemble holds it too.
             with Lock(paths.lock, wait=WAIT_SECONDS):
                 write_shards(paths, imported, levels, _next_attempt(paths, same), argv)
+        if imported.references is not None:
+            # They may have been moved.
+            imported.references.write(paths)
         names = same.names if name in same.names else [*same.names, name]
         if new or names != same.names:
             write_config(paths, {**same.config["import"], "names": names}, levels)

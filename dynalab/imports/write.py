@@ -49,6 +49,8 @@ def make_ensemble(
         own = EnsemblePaths(folder)
         write_shards(own, imported, levels, 1, argv)
         write_config(own, about, levels)
+        if imported.references is not None:
+            imported.references.write(own)
 
 
 def write_shards(

@@ -107,6 +107,13 @@ def build(config: Config, network: nn.Module) -> WeightStatistics:
     return WeightStatistics(describe(network))
 
 
+def of_matrix(matrix: Tensor) -> dict[str, Tensor]:
+    """Return the eight statistics that are means over matrices of one finite matrix a run, (S, m, n); each (S,)."""
+    import torch
+
+    return _of_matrices(_grams([matrix]), torch.zeros(len(matrix), dtype=torch.bool))
+
+
 def _of_entries(parts: list[Tensor]) -> dict[str, Tensor]:
     """Return mean (NaN where not finite), lower median and variance (S,) of all entries of parts (S, ...), float64."""
     import torch
@@ -129,10 +136,10 @@ def _lower_median(rows: Tensor) -> Tensor:
     if rows.device.type != "cpu":
         return rows.median(1).values
     # Adding 0 makes one of the two zeros, which compare equal.
-    return torch.from_numpy(np.stack([_middle(row) for row in rows.numpy()]) + 0.0)
+    return torch.from_numpy(np.stack([middle(row) for row in rows.numpy()]) + 0.0)
 
 
-def _middle(row: np.ndarray) -> np.generic:
+def middle(row: np.ndarray) -> np.generic:
     """Return the lower of the two middle values of a row (N,), four times as fast as torch does.
 
     It is looked for among the few between two values that enclose it by the word of a sample (Floyd and Rivest 1975).
@@ -146,8 +153,8 @@ def _middle(row: np.ndarray) -> np.generic:
         among, rank = row[(row >= low) & (row <= high)], place - int(np.count_nonzero(row < low))
         if 0 <= rank < len(among):
             row, place = among, rank
-    middle: np.generic = np.partition(row, place)[place]
-    return middle
+    value: np.generic = np.partition(row, place)[place]
+    return value
 
 
 def _grams(weights: list[Tensor]) -> dict[str, Tensor]:

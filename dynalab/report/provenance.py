@@ -117,7 +117,8 @@ def _import_command(ensemble: Ensemble) -> str | None:
         for name, level in (ensemble.config.get("levels") or {}).items()
         for word in ("--level", f"{name}={level!r}")
     ]
-    return shlex.join(["dynalab", "import", *files, "--name", ensemble.names[0], *options, *levels])
+    how = ["--checkpoints"] if about.get("form") == "checkpoints" else []
+    return shlex.join(["dynalab", "import", *how, *files, "--name", ensemble.names[0], *options, *levels])
 
 
 def _files(about: Mapping[str, Any]) -> list[str]:

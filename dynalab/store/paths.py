@@ -137,6 +137,7 @@ class EnsemblePaths(_Hashed):
     config = _Place("config.yaml")  # Resolved.
     overrides = _Place("overrides.yaml")  # The words that chose it.
     lock = _Place("lock")  # Held while shards are laid out.
+    checkpoints = _Place("checkpoints.json")  # Of an imported ensemble: where its checkpoints stand.
 
     @property
     def task(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from functools import cached_property, partial
@@ -22,6 +23,7 @@ from dynalab.networks.learner import Recipe, SeededLearner
 from dynalab.store import runfile, series
 from dynalab.store.names import block_series
 from dynalab.store.recorded import Recorded, has_begun
+from dynalab.store.references import References
 from dynalab.store.stored import StoredRun
 
 if TYPE_CHECKING:
@@ -140,7 +142,7 @@ class Ensemble(Recorded):
     def _weights_of(self, run: StoredRun) -> Weights:
         """Return what was kept of a run's weights; no file is looked for before it is asked for."""
         if self.imported:
-            return Weights(run.id, keep="the run was imported, and has metrics alone")
+            return self._imported_weights(run)
         return Weights(
             run.id,
             lambda: tuple(self._kept.files(run.shard)),
@@ -149,6 +151,22 @@ class Ensemble(Recorded):
             cut=lambda step, rows: self._kept.arrays(run, step, rows),
             asked=lambda: tuple(run.shard.snapshots()),
         )
+
+    def _imported_weights(self, run: StoredRun) -> Weights:
+        if not os.path.lexists(self.paths.checkpoints):
+            return Weights(run.id, keep="the run was imported, and has metrics alone")
+        return Weights(
+            run.id,
+            lambda: tuple(self._references.runs.get(run.label, ())),
+            lambda step: self._references.arrays(run.label, step),
+            "import more of its checkpoints, dynalab import --checkpoints",
+            cut=lambda step, rows: self._references.arrays(run.label, step, rows),
+            parts=lambda: self._references.parts,
+        )
+
+    @cached_property
+    def _references(self) -> References:
+        return References.read(self.paths)
 
     @cached_property
     def _recipe(self) -> Recipe:
@@ -272,7 +290,10 @@ class Ensemble(Recorded):
             ConfigError: There is no such run, or no weights of that step.
         """
         if self.imported:
-            raise ConfigError(f"{self.id} was imported: its runs have metrics, and no weights")
+            has = "metrics, and no weights"
+            if os.path.lexists(self.paths.checkpoints):
+                has = "weights (group().runs[0].weights.at(step)), and no network that is known"
+            raise ConfigError(f"{self.id} was imported: its runs have {has}")
         from dynalab.store.weights import network_at
 
         label = f"s{seed:04d}" if isinstance(seed, int) else seed

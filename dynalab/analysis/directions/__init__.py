@@ -29,7 +29,7 @@ from dynalab.analysis.directions.read import Shapes
 from dynalab.analysis.directions.summary import show
 from dynalab.config.suggest import did_you_mean
 from dynalab.core.errors import ConfigError, NothingMatched
-from dynalab.core.words import listed
+from dynalab.core.words import count, listed
 from dynalab.probes import directions as probe
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
@@ -104,7 +104,7 @@ def _nothing(group: Group, config: Config) -> NothingMatched:
     assert few is not None
     how = f"dynalab train ... {RECORD[config.source]}"
     if group.imported:
-        how = "the runs were trained elsewhere, and have metrics alone"
+        how = group.runs[0].weights.keep
     return NothingMatched(f"{group.runs[0].id}: {few.findings.reason}: {how}")
 
 
@@ -134,7 +134,10 @@ def _shapes(run: Run, config: Config, warnings: list[str]) -> Shapes:
             hint = did_you_mean(part, legal)
             raise ConfigError(f"parts={part}: {run.id} has the layers and kinds {listed(legal, 20)}{hint}")
     if not shapes.known:
-        warnings.append(f"{run.id}: its network is not known, so all of its numbers count as weights")
+        tensors = count(len(shapes.sizes), "tensor")
+        warnings.append(
+            f"{run.id}: its network is not known, so all {tensors} that were kept count as weights"
+        )
     return shapes
 
 

@@ -16,14 +16,13 @@ import numpy as np
 
 from dynalab.analysis.base import Run
 from dynalab.analysis.directions.path import NORMS, Path, choose, norms, summed_units
+from dynalab.core.weights import Parts
 
 # Numbers of a block: 32 MB in float64, of which three are held. PyTorch alone is half a gigabyte.
 BLOCK = 1 << 22
 
 # `whole`, `layer` or `kind`, and its name.
 Part = tuple[str, str]
-# Name of a part -> the tensors that it is made of.
-Parts = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Shapes:
         sizes: Tensor -> its rows along the first axis, and the numbers in each.
         layers: Layer -> its tensors.
         kinds: Kind of parameter -> its tensors.
-        known: Whether the network says which tensors are parameters; otherwise all that are floating-point are taken.
+        known: Whether a network says which tensors are parameters; otherwise all that are floating-point are taken.
     """
 
     sizes: Mapping[str, tuple[int, int]]
@@ -48,17 +47,21 @@ class Shapes:
         from dynalab.models.describe import grouped, kinds_of, layers_of
 
         step = run.weights.grid[0]
-        weights = run.weights.at(step)
+        weights, parts = run.weights.at(step), run.weights.parts()
+        layers: Parts
+        kinds: Parts
         if run.learner is not None:
             network = run.learner.network(weights)
             layers, kinds = layers_of(network), kinds_of(network)
+        elif parts is not None:
+            layers, kinds = parts
         else:
             names = [name for name, x in weights.items() if np.issubdtype(x.dtype, np.floating)]
             layers = grouped((name, name.rpartition(".")[0] or name) for name in names)
             kinds = grouped((name, name.rpartition(".")[2]) for name in names)
         names = [name for members in layers.values() for name in members]
         sizes = {name: _size(weights[name].shape) for name in names}
-        return cls(sizes, layers, kinds, run.learner is not None)
+        return cls(sizes, layers, kinds, run.learner is not None or parts is not None)
 
     def parts(self, name: str) -> Iterator[Part]:
         """Yield the layer and the kind that a tensor belongs to."""
