@@ -11,8 +11,9 @@ import numpy as np
 from nulls.compare import groups as settings
 
 from dynalab.analysis.base import Convergence, Group
+from dynalab.core.batch import InputSpec
 from dynalab.core.blocks import BlockRows
-from dynalab.core.weights import Weights
+from dynalab.core.weights import Learner, Weights
 from dynalab.curvature import bins
 
 
@@ -168,6 +169,44 @@ def directions() -> Example:
     return Example(replace(group, runs=(*group.runs[:-1], diverged)), (50, 80), {"rows": 9})
 
 
+class Drawn(Learner):
+    """A run of an MLP 4-6-3 on its own examples: weights of it are its tensors one after another, 51 numbers."""
+
+    spec = InputSpec(kind="vector", symbols=4, classes=3)
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.inputs, self.targets = self.rng.normal(size=(9, 4)).astype(np.float32), np.arange(9) % 3
+
+    def examples(self, split: str, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        return self.inputs, self.targets
+
+    def network(self, weights: Mapping[str, np.ndarray]) -> Any:
+        import torch
+
+        from dynalab.models.nets.mlp import MLP
+
+        network = MLP(4, 3, [6])
+        flat = np.concatenate([weights["head.bias"], weights["layer.weight"].ravel()])
+        torch.nn.utils.vector_to_parameters(torch.from_numpy(flat), network.parameters())
+        return network
+
+
+def partition() -> Example:
+    """Two runs of a small network whose regions grow in number, one of which diverges, and one that is dead."""
+    rng, steps = np.random.default_rng(0), np.arange(0, 41, 10)
+    start, way = rng.normal(size=(2, 51))
+    paths = {
+        "s0000": start + steps[:, None] / 20 * way,
+        "s0001": way - steps[:, None] / 20 * start,
+        "s0002": 0 * steps[:, None] * start,
+    }
+    group = of_weights(paths, steps, 1)
+    runs = [replace(run, learner=Drawn(seed)) for seed, run in enumerate(group.runs)]
+    runs[1] = replace(runs[1].until(20), status="diverged", diverged_step=25)
+    return Example(replace(group, runs=tuple(runs)), (15, 30), {"pictures": 3})
+
+
 def of_weights(paths: Mapping[str, np.ndarray], steps: np.ndarray, bias: int = 5) -> Group:
     """Return runs whose weights were kept, label -> (T, p): a matrix, and a bias of so many of them."""
     group = Group.of({label: {"test_accuracy": steps / steps.max()} for label in paths}, steps)
@@ -252,6 +291,7 @@ EXAMPLES: dict[str, Callable[[], Example]] = {
     "eos": eos,
     "examples": examples,
     "hmm": hmm,
+    "partition": partition,
     "periods": periods,
     "progress": progress,
     "slingshot": slingshot,

@@ -10,12 +10,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import dynalab
+from dynalab.analysis.partition import show
+from dynalab.analysis.partition.summary import COLOURS
 from dynalab.core.batch import InputSpec
 from dynalab.core.errors import ConfigError
 from dynalab.models import resnet20
 from dynalab.models.nets.mlp import MLP
 from dynalab.models.nets.scale_invariant import ScaleInvariantConvNet, ScaleInvariantMLP
 from dynalab.partition import Partition, Plane
+from dynalab.show.blocks import Figure, Polygons
+from dynalab.show.plots import draw
 
 
 def plane(size: int, half: float | None = None, seed: int = 1) -> Plane:
@@ -284,3 +289,64 @@ def test_more_regions_than_asked_for_are_refused() -> None:
     module, square = network("mlp")
     with pytest.raises(ConfigError, match="more than 100 regions"):
         Partition.of(module, square, most=100)
+
+
+def test_the_command_counts_regions_and_has_the_pictures(here) -> None:
+    words = [
+        "task=digits",
+        "model.hidden=[8]",
+        "train.steps=20",
+        "snapshots.at=[0,20]",
+        "probes=[]",
+        "seed=0,1",
+    ]
+    assert here("train", *words, "launcher=inline").code == 0
+    done = here("analyze", "partition", "--json")
+    assert done.code == 0, done.err
+    (found,) = done.json["analyses"]
+    run = found["runs"][0]
+    assert [row["step"] for row in run["rows"]] == [0, 20]
+    assert len(set(run["examples"])) == 3
+    assert [own["regions"]["runs"] for own in found["summary"]["steps"]] == [2, 2]
+    result = dynalab.load(found["id"])
+    regions = result.value.regions
+    assert set(regions["run"]) == {run["run"]}
+    last = regions[regions["step"] == 20]
+    assert last["area"].sum() == pytest.approx(4 * run["half"] ** 2)
+    figures = [block for block in show(result.value, [result]) if isinstance(block, Figure)]
+    pictures = [figure for figure in figures if isinstance(figure, Polygons)]
+    assert [figure.name for figure in figures] == [f"partition-{name}" for name in COLOURS] + ["partition"]
+    for figure in pictures:
+        assert [len(tiling.polygons) for tiling in figure.tilings] == [
+            len(tiling.values) for tiling in figure.tilings
+        ]
+        # A picture a step, and the scale of the colours.
+        drawn = draw(figure)
+        assert len(drawn.axes) == 3
+        assert drawn.axes[0].get_title("left") == f"step 0: {run['rows'][0]['regions']} regions"
+    few = here("analyze", "partition", "most=2", "--json").json["analyses"][0]
+    assert {run["verdict"] for run in few["runs"]} == {"insufficient_data"}
+    assert "more than 2 regions (most=)" in few["warnings"][0]
+    for keys, code, said in (
+        (["examples=[1,1,2]"], 2, "three examples, from 0 to"),
+        (["at=[7]"], 4, "no weights of step 7"),
+        (["near=1"], 2, "below 1"),
+    ):
+        answer = here("analyze", "partition", *keys)
+        assert answer.code == code and said in answer.err and len(answer.err.splitlines()) <= 2, answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["task=digits", "model.hidden=[8]", "model.activation=gelu"], "not piecewise linear: it calls erf"),
+        (["task=grokking", "task.modulus=7", "model.width=8"], "no rows of numbers (pairs)"),
+    ],
+)
+def test_runs_without_a_partition_are_told_so_in_a_line(here, words, says) -> None:
+    assert (
+        here("train", *words, "train.steps=2", "snapshots.at=[0]", "probes=[]", "launcher=inline").code == 0
+    )
+    done = here("analyze", "partition")
+    assert done.code == 4
+    assert says in done.err and len(done.err.splitlines()) <= 2, done.err

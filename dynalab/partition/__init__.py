@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dynalab.partition.mesh import TOLERANCE, Mesh, extended
+from dynalab.partition.mesh import TooMany as TooMany
 from dynalab.partition.plane import Plane as Plane
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ class Partition(Faces):
             most: Regions at most; None: as many as there are.
 
         Raises:
-            ConfigError: The network is not piecewise linear, or there are more regions.
+            ConfigError: The network is not piecewise linear.
+            TooMany: There are more regions than may be, or than fit in memory.
         """
         from dynalab.partition.kinks import PiecewiseLinear
 
@@ -189,10 +191,14 @@ class Partition(Faces):
         """The network's outputs at the vertices, shape (V, C)."""
         return self.network.outputs(self.plane.lift(self.mesh.xy))
 
+    def slopes(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return outputs (n, C) at places of the plane, (n, 2), and their slopes along it, (n, C, 2)."""
+        return self.network.slopes(self.plane.lift(places), self.plane.basis)
+
     @cached_property
     def maps(self) -> np.ndarray:
         """The affine map of every region, shape (K, C, 3): outputs are maps[k] @ (x, y, 1), in the plane."""
-        values, slopes = self.network.slopes(self.plane.lift(self.centres), self.plane.basis)
+        values, slopes = self.slopes(self.centres)
         shift = values - np.einsum("kcd,kd->kc", slopes, self.centres)
         return np.concatenate([slopes, shift[..., None]], -1)
 

@@ -20,6 +20,7 @@ from torch.nn.functional import pad, unfold
 from torch.overrides import TorchFunctionMode
 
 from dynalab.core.errors import ConfigError
+from dynalab.partition.mesh import TooMany
 
 
 def _names(text: str) -> frozenset[str]:
@@ -137,11 +138,11 @@ class PiecewiseLinear:
         """Return the numbers of a kink, (n, m), for inputs (n, D).
 
         Raises:
-            ConfigError: They are too many.
+            TooMany: They are too many.
         """
         kink = self.kinks[place]
         if len(inputs) * kink.size > MOST_NUMBERS:
-            raise ConfigError(
+            raise TooMany(
                 f"the slice has too many regions for a network of this size: {kink.size:,} numbers at each of "
                 f"{len(inputs):,} vertices, at call {place + 1} of {len(self.kinks)} of a kink; take a smaller one"
             )

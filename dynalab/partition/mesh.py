@@ -19,6 +19,10 @@ from dynalab.core.errors import ConfigError
 TOLERANCE = 1e-12
 
 
+class TooMany(ConfigError):
+    """There are more faces than may be."""
+
+
 class Column:
     """An array that grows at its end, with room to spare."""
 
@@ -117,7 +121,7 @@ class Mesh:
             The new vertices, in their order.
 
         Raises:
-            ConfigError: There are more faces than may be.
+            TooMany: There are more faces than may be.
         """
         small = TOLERANCE * scale
         # New vertices lie between old ones: a function that does not change its sign at these does so nowhere.
@@ -129,7 +133,7 @@ class Mesh:
         for place in range(len(crossing)):
             new = self._cut(held[place, :n], small, label)
             if self._most is not None and self.n_faces > self._most:
-                raise ConfigError(f"the slice has more than {self._most:,} regions; take a smaller one")
+                raise TooMany(f"the slice has more than {self._most:,} regions; take a smaller one")
             k = len(new.t)
             if n + k > held.shape[1]:
                 room = np.empty((len(held), 2 * (n + k)))

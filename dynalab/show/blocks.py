@@ -23,6 +23,7 @@ from dynalab.show.figures import Map as Map
 from dynalab.show.figures import Node as Node
 from dynalab.show.figures import Panel as Panel
 from dynalab.show.figures import Picture as Picture
+from dynalab.show.figures import Polygons as Polygons
 from dynalab.show.figures import Profiles as Profiles
 from dynalab.show.figures import Ranking as Ranking
 from dynalab.show.figures import Raster as Raster
@@ -34,6 +35,7 @@ from dynalab.show.figures import SimilarityMap as SimilarityMap
 from dynalab.show.figures import Span as Span
 from dynalab.show.figures import Strip as Strip
 from dynalab.show.figures import Strips as Strips
+from dynalab.show.figures import Tiling as Tiling
 
 
 @dataclass(frozen=True)

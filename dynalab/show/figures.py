@@ -126,6 +126,27 @@ class Similarities(Figure):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tiling:
+    """A picture of `Polygons`."""
+
+    title: str  # above it
+    polygons: Sequence[np.ndarray]  # corners of each, (n, 2)
+    values: np.ndarray  # one a polygon, shape (K,)
+    boundary: np.ndarray  # the ends of every piece of a line over it, shape (n, 2, 2)
+    points: np.ndarray  # crosses over it, shape (m, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Polygons(Figure):
+    """Polygons of a plane, coloured by a number or a class, pictures beside each other."""
+
+    tilings: Sequence[Tiling]  # three in a row
+    unit: str  # what the values are
+    classes: bool = False  # whether they are classes
+    logarithmic: bool = False  # whether colours go by their logarithm
+
+
+@dataclass(frozen=True, kw_only=True)
 class Halved(Strips):
     """Sharpness of forks whose rate was halved (left) and of their runs (right), on one axis, against a threshold."""
 

@@ -19,6 +19,7 @@ from dynalab.show.blocks import (
     Intervals,
     Lines,
     Picture,
+    Polygons,
     Profiles,
     Ranking,
     Raster,
@@ -39,6 +40,7 @@ from dynalab.show.plots.landmarks import landmark_steps
 from dynalab.show.plots.lines import LinePanel, hidden_progress, line_panels
 from dynalab.show.plots.map import forks, state_graph, training_map
 from dynalab.show.plots.panels import metric_panels
+from dynalab.show.plots.polygons import polygon_pictures
 from dynalab.show.plots.ranking import effect, ranking, response
 from dynalab.show.plots.regions import estimates_in_regions
 from dynalab.show.plots.selection import model_selection
@@ -62,6 +64,7 @@ __all__ = [
     "landmark_steps",
     "metric_panels",
     "model_selection",
+    "polygon_pictures",
     "ranking",
     "response",
     "similarity_maps",
@@ -173,6 +176,13 @@ def draw(
             spreads=[item.spread for item in block.maps],
             size=size,
         )
+    if isinstance(block, Polygons):
+        tilings = block.tilings
+        return polygon_pictures(
+            [item.title for item in tilings], [item.polygons for item in tilings], [item.values for item in tilings],
+            boundaries=[item.boundary for item in tilings], points=[item.points for item in tilings],
+            unit=block.unit, classes=block.classes, logarithmic=block.logarithmic, size=size,
+        )  # fmt: skip
     if isinstance(block, Selection):
         return model_selection(
             block.tried, block.scores, block.errors, block.criterion, block.chosen, converged=block.converged,
