@@ -14,6 +14,7 @@ from dynalab.analysis.hmm import (
     em,
     fitting,
     inference,
+    kernels,
     merging,
     selection,
     stability,
@@ -359,3 +360,21 @@ def test_the_common_covariance_is_the_best_one_for_given_states():
     with_it, without = (make_prior(frames, Config(common=weight)) for weight in (10.0, 0.0))
     gap = log_penalty(emission, with_it) - log_penalty(emission, without)
     assert np.isclose(gap, 5 * (said(best) - np.linalg.slogdet(sigmas)[1].sum()))
+
+
+def test_many_short_sequences_are_done_frame_by_frame_and_say_the_same(monkeypatch):
+    rng = np.random.default_rng(9)
+    lengths = rng.integers(1, 6, size=23).tolist()
+    start, transitions = rng.dirichlet(np.ones(3)), rng.dirichlet(np.ones(3), size=3)
+    density = 30 * rng.normal(size=(sum(lengths), 3))
+    beside = inference.expect(start, transitions, density, lengths), inference.filtering(
+        start, transitions, density, lengths
+    )
+    monkeypatch.setattr(kernels, "MANY", 100)
+    monkeypatch.setattr(kernels, "_forward_beside", None)
+    alone = inference.expect(start, transitions, density, lengths), inference.filtering(
+        start, transitions, density, lengths
+    )
+    for name in ("log_likelihoods", "posterior", "filtered", "predictive", "starts", "pairs"):
+        np.testing.assert_allclose(getattr(beside[0], name), getattr(alone[0], name), rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(beside[1], alone[1], atol=1e-14)

@@ -143,21 +143,28 @@ def run(
     best_objective = best_likelihood = -np.inf
     for iteration in range(n_iter):
         density = log_density(frames, current.emission)
+        chain = current.start, current.transitions
+        found = None
         if prior.independent:
             found = inference.expect_independent(current.start, density, frames.lengths)
-        else:
-            found = inference.expect(current.start, current.transitions, density, frames.lengths)
-        objective = found.log_likelihood + penalty(current, prior)
+        elif iteration + 1 < n_iter:
+            found = inference.expect(*chain, density, frames.lengths)
+        likelihood = (
+            float(inference.score(*chain, density, frames.lengths).sum())
+            if found is None
+            else found.log_likelihood
+        )
+        objective = likelihood + penalty(current, prior)
         gain = objective - history[-1] if history and iteration not in reseeded else np.inf
         history.append(objective)
         if objective > best_objective:
-            best, best_objective, best_likelihood = current, objective, found.log_likelihood
+            best, best_objective, best_likelihood = current, objective, likelihood
         if gain < 0:
             fell = max(fell, -gain / max(1.0, abs(objective)))
         if gain < tol * len(frames.levels):
             converged = fell <= SLACK
             break
-        if iteration + 1 == n_iter:
+        if found is None or iteration + 1 == n_iter:
             # Nothing would look at another M-step.
             break
         posterior = found.posterior

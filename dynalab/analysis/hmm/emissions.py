@@ -86,6 +86,12 @@ class Emission:
         log_det = 2 * np.log(np.diagonal(cholesky, axis1=1, axis2=2)).sum(axis=1)
         return np.linalg.inv(cholesky), log_det
 
+    @cached_property
+    def maps(self) -> np.ndarray:
+        """L^-1 (-W, I), shape (K, M, P + M): what makes whitened residuals of a row (u, y)."""
+        whiten, _ = self.factors
+        return np.concatenate([-whiten @ self.weights, whiten], axis=2)
+
 
 def make_prior(frames: Frames, config: Config, independent: bool = False) -> Prior:
     """Penalties scaled to the data: noise is pulled toward a share of the one-state model's residual covariance."""
@@ -187,17 +193,20 @@ def shares(prior: Prior, n_states: int) -> bool:
 def log_density(frames: Frames, emission: Emission) -> np.ndarray:
     """Log-density of every frame under every state, shape (N, K), nats in the normalised features.
 
-    One matrix product whitens all frames under all states at once.
+    One matrix product whitens all frames under all states at once; frames come last there, where sums over the features
+    are of whole rows.
     """
-    n_states, size, p = emission.weights.shape
-    whiten, log_det = emission.factors
-    # (u, y) @ [-W^T; I] L^-T, for all states side by side.
-    maps = np.concatenate([-emission.weights, np.broadcast_to(np.eye(size), (n_states, size, size))], axis=2)
-    maps = (whiten @ maps).reshape(n_states * size, p + size)
-    white = (frames.design @ maps.T).reshape(-1, n_states, size)
-    log_det = log_det + 2 * np.log(frames.unit).sum()
+    n_states, size, _ = emission.weights.shape
+    white = emission.maps.reshape(n_states * size, -1) @ frames.design.T
+    white = white.reshape(n_states, size, -1)
+    log_det = emission.factors[1] + 2 * np.log(frames.unit).sum()
     out = np.empty((len(frames.levels), n_states))
-    out[frames.regressed] = -0.5 * (np.einsum("nkm,nkm->nk", white, white) + log_det + size * LOG_2PI)
+    inside = out if len(white.T) == len(out) else np.empty((len(white.T), n_states))
+    inside[:] = np.einsum("kmn,kmn->kn", white, white).T
+    inside += log_det + size * LOG_2PI
+    inside *= -0.5
+    if inside is not out:
+        out[frames.regressed] = inside
     if emission.first_mean is not None and emission.first_covariance is not None:
         firsts = frames.firsts
         factor = np.linalg.cholesky(emission.first_covariance)
@@ -210,10 +219,12 @@ def log_density(frames: Frames, emission: Emission) -> np.ndarray:
 def log_penalty(emission: Emission, prior: Prior) -> float:
     """The penalty that the M-step adds to the log-likelihood, nats (constants left out)."""
     whiten, log_det = emission.factors
-    inverse = whiten.transpose(0, 2, 1) @ whiten
-    spread = emission.weights @ prior.ridge @ emission.weights.transpose(0, 2, 1) + prior.scatter
-    found = float(-0.5 * (prior.weight * log_det.sum() + np.einsum("kij,kji->", inverse, spread)))
-    n_states, size = log_det.shape[0], inverse.shape[-1]
+    p = emission.weights.shape[2]
+    # tr(Sigma^-1 (W R W^T + D)), R diagonal.
+    pulled = np.square(emission.maps[:, :, :p]).sum(axis=(0, 1)) @ np.diagonal(prior.ridge)
+    spread = np.vdot(whiten, whiten @ prior.scatter)
+    found = float(-0.5 * (prior.weight * log_det.sum() + pulled + spread))
+    n_states, size = whiten.shape[:2]
     if shares(prior, n_states):
         # At the best S the traces add up to K M.
         middle = np.linalg.slogdet(forms.common(emission.covariances))[1]

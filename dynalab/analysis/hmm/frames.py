@@ -112,10 +112,11 @@ class Frames:
 
     def _gram(self, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """The weighted products of some rows, shape (P + M, P + M); `weights` of all rows, shape (R,)."""
-        everywhere = len(rows) == len(weights)
-        chosen, shares = (self.design, weights) if everywhere else (self.design[rows], weights[rows])
-        scaled = chosen * np.sqrt(shares)[:, None]
-        return np.asarray(scaled.T @ scaled)
+        chosen, shares = self.design, weights
+        if len(rows) < len(weights):
+            chosen, shares = chosen.take(rows, axis=0), weights.take(rows)
+        # Of two arrays, since numpy has a slower product for one and its transpose.
+        return np.asarray((chosen * shares[:, None]).T @ chosen)
 
 
 def thin(lengths: Sequence[int], most: int, seeds: np.random.SeedSequence, least: int = 2) -> list[int]:

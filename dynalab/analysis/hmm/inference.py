@@ -92,27 +92,26 @@ def expect_independent(start: np.ndarray, log_density: np.ndarray, lengths: Sequ
 
 def _filtered(
     start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
-) -> Iterator[tuple[float, np.ndarray]]:
-    """Log-likelihood and filtering posterior (T, K) of every sequence."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log-likelihood of every sequence (S,) and the filtering posterior (N, K)."""
     shifted, shift = _shifted(log_density)
-    density = np.exp(shifted)
-    for rows in slices(lengths):
-        value, posterior = kernels.likelihood(start, transitions, density[rows], shifted[rows])
-        yield value + shift[rows].sum(), posterior
+    rows_of = list(slices(lengths))
+    values, posterior = kernels.likelihoods(start, transitions, np.exp(shifted), shifted, rows_of)
+    return values + np.add.reduceat(shift, [rows.start for rows in rows_of]), posterior
 
 
 def score(
     start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
 ) -> np.ndarray:
     """Log-likelihood of every sequence, shape (S,), nats; arguments as for `expect`."""
-    return np.array([value for value, _ in _filtered(start, transitions, log_density, lengths)])
+    return _filtered(start, transitions, log_density, lengths)[0]
 
 
 def filtering(
     start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray, lengths: Sequence[int]
 ) -> np.ndarray:
     """Filtering posterior p(z_t | x_1..x_t), shape (N, K): what is known of a run still training."""
-    return np.concatenate([posterior for _, posterior in _filtered(start, transitions, log_density, lengths)])
+    return _filtered(start, transitions, log_density, lengths)[1]
 
 
 def predictive(

@@ -24,6 +24,9 @@ from scipy.special import logsumexp
 LARGEST_SCALING = 1e100
 # Nats that a sequence with probabilities of 0 may lose to its best densities.
 MILD = 600.0
+# So many times as many sequences as frames in the longest are done side by side, frame by frame: a call of a kernel
+# takes as long as 3 frames of all of them (1,000 sequences of 21 frames, 5 states: 13 against 2.5 ms).
+MANY = 3
 
 
 def forward(
@@ -70,8 +73,12 @@ def forward_backward(
     filtered, behind, scaling = np.empty_like(density), np.empty_like(density), np.ones(len(density))
     log_likelihoods = np.empty(len(sequences))
     safe = _safe(start, transitions)
+    beside = safe and _are_many(sequences)
+    if beside:
+        log_likelihoods = _forward_beside(start, transitions, density, sequences, filtered, scaling)
+        _backward_beside(transitions, density, sequences, scaling, behind)
     slow: list[int] = []
-    for index, rows in enumerate(sequences):
+    for index, rows in enumerate(() if beside else sequences):
         here = density[rows]
         try:
             log_likelihoods[index], filtered[rows], factors = forward(start, transitions, here)
@@ -116,18 +123,77 @@ def _in_logarithms(
     return float(log_likelihood), filtered, smoothed, np.diff(evidence, prepend=0.0), pairs
 
 
-def likelihood(
-    start: np.ndarray, transitions: np.ndarray, density: np.ndarray, log_density: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """Log-likelihood of one sequence's shifted densities and its filtering posterior (T, K); as `forward_backward`."""
-    try:
-        log_likelihood, filtered, scaling = forward(start, transitions, density)
-        if _safe(start, transitions) or _mild(scaling):
-            return log_likelihood, filtered
-    except ValueError:
-        pass
-    log_likelihood, lattice = _hmmc.forward_log(start, transitions, np.ascontiguousarray(log_density))
-    return float(log_likelihood), np.exp(lattice - logsumexp(lattice, axis=1)[:, None])
+def likelihoods(
+    start: np.ndarray,
+    transitions: np.ndarray,
+    density: np.ndarray,
+    log_density: np.ndarray,
+    sequences: Sequence[slice],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log-likelihood of each sequence (S,) and its filtering posterior (N, K); as `forward_backward`."""
+    found, filtered = np.empty(len(sequences)), np.empty_like(density)
+    safe = _safe(start, transitions)
+    if safe and _are_many(sequences):
+        scaling = np.empty(len(density))
+        return _forward_beside(start, transitions, density, sequences, filtered, scaling), filtered
+    for index, rows in enumerate(sequences):
+        try:
+            found[index], filtered[rows], factors = forward(start, transitions, density[rows])
+            if safe or _mild(factors):
+                continue
+        except ValueError:
+            pass
+        found[index], lattice = _hmmc.forward_log(start, transitions, np.ascontiguousarray(log_density[rows]))
+        filtered[rows] = np.exp(lattice - logsumexp(lattice, axis=1)[:, None])
+    return found, filtered
+
+
+def _are_many(sequences: Sequence[slice]) -> bool:
+    return len(sequences) > MANY * max(rows.stop - rows.start for rows in sequences)
+
+
+def _frames_of(sequences: Sequence[slice]) -> list[np.ndarray]:
+    """The rows of the first, second, ... frames of all sequences that have one, longest sequences first."""
+    lengths = np.array([rows.stop - rows.start for rows in sequences])
+    order = np.argsort(-lengths, kind="stable")
+    begins, lengths = np.array([rows.start for rows in sequences])[order], lengths[order]
+    left = np.searchsorted(-lengths, -np.arange(1, lengths[0] + 1), side="right")
+    return [begins[:n] + t for t, n in enumerate(left)]
+
+
+def _forward_beside(
+    start: np.ndarray,
+    transitions: np.ndarray,
+    density: np.ndarray,
+    sequences: Sequence[slice],
+    filtered: np.ndarray,
+    scaling: np.ndarray,
+) -> np.ndarray:
+    """As `forward`, of all sequences frame by frame: fills in `filtered` and `scaling`, returns log-likelihoods (S,)."""
+    arrived = np.broadcast_to(start, (len(sequences), len(start)))
+    for rows in _frames_of(sequences):
+        both = arrived[: len(rows)] * density[rows]
+        scaling[rows] = factors = 1 / both.sum(axis=1)
+        filtered[rows] = both = both * factors[:, None]
+        arrived = both @ transitions
+    return np.asarray(np.add.reduceat(-np.log(scaling), [rows.start for rows in sequences]))
+
+
+def _backward_beside(
+    transitions: np.ndarray,
+    density: np.ndarray,
+    sequences: Sequence[slice],
+    scaling: np.ndarray,
+    behind: np.ndarray,
+) -> None:
+    """The scaled backward recursion of all sequences, frame by frame: fills in `behind` (N, K)."""
+    ahead = np.empty((0, len(transitions)))
+    for rows in reversed(_frames_of(sequences)):
+        both = np.ones((len(rows), len(transitions)))
+        both[: len(ahead)] = ahead @ transitions.T
+        both *= scaling[rows][:, None]
+        behind[rows] = both
+        ahead = density[rows] * both
 
 
 def best_path(start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from dynalab.analysis.hmm import em, inference, workers
+from dynalab.analysis.hmm.clustering import adjusted_rand
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.emissions import log_density
 from dynalab.analysis.hmm.features import fit_scaler
@@ -52,10 +53,8 @@ def refit(
 
 def agreement(over: str, paths: Sequence[np.ndarray], decoded: Sequence[Sequence[np.ndarray]]) -> Agreement:
     """Agreement of the states of the chosen model, shapes (T,), with those of other fits of the same runs."""
-    from sklearn.metrics import adjusted_rand_score
-
     truth = np.concatenate(paths)
-    rand = [float(adjusted_rand_score(truth, np.concatenate(one))) for one in decoded]
+    rand = [adjusted_rand(truth, np.concatenate(one)) for one in decoded]
     low, median, high = map(float, np.quantile(rand, [0.05, 0.5, 0.95]))
     return Agreement(over=over, fits=len(rand), adjusted_rand=median, low=low, high=high)
 

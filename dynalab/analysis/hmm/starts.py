@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
 
 import numpy as np
 
+from dynalab.analysis.hmm.clustering import k_means
 from dynalab.analysis.hmm.frames import Frames
 from dynalab.analysis.hmm.inference import slices
 
@@ -30,24 +28,12 @@ def segmentation(positions: np.ndarray, n_states: int, early: bool, rng: np.rand
     return np.searchsorted(bounds, positions, side="right")
 
 
-@cache
-def _pools() -> Any:
-    """Return what limits the threads of the libraries that are loaded: to look for them takes longer than k-means."""
-    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
-
-    return ThreadpoolController()
-
-
 def clusters(points: np.ndarray, n_states: int, rng: np.random.Generator) -> np.ndarray:
-    """K-means on points of shape (N, Q), for data that do jump between levels; integers of shape (N,)."""
-    from sklearn.cluster import KMeans
+    """K-means on points of shape (N, Q), for data that do jump between levels; integers of shape (N,).
 
-    with warnings.catch_warnings(), _pools().limit(limits=1):
-        # Fewer distinct frames than clusters: EM deals with empty states itself.
-        warnings.simplefilter("ignore")
-        seed = int(rng.integers(2**31))
-        model = KMeans(min(n_states, len(points)), n_init=1, max_iter=50, random_state=seed)
-        return np.asarray(model.fit_predict(points), dtype=np.int64)
+    Where there are fewer distinct frames than clusters some are empty; EM deals with empty states itself.
+    """
+    return k_means(points, min(n_states, len(points)), int(rng.integers(2**31)))
 
 
 def moving(frames: Frames) -> np.ndarray:
