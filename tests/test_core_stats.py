@@ -11,7 +11,7 @@ from dynalab.analysis.hmm.claims import spread
 from dynalab.analysis.hmm.paths import path_table
 from dynalab.cli.runs_files import _word
 from dynalab.cli.train import _generalised
-from dynalab.core.stats import fallen, quartiles
+from dynalab.core.stats import benjamini_hochberg, fallen, quartiles
 from dynalab.core.words import quartiles as on_the_page
 from dynalab.core.words import step_phrase
 from dynalab.store.difference import _landmark
@@ -56,3 +56,11 @@ def test_runs_that_fall_back_are_counted():
     ]
     found = follow(Trajectories("e", ("acc",), tuple(runs)), Convergence("acc", 0.9))
     assert [(row["step"], row["held"]) for row in found] == [(10, False), (10, True), (10, True)]
+
+
+def test_false_discoveries_are_held_as_scipy_holds_them():
+    from scipy.stats import false_discovery_control
+
+    for ps in ([0.01, 0.5, 0.02, 0.02, 1.0], [0.3], [0.9, 0.8]):
+        np.testing.assert_allclose(benjamini_hochberg(ps), false_discovery_control(ps), rtol=1e-14)
+    assert benjamini_hochberg([]) == []

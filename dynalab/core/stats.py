@@ -76,6 +76,16 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def benjamini_hochberg(ps: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for the share of false discoveries among several (Benjamini and Hochberg, 1995)."""
+    order = sorted(range(len(ps)), key=lambda place: ps[place], reverse=True)
+    adjusted, lowest = [0.0] * len(ps), 1.0
+    for behind, place in enumerate(order):
+        lowest = min(lowest, ps[place] * len(ps) / (len(ps) - behind))
+        adjusted[place] = lowest
+    return adjusted
+
+
 def ratio_interval(values: Sequence[float], bounds: Sequence[Any]) -> tuple[float, float]:
     """Return the interval of the ratio of the second of two positive values to the first, from their own intervals.
 

@@ -33,13 +33,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from dynalab.analysis.hmm import tobit
 from dynalab.analysis.hmm.findings import Detour, DetourModel, PublishedModel
 from dynalab.analysis.hmm.visits import before_convergence, chances, entries, shares
 from dynalab.core import survival
-from dynalab.core.stats import clopper_pearson
+from dynalab.core.stats import benjamini_hochberg, clopper_pearson
 from dynalab.core.words import count
 
 ALPHA = 0.05
@@ -117,7 +116,7 @@ def find(
             )
         )
     adjusted = [
-        stats.false_discovery_control([test[place] for test in tests.values()]) if tests else []
+        benjamini_hochberg([test[place] for test in tests.values()])
         for place in (1, 2)
     ]
     for (k, (statistic, p, since, delay)), by_ranks, by_entry in zip(tests.items(), *adjusted, strict=True):

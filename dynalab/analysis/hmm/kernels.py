@@ -18,7 +18,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from hmmlearn import _hmmc
-from scipy.special import logsumexp
 
 # Beyond this the backward recursion could overflow.
 LARGEST_SCALING = 1e100
@@ -113,7 +112,7 @@ def _in_logarithms(
     log_density = np.ascontiguousarray(log_density)
     log_likelihood, lattice = _hmmc.forward_log(start, transitions, log_density)
     behind = _hmmc.backward_log(start, transitions, log_density)
-    evidence = logsumexp(lattice, axis=1)
+    evidence = np.logaddexp.reduce(lattice, axis=1)
     filtered = np.exp(lattice - evidence[:, None])
     both = lattice + behind
     smoothed = np.exp(both - both.max(axis=1, keepdims=True))
@@ -144,7 +143,7 @@ def likelihoods(
         except ValueError:
             pass
         found[index], lattice = _hmmc.forward_log(start, transitions, np.ascontiguousarray(log_density[rows]))
-        filtered[rows] = np.exp(lattice - logsumexp(lattice, axis=1)[:, None])
+        filtered[rows] = np.exp(lattice - np.logaddexp.reduce(lattice, axis=1)[:, None])
     return found, filtered
 
 
