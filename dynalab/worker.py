@@ -43,6 +43,8 @@ def main() -> int:
         except OSError:
             _stop.set()
 
+    # What is imported lives until the end: to look through it for garbage, now and in every collection, is in vain.
+    gc.disable()
     import torch
 
     from dynalab.core.errors import DynalabError, Locked
@@ -65,6 +67,9 @@ def main() -> int:
     from dynalab.training.job import Control, Job
     from dynalab.training.shard import train_shard
     from dynalab.training.trial import TRIALS, Stopwatch
+
+    gc.freeze()
+    gc.enable()
 
     card = int(settings.get("card", 0)) % max(devices, 1)
 

@@ -42,6 +42,10 @@ def test_a_cluster_that_loses_its_points_begins_again_at_the_farthest():
 
 def test_agreement_is_the_adjusted_rand_index():
     rng = np.random.default_rng(0)
-    for one, other in [*rng.integers(0, 4, size=(20, 2, 30)), np.arange(6).reshape(2, 3), np.zeros((2, 1), int)]:
+    for one, other in [
+        *rng.integers(0, 4, size=(20, 2, 30)),
+        np.arange(6).reshape(2, 3),
+        np.zeros((2, 1), int),
+    ]:
         assert adjusted_rand(one, other) == adjusted_rand_score(one, other)
         assert adjusted_rand(one, one + 7) == 1

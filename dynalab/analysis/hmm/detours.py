@@ -116,8 +116,8 @@ def find(
             )
         )
     adjusted = [
-        benjamini_hochberg([test[place] for test in tests.values()])
-        for place in (1, 2)
+        benjamini_hochberg([p for _, p, _, _ in tests.values()]),
+        benjamini_hochberg([since for _, _, since, _ in tests.values()]),
     ]
     for (k, (statistic, p, since, delay)), by_ranks, by_entry in zip(tests.items(), *adjusted, strict=True):
         p_adjusted = float(max(by_ranks, by_entry))

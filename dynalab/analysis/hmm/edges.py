@@ -40,7 +40,7 @@ class Ratio:
         return np.asarray(found[0] if weights is None else found)
 
 
-def _by_run(rows: list[slice], mask: np.ndarray, values: np.ndarray) -> Ratio:
+def _by_run(rows: Sequence[slice], mask: np.ndarray, values: np.ndarray) -> Ratio:
     """Sums and counts over the frames of a mask (N,) of values (N, M), by run."""
     chosen = np.where(mask[:, None], values, 0.0)
     starts = [one.start for one in rows]
@@ -71,7 +71,7 @@ def describe(
         stands) and `fixed_point` (change of where the dynamics come to rest; null where they do not).
     """
     names, size, dynamic = model.names, len(model.names), model.emission == "ar"
-    rows = list(inference.slices(frames.lengths))
+    rows = inference.slices(frames.lengths)
     state = np.concatenate(paths)
     frame = np.arange(len(state))
     # The state of the frame before, -1 at a run's first; and that before the stay that a frame is in.

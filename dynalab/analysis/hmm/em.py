@@ -225,7 +225,7 @@ def fit(
         (draw,) = seeds.spawn(1)
         runs = thin(frames.lengths, settings.search_frames, draw, settings.search_runs)
         if len(runs) < len(frames.lengths):
-            rows = list(inference.slices(frames.lengths))
+            rows = inference.slices(frames.lengths)
             seen, where = frames.only(runs), np.concatenate([positions[rows[run]] for run in runs])
     some = seen is not frames
     # Of two starts only the better one goes on.

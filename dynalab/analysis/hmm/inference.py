@@ -6,7 +6,7 @@ ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,12 +40,13 @@ class Expectation:
         return float(self.log_likelihoods.sum())
 
 
-def slices(lengths: Sequence[int]) -> Iterator[slice]:
+def slices(lengths: Sequence[int]) -> tuple[slice, ...]:
     """The rows of each sequence in the stacked arrays."""
-    end = 0
-    for length in lengths:
-        yield slice(end, end + length)
-        end += length
+    return kernels.places(tuple(lengths))[0]
+
+
+def _begins(lengths: Sequence[int]) -> np.ndarray:
+    return kernels.places(tuple(lengths))[1]
 
 
 def _shifted(log_density: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -67,11 +68,10 @@ def expect(
     """
     shifted, shift = _shifted(log_density)
     density = np.exp(shifted)
-    rows_of = list(slices(lengths))
-    found = kernels.forward_backward(start, transitions, density, shifted, rows_of)
+    found = kernels.forward_backward(start, transitions, density, shifted, lengths)
     log_likelihoods, filtered, posterior, predictive, pairs = found
     posterior /= (posterior @ np.ones(len(start)))[:, None]
-    begins = [rows.start for rows in rows_of]
+    begins = _begins(lengths)
     likelihoods, starts = log_likelihoods + np.add.reduceat(shift, begins), posterior[begins].sum(axis=0)
     return Expectation(likelihoods, posterior, filtered, predictive + shift, starts, pairs)
 
@@ -84,7 +84,7 @@ def expect_independent(start: np.ndarray, log_density: np.ndarray, lengths: Sequ
     total = posterior @ np.ones(len(start))
     posterior /= total[:, None]
     predictive = shift + np.log(total)
-    begins = [rows.start for rows in slices(lengths)]
+    begins = _begins(lengths)
     likelihoods, starts = np.add.reduceat(predictive, begins), posterior[begins].sum(axis=0)
     none = np.zeros((len(start), len(start)))
     return Expectation(likelihoods, posterior, posterior, predictive, starts, none)
@@ -95,9 +95,8 @@ def _filtered(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log-likelihood of every sequence (S,) and the filtering posterior (N, K)."""
     shifted, shift = _shifted(log_density)
-    rows_of = list(slices(lengths))
-    values, posterior = kernels.likelihoods(start, transitions, np.exp(shifted), shifted, rows_of)
-    return values + np.add.reduceat(shift, [rows.start for rows in rows_of]), posterior
+    values, posterior = kernels.likelihoods(start, transitions, np.exp(shifted), shifted, lengths)
+    return values + np.add.reduceat(shift, _begins(lengths)), posterior
 
 
 def score(
@@ -121,7 +120,7 @@ def predictive(
     filtered = filtering(start, transitions, log_density, lengths)
     before = np.empty_like(filtered)
     before[1:] = filtered[:-1] @ transitions
-    before[[rows.start for rows in slices(lengths)]] = start
+    before[_begins(lengths)] = start
     shifted, shift = _shifted(log_density)
     return np.asarray(np.log((before * np.exp(shifted)).sum(axis=1)) + shift)
 

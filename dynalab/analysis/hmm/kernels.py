@@ -15,6 +15,8 @@ All arrays are float64 and C-contiguous: emissions (T, K), start (K,), transitio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from hmmlearn import _hmmc
@@ -26,6 +28,14 @@ MILD = 600.0
 # So many times as many sequences as frames in the longest are done side by side, frame by frame: a call of a kernel
 # takes as long as 3 frames of all of them (1,000 sequences of 21 frames, 5 states: 13 against 2.5 ms).
 MANY = 3
+
+
+@lru_cache(maxsize=16)
+def places(lengths: tuple[int, ...]) -> tuple[tuple[slice, ...], np.ndarray]:
+    """The rows of each sequence in the stacked arrays, and the first of each, shape (S,)."""
+    ends = np.cumsum(lengths).tolist()
+    begins = [end - length for end, length in zip(ends, lengths, strict=True)]
+    return tuple(map(slice, begins, ends)), np.array(begins, dtype=np.int64)
 
 
 def forward(
@@ -59,25 +69,29 @@ def forward_backward(
     transitions: np.ndarray,
     density: np.ndarray,
     log_density: np.ndarray,
-    sequences: Sequence[slice],
+    lengths: Sequence[int],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Forward and backward of stacked sequences, scaled where that is safe and in logarithms where it is not.
 
-    Given shifted densities of all frames and their logarithms, both (N, K), and the rows of each sequence.
+    Given shifted densities of all frames and their logarithms, both (N, K), and the frames of each sequence.
 
     Returns, of the shifted densities, the log-likelihood of each sequence (S,), nats, p(z_t | x_1..x_t) (N, K),
     p(z_t | all) up to a factor per frame (N, K), log p(x_t | x_1..x_{t-1}) (N,) and the expected number of transitions
     (K, K).
     """
     filtered, behind, scaling = np.empty_like(density), np.empty_like(density), np.ones(len(density))
-    log_likelihoods = np.empty(len(sequences))
+    log_likelihoods = np.empty(len(lengths))
+    sequences, begins = places(tuple(lengths))
     safe = _safe(start, transitions)
-    beside = safe and _are_many(sequences)
-    if beside:
-        log_likelihoods = _forward_beside(start, transitions, density, sequences, filtered, scaling)
-        _backward_beside(transitions, density, sequences, scaling, behind)
+    many = _beside(tuple(lengths)) if safe else None
+    if many is not None:
+        ordered = density.take(many.order, axis=0)
+        filtered, factors = _forward_beside(start, transitions, ordered, many)
+        behind = _backward_beside(transitions, ordered, factors, many).take(many.back, axis=0)
+        filtered, scaling = filtered.take(many.back, axis=0), factors.take(many.back)
+        log_likelihoods = np.add.reduceat(-np.log(scaling), begins)
     slow: list[int] = []
-    for index, rows in enumerate(() if beside else sequences):
+    for index, rows in enumerate(sequences if many is None else ()):
         here = density[rows]
         try:
             log_likelihoods[index], filtered[rows], factors = forward(start, transitions, here)
@@ -93,7 +107,7 @@ def forward_backward(
     # Expected transitions i -> j at t are filtered_{t-1,i} A_ij density_tj behind_tj: a matrix product over all t that
     # do not begin a sequence.
     arrived = density * behind
-    arrived[[rows.start for rows in sequences]] = 0.0
+    arrived[begins] = 0.0
     pairs = transitions * (filtered[:-1].T @ arrived[1:])
     smoothed = np.multiply(filtered, behind, out=behind)
     predictive = -np.log(scaling)
@@ -127,15 +141,18 @@ def likelihoods(
     transitions: np.ndarray,
     density: np.ndarray,
     log_density: np.ndarray,
-    sequences: Sequence[slice],
+    lengths: Sequence[int],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log-likelihood of each sequence (S,) and its filtering posterior (N, K); as `forward_backward`."""
-    found, filtered = np.empty(len(sequences)), np.empty_like(density)
+    found, filtered = np.empty(len(lengths)), np.empty_like(density)
     safe = _safe(start, transitions)
-    if safe and _are_many(sequences):
-        scaling = np.empty(len(density))
-        return _forward_beside(start, transitions, density, sequences, filtered, scaling), filtered
-    for index, rows in enumerate(sequences):
+    many = _beside(tuple(lengths)) if safe else None
+    if many is not None:
+        filtered, scaling = _forward_beside(start, transitions, density.take(many.order, axis=0), many)
+        _, begins = places(tuple(lengths))
+        found = np.add.reduceat(-np.log(scaling.take(many.back)), begins)
+        return found, filtered.take(many.back, axis=0)
+    for index, rows in enumerate(places(tuple(lengths))[0]):
         try:
             found[index], filtered[rows], factors = forward(start, transitions, density[rows])
             if safe or _mild(factors):
@@ -147,52 +164,60 @@ def likelihoods(
     return found, filtered
 
 
-def _are_many(sequences: Sequence[slice]) -> bool:
-    return len(sequences) > MANY * max(rows.stop - rows.start for rows in sequences)
+@dataclass(frozen=True)
+class Beside:
+    """The frames of many short sequences in order of time: the first of all, the second of all that have one, ...
+
+    Attributes:
+        order: Rows of the stacked frames in that order, shape (N,); `back` is the way back.
+        counts: Sequences that have a first, second, ... frame; those that have one stand first.
+    """
+
+    order: np.ndarray
+    back: np.ndarray
+    counts: tuple[int, ...]
 
 
-def _frames_of(sequences: Sequence[slice]) -> list[np.ndarray]:
-    """The rows of the first, second, ... frames of all sequences that have one, longest sequences first."""
-    lengths = np.array([rows.stop - rows.start for rows in sequences])
-    order = np.argsort(-lengths, kind="stable")
-    begins, lengths = np.array([rows.start for rows in sequences])[order], lengths[order]
-    left = np.searchsorted(-lengths, -np.arange(1, lengths[0] + 1), side="right")
-    return [begins[:n] + t for t, n in enumerate(left)]
+@lru_cache(maxsize=4)
+def _beside(lengths: tuple[int, ...]) -> Beside | None:
+    """How sequences of these lengths are done side by side; None where they are too few for that."""
+    if len(lengths) <= MANY * max(lengths):
+        return None
+    _, begins = places(lengths)
+    longest = np.argsort(-np.array(lengths), kind="stable")
+    counts = [sum(length > t for length in lengths) for t in range(max(lengths))]
+    order = np.concatenate([begins[longest[:n]] + t for t, n in enumerate(counts)])
+    return Beside(order, np.argsort(order), tuple(counts))
 
 
 def _forward_beside(
-    start: np.ndarray,
-    transitions: np.ndarray,
-    density: np.ndarray,
-    sequences: Sequence[slice],
-    filtered: np.ndarray,
-    scaling: np.ndarray,
-) -> np.ndarray:
-    """As `forward`, of all sequences frame by frame: fills in `filtered` and `scaling`, returns log-likelihoods (S,)."""
-    arrived = np.broadcast_to(start, (len(sequences), len(start)))
-    for rows in _frames_of(sequences):
-        both = arrived[: len(rows)] * density[rows]
-        scaling[rows] = factors = 1 / both.sum(axis=1)
-        filtered[rows] = both = both * factors[:, None]
+    start: np.ndarray, transitions: np.ndarray, density: np.ndarray, many: Beside
+) -> tuple[np.ndarray, np.ndarray]:
+    """The filtering posterior (N, K) and scaling factors (N,), all frames in order of time."""
+    filtered, scaling = np.empty_like(density), np.empty(len(density))
+    arrived, end = np.broadcast_to(start, (many.counts[0], len(start))), 0
+    for n in many.counts:
+        rows = slice(end, end := end + n)
+        both = np.multiply(arrived[:n], density[rows], out=filtered[rows])
+        np.divide(1.0, both @ np.ones(len(start)), out=scaling[rows])
+        both *= scaling[rows][:, None]
         arrived = both @ transitions
-    return np.asarray(np.add.reduceat(-np.log(scaling), [rows.start for rows in sequences]))
+    return filtered, scaling
 
 
 def _backward_beside(
-    transitions: np.ndarray,
-    density: np.ndarray,
-    sequences: Sequence[slice],
-    scaling: np.ndarray,
-    behind: np.ndarray,
-) -> None:
-    """The scaled backward recursion of all sequences, frame by frame: fills in `behind` (N, K)."""
-    ahead = np.empty((0, len(transitions)))
-    for rows in reversed(_frames_of(sequences)):
-        both = np.ones((len(rows), len(transitions)))
-        both[: len(ahead)] = ahead @ transitions.T
-        both *= scaling[rows][:, None]
-        behind[rows] = both
-        ahead = density[rows] * both
+    transitions: np.ndarray, density: np.ndarray, scaling: np.ndarray, many: Beside
+) -> np.ndarray:
+    """The scaled backward recursion (N, K), all frames in order of time."""
+    behind, end = np.empty_like(density), len(density)
+    ahead = density[:0]
+    for n in reversed(many.counts):
+        rows = slice(end - n, end)
+        end -= n
+        behind[rows] = scaling[rows][:, None]
+        behind[rows][: len(ahead)] *= ahead @ transitions.T
+        ahead = density[rows] * behind[rows]
+    return behind
 
 
 def best_path(start: np.ndarray, transitions: np.ndarray, log_density: np.ndarray) -> np.ndarray:

@@ -89,7 +89,7 @@ def reseed(
     posterior = posterior.copy()
     left = predictive.copy()
     reach = max(1, len(predictive) // (20 * n_states * max(1, len(lengths))))
-    ends = list(slices(lengths))
+    ends = slices(lengths)
     for state in dead:
         worst = int(np.argmin(left))
         if not np.isfinite(left[worst]):
