@@ -117,23 +117,23 @@ def _write(ensemble: Ensemble, stored: str) -> None:
 
 def _write_forced(ensemble: Ensemble, runs: Sequence[StoredRun], about: dict[str, Any]) -> bool:
     """Write the rows that spikes forced, `metrics-forced.parquet`, and return whether there are some."""
+    forced = []
+    for run in runs:
+        with contextlib.suppress(StoreError):
+            forced.append((run, ensemble.forced_rows(run)))
+    if not any(len(rows) for _, rows in forced):
+        return False
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     frames = []
-    for run in runs:
-        try:
-            rows = ensemble.forced_rows(run)
-        except StoreError:
-            continue
+    for run, rows in forced:
         if len(rows):
             frame = pd.DataFrame({name: rows[name] for name in ("step", *series.metrics_of(rows.dtype))})
             frame.insert(0, "seed", pd.array([run.seed] * len(rows), dtype="Int64"))
             frame.insert(0, "run", run.id)
             frames.append(frame)
-    if not frames:
-        return False
     table = pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False)
     with replacing(ensemble.paths.metrics(FORCED)) as temporary:
         pq.write_table(
@@ -165,7 +165,31 @@ def _write_grid(
                 trajectory = ensemble.trajectory(run, names, cadence)
             except StoreError:
                 continue
-            count = len(trajectory.steps)
-            about_run = pa.array([run.id] * count, pa.string()), pa.array([run.seed] * count, pa.int64())
-            values = (np.ascontiguousarray(column) for column in (trajectory.steps, *trajectory.values.T))
-            writer.write_table(pa.table([*about_run, *map(pa.array, values)], schema=schema))
+            n = len(trajectory.steps)
+            columns = [_texts(run.id, n), _numbers(pa.int64(), run.seed, n)]
+            columns.append(_numbers(pa.int64(), trajectory.steps, n))
+            columns += [_numbers(pa.float64(), column, n) for column in trajectory.values.T]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _numbers(kind: Any, values: Any, n: int) -> Any:
+    """Return a column of n numbers, one for all or one each; nulls for None.
+
+    Columns are made from buffers: to look at what it is given, `pyarrow.array` imports pandas, a quarter of a second at
+    the end of every training.
+    """
+    import pyarrow as pa
+
+    if values is None:
+        return pa.nulls(n, kind)
+    filled = np.ascontiguousarray(np.broadcast_to(values, n), kind.to_pandas_dtype())
+    return pa.Array.from_buffers(kind, n, [None, pa.py_buffer(filled)])
+
+
+def _texts(text: str, n: int) -> Any:
+    """Return a column of n times the same text."""
+    import pyarrow as pa
+
+    encoded = text.encode()
+    ends = np.arange(n + 1, dtype=np.int32) * len(encoded)
+    return pa.Array.from_buffers(pa.string(), n, [None, pa.py_buffer(ends), pa.py_buffer(encoded * n)])

@@ -168,7 +168,7 @@ def run(
             # Nothing would look at another M-step.
             break
         posterior = found.posterior
-        dead = np.flatnonzero(posterior[frames.regressed].sum(axis=0) < DEAD)
+        dead = np.flatnonzero(np.ones(len(frames.regressed)) @ frames.predicted(posterior) < DEAD)
         if len(dead) and len(reseeded) < reseedings:
             posterior = starts.reseed(posterior, dead.tolist(), found.predictive, frames.lengths)
             reseeded.append(iteration + 1)

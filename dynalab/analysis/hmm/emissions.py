@@ -149,8 +149,9 @@ def maximise(
 
     `before`: noise covariances of the iteration before (K, M, M); a form without a closed maximum must not fall behind.
     """
-    weighted = posterior[frames.regressed]
-    weights, scatter, totals = penalised(frames.grams(weighted), weighted.sum(axis=0), prior, frames.inputs)
+    weighted = frames.predicted(posterior)
+    counts = np.ones(len(weighted)) @ weighted
+    weights, scatter, totals = penalised(frames.grams(weighted), counts, prior, frames.inputs)
     return weights, maximise_scatter(scatter, totals, prior, before)
 
 

@@ -77,6 +77,10 @@ class Frames:
             design=self.design[inside],
         )
 
+    def predicted(self, values: np.ndarray) -> np.ndarray:
+        """Of values of every frame, (N, ...), those of the frames that are predicted, (R, ...)."""
+        return values if len(self.regressed) == len(values) else values.take(self.regressed, axis=0)
+
     @cached_property
     def _products(self) -> np.ndarray | None:
         """Products of all pairs of columns of `design`, shape (R, (P+M)(P+M+1)/2), if they are not too many."""
