@@ -77,4 +77,14 @@ def test_the_package_itself_is_light_and_lazy():
 
 def test_the_parent_of_a_training_never_imports_torch(tmp_path):
     words = ["train", "task=grokking", "task.modulus=7", "model.width=8", "train.steps=2", "seed=0..1"]
-    assert not imported(*words) & {"torch", "hmmlearn", "matplotlib"}
+    assert not imported(*words) & {"torch", "hmmlearn", "matplotlib", "pandas"}
+
+
+def test_a_process_that_fits_imports_no_more_than_it_needs():
+    code = (
+        "import sys\n"
+        "from dynalab.analysis.hmm import baselines, outcome, stability, workers\n"
+        "print(*{name for name in sys.modules if name in {'sklearn', 'statsmodels', 'scipy', 'torch'}})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not done.stdout.split()
