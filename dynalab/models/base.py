@@ -20,6 +20,9 @@ The hints, all optional, are attributes of the network:
 - `tables(params) -> Tables`, of a network on pairs of symbols: what the probe `fourier` looks at, from the weights of
   one run, name -> tensor;
 
+- `unit`, a decorator of this module rather than an attribute: an elementwise nonlinearity that is composed of torch's
+  operations, as `x * x` is, counts as a unit where it is marked; torch's own are known (`dynalab.models.units`);
+
 - `run_by_run: bool`, true where `stacked_forward` is a loop over runs on a CPU: its bits are then those of one run
   alone, and a lone run needs no companion.
 
@@ -40,7 +43,7 @@ stack: draw them from the context.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -62,6 +65,15 @@ class Context:
     training: bool
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
     noise: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def unit(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Mark an elementwise nonlinearity: what it is given counts as the argument of units; its values are the same."""
+    from torch.overrides import wrap_torch_function
+
+    marked = wrap_torch_function(lambda x: (x,))(function)
+    marked.is_unit = True
+    return marked
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ class Setting:
         optimizer: The optimizer's typed configuration.
         train: That of `train.*`.
         full_batch: Whether updates are on the whole training set.
+        buffers: Returns the buffers that go with the weights that are evaluated, name -> (S, ...).
     """
 
     forward: Callable[[Tensor, Mapping[str, Tensor]], Tensor]
@@ -83,6 +84,7 @@ class Setting:
     optimizer: Any
     train: Train
     full_batch: bool
+    buffers: Callable[[], Mapping[str, Tensor]] = dict
 
     @property
     def loss_dtype(self) -> torch.dtype:

@@ -122,6 +122,7 @@ class Loop:
             config.optimizer,
             config.train,
             size == "full",
+            lambda: stack.evaluated_buffers,
         )
         for item in items:
             if begin := getattr(item.probe, "begin", None):

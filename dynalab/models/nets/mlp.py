@@ -21,20 +21,25 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from dynalab.models.base import unit
+
 # Takes a gradient by outputs (S, B, C) to those by weights, name -> (S, ...).
 StackedVjp = Callable[[Tensor], dict[str, Tensor]]
 
 
+@unit
 def square(x: Tensor) -> Tensor:
     """Return x * x; the backward pass of a product needs one temporary tensor less than that of a power."""
     return x * x
 
 
+@unit
 def cube(x: Tensor) -> Tensor:
     """Return x * x * x."""
     return x * x * x
 
 
+@unit
 def gelu(x: Tensor) -> Tensor:
     """Return x Phi(x), the exact form, through erf."""
     return 0.5 * x * (1.0 + torch.erf(x * math.sqrt(0.5)))

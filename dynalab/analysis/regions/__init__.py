@@ -1,0 +1,266 @@
+"""Linear regions over training: local complexity around training, held-out and random points, and its phases.
+
+The local complexity of a point is the number of units whose preactivation changes sign in a small neighbourhood of it
+(Humayun et al. 2023, arXiv 2310.12977); `dynalab.probes.regions` says how it is counted, and what the density of
+regions is, which depends neither on the radius nor on the number of directions. Over training it is known to fall, to
+rise until the training set is interpolated, and to fall again, as regions leave the data for the decision boundary:
+then a network generalises late, and becomes robust (Humayun et al. 2024, arXiv 2402.15555).
+
+A phase is a fall or rise by a share `change` of the higher of its ends that is also larger than the range which noise
+of the size seen from row to row would have: of curves that are noise around a constant, or monotone with noise, 6% or
+fewer have one that is not there. Where noise would hide such a change, the verdict is `cannot_tell`. Each onset and
+end has the steps between which the curve cannot be told from its extreme; over runs stand shares and median steps with
+95% intervals, runs that have not come so far counting as later, and by how many steps a phase sets in after the run
+memorises and generalises (the levels of the task).
+
+That a phase comes after memorising says nothing of why. A control is the same training on random labels, where nothing
+can be generalised: `task.label_noise=0.9` makes those of ten classes uniform (an image task), and what happens there
+as well is none of generalisation's doing.
+
+Rows are the weights that were kept (`snapshots.every`, `snapshots.at`), from which it is counted anew, or those of the
+probe `regions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dynalab.analysis.base import Convergence, Group, Keys, Needs, Run, key
+from dynalab.analysis.compare.samples import LEVELS, passages
+from dynalab.analysis.regions.findings import (
+    Around,
+    Findings,
+    RunFindings,
+    Summary,
+    Time,
+    summarised,
+)
+from dynalab.analysis.regions.measure import Rows, of_probe, of_weights, source_of, too_few
+from dynalab.analysis.regions.phases import FEWEST, phases_of
+from dynalab.analysis.regions.summary import show
+from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.words import count
+from dynalab.probes import regions as probe
+from dynalab.probes.regions import METHODS, SETS, Neighbourhoods
+
+__all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
+
+VERSION = 1
+TITLE = "Linear regions"
+KEEP, MEASURE = "snapshots.every=20", "'probes=[weights,gradients,regions]'"
+RECORD = {
+    "auto": f"{KEEP} (weights), or {MEASURE} (without keeping them)",
+    "weights": KEEP,
+    "probe": MEASURE,
+}
+
+
+def NEEDS(config: Config | None = None) -> Needs:
+    """Return what it reads: weights that were kept, the probe's columns, or either."""
+    source = "auto" if config is None else config.source
+    return Needs(
+        columns=("local_complexity_train",) if source == "probe" else (),
+        optional=(*probe.COLUMNS, *LEVELS.values()),
+        record=RECORD[source],
+        statuses=("done", "diverged"),
+        weights=source == "weights",
+        network=source == "weights",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Keys):
+    """Keys of the analysis; what is counted in is the probe's to say where its rows are read."""
+
+    source: str = key(
+        "auto",
+        f"rows: weights that were kept, those of the probe, or (auto) these where no run kept {FEWEST}",
+        one_of=tuple(RECORD),
+    )
+    points: int = key(400, "points of each set", least=1)
+    directions: int = key(
+        probe.DIRECTIONS, "orthonormal directions, P; at most as many as an input has numbers", least=1
+    )
+    radii: list[float] = key(
+        list(probe.RADII), "radii; local complexity and phases are of the first, densities of all", above=0
+    )
+    method: str = key("linearised", "linearised: to first order; vertices: as published", one_of=METHODS)
+    layers: list[int] | None = key(None, "layers of units that are counted, from 0; null: all", least=0)
+    change: float = key(0.2, "share of the higher end by which a phase falls or rises at least", above=0, most=1)
+    rows: int = key(100, "rows at most, evenly among the weights that were kept", least=FEWEST)
+
+    def __post_init__(self) -> None:
+        if not self.radii:
+            raise ConfigError("radii=[]: must be at least one radius")
+
+
+def analyse(groups: Sequence[Group], config: Config) -> Findings:
+    """Count regions over every run's rows, and find the phases.
+
+    Raises:
+        NothingMatched: No run has enough rows, inputs are symbols, or the network has no nonlinear units.
+        ConfigError: There is no such layer.
+    """
+    if all(too_few(run, source_of(group, config.source)) for group in groups for run in group.runs):
+        raise _nothing(groups[0], config)
+    judged = [item for group in groups for item in _of_group(group, config)]
+    runs = tuple(run for run, _ in judged)
+    known = [rows for _, rows in judged if rows is not None]
+    counted = [run for run in runs if run.train]
+    last = [float(run.last_step or 0) for run in counted]
+    sets = (summarised(name, counted) for name in SETS)
+    summary = Summary(
+        len(counted),
+        tuple(item for item in sets if item is not None),
+        Time.of([run.memorised_step for run in counted], last),
+        Time.of([run.generalised_step for run in counted], last),
+    )
+    one = next(iter(known), None)
+    return Findings(
+        runs,
+        summary,
+        one.radii[0] if one and one.radii else None,
+        one.layers.shape[2] if one else None,
+        one.points if one else None,
+        curves=_curves(judged),
+        by_layer=_by_layer(judged),
+    )
+
+
+def _nothing(group: Group, config: Config) -> NothingMatched:
+    why = too_few(group.runs[0], source_of(group, config.source))
+    how = f"dynalab train ... {RECORD[config.source]}"
+    if group.imported:
+        how = "the runs were trained elsewhere, and have metrics alone"
+    return NothingMatched(f"{group.runs[0].id}: {why}: {how}")
+
+
+def _of_group(group: Group, config: Config) -> Iterator[tuple[RunFindings, Rows | None]]:
+    source = source_of(group, config.source)
+    around = Neighbourhoods(config.directions, tuple(config.radii), config.method)
+    landmarks = [_landmark(group, metric) for metric in LEVELS.values()]
+    for run, *steps in zip(group.runs, *landmarks, strict=True):
+        why, rows = too_few(run, source), None
+        if not why:
+            weights = source == "weights"
+            rows = of_weights(run, around, config.points, config.rows) if weights else of_probe(run)
+            rows = _of_layers(run, rows, config)
+            if len(rows.steps) < FEWEST:
+                why = f"{count(len(rows.steps), 'row')} with finite weights, and phases take {FEWEST}"
+                rows = None
+        yield _judge(run, source, rows, why, steps, config.change), rows
+
+
+def _landmark(group: Group, metric: str) -> list[int | None]:
+    """Return at which row each run's accuracy is first at the task's level; None where it is not, or has none."""
+    level = (group.runs[0].config.get("levels") or {}).get(metric) if group.runs else None
+    if level is None or metric not in group.columns:
+        return [None] * len(group.runs)
+    steps = passages(group, Convergence(metric, float(level))).steps
+    return [int(step) if np.isfinite(step) else None for step in steps]
+
+
+def _of_layers(run: Run, rows: Rows, config: Config) -> Rows:
+    """Return the rows with the layers that are asked for."""
+    n = rows.layers.shape[2]
+    if config.layers is None:
+        return rows
+    if bad := [layer for layer in config.layers if layer >= n]:
+        legal = f"the layers of units 0 to {n - 1}" if n > 1 else "one layer of units, 0"
+        raise ConfigError(f"layers={bad[0]}: {run.id} has {legal}")
+    layers = rows.layers[:, :, config.layers]
+    # Of some layers the density is known at the radius of their counts alone.
+    share = np.divide(
+        layers.sum(2), rows.layers.sum(2), out=np.zeros(layers.shape[:2]), where=rows.layers.sum(2) > 0
+    )
+    return Rows(rows.steps, layers, rows.density[..., :1] * share[..., None], rows.radii[:1], rows.points)
+
+
+def _judge(
+    run: Run, source: str, rows: Rows | None, why: str, landmarks: Sequence[int | None], change: float
+) -> RunFindings:
+    memorised, generalised = landmarks
+    if rows is None:
+        return RunFindings(
+            run.id, "insufficient_data", why, source, memorised_step=memorised, generalised_step=generalised
+        )
+    of = [_around(rows, place, change) for place in range(len(SETS))]
+    train = next((around for around in of if around is not None), None)
+    assert train is not None
+    return RunFindings(
+        run.id,
+        train.verdict,
+        train.reason,
+        source,
+        len(rows.steps),
+        int(rows.steps[0]),
+        int(rows.steps[-1]),
+        memorised,
+        generalised,
+        *of,
+    )
+
+
+def _around(rows: Rows, place: int, change: float) -> Around | None:
+    """Return what is found around a set of points; None where nothing was counted there."""
+    values, density = rows.layers[:, place].sum(1), rows.density[:, place, 0]
+    if not np.isfinite(values).all():
+        return None
+    curve = phases_of(rows.steps, values, change)
+    phases = list(curve.phases)
+    first = phases.pop(0) if phases and phases[0].after < phases[0].before else None
+    ascent = phases.pop(0) if phases else None
+    second = phases.pop(0) if phases else None
+    verdict = {
+        (False, False, False): "flat",
+        (True, False, False): "descent",
+        (False, True, False): "ascent",
+        (True, True, False): "descent_and_ascent",
+        (False, True, True): "ascent_and_descent",
+        (True, True, True): "double_descent",
+    }[first is not None, ascent is not None, second is not None]
+    reason = f"{count(len(rows.steps), 'row')}, steps {rows.steps[0]:,} to {rows.steps[-1]:,}"
+    if verdict == "flat" and curve.least > change * values.max() > 0:
+        verdict = "cannot_tell"
+        reason += f"; noise from row to row hides changes of less than {curve.least / values.max():.0%}"
+    elif verdict == "flat":
+        reason += f"; no change by {change:.0%}"
+    numbers = (values[0], values.min(), values.max(), values[-1], density[0], density[-1])
+    return Around(
+        verdict, reason, *map(float, numbers), first, ascent, second, tuple(phases), float(curve.noise)
+    )
+
+
+def _curves(judged: Sequence[tuple[RunFindings, Rows | None]]) -> Any:
+    """Return a table with a row a run, row and set of points; None where there is none."""
+    import pandas as pd
+
+    tables = []
+    for run, rows in judged:
+        for place, name in enumerate(SETS if rows is not None else ()):
+            assert rows is not None
+            columns: dict[str, Any] = {"run": run.run, "step": rows.steps, "points": name}
+            columns["local_complexity"] = rows.layers[:, place].sum(1)
+            for number in range(rows.density.shape[2]):
+                columns[f"density_{number}" if number else "density"] = rows.density[:, place, number]
+            tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True) if tables else None
+
+
+def _by_layer(judged: Sequence[tuple[RunFindings, Rows | None]]) -> Any:
+    """Return a table with a row a run, row, set of points and layer; None where there is none."""
+    import pandas as pd
+
+    tables = []
+    for run, rows in judged:
+        if rows is None:
+            continue
+        t, sets, layers = rows.layers.shape
+        step, name, layer = np.meshgrid(rows.steps, np.array(SETS), np.arange(layers), indexing="ij")
+        columns = {"step": step.ravel(), "points": name.ravel(), "layer": layer.ravel()}
+        tables.append(pd.DataFrame({"run": run.run, **columns, "local_complexity": rows.layers.ravel()}))
+    return pd.concat(tables, ignore_index=True) if tables else None

@@ -1,0 +1,182 @@
+"""What is found of the regions around points over training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from dynalab.analysis.base import Frame
+from dynalab.analysis.compare.medians import median_interval
+from dynalab.analysis.compare.pairs import mean_interval
+from dynalab.analysis.regions.phases import Phase
+from dynalab.core.stats import clopper_pearson, quantile
+
+# The phases of Humayun et al. 2024, in their order.
+PhaseName = Literal["first_descent", "ascent", "second_descent"]
+NAMES: tuple[PhaseName, ...] = ("first_descent", "ascent", "second_descent")
+Bounds = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Around:
+    """Local complexity around one set of points."""
+
+    # `double_descent` where a first descent, an ascent and a second descent are seen, `ascent_and_descent` without the
+    # first, `descent_and_ascent` and `ascent` where no second descent is seen yet, `descent` where it falls alone,
+    # `flat` where it changes by less than the share `change`, `cannot_tell` where noise would hide such a change.
+    verdict: str
+    reason: str  # in words
+    first: float  # in the first row
+    lowest: float  # in its lowest row
+    highest: float  # in its highest row
+    last: float  # in the last row
+    first_density: float  # density of regions in the first row
+    last_density: float  # in the last row
+    first_descent: Phase | None  # from the first rows to the first minimum; null where it is not seen
+    ascent: Phase | None  # up to the maximum after it
+    second_descent: Phase | None  # from there down
+    later: tuple[Phase, ...]  # what follows: an ascent, a descent, and so on
+    noise: float  # standard deviation of its noise from row to row
+
+
+@dataclass(frozen=True)
+class RunFindings:
+    """What is found of a run."""
+
+    run: str  # its id
+    verdict: str  # that of the training points, or `insufficient_data`
+    reason: str  # in words
+    source: str | None = None  # `weights` that were kept, or the `probe`
+    rows: int = 0  # how many
+    first_step: int | None = None  # step of the first of them
+    last_step: int | None = None  # step of the last
+    memorised_step: int | None = None  # first row whose training accuracy is at the task's level
+    generalised_step: int | None = None  # first row whose held-out accuracy is
+    train: Around | None = None  # around training points
+    test: Around | None = None  # around held-out points
+    random: Around | None = None  # around random points, where it was counted there
+
+
+@dataclass(frozen=True)
+class Time:
+    """When something happens, over runs."""
+
+    reached: int  # runs in which it is seen
+    median_step: float | None  # of all runs, those counting as later in which it is not seen; null beyond the rows
+    interval: Bounds  # 95% interval of that; null where the runs leave it open
+
+    @classmethod
+    def of(cls, steps: Sequence[float | None], last: Sequence[float]) -> Time:
+        """Return it for a step a run, None where it is not seen up to the run's last."""
+        observed = np.array([step is not None for step in steps], dtype=bool)
+        time = np.array([end if step is None else step for step, end in zip(steps, last, strict=True)], float)
+        return cls(int(observed.sum()), quantile(steps, 0.5), median_interval(time, observed))
+
+
+@dataclass(frozen=True)
+class Lag:
+    """By how many steps a phase sets in after a landmark, over the runs that have both."""
+
+    runs: int  # how many
+    median: float | None  # of the steps; negative: before it
+    interval: Bounds  # 95% interval of that; null with fewer than five runs
+
+    @classmethod
+    def of(cls, steps: Sequence[float]) -> Lag:
+        """Return it for a difference a run."""
+        values = np.array(sorted(steps), dtype=float)
+        if not len(values):
+            return cls(0, None, (None, None))
+        return cls(len(values), float(np.median(values)), median_interval(values, np.ones(len(values), bool)))
+
+
+@dataclass(frozen=True)
+class PhaseSummary:
+    """A phase over runs."""
+
+    share: float  # of the runs that have it
+    share_interval: Bounds  # 95% interval of that (Clopper and Pearson)
+    onset: Time  # when it sets in
+    end: Time  # when it ends: of runs in which it is still under way, later than their last row
+    change: float | None  # mean change of local complexity, as a share of its value at the onset
+    change_interval: Bounds  # 95% interval of that (Student); null where runs do not vary
+    after_memorising: Lag  # its onset after `memorised_step`
+    after_generalising: Lag  # its onset after `generalised_step`
+
+
+@dataclass(frozen=True)
+class SetSummary:
+    """A set of points over runs."""
+
+    points: str  # `train`, `test` or `random`
+    runs: int  # how many were judged
+    verdicts: Mapping[str, int]  # verdict -> runs
+    phases: Mapping[PhaseName, PhaseSummary]  # of each phase
+    last_to_first: float | None  # mean over runs of the last value over the first
+    last_to_first_interval: Bounds  # 95% interval of that (Student); null where runs do not vary
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What holds over the runs that were judged."""
+
+    runs: int  # how many
+    sets: tuple[SetSummary, ...]  # around training, held-out and random points
+    memorised: Time  # when runs memorise
+    generalised: Time  # when they generalise
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is found of every run, and over them."""
+
+    runs: tuple[RunFindings, ...]
+    summary: Summary
+    radius: float | None  # of the neighbourhoods; null where the probe alone was read and does not say
+    layers: int | None  # of units that are counted
+    points: int | None  # of each set
+    warnings: tuple[str, ...] = ()
+    # A row a run, row and set of points: local complexity, and the density of regions at each radius.
+    curves: Frame = None
+    by_layer: Frame = None  # a row a run, row, set of points and layer: local complexity
+
+
+def summarised(points: str, runs: Sequence[RunFindings]) -> SetSummary | None:
+    """Return what holds of a set of points over the runs that were judged on it; None where none was."""
+    judged = [(run, around) for run in sorted(runs, key=lambda run: run.run) if (around := getattr(run, points))]
+    if not judged:
+        return None
+    verdicts = [around.verdict for _, around in judged]
+    ratios = np.array([around.last / around.first for _, around in judged if around.first > 0])
+    return SetSummary(
+        points,
+        len(judged),
+        {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
+        {name: _phase([(run, getattr(around, name)) for run, around in judged]) for name in NAMES},
+        float(ratios.mean()) if len(ratios) else None,
+        mean_interval(np.sort(ratios)),
+    )
+
+
+def _phase(of: Sequence[tuple[RunFindings, Phase | None]]) -> PhaseSummary:
+    last = [float(run.last_step or 0) for run, _ in of]
+    seen = [(run, phase) for run, phase in of if phase is not None]
+    changes = np.array(sorted(phase.after / phase.before - 1 for _, phase in seen if phase.before > 0))
+
+    def lag(landmark: str) -> Lag:
+        known = [(getattr(run, landmark), phase.onset_step) for run, phase in seen]
+        return Lag.of([onset - step for step, onset in known if step is not None])
+
+    return PhaseSummary(
+        len(seen) / len(of),
+        clopper_pearson(len(seen), len(of)),
+        Time.of([phase.onset_step if phase else None for _, phase in of], last),
+        Time.of([phase.end_step if phase and phase.ended else None for _, phase in of], last),
+        float(changes.mean()) if len(changes) else None,
+        mean_interval(changes),
+        lag("memorised_step"),
+        lag("generalised_step"),
+    )

@@ -1,0 +1,139 @@
+"""Local complexity of one run over its rows: from its weights, or from the rows of the probe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynalab.analysis.base import Group, Run
+from dynalab.analysis.directions.path import choose
+from dynalab.analysis.regions.phases import FEWEST
+from dynalab.core.errors import NothingMatched
+from dynalab.core.words import count
+from dynalab.probes import regions as probe
+from dynalab.probes.regions import SETS, Neighbourhoods
+
+# Of the probe's columns the one that every row has.
+EVERY_ROW = "local_complexity_train"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What was counted of a run.
+
+    Attributes:
+        steps: Of its rows, shape (T,).
+        layers: Mean counts, shape (T, sets, layers).
+        density: Density of regions at each radius, of all layers, shape (T, sets, radii).
+        radii: The radii, where they are known.
+        points: Points of each set, where that is known.
+    """
+
+    steps: np.ndarray
+    layers: np.ndarray
+    density: np.ndarray
+    radii: tuple[float, ...]
+    points: int | None
+
+
+def source_of(group: Group, asked: str) -> str:
+    """Return `weights` or `probe`, what is read of all runs of a group, by the key `source`."""
+    if asked != "auto":
+        return asked
+    kept = max(len(run.weights.grid) if run.learner is not None else 0 for run in group.runs)
+    rows = max(len(rows_of(run)) for run in group.runs)
+    return "probe" if kept < FEWEST and rows > kept else "weights"
+
+
+def rows_of(run: Run) -> np.ndarray:
+    """Return the steps of the probe's rows, shape (T,)."""
+    column = run.first(EVERY_ROW)
+    return np.empty(0, np.int64) if column is None else column.steps
+
+
+def too_few(run: Run, source: str) -> str:
+    """Return why a run has fewer rows than phases take; empty where it has enough."""
+    rows = len(run.weights.grid) if source == "weights" else len(rows_of(run))
+    if rows >= FEWEST:
+        return ""
+    had = "weights were kept at" if source == "weights" else "the probe has rows at"
+    return f"{had} {count(rows, 'step')}, and phases take {FEWEST}"
+
+
+def of_weights(run: Run, around: Neighbourhoods, points: int, most: int) -> Rows:
+    """Count around points of a run with the weights that were kept, of `most` steps at most.
+
+    Raises:
+        NothingMatched: Its inputs are symbols, or its network has no nonlinear units.
+    """
+    import torch
+
+    from dynalab.models.units import Units
+    from dynalab.networks.settings import as_trained
+
+    train, test = (torch.from_numpy(run.examples(split, points)[0]) for split in ("train", "test"))
+    if not train.is_floating_point():
+        raise NothingMatched(
+            f"{run.id}: its inputs are symbols, and local complexity is of networks on numbers, as those of "
+            "task=digits, mnist, cifar, parity and regression"
+        )
+    around_points = probe.points_of(train, test)
+    steps = [run.weights.grid[place] for place in choose(len(run.weights.grid), most)]
+    network = run.network(steps[0])
+    units: Units | None = None
+    rows: list[np.ndarray] = []
+    with as_trained(1):
+        for step in steps:
+            state = {name: torch.from_numpy(np.array(value)) for name, value in run.weights.at(step).items()}
+            if units is None:
+                units = Units(network, state, around_points[0, 0])
+            if not units.sizes:
+                raise NothingMatched(
+                    f"{run.id}: its network has no nonlinear units (ReLU, tanh, ...) that bound regions"
+                )
+            counts = around.counts(units, state, around_points.flatten(0, 1))
+            rows.append(counts.unflatten(0, around_points.shape[:2]).mean(1).numpy())
+            if not np.isfinite(rows[-1]).all():
+                # Nothing that is counted of later weights would be of a network that still learns.
+                rows.pop()
+                break
+    means = np.array(rows).reshape(len(rows), len(SETS), len(units.sizes) if units else 0, len(around.radii))
+    density = means.sum(2) / np.array(around.scale(around_points[0, 0].numel()))
+    radii = tuple(around.radii)
+    return Rows(np.array(steps[: len(rows)]), means[..., 0], density, radii, around_points.shape[1])
+
+
+def of_probe(run: Run) -> Rows:
+    """Return what the probe recorded."""
+    steps = rows_of(run)
+    steps = steps[steps < run.diverged_step] if run.diverged_step is not None else steps
+    names = set(run.series)
+
+    def read(stem: str, first: int) -> np.ndarray:
+        numbers = first
+        while any(f"{stem}_{name}_{numbers}" in names for name in SETS):
+            numbers += 1
+        found = [[run.first(f"{stem}_{name}_{n}") for n in range(first, numbers)] for name in SETS]
+        values = [
+            [np.full(len(steps), np.nan) if one is None else one.at(steps) for one in of] for of in found
+        ]
+        return np.array(values).reshape(len(SETS), numbers - first, len(steps)).transpose(2, 0, 1)
+
+    layers = read("local_complexity", 0)
+    firsts = [run.first(f"region_density_{name}") for name in SETS]
+    density = np.stack([np.full(len(steps), np.nan) if one is None else one.at(steps) for one in firsts], 1)
+    if not layers.shape[2]:
+        totals = [run.first(f"local_complexity_{name}") for name in SETS]
+        of = [np.full(len(steps), np.nan) if one is None else one.at(steps) for one in totals]
+        layers = np.stack(of, 1)[..., None]
+    section = (run.config.get("probe") or {}).get("regions") or {}
+    radii: Sequence[float] = section.get("radii") or (probe.RADII if section else ())
+    return Rows(
+        steps,
+        layers,
+        np.concatenate([density[..., None], read("region_density", 1)], 2),
+        tuple(map(float, radii)),
+        section.get("points"),
+    )

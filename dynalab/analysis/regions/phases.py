@@ -1,0 +1,123 @@
+"""The phases of a curve: stretches on which it falls or rises by more than its noise.
+
+Of local complexity over training they are known as first descent, ascent and second descent (Humayun et al. 2024).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynalab.core.stats import noise_of
+
+FEWEST = 8  # rows below which no phase can be told
+# By how much the range of n rows of white noise is exceeded at least, so that few rows whose noise is known badly raise
+# no more than 5% of false alarms; by simulation.
+SLACK = 4.0
+# Rows that are neighbours err alike: noise is seen between rows up to so far apart, where there are so many for each.
+LAGS, ROWS_PER_LAG = 4, 20
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch on which the curve falls or rises."""
+
+    onset_step: int  # step of the row that it goes out from, the extreme before it
+    # Steps between which the curve cannot be told from that extreme by its noise from row to row.
+    onset_interval: tuple[int, int]
+    end_step: int  # step of the row that it comes to
+    end_interval: tuple[int, int]  # likewise
+    before: float  # the curve at its onset
+    after: float  # the curve at its end
+    ended: bool  # whether the curve turned again; otherwise the end is that of the rows, and may come later
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What the phases of a curve are.
+
+    Attributes:
+        phases: In their order, falling and rising in turn.
+        noise: Standard deviation of its noise from row to row.
+        least: The least change that could have been told from that noise.
+    """
+
+    phases: tuple[Phase, ...]
+    noise: float
+    least: float
+
+
+def width(n: int) -> float:
+    """Return how many standard deviations of white noise the range of n rows exceeds in fewer than 5% of the cases."""
+    return 2.0 * math.sqrt(2.0 * math.log(max(n, 2))) * (1.0 + SLACK / n) + SLACK / math.sqrt(n)
+
+
+def phases_of(steps: np.ndarray, values: np.ndarray, change: float) -> Curve:
+    """Return the phases of a curve, shape (T,).
+
+    A fall or rise counts if it is a share `change` of the higher of its ends, and more than the range that noise of the
+    size that is seen from row to row would have.
+    """
+    noise = _noise(values)
+    least = noise * width(len(values))
+    turns = _turns(values, change, least)
+    legs = [
+        Phase(
+            int(steps[a]),
+            _about(steps, values, a, noise),
+            int(steps[b]),
+            _about(steps, values, b, noise),
+            float(values[a]),
+            float(values[b]),
+            place + 2 < len(turns),
+        )
+        for place, (a, b) in enumerate(zip(turns, turns[1:], strict=False))
+    ]
+    return Curve(tuple(legs), noise, least)
+
+
+def _noise(values: np.ndarray) -> float:
+    """Return the standard deviation of the noise, the largest over lags: neighbours of a row may err with it."""
+    lags = range(1, 1 + min(max(len(values) // ROWS_PER_LAG, 1), LAGS))
+    return max(noise_of(values[first::lag]) if lag > 1 else noise_of(values) for lag in lags for first in range(lag))
+
+
+def _turns(values: np.ndarray, change: float, least: float) -> list[int]:
+    """Return the rows of the extremes between which the curve moves enough, from its onset to its end."""
+
+    def far(high: float, low: float) -> bool:
+        return high - low >= max(change * high, least) and high > low
+
+    turns: list[int] = []
+    top = bottom = 0  # rows of the largest and smallest value since the last turn
+    way = 0  # of the phase under way: 1 up, -1 down, 0 none yet
+    for row, value in enumerate(values):
+        if value > values[top]:
+            top = row
+        if value < values[bottom]:
+            bottom = row
+        if way >= 0 and far(values[top], value):
+            turns.append(top)
+            way, bottom, top = -1, row, row
+        elif way <= 0 and far(value, values[bottom]):
+            turns.append(bottom)
+            way, bottom, top = 1, row, row
+    if way:
+        turns.append(top if way > 0 else bottom)
+    return turns
+
+
+def _about(steps: np.ndarray, values: np.ndarray, row: int, noise: float) -> tuple[int, int]:
+    """Return the steps around an extreme in between which the curve is within twice the noise of a difference of it.
+
+    They end at the first rows that are not.
+    """
+    near = np.abs(values - values[row]) <= 2.0 * math.sqrt(2.0) * noise
+    low = high = row
+    while low > 0 and (near[low] or low == row):
+        low -= 1
+    while high < len(values) - 1 and (near[high] or high == row):
+        high += 1
+    return int(steps[low]), int(steps[high])

@@ -1,0 +1,166 @@
+"""What is said of the regions around points over training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from dynalab.analysis.base import Group, Series
+from dynalab.analysis.regions.findings import NAMES, Findings, Lag, PhaseSummary, SetSummary, Time
+from dynalab.core.words import count, number
+from dynalab.show.blocks import Block, Lines, Panel, Say, Table, run_cell
+
+POINTS = {"train": "training points", "test": "held-out points", "random": "random points"}
+VERDICTS = {
+    "double_descent": "falls, rises and falls again",
+    "ascent_and_descent": "rises and falls",
+    "descent_and_ascent": "falls and rises",
+    "ascent": "rises",
+    "descent": "falls",
+    "flat": "does not change",
+    "cannot_tell": "cannot be told from noise",
+}
+LABELS = {"first_descent": "first descent", "ascent": "ascent", "second_descent": "second descent"}
+
+
+def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
+    """Yield what a reader sees; without groups (a terminal) there is no figure."""
+    yield Say(f"**Linear regions:** {_headline(findings)}.", headline=True)
+    if groups and findings.summary.runs:
+        yield _figure(findings)
+    rows = [
+        _row(POINTS[of.points], LABELS[name], of.phases[name], of.runs)
+        for of in findings.summary.sets
+        for name in NAMES
+    ]
+    if rows:
+        header = ["around", "phase", "runs", "sets in at step", "95% interval", "ends at step", "change"]
+        header += ["after memorising", "after generalising"]
+        yield Table(header, rows, "Phases of local complexity (median steps)", sortable=False)
+    if findings.summary.runs:
+        yield Say(_control(findings), note=True)
+    table = []
+    for run in findings.runs:
+        train = run.train
+        steps = [getattr(train, name).onset_step if train and getattr(train, name) else None for name in NAMES]
+        values = [train.first, train.highest, train.last] if train else [None] * 3
+        verdict = run.verdict.replace("_", " ")
+        table.append(
+            [run_cell(run.run), verdict, *map(_short, values), *steps, run.memorised_step]
+            + [run.generalised_step, run.reason]
+        )
+    header = ["run", "around training points", "first", "highest", "last", *LABELS.values(), "memorised"]
+    yield Table([*header, "generalised", "rows"], table, "Every run")
+
+
+def _headline(findings: Findings) -> str:
+    sets = {of.points: of for of in findings.summary.sets}
+    if "train" not in sets:
+        return f"no run of {len(findings.runs):,} has the rows that phases take"
+    train = sets["train"]
+    most = max(train.verdicts, key=lambda verdict: train.verdicts[verdict])
+    n = train.verdicts[most]
+    of = f"in {n:,} of {count(train.runs, 'run')}" if train.runs > 1 else ""
+    text = f"around training points local complexity **{VERDICTS[most]}** {of}".rstrip()
+    second, ascent = train.phases["second_descent"], train.phases["ascent"]
+    if second.onset.reached:
+        text += f"; the second descent sets in {_when(second.onset)}{_lags(second)}"
+    elif ascent.onset.reached:
+        text += f"; the ascent sets in {_when(ascent.onset)}{_lags(ascent)}, and no second descent is seen"
+    if train.last_to_first is not None:
+        text += f"; it ends at **{number(_short(train.last_to_first))}** times its first value"
+        text += _interval(train.last_to_first_interval)
+    return text
+
+
+def _when(time: Time) -> str:
+    if time.median_step is None:
+        return f"in {count(time.reached, 'run')}, not in half of them"
+    return f"at step **{time.median_step:,.0f}**{_interval(time.interval)}"
+
+
+def _lags(phase: PhaseSummary) -> str:
+    lag = phase.after_memorising
+    if lag.median is None:
+        return ""
+    way = "after" if lag.median >= 0 else "before"
+    return f", {abs(lag.median):,.0f} steps {way} the run memorises{_interval(lag.interval)}"
+
+
+def _interval(bounds: Sequence[float | None]) -> str:
+    low, high = bounds
+    if low is None or high is None:
+        return ""
+    return f" [{number(_short(low))}, {number(_short(high))}]"
+
+
+def _row(around: str, name: str, phase: PhaseSummary, runs: int) -> list[Any]:
+    low, high = phase.onset.interval
+    ends = phase.end.median_step
+    return [
+        around,
+        name,
+        f"{phase.onset.reached:,} of {runs:,}",
+        phase.onset.median_step,
+        "" if low is None or high is None else f"{low:,.0f} to {high:,.0f}",
+        ends,
+        "" if phase.change is None else f"{phase.change:+.0%}",
+        _lag(phase.after_memorising),
+        _lag(phase.after_generalising),
+    ]
+
+
+def _lag(lag: Lag) -> str:
+    return "" if lag.median is None else f"{lag.median:+,.0f}{_interval(lag.interval)}"
+
+
+def _control(findings: Findings) -> str:
+    text = "That a phase comes after memorising does not say that generalising is its cause: the same training on "
+    text += "random labels (`task.label_noise=0.9` of an image task of ten classes) is the control."
+    if findings.radius is not None:
+        text += f" Counted in neighbourhoods of radius {findings.radius:g}"
+        text += f", around {count(findings.points, 'point')} of each set." if findings.points else "."
+    return text
+
+
+def _short(value: float | None) -> float | None:
+    """Return a number with three digits that count."""
+    return None if value is None else float(f"{value:.3g}")
+
+
+def _figure(findings: Findings) -> Lines:
+    judged = {run.run for run in findings.runs if run.train}
+    tables = {
+        name: {run: own for run, own in table.groupby("run", sort=False) if run in judged}
+        for name, table in findings.curves.groupby("points", sort=False)
+    }
+
+    def curves(column: str) -> dict[str, dict[str, Series]]:
+        return {
+            POINTS[name]: {
+                run: Series.of(own["step"].to_numpy(), own[column].to_numpy()) for run, own in of.items()
+            }
+            for name, of in tables.items()
+            if any(own[column].notna().any() for own in of.values())
+        }
+
+    panels = [Panel(title="local complexity", curves=curves("local_complexity"))]
+    densities = [name for name in findings.curves.columns if name.startswith("density")]
+    # At the first radius it is the local complexity but for a factor: another radius says what that one does not.
+    panels.append(Panel(title=_density(densities[-1], findings), curves=curves(densities[-1])))
+    summary = findings.summary
+    marks = {"memorised": summary.memorised.median_step, "generalised": summary.generalised.median_step}
+    spread = " Line: median over runs; band: quartiles; thin lines: single runs." if len(judged) > 2 else ""
+    return Lines(
+        name="regions",
+        caption="**Linear regions over training.** Units that change sign near training, held-out and random points, "
+        "and the density of the boundaries of regions, which depends neither on the radius nor on the number of "
+        f"directions where it is flat in both. Dotted: half of the runs have memorised, have generalised.{spread}",
+        alt="Local complexity and density of regions over training around three sets of points",
+        panels=panels,
+        marks=marks,
+    )
+
+
+def _density(column: str, findings: Findings) -> str:
+    return "density of regions" + (", at the largest radius" if column != "density" else "")
