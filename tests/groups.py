@@ -207,6 +207,26 @@ def partition() -> Example:
     return Example(replace(group, runs=tuple(runs)), (15, 30), {"pictures": 3})
 
 
+def regions() -> Example:
+    """Rows of the probe of three runs that fall, rise and fall, one that is noise, one that rises and diverges."""
+    rng, steps = np.random.default_rng(0), np.arange(0, 401, 10)
+    curve = np.interp(steps, [0, 60, 200, 320, 400], [4.0, 2.0, 6.0, 3.0, 2.9])
+    config = {"levels": {"train_accuracy": 0.9, "test_accuracy": 0.8}, "probe": {"regions": {"points": 50}}}
+    runs = {}
+    for row in range(5):
+        around = curve if row < 3 else 4 + 0 * curve if row == 3 else 1 + steps / 100
+        columns = {"train_accuracy": steps / (150 + 10 * row), "test_accuracy": steps / 400}
+        for name, factor in (("train", 1.0), ("test", 0.8), ("random", 0.5)):
+            own = factor * around * (1 + 0.01 * rng.normal(size=len(steps)))
+            columns |= {f"local_complexity_{name}_0": 0.75 * own, f"local_complexity_{name}_1": 0.25 * own}
+            columns |= {f"local_complexity_{name}": own, f"region_density_{name}": own / 0.03}
+            columns[f"region_density_{name}_1"] = own / 0.031
+        runs[f"s000{row}"] = columns
+    group = Group.of(runs, steps, config=config)
+    diverged = replace(group.runs[-1].until(300), status="diverged", diverged_step=305)
+    return Example(replace(group, runs=(*group.runs[:-1], diverged)), (100, 260, 350))
+
+
 def of_weights(paths: Mapping[str, np.ndarray], steps: np.ndarray, bias: int = 5) -> Group:
     """Return runs whose weights were kept, label -> (T, p): a matrix, and a bias of so many of them."""
     group = Group.of({label: {"test_accuracy": steps / steps.max()} for label in paths}, steps)
@@ -294,6 +314,7 @@ EXAMPLES: dict[str, Callable[[], Example]] = {
     "partition": partition,
     "periods": periods,
     "progress": progress,
+    "regions": regions,
     "slingshot": slingshot,
     "spectrum": spectrum,
     "variance": variance,

@@ -45,7 +45,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,9 +71,12 @@ def unit(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """Mark an elementwise nonlinearity: what it is given counts as the argument of units; its values are the same."""
     from torch.overrides import wrap_torch_function
 
-    marked = wrap_torch_function(lambda x: (x,))(function)
+    def relevant(x: Any) -> tuple[Any]:
+        return (x,)
+
+    marked: Any = wrap_torch_function(relevant)(cast("Any", function))
     marked.is_unit = True
-    return marked
+    return cast("Callable[[Tensor], Tensor]", marked)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 SETS = ("train", "test", "random")
 METHODS = ("linearised", "vertices")
 DIRECTIONS, RADII = 25, (0.05, 0.005)
+RADII_LEGAL = "a list of numbers above 0, at least one"
 # The draw of the random points, the same for all runs but for the ends.
 _DRAW = 0x72616E64
 
@@ -61,18 +62,18 @@ class Config(Cadence):
     points: int | None = key(
         None, "points of each set; null: from 50 to 1,000, as many as a row in 200 updates pays for", least=1
     )
-    directions: int = key(DIRECTIONS, "orthonormal directions, P; at most as many as an input has numbers", least=1)
-    radii: list[float] = key(
-        list(RADII), "radii; the first is that of the columns without a number", above=0
+    directions: int = key(
+        DIRECTIONS, "orthonormal directions, P; at most as many as an input has numbers", least=1
     )
+    radii: list[float] = key(list(RADII), "radii; the first is that of the columns without a number", above=0)
     method: str = key("linearised", "linearised: to first order; vertices: as published", one_of=METHODS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require(bool(self.radii), "radii", "at least one radius")
+        self._require(positive(self.radii), "radii", RADII_LEGAL)
 
     @property
-    def around(self) -> Neighbourhoods:
+    def neighbourhoods(self) -> Neighbourhoods:
         """What is counted in."""
         return Neighbourhoods(self.directions, tuple(self.radii), self.method)
 
@@ -103,7 +104,9 @@ COLUMNS: Columns = {
         for name, around in _AROUND.items()
     },
     **{
-        f"local_complexity_{name}_#": Column(f"those of the layer of this number, around {around}", "1 (a unit)")
+        f"local_complexity_{name}_#": Column(
+            f"those of the layer of this number, around {around}", "1 (a unit)"
+        )
         for name, around in _AROUND.items()
     },
     **{
@@ -117,6 +120,11 @@ COLUMNS: Columns = {
         for name, around in _AROUND.items()
     },
 }
+
+
+def positive(radii: Sequence[float]) -> bool:
+    """Return whether radii may be such: one at least, all above 0 and finite."""
+    return bool(radii) and all(0 < r < float("inf") for r in radii)
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,9 @@ class Neighbourhoods:
         else:
             by_radius = [units.cut(state, points, own, r) for r in self.radii]
             cuts = [[cut[place] for cut in by_radius] for place in range(len(by_radius[0]))]
-            bad = [value for value in state.values() if value.is_floating_point() and not value.isfinite().all()]
+            bad = [
+                value for value in state.values() if value.is_floating_point() and not value.isfinite().all()
+            ]
             lost = torch.full((len(points),), bool(bad), device=points.device)
         counts = torch.stack([torch.stack([cut.sum(1) for cut in layer], 1) for layer in cuts], 1)
         return counts.to(torch.float64).masked_fill(lost[:, None, None], torch.nan)
@@ -160,7 +170,7 @@ class Neighbourhoods:
 
 
 def points_of(train: Tensor, test: Tensor) -> Tensor:
-    """Return the points of the three sets, (3, B, ...), from training and held-out inputs, (B, ...) each, of one run."""
+    """Return the points of the three sets, (3, B, ...), from a run's training and held-out inputs, (B, ...) each."""
     import torch
 
     fewest = min(len(train), len(test))
@@ -192,8 +202,8 @@ class Regions:
         train, test = (_first(setting.data.eval_batches(split), most) for split in ("train", "test"))
         if not train.is_floating_point():
             raise ConfigError(
-                f"probes: the probe regions needs inputs that are numbers, and those of task={setting.task.config.name} "
-                "are symbols; leave it out with probes=[weights,gradients]"
+                "probes: the probe regions needs inputs that are numbers, and this task's are symbols; leave it out "
+                "with probes=[weights,gradients]"
             )
         self._setting = setting
         self._points = torch.stack([points_of(*own) for own in zip(train, test, strict=True)])
@@ -211,7 +221,7 @@ class Regions:
 
         assert self._setting is not None and self._units is not None and self._points is not None
         held = {**state.params, **self._setting.buffers()}
-        around, rows = self.config.around, []
+        around, rows = self.config.neighbourhoods, []
         # Run by run: a run's points fill the cache, and its numbers know no neighbour.
         for place, points in enumerate(self._points):
             counts = around.counts(self._units, _of_run(held, place), points.flatten(0, 1))

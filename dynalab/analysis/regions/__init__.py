@@ -23,6 +23,7 @@ probe `regions`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,12 +91,15 @@ class Config(Keys):
     )
     method: str = key("linearised", "linearised: to first order; vertices: as published", one_of=METHODS)
     layers: list[int] | None = key(None, "layers of units that are counted, from 0; null: all", least=0)
-    change: float = key(0.2, "share of the higher end by which a phase falls or rises at least", above=0, most=1)
+    change: float = key(
+        0.2, "share of the higher end by which a phase falls or rises at least", above=0, most=1
+    )
     rows: int = key(100, "rows at most, evenly among the weights that were kept", least=FEWEST)
 
     def __post_init__(self) -> None:
-        if not self.radii:
-            raise ConfigError("radii=[]: must be at least one radius")
+        super().__post_init__()
+        if not probe.positive(self.radii):
+            raise ConfigError(f"radii={self.radii}: must be {probe.RADII_LEGAL}")
 
 
 def analyse(groups: Sequence[Group], config: Config) -> Findings:
@@ -161,7 +165,7 @@ def _landmark(group: Group, metric: str) -> list[int | None]:
     if level is None or metric not in group.columns:
         return [None] * len(group.runs)
     steps = passages(group, Convergence(metric, float(level))).steps
-    return [int(step) if np.isfinite(step) else None for step in steps]
+    return [int(step) if math.isfinite(step) else None for step in steps]
 
 
 def _of_layers(run: Run, rows: Rows, config: Config) -> Rows:
@@ -174,9 +178,8 @@ def _of_layers(run: Run, rows: Rows, config: Config) -> Rows:
         raise ConfigError(f"layers={bad[0]}: {run.id} has {legal}")
     layers = rows.layers[:, :, config.layers]
     # Of some layers the density is known at the radius of their counts alone.
-    share = np.divide(
-        layers.sum(2), rows.layers.sum(2), out=np.zeros(layers.shape[:2]), where=rows.layers.sum(2) > 0
-    )
+    own, total = layers.sum(2), rows.layers.sum(2)
+    share = np.divide(own, total, out=np.zeros(own.shape), where=total > 0)
     return Rows(rows.steps, layers, rows.density[..., :1] * share[..., None], rows.radii[:1], rows.points)
 
 
@@ -229,9 +232,20 @@ def _around(rows: Rows, place: int, change: float) -> Around | None:
         reason += f"; noise from row to row hides changes of less than {curve.least / values.max():.0%}"
     elif verdict == "flat":
         reason += f"; no change by {change:.0%}"
-    numbers = (values[0], values.min(), values.max(), values[-1], density[0], density[-1])
     return Around(
-        verdict, reason, *map(float, numbers), first, ascent, second, tuple(phases), float(curve.noise)
+        verdict,
+        reason,
+        float(values[0]),
+        float(values.min()),
+        float(values.max()),
+        float(values[-1]),
+        float(density[0]) if np.isfinite(density[0]) else None,
+        float(density[-1]) if np.isfinite(density[-1]) else None,
+        first,
+        ascent,
+        second,
+        tuple(phases),
+        curve.noise,
     )
 
 
@@ -259,8 +273,8 @@ def _by_layer(judged: Sequence[tuple[RunFindings, Rows | None]]) -> Any:
     for run, rows in judged:
         if rows is None:
             continue
-        t, sets, layers = rows.layers.shape
-        step, name, layer = np.meshgrid(rows.steps, np.array(SETS), np.arange(layers), indexing="ij")
+        numbers = np.arange(rows.layers.shape[2])
+        step, name, layer = np.meshgrid(rows.steps, np.array(SETS), numbers, indexing="ij")
         columns = {"step": step.ravel(), "points": name.ravel(), "layer": layer.ravel()}
         tables.append(pd.DataFrame({"run": run.run, **columns, "local_complexity": rows.layers.ravel()}))
     return pd.concat(tables, ignore_index=True) if tables else None

@@ -33,8 +33,8 @@ class Around:
     lowest: float  # in its lowest row
     highest: float  # in its highest row
     last: float  # in the last row
-    first_density: float  # density of regions in the first row
-    last_density: float  # in the last row
+    first_density: float | None  # density of regions in the first row; null where it is not recorded
+    last_density: float | None  # in the last row
     first_descent: Phase | None  # from the first rows to the first minimum; null where it is not seen
     ascent: Phase | None  # up to the maximum after it
     second_descent: Phase | None  # from there down
@@ -65,7 +65,9 @@ class Time:
     """When something happens, over runs."""
 
     reached: int  # runs in which it is seen
-    median_step: float | None  # of all runs, those counting as later in which it is not seen; null beyond the rows
+    median_step: (
+        float | None
+    )  # of all runs, those counting as later in which it is not seen; null beyond the rows
     interval: Bounds  # 95% interval of that; null where the runs leave it open
 
     @classmethod
@@ -146,7 +148,9 @@ class Findings:
 
 def summarised(points: str, runs: Sequence[RunFindings]) -> SetSummary | None:
     """Return what holds of a set of points over the runs that were judged on it; None where none was."""
-    judged = [(run, around) for run in sorted(runs, key=lambda run: run.run) if (around := getattr(run, points))]
+    judged = [
+        (run, around) for run in sorted(runs, key=lambda run: run.run) if (around := getattr(run, points))
+    ]
     if not judged:
         return None
     verdicts = [around.verdict for _, around in judged]

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-
-from dynalab.core.stats import noise_of
 
 FEWEST = 8  # rows below which no phase can be told
 # By how much the range of n rows of white noise is exceeded at least, so that few rows whose noise is known badly raise
@@ -73,15 +72,23 @@ def phases_of(steps: np.ndarray, values: np.ndarray, change: float) -> Curve:
             float(values[b]),
             place + 2 < len(turns),
         )
-        for place, (a, b) in enumerate(zip(turns, turns[1:], strict=False))
+        for place, (a, b) in enumerate(pairwise(turns))
     ]
     return Curve(tuple(legs), noise, least)
 
 
 def _noise(values: np.ndarray) -> float:
-    """Return the standard deviation of the noise, the largest over lags: neighbours of a row may err with it."""
+    """Return the standard deviation of the noise: the largest over lags, since rows that are neighbours may err alike.
+
+    From second differences, which are those of the noise alone where the curve is straight or bends slowly.
+    """
     lags = range(1, 1 + min(max(len(values) // ROWS_PER_LAG, 1), LAGS))
-    return max(noise_of(values[first::lag]) if lag > 1 else noise_of(values) for lag in lags for first in range(lag))
+    bends = [np.abs(values[2 * lag :] - 2 * values[lag:-lag] + values[: -2 * lag]) for lag in lags]
+    return (
+        max(float(1.4826 * np.median(bend) / math.sqrt(6.0)) for bend in bends if len(bend))
+        if bends[0].size
+        else 0.0
+    )
 
 
 def _turns(values: np.ndarray, change: float, least: float) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dynalab.analysis.base import Group, Series
-from dynalab.analysis.regions.findings import NAMES, Findings, Lag, PhaseSummary, SetSummary, Time
+from dynalab.analysis.regions.findings import NAMES, Findings, Lag, PhaseSummary, Time
 from dynalab.core.words import count, number
 from dynalab.show.blocks import Block, Lines, Panel, Say, Table, run_cell
 
@@ -42,12 +42,16 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     table = []
     for run in findings.runs:
         train = run.train
-        steps = [getattr(train, name).onset_step if train and getattr(train, name) else None for name in NAMES]
+        steps = [
+            getattr(train, name).onset_step if train and getattr(train, name) else None for name in NAMES
+        ]
         values = [train.first, train.highest, train.last] if train else [None] * 3
         verdict = run.verdict.replace("_", " ")
         table.append(
-            [run_cell(run.run), verdict, *map(_short, values), *steps, run.memorised_step]
-            + [run.generalised_step, run.reason]
+            [
+                *(run_cell(run.run), verdict, *map(_short, values), *steps),
+                *(run.memorised_step, run.generalised_step, run.reason),
+            ]
         )
     header = ["run", "around training points", "first", "highest", "last", *LABELS.values(), "memorised"]
     yield Table([*header, "generalised", "rows"], table, "Every run")

@@ -1,0 +1,355 @@
+"""Local complexity: counts against closed forms and brute force, the probe, phases and their false alarms."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from stored import assert_same, bits
+from torch import Tensor, nn
+
+from dynalab import analyze, load, train
+from dynalab.analysis import regions
+from dynalab.analysis.base import Group
+from dynalab.analysis.regions.phases import FEWEST, phases_of
+from dynalab.config.compose import compose
+from dynalab.config.ensemble import from_tree
+from dynalab.core.polytope import axes, reach
+from dynalab.errors import ConfigError, NothingMatched
+from dynalab.models.base import unit
+from dynalab.models.nets.mlp import ACTIVATIONS, MLP
+from dynalab.models.nets.scale_invariant import ScaleInvariantMLP
+from dynalab.models.units import Units
+from dynalab.probes.regions import Config, Neighbourhoods, default_every, in_words
+
+SHORT = ["task=digits", "task.n_train=60", "task.n_test=40", "model.hidden=[12,8]", "train.batch_size=20"]
+SHORT += ["train.steps=36", "eval.every=4", "launcher=inline"]
+MEASURED = [*SHORT, "probes=[gradients,regions]", "probe.regions.every=4", "probe.regions.points=30"]
+KEPT = [*MEASURED, "snapshots.every=4"]
+
+
+def state_of(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach() for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+
+
+def drawn(network_of, seed: int = 0, points: int = 200, size: int = 64):
+    """A network, its state, points and directions."""
+    torch.manual_seed(seed)
+    network = network_of()
+    return network, state_of(network), torch.rand(points, size), torch.tensor(axes(size, 25)).float()
+
+
+def test_the_axes_are_orthonormal_and_reach_is_the_mean_of_the_largest_cosine():
+    np.testing.assert_allclose(axes(64, 25) @ axes(64, 25).T, np.eye(25), atol=1e-12)
+    assert axes(3, 25).shape == (3, 3)
+    rng = np.random.default_rng(0)
+    for size, count in ((64, 25), (64, 1), (5, 5), (2, 9)):
+        unit_vectors = rng.normal(size=(40_000, size))
+        cosines = np.abs(unit_vectors[:, :count]).max(1) / np.linalg.norm(unit_vectors, axis=1)
+        assert reach(size, count) == pytest.approx(cosines.mean(), abs=5 * cosines.std() / 200), (size, count)
+    # One axis in closed form, and one in the plane.
+    assert reach(64, 1) == pytest.approx(math.exp(math.lgamma(32) - math.lgamma(32.5)) / math.sqrt(math.pi))
+    assert reach(2, 1) == pytest.approx(2 / math.pi)
+
+
+def test_the_first_layer_is_cut_where_a_hyperplane_cuts_the_polytope():
+    network, state, points, directions = drawn(lambda: MLP(64, 10, [50, 20]))
+    units = Units(network, state, points[0])
+    assert units.sizes == (50, 20)  # outputs are none
+    z = points @ state["layers.0.weight"].T + state["layers.0.bias"]
+    closed = z.abs() / (directions @ state["layers.0.weight"].T).abs().amax(0)
+    found = units.radii(state, points, directions)[0]
+    torch.testing.assert_close(found, closed, rtol=1e-3, atol=1e-6)
+    for r in (0.02, 0.2):
+        cut = units.cut(state, points, directions, r)[0]
+        assert (cut == (closed < r)).float().mean() > 0.9999 and 0.001 < cut.float().mean() < 0.9
+
+
+def test_deeper_layers_have_the_derivatives_of_the_network_at_the_point():
+    network, state, points, directions = drawn(lambda: MLP(64, 10, [40, 30]), points=5)
+
+    def second(x: Tensor) -> Tensor:
+        return network.layers[1](torch.relu(network.layers[0](x)))
+
+    found = Units(network, state, points[0]).radii(state, points, directions)[1]
+    for x, row in zip(points, found, strict=True):
+        moved = (torch.autograd.functional.jacobian(second, x) @ directions.T).abs().amax(1)
+        torch.testing.assert_close(row, (second(x).abs() / moved).detach(), rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_to_first_order_is_what_vertices_count(activation):
+    network, state, points, directions = drawn(
+        lambda: MLP(64, 10, [200, 200, 200], activation=activation), points=400
+    )
+    units = Units(network, state, points[0])
+    assert units.sizes == (200, 200, 200)
+    radii, cut = units.radii(state, points, directions), units.cut(state, points, directions, 0.005)
+    linearised, vertices = (
+        torch.stack([layer.sum(1) for layer in of]).sum(0).float() for of in ([x < 0.005 for x in radii], cut)
+    )
+    assert linearised.mean() == pytest.approx(vertices.mean().item(), rel=0.005)
+    assert np.corrcoef(linearised, vertices)[0, 1] > 0.99
+
+
+def test_density_depends_on_neither_radius_nor_directions():
+    network, state, points, _ = drawn(lambda: MLP(64, 10, [200, 200, 200]), points=600)
+    units = Units(network, state, points[0])
+    found = []
+    for count, radii in ((25, (0.005, 0.02, 0.05)), (3, (0.05,))):
+        around = Neighbourhoods(count, radii)
+        counts = around.counts(units, state, points).sum(1).mean(0)
+        found += (counts / torch.tensor(around.scale(64))).tolist()
+    assert max(found) / min(found) < 1.1, found
+
+
+def test_a_network_that_can_be_counted_by_hand():
+    # Two kinks on a line, at 1 and -2, and |x| - 3 behind them: its zeros are 3 and -3.
+    network = MLP(1, 1, [2, 1])
+    values = {"layers.0.weight": [[1.0], [-1.0]], "layers.0.bias": [-1.0, -2.0]}
+    values |= {"layers.1.weight": [[1.0, 1.0]], "layers.1.bias": [-2.0]}
+    state = {**state_of(network), **{name: torch.tensor(value) for name, value in values.items()}}
+    points = torch.tensor([[0.0], [1.5], [-2.5], [2.8], [6.0]])
+    for method in ("linearised", "vertices"):
+        around = Neighbourhoods(25, (0.6, 1.1), method)
+        counts = around.counts(Units(network, state, points[0]), state, points)
+        assert counts[:, 0].tolist() == [[0, 1], [1, 1], [1, 1], [0, 0], [0, 0]], method
+        assert counts[3, 1].tolist() == [1, 1] and counts[4, 1].tolist() == [0, 0], method
+    state["layers.0.weight"][0, 0] = torch.nan
+    assert around.counts(Units(network, state, points[0]), state, points).isnan().all()
+
+
+class Plain(nn.Module):
+    """Torch's own modules, a convolution, a nonlinearity in place, one of its own, and a code of positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.one, self.head = nn.Linear(48, 7), nn.Linear(7, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu_(self.norm(self.conv(x.view(-1, 1, 8, 8))))
+        x = nn.functional.max_pool2d(x, 2).flatten(1) + torch.sin(torch.arange(48.0))
+        return self.head(own(self.one(x)))
+
+
+@unit
+def own(x: Tensor) -> Tensor:
+    return x * torch.relu(x)
+
+
+@pytest.mark.parametrize(
+    ("network_of", "sizes"),
+    [(Plain, (192, 7)), (lambda: ScaleInvariantMLP(64, 3, 20, 2, 10.0), (20, 20))],
+)
+def test_units_are_found_in_networks_of_any_make(network_of, sizes):
+    network, state, points, directions = drawn(network_of, points=60)
+    units = Units(network, state, points[0])
+    assert units.sizes == sizes
+    outputs = network.train(False)(points)
+    for r in (0.02, 0.1):
+        one = [(layer < r).float().mean() for layer in units.radii(state, points, directions)]
+        two = [layer.float().mean() for layer in units.cut(state, points, directions, r)]
+        assert one == pytest.approx([value.item() for value in two], rel=0.1, abs=0.01)
+    torch.testing.assert_close(network(points), outputs)
+    # Each point has its own, whatever goes through beside it.
+    alone = units.radii(state, points[7:8], directions)
+    for layer, rows in zip(alone, units.radii(state, points, directions), strict=True):
+        torch.testing.assert_close(layer[0], rows[7], rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Three runs with weights and the probe on the same steps, cut off on the way."""
+    outputs = tmp_path_factory.mktemp("kept")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    train([*KEPT, "seed=1..3", "train.steps=16"], outputs=outputs)
+    (ensemble,) = train([*KEPT, "seed=1..3"], outputs=outputs)
+    torch.set_num_threads(before)
+    return ensemble
+
+
+def test_rows_do_not_depend_on_neighbours_or_interruptions_and_move_nothing(kept, tmp_path, one_thread):
+    (alone,) = train([*KEPT, "seed=2"], outputs=tmp_path)
+    assert_same(bits(alone.path), bits(kept.path), ["s0002"])
+    (without,) = train([*SHORT, "probes=[gradients]", "seed=2"], outputs=tmp_path)
+    for name in (
+        "train_loss",
+        "test_loss",
+        "param_norm" if "param_norm" in without.metrics else "train_loss",
+    ):
+        np.testing.assert_array_equal(without.array(name), alone.array(name))
+
+
+def test_the_analysis_counts_what_the_probe_does(kept):
+    by_weights, by_probe = (
+        analyze("regions", kept, source=source, points=30).value for source in ("weights", "probe")
+    )
+    assert by_weights.radius == by_probe.radius == 0.05 and by_weights.points == by_probe.points == 30
+    for name in ("local_complexity", "density", "density_1"):
+        np.testing.assert_allclose(
+            by_probe.curves[name], by_weights.curves[name], atol=0.04 if name[0] == "l" else 3
+        )
+    assert [run.source for run in by_probe.runs] == ["probe"] * 3
+    assert len(by_weights.by_layer) == 3 * 10 * 3 * 2
+    one = analyze("regions", kept, source="weights", points=30, layers=[1]).value
+    total = by_weights.by_layer.groupby("layer")["local_complexity"].sum()
+    assert one.curves["local_complexity"].sum() == pytest.approx(total[1])
+
+
+def test_the_command_its_page_and_its_refusals(kept, here, monkeypatch):
+    monkeypatch.setenv("DYNALAB_OUTPUTS", str(kept.path.parents[1]))
+    done = here("analyze", "regions", "--json", "points=30")
+    assert done.code == 0, done.err
+    (found,) = done.json["analyses"]
+    assert [of["points"] for of in found["summary"]["sets"]] == ["train", "test", "random"]
+    assert found["summary"]["runs"] == 3 and found["runs"][0]["train"]["first"] > 0
+    text = Path(here("report").out.strip()).read_text()
+    assert "Linear regions over training" in text and "density of regions" in text
+    for words, code, said in (
+        (["layers=[2]"], 2, "has the layers of units 0 to 1"),
+        (["radii=[0.1,0]"], 2, "a list of numbers above 0"),
+        (["radii=[]"], 2, "at least one"),
+        (["method=vertex"], 2, "did you mean vertices?"),
+        (["steps=20"], 4, "weights were kept at 6 steps, and phases take 8"),
+        (["source=probe", "steps=4"], 4, "the probe has rows at 2 steps"),
+    ):
+        answer = here("analyze", "regions", *words)
+        assert answer.code == code and said in answer.err and len(answer.err.splitlines()) <= 2, answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["task=grokking", "task.modulus=7"], "needs inputs that are numbers"),
+        (["task=parity", "model=polynet"], "a network with nonlinear units"),
+    ],
+)
+def test_what_has_no_regions_is_refused_in_a_line(words, said, tmp_path, here):
+    short = [*words, "train.steps=10", "snapshots.every=1", "seed=0", "launcher=inline"]
+    with pytest.raises(ConfigError, match=said):
+        train([*short, "probes=[regions]", "probe.regions.every=10"], outputs=tmp_path)
+    (ensemble,) = train([*short, "probes=[gradients]"], outputs=tmp_path)
+    with pytest.raises(NothingMatched, match=r"symbols|no nonlinear units"):
+        analyze("regions", load(ensemble.id, outputs=tmp_path))
+
+
+def phases(values, change=0.2):
+    return phases_of(np.arange(len(values)) * 10, np.asarray(values, float), change).phases
+
+
+def test_phases_are_falls_and_rises_with_their_turns():
+    curve = np.interp(np.arange(61), [0, 10, 40, 60], [4.0, 2.0, 6.0, 3.0])
+    first, ascent, second = phases(curve)
+    assert [(p.onset_step, p.end_step, p.ended) for p in (first, ascent, second)] == [
+        (0, 100, True),
+        (100, 400, True),
+        (400, 600, False),
+    ]
+    assert (first.before, first.after, second.after) == (4, 2, 3)
+    rng = np.random.default_rng(0)
+    noisy = phases(curve + 0.1 * rng.normal(size=61))
+    assert len(noisy) == 3
+    for one, exact in zip(noisy, (0, 100, 400), strict=True):
+        low, high = one.onset_interval
+        assert low <= exact <= high and high - low < 200
+    assert phases(2.0 + 0 * curve) == phases(np.zeros(61)) == phases([1.0]) == ()
+    assert len(phases(np.linspace(1, 5, 20))) == len(phases(np.linspace(5, 1, 20))) == 1
+
+
+def test_noise_and_monotone_curves_raise_few_false_alarms():
+    rng = np.random.default_rng(0)
+    for n in (8, 20, 100):
+        alarms = {"constant": 0, "monotone": 0, "decay": 0}
+        for _ in range(400):
+            noise = 0.1 * rng.normal(size=n)
+            alarms["constant"] += bool(phases(1 + noise, 0.05))
+            alarms["monotone"] += len(phases(1 + np.linspace(0, 2, n) + noise, 0.05)) > 1
+            alarms["decay"] += len(phases(1 + 2 * np.exp(-np.arange(n) / (n / 5)) + noise, 0.05)) > 1
+        assert max(alarms.values()) <= 0.07 * 400, (n, alarms)
+
+
+def judged(columns: dict[str, np.ndarray], **about):
+    group = Group.of(
+        {
+            label: {"local_complexity_train": values, "region_density_train": values}
+            for label, values in columns.items()
+        },
+        np.arange(0, 610, 10),
+        **about,
+    )
+    return regions.analyse([group], regions.Config())
+
+
+def test_verdicts_and_what_never_came_counts_as_later():
+    rng = np.random.default_rng(1)
+    curve = np.interp(np.arange(61), [0, 10, 40, 60], [4.0, 2.0, 6.0, 3.0])
+    cases = {
+        "double_descent": curve,
+        "descent_and_ascent": np.interp(np.arange(61), [0, 30, 60], [4.0, 2.0, 4.0]),
+        "ascent_and_descent": np.interp(np.arange(61), [0, 30, 60], [1.0, 3.0, 1.0]),
+        "descent": np.linspace(3, 1, 61),
+        "flat": 3 + 0.01 * rng.normal(size=61),
+        "cannot_tell": 3 + 0.3 * rng.normal(size=61),
+    }
+    found = judged(cases)
+    assert [run.verdict for run in found.runs] == [*cases]
+    assert found.runs[0].test is None and [of.points for of in found.summary.sets] == ["train"]
+    second = found.summary.sets[0].phases["second_descent"]
+    # Two of six have it: half of the runs have not come so far.
+    assert (second.onset.reached, second.onset.median_step) == (2, None)
+    assert second.share == pytest.approx(1 / 3) and second.share_interval[0] < 0.1 < second.share_interval[1]
+    # Where a run is cut before the turn, the end is later than its rows.
+    ascent = judged({f"s{row}": curve for row in range(6)}).summary.sets[0].phases["ascent"]
+    assert (ascent.end.reached, ascent.end.median_step, ascent.end.interval) == (6, 400, (400, 400))
+    group = Group.of({"s0": {"local_complexity_train": curve}}, np.arange(0, 610, 10)).until(300)
+    cut = regions.analyse([group], regions.Config()).summary.sets[0].phases["ascent"]
+    assert (cut.onset.reached, cut.end.reached, cut.end.median_step) == (1, 0, None)
+
+
+def test_phases_are_held_against_landmarks():
+    curve = np.interp(np.arange(61), [0, 10, 40, 60], [4.0, 2.0, 6.0, 3.0])
+    steps = np.arange(0, 610, 10)
+    columns = {
+        f"s{row}": {
+            "local_complexity_train": curve,
+            "train_accuracy": (steps >= 300 + 10 * row).astype(float),
+            "test_accuracy": 0.5 + 0 * steps,
+        }
+        for row in range(5)
+    }
+    config = {"levels": {"train_accuracy": 0.99, "test_accuracy": 0.99}}
+    found = regions.analyse([Group.of(columns, steps, config=config)], regions.Config())
+    assert [run.memorised_step for run in found.runs] == [300, 310, 320, 330, 340]
+    second = found.summary.sets[0].phases["second_descent"]
+    assert second.after_memorising.median == 80 and second.after_memorising.interval == (60, 100)
+    assert second.after_generalising.runs == 0 and found.summary.generalised.median_step is None
+
+
+def test_too_few_rows_are_said():
+    group = Group.of({"s0": {"local_complexity_train": np.ones(3)}}, np.arange(3))
+    with pytest.raises(
+        NothingMatched, match=rf"s0: the probe has rows at 3 steps, and phases take {FEWEST}: .*regions"
+    ):
+        regions.analyse([group], regions.Config())
+    long = Group.of({"s1": {"local_complexity_train": np.ones(20)}}, np.arange(20))
+    found = regions.analyse([replace(group, runs=(*group.runs, *long.runs))], regions.Config())
+    assert [run.verdict for run in found.runs] == ["insufficient_data", "flat"]
+
+
+def test_rows_cost_a_tenth_of_training():
+    for words in (["task=digits"], ["task=mnist", "train.batch_size=16"], ["task=digits", "optimizer=sam"]):
+        config = from_tree(compose(words))
+        every, points = default_every(Config(), config), in_words(Config(), config)["points"]
+        passes = {"sam": 6}.get(config.optimizer.name, 3) * config.train.batch_size
+        assert points >= 50 and every % config.eval.every == 0
+        assert (
+            points * Config().passes
+            <= 0.1 * passes * every
+            < points * Config().passes + passes * config.eval.every
+        )
