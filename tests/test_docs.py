@@ -103,9 +103,14 @@ PROBED = [
         *(
             "optimizer.weight_decay=0.1",
             "optimizer.decay=matrices",
-            "probes=[curvature,scale_invariant,spectrum]",
+            "probes=[curvature,scale_invariant,spectrum,regions]",
         ),
-        *("probe.curvature.eigenvalues=2", "probe.curvature.trace=1", "probe.spectrum.m=4"),
+        *(
+            "probe.curvature.eigenvalues=2",
+            "probe.curvature.trace=1",
+            "probe.spectrum.m=4",
+            "probe.regions.points=5",
+        ),
     ],
     [
         "task=grokking",

@@ -227,9 +227,9 @@ def _around(rows: Rows, place: int, change: float) -> Around | None:
         (True, True, True): "double_descent",
     }[first is not None, ascent is not None, second is not None]
     reason = f"{count(len(rows.steps), 'row')}, steps {rows.steps[0]:,} to {rows.steps[-1]:,}"
-    if verdict == "flat" and curve.least > change * values.max() > 0:
+    if verdict == "flat" and curve.least > change:
         verdict = "cannot_tell"
-        reason += f"; noise from row to row hides changes of less than {curve.least / values.max():.0%}"
+        reason += f"; noise from row to row hides changes of less than {curve.least:.0%}"
     elif verdict == "flat":
         reason += f"; no change by {change:.0%}"
     return Around(

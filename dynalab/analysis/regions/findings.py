@@ -39,7 +39,7 @@ class Around:
     ascent: Phase | None  # up to the maximum after it
     second_descent: Phase | None  # from there down
     later: tuple[Phase, ...]  # what follows: an ascent, a descent, and so on
-    noise: float  # standard deviation of its noise from row to row
+    noise: float  # standard deviation of its noise from row to row, at its highest
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ class Curve:
 
     Attributes:
         phases: In their order, falling and rising in turn.
-        noise: Standard deviation of its noise from row to row.
-        least: The least change that could have been told from that noise.
+        noise: Standard deviation of its noise from row to row, at the largest value.
+        least: The least share of the largest value by which a fall could have been told from that noise.
     """
 
     phases: tuple[Phase, ...]
@@ -57,24 +57,28 @@ def phases_of(steps: np.ndarray, values: np.ndarray, change: float) -> Curve:
     """Return the phases of a curve, shape (T,).
 
     A fall or rise counts if it is a share `change` of the higher of its ends, and more than the range that noise of the
-    size that is seen from row to row would have.
+    size that is seen from row to row would have. Noise is that of the roots: counts vary more where they are larger.
     """
-    noise = _noise(values)
+    roots = np.sqrt(np.maximum(values, 0.0))
+    noise = _noise(roots)
     least = noise * width(len(values))
-    turns = _turns(values, change, least)
+    turns = _turns(roots, change, least)
+    about = [_about(steps, roots, row, noise) for row in turns]
     legs = [
         Phase(
             int(steps[a]),
-            _about(steps, values, a, noise),
+            about[place],
             int(steps[b]),
-            _about(steps, values, b, noise),
+            about[place + 1],
             float(values[a]),
             float(values[b]),
             place + 2 < len(turns),
         )
         for place, (a, b) in enumerate(pairwise(turns))
     ]
-    return Curve(tuple(legs), noise, least)
+    top = float(roots.max(initial=0.0))
+    hidden = 1.0 - max(1.0 - least / top, 0.0) ** 2 if top else 0.0
+    return Curve(tuple(legs), 2.0 * top * noise, hidden)
 
 
 def _noise(values: np.ndarray) -> float:
@@ -92,10 +96,11 @@ def _noise(values: np.ndarray) -> float:
 
 
 def _turns(values: np.ndarray, change: float, least: float) -> list[int]:
-    """Return the rows of the extremes between which the curve moves enough, from its onset to its end."""
+    """Return the rows of the extremes between which a curve, given by its roots, moves enough."""
+    share = math.sqrt(1.0 - change)
 
     def far(high: float, low: float) -> bool:
-        return high - low >= max(change * high, least) and high > low
+        return low <= share * high and high - low >= least and high > low
 
     turns: list[int] = []
     top = bottom = 0  # rows of the largest and smallest value since the last turn
