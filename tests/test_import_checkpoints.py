@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -17,7 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import dynalab
+from dynalab.imports import places
 from dynalab.imports.counted import counted, measure, shapes_of
+from dynalab.imports.rows import Form
+from dynalab.report import provenance
 from dynalab.store import elsewhere
 
 STEPS = (0, 1, 2, 8, 16, 143000)
@@ -150,6 +154,35 @@ def test_the_layout_of_pythia_is_known_in_every_form(pythia, here, outputs):
     assert [run.label for run in dynalab.load("seeds").runs] == ["seed1", "seed2", "seed3"]
 
 
+@pytest.mark.parametrize(
+    ("files", "word", "found"),
+    [
+        (["r/a/step10.pt", "r/b/step9.pt"], "r/*/step*.pt", [("a", 10), ("b", 9)]),
+        (["r/a/step10.pt", "r/b/step9.pt"], "r/*", [("a", 10), ("b", 9)]),
+        (["r/a_step10.pt", "r/b_step9.pt"], "r/*.pt", [("a", 10), ("b", 9)]),
+        (["r/10/a.pt", "r/9/a.pt", "r/9/b.pt"], "r/**/*.pt", [("a", 9), ("a", 10), ("b", 9)]),
+        (["r/epoch=1-loss=0.5.ckpt", "r/epoch=2-loss=0.4.ckpt"], "r", [("r", 1), ("r", 2)]),
+        (["r/checkpoint-500/model.safetensors", "r/checkpoint-500/optimizer.pt"], "r", [("r", 500)]),
+        (["r/checkpoint-500/pytorch_model.bin", "r/checkpoint-500/optimizer.pt"], "r/*/*.??*", [("r", 500)]),
+        (
+            ["r/s3_lr0.1_10.pt", "r/s4_lr0.1_10.pt"],
+            "r/s{seed}_lr{lr}_{step}.pt",
+            [("seed3-lr0.1", 10), ("seed4-lr0.1", 10)],
+        ),
+        (["r/a-b-10.pt"], "r/{run}-{step}.pt", [("a-b", 10)]),
+        (["r/a/a10.pt", "r/a/b10.pt"], "r/{run}/{run}{step}.pt", [("a", 10)]),
+        (["r/a[1]/10.pt"], "r/a[[]1[]]/{step}.pt", [("a[1]", 10)]),
+    ],
+)
+def test_whose_a_checkpoint_is_by_its_path(files, word, found, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in map(Path, files):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    frame, *_ = places.find([word], Form())
+    assert sorted(zip(frame["run"], frame["step"], strict=True)) == found
+
+
 def test_the_cache_of_hugging_face_is_read(pythia, tmp_path, here):
     for step, commit in ((0, "a" * 40), (16, "b" * 40)):
         hub = tmp_path / "hub" / "models--EleutherAI--pythia-14m-seed3"
@@ -170,7 +203,7 @@ def test_the_cache_of_hugging_face_is_read(pythia, tmp_path, here):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Two runs of the lab, with the fourteen and the weights of the same steps."""
-    words = ["task=digits", "model.hidden=[12,9]", "task.n_train=100", "train.steps=12", "seed=0..1"]
+    words = ["task=regression", "model.hidden=[12,9]", "train.steps=12", "seed=0..1"]
     words += [
         "probes=[weights]",
         "probe.weights.every=3",
@@ -229,11 +262,17 @@ def test_weights_are_read_where_they_stand_as_long_as_they_are_the_same(trained,
     again = here("import", "--checkpoints", str(tmp_path / "run"), "--name", "mine", "--json")
     assert (again.json["id"], again.json["new"]) == (ensemble.id, False)
     assert here("analyze", "directions", "mine").code == 0
+    whole = ensemble.paths.checkpoints.read_text()
     # A stranger's list of files is no way to read a pipe, nor is a damaged one a traceback.
-    for text in ('{"schema_version": 1, "names": 3}', "{", '{"schema_version": 1}', "[]"):
+    for text in ('{"schema_version": 1, "shapes": 3}', "{", '{"schema_version": 1}', "[]"):
         ensemble.paths.checkpoints.write_text(text)
         damaged = here("analyze", "directions", "mine", "--force")
         assert damaged.code == 3 and "checkpoints.json is damaged" in damaged.err, damaged.err
+    name = "gpt_neox.layers.0.mlp.dense_4h_to_h.weight"
+    other = json.dumps(json.loads(whole) | {"shapes": {name: [7, 7]}})
+    ensemble.paths.checkpoints.write_text(other)
+    foreign = here("analyze", "directions", "mine", "--force")
+    assert foreign.code == 3 and f"does not hold {name} as it was" in foreign.err
     assert here("runs", "rm", ensemble.id, "--yes").code == 0 and file.exists()
 
 
@@ -370,7 +409,7 @@ def test_weights_that_are_not_finite_are_left_out_and_said(tmp_path, here):
         weights[0, 0] = torch.nan if step == 2 else torch.inf if step == 3 else 1.0
         write(tmp_path / f"step{step}.pt", {"a.weight": weights, "a.bias": torch.ones(4)})
     done = here("import", "--checkpoints", str(tmp_path / "step*"), "--name", "mine", "--json")
-    assert "weights of 2 checkpoints are not finite and are left out: run" in done.json["warnings"][-1]
+    assert "weights of 2 checkpoints are not finite and are left out: run" in " ".join(done.json["warnings"])
     (run,) = dynalab.load("mine").group().runs
     assert run.weights.steps == (0, 1) and run.grid.tolist() == [0, 1]
     few = here("analyze", "directions", "mine")
@@ -466,8 +505,8 @@ def test_a_network_of_ones_own_says_what_counts_and_measures(tmp_path, here, mon
     found = dynalab.analyze("directions", ensemble).value
     assert {part.part for part in found.summary.kinds} == {"weight", "norm", "embedding", "bias", "head"}
     assert not found.warnings and found.runs[0].whole.weights == sum(p.numel() for p in net.parameters())
-    page = Path(here("report", "mine").out.strip()).read_text()
-    assert "dynalab import --checkpoints &#39;step*&#39; --name mine --model own.py:network" in page
+    line = provenance._import_command(ensemble)
+    assert line == "dynalab import --checkpoints 'step*' --name mine --model own.py:network"
     (tmp_path / "own.py").write_text("raise SystemExit('was run')")
     assert here("runs", "show", "mine").code == 0
 

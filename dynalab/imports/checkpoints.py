@@ -20,7 +20,7 @@ from dynalab.imports.counted import Measured, Shapes, counted, measure, said, sh
 from dynalab.imports.forms import read_rows
 from dynalab.imports.model import Model, build
 from dynalab.imports.rows import Rows
-from dynalab.imports.runs import runs_of
+from dynalab.imports.runs import Imported, runs_of
 from dynalab.imports.store import Order, Outcome, check_name, store
 from dynalab.models.describe import WeightSelection, describe, kinds_of, layers_of
 from dynalab.store import elsewhere
@@ -86,41 +86,49 @@ def import_checkpoints(
             raise ConfigError(f"{str(path)!r}: a path that cannot be shown; rename it")
     reader = _Reader(reading)
     found = []
-    for done, files in enumerate(checkpoints):
-        tell(done, len(checkpoints))
+    for files in checkpoints:
+        tell(len(found), len(checkpoints))
         found.append(reader.measure(files))
-    tell(len(checkpoints), len(checkpoints))
+    _fill(rows, found)
+    rows.doubts.append(reader.said)
+    imported = _referring(runs_of(rows, order.changes), rows, found, checkpoints, reader.references)
+    computed = {order.changes.renamed.get(metric, metric) for metric in reader.computed}
+    imported = replace(imported, computed=frozenset(computed))
+    default = _name_of([run.name for run in imported.runs], paths)
+    about = {"files": list(words), "form": "checkpoints", "options": [*reader.words, *order.words()]}
+    return store(imported, outputs, check_name(name or default, name), about, order, argv)
+
+
+def _fill(rows: Rows, found: Sequence[Measured]) -> None:
+    """Give rows what was measured of their checkpoints."""
     for metric in dict.fromkeys(metric for item in found for metric in item.values):
         if metric in rows.columns:
             rows.notes.append(f"column {metric} of the table left out: it is computed from the checkpoints")
         rows.columns[metric] = np.array([item.values.get(metric, np.nan) for item in found])
-    rows.doubts.append(reader.said)
-    finite = [item.finite for item in found]
-    if not all(finite):
-        first = finite.index(False)
+    if bad := [place for place, item in enumerate(found) if not item.finite]:
+        where = f"run {rows.names[bad[0]]} at step {rows.steps[bad[0]]:,}{' and others' if bad[1:] else ''}"
         rows.doubts.append(
-            f"weights of {count(finite.count(False), 'checkpoint')} are not finite and are left out: run "
-            f"{rows.names[first]} at step {rows.steps[first]:,}"
-            + (" and others" if finite.count(False) > 1 else "")
+            f"weights of {count(len(bad), 'checkpoint')} are not finite and are left out: {where}"
         )
-    imported = runs_of(rows, order.changes)
+
+
+def _referring(
+    imported: Imported,
+    rows: Rows,
+    found: Sequence[Measured],
+    checkpoints: Sequence[Sequence[Path]],
+    references: References,
+) -> Imported:
+    """Return runs with where their checkpoints stand, and what these hold."""
     labels = {run.name: run.label for run in imported.runs}
     kept: dict[str, dict[int, list[File]]] = {label: {} for label in labels.values()}
     contents: list[tuple[str, int, str]] = []
-    for index in np.lexsort((rows.steps, rows.names.astype(str))):
-        run, step = str(rows.names[index]), int(rows.steps[index])
-        if finite[index]:
-            kept[labels[run]][step] = [_file(path) for path in checkpoints[index]]
-            contents.append((run, step, found[index].content))
-    imported = replace(
-        imported,
-        references=replace(reader.references, runs=kept),
-        contents=tuple(contents),
-        computed=frozenset(order.changes.renamed.get(metric, metric) for metric in reader.computed),
-    )
-    default = _name_of([run.name for run in imported.runs], paths)
-    about = {"files": list(words), "form": "checkpoints", "options": [*reader.words, *order.words()]}
-    return store(imported, outputs, check_name(name or default, name), about, order, argv)
+    for place in np.lexsort((rows.steps, rows.names.astype(str))):
+        run, step = str(rows.names[place]), int(rows.steps[place])
+        if found[place].finite:
+            kept[labels[run]][step] = [_file(path) for path in checkpoints[place]]
+            contents.append((run, step, found[place].content))
+    return replace(imported, references=replace(references, runs=kept), contents=tuple(contents))
 
 
 def _require_once(rows: Rows, paths: Sequence[Path]) -> None:
@@ -128,7 +136,10 @@ def _require_once(rows: Rows, paths: Sequence[Path]) -> None:
     for name, step, path in zip(rows.names, rows.steps, paths, strict=True):
         other = known.setdefault((str(name), int(step)), path)
         if other is not path:
-            raise ConfigError(f"run {name} has two checkpoints of step {step:,}: {other} and {path}")
+            raise ConfigError(
+                f"run {name} has two checkpoints of step {step:,}: {other} and {path} (two runs? {{run}} in a pattern "
+                "tells them apart)"
+            )
 
 
 def _file(path: Path) -> File:
@@ -178,9 +189,8 @@ class _Reader:
     @property
     def references(self) -> References:
         """What counts, without the files."""
-        names = tuple(self._shapes)
         if self._model is None:
-            return References(names, {})
+            return References(self._shapes, {})
         layers, kinds = (
             {
                 part: some
@@ -189,7 +199,7 @@ class _Reader:
             }
             for parts in (layers_of(self._model.network), kinds_of(self._model.network))
         )
-        return References(names, {}, layers, kinds)
+        return References(self._shapes, {}, layers, kinds)
 
     def measure(self, files: Sequence[Path]) -> Measured:
         """Measure a checkpoint.

@@ -198,7 +198,9 @@ def _runs_of(paths: Sequence[str]) -> list[str]:
     for path in map(os.path.abspath, paths):
         first, last = _step_of(path) or (len(path), len(path))
         before = re.sub(rf"[-_.=]?(?:{_STEP_WORD})?[-_.=]*$", "", path[:first], flags=re.I)
-        parts.append(Path(f"{before}{path.removesuffix(_suffix(path))[last:]}").parts[1:])
+        # What follows the step in its name, a loss, is no run; folders may be.
+        below = path.removesuffix(_suffix(path))[last:].partition(os.sep)[2]
+        parts.append(Path(before, below).parts[1:])
     if len(set(parts)) == 1:
         return [os.path.basename(before.rstrip(os.sep)) or "run"] * len(parts)
     while len({own[0] for own in parts}) == 1:
@@ -219,7 +221,10 @@ def _places(word: str) -> Iterator[Place]:
     elif _GROUP.search(word):
         found = _by_template(word, text)
     elif glob.has_magic(text):
-        found = [Place(str(_first(Path(item)))) for item in glob.glob(text, recursive=True)]
+        paths = map(Path, _globbed(text))
+        found = [
+            one for item in paths for one in (_inside(item) if item.is_dir() else [Place(str(_first(item)))])
+        ]
     else:
         raise ConfigError(f"{word}: no such file or folder")
     found = sorted(found, key=lambda place: place.path)
@@ -229,6 +234,11 @@ def _places(word: str) -> Iterator[Place]:
             f"--checkpoints {word}: {what}; a checkpoint is {listing(SUFFIXES)}, or a folder of these"
         )
     yield from found
+
+
+def _globbed(pattern: str) -> list[str]:
+    """Return what a pattern matches, but for what trainers lay beside weights."""
+    return [path for path in glob.glob(pattern, recursive=True) if not _OTHERS.match(os.path.basename(path))]
 
 
 def _inside(folder: Path) -> list[Place]:
@@ -258,25 +268,21 @@ def _in_hub(hub: Path) -> Iterator[Place]:
 def _by_template(word: str, text: str) -> list[Place]:
     """Return what a path with `*` and `{names}` matches."""
     expression, names = "", set[str]()
-    for token in re.findall(r"\{\w+\}|\*\*/?|\*|\?|\[[^]]+\]|.", text, re.S):
+    for token in re.findall(r"\{\w+\}|\*\*/?|\*|\?|\[!?\]?[^]]*\]|.", text, re.S):
         if name := _GROUP.fullmatch(token):
-            digits = name[1] in ("step", "seed")
-            expression += (
-                f"(?P={name[1]})"
-                if name[1] in names
-                else f"(?P<{name[1]}>{r'[0-9]+' if digits else '[^/]+'})"
-            )
+            form = "[0-9]+" if name[1] in ("step", "seed") else "[^/]+"
+            expression += f"(?P={name[1]})" if name[1] in names else f"(?P<{name[1]}>{form})"
             names.add(name[1])
         elif token.startswith("**"):
             expression += "(?:.*/)?" if token.endswith("/") else ".*"
         elif token in "*?":
             expression += {"*": "[^/]*", "?": "[^/]"}[token]
+        elif len(token) > 1:
+            among = re.sub(r"([\\[\]^])", r"\\\1", token[1:-1].removeprefix("!"))
+            expression += f"[{'^' if token[1] == '!' else ''}{among}]"
         else:
-            expression += (
-                f"[^{token[2:]}" if token.startswith("[!") else token if len(token) > 1 else re.escape(token)
-            )
-    paths = glob.glob(_GROUP.sub("*", text), recursive=True)
-    return _matched(word, expression, paths)
+            expression += re.escape(token)
+    return _matched(word, expression, _globbed(_GROUP.sub("*", text)))
 
 
 def _by_expression(word: str, text: str) -> list[Place]:

@@ -198,7 +198,7 @@ def digest_of(imported: Imported) -> str:
     order = order[[imported.metrics[place] not in imported.computed for place in order]]
     digest = hashlib.sha256()
     if imported.references is not None:
-        digest.update(json.dumps([CHECKPOINTS, imported.references.names, imported.contents]).encode())
+        digest.update(json.dumps([CHECKPOINTS, [*imported.references.shapes], imported.contents]).encode())
     digest.update(json.dumps(["imported", sorted(imported.metrics)]).encode())
     for run in imported.runs:
         digest.update(json.dumps([run.name, run.seed, len(run.steps)]).encode())

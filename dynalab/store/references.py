@@ -36,7 +36,7 @@ def _file(value: Any) -> bool:
 
 _FORM = {
     "schema_version": whole,
-    "names": [text],
+    "shapes": mapping([whole]),
     "layers": (_PARTS,),
     "kinds": (_PARTS,),
     "runs": mapping({"steps": [whole], "files": [[_file]]}),
@@ -66,13 +66,13 @@ class References:
     """The checkpoints of an imported ensemble.
 
     Attributes:
-        names: Tensors that count.
+        shapes: Tensor that counts -> its shape.
         runs: Label -> step -> the files of its checkpoint.
         layers: Layer -> its tensors, where a network said so.
         kinds: Kind of parameter -> its tensors, likewise.
     """
 
-    names: tuple[str, ...]
+    shapes: Mapping[str, Sequence[int]]
     runs: Mapping[str, Mapping[int, Sequence[File]]]
     layers: Parts | None = None
     kinds: Parts | None = None
@@ -86,7 +86,8 @@ class References:
             }
             for label, files in self.runs.items()
         }
-        about = {"names": list(self.names), "layers": self.layers, "kinds": self.kinds, "runs": runs}
+        shapes = {name: list(shape) for name, shape in self.shapes.items()}
+        about = {"shapes": shapes, "layers": self.layers, "kinds": self.kinds, "runs": runs}
         write_json(paths.checkpoints, {"schema_version": SCHEMA_VERSION, **about})
 
     @classmethod
@@ -108,7 +109,11 @@ class References:
                 }
                 for label, run in document["runs"].items()
             }
-            return cls(tuple(document["names"]), runs, document["layers"], document["kinds"])
+            shapes, parts = document["shapes"], (document["layers"], document["kinds"])
+            for members in (members for part in parts if part is not None for members in part.values()):
+                if strange := [name for name in members if name not in shapes]:
+                    raise ValueError(f"{strange[0]} is no tensor that counts")
+            return cls(shapes, runs, *parts)
         except (ValueError, LookupError) as error:
             raise StoreError(f"{paths.checkpoints} is damaged: {error}") from error
 
@@ -128,11 +133,12 @@ class References:
             _require_same(file)
         tensors = self._tensors(tuple(Path(file.path) for file in files))
         found = {}
-        for name in self.names if rows is None else rows:
-            if name not in tensors:
-                raise StoreError(f"{files[0].path} has no {name} any more; {_AGAIN}")
-            tensor = tensors[name] if rows is None else tensors[name][rows[name]]
-            found[name] = (tensor if tensor.element_size() >= 4 else tensor.float()).numpy()
+        for name in self.shapes if rows is None else rows:
+            tensor = tensors.get(name)
+            if tensor is None or list(tensor.shape) != [*self.shapes[name]] or not tensor.is_floating_point():
+                raise StoreError(f"{files[0].path} does not hold {name} as it was imported; {_AGAIN}")
+            some = tensor[rows[name]] if rows is not None and tensor.dim() else tensor
+            found[name] = (some if some.element_size() >= 4 else some.float()).numpy()
         return found
 
     def _tensors(self, files: tuple[Path, ...]) -> dict[str, Tensor]:
