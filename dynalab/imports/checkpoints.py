@@ -85,7 +85,7 @@ def import_checkpoints(
         if not str(path).isprintable():
             raise ConfigError(f"{str(path)!r}: a path that cannot be shown; rename it")
     reader = _Reader(reading)
-    found = []
+    found: list[Measured] = []
     for files in checkpoints:
         tell(len(found), len(checkpoints))
         found.append(reader.measure(files))
