@@ -20,8 +20,8 @@ from dynalab.core.machine import cores
 Task = TypeVar("Task")
 Done = TypeVar("Done")
 
-# Estimated seconds of one core below which a second process does not pay: it takes about 1.5 s to start and import.
-WORTH_PROCESSES = 4.0
+# Estimated seconds of one core below which a second process does not pay: it takes about 0.3 s to start and import.
+WORTH_PROCESSES = 1.0
 # Of processes that are started: one thread each, and nothing is imported from the working directory; what they import
 # from is sent to them.
 ENVIRONMENT = {
