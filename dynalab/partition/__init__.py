@@ -52,7 +52,7 @@ class Faces:
         """Face, start and end of every edge as its faces go round it, counter-clockwise, by face and start."""
         (start, end), (left, right) = self.mesh.ends, self.mesh.sides
         face, start, end = np.r_[left, right], np.r_[start, end], np.r_[end, start]
-        inside = np.flatnonzero(face >= 0)
+        inside = (face >= 0).nonzero()[0]
         face, start, end = face[inside], start[inside], end[inside]
         order = np.argsort(face * len(self.mesh.xy) + start)
         return face[order], start[order], end[order]

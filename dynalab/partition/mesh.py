@@ -23,27 +23,27 @@ class TooMany(ConfigError):
     """There are more faces than may be."""
 
 
-class Column:
-    """An array that grows at its end, with room to spare."""
+class Columns:
+    """Columns of numbers, (k, n), that grow at their end, with room to spare."""
 
     def __init__(self, values: np.ndarray) -> None:
-        """Copy the first values, (n, ...)."""
-        self._held, self._n = values.copy(), len(values)
+        """Copy the first values, (k, n)."""
+        self._held, self._n = np.array(values), values.shape[1]
 
     @property
     def now(self) -> np.ndarray:
         """The values so far, a view."""
-        return self._held[: self._n]
+        return self._held[:, : self._n]
 
-    def append(self, values: np.ndarray) -> None:
-        """Put values (k, ...) behind the others."""
-        n = self._n + len(values)
-        if n > len(self._held):
-            room = np.empty((2 * n, *self._held.shape[1:]), self._held.dtype)
-            room[: self._n] = self.now
+    def grow(self, n: int) -> np.ndarray:
+        """Make room for n more, which have no value yet, and return all."""
+        more = self._n + n
+        if more > self._held.shape[1]:
+            room = np.empty((len(self._held), 2 * more), self._held.dtype)
+            room[:, : self._n] = self.now
             self._held = room
-        self._held[self._n : n] = values
-        self._n = n
+        self._n = more
+        return self.now
 
 
 @dataclass(frozen=True)
@@ -82,32 +82,31 @@ class Mesh:
             most: Faces at most; None: as many as there are.
         """
         n = len(corners)
-        self._xy = Column(np.asarray(corners, float))
-        # From a start to an end; a face on the left, another on the right, or -1.
-        self._start, self._end = Column(np.arange(n)), Column((np.arange(n) + 1) % n)
-        self._left, self._right = Column(np.zeros(n, np.intp)), Column(np.full(n, -1))
-        self._label = Column(np.full(n, -1))
+        self._xy = Columns(np.asarray(corners, float).T)
+        start, outside = np.arange(n), np.full(n, -1)
+        # Start, end, the faces to the left and to the right (-1: outside), label.
+        self._edges = Columns(np.stack([start, (start + 1) % n, 0 * start, outside, outside]))
         self.n_faces, self._most = 1, most
 
     @property
     def xy(self) -> np.ndarray:
         """Where the vertices are, shape (V, 2)."""
-        return self._xy.now
+        return self._xy.now.T
 
     @property
     def ends(self) -> np.ndarray:
         """The vertices where every edge starts and ends, shape (2, E)."""
-        return np.stack([self._start.now, self._end.now])
+        return self._edges.now[:2]
 
     @property
     def sides(self) -> np.ndarray:
         """The faces to the left and to the right of every edge, shape (2, E); -1 is outside."""
-        return np.stack([self._left.now, self._right.now])
+        return self._edges.now[2:4]
 
     @property
     def labels(self) -> np.ndarray:
         """What drew every edge, shape (E,); -1 is the outline."""
-        return self._label.now.copy()
+        return self._edges.now[4]
 
     def cut(self, values: np.ndarray, scale: float, label: int) -> list[Born]:
         """Cut every face along the zero sets of some functions, one after another.
@@ -148,55 +147,58 @@ class Mesh:
 
     def _cut(self, values: np.ndarray, small: float, label: int) -> Born:
         """Cut by one function, given at the vertices, shape (V,)."""
-        start, end, left, right = (it.now for it in (self._start, self._end, self._left, self._right))
+        start, end, left, right, _ = self._edges.now
         above = values > small
         above_start, above_end = above.take(start), above.take(end)
-        mixed = np.flatnonzero(above_start != above_end)
+        mixed = (above_start ^ above_end).nonzero()[0]
         a, b, up = start.take(mixed), end.take(mixed), above_start.take(mixed)
-        low = values.take(np.where(up, b, a)) < -small
-        # Edges of which one end is above and the other below are split; else the other end is where it is zero.
-        split, a, b, split_up = mixed[low], a[low], b[low], up[low]
-        from_a = values.take(a)
-        t = from_a / (from_a - values.take(b))
-        new = np.arange(len(values), len(values) + len(t))
-        point = np.where(up, end.take(mixed), start.take(mixed))
-        point[low] = new
         # Where the boundary of a face, counter-clockwise, leaves what is above and where it comes back.
         of_left, of_right = left.take(mixed), right.take(mixed)
         leaves, enters = np.where(up, of_left, of_right), np.where(up, of_right, of_left)
+        point = np.where(up, b, a)
+        # Edges of which one end is above and the other below are split; else the other end is where it is zero.
+        low = values.take(point) < -small
+        clean = low.all()
+        split, split_up = mixed, up
+        if not clean:
+            split, a, b, split_up = mixed[low], a[low], b[low], up[low]
+        n, k, n_edges = len(values), len(split), len(start)
+        new = np.arange(n, n + k)
+        point[low] = new
         back = np.empty(self.n_faces + 1, np.intp)  # the last is outside
         back[enters] = point
         crossed = leaves >= 0
-        if not low.all():
+        if not clean:
             crossed &= self._crossed(values < -small, leaves, enters).take(leaves)
             crossed &= back.take(leaves) != point
         faces, leave = leaves[crossed], point[crossed]
         enter = back.take(faces)
-        xy = self.xy
-        first = xy.take(a, 0)
-        self._xy.append(first + t[:, None] * (xy.take(b, 0) - first))
-        above_edge = above_start | above_end
-        above_edge[split] = split_up
-        above_edge = np.concatenate([above_edge, ~split_up])
-        end[split] = new
-        self._append(new, b, left.take(split), right.take(split), self._label.now.take(split))
+        from_a = values.take(a)
+        t = from_a / (from_a - values.take(b))
+        xy = self._xy.grow(k)
+        first = xy.take(a, 1)
+        xy[:, n:] = first + t * (xy.take(b, 1) - first)
+        edges = self._edges.grow(k + len(faces))
+        halves, chords = edges[:, n_edges : n_edges + k], edges[:, n_edges + k :]
+        halves[0], halves[1], halves[2:] = new, b, edges[2:].take(split, 1)
+        edges[1, split] = new
+        ids = np.arange(self.n_faces, self.n_faces + len(faces))
+        for row, what in zip(chords, (leave, enter, ids, faces, label), strict=True):
+            row[:] = what
         # Of a face that is cut, the part above is a new face.
+        above_edge = np.empty(n_edges + k, bool)
+        np.logical_or(above_start, above_end, out=above_edge[:n_edges])
+        above_edge[split] = split_up
+        above_edge[n_edges:] = ~split_up
         cut = np.zeros(self.n_faces + 1, bool)
         cut[faces] = True
-        ids = np.arange(self.n_faces, self.n_faces + len(faces))
         becomes = back
         becomes[faces] = ids
-        for side in (self._left.now, self._right.now):
-            own = np.flatnonzero(cut.take(side, mode="wrap") & above_edge)
+        for side in edges[2:4, : n_edges + k]:
+            own = (cut.take(side, mode="wrap") & above_edge).nonzero()[0]
             side[own] = becomes.take(side.take(own))
-        self._append(leave, enter, ids, faces, np.full(len(faces), label))
         self.n_faces += len(faces)
         return Born(a, b, t)
-
-    def _append(self, *columns: np.ndarray) -> None:
-        own = (self._start, self._end, self._left, self._right, self._label)
-        for column, values in zip(own, columns, strict=True):
-            column.append(values)
 
     def _crossed(self, below: np.ndarray, leaves: np.ndarray, enters: np.ndarray) -> np.ndarray:
         """Return which faces are crossed where some vertices are on the line, shape (K + 1,).
@@ -204,9 +206,8 @@ class Mesh:
         A face that only touches it has nothing below; one that is thinner than what is small may seem to leave twice.
         """
         crossed = np.zeros(self.n_faces + 1, bool)
-        some = np.flatnonzero(below.take(self._start.now) | below.take(self._end.now))
-        for side in (self._left.now, self._right.now):
-            crossed[side.take(some)] = True
+        some = below.take(self.ends).any(0)
+        crossed[self.sides[:, some]] = True
         for faces in (leaves, enters):
             crossed[:-1] &= np.bincount(faces[faces >= 0], minlength=self.n_faces) == 1
         return crossed
@@ -225,8 +226,7 @@ class Mesh:
         self.n_faces, of = connected_components(graph, directed=False)
         ends, sides, labels = (np.delete(it, needless, -1) for it in (self.ends, self.sides, self.labels))
         left, ends = np.unique(ends, return_inverse=True)
-        self._xy = Column(self.xy[left])
-        self._start, self._end = map(Column, ends.reshape(2, -1))
-        self._left, self._right = map(Column, np.where(sides < 0, -1, of[sides].astype(np.intp)))
-        self._label = Column(labels)
+        self._xy = Columns(self._xy.now[:, left])
+        sides = np.where(sides < 0, -1, of[sides])
+        self._edges = Columns(np.concatenate([ends.reshape(2, -1), sides, labels[None]]))
         return left

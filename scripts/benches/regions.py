@@ -1,0 +1,119 @@
+"""The exact partition of a slice against regioncam (Rust, float32), whole calls in turn, one thread each.
+
+As a program it makes the partition of a network of three hidden layers so many times by both, and answers one line of
+JSON:
+
+    python -m benches.regions WIDTH PAIRS
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+from benches.base import Options, Row, Subject, Unavailable, environment
+
+# Width of the hidden layers -> about how many regions a square has.
+SIZES = {20: "1,000", 75: "15,000", 130: "50,000"}
+# Regions a second that are asked for without any other measure.
+RATE = 30_000
+SHARE = 0.8
+# Float32 sees fewer of the smallest.
+APART = 0.01
+
+
+def compare(width: int, pairs: int) -> dict[str, Any]:
+    """Time both in turn; the first of each is not counted.
+
+    Raises:
+        ModuleNotFoundError: There is no regioncam.
+    """
+    import numpy as np
+    import regioncam  # type: ignore[import-not-found,unused-ignore]
+    import torch
+    from torch import nn
+
+    from dynalab.partition import Partition, Plane
+
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for inputs in (2, width, width):
+        linear = nn.Linear(inputs, width)
+        nn.init.kaiming_normal_(linear.weight)
+        nn.init.normal_(linear.bias, std=0.3)
+        layers += [linear, nn.ReLU()]
+    network = nn.Sequential(*layers)
+    square = Plane(np.zeros(2), np.eye(2))
+    weights = [
+        (it.weight.detach().numpy().T.copy(), it.bias.detach().numpy())
+        for it in layers
+        if isinstance(it, nn.Linear)
+    ]
+
+    def ours() -> int:
+        return len(Partition.of(network, square).loops[1]) - 1
+
+    def theirs() -> int:
+        regions = regioncam.Regioncam(size=1)
+        for weight, bias in weights:
+            regions.linear(weight, bias)
+            regions.relu()
+        return regions.num_faces
+
+    seconds: dict[str, list[float]] = {"dynalab": [], "regioncam": []}
+    found = {}
+    for pair in range(pairs + 1):
+        for name, make in (("dynalab", ours), ("regioncam", theirs)):
+            began = time.process_time()
+            found[name] = make()
+            if pair:
+                seconds[name].append(time.process_time() - began)
+    return {"regions": found, "seconds": seconds}
+
+
+def measure(options: Options) -> list[Row]:
+    """Compare at three sizes.
+
+    Raises:
+        Unavailable: There is no regioncam.
+        RuntimeError: It failed, or the two do not find as many regions.
+    """
+    rows = []
+    for width in [*SIZES][: 1 if options.quick else None]:
+        options.say(f"about {SIZES[width]} regions, {options.pairs} pairs")
+        done = subprocess.run(
+            [sys.executable, "-m", "benches.regions", str(width), str(options.pairs)],
+            capture_output=True,
+            text=True,
+            env=environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"),
+            check=False,
+        )
+        if "No module named 'regioncam'" in done.stderr:
+            raise Unavailable(
+                "regioncam is not installed (it is one of the dev dependencies of pyproject.toml)"
+            )
+        if done.returncode:
+            raise RuntimeError(f"benches.regions {width}: {done.stderr[-2000:]}")
+        answer = json.loads(done.stdout)
+        ours, theirs = answer["regions"]["dynalab"], answer["regions"]["regioncam"]
+        if abs(ours - theirs) > APART * theirs:
+            raise RuntimeError(f"benches.regions {width}: {ours} regions, and {theirs} by regioncam")
+        seconds = answer["seconds"]
+        what = f"exact partition, {ours:,} regions"
+        ratios = [b / a for a, b in zip(seconds["dynalab"], seconds["regioncam"], strict=True)]
+        note = f"corners in order included; regioncam, in float32, finds {theirs:,}"
+        rows.append(
+            Row(what, "regioncam 0.5.2", ratios, None if options.quick else SHARE, seconds=seconds, note=note)
+        )
+        rates = [ours / took / RATE for took in seconds["dynalab"]]
+        rows.append(Row(what, f"{RATE:,} regions a second", rates, None if options.quick else 1.0))
+    return rows
+
+
+SUBJECT = Subject("regions", "the exact partition of a slice against regioncam at three sizes", measure)
+
+if __name__ == "__main__":
+    print(json.dumps(compare(int(sys.argv[1]), int(sys.argv[2]))))
