@@ -12,6 +12,7 @@ from benches import (
     memory,
     parity,
     probes,
+    regions,
     rows,
     single,
     wide,
@@ -31,4 +32,5 @@ SUBJECTS: list[Subject] = [
     hmm.SUBJECT,
     curvature.SUBJECT,
     directions.SUBJECT,
+    regions.SUBJECT,
 ]
