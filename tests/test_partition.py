@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import dynalab
 from dynalab.analysis.partition import show
+from dynalab.analysis.partition.findings import Over
 from dynalab.analysis.partition.summary import COLOURS
 from dynalab.core.batch import InputSpec
 from dynalab.core.errors import ConfigError
@@ -320,13 +321,14 @@ def test_the_command_counts_regions_and_has_the_pictures(here) -> None:
         assert [len(tiling.polygons) for tiling in figure.tilings] == [
             len(tiling.values) for tiling in figure.tilings
         ]
+    for figure in pictures[:2]:
         # A picture a step, and the scale of the colours.
         drawn = draw(figure)
         assert len(drawn.axes) == 3
         assert drawn.axes[0].get_title("left") == f"step 0: {run['rows'][0]['regions']} regions"
     few = here("analyze", "partition", "most=2", "--json").json["analyses"][0]
     assert {run["verdict"] for run in few["runs"]} == {"insufficient_data"}
-    assert "more than 2 regions (most=)" in few["warnings"][0]
+    assert "more than 2 regions (most=; a smaller pad= has fewer)" in few["warnings"][0]
     for keys, code, said in (
         (["examples=[1,1,2]"], 2, "three examples, from 0 to"),
         (["at=[7]"], 4, "no weights of step 7"),
@@ -336,10 +338,22 @@ def test_the_command_counts_regions_and_has_the_pictures(here) -> None:
         assert answer.code == code and said in answer.err and len(answer.err.splitlines()) <= 2, answer.err
 
 
+def test_numbers_over_runs_are_geometric_means() -> None:
+    found = Over.of([100.0, None, 400.0])
+    half = 12.706 * np.log(2)
+    assert (found.runs, found.value) == (2, pytest.approx(200))
+    assert found.interval == pytest.approx((200 * np.exp(-half), 200 * np.exp(half)), rel=1e-3)
+    assert Over.of([0.0, 5.0]) == Over(2, 0.0, (None, None))
+    assert Over.of([None]) == Over(0, None, (None, None))
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["task=digits", "model.hidden=[8]", "model.activation=gelu"], "not piecewise linear: it calls erf"),
+        (
+            ["task=parity", "task.n=10", "model.hidden=[8]", "model.activation=gelu"],
+            "not piecewise linear: it calls erf",
+        ),
         (["task=grokking", "task.modulus=7", "model.width=8"], "no rows of numbers (pairs)"),
     ],
 )

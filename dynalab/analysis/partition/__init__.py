@@ -120,7 +120,9 @@ def _of_run(
         try:
             found = Partition.of(run.network(step), cut.plane, config.most)
         except TooMany:
-            left_out.append(f"step {step:,} has more than {config.most:,} regions (most=)")
+            left_out.append(
+                f"step {step:,} has more than {config.most:,} regions (most=; a smaller pad= has fewer)"
+            )
             continue
         except ConfigError as error:
             raise NothingMatched(f"{run.id}: {error}") from error

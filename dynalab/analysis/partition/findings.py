@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,17 +43,21 @@ class RunFindings:
 
 @dataclass(frozen=True)
 class Over:
-    """A number over runs."""
+    """A positive number over runs."""
 
     runs: int  # in how many it is defined
-    value: float | None  # its mean
-    interval: Bounds  # 95% interval of the mean (Student); null where runs do not vary
+    value: float | None  # its geometric mean
+    interval: Bounds  # 95% interval of that (Student, of logarithms); null where runs do not vary or one is 0
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> Over:
         """Return it for one a run, in any order."""
         known = np.array(sorted(value for value in values if value is not None))
-        return cls(len(known), float(known.mean()) if len(known) else None, mean_interval(known))
+        if not len(known) or known[0] <= 0:
+            return cls(len(known), 0.0 if len(known) else None, (None, None))
+        logs = np.log(known)
+        low, high = (None if bound is None else math.exp(bound) for bound in mean_interval(logs))
+        return cls(len(known), math.exp(float(logs.mean())), (low, high))
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,9 @@ def _headline(findings: Findings) -> str:
         text = f"the slice has **{_told(last.regions)}** regions {at}"
     if last.near_density.value is not None:
         text += f"; they are **{_told(last.near_density)}** times as dense near the decision boundary as away from it"
-    return text + (f" (means over {count(last.regions.runs, 'run')})" if last.regions.runs > 1 else "")
+    return text + (
+        f" (geometric means over {count(last.regions.runs, 'run')})" if last.regions.runs > 1 else ""
+    )
 
 
 def _told(over: Over) -> str:
