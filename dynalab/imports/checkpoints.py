@@ -80,7 +80,10 @@ def import_checkpoints(
     rows.doubts += doubts
     paths = [Path(path) for path in frame[column]]
     _require_once(rows, paths)
-    checkpoints = [places.files_of(path) for path in paths]
+    try:
+        checkpoints = [places.files_of(path) for path in paths]
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: cannot be read ({error.strerror})") from error
     for path in (file for files in checkpoints for file in files):
         if not str(path).isprintable():
             raise ConfigError(f"{str(path)!r}: a path that cannot be shown; rename it")
