@@ -26,7 +26,7 @@ from dynalab.store.runfile import STATUSES
 from dynalab.store.stored import IMPORTED, StoredEnsemble
 
 # Groups that a command of training chooses from, in the order of use; the parts of `probe` are listed by `probes`.
-GROUPS = ("task", "model", "optimizer", "schedule")
+GROUPS = ("task", "model", "optimizer", "schedule", "average")
 # A value that may be typed as it is, in what a key is said to be: `full or an integer of at least 1`.
 _WORD = re.compile(r"[\w-]+")
 # What is said of values that no word can be given for.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dynalab.cli.options import columns_of_terminal, echo, emit_json
 from dynalab.config import registry
 from dynalab.config.commented import value_in_words
-from dynalab.config.explain import GROUPS, PARTS, Explained, of_part, shared
+from dynalab.config.explain import AVERAGE, GROUPS, PARTS, Explained, of_part, shared
 from dynalab.config.lookup import Answer, look_up
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ class Configuration:
     def chosen(self) -> dict[str, tuple[str, list[Explained]]]:
         """Return group -> the part that is chosen, in all ensembles, and its keys."""
         chosen = {}
-        for group in PARTS:
+        for group in (*PARTS, AVERAGE):
             first, *others = (getattr(request.config, group) for request in self.command.requests)
-            if all(type(other) is type(first) for other in others):
+            if first is not None and all(type(other) is type(first) for other in others):
                 chosen[group] = (first.name, of_part(group, first.name, type(first)))
         return chosen
 
@@ -48,8 +48,9 @@ class Configuration:
         composer, values = Composer(self.command.settings.folders), []
         group, _, field = answer.key.partition(".")
         for request, tree in zip(self.command.requests, self.trees, strict=True):
-            key = f"{group}.name" if group in PARTS and not field else answer.key
-            part = getattr(request.config, group) if group in PARTS else None
+            is_part = group in (*PARTS, AVERAGE)
+            key = f"{group}.name" if is_part and not field else answer.key
+            part = getattr(request.config, group) if is_part else None
             if key not in tree or (field and part is not None and part.name not in answer.defaults):
                 continue
             cell = parse([*request.overrides, *self.seeds])

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from dynalab.config import registry
-from dynalab.config.compose import PARTS, Composer
+from dynalab.config.compose import CHOSEN, Composer
 from dynalab.config.ensemble import EnsembleConfig, RunSpec, from_tree, runs_of
 from dynalab.config.overrides import Override, cells, parse
 from dynalab.config.places import outputs_root
-from dynalab.config.schema import LAUNCHERS, STREAMS, Checkpoint, Compute
+from dynalab.config.schema import LAUNCHERS, STREAMS, Checkpoint, Compute, require
 from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.config.tree import parts_of, value_at
@@ -22,7 +22,7 @@ from dynalab.config.typed import flat, typed
 from dynalab.core.errors import ConfigError, DynalabError
 
 SECTIONS = (
-    *(*PARTS, "train", "eval", "probes", "probe", "snapshots"),
+    *(*CHOSEN, "train", "eval", "probes", "probe", "snapshots"),
     *("seed", "seed_streams", "design", "device", "compute", "checkpoint", "launcher", "outputs"),
     *("tuned", "convergence", "levels"),
 )
@@ -167,6 +167,7 @@ def _request(
     steps = length_of(config, {item.key for item in cell})
     config = replace(config, train=replace(config.train, steps=steps, epochs=None))
     _check_batches(config, steps)
+    check_average(config, steps)
     slug = _slug(config, cell, usual(str(config.task.name)))
     return Request(config, runs_of(config, seeds), steps, [item.written for item in cell], slug)
 
@@ -208,6 +209,13 @@ def _check_batches(config: EnsembleConfig, steps: int) -> None:
             f"train.batch_size={given}: {where} of 1 example, which has no batch statistics for "
             f"model={config.model.name}; choose a size that leaves none, or another norm"
         )
+
+
+def check_average(config: EnsembleConfig, steps: int) -> None:
+    """Refuse an average that begins after the last step."""
+    if config.average is not None:
+        begin = config.average.from_
+        require(begin <= steps, "average.from", begin, f"a step of the training, which has {steps:,}")
 
 
 def settings_of(tree: Mapping[str, Any], outputs: str | Path | None, folders: tuple[Path, ...]) -> Settings:
@@ -275,7 +283,7 @@ def words_of(config: EnsembleConfig) -> list[str] | None:
     They name its groups, its probes, and the keys in which it differs from what these bring with them.
     """
     tree = config.as_dict()
-    overrides = [Override.of(group, tree[group]["name"]) for group in PARTS]
+    overrides = [Override.of(group, tree[group]["name"]) for group in CHOSEN if group in tree]
     if "inner" in tree["optimizer"]:
         overrides.append(Override.of("optimizer.inner", tree["optimizer"]["inner"]))
     overrides += [Override.of(key, tree[key]) for key in ("probes", "design")]

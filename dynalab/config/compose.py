@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig, from_tree
 from dynalab.config.experiments import ABOUT
+from dynalab.config.explain import AVERAGE, PARTS
 from dynalab.config.overrides import Override, cells, parse
+from dynalab.config.plain import key_of
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.config.tree import Tree, has, merged, parts_of, placed, resolved, value_at, without
 from dynalab.config.tuned import config_class
@@ -26,7 +28,7 @@ from dynalab.core.errors import ConfigError
 if TYPE_CHECKING:
     from dynalab.config.layers import Folders, Layer
 
-PARTS = ("task", "model", "optimizer", "schedule")
+CHOSEN = (*PARTS, AVERAGE)
 # The primary file in conf/.
 ROOT = "train"
 
@@ -202,9 +204,9 @@ class Composer:
 
     def _check_option(self, item: Override) -> None:
         group = item.key
-        if group not in (*PARTS, "experiment") or item.sign == "~":
+        if group not in (*CHOSEN, "experiment") or item.sign == "~":
             return
-        if group == "experiment" and item.value is None:
+        if group in ("experiment", AVERAGE) and item.value is None:
             return
         values = item.value if isinstance(item.value, list) else [item.value]
         legal = self._names_of(group)
@@ -225,7 +227,7 @@ class Composer:
         A key that the file's own option does not have either is a mistake in the file, and stays, to be named.
         """
         tree, notes = base.tree, []
-        for group in PARTS:
+        for group in CHOSEN:
             name, fields = self._fields(group, tree)
             own = base.own(group)
             strange: dict[str, list[str]] = {}
@@ -244,7 +246,7 @@ class Composer:
     def _fields_before(self, group: str, choices: Sequence[Override]) -> set[str]:
         """Return the fields of the options that files alone would have chosen: without the words that name parts."""
         found: set[str] = set()
-        for named in (PARTS[1:], PARTS):
+        for named in (CHOSEN[1:], CHOSEN):
             fewer = [item for item in choices if item.key not in named]
             if len(fewer) < len(choices):
                 with contextlib.suppress(ConfigError):
@@ -258,7 +260,8 @@ class Composer:
             return "", None
         name = str(node.get("name"))
         try:
-            return name, {item.name for item in dataclasses.fields(config_class(group, tree, self.folders))}
+            fields = dataclasses.fields(config_class(group, tree, self.folders))
+            return name, {key_of(item.name) for item in fields}
         except ConfigError:
             return name, None
 
@@ -305,7 +308,7 @@ def _changed(tree: Tree, item: Override, base: Base) -> Tree:
     item.require_key()
     *way, last = parts_of(item.key)
     # Of a part's section the part itself knows the keys: those of an optimizer around another depend on the inner one.
-    if item.sign in ("+", "++") or (len(way) == 1 and way[0] in PARTS and item.sign != "~"):
+    if item.sign in ("+", "++") or (len(way) == 1 and way[0] in CHOSEN and item.sign != "~"):
         return item.applied(tree)
     if not has(tree, [*way, last]):
         raise item.unknown(tree)
@@ -314,7 +317,7 @@ def _changed(tree: Tree, item: Override, base: Base) -> Tree:
     before = value_at(tree, [*way, last])
     if item.value is not None and item.value != before:
         raise ConfigError(f"{item.written}: {item.key} is {'null' if before is None else before}")
-    own = base.own(way[0]) if way and way[0] in PARTS else None
+    own = base.own(way[0]) if way and way[0] in CHOSEN else None
     if own is not None and has(own.tree, [*way, last]):
         # What is taken away of a key that the part's own file lists is what was said of it.
         return dict(placed(tree, [*way, last], None))

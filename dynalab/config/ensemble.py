@@ -19,6 +19,8 @@ from dynalab.core.errors import ConfigError
 
 DEFAULT_PROBES = ("weights", "gradients")
 # Shared sections that decide results, or what counts as one.
+# Groups of which a configuration need have no part -> one that it may have.
+OPTIONAL = {"average": "ema", "edit": "perturb"}
 _SHARED = ("train", "eval", "snapshots", "seed_streams", "convergence", "levels")
 
 
@@ -49,6 +51,7 @@ class EnsembleConfig:
     parent: str | None = None
     origin: Mapping[str, Any] | None = None
     edit: Any = None
+    average: Any = None
 
     def identity(self) -> dict[str, Any]:
         """Return what is hashed: the identity sections, without anything at its neutral default."""
@@ -70,7 +73,11 @@ class EnsembleConfig:
             "design": self.design if self.design != "seeds" else None,
             "sources": dict(self.sources),
             "parent": self.parent,
-            "edit": {"name": self.edit.name, **non_neutral(self.edit)} if self.edit is not None else None,
+            **{
+                group: {"name": part.name, **non_neutral(part)}
+                for group in OPTIONAL
+                if (part := getattr(self, group)) is not None
+            },
         }
         identity = {name: section for name, section in sections.items() if section}
         # Apart from the others: no probes at all is an empty list, and says something.
@@ -126,7 +133,7 @@ class EnsembleConfig:
         more = {
             "named": list(self.named),
             "parent": self.parent,
-            "edit": plain(self.edit) if self.edit is not None else None,
+            **{group: plain(part) for group in OPTIONAL if (part := getattr(self, group)) is not None},
             "origin": dict(self.origin or {}),
             "sources": dict(self.sources),
         }
@@ -216,12 +223,18 @@ def from_tree(
         check_cadence(f"probe.{name}", probe[name].every, probe[name].at)
         if part.source:
             sources[f"probe.{name}"] = part.source
-    edit = None
-    if change := tree.get("edit"):
-        part = find("edit", str(change.get("name")), "edit")
-        edit = read(part.config_class, change, "edit")
+    optional = {}
+    for group, example in OPTIONAL.items():
+        if not (keys := tree.get(group)):
+            continue
+        if "name" not in keys:
+            raise ConfigError(
+                f"{group}.{next(iter(keys))}: name the {group} as well, for example {group}={example}"
+            )
+        part = find(group, str(keys["name"]), group)
+        optional[group] = read(part.config_class, keys, group)
         if part.source:
-            sources["edit"] = part.source
+            sources[group] = part.source
     design = tree.get("design") or "seeds"
     if design not in ("seeds", "crossed"):
         raise ConfigError(f"design={design}: expected seeds or crossed")
@@ -236,7 +249,7 @@ def from_tree(
         named=tuple(named),
         parent=tree.get("parent"),
         origin=tree.get("origin"),
-        edit=edit,
+        **optional,
     )
 
 

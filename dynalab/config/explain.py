@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from dynalab.config import registry, schema
 from dynalab.config.keys import about_of, hints_of, kind_of, range_of
-from dynalab.config.plain import neutral_of
+from dynalab.config.plain import key_of, neutral_of
 
 if TYPE_CHECKING:
     from dynalab.config.ensemble import EnsembleConfig
 
 # Groups of which every configuration of `train` has one part.
 PARTS = ("task", "model", "optimizer", "schedule")
+# And one of which it may have one.
+AVERAGE = "average"
 
 # Groups whose parts a configuration chooses, and what a part of each is.
 GROUPS = {
@@ -28,6 +30,7 @@ GROUPS = {
     "model": "the network",
     "optimizer": "how weights follow from gradients",
     "schedule": "how the learning rate moves",
+    "average": "an average of the weights, which is evaluated beside them; null: none",
     "probe": "what is measured while training: probes=[...] lists those that are",
     "edit": "what is done to the state that a fork goes on from",
     "analysis": "what is inferred from stored runs: dynalab analyze KIND",
@@ -62,7 +65,7 @@ def section(cls: type[Any], prefix: str) -> list[Explained]:
     """
     explained: list[Explained] = []
     for field in dataclasses.fields(cls):
-        key = f"{prefix}.{field.name}" if prefix else field.name
+        key = f"{prefix}.{key_of(field.name)}" if prefix else key_of(field.name)
         inner = hints_of(cls).get(field.name)
         if isinstance(inner, type) and dataclasses.is_dataclass(inner):
             explained += section(inner, key)
@@ -83,7 +86,7 @@ def part(group: str, name: str, folders: Sequence[Path] = ()) -> list[Explained]
     An optimizer around another shows the inner one's keys too, where nothing is said those of its usual inner one.
 
     Args:
-        group: `task`, `model`, `optimizer`, `schedule`, `probe`, `edit` or `analysis`.
+        group: `task`, `model`, `optimizer`, `schedule`, `average`, `probe`, `edit` or `analysis`.
         name: The part.
         folders: A user's configuration folders.
 
@@ -119,8 +122,9 @@ def title(group: str, name: str, folders: Sequence[Path] = ()) -> str:
 def of_config(config: EnsembleConfig) -> dict[str, Explained]:
     """Return key -> what it is, of every key that a configuration has."""
     items = [item for keys in shared().values() for item in keys]
-    for group in PARTS:
-        items += of_part(group, "", type(getattr(config, group)))
+    for group in (*PARTS, AVERAGE):
+        if (keys := getattr(config, group)) is not None:
+            items += of_part(group, "", type(keys))
     for name, keys in config.probe.items():
         items += of_part("probe", name, type(keys))
     return {item.key: item for item in items}

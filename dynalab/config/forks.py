@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dynalab.config import registry
-from dynalab.config.command import Settings, length_of, readable, seeds_of, settings_of
+from dynalab.config.command import Settings, check_average, length_of, readable, seeds_of, settings_of
 from dynalab.config.compose import Composer
 from dynalab.config.ensemble import EnsembleConfig, from_stored, from_tree
 from dynalab.config.overrides import Override, cells, parse
@@ -19,7 +19,10 @@ from dynalab.core.errors import ConfigError
 from dynalab.core.forks import names_parent, parent_and_step
 
 # What a fork may change, and what is about how it is trained.
-_CHANGES = ("optimizer", "schedule", "train", "task", "model", "probes", "probe", "snapshots", "edit")
+_CHANGES = (
+    *("optimizer", "schedule", "average", "train", "task", "model"),
+    *("probes", "probe", "snapshots", "edit"),
+)
 _SETTINGS = ("checkpoint.", "launcher", "outputs", "compute.workers", "compute.width", "compute.snapshot_gb")
 _KEPT = {
     **dict.fromkeys(("task", "model"), "a fork goes on with its parent's weights"),
@@ -179,8 +182,6 @@ def _variant(
     tree: dict[str, Any] = {key: value for key, value in origin.tree.items() if key not in _OF_FORKS}
     for item in _in_place(tree, changes, composer):
         tree = item.applied(tree)
-    if (edit := tree.get("edit")) and "name" not in edit:
-        raise ConfigError(f"edit.{next(iter(edit))}: name the edit as well, for example edit=perturb")
     tree["seed_streams"] = {**(tree.get("seed_streams") or {}), **streams}
     # What is stored has no interpolations (`from_stored`): these are the command's.
     config = from_tree(resolved(tree), composer.folders)
@@ -192,6 +193,7 @@ def _variant(
         raise ConfigError(
             f"train.steps={steps}: a fork at step {origin.step:,} needs more; steps are counted from the parent's start"
         )
+    check_average(config, steps)
     config = replace(config, train=replace(config.train, steps=steps, epochs=None))
     held = [Override.of(f"seed_streams.{name}", value) for name, value in streams.items()]
     words = [f"parent={origin.ref}", *map(str, [*changes, *held])]
@@ -203,14 +205,16 @@ def _in_place(tree: Tree, changes: Sequence[Override], composer: Composer) -> It
 
     The section is as the parent's task has it with the words about it.
     """
-    groups = ("optimizer", "schedule")
+    groups = ("optimizer", "schedule", "average")
     chosen = {item.key for item in changes if item.key in groups and composer.chooses(item)}
     for group in sorted(chosen):
         about = [item for item in changes if item.key.partition(".")[0] == group]
         task = Override.of("task", tree["task"]["name"])
         config = from_tree(composer.compose([task, *about]), composer.folders)
         # Set first to nothing, as sections are merged.
-        yield from (Override.of(group, None), Override.of(group, plain(getattr(config, group))))
+        yield Override.of(group, None)
+        if (part := getattr(config, group)) is not None:
+            yield Override.of(group, plain(part))
         if group == "optimizer":
             yield Override.of("named", list(config.named) or None)
     for item in sorted(changes, key=lambda item: item.key.count(".")):
@@ -223,7 +227,7 @@ def _in_place(tree: Tree, changes: Sequence[Override], composer: Composer) -> It
 def _slug(origin: Origin, changes: Sequence[Override], streams: Mapping[str, int]) -> str:
     pieces = [
         readable(item.value)
-        if item.key in ("edit", "optimizer", "schedule")
+        if item.key in ("edit", "optimizer", "schedule", "average")
         else f"{item.key.rpartition('.')[2]}_{readable(item.value)}"
         for item in {item.key: item for item in changes}.values()
         if item.key != "train.steps"

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
+from dynalab.config.plain import key_of
 from dynalab.config.suggest import did_you_mean
 from dynalab.core.errors import ConfigError
 
@@ -124,7 +125,7 @@ class Section:
 
     def _dotted(self, name: str) -> str:
         """Return a field's key, as one types it."""
-        return f"{self._of}.{name}" if self._of else name
+        return f"{self._of}.{key_of(name)}" if self._of else key_of(name)
 
     def _require(self, condition: bool, name: str, legal: str = "") -> None:
         """Refuse a field's value unless the condition holds; what is legal is by default what was declared."""

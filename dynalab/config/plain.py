@@ -7,9 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 
+def key_of(name: str) -> str:
+    """Return the key of a field: where it is a word of Python, which no field can be, the field has a `_` behind it."""
+    return name.removesuffix("_")
+
+
 def plain(instance: Any) -> dict[str, Any]:
     """Return a dataclass as plain values that JSON and YAML can hold."""
-    return {field.name: plain_value(getattr(instance, field.name)) for field in dataclasses.fields(instance)}
+    fields = dataclasses.fields(instance)
+    return {key_of(field.name): plain_value(getattr(instance, field.name)) for field in fields}
 
 
 def neutral_of(field: dataclasses.Field[Any]) -> Any:

@@ -34,14 +34,24 @@ PACKAGES = {
     "model": ("dynalab.models", "dynalab.models"),
     "optimizer": ("dynalab.optim", "dynalab.optimizers"),
     "schedule": ("dynalab.optim.schedules", "dynalab.schedules"),
+    "average": ("dynalab.averages", "dynalab.averages"),
     "probe": ("dynalab.probes", "dynalab.probes"),
     "edit": ("dynalab.edits", "dynalab.edits"),
     "analysis": ("dynalab.analysis", "dynalab.analyses"),
 }
 
 # Fields that every part of a group has, and the class that they come from.
-_FIELDS = {"analysis": ("steps",), "probe": ("name", "every", "at"), "edit": ("name", "seed")}
-_BASES = {"analysis": " (from dynalab.analysis.base.Keys)", "probe": " (from dynalab.probes.base.Cadence)"}
+_FIELDS = {
+    "analysis": ("steps",),
+    "probe": ("name", "every", "at"),
+    "edit": ("name", "seed"),
+    "average": ("name", "every", "from_"),
+}
+_BASES = {
+    "analysis": " (from dynalab.analysis.base.Keys)",
+    "probe": " (from dynalab.probes.base.Cadence)",
+    "average": " (from dynalab.averages.base.Keys)",
+}
 # Any source will do: what a user names now, as opposed to what a stored configuration was made with.
 ANY = "any"
 _NAME = re.compile(r"\w[\w.+-]*")

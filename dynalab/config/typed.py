@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dynalab.config.plain import key_of
 from dynalab.config.plain import neutral_of as neutral_of
 from dynalab.config.plain import plain as plain
 from dynalab.config.suggest import did_you_mean, listing
@@ -51,7 +52,7 @@ def _typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
     node: DictConfig = OmegaConf.structured(cls)
     # OmegaConf makes nodes of frozen dataclasses read-only; the node is scaffolding, the result is frozen again.
     _thaw(node)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {key_of(field.name): field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if not isinstance(values, Mapping):
         legal = [f"{key}.{name}" for name in fields]
         raise ConfigError(f"{key}={_show(values)}: expected its keys, {listing(legal)}")
@@ -64,7 +65,8 @@ def _typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
             )
         if value is None and neutral_of(fields[name]) is not None:
             continue
-        inner = OmegaConf.get_type(node, str(name))
+        own = fields[name].name
+        inner = OmegaConf.get_type(node, own)
         if dataclasses.is_dataclass(inner) and isinstance(inner, type):
             # Typed by itself, so that what is wrong in it is named by its own key.
             value = plain(typed(inner, value, dotted))
@@ -74,7 +76,7 @@ def _typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
             # As numbers are written with exponents: train.steps=1e4.
             value = int(value)
         try:
-            OmegaConf.update(node, name, value, merge=True, force_add=False)
+            OmegaConf.update(node, own, value, merge=True, force_add=False)
         except OmegaConfBaseException as error:
             expected = " or ".join(_TYPES.get(part, part) for part in parts)
             raise ConfigError(f"{dotted}={_show(value)}: expected {expected}") from error
@@ -85,9 +87,9 @@ def _typed(cls: type[T], values: Mapping[str, Any], key: str) -> T:
         raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
     # OmegaConf has lists only; a field that is a tuple gets one, so that equal configurations are equal.
     listed = {
-        name: tuple(value)
-        for name, field in fields.items()
-        if isinstance(value := getattr(instance, name), list) and str(field.type).startswith("tuple")
+        field.name: tuple(value)
+        for field in fields.values()
+        if isinstance(value := getattr(instance, field.name), list) and str(field.type).startswith("tuple")
     }
     return dataclasses.replace(instance, **listed) if listed else instance
 
@@ -119,9 +121,9 @@ def non_neutral(instance: Any) -> dict[str, Any]:
     """Return the fields of a dataclass that differ from their neutral defaults, as plain values."""
     values = plain(instance)
     return {
-        field.name: values[field.name]
+        key: values[key]
         for field in dataclasses.fields(instance)
-        if values[field.name] != neutral_of(field)
+        if values[key := key_of(field.name)] != neutral_of(field)
     }
 
 

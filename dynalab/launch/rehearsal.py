@@ -62,7 +62,11 @@ def _kind(tree: Mapping[str, Any]) -> str:
     """Name what decides whether training can begin: of dynalab's own optimizers and schedules any can."""
     sources = tree.get("sources") or {}
     own = ["task", "model", "train", "eval", "probes", "probe", "edit"]
-    own += [group for group in ("optimizer", "schedule") if any(name.startswith(group) for name in sources)]
+    own += [
+        group
+        for group in ("optimizer", "schedule", "average")
+        if any(name.startswith(group) for name in sources)
+    ]
     chosen = {key: tree.get(key) for key in own}
     chosen["train"] = {key: value for key, value in tree["train"].items() if key != "steps"}
     return canonical(

@@ -23,16 +23,20 @@ class Evaluation:
         self._stack, self._loss, self._task, self._data = stack, loss, loss.task, data
 
     def of(
-        self, split: str, weights: Mapping[str, Tensor], correct: list[Tensor] | None = None
+        self,
+        split: str,
+        weights: Mapping[str, Tensor],
+        correct: list[Tensor] | None = None,
+        buffers: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Return `<split>_loss` and the task's metrics with weights (S, ...), each of shape (S,), float64.
 
         To `correct`, where it is given, is added of every batch which of its examples are right, (S, B), as the task
-        says.
+        says. `buffers` (S, ...) stand in the place of those that go with the evaluated weights.
         """
 
         def means_of(batch: Batch) -> tuple[dict[str, Tensor], int | Tensor]:
-            outputs = self._stack.forward(batch.inputs, weights).to(self._loss.dtype)
+            outputs = self._stack.forward(batch.inputs, weights, buffers=buffers).to(self._loss.dtype)
             kept = outputs.shape[:2] == batch.inputs.shape[:2] or not self._stack.made
             require(
                 kept,

@@ -22,6 +22,7 @@ from dynalab.networks.evaluation import averaged, shares_pass
 from dynalab.networks.restore import restore_arrays, tensors_of
 from dynalab.networks.settings import as_trained
 from dynalab.networks.stack import LEAST_WIDTH, NO_UPDATE, Stack, widen
+from dynalab.networks.statistics import refreshed
 from dynalab.optim.ascent import along_runs
 from dynalab.tasks.base import Fewer, TaskData, counted
 from dynalab.tasks.loss import Loss
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from dynalab.networks.learner import Recipe
 
 Tensors = Mapping[str, Tensor]
-
-# The running statistics of torch's norms, and of dynalab's.
-_STATISTICS = ("running_mean", "running_var")
 
 
 @dataclass(frozen=True)
@@ -154,33 +152,16 @@ class Stacked:
         return dict(zip(self.trained, whole, strict=True))
 
     def refresh_statistics(self, params: Tensors, examples: Examples) -> dict[str, Tensor]:
-        """Return buffers whose running statistics are those of other weights: means over pieces of examples.
-
-        A network that keeps none gets its buffers back. A piece counts by its number of examples; as in training, the
-        variance of a piece is the unbiased one.
+        """Return buffers whose running statistics are those of other weights, as `statistics.refreshed` says.
 
         Args:
             params: As in `losses`.
             examples: Of `examples("train")`, in pieces that training would accept as batches.
         """
-        own = self.buffers
-        names = [name for name in own if name.rpartition(".")[2] in _STATISTICS]
-        sums, total = dict.fromkeys(names, torch.zeros(())), 0
-        shares: dict[str, Tensor] = {}
-        with torch.no_grad(), as_trained(self._threads):
-            for batch in self._batches(examples) if names else ():
-                # A pass moves a statistic r to (1 - m) r + m s, where s is the batch's: from 0 it comes to m s.
-                zeros = {name: torch.zeros_like(own[name]) for name in names}
-                once = self._moved(params, {**own, **zeros}, batch)
-                if not shares:
-                    # And from there to (2 - m) m s, which tells m, the network's own affair.
-                    twice = self._moved(params, {**own, **{name: once[name] for name in names}}, batch)
-                    shares = {name: _share(once[name], twice[name]) for name in names}
-                for name in names:
-                    sums[name] = sums[name].to(self.device) + batch.size * once[name].double() / shares[name]
-                total += batch.size
-        means = {name: (sums[name] / total).to(own[name].dtype) for name in names}
-        return {**own, **means}
+        with as_trained(self._threads):
+            return refreshed(
+                self.buffers, self._batches(examples), lambda held, batch: self._moved(params, held, batch)
+            )
 
     def _moved(self, params: Tensors, buffers: Tensors, batch: Batch) -> dict[str, Tensor]:
         """Return buffers (S, ...) as a training pass leaves them; those that are given stay as they are."""
@@ -218,14 +199,6 @@ class Stacked:
             weights, own = ({n: x[part] for n, x in tensors.items()} for tensors in (params, buffers))
             found.append(self._stack.forward(inputs[part], weights, buffers=own)[fresh])
         return torch.cat(found).to(self._loss.dtype)
-
-
-def _share(once: Tensor, twice: Tensor) -> Tensor:
-    """Return how much of a batch's statistic a pass takes, m, shape (S, 1, ...), from m s and (2 - m) m s."""
-    first, second = (x.double().unsqueeze(-1).flatten(1) for x in (once, twice))
-    power = first.square().sum(1)
-    share = torch.where(power > 0, 2 - (first * second).sum(1) / power, 1.0)
-    return along_runs(share, once.double())
 
 
 def stacked(

@@ -279,15 +279,17 @@ class Ensemble(Recorded):
         frame.insert(0, "run", pd.Series([run.run for run in table.runs]).repeat(counts).array)
         return frame
 
-    def model(self, seed: int | str, step: int) -> nn.Module:
+    def model(self, seed: int | str, step: int, *, average: bool = False) -> nn.Module:
         """Return one run's network with the weights it had at a step (a snapshot or a checkpoint).
 
         Args:
             seed: Its seed, or its label.
             step: One of the steps that weights were kept at.
+            average: Take the averaged weights of that step, of a training with `average=ema`, `lawa` or `swa`, with
+                their batch statistics.
 
         Raises:
-            ConfigError: There is no such run, or no weights of that step.
+            ConfigError: There is no such run, no weights of that step, or no averaged ones.
         """
         if self.imported:
             has = "metrics, and no weights"
@@ -302,4 +304,4 @@ class Ensemble(Recorded):
             raise ConfigError(
                 f"{self.id} has no run {label}; there are {listing(r.label for r in self.runs)}"
             )
-        return network_at(self, run, step)
+        return network_at(self, run, step, average)

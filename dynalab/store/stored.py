@@ -42,6 +42,7 @@ _CONFIG = {
     ),
     "parent": (names_parent,),
     "edit": _SECTION,
+    "average": _SECTION,
     "origin": _SECTION,
     "sources": (mapping(text),),
     "import": (

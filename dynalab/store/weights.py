@@ -15,6 +15,7 @@ from dynalab.core.streams import Streams
 from dynalab.networks.build import network_of
 from dynalab.networks.restore import names_in, restore
 from dynalab.store import checkpoint, snapshot
+from dynalab.store.names import AVERAGED
 from dynalab.store.paths import ShardPaths
 
 if TYPE_CHECKING:
@@ -38,10 +39,17 @@ class Kept:
             self._files[shard.root] = checkpoints | shard.snapshots()
         return self._files[shard.root]
 
-    def read(self, run: StoredRun, step: int, rows: Mapping[str, slice] | None = None) -> dict[str, Tensor]:
+    def read(
+        self, run: StoredRun, step: int, rows: Mapping[str, slice] | None = None, average: bool = False
+    ) -> dict[str, Tensor]:
         """Return one run's weights that are evaluated, and their buffers, at a step of `files`.
 
-        `rows` are those of some tensors, along the first axis, in the place of all.
+        `rows` are those of some tensors, along the first axis, in the place of all. With `average` the averaged ones
+        stand in the place of those that are averaged.
+
+        Raises:
+            ConfigError: Nothing had been averaged by then.
+            StoreError: The files are damaged.
         """
 
         def cut(stored: Any, key: str, name: str) -> Tensor:
@@ -65,15 +73,22 @@ class Kept:
             self._whole[path] = about.st_mtime_ns, about.st_size
         try:
             with safe_open(str(path), framework="pt") as stored:
-                weights = {name: cut(stored, name, name) for name in rows or stored.keys()}
-            if whole is not None:
-                # A checkpoint holds the weights that training goes on from; what is evaluated may be an optimizer's
-                # slow ones.
-                with safe_open(str(whole.optim), framework="pt") as stored:
-                    slow = {f"optimizer/{name}/slow": name for name in weights}
-                    weights |= {slow[key]: cut(stored, key, slow[key]) for key in slow.keys() & stored.keys()}
+                names = rows or {*stored.keys()}
+                weights = {n: cut(stored, n, n) for n in names if not n.startswith(AVERAGED)}
+            # A checkpoint holds the weights that training goes on from; what is evaluated may be an optimizer's slow
+            # ones. What is averaged stands beside them, in a snapshot in the same file.
+            form, beside = (
+                f"{AVERAGED}{{}}" if average else "optimizer/{}/slow",
+                whole.optim if whole else path,
+            )
+            with safe_open(str(beside), framework="pt") as stored:
+                others = {form.format(name): name for name in weights}
+                found = others.keys() & stored.keys()
+                weights |= {others[key]: cut(stored, key, others[key]) for key in found}
         except (SafetensorError, OSError, LookupError) as error:
             raise StoreError(f"{path} is damaged: {error}") from error
+        if average and not found:
+            raise ConfigError(f"{run.id}: by step {step:,} no weights had been averaged yet")
         return weights
 
     def arrays(
@@ -84,14 +99,18 @@ class Kept:
         return {name: (x.float() if x.dtype.itemsize == 2 else x).numpy() for name, x in weights.items()}
 
 
-def network_at(ensemble: StoredEnsemble, run: StoredRun, step: int) -> nn.Module:
+def network_at(ensemble: StoredEnsemble, run: StoredRun, step: int, average: bool = False) -> nn.Module:
     """Return the network of a run with the weights that were kept at a step; plug-ins come from `DYNALAB_PATH`.
 
+    With `average` they are the averaged ones.
+
     Raises:
-        ConfigError: No weights were kept at that step, the run had diverged by then, or a plug-in is gone or has
-            changed.
+        ConfigError: No weights were kept at that step, nothing was averaged by then, the run had diverged by then, or a
+            plug-in is gone or has changed.
         StoreError: The configuration or the weights are damaged.
     """
+    if average and not ensemble.config.get("average"):
+        raise ConfigError(f"{run.id}: no weights were averaged; train with average=ema, lawa or swa")
     kept = Kept()
     files = kept.files(run.shard)
     if step not in files:
@@ -103,7 +122,7 @@ def network_at(ensemble: StoredEnsemble, run: StoredRun, step: int) -> nn.Module
     folders = search_path()
     streams = Streams(**run.record.runs[run.index].streams)
     network = network_of(ensemble.typed_config(folders), streams, folders)
-    weights = kept.read(run, step)
+    weights = kept.read(run, step, average=average)
     try:
         restore(network, {name: weights[name] for name in names_in(network, weights)})
     except (LookupError, RuntimeError) as error:

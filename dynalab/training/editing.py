@@ -64,6 +64,8 @@ def edit(loop: Loop, seeds: Sequence[int | None], segment: Segment, folders: Seq
     refuse_held(config.train, state.masks)
     loop.updates.masks.of = dict(state.masks)
     loop.updates.gradients.forget()
+    if loop.averaging is not None:
+        loop.averaging.edited(loop.step)
 
 
 def _tensors(state: State) -> dict[str, Tensor]:

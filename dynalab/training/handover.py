@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from dynalab.core.errors import ConfigError
+from dynalab.store.names import AVERAGED
+from dynalab.training.averaging import STATE
 from dynalab.training.editing import edit
 from dynalab.training.loop import Loop
 from dynalab.training.segments import Segment
@@ -20,7 +22,7 @@ _FEW = 2
 
 
 def carry(before: Loop, after: Loop, weights: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
-    """Give a loop the state of another: all of it, but for what an optimizer or probe of other keys cannot take.
+    """Give a loop the state of another: all but what an optimizer, an average or a probe of other keys cannot take.
 
     Args:
         before: The loop whose state it is.
@@ -42,12 +44,15 @@ def carry(before: Loop, after: Loop, weights: Mapping[str, Tensor], other: Mappi
     fresh = _kind(before) != _kind(after)
     probes = before.config.probe
     gone = [name for name, config in after.config.probe.items() if probes.get(name) != config]
-    left = ("optimizer/",) * fresh + tuple(f"probe/{name}/" for name in gone)
+    again = before.config.average != after.config.average
+    left = ("optimizer/",) * fresh + (AVERAGED, STATE) * again + tuple(f"probe/{name}/" for name in gone)
     kept = {key: value for key, value in other.items() if not key.startswith(left)} if left else other
     after.load(before.step, weights, kept)
     refuse_held(after.config.train, after.updates.masks.of)
     if fresh:
         after.updates.begin_optimizer()
+    if again and after.averaging is not None:
+        after.averaging.begin(after.step)
 
 
 def rehearse_way(

@@ -21,9 +21,11 @@ from dynalab.networks.build import build_networks, side_by_side, task_and_networ
 from dynalab.networks.evaluation import Evaluation
 from dynalab.networks.stack import Stack, refuse_own_attributes, widen
 from dynalab.probes.base import Setting
+from dynalab.store.names import AVERAGED
 from dynalab.tasks.base import Fewer, First, TaskData
 from dynalab.tasks.checks import check_data
 from dynalab.tasks.loss import Loss
+from dynalab.training.averaging import STATE, Averaging
 from dynalab.training.host import Host, Promised
 from dynalab.training.losses import Losses
 from dynalab.training.measuring import Measuring, measurements, needs_of
@@ -52,6 +54,7 @@ class Loop:
         stack: The networks.
         updates: What brings them on.
         measuring: What looks at them.
+        averaging: What averages their weights; None where the configuration has no average.
         initial: The weights at the initialisation, name -> (S, ...), where something asks for them.
     """
 
@@ -129,9 +132,12 @@ class Loop:
                 begin(setting)
         evaluation = Evaluation(stack, loss, self.data)
         host = Host() if device.type == "cuda" else None
-        self.measuring = Measuring(
-            items, self.updates, self._losses, evaluation, config.eval.every, self.initial, host
-        )
+        self.averaging: Averaging | None = None
+        if config.average is not None:
+            about = (config.average, stack, self.updates.optimizer, self.data, evaluation, folders)
+            self.averaging = Averaging(*about)
+        looked_at = (self.updates, self._losses, evaluation, config.eval.every, self.initial)
+        self.measuring = Measuring(items, *looked_at, host, self.averaging)
 
     @property
     def step(self) -> int:
@@ -141,6 +147,8 @@ class Loop:
     def update(self) -> None:
         """Make the update `step` -> `step + 1`."""
         self.updates.make(self.measuring.needs_at(self.step + 1))
+        if self.averaging is not None:
+            self.averaging.take(self.step, self.updates.gradients.lost)
 
     def rows(self) -> dict[str, dict[str, Tensor]]:
         """Return the rows of the current step: cadence -> metric -> (S,)."""
@@ -169,8 +177,10 @@ class Loop:
         return torch.stack(bad).any(0)
 
     def snapshot(self, n_runs: int) -> dict[str, Tensor]:
-        """Return the evaluated weights and their buffers of the first `n_runs` runs."""
-        return {name: tensor[:n_runs] for name, tensor in self.stack.state(self.updates.evaluated()).items()}
+        """Return the evaluated weights and their buffers of the first `n_runs` runs, and what is averaged of them."""
+        averaged = self.averaging.stored(self.step) if self.averaging is not None else {}
+        kept = {**self.stack.state(self.updates.evaluated()), **averaged}
+        return {name: tensor[:n_runs] for name, tensor in kept.items()}
 
     def tensors(self, n_runs: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return (weights, everything else) of the first `n_runs` runs, as a checkpoint stores them."""
@@ -186,6 +196,9 @@ class Loop:
         for key, value in self.updates.tensors().items():
             other[f"optimizer/{key}"] = of_living(value) if value.dim() else value
         other |= {f"mask/{name}": mask[:n_runs] for name, mask in self.updates.masks.of.items()}
+        if self.averaging is not None:
+            for key, value in self.averaging.tensors(self.step).items():
+                other[key] = of_living(value) if value.dim() else value
         for item in self.measuring.items:
             for key, value in getattr(item.probe, "tensors", dict)().items():
                 other[f"probe/{item.name}/{key}"] = value[:n_runs]
@@ -205,6 +218,8 @@ class Loop:
 
         self._losses.load(own("loop/"))
         self.updates.load(step, weights, own("optimizer/"), own("mask/"))
+        if self.averaging is not None:
+            self.averaging.load(step, own(AVERAGED), own(STATE))
         for item in self.measuring.items:
             if kept := own(f"probe/{item.name}/"):
                 item.probe.load(kept)  # type: ignore[attr-defined]

@@ -21,6 +21,7 @@ from dynalab.networks.evaluation import Evaluation
 from dynalab.probes.base import Probe
 from dynalab.store.names import BLOCK, block_series
 from dynalab.tasks.checks import check_values
+from dynalab.training.averaging import Averaging
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
 from dynalab.training.host import Host, Promised
 from dynalab.training.losses import Losses
@@ -144,6 +145,7 @@ class Measuring:
         eval_every: Steps between rows of the evaluation.
         initial: The weights at the initialisation, name -> (S, ...), where a probe asks for them.
         host: Where rows are finished on a card; None on the host itself.
+        averaging: What averages the weights, for the average to be evaluated, too; None where nothing does.
 
     Attributes:
         items: The probes.
@@ -160,7 +162,9 @@ class Measuring:
         eval_every: int,
         initial: Mapping[str, Tensor] | None,
         host: Host | None = None,
+        averaging: Averaging | None = None,
     ) -> None:
+        self._averaging = averaging
         self.items, self.eval_grid, self.host = list(items), cadence(eval_every), host
         self._updates, self._losses, self._evaluation, self._initial = updates, losses, evaluation, initial
 
@@ -181,7 +185,9 @@ class Measuring:
             losses = self._losses.row(step)
             train = self._shared_pass() if self._updates.gradients.shares_pass else self.evaluate("train")
             test = self._evaluation.of("test", self._updates.evaluated(), correct)
-            rows[self.eval_grid.name] = {**train, **test, **losses}
+            own = {**train, **test}
+            average = self._averaging.row(step, own) if self._averaging is not None else {}
+            rows[self.eval_grid.name] = {**own, **average, **losses}
         if measured:
             state = self.state(needs, correct)
             for item in measured:
@@ -245,8 +251,9 @@ class Measuring:
 
     def measure_all(self) -> None:
         """Evaluate, and measure every probe, whatever the step: for what it takes."""
-        for split in ("train", "test"):
-            self.evaluate(split)
+        own = {**self.evaluate("train"), **self.evaluate("test")}
+        if self._averaging is not None:
+            self._averaging.row(self._updates.step, own)
         state = self.state(needs_of(self.items))
         for item in self.items:
             item.probe.measure(state)

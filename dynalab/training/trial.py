@@ -136,10 +136,12 @@ def rehearse(
 
 
 def size(config: Mapping[str, Any], folders: Sequence[str] = ()) -> int:
-    """Return the bytes of one run's weights and buffers, as a snapshot keeps them."""
+    """Return the bytes of one run's weights and buffers, averaged ones too, as a snapshot keeps them."""
     paths = [Path(folder) for folder in folders]
-    network = network_of(from_stored(config, paths), Streams.from_seed(0), paths)
-    return sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+    typed = from_stored(config, paths)
+    network = network_of(typed, Streams.from_seed(0), paths)
+    own = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+    return own if typed.average is None else 2 * own
 
 
 class Stopwatch:

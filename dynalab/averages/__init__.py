@@ -1,0 +1,1 @@
+"""Averages of the weights, which are evaluated beside them: one module each."""
