@@ -21,6 +21,7 @@ from docs_markdown import code, docstring, prose, table, value
 from docs_records import entries, tables_of
 
 from dynalab.analysis.base import Needs
+from dynalab.averages import base as averages
 from dynalab.config import explain, registry
 from dynalab.config.experiments import Experiment
 from dynalab.config.experiments import experiments as listed
@@ -157,9 +158,9 @@ def _needs(part: registry.Part) -> str:
 
 
 def metrics(group: str) -> str:
-    """Return the columns of every part of a group, a section each; `updates` are the loop's own."""
-    if group == "updates":
-        return _columns(OF_UPDATES)
+    """Return the columns of every part of a group, a section each; `updates` are the loop's own, averages' the same."""
+    if same := {"updates": OF_UPDATES, "average": averages.COLUMNS}.get(group):
+        return _columns(same)
     blocks = []
     for names, columns in _by_columns(group):
         blocks += [f"### {group}: {', '.join(names)}", _columns(columns, group)]

@@ -23,6 +23,7 @@ USES = {
     "model": ("train", "task=digits", "model={}", "seed=0..3"),
     "optimizer": ("train", "task=digits", "optimizer={}", "seed=0..3"),
     "schedule": ("train", "task=digits", "schedule={}", "seed=0..3"),
+    "average": ("train", "task=digits", "average={}", "seed=0..3"),
     "probe": ("train", "task=digits", "probes=[weights,gradients,{}]", "seed=0..3"),
     "edit": ("fork", "@last", "100", "edit={}"),
     "analysis": ("analyze", "{}"),

@@ -191,8 +191,11 @@ class Composer:
     def _read(self, choices: Sequence[Override]) -> Base:
         for item in choices:
             self._check_option(item)
-        # No experiment is what there is without a word.
-        chosen = [item for item in choices if item.key != "experiment" or item.value is not None]
+        # No experiment, and no average, is what there is without a word.
+        optional = ("experiment", AVERAGE)
+        chosen = [
+            item for item in choices if item.key not in optional or item.value is not None or item.sign == "~"
+        ]
         layers = self._files.layers(ROOT, chosen)
         tree: Tree = {}
         for layer in layers:
@@ -200,6 +203,9 @@ class Composer:
         # What a file says to Hydra itself has no effect here, nor what it says of itself.
         for key in ("hydra", ABOUT):
             tree.pop(key, None)
+        if [item.value for item in choices if item.key == AVERAGE][-1:] == [None]:
+            # Also where a file chooses one.
+            tree.pop(AVERAGE, None)
         return Base(layers, tree)
 
     def _check_option(self, item: Override) -> None:

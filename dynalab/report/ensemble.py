@@ -15,7 +15,7 @@ from dynalab.curvature.bins import columns_of
 from dynalab.probes.curvature import ABOUT
 from dynalab.report import choice, fork, provenance
 from dynalab.report.blocks import Section
-from dynalab.report.gather import ACCURACIES, LANDMARK_METRICS, LANDMARKS, LOSSES, Shown, group_of
+from dynalab.report.gather import ACCURACIES, AVERAGE, LANDMARK_METRICS, LANDMARKS, LOSSES, Shown, group_of
 from dynalab.show import plots
 from dynalab.show.blocks import Block, Cell, Picture, Say, Table, Warnings
 from dynalab.show.plots.landmarks import landmark_words
@@ -121,6 +121,8 @@ def _curves(shown: Shown) -> list[Block]:
             marked=medians if len(shown.runs) > 0 else None,
         )  # fmt: skip
         caption = f"**Loss and accuracy.** {BANDS if len(shown.runs) > 2 else ''}"
+        if any(AVERAGE in side for side in sides):
+            caption += " Averaged: of the averaged weights, on the test set."
         if marked := [name for name, step in medians.items() if step is not None]:
             median = "median " if len(shown.runs) > 1 else ""
             caption += f" Dashed: {median}step at which runs {' and '.join(marked)}."

@@ -55,7 +55,7 @@ def _blocks(shown: Shown) -> list[Block]:
                 logarithmic=name.endswith("loss"),
             )
             for name in metrics
-            if name.startswith("test") or name == "train_loss"
+            if name.startswith(("test", "average_test")) or name == "train_loss"
         ],
         marks={f"fork at step {step:,}": float(step)},
         diverged={run.id: run.diverged_step for run in (*before, *after) if run.diverged_step is not None},

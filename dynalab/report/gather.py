@@ -19,8 +19,10 @@ from dynalab.store.reader import Ensemble, StoredRun
 from dynalab.store.results import Result
 from dynalab.store.runfile import FINAL
 
-ACCURACIES = {"train": "train_accuracy", "test": "test_accuracy"}
-LOSSES = {"train": "train_loss", "test": "test_loss"}
+# Label of a curve -> metric.
+AVERAGE = "averaged"
+ACCURACIES = {"train": "train_accuracy", "test": "test_accuracy", AVERAGE: "average_test_accuracy"}
+LOSSES = {"train": "train_loss", "test": "test_loss", AVERAGE: "average_test_loss"}
 LANDMARKS = {"memorised": "memorised_step", "generalised": "generalised_step"}
 LANDMARK_METRICS = {"memorised": "train_accuracy", "generalised": "test_accuracy"}
 # Values of one metric that are held at once, of imported runs, which may each be on a grid of its own: beyond, rows
@@ -203,7 +205,9 @@ def group_of(metric: str) -> str:
 
 
 _GROUPS: dict[str, Any] = {
-    "loss": {"train_loss", "test_loss", "batch_loss", "train_loss_max"},
+    "loss": {
+        "train_loss", "test_loss", "batch_loss", "train_loss_max", "average_train_loss", "average_test_loss",
+    },
     "norms": {
         "grad_norm", "update_norm", "param_norm", "last_layer_norm", "last_layer_update_norm",
         "scale_invariant_norm", "effective_gradient_norm",

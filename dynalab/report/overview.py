@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dynalab.averages.base import PREFIX
 from dynalab.config.settings import IMPORTED, apart, labels
 from dynalab.config.typed import flat
 from dynalab.core.convergence import DIRECTIONS
@@ -45,9 +46,14 @@ def _plain(value: object) -> str:
     return f"[{', '.join(map(_plain, value))}]" if isinstance(value, list) else str(value)
 
 
-def main_metric(shown: Sequence[Shown]) -> str | None:
-    """Return the metric that ensembles are compared by: the task's own, else the first that all have."""
+def main_metric(shown: Sequence[Shown], keys: Sequence[str] = ()) -> str | None:
+    """Return the metric that ensembles are compared by: the task's own, else the first that all have.
+
+    Where the keys in which they differ are of an average alone, it is that of the averaged weights.
+    """
     wanted = [rule.metric for item in shown if (rule := item.ensemble.convergence) is not None]
+    if keys and all(key.startswith("average.") for key in keys):
+        wanted = [f"{PREFIX}{name}" for name in [*wanted, *MAIN]] + wanted
     shared = [name for name in shown[0].values if all(name in item.values for item in shown)]
     return next((name for name in [*wanted, *MAIN, *shared] if name in shared), None)
 
@@ -65,7 +71,7 @@ def comparison(
         names = labels([flat(item.ensemble.config) for item in shown], ids, most=1)
     names = [name if len(name) <= _LONGEST else own for name, own in zip(names, ids, strict=True)]
     blocks: list[Block] = [_table(shown, keys)]
-    if metric := main_metric(shown):
+    if metric := main_metric(shown, keys):
         # By its values, as its title says, unless it is declared to rise to a bound.
         logarithmic = DIRECTIONS.get(metric) != "up"
         figure = plots.comparison(

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from dynalab.averages.base import PREFIX
 from dynalab.config import registry
 from dynalab.core.columns import OF_UPDATES, declared
 
@@ -177,12 +178,15 @@ def of_training(config: Shape, columns: Shape) -> Shape:
 
 
 @functools.cache
-def columns_of(task: str, probes: tuple[str, ...]) -> Shape:
-    """Return the columns that a training of a task with some probes may record, as keys of a row."""
+def columns_of(task: str, probes: tuple[str, ...], averaged: bool = False) -> Shape:
+    """Return the columns that a training of a task with some probes may record, as keys of a row.
+
+    With `averaged` it averages its weights.
+    """
     folders = registry.search_path()
-    names = list(OF_UPDATES)
     own = getattr(registry.find("task", task, folders).module, "COLUMNS", None)
-    names += [f"{part}_{name}" for part in ("train", "test") for name in own or ()]
+    evaluated = [f"{part}_{name}" for part in ("train", "test") for name in own or ()]
+    names = [*OF_UPDATES, *evaluated, *(f"{PREFIX}{name}" for name in evaluated if averaged)]
     listed = [getattr(registry.find("probe", name, folders).module, "COLUMNS", None) for name in probes]
     names += [name for columns in listed for name in columns or ()]
     # A part of a user's own may record what it does not declare.

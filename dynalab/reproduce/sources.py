@@ -83,7 +83,8 @@ def _trained(step: Step, read: Read) -> Iterator[Source]:
         tree = request.config.as_dict()
         known = {key: (value,) for key, value in keys_of(tree).items()}
         own = {"command": (step.name,), "seed": tuple(run.seed for run in request.runs)}
-        columns = columns_of(str(request.config.task.name), tuple(request.config.probes))
+        config = request.config
+        columns = columns_of(str(config.task.name), tuple(config.probes), config.average is not None)
         yield Source({**known, "ensemble": None, "run": None, **own}, frozenset(), of_value(tree), columns)
 
 
@@ -94,9 +95,10 @@ def _forked(parent: Source, step: Step, read: Read) -> Source:
     kept = {key: None if key.partition(".")[0] in chosen else values for key, values in parent.keys.items()}
     given = {item.key: item.values for item in overrides if item.key not in chosen}
     probes = {str(name) for item in overrides if item.key == "probes" for name in _flat(item.values)}
-    columns = (
-        parent.columns.joined(columns_of(_task(parent), tuple(sorted(probes)))) if probes else parent.columns
-    )
+    averaged = any(item.key == "average" for item in overrides)
+    columns = parent.columns
+    if probes or averaged:
+        columns = columns.joined(columns_of(_task(parent), tuple(sorted(probes)), averaged))
     return Source(
         {**kept, "parent": None, **given, "command": (step.name,)}, parent.open | chosen, ANYTHING, columns
     )

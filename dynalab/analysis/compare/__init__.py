@@ -15,6 +15,7 @@ from dynalab.analysis.base import Group, Keys, Needs, key
 from dynalab.analysis.compare.effects import effects
 from dynalab.analysis.compare.findings import Best, Final, Findings, Landmark, Level, Pair, Response, Setting
 from dynalab.analysis.compare.measures import (
+    AVERAGED,
     Measure,
     common_step,
     end_of,
@@ -57,7 +58,9 @@ class Config(Keys):
     """Keys of the analysis."""
 
     metrics: list[str] | None = key(
-        None, "metrics whose last values are compared; null: test_accuracy, test_loss and train_loss"
+        None,
+        "metrics whose last values are compared; null: test_accuracy, test_loss and train_loss, and the first two of "
+        "averaged weights where all settings have them",
     )
     at: str = key(
         "common",
@@ -106,6 +109,9 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     aims = [
         item for item in samples if item.name != "memorised_step" and (item.of[0].is_metric or reached(item))
     ]
+    if keys and all(key.startswith("average.") for key in keys[0]):
+        # Their trainings are the same: they differ in averaged weights alone.
+        aims = [item for item in samples if item.name in AVERAGED] or aims
     main = aims[0] if aims else samples[0]
     ranks = {sample.name: ranked(sample) for sample in samples if sample.sign}
     order = ranks.get(main.name, list(range(len(groups))))

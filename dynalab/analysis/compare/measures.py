@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dynalab.analysis.compare.samples import LEVELS, Times, Values, finals, passages
+from dynalab.averages.base import PREFIX
 from dynalab.core.convergence import Convergence, ConvergenceKeys, direction_of
 from dynalab.core.errors import ConfigError
 from dynalab.core.runs import Group
@@ -16,6 +17,8 @@ from dynalab.core.survival import quantile
 from dynalab.core.words import listed
 
 METRICS = ("test_accuracy", "test_loss", "train_loss")
+# Those of averaged weights, where all settings have them.
+AVERAGED = tuple(f"{PREFIX}{name}" for name in METRICS[:2])
 CONVERGED = "converged_step"
 
 
@@ -100,7 +103,9 @@ def metrics(groups: Sequence[Group], names: Sequence[str] | None, at: int | None
     for name in names or ():
         if absent := [group.id for group in groups if name not in group.columns]:
             raise ConfigError(f"metrics: {name} was not recorded of {listed(absent)}")
-    shared = [name for name in names or METRICS if all(name in group.columns for group in groups)]
+    shared = [
+        name for name in names or (*METRICS, *AVERAGED) if all(name in group.columns for group in groups)
+    ]
     ways = {"up": -1, "down": 1}
     return [
         Measure(name, [finals(group, name, at) for group in groups], ways.get(direction_of(name) or ""))
