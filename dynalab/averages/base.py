@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from dynalab.config.keys import Section, key
-from dynalab.core.columns import Column, Columns
+from dynalab.core.columns import AVERAGED, Column, Columns
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Before the name of a column of the evaluation, where it is of averaged weights.
-PREFIX = "average_"
 # Those of the evaluation with accuracies; a task's other metrics have the same names with the prefix.
 COLUMNS: Columns = {
-    f"{PREFIX}{split}_{name}": Column(
+    f"{AVERAGED}{split}_{name}": Column(
         f"`{split}_{name}` of the averaged weights, with batch statistics of their own; NaN before `average.from`",
         unit,
     )

@@ -27,6 +27,9 @@ class Column:
 
 Columns = Mapping[str, Column]
 
+# Before the name of a column of the evaluation, where it is of averaged weights.
+AVERAGED = "average_"
+
 # Of the updates: the loop's own, on the grid of `eval.every`.
 OF_UPDATES: Columns = {
     "batch_loss": Column(

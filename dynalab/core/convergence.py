@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dynalab.core.columns import AVERAGED
 from dynalab.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 
 WAYS = ("up", "down")
 # Which way training moves dynalab's own metrics, and what the name of any other one suggests.
+_EVALUATED = {"train_accuracy": "up", "test_accuracy": "up", "train_loss": "down", "test_loss": "down"}
 DIRECTIONS = {
-    **dict.fromkeys(("train_accuracy", "test_accuracy"), "up"),
-    **dict.fromkeys(("train_loss", "test_loss", "batch_loss", "train_loss_max"), "down"),
+    **_EVALUATED,
+    **{f"{AVERAGED}{name}": way for name, way in _EVALUATED.items()},
+    **dict.fromkeys(("batch_loss", "train_loss_max"), "down"),
 }
 ENDINGS = {"loss": "down", "error": "down", "accuracy": "up"}
 

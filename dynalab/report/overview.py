@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from dynalab.averages.base import PREFIX
 from dynalab.config.settings import IMPORTED, apart, labels
 from dynalab.config.typed import flat
+from dynalab.core.columns import AVERAGED
 from dynalab.core.convergence import DIRECTIONS
 from dynalab.core.plugins import PluginError, naming
 from dynalab.core.words import number, quartiles
@@ -53,7 +53,7 @@ def main_metric(shown: Sequence[Shown], keys: Sequence[str] = ()) -> str | None:
     """
     wanted = [rule.metric for item in shown if (rule := item.ensemble.convergence) is not None]
     if keys and all(key.startswith("average.") for key in keys):
-        wanted = [f"{PREFIX}{name}" for name in [*wanted, *MAIN]] + wanted
+        wanted = [f"{AVERAGED}{name}" for name in [*wanted, *MAIN]] + wanted
     shared = [name for name in shown[0].values if all(name in item.values for item in shown)]
     return next((name for name in [*wanted, *MAIN, *shared] if name in shared), None)
 

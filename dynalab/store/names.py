@@ -18,7 +18,7 @@ FORCED = "forced"
 # Before the name of a block, that of its series.
 _BLOCK = "block-"
 # Before the name of a parameter or buffer, what is stored of averaged weights beside the weights.
-AVERAGED = "average/"
+AVERAGE = "average/"
 
 # A label, a cadence, the name of a table: a part of a file's name, and short enough to stand twice in one.
 NAME = re.compile(r"\w[\w.+-]{0,149}")

@@ -15,7 +15,7 @@ from dynalab.core.streams import Streams
 from dynalab.networks.build import network_of
 from dynalab.networks.restore import names_in, restore
 from dynalab.store import checkpoint, snapshot
-from dynalab.store.names import AVERAGED
+from dynalab.store.names import AVERAGE
 from dynalab.store.paths import ShardPaths
 
 if TYPE_CHECKING:
@@ -74,11 +74,11 @@ class Kept:
         try:
             with safe_open(str(path), framework="pt") as stored:
                 names = rows or {*stored.keys()}
-                weights = {n: cut(stored, n, n) for n in names if not n.startswith(AVERAGED)}
+                weights = {n: cut(stored, n, n) for n in names if not n.startswith(AVERAGE)}
             # A checkpoint holds the weights that training goes on from; what is evaluated may be an optimizer's slow
             # ones. What is averaged stands beside them, in a snapshot in the same file.
             form, beside = (
-                f"{AVERAGED}{{}}" if average else "optimizer/{}/slow",
+                f"{AVERAGE}{{}}" if average else "optimizer/{}/slow",
                 whole.optim if whole else path,
             )
             with safe_open(str(beside), framework="pt") as stored:

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynalab.averages.base import PREFIX, Average
+from dynalab.averages.base import Average
 from dynalab.config import registry
 from dynalab.core.batch import Batch
+from dynalab.core.columns import AVERAGED
 from dynalab.networks.evaluation import Evaluation
 from dynalab.networks.stack import NO_UPDATE, Stack
 from dynalab.networks.statistics import refreshed, statistics_of
 from dynalab.optim.base import evaluated
-from dynalab.store.names import AVERAGED
+from dynalab.store.names import AVERAGE
 from dynalab.tasks.base import TaskData
 from dynalab.training.spikes import BLOCK
 
@@ -136,12 +137,12 @@ class Averaging:
         """
         found = self.of(step)
         if found is None:
-            return {f"{PREFIX}{name}": torch.full_like(value, torch.nan) for name, value in own.items()}
+            return {f"{AVERAGED}{name}": torch.full_like(value, torch.nan) for name, value in own.items()}
         weights, buffers = found
         row: dict[str, Tensor] = {}
         for split in ("train", "test"):
             row |= self._evaluation.of(split, weights, buffers=buffers)
-        return {f"{PREFIX}{name}": value for name, value in row.items()}
+        return {f"{AVERAGED}{name}": value for name, value in row.items()}
 
     def stored(self, step: int) -> dict[str, Tensor]:
         """Return what is stored of the average: in what its networks differ from the runs', name -> (S, ...)."""
@@ -150,7 +151,7 @@ class Averaging:
             return {}
         weights, buffers = found
         names = [*self._stack.trained, *statistics_of(buffers)]
-        return {f"{AVERAGED}{name}": {**weights, **buffers}[name] for name in names}
+        return {f"{AVERAGE}{name}": {**weights, **buffers}[name] for name in names}
 
     def tensors(self, step: int) -> dict[str, Tensor]:
         """Return what a checkpoint holds of it: name -> (S, ...), and a count."""

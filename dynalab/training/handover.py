@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dynalab.core.errors import ConfigError
-from dynalab.store.names import AVERAGED
+from dynalab.store.names import AVERAGE
 from dynalab.training.averaging import STATE
 from dynalab.training.editing import edit
 from dynalab.training.loop import Loop
@@ -45,7 +45,7 @@ def carry(before: Loop, after: Loop, weights: Mapping[str, Tensor], other: Mappi
     probes = before.config.probe
     gone = [name for name, config in after.config.probe.items() if probes.get(name) != config]
     again = before.config.average != after.config.average
-    left = ("optimizer/",) * fresh + (AVERAGED, STATE) * again + tuple(f"probe/{name}/" for name in gone)
+    left = ("optimizer/",) * fresh + (AVERAGE, STATE) * again + tuple(f"probe/{name}/" for name in gone)
     kept = {key: value for key, value in other.items() if not key.startswith(left)} if left else other
     after.load(before.step, weights, kept)
     refuse_held(after.config.train, after.updates.masks.of)

@@ -21,7 +21,7 @@ from dynalab.networks.build import build_networks, side_by_side, task_and_networ
 from dynalab.networks.evaluation import Evaluation
 from dynalab.networks.stack import Stack, refuse_own_attributes, widen
 from dynalab.probes.base import Setting
-from dynalab.store.names import AVERAGED
+from dynalab.store.names import AVERAGE
 from dynalab.tasks.base import Fewer, First, TaskData
 from dynalab.tasks.checks import check_data
 from dynalab.tasks.loss import Loss
@@ -219,7 +219,7 @@ class Loop:
         self._losses.load(own("loop/"))
         self.updates.load(step, weights, own("optimizer/"), own("mask/"))
         if self.averaging is not None:
-            self.averaging.load(step, own(AVERAGED), own(STATE))
+            self.averaging.load(step, own(AVERAGE), own(STATE))
         for item in self.measuring.items:
             if kept := own(f"probe/{item.name}/"):
                 item.probe.load(kept)  # type: ignore[attr-defined]

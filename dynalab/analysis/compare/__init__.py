@@ -15,7 +15,7 @@ from dynalab.analysis.base import Group, Keys, Needs, key
 from dynalab.analysis.compare.effects import effects
 from dynalab.analysis.compare.findings import Best, Final, Findings, Landmark, Level, Pair, Response, Setting
 from dynalab.analysis.compare.measures import (
-    AVERAGED,
+    OF_AVERAGES,
     Measure,
     common_step,
     end_of,
@@ -111,7 +111,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     ]
     if keys and all(key.startswith("average.") for key in keys[0]):
         # Their trainings are the same: they differ in averaged weights alone.
-        aims = [item for item in samples if item.name in AVERAGED] or aims
+        aims = [item for item in samples if item.name in OF_AVERAGES] or aims
     main = aims[0] if aims else samples[0]
     ranks = {sample.name: ranked(sample) for sample in samples if sample.sign}
     order = ranks.get(main.name, list(range(len(groups))))

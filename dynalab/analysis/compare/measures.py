@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dynalab.analysis.compare.samples import LEVELS, Times, Values, finals, passages
-from dynalab.averages.base import PREFIX
+from dynalab.core.columns import AVERAGED
 from dynalab.core.convergence import Convergence, ConvergenceKeys, direction_of
 from dynalab.core.errors import ConfigError
 from dynalab.core.runs import Group
@@ -18,7 +18,7 @@ from dynalab.core.words import listed
 
 METRICS = ("test_accuracy", "test_loss", "train_loss")
 # Those of averaged weights, where all settings have them.
-AVERAGED = tuple(f"{PREFIX}{name}" for name in METRICS[:2])
+OF_AVERAGES = tuple(f"{AVERAGED}{name}" for name in METRICS[:2])
 CONVERGED = "converged_step"
 
 
@@ -104,7 +104,7 @@ def metrics(groups: Sequence[Group], names: Sequence[str] | None, at: int | None
         if absent := [group.id for group in groups if name not in group.columns]:
             raise ConfigError(f"metrics: {name} was not recorded of {listed(absent)}")
     shared = [
-        name for name in names or (*METRICS, *AVERAGED) if all(name in group.columns for group in groups)
+        name for name in names or (*METRICS, *OF_AVERAGES) if all(name in group.columns for group in groups)
     ]
     ways = {"up": -1, "down": 1}
     return [

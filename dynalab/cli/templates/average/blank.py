@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Keys):
-    """The keys `average.*`, with `every` and `from`; blank.yaml lists them, too. What is not at its default is in the id.
+    """The keys `average.*`, with `every` and `from`; blank.yaml lists them, too. Others than its defaults enter the id.
 
     With `averages_statistics: ClassVar[bool] = True` batch statistics are averaged as the weights are; else those of
     averaged weights are estimated anew.
