@@ -325,6 +325,10 @@ def test_it_is_in_the_identity_where_it_is_given():
 
 
 def test_what_it_takes_is_counted():
+    with pytest.raises(
+        ConfigError, match=r"average.window=1000000000: so many copies .* 3 runs take .* are free$"
+    ):
+        loop_of([*BASE, "average=lawa", "average.window=1000000000"])
     (request,) = read_command(BASE).requests
     (averaged,) = read_command([*BASE, "average=lawa"]).requests
     assert size(averaged.config.as_dict()) == 2 * size(request.config.as_dict())

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from dynalab.averages.base import Keys
 from dynalab.config.keys import key
+from dynalab.core.errors import ConfigError
+from dynalab.core.machine import free_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,8 +31,26 @@ class Config(Keys):
     every: int = key(10, "steps between the weights that are taken into the average", least=1)
 
 
+# Bytes that a tensor takes at least.
+_LEAST = 512
+
+
 def build(config: Config, tensors: list[Tensor]) -> Average:
-    """Build the average of stacked tensors."""
+    """Build the average of stacked tensors.
+
+    Raises:
+        ConfigError: There is no memory for so many copies.
+    """
+    import torch
+
+    on_card = tensors[0].device.type == "cuda"
+    free = torch.cuda.mem_get_info(tensors[0].device)[0] if on_card else free_memory()
+    needed = config.window * sum(max(tensor.nbytes, _LEAST) for tensor in tensors)
+    if free and needed > free:
+        raise ConfigError(
+            f"average.window={config.window}: so many copies of the weights of {len(tensors[0])} runs take "
+            f"{needed / 1e9:,.3g} GB, and {free / 1e9:,.3g} GB are free"
+        )
     return Lawa(config.window, tensors)
 
 
