@@ -226,7 +226,7 @@ def _in_place(tree: Tree, changes: Sequence[Override], composer: Composer) -> It
 
 def _slug(origin: Origin, changes: Sequence[Override], streams: Mapping[str, int]) -> str:
     pieces = [
-        readable(item.value)
+        (readable(item.value) if item.value is not None else f"no_{item.key}")
         if item.key in ("edit", "optimizer", "schedule", "average")
         else f"{item.key.rpartition('.')[2]}_{readable(item.value)}"
         for item in {item.key: item for item in changes}.values()
