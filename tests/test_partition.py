@@ -352,7 +352,7 @@ def test_numbers_over_runs_are_geometric_means() -> None:
     [
         (
             ["task=parity", "task.n=10", "model.hidden=[8]", "model.activation=gelu"],
-            "not piecewise linear: it calls erf",
+            "not piecewise linear: it calls gelu",
         ),
         (["task=grokking", "task.modulus=7", "model.width=8"], "no rows of numbers (pairs)"),
     ],
