@@ -43,7 +43,7 @@ def polygon_pictures(
         points: Crosses over each, shape (m, 2).
         unit: What the values are.
         classes: Whether they are classes.
-        logarithmic: Whether colours go by their logarithm, where all are positive.
+        logarithmic: Whether colours go by their logarithm, where all are positive and span a decade.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     columns = min(COLUMNS, len(titles))
@@ -103,6 +103,6 @@ def _colours(
         return ListedColormap(named), BoundaryNorm(np.arange(n + 1) - 0.5, n)
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-    if logarithmic and low > 0 and high > low:
+    if logarithmic and 0 < 10 * low < high:
         return matplotlib.colormaps["viridis"], LogNorm(low, high)
     return matplotlib.colormaps["viridis"], Normalize(low, high if high > low else low + 1.0)
