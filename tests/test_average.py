@@ -73,7 +73,7 @@ def test_it_is_the_plain_average_of_every_seed(name):
     plain = [swa_utils.AveragedModel(parameters(seed), **rule) for seed in range(3)]
     taken = [[] for _ in range(3)]
     assert loop.averaging.of(0) is None
-    for step in range(1, 24):
+    for step in range(1, 18):
         loop.update()
         for seed in range(3) if step >= 5 and (step - 5) % every == 0 else ():
             plain[seed].update_parameters(parameters(seed))
@@ -148,19 +148,19 @@ def test_width_and_interruption_do_not_show(name, base):
     words = [*base, *AVERAGES[name]]
     seeds = range(7)
     together = loop_of(words, seeds)
-    rows = go(together, 24)
-    for some in ([3], [5, 3], [1, 6, 3]):
-        alone = go(loop_of(words, some), 24)
+    rows = go(together, 20)
+    for some in ([3], [1, 6, 3]):
+        alone = go(loop_of(words, some), 20)
         for step, row in alone.items():
             assert {*COLUMNS} <= {*row}
             for column, value in row.items():
                 assert same(value[len(some) - 1], rows[step][column][3]), (some, step, column)
     # In the middle of a window, by what a checkpoint holds of three runs.
     early = loop_of(words, [1, 6, 3])
-    go(early, 17)
+    go(early, 13)
     again = loop_of(words, [1, 6, 3])
-    again.load(17, *({n: x.clone() for n, x in part.items()} for part in early.tensors(3)))
-    for step, row in go(again, 24).items():
+    again.load(13, *({n: x.clone() for n, x in part.items()} for part in early.tensors(3)))
+    for step, row in go(again, 20).items():
         assert all(same(value[2], rows[step][column][3]) for column, value in row.items()), step
     whole, rest = together.tensors(7)[1], again.tensors(3)[1]
     held = [key for key in rest if key.startswith(("average/", "averaging/"))]
@@ -172,7 +172,7 @@ def test_width_and_interruption_do_not_show(name, base):
 
 def test_training_itself_is_what_it_was():
     plain, averaged = loop_of(NORMED), loop_of([*NORMED, *AVERAGES["lawa"]])
-    before, rows = go(plain, 20), go(averaged, 20)
+    before, rows = go(plain, 8), go(averaged, 8)
     assert all(rows[step][name].equal(value) for step, row in before.items() for name, value in row.items())
     assert all(x.equal(averaged.tensors(3)[0][name]) for name, x in plain.tensors(3)[0].items())
 
@@ -208,7 +208,7 @@ def test_a_training_cut_off_goes_on_to_the_same_bits(tmp_path, monkeypatch, untr
 # Runs that diverge, and forks ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", AVERAGES)
+@pytest.mark.parametrize("name", ["ema", "lawa"])
 def test_a_run_that_diverges_leaves_its_siblings_average_alone(name):
     words = [*BASE, *AVERAGES[name]]
     healthy, poisoned = loop_of(words), loop_of(words)
@@ -241,9 +241,8 @@ def test_a_fork_goes_on_with_an_average_of_the_same_keys_and_begins_another():
         other.params[0].mul_(2)
     for loop in (other, same):
         loop.averaging.edited(17)
-    assert other.averaging.of(17)[0][
-        "embed_left.weight" if "embed_left.weight" in now else next(iter(now))
-    ].equal(2 * next(iter(now.values())))
+    first = next(iter(now))
+    assert other.averaging.of(17)[0][first].equal(2 * now[first])
     assert all(x.equal(own[name]) for name, x in same.averaging.of(17)[0].items())
     # From a parent without one, later.
     plain, later = loop_of(BASE), loop_of([*BASE, "average=ema", "average.from=20"])
