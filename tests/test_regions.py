@@ -190,7 +190,7 @@ def test_the_analysis_counts_what_the_probe_does(kept):
     by_weights, by_probe = (
         analyze("regions", kept, source=source, points=30).value for source in ("weights", "probe")
     )
-    assert by_weights.radius == by_probe.radius == 0.05 and by_weights.points == by_probe.points == 30
+    assert by_weights.radii == by_probe.radii == (0.05, 0.005) and by_weights.points == by_probe.points == 30
     for name in ("local_complexity", "density", "density_1"):
         np.testing.assert_allclose(
             by_probe.curves[name], by_weights.curves[name], atol=0.04 if name[0] == "l" else 3

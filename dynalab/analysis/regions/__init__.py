@@ -127,7 +127,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     return Findings(
         runs,
         summary,
-        one.radii[0] if one and one.radii else None,
+        one.radii if one else (),
         one.layers.shape[2] if one else None,
         one.points if one else None,
         curves=_curves(judged),

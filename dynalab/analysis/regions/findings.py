@@ -137,7 +137,9 @@ class Findings:
 
     runs: tuple[RunFindings, ...]
     summary: Summary
-    radius: float | None  # of the neighbourhoods; null where the probe alone was read and does not say
+    radii: tuple[
+        float, ...
+    ]  # of the neighbourhoods, the first that of local complexity; empty where not known
     layers: int | None  # of units that are counted
     points: int | None  # of each set
     warnings: tuple[str, ...] = ()

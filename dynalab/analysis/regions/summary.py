@@ -68,9 +68,9 @@ def _headline(findings: Findings) -> str:
     text = f"around training points local complexity **{VERDICTS[most]}** {of}".rstrip()
     second, ascent = train.phases["second_descent"], train.phases["ascent"]
     if second.onset.reached:
-        text += f"; the second descent sets in {_when(second.onset)}{_lags(second)}"
+        text += f"; the second descent {_when(second.onset)}{_lags(second)}"
     elif ascent.onset.reached:
-        text += f"; the ascent sets in {_when(ascent.onset)}{_lags(ascent)}, and no second descent is seen"
+        text += f"; the ascent {_when(ascent.onset)}{_lags(ascent)}, and no second descent is seen"
     if train.last_to_first is not None:
         text += f"; it ends at **{number(_short(train.last_to_first))}** times its first value"
         text += _interval(train.last_to_first_interval)
@@ -79,8 +79,8 @@ def _headline(findings: Findings) -> str:
 
 def _when(time: Time) -> str:
     if time.median_step is None:
-        return f"in {count(time.reached, 'run')}, not in half of them"
-    return f"at step **{time.median_step:,.0f}**{_interval(time.interval)}"
+        return f"is seen in {count(time.reached, 'run')}, in fewer than half"
+    return f"sets in at step **{time.median_step:,.0f}**{_interval(time.interval)}"
 
 
 def _lags(phase: PhaseSummary) -> str:
@@ -121,8 +121,8 @@ def _lag(lag: Lag) -> str:
 def _control(findings: Findings) -> str:
     text = "That a phase comes after memorising does not say that generalising is its cause: the same training on "
     text += "random labels (`task.label_noise=0.9` of an image task of ten classes) is the control."
-    if findings.radius is not None:
-        text += f" Counted in neighbourhoods of radius {findings.radius:g}"
+    if findings.radii:
+        text += f" Counted in neighbourhoods of radius {findings.radii[0]:g}"
         text += f", around {count(findings.points, 'point')} of each set." if findings.points else "."
     return text
 
@@ -167,4 +167,5 @@ def _figure(findings: Findings) -> Lines:
 
 
 def _density(column: str, findings: Findings) -> str:
-    return "density of regions" + (", at the largest radius" if column != "density" else "")
+    at = f", at radius {findings.radii[-1]:g}" if findings.radii else ""
+    return f"density of regions{at}"
