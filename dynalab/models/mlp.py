@@ -10,6 +10,9 @@ Initialisations (`model.init`), with n inputs and m outputs of a layer; all but 
 
 `model.gain` then multiplies the weights of the hidden layers (as Xavier's gain does, and not the head's: Cohen et
 al. 2021's network for regression), `model.scale` every weight and bias (alpha of Liu et al. 2023).
+
+`model.norm=batch` normalises what every hidden layer gives over the batch (Ioffe and Szegedy 2015), with a learnt scale
+and shift a unit and running statistics for evaluation; neither is touched by the keys above.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 # The keys of dynalab.models.nets.mlp, which imports torch.
 ACTIVATIONS = ("relu", "tanh", "gelu", "sin", "square", "cube")
+NORMS = ("none", "batch")
 INITS = ("torch", "xavier_uniform", "xavier_normal", "kaiming_normal", "sign")
 
 
@@ -42,10 +46,15 @@ class Config(Section, of="model"):
     init: str = key("torch", "how weights are drawn; sign: +-1 / sqrt(inputs)", one_of=INITS)
     gain: float = key(1.0, "factor on the weights of the hidden layers at the initialisation", above=0)
     scale: float = key(1.0, "factor on every weight and bias at the initialisation", above=0)
+    norm: str = key("none", "normalisation of hidden layers, before the activation", one_of=NORMS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_hidden(self.hidden, example=100)
+
+    def least_batch(self, shape: tuple[int, int, int] | None) -> int:
+        """Return the least number of examples of which there are batch statistics."""
+        return 2 if self.norm == "batch" else 1
 
     def in_words(self) -> dict[str, object]:
         """Return what the nulls of a configuration mean, by key."""
@@ -67,4 +76,5 @@ def build(config: Config, spec: InputSpec) -> nn.Module:
         init=config.init,
         gain=config.gain,
         scale=config.scale,
+        norm=config.norm,
     )

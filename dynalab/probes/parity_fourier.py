@@ -41,7 +41,8 @@ def coefficients_of(network: nn.Module, k: int) -> Coefficients | None:
         return None
     if isinstance(network, PolyNet):
         return polynet if network.layer.weight.shape[0] == k else None
-    if isinstance(network, MLP) and len(network.layers) == 2 and network.activation is torch.relu_:
+    plain = isinstance(network, MLP) and not network.norms
+    if plain and len(network.layers) == 2 and network.activation is torch.relu_:
         return relu if network.get_parameter("layers.1.weight").shape[0] == 1 else None
     return None
 

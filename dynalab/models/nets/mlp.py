@@ -21,7 +21,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from dynalab.models.base import unit
+from dynalab.models.base import Context, unit
+from dynalab.models.nets.norms import BatchStatistics, batch_normed
 
 # Takes a gradient by outputs (S, B, C) to those by weights, name -> (S, ...).
 StackedVjp = Callable[[Tensor], dict[str, Tensor]]
@@ -96,10 +97,11 @@ INITS: dict[str, Callable[[Tensor], Tensor] | None] = {
 
 
 class MLP(nn.Module):
-    """output = head(act(... act(first(x)))), each a linear layer.
+    """output = head(act(... act(first(x)))), each a linear layer; hidden ones may be normalised before `act`.
 
     Attributes:
         layers: The linear layers, the head last; `layers.0.weight` is (hidden, inputs).
+        norms: Normalisation of each hidden layer over the batch, with scale and shift; none where there is none.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class MLP(nn.Module):
         init: str = "torch",
         gain: float = 1.0,
         scale: float = 1.0,
+        norm: str = "none",
     ) -> None:
         """Draw the weights, as the key `init` of `INITS` says.
 
@@ -125,7 +128,8 @@ class MLP(nn.Module):
             head_bias: Whether the head has them.
             init: A key of `INITS`.
             gain: Factor on the weights of the hidden layers.
-            scale: Factor on every weight and bias.
+            scale: Factor on every weight and bias of these layers.
+            norm: `none` or `batch`.
         """
         super().__init__()
         widths = [inputs, *hidden, classes]
@@ -134,6 +138,9 @@ class MLP(nn.Module):
             nn.Linear(n, m, bias=head_bias if i == last else bias)
             for i, (n, m) in enumerate(pairwise(widths))
         )
+        self.norms = nn.ModuleList(BatchStatistics(n) for n in hidden if norm == "batch")
+        # Batch statistics are those of the batch in training alone.
+        self.takes_context = bool(self.norms)
         self.activation = ACTIVATIONS[activation]
         fill = INITS[init]
         with torch.no_grad():
@@ -149,27 +156,42 @@ class MLP(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map examples (B, ...) to outputs (B, C)."""
+        if self.norms:
+            own = {name: x[None] for name, x in (*self.named_parameters(), *self.named_buffers())}
+            return self.stacked_forward(own, inputs[None], Context(self.training, own))[0]
         x = inputs.flatten(1)
         for i, layer in enumerate(self.layers):
             x = layer(self.activation(x) if i else x)
         return x
 
-    def stacked_forward(self, params: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    def stacked_forward(
+        self, params: Mapping[str, Tensor], inputs: Tensor, context: Context | None = None
+    ) -> Tensor:
         """Map the examples of S runs, (S, B, ...), to outputs (S, B, C)."""
         x = inputs.flatten(2).transpose(1, 2)
         for i in range(len(self.layers)):
             weight, bias = params[f"layers.{i}.weight"], params.get(f"layers.{i}.bias")
+            x = x if context is None or not i else self._normed(f"norms.{i - 1}", x, params, context)
             x = self.activation(x) if i else x
             x = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias[..., None], weight, x)
         return x.transpose(1, 2)
 
+    def _normed(self, name: str, x: Tensor, params: Mapping[str, Tensor], context: Context) -> Tensor:
+        """Normalise what a hidden layer gives, (S, units, B)."""
+        scale, shift = (params[f"{name}.{part}"].reshape(-1) for part in ("weight", "bias"))
+        # Written to in training, so no copies.
+        mean, var = (context.buffers[f"{name}.running_{part}"].view(-1) for part in ("mean", "var"))
+        # With the batch last, the units of all runs are channels of one batch normalisation, each reduced apart.
+        channels = x.view(1, -1, x.shape[2])
+        return batch_normed(channels, mean, var, scale, shift, context.training).view(x.shape)
+
     def stacked_vjp(self, params: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, StackedVjp] | None:
         """Return `stacked_forward`, and what takes a gradient by its outputs, (S, B, C), to those by the weights.
 
-        None where a plug-in has put an activation of its own in the place of these.
+        None with normalisation, and where a plug-in has put an activation of its own in the place of these.
         """
         back = BACK.get(self.activation)
-        if back is None:
+        if back is None or self.norms:
             return None
         x = arguments = inputs.flatten(2).transpose(1, 2)
         taken = []
