@@ -58,6 +58,10 @@ LEFT = (
     "parity, two events by chance, alike often",
     "5 and 20 runs",
     "20 and 20 runs",
+    "10 runs, 1,000 weights",
+    "5 runs, 20 weights",
+    "5 runs, 120 weights",
+    "hybrids of 10",
     *(
         f"{n} and {n} runs, steps: {kind}"
         for n in (5, 8)

@@ -195,7 +195,7 @@ def test_forks_are_shared_where_all_are_at_the_edge():
         return confirm.halvings(runs, curves, EdgeKeys())
 
     def half(runs, at, length):
-        return Fork(f"half-{at}", runs, at, "train.halve_at", at, length)
+        return Fork(f"half-{at}", runs, at, {"train.halve_at": at}, length)
 
     curves = {"a": curve(100), "b": curve(300), "c": curve(0)}
     # Five rows after the later arrival; as long as the runs, or four times the way from half of the threshold.

@@ -145,7 +145,9 @@ def test_what_is_gone_is_confirmed():
     wave = slingshot.explore([Group.of(columns, steps, id="a")], slingshot.Config())
     (asked,) = next(wave)
     assert asked.runs == ("a/s0000", "a/s0001")
-    assert asked.key == "train.loss_dtype" and asked.value == asked.name == "float64" and asked.steps is None
+    assert (
+        asked.changes == {"train.loss_dtype": "float64"} and asked.name == "float64" and asked.steps is None
+    )
     # Each from before its own first one.
     assert asked.step == {
         name: pytest.approx(at, abs=10) for name, at in {"a/s0000": 899, "a/s0001": 999}.items()
@@ -198,10 +200,11 @@ def test_only_a_sharpness_that_rises_at_half_the_rate_is_confirmed():
     # The analysis asks for the forks, and takes them in.
     wave = eos.explore([parents], Config())
     (asked,) = next(wave)
-    assert asked.runs == tuple(f"a/s{i}" for i in range(5)) and asked.key == "train.halve_at"
-    assert asked.step == asked.value and asked.name == f"half-{asked.value}" and asked.steps >= 1190
+    assert asked.runs == tuple(f"a/s{i}" for i in range(5))
+    assert asked.changes == {"train.halve_at": asked.step} and asked.name == f"half-{asked.step}"
+    assert asked.steps >= 1190
     with pytest.raises(StopIteration) as done:
-        wave.send({asked.name: [forked(asked.value // 10)]})
+        wave.send({asked.name: [forked(asked.step // 10)]})
     found = done.value.value
     assert found.confirmation.change == "train.halve_at" and found.confirmation.forks == ("b",)
     assert [(entry.verdict, entry.from_step) for entry in found.confirmation.runs] == [

@@ -11,6 +11,10 @@ An analysis is one module (`dynalab/analysis/KIND.py`, or a package of that name
 - `show(findings, groups)`, which yields blocks (`dynalab.show.blocks`) for terminal, page and notebook alike; a
   terminal gives no groups. Without it, findings are shown as plain tables.
 
+An analysis that trains holds `explore(groups, config)` in the place of `analyse`, or beside it, where `--confirm` asks
+for it: a generator that yields waves of `dynalab.core.waves.Fork`, is sent name -> their runs as groups, and returns
+the findings.
+
 It may hold
 
 - `TITLE`, the heading of its section, or a function of the findings that returns it;

@@ -118,7 +118,23 @@ def _together(parts: Sequence[Inputs]) -> Inputs:
     return Inputs(ensembles, runs, tuple(groups))
 
 
-def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bool = False) -> Result:
+# What makes findings of groups, an analysis and its configuration, and lines about what failed on the way.
+Find = Callable[[Sequence[Group], Part, Any], tuple[Any, Sequence[str]]]
+
+
+def _without_training(groups: Sequence[Group], part: Part, config: Any) -> tuple[Any, Sequence[str]]:
+    return findings_of(groups, part, config), ()
+
+
+def analyse(
+    inputs: Inputs,
+    part: Part,
+    config: Any,
+    outputs: Path,
+    *,
+    force: bool = False,
+    find: Find = _without_training,
+) -> Result:
     """Return the analysis of some inputs: the stored one if it is there, else a new one, stored.
 
     Args:
@@ -126,7 +142,8 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
         part: The analysis.
         config: Its typed configuration.
         outputs: The outputs folder.
-        force: Compute it again.
+        force: Compute it again; what something failed for is always made again.
+        find: How; by default as `findings_of` does.
 
     Raises:
         DynalabError: The analysis cannot be made of these runs, or not be stored.
@@ -140,21 +157,31 @@ def analyse(inputs: Inputs, part: Part, config: Any, outputs: Path, *, force: bo
     if part.source:
         identity["source"] = part.source
     paths = _place(outputs, identity)
-    if not force and (stored := whole_result(paths)) is not None:
+    if not force and (stored := whole_result(paths)) is not None and not stored.failed:
         return stored
     # What stands there now is damaged, or to be made again; what comes to stand there meanwhile is the same.
     again = paths.root.exists()
-    findings = findings_of(inputs.groups, part, config)
+    findings, failed = find(inputs.groups, part, config)
     stated = {key: value for key, value in plain(config).items() if key not in NOT_IDENTITY}
     about = {
         "config": stated,
         "keys": given_keys(part.config_class, stated),
         "inputs": [{"run": run, "steps": steps, "attempt": attempt} for run, steps, attempt in runs],
         "version": version,
+        **({"failed": list(failed)} if failed else {}),
     }
     ensembles = [ensemble.id for ensemble in inputs.ensembles]
-    with naming(part.module.analyse):
-        return _stored(paths, findings, ensembles, about, inputs.warnings, again)
+    with naming(_function(part)):
+        return _stored(paths, findings, ensembles, about, [*inputs.warnings, *failed], again)
+
+
+def _function(part: Part) -> Any:
+    return part.module.explore if trains(part) else part.module.analyse
+
+
+def trains(part: Part) -> bool:
+    """Return whether an analysis trains when it is called."""
+    return not hasattr(part.module, "analyse")
 
 
 def _place(outputs: Path, identity: Mapping[str, Any]) -> AnalysisPaths:
@@ -214,7 +241,12 @@ def _resolved(config: Any, outputs: Path) -> Any:
 
 
 def findings_of(groups: Sequence[Group], part: Part, config: Any) -> Any:
-    """Return what an analysis finds in some groups, as they stood at `steps=`.
+    """Return what an analysis finds in some groups, as they stood at `steps=`; raises as `prepared` does."""
+    return checked(part.module.analyse(prepared(groups, part, config), config), part)
+
+
+def prepared(groups: Sequence[Group], part: Part, config: Any) -> list[Group]:
+    """Return groups that have what an analysis needs, as they stood at `steps=`.
 
     Raises:
         NothingMatched: A group lacks a metric, or the weights or networks of its runs; of imported runs the line names
@@ -234,10 +266,15 @@ def findings_of(groups: Sequence[Group], part: Part, config: Any) -> Any:
     groups = [group.until(config.steps) for group in groups]
     for group in groups:
         needs.require_weights(group)
-    findings, form = part.module.analyse(groups, config), getattr(part.module, "Findings", None)
+    return groups
+
+
+def checked(findings: Any, part: Part) -> Any:
+    """Return findings that are what the analysis says they are; a `PluginError` of others."""
+    form, function = getattr(part.module, "Findings", None), _function(part)
     is_form = isinstance(form, type) and is_dataclass(form)
-    require(is_form, part.module, form, "a dataclass named Findings, which analyse returns")
-    require(isinstance(findings, form or object), part.module.analyse, findings, "Findings")
+    require(is_form, part.module, form, f"a dataclass named Findings, which {function.__name__} returns")
+    require(isinstance(findings, form or object), function, findings, "Findings")
     if part.source:
         # That what is stored can be read again.
         with naming(form):

@@ -24,7 +24,7 @@ def analyze(kind: str, ensemble: Ensemble | str, **keys: Any) -> Result: ...
 def analyze(kind: str, ensemble: Any, *others: Any, **keys: Any) -> Any: ...
 @named
 def analyze(kind: str, ensemble: Any, *others: Any, **keys: Any) -> Any:
-    """Analyse an ensemble, as `dynalab analyze KIND` does; a stored result is reused.
+    """Analyse an ensemble, as `dynalab analyze KIND` does; a stored result is reused. Some kinds train, as it does.
 
         result = dynalab.analyze("hmm", "cb7150eb3e", max_states=4)
         results = dynalab.analyze("hmm", dynalab.load_all())          # of each ensemble one
@@ -44,9 +44,11 @@ def analyze(kind: str, ensemble: Any, *others: Any, **keys: Any) -> Any:
         ConfigError: There is no such analysis, or a key does not exist or cannot have this value.
         NothingMatched: Of an ensemble no run can enter; where it is one over all, of none.
     """
-    from dynalab.analysis.command import analyse, gather, needs_of
+    from dynalab.analysis.command import gather, needs_of
     from dynalab.config.analysis import pooled, read_analysis
     from dynalab.config.overrides import Override
+    from dynalab.config.registry import search_path
+    from dynalab.explore import drive
 
     ensemble = [ensemble, *others] if others else ensemble
     several = isinstance(ensemble, list | tuple)
@@ -71,7 +73,8 @@ def analyze(kind: str, ensemble: Any, *others: Any, **keys: Any) -> Any:
     results = []
     for inputs in gather([(item, item.runs) for item in opened], part, config, pool=pool, tell=tell):
         try:
-            results.append(analyse(inputs, part, config, inputs.ensembles[0].path.parent.parent))
+            trainer = drive.Trainer(inputs.ensembles[0].path.parent.parent, search_path())
+            results.append(drive.analyse(inputs, part, config, trainer))
         except (NothingMatched, ConfigError) as error:
             # As by the command, what is said of each stands where nothing can be said of all together.
             if together or len(inputs.ensembles) == 1:

@@ -34,7 +34,8 @@ from dynalab.store.find import readable, select
 from dynalab.store.results import Result, reading
 
 if TYPE_CHECKING:
-    from dynalab.analysis.command import Inputs
+    from dynalab.explore.drive import Trainer
+    from dynalab.launch.fork import Forking
 
 
 class _Analyze(click.Command):
@@ -74,6 +75,11 @@ class _Analyze(click.Command):
     is_flag=True,
     help="Train runs again with one thing changed, and say what that tells of what was found.",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print what an analysis that trains would train first, and write nothing.",
+)
 @click.option("--force", is_flag=True, help="Compute it again, even if it is stored.")
 @result_options
 @config_dir_option
@@ -84,6 +90,7 @@ def command(
     forks: bool,
     cfg: str | None,
     confirm: bool,
+    dry_run: bool,
     force: bool,
     as_json: bool,
     outputs: str | None,
@@ -102,16 +109,18 @@ def command(
     dynalab analyze hmm NEW decode_with=hmm-7ebafd365b   # runs still training, under a stored model
     dynalab analyze slingshot --confirm     # trains its runs again with the loss in float64
     dynalab analyze eos --confirm           # ... at half the rate once they have arrived
+    dynalab analyze hybrid --dry-run        # what it would train: some analyses do, launcher= says by whom
     """
-    from dynalab.analysis.command import analyse, gather
+    from dynalab.analysis.command import gather, trains
     from dynalab.cli.progress import fits
     from dynalab.config.analysis import keys_of, pooled, read_analysis
     from dynalab.config.overrides import settings
     from dynalab.config.typed import plain as plain_keys
+    from dynalab.explore import drive
     from dynalab.store.reader import Ensemble
 
     refs, words = split_arguments(arguments)
-    own, overrides = settings(keys_of(kind, words), "outputs")
+    own, overrides = settings(keys_of(kind, words), "outputs", "launcher")
     pool, overrides = pooled(overrides)
     outputs = own["outputs"] or outputs
     part, config = read_analysis(kind, overrides)
@@ -120,30 +129,41 @@ def command(
             kind, part, {**plain_keys(config), "pool": pool, "outputs": str(outputs_root(outputs))}, as_json
         )
         return 0
+    training = confirm or trains(part)
+    for word, given in (("launcher", own["launcher"]), ("--dry-run", dry_run)):
+        if given and not training:
+            how = " without --confirm" if hasattr(part.module, "explore") else ""
+            raise ConfigError(f"{word}: analyze {kind} trains nothing{how}")
     root = outputs_root(outputs)
     results: list[Result] = []
     selection, left_out = readable(select(root, refs, filter_text, Ensemble, forks))
     warn(left_out)
-    for inputs in gather(selection, part, config, pool=pool, tell=lambda line: warn([line])):
-        if confirm:
-            from dynalab.explore.drive import require_confirmable
-
-            require_confirmable(inputs, part, config)
-        if not as_json:
-            names = ", ".join(ensemble.id for ensemble in inputs.ensembles)
-            note(f"{kind}: {count(len(inputs.runs), 'run')} of {names}")
-        try:
-            with fits(kind) if not as_json else nullcontext():
-                result = analyse(inputs, part, config, root, force=force)
-        except (NothingMatched, ConfigError) as error:
-            # What is said of each stands, where nothing can be said of all together.
-            if not results or len(inputs.ensembles) == 1:
-                raise
-            warn([f"the ensembles are not compared: {error}"])
-            continue
-        if confirm:
-            result = _confirmed(inputs, result, part, config, root, as_json)
-        results.append(result)
+    with ExitStack() as stack:
+        trainer = _trainer(stack, root, own["launcher"], as_json) if training else drive.Trainer(root)
+        gathered = gather(selection, part, config, pool=pool, tell=lambda line: warn([line]))
+        if dry_run:
+            return _plan(drive.first_wave(gathered, part, config, trainer), as_json)
+        for inputs in gathered:
+            if confirm:
+                drive.require_confirmable(inputs, part, config)
+            if not as_json:
+                names = ", ".join(ensemble.id for ensemble in inputs.ensembles)
+                note(f"{kind}: {count(len(inputs.runs), 'run')} of {names}")
+            try:
+                with nullcontext() if as_json or trains(part) else fits(kind):
+                    result = drive.analyse(inputs, part, config, trainer, force=force)
+            except (NothingMatched, ConfigError) as error:
+                # What is said of each stands, where nothing can be said of all together.
+                if not results or len(inputs.ensembles) == 1:
+                    raise
+                warn([f"the ensembles are not compared: {error}"])
+                continue
+            if confirm:
+                confirmed = drive.confirm(inputs, result, part, config, trainer)
+                if confirmed is None:
+                    note(f"analyze {kind} found nothing that training again could confirm")
+                result = confirmed or result
+            results.append(result)
     damaged = left_out or any(ensemble.damaged for ensemble, _ in selection)
     if as_json:
         analyses = [dict(result.data) | {"path": str(result.paths.root)} for result in results]
@@ -158,20 +178,31 @@ def command(
             warn(result.warnings)
         if not damaged:
             next_step.report(root, [ensemble for result in results for ensemble in result.ensembles])
-    return 3 if damaged else 0
+    return 3 if damaged or any(result.failed for result in results) else 0
 
 
-def _confirmed(inputs: Inputs, result: Result, part: Part, config: Any, root: Path, quiet: bool) -> Result:
-    """Return an analysis with the word of forks on what it found, stored; `quiet` shows nothing on the way."""
-    from dynalab.cli.train import watching
-    from dynalab.explore import drive
+def _trainer(stack: ExitStack, root: Path, launcher: str | None, quiet: bool) -> Trainer:
+    """Return how an analysis trains until `stack` ends; `quiet` shows nothing on the way."""
+    from dynalab.cli.train import interruptible, watching
+    from dynalab.explore.drive import Trainer
 
-    with ExitStack() as stack:
-        trainer = drive.Trainer(root, search_path(), watching(stack, quiet))
-        confirmed = drive.confirm(inputs, result, part, config, trainer)
-    if confirmed is None:
-        note(f"analyze {part.name} found nothing that training again could confirm")
-    return confirmed or result
+    interruptible(stack)
+    return Trainer(root, search_path(), watching(stack, quiet), launcher or "local")
+
+
+def _plan(forking: Forking, as_json: bool) -> int:
+    """Print what would be trained; return the exit code."""
+    from dynalab.cli.train import conclude
+    from dynalab.launch.fork import make_forks
+    from dynalab.launch.train import Options
+
+    if not forking.commands:
+        note("nothing to train; nothing was written")
+        if as_json:
+            emit_json({"dry_run": True, "plan": "", "ensembles": []})
+        return 0
+    outcome = make_forks(forking, Options(dry_run=True, remember=False), tell=note)
+    return conclude(outcome, dry_run=True, as_json=as_json, quiet=True)
 
 
 def _show_keys(kind: str, part: Part, keys: dict[str, Any], as_json: bool) -> None:

@@ -3,8 +3,9 @@
 A part NAME of a group is one module and one YAML file. It is looked for in the folders of the search path
 (`DIR/task/NAME.py`), then among the entry points of installed packages (`dynalab.tasks`), then in dynalab itself.
 
-A module is a part where it has a dataclass `Config` and the group's function: `analyse` of an analysis, which needs no
-YAML file, `apply` of an edit, `build` of all others. What else lies beside it are helpers, which have no name here.
+A module is a part where it has a dataclass `Config` and the group's function: `analyse` of an analysis, or `explore` of
+one that trains; it needs no YAML file; `apply` of an edit, `build` of all others. What else lies beside it are helpers,
+which have no name here.
 """
 
 from __future__ import annotations
@@ -80,12 +81,12 @@ class Part:
 
     def __post_init__(self) -> None:
         """Check that the module is a part."""
-        where, function = f"{self.group}={self.name}: {self.module.__file__}", _function(self.group)
+        where, functions = f"{self.group}={self.name}: {self.module.__file__}", _functions(self.group)
         config_class = getattr(self.module, "Config", None)
         if not is_dataclass(config_class) or not isinstance(config_class, type):
             raise ConfigError(f"{where} has no dataclass named Config")
-        if not callable(getattr(self.module, function, None)):
-            raise ConfigError(f"{where} has no function {function}")
+        if not any(callable(getattr(self.module, function, None)) for function in functions):
+            raise ConfigError(f"{where} has no function {functions[0]}")
         names = {field.name for field in fields(config_class)}
         for name in _FIELDS.get(self.group, ("name",)):
             if name not in names:
@@ -188,7 +189,8 @@ def _analyses(folders: Sequence[Path]) -> set[str]:
     own = Path(__file__).resolve().parent.parent / "analysis"
     paths = [*own.glob("*.py"), *own.glob("*/__init__.py")]
     paths += [path for folder in folders for path in (folder / "analysis").glob("*.py")]
-    declared = [path for path in paths if {"Config", _function("analysis")} <= _declared(path)]
+    own_names = [(path, _declared(path)) for path in paths]
+    declared = [path for path, has in own_names if "Config" in has and has & {*_functions("analysis")}]
     kinds = {path.parent.name if path.stem == "__init__" else path.stem for path in declared}
     return kinds | {entry.name for entry in _entry_points()["analysis"]}
 
@@ -211,9 +213,9 @@ def _declared(path: Path) -> set[str]:
     return declared
 
 
-def _function(group: str) -> str:
-    """Return the function that makes a module a part of a group."""
-    return {"analysis": "analyse", "edit": "apply"}.get(group, "build")
+def _functions(group: str) -> tuple[str, ...]:
+    """Return the functions of which one makes a module a part of a group."""
+    return {"analysis": ("analyse", "explore"), "edit": ("apply",)}.get(group, ("build",))
 
 
 def find(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dynalab.analysis.base import Needs
-from dynalab.analysis.command import needs_of
+from dynalab.analysis.command import needs_of, trains
 from dynalab.config.analysis import given_keys
 from dynalab.config.keys import stored_keys
 from dynalab.config.overrides import Override
@@ -164,12 +164,15 @@ def unmade(ensemble: Ensemble, stored: Sequence[Result]) -> list[str]:
     for kind in sorted({*names("analysis", search_path())} - {result.kind for result in stored}):
         try:
             part = part_of(kind)
-            with naming(part and part.config_class):
-                needs = part and needs_of(part, part.config_class())
+            # What trains is made where it is asked for.
+            if part is None or trains(part):
+                continue
+            with naming(part.config_class):
+                needs = needs_of(part, part.config_class())
         except (ConfigError, TypeError):
             # A plug-in's may have keys without a default, and a `NEEDS` that does not work: who calls it is told.
             continue
-        if needs and (needs.columns or needs.blocks) and not needs.missing(ensemble.metrics, ensemble.blocks):
+        if (needs.columns or needs.blocks) and not needs.missing(ensemble.metrics, ensemble.blocks):
             commands.append(shlex.join(["dynalab", "analyze", kind, ensemble.id, *_config_dir(kind)]))
     return commands
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dynalab.analysis.command import analyse, gather, needs_of
+from dynalab.analysis.command import gather, needs_of, trains
 from dynalab.config.analysis import keys_of, pooled, read_analysis
 from dynalab.config.command import Command as Training
 from dynalab.config.command import Request, Settings, read_command
@@ -50,6 +50,11 @@ class Run:
     def launcher(self) -> list[Override]:
         """What of the settings a fork takes."""
         return [item for item in self.settings if item.key == "launcher"]
+
+    @property
+    def launcher_name(self) -> str:
+        """Its name."""
+        return next((str(item.value) for item in self.launcher), "local")
 
 
 @dataclass(frozen=True)
@@ -300,7 +305,7 @@ def _analyze(step: Step, part: Part, config: Any, pool: bool, run: Run, done: Do
         done.failed[step] = "there is nothing to analyse"
         return
     longer = [item.steps for item in asked if item.is_longer]
-    if longer and config.steps is None:
+    if longer and config.steps is None and not trains(part):
         config = replace(config, steps=min(longer))
     known = {item.ensemble.id: item for item in asked}
     together = pool or needs_of(part, config).across
@@ -310,20 +315,15 @@ def _analyze(step: Step, part: Part, config: Any, pool: bool, run: Run, done: Do
             for inputs in gather([(item.ensemble, item.runs) for item in some], part, config, pool=pool):
                 if step.words.confirm:
                     drive.require_confirmable(inputs, part, config)
-                result = analyse(inputs, part, config, run.outputs)
-                if step.words.confirm:
-                    result = _confirmed(inputs, result, part, config, run)
+                trainer = drive.Trainer(run.outputs, search_path(), run.watch, run.launcher_name)
+                result = drive.analyse(inputs, part, config, trainer)
+                if step.words.confirm and result.data.get("confirmation") is None:
+                    result = drive.confirm(inputs, result, part, config, trainer) or result
+                if result.failed:
+                    done.failed[step] = "; ".join(result.failed)
                 done.results[step].append((result, [known[item.id] for item in inputs.ensembles]))
         except DynalabError as error:
             done.failed[step] = "; ".join(filter(None, [done.failed.get(step), str(error)]))
-
-
-def _confirmed(inputs: Any, result: Result, part: Part, config: Any, run: Run) -> Result:
-    if result.data.get("confirmation") is not None:
-        return result
-    launcher = next((str(item.value) for item in run.launcher), "local")
-    trainer = drive.Trainer(run.outputs, search_path(), run.watch, launcher)
-    return drive.confirm(inputs, result, part, config, trainer) or result
 
 
 def _unique(asked: Iterator[Asked]) -> Iterator[Asked]:

@@ -223,9 +223,13 @@ class Response(Figure):
     values: Sequence[Sequence[float | None]]  # as in `Ranking`
     estimates: Sequence[float | None]
     intervals: Sequence[Sequence[float | None]]
-    best: tuple[float, float]  # the range of values of the key that the best is not told apart from
     axis: str  # what the values are
+    # the range of values of the key that the best is not told apart from
+    best: tuple[float, float] | None = None
     last: float | None = None  # as in `Ranking`
+    # lower end, middle and upper end of what all are held against, a band across; None: there is none
+    band: tuple[float, float, float] | None = None
+    beside: str = ""  # what the band is
 
 
 @dataclass(frozen=True, kw_only=True)

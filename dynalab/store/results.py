@@ -81,6 +81,11 @@ class Result:
         """What a reader must know before trusting it."""
         return list(self.data["warnings"])
 
+    @property
+    def failed(self) -> list[str]:
+        """What failed where it was made, so that it is of the others: the same command makes it again."""
+        return list(self.data.get("failed") or ())
+
     @cached_property
     def value(self) -> Any:
         """Its findings, typed, tables included; None where they cannot be restored.
@@ -182,6 +187,7 @@ _RESULT = {
     **dict.fromkeys(("id", "kind", "ensemble"), is_name),
     "ensembles": ([is_name],),
     "warnings": [text],
+    "failed": [text],
     "config": (mapping(lambda value: True),),
     "inputs": ([{"run": text, "steps": (whole,), "attempt": (positive,)}],),
     "version": whole,

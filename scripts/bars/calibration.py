@@ -290,6 +290,50 @@ def negative(seed: int) -> Errors:
     return {"spectrum: negative share": [row.negative > 0.005 for row in rows]}
 
 
+def directed(kind: str, n: int, rows: int, weights: int, seed: int) -> Errors:
+    """Runs whose weights walk at random: none has an excess over the walk."""
+    from nulls.directions import walk
+
+    from dynalab.analysis.directions.findings import Against, Over
+    from dynalab.analysis.directions.path import Path as Walk
+    from dynalab.analysis.directions.path import choose
+
+    rng, found = np.random.default_rng(seed), dict[str, list[Any]]()
+    for _ in range(n):
+        path = Walk.of(walk(kind, rows, weights, rng), choose(rows, 100))
+        (nulls, _), measured = path.null(), path.measures()
+        for name, value in measured.items():
+            found.setdefault(name, []).append(Against.of(value, nulls[name]))
+    return {
+        f"directions, {name.replace('_', ' ')}: interval of the excess": [
+            _misses(Over.of(items).interval, 0.0)
+        ]
+        for name, items in found.items()
+    }
+
+
+def hybrids(n: int, seed: int) -> Errors:
+    """Hybrids that are as good as full training from a known step on."""
+    from nulls.hybrid import FIRST, GAPS, MARGIN, STEPS, values
+
+    from dynalab.analysis.hybrid.findings import Over, Point, first_step, verdict_of
+
+    hybrid, full = values(n, seed)
+    overs = [Over.of(row, full) for row in hybrid]
+    points = [
+        Point(step, verdict_of(over, n, MARGIN, True), {"test_accuracy": over})
+        for step, over in zip(STEPS, overs, strict=True)
+    ]
+    _, low, high = first_step(points, "test_accuracy", MARGIN, True)
+    missed = (low is not None and low >= FIRST) or (high is not None and high < FIRST)
+    return {
+        "hybrid, difference: interval": [
+            _misses(over.interval, gap) for over, gap in zip(overs, GAPS, strict=True)
+        ],
+        "hybrid, first step as good: interval": [missed],
+    }
+
+
 def aperiodic(seed: int) -> Errors:
     """Norms without periods of weight decay."""
     from nulls.periods import decoy
@@ -443,6 +487,7 @@ RANDOM, LENGTHS = "states at random", "states at random, runs cut off at lengths
 def _statistics() -> list[Null]:
     from nulls.compare import CENSORED, LAWS
     from nulls.compare import KINDS as STEPS
+    from nulls.directions import KINDS as WALKS
     from nulls.examples import alike
     from nulls.hmm import pooled, walks
 
@@ -489,6 +534,14 @@ def _statistics() -> list[Null]:
         found.append(Null(f"parity, two events by chance, {said}", partial(earlier, chance, lead)))
     found.append(Null("spectra without negative eigenvalues, a hundred at once", negative, NULLS // 100))
     found.append(Null("norms without periods", aperiodic))
+    for kind, (n, rows, weights) in product(WALKS, ((5, 12, 120), (10, 60, 1000))):
+        said = f"{n} runs, {weights:,} weights walk {rows - 1} steps, {kind}"
+        found.append(Null(said, partial(directed, kind, n, rows, weights)))
+    # In so few dimensions walks are drawn, which takes its time.
+    said = f"5 runs, 20 weights walk 29 steps, {WALKS[0]}"
+    found.append(Null(said, partial(directed, WALKS[0], 5, 30, 20), 200))
+    for n in (5, 10):
+        found.append(Null(f"hybrids of {n} runs", partial(hybrids, n)))
     for n, m in ((5, 5), (8, 8), (20, 20), (5, 20)):
         for kind in STEPS:
             if not (kind.startswith("seeds") and (n != m or n < 6)):

@@ -8,7 +8,8 @@ A random walk in many dimensions has <d_i, d_j> = V_min(i, j), V_t the sum of it
 distance from the start: cosines of d are sqrt(V_i / V_j), whose mean is 2/3 for many equal steps, and the first
 principal component of the centred walk has 6/pi^2 of the variance. So what is true of a walk in expectation is read off
 a path made of these numbers, by the functions that measure any other path. Corrections are of order 1/p: in fewer than
-`MANY` dimensions walks are drawn and measured in the place of that.
+`MANY` dimensions walks are drawn and measured in the place of that. Where few weights make all of the steps, p is in
+effect as small as they are few, and the closed form is off by as much.
 """
 
 from __future__ import annotations

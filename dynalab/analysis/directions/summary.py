@@ -81,7 +81,8 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     for run in findings.runs:
         values = [run.whole.measures[key].value if run.whole else None for key in SHOWN]
         rows.append([run_cell(run.run), *values, run.whole.path_length if run.whole else None, run.reason])
-    yield Table(["run", *(NAMES[key][0] for key in SHOWN), "length", "rows"], rows, "Every run")
+    measures = [", ".join(filter(None, NAMES[key])) for key in SHOWN]
+    yield Table(["run", *measures, "length", "rows"], rows, "Every run")
 
 
 def _headline(findings: Findings) -> str:
@@ -115,9 +116,9 @@ def _excess(over: Over) -> str:
 
 def _cells(over: Over, unit: str = "") -> list[str]:
     low, high = over.interval
-    interval = "" if low is None or high is None else f"{_signed(low)} to {_signed(high)}"
+    interval = "" if low is None or high is None else f"{_signed(low)}{unit} to {_signed(high)}{unit}"
     values = [f"{number(_short(value))}{unit}" for value in (over.value, over.null)]
-    return [*values, _signed(over.excess), interval]
+    return [*values, f"{_signed(over.excess)}{unit}", interval]
 
 
 def _short(value: float | None) -> float | None:

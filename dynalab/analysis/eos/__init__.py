@@ -221,7 +221,7 @@ def explore(
     ids, entries, rows = [], [], []
     for fork in forks:
         for group in made[fork.name]:
-            compared, drawn = compare(groups[0], group, fork.value, config)
+            compared, drawn = compare(groups[0], group, fork.changes["train.halve_at"], config)
             ids.append(group.id)
             entries += compared
             rows += drawn

@@ -88,7 +88,7 @@ def halvings(runs: Sequence[RunFindings], ratios: Mapping[str, Series], config: 
         # At half the rate the way from half of the threshold on takes twice as many steps, and some more.
         way = max(onsets[name] - _halfway(ratios[name], onsets[name]) for name in together)
         length = int(min(max(last, at + 4 * way), LONGEST * last))
-        forks.append(Fork(f"half-{at}", together, at, "train.halve_at", at, length))
+        forks.append(Fork(f"half-{at}", together, at, {"train.halve_at": at}, length))
         for name in together:
             del ready[name]
     return forks

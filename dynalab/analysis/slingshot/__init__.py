@@ -223,7 +223,7 @@ def explore(
     begins = {run.run: min(run.slingshots) - 1 for run in findings.runs if run.slingshots}
     if not begins:
         return findings
-    made = yield [Fork("float64", tuple(begins), begins, "train.loss_dtype", "float64")]
+    made = yield [Fork("float64", tuple(begins), begins, {"train.loss_dtype": "float64"})]
     forks = [(group, analyse([group], config).runs) for group in made["float64"]]
     return replace(findings, confirmation=compare(findings.runs, forks))
 

@@ -160,7 +160,8 @@ def draw(
     if isinstance(block, Response):
         return response(
             block.at, block.values, block.estimates, block.intervals,
-            key=block.key, axis=block.axis, best=block.best, last=block.last, size=size,
+            key=block.key, axis=block.axis, best=block.best, last=block.last, band=block.band,
+            beside=block.beside, size=size,
         )  # fmt: skip
     if isinstance(block, Raster):
         return _raster(block, label, log_steps, size)

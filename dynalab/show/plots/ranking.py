@@ -125,6 +125,8 @@ def response(
     axis: str = "step",
     best: tuple[float, float] | None = None,
     last: float | None = None,
+    band: tuple[float, float, float] | None = None,
+    beside: str = "",
     size: Size | None = None,
 ) -> Figure:
     """Draw values over those of a key: a dot a run, estimates as a line, their intervals as bars.
@@ -138,13 +140,20 @@ def response(
         axis: What the values are.
         best: Range of the key's values that the best is not told apart from, shaded.
         last: Up to where steps were watched; None of values that are no steps.
+        band: Lower end, middle and upper end of what all are held against, across; None: there is none.
+        beside: What the band is.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     figure = new_figure(5.2, 3.2, size)
     ax = figure.add_subplot()
     polish(ax)
-    logarithmic = _scale(ax, "y", values, intervals, last)
+    logarithmic = _scale(ax, "y", [*values, band or ()], intervals, last)
     bottom, top = ax.get_ylim()
+    if band is not None:
+        low, middle, high = band
+        ax.axhspan(low, high, color=CYCLE[1], alpha=0.15, linewidth=0)
+        ax.axhline(middle, color=CYCLE[1], linewidth=1.2, linestyle="--", label=beside)
+        keys(figure, ax.get_lines(), 1)
     x, labels, spaced = _places(at)
     if best is not None:
         inside = [place for value, place in zip(at, x, strict=True) if best[0] <= value <= best[1]]
