@@ -41,8 +41,9 @@ def coefficients_of(network: nn.Module, k: int) -> Coefficients | None:
         return None
     if isinstance(network, PolyNet):
         return polynet if network.layer.weight.shape[0] == k else None
-    plain = isinstance(network, MLP) and not network.norms
-    if plain and len(network.layers) == 2 and network.activation is torch.relu_:
+    if isinstance(network, MLP) and len(network.layers) == 2 and network.activation is torch.relu_:
+        if network.norms:
+            return None
         return relu if network.get_parameter("layers.1.weight").shape[0] == 1 else None
     return None
 
