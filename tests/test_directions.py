@@ -8,6 +8,7 @@ from pathlib import Path as File
 import numpy as np
 import pytest
 import torch
+from bars import calibration
 from groups import of_weights
 from stored import assert_same, bits
 
@@ -20,6 +21,7 @@ from dynalab.core.batch import InputSpec
 from dynalab.errors import ConfigError, NothingMatched
 from dynalab.models.describe import kinds_of, layers_of, parts_of
 from dynalab.probes import directions as probe_of
+from dynalab.show.blocks import Table
 
 SHORT = ["task=regression", "model.hidden=[40]", "train.steps=60", "launcher=inline", "eval.every=10"]
 KEPT = [*SHORT, "probes=[gradients,directions]", "snapshots.every=10"]
@@ -217,6 +219,22 @@ def test_without_weights_the_probe_is_read_and_without_both_a_line_is_said(here,
     assert (run["source"], run["rows"], run["verdict"]) == ("probe", 5, "measured")
     assert "layers" not in done.json["analyses"][0]["tables"]
     assert load(ensemble.id, outputs=tmp_path / "outputs").array("relative_similarity").shape == (1, 5)
+
+
+def test_intervals_of_the_excess_hold_none_where_weights_walk_at_random():
+    """A thousand and other walks: the bar `calibration`. Of 120 ensembles at most 11% err by chance."""
+    found = [calibration.directed("shorter steps", 5, 12, 120, seed) for seed in range(120)]
+    rates = {name: np.mean([errors[name] for errors in found]) for name in found[0]}
+    assert len(rates) == 8 and max(rates.values()) <= 0.11 and min(rates.values()) < 0.05, rates
+
+
+def test_angles_have_their_unit(kept):
+    *_, whole, _parts, every = (
+        block for block in directions.show(analyze("directions", kept).value, []) if isinstance(block, Table)
+    )
+    rows = {row[0]: row[1:] for row in whole.rows}
+    assert all(cell.endswith("°") for cell in rows["angle between updates"][:3])
+    assert not any("°" in cell for cell in rows["tortuosity"]) and "angle between updates, °" in every.header
 
 
 def test_what_cannot_be_measured_is_said():
