@@ -300,6 +300,7 @@ def test_networks_of_averaged_weights_come_from_snapshots_and_checkpoints(tmp_pa
             "average.from=101: expected a step of the training, which has 100",
         ),
         (["average.decay=0.9"], "average.decay: name the average as well, for example average=ema"),
+        (["average=[ema,swa]"], "average=[ema,swa]: expected one average; average=ema,swa trains each of"),
         (["average=3"], "average=3: no such average; there are ema, lawa, swa"),
     ],
 )

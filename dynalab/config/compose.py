@@ -216,6 +216,10 @@ class Composer:
             return
         values = item.value if isinstance(item.value, list) else [item.value]
         legal = self._names_of(group)
+        if group in CHOSEN and len(values) != 1:
+            several = f"{group}={','.join(map(str, values))} trains each of several"
+            hint = several if values else f"there are {listing(legal) or 'none'}"
+            raise ConfigError(f"{item.written}: expected one {group}; {hint}")
         for option in ("null" if value is None else str(value) for value in values):
             if "/" in option or option in legal:
                 continue
