@@ -269,6 +269,11 @@ def test_weights_are_read_where_they_stand_as_long_as_they_are_the_same(trained,
         damaged = here("analyze", "directions", "mine", "--force")
         assert damaged.code == 3 and "checkpoints.json is damaged" in damaged.err, damaged.err
     name = "gpt_neox.layers.0.mlp.dense_4h_to_h.weight"
+    run = {"steps": [0], "files": [[["/a\nb", 1, 1]]]}
+    for part in ({"shapes": {}}, {"runs": {"run": run}}, {"runs": {"run": run | {"files": [[]]}}}):
+        ensemble.paths.checkpoints.write_text(json.dumps(json.loads(whole) | part))
+        damaged = here("analyze", "directions", "mine", "--force")
+        assert damaged.code == 3 and "checkpoints.json is damaged" in damaged.err, damaged.err
     other = json.dumps(json.loads(whole) | {"shapes": {name: [7, 7]}})
     ensemble.paths.checkpoints.write_text(other)
     foreign = here("analyze", "directions", "mine", "--force")

@@ -31,15 +31,30 @@ _PARTS = mapping([text])
 
 
 def _file(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and text(value[0]) and all(map(whole, value[1:]))
+    # A path that cannot be shown could forge a line of what is said of it.
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and text(value[0])
+        and value[0].isprintable()
+        and all(map(whole, value[1:]))
+    )
+
+
+def _files(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_file, value))
+
+
+def _shapes(value: Any) -> bool:
+    return bool(value) and mapping([whole])(value)
 
 
 _FORM = {
     "schema_version": whole,
-    "shapes": mapping([whole]),
+    "shapes": _shapes,
     "layers": (_PARTS,),
     "kinds": (_PARTS,),
-    "runs": mapping({"steps": [whole], "files": [[_file]]}),
+    "runs": mapping({"steps": [whole], "files": [_files]}),
 }
 
 
@@ -54,6 +69,8 @@ class File:
     @classmethod
     def of(cls, path: Path) -> File:
         """Return a file as it is now, or raise a `StoreError`."""
+        if not str(path).isprintable():
+            raise StoreError(f"cannot read {str(path)!r}: its name has characters that cannot be shown")
         try:
             about = os.stat(path)
         except OSError as error:
