@@ -215,6 +215,7 @@ def test_the_command_its_page_and_its_refusals(kept, here, monkeypatch):
         (["layers=[2]"], 2, "has the layers of units 0 to 1"),
         (["radii=[0.1,0]"], 2, "a list of numbers above 0"),
         (["radii=[]"], 2, "at least one"),
+        (["layers=[]"], 2, "name layers of units from 0"),
         (["method=vertex"], 2, "did you mean vertices?"),
         (["steps=20"], 4, "weights were kept at 6 steps, and phases take 8"),
         (["source=probe", "steps=4"], 4, "the probe has rows at 2 steps"),
@@ -340,6 +341,19 @@ def test_too_few_rows_are_said():
     long = Group.of({"s1": {"local_complexity_train": np.ones(20)}}, np.arange(20))
     found = regions.analyse([replace(group, runs=(*group.runs, *long.runs))], regions.Config())
     assert [run.verdict for run in found.runs] == ["insufficient_data", "flat"]
+
+
+def test_rows_of_the_probe_without_numbers_are_left_out():
+    total, layer = np.linspace(100, 40, 20), np.linspace(50, 20, 20)
+    total[3], layer[5] = np.inf, np.nan
+    columns = {"local_complexity_train": total, "local_complexity_train_0": layer}
+    group = Group.of({"s0": columns}, np.arange(20))
+    (run,) = regions.analyse([group], regions.Config()).runs
+    # A layer that is missing in a row is no reason to lose the row.
+    assert (run.verdict, run.rows, run.train.first, run.train.last) == ("descent", 19, 100, 40)
+    lost = Group.of({"s0": {"local_complexity_train": np.full(20, np.inf)}}, np.arange(20))
+    (run,) = regions.analyse([lost], regions.Config()).runs
+    assert run.verdict == "insufficient_data" and "0 rows of finite numbers" in run.reason
 
 
 def test_rows_cost_a_tenth_of_training():

@@ -100,6 +100,8 @@ class Config(Keys):
         super().__post_init__()
         if not probe.positive(self.radii):
             raise ConfigError(f"radii={self.radii}: must be {probe.RADII_LEGAL}")
+        if self.layers == []:
+            raise ConfigError("layers=[]: name layers of units from 0, or null for all")
 
 
 def analyse(groups: Sequence[Group], config: Config) -> Findings:
@@ -154,7 +156,7 @@ def _of_group(group: Group, config: Config) -> Iterator[tuple[RunFindings, Rows 
             rows = of_weights(run, around, config.points, config.rows) if weights else of_probe(run)
             rows = _of_layers(run, rows, config)
             if len(rows.steps) < FEWEST:
-                why = f"{count(len(rows.steps), 'row')} with finite weights, and phases take {FEWEST}"
+                why = f"{count(len(rows.steps), 'row')} of finite numbers, and phases take {FEWEST}"
                 rows = None
         yield _judge(run, source, rows, why, steps, config.change), rows
 

@@ -106,34 +106,29 @@ def of_weights(run: Run, around: Neighbourhoods, points: int, most: int) -> Rows
 
 
 def of_probe(run: Run) -> Rows:
-    """Return what the probe recorded."""
+    """Return what the probe recorded, of the rows whose numbers around training points are finite."""
     steps = rows_of(run)
     steps = steps[steps < run.diverged_step] if run.diverged_step is not None else steps
     names = set(run.series)
 
-    def read(stem: str, first: int) -> np.ndarray:
-        numbers = first
-        while any(f"{stem}_{name}_{numbers}" in names for name in SETS):
-            numbers += 1
-        found = [[run.first(f"{stem}_{name}_{n}") for n in range(first, numbers)] for name in SETS]
-        values = [
-            [np.full(len(steps), np.nan) if one is None else one.at(steps) for one in of] for of in found
-        ]
-        return np.array(values).reshape(len(SETS), numbers - first, len(steps)).transpose(2, 0, 1)
+    def values(form: str) -> np.ndarray:
+        """Return a column around each set of points, shape (T, sets); NaN where there is none."""
+        found = [run.first(form.format(name)) for name in SETS]
+        return np.stack([np.full(len(steps), np.nan) if one is None else one.at(steps) for one in found], 1)
 
-    layers = read("local_complexity", 0)
-    firsts = [run.first(f"region_density_{name}") for name in SETS]
-    density = np.stack([np.full(len(steps), np.nan) if one is None else one.at(steps) for one in firsts], 1)
-    if not layers.shape[2]:
-        totals = [run.first(f"local_complexity_{name}") for name in SETS]
-        of = [np.full(len(steps), np.nan) if one is None else one.at(steps) for one in totals]
-        layers = np.stack(of, 1)[..., None]
+    def numbered(form: str, first: int) -> list[np.ndarray]:
+        found: list[np.ndarray] = []
+        while any(f"{form.format(name)}_{first + len(found)}" in names for name in SETS):
+            found.append(values(f"{form}_{first + len(found)}"))
+        return found
+
+    total = values("local_complexity_{}")
+    layers = np.stack(numbered("local_complexity_{}", 0) or [total], 2)
+    if (np.isfinite(total) & ~np.isfinite(layers).all(2)).any():
+        # Runs of elsewhere need not have every layer in every row.
+        layers = total[..., None]
+    density = np.stack([values("region_density_{}"), *numbered("region_density_{}", 1)], 2)
     section = (run.config.get("probe") or {}).get("regions") or {}
     radii: Sequence[float] = section.get("radii") or (probe.RADII if section else ())
-    return Rows(
-        steps,
-        layers,
-        np.concatenate([density[..., None], read("region_density", 1)], 2),
-        tuple(map(float, radii)),
-        section.get("points"),
-    )
+    whole = np.isfinite(layers[:, 0]).all(1)
+    return Rows(steps[whole], layers[whole], density[whole], tuple(map(float, radii)), section.get("points"))
