@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import dynalab
-from dynalab.analysis.partition import show
+from dynalab.analysis.partition import Config, show
 from dynalab.analysis.partition.findings import Over
 from dynalab.analysis.partition.summary import COLOURS
 from dynalab.core.batch import InputSpec
@@ -364,3 +364,9 @@ def test_runs_without_a_partition_are_told_so_in_a_line(here, words, says) -> No
     done = here("analyze", "partition")
     assert done.code == 4
     assert says in done.err and len(done.err.splitlines()) <= 2, done.err
+
+
+@pytest.mark.parametrize("keys", [{"at": []}, {"pad": 1e300}, {"pad": 1e-300}])
+def test_slices_that_rounding_would_leave_nothing_of_are_refused(keys) -> None:
+    with pytest.raises(ConfigError, match=next(iter(keys))):
+        Config(**keys)

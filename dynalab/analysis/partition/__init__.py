@@ -52,12 +52,20 @@ class Config(Keys):
         least=0,
     )
     pad: float = key(
-        1.5, "half of a side, in units of the largest distance of an example from the centroid", above=0
+        1.5,
+        "half of a side, in units of the largest distance of an example from the centroid",
+        least=1e-6,
+        most=1e6,
     )
     near: float = key(
         0.05, "share of a side up to which a region is near the decision boundary", above=0, below=1
     )
     most: int = key(20_000, "regions of a picture at most; a step with more has none", least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.at == []:
+            raise ConfigError("at=[]: name steps at which weights were kept, or null for some of them")
 
 
 @dataclass(frozen=True)
@@ -188,9 +196,10 @@ def _choices(
 def _row(step: int, found: Partition, near: float) -> Row:
     close = found.distances <= near * 2 * found.plane.half
     total = found.areas.sum()
-    area = found.areas[close].sum() / total
+    area, away = found.areas[close].sum() / total, found.areas[~close].sum() / total
     n = int(close.sum())
-    density = None if n in (0, len(found)) else float(n / area / ((len(found) - n) / (1 - area)))
+    # Slivers alone may have no area that float64 resolves.
+    density = float(n / area / ((len(found) - n) / away)) if area > 0 and away > 0 else None
     return Row(step, len(found), n, float(area), density, float(found.norms @ found.areas / total))
 
 
