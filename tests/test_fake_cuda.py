@@ -45,7 +45,10 @@ CASES = {
     "regression": ["task=regression", "probes=[curvature,directions]", "probe.curvature.trace=2"],
     "teacher": ["task=regression", "task.target=teacher", "schedule=cosine"],
     "sam": ["task=digits", "optimizer=sam", "probes=[curvature,examples]", "schedule=step"],
-    "lookahead": ["task=digits", "optimizer=lookahead", "optimizer.inner=adam", "optimizer.k=2"],
+    "lookahead": [
+        *("task=digits", "optimizer=lookahead", "optimizer.inner=adam", "optimizer.k=2"),
+        *("probes=[weights,regions]", "probe.regions.points=8", "average=ema"),
+    ],
     "noisy": ["task=digits", "task.label_noise=0.2", "task.input_noise=0.1", "schedule=inverse_sqrt"],
     "resnet20": ["task=digits", "model=resnet20", "optimizer=lookahead", "optimizer.k=2", "eval.size=8"],
     "resnet18": ["task=digits", "model=resnet18", "model.norm=group", "model.width=8", "eval.size=8"],

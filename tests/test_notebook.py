@@ -200,6 +200,10 @@ FIGURES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
         ([0.0, 1.0], [[1.0], [None]], [1.0, None], [(None, None), (1.0, None)]),
         {"best": (0.0, 0.0)},
     ),
+    "polygon_pictures": (
+        (["a"], [[np.array([[0, 0], [1, 0], [0, 1]])]], [np.array([2.0])]),
+        {"boundaries": [np.array([[[0, 0.5], [0.5, 0]]])], "points": [np.array([[0.2, 0.2]])]},
+    ),
     "similarity_maps": ((["a"], [STEPS], [np.eye(len(STEPS))]), {}),
     "spectral_density": ((["a"], [STEPS], [NOISE.dirichlet(np.ones(17), len(STEPS))], EDGES), {}),
     "state_profiles": ((NOISE.normal(size=(2, 3)), ["l1", "l2", "trace"]), {}),

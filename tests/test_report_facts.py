@@ -719,7 +719,8 @@ def test_analyses_that_were_not_made_have_their_commands(monkeypatch):
             if broken:
                 raise TypeError("a key without a default")
 
-        return SimpleNamespace(config_class=config, needs=Needs(columns=tuple(wanted), blocks=tuple(blocks)))
+        needs = Needs(columns=tuple(wanted), blocks=tuple(blocks))
+        return SimpleNamespace(config_class=config, needs=needs, module=SimpleNamespace(analyse=len))
 
     parts = {
         "a": part(["x"]),

@@ -203,7 +203,7 @@ def test_other_metrics_in_the_order_of_their_groups(page: Writer, outputs: Path)
         "l1",
         "grad_norm",
         "batch_loss",
-        "average_test_accuracy",
+        "average_train_accuracy",
         "min_margin",
         "train_loss",
     ]
@@ -212,7 +212,7 @@ def test_other_metrics_in_the_order_of_their_groups(page: Writer, outputs: Path)
     make_ensemble(outputs, n_runs=3, steps=steps, values=values)
     shown = page()
     figure = shown.figure("metrics-metrics")
-    order = ["average_test_accuracy", "batch_loss", "grad_norm", "l1", "sharpness", "min_margin", "odd"]
+    order = ["average_train_accuracy", "batch_loss", "grad_norm", "l1", "sharpness", "min_margin", "odd"]
     assert [ax.get_title(loc="left") for ax in figure.axes] == order
     assert [item.get_text() for item in figure.texts if item.get_text() in GROUPS] == GROUPS
     for ax, name in zip(figure.axes, order, strict=True):

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 from dynalab.config.keys import key
 from dynalab.core.columns import Column, Columns
+from dynalab.core.devices import to_device
 from dynalab.core.errors import ConfigError
 from dynalab.core.polytope import axes, reach
 from dynalab.curvature.cost import REGIONS_SHARE, every_of, examples_of, points_for
@@ -149,7 +150,8 @@ class Neighbourhoods:
         import torch
 
         shape, size = points.shape[1:], points[0].numel()
-        own = torch.from_numpy(axes(size, self.directions)).to(points).view(-1, *shape)
+        drawn = torch.from_numpy(axes(size, self.directions)).to(points.dtype).view(-1, *shape)
+        own = to_device(drawn, points.device)
         if self.method == "linearised":
             radii = units.radii(state, points, own)
             lost = torch.stack([layer.isnan().any(1) for layer in radii]).any(0)
@@ -157,10 +159,8 @@ class Neighbourhoods:
         else:
             by_radius = [units.cut(state, points, own, r) for r in self.radii]
             cuts = [[cut[place] for cut in by_radius] for place in range(len(by_radius[0]))]
-            bad = [
-                value for value in state.values() if value.is_floating_point() and not value.isfinite().all()
-            ]
-            lost = torch.full((len(points),), bool(bad), device=points.device)
+            finite = [value.isfinite().all() for value in state.values() if value.is_floating_point()]
+            lost = ~torch.stack(finite).all().expand(len(points))
         counts = torch.stack([torch.stack([cut.sum(1) for cut in layer], 1) for layer in cuts], 1)
         return counts.to(torch.float64).masked_fill(lost[:, None, None], torch.nan)
 
