@@ -275,6 +275,24 @@ def test_noise_and_monotone_curves_raise_few_false_alarms():
         assert max(alarms.values()) <= 0.07 * 400, (n, alarms)
 
 
+@pytest.mark.parametrize("rows", [20, 50, 100])
+def test_noise_that_neighbouring_rows_share_raises_few_false_alarms(rows):
+    rng = np.random.default_rng(0)
+    for rho in (0.5, 0.7):
+        noise = rng.normal(size=(300, rows))
+        for row in range(1, rows):
+            noise[:, row] = rho * noise[:, row - 1] + math.sqrt(1 - rho**2) * noise[:, row]
+        alarms = sum(bool(phases(1 + 0.1 * one, 0.05)) for one in noise)
+        assert alarms <= 0.07 * 300, (rho, alarms)
+
+
+def test_phases_are_seen_through_noise():
+    rng = np.random.default_rng(0)
+    curve = np.interp(np.arange(100), [0, 35, 75, 99], [1.05, 0.73, 3.14, 0.84])
+    found = [phases(curve + 0.05 * rng.normal(size=100)) for _ in range(100)]
+    assert sum(len(of) == 3 and of[0].after < of[0].before for of in found) >= 95
+
+
 def judged(columns: dict[str, np.ndarray], **about):
     group = Group.of(
         {

@@ -6,9 +6,11 @@ regions is, which depends neither on the radius nor on the number of directions.
 rise until the training set is interpolated, and to fall again, as regions leave the data for the decision boundary:
 then a network generalises late, and becomes robust (Humayun et al. 2024, arXiv 2402.15555).
 
-A phase is a fall or rise by a share `change` of the higher of its ends that is also larger than the range which noise
-of the size seen from row to row would have: of curves that are noise around a constant, or monotone with noise, 6% or
-fewer have one that is not there. Where noise would hide such a change, the verdict is `cannot_tell`. Each onset and
+A phase is a fall or rise by a share `change` of the higher of its ends that is also larger than the range which the
+noise seen between windows of rows would have (of one row below 40, of five at 100): of curves that are noise around a
+constant, 5% or fewer have one that is not there, at 20 to 300 rows and where the noise of neighbouring rows correlates
+by 0 to .7. Where noise would hide such a change, as it often does with fewer than 60 rows, the verdict is
+`cannot_tell`; at 100 rows noise of 5% of the first value hides few phases. Each onset and
 end has the steps between which the curve cannot be told from its extreme; over runs stand shares and median steps with
 95% intervals, runs that have not come so far counting as later, and by how many steps a phase sets in after the run
 memorises and generalises (the levels of the task).

@@ -6,16 +6,20 @@ Of local complexity over training they are known as first descent, ascent and se
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 FEWEST = 8  # rows below which no phase can be told
-# By how much the range of n rows of white noise is exceeded at least, so that few rows whose noise is known badly raise
-# no more than 5% of false alarms; by simulation.
-SLACK = 4.0
-# Rows that are neighbours err alike: noise is seen between rows up to so far apart, where there are so many for each.
+# Rows that are neighbours err alike: noise is seen between means of windows, of two rows more for each so many.
+ROWS_PER_SIDE = 40
+# How many times the noise seen between windows of 1, 3, 5 and more rows the range of their means exceeds in 5% of the
+# cases at most: by simulation of noise of 10% and 30% whose neighbouring rows correlate by .7, the worst up to there.
+# The fewer rows a window has, the less of their common noise is seen between windows.
+WIDTHS = (13.3, 10.5, 9.0, 8.2)
+# And between rows up to so far apart, where there are so many for each.
 LAGS, ROWS_PER_LAG = 4, 20
 
 
@@ -48,21 +52,20 @@ class Curve:
     least: float
 
 
-def width(n: int) -> float:
-    """Return how many standard deviations of white noise the range of n rows exceeds in fewer than 5% of the cases."""
-    return 2.0 * math.sqrt(2.0 * math.log(max(n, 2))) * (1.0 + SLACK / n) + SLACK / math.sqrt(n)
-
-
 def phases_of(steps: np.ndarray, values: np.ndarray, change: float) -> Curve:
     """Return the phases of a curve, shape (T,).
 
-    A fall or rise counts if it is a share `change` of the higher of its ends, and more than the range that noise of the
-    size that is seen from row to row would have. Noise is that of the roots: counts vary more where they are larger.
+    A fall or rise counts if it is a share `change` of the higher of its ends, and more than the range that the noise
+    seen between windows would have; both of moving means. Noise is that of the roots: counts vary more where they are
+    larger.
     """
+    half = len(values) // ROWS_PER_SIDE
+    means = _means(np.maximum(values, 0.0), 2 * half + 1)
+    scaled = np.sqrt(means)
+    least = WIDTHS[min(half, len(WIDTHS) - 1)] * _spread(means, 2 * half + 1)
+    turns = _extremes(values, means, _turns(scaled, change, least), half)
     roots = np.sqrt(np.maximum(values, 0.0))
-    noise = _noise(roots)
-    least = noise * width(len(values))
-    turns = _turns(roots, change, least)
+    noise = _noise(roots, range(1, 1 + min(max(len(roots) // ROWS_PER_LAG, 1), LAGS)))
     about = [_about(steps, roots, row, noise) for row in turns]
     legs = [
         Phase(
@@ -76,23 +79,40 @@ def phases_of(steps: np.ndarray, values: np.ndarray, change: float) -> Curve:
         )
         for place, (a, b) in enumerate(pairwise(turns))
     ]
-    top = float(roots.max(initial=0.0))
+    top = float(scaled.max(initial=0.0))
     hidden = 1.0 - max(1.0 - least / top, 0.0) ** 2 if top else 0.0
-    return Curve(tuple(legs), 2.0 * top * noise, hidden)
+    return Curve(tuple(legs), 2.0 * float(roots.max(initial=0.0)) * noise, hidden)
 
 
-def _noise(values: np.ndarray) -> float:
+def _means(values: np.ndarray, window: int) -> np.ndarray:
+    """Return the mean of the window around each row, as far as there are rows."""
+    ones = np.ones(window)
+    return np.convolve(values, ones, "same") / np.convolve(np.ones(len(values)), ones, "same")
+
+
+def _bends(values: np.ndarray, lag: int) -> np.ndarray:
+    """Return the sizes of second differences, those of noise alone where the curve is straight or bends slowly."""
+    return np.abs(values[2 * lag :] - 2 * values[lag:-lag] + values[: -2 * lag])
+
+
+def _noise(values: np.ndarray, lags: Iterable[int]) -> float:
     """Return the standard deviation of the noise: the largest over lags, since rows that are neighbours may err alike.
 
     From second differences, which are those of the noise alone where the curve is straight or bends slowly.
     """
-    lags = range(1, 1 + min(max(len(values) // ROWS_PER_LAG, 1), LAGS))
-    bends = [np.abs(values[2 * lag :] - 2 * values[lag:-lag] + values[: -2 * lag]) for lag in lags]
-    return (
-        max(float(1.4826 * np.median(bend) / math.sqrt(6.0)) for bend in bends if len(bend))
-        if bends[0].size
-        else 0.0
-    )
+    return max((_deviation(bends) for lag in lags if len(bends := _bends(values, lag))), default=0.0)
+
+
+def _spread(means: np.ndarray, window: int) -> float:
+    """Return the standard deviation of the roots of means, from window to window."""
+    bends, levels = _bends(means, window), means[window:-window]
+    some = levels > 0
+    # Divided by the slope of the root, so that a straight stretch of the curve itself adds nothing.
+    return _deviation(bends[some] / (2.0 * np.sqrt(levels[some]))) if some.any() else 0.0
+
+
+def _deviation(bends: np.ndarray) -> float:
+    return float(1.4826 * np.median(bends) / math.sqrt(6.0))
 
 
 def _turns(values: np.ndarray, change: float, least: float) -> list[int]:
@@ -119,6 +139,18 @@ def _turns(values: np.ndarray, change: float, least: float) -> list[int]:
     if way:
         turns.append(top if way > 0 else bottom)
     return turns
+
+
+def _extremes(values: np.ndarray, means: np.ndarray, turns: Sequence[int], half: int) -> list[int]:
+    """Return the rows of the extremes, each at most `half` rows from that of the means and not past midway."""
+    found = []
+    ends = [0, *((a + b) // 2 + 1 for a, b in pairwise(turns)), len(values)]
+    sign = 1.0 if turns and means[turns[0]] > means[turns[1]] else -1.0
+    for row, low, high in zip(turns, ends, ends[1:], strict=False):
+        first = max(row - half, low)
+        found.append(first + int(np.argmax(sign * values[first : min(row + half + 1, high)])))
+        sign = -sign
+    return found
 
 
 def _about(steps: np.ndarray, values: np.ndarray, row: int, noise: float) -> tuple[int, int]:
