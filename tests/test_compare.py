@@ -337,6 +337,12 @@ def test_needed_runs_are_those_for_the_closest_that_is_not_told_from_the_best():
     assert found_needed.pair == ("a", "c")
     assert found_needed.runs == needed.needed_for_means(of[0], of[2], False, 0.05 / 3)
     assert needed.needed_runs(measure, "a", "abcd", pairs[2:]) is None
+    # However large a difference is, fewer than 6 pairs (2 / 2^6) and 4 runs each (2 / 70) tell nothing at 5%.
+    assert [needed.fewest(paired, 0.05) for paired in (True, False)] == [6, 4]
+    far = Measure("it", [values([0.0, 0.1, 0.2]), values([9.0, 9.1, 9.2], 10)], 1)
+    alone = [replace(pairs[0], runs=(3, 3))]
+    assert needed.needed_for_means(far.of[0], far.of[1], False, 0.05) < 4
+    assert needed.needed_runs(far, "a", "ab", alone) == (("a", "b"), 4)
     # Equal ones are told by no number; and the leader's pairs alone count.
     same = Measure("it", [of[0], values(base, 10), *of[2:]], 1)
     assert needed.needed_runs(same, "a", "abcd", pairs) == (("a", "b"), None)

@@ -48,7 +48,7 @@ from dynalab.core.words import count, listed
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 3
+VERSION = 4
 NEEDS = Needs(statuses=("done", "diverged"), across=True, sweeps=True)
 TITLE = "Which setting is better"
 

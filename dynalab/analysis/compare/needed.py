@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import count
 from typing import NamedTuple
 
 from dynalab.analysis.compare.findings import Pair
@@ -47,9 +48,16 @@ def _runs_for(sample: Measure, a: int, b: int, pair: Pair, n_pairs: int) -> int 
         one, other = one.of(seeds), other.of(seeds)
     level = LEVEL / n_pairs
     if isinstance(one, Times) and isinstance(other, Times):
-        return needed_for_times(one, other, pair.paired, level)
-    assert isinstance(one, Values) and isinstance(other, Values)
-    return needed_for_means(one, other, pair.paired, level)
+        runs = needed_for_times(one, other, pair.paired, level)
+    else:
+        assert isinstance(one, Values) and isinstance(other, Values)
+        runs = needed_for_means(one, other, pair.paired, level)
+    return None if runs is None else max(runs, fewest(pair.paired, level))
+
+
+def fewest(paired: bool, level: float) -> int:
+    """Return the least runs of each of two settings of which any outcome could be told by permutation."""
+    return next(n for n in count(2) if (2.0 ** (1 - n) if paired else 2 / math.comb(2 * n, n)) <= level)
 
 
 def needed_for_means(one: Values, other: Values, paired: bool, level: float) -> int | None:

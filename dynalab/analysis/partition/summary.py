@@ -64,7 +64,8 @@ def _headline(findings: Findings) -> str:
     if len(steps) > 1:
         text = f"regions go from {_told(steps[0].regions)} at step {steps[0].step:,} to **{_told(last.regions)}** {at}"
     else:
-        text = f"the slice has **{_told(last.regions)}** regions {at}"
+        noun = "region" if last.regions.value == 1 else "regions"
+        text = f"the slice has **{_told(last.regions)}** {noun} {at}"
     if last.near_density.value is not None:
         text += f"; they are **{_told(last.near_density)}** times as dense near the decision boundary as away from it"
     return text + (
