@@ -87,8 +87,11 @@ def _lags(phase: PhaseSummary) -> str:
     lag = phase.after_memorising
     if lag.median is None:
         return ""
-    way = "after" if lag.median >= 0 else "before"
-    return f", {abs(lag.median):,.0f} steps {way} the run memorises{_interval(lag.interval)}"
+    way, bounds = "after", list(lag.interval)
+    if lag.median < 0:
+        # Of steps before it, as the number itself.
+        way, bounds = "before", [None if bound is None else -bound for bound in reversed(bounds)]
+    return f", {abs(lag.median):,.0f}{_interval(bounds)} steps {way} the run memorises"
 
 
 def _interval(bounds: Sequence[float | None]) -> str:
@@ -159,7 +162,7 @@ def _figure(findings: Findings) -> Lines:
         name="regions",
         caption="**Linear regions over training.** Units that change sign near training, held-out and random points, "
         "and the density of the boundaries of regions, which depends neither on the radius nor on the number of "
-        f"directions where it is flat in both. Dotted: half of the runs have memorised, have generalised.{spread}",
+        f"directions where it is flat in both. Dashed: median step at which runs memorised and generalised.{spread}",
         alt="Local complexity and density of regions over training around three sets of points",
         panels=panels,
         marks=marks,
