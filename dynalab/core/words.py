@@ -15,6 +15,9 @@ _UNSEEN = re.compile(
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
+# What stands under curves of several runs.
+LINES = "Line: median over runs; band: quartiles; thin lines: single runs."
+
 
 def number(value: float | int | None) -> str:
     """Return a number as a reader wants it: 1,260 or 0.0123 or 2.1e-06; a dash for None and NaN."""
@@ -29,6 +32,11 @@ def number(value: float | int | None) -> str:
     if abs(value) >= 1000:
         return f"{value:,.1f}"
     return f"{value:.4g}"
+
+
+def rounded(value: float | None) -> float | None:
+    """Return a number with three digits that count."""
+    return None if value is None else float(f"{value:.3g}")
 
 
 def count(n: int, word: str, plural: str = "") -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dynalab.core.forks import parent_and_step
 from dynalab.core.stats import fallen
-from dynalab.core.words import count, listed, number, step_phrase
+from dynalab.core.words import LINES, count, listed, number, step_phrase
 from dynalab.curvature.bins import columns_of
 from dynalab.probes.curvature import ABOUT
 from dynalab.report import choice, fork, provenance
@@ -22,7 +22,6 @@ from dynalab.show.plots.landmarks import landmark_words
 from dynalab.store.runfile import FINAL
 
 MAIN = (*LOSSES.values(), *ACCURACIES.values())
-BANDS = "Line: median over runs; band: quartiles; thin lines: single runs."
 
 
 def section(shown: Shown, analyses: Sequence[Section], home: Path) -> Section:
@@ -120,7 +119,7 @@ def _curves(shown: Shown) -> list[Block]:
             grid, *sides, log_steps=shown.log_steps, diverged=shown.diverged,
             marked=medians if len(shown.runs) > 0 else None,
         )  # fmt: skip
-        caption = f"**Loss and accuracy.** {BANDS if len(shown.runs) > 2 else ''}"
+        caption = f"**Loss and accuracy.** {LINES if len(shown.runs) > 2 else ''}"
         if any(AVERAGE in side for side in sides):
             caption += " Averaged: of the averaged weights, on the test set."
         if marked := [name for name, step in medians.items() if step is not None]:
@@ -172,7 +171,7 @@ def _metrics(shown: Shown) -> list[Block]:
     )
     empty = [name for name in shown.ensemble.metrics if name not in shown.values and name not in shares]
     missing = f" Recorded but without a value: {listed(empty)}." if empty else ""
-    caption = f"**Everything else that was recorded.** {BANDS if len(shown.runs) > 2 else ''}{missing}"
+    caption = f"**Everything else that was recorded.** {LINES if len(shown.runs) > 2 else ''}{missing}"
     alt = f"Panels of {count(len(names), 'metric')} over training"
     return [Picture(name="metrics", figure=figure, caption=caption, alt=alt)]
 

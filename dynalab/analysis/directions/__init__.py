@@ -27,6 +27,7 @@ from dynalab.analysis.directions.findings import Findings, Part, PartSummary, Su
 from dynalab.analysis.directions.measure import Measured, of_probe, of_weights, source_of, too_few
 from dynalab.analysis.directions.read import Shapes
 from dynalab.analysis.directions.summary import show
+from dynalab.analysis.sources import record_of
 from dynalab.config.suggest import did_you_mean
 from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.words import count, listed
@@ -36,12 +37,7 @@ __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
 VERSION = 1
 TITLE = "Directions of training"
-KEEP, MEASURE = "snapshots.every=20", "'probes=[weights,gradients,directions]'"
-RECORD = {
-    "auto": f"{KEEP} (weights), or {MEASURE} (without keeping them)",
-    "weights": KEEP,
-    "probe": MEASURE,
-}
+RECORD = record_of("directions")
 
 
 def NEEDS(config: Config | None = None) -> Needs:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dynalab.analysis import sources
 from dynalab.analysis.base import Group, Run
 from dynalab.analysis.directions.findings import Part, RunFindings
 from dynalab.analysis.directions.path import CURVES, MANY, Path
@@ -31,10 +32,7 @@ class Measured:
 
 def source_of(group: Group, asked: str) -> str:
     """Return `weights` or `probe`, what is read of all runs of a group, by the key `source`."""
-    if asked != "auto":
-        return asked
-    kept, rows = (max(map(rows, group.runs)) for rows in (_kept, lambda run: len(rows_of(run))))
-    return "probe" if kept < FEWEST and rows > kept else "weights"
+    return sources.source_of(group, asked, _kept, lambda run: len(rows_of(run)), FEWEST)
 
 
 def _kept(run: Run) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from dynalab.analysis.base import Group, Series
 from dynalab.analysis.directions.findings import Findings, Over, PartSummary
 from dynalab.analysis.directions.path import Measure
-from dynalab.core.words import count, number
+from dynalab.core.words import LINES, count, number, rounded
 from dynalab.show.blocks import (
     Block,
     Dots,
@@ -93,12 +93,12 @@ def _headline(findings: Findings) -> str:
             return f"the weights of {count(still, 'run')} of {len(runs):,} never move, so that they have no direction"
         return f"no run of {len(runs):,} has the three rows that a path takes"
     over, share = (summary.whole.measures[name] for name in ("relative_similarity", "principal_share"))
-    text = f"cosines between differences from the start have a mean of **{number(_short(over.value))}**"
-    text += f", those of {WALK} of {number(_short(over.null))}: an excess of {_excess(over)}"
+    text = f"cosines between differences from the start have a mean of **{number(rounded(over.value))}**"
+    text += f", those of {WALK} of {number(rounded(over.null))}: an excess of {_excess(over)}"
     if share.runs:
         text += (
-            f"; {number(_short(share.value))} of the variance lies along one direction, of the walk's "
-            f"{number(_short(share.null))}"
+            f"; {number(rounded(share.value))} of the variance lies along one direction, of the walk's "
+            f"{number(rounded(share.null))}"
         )
     return text + _over(findings)
 
@@ -117,13 +117,8 @@ def _excess(over: Over) -> str:
 def _cells(over: Over, unit: str = "") -> list[str]:
     low, high = over.interval
     interval = "" if low is None or high is None else f"{_signed(low)}{unit} to {_signed(high)}{unit}"
-    values = [f"{number(_short(value))}{unit}" for value in (over.value, over.null)]
+    values = [f"{number(rounded(value))}{unit}" for value in (over.value, over.null)]
     return [*values, f"{_signed(over.excess)}{unit}", interval]
-
-
-def _short(value: float | None) -> float | None:
-    """Return a number with three digits that count, or with three decimals."""
-    return None if value is None else float(f"{value:.3g}")
 
 
 def _signed(value: float | None) -> str:
@@ -209,7 +204,7 @@ def _curves(findings: Findings) -> Lines:
     ]
     excess = curves("relative_similarity", "relative_similarity_null")
     panels.insert(1, Panel(title="excess of the relative similarity", curves={"excess": excess}, level=0.0))
-    spread = " Line: median over runs; band: quartiles; thin lines: single runs." if len(moving) > 2 else ""
+    spread = f" {LINES}" if len(moving) > 2 else ""
     return Lines(
         name="directions",
         caption=f"**Direction over training.** Mean cosine of all pairs of rows so far, beside that of {WALK}. An "

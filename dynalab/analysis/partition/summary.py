@@ -9,7 +9,7 @@ import numpy as np
 
 from dynalab.analysis.base import Group, Series
 from dynalab.analysis.partition.findings import Findings, Over, Row
-from dynalab.core.words import count, number
+from dynalab.core.words import LINES, count, number, rounded
 from dynalab.show.blocks import Block, Figure, Lines, Panel, Polygons, Say, Table, Tiling, run_cell, run_label
 
 # Name of a column of the regions -> what it is, whether by logarithm, whether classes.
@@ -87,7 +87,7 @@ def _cells(over: Over) -> list[str]:
 
 def _short(value: float | None) -> float | None:
     """Return a number with three digits that count; whole where it is large."""
-    return None if value is None else float(round(value)) if abs(value) >= 1000 else float(f"{value:.3g}")
+    return float(round(value)) if value is not None and abs(value) >= 1000 else rounded(value)
 
 
 def _figures(findings: Findings) -> Iterator[Figure]:
@@ -150,7 +150,7 @@ def _curves(findings: Findings) -> Lines:
             for run in measured
         }
 
-    spread = " Line: median over runs; band: quartiles; thin lines: single runs." if len(measured) > 2 else ""
+    spread = f" {LINES}" if len(measured) > 2 else ""
     return Lines(
         name="partition",
         caption=f"**Regions over training.** How many the slice has, and how many times as many for an area near the "

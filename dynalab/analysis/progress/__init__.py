@@ -36,7 +36,7 @@ from dynalab.analysis.progress.measures import (
 from dynalab.core.convergence import convergence_step
 from dynalab.core.errors import NothingMatched
 from dynalab.core.stats import Spread, clopper_pearson
-from dynalab.core.words import count, listed, number, spoken, step_phrase
+from dynalab.core.words import LINES, count, listed, number, spoken, step_phrase
 from dynalab.show.blocks import Block, Lines, Panel, Say, Table, run_cell
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
@@ -294,7 +294,7 @@ def _figure(findings: Findings, measure: Measure, recorded: Sequence[Run]) -> Li
         for panel in panels[1:]
     )
     passed = f"{measure.label} {measure.passes} {summary.level:g}"
-    spread = " Line: median over runs; band: quartiles; thin lines: single runs." if len(runs) > 2 else ""
+    spread = f" {LINES}" if len(runs) > 2 else ""
     return Lines(
         name="hidden-progress",
         caption=f"**Hidden progress.** {measure.caption}{spread}",

@@ -45,6 +45,7 @@ from dynalab.analysis.regions.findings import (
 from dynalab.analysis.regions.measure import Rows, of_probe, of_weights, source_of, too_few
 from dynalab.analysis.regions.phases import FEWEST, phases_of
 from dynalab.analysis.regions.summary import show
+from dynalab.analysis.sources import record_of
 from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.words import count
 from dynalab.probes import regions as probe
@@ -54,12 +55,7 @@ __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
 VERSION = 1
 TITLE = "Linear regions"
-KEEP, MEASURE = "snapshots.every=20", "'probes=[weights,gradients,regions]'"
-RECORD = {
-    "auto": f"{KEEP} (weights), or {MEASURE} (without keeping them)",
-    "weights": KEEP,
-    "probe": MEASURE,
-}
+RECORD = record_of("regions")
 
 
 def NEEDS(config: Config | None = None) -> Needs:

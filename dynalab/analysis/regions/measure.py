@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dynalab.analysis import sources
 from dynalab.analysis.base import Group, Run
 from dynalab.analysis.directions.path import choose
 from dynalab.analysis.regions.phases import FEWEST
@@ -40,11 +41,11 @@ class Rows:
 
 def source_of(group: Group, asked: str) -> str:
     """Return `weights` or `probe`, what is read of all runs of a group, by the key `source`."""
-    if asked != "auto":
-        return asked
-    kept = max(len(run.weights.grid) if run.learner is not None else 0 for run in group.runs)
-    rows = max(len(rows_of(run)) for run in group.runs)
-    return "probe" if kept < FEWEST and rows > kept else "weights"
+    return sources.source_of(group, asked, _kept, lambda run: len(rows_of(run)), FEWEST)
+
+
+def _kept(run: Run) -> int:
+    return len(run.weights.grid) if run.learner is not None else 0
 
 
 def rows_of(run: Run) -> np.ndarray:

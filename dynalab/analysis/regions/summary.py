@@ -7,7 +7,7 @@ from typing import Any
 
 from dynalab.analysis.base import Group, Series
 from dynalab.analysis.regions.findings import NAMES, Findings, Lag, PhaseSummary, Time
-from dynalab.core.words import count, number
+from dynalab.core.words import LINES, count, number, rounded
 from dynalab.show.blocks import Block, Lines, Panel, Say, Table, run_cell
 
 POINTS = {"train": "training points", "test": "held-out points", "random": "random points"}
@@ -49,7 +49,7 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         verdict = run.verdict.replace("_", " ")
         table.append(
             [
-                *(run_cell(run.run), verdict, *map(_short, values), *steps),
+                *(run_cell(run.run), verdict, *map(rounded, values), *steps),
                 *(run.memorised_step, run.generalised_step, run.reason),
             ]
         )
@@ -72,7 +72,7 @@ def _headline(findings: Findings) -> str:
     elif ascent.onset.reached:
         text += f"; the ascent {_when(ascent.onset)}{_lags(ascent)}, and no second descent is seen"
     if train.last_to_first is not None:
-        text += f"; it ends at **{number(_short(train.last_to_first))}** times its first value"
+        text += f"; it ends at **{number(rounded(train.last_to_first))}** times its first value"
         text += _interval(train.last_to_first_interval)
     return text
 
@@ -98,7 +98,7 @@ def _interval(bounds: Sequence[float | None]) -> str:
     low, high = bounds
     if low is None or high is None:
         return ""
-    return f" [{number(_short(low))}, {number(_short(high))}]"
+    return f" [{number(rounded(low))}, {number(rounded(high))}]"
 
 
 def _row(around: str, name: str, phase: PhaseSummary, runs: int) -> list[Any]:
@@ -130,11 +130,6 @@ def _control(findings: Findings) -> str:
     return text
 
 
-def _short(value: float | None) -> float | None:
-    """Return a number with three digits that count."""
-    return None if value is None else float(f"{value:.3g}")
-
-
 def _figure(findings: Findings) -> Lines:
     judged = {run.run for run in findings.runs if run.train}
     tables = {
@@ -157,7 +152,7 @@ def _figure(findings: Findings) -> Lines:
     panels.append(Panel(title=_density(densities[-1], findings), curves=curves(densities[-1])))
     summary = findings.summary
     marks = {"memorised": summary.memorised.median_step, "generalised": summary.generalised.median_step}
-    spread = " Line: median over runs; band: quartiles; thin lines: single runs." if len(judged) > 2 else ""
+    spread = f" {LINES}" if len(judged) > 2 else ""
     return Lines(
         name="regions",
         caption="**Linear regions over training.** Units that change sign near training, held-out and random points, "
