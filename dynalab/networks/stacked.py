@@ -6,7 +6,7 @@ through the same kernels, in parts as wide as the shards were and with as many t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -105,16 +105,33 @@ class Stacked:
             examples: Of `examples`.
             buffers: Likewise, where other weights have other statistics (`refresh_statistics`).
         """
+        return self._means(params, examples, buffers, lambda outputs, batch: {})["loss"]
+
+    def measures(
+        self, params: Tensors, examples: Examples, buffers: Tensors | None = None
+    ) -> dict[str, Tensor]:
+        """Return `loss` and what else the task measures (`accuracy`), each as `losses`, arguments likewise."""
+        return self._means(params, examples, buffers, self._loss.task.metrics)
+
+    def _means(
+        self,
+        params: Tensors,
+        examples: Examples,
+        buffers: Tensors | None,
+        more: Callable[[Tensor, Batch], Tensors],
+    ) -> dict[str, Tensor]:
         state = self._state(params, buffers)
 
         def means_of(batch: Batch) -> tuple[dict[str, Tensor], int | Tensor]:
-            losses = self._loss(self._outputs(*state, batch.inputs), batch)
-            return {"loss": losses}, counted(self._loss.task, batch)
+            outputs = self._outputs(*state, batch.inputs)
+            return {"loss": self._loss(outputs, batch), **more(outputs, batch)}, counted(
+                self._loss.task, batch
+            )
 
         with as_trained(self._threads):
             parts = map(means_of, self._batches(examples))
             means = next(parts)[0] if examples.is_one else averaged(parts)
-        return means["loss"][: self.width].to(torch.float64)
+        return {name: value[: self.width].to(torch.float64) for name, value in means.items()}
 
     def logits(self, params: Tensors, examples: Examples, buffers: Tensors | None = None) -> Tensor:
         """Return outputs in evaluation mode, (S, B, ...), in the loss's precision; arguments as `losses`."""
@@ -151,16 +168,20 @@ class Stacked:
         whole = (torch.cat(rows)[: self.width] for rows in zip(*found, strict=True))
         return dict(zip(self.trained, whole, strict=True))
 
-    def refresh_statistics(self, params: Tensors, examples: Examples) -> dict[str, Tensor]:
+    def refresh_statistics(
+        self, params: Tensors, examples: Examples, buffers: Tensors | None = None
+    ) -> dict[str, Tensor]:
         """Return buffers whose running statistics are those of other weights, as `statistics.refreshed` says.
 
         Args:
             params: As in `losses`.
             examples: Of `examples("train")`, in pieces that training would accept as batches.
+            buffers: Likewise, where what is no statistic among them is another's as well.
         """
+        own = {**self.buffers, **(buffers or {})}
         with as_trained(self._threads):
             return refreshed(
-                self.buffers, self._batches(examples), lambda held, batch: self._moved(params, held, batch)
+                own, self._batches(examples), lambda held, batch: self._moved(params, held, batch)
             )
 
     def _moved(self, params: Tensors, buffers: Tensors, batch: Batch) -> dict[str, Tensor]:
