@@ -66,6 +66,8 @@ def test_schedules_agree_with_their_closed_forms():
         (0, Compute(workers=2), ()),
         (7, Compute(workers=2, width=3), (3, 2, 2)),
         (100, Compute(workers=2), (25, 25, 25, 25)),
+        # Seven of 28 or 29 would leave a worker idle in the last of four rounds.
+        (200, Compute(workers=2), (25,) * 8),
     ],
 )
 def test_the_plan_balances_shards(n_runs, compute, widths):
@@ -88,6 +90,11 @@ def test_the_plan_follows_a_trial():
     # Five shards for two workers take three rounds: worth less than it looks.
     assert plan(10, two, trial=trial_of((2, 1, 0.9), (5, 1, 1.0))).widths == (5, 5)
     assert to_try(2, two) == [] and to_try(20, Compute(width=4)) == []
+    # Wider ones than usual likewise.
+    assert to_try(200, two) == [(32, 1), (16, 1), (7, 1), (100, 1)] and (128, 1) in to_try(1000, two)
+    assert plan(200, two, trial=trial_of((7, 1, 1.1), (32, 1, 1.0), (100, 1, 0.95))).widths == (25,) * 8
+    assert plan(200, two, trial=trial_of((7, 1, 1.1), (32, 1, 1.0), (100, 1, 0.8))).widths == (100, 100)
+    assert plan(1000, two, trial=trial_of((32, 1, 1.0), (128, 1, 0.8))).widths == (125,) * 8
 
 
 def test_the_plan_respects_memory():

@@ -1,8 +1,9 @@
 """The plan: how many workers with how many threads, and how many runs side by side in each.
 
 Without measurements the runs are spread evenly over a worker a core. A trial of the real step (`trial.py`) can say
-that narrower stacks are faster (activations that outgrow the cache), that memory does not hold so many runs, or,
-where bits may depend on threads, that one worker with all cores beats a worker a core.
+that narrower stacks are faster (activations that outgrow the cache) or wider ones (a step so small that calling its
+kernels takes as long as they do), that memory does not hold so many runs, or, where bits may depend on threads, that
+one worker with all cores beats a worker a core.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from dynalab.config.schema import Compute
 from dynalab.core.machine import cores
 from dynalab.core.words import count
 
-# Beyond this, wider stacks gain nothing on a CPU and cost memory.
-MOST_WIDTH = 32
+# Beyond the first, wider stacks gain little on a CPU and cost memory: they have to be faster by a trial. Sparse parity
+# takes 26 us a step and run 25 wide, 20 us 100 wide, and 21 us 200 wide.
+MOST_WIDTH, WIDEST = 32, 128
 # A layout that is not the usual one must be faster by this much: trials are short, machines are noisy.
 WORTH = 1.08
 # Seconds of work a worker; what is done sooner is not worth a choice.
@@ -81,11 +83,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Choice:
-    """A way to lay out: so many runs wide, in so many workers of so many threads each."""
+    """A way to lay out: so many runs wide, in so many workers of so many threads each.
+
+    There are a multiple of `spread` shards, or one a run: so many workers share an ensemble, and none is to idle.
+    """
 
     width: int
     workers: int
     threads: int
+    spread: int = 1
 
 
 def is_short(step_seconds: float, run_steps: float, n_layouts: int) -> bool:
@@ -172,7 +178,7 @@ def plan(
     why = f"tried: {_told(trial, best)}"
     most = _most_width(best, trial, memory)
     if best.width > most:
-        best = _Choice(most, best.workers, best.threads)
+        best = replace(best, width=most)
         why += "; more would not fit in memory"
     return _laid_out(n_runs, best, shared_by, why + _hint(n_runs, compute, shared_by, trial, n_cores), trial)
 
@@ -190,14 +196,15 @@ def _choices(n_runs: int, compute: Compute, shared_by: int, n_cores: int) -> lis
     """Return the ways worth a thought on a CPU, the usual one first."""
     workers = compute.workers or n_cores
     spread = max(1, math.ceil(workers / shared_by))
-    top = compute.width or min(max(1, math.ceil(n_runs / spread)), MOST_WIDTH)
+    share = max(1, math.ceil(n_runs / spread))
+    top = compute.width or min(share, MOST_WIDTH)
     busy = max(min(workers, math.ceil(n_runs / top) * shared_by), 1)
     spare = 1 if compute.exact else max(n_cores // busy, 1)
     threads = compute.threads or spare
-    choices = [_Choice(top, workers, threads)]
     if compute.width:
-        return choices
-    choices += [_Choice(width, workers, threads) for width in _narrower(top)]
+        return [_Choice(top, workers, threads)]
+    widths = (top, *_narrower(top), min(share, WIDEST))
+    choices = [_Choice(width, workers, threads, spread) for width in widths]
     if not compute.exact and not compute.threads and not compute.workers and n_runs * shared_by < n_cores:
         choices += [_Choice(top, workers, 1), _Choice(n_runs, 1, n_cores)]
     return list(dict.fromkeys(choices))
@@ -213,7 +220,7 @@ def _makespan(n_runs: int, choice: _Choice, shared_by: int, trial: Trial) -> flo
     seconds = trial.seconds(choice.width, choice.threads)
     if seconds is None:
         return math.inf
-    widths = _widths(n_runs, choice.width)
+    widths = _widths(n_runs, choice)
     rounds = math.ceil(len(widths) * shared_by / choice.workers)
     return rounds * max(widths, default=0) * seconds
 
@@ -254,15 +261,17 @@ def _hint(n_runs: int, compute: Compute, shared_by: int, trial: Trial, n_cores: 
     )
 
 
-def _widths(n_runs: int, width: int) -> tuple[int, ...]:
+def _widths(n_runs: int, choice: _Choice) -> tuple[int, ...]:
     """Cut runs into as few shards of at most a width as there must be, as even as can be."""
-    parts = math.ceil(n_runs / width) if n_runs else 0
+    parts = math.ceil(n_runs / choice.width)
+    if parts > choice.spread:
+        parts = min(math.ceil(parts / choice.spread) * choice.spread, n_runs)
     small, larger = divmod(n_runs, parts) if parts else (0, 0)
     return tuple(small + (index < larger) for index in range(parts))
 
 
 def _laid_out(n_runs: int, choice: _Choice, shared_by: int, why: str, trial: Trial | None = None) -> Plan:
-    widths = _widths(n_runs, choice.width)
+    widths = _widths(n_runs, choice)
     busy = max(min(choice.workers, len(widths) * shared_by), 1)
     width = max(widths, default=choice.width)
     reason = (
