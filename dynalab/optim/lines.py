@@ -65,14 +65,15 @@ class Lines:
             moment = line_of(state[name])
             assert moment is not None
             self.moments.append(moment)
-        self._copy: Tensor | None = None
+        self._copy: tuple[Tensor, Tensor] | None = None
 
     def of_gradient(self, gradient: Tensor) -> Tensor:
         """Return a gradient, or a copy of it where it lies otherwise than the weights do; it is not held here."""
         if gradient.numel() == len(self.param) and gradient.is_contiguous():
             return gradient
         if self._copy is None:
-            self._copy = padded(gradient)
-        else:
-            self._copy.copy_(gradient)
-        return self._copy.as_strided(self.param.shape, (1,))
+            copy = padded(gradient)
+            self._copy = copy, copy.as_strided(self.param.shape, (1,))
+        copy, line = self._copy
+        copy.copy_(gradient)
+        return line

@@ -74,8 +74,7 @@ class FreshData:
         self._n, self._k, self._batch_size = config.n, config.k, batch_size
         self._noise, self._device = config.label_noise, device
         self._eval = {"train": chunks(train, None, CHUNK), "test": chunks(test, None, CHUNK)}
-        self._held = -1
-        self._inputs = self._targets = torch.empty(0)
+        self._held, self._batches = -1, list[Batch]()
         # A card unpacks bits as fast as it reads them, and the way there is narrow.
         self._packed = Ahead(self._draw_packed, device, self._unpacked) if device.type == "cuda" else None
 
@@ -86,9 +85,9 @@ class FreshData:
             inputs, targets = self._packed.block(block)
             return Batch(inputs[place], targets[place])
         if block != self._held:
-            self._inputs, self._targets = self._draw(block)
+            self._batches = [*map(Batch, *self._draw(block))]
             self._held = block
-        return Batch(self._inputs[place], self._targets[place])
+        return self._batches[place]
 
     def eval_batches(self, split: str) -> Sequence[Batch]:
         """Return the examples of `train` or `test` in chunks, the same objects at every call."""

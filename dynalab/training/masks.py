@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -33,9 +34,12 @@ class Masks:
         pairs = zip(self._trained, gradients, strict=True)
         return [g if g is None or name not in self.of else g * self.of[name] for name, g in pairs]
 
+    def holding(self) -> AbstractContextManager[None]:
+        """Return what holds the weights, and keeps their moments at 0, while a step is made."""
+        return self._holding() if self.of else contextlib.nullcontext()
+
     @contextlib.contextmanager
-    def holding(self) -> Iterator[None]:
-        """Hold the weights, and keep their moments at 0, while a step is made."""
+    def _holding(self) -> Iterator[None]:
         before = {name: self._trained[name].detach().clone() for name in self.of}
         yield
         with torch.no_grad():

@@ -168,13 +168,13 @@ class MLP(nn.Module):
         self, params: Mapping[str, Tensor], inputs: Tensor, context: Context | None = None
     ) -> Tensor:
         """Map the examples of S runs, (S, B, ...), to outputs (S, B, C)."""
-        x = inputs.flatten(2).transpose(1, 2)
+        x = inputs.flatten(2).mT
         for i in range(len(self.layers)):
             weight, bias = params[f"layers.{i}.weight"], params.get(f"layers.{i}.bias")
             x = x if context is None or not i else self._normed(f"norms.{i - 1}", x, params, context)
             x = self.activation(x) if i else x
             x = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias[..., None], weight, x)
-        return x.transpose(1, 2)
+        return x.mT
 
     def _normed(self, name: str, x: Tensor, params: Mapping[str, Tensor], context: Context) -> Tensor:
         """Normalise what a hidden layer gives, (S, units, B)."""
@@ -193,7 +193,7 @@ class MLP(nn.Module):
         back = BACK.get(self.activation)
         if back is None or self.norms:
             return None
-        x = arguments = inputs.flatten(2).transpose(1, 2)
+        x = arguments = inputs.flatten(2).mT
         taken = []
         for i in range(len(self.layers)):
             weight, bias = params[f"layers.{i}.weight"], params.get(f"layers.{i}.bias")
@@ -203,15 +203,15 @@ class MLP(nn.Module):
             arguments = x
 
         def vjp(gradient: Tensor) -> dict[str, Tensor]:
-            found, error = {}, gradient.transpose(1, 2)
+            found, error = {}, gradient.mT
             for i, (weight, has_bias, arguments, x) in reversed([*enumerate(taken)]):
-                found[f"layers.{i}.weight"] = torch.bmm(error, x.transpose(1, 2))
+                found[f"layers.{i}.weight"] = torch.bmm(error, x.mT)
                 if has_bias:
                     found[f"layers.{i}.bias"] = error.sum(2)
                 if i:
-                    rows = weight.transpose(1, 2)
                     # Of one output there is nothing to sum.
-                    error = back(rows * error if len(error[0]) == 1 else torch.bmm(rows, error), arguments)
+                    error = weight.mT * error if error.shape[1] == 1 else torch.bmm(weight.mT, error)
+                    error = back(error, arguments)
             return found
 
-        return x.transpose(1, 2), vjp
+        return x.mT, vjp
