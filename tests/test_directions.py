@@ -14,8 +14,9 @@ from stored import assert_same, bits
 
 from dynalab import analyze, fork, load, train
 from dynalab.analysis import directions
-from dynalab.analysis.directions import read
+from dynalab.analysis import stored as tables
 from dynalab.analysis.directions.path import MANY, Path, choose
+from dynalab.analysis.directions.read import paths_of
 from dynalab.config.registry import find
 from dynalab.core.batch import InputSpec
 from dynalab.errors import ConfigError, NothingMatched
@@ -114,9 +115,9 @@ def test_blocks_add_up_to_layers_and_layers_to_the_whole(monkeypatch, block):
     rows = np.random.default_rng(3).normal(size=(7, 60)).cumsum(0).astype(np.float32)
     rows[:, :5] = rows[0, :5]
     (run,) = of_weights({"s0": rows}, np.arange(7)).runs
-    monkeypatch.setattr(read, "BLOCK", block)
-    shapes = read.Shapes.of(run)
-    paths = read.paths_of(run, shapes, 4)
+    monkeypatch.setattr(tables, "BLOCK", block)
+    shapes = tables.Shapes.of(run)
+    paths = paths_of(run, shapes, 4)
     assert shapes.sizes == {"layer.weight": (5, 11), "head.bias": (5, 1)} and not shapes.known
     whole = Path.of(rows.astype(float), choose(7, 4))
     for name, expected in vars(whole).items():
@@ -134,7 +135,7 @@ def test_weights_count_as_long_as_they_are_finite():
     rows = np.random.default_rng(3).normal(size=(7, 60)).cumsum(0)
     rows[5, 3] = np.inf
     (run,) = of_weights({"s0": rows}, np.arange(7)).runs
-    paths = read.paths_of(run, read.Shapes.of(run), 100)
+    paths = paths_of(run, tables.Shapes.of(run), 100)
     assert paths.steps.tolist() == [0, 1, 2, 3, 4] and np.isfinite(paths.whole.gram).all()
 
 

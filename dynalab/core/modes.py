@@ -20,7 +20,7 @@ A = TypeVar("A", np.ndarray, "Tensor")
 
 SAMPLED = 1000  # weights that are clustered
 # Rows of correlations that are nearer than this, a number of their length, are the same.
-ROUNDING = 1e-9
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Clusters:
         self._places = np.flatnonzero(found.any(axis=0)) if found.any() else np.zeros(1, int)
         found = found[:, self._places]
         self._alike = np.abs(found.T @ found)
-        self._tree = linkage(self._alike, method="complete") if len(self._places) > 1 else None
+        self._tree = linkage(_distances(self._alike), method="complete") if len(self._places) > 1 else None
         least = ROUNDING * np.sqrt(len(self._places))
         self.most = 1 if self._tree is None else 1 + int((self._tree[:, 2] > least).sum())
 
@@ -104,6 +104,15 @@ class Clusters:
         members.sort(key=lambda own: (-len(own), own[0]))
         best = [own[self._alike[np.ix_(own, own)].mean(axis=1).argmax()] for own in members]
         return np.asarray(self._places[best])
+
+
+def _distances(rows: np.ndarray) -> np.ndarray:
+    """Return the distances between all pairs of rows (K, d), shape (K (K - 1) / 2,), as SciPy orders them."""
+    squares = np.einsum("kd,kd->k", rows, rows)
+    upper = np.triu_indices(len(rows), 1)
+    # A product of matrices takes a tenth of the time that `pdist` takes.
+    between = squares[:, None] + squares - 2 * rows @ rows.T
+    return np.asarray(np.sqrt(np.maximum(between[upper], 0.0)))
 
 
 def assign(rows: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -237,13 +237,13 @@ class Group:
         steps = [set(run.weights.steps) for run in self.runs]
         return tuple(sorted(set.intersection(*steps))) if steps else ()
 
-    def stack(self, step: int, device: str = "cpu", threads: int | None = None) -> Stacked:
+    def stack(self, step: int | Sequence[int], device: str = "cpu", threads: int | None = None) -> Stacked:
         """Return the networks of all runs with their weights of a step, side by side, S on axis 0.
 
         One step's weights are in memory, of all runs.
 
         Args:
-            step: One of `kept`.
+            step: One of `kept`, or one of each run's own, (S,).
             device: `cpu`, `cuda`, `cuda:N` or `auto`.
             threads: Of the CPU; None: as many as the runs were trained with, which is what their bits depend on.
 
@@ -253,10 +253,12 @@ class Group:
             ConfigError: The device is not there, or a plug-in is gone or has changed.
         """
         learners = [run.require_learner() for run in self.runs]
-        for run in self.runs:
-            if step not in run.weights.steps:
-                raise run.weights.missing(step)
-        return learners[0].stack(learners, (run.weights.at(step) for run in self.runs), device, threads)
+        steps = step if isinstance(step, Sequence) else [step] * len(self.runs)
+        pairs = list(zip(self.runs, steps, strict=True))
+        for run, own in pairs:
+            if own not in run.weights.steps:
+                raise run.weights.missing(own)
+        return learners[0].stack(learners, (run.weights.at(own) for run, own in pairs), device, threads)
 
     @classmethod
     def of(

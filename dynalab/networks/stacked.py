@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -48,6 +48,34 @@ class Examples:
 
     batches: Sequence[Batch]
     is_one: bool = False
+
+    def halves(self) -> tuple[Examples, Examples]:
+        """Return every other example of each piece, and those between."""
+        return Examples(Half(self.batches, 0)), Examples(Half(self.batches, 1))
+
+
+@dataclass(frozen=True)
+class Half(Sequence[Batch]):
+    """Every other example of pieces that may be made as they are asked for.
+
+    Attributes:
+        batches: The pieces.
+        first: Which example of a piece is the first, 0 or 1.
+    """
+
+    batches: Sequence[Batch]
+    first: int
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, place: Any) -> Any:
+        batch = self.batches[place]
+        return Batch(batch.inputs[:, self.first :: 2], batch.targets[:, self.first :: 2])
+
+    def __iter__(self) -> Iterator[Batch]:
+        # Of a piece of one example there is no second half.
+        return (half for place in range(len(self)) if (half := self[place]).size)
 
 
 class Stacked:

@@ -25,9 +25,9 @@ from typing import Any
 from dynalab.analysis.base import Group, Keys, Needs, Run, key
 from dynalab.analysis.directions.findings import Findings, Part, PartSummary, Summary
 from dynalab.analysis.directions.measure import Measured, of_probe, of_weights, source_of, too_few
-from dynalab.analysis.directions.read import Shapes
 from dynalab.analysis.directions.summary import show
 from dynalab.analysis.sources import record_of
+from dynalab.analysis.stored import Shapes
 from dynalab.config.suggest import did_you_mean
 from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.words import count, listed

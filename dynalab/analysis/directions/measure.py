@@ -12,7 +12,8 @@ from dynalab.analysis import sources
 from dynalab.analysis.base import Group, Run
 from dynalab.analysis.directions.findings import Part, RunFindings
 from dynalab.analysis.directions.path import CURVES, MANY, Path
-from dynalab.analysis.directions.read import Shapes, paths_of
+from dynalab.analysis.directions.read import paths_of
+from dynalab.analysis.stored import Shapes
 from dynalab.core.words import count
 
 FEWEST = 3  # rows with which a path may turn

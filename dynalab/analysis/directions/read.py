@@ -7,8 +7,7 @@ into one block is read once. What is found of tensors adds up to layers, kinds a
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,61 +15,7 @@ import numpy as np
 
 from dynalab.analysis.base import Run
 from dynalab.analysis.directions.path import NORMS, Path, choose, norms, summed_units
-from dynalab.core.weights import Parts
-
-# Numbers of a block: 32 MB in float64, of which three are held. PyTorch alone is half a gigabyte.
-BLOCK = 1 << 22
-
-# `whole`, `layer` or `kind`, and its name.
-Part = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """The tensors of a network, and the parts that they belong to.
-
-    Attributes:
-        sizes: Tensor -> its rows along the first axis, and the numbers in each.
-        layers: Layer -> its tensors.
-        kinds: Kind of parameter -> its tensors.
-        known: Whether a network says which tensors are parameters; otherwise all that are floating-point are taken.
-    """
-
-    sizes: Mapping[str, tuple[int, int]]
-    layers: Parts
-    kinds: Parts
-    known: bool = True
-
-    @classmethod
-    def of(cls, run: Run) -> Shapes:
-        """Return those of a run that has weights."""
-        from dynalab.models.describe import grouped, kinds_of, layers_of
-
-        step = run.weights.grid[0]
-        weights, parts = run.weights.at(step), run.weights.parts()
-        layers: Parts
-        kinds: Parts
-        if run.learner is not None:
-            network = run.learner.network(weights)
-            layers, kinds = layers_of(network), kinds_of(network)
-        elif parts is not None:
-            layers, kinds = parts
-        else:
-            names = [name for name, x in weights.items() if np.issubdtype(x.dtype, np.floating)]
-            layers = grouped((name, name.rpartition(".")[0] or name) for name in names)
-            kinds = grouped((name, name.rpartition(".")[2]) for name in names)
-        names = [name for members in layers.values() for name in members]
-        sizes = {name: _size(weights[name].shape) for name in names}
-        return cls(sizes, layers, kinds, run.learner is not None or parts is not None)
-
-    def parts(self, name: str) -> Iterator[Part]:
-        """Yield the layer and the kind that a tensor belongs to."""
-        for of, parts in (("layer", self.layers), ("kind", self.kinds)):
-            yield from ((of, part) for part, members in parts.items() if name in members)
-
-
-def _size(shape: tuple[int, ...]) -> tuple[int, int]:
-    return (shape[0], math.prod(shape[1:])) if shape else (1, 1)
+from dynalab.analysis.stored import Part, Shapes, Tables
 
 
 @dataclass(frozen=True)
@@ -94,7 +39,7 @@ def paths_of(run: Run, shapes: Shapes, most: int, wanted: Callable[[str], bool] 
         wanted: Whether a layer or kind of a name is looked at.
     """
     steps = run.weights.grid
-    tables = _Tables(run, steps, shapes.sizes)
+    tables = Tables(run, steps, shapes.sizes)
     of = {
         name: [("whole", ""), *filter(lambda part: wanted(part[1]), shapes.parts(name))]
         for name in shapes.sizes
@@ -128,49 +73,3 @@ def paths_of(run: Run, shapes: Shapes, most: int, wanted: Callable[[str], bool] 
         {name: path for (kind, name), path in paths.items() if kind == of} for of in ("layer", "kind")
     )
     return Paths(np.array(steps[:n]), chosen, paths["whole", ""], layers, kinds)
-
-
-class _Tables:
-    """The rows of a run's weights, in blocks of parameters; a single block is read once."""
-
-    def __init__(self, run: Run, steps: Sequence[int], sizes: Mapping[str, tuple[int, int]]) -> None:
-        self._run, self._steps, self._sizes = run, steps, sizes
-        self._blocks = list(blocks_of(sizes, max(BLOCK // len(steps), 1)))
-        self._held = self._read(self._blocks[0]) if len(self._blocks) == 1 else None
-
-    def pieces(self, n: int | None = None) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield tensors, or pieces of them, with their first n rows in float64, (n, b)."""
-        for block in self._blocks:
-            table, at = self._read(block) if self._held is None else self._held, 0
-            for name, rows in block.items():
-                width = (rows.stop - rows.start) * self._sizes[name][1]
-                yield name, table[:n, at : at + width]
-                at += width
-
-    def _read(self, block: Mapping[str, slice]) -> np.ndarray:
-        width = sum((rows.stop - rows.start) * self._sizes[name][1] for name, rows in block.items())
-        table = np.empty((len(self._steps), width))
-        for row, step in zip(table, self._steps, strict=True):
-            own = self._run.weights.rows(step, block)
-            np.concatenate([own[name].ravel() for name in block], out=row, casting="same_kind")
-        return table
-
-
-def blocks_of(sizes: Mapping[str, tuple[int, int]], most: int) -> Iterator[dict[str, slice]]:
-    """Yield blocks, tensor -> rows along its first axis, of at most so many numbers where rows allow that."""
-    block: dict[str, slice] = {}
-    left = most
-    for name, (rows, width) in sizes.items():
-        first = 0
-        while first < rows:
-            fit = min(left // max(width, 1), rows - first)
-            if fit < 1 and block:
-                yield block
-                block, left = {}, most
-                continue
-            last = first + max(fit, 1)
-            block[name] = slice(first, last)
-            left -= (last - first) * width
-            first = last
-    if block:
-        yield block
