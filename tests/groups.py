@@ -169,6 +169,21 @@ def directions() -> Example:
     return Example(replace(group, runs=(*group.runs[:-1], diverged)), (50, 80), {"rows": 9})
 
 
+def modes() -> Example:
+    """Two runs of three modes each and of different lengths, one that stands still, one of three snapshots."""
+    rng, steps = np.random.default_rng(0), np.arange(0, 201, 10)
+    paths = {}
+    for row in range(4):
+        walks = np.cumsum(rng.normal(size=(len(steps), 3)), axis=0)
+        own = walks[:, rng.integers(3, size=205)] * rng.normal(size=205) + rng.normal(size=205)
+        paths[f"s000{row}"] = own + 0.1 * rng.normal(size=own.shape)
+    paths["s0002"] = paths["s0002"][0] + 0 * paths["s0002"]
+    group = of_weights(paths, steps)
+    runs = [*group.runs]
+    runs[1], runs[3] = (replace(runs[row].until(last), status="done") for row, last in ((1, 150), (3, 20)))
+    return Example(replace(group, runs=tuple(runs)), (60, 100))
+
+
 class Drawn(Learner):
     """A run of an MLP 4-6-3 on its own examples: weights of it are its tensors one after another, 51 numbers."""
 
@@ -311,6 +326,7 @@ EXAMPLES: dict[str, Callable[[], Example]] = {
     "eos": eos,
     "examples": examples,
     "hmm": hmm,
+    "modes": modes,
     "partition": partition,
     "periods": periods,
     "progress": progress,

@@ -6,8 +6,8 @@ absolute correlation, each cluster is known by the weight that is most like the 
 reference that they correlate with most.
 
 How many modes there are is chosen by snapshots that are held out, every fourth: modes of the others are asked for them,
-and the smallest number is taken that is not worse than the best by one standard error (`modes=` names another, and
-`choose=examples` takes the number whose networks are best, as windows of averages are chosen).
+and the smallest number is taken that is not worse than the best by more than one standard error or a hundredth of the
+variance (`modes=` names another; `choose=examples` takes that whose networks are best, as windows are chosen).
 
 What modes make of the last snapshot is a network. So is an average of snapshots, for less: modes take two numbers and a
 name a weight. The network is therefore held against the last weights, EMA, LAWA, SWA and the principal components of
@@ -150,6 +150,20 @@ def _warnings(
             f"modes={config.modes}: {short[0].run} has {count(short[0].rows, 'snapshot')}, with which as many paths "
             "are alike by chance"
         )
+    if not config.modes and moving:
+        shortest, longest = (find(moving, key=lambda item: len(item.steps)) for find in (min, max))
+        fewest = len(shortest.steps)
+        if fewest <= SIZES[-1] and 2 * fewest < len(longest.steps):
+            yield (
+                f"{shortest.run.id} has {count(fewest, 'snapshot')}, so that fewer modes are tried of all runs: "
+                "modes= names a number"
+            )
+        most = max((run.counts[-1].modes for run in told.values()), default=0)
+        if reached := [run for run in told.values() if run.modes == most]:
+            yield (
+                f"{count(len(reached), 'run')} of {len(told):,} take{'s' * (len(reached) == 1)} {count(most, 'mode')}, "
+                "the most that were tried: modes= names more"
+            )
     if uneven := [item.run.id for item in moving if _uneven(item.steps)]:
         yield (
             f"{uneven[0]}: its snapshots are not evenly spaced, and averages are over these: snapshots.every= keeps "

@@ -21,6 +21,8 @@ from dynalab.core.words import count, number
 ACCURACY, LOSS = "accuracy", "loss"
 # Difference of accuracies within which two methods are equivalent.
 MARGIN = 0.005
+# Budgets are so many times as large as the one before.
+APART = 1.1
 # The best of the averages, by the half for tuning.
 AVERAGE = "average"
 
@@ -240,6 +242,8 @@ def _budgets(scores: Scores) -> tuple[Budget, ...]:
     sizes = (scores.stored / scores.weights[:, None]).max(axis=0)
     found: list[Budget] = []
     for size in sorted({math.ceil(value * 10) / 10 for value in sizes}):
+        if found and size < APART * found[-1].stored_per_weight and size < sizes.max():
+            continue
         best = {method: scores.best(method, size * scores.weights) for method in METHODS}
         own = {method: Mean.of(scores.judged[runs, place]) for method, place in best.items() if place >= 0}
         found.append(Budget(size, own))

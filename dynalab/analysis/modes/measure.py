@@ -66,11 +66,18 @@ class Measured:
             place -= rows * width
         raise IndexError(place)
 
+    def sizes(self, place: int) -> np.ndarray:
+        """Return how many weights are in each mode, shape (M,), of the number at a place among those tried."""
+        return np.sum([item.count for item in self.decomposition.members[place].values()], axis=0)
+
+    def ordered(self, place: int) -> np.ndarray:
+        """Return the modes in the order in which they are numbered, the largest first, shape (M,)."""
+        return np.argsort(-self.sizes(place), kind="stable")
+
     def told(self, counts: Sequence[int], place: int) -> RunFindings:
         """Return what is found with the number of modes at a place among those that were tried."""
         own, held = self.decomposition, self.decomposition.heldout_r2
-        members = own.members[place].values()
-        sizes = np.sum([item.count for item in members], axis=0)
+        members, sizes = own.members[place].values(), self.sizes(place)
         stored = self.stored(Setting(MODES, len(sizes)))
         fits = [k for k in range(len(self.steps)) if self.stored(Setting(PCA, k)) <= stored]
         return replace(

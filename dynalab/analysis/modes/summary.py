@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dynalab.analysis.base import Group, Series
+from dynalab.analysis.compare.pairs import OPEN
 from dynalab.analysis.modes.findings import Findings, Mean, Method, Pair, RunFindings, Summary
 from dynalab.core.words import count, number, rounded, share, spoken
 from dynalab.show.blocks import Block, Dots, Effect, Figure, Lines, Panel, Say, Table, run_cell, run_label
@@ -19,7 +20,7 @@ NAMES = {
     "swa": "SWA",
     "pca": "principal components",
 }
-MOST = 6  # modes that are drawn
+MOST = 4  # modes that are drawn
 # Parts of a mode that are named, and the share of it that the last of them has at least.
 PARTS, LEAST = 3, 0.05
 
@@ -224,9 +225,8 @@ def _paths(findings: Findings) -> Lines:
     table, modes = findings.paths, findings.modes
     assert table is not None and modes is not None
     own = modes[modes["run"] == run]
-    largest = own.sort_values("weights", ascending=False, kind="stable").head(MOST)
     panels = []
-    for mode in largest.itertuples():
+    for mode in own.head(MOST).itertuples():
         path = table[(table["run"] == run) & (table["mode"] == mode.mode)]
         series = Series.of(path["step"].to_numpy(), path["standardised"].to_numpy())
         held = _held(findings, run, mode.mode, "layer")
@@ -248,14 +248,15 @@ def _against_floats(summary: Summary) -> Effect:
     return Effect(
         name="modes-floats",
         caption=f"**{str(summary.metric).capitalize()} against stored floats.** The best of every method within "
-        "so many floats a weight, tuned on the other half of the held-out examples; bars are 95% intervals over "
-        "runs. Modes take more than two and give the whole path; an average takes one and gives a network.",
+        "so many floats a weight, tuned on the other half of the held-out examples; means over runs. Modes take more "
+        "than two and give the whole path; an average takes one and gives a network.",
         alt=f"Held-out {summary.metric} of networks from the same snapshots, against the floats that they take",
         key="floats a weight",
         at=[f"{item.stored_per_weight:g}" for item in summary.budgets],
         lines=[NAMES[name] for name in methods],
         estimates=[[mean.value for mean in row] for row in rows],
-        intervals=[[mean.interval for mean in row] for row in rows],
+        # Runs differ by more than the methods do: what is compared run by run is in the next figure.
+        intervals=[[OPEN] * len(row) for row in rows],
         axis=f"held-out {summary.metric}",
         ratios=False,
     )

@@ -19,16 +19,14 @@ def of_modes(runs: Chosen) -> Any:
     rows: list[dict[str, Any]] = []
     for item, place in runs:
         members = item.decomposition.members[place]
-        sizes, alike = (
-            np.sum([getattr(item, name) for item in members.values()], axis=0)
-            for name in ("count", "correlation")
-        )
-        for mode, reference in enumerate(item.places[item.decomposition.references[place]]):
+        sizes, alike = item.sizes(place), np.sum([own.correlation for own in members.values()], axis=0)
+        references = item.places[item.decomposition.references[place]]
+        for number, mode in enumerate(item.ordered(place), 1):
             rows.append(
                 {
                     "run": item.run.id,
-                    "mode": mode + 1,
-                    "reference": item.named(int(reference)),
+                    "mode": number,
+                    "reference": item.named(int(references[mode])),
                     "weights": int(sizes[mode]),
                     "share": float(sizes[mode] / item.weights),
                     "correlation": float(alike[mode] / max(sizes[mode], 1)),
@@ -49,14 +47,14 @@ def of_parts(runs: Chosen) -> Any:
                 rows += [
                     {
                         "run": item.run.id,
-                        "mode": mode + 1,
+                        "mode": number,
                         "of": of,
                         "part": part,
-                        "weights": int(size),
-                        "share": float(size / total),
+                        "weights": int(sizes[mode]),
+                        "share": float(sizes[mode] / total),
                     }
-                    for mode, size in enumerate(sizes)
-                    if size
+                    for number, mode in enumerate(item.ordered(place), 1)
+                    if sizes[mode]
                 ]
     return _frame(rows)
 
@@ -67,9 +65,9 @@ def of_paths(runs: Chosen) -> Any:
 
     found = []
     for item, place in runs:
-        for mode, column in enumerate(item.decomposition.references[place]):
-            path = item.paths[:, column]
-            about = {"run": item.run.id, "mode": mode + 1, "step": item.steps, "weight": path}
+        for number, mode in enumerate(item.ordered(place), 1):
+            path = item.paths[:, item.decomposition.references[place][mode]]
+            about = {"run": item.run.id, "mode": number, "step": item.steps, "weight": path}
             found.append(pd.DataFrame({**about, "standardised": (path - path.mean()) / (path.std() or 1.0)}))
     return pd.concat(found, ignore_index=True) if found else None
 
