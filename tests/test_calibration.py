@@ -62,6 +62,7 @@ LEFT = (
     "5 runs, 20 weights",
     "5 runs, 120 weights",
     "hybrids of 10",
+    "modes and averages of 20",
     *(
         f"{n} and {n} runs, steps: {kind}"
         for n in (5, 8)

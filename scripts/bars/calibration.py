@@ -334,6 +334,20 @@ def hybrids(n: int, seed: int) -> Errors:
     }
 
 
+def modes(n: int, seed: int) -> Errors:
+    """Modes and averages that are equally good."""
+    from nulls.modes import values
+
+    from dynalab.analysis.modes.judge import pairs
+
+    found = pairs(values(n, seed), 0.005, 1)
+    return {
+        "modes against averages: p": [pair.p < 0.05 for pair in found],
+        "modes against averages: adjusted p, any": [any(pair.p_adjusted < 0.05 for pair in found)],
+        "modes against averages: interval": [_misses(pair.interval, 0.0) for pair in found],
+    }
+
+
 def aperiodic(seed: int) -> Errors:
     """Norms without periods of weight decay."""
     from nulls.periods import decoy
@@ -542,6 +556,8 @@ def _statistics() -> list[Null]:
     found.append(Null(said, partial(directed, WALKS[0], 5, 30, 20), 200))
     for n in (5, 10):
         found.append(Null(f"hybrids of {n} runs", partial(hybrids, n)))
+    for n in (8, 20):
+        found.append(Null(f"modes and averages of {n} runs", partial(modes, n)))
     for n, m in ((5, 5), (8, 8), (20, 20), (5, 20)):
         for kind in STEPS:
             if not (kind.startswith("seeds") and (n != m or n < 6)):

@@ -122,7 +122,7 @@ def judged(
         middle = abs(float(np.nanmean(values[MODES]))) if np.isfinite(values[MODES]).any() else 0.0
         margin = MARGIN if scores.metric == ACCURACY else middle / 100
     average = _best_average(found, scores.sign)
-    compared = _pairs(values, margin, scores.sign)
+    compared = pairs(values, margin, scores.sign)
     main = next(pair for pair in compared if pair.b == average)
     summary = replace(
         summary,
@@ -180,7 +180,7 @@ def _best_average(found: Sequence[Method], sign: int) -> str:
     ).method
 
 
-def _pairs(values: Mapping[str, np.ndarray], margin: float, sign: int) -> tuple[Pair, ...]:
+def pairs(values: Mapping[str, np.ndarray], margin: float, sign: int) -> tuple[Pair, ...]:
     """Compare modes with every other method, run by run.
 
     The p of each is that of Student's t with signs exchanged by lot, adjusted for all of them (Holm).
