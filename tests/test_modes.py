@@ -240,7 +240,7 @@ def test_modes_are_judged_against_the_best_average_of_no_more_floats():
     told = scored(10 * noise)[0]
     assert told.verdict == "cannot_tell" and told.reason == "the interval reaches beyond 0.005"
     few = scored([0.02, 0.021, 0.022])[0]
-    assert few.verdict == "cannot_tell" and few.reason == "with 3 runs no p is below 0.25"
+    assert few.verdict == "cannot_tell" and few.reason == "with 3 runs no p among 2 pairs is below 0.5"
     # With more floats LAWA is there.
     assert "lawa" not in told.budgets[0].methods and "lawa" in told.budgets[-1].methods
 

@@ -16,7 +16,7 @@ from dynalab.analysis.modes.findings import Budget, Mean, Method, Pair, RunFindi
 from dynalab.analysis.modes.measure import Measured
 from dynalab.analysis.modes.settings import AVERAGES, METHODS, MODES, Setting
 from dynalab.core.stats import holm
-from dynalab.core.words import count, number
+from dynalab.core.words import count, number, rounded
 
 ACCURACY, LOSS = "accuracy", "loss"
 # Difference of accuracies within which two methods are equivalent.
@@ -194,7 +194,8 @@ def pairs(values: Mapping[str, np.ndarray], margin: float, sign: int) -> tuple[P
     tests = [_test(values[MODES], values[method]) for method in others]
     adjusted = holm([p for *_, p in tests])
     return tuple(
-        _pair(method, *test, q, margin, sign) for method, test, q in zip(others, tests, adjusted, strict=True)
+        _pair(method, *test, q, margin, sign, len(others))
+        for method, test, q in zip(others, tests, adjusted, strict=True)
     )
 
 
@@ -220,6 +221,7 @@ def _pair(
     adjusted: float,
     margin: float,
     sign: int,
+    n_pairs: int,
 ) -> Pair:
     low, high = interval
     verdict, reason, least = "cannot_tell", "", 2.0 ** (1 - max(runs, 1))
@@ -229,10 +231,13 @@ def _pair(
         verdict = "equivalent"
     elif runs < 2:
         reason = f"{count(runs, 'run')} with both"
-    elif least > LEVEL:
-        reason = f"with {count(runs, 'run')} no p is below {number(least)}"
+    elif least * n_pairs > LEVEL:
+        among = f" among {count(n_pairs, 'pair')}" if n_pairs > 1 else ""
+        reason = (
+            f"with {count(runs, 'run')} no p{among} is below {number(rounded(min(least * n_pairs, 1.0)))}"
+        )
     else:
-        reason = f"the interval reaches beyond {number(float(f'{margin:.3g}'))}"
+        reason = f"the interval reaches beyond {number(rounded(margin))}"
     return Pair(MODES, method, runs, gap, interval, p, adjusted, least, verdict, reason)
 
 

@@ -100,7 +100,8 @@ def _short(value: float | None) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2g}" if value else "0"
+    # What is left of numbers that are equal is rounding.
+    return f"{value:+.2g}" if abs(value) >= 1e-12 else "0"
 
 
 def _gap(value: float | None, interval: Sequence[float | None]) -> str:
