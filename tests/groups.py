@@ -222,6 +222,49 @@ def partition() -> Example:
     return Example(replace(group, runs=tuple(runs)), (15, 30), {"pictures": 3})
 
 
+def of_networks(steps: np.ndarray, seeds: int, *words: str) -> Group:
+    """Return runs of a task's network whose weights go from its initialisation to another one, with a bend."""
+    from dynalab.config.command import read_command
+    from dynalab.core.streams import Streams
+    from dynalab.networks.build import build_networks
+    from dynalab.networks.learner import Recipe, SeededLearner
+
+    (request,) = read_command(list(words)).requests
+    recipe = Recipe(lambda: (request.config, ()))
+    streams = [Streams.from_seed(seed) for seed in range(3 * seeds)]
+    states = [
+        {name: tensor.numpy().copy() for name, tensor in network.state_dict().items()}
+        for network in build_networks(recipe.make, streams)
+    ]
+    labels = [f"s{seed:04d}" for seed in range(seeds)]
+    losses = {label: {"train_loss": 2.5 - steps / steps.max()} for label in labels}
+    group = Group.of(losses, steps, config={"model": {"name": "mlp"}})
+    runs = []
+    for seed, run in enumerate(group.runs):
+        kept = {
+            int(step): {
+                name: x + np.float32(t) * (states[seed + seeds][name] - x)
+                + np.float32(t * (1 - t)) * states[seed + 2 * seeds][name]
+                for name, x in states[seed].items()
+            }
+            for step, t in zip(steps, steps / steps.max(), strict=True)
+        }  # fmt: skip
+        weights = Weights(run.id, lambda kept=kept: tuple(kept), kept.__getitem__)
+        runs.append(
+            replace(run, seed=seed, weights=weights, learner=SeededLearner(recipe, streams[seed], 1, 4))
+        )
+    return replace(group, runs=tuple(runs))
+
+
+NETWORKS = ("task=digits", "task.n_train=40", "task.n_test=20", "train.batch_size=20", "model.hidden=[5]")
+
+
+def landscape() -> Example:
+    """Three runs of a small network, on the plane of their paths."""
+    group = of_networks(np.arange(0, 41, 10), 3, *NETWORKS)
+    return Example(group, (25, 30), {"points": 5, "plane": "path"})
+
+
 def regions() -> Example:
     """Rows of the probe of three runs that fall, rise and fall, one that is noise, one that rises and diverges."""
     rng, steps = np.random.default_rng(0), np.arange(0, 401, 10)
@@ -327,6 +370,7 @@ EXAMPLES: dict[str, Callable[[], Example]] = {
     "examples": examples,
     "hmm": hmm,
     "modes": modes,
+    "landscape": landscape,
     "partition": partition,
     "periods": periods,
     "progress": progress,

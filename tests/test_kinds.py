@@ -33,8 +33,8 @@ class Findings:
 def analyse(groups, config):
     return Findings(sum(len(run.grid) for run in runs_of(groups)), config.least)
 """
-SHIPPED = ["compare", "directions", "eos", "examples", "hmm", "hybrid", "modes", "partition", "periods"]
-SHIPPED += ["progress", "regions", "slingshot", "spectrum", "variance"]
+SHIPPED = ["compare", "directions", "eos", "examples", "hmm", "hybrid", "landscape", "modes"]
+SHIPPED += ["partition", "periods", "progress", "regions", "slingshot", "spectrum", "variance"]
 HELPERS = ["base", "command", "convergence", "missing", "rates", "__init__", "words"]
 
 

@@ -208,6 +208,10 @@ FIGURES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "spectral_density": ((["a"], [STEPS], [NOISE.dirichlet(np.ones(17), len(STEPS))], EDGES), {}),
     "state_profiles": ((NOISE.normal(size=(2, 3)), ["l1", "l2", "trace"]), {}),
     "state_raster": (([STEPS], [np.arange(len(STEPS)) // 10], ["a"], 2), {}),
+    "surface_pictures": (
+        (["a"], [(np.arange(4.0), np.arange(3.0))], [np.outer(np.arange(4.0), np.ones(3)) + 1]),
+        {"levels": [2.5], "paths": [np.array([[0, 0], [1, 1]])], "points": [np.array([[2, 1]])]},
+    ),
     "training_curves": ((STEPS, {"train": RUNS}, {"test": RUNS}), {}),
     "training_map": ((2, [{"from": 0, "to": 1, "runs": 3}], 3), {}),
     "variance_shares": ((["init", "rest"], [0.5, 0.5], [(0.1, 0.9), (0.2, 0.8)]), {}),

@@ -8,6 +8,7 @@ every point, the ends included: with those of one end, or a mean of both, a barr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +40,11 @@ def bezier(start: State, bend: State, end: State) -> Path:
     """Return the quadratic Bezier curve (1 - t)^2 start + 2 t (1 - t) bend + t^2 end (Garipov et al. 2018)."""
     first, second = line(start, bend), line(bend, end)
     return lambda share: line(first(share), second(share))(share)
+
+
+def held(examples: Examples) -> Examples:
+    """Return examples whose pieces are made once, for many passes over them; all of them are in memory."""
+    return replace(examples, batches=list(examples.batches))
 
 
 def measured(

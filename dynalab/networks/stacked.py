@@ -106,6 +106,15 @@ class Stacked:
         self._parts = [slice(first, first + own) for first in begins]
         self._fresh = [slice(number * own - first, own) for number, first in enumerate(begins)]
 
+    @property
+    def reentrant(self) -> bool:
+        """Whether several threads may have passes at once: not where a pass puts weights into the one module."""
+        return (
+            self.device.type == "cpu"
+            and self._threads == 1
+            and hasattr(self._stack.network, "stacked_forward")
+        )
+
     def examples(self, split: str, most: int | None = None) -> Examples:
         """Return the runs' own examples, each run's drawn again from its streams.
 

@@ -35,6 +35,8 @@ from dynalab.show.figures import SimilarityMap as SimilarityMap
 from dynalab.show.figures import Span as Span
 from dynalab.show.figures import Strip as Strip
 from dynalab.show.figures import Strips as Strips
+from dynalab.show.figures import Surface as Surface
+from dynalab.show.figures import Surfaces as Surfaces
 from dynalab.show.figures import Tiling as Tiling
 
 

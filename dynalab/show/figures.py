@@ -79,12 +79,13 @@ class Panel:
 
 @dataclass(frozen=True, kw_only=True)
 class Lines(Figure):
-    """Curves of all runs in panels under each other, over the same steps."""
+    """Curves of all runs in panels under each other, over the same steps, or places on another axis."""
 
     panels: Sequence[Panel]  # from above
     # Label -> step of a vertical line through all panels; None is left out.
     marks: Mapping[str, float | None] = field(default_factory=dict)
     diverged: Mapping[str, float] = field(default_factory=dict)  # id of a run -> step at which it diverged
+    axis: str = ""  # what the curves are over, where it is not steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,31 @@ class Heatmap(Figure):
     edges: np.ndarray  # of the bins, shape (B + 1,)
     line: str = ""  # what the curves are; empty: there are none
     dashed: str = ""  # what the dashed ones are
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surface:
+    """A picture of `Surfaces`."""
+
+    title: str  # above it
+    x: np.ndarray  # places along the first axis, ascending, shape (n,)
+    y: np.ndarray  # places along the second one, shape (m,)
+    values: np.ndarray  # shape (n, m)
+    level: float | None = None  # a line runs where the values have it; None: nowhere
+    path: np.ndarray = field(
+        default_factory=lambda: np.empty((0, 2))
+    )  # a way over it, dots joined, shape (k, 2)
+    points: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))  # crosses over it, shape (k, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surfaces(Figure):
+    """A number over planes, as colours with contour lines, pictures beside each other on one scale."""
+
+    surfaces: Sequence[Surface]  # three in a row
+    axes: tuple[str, str]  # what the axes are
+    unit: str  # what the values are
+    logarithmic: bool = False  # whether colours go by their logarithm, where the values allow it
 
 
 @dataclass(frozen=True, kw_only=True)

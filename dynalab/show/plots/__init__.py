@@ -29,6 +29,7 @@ from dynalab.show.blocks import (
     Similarities,
     Strip,
     Strips,
+    Surfaces,
     run_label,
 )
 from dynalab.show.plots.comparison import comparison
@@ -49,6 +50,7 @@ from dynalab.show.plots.similarity import similarity_maps
 from dynalab.show.plots.spectrum import spectral_density
 from dynalab.show.plots.states import state_profiles, state_raster
 from dynalab.show.plots.style import Size, checked, state_colours, style
+from dynalab.show.plots.surfaces import surface_pictures
 
 __all__ = [
     "comparison",
@@ -74,6 +76,7 @@ __all__ = [
     "state_profiles",
     "state_raster",
     "style",
+    "surface_pictures",
     "training_curves",
     "training_map",
     "variance_shares",
@@ -184,6 +187,14 @@ def draw(
             boundaries=[item.boundary for item in tilings], points=[item.points for item in tilings],
             unit=block.unit, classes=block.classes, logarithmic=block.logarithmic, size=size,
         )  # fmt: skip
+    if isinstance(block, Surfaces):
+        drawn = block.surfaces
+        return surface_pictures(
+            [item.title for item in drawn], [(item.x, item.y) for item in drawn], [item.values for item in drawn],
+            levels=[item.level for item in drawn], paths=[item.path for item in drawn],
+            points=[item.points for item in drawn], axes=block.axes, unit=block.unit,
+            logarithmic=block.logarithmic, size=size,
+        )  # fmt: skip
     if isinstance(block, Selection):
         return model_selection(
             block.tried, block.scores, block.errors, block.criterion, block.chosen, converged=block.converged,
@@ -249,7 +260,9 @@ def _lines(block: Lines, log_steps: bool | None, size: Size | None) -> matplotli
         }
         panels.append(LinePanel(panel.title, steps, series, panel.logarithmic, panel.level))
     diverged = np.array([block.diverged.get(run, np.nan) for run in runs], float)
-    return line_panels(panels, marked=block.marks, diverged=diverged, log_steps=log_steps, size=size)
+    return line_panels(
+        panels, marked=block.marks, diverged=diverged, log_steps=log_steps, axis=block.axis, size=size
+    )
 
 
 def _raster(

@@ -8,6 +8,7 @@ from itertools import cycle, islice
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from dynalab.show.plots.curves import draw_panel
 from dynalab.show.plots.style import (
@@ -43,6 +44,7 @@ def line_panels(
     marked: Mapping[str, float | None] | None = None,
     diverged: np.ndarray | None = None,
     log_steps: bool | None = None,
+    axis: str = "",
     size: Size | None = None,
 ) -> Figure:
     """Draw panels of curves under each other.
@@ -52,6 +54,7 @@ def line_panels(
         marked: Label -> step that a vertical line marks through all panels.
         diverged: Step at which each run diverged, NaN for those that did not, shape (S,).
         log_steps: Logarithmic x; None: where more than half of the steps lie in the first tenth.
+        axis: What the curves are over, where it is not steps.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     figure = new_figure(7.6, 2.2 + 2.7 * (len(panels) - 1), size)
@@ -62,12 +65,17 @@ def line_panels(
     labels = dict.fromkeys(label for panel in panels for label in panel.series if label not in SPLITS)
     colours = {**SPLITS, **dict(zip(labels, islice(cycle(CYCLE), len(SPLITS), None), strict=False))}
     for ax, panel in zip(axes, panels, strict=True):
-        logged = is_log_spaced(panel.steps) if log_steps is None else log_steps
+        logged = not axis and (is_log_spaced(panel.steps) if log_steps is None else log_steps)
         # The labels of what is marked stand above the uppermost panel.
         notes += draw_panel(
             ax, panel.steps, panel.series, title=panel.title, logarithmic=panel.logarithmic, diverged=diverged,
             log_steps=logged, colours=colours, marked=marked if ax is axes[0] else None,
         )  # fmt: skip
+        if axis:
+            ax.xaxis.set_major_formatter(ScalarFormatter())
+            ax.xaxis.set_major_locator(MaxNLocator(7))
+            ax.set_xlim(float(panel.steps.min(initial=0.0)), float(panel.steps.max(initial=0.0)))
+            ax.set_xlabel(axis)
         if ax is not axes[-1]:
             ax.set_xlabel("")
         if panel.level is not None:
