@@ -265,6 +265,11 @@ def landscape() -> Example:
     return Example(group, (25, 30), {"points": 5, "plane": "path"})
 
 
+def kernel() -> Example:
+    """The networks of `partition`, whose tangent kernels move; that of the dead one is 0 but for its biases."""
+    return replace(partition(), keys={"rows": 4})
+
+
 def regions() -> Example:
     """Rows of the probe of three runs that fall, rise and fall, one that is noise, one that rises and diverges."""
     rng, steps = np.random.default_rng(0), np.arange(0, 401, 10)
@@ -371,6 +376,7 @@ EXAMPLES: dict[str, Callable[[], Example]] = {
     "hmm": hmm,
     "modes": modes,
     "landscape": landscape,
+    "kernel": kernel,
     "partition": partition,
     "periods": periods,
     "progress": progress,

@@ -1,0 +1,301 @@
+"""The tangent kernel over training: how far it goes from its first, when it stops moving, and what it has learnt.
+
+The kernel of a network holds, for every two examples, by how much a small step of gradient descent on one moves the
+outputs of the other: the inner products of their gradients, summed over outputs. Of a network that is wide enough it
+does not change, and the network learns as regression with it does (Jacot et al. 2018, arXiv 1806.07572). Of others it
+turns fast at first and slowly afterwards (Fort et al. 2020, arXiv 2010.15110), or goes on changing through most of
+training (Vyas et al. 2022, arXiv 2206.10012): which of both is to be seen, and not taken for granted.
+
+Of the weights that were kept at some steps the kernel on fixed probes, a run's own training examples, is held against
+the first one and the one before; against the labels, centred; and in ridge regression from these labels to held-out
+examples, whose accuracy is that of the after-kernel. An angle a step is what is meant by its velocity: the distance
+1 - cos grows with the square of small angles, so that a distance a step would depend on how far apart rows are. Its
+slow rows begin where it is below a share of its fastest for some rows on end. The cone is seen from there: angles
+between how the kernel differs from that one later on.
+
+None of these numbers says anything by itself. Beside each stands that of weights, or of updates, whose entries have
+changed places within their tensor, so that every norm is the same; of permuted labels; or of a random walk.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dynalab.analysis.base import Convergence, Group, Keys, Needs, Run, key
+from dynalab.analysis.compare.samples import LEVELS, passages
+from dynalab.analysis.directions.findings import Against, Over
+from dynalab.analysis.directions.path import choose
+from dynalab.analysis.kernel.findings import NAMES, Findings, Name, RunFindings, Summary
+from dynalab.analysis.kernel.measure import Measured, Settings, angle, cosines, measured
+from dynalab.analysis.kernel.summary import show
+from dynalab.analysis.regions.findings import Lag, Time
+from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.words import count
+
+__all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
+
+VERSION = 1
+TITLE = "Tangent kernel"
+RECORD = "snapshots.at=log"
+NEEDS = Needs(
+    optional=tuple(LEVELS.values()),
+    record=RECORD,
+    statuses=("done", "diverged"),
+    weights=True,
+    network=True,
+)
+# Rows later than the apex that a cone takes.
+CONE = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Keys):
+    """Keys of the analysis."""
+
+    at: list[int] | None = key(
+        None, "steps that are looked at, at which weights were kept; null: as many as rows says", least=0
+    )
+    rows: int = key(20, "steps at most, evenly among those at which weights were kept", least=2)
+    probes: int = key(128, "training examples that the kernel is of, and as many held-out ones", least=4)
+    most_outputs: int = key(64, "outputs at most, evenly among the network's", least=1)
+    full: bool = key(
+        False, "whether the after-kernel is of every pair of outputs, or (false) one for all of them"
+    )
+    ridge: float = key(1e-4, "ridge of the regression, as a share of the mean eigenvalue", above=0)
+    still: float = key(0.1, "share of the fastest turn below which the kernel is slow", above=0, below=1)
+    persistence: int = key(3, "rows on end that are slow", least=1)
+    lazy: float = key(0.01, "distance from the first kernel up to which it has not moved", least=0, below=1)
+    apex: int | None = key(
+        None, "step that the cone is seen from; null: where the kernel comes to be slow", least=0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.at is not None and len(set(self.at)) < 2:
+            raise ConfigError(f"at={self.at}: name two steps at least at which weights were kept, or null")
+
+
+def analyse(groups: Sequence[Group], config: Config) -> Findings:
+    """Measure the kernel of every run.
+
+    Raises:
+        NothingMatched: No run has weights of enough steps, or none of a step that is named, or no network.
+        ConfigError: The regression has too many rows.
+    """
+    settings = Settings(config.probes, config.most_outputs, config.ridge, config.full)
+    judged: list[RunFindings] = []
+    known: list[Measured] = []
+    for group in groups:
+        landmarks = [_landmark(group, metric) for metric in LEVELS.values()]
+        for run, *steps in zip(group.runs, *landmarks, strict=True):
+            found = _measured(run, config, settings)
+            judged.append(_judge(run, found, config, steps))
+            known += [] if found is None or judged[-1].measures is None else [found]
+    if not known:
+        raise NothingMatched(f"{judged[0].run}: {judged[0].reason}: dynalab train ... {RECORD}")
+    of = [run for run in judged if run.measures is not None]
+    outputs, every = known[0].outputs
+    probes, held_out = (
+        len(known[0].rows[0].kernel),
+        len(known[0].labels.held_out) if known[0].labels else 0,
+    )
+    warnings = []
+    if outputs < every:
+        warnings.append(
+            f"the kernel is of {outputs:,} of the {every:,} outputs, evenly among them (most_outputs=)"
+        )
+    if not known[0].labels or not known[0].labels.of_classes:
+        warnings.append("the targets are no classes: there is no accuracy of the after-kernel")
+    return Findings(
+        tuple(judged),
+        _summary(of, known),
+        probes,
+        held_out,
+        outputs,
+        every,
+        tuple(warnings),
+        curves=_curves(known),
+        maps=_maps(known),
+    )
+
+
+def _measured(run: Run, config: Config, settings: Settings) -> Measured | None:
+    """Return the rows of a run; None where its weights were kept at one step."""
+    if config.at is not None:
+        for step in config.at:
+            if step not in run.weights.steps:
+                raise run.weights.missing(step)
+        steps = sorted(set(config.at))
+    else:
+        grid = run.weights.grid
+        steps = [grid[place] for place in choose(len(grid), config.rows)]
+    return measured(run, steps, settings) if len(steps) > 1 else None
+
+
+def _landmark(group: Group, metric: str) -> list[int | None]:
+    """Return at which row each run's accuracy is first at the task's level; None where it is not, or has none."""
+    level = (group.runs[0].config.get("levels") or {}).get(metric) if group.runs else None
+    if level is None or metric not in group.columns:
+        return [None] * len(group.runs)
+    steps = passages(group, Convergence(metric, float(level))).steps
+    return [int(step) if math.isfinite(step) else None for step in steps]
+
+
+def _judge(run: Run, found: Measured | None, config: Config, landmarks: Sequence[int | None]) -> RunFindings:
+    memorised, generalised = landmarks
+    rows = [] if found is None else found.rows
+    if found is None or len(rows) < 2:
+        kept = len(run.weights.grid)
+        why = f"weights were kept at {count(kept, 'step')}, and a kernel that moves takes two"
+        if found is not None:
+            why = f"{count(len(rows), 'row')} of finite numbers, and a kernel that moves takes two"
+        return RunFindings(
+            run.id, "insufficient_data", why, memorised_step=memorised, generalised_step=generalised
+        )
+    steps, turns = found.steps, found.column("angle")[1:]
+    velocity = turns / np.diff(steps)
+    distances = _distances(found)
+    fastest = int(np.argmax(velocity)) + 1
+    place = settled(velocity, config.still, config.persistence)
+    reason = f"{count(len(rows), 'row')}, steps {steps[0]:,} to {steps[-1]:,}"
+    verdict = "moves" if place is None else "settles"
+    if distances.max() <= config.lazy:
+        verdict, place = "lazy", None
+        reason += f"; never farther than {config.lazy:g} from the first kernel"
+    elif place is None and len(velocity) < fastest + config.persistence:
+        reason += f"; fewer than {config.persistence} after its fastest"
+    apex = place if config.apex is None else _place(run, steps, config.apex)
+    last = rows[-1]
+    pairs: dict[Name, tuple[float, float]] = {
+        "distance": (distances[-1], last.distance_null),
+        "turned": (float(turns.sum()), float(found.column("angle_null")[1:].sum())),
+        "alignment": (last.alignment, last.alignment_permuted),
+        "alignment_of_weights": (last.alignment, last.alignment_null),
+        "cone_angle": cone([row.kernel for row in rows[apex:]]) if apex is not None else (math.nan, math.nan),
+        "after_accuracy": (last.after, last.after_null),
+        "after_gain": (last.after, rows[0].after),
+    }
+    labels = found.labels
+    return RunFindings(
+        run.id,
+        verdict,
+        reason,
+        len(rows),
+        int(steps[0]),
+        int(steps[-1]),
+        None if place is None else int(steps[place]),
+        int(steps[fastest]),
+        memorised,
+        generalised,
+        None if apex is None else int(steps[apex]),
+        _finite(last.network),
+        _finite(labels.chance) if labels else None,
+        {name: Against.of(*pair) for name, pair in pairs.items()},
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _place(run: Run, steps: np.ndarray, step: int) -> int:
+    if step not in steps:
+        raise ConfigError(
+            f"apex={step}: {run.id} has no row there; give at= with it, or a step among its rows"
+        )
+    return int(np.flatnonzero(steps == step)[0])
+
+
+def _distances(found: Measured) -> np.ndarray:
+    """Return the distance of every row's kernel from the first, 1 - cos, shape (T,)."""
+    first = found.rows[0].kernel
+    # 1 - cos is twice the squared sine of half the angle, which resolves what a cosine near 1 does not.
+    return np.array([2 * math.sin(math.radians(angle(first, row.kernel)) / 2) ** 2 for row in found.rows])
+
+
+def settled(velocity: np.ndarray, share: float, persistence: int) -> int | None:
+    """Return the row from which on velocities (T - 1,), of the ways to rows 1, 2, ..., are slow; None: there is none.
+
+    Slow is below a share of the fastest, so many on end after it.
+    """
+    top = int(np.argmax(velocity))
+    slow = velocity < share * velocity[top]
+    for place in range(top + 1, len(velocity) - persistence + 1):
+        if slow[place : place + persistence].all():
+            return place
+    return None
+
+
+def cone(kernels: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Return the mean angle in degrees between differences from the first kernel, and that of a random walk.
+
+    A walk of many dimensions with steps as long has cosines sqrt(V_i / V_j), V the sum of its squared steps.
+    """
+    if len(kernels) <= CONE:
+        return math.nan, math.nan
+    rows = np.stack([kernel.ravel() for kernel in kernels])
+    away = rows[1:] - rows[0]
+    pairs = np.triu_indices(len(away), 1)
+    gone = np.cumsum((np.diff(rows, axis=0) ** 2).sum(1))
+    with np.errstate(all="ignore"):
+        walk = np.sqrt(gone[pairs[0]] / gone[pairs[1]])
+        found = [np.degrees(np.arccos(x)) for x in (cosines(away)[pairs], walk)]
+    value, null = (float(x.mean()) for x in found)
+    return value, null
+
+
+def _summary(of: Sequence[RunFindings], known: Sequence[Measured]) -> Summary:
+    of = sorted(of, key=lambda run: run.run)
+    last = [float(run.last_step or 0) for run in of]
+    verdicts = [run.verdict for run in of]
+    # The kernel of a lazy network does not come to move slowly: it always does.
+    moving = [(run, end) for run, end in zip(of, last, strict=True) if run.verdict != "lazy"]
+    first = sorted(item.rows[0].alignment for item in known if math.isfinite(item.rows[0].alignment))
+
+    def lag(landmark: str) -> Lag:
+        pairs = [(run.settle_step, getattr(run, landmark)) for run in of]
+        return Lag.of([own - other for own, other in pairs if own is not None and other is not None])
+
+    return Summary(
+        len(of),
+        {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
+        Time.of([run.settle_step for run, _ in moving], [end for _, end in moving]),
+        lag("memorised_step"),
+        lag("generalised_step"),
+        float(np.mean(first)) if first else None,
+        {name: Over.of([run.measures[name] for run in of if run.measures]) for name in NAMES},
+    )
+
+
+def _curves(known: Sequence[Measured]) -> Any:
+    import pandas as pd
+
+    tables = []
+    for found in known:
+        gaps = np.diff(found.steps, prepend=np.nan)
+        columns: dict[str, Any] = {"run": found.run.id, "step": found.steps, "distance": _distances(found)}
+        columns |= {
+            name: found.column(name)
+            for name in ("distance_null", "angle", "angle_null", "alignment", "alignment_permuted")
+        }
+        columns |= {f"velocity{end}": found.column(f"angle{end}") / gaps for end in ("", "_null")}
+        columns |= {name: found.column(name) for name in ("alignment_null", "network", "after", "after_null")}
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _maps(known: Sequence[Measured]) -> Any:
+    import pandas as pd
+
+    tables = []
+    for found in known:
+        row, column = np.triu_indices(len(found.rows))
+        steps = found.steps
+        about = {"run": found.run.id, "step": steps[row], "other": steps[column]}
+        tables.append(pd.DataFrame({**about, "cosine": found.cosines[row, column]}))
+    return pd.concat(tables, ignore_index=True)
