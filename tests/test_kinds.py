@@ -33,13 +33,8 @@ class Findings:
 def analyse(groups, config):
     return Findings(sum(len(run.grid) for run in runs_of(groups)), config.least)
 """
-<<<<<<< HEAD
 SHIPPED = ["compare", "directions", "eos", "examples", "hmm", "hybrid", "kernel", "landscape", "modes"]
 SHIPPED += ["partition", "periods", "progress", "regions", "slingshot", "spectrum", "variance"]
-=======
-SHIPPED = ["compare", "directions", "eos", "examples", "hmm", "hybrid", "kernel", "partition", "periods"]
-SHIPPED += ["progress", "regions", "slingshot", "spectrum", "variance"]
->>>>>>> 37ff257 (analyze kernel: the empirical tangent kernel over training, contracted layer by layer, beside its nulls)
 HELPERS = ["base", "command", "convergence", "missing", "rates", "__init__", "words"]
 
 
