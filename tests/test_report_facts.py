@@ -439,7 +439,7 @@ def test_the_parts_of_an_ensemble(monkeypatch):
     part = ensemble.section(item, [Section("A", "a", [Say("x")])], HOME)
     assert (part.title, part.anchor, part.blocks) == ("mine", f"e-{DIGEST}", [Warnings(["beware"])])
     assert [(one.title, one.anchor) for one in part.sections] == [
-        ("Training", f"e-{DIGEST}-curves"), ("A", "a"), ("Runs", f"e-{DIGEST}-runs"),
+        ("A", "a"), ("Training", f"e-{DIGEST}-curves"), ("Runs", f"e-{DIGEST}-runs"),
         ("What was run", f"e-{DIGEST}-run"),
     ]  # fmt: skip
     assert ensemble.section(replace(item, warnings=[]), [], HOME).blocks == []
@@ -697,7 +697,7 @@ def test_cells_of_the_comparison():
     item = shown(
         [stored_run(0, "failed")], results=[result(value=value) for value in facts], config={"n": None}
     )
-    assert overview._facts(item) == {"a": 1, "c": 4, "b": 2}
+    assert item.facts() == {"a": 1, "c": 4, "b": 2}
     other = shown([stored_run(0)], digest="2" * 10, config={"n": ["x", "y"]})
     table = overview._table([item, other], ["n", overview.IMPORTED])
     assert table.header == ["ensemble", "n", "name", "runs", "status", "steps", "a", "c", "b"]

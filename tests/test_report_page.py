@@ -86,7 +86,11 @@ def test_several_ensembles_are_compared(drawn: None, outputs: Path) -> None:
     page = read_page(path)
     rows = page.table("ensemble", "optimizer.lr", "runs")
     assert [row[:3] for row in rows] == [[one.id, "0.003", "4"], [two.id, "0.01", "3"]]
-    assert "optimizer.lr=0.01" in page.text and "grokking: 2 ensembles, 7 runs" in page.text
+    assert (
+        "optimizer.lr=0.01" in page.text
+        and "lr 0.003 or 0.01, betas (0.9, 0.98), decay 1; full batch; 2 settings, 7 runs of 200 steps"
+        in page.text
+    )
     assert f'id="e-{two.id}-runs"' in path.read_text(encoding="utf-8")
 
 

@@ -328,7 +328,8 @@ def test_a_comparison_in_its_table_and_figures(page: Writer, outputs: Path) -> N
         [three.id, "0.1", "2", "1 done, 1 diverged", "200", "40 [40 to 40], 2 of 2", "never, 0 of 2", DASH],
     ]
     shown.says(
-        "grokking: 3 ensembles, 10 runs", "test_accuracy of every ensemble: median over runs, quartiles as a band.",
+        "lr 0.003, 0.01 or 0.1, ", "3 settings, 10 runs",
+        "test_accuracy of every ensemble: median over runs, quartiles as a band.",
         "When runs generalised, ensemble by ensemble: a dot a run, with median and quartiles below (4 runs or more).",
     )  # fmt: skip
     assert shown.swatches()[:3] == ensemble_colours(3)

@@ -90,9 +90,13 @@ def _word(key: str, value: Any, ends: Mapping[str, int]) -> str:
         return ", ".join(map(str, value))
     if key == "parent":
         return f"fork of {value}"
-    name = {"weight_decay": "decay"}.get(end, end.replace("_", " "))
-    if ends[end] > 1:
-        name = key
-    elif end in _VAGUE:
-        name = key.replace(".", " ")
+    name = key if ends[end] > 1 else spoken_key(key)
     return f"{name} {value:g}" if isinstance(value, float) else f"{name} {word_of(value)}"
+
+
+def spoken_key(key: str) -> str:
+    """Return a key as it is read, `decay` for `optimizer.weight_decay`."""
+    end = key.rpartition(".")[2]
+    if end in _VAGUE:
+        return key.replace(".", " ")
+    return {"weight_decay": "decay"}.get(end, end.replace("_", " "))

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from dynalab.core.batch import InputSpec
 
+TITLE = "encoder of {layers} layers and width {width}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="model"):

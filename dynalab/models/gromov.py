@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from dynalab.core.batch import InputSpec
 
+TITLE = "quadratic MLP {width}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="model"):

@@ -33,6 +33,8 @@ ACTIVATIONS = ("relu", "tanh", "gelu", "sin", "square", "cube")
 NORMS = ("none", "batch")
 INITS = ("torch", "xavier_uniform", "xavier_normal", "kaiming_normal", "sign")
 
+TITLE = "MLP {hidden}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="model"):

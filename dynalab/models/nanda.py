@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from dynalab.core.batch import InputSpec
 
+TITLE = "one-layer transformer of width {width}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="model"):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from dynalab.core.batch import InputSpec
 
+TITLE = "one-hot MLP {hidden}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="model"):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from dynalab.core.batch import InputSpec
 
+TITLE = "transformer of {layers} layers and width {width}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="model"):

@@ -12,6 +12,8 @@ from typing import ClassVar
 from dynalab.models.nets.resnet_config import ResNetConfig
 from dynalab.models.nets.resnet_config import build as build
 
+TITLE = "ResNet-18 of width {width}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(ResNetConfig):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from dynalab.core.batch import InputSpec
 
+TITLE = "one sinusoid"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="model"):

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+TITLE = "AdamW, lr {lr}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(adam.Config):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 INNER_STATES = ("keep", "reset", "pullback")
 
+TITLE = "Lookahead around {inner}, lr {lr}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Wrapper):

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+TITLE = "RMSprop, lr {lr}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="optimizer"):

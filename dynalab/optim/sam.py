@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+TITLE = "SAM around {inner}, lr {lr}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Wrapper):

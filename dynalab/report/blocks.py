@@ -16,3 +16,5 @@ class Section:
     anchor: str  # its id, unique on the page; also the beginning of its figures' file names
     blocks: Sequence[Block] = ()  # what stands in it
     sections: Sequence[Section] = ()  # parts under headings of the next level
+    folded: bool = False  # whether it opens on a click only
+    lead: str = ""  # name of the figure that answers what it is about; empty: none does

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import numpy as np
 
 from dynalab.core.forks import parent_and_step
 from dynalab.core.stats import fallen
-from dynalab.core.words import LINES, count, listed, number, step_phrase
+from dynalab.core.words import LINES, count, listed, number, quartiles, step_phrase
 from dynalab.curvature.bins import columns_of
 from dynalab.probes.curvature import ABOUT
 from dynalab.report import choice, fork, provenance
 from dynalab.report.blocks import Section
 from dynalab.report.gather import ACCURACIES, AVERAGE, LANDMARK_METRICS, LANDMARKS, LOSSES, Shown, group_of
+from dynalab.report.page import Number
 from dynalab.show import plots
 from dynalab.show.blocks import Block, Cell, Picture, Say, Table, Warnings
 from dynalab.show.plots.landmarks import landmark_words
@@ -28,15 +30,45 @@ def section(shown: Shown, analyses: Sequence[Section], home: Path) -> Section:
     """Return the part of the page on one ensemble, with the sections of its analyses, for a report's folder."""
     parts = [
         fork.section(shown),
-        Section("Training", f"{shown.anchor}-curves", _curves(shown)),
-        Section("Metrics", f"{shown.anchor}-metrics", _metrics(shown)),
         *analyses,
-        choice.others(shown.anchor, shown.ensemble, shown.results, shown.others),
+        Section("Training", f"{shown.anchor}-curves", _curves(shown), lead=_lead(analyses)),
+        Section("Metrics", f"{shown.anchor}-metrics", _metrics(shown), folded=True),
+        replace(choice.others(shown.anchor, shown.ensemble, shown.results, shown.others), folded=True),
         Section("Runs", f"{shown.anchor}-runs", [run_table(shown)]),
         provenance.section(shown, home),
     ]
     blocks = [Warnings(shown.warnings)] if shown.warnings else []
     return Section(shown.title, shown.anchor, blocks, [part for part in parts if part.blocks])
+
+
+def _lead(analyses: Sequence[Section]) -> str:
+    """Return the figure of the curves, unless an analysis has one that answers its question."""
+    return "" if any(section.lead for section in analyses) else "curves"
+
+
+def numbers(shown: Shown) -> list[Number]:
+    """Return what is written large of one ensemble: when runs passed their landmarks, and where they ended."""
+    made = []
+    for name, steps in reversed(shown.landmarks().items()):
+        reached = sum(step is not None for step in steps)
+        spread = quartiles(steps)
+        about = f"{reached} of {count(len(steps), 'run')}"
+        if len(steps) > 2 and spread is not None and np.isfinite(spread).all():
+            about = f"quartiles {number(spread[0])} to {number(spread[2])}, {about}"
+        middle = number(spread[1]) if spread is not None and reached else "never"
+        value = middle if middle == "never" else f"step {middle}"
+        made.append(Number(value, f"{name}{', median' * (len(steps) > 1 and reached > 0)}", about))
+    for name in ("test_accuracy", "test_loss", "train_accuracy", "train_loss"):
+        ends = [(run.summary or {}).get("final") or {} for run in shown.finished]
+        values = [float(end[name]) for end in ends if end.get(name) is not None]
+        if values:
+            low, middle, high = (number(float(f"{x:.3g}")) for x in np.quantile(values, [0, 0.5, 1]))
+            about = f"{low} to {high}, {count(len(values), 'run')}" if len(values) > 1 else count(1, "run")
+            made.append(
+                Number(middle, f"final {name.replace('_', ' ')}{', median' * (len(values) > 1)}", about)
+            )
+            break
+    return [*made, *(Number(str(value), fact) for fact, value in shown.facts().items())][:5]
 
 
 def summary(shown: Shown) -> list[str]:
@@ -82,10 +114,10 @@ def summary(shown: Shown) -> list[str]:
     if len(shown.finished) < len(shown.runs):
         waiting = [run.label for run in shown.runs if run.summary is None]
         lines.append(f"Without a summary yet, and not counted in these medians: {listed(waiting)}.")
-    return lines + _troubles(shown)
+    return lines + troubles(shown)
 
 
-def _troubles(shown: Shown) -> list[str]:
+def troubles(shown: Shown) -> list[str]:
     """Return sentences that name the runs that diverged, failed or are not done."""
     lines = []
     if diverged := [run for run in shown.runs if run.diverged_step is not None]:

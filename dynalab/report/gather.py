@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dynalab.core.plugins import PluginError
+from dynalab.core.plugins import PluginError, naming
 from dynalab.core.stats import quantile
 from dynalab.core.words import count, safe
 from dynalab.show.plots import thin
@@ -78,6 +78,18 @@ class Shown:
     def first_step(self) -> int:
         """The smallest step that was recorded: above 0 in a training that goes on from elsewhere."""
         return min((int(steps[0]) for steps in self.steps.values()), default=0)
+
+    def facts(self) -> dict[str, object]:
+        """Return what its analyses have for a table of ensembles, the first that says something."""
+        facts: dict[str, object] = {}
+        for result in self.results:
+            if hasattr(result.value, "facts"):
+                try:
+                    with naming(result.value):
+                        facts = {**result.value.facts(), **facts}
+                except PluginError as error:
+                    self.leave_out(error)
+        return facts
 
     def landmarks(self) -> dict[str, list[float | None]]:
         """Return name -> steps, of every run with a summary, of the landmarks that apply; None: it never came.

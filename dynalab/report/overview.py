@@ -11,7 +11,6 @@ from dynalab.config.settings import IMPORTED, apart, labels
 from dynalab.config.typed import flat
 from dynalab.core.columns import AVERAGED
 from dynalab.core.convergence import DIRECTIONS
-from dynalab.core.plugins import PluginError, naming
 from dynalab.core.words import number, quartiles
 from dynalab.report.blocks import Section
 from dynalab.report.gather import Shown
@@ -107,7 +106,7 @@ def comparison(
 def _table(shown: Sequence[Shown], keys: Sequence[str]) -> Table:
     columns = list(keys)[:8]
     names = list(dict.fromkeys(name for item in shown for name in item.landmarks()))
-    facts = [_facts(item) for item in shown]
+    facts = [item.facts() for item in shown]
     others = list(dict.fromkeys(name for item in facts for name in item))
     header = ["ensemble", *("name" if key == IMPORTED else key for key in columns), "runs", "status", "steps"]
     header += [f"{name} (median [quartiles], n)" for name in names] + others
@@ -123,19 +122,6 @@ def _table(shown: Sequence[Shown], keys: Sequence[str]) -> Table:
         rows.append([*row, *(fact.get(name) for name in others)])
     more = f" Keys in which they differ: {len(keys)}, the first 8 are shown." if len(keys) > 8 else ""
     return Table(header, rows, f"{len(shown)} ensembles.{more}")
-
-
-def _facts(item: Shown) -> dict[str, object]:
-    """What the analyses of an ensemble have for the table, the first that says something."""
-    facts: dict[str, object] = {}
-    for result in item.results:
-        if hasattr(result.value, "facts"):
-            try:
-                with naming(result.value):
-                    facts = {**result.value.facts(), **facts}
-            except PluginError as error:
-                item.leave_out(error)
-    return facts
 
 
 def _value(value: object, *, bare: bool = False) -> object:

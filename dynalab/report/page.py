@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,16 @@ class Page:
     sections: Sequence[Section]  # its parts
     commands: Sequence[str]  # commands that make this page again
     created: str  # when it was made
+    numbers: Sequence[Number] = ()  # what is written large at the top
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that is written large."""
+
+    value: str  # the number
+    name: str  # what it is
+    about: str = ""  # its spread, and of how many runs
 
 
 def walk(sections: Sequence[Section]) -> Iterator[tuple[Section, Picture]]:
@@ -36,15 +46,41 @@ def walk(sections: Sequence[Section]) -> Iterator[tuple[Section, Picture]]:
         yield from walk(section.sections)
 
 
+def _first(sections: Sequence[Section]) -> tuple[Section, Picture] | None:
+    """Return the picture that answers the page's question: the first that a section names as such, else the first."""
+    pictures = [*walk(sections)]
+    named = [pair for pair in pictures if pair[0].lead == pair[1].name]
+    return next(iter([*named, *pictures]), None)
+
+
+def _without(sections: Sequence[Section], lead: Picture) -> list[Section]:
+    """Return sections without a picture, and without a part that it leaves empty."""
+    kept = [
+        replace(
+            section,
+            blocks=[block for block in section.blocks if block is not lead],
+            sections=_without(section.sections, lead),
+        )
+        for section in sections
+    ]
+    return [
+        new for new, old in zip(kept, sections, strict=True) if new.blocks or new.sections or not old.blocks
+    ]
+
+
 def render(page: Page, folder: Path) -> str:
-    """Return the page as HTML, and save its figures in a folder beside it."""
-    drawn: dict[tuple[str, str], dict[str, Any]] = {}
-    for section, picture in walk(page.sections):
+    """Return the page as HTML, and save its figures in a folder beside it; they are numbered as they come."""
+    lead, drawn = _first(page.sections), dict[tuple[str, str], dict[str, Any]]()
+    sections = _without(page.sections, lead[1]) if lead else page.sections
+    pictures = [*([lead] if lead else []), *walk(sections)]
+    for number, (section, picture) in enumerate(pictures, 1):
         name = f"{section.anchor}-{picture.name}"
         document = svg.to_svg(picture.figure)
         svg.save(picture.figure, document, folder, name)
-        drawn[section.anchor, picture.name] = drawing(picture, name, document, f"{folder.name}/{name}")
-    return _template().render(page=page, drawn=drawn, version=__version__)
+        made = drawing(picture, name, document, f"{folder.name}/{name}") | {"number": number}
+        drawn[section.anchor, picture.name] = made
+    top = (lead[1], drawn[lead[0].anchor, lead[1].name]) if lead else None
+    return _template().render(page=page, sections=sections, lead=top, drawn=drawn, version=__version__)
 
 
 @lru_cache(maxsize=1)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -26,7 +27,9 @@ from dynalab.report.sections import render as analysed
 from dynalab.report.sections.context import Context
 from dynalab.report.sections.contrasts import Contrasts
 from dynalab.report.sweeps import leads
+from dynalab.report.trained import trained
 from dynalab.reproduce.result import Reproduction
+from dynalab.show.blocks import Say
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths, refuse_links
 from dynalab.store.reader import Ensemble
@@ -173,13 +176,20 @@ def _page(
     summary = [("", first)] if first else []
     for item in shown:
         own = [rendered[result.id] for result, _ in single[item.anchor]]
-        lines = [*parts.summary(item), *chain.from_iterable(said for said, _ in own)]
+        own_words, found = parts.summary(item), [*chain.from_iterable(said for said, _ in own)]
+        part = parts.section(item, [section for _, section in own], home)
+        if leading and len(shown) > 1:
+            # Above stands how they compare; here what is theirs alone, and the rest with their own figures.
+            part = replace(part, blocks=[*map(Say, own_words), *part.blocks])
+            lines = [*parts.troubles(item), *found]
+        else:
+            lines = [*own_words, *found]
         # Of many ensembles a paragraph each is enough; the table below has the numbers.
         lines = [" ".join(lines)] if len(shown) > BRIEF else lines
-        summary.append(("" if len(shown) == 1 else item.title, lines))
-        part = parts.section(item, [section for _, section in own], home)
-        # One ensemble alone needs no heading of its own: its parts are the page's.
-        single_sections += part.sections if len(shown) == 1 else [part]
+        if any(lines):
+            summary.append(("" if len(shown) == 1 else item.title, lines))
+        # One ensemble alone needs no heading of its own: its parts are the page's. Of several each opens on a click.
+        single_sections += part.sections if len(shown) == 1 else [replace(part, folded=True)]
     for result, context in (item for key, item in pooled.items() if key not in leading):
         titles = listed([item.title for item in context.shown], 4)
         summary.append((f"{titles} together", rendered[result.id][0]))
@@ -198,11 +208,21 @@ def _page(
         [*sections, *single_sections],
         commands,
         datetime.now(UTC).isoformat(sep=" ", timespec="minutes").replace("+00:00", " UTC"),
+        parts.numbers(shown[0]) if len(shown) == 1 else (),
     )
 
 
 def _title(shown: list[Shown]) -> str:
+    """Return what was trained, with its values; of imported runs their name."""
     runs = count(sum(len(item.runs) for item in shown), "run")
+    configs = [item.ensemble.config for item in shown if not item.ensemble.imported]
+    if len(configs) == len(shown) and (words := trained(configs)):
+        steps = count(max(item.last_step for item in shown), "step")
+        if len(shown) > 1:
+            return f"{words}; {len(shown)} settings, {runs} of {steps}"
+        seeded = all(run.seed is not None for run in shown[0].runs)
+        length = f"{count(len(shown[0].runs), 'seed') if seeded else runs}, {steps}"
+        return f"{words}; {length}"
     if len(shown) == 1:
         return f"{shown[0].title}, {runs}"
     tasks = listed(sorted({item.ensemble.task for item in shown}), 4)

@@ -79,7 +79,11 @@ def drawing(picture: Picture, name: str, document: str, files: str = "") -> dict
 
     `files` is the address of its files without suffix; empty where there are none.
     """
-    return {"svg": Markup(svg.inline(document, name, picture.alt, picture.titles)), "file": files}
+    return {
+        "svg": Markup(svg.inline(document, name, picture.alt, picture.titles)),
+        "file": files,
+        "number": None,
+    }
 
 
 def environment(*folders: Path) -> Environment:

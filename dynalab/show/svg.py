@@ -10,11 +10,16 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from dynalab.show.plots.style import style
+from dynalab.show.plots.style import CYCLE, GRID, INK, MUTED, style
 
 # What a browser finds on its machine; matplotlib measured the text in DejaVu Sans, which is the widest of them.
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+# Colours that the page has names for: ink, paper and lines, which follow its light or dark, and those of letters, which
+# a palette for lines on white is too light for.
+_NAMES = {INK: "ink", MUTED: "muted", GRID: "grid"}
+_LETTERS = dict(zip(CYCLE, ("blue", "red", "green", "pink", "sky", "amber", "grey"), strict=True))
+_COLOUR = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
 _LONG_NUMBER = re.compile(r"(-?\d+\.\d\d)\d+")
 RASTER_DPI = 200
 # Pixels of the page for a point of the figure: figures of full width fill the page's column.
@@ -51,6 +56,7 @@ def inline(svg: str, prefix: str, label: str, titles: Mapping[str, str] | None =
     body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', body)
     body = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", body)
+    body = re.sub(r"<(text|path|g|use)\b[^>]*>", lambda match: _named(match[0], match[1]), body)
     body = body.replace("'DejaVu Sans'", _FONTS)
     match = re.match(r"<svg([^>]*)>", body)
     assert match is not None
@@ -59,6 +65,18 @@ def inline(svg: str, prefix: str, label: str, titles: Mapping[str, str] | None =
     size = f' style="max-width:{float(width[1]) * SCALE:.0f}px"' if width else ""
     head = f'<svg{attributes} role="img" aria-label="{html.escape(label, quote=True)}"{size}>'
     return head + body[match.end() :].rstrip()
+
+
+def _named(tag: str, kind: str) -> str:
+    """Return a tag of an SVG document with its colours by the page's names, where it has some."""
+    names = {colour.lower(): name for colour, name in _NAMES.items()}
+    if kind == "text":
+        names |= {colour.lower(): name for colour, name in _LETTERS.items()}
+    else:
+        names |= {"#ffffff": "paper", CYCLE[-1].lower(): "grey"}
+    return _COLOUR.sub(
+        lambda match: f"var(--{names[match[0]]}, {match[0]})" if match[0] in names else match[0], tag
+    )
 
 
 def save(figure: Figure, svg: str, folder: Path, name: str) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 AUGMENT = ("none", "crop_flip")
 BORDERS = ("zeros", "reflect")
 
+TITLE = "CIFAR-{classes}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(FileConfig):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 TOTAL, SHAPE, LARGEST_PIXEL = 1797, (1, 8, 8), 16.0
 
+TITLE = "Images of digits"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(ImageConfig):

@@ -33,6 +33,8 @@ COLUMNS = classification.columns("the mean over examples and outputs of (f - one
 # The table has the square of this many pairs, held once a seed.
 LARGEST = 1000
 
+TITLE = "Modular arithmetic ({operation} mod {modulus}), {train_fraction:share} of pairs"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="task"):

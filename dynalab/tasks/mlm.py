@@ -44,6 +44,8 @@ COLUMNS: Columns = {
     ),
 }
 
+TITLE = "Masked language model, sequences of {length} tokens"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="task"):

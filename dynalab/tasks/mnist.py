@@ -12,6 +12,8 @@ from dynalab.tasks.images.sets import SETS, DataSet
 if TYPE_CHECKING:
     from dynalab.tasks.images.task import ImageTask
 
+TITLE = "MNIST"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(FileConfig):

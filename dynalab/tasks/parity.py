@@ -39,6 +39,8 @@ COLUMNS: Columns = {
     "accuracy": Column("share of the examples whose output has the label's sign (0 has neither)", "1"),
 }
 
+TITLE = "Parity of {k} of {n} bits"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="task"):

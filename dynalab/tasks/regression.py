@@ -42,6 +42,8 @@ COLUMNS: Columns = {
     )
 }
 
+TITLE = "Regression on {target}, {samples} examples"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="task"):

@@ -51,6 +51,7 @@ __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 VERSION = 4
 NEEDS = Needs(statuses=("done", "diverged"), across=True, sweeps=True)
 TITLE = "Which setting is better"
+LEAD = "ranking"
 
 
 @dataclass(frozen=True, kw_only=True)

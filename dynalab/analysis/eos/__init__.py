@@ -36,6 +36,7 @@ NEEDS = Needs(
     statuses=("done", "diverged"),
 )
 TITLE = "Edge of stability"
+LEAD = "edge"
 # Verdicts that leave open whether a run arrived.
 UNTOLD = ("insufficient_data", "unknown")
 IN_WORDS = {

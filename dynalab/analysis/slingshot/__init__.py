@@ -52,6 +52,7 @@ NEEDS = Needs(
     statuses=("done", "diverged"),
 )
 TITLE = "Slingshots"
+LEAD = "slingshots"
 FEWEST_ROWS = 10
 # Rows this many steps apart may miss spikes, where the largest loss between them is not known.
 COARSE = 50

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from dynalab.config.keys import Section, key
 
+TITLE = "cosine schedule"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="schedule"):

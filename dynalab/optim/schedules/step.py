@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from dynalab.config.keys import Section, key
 
+TITLE = "rate lowered at {milestones}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="schedule"):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from dynalab.config.keys import Section, key
 
+TITLE = "warm-up {steps}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="schedule"):

@@ -78,7 +78,8 @@ def _shown(part: Part | None, result: Result, context: Context) -> tuple[list[st
     if callable(title):
         title = title(result.value)
     drawn = [settled(block, context.label, context.log_steps) for block in marked]
-    return lines, Section(title, context.anchor(result), drawn)
+    lead = getattr(part.module, "LEAD", "")
+    return lines, Section(title, context.anchor(result), drawn, lead=lead)
 
 
 def _tables(_: Part | None, result: Result, context: Context) -> tuple[list[str], Section]:

@@ -30,6 +30,26 @@ document.querySelectorAll("table.sortable").forEach(function (table) {
     });
   });
 });
+function unfold() {
+  var item = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!item) return;
+  var own = item.querySelector(":scope > details.part");
+  if (own) own.open = true;
+  for (var above = item.closest("details"); above; above = above.parentElement.closest("details")) above.open = true;
+  item.scrollIntoView();
+}
+window.addEventListener("hashchange", unfold);
+if (location.hash) unfold();
+(function () {
+  var button = document.querySelector(".theme"), root = document.documentElement;
+  function dark() {
+    return root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  }
+  function name() { button.textContent = dark() ? "light" : "dark"; button.setAttribute("aria-label", "Show the page " + button.textContent); }
+  button.addEventListener("click", function () { root.dataset.theme = dark() ? "light" : "dark"; name(); });
+  button.hidden = false;
+  name();
+})();
 window.addEventListener("beforeprint", function () {
   document.querySelectorAll("details").forEach(function (item) { item.open = true; });
 });

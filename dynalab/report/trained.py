@@ -1,0 +1,136 @@
+"""What was trained, in words with its values: the title of a page.
+
+A part says itself in its module's `TITLE`, a template with names of its keys: `"MLP {hidden}"`. Keys that it leaves out
+follow where they differ from their default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dynalab.config.keys import alternatives
+from dynalab.config.plain import key_of
+from dynalab.config.registry import Part, find, search_path
+from dynalab.config.schema import Train
+from dynalab.config.settings import spoken_key
+from dynalab.core.errors import DynalabError
+from dynalab.core.words import count, number
+
+# Different settings of a part that are named one by one.
+NAMED = 4
+_SILENT = ("name", "batch_size", "decay")
+_LENGTH = ("steps", "epochs")
+Sections = Sequence[Mapping[str, Any]]
+
+
+class _Values(string.Formatter):
+    """Fills a template with the values of keys, several settings' as alternatives; `:share` writes a percentage."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        scale, unit = (100, "%") if format_spec == "share" else (1, "")
+        shown = (f"{number(x * scale)}{unit}" if unit else _value(x) for x in value)
+        return alternatives([*dict.fromkeys(shown)])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        whole = all(isinstance(x, int) for x in value)
+        return "-".join(map(str, value)) if whole else f"({', '.join(map(_value, value))})"
+    return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _part(group: str, name: str) -> Part | None:
+    try:
+        return find(group, name, search_path())
+    except DynalabError:
+        return None
+
+
+def _defaults(part: Part) -> dict[str, Any]:
+    return _neutral(part.config_class)
+
+
+def _neutral(cls: type[Any]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        if field.default_factory is not dataclasses.MISSING:
+            made[key_of(field.name)] = field.default_factory()
+        elif field.default is not dataclasses.MISSING:
+            made[key_of(field.name)] = field.default
+    return made
+
+
+def _same(value: Any, other: Any) -> bool:
+    return (
+        [*value] == [*other]
+        if isinstance(value, list) and isinstance(other, list | tuple)
+        else value == other
+    )
+
+
+def _piece(group: str, sections: Sections) -> str:
+    """Return what is said of one part over settings of the same name."""
+    name = str(sections[0]["name"])
+    part = _part(group, name)
+    template = str(getattr(part.module, "TITLE", name)) if part else name
+    template = template if part and hasattr(part.module, "TITLE") else template.replace("_", " ")
+    defaults = _defaults(part) if part else {}
+    inner = _part(group, str(sections[0].get("inner"))) if "inner" in sections[0] else None
+    defaults = {**(_defaults(inner) if inner else {}), **defaults}
+    values = {key: [section.get(key) for section in sections] for key in sections[0]}
+    try:
+        made = _Values().vformat(template, (), values)
+    except (KeyError, IndexError, ValueError, TypeError):
+        # Of another version, without a key of the template.
+        made = name.replace("_", " ")
+    said = {field for _, field, _, _ in string.Formatter().parse(template) if field}
+    return ", ".join(
+        [made, *_others(group, {key: own for key, own in values.items() if key not in said}, defaults)]
+    )
+
+
+def _others(group: str, values: Mapping[str, Sequence[Any]], defaults: Mapping[str, Any]) -> list[str]:
+    """Return words for the keys of a section that differ from their defaults in some setting."""
+    return [
+        f"{spoken_key(f'{group}.{key}')} {alternatives([*dict.fromkeys(map(_value, own))])}"
+        for key, own in values.items()
+        if key not in _SILENT and not all(_same(value, defaults.get(key)) for value in own)
+    ]
+
+
+def _over(group: str, configs: Sections) -> str:
+    """Return what is said of one part over all settings; empty where they have none."""
+    sections = [section for config in configs if isinstance(section := config.get(group), Mapping)]
+    by_name: dict[str, list[Mapping[str, Any]]] = {}
+    for section in sections:
+        if section.get("name"):
+            by_name.setdefault(str(section["name"]), []).append(section)
+    pieces = [_piece(group, own) for own in by_name.values()]
+    if len(pieces) > NAMED:
+        return count(len(pieces), group)
+    if len(pieces) > 1:
+        # Of several, what belongs to each stands in brackets.
+        pieces = [
+            f"{head} ({more})" if more else head for head, _, more in (x.partition(", ") for x in pieces)
+        ]
+    return alternatives(pieces) if pieces else ""
+
+
+def trained(configs: Sections) -> str:
+    """Return what was trained with some configurations, as plain values; empty where none has a task."""
+    if not any(isinstance(config.get("task"), Mapping) for config in configs):
+        return ""
+    pieces = [_over(group, configs) for group in ("task", "model", "optimizer")]
+    constant = all((config.get("schedule") or {}).get("name", "constant") == "constant" for config in configs)
+    pieces += [] if constant else [_over("schedule", configs)]
+    train = [config.get("train") or {} for config in configs]
+    sizes = [*dict.fromkeys(section.get("batch_size") for section in train)]
+    if sizes != [None]:
+        batches = alternatives([str(size) for size in sizes if size])
+        pieces.append("full batch" if sizes == ["full"] else f"batches of {batches}")
+    kept = {key: [section.get(key) for section in train] for key in train[0] if key not in _LENGTH}
+    pieces += [*_others("train", kept, _neutral(Train)), _over("average", configs)]
+    return "; ".join(filter(None, pieces))

@@ -1,0 +1,180 @@
+"""The top of a page: what was trained, numbers written large, the picture that answers, letters that can be read."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from report_fakes import make_ensemble
+
+from dynalab.config.compose import compose
+from dynalab.config.ensemble import from_tree
+from dynalab.config.registry import names
+from dynalab.report import ensemble
+from dynalab.report.blocks import Section
+from dynalab.report.page import Number, Page, render
+from dynalab.report.trained import trained
+from dynalab.report.write import write_report
+from dynalab.show import svg
+from dynalab.show.blocks import Picture, Say
+from dynalab.show.plots.style import CYCLE
+from dynalab.store.find import select
+from dynalab.store.reader import Ensemble
+
+CSS = Path(ensemble.__file__).parent / "templates" / "page.css"
+
+
+def config(*words: str) -> dict[str, Any]:
+    return copy.deepcopy(from_tree(compose(list(words))).as_dict())
+
+
+@pytest.fixture(scope="module")
+def parity() -> dict[str, Any]:
+    return config("task=parity")
+
+
+def with_(tree: dict[str, Any], **sections: dict[str, Any]) -> dict[str, Any]:
+    return {**tree, **{name: {**(tree.get(name) or {}), **own} for name, own in sections.items()}}
+
+
+def test_what_was_trained_is_said_with_its_values(parity: dict[str, Any]) -> None:
+    assert trained([parity]) == "Parity of 3 of 30 bits; MLP 100; SGD, lr 0.1; batches of 32"
+    other = with_(parity, task={"label_noise": 0.2}, model={"hidden": [8, 4]}, train={"clip": 1.0})
+    assert trained([other]) == (
+        "Parity of 3 of 30 bits, label noise 0.2; MLP 8-4; SGD, lr 0.1; batches of 32; clip 1"
+    )
+    assert trained([config("task=grokking")]) == (
+        "Modular arithmetic (add mod 59), 40% of pairs; embedding MLP 128; "
+        "AdamW, lr 0.003, betas (0.9, 0.98), decay 1; full batch"
+    )
+    assert trained([{}]) == "" and trained([{"import": {}}]) == ""
+
+
+def test_what_settings_differ_in_are_alternatives(parity: dict[str, Any]) -> None:
+    rates = [with_(parity, optimizer={"lr": lr}) for lr in (0.1, 0.3, 1.0)]
+    assert "; SGD, lr 0.1, 0.3 or 1; " in trained(rates)
+    adam = {**parity, "optimizer": {**config("task=parity", "optimizer=adam")["optimizer"]}}
+    assert "; SGD (lr 0.1) or Adam (lr 0.003); " in trained([parity, adam])
+    five = [{**parity, "optimizer": {"name": f"own{n}", "lr": 1}} for n in range(5)]
+    assert "; 5 optimizers; " in trained(five)
+    # One that a plug-in brought which is not here is said by its name and all its keys.
+    assert "; own 1, lr 1; " in trained([{**parity, "optimizer": {"name": "own_1", "lr": 1}}])
+    # A configuration of another version lacks a key of the template.
+    assert trained([{**parity, "model": {"name": "mlp"}}]).split("; ")[1] == "mlp"
+
+
+@pytest.mark.parametrize("group", ["task", "model", "optimizer", "schedule"])
+def test_every_part_says_itself_with_keys_that_it_has(group: str) -> None:
+    from dynalab.config.registry import find
+
+    for name in names(group, ()):
+        part = find(group, name)
+        title = getattr(part.module, "TITLE", None)
+        if name in ("task", "constant"):
+            continue
+        assert title, f"{group}={name} has no TITLE"
+        fields = {field.name for field in part.config_class.__dataclass_fields__.values()}
+        assert {*re.findall(r"\{(\w+)", title)} - {"lr"} <= fields, name
+
+
+def test_the_numbers_of_one_ensemble(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_ensemble(outputs, n_runs=5)
+    ((item, runs),) = select(outputs, [made.id], None, Ensemble)
+    from dynalab.report.gather import gather
+
+    generalised, memorised, final = ensemble.numbers(gather(item, runs, (), ()))
+    steps = [run.summary["generalised_step"] for run in runs]  # type: ignore[index]
+    low, middle, high = np.quantile(steps, [0.25, 0.5, 0.75])
+    assert generalised == Number(
+        f"step {middle:g}", "generalised, median", f"quartiles {low:g} to {high:g}, 5 of 5 runs"
+    )
+    assert memorised.name == "memorised, median" and final.name == "final test accuracy, median"
+
+
+def page_of(sections: list[Section], folder: Path) -> str:
+    return render(Page("t", [], [], sections, [], "now"), folder)
+
+
+def picture(name: str) -> Picture:
+    figure = Figure(figsize=(1, 1))
+    figure.add_subplot().plot([0, 1], label=name)
+    return Picture(name=name, figure=figure, caption=f"**{name}**", alt=name)
+
+
+def test_a_page_begins_with_the_figure_that_answers_and_numbers_all(tmp_path: Path) -> None:
+    first = Section("A", "a", [Say("x"), picture("one")])
+    second = Section("B", "b", [picture("two"), picture("three")], lead="three")
+    source = page_of([first, second], tmp_path)
+    order = re.findall(r'id="figure-(\d)".*?<strong>(\w+)</strong>', source, flags=re.DOTALL)
+    assert order == [("1", "three"), ("2", "one"), ("3", "two")]
+    assert source.index("figure-1") < source.index("<nav") < source.index("figure-2")
+    # Nobody answers: the first one does. A section that has nothing left is not there.
+    alone = page_of([Section("C", "c", [picture("one")])], tmp_path)
+    assert 'id="figure-1"' in alone and 'id="c"' not in alone and 'href="#c"' not in alone
+    assert "<figure" not in page_of([Section("D", "d", [Say("x")])], tmp_path)
+
+
+def test_settings_of_a_comparison_are_folded(outputs: Path) -> None:
+    one = make_ensemble(outputs)
+    two = make_ensemble(outputs, overrides=["task=grokking", "optimizer.lr=0.01"], slug="lr_0.01")
+    selection = select(outputs, [one.id, two.id], None, Ensemble)
+    source = write_report(selection, {}, outputs).read_text("utf-8")
+    for item in (one, two):
+        assert re.search(rf'<section id="e-{item.id}">\s*<details class="part">', source)
+    alone = write_report(select(outputs, [one.id], None, Ensemble), {}, outputs).read_text("utf-8")
+    assert re.search(rf'<section id="e-{one.id}-metrics">\s*<details class="part">', alone)
+    assert re.search(rf'<section id="e-{one.id}-runs">\s*<h2>', alone)
+
+
+def contrast(one: str, two: str) -> float:
+    """Return the contrast of two colours (WCAG 2.2, 1.4.3)."""
+
+    def light(colour: str) -> float:
+        digits = colour.lstrip("#")
+        digits = digits if len(digits) == 6 else "".join(2 * digit for digit in digits)
+        rgb = np.array([int(digits[k : k + 2], 16) for k in (0, 2, 4)]) / 255
+        return float(
+            np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+        )
+
+    high, low = sorted((light(one), light(two)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def themes() -> list[dict[str, str]]:
+    text = CSS.read_text("utf-8")
+    root, dark = text[: text.index("}")], text[text.index("{% set dark %}") : text.index("{% endset %}")]
+    return [dict(re.findall(r"--(\w+): (#[0-9a-f]{3,6})", part)) for part in (root, dark)]
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_letters_can_be_read(theme: int) -> None:
+    colours = themes()[theme]
+    assert colours.keys() == themes()[1 - theme].keys()
+    letters = ("ink", "muted", "link", "found", "bad", *svg._LETTERS.values())
+    for name in letters:
+        assert contrast(colours[name], colours["paper"]) >= 4.5, name
+    assert (
+        contrast(colours["muted"], colours["soft"]) >= 4.5
+        and contrast(colours["link"], colours["soft"]) >= 4.5
+    )
+    assert (
+        contrast(colours["alarm"], colours["warn"]) >= 4.5
+        and contrast(colours["ink"], colours["warn"]) >= 4.5
+    )
+
+
+def test_a_figure_takes_the_colours_of_its_page() -> None:
+    figure = Figure(figsize=(2, 1))
+    axes = figure.add_subplot()
+    axes.plot([0, 1], color=CYCLE[4])
+    axes.text(0, 0, "a", color=CYCLE[4])
+    axes.text(0, 0, "b", color="white")
+    inline = svg.inline(svg.to_svg(figure), "p", "x")
+    assert "fill: var(--paper, #ffffff)" in inline and "stroke: #56b4e9" in inline
+    assert "fill: var(--sky, #56b4e9)" in inline and re.search(r"<text[^>]*fill: #ffffff", inline)
