@@ -58,20 +58,6 @@ def test_a_page_of_runs_and_a_model(drawn: None, outputs: Path) -> None:
     assert "dynalab report --name x" in page.text
 
 
-def test_figures_lie_beside_the_page(drawn: None, outputs: Path) -> None:
-    ensemble = make_ensemble(outputs)
-    path = write(outputs, results={ensemble.id: [make_hmm(outputs, ensemble)]})
-    source = path.read_text(encoding="utf-8")
-    names = {item.name for item in (path.parent / "figures").iterdir()}
-    links = set(re.findall(r'href="figures/([^"]+)"', source))
-    assert links == names and len(names) >= 16
-    stems = {name.rpartition(".")[0] for name in names}
-    assert {f"{stem}.svg" for stem in stems} | {f"{stem}.png" for stem in stems} == names
-    assert source.count("<svg") == len(stems)
-    # The pointer finds words on the map.
-    assert "<title>0\u00a0\u2192 2: 1 of 4 runs;" in source
-
-
 def test_differences_to_the_defaults_come_first(outputs: Path) -> None:
     make_ensemble(outputs, overrides=["task=grokking", "optimizer.lr=0.01"], slug="lr_0.01")
     page = read_page(write(outputs))

@@ -136,6 +136,7 @@ def _main_grid(shown: Shown) -> np.ndarray:
 
 def _curves(shown: Shown) -> list[Block]:
     blocks: list[Block] = [] if shown.values else [Say("Nothing has been recorded yet.")]
+    runs = [run.id for run in shown.runs]
     grid = _main_grid(shown)
     sides = [
         {
@@ -165,7 +166,7 @@ def _curves(shown: Shown) -> list[Block]:
             for label in side
         ]
         alt = f"Curves of {listed(names)} over training"
-        blocks.append(Picture(name="curves", figure=figure, caption=caption, alt=alt))
+        blocks.append(Picture(name="curves", figure=figure, caption=caption, alt=alt, runs=runs))
     rows = {name: np.array(steps, dtype=float) for name, steps in shown.landmarks().items()}
     if converged := shown.convergence():
         rows["converged"] = np.array(list(converged[0].values()), dtype=float)
@@ -177,7 +178,7 @@ def _curves(shown: Shown) -> list[Block]:
             "later than all others."
         )
         alt = f"Steps at which runs {listed(list(rows))}"
-        blocks.append(Picture(name="landmarks", figure=figure, caption=caption, alt=alt))
+        blocks.append(Picture(name="landmarks", figure=figure, caption=caption, alt=alt, runs=runs))
     return blocks
 
 
@@ -205,7 +206,8 @@ def _metrics(shown: Shown) -> list[Block]:
     missing = f" Recorded but without a value: {listed(empty)}." if empty else ""
     caption = f"**Everything else that was recorded.** {LINES if len(shown.runs) > 2 else ''}{missing}"
     alt = f"Panels of {count(len(names), 'metric')} over training"
-    return [Picture(name="metrics", figure=figure, caption=caption, alt=alt)]
+    runs = [run.id for run in shown.runs]
+    return [Picture(name="metrics", figure=figure, caption=caption, alt=alt, runs=runs)]
 
 
 def run_table(shown: Shown) -> Table:
@@ -221,7 +223,7 @@ def run_table(shown: Shown) -> Table:
     for run, final in zip(shown.runs, last_rows, strict=True):
         summary = run.summary or {}
         status = run.status if run.diverged_step is None else f"diverged at {run.diverged_step:,}"
-        row: list[Any] = [Cell(run.label, tone="whole" if len(run.label) <= 30 else "")]
+        row: list[Any] = [Cell(run.id, run.label, tone="whole" if len(run.label) <= 30 else "", run=run.id)]
         row += [run.seed] if seeded else []
         row.append(Cell(status, tone="bad" if run.status in ("diverged", "failed", "crashed") else ""))
         behind = run.steps < run.requested_steps and run.status not in FINAL

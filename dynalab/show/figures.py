@@ -32,6 +32,7 @@ class Picture(Figure):
     """A figure that is drawn."""
 
     figure: matplotlib.figure.Figure  # by matplotlib
+    runs: Sequence[str] = ()  # ids of its runs, in the order of its rows
 
 
 @dataclass(frozen=True)

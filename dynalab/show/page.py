@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -58,7 +58,10 @@ def settled(
     """Return a block whose figure is drawn, as `plots.draw` does, and whose runs are named by their ids' labels."""
     if isinstance(block, Figure):
         figure, about = plots.draw(block, label, log_steps, size), plots.caption(block)
-        return Picture(name=block.name, figure=figure, caption=about, alt=block.alt, titles=block.titles)
+        runs = plots.runs_of(block)
+        return Picture(
+            name=block.name, figure=figure, caption=about, alt=block.alt, titles=block.titles, runs=runs
+        )
     if isinstance(block, Table):
         return replace(block, rows=[[_named(value, label) for value in row] for row in block.rows])
     return block
@@ -80,10 +83,16 @@ def drawing(picture: Picture, name: str, document: str, files: str = "") -> dict
     `files` is the address of its files without suffix; empty where there are none.
     """
     return {
-        "svg": Markup(svg.inline(document, name, picture.alt, picture.titles)),
+        "svg": Markup(svg.inline(document, name, picture.alt, picture.titles, picture.runs)),
+        "scales": svg.scales(picture.figure),
         "file": files,
         "number": None,
     }
+
+
+def run_of(row: Sequence[Any]) -> str:
+    """Return the id of the run that a row of a table is about; empty where it is about none."""
+    return next((cell.run for cell in row if isinstance(cell, Cell) and cell.run), "")
 
 
 def environment(*folders: Path) -> Environment:
@@ -92,7 +101,7 @@ def environment(*folders: Path) -> Environment:
         loader=FileSystemLoader([*folders, TEMPLATES]), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {"rich": rich, "plain": plain, "piece": piece}
+    made.filters |= {"rich": rich, "plain": plain, "piece": piece, "run_of": run_of}
     made.tests |= {name: lambda block, kind=kind: isinstance(block, kind) for name, kind in _KINDS.items()}
     return made
 

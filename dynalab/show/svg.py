@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import html
 import io
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 from dynalab.show.plots.style import CYCLE, GRID, INK, MUTED, style
 
@@ -20,6 +24,7 @@ _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 _NAMES = {INK: "ink", MUTED: "muted", GRID: "grid"}
 _LETTERS = dict(zip(CYCLE, ("blue", "red", "green", "pink", "sky", "amber", "grey"), strict=True))
 _COLOUR = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
+_MARKS = re.compile(r'<g id="run-([\d-]+)"')
 _LONG_NUMBER = re.compile(r"(-?\d+\.\d\d)\d+")
 RASTER_DPI = 200
 # Pixels of the page for a point of the figure: figures of full width fill the page's column.
@@ -40,11 +45,42 @@ def to_svg(figure: Figure) -> str:
     return re.sub(r' d="[^"]*"', lambda match: _LONG_NUMBER.sub(r"\1", match[0]), text)
 
 
-def inline(svg: str, prefix: str, label: str, titles: Mapping[str, str] | None = None) -> str:
+def scales(figure: Figure) -> str:
+    """Return where the axes of a laid-out figure lie and what they show, as JSON for the reading under the pointer.
+
+    A list `[left, top, right, bottom, x axis, y axis]` of each, in the units of its SVG document; an axis is `[first
+    number, last number, whether it is logarithmic, its name]`, or null where it has no numbers.
+    """
+    height, made = figure.get_figheight() * 72, []
+    for ax in figure.axes:
+        box = ax.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+        place = [72 * box.x0, height - 72 * box.y1, 72 * box.x1, height - 72 * box.y0]
+        axes = [_axis(ax.xaxis, ax.get_xlabel()), _axis(ax.yaxis, ax.get_title(loc="left"))]
+        if ax.axison and axes[0]:
+            made.append([*(round(x, 1) for x in place), *axes])
+    return json.dumps(made, separators=(",", ":"))
+
+
+def _axis(axis: Axis, name: str) -> list[Any] | None:
+    scale = axis.get_scale()
+    words = isinstance(axis.get_major_locator(), FixedLocator)
+    if scale not in ("linear", "log") or words or not len(axis.get_majorticklocs()):
+        return None
+    return [
+        *(float(f"{x:.6g}") for x in axis.get_view_interval()),
+        int(scale == "log"),
+        name.partition(" (")[0],
+    ]
+
+
+def inline(
+    svg: str, prefix: str, label: str, titles: Mapping[str, str] | None = None, runs: Sequence[str] = ()
+) -> str:
     """Return an SVG document as an element for an HTML page, with a label for those who do not see it.
 
     The prefix stands before every id, so that the figures of a page do not clash; `titles` are id of a part (a
-    matplotlib gid) -> text that appears under the pointer.
+    matplotlib gid) -> text that appears under the pointer. `runs` are the ids of the figure's runs, by whose place what
+    is drawn of each is marked.
     """
     body = svg[svg.index("<svg") :]
     # Its rules would hold for the whole page; the page has them for all figures.
@@ -53,6 +89,7 @@ def inline(svg: str, prefix: str, label: str, titles: Mapping[str, str] | None =
     for part, text in (titles or {}).items():
         mark = f'<g id="{part}">'
         body = body.replace(mark, f"{mark}<title>{html.escape(text)}</title>", 1)
+    body = _MARKS.sub(lambda match: f'<g class="run"{_marked(match[1], runs)}', body)
     body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', body)
     body = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", body)
@@ -65,6 +102,14 @@ def inline(svg: str, prefix: str, label: str, titles: Mapping[str, str] | None =
     size = f' style="max-width:{float(width[1]) * SCALE:.0f}px"' if width else ""
     head = f'<svg{attributes} role="img" aria-label="{html.escape(label, quote=True)}"{size}>'
     return head + body[match.end() :].rstrip()
+
+
+def _marked(places: str, runs: Sequence[str]) -> str:
+    """Return the attribute that names the runs at some places; nothing where they are not known."""
+    some = [runs[int(place)] for place in places.split("-") if int(place) < len(runs)]
+    if len(some) == 1:
+        return f' data-run="{html.escape(some[0], quote=True)}"'
+    return f' data-runs="{html.escape(json.dumps(some), quote=True)}"' if some else ""
 
 
 def _named(tag: str, kind: str) -> str:

@@ -203,6 +203,17 @@ def draw(
     raise TypeError(f"{type(block).__name__}: no such figure")
 
 
+def runs_of(block: Figure) -> list[str]:
+    """Return the ids of a figure's runs, in the order of what is drawn of each; none where runs are not told apart."""
+    if isinstance(block, Strips):
+        return [strip.run for strip in block.strips[:ROWS]]
+    if isinstance(block, Raster):
+        return [*block.runs]
+    if isinstance(block, Lines):
+        return [*dict.fromkeys(run for panel in block.panels for own in panel.curves.values() for run in own)]
+    return [*block.runs] if isinstance(block, Picture) else []
+
+
 def caption(block: Figure) -> str:
     """Return what stands under a figure: its caption, and how many of its runs are drawn."""
     if isinstance(block, Strips) and len(block.strips) > ROWS:
@@ -248,7 +259,7 @@ def _strips(block: Strips, label: Callable[[str], str], size: Size | None) -> ma
 
 def _lines(block: Lines, log_steps: bool | None, size: Size | None) -> matplotlib.figure.Figure:
     # A row a run in every panel: those that diverged are marked in all.
-    runs = list(dict.fromkeys(run for panel in block.panels for own in panel.curves.values() for run in own))
+    runs = runs_of(block)
     panels = []
     for panel in block.panels:
         everything = [series.steps for own in panel.curves.values() for series in own.values()]

@@ -24,6 +24,7 @@ from dynalab.show.plots.style import (
     marks,
     new_figure,
     polish,
+    run_mark,
     step_axis,
     style,
 )
@@ -81,7 +82,7 @@ def draw_runs(
         drawn += len(at)
         ax.plot(
             at, y, color=colour, linewidth=width if alone else 0.5, alpha=1.0 if alone else 0.3,
-            marker="o" if len(at) == 1 else None, markersize=3, zorder=2 if alone else 1,
+            marker="o" if len(at) == 1 else None, markersize=3, zorder=2 if alone else 1, gid=run_mark(row),
         )  # fmt: skip
         if diverged is not None and np.isfinite(diverged[row]) and len(at):
             ax.plot(at[-1], y[-1], "x", color=INK, markersize=4.5, markeredgewidth=1.1, zorder=4)

@@ -22,6 +22,7 @@ from dynalab.show.plots.style import (
     new_figure,
     polish,
     run_axes,
+    run_mark,
     step_axis,
     step_span,
     style,
@@ -79,6 +80,7 @@ def events_over_curves(
     scales = [spans_decades([values for _, values in side[:ROWS]]) for side in (left, right or ())]
     kinds: dict[str, None] = {}
     for row, ax, label in run_axes(figure, labels):
+        ax.set_gid(run_mark(row))
         for begin, end, kind in spans[row]:
             # An event of one row would be a hair.
             end = min(max(end, begin + 0.004 * (last - start)), last)

@@ -10,7 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dynalab.core.stats import quartiles
-from dynalab.show.plots.style import CYCLE, INK, LOG_SCALE, MUTED, Size, new_figure, polish, step_span, style
+from dynalab.show.plots.style import (
+    CYCLE,
+    INK,
+    LOG_SCALE,
+    MUTED,
+    Size,
+    new_figure,
+    polish,
+    run_mark,
+    step_span,
+    style,
+)
 
 BINS = 90
 # More runs than these are bars, fewer than those have no quartiles.
@@ -81,7 +92,10 @@ def landmark_words(sizes: Iterable[int]) -> str:
 
 
 def _row(ax: Axes, place: int, steps: np.ndarray, colour: str, end: float) -> None:
-    some = np.sort(steps[np.isfinite(steps)])
+    runs = np.argsort(np.where(np.isfinite(steps), steps, np.inf), kind="stable")[
+        : int(np.isfinite(steps).sum())
+    ]
+    some = steps[runs]
     scale = ax.xaxis.get_transform()
     low, high = scale.transform(np.array(ax.get_xlim()))
     if len(some):
@@ -90,7 +104,16 @@ def _row(ax: Axes, place: int, steps: np.ndarray, colour: str, end: float) -> No
         if len(steps) <= DOTS:
             level = np.concatenate([np.arange(n) for n in np.bincount(index)[np.unique(index)]])
             gap = min(0.085, 0.6 / tallest)
-            ax.scatter(some, place - gap * level, s=15, color=colour, alpha=0.85, linewidth=0, zorder=3)
+            ax.scatter(
+                some,
+                place - gap * level,
+                s=15,
+                color=colour,
+                alpha=0.85,
+                linewidth=0,
+                zorder=3,
+                gid=run_mark(*runs),
+            )
         else:
             count = np.bincount(index, minlength=BINS)
             edges = scale.inverted().transform(np.linspace(low, high, BINS + 1))

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 
 from dynalab.show.plots import thin
 from dynalab.show.plots.style import (
@@ -18,6 +18,7 @@ from dynalab.show.plots.style import (
     is_log_spaced,
     new_figure,
     polish,
+    run_mark,
     state_colours,
     step_axis,
     style,
@@ -87,6 +88,11 @@ def state_raster(
         edges, np.arange(n_runs + 1), np.ma.masked_invalid(table[:, : len(edges) - 1]),
         cmap=matplotlib.colors.ListedColormap(colours), vmin=-0.5, vmax=n_states - 0.5, rasterized=True,
     )  # fmt: skip
+    for place, run in enumerate(order):
+        # Nothing is seen of it until the run is lit up.
+        ax.add_patch(
+            Rectangle((edges[0], place), edges[-1] - edges[0], 1, fill=False, linewidth=0, gid=run_mark(run))
+        )
     if 1 < n_runs <= NAMED:
         ax.hlines(np.arange(1, n_runs), edges[0], edges[-1], color="white", linewidth=0.9)
     logged = is_log_spaced(grid) if log_steps is None else log_steps

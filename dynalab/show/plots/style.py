@@ -136,6 +136,11 @@ def text_on(colour: str) -> str:
     return "white" if float(linear @ [0.2126, 0.7152, 0.0722]) < 0.3 else INK
 
 
+def run_mark(*rows: int) -> str:
+    """Return the gid of what is drawn of some of a figure's runs, in their order: a page lights a run up by it."""
+    return f"run-{'-'.join(map(str, rows))}"
+
+
 def polish(ax: Axes, grid: str | None = "y") -> None:
     """Set ticks and grid on the axes themselves, so that a figure drawn later looks the same."""
     ax.tick_params(which="both", length=2.5, width=0.6, color=MUTED, labelcolor=INK, labelsize=7.5, pad=2.5)
