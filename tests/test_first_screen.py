@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from report_fakes import make_ensemble
+from report_fakes import make_ensemble, no_drawing
 
 from dynalab.config.compose import compose
 from dynalab.config.ensemble import from_tree
@@ -82,7 +82,7 @@ def test_every_part_says_itself_with_keys_that_it_has(group: str) -> None:
         assert {*re.findall(r"\{(\w+)", title)} - {"lr"} <= fields, name
 
 
-def test_the_numbers_of_one_ensemble(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_numbers_of_one_ensemble(outputs: Path) -> None:
     made = make_ensemble(outputs, n_runs=5)
     ((item, runs),) = select(outputs, [made.id], None, Ensemble)
     from dynalab.report.gather import gather
@@ -119,7 +119,8 @@ def test_a_page_begins_with_the_figure_that_answers_and_numbers_all(tmp_path: Pa
     assert "<figure" not in page_of([Section("D", "d", [Say("x")])], tmp_path)
 
 
-def test_settings_of_a_comparison_are_folded(outputs: Path) -> None:
+def test_settings_of_a_comparison_are_folded(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_drawing(monkeypatch)
     one = make_ensemble(outputs)
     two = make_ensemble(outputs, overrides=["task=grokking", "optimizer.lr=0.01"], slug="lr_0.01")
     selection = select(outputs, [one.id, two.id], None, Ensemble)
