@@ -416,22 +416,23 @@ def test_the_table_of_runs():
     assert table.caption == (
         "Converged: loss at most 0.5 for 1 row on end (hmm-2222222222). A click on a head sorts."
     )
-    whole = "whole"
+
+    def named(label: str, tone: str = "whole") -> Cell:
+        return Cell(f"{DIGEST}/{label}", label, tone, run=f"{DIGEST}/{label}")
+
     assert table.rows == [
-        [Cell(f"{DIGEST}/s0000", "s0000", whole, run=f"{DIGEST}/s0000"), 0, Cell("done"), Cell(200), Cell(100), Cell(110), 0.25],
-        [Cell(f"{DIGEST}/s0001", "s0001", whole, run=f"{DIGEST}/s0001"), 1, Cell("diverged at 80", tone="bad"), Cell(90),
+        [named("s0000"), 0, Cell("done"), Cell(200), Cell(100), Cell(110), 0.25],
+        [named("s0001"), 1, Cell("diverged at 80", tone="bad"), Cell(90),
          Cell(None, "not by 80"), Cell(None), None],
-        [Cell(f"{DIGEST}/s0002", "s0002", whole, run=f"{DIGEST}/s0002"), 2, Cell("partial"), Cell(1500, "1,500 of 3,000"),
+        [named("s0002"), 2, Cell("partial"), Cell(1500, "1,500 of 3,000"),
          Cell(None), Cell(None, "not by 1,500"), None],
-        [Cell(f"{DIGEST}/{'x' * 31}", "x" * 31, run=f"{DIGEST}/{'x' * 31}"), 3, Cell("failed", tone="bad"), Cell(200), Cell(None, "not by 200"), Cell(None), None],
+        [named("x" * 31, ""), 3, Cell("failed", tone="bad"), Cell(200), Cell(None, "not by 200"), Cell(None), None],
     ]  # fmt: skip
     made.data["convergence_rule"].update(direction="up", persistence=2)  # type: ignore[union-attr]
     assert ensemble.run_table(item).caption.startswith("Converged: loss at least 0.5 for 2 rows on end")
     bare = ensemble.run_table(shown([stored_run(None, label="b" * 30)]))
     assert bare.header == ["run", "status", "steps"] and bare.caption == "A click on a head sorts."
-    assert bare.rows == [
-        [Cell(f"{DIGEST}/{'b' * 30}", "b" * 30, whole, run=f"{DIGEST}/{'b' * 30}"), Cell("done"), Cell(200)]
-    ]
+    assert bare.rows == [[named("b" * 30), Cell("done"), Cell(200)]]
 
 
 def test_the_parts_of_an_ensemble(monkeypatch):
