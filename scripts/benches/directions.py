@@ -35,32 +35,26 @@ def command(*words: str) -> tuple[float, int]:
     return time.perf_counter() - began, usage.ru_maxrss * 1024
 
 
-def measure(options: Options) -> list[Row]:
-    """Keep the weights of every step of a wide network, and measure their directions."""
-    width, rows = (100, 20) if options.quick else (3125, 200)
+def analysed(options: Options, width: int, rows: int, *words: str) -> tuple[int, float, int]:
+    """Keep the weights of every step of a wide network, and analyse them.
+
+    Returns:
+        The number of weights, and seconds and peak of the resident memory of the analysis.
+    """
     weights = 64 * width + width + width**2 + width + 10 * width + 10
+    keys = ["task=digits", f"model.hidden=[{width},{width}]", f"train.steps={rows - 1}", "snapshots.every=1"]
+    keys += ["train.batch_size=4", "eval.every=1000", "eval.size=10", "probes=[]"]
     with tempfile.TemporaryDirectory(prefix="dynalab-bench-") as folder:
         options.say(f"{weights:,} weights, {rows} steps: training")
-        command(
-            *(
-                "train",
-                "task=digits",
-                f"model.hidden=[{width},{width}]",
-                f"train.steps={rows - 1}",
-                "snapshots.every=1",
-            ),
-            *(
-                "train.batch_size=4",
-                "eval.every=1000",
-                "eval.size=10",
-                "probes=[]",
-                "-q",
-                "--outputs",
-                folder,
-            ),
-        )
-        options.say(f"{weights:,} weights, {rows} steps: directions")
-        seconds, peak = command("analyze", "directions", "--json", "--outputs", folder)
+        command("train", *keys, "-q", "--outputs", folder)
+        options.say(f"{weights:,} weights, {rows} steps: {words[0]}")
+        return weights, *command("analyze", *words, "--json", "--outputs", folder)
+
+
+def measure(options: Options) -> list[Row]:
+    """Measure the directions of a wide network."""
+    width, rows = (100, 20) if options.quick else (3125, 200)
+    weights, seconds, peak = analysed(options, width, rows, "directions")
     what = f"directions of {weights:,} weights at {rows} steps, memory"
     bar = None if options.quick else 1.0
     note = f"{peak / 2**20:,.0f} MiB, {seconds:.0f} s with one thread"

@@ -10,6 +10,7 @@ from benches import (
     jax_peer,
     many,
     memory,
+    modes,
     parity,
     probes,
     regions,
@@ -32,5 +33,6 @@ SUBJECTS: list[Subject] = [
     hmm.SUBJECT,
     curvature.SUBJECT,
     directions.SUBJECT,
+    modes.SUBJECT,
     regions.SUBJECT,
 ]

@@ -33,12 +33,14 @@ class Gathered:
         places: Of the weights that were sampled, shape (K,).
         rows: Their paths, shape (T, K).
         gram: Inner products of all snapshots less the first, shape (T, T).
+        weights: How many there are.
     """
 
     tables: Tables
     places: np.ndarray
     rows: np.ndarray
     gram: np.ndarray
+    weights: int
 
     @classmethod
     def of(cls, run: Run, shapes: Shapes, steps: Sequence[int], sampled: int) -> Gathered:
@@ -57,7 +59,7 @@ class Gathered:
                 first = last
         bad = np.flatnonzero(~np.isfinite(np.diag(gram)))
         n = int(bad[0]) if len(bad) else len(steps)
-        return cls(tables, places, np.concatenate(picked, axis=1)[:n], gram[:n, :n])
+        return cls(tables, places, np.concatenate(picked, axis=1)[:n], gram[:n, :n], first)
 
     def components(self) -> tuple[np.ndarray, np.ndarray]:
         """Return paths along the principal components, columns of norm 1, (T, T), and their shares of the variance."""
@@ -168,10 +170,13 @@ def decompose(
     explained, total = np.zeros(len(counts)), 0.0
     errors, variance = np.zeros((len(counts), held.sum())), np.zeros(held.sum())
     members: list[dict[str, Members]] = [{} for _ in counts]
-    made, first = [], 0
+    networks = np.empty((len(settings), gathered.weights), np.float32) if settings else None
+    first = 0
     for table, tensors in gathered.tables.blocks(n):
         away, norms, products = every.products(table)
-        last_ones = []
+        here = slice(first, first + table.shape[1])
+        if networks is not None:
+            networks[: len(shares), here] = shares @ table
         for place, (sampled, among) in enumerate(zip(every.of, every.among, strict=True)):
             of, own = _strongest(products[among], gathered.places[sampled] - first)
             explained[place] += float((own**2).sum())
@@ -186,12 +191,10 @@ def decompose(
                 before = members[place].get(name)
                 both = found if before is None else [before.count + found[0], before.correlation + found[1]]
                 members[place][name] = Members(*both)
-            if settings:
+            if networks is not None:
                 middle = table[-1] - away[-1]
-                last_ones.append(middle + own * every.paths[-1, among][of])
+                networks[len(shares) + place, here] = middle + own * every.paths[-1, among][of]
         total += float((norms**2).sum())
-        if settings:
-            made.append(np.concatenate([shares @ table, last_ones]).astype(np.float32))
         away, _, products = others.products(table)
         variance += (away[held] ** 2).sum(axis=1)
         for place, (sampled, among) in enumerate(zip(others.of, others.among, strict=True)):
@@ -199,7 +202,6 @@ def decompose(
             told = others.paths[held][:, among][:, of] * own
             errors[place] += ((away[held] - told) ** 2).sum(axis=1)
         first += table.shape[1]
-    networks = np.concatenate(made, axis=1) if made else None
     return Decomposition(every.of, explained / (total or 1.0), errors, variance, members, networks)
 
 

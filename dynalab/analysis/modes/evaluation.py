@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def evaluated(
-    group: Group, steps: Sequence[int], networks: np.ndarray, shapes: Shapes, most: int | None
+    group: Group, steps: Sequence[int], networks: Sequence[np.ndarray], shapes: Shapes, most: int | None
 ) -> Iterator[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]]:
     """Yield of each setting loss and metrics (S,) on both halves of the runs' held-out examples.
 
@@ -24,7 +24,7 @@ def evaluated(
     Args:
         group: The runs.
         steps: The last of each.
-        networks: Weights, in the order of the shapes, (S, A, N).
+        networks: Weights of each run, in the order of the shapes, (A, N).
         shapes: Of the network.
         most: Held-out examples of each run; None: those that its rows are evaluated on.
     """
@@ -33,8 +33,8 @@ def evaluated(
     stack = group.stack(steps)
     halves, training = stack.examples("test", most).halves(), stack.examples("train")
     ends = np.cumsum([rows * width for rows, width in shapes.sizes.values()])
-    for place in range(networks.shape[1]):
-        pieces = np.split(networks[:, place], ends[:-1], axis=1)
+    for place in range(len(networks[0])):
+        pieces = np.split(np.stack([own[place] for own in networks]), ends[:-1], axis=1)
         params: dict[str, Tensor] = {
             name: torch.from_numpy(np.ascontiguousarray(piece))
             .to(stack.params[name])

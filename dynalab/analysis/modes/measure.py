@@ -171,9 +171,7 @@ def _measured(
 
 def _evaluated(group: Group, waiting: Sequence[Measured], examples: int | None) -> Iterator[Measured]:
     runs = replace(group, runs=tuple(item.run for item in waiting))
-    networks = np.stack(
-        [item.decomposition.networks for item in waiting if item.decomposition.networks is not None]
-    )
+    networks = [own for item in waiting if (own := item.decomposition.networks) is not None]
     steps = [int(item.steps[-1]) for item in waiting]
     halves = list(evaluated(runs, steps, networks, waiting[0].shapes, examples))
     for place, item in enumerate(waiting):
