@@ -222,8 +222,11 @@ def partition() -> Example:
     return Example(replace(group, runs=tuple(runs)), (15, 30), {"pictures": 3})
 
 
-def of_networks(steps: np.ndarray, seeds: int, *words: str) -> Group:
-    """Return runs of a task's network whose weights go from its initialisation to another one, with a bend."""
+def of_networks(steps: np.ndarray, seeds: int, *words: str, split: int | None = None) -> Group:
+    """Return runs of a task's network whose weights go from its initialisation to another one, with a bend.
+
+    `split` is the seed of all runs' examples; None: each has its own.
+    """
     from dynalab.config.command import read_command
     from dynalab.core.streams import Streams
     from dynalab.networks.build import build_networks
@@ -232,6 +235,7 @@ def of_networks(steps: np.ndarray, seeds: int, *words: str) -> Group:
     (request,) = read_command(list(words)).requests
     recipe = Recipe(lambda: (request.config, ()))
     streams = [Streams.from_seed(seed) for seed in range(3 * seeds)]
+    streams = streams if split is None else [replace(own, split=split) for own in streams]
     states = [
         {name: tensor.numpy().copy() for name, tensor in network.state_dict().items()}
         for network in build_networks(recipe.make, streams)
@@ -268,6 +272,11 @@ def landscape() -> Example:
 def kernel() -> Example:
     """The networks of `partition`, whose tangent kernels move; that of the dead one is 0 but for its biases."""
     return replace(partition(), keys={"rows": 4})
+
+
+def connectivity() -> Example:
+    """Four runs of a small network, at both ends of their ways."""
+    return Example(of_networks(np.arange(0, 41, 10), 4, *NETWORKS), (15, 30), {"points": 5})
 
 
 def regions() -> Example:
@@ -370,6 +379,7 @@ def of_examples(runs: Mapping[str, np.ndarray], steps: np.ndarray, sets: Sequenc
 
 EXAMPLES: dict[str, Callable[[], Example]] = {
     "compare": compare,
+    "connectivity": connectivity,
     "directions": directions,
     "eos": eos,
     "examples": examples,

@@ -20,6 +20,9 @@ The hints, all optional, are attributes of the network:
 - `tables(params) -> Tables`, of a network on pairs of symbols: what the probe `fourier` looks at, from the weights of
   one run, name -> tensor;
 
+- `permutations: list[Permutation]`, sets of hidden units whose order does not matter to the outputs, and every place of
+  them in its tensors: what weights of two networks are matched by;
+
 - `unit`, a decorator of this module rather than an attribute: an elementwise nonlinearity that is composed of torch's
   operations, as `x * x` is, counts as a unit where it is marked; torch's own are known (`dynalab.models.units`);
 
@@ -91,6 +94,19 @@ class Matrix:
 
     parameter: str
     parts: int = 1
+
+
+@dataclass(frozen=True)
+class Permutation:
+    """Hidden units that may change places: with the same order in all of these the outputs stay as they are.
+
+    Attributes:
+        size: How many they are.
+        places: Where they are: name of a parameter or buffer, its axis, and the first of them along it.
+    """
+
+    size: int
+    places: tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from dynalab.core.errors import ConfigError
-from dynalab.models.base import Matrix
+from dynalab.models.base import Matrix, Permutation
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -86,6 +86,25 @@ def parts_of(network: nn.Module) -> dict[str, list[str]]:
     found["head"] = found[module] if module in modules else [p for p in parameters if p == last]
     found |= {part: list(names) for part, names in getattr(network, "parts", {}).items()}
     return {part: names for part, names in found.items() if names}
+
+
+def permutations_of(network: nn.Module) -> list[Permutation]:
+    """Return the sets of hidden units that may change places, as the network's hint says; none where it says nothing.
+
+    Raises:
+        ConfigError: The hint names a tensor that the network does not have, or units beyond its end.
+    """
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    found: list[Permutation] = list(getattr(network, "permutations", []))
+    for permutation in found:
+        for name, axis, first in permutation.places:
+            shape = tuple(tensors[name].shape) if name in tensors else ()
+            if axis >= len(shape) or first + permutation.size > shape[axis]:
+                raise ConfigError(
+                    f"model: permutations has units {first} to {first + permutation.size - 1} along axis {axis} of "
+                    f"{name}, {f'of shape {shape}' if shape else 'which the network does not have'}"
+                )
+    return found
 
 
 def layers_of(network: nn.Module) -> dict[str, list[str]]:

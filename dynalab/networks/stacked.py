@@ -134,15 +134,19 @@ class Stacked:
         optimizer = part.build(config.optimizer, [torch.zeros(1, 1)])
         return shares_pass(self._stack, data, optimizer, config.train.accumulate)
 
-    def losses(self, params: Tensors, examples: Examples, buffers: Tensors | None = None) -> Tensor:
+    def losses(
+        self, params: Tensors, examples: Examples, buffers: Tensors | None = None, *, training: bool = False
+    ) -> Tensor:
         """Return each run's mean loss in evaluation mode, shape (S,), float64.
 
         Args:
             params: Name -> weights, shape (S, ...); those that are missing are the runs' own.
             examples: Of `examples`.
             buffers: Likewise, where other weights have other statistics (`refresh_statistics`).
+            training: Take norms by the statistics of each piece, as an update does, which gradients then go through;
+                buffers stay as they are.
         """
-        return self._means(params, examples, buffers, lambda outputs, batch: {})["loss"]
+        return self._means(params, examples, buffers, lambda outputs, batch: {}, training)["loss"]
 
     def measures(
         self, params: Tensors, examples: Examples, buffers: Tensors | None = None
@@ -156,11 +160,12 @@ class Stacked:
         examples: Examples,
         buffers: Tensors | None,
         more: Callable[[Tensor, Batch], Tensors],
+        training: bool = False,
     ) -> dict[str, Tensor]:
         state = self._state(params, buffers)
 
         def means_of(batch: Batch) -> tuple[dict[str, Tensor], int | Tensor]:
-            outputs = self._outputs(*state, batch.inputs)
+            outputs = self._outputs(*state, batch.inputs, training)
             return {"loss": self._loss(outputs, batch), **more(outputs, batch)}, counted(
                 self._loss.task, batch
             )
@@ -250,12 +255,19 @@ class Stacked:
             raise ValueError(f"{what} are of {len(tensor)} runs, the networks of {self.width}")
         return widen(tensor, self._stack.width)
 
-    def _outputs(self, params: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
-        """Return outputs (S, B, ...) in evaluation mode, part by part."""
+    def _outputs(self, params: Tensors, buffers: Tensors, inputs: Tensor, training: bool = False) -> Tensor:
+        """Return outputs (S, B, ...) in evaluation mode, or of a training pass, part by part."""
+        noise = self._stack.noise_of(NO_UPDATE, inputs) if training else {}
         found = []
         for part, fresh in zip(self._parts, self._fresh, strict=True):
-            weights, own = ({n: x[part] for n, x in tensors.items()} for tensors in (params, buffers))
-            found.append(self._stack.forward(inputs[part], weights, buffers=own)[fresh])
+            weights, own, draws = (
+                {n: x[part] for n, x in tensors.items()} for tensors in (params, buffers, noise)
+            )
+            if training:
+                own = {name: buffer.clone() for name, buffer in own.items()}
+            found.append(
+                self._stack.forward(inputs[part], weights, training=training, noise=draws, buffers=own)[fresh]
+            )
         return torch.cat(found).to(self._loss.dtype)
 
 

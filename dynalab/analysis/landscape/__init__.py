@@ -12,7 +12,8 @@ many dimensions two directions have .76 of the variance, .90 where the walk is n
 the same lengths has stands beside the shares.
 
 The loss is that of evaluation, on some examples of each run's own. Running statistics of norms are estimated anew at
-every point; the Hessian holds them. A line that ends before the loss has risen gives a width that is at least so much.
+every point, and the Hessian is that of the loss with the statistics of its examples. A line that ends before the loss
+has risen gives a width that is at least so much.
 """
 
 from __future__ import annotations
@@ -83,14 +84,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     parts = [slices_of(group, config) for group in groups]
     runs = tuple(run for part in parts for run in runs_of(part, config.plane == "runs"))
     lines, planes, points = map(joined, zip(*map(tables_of, parts), strict=True))
-    warnings = tuple(
-        f"{part.place.group.id}: eigenvalues are of the Hessian with the running statistics held, slices have them anew"
-        for part in parts
-        if part.top is not None and part.place.training is not None
-    )
-    return Findings(
-        runs, _summary(runs, parts[0], config), warnings, lines=lines, planes=planes, points=points
-    )
+    return Findings(runs, _summary(runs, parts[0], config), lines=lines, planes=planes, points=points)
 
 
 def _summary(runs: Sequence[RunFindings], slices: Slices, config: Config) -> Summary:

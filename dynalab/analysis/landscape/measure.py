@@ -147,7 +147,9 @@ def _curvature(
     stack = place.stack
     _, buffers = at(stack, place.state, place.training)
     params = {name: stack.params[name] for name in stack.trained}
-    losses = partial(stack.losses, examples=place.examples, buffers=buffers)
+    losses = partial(
+        stack.losses, examples=place.examples, buffers=buffers, training=place.training is not None
+    )
     return ways.extremes(lambda own: losses(own), params, 2 if config.plane == "eigen" else 1)
 
 

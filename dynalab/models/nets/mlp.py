@@ -21,8 +21,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from dynalab.models.base import Context, unit
-from dynalab.models.nets.norms import BatchStatistics, batch_normed
+from dynalab.models.base import Context, Permutation, unit
+from dynalab.models.nets.norms import BatchStatistics, batch_normed, vectors_of
 
 # Takes a gradient by outputs (S, B, C) to those by weights, name -> (S, ...).
 StackedVjp = Callable[[Tensor], dict[str, Tensor]]
@@ -73,6 +73,17 @@ BACK: dict[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]] = {
     square: lambda gradient, x: gradient * x * 2.0,
     cube: lambda gradient, x: gradient * x * x * 3.0,
 }
+
+
+def hidden_permutations(layers: Sequence[nn.Module], norms: Sequence[nn.Module] = ()) -> list[Permutation]:
+    """Return the hidden units of linear layers `layers`, normalised by `norms` or not at all, by layer."""
+    found = []
+    for i, layer in enumerate(layers[:-1]):
+        assert isinstance(layer, nn.Linear)
+        own = {f"layers.{i}": layer, **({f"norms.{i}": norms[i]} if len(norms) else {})}
+        places = [(f"{name}.{part}", 0, 0) for name, module in own.items() for part in vectors_of(module)]
+        found.append(Permutation(layer.out_features, (*places, (f"layers.{i + 1}.weight", 1, 0))))
+    return found
 
 
 def sign_(weight: Tensor) -> Tensor:
@@ -141,6 +152,7 @@ class MLP(nn.Module):
         self.norms = nn.ModuleList(BatchStatistics(n) for n in hidden if norm == "batch")
         # Batch statistics are those of the batch in training alone.
         self.takes_context = bool(self.norms)
+        self.permutations = hidden_permutations([*self.layers], [*self.norms])
         self.activation = ACTIVATIONS[activation]
         fill = INITS[init]
         with torch.no_grad():

@@ -31,6 +31,11 @@ class BatchStatistics(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
 
+def vectors_of(module: nn.Module) -> list[str]:
+    """Return the names of a module's tensors that have an entry, or a row, a unit."""
+    return [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if tensor.ndim]
+
+
 class Norm(nn.Module):
     """One normalisation layer; `apply` takes its tensors from a run's state.
 

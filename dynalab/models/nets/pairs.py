@@ -12,9 +12,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from dynalab.models.base import Matrix, Tables
+from dynalab.models.base import Matrix, Permutation, Tables
 from dynalab.models.nets.gather import rows, stacked_rows
-from dynalab.models.nets.mlp import StackedVjp, square
+from dynalab.models.nets.mlp import StackedVjp, hidden_permutations, square
 from dynalab.models.nets.two_tables import gradients_of, outputs_of, two_tables
 
 ACTIVATIONS = {"square": square, "relu": torch.relu}
@@ -39,6 +39,7 @@ class EmbeddingMLP(nn.Module):
         self.weight_matrices = [Matrix(name) for name in self.NAMES]
         self.bias_vectors: list[str] = []
         self.last_layer = "output.weight"
+        self.permutations = [Permutation(width, tuple((name, 1, 0) for name in self.NAMES))]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map pairs (B, 2) to outputs (B, C)."""
@@ -90,6 +91,7 @@ class Gromov(nn.Module):
         self.weight_matrices = [Matrix("w1"), Matrix("w2")]
         self.bias_vectors: list[str] = []
         self.last_layer = "w2"
+        self.permutations = [Permutation(width, (("w1", 0, 0), ("w2", 1, 0)))]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map pairs (B, 2) to outputs (B, C)."""
@@ -116,6 +118,7 @@ class OneHotMLP(nn.Module):
         self.symbols = symbols
         widths = [2 * symbols, *hidden, classes]
         self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in pairwise(widths))
+        self.permutations = hidden_permutations([*self.layers])
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map pairs (B, 2) to outputs (B, C)."""

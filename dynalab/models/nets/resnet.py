@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad, relu_
 
-from dynalab.models.base import Matrix
+from dynalab.models.base import Matrix, Permutation
 from dynalab.models.nets.images import ImageNetwork, State
-from dynalab.models.nets.norms import Norm
+from dynalab.models.nets.norms import Norm, vectors_of
 
 if TYPE_CHECKING:
     from dynalab.models.nets.resnet_config import ResNetConfig
@@ -84,6 +84,53 @@ class ResNet(ImageNetwork):
         self.weight_matrices = [Matrix(name) for name in ("stem.weight", *names, "fc.weight")]
         self.bias_vectors = ["fc.bias"]
         self.last_layer = "fc.weight"
+        # Groups of channels are normalised together, so that no channel may leave its own.
+        self.permutations = [] if norm == "group" and groups > 1 else self._permutations(width)
+
+    def _permutations(self, width: int) -> list[Permutation]:
+        """Return the channels that may change places: those inside every block, and those that shortcuts hand on.
+
+        A shortcut without a projection ties the channels of both its ends. Where zeros fill up, those that come first
+        are the earlier stage's, and the others have an order of their own.
+        """
+        sizes: list[int] = []
+        places: list[list[tuple[str, int, int]]] = []
+
+        def new(size: int) -> int:
+            sizes.append(size)
+            places.append([])
+            return len(sizes) - 1
+
+        def put(channels: list[int], name: str, axis: int) -> None:
+            first = 0
+            for own in channels:
+                places[own].append((name, axis, first))
+                first += sizes[own]
+
+        def made(channels: list[int], conv: str, norm: str) -> None:
+            put(channels, f"{conv}.weight", 0)
+            for part in vectors_of(self.get_submodule(norm)):
+                put(channels, f"{norm}.{part}", 0)
+
+        stream = [new(width)]
+        made(stream, "stem", "stem_norm")
+        for i, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            name, after = f"blocks.{i}", block.conv1.out_channels
+            inside, begins = [new(after)], stream
+            put(begins, f"{name}.conv1.weight", 1)
+            made(inside, f"{name}.conv1", f"{name}.norm1")
+            put(inside, f"{name}.conv2.weight", 1)
+            if block.project is not None or not self.residual:
+                stream = [new(after)]
+            elif block.widened:
+                stream = [*stream, new(block.widened)]
+            made(stream, f"{name}.conv2", f"{name}.norm2")
+            if block.project is not None:
+                put(begins, f"{name}.project.weight", 1)
+                made(stream, f"{name}.project", f"{name}.project_norm")
+        put(stream, "fc.weight", 1)
+        return [Permutation(size, tuple(own)) for size, own in zip(sizes, places, strict=True)]
 
     def features(self, state: State, images: Tensor, training: bool, runs: int) -> Tensor:
         """Return the means over places of the last maps."""

@@ -8,13 +8,13 @@ the sphere. The frozen head is a buffer, no parameter: its weight is torch's own
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, max_pool2d, relu_
 
-from dynalab.models.base import Context
+from dynalab.models.base import Context, Permutation
 from dynalab.models.nets.images import ImageNetwork, State
 from dynalab.models.nets.norms import BatchStatistics, batch_normed
 
@@ -33,6 +33,16 @@ class FrozenHead(nn.Module):
         self.register_buffer("bias", drawn.bias.detach().clone())
 
 
+def _permutations(layers: str, sizes: Sequence[int]) -> list[Permutation]:
+    """Return the units of normalised layers, the last of which the head reads."""
+    found = []
+    for i, size in enumerate(sizes):
+        own = [f"{layers}.{i}.weight", f"norms.{i}.running_mean", f"norms.{i}.running_var"]
+        reader = f"{layers}.{i + 1}.weight" if i + 1 < len(sizes) else "head.weight"
+        found.append(Permutation(size, (*((name, 0, 0) for name in own), (reader, 1, 0))))
+    return found
+
+
 class ScaleInvariantMLP(nn.Module):
     """Linear layers without biases, each normalised over the batch and rectified, before a frozen head."""
 
@@ -45,6 +55,7 @@ class ScaleInvariantMLP(nn.Module):
         self.norms = nn.ModuleList(BatchStatistics(width, affine=False) for _ in range(depth))
         self.head = FrozenHead(width, classes, head_norm)
         self.scale_invariant = [f"layers.{i}.weight" for i in range(depth)]
+        self.permutations = _permutations("layers", [width] * depth)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map examples (B, D) to outputs (B, C)."""
@@ -88,6 +99,7 @@ class ScaleInvariantConvNet(ImageNetwork):
         self.norms = nn.ModuleList(BatchStatistics(n, affine=False) for n in channels[1:])
         self.head = FrozenHead(channels[-1], classes, head_norm)
         self.scale_invariant = [f"convs.{i}.weight" for i in range(4)]
+        self.permutations = _permutations("convs", channels[1:])
 
     def features(self, state: State, images: Tensor, training: bool, runs: int) -> Tensor:
         """Return the maxima over places of the last maps."""
