@@ -33,8 +33,18 @@ class Findings:
 def analyse(groups, config):
     return Findings(sum(len(run.grid) for run in runs_of(groups)), config.least)
 """
-SHIPPED = ["compare", "connectivity", "directions", "eos", "examples", "hmm", "hybrid", "kernel", "landscape"]
-SHIPPED += ["modes", "partition", "periods", "progress", "regions", "slingshot", "spectrum", "variance"]
+SHIPPED = ["butterfly", "compare", "connectivity", "directions", "eos", "examples", "hmm", "hybrid", "kernel"]
+SHIPPED += [
+    "landscape",
+    "modes",
+    "partition",
+    "periods",
+    "progress",
+    "regions",
+    "slingshot",
+    "spectrum",
+    "variance",
+]
 HELPERS = ["base", "command", "convergence", "missing", "rates", "__init__", "words"]
 
 

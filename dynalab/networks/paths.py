@@ -98,6 +98,7 @@ def barriers(losses: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     t = np.asarray(shares, float)
     assert t[0] == 0 and t[-1] == 1
     with np.errstate(invalid="ignore"):
-        over = losses - ((1 - t) * losses[:, :1] + t * losses[:, -1:])
+        # In this order losses that are equal leave 0 to the bit.
+        over = losses - (losses[:, :1] + t * (losses[:, -1:] - losses[:, :1]))
     over[:, [0, -1]] = np.where(np.isfinite(losses[:, [0, -1]]), 0.0, np.nan)
     return np.where(np.isfinite(losses).all(1), over.max(1), np.nan)

@@ -79,6 +79,15 @@ def passages(group: Group, rule: Convergence) -> Times:
     return Times(_labels(group.runs), np.array(steps), np.array(last))
 
 
+def landmark(group: Group, metric: str) -> list[int | None]:
+    """Return at which row each run's accuracy is first at the task's level; None where it is not, or has none."""
+    level = (group.runs[0].config.get("levels") or {}).get(metric) if group.runs else None
+    if level is None or metric not in group.columns:
+        return [None] * len(group.runs)
+    steps = passages(group, Convergence(metric, float(level))).steps
+    return [int(step) if math.isfinite(step) else None for step in steps]
+
+
 def finals(group: Group, metric: str, at: int | None) -> Values:
     """Return a metric of the runs that did not diverge: at a step, or (None) where each of them ends.
 

@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from dynalab.analysis.base import Convergence, Group, Keys, Needs, Run, key
-from dynalab.analysis.compare.samples import LEVELS, passages
+from dynalab.analysis.base import Group, Keys, Needs, Run, key
+from dynalab.analysis.compare.samples import LEVELS, landmark
 from dynalab.analysis.directions.findings import Against, Over
 from dynalab.analysis.directions.path import choose
 from dynalab.analysis.kernel.findings import NAMES, Findings, Name, RunFindings, Summary
@@ -91,7 +91,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     judged: list[RunFindings] = []
     known: list[Measured] = []
     for group in groups:
-        landmarks = [_landmark(group, metric) for metric in LEVELS.values()]
+        landmarks = [landmark(group, metric) for metric in LEVELS.values()]
         for run, *steps in zip(group.runs, *landmarks, strict=True):
             found = _measured(run, config, settings)
             judged.append(_judge(run, found, config, steps))
@@ -135,15 +135,6 @@ def _measured(run: Run, config: Config, settings: Settings) -> Measured | None:
         grid = run.weights.grid
         steps = [grid[place] for place in choose(len(grid), config.rows)]
     return measured(run, steps, settings) if len(steps) > 1 else None
-
-
-def _landmark(group: Group, metric: str) -> list[int | None]:
-    """Return at which row each run's accuracy is first at the task's level; None where it is not, or has none."""
-    level = (group.runs[0].config.get("levels") or {}).get(metric) if group.runs else None
-    if level is None or metric not in group.columns:
-        return [None] * len(group.runs)
-    steps = passages(group, Convergence(metric, float(level))).steps
-    return [int(step) if math.isfinite(step) else None for step in steps]
 
 
 def _judge(run: Run, found: Measured | None, config: Config, landmarks: Sequence[int | None]) -> RunFindings:

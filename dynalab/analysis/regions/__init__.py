@@ -25,15 +25,14 @@ probe `regions`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dynalab.analysis.base import Convergence, Group, Keys, Needs, Run, key
-from dynalab.analysis.compare.samples import LEVELS, passages
+from dynalab.analysis.base import Group, Keys, Needs, Run, key
+from dynalab.analysis.compare.samples import LEVELS, landmark
 from dynalab.analysis.regions.findings import (
     Around,
     Findings,
@@ -146,7 +145,7 @@ def _nothing(group: Group, config: Config) -> NothingMatched:
 def _of_group(group: Group, config: Config) -> Iterator[tuple[RunFindings, Rows | None]]:
     source = source_of(group, config.source)
     around = Neighbourhoods(config.directions, tuple(config.radii), config.method)
-    landmarks = [_landmark(group, metric) for metric in LEVELS.values()]
+    landmarks = [landmark(group, metric) for metric in LEVELS.values()]
     for run, *steps in zip(group.runs, *landmarks, strict=True):
         why, rows = too_few(run, source), None
         if not why:
@@ -157,15 +156,6 @@ def _of_group(group: Group, config: Config) -> Iterator[tuple[RunFindings, Rows 
                 why = f"{count(len(rows.steps), 'row')} of finite numbers, and phases take {FEWEST}"
                 rows = None
         yield _judge(run, source, rows, why, steps, config.change), rows
-
-
-def _landmark(group: Group, metric: str) -> list[int | None]:
-    """Return at which row each run's accuracy is first at the task's level; None where it is not, or has none."""
-    level = (group.runs[0].config.get("levels") or {}).get(metric) if group.runs else None
-    if level is None or metric not in group.columns:
-        return [None] * len(group.runs)
-    steps = passages(group, Convergence(metric, float(level))).steps
-    return [int(step) if math.isfinite(step) else None for step in steps]
 
 
 def _of_layers(run: Run, rows: Rows, config: Config) -> Rows:
