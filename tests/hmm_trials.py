@@ -77,7 +77,7 @@ def hostile_runs(number: int) -> tuple[str, list[np.ndarray]]:
     return kind, runs
 
 
-def hostile(number: int) -> str:
+def hostile(number: int, max_states: int = 4) -> str:
     """Analyse a hostile case and return how it ended: `result`, `refused`, or what went wrong."""
     kind, runs = hostile_runs(number)
     names = tuple(f"m{i}" for i in range(runs[0].shape[1]))
@@ -88,7 +88,7 @@ def hostile(number: int) -> str:
     keys = VARIANTS[number % len(VARIANTS)]
     extras = number % 5 == 0
     config = hmm.Config(
-        metrics=list(names), max_states=4, restarts=2, folds=3, workers=1, n_iter=25, stability=extras,
+        metrics=list(names), max_states=max_states, restarts=2, folds=3, workers=1, n_iter=25, stability=extras,
         baselines=extras, **keys,
     )  # fmt: skip
     try:

@@ -7,8 +7,8 @@ from stored import assert_same, bits, difference, only_ensemble
 
 from dynalab import train
 
-BASE = ["task=grokking", "task.modulus=11", "train.steps=40", "probe.weights.every=20", "eval.every=20"]
-BASE += ["probes=[weights,gradients,fourier]", "probe.fourier.every=20"]
+BASE = ["task=grokking", "task.modulus=11", "train.steps=24", "probe.weights.every=12", "eval.every=12"]
+BASE += ["probes=[weights,gradients,fourier]", "probe.fourier.every=12"]
 WAYS = {
     "embedding_mlp": ["model.width=16"],
     "relu": ["model.width=16", "model.activation=relu", "optimizer=sgd"],
@@ -34,8 +34,8 @@ def test_width_workers_and_interruption_do_not_show(way, tmp_path):
     assert difference(together["s0003"], alone["s0003"]) == []
     apart = trained(tmp_path / "apart", *words, "seed=2,3,5,6,0", "compute.width=2")
     assert_same(together, apart, apart)
-    # In pieces: 15 steps, then 40, from the checkpoint.
-    trained(tmp_path / "pieces", *words, "seed=1..3", "train.steps=15")
+    # In pieces: 10 steps, then 24, from the checkpoint.
+    trained(tmp_path / "pieces", *words, "seed=1..3", "train.steps=10")
     pieces = trained(tmp_path / "pieces", *words, "seed=1..3")
     assert_same(together, pieces, pieces)
 

@@ -11,6 +11,7 @@ from dynalab.config.registry import conf_dir
 
 NAMES = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
 SMALL = {
+    "mlp": ["model.hidden=[16]"],
     "nanda": ["model.width=16", "model.mlp_width=32"],
     "power": ["model.width=16"],
     "gromov": ["model.width=16"],

@@ -204,7 +204,9 @@ def test_hostile_input_ends_in_a_result_or_one_line(name, emission):
     ensemble = Trajectories(
         "e", metrics, tuple(Trajectory(f"e/{i}", np.arange(len(x)), x) for i, x in enumerate(runs))
     )
-    config = hmm.Config(metrics=list(metrics), emission=emission, max_states=4, restarts=3, **BARE)
+    config = hmm.Config(
+        metrics=list(metrics), emission=emission, max_states=3, restarts=2, folds=2, n_iter=25, **BARE
+    )
     try:
         outcome = infer(ensemble, config)
     except DynalabError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 
-def test_default_grokking_memorises_early_and_generalises_late(cli, here, outputs):
+def test_default_grokking_memorises_early_and_generalises_late(here, outputs):
     answer = here("train", "task=grokking", "seed=0..1", "train.steps=1600", "--json")
     assert answer.code == 0, answer.err
     (entry,) = answer.json["ensembles"]
@@ -27,7 +27,7 @@ def test_default_grokking_memorises_early_and_generalises_late(cli, here, output
     one = table[(table.seed == 0) & (table.step == 500)]
     assert one["l2"].item() == rows["l2"][rows["step"] == 500][0, 0]
 
-    found = cli("analyze", "hmm", "max_states=3", "restarts=2", "--json")
+    found = here("analyze", "hmm", "max_states=3", "restarts=2", "--json")
     assert found.code == 0, found.err
     (result,) = found.json["analyses"]
     assert {"id", "ensemble", "warnings", "n_states", "selection", "states", "transitions", "edges"} <= set(
@@ -39,7 +39,7 @@ def test_default_grokking_memorises_early_and_generalises_late(cli, here, output
     assert counts.sum() == 2 * 160 and counts.shape == (result["n_states"],) * 2
     assert Path(result["path"], "states.parquet").is_file()
 
-    page = cli("report")
+    page = here("report")
     assert page.code == 0, page.err
     text = Path(page.out.strip()).read_text()
     assert entry["id"] in text and "s0001" in text and "<svg" in text

@@ -11,7 +11,8 @@ OFF = ("probes=[]", "eval.every=1000000")
 def measure(options: Options) -> list[Row]:
     """Time the same 20 seeds with and without."""
     seeds, steps = (2, 40) if options.quick else (20, 2000)
-    words = ("task=grokking", f"train.steps={steps}", f"seed=0..{seeds - 1}")
+    words = ["task=grokking", f"train.steps={steps}", f"seed=0..{seeds - 1}"]
+    words += ["compute.workers=1"] * options.quick
     whole, training, seconds = [], [], []
     for pair in range(options.pairs):
         options.say(f"probes, pair {pair + 1} of {options.pairs}")
