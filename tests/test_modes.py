@@ -197,7 +197,13 @@ def test_averages_are_sums_of_snapshots_with_shares_of_their_own():
     direction = np.linalg.svd(centred)[2][0]
     np.testing.assert_allclose(network("pca", 1), rows.mean(0) + centred[-1] @ direction * direction)
     sizes = {setting: setting.stored(1000, steps) for setting in settings(steps, [3])}
-    assert sizes[Setting("last")] == sizes[Setting("ema", 5)] == sizes[Setting("swa", 12)] == 1000
+    assert (
+        sizes[Setting("last")]
+        == sizes[Setting("ema", 5)]
+        == sizes[Setting("swa", 1)]
+        == sizes[Setting("swa", 12)]
+        == 1000
+    )
     assert sizes[Setting("lawa", 3, 5)] == 3000 and sizes[Setting("pca", 2)] == 3024
     assert sizes[Setting("modes", 3)] == 2250 + 36 and Setting("lawa", 3, 10) not in sizes
     assert Setting("modes", 300).stored(1000, 1) == 2500 + 300

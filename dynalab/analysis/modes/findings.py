@@ -105,7 +105,7 @@ class Summary:
     """What holds over the runs whose weights move."""
 
     runs: int  # how many
-    modes: float | None  # median of their numbers of modes
+    modes: int | None  # median of their numbers of modes, the lower one of two
     r2: Mean  # share of the variance that they hold
     heldout_r2: Mean  # that at the snapshots held out
     pca_r2: Mean  # share along as many principal components as take no more floats

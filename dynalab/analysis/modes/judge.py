@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import median_low
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class Scores:
             np.array([values[half].get(metric, np.full(len(tried), np.nan)) for _, values in own])
             for half in (0, 1)
         )
-        stored = np.array([[item.stored(setting) for setting in tried] for item, _ in own])
+        stored = np.array([item.floats(tried) for item, _ in own])
         weights = np.array([item.weights for item, _ in own])
         return cls([item.run.id for item, _ in own], metric, tried, tuning, judged, stored, weights)
 
@@ -96,9 +96,7 @@ def summary_of(runs: Sequence[RunFindings]) -> Summary:
         Mean.of(np.array([getattr(run, name) for run in runs], float))
         for name in ("r2", "heldout_r2", "pca_r2", "compression")
     )
-    return Summary(
-        len(runs), float(median(numbers)) if numbers else None, r2, heldout_r2, pca_r2, compression
-    )
+    return Summary(len(runs), median_low(numbers) if numbers else None, r2, heldout_r2, pca_r2, compression)
 
 
 def judged(

@@ -58,6 +58,11 @@ class Measured:
         """Return the floats that a setting stores."""
         return setting.stored(self.weights, len(self.steps))
 
+    def floats(self, tried: Sequence[Setting]) -> list[int]:
+        """Return what settings store; modes, which come last, as many as came out."""
+        own = [Setting(MODES, len(references)) for references in self.decomposition.references]
+        return [self.stored(setting) for setting in (*tried[: -len(own)], *own)]
+
     def named(self, place: int) -> str:
         """Return the tensor that a weight is in, and where: `layer.weight[117]`, counted row by row."""
         for name, (rows, width) in self.shapes.sizes.items():

@@ -13,7 +13,8 @@ import numpy as np
 MODES, LAST, PCA = "modes", "last", "pca"
 AVERAGES = ("ema", "lawa", "swa")
 METHODS = (MODES, LAST, *AVERAGES, PCA)
-# Modes, snapshots of a window, and principal components that are tried, where there are as many snapshots.
+# Modes, snapshots of a window, and principal components that are tried, where there are as many snapshots. A window of
+# one is the last weights: where nothing is to be gained by averaging, an average that is tuned comes to that.
 SIZES = (1, 2, 3, 5, 10, 20, 50)
 # Copies that `lawa` holds, and snapshots between them.
 COPIES, APART = (2, 3, 5, 10), (1, 2, 5, 10, 20)
@@ -79,7 +80,7 @@ def settings(rows: int, counts: Sequence[int]) -> list[Setting]:
         rows: Snapshots.
         counts: Numbers of modes.
     """
-    sizes = [size for size in SIZES if 1 < size < rows]
+    sizes = [size for size in SIZES if size < rows]
     return [
         Setting(LAST),
         *(Setting("swa", size) for size in (*sizes, rows)),

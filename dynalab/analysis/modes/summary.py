@@ -69,7 +69,7 @@ def _headline(findings: Findings) -> str:
         return f"no run of {len(runs):,} has the four snapshots that modes take"
     held, out, size = summary.r2.value, summary.heldout_r2.value, summary.compression.value
     means = f", means over {count(summary.runs, 'run')}" if summary.runs > 1 else ""
-    held_by = f"**{count(_whole(summary.modes), 'mode')}** hold{'s' * (summary.modes == 1)}"
+    held_by = f"**{count(summary.modes or 0, 'mode')}** hold{'s' * (summary.modes == 1)}"
     text = f"{held_by} **{_percent(held)}** of how the weights vary over training"
     text += f" ({_percent(out)} at snapshots that were held out{means}), in {_percent(size)} of the floats"
     if summary.metric is None or summary.average is None:
@@ -85,10 +85,6 @@ def _headline(findings: Findings) -> str:
     }
     told = verdict.get(pair.verdict, f"modes are **{pair.verdict}**")
     return f"{text}{told}, a difference of {_gap(pair.estimate, pair.interval)}"
-
-
-def _whole(value: float | None) -> Any:
-    return 0 if value is None else int(value) if value == int(value) else value
 
 
 def _percent(value: float | None) -> str:
@@ -115,7 +111,9 @@ def _setting(method: Method) -> str:
     if size is None:
         return name
     if method.method in ("ema", "swa"):
-        return f"{name} over {count(size, 'snapshot')}"
+        return (
+            f"{name} over {count(size, 'snapshot')}" if size > 1 else f"{name} over the last snapshot alone"
+        )
     if method.method == "lawa":
         return f"{name}, {count(size, 'copy', 'copies')} {count(method.apart or 1, 'snapshot')} apart"
     return count(size, "principal component") if method.method == "pca" else name
