@@ -913,7 +913,7 @@ def test_the_title_and_the_order_of_a_page(monkeypatch):
     assert [part.anchor for part in made.sections[1].sections] == ["pooled-both-3333333333"]
     assert made.commands == ["again"] and made.created.endswith(" UTC") and len(made.created) == 20
     alone = page(items[:1])
-    assert alone.summary == [("", ["t1 one.", "t1 two.", "both says.", "own says."])]
+    assert alone.summary == [("", ["t1 one.", "t1 two."])] and alone.answers == ["both says.", "own says."]
     assert [part.title for part in alone.sections] == ["both", "own"]
     five = [shown([], digest=str(n) * 10, title=f"t{n}") for n in range(1, 6)]
     five[0].results = [result("all", "4" * 10, ensembles=[item.ensemble.id for item in five])]

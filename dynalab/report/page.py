@@ -28,6 +28,7 @@ class Page:
     commands: Sequence[str]  # commands that make this page again
     created: str  # when it was made
     numbers: Sequence[Number] = ()  # what is written large at the top
+    answers: Sequence[str] = ()  # sentences above the picture: what was found
 
 
 @dataclass(frozen=True)

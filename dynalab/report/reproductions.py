@@ -85,7 +85,12 @@ def section(made: Reproduction) -> Section:
             )
     why = [[claim.id.replace("_", " "), claim.statistic, claim.n, claim.why] for claim in made.claims]
     blocks.append(Table(["claim", "statistic", "n", "why"], why, "How each verdict came about", folded=True))
-    return Section(f"Reproduction: {made.paper or made.name}", f"reproduce-{made.name}-{made.scale}", blocks)
+    return Section(
+        f"Reproduction: {made.paper or made.name}",
+        f"reproduce-{made.name}-{made.scale}",
+        blocks,
+        lead="claims",
+    )
 
 
 def _published(claim: Outcome) -> str | None:

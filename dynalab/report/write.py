@@ -39,6 +39,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")
 LONGEST = 110
 # More ensembles than this have a shorter summary.
 BRIEF = 6
+# Sentences of analyses above the picture; the others stand below it.
+ANSWERS = 4
 
 
 def report_name(selection: Selection[Ensemble], results: Sequence[Result] = ()) -> str:
@@ -172,24 +174,28 @@ def _page(
     if len(shown) > 1:
         sections.append(overview.comparison(shown, keys, contrasts, ranked=bool(leading)))
     single_sections: list[Section] = []
-    first = [*map(headline, papers), *(line for key in leading for line in rendered[key][0])]
-    summary = [("", first)] if first else []
+    answers = [*map(headline, papers), *(line for key in leading for line in rendered[key][0])]
+    summary: list[tuple[str, Sequence[str]]] = []
     for item in shown:
-        own = [rendered[result.id] for result, _ in single[item.anchor]]
-        own_words, found = parts.summary(item), [*chain.from_iterable(said for said, _ in own)]
+        own_words, own = parts.summary(item), [rendered[result.id] for result, _ in single[item.anchor]]
+        found = [*chain.from_iterable(said for said, _ in own)]
         part = parts.section(item, [section for _, section in own], home)
-        if leading and len(shown) > 1:
-            # Above stands how they compare; here what is theirs alone, and the rest with their own figures.
-            part = replace(part, blocks=[*map(Say, own_words), *part.blocks])
-            lines = [*parts.troubles(item), *found]
+        if len(shown) == 1:
+            # One ensemble alone needs no heading of its own: its parts are the page's.
+            answers += found[:ANSWERS]
+            single_sections += part.sections
+            lines = [*own_words, *found[ANSWERS:]]
         else:
+            if leading:
+                # Above stands how they compare; here what is theirs alone, and the rest with their own figures.
+                part = replace(part, blocks=[*map(Say, own_words), *part.blocks])
+                own_words = parts.troubles(item)
             lines = [*own_words, *found]
+            single_sections.append(replace(part, folded=True))
         # Of many ensembles a paragraph each is enough; the table below has the numbers.
         lines = [" ".join(lines)] if len(shown) > BRIEF else lines
         if any(lines):
             summary.append(("" if len(shown) == 1 else item.title, lines))
-        # One ensemble alone needs no heading of its own: its parts are the page's. Of several each opens on a click.
-        single_sections += part.sections if len(shown) == 1 else [replace(part, folded=True)]
     for result, context in (item for key, item in pooled.items() if key not in leading):
         titles = listed([item.title for item in context.shown], 4)
         summary.append((f"{titles} together", rendered[result.id][0]))
@@ -209,6 +215,7 @@ def _page(
         commands,
         datetime.now(UTC).isoformat(sep=" ", timespec="minutes").replace("+00:00", " UTC"),
         parts.numbers(shown[0]) if len(shown) == 1 else (),
+        answers,
     )
 
 
