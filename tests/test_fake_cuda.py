@@ -49,7 +49,10 @@ CASES = {
         *("task=digits", "optimizer=lookahead", "optimizer.inner=adam", "optimizer.k=2"),
         *("probes=[weights,regions]", "probe.regions.points=8", "average=ema"),
     ],
-    "noisy": ["task=digits", "task.label_noise=0.2", "task.input_noise=0.1", "schedule=inverse_sqrt"],
+    "noisy": [
+        *("task=digits", "task.label_noise=0.2", "task.input_noise=0.1", "schedule=inverse_sqrt"),
+        *("train.modes=2", "train.modes_every=1"),
+    ],
     "resnet20": ["task=digits", "model=resnet20", "optimizer=lookahead", "optimizer.k=2", "eval.size=8"],
     "resnet18": ["task=digits", "model=resnet18", "model.norm=group", "model.width=8", "eval.size=8"],
     "sphere": ["task=digits", "model=si_mlp", "train.sphere=true", "probes=[scale_invariant]"],

@@ -97,6 +97,17 @@ class Train(Section, of="train"):
     halve_at: int | None = key(
         None, "step from which on the learning rate is half of what it would be; null: never", least=0
     )
+    modes: int | None = key(
+        None,
+        "modes of a run, of which ever more weights become affine functions while it trains; null: none",
+        least=1,
+    )
+    modes_every: int = key(10, "with modes: steps between the weights that are taken into them", least=1)
+    modes_warmup: int = key(20, "with modes: weights that are taken before the modes are fixed", least=2)
+    modes_window: int = key(10, "with modes: weights that are taken before more are embedded", least=1)
+    modes_share: float = key(
+        0.1, "with modes: share of the weights that are embedded at a time", above=0, most=1
+    )
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -106,6 +117,14 @@ class Train(Section, of="train"):
         self._require(size == "full" or whole, "batch_size")
         one = self.norm_clamp is None or not self.sphere
         self._require(one, "norm_clamp", "null, or train.sphere=false: only one of them holds a norm")
+        free = self.modes is None or not (self.sphere or self.norm_clamp is not None)
+        self._require(
+            free, "modes", "null, or weights whose norm is not held (train.sphere, train.norm_clamp)"
+        )
+        for name in ("every", "warmup", "window", "share"):
+            default = type(self).__dataclass_fields__[f"modes_{name}"].default
+            said = self.modes is not None or getattr(self, f"modes_{name}") == default
+            self._require(said, f"modes_{name}", "train.modes as well, the number of modes")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,8 @@ FORCED = "forced"
 _BLOCK = "block-"
 # Before the name of a parameter or buffer, what is stored of averaged weights beside the weights.
 AVERAGE = "average/"
+# Before what a checkpoint holds of modes that weights are replaced by.
+MODES = "modes/"
 
 # A label, a cadence, the name of a table: a part of a file's name, and short enough to stand twice in one.
 NAME = re.compile(r"\w[\w.+-]{0,149}")

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dynalab.config.typed import plain
 from dynalab.core.errors import ConfigError
-from dynalab.store.names import AVERAGE
+from dynalab.store.names import AVERAGE, MODES
 from dynalab.training.averaging import STATE
 from dynalab.training.editing import edit
 from dynalab.training.loop import Loop
@@ -45,7 +46,13 @@ def carry(before: Loop, after: Loop, weights: Mapping[str, Tensor], other: Mappi
     probes = before.config.probe
     gone = [name for name, config in after.config.probe.items() if probes.get(name) != config]
     again = before.config.average != after.config.average
-    left = ("optimizer/",) * fresh + (AVERAGE, STATE) * again + tuple(f"probe/{name}/" for name in gone)
+    other_modes = _modes(before) != _modes(after)
+    left = (
+        ("optimizer/",) * fresh
+        + (AVERAGE, STATE) * again
+        + (MODES,) * other_modes
+        + tuple(f"probe/{name}/" for name in gone)
+    )
     kept = {key: value for key, value in other.items() if not key.startswith(left)} if left else other
     after.load(before.step, weights, kept)
     refuse_held(after.config.train, after.updates.masks.of)
@@ -85,6 +92,11 @@ def _kind(loop: Loop) -> tuple[str, ...]:
     """Name what decides which tensors an optimizer holds."""
     config = loop.config.optimizer
     return config.name, str(getattr(config, "inner", "")), str(getattr(config, "inner_state", ""))
+
+
+def _modes(loop: Loop) -> dict[str, object]:
+    """Return the keys of modes."""
+    return {name: value for name, value in plain(loop.config.train).items() if name.startswith("modes")}
 
 
 def differ(before: Loop, after: Loop) -> bool:

@@ -21,11 +21,12 @@ from dynalab.networks.build import build_networks, side_by_side, task_and_networ
 from dynalab.networks.evaluation import Evaluation
 from dynalab.networks.stack import Stack, refuse_own_attributes, widen
 from dynalab.probes.base import Setting
-from dynalab.store.names import AVERAGE
+from dynalab.store.names import AVERAGE, MODES
 from dynalab.tasks.base import Fewer, First, TaskData
 from dynalab.tasks.checks import check_data
 from dynalab.tasks.loss import Loss
 from dynalab.training.averaging import STATE, Averaging
+from dynalab.training.embedding import embedding_of
 from dynalab.training.host import Host, Promised
 from dynalab.training.losses import Losses
 from dynalab.training.measuring import Measuring, measurements, needs_of
@@ -55,6 +56,7 @@ class Loop:
         updates: What brings them on.
         measuring: What looks at them.
         averaging: What averages their weights; None where the configuration has no average.
+        embedding: What replaces weights by their modes; None where nothing does.
         initial: The weights at the initialisation, name -> (S, ...), where something asks for them.
     """
 
@@ -136,6 +138,7 @@ class Loop:
         if config.average is not None:
             about = (config.average, stack, self.updates.optimizer, self.data, evaluation, folders)
             self.averaging = Averaging(*about)
+        self.embedding = embedding_of(config.train, stack.trained, self.updates.optimizer)
         looked_at = (self.updates, self._losses, evaluation, config.eval.every, self.initial)
         self.measuring = Measuring(items, *looked_at, host, self.averaging)
 
@@ -147,6 +150,8 @@ class Loop:
     def update(self) -> None:
         """Make the update `step` -> `step + 1`."""
         self.updates.make(self.measuring.needs_at(self.step + 1))
+        if self.embedding is not None:
+            self.embedding.take(self.step, self.updates.gradients.lost)
         if self.averaging is not None:
             self.averaging.take(self.step, self.updates.gradients.lost)
 
@@ -199,6 +204,9 @@ class Loop:
         if self.averaging is not None:
             for key, value in self.averaging.tensors(self.step).items():
                 other[key] = of_living(value) if value.dim() else value
+        if self.embedding is not None:
+            for key, value in self.embedding.tensors().items():
+                other[f"{MODES}{key}"] = of_living(value) if value.dim() else value
         for item in self.measuring.items:
             for key, value in getattr(item.probe, "tensors", dict)().items():
                 other[f"probe/{item.name}/{key}"] = value[:n_runs]
@@ -220,6 +228,8 @@ class Loop:
         self.updates.load(step, weights, own("optimizer/"), own("mask/"))
         if self.averaging is not None:
             self.averaging.load(step, own(AVERAGE), own(STATE))
+        if self.embedding is not None:
+            self.embedding.load(own(MODES))
         for item in self.measuring.items:
             if kept := own(f"probe/{item.name}/"):
                 item.probe.load(kept)  # type: ignore[attr-defined]

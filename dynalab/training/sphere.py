@@ -90,6 +90,10 @@ def refuse_held(train: Train, masks: Mapping[str, Tensor]) -> None:
     Raises:
         ConfigError: There are some.
     """
+    if masks and train.modes is not None:
+        raise ConfigError(
+            f"train.modes={train.modes}: replaces weights by their modes, and an edit holds some of them where they are"
+        )
     if masks and (train.sphere or train.norm_clamp is not None):
         key = "train.sphere=true" if train.sphere else f"train.norm_clamp={train.norm_clamp:g}"
         raise ConfigError(
