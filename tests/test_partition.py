@@ -19,7 +19,7 @@ from dynalab.core.errors import ConfigError
 from dynalab.models import resnet20
 from dynalab.models.nets.mlp import MLP
 from dynalab.models.nets.scale_invariant import ScaleInvariantConvNet, ScaleInvariantMLP
-from dynalab.partition import Partition, Plane
+from dynalab.partition import Partition, Plane, compiled, mesh
 from dynalab.show.blocks import Figure, Polygons
 from dynalab.show.plots import draw
 
@@ -214,6 +214,50 @@ def test_lines_through_one_point_and_through_corners_make_no_slivers() -> None:
     found = Partition.of(Diamond(), flat())
     assert len(found) == 12
     assert sorted(np.round(found.areas, 12)) == [0.25] * 8 + [0.5] * 4
+
+
+@pytest.mark.parametrize("name", ["mlp", "bounded", "maxout", "ties"])
+def test_compiled_cuts_are_those_of_numpy_to_the_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not compiled.installed():
+        # What numba would compile, by Python itself.
+        monkeypatch.setattr(mesh, "kernel", lambda: compiled._cuts)
+    if name == "ties":
+        # Lines through vertices and through one point.
+        torch.manual_seed(1)
+        own, where = (
+            nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3)),
+            flat(),
+        )
+        for weights in own.parameters():
+            weights.data = torch.randint(-1, 2, weights.shape).float()
+    else:
+        own, where = network(name)
+    one, other = (Partition.of(own, where, compiled=asked) for asked in (False, True))
+    assert len(one) == len(other) > 3
+    for a, b in ((one.mesh, other.mesh), (one.classes.faces.mesh, other.classes.faces.mesh)):
+        for part in ("xy", "ends", "sides", "labels"):
+            np.testing.assert_array_equal(getattr(a, part), getattr(b, part))
+
+
+def test_compiled_cuts_take_numba_and_as_many_regions_as_are_asked_for(monkeypatch) -> None:
+    own, where = network("mlp")
+    monkeypatch.setattr(mesh, "kernel", lambda: compiled._cuts)
+    with pytest.raises(ConfigError, match="more than 5 regions"):
+        Partition.of(own, where, most=5, compiled=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(compiled, "installed", lambda: False)
+    compiled.kernel.cache_clear()
+    with pytest.raises(ConfigError, match=r"numba: pip install 'dynalab\[regions\]'"):
+        Partition.of(own, where, compiled=True)
+
+
+def test_a_network_is_run_once_at_the_vertices_where_nothing_is_held_past_a_bend() -> None:
+    own, where = network("mlp")
+    rows = []
+    own.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    Partition.of(own, where)
+    # Two readings of two and three inputs, and a pass that begins at the corners of the square.
+    assert rows == [2, 3, 4]
 
 
 def test_a_maximum_draws_only_where_its_place_changes() -> None:

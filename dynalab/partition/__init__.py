@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynalab.partition.mesh import TOLERANCE, Mesh, extended
+from dynalab.partition.mesh import TOLERANCE, Mesh
 from dynalab.partition.mesh import TooMany as TooMany
 from dynalab.partition.plane import Plane as Plane
 
@@ -50,12 +50,12 @@ class Faces:
     @cached_property
     def _halves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Face, start and end of every edge as its faces go round it, counter-clockwise, by face and start."""
-        (start, end), (left, right) = self.mesh.ends, self.mesh.sides
-        face, start, end = np.r_[left, right], np.r_[start, end], np.r_[end, start]
-        inside = (face >= 0).nonzero()[0]
-        face, start, end = face[inside], start[inside], end[inside]
+        ends = self.mesh.ends
+        face, start, end = self.mesh.sides.ravel(), ends.ravel(), ends[::-1].ravel()
         order = np.argsort(face * len(self.mesh.xy) + start)
-        return face[order], start[order], end[order]
+        # Those that are outside come first.
+        order = order[np.count_nonzero(face < 0) :]
+        return face.take(order), start.take(order), end.take(order)
 
     @cached_property
     def _doubled(self) -> np.ndarray:
@@ -85,16 +85,18 @@ class Faces:
         """The corners of all polygons one after another, (H,), counter-clockwise, and where each begins, (K + 1,)."""
         face, start, end = self._halves
         key = len(self.mesh.xy)
-        after = np.searchsorted(face * key + start, face * key + end)
+        # By face, where they end: at each such place, the edge that starts there is the next.
+        after = np.empty(len(face), np.intp)
+        after[np.argsort(face * key + end)] = np.arange(len(face))
         begins = np.searchsorted(face, np.arange(len(self) + 1))
         corners = np.empty(len(face), np.intp)
-        active = np.arange(len(self))
-        at, turn = begins[:-1], 0
-        while len(active):
-            corners[begins[active] + turn] = start[at]
-            turn += 1
-            more = begins[active] + turn < begins[active + 1]
-            at, active = after[at[more]], active[more]
+        at = begins[:-1]
+        to, last = begins[:-1], begins[1:]
+        while len(to):
+            corners[to] = start.take(at)
+            to = to + 1
+            more = (to < last).nonzero()[0]
+            at, to, last = after.take(at.take(more)), to.take(more), last.take(more)
         return corners, begins
 
     @property
@@ -102,7 +104,7 @@ class Faces:
         """The corners of every polygon, counter-clockwise, (n, 2) each."""
         corners, begins = self.loops
         places = self.mesh.xy[corners]
-        return [places[i:j] for i, j in pairwise(begins)]
+        return [places[i:j] for i, j in pairwise(begins.tolist())]
 
 
 @dataclass(frozen=True)
@@ -158,17 +160,21 @@ class Partition(Faces):
         self.plane, self.network = plane, network
 
     @classmethod
-    def of(cls, network: nn.Module, plane: Plane, most: int | None = None) -> Partition:
+    def of(
+        cls, network: nn.Module, plane: Plane, most: int | None = None, compiled: bool | None = None
+    ) -> Partition:
         """Return the partition of a network that takes rows (n, D) to outputs (n, C).
 
         A region is where no number changes its sign that a ReLU or the like takes, and no maximum the place where it
-        is. Time goes with the regions and, since the network is run at the vertices up to each of its bends in turn,
-        with their number.
+        is. Time goes with the regions. Where a network holds on to what comes before a bend, as a residual one does,
+        it is run at the vertices up to each of its later bends in turn, and time goes with their number as well.
 
         Args:
             network: A plain module; a copy in float64 is run, in evaluation.
             plane: The square.
             most: Regions at most; None: as many as there are.
+            compiled: Whether cuts are compiled by numba; None: where it is installed, once that pays (`Mesh`). The
+                result is the same to the bit.
 
         Raises:
             ConfigError: The network is not piecewise linear.
@@ -177,13 +183,16 @@ class Partition(Faces):
         from dynalab.partition.kinks import PiecewiseLinear
 
         read = PiecewiseLinear(network, plane.basis.shape[1])
-        mesh = Mesh(plane.corners, most)
-        for place, kink in enumerate(read.kinks):
-            values = read.at(place, plane.lift(mesh.xy))
-            if kink.windows is None:
-                mesh.cut(values, _scale(values), place)
-            else:
-                cut_by_maxima(mesh, values, kink.windows, place)
+        mesh = Mesh(plane.corners, most, compiled)
+
+        def cut(place: int, values: np.ndarray) -> np.ndarray:
+            windows = read.kinks[place].windows
+            if windows is None:
+                return mesh.cut(values, _scale(values), place)
+            return cut_by_maxima(mesh, values, windows, place)
+
+        for place in range(read.walk(plane.lift(mesh.xy), cut), len(read.kinks)):
+            cut(place, read.at(place, plane.lift(mesh.xy)))
         return cls(plane, read, mesh)
 
     @cached_property
@@ -243,11 +252,13 @@ def cut_by_maxima(mesh: Mesh, values: np.ndarray, windows: np.ndarray, label: in
     # What is none is less than all others.
     values = np.concatenate([values, np.full((len(values), 1), -2 * scale - 1)], 1)
     largest = values[:, windows[:, 0]]
+    n, m = len(windows), values.shape[1]
     for column in windows.T[1:]:
-        born = mesh.cut(values[:, column] - largest, scale, label)
-        # Both are affine on what was cut; their maximum is so only now.
-        values, largest = extended(values, born), extended(largest, born)
-        np.maximum(values[:, column], largest, out=largest)
+        # Both are affine on what is cut; their maximum is so only then.
+        own = np.concatenate([values[:, column] - largest, values, largest], 1)
+        own = mesh.cut(own, scale, label, n)
+        values, largest = own[:, n : n + m], own[:, n + m :]
+        largest = np.maximum(values[:, column], largest)
     # Where two were equal that a later one exceeds, the maximum does not change its place.
     drawn = np.flatnonzero(mesh.labels == label)
     if len(drawn):

@@ -8,6 +8,7 @@ network is written in, it is read, as long as the order of its calls does not de
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -62,8 +63,11 @@ BOUNDS: Mapping[str, Mapping[str, float | None]] = {
 }
 # Numbers of a call that are held at once, of all inputs together: half a GiB.
 MOST_NUMBERS = 1 << 26
-# Those of a pass.
+# Those of a pass at a time, where torch may unfold the arguments of a convolution to many more.
 PASS = 1 << 22
+
+# What a network raises that does not run on its inputs.
+RUNNING = (RuntimeError, TypeError, IndexError)
 
 # From the places of one example's numbers, with one input on their axis, to those of every maximum, (n, k).
 Windows = Callable[[np.ndarray], np.ndarray]
@@ -105,7 +109,14 @@ class PiecewiseLinear:
         Raises:
             ConfigError: It is not piecewise linear, or cannot be run so.
         """
-        self._network = copy.deepcopy(network).double().eval().requires_grad_(False)
+        # Of what is empty, as a module's ten dictionaries of hooks, `deepcopy` is slow to make a copy.
+        empty = {
+            id(held): type(held)()
+            for module in network.modules()
+            for held in vars(module).values()
+            if type(held) in (dict, OrderedDict) and not held
+        }
+        self._network = copy.deepcopy(network, empty).double().eval().requires_grad_(False)
         passes = []
         for n in (2, 3):
             reading = _Pass()
@@ -116,13 +127,14 @@ class PiecewiseLinear:
                 raise ConfigError(f"the network gives {shape} for {n} inputs, not a row of outputs for each")
         self.kinks = [_kink(*pair) for pair in zip(*passes, strict=True)]
         self._widest = max([size, *(kink.size for kink in self.kinks)])
+        self._unfolds = reading.unfolds
 
     def _run(self, reading: _Pass, inputs: Tensor) -> Tensor | None:
         """Return outputs; None where the pass ends before."""
         try:
             with torch.no_grad(), reading:
                 return self._network(inputs.as_subclass(_Varying)).as_subclass(Tensor)
-        except (RuntimeError, TypeError, IndexError) as error:
+        except RUNNING as error:
             first = str(error).strip().partition("\n")[0]
             raise ConfigError(
                 f"the network does not run on rows of {inputs.shape[1]:,} numbers: {first}"
@@ -147,15 +159,65 @@ class PiecewiseLinear:
                 f"{len(inputs):,} vertices, at call {place + 1} of {len(self.kinks)} of a kink; take a smaller one"
             )
         values = np.empty((len(inputs), kink.size))
-        done = 0
+        done, met = 0, 0
+
+        def reach(argument: Tensor, numbers: Tensor) -> Tensor:
+            nonlocal met
+            if met == place:
+                raise _Reached(numbers)
+            met += 1
+            return argument
+
         for part in self._parts(inputs):
+            met = 0
             try:
-                self._run(_Pass(until=place), part)
+                self._run(_Pass(reach), part)
             except _Reached as reached:
-                own = reached.at.movedim(kink.axis, 0).reshape(len(part), -1)
-                values[done : done + len(part)] = own.as_subclass(Tensor).numpy()
+                values[done : done + len(part)] = _rows(reached.at, kink)
             done += len(part)
         return values
+
+    def walk(self, inputs: np.ndarray, meet: Callable[[int, np.ndarray], np.ndarray]) -> int:
+        """Run the network once over inputs to which its kinks add more.
+
+        Where it holds on to what comes before a kink, as a sum around it does, that has too few rows after it, and the
+        pass ends.
+
+        Args:
+            inputs: Shape (n, D).
+            meet: Takes the place of a kink and its numbers (n, m), and returns those of all inputs that there are then.
+
+        Returns:
+            How many kinks it met, from the first on.
+        """
+        most = PASS if self._unfolds else MOST_NUMBERS
+        rows, met, meeting = len(inputs), 0, False
+
+        def go_on(argument: Tensor, numbers: Tensor) -> Tensor:
+            nonlocal rows, met, meeting
+            kink = self.kinks[met]
+            shape = (*kink.shape[: kink.axis], rows, *kink.shape[kink.axis :])
+            if numbers is not argument or argument.shape != shape or rows * self._widest > most:
+                raise _Reached(argument)
+            meeting = True
+            values = meet(met, _rows(argument, kink))
+            rows, met, meeting = len(values), met + 1, False
+            if met == len(self.kinks):
+                raise _Reached(argument)
+            return (
+                torch.from_numpy(values).view(rows, *kink.shape).movedim(0, kink.axis).as_subclass(_Varying)
+            )
+
+        start = torch.from_numpy(np.ascontiguousarray(inputs)).as_subclass(_Varying)
+        try:
+            with torch.no_grad(), _Pass(go_on):
+                self._network(start)
+        except _Reached:
+            pass
+        except RUNNING:
+            if meeting:
+                raise
+        return met
 
     def slopes(self, inputs: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return outputs (n, C) for inputs (n, D), and their derivatives along directions (k, D), (n, C, k)."""
@@ -206,39 +268,63 @@ class _Varying(torch.Tensor):
 
 
 class _Reached(Exception):
-    """The kink that a pass was to end at."""
+    """The end of a pass, and what it came to."""
 
     def __init__(self, at: Tensor) -> None:
         self.at = at
 
 
 class _Pass(TorchFunctionMode):
-    """A pass that meets the kinks in their order, and ends at one where that is asked for."""
+    """A pass that meets the kinks in their order.
 
-    def __init__(self, until: int | None = None) -> None:
+    Attributes:
+        met: What it met so far.
+        unfolds: Whether there was a convolution.
+    """
+
+    def __init__(self, at_kink: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+        """Take what is done at a kink: from its argument and its numbers comes the argument that it goes on with."""
         super().__init__()
-        self.until = until
+        self._at_kink = at_kink
         self.met: list[_Met] = []
+        self.unfolds = False
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        varying = sum(isinstance(item, _Varying) for item in _flat([*args, *kwargs.values()]))
+        varying = _varying((*args, *kwargs.values()))
         if varying:
             name = getattr(func, "__name__", str(func))
             found = _bends(name, args, kwargs)
             if found is not None:
-                if self.until == len(self.met):
-                    raise _Reached(found[0])
-                self.met.append(found[1])
+                numbers, met = found
+                self.met.append(met)
+                if self._at_kink is not None and args:
+                    args = (self._at_kink(args[0], numbers), *args[1:])
+                elif self._at_kink is not None:
+                    kwargs["input"] = self._at_kink(kwargs["input"], numbers)
             elif not _affine(name, args, kwargs, varying):
                 raise ConfigError(f"the network is not piecewise linear: {_why(name)}")
+            self.unfolds |= name.startswith("conv")
         return func(*args, **kwargs)
 
 
-def _flat(items: Any) -> list[Any]:
-    return [x for item in items for x in (_flat(item) if isinstance(item, list | tuple) else [item])]
+def _rows(numbers: Tensor, kink: Kink) -> np.ndarray:
+    """Return the numbers of a kink as rows, (n, m)."""
+    own = numbers.movedim(kink.axis, 0).flatten(1) if len(kink.shape) else numbers[:, None]
+    return own.as_subclass(Tensor).numpy()
+
+
+def _varying(items: Any) -> int:
+    """Return how many of some arguments, or of what they hold, depend on the inputs."""
+    found = 0
+    for item in items:
+        if isinstance(item, _Varying):
+            found += 1
+        elif isinstance(item, (list, tuple)):
+            found += _varying(item)
+    return found
 
 
 def _why(name: str) -> str:
