@@ -7,6 +7,7 @@ Its vertices are x + r v_p and x - r v_p, with P orthonormal axes v_p of R^D in 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,12 +17,18 @@ _DRAW = 0x617865
 
 def axes(size: int, count: int) -> np.ndarray:
     """Return P = min(count, size) orthonormal axes of R^size in an orientation of uniform chance, shape (P, size)."""
+    return _axes(size, min(count, size)).copy()
+
+
+@lru_cache(16)
+def _axes(size: int, count: int) -> np.ndarray:
     rng = np.random.default_rng(np.random.SeedSequence(_DRAW, spawn_key=(size,)))
-    q, r = np.linalg.qr(rng.normal(size=(size, min(count, size))))
+    q, r = np.linalg.qr(rng.normal(size=(size, count)))
     # Without the signs the orientation depends on how QR is done (Mezzadri 2007).
     return np.ascontiguousarray((q * np.sign(np.diag(r))).T)
 
 
+@lru_cache(64)
 def reach(size: int, count: int) -> float:
     """Return c_P, the largest |cosine| of a direction with P = min(count, size) random axes of R^size, in expectation.
 

@@ -26,6 +26,8 @@ from torch.overrides import TorchFunctionMode
 from dynalab.models.base import Context
 
 Function = Callable[..., Tensor]
+# From a unit's place in the pass, its function, its argument, and whether its value goes there, comes the value.
+Look = Callable[[int, Function, Tensor, bool], Tensor]
 
 _RELU = (torch.relu, torch.relu_, F.relu, Tensor.relu, Tensor.relu_)
 # Nonlinearities of which the sign of the argument says on which side of its middle a unit is -> the same out of place.
@@ -42,8 +44,8 @@ UNITS: dict[Any, Function] = {
 }
 # How far the points of a difference are from x.
 STEP = 1e-2
-# Entries of the widest layer that go through a network at once: a few megabytes.
-ENTRIES = 1 << 19
+# Entries of the widest layer that go through a network at once: a megabyte, which a core's own cache holds.
+ENTRIES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Units:
         shapes: list[list[torch.Size]] = [[], []]
         for n, own in zip((2, 3), shapes, strict=True):
 
-            def look(_: int, function: Function, argument: Tensor, own: list[torch.Size] = own) -> Tensor:
+            def look(_: int, function: Function, argument: Tensor, __: bool, own: Any = own) -> Tensor:
                 own.append(argument.shape)
                 return function(argument)
 
@@ -127,15 +129,17 @@ class Units:
         def piece(inputs: Tensor) -> list[Tensor]:
             found = []
 
-            def look(place: int, function: Function, argument: Tensor) -> Tensor:
+            def look(place: int, function: Function, argument: Tensor, in_place: bool) -> Tensor:
                 layer = self._layers[place]
                 if not layer.units:
                     return function(argument)
                 spread = layer.apart(argument, len(offsets))
-                here = spread[0]
-                moved = torch.maximum(spread.amax(0) - here, here - spread.amin(0)) / STEP
-                found.append((here.abs() / moved).masked_fill_(moved == 0, torch.inf).flatten(1))
-                return layer.together(_tangent(function, here, spread), argument)
+                here, up, down = spread[0], spread.amax(0), spread.amin(0)
+                moved = torch.maximum(up.sub_(here), torch.sub(here, down, out=down), out=up).div_(STEP)
+                found.append(here.abs().div_(moved).masked_fill_(moved == 0, torch.inf).flatten(1))
+                # A view of the argument may be written to where that is written to anyhow.
+                tangent = _tangent(function, here, spread, spread if in_place else None)
+                return argument if in_place else layer.together(tangent, argument)
 
             self._forward(state, inputs, look)
             return found
@@ -154,7 +158,7 @@ class Units:
         def piece(inputs: Tensor) -> list[Tensor]:
             found = []
 
-            def look(place: int, function: Function, argument: Tensor) -> Tensor:
+            def look(place: int, function: Function, argument: Tensor, _: bool) -> Tensor:
                 layer = self._layers[place]
                 if layer.units:
                     spread = layer.apart(argument, len(offsets))
@@ -171,20 +175,19 @@ class Units:
     ) -> list[Tensor]:
         """Return what is found of every layer, (B, units), some points at a time, each with all offsets."""
         most = max(ENTRIES // (len(offsets) * max(self.sizes, default=1)), 1)
-        pieces = [piece((some + offsets[:, None]).flatten(0, 1)) for some in points.split(most)]
-        return [torch.cat(rows) for rows in zip(*pieces, strict=True)]
+        pieces = -(-len(points) // most)
+        rows = [piece((some + offsets[:, None]).flatten(0, 1)) for some in points.tensor_split(pieces)]
+        return [torch.cat(layer) if pieces > 1 else layer[0] for layer in zip(*rows, strict=True)]
 
-    def _forward(
-        self, state: Mapping[str, Tensor], inputs: Tensor, look: Callable[[int, Function, Tensor], Tensor]
-    ) -> None:
+    def _forward(self, state: Mapping[str, Tensor], inputs: Tensor, look: Look) -> None:
         with torch.no_grad(), _Watch(look):
             functional_call(self._network.train(False), dict(state), (inputs, *self._context))
 
 
 class _Watch(TorchFunctionMode):
-    """Hands every unit's place in the pass, function and argument over; what comes back is its value."""
+    """Hands every unit over; what comes back is its value."""
 
-    def __init__(self, look: Callable[[int, Function, Tensor], Tensor]) -> None:
+    def __init__(self, look: Look) -> None:
         super().__init__()
         self._look, self._seen = look, 0
 
@@ -198,10 +201,9 @@ class _Watch(TorchFunctionMode):
         argument, rest = (args[0], args[1:]) if args else (kwargs.pop("input"), ())
         in_place = kwargs.pop("inplace", False) or getattr(func, "__name__", "").endswith("_")
         place, self._seen = self._seen, self._seen + 1
-        value = self._look(
-            place, function if not (rest or kwargs) else _Given(function, rest, kwargs), argument
-        )
-        return argument.copy_(value) if in_place else value
+        own = _Given(function, rest, kwargs) if rest or kwargs else function
+        value = self._look(place, own, argument, in_place)
+        return argument.copy_(value) if in_place and value is not argument else value
 
 
 @dataclass(frozen=True)
@@ -216,12 +218,12 @@ class _Given:
         return self.function(argument, *self.rest, **self.kwargs)
 
 
-def _tangent(function: Function, here: Tensor, spread: Tensor) -> Tensor:
+def _tangent(function: Function, here: Tensor, spread: Tensor, out: Tensor | None) -> Tensor:
     """Return the tangent of an elementwise function at `here`, (B, ...), where an argument is `spread`, (n, B, ...)."""
     if function is torch.relu:
-        return spread * (here > 0)
+        return torch.mul(spread, (here > 0).to(spread.dtype), out=out)
     with torch.enable_grad():
         leaf = here.detach().clone().requires_grad_()
         value = function(leaf)
         (slope,) = torch.autograd.grad(value.sum(), [leaf])
-    return torch.addcmul(value.detach() - slope * here, spread, slope)
+    return torch.addcmul(value.detach() - slope * here, spread, slope, out=out)

@@ -154,7 +154,8 @@ class Neighbourhoods:
         own = to_device(drawn, points.device)
         if self.method == "linearised":
             radii = units.radii(state, points, own)
-            lost = torch.stack([layer.isnan().any(1) for layer in radii]).any(0)
+            # They are 0 or more, so that nothing but NaN makes a sum NaN.
+            lost = torch.stack([layer.sum(1).isnan() for layer in radii]).any(0)
             cuts = [[layer < r for r in self.radii] for layer in radii]
         else:
             by_radius = [units.cut(state, points, own, r) for r in self.radii]
