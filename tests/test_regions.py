@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from dynalab import analyze, load, train
 from dynalab.analysis import regions
 from dynalab.analysis.base import Group
+from dynalab.analysis.regions.contrasts import contrast, show_contrasts
 from dynalab.analysis.regions.phases import FEWEST, phases_of
 from dynalab.config.compose import compose
 from dynalab.config.ensemble import from_tree
@@ -385,3 +387,48 @@ def test_rows_cost_a_tenth_of_training():
             <= 0.1 * passes * every
             < points * Config().passes + passes * config.eval.every
         )
+
+
+def test_counts_that_are_mostly_zero_have_no_phases():
+    rng = np.random.default_rng(3)
+    for points, most in ((200, 0.03), (None, 0.05)):
+        alarms = [
+            bool(phases_of(np.arange(8), rng.poisson(mean, 8) / 200, 0.2, points).phases)
+            for mean in (0.2, 0.5, 1.0, 2.0, 5.0)
+            for _ in range(120)
+        ]
+        assert np.mean(alarms) <= most, points
+    # Of curves that are as low there are the phases that rows have counted.
+    fall = np.linspace(1.0, 0.0, 12) ** 2 / 10
+    assert [len(phases_of(np.arange(12), fall, 0.2, points).phases) for points in (400, 60)] == [1, 0]
+    assert (
+        phases_of(np.arange(12), fall, 0.2, 60).few and len(phases_of(np.arange(12), fall, 0.2).phases) == 1
+    )
+
+
+def test_two_settings_are_held_against_each_other_and_unlike_counts_are_not(kept):
+    one = analyze("regions", kept, source="weights", points=30).value
+    around = [run.train for run in one.runs]
+    raised = replace(
+        one,
+        runs=tuple(
+            replace(run, train=replace(own, highest=3 * own.highest, last=2 * own.last, second_descent=None))
+            for run, own in zip(one.runs, around, strict=True)
+        ),
+    )
+    found = contrast({"a": one, "b": raised})
+    ratios = {(item.points, item.of): item.ratio for item in found.differences}
+    assert ratios == pytest.approx({("train", "highest"): 3, ("train", "last"): 2, **dict.fromkeys(SAME, 1)})
+    seen = next(item for item in found.seen if (item.points, item.phase) == ("train", "second_descent"))
+    assert seen.runs == (sum(own.second_descent is not None for own in around), 0) and seen.of == (3, 3)
+    said, table, note = show_contrasts({"noisy": found}, {"clean": one, "noisy": raised})
+    assert re.search(r"of noisy\*\* against clean: .* at its highest \*\*3\*\*", said.text), said.text
+    assert len(table.rows) == 4 + 6 and "random labels" in note.text
+    other = analyze("regions", kept, source="weights", points=30, radii=[0.2]).value
+    refused = contrast({"a": one, "b": other})
+    assert not refused.differences and refused.reason == "neighbourhoods are of radius 0.05 and 0.2"
+    (line,) = show_contrasts({"b": refused}, {"a": one, "b": other})
+    assert line.text.endswith("not compared, since neighbourhoods are of radius 0.05 and 0.2.")
+
+
+SAME = (("test", "highest"), ("test", "last"))

@@ -27,6 +27,8 @@ _COLOUR = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
 _MARKS = re.compile(r'<g id="run-([\d-]+)"')
 _LONG_NUMBER = re.compile(r"(-?\d+\.\d\d)\d+")
 RASTER_DPI = 200
+# Of what is pixels within an SVG, which a page carries: more than one for each of its own.
+PAGE_DPI = 120
 # Pixels of the page for a point of the figure: figures of full width fill the page's column.
 SCALE = 1.54
 
@@ -39,7 +41,7 @@ def to_svg(figure: Figure) -> str:
         if (engine := figure.get_layout_engine()) is not None:
             engine.execute(figure)
             figure.set_layout_engine("none")
-        figure.savefig(buffer, format="svg", metadata=_NO_METADATA, dpi=RASTER_DPI)
+        figure.savefig(buffer, format="svg", metadata=_NO_METADATA, dpi=PAGE_DPI)
     text = buffer.getvalue()
     # A hundredth of a point is finer than any screen; this halves the size of long curves.
     return re.sub(r' d="[^"]*"', lambda match: _LONG_NUMBER.sub(r"\1", match[0]), text)

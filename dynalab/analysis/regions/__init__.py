@@ -8,16 +8,17 @@ then a network generalises late, and becomes robust (Humayun et al. 2024, arXiv 
 
 A phase is a fall or rise by a share `change` of the higher of its ends that is also larger than the range which the
 noise seen between windows of rows would have (of one row below 40, of five at 100): of curves that are noise around a
-constant, 5% or fewer have one that is not there, at 20 to 300 rows and where the noise of neighbouring rows correlates
-by 0 to .7. Where noise would hide such a change, as it often does with fewer than 60 rows, the verdict is
-`cannot_tell`; at 100 rows noise of 5% of the first value hides few phases. Each onset and
-end has the steps between which the curve cannot be told from its extreme; over runs stand shares and median steps with
-95% intervals, runs that have not come so far counting as later, and by how many steps a phase sets in after the run
-memorises and generalises (the levels of the task).
+constant, 5% or fewer have one that is not there, at 8 to 300 rows and where the noise of neighbouring rows correlates
+by 0 to .7. Where no row counts eight units around all points of a set together, or where noise would hide such a
+change, as it often does with fewer than 60 rows, the verdict is `cannot_tell`; at 100 rows noise of 5% of the first
+value hides few phases. Each onset and end has the steps between which the curve cannot be told from its extreme; over
+runs stand shares and median steps with 95% intervals, runs that have not come so far counting as later, and by how
+many steps a phase sets in after the run memorises and generalises (the levels of the task).
 
 That a phase comes after memorising says nothing of why. A control is the same training on random labels, where nothing
 can be generalised: `task.label_noise=0.9` makes those of ten classes uniform (an image task), and what happens there
-as well is none of generalisation's doing.
+as well is none of generalisation's doing. After `dynalab train ... task.label_noise=0,0.9` and this analysis the page
+of `dynalab report` holds the two against each other.
 
 Rows are the weights that were kept (`snapshots.every`, `snapshots.at`), from which it is counted anew, or those of the
 probe `regions`.
@@ -33,6 +34,7 @@ import numpy as np
 
 from dynalab.analysis.base import Group, Keys, Needs, Run, key
 from dynalab.analysis.compare.samples import LEVELS, landmark
+from dynalab.analysis.regions.contrasts import Contrast, contrast, show_contrasts
 from dynalab.analysis.regions.findings import (
     Around,
     Findings,
@@ -42,7 +44,7 @@ from dynalab.analysis.regions.findings import (
     summarised,
 )
 from dynalab.analysis.regions.measure import Rows, of_probe, of_weights, source_of, too_few
-from dynalab.analysis.regions.phases import FEWEST, phases_of
+from dynalab.analysis.regions.phases import COUNTED, FEWEST, phases_of
 from dynalab.analysis.regions.summary import show
 from dynalab.analysis.sources import record_of
 from dynalab.core.errors import ConfigError, NothingMatched
@@ -50,9 +52,11 @@ from dynalab.core.words import count
 from dynalab.probes import regions as probe
 from dynalab.probes.regions import METHODS, SETS, Neighbourhoods
 
-__all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
+__all__ = [
+    "NEEDS", "TITLE", "VERSION", "Config", "Contrast", "Findings", "analyse", "contrast", "show", "show_contrasts",
+]  # fmt: skip
 
-VERSION = 1
+VERSION = 2
 TITLE = "Linear regions"
 RECORD = record_of("regions")
 
@@ -203,7 +207,7 @@ def _around(rows: Rows, place: int, change: float) -> Around | None:
     values, density = rows.layers[:, place].sum(1), rows.density[:, place, 0]
     if not np.isfinite(values).all():
         return None
-    curve = phases_of(rows.steps, values, change)
+    curve = phases_of(rows.steps, values, change, rows.points)
     phases = list(curve.phases)
     first = phases.pop(0) if phases and phases[0].after < phases[0].before else None
     ascent = phases.pop(0) if phases else None
@@ -217,7 +221,10 @@ def _around(rows: Rows, place: int, change: float) -> Around | None:
         (True, True, True): "double_descent",
     }[first is not None, ascent is not None, second is not None]
     reason = f"{count(len(rows.steps), 'row')}, steps {rows.steps[0]:,} to {rows.steps[-1]:,}"
-    if verdict == "flat" and curve.least > change:
+    if curve.few:
+        verdict = "cannot_tell"
+        reason += f"; no row counts {COUNTED} units around all points together"
+    elif verdict == "flat" and curve.least > change:
         verdict = "cannot_tell"
         reason += f"; noise from row to row hides changes of less than {curve.least:.0%}"
     elif verdict == "flat":

@@ -19,6 +19,8 @@ ROWS_PER_SIDE = 40
 # cases at most: by simulation of noise of 10% and 30% whose neighbouring rows correlate by .7, the worst up to there.
 # The fewer rows a window has, the less of their common noise is seen between windows.
 WIDTHS = (13.3, 10.5, 9.0, 8.2)
+# Units that one row has to count: curves of fewer are noise of a few steps' height, of which rows see too little.
+COUNTED = 8
 # And between rows up to so far apart, where there are so many for each.
 LAGS, ROWS_PER_LAG = 4, 20
 
@@ -45,25 +47,28 @@ class Curve:
         phases: In their order, falling and rising in turn.
         noise: Standard deviation of its noise from row to row, at the largest value.
         least: The least share of the largest value by which a fall could have been told from that noise.
+        few: Whether no row counts `COUNTED` units, so that no phase can be told.
     """
 
     phases: tuple[Phase, ...]
     noise: float
     least: float
+    few: bool
 
 
-def phases_of(steps: np.ndarray, values: np.ndarray, change: float) -> Curve:
-    """Return the phases of a curve, shape (T,).
+def phases_of(steps: np.ndarray, values: np.ndarray, change: float, points: int | None = None) -> Curve:
+    """Return the phases of a curve, shape (T,), of means of counts over so many points.
 
     A fall or rise counts if it is a share `change` of the higher of its ends, and more than the range that the noise
     seen between windows would have; both of moving means. Noise is that of the roots: counts vary more where they are
-    larger.
+    larger. Where the points are not known and some rows are 0, the smallest of the others is taken for one count.
     """
     half = len(values) // ROWS_PER_SIDE
     means = _means(np.maximum(values, 0.0), 2 * half + 1)
     scaled = np.sqrt(means)
     least = WIDTHS[min(half, len(WIDTHS) - 1)] * _spread(means, 2 * half + 1)
-    turns = _extremes(values, means, _turns(scaled, change, least), half)
+    few = _few(values, points)
+    turns = [] if few else _extremes(values, means, _turns(scaled, change, least), half)
     roots = np.sqrt(np.maximum(values, 0.0))
     noise = _noise(roots, range(1, 1 + min(max(len(roots) // ROWS_PER_LAG, 1), LAGS)))
     about = [_about(steps, roots, row, noise) for row in turns]
@@ -81,7 +86,14 @@ def phases_of(steps: np.ndarray, values: np.ndarray, change: float) -> Curve:
     ]
     top = float(scaled.max(initial=0.0))
     hidden = 1.0 - max(1.0 - least / top, 0.0) ** 2 if top else 0.0
-    return Curve(tuple(legs), 2.0 * float(roots.max(initial=0.0)) * noise, hidden)
+    return Curve(tuple(legs), 2.0 * float(roots.max(initial=0.0)) * noise, hidden, few)
+
+
+def _few(values: np.ndarray, points: int | None) -> bool:
+    top, above = float(values.max(initial=0.0)), values[values > 0]
+    if points is not None:
+        return top * points < COUNTED - 0.5
+    return len(above) < len(values) and top < (COUNTED - 0.5) * float(above.min(initial=np.inf))
 
 
 def _means(values: np.ndarray, window: int) -> np.ndarray:

@@ -7,20 +7,9 @@ from typing import Any
 
 from dynalab.analysis.base import Group, Series
 from dynalab.analysis.regions.findings import NAMES, Findings, Lag, PhaseSummary, Time
+from dynalab.analysis.regions.words import LABELS, POINTS, VERDICTS, bounds
 from dynalab.core.words import LINES, count, number, rounded
 from dynalab.show.blocks import Block, Lines, Panel, Say, Table, run_cell
-
-POINTS = {"train": "training points", "test": "held-out points", "random": "random points"}
-VERDICTS = {
-    "double_descent": "falls, rises and falls again",
-    "ascent_and_descent": "rises and falls",
-    "descent_and_ascent": "falls and rises",
-    "ascent": "rises",
-    "descent": "falls",
-    "flat": "does not change",
-    "cannot_tell": "cannot be told from noise",
-}
-LABELS = {"first_descent": "first descent", "ascent": "ascent", "second_descent": "second descent"}
 
 
 def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
@@ -73,32 +62,25 @@ def _headline(findings: Findings) -> str:
         text += f"; the ascent {_when(ascent.onset)}{_lags(ascent)}, and no second descent is seen"
     if train.last_to_first is not None:
         text += f"; it ends at **{number(rounded(train.last_to_first))}** times its first value"
-        text += _interval(train.last_to_first_interval)
+        text += bounds(train.last_to_first_interval, brackets=True)
     return text
 
 
 def _when(time: Time) -> str:
     if time.median_step is None:
         return f"is seen in {count(time.reached, 'run')}, in fewer than half"
-    return f"sets in at step **{time.median_step:,.0f}**{_interval(time.interval)}"
+    return f"sets in at step **{time.median_step:,.0f}**{bounds(time.interval, brackets=True)}"
 
 
 def _lags(phase: PhaseSummary) -> str:
     lag = phase.after_memorising
     if lag.median is None:
         return ""
-    way, bounds = "after", list(lag.interval)
+    way, ends = "after", list(lag.interval)
     if lag.median < 0:
         # Of steps before it, as the number itself.
-        way, bounds = "before", [None if bound is None else -bound for bound in reversed(bounds)]
-    return f", {abs(lag.median):,.0f}{_interval(bounds)} steps {way} the run memorises"
-
-
-def _interval(bounds: Sequence[float | None]) -> str:
-    low, high = bounds
-    if low is None or high is None:
-        return ""
-    return f" [{number(rounded(low))}, {number(rounded(high))}]"
+        way, ends = "before", [None if bound is None else -bound for bound in reversed(ends)]
+    return f", {abs(lag.median):,.0f}{bounds(ends, brackets=True)} steps {way} the run memorises"
 
 
 def _row(around: str, name: str, phase: PhaseSummary, runs: int) -> list[Any]:
@@ -118,12 +100,13 @@ def _row(around: str, name: str, phase: PhaseSummary, runs: int) -> list[Any]:
 
 
 def _lag(lag: Lag) -> str:
-    return "" if lag.median is None else f"{lag.median:+,.0f}{_interval(lag.interval)}"
+    return "" if lag.median is None else f"{lag.median:+,.0f}{bounds(lag.interval, brackets=True)}"
 
 
 def _control(findings: Findings) -> str:
     text = "That a phase comes after memorising does not say that generalising is its cause: the same training on "
-    text += "random labels (`task.label_noise=0.9` of an image task of ten classes) is the control."
+    text += "random labels is the control. `task.label_noise=0,0.9` trains both (an image task of ten classes); a page "
+    text += "of both holds them against each other."
     if findings.radii:
         text += f" Counted in neighbourhoods of radius {findings.radii[0]:g}"
         text += f", around {count(findings.points, 'point')} of each set." if findings.points else "."

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm, Normalize
+from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm, Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -16,8 +16,8 @@ from dynalab.show.plots.style import INK, Size, decade, is_narrow, new_figure, p
 
 # In a row.
 COLUMNS = 3
-# Polygons beyond which their outlines would hide what they hold.
-OUTLINED = 3000
+# Polygons up to which outlines hide nothing; those of more are the fainter.
+OUTLINED = 1000
 
 
 @style()
@@ -54,14 +54,17 @@ def polygon_pictures(
     grid = figure.subplots(rows, columns, squeeze=False)
     colours, scale = _colours(np.concatenate(values), classes, logarithmic)
     drawn: list[Axes] = []
+    # All pictures have outlines, or none: they would seem to differ.
+    most = max(map(len, polygons))
+    outline = to_rgba(INK, min(1.0, OUTLINED / most))
     for place, ax in enumerate(grid.flat):
         if place >= len(titles):
             ax.remove()
             continue
-        line = 0.15 if len(polygons[place]) <= OUTLINED else 0.0
+        # Hard edges: blurred ones take four times the room on a page, and browsers blur when they scale.
         own = PolyCollection(
             polygons[place], array=np.asarray(values[place], float), cmap=colours, norm=scale,
-            edgecolors=INK if line else "face", linewidths=line or 0.1, rasterized=True,
+            edgecolors=outline, linewidths=0.1, antialiaseds=False, rasterized=True,
         )  # fmt: skip
         ax.add_collection(own, autolim=False)
         pieces = list(boundaries[place]) if place < len(boundaries) else []
