@@ -423,7 +423,11 @@ def test_two_settings_are_held_against_each_other_and_unlike_counts_are_not(kept
     assert seen.runs == (sum(own.second_descent is not None for own in around), 0) and seen.of == (3, 3)
     said, table, note = show_contrasts({"noisy": found}, {"clean": one, "noisy": raised})
     assert re.search(r"of noisy\*\* against clean: .* at its highest \*\*3\*\*", said.text), said.text
-    assert len(table.rows) == 4 + 6 and "random labels" in note.text
+    # Phases that no run of either has are not said.
+    assert (
+        len(table.rows) == 4 + sum(any(item.runs) for item in found.seen) < 10
+        and "random labels" in note.text
+    )
     other = analyze("regions", kept, source="weights", points=30, radii=[0.2]).value
     refused = contrast({"a": one, "b": other})
     assert not refused.differences and refused.reason == "neighbourhoods are of radius 0.05 and 0.2"

@@ -12,6 +12,8 @@ from dynalab.analysis.compare.pairs import OPEN, Bounds, mean_interval
 
 # Runs from which on equal differences need no spread: a test of signs refuses every other value at 5%.
 SIGNS = 6
+# Share of a metric below which a mean difference is what adding leaves of differences that cancel.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,10 @@ class Over:
         interval = mean_interval(gap)
         if (gap == gap[0]).all() and len(gap) >= SIGNS:
             interval = (float(gap[0]), float(gap[0]))
-        return cls(len(gap), float(one.mean()), float(other.mean()), float(gap.mean()), interval)
+        mean = float(gap.mean())
+        if abs(mean) < ROUNDING * np.abs(other).max(initial=0.0):
+            mean = 0.0
+        return cls(len(gap), float(one.mean()), float(other.mean()), mean, interval)
 
 
 @dataclass(frozen=True)

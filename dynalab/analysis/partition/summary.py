@@ -122,8 +122,8 @@ def _pictures(findings: Findings) -> Iterator[Polygons]:
         ]
         yield Polygons(
             name=f"partition-{column}",
-            caption=f"**Regions, by {what}.** The slice of {of} (crosses). On each polygon the network is affine; the "
-            "line is the decision boundary.",
+            caption=f"**Regions, by {what}.** The slice of {of} (crosses); its axes are in units of the "
+            "inputs. On each polygon the network is affine; the line is the decision boundary.",
             alt=f"Polygons on which the network is affine, coloured by {what}, at {count(len(tilings), 'step')}",
             tilings=tilings,
             unit=what,

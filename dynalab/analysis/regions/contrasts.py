@@ -132,6 +132,7 @@ def show_contrasts(contrasts: Mapping[str, Contrast], findings: Mapping[str, Fin
                 "",
             ]
             for item in found.seen
+            if any(item.runs)
         ]
     if rows:
         header = ["setting", "what is compared", f"against {reference}", "95% interval", "p"]
@@ -155,11 +156,12 @@ def _told(name: str, reference: str, found: Contrast) -> str:
         for words in [{"highest": "at its highest", "last": "in the last row"}[item.of]]
         if item.points == "train" and item.ratio is not None
     ]
-    (second,) = (item for item in found.seen if (item.points, item.phase) == ("train", "second_descent"))
-    said.append(
-        f"a second descent is seen in {second.runs[1]:,} of {second.of[1]:,} runs, against "
-        f"{second.runs[0]:,} of {second.of[0]:,}"
-    )
+    # Of the last phase that some run has, what comes before it goes without saying.
+    for item in [item for item in found.seen if item.points == "train" and any(item.runs)][-1:]:
+        said.append(
+            f"the {LABELS[item.phase]} is seen in {item.runs[1]:,} of {item.of[1]:,} runs, against "
+            f"{item.runs[0]:,} of {item.of[0]:,}"
+        )
     one, other = found.last_steps
     ends = "" if one == other else f" (their last steps are {other:,} and {one:,})"
-    return f"{lead} around training points local complexity is {', '.join(said)}{ends}."
+    return f"{lead} around training points local complexity is {'; '.join(said)}{ends}."

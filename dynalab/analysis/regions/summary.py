@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dynalab.analysis.base import Group, Series
-from dynalab.analysis.regions.findings import NAMES, Findings, Lag, PhaseSummary, Time
+from dynalab.analysis.regions.findings import NAMES, Findings, Lag, PhaseSummary
 from dynalab.analysis.regions.words import LABELS, POINTS, VERDICTS, bounds
 from dynalab.core.words import LINES, count, number, rounded
 from dynalab.show.blocks import Block, Lines, Panel, Say, Table, run_cell
@@ -57,19 +57,20 @@ def _headline(findings: Findings) -> str:
     text = f"around training points local complexity **{VERDICTS[most]}** {of}".rstrip()
     second, ascent = train.phases["second_descent"], train.phases["ascent"]
     if second.onset.reached:
-        text += f"; the second descent {_when(second.onset)}{_lags(second)}"
+        text += f"; the second descent {_when(second)}"
     elif ascent.onset.reached:
-        text += f"; the ascent {_when(ascent.onset)}{_lags(ascent)}, and no second descent is seen"
+        text += f"; the ascent {_when(ascent)}, and no second descent is seen"
     if train.last_to_first is not None:
-        text += f"; it ends at **{number(rounded(train.last_to_first))}** times its first value"
+        text += f"; local complexity ends at **{number(rounded(train.last_to_first))}** times its first value"
         text += bounds(train.last_to_first_interval, brackets=True)
     return text
 
 
-def _when(time: Time) -> str:
+def _when(phase: PhaseSummary) -> str:
+    time = phase.onset
     if time.median_step is None:
         return f"is seen in {count(time.reached, 'run')}, in fewer than half"
-    return f"sets in at step **{time.median_step:,.0f}**{bounds(time.interval, brackets=True)}"
+    return f"sets in at step **{time.median_step:,.0f}**{bounds(time.interval, brackets=True)}{_lags(phase)}"
 
 
 def _lags(phase: PhaseSummary) -> str:
@@ -129,7 +130,11 @@ def _figure(findings: Findings) -> Lines:
             if any(own[column].notna().any() for own in of.values())
         }
 
-    panels = [Panel(title="local complexity", curves=curves("local_complexity"))]
+    panels = [
+        Panel(
+            title="local complexity: units that change sign near a point", curves=curves("local_complexity")
+        )
+    ]
     densities = [name for name in findings.curves.columns if name.startswith("density")]
     # At the first radius it is the local complexity but for a factor: another radius says what that one does not.
     panels.append(Panel(title=_density(densities[-1], findings), curves=curves(densities[-1])))
@@ -149,4 +154,4 @@ def _figure(findings: Findings) -> Lines:
 
 def _density(column: str, findings: Findings) -> str:
     at = f", at radius {findings.radii[-1]:g}" if findings.radii else ""
-    return f"density of regions{at}"
+    return f"density of regions, per unit of the inputs{at}"
