@@ -155,11 +155,12 @@ def test_phases_go_by_three_measures():
 
 def test_settings_of_a_sweep_are_told_apart(group, copies):
     groups = [
-        replace(group, keys={"model.norm": "none"}),
-        replace(copies, id="f", keys={"model.norm": "batch"}),
+        replace(own, id=name, runs=tuple(replace(run, config={"model": {"norm": name}}) for run in own.runs))
+        for name, own in (("none", group), ("batch", copies))
     ]
     findings = found(groups, taxonomy=True, cut_connectivity=-1e3, cut_sharpness=1e3, cut_cka=0.99)
     assert [setting.phase for setting in findings.summary] == ["IV-A", "IV-B"]
+    assert [setting.keys for setting in findings.summary] == [{"model.norm": "none"}, {"model.norm": "batch"}]
     assert all(np.isfinite(setting.ln_lambda_max) for setting in findings.summary)
     words = next(block.text for block in connectivity.show(findings, []) if isinstance(block, Say))
     assert "of 2 settings, **1 in phase IV-A**" in words

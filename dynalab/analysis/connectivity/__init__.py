@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynalab.analysis.base import Group, Keys, Needs, key
+from dynalab.analysis.compare.settings import told_apart
 from dynalab.analysis.connectivity.confirm import compared, forks_of
 from dynalab.analysis.connectivity.findings import Findings, Pair, Setting, over, phase_of
 from dynalab.analysis.connectivity.measure import Networks, Path, last_step, permutations
@@ -92,7 +93,8 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         NothingMatched: Weights of a step were not kept, or the model does not say how units are matched.
         ConfigError: There are no two runs.
     """
-    parts = [_of_group(group, config) for group in groups]
+    keys = told_apart(groups)[0] if len(groups) > 1 else [{}]
+    parts = [_of_group(group, config, own) for group, own in zip(groups, keys, strict=True)]
     first = parts[0]
     warnings = tuple(dict.fromkeys(line for part in parts for line in part.warnings))
     return replace(
@@ -121,7 +123,7 @@ def explore(
     return replace(findings, confirmation=confirmation)
 
 
-def _of_group(group: Group, config: Config) -> Findings:
+def _of_group(group: Group, config: Config, keys: Mapping[str, Any]) -> Findings:
     if config.to is None and len(group.runs) < 2:
         raise ConfigError(
             f"{group.id}: pairs of runs take two of them, and there is one; to=STEP compares it with itself at another "
@@ -147,10 +149,9 @@ def _of_group(group: Group, config: Config) -> Findings:
     pairs = tuple(_pair(ids, places, paths, outputs, config.cut) for places in networks.pairs)
     if all(pair.verdict == "undecided" for pair in pairs):
         warnings.append(f"{group.id}: without an accuracy it cannot be told which pairs are connected")
-    own = networks.group
     return Findings(
         pairs=pairs,
-        summary=(_setting(own, networks, pairs, config),),
+        summary=(_setting(networks, pairs, config, keys),),
         step=step,
         other_step=config.to,
         examples=sum(batch.size for batch in networks.examples.batches),
@@ -196,7 +197,7 @@ def _pair(
     )
 
 
-def _setting(group: Group, networks: Networks, pairs: Sequence[Pair], config: Config) -> Setting:
+def _setting(networks: Networks, pairs: Sequence[Pair], config: Config, keys: Mapping[str, Any]) -> Setting:
     from dynalab.networks.paths import measured
 
     own = measured(networks.stack, networks.state, networks.examples, networks.training)
@@ -208,9 +209,9 @@ def _setting(group: Group, networks: Networks, pairs: Sequence[Pair], config: Co
     cuts = (config.cut_connectivity, config.cut_sharpness, config.cut_cka)
     phase = phase_of(connectivity.value, sharp, alike.value, cuts) if config.taxonomy else None
     return Setting(
-        ensemble=group.id,
-        keys=dict(group.keys),
-        runs=len(group.runs),
+        ensemble=networks.group.id,
+        keys=dict(keys),
+        runs=len(networks.group.runs),
         pairs=len(pairs),
         line=over(pairs, lambda pair: _of(pair, "line", "loss")),
         aligned=over(pairs, lambda pair: _of(pair, "aligned", "loss")),
