@@ -208,6 +208,8 @@ def test_what_commands_print_stands_on_the_page(here, tiny, tmp_path, monkeypatc
     commands = {
         "train": ["train", *own],
         "train --dry-run": ["train", *own, "--dry-run"],
+        "train --prepare": ["train", *own, "--prepare"],
+        "worker": ["worker", "--shard", str(next(Path(ensemble["path"]).glob("shard-*")))],
         "import": ["import", str(table), "--name", "mine"],
         "runs list": ["runs", "list", ref],
         "runs show": ["runs", "show", ref],

@@ -36,6 +36,7 @@ COMMANDS = {
     "reproduce": ("dynalab.cli.reproduce", "Try a paper's claims, and say of each what holds here."),
     "report": ("dynalab.cli.report", "Write one self-contained HTML page."),
     "runs": ("dynalab.cli.runs", "List, show, watch, compare, export and remove what is stored."),
+    "worker": ("dynalab.cli.worker", "Train one shard, handed over by a scheduler."),
     "config": ("dynalab.cli.config", "Print the composed configuration, or say what its keys are."),
     "experiments": (
         "dynalab.cli.experiments",

@@ -25,6 +25,7 @@ from dynalab.cli.options import (
     run_fields,
     warn,
 )
+from dynalab.core.errors import DynalabError
 from dynalab.core.stats import fallen, quantile
 from dynalab.core.words import count
 
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @click.option("--force", is_flag=True, help="Train again, as a new attempt beside the old one.")
+@click.option("--retry-failed", is_flag=True, help="Train nothing but runs that failed or crashed.")
+@click.option(
+    "--prepare", is_flag=True, help="Print the shards, ready for `dynalab worker --shard`, and train none."
+)
 @click.option("--anyway", is_flag=True, help="Go on under other versions than a half-done run began with.")
 @click.option("--steal", is_flag=True, help="Take over shards that another process holds.")
 @click.option(
@@ -51,6 +56,8 @@ def command(
     overrides: tuple[str, ...],
     dry_run: bool,
     force: bool,
+    retry_failed: bool,
+    prepare: bool,
     anyway: bool,
     steal: bool,
     cfg: str | None,
@@ -69,6 +76,7 @@ def command(
     dynalab train task=grokking optimizer.lr=1e-3,3e-3 seed=0..9     # a sweep: 2 ensembles of 10 seeds
     dynalab train task=grokking task.operation=subtract seed=1,5,9
     dynalab train experiment=nanda2023_addition seed=0..4            # a paper's setting
+    dynalab train task=grokking seed=0..99 --prepare | parallel dynalab worker --shard {}
     """
     from dynalab.config.command import read_command
     from dynalab.config.registry import names, search_path
@@ -78,6 +86,10 @@ def command(
         raise ConfigError(
             "name what is to be trained, as task=grokking seed=0..3, or a paper's setting (`dynalab experiments`); "
             f"tasks: {', '.join(names('task', search_path()))}"
+        )
+    if force and retry_failed:
+        raise ConfigError(
+            "--force makes new attempts and --retry-failed goes on with old ones: give only one"
         )
     parsed = read_command(overrides, outputs=outputs)
     for line in parsed.notes:
@@ -91,9 +103,32 @@ def command(
 
     with contextlib.ExitStack() as stack:
         interruptible(stack)
-        options = Options(force, anyway, steal, dry_run, ("dynalab", *sys.argv[1:]))
+        argv = ("dynalab", *sys.argv[1:])
+        options = Options(force, anyway, steal, dry_run, argv, retry=retry_failed, prepare=prepare)
         outcome = train(parsed, options, watching(stack, quiet), note)
+    if prepare and not (dry_run or outcome.report.failures):
+        return _tell_prepared(outcome, as_json, quiet)
     return conclude(outcome, dry_run, as_json, quiet)
+
+
+def _tell_prepared(outcome: Outcome, as_json: bool, quiet: bool) -> int:
+    """Print the folders of shards that are ready to be trained; return the exit code."""
+    warn([line for layout in outcome.layouts for line in layout.warnings] + outcome.warnings)
+    for line in outcome.held:
+        note(line)
+    shards = [str(paths.root) for paths in outcome.prepared]
+    if as_json:
+        emit_json({"shards": shards, "ensembles": [_ensemble_json(layout) for layout in outcome.layouts]})
+    elif shards:
+        echo("\n".join(shards))
+    if not quiet:
+        note(
+            f"{count(len(shards), 'shard is', 'shards are')} ready for `dynalab worker --shard`; this command without "
+            "--prepare trains what they leave"
+            if shards
+            else "nothing to train: all is done"
+        )
+    return 3 if outcome.held or any(layout.damaged for layout in outcome.layouts) else 0
 
 
 def conclude(outcome: Outcome, dry_run: bool, as_json: bool, quiet: bool) -> int:
@@ -122,6 +157,10 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool, quiet: bool) -> int
     for line, names in failed.items():
         note(f"failed: {names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {line}")
     _tell_what_stays(outcome)
+    if outcome.report.stopped:
+        note(
+            "on_error=stop: what was being trained is saved, and no more was begun; the same command goes on with all"
+        )
     if dry_run:
         warn(outcome.warnings)
         _print_plan(outcome, as_json)
@@ -182,7 +221,8 @@ def watching(stack: contextlib.ExitStack, quiet: bool) -> Callable[[Outcome], Ev
 
         def finished(paths: ShardPaths, status: str) -> None:
             if status not in ("done", "partial"):
-                tell(f"{paths.ensemble.digest}/{paths.root.name}: {status}")
+                why = _why(paths) if status in ("failed", "crashed") else ""
+                tell(f"{paths.ensemble.digest}/{paths.root.name}: {status}{why}")
 
         def split(paths: ShardPaths, parts: list[ShardPaths], how: str) -> None:
             names = " and ".join(part.root.name for part in parts)
@@ -193,6 +233,16 @@ def watching(stack: contextlib.ExitStack, quiet: bool) -> Callable[[Outcome], Ev
         return Events(finished, split, tell)
 
     return watch
+
+
+def _why(paths: ShardPaths) -> str:
+    """Return what the last attempt on a shard says it ended with, as the end of a line; nothing where it says none."""
+    from dynalab.store import runfile
+
+    with contextlib.suppress(DynalabError):
+        if (attempts := runfile.read(paths).attempts) and attempts[-1].get("error"):
+            return f" ({attempts[-1]['error']})"
+    return ""
 
 
 def _describe_work(outcome: Outcome) -> str:

@@ -14,7 +14,7 @@ from dynalab.config.compose import CHOSEN, Composer
 from dynalab.config.ensemble import EnsembleConfig, RunSpec, from_tree, runs_of
 from dynalab.config.overrides import Override, cells, parse
 from dynalab.config.places import outputs_root
-from dynalab.config.schema import LAUNCHERS, STREAMS, Checkpoint, Compute, require
+from dynalab.config.schema import LAUNCHERS, ON_ERROR, STREAMS, Checkpoint, Compute, require
 from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.config.tree import parts_of, value_at
@@ -23,11 +23,11 @@ from dynalab.core.errors import ConfigError, DynalabError
 
 SECTIONS = (
     *(*CHOSEN, "train", "eval", "probes", "probe", "snapshots"),
-    *("seed", "seed_streams", "design", "device", "compute", "checkpoint", "launcher", "outputs"),
+    *("seed", "seed_streams", "design", "device", "compute", "checkpoint", "launcher", "on_error", "outputs"),
     *("tuned", "convergence", "levels"),
 )
 # Those that are a value, and not made of keys.
-_VALUES = ("probes", "seed", "design", "device", "launcher", "outputs")
+_VALUES = ("probes", "seed", "design", "device", "launcher", "on_error", "outputs")
 DEFAULT_STEPS = 1000
 
 
@@ -40,6 +40,7 @@ class Settings:
     device: str
     launcher: str
     outputs: Path
+    on_error: str = "continue"
     folders: tuple[Path, ...] = ()
 
 
@@ -226,6 +227,9 @@ def settings_of(tree: Mapping[str, Any], outputs: str | Path | None, folders: tu
     if launcher not in LAUNCHERS:
         hint = did_you_mean(str(launcher), LAUNCHERS)
         raise ConfigError(f"launcher={launcher}: expected {' or '.join(LAUNCHERS)}{hint}")
+    if (on_error := tree.get("on_error")) not in ON_ERROR:
+        hint = did_you_mean(str(on_error), ON_ERROR)
+        raise ConfigError(f"on_error={on_error}: expected {' or '.join(ON_ERROR)}{hint}")
     device = str(tree.get("device"))
     index = device.removeprefix("cuda:")
     if device not in ("auto", "cpu", "cuda") and not (device.startswith("cuda:") and index.isdigit()):
@@ -235,6 +239,7 @@ def settings_of(tree: Mapping[str, Any], outputs: str | Path | None, folders: tu
         checkpoint=typed(Checkpoint, tree.get("checkpoint") or {}, "checkpoint"),
         device=device,
         launcher=str(launcher),
+        on_error=str(on_error),
         outputs=outputs_root(outputs if folder in (None, "") else str(folder)),
         folders=folders,
     )

@@ -23,7 +23,15 @@ _CHANGES = (
     *("optimizer", "schedule", "average", "train", "task", "model"),
     *("probes", "probe", "snapshots", "edit"),
 )
-_SETTINGS = ("checkpoint.", "launcher", "outputs", "compute.workers", "compute.width", "compute.snapshot_gb")
+_SETTINGS = (
+    "checkpoint.",
+    "launcher",
+    "on_error",
+    "outputs",
+    "compute.workers",
+    "compute.width",
+    "compute.snapshot_gb",
+)
 _KEPT = {
     **dict.fromkeys(("task", "model"), "a fork goes on with its parent's weights"),
     **dict.fromkeys(("device", "compute.exact", "compute.threads"), "a fork is trained as its parent was"),

@@ -32,7 +32,17 @@ _REFUSED = {
     "precision": "mixed precision is not supported yet; train.loss_dtype=float64 is",
 }
 # Swept, these would make one command write to several places or run in several ways at once.
-_NOT_SWEPT = ("outputs", "name", "pool", "launcher", "device", "compute.", "checkpoint.", "design")
+_NOT_SWEPT = (
+    "outputs",
+    "name",
+    "pool",
+    "launcher",
+    "on_error",
+    "device",
+    "compute.",
+    "checkpoint.",
+    "design",
+)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from dynalab.core.convergence import direction_of
 
 STREAMS = ("init", "split", "order", "noise")
 LAUNCHERS = ("local", "inline")
+ON_ERROR = ("continue", "stop")
 OUTPUTS = "the outputs folder; null: --outputs, else DYNALAB_OUTPUTS, else ./outputs"
 
 
@@ -51,6 +52,12 @@ class Loose(Section):
         "local",
         "who runs the shards; local: a pool of worker processes, inline: this process",
         one_of=LAUNCHERS,
+    )
+    on_error: str = key(
+        "continue",
+        "what a shard that fails does to the others of the command; continue: nothing, stop: those that are being "
+        "trained save their state, and no more are begun; a run that diverges stops nothing",
+        one_of=ON_ERROR,
     )
     outputs: str | None = key(None, OUTPUTS, kind="a folder or null")
 

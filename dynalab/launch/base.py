@@ -13,11 +13,12 @@ from dynalab.training.job import Job
 
 @dataclass(frozen=True)
 class Work:
-    """The shards of a command, how many are trained at a time, and how."""
+    """The shards of a command, how many are trained at a time, how, and whether the first that fails stops the rest."""
 
     shards: list[ShardPaths]
     workers: int
     job: Job
+    stop: bool = False
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Report:
         causes: Shard -> what a failure was raised from, where it was raised in this process.
         warnings: Lines to show.
         interrupted: The user stopped it.
+        stopped: A shard that failed did, as `on_error=stop` asks.
     """
 
     failures: dict[ShardPaths, str] = field(default_factory=dict)
@@ -51,6 +53,12 @@ class Report:
     causes: dict[ShardPaths, BaseException | None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     interrupted: bool = False
+    stopped: bool = False
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing more is begun."""
+        return self.interrupted or self.stopped
 
     def add(self, other: Report) -> None:
         """Add what became of other work."""
@@ -60,6 +68,7 @@ class Report:
         self.causes |= other.causes
         self.warnings += other.warnings
         self.interrupted |= other.interrupted
+        self.stopped |= other.stopped
 
 
 class Launcher(Protocol):

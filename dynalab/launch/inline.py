@@ -15,6 +15,9 @@ from dynalab.core.machine import unchosen
 from dynalab.launch.base import Events, Report, Work
 from dynalab.training.job import Control
 
+# What schedulers send ahead of a kill, beside SIGTERM: by itself each would end the process.
+_WARNINGS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+
 
 class Launcher:
     """This process; one shard after another, on as many threads as the job says."""
@@ -75,8 +78,9 @@ class Launcher:
                 except Exception as error:
                     report.failures[shard] = f"{_said(error)} (traceback in {shard.error})"
                 report.warnings += control.warnings
-                if stop.is_set():
-                    report.interrupted = True
+                report.interrupted = stop.is_set()
+                report.stopped = work.stop and bool(report.failures)
+                if report.ending:
                     break
         return report
 
@@ -90,12 +94,19 @@ def _said(error: Exception) -> str:
 
 @contextmanager
 def _stopping() -> Iterator[threading.Event]:
+    """Yield what Ctrl-C sets, and a signal by which a scheduler says that the time is up."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    # What is ignored, as Ctrl-C is in the background of a script, and what somebody handles already stays so.
+    numbers = [number for number in _WARNINGS if signal.getsignal(number) == signal.SIG_DFL]
+    numbers += [
+        number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

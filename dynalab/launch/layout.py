@@ -13,7 +13,7 @@ from dynalab.config.command import Request
 from dynalab.config.ensemble import RunSpec, from_stored
 from dynalab.config.seeds import idle_streams
 from dynalab.core.atomic import discard, making, storing, sweep, write_text
-from dynalab.core.errors import DynalabError, Locked, StoreError
+from dynalab.core.errors import DynalabError, Locked, NothingMatched, StoreError
 from dynalab.launch.compare import StoredShard, leave_alone, sort_run
 from dynalab.store import runfile
 from dynalab.store.carve import is_untrained, undo_unfinished
@@ -82,6 +82,26 @@ def find_ensemble(outputs: OutputPaths, request: Request) -> EnsemblePaths:
     """Return the ensemble's folder: found by its hash, else the one it would get."""
     task, digest = str(request.config.task.name), request.config.id
     return outputs.of_task(task, digest) or outputs.ensemble(task, request.slug, digest)
+
+
+def failed_of(outputs: OutputPaths, requests: Sequence[Request]) -> list[Request]:
+    """Return what is asked for of the runs that failed or crashed, and of no other.
+
+    Raises:
+        NothingMatched: None did.
+    """
+    found = []
+    for request in requests:
+        stored = StoredEnsemble(find_ensemble(outputs, request)).by_label
+        failed = {label for label, run in stored.items() if run.status in ("failed", "crashed")}
+        if runs := [spec for spec in request.runs if spec.label in failed]:
+            found.append(replace(request, runs=runs))
+    if not found:
+        raise NothingMatched(
+            "--retry-failed: no run that is asked for failed or crashed (one that diverged would diverge again); "
+            "without it the same command trains what is new or was cut off"
+        )
+    return found
 
 
 def lay_out(

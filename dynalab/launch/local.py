@@ -192,7 +192,7 @@ class Launcher:
             if kind == "finished":
                 report.warnings += event["found"]["warnings"]
                 events.finished(shard, event["found"]["status"])
-                if event["found"]["status"] == "partial" and not report.interrupted:
+                if event["found"]["status"] == "partial" and not report.ending:
                     report.failures[shard] = (
                         "its worker was told to stop; its state is saved, the same command goes on"
                     )
@@ -208,16 +208,16 @@ class Launcher:
                 and self._narrow(shard, "out of the card's memory", waiting, events, report)
             ):
                 refused = kind == "refused"
-                report.failures[shard] = event["message"] if refused else _with_traceback(shard, event)
-                report.codes[shard] = event["exit_code"]
+                line = event["message"] if refused else _with_traceback(shard, event)
                 events.finished(shard, "failed")
+                self._fail(shard, line, event["exit_code"], waiting, work, report)
             if not event.get("ends"):
                 self._hand_out(worker, waiting, work)
         elif kind == "gone":
             self._workers.remove(worker)
             if shard is not None:
-                self._bury(worker, shard, event["code"], waiting, events, report)
-            if waiting and not report.interrupted:
+                self._bury(worker, shard, event["code"], waiting, work, events, report)
+            if waiting and not report.ending:
                 if worker.ready:
                     self._start()
                 elif not self._workers:
@@ -230,6 +230,7 @@ class Launcher:
         shard: ShardPaths,
         code: int,
         waiting: collections.deque[ShardPaths],
+        work: Work,
         events: Events,
         report: Report,
     ) -> None:
@@ -238,8 +239,25 @@ class Launcher:
         line = crash.record_death(shard, how, worker.said)
         if memory and shard not in self._narrowed and self._narrow(shard, how, waiting, events, report):
             return
-        report.failures[shard], report.codes[shard] = line, 3
         events.finished(shard, "crashed")
+        self._fail(shard, line, 3, waiting, work, report)
+
+    def _fail(
+        self,
+        shard: ShardPaths,
+        line: str,
+        code: int,
+        waiting: collections.deque[ShardPaths],
+        work: Work,
+        report: Report,
+    ) -> None:
+        """Put down that a shard failed; with `on_error=stop` the others save their state, and no more are begun."""
+        report.failures[shard], report.codes[shard] = line, code
+        if work.stop and not report.ending:
+            report.stopped = True
+            waiting.clear()
+            for worker in self._workers:
+                worker.release()
 
     def _narrow(
         self,
@@ -250,7 +268,7 @@ class Launcher:
         report: Report,
     ) -> bool:
         """Have a shard that was too large for memory go on in two of half the width; whether that can be done."""
-        parts = [] if report.interrupted else crash.narrower(shard)
+        parts = [] if report.ending else crash.narrower(shard)
         if not parts:
             return False
         self._narrowed.update(parts)

@@ -43,13 +43,16 @@ def python(module: str) -> list[str]:
     return [sys.executable, "-P", "-c", _START, package.name, str(package), module]
 
 
+def environment(threads: int) -> dict[str, str]:
+    """Return the variables that a process needs which trains with so many threads."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+
+
 def worker_environment(threads: int) -> dict[str, str]:
     """Return the environment of a process that trains with so many threads."""
     return {
         **os.environ,
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": str(threads),
+        **environment(threads),
         **{key: value for key, value in _ALLOCATOR.items() if key not in os.environ},
     }
 

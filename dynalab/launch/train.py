@@ -7,7 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from dynalab.core.atomic import check_writable, storing, write_bytes, write_json
 from dynalab.core.errors import ConfigError, RunsFailed, StoreError
 from dynalab.core.forks import parent_and_step
 from dynalab.launch.base import Events, Report, Work, launcher
-from dynalab.launch.layout import Layout, discard_untrained, lay_out, mend_config
+from dynalab.launch.layout import Layout, discard_untrained, failed_of, lay_out, mend_config
 from dynalab.launch.rehearsal import refusals
 from dynalab.launch.snapshots import refuse_excess
 from dynalab.launch.trials import Plans
@@ -33,7 +33,18 @@ from dynalab.training.planner import ADDRESS, Plan
 
 @dataclass(frozen=True)
 class Options:
-    """Switches of the `train` command; `remember` is whether `@last` means its ensembles from now on."""
+    """Switches of the `train` command.
+
+    Attributes:
+        force: Make a new attempt of every run.
+        anyway: Go on under other versions than a half-done run began with.
+        steal: Take over shards whoever holds them.
+        dry_run: Write nothing.
+        argv: The command, for provenance.
+        remember: Whether `@last` means its ensembles from now on.
+        retry: Train nothing but runs that failed or crashed.
+        prepare: Make shards ready for `dynalab worker`, and train none.
+    """
 
     force: bool = False
     anyway: bool = False
@@ -41,6 +52,8 @@ class Options:
     dry_run: bool = False
     argv: tuple[str, ...] = ()
     remember: bool = True
+    retry: bool = False
+    prepare: bool = False
 
 
 @dataclass
@@ -52,12 +65,14 @@ class Outcome:
         plan: The planner's choice for the new runs.
         warnings: What is known before the work begins.
         report: What became of the work.
+        prepared: Shards that were made ready, and trained by none.
     """
 
     layouts: list[Layout]
     plan: Plan
     warnings: list[str] = field(default_factory=list)
     report: Report = field(default_factory=Report)
+    prepared: list[ShardPaths] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -121,6 +136,8 @@ def train(
     """
     settings = command.settings
     outputs = OutputPaths(settings.outputs)
+    if options.retry:
+        command = replace(command, requests=failed_of(outputs, command.requests))
     plans = Plans(command)
     compared = [_lay_out(outputs, request, options, plans, write=False) for request in command.requests]
     if not options.dry_run and not options.steal:
@@ -146,11 +163,12 @@ def train(
         if check_data is not None:
             check_data()
     most_gb = settings.compute.snapshot_gb
-    if options.dry_run:
+    if options.dry_run or options.prepare:
         refuse_excess(compared, most_gb, plans.size)
         report = outcome.report
         report.failures, report.codes = refusals(settings, compared, outcome.plan.threads)
-        return outcome
+        if options.dry_run or report.failures:
+            return outcome
     count = min(outcome.plan.workers, max(sum(len(layout.work) for layout in compared), 1))
     with contextlib.ExitStack() as stack:
         announcement = stack.enter_context(Announcement(outputs))
@@ -186,8 +204,14 @@ def train(
             folders=settings.folders,
         )
         shards = _by_size([shard for layout in outcome.layouts for shard in layout.work])
+        if options.prepare:
+            for shard in shards:
+                job.write(shard)
+            outcome.prepared = shards
+            return outcome
         announcement.of(shards, outcome.plan.workers)
-        outcome.report = trainer.run(Work(shards, outcome.plan.workers, job), watch(outcome))
+        work = Work(shards, outcome.plan.workers, job, stop=settings.on_error == "stop")
+        outcome.report = trainer.run(work, watch(outcome))
         outcome.report.warnings[:0] = _without_bits(outcome.layouts, plans)
     for layout in outcome.layouts:
         discard_untrained(layout.paths, [shard for shard, code in outcome.report.codes.items() if code == 2])

@@ -180,6 +180,7 @@ class ShardPaths:
     run = _Place("run.json")  # What the shard is, how far it is and who trained it.
     progress = _Place("progress.json")  # How far it is at this moment; there while it is trained.
     lock = _Place("lock")  # Held by the one writer.
+    job = _Place("job.json")  # How it is to be trained, where it was made ready for `dynalab worker`.
     log = _Place("log.txt")  # What the worker had to say.
     error = _Place("error.txt")  # The traceback of a failed attempt.
     # The names of the parts that this shard is being split into; once its folder is gone, they count.

@@ -105,7 +105,8 @@ class StoredEnsemble:
         self.path = self.paths.root
         self.id = self.paths.digest
         self.warnings = [
-            f"{copy} has the hash of {self.path.name} and is not read" for copy in self.paths.copies
+            f"{copy} has the hash of {self.path.name} and is not read; shards that are moved from there are"
+            for copy in self.paths.copies
         ]
         self.damaged: list[str] = []
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from dynalab.core.atomic import write_json
+from dynalab.core.errors import StoreError
+from dynalab.store.paths import ShardPaths
+from dynalab.store.read import check, flag, positive, read_json, text, whole
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,4})?")
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,52 @@ class Job:
     exact: bool = True
     graph: bool = False
     folders: tuple[Path, ...] = ()
+
+    def write(self, paths: ShardPaths) -> None:
+        """Write down how a shard is to be trained, for whoever is handed its folder.
+
+        What is the worker's own to say, where plug-ins are and whether a lock is taken over, stays out: an outputs
+        folder may be a stranger's.
+        """
+        values = asdict(self)
+        write_json(paths.job, {"schema_version": 1, **{name: values[name] for name in _WRITTEN}})
+
+    @classmethod
+    def read(cls, paths: ShardPaths, **own: Any) -> Job:
+        """Return how a shard is to be trained, as it was written down, else as `train` does without a word.
+
+        Args:
+            paths: The shard.
+            own: Fields that are the worker's own to say.
+
+        Raises:
+            StoreError: What is written down is damaged.
+        """
+        if not paths.job.exists():
+            return cls(device="auto", **own)
+        document = read_json(paths.job)
+        try:
+            check(document, {"schema_version": whole, **_WRITTEN})
+        except ValueError as error:
+            raise StoreError(f"{paths.job} is damaged: {error}") from error
+        values = {name: document[name] for name in _WRITTEN if name in document}
+        return cls(**{**values, "argv": tuple(values.get("argv", ()))}, **own)
+
+
+def _kept(value: Any) -> bool:
+    """Return whether a value is one of `checkpoint.keep`."""
+    return value == "all" or positive(value) or (isinstance(value, list) and all(map(whole, value)))
+
+
+_WRITTEN: dict[str, Any] = {
+    "device": lambda value: _DEVICE.fullmatch(str(value)) is not None,
+    "checkpoint_every": (positive,),
+    "checkpoint_keep": _kept,
+    "argv": [text],
+    "threads": (positive,),
+    "exact": flag,
+    "graph": flag,
+}
 
 
 @dataclass
