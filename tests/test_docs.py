@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from dynalab.config import registry
 from dynalab.config.command import read_command
 from dynalab.core.columns import OF_UPDATES, Column, Columns, declared
 from dynalab.core.streams import Streams
+from dynalab.launch import health
 from dynalab.store import paths as places
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -221,8 +223,21 @@ def test_what_commands_print_stands_on_the_page(here, tiny, tmp_path, monkeypatc
         "report": ["report", ref],
         "data list": ["data", "list"],
         "data verify": ["data", "verify", "mnist", "--root", str(tmp_path)],
+        "runs tag": ["runs", "tag", ref, "--add", "paper"],
+        "runs du": ["runs", "du", ref],
+        "runs gc": ["runs", "gc", "--snapshots", "1", "--yes"],
+        "runs rerun": ["runs", "rerun", f"{ref}/s0000", "--steps", "5", "launcher=inline"],
+        "runs archive": ["runs", "archive", ref, "--to", str(tmp_path / "x.tgz")],
+        "runs unpack": ["runs", "unpack", str(tmp_path / "x.tgz")],
+        "runs query": ["runs", "query", "SELECT 1"],
+        "doctor": ["doctor"],
         "runs rm": ["runs", "rm", ref, "--yes"],
     }
+    if importlib.util.find_spec("duckdb") is None:
+        del commands["runs query"], tables["runs query"]
+    # These two start workers.
+    for name in ("_launcher", "_bits"):
+        monkeypatch.setattr(health, name, health._memory)
     for heading, words in commands.items():
         answer = here(*words, "--json")
         assert answer.code in (0, 2) and answer.out, (words, answer.err)

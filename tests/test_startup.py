@@ -44,6 +44,8 @@ def imported(*words: str) -> set[str]:
         ["train", "--help"],
         ["analyze", "--help"],
         ["runs", "--help"],
+        ["worker", "--help"],
+        ["doctor", "--help"],
         ["import", "--help"],
         ["reproduce", "--help"],
     ],

@@ -35,7 +35,10 @@ COMMANDS = {
     "fork": ("dynalab.cli.fork", "Go on from a stored state with something changed."),
     "reproduce": ("dynalab.cli.reproduce", "Try a paper's claims, and say of each what holds here."),
     "report": ("dynalab.cli.report", "Write one self-contained HTML page."),
-    "runs": ("dynalab.cli.runs", "List, show, watch, compare, export and remove what is stored."),
+    "runs": (
+        "dynalab.cli.runs",
+        "List, show, watch, compare, query, tag, archive and remove what is stored.",
+    ),
     "worker": ("dynalab.cli.worker", "Train one shard, handed over by a scheduler."),
     "config": ("dynalab.cli.config", "Print the composed configuration, or say what its keys are."),
     "experiments": (
@@ -44,6 +47,7 @@ COMMANDS = {
     ),
     "bench": ("dynalab.cli.bench", "Time a task's steps over widths and numbers of workers."),
     "data": ("dynalab.cli.data", "List, fetch and verify data sets."),
+    "doctor": ("dynalab.cli.doctor", "Look whether all that training relies on holds on this machine."),
     "completion": (
         "dynalab.cli.completion",
         "Print a script that completes what is typed in bash, zsh or fish.",

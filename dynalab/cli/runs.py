@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
-from dynalab.cli import runs_files
+from dynalab.cli import runs_archive, runs_files, runs_order, runs_query, runs_rerun
 from dynalab.cli.options import (
     columns,
     echo,
@@ -33,6 +33,7 @@ from dynalab.store.find import Selection, forks_of, orphaned, readable, select
 from dynalab.store.paths import OutputPaths
 from dynalab.store.results import is_analysis
 from dynalab.store.stored import StoredEnsemble, StoredRun
+from dynalab.store.tags import of_run
 
 if TYPE_CHECKING:
     from dynalab.store.reader import Ensemble
@@ -40,20 +41,23 @@ if TYPE_CHECKING:
 
 @click.group("runs")
 def command() -> None:
-    """List, show, watch, compare, export and remove what is stored."""
+    """List, show, watch, compare, query, tag, archive and remove what is stored."""
 
 
-command.add_command(watch_runs)
-command.add_command(runs_files.diff_runs)
-command.add_command(runs_files.export_runs)
-command.add_command(runs_files.remove_runs)
+for item in (
+    *(watch_runs, runs_files.diff_runs, runs_files.export_runs, runs_query.query_runs, runs_rerun.rerun),
+    *(runs_order.tag_runs, runs_archive.archive_runs, runs_archive.unpack_runs),
+    *(runs_order.show_usage, runs_order.collect_waste, runs_files.remove_runs),
+):
+    command.add_command(item)
 
 
 def run_json(ensemble: StoredEnsemble, run: StoredRun) -> dict[str, Any]:
     """Return a run as `--json` gives it; that of a fork has a `parent`."""
-    about = {"ensemble": ensemble.id, "task": ensemble.task, "started": run.started}
+    about: dict[str, Any] = {"ensemble": ensemble.id, "task": ensemble.task, "started": run.started}
     parent = _parent(ensemble)
-    return run_fields(run) | about | ({} if parent is None else {"parent": parent})
+    about |= {} if parent is None else {"parent": parent}
+    return run_fields(run) | about | ({"tags": found} if (found := of_run(ensemble.tags, run.label)) else {})
 
 
 def _parent(ensemble: StoredEnsemble) -> str | None:
@@ -118,6 +122,8 @@ def _by_run(
     parents = [_parent(ensemble) for ensemble, _ in selection]
     forks = any(parents)
     header += ["fork of"] * forks
+    tagged = any(ensemble.tags for ensemble, _ in selection)
+    header += ["tags"] * tagged
     rows = []
     for (ensemble, runs), parent in zip(selection, parents, strict=True):
         for run in runs:
@@ -133,6 +139,7 @@ def _by_run(
                     summary.get("generalised_step"),
                     (run.started or "").replace("T", " ")[:16] or None,
                     *([parent] if forks else []),
+                    *([", ".join(of_run(ensemble.tags, run.label)) or None] if tagged else []),
                 ]
             )
     return header, rows

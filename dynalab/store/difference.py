@@ -120,6 +120,31 @@ def divergence(
     return {"step": metrics[0]["step"] if metrics else None, "metrics": metrics}
 
 
+def weights(a: Sequence[StoredRun], b: Sequence[StoredRun]) -> dict[str, Any]:
+    """Compare the last snapshot that runs of the same label both have.
+
+    Returns:
+        `{compared, differing}`: number of runs of which both have one, and the labels of those whose weights are not
+        the same to the bit.
+    """
+    from safetensors.numpy import load_file
+
+    twins, compared, differing = {run.label: run for run in b}, 0, []
+    for run in a:
+        twin = twins.get(run.label)
+        ours, theirs = (one.shard.snapshots() if one else {} for one in (run, twin))
+        if twin is None or not (common := ours.keys() & theirs.keys()):
+            continue
+        step = max(common)
+        compared += 1
+        x, y = load_file(ours[step]), load_file(theirs[step])
+        same = x.keys() == y.keys() and all(
+            x[name][run.index].tobytes() == y[name][twin.index].tobytes() for name in x
+        )
+        differing += [] if same else [run.label]
+    return {"compared": compared, "differing": differing}
+
+
 def _common_blocks(one: Ensemble, other: Ensemble) -> list[str]:
     # A block of the name of a metric is not told from it.
     return [name for name in one.blocks if name in {*other.blocks} and name not in {*one.metrics}]

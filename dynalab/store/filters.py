@@ -15,6 +15,7 @@ from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
 from dynalab.store.runfile import STATUSES
 from dynalab.store.stored import StoredEnsemble, StoredRun
+from dynalab.store.tags import of_run
 
 E = TypeVar("E", bound=StoredEnsemble)
 
@@ -30,7 +31,7 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
 FIELDS = (
     *("id", "run", "ensemble", "task", "name", "seed", "status", "steps", "started"),
     *("memorised", "generalised"),
-    *("parent", "edit"),
+    *("parent", "edit", "tag"),
 )
 _IDS = ("id", "run", "ensemble")
 _ABSENT = object()
@@ -127,7 +128,7 @@ class Term:
             return parent.startswith(name) and (not at or step in (left, left.partition("-")[0]))
         if self.key == "seed":
             return stored in self.seeds
-        if self.key == "name":
+        if self.key in ("name", "tag"):
             return self.given.text in stored
         if self.key == "started":
             own, given = datetime.fromisoformat(stored), _moment(self.given.text, self.text)
@@ -221,6 +222,8 @@ def _lookup(ensemble: StoredEnsemble, run: StoredRun, key: str) -> Any:
         value = ensemble.id if key == "ensemble" else ensemble.task
     elif key == "name":
         value = ensemble.names or None
+    elif key == "tag":
+        value = of_run(ensemble.tags, run.label)
     elif key in ("parent", "edit"):
         # A fork may have no edit.
         return ensemble.config.get(key) if ensemble.is_fork else _ABSENT

@@ -136,6 +136,7 @@ class EnsemblePaths(_Hashed):
 
     config = _Place("config.yaml")  # Resolved.
     overrides = _Place("overrides.yaml")  # The words that chose it.
+    tags = _Place("tags.json")  # Words by which a user finds it, or runs of it, again.
     lock = _Place("lock")  # Held while shards are laid out.
     checkpoints = _Place("checkpoints.json")  # Of an imported ensemble: where its checkpoints stand.
 

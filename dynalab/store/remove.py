@@ -36,7 +36,7 @@ class Removal:
 
 def size_of(folders: Sequence[Path]) -> int:
     """Return the bytes that are freed with some folders; of one that is a link, none."""
-    files = (path for folder in folders if not folder.is_symlink() for path in folder.rglob("*"))
+    files = (path for folder in folders if not folder.is_symlink() for path in (folder, *folder.rglob("*")))
     return sum(path.stat().st_size for path in files if path.is_file() and not path.is_symlink())
 
 
@@ -55,7 +55,7 @@ def plan(
     """
     removals = []
     for ensemble, runs in selection:
-        _require_own(ensemble.paths, outputs)
+        require_own(ensemble.paths, outputs)
         whole = len(runs) == len(ensemble.runs)
         shards = ensemble.paths.shards() if whole else _shards(ensemble, runs)
         removals.append(Removal(ensemble.paths, [run.id for run in runs], shards, whole))
@@ -67,7 +67,7 @@ def plan(
     return removals
 
 
-def _require_own(paths: EnsemblePaths, outputs: Path) -> None:
+def require_own(paths: EnsemblePaths, outputs: Path) -> None:
     """Check that a folder is an ensemble of the outputs folder; itself it may be a link, which then goes alone."""
     folder = paths.root
     if not folder.is_relative_to(outputs):
@@ -117,7 +117,7 @@ def remove(removal: Removal, outputs: Path) -> None:
             for shard in removal.shards:
                 if not shard.root.is_symlink():
                     held.enter_context(Lock(shard.lock, beats=False))
-        with _grave(outputs) as bury:
+        with burying(outputs) as bury:
             for folder in removal.folders:
                 bury(folder)
             if removal.whole:
@@ -133,28 +133,30 @@ def remove_analysis(paths: AnalysisPaths, outputs: Path) -> None:
         StoreError: It cannot be moved away, or the folder of analyses is a link.
     """
     refuse_links(paths.root.parent)
-    with _grave(outputs) as bury:
+    with burying(outputs) as bury:
         bury(paths.root)
 
 
 @contextlib.contextmanager
-def _grave(outputs: Path) -> Iterator[Callable[[Path], None]]:
-    """Yield what moves a folder, or a link, out of sight; where one resists, all are put back."""
+def burying(outputs: Path) -> Iterator[Callable[[Path], None]]:
+    """Yield what moves a folder, a file or a link out of sight; where one resists, all are put back."""
     with storing(outputs):
         grave = Path(tempfile.mkdtemp(prefix=".removed.", suffix=".tmp", dir=outputs))
-    moved: list[Path] = []
+    moved: list[tuple[Path, Path]] = []
 
-    def bury(folder: Path) -> None:
-        with storing(folder):
-            os.rename(folder, grave / folder.name)
-        moved.append(folder)
+    def bury(path: Path) -> None:
+        # Names of shards and steps come again in other folders.
+        place = grave / f"{len(moved)}-{path.name}"
+        with storing(path):
+            os.rename(path, place)
+        moved.append((path, place))
 
     try:
         yield bury
     except BaseException:
-        for folder in moved:
+        for path, place in moved:
             with contextlib.suppress(OSError):
-                os.rename(grave / folder.name, folder)
+                os.rename(place, path)
         # What could not be put back stays in it.
         with contextlib.suppress(OSError):
             grave.rmdir()

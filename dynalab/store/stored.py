@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dynalab.core.errors import ConfigError, StoreError
 from dynalab.core.forks import names_parent
 from dynalab.core.words import clean, count, states
-from dynalab.store import runfile
+from dynalab.store import runfile, tags
 from dynalab.store.paths import EnsemblePaths, ShardPaths
 from dynalab.store.read import check, mapping, number, positive, read_bytes, read_yaml, text, whole
 
@@ -232,6 +232,15 @@ class StoredEnsemble:
             if not runfile.Lost.of(paths.root.name, attempts, held).replaced(attempts):
                 self.leave_out(paths.root.name, why)
         return runs
+
+    @cached_property
+    def tags(self) -> tags.Tags:
+        """What a user tagged; nothing where that is damaged, which the warnings say."""
+        try:
+            return tags.read(self.paths)
+        except StoreError as error:
+            self.leave_out(self.paths.tags.name, str(error))
+            return {}
 
     @cached_property
     def by_label(self) -> dict[str, StoredRun]:

@@ -1,0 +1,338 @@
+"""`runs tag|du|gc|query|rerun|archive|unpack` and `doctor`: order in a store, and what is opened of a stranger's."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Cli
+from report_fakes import make_ensemble
+from safetensors.numpy import load_file, save_file
+
+from dynalab.launch import health
+from dynalab.store import runfile, waste
+from dynalab.store.lock import Lock
+from dynalab.store.paths import OutputPaths, ShardPaths
+from dynalab.store.stored import StoredEnsemble
+from dynalab.store.table import refresh
+
+TINY = [
+    "task=grokking",
+    "task.modulus=7",
+    "model.width=8",
+    "train.steps=20",
+    "eval.every=5",
+    "compute.width=2",
+]
+
+
+def tags(here: Cli, *refs: str) -> dict[str, list[str]]:
+    return {item["run"][-5:]: item["tags"] for item in here("runs", "tag", *refs, "--json").json["tagged"]}
+
+
+def test_tags_find_runs_again_and_are_taken_away(here: Cli, outputs):
+    one = make_ensemble(outputs, n_runs=3)
+    make_ensemble(outputs, n_runs=1, digest="aaaaaaaaaa", slug="other")
+    assert here("runs", "tag", one.id, "--add", "paper", "--add", "v1.0").code == 0
+    assert here("runs", "tag", f"{one.id}/s0001", "--add", "odd", "--remove", "paper").code == 0
+    expected = {"s0000": ["paper", "v1.0"], "s0001": ["odd", "v1.0"], "s0002": ["paper", "v1.0"]}
+    assert tags(here) == expected
+    found = here("runs", "list", "-f", "tag=paper", "--json").json["runs"]
+    assert [run["tags"] for run in found] == [["paper", "v1.0"]] * 2
+    assert len(here("runs", "list", "-f", "tag!=paper", "--json").json["runs"]) == 2
+    assert "odd, v1.0" in here("runs", "list").out
+    # A filter tags runs; an ensemble's own id means what will be trained as well.
+    assert here("runs", "tag", "-f", "seed=2", one.id, "--add", "late").code == 0
+    stored = StoredEnsemble(one.paths).tags
+    assert stored["late"] == ["s0002"] and stored["v1.0"] is None
+    for words, code in (
+        (["--add", "x"], 2),
+        ([one.id, "--add", "two words"], 2),
+        ([one.id, "--add", "a", "--remove", "a"], 2),
+        (["nothing", "--add", "a"], 4),
+    ):
+        assert here("runs", "tag", *words).code == code
+    one.paths.tags.write_text('{"tags": {"a b": null}}')
+    damaged = here("runs", "list")
+    assert damaged.code == 3 and "tags.json is damaged" in damaged.err and one.id in damaged.out
+
+
+def test_usage_is_what_lies_there(here: Cli, outputs):
+    one = make_ensemble(outputs, n_runs=2)
+    make_ensemble(outputs, n_runs=2, digest="aaaaaaaaaa", slug="other")
+    refresh(one.paths)
+    (one.path / "elsewhere").symlink_to("/usr")
+    answer = here("runs", "du", "--json").json
+    every = [path for path in outputs.rglob("*") if path.is_file() and not path.is_symlink()]
+    links = [one.path / "elsewhere"]
+    assert answer["total"]["bytes"] == sum(path.lstat().st_size for path in [*every, *links])
+    assert answer["total"]["files"] == len(every) + 1 and answer["places"][0]["name"] == "grokking"
+    kinds = answer["places"][0]["kinds"]
+    assert kinds["tables"] == one.paths.metrics().stat().st_size
+    assert kinds["series"] == sum(path.stat().st_size for path in outputs.rglob("*.npy"))
+    each = here("runs", "du", "-e", "--json").json["places"]
+    assert {item["name"] for item in each} == {one.id, "aaaaaaaaaa"}
+    assert [item["name"] for item in here("runs", "du", one.id, "--json").json["places"]] == [one.id]
+    assert "grokking" in here("runs", "du").out
+
+
+def shard_of(ensemble: StoredEnsemble) -> ShardPaths:
+    return ensemble.paths.shards()[0]
+
+
+def test_waste_is_damaged_superseded_left_over_or_beyond(here: Cli, outputs):
+    one = make_ensemble(outputs, n_runs=4, shards=2)
+    first, second = one.paths.shards()
+    # A later attempt of the first shard's runs, and one of the second's that failed: that one stands for nothing.
+    for shard, status in ((first, "done"), (second, "failed")):
+        later = ShardPaths(shard.root.with_name(f"{shard.root.name}-a2"))
+        shutil.copytree(shard.root, later.root)
+        record = runfile.read(later)
+        record.attempt = 2
+        record.settle(status)
+        runfile.write(later, record)
+    other = make_ensemble(outputs, n_runs=2, digest="aaaaaaaaaa", slug="other")
+    shard = shard_of(other)
+    aside = shard.checkpoint_folder / "step-00000010.damaged"
+    aside.mkdir(parents=True)
+    (aside / "model.safetensors").write_bytes(b"x" * 100)
+    shard.snapshot_folder.mkdir()
+    for step in range(10):
+        shard.snapshot(step).write_bytes(b"y" * 10)
+    old, fresh = shard.root / ".run.json.ab.tmp", shard.root / ".run.json.cd.tmp"
+    for path in (old, fresh):
+        path.write_bytes(b"z")
+    os.utime(old, (time.time() - 2 * 24 * 3600,) * 2)
+    broken = make_ensemble(outputs, n_runs=2, digest="bbbbbbbbbb", slug="broken")
+    shard_of(broken).run.write_text("{")
+    newer = make_ensemble(outputs, n_runs=2, digest="cccccccccc", slug="newer")
+    document = json.loads(shard_of(newer).run.read_text())
+    shard_of(newer).run.write_text(json.dumps(document | {"schema_version": 99}))
+
+    before = sorted(outputs.rglob("*"))
+    dry = here("runs", "gc", "--snapshots", "4", "--json").json
+    assert sorted(outputs.rglob("*")) == before and dry["removed"] is False
+    gone = {str(Path(item["path"]).relative_to(outputs / "grokking")) for item in dry["items"]}
+    place = f"other-aaaaaaaaaa/{shard.root.name}"
+    beyond = {f"{place}/snapshots/step-{step:08d}.safetensors" for step in (1, 2, 4, 5, 7, 8)}
+    assert gone == beyond | {
+        f"{one.path.name}/{first.root.name}",
+        f"broken-bbbbbbbbbb/{shard_of(broken).root.name}",
+        f"{place}/checkpoints/step-00000010.damaged",
+        f"{place}/.run.json.ab.tmp",
+    }
+    # Whoever writes is left alone.
+    with Lock(shard.lock, beats=False):
+        assert not any("aaaaaaaaaa" in item["path"] for item in here("runs", "gc", "--json").json["items"])
+    assert "superseded" in here("runs", "gc").out
+    runs = [run.id for run in StoredEnsemble(one.paths).runs]
+    assert here("runs", "gc", "--snapshots", "4", "--yes").code == 0
+    assert not any((outputs / "grokking" / path).exists() for path in gone)
+    assert {*before} - {*outputs.rglob("*")} >= {outputs / "grokking" / path for path in gone}
+    assert [run.id for run in StoredEnsemble(one.paths).runs] == runs and fresh.exists()
+    assert here("runs", "gc", "--snapshots", "4").err.strip() == "nothing can go"
+    assert not list(outputs.glob(".removed*"))
+
+
+@pytest.mark.parametrize(
+    ("most", "kept"), [(0, []), (1, [9]), (2, [0, 9]), (4, [0, 3, 6, 9]), (20, [*range(10)])]
+)
+def test_the_first_and_the_last_snapshot_stay(most, kept):
+    paths = [Path(str(step)) for step in range(10)]
+    left = [path for path in paths if path not in waste._beyond(paths, most)]
+    assert [int(path.name) for path in left] == kept
+
+
+def test_a_query_reads_the_tables_and_nothing_else(here: Cli, outputs, tmp_path):
+    pytest.importorskip("duckdb")
+    one = make_ensemble(outputs, n_runs=3)
+    words = ["task=grokking", "optimizer.lr=0.5"]
+    other = make_ensemble(outputs, n_runs=2, overrides=words, slug="lr_0.5")
+    here("runs", "tag", f"{one.id}/s0001", "--add", "paper")
+
+    def ask(sql: str, *more: str) -> list[list[object]]:
+        answer = here("runs", "query", sql, *more, "--json")
+        assert answer.code == 0, answer.err
+        return answer.json["rows"]
+
+    assert ask("SELECT ensemble, count(*) FROM runs GROUP BY 1 ORDER BY 2") == [[other.id, 2], [one.id, 3]]
+    assert ask(f"""SELECT DISTINCT "optimizer.lr" FROM runs WHERE ensemble = '{other.id}'""") == [[0.5]]
+    assert ask("SELECT run FROM runs WHERE list_contains(tags, 'paper')") == [[f"{one.id}/s0001"]]
+    frame = one.frame()
+    (row,) = ask("SELECT count(*), sum(train_loss) FROM metrics", one.id)
+    assert row[0] == len(frame) and row[1] == pytest.approx(frame["train_loss"].sum())
+    assert ask("SELECT count(*) FROM metrics", f"{one.id}/s0002") == [[len(frame) // 3]]
+    # What is not finite is null in JSON.
+    assert ask("SELECT grad_norm FROM metrics WHERE step = 0 LIMIT 1") == [[None]]
+    secret = tmp_path / "secret.csv"
+    secret.write_text("a\n1\n")
+    table = one.paths.metrics()
+    held = table.read_bytes()
+    for sql in (
+        f"SELECT * FROM read_csv('{secret}')",
+        f"SELECT * FROM '{secret}'",
+        f"SELECT * FROM read_parquet('{table}')",
+        f"COPY runs TO '{table}'",
+        f"EXPLAIN ANALYZE COPY runs TO '{table}'",
+        f"ATTACH '{tmp_path}/x.db'",
+        "CREATE TABLE x AS SELECT 1",
+        "SET enable_external_access = true",
+        "INSTALL httpfs",
+        "SELECT 1; SELECT 2",
+        "SELECT * FROM selection",
+        "SELEC",
+        "",
+    ):
+        answer = here("runs", "query", sql)
+        assert answer.code == 2 and "query: " in answer.err, sql
+    assert table.read_bytes() == held and not (tmp_path / "x.db").exists()
+
+
+def test_without_duckdb_a_line_says_what_to_install(here: Cli, outputs, monkeypatch):
+    make_ensemble(outputs, n_runs=1)
+    monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
+    answer = here("runs", "query", "SELECT 1")
+    assert answer.code == 2 and "pip install 'dynalab[query]'" in answer.err
+
+
+def test_a_run_is_trained_again_and_held_against_the_stored_one(here: Cli, outputs, one_thread):
+    (ensemble,) = here("train", *TINY, "seed=0..2", "launcher=inline", "--json").json["ensembles"]
+    last = (outputs / "last.json").read_bytes()
+    # Alone, where it was trained beside another.
+    again = here("runs", "rerun", f"{ensemble['id']}/s0001", "launcher=inline", "--json")
+    assert again.code == 0 and again.json["agrees"] and again.json["weights"]["compared"] == 1
+    path = next(Path(ensemble["path"]).glob("shard-0000*/snapshots/*13.safetensors"))
+    tensors = load_file(path)
+    path.unlink()
+    name = min(tensors)
+    tensors[name] = np.array(tensors[name])
+    tensors[name][1] += 1
+    for other in path.parent.glob("*.safetensors"):
+        other.unlink()
+    save_file(tensors, path)
+    differs = here("runs", "rerun", "@last", "launcher=inline", "--steps", "15")
+    assert (
+        differs.code == 3
+        and "15 steps: the rows are equal to the bit; the weights of s0001 differ" in differs.out
+    )
+    for words, code in ((["@last", "optimizer.lr=1"], 2), (["nothing"], 4)):
+        assert here("runs", "rerun", *words, "launcher=inline").code == code
+    assert (outputs / "last.json").read_bytes() == last and not list(outputs.glob(".rerun*"))
+
+
+def archived(here: Cli, outputs: Path, path: Path) -> str:
+    one = make_ensemble(outputs, n_runs=4, shards=2)
+    make_ensemble(outputs, n_runs=1, digest="aaaaaaaaaa", slug="other")
+    here("runs", "tag", one.id, "--add", "paper")
+    for name, text in (("page", one.id), ("both", f"{one.id} aaaaaaaaaa"), ("none", "")):
+        (outputs / "reports" / name).mkdir(parents=True)
+        (outputs / "reports" / name / "index.html").write_text(f"<p>{text}</p>")
+    (one.path / "link").symlink_to("/etc/passwd")
+    answer = here("runs", "archive", one.id, "--to", str(path), "--json")
+    assert answer.code == 3 and "is a link" in answer.json["warnings"][0]
+    assert answer.json["ensembles"] == [one.id] and answer.json["reports"] == ["page"]
+    return one.id
+
+
+def test_an_archive_is_opened_elsewhere_and_adds_what_is_missing(here: Cli, outputs, tmp_path):
+    path, back = tmp_path / "x.tar.gz", tmp_path / "back"
+    digest = archived(here, outputs, path)
+    place = ["--outputs", str(back)]
+    opened = here("runs", "unpack", str(path), *place, "--json")
+    assert opened.code == 0 and opened.json["ensembles"] == [digest] and "files" in opened.err
+    theirs, ours = (here("runs", "list", digest, "--json", *more).json["runs"] for more in (place, []))
+    assert theirs == ours and theirs[0]["tags"] == ["paper"]
+    assert len(list((back / "reports").glob("*/index.html"))) == 1
+    assert not list(back.rglob("lock")) and not list(back.glob(".unpacked*"))
+    # Plain tar makes an outputs folder of it.
+    shutil.unpack_archive(path, tmp_path / "plain", filter="data")
+    assert (
+        len(
+            here("runs", "list", "@last", "--outputs", str(tmp_path / "plain/outputs"), "--json").json["runs"]
+        )
+        == 4
+    )
+    shard = next(back.glob("*/*/shard-0002*"))
+    shutil.rmtree(shard)
+    (next(back.glob("*/*/shard-0000*")) / "log.txt").write_text("mine")
+    again = here("runs", "unpack", str(path), *place, "--json").json
+    assert again["shards"] == 1 and shard.is_dir() and len(again["left"]) == 2
+    assert (next(back.glob("*/*/shard-0000*")) / "log.txt").read_text() == "mine"
+    assert here("runs", "unpack", str(path), *place).err.strip().endswith("nothing was new")
+    single = tmp_path / "one.tgz"
+    made = here("runs", "archive", f"{digest}/s0003", "--to", str(single), "--json")
+    assert made.json["shards"] == 1
+    for words, code in ((["--to", str(tmp_path / "x.zip")], 2), (["--to", str(tmp_path / "no/x.tgz")], 2)):
+        assert here("runs", "archive", digest, *words).code == code
+
+
+ENSEMBLE = "outputs/grokking/default-0123456789"
+EVIL = {
+    "absolute": ("/tmp/evil", {}),
+    "above": ("outputs/../../evil", {}),
+    "link": (f"{ENSEMBLE}/config.yaml", {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}),
+    "hard link": (f"{ENSEMBLE}/config.yaml", {"type": tarfile.LNKTYPE, "linkname": "../../x"}),
+    "device": (f"{ENSEMBLE}/run.json", {"type": tarfile.CHRTYPE}),
+    "pipe": (f"{ENSEMBLE}/run.json", {"type": tarfile.FIFOTYPE}),
+    "another folder": ("home/.bashrc", {}),
+    "hidden": ("outputs/.training/x", {}),
+    "lock": (f"{ENSEMBLE}/lock", {}),
+    "no ensemble": ("outputs/grokking/x/y", {}),
+    "control": (f"{ENSEMBLE}/a\x1b[2Jb", {}),
+}
+
+
+@pytest.mark.parametrize("what", list(EVIL))
+def test_nothing_of_an_archive_with_anything_odd_is_opened(here: Cli, outputs, tmp_path, what):
+    name, about = EVIL[what]
+    path = tmp_path / "evil.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        good = tarfile.TarInfo(f"{ENSEMBLE}/overrides.yaml")
+        tar.addfile(good, io.BytesIO())
+        info = tarfile.TarInfo(name)
+        for key, value in about.items():
+            setattr(info, key, value)
+        tar.addfile(info, io.BytesIO())
+    before = sorted(tmp_path.rglob("*"))
+    answer = here("runs", "unpack", str(path))
+    assert answer.code == 3 and "nothing of it is opened" in answer.err and "\x1b" not in answer.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_is_no_archive_is_refused_in_a_line(here: Cli, tmp_path):
+    path = tmp_path / "x.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        info = tarfile.TarInfo(f"{ENSEMBLE}/config.yaml")
+        info.size = 10_000
+        tar.addfile(info, io.BytesIO(os.urandom(10_000)))
+    whole = path.read_bytes()
+    for data in (b"", b"no archive", whole[: len(whole) // 2], b"\x1f\x8b" + bytes(50)):
+        path.write_bytes(data)
+        answer = here("runs", "unpack", str(path))
+        assert answer.code == 3 and len(answer.err.splitlines()) == 1, data[:9]
+    assert here("runs", "unpack", str(tmp_path / "none.tar.gz")).code == 2
+    assert here("runs", "unpack", str(tmp_path)).code == 2
+
+
+def test_the_doctor_looks_and_leaves_nothing_behind(here: Cli, outputs, monkeypatch):
+    make_ensemble(outputs, n_runs=2, status="failed")
+    # These two start workers.
+    monkeypatch.setattr(health, "_launcher", lambda: health.Check("launcher", "ok", "it starts"))
+    monkeypatch.setattr(health, "_bits", lambda: (_ for _ in ()).throw(RuntimeError("no kernels")))
+    before = sorted(outputs.rglob("*"))
+    answer = here("doctor", "--json")
+    states = {item["what"]: item["state"] for item in answer.json["checks"]}
+    assert answer.code == 3 and states["bits"] == "failed" and states["runs"] == "warning"
+    assert all(states[name] == "ok" for name in ("installation", "locks", "clock", "launcher"))
+    assert sorted(outputs.rglob("*")) == before
+    monkeypatch.setattr(health, "_bits", lambda: health.Check("bits", "ok", "hold"))
+    shown = here("doctor", "--outputs", str(outputs / "not/yet"))
+    assert shown.code == 0 and "to be made" in shown.out and not (outputs / "not").exists()
+    assert OutputPaths(outputs).ensembles()
