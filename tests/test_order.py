@@ -178,7 +178,8 @@ def test_a_query_reads_the_tables_and_nothing_else(here: Cli, outputs, tmp_path)
     for sql in (
         f"SELECT * FROM read_csv('{secret}')",
         f"SELECT * FROM '{secret}'",
-        f"SELECT * FROM read_parquet('{table}')",
+        f"SELECT * FROM read_parquet('{tmp_path}/*.parquet')",
+        f"SELECT content FROM read_text('{outputs}/last.json')",
         f"COPY runs TO '{table}'",
         f"EXPLAIN ANALYZE COPY runs TO '{table}'",
         f"ATTACH '{tmp_path}/x.db'",

@@ -58,7 +58,7 @@ def export_runs(
     for ensemble, _ in selection:
         notice(ensemble.paths)
     warnings = damaged + [line for ensemble, _ in selection for line in ensemble.warnings]
-    runs = list(dict.fromkeys(frame["run"]))
+    runs = frame["run"].unique().tolist()
     if as_json:
         shape = {"rows": len(frame), "columns": list(frame.columns)}
         emit_json({"path": str(path), **shape, "runs": runs, "warnings": warnings})

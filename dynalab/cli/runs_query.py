@@ -30,12 +30,12 @@ def query_runs(
     dynalab runs query 'SELECT ensemble, count(*), median(generalised_step) FROM runs GROUP BY 1'
     dynalab runs query 'SELECT run, min(step) FROM metrics WHERE test_accuracy > 0.9 GROUP BY run'
     """
-    from dynalab.store.query import query
+    from dynalab.store.query import query, tables_of
     from dynalab.store.reader import Ensemble
 
-    selection, left_out = readable(
-        select(outputs_root(outputs), refs or ("@all",), filter_text, Ensemble, forks)
-    )
+    selection = select(outputs_root(outputs), refs or ("@all",), filter_text, Ensemble, forks)
+    # Configurations are columns of one of the tables.
+    selection, left_out = readable(selection) if "runs" in tables_of(sql) else (selection, [])
     names, rows = query(selection, sql)
     warnings = left_out + [line for ensemble, _ in selection for line in ensemble.warnings]
     if as_json:

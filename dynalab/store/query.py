@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
+import re
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
 from dynalab.core.errors import ConfigError
 from dynalab.store.find import Selection
-from dynalab.store.outcomes import outcomes
 from dynalab.store.reader import Ensemble
-from dynalab.store.table import notice
+from dynalab.store.table import is_stale, notice
 from dynalab.store.tags import of_run
 
+_PATTERN = re.compile(r"[*?\[{]")
 INSTALL = "runs query needs DuckDB: pip install 'dynalab[query]'"
 
 
 def query(selection: Selection[Ensemble], sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Answer one SELECT over two tables, `runs` (one row a run) and `metrics` (one a run and recorded step).
 
-    The tables are handed to the database as values: what is asked can neither read nor write a file, load an extension
-    or see what this process holds.
+    The tables of the ensembles are all that can be read: what is asked reaches no other file, writes none, loads no
+    extension and sees nothing that this process holds.
 
     Returns:
         The names of the columns, and the rows: plain values, None for what is missing or not finite.
@@ -37,17 +37,18 @@ def query(selection: Selection[Ensemble], sql: str) -> tuple[list[str], list[tup
     connection = duckdb.connect(":memory:")
     try:
         connection.execute("SET python_enable_replacements = false; SET enable_progress_bar = false")
-        connection.register("_runs", _runs(selection))
-        connection.register("_metrics", _metrics(selection))
-        connection.execute("CREATE VIEW runs AS FROM _runs")
-        connection.execute(
-            "CREATE VIEW metrics AS SELECT split_part(run, '/', 1) AS ensemble, * FROM _metrics"
-        )
+        named = tables_of(sql)
+        if "runs" in named:
+            connection.register("_runs", _runs(selection))
+            connection.execute("CREATE VIEW runs AS FROM _runs")
+        if "metrics" in named:
+            _add_metrics(connection, selection)
         connection.execute("SET enable_external_access = false; SET lock_configuration = true")
         statements = connection.extract_statements(sql)
         if len(statements) != 1:
             raise ConfigError(f"query: expected one statement, a SELECT, and got {len(statements)}")
-        if statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
+        # No other writes, and no other can be made to.
+        if statements[0].type != duckdb.StatementType.SELECT:
             raise ConfigError("query: only reads; expected a SELECT over runs and metrics")
         answer = connection.execute(statements[0])
         names = [str(item[0]) for item in answer.description or ()]
@@ -59,9 +60,18 @@ def query(selection: Selection[Ensemble], sql: str) -> tuple[list[str], list[tup
         connection.close()
 
 
+def tables_of(sql: str) -> set[str]:
+    """Return which of the two tables a query may be about; what it does not name is not read."""
+    names = {"runs", "metrics"}
+    return {name for name in names if re.search(rf"\b{name}\b", sql, re.IGNORECASE)} or names
+
+
 def _runs(selection: Selection[Ensemble]) -> Any:
     """Return a table with a row a run: what `dynalab.ensembles_frame` has, and tags."""
     import pyarrow as pa
+
+    # Pandas takes as long to import as all runs take to be read.
+    from dynalab.store.outcomes import outcomes
 
     frame = outcomes(selection)
     for name in [name for name in frame if frame[name].dtype == "object"]:
@@ -73,26 +83,43 @@ def _runs(selection: Selection[Ensemble]) -> Any:
     return table.append_column("tags", pa.array(tags, pa.list_(pa.string())))
 
 
-def _metrics(selection: Selection[Ensemble]) -> Any:
-    """Return the rows of the evaluation grid of some runs; a metric that an ensemble lacks is null there."""
+def _add_metrics(connection: Any, selection: Selection[Ensemble]) -> None:
+    """Add the rows of the evaluation grid of some runs; a metric that an ensemble lacks is null there."""
     import pyarrow as pa
     import pyarrow.dataset as ds
-    import pyarrow.parquet as pq
 
-    schemas = {}
+    files = []
     for ensemble, _ in selection:
-        notice(ensemble.paths)
-        path = ensemble.paths.metrics()
+        if is_stale(ensemble):
+            notice(ensemble.paths)
         # Of one that has no rows there is none.
-        with contextlib.suppress(OSError, ValueError, pa.ArrowException):
-            schemas[str(path)] = pq.read_schema(path).remove_metadata()
-    if not schemas:
-        return pa.table({"run": pa.array([], pa.string()), "step": pa.array([], pa.int64())})
-    schema = pa.unify_schemas(list(schemas.values()), promote_options="permissive")
-    found = ds.dataset(list(schemas), schema=schema, format="parquet")
-    if all(len(runs) == len(ensemble.runs) for ensemble, runs in selection):
-        return found
-    return found.filter(ds.field("run").isin([run.id for _, runs in selection for run in runs]))
+        if ensemble.paths.metrics().is_file():
+            files.append(str(ensemble.paths.metrics()))
+    if not files:
+        connection.register(
+            "_metrics", pa.table({"run": pa.array([], pa.string()), "step": pa.array([], pa.int64())})
+        )
+        source = "_metrics"
+    elif any(_PATTERN.search(path) for path in files):
+        # DuckDB would take them for patterns.
+        connection.register("_metrics", ds.dataset(files, format="parquet"))
+        source = "_metrics"
+    else:
+        listed = f"[{', '.join(_quoted(path) for path in files)}]"
+        connection.execute(f"SET allowed_paths = {listed}")
+        source = f"read_parquet({listed}, union_by_name = true)"
+    chosen = ""
+    if any(len(runs) < len(ensemble.runs) for ensemble, runs in selection):
+        ids = pa.array([run.id for _, runs in selection for run in runs], pa.string())
+        connection.register("_chosen", pa.table({"run": ids}))
+        chosen = " SEMI JOIN _chosen USING (run)"
+    connection.execute(
+        f"CREATE VIEW metrics AS SELECT split_part(run, '/', 1) AS ensemble, * FROM {source}{chosen}"
+    )
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _plain(value: Any) -> Any:

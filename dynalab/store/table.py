@@ -48,6 +48,12 @@ def notice(paths: EnsemblePaths) -> None:
         refresh(paths)
 
 
+def is_stale(ensemble: Ensemble) -> bool:
+    """Return whether tables are missing, or older than what is stored of an ensemble that was just opened."""
+    stored = _stored(ensemble)
+    return stored is not None and not _are_of(ensemble.paths, stored)
+
+
 def _stored(ensemble: StoredEnsemble) -> str | None:
     """Return a hash of what is stored of the runs that nobody is writing; None where they have no rows.
 
