@@ -337,3 +337,32 @@ def test_the_doctor_looks_and_leaves_nothing_behind(here: Cli, outputs, monkeypa
     shown = here("doctor", "--outputs", str(outputs / "not/yet"))
     assert shown.code == 0 and "to be made" in shown.out and not (outputs / "not").exists()
     assert OutputPaths(outputs).ensembles()
+
+
+def test_a_difference_of_final_metrics_has_its_interval(here: Cli, outputs):
+    steps = np.arange(0, 50, 10)
+
+    def stored(digest: str, ends: list[float]) -> None:
+        values = {"test_loss": np.array(ends)[:, None] * np.ones(len(steps))}
+        make_ensemble(outputs, n_runs=len(ends), steps=steps, values=values, digest=digest, slug=digest)
+
+    x, y = [1.0, 2.0, 4.0, 7.0], [2.1, 3.0, 4.9, 8.2]
+    stored("aaaaaaaaaa", x)
+    stored("bbbbbbbbbb", y)
+    stored("cccccccccc", y[:3])
+
+    def between(a: str, b: str) -> dict | None:
+        results = here("runs", "diff", a, b, "--json").json["results"]
+        return {item["what"]: item["difference"] for item in results}["final test_loss"]
+
+    found = between("aaaaaaaaaa", "bbbbbbbbbb")
+    gaps = np.subtract(y, x)
+    half = 3.182446 * gaps.std(ddof=1) / 2
+    assert found["paired"] and found["estimate"] == pytest.approx(gaps.mean())
+    assert found["interval"] == pytest.approx([gaps.mean() - half, gaps.mean() + half], rel=1e-5)
+    apart = between("aaaaaaaaaa", "cccccccccc")
+    assert not apart["paired"] and apart["interval"][0] < apart["estimate"] < apart["interval"][1]
+    assert between("aaaaaaaaaa", "bbbbbbbbbb/s0001") is None
+    # A change in every run alike has no spread.
+    assert between("bbbbbbbbbb", "bbbbbbbbbb")["interval"] == [0, 0]
+    assert "difference of means [95%]" in here("runs", "diff", "aaaaaaaaaa", "bbbbbbbbbb").out

@@ -104,8 +104,16 @@ def diff_runs(a: str, b: str, as_json: bool, outputs: str | None) -> int:
     rows = [[item["key"], _word(item["a"]), _word(item["b"])] for item in document["configuration"]]
     echo(columns(["key", a, b], rows) if rows else "the same configuration")
     echo()
-    rows = [[item["what"], _word(item["a"]), _word(item["b"])] for item in document["results"]]
-    echo(columns(["result", a, b], rows))
+    rows = [
+        [item["what"], _word(item["a"]), _word(item["b"]), _signed(item["difference"])]
+        for item in document["results"]
+    ]
+    known = any(row[-1] for row in rows)
+    echo(
+        columns(
+            ["result", a, b, "difference of means [95%]"][: 3 + known], [row[: 3 + known] for row in rows]
+        )
+    )
     if series and series["shared"]:
         echo(f"\nrows: {series['equal']} of {series['shared']} runs of the same label are equal to the bit")
         if largest := series["largest"]:
@@ -143,6 +151,14 @@ def _one(root: Path, ref: str) -> tuple[Ensemble, list[StoredRun]]:
     if len(selection) != 1:
         raise ConfigError(f"{ref} means {len(selection)} ensembles; name one")
     return selection[0]
+
+
+def _signed(difference: dict[str, Any] | None) -> str | None:
+    if difference is None:
+        return None
+    low, high = difference["interval"]
+    pairs = ", paired" if difference["paired"] else ""
+    return f"{difference['estimate']:+.4g} [{low:.4g} to {high:.4g}]{pairs}"
 
 
 def _word(value: Any) -> str | None:

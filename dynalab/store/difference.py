@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,9 +28,12 @@ def results(one: Sequence[StoredRun], other: Sequence[StoredRun]) -> list[dict[s
     """Return what became of two sets of runs.
 
     Returns:
-        `{what, a, b}`: number of runs, how many of each status, steps, then landmarks and final metrics as
+        `{what, a, b, difference}`: number of runs, how many of each status, steps, then landmarks and final metrics as
         `{median, quartiles, runs}` (null where no run has them): metrics over the runs that have them, landmarks over
         all runs (null where a quantile falls among runs that never got there), `runs` those that got there.
+        `difference` of final metrics is that of the means, b - a, `{estimate, interval, paired}` with its 95% interval
+        by Student's t: of pairs where both sides have the same labels, else by Welch; null of anything else, and below
+        two runs a side.
     """
     sides = (one, other)
     values: dict[str, list[Any]] = {
@@ -42,9 +45,39 @@ def results(one: Sequence[StoredRun], other: Sequence[StoredRun]) -> list[dict[s
         known = [[run.summary for run in runs if run.summary is not None] for runs in sides]
         values[name] = [_landmark([summary.get(name) for summary in summaries]) for summaries in known]
     finals = [[(run.summary or {}).get("final") or {} for run in runs] for runs in sides]
+    differences: dict[str, dict[str, Any] | None] = {}
     for name in dict.fromkeys(name for rows in finals for row in rows for name in row if name != "step"):
-        values[f"final {name}"] = [_middle([row.get(name) for row in rows]) for rows in finals]
-    return [{"what": name, "a": a, "b": b} for name, (a, b) in values.items() if (a, b) != (None, None)]
+        what, ends = f"final {name}", [[row.get(name) for row in rows] for rows in finals]
+        values[what] = [_middle(some) for some in ends]
+        left, right = (
+            {run.label: end for run, end in zip(runs, some, strict=True)}
+            for runs, some in zip(sides, ends, strict=True)
+        )
+        differences[what] = _of_means(left, right)
+    return [
+        {"what": name, "a": a, "b": b, "difference": differences.get(name)}
+        for name, (a, b) in values.items()
+        if (a, b) != (None, None)
+    ]
+
+
+def _of_means(left: Mapping[str, float | None], right: Mapping[str, float | None]) -> dict[str, Any] | None:
+    """Return the difference of two means over runs by label, with its interval."""
+    x, y = ({key: value for key, value in side.items() if value is not None} for side in (left, right))
+    if min(len(x), len(y)) < 2:
+        return None
+    from scipy import stats
+
+    paired = x.keys() == y.keys()
+    a, b = np.array([*x.values()]), np.array([y[key] for key in x] if paired else [*y.values()])
+    estimate = float(b.mean() - a.mean())
+    # Where nothing varies Student's t has no scale.
+    spread = np.ptp(b - a) if paired else np.ptp(a) + np.ptp(b)
+    if not spread:
+        return {"estimate": estimate, "interval": [estimate, estimate], "paired": paired}
+    test = stats.ttest_rel(b, a) if paired else stats.ttest_ind(b, a, equal_var=False)
+    low, high = test.confidence_interval(0.95)
+    return {"estimate": estimate, "interval": [float(low), float(high)], "paired": paired}
 
 
 def series(one: Ensemble, a: Sequence[StoredRun], other: Ensemble, b: Sequence[StoredRun]) -> dict[str, Any]:
