@@ -63,5 +63,5 @@ def _steps(ax: Axes, steps: np.ndarray) -> None:
     ax.set_xlim(0, len(steps))
     ax.set_ylim(len(steps), 0)
     ax.set_aspect("equal")
-    ax.set_xlabel("step", fontsize=7.5)
-    ax.set_ylabel("step", fontsize=7.5)
+    # One label for both: at the left it would be where layout leaves no room, as boxes are made square after it.
+    ax.set_xlabel("step, on both axes", fontsize=7.5)
