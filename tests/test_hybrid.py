@@ -193,3 +193,10 @@ def test_where_a_fork_fails_the_others_are_told_of(outputs, here, monkeypatch):
     assert answer.code == 0 and "failed" not in answer.json["analyses"][0], answer.err
     points = answer.json["analyses"][0]["summary"]["points"]
     assert [point["metrics"]["test_loss"]["runs"] for point in points] == [3, 3]
+
+
+def test_differences_that_cancel_leave_no_rounding():
+    own = np.array([0.7, 0.1, 0.3])
+    assert (own - own[[1, 2, 0]]).mean() != 0
+    assert Over.of(own, own[[1, 2, 0]]).difference == 0
+    assert Over.of(own, own + 1e-6).difference == pytest.approx(-1e-6)
