@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Cli
+from report_fakes import no_drawing
 from stored import assert_same, bits, only_ensemble
 
 from dynalab.launch import local
@@ -105,7 +106,8 @@ def test_what_is_no_shard_is_refused(here: Cli, outputs, tmp_path, what):
     assert runfile.read(ShardPaths(shard)).attempts == []
 
 
-def test_folders_of_two_hosts_that_are_copied_together_are_one(here: Cli, outputs, tmp_path):
+def test_folders_of_two_hosts_that_are_copied_together_are_one(here: Cli, outputs, tmp_path, monkeypatch):
+    no_drawing(monkeypatch)
     other = tmp_path / "other"
     assert here("train", *WORDS, "seed=0..1").code == 0
     assert here("train", *WORDS, "seed=2..3", "--outputs", str(other)).code == 0
