@@ -65,6 +65,13 @@ def fitted(path, modes):
     return slope, y.mean(0) - slope * x0
 
 
+def explained(path, modes):
+    """The share of the variance that a reconstruction from all rows leaves out, from 1."""
+    slope, offset = fitted(path, modes)
+    missed = path - (slope * path[:, modes.references][:, modes.of] + offset)
+    return 1 - (missed**2).sum() / ((path - path.mean(0)) ** 2).sum()
+
+
 def test_running_sums_of_runs_are_batch_least_squares():
     rng = np.random.default_rng(0)
     paths = [np.cumsum(rng.normal(size=(30, 40)), 0) * 1e-2 + rng.normal(size=40) * 10 for _ in range(3)]
@@ -80,6 +87,33 @@ def test_running_sums_of_runs_are_batch_least_squares():
         assert np.array_equal(online.of[run].numpy(), modes.of)
         for mine, batch in zip(online.coefficients(), fitted(path, modes), strict=True):
             np.testing.assert_allclose(mine[run].numpy(), batch, rtol=1e-9, atol=1e-9)
+        assert online.r_squared()[run].item() == pytest.approx(explained(path, modes), rel=1e-9)
+
+
+def test_the_probe_is_batch_least_squares_at_every_width_and_through_a_resume():
+    words = [*BASE, "probes=[modes]", "probe.modes.every=3", "probe.modes.warmup=4", "probe.modes.count=2"]
+    together, alone = loop_of(words, [4, 5, 6]), loop_of(words, [5])
+    path, row, own = [], {}, {}
+    together.rows(), alone.rows()
+    path.append(flat(together, 1))
+    while together.step < 24:
+        together.update(), alone.update()
+        row, own = together.rows().get("every-3", row), alone.rows().get("every-3", own)
+        if together.step % 3 == 0:
+            path.append(flat(together, 1))
+        if alone.step in (6, 19):
+            # Measured again, as where a fork begins, a row counts once.
+            again = loop_of(words, [5])
+            again.load(alone.step, *({n: x.clone() for n, x in part.items()} for part in alone.tensors(1)))
+            alone = again
+            if alone.step == 6:
+                alone.rows()
+    modes = decompose(
+        np.stack(path[:4]), [param[0].numel() for param in together.params], 2, np.random.default_rng(0)
+    )
+    assert row["modes_r_squared"][1].item() == pytest.approx(explained(np.stack(path), modes), rel=1e-9)
+    assert row["modes_found"][1] == len(modes.references)
+    assert all(same(value[0], row[name][1]) for name, value in own.items())
 
 
 def test_weights_are_embedded_as_a_plain_reference_has_it():

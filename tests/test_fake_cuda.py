@@ -42,7 +42,7 @@ CASES = {
     "parity": ["task=parity", "task.loss=logistic", "task.label_noise=0.1", "probes=[weights,parity]"],
     "sample": ["task=parity", "model=polynet", "task.samples=100", "probes=[parity]"],
     "sinusoid": ["task=parity", "model=sinusoid", "schedule=warmup"],
-    "regression": ["task=regression", "probes=[curvature,directions]", "probe.curvature.trace=2"],
+    "regression": ["task=regression", "probes=[curvature,directions,modes]", "probe.curvature.trace=2"],
     "teacher": ["task=regression", "task.target=teacher", "schedule=cosine"],
     "sam": ["task=digits", "optimizer=sam", "probes=[curvature,examples]", "schedule=step"],
     "lookahead": [

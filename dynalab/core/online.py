@@ -31,6 +31,8 @@ class OnlineModes:
         of: The mode of each weight, shape (S, P), from 0 on; None in the warm-up.
     """
 
+    _spread: Tensor
+
     def __init__(self, sizes: Sequence[int], count: int, warmup: int) -> None:
         self._sizes, self._count, self._warmup = tuple(sizes), count, warmup
         self.rows = 0
@@ -41,11 +43,10 @@ class OnlineModes:
 
     def take(self, weights: Tensor) -> None:
         """Take a row in, shape (S, P); what is not finite, of runs that diverge, counts as 0."""
-        import torch
 
         weights = weights.where(weights.isfinite(), 0.0)
         if self._fit is not None:
-            self._fit.take(weights.to(torch.float64).flatten())
+            self._add(weights)
         else:
             if self._kept is None:
                 self._kept = weights.new_zeros(len(weights), self._warmup, weights.shape[1])
@@ -71,8 +72,20 @@ class OnlineModes:
         self._begin(*(torch.from_numpy(x).to(kept.device) for x in (references, of)))
         assert self._fit is not None
         for row in kept.unbind(1):
-            self._fit.take(row.to(torch.float64).flatten())
+            self._add(row)
         self._kept = None
+
+    def _add(self, weights: Tensor) -> None:
+        """Add a row to the sums."""
+        import torch
+
+        assert self._fit is not None
+        row = weights.to(torch.float64)
+        self._fit.take(row.flatten())
+        rows = self._fit.count
+        away = (row - self._fit.mean.view(row.shape)).square().sum(1)
+        # The squared deviations from the mean grow by those from the new mean, n / (n - 1) times.
+        self._spread = self._spread + away * (rows / (rows - 1)) if rows > 1 else torch.zeros_like(away)
 
     def _begin(self, references: Tensor, of: Tensor) -> None:
         """Lay the runs' weights one behind another."""
@@ -88,6 +101,23 @@ class OnlineModes:
         assert self._fit is not None and self.of is not None
         slope, offset = self._fit.coefficients()
         return slope.view(self.of.shape), offset.view(self.of.shape)
+
+    def found(self) -> Tensor:
+        """Return the number of modes of each run, (S,), float64."""
+        import torch
+
+        assert self.of is not None
+        return self.of.amax(1).to(torch.float64) + 1
+
+    def r_squared(self) -> Tensor:
+        """Return the share of the weights' squared deviations that the modes explain, (S,), float64.
+
+        NaN where nothing moves.
+        """
+        assert self._fit is not None and self.of is not None
+        slope, _ = self._fit.coefficients()
+        explained = (slope * self._fit.product).view(self.of.shape).sum(1)
+        return explained / self._spread
 
     def reconstruct(self, weights: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
         """Return weights (S, P), float64, of slopes and offsets, where the references are as in `weights` (S, P)."""
@@ -108,6 +138,7 @@ class OnlineModes:
             shape = self.of.shape
             held |= {"references": self.references, "of": self.of}
             held |= {"mean": self._fit.mean.view(shape), "product": self._fit.product.view(shape)}
+            held["spread"] = self._spread
         return held
 
     def load(self, held: Mapping[str, Tensor]) -> None:
@@ -126,4 +157,4 @@ class OnlineModes:
                 held["mean"].flatten().clone(),
                 held["product"].flatten().clone(),
             )
-            self._fit.count = self.rows
+            self._fit.count, self._spread = self.rows, held["spread"]
