@@ -121,7 +121,7 @@ PROBED = [
         "model.hidden=[8]",
         "probes=[weights,gradients,numerics,examples,fourier]",
     ],
-    ["task=parity", "task.n=10", "model.hidden=[8]", "optimizer=adam", "probes=[curvature,directions]"],
+    ["task=parity", "task.n=10", "model.hidden=[8]", "optimizer=adam", "probes=[curvature,directions,modes]"],
 ]
 
 

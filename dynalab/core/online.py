@@ -143,10 +143,11 @@ class OnlineModes:
 
     def load(self, held: Mapping[str, Tensor]) -> None:
         """Take back what `tensors` returned; begin anew where that is nothing."""
-        self.rows = int(held["rows"]) if "rows" in held else 0
+        self.rows = int(held["rows"].item()) if "rows" in held else 0
         self._kept = self._fit = self.references = self.of = None
         if "kept" in held:
             kept = held["kept"]
+            self.rows = kept.shape[1]
             self._kept = kept.new_zeros(len(kept), self._warmup, kept.shape[2])
             self._kept[:, : self.rows] = kept
         if "of" in held:

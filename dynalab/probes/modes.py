@@ -55,16 +55,20 @@ class ModesProbe:
         """Return the sums, for a checkpoint."""
         import torch
 
-        held = self.modes.tensors()
         if not self.modes.rows:
             return {}
-        held["step"] = torch.tensor(self.step)
-        width = max(len(x) for x in held.values() if x.dim())
-        return {name: x if x.dim() else x.repeat(width) for name, x in held.items()}
+        held = self.modes.tensors()
+        # A probe's are a run's each.
+        one = next(x for x in held.values() if x.dim())
+        held |= {
+            name: one.new_full((len(one),), value, dtype=torch.int64)
+            for name, value in (("rows", self.modes.rows), ("step", self.step))
+        }
+        return held
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `tensors` returned."""
-        self.step = int(tensors["step"][0])
+        self.step = int(tensors["step"][0].item())
         self.modes.load({**tensors, "rows": tensors["rows"][0]})
 
     def measure(self, state: ProbeState) -> dict[str, Tensor]:
