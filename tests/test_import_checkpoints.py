@@ -557,3 +557,18 @@ def test_the_odd_seed_of_a_suite_is_named(tmp_path, here):
     odd = done.json["analyses"][0]["odd"]
     assert [row["run"].rpartition("/")[2] for row in odd if row["p_adjusted"] < 0.05] == ["pythia-14m-seed7"]
     assert "pythia-14m-seed7 is unlike the other 11" in here("analyze", "hmm", "suite", *words).out
+
+
+def test_an_import_that_was_killed_leaves_nothing_behind_the_next(tmp_path, here, outputs):
+    for step in range(2):
+        write(tmp_path / f"a/step{step}.pt", neox(step))
+    words = ("import", "--checkpoints", str(tmp_path / "{run}/step{step}.pt"), "--name", "mine")
+    assert here(*words).code == 0
+    (made,) = (outputs / "imported").glob("mine-*")
+    # As a kill in the middle leaves it: under the name that is not yet its own, and not whole.
+    half = made.with_name(f".{made.name}.0123456789ab.tmp")
+    made.rename(half)
+    (half / "config.yaml").unlink()
+    assert "no runs" in here("runs", "list").err
+    assert here(*words).code == 0
+    assert made.is_dir() and not half.exists()

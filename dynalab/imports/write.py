@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from dynalab.config.schema import Levels
-from dynalab.core.atomic import making, write_text
+from dynalab.core.atomic import making, sweep, write_text
 from dynalab.core.errors import ConfigError, StoreError
 from dynalab.core.version import __version__
 from dynalab.imports.runs import Imported, ImportedRun
@@ -45,6 +45,8 @@ def make_ensemble(
 ) -> None:
     """Make an ensemble's folder in one rename, so that no half-made one is ever seen."""
     paths.refuse_links()
+    # What the same import left, killed in the middle; the lock of imports is held.
+    sweep(paths.root.parent, f"{paths.root.name}.*")
     with making(paths.root) as folder:
         own = EnsemblePaths(folder)
         write_shards(own, imported, levels, 1, argv)
