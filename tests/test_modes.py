@@ -16,7 +16,7 @@ from dynalab.analysis.modes.decomposition import Decomposition
 from dynalab.analysis.modes.findings import RunFindings, Summary
 from dynalab.analysis.modes.judge import Scores
 from dynalab.analysis.modes.settings import Setting, settings
-from dynalab.core.modes import Clusters, Fit, assign, decompose, reconstruct, sample, units
+from dynalab.core.modes import Clusters, Fit, Modes, assign, decompose, reconstruct, sample, units
 
 
 def made(modes=3, weights=400, steps=40, seed=0):
@@ -123,7 +123,10 @@ def test_correlations_are_those_of_numpy():
 
 def plain_modes(rows, count):
     """The modes of all weights, and what they make of every snapshot, by the pure functions."""
-    modes = decompose(rows, [rows.shape[1]], count, np.random.default_rng(0))
+    found = np.arange(len(rows)) % 4 != 2
+    references = Clusters(rows[found]).references(count)
+    of, _ = assign(rows, rows[:, references])
+    modes = Modes(of, references)
     slope, offset = fitted(rows, modes)
     again = np.stack([reconstruct(slope, offset, modes.of, row[modes.references]) for row in rows])
     variance = ((rows - rows.mean(0)) ** 2).sum()

@@ -5,9 +5,10 @@ taken as a slope times the path of its mode's reference weight, plus an offset. 
 absolute correlation, each cluster is known by the weight that is most like the others, and all weights go to the
 reference that they correlate with most.
 
-How many modes there are is chosen by snapshots that are held out, every fourth: modes of the others are asked for them,
-and the smallest number is taken that is not worse than the best by more than one standard error or a hundredth of the
-variance (`modes=` names another; `choose=examples` takes that whose networks are best, as windows are chosen).
+How many modes there are is chosen by snapshots that are held out, every fourth. The others find the references; slopes
+and offsets that are fitted to them are asked for what was held out (those of the result are fitted to all), and the
+smallest number is taken that is not worse than the best by more than one standard error or a hundredth of the variance
+(`modes=` names another; `choose=examples` takes that whose networks are best, as windows are chosen).
 
 What modes make of the last snapshot is a network. So is an average of snapshots, for less: modes take two numbers and a
 name a weight. The network is therefore held against the last weights, EMA, LAWA, SWA and the principal components of

@@ -1,7 +1,8 @@
 """The modes of a run from its stored weights, without holding them: two passes over blocks of weights.
 
 The first gathers the sample that is clustered and the inner products of snapshots, the second what each weight has to
-do with the references. Every fourth snapshot is held out of a second set of modes, which are asked for it.
+do with the references. These are found without every fourth snapshot; slopes and offsets are fitted without it, to be
+asked for it, and with it.
 """
 
 from __future__ import annotations
@@ -118,23 +119,22 @@ class Decomposition:
 
 
 class References:
-    """The references of every number of modes, by some of the snapshots.
+    """The references of every number of modes, and their paths as they are fitted to some of the snapshots.
 
     Args:
         rows: Paths of the sample, shape (T, K).
-        fitted: Which snapshots modes are made of, shape (T,).
-        counts: The numbers.
+        fitted: Which snapshots slopes and offsets are fitted to, shape (T,).
+        of: Of each number, the places of its references in the sample.
 
     Attributes:
-        of: Of each number, the places of its references in the sample.
+        of: Likewise.
         paths: Paths of all of these, about their means and with norm 1 over the snapshots that are fitted, (T, U).
         among: Of each number, where its references are among these.
     """
 
-    def __init__(self, rows: np.ndarray, fitted: np.ndarray, counts: Sequence[int]) -> None:
-        clusters = Clusters(rows[fitted])
-        self.of = [clusters.references(count) for count in counts]
-        self.fitted, (every, where) = fitted, np.unique(np.concatenate(self.of), return_inverse=True)
+    def __init__(self, rows: np.ndarray, fitted: np.ndarray, of: Sequence[np.ndarray]) -> None:
+        self.of, self.fitted = of, fitted
+        every, where = np.unique(np.concatenate(of), return_inverse=True)
         self.among = np.split(where, np.cumsum([len(own) for own in self.of])[:-1])
         away = rows[:, every] - rows[0, every]
         away = away - away[fitted].mean(axis=0)
@@ -165,7 +165,9 @@ def decompose(
     """
     rows, n = gathered.rows, len(gathered.rows)
     held = np.arange(n) % HELD_OUT == HELD_OUT // 2
-    every, others = (References(rows, fitted, counts) for fitted in (np.ones(n, bool), ~held))
+    clusters = Clusters(rows[~held])
+    of_each = [clusters.references(count) for count in counts]
+    every, others = (References(rows, fitted, of_each) for fitted in (np.ones(n, bool), ~held))
     shares = np.array([s.shares(n, components) for s in settings if s.method != MODES])
     explained, total = np.zeros(len(counts)), 0.0
     errors, variance = np.zeros((len(counts), held.sum())), np.zeros(held.sum())
@@ -202,7 +204,7 @@ def decompose(
             told = others.paths[held][:, among][:, of] * own
             errors[place] += ((away[held] - told) ** 2).sum(axis=1)
         first += table.shape[1]
-    return Decomposition(every.of, explained / (total or 1.0), errors, variance, members, networks)
+    return Decomposition(of_each, explained / (total or 1.0), errors, variance, members, networks)
 
 
 def _strongest(products: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
