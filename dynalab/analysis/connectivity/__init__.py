@@ -32,9 +32,10 @@ from dynalab.analysis.base import Group, Keys, Needs, key
 from dynalab.analysis.compare.settings import told_apart
 from dynalab.analysis.connectivity.confirm import compared, forks_of
 from dynalab.analysis.connectivity.findings import Findings, Pair, Setting, over, phase_of
-from dynalab.analysis.connectivity.measure import Networks, Path, last_step, permutations
+from dynalab.analysis.connectivity.measure import Networks, Path, permutations
 from dynalab.analysis.connectivity.similarity import biased_cka, cka
 from dynalab.analysis.connectivity.summary import show
+from dynalab.analysis.landscape.measure import last_step
 from dynalab.core.errors import ConfigError, NothingMatched
 
 if TYPE_CHECKING:

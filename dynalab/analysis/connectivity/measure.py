@@ -11,7 +11,6 @@ import numpy as np
 from dynalab.analysis.base import Group
 from dynalab.analysis.connectivity.findings import Barrier
 from dynalab.core.errors import NothingMatched
-from dynalab.core.words import count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -212,20 +211,6 @@ def permutations(group: Group, step: int) -> Sequence:
             f"(`permutations`, see docs/extending.md), so that runs are not matched: align=false"
         )
     return found
-
-
-def last_step(group: Group) -> int:
-    """Return the last step at which weights of every run were kept.
-
-    Raises:
-        NothingMatched: There is none.
-    """
-    if not group.kept:
-        raise NothingMatched(
-            f"{group.id}: no step has weights of all {count(len(group.runs), 'run')}; seed= chooses some of them, or "
-            "dynalab train ... snapshots.at=log keeps them"
-        )
-    return group.kept[-1]
 
 
 def _known(value: float) -> float | None:

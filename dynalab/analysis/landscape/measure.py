@@ -130,7 +130,7 @@ def last_step(group: Group) -> int:
     """
     if not group.kept:
         raise NothingMatched(
-            f"{group.id}: no step has weights of all {count(len(group.runs), 'run')}; seed= chooses some of them, or "
+            f"{group.id}: no step has weights of all {count(len(group.runs), 'run')}; name runs that share one, or "
             "dynalab train ... snapshots.at=log keeps them"
         )
     return group.kept[-1]
