@@ -179,3 +179,14 @@ def test_a_figure_takes_the_colours_of_its_page() -> None:
     inline = svg.inline(svg.to_svg(figure), "p", "x")
     assert "fill: var(--paper, #ffffff)" in inline and "stroke: #56b4e9" in inline
     assert "fill: var(--sky, #56b4e9)" in inline and re.search(r"<text[^>]*fill: #ffffff", inline)
+
+
+def test_a_key_of_a_later_dynalab_is_no_difference(outputs: Path) -> None:
+    from dynalab.report.provenance import differences
+
+    made = make_ensemble(outputs, overrides=["task=grokking", "optimizer.lr=0.01"])
+    del made.config["train"]["clip"], made.config["train"]["sphere"], made.config["optimizer"]["eps"]
+    assert differences(made) == {"optimizer.lr": (0.01, 0.003)}
+    # Another part lacks the default's keys: these are differences.
+    other = make_ensemble(outputs, overrides=["task=grokking", "optimizer=sgd"], slug="sgd")
+    assert differences(other)["optimizer.betas"] == (None, [0.9, 0.98])  # type: ignore[index]

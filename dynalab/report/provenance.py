@@ -44,8 +44,20 @@ def differences(ensemble: Ensemble) -> dict[str, tuple[Any, Any]] | None:
     if base is None:
         return None
     here = flat({key: value for key, value in ensemble.config.items() if key != "sources"})
-    keys = [key for key in dict.fromkeys([*here, *base]) if here.get(key) != base.get(key)]
+    keys = [
+        key
+        for key in dict.fromkeys([*here, *base])
+        if here.get(key) != base.get(key) and (key in here or not _is_later(key, here, base))
+    ]
     return {key: (here.get(key), base.get(key)) for key in keys}
+
+
+def _is_later(key: str, here: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
+    """Return whether a key that is not stored came with a later dynalab: it trained as its neutral value does."""
+    section = key.rpartition(".")[0]
+    name = f"{section}.name"
+    stored = any(other.startswith(f"{section}.") for other in here)
+    return stored and here.get(name) == base.get(name)
 
 
 def attempts(runs: Sequence[StoredRun]) -> list[tuple[str, dict[str, Any]]]:
