@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from stored import bits
 
 import dynalab
 from dynalab.analysis import butterfly
-from dynalab.analysis.butterfly import landmarks
-from dynalab.analysis.butterfly.findings import RunFindings
+from dynalab.analysis.butterfly import landmarks, summary
+from dynalab.analysis.butterfly.findings import Mean, RunFindings
 from dynalab.core.records import plain, restore, tables
 from dynalab.explore import drive
 from dynalab.show.blocks import Figure, Response, Say
@@ -189,3 +190,12 @@ def test_p_is_below_05_in_a_twentieth_of_the_cases(runs, monkeypatch):
     found = [landmarks.against(unrelated(runs, seed), ["generalised_step"])[0].p for seed in range(600)]
     known = [p for p in found if p is not None]
     assert len(known) > 300 and np.mean(np.array(known) < 0.05) <= 0.07
+
+
+def test_two_runs_are_one_pair_and_no_distance_is_below_0(outputs, here):
+    parent = dynalab.load("@last", outputs=outputs)
+    group = parent.group()
+    two = replace(group, runs=group.runs[:2])
+    between = butterfly._between(two, STEPS, [0.0, 0.5, 1.0], 50)
+    assert between["barrier"].runs == 1 and between["barrier"].interval == (None, None)
+    assert summary._cell(Mean(4, 0.0003, (-0.0005, 0.0011))) == "0.0003 [0, 0.0011]"

@@ -11,8 +11,9 @@ from groups import NETWORKS, of_networks
 
 from dynalab.analysis import connectivity
 from dynalab.analysis.command import findings_of
+from dynalab.analysis.connectivity import summary
 from dynalab.analysis.connectivity.curve import curves
-from dynalab.analysis.connectivity.findings import Barrier, Pair, over, phase_of
+from dynalab.analysis.connectivity.findings import Barrier, Over, Pair, over, phase_of
 from dynalab.analysis.connectivity.measure import Networks
 from dynalab.analysis.connectivity.similarity import biased_cka, cka
 from dynalab.config.registry import find
@@ -173,7 +174,11 @@ def test_what_is_drawn_and_said(copies):
     assert list(lines.panels[0].curves) == ["the line", "the line, units matched", "a trained curve"]
     assert draw(lines).axes[-1].get_xlabel() == "share of the way"
     words = next(block.text for block in blocks if isinstance(block, Say))
-    assert "once hidden units are matched" in words and "**6 of 6 pairs** are connected" in words
+    assert (
+        "once hidden units are matched" in words and "**6 of 6 pairs** are connected, with a barrier" in words
+    )
+    assert summary._value(Over(6, 0.2, (-0.1, 1.2)), 100.0) == "20% [0, 100]"
+    assert summary._value(Over(6, 0.0, (0.0, 0.0))) == "0"
 
 
 def test_what_cannot_be_measured_is_said_in_a_line(group):

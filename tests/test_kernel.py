@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import dynalab
 from dynalab.analysis import kernel
 from dynalab.analysis.kernel import cone, settled
 from dynalab.analysis.kernel.measure import Labels, aligned, angle, regression
+from dynalab.analysis.kernel.summary import _settling
 from dynalab.config.command import read_command
 from dynalab.core.streams import Streams
 from dynalab.networks.build import build_networks, task_and_network
@@ -204,3 +206,16 @@ def test_the_command_and_what_it_refuses(here, outputs):
         assert line in wrong.err.strip().splitlines()[-1] and len(wrong.err.strip().splitlines()) <= 2, (
             wrong.err
         )
+
+
+def test_how_many_runs_settle_is_said_before_when():
+    time = SimpleNamespace(reached=3, median_step=150.0, interval=(None, None))
+    summary = SimpleNamespace(settles=time, after_memorising=SimpleNamespace(median=-40.0, runs=2))
+    text = (
+        "in 3 of 4 runs it **moves slowly** from step **150** on, 40 steps before they memorise (median of 2)"
+    )
+    assert _settling(summary, 4) == text
+    summary.after_memorising.runs = summary.settles.reached = 1
+    assert _settling(summary, 1).endswith(
+        "it **moves slowly** from step **150** on, 40 steps before the run memorises"
+    )

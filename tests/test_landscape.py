@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from groups import NETWORKS, of_networks
 from dynalab.analysis import landscape
 from dynalab.analysis.command import findings_of
 from dynalab.analysis.landscape import axes as ways
+from dynalab.analysis.landscape.findings import Over
+from dynalab.analysis.landscape.measure import _levels
 from dynalab.analysis.landscape.slices import (
     Axis,
     convex_line,
@@ -205,3 +208,36 @@ def test_what_cannot_be_measured_is_said_in_a_line(group):
     )
     findings = found(replace(group, runs=(replace(group.runs[0], weights=broken), *group.runs[1:])))
     assert [run.verdict for run in findings.runs] == ["insufficient_data", "measured", "measured"]
+
+
+def test_what_is_said_of_few_runs_and_of_flat_losses(group):
+    two = found(replace(group, runs=group.runs[:2]), plane="runs", dimensions=1, curvature=False).summary
+    assert two.barrier.runs == 1 and two.barrier.interval == (None, None)  # there and back is one pair
+    one = found(replace(group, runs=group.runs[:1]), dimensions=1, points=3)
+    words = " ".join(block.text for block in landscape.show(one, []) if isinstance(block, Say))
+    assert "median" not in words and "means" not in words and "half of the runs" not in words
+    # A ratio that one of three runs has is said to be of that one, and is no sign of few negative directions.
+    flat = replace(
+        one.summary, lambda_max=Over(3, 0.1, (-0.2, 0.4)), lambda_min=Over(3, -0.1, (-0.4, 0.2)),
+        ratio=Over(1, 1.0, (None, None)), below=Over(3, 0.02, (-0.01, 0.05)),
+    )  # fmt: skip
+    blocks = list(landscape.show(replace(one, summary=flat), []))
+    words = " ".join(block.text for block in blocks if isinstance(block, Say))
+    assert (
+        "(means); they are 0 in 2 of 3 runs: the least is 1 of the largest in size in the other 1 run."
+        in words
+    )
+    (low,) = (row for row in blocks[2].rows if row[0] == "share of the plane that is low")
+    assert low[-1] == "0, 0.05"
+    none = replace(one.summary, lambda_max=Over(3, 0.0, (None, None)), lambda_min=Over(3, 0.0, (None, None)),
+                   ratio=Over(0, None, (None, None)))  # fmt: skip
+    words = " ".join(b.text for b in landscape.show(replace(one, summary=none), []) if isinstance(b, Say))
+    assert words.endswith("they are 0 in 3 of 3 runs.")
+
+
+@pytest.mark.parametrize(("step", "level"), [(0, 4.0), (40, 2.1)])
+def test_the_level_goes_by_the_first_row_unless_that_is_looked_at(step, level):
+    rows = SimpleNamespace(steps=[0, 10], values=[3.0, 2.5])
+    runs = (SimpleNamespace(first=lambda name: rows if name == "train_loss" else None),)
+    place = SimpleNamespace(step=step, group=SimpleNamespace(runs=runs))
+    assert _levels(place, np.array([2.0]), landscape.Config()) == pytest.approx([level])

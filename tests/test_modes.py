@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 import dynalab
 from dynalab.analysis import modes as analysis
 from dynalab.analysis import stored as tables
-from dynalab.analysis.modes import judge
+from dynalab.analysis.modes import judge, summary
 from dynalab.analysis.modes.decomposition import Decomposition
-from dynalab.analysis.modes.findings import RunFindings, Summary
+from dynalab.analysis.modes.findings import Mean, RunFindings, Summary
 from dynalab.analysis.modes.judge import Scores
 from dynalab.analysis.modes.settings import Setting, settings
 from dynalab.core.modes import Clusters, Fit, Modes, assign, decompose, reconstruct, sample, units
@@ -342,3 +342,8 @@ def test_checkpoints_from_elsewhere_have_modes_and_no_networks(tmp_path, here):
     assert answer.code == 0, answer.err
     assert "**" not in answer.out and "2 modes hold 100% of how the weights vary" in answer.out
     assert "no network is run: modes are not held against averages" in answer.err + answer.out
+
+
+def test_no_interval_of_an_accuracy_goes_beyond_0_and_1():
+    assert summary._interval(Mean(4, 0.9995, (0.998, 1.001)), 1.0) == "0.9995 [0.998, 1]"
+    assert summary._interval(Mean(3, 0.0048, (-0.0038, 0.0134)), 1.0) == "0.0048 [0, 0.0134]"

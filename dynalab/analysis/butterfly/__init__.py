@@ -196,10 +196,9 @@ def _between(group: Group, step: int, shares: Sequence[float], most: int) -> dic
     runs = sorted(group.runs, key=lambda run: run.id)
     apart: Sequence[Apart] = ()
     if len(runs) > 1:
-        turned = tuple(runs[1:] + runs[:1])
-        apart = ends_of(
-            replace(group, runs=tuple(runs)), replace(group, runs=turned), step, shares, most
-        ).apart
+        pairs = len(runs) if len(runs) > 2 else 1  # there and back is one pair
+        firsts, turned = (tuple(own[:pairs]) for own in (runs, runs[1:] + runs[:1]))
+        apart = ends_of(replace(group, runs=firsts), replace(group, runs=turned), step, shares, most).apart
     return {name: Mean.of([getattr(item, name) for item in apart]) for name in NAMES}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dynalab.analysis.base import Group
-from dynalab.analysis.butterfly.findings import Findings, Mean, Name, Point, Summary
+from dynalab.analysis.butterfly.findings import Findings, Mean, Name, Summary
 from dynalab.core.words import count, listed, number, p_value, rounded, spoken
 from dynalab.show.blocks import Block, Response, Say, Table, run_cell
 
@@ -124,20 +124,22 @@ def _headline(summary: Summary) -> str:
         text += f"from **none** of the steps on that were tried, up to {last.at_step:,}"
     name = _measure(summary)
     early = summary.points[0]
-    text += f"; moved at step {early.at_step:,}, the {WORDS[name]} is {_bold(early, name)}"
+    text += f"; moved at step {early.at_step:,}, the {WORDS[name]} is {_bold(early.apart[name])}"
     seeds = summary.between_seeds[name]
     if seeds.runs:
-        text += f", between two seeds {number(rounded(seeds.mean))}"
+        text += f", between two seeds {_cell(seeds)}"
     return text
 
 
-def _bold(point: Point, name: Name) -> str:
-    return f"**{number(rounded(point.apart[name].mean))}**"
+def _bold(mean: Mean) -> str:
+    value, _, known = _cell(mean).partition(" ")
+    return f"**{value}** {known}".rstrip()
 
 
 def _cell(mean: Mean) -> str:
     low, high = mean.interval
-    known = f" [{_short(low)}, {_short(high)}]" if low is not None and high is not None else ""
+    # Student's interval does not know that no distance is below 0.
+    known = f" [{_short(max(low, 0.0))}, {_short(high)}]" if low is not None and high is not None else ""
     return f"{_short(mean.mean)}{known}"
 
 

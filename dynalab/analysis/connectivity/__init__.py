@@ -72,7 +72,7 @@ class Config(Keys):
     curve: bool = key(False, "whether Bezier curves are trained between every run and the next")
     curve_steps: int = key(200, "updates of these, by Adam", least=1)
     curve_lr: float = key(0.01, "their rate", above=0)
-    cut: float = key(0.02, "barrier of the error up to which a pair is connected", least=0)
+    cut: float = key(0.02, "barrier of the error up to which a pair is connected", least=0, most=1)
     taxonomy: bool = key(False, "whether all ensembles are looked at together, and their phases told")
     cut_connectivity: float = key(-1.0, "mode connectivity, in percent, below which it is poor")
     cut_sharpness: float = key(2.5, "logarithm of the largest eigenvalue above which a setting is sharp")

@@ -65,7 +65,10 @@ def _headline(findings: Findings) -> str:
     if curve.pairs:
         text += f", by {_value(curve, scale)} on trained curves"
     if unit == "error":
-        text += f"; {many} are connected, by at most {number(100 * findings.cut)}%"
+        are = "is" if setting.pairs == 1 else "are"
+        text += (
+            f"; {many} {are} connected, with a barrier of the error of at most {number(100 * findings.cut)}%"
+        )
     return text
 
 
@@ -97,7 +100,11 @@ def _value(over: Over, scale: float = 1.0) -> str:
     if over.value is None:
         return number(None)
     low, high = over.interval
-    told = "" if low is None or high is None else f" [{_round(max(low, 0), scale)}, {_round(high, scale)}]"
+    told = ""
+    if low is not None and high is not None and low < high:
+        # Student's interval does not know that no barrier is below 0, and no share above 1.
+        high = min(high, 1.0) if unit else high
+        told = f" [{_round(max(low, 0), scale)}, {_round(high, scale)}]"
     return f"{_round(over.value, scale)}{unit}{told}"
 
 

@@ -126,18 +126,19 @@ def _settling(summary: Summary, moving: int) -> str:
     time = summary.settles
     if not time.reached:
         return f"it moves on up to the last row in {'all' if moving > 1 else 'the'} {_runs(moving)}"
-    of = f" in {time.reached:,} of {count(moving, 'run')}" if moving > 1 else ""
+    of = f"in {time.reached:,} of {count(moving, 'run')}" if moving > 1 else ""
     if time.median_step is None:
-        return f"it comes to move slowly{of}, fewer than half"
-    text = f"it **moves slowly** from step **{time.median_step:,.0f}** on"
+        return f"it comes to move slowly {of}, fewer than half"
+    text = f"{of} it **moves slowly** from step **{time.median_step:,.0f}** on".lstrip()
     if bounds := _interval(time.interval):
         text += f" [{bounds}]"
     lag = summary.after_memorising
     if lag.median is not None:
         way = "after" if lag.median >= 0 else "before"
-        many = lag.runs > 1
-        text += f", {abs(lag.median):,.0f} steps {way} {'runs memorise' if many else 'the run memorises'}"
-    return text + of
+        those = "the run memorises" if moving == 1 else "they memorise"
+        some = f" (median of {lag.runs:,})" if lag.runs < time.reached else ""
+        text += f", {abs(lag.median):,.0f} steps {way} {those}{some}"
+    return text
 
 
 def _runs(n: int) -> str:

@@ -95,6 +95,9 @@ def _summary(runs: Sequence[RunFindings], slices: Slices, config: Config) -> Sum
     paths = [run.trajectory for run in runs if run.trajectory is not None]
     both = [(run.lambda_min, run.lambda_max) for run in runs]
     normed = bool(statistics_of(place.stack.buffers))
+    barriers = [line.barrier for run in runs for line in run.lines if line.barrier is not None]
+    if len(runs) == 2:
+        barriers = barriers[:1]  # there and back is one pair
 
     def shares(pick: Callable[[Trajectory], Sequence[float | None]]) -> Over:
         return Over.of([pick(path)[1] for path in paths])
@@ -112,7 +115,7 @@ def _summary(runs: Sequence[RunFindings], slices: Slices, config: Config) -> Sum
         lambda_max=Over.of([run.lambda_max for run in runs]),
         lambda_min=Over.of([run.lambda_min for run in runs]),
         ratio=Over.of([abs(low) / top if low is not None and top else None for low, top in both]),
-        barrier=Over.of([line.barrier for run in runs for line in run.lines if line.barrier is not None]),
+        barrier=Over.of(barriers),
         centred=shares(lambda path: path.centred),
         centred_null=shares(lambda path: path.centred_null),
         uncentred=shares(lambda path: path.uncentred),

@@ -98,7 +98,7 @@ def slices_of(group: Group, config: Config) -> Slices:
     planes = None
     if len(axes) == 2:
         planes = plane_losses(place.losses, place.state, axes[0], axes[1], config.points, place.workers)
-    levels = _levels(group, centre, config)
+    levels = _levels(place, centre, config)
     return Slices(place, centre, levels, axes, lines, planes, shares, points, top, low)
 
 
@@ -192,11 +192,14 @@ def _corners(place: Place, found: Sequence[Axis]) -> list[tuple[np.ndarray, np.n
     return [(steps, np.stack([corner[row] for corner in corners])) for row in range(len(place.norms))]
 
 
-def _levels(group: Group, centre: np.ndarray, config: Config) -> np.ndarray:
+def _levels(place: Place, centre: np.ndarray, config: Config) -> np.ndarray:
     """Return the loss up to which a point is low, of every run, (S,)."""
     if config.level is not None:
         return np.full(len(centre), config.level)
-    first = [run.first(f"{config.split}_loss") for run in group.runs]
-    begun = np.array([np.nan if series is None else series.values[0] for series in first])
+    first = [run.first(f"{config.split}_loss") for run in place.group.runs]
+    # At the first row itself the two differ by their examples alone.
+    begun = np.array(
+        [np.nan if series is None or series.steps[0] == place.step else series.values[0] for series in first]
+    )
     # Where a run has not come down, or that is not known: twice its loss.
     return np.where(begun > centre, centre + LEVEL * (begun - centre), 2 * centre)

@@ -26,6 +26,8 @@ from dynalab.show.blocks import (
 
 # Pictures of planes that are drawn.
 DRAWN = 6
+# Least over largest eigenvalue, in size, up to which negative ones are few.
+SMALL = 0.1
 # The key `plane` -> what its directions are, and the units of its axes.
 NAMES = {
     "random": "random directions, normalised by filter",
@@ -47,7 +49,7 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     yield Say(f"**Loss landscape:** {_headline(findings)}.", headline=True)
     if text := _shares(findings):
         yield Say(text)
-    if summary.ratio.runs:
+    if summary.lambda_max.runs:
         yield Say(_curvature(findings))
     if groups and summary.runs:
         yield from _figures(findings)
@@ -86,12 +88,10 @@ def _headline(findings: Findings) -> str:
     if not width.runs:
         text += f" is nowhere {low} {along}"
     elif width.median is None:
-        text += f" stays {low}, in half of the runs, up to the ends of the lines {along}"
+        text += f" stays {low}{', in half of the runs,' if width.runs > 1 else ''} up to the ends of the lines {along}"
     else:
-        text += (
-            f" stays {low} over **{number(rounded(width.median))}** norms of the weights {along} (median of "
-            f"{count(width.runs, 'run')}{_open(width)})"
-        )
+        text += f" stays {low} over **{number(rounded(width.median))}** norms of the weights {along}"
+        text += f" (median of {count(width.runs, 'run')}{_open(width)})" if width.runs > 1 else ""
     if summary.barrier.runs:
         text += f"; between runs it rises by **{number(rounded(summary.barrier.value))}**{_interval(summary.barrier)}"
     if summary.below.runs:
@@ -119,15 +119,23 @@ def _shares(findings: Findings) -> str:
 def _curvature(findings: Findings) -> str:
     summary = findings.summary
     top, low = (number(rounded(over.value)) for over in (summary.lambda_max, summary.lambda_min))
-    negative = (summary.lambda_min.value or 0.0) < 0
+    text = f"The Hessian's eigenvalues at the weights lie between {low} and {top}"
+    text += " (means)" * (summary.lambda_max.runs > 1)
+    measured, ratio = summary.lambda_max.runs, summary.ratio
+    if flat := measured - ratio.runs:
+        text += f"; they are 0 in {flat} of {count(measured, 'run')}"
+    if ratio.value is None:
+        return f"{text}."
+    negative = (summary.lambda_min.value or 0.0) < 0 and ratio.value < SMALL
     hidden = (
         ", which few of very many directions have and a random plane does not show"
         if negative and summary.plane == "random"
         else ""
     )
+    others = f" in the other {count(ratio.runs, 'run')}" if flat else ""
     return (
-        f"The Hessian's eigenvalues at the weights lie between {low} and {top} (means): the least is "
-        f"{number(rounded(summary.ratio.value))} of the largest in size{_interval(summary.ratio)}{hidden}."
+        f"{text}: the least is {number(rounded(ratio.value))} of the largest in size{_interval(ratio)}{others}"
+        f"{hidden}."
     )
 
 
@@ -135,9 +143,10 @@ def _over(findings: Findings) -> Table:
     summary = findings.summary
     rows: list[list[Any]] = []
     for width in summary.widths:
-        low, high = width.quartiles
+        low, high = width.quartiles if width.runs > 1 else (None, None)
+        median = _width(width.median, width.runs > 0 and width.median is None)
         rows.append(
-            [f"width along axis {width.axis}", "median", width.runs, _width(width.median, width.median is None),
+            [f"width along axis {width.axis}", "median", width.runs, median,
              f"{number(rounded(low))} to {number(rounded(high))} (quartiles)" if low is not None else ""]
         )  # fmt: skip
     of = {
@@ -154,7 +163,15 @@ def _over(findings: Findings) -> Table:
     }
     for name, over in of.items():
         if over.runs:
-            rows.append([name, "mean", over.runs, number(rounded(over.value)), _interval(over).strip(" []")])
+            rows.append(
+                [
+                    name,
+                    "mean",
+                    over.runs,
+                    number(rounded(over.value)),
+                    _interval(over, name.startswith("share")).strip(" []"),
+                ]
+            )
     statistics = {
         "none": "",
         "held": "; running statistics of the weights held",
@@ -164,9 +181,13 @@ def _over(findings: Findings) -> Table:
     return Table(["of the loss", "", "runs", "value", "95% interval"], rows, what, sortable=False)
 
 
-def _interval(over: Over) -> str:
+def _interval(over: Over, is_share: bool = False) -> str:
     low, high = over.interval
-    return "" if low is None or high is None else f" [{number(rounded(low))}, {number(rounded(high))}]"
+    if low is None or high is None:
+        return ""
+    if is_share:  # Student's interval knows no ends
+        low, high = max(low, 0.0), min(high, 1.0)
+    return f" [{number(rounded(low))}, {number(rounded(high))}]"
 
 
 def _share(over: Over, interval: bool = True) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -128,7 +129,7 @@ def _methods(summary: Summary) -> Table:
             [
                 _setting(method),
                 number(rounded(method.stored_per_weight)),
-                _interval(method.judged),
+                _interval(method.judged, 1.0 if summary.metric == "accuracy" else math.inf),
                 "" if pair is None else _gap(pair.estimate, pair.interval),
                 "" if pair is None else number(rounded(pair.p_adjusted)),
                 "" if pair is None else _verdict(pair),
@@ -148,9 +149,14 @@ def _verdict(pair: Pair) -> str:
     return ": ".join(filter(None, (spoken(pair.verdict), pair.reason)))
 
 
-def _interval(mean: Mean) -> str:
+def _interval(mean: Mean, most: float) -> str:
     low, high = mean.interval
-    told = f" [{_short(low)}, {_short(high)}]" if low is not None and high is not None else ""
+    # Student's interval does not know that neither losses nor shares are below 0.
+    told = (
+        f" [{_short(max(low, 0.0))}, {_short(min(high, most))}]"
+        if low is not None and high is not None
+        else ""
+    )
     return _short(mean.value) + told
 
 
