@@ -58,8 +58,15 @@ def find(
 
 def _of(paths: EnsemblePaths, snapshots: int | None) -> Iterator[tuple[Path, str, ShardPaths | None]]:
     known: dict[ShardPaths, runfile.Shard] = {}
+    # What is reached through a link is somebody else's.
     shards = [
-        item for item in paths.shards() if not item.root.is_symlink() and lock.holder(item.lock) is None
+        item
+        for item in paths.shards()
+        if not any(
+            folder.is_symlink()
+            for folder in (item.root, item.series_folder, item.checkpoint_folder, item.snapshot_folder)
+        )
+        and lock.holder(item.lock) is None
     ]
     for shard in paths.shards():
         try:
