@@ -141,6 +141,20 @@ def test_waste_is_damaged_superseded_left_over_or_beyond(here: Cli, outputs):
     assert not list(outputs.glob(".removed*"))
 
 
+@pytest.mark.parametrize("folder", ["series", "snapshots", "checkpoints"])
+def test_nothing_that_a_link_leads_to_is_waste(here: Cli, outputs, tmp_path, folder):
+    shard = shard_of(make_ensemble(outputs, n_runs=2))
+    away = tmp_path / "away"
+    away.mkdir()
+    for name in (".x.tmp", "step-00000001.safetensors", "step-00000002.damaged"):
+        (away / name).write_text("mine")
+        os.utime(away / name, (time.time() - 2 * 24 * 3600,) * 2)
+    shutil.rmtree(shard.root / folder, ignore_errors=True)
+    (shard.root / folder).symlink_to(away)
+    assert here("runs", "gc", "--snapshots", "0", "--yes").err.strip() == "nothing can go"
+    assert len([*away.iterdir()]) == 3
+
+
 @pytest.mark.parametrize(
     ("most", "kept"), [(0, []), (1, [9]), (2, [0, 9]), (4, [0, 3, 6, 9]), (20, [*range(10)])]
 )
@@ -223,7 +237,7 @@ def test_a_run_is_trained_again_and_held_against_the_stored_one(here: Cli, outpu
         differs.code == 3
         and "15 steps: the rows are equal to the bit; the weights of s0001 differ" in differs.out
     )
-    for words, code in ((["@last", "optimizer.lr=1"], 2), (["nothing"], 4)):
+    for words, code in ((["@last", "optimizer.lr=1"], 2), (["@last", "seed=77"], 2), (["nothing"], 4)):
         assert here("runs", "rerun", *words, "launcher=inline").code == code
     assert (outputs / "last.json").read_bytes() == last and not list(outputs.glob(".rerun*"))
 
@@ -287,6 +301,7 @@ EVIL = {
     "lock": (f"{ENSEMBLE}/lock", {}),
     "no ensemble": ("outputs/grokking/x/y", {}),
     "control": (f"{ENSEMBLE}/a\x1b[2Jb", {}),
+    "deep": (f"{ENSEMBLE}/{'a/' * 3000}b", {}),
 }
 
 

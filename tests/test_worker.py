@@ -85,7 +85,13 @@ def test_a_job_is_what_the_command_said_and_nothing_of_a_folder_is_run(here: Cli
     assert (job.threads, job.exact, job.folders, job.argv[0]) == (2, False, (Path("own"),), "dynalab")
     document = json.loads(paths.job.read_text())
     assert not {"folders", "steal"} & document.keys()
-    for wrong in ({"device": "tpu"}, {"threads": 0}, {"checkpoint_keep": "none"}, {"argv": "x"}):
+    for wrong in (
+        {"device": "tpu"},
+        {"threads": 0},
+        {"threads": 10**5},
+        {"checkpoint_keep": "none"},
+        {"argv": "x"},
+    ):
         paths.job.write_text(json.dumps(document | wrong))
         answer = here("worker", "--shard", shard)
         assert answer.code == 3 and f"job.json is damaged: {next(iter(wrong))}" in answer.err

@@ -127,6 +127,9 @@ def _command(
         raise ConfigError(
             f"{' '.join(overrides)}: makes another ensemble; rerun takes keys of how it is trained, as compute.width"
         )
+    stored = {run.label for run in runs}
+    if strange := [run.label for run in command.requests[0].runs if run.label not in stored]:
+        raise ConfigError(f"{listed(strange, 3)}: not among the runs of {ensemble.id} that are trained again")
     return command
 
 

@@ -33,6 +33,8 @@ _TOP = "outputs"
 # Names of what is of the moment: who holds what, how far it is.
 _PASSING = ("lock", "progress.json", "split.json")
 _MOST_MEMBERS = 1_000_000
+# Folders of a member's name; of dynalab's own there are six.
+_MOST_PARTS = 32
 _DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{10}(?![0-9a-f])")
 
 
@@ -209,6 +211,9 @@ def _checked(path: Path, member: tarfile.TarInfo) -> tuple[str, ...]:
     """Return the parts of a member's name below the outputs folder; refuse what dynalab never puts there."""
     name = PurePosixPath(member.name)
     shown = repr(member.name[:80])
+    if member.size < 0 or len(name.parts) > _MOST_PARTS:
+        what = "of a negative size" if member.size < 0 else f"more than {_MOST_PARTS} folders deep"
+        raise StoreError(f"{path} holds {shown}, which is {what}; nothing of it is opened")
     if not (member.isreg() or member.isdir()):
         raise StoreError(
             f"{path} holds {shown}, which is neither a file nor a folder; nothing of it is opened"

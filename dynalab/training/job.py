@@ -13,6 +13,7 @@ from dynalab.core.errors import StoreError
 from dynalab.store.paths import ShardPaths
 from dynalab.store.read import check, flag, positive, read_json, text, whole
 
+_MOST_THREADS = 1024
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,4})?")
 
 
@@ -73,6 +74,11 @@ class Job:
         return cls(**{**values, "argv": tuple(values.get("argv", ()))}, **own)
 
 
+def _threads(value: Any) -> bool:
+    """Return whether a value is one of `threads`; OpenMP ends the process where it is given many thousands."""
+    return value is None or (positive(value) and value <= _MOST_THREADS)
+
+
 def _kept(value: Any) -> bool:
     """Return whether a value is one of `checkpoint.keep`."""
     return value == "all" or positive(value) or (isinstance(value, list) and all(map(whole, value)))
@@ -83,7 +89,7 @@ _WRITTEN: dict[str, Any] = {
     "checkpoint_every": (positive,),
     "checkpoint_keep": _kept,
     "argv": [text],
-    "threads": (positive,),
+    "threads": _threads,
     "exact": flag,
     "graph": flag,
 }
