@@ -192,10 +192,11 @@ def test_p_is_below_05_in_a_twentieth_of_the_cases(runs, monkeypatch):
     assert len(known) > 300 and np.mean(np.array(known) < 0.05) <= 0.07
 
 
-def test_two_runs_are_one_pair_and_no_distance_is_below_0(outputs, here):
+def test_two_runs_are_one_pair_and_no_distance_is_below_0(outputs):
     parent = dynalab.load("@last", outputs=outputs)
     group = parent.group()
     two = replace(group, runs=group.runs[:2])
     between = butterfly._between(two, STEPS, [0.0, 0.5, 1.0], 50)
     assert between["barrier"].runs == 1 and between["barrier"].interval == (None, None)
     assert summary._cell(Mean(4, 0.0003, (-0.0005, 0.0011))) == "0.0003 [0, 0.0011]"
+    assert summary._interval(Mean(4, 0.0003, (-0.0005, 0.0011))) == (0.0, 0.0011)

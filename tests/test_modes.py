@@ -347,3 +347,9 @@ def test_checkpoints_from_elsewhere_have_modes_and_no_networks(tmp_path, here):
 def test_no_interval_of_an_accuracy_goes_beyond_0_and_1():
     assert summary._interval(Mean(4, 0.9995, (0.998, 1.001)), 1.0) == "0.9995 [0.998, 1]"
     assert summary._interval(Mean(3, 0.0048, (-0.0038, 0.0134)), 1.0) == "0.0048 [0, 0.0134]"
+
+
+def test_gaps_that_cancel_are_0():
+    one = np.array([0.5, 0.8, 0.3])
+    other = np.roll(one, 2)
+    assert float((one - other).mean()) != 0 == judge._test(one, other)[1]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dynalab.analysis.base import Group
-from dynalab.analysis.butterfly.findings import Findings, Mean, Name, Summary
+from dynalab.analysis.butterfly.findings import Bounds, Findings, Mean, Name, Summary
 from dynalab.core.words import count, listed, number, p_value, rounded, spoken
 from dynalab.show.blocks import Block, Response, Say, Table, run_cell
 
@@ -137,10 +137,15 @@ def _bold(mean: Mean) -> str:
 
 
 def _cell(mean: Mean) -> str:
-    low, high = mean.interval
-    # Student's interval does not know that no distance is below 0.
-    known = f" [{_short(max(low, 0.0))}, {_short(high)}]" if low is not None and high is not None else ""
+    low, high = _interval(mean)
+    known = f" [{_short(low)}, {_short(high)}]" if low is not None and high is not None else ""
     return f"{_short(mean.mean)}{known}"
+
+
+def _interval(mean: Mean) -> Bounds:
+    """Return a mean's interval as far as there are distances: Student's does not know that none is below 0."""
+    low, high = mean.interval
+    return (None if low is None else max(low, 0.0)), high
 
 
 def _short(value: float | None) -> str:
@@ -165,9 +170,8 @@ def _figure(findings: Findings, name: Name) -> Response:
     summary = findings.summary
     seeds = summary.between_seeds[name]
     band = None
-    if seeds.mean is not None and None not in seeds.interval:
-        low, high = seeds.interval
-        assert low is not None and high is not None
+    low, high = _interval(seeds)
+    if seeds.mean is not None and low is not None and high is not None:
         band = (low, seeds.mean, high)
     points = summary.points
     beside = "; the band is what two seeds have, mean and 95% interval" if band else ""
@@ -183,7 +187,7 @@ def _figure(findings: Findings, name: Name) -> Response:
             for place in range(len(points))
         ],
         estimates=[point.apart[name].mean for point in points],
-        intervals=[point.apart[name].interval for point in points],
+        intervals=[_interval(point.apart[name]) for point in points],
         axis=WORDS[name],
         band=band,
         beside="two seeds" if band else "",

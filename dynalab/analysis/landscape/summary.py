@@ -36,7 +36,7 @@ NAMES = {
     "runs": "the ways to the next runs",
 }
 UNITS = {
-    "random": "times a direction that is, filter by filter, as long as the weights",
+    "random": "units of a direction that is, filter by filter, as long as the weights",
     "eigen": "norms of the weights",
     "path": "norms of the weights",
     "runs": "from the run, at 0, to the next, at 1",

@@ -207,7 +207,9 @@ def _test(one: np.ndarray, other: np.ndarray) -> tuple[int, float | None, Bounds
     interval = mean_interval(gap)
     if len(gap) >= SIGNS and (gap == gap[0]).all():
         interval = (float(gap[0]), float(gap[0]))
-    return len(gap), float(gap.mean()), interval, Flips(len(gap)).p_of_means(y, x) if len(gap) > 1 else 1.0
+    p = Flips(len(gap)).p_of_means(y, x) if len(gap) > 1 else 1.0
+    # What is left of gaps that cancel is rounding.
+    return len(gap), round(float(gap.mean()), 12), interval, p
 
 
 def _pair(
