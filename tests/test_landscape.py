@@ -13,7 +13,7 @@ from groups import NETWORKS, of_networks
 from dynalab.analysis import landscape
 from dynalab.analysis.command import findings_of
 from dynalab.analysis.landscape import axes as ways
-from dynalab.analysis.landscape.findings import Over
+from dynalab.analysis.landscape.findings import Over, Widths
 from dynalab.analysis.landscape.measure import _levels
 from dynalab.analysis.landscape.slices import (
     Axis,
@@ -229,10 +229,13 @@ def test_what_is_said_of_few_runs_and_of_flat_losses(group):
     )
     (low,) = (row for row in blocks[2].rows if row[0] == "share of the plane that is low")
     assert low[-1] == "0, 0.05"
+    wide = replace(flat, widths=(Widths(1, 3, 1, 1.06, (0.988, None)),))
+    table = list(landscape.show(replace(one, summary=wide), []))[2]
+    assert table.rows[0][-1] == "0.988 to beyond the line (quartiles)"
     none = replace(one.summary, lambda_max=Over(3, 0.0, (None, None)), lambda_min=Over(3, 0.0, (None, None)),
                    ratio=Over(0, None, (None, None)))  # fmt: skip
     words = " ".join(b.text for b in landscape.show(replace(one, summary=none), []) if isinstance(b, Say))
-    assert words.endswith("they are 0 in 3 of 3 runs.")
+    assert words.endswith("least eigenvalue of the Hessian at the weights are 0 in all 3 runs.")
 
 
 @pytest.mark.parametrize(("step", "level"), [(0, 4.0), (40, 2.1)])

@@ -122,11 +122,13 @@ def _curvature(findings: Findings) -> str:
     text = f"The Hessian's eigenvalues at the weights lie between {low} and {top}"
     text += " (means)" * (summary.lambda_max.runs > 1)
     measured, ratio = summary.lambda_max.runs, summary.ratio
-    if flat := measured - ratio.runs:
+    flat = measured - ratio.runs
+    if flat == measured:
+        every = "the run" if flat == 1 else f"all {flat:,} runs"
+        return f"The largest and the least eigenvalue of the Hessian at the weights are 0 in {every}."
+    if flat:
         text += f"; they are 0 in {flat} of {count(measured, 'run')}"
-    if ratio.value is None:
-        return f"{text}."
-    negative = (summary.lambda_min.value or 0.0) < 0 and ratio.value < SMALL
+    negative = (summary.lambda_min.value or 0.0) < 0 and (ratio.value or 0.0) < SMALL
     hidden = (
         ", which few of very many directions have and a random plane does not show"
         if negative and summary.plane == "random"
@@ -147,7 +149,7 @@ def _over(findings: Findings) -> Table:
         median = _width(width.median, width.runs > 0 and width.median is None)
         rows.append(
             [f"width along axis {width.axis}", "median", width.runs, median,
-             f"{number(rounded(low))} to {number(rounded(high))} (quartiles)" if low is not None else ""]
+             f"{number(rounded(low))} to {_width(high, high is None)} (quartiles)" if low is not None else ""]
         )  # fmt: skip
     of = {
         "share of the plane that is low": summary.below,
