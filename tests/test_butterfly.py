@@ -159,6 +159,7 @@ def test_a_failed_fork_leaves_a_result_of_the_others(outputs, here, monkeypatch)
     [
         (["at=[20]"], 2, "at=20: expected steps of these runs, from 0 to 19"),
         (["at=[]"], 2, "at=[]"),
+        (["at=5"], 2, "at=5: expected a list of integers ([0,100]) or null"),
         (["kind=gausian"], 2, "did you mean"),
         (["steps=10"], 2, "looks at whole runs"),
         (["hmm=nothing"], 4, "nothing"),

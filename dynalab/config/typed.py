@@ -18,7 +18,14 @@ from dynalab.core.errors import ConfigError
 from dynalab.core.plugins import naming
 
 T = TypeVar("T")
-_TYPES = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a word", "None": "null"}
+_TYPES = {
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a word",
+    "None": "null",
+    "list[int]": "a list of integers ([0,100])",
+}
 
 
 def typed(
