@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,19 @@ def test_the_numbers_of_one_ensemble(outputs: Path) -> None:
         f"step {middle:g}", "generalised, median", f"quartiles {low:g} to {high:g}, 5 of 5 runs"
     )
     assert memorised.name == "memorised, median" and final.name == "final test accuracy, median"
+
+
+def test_runs_of_several_lengths_are_titled_by_both(outputs: Path) -> None:
+    from dynalab.report import write
+    from dynalab.report.gather import gather
+
+    made = make_ensemble(outputs, n_runs=3)
+    ((item, runs),) = select(outputs, [made.id], None, Ensemble)
+    shown = gather(item, runs, (), ())
+    longest = shown.last_step
+    assert write._title([shown]).endswith(f"; 3 seeds, {longest:,} steps")
+    shown.runs[0] = dataclasses.replace(shown.runs[0], steps=longest // 2)
+    assert write._title([shown]).endswith(f"; 3 seeds, {longest // 2:,} to {longest:,} steps")
 
 
 def page_of(sections: list[Section], folder: Path) -> str:

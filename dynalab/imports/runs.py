@@ -173,7 +173,8 @@ def _assemble(
     labels = _labels(sorted(set(names)))
     if changed := [name for name, label in labels.items() if name != label]:
         notes.append(
-            f"runs are called otherwise in ids: {', '.join(f'{n} is {labels[n]}' for n in changed[:3])}"
+            "runs are called otherwise in ids: "
+            + ", ".join(f"{' '.join(name.split())} is {labels[name]}" for name in changed[:3])
         )
     runs, merged, equal, empty = [], 0, 0, []
     place = {name: index for index, name in enumerate(labels)}

@@ -31,7 +31,7 @@ def section(shown: Shown) -> Section:
 def _blocks(shown: Shown) -> list[Block]:
     reference, step = parent_and_step(str(shown.ensemble.parent))
     first = (
-        f"Up to step {step:,} these runs are those of {reference}, to the bit; from there on they have other keys: "
+        f"Up to step {step:,} these runs are those of {reference}, to the bit; from there on "
         f"{_changes(shown.ensemble)}."
     )
     outputs = shown.ensemble.path.parent.parent
@@ -67,13 +67,17 @@ def _blocks(shown: Shown) -> list[Block]:
 
 
 def _changes(ensemble: Ensemble) -> str:
-    """Return the words that made a fork, but for the one that names its parent."""
+    """Return what is otherwise in a fork, by the words that made it."""
     try:
         words = yaml.safe_load(ensemble.paths.overrides.read_text())
     except (OSError, ValueError, yaml.YAMLError):
-        return "what its configuration says"
+        return "they are as its configuration says"
     words = [str(word) for word in words or () if not str(word).startswith(("parent=", "train.steps="))]
-    return ", ".join(f"`{word}`" for word in words) or "nothing"
+    return (
+        f"they have other keys: {', '.join(f'`{word}`' for word in words)}"
+        if words
+        else "nothing is otherwise"
+    )
 
 
 def _curves(runs: Sequence[Run], name: str) -> dict[str, Series]:

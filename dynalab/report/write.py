@@ -224,7 +224,9 @@ def _title(shown: list[Shown]) -> str:
     runs = count(sum(len(item.runs) for item in shown), "run")
     configs = [item.ensemble.config for item in shown if not item.ensemble.imported]
     if len(configs) == len(shown) and (words := trained(configs)):
-        steps = count(max(item.last_step for item in shown), "step")
+        longest = max(item.last_step for item in shown)
+        shortest = min((run.steps for item in shown for run in item.runs if run.steps), default=longest)
+        steps = f"{shortest:,} to {longest:,} steps" if shortest < longest else count(longest, "step")
         if len(shown) > 1:
             return f"{words}; {len(shown)} settings, {runs} of {steps}"
         seeded = all(run.seed is not None for run in shown[0].runs)

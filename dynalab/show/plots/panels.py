@@ -87,7 +87,8 @@ def metric_panels(
         ax.yaxis.get_offset_text().set_fontsize(6.5)
         ax.tick_params(which="both", labelsize=6.5)
         ax.xaxis.label.set_fontsize(7)
-        ax.set_title(name, fontsize=8, color=colours[group_of[name]], pad=4)
+        # A line break of an imported name would leave the figure.
+        ax.set_title(" ".join(name.split()), fontsize=8, color=colours[group_of[name]], pad=4)
     more = 0.12 * footnote(figure, notes)
     foot, height = foot + more, height + more if size is None else size[1]
     figure.set_figheight(height)
