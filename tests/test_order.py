@@ -237,7 +237,12 @@ def test_a_run_is_trained_again_and_held_against_the_stored_one(here: Cli, outpu
         differs.code == 3
         and "15 steps: the rows are equal to the bit; the weights of s0001 differ" in differs.out
     )
-    for words, code in ((["@last", "optimizer.lr=1"], 2), (["@last", "seed=77"], 2), (["nothing"], 4)):
+    for words, code in (
+        (["@last", "optimizer.lr=1"], 2),
+        (["@last", "seed=77"], 2),
+        (["@last", "outputs=x"], 2),
+        (["nothing"], 4),
+    ):
         assert here("runs", "rerun", *words, "launcher=inline").code == code
     assert (outputs / "last.json").read_bytes() == last and not list(outputs.glob(".rerun*"))
 

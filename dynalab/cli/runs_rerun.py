@@ -122,6 +122,10 @@ def _command(
         words += ["compute.exact=false", f"compute.threads={plan.get('threads', 1)}"]
     if seeds := [run.seed for run in runs if run.seed is not None]:
         words.append(f"seed={format_seeds(seeds)}")
+    if any(word.lstrip("+").startswith("outputs=") for word in overrides):
+        raise ConfigError(
+            "outputs=: what is trained again is not kept; --outputs says where the stored runs are"
+        )
     command = read_command([*words, *overrides], outputs=place)
     if [request.config.id for request in command.requests] != [ensemble.id]:
         raise ConfigError(
