@@ -394,7 +394,7 @@ def test_captions_of_the_other_metrics(monkeypatch):
     groups = {"test_loss": "loss", "grad_norm": "norms", "l2": "weights", "odd": "other"}
     assert panels[0][1]["groups"] == groups and [*panels[0][0][0]] == [*groups]
     (block,) = ensemble._metrics(with_values(runs[:2], "odd"))
-    assert isinstance(block, Picture) and block.caption == "**Everything else that was recorded.** "
+    assert isinstance(block, Picture) and block.caption == "**What was recorded.** "
     assert ensemble._metrics(with_values(runs, "train_loss")) == []
     assert gather.group_of("my_accuracy") == "accuracy" and gather.group_of("sharpness") == "curvature"
     assert gather.group_of("min_margin") == "numerics"

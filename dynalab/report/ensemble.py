@@ -204,7 +204,8 @@ def _metrics(shown: Shown) -> list[Block]:
     )
     empty = [name for name in shown.ensemble.metrics if name not in shown.values and name not in shares]
     missing = f" Recorded but without a value: {listed(empty)}." if empty else ""
-    caption = f"**Everything else that was recorded.** {LINES if len(shown.runs) > 2 else ''}{missing}"
+    what = "Everything else that was recorded" if len(grid) else "What was recorded"
+    caption = f"**{what}.** {LINES if len(shown.runs) > 2 else ''}{missing}"
     alt = f"Panels of {count(len(names), 'metric')} over training"
     runs = [run.id for run in shown.runs]
     return [Picture(name="metrics", figure=figure, caption=caption, alt=alt, runs=runs)]
