@@ -67,7 +67,7 @@ class Averaging:
         buffers = self._stack.evaluated_buffers
         if self._sources is None or self._sources[0] is not buffers:
             held = {**evaluated(self._optimizer, self._stack.params), **buffers}
-            self._sources = buffers, [held[name].detach() for name in self._names]
+            self._sources = buffers, [held[name] for name in self._names]
         return self._sources[1]
 
     def begin(self, step: int) -> None:
@@ -90,6 +90,7 @@ class Averaging:
         if step >= self._from and not (step - self._from) % self._every:
             self._take()
 
+    @torch.no_grad()
     def _take(self) -> None:
         self._average.take(self._tensors(), self._count)
         self._count += 1
