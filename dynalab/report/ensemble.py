@@ -11,12 +11,21 @@ import numpy as np
 
 from dynalab.core.forks import parent_and_step
 from dynalab.core.stats import fallen
-from dynalab.core.words import LINES, count, listed, number, quartiles, step_phrase
+from dynalab.core.words import LINES, count, listed, number, quartiles, rounded, step_phrase
 from dynalab.curvature.bins import columns_of
 from dynalab.probes.curvature import ABOUT
 from dynalab.report import choice, fork, provenance
 from dynalab.report.blocks import Section
-from dynalab.report.gather import ACCURACIES, AVERAGE, LANDMARK_METRICS, LANDMARKS, LOSSES, Shown, group_of
+from dynalab.report.gather import (
+    ACCURACIES,
+    AVERAGE,
+    JUDGED,
+    LANDMARK_METRICS,
+    LANDMARKS,
+    LOSSES,
+    Shown,
+    group_of,
+)
 from dynalab.report.page import Number
 from dynalab.show import plots
 from dynalab.show.blocks import Block, Cell, Picture, Say, Table, Warnings
@@ -58,11 +67,11 @@ def numbers(shown: Shown) -> list[Number]:
         middle = number(spread[1]) if spread is not None and reached else "never"
         value = middle if middle == "never" else f"step {middle}"
         made.append(Number(value, f"{name}{', median' * (len(steps) > 1 and reached > 0)}", about))
-    for name in ("test_accuracy", "test_loss", "train_accuracy", "train_loss"):
+    for name in JUDGED:
         ends = [(run.summary or {}).get("final") or {} for run in shown.finished]
         values = [float(end[name]) for end in ends if end.get(name) is not None]
         if values:
-            low, middle, high = (number(float(f"{x:.3g}")) for x in np.quantile(values, [0, 0.5, 1]))
+            low, middle, high = (number(rounded(x)) for x in np.quantile(values, [0, 0.5, 1]))
             about = f"{low} to {high}, {count(len(values), 'run')}" if len(values) > 1 else count(1, "run")
             made.append(
                 Number(middle, f"final {name.replace('_', ' ')}{', median' * (len(values) > 1)}", about)

@@ -23,6 +23,8 @@ from dynalab.store.runfile import FINAL
 AVERAGE = "averaged"
 ACCURACIES = {"train": "train_accuracy", "test": "test_accuracy", AVERAGE: "average_test_accuracy"}
 LOSSES = {"train": "train_loss", "test": "test_loss", AVERAGE: "average_test_loss"}
+# What an ensemble is judged by, the first that it has.
+JUDGED = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 LANDMARKS = {"memorised": "memorised_step", "generalised": "generalised_step"}
 LANDMARK_METRICS = {"memorised": "train_accuracy", "generalised": "test_accuracy"}
 # Values of one metric that are held at once, of imported runs, which may each be on a grid of its own: beyond, rows

@@ -13,7 +13,7 @@ from dynalab.core.columns import AVERAGED
 from dynalab.core.convergence import DIRECTIONS
 from dynalab.core.words import number, quartiles
 from dynalab.report.blocks import Section
-from dynalab.report.gather import Shown
+from dynalab.report.gather import JUDGED, Shown
 from dynalab.report.sections.contrasts import Contrasts
 from dynalab.report.sections.contrasts import blocks as compared
 from dynalab.show import plots
@@ -25,7 +25,6 @@ from dynalab.show.plots.style import ensemble_colours
 # Rows of the figure of landmarks.
 ROWS = 24
 _LONGEST = 28
-MAIN = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 
 
 def name_ensembles(shown: Sequence[Shown]) -> list[str]:
@@ -52,9 +51,9 @@ def main_metric(shown: Sequence[Shown], keys: Sequence[str] = ()) -> str | None:
     """
     wanted = [rule.metric for item in shown if (rule := item.ensemble.convergence) is not None]
     if keys and all(key.startswith("average.") for key in keys):
-        wanted = [f"{AVERAGED}{name}" for name in [*wanted, *MAIN]] + wanted
+        wanted = [f"{AVERAGED}{name}" for name in [*wanted, *JUDGED]] + wanted
     shared = [name for name in shown[0].values if all(name in item.values for item in shown)]
-    return next((name for name in [*wanted, *MAIN, *shared] if name in shared), None)
+    return next((name for name in [*wanted, *JUDGED, *shared] if name in shared), None)
 
 
 def comparison(

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dynalab.config.keys import alternatives
-from dynalab.config.plain import key_of
+from dynalab.config.plain import key_of, neutral_of
 from dynalab.config.registry import Part, find, search_path
 from dynalab.config.schema import Train
 from dynalab.config.settings import spoken_key
@@ -49,26 +49,8 @@ def _part(group: str, name: str) -> Part | None:
         return None
 
 
-def _defaults(part: Part) -> dict[str, Any]:
-    return _neutral(part.config_class)
-
-
 def _neutral(cls: type[Any]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for field in dataclasses.fields(cls):
-        if field.default_factory is not dataclasses.MISSING:
-            made[key_of(field.name)] = field.default_factory()
-        elif field.default is not dataclasses.MISSING:
-            made[key_of(field.name)] = field.default
-    return made
-
-
-def _same(value: Any, other: Any) -> bool:
-    return (
-        [*value] == [*other]
-        if isinstance(value, list) and isinstance(other, list | tuple)
-        else value == other
-    )
+    return {key_of(field.name): neutral_of(field) for field in dataclasses.fields(cls)}
 
 
 def _piece(group: str, sections: Sections) -> str:
@@ -77,9 +59,9 @@ def _piece(group: str, sections: Sections) -> str:
     part = _part(group, name)
     template = str(getattr(part.module, "TITLE", name)) if part else name
     template = template if part and hasattr(part.module, "TITLE") else template.replace("_", " ")
-    defaults = _defaults(part) if part else {}
+    defaults = _neutral(part.config_class) if part else {}
     inner = _part(group, str(sections[0].get("inner"))) if "inner" in sections[0] else None
-    defaults = {**(_defaults(inner) if inner else {}), **defaults}
+    defaults = {**(_neutral(inner.config_class) if inner else {}), **defaults}
     values = {key: [section.get(key) for section in sections] for key in sections[0]}
     try:
         made = _Values().vformat(template, (), values)
@@ -97,7 +79,7 @@ def _others(group: str, values: Mapping[str, Sequence[Any]], defaults: Mapping[s
     return [
         f"{spoken_key(f'{group}.{key}')} {alternatives([*dict.fromkeys(map(_value, own))])}"
         for key, own in values.items()
-        if key not in _SILENT and not all(_same(value, defaults.get(key)) for value in own)
+        if key not in _SILENT and not all(value == defaults.get(key) for value in own)
     ]
 
 

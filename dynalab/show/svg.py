@@ -22,7 +22,11 @@ _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 # Colours that the page has names for: ink, paper and lines, which follow its light or dark, and those of letters, which
 # a palette for lines on white is too light for.
 _NAMES = {INK: "ink", MUTED: "muted", GRID: "grid"}
-_LETTERS = dict(zip(CYCLE, ("blue", "red", "green", "pink", "sky", "amber", "grey"), strict=True))
+_LETTERS = dict(
+    zip(map(str.lower, CYCLE), ("blue", "red", "green", "pink", "sky", "amber", "grey"), strict=True)
+)
+_OF_TEXT = _NAMES | _LETTERS
+_OF_SHAPES = _NAMES | {"#ffffff": "paper", CYCLE[-1].lower(): "grey"}
 _COLOUR = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
 _MARKS = re.compile(r'<g id="run-([\d-]+)"')
 _LONG_NUMBER = re.compile(r"(-?\d+\.\d\d)\d+")
@@ -116,11 +120,7 @@ def _marked(places: str, runs: Sequence[str]) -> str:
 
 def _named(tag: str, kind: str) -> str:
     """Return a tag of an SVG document with its colours by the page's names, where it has some."""
-    names = {colour.lower(): name for colour, name in _NAMES.items()}
-    if kind == "text":
-        names |= {colour.lower(): name for colour, name in _LETTERS.items()}
-    else:
-        names |= {"#ffffff": "paper", CYCLE[-1].lower(): "grey"}
+    names = _OF_TEXT if kind == "text" else _OF_SHAPES
     return _COLOUR.sub(
         lambda match: f"var(--{names[match[0]]}, {match[0]})" if match[0] in names else match[0], tag
     )

@@ -73,7 +73,8 @@ document.querySelectorAll("table.sortable").forEach(function (table) {
   function read(event, drawing) {
     var svg = drawing.querySelector("svg"), box = svg.getBoundingClientRect(), scale = svg.viewBox.baseVal.width / box.width;
     var x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale;
-    var axes = JSON.parse(drawing.dataset.scales).find(function (a) { return x >= a[0] && x <= a[2] && y >= a[1] && y <= a[3]; });
+    drawing.scales = drawing.scales || JSON.parse(drawing.dataset.scales);
+    var axes = drawing.scales.find(function (a) { return x >= a[0] && x <= a[2] && y >= a[1] && y <= a[3]; });
     reading.hidden = !axes;
     if (!axes) return;
     var parts = lit ? [name(lit)] : [];

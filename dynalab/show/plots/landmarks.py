@@ -92,9 +92,8 @@ def landmark_words(sizes: Iterable[int]) -> str:
 
 
 def _row(ax: Axes, place: int, steps: np.ndarray, colour: str, end: float) -> None:
-    runs = np.argsort(np.where(np.isfinite(steps), steps, np.inf), kind="stable")[
-        : int(np.isfinite(steps).sum())
-    ]
+    # What is not finite is last.
+    runs = np.argsort(steps, kind="stable")[: int(np.isfinite(steps).sum())]
     some = steps[runs]
     scale = ax.xaxis.get_transform()
     low, high = scale.transform(np.array(ax.get_xlim()))

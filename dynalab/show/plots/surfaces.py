@@ -9,12 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from dynalab.show.plots.style import INK, Size, decade, is_narrow, new_figure, polish, style
+from dynalab.show.plots import pictures
+from dynalab.show.plots.style import INK, Size, style
 
-# In a row.
-COLUMNS = 3
 # Contour lines of a picture, about.
 CONTOURS = 10
 # Colours by logarithm span so many decades at most, down from the largest value.
@@ -49,20 +47,11 @@ def surface_pictures(
         logarithmic: Whether colours go by their logarithm, where all are positive and span a decade.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
-    columns = min(COLUMNS, len(titles))
-    height = {1: 5.0, 2: 3.5, COLUMNS: 2.6}[columns]
-    figure = new_figure(7.6 if columns > 1 else 6.0, height * -(-len(titles) // columns), size)
-    columns = 1 if is_narrow(figure) else columns
-    rows = -(-len(titles) // columns)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    scale = _scale(np.concatenate([np.ravel(item) for item in values]), logarithmic)
+    figure, drawn, columns = pictures.places(titles, {1: 5.0, 2: 3.5, pictures.COLUMNS: 2.6}, size)
+    scale = pictures.number_scale(np.concatenate([np.ravel(item) for item in values]), logarithmic, DECADES)
     lines = _contours(scale)
     colours = matplotlib.colormaps["viridis"]
-    drawn: list[Axes] = []
-    for place, ax in enumerate(grid.flat):
-        if place >= len(titles):
-            ax.remove()
-            continue
+    for place, ax in enumerate(drawn):
         x, y = places[place]
         shown = np.where(np.isfinite(values[place]), values[place], np.nan).T
         mesh = ax.pcolormesh(x, y, shown, cmap=colours, norm=scale, shading="nearest", rasterized=True)
@@ -72,45 +61,25 @@ def surface_pictures(
         level = levels[place] if place < len(levels) else None
         if level is not None and min(shown.shape) > 1 and np.nanmin(shown) < level < np.nanmax(shown):
             ax.contour(x, y, shown, levels=[level], colors=INK, linewidths=1.3)
-        _over(
-            ax, paths[place] if place < len(paths) else None, points[place] if place < len(points) else None
-        )
-        ax.set_title(titles[place], fontsize=8.5, color=INK, pad=4)
-        polish(ax, grid=None)
-        if place // columns == rows - 1 or place + columns >= len(titles):
+        if place < len(paths) and len(paths[place]):
+            _path(ax, paths[place])
+        if place < len(points) and len(points[place]):
+            pictures.crosses(ax, points[place])
+        # Of every column the lowest.
+        if place + columns >= len(titles):
             ax.set_xlabel(axes[0], fontsize=7.5)
         if place % columns == 0:
             ax.set_ylabel(axes[1], fontsize=7.5)
-        drawn.append(ax)
-    bar = figure.colorbar(mesh, ax=drawn, pad=0.02, fraction=0.05, shrink=0.9 if rows == 1 else 0.6)
-    bar.ax.tick_params(labelsize=7, length=2)
-    if isinstance(scale, LogNorm):
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(decade))
-        bar.ax.yaxis.set_minor_formatter(NullFormatter())
-    bar.set_label(unit, fontsize=7.5)
+    pictures.bar(figure, mesh, drawn, columns, unit)
     return figure
 
 
-def _over(ax: Axes, path: np.ndarray | None, points: np.ndarray | None) -> None:
-    """Draw what is over a picture."""
-    if path is not None and len(path):
-        x, y = np.asarray(path).T
-        for colour, width in (("white", 2.2), (INK, 1.0)):
-            ax.plot(x, y, color=colour, linewidth=width, marker="o", markersize=1.5 + width)
-        ax.plot(x[-1], y[-1], "*", color="white", markeredgecolor=INK, markersize=9, markeredgewidth=0.8)
-    if points is not None and len(points):
-        x, y = np.asarray(points).T
-        ax.plot(x, y, "x", color="white", markersize=6, markeredgewidth=2.4)
-        ax.plot(x, y, "x", color=INK, markersize=5, markeredgewidth=1.1)
-
-
-def _scale(values: np.ndarray, logarithmic: bool) -> Normalize:
-    """Return what colours go by."""
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-    if logarithmic and 0 < 10 * low < high:
-        return LogNorm(max(low, high / 10**DECADES), high)
-    return Normalize(low, high if high > low else low + 1.0)
+def _path(ax: Axes, path: np.ndarray) -> None:
+    """Draw a way over a picture, (k, 2)."""
+    x, y = np.asarray(path).T
+    for colour, width in (("white", 2.2), (INK, 1.0)):
+        ax.plot(x, y, color=colour, linewidth=width, marker="o", markersize=1.5 + width)
+    ax.plot(x[-1], y[-1], "*", color="white", markeredgecolor=INK, markersize=9, markeredgewidth=0.8)
 
 
 def _contours(scale: Normalize) -> list[float]:
