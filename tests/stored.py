@@ -60,3 +60,28 @@ def assert_same(one: dict[str, Any], other: dict[str, Any], labels: Iterable[str
     """Fail with the names of what differs, run by run."""
     found = {label: difference(one[label], other[label]) for label in labels}
     assert not {label: names for label, names in found.items() if names}
+
+
+def trained_in_pieces(words: list[str], folder: Path, monkeypatch: Any) -> tuple[Any, Any]:
+    """Return the bits of a training, and those of one that was cut off at step 18 and went on."""
+    import pytest
+
+    import dynalab
+    from dynalab.core.errors import RunsFailed
+    from dynalab.training import session
+    from dynalab.training.loop import Loop
+
+    dynalab.train(words, outputs=folder / "whole")
+
+    class Stopped(Loop):
+        def update(self) -> None:
+            if self.step == 18:
+                raise OSError("the power is gone")
+            super().update()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(session, "Loop", Stopped)
+        with pytest.raises(RunsFailed, match="the power is gone"):
+            dynalab.train(words, outputs=folder / "pieces")
+    dynalab.train(words, outputs=folder / "pieces")
+    return bits(only_ensemble(folder / "whole")), bits(only_ensemble(folder / "pieces"))

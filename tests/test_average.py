@@ -7,16 +7,15 @@ import copy
 import numpy as np
 import pytest
 import torch
-from stored import assert_same, bits, only_ensemble
+from stored import assert_same, trained_in_pieces
 from torch import nn
 from torch.optim import swa_utils
 
 import dynalab
 from dynalab.averages.base import COLUMNS
 from dynalab.config.command import read_command
-from dynalab.core.errors import ConfigError, RunsFailed
+from dynalab.core.errors import ConfigError
 from dynalab.launch import inline
-from dynalab.training import session
 from dynalab.training.handover import carry
 from dynalab.training.loop import Loop
 from dynalab.training.planner import HOLD
@@ -186,21 +185,7 @@ def test_a_training_cut_off_goes_on_to_the_same_bits(tmp_path, monkeypatch, untr
         "launcher=inline",
         "checkpoint.every=7",
     ]
-    dynalab.train(words, outputs=tmp_path / "whole")
-    whole = bits(only_ensemble(tmp_path / "whole"))
-
-    class Stopped(Loop):
-        def update(self):
-            if self.step == 18:
-                raise OSError("the power is gone")
-            super().update()
-
-    with monkeypatch.context() as patched:
-        patched.setattr(session, "Loop", Stopped)
-        with pytest.raises(RunsFailed, match="the power is gone"):
-            dynalab.train(words, outputs=tmp_path / "pieces")
-    dynalab.train(words, outputs=tmp_path / "pieces")
-    pieces = bits(only_ensemble(tmp_path / "pieces"))
+    whole, pieces = trained_in_pieces(words, tmp_path, monkeypatch)
     assert_same(whole, pieces, whole)
     assert any(key.endswith("average_test_loss") for key in whole["s0000"])
 

@@ -13,7 +13,7 @@ from groups import NETWORKS, of_networks
 from dynalab.analysis import landscape
 from dynalab.analysis.command import findings_of
 from dynalab.analysis.landscape import axes as ways
-from dynalab.analysis.landscape.findings import Over, Widths
+from dynalab.analysis.landscape.findings import Widths
 from dynalab.analysis.landscape.measure import _levels
 from dynalab.analysis.landscape.slices import (
     Axis,
@@ -24,6 +24,7 @@ from dynalab.analysis.landscape.slices import (
     plane_losses,
     stretch,
 )
+from dynalab.analysis.means import Mean
 from dynalab.config.registry import find
 from dynalab.errors import ConfigError, NothingMatched
 from dynalab.show.blocks import Lines, Say, Surfaces
@@ -218,8 +219,8 @@ def test_what_is_said_of_few_runs_and_of_flat_losses(group):
     assert "median" not in words and "means" not in words and "half of the runs" not in words
     # A ratio that one of three runs has is said to be of that one, and is no sign of few negative directions.
     flat = replace(
-        one.summary, lambda_max=Over(3, 0.1, (-0.2, 0.4)), lambda_min=Over(3, -0.1, (-0.4, 0.2)),
-        ratio=Over(1, 1.0, (None, None)), below=Over(3, 0.02, (-0.01, 0.05)),
+        one.summary, lambda_max=Mean(3, 0.1, (-0.2, 0.4)), lambda_min=Mean(3, -0.1, (-0.4, 0.2)),
+        ratio=Mean(1, 1.0, (None, None)), below=Mean(3, 0.02, (-0.01, 0.05)),
     )  # fmt: skip
     blocks = list(landscape.show(replace(one, summary=flat), []))
     words = " ".join(block.text for block in blocks if isinstance(block, Say))
@@ -232,8 +233,8 @@ def test_what_is_said_of_few_runs_and_of_flat_losses(group):
     wide = replace(flat, widths=(Widths(1, 3, 1, 1.06, (0.988, None)),))
     table = list(landscape.show(replace(one, summary=wide), []))[2]
     assert table.rows[0][-1] == "0.988 to beyond the line (quartiles)"
-    none = replace(one.summary, lambda_max=Over(3, 0.0, (None, None)), lambda_min=Over(3, 0.0, (None, None)),
-                   ratio=Over(0, None, (None, None)))  # fmt: skip
+    none = replace(one.summary, lambda_max=Mean(3, 0.0, (None, None)), lambda_min=Mean(3, 0.0, (None, None)),
+                   ratio=Mean(0, None, (None, None)))  # fmt: skip
     words = " ".join(b.text for b in landscape.show(replace(one, summary=none), []) if isinstance(b, Say))
     assert words.endswith("least eigenvalue of the Hessian at the weights are 0 in all 3 runs.")
 

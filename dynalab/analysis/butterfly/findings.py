@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from dynalab.analysis.base import Frame
-from dynalab.analysis.compare.pairs import mean_interval
+from dynalab.analysis.means import mean_over
 from dynalab.analysis.regions.findings import Lag, Time
 from dynalab.core.stats import clopper_pearson
 
@@ -66,8 +64,7 @@ class Mean:
     @classmethod
     def of(cls, values: Sequence[float | None]) -> Mean:
         """Return it for one a run."""
-        known = np.array(sorted(value for value in values if value is not None), float)
-        return cls(len(known), float(known.mean()) if len(known) else None, mean_interval(known))
+        return cls(*mean_over(values))
 
 
 @dataclass(frozen=True)

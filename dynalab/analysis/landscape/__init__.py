@@ -22,10 +22,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dynalab.analysis.base import Group, Keys, Needs, key
-from dynalab.analysis.landscape.findings import Findings, Over, RunFindings, Summary, Trajectory, widths_of
+from dynalab.analysis.landscape.findings import Findings, RunFindings, Summary, Trajectory, widths_of
 from dynalab.analysis.landscape.measure import Slices, slices_of
 from dynalab.analysis.landscape.runs import joined, runs_of, tables_of
 from dynalab.analysis.landscape.summary import show
+from dynalab.analysis.means import Mean
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
@@ -99,8 +100,8 @@ def _summary(runs: Sequence[RunFindings], slices: Slices, config: Config) -> Sum
     if len(runs) == 2:
         barriers = barriers[:1]  # there and back is one pair
 
-    def shares(pick: Callable[[Trajectory], Sequence[float | None]]) -> Over:
-        return Over.of([pick(path)[1] for path in paths])
+    def shares(pick: Callable[[Trajectory], Sequence[float | None]]) -> Mean:
+        return Mean.of([pick(path)[1] for path in paths])
 
     return Summary(
         step=place.step,
@@ -110,12 +111,12 @@ def _summary(runs: Sequence[RunFindings], slices: Slices, config: Config) -> Sum
         statistics="none" if not normed else "held" if place.training is None else "refreshed",
         runs=sum(run.verdict == "measured" for run in runs),
         widths=tuple(widths_of(axis + 1, runs) for axis in range(len(slices.axes))),
-        below=Over.of([plane.below for plane in planes]),
-        convex=Over.of([plane.convex for plane in planes]),
-        lambda_max=Over.of([run.lambda_max for run in runs]),
-        lambda_min=Over.of([run.lambda_min for run in runs]),
-        ratio=Over.of([abs(low) / top if low is not None and top else None for low, top in both]),
-        barrier=Over.of(barriers),
+        below=Mean.of([plane.below for plane in planes]),
+        convex=Mean.of([plane.convex for plane in planes]),
+        lambda_max=Mean.of([run.lambda_max for run in runs]),
+        lambda_min=Mean.of([run.lambda_min for run in runs]),
+        ratio=Mean.of([abs(low) / top if low is not None and top else None for low, top in both]),
+        barrier=Mean.of(barriers),
         centred=shares(lambda path: path.centred),
         centred_null=shares(lambda path: path.centred_null),
         uncentred=shares(lambda path: path.uncentred),

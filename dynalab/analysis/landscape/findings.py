@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from dynalab.analysis.base import Frame
-from dynalab.analysis.compare.pairs import mean_interval
+from dynalab.analysis.means import Mean
 from dynalab.core.stats import quantile
 
 Bounds = tuple[float | None, float | None]
@@ -69,21 +66,6 @@ class RunFindings:
 
 
 @dataclass(frozen=True)
-class Over:
-    """A number over runs."""
-
-    runs: int  # in how many it is defined
-    value: float | None  # its mean
-    interval: Bounds  # 95% interval of that (Student); null where runs do not vary
-
-    @classmethod
-    def of(cls, values: Sequence[float | None]) -> Over:
-        """Return it for one a run, in any order."""
-        known = np.array(sorted(value for value in values if value is not None and math.isfinite(value)))
-        return cls(len(known), float(known.mean()) if len(known) else None, mean_interval(known))
-
-
-@dataclass(frozen=True)
 class Widths:
     """The widths of lines along one axis over runs."""
 
@@ -105,16 +87,16 @@ class Summary:
     statistics: str  # `refreshed` at every point, `held`, or `none` where the network has none
     runs: int  # how many were measured
     widths: tuple[Widths, ...]  # of the lines along each axis
-    below: Over  # `plane.below`
-    convex: Over  # `plane.convex`
-    lambda_max: Over  # of the runs
-    lambda_min: Over  # of the runs
-    ratio: Over  # |lambda_min| / lambda_max
-    barrier: Over  # of the lines towards other runs
-    centred: Over  # share of two directions of the trajectories, centred
-    centred_null: Over  # a random walk's
-    uncentred: Over  # likewise, not centred
-    uncentred_null: Over  # a random walk's
+    below: Mean  # `plane.below`
+    convex: Mean  # `plane.convex`
+    lambda_max: Mean  # of the runs
+    lambda_min: Mean  # of the runs
+    ratio: Mean  # |lambda_min| / lambda_max
+    barrier: Mean  # of the lines towards other runs
+    centred: Mean  # share of two directions of the trajectories, centred
+    centred_null: Mean  # a random walk's
+    uncentred: Mean  # likewise, not centred
+    uncentred_null: Mean  # a random walk's
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from dynalab.analysis.base import Group, Series
-from dynalab.analysis.landscape.findings import Findings, Over, RunFindings, Widths
+from dynalab.analysis.landscape.findings import Findings, RunFindings, Widths
+from dynalab.analysis.means import Mean
 from dynalab.core.stats import quantile
 from dynalab.core.words import LINES, count, number, rounded
 from dynalab.show.blocks import (
@@ -183,7 +184,7 @@ def _over(findings: Findings) -> Table:
     return Table(["of the loss", "", "runs", "value", "95% interval"], rows, what, sortable=False)
 
 
-def _interval(over: Over, is_share: bool = False) -> str:
+def _interval(over: Mean, is_share: bool = False) -> str:
     low, high = over.interval
     if low is None or high is None:
         return ""
@@ -192,7 +193,7 @@ def _interval(over: Over, is_share: bool = False) -> str:
     return f" [{number(rounded(low))}, {number(rounded(high))}]"
 
 
-def _share(over: Over, interval: bool = True) -> str:
+def _share(over: Mean, interval: bool = True) -> str:
     low, high = over.interval
     text = f"{over.value or 0:.0%}"
     if not interval or low is None or high is None or f"{low:.0%}" == f"{high:.0%}":

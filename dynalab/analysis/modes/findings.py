@@ -5,25 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from dynalab.analysis.base import Frame
-from dynalab.analysis.compare.pairs import OPEN, Bounds, mean_interval
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A number over runs."""
-
-    runs: int  # in how many it is known
-    value: float | None  # its mean
-    interval: Bounds = OPEN  # 95% interval of that (Student); null where it is not known
-
-    @classmethod
-    def of(cls, values: np.ndarray) -> Mean:
-        """Return it for one a run, (S,), NaN where it is not known, in any order."""
-        known = np.sort(values[np.isfinite(values)])
-        return cls(len(known), float(known.mean()) if len(known) else None, mean_interval(known))
+from dynalab.analysis.compare.pairs import Bounds
+from dynalab.analysis.means import Mean
 
 
 @dataclass(frozen=True)

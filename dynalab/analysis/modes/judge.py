@@ -12,7 +12,8 @@ import numpy as np
 from dynalab.analysis.compare.pairs import OPEN, Bounds, mean_interval
 from dynalab.analysis.compare.permutation import LEVEL, Flips
 from dynalab.analysis.hybrid.findings import SIGNS
-from dynalab.analysis.modes.findings import Budget, Mean, Method, Pair, RunFindings, Summary
+from dynalab.analysis.means import Mean
+from dynalab.analysis.modes.findings import Budget, Method, Pair, RunFindings, Summary
 from dynalab.analysis.modes.measure import Measured
 from dynalab.analysis.modes.settings import AVERAGES, METHODS, MODES, Setting
 from dynalab.core.stats import holm
@@ -93,7 +94,7 @@ def summary_of(runs: Sequence[RunFindings]) -> Summary:
 
     numbers = [run.modes for run in runs if run.modes is not None]
     r2, heldout_r2, pca_r2, compression = (
-        Mean.of(np.array([getattr(run, name) for run in runs], float))
+        Mean.of([getattr(run, name) for run in runs])
         for name in ("r2", "heldout_r2", "pca_r2", "compression")
     )
     return Summary(len(runs), median_low(numbers) if numbers else None, r2, heldout_r2, pca_r2, compression)
