@@ -21,16 +21,10 @@ from dynalab.cli.options import (
 )
 from dynalab.config.places import outputs_root
 from dynalab.config.suggest import did_you_mean
-from dynalab.core.errors import ConfigError, NothingMatched
-from dynalab.store.find import select
-from dynalab.store.paths import OutputPaths
-from dynalab.store.results import Result, damaged_results, find_result, tell_apart
-from dynalab.store.stored import StoredEnsemble
+from dynalab.core.errors import ConfigError
+from dynalab.store.results import Result, damaged_results
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from dynalab.store.reader import Ensemble
     from dynalab.store.stored import StoredRun
 
@@ -68,10 +62,9 @@ def command(
     """
     from dynalab.config.overrides import parse, settings
     from dynalab.config.registry import typed_folders
-    from dynalab.report.choice import choose, key_words, older, superseded, unmade
-    from dynalab.report.sweeps import sweeps
+    from dynalab.report.asked import asked
+    from dynalab.report.choice import key_words, older, superseded, unmade
     from dynalab.report.write import report_name, write_report
-    from dynalab.store.reader import Ensemble
     from dynalab.store.table import notice
 
     refs, words = split_arguments(arguments)
@@ -81,33 +74,11 @@ def command(
         raise ConfigError(f"{key}: no such key{did_you_mean(key, KEYS)}; there are {', '.join(KEYS)}")
     name, outputs = own["name"] or name, own["outputs"] or outputs
     root = outputs_root(outputs)
-    refs, papers = _reproduced(root, refs)
-    refs, folders = tell_apart(root, refs)
-    chosen = [find_result(root, paths.root.name) for paths in folders]
-    if chosen and not (refs or papers):
-        ids = {paths.digest for paths in OutputPaths(root).ensembles()}
-        refs = list(dict.fromkeys(about for result in chosen for about in result.ensembles if about in ids))
-    if "@last" in refs or not (refs or papers or filter_text):
-        # It moves on: the page names what it was.
-        last = [item.id for item, _ in select(root, ["@last"], None, Ensemble)]
-        refs = list(
-            dict.fromkeys(name for ref in refs or ["@last"] for name in (last if ref == "@last" else [ref]))
-        )
-    claimed = [run for runs in papers.values() for run in runs]
-    reproduced = [path.parent.name for path in OutputPaths(root).stored_reproductions()]
-    try:
-        selection = select(root, [*claimed, *refs], filter_text, Ensemble, forks, reproduced)
-    except NothingMatched as error:
-        line = next(filter(None, (_untried(ref, reproduced) for ref in refs)), str(error))
-        raise NothingMatched(line) from error
-    for result in chosen:
-        if not any(item.id in result.ensembles for item, _ in selection):
-            about = ", ".join(result.ensembles)
-            raise ConfigError(f"{result.kind}-{result.id} is about {about}, which is not among the runs")
-    made, refused = sweeps(selection, root, chosen)
-    choices = {item.id: choose(root, item.id, [*chosen, *made]) for item, _ in selection}
-    derived = name or ("".join(papers) if len(papers) == 1 and not refs else report_name(selection, chosen))
-    words = ["dynalab", "report", *papers, *refs, *(f"{result.kind}-{result.id}" for result in chosen)]
+    about = asked(root, refs, filter_text, forks)
+    selection, choices, chosen = about.selection, about.choices, about.named
+    papers = about.papers
+    derived = name or (papers[0] if len(papers) == 1 and not about.refs else report_name(selection, chosen))
+    words = ["dynalab", "report", *papers, *about.refs, *(f"{result.kind}-{result.id}" for result in chosen)]
     words += ["-f", filter_text] if filter_text else []
     words += ["--name", derived] if name else []
     words += [word for folder in typed_folders() for word in ("--config-dir", folder)]
@@ -123,7 +94,7 @@ def command(
     shown = {result.id: result for results in shown_of.values() for result in results}
     others = {result.id: result for results in others_of.values() for result in results}
     warnings = [line for item, _ in selection for line in item.warnings] + left_out
-    warnings += [line for result in shown.values() for line in result.warnings] + refused
+    warnings += [*(line for result in shown.values() for line in result.warnings), *about.refused]
     warnings = list(dict.fromkeys(warnings))
     if as_json:
         emit_json(
@@ -156,40 +127,6 @@ def command(
         note(f"stored as well, and listed on the page: {names}; name one to show it")
     echo(page)
     return code
-
-
-def _reproduced(root: Path, refs: list[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the references that name no reproduction, and those that do, each with what it is about.
-
-    Those of its removals alone are not among them: they are no settings to be compared with the others.
-    """
-    from dynalab.reproduce.result import find, read
-
-    found = {ref: read(path) for ref in refs if (path := find(root, ref)) is not None}
-    stored = {item.id: item for item in map(StoredEnsemble, OutputPaths(root).ensembles())} if found else {}
-    named: dict[str, list[str]] = {}
-    for ref, made in found.items():
-        apart, named[ref] = {*made.removed_runs}, []
-        for item in (stored[digest] for digest in made.ensembles if digest in stored):
-            runs = [run.id for run in item.runs]
-            named[ref] += [run for run in runs if run not in apart] if apart & {*runs} else [item.id]
-        if not named[ref]:
-            raise NothingMatched(f"{ref}: its ensembles are not stored any more; reproduce it again")
-    return [ref for ref in refs if ref not in found], named
-
-
-def _untried(ref: str, reproduced: Sequence[str]) -> str:
-    """Return a line about a sheet that nothing is stored of; empty where a reference is no sheet, or something is."""
-    from dynalab.config.registry import search_path
-    from dynalab.reproduce.reading import sheet_names
-    from dynalab.reproduce.sheet import SCALES
-
-    name, dash, scale = ref.rpartition("-")
-    name, scales = (name, [scale]) if dash and scale in SCALES else (ref, list(SCALES))
-    if name not in sheet_names(search_path()) or {f"{name}-{scale}" for scale in scales} & {*reproduced}:
-        return ""
-    words = [name, *(["--scale", *scales] if len(scales) == 1 else [])]
-    return f"{ref}: no claims of it are stored; `{shlex.join(['dynalab', 'reproduce', *words])}` tries them"
 
 
 def _ensemble_json(ensemble: Ensemble, runs: list[StoredRun]) -> dict[str, Any]:

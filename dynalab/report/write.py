@@ -110,43 +110,67 @@ def write_report(
     """
     name = check_name(name) if name is not None else report_name(selection)
     home = OutputPaths(outputs).report(name)
-    shown, lost = [], []
+    shown, lost = gathered(selection, results, outputs, others)
+    refuse_links(home.parent)
+    check_writable(home.parent)
+    if home.is_dir() and any(home.iterdir()) and not (home / "index.html").is_file():
+        raise ConfigError(f"{home} is no report, it is left alone; choose another --name")
+    page = composed(shown, lost, outputs, home, commands)
+    # Its files are not synced one by one: what a power loss takes is drawn again.
+    with making(home, replace=True) as folder:
+        (folder / "figures").mkdir()
+        text = render(page, folder / "figures")
+        (folder / "index.html").write_text(text, encoding="utf-8")
+    if broken := [error for item in shown for error in item.broken]:
+        lines = "; ".join(dict.fromkeys(map(str, broken)))
+        raise PluginError(f"{lines}; the page is without it: {home / 'index.html'}") from broken[0].__cause__
+    return home / "index.html"
+
+
+def gathered(
+    selection: Selection[Ensemble],
+    results: Mapping[str, Sequence[Result]],
+    outputs: Path,
+    others: Mapping[str, Sequence[Result]] | None = None,
+) -> tuple[list[Shown], list[str]]:
+    """Return what is shown of each ensemble, as `write_report` is given it, and lines about what is left out.
+
+    Raises:
+        StoreError: Everything is damaged.
+        NothingMatched: There is no run to show.
+    """
+    shown: list[Shown] = []
+    lost: list[str] = []
     for item, runs in selection:
         try:
-            gathered = gather(item, runs, results.get(item.id) or (), (others or {}).get(item.id) or ())
+            own = gather(item, runs, results.get(item.id) or (), (others or {}).get(item.id) or ())
         except StoreError as error:
             item.damaged.append(item.path.name)
             item.warnings.append(f"{error}; {item.id} is left out")
             lost += item.warnings
             continue
         # On the page, paths are relative: it may be shown elsewhere.
-        gathered.warnings = [line.replace(f"{outputs}{os.sep}", "") for line in gathered.warnings]
-        if gathered.runs:
-            shown.append(gathered)
+        own.warnings = [line.replace(f"{outputs}{os.sep}", "") for line in own.warnings]
+        if own.runs:
+            shown.append(own)
         else:
             lost += item.warnings or [f"{item.id} has no runs yet"]
     if not shown:
         if any(item.damaged for item, _ in selection):
             raise StoreError("; ".join(lost))
         raise NothingMatched(f"nothing to show: {'; '.join(lost) or 'no runs'}")
-    refuse_links(home.parent)
-    check_writable(home.parent)
-    if home.is_dir() and any(home.iterdir()) and not (home / "index.html").is_file():
-        raise ConfigError(f"{home} is no report, it is left alone; choose another --name")
+    return shown, lost
+
+
+def composed(
+    shown: list[Shown], lost: Sequence[str], outputs: Path, home: Path, commands: Sequence[str] = ()
+) -> Page:
+    """Return the page of some ensembles: all that it says and shows, before it is laid out in its folder."""
     # What is compared is computed, and stored, before the page is drawn, which only reads.
     contrasts, refused = beside.contrasts(shown, outputs)
     papers, damaged = reproductions(outputs, [item.ensemble.id for item in shown])
-    lost += [*refused, *damaged]
-    # Its files are not synced one by one: what a power loss takes is drawn again.
-    with making(home, replace=True) as folder:
-        (folder / "figures").mkdir()
-        away = [line.replace(f"{outputs}{os.sep}", "") for line in lost]
-        page = render(_page(shown, away, home, commands, contrasts, papers), folder / "figures")
-        (folder / "index.html").write_text(page, encoding="utf-8")
-    if broken := [error for item in shown for error in item.broken]:
-        lines = "; ".join(dict.fromkeys(map(str, broken)))
-        raise PluginError(f"{lines}; the page is without it: {home / 'index.html'}") from broken[0].__cause__
-    return home / "index.html"
+    away = [line.replace(f"{outputs}{os.sep}", "") for line in [*lost, *refused, *damaged]]
+    return _page(shown, away, home, commands, contrasts, papers)
 
 
 def _page(
