@@ -22,6 +22,7 @@ import dynalab
 from dynalab.cli.app import run as command
 from dynalab.config.command import read_command
 from dynalab.config.schema import Compute
+from dynalab.core import processes
 from dynalab.errors import Locked, RunsFailed, StoreError
 from dynalab.imports import store as imports
 from dynalab.launch import crash, layout
@@ -176,7 +177,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_elsewhere_a_beating_owner_keeps_its_lock(path, patient, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(owner, "_space", lambda: "pid:[1]")
+        patch.setattr(processes, "space", lambda: "pid:[1]")
         held = Lock(path).__enter__()
     assert held._owner.lives() is None
     before = path.stat().st_size
@@ -228,19 +229,19 @@ def test_all_locks_are_watched_at_the_same_time(tmp_path, monkeypatch):
 @pytest.mark.parametrize("blind", ["hidepid", "no /proc", "/proc of another namespace"])
 def test_a_living_owner_counts_as_alive_where_proc_does_not_show_it(blind, dead, monkeypatch):
     alive = replace(Owner.me(), pid=os.getppid(), started="7")
-    monkeypatch.setattr(owner, "_stat", lambda pid: None)
+    monkeypatch.setattr(processes, "state_and_start", lambda pid: None)
     if blind == "hidepid":
 
         def refuse(pid: int, number: int) -> None:
             raise ProcessLookupError if pid == dead.pid else PermissionError
 
-        monkeypatch.setattr(owner.os, "kill", refuse)
+        monkeypatch.setattr(processes.os, "kill", refuse)
     elif blind == "no /proc":
-        monkeypatch.setattr(owner, "_boot", lambda: "")
-        monkeypatch.setattr(owner, "_space", lambda: "")
+        monkeypatch.setattr(processes, "boot", lambda: "")
+        monkeypatch.setattr(processes, "space", lambda: "")
     else:
-        monkeypatch.setattr(owner, "_stat", lambda pid: ("S", "8"))
-        monkeypatch.setattr(owner.os, "readlink", lambda path: "4711")
+        monkeypatch.setattr(processes, "state_and_start", lambda pid: ("S", "8"))
+        monkeypatch.setattr(processes.os, "readlink", lambda path: "4711")
         alive = replace(alive, space="4711")
     assert alive.lives() is True
     # Without a name of the kernel a missing process may be one of another machine.

@@ -12,6 +12,7 @@ from conftest import Cli
 from report_fakes import no_drawing
 from stored import assert_same, bits, only_ensemble
 
+from dynalab.errors import DynalabError
 from dynalab.launch import local
 from dynalab.store import runfile
 from dynalab.store.paths import ShardPaths
@@ -193,3 +194,21 @@ def test_workers_save_and_no_more_is_begun_after_a_failure(tmp_path, monkeypatch
     report = pool.run(local.Work(shards, 2, Job(), stop=stop), local.Events())
     assert report.failures == {shards[0]: "full"} and report.stopped == stop
     assert {*map(id, ended)} == ({id(one), id(two)} if stop else set())
+
+
+def test_a_worker_that_is_killed_before_it_can_begin_leaves_the_others(monkeypatch):
+    monkeypatch.setattr(local.Worker, "send", lambda self, **task: None)
+    pool = local.Launcher(0, 1)
+    pool._workers = [local.Worker(None, card) for card in range(2)]  # type: ignore[arg-type]
+    one, two = pool._workers
+    gone, ready = {"event": "gone", "code": -9}, {"event": "ready", "cuda_devices": 0}
+    pool._events.put((one, gone))
+    pool._events.put((two, ready))
+    assert pool.device("auto") == "cpu" and pool._workers == [two]
+    two.ready = False
+    for event, code in ((gone, 3), ({"event": "gone", "code": 1}, 2)):
+        pool._workers = [two]
+        pool._events.put((two, event))
+        with pytest.raises(DynalabError, match="could not start") as raised:
+            pool.device("auto")
+        assert raised.value.exit_code == code

@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import TINY, Cli
 
 from dynalab.core import atomic
 from dynalab.errors import StoreError
@@ -24,6 +28,7 @@ from dynalab.imports.store import Order, digest_of, import_table
 from dynalab.store import checkpoint, export, series, snapshot
 from dynalab.store.checkpoint import CheckpointState
 from dynalab.store.find import select
+from dynalab.store.owner import Owner
 from dynalab.store.paths import AnalysisPaths, OutputPaths, ShardPaths
 from dynalab.store.results import read_result, results, write_result
 from dynalab.store.stored import StoredEnsemble
@@ -282,3 +287,34 @@ def test_zero_and_minus_zero_are_one_content():
         for zero in (0.0, -0.0)
     }
     assert len(found) == 1
+
+
+def test_the_same_command_removes_what_killed_processes_left_and_nothing_of_the_living(here: Cli, outputs):
+    words = ["train", *TINY, "train.steps=10", "seed=0"]
+    assert here(*words).code == 0
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    (shard,) = [paths for ensemble in OutputPaths(outputs).ensembles() for paths in ensemble.shards()]
+    places = [outputs, outputs / ".training", shard.root.parent, shard.root, shard.series_folder]
+
+    def left_by(pid: int, place: str = atomic._here()) -> list[Path]:
+        return [folder / f".x.json.{place}-{pid:x}.{os.urandom(6).hex()}.tmp" for folder in places]
+
+    gone = left_by(child.pid)
+    stay = left_by(os.getpid()) + left_by(child.pid, "01234567")
+    (outputs / ".training").mkdir()
+    for path in [*gone, *stay]:
+        path.write_text("half")
+    # Dead between the last word of run.json and the lock.
+    owner = replace(Owner.me(), pid=child.pid)
+    for path in (shard.lock, outputs / ".training" / "0123456789ab.lock"):
+        path.write_bytes(owner.to_bytes())
+        gone.append(path)
+    shard.progress.write_text("{}")
+    assert here(*words).code == 0
+    assert not [path for path in [*gone, shard.progress] if path.exists()]
+    assert all(path.exists() for path in stay)
+    # What is being written here and now has such a name.
+    with atomic.replacing(outputs / "y.json") as temporary:
+        temporary.write_text("half")
+        assert here(*words).code == 0 and temporary.exists() and not atomic.is_orphan(temporary)

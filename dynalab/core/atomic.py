@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dynalab.core import processes
 from dynalab.core.errors import ConfigError, StoreError
+
+# Seven digits: all that a process can be called.
+_WRITER = re.compile(r"\.([0-9a-f]{8})-([0-9a-f]{1,7})\.[0-9a-f]{12}\.tmp$")
 
 # What network and FUSE file systems answer that sync files or folders by other means, or not at all.
 _CANNOT_SYNC = {
@@ -89,9 +96,34 @@ def discard(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+@functools.cache
+def _here() -> str:
+    """Return what tells this machine's boot and its space of process numbers from others, in eight letters."""
+    place = (
+        f"{processes.boot()} {processes.space()}"
+        if processes.boot() and processes.space()
+        else os.urandom(9).hex()
+    )
+    return hashlib.sha256(place.encode()).hexdigest()[:8]
+
+
 def _beside(path: Path) -> Path:
-    """Return a hidden name in the same folder that no other call, process or machine uses."""
-    return path.with_name(f".{path.name[:40]}.{os.urandom(6).hex()}.tmp")
+    """Return a hidden name in the same folder that no other call, process or machine uses; it says who writes."""
+    return path.with_name(f".{path.name[:40]}.{_here()}-{os.getpid():x}.{os.urandom(6).hex()}.tmp")
+
+
+def is_orphan(path: Path) -> bool:
+    """Return whether something was being written under a hidden name by a process of this machine that is dead."""
+    found = _WRITER.search(path.name)
+    return found is not None and found[1] == _here() and not processes.exists(int(found[2], 16))
+
+
+def sweep_orphans(folder: Path) -> None:
+    """Remove from a folder what killed processes of this machine left half-written; no lock is needed."""
+    for item in folder.glob(".*.tmp") if not folder.is_symlink() else ():
+        if is_orphan(item):
+            with contextlib.suppress(OSError):
+                discard(item) if item.is_dir() else item.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

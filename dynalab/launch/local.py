@@ -87,8 +87,11 @@ class Launcher:
         while not any(worker.ready for worker in self._workers):
             worker, event = self._events.get()
             if event["event"] == "gone":
-                tail = worker.said[-1] if worker.said else f"exit code {event['code']}"
-                raise DynalabError(f"a worker could not start: {tail}")
+                self._workers.remove(worker)
+                if event["code"] >= 0 or not self._workers:
+                    raise _no_start(worker, event["code"])
+                # It was killed; the others still come.
+                continue
             self._cuda_devices = int(event["cuda_devices"])
             worker.ready = True
         return resolve_device(asked, self._cuda_devices)
@@ -221,8 +224,7 @@ class Launcher:
                 if worker.ready:
                     self._start()
                 elif not self._workers:
-                    words = (list(worker.said) or ["no message"])[-1]
-                    raise DynalabError(f"a worker could not start: {words}")
+                    raise _no_start(worker, event["code"])
 
     def _bury(
         self,
@@ -307,6 +309,12 @@ class Launcher:
         """End the workers at once; their checkpoints stand."""
         for worker in self._workers:
             worker.kill()
+
+
+def _no_start(worker: Worker, code: int) -> DynalabError:
+    """Return what to raise of a worker that ended before it could begin; one that was killed is no mistake of ours."""
+    tail = worker.said[-1] if worker.said else f"exit code {code}"
+    return (RunsFailed if code < 0 else DynalabError)(f"a worker could not start: {tail}")
 
 
 def _with_traceback(shard: ShardPaths, event: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from dynalab.launch.snapshots import refuse_excess
 from dynalab.launch.trials import Plans
 from dynalab.store import lock, runfile
 from dynalab.store.commands import Announcement
+from dynalab.store.leftovers import tidy
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
 from dynalab.store.table import refresh
@@ -156,6 +157,7 @@ def train(
                 refresh(layout.paths)
             if options.remember:
                 remember(outputs, compared)
+            tidy(outputs, [layout.paths for layout in compared])
         return outcome
     check_writable(outputs.root, make=not options.dry_run)
     for request in command.requests:
@@ -220,6 +222,7 @@ def train(
         _forget(outputs, stored, *earlier)
     for layout in stored:
         refresh(layout.paths)
+    tidy(outputs, [layout.paths for layout in stored])
     return outcome
 
 

@@ -45,9 +45,9 @@ class Announcement:
 
     def __enter__(self) -> Announcement:
         refuse_links(self._folder)
+        sweep(OutputPaths(self._root))
         with storing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-        sweep(OutputPaths(self._root))
         self._lock = Lock(self._place.with_suffix(".lock"))
         self._lock.__enter__()
         return self
@@ -84,6 +84,9 @@ def sweep(outputs: OutputPaths) -> None:
             if lock.holder(path) is None:
                 path.with_suffix(".json").unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
+    # Where no other command trains.
+    with contextlib.suppress(OSError):
+        outputs.commands.rmdir()
 
 
 def living(outputs: OutputPaths) -> list[Training]:

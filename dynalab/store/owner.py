@@ -13,7 +13,8 @@ import os
 import secrets
 import socket
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+
+from dynalab.core import processes
 
 _BEAT_DIGITS = 10
 _MOST_PIDS = 2**31
@@ -33,8 +34,15 @@ class Owner:
     @classmethod
     def me(cls) -> Owner:
         """Return this process, with a token of its own."""
-        _, started = _stat("self") or ("", "")
-        return cls(socket.gethostname(), _boot(), os.getpid(), started, _space(), secrets.token_hex(16))
+        _, started = processes.state_and_start("self") or ("", "")
+        return cls(
+            socket.gethostname(),
+            processes.boot(),
+            os.getpid(),
+            started,
+            processes.space(),
+            secrets.token_hex(16),
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Owner | None:
@@ -64,56 +72,12 @@ class Owner:
         What cannot be read on either side is not held against it: without `/proc`, and in lock files of before, a
         process of that number under the same host's name is taken for the owner, and the lack of one proves nothing.
         """
-        pairs = ((self.boot, _boot()), (self.space, _space()))
+        pairs = ((self.boot, processes.boot()), (self.space, processes.space()))
         if any(its and ours and its != ours for its, ours in pairs):
             return None
         same = all(its and ours for its, ours in pairs)
         if not same and self.host != socket.gethostname():
             return None
-        if _exists(self.pid, self.started):
+        if processes.exists(self.pid, self.started):
             return True
         return False if same else None
-
-
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _space() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
-def _stat(pid: int | str) -> tuple[str, str] | None:
-    """Return (state, start in ticks) of a process; None where `/proc` does not say."""
-    try:
-        # The command's name stands in brackets and may hold spaces; the fields are counted behind it.
-        behind = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        return behind[0], behind[19]
-    except (OSError, IndexError):
-        return None
-
-
-def _exists(pid: int, started: str) -> bool:
-    """Return whether a process of our space lives that started then; one that is hidden from us does."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    try:
-        # A `/proc` that was mounted in another space shows other processes under these numbers.
-        own = os.readlink("/proc/self") == str(os.getpid())
-    except OSError:
-        own = False
-    found = _stat(pid) if own else None
-    if found is None:
-        return True
-    # A process that ended and was not waited for is a zombie.
-    return found[0] not in "ZX" and started in ("", found[1])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dynalab.core.atomic import is_orphan
 from dynalab.core.errors import StoreError
 from dynalab.store import lock, runfile
 from dynalab.store.lock import Lock
@@ -117,7 +118,7 @@ def _left_over(folder: Path) -> list[Path]:
     old = []
     for path in sorted(folder.glob(".*.tmp")):
         with contextlib.suppress(OSError):
-            if time.time() - path.lstat().st_mtime > _OLD_SECONDS:
+            if is_orphan(path) or time.time() - path.lstat().st_mtime > _OLD_SECONDS:
                 old.append(path)
     return old
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
-import shutil
-import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -65,28 +61,6 @@ def prolonged(work: Path) -> tuple[str, bool]:
     dynalab("train", *words, "train.steps=3500", outputs=work / "at-once")
     count = differing(work / "prolonged", work / "at-once", [f"s{seed:04d}" for seed in range(4)])
     return f"{4 - count} of 4 seeds equal to the bit", not count
-
-
-def killed(work: Path) -> tuple[str, bool]:
-    """kill -9 of the process group at random moments, then the same command."""
-    words = ["task=grokking", "seed=0..3", "train.steps=1000", "checkpoint.every=100"]
-    dynalab("train", *words, outputs=work / "whole")
-    trials, bad, rng = 10, 0, random.Random(0)
-    for trial in range(trials):
-        folder = work / f"killed-{trial}"
-        shutil.rmtree(folder, ignore_errors=True)
-        for _ in range(2):
-            command = [sys.executable, "-m", "dynalab", "train", *words, "--outputs", str(folder)]
-            process = subprocess.Popen(
-                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-            )
-            time.sleep(rng.uniform(1.0, 7.0))
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        dynalab("train", *words, outputs=folder)
-        bad += bool(differing(work / "whole", folder, [f"s{seed:04d}" for seed in range(4)]))
-        shutil.rmtree(folder)
-    return f"{bad} of {trials} differ", bad == 0
 
 
 def weight_metrics(work: Path) -> tuple[str, bool]:
@@ -179,13 +153,6 @@ BARS = [
         "equal to the bit",
         "test_train_cli.py",
         prolonged,
-    ),
-    Bar(
-        "killed",
-        "kill -9 at random moments, resumed (10 trials of 2 kills)",
-        "none differs",
-        "test_train_cli.py",
-        killed,
     ),
     Bar(
         "weights",
