@@ -261,8 +261,17 @@ def test_weights_are_read_where_they_stand_as_long_as_they_are_the_same(trained,
     )
     again = here("import", "--checkpoints", str(tmp_path / "run"), "--name", "mine", "--json")
     assert (again.json["id"], again.json["new"]) == (ensemble.id, False)
-    assert here("analyze", "directions", "mine").code == 0
+    kept = here("analyze", "directions", "mine", "--json").json["analyses"][0]["id"]
+    assert here("analyze", "directions", "mine", "--json").json["analyses"][0]["id"] == kept
+    # Other checkpoints of the same runs and steps are another analysis.
     whole = ensemble.paths.checkpoints.read_text()
+    ensemble.paths.checkpoints.write_text(whole + " ")
+    assert here("analyze", "directions", "mine", "--json").json["analyses"][0]["id"] != kept
+    ensemble.paths.checkpoints.rename(tmp_path / "list.json")
+    ensemble.paths.checkpoints.symlink_to(tmp_path / "list.json")
+    linked = here("analyze", "directions", "mine", "--force")
+    assert linked.code == 3 and "checkpoints.json is damaged: it is a link" in linked.err
+    ensemble.paths.checkpoints.unlink()
     # A stranger's list of files is no way to read a pipe, nor is a damaged one a traceback.
     for text in ('{"schema_version": 1, "shapes": 3}', "{", '{"schema_version": 1}', "[]"):
         ensemble.paths.checkpoints.write_text(text)
@@ -279,6 +288,24 @@ def test_weights_are_read_where_they_stand_as_long_as_they_are_the_same(trained,
     foreign = here("analyze", "directions", "mine", "--force")
     assert foreign.code == 3 and f"does not hold {name} as it was" in foreign.err
     assert here("runs", "rm", ensemble.id, "--yes").code == 0 and file.exists()
+
+
+@pytest.mark.parametrize("word", ["{}", "{}/*/*.safetensors", "{}/seed{{seed}}/step{{step}}.safetensors"])
+def test_no_link_in_a_folder_leads_out_of_it(word, tmp_path, here, outputs):
+    theirs, mine = tmp_path / "theirs", write(tmp_path / "mine/step1.safetensors", neox(1))
+    own = write(theirs / "seed0/step0.safetensors", neox(0))
+    (theirs / "seed0/step2.safetensors").symlink_to(own)  # stays inside
+    (theirs / "seed1").symlink_to(mine.parent)
+    (theirs / "seed2").mkdir()
+    (theirs / "seed2/step1.safetensors").symlink_to(mine)
+    refused = here("import", "--checkpoints", word.format(theirs))
+    assert refused.code == 2 and f"a link leads out of {theirs}, to {mine}" in refused.err, refused.err
+    assert len(refused.err.splitlines()) == 1 and not [*outputs.rglob("run.json")]
+    (theirs / "seed1").unlink()
+    # What is named itself may be a link.
+    assert here("import", "--checkpoints", str(theirs / "seed2/step1.safetensors")).code == 0
+    (theirs / "seed2/step1.safetensors").unlink()
+    assert here("import", "--checkpoints", word.format(theirs)).code == 0
 
 
 def test_which_tensors_count():

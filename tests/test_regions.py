@@ -433,6 +433,14 @@ def test_two_settings_are_held_against_each_other_and_unlike_counts_are_not(kept
     assert not refused.differences and refused.reason == "neighbourhoods are of radius 0.05 and 0.2"
     (line,) = show_contrasts({"b": refused}, {"a": one, "b": other})
     assert line.text.endswith("not compared, since neighbourhoods are of radius 0.05 and 0.2.")
+    # As many layers, but others.
+    first, second = (analyze("regions", kept, source="weights", points=30, layers=[n]).value for n in (0, 1))
+    assert (
+        contrast({"a": first, "b": second}).reason
+        == "layers of units 0 of the one and 1 of the other are counted"
+    )
+    assert not contrast({"a": first, "b": first}).reason
+    assert not contrast({"a": first, "b": replace(first, counted_layers=None)}).reason
 
 
 SAME = (("test", "highest"), ("test", "last"))

@@ -26,6 +26,7 @@ from dynalab.show.blocks import Block
 from dynalab.show.values import tables_of as tables_of_values
 from dynalab.store.find import Selection
 from dynalab.store.paths import AnalysisPaths, OutputPaths
+from dynalab.store.read import read_bytes
 from dynalab.store.reader import Ensemble
 from dynalab.store.results import CONTRAST, Result, find_result, whole_result, write_result
 from dynalab.store.runfile import FINAL
@@ -156,6 +157,8 @@ def analyse(
     identity: dict[str, Any] = {"kind": part.name, "version": version, "config": keys, "runs": runs}
     if part.source:
         identity["source"] = part.source
+    if elsewhere := _checkpoints_of(inputs.ensembles):
+        identity["checkpoints"] = elsewhere
     paths = _place(outputs, identity)
     if not force and (stored := whole_result(paths)) is not None and not stored.failed:
         return stored
@@ -173,6 +176,15 @@ def analyse(
     ensembles = [ensemble.id for ensemble in inputs.ensembles]
     with naming(_function(part)):
         return _stored(paths, findings, ensembles, about, [*inputs.warnings, *failed], again)
+
+
+def _checkpoints_of(ensembles: Iterable[Ensemble]) -> dict[str, str]:
+    """Return a digest of what is noted of checkpoints that stand elsewhere, by the ensembles that have some."""
+    return {
+        ensemble.id: hashlib.sha256(read_bytes(ensemble.paths.checkpoints)).hexdigest()
+        for ensemble in ensembles
+        if ensemble.paths.checkpoints.is_file() and not ensemble.paths.checkpoints.is_symlink()
+    }
 
 
 def _function(part: Part) -> Any:

@@ -8,6 +8,7 @@ folder of it or as the cache that Hugging Face downloads into.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
@@ -233,7 +234,33 @@ def _places(word: str) -> Iterator[Place]:
         raise NothingMatched(
             f"--checkpoints {word}: {what}; a checkpoint is {listing(SUFFIXES)}, or a folder of these"
         )
+    if path.is_dir() or not os.path.lexists(text):
+        _refuse_outside(path if path.is_dir() else Path(os.path.dirname(_plain(text))), found)
     yield from found
+
+
+def _refuse_outside(folder: Path, found: Iterable[Place]) -> None:
+    """Refuse what links in a folder lead to outside of it: the folder may be somebody else's.
+
+    The cache of Hugging Face is of links from a revision to what the whole model has.
+
+    Raises:
+        ConfigError: A checkpoint lies elsewhere.
+    """
+    root = folder.resolve()
+    root = next((part for part in (root, *root.parents) if part.name.startswith("models--")), root)
+    for place in found:
+        with contextlib.suppress(OSError):
+            for file in files_of(Path(place.path)):
+                if not (target := file.resolve()).is_relative_to(root):
+                    raise ConfigError(
+                        f"{file}: a link leads out of {folder}, to {target}; name what it leads to, or the file itself"
+                    )
+
+
+def _plain(pattern: str) -> str:
+    """Return what a pattern begins with that stands for itself."""
+    return re.split(r"[\\\[\](){}*+?^$|]", pattern, maxsplit=1)[0]
 
 
 def _globbed(pattern: str) -> list[str]:
@@ -287,8 +314,7 @@ def _by_template(word: str, text: str) -> list[Place]:
 
 def _by_expression(word: str, text: str) -> list[Place]:
     """Return what a regular expression matches whole, below the folder that it begins with."""
-    plain = re.match(r"[^\\\[\](){}*+?^$|]*", text)
-    folder = os.path.dirname(plain[0]) if plain else ""
+    folder = os.path.dirname(_plain(text))
     paths = []
     for root, folders, files in os.walk(folder or "."):
         at = root if folder else os.path.relpath(root)

@@ -1,7 +1,7 @@
 """Checkpoints of imported runs, which stay where they stand: what the import noted of them, and their weights.
 
 An outputs folder may be somebody else's, so a file that it names is only asked for its size and the time of its last
-change, and opened where both are what the import noted.
+change, and opened where both are what the import noted. That list itself is no link, which could be any file.
 """
 
 from __future__ import annotations
@@ -112,8 +112,10 @@ class References:
         """Return those of an ensemble.
 
         Raises:
-            StoreError: They are damaged, or a newer dynalab's.
+            StoreError: They are damaged, a newer dynalab's, or a link to what may be anything.
         """
+        if paths.checkpoints.is_symlink():
+            raise StoreError(f"{paths.checkpoints} is damaged: it is a link")
         document = read_json(paths.checkpoints)
         try:
             check(document, _FORM)

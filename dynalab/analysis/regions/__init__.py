@@ -133,6 +133,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         one.radii if one else (),
         one.layers.shape[2] if one else None,
         one.points if one else None,
+        counted_layers=None if config.layers is None else tuple(sorted({*config.layers})),
         curves=_curves(judged),
         by_layer=_by_layer(judged),
     )

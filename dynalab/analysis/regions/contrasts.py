@@ -12,7 +12,7 @@ from dynalab.analysis.compare.pairs import between_values
 from dynalab.analysis.compare.samples import Values
 from dynalab.analysis.regions.findings import NAMES, Bounds, Findings, RunFindings
 from dynalab.analysis.regions.words import LABELS, POINTS, bounds
-from dynalab.core.words import number, p_value, rounded
+from dynalab.core.words import listed, number, p_value, rounded
 from dynalab.show.blocks import Block, Cell, Say, Table
 
 # What of a curve is compared, and in words.
@@ -104,6 +104,10 @@ def _apart(one: Findings, other: Findings) -> str:
         return f"neighbourhoods are of radius {radii[0]:g} and {radii[1]:g}"
     if one.layers != other.layers:
         return f"{one.layers or '?'} and {other.layers or '?'} layers of units are counted"
+    places = (own.counted_layers or range(own.layers or 0) for own in (one, other))
+    first, second = (listed([*map(str, own)]) for own in places)
+    if first != second:
+        return f"layers of units {first} of the one and {second} of the other are counted"
     return ""
 
 

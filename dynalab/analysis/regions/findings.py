@@ -143,6 +143,7 @@ class Findings:
     layers: int | None  # of units that are counted
     points: int | None  # of each set
     warnings: tuple[str, ...] = ()
+    counted_layers: tuple[int, ...] | None = None  # those that are counted, from 0; null: all, or not known
     # A row a run, row and set of points: local complexity, and the density of regions at each radius.
     curves: Frame = None
     by_layer: Frame = None  # a row a run, row, set of points and layer: local complexity
