@@ -18,6 +18,7 @@ from dynalab.analysis.compare.effects import effects
 from dynalab.analysis.compare.measures import Measure
 from dynalab.analysis.compare.medians import median_interval
 from dynalab.analysis.compare.samples import Times, Values
+from dynalab.analysis.compare.sentences import sentence
 from dynalab.analysis.compare.settings import comparable
 from dynalab.config.settings import labels, swept
 from dynalab.config.typed import flat
@@ -25,7 +26,7 @@ from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.records import plain
 from dynalab.core.stats import holm
 from dynalab.show import terminal
-from dynalab.show.blocks import Figure
+from dynalab.show.blocks import Figure, Number, Say
 from dynalab.show.plots import draw
 
 
@@ -263,11 +264,64 @@ def test_runs_that_are_equal_are_no_difference_by_chance():
     result = found([made[0], twin])
     assert {pair.reason for pair in result.pairs} == {"no difference is seen"}
     (headline, *lines) = terminal.lines(compare.show(result, ()))
-    assert (
-        headline
-        == "Comparison of 2 settings: which setting generalises first cannot be told: no difference is seen."
+    assert headline == (
+        "Comparison of 2 settings with 6 runs each: which setting generalises first cannot be told: no difference is "
+        "seen."
     )
     assert "Which setting memorises first cannot be told: no difference is seen." in lines
+
+
+def test_the_first_screen_of_a_sweep_names_who_leads_by_how_much_and_who_never_did():
+    made = groups(1, n=8, last=3000, delays=(2.0, 1.0, 1.2, 3.5))
+    ahead, *others = (item for item in compare.show(found(made), ()) if isinstance(item, Number))
+    assert ahead.value == "decay 0.2" and ahead.name == "generalises first"
+    assert ahead.about.startswith("median step ") and others[-1] == Number(
+        "8 runs", "each setting", "4 settings"
+    )
+    result = found(made)
+    pair = next(
+        item
+        for item in result.pairs
+        if item.of == "generalised_step" and {item.a, item.b} == {made[0].id, made[1].id}
+    )
+    assert others[0].name == "later than the best: decay 0.1, the next" and pair.estimate is not None
+    assert others[0].value == f"{abs(round(pair.estimate)):,} steps" and "95% [" in others[0].about
+    # One that none of its runs reaches is named, in the headline or beside it.
+    never = replace(
+        result,
+        settings=tuple(
+            replace(
+                item,
+                landmarks=item.landmarks
+                | {
+                    "generalised_step": replace(
+                        item.landmarks["generalised_step"], reached=n, median_step=None
+                    )
+                },
+            )
+            if (n := {made[3].id: 0, made[0].id: 3}.get(item.ensemble)) is not None
+            else item
+            for item in result.settings
+        ),
+    )
+    words = [item.text for item in compare.show(never, ()) if isinstance(item, Say) and item.headline]
+    assert words[1] == "No run with **decay 0.4** generalises; 3 of 8 runs with **decay 0.1** do."
+
+
+def test_the_next_setting_is_the_nearest_also_where_more_is_better():
+    made = groups(1, n=8, last=3000, delays=(2.0, 1.0, 1.2))
+    result = found(made, metrics=["test_accuracy"])
+    name = "test_accuracy"
+    one, two, three = (item.ensemble for item in result.settings)
+    means = {one: 0.9, two: 0.7, three: 0.1}
+    settings = tuple(
+        replace(item, final={name: replace(item.final[name], mean=means[item.ensemble])})
+        for item in result.settings
+    )
+    pairs = tuple(replace(item, verdict="differ") for item in result.pairs if item.of == name)
+    made_up = replace(result, settings=settings, pairs=pairs, best={name: one}, level_with_best={name: ()})
+    second = next(item.label for item in settings if item.ensemble == two)
+    assert f"; {second} is " in sentence(made_up, name)
 
 
 def test_within_a_margin_settings_are_equivalent():

@@ -18,11 +18,11 @@ from dynalab.config.ensemble import from_tree
 from dynalab.config.registry import names
 from dynalab.report import ensemble
 from dynalab.report.blocks import Section
-from dynalab.report.page import Number, Page, render
+from dynalab.report.page import Page, render
 from dynalab.report.trained import trained
 from dynalab.report.write import write_report
 from dynalab.show import svg
-from dynalab.show.blocks import Picture, Say
+from dynalab.show.blocks import Number, Picture, Say
 from dynalab.show.plots.style import CYCLE
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble

@@ -885,7 +885,9 @@ def test_the_title_and_the_order_of_a_page(monkeypatch):
     monkeypatch.setattr(
         write,
         "analysed",
-        lambda made, context: ([f"{made.kind} says."], Section(made.kind, context.anchor(made))),
+        lambda made, context: sections.Rendered(
+            [f"{made.kind} says."], Section(made.kind, context.anchor(made))
+        ),
     )
     both = result("both", "3" * 10, ensembles=["1" * 10, "2" * 10], warnings=["odd"])
     own = [result("own", str(n) * 10, ensembles=[str(n) * 10], warnings=["hm"]) for n in (1, 2)]
@@ -972,7 +974,7 @@ def test_an_analysis_without_words_of_its_own_is_tables(monkeypatch):
         version=1, kind="odd", id="1", n=3, inputs=[{}, {}], warnings=["beware"], dynalab="1", created="x"
     )
     made.data["keys"] = {"a": 1}  # type: ignore[index]
-    lines, section = render(made, Context([item], "p"))
+    lines, section, _ = render(made, Context([item], "p"))
     keys = "Made with `a=1`, not with the default keys alone."
     assert lines == [f"Analysis **odd** of 2 runs: see below. {keys}"]
     assert (section.title, section.anchor) == ("odd", "p-odd-1111111111")
@@ -980,7 +982,7 @@ def test_an_analysis_without_words_of_its_own_is_tables(monkeypatch):
     made.data["keys"] = {}  # type: ignore[index]
     made.data["inputs"] = None  # type: ignore[index]
     made.data["warnings"] = []  # type: ignore[index]
-    lines, section = render(made, Context([item], "p"))
+    lines, section, _ = render(made, Context([item], "p"))
     assert lines == ["Analysis **odd** of 0 runs: see below."] and not isinstance(section.blocks[0], Warnings)
 
 
@@ -994,7 +996,7 @@ def test_what_an_analysis_says_is_put_in_order(monkeypatch):
     monkeypatch.setattr(sections, "find", lambda *_: part)
     item = shown([stored_run(0)], group=lambda statuses, runs: (statuses, runs))
     made = result("hmm", value="found", warnings=["beware"])
-    lines, section = render(made, Context([item], "p"))
+    lines, section, _ = render(made, Context([item], "p"))
     assert lines == ["first"] and section.title == "My kind"
     assert section.blocks == [Say("first", headline=True), Warnings(["beware"]), Say("late")]
     assert groups == [(runfile.STATUSES, [f"{DIGEST}/s0000"])]
@@ -1018,7 +1020,7 @@ def test_an_analysis_of_another_form_is_left_out_and_named(monkeypatch):
     )
     item = shown([], group=lambda *_: None)
     made = result("hmm", value="found")
-    lines, section = render(made, Context([item], "p"))
+    lines, section, _ = render(made, Context([item], "p"))
     assert lines == [] and section == Section("hmm", "p-hmm-1111111111")
     (line,) = item.warnings
     assert line.startswith(

@@ -26,9 +26,8 @@ from dynalab.report.gather import (
     Shown,
     group_of,
 )
-from dynalab.report.page import Number
 from dynalab.show import plots
-from dynalab.show.blocks import Block, Cell, Picture, Say, Table, Warnings
+from dynalab.show.blocks import Block, Cell, Number, Picture, Say, Table, Warnings
 from dynalab.show.plots.landmarks import landmark_words
 from dynalab.store.runfile import FINAL
 

@@ -13,7 +13,7 @@ from jinja2 import Template
 from dynalab.core.version import __version__
 from dynalab.report.blocks import Section
 from dynalab.show import svg
-from dynalab.show.blocks import Picture
+from dynalab.show.blocks import Number, Picture
 from dynalab.show.page import drawing, environment
 
 
@@ -29,15 +29,6 @@ class Page:
     created: str  # when it was made
     numbers: Sequence[Number] = ()  # what is written large at the top
     answers: Sequence[str] = ()  # sentences above the picture: what was found
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number that is written large."""
-
-    value: str  # the number
-    name: str  # what it is
-    about: str = ""  # its spread, and of how many runs
 
 
 def walk(sections: Sequence[Section]) -> Iterator[tuple[Section, Picture]]:

@@ -41,6 +41,8 @@ LONGEST = 110
 BRIEF = 6
 # Sentences of analyses above the picture; the others stand below it.
 ANSWERS = 4
+# Numbers that are written large.
+LARGE = 5
 
 
 def report_name(selection: Selection[Ensemble], results: Sequence[Result] = ()) -> str:
@@ -194,16 +196,16 @@ def _page(
     analyses = [*chain.from_iterable(single.values()), *pooled.values()]
     rendered = {result.id: analysed(result, context) for result, context in analyses}
     leading = [key for key, (result, _) in pooled.items() if leads(result)]
-    sections = [*map(reproduced, papers), *(rendered[key][1] for key in leading)]
+    sections = [*map(reproduced, papers), *(rendered[key].section for key in leading)]
     if len(shown) > 1:
         sections.append(overview.comparison(shown, keys, contrasts, ranked=bool(leading)))
     single_sections: list[Section] = []
-    answers = [*map(headline, papers), *(line for key in leading for line in rendered[key][0])]
+    answers = [*map(headline, papers), *(line for key in leading for line in rendered[key].lines)]
     summary: list[tuple[str, Sequence[str]]] = []
     for item in shown:
         own_words, own = parts.summary(item), [rendered[result.id] for result, _ in single[item.anchor]]
-        found = [*chain.from_iterable(said for said, _ in own)]
-        part = parts.section(item, [section for _, section in own], home)
+        found = [*chain.from_iterable(made.lines for made in own)]
+        part = parts.section(item, [made.section for made in own], home)
         if len(shown) == 1:
             # One ensemble alone needs no heading of its own: its parts are the page's.
             answers += found[:ANSWERS]
@@ -222,8 +224,8 @@ def _page(
             summary.append(("" if len(shown) == 1 else item.title, lines))
     for result, context in (item for key, item in pooled.items() if key not in leading):
         titles = listed([item.title for item in context.shown], 4)
-        summary.append((f"{titles} together", rendered[result.id][0]))
-    if together := [rendered[key][1] for key in pooled if key not in leading]:
+        summary.append((f"{titles} together", rendered[result.id].lines))
+    if together := [rendered[key].section for key in pooled if key not in leading]:
         sections.append(Section("Analyses over several ensembles", "pooled", (), together))
     damaged = [line for item in shown for line in item.warnings]
     doubts = [
@@ -238,7 +240,10 @@ def _page(
         [*sections, *single_sections],
         commands,
         datetime.now(UTC).isoformat(sep=" ", timespec="minutes").replace("+00:00", " UTC"),
-        parts.numbers(shown[0]) if len(shown) == 1 else (),
+        [
+            *(parts.numbers(shown[0]) if len(shown) == 1 else ()),
+            *(number for made in rendered.values() for number in made.numbers),
+        ][:LARGE],
         answers,
     )
 

@@ -103,7 +103,16 @@ class Warnings:
     lines: Sequence[str]
 
 
-Block = Say | Table | Code | Warnings | Figure
+@dataclass(frozen=True)
+class Number:
+    """A number that is written large at the top of a page; a terminal and a section leave it out."""
+
+    value: str  # the number
+    name: str  # what it is
+    about: str = ""  # its spread, and of how many runs
+
+
+Block = Say | Table | Code | Warnings | Number | Figure
 
 
 def in_order(said: Iterable[Block], warnings: Sequence[str] = ()) -> list[Block]:

@@ -7,6 +7,7 @@ from dynalab.analysis.compare.measures import repeats
 from dynalab.analysis.compare.pairs import Bounds
 from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.core.words import count, listed, number, p_equals, run_words, spoken
+from dynalab.show.blocks import Number
 
 # Landmark -> what a run does there.
 WORDS = {
@@ -34,13 +35,101 @@ def by_id(findings: Findings) -> dict[str, Setting]:
 def headline(findings: Findings) -> str:
     """Return who is first by the main landmark or metric."""
     n = count(len(findings.settings), "setting")
-    return f"**Comparison** of {n}: {sentence(findings, findings.main) or _no_order(findings)}"
+    return (
+        f"**Comparison** of {n} with {_runs_each(findings)} each: "
+        f"{sentence(findings, findings.main) or _no_order(findings)}"
+    )
 
 
 def _no_order(findings: Findings) -> str:
     differ = sum(pair.verdict == "differ" for pair in findings.pairs if pair.of == findings.main)
     total = sum(pair.of == findings.main for pair in findings.pairs)
     return f"by {metric(findings.main)}, {differ} of {count(total, 'pair')} of settings differ."
+
+
+def _runs_each(findings: Findings) -> str:
+    sizes = sorted({setting.runs for setting in findings.settings})
+    return count(sizes[0], "run") if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,} runs"
+
+
+def never_words(findings: Findings) -> str:
+    """Return by name the settings in which not every run generalises; empty where there is none."""
+    name = "generalised_step"
+    every = [setting for setting in findings.settings if name in setting.landmarks]
+    # The headline has named them already.
+    said_of = _never(findings, name) if findings.main == name else []
+    some = [setting for setting in every if setting.ensemble not in said_of]
+    parts = {setting.label: setting.landmarks[name].reached for setting in some}
+    if not any(parts.values()) and some == every:
+        return f"No run of any setting {WORDS[name]}." if some else ""
+    said = []
+    if never := [f"**{label}**" for label, reached in parts.items() if not reached]:
+        said.append(f"no run with {listed(never)} {WORDS[name]}")
+    said += [
+        f"{setting.landmarks[name].reached} of {count(setting.runs, 'run')} with **{setting.label}** do"
+        for setting in some
+        if 0 < setting.landmarks[name].reached < setting.runs
+    ]
+    text = "; ".join(said)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def key_numbers(findings: Findings) -> list[Number]:
+    """Return what is written large of a comparison: who leads, by how much and how surely, of how many runs."""
+    name, settings = findings.main, by_id(findings)
+    landmark = name in findings.settings[0].landmarks
+    what = f"{WORDS[name]} first" if landmark else f"best {metric(name)}"
+    best = findings.best.get(name)
+    made = []
+    if best is None:
+        made.append(Number("not told", what, f"of {count(len(settings), 'setting')}"))
+    else:
+        first = settings[best]
+        made.append(Number(first.label, what, _value(first, name).replace("**", "")))
+        if (pair := _nearest(findings, name, best)) is not None:
+            made.append(_lead(pair, settings[_other(pair, best)], name, best))
+    if name != "generalised_step" and "generalised_step" in findings.settings[0].landmarks:
+        reached = sum(setting.landmarks["generalised_step"].reached for setting in settings.values())
+        total = count(sum(setting.runs for setting in settings.values()), "run")
+        made.append(Number(f"{reached:,}" if reached else "never", "generalised", f"{reached:,} of {total}"))
+    return [*made, Number(_runs_each(findings), "each setting", f"{count(len(settings), 'setting')}")]
+
+
+def _lead(pair: Pair, other: Setting, name: str, best: str) -> Number:
+    p, landmark = f"p {p_equals(pair.p_adjusted)}", name in other.landmarks
+    if pair.estimate is None:
+        reached = f"{other.landmarks[name].reached} of {count(other.runs, 'run')}, " if landmark else ""
+        never = landmark and not other.landmarks[name].reached
+        return Number("never" if never else "later", f"{other.label}, the next", f"{reached}{p}")
+    size, word, interval = _distance(pair, best, landmark)
+    return Number(size, f"{word} than the best: {other.label}, the next", f"95%{interval}, {p}")
+
+
+def _told(findings: Findings, name: str, best: str) -> list[Pair]:
+    """Return the pairs of the best setting with those that it is told apart from."""
+    return [
+        pair
+        for pair in findings.pairs
+        if pair.of == name and best in (pair.a, pair.b) and pair.verdict == "differ"
+    ]
+
+
+def _never(findings: Findings, name: str) -> list[str]:
+    """Return the settings that the best is told apart from, by their ids, where none of their runs got there."""
+    best, settings = findings.best.get(name), by_id(findings)
+    others = [_other(pair, best) for pair in _told(findings, name, best)] if best is not None else []
+    reached = [name not in settings[one].landmarks or settings[one].landmarks[name].reached for one in others]
+    return [] if any(reached) else others
+
+
+def _nearest(findings: Findings, name: str, best: str) -> Pair | None:
+    """Return the pair of the best setting and the next of those that it is told apart from."""
+    settings = by_id(findings)
+    return min(
+        _told(findings, name, best),
+        key=lambda pair: _behind(settings[_other(pair, best)], settings[best], name),
+        default=None,
+    )
 
 
 def sentence(findings: Findings, name: str) -> str:
@@ -65,30 +154,24 @@ def sentence(findings: Findings, name: str) -> str:
         text = f"**{first.label}** {what} ({_value(first, name)}), and is not told apart from {beside}"
     else:
         text = f"**{first.label}** {what} ({_value(first, name)})"
-    order = [pair for pair in findings.pairs if pair.of == name and best in (pair.a, pair.b)]
-    told = [pair for pair in order if pair.verdict == "differ"]
-    never = [
-        _other(pair, best)
-        for pair in told
-        if landmark and not settings[_other(pair, best)].landmarks[name].reached
-    ]
-    if told and len(never) == len(told):
-        p = max(pair.p_adjusted for pair in told)
+    if never := _never(findings, name):
+        p = max(pair.p_adjusted for pair in _told(findings, name, best))
         labels = listed([settings[one].label for one in never], 4)
         text += f"; no run with {labels} does (p {p_equals(p)})"
-    elif told:
-        rank = [setting.ensemble for setting in sorted(findings.settings, key=lambda item: _rank(item, name))]
-        nearest = min(told, key=lambda pair: rank.index(_other(pair, best)))
+    elif nearest := _nearest(findings, name, best):
         text += f"; {settings[_other(nearest, best)].label} is {_gap(nearest, best, landmark)}"
     return f"{text}."
 
 
-def _rank(setting: Setting, name: str) -> float:
+def _behind(setting: Setting, best: Setting, name: str) -> tuple[float, int]:
+    """Return how far a setting is from the best one; steps that are not known are last, by how many runs got there."""
     if name in setting.landmarks:
-        middle = setting.landmarks[name].median_step
-        return float("inf") if middle is None else middle
-    mean = setting.final[name].mean
-    return float("inf") if mean is None else abs(mean)
+        item, first = setting.landmarks[name], best.landmarks[name].median_step
+        if item.median_step is None or first is None:
+            return float("inf"), -item.reached
+        return abs(item.median_step - first), -item.reached
+    mean, top = setting.final[name].mean, best.final[name].mean
+    return float("inf") if mean is None or top is None else abs(mean - top), 0
 
 
 def _other(pair: Pair, best: str) -> str:
@@ -97,19 +180,23 @@ def _other(pair: Pair, best: str) -> str:
 
 def _gap(pair: Pair, best: str, landmark: bool) -> str:
     """Return by how much the other setting of a pair is behind the best one."""
-    sign = 1 if pair.a == best else -1
     p = f"p {p_equals(pair.p_adjusted)}"
     if pair.estimate is None:
         return f"later, by how much is not known ({p})"
-    low, high = _turned(pair.interval, sign)
-    gap = sign * pair.estimate
+    size, word, interval = _distance(pair, best, landmark)
+    return f"{size} {word}{interval}, {p}" if landmark else f"{word} by {size}{interval}, {p}"
+
+
+def _distance(pair: Pair, best: str, landmark: bool) -> tuple[str, str, str]:
+    """Return how far the other setting of a pair is from the best one, in which way, and the interval in brackets."""
+    sign = 1 if pair.a == best else -1
+    gap, (low, high) = sign * (pair.estimate or 0.0), _turned(pair.interval, sign)
     if landmark:
-        return (
-            f"{number(round(abs(gap)))} steps {'later' if gap >= 0 else 'earlier'}{brackets(low, high)}, {p}"
-        )
-    if gap < 0:
-        low, high = _turned((low, high), -1)
-    return f"{'higher' if gap >= 0 else 'lower'} by {number(digits(abs(gap)))}{brackets(low, high)}, {p}"
+        size, ways = f"{number(round(abs(gap)))} steps", ("earlier", "later")
+    else:
+        low, high = _turned((low, high), -1) if gap < 0 else (low, high)
+        size, ways = number(digits(abs(gap))), ("lower", "higher")
+    return size, ways[gap >= 0], brackets(low, high)
 
 
 def _turned(interval: Bounds, sign: int) -> Bounds:

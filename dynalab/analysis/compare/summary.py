@@ -14,9 +14,11 @@ from dynalab.analysis.compare.sentences import (
     digits,
     effect_words,
     headline,
+    key_numbers,
     metric,
     names,
     needed_words,
+    never_words,
     odd_runs,
     sentence,
 )
@@ -30,8 +32,13 @@ MOST_PAIRS = 40
 def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     """Yield what a reader sees; without groups (a terminal) there is no figure."""
     yield Say(headline(findings), headline=True)
+    yield from key_numbers(findings)
+    never = never_words(findings)
+    if never:
+        yield Say(never, headline=True)
     for name in names(findings):
-        if name != findings.main and (line := sentence(findings, name)):
+        line = sentence(findings, name) if name != findings.main else ""
+        if line and line.lower() != never.lower():
             # A label keeps its letters.
             yield Say(line if line.startswith("**") else f"{line[0].upper()}{line[1:]}")
     if line := effect_words(findings):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from dynalab.analysis.command import blocks_of
 from dynalab.config.registry import Part, find, search_path
@@ -13,7 +15,7 @@ from dynalab.report.blocks import Section
 from dynalab.report.choice import key_words
 from dynalab.report.gather import LANDMARKS
 from dynalab.report.sections.context import Context
-from dynalab.show.blocks import Block, Raster, Say, Warnings, in_order
+from dynalab.show.blocks import Block, Number, Raster, Say, Warnings, in_order
 from dynalab.show.page import settled
 from dynalab.show.values import tables_of
 from dynalab.store.results import Result, reading
@@ -26,8 +28,16 @@ _KNOWN = (
 )
 
 
-def render(result: Result, context: Context) -> tuple[list[str], Section]:
-    """Return an analysis' sentences for the summary at the top, in which `**` makes words bold, and its section.
+class Rendered(NamedTuple):
+    """An analysis on the page."""
+
+    lines: Sequence[str]  # its sentences for the top, in which `**` makes words bold
+    section: Section  # its part
+    numbers: Sequence[Number] = ()  # what is written large there
+
+
+def render(result: Result, context: Context) -> Rendered:
+    """Return an analysis as the page shows it.
 
     A result of another form is named as damaged, so is what a plug-in's error leaves out, and the page goes on.
     """
@@ -36,19 +46,20 @@ def render(result: Result, context: Context) -> tuple[list[str], Section]:
         with reading(result):
             known = part and hasattr(part.module, "show") and not _is_of_before(part, result)
             with naming(part and getattr(part.module, "show", None)):
-                lines, section = (_shown if known else _tables)(part, result, context)
+                made = (_shown if known else _tables)(part, result, context)
             if words := key_words(result):
                 keys = (
                     f"Made with {' '.join(f'`{word}`' for word in words)}, not with the default keys alone."
                 )
-                section = replace(section, blocks=[Say(keys, note=True), *section.blocks])
-                lines = [*lines[:-1], f"{lines[-1]} {keys}"] if lines else []
-            return lines, section
+                section = replace(made.section, blocks=[Say(keys, note=True), *made.section.blocks])
+                lines = [*made.lines[:-1], f"{made.lines[-1]} {keys}"] if made.lines else []
+                made = made._replace(section=section, lines=lines)
+            return made
     except PluginError as error:
         context.shown[0].leave_out(error)
     except StoreError as error:
         context.leave_out(result, str(error))
-    return [], Section(result.kind, context.anchor(result))
+    return Rendered([], Section(result.kind, context.anchor(result)))
 
 
 def _part(kind: str) -> Part | None:
@@ -67,7 +78,7 @@ def _is_of_before(part: Part, result: Result) -> bool:
     return result.value is None and result.data.get("version", version) != version
 
 
-def _shown(part: Part | None, result: Result, context: Context) -> tuple[list[str], Section]:
+def _shown(part: Part | None, result: Result, context: Context) -> Rendered:
     """Return what an analysis says by itself."""
     assert part is not None
     groups = [item.ensemble.group(STATUSES, [run.id for run in item.runs]) for item in context.shown]
@@ -78,17 +89,19 @@ def _shown(part: Part | None, result: Result, context: Context) -> tuple[list[st
     if callable(title):
         title = title(result.value)
     drawn = [settled(block, context.label, context.log_steps) for block in marked]
+    large = [block for block in drawn if isinstance(block, Number)]
+    kept = [block for block in drawn if not isinstance(block, Number)]
     lead = getattr(part.module, "LEAD", "")
-    return lines, Section(title, context.anchor(result), drawn, lead=lead)
+    return Rendered(lines, Section(title, context.anchor(result), kept, lead=lead), large)
 
 
-def _tables(_: Part | None, result: Result, context: Context) -> tuple[list[str], Section]:
+def _tables(_: Part | None, result: Result, context: Context) -> Rendered:
     """Return the values and lists of any analysis as plain tables."""
     blocks: list[Block] = [Warnings(lines)] if (lines := context.warnings(result)) else []
     blocks += tables_of({key: value for key, value in result.data.items() if key not in _KNOWN})
     runs = count(len(result.data.get("inputs") or []), "run")
     sentence = f"Analysis **{result.kind}** of {runs}: see below."
-    return [sentence], Section(result.kind, context.anchor(result), blocks)
+    return Rendered([sentence], Section(result.kind, context.anchor(result), blocks))
 
 
 def _marked(block: Block, context: Context) -> Block:
