@@ -186,7 +186,10 @@ def _curves(shown: Shown) -> list[Block]:
             "later than all others."
         )
         alt = f"Steps at which runs {listed(list(rows))}"
-        blocks.append(Picture(name="landmarks", figure=figure, caption=caption, alt=alt, runs=runs))
+        ended = [run.id for run in shown.finished]
+        if converged and [*converged[0]] != ended:
+            ended = []
+        blocks.append(Picture(name="landmarks", figure=figure, caption=caption, alt=alt, runs=ended))
     return blocks
 
 

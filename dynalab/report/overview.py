@@ -80,7 +80,7 @@ def comparison(
         band = ", quartiles as a band" if len(shown) <= BANDS and several else ""
         caption = f"**{metric}** of every ensemble: median over runs{band}."
         alt = f"{metric} of {len(shown)} ensembles over training"
-        blocks.append(Picture(name="comparison", figure=figure, caption=caption, alt=alt))
+        blocks.append(Picture(name="comparison", figure=figure, caption=caption, alt=alt, runs=ids))
     rows, what = {}, "generalised"
     for label, item in zip(names[:ROWS], shown[:ROWS], strict=True) if not ranked else ():
         landmarks = item.landmarks()
@@ -92,12 +92,15 @@ def comparison(
         colours = dict(zip(names, ensemble_colours(len(shown)), strict=True))
         last = max(item.last_step for item in shown)
         first = min(item.first_step for item in shown)
-        figure = plots.landmark_steps(rows, first=first, last=last, colours=colours)
+        figure = plots.landmark_steps(rows, first=first, last=last, colours=colours, apart=True)
         part = f" (of the first {ROWS} of {len(shown):,})" if len(shown) > ROWS else ""
         marks = landmark_words(len(steps) for steps in rows.values())
         caption = f"**When runs {what}**, ensemble by ensemble{part}: {marks}."
         alt = f"Steps at which runs {what}"
-        blocks.append(Picture(name="landmarks", figure=figure, caption=caption, alt=alt))
+        own = [
+            run.id for label, item in zip(names, shown, strict=True) if label in rows for run in item.finished
+        ]
+        blocks.append(Picture(name="landmarks", figure=figure, caption=caption, alt=alt, runs=own))
     blocks += compared(contrasts, shown, names)
     return Section("Comparison", "comparison", blocks)
 
@@ -114,7 +117,8 @@ def _table(shown: Sequence[Shown], keys: Sequence[str]) -> Table:
         tree = flat(item.ensemble.config)
         status = ", ".join(f"{n} {name}" for name, n in item.statuses().items())
         bad = any(run.status in ("diverged", "failed", "crashed") for run in item.runs)
-        row: list[Any] = [Cell(item.ensemble.id, swatch=colour, link=f"#{item.anchor}")]
+        own = item.ensemble.id
+        row: list[Any] = [Cell(own, swatch=colour, link=f"#{item.anchor}", setting=own)]
         row += [None if tree.get(key) is None else _value(tree[key], bare=key == IMPORTED) for key in columns]
         row += [len(item.runs), Cell(status, tone="bad" if bad else ""), item.last_step]
         row += [_landmark(item.landmarks().get(name)) for name in names]

@@ -60,6 +60,7 @@ class Cell:
     # broken into lines, or nothing.
     tone: str = ""
     run: str = ""  # id of the run that the cell names
+    setting: str = ""  # id of the ensemble that the cell names
     swatch: str = ""  # colour of a small square before the text
     link: str = ""  # a relative address, or an anchor on the page
     # Place of its colour among those of states, and their number, in place of `swatch`.

@@ -197,6 +197,7 @@ class Intervals(Figure):
     axis: str  # what the shares are of
     columns: Sequence[Levels] = ()  # columns of dots beside them, those of the first rows
     values: str = ""  # what these dots are
+    runs: Sequence[str] = ()  # ids of the runs that the dots are of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +240,8 @@ class Ranking(Figure):
     notes: Sequence[str]  # words beside each
     axis: str  # what the values are
     last: float | None = None  # up to where steps were watched; None of other values
+    runs: Sequence[Sequence[str]] = ()  # ids of the runs of each, as `values`; none where they are not known
+    settings: Sequence[str] = ()  # id of each setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +260,8 @@ class Response(Figure):
     # lower end, middle and upper end of what all are held against, a band across; None: there is none
     band: tuple[float, float, float] | None = None
     beside: str = ""  # what the band is
+    runs: Sequence[Sequence[str]] = ()  # as in `Ranking`
+    settings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

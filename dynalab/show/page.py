@@ -77,14 +77,27 @@ def _named(value: Any, label: Callable[[str], str]) -> Any:
     return replace(named, swatch=plots.state_colours(n_states)[place])
 
 
-def drawing(picture: Picture, name: str, document: str, files: str = "") -> dict[str, Any]:
+def drawing(
+    picture: Picture, name: str, document: str, files: str = "", *, both: bool = False
+) -> dict[str, Any]:
     """Return a picture as the templates take it, with its name before the ids in its SVG document, so that none clash.
 
-    `files` is the address of its files without suffix; empty where there are none.
+    `files` is the address of its files without suffix; empty where there are none. `both`: with its values on the other
+    scale as well, where there is one; the figure stays so.
     """
+
+    def plot(document: str, name: str) -> dict[str, str]:
+        element = svg.inline(document, name, picture.alt, picture.titles, picture.runs)
+        return {"svg": Markup(element), "scales": svg.scales(picture.figure)}
+
+    plots, other = [plot(document, name)], svg.other_scale(picture.figure) if both else None
+    if other:
+        plots.append(plot(other[0], f"{name}-other"))
+    ensembles = {run.partition("/")[0] for run in picture.runs}
     return {
-        "svg": Markup(svg.inline(document, name, picture.alt, picture.titles, picture.runs)),
-        "scales": svg.scales(picture.figure),
+        "plots": plots,
+        "other": other and other[1],
+        "ensemble": ensembles.pop() if len(ensembles) == 1 else "",
         "file": files,
         "number": None,
     }
@@ -95,13 +108,36 @@ def run_of(row: Sequence[Any]) -> str:
     return next((cell.run for cell in row if isinstance(cell, Cell) and cell.run), "")
 
 
+def settings_of(row: Sequence[Any]) -> list[str]:
+    """Return the ids of the ensembles that the cells of a row name."""
+    return [cell.setting for cell in row if isinstance(cell, Cell) and cell.setting]
+
+
+# Columns that say less than others of what a row is about.
+_LESS = frozenset({"seed", "status", "steps", "runs", "ensemble", "p", "p (Holm)", "times", "of"})
+
+
+def brief(header: Sequence[str]) -> list[bool]:
+    """Return which columns a narrow page shows: the first, and what says most; the others are behind a fold."""
+    return [not place or name not in _LESS for place, name in enumerate(header)]
+
+
 def environment(*folders: Path) -> Environment:
     """Return the templates of blocks, and those of some folders before them."""
     made = Environment(
         loader=FileSystemLoader([*folders, TEMPLATES]), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {"rich": rich, "plain": plain, "piece": piece, "run_of": run_of}
+    made.filters |= {
+        "rich": rich,
+        "plain": plain,
+        "piece": piece,
+        "run_of": run_of,
+        "settings_of": settings_of,
+        "brief": brief,
+    }
+    # Boxes to tick need the page's style.
+    made.globals["styled"] = bool(folders)
     made.tests |= {name: lambda block, kind=kind: isinstance(block, kind) for name, kind in _KINDS.items()}
     return made
 

@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator
+from matplotlib.scale import SymmetricalLogTransform
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from dynalab.show.plots.style import CYCLE, GRID, INK, MUTED, style
+from dynalab.show.plots.curves import LEAST_RATIO
+from dynalab.show.plots.style import CYCLE, GRID, INK, LINEAR, LOG_SCALE, MUTED, STEPS, log_y, style
 
 # What a browser finds on its machine; matplotlib measured the text in DejaVu Sans, which is the widest of them.
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
@@ -28,7 +31,9 @@ _LETTERS = dict(
 _OF_TEXT = _NAMES | _LETTERS
 _OF_SHAPES = _NAMES | {"#ffffff": "paper", CYCLE[-1].lower(): "grey"}
 _COLOUR = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
-_MARKS = re.compile(r'<g id="run-([\d-]+)"')
+# Of what is drawn of runs, of axes, which may be of a run, and of what is written at a step.
+_MARKS = re.compile(r'<g id="(?:axes-(\d+)-?)?(?:run-([\d-]*))?"')
+_AT = re.compile(r'<g id="at-([^"]+)"')
 _LONG_NUMBER = re.compile(r"(-?\d+\.\d\d)\d+")
 RASTER_DPI = 200
 # Of what is pixels within an SVG, which a page carries: more than one for each of its own.
@@ -40,6 +45,9 @@ SCALE = 1.54
 def to_svg(figure: Figure) -> str:
     """Return a figure as an SVG document; the same figure gives the same bytes."""
     buffer = io.StringIO()
+    for place, ax in enumerate(figure.axes):
+        if not str(ax.get_gid() or "").startswith("axes-"):
+            ax.set_gid(f"axes-{place}" + (f"-{ax.get_gid()}" if ax.get_gid() else ""))
     with style():
         # Once, not at every save: finding room for the labels takes as long as drawing.
         if (engine := figure.get_layout_engine()) is not None:
@@ -51,32 +59,61 @@ def to_svg(figure: Figure) -> str:
     return re.sub(r' d="[^"]*"', lambda match: _LONG_NUMBER.sub(r"\1", match[0]), text)
 
 
-def scales(figure: Figure) -> str:
-    """Return where the axes of a laid-out figure lie and what they show, as JSON for the reading under the pointer.
+def other_scale(figure: Figure) -> tuple[str, str] | None:
+    """Return a laid-out figure with its values on the other scale, as an SVG document, and what that is; it stays so.
 
-    A list `[left, top, right, bottom, x axis, y axis]` of each, in the units of its SVG document; an axis is `[first
-    number, last number, whether it is logarithmic, its name]`, or null where it has no numbers.
+    What is logarithmic becomes linear; where nothing is, what is positive and spans a factor of 30 becomes logarithmic.
+    None where one scale alone makes sense.
+    """
+    logged = [ax for ax in figure.axes if ax.get_yscale() == "log" and ax.get_ylabel() == LOG_SCALE]
+    turned = logged or [ax for ax in figure.axes if _spans(ax)]
+    for ax in turned:
+        if logged:
+            ax.set_yscale("linear")
+            ax.set_ylabel("")
+            ax.yaxis.set_major_locator(MaxNLocator(4))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
+        else:
+            log_y(ax)
+        ax.autoscale(axis="y")
+        ax.set_ylim(ax.get_ylim())
+    return (to_svg(figure), "linear" if logged else LOG_SCALE.split()[0]) if turned else None
+
+
+def _spans(ax: Axes) -> bool:
+    """Return whether curves over steps are positive and span enough for a logarithmic axis."""
+    low, high = ax.dataLim.intervaly
+    return ax.get_label() == STEPS and ax.get_yscale() == "linear" and 0 < LEAST_RATIO * low <= high
+
+
+def scales(figure: Figure) -> str:
+    """Return where the axes of a laid-out figure lie and what they show, as JSON for the script of the page.
+
+    A list `[left, top, right, bottom, x axis, y axis, its place, its title]` of each, in the units of its SVG document;
+    an axis is `[first number, last number, how, its name]`, or null where it has no numbers. How: 0 linear, 1
+    logarithmic, `[threshold, height]` linear up to a threshold, which is as high as that part of a decade.
     """
     height, made = figure.get_figheight() * 72, []
-    for ax in figure.axes:
+    for number, ax in enumerate(figure.axes):
         box = ax.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
         place = [72 * box.x0, height - 72 * box.y1, 72 * box.x1, height - 72 * box.y0]
-        axes = [_axis(ax.xaxis, ax.get_xlabel()), _axis(ax.yaxis, ax.get_title(loc="left"))]
+        title = ax.get_title(loc="left")
+        steps = any(one.get_label() == STEPS for one in ax.get_shared_x_axes().get_siblings(ax))
+        axes = [_axis(ax.xaxis, "step" if steps else ax.get_xlabel()), _axis(ax.yaxis, title)]
         if ax.axison and axes[0]:
-            made.append([*(round(x, 1) for x in place), *axes])
+            made.append([*(round(x, 1) for x in place), *axes, number, title])
     return json.dumps(made, separators=(",", ":"))
 
 
 def _axis(axis: Axis, name: str) -> list[Any] | None:
     scale = axis.get_scale()
     words = isinstance(axis.get_major_locator(), FixedLocator)
-    if scale not in ("linear", "log") or words or not len(axis.get_majorticklocs()):
+    if scale not in ("linear", "log", "symlog") or words or not len(axis.get_majorticklocs()):
         return None
-    return [
-        *(float(f"{x:.6g}") for x in axis.get_view_interval()),
-        int(scale == "log"),
-        name.partition(" (")[0],
-    ]
+    how: list[float] | int = int(scale == "log")
+    if isinstance(transform := axis.get_transform(), SymmetricalLogTransform):
+        how = [transform.linthresh, round(LINEAR / (1 - 1 / transform.base), 6)]
+    return [*(float(f"{x:.6g}") for x in axis.get_view_interval()), how, name.partition(" (")[0]]
 
 
 def inline(
@@ -95,7 +132,8 @@ def inline(
     for part, text in (titles or {}).items():
         mark = f'<g id="{part}">'
         body = body.replace(mark, f"{mark}<title>{html.escape(text)}</title>", 1)
-    body = _MARKS.sub(lambda match: f'<g class="run"{_marked(match[1], runs)}', body)
+    body = _MARKS.sub(lambda match: _mark(match[1], match[2], runs), body)
+    body = _AT.sub(r'<g class="at" data-step="\1"', body)
     body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', body)
     body = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", body)
@@ -108,6 +146,12 @@ def inline(
     size = f' style="max-width:{float(width[1]) * SCALE:.0f}px"' if width else ""
     head = f'<svg{attributes} role="img" aria-label="{html.escape(label, quote=True)}"{size}>'
     return head + body[match.end() :].rstrip()
+
+
+def _mark(axes: str | None, places: str | None, runs: Sequence[str]) -> str:
+    """Return the beginning of the tag of axes, by their place, or of what is drawn of runs."""
+    own = f' data-axes="{axes}"' if axes else ""
+    return f'<g class="run"{own}{_marked(places, runs)}' if places else f"<g{own}"
 
 
 def _marked(places: str, runs: Sequence[str]) -> str:

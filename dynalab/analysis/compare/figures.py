@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dynalab.analysis.compare.findings import Findings, Setting
 from dynalab.analysis.compare.pairs import OPEN, Bounds
 from dynalab.analysis.compare.sentences import WORDS, metric, names
+from dynalab.core.runs import Group
 from dynalab.show.blocks import Effect, Ranking, Response
 
 
-def ranking(findings: Findings) -> Ranking:
+def ranking(findings: Findings, groups: Sequence[Group] = ()) -> Ranking:
     """Return the settings by the main landmark or metric, a dot a run."""
     name = findings.main
     settings = findings.settings
@@ -28,14 +29,17 @@ def ranking(findings: Findings) -> Ranking:
         intervals=[interval for _, interval in estimates],
         notes=_notes(findings, name),
         axis=_axis(findings, name),
+        runs=_runs(settings, name, groups),
+        settings=[setting.ensemble for setting in settings],
     )
 
 
-def response(findings: Findings) -> Response:
+def response(findings: Findings, groups: Sequence[Group] = ()) -> Response:
     """Return the main landmark or metric over the values of the key that was swept."""
     found = findings.response
     assert found is not None
     by_value = {float(next(iter(setting.keys.values()))): setting for setting in findings.settings}
+    settings = [by_value[level.value] for level in found.values]
     low, high = found.best.interval
     near = f"{low:g}" if low == high else f"{low:g} to {high:g}"
     return Response(
@@ -45,11 +49,13 @@ def response(findings: Findings) -> Response:
         alt=f"{_axis(findings, found.of)} over {found.key}",
         key=found.key,
         at=[level.value for level in found.values],
-        values=[_values(by_value[level.value], found.of) for level in found.values],
+        values=[_values(setting, found.of) for setting in settings],
         estimates=[level.estimate for level in found.values],
         intervals=[level.interval for level in found.values],
         best=(low, high),
         axis=_axis(findings, found.of),
+        runs=_runs(settings, found.of, groups),
+        settings=[setting.ensemble for setting in settings],
     )
 
 
@@ -98,6 +104,20 @@ def _notes(findings: Findings, name: str) -> list[str]:
 
 def _values(setting: Setting, name: str) -> Sequence[float | None]:
     return setting.landmarks[name].steps if name in setting.landmarks else setting.final[name].values
+
+
+def _runs(settings: Sequence[Setting], name: str, groups: Sequence[Group]) -> list[list[str]]:
+    """Return the ids of the runs whose values each setting has; none where they are not told."""
+    made = []
+    known = {group.id: sorted(group.runs, key=lambda run: run.id) for group in groups}
+    for setting in settings:
+        runs, size = known.get(setting.ensemble, []), len(_values(setting, name))
+        if len(runs) != size:
+            runs = [run for run in runs if run.diverged_step is None]
+        if len(runs) != size:
+            return []
+        made.append([run.id for run in runs])
+    return made
 
 
 def _estimate(setting: Setting, name: str) -> tuple[float | None, Bounds]:

@@ -47,9 +47,9 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     if line := needed_words(findings):
         yield Say(line)
     if groups:
-        yield figures.ranking(findings)
+        yield figures.ranking(findings, groups)
         if findings.response is not None:
-            yield figures.response(findings)
+            yield figures.response(findings, groups)
         if len(findings.settings[0].keys) == 2:
             yield figures.effect(findings)
     yield _settings(findings)
@@ -66,7 +66,8 @@ def _settings(findings: Findings) -> Table:
     for setting in findings.settings:
         landmarks = [_reached(setting.landmarks[name], setting.runs) for name in shown]
         ends = [_cell(final.mean, final.interval) for final in setting.final.values()]
-        rows.append([setting.label, *landmarks, *ends, setting.ensemble])
+        name = Cell(setting.label, setting=setting.ensemble)
+        rows.append([name, *landmarks, *ends, setting.ensemble])
     where = "" if findings.at_step is None else f", means of metrics at step {findings.at_step:,}"
     caption = f"Settings, the best first by {metric(findings.main)}: median steps and of how many runs{where}"
     return Table(header, rows, f"{caption}; with 95% intervals")
@@ -101,8 +102,8 @@ def _pairs(findings: Findings) -> Iterator[Block]:
         header = ["first", "second", unit, "times", "p (Holm)", "verdict", ""]
         rows = [
             [
-                settings[pair.a].label,
-                settings[pair.b].label,
+                Cell(settings[pair.a].label, setting=pair.a),
+                Cell(settings[pair.b].label, setting=pair.b),
                 _cell(pair.estimate, pair.interval),
                 _cell(pair.ratio, pair.ratio_interval),
                 Cell(pair.p_adjusted, p_value(pair.p_adjusted)),

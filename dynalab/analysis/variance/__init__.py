@@ -288,6 +288,7 @@ def _figure(findings: Findings) -> Intervals:
         axis="share of the variance (line: 95% interval)",
         columns=columns,
         values="convergence step",
+        runs=[row.run for row in findings.convergence],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import matplotlib.figure
 import numpy as np
@@ -47,6 +48,7 @@ from dynalab.show.plots.regions import estimates_in_regions
 from dynalab.show.plots.selection import model_selection
 from dynalab.show.plots.shares import variance_shares
 from dynalab.show.plots.similarity import similarity_maps
+from dynalab.show.plots.spectrum import ROWS as MAPS
 from dynalab.show.plots.spectrum import spectral_density
 from dynalab.show.plots.states import state_profiles, state_raster
 from dynalab.show.plots.style import Size, checked, state_colours, style
@@ -209,9 +211,13 @@ def runs_of(block: Figure) -> list[str]:
         return [strip.run for strip in block.strips[:ROWS]]
     if isinstance(block, Raster):
         return [*block.runs]
+    if isinstance(block, Heatmap):
+        return [item.run for item in block.maps[:MAPS]]
+    if isinstance(block, Ranking | Response):
+        return [*chain.from_iterable(block.runs), *block.settings] if block.runs else []
     if isinstance(block, Lines):
         return [*dict.fromkeys(run for panel in block.panels for own in panel.curves.values() for run in own)]
-    return [*block.runs] if isinstance(block, Picture) else []
+    return [*block.runs] if isinstance(block, Intervals | Picture) else []
 
 
 def caption(block: Figure) -> str:

@@ -18,6 +18,7 @@ from dynalab.show.plots.style import (
     log_y,
     new_figure,
     polish,
+    run_mark,
     step_axis,
     style,
 )
@@ -51,7 +52,9 @@ def comparison(
     if log_steps is None:
         log_steps = any(is_log_spaced(steps) for steps, _ in ensembles.values())
     ends, notes = [], []
-    for (label, (steps, values)), colour in zip(ensembles.items(), ensemble_colours(rows), strict=False):
+    colours, own = ensemble_colours(rows), list[int]()
+    for place, (label, (steps, values)) in enumerate(ensembles.items()):
+        colour = colours[place]
         columns = thin.evenly(len(steps), thin.POINTS)
         x, low, middle, high, interpolated = middle_of(steps, values, columns, logarithmic)
         some = np.isfinite(middle)
@@ -59,16 +62,20 @@ def comparison(
             continue
         notes += [INTERPOLATED] * interpolated
         if rows <= BANDS and len(values) > 2:
-            ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-        ax.plot(x, middle, color=colour, linewidth=1.5)
+            ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0, gid=run_mark(place))
+        ax.plot(x, middle, color=colour, linewidth=1.5, gid=run_mark(place))
+        own.append(place)
         ends.append((float(middle[some][-1]), label, colour))
     if logarithmic:
-        log_y(ax)
+        log_y(ax, zeros=any((values == 0).any() for _, values in ensembles.values()))
     polish(ax)
     step_axis(ax, np.concatenate([steps for steps, _ in ensembles.values()] or [np.empty(0)]), log_steps)
     ax.set_ylim(ax.get_ylim())
     if len(ends) <= 30:
-        label_ends(ax, ends, gap=0.055 if rows <= 12 else 0.9 / rows)
+        for place, text in zip(
+            own, label_ends(ax, ends, gap=0.055 if rows <= 12 else 0.9 / rows), strict=True
+        ):
+            text.set_gid(run_mark(place))
     else:
         notes.append(f"{len(ends)} ensembles, from dark to light in the order of the table")
     footnote(figure, notes)

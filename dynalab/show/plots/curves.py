@@ -72,7 +72,7 @@ def draw_runs(
     columns = thin.evenly(len(steps), points)
     x, low, middle, high, interpolated = middle_of(steps, values, columns, logarithmic)
     if logarithmic:
-        log_y(ax)
+        log_y(ax, zeros=bool((values == 0).any()))
         values = positive(values)
     values = np.where(np.isfinite(values), values, np.nan)
     chosen, alone, drawn = thin.singles(values, diverged, most), len(values) <= 2, 0

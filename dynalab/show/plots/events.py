@@ -91,6 +91,7 @@ def events_over_curves(
             ax.plot(*dashed[row], color=INK, linewidth=0.9, linestyle=DASHED, zorder=2)
         if right is not None and len(right[row][0]):
             twin = ax.twinx()
+            twin.set_gid(run_mark(row))
             _line(twin, right[row], RIGHT, scales[1])
             polish(twin, grid=None)
             twin.tick_params(axis="y", labelcolor=RIGHT)
@@ -121,4 +122,4 @@ def _line(ax: Axes, curve: Curve, colour: str, logarithmic: bool) -> None:
     some = np.isfinite(y)
     ax.plot(x[some], y[some], color=colour, linewidth=1.1, zorder=2)
     if logarithmic:
-        log_y(ax)
+        log_y(ax, zeros=bool((values == 0).any()))

@@ -22,6 +22,7 @@ from dynalab.show.plots.style import (
     new_figure,
     polish,
     run_axes,
+    run_mark,
     step_axis,
     style,
 )
@@ -50,6 +51,7 @@ def halved_rate(
     logarithmic = spans_decades([item["sharpness"] for item in rows])
     for row, ax, label in run_axes(figure, labels):
         item = rows[row]
+        ax.set_gid(run_mark(row))
         for name, colour in (("parent_sharpness", CYCLE[1]), ("sharpness", CYCLE[0])):
             steps, values = thin.thin(item["step"], item[name])
             some = np.isfinite(values) & (values > 0)

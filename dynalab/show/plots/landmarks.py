@@ -36,6 +36,7 @@ def landmark_steps(
     last: float | None = None,
     logarithmic: bool | None = None,
     colours: Mapping[str, str] | None = None,
+    apart: bool = False,
     size: Size | None = None,
 ) -> Figure:
     """Draw the step of each run for one or more landmarks (or ensembles), with median and quartiles.
@@ -49,6 +50,7 @@ def landmark_steps(
         last: The last step of training.
         logarithmic: Logarithmic x, which the label says; None: where the latest step is more than 8 times the earliest.
         colours: Label -> colour.
+        apart: Whether each row is of runs of its own: a page numbers them through all rows.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     names = list(rows)
@@ -73,7 +75,8 @@ def landmark_steps(
     ax.set_ylim(len(names) - 0.42, -0.62)
     for place, name in enumerate(names):
         colour = (colours or {}).get(name) or CYCLE[place % len(CYCLE)]
-        _row(ax, place, np.asarray(rows[name], dtype=float), colour, end)
+        before = sum(len(rows[other]) for other in names[:place]) if apart else 0
+        _row(ax, place, np.asarray(rows[name], dtype=float), colour, end, before)
     ax.set_yticks(range(len(names)), names)
     ax.tick_params(axis="y", length=0, labelsize=8.5)
     ax.spines["left"].set_visible(False)
@@ -91,7 +94,7 @@ def landmark_words(sizes: Iterable[int]) -> str:
     return marks + (f", with median and quartiles{where}" if True in below else "")
 
 
-def _row(ax: Axes, place: int, steps: np.ndarray, colour: str, end: float) -> None:
+def _row(ax: Axes, place: int, steps: np.ndarray, colour: str, end: float, before: int) -> None:
     # What is not finite is last.
     runs = np.argsort(steps, kind="stable")[: int(np.isfinite(steps).sum())]
     some = steps[runs]
@@ -111,7 +114,7 @@ def _row(ax: Axes, place: int, steps: np.ndarray, colour: str, end: float) -> No
                 alpha=0.85,
                 linewidth=0,
                 zorder=3,
-                gid=run_mark(*runs),
+                gid=run_mark(*(before + runs)),
             )
         else:
             count = np.bincount(index, minlength=BINS)

@@ -76,6 +76,7 @@ def line_panels(
             ax.xaxis.set_major_locator(MaxNLocator(7))
             ax.set_xlim(float(panel.steps.min(initial=0.0)), float(panel.steps.max(initial=0.0)))
             ax.set_xlabel(axis)
+            ax.set_label("")
         if ax is not axes[-1]:
             ax.set_xlabel("")
         if panel.level is not None:

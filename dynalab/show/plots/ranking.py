@@ -11,7 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from dynalab.core.words import number
-from dynalab.show.plots.style import CYCLE, INK, LOG_SCALE, MUTED, Size, keys, new_figure, polish, style
+from dynalab.show.plots.style import (
+    CYCLE,
+    INK,
+    LOG_SCALE,
+    MUTED,
+    Size,
+    keys,
+    new_figure,
+    polish,
+    run_mark,
+    style,
+)
 
 Values = Sequence[Sequence[float | None]]
 Bounds = Sequence[Sequence[float | None]]
@@ -51,57 +62,51 @@ def ranking(
     logarithmic = _scale(ax, "x", values, intervals, last)
     left, right = ax.get_xlim()
     ax.set_ylim(len(labels) - 0.42, -0.62)
+    dots = _numbers(values)
     for place, row in enumerate(values):
-        colour = CYCLE[0]
+        colour, own = CYCLE[0], run_mark(sum(map(len, values)) + place)
         known = [value for value in row if value is not None]
         ax.scatter(
-            known,
-            place - 0.1 - _stacked(known, left, right),
-            s=14,
-            color=colour,
-            alpha=0.6,
-            linewidth=0,
-            zorder=3,
-        )
+            known, place - 0.1 - _stacked(known, left, right), s=14, color=colour, alpha=0.6, linewidth=0, zorder=3,
+            gid=run_mark(*dots[place]),
+        )  # fmt: skip
         low, high = (
             end if bound is None else bound
             for bound, end in zip(intervals[place], (left, right), strict=True)
         )
         if estimates[place] is not None or None not in intervals[place]:
-            ax.plot([low, high], [place + 0.14] * 2, color=INK, linewidth=1.2, zorder=4)
+            ax.plot([low, high], [place + 0.14] * 2, color=INK, linewidth=1.2, zorder=4, gid=own)
             for bound, x, marker in ((intervals[place][0], low, "<"), (intervals[place][1], high, ">")):
                 if bound is None:
-                    ax.plot(
-                        [x], [place + 0.14], marker=marker, markersize=4, color=INK, clip_on=False, zorder=4
-                    )
+                    ax.plot([x], [place + 0.14], marker=marker, markersize=4, color=INK, clip_on=False, zorder=4,
+                            gid=own)  # fmt: skip
         if (estimate := estimates[place]) is not None:
-            ax.plot(
-                [estimate],
-                [place + 0.14],
-                marker="|",
-                markersize=8,
-                markeredgewidth=1.8,
-                color=INK,
-                zorder=5,
-            )
+            ax.plot([estimate], [place + 0.14], marker="|", markersize=8, markeredgewidth=1.8, color=INK, zorder=5,
+                    gid=own)  # fmt: skip
         if len(known) < len(row):
             ax.plot([1.0], [place - 0.1], marker=">", markersize=5, color=colour, clip_on=False, zorder=6,
-                    transform=ax.get_yaxis_transform(), markeredgecolor=MUTED, markeredgewidth=0.5)  # fmt: skip
+                    transform=ax.get_yaxis_transform(), markeredgecolor=MUTED, markeredgewidth=0.5,
+                    gid=own)  # fmt: skip
         if place < len(notes):
             ax.text(
-                1.015,
-                place,
-                notes[place],
-                transform=ax.get_yaxis_transform(),
-                va="center",
-                fontsize=7.5,
-                color=INK,
-            )
-    ax.set_yticks(range(len(labels)), labels)
+                1.015, place, notes[place], transform=ax.get_yaxis_transform(), va="center", fontsize=7.5, color=INK,
+                gid=own,
+            )  # fmt: skip
+    for place, tick in enumerate(ax.set_yticks(range(len(labels)), labels)):
+        tick.label1.set_gid(run_mark(sum(map(len, values)) + place))
     ax.tick_params(axis="y", length=0, labelsize=8.5)
     ax.spines["left"].set_visible(False)
     ax.set_xlabel(f"{axis} ({LOG_SCALE})" if logarithmic else axis)
     return figure
+
+
+def _numbers(values: Values) -> list[list[int]]:
+    """Return the numbers of the dots of each row: runs are numbered through all rows, those without a dot as well."""
+    made, first = [], 0
+    for row in values:
+        made.append([first + place for place, value in enumerate(row) if value is not None])
+        first += len(row)
+    return made
 
 
 def _stacked(values: Sequence[float], left: float, right: float) -> np.ndarray:
@@ -159,9 +164,11 @@ def response(
         inside = [place for value, place in zip(at, x, strict=True) if best[0] <= value <= best[1]]
         reach = 0.35 * min(np.diff(x).min(), 1.0) if len(x) > 1 else 0.35
         ax.axvspan(min(inside) - reach, max(inside) + reach, color=CYCLE[2], alpha=0.12, linewidth=0)
-    for place, row in zip(x, values, strict=True):
+    for place, row, dots in zip(x, values, _numbers(values), strict=True):
         known = [value for value in row if value is not None]
-        ax.scatter([place] * len(known), known, s=12, color=CYCLE[0], alpha=0.5, linewidth=0, zorder=3)
+        ax.scatter(
+            [place] * len(known), known, s=12, color=CYCLE[0], alpha=0.5, linewidth=0, zorder=3, gid=run_mark(*dots)
+        )  # fmt: skip
         if len(known) < len(row):
             ax.plot([place], [1.0], marker="^", markersize=5, color=CYCLE[0], clip_on=False, zorder=6,
                     transform=ax.get_xaxis_transform(), markeredgecolor=MUTED, markeredgewidth=0.5)  # fmt: skip
@@ -169,12 +176,12 @@ def response(
                 f"{len(row) - len(known)} of {len(row)} never", (place, 1.0), (0, 5), xycoords=ax.get_xaxis_transform(),
                 textcoords="offset points", ha="center", fontsize=7, color=INK,
             )  # fmt: skip
-    for place, bounds in zip(x, intervals, strict=True):
+    for setting, (place, bounds) in enumerate(zip(x, intervals, strict=True), sum(map(len, values))):
         if bounds[0] is not None or bounds[1] is not None:
             low, high = (
                 end if bound is None else bound for bound, end in zip(bounds, (bottom, top), strict=True)
             )
-            ax.plot([place] * 2, [low, high], color=INK, linewidth=1.2, zorder=4)
+            ax.plot([place] * 2, [low, high], color=INK, linewidth=1.2, zorder=4, gid=run_mark(setting))
     line = [np.nan if value is None else value for value in estimates]
     ax.plot(x, line, color=INK, linewidth=1.2, marker="_", markersize=9, markeredgewidth=1.8, zorder=5)
     ax.set_xticks(x, labels)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from dynalab.show.plots.style import CYCLE, INK, MUTED, Size, is_narrow, new_figure, polish, style
+from dynalab.show.plots.style import CYCLE, INK, MUTED, Size, is_narrow, new_figure, polish, run_mark, style
 
 # More dots than this in a column are drawn fainter.
 MANY = 40
@@ -82,7 +82,10 @@ def _column(ax: Axes, levels: np.ndarray, values: np.ndarray, colour: str) -> No
     names = np.unique(levels)
     place = np.searchsorted(names, levels)
     faint = 0.35 if len(values) > MANY * len(names) else 0.6
-    ax.plot(place, values, ".", color=colour, alpha=faint, markersize=4)
+    known = np.flatnonzero(np.isfinite(values))
+    ax.plot(
+        place[known], values[known], ".", color=colour, alpha=faint, markersize=4, gid=run_mark(*known)
+    )  # fmt: skip
     for at in range(len(names)):
         own = values[place == at]
         if np.isfinite(own).any():

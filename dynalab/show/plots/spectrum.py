@@ -22,6 +22,7 @@ from dynalab.show.plots.style import (
     new_figure,
     polish,
     run_axes,
+    run_mark,
     step_axis,
     style,
 )
@@ -59,6 +60,7 @@ def spectral_density(
     low, high = _span(shares[:ROWS], edges, [*(largest or ()), *(threshold or ())])
     mesh = None
     for row, ax, label in run_axes(figure, labels):
+        ax.set_gid(run_mark(row))
         values = np.where(shares[row] > FAINT, shares[row], np.nan).T
         mesh = ax.pcolormesh(
             _bounds(steps[row]), np.arange(len(edges)), values, norm=LogNorm(FAINT, 1.0), cmap="viridis_r",

@@ -16,6 +16,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from dynalab.core.errors import ConfigError
@@ -31,6 +32,9 @@ LEAST, MOST, NARROW, PAGE = 0.5, 100.0, 5.0, 7.6
 
 # No axis is logarithmic in silence.
 LOG_SCALE = "log scale"
+# What axes of steps are called, also where no words stand below them; the share of a decade that 0 to the first
+# recorded step takes on a logarithmic one.
+STEPS, LINEAR = "steps", 0.35
 # Of thresholds.
 DASHED = (0, (4, 2))
 
@@ -162,12 +166,13 @@ def decade(value: float, _: object = None) -> str:
     return f"10{digits}"
 
 
-def log_y(ax: Axes) -> None:
-    """Make y logarithmic, with plain text labels, and say so beside it."""
+def log_y(ax: Axes, zeros: bool = False) -> None:
+    """Make y logarithmic, with plain text labels, and say so beside it, also whether values of 0 are left out."""
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter(FuncFormatter(decade))
     ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.set_ylabel(LOG_SCALE, fontsize=6.5, color=MUTED, labelpad=1)
+    words = f"{LOG_SCALE}, without 0" if zeros else LOG_SCALE
+    ax.set_ylabel(words, fontsize=6.5, color=MUTED, labelpad=1)
 
 
 def step_span(*grids: np.ndarray) -> tuple[float, float]:
@@ -193,7 +198,7 @@ def step_axis(
     above = np.asarray(steps, dtype=float)[np.asarray(steps) > 0]
     least = max(float(above.min()), 1.0) if len(above) else 1.0
     if logarithmic and start == 0 and last / least >= 10:
-        ax.set_xscale("symlog", linthresh=least, linscale=0.35)
+        ax.set_xscale("symlog", linthresh=least, linscale=LINEAR)
         ax.xaxis.set_minor_formatter(NullFormatter())
         if narrow:
             # The threshold's own label would run into that of 0.
@@ -207,6 +212,7 @@ def step_axis(
         ax.xaxis.set_major_locator(MaxNLocator(most, integer=True, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.set_xlim(start, last)
+    ax.set_label(STEPS)
     if label:
         ax.set_xlabel(label)
 
@@ -271,15 +277,24 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     return [float(place) for place in moved[np.argsort(order)]]
 
 
-def label_ends(ax: Axes, labels: Iterable[tuple[float, str, str]], gap: float = 0.075) -> None:
-    """Write labels, (y in data units, text, colour), beside the right end of their lines.
+def label_ends(ax: Axes, labels: Iterable[tuple[float, str, str]], gap: float = 0.075) -> list[Text]:
+    """Write labels, (y in data units, text, colour), beside the right end of their lines, and return them.
 
     The limits of the axes are settled; the gap between two labels is a share of their height.
     """
     items = [(y, text, colour) for y, text, colour in labels if np.isfinite(y)]
-    places = [float(np.clip(fraction(ax.yaxis, y), 0, 1)) for y, _, _ in items]
-    for place, (_, text, colour) in zip(spread(places, gap), items, strict=True):
-        ax.text(1.015, place, text, color=colour, transform=ax.transAxes, va="center", ha="left", fontsize=8)
+    across: dict[str, Any] = {"transform": ax.transAxes, "va": "center", "ha": "left", "fontsize": 8}
+    made = [ax.text(1.015, 0.0, text, color=colour, **across) for _, text, colour in items]
+
+    def put(_: object = None) -> None:
+        places = [float(np.clip(fraction(ax.yaxis, y), 0, 1)) for y, _, _ in items]
+        for place, text in zip(spread(places, gap), made, strict=True):
+            text.set_y(place)
+
+    put()
+    # The other scale of values has them elsewhere.
+    ax.callbacks.connect("ylim_changed", put)
+    return made
 
 
 def marks(ax: Axes, steps: Mapping[str, float | None]) -> int:
@@ -295,7 +310,7 @@ def marks(ax: Axes, steps: Mapping[str, float | None]) -> int:
         side = "left" if place < 0.15 else "right" if place > 0.85 else "center"
         ax.annotate(
             label, (place, 1.0), (0, 2 + 9 * row), xycoords="axes fraction", textcoords="offset points",
-            ha=side, va="bottom", fontsize=7, color=MUTED,
+            ha=side, va="bottom", fontsize=7, color=MUTED, gid=f"at-{step:g}",
         )  # fmt: skip
     return 1 + max((row for _, row in placed), default=-1)
 
