@@ -12,6 +12,7 @@ from bars.calibration import LEAST, Errors, Null, most
 from nulls.hmm import trajectories, walks
 
 from dynalab.analysis import hmm
+from dynalab.analysis.butterfly import landmarks
 from dynalab.analysis.examples import disagreement
 from dynalab.analysis.hmm import comparison, detours
 from dynalab.analysis.hmm.findings import DetourModel
@@ -30,6 +31,7 @@ def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "RESAMPLES", 60)
     monkeypatch.setattr(survival, "DRAWS", 60)
     monkeypatch.setattr(disagreement, "DRAWS", 60)
+    monkeypatch.setattr(landmarks, "DRAWS", 60)
     # Nor are medians and shares of visitors.
     monkeypatch.setattr(survival, "quantile", lambda *_: None)
     monkeypatch.setattr(detours, "clopper_pearson", lambda *_: None)

@@ -149,7 +149,7 @@ def analyse(
     Raises:
         DynalabError: The analysis cannot be made of these runs, or not be stored.
     """
-    config = _resolved(config, outputs)
+    config = resolved(config, outputs)
     keys = {key: value for key, value in non_neutral(config).items() if key not in NOT_IDENTITY}
     rows = {run.id: run.grid for run in runs_of(inputs.groups)}
     runs = [[run.id, _reached(run, rows.get(run.id)), run.attempt] for run in inputs.runs]
@@ -234,7 +234,7 @@ def _stored(
     return write_result(paths, data | values, tables, replace=replace)
 
 
-def _resolved(config: Any, outputs: Path) -> Any:
+def resolved(config: Any, outputs: Path) -> Any:
     """Return a configuration whose keys that name other stored results hold them, by their whole ids.
 
     Raises:

@@ -111,6 +111,7 @@ def first_wave(several: Iterable[Inputs], part: Part, config: Any, trainer: Trai
         DynalabError: As `analyse`.
     """
     whole = Forking([])
+    config = command.resolved(config, trainer.outputs)
     for inputs in several:
         _require_whole_runs(inputs, config, f"analyze {part.name}")
         waves = part.module.explore(command.prepared(inputs.groups, part, config), config)

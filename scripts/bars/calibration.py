@@ -348,6 +348,47 @@ def modes(n: int, seed: int) -> Errors:
     }
 
 
+def butterflies(n: int, seed: int) -> Errors:
+    """Forks that stay connected from a step on which knows nothing of a landmark."""
+    from nulls.butterfly import earlier, unrelated
+
+    from dynalab.analysis.butterfly.landmarks import against
+
+    (found,) = against(unrelated(n, seed), ["generalised_step"])
+    return {
+        "butterfly, nearer to a landmark: p": [] if found.p is None else [found.p < 0.05],
+        "butterfly, before a landmark: interval of the share": [_misses(found.share_interval, earlier())],
+    }
+
+
+def paired(law: str, n: int, seed: int) -> Errors:
+    """Barriers between all pairs of some runs, of a known mean."""
+    from nulls.connectivity import pairs
+
+    from dynalab.analysis.connectivity.findings import over
+
+    interval = over(pairs(law, n, seed), lambda pair: pair.line.loss).interval
+    return {"connectivity, means over pairs: interval": [_misses(interval, 0.0)]}
+
+
+def kernels(n: int, seed: int) -> Errors:
+    """Runs whose kernels know nothing of the labels and walk at random: none has an excess."""
+    from nulls.kernel import unrelated, wandering
+
+    from dynalab.analysis.directions.findings import Against, Over
+    from dynalab.analysis.kernel import cone
+    from dynalab.analysis.kernel.measure import aligned
+
+    seeds = range(n * seed, n * seed + n)
+    alike = Over.of([Against.of(*aligned(*unrelated(own))) for own in seeds])
+    return {
+        "kernel, alignment: interval of the excess": [_misses(alike.interval, 0.0)],
+        "kernel, cone: interval of the excess": [
+            _misses(Over.of([Against.of(*cone(wandering(own))) for own in seeds]).interval, 0.0)
+        ],
+    }
+
+
 def aperiodic(seed: int) -> Errors:
     """Norms without periods of weight decay."""
     from nulls.periods import decoy
@@ -501,6 +542,7 @@ RANDOM, LENGTHS = "states at random", "states at random, runs cut off at lengths
 def _statistics() -> list[Null]:
     from nulls.compare import CENSORED, LAWS
     from nulls.compare import KINDS as STEPS
+    from nulls.connectivity import LAWS as BARRIERS
     from nulls.directions import KINDS as WALKS
     from nulls.examples import alike
     from nulls.hmm import pooled, walks
@@ -558,6 +600,11 @@ def _statistics() -> list[Null]:
         found.append(Null(f"hybrids of {n} runs", partial(hybrids, n)))
     for n in (8, 20):
         found.append(Null(f"modes and averages of {n} runs", partial(modes, n)))
+    for n in (7, 20):
+        found.append(Null(f"forks of {n} runs", partial(butterflies, n)))
+    for n in (5, 20):
+        found.append(Null(f"kernels of {n} runs", partial(kernels, n)))
+        found += [Null(f"all pairs of {n} runs, {law}", partial(paired, law, n)) for law in BARRIERS]
     for n, m in ((5, 5), (8, 8), (20, 20), (5, 20)):
         for kind in STEPS:
             if not (kind.startswith("seeds") and (n != m or n < 6)):

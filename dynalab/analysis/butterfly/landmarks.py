@@ -34,7 +34,7 @@ def against(runs: Sequence[RunFindings], names: Sequence[str]) -> tuple[Against,
     return tuple(Against(*item, None if item[-1] is None else next(adjusted)) for item in found)
 
 
-def nearness(steps: np.ndarray, landmarks: np.ndarray, draws: int = DRAWS) -> float | None:
+def nearness(steps: np.ndarray, landmarks: np.ndarray) -> float | None:
     """Return p that steps (n,) are no nearer to the landmarks of their own runs than to those of others.
 
     The mean difference of logarithms, by permutation of the landmarks: exact where the two know nothing of each other.
@@ -45,10 +45,10 @@ def nearness(steps: np.ndarray, landmarks: np.ndarray, draws: int = DRAWS) -> fl
     gaps = np.abs(np.log1p(steps)[:, None] - np.log1p(landmarks))
     n = len(steps)
     own = float(np.trace(gaps))
-    if exact := factorial(n) <= draws:
+    if exact := factorial(n) <= DRAWS:
         orders = np.array([*permutations(range(n))])
     else:
         rng = np.random.default_rng(0)
-        orders = rng.permuted(np.broadcast_to(np.arange(n), (draws, n)), axis=1)
+        orders = rng.permuted(np.broadcast_to(np.arange(n), (DRAWS, n)), axis=1)
     nearer = int((gaps[np.arange(n), orders].sum(1) <= own + TIE).sum())
-    return nearer / math.factorial(n) if exact else (1 + nearer) / (1 + draws)
+    return nearer / math.factorial(n) if exact else (1 + nearer) / (1 + DRAWS)

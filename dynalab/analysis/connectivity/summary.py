@@ -8,7 +8,7 @@ from typing import Any
 from dynalab.analysis.base import Group, Series
 from dynalab.analysis.connectivity.findings import Barrier, Confirmation, Findings, Over, Setting
 from dynalab.core.words import LINES, count, number, rounded
-from dynalab.show.blocks import Block, Lines, Panel, Say, Table, run_cell, run_label
+from dynalab.show.blocks import Block, Cell, Lines, Panel, Say, Table, run_cell, run_label
 
 # Kind of a path -> its name.
 KINDS = {"line": "the line", "aligned": "the line, units matched", "curve": "a trained curve"}
@@ -36,11 +36,16 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     yield _pairs(findings)
     if findings.confirmation is not None:
         rows = [
-            [run_cell(pair.one), run_cell(pair.other), *_numbers(pair.line), pair.verdict]
+            [
+                run_label(pair.one),
+                *map(_ensemble_cell, (pair.one, pair.other)),
+                *_numbers(pair.line),
+                pair.verdict,
+            ]
             for pair in findings.confirmation.runs
         ]
         yield Table(
-            ["fork", "other fork", "loss barrier", "error barrier, %", "distance", "verdict"],
+            ["run", "fork", "other fork", "loss barrier", "error barrier, %", "distance", "verdict"],
             rows,
             f"Forks from step {findings.confirmation.at_step:,} with other orders of the examples",
         )
@@ -111,6 +116,11 @@ def _value(over: Over, scale: float = 1.0) -> str:
 def _round(value: float, scale: float) -> str:
     scaled = scale * value
     return "0" if abs(scaled) < 5e-4 else number(rounded(scaled))
+
+
+def _ensemble_cell(run: str) -> Cell:
+    """Return the cell that names a run by its ensemble: both forks of a run have its label."""
+    return Cell(run, run.partition("/")[0], run=run)
 
 
 def _over(findings: Findings, setting: Setting) -> Table:
