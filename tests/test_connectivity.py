@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from groups import NETWORKS, of_networks
 
 from dynalab.analysis import connectivity
 from dynalab.analysis.command import findings_of
-from dynalab.analysis.connectivity import summary
+from dynalab.analysis.connectivity import similarity, summary
 from dynalab.analysis.connectivity.curve import curves
 from dynalab.analysis.connectivity.findings import Barrier, Over, Pair, over, phase_of
 from dynalab.analysis.connectivity.measure import Networks
@@ -21,7 +22,7 @@ from dynalab.core.weights import Weights
 from dynalab.errors import ConfigError, NothingMatched
 from dynalab.models.describe import permutations_of
 from dynalab.networks.matching import reordered
-from dynalab.show.blocks import Lines, Say
+from dynalab.show.blocks import Lines, Say, Similarities
 from dynalab.show.plots import draw
 
 STEPS = np.arange(0, 41, 20)
@@ -120,10 +121,61 @@ def test_likeness_of_unrelated_outputs_is_0_without_bias():
         k[i, j] * (m[i, j] + m[q, r] - 2 * m[i, q])
         for i in range(6) for j in range(6) for q in range(6) for r in range(6) if len({i, j, q, r}) == 4
     ]  # fmt: skip
-    from dynalab.analysis.connectivity.similarity import _hsic, _without_diagonal
-
-    assert _hsic(_without_diagonal(x), _without_diagonal(y)) / (6 * 3) == pytest.approx(np.mean(terms))
+    hollow = [gram - np.diag(np.diag(gram)) for gram in (k, m)]
+    assert similarity._hsic(*hollow) / (6 * 3) == pytest.approx(np.mean(terms))
+    # Neither depends on where the outputs' mean is, and large means do not drown the rest.
+    assert cka(x + 1e6, y) == pytest.approx(cka(x, y), rel=1e-6)
+    centred = x - x.mean(0), y - y.mean(0)
+    published = np.linalg.norm(centred[0].T @ centred[1]) ** 2
+    published /= np.linalg.norm(centred[0].T @ centred[0]) * np.linalg.norm(centred[1].T @ centred[1])
+    assert biased_cka(x, y) == pytest.approx(published)
     assert np.isnan(cka(np.ones((5, 2)), one[:5])) and np.isnan(cka(one[:3], other[:3]))
+
+
+def test_layers_are_compared_before_what_follows_them(group):
+    findings = found(group, layer_examples=30)
+    (setting,) = findings.summary
+    networks = [run.network(40) for run in group.runs]
+    inputs = group.stack(40).examples("train").batches[0].inputs[0, :30]
+    given = []
+    for network in networks:
+        own: list[np.ndarray] = []
+        linear = [module for module in network.modules() if isinstance(module, torch.nn.Linear)]
+        hooks = [
+            module.register_forward_hook(lambda *at, own=own: own.append(at[2].detach().double().numpy()))
+            for module in linear
+        ]
+        with torch.no_grad():
+            network.eval()(inputs)
+        for hook in hooks:
+            hook.remove()
+        given.append(own)
+    assert len(setting.layers) == len(given[0]) > 1
+    pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
+    for place, layer in enumerate(setting.layers):
+        for over_pairs, measure in ((layer.cka, cka), (layer.cka_published, biased_cka)):
+            values = [measure(given[i][place], given[j][place]) for i, j in pairs]
+            assert over_pairs.pairs == 6 and over_pairs.value == pytest.approx(np.mean(values), abs=1e-5)
+            assert over_pairs.interval[0] < over_pairs.value
+    # All layers of the first pair, those of the first run down.
+    n = len(given[0])
+    expected = [[cka(mine, theirs) for theirs in given[1]] for mine in given[0]]
+    np.testing.assert_allclose(findings.layers["cka"].to_numpy().reshape(n, n), expected, atol=1e-5)
+    (map_,) = next(block for block in summary.show(findings, [group]) if isinstance(block, Similarities)).maps
+    np.testing.assert_allclose(map_.values, expected, atol=1e-5)
+    assert found(group, layer_examples=0).summary[0].layers == ()
+    with pytest.raises(ConfigError, match="layer_examples=3"):
+        found(group, layer_examples=3)
+
+
+def test_the_layers_of_copies_with_other_orders_of_units_are_alike(copies):
+    for layer in found(copies, points=3).summary[0].layers:
+        assert layer.cka.value == pytest.approx(1, abs=1e-5)
+
+
+def test_layers_of_two_steps_are_compared(group):
+    (setting,) = found(group, to=0).summary
+    assert all(layer.cka.pairs == 4 and layer.cka.value < 1 for layer in setting.layers)
 
 
 def test_intervals_of_pairs_are_over_runs():

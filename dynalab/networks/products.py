@@ -250,6 +250,12 @@ class Watched(TorchFunctionMode):
         """The parameters that all uses of are known."""
         return frozenset(name for own in self._grouped for name in own[0].names)
 
+    def results(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield what every product with a weight gives, in the order of the pass: its weight, and (n, P, out)."""
+        for use in self._uses:
+            if isinstance(use, Product) and use.weight:
+                yield use.weight, use.places(use.made.detach())
+
     def layers(self, outputs: Sequence[int]) -> Iterator[Layer | Scales]:
         """Yield the layers with the gradients of some outputs."""
         made = [use.made for own in self._grouped for use in own]

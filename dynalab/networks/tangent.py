@@ -97,6 +97,27 @@ def contracted(network: nn.Module, inputs: Tensor, outputs: Sequence[int] | None
     return frozenset(name for pair in pairs if all(agrees[own] for own in pair) for name in pair)
 
 
+def layer_outputs(
+    network: nn.Module, state: Mapping[str, Tensor], inputs: Tensor
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield what every layer of a network gives in evaluation mode, before what follows it, in the order of the pass.
+
+    Layers are products with a weight, as the kernel's contraction sees them; a weight that is used twice comes twice.
+
+    Args:
+        network: The network.
+        state: Name -> weights and buffers in the place of its own.
+        inputs: Of n examples, shape (n, ...).
+
+    Yields:
+        The layer's name, and what it gives at all places, (n, P * out).
+    """
+    trained = frozenset(name for name, param in network.named_parameters() if param.requires_grad)
+    own = dict(network.named_parameters())
+    for weight, given in Watched(network, {**own, **state}, inputs, trained).results():
+        yield weight.rpartition(".")[0] or weight, given.flatten(1)
+
+
 def _outputs(
     network: nn.Module,
     inputs: Tensor,

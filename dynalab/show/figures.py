@@ -147,9 +147,11 @@ class SimilarityMap:
 
 @dataclass(frozen=True, kw_only=True)
 class Similarities(Figure):
-    """Cosines between the weights of all pairs of steps, maps beside each other."""
+    """Cosines between the weights of all pairs of steps, or of other rows, maps beside each other."""
 
     maps: Sequence[SimilarityMap]  # two in a row
+    axis: str = "step, on both axes"  # what rows and columns are
+    unit: str = "cosine"  # what the values are
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,9 @@ Running statistics of norms are estimated anew at every point. A pair is measure
 half and half, and is connected where the barrier of the error is at most `cut`. The interval of a mean over pairs is
 the jackknife's over runs, since pairs share runs.
 
+How alike networks are is said of their outputs and of what each layer gives before what follows it, by linear centred
+kernel alignment (CKA; Kornblith et al. 2019, arXiv 1905.00414), on the same examples.
+
 `taxonomy=true` looks at all ensembles together and tells them apart as Yang et al. 2021 (arXiv 2107.11228) do: by mode
 connectivity (the published measure has a sign and is of the training error in percent), the logarithm of the largest
 eigenvalue of the Hessian, and the similarity of outputs (CKA). Their cut-offs were drawn by eye and are keys here. The
@@ -32,6 +35,7 @@ from dynalab.analysis.base import Group, Keys, Needs, key
 from dynalab.analysis.compare.settings import told_apart
 from dynalab.analysis.connectivity.confirm import compared, forks_of
 from dynalab.analysis.connectivity.findings import Findings, Pair, Setting, over, phase_of
+from dynalab.analysis.connectivity.layers import layers_of
 from dynalab.analysis.connectivity.measure import Networks, Path, permutations
 from dynalab.analysis.connectivity.similarity import biased_cka, cka
 from dynalab.analysis.connectivity.summary import show
@@ -43,7 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "explore", "show"]
 
-VERSION = 1
+VERSION = 2
 TITLE = "Connectivity"
 
 
@@ -69,6 +73,9 @@ class Config(Keys):
     align: bool | None = key(
         None, "whether hidden units are matched; null: where the model says which may be"
     )
+    layer_examples: int = key(
+        256, "how many examples layers are compared on; 0: they are not", least=0, most=10_000
+    )
     curve: bool = key(False, "whether Bezier curves are trained between every run and the next")
     curve_steps: int = key(200, "updates of these, by Adam", least=1)
     curve_lr: float = key(0.01, "their rate", above=0)
@@ -85,6 +92,10 @@ class Config(Keys):
         super().__post_init__()
         if self.to is not None and self.to == self.at:
             raise ConfigError(f"to={self.to}: expected another step than at={self.at}")
+        if 0 < self.layer_examples < 4:
+            raise ConfigError(
+                f"layer_examples={self.layer_examples}: CKA takes 4 examples; 0 leaves layers out"
+            )
 
 
 def analyse(groups: Sequence[Group], config: Config) -> Findings:
@@ -104,6 +115,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         summary=tuple(setting for part in parts for setting in part.summary),
         warnings=warnings,
         curves=_joined([part.curves for part in parts]),
+        layers=_joined([part.layers for part in parts if part.layers is not None]),
     )
 
 
@@ -148,11 +160,12 @@ def _of_group(group: Group, config: Config, keys: Mapping[str, Any]) -> Findings
     outputs = networks.outputs() if config.to is None else None
     ids = [run.id for run in group.runs]
     pairs = tuple(_pair(ids, places, paths, outputs, config.cut) for places in networks.pairs)
+    layers, layer_map = layers_of(networks, pairs, config.layer_examples)
     if all(pair.verdict == "undecided" for pair in pairs):
         warnings.append(f"{group.id}: without an accuracy it cannot be told which pairs are connected")
     return Findings(
         pairs=pairs,
-        summary=(_setting(networks, pairs, config, keys),),
+        summary=(replace(_setting(networks, pairs, config, keys), layers=layers),),
         step=step,
         other_step=config.to,
         examples=sum(batch.size for batch in networks.examples.batches),
@@ -161,6 +174,7 @@ def _of_group(group: Group, config: Config, keys: Mapping[str, Any]) -> Findings
         matching=matching,
         warnings=tuple(warnings),
         curves=_table(ids, paths),
+        layers=layer_map,
     )
 
 
@@ -269,4 +283,4 @@ def _table(ids: Sequence[str], paths: Mapping[str, Mapping[tuple[int, int], Path
 def _joined(tables: Sequence[Any]) -> Any:
     import pandas as pd
 
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True) if tables else None

@@ -53,6 +53,15 @@ class Over:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """How alike what a layer gives is between networks, before what follows it."""
+
+    layer: str  # its name in the network
+    cka: Over  # unbiased
+    cka_published: Over  # biased
+
+
+@dataclass(frozen=True)
 class Setting:
     """An ensemble among others, as Yang et al. 2021 (arXiv 2107.11228) tell settings apart."""
 
@@ -78,6 +87,7 @@ class Setting:
         float | None
     )  # mean logarithm of the largest eigenvalue of the Hessian; null where not measured
     phase: str | None  # `I`, `II`, `III`, `IV-A` or `IV-B`; null where something of it was not measured
+    layers: tuple[Layer, ...] = ()  # in the order of the pass; none where they are not asked for, or not seen
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,8 @@ class Findings:
     curves: Frame = (
         None  # a row a pair, kind of path (`line`, `aligned`, `curve`) and point: loss and error there
     )
+    # A row for every two layers of the first pair of each ensemble: both estimates of the CKA of what they give.
+    layers: Frame = None
 
 
 def over(pairs: Sequence[Pair], pick: Callable[[Pair], float | None]) -> Over:

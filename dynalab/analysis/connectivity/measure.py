@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     State = Mapping[str, Tensor]
 
 
+# Layer -> the Gram matrix of what it gives for some examples, (n, n).
+Layers = Mapping[str, np.ndarray]
+
+
 @dataclass(frozen=True)
 class Path:
     """What is measured on a path between two networks at shares of the way, 0 to 1; each (n,)."""
@@ -48,6 +52,7 @@ class Networks:
 
     Attributes:
         group: The group.
+        step: The step.
         stack: Its networks at the step.
         state: Their states.
         examples: What is measured on.
@@ -58,6 +63,7 @@ class Networks:
     """
 
     group: Group
+    step: int
     stack: Stacked
     state: State
     examples: Examples
@@ -80,7 +86,7 @@ class Networks:
             bool((b.inputs == b.inputs[:1]).all() and (b.targets == b.targets[:1]).all())
             for b in examples.batches
         )
-        return cls(group, stack, state_of(stack), examples, training, ends, all(same))
+        return cls(group, step, stack, state_of(stack), examples, training, ends, all(same))
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -160,6 +166,33 @@ class Networks:
             weighed = [name for name in one if name not in statistics_of(one)]
             self._matched[pair] = matched(one, other, self.permutations, weighed)
         return self._matched[pair]
+
+    def layers(self, most: int) -> tuple[list[Layers], list[Layers]]:
+        """Return the layers of all networks for some examples of the first run, and those of the other ends."""
+        own = self._layers(self.state, most)
+        return own, own if self.other is None else self._layers(self.other, most)
+
+    def _layers(self, state: State, most: int) -> list[Layers]:
+        import torch
+
+        from dynalab.analysis.connectivity.similarity import gram
+        from dynalab.networks.paths import at
+        from dynalab.networks.tangent import layer_outputs
+
+        inputs = torch.cat([batch.inputs[0] for batch in self.examples.batches])[:most].cpu()
+        with torch.no_grad():
+            params, buffers = at(self.stack, state, self.training)
+        both = {**params, **buffers}
+        found: list[Layers] = []
+        network = self.group.runs[0].network(self.step).cpu()
+        for place in range(self.stack.width):
+            own = {name: x[place].detach().cpu() for name, x in both.items()}
+            layers: dict[str, np.ndarray] = {}
+            for name, given in layer_outputs(network, own, inputs):
+                uses = sum(known.partition(" ")[0] == name for known in layers)
+                layers[f"{name} ({uses + 1})" if uses else name] = gram(given.double().numpy())
+            found.append(layers)
+        return found
 
     def outputs(self) -> np.ndarray:
         """Return what all networks give for the examples of the first run, as shares of classes, (S, n, C)."""

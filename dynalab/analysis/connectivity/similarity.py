@@ -1,4 +1,4 @@
-"""How alike the outputs of networks are: centred kernel alignment (CKA) with linear kernels."""
+"""How alike what networks give is, at the end or after a layer: centred kernel alignment (CKA) with linear kernels."""
 
 from __future__ import annotations
 
@@ -12,25 +12,39 @@ def cka(one: np.ndarray, other: np.ndarray) -> float:
     published one is not: it grows with the outputs' number over that of the examples. NaN below four examples, and
     where outputs do not vary.
     """
-    gram, other_gram = (_without_diagonal(x) for x in (one, other))
-    n = len(gram)
-    if n < 4:
-        return np.nan
-    square = _hsic(gram, gram) * _hsic(other_gram, other_gram)
-    return float(_hsic(gram, other_gram) / np.sqrt(square)) if square > 0 else np.nan
+    return alike(*(gram(x) for x in (one, other)))[0]
 
 
 def biased_cka(one: np.ndarray, other: np.ndarray) -> float:
     """Return it as published (Kornblith et al. 2019, arXiv 1905.00414): |Y^T X|^2 / (|X^T X| |Y^T Y|), centred."""
-    x, y = (np.asarray(z, float) - np.mean(z, axis=0) for z in (one, other))
-    norms = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
-    return float(np.square(np.linalg.norm(y.T @ x)) / norms) if norms > 0 else np.nan
+    return alike(*(gram(x) for x in (one, other)))[1]
 
 
-def _without_diagonal(values: np.ndarray) -> np.ndarray:
-    gram = np.asarray(values, float) @ np.asarray(values, float).T
-    np.fill_diagonal(gram, 0.0)
-    return gram
+def alike(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Return both from Gram matrices (n, n) of the same examples, the unbiased one first."""
+    if len(one) < 4:
+        return np.nan, _cosine(_centred(one), _centred(other))
+    first, second = (gram - np.diag(np.diag(gram)) for gram in (one, other))
+    square = _hsic(first, first) * _hsic(second, second)
+    unbiased = _hsic(first, second) / np.sqrt(square) if square > 0 else np.nan
+    return float(unbiased), _cosine(_centred(one), _centred(other))
+
+
+def gram(values: np.ndarray) -> np.ndarray:
+    """Return the Gram matrix (n, n) of what is given for n examples, (n, p)."""
+    x = np.asarray(values, float)
+    # About their mean, so that large outputs that hardly vary do not drown in rounding; both estimates allow it.
+    x = x - x.mean(0)
+    return np.asarray(x @ x.T)
+
+
+def _centred(gram: np.ndarray) -> np.ndarray:
+    return np.asarray(gram - gram.mean(0) - gram.mean(1)[:, None] + gram.mean())
+
+
+def _cosine(one: np.ndarray, other: np.ndarray) -> float:
+    norms = np.linalg.norm(one) * np.linalg.norm(other)
+    return float((one * other).sum() / norms) if norms > 0 else np.nan
 
 
 def _hsic(one: np.ndarray, other: np.ndarray) -> float:

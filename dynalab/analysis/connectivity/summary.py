@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from dynalab.analysis.base import Group, Series
-from dynalab.analysis.connectivity.findings import Barrier, Confirmation, Findings, Over, Setting
+from dynalab.analysis.connectivity.findings import Barrier, Confirmation, Findings, Layer, Over, Setting
 from dynalab.core.words import LINES, count, number, rounded
-from dynalab.show.blocks import Block, Cell, Lines, Panel, Say, Table, run_cell, run_label
+from dynalab.show.blocks import (
+    Block,
+    Cell,
+    Lines,
+    Panel,
+    Say,
+    Similarities,
+    SimilarityMap,
+    Table,
+    run_cell,
+    run_label,
+)
 
 # Kind of a path -> its name.
 KINDS = {"line": "the line", "aligned": "the line, units matched", "curve": "a trained curve"}
@@ -33,6 +46,10 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         yield _settings(findings)
     else:
         yield _over(findings, findings.summary[0])
+    if len(findings.summary) == 1 and (layers := findings.summary[0].layers):
+        if groups and findings.layers is not None and len(layers) > 1:
+            yield _layer_map(findings)
+        yield _layers(layers)
     yield _pairs(findings)
     if findings.confirmation is not None:
         rows = [
@@ -139,14 +156,54 @@ def _over(findings: Findings, setting: Setting) -> Table:
         "CKA of outputs, as published": setting.cka_published,
     }.items():
         if over.pairs:
-            low, high = over.interval
-            told = (
-                "" if low is None or high is None else f" [{number(rounded(low))}, {number(rounded(high))}]"
-            )
-            rows.append([name, over.pairs, f"{number(rounded(over.value))}{told}"])
+            rows.append([name, over.pairs, _bounded(over)])
     what = f"Means over pairs with 95% intervals (jackknife over runs); {findings.split}, "
     what += f"{count(findings.examples, 'example')} of each run"
     return Table(["", "pairs", "mean"], rows, what, sortable=False)
+
+
+def _bounded(over: Over) -> str:
+    low, high = over.interval
+    told = "" if low is None or high is None else f" [{number(rounded(low))}, {number(rounded(high))}]"
+    return f"{number(rounded(over.value))}{told}"
+
+
+def _layers(layers: Sequence[Layer]) -> Table:
+    rows = [
+        [place, layer.layer, layer.cka.pairs, _bounded(layer.cka), rounded(layer.cka_published.value)]
+        for place, layer in enumerate(layers, 1)
+    ]
+    header = ["", "layer", "pairs", "CKA, unbiased", "as published"]
+    caption = (
+        "What each layer gives, before what follows it, on the examples of the first run; means over pairs"
+    )
+    return Table(header, rows, caption, sortable=False, folded=len(rows) > 12)
+
+
+def _layer_map(findings: Findings) -> Similarities:
+    table = findings.layers
+    one, other = table["one"][0], table["other"][0]
+    rows = table[(table["one"] == one) & (table["other"] == other)]
+    n = rows["layer"].nunique()
+    ends = (run_label(one), run_label(other))
+    if findings.other_step is not None:
+        ends = (f"step {findings.step:,}", f"step {findings.other_step:,}")
+    return Similarities(
+        name="connectivity-layers",
+        caption=f"**Layers of {run_label(one)}{'' if one == other else f' and {ends[1]}'}.** The unbiased CKA of what "
+        f"every two layers give, those of {ends[0]} down and of {ends[1]} across: a bright diagonal says that the same "
+        "layers are alike. Layers are numbered as in the table.",
+        alt="CKA between all layers of two networks",
+        maps=[
+            SimilarityMap(
+                title=f"{ends[0]} and {ends[1]}",
+                steps=np.arange(1, n + 1),
+                values=rows["cka"].to_numpy(float).reshape(n, n),
+            )
+        ],
+        axis="layer, on both axes",
+        unit="CKA",
+    )
 
 
 def _settings(findings: Findings) -> Table:

@@ -180,6 +180,8 @@ def draw(
             [item.steps for item in block.maps],
             [item.values for item in block.maps],
             spreads=[item.spread for item in block.maps],
+            axis=block.axis,
+            unit=block.unit,
             size=size,
         )
     if isinstance(block, Polygons):

@@ -21,6 +21,8 @@ def similarity_maps(
     values: Sequence[np.ndarray],
     *,
     spreads: Sequence[bool] = (),
+    axis: str = "step, on both axes",
+    unit: str = "cosine",
     size: Size | None = None,
 ) -> Figure:
     """Draw maps, two in a row, each with a scale of its own; rows are evenly spaced, whatever their steps.
@@ -29,6 +31,8 @@ def similarity_maps(
         titles: Of the N maps.
         steps: Steps of the rows of each, (m,).
         values: Cosines between these, (m, m); NaN is left white.
+        axis: What rows and columns are.
+        unit: What the values are.
         spreads: Whether each is of standard deviations in the place of cosines.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
@@ -47,14 +51,14 @@ def similarity_maps(
         )  # fmt: skip
         ax.set_title(titles[place], fontsize=8.5, color=INK, pad=4)
         polish(ax, grid=None)
-        _steps(ax, np.asarray(steps[place]))
+        _steps(ax, np.asarray(steps[place]), axis)
         bar = figure.colorbar(mesh, ax=ax, pad=0.02, fraction=0.05)
         bar.ax.tick_params(labelsize=7, length=2)
-        bar.set_label("standard deviation" if spread else "cosine", fontsize=7.5)
+        bar.set_label("standard deviation" if spread else unit, fontsize=7.5)
     return figure
 
 
-def _steps(ax: Axes, steps: np.ndarray) -> None:
+def _steps(ax: Axes, steps: np.ndarray, axis: str) -> None:
     """Label both axes with the steps of their rows, the first one on top."""
     at = np.unique(np.linspace(0, len(steps) - 1, LABELS).round().astype(int))
     names = [f"{steps[place]:,}" for place in at]
@@ -64,4 +68,4 @@ def _steps(ax: Axes, steps: np.ndarray) -> None:
     ax.set_ylim(len(steps), 0)
     ax.set_aspect("equal")
     # One label for both: at the left it would be where layout leaves no room, as boxes are made square after it.
-    ax.set_xlabel("step, on both axes", fontsize=7.5)
+    ax.set_xlabel(axis, fontsize=7.5)
