@@ -57,7 +57,7 @@ def command(
     forking = read_fork(root, ref, int(step), overrides)
     for line in forking.left_out:
         note(f"left out: {line}")
-    options = Options(False, anyway, steal, dry_run, ("dynalab", *sys.argv[1:]))
+    options = Options(False, anyway, steal, dry_run, ("dynalab", *sys.argv[1:]), wait=False)
     with contextlib.ExitStack() as stack:
         interruptible(stack)
         outcome = make_forks(forking, options, watching(stack, quiet), note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import sys
 from collections import Counter
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from dynalab.launch.base import Events
     from dynalab.launch.train import Outcome
     from dynalab.store.paths import ShardPaths
+
+
+# The number of a job in its array, which is left out where several are told together.
+_JOB = re.compile(r"job (\d+)_\d+")
 
 
 @click.command("train", context_settings={"ignore_unknown_options": False})
@@ -104,7 +109,9 @@ def command(
     with contextlib.ExitStack() as stack:
         interruptible(stack)
         argv = ("dynalab", *sys.argv[1:])
-        options = Options(force, anyway, steal, dry_run, argv, retry=retry_failed, prepare=prepare)
+        options = Options(
+            force, anyway, steal, dry_run, argv, retry=retry_failed, prepare=prepare, wait=False
+        )
         outcome = train(parsed, options, watching(stack, quiet), note)
     if prepare and not (dry_run or outcome.report.failures):
         return _tell_prepared(outcome, as_json, quiet)
@@ -157,6 +164,7 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool, quiet: bool) -> int
     for line, names in failed.items():
         note(f"failed: {names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {line}")
     _tell_what_stays(outcome)
+    _tell_jobs(outcome)
     if outcome.report.stopped:
         note(
             "on_error=stop: what was being trained is saved, and no more was begun; the same command goes on with all"
@@ -166,15 +174,27 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool, quiet: bool) -> int
         _print_plan(outcome, as_json)
         return outcome.exit_code if outcome.report.failures else 0
     if as_json:
-        emit_json({"ensembles": [_ensemble_json(layout) for layout in outcome.layouts]})
+        queued = [{"shard": str(paths.root), "job": said} for paths, said in outcome.report.jobs.items()]
+        about = {"jobs": queued} if queued else {}
+        emit_json({"ensembles": [_ensemble_json(layout) for layout in outcome.layouts], **about})
     else:
         _print_table(outcome)
     if outcome.report.interrupted:
-        note("interrupted; the state is saved and the same command goes on")
+        if not outcome.report.jobs:
+            note("interrupted; the state is saved and the same command goes on")
         return 130
-    if not outcome.exit_code and not (as_json or quiet):
+    if not outcome.exit_code and not (as_json or quiet or outcome.report.jobs):
         next_step.after_training(outcome.layouts)
     return outcome.exit_code
+
+
+def _tell_jobs(outcome: Outcome) -> None:
+    """Say which jobs of a scheduler have what is not trained yet."""
+    said = Counter(_JOB.sub(r"job \1", text) for text in outcome.report.jobs.values())
+    for text, n in said.items():
+        note(f"{count(n, 'shard')} {text}")
+    if said:
+        note("`dynalab runs watch` shows how far they are; the same command collects them")
 
 
 def _tell_what_stays(outcome: Outcome) -> None:
@@ -294,7 +314,10 @@ def _print_table(outcome: Outcome) -> None:
         reached = _generalised(runs, config.levels.test_accuracy)
         rows.append([config.id, named_seeds([run["seed"] for run in runs]), status, steps, reached, path])
     echo(columns(["ensemble", "seeds", "status", "steps", "generalised", "path"], rows))
-    if not any(layout.work or layout.cut_off for layout in outcome.layouts) and outcome.exit_code == 0:
+    if (
+        not any(layout.work or layout.cut_off or layout.queued for layout in outcome.layouts)
+        and outcome.exit_code == 0
+    ):
         note("nothing to train: all is done")
 
 

@@ -14,7 +14,7 @@ from dynalab.config.compose import CHOSEN, Composer
 from dynalab.config.ensemble import EnsembleConfig, RunSpec, from_tree, runs_of
 from dynalab.config.overrides import Override, cells, parse
 from dynalab.config.places import outputs_root
-from dynalab.config.schema import LAUNCHERS, ON_ERROR, STREAMS, Checkpoint, Compute, require
+from dynalab.config.schema import LAUNCHERS, ON_ERROR, STREAMS, Checkpoint, Compute, Slurm, require
 from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.config.tree import parts_of, value_at
@@ -42,6 +42,7 @@ class Settings:
     outputs: Path
     on_error: str = "continue"
     folders: tuple[Path, ...] = ()
+    slurm: Slurm = field(default_factory=Slurm)
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,10 @@ def check_average(config: EnsembleConfig, steps: int) -> None:
 
 def settings_of(tree: Mapping[str, Any], outputs: str | Path | None, folders: tuple[Path, ...]) -> Settings:
     """Return the settings that a composed tree has."""
-    launcher, folder = tree.get("launcher"), tree.get("outputs")
+    chosen, folder = tree.get("launcher"), tree.get("outputs")
+    # A file may have the bare word, as all had before launchers had keys.
+    own = dict(chosen) if isinstance(chosen, Mapping) else {"name": chosen}
+    launcher = own.pop("name", None)
     if isinstance(folder, list | Mapping):
         raise ConfigError(f"outputs={folder}: expected a folder")
     if launcher not in LAUNCHERS:
@@ -242,7 +246,15 @@ def settings_of(tree: Mapping[str, Any], outputs: str | Path | None, folders: tu
         on_error=str(on_error),
         outputs=outputs_root(outputs if folder in (None, "") else str(folder)),
         folders=folders,
+        slurm=_slurm(str(launcher), own),
     )
+
+
+def _slurm(launcher: str, keys: Mapping[str, Any]) -> Slurm:
+    """Return the keys of `launcher=slurm`; no other launcher has any."""
+    if keys and launcher != "slurm":
+        raise ConfigError(f"launcher.{next(iter(keys))}: launcher={launcher} has no keys; launcher=slurm has")
+    return typed(Slurm, keys, "launcher")
 
 
 def _usual(task: str, composer: Composer) -> dict[str, Any]:

@@ -210,7 +210,7 @@ class Composer:
 
     def _check_option(self, item: Override) -> None:
         group = item.key
-        if group not in (*CHOSEN, "experiment") or item.sign == "~":
+        if group not in (*CHOSEN, "experiment", "launcher") or item.sign == "~":
             return
         if group in ("experiment", AVERAGE) and item.value is None:
             return

@@ -6,6 +6,7 @@ identity hash (so a new field never orphans stored ensembles). The YAML files un
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from dynalab.config.keys import require as require
 from dynalab.core.convergence import direction_of
 
 STREAMS = ("init", "split", "order", "noise")
-LAUNCHERS = ("local", "inline")
+LAUNCHERS = ("local", "inline", "slurm")
 ON_ERROR = ("continue", "stop")
 OUTPUTS = "the outputs folder; null: --outputs, else DYNALAB_OUTPUTS, else ./outputs"
 
@@ -50,7 +51,7 @@ class Loose(Section):
     )
     launcher: str = key(
         "local",
-        "who runs the shards; local: a pool of worker processes, inline: this process",
+        "who runs the shards; local: a pool of worker processes, inline: this process, slurm: jobs of a cluster",
         one_of=LAUNCHERS,
     )
     on_error: str = key(
@@ -238,6 +239,93 @@ class Checkpoint(Section, of="checkpoint"):
         self._require(keep == "all" or number or listed, "keep")
 
 
+_MEMORY = re.compile(r"[1-9][0-9]*[KMGT]?")
+_TIME = re.compile(r"([0-9]+-)?[0-9]+(:[0-9]{1,2}){0,2}")
+_WORD = re.compile(r"[^\s\x00-\x1f]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slurm(Section, of="launcher"):
+    """What each job of `launcher=slurm` asks for: `launcher.*`. Changes no result."""
+
+    partition: str | None = key(
+        None, "partition that jobs run in, several with commas; null: the cluster's usual"
+    )
+    time: Any = key(
+        None,
+        "time limit of a job: minutes, or [DAYS-]HOURS:MINUTES:SECONDS; before it ends a job saves its state and is "
+        "put in the queue again; null: the partition's",
+        kind="minutes, [DAYS-]HOURS:MINUTES:SECONDS or null",
+    )
+    gpus: Any = key(None, "cards of a job; null: none", kind="an integer of at least 1, TYPE:NUMBER or null")
+    cpus: int = key(1, "processors of a job; compute.exact=true trains on one", least=1)
+    memory: Any = key(
+        None, "memory of a job: MB, or with K, M, G or T; null: the partition's", kind="4000, 4G or null"
+    )
+    constraint: str | None = key(None, "features that the machine must have, as sbatch has them; null: any")
+    account: str | None = key(None, "account that jobs are charged to; null: the user's usual")
+    qos: str | None = key(None, "quality of service; null: the usual")
+    setup: list[str] = key(
+        [], "lines of bash that a job runs first, as module load cuda", kind="a list of lines"
+    )
+    options: list[str] = key(
+        [],
+        "further options of sbatch, as --nice=100 or --exclude=node7",
+        kind="a list of words that begin with --",
+    )
+    at_once: int | None = key(
+        None, "jobs of a command that run at the same time, at most; null: all", least=1
+    )
+    warn: int = key(
+        90,
+        "seconds before the time limit at which a job saves its state; Slurm may be a minute early",
+        least=1,
+    )
+    restarts: int = key(
+        20, "times that a job is put in the queue again by itself after its time limit, at most", least=0
+    )
+    wait: bool = key(False, "wait for the jobs, in the place of ending once they are submitted")
+
+    def __post_init__(self) -> None:
+        """Check what sbatch would refuse without a word of the key, or read as another option."""
+        super().__post_init__()
+        self._require(_fits(_TIME, self.time), "time")
+        self._require(_fits(_MEMORY, self.memory), "memory")
+        cards = isinstance(self.gpus, int | None) and not isinstance(self.gpus, bool) and self.gpus != 0
+        typed = isinstance(self.gpus, str) and re.fullmatch(r"[\w.-]+(:[1-9][0-9]*)?", self.gpus) is not None
+        self._require((cards and (self.gpus or 1) > 0) or typed, "gpus")
+        for name in ("partition", "constraint", "account", "qos"):
+            value = getattr(self, name)
+            self._require(value is None or _WORD.fullmatch(value) is not None, name, "a word without spaces")
+        for line in self.setup:
+            self._require("\0" not in line, "setup", "lines of bash")
+        for word in self.options:
+            good = word.startswith("--") and _WORD.fullmatch(word.partition("=")[0]) and "\0" not in word
+            self._require(bool(good), "options")
+            taken = word.partition("=")[0] in _TAKEN
+            self._require(not taken, "options", f"no {word.partition('=')[0]}, which dynalab says itself")
+
+
+# What `dynalab.launch.slurm` says to sbatch whatever the keys are.
+_TAKEN = (
+    "--array",
+    "--job-name",
+    "--output",
+    "--error",
+    "--signal",
+    "--wrap",
+    "--parsable",
+    "--wait",
+    "--nodes",
+)
+
+
+def _fits(form: re.Pattern[str], value: Any) -> bool:
+    """Return whether a value is null, or written as a pattern says; a number counts as its digits."""
+    plain = value is None or (isinstance(value, str | int) and not isinstance(value, bool))
+    return plain and (value is None or form.fullmatch(str(value)) is not None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Convergence(Section, of="convergence"):
     """When a run counts as converged, unless an analysis is told otherwise: `convergence.*` of a task's YAML."""
@@ -279,6 +367,7 @@ SHARED: dict[str, type[Any]] = {
     "seed_streams": SeedStreams,
     "compute": Compute,
     "checkpoint": Checkpoint,
+    "launcher": Slurm,
     "convergence": Convergence,
     "levels": Levels,
 }

@@ -7,18 +7,32 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+from dynalab.config.schema import Slurm
 from dynalab.store.paths import ShardPaths
 from dynalab.training.job import Job
 
 
 @dataclass(frozen=True)
 class Work:
-    """The shards of a command, how many are trained at a time, how, and whether the first that fails stops the rest."""
+    """What a command has trained, and how.
+
+    Attributes:
+        shards: The shards.
+        workers: How many are trained at a time.
+        job: How each is trained.
+        stop: Whether the first that fails stops the rest.
+        slurm: What the jobs of a cluster ask for.
+        wait: Whether jobs of a cluster are waited for; other launchers return when all is trained.
+        queued: Shards that have a job already, and are waited for as well.
+    """
 
     shards: list[ShardPaths]
     workers: int
     job: Job
     stop: bool = False
+    slurm: Slurm = field(default_factory=Slurm)
+    wait: bool = True
+    queued: list[ShardPaths] = field(default_factory=list)
 
 
 @dataclass
@@ -45,6 +59,7 @@ class Report:
         warnings: Lines to show.
         interrupted: The user stopped it.
         stopped: A shard that failed did, as `on_error=stop` asks.
+        jobs: Shards that a scheduler has a job of -> what is said of the job.
     """
 
     failures: dict[ShardPaths, str] = field(default_factory=dict)
@@ -54,6 +69,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     interrupted: bool = False
     stopped: bool = False
+    jobs: dict[ShardPaths, str] = field(default_factory=dict)
 
     @property
     def ending(self) -> bool:
@@ -67,6 +83,7 @@ class Report:
         self.codes |= other.codes
         self.causes |= other.causes
         self.warnings += other.warnings
+        self.jobs |= other.jobs
         self.interrupted |= other.interrupted
         self.stopped |= other.stopped
 
@@ -76,10 +93,12 @@ class Launcher(Protocol):
 
     Attributes:
         apart: Whether processes of their own train, which choose the environment that bits depend on.
+        elsewhere: Whether other machines train, of which nothing is known here.
         cards: How many cards `device=cuda` is, a worker each; known once `device` was asked.
     """
 
     apart: ClassVar[bool]
+    elsewhere: ClassVar[bool]
     cards: int
 
     def __init__(self, workers: int, threads: int) -> None:

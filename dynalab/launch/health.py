@@ -244,9 +244,7 @@ def _runs(outputs: Path) -> Check:
 def _slurm() -> Check:
     if shutil.which("sbatch") is None:
         return Check("slurm", OK, "no sbatch here")
-    return Check(
-        "slurm", OK, "sbatch is here; `dynalab train ... --prepare` makes shards ready for job arrays"
-    )
+    return Check("slurm", OK, "sbatch is here; `dynalab train ... launcher=slurm` submits a job a shard")
 
 
 def _launcher() -> Check:

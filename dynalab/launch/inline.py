@@ -23,6 +23,7 @@ class Launcher:
     """This process; one shard after another, on as many threads as the job says."""
 
     apart: ClassVar[bool] = False
+    elsewhere: ClassVar[bool] = False
     cards = 1
 
     def __init__(self, workers: int, threads: int) -> None:

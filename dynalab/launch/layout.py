@@ -45,6 +45,7 @@ class Layout:
         stored_steps: Label -> updates stored, of the runs that go on.
         cut_off: Label -> (updates stored, updates once asked for), of the runs in `done` that were cut off, but
             beyond the length that is asked for now.
+        queued: Label -> what is said of its job, of the runs that a scheduler has a job of; `waiting` are their shards.
     """
 
     request: Request
@@ -60,13 +61,15 @@ class Layout:
     damaged: list[ShardPaths] = field(default_factory=list)
     stored_steps: dict[str, int] = field(default_factory=dict)
     cut_off: dict[str, tuple[int, int]] = field(default_factory=dict)
+    queued: dict[str, str] = field(default_factory=dict)
+    waiting: dict[ShardPaths, str] = field(default_factory=dict)
 
     def add(self, other: Layout) -> None:
         """Add what another one says of other runs of the same ensemble."""
         self.request = replace(self.request, runs=[*self.request.runs, *other.request.runs])
         for name in ("work", "done", "resumed", "new", "laid", "warnings", "damaged"):
             getattr(self, name).extend(getattr(other, name))
-        for name in ("busy", "stored_steps", "cut_off", "locks"):
+        for name in ("busy", "stored_steps", "cut_off", "locks", "queued", "waiting"):
             getattr(self, name).update(getattr(other, name))
 
     def steps_left(self) -> int:
@@ -115,6 +118,8 @@ def lay_out(
     steal: bool = False,
     folders: Sequence[Path] = (),
     apart: bool = True,
+    elsewhere: bool = False,
+    queued: Mapping[ShardPaths, str] | None = None,
 ) -> Layout:
     """Compare a request with the store and, unless told not to write, make the new shards' folders.
 
@@ -128,22 +133,25 @@ def lay_out(
         steal: Take over shards whoever holds them.
         folders: Plug-in folders, for the workers.
         apart: Whether processes of their own train, not this one.
+        elsewhere: Whether other machines do: whether bits hold there is theirs to say.
+        queued: Shards that a scheduler has a job of -> what is said of the job.
 
     Raises:
         DynalabError: A half-done run began under other versions; the folder cannot be written; another process is
             laying out the ensemble, or took it over from this one.
     """
     layout = Layout(request, find_ensemble(outputs, request), warnings=idle_streams(request.config))
-    here = {} if anyway else bits_of(worker=apart)
+    here = {} if anyway or elsewhere else bits_of(worker=apart)
+    queued = queued or {}
     if not write:
-        _compare(layout, planned, None, force, here, steal, folders)
+        _compare(layout, planned, None, force, here, steal, folders, queued)
         return layout
     _make_folder(layout.paths)
     with Lock(layout.paths.lock, wait=WAIT_SECONDS, steal=steal) as held:
         sweep(layout.paths.root, "shard-*")
         mend_config(layout, folders)
         undo_unfinished(layout.paths)
-        _compare(layout, planned, held, force, here, steal, folders)
+        _compare(layout, planned, held, force, here, steal, folders, queued)
     return layout
 
 
@@ -188,6 +196,7 @@ def _compare(
     here: Mapping[str, str | None],
     steal: bool,
     folders: Sequence[Path],
+    queued: Mapping[ShardPaths, str],
 ) -> None:
     """Sort what is asked for into what is there and what is not; where the ensemble's lock is held, make the rest."""
     newest: dict[str, tuple[StoredShard, runfile.Run]] = {}
@@ -210,6 +219,9 @@ def _compare(
     for spec in [] if force else wanted:
         if spec.label in newest:
             found, run = newest[spec.label]
+            if found.paths in queued and not found.ended:
+                layout.queued[spec.label] = layout.waiting[found.paths] = queued[found.paths]
+                continue
             sort_run(layout, found, run, held is not None, here, steal)
     layout.new = [spec.label for spec in missing]
     groups: list[list[RunSpec]] = []

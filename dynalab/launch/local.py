@@ -25,6 +25,7 @@ class Launcher:
     """The workers of one command. They start importing torch at once, while the command is still planning."""
 
     apart: ClassVar[bool] = True
+    elsewhere: ClassVar[bool] = False
 
     def __init__(self, workers: int, threads: int) -> None:
         self._threads = threads

@@ -53,8 +53,13 @@ def worker_environment(threads: int) -> dict[str, str]:
     return {
         **os.environ,
         **environment(threads),
-        **{key: value for key, value in _ALLOCATOR.items() if key not in os.environ},
+        **kept_memory(),
     }
+
+
+def kept_memory() -> dict[str, str]:
+    """Return the variables by which a process keeps the memory that it frees, but for those that the user has set."""
+    return {key: value for key, value in _ALLOCATOR.items() if key not in os.environ}
 
 
 @dataclass(eq=False)

@@ -22,6 +22,7 @@ def refusals(
     """Return what training would refuse of new ensembles, in its words, and the exit codes; nothing is written.
 
     A training of each kind is begun where it would be trained, on so many threads: a sweep over a rate is of one kind.
+    What other machines would train is begun here, on a CPU.
 
     Raises:
         ConfigError: The device is absent.
@@ -31,11 +32,13 @@ def refusals(
     fresh = [layout for layout in layouts if layout.new and not layout.paths.shards()]
     kinds = {_kind(layout.request.config.as_dict()): layout for layout in reversed(fresh)}
     kinds = {kind: item for kind, item in kinds.items() if not _is_usual(kind, item.request.config)}
-    if not kinds and not settings.device.startswith("cuda"):
+    elsewhere = launcher(settings.launcher).elsewhere
+    asked = "cpu" if elsewhere else settings.device
+    if not kinds and not asked.startswith("cuda"):
         return lines, codes
-    trainer = launcher(settings.launcher)(1, threads)
+    trainer = launcher("local" if elsewhere else settings.launcher)(1, threads)
     try:
-        device = trainer.device(settings.device)
+        device = trainer.device(asked)
         refused = {
             kind: trainer.trial(
                 "rehearse",

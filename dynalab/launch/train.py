@@ -21,7 +21,7 @@ from dynalab.launch.layout import Layout, discard_untrained, failed_of, lay_out,
 from dynalab.launch.rehearsal import refusals
 from dynalab.launch.snapshots import refuse_excess
 from dynalab.launch.trials import Plans
-from dynalab.store import lock, runfile
+from dynalab.store import jobs, lock, runfile
 from dynalab.store.commands import Announcement
 from dynalab.store.leftovers import tidy
 from dynalab.store.paths import OutputPaths, ShardPaths
@@ -45,6 +45,7 @@ class Options:
         remember: Whether `@last` means its ensembles from now on.
         retry: Train nothing but runs that failed or crashed.
         prepare: Make shards ready for `dynalab worker`, and train none.
+        wait: Wait for jobs of a cluster, whatever `launcher.wait` says.
     """
 
     force: bool = False
@@ -55,6 +56,7 @@ class Options:
     remember: bool = True
     retry: bool = False
     prepare: bool = False
+    wait: bool = True
 
 
 @dataclass
@@ -140,16 +142,23 @@ def train(
     if options.retry:
         command = replace(command, requests=failed_of(outputs, command.requests))
     plans = Plans(command)
-    compared = [_lay_out(outputs, request, options, plans, write=False) for request in command.requests]
+    queued = {}
+    if plans.elsewhere and not options.prepare:
+        queued = {paths: task.said for paths, task in jobs.under_way(outputs).items()}
+    compared = [
+        _lay_out(outputs, request, options, plans, queued, write=False) for request in command.requests
+    ]
     if not options.dry_run and not options.steal:
         locks = [path for layout in compared for path in (layout.paths.lock, *layout.locks)]
         if lock.watch(locks, tell):
             compared = [
-                _lay_out(outputs, request, options, plans, write=False) for request in command.requests
+                _lay_out(outputs, request, options, plans, queued, write=False)
+                for request in command.requests
             ]
     outcome = Outcome(compared, plans.largest(compared), _sparse(compared, settings.folders))
-    busy = any(layout.work for layout in compared)
-    check_device = settings.device.startswith("cuda")
+    wait = options.wait or settings.slurm.wait
+    busy = any(layout.work or (wait and layout.waiting) for layout in compared)
+    check_device = settings.device.startswith("cuda") and not plans.elsewhere
     if not busy and not check_device:
         if not options.dry_run:
             for layout in compared:
@@ -158,6 +167,9 @@ def train(
             if options.remember:
                 remember(outputs, compared)
             tidy(outputs, [layout.paths for layout in compared])
+            if plans.elsewhere:
+                jobs.sweep(outputs)
+            outcome.report.jobs = _waiting(compared)
         return outcome
     check_writable(outputs.root, make=not options.dry_run)
     for request in command.requests:
@@ -190,7 +202,7 @@ def train(
             # Here, since a trial takes its time, and an ensemble is locked while it is laid out.
             plans.of(layout.request, len(layout.new))
         outcome.layouts = [
-            _lay_out(outputs, request, options, plans, write=True) for request in command.requests
+            _lay_out(outputs, request, options, plans, queued, write=True) for request in command.requests
         ]
         outcome.plan = plans.largest(outcome.layouts)
         earlier = remember(outputs, outcome.layouts) if options.remember else None
@@ -204,6 +216,7 @@ def train(
             exact=settings.compute.exact,
             graph=settings.compute.graph,
             folders=settings.folders,
+            anyway=options.anyway,
         )
         shards = _by_size([shard for layout in outcome.layouts for shard in layout.work])
         if options.prepare:
@@ -211,9 +224,14 @@ def train(
                 job.write(shard)
             outcome.prepared = shards
             return outcome
-        announcement.of(shards, outcome.plan.workers)
-        work = Work(shards, outcome.plan.workers, job, stop=settings.on_error == "stop")
+        if not plans.elsewhere:
+            announcement.of(shards, outcome.plan.workers)
+        waiting = _waiting(outcome.layouts)
+        stop = settings.on_error == "stop"
+        work = Work(shards, outcome.plan.workers, job, stop, settings.slurm, wait, [*waiting])
         outcome.report = trainer.run(work, watch(outcome))
+        if not wait or outcome.report.interrupted:
+            outcome.report.jobs = waiting | outcome.report.jobs
         outcome.report.warnings[:0] = _without_bits(outcome.layouts, plans)
     for layout in outcome.layouts:
         discard_untrained(layout.paths, [shard for shard, code in outcome.report.codes.items() if code == 2])
@@ -263,8 +281,19 @@ def _by_size(shards: Sequence[ShardPaths]) -> list[ShardPaths]:
     return sorted(shards, key=left, reverse=True)
 
 
+def _waiting(layouts: Sequence[Layout]) -> dict[ShardPaths, str]:
+    """Return the shards that a scheduler had a job of before, and what is said of it."""
+    return {paths: said for layout in layouts for paths, said in layout.waiting.items()}
+
+
 def _lay_out(
-    outputs: OutputPaths, request: Request, options: Options, plans: Plans, *, write: bool
+    outputs: OutputPaths,
+    request: Request,
+    options: Options,
+    plans: Plans,
+    queued: Mapping[ShardPaths, str],
+    *,
+    write: bool,
 ) -> Layout:
     return lay_out(
         outputs,
@@ -276,6 +305,8 @@ def _lay_out(
         steal=options.steal,
         folders=plans.command.settings.folders,
         apart=plans.apart,
+        elsewhere=plans.elsewhere,
+        queued=queued,
     )
 
 

@@ -20,6 +20,7 @@ from dynalab.config.places import cache_folder
 from dynalab.core.atomic import write_json
 from dynalab.core.errors import StoreError
 from dynalab.core.machine import cards, cores, free_memory
+from dynalab.core.words import count
 from dynalab.launch.base import Launcher, launcher
 from dynalab.launch.layout import Layout
 from dynalab.store.read import read_json
@@ -50,9 +51,10 @@ class Plans:
 
     def __init__(self, command: Command) -> None:
         self.command = command
-        self.apart = launcher(command.settings.launcher).apart
+        chosen = launcher(command.settings.launcher)
+        self.apart, self.elsewhere = chosen.apart, chosen.elsewhere
         self._launcher: Launcher | None = None
-        self._device = command.settings.device
+        self._device = self._there(command.settings.device)
         self._found: dict[tuple[str, int], Plan] = {}
         self._bits: dict[str, str | None] = {}
 
@@ -62,24 +64,45 @@ class Plans:
         Raises:
             DynalabError: The device is absent, or nothing can be trained at all.
         """
-        self._launcher, self._device = launcher, launcher.device(self.command.settings.device)
+        self._launcher = launcher
+        self._device = self._there(launcher.device(self.command.settings.device))
         self._found.clear()
+
+    def _there(self, device: str) -> str:
+        """Return the device to plan for: of jobs of a cluster a card where they ask for one."""
+        card = self.elsewhere and self.command.settings.slurm.gpus is not None
+        return "cuda" if card and device == "auto" else device
 
     def of(self, request: Request, n_new: int) -> Plan:
         """Return the plan of so many new runs of an ensemble."""
         key = (request.config.id, n_new)
         if key not in self._found:
             shared_by = len(self.command.requests)
-            trial = self._timed(request, n_new) if self.apart else None
+            trial = self._timed(request, n_new) if self.apart and not self.elsewhere else None
             laid = self._plan(n_new, trial, free_memory() if trial else None)
             self._found[key] = with_bits(laid, self._exactness(request, laid), shared_by)
         return self._found[key]
 
     def _plan(self, n_new: int, trial: Trial | None = None, memory: int | None = None) -> Plan:
         shared_by = len(self.command.requests)
-        count = self._launcher.cards if self._launcher and self._device == "cuda" else 1
+        n_cards = self._launcher.cards if self._launcher and self._device == "cuda" else 1
         compute = self.command.settings.compute
-        return plan(n_new, compute, self._device, shared_by, trial, memory, cards=count)
+        if self.elsewhere:
+            return self._of_jobs(n_new)
+        return plan(n_new, compute, self._device, shared_by, trial, memory, cards=n_cards)
+
+    def _of_jobs(self, n_new: int) -> Plan:
+        """Return a plan for machines that nothing is known of: few jobs, each as wide as seldom is too wide."""
+        compute, cpus = self.command.settings.compute, self.command.settings.slurm.cpus
+        few = replace(
+            compute, workers=compute.workers or 1, threads=compute.threads or (1 if compute.exact else cpus)
+        )
+        laid = plan(n_new, few, self._device, 1, available=cpus)
+        jobs = len(laid.widths)
+        why = "compute.width= and compute.workers= say otherwise"
+        wide = count(max(laid.widths, default=0), "seed")
+        threads = count(laid.threads, "thread")
+        return replace(laid, reason=f"{count(jobs, 'job')} of {threads}, {wide} wide ({why})")
 
     def largest(self, layouts: Sequence[Layout]) -> Plan:
         """Return the plan of the ensemble with most new runs, which speaks for the command."""
@@ -128,7 +151,8 @@ class Plans:
 
     def _exactness(self, request: Request, laid: Plan) -> str | None:
         """Return whether bits hold by a plan: from the file, else tried; None where it is not promised or not known."""
-        if not self.command.settings.compute.exact or self._device.startswith("cuda") or not laid.widths:
+        exact = self.command.settings.compute.exact and not self.elsewhere
+        if not exact or self._device.startswith("cuda") or not laid.widths:
             return None
         width = max(laid.widths)
         key = self._key(request, [width, *self._computed(request)])

@@ -14,13 +14,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from dynalab.core.atomic import storing, write_json
 from dynalab.core.errors import StoreError
-from dynalab.store import lock
+from dynalab.store import jobs, lock
 from dynalab.store.lock import Lock
-from dynalab.store.names import ENSEMBLE, SHARD, TASK, inside, refuse_links
+from dynalab.store.names import inside, is_shard, refuse_links
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.read import check, positive, read_json, text
 
@@ -91,24 +90,22 @@ def sweep(outputs: OutputPaths) -> None:
 
 def living(outputs: OutputPaths) -> list[Training]:
     """Return what the commands that live train, parts in the place of shards that were split."""
-    return [_read(outputs, path) for path in locks(outputs) if lock.holder(path) is not None]
+    found = [_read(outputs, path) for path in locks(outputs) if lock.holder(path) is not None]
+    if queued := jobs.glance(outputs):
+        # Behind every date: what its last attempt says is not the last word on a shard that is in the queue.
+        found.append(Training(tuple(with_parts([*queued])), len(queued), began="~"))
+    return found
 
 
 def _read(outputs: OutputPaths, path: Path) -> Training:
     """Read what a command says it trains; nothing where it has not said it yet, or nothing that can be used."""
     try:
         about = read_json(path.with_suffix(".json"))
-        check(about, {"shards": [_is_shard], "workers": positive, "began": text})
+        check(about, {"shards": [is_shard], "workers": positive, "began": text})
         shards = [ShardPaths(outputs.root / name) for name in about["shards"]]
         return Training(tuple(with_parts(shards)), about["workers"], about["began"])
     except (StoreError, ValueError, LookupError, TypeError):
         return Training()
-
-
-def _is_shard(value: Any) -> bool:
-    names = value.split("/") if isinstance(value, str) else []
-    forms = (TASK, ENSEMBLE, SHARD)
-    return len(names) == 3 and all(form.fullmatch(name) for form, name in zip(forms, names, strict=True))
 
 
 def with_parts(shards: Sequence[ShardPaths]) -> Iterator[ShardPaths]:

@@ -74,3 +74,10 @@ def block_of(cadence: str) -> str | None:
 def forced_cadence(label: str) -> str:
     """Return the name of the series that such rows of one run once had, a column of every run of the shard in it."""
     return f"{FORCED}-{label}"
+
+
+def is_shard(value: object) -> bool:
+    """Return whether a stored value names a shard's folder from the outputs folder on, `TASK/ENSEMBLE/SHARD`."""
+    names = value.split("/") if isinstance(value, str) else []
+    forms = (TASK, ENSEMBLE, SHARD)
+    return len(names) == 3 and all(form.fullmatch(name) for form, name in zip(forms, names, strict=True))

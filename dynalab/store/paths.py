@@ -42,6 +42,7 @@ class OutputPaths:
     commands = _Place(
         ".training"
     )  # Of each command that trains, what and how; hidden: gone when the command is.
+    jobs = _Place(".jobs")  # What was submitted to a scheduler, and what its jobs printed.
 
     def analysis(self, kind: str, digest: str) -> AnalysisPaths:
         """Return the folder of one analysis."""

@@ -155,7 +155,7 @@ _RUN = {
 _ATTEMPT = {
     **dict.fromkeys(("step", "first_step"), whole),
     **dict.fromkeys(("seconds", "train_seconds"), number),
-    **dict.fromkeys(("started", "ended", "host", "device", "commit", "error", "python"), (text,)),
+    **dict.fromkeys(("started", "ended", "host", "device", "commit", "error", "python", "job"), (text,)),
     **dict.fromkeys(("dynalab", "torch", "cpu"), (text,)),
     "argv": [text],
 }

@@ -31,6 +31,7 @@ class Job:
         exact: Whether a seed's bits are to be its own.
         graph: As `compute.graph`.
         folders: The command's plug-in folders.
+        anyway: Whether a job of a scheduler goes on under other versions than its shard began with.
     """
 
     device: str = "cpu"
@@ -42,6 +43,7 @@ class Job:
     exact: bool = True
     graph: bool = False
     folders: tuple[Path, ...] = ()
+    anyway: bool = False
 
     def write(self, paths: ShardPaths) -> None:
         """Write down how a shard is to be trained, for whoever is handed its folder.

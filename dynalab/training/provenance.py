@@ -68,4 +68,12 @@ def provenance(device: str) -> dict[str, Any]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "device": device,
+        **_job(),
     }
+
+
+def _job() -> dict[str, str]:
+    """Return the id of the scheduler's job that this process is in, as Slurm writes it; nothing outside of one."""
+    array, index = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    job = f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID")
+    return {"job": job} if job else {}
