@@ -25,7 +25,7 @@ from dynalab.averages import base as averages
 from dynalab.config import explain, registry
 from dynalab.config.experiments import Experiment
 from dynalab.config.experiments import experiments as listed
-from dynalab.core.columns import OF_UPDATES, Columns
+from dynalab.core.columns import OF_EMBEDDING, OF_UPDATES, Columns
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MADE = re.compile(r"(<!-- made by scripts/docs: ([^>]+?) -->\n).*?(<!-- end -->)", re.S)
@@ -159,7 +159,7 @@ def _needs(part: registry.Part) -> str:
 
 def metrics(group: str) -> str:
     """Return the columns of every part of a group, a section each; `updates` are the loop's own, averages' the same."""
-    if same := {"updates": OF_UPDATES, "average": averages.COLUMNS}.get(group):
+    if same := {"updates": OF_UPDATES, "average": averages.COLUMNS, "embedding": OF_EMBEDDING}.get(group):
         return _columns(same)
     blocks = []
     for names, columns in _by_columns(group):

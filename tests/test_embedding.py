@@ -154,6 +154,26 @@ def test_weights_are_embedded_as_a_plain_reference_has_it():
     assert not inside._modes.of[0].equal(inside._modes.of[1])
 
 
+def test_the_share_that_is_embedded_is_a_column_and_its_memory_is_there_before_training():
+    loop = loop_of([*BASE, *KEYS])
+    assert loop.embedding._modes._kept.shape == (
+        3,
+        4,
+        flat(loop).shape[1],
+    )  # a warm-up of four rows of three runs
+    shares = []
+    while loop.step < 40:
+        loop.update()
+        if "every-10" in (rows := loop.rows()):
+            own = rows["every-10"]["embedded_share"]
+            taken = loop.embedding.embedded
+            assert own.tolist() == ([0.0] * 3 if taken is None else taken.double().mean(1).tolist())
+            shares.append(own)
+    # All but the references, in the end.
+    assert torch.stack(shares).diff(dim=0).min() >= 0 and 0.9 < shares[-1].min() <= shares[-1].max() < 1
+    assert "embedded_share" not in loop_of(BASE).rows()["every-10"]
+
+
 @pytest.mark.parametrize("at", [5, 13])
 def test_width_and_interruption_do_not_show(at):
     """Cut off in the warm-up, and after some weights were embedded."""

@@ -38,6 +38,14 @@ OF_UPDATES: Columns = {
     "train_loss_max": Column("largest `batch_loss` of the updates since the last row; NaN in row 0", "loss"),
 }
 
+# Of weights that are given up to modes (`train.modes`), on the same grid.
+OF_EMBEDDING: Columns = {
+    "embedded_share": Column(
+        "share of a run's trained weights that are affine functions of their mode's reference by now; 0 in the warm-up",
+        "1",
+    )
+}
+
 
 def declared(name: str, columns: Container[str]) -> str | None:
     """Return the name, or the form of numbered names, that declares a column; None where none does."""

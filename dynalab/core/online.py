@@ -41,6 +41,11 @@ class OnlineModes:
         self._kept: Tensor | None = None
         self._fit: Fit[Tensor] | None = None
 
+    def reserve(self, runs: int, weights: Tensor) -> None:
+        """Hold what the first rows of S runs take, so that a trial meets its memory; of the type of `weights`."""
+        if self._kept is None and self._fit is None:
+            self._kept = weights.new_zeros(runs, self._warmup, sum(self._sizes))
+
     def take(self, weights: Tensor) -> None:
         """Take a row in, shape (S, P); what is not finite, of runs that diverge, counts as 0."""
 
@@ -48,8 +53,8 @@ class OnlineModes:
         if self._fit is not None:
             self._add(weights)
         else:
-            if self._kept is None:
-                self._kept = weights.new_zeros(len(weights), self._warmup, weights.shape[1])
+            self.reserve(len(weights), weights)
+            assert self._kept is not None
             self._kept[:, self.rows] = weights
         self.rows += 1
         if self._fit is None and self.rows == self._warmup:
@@ -132,7 +137,7 @@ class OnlineModes:
         import torch
 
         held: dict[str, Tensor] = {"rows": torch.tensor(self.rows)}
-        if self._kept is not None:
+        if self._kept is not None and self.rows:
             held["kept"] = self._kept[:, : self.rows].contiguous()
         if self._fit is not None and self.references is not None and self.of is not None:
             shape = self.of.shape

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from dynalab.config import registry
-from dynalab.core.columns import AVERAGED, OF_UPDATES, declared
+from dynalab.core.columns import AVERAGED, OF_EMBEDDING, OF_UPDATES, declared
 
 TEXT, NUMBER, TRUTH = "text", "a number", "true or false"
 
@@ -185,7 +185,7 @@ def columns_of(task: str, probes: tuple[str, ...], averaged: bool = False) -> Sh
     folders = registry.search_path()
     own = getattr(registry.find("task", task, folders).module, "COLUMNS", None)
     evaluated = [f"{part}_{name}" for part in ("train", "test") for name in own or ()]
-    names = [*OF_UPDATES, *evaluated, *(f"{AVERAGED}{name}" for name in evaluated if averaged)]
+    names = [*OF_UPDATES, *OF_EMBEDDING, *evaluated, *(f"{AVERAGED}{name}" for name in evaluated if averaged)]
     listed = [getattr(registry.find("probe", name, folders).module, "COLUMNS", None) for name in probes]
     names += [name for columns in listed for name in columns or ()]
     # A part of a user's own may record what it does not declare.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dynalab.config.schema import Train
+from dynalab.core.columns import OF_EMBEDDING
 from dynalab.core.errors import ConfigError
 from dynalab.core.online import OnlineModes
 
@@ -76,6 +77,14 @@ class Embedding:
         self._slope, self._offset = self._slope.where(taken, slope), self._offset.where(taken, offset)
         self.embedded = taken | chosen
 
+    def row(self) -> dict[str, Tensor]:
+        """Return the columns of a row, each (S,), float64."""
+        if self.embedded is None:
+            share = torch.zeros(len(self._params[0]), dtype=torch.float64, device=self._params[0].device)
+        else:
+            share = self.embedded.sum(1, dtype=torch.float64) / self.embedded.shape[1]
+        return dict.fromkeys(OF_EMBEDDING, share)
+
     def tensors(self) -> dict[str, Tensor]:
         """Return what a checkpoint holds: name -> (S, ...), and a number of rows."""
         held = self._modes.tensors()
@@ -89,6 +98,7 @@ class Embedding:
         assert keys.modes is not None
         self._modes = OnlineModes(self._sizes, keys.modes, keys.modes_warmup)
         self._modes.load(held)
+        self._modes.reserve(len(self._params[0]), self._params[0])
         self.embedded = held["embedded"].bool() if "embedded" in held else None
         if self.embedded is not None:
             self._slope, self._offset = held["slope"].clone(), held["offset"].clone()

@@ -140,7 +140,7 @@ class Loop:
             self.averaging = Averaging(*about)
         self.embedding = embedding_of(config.train, stack.trained, self.updates.optimizer)
         looked_at = (self.updates, self._losses, evaluation, config.eval.every, self.initial)
-        self.measuring = Measuring(items, *looked_at, host, self.averaging)
+        self.measuring = Measuring(items, *looked_at, host, self.averaging, self.embedding)
 
     @property
     def step(self) -> int:

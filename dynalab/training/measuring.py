@@ -23,6 +23,7 @@ from dynalab.store.names import BLOCK, block_series
 from dynalab.tasks.checks import check_values
 from dynalab.training.averaging import Averaging
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
+from dynalab.training.embedding import Embedding
 from dynalab.training.host import Host, Promised
 from dynalab.training.losses import Losses
 from dynalab.training.spikes import BLOCK as OF_SPIKES
@@ -146,6 +147,7 @@ class Measuring:
         initial: The weights at the initialisation, name -> (S, ...), where a probe asks for them.
         host: Where rows are finished on a card; None on the host itself.
         averaging: What averages the weights, for the average to be evaluated, too; None where nothing does.
+        embedding: What replaces weights by their modes, for its columns; None where nothing does.
 
     Attributes:
         items: The probes.
@@ -163,8 +165,9 @@ class Measuring:
         initial: Mapping[str, Tensor] | None,
         host: Host | None = None,
         averaging: Averaging | None = None,
+        embedding: Embedding | None = None,
     ) -> None:
-        self._averaging = averaging
+        self._averaging, self._embedding = averaging, embedding
         self.items, self.eval_grid, self.host = list(items), cadence(eval_every), host
         self._updates, self._losses, self._evaluation, self._initial = updates, losses, evaluation, initial
 
@@ -187,7 +190,8 @@ class Measuring:
             test = self._evaluation.of("test", self._updates.evaluated(), correct)
             own = {**train, **test}
             average = self._averaging.row(step, own) if self._averaging is not None else {}
-            rows[self.eval_grid.name] = {**own, **average, **losses}
+            embedded = self._embedding.row() if self._embedding is not None else {}
+            rows[self.eval_grid.name] = {**own, **average, **losses, **embedded}
         if measured:
             state = self.state(needs, correct)
             for item in measured:
