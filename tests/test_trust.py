@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from fuzz_lines import furnish
+from fuzz_lines import try_number as try_line
 from hostile import make, run, try_number
 from report_fakes import make_ensemble, make_hmm, no_drawing
 from test_plugin import PROBE, TASK, TASK_YAML
@@ -51,6 +53,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base") / "outputs"
     make(folder)
     return folder
+
+
+@pytest.mark.parametrize("numbers", [range(first, first + 25) for first in range(0, 100, 25)], ids=str)
+def test_command_lines_made_at_random_are_answered_in_lines(base, tmp_path, monkeypatch, numbers):
+    no_drawing(monkeypatch)
+    furnish(tmp_path / "nonsense")
+    # Tests share what is stored.
+    shutil.copytree(base, tmp_path / "outputs")
+    assert not [line for number in numbers for line in try_line(number, tmp_path / "outputs", tmp_path)]
 
 
 @pytest.mark.parametrize("numbers", [range(first, first + 8) for first in range(0, 40, 8)], ids=str)

@@ -148,6 +148,10 @@ def run(args: Sequence[str]) -> int:
         if error.errno == errno.ENOSPC:
             _say("cannot write standard output: no space left on device")
             return 3
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            # No file can be of that name: whatever was looked for there was typed.
+            _say(f"{str(error.filename)[:80]!r}: {error.strerror}")
+            return 2
         return _bug(error)
     except Exception as error:
         return _bug(error)

@@ -52,7 +52,7 @@ def command(group: str, name: str, config_dir: str | None) -> None:
     dynalab new probe flatness
     dynalab new task addition --config-dir ~/lab
     """
-    from dynalab.config.places import user_path
+    from dynalab.config.places import real_path, user_path
 
     listed = _listed()
     folder = user_path(config_dir or (listed or ["mine"])[0])
@@ -67,7 +67,7 @@ def command(group: str, name: str, config_dir: str | None) -> None:
     note(f"test it:  pytest {shlex.quote(str(folder / group / test_name(group, name, folder)))}")
     if not found:
         note(
-            f"for good: export DYNALAB_PATH={shlex.quote(str(folder.resolve()))}   # then without --config-dir"
+            f"for good: export DYNALAB_PATH={shlex.quote(str(real_path(folder)))}   # then without --config-dir"
         )
 
 
@@ -82,7 +82,7 @@ def check_name(group: str, name: str, folder: Path) -> None:
     Raises:
         ConfigError: It is no name of Python's, is read as something else by Hydra or by Python, or is taken.
     """
-    from dynalab.config.places import user_path
+    from dynalab.config.places import real_path, user_path
     from dynalab.config.registry import names
 
     key = f"new {group} {name}"
@@ -99,7 +99,7 @@ def check_name(group: str, name: str, folder: Path) -> None:
             f"{key}: a Python module has this name, which a file beside a test hides; take another name"
         )
     for other in map(user_path, _listed()):
-        if other.resolve() != folder.resolve() and (there := other / group / f"{name}.py").exists():
+        if real_path(other) != real_path(folder) and (there := other / group / f"{name}.py").exists():
             raise ConfigError(f"{key}: {there} has this name already")
 
 

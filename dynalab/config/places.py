@@ -22,13 +22,18 @@ def user_path(text: str | Path) -> Path:
         raise ConfigError(f"{text}: there is no home folder for ~; name the folder in full") from error
 
 
+def real_path(path: Path) -> Path:
+    """Return an absolute path without links; of a circle of links, which `Path.resolve` dies of, as far as it goes."""
+    return Path(os.path.realpath(path))
+
+
 def outputs_root(folder: str | Path | None = None) -> Path:
     """Return the outputs folder: the one that was named, else `DYNALAB_OUTPUTS`, else ./outputs.
 
     Raises:
         ConfigError: It is a file, or below a home folder that there is not.
     """
-    root = user_path(folder or os.environ.get("DYNALAB_OUTPUTS") or "outputs").resolve()
+    root = real_path(user_path(folder or os.environ.get("DYNALAB_OUTPUTS") or "outputs"))
     if root.exists() and not root.is_dir():
         raise ConfigError(f"outputs={root}: a file, not a folder")
     return root

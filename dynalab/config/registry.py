@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import Any
 
 from dynalab.config.loading import digest, import_path, load_entry
-from dynalab.config.places import user_path
+from dynalab.config.places import real_path, user_path
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
 
@@ -155,7 +155,7 @@ def search_path() -> list[Path]:
     listed = [*_TYPED, *filter(None, os.environ.get("DYNALAB_PATH", "").split(os.pathsep))]
     folders = []
     for text in dict.fromkeys(listed):
-        folder = user_path(text).resolve()
+        folder = real_path(user_path(text))
         if not folder.is_dir():
             raise ConfigError(f"--config-dir {text}: no such folder")
         folders.append(folder)

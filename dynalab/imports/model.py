@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynalab.config.loading import import_path
-from dynalab.config.places import user_path
+from dynalab.config.places import real_path, user_path
 from dynalab.core import plugins
 from dynalab.core.errors import ConfigError
 
@@ -101,7 +101,7 @@ def _imported(named: str) -> Callable[..., Any]:
         raise ConfigError(
             f"--model {named}: expected MODULE:FUNCTION, for example mine:network or mine.py:network"
         )
-    file = user_path(module).resolve() if module.endswith(".py") else None
+    file = real_path(user_path(module)) if module.endswith(".py") else None
     if file is not None and not file.is_file():
         raise ConfigError(f"--model {named}: {file}: no such file")
     folder = Path.cwd() if file is None else file.parent

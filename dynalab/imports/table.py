@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dynalab.config.places import real_path
 from dynalab.config.suggest import did_you_mean
 from dynalab.core.errors import ConfigError
 from dynalab.imports.cells import numbers
@@ -46,7 +47,7 @@ def files_in(sources: Sequence[Path]) -> list[Path]:
                 legal = ", ".join(suffix for suffix in FORMATS if suffix != ".txt")
                 raise ConfigError(f"{source}: no table in this folder; legal: {legal}")
         for path in own:
-            found.setdefault(path.resolve(), path)
+            found.setdefault(real_path(path), path)
     return list(found.values())
 
 

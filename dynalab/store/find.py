@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from dynalab.config.places import real_path
 from dynalab.config.suggest import listing, nearest
 from dynalab.core.errors import ConfigError, NothingMatched, StoreError
 from dynalab.core.forks import parent_and_step
@@ -123,8 +124,8 @@ def _resolve(
         return _last(paths, everything)
     if "/" in ref and (folder := _folder(ref)):
         # What is in the outputs folder is itself, however it is named.
-        own = (item for item in everything if item.path in (folder, folder.resolve()))
-        item = next(own, None) or open_as(EnsemblePaths(folder.resolve()))
+        own = (item for item in everything if item.path in (folder, real_path(folder)))
+        item = next(own, None) or open_as(EnsemblePaths(real_path(folder)))
         return [(item, item.runs)]
     digest, slash, label = ref.partition("/")
     # A name is no hash to be cut short.
