@@ -8,6 +8,8 @@ from stored import assert_same, bits, only_ensemble
 
 from dynalab import train
 from dynalab.config.command import read_command
+from dynalab.models.nets.parts import parts
+from dynalab.networks import evaluation
 from dynalab.training.loop import Loop
 from dynalab.training.streams import Streams
 
@@ -107,3 +109,42 @@ def test_each_run_has_its_own_slow_weights_when_they_are_restored(tmp_path):
     (ensemble,) = train(words, outputs=tmp_path)
     nets = [ensemble.model(seed, 6).state_dict() for seed in (0, 1)]
     assert not torch.equal(nets[0]["layers.0.weight"], nets[1]["layers.0.weight"])
+
+
+@pytest.mark.parametrize("model", ["mlp", "mlp model.norm=batch", "si_mlp"])
+def test_a_few_runs_at_a_time_are_evaluated_as_all_at_once(model, monkeypatch):
+    words = [
+        "task=digits",
+        "task.n_train=64",
+        "train.batch_size=16",
+        "eval.size=64",
+        *f"model={model}".split(),
+    ]
+    (request,) = read_command([*words, "probes=[]"]).requests
+    loop = Loop(request.config, [Streams.from_seed(s) for s in range(7)], 40, torch.device("cpu"))
+    for _ in range(3):
+        loop.update()
+    widths = []
+    forward = loop.stack.forward
+
+    def watched(inputs, *more, **named):
+        widths.append(len(inputs))
+        return forward(inputs, *more, **named)
+
+    monkeypatch.setattr(loop.stack, "forward", watched)
+    found = []
+    for entries, expected in ((1 << 17, [7]), (3 * 64 * 64, [3, 4]), (1, [2, 2, 3])):
+        monkeypatch.setattr(evaluation, "MOST_ENTRIES", entries)
+        found.append(loop.measuring.evaluate("test"))
+        assert widths == expected
+        widths.clear()
+    assert all(torch.equal(values[name], found[0][name]) for values in found for name in found[0])
+
+
+def test_parts_cover_all_and_none_is_too_narrow():
+    assert parts(1, 4) == [slice(0, 1)]
+    for width in range(2, 14):
+        for size in (0, 1, 2, 3, 5, 20):
+            cut = parts(width, size)
+            assert [run for part in cut for run in range(width)[part]] == [*range(width)]
+            assert all(2 <= part.stop - part.start <= max(size, 2) + 1 for part in cut)

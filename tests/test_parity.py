@@ -11,6 +11,7 @@ from dynalab.errors import ConfigError
 from dynalab.tasks.base import Batch, Task
 from dynalab.tasks.loss import Loss
 from dynalab.tasks.parity import Config, Parity, build
+from dynalab.tasks.parity_data import draw_bits, examples
 from dynalab.training.streams import Streams
 
 CPU = torch.device("cpu")
@@ -96,6 +97,22 @@ def test_a_fresh_batch_is_a_function_of_the_step_and_the_run_alone():
             batch = data_of.train_batch(step)
             assert torch.equal(batch.inputs, first[step].inputs[rows])
             assert torch.equal(batch.targets, first[step].targets[rows])
+
+
+@pytest.mark.parametrize(("n", "k", "noise"), [(30, 3, 0.0), (7, 1, 0.2), (9, 9, 0.2)])
+def test_blocks_are_the_bits_that_are_drawn(n, k, noise):
+    streams = [Streams.from_seed(seed) for seed in (3, 8, 5)]
+    task = build(Config(n=n, k=k, label_noise=noise))
+    data = task.data(streams, batch_size=5, eval_size=8, device=torch.device("cpu"))
+    count = data.block * 5
+    for block in (0, 4):
+        bits = [draw_bits(stream.numpy("order", block), count, n) for stream in streams]
+        flips = [stream.numpy("noise", block).random(count) < noise for stream in streams]
+        whole = examples(bits, k, torch.device("cpu"), flips)
+        for inputs, targets in (data._draw(block), data._unpacked(data._draw_packed(block))):
+            assert torch.equal(inputs.transpose(0, 1).reshape(3, count, n), whole.inputs)
+            assert torch.equal(targets.transpose(0, 1).reshape(3, count), whole.targets)
+            assert inputs.dtype == targets.dtype == torch.float32
 
 
 @pytest.mark.parametrize("batch_size", [1, 32, 1024, 5000])

@@ -9,11 +9,16 @@ from torch import Tensor
 
 from dynalab.core.batch import Batch
 from dynalab.core.plugins import require
+from dynalab.models.nets.parts import parts
 from dynalab.networks.stack import Stack
 from dynalab.optim.base import evaluated
 from dynalab.tasks.base import TaskData, counted
 from dynalab.tasks.checks import check_values
 from dynalab.tasks.loss import Loss
+
+# Entries of rows that go through written-out networks at once on a CPU, so that what becomes of them stays in a core's
+# cache. 100 runs of parity take 1.8 us a step and run for both evaluations, all at once 2.4.
+MOST_ENTRIES = 1 << 17
 
 
 class Evaluation:
@@ -36,7 +41,7 @@ class Evaluation:
         """
 
         def means_of(batch: Batch) -> tuple[dict[str, Tensor], int | Tensor]:
-            outputs = self._stack.forward(batch.inputs, weights, buffers=buffers).to(self._loss.dtype)
+            outputs = self._outputs(batch.inputs, weights, buffers).to(self._loss.dtype)
             kept = outputs.shape[:2] == batch.inputs.shape[:2] or not self._stack.made
             require(
                 kept,
@@ -52,6 +57,21 @@ class Evaluation:
         with torch.no_grad():
             means = averaged(map(means_of, self._data.eval_batches(split)))
         return {f"{split}_{name}": value for name, value in means.items()}
+
+    def _outputs(
+        self, inputs: Tensor, weights: Mapping[str, Tensor], buffers: Mapping[str, Tensor] | None
+    ) -> Tensor:
+        """Return the outputs (S, B, ...) of inputs (S, B, ...), of a few runs at a time where that is faster."""
+        rows = inputs.device.type == "cpu" and inputs.dim() == 3 and inputs.is_floating_point()
+        several = parts(self._stack.width, MOST_ENTRIES // max(inputs[0].numel(), 1))
+        if len(several) == 1 or not rows or not self._stack.is_stacked:
+            return self._stack.forward(inputs, weights, buffers=buffers)
+        buffers = self._stack.evaluated_buffers if buffers is None else buffers
+        found = []
+        for part in several:
+            own, beside = ({n: x[part] for n, x in tensors.items()} for tensors in (weights, buffers))
+            found.append(self._stack.forward(inputs[part], own, buffers=beside))
+        return torch.cat(found)
 
     def _correct(self, outputs: Tensor, batch: Batch) -> Tensor:
         right = self._task.correct(outputs, batch)  # type: ignore[attr-defined]

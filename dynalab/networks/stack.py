@@ -16,13 +16,11 @@ from dynalab.core.errors import ConfigError
 from dynalab.core.plugins import blame, by_hand
 from dynalab.core.streams import Streams
 from dynalab.models.base import Context
+from dynalab.models.nets.parts import LEAST_WIDTH as LEAST_WIDTH
 from dynalab.optim.lines import padded
 
 # Takes a gradient by outputs, (S, B, ...), to those by weights.
 Vjp = Callable[[Tensor], Sequence[Tensor | None]]
-# One network alone is trained beside a copy of itself: at width 1 batched products pick other kernels, and a seed's
-# bits would depend on whether it was trained alone.
-LEAST_WIDTH = 2
 # The draws of a network's own noise (dropout) are keyed apart from those of the task (label noise, masks).
 _NETWORK_NOISE = 0x6E6574
 # The draw that fixed examples get: no update comes this far.
@@ -41,6 +39,7 @@ class Stack:
 
     Attributes:
         network: One of the networks, for its structure; its own weights are not used.
+        is_stacked: Whether the network's pass is written out for several runs.
         differs_in_training: Whether an update's pass differs from evaluation (batch statistics, dropout).
         params: Name -> weights, shape (S, ...): leaves, of which those require gradients that the network trains. A
             parameter that modules share stands under its first name, as `named_parameters` has it.
@@ -74,6 +73,7 @@ class Stack:
         self._unstored = set(self.buffers) - set(self.network.state_dict())
         _empty(self.network)
         self._stacked = getattr(self.network, "stacked_forward", None)
+        self.is_stacked = self._stacked is not None
         self._vjp = by_hand(self.network, "stacked_vjp", "stacked_forward")
         self._takes_context = bool(getattr(self.network, "takes_context", False))
         self._noise_shapes = getattr(self.network, "noise_shapes", None)

@@ -152,7 +152,7 @@ class Parity:
         margin = output * targets
         if self.config.loss == "hinge":
             slack = margin.neg_().add_(1.0)
-            gradient = torch.ops.aten.threshold_backward(targets * (-1 / count), slack, 0)
+            gradient = torch.ops.aten.threshold_backward.default(targets * (-1 / count), slack, 0)
             return slack.relu_().sum(1).div_(count), gradient.unsqueeze(2)
         surprisal = -logsigmoid(margin)
         # -sigmoid(-margin), of numbers that cannot overflow.

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # from follows from them, so they may depend on the sizes of one run but never on the number of runs.
 BLOCK_ENTRIES = 1 << 16
 BLOCK_STEPS = 256
+# The numbers that the bits of a byte stand for, the first of which is its highest: 0 is +1, 1 is -1.
+_SIGNS = 1 - 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32)
 
 
 def draw_bits(generator: np.random.Generator, count: int, n: int) -> np.ndarray:
@@ -96,14 +98,22 @@ class FreshData:
     def _draw(self, block: int) -> tuple[Tensor, Tensor]:
         """Return the inputs, (steps, S, B, n), and the targets, (steps, S, B), of a block."""
         count = self.block * self._batch_size
-        bits = [draw_bits(stream.numpy("order", block), count, self._n) for stream in self._streams]
-        flips = None
+        inputs = np.empty((len(self._streams), count * self._n), np.float32)
+        for own, stream in zip(inputs, self._streams, strict=True):
+            packed = np.frombuffer(stream.numpy("order", block).bytes(-(-own.size // 8)), np.uint8)
+            # One run at a time, while its numbers are in the cache.
+            own[:] = _SIGNS[packed].reshape(-1)[: own.size]
+        rows = inputs.reshape(-1, count, self._n)
+        targets = functools.reduce(
+            np.multiply, (rows[:, :, place] for place in range(1, self._k)), rows[:, :, 0].copy()
+        )
         if self._noise:
             flips = [stream.numpy("noise", block).random(count) < self._noise for stream in self._streams]
-        drawn = examples(bits, self._k, self._device, flips)
+            np.negative(targets, out=targets, where=np.stack(flips))
         # A run's batch is one piece of memory.
         shape = (len(self._streams), self.block, self._batch_size)
-        return drawn.inputs.view(*shape, self._n).transpose(0, 1), drawn.targets.view(shape).transpose(0, 1)
+        drawn = torch.from_numpy(rows).view(*shape, self._n), torch.from_numpy(targets).view(shape)
+        return drawn[0].transpose(0, 1), drawn[1].transpose(0, 1)
 
     def _draw_packed(self, block: int) -> list[Tensor]:
         """Draw a block, on the host: bits, eight a byte, (S, bytes), and where there is label noise flips (S, N)."""

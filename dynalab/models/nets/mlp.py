@@ -63,10 +63,12 @@ def gelu_derivative(x: Tensor) -> Tensor:
     return 0.5 * (1.0 + torch.erf(x * math.sqrt(0.5))) + x * density
 
 
+# Named with its overload: torch otherwise tries the one after the other at every call.
+_relu_back = torch.ops.aten.threshold_backward.grad_input
 # Take a gradient by the outputs of an activation to one by its arguments, given these (of the two that overwrite them
-# its outputs).
+# its outputs); the gradient may be overwritten.
 BACK: dict[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]] = {
-    torch.relu_: lambda gradient, y: torch.ops.aten.threshold_backward(gradient, y, 0),
+    torch.relu_: lambda gradient, y: _relu_back(gradient, y, 0, grad_input=gradient),
     torch.tanh_: torch.ops.aten.tanh_backward,
     gelu: lambda gradient, x: gradient * gelu_derivative(x),
     torch.sin: lambda gradient, x: gradient * torch.cos(x),
@@ -205,25 +207,26 @@ class MLP(nn.Module):
         back = BACK.get(self.activation)
         if back is None or self.norms:
             return None
-        x = arguments = inputs.flatten(2).mT
+        x = arguments = inputs.flatten(2).transpose(1, 2)
         taken = []
         for i in range(len(self.layers)):
             weight, bias = params[f"layers.{i}.weight"], params.get(f"layers.{i}.bias")
             x = self.activation(x) if i else x
             taken.append((weight, bias is not None, arguments, x))
-            x = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias[..., None], weight, x)
+            x = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)
             arguments = x
 
         def vjp(gradient: Tensor) -> dict[str, Tensor]:
-            found, error = {}, gradient.mT
+            found, error = {}, gradient.transpose(1, 2)
             for i, (weight, has_bias, arguments, x) in reversed([*enumerate(taken)]):
-                found[f"layers.{i}.weight"] = torch.bmm(error, x.mT)
+                found[f"layers.{i}.weight"] = torch.bmm(error, x.transpose(1, 2))
                 if has_bias:
                     found[f"layers.{i}.bias"] = error.sum(2)
                 if i:
                     # Of one output there is nothing to sum.
-                    error = weight.mT * error if error.shape[1] == 1 else torch.bmm(weight.mT, error)
+                    back_weight = weight.transpose(1, 2)
+                    error = back_weight * error if error.shape[1] == 1 else torch.bmm(back_weight, error)
                     error = back(error, arguments)
             return found
 
-        return x.mT, vjp
+        return x.transpose(1, 2), vjp

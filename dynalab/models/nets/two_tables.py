@@ -104,7 +104,7 @@ def gradients_of(
             if activation == "square":
                 back.mul_(hidden)
             else:
-                torch.ops.aten.threshold_backward(back, hidden, 0, grad_input=back)
+                torch.ops.aten.threshold_backward.grad_input(back, hidden, 0, grad_input=back)
             output_sum.addmm_(error.t(), _activate_(hidden, activation))
         sums = torch.embedding_bag(memory, examples, starts)[0]
         torch.mul(sums[:n], factor, out=left_sum)
