@@ -96,6 +96,13 @@ def test_a_job_is_what_the_command_said_and_nothing_of_a_folder_is_run(here: Cli
         paths.job.write_text(json.dumps(document | wrong))
         answer = here("worker", "--shard", shard)
         assert answer.code == 3 and f"job.json is damaged: {next(iter(wrong))}" in answer.err
+    paths.job.write_text(json.dumps(document))
+    for path in (paths.job, paths.run):
+        held = path.read_text()
+        path.write_text(json.dumps(json.loads(held) | {"schema_version": 99}))
+        answer = here("worker", "--shard", shard)
+        assert answer.code == 3 and "written by a newer dynalab (schema 99)" in answer.err
+        path.write_text(held)
     paths.job.unlink()
     assert Job.read(paths).device == "auto"
 

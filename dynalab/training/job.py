@@ -13,6 +13,7 @@ from dynalab.core.errors import StoreError
 from dynalab.store.paths import ShardPaths
 from dynalab.store.read import check, flag, positive, read_json, text, whole
 
+SCHEMA_VERSION = 1
 _MOST_THREADS = 1024
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,4})?")
 
@@ -52,7 +53,7 @@ class Job:
         folder may be a stranger's.
         """
         values = asdict(self)
-        write_json(paths.job, {"schema_version": 1, **{name: values[name] for name in _WRITTEN}})
+        write_json(paths.job, {"schema_version": SCHEMA_VERSION, **{name: values[name] for name in _WRITTEN}})
 
     @classmethod
     def read(cls, paths: ShardPaths, **own: Any) -> Job:
@@ -72,6 +73,8 @@ class Job:
             check(document, {"schema_version": whole, **_WRITTEN})
         except ValueError as error:
             raise StoreError(f"{paths.job} is damaged: {error}") from error
+        if document.get("schema_version", 0) > SCHEMA_VERSION:
+            raise StoreError(f"{paths.job}: written by a newer dynalab (schema {document['schema_version']})")
         values = {name: document[name] for name in _WRITTEN if name in document}
         return cls(**{**values, "argv": tuple(values.get("argv", ()))}, **own)
 
