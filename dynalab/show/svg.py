@@ -35,6 +35,7 @@ _COLOUR = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
 _MARKS = re.compile(r'<g id="(?:axes-(\d+)-?)?(?:run-([\d-]*))?"')
 _AT = re.compile(r'<g id="at-([^"]+)"')
 _LONG_NUMBER = re.compile(r"(-?\d+\.\d\d)\d+")
+_LINES = re.compile(r' d="[ML\d\s.-]+"')
 RASTER_DPI = 200
 # Of what is pixels within an SVG, which a page carries: more than one for each of its own.
 PAGE_DPI = 120
@@ -139,6 +140,8 @@ def inline(
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", body)
     body = re.sub(r"<(text|path|g|use)\b[^>]*>", lambda match: _named(match[0], match[1]), body)
     body = body.replace("'DejaVu Sans'", _FONTS)
+    # A line goes on without its letter, which is a fifth of a curve.
+    body = _LINES.sub(lambda match: match[0].replace(" \nL ", " "), body)
     match = re.match(r"<svg([^>]*)>", body)
     assert match is not None
     width = re.search(r'viewBox="0 0 ([\d.]+) ', match[1])
