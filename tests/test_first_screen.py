@@ -6,23 +6,27 @@ import copy
 import dataclasses
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from report_fakes import make_ensemble, no_drawing
+from report_fakes import make_ensemble, no_drawing, steps_of, training
 
+from dynalab.analysis.hmm.events import event_words
+from dynalab.analysis.hmm.findings import Course
 from dynalab.config.compose import compose
 from dynalab.config.ensemble import from_tree
 from dynalab.config.registry import names
+from dynalab.core.runs import Group, Run, Series
 from dynalab.report import ensemble
 from dynalab.report.blocks import Section
 from dynalab.report.page import Page, render
 from dynalab.report.trained import trained
 from dynalab.report.write import write_report
-from dynalab.show import svg
-from dynalab.show.blocks import Number, Picture, Say
+from dynalab.show import plots, svg
+from dynalab.show.blocks import Number, Picture, Raster, Say
 from dynalab.show.plots.style import CYCLE
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble
@@ -95,6 +99,58 @@ def test_the_numbers_of_one_ensemble(outputs: Path) -> None:
         f"step {middle:g}", "generalised, median", f"quartiles {low:g} to {high:g}, 5 of 5 runs"
     )
     assert memorised.name == "memorised, median" and final.name == "final test accuracy, median"
+
+
+def test_a_median_beyond_the_end_is_not_never(outputs: Path) -> None:
+    from dynalab.report.gather import gather
+
+    steps = steps_of()
+    values = training(4, steps)
+    values["test_accuracy"][1:] = 0.2
+    made = make_ensemble(outputs, values=values)
+    ((item, runs),) = select(outputs, [made.id], None, Ensemble)
+    generalised, *_ = ensemble.numbers(gather(item, runs, (), ()))
+    (first,) = [step for run in runs if (step := (run.summary or {})["generalised_step"]) is not None]
+    assert generalised == Number("1 of 4", "generalised", f"fewer than half, the first at step {first:,}")
+
+
+def test_events_are_said_by_the_states_that_they_fall_into() -> None:
+    def run(name: str, train: list[float], test: list[float]) -> Run:
+        at = np.arange(len(train)) * 10
+        series = {"train_accuracy": Series(at, np.array(train)), "test_accuracy": Series(at, np.array(test))}
+        levels = {"levels": {"train_accuracy": 0.99, "test_accuracy": 0.99}}
+        return Run(name, series, config=levels)
+
+    runs = (
+        run("e/s0", [0.1, 1.0, 1.0, 1.0], [0.1, 0.2, 0.3, 1.0]),
+        run("e/s1", [0.1, 1.0, 1.0, 1.0], [0.1, 0.2, 1.0, 1.0]),
+        run("e/s2", [0.1, 0.2, 1.0, 1.0], [0.1, 0.1, 0.1, 0.1]),
+    )
+    courses = [Course(run=name, steps=[0, 10, 20, 30], states=states) for name, states in (
+        ("e/s0", [0, 0, 1, 2]), ("e/s1", [0, 0, 1, 2]), ("e/s2", [0, 0, 1, 1]),
+    )]  # fmt: skip
+    findings = SimpleNamespace(states=courses)
+    assert event_words(findings, [Group("e", runs)]) == (  # type: ignore[arg-type]
+        "Memorising falls into state **0** in **2 of 3 runs** (1 in 1), generalising falls into state **2** in "
+        "**1 of 2 runs** (1 in 1); 1 run never generalises."
+    )
+    never = [Group("e", (run("e/s0", [0.1] * 4, [0.1] * 4),))]
+    assert event_words(findings, never) == "" and event_words(findings, []) == ""  # type: ignore[arg-type]
+
+
+def test_a_ribbon_has_the_share_of_runs_in_each_state() -> None:
+    at = [np.array([0, 10, 20]), np.array([0, 10])]
+    raster = Raster(
+        name="r", caption="", alt="", runs=["a", "b"], steps=at, n_states=2,
+        states=[np.array([0, 1, 1]), np.array([0, 0])],
+    )  # fmt: skip
+    made = ensemble._shares(raster)
+    assert made is not None
+    # Of the runs that have a row there: at the last step there is one.
+    assert made[0].tolist() == [0, 10, 20] and made[1].tolist() == [[1, 0], [0.5, 0.5], [0, 1]]
+    figure = plots.training_curves(made[0], {"train": np.ones((2, 3))}, {}, states=made)
+    (ribbon,) = figure.axes[0].child_axes
+    assert len(ribbon.collections) == 2 and ribbon.get_xlim() == figure.axes[0].get_xlim()
 
 
 def test_runs_of_several_lengths_are_titled_by_both(outputs: Path) -> None:

@@ -440,12 +440,12 @@ def test_the_parts_of_an_ensemble(monkeypatch):
     item = shown([stored_run(0)], warnings=["beware"], title="mine")
     monkeypatch.setattr(choice, "others", lambda *args: Section("Other analyses", "x", ()))
     part = ensemble.section(item, [Section("A", "a", [Say("x")])], HOME)
-    assert (part.title, part.anchor, part.blocks) == ("mine", f"e-{DIGEST}", [Warnings(["beware"])])
+    # What is odd stands at the top of the page, once.
+    assert (part.title, part.anchor, part.blocks) == ("mine", f"e-{DIGEST}", ())
     assert [(one.title, one.anchor) for one in part.sections] == [
         ("A", "a"), ("Training", f"e-{DIGEST}-curves"), ("Runs", f"e-{DIGEST}-runs"),
         ("What was run", f"e-{DIGEST}-run"),
     ]  # fmt: skip
-    assert ensemble.section(replace(item, warnings=[]), [], HOME).blocks == []
     picture = Picture(name="p", figure=None, caption="", alt="")  # type: ignore[arg-type]
     inner = Section("B", "b", [Say("x"), picture])
     outer = Section("A", "a", [picture], [inner])
@@ -880,7 +880,7 @@ def test_the_title_and_the_order_of_a_page(monkeypatch):
     monkeypatch.setattr(overview, "comparison", lambda *_, **__: Section("Comparison", "c"))
     monkeypatch.setattr(ensemble, "summary", lambda item: [f"{item.title} one.", f"{item.title} two."])
     monkeypatch.setattr(
-        ensemble, "section", lambda item, own, home: Section(item.title, item.anchor, (), own)
+        ensemble, "section", lambda item, own, home, states: Section(item.title, item.anchor, (), own)
     )
     monkeypatch.setattr(
         write,
@@ -904,7 +904,8 @@ def test_the_title_and_the_order_of_a_page(monkeypatch):
         ("t1 and t2 together", ["both says."]),
     ]
     assert made.warnings == [
-        "gone", "hurt", "t1", "t2", "own-1111111111: hm", "own-2222222222: hm", "both-3333333333: odd"
+        "gone", "hurt", "t1", "t2", "own-1111111111: 1 warning in its section",
+        "own-2222222222: 1 warning in its section", "both-3333333333: 1 warning in its section"
     ]  # fmt: skip
     assert [part.title for part in made.sections] == [
         "Comparison",
@@ -974,7 +975,7 @@ def test_an_analysis_without_words_of_its_own_is_tables(monkeypatch):
         version=1, kind="odd", id="1", n=3, inputs=[{}, {}], warnings=["beware"], dynalab="1", created="x"
     )
     made.data["keys"] = {"a": 1}  # type: ignore[index]
-    lines, section, _ = render(made, Context([item], "p"))
+    lines, section, *_ = render(made, Context([item], "p"))
     keys = "Made with `a=1`, not with the default keys alone."
     assert lines == [f"Analysis **odd** of 2 runs: see below. {keys}"]
     assert (section.title, section.anchor) == ("odd", "p-odd-1111111111")
@@ -982,7 +983,7 @@ def test_an_analysis_without_words_of_its_own_is_tables(monkeypatch):
     made.data["keys"] = {}  # type: ignore[index]
     made.data["inputs"] = None  # type: ignore[index]
     made.data["warnings"] = []  # type: ignore[index]
-    lines, section, _ = render(made, Context([item], "p"))
+    lines, section, *_ = render(made, Context([item], "p"))
     assert lines == ["Analysis **odd** of 0 runs: see below."] and not isinstance(section.blocks[0], Warnings)
 
 
@@ -996,9 +997,9 @@ def test_what_an_analysis_says_is_put_in_order(monkeypatch):
     monkeypatch.setattr(sections, "find", lambda *_: part)
     item = shown([stored_run(0)], group=lambda statuses, runs: (statuses, runs))
     made = result("hmm", value="found", warnings=["beware"])
-    lines, section, _ = render(made, Context([item], "p"))
+    lines, section, *_ = render(made, Context([item], "p"))
     assert lines == ["first"] and section.title == "My kind"
-    assert section.blocks == [Say("first", headline=True), Warnings(["beware"]), Say("late")]
+    assert section.blocks == [Warnings(["beware"]), Say("late")]
     assert groups == [(runfile.STATUSES, [f"{DIGEST}/s0000"])]
     module.TITLE = lambda value: f"of {value}"
     assert render(made, Context([item], "p"))[1].title == "of found"
@@ -1020,7 +1021,7 @@ def test_an_analysis_of_another_form_is_left_out_and_named(monkeypatch):
     )
     item = shown([], group=lambda *_: None)
     made = result("hmm", value="found")
-    lines, section, _ = render(made, Context([item], "p"))
+    lines, section, *_ = render(made, Context([item], "p"))
     assert lines == [] and section == Section("hmm", "p-hmm-1111111111")
     (line,) = item.warnings
     assert line.startswith(

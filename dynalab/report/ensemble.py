@@ -27,26 +27,30 @@ from dynalab.report.gather import (
     group_of,
 )
 from dynalab.show import plots
-from dynalab.show.blocks import Block, Cell, Number, Picture, Say, Table, Warnings
+from dynalab.show.blocks import Block, Cell, Number, Picture, Raster, Say, Table
 from dynalab.show.plots.landmarks import landmark_words
+from dynalab.show.plots.states import common_grid
 from dynalab.store.runfile import FINAL
 
 MAIN = (*LOSSES.values(), *ACCURACIES.values())
 
 
-def section(shown: Shown, analyses: Sequence[Section], home: Path) -> Section:
-    """Return the part of the page on one ensemble, with the sections of its analyses, for a report's folder."""
+def section(shown: Shown, analyses: Sequence[Section], home: Path, states: Raster | None = None) -> Section:
+    """Return the part of the page on one ensemble, with the sections of its analyses, for a report's folder.
+
+    Where an analysis says in which state the runs are when, that is a ribbon under the curves.
+    """
     parts = [
         fork.section(shown),
         *analyses,
-        Section("Training", f"{shown.anchor}-curves", _curves(shown), lead=_lead(analyses)),
+        Section("Training", f"{shown.anchor}-curves", _curves(shown, states), lead=_lead(analyses)),
         Section("Metrics", f"{shown.anchor}-metrics", _metrics(shown), folded=True),
         replace(choice.others(shown.anchor, shown.ensemble, shown.results, shown.others), folded=True),
         Section("Runs", f"{shown.anchor}-runs", [run_table(shown)]),
         provenance.section(shown, home),
     ]
-    blocks = [Warnings(shown.warnings)] if shown.warnings else []
-    return Section(shown.title, shown.anchor, blocks, [part for part in parts if part.blocks])
+    # What is odd about its runs stands at the top of the page.
+    return Section(shown.title, shown.anchor, (), [part for part in parts if part.blocks])
 
 
 def _lead(analyses: Sequence[Section]) -> str:
@@ -64,6 +68,13 @@ def numbers(shown: Shown) -> list[Number]:
         if len(steps) > 2 and spread is not None and np.isfinite(spread).all():
             about = f"quartiles {number(spread[0])} to {number(spread[2])}, {about}"
         middle = number(spread[1]) if spread is not None and reached else "never"
+        if reached and middle == "never":
+            # A median that lies beyond the end is not never: some runs got there.
+            first = number(min(step for step in steps if step is not None))
+            made.append(
+                Number(f"{reached} of {len(steps)}", name, f"fewer than half, the first at step {first}")
+            )
+            continue
         value = middle if middle == "never" else f"step {middle}"
         made.append(Number(value, f"{name}{', median' * (len(steps) > 1 and reached > 0)}", about))
     for name in JUDGED:
@@ -142,7 +153,7 @@ def _main_grid(shown: Shown) -> np.ndarray:
     return next((shown.steps[name] for name in MAIN if name in shown.steps), np.empty(0))
 
 
-def _curves(shown: Shown) -> list[Block]:
+def _curves(shown: Shown, states: Raster | None = None) -> list[Block]:
     blocks: list[Block] = [] if shown.values else [Say("Nothing has been recorded yet.")]
     runs = [run.id for run in shown.runs]
     grid = _main_grid(shown)
@@ -158,7 +169,7 @@ def _curves(shown: Shown) -> list[Block]:
     if len(grid):
         figure = plots.training_curves(
             grid, *sides, log_steps=shown.log_steps, diverged=shown.diverged,
-            marked=medians if len(shown.runs) > 0 else None,
+            marked=medians if len(shown.runs) > 0 else None, states=_shares(states),
         )  # fmt: skip
         caption = f"**Loss and accuracy.** {LINES if len(shown.runs) > 2 else ''}"
         if any(AVERAGE in side for side in sides):
@@ -166,6 +177,8 @@ def _curves(shown: Shown) -> list[Block]:
         if marked := [name for name, step in medians.items() if step is not None]:
             median = "median " if len(shown.runs) > 1 else ""
             caption += f" Dashed: {median}step at which runs {' and '.join(marked)}."
+        if states is not None:
+            caption += " Ribbon under the axes: the share of runs in each state."
         if np.isfinite(shown.diverged).any():
             caption += " Crosses: where a run diverged."
         names = [
@@ -191,6 +204,16 @@ def _curves(shown: Shown) -> list[Block]:
             ended = []
         blocks.append(Picture(name="landmarks", figure=figure, caption=caption, alt=alt, runs=ended))
     return blocks
+
+
+def _shares(states: Raster | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return steps (T,) and the share of runs, of those that have a row there, in each state (T, K)."""
+    if states is None or not states.runs:
+        return None
+    steps, table = common_grid(states.steps, states.states)
+    there = np.isfinite(table).sum(axis=0)
+    counts = np.stack([(table == k).sum(axis=0) for k in range(states.n_states)], axis=1)
+    return steps, counts / np.maximum(there, 1)[:, None]
 
 
 def _metrics(shown: Shown) -> list[Block]:

@@ -205,7 +205,8 @@ def _page(
     for item in shown:
         own_words, own = parts.summary(item), [rendered[result.id] for result, _ in single[item.anchor]]
         found = [*chain.from_iterable(made.lines for made in own)]
-        part = parts.section(item, [made.section for made in own], home)
+        states = next((made.states for made in own if made.states is not None), None)
+        part = parts.section(item, [made.section for made in own], home, states)
         if len(shown) == 1:
             # One ensemble alone needs no heading of its own: its parts are the page's.
             answers += found[:ANSWERS]
@@ -228,10 +229,11 @@ def _page(
     if together := [rendered[key].section for key in pooled if key not in leading]:
         sections.append(Section("Analyses over several ensembles", "pooled", (), together))
     damaged = [line for item in shown for line in item.warnings]
+    # What is odd about an analysis stands in its section.
     doubts = [
-        f"{result.kind}-{result.id}: {line}"
+        f"{result.kind}-{result.id}: {count(len(lines), 'warning')} in its section"
         for result, context in analyses
-        for line in context.warnings(result)
+        if (lines := context.warnings(result))
     ]
     return Page(
         _title(shown),

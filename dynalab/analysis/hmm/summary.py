@@ -8,6 +8,7 @@ import numpy as np
 
 from dynalab.analysis.base import Group, runs_of
 from dynalab.analysis.hmm import delays, published, tables
+from dynalab.analysis.hmm.events import event_words
 from dynalab.analysis.hmm.findings import Findings, known
 from dynalab.analysis.hmm.tables import ARROW, counted, entries, features, occupancy, path_words, whole, why
 from dynalab.core.words import count, listed, number, p_equals, quartiles, run_words, share, step_phrase
@@ -25,6 +26,8 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     """Yield what a reader sees; without groups (a terminal) there is no figure."""
     total, rows = len(findings.states), sum(len(run.states) for run in findings.states)
     yield Say(_headline(findings, total), headline=True)
+    if line := event_words(findings, groups):
+        yield Say(line, headline=True)
     emission = EMISSIONS.get(findings.emission, "")
     yield Say(
         f"**{count(findings.n_states, 'state')}** over {count(total, 'run')}, {rows:,} rows and "

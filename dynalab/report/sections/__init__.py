@@ -34,6 +34,7 @@ class Rendered(NamedTuple):
     lines: Sequence[str]  # its sentences for the top, in which `**` makes words bold
     section: Section  # its part
     numbers: Sequence[Number] = ()  # what is written large there
+    states: Raster | None = None  # in which state every run is when
 
 
 def render(result: Result, context: Context) -> Rendered:
@@ -90,9 +91,12 @@ def _shown(part: Part | None, result: Result, context: Context) -> Rendered:
         title = title(result.value)
     drawn = [settled(block, context.label, context.log_steps) for block in marked]
     large = [block for block in drawn if isinstance(block, Number)]
-    kept = [block for block in drawn if not isinstance(block, Number)]
+    inside = [block for block in drawn if not isinstance(block, Number)]
+    # Headlines stand at the top of the page; a section of nothing else repeats them.
+    kept = [block for block in inside if not (isinstance(block, Say) and block.headline)] or inside
     lead = getattr(part.module, "LEAD", "")
-    return Rendered(lines, Section(title, context.anchor(result), kept, lead=lead), large)
+    states = next((block for block in marked if isinstance(block, Raster)), None)
+    return Rendered(lines, Section(title, context.anchor(result), kept, lead=lead), large, states)
 
 
 def _tables(_: Part | None, result: Result, context: Context) -> Rendered:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from dynalab.core.words import count
 from dynalab.show.plots import thin
@@ -25,6 +26,7 @@ from dynalab.show.plots.style import (
     new_figure,
     polish,
     run_mark,
+    state_colours,
     step_axis,
     style,
 )
@@ -214,6 +216,7 @@ def training_curves(
     log_steps: bool | None = None,
     diverged: np.ndarray | None = None,
     marked: Mapping[str, float | None] | None = None,
+    states: tuple[np.ndarray, np.ndarray] | None = None,
     size: Size | None = None,
 ) -> Figure:
     """Draw losses (logarithmic) and accuracies side by side; a side without metrics is left out.
@@ -225,10 +228,16 @@ def training_curves(
         log_steps: Logarithmic x; None: where more than half of the steps lie in the first tenth.
         diverged: Step at which each run diverged, NaN for those that did not, shape (S,).
         marked: Label -> step that a vertical line marks.
+        states: Steps (T,) and the share of runs in each state at these (T, K), a ribbon under every axis.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     panels = [("loss", losses, True), ("accuracy", accuracies, False)]
-    return _panels(steps, [panel for panel in panels if panel[1]], log_steps, diverged, marked, size)
+    figure = _panels(steps, [panel for panel in panels if panel[1]], log_steps, diverged, marked, size)
+    if states is not None and len(states[0]) > 1:
+        for ax in figure.axes:
+            state_ribbon(ax, *states)
+        state_keys(figure, states[1].shape[1])
+    return figure
 
 
 def _panels(
@@ -251,3 +260,26 @@ def _panels(
         )  # fmt: skip
     footnote(figure, notes)
     return figure
+
+
+def state_ribbon(ax: Axes, steps: np.ndarray, shares: np.ndarray) -> None:
+    """Draw the share of runs in each state (T, K) over steps (T,) as a ribbon between an axis and its labels."""
+    ribbon = ax.inset_axes((0.0, -0.075, 1.0, 0.06), sharex=ax)
+    columns = thin.evenly(len(steps), thin.POINTS)
+    x, parts = steps[columns].astype(float), shares[columns]
+    top = np.cumsum(parts, axis=1)
+    for k, colour in enumerate(state_colours(parts.shape[1])):
+        ribbon.fill_between(x, top[:, k] - parts[:, k], top[:, k], step="post", color=colour, linewidth=0)
+    ribbon.set_ylim(0, 1)
+    ribbon.axis("off")
+    ax.tick_params(axis="x", pad=15, length=0)
+
+
+def state_keys(figure: Figure, n_states: int) -> None:
+    """Write which colour is which state under a figure."""
+    keys = [Patch(facecolor=colour, label=f"{k}") for k, colour in enumerate(state_colours(n_states))]
+    figure.legend(
+        handles=keys, loc="outside lower left", ncols=min(n_states, 12), fontsize=7.5, handlelength=1.1,
+        handleheight=1.1, columnspacing=1.1, handletextpad=0.5, title="share of runs in state", title_fontsize=7.5,
+        alignment="left",
+    )  # fmt: skip
