@@ -635,9 +635,9 @@ def test_the_comparison_of_ensembles(monkeypatch):
         "ensemble", "lr", "runs", "status", "steps", "generalised (median [quartiles], n)"
     ]  # fmt: skip
     assert table.rows == [
-        [Cell("1" * 10, swatch=colours[0], link=f"#e-{'1' * 10}"), 0.1, 3, Cell("3 done"), 200,
+        [Cell("1" * 10, setting="1" * 10, swatch=colours[0], link=f"#e-{'1' * 10}"), 0.1, 3, Cell("3 done"), 200,
          Cell(120.0, "120 [100 to never], 2 of 3")],
-        [Cell("2" * 10, swatch=colours[1], link=f"#e-{'2' * 10}"), True, 2, Cell("2 done"), 200,
+        [Cell("2" * 10, setting="2" * 10, swatch=colours[1], link=f"#e-{'2' * 10}"), True, 2, Cell("2 done"), 200,
          Cell(100.0, "100 [100 to 120], 2 of 2")],
     ]  # fmt: skip
     assert one.caption == "**test_accuracy** of every ensemble: median over runs, quartiles as a band."
