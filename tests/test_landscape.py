@@ -83,6 +83,45 @@ def test_a_bowl_comes_back_exactly():
     np.testing.assert_allclose(product, values[:, -1:] * flat(vector), atol=1e-6)
 
 
+def test_a_bowl_comes_back_along_eigenvectors_and_between_runs():
+    rng = np.random.default_rng(1)
+    weights = torch.tensor(rng.normal(size=(3, 6)))
+    roots = torch.tensor(rng.normal(size=(6, 6)))
+    bowl = roots @ roots.T
+
+    def losses(state):
+        return 0.5 * torch.einsum("si,ij,sj->s", state["w"], bowl, state["w"])
+
+    def at(first, second, n):
+        x, y = first.places(n)[:, :, None, None], second.places(n)[:, None, :, None]
+        u, v, w = (
+            tensor.numpy()[:, None, None] for tensor in (first.direction["w"], second.direction["w"], weights)
+        )
+        points = w + x * u + y * v
+        return 0.5 * np.einsum("sabi,ij,sabj->sab", points, bowl.numpy(), points)
+
+    state = {"w": weights}
+    _, _, vectors = ways.extremes(losses, state, 2)
+    along_vectors = ways.eigen_axes(vectors, weights.norm(dim=1).numpy(), 1.0)
+    between = ways.run_axes(state, 2)
+    for first, second in (along_vectors, between):
+        values = plane_losses(losses, state, first, second, 7)
+        np.testing.assert_allclose(values, at(first, second, 7), rtol=1e-10)
+        assert [convex_plane(own) for own in values] == [1.0] * 3
+    # Along an eigenvector the bowl bends by its eigenvalue, in norms of the weights, and the two do not mix.
+    top = torch.linalg.eigvalsh(bowl)[-1].item()
+    line = line_losses(losses, state, along_vectors[0], 7)
+    step = np.diff(along_vectors[0].places(7), axis=1)[:, :1]
+    np.testing.assert_allclose(
+        np.diff(line, 2, axis=1) / step**2,
+        (top * weights.norm(dim=1)[:, None] ** 2).expand(3, 5).numpy(),
+        rtol=1e-6,
+    )
+    # The way between two runs ends at the other run.
+    ends = line_losses(losses, state, Axis(between[0].direction, np.zeros(3), np.ones(3)), 3)[:, -1]
+    np.testing.assert_allclose(ends, losses({"w": weights.roll(-1, 0)}).numpy(), rtol=1e-12)
+
+
 def test_random_directions_are_normalised_by_filter(group):
     stack = group.stack(40)
     for own in stack.params.values():
