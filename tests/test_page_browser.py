@@ -258,6 +258,14 @@ def test_steps_are_zoomed_in_all_figures_and_back(one: Tab) -> None:
     assert len(boxes) >= 6 and all(boxes)
     numbers = [int(text.replace(",", "")) for text in ticks(one, "#figure-1")]
     assert len(numbers) >= 2 and all(49 <= number <= 101 for number in numbers)
+    # A band ends where the axes do, as the curves in it.
+    reach = one.eval(
+        """() => [...document.querySelectorAll('#figure-1 .plot')].find(p => p.offsetParent)
+          .querySelectorAll('.lens [id*="FillBetween"] use').values()
+          .map(x => x.getBoundingClientRect().width).toArray()"""
+    )
+    axes = place_of(one, (1, 0))[0] - place_of(one, (0, 0))[0]
+    assert len(reach) >= 6 and sum(abs(width / axes - 4) < 0.2 for width in reach) >= 4
     # What is read is what is seen.
     one.page.mouse.move(*place_of(one, (0.5, 0.5)))
     assert "step 75" in str(one.page.text_content(".reading"))

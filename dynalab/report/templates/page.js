@@ -144,17 +144,21 @@ function read(event, plot) {
 // Zoom: what is cut off at the axes moves into an SVG of its own, whose viewBox shows a part of it.
 var zoomed = {};
 function group(plot, item) { return plot.querySelector('[data-axes="' + item[6] + '"]'); }
-function lens(plot, item) {
-  if (item.lens) return item.lens;
-  var axes = group(plot, item), inner = document.createElementNS(axes.namespaceURI, "svg");
+// Axes within axes, a ribbon below them, have one that is as high as the figure.
+function lenses(plot, item) {
+  if (item.lenses) return item.lenses;
+  var axes = group(plot, item), height = plot.querySelector("svg").viewBox.baseVal.height, within = /-axes_\d+$/;
   var cut = Array.from(axes.children).filter(function (part) {
     return !/matplotlib\.axis_/.test(part.id) && (part.matches("[clip-path], image") || part.querySelector("[clip-path], image"));
   });
-  var size = { class: "lens", x: item[0], y: item[1], width: item[2] - item[0], height: item[3] - item[1], preserveAspectRatio: "none" };
-  Object.keys(size).forEach(function (name) { inner.setAttribute(name, size[name]); });
-  if (cut.length) cut[cut.length - 1].after(inner);
-  cut.forEach(function (part) { inner.appendChild(part); });
-  return (item.lens = inner);
+  return (item.lenses = [false, true].map(function (ribbon) {
+    var own = cut.filter(function (part) { return within.test(part.id) === ribbon; }), inner = document.createElementNS(axes.namespaceURI, "svg");
+    var size = { class: "lens", x: item[0], y: ribbon ? 0 : item[1], width: item[2] - item[0], height: ribbon ? height : item[3] - item[1], preserveAspectRatio: "none" };
+    Object.keys(size).forEach(function (name) { inner.setAttribute(name, size[name]); });
+    if (own.length) own[own.length - 1].after(inner);
+    own.forEach(function (part) { inner.appendChild(part); });
+    return inner;
+  }));
 }
 function nice(low, high, most) {
   var rough = (high - low) / most, ten = Math.pow(10, Math.floor(Math.log10(rough))), made = [];
@@ -165,7 +169,7 @@ function nice(low, high, most) {
 function ticks(plot, item, low, high) {
   var axis = item[4], axes = group(plot, item), wide = item[2] - item[0], whole = item.view[0] === 0 && item.view[1] === 1;
   all(".tick", axes).forEach(function (old) { old.remove(); });
-  var old = all('[id*="-xtick_"]', axes), pattern = old.find(function (tick) { return tick.querySelector("text") && tick.querySelector("use"); });
+  var old = all('[id*="-xtick_"]', axes), pattern = old.find(function (tick) { return tick.querySelector("text[x]"); });
   old.forEach(function (tick) { tick.classList.toggle("away", !whole); });
   if (whole || !pattern) return;
   var most = Math.max(2, Math.min(6, wide / (6 * Math.round(high).toLocaleString("en").length))), values = nice(low, high, most);
@@ -174,7 +178,7 @@ function ticks(plot, item, low, high) {
     for (var power = Math.ceil(Math.log10(Math.max(low, axis[2][0] || 1))); power <= Math.log10(high); power++) values.push(Math.pow(10, power));
   }
   values.forEach(function (value) {
-    var copy = pattern.cloneNode(true), old = Number(pattern.querySelector("use").getAttribute("x"));
+    var copy = pattern.cloneNode(true), old = Number(pattern.querySelector("text").getAttribute("x"));
     var part = (share(axis, value) - item.view[0]) / (item.view[1] - item.view[0]);
     copy.removeAttribute("id");
     all("[id]", copy).forEach(function (inner) { inner.removeAttribute("id"); });
@@ -190,10 +194,13 @@ function view(plot, item, range) {
   if (!(ends[1] - ends[0] > 1e-6)) ends = [0, 1];
   if (ends[0] === item.view[0] && ends[1] === item.view[1]) return;
   item.view = ends;
-  var inner = lens(plot, item), wide = item[2] - item[0], part = ends[1] - ends[0];
-  inner.setAttribute("viewBox", [item[0] + ends[0] * wide, item[1], part * wide, item[3] - item[1]].join(" "));
-  all("use", inner).forEach(function (dot) {
-    dot.setAttribute("transform", "matrix(" + part + ",0,0,1," + Number(dot.getAttribute("x")) * (1 - part) + ",0)");
+  var wide = item[2] - item[0], part = ends[1] - ends[0];
+  lenses(plot, item).forEach(function (inner) {
+    inner.setAttribute("viewBox", [item[0] + ends[0] * wide, inner.getAttribute("y"), part * wide, inner.getAttribute("height")].join(" "));
+    // Dots stay round; what fills a stretch of steps, which is placed at 0, does not.
+    all("use", inner).filter(function (dot) { return Number(dot.getAttribute("x")); }).forEach(function (dot) {
+      dot.setAttribute("transform", "matrix(" + part + ",0,0,1," + Number(dot.getAttribute("x")) * (1 - part) + ",0)");
+    });
   });
   all(".at", group(plot, item)).forEach(function (text) {
     var from = share(axis, Number(text.dataset.step)), to = (from - ends[0]) / part;
