@@ -155,7 +155,9 @@ def test_how_paths_are_told(page: Writer, outputs: Path) -> None:
     ensemble = make_ensemble(outputs, n_runs=4)
     same = make_hmm(outputs, ensemble, [np.repeat([0, 1, 2], 7)] * 4)
     one = {**same.data["paths"][0], "states": [0, 1, 2], "runs": 4}
-    page(found={ensemble.id: [altered(same, paths=[one])]}).says(f"All 4 runs go 0{ARROW}1{ARROW}2.")
+    page(found={ensemble.id: [altered(same, paths=[one])]}).says(
+        f"All 4 runs go 0{ARROW}1{ARROW}2 up to convergence."
+    )
     each = [{**one, "states": [0, k], "runs": 1} for k in (1, 2, 3, 4)]
     page(found={ensemble.id: [altered(same, paths=each)]}).says("Each of the 4 runs takes a path of its own.")
     some = [{**one, "runs": 3}, {**one, "states": list(range(15)), "runs": 1}]

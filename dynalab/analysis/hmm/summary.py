@@ -71,13 +71,13 @@ def _headline(findings: Findings, total: int) -> str:
             f"**Decoded without looking ahead** with the states of hmm-{decoded}: {count(total, 'run')}."
         ]
     paths = findings.paths
+    until = " up to convergence" if findings.convergence_rule else ""
     if len(paths) == 1:
         who = "The run goes" if total == 1 else f"All {total:,} runs go"
-        lines.append(f"{who} {path_words(paths[0].states)}.")
+        lines.append(f"{who} {path_words(paths[0].states)}{until}.")
     elif paths and len(paths) == total:
         lines.append(f"Each of the {total:,} runs takes a path of its own.")
     elif paths:
-        until = " up to convergence" if findings.convergence_rule else ""
         most = max(path.runs for path in paths)
         first = [path_words(path.states) for path in paths if path.runs == most]
         common = (
