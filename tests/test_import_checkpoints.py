@@ -8,6 +8,7 @@ import pickle
 import re
 import shutil
 import weakref
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -353,6 +354,14 @@ def _expanded(path: Path) -> None:
     write(path, {"a.weight": torch.ones(1).expand(1 << 20, 1 << 20)})
 
 
+def _compressed(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
 HOSTILE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "truncated": ("pt", _cut, "is damaged, or no checkpoint"),
     "truncated safetensors": ("safetensors", _cut, "is damaged, or no checkpoint"),
@@ -371,6 +380,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda p: torch.save(torch.nn.Linear(2, 2), p),
         "Linear, which only running code restores",
     ),
+    "what unpacks to any size": ("pt", _compressed, "its members are compressed"),
     "empty": ("bin", lambda p: p.write_bytes(b""), "is empty"),
     "text": (
         "bin",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,9 @@ def _load(path: Path, *, mapped: bool) -> Any:
     import torch
 
     try:
+        # torch.save stores its members as they are; what is compressed may unpack to any size.
+        if mapped and any(item.compress_type for item in zipfile.ZipFile(path).infolist()):
+            raise zipfile.BadZipFile("its members are compressed")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
