@@ -221,6 +221,8 @@ def test_what_commands_print_stands_on_the_page(here, tiny, tmp_path, monkeypatc
         "Analyses": ["analyze", "slingshot", "mine"],
         "runs list --analyses": ["runs", "list", "--analyses"],
         "report": ["report", ref],
+        "figure": ["figure", "curves", ref, "--to", str(tmp_path / "curves.svg")],
+        "figure --list": ["figure", "--list", ref],
         "data list": ["data", "list"],
         "data verify": ["data", "verify", "mnist", "--root", str(tmp_path)],
         "runs tag": ["runs", "tag", ref, "--add", "paper"],

@@ -144,6 +144,13 @@ def test_what_was_not_recorded_is_named_with_what_records_it(kind):
 def read(part, findings, groups):
     """Everything that is said of findings, on every medium."""
     blocks = list(part.module.show(findings, groups))
+    undeclared = [
+        block.name
+        for block in blocks
+        if isinstance(block, Figure)
+        and not any(fnmatchcase(block.name, name) for name in part.module.FIGURES)
+    ]
+    assert not undeclared
     words = [block.text for block in blocks if isinstance(block, Say)]
     words += [text for block in blocks if isinstance(block, Figure) for text in (block.caption, block.alt)]
     assert all(words)

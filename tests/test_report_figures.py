@@ -269,13 +269,21 @@ def test_labels_do_not_overlap() -> None:
 
 
 def test_powers_of_ten_are_plain_text() -> None:
-    assert [decade(10.0**n) for n in (-5, -2, 0, 3, 12)] == [
-        "10\u207b\u2075",
-        "0.01",
-        "1",
-        "1000",
-        "10\u00b9\u00b2",
-    ]
+    assert [decade(10.0**n) for n in (-5, 0, 12)] == ["10\u207b\u2075", "10\u2070", "10\u00b9\u00b2"]
+    assert [decade(value, plain=True) for value in (0.01, 1.0, 1000.0)] == ["0.01", "1", "1000"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "powers"), [(1e-2, 1e3, False), (1e-5, 1e1, True), (1e-3, 1e4, False)]
+)
+def test_an_axis_writes_all_its_ticks_in_one_way(low: float, high: float, powers: bool) -> None:
+    figure = dynalab.figures.curves(
+        np.arange(9), {"train": np.geomspace(low, high, 9)[None]}, logarithmic=True
+    )
+    figure.draw_without_rendering()
+    said = [tick.get_text() for tick in figure.axes[0].get_yticklabels() if tick.get_text()]
+    assert len(said) > 2 and all(text.startswith("10") and not text.isdecimal() for text in said) == powers
+    assert powers or all(float(text) > 0 for text in said)
 
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ the findings.
 It may hold
 
 - `TITLE`, the heading of its section, or a function of the findings that returns it;
+- `FIGURES`, the names of its figures, `profile-*` where they begin so, and `PAPERS`, those of its paper: name -> a
+  function of label -> group that returns a `Figure`;
 - `LEAD`, the name of its figure that answers its question: the page begins with it, in place of the curves;
 - `contrast(findings)`, of the findings of two stored results by their ids, the reference first: a frozen dataclass
   `Contrast`, which is stored; `CONTRAST_VERSION`, which is raised when its numbers change; `compared(findings)`, the

@@ -24,6 +24,7 @@ from dynalab.show.blocks import Block, Say, Span, Strip, Strips, Table, run_cell
 
 VERSION = 3
 TITLE = "Periods and regimes"
+FIGURES = ("periods",)
 NEEDS = Needs(
     ("scale_invariant_norm",),
     optional=("effective_gradient_norm", "train_loss", "train_loss_max", "batch_loss"),

@@ -22,6 +22,7 @@ from dynalab.probes import spectrum as probe
 from dynalab.show.blocks import Block, Cell, Heatmap, Map, Say, Table, run_cell
 
 VERSION = 2
+FIGURES = ("spectrum",)
 LARGEST = ("eigenvalue_max", "sharpness")
 # Of the preconditioned Hessian is the threshold of an adaptive optimizer, which this is not.
 PRECONDITIONED = "preconditioned_sharpness"

@@ -35,6 +35,7 @@ COMMANDS = {
     "fork": ("dynalab.cli.fork", "Go on from a stored state with something changed."),
     "reproduce": ("dynalab.cli.reproduce", "Try a paper's claims, and say of each what holds here."),
     "report": ("dynalab.cli.report", "Write one self-contained HTML page."),
+    "figure": ("dynalab.cli.figure", "Draw one figure of the page for a paper."),
     "runs": (
         "dynalab.cli.runs",
         "List, show, watch, compare, query, tag, archive and remove what is stored.",

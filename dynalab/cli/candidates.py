@@ -19,6 +19,7 @@ from dynalab.config import explain, registry
 from dynalab.config.keys import stored_keys
 from dynalab.config.places import outputs_root
 from dynalab.core.errors import DynalabError
+from dynalab.report.names import MADE_BY as FIGURES
 from dynalab.store.filters import FIELDS
 from dynalab.store.names import ANALYSIS, inside
 from dynalab.store.paths import OutputPaths
@@ -134,7 +135,7 @@ def of(ctx: click.Context, param: click.Parameter, word: str) -> list[Candidate]
     sources: list[tuple[str, Callable[[Line, str], Iterable[Candidate]]]] = [
         ("KIND", _kinds), ("SHEET", _sheets), ("REPRODUCTION", _reproductions),
         ("KEY", _overrides), ("ANALYSIS", _analyses), ("ENSEMBLE", _ensembles), ("REF", _ensembles),
-        ("STEP", _kept_steps), ("TERMS", _terms), ("EXPERIMENT", _experiments),
+        ("FIGURE", _figures), ("STEP", _kept_steps), ("TERMS", _terms), ("EXPERIMENT", _experiments),
     ]  # fmt: skip
     for name, source in sources:
         if name in line.takes:
@@ -151,6 +152,18 @@ def _kinds(line: Line, word: str) -> Iterator[Candidate]:
 
 def _sheets(line: Line, word: str) -> Iterator[Candidate]:
     return (Candidate(name) for name in line.options("reproduce"))
+
+
+def _figures(line: Line, word: str) -> Iterator[Candidate]:
+    """Yield names of figures: the page's own, and those that analyses say they have, read without importing them."""
+    yield from (Candidate(name) for name in FIGURES)
+    for root in (Path(registry.__file__).parent.parent, *line.folders):
+        folder = root / "analysis"
+        for path in sorted([*folder.glob("*.py"), *folder.glob("*/__init__.py")]):
+            declared = re.findall(
+                r"^(?:FIGURES|PAPERS) = [({](.*?)[)}]$", path.read_text(), re.MULTILINE | re.DOTALL
+            )
+            yield from (Candidate(name) for name in re.findall(r'"([\w-]+)"', " ".join(declared)))
 
 
 def _reproductions(line: Line, word: str) -> Iterator[Candidate]:

@@ -60,12 +60,17 @@ def _without(sections: Sequence[Section], lead: Picture) -> list[Section]:
     ]
 
 
+def numbered(page: Page) -> list[tuple[Section, Picture]]:
+    """Return the figures of a page with their sections, in the order of their numbers, the top one first."""
+    lead = _first(page.sections)
+    return [*([lead] if lead else []), *walk(_without(page.sections, lead[1]) if lead else page.sections)]
+
+
 def render(page: Page, folder: Path) -> str:
     """Return the page as HTML, and save its figures in a folder beside it; they are numbered as they come."""
     lead, drawn = _first(page.sections), dict[tuple[str, str], dict[str, Any]]()
     sections = _without(page.sections, lead[1]) if lead else page.sections
-    pictures = [*([lead] if lead else []), *walk(sections)]
-    for number, (section, picture) in enumerate(pictures, 1):
+    for number, (section, picture) in enumerate(numbered(page), 1):
         name = f"{section.anchor}-{picture.name}"
         document = svg.to_svg(picture.figure)
         svg.save(picture.figure, document, folder, name)

@@ -76,6 +76,8 @@ class Panel:
     curves: Mapping[str, Mapping[str, Series]]
     logarithmic: bool = False  # whether y is, where the values allow it
     level: float | None = None  # where a dotted line runs across; None: nowhere
+    # Label -> a dashed curve in its colour: a threshold.
+    dashed: Mapping[str, Series] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

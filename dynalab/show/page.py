@@ -53,7 +53,7 @@ def settled(
     block: Block,
     label: Callable[[str], str] = run_label,
     log_steps: bool | None = None,
-    size: tuple[float, float] | None = None,
+    size: tuple[float, float | None] | None = None,
 ) -> Block:
     """Return a block whose figure is drawn, as `plots.draw` does, and whose runs are named by their ids' labels."""
     if isinstance(block, Figure):
@@ -147,7 +147,9 @@ def _blocks() -> Any:
     return environment().get_template("blocks.html.j2").module
 
 
-def html(blocks: Iterable[Block], prefix: str = "dynalab", size: tuple[float, float] | None = None) -> str:
+def html(
+    blocks: Iterable[Block], prefix: str = "dynalab", size: tuple[float, float | None] | None = None
+) -> str:
     """Return blocks as HTML without a page around them, with a prefix before the ids in figures of a size."""
     parts = []
     for block in (settled(block, size=size) for block in blocks):

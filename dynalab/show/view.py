@@ -17,7 +17,7 @@ class View:
     blocks: Sequence[Block]  # the blocks; `dynalab.figures.draw` draws those that are figures
     name: str = "dynalab"  # put before the ids in figures, so that those of several results do not clash
     # Width and height of its figures, in inches; None: of each its own.
-    size: tuple[float, float] | None = None
+    size: tuple[float, float | None] | None = None
     made: object = None  # the function that they are from, which errors in drawing them are put down to
 
     def __iter__(self) -> Iterator[Block]:

@@ -52,6 +52,7 @@ VERSION = 4
 NEEDS = Needs(statuses=("done", "diverged"), across=True, sweeps=True)
 TITLE = "Which setting is better"
 LEAD = "ranking"
+FIGURES = ("ranking", "response", "effect")
 
 
 @dataclass(frozen=True, kw_only=True)

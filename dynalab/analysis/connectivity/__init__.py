@@ -49,6 +49,7 @@ __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "explor
 
 VERSION = 2
 TITLE = "Connectivity"
+FIGURES = ("connectivity",)
 
 
 def NEEDS(config: Config | None = None) -> Needs:

@@ -37,6 +37,7 @@ __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
 VERSION = 1
 TITLE = "Directions of training"
+FIGURES = ("trajectory-maps", "directions", "directions-of-parts")
 RECORD = record_of("directions")
 
 

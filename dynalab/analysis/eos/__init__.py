@@ -18,6 +18,7 @@ from dynalab.analysis.cycle import cycle_of, groups_at_ends
 from dynalab.analysis.eos.confirm import Confirmation, compare, halvings, show_forks
 from dynalab.analysis.eos.corroborate import LossAround, RawSharpness, loss_before_and_after, raw_sharpness
 from dynalab.analysis.eos.edge import Edge, edge_of
+from dynalab.analysis.eos.papers import cohen2021
 from dynalab.analysis.eos.ratios import NEEDED, Ratios, eigenvalue, ratios_of
 from dynalab.core.stats import passage, quartiles
 from dynalab.core.waves import Fork
@@ -37,6 +38,8 @@ NEEDS = Needs(
 )
 TITLE = "Edge of stability"
 LEAD = "edge"
+FIGURES = ("edge", "halved")
+PAPERS = {"cohen2021": cohen2021}
 # Verdicts that leave open whether a run arrived.
 UNTOLD = ("insufficient_data", "unknown")
 IN_WORDS = {

@@ -27,6 +27,7 @@ __all__ = [
 ]  # fmt: skip
 
 VERSION = 10
+FIGURES = ("map", "states", "selection", "detours", "profile-*")
 CONTRAST_VERSION = 3  # it rises when a number of `contrast` changes
 
 

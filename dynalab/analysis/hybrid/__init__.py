@@ -46,6 +46,7 @@ __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "explore", "show"]
 
 VERSION = 1
 TITLE = "Training a part alone"
+FIGURES = ("hybrid",)
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 NORM = "norm"
 # Where no steps are given: shares of training after which the rest is held.

@@ -41,6 +41,7 @@ __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
 VERSION = 1
 TITLE = "Tangent kernel"
+FIGURES = ("kernel", "kernel-maps")
 RECORD = "snapshots.at=log"
 NEEDS = Needs(
     optional=tuple(LEVELS.values()),

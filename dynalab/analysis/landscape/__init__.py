@@ -32,6 +32,7 @@ __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
 VERSION = 1
 TITLE = "Loss landscape"
+FIGURES = ("landscape", "landscape-lines")
 NEEDS = Needs(optional=("train_loss", "test_loss"), record="snapshots.at=log", weights=True, network=True)
 PLANES = ("random", "eigen", "path", "runs")
 

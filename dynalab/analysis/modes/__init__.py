@@ -42,6 +42,7 @@ __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
 VERSION = 1
 TITLE = "Modes of training"
+FIGURES = ("modes", "modes-against-averages", "modes-floats")
 RECORD = "snapshots.every=20"
 NEEDS = Needs(record=RECORD, weights=True)
 

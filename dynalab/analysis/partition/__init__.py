@@ -33,6 +33,7 @@ __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
 VERSION = 1
 TITLE = "Partition of a slice"
+FIGURES = ("partition", "partition-*")
 NEEDS = Needs(record="snapshots.at=log", statuses=("done", "diverged"), weights=True, network=True)
 # Examples among which three are looked for that span a plane.
 CANDIDATES = 12

@@ -59,6 +59,7 @@ def NEEDS(config: Config | None = None) -> Needs:
 
 
 TITLE = "Hidden progress"
+FIGURES = ("hidden-progress",)
 
 
 @dataclass(frozen=True, kw_only=True)

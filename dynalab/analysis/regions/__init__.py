@@ -58,6 +58,7 @@ __all__ = [
 
 VERSION = 2
 TITLE = "Linear regions"
+FIGURES = ("regions",)
 RECORD = record_of("regions")
 
 

@@ -21,6 +21,7 @@ from dynalab.analysis.slingshot.confirm import compare, words
 from dynalab.analysis.slingshot.findings import Event, Findings, RunFindings, Summary
 from dynalab.analysis.slingshot.kinds import Evidence, name
 from dynalab.analysis.slingshot.norms import cycles
+from dynalab.analysis.slingshot.papers import thilak2022
 from dynalab.analysis.slingshot.spikes import (
     find_spikes,
     fitted_from,
@@ -53,6 +54,8 @@ NEEDS = Needs(
 )
 TITLE = "Slingshots"
 LEAD = "slingshots"
+FIGURES = ("slingshots",)
+PAPERS = {"thilak2022": thilak2022}
 FEWEST_ROWS = 10
 # Rows this many steps apart may miss spikes, where the largest loss between them is not known.
 COARSE = 50

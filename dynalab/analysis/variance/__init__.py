@@ -22,6 +22,7 @@ from dynalab.show.blocks import Block, Cell, Intervals, Levels, Say, Table
 VERSION = 2
 NEEDS = Needs(record=CROSSED)
 TITLE = "Where the spread comes from"
+FIGURES = ("shares",)
 FEW = 4  # below this many levels an interval says little about a source
 
 

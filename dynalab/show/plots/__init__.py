@@ -51,7 +51,7 @@ from dynalab.show.plots.similarity import similarity_maps
 from dynalab.show.plots.spectrum import ROWS as MAPS
 from dynalab.show.plots.spectrum import spectral_density
 from dynalab.show.plots.states import state_profiles, state_raster
-from dynalab.show.plots.style import Size, checked, state_colours, style
+from dynalab.show.plots.style import Size, redrawn, state_colours, style
 from dynalab.show.plots.surfaces import surface_pictures
 
 __all__ = [
@@ -107,9 +107,7 @@ def draw(
         TypeError: There is no such kind of figure.
     """
     if isinstance(block, Picture):
-        if size is not None:
-            block.figure.set_size_inches(*checked(size))
-        return block.figure
+        return block.figure if size is None else redrawn(block.figure, size)
     if isinstance(block, Halved):
         return _halved(block.strips[:ROWS], label, size)
     if isinstance(block, Strips):
@@ -277,7 +275,8 @@ def _lines(block: Lines, log_steps: bool | None, size: Size | None) -> matplotli
             label: np.stack([own[run].at(steps) if run in own else absent for run in runs])
             for label, own in panel.curves.items()
         }
-        panels.append(LinePanel(panel.title, steps, series, panel.logarithmic, panel.level))
+        dashed = {name: _curve(own) for name, own in panel.dashed.items()}
+        panels.append(LinePanel(panel.title, steps, series, panel.logarithmic, panel.level, dashed))
     diverged = np.array([block.diverged.get(run, np.nan) for run in runs], float)
     return line_panels(
         panels, marked=block.marks, diverged=diverged, log_steps=log_steps, axis=block.axis, size=size

@@ -18,16 +18,16 @@ from dynalab.show.plots.style import (
     log_y,
     new_figure,
     polish,
+    redrawable,
     run_mark,
     step_axis,
-    style,
 )
 
 # More bands than these would hide each other.
 BANDS = 6
 
 
-@style()
+@redrawable
 def comparison(
     ensembles: Mapping[str, tuple[np.ndarray, np.ndarray]],
     *,

@@ -14,7 +14,9 @@ from dynalab.core.words import count
 from dynalab.show.plots import thin
 from dynalab.show.plots.style import (
     CYCLE,
+    DASHED,
     INK,
+    MUTED,
     SPLITS,
     Size,
     footnote,
@@ -25,10 +27,10 @@ from dynalab.show.plots.style import (
     marks,
     new_figure,
     polish,
+    redrawable,
     run_mark,
     state_colours,
     step_axis,
-    style,
 )
 
 # A logarithmic axis shows less than this range worse than a linear one.
@@ -151,15 +153,19 @@ def draw_panel(
     colours: Mapping[str, str] | None = None,
     diverged: np.ndarray | None = None,
     marked: Mapping[str, float | None] | None = None,
+    level: float | None = None,
+    dashed: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> list[str]:
     """Draw one panel of labelled metrics (S, T) on the same steps and return what a reader must be told of it.
 
-    `train` and `test` have colours of their own; y is logarithmic where the values allow it.
+    `train` and `test` have colours of their own; y is logarithmic where the values allow it. A dotted line runs across
+    at a level; dashed are label -> (steps, values) of a curve in the label's colour.
     """
     notes, ends = [], []
+    shades = dict(colours or {})
     logarithmic = logarithmic and spans_decades(list(series.values()))
     for index, (label, values) in enumerate(series.items()):
-        colour = (colours or {}).get(label) or SPLITS.get(label) or CYCLE[index % len(CYCLE)]
+        colour = shades.setdefault(label, SPLITS.get(label) or CYCLE[index % len(CYCLE)])
         if logarithmic and (zeros := int((values == 0).sum())):
             notes.append(
                 f"{label}: {count(zeros, 'value')} of exactly 0 cannot be shown on a logarithmic axis"
@@ -169,7 +175,19 @@ def draw_panel(
         ends.append((drawn.end, label, colour))
     polish(ax)
     step_axis(ax, steps, log_steps)
-    ax.set_ylim(ax.get_ylim())
+    # The limits are settled before labels are placed by them.
+    low, high = ax.get_ylim()
+    for label, (at, limits) in (dashed or {}).items():
+        ax.plot(at, limits, color=shades.get(label, INK), linewidth=0.9, linestyle=DASHED, zorder=2.5)
+        high = max(high, 1.05 * float(np.median(limits))) if len(limits) else high
+    if level is not None:
+        low, high = min(low, 0.95 * level), max(high, 1.05 * level)
+        ax.axhline(level, color=INK, linewidth=0.7, linestyle=(0, (1, 2)), zorder=1.8)
+        ax.annotate(
+            f"{level:g}", (0.0, level), (3, 1.5), xycoords=("axes fraction", "data"),
+            textcoords="offset points", fontsize=7, color=MUTED, va="bottom",
+        )  # fmt: skip
+    ax.set_ylim(low, high)
     if len(ends) > 1:
         label_ends(ax, ends)
     rows = marks(ax, marked or {})
@@ -177,7 +195,7 @@ def draw_panel(
     return notes
 
 
-@style()
+@redrawable
 def curves(
     steps: np.ndarray,
     series: Mapping[str, np.ndarray],
@@ -207,7 +225,7 @@ def curves(
     return _panels(steps, [(title, series, logarithmic)], log_steps, diverged, marked, size)
 
 
-@style()
+@redrawable
 def training_curves(
     steps: np.ndarray,
     losses: Mapping[str, np.ndarray],
@@ -248,7 +266,7 @@ def _panels(
     marked: Mapping[str, float | None] | None,
     size: Size | None,
 ) -> Figure:
-    figure = new_figure(7.6 if len(panels) > 1 else 5.0, 2.9, size)
+    figure = new_figure(7.6 if len(panels) > 1 else 5.0, 2.9, size, stacked=0.75 * max(len(panels), 1))
     logged = is_log_spaced(steps) if log_steps is None else log_steps
     notes: list[str] = []
     for index, (title, series, logarithmic) in enumerate(panels):

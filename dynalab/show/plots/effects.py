@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dynalab.core.words import signed
-from dynalab.show.plots.style import INK, MUTED, Size, new_figure, polish, style
+from dynalab.show.plots.style import INK, MUTED, Size, new_figure, polish, redrawable
 
 FOUND = "#D55E00"
 # How far beyond what is known an open interval is drawn, in parts of the whole width.
@@ -19,7 +19,7 @@ OPEN = 0.08
 WHOLE = 20
 
 
-@style()
+@redrawable
 def effect_rows(
     labels: Sequence[str],
     effects: Sequence[float | None],

@@ -21,11 +21,11 @@ from dynalab.show.plots.style import (
     log_y,
     new_figure,
     polish,
+    redrawable,
     run_axes,
     run_mark,
     step_axis,
     step_span,
-    style,
 )
 
 # Rows of one figure; the caption says how many runs there are.
@@ -46,7 +46,7 @@ OTHER = "#dfe2e8"
 Curve = tuple[np.ndarray, np.ndarray]
 
 
-@style()
+@redrawable
 def events_over_curves(
     labels: Sequence[str],
     left: Sequence[Curve],

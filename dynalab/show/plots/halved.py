@@ -21,14 +21,14 @@ from dynalab.show.plots.style import (
     log_y,
     new_figure,
     polish,
+    redrawable,
     run_axes,
     run_mark,
     step_axis,
-    style,
 )
 
 
-@style()
+@redrawable
 def halved_rate(
     labels: Sequence[str],
     rows: Sequence[Mapping[str, np.ndarray]],

@@ -18,9 +18,9 @@ from dynalab.show.plots.style import (
     Size,
     new_figure,
     polish,
+    redrawable,
     run_mark,
     step_span,
-    style,
 )
 
 BINS = 90
@@ -28,7 +28,7 @@ BINS = 90
 DOTS, QUARTILES = 60, 4
 
 
-@style()
+@redrawable
 def landmark_steps(
     rows: Mapping[str, np.ndarray],
     *,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 
 import numpy as np
@@ -13,15 +13,13 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from dynalab.show.plots.curves import draw_panel
 from dynalab.show.plots.style import (
     CYCLE,
-    INK,
-    MUTED,
     SPLITS,
     Size,
     footnote,
     is_log_spaced,
     marks,
     new_figure,
-    style,
+    redrawable,
 )
 
 
@@ -35,9 +33,11 @@ class LinePanel:
     series: Mapping[str, np.ndarray]
     logarithmic: bool = False  # whether y is, where the values allow it
     level: float | None = None  # where a dotted line runs across, or None
+    # Label -> (steps, values) of a dashed curve in its colour.
+    dashed: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
-@style()
+@redrawable
 def line_panels(
     panels: Sequence[LinePanel],
     *,
@@ -57,7 +57,7 @@ def line_panels(
         axis: What the curves are over, where it is not steps.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
-    figure = new_figure(7.6, 2.2 + 2.7 * (len(panels) - 1), size)
+    figure = new_figure(7.6, 2.2 + 2.7 * (len(panels) - 1), size, stacked=0.7)
     heights = [1, *[1.25] * (len(panels) - 1)]
     axes = list(figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights).flat)
     notes: list[str] = []
@@ -69,7 +69,8 @@ def line_panels(
         # The labels of what is marked stand above the uppermost panel.
         notes += draw_panel(
             ax, panel.steps, panel.series, title=panel.title, logarithmic=panel.logarithmic, diverged=diverged,
-            log_steps=logged, colours=colours, marked=marked if ax is axes[0] else None,
+            log_steps=logged, colours=colours, marked=marked if ax is axes[0] else None, level=panel.level,
+            dashed=panel.dashed,
         )  # fmt: skip
         if axis:
             ax.xaxis.set_major_formatter(ScalarFormatter())
@@ -79,21 +80,13 @@ def line_panels(
             ax.set_label("")
         if ax is not axes[-1]:
             ax.set_xlabel("")
-        if panel.level is not None:
-            low, high = ax.get_ylim()
-            ax.set_ylim(min(low, 0.95 * panel.level), max(high, 1.05 * panel.level))
-            ax.axhline(panel.level, color=INK, linewidth=0.7, linestyle=(0, (1, 2)), zorder=1.8)
-            ax.annotate(
-                f"{panel.level:g}", (0.0, panel.level), (3, 1.5), xycoords=("axes fraction", "data"),
-                textcoords="offset points", fontsize=7, color=MUTED, va="bottom",
-            )  # fmt: skip
     for ax in axes[1:]:
         marks(ax, {" " * index: step for index, step in enumerate((marked or {}).values())})
     footnote(figure, notes)
     return figure
 
 
-@style()
+@redrawable
 def hidden_progress(
     steps: np.ndarray,
     accuracy: np.ndarray,

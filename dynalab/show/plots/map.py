@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 from matplotlib.path import Path
 
-from dynalab.show.plots.style import INK, MUTED, Size, new_figure, state_colours, style, text_on
+from dynalab.show.plots.style import INK, MUTED, Size, new_figure, redrawable, state_colours, text_on
 
 # Height of an arc for each state that it leaps, in the distance of two states.
 RISE = 0.3
@@ -54,7 +54,7 @@ def forks(graph: nx.DiGraph) -> list[int]:
     return [state for state, runs in ways.items() if sum(n >= LEAST_RUNS for n in runs) > 1]
 
 
-@style()
+@redrawable
 def training_map(
     n_states: int,
     edges: Sequence[Mapping[str, Any]],

@@ -17,8 +17,8 @@ from dynalab.show.plots.style import (
     is_log_spaced,
     new_figure,
     polish,
+    redrawable,
     step_axis,
-    style,
 )
 
 COLUMNS = 4
@@ -27,7 +27,7 @@ MOST = 30
 POINTS = 400
 
 
-@style()
+@redrawable
 def metric_panels(
     steps: Mapping[str, np.ndarray],
     metrics: Mapping[str, np.ndarray],
@@ -90,7 +90,7 @@ def metric_panels(
         # A line break of an imported name would leave the figure.
         ax.set_title(" ".join(name.split()), fontsize=8, color=colours[group_of[name]], pad=4)
     more = 0.12 * footnote(figure, notes)
-    foot, height = foot + more, height + more if size is None else size[1]
+    foot, height = foot + more, height + more if size is None or size[1] is None else size[1]
     figure.set_figheight(height)
     figure.subplots_adjust(
         left=left, right=0.98, top=1 - (head + 0.14) / height, bottom=foot / height, wspace=0.36, hspace=0.62

@@ -10,9 +10,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import NullFormatter
 
-from dynalab.show.plots.style import INK, Size, decade, is_narrow, new_figure, polish
+from dynalab.show.plots.style import INK, Decades, Size, is_narrow, new_figure, polish
 
 # In a row.
 COLUMNS = 3
@@ -29,7 +29,9 @@ def places(
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     columns = min(COLUMNS, len(titles))
-    figure = new_figure(7.6 if columns > 1 else 6.0, heights[columns] * -(-len(titles) // columns), size)
+    rows = -(-len(titles) // columns)
+    natural = heights[columns] * rows
+    figure = new_figure(7.6 if columns > 1 else 6.0, natural, size, stacked=2.5 * len(titles) / natural)
     columns = 1 if is_narrow(figure) else columns
     grid = list(figure.subplots(-(-len(titles) // columns), columns, squeeze=False).flat)
     for ax in grid[len(titles) :]:
@@ -59,7 +61,7 @@ def bar(figure: Figure, drawn: ScalarMappable, axes: Sequence[Axes], columns: in
     )
     made.ax.tick_params(labelsize=7, length=2)
     if isinstance(drawn.norm, LogNorm):
-        made.ax.yaxis.set_major_formatter(FuncFormatter(decade))
+        made.ax.yaxis.set_major_formatter(Decades())
         made.ax.yaxis.set_minor_formatter(NullFormatter())
     made.set_label(unit, fontsize=7.5)
     return made

@@ -11,13 +11,13 @@ from matplotlib.colors import BoundaryNorm, ListedColormap, Normalize, to_rgba
 from matplotlib.figure import Figure
 
 from dynalab.show.plots import pictures
-from dynalab.show.plots.style import INK, Size, style
+from dynalab.show.plots.style import INK, Size, redrawable
 
 # Polygons up to which outlines hide nothing; those of more are the fainter.
 OUTLINED = 1000
 
 
-@style()
+@redrawable
 def polygon_pictures(
     titles: Sequence[str],
     polygons: Sequence[Sequence[np.ndarray]],

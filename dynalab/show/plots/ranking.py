@@ -20,8 +20,8 @@ from dynalab.show.plots.style import (
     keys,
     new_figure,
     polish,
+    redrawable,
     run_mark,
-    style,
 )
 
 Values = Sequence[Sequence[float | None]]
@@ -30,7 +30,7 @@ Bounds = Sequence[Sequence[float | None]]
 WIDE = 8
 
 
-@style()
+@redrawable
 def ranking(
     labels: Sequence[str],
     values: Values,
@@ -119,7 +119,7 @@ def _stacked(values: Sequence[float], left: float, right: float) -> np.ndarray:
     return level * min(0.07, 0.42 / max(float(level.max(initial=0.0)), 1.0))
 
 
-@style()
+@redrawable
 def response(
     at: Sequence[float],
     values: Values,
@@ -190,7 +190,7 @@ def response(
     return figure
 
 
-@style()
+@redrawable
 def effect(
     at: Sequence[str],
     lines: Sequence[str],

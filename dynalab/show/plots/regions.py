@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dynalab.core.words import number
-from dynalab.show.plots.style import CYCLE, INK, MUTED, Size, new_figure, polish, style
+from dynalab.show.plots.style import CYCLE, INK, MUTED, Size, new_figure, polish, redrawable
 
 INSIDE, OUTSIDE = CYCLE[2], CYCLE[1]
 # Where an interval lies -> its colour, and the mark of its estimate, which tells the same without colour.
@@ -24,7 +24,7 @@ MARGIN = 0.12
 Bounds = Sequence[float | None]
 
 
-@style()
+@redrawable
 def estimates_in_regions(
     labels: Sequence[str],
     values: Sequence[float],

@@ -9,10 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from dynalab.show.plots.style import CYCLE, INK, MUTED, Size, footnote, is_narrow, new_figure, polish, style
+from dynalab.show.plots.style import (
+    CYCLE,
+    INK,
+    MUTED,
+    Size,
+    footnote,
+    is_narrow,
+    new_figure,
+    polish,
+    redrawable,
+)
 
 
-@style()
+@redrawable
 def model_selection(
     n_states: Sequence[int],
     heldout: Sequence[float | None],
@@ -40,7 +50,7 @@ def model_selection(
     score, error, criterion = (np.array(item, dtype=float) for item in (heldout, errors, bic))
     whole = np.ones(len(k), bool) if converged is None else np.asarray(converged, dtype=bool)
     panels = [name for name, item in (("score", score), ("bic", criterion)) if np.isfinite(item).any()]
-    figure = new_figure(7.6 if len(panels) > 1 else 4.2, 2.6, size)
+    figure = new_figure(7.6 if len(panels) > 1 else 4.2, 2.6, size, stacked=0.9 * max(len(panels), 1))
     for index, name in enumerate(panels):
         rows, columns = (len(panels), 1) if is_narrow(figure) else (1, len(panels))
         ax = figure.add_subplot(rows, columns, index + 1)

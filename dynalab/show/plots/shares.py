@@ -9,13 +9,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from dynalab.show.plots.style import CYCLE, INK, MUTED, Size, is_narrow, new_figure, polish, run_mark, style
+from dynalab.show.plots.style import (
+    CYCLE,
+    INK,
+    MUTED,
+    Size,
+    is_narrow,
+    new_figure,
+    polish,
+    redrawable,
+    run_mark,
+)
 
 # More dots than this in a column are drawn fainter.
 MANY = 40
 
 
-@style()
+@redrawable
 def variance_shares(
     sources: Sequence[str],
     shares: np.ndarray,
@@ -38,7 +48,7 @@ def variance_shares(
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     panels = len(factors) if values is not None else 0
-    figure = new_figure(7.6, max(2.1, 0.42 * len(sources) + 0.9), size)
+    figure = new_figure(7.6, max(2.1, 0.42 * len(sources) + 0.9), size, stacked=1.0 + bool(panels))
     if is_narrow(figure) and panels:
         rows = figure.add_gridspec(2, 1)
         below = rows[1].subgridspec(1, panels)

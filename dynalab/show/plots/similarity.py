@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dynalab.show.plots.style import INK, Size, is_narrow, new_figure, polish, style
+from dynalab.show.plots.style import INK, Size, is_narrow, new_figure, polish, redrawable
 
 # Labels of steps on an axis of a map.
 LABELS = 4
 
 
-@style()
+@redrawable
 def similarity_maps(
     titles: Sequence[str],
     steps: Sequence[np.ndarray],
@@ -37,7 +37,7 @@ def similarity_maps(
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     rows = -(-len(titles) // 2)
-    figure = new_figure(7.6, 3.2 * rows, size)
+    figure = new_figure(7.6, 3.2 * rows, size, stacked=0.85 * len(titles) / rows)
     columns = 1 if is_narrow(figure) or len(titles) == 1 else 2
     grid = figure.subplots(-(-len(titles) // columns), columns, squeeze=False)
     for place, ax in enumerate(grid.flat):

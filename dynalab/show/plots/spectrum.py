@@ -15,16 +15,17 @@ from dynalab.show.plots.style import (
     CYCLE,
     DASHED,
     INK,
+    Decades,
     Size,
     decade,
     key,
     keys,
     new_figure,
     polish,
+    redrawable,
     run_axes,
     run_mark,
     step_axis,
-    style,
 )
 
 ROWS = 4
@@ -32,7 +33,7 @@ ROWS = 4
 FAINT = 1e-6
 
 
-@style()
+@redrawable
 def spectral_density(
     labels: Sequence[str],
     steps: Sequence[np.ndarray],
@@ -76,7 +77,7 @@ def spectral_density(
         _eigenvalues(ax, edges, low, high)
     if mesh is not None:
         bar = figure.colorbar(mesh, ax=figure.axes, pad=0.015, fraction=0.03, aspect=22 * len(labels))
-        bar.ax.yaxis.set_major_formatter(decade)
+        bar.ax.yaxis.set_major_formatter(Decades())
         bar.ax.tick_params(labelsize=7, length=2)
         bar.set_label("share of the eigenvalues in a bin", fontsize=7.5)
     handles = [] if largest is None else [key(CYCLE[1], "largest eigenvalue")]
@@ -120,6 +121,9 @@ def _eigenvalues(ax: Axes, edges: np.ndarray, low: float, high: float) -> None:
     places = place(ticks, edges)
     inside = (places >= low) & (places <= high)
     ax.set_yticks(places[inside])
-    ax.set_yticklabels([("\u2212" if tick < 0 else "") + decade(abs(tick)) for tick in ticks[inside]])
+    few = len(powers) > 0 and powers[0] >= 1e-3 and powers[-1] <= 1e4
+    ax.set_yticklabels(
+        [("\u2212" if tick < 0 else "") + decade(abs(tick), plain=few) for tick in ticks[inside]]
+    )
     ax.set_ylim(low, high)
     ax.set_ylabel("eigenvalue", fontsize=7.5)

@@ -18,10 +18,10 @@ from dynalab.show.plots.style import (
     is_log_spaced,
     new_figure,
     polish,
+    redrawable,
     run_mark,
     state_colours,
     step_axis,
-    style,
     text_on,
 )
 
@@ -51,7 +51,7 @@ def common_grid(
     return grid, table
 
 
-@style()
+@redrawable
 def state_raster(
     steps: Sequence[np.ndarray],
     states: Sequence[np.ndarray],
@@ -132,7 +132,7 @@ def _draw_landmarks(ax: Axes, landmarks: Mapping[str, np.ndarray], n_runs: int) 
     return handles
 
 
-@style()
+@redrawable
 def state_profiles(
     means: np.ndarray, metrics: Sequence[str], *, unit: str = "z", title: str = "", size: Size | None = None
 ) -> Figure:

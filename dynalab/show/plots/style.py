@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import textwrap
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec
+from weakref import WeakKeyDictionary
 
 import matplotlib
 import numpy as np
@@ -17,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator, NullFormatter
 
 from dynalab.core.errors import ConfigError
 
@@ -26,8 +28,9 @@ INK, MUTED, GRID = "#20242c", "#697080", "#e4e7ec"
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4D4D4D")
 SPLITS = {"train": CYCLE[0], "test": CYCLE[1]}
 
-# Width and height, in inches.
-Size = tuple[float, float]
+P = ParamSpec("P")
+# Width and height, in inches; a height of None is what the figure takes at that width.
+Size = tuple[float, float | None]
 LEAST, MOST, NARROW, PAGE = 0.5, 100.0, 5.0, 7.6
 
 # No axis is logarithmic in silence.
@@ -73,6 +76,8 @@ STYLE: dict[str, Any] = {
     # Widths as browsers have them: hinted at screen resolution they are up to a tenth off, and labels are cut.
     "text.hinting": "none",
     "svg.fonttype": "none",
+    # Letters that other programs can read and change.
+    "pdf.fonttype": 42,
     "svg.hashsalt": "dynalab",
     "path.simplify": True,
     "path.simplify_threshold": 0.2,
@@ -88,26 +93,59 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float, size: Size | None = None, *, fixed: bool = False) -> Figure:
+# How each figure is drawn again, in another size.
+_AGAIN: WeakKeyDictionary[Figure, Callable[[Size | None], Figure]] = WeakKeyDictionary()
+
+
+def redrawable(function: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Decorate a function that draws a figure: it has dynalab's style, and can be drawn in another size."""
+
+    @wraps(function)
+    def draw(*args: P.args, **keys: P.kwargs) -> Figure:
+        with style():
+            figure = function(*args, **keys)
+        _AGAIN[figure] = lambda size: draw(*args, **{**keys, "size": size})  # type: ignore[arg-type]
+        return figure
+
+    return draw
+
+
+def redrawn(figure: Figure, size: Size) -> Figure:
+    """Return a figure drawn in another size; the figure itself, scaled, where it is not by a function of dynalab's."""
+    if (again := _AGAIN.get(figure)) is not None:
+        return again(size)
+    width, height = checked(size)
+    figure.set_size_inches(width, figure.get_figheight() if height is None else height)
+    return figure
+
+
+def new_figure(
+    width: float, height: float, size: Size | None = None, *, fixed: bool = False, stacked: float = 1.0
+) -> Figure:
     """Return an empty figure whose axes make room for their labels, unless they stand fixed.
 
-    It is of a size that is asked for, else of a width and a height, in inches.
+    It is of a size that is asked for, else of a width and a height, in inches. Where a width alone is asked for and it
+    is narrow, the height is `stacked` times that: what stood beside each other stands below then.
 
     Raises:
         ConfigError: The size is no width and height.
     """
-    asked = (width, height) if size is None else checked(size)
+    if size is not None:
+        width, asked = checked(size)
+        tall = min(height * (stacked if width < NARROW else 1.0), MOST)
+        height = tall if asked is None else asked
     if fixed:
-        return Figure(figsize=asked)
-    return Figure(figsize=asked, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
+        return Figure(figsize=(width, height))
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
 
 
 def checked(size: Size) -> Size:
     """Return a size, or raise a `ConfigError`: it is no width and height."""
-    numbers = isinstance(size, list | tuple) and all(isinstance(x, int | float) for x in size)
-    if not numbers or len(size) != 2 or not all(LEAST <= x <= MOST for x in size):
-        raise ConfigError(f"size={size}: expected (width, height) in inches, each from {LEAST:g} to {MOST:g}")
-    return size[0], size[1]
+    if isinstance(size, list | tuple) and len(size) == 2:
+        known = [x for x in size if x is not None]
+        if size[0] is not None and all(isinstance(x, int | float) and LEAST <= x <= MOST for x in known):
+            return size[0], size[1]
+    raise ConfigError(f"size={size}: expected (width, height) in inches, each from {LEAST:g} to {MOST:g}")
 
 
 def is_narrow(figure: Figure) -> bool:
@@ -153,12 +191,26 @@ def polish(ax: Axes, grid: str | None = "y") -> None:
         ax.grid(axis=grid, color=GRID, linewidth=0.6)  # type: ignore[arg-type]
 
 
-def decade(value: float, _: object = None) -> str:
-    """Return a power of ten as text: no mathematics layout, so the SVG's text stays text."""
+class Decades(Formatter):
+    """Writes the ticks of a logarithmic axis all in one way: as numbers where they are few, else as powers of ten."""
+
+    def __call__(self, value: float, pos: int | None = None) -> str:
+        """Return a tick's label."""
+        assert self.axis is not None
+        low, high = sorted(self.axis.get_view_interval())
+        least, most = np.log10(max(low, 1e-300)), np.log10(max(high, 1e-300))
+        return decade(value, plain=np.ceil(least) >= -3 and np.floor(most) <= 4)
+
+
+def decade(value: float, *, plain: bool = False) -> str:
+    """Return a power of ten as text: no mathematics layout, so the SVG's text stays text.
+
+    Other values, and all where they are to be plain, are written as numbers.
+    """
     if value <= 0 or not np.isfinite(value):
         return "0" if value == 0 else ""
     exponent = int(np.round(np.log10(value)))
-    if -2 <= exponent <= 3:
+    if plain or not np.isclose(value, 10.0**exponent, rtol=1e-6):
         return f"{value:g}"
     digits = str(exponent).translate(
         str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
@@ -169,7 +221,7 @@ def decade(value: float, _: object = None) -> str:
 def log_y(ax: Axes, zeros: bool = False) -> None:
     """Make y logarithmic, with plain text labels, and say so beside it, also whether values of 0 are left out."""
     ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(FuncFormatter(decade))
+    ax.yaxis.set_major_formatter(Decades())
     ax.yaxis.set_minor_formatter(NullFormatter())
     words = f"{LOG_SCALE}, without 0" if zeros else LOG_SCALE
     ax.set_ylabel(words, fontsize=6.5, color=MUTED, labelpad=1)

@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from dynalab.show.plots import pictures
-from dynalab.show.plots.style import INK, Size, style
+from dynalab.show.plots.style import INK, Size, redrawable
 
 # Contour lines of a picture, about.
 CONTOURS = 10
@@ -19,7 +19,7 @@ CONTOURS = 10
 DECADES = 8
 
 
-@style()
+@redrawable
 def surface_pictures(
     titles: Sequence[str],
     places: Sequence[tuple[np.ndarray, np.ndarray]],

@@ -1,0 +1,164 @@
+"""`dynalab figure`: every figure of the page as a file, in the width of a paper's column."""
+
+from __future__ import annotations
+
+import re
+import struct
+import xml.etree.ElementTree as ET
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Cli
+
+import dynalab
+from dynalab.cli.figure import inches
+from dynalab.errors import ConfigError
+from dynalab.report.names import MADE_BY
+
+TINY = [
+    *("task=grokking", "task.modulus=7", "model.width=8", "train.steps=20", "snapshots.at=never"),
+    "launcher=inline",
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """A sweep, a fork, and runs from elsewhere with sharpness at two rates' thresholds, analysed."""
+    root = tmp_path_factory.mktemp("figure") / "outputs"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("DYNALAB_OUTPUTS", str(root))
+        swept = dynalab.train([*TINY, "optimizer=adamw,sgd", "seed=0..1"])
+        (fork,) = dynalab.fork(swept[0], 10, ["edit=perturb", "launcher=inline"])
+        edges = []
+        for rate in (0.1, 0.2):
+            step = np.arange(60)
+            rise = 2 / rate * (1 - np.exp(-step / 10))
+            table = pd.DataFrame({"run": "a", "step": step, "train_loss": 1 / (step + 1), "sharpness": rise})
+            constants = {"stability_threshold": 2 / rate}
+            edges.append(
+                dynalab.import_runs(table, f"rate{rate}", run="run", step="step", constants=constants)
+            )
+        dynalab.analyze("eos", edges[0])
+    yield SimpleNamespace(root=root, swept=swept, fork=fork, edges=edges)
+
+
+@pytest.fixture(autouse=True)
+def _there(store: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DYNALAB_OUTPUTS", str(store.root))
+    monkeypatch.chdir(tmp_path)
+
+
+def names(answer) -> list[tuple[str, int | None]]:
+    return [(item["name"], item["number"]) for item in answer.json["figures"]]
+
+
+def test_the_list_is_that_of_the_page(store: SimpleNamespace, here: Cli) -> None:
+    ids = [item.id for item in store.swept]
+    for refs in (ids, ids[:1], [store.fork.id], ["rate0.1"]):
+        listed = names(here("figure", "--list", *refs, "--json"))
+        page = Path(here("report", *refs).out.strip())
+        numbers = [number for _, number in listed if number]
+        assert numbers == list(range(1, len([*(page.parent / "figures").glob("*.svg")]) + 1)), refs
+        files = {path.stem for path in (page.parent / "figures").glob("*.svg")}
+        assert all(any(file.endswith(f"-{name}") for file in files) for name, number in listed if number), (
+            refs
+        )
+    assert ("edge", 1) in listed and ("cohen2021", None) in listed
+
+
+def test_every_figure_of_a_page_is_drawn_at_a_column(store: SimpleNamespace, here: Cli) -> None:
+    for refs in ([store.fork.id], ["rate0.1"], [item.id for item in store.swept]):
+        for name, number in names(here("figure", "--list", *refs, "--json")):
+            words = ["figure", str(number or name), *refs, "--to", "x.svg", "--width", "3.25in"]
+            answer = here(*words, "--json")
+            assert answer.code == 0 and answer.json["size"][0] == 3.25, (name, answer.err)
+            assert ET.parse("x.svg").getroot().get("width") == "234pt"
+
+
+def test_formats_hold_their_letters_and_no_date(store: SimpleNamespace, here: Cli) -> None:
+    ref, made = store.swept[0].id, {}
+    for suffix in ("pdf", "svg", "png"):
+        for name in ("a", "b"):
+            assert here("figure", "curves", ref, "--to", f"{name}.{suffix}", "--width", "84mm").code == 0
+        made[suffix] = Path(f"a.{suffix}").read_bytes()
+        assert made[suffix] == Path(f"b.{suffix}").read_bytes(), suffix
+    assert (
+        b"/FontFile2" in made["pdf"] and b"/Type3" not in made["pdf"] and b"CreationDate" not in made["pdf"]
+    )
+    assert b"<text" not in made["svg"] and b"<dc:date>" not in made["svg"]
+    width, _ = struct.unpack(">II", made["png"][16:24])
+    assert abs(width - 300 * 84 / 25.4) <= 1 and zlib.crc32(made["png"])
+
+
+def test_papers_figures_are_of_the_runs_that_are_named(store: SimpleNamespace, here: Cli) -> None:
+    refs = ["rate0.1", "rate0.2"]
+    answer = here("figure", "cohen2021", *refs, "--to", "x.svg", "--json")
+    assert answer.code == 0 and answer.json["number"] is None and "2 / rate" in answer.json["caption"]
+    answer = here("figure", "thilak2022", "rate0.1", "--to", "x.svg")
+    assert answer.code == 4 and "last_layer_norm" in answer.err and "probes=" in answer.err
+    for run in ("1", "s0001"):
+        answer = here("figure", "thilak2022", store.swept[0].id, "--run", run, "--to", "x.svg", "--json")
+        assert "run s0001" in answer.json["caption"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("curve --to x.pdf", 2, "did you mean curves?"),
+        ("slingshots --to x.pdf", 4, "dynalab analyze slingshot"),
+        ("periods --to x.pdf", 4, "scale_invariant_norm"),
+        ("fork --to x.pdf", 4, "dynalab fork"),
+        ("curves", 2, "--to FILE is missing"),
+        ("curves --to x.gif", 2, "legal: .pdf, .svg, .png"),
+        ("curves --to nowhere/x.pdf", 2, "no folder"),
+        ("curves --to x.pdf --width 3", 2, "expected a length"),
+        ("curves --to x.pdf --width 0.6in", 2, "no room"),
+        ("curves --to x.pdf --run s9", 4, "there are s0000 and s0001"),
+        ("metrics --to x.pdf --metric l3", 4, "not recorded"),
+        ("landmarks --to x.pdf --metric l2", 2, "not of landmarks"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_a_line(
+    store: SimpleNamespace, here: Cli, words: str, code: int, said: str
+) -> None:
+    name, *rest = words.split()
+    answer = here("figure", name, store.swept[0].id, *rest)
+    assert answer.code == code and said in answer.err and answer.err.count("\n") == 1, answer.err
+    assert not Path("x.pdf").exists()
+
+
+def test_a_name_of_several_is_chosen_by_setting_or_number(store: SimpleNamespace, here: Cli) -> None:
+    refs = [item.id for item in store.swept]
+    answer = here("figure", "curves", *refs, "--to", "x.svg")
+    assert answer.code == 2 and "2 figures have this name" in answer.err
+    number = re.search(r"name: (\d+) ", answer.err)
+    assert number and here("figure", number[1], *refs, "--to", "x.svg").code == 0
+    assert here("figure", "curves", *refs, "--setting", "optimizer=sgd", "--to", "x.svg").code == 0
+
+
+def test_metrics_are_chosen(store: SimpleNamespace, here: Cli) -> None:
+    words = ["figure", "metrics", store.swept[0].id, "--to", "x.svg", "--metric", "l2", "--json"]
+    few = here(*words).json["size"][1]
+    assert few < here(*words[:-3], "--json").json["size"][1]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("3.25in", 3.25), ("8.255 cm", 3.25), ("82.55mm", 3.25), ("234pt", 3.25)]
+)
+def test_lengths(text: str, value: float) -> None:
+    assert inches("--width", text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["3", "in", "1.2.3in", "-3in", "0in", "3 ft", "1000in", "naxin"])
+def test_what_is_no_length(text: str) -> None:
+    with pytest.raises(ConfigError, match="--width"):
+        inches("--width", text)
+
+
+def test_what_makes_a_figure_is_said_of_those_of_the_page() -> None:
+    assert {"curves", "comparison", "fork", "claims"} <= set(MADE_BY)
