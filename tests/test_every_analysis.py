@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 import numpy as np
 import pytest
