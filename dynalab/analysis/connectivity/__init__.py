@@ -49,7 +49,7 @@ __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "explor
 
 VERSION = 2
 TITLE = "Connectivity"
-FIGURES = ("connectivity",)
+FIGURES = ("connectivity", "connectivity-layers")
 
 
 def NEEDS(config: Config | None = None) -> Needs:
