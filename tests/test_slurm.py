@@ -364,6 +364,20 @@ def test_waiting_ends_as_a_local_training_does_and_tells_a_job_that_never_traine
     cluster.assert_whole("seed=0")
 
 
+def test_the_time_limit_saves_requeues_and_ends_in_the_same_bits(cluster):
+    # Slurm looks every half a minute, and warns that much early: 15 to 45 s after the job began.
+    words = ["seed=0", "launcher.time=1", "launcher.warn=15"]
+    assert cluster.train(*words).code == 0
+    cluster.under_way()
+    until(lambda: cluster.task().waits)
+    assert cluster.states() == ["partial"] and 0 < runfile.read(shards(cluster.outputs)[0]).steps < 400
+    assert "queued as job" in cluster.train(*words).err
+    cluster.hurry()
+    first, second = cluster.attempts()
+    assert first["job"] == second["job"] and second["first_step"] == first["step"]
+    cluster.assert_whole("seed=0")
+
+
 def test_a_job_that_is_cancelled_saves_and_the_same_command_submits_it_again(cluster):
     cluster.train("seed=0")
     cluster.under_way()
