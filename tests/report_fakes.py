@@ -280,6 +280,8 @@ def no_drawing(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
         (folder / f"{name}.svg").touch()
 
     monkeypatch.setattr("dynalab.show.svg.to_svg", lambda figure: '<svg viewBox="0 0 9 9"></svg>')
+    # Which would leave the figure with its values on the other scale.
+    monkeypatch.setattr("dynalab.show.svg.other_scale", lambda figure: None)
     monkeypatch.setattr("dynalab.show.svg.save", save)
     return made
 

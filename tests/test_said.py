@@ -431,7 +431,7 @@ def test_more_keys_than_a_table_has_room_for(page: Writer, outputs: Path) -> Non
             "optimizer.weight_decay=0.5", "task.train_fraction=0.5", "train.batch_size=8"]  # fmt: skip
     one, eight = small(outputs), small(outputs, *keys, slug="eight")
     shown = page(one.id, eight.id)
-    shown.says("2 ensembles. ensemble")
+    shown.says("2 ensembles. all columns ensemble")
     nine = small(outputs, *keys, "task.operation=subtract", slug="nine")
     shown = page(one.id, nine.id)
     shown.says("2 ensembles. Keys in which they differ: 9, the first 8 are shown.")
