@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from report_fakes import make_ensemble, make_hmm, no_drawing, read_page, steps_of, training
 
+from dynalab.cli.app import run
 from dynalab.core.words import number, quartiles, step_phrase
 from dynalab.errors import ConfigError, NothingMatched, StoreError
 from dynalab.report.write import report_name, write_report
@@ -78,6 +79,26 @@ def test_several_ensembles_are_compared(drawn: None, outputs: Path) -> None:
         in page.text
     )
     assert f'id="e-{two.id}-runs"' in path.read_text(encoding="utf-8")
+
+
+def test_same_results_same_bytes(drawn: None, outputs: Path) -> None:
+    one = make_ensemble(outputs)
+    two = make_ensemble(outputs, overrides=["task=grokking", "optimizer.lr=0.01"], slug="lr_0.01")
+    for refs, stored in (([one.id], "2026-11-23 02:00"), ([one.id, two.id], None)):
+        if stored:
+            make_hmm(outputs, one, created="2026-11-23T04:00:00+02:00")
+        made = []
+        for _ in range(2):
+            assert run(["report", *refs, "--name", "x"]) == 0
+            files = sorted(path for path in (outputs / "reports/x").rglob("*") if path.is_file())
+            made.append({path.name: path.read_bytes() for path in files})
+        assert made[0] == made[1] and len(made[0]) > 4
+        # It is that of the newest result, however its clock counts.
+        text = made[0]["index.html"].decode()
+        assert (f"of what was stored by {stored} UTC." in text) or not stored
+    # Where nothing says a time that can be read, there is none.
+    bare = make_ensemble(outputs, digest="b" * 10, slug="bare", attempt={"started": "yesterday", "argv": []})
+    assert "of what was stored by" not in write(outputs, bare.id).read_text("utf-8")
 
 
 def test_a_model_over_several_ensembles_is_shown_once(outputs: Path) -> None:

@@ -26,7 +26,7 @@ class Page:
     warnings: Sequence[str]  # what a reader must see first
     sections: Sequence[Section]  # its parts
     commands: Sequence[str]  # commands that make this page again
-    created: str  # when it was made
+    stored: str  # when the newest of it was stored; empty where nobody knows
     numbers: Sequence[Number] = ()  # what is written large at the top
     answers: Sequence[str] = ()  # sentences above the picture: what was found
 

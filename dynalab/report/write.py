@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -241,13 +242,26 @@ def _page(
         list(dict.fromkeys([*lost, *damaged, *doubts])),
         [*sections, *single_sections],
         commands,
-        datetime.now(UTC).isoformat(sep=" ", timespec="minutes").replace("+00:00", " UTC"),
+        _newest(shown),
         [
             *(parts.numbers(shown[0]) if len(shown) == 1 else ()),
             *(number for made in rendered.values() for number in made.numbers),
         ][:LARGE],
         answers,
     )
+
+
+def _newest(shown: list[Shown]) -> str:
+    """Return when the newest of what is shown was stored; not when the page is made: the same results, the same bytes."""
+    said = [str(result.data.get("created", "")) for item in shown for result in (*item.results, *item.others)]
+    for run in (run for item in shown for run in item.runs):
+        said += [str(attempt.get(key) or "") for attempt in run.record.attempts for key in ("started", "ended")]
+    times = []
+    for text in dict.fromkeys(said):
+        with suppress(ValueError):
+            time = datetime.fromisoformat(text)
+            times.append(time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC))
+    return f"{max(times):%Y-%m-%d %H:%M} UTC" if times else ""
 
 
 def _title(shown: list[Shown]) -> str:
