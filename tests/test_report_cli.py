@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Cli
+from markupsafe import escape
 from report_fakes import make_ensemble, make_hmm, no_drawing, read_page
 
 from dynalab.cli.app import run
@@ -81,6 +82,45 @@ def test_a_filter_shows_its_runs_only(outputs: Path, capsys: pytest.CaptureFixtu
     page = read_page(Path(document["path"]))
     assert [row[0] for row in page.table("run", "seed")] == ["s0000", "s0001"]
     assert "dynalab report -f 'seed<2'" in page.text
+
+
+def test_a_title_and_a_note_are_text(
+    outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_ensemble(outputs)
+    bad = "<script>alert(1)</script></title><img src=x onerror=alert(1)>\"'&{{ 7*7 }}\u202e\udcff"
+    file = tmp_path / "note.md"
+    file.write_bytes(f"\ufeffFirst **line**\r\nof two.\r\n \r\n{bad[:-2]}\x07 `code`".encode())
+    assert run(["report", "--title", f"Mine\n{bad}", "--note", f"@{file}", "--name", "x"]) == 0
+    path = outputs / "reports/x/index.html"
+    source, text = path.read_text("utf-8"), read_page(path).text
+    assert source.count("<script>") == 1 and "<img" not in source and "\x07" not in source
+    assert f"<title>Mine {escape(bad[:-2])}\\u202e\\udcff</title>" in source
+    # What was trained stands below, then the note.
+    places = [
+        text.index(part) for part in (f"Mine {bad[:-2]}", "4 seeds, 200 steps", "First", bad[:-2] + "\\x07")
+    ]
+    assert places == sorted(places)
+    assert "<strong>line</strong>\nof two.</p>" in source and "<code>code</code></p>" in source
+    assert f"--note @{file}" in text
+    # The next without them has none.
+    assert run(["report", "--note", "Two words", "--name", "x"]) == 0
+    text = read_page(path).text
+    assert "Mine" not in text and text.index("4 seeds, 200 steps") < text.index("Two words")
+    capsys.readouterr()
+    file.write_bytes(b"\xff\xfe")
+    for words, said in (
+        (["--title", " "], "--title: expected 1 to"),
+        (["--note", f"@{file}"], "not UTF-8 text"),
+        (["--note", f"@{tmp_path}"], "Is a directory"),
+        (["--note", "@none"], "No such file"),
+        (["--note", "@~nobody-here/x"], "no home folder"),
+        (["--note", "@a\0b"], "--note"),
+        (["--note", "x" * 100_001], "--note: expected 1 to 100,000 letters"),
+    ):
+        assert run(["report", *words]) == 2, words
+        error = capsys.readouterr().err
+        assert said in error and len(error.splitlines()) == 1 and len(error) < 300
 
 
 def test_outputs_is_an_override_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

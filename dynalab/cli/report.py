@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dynalab.cli.options import (
+    clean,
     config_dir_option,
     echo,
     emit_json,
@@ -19,7 +20,7 @@ from dynalab.cli.options import (
     split_arguments,
     warn,
 )
-from dynalab.config.places import outputs_root
+from dynalab.config.places import outputs_root, user_path
 from dynalab.config.suggest import did_you_mean
 from dynalab.core.errors import ConfigError
 from dynalab.store.results import Result, damaged_results
@@ -29,12 +30,15 @@ if TYPE_CHECKING:
     from dynalab.store.stored import StoredRun
 
 KEYS = ("name", "outputs")
+LONGEST_NOTE = 100_000
 
 
 @click.command("report")
 @click.argument("arguments", nargs=-1, metavar="[RUN|ENSEMBLE|ANALYSIS|REPRODUCTION|KEY=VALUE]...")
 @filter_options
 @click.option("--name", metavar="NAME", help="Name of the report's folder (default: from what is shown).")
+@click.option("--title", metavar="TEXT", help="Its heading; what was trained stands below it.")
+@click.option("--note", "remark", metavar="TEXT|@FILE", help="Paragraphs under the heading.")
 @result_options
 @config_dir_option
 @quiet_option
@@ -43,6 +47,8 @@ def command(
     filter_text: str | None,
     forks: bool,
     name: str | None,
+    title: str | None,
+    remark: str | None,
     as_json: bool,
     outputs: str | None,
     quiet: bool,
@@ -57,7 +63,7 @@ def command(
     \b
     dynalab report
     dynalab report -f 'task=grokking optimizer.lr<0.01'
-    dynalab report cb7150eb3e hmm-7ebafd365b --name paper
+    dynalab report cb7150eb3e hmm-7ebafd365b --name paper --title 'Three phases' --note @note.md
     dynalab report thilak2022-cpu        # a paper's claims, and the runs that they are about
     """
     from dynalab.config.overrides import parse, settings
@@ -73,6 +79,7 @@ def command(
         key = strange[0].key
         raise ConfigError(f"{key}: no such key{did_you_mean(key, KEYS)}; there are {', '.join(KEYS)}")
     name, outputs = own["name"] or name, own["outputs"] or outputs
+    heading, said = _text("--title", title), _text("--note", remark, file=True)
     root = outputs_root(outputs)
     about = asked(root, refs, filter_text, forks)
     selection, choices, chosen = about.selection, about.choices, about.named
@@ -80,13 +87,16 @@ def command(
     derived = name or (papers[0] if len(papers) == 1 and not about.refs else report_name(selection, chosen))
     words = ["dynalab", "report", *papers, *about.refs, *(f"{result.kind}-{result.id}" for result in chosen)]
     words += ["-f", filter_text] if filter_text else []
-    words += ["--name", derived] if name else []
+    options = {"--name": name and derived, "--title": title, "--note": remark}
+    words += [word for option, value in options.items() if value for word in (option, value)]
     words += [word for folder in typed_folders() for word in ("--config-dir", folder)]
     if len(selection) > 3 and not quiet:
         note(f"drawing {len(selection)} ensembles")
     shown_of = {name: choice.shown for name, choice in choices.items()}
     others_of = {name: choice.others for name, choice in choices.items()}
-    page = write_report(selection, shown_of, root, derived, [shlex.join(words)], others_of)
+    page = write_report(
+        selection, shown_of, root, derived, [clean(shlex.join(words))], others_of, title=heading, note=said
+    )
     for item, _ in selection:
         notice(item.paths)
     left_out = damaged_results(root, [item.id for item, _ in selection])
@@ -127,6 +137,28 @@ def command(
         note(f"stored as well, and listed on the page: {names}; name one to show it")
     echo(page)
     return code
+
+
+def _text(option: str, given: str | None, *, file: bool = False) -> str:
+    """Return a text for the page, from a file where it is `@FILE`; empty where none was given.
+
+    Raises:
+        ConfigError: There is none in it, it is too long, or the file cannot be read.
+    """
+    if given is None:
+        return ""
+    text = given
+    if file and given.startswith("@"):
+        try:
+            with user_path(given[1:]).open(encoding="utf-8-sig") as stream:
+                text = stream.read(LONGEST_NOTE + 1)
+        except (OSError, ValueError) as error:
+            why = "not UTF-8 text" if isinstance(error, ValueError) else error.strerror
+            raise ConfigError(f"{option} {given}: {why}") from error
+    if not text.strip() or len(text) > LONGEST_NOTE:
+        raise ConfigError(f"{option}: expected 1 to {LONGEST_NOTE:,} letters")
+    text = clean("\n".join(text.splitlines()))
+    return text if file else " ".join(text.split())
 
 
 def _ensemble_json(ensemble: Ensemble, runs: list[StoredRun]) -> dict[str, Any]:

@@ -29,6 +29,8 @@ class Page:
     stored: str  # when the newest of it was stored; empty where nobody knows
     numbers: Sequence[Number] = ()  # what is written large at the top
     answers: Sequence[str] = ()  # sentences above the picture: what was found
+    subtitle: str = ""  # what was trained, where the heading is the user's
+    note: Sequence[str] = ()  # paragraphs of the user's, under the heading
 
 
 def walk(sections: Sequence[Section]) -> Iterator[tuple[Section, Picture]]:

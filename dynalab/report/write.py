@@ -91,6 +91,9 @@ def write_report(
     name: str | None = None,
     commands: Sequence[str] = (),
     others: Mapping[str, Sequence[Result]] | None = None,
+    *,
+    title: str = "",
+    note: str = "",
 ) -> Path:
     """Write a report; one of the same name is replaced in one go.
 
@@ -101,6 +104,8 @@ def write_report(
         name: Name of the report; None derives it from what is shown.
         commands: Commands that make this page again, for its foot.
         others: Ensemble id -> its analyses that are listed, not shown.
+        title: The page's heading, above what was trained; empty: what was trained is the heading.
+        note: Text under it; an empty line ends a paragraph.
 
     Returns:
         The page, `outputs/reports/<name>/index.html`.
@@ -119,6 +124,9 @@ def write_report(
     if home.is_dir() and any(home.iterdir()) and not (home / "index.html").is_file():
         raise ConfigError(f"{home} is no report, it is left alone; choose another --name")
     page = composed(shown, lost, outputs, home, commands)
+    if title:
+        page = replace(page, title=title, subtitle=page.title)
+    page = replace(page, note=[part.strip() for part in re.split(r"\n\s*\n", note) if part.strip()])
     # Its files are not synced one by one: what a power loss takes is drawn again.
     with making(home, replace=True) as folder:
         (folder / "figures").mkdir()
@@ -252,10 +260,12 @@ def _page(
 
 
 def _newest(shown: list[Shown]) -> str:
-    """Return when the newest of what is shown was stored; not when the page is made: the same results, the same bytes."""
+    """Return when the newest of what is shown was stored: the same results make the same bytes, at any time."""
     said = [str(result.data.get("created", "")) for item in shown for result in (*item.results, *item.others)]
     for run in (run for item in shown for run in item.runs):
-        said += [str(attempt.get(key) or "") for attempt in run.record.attempts for key in ("started", "ended")]
+        said += [
+            str(attempt.get(key) or "") for attempt in run.record.attempts for key in ("started", "ended")
+        ]
     times = []
     for text in dict.fromkeys(said):
         with suppress(ValueError):
