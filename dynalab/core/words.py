@@ -49,11 +49,11 @@ def signed(value: float) -> str:
     return f"{value:+,.0f}" if round(value) else "0"
 
 
-def listed(words: Sequence[str], most: int = 8) -> str:
-    """Return words in one line, `a, b and c`, cut at `most`."""
+def listed(words: Sequence[str], most: int = 8, last: str = "and") -> str:
+    """Return words in one line, `a, b and c`, cut at `most`; `last` stands before the last."""
     if len(words) > most:
-        return f"{', '.join(words[:most])} and {len(words) - most:,} more"
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "none"
+        return f"{', '.join(words[:most])} {last} {len(words) - most:,} more"
+    return f" {last} ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "none"
 
 
 def spoken(word: str | None) -> str | None:

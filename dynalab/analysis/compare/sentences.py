@@ -64,7 +64,7 @@ def never_words(findings: Findings) -> str:
         return f"No run of any setting {WORDS[name]}." if some else ""
     said = []
     if never := [f"**{label}**" for label, reached in parts.items() if not reached]:
-        said.append(f"no run with {listed(never)} {WORDS[name]}")
+        said.append(f"no run with {listed(never, last='or')} {WORDS[name]}")
     said += [
         f"{setting.landmarks[name].reached} of {count(setting.runs, 'run')} with **{setting.label}** do"
         for setting in some
@@ -156,7 +156,7 @@ def sentence(findings: Findings, name: str) -> str:
         text = f"**{first.label}** {what} ({_value(first, name)})"
     if never := _never(findings, name):
         p = max(pair.p_adjusted for pair in _told(findings, name, best))
-        labels = listed([settings[one].label for one in never], 4)
+        labels = listed([settings[one].label for one in never], 4, "or")
         text += f"; no run with {labels} does (p {p_equals(p)})"
     elif nearest := _nearest(findings, name, best):
         text += f"; {settings[_other(nearest, best)].label} is {_gap(nearest, best, landmark)}"
