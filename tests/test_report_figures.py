@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 from report_fakes import steps_of, training
 
 import dynalab
@@ -328,3 +330,33 @@ def test_levels_that_nothing_reaches_stay_in_view() -> None:
     figure = FIGURES.hidden_progress(steps, 0.5 * flat, {"a": flat}, leaves=0.55, level=4.0)
     for ax, level in zip(figure.axes, (0.55, 4.0), strict=True):
         assert ax.get_ylim()[0] < level < ax.get_ylim()[1]
+
+
+@pytest.mark.parametrize(("colours", "most"), [(200, 0), (20_000, 12)])
+def test_pictures_within_a_figure_have_palettes(
+    colours: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    shade = rng.integers(0, colours, (90, 90)) / colours
+    drawn = matplotlib.colormaps["jet"].resampled(colours)(shade)
+    figure = Figure(figsize=(2, 2))
+    figure.add_axes((0, 0, 1, 1)).imshow(drawn, interpolation="nearest")
+
+    def pictures() -> list[Image.Image]:
+        return [
+            Image.open(io.BytesIO(base64.b64decode(one[0]))) for one in svg._PIXELS.finditer(text_of(figure))
+        ]
+
+    (small,) = pictures()
+    monkeypatch.setattr(svg, "_with_palette", lambda encoded: encoded)
+    (whole,) = pictures()
+    assert (small.mode, whole.mode, small.size) == ("P", "RGBA", whole.size)
+    assert (whole.getcolors(256) is None) == (most > 0)
+    assert np.abs(np.asarray(small.convert("RGB"), int) - np.asarray(whole.convert("RGB"), int)).max() <= most
+
+
+def test_a_picture_with_transparent_pixels_stays() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGBA", (40, 40), (255, 0, 0, 90)).save(buffer, "PNG")
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    assert svg._with_palette(encoded) == encoded

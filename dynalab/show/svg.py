@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import json
@@ -15,6 +16,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.scale import SymmetricalLogTransform
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from PIL import Image
 
 from dynalab.show.plots.curves import LEAST_RATIO
 from dynalab.show.plots.style import CYCLE, GRID, INK, LINEAR, LOG_SCALE, MUTED, STEPS, log_y, style
@@ -35,6 +37,9 @@ _COLOUR = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
 _MARKS = re.compile(r'<g id="(?:axes-(\d+)-?)?(?:run-([\d-]*))?"')
 _AT = re.compile(r'<g id="at-([^"]+)"')
 _LONG_NUMBER = re.compile(r"(-?\d+\.\d\d)\d+")
+_PIXELS = re.compile(r'(?<=href="data:image/png;base64,)[^"]+')
+# Of a palette, whose pixels are a byte each.
+COLOURS = 256
 _LINES = re.compile(r' d="[ML\d\s.-]+"')
 RASTER_DPI = 200
 # Of what is pixels within an SVG, which a page carries: more than one for each of its own.
@@ -57,7 +62,25 @@ def to_svg(figure: Figure) -> str:
         figure.savefig(buffer, format="svg", metadata=_NO_METADATA, dpi=PAGE_DPI)
     text = buffer.getvalue()
     # A hundredth of a point is finer than any screen; this halves the size of long curves.
-    return re.sub(r' d="[^"]*"', lambda match: _LONG_NUMBER.sub(r"\1", match[0]), text)
+    text = re.sub(r' d="[^"]*"', lambda match: _LONG_NUMBER.sub(r"\1", match[0]), text)
+    return _PIXELS.sub(lambda match: _with_palette(match[0]), text)
+
+
+def _with_palette(encoded: str) -> str:
+    """Return an opaque PNG picture in base64 as one with a palette, if that is shorter.
+
+    Where a picture has more colours than a palette, each becomes the nearest of those that leave the smallest largest
+    difference (maximum coverage): less than an eye sees, and pictures of polygons take less than half of the room.
+    """
+    drawn = Image.open(io.BytesIO(base64.b64decode(encoded)))
+    if drawn.has_transparency_data and drawn.getchannel("A").getextrema()[0] != 255:
+        return encoded
+    image = drawn.convert("RGB")
+    few = image.getcolors(COLOURS) is not None
+    method = Image.Quantize.MEDIANCUT if few else Image.Quantize.MAXCOVERAGE
+    buffer = io.BytesIO()
+    image.quantize(COLOURS, method, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return min(encoded, base64.b64encode(buffer.getvalue()).decode(), key=len)
 
 
 def other_scale(figure: Figure) -> tuple[str, str] | None:
