@@ -256,6 +256,12 @@ def test_the_page_shows_a_fork_beside_its_parent(here, parent, tmp_path):
     page = (parent.path.parent.parent / "reports/beside/index.html").read_text()
     assert f"A fork of <strong>{parent.id}</strong> from step 12 on." in page
     assert "Beside its parent" in page and "fork at step 12" in page and "edit.factor=0.5" in page
+    # It is what the page begins with: its title, what it is otherwise, how far apart the runs end, both in one figure.
+    assert "forked at step 12; rescale, factor 0.5" in page[page.index("<h1>") : page.index("</h1>")]
+    gap = np.subtract(*(item.array("test_accuracy")[:, -1] for item in (child, parent)))
+    ends = f"less that of its parent is <strong>in the median {number(float(np.median(gap)))} (from "
+    top = page[: page.index("<nav")]
+    assert ends in top and "The fork beside its parent." in top and "Loss and accuracy." not in top
     # The difference of the last row that both have, by hand.
     mine, theirs = (item.array("test_loss")[:, -1] for item in (child, parent))
     assert f">{number(float(np.median(mine - theirs)))}<" in page

@@ -57,6 +57,15 @@ def test_what_was_trained_is_said_with_its_values(parity: dict[str, Any]) -> Non
         "Modular arithmetic (add mod 59), 40% of pairs; embedding MLP 128; "
         "AdamW, lr 0.003, betas (0.9, 0.98), decay 1; full batch"
     )
+    forks = [
+        {**parity, "parent": f"ab@{step}", "edit": {"name": "perturb", "scale": 0.1}} for step in (100, 1200)
+    ]
+    assert trained(forks).endswith("; batches of 32; forked at step 100 or 1,200; perturb, scale 0.1")
+    assert trained([parity, forks[0]]).endswith("; in part forked at step 100; perturb, scale 0.1")
+    # Which model learns which of several tasks is no alternative.
+    assert trained([parity, config("task=grokking"), config("task=digits")]) == (
+        "Parity of 3 of 30 bits, modular arithmetic (add mod 59, 40% of pairs) or images of digits"
+    )
     assert trained([{}]) == "" and trained([{"import": {}}]) == ""
 
 
@@ -187,6 +196,16 @@ def test_a_page_begins_with_the_figure_that_answers_and_numbers_all(tmp_path: Pa
     alone = page_of([Section("C", "c", [picture("one")])], tmp_path)
     assert 'id="figure-1"' in alone and 'id="c"' not in alone and 'href="#c"' not in alone
     assert "<figure" not in page_of([Section("D", "d", [Say("x")])], tmp_path)
+
+
+def test_several_tasks_begin_with_their_comparison(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_drawing(monkeypatch)
+    one, two = make_ensemble(outputs), make_ensemble(outputs, overrides=["task=parity"])
+    source = write_report(select(outputs, [one.id, two.id], None, Ensemble), {}, outputs).read_text("utf-8")
+    assert re.search(
+        r'id="figure-1".*?<figcaption.*?<strong>(.*?)</strong>.*?of every ensemble', source, re.DOTALL
+    )
+    assert source.index("of every ensemble") < source.index("<nav") < source.index("Loss and accuracy")
 
 
 def test_settings_of_a_comparison_are_folded(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,27 @@ def test_an_early_first_change_asks_for_a_logarithmic_axis(page: Writer, outputs
         shown.says("Dissimilarity of the runs: 0.25. It is")
 
 
+def test_one_state_is_one_sentence(page: Writer, outputs: Path) -> None:
+    ensemble = make_ensemble(outputs, n_runs=4)
+    shown = page(found={ensemble.id: [make_hmm(outputs, ensemble, [np.zeros(21, int)] * 4, n_states=1)]})
+    shown.says(
+        "Hidden Markov model of 4 runs: 1 state. Nothing tells phases apart: one state describes every row."
+    )
+    assert "falls into state" not in shown.text and "All 4 runs go" not in shown.text
+    # Nor is there a ribbon of it under the curves.
+    assert "Ribbon" not in shown.text and not shown.figure("curves").axes[0].child_axes
+
+
+def test_runs_that_never_converge_are_followed_to_their_end(page: Writer, outputs: Path) -> None:
+    ensemble = make_ensemble(outputs, n_runs=4)
+    same = make_hmm(outputs, ensemble, [np.repeat([0, 1, 2], 7)] * 4)
+    one = {**same.data["paths"][0], "states": [0, 1, 2], "runs": 4}
+    never = [{**row, "step": None, "held": None} for row in same.data["convergence"]]
+    page(found={ensemble.id: [altered(same, paths=[one], convergence=never)]}).says(
+        f"All 4 runs go 0{ARROW}1{ARROW}2."
+    )
+
+
 def test_how_paths_are_told(page: Writer, outputs: Path) -> None:
     ensemble = make_ensemble(outputs, n_runs=4)
     same = make_hmm(outputs, ensemble, [np.repeat([0, 1, 2], 7)] * 4)

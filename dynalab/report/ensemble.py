@@ -165,11 +165,11 @@ def _curves(shown: Shown, states: Raster | None = None) -> list[Block]:
         }
         for metrics in (LOSSES, ACCURACIES)
     ]
-    medians = shown.medians()
+    medians, shares = shown.medians(), _shares(states)
     if len(grid):
         figure = plots.training_curves(
             grid, *sides, log_steps=shown.log_steps, diverged=shown.diverged,
-            marked=medians if len(shown.runs) > 0 else None, states=_shares(states),
+            marked=medians if len(shown.runs) > 0 else None, states=shares,
         )  # fmt: skip
         caption = f"**Loss and accuracy.** {LINES if len(shown.runs) > 2 else ''}"
         if any(AVERAGE in side for side in sides):
@@ -177,7 +177,7 @@ def _curves(shown: Shown, states: Raster | None = None) -> list[Block]:
         if marked := [name for name, step in medians.items() if step is not None]:
             median = "median " if len(shown.runs) > 1 else ""
             caption += f" Dashed: {median}step at which runs {' and '.join(marked)}."
-        if states is not None:
+        if shares is not None:
             caption += " Ribbon under the axes: the share of runs in each state."
         if np.isfinite(shown.diverged).any():
             caption += " Crosses: where a run diverged."
@@ -208,7 +208,7 @@ def _curves(shown: Shown, states: Raster | None = None) -> list[Block]:
 
 def _shares(states: Raster | None) -> tuple[np.ndarray, np.ndarray] | None:
     """Return steps (T,) and the share of runs, of those that have a row there, in each state (T, K)."""
-    if states is None or not states.runs:
+    if states is None or not states.runs or states.n_states == 1:
         return None
     steps, table = common_grid(states.steps, states.states)
     there = np.isfinite(table).sum(axis=0)

@@ -13,7 +13,7 @@ from dynalab.core.forks import parent_and_step
 from dynalab.core.runs import Run, Series
 from dynalab.core.words import count, number
 from dynalab.report.blocks import Section
-from dynalab.report.gather import ACCURACIES, LOSSES, Shown
+from dynalab.report.gather import ACCURACIES, JUDGED, LOSSES, Shown
 from dynalab.show.blocks import Block, Lines, Panel, Say, Table
 from dynalab.show.page import settled
 from dynalab.store.find import select
@@ -25,7 +25,18 @@ _STATUSES = ("done", "diverged", "partial", "running")
 def section(shown: Shown) -> Section:
     """Return the part of a fork's page about its parent; without blocks where it is none."""
     blocks = list(_blocks(shown)) if shown.ensemble.parent else []
-    return Section("Beside its parent", f"{shown.anchor}-fork", blocks)
+    return Section("Beside its parent", f"{shown.anchor}-fork", blocks, lead="fork")
+
+
+def answers(part: Section) -> list[str]:
+    """Return the sentences that a page on a fork alone begins with, from an ensemble's part of the page."""
+    return [
+        block.text
+        for section in part.sections
+        if section.lead == "fork"
+        for block in section.blocks
+        if isinstance(block, Say) and block.headline
+    ]
 
 
 def _blocks(shown: Shown) -> list[Block]:
@@ -40,7 +51,7 @@ def _blocks(shown: Shown) -> list[Block]:
         ((parent, _),) = select(outputs, [reference], None, Ensemble)
         groups = [item.group(_STATUSES, None, names) for item in (parent, shown.ensemble)]
     except DynalabError:
-        return [Say(f"{first} The parent is not in this outputs folder.")]
+        return [Say(f"{first} The parent is not in this outputs folder.", headline=True)]
     labels = [run.label for run in shown.runs]
     before, after = ([run for run in group.runs if run.label in labels] for group in groups)
     metrics = [name for name in names if any(name in run.series for run in after)]
@@ -63,7 +74,21 @@ def _blocks(shown: Shown) -> list[Block]:
     rows = [row for name in metrics if (row := _row(name, before, after, step))]
     header = ["metric", "runs", "at step", "fork above", "median difference", "lowest", "highest"]
     table = Table(header, rows, "The fork less its parent, run by run, in the last row that both have")
-    return [Say(first), settled(figure, str, shown.log_steps), *([table] if rows else [])]
+    judged = next((row for name in JUDGED for row in rows if row[0] == name.replace("_", " ")), None)
+    ends = [Say(_ends(judged), headline=True)] if judged else []
+    return [
+        Say(first, headline=True),
+        *ends,
+        settled(figure, str, shown.log_steps),
+        *([table] if rows else []),
+    ]
+
+
+def _ends(row: Sequence[Any]) -> str:
+    """Return a row of the table as a sentence."""
+    metric, runs, at, above, middle, low, high = row
+    spread = f"in the median {middle} (from {low} to {high})" if runs > 1 else middle
+    return f"At step {at} **{metric}** of the fork less that of its parent is **{spread}**; above in {above}."
 
 
 def _changes(ensemble: Ensemble) -> str:

@@ -102,7 +102,7 @@ def comparison(
         ]
         blocks.append(Picture(name="landmarks", figure=figure, caption=caption, alt=alt, runs=own))
     blocks += compared(contrasts, shown, names)
-    return Section("Comparison", "comparison", blocks)
+    return Section("Comparison", "comparison", blocks, lead="" if ranked else "comparison")
 
 
 def _table(shown: Sequence[Shown], keys: Sequence[str]) -> Table:

@@ -17,6 +17,7 @@ from dynalab.config.registry import Part, find, search_path
 from dynalab.config.schema import Train
 from dynalab.config.settings import spoken_key
 from dynalab.core.errors import DynalabError
+from dynalab.core.forks import parent_and_step
 from dynalab.core.words import count, number
 
 # Different settings of a part that are named one by one.
@@ -91,20 +92,38 @@ def _over(group: str, configs: Sections) -> str:
         if section.get("name"):
             by_name.setdefault(str(section["name"]), []).append(section)
     pieces = [_piece(group, own) for own in by_name.values()]
+    if group == "task":
+        pieces[1:] = [x[0].lower() + x[1:] if x[1:2].islower() else x for x in pieces[1:]]
     if len(pieces) > NAMED:
         return count(len(pieces), group)
     if len(pieces) > 1:
         # Of several, what belongs to each stands in brackets.
-        pieces = [
-            f"{head} ({more})" if more else head for head, _, more in (x.partition(", ") for x in pieces)
-        ]
+        pieces = [_bracketed(*x.partition(", ")[::2]) for x in pieces]
     return alternatives(pieces) if pieces else ""
+
+
+def _bracketed(head: str, more: str) -> str:
+    """Return what is said of a part with its keys in brackets, in those that it has already."""
+    return (f"{head[:-1]}, {more})" if head.endswith(")") else f"{head} ({more})") if more else head
+
+
+def _forks(configs: Sections) -> list[str]:
+    """Return at which step forks leave their parents, and how they are edited."""
+    parents = [str(parent) for config in configs if (parent := config.get("parent"))]
+    if not parents:
+        return []
+    steps = alternatives([*dict.fromkeys(f"{parent_and_step(parent)[1]:,}" for parent in parents)])
+    some = "" if len(parents) == len(configs) else "in part "
+    return [f"{some}forked at step {steps}", _over("edit", configs)]
 
 
 def trained(configs: Sections) -> str:
     """Return what was trained with some configurations, as plain values; empty where none has a task."""
     if not any(isinstance(config.get("task"), Mapping) for config in configs):
         return ""
+    if len({str((config.get("task") or {}).get("name")) for config in configs}) > 1:
+        # Which of the models learns which of the tasks stands below, ensemble by ensemble.
+        return _over("task", configs)
     pieces = [_over(group, configs) for group in ("task", "model", "optimizer")]
     constant = all((config.get("schedule") or {}).get("name", "constant") == "constant" for config in configs)
     pieces += [] if constant else [_over("schedule", configs)]
@@ -114,5 +133,5 @@ def trained(configs: Sections) -> str:
         batches = alternatives([str(size) for size in sizes if size])
         pieces.append("full batch" if sizes == ["full"] else f"batches of {batches}")
     kept = {key: [section.get(key) for section in train] for key in train[0] if key not in _LENGTH}
-    pieces += [*_others("train", kept, _neutral(Train)), _over("average", configs)]
+    pieces += [*_others("train", kept, _neutral(Train)), _over("average", configs), *_forks(configs)]
     return "; ".join(filter(None, pieces))

@@ -17,7 +17,7 @@ from dynalab.core.errors import ConfigError, NothingMatched, StoreError
 from dynalab.core.plugins import PluginError
 from dynalab.core.words import count, listed, safe
 from dynalab.report import ensemble as parts
-from dynalab.report import overview
+from dynalab.report import fork, overview
 from dynalab.report.blocks import Section
 from dynalab.report.gather import Shown, gather
 from dynalab.report.page import Page, render
@@ -218,7 +218,7 @@ def _page(
         part = parts.section(item, [made.section for made in own], home, states)
         if len(shown) == 1:
             # One ensemble alone needs no heading of its own: its parts are the page's.
-            answers += found[:ANSWERS]
+            answers += [*fork.answers(part), *found[:ANSWERS]]
             single_sections += part.sections
             lines = [*own_words, *found[ANSWERS:]]
         else:
@@ -288,6 +288,6 @@ def _title(shown: list[Shown]) -> str:
         length = f"{count(len(shown[0].runs), 'seed') if seeded else runs}, {steps}"
         return f"{words}; {length}"
     if len(shown) == 1:
-        return f"{shown[0].title}, {runs}"
+        return f"{shown[0].title}; {runs}, {count(shown[0].last_step, 'step')}"
     tasks = listed(sorted({item.ensemble.task for item in shown}), 4)
     return f"{tasks}: {len(shown)} ensembles, {runs}"

@@ -82,7 +82,7 @@ def key_numbers(findings: Findings) -> list[Number]:
     best = findings.best.get(name)
     made = []
     if best is None:
-        made.append(Number("not told", what, f"of {count(len(settings), 'setting')}"))
+        made.append(Number("undecided", what, f"of {count(len(settings), 'setting')}"))
     else:
         first = settings[best]
         made.append(Number(first.label, what, _value(first, name).replace("**", "")))

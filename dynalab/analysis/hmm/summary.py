@@ -26,7 +26,7 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     """Yield what a reader sees; without groups (a terminal) there is no figure."""
     total, rows = len(findings.states), sum(len(run.states) for run in findings.states)
     yield Say(_headline(findings, total), headline=True)
-    if line := event_words(findings, groups):
+    if line := event_words(findings, groups) if findings.n_states > 1 else "":
         yield Say(line, headline=True)
     emission = EMISSIONS.get(findings.emission, "")
     yield Say(
@@ -71,8 +71,12 @@ def _headline(findings: Findings, total: int) -> str:
             f"**Decoded without looking ahead** with the states of hmm-{decoded}: {count(total, 'run')}."
         ]
     paths = findings.paths
-    until = " up to convergence" if findings.convergence_rule else ""
-    if len(paths) == 1:
+    ends = [row.step is not None for row in findings.convergence or ()]
+    # A run that never converged is followed to its end.
+    until = " up to convergence" if findings.convergence_rule and (any(ends) or not ends) else ""
+    if findings.n_states == 1:
+        lines.append("Nothing tells phases apart: one state describes every row.")
+    elif len(paths) == 1:
         who = "The run goes" if total == 1 else f"All {total:,} runs go"
         lines.append(f"{who} {path_words(paths[0].states)}{until}.")
     elif paths and len(paths) == total:
