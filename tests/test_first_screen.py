@@ -279,3 +279,18 @@ def test_a_key_of_a_later_dynalab_is_no_difference(outputs: Path) -> None:
     # Another part lacks the default's keys: these are differences.
     other = make_ensemble(outputs, overrides=["task=grokking", "optimizer=sgd"], slug="sgd")
     assert differences(other)["optimizer.betas"] == (None, [0.9, 0.98])  # type: ignore[index]
+
+
+def test_the_figure_that_an_analysis_leads_with_is_one_that_it_draws() -> None:
+    from fnmatch import fnmatch
+
+    from dynalab.config.registry import find
+
+    leads = {}
+    for name in names("analysis", ()):
+        module = find("analysis", name, ()).module
+        if lead := getattr(module, "LEAD", ""):
+            leads[name] = any(fnmatch(lead, figure) for figure in module.FIGURES)
+    assert {"butterfly", "compare", "connectivity", "eos", "slingshot"} <= leads.keys() and all(
+        leads.values()
+    )

@@ -52,6 +52,7 @@ __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "explore", "show"]
 VERSION = 1
 TITLE = "Butterfly effect"
 FIGURES = ("butterfly-*",)
+LEAD = "butterfly-accuracy-barrier"
 NEEDS = Needs(optional=tuple(LEVELS.values()), record="checkpoint.keep=all", network=True)
 CONTROL = "control"
 # Largest barriers of runs that are connected, where none is given: of errors, and of the loss of a first row.

@@ -50,6 +50,7 @@ __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "explor
 VERSION = 2
 TITLE = "Connectivity"
 FIGURES = ("connectivity", "connectivity-layers")
+LEAD = "connectivity"
 
 
 def NEEDS(config: Config | None = None) -> Needs:
