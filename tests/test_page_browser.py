@@ -292,12 +292,15 @@ def test_values_turn_from_one_scale_to_the_other_and_stay_in_print(one: Tab) -> 
     seen = (
         f"[...document.querySelectorAll('{figure} .plot')].map(p => getComputedStyle(p).display !== 'none')"
     )
-    assert one.eval(seen) == [True, False]
+    assert one.eval(seen) == [True, False, False]
     switch.focus()
     one.page.keyboard.press("Space")
-    assert one.eval(seen) == [False, True]
+    assert one.eval(seen) == [False, True, False]
+    # A phone has a drawing of its own, in one scale.
+    one.page.set_viewport_size({"width": 390, "height": 844})
+    assert one.eval(seen) == [False, False, True] and not switch.is_visible()
     one.page.emulate_media(media="print")
-    assert one.eval(seen) == [False, True] and not switch.is_visible()
+    assert one.eval(seen) == [False, True, False] and not switch.is_visible()
 
 
 def test_panels_are_folded_and_close_up(one: Tab) -> None:
@@ -340,11 +343,11 @@ def test_settings_are_filtered_and_lit(sweep: Tab) -> None:
     box.check()
     assert sweep.eval(shown, gone) > 9
     # The ranking tells runs apart; a setting's row lights all of its runs.
-    ranked = sweep.eval("document.querySelectorAll('#figure-1 use[data-run]').length")
+    ranked = sweep.eval("document.querySelectorAll('#figure-1 .plot:not(.narrow) use[data-run]').length")
     assert ranked == 12
     sweep.page.locator(f'tr[data-run="{gone}"]').first.focus()
     runs = sweep.eval(
-        "[...document.querySelectorAll('#figure-1 use.lit')].map(x => x.dataset.run.split('/')[0])"
+        "[...document.querySelectorAll('#figure-1 .plot:not(.narrow) use.lit')].map(x => x.dataset.run.split('/')[0])"
     )
     assert runs == [gone] * 4
 
@@ -402,10 +405,33 @@ def test_nothing_is_cut(tabs: dict[str, Tab], name: str, size: tuple[int, int]) 
         tab.page.set_viewport_size({"width": size[0], "height": size[1]})
         tab.unfold()
         cut = tab.eval(CUT)
-        if size[0] < 640:
-            # Figures without a narrow drawing are wider than a phone: they are moved inside their box.
-            cut = [item for item in cut if "drawing" not in item[0]]
         assert cut == []
+
+
+@pytest.mark.parametrize("name", ["one", "sweep"])
+def test_figures_wider_than_a_phone_are_drawn_for_it(tabs: dict[str, Tab], name: str) -> None:
+    for tab in _fresh(tabs[name]):
+        tab.page.set_viewport_size({"width": 390, "height": 844})
+        tab.unfold()
+        drawn = tab.eval(
+            """() => [...document.querySelectorAll('figure')].map(f => {
+              const all = [...f.querySelectorAll('.plot')], seen = all.filter(p => p.offsetParent);
+              const svg = seen[0].querySelector('svg'), wide = all[0].querySelector('svg').viewBox.baseVal.width;
+              const box = svg.getBoundingClientRect(), own = svg.viewBox.baseVal.width;
+              // Of turned letters the box is as wide as a line is high, whatever the letters are.
+              const texts = [...svg.querySelectorAll('text:not([transform*="rotate(-90"])')];
+              const cut = b => b.left < box.left - 1 || b.right > box.right + 1;
+              const out = texts.filter(t => cut(t.getBoundingClientRect())).map(t => t.textContent).join();
+              return [f.id, seen.length, seen[0].classList.contains('narrow'), wide > 4.4 * 72, box.width / own, out];
+            })"""
+        )
+        assert len(drawn) >= 3 and sum(narrow for _, _, narrow, *_ in drawn) >= 3
+        for figure, seen, narrow, wide, scale, _ in drawn:
+            # Letters of 8.5 points are 10 pixels or more.
+            assert seen == 1 and narrow == wide and scale > 1.13, figure
+        assert [(item[0], item[-1]) for item in drawn if item[-1]] == []
+        ids = tab.eval("[...document.querySelectorAll('[id]')].map(x => x.id)")
+        assert len(ids) == len(set(ids))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -76,7 +76,7 @@ def render(page: Page, folder: Path) -> str:
         name = f"{section.anchor}-{picture.name}"
         document = svg.to_svg(picture.figure)
         svg.save(picture.figure, document, folder, name)
-        made = drawing(picture, name, document, f"{folder.name}/{name}", both=True) | {"number": number}
+        made = drawing(picture, name, document, f"{folder.name}/{name}", page=True) | {"number": number}
         drawn[section.anchor, picture.name] = made
     top = (lead[1], drawn[lead[0].anchor, lead[1].name]) if lead else None
     return _template().render(page=page, sections=sections, lead=top, drawn=drawn, version=__version__)

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import matplotlib.figure
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
@@ -78,24 +79,28 @@ def _named(value: Any, label: Callable[[str], str]) -> Any:
 
 
 def drawing(
-    picture: Picture, name: str, document: str, files: str = "", *, both: bool = False
+    picture: Picture, name: str, document: str, files: str = "", *, page: bool = False
 ) -> dict[str, Any]:
     """Return a picture as the templates take it, with its name before the ids in its SVG document, so that none clash.
 
-    `files` is the address of its files without suffix; empty where there are none. `both`: with its values on the other
-    scale as well, where there is one; the figure stays so.
+    `files` is the address of its files without suffix; empty where there are none. `page`: for a page, with its values
+    on the other scale as well, where there is one, in which the figure stays, and drawn for a phone where it is wider.
     """
 
-    def plot(document: str, name: str) -> dict[str, str]:
-        element = svg.inline(document, name, picture.alt, picture.titles, picture.runs)
-        return {"svg": Markup(element), "scales": svg.scales(picture.figure)}
+    def plot(figure: matplotlib.figure.Figure, document: str, kind: str = "") -> dict[str, str]:
+        prefix = f"{name}-{kind}" if kind else name
+        element = svg.inline(document, prefix, picture.alt, picture.titles, picture.runs)
+        return {"svg": Markup(element), "scales": svg.scales(figure), "kind": kind}
 
-    plots, other = [plot(document, name)], svg.other_scale(picture.figure) if both else None
+    drawn = [plot(picture.figure, document)]
+    narrow, other = (svg.narrow(picture.figure), svg.other_scale(picture.figure)) if page else (None, None)
     if other:
-        plots.append(plot(other[0], f"{name}-other"))
+        drawn.append(plot(picture.figure, other[0], "other"))
+    if narrow is not None:
+        drawn.append(plot(narrow, svg.to_svg(narrow), "narrow"))
     ensembles = {run.partition("/")[0] for run in picture.runs}
     return {
-        "plots": plots,
+        "plots": drawn,
         "other": other and other[1],
         "ensemble": ensembles.pop() if len(ensembles) == 1 else "",
         "file": files,

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -19,7 +20,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from PIL import Image
 
 from dynalab.show.plots.curves import LEAST_RATIO
-from dynalab.show.plots.style import CYCLE, GRID, INK, LINEAR, LOG_SCALE, MUTED, STEPS, log_y, style
+from dynalab.show.plots.style import CYCLE, GRID, INK, LINEAR, LOG_SCALE, MUTED, STEPS, again, log_y, style
+from dynalab.show.plots.thin import thin
 
 # What a browser finds on its machine; matplotlib measured the text in DejaVu Sans, which is the widest of them.
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
@@ -46,6 +48,8 @@ RASTER_DPI = 200
 PAGE_DPI = 120
 # Pixels of the page for a point of the figure: figures of full width fill the page's column.
 SCALE = 1.54
+# Inches of a drawing for a phone, and of one that is not drawn again for it; the points of its curves.
+PHONE, FITS, PHONE_POINTS = 3.6, 4.4, 150
 
 
 def to_svg(figure: Figure) -> str:
@@ -102,6 +106,15 @@ def other_scale(figure: Figure) -> tuple[str, str] | None:
         ax.autoscale(axis="y")
         ax.set_ylim(ax.get_ylim())
     return (to_svg(figure), "linear" if logged else LOG_SCALE.split()[0]) if turned else None
+
+
+def narrow(figure: Figure) -> Figure | None:
+    """Return a figure drawn for a phone, with fewer points; None where it fits one, or cannot be drawn again."""
+    drawn = again(figure, (PHONE, None)) if figure.get_figwidth() > FITS else None
+    for line in (line for ax in drawn.axes for line in ax.lines) if drawn else ():
+        x, y = line.get_data(orig=False)
+        line.set_data(*thin(np.asarray(x), np.asarray(y), PHONE_POINTS))
+    return drawn
 
 
 def _spans(ax: Axes) -> bool:

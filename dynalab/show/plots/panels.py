@@ -62,7 +62,7 @@ def metric_panels(
     height = rows * 1.32 + head + foot - 0.09
     # Fixed margins: the constrained layout of dozens of axes takes seconds.
     figure = new_figure(PAGE, height, size, fixed=True)
-    left = 0.062 * PAGE / figure.get_figwidth()
+    left, right = (inches / figure.get_figwidth() for inches in (0.47, 0.152))
     notes: list[str] = []
     for index, name in enumerate(names):
         ax = figure.add_subplot(rows, columns, index + 1)
@@ -93,7 +93,12 @@ def metric_panels(
     foot, height = foot + more, height + more if size is None or size[1] is None else size[1]
     figure.set_figheight(height)
     figure.subplots_adjust(
-        left=left, right=0.98, top=1 - (head + 0.14) / height, bottom=foot / height, wspace=0.36, hspace=0.62
+        left=left,
+        right=1 - right,
+        top=1 - (head + 0.14) / height,
+        bottom=foot / height,
+        wspace=0.36,
+        hspace=0.62,
     )
     # The groups' names in their colours, in one line.
     place, top = left, 1 - 0.1 / height

@@ -110,10 +110,16 @@ def redrawable(function: Callable[P, Figure]) -> Callable[P, Figure]:
     return draw
 
 
+def again(figure: Figure, size: Size) -> Figure | None:
+    """Return a figure drawn in another size, the figure itself left as it is; None where dynalab did not draw it."""
+    draw = _AGAIN.get(figure)
+    return draw(size) if draw else None
+
+
 def redrawn(figure: Figure, size: Size) -> Figure:
     """Return a figure drawn in another size; the figure itself, scaled, where it is not by a function of dynalab's."""
-    if (again := _AGAIN.get(figure)) is not None:
-        return again(size)
+    if (drawn := again(figure, size)) is not None:
+        return drawn
     width, height = checked(size)
     figure.set_size_inches(width, figure.get_figheight() if height is None else height)
     return figure
