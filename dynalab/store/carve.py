@@ -60,10 +60,10 @@ def carve(
     width = len(runfile.read(source).runs)
     with making(target.root) as folder:
         part = ShardPaths(folder)
-        for cadence, mark in state.marks.items() if state else ():
-            rows = series.read(source.series(cadence))
-            save_rows(part, cadence, rows if step is None else rows[: mark.rows], places)
         if newest and state:
+            for cadence, mark in state.marks.items():
+                rows = series.read(checkpoint.rows_of(source, newest, cadence))
+                save_rows(part, cadence, rows if step is None else rows[: mark.rows], places)
             if step is None:
                 for item in source.checkpoints():
                     with contextlib.suppress(StoreError):

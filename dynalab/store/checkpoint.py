@@ -1,18 +1,21 @@
 """Checkpoints: stacked weights and optimizer tensors of a shard, with the row counts of its series.
 
 A checkpoint is written into a temporary folder, its marker `state.json` last, and renamed into place. It carries
-checksums of its tensors and of the series rows it vouches for, so that damage is found, not trained on.
+checksums of its tensors and of the series rows it vouches for, so that damage is found, not trained on. Rows that
+replace those that an earlier one vouches for lie in its folder at first: at no moment is neither whole.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynalab.core.atomic import discard, making, write_bytes, write_json
+from dynalab.core.atomic import discard, making, storing, sync_path, write_bytes, write_json
 from dynalab.core.devices import to_host
 from dynalab.core.errors import StoreError
 from dynalab.store import series
@@ -49,6 +52,7 @@ def save(
     model: Mapping[str, Tensor],
     optim: Mapping[str, Tensor],
     require: Callable[[], None] = lambda: None,
+    rows: Mapping[str, Path] | None = None,
 ) -> CheckpointPaths:
     """Write a checkpoint.
 
@@ -58,6 +62,7 @@ def save(
         model: Name -> weights, shape (S, ...).
         optim: `<parameter>/<tensor>` -> optimizer tensors, shape (S, ...), or a scalar that all runs share.
         require: Called before anything is written, and again before it counts; raises where it may not.
+        rows: Cadence -> file, moved away, of the series that takes the place of the shard's; `put_rows` puts it there.
 
     Raises:
         StoreError: The disk is full; earlier checkpoints stand.
@@ -67,7 +72,7 @@ def save(
     def data(tensors: Mapping[str, Tensor]) -> bytes:
         return serialise({name: tensor.contiguous() for name, tensor in to_host(tensors).items()})
 
-    return save_bytes(shard, state, data(model), data(optim), require)
+    return save_bytes(shard, state, data(model), data(optim), require, rows)
 
 
 def save_bytes(
@@ -76,6 +81,7 @@ def save_bytes(
     model: bytes,
     optim: bytes,
     require: Callable[[], None] = lambda: None,
+    rows: Mapping[str, Path] | None = None,
 ) -> CheckpointPaths:
     """Write a checkpoint as `save` does, of tensors that are serialised already."""
     require()
@@ -86,6 +92,8 @@ def save_bytes(
         for path, data in ((temporary.model, model), (temporary.optim, optim)):
             sums[path.name] = hashlib.sha256(data).hexdigest()
             write_bytes(path, data)
+        for cadence, path in (rows or {}).items():
+            os.replace(path, temporary.series(cadence))
         document = {
             "schema_version": SCHEMA_VERSION,
             "step": state.step,
@@ -154,12 +162,32 @@ def newest_whole(
         try:
             state = read_state(paths)
             for cadence, mark in state.marks.items():
-                if series.checksum(shard.series(cadence), mark.rows) != mark.crc:
+                if series.checksum(rows_of(shard, paths, cadence), mark.rows) != mark.crc:
                     raise StoreError(f"{shard.series(cadence)} is damaged before step {state.step}")
             return paths, state, warnings
         except StoreError as error:
             warnings.append(str(error))
     return None, None, warnings
+
+
+def rows_of(shard: ShardPaths, paths: CheckpointPaths, cadence: str) -> Path:
+    """Return the file of the series that a checkpoint vouches for."""
+    own = paths.series(cadence)
+    return own if own.is_file() else shard.series(cadence)
+
+
+def put_rows(shard: ShardPaths, paths: CheckpointPaths, cadences: Iterable[str]) -> None:
+    """Put the series that lie in a checkpoint's folder in the place of the shard's; the caller holds its lock.
+
+    Raises:
+        StoreError: They cannot be moved; the same call goes on.
+    """
+    for cadence in cadences:
+        if (own := paths.series(cadence)).is_file():
+            with storing(shard.series(cadence)):
+                shard.series_folder.mkdir(exist_ok=True)
+                os.replace(own, shard.series(cadence))
+                sync_path(shard.series_folder)
 
 
 def prune(shard: ShardPaths, keep: int | str | Sequence[int], kept: Sequence[int] = ()) -> None:

@@ -265,6 +265,10 @@ class CheckpointPaths:
     optim = _Place("optim.safetensors")  # Stacked optimizer tensors.
     state = _Place("state.json")  # Written last: the marker that the checkpoint is whole.
 
+    def series(self, cadence: str) -> Path:
+        """Return a series that is to take the place of the shard's with this checkpoint; mostly there is none."""
+        return self.root / f"{cadence}.npy"
+
     @property
     def step(self) -> int:
         """The step it was taken at."""

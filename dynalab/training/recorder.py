@@ -152,13 +152,20 @@ class Recorder:
             writer.close()
 
 
-def put_row(path: Path, step: int, row: Mapping[str, Tensor], n_runs: int) -> Mark:
-    """Put a row of a step in the place of the one that is there, whose values it has where it has none of its own.
+def put_row(path: Path, step: int, row: Mapping[str, Tensor], n_runs: int, to: Path) -> Mark:
+    """Write a series with a row of a step in the place of its own, whose values it has where it has none of its own.
 
     Rows of later steps go.
+
+    Args:
+        path: The series, which stays as it is.
+        step: The step.
+        row: Metric -> values, shape (S,), or of a block (S, ...).
+        n_runs: How many of the stacked runs are real.
+        to: The file that is written.
     """
     if block_of(path.stem) is not None:
-        return _put_block(path, step, row, n_runs)
+        return _put_block(path, step, row, n_runs, to)
     records = series.read(path) if path.is_file() else np.zeros(0, series.row_type((), n_runs))
     last = records[records["step"] == step]
     records = records[records["step"] < step]
@@ -174,10 +181,10 @@ def put_row(path: Path, step: int, row: Mapping[str, Tensor], n_runs: int) -> Ma
         if name in (records.dtype.names or ()):
             made[name][:-1] = records[name]
             made[name][-1] = np.where(np.isnan(own), last[name][-1], own) if len(last) else own
-    return series.replace(path, made)
+    return series.replace(to, made)
 
 
-def _put_block(path: Path, step: int, row: Mapping[str, Tensor], n_runs: int) -> Mark:
+def _put_block(path: Path, step: int, row: Mapping[str, Tensor], n_runs: int, to: Path) -> Mark:
     """As `put_row`, of a block; where it has another type or shape from this step on, the rows before cannot stand."""
     ((name, values),) = row.items()
     own = values.cpu().numpy()[:n_runs]
@@ -186,4 +193,4 @@ def _put_block(path: Path, step: int, row: Mapping[str, Tensor], n_runs: int) ->
     records = records[records["step"] < step] if records.dtype == dtype else np.zeros(0, dtype)
     last = np.zeros(1, dtype)
     last["step"], last["wall"], last[name] = step, time.time(), own
-    return series.replace(path, np.concatenate([records, last]))
+    return series.replace(to, np.concatenate([records, last]))

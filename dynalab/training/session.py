@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -139,7 +140,8 @@ class Session:
     def enter(self, segment: Segment) -> None:
         """Go over to the next segment: with its configuration, and with its edit where it has one.
 
-        The row of the step is measured anew, but for what belongs to the update before it, which is the parent's.
+        The row of the step is measured anew, but for what belongs to the update before it, which is the parent's. It
+        takes its place with the checkpoint that vouches for it: a kill leaves the one before whole, or this one.
 
         Raises:
             ConfigError: The weights do not fit, or the edit cannot be made.
@@ -155,23 +157,30 @@ class Session:
             edit(self.loop, [run.seed for run in self._shard.runs], segment, self._job.folders)
             self._log.info("edit=%s at step %d", segment.config.edit.name, step)
         marks = {name: Mark(*mark) for name, mark in self._shard.marks.items()}
+        rows: dict[str, Path] = {}
+        n_runs = len(self._shard.runs)
         if edited or differ(before, self.loop):
             for name, row in self.loop.rows().items():
-                marks[name] = put_row(self._paths.series(name), step, row, len(self._shard.runs))
-        self._open(marks)
+                # Under a name that is swept away where training begins.
+                rows[name] = self._paths.series_folder / f".{name}.tmp"
+                marks[name] = put_row(self._paths.series(name), step, row, n_runs, rows[name])
+        self._snapshots = self._begin_snapshots()
         if edited and step in self._snapshots.grid:
-            n_runs = len(self._shard.runs)
             self._snapshots.add(step, self.loop.snapshot(n_runs), self.loop.lost(n_runs))
-        self._stored = -1
-        self.save()
+        self._keep(marks, rows)
+        checkpoint.put_rows(self._paths, self._paths.checkpoint(step), rows)
+        self._open(marks)
 
     def save(self) -> None:
         """Make what was done so far survive, unless the newest checkpoint has it."""
-        loop, shard = self.loop, self._shard
-        if self._stored == loop.step:
+        if self._stored == self.loop.step:
             return
-        self._recorder.flush(loop.settle())
-        marks = self._recorder.sync()
+        self._recorder.flush(self.loop.settle())
+        self._keep(self._recorder.sync())
+
+    def _keep(self, marks: Mapping[str, Mark], rows: Mapping[str, Path] | None = None) -> None:
+        """Write a checkpoint that vouches for some rows, of which those in files of their own come with it."""
+        loop, shard = self.loop, self._shard
         self._snapshots.sync()
         weights, other = loop.tensors(len(shard.runs))
         keep = "all" if self._job.checkpoint_keep == "all" else shard.plan.get("keep", 2)
@@ -179,7 +188,7 @@ class Session:
             shard.kept = sorted({*shard.kept, loop.step})
             runfile.write(self._paths, shard)
         state = CheckpointState(loop.step, marks, {checkpoint.SEGMENT: self._index} if self._index else {})
-        checkpoint.save(self._paths, state, weights, other, self._lock.require)
+        checkpoint.save(self._paths, state, weights, other, self._lock.require, rows)
         checkpoint.prune(self._paths, keep, shard.kept)
         shard.steps = self._stored = loop.step
         shard.marks = {name: [mark.rows, mark.crc] for name, mark in marks.items()}
@@ -217,8 +226,12 @@ class Session:
 
     def _open(self, marks: Mapping[str, Mark]) -> None:
         """Open the series behind what a checkpoint vouches for."""
-        keys = self.loop.config.snapshots
-        grid = cadence(keys.every, None if keys.every else keys.at)
-        self._snapshots = Snapshots(self._paths, grid, self._lock.require)
+        self._snapshots = self._begin_snapshots()
         self._shard.marks = {name: [mark.rows, mark.crc] for name, mark in marks.items()}
         self._recorder = Recorder(self._paths, len(self._shard.runs), marks, self._lock.require)
+
+    def _begin_snapshots(self) -> Snapshots:
+        keys = self.loop.config.snapshots
+        return Snapshots(
+            self._paths, cadence(keys.every, None if keys.every else keys.at), self._lock.require
+        )

@@ -86,6 +86,8 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
         control.warnings.append(f"{warning}; training goes back to {where}")
         log.warning(control.warnings[-1])
     _set_damaged_aside(paths, found.step if found else -1)
+    if found and state:
+        checkpoint.put_rows(paths, found, state.marks)
     way = segments(config, shard.runs, shard.requested_steps, job.folders)
     _require_branch(way[0], found.step if found else 0, config.parent, paths)
     index = int(state.extra.get(checkpoint.SEGMENT, 0)) if state else 0

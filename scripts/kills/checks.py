@@ -43,13 +43,7 @@ def _of_ensemble(one: EnsemblePaths, other: EnsemblePaths) -> list[str]:
         return lines
     found, expected = _everything(one), _everything(other)
     for label in sorted(labels):
-        # One that begins at the start again, since its only checkpoint is its parent's, has its parent's snapshots too.
-        own = {name for name in expected[label] if name.startswith("snapshot")}
-        differ = [
-            name
-            for name in difference(found[label], expected[label])
-            if name in own or not name.startswith("snapshot")
-        ]
+        differ = difference(found[label], expected[label])
         lines += [f"{label}: {', '.join(differ[:4])} differ"] if differ else []
     return lines + _of_tables(one, other)
 
