@@ -189,7 +189,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _move(made: Path, folder: Path, replace: bool) -> None:
     """Rename a folder into its place; where that fails, what stood there is put back."""
-    if replace and _exchange(made, folder):
+    if replace and folder.is_dir() and not folder.is_symlink() and _exchange(made, folder):
         return
     aside = _beside(folder)
     try:
