@@ -141,6 +141,39 @@ def test_waste_is_damaged_superseded_left_over_or_beyond(here: Cli, outputs):
     assert not list(outputs.glob(".removed*"))
 
 
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_superseded_attempt_stays_until_forks_of_it_are_done(here: Cli, outputs, attempt):
+    one = make_ensemble(outputs, n_runs=2, shards=2)
+    first, second = one.paths.shards()
+    for shard in (first, second):
+        for number in (2, 3)[:attempt]:
+            later = ShardPaths(shard.root.with_name(f"{shard.root.name}-a{number}"))
+            shutil.copytree(shard.root, later.root)
+            record = runfile.read(later)
+            record.attempt = number
+            runfile.write(later, record)
+    left = [
+        ShardPaths(shard.root.with_name(f"{shard.root.name}{'-a2' * (attempt == 2)}"))
+        for shard in (first, second)
+    ]
+    ref = f"{one.id}@5" + "-a2" * (attempt == 2)
+    config = one.config | {"parent": ref, "edit": None, "origin": one.config}
+    fork = make_ensemble(outputs, n_runs=2, shards=2, config=config, digest="aaaaaaaaaa", slug="fork")
+    cut = shard_of(fork)
+
+    def gone() -> set[Path]:
+        return {Path(item["path"]) for item in here("runs", "gc", "--json").json["items"]}
+
+    assert {item.root for item in left} <= gone()
+    record = runfile.read(cut)
+    record.settle("partial")
+    runfile.write(cut, record)
+    # Of the other seed the fork is done.
+    assert left[0].root not in gone() and left[1].root in gone()
+    # The other attempts are nobody's.
+    assert len(gone()) == 2 * attempt - 1
+
+
 @pytest.mark.parametrize("folder", ["series", "snapshots", "checkpoints"])
 def test_nothing_that_a_link_leads_to_is_waste(here: Cli, outputs, tmp_path, folder):
     shard = shard_of(make_ensemble(outputs, n_runs=2))

@@ -15,7 +15,7 @@ from stored import assert_same, bits, only_ensemble
 from dynalab.errors import DynalabError
 from dynalab.launch import local
 from dynalab.store import runfile
-from dynalab.store.paths import ShardPaths
+from dynalab.store.paths import EnsemblePaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble
 from dynalab.training.job import Job
 from dynalab.training.session import Session
@@ -105,6 +105,54 @@ def test_a_job_is_what_the_command_said_and_nothing_of_a_folder_is_run(here: Cli
         path.write_text(held)
     paths.job.unlink()
     assert Job.read(paths).device == "auto"
+
+
+PROBE = """
+from dataclasses import dataclass
+
+from dynalab.probes.base import Cadence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Cadence):
+    name: str = "own"
+
+
+class Probe:
+    needs = frozenset()
+
+    def measure(self, state):
+        return {"first": next(iter(state.params.values())).flatten(1)[:, 0].double()}
+
+
+def build(config, network):
+    return Probe()
+"""
+
+
+def test_a_worker_has_plug_ins_from_its_own_folder_alone(here: Cli, outputs, tmp_path, monkeypatch):
+    source = tmp_path / "mine/probe/own.py"
+    source.parent.mkdir(parents=True)
+    source.write_text(PROBE)
+    source.with_suffix(".yaml").write_text("name: own\nevery: null\nat: null\n")
+    mine = ("--config-dir", str(tmp_path / "mine"))
+    made = here("train", *WORDS, "probes=[own]", "seed=0..2", "--prepare", "-q", *mine)
+    first, second, third = made.out.split()
+    # A copy in the outputs folder, where the worker stands too, is a stranger's.
+    shutil.copytree(tmp_path / "mine", Path(first) / "own")
+    monkeypatch.chdir(first)
+    without = here("worker", "--shard", first)
+    assert without.code == 2 and "own" in without.err and runfile.read(ShardPaths(Path(first))).attempts == []
+    assert here("worker", "--shard", first, *mine).code == 0
+    monkeypatch.setenv("DYNALAB_PATH", str(tmp_path / "mine"))
+    assert here("worker", "--shard", second).code == 0
+    run, *_ = StoredEnsemble(EnsemblePaths(Path(first).parent)).runs
+    assert "first" in run.summary["final"]
+    # What has changed since is another probe.
+    source.write_text(PROBE.replace("[:, 0]", "[:, 1]"))
+    changed = here("worker", "--shard", third)
+    assert changed.code == 2 and "own" in changed.err and "Traceback" not in changed.err
+    assert runfile.read(ShardPaths(Path(third))).attempts == []
 
 
 @pytest.mark.parametrize("what", ["ensemble", "missing", "elsewhere", "linked"])

@@ -99,6 +99,8 @@ def _train(paths: ShardPaths, job: Any, as_json: bool, quiet: bool) -> int:
     os.environ.update(environment(threads))
     keep_memory()
     spare_compiler()
+    # A plug-in that is not here, or is another by now, is the command's to mend: no attempt of the shard has failed.
+    StoredEnsemble(paths.ensemble).typed_config(job.folders)
     with contextlib.ExitStack() as stack:
         if not quiet:
             runs = count(len(runfile.read(paths).runs), "run")

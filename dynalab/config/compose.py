@@ -317,8 +317,9 @@ def _changed(tree: Tree, item: Override, base: Base) -> Tree:
     """
     item.require_key()
     *way, last = parts_of(item.key)
-    # Of a part's section the part itself knows the keys: those of an optimizer around another depend on the inner one.
-    if item.sign in ("+", "++") or (len(way) == 1 and way[0] in CHOSEN and item.sign != "~"):
+    # Of a part's section the part itself knows the keys: those of an optimizer around another depend on the inner one,
+    # those of a launcher on which it is.
+    if item.sign in ("+", "++") or (len(way) == 1 and way[0] in (*CHOSEN, "launcher") and item.sign != "~"):
         return item.applied(tree)
     if not has(tree, [*way, last]):
         raise item.unknown(tree)

@@ -110,6 +110,8 @@ class Launcher:
                     report.jobs |= submit(outputs, some, work.job, work.slurm, self._threads)
         if work.wait:
             self._wait(work, events, report)
+            for outputs in _by_outputs([*work.shards, *work.queued]):
+                jobs.sweep(outputs)
         return report
 
     def _wait(self, work: Work, events: Events, report: Report) -> None:

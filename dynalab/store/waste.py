@@ -10,13 +10,16 @@ from pathlib import Path
 
 from dynalab.core.atomic import is_orphan
 from dynalab.core.errors import StoreError
+from dynalab.core.forks import attempt_of, parent_and_step
 from dynalab.store import lock, runfile
 from dynalab.store.lock import Lock
-from dynalab.store.paths import EnsemblePaths, ShardPaths
+from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.remove import burying, require_own, size_of
+from dynalab.store.stored import StoredEnsemble
 
 # A temporary file of a living writer is renamed within seconds.
 _OLD_SECONDS = 24 * 3600.0
+_SUPERSEDED = "superseded:"
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,9 @@ def find(
     snapshots: int | None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> list[Waste]:
-    """Return what can go of some ensembles; nothing of a shard that a living process writes.
+    """Return what can go of some ensembles.
+
+    Nothing goes of a shard that a living process writes, nor an attempt that a fork which is not done leaves.
 
     Args:
         ensembles: The ensembles.
@@ -46,6 +51,7 @@ def find(
     """
     locks = [shard.lock for paths in ensembles for shard in paths.shards()]
     lock.watch([path for path in locks if path.exists()], tell)
+    unfinished: set[tuple[str, int, str]] | None = None
     found = []
     for paths in ensembles:
         # A link to elsewhere is left alone.
@@ -53,6 +59,11 @@ def find(
             continue
         require_own(paths, outputs)
         for path, why, shard in _of(paths, snapshots):
+            if shard is not None and why.startswith(_SUPERSEDED):
+                unfinished = _unfinished_forks(outputs) if unfinished is None else unfinished
+                record = runfile.read(shard)
+                if any((paths.digest, record.attempt, run.label) in unfinished for run in record.runs):
+                    continue
             found.append(Waste(path, why, paths, shard, size_of([path])))
     return found
 
@@ -87,7 +98,7 @@ def _of(paths: EnsemblePaths, snapshots: int | None) -> Iterator[tuple[Path, str
             continue
         record = known[shard]
         if all(newest.get(run.label, 0) > record.attempt for run in record.runs):
-            yield shard.root, f"superseded: attempt {record.attempt}, and a later one is done", shard
+            yield shard.root, f"{_SUPERSEDED} attempt {record.attempt}, and a later one is done", shard
             continue
         for path in sorted(shard.checkpoint_folder.glob("step-*.damaged")):
             yield path, "damaged: a checkpoint that was set aside", shard
@@ -99,6 +110,20 @@ def _of(paths: EnsemblePaths, snapshots: int | None) -> Iterator[tuple[Path, str
                 yield path, "left over by a writer that was killed", shard
     for path in _left_over(paths.root):
         yield path, "left over by a writer that was killed", None
+
+
+def _unfinished_forks(outputs: Path) -> set[tuple[str, int, str]]:
+    """Return (id, attempt, label) of runs that forks leave, and do not leave behind: what they go on to is not done."""
+    found = set()
+    for fork in map(StoredEnsemble, OutputPaths(outputs).ensembles()):
+        if not fork.is_fork:
+            continue
+        parent = str(fork.parent)
+        digest, _ = parent_and_step(parent)
+        found |= {
+            (digest, attempt_of(parent), run.label) for run in fork.runs if run.status not in runfile.FINAL
+        }
+    return found
 
 
 def _beyond(paths: Sequence[Path], most: int) -> list[Path]:

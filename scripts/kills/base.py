@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -87,6 +87,11 @@ class Backend(Protocol):
 
     def start(self, words: tuple[str, ...], outputs: Path, rng: random.Random) -> Running:
         """Start a command; words of the plan (widths, workers) are the backend's to choose."""
+
+
+def plan(rng: random.Random, widths: Sequence[int]) -> tuple[str, str]:
+    """Return words of a plan drawn at random: a shard goes on under another plan, perhaps split."""
+    return f"compute.width={rng.choice(widths)}", f"compute.workers={rng.choice([1, 2])}"
 
 
 @dataclass(frozen=True)

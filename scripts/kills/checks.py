@@ -17,7 +17,7 @@ from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 
 # Beside shards an ensemble has these, and a shard those.
 _OF_ENSEMBLE = {"config.yaml", "overrides.yaml", "metrics.parquet"}
-_OF_SHARD = {"run.json", "log.txt", "series", "checkpoints", "snapshots"}
+_OF_SHARD = {"run.json", "log.txt", "series", "checkpoints", "snapshots", "job.json"}
 
 
 def faults(outputs: Path, reference: Path) -> list[str]:

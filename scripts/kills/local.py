@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from kills.base import plan
+
 
 class Local:
     """Starts commands here."""
@@ -18,9 +20,8 @@ class Local:
     victims = ("worker", "parent", "group")
 
     def start(self, words: tuple[str, ...], outputs: Path, rng: random.Random) -> Group:
-        """Start a command with a plan drawn at random: a shard goes on under another plan, perhaps split."""
-        plan = (f"compute.width={rng.choice([1, 2, 4])}", f"compute.workers={rng.choice([1, 2])}")
-        return Group([*words, *plan, "--outputs", str(outputs)])
+        """Start a command with a plan drawn at random."""
+        return Group([*words, *plan(rng, [1, 2, 4]), "--outputs", str(outputs)])
 
 
 class Group:

@@ -17,8 +17,9 @@ from pathlib import Path
 from kills.base import MOMENTS, SWEEPS, Backend, Running
 from kills.checks import faults
 from kills.local import Local
+from kills.slurm import Slurm
 
-BACKENDS: dict[str, Backend] = {"local": Local()}
+BACKENDS: dict[str, Backend] = {"local": Local(), "slurm": Slurm()}
 # What the outcome depends on.
 SOURCES = ("dynalab", "conf", "scripts/kills", "tests/stored.py")
 _MOST_REPEATS = 12
