@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import struct
 import xml.etree.ElementTree as ET
@@ -9,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
@@ -18,7 +21,9 @@ from conftest import Cli
 import dynalab
 from dynalab.cli.figure import inches
 from dynalab.errors import ConfigError
+from dynalab.report.archive import _value
 from dynalab.report.names import MADE_BY
+from dynalab.show.blocks import Cell
 
 TINY = [
     *("task=grokking", "task.modulus=7", "model.width=8", "train.steps=20", "snapshots.at=never"),
@@ -78,6 +83,56 @@ def test_every_figure_of_a_page_is_drawn_at_a_column(store: SimpleNamespace, her
             answer = here(*words, "--json")
             assert answer.code == 0 and answer.json["size"][0] == 3.25, (name, answer.err)
             assert ET.parse("x.svg").getroot().get("width") == "234pt"
+
+
+def test_an_archive_holds_page_figures_and_tables(store: SimpleNamespace, here: Cli) -> None:
+    refs = [item.id for item in store.swept]
+    alone = here("report", *refs, "--name", "x", "--json").json
+    assert alone["archive"] is None
+    page, made = Path(alone["path"]), []
+    source = page.read_bytes()
+    for _ in range(2):
+        answer = here("report", *refs, "--name", "x", "--zip")
+        path = Path(answer.out.strip())
+        assert path == page.with_name("x.zip")
+        made.append(path.read_bytes())
+    assert made[0] == made[1]
+    with ZipFile(path) as archive:
+        assert archive.testzip() is None
+        files = {name.removeprefix("x/"): archive.read(name) for name in archive.namelist()}
+    # Its page is the same as without an archive, and the files that it links to are in it.
+    assert files["index.html"] == source
+    links = set(re.findall(r'href="(figures/[^"]+)"', source.decode()))
+    assert links and links < {*files}
+    contents = [*csv.reader(io.StringIO(files["contents.csv"].decode()))]
+    assert contents[0] == ["what", "section", "shows", "file"]
+    figures = [row for row in contents if row[0].startswith("figure ")]
+    assert len(figures) == len(links) / 2
+    for _, _, shows, file in figures:
+        assert shows and files[file].startswith(b"%PDF") and f"{file[:-3]}svg" in links
+    of_tables = [row[3] for row in contents if row[0].startswith("table ")]
+    tables = {file: [*csv.reader(io.StringIO(files[file].decode()))] for file in of_tables}
+    assert {*files} == {"index.html", "contents.csv", *links, *tables, *(row[3] for row in figures)}
+    (swept,) = [rows for rows in tables.values() if rows[0][0] == "ensemble" and "runs" in rows[0]]
+    assert [row[0] for row in swept[1:]] == refs
+    # Numbers are not rounded as they are on the page.
+    runs = next(rows for file, rows in tables.items() if file.endswith(f"{refs[0]}-runs.csv"))
+    place = runs[0].index("final train loss")
+    final = [(run.summary or {})["final"]["train_loss"] for run in store.swept[0].runs]
+    assert [float(row[place]) for row in runs[1:]] == final
+    # The next without it leaves no archive of another page.
+    assert here("report", *refs, "--name", "x").code == 0 and not path.exists()
+
+
+def test_values_of_tables_are_inert() -> None:
+    said = {
+        "=HYPERLINK(1)": "'=HYPERLINK(1)", "@x": "'@x", "-x": "'-x", "-1.5": "-1.5", "a\u00a0b": "a b",
+    }  # fmt: skip
+    assert {text: _value(text) for text in said} == said
+    assert _value(Cell(0.97234, "97.2%")) == 0.97234 and _value(Cell(1e-9, "< 0.001")) == 1e-9
+    assert _value(Cell(5.0, "5 [4 to 6], 3 of 4")) == "5 [4 to 6], 3 of 4"
+    assert _value(Cell(None, "not by 200")) == "not by 200"
+    assert (_value(None), _value(True), _value(7)) == ("", "yes", 7)
 
 
 def test_formats_hold_their_letters_and_no_date(store: SimpleNamespace, here: Cli) -> None:

@@ -44,7 +44,16 @@ def test_json(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = make_hmm(outputs, ensemble, warnings=["beware"])
     assert run(["report", "name=mine", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert list(document) == ["schema_version", "name", "path", "ensembles", "analyses", "others", "warnings"]
+    assert list(document) == [
+        "schema_version",
+        "name",
+        "path",
+        "archive",
+        "ensembles",
+        "analyses",
+        "others",
+        "warnings",
+    ]
     assert (
         document["name"] == "mine" and Path(document["path"]) == outputs / "reports" / "mine" / "index.html"
     )

@@ -39,6 +39,9 @@ LONGEST_NOTE = 100_000
 @click.option("--name", metavar="NAME", help="Name of the report's folder (default: from what is shown).")
 @click.option("--title", metavar="TEXT", help="Its heading; what was trained stands below it.")
 @click.option("--note", "remark", metavar="TEXT|@FILE", help="Paragraphs under the heading.")
+@click.option(
+    "--zip", "archive", is_flag=True, help="One archive of it: page, figures as SVG and PDF, tables as CSV."
+)
 @result_options
 @config_dir_option
 @quiet_option
@@ -49,6 +52,7 @@ def command(
     name: str | None,
     title: str | None,
     remark: str | None,
+    archive: bool,
     as_json: bool,
     outputs: str | None,
     quiet: bool,
@@ -95,8 +99,17 @@ def command(
     shown_of = {name: choice.shown for name, choice in choices.items()}
     others_of = {name: choice.others for name, choice in choices.items()}
     page = write_report(
-        selection, shown_of, root, derived, [clean(shlex.join(words))], others_of, title=heading, note=said
+        selection,
+        shown_of,
+        root,
+        derived,
+        [clean(shlex.join(words))],
+        others_of,
+        title=heading,
+        note=said,
+        archive=archive,
     )
+    packed = page.with_name(f"{derived}.zip")
     for item, _ in selection:
         notice(item.paths)
     left_out = damaged_results(root, [item.id for item, _ in selection])
@@ -111,6 +124,7 @@ def command(
             {
                 "name": derived,
                 "path": str(page),
+                "archive": str(packed) if archive else None,
                 "ensembles": [_ensemble_json(item, runs) for item, runs in selection],
                 "analyses": [_result_json(result) for result in shown.values()],
                 "others": [_result_json(item) | {"keys": key_words(item)} for item in others.values()],
@@ -135,7 +149,7 @@ def command(
     if others:
         names = shortened([f"{item.kind}-{item.id}" for item in others.values()])
         note(f"stored as well, and listed on the page: {names}; name one to show it")
-    echo(page)
+    echo(packed if archive else page)
     return code
 
 

@@ -15,6 +15,7 @@ from dynalab.report.blocks import Section
 from dynalab.show import svg
 from dynalab.show.blocks import Number, Picture
 from dynalab.show.page import drawing, environment
+from dynalab.show.save import save
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,20 @@ def numbered(page: Page) -> list[tuple[Section, Picture]]:
     return [*([lead] if lead else []), *walk(_without(page.sections, lead[1]) if lead else page.sections)]
 
 
-def render(page: Page, folder: Path) -> str:
-    """Return the page as HTML, and save its figures in a folder beside it; they are numbered as they come."""
+def render(page: Page, folder: Path, *, papers: bool = False) -> str:
+    """Return the page as HTML, and save its figures in a folder beside it; they are numbered as they come.
+
+    `papers`: as PDF as well.
+    """
     lead, drawn = _first(page.sections), dict[tuple[str, str], dict[str, Any]]()
     sections = _without(page.sections, lead[1]) if lead else page.sections
     for number, (section, picture) in enumerate(numbered(page), 1):
         name = f"{section.anchor}-{picture.name}"
         document = svg.to_svg(picture.figure)
         svg.save(picture.figure, document, folder, name)
+        if papers:
+            # Before its values are turned to the other scale.
+            save(picture.figure, folder / f"{name}.pdf")
         made = drawing(picture, name, document, f"{folder.name}/{name}", page=True) | {"number": number}
         drawn[section.anchor, picture.name] = made
     top = (lead[1], drawn[lead[0].anchor, lead[1].name]) if lead else None

@@ -18,6 +18,7 @@ from dynalab.core.plugins import PluginError
 from dynalab.core.words import count, listed, safe
 from dynalab.report import ensemble as parts
 from dynalab.report import fork, overview
+from dynalab.report.archive import write_archive
 from dynalab.report.blocks import Section
 from dynalab.report.gather import Shown, gather
 from dynalab.report.page import Page, render
@@ -94,6 +95,7 @@ def write_report(
     *,
     title: str = "",
     note: str = "",
+    archive: bool = False,
 ) -> Path:
     """Write a report; one of the same name is replaced in one go.
 
@@ -106,6 +108,7 @@ def write_report(
         others: Ensemble id -> its analyses that are listed, not shown.
         title: The page's heading, above what was trained; empty: what was trained is the heading.
         note: Text under it; an empty line ends a paragraph.
+        archive: Whether all of it is put into one archive as well, `<name>.zip` beside the page.
 
     Returns:
         The page, `outputs/reports/<name>/index.html`.
@@ -130,8 +133,10 @@ def write_report(
     # Its files are not synced one by one: what a power loss takes is drawn again.
     with making(home, replace=True) as folder:
         (folder / "figures").mkdir()
-        text = render(page, folder / "figures")
+        text = render(page, folder / "figures", papers=archive)
         (folder / "index.html").write_text(text, encoding="utf-8")
+        if archive:
+            write_archive(page, folder, name)
     if broken := [error for item in shown for error in item.broken]:
         lines = "; ".join(dict.fromkeys(map(str, broken)))
         raise PluginError(f"{lines}; the page is without it: {home / 'index.html'}") from broken[0].__cause__
