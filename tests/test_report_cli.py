@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import Cli
 from markupsafe import escape
 from report_fakes import make_ensemble, make_hmm, no_drawing, read_page
 
+from dynalab.cli import report_watch
 from dynalab.cli.app import run
+from dynalab.core.atomic import write_json
+from dynalab.store import runfile
+from dynalab.store.lock import Lock
+from dynalab.store.paths import OutputPaths
 
 
 @pytest.fixture(autouse=True)
@@ -220,3 +227,52 @@ def test_neither_torch_nor_hmmlearn_is_imported(outputs: Path, cli: Cli, tmp_pat
     answer = cli("report", PYTHONPATH=str(hook), PYTHONWARNINGS="error")
     assert answer.code == 0, answer.err
     assert Path(answer.out.strip()).is_file()
+
+
+def test_a_page_is_written_again_while_a_sweep_trains(
+    outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = make_ensemble(outputs, status="partial")
+    two = make_ensemble(
+        outputs, overrides=["task=grokking", "optimizer.lr=0.01"], slug="lr_0.01", status="partial"
+    )
+    write_json(OutputPaths(outputs).last, {"schema_version": 1, "ensembles": [one.id, two.id]})
+    page = outputs / "reports/x/index.html"
+    texts, times, shards = list[str](), set[int](), [item.paths.shards()[0] for item in (one, two)]
+
+    def look(_: float) -> None:
+        # Whenever it waits a page stands there, whole, of all that is trained.
+        texts.append(read_page(page).text)
+        times.add(page.stat().st_mtime_ns)
+        assert one.id in texts[-1] and two.id in texts[-1]
+        if len(texts) == 3:
+            # Another command begins: it is not what is watched.
+            make_ensemble(outputs, overrides=["task=grokking", "optimizer.lr=0.1"], slug="lr_0.1")
+        if 2 <= len(texts) <= 5:
+            record = runfile.read(shards[0])
+            record.steps -= 10
+            runfile.write(shards[0], record)
+        if len(texts) == 6:
+            held.close()
+
+    clock = SimpleNamespace(sleep=look, monotonic=lambda: 60.0 * len(texts))
+    monkeypatch.setattr(report_watch, "time", clock)
+    with ExitStack() as held:
+        held.enter_context(Lock(shards[0].lock, beats=False))
+        assert run(["report", "--watch", "--name", "x"]) == 0
+    assert len(times) == 5 and len(texts) == 6 + report_watch.ENDED
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [str(page)] and "Ctrl-C ends that alone" in said.err
+    assert 'http-equiv="refresh' not in page.read_text("utf-8")
+    assert f"dynalab report {one.id} {two.id} --name x" in read_page(page).text
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    clock.sleep = interrupt
+    with Lock(shards[0].lock, beats=False):
+        assert run(["report", one.id, "--watch", "--name", "x"]) == 130
+    assert "training goes on" in capsys.readouterr().err and two.id not in read_page(page).text
+    # Where nothing is trained, the page is written and that is all.
+    clock.sleep = lambda _: texts.append("")
+    assert run(["report", one.id, "--watch", "--name", "x"]) == 0

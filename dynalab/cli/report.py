@@ -26,6 +26,10 @@ from dynalab.core.errors import ConfigError
 from dynalab.store.results import Result, damaged_results
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dynalab.report.asked import Asked
+    from dynalab.store.paths import ShardPaths
     from dynalab.store.reader import Ensemble
     from dynalab.store.stored import StoredRun
 
@@ -42,6 +46,9 @@ LONGEST_NOTE = 100_000
 @click.option(
     "--zip", "archive", is_flag=True, help="One archive of it: page, figures as SVG and PDF, tables as CSV."
 )
+@click.option(
+    "--watch", is_flag=True, help="Write it again while it is trained, until that ends (or Ctrl-C)."
+)
 @result_options
 @config_dir_option
 @quiet_option
@@ -53,6 +60,7 @@ def command(
     title: str | None,
     remark: str | None,
     archive: bool,
+    watch: bool,
     as_json: bool,
     outputs: str | None,
     quiet: bool,
@@ -62,14 +70,17 @@ def command(
     Runs, ensembles and analyses are named by id (its beginning is enough), what `dynalab reproduce` stored by sheet and
     scale; without one, the last that were trained.
     Each ensemble is shown with the analysis of every kind that has default keys, unless an analysis is named; the
-    others are listed. The same report is replaced when it is written again.
+    others are listed. The same report is replaced when it is written again. The page asks for nothing: with
+    --watch it is reloaded by hand.
 
     \b
     dynalab report
     dynalab report -f 'task=grokking optimizer.lr<0.01'
     dynalab report cb7150eb3e hmm-7ebafd365b --name paper --title 'Three phases' --note @note.md
+    dynalab report --watch               # in another terminal, while `dynalab train` works
     dynalab report thilak2022-cpu        # a paper's claims, and the runs that they are about
     """
+    from dynalab.cli.report_watch import follow
     from dynalab.config.overrides import parse, settings
     from dynalab.config.registry import typed_folders
     from dynalab.report.asked import asked
@@ -85,30 +96,44 @@ def command(
     name, outputs = own["name"] or name, own["outputs"] or outputs
     heading, said = _text("--title", title), _text("--note", remark, file=True)
     root = outputs_root(outputs)
-    about = asked(root, refs, filter_text, forks)
-    selection, choices, chosen = about.selection, about.choices, about.named
-    papers = about.papers
-    derived = name or (papers[0] if len(papers) == 1 and not about.refs else report_name(selection, chosen))
-    words = ["dynalab", "report", *papers, *about.refs, *(f"{result.kind}-{result.id}" for result in chosen)]
-    words += ["-f", filter_text] if filter_text else []
-    options = {"--name": name and derived, "--title": title, "--note": remark}
-    words += [word for option, value in options.items() if value for word in (option, value)]
-    words += [word for folder in typed_folders() for word in ("--config-dir", folder)]
-    if len(selection) > 3 and not quiet:
-        note(f"drawing {len(selection)} ensembles")
+
+    def written(*, last: bool = True) -> tuple[Asked, str, Path]:
+        about = asked(root, refs, filter_text, forks, sweeping=last)
+        alone = about.papers[0] if len(about.papers) == 1 and not about.refs else None
+        derived = name or alone or report_name(about.selection, about.named)
+        words = ["dynalab", "report", *about.words]
+        words += ["-f", filter_text] if filter_text else []
+        options = {"--name": name and derived, "--title": title, "--note": remark}
+        words += [word for option, value in options.items() if value for word in (option, value)]
+        words += [word for folder in typed_folders() for word in ("--config-dir", folder)]
+        if len(about.selection) > 3 and last and not quiet:
+            note(f"drawing {len(about.selection)} ensembles")
+        page = write_report(
+            about.selection,
+            {name: choice.shown for name, choice in about.choices.items()},
+            root,
+            derived,
+            [clean(shlex.join(words))],
+            {name: choice.others for name, choice in about.choices.items()},
+            title=heading,
+            note=said,
+            archive=archive,
+        )
+        return about, derived, page
+
+    def under_way() -> list[ShardPaths]:
+        nonlocal refs
+        about, _, _ = written(last=False)
+        # What was the last when the watching began.
+        refs = about.words
+        return list(dict.fromkeys(run.shard for item, _ in about.selection for run in item.runs))
+
+    if watch and not follow(root, under_way, quiet=quiet):
+        return 130
+    about, derived, page = written()
+    selection, choices = about.selection, about.choices
     shown_of = {name: choice.shown for name, choice in choices.items()}
     others_of = {name: choice.others for name, choice in choices.items()}
-    page = write_report(
-        selection,
-        shown_of,
-        root,
-        derived,
-        [clean(shlex.join(words))],
-        others_of,
-        title=heading,
-        note=said,
-        archive=archive,
-    )
     packed = page.with_name(f"{derived}.zip")
     for item, _ in selection:
         notice(item.paths)

@@ -32,8 +32,20 @@ class Asked:
     refs: Sequence[str]  # the other references, `@last` by what it meant
     refused: Sequence[str]  # why an analysis of a sweep was not made
 
+    @property
+    def words(self) -> list[str]:
+        """What asks for the same again."""
+        return [*self.papers, *self.refs, *(f"{result.kind}-{result.id}" for result in self.named)]
 
-def asked(root: Path, refs: Sequence[str], filter_text: str | None = None, forks: bool = False) -> Asked:
+
+def asked(
+    root: Path,
+    refs: Sequence[str],
+    filter_text: str | None = None,
+    forks: bool = False,
+    *,
+    sweeping: bool = True,
+) -> Asked:
     """Return what some references mean; what is said of settings together is made, and stored, where it is missing.
 
     Args:
@@ -41,6 +53,7 @@ def asked(root: Path, refs: Sequence[str], filter_text: str | None = None, forks
         refs: Runs, ensembles, analyses and reproductions; none: what was trained last.
         filter_text: Terms that hold for the runs.
         forks: Whether forks that nothing names are among them.
+        sweeping: Whether what is said of settings together is made; not of those that are trained yet.
 
     Raises:
         NothingMatched: There is nothing of the kind.
@@ -70,7 +83,7 @@ def asked(root: Path, refs: Sequence[str], filter_text: str | None = None, forks
         if not any(item.id in result.ensembles for item, _ in selection):
             about = ", ".join(result.ensembles)
             raise ConfigError(f"{result.kind}-{result.id} is about {about}, which is not among the runs")
-    made, refused = sweeps(selection, root, chosen)
+    made, refused = sweeps(selection, root, chosen) if sweeping else ([], [])
     choices = {item.id: choose(root, item.id, [*chosen, *made]) for item, _ in selection}
     return Asked(selection, choices, chosen, [*papers], refs, refused)
 
