@@ -11,6 +11,7 @@ from benches import (
     many,
     memory,
     modes,
+    page,
     parity,
     probes,
     regions,
@@ -34,5 +35,6 @@ SUBJECTS: list[Subject] = [
     curvature.SUBJECT,
     directions.SUBJECT,
     modes.SUBJECT,
+    page.SUBJECT,
     regions.SUBJECT,
 ]
