@@ -103,6 +103,8 @@ def test_an_error_leaves_what_stood_there_and_nothing_else(tmp_path, monkeypatch
             raise OSError(error, os.strerror(error))
         real(source, target)
 
+    # Where two folders cannot change places in one step.
+    monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
     monkeypatch.setattr(os, "rename", fail)
     with pytest.raises(StoreError, match="cannot write"), atomic.making(folder, replace=True) as temporary:
         fill(temporary, "new")
