@@ -70,7 +70,7 @@ def test_runs_that_never_got_there_count_as_later_on_every_side(tmp_path, kind, 
     data = {"id": "0123456789", "kind": kind, "ensemble": "e", "warnings": [], **plain(findings)}
     found = data["summary"][key]
     result = write_result(OutputPaths(tmp_path).analysis(kind, "0123456789"), data, {})
-    (on_the_page,), _ = render(result, Context((), "e"))
+    (on_the_page,), *_ = render(result, Context((), "e"))
     in_the_terminal = "\n".join(terminal.lines(module.show(findings, ())))
     if not any(steps):
         assert found is None and "never" not in on_the_page + in_the_terminal

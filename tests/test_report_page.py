@@ -268,7 +268,7 @@ def test_a_report_that_fails_leaves_the_old_one(outputs: Path, monkeypatch: pyte
     path = write(outputs, name="mine")
     before = path.read_bytes()
 
-    def full(*_: object) -> str:
+    def full(*_: object, **__: object) -> str:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("dynalab.report.write.render", full)
