@@ -875,7 +875,10 @@ def test_the_title_and_the_order_of_a_page(monkeypatch):
         shown([stored_run(0)] * n, digest=str(n) * 10, task=task, title=f"t{n}")
         for n, task in ((1, "b"), (2, "a"))
     ]
-    assert write._title(items[:1]) == "t1; 1 run, 200 steps" and write._title(items) == "a and b: 2 ensembles, 3 runs"
+    assert (
+        write._title(items[:1]) == "t1; 1 run, 200 steps"
+        and write._title(items) == "a and b: 2 ensembles, 3 runs"
+    )
     monkeypatch.setattr(overview, "name_ensembles", lambda shown: [])
     monkeypatch.setattr(overview, "comparison", lambda *_, **__: Section("Comparison", "c"))
     monkeypatch.setattr(ensemble, "summary", lambda item: [f"{item.title} one.", f"{item.title} two."])
