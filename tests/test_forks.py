@@ -95,7 +95,7 @@ def test_a_filter_on_a_key_that_no_edit_has_is_a_mistake(family):
 class InProcess:
     """A launcher whose worker is this process."""
 
-    apart = True
+    apart, elsewhere = True, False
 
     def __init__(self, count: int, threads: int) -> None:
         self.asked = 0
