@@ -74,6 +74,8 @@ def test_a_page_has_its_figures_beside_it(drawn: None, outputs: Path) -> None:
     stems = {name.rpartition(".")[0] for name in files}
     assert {f"{stem}.svg" for stem in stems} | {f"{stem}.png" for stem in stems} == files
     # One more where values are on the other scale.
-    assert source.count("<svg") == len(stems) + source.count('class="values"')
+    assert source.count("<svg") == len(stems) + source.count('class="values"') + source.count(
+        'class="plot narrow"'
+    )
     # The pointer finds words on the map.
     assert "<title>0\u00a0\u2192 2: 1 of 4 runs;" in source
