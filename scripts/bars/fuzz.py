@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from fuzz_lines import furnish, try_number
-from hostile import make
 
 from bars.base import Bar, cases
+from bars.hostile import stored
 
 LINES = 1000
 
@@ -24,13 +24,7 @@ def _try(base: Path, number: int) -> list[str]:
 
 def measure(work: Path) -> tuple[str, bool]:
     """Count the command lines that were answered badly."""
-    base = work / "fuzz" / "outputs"
-    if not base.is_dir():
-        with tempfile.TemporaryDirectory(dir=work) as folder:
-            made = Path(folder, "outputs")
-            make(made)
-            base.parent.mkdir(exist_ok=True)
-            made.rename(base)
+    base = stored(work, "fuzz")
     wrong = cases(work / "fuzz.jsonl", range(LINES), partial(_try, base))
     n_good = sum(not lines for lines in wrong)
     return f"{n_good:,} of {LINES:,}", n_good == LINES

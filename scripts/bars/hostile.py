@@ -21,15 +21,21 @@ def _try(base: Path, number: int) -> list[str]:
         return try_number(number, base, Path(folder, "work"))
 
 
-def measure(work: Path) -> tuple[str, bool]:
-    """Count the hostile folders in which a command went wrong."""
-    base = work / "hostile" / "outputs"
+def stored(work: Path, name: str) -> Path:
+    """Return a small outputs folder of a bar's own, made whole or not at all."""
+    base = work / name / "outputs"
     if not base.is_dir():
         with tempfile.TemporaryDirectory(dir=work) as folder:
             made = Path(folder, "outputs")
             make(made)
             base.parent.mkdir(exist_ok=True)
             made.rename(base)
+    return base
+
+
+def measure(work: Path) -> tuple[str, bool]:
+    """Count the hostile folders in which a command went wrong."""
+    base = stored(work, "hostile")
     wrong = cases(work / "hostile.jsonl", range(FOLDERS), partial(_try, base))
     n_good = sum(not lines for lines in wrong)
     return f"{n_good} of {FOLDERS}", n_good == FOLDERS
