@@ -14,7 +14,7 @@ from stored import bits
 import dynalab
 from dynalab.analysis import butterfly
 from dynalab.analysis.butterfly import landmarks, summary
-from dynalab.analysis.butterfly.findings import Mean, RunFindings
+from dynalab.analysis.butterfly.findings import Apart, Fork, Mean, RunFindings
 from dynalab.core.records import plain, restore, tables
 from dynalab.explore import drive
 from dynalab.show.blocks import Figure, Response, Say
@@ -173,14 +173,23 @@ def test_what_is_refused(outputs, here, words, code, line):
 
 
 def test_where_it_lies_against_landmarks():
-    def run(i, connected, landmark):
-        return RunFindings(f"e/s{i}", "connected", connected, {"generalised_step": landmark}, ())
+    def run(i, connected, landmark, verdict=None):
+        verdict = verdict or ("apart" if connected is None else "connected")
+        last = (Fork(400, None, verdict == "connected", Apart()),)
+        return RunFindings(f"e/s{i}", verdict, connected, {"generalised_step": landmark}, last)
 
     pairs = [(1, 2), (3, 7), (20, 30), (54, 40), (400, 800), (None, 9), (7, None)]
-    (item,) = landmarks.against([run(i, *pair) for i, pair in enumerate(pairs)], ["generalised_step"])
+    runs = [run(i, *pair) for i, pair in enumerate(pairs)]
+    (item,) = landmarks.against([*runs, run(7, None, 9, "cannot_tell")], ["generalised_step"], 1000)
+    # Of the run that stays apart the lag is above 391, of that which has no landmark below -993: the middle is known.
     assert (item.runs, item.earlier, item.lag.runs, item.lag.median) == (6, 4, 5, -4)
     # The order of the runs is that of the landmarks: one of 120, and those that are as near.
     assert item.p == item.p_adjusted == pytest.approx(1 / 120)
+    # With two more that stay apart the middle is known to be no lower than the lags that are known.
+    (item,) = landmarks.against([*runs, run(8, None, 600), run(9, None, 600)], ["generalised_step"], 1000)
+    assert item.lag.runs == 5 and item.lag.median is None
+    assert summary._signed((None, -4.0)) == "at most -4" and summary._signed((0.0, None)) == "at least +0"
+    assert summary._signed((-7.0, 4.0)) == "-7 to +4" and summary._signed((None, None)) == ""
     assert landmarks.nearness(np.ones(5), np.arange(5.0)) is None
     assert landmarks.nearness(np.arange(5.0), np.arange(5.0)[::-1]) > 0.9
 

@@ -81,6 +81,9 @@ LEFT = (
     "5 runs, 120 weights",
     "hybrids of 10",
     "modes and averages of 20",
+    "20 runs, each and the next",
+    "all pairs of 20 runs, of",
+    "lags of 20 runs, all",
     *(
         f"{n} and {n} runs, steps: {kind}"
         for n in (5, 8)

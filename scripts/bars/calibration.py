@@ -350,25 +350,48 @@ def modes(n: int, seed: int) -> Errors:
 
 def butterflies(n: int, seed: int) -> Errors:
     """Forks that stay connected from a step on which knows nothing of a landmark."""
-    from nulls.butterfly import earlier, unrelated
+    from nulls.butterfly import LENGTH, earlier, unrelated
 
     from dynalab.analysis.butterfly.landmarks import against
 
-    (found,) = against(unrelated(n, seed), ["generalised_step"])
+    (found,) = against(unrelated(n, seed), ["generalised_step"], LENGTH)
     return {
         "butterfly, nearer to a landmark: p": [] if found.p is None else [found.p < 0.05],
         "butterfly, before a landmark: interval of the share": [_misses(found.share_interval, earlier())],
     }
 
 
-def paired(law: str, n: int, seed: int) -> Errors:
-    """Barriers between all pairs of some runs, of a known mean."""
-    from nulls.connectivity import pairs
+def lagging(law: str, n: int, seed: int) -> Errors:
+    """Forks that stay connected, and landmarks, that come after what is seen of some runs: the median of the lag."""
+    from nulls.butterfly import LENGTH, lag_of, late
+
+    from dynalab.analysis.butterfly.landmarks import against
+
+    (found,) = against(late(law, n, seed), ["generalised_step"], LENGTH)
+    return {"butterfly, lag behind a landmark: interval": [_misses(found.lag.interval, lag_of(law))]}
+
+
+def paired(law: str, n: int, neighbours: bool, seed: int) -> Errors:
+    """Barriers between all pairs of some runs, or of each and the next one, of a known mean."""
+    from nulls.connectivity import mean, pairs
 
     from dynalab.analysis.connectivity.findings import over
 
-    interval = over(pairs(law, n, seed), lambda pair: pair.line.loss).interval
-    return {"connectivity, means over pairs: interval": [_misses(interval, 0.0)]}
+    interval = over(pairs(law, n, seed, neighbours), lambda pair: pair.line.loss).interval
+    name = "means over every run and the next" if neighbours else "connectivity, means over pairs"
+    return {f"{name}: interval": [] if interval[0] is None else [_misses(interval, mean(law))]}
+
+
+def around(law: str, n: int, seed: int) -> Errors:
+    """Numbers of the landscapes of some runs, of a known mean."""
+    from nulls.landscape import mean, values
+
+    from dynalab.analysis.means import Mean
+
+    interval = Mean.of(values(law, n, seed)).interval
+    return {
+        "landscape, means over runs: interval": [] if interval[0] is None else [_misses(interval, mean(law))]
+    }
 
 
 def kernels(n: int, seed: int) -> Errors:
@@ -540,12 +563,14 @@ RANDOM, LENGTHS = "states at random", "states at random, runs cut off at lengths
 
 
 def _statistics() -> list[Null]:
+    from nulls.butterfly import LAGS
     from nulls.compare import CENSORED, LAWS
     from nulls.compare import KINDS as STEPS
     from nulls.connectivity import LAWS as BARRIERS
     from nulls.directions import KINDS as WALKS
     from nulls.examples import alike
     from nulls.hmm import pooled, walks
+    from nulls.landscape import LAWS as SLICES
 
     kinds = {
         "random": RANDOM,
@@ -604,7 +629,13 @@ def _statistics() -> list[Null]:
         found.append(Null(f"forks of {n} runs", partial(butterflies, n)))
     for n in (5, 20):
         found.append(Null(f"kernels of {n} runs", partial(kernels, n)))
-        found += [Null(f"all pairs of {n} runs, {law}", partial(paired, law, n)) for law in BARRIERS]
+        for law in BARRIERS:
+            found.append(Null(f"all pairs of {n} runs, {law}", partial(paired, law, n, False)))
+            found.append(Null(f"{n} runs, each and the next, {law}", partial(paired, law, n, True)))
+        # Of five skewed values no interval of a mean holds its level, as below.
+        few = 0.08 if n == 5 else MOST
+        found += [Null(f"{n} runs, {law}", partial(around, law, n), most=few) for law in SLICES]
+        found += [Null(f"lags of {n} runs, {law}", partial(lagging, law, n)) for law in LAGS]
     for n, m in ((5, 5), (8, 8), (20, 20), (5, 20)):
         for kind in STEPS:
             if not (kind.startswith("seeds") and (n != m or n < 6)):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from functools import cache
 from math import log
 
 import numpy as np
 from scipy.stats import norm
 
-from dynalab.analysis.butterfly.findings import RunFindings
+from dynalab.analysis.butterfly.findings import Apart, Fork, RunFindings
 
 TRIED = (0, 1, 3, 7, 20, 54, 147, 400)
 # Where the step from which a run stays connected stands among these; beyond them it never does.
@@ -35,7 +37,56 @@ def unrelated(runs: int, seed: int) -> list[RunFindings]:
             "connected" if place < len(TRIED) else "apart",
             TRIED[place] if place < len(TRIED) else None,
             {"generalised_step": None if rng.random() < 0.1 else int(landmarks[i])},
-            (),
+            (Fork(TRIED[-1], None, place < len(TRIED), Apart()),),
         )
         for i, place in enumerate(places)
     ]
+
+
+# Steps that are tried, and would be, were training longer; of the length that it has the first are seen.
+GRID = np.array([*TRIED, 1100, 3000, 8000, 22000, 60000])
+LENGTH = 800
+# What of a run's step and landmark is seen: their means as logarithms, and how much they have in common.
+LAGS = {
+    "all come": (2.0, 3.0, 0.0),
+    "a third never stay connected": (5.5, 4.5, 0.0),
+    "a fifth of the landmarks never come": (4.0, 6.0, 0.0),
+    "late runs are late in both": (5.6, 6.0, 0.8),
+    "landmarks with ties": (4.5, 5.0, 0.0),
+}
+
+
+def _latent(law: str, runs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    own, landmark, alike = LAGS[law]
+    both, one, other = rng.normal(size=(3, runs))
+    steps, landmarks = (
+        np.exp(mean + alike * both + math.sqrt(1 - alike**2) * each)
+        for mean, each in ((own, one), (landmark, other))
+    )
+    spacing = 100 if law.endswith("ties") else 1
+    return GRID[np.searchsorted(GRID, steps)], np.ceil(landmarks / spacing) * spacing
+
+
+@cache
+def lag_of(law: str) -> float:
+    """Return the median over all runs of the step from which they stay connected, less their landmark."""
+    steps, landmarks = _latent(law, 1_000_001, 0)
+    return float(np.median(steps - landmarks))
+
+
+def late(law: str, runs: int, seed: int) -> list[RunFindings]:
+    """Return runs of which the step or the landmark, or both, come after what is seen of them."""
+    found = []
+    for place, (step, landmark) in enumerate(zip(*_latent(law, runs, seed + 1), strict=True)):
+        seen = step <= TRIED[-1]
+        found.append(
+            RunFindings(
+                f"e/s{place:04d}",
+                "connected" if seen else "apart",
+                int(step) if seen else None,
+                {"generalised_step": int(landmark) if landmark <= LENGTH else None},
+                (Fork(TRIED[-1], None, bool(seen), Apart()),),
+            )
+        )
+    return found

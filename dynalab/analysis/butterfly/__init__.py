@@ -26,6 +26,7 @@ import numpy as np
 
 from dynalab.analysis.base import Group, Keys, Needs, Run, key
 from dynalab.analysis.butterfly.findings import (
+    CANNOT_TELL,
     NAMES,
     Apart,
     Findings,
@@ -39,6 +40,7 @@ from dynalab.analysis.butterfly.landmarks import against
 from dynalab.analysis.butterfly.measure import Ends, ends_of
 from dynalab.analysis.butterfly.summary import show
 from dynalab.analysis.compare.samples import LEVELS, landmark
+from dynalab.analysis.means import mean_over_pairs
 from dynalab.analysis.regions.findings import Time
 from dynalab.config.keys import Stored
 from dynalab.core import waves
@@ -49,7 +51,7 @@ from dynalab.edits.perturb import KINDS
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "explore", "show"]
 
-VERSION = 1
+VERSION = 2
 TITLE = "Butterfly effect"
 FIGURES = ("butterfly-*",)
 LEAD = "butterfly-accuracy-barrier"
@@ -141,6 +143,7 @@ def explore(
         _of_run(run, steps, ends, (measure, threshold), {name: own[i] for name, own in landmarks.items()})
         for i, run in enumerate(runs)
     )
+    told = [run for run in found if run.verdict != CANNOT_TELL]
     warnings += [line for own in made.values() for item in own for line in item.warnings]
     forks = [item.id for name in ends for item in made.get(name, ())]
     control = [
@@ -157,8 +160,8 @@ def explore(
         measure,
         threshold,
         tuple(Point.of([run.forks[place] for run in found]) for place in range(len(steps))),
-        Time.of([run.connected_step for run in found], [float(steps[-1])] * len(found)),
-        against(found, [*landmarks]),
+        Time.of([run.connected_step for run in told], [float(steps[-1])] * len(told)),
+        against(found, [*landmarks], length),
         _between(group, length, shares, config.examples),
         max(control) if control else None,
     )
@@ -196,12 +199,22 @@ def _compared(
 def _between(group: Group, step: int, shares: Sequence[float], most: int) -> dict[Any, Mean]:
     """Return how far every run is from the next one."""
     runs = sorted(group.runs, key=lambda run: run.id)
+    pairs = len(runs) if len(runs) > 2 else len(runs) - 1  # there and back is one pair
+    firsts, turned = (tuple(own[:pairs]) for own in (runs, runs[1:] + runs[:1]))
     apart: Sequence[Apart] = ()
-    if len(runs) > 1:
-        pairs = len(runs) if len(runs) > 2 else 1  # there and back is one pair
-        firsts, turned = (tuple(own[:pairs]) for own in (runs, runs[1:] + runs[:1]))
+    if pairs:
         apart = ends_of(replace(group, runs=firsts), replace(group, runs=turned), step, shares, most).apart
-    return {name: Mean.of([getattr(item, name) for item in apart]) for name in NAMES}
+    between = [(one.id, other.id, item) for one, other, item in zip(firsts, turned, apart, strict=True)]
+    return {
+        name: Mean(
+            *mean_over_pairs(
+                (one, other, value)
+                for one, other, item in between
+                if (value := getattr(item, name)) is not None
+            )
+        )
+        for name in NAMES
+    }
 
 
 def _steps(config: Config, run: Run, length: int) -> list[int]:
@@ -259,7 +272,7 @@ def _of_run(
             break
         connected = fork.at_step
     last = forks[-1].connected
-    verdict = "cannot_tell" if last is None else "connected" if last else "apart"
+    verdict = CANNOT_TELL if last is None else "connected" if last else "apart"
     return RunFindings(run.id, verdict, connected, dict(landmarks), tuple(forks))
 
 

@@ -13,6 +13,7 @@ from dynalab.core.stats import clopper_pearson
 
 Bounds = tuple[float | None, float | None]
 Name = Literal["distance", "function_distance", "churn", "barrier", "accuracy_barrier"]
+CANNOT_TELL = "cannot_tell"
 NAMES: tuple[Name, ...] = ("distance", "function_distance", "churn", "barrier", "accuracy_barrier")
 
 
@@ -59,7 +60,8 @@ class Mean:
 
     runs: int  # in how many it is known
     mean: float | None  # over these
-    interval: Bounds  # 95% interval of it (Student); null where runs do not vary
+    # 95% interval of it (Student); null where runs do not vary, or half of them have the lowest or highest number
+    interval: Bounds
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> Mean:
@@ -96,7 +98,9 @@ class Against:
     runs: int  # that reach it
     earlier: int  # in how many of them forks stay connected before or when they do
     share_interval: Bounds  # exact 95% interval of that share
-    lag: Lag  # the step from which forks stay connected, less the landmark, of runs that have both
+    # The step from which forks stay connected, less the landmark, over all runs: where one of both had not come it is
+    # only known to be larger or smaller.
+    lag: Lag
     # that the two are not nearer to each other within runs than between them, by permutation; null with fewer than five
     # runs that have both, or where one of both does not vary
     p: float | None
@@ -116,7 +120,8 @@ class Summary:
     points: tuple[Point, ...]  # by `at_step`
     connected: Time  # from when on forks stay connected; later than the last tried step where they do not
     against: tuple[Against, ...]  # landmarks that were known
-    # the same numbers between each run and the next one, another seed: what runs that share nothing have
+    # The same numbers between each run and the next one, another seed: what runs that share nothing have. These pairs
+    # share runs, so their intervals are the jackknife's over runs, null of fewer than four.
     between_seeds: Mapping[Name, Mean]
     # the largest of all numbers of forks that were not moved, which is 0; null where none ended well
     control: float | None

@@ -9,7 +9,7 @@ from math import factorial
 
 import numpy as np
 
-from dynalab.analysis.butterfly.findings import Against, RunFindings
+from dynalab.analysis.butterfly.findings import CANNOT_TELL, Against, RunFindings
 from dynalab.analysis.regions.findings import Lag
 from dynalab.core.stats import clopper_pearson, holm
 
@@ -18,9 +18,13 @@ LEAST = 5  # runs that a permutation takes
 TIE = 1e-9
 
 
-def against(runs: Sequence[RunFindings], names: Sequence[str]) -> tuple[Against, ...]:
-    """Return where the step lies against each of some landmarks; a run that never gets there is later than all."""
-    runs = sorted(runs, key=lambda run: run.run)
+def against(runs: Sequence[RunFindings], names: Sequence[str], length: int) -> tuple[Against, ...]:
+    """Return where the step lies against each of some landmarks; a run that never gets there is later than all.
+
+    `length` is the step up to which landmarks are seen. A run of which it is not known whether it is connected is left
+    out.
+    """
+    runs = sorted((run for run in runs if run.verdict != CANNOT_TELL), key=lambda run: run.run)
     found = []
     for name in names:
         reached = [(run.connected_step, step) for run in runs if (step := run.landmarks[name]) is not None]
@@ -28,7 +32,10 @@ def against(runs: Sequence[RunFindings], names: Sequence[str]) -> tuple[Against,
         both = [(own, step) for own, step in reached if own is not None]
         share = clopper_pearson(earlier, len(reached)) if reached else (None, None)
         p = nearness(*np.array(both, float).T) if len(both) >= LEAST else None
-        lag = Lag.of([own - step for own, step in both])
+        lag = Lag.between(
+            [(run.connected_step, run.forks[-1].at_step) for run in runs],
+            [(run.landmarks[name], length) for run in runs],
+        )
         found.append((name, len(reached), earlier, share, lag, p))
     adjusted = iter(holm([p for *_, p in found if p is not None]))
     return tuple(Against(*item, None if item[-1] is None else next(adjusted)) for item in found)

@@ -58,7 +58,6 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         rows = []
         for item in summary.against:
             low, high = item.share_interval
-            ends = item.lag.interval
             rows.append(
                 [
                     (spoken(item.landmark) or "").removesuffix(" step"),
@@ -67,7 +66,7 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
                     if low is None or high is None
                     else f"{number(rounded(low))} to {number(rounded(high))}",
                     None if item.lag.median is None else f"{item.lag.median:+,.0f}",
-                    "" if ends[0] is None or ends[1] is None else f"{ends[0]:+,.0f} to {ends[1]:+,.0f}",
+                    _signed(item.lag.interval),
                     p_value(item.p),
                     p_value(item.p_adjusted),
                 ]
@@ -97,6 +96,13 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         ["run", "verdict", "connected from", *names], rows, f"Every run: {WORDS[_measure(summary)]} of forks"
     )
     yield Say(_note(findings), note=True)
+
+
+def _signed(bounds: Bounds) -> str:
+    low, high = (None if end is None else f"{end:+,.0f}" for end in bounds)
+    if low is None or high is None:
+        return f"at least {low}" if low else f"at most {high}" if high else ""
+    return f"{low} to {high}"
 
 
 def _measure(summary: Summary) -> Name:

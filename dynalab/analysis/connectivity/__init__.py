@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "explore", "show"]
 
-VERSION = 2
+VERSION = 3
 TITLE = "Connectivity"
 FIGURES = ("connectivity", "connectivity-layers")
 LEAD = "connectivity"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from dynalab.analysis.base import Frame
+from dynalab.analysis.means import mean_over_pairs
 
 Bounds = tuple[float | None, float | None]
 
@@ -48,7 +46,8 @@ class Over:
 
     pairs: int  # in how many it is defined
     value: float | None  # its mean
-    # 95% interval of that: pairs share runs, so it is the jackknife's over runs; null of fewer than four runs
+    # 95% interval of that: pairs share runs, so it is the jackknife's over runs; null of fewer than four runs, or where
+    # half of the pairs have the lowest or the highest number
     interval: Bounds
 
 
@@ -125,23 +124,9 @@ class Findings:
 
 
 def over(pairs: Sequence[Pair], pick: Callable[[Pair], float | None]) -> Over:
-    """Return the mean of a number over pairs, with the jackknife's interval over runs."""
-    from scipy.stats import t
-
-    known = [(pair.one, pair.other, value) for pair in pairs if (value := pick(pair)) is not None]
-    known.sort()
-    if not known:
-        return Over(0, None, (None, None))
-    values = np.array([value for *_, value in known])
-    runs = sorted({run for one, other, _ in known for run in (one, other)})
-    mean, n = float(values.mean()), len(runs)
-    parts = [values[[run not in (one, other) for one, other, _ in known]] for run in runs]
-    if n < 4 or not all(map(len, parts)):
-        return Over(len(known), mean, (None, None))
-    left = np.array([part.mean() for part in parts])
-    error = math.sqrt((n - 1) / n * float(np.square(left - left.mean()).sum()))
-    reach = float(t.ppf(0.975, n - 1)) * error
-    return Over(len(known), mean, (mean - reach, mean + reach))
+    """Return the mean of a number over pairs, with its interval."""
+    picked = ((pair.one, pair.other, pick(pair)) for pair in pairs)
+    return Over(*mean_over_pairs((one, other, value) for one, other, value in picked if value is not None))
 
 
 def phase_of(

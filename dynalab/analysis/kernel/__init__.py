@@ -39,7 +39,7 @@ from dynalab.core.words import count
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 1
+VERSION = 2
 TITLE = "Tangent kernel"
 FIGURES = ("kernel", "kernel-maps")
 RECORD = "snapshots.at=log"
@@ -250,8 +250,11 @@ def _summary(of: Sequence[RunFindings], known: Sequence[Measured]) -> Summary:
     first = sorted(item.rows[0].alignment for item in known if math.isfinite(item.rows[0].alignment))
 
     def lag(landmark: str) -> Lag:
-        pairs = [(run.settle_step, getattr(run, landmark)) for run in of]
-        return Lag.of([own - other for own, other in pairs if own is not None and other is not None])
+        # Unless it is seen to be slow, all that is known is that it is not before it is fastest.
+        return Lag.between(
+            [(run.settle_step, float(run.fastest_step or 0)) for run, _ in moving],
+            [(getattr(run, landmark), end) for run, end in moving],
+        )
 
     return Summary(
         len(of),

@@ -136,8 +136,7 @@ def _settling(summary: Summary, moving: int) -> str:
     if lag.median is not None:
         way = "after" if lag.median >= 0 else "before"
         those = "the run memorises" if moving == 1 else "they memorise"
-        some = f" (median of {lag.runs:,})" if lag.runs < time.reached else ""
-        text += f", {abs(lag.median):,.0f} steps {way} {those}{some}"
+        text += f", {abs(lag.median):,.0f} steps {way} {those}"
     return text
 
 

@@ -26,11 +26,11 @@ from dynalab.analysis.landscape.findings import Findings, RunFindings, Summary, 
 from dynalab.analysis.landscape.measure import Slices, slices_of
 from dynalab.analysis.landscape.runs import joined, runs_of, tables_of
 from dynalab.analysis.landscape.summary import show
-from dynalab.analysis.means import Mean
+from dynalab.analysis.means import Mean, mean_over_pairs
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 1
+VERSION = 2
 TITLE = "Loss landscape"
 FIGURES = ("landscape", "landscape-lines")
 NEEDS = Needs(optional=("train_loss", "test_loss"), record="snapshots.at=log", weights=True, network=True)
@@ -86,20 +86,30 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     parts = [slices_of(group, config) for group in groups]
     runs = tuple(run for part in parts for run in runs_of(part, config.plane == "runs"))
     lines, planes, points = map(joined, zip(*map(tables_of, parts), strict=True))
-    return Findings(runs, _summary(runs, parts[0], config), lines=lines, planes=planes, points=points)
+    return Findings(runs, _summary(runs, parts, config), lines=lines, planes=planes, points=points)
 
 
-def _summary(runs: Sequence[RunFindings], slices: Slices, config: Config) -> Summary:
+def _barrier(runs: Sequence[RunFindings], parts: Sequence[Slices]) -> Mean:
+    """Return the mean barrier from every run of an ensemble to the next one; of two, there and back is one pair."""
+    rings = [[run.id for run in part.place.group.runs] for part in parts]
+    following = {run: other for ring in rings for run, other in zip(ring, ring[1:] + ring[:1], strict=True)}
+    pairs: dict[tuple[str, str], float] = {}
+    for run in runs:
+        one, other = sorted((run.run, following[run.run]))
+        for line in run.lines:
+            if line.barrier is not None:
+                pairs.setdefault((one, other), line.barrier)
+    return Mean(*mean_over_pairs((*pair, barrier) for pair, barrier in pairs.items()))
+
+
+def _summary(runs: Sequence[RunFindings], parts: Sequence[Slices], config: Config) -> Summary:
     from dynalab.networks.statistics import statistics_of
 
-    place = slices.place
+    slices, place = parts[0], parts[0].place
     planes = [run.plane for run in runs if run.plane is not None]
     paths = [run.trajectory for run in runs if run.trajectory is not None]
     both = [(run.lambda_min, run.lambda_max) for run in runs]
     normed = bool(statistics_of(place.stack.buffers))
-    barriers = [line.barrier for run in runs for line in run.lines if line.barrier is not None]
-    if len(runs) == 2:
-        barriers = barriers[:1]  # there and back is one pair
 
     def shares(pick: Callable[[Trajectory], Sequence[float | None]]) -> Mean:
         return Mean.of([pick(path)[1] for path in paths])
@@ -117,7 +127,7 @@ def _summary(runs: Sequence[RunFindings], slices: Slices, config: Config) -> Sum
         lambda_max=Mean.of([run.lambda_max for run in runs]),
         lambda_min=Mean.of([run.lambda_min for run in runs]),
         ratio=Mean.of([abs(low) / top if low is not None and top else None for low, top in both]),
-        barrier=Mean.of(barriers),
+        barrier=_barrier(runs, parts),
         centred=shares(lambda path: path.centred),
         centred_null=shares(lambda path: path.centred_null),
         uncentred=shares(lambda path: path.uncentred),

@@ -92,7 +92,9 @@ class Summary:
     lambda_max: Mean  # of the runs
     lambda_min: Mean  # of the runs
     ratio: Mean  # |lambda_min| / lambda_max
-    barrier: Mean  # of the lines towards other runs
+    # Of the lines from every run to the next one: pairs of runs share these, so the interval is the jackknife's, and
+    # `runs` are the pairs.
+    barrier: Mean
     centred: Mean  # share of two directions of the trajectories, centred
     centred_null: Mean  # a random walk's
     uncentred: Mean  # likewise, not centred

@@ -40,7 +40,7 @@ from dynalab.core.words import count
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 1
+VERSION = 2
 TITLE = "Modes of training"
 FIGURES = ("modes", "modes-against-averages", "modes-floats")
 RECORD = "snapshots.every=20"

@@ -18,6 +18,8 @@ from dynalab.core.stats import clopper_pearson, quantile
 PhaseName = Literal["first_descent", "ascent", "second_descent"]
 NAMES: tuple[PhaseName, ...] = ("first_descent", "ascent", "second_descent")
 Bounds = tuple[float | None, float | None]
+# When something comes, or None, and when the run was seen last.
+Passage = tuple[float | None, float]
 
 
 @dataclass(frozen=True)
@@ -80,19 +82,45 @@ class Time:
 
 @dataclass(frozen=True)
 class Lag:
-    """By how many steps a phase sets in after a landmark, over the runs that have both."""
+    """By how many steps something sets in after a landmark."""
 
-    runs: int  # how many
-    median: float | None  # of the steps; negative: before it
-    interval: Bounds  # 95% interval of that; null with fewer than five runs
+    runs: int  # how many have both
+    median: float | None  # of the steps; negative: before it; null where it is not known
+    interval: Bounds  # 95% interval of that; null with fewer than five runs, or where runs leave it open
 
     @classmethod
     def of(cls, steps: Sequence[float]) -> Lag:
-        """Return it for a difference a run."""
+        """Return it for a difference a run, of the runs that have both."""
         values = np.array(sorted(steps), dtype=float)
         if not len(values):
             return cls(0, None, (None, None))
         return cls(len(values), float(np.median(values)), median_interval(values, np.ones(len(values), bool)))
+
+    @classmethod
+    def between(cls, own: Sequence[Passage], landmark: Sequence[Passage]) -> Lag:
+        """Return it of when something sets in and when a landmark is reached, a run each: of all runs.
+
+        Where one of both had not come when the run was seen last, its difference is only known to be larger, or
+        smaller. Those of the runs that have both are no sample of all: late ones lack them.
+        """
+        low = np.array([_least(*mine, *other) for mine, other in zip(own, landmark, strict=True)], float)
+        high = -np.array([_least(*other, *mine) for mine, other in zip(own, landmark, strict=True)], float)
+        both = sum(
+            mine[0] is not None and other[0] is not None for mine, other in zip(own, landmark, strict=True)
+        )
+        if not both:
+            return cls(0, None, (None, None))
+        with np.errstate(invalid="ignore"):
+            least, most = float(np.median(low)), float(np.median(high))
+        all_known = np.ones(len(low), bool)
+        ends = median_interval(low, all_known)[0], median_interval(high, all_known)[1]
+        low_end, high_end = (end if end is not None and np.isfinite(end) else None for end in ends)
+        return cls(both, least if least == most else None, (low_end, high_end))
+
+
+def _least(own: float | None, own_last: float, landmark: float | None, _: float) -> float:
+    """Return the least that a lag can be."""
+    return -np.inf if landmark is None else (own_last if own is None else own) - landmark
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,47 @@
+"""Means over runs and over pairs that share runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dynalab.analysis.means import heaped, mean_over, mean_over_pairs
+
+
+def test_student_and_where_many_are_at_an_end():
+    values = [0.0, 0.1, 0.4, None, float("nan"), 0.2, 0.2]
+    runs, mean, interval = mean_over(values)
+    known = [0.0, 0.1, 0.2, 0.2, 0.4]
+    expected = stats.t.interval(0.95, 4, np.mean(known), stats.sem(known))
+    assert (runs, mean) == (5, pytest.approx(0.18)) and interval == pytest.approx(expected)
+    assert mean_over([0, 0, 0.1, 0.4]) == (4, 0.125, (None, None))
+    assert mean_over([1, 1, 0.5, 1])[2] == mean_over([3, 3])[2] == mean_over([3])[2] == (None, None)
+    assert mean_over([]) == (0, None, (None, None))
+    # Two values are each at an end, and none is there with another.
+    assert not heaped(np.array([0.0, 1.0])) and mean_over([0, 1])[2][0] < -5
+
+
+def test_pairs_that_share_runs():
+    rng = np.random.default_rng(0)
+    names = "abcdef"
+    every = [(a, b, float(rng.random())) for i, a in enumerate(names) for b in names[i + 1 :]]
+    n, mean, interval = mean_over_pairs(every[::-1])
+    left = [np.mean([v for a, b, v in every if name not in (a, b)]) for name in names]
+    error = np.sqrt(5 / 6 * np.square(np.array(left) - np.mean(left)).sum())
+    assert n == 15 and mean == pytest.approx(np.mean([v for *_, v in every]))
+    assert interval == pytest.approx(stats.t.interval(0.95, 5, mean, error))
+    # Each run with itself at another step, and pairs that share no run, are as many runs.
+    values = [value for *_, value in every[:6]]
+    for alone in (
+        [(str(i), str(i), value) for i, value in enumerate(values)],
+        [(str(i), f"{i}'", value) for i, value in enumerate(values)],
+    ):
+        assert mean_over_pairs(alone)[2] == pytest.approx(mean_over(values)[2])
+    assert (
+        mean_over_pairs(every[:1])[2]
+        == mean_over_pairs([("a", "b", 1.0), ("b", "c", 2.0)])[2]
+        == (None, None)
+    )
+    assert mean_over_pairs([(a, b, float(v > 0.9)) for a, b, v in every])[2] == (None, None)
+    assert mean_over_pairs([]) == (0, None, (None, None))
