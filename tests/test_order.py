@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
 import shutil
 import tarfile
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from report_fakes import make_ensemble
 from safetensors.numpy import load_file, save_file
 
 from dynalab.launch import health
-from dynalab.store import runfile, waste
+from dynalab.store import members, runfile, waste
 from dynalab.store.lock import Lock
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble
@@ -358,6 +360,82 @@ def test_nothing_of_an_archive_with_anything_odd_is_opened(here: Cli, outputs, t
     answer = here("runs", "unpack", str(path))
     assert answer.code == 3 and "nothing of it is opened" in answer.err and "\x1b" not in answer.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def header(kind: bytes, size: int, name: str = "x") -> bytes:
+    """Return a header of a tar file that says it has so many bytes, whatever follows."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def record(key: str, value: str) -> bytes:
+    """Return a record of a pax header."""
+    body = f" {key}={value}\n"
+    size = len(body) + len(str(len(body) + 2))
+    return f"{size}{body}".encode()
+
+
+def padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 512)
+
+
+def pax(*records: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
+    return header(kind, len(b"".join(records))) + padded(b"".join(records))
+
+
+def summed(block: bytes, place: int) -> bytes:
+    """Return a header with one byte set, and its sum."""
+    changed = block[:148] + b" " * 8 + block[156:place] + b"1" + block[place + 1 :]
+    return changed[:148] + b"%06o\0 " % sum(changed) + changed[156:]
+
+
+LARGE = 1 << 24
+FILE = header(tarfile.REGTYPE, 0, f"{ENSEMBLE}/overrides.yaml")
+BOMBS = {
+    "one long pax header": header(tarfile.XHDTYPE, LARGE) + bytes(LARGE) + FILE,
+    "a pax header of less than nothing": header(tarfile.XHDTYPE, -LARGE) + bytes(LARGE) + FILE,
+    "a pax header for all files": pax(record("a", "b"), kind=tarfile.XGLTYPE) + FILE,
+    "a pax header before a pax header": pax(record("a", "b")) * 2000 + FILE,
+    "a long name": header(tarfile.GNUTYPE_LONGNAME, LARGE) + bytes(LARGE) + FILE,
+    "a long name before a long name": (header(tarfile.GNUTYPE_LONGNAME, 5) + padded(b"name")) * 2000 + FILE,
+    "many long headers": (pax(record("a", "b" * 15_000)) + FILE) * 50,
+    "a row of digits": pax(b"1" * 15_000) + FILE,
+    "a sparse file": pax(record("GNU.sparse.map", "0,1"), record("GNU.sparse.size", "9")) + FILE,
+    "a sparse file whose map has no end": summed(
+        header(tarfile.GNUTYPE_SPARSE, 0, f"{ENSEMBLE}/log.txt"), 482
+    )
+    + b"1" * 512 * 40_000,
+    "a file that is most of the disk": header(tarfile.REGTYPE, 1 << 50, f"{ENSEMBLE}/log.txt"),
+}
+
+
+@pytest.mark.parametrize("what", list(BOMBS))
+def test_an_archive_that_would_take_memory_or_time_is_refused_before(here: Cli, outputs, tmp_path, what):
+    path = tmp_path / "bomb.tar.gz"
+    path.write_bytes(gzip.compress(BOMBS[what] + bytes(1024), 1))
+    began = time.process_time()
+    tracemalloc.start()
+    try:
+        answer = here("runs", "unpack", str(path))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert answer.code == (2 if "disk" in what else 3) and len(answer.err.splitlines()) == 1, answer.err
+    assert most < 5e6 and time.process_time() - began < 1 and not outputs.exists()
+
+
+def test_an_archive_of_ever_so_many_files_is_refused_and_none_is_kept_in_memory(
+    here: Cli, outputs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(members, "MOST_MEMBERS", 2000)
+    path = tmp_path / "many.tar.gz"
+    path.write_bytes(gzip.compress(FILE * 2001 + bytes(1024), 1))
+    tracemalloc.start()
+    answer = here("runs", "unpack", str(path))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert answer.code == 3 and "more than 2,000 files" in answer.err and most < 1e6
 
 
 def test_what_is_no_archive_is_refused_in_a_line(here: Cli, tmp_path):

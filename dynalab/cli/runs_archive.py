@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import click
 
 from dynalab.cli.options import echo, emit_json, filter_options, note, result_options, warn
 from dynalab.config.places import outputs_root, typed, user_path
-from dynalab.core.errors import ConfigError
 from dynalab.store.find import select
 from dynalab.store.stored import StoredEnsemble
 
@@ -67,11 +67,9 @@ def unpack_runs(file: str, yes: bool, as_json: bool, outputs: str | None) -> int
     from dynalab.store.table import notice
 
     path, root = check_name(user_path(file)), outputs_root(outputs)
-    inside = look(path)
+    inside = look(path, math.inf if yes else _LARGE)
     note(f"{path.name}: {inside.said}")
-    if inside.bytes > _LARGE and not yes:
-        raise ConfigError(f"unpack: {path} takes {inside.bytes / 1e9:,.0f} GB; --yes opens it")
-    taken = unpack(path, root)
+    taken = unpack(path, root, inside)
     for paths in OutputPaths(root).ensembles():
         if paths.digest in taken.ensembles:
             notice(paths)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -15,26 +16,21 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from dynalab.core.atomic import discard, replacing, storing
-from dynalab.core.errors import ConfigError, StoreError
+from dynalab.core.errors import ConfigError
 from dynalab.core.words import count, listed
 from dynalab.store import lock
 from dynalab.store.find import Selection
 from dynalab.store.lock import Lock
-from dynalab.store.names import ANALYSIS, ENSEMBLE, NAME, SHARD, TASK, refuse_links
+from dynalab.store.members import PASSING, TOP, opened
+from dynalab.store.names import NAME, SHARD, refuse_links
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.results import Result, results
 from dynalab.store.stored import StoredEnsemble
 
 SUFFIXES = (".tar.gz", ".tgz")
-_TOP = "outputs"
-# Names of what is of the moment: who holds what, how far it is.
-_PASSING = ("lock", "progress.json", "split.json")
-_MOST_MEMBERS = 1_000_000
-# Folders of a member's name; of dynalab's own there are six.
-_MOST_PARTS = 32
 _DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{10}(?![0-9a-f])")
 
 
@@ -94,7 +90,7 @@ def write(selection: Selection[StoredEnsemble], outputs: Path, path: Path) -> Co
             _add(tar, made, report, ("reports", report.name))
             made.reports.append(report.name)
         last = json.dumps({"schema_version": 1, "ensembles": ids}).encode()
-        about = tarfile.TarInfo(f"{_TOP}/last.json")
+        about = tarfile.TarInfo(f"{TOP}/last.json")
         about.size = len(last)
         tar.addfile(about, io.BytesIO(last))
     return made
@@ -123,7 +119,7 @@ def _add_ensemble(
 
 def _add(tar: tarfile.TarFile, made: Contents, path: Path, place: tuple[str, ...]) -> None:
     """Add a file, or the files of a folder; what is hidden, of the moment or a link stays."""
-    if path.name in _PASSING or path.name.startswith("."):
+    if path.name in PASSING or path.name.startswith("."):
         return
     if path.is_symlink():
         made.left.append(f"{path} is a link and is left out")
@@ -131,7 +127,7 @@ def _add(tar: tarfile.TarFile, made: Contents, path: Path, place: tuple[str, ...
         for item in sorted(path.iterdir()):
             _add(tar, made, item, (*place, item.name))
     elif path.is_file():
-        info = tar.gettarinfo(path, "/".join((_TOP, *place)))
+        info = tar.gettarinfo(path, "/".join((TOP, *place)))
         # Who made it, and with which rights, is nobody's business elsewhere.
         info.uid = info.gid = 0
         info.uname = info.gname = ""
@@ -159,90 +155,50 @@ def _reports(outputs: Path, ids: Sequence[str]) -> Iterator[Path]:
                 yield folder
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tarfile.TarFile]:
-    """Hold an archive open; whatever is wrong with it is a `StoreError`."""
-    if not hasattr(tarfile, "data_filter"):
-        raise ConfigError("this Python is too old to open archives safely; 3.11.4 is the first that can")
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file")
-    try:
-        with tarfile.open(path, "r:gz") as tar:
-            yield tar
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-        raise StoreError(f"{path} is damaged, or no archive of dynalab's: {error}") from error
-    except OSError as error:
-        if error.filename is None and error.strerror is None:
-            raise StoreError(f"{path} is damaged, or no archive: {error}") from error
-        raise StoreError(f"cannot open {path}: {error.strerror or error}") from error
-
-
-def look(path: Path) -> Contents:
+def look(path: Path, most_bytes: float = math.inf) -> Contents:
     """Return what an archive holds; nothing is written.
 
+    Args:
+        path: The archive.
+        most_bytes: What its files may take; where they are said to take more, no more of it is read.
+
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is none, or it takes more.
         StoreError: It is damaged, or holds what dynalab does not put there: links, other names, places outside.
     """
     found = Contents()
+    names: dict[str, set[str]] = {"analysis": set(), "reports": set()}
     ensembles: set[str] = set()
     shards: set[tuple[str, ...]] = set()
-    with _opened(path) as tar:
-        for n_members, member in enumerate(tar):
-            if n_members >= _MOST_MEMBERS:
-                raise StoreError(f"{path} holds more than {_MOST_MEMBERS:,} files; it is not opened")
-            parts = _checked(path, member)
-            if not member.isreg() or len(parts) < 3:
+    with opened(path) as archive:
+        for member, parts in archive:
+            if not member.isreg():
+                continue
+            found.bytes += member.size
+            if found.bytes > most_bytes:
+                raise ConfigError(
+                    f"unpack: {path} takes more than {most_bytes / 1e9:,.0f} GB; --yes opens it"
+                )
+            if len(parts) < 3:
                 continue
             found.files += 1
-            found.bytes += member.size
-            if parts[0] == "analysis":
-                found.analyses = sorted({*found.analyses, parts[1]})
-            elif parts[0] == "reports":
-                found.reports = sorted({*found.reports, parts[1]})
+            if parts[0] in names:
+                names[parts[0]].add(parts[1])
             else:
                 ensembles.add(parts[1].rpartition("-")[2])
                 shards |= {parts[:3]} if SHARD.fullmatch(parts[2]) else set()
+    found.analyses, found.reports = sorted(names["analysis"]), sorted(names["reports"])
     found.ensembles, found.shards = sorted(ensembles), len(shards)
     return found
 
 
-def _checked(path: Path, member: tarfile.TarInfo) -> tuple[str, ...]:
-    """Return the parts of a member's name below the outputs folder; refuse what dynalab never puts there."""
-    name = PurePosixPath(member.name)
-    shown = repr(member.name[:80])
-    if member.size < 0 or len(name.parts) > _MOST_PARTS:
-        what = "of a negative size" if member.size < 0 else f"more than {_MOST_PARTS} folders deep"
-        raise StoreError(f"{path} holds {shown}, which is {what}; nothing of it is opened")
-    if not (member.isreg() or member.isdir()):
-        raise StoreError(
-            f"{path} holds {shown}, which is neither a file nor a folder; nothing of it is opened"
-        )
-    if name.is_absolute() or ".." in name.parts or "\\" in member.name or "\0" in member.name:
-        raise StoreError(f"{path} holds {shown}, which leads outside; nothing of it is opened")
-    top, *parts = name.parts or ("",)
-    forms = {"analysis": ANALYSIS, "reports": NAME}
-    known = (
-        top == _TOP
-        and all(part.isprintable() and not part.startswith(".") and part not in _PASSING for part in parts)
-        and (parts in ([], ["last.json"]) or (TASK.fullmatch(parts[0]) is not None))
-        and (len(parts) < 2 or forms.get(parts[0], ENSEMBLE).fullmatch(parts[1]) is not None)
-    )
-    if not known:
-        raise StoreError(
-            f"{path} holds {shown}, which is no part of an outputs folder; nothing of it is opened"
-        )
-    return tuple(parts)
-
-
-def unpack(path: Path, outputs: Path) -> Contents:
-    """Take an archive into an outputs folder; what is there already is left alone.
+def unpack(path: Path, outputs: Path, inside: Contents) -> Contents:
+    """Take an archive that was looked through into an outputs folder; what is there already is left alone.
 
     Raises:
         ConfigError: There is no archive, or no room for it.
         StoreError: As `look`, or it cannot be written; what was there is as it was.
     """
-    inside = look(path)
     with storing(outputs):
         outputs.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(outputs).free
@@ -252,12 +208,11 @@ def unpack(path: Path, outputs: Path) -> Contents:
             )
         place = Path(tempfile.mkdtemp(prefix=".unpacked.", suffix=".tmp", dir=outputs))
     try:
-        with _opened(path) as tar, storing(outputs):
-            for member in tar:
-                _checked(path, member)
+        with opened(path) as archive, storing(outputs):
+            for member, _ in archive:
                 if member.isreg():
-                    tar.extract(member, place, filter="data")
-        return _take_in(OutputPaths(place / _TOP), OutputPaths(outputs), inside)
+                    archive.extract(member, place)
+        return _take_in(OutputPaths(place / TOP), OutputPaths(outputs), inside)
     finally:
         discard(place)
 
