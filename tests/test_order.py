@@ -252,6 +252,16 @@ def test_without_duckdb_a_line_says_what_to_install(here: Cli, outputs, monkeypa
     assert answer.code == 2 and "pip install 'dynalab[query]'" in answer.err
 
 
+def altered(path: Path) -> None:
+    """Change a snapshot's second run."""
+    tensors = load_file(path)
+    path.unlink()
+    name = min(tensors)
+    tensors[name] = np.array(tensors[name])
+    tensors[name][1] += 1
+    save_file(tensors, path)
+
+
 def test_a_run_is_trained_again_and_held_against_the_stored_one(here: Cli, outputs, one_thread):
     (ensemble,) = here("train", *TINY, "seed=0..2", "launcher=inline", "--json").json["ensembles"]
     last = (outputs / "last.json").read_bytes()
@@ -259,14 +269,10 @@ def test_a_run_is_trained_again_and_held_against_the_stored_one(here: Cli, outpu
     again = here("runs", "rerun", f"{ensemble['id']}/s0001", "launcher=inline", "--json")
     assert again.code == 0 and again.json["agrees"] and again.json["weights"]["compared"] == 1
     path = next(Path(ensemble["path"]).glob("shard-0000*/snapshots/*13.safetensors"))
-    tensors = load_file(path)
-    path.unlink()
-    name = min(tensors)
-    tensors[name] = np.array(tensors[name])
-    tensors[name][1] += 1
     for other in path.parent.glob("*.safetensors"):
-        other.unlink()
-    save_file(tensors, path)
+        if other != path:
+            other.unlink()
+    altered(path)
     differs = here("runs", "rerun", "@last", "launcher=inline", "--steps", "15")
     assert (
         differs.code == 3
@@ -280,6 +286,38 @@ def test_a_run_is_trained_again_and_held_against_the_stored_one(here: Cli, outpu
     ):
         assert here("runs", "rerun", *words, "launcher=inline").code == code
     assert (outputs / "last.json").read_bytes() == last and not list(outputs.glob(".rerun*"))
+
+
+def test_a_fork_is_made_again_from_its_parent_while_that_is_stored(here: Cli, outputs, one_thread):
+    (parent,) = here(
+        "train", *TINY, "seed=0..2", "checkpoint.keep=[10]", "checkpoint.every=5", "--json"
+    ).json["ensembles"]
+    inline = ("launcher=inline", "-q")
+    words = ["edit=perturb", "edit.scale=0.1", "optimizer.lr=0.01", "seed_streams.noise=5", "train.steps=25"]
+    here("fork", parent["id"], "10", *words, *inline)
+    (one,) = {run["ensemble"] for run in here("runs", "list", "@last", "--json").json["runs"]}
+    here("fork", one, "15", "optimizer=sgd", *inline)
+    again = here("runs", "rerun", "@last", *inline)
+    assert again.code == 0 and "3 runs, steps 15 to 25: equal to the bit, weights of 3 runs" in again.out
+    altered(next(outputs.glob(f"grokking/*-{one}/shard-0000*/snapshots/*25.safetensors")))
+    differs = here("runs", "rerun", one, *inline, "--json")
+    assert differs.code == 3 and differs.json["weights"]["differing"] == ["s0001"]
+    assert (differs.json["divergence"]["step"], differs.json["first_step"]) == (None, 10)
+    for more, code in (
+        (["edit.scale=0.1"], 2),
+        (["optimizer.lr=1"], 2),
+        (["--steps", "10"], 2),
+        (["seed=7"], 4),
+    ):
+        assert here("runs", "rerun", one, *inline, *more).code == code
+    here("runs", "rm", f"{parent['id']}/s0002", "--yes")
+    some = here("runs", "rerun", one, *inline, "--json")
+    assert some.code == 3 and some.json["runs"] == [f"{one}/s0000", f"{one}/s0001"]
+    assert f"{parent['id']}@10 of s0002" in some.json["warnings"][0]
+    here("runs", "rm", parent["id"], "--yes")
+    gone = here("runs", "rerun", one, *inline)
+    assert gone.code == 4 and len(gone.err.splitlines()) == 1 and "is not stored any more" in gone.err
+    assert not list(outputs.glob(".rerun*"))
 
 
 def archived(here: Cli, outputs: Path, path: Path) -> str:

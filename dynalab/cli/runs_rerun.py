@@ -15,11 +15,14 @@ from dynalab.config.places import outputs_root
 from dynalab.config.registry import search_path
 from dynalab.config.seeds import format_seeds
 from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.forks import parent_and_step
 from dynalab.core.words import count, listed
 from dynalab.store.find import select
 
 if TYPE_CHECKING:
     from dynalab.config.command import Command
+    from dynalab.config.ensemble import EnsembleConfig
+    from dynalab.launch.fork import Forking
     from dynalab.store.reader import Ensemble
     from dynalab.store.stored import StoredRun
 
@@ -37,8 +40,9 @@ def rerun(
     """Train runs again, and say whether they agree to the bit.
 
     What is made is removed afterwards; what is stored stays as it is. On the type of CPU and under the versions that
-    trained them they have to agree, whatever lies beside them; elsewhere it says from which step on they part. Keys say
-    how it is trained: launcher, compute.workers, compute.width. Exit code 3 where they differ.
+    trained them they have to agree, whatever lies beside them; elsewhere it says from which step on they part. A fork
+    is made again from its parent, which has to be stored. Keys say how it is trained: launcher, compute.workers,
+    compute.width. Exit code 3 where they differ.
 
     \b
     dynalab runs rerun cb7150eb3e/s0003
@@ -46,7 +50,8 @@ def rerun(
     """
     from dynalab.cli.train import interruptible, watching
     from dynalab.core.atomic import discard
-    from dynalab.launch.train import Options, train
+    from dynalab.launch.fork import make_forks
+    from dynalab.launch.train import Options
     from dynalab.store.reader import Ensemble
     from dynalab.training.provenance import bits_of
 
@@ -55,11 +60,13 @@ def rerun(
     # Hidden, and on the disk that has room for such runs.
     place = Path(tempfile.mkdtemp(prefix=".rerun.", suffix=".tmp", dir=root))
     try:
-        asked = _command(ensemble, runs, overrides, steps, place)
+        asked = _planned(ensemble, runs, overrides, steps, place)
+        for line in asked.left_out:
+            note(f"left out: {line}")
         with contextlib.ExitStack() as stack:
             interruptible(stack)
             options = Options(argv=("dynalab", *sys.argv[1:]), remember=False)
-            outcome = train(asked, options, watching(stack, quiet), note)
+            outcome = make_forks(asked, options, watching(stack, quiet), note)
         outcome.require_whole()
         again = Ensemble(outcome.layouts[0].paths)
         document = _compared(ensemble, runs, again)
@@ -70,9 +77,9 @@ def rerun(
         name: [before[name], value] for name, value in now.items() if name in before and before[name] != value
     }
     warnings = [*dict.fromkeys([*ensemble.warnings, *again.warnings])]
-    code = 0 if document["agrees"] else 3
+    code = 0 if document["agrees"] and not asked.left_out else 3
     if as_json:
-        emit_json({**document, "warnings": warnings})
+        emit_json({**document, "warnings": [*asked.left_out, *warnings]})
         return code
     warn(warnings)
     for name, (there, here) in document["changed"].items():
@@ -90,42 +97,55 @@ def _chosen(root: Path, ref: str) -> tuple[Ensemble, list[StoredRun]]:
     ((ensemble, runs),) = selection
     if ensemble.imported:
         raise ConfigError(f"{ensemble.id} was imported; dynalab did not train it and cannot do so again")
-    if ensemble.is_fork:
-        raise ConfigError(
-            f"{ensemble.id} goes on from {ensemble.parent}; rerun its parent, or fork that again into another --outputs"
-        )
     ended = [run for run in runs if run.steps and run.record.attempts]
     if not ended:
         raise NothingMatched(f"{ref}: none of its runs was trained; there is nothing to compare with")
     return ensemble, ended
 
 
-def _command(
+def _planned(
     ensemble: Ensemble, runs: list[StoredRun], overrides: tuple[str, ...], steps: int | None, place: Path
-) -> Command:
-    """Return the command that trains runs again, on the device and with the exactness that they had."""
-    from dynalab.config.command import read_command, words_of
+) -> Forking:
+    """Return what is trained again: of forks from what their parent keeps, else from the start."""
     from dynalab.config.ensemble import from_stored
+    from dynalab.launch.fork import Forking, plan_replay
 
+    if any(word.lstrip("+").startswith("outputs=") for word in overrides):
+        raise ConfigError(
+            "outputs=: what is trained again is not kept; --outputs says where the stored runs are"
+        )
     config = from_stored(ensemble.config, search_path())
-    words = words_of(config)
-    if words is None:
-        raise ConfigError(f"{ensemble.id}: no words of train compose to its configuration as it is stored")
     longest = max(run.steps for run in runs)
     if config.depends_on_total and steps is not None and steps < longest:
         raise ConfigError(f"--steps {steps}: its schedule depends on the total; leave --steps away")
+    length = min(steps or longest, longest)
+    if ensemble.is_fork:
+        return plan_replay(ensemble, runs, overrides, length, outputs=place)
+    return Forking([_command(ensemble, config, runs, overrides, length, place)])
+
+
+def _command(
+    ensemble: Ensemble,
+    config: EnsembleConfig,
+    runs: list[StoredRun],
+    overrides: tuple[str, ...],
+    length: int,
+    place: Path,
+) -> Command:
+    """Return the command that trains runs again, on the device and with the exactness that they had."""
+    from dynalab.config.command import read_command, words_of
+
+    words = words_of(config)
+    if words is None:
+        raise ConfigError(f"{ensemble.id}: no words of train compose to its configuration as it is stored")
     if not config.depends_on_total:
-        words.append(f"train.steps={min(steps or longest, longest)}")
+        words.append(f"train.steps={length}")
     plan = runs[0].record.plan
     words.append(f"device={plan.get('device', 'cpu')}")
     if not plan.get("exact", True):
         words += ["compute.exact=false", f"compute.threads={plan.get('threads', 1)}"]
     if seeds := [run.seed for run in runs if run.seed is not None]:
         words.append(f"seed={format_seeds(seeds)}")
-    if any(word.lstrip("+").startswith("outputs=") for word in overrides):
-        raise ConfigError(
-            "outputs=: what is trained again is not kept; --outputs says where the stored runs are"
-        )
     command = read_command([*words, *overrides], outputs=place)
     if [request.config.id for request in command.requests] != [ensemble.id]:
         raise ConfigError(
@@ -148,7 +168,8 @@ def _compared(ensemble: Ensemble, runs: list[StoredRun], again: Ensemble) -> dic
     )
     return {
         "ensemble": ensemble.id,
-        "runs": [run.id for run in runs],
+        "runs": [run.id for run in runs if run.label in again.by_label],
+        "first_step": parent_and_step(ensemble.parent)[1] if ensemble.parent else 0,
         "steps": max((run.steps for run in again.runs), default=0),
         "agrees": agrees,
         "series": rows,
@@ -158,7 +179,8 @@ def _compared(ensemble: Ensemble, runs: list[StoredRun], again: Ensemble) -> dic
 
 
 def _said(document: dict[str, Any]) -> str:
-    runs, steps = count(document["series"]["shared"], "run"), f"{document['steps']:,} steps"
+    runs, last, first = count(document["series"]["shared"], "run"), document["steps"], document["first_step"]
+    steps = f"steps {first:,} to {last:,}" if first else f"{last:,} steps"
     if document["agrees"]:
         n = document["weights"]["compared"]
         weights = f", weights of {count(n, 'run')} included" if n else ""

@@ -145,6 +145,11 @@ def read_forks(origin: Origin, overrides: Sequence[Override], *, outputs: str | 
     return Forks(list(variants.values()), settings_of(tree, outputs, folders), chosen)
 
 
+def is_setting(item: Override) -> bool:
+    """Return whether a word of `fork` says how it is trained, or which runs are: it changes no fork's identity."""
+    return item.key.startswith(_SETTINGS) or item.key == "seed"
+
+
 def _check_key(item: Override) -> None:
     """Refuse what a fork cannot change."""
     if item.is_seeds:

@@ -8,12 +8,12 @@ step is trained once more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from dynalab.config.command import Command, Request, Settings
-from dynalab.config.ensemble import RunSpec
-from dynalab.config.forks import Origin, Variant, parse_fork, read_forks
+from dynalab.config.ensemble import RunSpec, from_stored
+from dynalab.config.forks import Origin, Variant, is_setting, parse_fork, read_forks
 from dynalab.config.overrides import Override
 from dynalab.config.schema import Compute
 from dynalab.core.errors import ConfigError, NothingMatched
@@ -35,7 +35,7 @@ class Forking:
     Attributes:
         commands: What is to be trained: one command for each way in which the parent's runs were.
         left_out: A line for each run that has no such step.
-        origins: Request's id -> the parent's runs of it, and the step.
+        origins: Request's id -> the parent's runs of it, and the step; what is no fork has none.
     """
 
     commands: list[Command]
@@ -133,6 +133,57 @@ def plan_forks(
     return forking
 
 
+def plan_replay(
+    fork: StoredEnsemble,
+    runs: Sequence[StoredRun],
+    words: Sequence[str | Override],
+    steps: int,
+    *,
+    outputs: str | Path,
+) -> Forking:
+    """Plan to make runs of a fork once more, from what its parent keeps and into another outputs folder.
+
+    Args:
+        fork: The fork.
+        runs: Those of its runs that are meant.
+        words: How they are trained, and `seed=`, which chooses among them.
+        steps: Their length.
+        outputs: Where they are made.
+
+    Raises:
+        ConfigError: A word would make another fork, a plug-in has changed, or the length ends where the fork begins.
+        NothingMatched: The parent's runs are not stored any more.
+    """
+    text = str(fork.parent)
+    digest, step = parent_and_step(text)
+    overrides = parse_fork(words)
+    if strange := [item.written for item in overrides if not is_setting(item)]:
+        raise ConfigError(
+            f"{' '.join(strange)}: makes another fork; give keys of how it is trained, as compute.width"
+        )
+    if steps <= step:
+        raise ConfigError(
+            f"{count(steps, 'step')}: {fork.id} leaves its parent at step {step:,}; it needs more"
+        )
+    there = OutputPaths(fork.path.parent.parent).of_task(fork.task, digest)
+    parents = StoredEnsemble(there).by_label if there else {}
+    origin = Origin(digest, fork.tree.get("origin") or {}, step, attempt_of(text), steps=steps)
+    forks = read_forks(origin, overrides, outputs=outputs)
+    left_out: list[str] = []
+    labels = [run.label for run in _named(runs, forks.seeds, left_out)]
+    kept = [run for run in parents.values() if run.label in labels and run.attempt == origin.attempt]
+    if gone := sorted({*labels} - {run.label for run in kept}):
+        left_out.append(f"{text} of {listed(gone, 3)}, which {fork.id} goes on from, is not stored any more")
+    chosen = list(_reaching(kept, step, left_out))
+    if not chosen:
+        raise NothingMatched("; ".join(left_out))
+    config = from_stored(fork.tree, forks.settings.folders)
+    config = replace(config, train=replace(config.train, steps=steps, epochs=None))
+    streams = {name: seed for name, seed in asdict(config.seed_streams).items() if isinstance(seed, int)}
+    planned = _plan(forks.settings, [(Variant(config, steps, [], fork.slug, streams), chosen)], step)
+    return replace(planned, left_out=left_out)
+
+
 def make_forks(
     forking: Forking,
     options: Options,
@@ -154,7 +205,8 @@ def make_forks(
     for command in forking.commands:
         if not options.dry_run:
             for request in command.requests:
-                _begin(command.settings, request, *forking.origins[request.config.id])
+                if origin := forking.origins.get(request.config.id):
+                    _begin(command.settings, request, *origin)
         outcomes.append(train(command, options, watch, tell))
         if outcomes[-1].report.interrupted:
             break
