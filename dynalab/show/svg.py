@@ -38,7 +38,7 @@ _COLOUR = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
 # Of what is drawn of runs, of axes, which may be of a run, and of what is written at a step.
 _MARKS = re.compile(r'<g id="(?:axes-(\d+)-?)?(?:run-([\d-]*))?"')
 _AT = re.compile(r'<g id="at-([^"]+)"')
-_LONG_NUMBER = re.compile(r"(-?\d+\.\d\d)\d+")
+_TOO_FINE = re.compile(r"(?<=\.\d\d)\d+")
 _PIXELS = re.compile(r'(?<=href="data:image/png;base64,)[^"]+')
 # Of a palette, whose pixels are a byte each.
 COLOURS = 256
@@ -59,14 +59,14 @@ def to_svg(figure: Figure) -> str:
         if not str(ax.get_gid() or "").startswith("axes-"):
             ax.set_gid(f"axes-{place}" + (f"-{ax.get_gid()}" if ax.get_gid() else ""))
     with style():
-        # Once, not at every save: finding room for the labels takes as long as drawing.
+        # Once: finding room for the labels takes as long as drawing. Where an engine stays, every save draws twice.
         if (engine := figure.get_layout_engine()) is not None:
             engine.execute(figure)
-            figure.set_layout_engine("none")
+            figure.set_layout_engine(None)
         figure.savefig(buffer, format="svg", metadata=_NO_METADATA, dpi=PAGE_DPI)
     text = buffer.getvalue()
     # A hundredth of a point is finer than any screen; this halves the size of long curves.
-    text = re.sub(r' d="[^"]*"', lambda match: _LONG_NUMBER.sub(r"\1", match[0]), text)
+    text = re.sub(r' d="[^"]*"', lambda match: _TOO_FINE.sub("", match[0]), text)
     return _PIXELS.sub(lambda match: _with_palette(match[0]), text)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,6 +12,9 @@ from matplotlib.patches import Circle, FancyArrowPatch
 from matplotlib.path import Path
 
 from dynalab.show.plots.style import INK, MUTED, Size, new_figure, redrawable, state_colours, text_on
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 # Height of an arc for each state that it leaps, in the distance of two states.
 RISE = 0.3
@@ -35,6 +37,9 @@ def state_graph(
         occupancy: Share of all rows spent in each state, shape (K,).
         runs: Number of runs that visit each state, shape (K,).
     """
+    # Its import takes as long as drawing a figure.
+    import networkx as nx
+
     graph = nx.DiGraph()
     for state in range(n_states):
         share = 1.0 / n_states if occupancy is None else float(occupancy[state])
@@ -81,9 +86,13 @@ def training_map(
         forked: The edges that belong to a fork, (from, to); None takes those that leave one of `forks`.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
-    graph = state_graph(n_states, edges, occupancy, runs)
-    leap = max((b - a for a, b in graph.edges if b - a > 1), default=0)
-    back = max((a - b for a, b in graph.edges if a > b), default=0)
+    ways = {
+        (int(edge["from"]), int(edge["to"])): int(edge["runs"])
+        for edge in edges
+        if edge["from"] != edge["to"]
+    }
+    leap = max((b - a for a, b in ways if b - a > 1), default=0)
+    back = max((a - b for a, b in ways if a > b), default=0)
     # In units of the distance of two states, which is an inch and a half where there is room.
     width = 6.6 if size is None else size[0] - 0.3
     unit = float(np.clip(width / max(n_states - 0.2, 1), 0.72 if size is None else 0.0, 1.5))
@@ -97,10 +106,14 @@ def training_map(
     ax.set_xlim(-0.6, n_states - 0.4)
     ax.set_ylim(low, top)
     ax.set_aspect("equal")
-    split = set(graph.out_edges(forks(graph))) if forked is None else set(forked)
-    radius = {state: 0.13 + 0.14 * float(np.sqrt(graph.nodes[state]["occupancy"])) for state in graph}
-    for a, b, data in sorted(graph.edges(data=True), key=lambda item: abs(item[1] - item[0]), reverse=True):
-        _draw_edge(ax, a, b, data["runs"], n_runs, radius, FORK if (a, b) in split else "#8a92a0", unit)
+    split = set(forked or ())
+    if forked is None:
+        graph = state_graph(n_states, edges)
+        split = set(graph.out_edges(forks(graph)))
+    shares = [1.0 / n_states] * n_states if occupancy is None else occupancy
+    radius = {state: 0.13 + 0.14 * float(np.sqrt(shares[state])) for state in range(n_states)}
+    for (a, b), count in sorted(ways.items(), key=lambda item: abs(item[0][1] - item[0][0]), reverse=True):
+        _draw_edge(ax, a, b, count, n_runs, radius, FORK if (a, b) in split else "#8a92a0", unit)
     for state, colour in enumerate(state_colours(n_states)):
         circle = Circle((state, 0), radius[state], facecolor=colour, edgecolor=INK, linewidth=0.8, zorder=5)
         circle.set_gid(f"state-{state}")
