@@ -284,8 +284,8 @@ def test_the_first_screen_of_a_sweep_names_who_leads_by_how_much_and_who_never_d
         for item in result.pairs
         if item.of == "generalised_step" and {item.a, item.b} == {made[0].id, made[1].id}
     )
-    assert others[0].name == "later than the best: decay 0.1, the next" and pair.estimate is not None
-    assert others[0].value == f"{abs(round(pair.estimate)):,} steps" and "95% [" in others[0].about
+    assert others[0].name == "decay 0.1, the next" and pair.estimate is not None
+    assert others[0].value == f"{abs(round(pair.estimate)):,} steps later" and "95% [" in others[0].about
     # One that none of its runs reaches is named, in the headline or beside it.
     never = replace(
         result,

@@ -13,7 +13,7 @@ import dynalab
 from dynalab import train
 from dynalab.core.errors import ConfigError, DynalabError, NothingMatched
 from dynalab.core.streams import edit_generator
-from dynalab.core.words import number
+from dynalab.core.words import number, rounded
 from dynalab.launch import inline
 from dynalab.training.job import Control
 
@@ -259,12 +259,14 @@ def test_the_page_shows_a_fork_beside_its_parent(here, parent, tmp_path):
     # It is what the page begins with: its title, what it is otherwise, how far apart the runs end, both in one figure.
     assert "forked at step 12; rescale, factor 0.5" in page[page.index("<h1>") : page.index("</h1>")]
     gap = np.subtract(*(item.array("test_accuracy")[:, -1] for item in (child, parent)))
-    ends = f"less that of its parent is <strong>in the median {number(float(np.median(gap)))} (from "
+    middle = number(rounded(float(np.median(gap))))
+    ends = f"less that of the parent, run by run, is <strong>in the median {middle} ("
     top = page[: page.index("<nav")]
+    assert f"<strong>{middle}</strong> <span>" in top.partition('class="numbers"')[2]
     assert ends in top and "The fork beside its parent." in top and "Loss and accuracy." not in top
     # The difference of the last row that both have, by hand.
     mine, theirs = (item.array("test_loss")[:, -1] for item in (child, parent))
-    assert f">{number(float(np.median(mine - theirs)))}<" in page
+    assert f">{number(rounded(float(np.median(mine - theirs))))}<" in page
     words = f"dynalab fork {parent.id} {STEP} edit=rescale edit.factor=0.5 train.steps=20 seed=0..2"
     assert words in page
     shown = here("runs", "show", child.id, "--outputs", outputs)

@@ -64,7 +64,7 @@ def test_what_was_trained_is_said_with_its_values(parity: dict[str, Any]) -> Non
     assert trained([parity, forks[0]]).endswith("; in part forked at step 100; perturb, scale 0.1")
     # Which model learns which of several tasks is no alternative.
     assert trained([parity, config("task=grokking"), config("task=digits")]) == (
-        "Parity of 3 of 30 bits, modular arithmetic (add mod 59, 40% of pairs) or images of digits"
+        "Parity of 3 of 30 bits, modular arithmetic (add mod 59, 40% of pairs) and images of digits"
     )
     assert trained([{}]) == "" and trained([{"import": {}}]) == ""
 
@@ -206,6 +206,30 @@ def test_several_tasks_begin_with_their_comparison(outputs: Path, monkeypatch: p
         r'id="figure-1".*?<figcaption.*?<strong>(.*?)</strong>.*?of every ensemble', source, re.DOTALL
     )
     assert source.index("of every ensemble") < source.index("<nav") < source.index("Loss and accuracy")
+
+
+def test_several_tasks_have_a_large_number_each(outputs: Path) -> None:
+    from dynalab.report import overview, write
+    from dynalab.report.gather import gather
+
+    made = [make_ensemble(outputs, n_runs=3, overrides=[f"task={task}"]) for task in ("grokking", "parity")]
+    shown = [gather(*select(outputs, [one.id], None, Ensemble)[0], (), ()) for one in made]
+    overview.name_ensembles(shown)
+    large = write._numbers(shown, [], [])
+    assert [number.name for number in large] == [f"{one.title}: generalised, median" for one in shown]
+    assert [number.value for number in large] == [ensemble.numbers(one)[0].value for one in shown]
+
+
+def test_equal_ends_and_a_single_run_are_no_spread(outputs: Path) -> None:
+    from dynalab.report.gather import gather
+
+    values = training(4, steps_of())
+    values["test_accuracy"][:, -1] = 1.0
+    for runs, about in ((4, "in all 4 runs"), (1, "")):
+        own = {name: table[:runs] for name, table in values.items()}
+        made = make_ensemble(outputs, n_runs=runs, values=own, overrides=[f"train.clip={runs}"])
+        *_, final = ensemble.numbers(gather(*select(outputs, [made.id], None, Ensemble)[0], (), ()))
+        assert final.value == "1" and final.about == about
 
 
 def test_settings_of_a_comparison_are_folded(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

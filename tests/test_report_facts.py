@@ -325,7 +325,7 @@ def test_the_summary_of_runs_that_differ():
         "**Planned:** s0004 (step 1,300).",
     ]
     gone = [stored_run(0, "diverged", 50, summary={"diverged_step": 7})]
-    assert ensemble.summary(shown(gone))[0] == "**1 run** of **grokking**: 1 diverged, 50 steps, seeds 0."
+    assert ensemble.summary(shown(gone))[0] == "**1 run** of **grokking**: 1 diverged, 50 steps, seed 0."
 
 
 def test_captions_of_the_curves(monkeypatch):

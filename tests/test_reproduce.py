@@ -594,6 +594,9 @@ def test_the_page_has_the_claims_where_it_shows_what_they_are_about(here, output
     page = Path(answer.json["path"])
     text = page.read_text("utf-8")
     assert answer.code == 0 and page.parent.name == "mine-cpu" and len(answer.json["ensembles"]) == 2
+    # Its title is what it claims, its number how many of the claims hold, whatever the settings' comparison says.
+    top = text[text.index("<h1>") : text.index("<nav")]
+    assert top.count("<dt>") == 1 and "<dt>claims that agree, mine</dt><dd><strong>2 of 3</strong>" in top
     assert "Of the 3 claims of this sheet, <strong>2 agree and 1 is not at this scale</strong>" in text
     assert "dynalab report mine-cpu" in text and "Training accuracy rises" in text
     (figure,) = [figure for name, figure in drawn.items() if name.startswith("reproduce-mine-cpu")]

@@ -64,7 +64,7 @@ def numbers(shown: Shown) -> list[Number]:
     for name, steps in reversed(shown.landmarks().items()):
         reached = sum(step is not None for step in steps)
         spread = quartiles(steps)
-        about = f"{reached} of {count(len(steps), 'run')}"
+        about = f"{reached} of {count(len(steps), 'run')}" if len(steps) > 1 else ""
         if len(steps) > 2 and spread is not None and np.isfinite(spread).all():
             about = f"quartiles {number(spread[0])} to {number(spread[2])}, {about}"
         middle = number(spread[1]) if spread is not None and reached else "never"
@@ -82,7 +82,8 @@ def numbers(shown: Shown) -> list[Number]:
         values = [float(end[name]) for end in ends if end.get(name) is not None]
         if values:
             low, middle, high = (number(rounded(x)) for x in np.quantile(values, [0, 0.5, 1]))
-            about = f"{low} to {high}, {count(len(values), 'run')}" if len(values) > 1 else count(1, "run")
+            about = f"{low} to {high}, {count(len(values), 'run')}" if low < high else ""
+            about = about or (f"in all {len(values):,} runs" if len(values) > 1 else "")
             made.append(
                 Number(middle, f"final {name.replace('_', ' ')}{', median' * (len(values) > 1)}", about)
             )
@@ -101,14 +102,15 @@ def summary(shown: Shown) -> list[str]:
     if list(statuses) == ["done"]:
         how = "all done"
     seeded = any(run.seed is not None for run in shown.runs)
-    seeds = f", seeds {provenance.seeds_of(shown.runs)}" if seeded else ""
+    seeds = f", seed{'s' * (len(shown.runs) > 1)} {provenance.seeds_of(shown.runs)}" if seeded else ""
+    what = listed(shown.ensemble.names, 4) if shown.ensemble.names else shown.ensemble.task
     lengths = [run.steps for run in shown.runs if run.status != "diverged"] or [shown.last_step]
     least = min(lengths)
     length = count(shown.last_step, "step")
     if least < shown.last_step:
         length = f"{least:,} to {length}"
     lines = [
-        f"**{count(len(shown.runs), 'run')}** of **{shown.ensemble.task}**{f' ({made})' if made else ''}{part}: "
+        f"**{count(len(shown.runs), 'run')}** of **{what}**{f' ({made})' if made else ''}{part}: "
         f"{how}, {length}{seeds}."
     ]
     if parent := shown.ensemble.parent:

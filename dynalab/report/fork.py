@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,10 @@ import yaml
 from dynalab.core.errors import DynalabError
 from dynalab.core.forks import parent_and_step
 from dynalab.core.runs import Run, Series
-from dynalab.core.words import count, number
+from dynalab.core.words import count, listed, number, rounded
 from dynalab.report.blocks import Section
 from dynalab.report.gather import ACCURACIES, JUDGED, LOSSES, Shown
-from dynalab.show.blocks import Block, Lines, Panel, Say, Table
+from dynalab.show.blocks import Block, Lines, Number, Panel, Say, Table
 from dynalab.show.page import settled
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble
@@ -30,13 +30,16 @@ def section(shown: Shown) -> Section:
 
 def answers(part: Section) -> list[str]:
     """Return the sentences that a page on a fork alone begins with, from an ensemble's part of the page."""
-    return [
-        block.text
-        for section in part.sections
-        if section.lead == "fork"
-        for block in section.blocks
-        if isinstance(block, Say) and block.headline
-    ]
+    return [block.text for block in _leading(part) if isinstance(block, Say) and block.headline]
+
+
+def numbers(part: Section) -> list[Number]:
+    """Return what such a page writes large before all else."""
+    return [block for block in _leading(part) if isinstance(block, Number)]
+
+
+def _leading(part: Section) -> Iterator[Block]:
+    return (block for section in part.sections if section.lead == "fork" for block in section.blocks)
 
 
 def _blocks(shown: Shown) -> list[Block]:
@@ -65,7 +68,8 @@ def _blocks(shown: Shown) -> list[Block]:
                 curves={"parent": _curves(before, name), "fork": _curves(after, name)},
                 logarithmic=name.endswith("loss"),
             )
-            for name in metrics
+            # What they are judged by is on the first screen.
+            for name in sorted(metrics, key=lambda name: (*JUDGED, name).index(name))
             if name.startswith(("test", "average_test")) or name == "train_loss"
         ],
         marks={f"fork at step {step:,}": float(step)},
@@ -75,7 +79,7 @@ def _blocks(shown: Shown) -> list[Block]:
     header = ["metric", "runs", "at step", "fork above", "median difference", "lowest", "highest"]
     table = Table(header, rows, "The fork less its parent, run by run, in the last row that both have")
     judged = next((row for name in JUDGED for row in rows if row[0] == name.replace("_", " ")), None)
-    ends = [Say(_ends(judged), headline=True)] if judged else []
+    ends: list[Block] = [_difference(judged), Say(_ends(judged), headline=True)] if judged else []
     return [
         Say(first, headline=True),
         *ends,
@@ -84,11 +88,17 @@ def _blocks(shown: Shown) -> list[Block]:
     ]
 
 
+def _difference(row: Sequence[Any]) -> Number:
+    metric, runs, *_, middle, low, high = row
+    name, spread = f"{metric} less the parent's", f"{low} to {high}, {count(runs, 'run')}"
+    return Number(middle, f"{name}, median" if runs > 1 else name, spread if runs > 1 else "")
+
+
 def _ends(row: Sequence[Any]) -> str:
     """Return a row of the table as a sentence."""
     metric, runs, at, above, middle, low, high = row
-    spread = f"in the median {middle} (from {low} to {high})" if runs > 1 else middle
-    return f"At step {at} **{metric}** of the fork less that of its parent is **{spread}**; above in {above}."
+    spread = f"in the median {middle} ({low} to {high})" if runs > 1 else middle
+    return f"At step {at} **{metric}** less that of the parent, run by run, is **{spread}**; it is above 0 in {above}."
 
 
 def _changes(ensemble: Ensemble) -> str:
@@ -98,11 +108,7 @@ def _changes(ensemble: Ensemble) -> str:
     except (OSError, ValueError, yaml.YAMLError):
         return "they are as its configuration says"
     words = [str(word) for word in words or () if not str(word).startswith(("parent=", "train.steps="))]
-    return (
-        f"they have other keys: {', '.join(f'`{word}`' for word in words)}"
-        if words
-        else "nothing is otherwise"
-    )
+    return f"they train with {listed([f'`{word}`' for word in words])}" if words else "nothing is otherwise"
 
 
 def _curves(runs: Sequence[Run], name: str) -> dict[str, Series]:
@@ -128,4 +134,10 @@ def _row(name: str, before: Sequence[Run], after: Sequence[Run], step: int) -> l
     span = f"{min(at):,}" if min(at) == max(at) else f"{min(at):,} to {max(at):,}"
     above = f"{sum(value > 0 for value in differences)} of {len(differences)}"
     middle = [float(np.median(differences)), min(differences), max(differences)]
-    return [name.replace("_", " "), len(differences), span, above, *map(number, middle)]
+    return [
+        name.replace("_", " "),
+        len(differences),
+        span,
+        above,
+        *(number(rounded(value)) for value in middle),
+    ]

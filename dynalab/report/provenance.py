@@ -106,10 +106,16 @@ def train_command(shown: Shown) -> str | None:
     return shlex.join(["dynalab", "train", *words, *options])
 
 
+def answers(shown: Shown) -> list[str]:
+    """Return the sentence that a page on imported runs alone begins with; none where they were trained here."""
+    return [_imported(shown.ensemble)] if shown.ensemble.imported else []
+
+
 def _imported(ensemble: Ensemble) -> str:
     about = ensemble.config.get("import") or {}
     files = _files(about)
-    source = f"the file{'s' * (len(files) > 1)} **{listed(files, 6)}**" if files else "a data frame"
+    what = "checkpoints" if about.get("form") == "checkpoints" else f"the file{'s' * (len(files) > 1)}"
+    source = f"{what} **{listed(files, 6)}**" if files else "a data frame"
     names = listed(ensemble.names, 6) if ensemble.names else ensemble.id
     return f"These runs were trained elsewhere and imported from {source} as **{names}**."
 

@@ -11,7 +11,7 @@ from dynalab.core.words import count, number, spoken
 from dynalab.report.blocks import Section
 from dynalab.reproduce.result import Outcome, Removed, Reproduction, read
 from dynalab.reproduce.verdict import bounds_in_words, tally
-from dynalab.show.blocks import Block, Cell, Regions, Say, Table, Warnings
+from dynalab.show.blocks import Block, Cell, Number, Regions, Say, Table, Warnings
 from dynalab.show.page import settled
 from dynalab.show.plots.regions import COLOURS
 from dynalab.store.paths import OutputPaths
@@ -44,6 +44,13 @@ def headline(made: Reproduction) -> str:
         of = count(len(made.removals), "removal")
         line += f"; without its cause the main one agrees as well, under {agree} of {of}"
     return f"{line} (`{made.name}` at scale {made.scale})."
+
+
+def claimed(made: Reproduction) -> Number:
+    """Return what is written large of a reproduction: how many of its claims agree."""
+    of, agree = len(made.claims), sum(claim.verdict == "agrees" for claim in made.claims)
+    others = tally(claim.verdict for claim in made.claims if claim.verdict != "agrees") if agree < of else ""
+    return Number(f"{agree} of {of}", f"claims that agree, {made.paper or made.name}", others)
 
 
 def section(made: Reproduction) -> Section:

@@ -18,7 +18,7 @@ from dynalab.config.schema import Train
 from dynalab.config.settings import spoken_key
 from dynalab.core.errors import DynalabError
 from dynalab.core.forks import parent_and_step
-from dynalab.core.words import count, number
+from dynalab.core.words import count, listed, number
 
 # Different settings of a part that are named one by one.
 NAMED = 4
@@ -40,7 +40,9 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         whole = all(isinstance(x, int) for x in value)
         return "-".join(map(str, value)) if whole else f"({', '.join(map(_value, value))})"
-    return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return number(value)
+    return "none" if value is None else str(value)
 
 
 def _part(group: str, name: str) -> Part | None:
@@ -84,8 +86,8 @@ def _others(group: str, values: Mapping[str, Sequence[Any]], defaults: Mapping[s
     ]
 
 
-def _over(group: str, configs: Sections) -> str:
-    """Return what is said of one part over all settings; empty where they have none."""
+def _over(group: str, configs: Sections, last: str = "or") -> str:
+    """Return what is said of one part over all settings, `last` before the last one; empty where they have none."""
     sections = [section for config in configs if isinstance(section := config.get(group), Mapping)]
     by_name: dict[str, list[Mapping[str, Any]]] = {}
     for section in sections:
@@ -99,7 +101,7 @@ def _over(group: str, configs: Sections) -> str:
     if len(pieces) > 1:
         # Of several, what belongs to each stands in brackets.
         pieces = [_bracketed(*x.partition(", ")[::2]) for x in pieces]
-    return alternatives(pieces) if pieces else ""
+    return listed(pieces, last=last) if pieces else ""
 
 
 def _bracketed(head: str, more: str) -> str:
@@ -123,7 +125,7 @@ def trained(configs: Sections) -> str:
         return ""
     if len({str((config.get("task") or {}).get("name")) for config in configs}) > 1:
         # Which of the models learns which of the tasks stands below, ensemble by ensemble.
-        return _over("task", configs)
+        return _over("task", configs, "and")
     pieces = [_over(group, configs) for group in ("task", "model", "optimizer")]
     constant = all((config.get("schedule") or {}).get("name", "constant") == "constant" for config in configs)
     pieces += [] if constant else [_over("schedule", configs)]

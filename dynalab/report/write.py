@@ -17,13 +17,14 @@ from dynalab.core.errors import ConfigError, NothingMatched, StoreError
 from dynalab.core.plugins import PluginError
 from dynalab.core.words import count, listed, safe
 from dynalab.report import ensemble as parts
-from dynalab.report import fork, overview
+from dynalab.report import fork, overview, provenance
 from dynalab.report.archive import write_archive
 from dynalab.report.blocks import Section
 from dynalab.report.gather import Shown, gather
 from dynalab.report.page import Page, render
-from dynalab.report.reproductions import headline, reproductions
+from dynalab.report.reproductions import claimed, headline, reproductions
 from dynalab.report.reproductions import section as reproduced
+from dynalab.report.sections import Rendered
 from dynalab.report.sections import contrasts as beside
 from dynalab.report.sections import render as analysed
 from dynalab.report.sections.context import Context
@@ -31,7 +32,7 @@ from dynalab.report.sections.contrasts import Contrasts
 from dynalab.report.sweeps import leads
 from dynalab.report.trained import trained
 from dynalab.reproduce.result import Reproduction
-from dynalab.show.blocks import Say
+from dynalab.show.blocks import Number, Say
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths, refuse_links
 from dynalab.store.reader import Ensemble
@@ -128,7 +129,7 @@ def write_report(
         raise ConfigError(f"{home} is no report, it is left alone; choose another --name")
     page = composed(shown, lost, outputs, home, commands)
     if title:
-        page = replace(page, title=title, subtitle=page.title)
+        page = replace(page, title=title, subtitle=page.subtitle or page.title)
     page = replace(page, note=[part.strip() for part in re.split(r"\n\s*\n", note) if part.strip()])
     # Its files are not synced one by one: what a power loss takes is drawn again.
     with making(home, replace=True) as folder:
@@ -214,8 +215,13 @@ def _page(
     if len(shown) > 1:
         sections.append(overview.comparison(shown, keys, contrasts, ranked=bool(leading)))
     single_sections: list[Section] = []
-    answers = [*map(headline, papers), *(line for key in leading for line in rendered[key].lines)]
-    summary: list[tuple[str, Sequence[str]]] = []
+    ahead: list[Number] = []
+    compared = [line for key in leading for line in rendered[key].lines]
+    # Of a paper's claims the page says whether they hold; which of their settings is better comes later.
+    answers = [*map(headline, papers)] or compared
+    summary: list[tuple[str, Sequence[str]]] = (
+        [("Settings beside each other", compared)] if papers and compared else []
+    )
     for item in shown:
         own_words, own = parts.summary(item), [rendered[result.id] for result, _ in single[item.anchor]]
         found = [*chain.from_iterable(made.lines for made in own)]
@@ -223,7 +229,8 @@ def _page(
         part = parts.section(item, [made.section for made in own], home, states)
         if len(shown) == 1:
             # One ensemble alone needs no heading of its own: its parts are the page's.
-            answers += [*fork.answers(part), *found[:ANSWERS]]
+            ahead = fork.numbers(part)
+            answers += [*provenance.answers(item), *fork.answers(part), *found[:ANSWERS]]
             single_sections += part.sections
             lines = [*own_words, *found[ANSWERS:]]
         else:
@@ -249,19 +256,37 @@ def _page(
         for result, context in analyses
         if (lines := context.warnings(result))
     ]
+    title, subtitle = _title(shown), ""
+    if len(papers) == 1 and {item.ensemble.id for item in shown} <= {*papers[0].ensembles}:
+        title, subtitle = ": ".join(filter(None, (papers[0].paper, papers[0].title))), title
     return Page(
-        _title(shown),
+        title,
         summary,
         list(dict.fromkeys([*lost, *damaged, *doubts])),
         [*sections, *single_sections],
         commands,
         _newest(shown),
-        [
-            *(parts.numbers(shown[0]) if len(shown) == 1 else ()),
-            *(number for made in rendered.values() for number in made.numbers),
-        ][:LARGE],
+        [*ahead, *_numbers(shown, papers, [*rendered.values()])][:LARGE],
         answers,
+        subtitle,
     )
+
+
+def _numbers(
+    shown: Sequence[Shown], papers: Sequence[Reproduction], analyses: Sequence[Rendered]
+) -> list[Number]:
+    """Return what is written large: of claims, else of the analyses that lead, of the runs, of the other analyses."""
+    if papers:
+        return [*map(claimed, papers)]
+    leading, others = (
+        [number for made in analyses if bool(made.section.lead) is first for number in made.numbers]
+        for first in (True, False)
+    )
+    if len(shown) == 1:
+        return [*leading, *parts.numbers(shown[0]), *others]
+    each = [(item, parts.numbers(item)[:1]) for item in shown] if not leading else []
+    named = [replace(number, name=f"{item.title}: {number.name}") for item, own in each for number in own]
+    return [*leading, *named, *others]
 
 
 def _newest(shown: list[Shown]) -> str:
@@ -293,6 +318,8 @@ def _title(shown: list[Shown]) -> str:
         length = f"{count(len(shown[0].runs), 'seed') if seeded else runs}, {steps}"
         return f"{words}; {length}"
     if len(shown) == 1:
-        return f"{shown[0].title}; {runs}, {count(shown[0].last_step, 'step')}"
+        names = listed(shown[0].ensemble.names, 4) if shown[0].ensemble.names else ""
+        what = f"Imported runs: {names}" if shown[0].ensemble.imported and names else shown[0].title
+        return f"{what}; {runs}, {count(shown[0].last_step, 'step')}"
     tasks = listed(sorted({item.ensemble.task for item in shown}), 4)
     return f"{tasks}: {len(shown)} ensembles, {runs}"

@@ -20,6 +20,8 @@ from dynalab.show.blocks import Block, Cell, Code, Figure, Picture, Say, Table, 
 TEMPLATES = Path(__file__).parent / "templates"
 _BOLD = re.compile(r"\*\*(.+?)\*\*")
 _CODE = re.compile(r"`([^`]+)`")
+# Browsers break lines behind a hyphen.
+_POWER = re.compile(r"[\d.]+e-\d+")
 _KINDS = {"say": Say, "warnings": Warnings, "picture": Picture, "table": Table, "code": Code}
 
 
@@ -44,10 +46,14 @@ def piece(value: Any) -> dict[str, Any]:
     return {**vars(cell), "text": cell.text or text, "sort": sort, "number": aligned, "tone": tone}
 
 
+def whole(text: str) -> Markup:
+    """Return text as HTML: everything escaped, then numbers such as 1e-07 in one piece."""
+    return Markup(_POWER.sub(r'<span class="whole">\g<0></span>', str(escape(text))))
+
+
 def rich(text: str) -> Markup:
-    """Return text as HTML: everything escaped, then `**bold**` and `` `code` ``."""
-    safe = str(escape(text))
-    return Markup(_CODE.sub(r"<code>\1</code>", _BOLD.sub(r"<strong>\1</strong>", safe)))
+    """Return text as HTML: everything escaped, numbers in one piece, then `**bold**` and `` `code` ``."""
+    return Markup(_CODE.sub(r"<code>\1</code>", _BOLD.sub(r"<strong>\1</strong>", str(whole(text)))))
 
 
 def settled(
@@ -135,6 +141,7 @@ def environment(*folders: Path) -> Environment:
     )  # fmt: skip
     made.filters |= {
         "rich": rich,
+        "whole": whole,
         "plain": plain,
         "piece": piece,
         "run_of": run_of,

@@ -102,7 +102,7 @@ def _lead(pair: Pair, other: Setting, name: str, best: str) -> Number:
         never = landmark and not other.landmarks[name].reached
         return Number("never" if never else "later", f"{other.label}, the next", f"{reached}{p}")
     size, word, interval = _distance(pair, best, landmark)
-    return Number(size, f"{word} than the best: {other.label}, the next", f"95%{interval}, {p}")
+    return Number(f"{size} {word}", f"{other.label}, the next", f"95%{interval}, {p}")
 
 
 def _told(findings: Findings, name: str, best: str) -> list[Pair]:

@@ -23,7 +23,7 @@ from dynalab.analysis.eos.ratios import NEEDED, Ratios, eigenvalue, ratios_of
 from dynalab.core.stats import passage, quartiles
 from dynalab.core.waves import Fork
 from dynalab.core.words import count, listed, spoken
-from dynalab.show.blocks import Block, Say, Span, Strip, Strips, Table, run_cell
+from dynalab.show.blocks import Block, Number, Say, Span, Strip, Strips, Table, run_cell
 
 VERSION = 4
 NEEDS = Needs(
@@ -238,11 +238,14 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     """Yield what a reader sees; without groups (a terminal) there is no figure."""
     runs, summary = findings.runs, findings.summary
     tally = listed([f"{n:,} {IN_WORDS.get(verdict, verdict)}" for verdict, n in summary.verdicts.items()])
-    arrival = f"; arrival **{passage(summary.onset)}**" if summary.onset else ""
-    ratio = f", median ratio there **{summary.ratio[1]:.3f}**" if summary.onset and summary.ratio else ""
+    alone, median = len(runs) == 1, "" if len(runs) == 1 else "median "
+    when = "" if not summary.onset else f"at step {runs[0].onset_step:,}" if alone else passage(summary.onset)
+    arrival = f"; arrival **{when}**" if when else ""
+    ratio = f", {median}ratio there **{summary.ratio[1]:.3f}**" if summary.onset and summary.ratio else ""
     yield Say(
         f"**Edge of stability:** of {count(len(runs), 'run')}, **{tally}**{arrival}{ratio}.", headline=True
     )
+    yield from _numbers(runs, summary)
     recorded = {run.id: run for run in runs_of(groups)}
     yield from _curves(runs, recorded)
     header = ["run", "verdict", "arrival", "left", "median ratio", "its IQR", "share of steps"]
@@ -261,6 +264,24 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         yield Say(measured, note=True)
     if findings.confirmation:
         yield from show_forks(findings.confirmation, findings.forked if groups else None)
+
+
+def _numbers(runs: Sequence[RunFindings], summary: Summary) -> Iterator[Number]:
+    """Yield what is written large: when runs arrived at the edge, and how far above it they train."""
+    told = [run.onset_step for run in runs if run.verdict not in UNTOLD]
+    arrived = sum(step is not None for step in told)
+    of, median = (
+        f"{arrived} of {count(len(told), 'run')}" if len(told) > 1 else "",
+        ", median" * (len(told) > 1),
+    )
+    if told and summary.onset and summary.onset[1] is not None:
+        yield Number(f"step {summary.onset[1]:,.0f}", f"arrival at the edge{median}", of)
+    elif told:
+        yield Number(f"{arrived} of {len(told)}" if arrived else "never", "arrival at the edge", of)
+    if summary.onset and summary.ratio:
+        low, middle, high = summary.ratio
+        spread = f"quartiles {low:.3f} to {high:.3f}" if arrived > 2 else ""
+        yield Number(f"{middle:.3f}", f"sharpness over its threshold there{median}", spread)
 
 
 def _curves(runs: Sequence[RunFindings], recorded: Mapping[str, Run]) -> Iterator[Strips]:
