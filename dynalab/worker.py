@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 _stop = threading.Event()
+# Those that came; a handler that comes upon another one would wait for the lock of an Event for ever.
+_signals: list[int] = []
 
 
 def main() -> int:
@@ -32,7 +34,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         # What the command ignores, as one in the background of a script does Ctrl-C, its workers ignore.
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: _stop.set())
+            signal.signal(number, lambda number, _: _signals.append(number))
     jobs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
@@ -74,7 +76,7 @@ def main() -> int:
     card = int(settings.get("card", 0)) % max(devices, 1)
 
     def train(shard: str, folders: list[str], **how: Any) -> dict[str, Any]:
-        control = Control(stop=_stop.is_set)
+        control = Control(stop=lambda: bool(_signals) or _stop.is_set())
         job = Job(folders=tuple(map(Path, folders)), **how)
         status = train_shard(ShardPaths(Path(shard)), job, control).status
         return {"status": status, "warnings": control.warnings}

@@ -17,14 +17,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Answer, run_cli
+from conftest import Answer, Cli, run_cli
 from stored import assert_same, bits, only_ensemble
 
 from dynalab.config.command import read_command
 from dynalab.core.errors import ConfigError
-from dynalab.launch.slurm import options, script
+from dynalab.launch.base import Events, Report
+from dynalab.launch.slurm import Launcher, options, script
 from dynalab.store import jobs, runfile
 from dynalab.store.jobs import Submission, Task
+from dynalab.store.lock import Lock
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble
 from dynalab.training.job import Job
@@ -51,6 +53,18 @@ def commands(folder: Path, **scripts: str) -> str:
 
 def shards(outputs: Path) -> list[ShardPaths]:
     return StoredEnsemble(OutputPaths(outputs).ensembles()[0]).paths.shards()
+
+
+@pytest.fixture
+def prepared(here: Cli, outputs: Path) -> Callable[[int], Path]:
+    """Make an outputs folder of so many shards that wait for a worker."""
+
+    def prepare(n_shards: int) -> Path:
+        seeds = f"seed=0..{n_shards - 1}"
+        assert here("train", *WORDS, seeds, "compute.width=1", "--prepare").code == 0
+        return outputs
+
+    return prepare
 
 
 # What is submitted
@@ -152,9 +166,11 @@ def test_where_the_queue_does_not_answer_nothing_is_submitted_twice(tmp_path):
     )
     answer = run_cli("train", *WORDS, "seed=0..1", "compute.width=1", "launcher=slurm", "--json", PATH=path)
     assert answer.code == 0
-    assert sorted(item["job"] for item in answer.json["jobs"]) == [
-        "submitted as job 17_0",
-        "submitted as job 17_1",
+    told = sorted(answer.json["jobs"], key=lambda item: item["job"])
+    assert [item["said"] for item in told] == ["submitted as job 17_0", "submitted as job 17_1"]
+    assert [(item["job"], item["standing"]) for item in told] == [
+        ("17_0", "submitted"),
+        ("17_1", "submitted"),
     ]
     path = commands(
         tmp_path / "bin",
@@ -196,6 +212,73 @@ def test_a_strangers_submissions_name_shards_and_nothing_else(tmp_path):
 def test_what_is_said_of_a_job():
     assert Task("17_3", "PENDING", "Priority").said == "queued as job 17_3 (Priority)"
     assert Task("17_3", "RUNNING", "None").said == "running as job 17_3"
+    assert Task("17_3").array.said == "submitted as job 17"
+
+
+@pytest.mark.parametrize(
+    ("line", "environment", "code", "requeued"),
+    [
+        ("kill -USR1 $$", {}, 143, True),
+        ("set -eu; kill -USR1 $$", {}, 143, True),
+        ("kill -USR1 $$", {"SLURM_RESTART_COUNT": "2"}, 143, False),
+        ("kill -TERM $$", {}, 143, False),
+        # The worker's Python is there, and listens to nothing yet.
+        ("set -e; (sleep 0.05; kill -USR1 $$) &", {}, 143, True),
+        ("exit 7", {}, 7, False),
+    ],
+)
+def test_a_signal_before_the_worker_listens_loses_no_run(
+    prepared, tmp_path, line, environment, code, requeued
+):
+    """While the user's lines run, or right after them."""
+    outputs = prepared(1)
+    path = commands(tmp_path / "bin", scontrol=f'echo "$@" >> {tmp_path}/said; exit 1')
+    keys = read_command([*WORDS, "launcher=slurm", f"launcher.setup=['{line}']", "launcher.restarts=2"])
+    submission = Submission.new(OutputPaths(outputs), shards(outputs))
+    about = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_JOB_ID": "17", "SLURM_JOB_ID": "19", "PATH": path}
+    text = script(submission, Job(), keys.settings.slurm, 1)
+    done = subprocess.run(["bash"], input=text, text=True, env={**os.environ, **about, **environment})
+    assert done.returncode == code, submission.log(0).read_text()
+    said = tmp_path / "said"
+    assert (said.read_text() if said.exists() else "") == "requeue 19\n" * requeued
+    (record,) = map(runfile.read, shards(outputs))
+    assert (record.status, record.attempts) == ("planned", [])
+
+
+def test_a_card_is_the_jobs_own_and_no_processor_takes_its_place(prepared, tmp_path, outputs):
+    """What Slurm gives a job stands in CUDA_VISIBLE_DEVICES, and reaches the worker as it is."""
+    path = commands(tmp_path / "bin", squeue="exit 0", sbatch=f'cat > {tmp_path}/script; echo "$@"; echo 17')
+    words = [
+        *WORDS,
+        "launcher=slurm",
+        "launcher.gpus=1",
+        "launcher.setup=['echo card $CUDA_VISIBLE_DEVICES']",
+    ]
+    assert run_cli("train", *words, PATH=path).code == 0
+    (shard,) = shards(outputs)
+    assert (
+        Job.read(shard).device == "cuda" and "CUDA_VISIBLE_DEVICES=" not in (tmp_path / "script").read_text()
+    )
+    about = {"SLURM_ARRAY_TASK_ID": "0", "CUDA_VISIBLE_DEVICES": "3"}
+    done = subprocess.run(["bash", tmp_path / "script"], env={**os.environ, **about})
+    (log,) = outputs.glob(".jobs/*.txt")
+    assert done.returncode == 2 and log.read_text().startswith("card 3\n") and "cuda" in log.read_text()
+
+
+def test_a_shard_that_another_process_trains_has_not_crashed(prepared, tmp_path):
+    outputs = prepared(2)
+    mine, other = shards(outputs)
+    for shard, job in ((mine, "17_0"), (other, "16_0")):
+        record = runfile.read(shard)
+        record.settle("running")
+        record.attempts.append({"job": job})
+        runfile.write(shard, record)
+    launcher, report = object.__new__(Launcher), Report()
+    with Lock(mine.lock), Lock(other.lock):
+        for index, shard in enumerate((mine, other)):
+            launcher._settle(shard, f"17_{index}", Events(), report)
+    assert [*report.failures] == [mine] and "job 17_0: crashed" in report.failures[mine]
+    assert [*report.held] == [other] and "is being trained by" in report.held[other]
 
 
 # What becomes of it
@@ -344,7 +427,7 @@ def test_a_sweep_is_submitted_once_watched_and_collected(cluster):
     cluster.under_way()
     again = cluster.train(*words, "--json")
     assert again.code == 0 and len(again.json["jobs"]) == 3
-    assert all(item["job"].startswith("running as job") for item in again.json["jobs"])
+    assert all(item["standing"] == "running" for item in again.json["jobs"])
     watched = run_cli("runs", "watch", "--json").json
     assert watched["total"]["runs"] == {"running": 3} and watched["total"]["step"] > 0
     assert len(jobs.submissions(OutputPaths(cluster.outputs))) == 1

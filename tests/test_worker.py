@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sys
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from conftest import Cli
@@ -13,7 +15,7 @@ from report_fakes import no_drawing
 from stored import assert_same, bits, only_ensemble
 
 from dynalab.errors import DynalabError
-from dynalab.launch import local
+from dynalab.launch import inline, local
 from dynalab.store import runfile
 from dynalab.store.paths import EnsemblePaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble
@@ -75,6 +77,34 @@ def test_prepared_shards_are_trained_one_by_one_and_a_warning_of_the_scheduler_s
     assert here("train", *WORDS, "seed=0..2").code == 0
     one, other = bits(only_ensemble(outputs)), bits(only_ensemble(outputs.parent / "straight"))
     assert_same(one, other, other)
+
+
+@pytest.mark.parametrize("place", range(12))
+def test_a_signal_that_comes_upon_another_stops_as_one_does(place):
+    """As of `scancel`, by which Slurm and the job's script both end the worker; an Event would wait for itself."""
+    lines = iter(range(10**6))
+
+    def second(frame: FrameType, event: str, argument: object) -> object:
+        if event == "line" and next(lines) == place:
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGTERM)
+        return second
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError("the handler waits for itself")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    try:
+        with inline._stopping() as signals:
+            signal.alarm(5)
+            sys.settrace(second)
+            signal.raise_signal(signal.SIGTERM)
+            sys.settrace(None)
+            assert signals
+    finally:
+        sys.settrace(None)
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_job_is_what_the_command_said_and_nothing_of_a_folder_is_run(here: Cli, outputs):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 import sys
 from collections import Counter
@@ -34,10 +33,6 @@ if TYPE_CHECKING:
     from dynalab.launch.base import Events
     from dynalab.launch.train import Outcome
     from dynalab.store.paths import ShardPaths
-
-
-# The number of a job in its array, which is left out where several are told together.
-_JOB = re.compile(r"job (\d+)_\d+")
 
 
 @click.command("train", context_settings={"ignore_unknown_options": False})
@@ -174,7 +169,10 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool, quiet: bool) -> int
         _print_plan(outcome, as_json)
         return outcome.exit_code if outcome.report.failures else 0
     if as_json:
-        queued = [{"shard": str(paths.root), "job": said} for paths, said in outcome.report.jobs.items()]
+        queued = [
+            {"shard": str(paths.root), "job": task.job, "standing": task.standing, "said": task.said}
+            for paths, task in outcome.report.jobs.items()
+        ]
         about = {"jobs": queued} if queued else {}
         emit_json({"ensembles": [_ensemble_json(layout) for layout in outcome.layouts], **about})
     else:
@@ -190,10 +188,10 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool, quiet: bool) -> int
 
 def _tell_jobs(outcome: Outcome) -> None:
     """Say which jobs of a scheduler have what is not trained yet."""
-    said = Counter(_JOB.sub(r"job \1", text) for text in outcome.report.jobs.values())
-    for text, n in said.items():
-        note(f"{count(n, 'shard')} {text}")
-    if said:
+    arrays = Counter(task.array for task in outcome.report.jobs.values())
+    for task, n in arrays.items():
+        note(f"{count(n, 'shard')} {task.said}")
+    if arrays:
         note("`dynalab runs watch` shows how far they are; the same command collects them")
 
 

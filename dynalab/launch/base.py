@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from dynalab.config.schema import Slurm
+from dynalab.store.jobs import Task
 from dynalab.store.paths import ShardPaths
 from dynalab.training.job import Job
 
@@ -23,7 +24,7 @@ class Work:
         stop: Whether the first that fails stops the rest.
         slurm: What the jobs of a cluster ask for.
         wait: Whether jobs of a cluster are waited for; other launchers return when all is trained.
-        queued: Shards that have a job already, and are waited for as well.
+        queued: Shards that have a job already, which is waited for as well.
     """
 
     shards: list[ShardPaths]
@@ -32,7 +33,7 @@ class Work:
     stop: bool = False
     slurm: Slurm = field(default_factory=Slurm)
     wait: bool = True
-    queued: list[ShardPaths] = field(default_factory=list)
+    queued: Mapping[ShardPaths, Task] = field(default_factory=dict)
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Report:
         warnings: Lines to show.
         interrupted: The user stopped it.
         stopped: A shard that failed did, as `on_error=stop` asks.
-        jobs: Shards that a scheduler has a job of -> what is said of the job.
+        jobs: Shards that a scheduler has a job of -> the job.
     """
 
     failures: dict[ShardPaths, str] = field(default_factory=dict)
@@ -69,7 +70,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     interrupted: bool = False
     stopped: bool = False
-    jobs: dict[ShardPaths, str] = field(default_factory=dict)
+    jobs: dict[ShardPaths, Task] = field(default_factory=dict)
 
     @property
     def ending(self) -> bool:

@@ -66,9 +66,9 @@ class Launcher:
         report, job = Report(), replace(work.job, device=self.device(work.job.device))
         if job.device == "cpu" and torch.backends.mkl.is_available() and (line := unchosen()):
             report.warnings.append(line)
-        with as_trained(job.threads or 1), _stopping() as stop:
+        with as_trained(job.threads or 1), _stopping() as signals:
             for shard in work.shards:
-                control = Control(stop=stop.is_set)
+                control = Control(stop=lambda: bool(signals))
                 try:
                     events.finished(shard, train_shard(shard, job, control).status)
                 except Locked as error:
@@ -79,7 +79,7 @@ class Launcher:
                 except Exception as error:
                     report.failures[shard] = f"{_said(error)} (traceback in {shard.error})"
                 report.warnings += control.warnings
-                report.interrupted = stop.is_set()
+                report.interrupted = bool(signals)
                 report.stopped = work.stop and bool(report.failures)
                 if report.ending:
                     break
@@ -94,20 +94,24 @@ def _said(error: Exception) -> str:
 
 
 @contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """Yield what Ctrl-C sets, and a signal by which a scheduler says that the time is up."""
-    stop = threading.Event()
+def _stopping() -> Iterator[list[int]]:
+    """Yield what holds a signal once one came: Ctrl-C, or one by which a scheduler says that the time is up.
+
+    A list, since a handler that comes upon another one, as where a scheduler and its script both send SIGTERM, would
+    wait for the lock of an Event for ever.
+    """
+    came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield came
         return
     # What is ignored, as Ctrl-C is in the background of a script, and what somebody handles already stays so.
     numbers = [number for number in _WARNINGS if signal.getsignal(number) == signal.SIG_DFL]
     numbers += [
         number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN
     ]
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
     try:
-        yield stop
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

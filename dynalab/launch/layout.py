@@ -17,6 +17,7 @@ from dynalab.core.errors import DynalabError, Locked, NothingMatched, StoreError
 from dynalab.launch.compare import StoredShard, leave_alone, sort_run
 from dynalab.store import runfile
 from dynalab.store.carve import is_untrained, undo_unfinished
+from dynalab.store.jobs import Task
 from dynalab.store.lock import Lock
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble
@@ -45,7 +46,7 @@ class Layout:
         stored_steps: Label -> updates stored, of the runs that go on.
         cut_off: Label -> (updates stored, updates once asked for), of the runs in `done` that were cut off, but
             beyond the length that is asked for now.
-        queued: Label -> what is said of its job, of the runs that a scheduler has a job of; `waiting` are their shards.
+        queued: Label -> its job, of the runs that a scheduler has a job of; `waiting` are their shards.
     """
 
     request: Request
@@ -61,8 +62,8 @@ class Layout:
     damaged: list[ShardPaths] = field(default_factory=list)
     stored_steps: dict[str, int] = field(default_factory=dict)
     cut_off: dict[str, tuple[int, int]] = field(default_factory=dict)
-    queued: dict[str, str] = field(default_factory=dict)
-    waiting: dict[ShardPaths, str] = field(default_factory=dict)
+    queued: dict[str, Task] = field(default_factory=dict)
+    waiting: dict[ShardPaths, Task] = field(default_factory=dict)
 
     def add(self, other: Layout) -> None:
         """Add what another one says of other runs of the same ensemble."""
@@ -119,7 +120,7 @@ def lay_out(
     folders: Sequence[Path] = (),
     apart: bool = True,
     elsewhere: bool = False,
-    queued: Mapping[ShardPaths, str] | None = None,
+    queued: Mapping[ShardPaths, Task] | None = None,
 ) -> Layout:
     """Compare a request with the store and, unless told not to write, make the new shards' folders.
 
@@ -134,7 +135,7 @@ def lay_out(
         folders: Plug-in folders, for the workers.
         apart: Whether processes of their own train, not this one.
         elsewhere: Whether other machines do: whether bits hold there is theirs to say.
-        queued: Shards that a scheduler has a job of -> what is said of the job.
+        queued: Shards that a scheduler has a job of -> the job.
 
     Raises:
         DynalabError: A half-done run began under other versions; the folder cannot be written; another process is
@@ -196,7 +197,7 @@ def _compare(
     here: Mapping[str, str | None],
     steal: bool,
     folders: Sequence[Path],
-    queued: Mapping[ShardPaths, str],
+    queued: Mapping[ShardPaths, Task],
 ) -> None:
     """Sort what is asked for into what is there and what is not; where the ensemble's lock is held, make the rest."""
     newest: dict[str, tuple[StoredShard, runfile.Run]] = {}

@@ -19,8 +19,8 @@ from dynalab.core.words import count
 from dynalab.launch.base import Events, Report, Work
 from dynalab.launch.crash import with_words
 from dynalab.launch.process import environment, kept_memory, python
-from dynalab.store import jobs, runfile
-from dynalab.store.jobs import Submission, slurm
+from dynalab.store import jobs, lock, runfile
+from dynalab.store.jobs import Submission, Task, slurm
 from dynalab.store.lock import Lock
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.training.job import Job
@@ -34,24 +34,24 @@ _LOG_LINES = 20
 
 # Ahead of the time limit Slurm sends USR1 to the shell alone, which has the worker save its state and puts the job in
 # the queue again. SIGTERM, which comes before a kill whatever its reason, reaches the worker as well: it saves, and
-# what becomes of the job is for who sent it to say (Slurm itself requeues what it pre-empts).
+# what becomes of the job is for who sent it to say (Slurm itself requeues what it pre-empts). Either may come while the
+# user's lines run, or before the worker listens, which then ends by it: nothing is lost, and the job is requeued all
+# the same.
 _SCRIPT = """#!/bin/bash
 shards=({shards})
 logs=({logs})
 exec >>"${{logs[SLURM_ARRAY_TASK_ID]}}" 2>&1
+timed= ended= worker= code=143
+trap 'timed=yes; [ -z "$worker" ] || kill -TERM "$worker" 2>/dev/null || :' USR1
+trap 'ended=yes; [ -z "$worker" ] || kill -TERM "$worker" 2>/dev/null || :' TERM
 {setup}
 {exports}
-timed=
-{worker} --shard "${{shards[SLURM_ARRAY_TASK_ID]}}" &
-worker=$!
-trap 'timed=yes; kill -TERM "$worker" 2>/dev/null' USR1
-trap 'kill -TERM "$worker" 2>/dev/null' TERM
-wait "$worker"
-code=$?
-while kill -0 "$worker" 2>/dev/null; do
-  wait "$worker"
-  code=$?
-done
+if [ -z "$timed$ended" ]; then
+  {worker} --shard "${{shards[SLURM_ARRAY_TASK_ID]}}" &
+  worker=$!
+  [ -z "$timed$ended" ] || kill -TERM "$worker" 2>/dev/null || :
+  while code=0; wait "$worker" || code=$?; kill -0 "$worker" 2>/dev/null; do :; done
+fi
 if [ -n "$timed" ] && {{ [ "$code" = 130 ] || [ "$code" = 143 ] || [ "$code" = 138 ]; }} &&
   [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ]; then
   scontrol requeue "$SLURM_JOB_ID" && sleep 60
@@ -102,7 +102,7 @@ class Launcher:
                 for ensemble in sorted({item.ensemble.root for item in shards}):
                     stack.enter_context(Lock(ensemble / "lock", wait=WAIT_SECONDS))
                 there = jobs.under_way(outputs)
-                report.jobs |= {item: there[item].said for item in shards if item in there}
+                report.jobs |= {item: there[item] for item in shards if item in there}
                 fresh = [item for item in shards if item not in there]
                 report.warnings += _said_before(outputs, fresh)
                 for first in range(0, len(fresh), MOST_TASKS):
@@ -117,7 +117,7 @@ class Launcher:
     def _wait(self, work: Work, events: Events, report: Report) -> None:
         """Wait until no shard has a job, and put down what became of each."""
         waiting = dict.fromkeys([*work.shards, *work.queued])
-        ids = {shard: _id(said) for shard, said in report.jobs.items()}
+        tasks = {**work.queued, **report.jobs}
         events.message(f"waiting for {count(len(waiting), 'job')}; Ctrl-C ends the waiting alone")
         try:
             while waiting:
@@ -133,15 +133,14 @@ class Launcher:
                 for shard in [item for item in waiting if item not in live]:
                     del waiting[shard]
                     report.jobs.pop(shard, None)
-                    self._settle(shard, ids.get(shard, ""), events, report)
+                    self._settle(shard, tasks[shard].job, events, report)
                     if work.stop and report.failures and not report.stopped:
                         report.stopped = True
-                        cancel([ids[item] for item in waiting if item in ids])
+                        cancel([tasks[item].job for item in waiting])
         except KeyboardInterrupt:
             report.interrupted = True
-            events.message(
-                f"the jobs go on; `scancel {' '.join(sorted({_array(item) for item in ids.values()}))}` ends them"
-            )
+            arrays = sorted({tasks[shard].array.job for shard in waiting})
+            events.message(f"the jobs go on; `scancel {' '.join(arrays)}` ends them")
 
     def _settle(self, shard: ShardPaths, job: str, events: Events, report: Report) -> None:
         try:
@@ -149,15 +148,18 @@ class Launcher:
         except StoreError as error:
             report.failures[shard], report.codes[shard] = str(error), 3
             return
+        attempt = record.attempts[-1] if record.attempts else {}
+        if attempt.get("job") != job and (owner := lock.holder(shard.lock)):
+            # Its job found that another process trains it.
+            report.held[shard] = f"{shard.ensemble.digest}/{shard.root.name} is being trained by {owner.said}"
+            return
         # Slurm has no job of it any more: who is said to be running is gone.
         status = "crashed" if record.status == "running" else record.status
         events.finished(shard, status)
         if status in runfile.FINAL:
             return
         outputs = OutputPaths(shard.ensemble.root.parent.parent)
-        why = (
-            record.attempts[-1].get("error") if record.attempts else None
-        ) or f"{status} when its job ended"
+        why = attempt.get("error") or f"{status} when its job ended"
         report.failures[shard] = with_words(
             f"job {job}: {why}; the same command goes on", _words(outputs, shard)
         )
@@ -169,8 +171,8 @@ class Launcher:
 
 def submit(
     outputs: OutputPaths, shards: Sequence[ShardPaths], job: Job, keys: Slurm, threads: int
-) -> dict[ShardPaths, str]:
-    """Submit an array of jobs, one a shard; return shard -> what is said of its job.
+) -> dict[ShardPaths, Task]:
+    """Submit an array of jobs, one a shard; return shard -> its job.
 
     Raises:
         ConfigError: sbatch is not here, or refuses what it is asked.
@@ -185,7 +187,7 @@ def submit(
             made.forget()
         raise
     number = answer.strip().splitlines()[-1].partition(";")[0]
-    return {shard: f"submitted as job {number}_{index}" for index, shard in enumerate(shards)}
+    return {shard: Task(f"{number}_{index}") for index, shard in enumerate(shards)}
 
 
 def options(made: Submission, keys: Slurm) -> list[str]:
@@ -270,12 +272,3 @@ def _by_outputs(shards: Any) -> dict[OutputPaths, list[ShardPaths]]:
     for shard in shards:
         found.setdefault(OutputPaths(shard.ensemble.root.parent.parent), []).append(shard)
     return found
-
-
-def _id(said: str) -> str:
-    """Return the job's id of what is said of it."""
-    return said.partition(" as job ")[2].partition(" ")[0]
-
-
-def _array(job: str) -> str:
-    return job.partition("_")[0]

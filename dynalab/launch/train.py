@@ -23,6 +23,7 @@ from dynalab.launch.snapshots import refuse_excess
 from dynalab.launch.trials import Plans
 from dynalab.store import jobs, lock, runfile
 from dynalab.store.commands import Announcement
+from dynalab.store.jobs import Task
 from dynalab.store.leftovers import tidy
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
@@ -142,9 +143,7 @@ def train(
     if options.retry:
         command = replace(command, requests=failed_of(outputs, command.requests))
     plans = Plans(command)
-    queued = {}
-    if plans.elsewhere and not options.prepare:
-        queued = {paths: task.said for paths, task in jobs.under_way(outputs).items()}
+    queued = jobs.under_way(outputs) if plans.elsewhere and not options.prepare else {}
     compared = [
         _lay_out(outputs, request, options, plans, queued, write=False) for request in command.requests
     ]
@@ -207,7 +206,7 @@ def train(
         outcome.plan = plans.largest(outcome.layouts)
         earlier = remember(outputs, outcome.layouts) if options.remember else None
         job = Job(
-            device=settings.device,
+            device=plans.asked,
             checkpoint_every=settings.checkpoint.every,
             checkpoint_keep=settings.checkpoint.keep,
             steal=options.steal,
@@ -228,7 +227,7 @@ def train(
             announcement.of(shards, outcome.plan.workers)
         waiting = _waiting(outcome.layouts)
         stop = settings.on_error == "stop"
-        work = Work(shards, outcome.plan.workers, job, stop, settings.slurm, wait, [*waiting])
+        work = Work(shards, outcome.plan.workers, job, stop, settings.slurm, wait, waiting)
         outcome.report = trainer.run(work, watch(outcome))
         if not wait or outcome.report.interrupted:
             outcome.report.jobs = waiting | outcome.report.jobs
@@ -281,9 +280,9 @@ def _by_size(shards: Sequence[ShardPaths]) -> list[ShardPaths]:
     return sorted(shards, key=left, reverse=True)
 
 
-def _waiting(layouts: Sequence[Layout]) -> dict[ShardPaths, str]:
-    """Return the shards that a scheduler had a job of before, and what is said of it."""
-    return {paths: said for layout in layouts for paths, said in layout.waiting.items()}
+def _waiting(layouts: Sequence[Layout]) -> dict[ShardPaths, Task]:
+    """Return the shards that a scheduler had a job of before, and the jobs."""
+    return {paths: task for layout in layouts for paths, task in layout.waiting.items()}
 
 
 def _lay_out(
@@ -291,7 +290,7 @@ def _lay_out(
     request: Request,
     options: Options,
     plans: Plans,
-    queued: Mapping[ShardPaths, str],
+    queued: Mapping[ShardPaths, Task],
     *,
     write: bool,
 ) -> Layout:

@@ -54,7 +54,7 @@ class Plans:
         chosen = launcher(command.settings.launcher)
         self.apart, self.elsewhere = chosen.apart, chosen.elsewhere
         self._launcher: Launcher | None = None
-        self._device = self._there(command.settings.device)
+        self._device = self.asked
         self._found: dict[tuple[str, int], Plan] = {}
         self._bits: dict[str, str | None] = {}
 
@@ -65,13 +65,15 @@ class Plans:
             DynalabError: The device is absent, or nothing can be trained at all.
         """
         self._launcher = launcher
-        self._device = self._there(launcher.device(self.command.settings.device))
+        self._device = launcher.device(self.asked)
         self._found.clear()
 
-    def _there(self, device: str) -> str:
-        """Return the device to plan for: of jobs of a cluster a card where they ask for one."""
-        card = self.elsewhere and self.command.settings.slurm.gpus is not None
-        return "cuda" if card and device == "auto" else device
+    @property
+    def asked(self) -> str:
+        """What `device=` asks for: of a cluster's jobs that ask for a card that card, and no CPU where it is absent."""
+        settings = self.command.settings
+        card = self.elsewhere and settings.slurm.gpus is not None
+        return "cuda" if card and settings.device == "auto" else settings.device
 
     def of(self, request: Request, n_new: int) -> Plan:
         """Return the plan of so many new runs of an ensemble."""

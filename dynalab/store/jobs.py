@@ -13,7 +13,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dynalab.core.atomic import storing, write_json
@@ -27,6 +27,8 @@ NAME = re.compile(r"dynalab-[0-9a-f]{12}")
 SECONDS = 30.0
 # What a display may know of the queue is so old.
 _KEPT_SECONDS = 5.0
+# No state of Slurm's: sbatch took it a moment ago.
+SUBMITTED = "SUBMITTED"
 _WAITS = (
     "PENDING",
     "CONFIGURING",
@@ -78,11 +80,16 @@ class Submission:
 
 @dataclass(frozen=True)
 class Task:
-    """What the queue says of one job: its id, `17_3`, its state in Slurm's words, and why it waits."""
+    """What is known of one job: its id, `17_3`, its state in Slurm's words, and why it waits."""
 
     job: str
-    state: str
+    state: str = SUBMITTED
     reason: str = ""
+
+    @property
+    def array(self) -> Task:
+        """The same of its whole array: of all tasks of which the same is known."""
+        return replace(self, job=self.job.partition("_")[0])
 
     @property
     def waits(self) -> bool:
@@ -90,10 +97,15 @@ class Task:
         return self.state in _WAITS
 
     @property
+    def standing(self) -> str:
+        """`submitted` by this command, else `queued` or `running`."""
+        return "submitted" if self.state == SUBMITTED else "queued" if self.waits else "running"
+
+    @property
     def said(self) -> str:
         """How a user reads it."""
         why = f" ({self.reason})" if self.waits and self.reason not in ("", "None") else ""
-        return f"{'queued' if self.waits else 'running'} as job {self.job}{why}"
+        return f"{self.standing} as job {self.job}{why}"
 
 
 def submissions(outputs: OutputPaths) -> list[Submission]:
