@@ -144,6 +144,8 @@ def _command(
     words.append(f"device={plan.get('device', 'cpu')}")
     if not plan.get("exact", True):
         words += ["compute.exact=false", f"compute.threads={plan.get('threads', 1)}"]
+    if plan.get("compile", False):
+        words.append("compute.compile=true")
     if seeds := [run.seed for run in runs if run.seed is not None]:
         words.append(f"seed={format_seeds(seeds)}")
     command = read_command([*words, *overrides], outputs=place)

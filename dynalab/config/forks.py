@@ -34,7 +34,10 @@ _SETTINGS = (
 )
 _KEPT = {
     **dict.fromkeys(("task", "model"), "a fork goes on with its parent's weights"),
-    **dict.fromkeys(("device", "compute.exact", "compute.threads"), "a fork is trained as its parent was"),
+    **dict.fromkeys(
+        ("device", "compute.exact", "compute.threads", "compute.compile"),
+        "a fork is trained as its parent was",
+    ),
     "eval.every": "a fork's rows stand on its parent's grid",
     "seed_streams": "name the stream, for example seed_streams.order=3",
     "design": "a fork's runs are its parent's",

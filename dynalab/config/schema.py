@@ -201,6 +201,11 @@ class Compute(Section, of="compute"):
         False,
         "replay gradients as CUDA graphs, where an update is one batch; not yet tried on a card, no effect on a CPU",
     )
+    compile: bool = key(
+        False,
+        "make updates in code that is compiled for this machine (needs a C++ compiler), where the model, loss and "
+        "optimizer are known to it; a seed's bits are its own, and others than without; no effect on a card",
+    )
     snapshot_gb: float = key(
         10.0, "GB that the snapshots of a command may take; it is refused where they would take more", above=0
     )

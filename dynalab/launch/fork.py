@@ -308,12 +308,13 @@ def _reaching(runs: Sequence[StoredRun], step: int, left_out: list[str]) -> Iter
 
 
 def _by_plan(runs: Sequence[StoredRun], settings: Settings) -> dict[tuple[str, Compute], list[StoredRun]]:
-    """Return runs by how they were trained, as a fork of them is too: device, exactness, threads."""
+    """Return runs by how they were trained, as a fork of them is too: device, exactness, threads, code."""
     found: dict[tuple[str, Compute], list[StoredRun]] = {}
     for run in runs:
         plan = run.record.plan
         exact = bool(plan.get("exact", True))
-        compute = replace(settings.compute, exact=exact, threads=None if exact else plan.get("threads"))
+        threads, own_code = None if exact else plan.get("threads"), bool(plan.get("compile", False))
+        compute = replace(settings.compute, exact=exact, threads=threads, compile=own_code)
         found.setdefault((str(plan.get("device", "auto")), compute), []).append(run)
     return found
 

@@ -71,6 +71,7 @@ def measure(
             "device": pool.device(settings.device),
             "folders": settings.folders,
             "exact": compute.exact,
+            "compile": compute.compile,
         }
         for width in widths:
             seeds = f"{width} seeds side by side"

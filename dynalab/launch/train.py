@@ -28,6 +28,7 @@ from dynalab.store.leftovers import tidy
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
 from dynalab.store.table import refresh
+from dynalab.training import compiler
 from dynalab.training.cadence import sparse_probes
 from dynalab.training.job import Job
 from dynalab.training.planner import ADDRESS, Plan
@@ -175,6 +176,9 @@ def train(
         check_data = getattr(request.config.task, "check_data", None)
         if check_data is not None:
             check_data()
+    if settings.compute.compile and not settings.device.startswith("cuda") and not plans.elsewhere:
+        # Before workers ask for it, so that it is made once.
+        compiler.require() if options.dry_run else compiler.library(tell)
     most_gb = settings.compute.snapshot_gb
     if options.dry_run or options.prepare:
         refuse_excess(compared, most_gb, plans.size)
@@ -214,6 +218,7 @@ def train(
             threads=outcome.plan.threads,
             exact=settings.compute.exact,
             graph=settings.compute.graph,
+            compile=settings.compute.compile,
             folders=settings.folders,
             anyway=options.anyway,
         )

@@ -131,7 +131,7 @@ class Plans:
         on_card = self._device.startswith("cuda")
         # On a card it is for the memory, of rows as well.
         where = [self._device, *(cards() + self._computed(request) if on_card else [])]
-        key = self._key(request, [cores(), *where, compute.exact, layouts])
+        key = self._key(request, [cores(), *where, compute.exact, layouts, *["compiled"] * compute.compile])
         known = _trial(_kept(TIMES).get(key))
         if known and on_card and self._launcher is not None:
             # What is free is asked each time.
@@ -144,7 +144,13 @@ class Plans:
         if self._launcher is None:
             return known
         answer = self._try(
-            request, "trial", layouts=layouts, run_steps=run_steps, device=self._device, exact=compute.exact
+            request,
+            "trial",
+            layouts=layouts,
+            run_steps=run_steps,
+            device=self._device,
+            exact=compute.exact,
+            compile=compute.compile,
         )
         found = _trial(answer)
         if found is not None:
@@ -153,11 +159,11 @@ class Plans:
 
     def _exactness(self, request: Request, laid: Plan) -> str | None:
         """Return whether bits hold by a plan: from the file, else tried; None where it is not promised or not known."""
-        exact = self.command.settings.compute.exact and not self.elsewhere
-        if not exact or self._device.startswith("cuda") or not laid.widths:
+        compute = self.command.settings.compute
+        if not compute.exact or self.elsewhere or self._device.startswith("cuda") or not laid.widths:
             return None
         width = max(laid.widths)
-        key = self._key(request, [width, *self._computed(request)])
+        key = self._key(request, [width, *self._computed(request), *["compiled"] * compute.compile])
         if key not in self._bits:
             kept = _kept(EXACTNESS).get(key)
             if kept in (HOLD, RUN_BY_RUN, ADDRESS):
@@ -166,7 +172,8 @@ class Plans:
                 return None
             else:
                 run_steps = self._run_steps(request, laid)
-                self._bits[key] = found = self._try(request, "exactness", width=width, run_steps=run_steps)
+                keys = {"width": width, "run_steps": run_steps, "compile": compute.compile}
+                self._bits[key] = found = self._try(request, "exactness", **keys)
                 if found is not None:
                     _keep(EXACTNESS, key, found)
         return self._bits[key]

@@ -46,7 +46,7 @@ stack: draw them from the context.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -124,3 +124,19 @@ class Tables:
     symbols: Tensor
     classes: Tensor
     neurons: bool = False
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A network that is linear layers one behind the other, with an activation between them.
+
+    Attributes:
+        activation: Its name.
+        layers: The names of each layer's weight, (out, in), and bias, None where it has none.
+        tables: The names of two tables (n, d) that stand before it: the activation of the sum of an example's two rows
+            goes into the first layer. None where examples do.
+    """
+
+    activation: str
+    layers: Sequence[tuple[str, str | None]]
+    tables: tuple[str, str] | None = None

@@ -72,23 +72,31 @@ def adam(group: Group, params: list[Tensor], grads: list[Tensor], states: list[d
     torch._foreach_addcdiv_(params, first, scale, -(lr / (1 - beta1**step)))
 
 
+def lines_of(optimizer: torch.optim.Optimizer, group: Group, param: Tensor) -> Lines:
+    """Return the lines of a parameter of a group that has `fused`; they are made where there are none yet."""
+    state = optimizer.state[param]
+    lines = state.get(_LINES)
+    if lines is None:
+        of_sgd = ("momentum_buffer",) * bool(group.get("momentum"))
+        names = _MOMENTS[: 2 + group["amsgrad"]] if "betas" in group else of_sgd
+        lines = state[_LINES] = Lines(param, state, names)
+        if "betas" in group:
+            state.setdefault("step", torch.zeros((), dtype=torch.get_default_dtype()))
+    return lines
+
+
 def _fused(optimizer: torch.optim.Optimizer, group: Group) -> None:
     """Update one group on a CPU; as in torch, a parameter whose gradient is None stays as it is."""
-    adam = "betas" in group
-    names = ("momentum_buffer",) * bool(group["momentum"]) if not adam else _MOMENTS[: 2 + group["amsgrad"]]
     held, grads, states = [], [], []
     for param in group["params"]:
         if param.grad is not None:
-            state = optimizer.state[param]
-            lines = state.get(_LINES)
-            if lines is None:
-                lines = state[_LINES] = Lines(param, state, names)
+            lines = lines_of(optimizer, group, param)
             held.append(lines)
             grads.append(lines.of_gradient(param.grad))
-            states.append(state)
+            states.append(optimizer.state[param])
     # Which the kernels do not say themselves.
     torch.autograd.graph.increment_version([lines.param for lines in held])
-    if adam:
+    if "betas" in group:
         _fused_adam(group, held, grads, states)
         return
     # What has no momentum yet takes the gradient for it.
@@ -110,7 +118,7 @@ def _fused_sgd(group: Group, held: list[Lines], grads: list[Tensor], first: bool
 def _fused_adam(group: Group, held: list[Lines], grads: list[Tensor], states: list[dict[str, Any]]) -> None:
     if not held:
         return
-    steps = [state.setdefault("step", torch.zeros((), dtype=torch.get_default_dtype())) for state in states]
+    steps = [state["step"] for state in states]
     torch._foreach_add_(steps, 1.0)
     params = [lines.param for lines in held]
     moments = [list(lines) for lines in zip(*(lines.moments for lines in held), strict=True)]

@@ -164,6 +164,7 @@ _PLAN = {
     "threads": positive,
     "keep": positive,
     "exact": flag,
+    "compile": flag,
     "every": mapping(positive, is_name),
     "names": mapping(text),
     "split_from": is_name,

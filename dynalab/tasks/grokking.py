@@ -128,6 +128,10 @@ class Grokking:
             return classification.mean_squared_error(outputs, batch.targets)
         return classification.OF_LABELS[self.config.loss](outputs, batch.targets)
 
+    def named_loss(self) -> str:
+        """Return the name of the loss."""
+        return self.config.loss
+
     def loss_and_gradient(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor] | None:
         """Return `loss` of cross-entropy and its gradient by the outputs (S, B, C); None of another."""
         if self.config.loss != "cross_entropy":

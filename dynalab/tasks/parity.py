@@ -139,6 +139,10 @@ class Parity:
         # Not softplus: its last few entries have other bits than the same numbers further in front.
         return -logsigmoid(margin).mean(1)
 
+    def named_loss(self) -> str:
+        """Return the name of the loss."""
+        return self.config.loss
+
     def loss_and_gradient(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return `loss`, and its gradient by the outputs (S, B, 1)."""
         import torch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
@@ -37,15 +39,19 @@ class Cadence:
             return step % self.every == 0
         return is_log_step(step) if self.log else step in self.steps
 
+    def after(self, step: int, end: int) -> int:
+        """Return the first step of the grid after a step, `end` where none comes before that."""
+        if self.every is not None:
+            return min(step - step % self.every + self.every, end)
+        later = _log_steps(end) if self.log else sorted(self.steps)
+        place = bisect.bisect_right(later, step)
+        return min(later[place], end) if place < len(later) else end
+
     def count(self, first: int, last: int) -> int:
         """Return how many of the steps `first` to `last` are on the grid."""
         if self.every is not None:
             return max(last // self.every - (first - 1) // self.every, 0)
-        steps = self.steps
-        if self.log:
-            most = math.ceil(PER_DECADE * math.log10(max(last, 1)))
-            steps = frozenset({0, *(round(10 ** (exponent / PER_DECADE)) for exponent in range(most + 1))})
-        return sum(first <= step <= last for step in steps)
+        return sum(first <= step <= last for step in (_log_steps(last) if self.log else self.steps))
 
 
 def cadence(every: int | None = None, at: str | Sequence[int] | None = None) -> Cadence:
@@ -60,6 +66,13 @@ def cadence(every: int | None = None, at: str | Sequence[int] | None = None) -> 
         return Cadence(f"at-{digest}", steps=frozenset(steps))
     assert every is not None
     return Cadence(f"every-{every}", every=every)
+
+
+@functools.lru_cache
+def _log_steps(last: int) -> Sequence[int]:
+    """Return the steps of the log-spaced grid up to a step, ascending; the last may be beyond it."""
+    most = math.ceil(PER_DECADE * math.log10(max(last, 1)))
+    return sorted({0, *(round(10 ** (exponent / PER_DECADE)) for exponent in range(most + 1))})
 
 
 def is_log_step(step: int) -> bool:

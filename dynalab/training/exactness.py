@@ -35,7 +35,11 @@ SECONDS, SHARE, MOST_SECONDS = 5.0, 0.02, 120.0
 
 
 def exactness(
-    config: Mapping[str, Any], width: int, run_steps: float, folders: Sequence[str] = ()
+    config: Mapping[str, Any],
+    width: int,
+    run_steps: float,
+    folders: Sequence[str] = (),
+    compile: bool = False,
 ) -> str | None:
     """Try whether bits hold on this machine's CPU. Fails no training: what is wrong with a configuration shows there.
 
@@ -44,6 +48,7 @@ def exactness(
         width: Runs side by side in the widest shard that is planned.
         run_steps: Updates of single runs that each worker will make.
         folders: A user's plug-in folders.
+        compile: As `compute.compile`.
 
     Returns:
         `HOLD`; `RUN_BY_RUN`: only where every run is trained by itself; `ADDRESS`: not even then. None where to try it
@@ -54,7 +59,7 @@ def exactness(
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         try:
-            return _Trial(from_tree(config, paths), width, run_steps, paths).verdict()
+            return _Trial(from_tree(config, paths), width, run_steps, paths, compile).verdict()
         except Exception:
             return None
 
@@ -66,8 +71,10 @@ class _TooLong(Exception):
 class _Trial:
     """One trial; arguments as of `exactness`."""
 
-    def __init__(self, config: EnsembleConfig, width: int, run_steps: float, folders: Sequence[Path]) -> None:
-        self._config, self._folders = config, folders
+    def __init__(
+        self, config: EnsembleConfig, width: int, run_steps: float, folders: Sequence[Path], compile: bool
+    ) -> None:
+        self._config, self._folders, self._compile = config, folders, compile
         self._width, self._run_steps = width, run_steps
         # Seconds of an update of one run.
         self._step = 0.0
@@ -97,7 +104,7 @@ class _Trial:
         The first part of the trial gives up where all of it would take too long by what this takes.
         """
         streams = [Streams.from_seed(seed) for seed in seeds]
-        loop = Loop(self._config, streams, TOTAL, torch.device("cpu"), self._folders)
+        loop = Loop(self._config, streams, TOTAL, torch.device("cpu"), self._folders, compile=self._compile)
         # A row of everything, whatever the cadences.
         always = cadence(1)
         loop.measuring.eval_grid = always
@@ -109,7 +116,7 @@ class _Trial:
             _shift(loop.stack, shift)
         clock = [time.perf_counter()]
         for _ in range(UPDATES):
-            loop.update()
+            loop.advance(TOTAL)
             clock.append(time.perf_counter())
             # The first update of a process builds what later ones reuse.
             if first and len(clock) > 2:

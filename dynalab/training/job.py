@@ -31,6 +31,7 @@ class Job:
         threads: Threads to train with; None leaves them as they are.
         exact: Whether a seed's bits are to be its own.
         graph: As `compute.graph`.
+        compile: As `compute.compile`.
         folders: The command's plug-in folders.
         anyway: Whether a job of a scheduler goes on under other versions than its shard began with.
     """
@@ -43,6 +44,7 @@ class Job:
     threads: int | None = None
     exact: bool = True
     graph: bool = False
+    compile: bool = False
     folders: tuple[Path, ...] = ()
     anyway: bool = False
 
@@ -97,6 +99,7 @@ _WRITTEN: dict[str, Any] = {
     "threads": _threads,
     "exact": flag,
     "graph": flag,
+    "compile": flag,
 }
 
 

@@ -31,7 +31,7 @@ from dynalab.training.host import Host, Promised
 from dynalab.training.losses import Losses
 from dynalab.training.measuring import Measuring, measurements, needs_of
 from dynalab.training.objective import objective
-from dynalab.training.spikes import Spikes
+from dynalab.training.spikes import BLOCK, Spikes
 from dynalab.training.updates import Updates
 
 
@@ -48,6 +48,7 @@ class Loop:
         every: Probe -> distance of its rows, where its configuration leaves it open and it was fixed before.
         examples: Look only at the first so many of each batch, to see whether a training can begin; None is all.
         graph: Whether a card replays the gradient of an update as a CUDA graph.
+        compile: Whether updates are made in compiled code, where it knows them.
 
     Attributes:
         task: What is learnt.
@@ -71,6 +72,7 @@ class Loop:
         every: Mapping[str, int] | None = None,
         examples: int | None = None,
         graph: bool = False,
+        compile: bool = False,
     ) -> None:
         self.config, self.device = config, device
         self._real = len(streams)
@@ -117,6 +119,8 @@ class Loop:
         if graph and device.type == "cuda":
             self.updates.gradients.replay()
         self.updates.gradients.check_batches(whole, total * config.train.accumulate, config.model.name, size)
+        if compile:
+            self.updates.compile(config)
         setting = Setting(
             stack.forward,
             stack.params,
@@ -154,6 +158,15 @@ class Loop:
             self.embedding.take(self.step, self.updates.gradients.lost)
         if self.averaging is not None:
             self.averaging.take(self.step, self.updates.gradients.lost)
+
+    def advance(self, end: int) -> None:
+        """Make an update; where they are compiled all of them to `end`, or to a step before at which rows are due."""
+        if not self.updates.is_compiled:
+            self.update()
+            return
+        step = self.step
+        end = self.measuring.next_look(step, min(end, step - step % BLOCK + BLOCK))
+        self.updates.make_block(end - step, self.measuring.needs_at(end))
 
     def rows(self) -> dict[str, dict[str, Tensor]]:
         """Return the rows of the current step: cadence -> metric -> (S,)."""

@@ -175,6 +175,10 @@ class Measuring:
         """Return which optional fields of a `ProbeState` the rows of a step need."""
         return needs_of(item for item in self.items if step in item.grid)
 
+    def next_look(self, step: int, end: int) -> int:
+        """Return the first step after a step that has rows, `end` where none before it has."""
+        return min(grid.after(step, end) for grid in (self.eval_grid, *(item.grid for item in self.items)))
+
     def rows(self) -> Rows:
         """Return the rows of the current step: cadence -> metric -> (S,); on a card some are `Promised`."""
         step = self._updates.step

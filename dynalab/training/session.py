@@ -110,6 +110,12 @@ class Session:
         """Metrics that are not recorded, as the shard began without them."""
         return self._recorder.left_out
 
+    def advance(self, end: int) -> None:
+        """Make updates, to `end` at most and to the next step at which something is looked at or saved."""
+        step, every = self.loop.step, self._job.checkpoint_every
+        ends = [end, self._snapshots.grid.after(step, end), *(kept for kept in self._kept if kept > step)]
+        self.loop.advance(min([*ends, step - step % every + every] if every else ends))
+
     def record(self) -> None:
         """Write down the rows and the snapshot of the step."""
         loop, n_runs = self.loop, len(self._shard.runs)
@@ -222,6 +228,7 @@ class Session:
             exact=plan["exact"],
             every=every,
             graph=self._job.graph,
+            compile=plan["compile"],
         )
 
     def _open(self, marks: Mapping[str, Mark]) -> None:

@@ -103,6 +103,10 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
         control.warnings.append(line)
         log.warning(line)
     loop = session.loop
+    if shard.plan["compile"] and (reason := loop.updates.uncompiled):
+        line = f"{paths.root.name}: compute.compile=true has no effect, for {reason}"
+        control.warnings.append(line)
+        log.warning(line)
     attempt.update(step=loop.step, seconds=time.time() - began, ended=_now())
     _settle(paths, shard, config, loop, interrupted)
     lock.require()
@@ -125,7 +129,7 @@ def _go(session: Session, way: Sequence[Segment], stop: Callable[[], bool]) -> b
         while session.loop.step < segment.end:
             if stop():
                 return True
-            session.loop.update()
+            session.advance(segment.end)
             session.record()
             if session.loop.updates.are_over:
                 # Every run is beyond saving: the rest would be rows of NaN.
@@ -136,16 +140,19 @@ def _go(session: Session, way: Sequence[Segment], stop: Callable[[], bool]) -> b
 
 def _begin_attempt(paths: ShardPaths, shard: runfile.Shard, job: Job, control: Control) -> dict[str, Any]:
     """Bring a shard's plan up to what is asked, and return the attempt that begins."""
-    # A shard keeps the device, the thread count and the exactness it began with: its bits may depend on all three.
+    # A shard keeps the device, the thread count, the exactness and the code it began with: its bits may depend on all.
     asked = {"device": job.device, "threads": job.threads or torch.get_num_threads(), "exact": job.exact}
     if shard.attempts:
         asked["exact"] = shard.plan.setdefault("exact", True)
-    shard.plan = {**asked, **shard.plan}
+        shard.plan.setdefault("compile", False)
+    shard.plan = {**asked, "compile": job.compile, **shard.plan}
     device, threads = shard.plan["device"], shard.plan["threads"]
     if any(shard.plan[key] != value for key, value in asked.items()):
         control.warnings.append(
             f"{paths.root.name} goes on as it began: device {device}, {count(threads, 'thread')}"
         )
+    if job.compile and not shard.plan["compile"]:
+        control.warnings.append(f"{paths.root.name} goes on as it began, without compute.compile=true")
     torch.set_num_threads(threads)
     attempt = {**provenance(device), "threads": threads}
     attempt |= {"graph": True} if job.graph and device.startswith("cuda") else {}

@@ -41,11 +41,12 @@ def _loop(
     device: torch.device,
     folders: Sequence[str],
     exact: bool,
+    compile: bool,
 ) -> Loop:
     """Return a training of the seeds 0 to `width` - 1."""
     paths = [Path(folder) for folder in folders]
     streams = [Streams.from_seed(seed) for seed in range(width)]
-    return Loop(from_tree(config, paths), streams, steps, device, paths, exact=exact)
+    return Loop(from_tree(config, paths), streams, steps, device, paths, exact=exact, compile=compile)
 
 
 def trial(
@@ -55,6 +56,7 @@ def trial(
     device: str,
     folders: Sequence[str] = (),
     exact: bool = True,
+    compile: bool = False,
 ) -> dict[str, Any]:
     """Time layouts (width, threads), the narrowest first: it tells how much memory a wider one takes.
 
@@ -65,6 +67,7 @@ def trial(
         device: Where.
         folders: A user's plug-in folders.
         exact: As `compute.exact`.
+        compile: As `compute.compile`.
 
     Returns:
         The fields of a `Trial`, timings in the order tried; layouts that would not fit in memory are left out.
@@ -81,9 +84,9 @@ def trial(
             torch.set_num_threads(threads)
             if where.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(where)
-            seconds = (
-                _seconds(_loop(config, width, MOST_STEPS, where, folders, exact and threads == 1)) / width
-            )
+            loop = _loop(config, width, MOST_STEPS, where, folders, exact and threads == 1, compile)
+            seconds = _seconds(loop) / width
+            del loop
             gc.collect()
             timings.append(Timing(width, threads, seconds))
             peaks.append(_peak(where))
@@ -157,14 +160,15 @@ class Stopwatch:
         device: str,
         folders: Sequence[str],
         exact: bool,
+        compile: bool,
     ) -> None:
         """Build a stack of the seeds 0 to `width` - 1, and warm it up."""
         # What it had before is let go first.
         self._loop = None
-        self._loop = loop = _loop(config, width, steps, torch.device(device), folders, exact)
+        self._loop = loop = _loop(config, width, steps, torch.device(device), folders, exact, compile)
         loop.rows()
         for _ in range(_WARM_UP):
-            loop.update()
+            loop.advance(MOST_STEPS)
             loop.rows()
         _wait(loop.device)
 
@@ -177,7 +181,7 @@ class Stopwatch:
         assert loop is not None
         began, first = time.perf_counter(), loop.step
         while True:
-            loop.update()
+            loop.advance(loop.step + MOST_STEPS)
             loop.rows()
             elapsed = time.perf_counter() - began
             if elapsed > seconds and (loop.step in loop.measuring.eval_grid or elapsed > 2 * seconds):
@@ -192,15 +196,15 @@ def _seconds(loop: Loop) -> float:
         # For the memory of a row with everything on.
         loop.updates.make(needs_of(loop.measuring.items))
         loop.measuring.measure_all()
-    loop.update()
-    loop.update()
+    loop.advance(MOST_STEPS)
+    loop.advance(MOST_STEPS)
     taken: list[float] = []
     end = time.perf_counter() + SECONDS
     while len(taken) < LEAST_STEPS or (time.perf_counter() < end and len(taken) < MOST_STEPS):
-        began = time.perf_counter()
-        loop.update()
+        began, first = time.perf_counter(), loop.step
+        loop.advance(first + MOST_STEPS)
         _wait(loop.device)
-        taken.append(time.perf_counter() - began)
+        taken.append((time.perf_counter() - began) / (loop.step - first))
     return min(taken)
 
 

@@ -23,6 +23,7 @@ from dynalab.optim.updates import fuse, make_step
 from dynalab.optim.wrapped import Lookahead
 from dynalab.tasks.base import TaskData
 from dynalab.tasks.loss import Loss
+from dynalab.training.compiled import Compiled, compiled
 from dynalab.training.gradients import Gradients
 from dynalab.training.host import Late
 from dynalab.training.losses import Losses
@@ -58,6 +59,7 @@ class Updates:
         optimizer: What moves the weights.
         gradients: What it is given.
         masks: Which weights are held.
+        uncompiled: Why updates are not compiled, though that was asked; None where they are, or it was not.
         are_over: Whether every run has diverged, as of the last time that was looked at, which is on a grid of the
             step; on a card the time before.
     """
@@ -73,6 +75,7 @@ class Updates:
         folders: Sequence[Any],
     ) -> None:
         self.stack, self.step, self.last = stack, 0, Update()
+        self._data, self._loss = data, loss
         self._losses, self._seen, self.are_over = losses, Late(), False
         trained = stack.trained
         params = list(trained.values())
@@ -90,7 +93,51 @@ class Updates:
         if sphere is not None:
             self._after_step = sphere.holding
         self.masks = Masks(trained, self.optimizer)
+        self._compiled: Compiled | None = None
+        self.uncompiled: str | None = None
         self.gradients = Gradients(stack, loss, data, self.optimizer, config, self.masks)
+
+    def compile(self, config: EnsembleConfig) -> None:
+        """Have updates made in compiled code from now on, where it knows them; else `uncompiled` says why not."""
+        found = compiled(config, self.stack, self._loss, self.optimizer)
+        if isinstance(found, str):
+            self.uncompiled = found
+            return
+        self._compiled = found
+        # The pass of an update is no longer one that others can look at.
+        self.gradients.shares_pass = False
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the next updates are made in compiled code."""
+        return self._compiled is not None and not self.masks.of
+
+    def make_block(self, count: int, wanted: Collection[str]) -> None:
+        """Make some updates in compiled code, and keep of the last one what is wanted of the fields of `Update`."""
+        looked_at = {"previous", "gradients", "batch"}.intersection(wanted)
+        if looked_at and count > 1:
+            self.make_block(count - 1, ())
+            count = 1
+        assert self._compiled is not None
+        steps = range(self.step, self.step + count)
+        batches = [self._data.train_batch(step) for step in steps]
+        previous = None
+        if "previous" in looked_at:
+            previous = {name: param.clone() for name, param in self.evaluated().items()}
+        factors = [self._factor(step) for step in steps]
+        losses, gradients = self._compiled.make(
+            batches, factors, self.gradients.lost, "gradients" in looked_at
+        )
+        self.last = Update(
+            previous,
+            dict(zip(self.stack.trained, gradients, strict=True)) if gradients else None,
+            batches[-1] if "batch" in looked_at else None,
+        )
+        for step, own in zip(steps, losses, strict=True):
+            self._losses.add(own, step)
+        self.step += count
+        if self.step % BLOCK == 0:
+            self.let_go()
 
     def make(self, wanted: Collection[str]) -> None:
         """Make the update `step` -> `step + 1`, and keep of it what is wanted of the fields of `Update`."""

@@ -21,7 +21,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from dynalab.models.base import Context, Permutation, unit
+from dynalab.models.base import Chain, Context, Permutation, unit
 from dynalab.models.nets.norms import BatchStatistics, batch_normed, vectors_of
 
 # Takes a gradient by outputs (S, B, C) to those by weights, name -> (S, ...).
@@ -198,6 +198,15 @@ class MLP(nn.Module):
         # With the batch last, the units of all runs are channels of one batch normalisation, each reduced apart.
         channels = x.view(1, -1, x.shape[2])
         return batch_normed(channels, mean, var, scale, shift, context.training).view(x.shape)
+
+    def chain(self) -> Chain | None:
+        """Return what the network is as a chain of layers; None with normalisation, or an activation of a plug-in's."""
+        names = [name for name, own in ACTIVATIONS.items() if own is self.activation]
+        if self.norms or not names:
+            return None
+        layers = [(f"layers.{i}.weight", f"layers.{i}.bias") for i in range(len(self.layers))]
+        known = dict(self.named_parameters())
+        return Chain(names[0], [(weight, bias if bias in known else None) for weight, bias in layers])
 
     def stacked_vjp(self, params: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, StackedVjp] | None:
         """Return `stacked_forward`, and what takes a gradient by its outputs, (S, B, C), to those by the weights.

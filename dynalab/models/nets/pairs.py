@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from dynalab.models.base import Matrix, Permutation, Tables
+from dynalab.models.base import Chain, Matrix, Permutation, Tables
 from dynalab.models.nets.gather import rows, stacked_rows
 from dynalab.models.nets.mlp import StackedVjp, hidden_permutations, square
 from dynalab.models.nets.two_tables import gradients_of, outputs_of, two_tables
@@ -50,6 +50,11 @@ class EmbeddingMLP(nn.Module):
         """Map the pairs of S runs, (S, B, 2), to outputs (S, B, C)."""
         left, right, output = (params[name] for name in self.NAMES)
         return two_tables(left, right, output, inputs, self.activation)
+
+    def chain(self) -> Chain:
+        """Return what the network is as a chain of layers."""
+        left, right, output = self.NAMES
+        return Chain(self.activation, [(output, None)], (left, right))
 
     def stacked_vjp(self, params: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, StackedVjp] | None:
         """Return `stacked_forward`, and what takes a gradient by its outputs, (S, B, C), to those by the weights.

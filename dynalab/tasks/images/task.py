@@ -129,6 +129,10 @@ class ImageTask:
             return classification.half_squared_error(outputs, batch.targets)
         return classification.OF_LABELS[self.config.loss](outputs, batch.targets)
 
+    def named_loss(self) -> str:
+        """Return the name of the loss."""
+        return self.config.loss
+
     def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return `accuracy`, shape (S,), float64."""
         return {"accuracy": classification.accuracy(outputs, batch.targets)}

@@ -1,0 +1,437 @@
+// Updates of runs by themselves, a block of steps of each: forward, loss, backward and optimizer.
+//
+// A run's weights and moments are copied into memory of its own, padded to whole vectors, stay in a core's cache for
+// the whole block, and are copied back. Examples go through in pieces of ROWS, so that what the layers make of them
+// stays there as well. What a run comes to does not depend on any other, nor on where its numbers lie.
+//
+// Layers are numbered from 0; layer i takes acts[i] (rows, ld(in)) to pres[i + 1] (rows, ld(out)), by weights (out, in).
+// Rows of every matrix are `ld` entries apart, whole vectors, zero behind their last column.
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#if defined(__AVX512F__)
+constexpr int V = 16, MR = 6, NR = 4, MOST = 12;
+#elif defined(__AVX__)
+constexpr int V = 8, MR = 6, NR = 2, MOST = 6;
+#else
+constexpr int V = 4, MR = 4, NR = 4, MOST = 8;
+#endif
+typedef int64_t Size;
+typedef float Vec __attribute__((vector_size(V * sizeof(float)), aligned(4), may_alias));
+typedef int32_t Ints __attribute__((vector_size(V * sizeof(float)), aligned(4), may_alias));
+#define UNROLL _Pragma("GCC unroll 16")
+
+constexpr Size ROWS = 64, LAYERS = 16;
+enum First { DENSE, PAIRS };
+enum Activation { RELU, TANH, SQUARE, CUBE };
+enum Loss { HINGE, SQUARED, LOGISTIC, CROSS_ENTROPY };
+enum Optimizer { SGD, ADAM, ADAMW };
+
+// One parameter of all runs; mirrored in compiled.py.
+struct Param {
+  float *weights, *moments[3], *gradients; // (S, rows, cols) each; moments[0] of SGD its momentum; null where none
+  double decay;
+  Size rows, cols;
+  Size first; // whether SGD has no momentum of it yet
+};
+
+struct Batch {
+  const void *inputs, *targets; // float (B, in), or symbols (B, 2); float (B,), or labels (B,)
+  Size size, input_run, input_row, target_run, target_row; // entries from run to run and from row to row
+  double rate;
+};
+
+struct Work {
+  Size runs, steps, layers, first, activation, loss, optimizer, count;
+  Size nesterov, amsgrad, age; // age: updates that Adam has made
+  double momentum, dampening, beta1, beta2, eps, temperature;
+  const uint8_t *lost;  // (S,): whether a run is no longer updated
+  Size weights[LAYERS], biases[LAYERS]; // places among the parameters; -1: no bias
+  Param *params;
+  const Batch *batches;
+  float *losses; // (steps, S)
+};
+
+static inline Size whole(Size n) { return (n + V - 1) / V * V; }
+static inline Vec load(const float *p) { return *(const Vec *)p; }
+static inline void store(float *p, Vec v) { *(Vec *)p = v; }
+static inline float sum(Vec v) {
+  float total = 0;
+  for (int i = 0; i < V; i++) total += v[i];
+  return total;
+}
+
+// C (M, N) = start + A B, A (M, K) by any strides, B (K, N); start: rows `lds` apart, null for 0.
+template <int M, int N>
+static inline void tile(Size K, const float *A, Size am, Size ak, const float *B, Size ldb, float *C, Size ldc,
+                        const float *start, Size lds) {
+  Vec c[M][N];
+  UNROLL for (int i = 0; i < M; i++)
+    UNROLL for (int j = 0; j < N; j++) c[i][j] = start ? load(start + i * lds + j * V) : Vec{};
+  for (Size k = 0; k < K; k++) {
+    Vec b[N];
+    UNROLL for (int j = 0; j < N; j++) b[j] = load(B + k * ldb + j * V);
+    UNROLL for (int i = 0; i < M; i++) {
+      float a = A[i * am + k * ak];
+      UNROLL for (int j = 0; j < N; j++) c[i][j] += a * b[j];
+    }
+  }
+  UNROLL for (int i = 0; i < M; i++)
+    UNROLL for (int j = 0; j < N; j++) store(C + i * ldc + j * V, c[i][j]);
+}
+
+template <int N>
+static inline void columns(Size M, Size K, const float *A, Size am, Size ak, const float *B, Size ldb, float *C,
+                           Size ldc, const float *start, Size lds) {
+  constexpr int R = MR * NR / N > MOST ? MOST : MR * NR / N;
+  Size i = 0;
+#define ROWS_OF(m) \
+  for (; i + m <= M; i += m) \
+    tile<m, N>(K, A + i * am, am, ak, B, ldb, C + i * ldc, ldc, start ? start + i * lds : start, lds);
+  ROWS_OF(R) ROWS_OF(4) ROWS_OF(2) ROWS_OF(1)
+#undef ROWS_OF
+}
+
+static void product(Size M, Size N, Size K, const float *A, Size am, Size ak, const float *B, Size ldb, float *C,
+                    Size ldc, const float *start = nullptr, Size lds = 0) {
+  Size j = 0;
+#define COLUMNS_OF(n) columns<n>(M, K, A, am, ak, B + j, ldb, C + j, ldc, start ? start + j : start, lds)
+  for (; j + NR * V <= N; j += NR * V) COLUMNS_OF(NR);
+  const Size left = (N - j + V - 1) / V;
+  if (left == 3) COLUMNS_OF(3);
+  if (left == 2) COLUMNS_OF(2);
+  if (left == 1) COLUMNS_OF(1);
+#undef COLUMNS_OF
+}
+
+static void transposed(const float *from, Size rows, Size cols, Size ld, float *to, Size ldt) {
+  for (Size r = 0; r < rows; r += 16)
+    for (Size c = 0; c < cols; c++)
+      for (Size i = r; i < r + 16 && i < rows; i++) to[c * ldt + i] = from[i * ld + c];
+}
+
+// e^x to about 1e-7 (Cephes' expf); NaN stays.
+static inline Vec exponential(Vec x) {
+  x = x > 88.0f ? Vec{} + 88.0f : x;
+  x = x < -87.0f ? Vec{} - 87.0f : x;
+  Vec shifted = x * 1.44269504088896341f + 12582912.0f; // rounds to the nearest integer
+  Ints n = (Ints)shifted - 0x4B400000;
+  Vec k = shifted - 12582912.0f;
+  x = x - k * 0.693359375f + k * 2.12194440e-4f;
+  Vec y = x * 1.9875691500e-4f + 1.3981999507e-3f;
+  y = y * x + 8.3334519073e-3f;
+  y = y * x + 4.1665795894e-2f;
+  y = y * x + 1.6666665459e-1f;
+  y = y * x + 5.0000001201e-1f;
+  y = y * x * x + x + 1.0f;
+  return y * (Vec)((n + 127) << 23);
+}
+
+static inline Vec activated(Size kind, Vec x) {
+  if (kind == RELU) return x < 0.0f ? Vec{} : x;
+  if (kind == SQUARE) return x * x;
+  if (kind == CUBE) return x * x * x;
+  Vec y = 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f);
+  Vec least = x < 0.0f ? -x : x;
+  return least < 1e-3f ? x - x * x * x * (1.0f / 3.0f) : y;
+}
+
+// The derivative of the activation, from its argument x and value y, times a gradient.
+static inline Vec back(Size kind, Vec x, Vec y, Vec gradient) {
+  if (kind == RELU) return y <= 0.0f ? Vec{} : gradient;
+  if (kind == SQUARE) return gradient * x * 2.0f;
+  if (kind == CUBE) return gradient * x * x * 3.0f;
+  return gradient * (1.0f - y * y);
+}
+
+// Turns outputs (rows, ld) into the gradients of the mean loss over `size` examples; returns the sum of losses.
+static double differentiate(const Work &w, float *out, Size rows, Size ld, Size classes, const Batch &batch,
+                            Size run, Size first) {
+  const float share = (float)(1.0 / batch.size), heat = (float)(1.0 / w.temperature);
+  double total = 0;
+  if (w.loss == CROSS_ENTROPY) {
+    const int64_t *labels = (const int64_t *)batch.targets + run * batch.target_run + first * batch.target_row;
+    for (Size r = 0; r < rows; r++, out += ld) {
+      const Size label = labels[r * batch.target_row];
+      if (heat != 1)
+        for (Size c = 0; c < ld; c += V) store(out + c, load(out + c) * heat);
+      for (Size c = classes; c < ld; c++) out[c] = -INFINITY;
+      Vec largest = load(out);
+      for (Size c = V; c < ld; c += V) largest = load(out + c) > largest ? load(out + c) : largest;
+      float most = largest[0];
+      for (int i = 1; i < V; i++) most = largest[i] > most ? largest[i] : most;
+      const float chosen = out[label] - most;
+      Vec sums{};
+      for (Size c = 0; c < ld; c += V) {
+        Vec e = exponential(load(out + c) - most);
+        store(out + c, e);
+        sums += e;
+      }
+      const float all = sum(sums);
+      const float scale = share * heat / all;
+      for (Size c = 0; c < ld; c += V) store(out + c, load(out + c) * scale);
+      for (Size c = classes; c < ld; c++) out[c] = 0;
+      out[label] -= share * heat;
+      total += std::log(all) - chosen;
+    }
+    return total;
+  }
+  const float *targets = (const float *)batch.targets + run * batch.target_run + first * batch.target_row;
+  for (Size r = 0; r < rows; r++, out += ld) {
+    const float target = targets[r * batch.target_row], y = out[0] * heat, margin = y * target;
+    if (w.loss == HINGE) {
+      const float slack = 1 - margin;
+      out[0] = slack <= 0 ? 0 : -target * share * heat;
+      total += slack < 0 ? 0 : slack;
+    } else if (w.loss == SQUARED) {
+      out[0] = 2 * share * heat * (y - target);
+      total += (y - target) * (y - target);
+    } else {
+      const float surprisal = (margin < 0 ? -margin : 0) + std::log1p(std::exp(-std::fabs(margin)));
+      out[0] = std::expm1(-surprisal) * target * share * heat;
+      total += surprisal;
+    }
+  }
+  return total;
+}
+
+namespace {
+
+// A parameter of one run, in lines of whole vectors.
+struct Own {
+  Size rows, cols, ld;
+  float *weights, *gradients, *moments[3], *turned; // turned: (cols, whole(rows))
+};
+
+struct Memory {
+  std::vector<void *> held;
+  float *floats(Size n) {
+    void *p = nullptr;
+    if (posix_memalign(&p, 64, (n + V) * sizeof(float))) throw std::bad_alloc();
+    std::memset(p, 0, (n + V) * sizeof(float));
+    held.push_back(p);
+    return (float *)p;
+  }
+  ~Memory() {
+    for (void *p : held) std::free(p);
+  }
+};
+
+void copy_in(float *to, Size ld, const float *from, Size rows, Size cols) {
+  for (Size r = 0; r < rows; r++) std::memcpy(to + r * ld, from + r * cols, cols * sizeof(float));
+}
+void copy_out(float *to, const float *from, Size ld, Size rows, Size cols) {
+  for (Size r = 0; r < rows; r++) std::memcpy(to + r * cols, from + r * ld, cols * sizeof(float));
+}
+
+struct Net {
+  const Work &w;
+  Memory memory;
+  std::vector<Own> own;
+  Size widths[LAYERS + 1]; // of acts[i]
+  float *pres[LAYERS + 1], *acts[LAYERS + 1], *error[2];
+
+  explicit Net(const Work &w) : w(w) {
+    for (Size i = 0; i < w.count; i++) {
+      const Param &p = w.params[i];
+      Own o{p.rows, p.cols, whole(p.cols), nullptr, nullptr, {}, nullptr};
+      o.weights = memory.floats(o.rows * o.ld);
+      o.gradients = memory.floats(o.rows * o.ld);
+      for (int m = 0; m < 3; m++) o.moments[m] = p.moments[m] ? memory.floats(o.rows * o.ld) : nullptr;
+      own.push_back(o);
+    }
+    Size widest = 0;
+    for (Size i = 0; i <= w.layers; i++) {
+      if (i < w.layers) {
+        Own &o = own[w.weights[i]];
+        o.turned = memory.floats(o.cols * whole(o.rows));
+        widths[i] = o.cols;
+      } else
+        widths[i] = own[w.weights[i - 1]].rows;
+      widest = widest > whole(widths[i]) ? widest : whole(widths[i]);
+      acts[i] = memory.floats(ROWS * whole(widths[i]));
+      // What is made of an argument alone takes its place.
+      const bool apart = w.activation == SQUARE || w.activation == CUBE;
+      pres[i] = apart ? memory.floats(ROWS * whole(widths[i])) : acts[i];
+    }
+    error[0] = memory.floats(ROWS * widest);
+    error[1] = memory.floats(ROWS * widest);
+  }
+
+  const int64_t *pairs(const Batch &batch, Size run, Size first) const {
+    return (const int64_t *)batch.inputs + run * batch.input_run + first * batch.input_row;
+  }
+
+  void activate(Size i, Size rows) {
+    const Size n = rows * whole(widths[i]);
+    for (Size k = 0; k < n; k += V) store(acts[i] + k, activated(w.activation, load(pres[i] + k)));
+  }
+
+  void forward(const Batch &batch, Size run, Size first, Size rows) {
+    const Size ld = whole(widths[0]);
+    if (w.first == PAIRS) {
+      const int64_t *symbols = pairs(batch, run, first);
+      for (Size r = 0; r < rows; r++, symbols += batch.input_row) {
+        const float *a = own[0].weights + symbols[0] * ld, *b = own[1].weights + symbols[1] * ld;
+        for (Size k = 0; k < ld; k += V) {
+          const Vec x = load(a + k) + load(b + k);
+          store(pres[0] + r * ld + k, x);
+          store(acts[0] + r * ld + k, activated(w.activation, x));
+        }
+      }
+    } else {
+      const float *from = (const float *)batch.inputs + run * batch.input_run + first * batch.input_row;
+      for (Size r = 0; r < rows; r++)
+        std::memcpy(acts[0] + r * ld, from + r * batch.input_row, widths[0] * sizeof(float));
+    }
+    for (Size i = 0; i < w.layers; i++) {
+      const Own &o = own[w.weights[i]];
+      const float *bias = w.biases[i] < 0 ? nullptr : own[w.biases[i]].weights;
+      const bool last = i + 1 == w.layers;
+      const Size ldi = whole(widths[i]), ldo = whole(widths[i + 1]);
+      float *to = last ? error[0] : pres[i + 1];
+      if (o.rows == 1) {
+        for (Size r = 0; r < rows; r++) {
+          Vec total{};
+          for (Size k = 0; k < ldi; k += V) total += load(acts[i] + r * ldi + k) * load(o.weights + k);
+          store(to + r * ldo, Vec{});
+          to[r * ldo] = sum(total) + (bias ? bias[0] : 0);
+        }
+      } else
+        product(rows, ldo, widths[i], acts[i], ldi, 1, o.turned, ldo, to, ldo, bias, 0);
+      if (!last) activate(i + 1, rows);
+    }
+  }
+
+  void backward(const Batch &batch, Size run, Size first, Size rows) {
+    float *incoming = error[0], *outgoing = error[1];
+    for (Size i = w.layers - 1; i >= 0; i--) {
+      const Own &o = own[w.weights[i]];
+      const Size ldi = whole(widths[i]), ldo = whole(widths[i + 1]);
+      product(o.rows, ldi, rows, incoming, 1, ldo, acts[i], ldi, o.gradients, ldi, o.gradients, ldi);
+      if (w.biases[i] >= 0) {
+        float *to = own[w.biases[i]].gradients;
+        for (Size c = 0; c < ldo; c += V) {
+          Vec total = load(to + c);
+          for (Size r = 0; r < rows; r++) total += load(incoming + r * ldo + c);
+          store(to + c, total);
+        }
+      }
+      if (!i && w.first == DENSE) return;
+      product(rows, ldi, o.rows, incoming, ldo, 1, o.weights, ldi, outgoing, ldi);
+      for (Size k = 0; k < rows * ldi; k += V)
+        store(outgoing + k, back(w.activation, load(pres[i] + k), load(acts[i] + k), load(outgoing + k)));
+      float *other = incoming;
+      incoming = outgoing;
+      outgoing = other;
+    }
+    const Size ld = whole(widths[0]);
+    const int64_t *symbols = pairs(batch, run, first);
+    for (Size r = 0; r < rows; r++, symbols += batch.input_row) {
+      float *a = own[0].gradients + symbols[0] * ld, *b = own[1].gradients + symbols[1] * ld;
+      for (Size k = 0; k < ld; k += V) {
+        const Vec x = load(incoming + r * ld + k);
+        store(a + k, load(a + k) + x);
+        store(b + k, load(b + k) + x);
+      }
+    }
+  }
+
+  void move(Size step, double rate) {
+    const double age = (double)(w.age + step + 1);
+    const float scale = (float)(rate / (1 - std::pow(w.beta1, age)));
+    const float root = (float)std::sqrt(1 - std::pow(w.beta2, age));
+    const float b1 = (float)(1 - w.beta1), b2 = (float)w.beta2, rest = (float)(1 - w.beta2), eps = (float)w.eps;
+    for (Size i = 0; i < w.count; i++) {
+      const Own &o = own[i];
+      const Size n = o.rows * o.ld;
+      const float decay = (float)w.params[i].decay, lr = (float)rate;
+      float *__restrict p = o.weights, *__restrict g = o.gradients, *__restrict m = o.moments[0],
+            *__restrict v = o.moments[1], *__restrict most = o.moments[2];
+      if (w.optimizer == SGD) {
+        const float keep = (float)w.momentum, share = (float)(1 - w.dampening);
+        const bool fresh = w.params[i].first && !step;
+        for (Size k = 0; k < n; k += V) {
+          Vec x = load(g + k), weight = load(p + k);
+          if (decay) x += decay * weight;
+          if (m) {
+            const Vec kept = fresh ? x : keep * load(m + k) + share * x;
+            store(m + k, kept);
+            x = w.nesterov ? x + keep * kept : kept;
+          }
+          store(p + k, weight - lr * x);
+        }
+        continue;
+      }
+      const float shrunk = (float)(1 - rate * w.params[i].decay);
+      for (Size k = 0; k < n; k++) {
+        float x = g[k], weight = p[k];
+        if (w.optimizer == ADAMW)
+          weight *= shrunk;
+        else
+          x += decay * weight;
+        m[k] += b1 * (x - m[k]);
+        v[k] = b2 * v[k] + rest * x * x;
+        float second = v[k];
+        if (most) second = most[k] = second > most[k] ? second : most[k];
+        p[k] = weight - scale * m[k] / (std::sqrt(second) / root + eps);
+      }
+    }
+  }
+
+  void train(Size run) {
+    for (Size i = 0; i < w.count; i++) {
+      const Param &p = w.params[i];
+      const Size at = run * p.rows * p.cols;
+      copy_in(own[i].weights, own[i].ld, p.weights + at, p.rows, p.cols);
+      for (int m = 0; m < 3; m++)
+        if (p.moments[m]) copy_in(own[i].moments[m], own[i].ld, p.moments[m] + at, p.rows, p.cols);
+    }
+    for (Size step = 0; step < w.steps; step++) {
+      const Batch &batch = w.batches[step];
+      for (Own &o : own) std::memset(o.gradients, 0, o.rows * o.ld * sizeof(float));
+      for (Size i = 0; i < w.layers; i++) {
+        const Own &o = own[w.weights[i]];
+        if (o.rows > 1) transposed(o.weights, o.rows, o.cols, o.ld, o.turned, whole(o.rows));
+      }
+      double total = 0;
+      for (Size first = 0; first < batch.size; first += ROWS) {
+        const Size rows = batch.size - first < ROWS ? batch.size - first : ROWS;
+        forward(batch, run, first, rows);
+        total += differentiate(w, error[0], rows, whole(widths[w.layers]), widths[w.layers], batch, run, first);
+        backward(batch, run, first, rows);
+      }
+      w.losses[step * w.runs + run] = (float)(total / batch.size);
+      if (step + 1 == w.steps)
+        for (Size i = 0; i < w.count; i++) {
+          const Param &p = w.params[i];
+          if (p.gradients)
+            copy_out(p.gradients + run * p.rows * p.cols, own[i].gradients, own[i].ld, p.rows, p.cols);
+        }
+      if (!w.lost || !w.lost[run]) move(step, batch.rate);
+    }
+    for (Size i = 0; i < w.count; i++) {
+      const Param &p = w.params[i];
+      const Size at = run * p.rows * p.cols;
+      copy_out(p.weights + at, own[i].weights, own[i].ld, p.rows, p.cols);
+      for (int m = 0; m < 3; m++)
+        if (p.moments[m]) copy_out(p.moments[m] + at, own[i].moments[m], own[i].ld, p.rows, p.cols);
+    }
+  }
+};
+
+} // namespace
+
+extern "C" int update(const Work *w) {
+  try {
+    Net net(*w);
+    for (Size run = 0; run < w->runs; run++) net.train(run);
+  } catch (const std::bad_alloc &) {
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,214 @@
+"""Updates in compiled code, a block of steps of one run after another: `compute.compile=true`.
+
+See compiled.cpp. It knows chains of linear layers (`dynalab.models.base.Chain`), some losses, and torch's SGD, Adam
+and AdamW; where a configuration asks for anything else, updates are made as without.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_double, c_int64, c_void_p
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dynalab.config.ensemble import EnsembleConfig
+from dynalab.core.batch import Batch
+from dynalab.core.plugins import by_hand
+from dynalab.models.base import Chain
+from dynalab.networks.stack import Stack
+from dynalab.optim.ascent import radius
+from dynalab.optim.lines import Lines
+from dynalab.optim.updates import lines_of
+from dynalab.tasks.loss import Loss
+from dynalab.training.compiler import library
+
+ACTIVATIONS = ("relu", "tanh", "square", "cube")
+LOSSES = ("hinge", "square", "logistic", "cross_entropy")
+OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+MOST_LAYERS, MOMENTS = 16, 3
+
+
+class _Param(Structure):
+    _fields_ = [
+        ("weights", c_void_p),
+        ("moments", c_void_p * MOMENTS),
+        ("gradients", c_void_p),
+        ("decay", c_double),
+        ("rows", c_int64),
+        ("cols", c_int64),
+        ("first", c_int64),
+    ]
+
+
+class _Batch(Structure):
+    _fields_ = [
+        ("inputs", c_void_p),
+        ("targets", c_void_p),
+        *((name, c_int64) for name in ("size", "input_run", "input_row", "target_run", "target_row")),
+        ("rate", c_double),
+    ]
+
+
+class _Work(Structure):
+    _fields_ = [
+        *(
+            (name, c_int64)
+            for name in ("runs", "steps", "layers", "first", "activation", "loss", "optimizer")
+        ),
+        *((name, c_int64) for name in ("count", "nesterov", "amsgrad", "age")),
+        *((name, c_double) for name in ("momentum", "dampening", "beta1", "beta2", "eps", "temperature")),
+        ("lost", c_void_p),
+        ("weights", c_int64 * MOST_LAYERS),
+        ("biases", c_int64 * MOST_LAYERS),
+        ("params", POINTER(_Param)),
+        ("batches", POINTER(_Batch)),
+        ("losses", c_void_p),
+    ]
+
+
+def compiled(
+    config: EnsembleConfig, stack: Stack, loss: Loss, optimizer: torch.optim.Optimizer
+) -> Compiled | str:
+    """Return what makes a configuration's updates in compiled code; in words, what of it that does not know.
+
+    Raises:
+        ConfigError: There is no compiler, or it fails.
+    """
+    chain: Chain | None = (by_hand(stack.network, "chain", "stacked_forward") or (lambda: None))()
+    lowered: str | None = (by_hand(loss.task, "named_loss", "loss") or (lambda: None))()
+    train, groups = config.train, optimizer.param_groups
+    model, task = f"model={config.model.name}", f"task={config.task.name}"
+    if stack.device.type != "cpu":
+        return "it is for a CPU"
+    if chain is None or chain.activation not in ACTIVATIONS or len(chain.layers) > MOST_LAYERS:
+        return f"it does not know this {model}"
+    names = {*(chain.tables or ()), *(name for layer in chain.layers for name in layer if name is not None)}
+    if {*stack.trained} != names or any(x.dtype != torch.float32 for x in stack.trained.values()):
+        return f"it does not know this {model}"
+    if lowered not in LOSSES:
+        return f"it does not know the loss of {task}"
+    if type(optimizer) not in OPTIMIZERS or not all(group["fused"] for group in groups):
+        return f"it does not know optimizer={config.optimizer.name}"
+    if len({(group["lr"], *group.get("betas", ())) for group in groups}) > 1:
+        return f"optimizer={config.optimizer.name} has several rates"
+    asked = {
+        f"train.accumulate={train.accumulate}": train.accumulate > 1,
+        f"train.clip={train.clip}": train.clip is not None,
+        f"train.loss_dtype={train.loss_dtype}": loss.dtype != torch.float32,
+        "train.sphere=true": train.sphere,
+        f"train.norm_clamp={train.norm_clamp}": train.norm_clamp is not None,
+        f"train.modes={train.modes}": train.modes is not None,
+        f"average={getattr(config.average, 'name', None)}": config.average is not None,
+        "optimizer.orthogonal=true": bool(getattr(config.optimizer, "orthogonal", False)),
+        "optimizer.rho": radius(optimizer) > 0,
+    }
+    if found := [word for word, said in asked.items() if said]:
+        return f"it does not know {found[0]}"
+    return Compiled(library(), chain, stack.trained, optimizer, lowered, loss.temperature)
+
+
+class Compiled:
+    """Makes updates of S runs.
+
+    Args:
+        made: What compiled.cpp was compiled to.
+        chain: The network.
+        trained: Its weights, name -> (S, ...).
+        optimizer: What moves them; its state is kept up to date.
+        loss: One of `LOSSES`.
+        temperature: What outputs are divided by.
+    """
+
+    def __init__(
+        self,
+        made: Path,
+        chain: Chain,
+        trained: dict[str, Tensor],
+        optimizer: torch.optim.Optimizer,
+        loss: str,
+        temperature: float,
+    ) -> None:
+        self._update: Any = ctypes.CDLL(str(made)).update
+        self._trained, self._optimizer = trained, optimizer
+        self._rate: float = optimizer.param_groups[0]["lr"]
+        places = {name: place for place, name in enumerate(trained)}
+        self._params = (_Param * len(trained))()
+        group = optimizer.param_groups[0]
+        beta1, beta2 = group.get("betas", (0.0, 0.0))
+        self._work = _Work(
+            runs=len(next(iter(trained.values()))),
+            layers=len(chain.layers),
+            first=chain.tables is not None,
+            activation=ACTIVATIONS.index(chain.activation),
+            loss=LOSSES.index(loss),
+            optimizer=OPTIMIZERS.index(type(optimizer)),
+            count=len(trained),
+            nesterov=group.get("nesterov", False),
+            momentum=group.get("momentum", 0.0),
+            dampening=group.get("dampening", 0.0),
+            beta1=beta1,
+            beta2=beta2,
+            eps=group.get("eps", 0.0),
+            temperature=temperature,
+            params=self._params,
+        )
+        for i, (weight, bias) in enumerate(chain.layers):
+            self._work.weights[i] = places[weight]
+            self._work.biases[i] = -1 if bias is None else places[bias]
+
+    def make(
+        self, batches: Sequence[Batch], factors: Sequence[float], lost: Tensor | None, gradients: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Make an update with each batch, at its factor of the rate; runs that are `lost`, (S,), stay as they are.
+
+        Returns:
+            The losses (steps, S), and, where they are asked for, the gradients of the last update.
+        """
+        work, losses = self._work, torch.empty(len(batches), self._work.runs)
+        given = [torch.empty_like(param) for param in self._trained.values()] if gradients else []
+        held: list[Lines] = []
+        for place, (param, own) in enumerate(zip(self._trained.values(), self._params, strict=True)):
+            group = next(g for g in self._optimizer.param_groups if any(param is p for p in g["params"]))
+            lines = lines_of(self._optimizer, group, param)
+            held.append(lines)
+            own.weights, own.first, own.decay = lines.param.data_ptr(), lines.first, group["weight_decay"]
+            for i, moment in enumerate(lines.moments):
+                own.moments[i] = moment.data_ptr()
+            own.rows = param.shape[1] if param.dim() > 2 else 1
+            own.cols = param[0].numel() // own.rows
+            own.gradients = given[place].data_ptr() if given else None
+        steps = [self._optimizer.state[param].get("step") for param in self._trained.values()]
+        work.age = 0 if steps[0] is None else int(steps[0].item())
+        work.steps, work.losses = len(batches), losses.data_ptr()
+        mask = None if lost is None else lost.to(torch.uint8)
+        work.lost = None if mask is None else mask.data_ptr()
+        kept: list[Tensor] = []
+        work.batches = (_Batch * len(batches))(
+            *(self._described(b, x * self._rate, kept) for b, x in zip(batches, factors, strict=True))
+        )
+        if self._update(ctypes.byref(work)):
+            raise MemoryError
+        for lines, step in zip(held, steps, strict=True):
+            lines.first = False
+            if step is not None:
+                step += len(batches)
+        torch.autograd.graph.increment_version([lines.param for lines in held])
+        return losses, given
+
+    def _described(self, batch: Batch, rate: float, kept: list[Tensor]) -> _Batch:
+        inputs, targets = batch.inputs.flatten(2), batch.targets
+        if inputs.stride(2) != 1:
+            inputs = inputs.contiguous()
+        kept += (inputs, targets)
+        return _Batch(
+            inputs.data_ptr(),
+            targets.data_ptr(),
+            targets.shape[1],
+            *inputs.stride()[:2],
+            *targets.stride(),
+            rate,
+        )
