@@ -185,3 +185,14 @@ def test_a_folder_of_ones_own_is_searched_first(tmp_path: Path):
     assert [run.seed for run in request.runs] == [2, 3]
     with pytest.raises(ConfigError, match="no such folder"), searching([str(tmp_path / "nowhere")]):
         pass
+
+
+def test_every_setting_can_be_said_on_the_command_line():
+    """A key that the shipped YAML lacks is one that only its dataclass knows."""
+    settings = read_command([]).settings
+    for section in ("compute", "checkpoint"):
+        kept = getattr(settings, section)
+        for field in dataclasses.fields(kept):
+            value = getattr(kept, field.name)
+            word = "null" if value is None else str(value).lower()
+            assert getattr(read_command([f"{section}.{field.name}={word}"]).settings, section) == kept

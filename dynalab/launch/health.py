@@ -22,6 +22,7 @@ from dynalab.core.version import __version__
 from dynalab.core.words import count, listed
 from dynalab.store import commands, lock, runfile
 from dynalab.store.paths import OutputPaths
+from dynalab.training import compiler
 from dynalab.training.planner import HOLD, RUN_BY_RUN
 from dynalab.training.provenance import cpu_type
 
@@ -62,6 +63,7 @@ def checks(outputs: Path) -> Iterator[Check]:
         ("processor", _processor),
         ("memory", _memory),
         ("threads", _threads),
+        ("compiler", _compiler),
         ("quotas", _quotas),
         ("outputs", lambda: _folder(outputs)),
         ("locks", lambda: _locks(outputs)),
@@ -134,6 +136,17 @@ def _threads() -> Check:
     share = "" if cores >= whole else f" of {whole}, by affinity or a quota"
     return Check(
         "threads", OK, f"one a worker on {count(cores, 'core')}{share}; set: {listed(chosen) or 'nothing'}"
+    )
+
+
+def _compiler() -> Check:
+    command = compiler.compiler()
+    if command is None:
+        return Check("compiler", OK, f"no C++ compiler, so without {compiler.KEY}")
+    return Check(
+        "compiler",
+        OK,
+        f"{command[0]}, for {compiler.KEY}",
     )
 
 

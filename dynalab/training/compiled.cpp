@@ -222,7 +222,11 @@ struct Memory {
 };
 
 void copy_in(float *to, Size ld, const float *from, Size rows, Size cols) {
-  for (Size r = 0; r < rows; r++) std::memcpy(to + r * ld, from + r * cols, cols * sizeof(float));
+  for (Size r = 0; r < rows; r++) {
+    std::memcpy(to + r * ld, from + r * cols, cols * sizeof(float));
+    // A run that diverged leaves NaN behind the last column, too.
+    std::memset(to + r * ld + cols, 0, (ld - cols) * sizeof(float));
+  }
 }
 void copy_out(float *to, const float *from, Size ld, Size rows, Size cols) {
   for (Size r = 0; r < rows; r++) std::memcpy(to + r * cols, from + r * ld, cols * sizeof(float));

@@ -104,7 +104,7 @@ def compiled(
         f"train.modes={train.modes}": train.modes is not None,
         f"average={getattr(config.average, 'name', None)}": config.average is not None,
         "optimizer.orthogonal=true": bool(getattr(config.optimizer, "orthogonal", False)),
-        "optimizer.rho": radius(optimizer) > 0,
+        f"optimizer={config.optimizer.name}": radius(optimizer) > 0,
     }
     if found := [word for word, said in asked.items() if said]:
         return f"it does not know {found[0]}"

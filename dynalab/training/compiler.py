@@ -68,6 +68,8 @@ def library(say: Callable[[str], None] = lambda line: None) -> Path:
     if made.is_file():
         return made
     began = time.perf_counter()
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with storing(folder), tempfile.TemporaryDirectory(dir=folder) as aside:
         fresh = Path(aside, made.name)
         done = _run([*command, *FLAGS, str(SOURCE), "-o", str(fresh)])

@@ -15,7 +15,7 @@ import torch
 
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.atomic import discard, sweep, write_text
-from dynalab.core.errors import DynalabError, Locked, StoreError
+from dynalab.core.errors import ConfigError, DynalabError, Locked, StoreError
 from dynalab.core.machine import driver
 from dynalab.core.plugins import PluginError, naming
 from dynalab.core.words import count, listed
@@ -25,6 +25,7 @@ from dynalab.store.lock import Lock
 from dynalab.store.names import refuse_links
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble
+from dynalab.training import compiler
 from dynalab.training.handover import rehearse_way
 from dynalab.training.job import Control, Job
 from dynalab.training.loop import Loop
@@ -153,6 +154,15 @@ def _begin_attempt(paths: ShardPaths, shard: runfile.Shard, job: Job, control: C
         )
     if job.compile and not shard.plan["compile"]:
         control.warnings.append(f"{paths.root.name} goes on as it began, without compute.compile=true")
+    if shard.plan["compile"] and not device.startswith("cuda"):
+        made = compiler.library().stem
+        if shard.plan.setdefault("compiled", made) != made and not job.anyway:
+            raise ConfigError(
+                f"{paths.root.name}: was begun in code of another compiler or version of dynalab, whose bits may be "
+                "others; --anyway goes on"
+            )
+        if job.anyway:
+            shard.plan["compiled"] = made
     torch.set_num_threads(threads)
     attempt = {**provenance(device), "threads": threads}
     attempt |= {"graph": True} if job.graph and device.startswith("cuda") else {}

@@ -1,0 +1,236 @@
+"""`compute.compile=true`: updates in compiled code are those of the networks, whatever runs are beside, to the bit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from stored import assert_same, bits, difference, only_ensemble, trained_in_pieces
+
+import dynalab
+from dynalab import train
+from dynalab.config.command import read_command
+from dynalab.core.streams import Streams
+from dynalab.errors import ConfigError
+from dynalab.launch.train import Options
+from dynalab.launch.train import train as launch
+from dynalab.training import compiler
+from dynalab.training.loop import Loop
+
+pytestmark = pytest.mark.skipif(compiler.compiler() is None, reason="no C++ compiler on this machine")
+
+PARITY = ["task=parity", "task.n=9", "train.batch_size=13", "model.hidden=[21]", "eval.every=10"]
+DIGITS = ["task=digits", "task.n_train=90", "train.batch_size=37", "model=mlp", "model.hidden=[19,33]"]
+GROKKING = ["task=grokking", "task.modulus=7", "model.width=20", "eval.every=10"]
+MOMENTUM = ["optimizer=sgd", "optimizer.lr=0.03", "optimizer.momentum=0.9"]
+# Everything that the code knows, in some combination.
+KNOWN = {
+    "hinge": PARITY,
+    "square, momentum, decay": [*PARITY, "task.loss=square", *MOMENTUM, "optimizer.weight_decay=0.01"],
+    "logistic, nesterov": [*PARITY, "task.loss=logistic", *MOMENTUM, "optimizer.nesterov=true"],
+    "dampening, no biases": [*PARITY, *MOMENTUM, "optimizer.dampening=0.5", "model.bias=false"],
+    "deep, a sample": [*PARITY, "model.hidden=[7,40,5]", "task.samples=40"],
+    "tanh, temperature": [*DIGITS, "model.activation=tanh", "train.temperature=2", *MOMENTUM],
+    "cube, adam": [*DIGITS, "model.activation=cube", "optimizer=adam", "optimizer.lr=0.002"],
+    "adam, matrices decay": [
+        *DIGITS,
+        "optimizer=adam",
+        "optimizer.weight_decay=0.1",
+        "optimizer.decay=matrices",
+    ],
+    "amsgrad, a schedule": [*DIGITS, "optimizer=adamw", "optimizer.amsgrad=true", "schedule=cosine"],
+    "two tables": GROKKING,
+    "two tables, relu, batches": [*GROKKING, "model.activation=relu", "train.batch_size=8"],
+    "pieces": ["task=grokking", "task.modulus=19", "model.width=20"],
+}
+# What it does not know, and how it says so.
+UNKNOWN = {
+    "model=nanda": [*GROKKING, "model=nanda"],
+    "model=mlp": [*DIGITS, "model.norm=batch"],
+    "this model=mlp": [*DIGITS, "model.activation=gelu"],
+    "loss of task=grokking": [*GROKKING, "task.loss=mse"],
+    "optimizer=rmsprop": [*DIGITS, "optimizer=rmsprop"],
+    "optimizer=sam": [*DIGITS, "optimizer=sam"],
+    "optimizer=lookahead": [*DIGITS, "optimizer=lookahead"],
+    "train.clip=1.0": [*DIGITS, "train.clip=1"],
+    "train.accumulate=2": [*DIGITS, "train.accumulate=2"],
+    "train.loss_dtype=float64": [*DIGITS, "train.loss_dtype=float64"],
+    "train.norm_clamp=1.0": [*DIGITS, "train.norm_clamp=1"],
+    "average=ema": [*DIGITS, "average=ema"],
+    "optimizer.orthogonal=true": [*DIGITS, "optimizer.orthogonal=true"],
+}
+
+
+def loop(words, seeds=range(3), compile=True) -> Loop:
+    (request,) = read_command([*words, "train.steps=100"]).requests
+    streams = [Streams.from_seed(seed) for seed in seeds]
+    return Loop(request.config, streams, 100, torch.device("cpu"), compile=compile)
+
+
+def held(made: Loop, run: int) -> list[torch.Tensor]:
+    """Return all that is a run's."""
+    weights, other = made.tensors(run + 1)
+    tensors = {**weights, **other}
+    return [tensors[name][run] if tensors[name].dim() else tensors[name] for name in sorted(tensors)]
+
+
+@pytest.mark.parametrize("words", KNOWN.values(), ids=KNOWN)
+def test_updates_are_those_of_the_networks(words, one_thread):
+    ours, plain = loop(words), loop(words, compile=False)
+    assert ours.updates.is_compiled and not plain.updates.is_compiled
+    for steps, most in ((1, 1e-5), (19, 1e-3)):
+        for _ in range(steps):
+            ours.advance(ours.step + 1)
+            plain.update()
+        for one, other in zip(ours.params, plain.params, strict=True):
+            assert (one - other).abs().max() <= most * max(1, other.abs().max())
+        (one, other) = (
+            (made.rows()[made.measuring.eval_grid.name] for made in (ours, plain)) if steps > 1 else ({}, {})
+        )
+        for name in ("train_loss", "test_loss") if one else ():
+            assert torch.allclose(one[name], other[name], rtol=1e-3, atol=1e-4), name
+    assert ours.updates.tensors().keys() == plain.updates.tensors().keys()
+    for name, moment in plain.updates.tensors().items():
+        torch.testing.assert_close(ours.updates.tensors()[name], moment, rtol=1e-2, atol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("name", ["hinge", "amsgrad, a schedule", "two tables, relu, batches"])
+def test_a_runs_bits_depend_on_nothing_beside_it(name, one_thread):
+    """Neither on who is beside it, nor on how many steps are made at once."""
+    alone, many, by_step = (
+        loop(KNOWN[name], [5]),
+        loop(KNOWN[name], [1, 5, 2, 8, 3, 9, 4]),
+        loop(KNOWN[name], [5, 6]),
+    )
+    for made in (alone, many):
+        while made.step < 70:
+            made.advance(70)
+    for _ in range(70):
+        by_step.advance(by_step.step + 1)
+    for place, made in ((1, many), (0, by_step)):
+        for one, other in zip(held(alone, 0), held(made, place), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_the_last_update_of_a_block_can_be_looked_at(one_thread):
+    words = [*KNOWN["adam, matrices decay"], "probe.gradients.every=7", "eval.every=50"]
+    ours, plain = loop(words), loop(words, compile=False)
+    ours.advance(50)
+    assert ours.step == 7
+    for _ in range(7):
+        plain.update()
+    for name, gradient in plain.updates.last.gradients.items():
+        torch.testing.assert_close(ours.updates.last.gradients[name], gradient, rtol=1e-3, atol=1e-5)
+    rows = [made.rows()["every-7"] for made in (ours, plain)]
+    assert rows[0].keys() == rows[1].keys()
+    for name, values in rows[1].items():
+        torch.testing.assert_close(rows[0][name], values, rtol=1e-2, atol=1e-3, msg=name)
+
+
+def test_a_run_that_diverges_stops_alone(one_thread):
+    words = [*PARITY, "task.loss=square", "optimizer.lr=0.05"]
+
+    def trained(seeds, broken=(), compile=True):
+        made = loop(words, seeds, compile)
+        with torch.no_grad():
+            for place in broken:
+                made.params[0][place] = 1e20
+        while made.step < 100:
+            made.advance(100)
+            made.rows()
+        return made
+
+    alone, beside, plain = trained([4]), trained([3, 4], [0]), trained([3, 4], [0], False)
+    assert beside.settle().tolist() == plain.settle().tolist() and beside.settle()[0] >= 0
+    assert all(torch.equal(one, other) for one, other in zip(held(alone, 0), held(beside, 1), strict=True))
+    assert not beside.params[0][0].any()
+
+
+@pytest.mark.parametrize("words", UNKNOWN.values(), ids=UNKNOWN)
+def test_what_it_does_not_know_is_trained_as_without(words, one_thread, request):
+    ours, plain = loop(words), loop(words, compile=False)
+    word = request.node.callspec.id
+    assert not ours.updates.is_compiled and word in ours.updates.uncompiled
+    for made in (ours, plain):
+        made.advance(30)
+    assert ours.step == 1 and all(map(torch.equal, held(ours, 0), held(plain, 0)))
+
+
+RUNS = [*PARITY, "train.steps=24", "launcher=inline", "compute.workers=1", "snapshots.at=[0,7]"]
+COMPILED = [*RUNS, "compute.compile=true"]
+
+
+def test_a_command_trains_runs_that_go_on_to_the_bit(tmp_path, monkeypatch):
+    words = [*COMPILED, "seed=0..2", "checkpoint.every=9"]
+    whole, pieces = trained_in_pieces(words, tmp_path, monkeypatch)
+    assert_same(whole, pieces, whole)
+    # Further steps, without a word of it, and a seed alone.
+    train([*RUNS, "seed=0..2", "train.steps=31"], outputs=tmp_path / "pieces")
+    train([*COMPILED, "seed=1", "train.steps=31"], outputs=tmp_path / "alone")
+    further, alone = (bits(only_ensemble(tmp_path / name)) for name in ("pieces", "alone"))
+    assert difference(further["s0001"], alone["s0001"]) == []
+    train([*RUNS, "seed=1", "train.steps=31"], outputs=tmp_path / "plain")
+    assert only_ensemble(tmp_path / "plain").name == only_ensemble(tmp_path / "alone").name
+    assert difference(bits(only_ensemble(tmp_path / "plain"))["s0001"], alone["s0001"])
+
+
+def test_a_fork_is_made_by_the_same_code(tmp_path):
+    (parent,) = train([*COMPILED, "seed=0..1", "checkpoint.keep=[12]"], outputs=tmp_path)
+    (fork,) = dynalab.fork(parent, 12, ["snapshots.at=[20]", "launcher=inline"])
+    (shard,) = Path(fork.path).glob("shard-*")
+    assert json.loads((shard / "run.json").read_text())["plan"]["compile"] is True
+    ours, parents = (bits(Path(item.path)) for item in (fork, parent))
+    for label, run in ours.items():
+        assert difference(run, parents[label]) == [], "a fork that changes nothing is its parent"
+    with pytest.raises(ConfigError, match="a fork is trained as its parent was"):
+        dynalab.fork(parent, 12, ["compute.compile=false"])
+
+
+def test_what_it_cannot_do_is_said_once(tmp_path):
+    with pytest.warns(
+        UserWarning, match="compute.compile=true has no effect, for it does not know train.clip"
+    ) as told:
+        train([*COMPILED, "train.clip=1"], outputs=tmp_path)
+    assert len(told) == 1
+    train([*RUNS, "train.steps=5", "seed=1"], outputs=tmp_path / "plain")
+    with pytest.warns(UserWarning, match="goes on as it began, without compute.compile=true"):
+        train([*COMPILED, "seed=1"], outputs=tmp_path / "plain")
+
+
+def test_without_a_compiler_nothing_is_begun(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", "no-such-compiler -O2")
+    with pytest.raises(
+        ConfigError, match=r"CXX=no-such-compiler -O2 is no command on this machine; install one"
+    ):
+        train(COMPILED, outputs=tmp_path / "outputs")
+    monkeypatch.setenv("CXX", shutil.which("false") or "false")
+    with pytest.raises(ConfigError, match=r"could not compile compiled\.cpp"):
+        train(COMPILED, outputs=tmp_path / "outputs")
+    monkeypatch.delenv("CXX")
+    monkeypatch.setattr(compiler, "COMPILERS", ("no-such-compiler",))
+    with pytest.raises(ConfigError, match="needs a C\\+\\+ compiler, and there is none of no-such-compiler"):
+        train(COMPILED, outputs=tmp_path / "outputs")
+    assert not list(tmp_path.glob("outputs/*/*")) and not list((tmp_path / "cache").rglob("*.so"))
+
+
+def test_it_is_compiled_once_and_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    said: list[str] = []
+    made = compiler.library(said.append)
+    assert made.is_file() and "updates were compiled for this machine" in said[0]
+    assert compiler.library(said.append) == made and len(said) == 1
+    assert [path.name for path in made.parent.iterdir()] == [made.name]
+
+
+def test_code_of_another_compiler_is_refused(tmp_path, monkeypatch):
+    train([*COMPILED, "seed=1"], outputs=tmp_path)
+    record = next(tmp_path.glob("*/*/shard-*")) / "run.json"
+    record.write_text(record.read_text().replace('"compiled": "compiled-', '"compiled": "compiled-0'))
+    with pytest.raises(ConfigError, match="begun in code of another compiler"):
+        train([*COMPILED, "seed=1", "train.steps=30"], outputs=tmp_path)
+    command = read_command([*COMPILED, "seed=1", "train.steps=30"], outputs=tmp_path)
+    assert launch(command, Options(anyway=True)).exit_code == 0
