@@ -133,6 +133,10 @@ def test_a_convex_problem_has_no_barrier_from_the_first_step_on(tmp_path, here, 
         point["apart"]["distance"] > 0.1 for point in points
     )
     assert [run["connected_step"] for run in found["runs"]] == [0, 0, 0]
+    # So are two seeds.
+    result = dynalab.load(f"butterfly-{found['id']}", outputs=tmp_path / "outputs")
+    headline = next(iter(butterfly.show(result.value, [])))
+    assert isinstance(headline, Say) and "this does not tell basins apart" in headline.text
     assert found["summary"]["connected"] == {"reached": 3, "median_step": 0, "interval": [None, None]}
 
 
@@ -200,5 +204,7 @@ def test_two_runs_are_one_pair_and_no_distance_is_below_0(outputs):
     two = replace(group, runs=group.runs[:2])
     between = butterfly._between(two, STEPS, [0.0, 0.5, 1.0], 50)
     assert between["barrier"].runs == 1 and between["barrier"].interval == (None, None)
-    assert summary._cell(Mean(4, 0.0003, (-0.0005, 0.0011))) == "0.0003 [0, 0.0011]"
-    assert summary._interval(Mean(4, 0.0003, (-0.0005, 0.0011))) == (0.0, 0.0011)
+    assert summary._cell(Mean(4, 0.0003, (-0.0005, 0.0011)), "barrier") == "0.0003 [0, 0.0011]"
+    assert summary._interval(Mean(4, 0.0003, (-0.0005, 0.0011)), "barrier") == (0.0, 0.0011)
+    wide = Mean(6, 0.67, (-0.2, 1.6))
+    assert summary._interval(wide, "churn") == (0.0, 1.0) and summary._interval(wide, "barrier") == (0.0, 1.6)

@@ -213,6 +213,10 @@ def test_how_many_runs_settle_is_said_before_when():
     summary = SimpleNamespace(settles=time, after_memorising=SimpleNamespace(median=-40.0))
     text = "in 3 of 4 runs it **moves slowly** from step **150** on, 40 steps before they memorise"
     assert _settling(summary, 4) == text
+    assert _settling(summary, 4, True).startswith("in 3 of the other 4 runs it")
+    summary.settles.reached = 0
+    assert _settling(summary, 1, True) == "it moves on up to the last row in the other run"
+    assert _settling(summary, 4) == "it moves on up to the last row in all 4 runs"
     summary.settles.reached = 1
     assert _settling(summary, 1).endswith(
         "it **moves slowly** from step **150** on, 40 steps before the run memorises"

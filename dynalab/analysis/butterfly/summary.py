@@ -22,6 +22,7 @@ WORDS: dict[Name, str] = {
     "distance": "distance of weights",
     "function_distance": "distance of outputs",
 }
+SHARES: tuple[Name, ...] = ("accuracy_barrier", "churn")
 
 
 def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
@@ -45,11 +46,13 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
                 f"{point.at_step:,}",
                 f"{point.connected:,} of {point.runs:,}",
                 share,
-                *(_cell(point.apart[name]) for name in shown),
+                *(_cell(point.apart[name], name) for name in shown),
             ]
         )
     if any(mean.runs for mean in summary.between_seeds.values()):
-        rows.append(["between two seeds", "", "", *(_cell(summary.between_seeds[name]) for name in shown)])
+        rows.append(
+            ["between two seeds", "", "", *(_cell(summary.between_seeds[name], name) for name in shown)]
+        )
     header = ["moved at step", "connected", "95% interval", *(WORDS[name] for name in shown)]
     yield Table(
         header, rows, "Forks against their runs at the end, means over runs [95% intervals]", sortable=False
@@ -130,27 +133,32 @@ def _headline(summary: Summary) -> str:
         text += f"from **none** of the steps on that were tried, up to {last.at_step:,}"
     name = _measure(summary)
     early = summary.points[0]
-    text += f"; moved at step {early.at_step:,}, the {WORDS[name]} is {_bold(early.apart[name])}"
+    text += f"; moved at step {early.at_step:,}, the {WORDS[name]} is {_bold(early.apart[name], name)}"
     seeds = summary.between_seeds[name]
     if seeds.runs:
-        text += f", between two seeds {_cell(seeds)}"
+        text += f", between two seeds {_cell(seeds, name)}"
+        if seeds.mean is not None and seeds.mean <= summary.threshold:
+            text += f": two seeds are connected as well, up to {number(rounded(summary.threshold))}, so that this "
+            text += "does not tell basins apart"
     return text
 
 
-def _bold(mean: Mean) -> str:
-    value, _, known = _cell(mean).partition(" ")
+def _bold(mean: Mean, name: Name) -> str:
+    value, _, known = _cell(mean, name).partition(" ")
     return f"**{value}** {known}".rstrip()
 
 
-def _cell(mean: Mean) -> str:
-    low, high = _interval(mean)
+def _cell(mean: Mean, name: Name) -> str:
+    low, high = _interval(mean, name)
     known = f" [{_short(low)}, {_short(high)}]" if low is not None and high is not None else ""
     return f"{_short(mean.mean)}{known}"
 
 
-def _interval(mean: Mean) -> Bounds:
-    """Return a mean's interval as far as there are distances: Student's does not know that none is below 0."""
+def _interval(mean: Mean, name: Name) -> Bounds:
+    """Return a mean's interval as far as there are values: none is below 0, no share above 1."""
     low, high = mean.interval
+    if high is not None and name in SHARES:
+        high = min(high, 1.0)
     return (None if low is None else max(low, 0.0)), high
 
 
@@ -176,7 +184,7 @@ def _figure(findings: Findings, name: Name) -> Response:
     summary = findings.summary
     seeds = summary.between_seeds[name]
     band = None
-    low, high = _interval(seeds)
+    low, high = _interval(seeds, name)
     if seeds.mean is not None and low is not None and high is not None:
         band = (low, seeds.mean, high)
     points = summary.points
@@ -193,7 +201,7 @@ def _figure(findings: Findings, name: Name) -> Response:
             for place in range(len(points))
         ],
         estimates=[point.apart[name].mean for point in points],
-        intervals=[_interval(point.apart[name]) for point in points],
+        intervals=[_interval(point.apart[name], name) for point in points],
         axis=WORDS[name],
         band=band,
         beside="two seeds" if band else "",

@@ -40,6 +40,7 @@ from dynalab.analysis.connectivity.measure import Networks, Path, permutations
 from dynalab.analysis.connectivity.similarity import biased_cka, cka
 from dynalab.analysis.connectivity.summary import show
 from dynalab.analysis.landscape.measure import last_step
+from dynalab.analysis.learnt import unlearnt
 from dynalab.core.errors import ConfigError, NothingMatched
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "explore", "show"]
 
-VERSION = 3
+VERSION = 4
 TITLE = "Connectivity"
 FIGURES = ("connectivity", "connectivity-layers")
 LEAD = "connectivity"
@@ -165,6 +166,8 @@ def _of_group(group: Group, config: Config, keys: Mapping[str, Any]) -> Findings
     layers, layer_map = layers_of(networks, pairs, config.layer_examples)
     if all(pair.verdict == "undecided" for pair in pairs):
         warnings.append(f"{group.id}: without an accuracy it cannot be told which pairs are connected")
+    if flat := unlearnt(group.runs, max(step, config.to or 0)):
+        warnings.append(f"{group.id}: {flat}; networks that have learnt nothing have no barrier between them")
     return Findings(
         pairs=pairs,
         summary=(replace(_setting(networks, pairs, config, keys), layers=layers),),

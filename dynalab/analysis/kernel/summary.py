@@ -65,6 +65,7 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
             sortable=False,
         )
     header = ["run", "verdict", "slow from step", "fastest up to", "distance", "alignment", "after-kernel"]
+    short = any(run.verdict == "insufficient_data" for run in findings.runs)
     rows = []
     for run in findings.runs:
         values = [
@@ -75,18 +76,21 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
             [
                 *(run_cell(run.run), spoken(run.verdict), run.settle_step, run.fastest_step),
                 *map(rounded, values),
-                *(rounded(run.network_accuracy), run.memorised_step, run.generalised_step, run.reason),
+                *(rounded(run.network_accuracy), run.memorised_step, run.generalised_step, run.rows),
+                *([run.reason if run.verdict == "insufficient_data" else ""] if short else []),
             ]
         )
-    yield Table([*header, "network", "memorised", "generalised", "rows"], rows, "Every run")
+    yield Table([*header, "network", "memorised", "generalised", "rows", *[""] * short], rows, "Every run")
     some = count(findings.outputs, "output")
     if findings.outputs < findings.all_outputs:
         some = f"{findings.outputs:,} of {findings.all_outputs:,} outputs"
+    why = {run.verdict: tail for run in findings.runs if (tail := run.reason.partition("; ")[2])}
+    told = "".join(f" {(spoken(verdict) or '').capitalize()}: {tail}." for verdict, tail in why.items())
     judged = f"; regression is from their labels to {findings.held_out:,} held-out examples"
     yield Say(
         f"The kernel is of {some} on {findings.probes:,} training examples of each run"
         f"{judged if findings.summary.measures['after_accuracy'].runs else ''}. Weights and updates in other places "
-        "are the run's own, of which the entries of every tensor have been permuted.",
+        f"are the run's own, of which the entries of every tensor have been permuted.{told}",
         note=True,
     )
 
@@ -101,7 +105,7 @@ def _headline(findings: Findings) -> str:
         which = f" in {lazy:,} of {count(summary.runs, 'run')}" if summary.runs > 1 else ""
         said.append(f"it **hardly moves**{which}")
     if moving:
-        said.append(_settling(summary, moving))
+        said.append(_settling(summary, moving, lazy > 0))
     said.append(
         f"it ends at a distance of **{_short(distance.value)}** from the first one ({_short(distance.null)} with "
         f"{PLACES})"
@@ -122,11 +126,14 @@ def _headline(findings: Findings) -> str:
     return "; ".join(said) + _over(summary)
 
 
-def _settling(summary: Summary, moving: int) -> str:
+def _settling(summary: Summary, moving: int, others: bool = False) -> str:
+    """Return when kernels come to move slowly; `others`: beside runs in which they hardly move."""
     time = summary.settles
+    those = "the other " if others else "the " if moving == 1 else ""
+    those += "run" if moving == 1 else f"{moving:,} runs"
     if not time.reached:
-        return f"it moves on up to the last row in {'all' if moving > 1 else 'the'} {_runs(moving)}"
-    of = f"in {time.reached:,} of {count(moving, 'run')}" if moving > 1 else ""
+        return f"it moves on up to the last row in {'all ' if moving > 1 and not others else ''}{those}"
+    of = f"in {time.reached:,} of {those}" if moving > 1 else f"in {those}" if others else ""
     if time.median_step is None:
         return f"it comes to move slowly {of}, fewer than half"
     text = f"{of} it **moves slowly** from step **{time.median_step:,.0f}** on".lstrip()
@@ -135,13 +142,10 @@ def _settling(summary: Summary, moving: int) -> str:
     lag = summary.after_memorising
     if lag.median is not None:
         way = "after" if lag.median >= 0 else "before"
-        those = "the run memorises" if moving == 1 else "they memorise"
-        text += f", {abs(lag.median):,.0f} steps {way} {those}"
+        text += (
+            f", {abs(lag.median):,.0f} steps {way} {'the run memorises' if moving == 1 else 'they memorise'}"
+        )
     return text
-
-
-def _runs(n: int) -> str:
-    return "run" if n == 1 else f"{n:,} runs"
 
 
 def _over(summary: Summary) -> str:
@@ -149,7 +153,8 @@ def _over(summary: Summary) -> str:
 
 
 def _short(value: float | None) -> str:
-    return number(rounded(value))
+    # What is not 0 by the rounding of float64 alone is.
+    return number(rounded(0.0 if value is not None and abs(value) < 1e-12 else value))
 
 
 def _signed(value: float | None) -> str:

@@ -26,11 +26,12 @@ from dynalab.analysis.landscape.findings import Findings, RunFindings, Summary, 
 from dynalab.analysis.landscape.measure import Slices, slices_of
 from dynalab.analysis.landscape.runs import joined, runs_of, tables_of
 from dynalab.analysis.landscape.summary import show
+from dynalab.analysis.learnt import unlearnt
 from dynalab.analysis.means import Mean, mean_over_pairs
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 2
+VERSION = 3
 TITLE = "Loss landscape"
 FIGURES = ("landscape", "landscape-lines")
 NEEDS = Needs(optional=("train_loss", "test_loss"), record="snapshots.at=log", weights=True, network=True)
@@ -86,7 +87,13 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     parts = [slices_of(group, config) for group in groups]
     runs = tuple(run for part in parts for run in runs_of(part, config.plane == "runs"))
     lines, planes, points = map(joined, zip(*map(tables_of, parts), strict=True))
-    return Findings(runs, _summary(runs, parts, config), lines=lines, planes=planes, points=points)
+    flat = unlearnt([run for group in groups for run in group.runs], parts[0].place.step)
+    warnings = []
+    if flat and config.level is None:
+        warnings.append(f"{flat}: there a point is low up to twice the loss of the weights")
+    return Findings(
+        runs, _summary(runs, parts, config), tuple(warnings), lines=lines, planes=planes, points=points
+    )
 
 
 def _barrier(runs: Sequence[RunFindings], parts: Sequence[Slices]) -> Mean:

@@ -107,6 +107,7 @@ class Findings:
 
     runs: tuple[RunFindings, ...]
     summary: Summary
+    warnings: tuple[str, ...] = ()
     # A row a run, axis and point of a line: where it is, in units of the axis, and the loss.
     lines: Frame = None
     planes: Frame = None  # a row a run and point of its plane: where it is along both axes, and the loss

@@ -12,6 +12,7 @@ import numpy as np
 from dynalab.analysis.base import Group
 from dynalab.analysis.landscape import axes as ways
 from dynalab.analysis.landscape.slices import Axis, dot, line_losses, plane_losses
+from dynalab.analysis.learnt import LEAST
 from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.machine import cores
 from dynalab.core.words import count
@@ -201,5 +202,5 @@ def _levels(place: Place, centre: np.ndarray, config: Config) -> np.ndarray:
     begun = np.array(
         [np.nan if series is None or series.steps[0] == place.step else series.values[0] for series in first]
     )
-    # Where a run has not come down, or that is not known: twice its loss.
-    return np.where(begun > centre, centre + LEVEL * (begun - centre), 2 * centre)
+    # Where a run has hardly come down, or that is not known: twice its loss.
+    return np.where(centre <= (1 - LEAST) * begun, centre + LEVEL * (begun - centre), 2 * centre)

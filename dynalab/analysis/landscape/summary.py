@@ -195,10 +195,14 @@ def _interval(over: Mean, is_share: bool = False) -> str:
 
 def _share(over: Mean, interval: bool = True) -> str:
     low, high = over.interval
-    text = f"{over.value or 0:.0%}"
-    if not interval or low is None or high is None or f"{low:.0%}" == f"{high:.0%}":
+    text = _whole(over.value or 0)
+    if not interval or low is None or high is None or _whole(low) == _whole(high):
         return text
-    return f"{text} [{max(low, 0):.0%}, {min(high, 1):.0%}]"
+    return f"{text} [{_whole(max(low, 0))}, {_whole(min(high, 1))}]"
+
+
+def _whole(share: float) -> str:
+    return f"{100 * share:.1g}%" if 0 < share < 0.01 else f"{share:.0%}"
 
 
 def _percent(value: float | None) -> float | None:
@@ -241,7 +245,7 @@ def _planes(findings: Findings, runs: Sequence[RunFindings]) -> Surfaces:
     return Surfaces(
         name="landscape",
         caption=f"**The {findings.summary.split} loss on a plane{some}.** Along {NAMES[plane]}, in {UNITS[plane]}. The "
-        f"dark line is the level up to which it counts as low.{drawn}",
+        f"dark line, where there is one, is the level up to which it counts as low.{drawn}",
         alt=f"Loss on a plane along {NAMES[plane]}, run by run",
         surfaces=surfaces,
         axes=("axis 1", "axis 2"),

@@ -37,7 +37,7 @@ def similarity_maps(
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     rows = -(-len(titles) // 2)
-    figure = new_figure(7.6, 3.2 * rows, size, stacked=0.85 * len(titles) / rows)
+    figure = new_figure(7.6 if len(titles) > 1 else 4.2, 3.2 * rows, size, stacked=0.85 * len(titles) / rows)
     columns = 1 if is_narrow(figure) or len(titles) == 1 else 2
     grid = figure.subplots(-(-len(titles) // columns), columns, squeeze=False)
     for place, ax in enumerate(grid.flat):
@@ -46,7 +46,7 @@ def similarity_maps(
             continue
         spread = place < len(spreads) and spreads[place]
         mesh = ax.pcolormesh(
-            values[place], cmap="magma_r" if spread else "viridis", vmin=0.0 if spread else None,
+            values[place], cmap="magma_r" if spread else "viridis", vmin=0.0 if spread else _least(values[place]),
             vmax=None if spread else 1.0, rasterized=True, linewidth=0,
         )  # fmt: skip
         ax.set_title(titles[place], fontsize=8.5, color=INK, pad=4)
@@ -56,6 +56,12 @@ def similarity_maps(
         bar.ax.tick_params(labelsize=7, length=2)
         bar.set_label("standard deviation" if spread else unit, fontsize=7.5)
     return figure
+
+
+def _least(values: np.ndarray) -> float:
+    """Return where the colours of cosines begin: below 1, also where all are 1 but for their rounding."""
+    known = values[np.isfinite(values)]
+    return min(float(known.min()), 0.999) if len(known) else 0.0
 
 
 def _steps(ax: Axes, steps: np.ndarray, axis: str) -> None:
