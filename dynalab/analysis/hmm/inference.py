@@ -67,8 +67,7 @@ def expect(
     or more, summing to N.
     """
     shifted, shift = _shifted(log_density)
-    density = np.exp(shifted)
-    found = kernels.forward_backward(start, transitions, density, shifted, lengths)
+    found = kernels.forward_backward(start, transitions, shifted, lengths)
     log_likelihoods, filtered, posterior, predictive, pairs = found
     posterior /= (posterior @ np.ones(len(start)))[:, None]
     begins = _begins(lengths)
@@ -95,7 +94,7 @@ def _filtered(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log-likelihood of every sequence (S,) and the filtering posterior (N, K)."""
     shifted, shift = _shifted(log_density)
-    values, posterior = kernels.likelihoods(start, transitions, np.exp(shifted), shifted, lengths)
+    values, posterior = kernels.likelihoods(start, transitions, shifted, lengths)
     return values + np.add.reduceat(shift, _begins(lengths)), posterior
 
 

@@ -9,6 +9,9 @@ The scaled form takes emission densities, not their logarithms. It cannot underf
 shifted so that its best state has density 1 and every start and transition probability is positive. Where some are 0
 (left to right; hmmlearn's own M-step) it may: then the sequence is done in logarithms.
 
+Densities that cannot matter are raised to one that cannot either: what underflows is denormal on the way there, and
+arithmetic with denormals takes ten times as long (4,816 frames, 6 states: 1.5 against .5 ms).
+
 All arrays are float64 and C-contiguous: emissions (T, K), start (K,), transitions (K, K).
 """
 
@@ -23,6 +26,9 @@ from hmmlearn import _hmmc
 
 # Beyond this the backward recursion could overflow.
 LARGEST_SCALING = 1e100
+# Least log-density of a state beside a frame's best. To leave a state for a frame and come back costs less than a factor
+# of LARGEST_SCALING squared where that is safe, e^460: beside that, it lies below rounding.
+LEAST = -500.0
 # Nats that a sequence with probabilities of 0 may lose to its best densities.
 MILD = 600.0
 # So many times as many sequences as frames in the longest are done side by side, frame by frame: a call of a kernel
@@ -55,6 +61,11 @@ def _safe(start: np.ndarray, transitions: np.ndarray) -> bool:
     return bool(min(start.min(), transitions.min()) > 1 / LARGEST_SCALING)
 
 
+def _densities(log_density: np.ndarray, safe: bool) -> np.ndarray:
+    """Densities (N, K) of logarithms that are 0 at most; where `safe`, none is near underflow."""
+    return np.exp(np.maximum(log_density, LEAST) if safe else log_density)
+
+
 def _mild(scaling: np.ndarray) -> bool:
     """Whether no path that died out by underflow can matter for what comes after it.
 
@@ -67,22 +78,22 @@ def _mild(scaling: np.ndarray) -> bool:
 def forward_backward(
     start: np.ndarray,
     transitions: np.ndarray,
-    density: np.ndarray,
     log_density: np.ndarray,
     lengths: Sequence[int],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Forward and backward of stacked sequences, scaled where that is safe and in logarithms where it is not.
 
-    Given shifted densities of all frames and their logarithms, both (N, K), and the frames of each sequence.
+    Given log-densities of all frames (N, K), shifted to a largest value of 0 in each, and the frames of each sequence.
 
-    Returns, of the shifted densities, the log-likelihood of each sequence (S,), nats, p(z_t | x_1..x_t) (N, K),
+    Returns, of these, the log-likelihood of each sequence (S,), nats, p(z_t | x_1..x_t) (N, K),
     p(z_t | all) up to a factor per frame (N, K), log p(x_t | x_1..x_{t-1}) (N,) and the expected number of transitions
     (K, K).
     """
+    safe = _safe(start, transitions)
+    density = _densities(log_density, safe)
     filtered, behind, scaling = np.empty_like(density), np.empty_like(density), np.ones(len(density))
     log_likelihoods = np.empty(len(lengths))
     sequences, begins = places(tuple(lengths))
-    safe = _safe(start, transitions)
     many = _beside(tuple(lengths)) if safe else None
     if many is not None:
         ordered = density.take(many.order, axis=0)
@@ -139,13 +150,13 @@ def _in_logarithms(
 def likelihoods(
     start: np.ndarray,
     transitions: np.ndarray,
-    density: np.ndarray,
     log_density: np.ndarray,
     lengths: Sequence[int],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log-likelihood of each sequence (S,) and its filtering posterior (N, K); as `forward_backward`."""
-    found, filtered = np.empty(len(lengths)), np.empty_like(density)
     safe = _safe(start, transitions)
+    density = _densities(log_density, safe)
+    found, filtered = np.empty(len(lengths)), np.empty_like(density)
     many = _beside(tuple(lengths)) if safe else None
     if many is not None:
         filtered, scaling = _forward_beside(start, transitions, density.take(many.order, axis=0), many)
