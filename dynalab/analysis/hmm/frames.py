@@ -59,6 +59,15 @@ class Frames:
         return np.concatenate([[0], np.cumsum(self.lengths)[:-1]]).astype(np.int64)
 
     @cached_property
+    def columns(self) -> np.ndarray:
+        """`design` by columns, shape (P + M, N): zeros where a frame is not predicted."""
+        if len(self.regressed) == len(self.levels):
+            return np.ascontiguousarray(self.design.T)
+        out = np.zeros((self.design.shape[1], len(self.levels)))
+        out[:, self.regressed] = self.design.T
+        return out
+
+    @cached_property
     def variances(self) -> np.ndarray:
         """Of the levels over all frames, shape (M,)."""
         return np.asarray(self.levels.var(axis=0))
