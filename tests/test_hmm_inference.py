@@ -8,7 +8,7 @@ from hmmlearn.hmm import GaussianHMM
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from dynalab.analysis.hmm import em, inference
+from dynalab.analysis.hmm import em, inference, kernels
 from dynalab.analysis.hmm.emissions import Emission, log_density
 from dynalab.analysis.hmm.features import Scaler
 from dynalab.analysis.hmm.frames import stack
@@ -118,6 +118,31 @@ def test_densities_a_million_nats_apart_do_not_underflow():
     found = inference.expect(start, transitions, log_b, [4])
     assert np.isfinite(found.log_likelihood)
     np.testing.assert_allclose(found.posterior, [[1, 0], [0, 1], [0, 1], [1, 0]], atol=1e-12)
+
+
+@pytest.mark.parametrize("spread", [600.0, 745.0, 3e3])
+def test_states_near_underflow_are_as_in_logarithms(spread):
+    rng = np.random.default_rng(0)
+    log_b, lengths = rng.uniform(-spread, 0, (60, 3)), [40, 19, 1]
+    start, transitions = (
+        np.full(3, 1 / 3),
+        np.array([[1 - 2e-9, 1e-9, 1e-9], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]]),
+    )
+    found = inference.expect(start, transitions, log_b, lengths)
+    pairs, shift = np.zeros((3, 3)), log_b.max(axis=1)
+    for rows, likelihood in zip(inference.slices(lengths), found.log_likelihoods, strict=True):
+        alone = kernels._in_logarithms(start, transitions, log_b[rows])
+        posterior = alone[2] / alone[2].sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(likelihood, alone[0], rtol=1e-12)
+        np.testing.assert_allclose(found.filtered[rows], alone[1], atol=1e-12)
+        np.testing.assert_allclose(found.posterior[rows], posterior, atol=1e-12)
+        np.testing.assert_allclose(found.predictive[rows], alone[3], rtol=1e-11)
+        pairs += alone[4]
+    np.testing.assert_allclose(found.pairs, pairs, atol=1e-11)
+    # Nothing on the way is denormal, which would take ten times as long.
+    shifted = log_b - shift[:, None]
+    assert kernels._densities(shifted, True).min() > 1e-250
+    assert np.array_equal(kernels._densities(shifted, False), np.exp(shifted))
 
 
 def test_ar_with_a_zero_is_a_level_model():

@@ -210,8 +210,8 @@ def test_means_and_noise_of_a_level_by_hand():
     for _ in range(emissions.ROUNDS):
         common = np.linalg.inv(np.mean([np.linalg.inv(one) for one in expected], axis=0))
         expected = (raw + 50 * common) / (totals + 50)[:, None, None]
-    np.testing.assert_allclose(emissions.maximise_scatter(raw, totals, shared, before), expected)
-    own = raw / totals[:, None, None]
+    earlier, own = (emissions.Emission(weights, one) for one in (before, raw / totals[:, None, None]))
+    np.testing.assert_allclose(emissions.maximise_scatter(raw, totals, shared, earlier), expected)
     np.testing.assert_allclose(
         emissions.maximise_scatter(raw, totals, shared, None),
         emissions.maximise_scatter(raw, totals, shared, own),
@@ -230,7 +230,7 @@ def scripted(monkeypatch):
     """EM whose E-steps say given log-likelihoods, and whose parameters are numbered."""
     frames = stacked("level", 2, 10, 1)
 
-    def run(said, tol=0.05, n_iter=None, dead=(), reseedings=0):
+    def run(said, tol=0.05, n_iter=None, dead=(), reseedings=0, beat=-np.inf):
         numbered = iter(range(1, 100))
         seen = iter(range(100))
         posterior = np.full((20, 2), 0.5)
@@ -249,7 +249,7 @@ def scripted(monkeypatch):
         monkeypatch.setattr(em, "m_step", lambda *_: replace(begun, start=np.array([next(numbered)])))
         begun = em.Parameters(np.zeros(1), np.zeros((1, 1)), None)
         prior = emissions.Prior(np.eye(1), 1.0, np.eye(1), 1e-6, 0.1)
-        found = em.run(frames, prior, reseedings, begun, n_iter or len(said), tol)
+        found = em.run(frames, prior, reseedings, begun, n_iter or len(said), tol, beat)
         return found, int(found.parameters.start[0])
 
     return run
@@ -269,6 +269,19 @@ def test_em_stops_at_the_first_small_gain_and_keeps_the_best(scripted):
     assert found.converged and 0 < found.fell <= em.SLACK, "rounding"
     found, best = scripted([0.0, 5, 10, 20], n_iter=3)
     assert (found.iterations, found.converged, found.objective, best) == (3, False, 10, 2)
+
+
+def test_em_is_given_up_where_it_cannot_come_up_to_another(scripted):
+    # At 14 it gained 4, before that 10: in 6 more iterations it could come to 74; at 17 to 37, at 19 to 31.
+    said = [0.0, 10, 14, 17, 19, 20.5, 22, 23.5, 25]
+    assert scripted(said, n_iter=9, beat=32.0)[0].iterations == 5
+    assert scripted(said, n_iter=9, beat=38.0)[0].iterations == 4
+    found, best = scripted(said, n_iter=9, beat=75.0)
+    assert (found.iterations, found.converged, best) == (3, False, 2)
+    # A start that is ahead, or that gains, goes on.
+    assert scripted(said, n_iter=9, beat=20.0)[0].iterations == 9
+    # After new frames for a dead state all is open.
+    assert scripted([0.0, 9, 3, 4, 9, 11], dead={1}, reseedings=1, beat=60.0)[0].iterations == 5
 
 
 def test_a_reseeded_iteration_is_no_fall(scripted):
@@ -293,17 +306,18 @@ def test_a_state_with_a_frame_is_not_dead(scripted, monkeypatch):
 @pytest.fixture
 def contest(monkeypatch):
     """Starts whose objectives are given; returns the calls of EM as (start, iterations) and what won."""
+    beaten = {}
 
     def hold(screen, finals, kinds=None, **keys):
-        calls, numbers = [], iter(range(len(screen)))
-        seen = []
+        calls, numbers, seen = [], iter(range(len(screen))), []
 
         def begin(frames, positions, prior, settings, n_states, kind, rng):
             seen.append(kind)
             return em.Parameters(np.array([next(numbers)]), np.zeros((1, 1)), None)
 
-        def run(frames, prior, reseedings, parameters, n_iter, tol):
+        def run(frames, prior, reseedings, parameters, n_iter, tol, beat=-np.inf):
             number = int(parameters.start[0])
+            beaten[number] = beat
             first = number not in [one for one, *_ in calls]
             calls.append((number, n_iter, len(frames.levels)))
             objective, converged = (screen if first else finals)[number]
@@ -320,6 +334,7 @@ def contest(monkeypatch):
         )
         return calls, won, seen
 
+    hold.beaten = beaten
     return hold
 
 
@@ -330,6 +345,8 @@ def test_the_two_leading_starts_run_to_the_end(contest):
         (0, 10, 120), (1, 10, 120), (2, 10, 120), (3, 10, 120), (1, 190, 120), (3, 190, 120),
     ]  # fmt: skip
     assert (won.objective, won.iterations, won.fell) == (20.0, 17, 0.1)
+    # The second is given up once it cannot come up to where the first one ended.
+    assert contest.beaten[1] == -np.inf and contest.beaten[3] == 9.5
     assert kinds == ["even", "clusters", "early", "moves"]
     # Of two only the better one; what has converged is not carried on; nor beyond the most iterations.
     assert contest(screen[:2], {1: (9.5, True)})[0][2:] == [(1, 190, 120)]

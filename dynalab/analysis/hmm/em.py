@@ -88,7 +88,7 @@ def m_step(
     `emission`, of the iteration before, hands on the first frames' Gaussian and, with `before`, covariances that must
     not be undercut; posteriors have shape (N, K).
     """
-    weights, covariances = maximise(frames, posterior, prior, emission.covariances if before else None)
+    weights, covariances = maximise(frames, posterior, prior, emission if before else None)
     start, transitions = _probabilities(first, prior), _probabilities(pairs, prior)
     if prior.independent:
         start = _probabilities(posterior.sum(axis=0), prior)
@@ -129,16 +129,23 @@ def _with_first_frames(parameters: Parameters, frames: Frames, prior: Prior) -> 
 
 
 def run(
-    frames: Frames, prior: Prior, reseedings: int, parameters: Parameters, n_iter: int, tol: float
+    frames: Frames,
+    prior: Prior,
+    reseedings: int,
+    parameters: Parameters,
+    n_iter: int,
+    tol: float,
+    beat: float = -np.inf,
 ) -> Fit:
     """EM from given parameters, over at most `n_iter` E-steps.
 
     It has converged when the objective gains less than `tol` in nats per frame. Dead states may be given new frames
-    `reseedings` times.
+    `reseedings` times. It is given up where the iterations left would not reach `beat` if each gained as much as the
+    better of the last two.
     """
     history: list[float] = []
     reseeded: list[int] = []
-    fell, converged = 0.0, False
+    fell, converged, gain = 0.0, False, np.inf
     current = best = parameters
     best_objective = best_likelihood = -np.inf
     for iteration in range(n_iter):
@@ -155,7 +162,7 @@ def run(
             else found.log_likelihood
         )
         objective = likelihood + penalty(current, prior)
-        gain = objective - history[-1] if history and iteration not in reseeded else np.inf
+        before, gain = gain, objective - history[-1] if history and iteration not in reseeded else np.inf
         history.append(objective)
         if objective > best_objective:
             best, best_objective, best_likelihood = current, objective, likelihood
@@ -163,6 +170,9 @@ def run(
             fell = max(fell, -gain / max(1.0, abs(objective)))
         if gain < tol * len(frames.levels):
             converged = fell <= SLACK
+            break
+        hope = max(gain, before) * (n_iter - iteration - 1)
+        if objective + hope < beat:
             break
         if found is None or iteration + 1 == n_iter:
             # Nothing would look at another M-step.
@@ -238,12 +248,13 @@ def fit(
         first = _begin_restart(seen, where, prior, settings, n_states, kind, rng)
         screened.append(run(seen, prior, settings.reseedings, first, short, tol))
     screened.sort(key=lambda one: -one.objective)
-    finals = []
+    finals: list[Fit] = []
     for one in screened[:finalists]:
+        ahead = max((final.objective for final in finals), default=-np.inf)
         spent = 0 if some else short
         if some or not (one.converged or spent == n_iter):
             begun = _with_first_frames(one.parameters, frames, prior) if some else one.parameters
-            more = run(frames, prior, settings.reseedings, begun, n_iter - spent, tol)
+            more = run(frames, prior, settings.reseedings, begun, n_iter - spent, tol, ahead)
             one = replace(more, iterations=spent + more.iterations, fell=max(one.fell, more.fell))
         finals.append(one)
     return max(finals, key=lambda one: one.objective)

@@ -89,6 +89,11 @@ class Emission:
         return np.linalg.inv(cholesky), log_det
 
     @cached_property
+    def common(self) -> np.ndarray:
+        """What the covariances have in common (M, M): the penalty and the M-step after it both need it."""
+        return forms.common(self.covariances)
+
+    @cached_property
     def maps(self) -> np.ndarray:
         """L^-1 (-W, I), shape (K, M, P + M): what makes whitened residuals of a row (u, y)."""
         whiten, _ = self.factors
@@ -145,11 +150,11 @@ def first_frames(
 
 
 def maximise(
-    frames: Frames, posterior: np.ndarray, prior: Prior, before: np.ndarray | None = None
+    frames: Frames, posterior: np.ndarray, prior: Prior, before: Emission | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weighted, penalised M-step: W (K, M, P) and Sigma (K, M, M), given posteriors (N, K).
 
-    `before`: noise covariances of the iteration before (K, M, M); a form without a closed maximum must not fall behind.
+    `before`: of the iteration before; a form without a closed maximum must not fall behind its noise covariances.
     """
     weighted = frames.predicted(posterior)
     counts = np.ones(len(weighted)) @ weighted
@@ -172,16 +177,17 @@ def penalised(
 
 
 def maximise_scatter(
-    scatter: np.ndarray, totals: np.ndarray, prior: Prior, before: np.ndarray | None = None
+    scatter: np.ndarray, totals: np.ndarray, prior: Prior, before: Emission | None = None
 ) -> np.ndarray:
     """Noise covariances (K, M, M) of penalised scatter (K, M, M) and its weight (K,); `before` as of `maximise`."""
+    found = None if before is None else before.covariances
     if not shares(prior, len(scatter)):
-        return forms.maximise(scatter, totals, prior.covariance, prior.floor, prior.rank, before)
-    found = before
+        return forms.maximise(scatter, totals, prior.covariance, prior.floor, prior.rank, found)
     if found is None:
         found = forms.maximise(scatter, totals, prior.covariance, prior.floor, prior.rank, None)
-    for _ in range(ROUNDS):
-        pulled = scatter + prior.common * forms.common(found)
+    for turn in range(ROUNDS):
+        common = forms.common(found) if before is None or turn else before.common
+        pulled = scatter + prior.common * common
         found = forms.maximise(
             pulled, totals + prior.common, prior.covariance, prior.floor, prior.rank, found
         )
@@ -230,7 +236,7 @@ def log_penalty(emission: Emission, prior: Prior) -> float:
     n_states, size = whiten.shape[:2]
     if shares(prior, n_states):
         # At the best S the traces add up to K M.
-        middle = np.linalg.slogdet(forms.common(emission.covariances))[1]
+        middle = np.linalg.slogdet(emission.common)[1]
         found += 0.5 * prior.common * float(n_states * middle - log_det.sum() - n_states * size)
     return found
 

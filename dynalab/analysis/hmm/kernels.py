@@ -26,8 +26,8 @@ from hmmlearn import _hmmc
 
 # Beyond this the backward recursion could overflow.
 LARGEST_SCALING = 1e100
-# Least log-density of a state beside a frame's best. To leave a state for a frame and come back costs less than a factor
-# of LARGEST_SCALING squared where that is safe, e^460: beside that, it lies below rounding.
+# Least log-density of a state beside a frame's best. To leave a state for a frame and come back costs a factor of
+# LARGEST_SCALING squared at most where that is safe, e^460: beside that, it lies below rounding.
 LEAST = -500.0
 # Nats that a sequence with probabilities of 0 may lose to its best densities.
 MILD = 600.0
