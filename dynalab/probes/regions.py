@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from dynalab.config.keys import key
@@ -35,6 +36,7 @@ from dynalab.curvature.cost import REGIONS_SHARE, every_of, examples_of, points_
 from dynalab.probes.base import Cadence, Setting
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from dynalab.config.ensemble import EnsembleConfig
@@ -149,25 +151,31 @@ class Neighbourhoods:
         """
         import torch
 
-        shape, size = points.shape[1:], points[0].numel()
-        drawn = torch.from_numpy(axes(size, self.directions)).to(points.dtype).view(-1, *shape)
-        own = to_device(drawn, points.device)
+        directions = _directions(self.directions, points.shape[1:], points.dtype, points.device)
         if self.method == "linearised":
-            radii = units.radii(state, points, own)
+            reached = units.radii(state, points, directions)
+            cuts = torch.stack([reached < r for r in self.radii], 1)
             # They are 0 or more, so that nothing but NaN makes a sum NaN.
-            lost = torch.stack([layer.sum(1).isnan() for layer in radii]).any(0)
-            cuts = [[layer < r for r in self.radii] for layer in radii]
+            lost = reached.sum(1).isnan()
         else:
-            by_radius = [units.cut(state, points, own, r) for r in self.radii]
-            cuts = [[cut[place] for cut in by_radius] for place in range(len(by_radius[0]))]
+            cuts = torch.stack([units.cut(state, points, directions, r) for r in self.radii], 1)
             finite = [value.isfinite().all() for value in state.values() if value.is_floating_point()]
             lost = ~torch.stack(finite).all().expand(len(points))
-        counts = torch.stack([torch.stack([cut.sum(1) for cut in layer], 1) for layer in cuts], 1)
-        return counts.to(torch.float64).masked_fill(lost[:, None, None], torch.nan)
+        counts = torch.stack([layer.sum(2) for layer in cuts.split(units.sizes, 2)], 1)
+        return counts.to(torch.float64).masked_fill_(lost[:, None, None], torch.nan)
 
     def scale(self, size: int) -> list[float]:
         """Return what densities are counts divided by, 2 r c_P for each radius; `size` numbers make an input."""
         return [2 * r * reach(size, self.directions) for r in self.radii]
+
+
+@lru_cache(16)
+def _directions(count: int, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the axes of neighbourhoods of points of a shape, (P, *shape); they are to stay as they are."""
+    import torch
+
+    drawn = torch.from_numpy(axes(shape.numel(), count)).to(dtype).view(-1, *shape)
+    return to_device(drawn, device)
 
 
 def points_of(train: Tensor, test: Tensor) -> Tensor:
@@ -184,14 +192,19 @@ def points_of(train: Tensor, test: Tensor) -> Tensor:
 
 @dataclass
 class Regions:
-    """The probe; implements `dynalab.probes.base.Probe`. It remembers nothing from row to row."""
+    """The probe; implements `dynalab.probes.base.Probe`. It remembers nothing from row to row.
+
+    Attributes:
+        units: Those of the network, once it has begun.
+        points: The runs' points, (S, sets, B, ...), once it has begun.
+    """
 
     network: nn.Module
     config: Config
     needs: frozenset[str] = frozenset()
     _setting: Setting | None = field(default=None, repr=False)
-    _units: Units | None = field(default=None, repr=False)
-    _points: Tensor | None = field(default=None, repr=False)  # (S, 3, B, ...)
+    units: Units | None = field(default=None, repr=False)
+    points: Tensor | None = field(default=None, repr=False)
 
     def begin(self, setting: Setting) -> None:
         """Take the points, and find the units; refuse inputs that are symbols, and a network without units."""
@@ -207,10 +220,10 @@ class Regions:
                 "with probes=[weights,gradients]"
             )
         self._setting = setting
-        self._points = torch.stack([points_of(*own) for own in zip(train, test, strict=True)])
+        self.points = torch.stack([points_of(*own) for own in zip(train, test, strict=True)])
         state = {**setting.params, **setting.buffers()}
-        self._units = Units(self.network, _of_run(state, 0), self._points[0, 0, 0])
-        if not self._units.sizes:
+        self.units = Units(self.network, _of_run(state, 0), self.points[0, 0, 0])
+        if not self.units.sizes:
             raise ConfigError(
                 "probes: the probe regions needs a network with nonlinear units (ReLU, tanh, ...), and this one has "
                 "none; leave it out with probes=[weights,gradients]"
@@ -220,14 +233,14 @@ class Regions:
         """Return the columns, each (S,) in float64."""
         import torch
 
-        assert self._setting is not None and self._units is not None and self._points is not None
+        assert self._setting is not None and self.units is not None and self.points is not None
         held = {**state.params, **self._setting.buffers()}
         around, rows = self.config.neighbourhoods, []
         # Run by run: a run's points fill the cache, and its numbers know no neighbour.
-        for place, points in enumerate(self._points):
-            counts = around.counts(self._units, _of_run(held, place), points.flatten(0, 1))
+        for place, points in enumerate(self.points):
+            counts = around.counts(self.units, _of_run(held, place), points.flatten(0, 1))
             rows.append(counts.unflatten(0, points.shape[:2]).mean(1))
-        return columns(torch.stack(rows), around.scale(self._points[0, 0, 0].numel()))
+        return columns(torch.stack(rows), around.scale(self.points[0, 0, 0].numel()))
 
 
 def columns(means: Tensor, scale: Sequence[float]) -> dict[str, Tensor]:

@@ -42,16 +42,12 @@ class Floor:
         return seeds * steps * self.flops / self.flops_per_second
 
 
-def record(config: EnsembleConfig) -> tuple[list[Callable[[], Any]], int]:
-    """Return (the matrix products of one seed's step as calls on buffers of their own, their operations)."""
+def products(work: Callable[[], Any]) -> tuple[list[Callable[[], Any]], int]:
+    """Return (the matrix products that some work makes, as calls on buffers of their own, their operations)."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_map
     from torch.utils.flop_counter import flop_registry
-
-    from benches.loop import plain_loss
-    from dynalab.networks.build import task_and_network
-    from dynalab.training.streams import Streams
 
     calls: list[Callable[[], Any]] = []
     total = 0
@@ -74,6 +70,19 @@ def record(config: EnsembleConfig) -> tuple[list[Callable[[], Any]], int]:
                 calls.append(lambda: func(*own, **named))
             return out
 
+    with Recorder():
+        work()
+    return calls, total
+
+
+def record(config: EnsembleConfig) -> tuple[list[Callable[[], Any]], int]:
+    """Return `products` of one seed's step."""
+    import torch
+
+    from benches.loop import plain_loss
+    from dynalab.networks.build import task_and_network
+    from dynalab.training.streams import Streams
+
     streams = Streams.from_seed(0)
     task, make = task_and_network(config)
     model = make()
@@ -82,9 +91,7 @@ def record(config: EnsembleConfig) -> tuple[list[Callable[[], Any]], int]:
     data = task.data([streams], batch_size=batch_size, eval_size=config.eval.size, device=torch.device("cpu"))
     batch = data.train_batch(0)
     loss_of = plain_loss(config)
-    with Recorder():
-        loss_of(model(batch.inputs[0]), batch.targets[0]).backward()
-    return calls, total
+    return products(lambda: loss_of(model(batch.inputs[0]), batch.targets[0]).backward())
 
 
 def measure(words: Sequence[str], seconds: float = 3.0) -> Floor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benches import (
+    complexity,
     curvature,
     directions,
     grokking,
@@ -37,4 +38,5 @@ SUBJECTS: list[Subject] = [
     modes.SUBJECT,
     page.SUBJECT,
     regions.SUBJECT,
+    complexity.SUBJECT,
 ]
