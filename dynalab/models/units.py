@@ -9,13 +9,14 @@ How far from x a unit changes sign, to first order, takes the derivatives of its
 |z| / max_p |J v_p|. They come from one pass over x and x + h v_p in which every unit is replaced by its tangent at x.
 A network that is piecewise linear by its units is then affine, and differences over h are exact whatever h; of what
 else is nonlinear in it (maximum pooling, a layer norm, a softmax) they are quotients with h = .01. A linear layer that
-reads the inputs themselves does one product of the points and one of the offsets in the place of one of their sums.
+reads the inputs themselves does one product of the points and one of the offsets in the place of one of their sums,
+and units behind it need no sums either.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +30,12 @@ from torch.overrides import TorchFunctionMode
 from dynalab.models.base import Context
 
 Function = Callable[..., Tensor]
-# From a unit's place in the pass, its function, its argument, and whether its value goes there, comes the value.
-Look = Callable[[int, Function, Tensor, bool], Tensor]
+# From a unit's place in the pass and how it is called comes its value.
+Look = Callable[[int, "_Call"], Tensor]
 # What is seen of a layer, (B, ...) each, and what makes its value.
 Seen = tuple[tuple[Tensor, ...], Callable[[], Tensor]]
+See = Callable[["_Call", "_Layer"], Seen]
 Work = Callable[[nn.Module], None]
-See = Callable[[Function, Tensor, "_Layer", bool], Seen]
 
 _RELU = (torch.relu, torch.relu_, F.relu, Tensor.relu, Tensor.relu_)
 # Nonlinearities of which the sign of the argument says on which side of its middle a unit is -> the same out of place.
@@ -49,6 +50,8 @@ UNITS: dict[Any, Function] = {
     **dict.fromkeys((torch.selu, torch.selu_, F.selu), F.selu),
     **{f: f for f in (F.gelu, F.silu, F.mish, F.softplus, F.prelu, torch.prelu, F.relu6, F.hardswish)},
 }
+# Functions that read no entries of what lies in one piece.
+_VIEWS = (Tensor.flatten, torch.flatten, Tensor.view, Tensor.reshape, torch.reshape)
 # How far the points of a difference are from x.
 STEP = 1e-2
 # Entries of the widest layer that go through a network at once: two megabytes, which a core's own cache holds.
@@ -118,9 +121,9 @@ class Units:
         def pass_over(network: nn.Module) -> None:
             for n, own in zip((2, 3), shapes, strict=True):
 
-                def look(_: int, function: Function, argument: Tensor, __: bool, own: Any = own) -> Tensor:
-                    own.append(argument.shape)
-                    return function(argument)
+                def look(_: int, call: _Call, own: Any = own) -> Tensor:
+                    own.append(call.argument.shape)
+                    return call.plain()
 
                 with _Watch(look):
                     network(point.expand(n, *point.shape).contiguous(), *self._context)
@@ -143,22 +146,30 @@ class Units:
         """
         offsets = torch.cat([torch.zeros_like(directions[:1]), STEP * directions])
 
-        def see(function: Function, argument: Tensor, layer: _Layer, in_place: bool) -> Seen:
-            spread = layer.apart(argument, len(offsets))
+        def see(call: _Call, layer: _Layer) -> Seen:
+            if call.sums is not None:
+                here, apart = call.sums.points, call.sums.offsets
+                return (here, apart.abs().amax(0).expand_as(here)), call.tangent
+            spread = layer.apart(call.argument, len(offsets))
             here = spread[0].clone()
             # In the order of memory that the argument has: in another, reductions of maps take ten times as long.
             up = torch.amax(spread, 0, out=torch.empty_like(here))
             down = torch.amin(spread, 0, out=torch.empty_like(here))
+            moved = torch.maximum(up.sub_(here), torch.sub(here, down, out=down), out=up)
 
             def value() -> Tensor:
                 # A view of the argument may be written to where that is written to anyhow.
-                tangent = _tangent(function, here, spread, spread if in_place else None)
-                return argument if in_place else layer.together(tangent, argument)
+                out = spread if call.in_place else None
+                if call.function is torch.relu:
+                    tangent = torch.mul(spread, _step(here), out=out)
+                else:
+                    at, slope = _tangent(call.function, here)
+                    tangent = torch.addcmul(at - slope * here, spread, slope, out=out)
+                return call.argument if call.in_place else layer.together(tangent, call.argument)
 
-            return (here, up, down), value
+            return (here, moved), value
 
-        here, up, down = self._seen(state, points, offsets, see)
-        moved = torch.maximum(up.sub_(here), torch.sub(here, down, out=down), out=up)
+        here, moved = self._seen(state, points, offsets, see)
         return here.abs_().mul_(STEP).div_(moved).masked_fill_(moved == 0, torch.inf)
 
     def cut(self, state: Mapping[str, Tensor], points: Tensor, directions: Tensor, radius: float) -> Tensor:
@@ -168,9 +179,10 @@ class Units:
         """
         offsets = radius * torch.cat([directions, -directions])
 
-        def see(function: Function, argument: Tensor, layer: _Layer, _: bool) -> Seen:
-            spread = layer.apart(argument, len(offsets))
-            return (spread.amax(0).sign() != spread.amin(0).sign(),), lambda: function(argument)
+        def see(call: _Call, layer: _Layer) -> Seen:
+            call.fill()
+            spread = layer.apart(call.argument, len(offsets))
+            return (spread.amax(0).sign() != spread.amin(0).sign(),), call.plain
 
         (found,) = self._seen(state, points, offsets, see)
         return found
@@ -191,21 +203,19 @@ class Units:
             for some in self.pieces(points, len(offsets)):
                 layers: list[tuple[Tensor, ...]] = []
 
-                def look(
-                    place: int, function: Function, argument: Tensor, in_place: bool, layers: Any = layers
-                ) -> Tensor:
+                def look(place: int, call: _Call, layers: Any = layers) -> Tensor:
                     layer = self._layers[place]
                     if not layer.units:
-                        return function(argument)
-                    seen, value = see(function, argument, layer, in_place)
+                        return call.plain()
+                    seen, value = see(call, layer)
                     layers.append([part.flatten(1) for part in seen])
                     if place == last:
                         raise _Done
                     return value()
 
-                spread = _Spread(some, offsets)
-                with contextlib.suppress(_Done), _Watch(look, spread):
-                    network(spread.inputs, *self._context)
+                inputs = _Sums(some, offsets)
+                with contextlib.suppress(_Done), _Watch(look, inputs):
+                    network(inputs.tensor, *self._context)
                 pieces.append(tuple(torch.cat(parts, 1) for parts in zip(*layers, strict=True)))
 
         self._work(state, passes_over)
@@ -234,58 +244,120 @@ class _Holder(nn.Module):
         work(self.network)
 
 
-class _Spread:
-    """Points (B, ...) with each of some offsets (n, ...), the points of an offset together.
+class _Sums:
+    """The sums of points (B, ...) and offsets (n, ...), the points of an offset together.
 
     Attributes:
-        inputs: Their sums, (n B, ...).
+        points: The points.
+        offsets: The offsets.
+        tensor: The sums, (n B, ...); they stand in it once something reads them.
+        is_blank: Whether nothing has so far.
     """
 
     def __init__(self, points: Tensor, offsets: Tensor) -> None:
-        self._points, self._offsets = points.flatten(1), offsets.flatten(1)
-        shape = (len(offsets), *points.shape)
-        self.inputs = points.new_empty(len(offsets) * len(points), *points.shape[1:])
-        torch.add(points, offsets[:, None], out=self.inputs.view(shape))
-        self._version = self.inputs._version
+        self.points, self.offsets, self.is_blank = points, offsets, True
+        self.tensor = points.new_empty(len(offsets) * len(points), *points.shape[1:])
 
-    def linear(self, argument: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
-        """Return what a linear layer makes of the inputs; None where its argument is anything else."""
-        inputs = self.inputs
-        rows = (len(inputs), self._points.shape[1])
-        is_own = argument is inputs or (argument._base is inputs and argument.is_contiguous())
-        if not is_own or argument.shape != rows or inputs._version != self._version:
+    @property
+    def apart(self) -> Tensor:
+        """The sums as a view (n, B, ...)."""
+        return self.tensor.view(len(self.offsets), *self.points.shape)
+
+    def fill(self) -> None:
+        """Make the sums, unless they are made."""
+        if self.is_blank:
+            self.is_blank = False
+            torch.add(self.points, self.offsets.unsqueeze(1), out=self.apart)
+
+    def is_among(self, values: Iterable[object]) -> bool:
+        """Return whether a function that is given some values may read the sums."""
+        return any(
+            value is self.tensor
+            or isinstance(value, list | tuple)
+            or (isinstance(value, Tensor) and value._base is self.tensor)
+            for value in values
+        )
+
+    def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> _Sums | None:
+        """Return what a linear layer makes of the sums; None where its argument is anything else, or they were read."""
+        if not self.is_blank or not self.is_among([input]) or not input.is_contiguous():
             return None
-        # A product's rounding may depend on how many rows it has, a point's not on the others.
-        of_points, of_offsets = linear(self._points, weight, bias), linear(self._offsets, weight)
-        return torch.add(of_points, of_offsets[:, None]).flatten(0, 1)
+        points, offsets = self.points.flatten(1), self.offsets.flatten(1)
+        if input.shape != (len(self.tensor), points.shape[1]):
+            return None
+        return _Sums(linear(points, weight, bias), linear(offsets, weight))
+
+
+@dataclass(frozen=True)
+class _Call:
+    """How a unit is called.
+
+    Attributes:
+        function: The function, out of place.
+        argument: Its argument.
+        in_place: Whether its value goes there.
+        sums: What the argument is the sums of, where they are not made.
+    """
+
+    function: Function
+    argument: Tensor
+    in_place: bool
+    sums: _Sums | None
+
+    def fill(self) -> None:
+        """Make what is not made of the argument."""
+        if self.sums is not None:
+            self.sums.fill()
+
+    def plain(self) -> Tensor:
+        """Return the function's value."""
+        self.fill()
+        return self.function(self.argument)
+
+    def tangent(self) -> Tensor:
+        """Return that of the function's tangent at the points whose sums with offsets the argument is."""
+        assert self.sums is not None
+        at, slope = _tangent(self.function, self.sums.points)
+        out = self.sums.apart if self.in_place else None
+        self.sums.is_blank &= not self.in_place
+        value = torch.addcmul(at, slope, self.sums.offsets.unsqueeze(1), out=out)
+        return self.argument if self.in_place else value.flatten(0, 1)
 
 
 class _Watch(TorchFunctionMode):
     """Hands every unit over; what comes back is its value."""
 
-    def __init__(self, look: Look, spread: _Spread | None = None) -> None:
+    def __init__(self, look: Look, *inputs: _Sums) -> None:
         super().__init__()
-        self._look, self._spread, self._seen = look, spread, 0
+        self._look, self._sums, self._seen = look, [*inputs], 0
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func is linear and self._spread is not None:
-            found = self._spread.linear(
-                *args, **{"argument" if n == "input" else n: x for n, x in kwargs.items()}
-            )
-            if found is not None:
-                return found
         function = func if getattr(func, "is_unit", False) else UNITS.get(func)
         if function is None:
+            if func is linear and self._sums and (made := self._sums[0].linear(*args, **kwargs)):
+                self._sums.append(made)
+                return made.tensor
+            if func not in _VIEWS:
+                self._fill(args, kwargs)
             return func(*args, **kwargs)
         argument, rest = (args[0], args[1:]) if args else (kwargs.pop("input"), ())
         in_place = kwargs.pop("inplace", False) or getattr(func, "__name__", "").endswith("_")
         place, self._seen = self._seen, self._seen + 1
         own = _Given(function, rest, kwargs) if rest or kwargs else function
-        value = self._look(place, own, argument, in_place)
+        sums = next((sums for sums in self._sums if sums.tensor is argument and sums.is_blank), None)
+        if sums is None:
+            self._fill(args, kwargs, argument)
+        value = self._look(place, _Call(own, argument, in_place, sums))
         return argument.copy_(value) if in_place and value is not argument else value
+
+    def _fill(self, args: Sequence[Any], kwargs: Mapping[str, Any], *more: Tensor) -> None:
+        """Make the sums that a function reads."""
+        for sums in self._sums:
+            if sums.is_blank and sums.is_among((*args, *kwargs.values(), *more)):
+                sums.fill()
 
 
 @dataclass(frozen=True)
@@ -300,12 +372,18 @@ class _Given:
         return self.function(argument, *self.rest, **self.kwargs)
 
 
-def _tangent(function: Function, here: Tensor, spread: Tensor, out: Tensor | None) -> Tensor:
-    """Return the tangent of an elementwise function at `here`, (B, ...), where an argument is `spread`, (n, B, ...)."""
+def _step(x: Tensor) -> Tensor:
+    """Return 1 where x is above 0, else 0, in its type."""
+    return torch.gt(x, 0, out=torch.empty_like(x))
+
+
+def _tangent(function: Function, here: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the value and the slope of an elementwise function at `here`."""
     if function is torch.relu:
-        return torch.mul(spread, torch.gt(here, 0, out=torch.empty_like(here)), out=out)
+        slope = _step(here)
+        return slope * here, slope
     with torch.enable_grad():
         leaf = here.detach().clone().requires_grad_()
         value = function(leaf)
         (slope,) = torch.autograd.grad(value.sum(), [leaf])
-    return torch.addcmul(value.detach() - slope * here, spread, slope, out=out)
+    return value.detach(), slope
