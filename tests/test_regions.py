@@ -161,6 +161,53 @@ def test_units_are_found_in_networks_of_any_make(network_of, sizes):
     torch.testing.assert_close(alone[0], units.radii(state, points, directions)[7], rtol=1e-3, atol=1e-5)
 
 
+class Reading(nn.Module):
+    """Reads its inputs, and what a first layer makes of them, in one of several ways."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.one, self.two = way, nn.Linear(64, 12), nn.Linear(12, 9)
+        self.other = nn.Linear(64, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.way == "shifted in place":
+            x = x.sub_(0.5)
+        h = self.one(x.view(-1, 64))
+        if self.way == "a view in place":
+            return torch.tanh(self.two(torch.relu_(h.view(-1, 3, 4)).flatten(1)))
+        y = torch.relu(h) if self.way != "overwritten" else torch.relu_(h)
+        if self.way == "a shortcut":
+            y = y + h
+        if self.way == "read twice":
+            y = torch.cat([y[:, :6], torch.relu(self.other(x))[:, 6:]], 1) + x.reshape(-1, 64)[:, :12]
+        return torch.tanh(self.two(y))
+
+
+class Read(nn.Module):
+    """The same, of inputs that were read before."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x * 1.0)
+
+
+@pytest.mark.parametrize(
+    "way", ["overwritten", "kept", "a view in place", "a shortcut", "read twice", "shifted in place"]
+)
+def test_sums_that_are_made_late_are_those_that_are_read(way):
+    network, state, points, directions = drawn(lambda: Reading(way), points=20)
+    plain = Units(network, state, points[0])
+    wrapped = Units(Read(network), {f"inner.{name}": value for name, value in state.items()}, points[0])
+    own = {f"inner.{name}": value for name, value in state.items()}
+    found, expected = plain.radii(state, points, directions), wrapped.radii(own, points, directions)
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=1e-6)
+    cuts = plain.cut(state, points, directions, 0.05), wrapped.cut(own, points, directions, 0.05)
+    assert (cuts[0] == cuts[1]).float().mean() > 0.999 and 0.01 < cuts[0].float().mean() < 0.9
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
     """Three runs with weights and the probe on the same steps, cut off on the way."""
