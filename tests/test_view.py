@@ -149,3 +149,11 @@ def test_runs_are_named_as_the_page_names_them():
 def test_what_is_no_analysis_is_refused_in_a_line():
     with pytest.raises(ConfigError, match="expected a stored analysis or its id, not int"):
         dynalab.view(3)  # type: ignore[arg-type]
+
+
+def test_a_run_is_named_by_its_label_unless_its_cell_says_something_else():
+    table = Table(["", "", ""], [[run_cell("aa/s0000"), Cell("aa/s0000", "aa", run="aa/s0000"), 1]], "")
+    named = page.settled(table, lambda run: f"seed {run[-1]}")
+    assert isinstance(named, Table)
+    (row,) = named.rows
+    assert [row[0].text, row[1].text, row[2]] == ["seed 0", "aa", 1] and row[1].run == "aa/s0000"

@@ -77,7 +77,9 @@ def settled(
 def _named(value: Any, label: Callable[[str], str]) -> Any:
     if not isinstance(value, Cell):
         return value
-    named = replace(value, text=label(value.run)) if value.run else value
+    # A cell that says something else of its run goes on saying it.
+    own = bool(value.run) and value.text in ("", run_label(value.run))
+    named = replace(value, text=label(value.run)) if own else value
     if value.state is None:
         return named
     place, n_states = value.state
