@@ -53,6 +53,9 @@ def main() -> int:
         source = digests[bar.name]
         if not options.again and records.get(bar.name, {}).get("source") == source:
             continue
+        if line := bar.lacking():
+            print(f"{bar.name}: {line}", flush=True)
+            continue
         print(f"{bar.name}: {bar.what} ...", flush=True)
         work = WORK / source
         work.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,7 @@ class Bar:
             the bar), and where one figure is not enough a table: rows of text, the first its header.
         sources: Folders and files, relative to the project, that the figure depends on: a change there, and the bar
             is measured anew. Bars of the same sources share their folder.
+        lacking: Returns what it needs and this machine has not, as a line; nothing where all is there.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Bar:
     twin: str
     measure: Callable[[Path], tuple[str, bool] | tuple[str, bool, list[list[str]]]]
     sources: tuple[str, ...] = ("dynalab", "conf")
+    lacking: Callable[[], str] = lambda: ""
 
     def digest(self) -> str:
         """Hash what the figure depends on."""
