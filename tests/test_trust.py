@@ -51,7 +51,9 @@ def rewrite(path: Path, **changes: object) -> None:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base") / "outputs"
-    make(folder)
+    with pytest.MonkeyPatch.context() as patched:
+        no_drawing(patched)
+        make(folder)
     return folder
 
 
