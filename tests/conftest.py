@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,12 +15,16 @@ from typing import Any
 import pytest
 
 # Before anything here loads torch: it tells MKL which kernels to choose.
-import dynalab  # noqa: F401
+import dynalab
 
 # Small enough that a run takes milliseconds: 11 x 11 pairs, 16 wide.
 TINY = ["task=grokking", "task.modulus=11", "model.width=16", "train.steps=60", "probe.weights.every=20"]
 # One worker imports torch once; what needs several says so.
 TINY += ["compute.workers=1"]
+
+# Less than a millisecond a step, in this process.
+SMALL = ["task=grokking", "task.modulus=7", "model.width=8", "train.steps=20", "snapshots.at=never"]
+SMALL += ["launcher=inline"]
 
 
 @pytest.fixture(autouse=True)
@@ -106,3 +111,22 @@ def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
         return Answer(code, said.out, said.err)
 
     return run_here
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], tuple[list[Any], Any]]:
+    """Copy an outputs folder to a new place: two ensembles of two seeds, which `@last` means, and a fork.
+
+    The function returns the two and the fork. What it copies is trained once for all modules.
+    """
+    made = tmp_path_factory.mktemp("small") / "outputs"
+    words = [*SMALL, "optimizer=adamw,sgd", "seed=0..1"]
+    swept = [item.id for item in dynalab.train(words, outputs=made)]
+    (fork,) = dynalab.fork(swept[0], 10, ["edit=perturb", "launcher=inline"], outputs=made)
+    dynalab.train(words, outputs=made)
+
+    def copy(place: Path) -> tuple[list[Any], Any]:
+        shutil.copytree(made, place)
+        return dynalab.load_all(*swept, outputs=place), dynalab.load(fork.id, outputs=place)
+
+    return copy

@@ -11,12 +11,14 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import Cli
+from report_fakes import no_drawing
 
 import dynalab
 from dynalab.cli.figure import inches
@@ -25,20 +27,14 @@ from dynalab.report.archive import _value
 from dynalab.report.names import MADE_BY
 from dynalab.show.blocks import Cell
 
-TINY = [
-    *("task=grokking", "task.modulus=7", "model.width=8", "train.steps=20", "snapshots.at=never"),
-    "launcher=inline",
-]
-
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+def store(tmp_path_factory: pytest.TempPathFactory, small_store: Any) -> Iterator[SimpleNamespace]:
     """A sweep, a fork, and runs from elsewhere with sharpness at two rates' thresholds, analysed."""
     root = tmp_path_factory.mktemp("figure") / "outputs"
+    swept, fork = small_store(root)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("DYNALAB_OUTPUTS", str(root))
-        swept = dynalab.train([*TINY, "optimizer=adamw,sgd", "seed=0..1"])
-        (fork,) = dynalab.fork(swept[0], 10, ["edit=perturb", "launcher=inline"])
         edges = []
         for rate in (0.1, 0.2):
             step = np.arange(60)
@@ -62,7 +58,10 @@ def names(answer) -> list[tuple[str, int | None]]:
     return [(item["name"], item["number"]) for item in answer.json["figures"]]
 
 
-def test_the_list_is_that_of_the_page(store: SimpleNamespace, here: Cli) -> None:
+def test_the_list_is_that_of_the_page(
+    store: SimpleNamespace, here: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_drawing(monkeypatch)
     ids = [item.id for item in store.swept]
     for refs in (ids, ids[:1], [store.fork.id], ["rate0.1"]):
         listed = names(here("figure", "--list", *refs, "--json"))
@@ -87,20 +86,19 @@ def test_every_figure_of_a_page_is_drawn_at_a_column(store: SimpleNamespace, her
 
 def test_an_archive_holds_page_figures_and_tables(store: SimpleNamespace, here: Cli) -> None:
     refs = [item.id for item in store.swept]
-    alone = here("report", *refs, "--name", "x", "--json").json
-    assert alone["archive"] is None
-    page, made = Path(alone["path"]), []
-    source = page.read_bytes()
+    made = []
     for _ in range(2):
-        answer = here("report", *refs, "--name", "x", "--zip")
-        path = Path(answer.out.strip())
-        assert path == page.with_name("x.zip")
+        path = Path(here("report", *refs, "--name", "x", "--zip").out.strip())
         made.append(path.read_bytes())
     assert made[0] == made[1]
     with ZipFile(path) as archive:
         assert archive.testzip() is None
         files = {name.removeprefix("x/"): archive.read(name) for name in archive.namelist()}
-    # Its page is the same as without an archive, and the files that it links to are in it.
+    # Its page is the same as without an archive, which leaves none of another page, and the files that it links to are
+    # in it.
+    alone = here("report", *refs, "--name", "x", "--json").json
+    assert alone["archive"] is None and Path(alone["path"]).with_name("x.zip") == path and not path.exists()
+    source = Path(alone["path"]).read_bytes()
     assert files["index.html"] == source
     links = set(re.findall(r'href="(figures/[^"]+)"', source.decode()))
     assert links and links < {*files}
@@ -120,8 +118,6 @@ def test_an_archive_holds_page_figures_and_tables(store: SimpleNamespace, here: 
     place = runs[0].index("final train loss")
     final = [(run.summary or {})["final"]["train_loss"] for run in store.swept[0].runs]
     assert [float(row[place]) for row in runs[1:]] == final
-    # The next without it leaves no archive of another page.
-    assert here("report", *refs, "--name", "x").code == 0 and not path.exists()
 
 
 def test_values_of_tables_are_inert() -> None:

@@ -13,30 +13,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import SMALL
 
 import dynalab
 from dynalab.errors import ConfigError, NothingMatched
 from dynalab.show import plots
 
-TINY = [
-    "task=grokking",
-    "task.modulus=7",
-    "model.width=8",
-    "train.steps=20",
-    "snapshots.at=never",
-    "launcher=inline",
-]
-
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+def store(tmp_path_factory: pytest.TempPathFactory, small_store: Any) -> Iterator[SimpleNamespace]:
     """A sweep, a fork, a run that diverged and an imported ensemble, in an outputs folder of this module."""
     root = tmp_path_factory.mktemp("store") / "outputs"
+    swept, fork = small_store(root)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("DYNALAB_OUTPUTS", str(root))
-        swept = dynalab.train([*TINY, "optimizer=adamw,sgd", "seed=0..1"])
-        (fork,) = dynalab.fork(swept[0], 10, ["edit=perturb", "launcher=inline"])
-        (diverged,) = dynalab.train([*TINY, "optimizer=sgd", "optimizer.lr=1e20", "seed=0..1"])
+        (diverged,) = dynalab.train([*SMALL, "optimizer=sgd", "optimizer.lr=1e20", "seed=0..1"])
         loss = np.exp(-np.arange(30) / 5.0)
         table = pd.DataFrame(
             {"run": ["a"] * 30, "step": np.arange(30), "train_loss": loss, "sharpness": 20 - 20 * loss}
@@ -44,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
         imported = dynalab.import_runs(
             table, "elsewhere", run="run", step="step", constants={"stability_threshold": 20}
         )
-        dynalab.train([*TINY, "optimizer=adamw,sgd", "seed=0..1"])
+        dynalab.train([*SMALL, "optimizer=adamw,sgd", "seed=0..1"])
     yield SimpleNamespace(root=root, swept=swept, fork=fork, diverged=diverged, imported=imported)
 
 
@@ -162,9 +153,9 @@ def test_the_frames_columns_are_of_their_kind(store):
 
 
 def test_a_frame_of_what_was_opened_before_is_of_what_is_stored_now(store):
-    (early,) = dynalab.train([*TINY, "model.width=4", "seed=0"])
+    (early,) = dynalab.train([*SMALL, "model.width=4", "seed=0"])
     assert len(early.runs) == 1
-    dynalab.train([*TINY, "model.width=4", "seed=0..2"])
+    dynalab.train([*SMALL, "model.width=4", "seed=0..2"])
     assert len(dynalab.ensembles_frame(early)) == 3
 
 
@@ -287,9 +278,9 @@ def test_every_public_function_has_an_example():
 
 
 def test_progress_is_a_line_that_ends_at_all_steps(store, capsys):
-    dynalab.train([*TINY, "train.steps=25", "seed=0..1"], progress=True)
+    dynalab.train([*SMALL, "train.steps=25", "seed=0..1"], progress=True)
     assert capsys.readouterr().err.endswith("training 2 runs: 100% of 50 steps, 2 ended\n")
-    dynalab.train([*TINY, "train.steps=25", "seed=0..1"])
+    dynalab.train([*SMALL, "train.steps=25", "seed=0..1"])
     assert capsys.readouterr().err == ""
 
 
