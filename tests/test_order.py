@@ -66,6 +66,32 @@ def test_tags_find_runs_again_and_are_taken_away(here: Cli, outputs):
     assert damaged.code == 3 and "tags.json is damaged" in damaged.err and one.id in damaged.out
 
 
+def test_a_list_is_sorted_cut_and_handed_on(here: Cli, outputs):
+    steps, ends = np.arange(0, 50, 10), np.array([[3.0], [np.nan], [1.0]])
+    values = {"test_loss": ends * np.ones(len(steps)), "train_loss": np.ones((3, len(steps)))}
+    one = make_ensemble(outputs, n_runs=3, steps=steps, values=values)
+    make_ensemble(outputs, n_runs=1, digest="aaaaaaaaaa", slug="other", steps=steps)
+
+    def ids(*words: str) -> list[str]:
+        answer = here("runs", "list", *words, "--ids")
+        assert answer.code == 0, answer.err
+        return answer.out.split()
+
+    s0, s1, s2 = (f"{one.id}/s000{seed}" for seed in range(3))
+    assert ids(one.id, "--sort", "final.test_loss") == [s2, s0, s1]
+    assert ids(one.id, "--sort", "-final.test_loss") == [s0, s2, s1]
+    assert ids("--sort", "-seed", "-n", "2") == [s2, s1]
+    assert {*ids("-e")} == {one.id, "aaaaaaaaaa"}
+    found = here("runs", "list", "--sort", "-id", "-n", "1", "--json").json["runs"]
+    assert len(found) == 1 and here("runs", "list", "-n", "2").out.count("\n") == 3
+    assert here("runs", "tag", *ids(one.id, "-n", "2"), "--add", "paper").code == 0
+    assert [run for run, found in tags(here).items() if found] == ["s0000", "s0001"]
+    for words in (["--sort", "final.tset_loss"], ["-n", "0"], ["-e", "-n", "1"], ["--ids", "--json"]):
+        answer = here("runs", "list", *words)
+        assert answer.code == 2 and len(answer.err.splitlines()) == 1, words
+    assert "did you mean" in here("runs", "list", "--sort", "final.tset_loss").err
+
+
 def test_usage_is_what_lies_there(here: Cli, outputs):
     one = make_ensemble(outputs, n_runs=2)
     make_ensemble(outputs, n_runs=2, digest="aaaaaaaaaa", slug="other")

@@ -27,8 +27,9 @@ from dynalab.cli.runs_watch import watch_runs
 from dynalab.config.places import outputs_root
 from dynalab.config.registry import search_path
 from dynalab.config.seeds import format_seeds
-from dynalab.core.errors import DynalabError, NothingMatched, StoreError
+from dynalab.core.errors import ConfigError, DynalabError, NothingMatched, StoreError
 from dynalab.core.words import count
+from dynalab.store.filters import ordered
 from dynalab.store.find import Selection, forks_of, orphaned, readable, select
 from dynalab.store.paths import OutputPaths
 from dynalab.store.results import is_analysis
@@ -74,6 +75,11 @@ def _parent(ensemble: StoredEnsemble) -> str | None:
 @filter_options
 @click.option("-e", "--ensembles", is_flag=True, help="A line an ensemble instead of a line a run.")
 @click.option("-a", "--analyses", is_flag=True, help="The stored analyses instead of the runs.")
+@click.option(
+    "--sort", metavar="KEY", help="By any key of a filter, as final.test_loss; -KEY: largest first."
+)
+@click.option("-n", "most", type=click.IntRange(min=1), metavar="N", help="No more than the first N runs.")
+@click.option("--ids", is_flag=True, help="Ids alone, a line each, for other commands.")
 @result_options
 def list_runs(
     refs: tuple[str, ...],
@@ -81,6 +87,9 @@ def list_runs(
     forks: bool,
     ensembles: bool,
     analyses: bool,
+    sort: str | None,
+    most: int | None,
+    ids: bool,
     as_json: bool,
     outputs: str | None,
 ) -> int:
@@ -89,9 +98,15 @@ def list_runs(
     \b
     dynalab runs list
     dynalab runs list -f 'task=grokking status=done'
+    dynalab runs list --sort final.test_loss -n 5
+    dynalab runs list -f 'seed<5' --ids | xargs dynalab runs tag --add paper
     dynalab runs list --analyses
     """
     root = outputs_root(outputs)
+    if (analyses and (sort or most or ids)) or (ensembles and (sort or most)):
+        raise ConfigError("--sort, -n and --ids are of runs, and --ids of ensembles as well")
+    if ids and as_json:
+        raise ConfigError("--ids and --json: give only one")
     if analyses:
         return list_analyses(root, refs, filter_text, as_json)
     if not refs and not filter_text and not OutputPaths(root).ensembles():
@@ -107,12 +122,21 @@ def list_runs(
         if as_json:
             emit_json({"runs": []})
         raise
+    stored = {ensemble.id: ensemble for ensemble, _ in selection}.values()
+    if sort:
+        selection = ordered(selection, sort)
+    if most:
+        pairs = [(ensemble, [run]) for ensemble, runs in selection for run in runs]
+        selection = pairs[:most]
     if as_json:
         emit_json({"runs": [run_json(ensemble, run) for ensemble, runs in selection for run in runs]})
+    elif ids:
+        of_runs = [run.id for _, runs in selection for run in runs]
+        echo("\n".join([ensemble.id for ensemble, _ in selection] if ensembles else of_runs))
     else:
         echo(columns(*(_by_ensemble if ensembles else _by_run)(selection, hidden)))
-    warn([line for ensemble, _ in selection for line in ensemble.warnings])
-    return 3 if any(ensemble.damaged for ensemble, _ in selection) else 0
+    warn([line for ensemble in stored for line in ensemble.warnings])
+    return 3 if any(ensemble.damaged for ensemble in stored) else 0
 
 
 def _by_run(

@@ -210,6 +210,36 @@ class Filter:
                 raise ConfigError(misfit)
 
 
+def ordered(selection: Sequence[tuple[E, list[StoredRun]]], key: str) -> list[tuple[E, list[StoredRun]]]:
+    """Return runs by what a term of a filter can name: numbers before words, and runs that have none of it last.
+
+    Args:
+        selection: The runs.
+        key: The key; with `-` before it the largest comes first.
+
+    Raises:
+        ConfigError: No run has it, or it is a section.
+        StoreError: The configuration of an ensemble, which the key asks for, is damaged.
+    """
+    name, falls = key.removeprefix("-"), key.startswith("-")
+    known: list[tuple[tuple[bool, Any], tuple[E, list[StoredRun]]]] = []
+    rest: list[tuple[E, list[StoredRun]]] = []
+    for item, runs in selection:
+        for run in runs:
+            value = _lookup(item, run, name)
+            # What is not a number is neither above nor below one.
+            if value is _ABSENT or value is None or value != value:
+                rest.append((item, [run]))
+            else:
+                number = isinstance(value, int | float)
+                known.append(((not number, value if number else str(value)), (item, [run])))
+    if not known:
+        hint = did_you_mean(name, {*FIELDS, *_keys([item for item, _ in selection])})
+        raise ConfigError(f"--sort {key}: no run that is listed has {name}{hint}")
+    known.sort(key=lambda pair: pair[0], reverse=falls)
+    return [*(pair for _, pair in known), *rest]
+
+
 def _lookup(ensemble: StoredEnsemble, run: StoredRun, key: str) -> Any:
     """Return what a run has under a key; `_ABSENT` where it has none."""
     summary = run.summary or {}
