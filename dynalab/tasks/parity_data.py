@@ -101,8 +101,10 @@ class FreshData:
         inputs = np.empty((len(self._streams), count * self._n), np.float32)
         for own, stream in zip(inputs, self._streams, strict=True):
             packed = np.frombuffer(stream.numpy("order", block).bytes(-(-own.size // 8)), np.uint8)
-            # One run at a time, while its numbers are in the cache.
-            own[:] = _SIGNS[packed].reshape(-1)[: own.size]
+            # One run at a time, while its numbers are in the cache, and written once.
+            whole = own[: own.size // 8 * 8].reshape(-1, 8)
+            np.take(_SIGNS, packed[: len(whole)], axis=0, out=whole, mode="clip")
+            own[whole.size :] = _SIGNS[packed[-1]][: own.size - whole.size]
         rows = inputs.reshape(-1, count, self._n)
         targets = functools.reduce(
             np.multiply, (rows[:, :, place] for place in range(1, self._k)), rows[:, :, 0].copy()
