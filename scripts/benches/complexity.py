@@ -85,14 +85,14 @@ def measure(options: Options) -> list[Row]:
     Raises:
         RuntimeError: A process failed.
     """
-    from dynalab.launch.process import ALLOCATOR
+    from dynalab.launch.process import kept_memory
 
     rows = []
     for name, words in [*CASES.items()][: 1 if options.quick else None]:
         options.say(f"a row of the probe regions, {name}")
         done = subprocess.run(
             [sys.executable, "-m", "benches.complexity", str(options.pairs), *words],
-            env=environment(**dict.fromkeys(THREADS, "1"), **ALLOCATOR),
+            env=environment(**dict.fromkeys(THREADS, "1"), **kept_memory()),
             capture_output=True,
             text=True,
             check=False,

@@ -1,4 +1,4 @@
-"""What `analyze modes` takes of a million weights at two hundred steps: time against a minute, memory against 2 GB.
+"""What `analyze modes` takes of a million weights at two hundred steps: processor time, against a minute, and memory.
 
 Networks are run as well, on 297 held-out examples.
 """
@@ -19,12 +19,12 @@ def measure(options: Options) -> list[Row]:
     bar = None if options.quick else 1.0
     return [
         Row(
-            f"{what}, time",
+            f"{what}, processor time",
             "a minute",
             [seconds / MINUTE],
             bar,
             at_least=False,
-            note=f"{seconds:.1f} s with one thread",
+            note=f"{seconds:.1f} s of processor time with one thread",
         ),
         Row(
             f"{what}, memory",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benches import (
+    averages,
     complexity,
     curvature,
     directions,
@@ -31,6 +32,7 @@ SUBJECTS: list[Subject] = [
     single.SUBJECT,
     probes.SUBJECT,
     rows.SUBJECT,
+    averages.SUBJECT,
     memory.SUBJECT,
     many.SUBJECT,
     hmm.SUBJECT,
