@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -82,10 +84,7 @@ def command(
     """
     from dynalab.cli.report_watch import follow
     from dynalab.config.overrides import parse, settings
-    from dynalab.config.registry import typed_folders
-    from dynalab.report.asked import asked
     from dynalab.report.choice import key_words, older, superseded, unmade
-    from dynalab.report.write import report_name, write_report
     from dynalab.store.table import notice
 
     refs, words = split_arguments(arguments)
@@ -94,60 +93,30 @@ def command(
         key = strange[0].key
         raise ConfigError(f"{key}: no such key{did_you_mean(key, KEYS)}; there are {', '.join(KEYS)}")
     name, outputs = own["name"] or name, own["outputs"] or outputs
-    heading, said = _text("--title", title), _text("--note", remark, file=True)
+    texts = _text("--title", title), _text("--note", remark, file=True)
+    given = {"-f": filter_text, "--name": name, "--title": title, "--note": remark}
     root = outputs_root(outputs)
-
-    def written(*, last: bool = True) -> tuple[Asked, str, Path]:
-        about = asked(root, refs, filter_text, forks, sweeping=last)
-        alone = about.papers[0] if len(about.papers) == 1 and not about.refs else None
-        derived = name or alone or report_name(about.selection, about.named)
-        words = ["dynalab", "report", *about.words]
-        words += ["-f", filter_text] if filter_text else []
-        options = {"--name": name and derived, "--title": title, "--note": remark}
-        words += [word for option, value in options.items() if value for word in (option, value)]
-        words += [word for folder in typed_folders() for word in ("--config-dir", folder)]
-        if len(about.selection) > 3 and last and not quiet:
-            note(f"drawing {len(about.selection)} ensembles")
-        page = write_report(
-            about.selection,
-            {name: choice.shown for name, choice in about.choices.items()},
-            root,
-            derived,
-            [clean(shlex.join(words))],
-            {name: choice.others for name, choice in about.choices.items()},
-            title=heading,
-            note=said,
-            archive=archive,
-        )
-        return about, derived, page
-
-    def under_way() -> list[ShardPaths]:
-        nonlocal refs
-        about, _, _ = written(last=False)
-        # What was the last when the watching began.
-        refs = about.words
-        return list(dict.fromkeys(run.shard for item, _ in about.selection for run in item.runs))
-
-    if watch and not follow(root, under_way, quiet=quiet):
+    request = _Request(
+        root, refs, forks, {key: text for key, text in given.items() if text}, texts, archive, quiet
+    )
+    if watch and not follow(root, request.shards, quiet=quiet):
         return 130
-    about, derived, page = written()
+    about, page = request.write()
     selection, choices = about.selection, about.choices
-    shown_of = {name: choice.shown for name, choice in choices.items()}
-    others_of = {name: choice.others for name, choice in choices.items()}
-    packed = page.with_name(f"{derived}.zip")
+    packed = page.with_name(f"{page.parent.name}.zip")
     for item, _ in selection:
         notice(item.paths)
     left_out = damaged_results(root, [item.id for item, _ in selection])
     code = 3 if left_out or any(item.damaged for item, _ in selection) else 0
-    shown = {result.id: result for results in shown_of.values() for result in results}
-    others = {result.id: result for results in others_of.values() for result in results}
+    shown = {result.id: result for choice in choices.values() for result in choice.shown}
+    others = {result.id: result for choice in choices.values() for result in choice.others}
     warnings = [line for item, _ in selection for line in item.warnings] + left_out
     warnings += [*(line for result in shown.values() for line in result.warnings), *about.refused]
     warnings = list(dict.fromkeys(warnings))
     if as_json:
         emit_json(
             {
-                "name": derived,
+                "name": page.parent.name,
                 "path": str(page),
                 "archive": str(packed) if archive else None,
                 "ensembles": [_ensemble_json(item, runs) for item, runs in selection],
@@ -167,7 +136,7 @@ def command(
     commands = [
         f"`{line}`"
         for item, _ in selection
-        for line in unmade(item, [*shown_of[item.id], *others_of[item.id]])
+        for line in unmade(item, [*choices[item.id].shown, *choices[item.id].others])
     ]
     if commands:
         note(f"recorded, and not analysed: {shortened(commands)}")
@@ -176,6 +145,52 @@ def command(
         note(f"stored as well, and listed on the page: {names}; name one to show it")
     echo(packed if archive else page)
     return code
+
+
+@dataclass
+class _Request:
+    """A page that is asked for, as it can be written again and again."""
+
+    root: Path  # the outputs folder
+    refs: Sequence[str]  # what is shown
+    forks: bool  # whether forks that nothing names are
+    given: Mapping[str, str]  # option -> what was typed
+    texts: tuple[str, str]  # heading and note
+    archive: bool  # whether it is packed as well
+    quiet: bool  # whether nothing is said of it
+
+    def write(self, *, last: bool = True) -> tuple[Asked, Path]:
+        """Write it; what is said of settings together is made for the `last` one alone."""
+        from dynalab.config.registry import typed_folders
+        from dynalab.report.asked import asked
+        from dynalab.report.write import report_name, write_report
+
+        about = asked(self.root, self.refs, self.given.get("-f"), self.forks, sweeping=last)
+        if len(about.selection) > 3 and last and not self.quiet:
+            note(f"drawing {len(about.selection)} ensembles")
+        alone = about.papers[0] if len(about.papers) == 1 and not about.refs else None
+        name = self.given.get("--name") or alone or report_name(about.selection, about.named)
+        options = [*self.given.items(), *(("--config-dir", folder) for folder in typed_folders())]
+        words = ["dynalab", "report", *about.words, *(word for option in options for word in option)]
+        page = write_report(
+            about.selection,
+            {ensemble: choice.shown for ensemble, choice in about.choices.items()},
+            self.root,
+            name,
+            [clean(shlex.join(words))],
+            {ensemble: choice.others for ensemble, choice in about.choices.items()},
+            title=self.texts[0],
+            note=self.texts[1],
+            archive=self.archive,
+        )
+        return about, page
+
+    def shards(self) -> list[ShardPaths]:
+        """Write it while it is trained; return the shards of the runs that it shows."""
+        about, _ = self.write(last=False)
+        # What was the last when the watching began.
+        self.refs = about.words
+        return list(dict.fromkeys(run.shard for item, _ in about.selection for run in item.runs))
 
 
 def _text(option: str, given: str | None, *, file: bool = False) -> str:

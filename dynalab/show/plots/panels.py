@@ -24,7 +24,7 @@ from dynalab.show.plots.style import (
 COLUMNS = 4
 # Thin lines in a panel of this size; more would be a smear.
 MOST = 30
-POINTS = 400
+POINTS = 200
 
 
 @redrawable
