@@ -106,6 +106,8 @@ def test_an_archive_holds_page_figures_and_tables(store: SimpleNamespace, here: 
     assert contents[0] == ["what", "section", "shows", "file"]
     figures = [row for row in contents if row[0].startswith("figure ")]
     assert len(figures) == len(links) / 2
+    # What two settings have each is told apart.
+    assert len({(section, shows) for _, section, shows, _ in contents}) == len(contents)
     for _, _, shows, file in figures:
         assert shows and files[file].startswith(b"%PDF") and f"{file[:-3]}svg" in links
     of_tables = [row[3] for row in contents if row[0].startswith("table ")]

@@ -414,7 +414,7 @@ def test_the_table_of_runs():
     table = ensemble.run_table(item)
     assert table.header == ["run", "seed", "status", "steps", "generalised", "converged", "final test loss"]
     assert table.caption == (
-        "Converged: loss at most 0.5 for 1 row on end (hmm-2222222222). A click on a head sorts."
+        "Every run. Converged: loss at most 0.5 for 1 row on end (hmm-2222222222). A click on a head sorts."
     )
 
     def named(label: str, tone: str = "whole") -> Cell:
@@ -429,9 +429,11 @@ def test_the_table_of_runs():
         [named("x" * 31, ""), 3, Cell("failed", tone="bad"), Cell(200), Cell(None, "not by 200"), Cell(None), None],
     ]  # fmt: skip
     made.data["convergence_rule"].update(direction="up", persistence=2)  # type: ignore[union-attr]
-    assert ensemble.run_table(item).caption.startswith("Converged: loss at least 0.5 for 2 rows on end")
+    assert ensemble.run_table(item).caption.startswith(
+        "Every run. Converged: loss at least 0.5 for 2 rows on end"
+    )
     bare = ensemble.run_table(shown([stored_run(None, label="b" * 30)]))
-    assert bare.header == ["run", "status", "steps"] and bare.caption == "A click on a head sorts."
+    assert bare.header == ["run", "status", "steps"] and bare.caption == "Every run. A click on a head sorts."
     assert bare.rows == [[named("b" * 30), Cell("done"), Cell(200)]]
 
 

@@ -210,7 +210,8 @@ def _text(option: str, given: str | None, *, file: bool = False) -> str:
             why = "not UTF-8 text" if isinstance(error, ValueError) else error.strerror
             raise ConfigError(f"{option} {given}: {why}") from error
     if not text.strip() or len(text) > LONGEST_NOTE:
-        raise ConfigError(f"{option}: expected 1 to {LONGEST_NOTE:,} letters")
+        source = f" {given}" if file and given.startswith("@") else ""
+        raise ConfigError(f"{option}{source}: expected 1 to {LONGEST_NOTE:,} letters")
     text = clean("\n".join(text.splitlines()))
     return text if file else " ".join(text.split())
 

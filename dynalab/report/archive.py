@@ -37,14 +37,16 @@ def write_archive(page: Page, folder: Path, name: str) -> None:
     files = {path.relative_to(folder).as_posix(): path for path in paths}
     texts: dict[str, str] = {}
     contents: list[list[Any]] = []
+    titles = dict(_titles(page.sections))
     for number, (section, picture) in enumerate(numbered(page), 1):
         # Those of the page's links, and the one for a paper.
         file = f"figures/{section.anchor}-{picture.name}.pdf"
-        contents.append([f"figure {number}", section.title, plain(picture.caption).partition(".")[0], file])
+        about = plain(picture.caption).partition(".")[0]
+        contents.append([f"figure {number}", titles[section.anchor], about, file])
     for number, (section, table) in enumerate(_tables(page.sections), 1):
         file = f"tables/{number:02}-{safe(section.anchor)}.csv"
         texts[file] = _csv([table.header, *table.rows])
-        contents.append([f"table {number}", section.title, plain(table.caption), file])
+        contents.append([f"table {number}", titles[section.anchor], plain(table.caption), file])
     texts["contents.csv"] = _csv([["what", "section", "shows", "file"], *contents])
     with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:
         for file in sorted([*files, *texts]):
@@ -54,6 +56,14 @@ def write_archive(page: Page, folder: Path, name: str) -> None:
             archive.writestr(
                 info, texts[file].encode() if file in texts else files[file].read_bytes(), packed, 6
             )
+
+
+def _titles(sections: Sequence[Section], above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the anchor of every section with its title behind those of what it is in."""
+    for section in sections:
+        title = f"{above}{section.title}"
+        yield section.anchor, title
+        yield from _titles(section.sections, f"{title}: ")
 
 
 def _tables(sections: Sequence[Section]) -> Iterator[tuple[Section, Table]]:

@@ -277,7 +277,7 @@ def run_table(shown: Shown) -> Table:
             f"Converged: {rule['metric']} {sign} {number(rule['threshold'])} for {count(rule['persistence'], 'row')} "
             f"on end ({converged[1].kind}-{converged[1].id}). "
         )
-    return Table(header, rows, f"{note}A click on a head sorts.")
+    return Table(header, rows, f"Every run. {note}A click on a head sorts.")
 
 
 def _when(step: Any, last: int, known: bool) -> Cell:
