@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from dynalab.config.places import cache_folder
@@ -61,7 +62,7 @@ def library(say: Callable[[str], None] = lambda line: None) -> Path:
         StoreError: Nothing can be kept.
     """
     command = require()
-    about = [*command, *FLAGS, _run([*command, "--version"]).stdout, _processor()]
+    about = [*command, *FLAGS, _version(*command), _processor()]
     name = hashlib.sha256(SOURCE.read_bytes() + "\0".join(about).encode()).hexdigest()[:16]
     folder = cache_folder()
     made = folder / f"{SOURCE.stem}-{name}.so"
@@ -80,6 +81,11 @@ def library(say: Callable[[str], None] = lambda line: None) -> Path:
         os.replace(fresh, made)
     say(f"updates were compiled for this machine by {command[0]} in {time.perf_counter() - began:.1f} s")
     return made
+
+
+@lru_cache
+def _version(*command: str) -> str:
+    return _run([*command, "--version"]).stdout
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
