@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 import pytest
+from collisions import collisions
 from groups import EXAMPLES
 
 from dynalab.analysis.base import Group, Run, Series
@@ -17,6 +18,7 @@ from dynalab.core.records import plain, restore, tables
 from dynalab.errors import DynalabError, NothingMatched
 from dynalab.show import terminal
 from dynalab.show.blocks import Figure, Say, Table
+from dynalab.show.plots import draw
 
 KINDS = sorted(EXAMPLES)
 
@@ -55,6 +57,13 @@ def test_a_prefix_is_judged_as_runs_that_ended_there(kind):
         prefix = stored(findings_of(example.groups, part, replace(config, steps=last)))
         # With the key, which findings may name among what made them.
         np.testing.assert_equal(prefix, stored(findings_of(cut, part, replace(config, steps=last))))
+
+
+def test_no_words_of_a_figure_overlap(kind):
+    part, example, _, findings = kind
+    for block in (one for one in part.module.show(findings, example.groups) if isinstance(one, Figure)):
+        for width in (3.25, 5.0, 7.0):
+            assert collisions(draw(block, size=(width, None))) == [], (block.name, width)
 
 
 def test_findings_come_back_from_json(kind):

@@ -16,8 +16,9 @@ from report_fakes import steps_of, training
 import dynalab
 from dynalab.show import svg
 from dynalab.show.plots import thin
+from dynalab.show.plots.labels import spread
 from dynalab.show.plots.states import common_grid
-from dynalab.show.plots.style import decade, ensemble_colours, spread, state_colours, text_on
+from dynalab.show.plots.style import decade, ensemble_colours, state_colours, text_on
 
 FIGURES = dynalab.figures
 

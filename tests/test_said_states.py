@@ -352,7 +352,7 @@ def test_detours_in_their_figure_and_table(page: Writer, outputs: Path) -> None:
     (ax,) = shown.figure("detours").axes
     assert [item.get_text() for item in ax.get_yticklabels()] == ["state 1", "state 2"]
     said = [item.get_text() for item in ax.texts]
-    assert said == ["+1,234", "7 of 12 runs, p < 0.001", " no estimate", "4 of 12 runs, p = 0.30"]
+    assert said == ["+1,234", " no estimate", "7 of 12 runs, p < 0.001", "4 of 12 runs, p = 0.30"]
     assert shown.table("convergence step regressed on") == [
         ["visits to the tested states (1 and 2)", "0.51", "0.12 (0.30)",
          "a run visits as likely as any that takes as long: time to visit alone"],

@@ -61,6 +61,11 @@ def spoken(word: str | None) -> str | None:
     return word and word.replace("_", " ")
 
 
+def metric_words(name: str) -> str:
+    """Return a recorded column as it is read: `test accuracy`, `trace / lambda max`."""
+    return name.replace("_over_", " / ").replace("_", " ")
+
+
 def share(part: float, whole: float) -> str:
     """Return a share in per cent."""
     if not whole:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from dynalab.core.atomic import write_bytes
 from dynalab.core.errors import ConfigError
+from dynalab.show.plots.fit import COLLAPSED
 from dynalab.show.plots.style import style
 
 # Suffix of a file -> what is not written into it: when and by what it was made.
@@ -32,7 +33,7 @@ def save(figure: Figure, path: Path) -> None:
     """
     buffer, suffix = io.BytesIO(), path.suffix.lower()
     with style(), matplotlib.rc_context({"svg.fonttype": "path"}), warnings.catch_warnings():
-        warnings.filterwarnings("error", ".*not applied because axes sizes collapsed", UserWarning)
+        warnings.filterwarnings("error", COLLAPSED, UserWarning)
         try:
             figure.savefig(buffer, format=suffix[1:], metadata=SUFFIXES[suffix], dpi=DPI)
         except UserWarning as error:

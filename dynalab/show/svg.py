@@ -20,6 +20,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from PIL import Image
 
 from dynalab.show.plots.curves import LEAST_RATIO
+from dynalab.show.plots.fit import settle
 from dynalab.show.plots.style import CYCLE, GRID, INK, LINEAR, LOG_SCALE, MUTED, STEPS, again, log_y, style
 from dynalab.show.plots.thin import thin
 
@@ -60,9 +61,8 @@ def to_svg(figure: Figure) -> str:
             ax.set_gid(f"axes-{place}" + (f"-{ax.get_gid()}" if ax.get_gid() else ""))
     with style():
         # Once: finding room for the labels takes as long as drawing. Where an engine stays, every save draws twice.
-        if (engine := figure.get_layout_engine()) is not None:
-            engine.execute(figure)
-            figure.set_layout_engine(None)
+        settle(figure)
+        figure.set_layout_engine(None)
         figure.savefig(buffer, format="svg", metadata=_NO_METADATA, dpi=PAGE_DPI)
     text = buffer.getvalue()
     # A hundredth of a point is finer than any screen; this halves the size of long curves.

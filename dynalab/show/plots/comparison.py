@@ -9,12 +9,11 @@ from matplotlib.figure import Figure
 
 from dynalab.show.plots import thin
 from dynalab.show.plots.curves import INTERPOLATED, middle_of, spans_decades
+from dynalab.show.plots.labels import footnote, label_ends
 from dynalab.show.plots.style import (
     Size,
     ensemble_colours,
-    footnote,
     is_log_spaced,
-    label_ends,
     log_y,
     new_figure,
     polish,
@@ -72,9 +71,7 @@ def comparison(
     step_axis(ax, np.concatenate([steps for steps, _ in ensembles.values()] or [np.empty(0)]), log_steps)
     ax.set_ylim(ax.get_ylim())
     if len(ends) <= 30:
-        for place, text in zip(
-            own, label_ends(ax, ends, gap=0.055 if rows <= 12 else 0.9 / rows), strict=True
-        ):
+        for place, text in zip(own, label_ends(ax, ends), strict=True):
             text.set_gid(run_mark(place))
     else:
         notes.append(f"{len(ends)} ensembles, from dark to light in the order of the table")

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 
 from dynalab.core.words import count
 from dynalab.show.plots import thin
+from dynalab.show.plots.labels import footnote, label_ends, marks
 from dynalab.show.plots.style import (
     CYCLE,
     DASHED,
@@ -19,12 +20,9 @@ from dynalab.show.plots.style import (
     MUTED,
     SPLITS,
     Size,
-    footnote,
     is_log_spaced,
     is_narrow,
-    label_ends,
     log_y,
-    marks,
     new_figure,
     polish,
     redrawable,
@@ -190,8 +188,8 @@ def draw_panel(
     ax.set_ylim(low, high)
     if len(ends) > 1:
         label_ends(ax, ends)
-    rows = marks(ax, marked or {})
-    ax.set_title(title, pad=7 + 9 * rows if rows else 7)
+    ax.set_title(title)
+    marks(ax, marked or {})
     return notes
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dynalab.core.words import signed
+from dynalab.show.plots.labels import name_rows, row_height
 from dynalab.show.plots.style import INK, MUTED, Size, new_figure, polish, redrawable
 
 FOUND = "#D55E00"
@@ -52,7 +53,7 @@ def effect_rows(
     def written(value: float) -> str:
         return signed(value) if high - low >= WHOLE or not value else f"{value:+.3g}"
 
-    figure = new_figure(7.6, 0.42 * max(len(labels), 1) + 0.75, size)
+    figure = new_figure(7.6, row_height(labels, notes, 0.42, size) * max(len(labels), 1) + 0.75, size)
     ax = figure.add_subplot()
     polish(ax, grid="x")
     ax.axvline(0, color=MUTED, linewidth=0.9, zorder=1.5)
@@ -70,14 +71,7 @@ def effect_rows(
             )  # fmt: skip
         else:
             ax.text(0, place, " no estimate", ha="left", va="center", fontsize=7.5, color=MUTED)
-        if place < len(notes):
-            ax.text(
-                1.015, place, notes[place], transform=ax.get_yaxis_transform(), ha="left", va="center",
-                fontsize=7.5, color=INK,
-            )  # fmt: skip
-    ax.set_yticks(range(len(labels)), labels)
-    ax.tick_params(axis="y", length=0, labelsize=8.5)
-    ax.spines["left"].set_visible(False)
+    name_rows(ax, labels, notes)
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value)))
     ax.set_xlabel(f"{unit} {way} (line: 95% interval)")

@@ -11,13 +11,12 @@ from matplotlib.patches import Patch
 
 from dynalab.show.plots import thin
 from dynalab.show.plots.curves import positive, spans_decades
+from dynalab.show.plots.labels import key, keys
 from dynalab.show.plots.style import (
     CYCLE,
     DASHED,
     INK,
     Size,
-    key,
-    keys,
     log_y,
     new_figure,
     polish,

@@ -10,14 +10,13 @@ from matplotlib.figure import Figure
 from dynalab.show.plots import thin
 from dynalab.show.plots.curves import spans_decades
 from dynalab.show.plots.events import ROWS
+from dynalab.show.plots.labels import key, keys
 from dynalab.show.plots.style import (
     CYCLE,
     DASHED,
     INK,
     MUTED,
     Size,
-    key,
-    keys,
     log_y,
     new_figure,
     polish,

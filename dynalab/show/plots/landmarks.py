@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dynalab.core.stats import quartiles
+from dynalab.show.plots.labels import name_rows, row_height
 from dynalab.show.plots.style import (
     CYCLE,
     INK,
@@ -56,13 +57,14 @@ def landmark_steps(
     names = list(rows)
     every = np.concatenate([np.asarray(item, dtype=float) for item in rows.values()] or [np.empty(0)])
     found = every[np.isfinite(every)]
-    figure = new_figure(7.6, 0.62 * max(len(names), 1) + 0.75, size)
+    last = float(last if last is not None else found.max() if len(found) else 1.0)
+    notes = [_note(np.asarray(item, dtype=float), last) for item in rows.values()]
+    figure = new_figure(7.6, row_height(names, notes, 0.62, size) * max(len(names), 1) + 0.75, size)
     ax = figure.add_subplot()
     polish(ax, grid="x")
     if logarithmic is None:
         logarithmic = bool(len(found) and found.min() > 0 and found.max() / found.min() > 8)
-    end = float(last if last is not None else found.max() if len(found) else 1.0)
-    start, end = step_span(np.array([first, end, *found]))
+    start, end = step_span(np.array([first, last, *found]))
     if logarithmic:
         ax.set_xscale("log")
         ax.set_xlim(max(float(found[found > 0].min()) * 0.7, 0.5), end * 1.05)
@@ -73,15 +75,22 @@ def landmark_steps(
         ax.set_xlim(start - margin, end + margin)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.set_ylim(len(names) - 0.42, -0.62)
+    shades = []
     for place, name in enumerate(names):
         colour = (colours or {}).get(name) or CYCLE[place % len(CYCLE)]
+        whole = np.isfinite(np.asarray(rows[name], dtype=float)).all()
+        shades.append(colour if whole else INK)
         before = sum(len(rows[other]) for other in names[:place]) if apart else 0
         _row(ax, place, np.asarray(rows[name], dtype=float), colour, end, before)
-    ax.set_yticks(range(len(names)), names)
-    ax.tick_params(axis="y", length=0, labelsize=8.5)
-    ax.spines["left"].set_visible(False)
+    name_rows(ax, names, notes, shades)
     ax.set_xlabel(f"step ({LOG_SCALE})" if logarithmic else "step")
     return figure
+
+
+def _note(steps: np.ndarray, end: float) -> str:
+    """Return how many runs got there, and how many did not by the end."""
+    never = int((~np.isfinite(steps)).sum())
+    return f"{len(steps) - never:,} of {len(steps):,}" + (f"\nnot by {end:,.0f}: {never:,}" if never else "")
 
 
 def landmark_words(sizes: Iterable[int]) -> str:
@@ -134,11 +143,6 @@ def _row(ax: Axes, place: int, steps: np.ndarray, colour: str, end: float, befor
         if middle is not None:
             ax.plot([middle], [y], marker="|", markersize=7, markeredgewidth=1.6, color=INK, zorder=5)
     never = len(steps) - len(some)
-    text = f"{len(some):,} of {len(steps):,}" + (f"\nnot by {end:,.0f}: {never:,}" if never else "")
-    ax.text(
-        1.012, place, text, transform=ax.get_yaxis_transform(), ha="left", va="center", fontsize=7.5,
-        color=colour if not never else INK, linespacing=1.3,
-    )  # fmt: skip
     if never:
         ax.plot(
             [1.0], [place], marker=">", markersize=5, color=colour, transform=ax.get_yaxis_transform(),

@@ -11,16 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from dynalab.show.plots.curves import draw_panel
-from dynalab.show.plots.style import (
-    CYCLE,
-    SPLITS,
-    Size,
-    footnote,
-    is_log_spaced,
-    marks,
-    new_figure,
-    redrawable,
-)
+from dynalab.show.plots.labels import footnote, marks
+from dynalab.show.plots.style import CYCLE, SPLITS, Size, is_log_spaced, new_figure, redrawable
 
 
 @dataclass(frozen=True)
@@ -81,7 +73,7 @@ def line_panels(
         if ax is not axes[-1]:
             ax.set_xlabel("")
     for ax in axes[1:]:
-        marks(ax, {" " * index: step for index, step in enumerate((marked or {}).values())})
+        marks(ax, marked or {}, named=False)
     footnote(figure, notes)
     return figure
 

@@ -99,7 +99,10 @@ def training_map(
     top = max(_height(leap), 0.22) + 0.22
     bottom = _height(back) + 0.3 if back else 0.36
     rows = max((text.count("\n") + 1 for text in captions), default=0) if captions else 0
-    low = -bottom - (0.16 * rows / unit if rows else 0)
+    # Captions that are wider than the distance of two states stand in several rows, in turn.
+    letters = max((len(line) for text in captions or () for line in text.split("\n")), default=0)
+    levels = min(max(int(np.ceil(0.0575 * letters / unit)), 1), n_states)
+    low = -bottom - 0.16 * rows * levels / unit
     figure = new_figure(unit * (n_states - 0.2) + 0.3, (top - low) * unit + 0.15, size, fixed=True)
     ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     ax.set_axis_off()
@@ -123,9 +126,13 @@ def training_map(
             zorder=6,
         )  # fmt: skip
         if captions:
+            # Those at the ends stay within the figure.
+            end = -1 if state == 0 else 1 if state == n_states - 1 else 0
+            end = end if levels > 1 else 0
+            below = bottom + 0.16 * rows * (state % levels) / unit
             ax.text(
-                state, -bottom, captions[state], ha="center", va="top", fontsize=7, color=MUTED,
-                linespacing=1.35, zorder=5,
+                state + 0.56 * end, -below, captions[state], ha=("center", "right", "left")[end], va="top",
+                fontsize=7, color=MUTED, linespacing=1.35, zorder=5,
             )  # fmt: skip
     return figure
 

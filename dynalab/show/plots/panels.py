@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from dynalab.core.words import metric_words
 from dynalab.show.plots.curves import draw_runs, spans_decades
+from dynalab.show.plots.fit import wrapped
+from dynalab.show.plots.labels import footnote
 from dynalab.show.plots.style import (
     CYCLE,
     MUTED,
     PAGE,
     Size,
-    footnote,
     is_log_spaced,
     new_figure,
     polish,
@@ -22,6 +25,8 @@ from dynalab.show.plots.style import (
 )
 
 COLUMNS = 4
+# Inches of a row of panels, and of a line of words.
+PANEL, LINE = 1.32, 0.14
 # Thin lines in a panel of this size; more would be a smear.
 MOST = 30
 POINTS = 200
@@ -59,11 +64,10 @@ def metric_panels(
         columns = max(round(COLUMNS * size[0] / PAGE), 1) if size else COLUMNS
     rows = max(-(-len(names) // columns), 1)
     head, foot = 0.32 if len(order) > 1 else 0.1, 0.44
-    height = rows * 1.32 + head + foot - 0.09
     # Fixed margins: the constrained layout of dozens of axes takes seconds.
-    figure = new_figure(PAGE, height, size, fixed=True)
+    figure = new_figure(PAGE, rows * PANEL + head + foot, size, fixed=True)
     left, right = (inches / figure.get_figwidth() for inches in (0.47, 0.152))
-    notes: list[str] = []
+    notes, titles = list[str](), list[Text]()
     for index, name in enumerate(names):
         ax = figure.add_subplot(rows, columns, index + 1)
         values, grid = metrics[name], steps[name]
@@ -88,21 +92,35 @@ def metric_panels(
         ax.tick_params(which="both", labelsize=6.5)
         ax.xaxis.label.set_fontsize(7)
         # A line break of an imported name would leave the figure.
-        ax.set_title(" ".join(name.split()), fontsize=8, color=colours[group_of[name]], pad=4)
-    more = 0.12 * footnote(figure, notes)
-    foot, height = foot + more, height + more if size is None or size[1] is None else size[1]
+        title = " ".join(metric_words(name).split())
+        titles.append(ax.set_title(title, fontsize=8, color=colours[group_of[name]], pad=4))
+    figure.subplots_adjust(left=left, right=1 - right, wspace=0.36)
+    for ax, text in zip(figure.axes, titles, strict=True):
+        wrapped(text, 1.12 * ax.get_window_extent().width)
+    foot += 0.12 * footnote(figure, notes)
+    # The groups' names in their colours, in as many lines as they need.
+    places = _places([group or "other" for group in order], figure.get_figwidth() - 0.6)
+    head += LINE * places[-1][1] if len(order) > 1 else 0.0
+    more = LINE * max((text.get_text().count("\n") for text in titles), default=0)
+    height = rows * (PANEL + more) + head + foot - 0.09
+    height = height if size is None or size[1] is None else size[1]
     figure.set_figheight(height)
     figure.subplots_adjust(
-        left=left,
-        right=1 - right,
-        top=1 - (head + 0.14) / height,
-        bottom=foot / height,
-        wspace=0.36,
-        hspace=0.62,
+        top=1 - (head + 0.14 + more) / height, bottom=foot / height, hspace=0.62 + more * 1.62 / PANEL
     )
-    # The groups' names in their colours, in one line.
-    place, top = left, 1 - 0.1 / height
-    for group, colour in colours.items() if len(order) > 1 else ():
-        figure.text(place, top, group or "other", color=colour, fontsize=8, weight="bold", va="top")
-        place += (0.022 + 0.0125 * len(group or "other")) * PAGE / figure.get_figwidth()
+    for (group, colour), (across, row) in zip(colours.items(), places, strict=True) if len(order) > 1 else ():
+        at = left + across / figure.get_figwidth(), 1 - (0.1 + LINE * row) / height
+        figure.text(*at, group or "other", color=colour, fontsize=8, weight="bold", va="top")
     return figure
+
+
+def _places(names: Sequence[str], width: float) -> list[tuple[float, int]]:
+    """Return where names in a line that breaks at a width begin, in inches, and their rows."""
+    places, across, row = [(0.0, 0)], 0.0, 0
+    for name in names:
+        long = 0.16 + 0.078 * len(name)
+        if across and across + long > width:
+            across, row = 0.0, row + 1
+        places.append((across, row))
+        across += long
+    return places[1:] or places

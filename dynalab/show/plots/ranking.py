@@ -8,16 +8,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from dynalab.core.words import number
+from dynalab.show.plots import fit
+from dynalab.show.plots.labels import footnote, keys, name_rows, row_height
 from dynalab.show.plots.style import (
     CYCLE,
     INK,
     LOG_SCALE,
     MUTED,
     Size,
-    keys,
     new_figure,
     polish,
     redrawable,
@@ -56,7 +58,7 @@ def ranking(
         last: Up to where steps were watched; None of values that are no steps.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
-    figure = new_figure(7.6, 0.42 * max(len(labels), 1) + 0.8, size)
+    figure = new_figure(7.6, row_height(labels, notes, 0.42, size) * max(len(labels), 1) + 0.8, size)
     ax = figure.add_subplot()
     polish(ax, grid="x")
     logarithmic = _scale(ax, "x", values, intervals, last)
@@ -87,15 +89,9 @@ def ranking(
             ax.plot([1.0], [place - 0.1], marker=">", markersize=5, color=colour, clip_on=False, zorder=6,
                     transform=ax.get_yaxis_transform(), markeredgecolor=MUTED, markeredgewidth=0.5,
                     gid=own)  # fmt: skip
-        if place < len(notes):
-            ax.text(
-                1.015, place, notes[place], transform=ax.get_yaxis_transform(), va="center", fontsize=7.5, color=INK,
-                gid=own,
-            )  # fmt: skip
-    for place, tick in enumerate(ax.set_yticks(range(len(labels)), labels)):
-        tick.label1.set_gid(run_mark(sum(map(len, values)) + place))
-    ax.tick_params(axis="y", length=0, labelsize=8.5)
-    ax.spines["left"].set_visible(False)
+    for place, words in enumerate(name_rows(ax, labels, notes)):
+        for text in words:
+            text.set_gid(run_mark(sum(map(len, values)) + place))
     ax.set_xlabel(f"{axis} ({LOG_SCALE})" if logarithmic else axis)
     return figure
 
@@ -164,6 +160,7 @@ def response(
         inside = [place for value, place in zip(at, x, strict=True) if best[0] <= value <= best[1]]
         reach = 0.35 * min(np.diff(x).min(), 1.0) if len(x) > 1 else 0.35
         ax.axvspan(min(inside) - reach, max(inside) + reach, color=CYCLE[2], alpha=0.12, linewidth=0)
+    never: list[Text] = []
     for place, row, dots in zip(x, values, _numbers(values), strict=True):
         known = [value for value in row if value is not None]
         ax.scatter(
@@ -172,9 +169,11 @@ def response(
         if len(known) < len(row):
             ax.plot([place], [1.0], marker="^", markersize=5, color=CYCLE[0], clip_on=False, zorder=6,
                     transform=ax.get_xaxis_transform(), markeredgecolor=MUTED, markeredgewidth=0.5)  # fmt: skip
-            ax.annotate(
-                f"{len(row) - len(known)} of {len(row)} never", (place, 1.0), (0, 5), xycoords=ax.get_xaxis_transform(),
-                textcoords="offset points", ha="center", fontsize=7, color=INK,
+            never.append(
+                ax.annotate(
+                    f"{len(row) - len(known)}/{len(row)}", (place, 1.0), (0, 5), xycoords=ax.get_xaxis_transform(),
+                    textcoords="offset points", ha="center", fontsize=7, color=INK,
+                )
             )  # fmt: skip
     for setting, (place, bounds) in enumerate(zip(x, intervals, strict=True), sum(map(len, values))):
         if bounds[0] is not None or bounds[1] is not None:
@@ -182,6 +181,9 @@ def response(
                 end if bound is None else bound for bound, end in zip(bounds, (bottom, top), strict=True)
             )
             ax.plot([place] * 2, [low, high], color=INK, linewidth=1.2, zorder=4, gid=run_mark(setting))
+    if never:
+        fit.place(ax, lambda: fit.apart(never))
+        footnote(figure, ["arrow heads: runs that never did, of how many"])
     line = [np.nan if value is None else value for value in estimates]
     ax.plot(x, line, color=INK, linewidth=1.2, marker="_", markersize=9, markeredgewidth=1.8, zorder=5)
     ax.set_xticks(x, labels)

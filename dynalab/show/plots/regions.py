@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dynalab.core.words import number
-from dynalab.show.plots.style import CYCLE, INK, MUTED, Size, new_figure, polish, redrawable
+from dynalab.show.plots.labels import name_rows, row_height
+from dynalab.show.plots.style import CYCLE, MUTED, Size, is_narrow, new_figure, polish, redrawable
 
 INSIDE, OUTSIDE = CYCLE[2], CYCLE[1]
 # Where an interval lies -> its colour, and the mark of its estimate, which tells the same without colour.
@@ -46,14 +47,17 @@ def estimates_in_regions(
         places: `inside`, `outside` or `open`, how each row looks; none: as its interval lies in its region.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
-    figure = new_figure(7.6, 0.62 * max(len(labels), 1) + 0.3, size)
+    figure = new_figure(7.6, row_height(labels, notes, 0.62, size) * max(len(labels), 1) + 0.3, size)
     grid = figure.add_gridspec(len(labels), 1)
     for place, label in enumerate(labels):
         ax = figure.add_subplot(grid[place])
         _row(ax, values[place], intervals[place], regions[place], places[place] if places else None)
-        ax.set_yticks([0], [label])
-        if place < len(notes):
-            ax.text(1.015, 0.5, notes[place], transform=ax.transAxes, va="center", fontsize=7.5, color=INK)
+        if is_narrow(figure):
+            ax.set_yticks([])
+            ax.spines["left"].set_visible(False)
+            ax.set_title(": ".join([label, *notes[place : place + 1]]), fontsize=8, pad=4)
+        else:
+            name_rows(ax, [label], notes[place : place + 1])
     return figure
 
 
@@ -73,9 +77,7 @@ def _row(ax: Axes, value: float, interval: Bounds | None, region: Bounds, place:
     ax.set_xscale("log" if logarithmic else "linear")
     ax.set_xlim(left, right)
     ax.set_ylim(-0.6, 0.6)
-    ax.tick_params(axis="y", length=0, labelsize=8.5)
     ax.tick_params(axis="x", labelsize=7.5)
-    ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: number(float(f"{tick:.6g}"))))
     if not logarithmic:
         ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))

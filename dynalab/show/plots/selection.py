@@ -9,17 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from dynalab.show.plots.style import (
-    CYCLE,
-    INK,
-    MUTED,
-    Size,
-    footnote,
-    is_narrow,
-    new_figure,
-    polish,
-    redrawable,
-)
+from dynalab.show.plots.labels import footnote
+from dynalab.show.plots.style import CYCLE, INK, MUTED, Size, is_narrow, new_figure, polish, redrawable
 
 
 @redrawable

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from dynalab.curvature.bins import place
 from dynalab.show.plots.events import Curve
+from dynalab.show.plots.labels import key, keys
 from dynalab.show.plots.style import (
     CYCLE,
     DASHED,
@@ -18,8 +19,6 @@ from dynalab.show.plots.style import (
     Decades,
     Size,
     decade,
-    key,
-    keys,
     new_figure,
     polish,
     redrawable,

@@ -9,12 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.text import Text
 
+from dynalab.core.words import metric_words
 from dynalab.show.plots import thin
+from dynalab.show.plots.fit import place
+from dynalab.show.plots.labels import fitting
 from dynalab.show.plots.style import (
     INK,
     Size,
-    fitting,
     is_log_spaced,
     new_figure,
     polish,
@@ -88,10 +91,10 @@ def state_raster(
         edges, np.arange(n_runs + 1), np.ma.masked_invalid(table[:, : len(edges) - 1]),
         cmap=matplotlib.colors.ListedColormap(colours), vmin=-0.5, vmax=n_states - 0.5, rasterized=True,
     )  # fmt: skip
-    for place, run in enumerate(order):
+    for row, run in enumerate(order):
         # Nothing is seen of it until the run is lit up.
         ax.add_patch(
-            Rectangle((edges[0], place), edges[-1] - edges[0], 1, fill=False, linewidth=0, gid=run_mark(run))
+            Rectangle((edges[0], row), edges[-1] - edges[0], 1, fill=False, linewidth=0, gid=run_mark(run))
         )
     if 1 < n_runs <= NAMED:
         ax.hlines(np.arange(1, n_runs), edges[0], edges[-1], color="white", linewidth=0.9)
@@ -146,35 +149,61 @@ def state_profiles(
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     n_states, n_metrics = means.shape
-    figure = new_figure(min(1.6 + 0.54 * n_metrics, 9.5), 1.35 + 0.34 * n_states, size)
+    # Names that are many stand below each other where there is little room.
+    turned = size is not None and size[0] < 0.42 * n_metrics + 1.6
+    high = 0.95 + 0.2 * n_metrics if turned else 1.35 + 0.34 * n_states
+    figure = new_figure(min(1.6 + 0.54 * n_metrics, 9.5), high, size)
     ax = figure.add_subplot()
+    names, numbers = [metric_words(name) for name in metrics], [f"{k}" for k in range(n_states)]
+    shown = means.T if turned else means
     finite = np.abs(means[np.isfinite(means)])
     limit = float(finite.max()) if len(finite) and finite.max() > 0 else 1.0
     mesh = ax.pcolormesh(
-        np.ma.masked_invalid(means), cmap="RdBu_r", vmin=-limit, vmax=limit, edgecolor="white", linewidth=0.8
+        np.ma.masked_invalid(shown), cmap="RdBu_r", vmin=-limit, vmax=limit, edgecolor="white", linewidth=0.8
     )
+    cells: list[Text] = []
     if n_states * n_metrics <= 240:
         digits = 1 if limit >= 1 else 2 if limit >= 0.1 else 3
-        for (k, m), value in np.ndenumerate(means):
+        for (row, column), value in np.ndenumerate(shown):
             if np.isfinite(value):
                 colour = "white" if abs(value) > 0.65 * limit else INK
                 text = f"{round(float(value), digits) + 0.0:.{digits}f}"
-                ax.text(m + 0.5, k + 0.5, text, ha="center", va="center", fontsize=6.5, color=colour)
-    ax.set_ylim(n_states, 0)
+                at = column + 0.5, row + 0.5
+                cells.append(ax.text(*at, text, ha="center", va="center", fontsize=6.5, color=colour))
+    ax.set_ylim(len(shown), 0)
     polish(ax, grid=None)
-    ax.set_xticks(np.arange(n_metrics) + 0.5, list(metrics), rotation=35, ha="right", rotation_mode="anchor")
-    ax.set_yticks(np.arange(n_states) + 0.5, [f"{k}" for k in range(n_states)])
-    for tick, colour in zip(ax.get_yticklabels(), state_colours(n_states), strict=True):
+    rows, columns = np.arange(len(shown)) + 0.5, np.arange(shown.shape[1]) + 0.5
+    if turned:
+        ax.set_yticks(rows, names)
+        ax.set_xticks(columns, numbers)
+    else:
+        ax.set_xticks(columns, names, rotation=35, ha="right", rotation_mode="anchor")
+        ax.set_yticks(rows, numbers)
+    of_states = ax.xaxis if turned else ax.yaxis
+    for tick, colour in zip(of_states.get_ticklabels(), state_colours(n_states), strict=True):
         tick.set_bbox({"facecolor": colour, "edgecolor": "none", "boxstyle": "round,pad=0.3"})
         tick.set_color(text_on(colour))
-    ax.set_ylabel("state", labelpad=8)
+    of_states.set_label_text("state")
+    of_states.labelpad = 3 if turned else 8
     ax.tick_params(length=0)
-    ax.tick_params(axis="y", pad=8)
+    ax.tick_params(axis="x" if turned else "y", pad=8)
+    place(ax, lambda: _in_cells(ax, cells, shown.shape))
     for spine in ax.spines.values():
         spine.set_visible(False)
-    bar = figure.colorbar(mesh, ax=ax, pad=0.015, aspect=max(8, 4 * n_states), fraction=0.04)
+    bar = figure.colorbar(mesh, ax=ax, pad=0.015, aspect=max(8, 4 * len(shown)), fraction=0.04)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=2, width=0.5, labelsize=7)
     bar.set_label(unit, fontsize=7.5)
     ax.set_title(title)
     return figure
+
+
+def _in_cells(ax: Axes, words: Sequence[Text], shape: tuple[int, ...]) -> None:
+    """Show the numbers in the cells of a map, unless they are wider or higher than these."""
+    box = ax.get_window_extent()
+    for text in words:
+        text.set_visible(True)
+    sizes = [text.get_window_extent() for text in words]
+    fits = all(one.width < box.width / shape[1] and one.height < box.height / shape[0] for one in sizes)
+    for text in words:
+        text.set_visible(fits)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec
@@ -12,16 +11,13 @@ from weakref import WeakKeyDictionary
 
 import matplotlib
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
-from matplotlib.text import Text
 from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator, NullFormatter
 
 from dynalab.core.errors import ConfigError
+from dynalab.show.plots.fit import Fitted, settle
 
 INK, MUTED, GRID = "#20242c", "#697080", "#e4e7ec"
 # Okabe & Ito's colour-blind-safe set, without its yellow, which is too light for lines on white.
@@ -109,6 +105,7 @@ def redrawable(function: Callable[P, Figure]) -> Callable[P, Figure]:
     def draw(*args: P.args, **keys: P.kwargs) -> Figure:
         with style():
             figure = function(*args, **keys)
+            settle(figure)
         _AGAIN[figure] = lambda size: draw(*args, **{**keys, "size": size})  # type: ignore[arg-type]
         return figure
 
@@ -147,7 +144,8 @@ def new_figure(
         height = tall if asked is None else asked
     if fixed:
         return Figure(figsize=(width, height))
-    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
+    free = size is None or size[1] is None
+    return Figure(figsize=(width, height), layout=Fitted(free=free))
 
 
 def checked(size: Size) -> Size:
@@ -297,90 +295,9 @@ def fraction(axis: Axis, value: float) -> float:
     return float((place - low) / (high - low))
 
 
-def key(colour: str, label: str, width: float = 1.4, **line: Any) -> Line2D:
-    """Return a line of a legend."""
-    return Line2D([], [], color=colour, linewidth=width, label=label, **line)
-
-
-def keys(figure: Figure, handles: Sequence[Artist], columns: int) -> None:
-    """Write a legend above the axes of a figure, in so many columns as there is room for."""
-    columns = fitting([str(handle.get_label()) for handle in handles], columns, figure.get_figwidth())
-    figure.legend(handles=handles, loc="outside upper left", ncols=columns, fontsize=7.5, handlelength=1.6)
-
-
-def fitting(labels: Sequence[str], most: int, width: float) -> int:
-    """Return in how many columns the labels of a legend fit a width in inches, `most` at most."""
-    for columns in range(min(most, len(labels)), 1, -1):
-        longest = [max(map(len, column)) for column in np.array_split(np.array(labels), columns)]
-        # A letter of 7.5 points, and the line with the space around it.
-        if sum(0.058 * letters + 0.42 for letters in longest) <= width:
-            return columns
-    return 1
-
-
 def run_axes(figure: Figure, labels: Sequence[str]) -> Iterator[tuple[int, Axes, str]]:
     """Yield a row of axes a run, under its name, with the label that its axis of steps has: that of the last one."""
     for row, label in enumerate(labels):
         ax = figure.add_subplot(len(labels), 1, row + 1)
         ax.set_title(label, fontsize=8, color=MUTED, pad=3)
         yield row, ax, "step" if row == len(labels) - 1 else ""
-
-
-def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Return places moved apart to at least `gap`, in the same order, as near as can be to where they were."""
-    order = np.argsort(places, kind="stable")
-    moved = np.asarray(places, dtype=float)[order]
-    for _ in range(60):
-        short = gap - np.diff(moved)
-        if not np.any(short > 1e-6):
-            break
-        for index in np.flatnonzero(short > 1e-6):
-            moved[index] -= short[index] / 2
-            moved[index + 1] += short[index] / 2
-    return [float(place) for place in moved[np.argsort(order)]]
-
-
-def label_ends(ax: Axes, labels: Iterable[tuple[float, str, str]], gap: float = 0.075) -> list[Text]:
-    """Write labels, (y in data units, text, colour), beside the right end of their lines, and return them.
-
-    The limits of the axes are settled; the gap between two labels is a share of their height.
-    """
-    items = [(y, text, colour) for y, text, colour in labels if np.isfinite(y)]
-    across: dict[str, Any] = {"transform": ax.transAxes, "va": "center", "ha": "left", "fontsize": 8}
-    made = [ax.text(1.015, 0.0, text, color=colour, **across) for _, text, colour in items]
-
-    def put(_: object = None) -> None:
-        places = [float(np.clip(fraction(ax.yaxis, y), 0, 1)) for y, _, _ in items]
-        for place, text in zip(spread(places, gap), made, strict=True):
-            text.set_y(place)
-
-    put()
-    # The other scale of values has them elsewhere.
-    ax.callbacks.connect("ylim_changed", put)
-    return made
-
-
-def marks(ax: Axes, steps: Mapping[str, float | None]) -> int:
-    """Mark steps by vertical lines that are labelled above the axes; return in how many rows the labels stand."""
-    placed: list[tuple[float, int]] = []
-    for label, step in sorted(steps.items(), key=lambda item: item[1] if item[1] is not None else -1.0):
-        if step is None or not np.isfinite(step):
-            continue
-        place = fraction(ax.xaxis, step)
-        row = next(row for row in range(9) if all(place - x > 0.24 or row != r for x, r in placed))
-        placed.append((place, row))
-        ax.axvline(step, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1.8)
-        side = "left" if place < 0.15 else "right" if place > 0.85 else "center"
-        ax.annotate(
-            label, (place, 1.0), (0, 2 + 9 * row), xycoords="axes fraction", textcoords="offset points",
-            ha=side, va="bottom", fontsize=7, color=MUTED, gid=f"at-{step:g}",
-        )  # fmt: skip
-    return 1 + max((row for _, row in placed), default=-1)
-
-
-def footnote(figure: Figure, lines: Iterable[str]) -> int:
-    """Write notes under a figure, each once; return in how many lines of text."""
-    text = textwrap.fill("; ".join(dict.fromkeys(lines)), int(18 * figure.get_figwidth()))
-    if text:
-        figure.supxlabel(text, x=0.01, ha="left", fontsize=7, color=MUTED)
-    return len(text.splitlines())
