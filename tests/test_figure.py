@@ -167,6 +167,8 @@ def test_papers_figures_are_of_the_runs_that_are_named(store: SimpleNamespace, h
         ("periods --to x.pdf", 4, "scale_invariant_norm"),
         ("fork --to x.pdf", 4, "dynalab fork"),
         ("curves", 2, "--to FILE is missing"),
+        ("curve", 2, "no figure curve (did you mean curves?); figures are "),
+        ("partition-norm", 2, "--to FILE is missing"),
         ("curves --to x.gif", 2, "legal: .pdf, .svg, .png"),
         ("curves --to nowhere/x.pdf", 2, "no folder"),
         ("curves --to x.pdf --width 3", 2, "expected a length"),

@@ -222,7 +222,7 @@ def test_panels_of_one_group_need_no_legend_and_thirty_runs_no_note() -> None:
 def test_a_comparison_draws_medians_bands_and_labels() -> None:
     one, two = noisy(4), noisy(2, seed=1) + 3
     (ax,) = FIGURES.comparison({"a": (STEPS, one), "b": (STEPS, two)}, metric="test_loss").axes
-    assert title(ax) == "test_loss"
+    assert title(ax) == "test loss"
     for line, values, colour in zip(ax.lines, (one, two), (BLUE, ORANGE), strict=True):
         assert line.get_color() == colour
         np.testing.assert_allclose(xy(line), [STEPS, np.median(values, axis=0)])

@@ -642,7 +642,7 @@ def test_the_comparison_of_ensembles(monkeypatch):
         [Cell("2" * 10, setting="2" * 10, swatch=colours[1], link=f"#e-{'2' * 10}"), True, 2, Cell("2 done"), 200,
          Cell(100.0, "100 [100 to 120], 2 of 2")],
     ]  # fmt: skip
-    assert one.caption == "**test_accuracy** of every ensemble: median over runs, quartiles as a band."
+    assert one.caption == "**test accuracy** of every ensemble: median over runs, quartiles as a band."
     assert (one.name, one.alt) == ("comparison", "test_accuracy of 2 ensembles over training")
     (drawn,), keys = compared[0]
     assert [*drawn] == ["lr=0.1", "lr=0.2"] and (keys["metric"], keys["logarithmic"]) == (
@@ -660,7 +660,7 @@ def test_the_comparison_of_ensembles(monkeypatch):
     for item in few:
         item.runs = [stored_run(0, summary={"memorised_step": 7}), stored_run(1, summary={})]
     _, one, two = overview.comparison(few, ["lr"], []).blocks
-    assert isinstance(one, Picture) and one.caption == "**test_loss** of every ensemble: median over runs."
+    assert isinstance(one, Picture) and one.caption == "**test loss** of every ensemble: median over runs."
     assert compared[-1][1]["logarithmic"] is True
     assert isinstance(two, Picture) and two.alt == "Steps at which runs generalised or memorised"
     # One of which runs never got there has no row; two are needed.

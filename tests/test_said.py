@@ -329,7 +329,7 @@ def test_a_comparison_in_its_table_and_figures(page: Writer, outputs: Path) -> N
     ]
     shown.says(
         "lr 0.003, 0.01 or 0.1, ", "3 settings, 10 runs",
-        "test_accuracy of every ensemble: median over runs, quartiles as a band.",
+        "test accuracy of every ensemble: median over runs, quartiles as a band.",
         "When runs generalised, ensemble by ensemble: a dot a run, with median and quartiles below (4 runs or more).",
     )  # fmt: skip
     assert shown.swatches()[:3] == ensemble_colours(3)
@@ -383,7 +383,7 @@ def test_more_ensembles_than_are_told_one_by_one(page: Writer, outputs: Path) ->
     for n, band in ((2, ""), (6, ", quartiles as a band"), (7, "")):
         shown = page(*(item.id for item in own[:n]))
         assert (shown.source[: shown.source.index("<nav")].count("<li>") > n) == (n < 7)
-        shown.says(f"test_accuracy of every ensemble: median over runs{band}.")
+        shown.says(f"test accuracy of every ensemble: median over runs{band}.")
         (ax,) = shown.figure("comparison-comparison").axes
         assert bool(ax.collections) == bool(band)
 
@@ -400,7 +400,7 @@ def test_what_ensembles_are_compared_by(page: Writer, outputs: Path) -> None:
         overrides=["task=grokking", "optimizer.lr=2"],
     )  # fmt: skip
     shown = page(one.id, two.id)
-    shown.says("train_loss of every ensemble: median")
+    shown.says("train loss of every ensemble: median")
     assert shown.figure("comparison-comparison").axes[0].get_yscale() == "log"
     assert "train_loss of 2 ensembles over training" in shown.alts()
     page(one.id, two.id, last.id).says("zz of every ensemble: median")

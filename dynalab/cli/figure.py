@@ -76,7 +76,7 @@ def command(
     dynalab figure cohen2021 --to sharpness.pdf --width 84mm
     """
     from dynalab.report.asked import asked
-    from dynalab.report.figures import figures, named
+    from dynalab.report.figures import check_name, figures, named
     from dynalab.report.names import OF_METRICS
     from dynalab.report.write import composed, gathered
     from dynalab.store.paths import OutputPaths
@@ -84,6 +84,9 @@ def command(
     listing = as_list or name is None
     if as_list and name is not None:
         refs = (name, *refs)
+    if name is not None and not listing and to is None:
+        # A mistyped name is said before anything else is asked for.
+        check_name(name)
     path = None if listing else _target(to)
     size = inches("--width", width), inches("--height", height)
     if metrics and not listing and name not in OF_METRICS:

@@ -6,6 +6,7 @@ name -> a function of label -> group that returns a `Figure`.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def _of_paper(name: str, part: Part, draw: Paper, shown: Sequence[Shown]) -> Nam
 
 def _about(picture: Picture) -> str:
     """Return what a figure shows: what its caption begins with."""
-    return plain(picture.caption).partition(".")[0] or picture.alt
+    return re.split(r"\.(?:\s|$)", plain(picture.caption))[0] or picture.alt
 
 
 def named(name: str, page: Page, shown: Sequence[Shown]) -> Named:
@@ -105,14 +106,30 @@ def named(name: str, page: Page, shown: Sequence[Shown]) -> Named:
         if part and any(fnmatchcase(name, known) for known in getattr(part.module, "FIGURES", ())):
             raise NothingMatched(f"{about} has no figure {name}: {_how(part, shown, ids)}")
     here = {item.name for item in there}
-    near = did_you_mean(name, {*here, *MADE_BY, *papers(), *_declared()})
-    raise ConfigError(f"{name}: no such figure{near}; here there are {listing(here, 30)}")
+    near = did_you_mean(name, {*here, *_plain(_declared())})
+    raise ConfigError(f"no figure {name}{near}; figures here are {listing(here, 30)}")
+
+
+def check_name(name: str) -> None:
+    """Raise a `ConfigError` where nothing says that it has a figure of a name, which is no number on a page either."""
+    declared = _declared()
+    if not name.isdecimal() and not any(fnmatchcase(name, known) for known in declared):
+        near = did_you_mean(name, _plain(declared))
+        raise ConfigError(f"no figure {name}{near}; figures are {listing(declared, 60)}")
 
 
 def _declared() -> set[str]:
-    """Return the names of figures that analyses say they have."""
+    """Return the names of the page's figures and those of analyses, `profile-*` where some begin so."""
     parts = map(part_of, names("analysis", search_path()))
-    return {name for part in parts if part for name in getattr(part.module, "FIGURES", ()) if "*" not in name}
+    return {
+        *MADE_BY,
+        *papers(),
+        *(name for part in parts if part for name in getattr(part.module, "FIGURES", ())),
+    }
+
+
+def _plain(declared: set[str]) -> set[str]:
+    return {name for name in declared if "*" not in name}
 
 
 def _how(part: Part, shown: Sequence[Shown], ids: Sequence[str]) -> str:

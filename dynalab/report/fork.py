@@ -11,7 +11,7 @@ import yaml
 from dynalab.core.errors import DynalabError
 from dynalab.core.forks import parent_and_step
 from dynalab.core.runs import Run, Series
-from dynalab.core.words import count, listed, number, rounded
+from dynalab.core.words import count, listed, metric_words, number, rounded
 from dynalab.report.blocks import Section
 from dynalab.report.gather import ACCURACIES, JUDGED, LOSSES, Shown
 from dynalab.show.blocks import Block, Lines, Number, Panel, Say, Table
@@ -64,7 +64,7 @@ def _blocks(shown: Shown) -> list[Block]:
         alt="Losses and accuracies of a fork and of its parent over the same steps",
         panels=[
             Panel(
-                title=name.replace("_", " "),
+                title=metric_words(name),
                 curves={"parent": _curves(before, name), "fork": _curves(after, name)},
                 logarithmic=name.endswith("loss"),
             )
@@ -78,7 +78,7 @@ def _blocks(shown: Shown) -> list[Block]:
     rows = [row for name in metrics if (row := _row(name, before, after, step))]
     header = ["metric", "runs", "at step", "fork above", "median difference", "lowest", "highest"]
     table = Table(header, rows, "The fork less its parent, run by run, in the last row that both have")
-    judged = next((row for name in JUDGED for row in rows if row[0] == name.replace("_", " ")), None)
+    judged = next((row for name in JUDGED for row in rows if row[0] == metric_words(name)), None)
     ends: list[Block] = [_difference(judged), Say(_ends(judged), headline=True)] if judged else []
     return [
         Say(first, headline=True),
@@ -135,7 +135,7 @@ def _row(name: str, before: Sequence[Run], after: Sequence[Run], step: int) -> l
     above = f"{sum(value > 0 for value in differences)} of {len(differences)}"
     middle = [float(np.median(differences)), min(differences), max(differences)]
     return [
-        name.replace("_", " "),
+        metric_words(name),
         len(differences),
         span,
         above,

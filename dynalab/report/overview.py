@@ -11,7 +11,7 @@ from dynalab.config.settings import IMPORTED, apart, labels
 from dynalab.config.typed import flat
 from dynalab.core.columns import AVERAGED
 from dynalab.core.convergence import DIRECTIONS
-from dynalab.core.words import number, quartiles
+from dynalab.core.words import metric_words, number, quartiles
 from dynalab.report.blocks import Section
 from dynalab.report.gather import JUDGED, Shown
 from dynalab.report.sections.contrasts import Contrasts
@@ -78,7 +78,7 @@ def comparison(
         )  # fmt: skip
         several = any(len(item.runs) > 2 for item in shown)
         band = ", quartiles as a band" if len(shown) <= BANDS and several else ""
-        caption = f"**{metric}** of every ensemble: median over runs{band}."
+        caption = f"**{metric_words(metric)}** of every ensemble: median over runs{band}."
         alt = f"{metric} of {len(shown)} ensembles over training"
         blocks.append(Picture(name="comparison", figure=figure, caption=caption, alt=alt, runs=ids))
     rows, what = {}, "generalised"

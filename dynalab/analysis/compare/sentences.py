@@ -6,7 +6,7 @@ from dynalab.analysis.compare.findings import Findings, Pair, Setting
 from dynalab.analysis.compare.measures import repeats
 from dynalab.analysis.compare.pairs import Bounds
 from dynalab.analysis.compare.permutation import LEVEL
-from dynalab.core.words import count, listed, number, p_equals, run_words, spoken
+from dynalab.core.words import count, listed, metric_words, number, p_equals, run_words
 from dynalab.show.blocks import Number
 
 # Landmark -> what a run does there.
@@ -286,4 +286,4 @@ def digits(value: float) -> float:
 
 def metric(name: str) -> str:
     """Return a landmark or metric as it is read."""
-    return (spoken(name) or name).removesuffix(" step")
+    return metric_words(name).removesuffix(" step")

@@ -22,7 +22,7 @@ from dynalab.analysis.eos.papers import cohen2021
 from dynalab.analysis.eos.ratios import NEEDED, Ratios, eigenvalue, ratios_of
 from dynalab.core.stats import passage, quartiles
 from dynalab.core.waves import Fork
-from dynalab.core.words import count, listed, spoken
+from dynalab.core.words import count, listed, metric_words, spoken
 from dynalab.show.blocks import Block, Number, Say, Span, Strip, Strips, Table, run_cell
 
 VERSION = 4
@@ -309,7 +309,7 @@ def _curves(runs: Sequence[RunFindings], recorded: Mapping[str, Run]) -> Iterato
             caption=f"**Sharpness against its threshold.** Shaded: at the edge of stability{on}.",
             alt="Sharpness and stability threshold of runs, arrival marked",
             strips=strips,
-            left=metric.replace("_", " "),
+            left=metric_words(metric),
             right="sharpness" if adaptive else "training loss",
             dashed="threshold" if any(strip.dashed is not None for strip in strips) else "",
         )

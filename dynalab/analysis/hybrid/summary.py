@@ -9,7 +9,7 @@ from typing import Any
 from dynalab.analysis.base import Group
 from dynalab.analysis.compare.pairs import mean_interval
 from dynalab.analysis.hybrid.findings import Findings, Over, Point, Summary
-from dynalab.core.words import count, listed, number, share, spoken
+from dynalab.core.words import count, listed, metric_words, number, share, spoken
 from dynalab.show.blocks import Block, Response, Say, Table, run_cell
 
 PARTS = {"norm": "the normalisation"}
@@ -36,7 +36,7 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     yield Say(_headline(summary), headline=True)
     if groups:
         yield _figure(findings)
-    name = _words(summary.metric)
+    name = metric_words(summary.metric)
     rows: list[list[Any]] = []
     for point in summary.points:
         over = point.metrics[summary.metric]
@@ -63,7 +63,7 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
             for point in summary.points
         ]
         yield Table(
-            ["rest held from", *map(_words, others)],
+            ["rest held from", *map(metric_words, others)],
             rows,
             "Differences from full training, with 95% intervals",
             sortable=False,
@@ -90,7 +90,7 @@ def _headline(summary: Summary) -> str:
     part = listed([PARTS.get(part, part) for part in summary.keep])
     size = f"{summary.trained:,} of {count(summary.weights, 'weight')}, {share(summary.trained, summary.weights)}"
     point = next((item for item in summary.points if item.at_step == high), summary.latest)
-    end, margin = f"{_words(summary.metric)} ends", number(summary.margin)
+    end, margin = f"{metric_words(summary.metric)} ends", number(summary.margin)
     text = f"**Hybrid:** with {part} alone trained from step **{point.at_step:,}** on ({size}), "
     if high is not None:
         text += f"{end} within {margin} of full training"
@@ -135,10 +135,6 @@ def _short(value: float | None) -> str:
     return number(None if value is None else float(f"{value:.4g}"))
 
 
-def _words(metric: str) -> str:
-    return metric.replace("_", " ")
-
-
 def _figure(findings: Findings) -> Response:
     summary, metric = findings.summary, findings.summary.metric
     values = [
@@ -152,13 +148,13 @@ def _figure(findings: Findings) -> Response:
         name="hybrid",
         caption=f"**The end of hybrids.** After the step along the axis {part} alone is trained. A dot a run; the line "
         "joins means, with bars for their 95% intervals; the band is full training, mean and standard deviation.",
-        alt=f"{_words(metric)} of hybrids over the step from which on the rest is held, beside full training",
+        alt=f"{metric_words(metric)} of hybrids over the step from which on the rest is held, beside full training",
         key="step from which on the rest is held",
         at=[point.at_step for point in summary.points],
         values=[[value for value in row if value is not None] for row in values],
         estimates=[point.metrics[metric].hybrid for point in summary.points],
         intervals=[_interval(row) for row in values],
-        axis=_words(metric),
+        axis=metric_words(metric),
         band=(middle - spread, middle, middle + spread),
         beside="full training",
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
+from dynalab.core.words import metric_words
 from dynalab.show.plots import thin
 from dynalab.show.plots.curves import INTERPOLATED, middle_of, spans_decades
 from dynalab.show.plots.labels import footnote, label_ends
@@ -76,5 +77,5 @@ def comparison(
     else:
         notes.append(f"{len(ends)} ensembles, from dark to light in the order of the table")
     footnote(figure, notes)
-    ax.set_title(metric)
+    ax.set_title(metric_words(metric))
     return figure
