@@ -16,6 +16,7 @@ from report_reading import DASH, Shown, Writer, curve
 import dynalab
 from dynalab.cli.app import run
 from dynalab.core import words
+from dynalab.core.words import metric_words
 from dynalab.curvature.bins import names as bin_names
 from dynalab.show.plots.style import ensemble_colours
 from dynalab.store.paths import OutputPaths
@@ -213,7 +214,7 @@ def test_other_metrics_in_the_order_of_their_groups(page: Writer, outputs: Path)
     shown = page()
     figure = shown.figure("metrics-metrics")
     order = ["average_train_accuracy", "batch_loss", "grad_norm", "l1", "sharpness", "min_margin", "odd"]
-    assert [ax.get_title(loc="left") for ax in figure.axes] == order
+    assert [ax.get_title(loc="left").replace("\n", " ") for ax in figure.axes] == [*map(metric_words, order)]
     assert [item.get_text() for item in figure.texts if item.get_text() in GROUPS] == GROUPS
     for ax, name in zip(figure.axes, order, strict=True):
         np.testing.assert_allclose(curve(ax.lines[-1]), [steps, np.median(values[name], axis=0)])
@@ -489,7 +490,7 @@ def test_spectra_on_the_page(page: Writer, outputs: Path) -> None:
         assert [set(curve(line)[1]) for line in ax.lines] == [{6.0}, {5.0}]
     shown.says("Spectral density of the Hessian over time (4 of 5 runs).")
     # Its shares are no metrics of their own.
-    assert [ax.get_title(loc="left") for ax in shown.figure("metrics-metrics").axes] == [
+    assert [ax.get_title(loc="left").replace(" ", "_") for ax in shown.figure("metrics-metrics").axes] == [
         "sharpness",
         "stability_threshold",
     ]
