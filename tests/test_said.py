@@ -296,7 +296,7 @@ def test_an_imported_table(page: Writer, outputs: Path, tmp_path: Path, capsys: 
     )
     shown = page()
     shown.says(
-        "2 runs of imported: all done, 80 steps.",
+        "2 runs of mine: all done, 80 steps.",
         "Generalised (test accuracy at least 0.95) at median step 20 [quartiles 20 to 40]",
         "imported from the file t.csv as mine.", "dynalab import t.csv --name mine --run run --step step",
         "--level test_accuracy=0.95",
