@@ -86,7 +86,7 @@ def test_results_of_before_are_read():
     run = {"run": "e/s0000", "verdict": "at_edge", "adaptive": False, "onset_step": 20, "end_step": None}
     run |= {"median_ratio": 1.0, "iqr_ratio": 0.0, "fraction_at_edge": 0.5, "reason": "", "stays": 2}
     data = {
-        "runs": [run],
+        "runs": [run, run | {"run": "e/s0001"}],
         "summary": {"verdicts": {"at_edge": 2}, "onset": [10.5, 20.25, 30.0], "ratio": [1.0, 1.0, 1.0]},
     }
     (line, *_) = terminal.lines(eos.show(restore(eos.Findings, data), ()))
