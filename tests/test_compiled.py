@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -147,6 +149,18 @@ def test_a_run_that_diverges_stops_alone(one_thread):
     assert beside.settle().tolist() == plain.settle().tolist() and beside.settle()[0] >= 0
     assert all(torch.equal(one, other) for one, other in zip(held(alone, 0), held(beside, 1), strict=True))
     assert not beside.params[0][0].any()
+
+
+@pytest.mark.parametrize("part", ["inputs", "targets"])
+@pytest.mark.parametrize("wrong", [-1, 7])
+def test_a_symbol_or_label_that_there_is_not_is_an_error(part, wrong):
+    """And no memory of others is read or written."""
+    made = loop([*GROKKING, "train.batch_size=8"])
+    batch = made.updates._data.train_batch(0)
+    broken = replace(batch, **{part: torch.full_like(getattr(batch, part), wrong)})
+    made.updates._data = SimpleNamespace(train_batch=lambda step: broken)
+    with pytest.raises(IndexError, match="out of range"):
+        made.advance(1)
 
 
 @pytest.mark.parametrize("words", UNKNOWN.values(), ids=UNKNOWN)

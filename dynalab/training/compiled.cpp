@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <stdexcept>
 #include <vector>
 
 #if defined(__AVX512F__)
@@ -59,6 +60,11 @@ struct Work {
 static inline Size whole(Size n) { return (n + V - 1) / V * V; }
 static inline Vec load(const float *p) { return *(const Vec *)p; }
 static inline void store(float *p, Vec v) { *(Vec *)p = v; }
+// Data may come from a task that nobody checked.
+static inline Size within(Size place, Size count) {
+  if ((uint64_t)place >= (uint64_t)count) throw std::out_of_range("");
+  return place;
+}
 static inline float sum(Vec v) {
   float total = 0;
   for (int i = 0; i < V; i++) total += v[i];
@@ -184,7 +190,7 @@ static double differentiate(const Work &w, float *out, Size rows, Size ld, Size 
   if (w.loss == CROSS_ENTROPY) {
     const int64_t *labels = (const int64_t *)batch.targets + run * batch.target_run + first * batch.target_row;
     for (Size r = 0; r < rows; r++, out += ld) {
-      const Size label = labels[r * batch.target_row];
+      const Size label = within(labels[r * batch.target_row], classes);
       if (heat != 1)
         for (Size c = 0; c < ld; c += V) store(out + c, load(out + c) * heat);
       for (Size c = classes; c < ld; c++) out[c] = -INFINITY;
@@ -308,7 +314,8 @@ struct Net {
     if (w.first == PAIRS) {
       const int64_t *symbols = pairs(batch, run, first);
       for (Size r = 0; r < rows; r++, symbols += batch.input_row) {
-        const float *a = own[0].weights + symbols[0] * ld, *b = own[1].weights + symbols[1] * ld;
+        const float *a = own[0].weights + within(symbols[0], own[0].rows) * ld;
+        const float *b = own[1].weights + within(symbols[1], own[1].rows) * ld;
         for (Size k = 0; k < ld; k += V) {
           const Vec x = load(a + k) + load(b + k);
           store(pres[0] + r * ld + k, x);
@@ -464,6 +471,8 @@ extern "C" int update(const Work *w) {
     for (Size run = 0; run < w->runs; run++) net.train(run);
   } catch (const std::bad_alloc &) {
     return 1;
+  } catch (const std::out_of_range &) {
+    return 2;
   }
   return 0;
 }

@@ -190,8 +190,8 @@ class Compiled:
         work.batches = (_Batch * len(batches))(
             *(self._described(b, x * self._rate, kept) for b, x in zip(batches, factors, strict=True))
         )
-        if self._update(ctypes.byref(work)):
-            raise MemoryError
+        if refused := self._update(ctypes.byref(work)):
+            raise MemoryError if refused == 1 else IndexError("a label or symbol is out of range")
         for lines, step in zip(held, steps, strict=True):
             lines.first = False
             if step is not None:
