@@ -621,7 +621,7 @@ def test_intervals_are_drawn_against_their_regions():
     ]
     np.testing.assert_allclose(shaded[0], [0.5, 1])
     assert [ax.get_xscale() for ax in figure.axes] == ["linear", "log", "linear", "linear"]
-    assert shaded[1][1] == pytest.approx(3) and shaded[2][0] == 10
+    assert shaded[1][1] == pytest.approx(3) and shaded[2][0] == pytest.approx(10)
     colours = [ax.lines[-1].get_color() for ax in figure.axes]
     assert colours[0] == INSIDE and colours[1] == OUTSIDE and colours[2] == colours[3] == MUTED
 
