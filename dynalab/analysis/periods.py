@@ -20,7 +20,7 @@ from dynalab.analysis.cycle import groups_at_ends
 from dynalab.core.stats import quantile, theil_sen
 from dynalab.core.words import count, listed, number, spoken
 from dynalab.optim.rates import decay_a_step, drag, learning_rates, rate_changes
-from dynalab.show.blocks import Block, Say, Span, Strip, Strips, Table, run_cell
+from dynalab.show.blocks import Block, Say, Span, Strip, Strips, Table, run_cell, telling
 
 VERSION = 3
 TITLE = "Periods and regimes"
@@ -265,6 +265,12 @@ def regime_of(loss: np.ndarray, angle: float, classes: int | None, gradient: np.
     return "transition", why
 
 
+def _moved(norm: Series | None) -> float:
+    """Return a norm's largest value over its smallest."""
+    values = np.empty(0) if norm is None else norm.values[np.isfinite(norm.values) & (norm.values > 0)]
+    return float(values.max() / values.min()) if len(values) else 1.0
+
+
 def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     """Yield what a reader sees; without groups (a terminal) there is no figure."""
     kinds = Counter(spoken(run.regime or run.verdict) for run in findings.runs)
@@ -281,15 +287,22 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
             right=run.first("scale_invariant_norm"),
             spans=[Span(event.onset_step, event.end_step, "norm_jump") for event in judged.events],
         )
-        for judged in sorted(findings.runs, key=lambda judged: not judged.events)
+        for judged in findings.runs
         if (run := recorded.get(judged.run)) and run.first("scale_invariant_norm") is not None
     ]
     if strips:
+        moved = {strip.run: _moved(strip.right) for strip in strips}
+        # On a fixed norm nothing jumps, and curves show the regimes.
+        drawn = strips if any(run.regime for run in findings.runs) else telling(strips, moved)
+        said = "Shaded: the norm jumps."
+        if len(drawn) < len(strips):
+            most = number(max(moved.values()))
+            said = f"It jumps in no run; drawn is that in which it changed the most, {most} times."
         yield Strips(
             name="periods",
-            caption="**Loss and norm of the scale-invariant weights.** Shaded: the norm jumps.",
+            caption=f"**Loss and norm of the scale-invariant weights.** {said}",
             alt="Training loss and norm of scale-invariant weights, jumps shaded",
-            strips=strips,
+            strips=drawn,
             left="training loss, largest since the last row",
             right="norm of the scale-invariant weights",
         )

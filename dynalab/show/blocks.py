@@ -38,6 +38,7 @@ from dynalab.show.figures import Strips as Strips
 from dynalab.show.figures import Surface as Surface
 from dynalab.show.figures import Surfaces as Surfaces
 from dynalab.show.figures import Tiling as Tiling
+from dynalab.show.figures import telling as telling
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,24 @@ class Strips(Figure):
     dashed: str = ""  # what the dashed curves are
 
 
+def telling(strips: Sequence[Strip], oddity: Mapping[str, float]) -> Sequence[Strip]:
+    """Return strips as they are to be drawn: those with something shaded or marked, then the others, the oddest first.
+
+    Where there is nothing in any, the oddest alone: six curves with nothing to see say less than one.
+
+    Args:
+        strips: The runs.
+        oddity: Id of a run -> how odd it is.
+    """
+    some: list[Strip] = []
+    others: list[Strip] = []
+    for strip in strips:
+        seen = strip.spans or any(step is not None for step in strip.marks.values())
+        (some if seen else others).append(strip)
+    others.sort(key=lambda strip: -oddity[strip.run])
+    return [*some, *others] if some else others[:1]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Panel:
     """A panel of `Lines`."""

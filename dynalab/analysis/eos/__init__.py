@@ -23,7 +23,7 @@ from dynalab.analysis.eos.ratios import NEEDED, Ratios, eigenvalue, ratios_of
 from dynalab.core.stats import passage, quartiles
 from dynalab.core.waves import Fork
 from dynalab.core.words import count, listed, metric_words, spoken
-from dynalab.show.blocks import Block, Number, Say, Span, Strip, Strips, Table, run_cell
+from dynalab.show.blocks import Block, Number, Say, Span, Strip, Strips, Table, run_cell, telling
 
 VERSION = 4
 NEEDS = Needs(
@@ -299,16 +299,22 @@ def _curves(runs: Sequence[RunFindings], recorded: Mapping[str, Run]) -> Iterato
             else (),
             marks={"arrival": judged.onset_step},
         )
-        for judged in sorted(runs, key=lambda judged: judged.onset_step is None)
+        for judged in runs
         if (run := recorded.get(judged.run)) and run.first(metric) is not None
     ]
     if strips:
+        drawn = telling(strips, {run.run: run.median_ratio or 0.0 for run in runs})
         on = ", where the sharpness itself may go on rising" if adaptive else ""
+        said = f"Shaded: at the edge of stability{on}."
+        if len(drawn) < len(strips):
+            said = (
+                "No run arrived at the edge of stability; drawn is that whose sharpness ends nearest to it."
+            )
         yield Strips(
             name="edge",
-            caption=f"**Sharpness against its threshold.** Shaded: at the edge of stability{on}.",
+            caption=f"**Sharpness against its threshold.** {said}",
             alt="Sharpness and stability threshold of runs, arrival marked",
-            strips=strips,
+            strips=drawn,
             left=metric_words(metric),
             right="sharpness" if adaptive else "training loss",
             dashed="threshold" if any(strip.dashed is not None for strip in strips) else "",

@@ -34,7 +34,7 @@ from dynalab.core.stats import passage, quartiles
 from dynalab.core.waves import Fork
 from dynalab.core.words import count, listed, number, spoken
 from dynalab.optim.rates import decay_a_step, rate_changes
-from dynalab.show.blocks import Block, Say, Span, Strip, Strips, Table, run_cell
+from dynalab.show.blocks import Block, Say, Span, Strip, Strips, Table, run_cell, telling
 
 VERSION = 5
 NEEDED = ("train_loss", "last_layer_norm")
@@ -248,14 +248,22 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         if (run := recorded.get(judged.run)) and run.first("train_loss") is not None
     ]
     if strips:
+        rises = {strip.run: _rise(strip.left) for strip in strips}
+        drawn = telling(strips, rises)
+        caption = (
+            "**Loss and norm of the last layer, events shaded.** A slingshot: the norm grows, the loss leaps by "
+            "decades, the norm stands still."
+        )
+        if len(drawn) < len(strips):
+            caption = (
+                "**Loss and norm of the last layer.** No run has an event; drawn is that whose loss rose the most, by "
+                f"{number(max(rises.values()))} decades."
+            )
         yield Strips(
             name="slingshots",
-            caption=(
-                "**Loss and norm of the last layer, events shaded.** A slingshot: the norm grows, the loss leaps by "
-                "decades, the norm stands still."
-            ),
+            caption=caption,
             alt="Training loss and last-layer norm of runs with events shaded",
-            strips=strips,
+            strips=drawn,
             left="training loss, largest since the last row",
             right="norm of the last layer",
         )
@@ -289,6 +297,12 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         yield Say(words(findings.confirmation))
     if missing := sorted({channel for run in runs for channel in run.missing_channels}):
         yield Say(f"Not recorded, and so not weighed: {listed(missing)}.", note=True)
+
+
+def _rise(loss: Series | None) -> float:
+    """Return by how many decades a loss rose at most above the least before."""
+    values = np.empty(0) if loss is None else loss.values[np.isfinite(loss.values) & (loss.values > 0)]
+    return float(np.log10(values / np.minimum.accumulate(values)).max(initial=0.0))
 
 
 def _headline(findings: Findings) -> str:
