@@ -3,6 +3,7 @@
 import math
 import operator
 import os
+import time
 from concurrent.futures import BrokenExecutor, Future
 from functools import partial
 
@@ -32,12 +33,18 @@ def test_searches_go_on_abreast_and_get_their_own():
     assert [what for what in told if what[1] == 0] == [("math", 0, 3), ("math", 0, 1), ("math", 0, 1)]
 
 
+def _slowly_read(name):
+    """Each process gets a task, as none is done before the other looks for one."""
+    time.sleep(0.1)
+    return os.getenv(name)
+
+
 def test_this_process_fits_beside_the_others(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     who = workers.spread(os.readlink, ["/proc/self"] * 8, [1.0] * 8, 2)
     assert str(os.getpid()) in who and len(set(who)) == 2
     # What is not this process has one thread, whatever is set here.
-    threads = workers.spread(os.getenv, ["OMP_NUM_THREADS"] * 8, [1.0] * 8, 2)
+    threads = workers.spread(_slowly_read, ["OMP_NUM_THREADS"] * 8, [1.0] * 8, 2)
     assert set(threads) == {"7", "1"} and os.environ["OMP_NUM_THREADS"] == "7"
 
 

@@ -274,7 +274,7 @@ def test_six_runs_are_drawn_and_it_is_said(
     steps = np.arange(0, 400, 5)
     values = {
         "train_loss": np.full((7, 80), 0.01),
-        "scale_invariant_norm": np.exp(-0.001 * steps)[None].repeat(7, 0),
+        "scale_invariant_norm": (np.exp(-0.001 * steps) * np.where(steps < 200, 1, 1.5))[None].repeat(7, 0),
     }
     words_ = ["task=digits", "eval.every=5", "optimizer=sgd", "optimizer.momentum=0", "model=si_mlp"]
     ensemble = make_ensemble(outputs, n_runs=7, steps=steps, values=values, overrides=words_, task="digits")
