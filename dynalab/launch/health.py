@@ -143,11 +143,7 @@ def _compiler() -> Check:
     command = compiler.compiler()
     if command is None:
         return Check("compiler", OK, f"no C++ compiler, so without {compiler.KEY}")
-    return Check(
-        "compiler",
-        OK,
-        f"{command[0]}, for {compiler.KEY}",
-    )
+    return Check("compiler", OK, f"{command[0]}, for {compiler.KEY}")
 
 
 def _quotas() -> Check:

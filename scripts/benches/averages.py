@@ -8,10 +8,9 @@ Weights are taken in between updates, in one process and thread, as wide as one 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
-from benches.base import THREADS, Options, Row, Subject, environment
+from benches.base import Options, Row, Subject, alone
 from benches.rows import CASES, WARM, Clock
 
 AVERAGES = ("ema", "lawa", "swa")
@@ -63,22 +62,8 @@ def measure(options: Options) -> list[Row]:
     for case in CASES:
         steps = case.steps // 20 if options.quick else case.steps // 4
         options.say(f"averages of {case.name}, {options.pairs} pairs of {steps} steps")
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "benches.averages",
-                *map(str, (options.pairs, steps, case.seeds)),
-                *case.words,
-            ],
-            env=environment(**dict.fromkeys(THREADS, "1"), **kept_memory()),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"the averages of {case.name}: {done.stderr[-2000:]}")
-        for name, own in json.loads(done.stdout.splitlines()[-1]).items():
+        found = alone("averages", options.pairs, steps, case.seeds, *case.words, **kept_memory())
+        for name, own in found.items():
             what = f"average={name}, {case.seeds} seeds of {case.name}"
             bar = None if options.quick else BAR
             rows.append(Row(what, "updates, CPU time", own, bar, at_least=False))

@@ -120,6 +120,29 @@ def environment(**more: str) -> dict[str, str]:
     return {**own, **home, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **more}
 
 
+def alone(module: str, *arguments: object, **more: str) -> Any:
+    """Run a module of the benches by itself, on one thread; return the JSON of its last line.
+
+    Args:
+        module: Its name below `benches`.
+        *arguments: Those of its command line.
+        **more: Variables of its environment.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", f"benches.{module}", *map(str, arguments)],
+        env=environment(**dict.fromkeys(THREADS, "1"), **more),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"benches.{module} {' '.join(map(str, arguments))}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def dynalab(words: Sequence[str], watch: Callable[[int], Callable[[], int]] | None = None) -> Run:
     """Run a whole `dynalab train` command in outputs of its own.
 

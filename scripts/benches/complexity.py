@@ -10,13 +10,12 @@ what it counts. Both in turn, in one process and thread.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from types import SimpleNamespace
 from typing import Any
 
-from benches.base import THREADS, Options, Row, Subject, environment
+from benches.base import Options, Row, Subject, alone
 
 CASES = {
     "digits, 100-100": ("task=digits",),
@@ -90,16 +89,7 @@ def measure(options: Options) -> list[Row]:
     rows = []
     for name, words in [*CASES.items()][: 1 if options.quick else None]:
         options.say(f"a row of the probe regions, {name}")
-        done = subprocess.run(
-            [sys.executable, "-m", "benches.complexity", str(options.pairs), *words],
-            env=environment(**dict.fromkeys(THREADS, "1"), **kept_memory()),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"benches.complexity {name}: {done.stderr[-2000:]}")
-        seconds = json.loads(done.stdout.splitlines()[-1])
+        seconds = alone("complexity", options.pairs, *words, **kept_memory())
         ratios = [row / one for row, one in zip(seconds["row"], seconds["products"], strict=True)]
         bar = None if options.quick else BAR
         what = f"a row of the probe regions, {SEEDS} seeds of {name}"

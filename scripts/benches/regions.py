@@ -12,13 +12,12 @@ JSON:
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-from benches.base import Options, Row, Subject, Unavailable, environment
+from benches.base import Options, Row, Subject, Unavailable, alone
 
 # Width of the hidden layers -> about how many regions a square has.
 SIZES = {20: "1,000", 75: "15,000", 130: "50,000"}
@@ -94,20 +93,14 @@ def measure(options: Options) -> list[Row]:
     rows = []
     for width, about in [*SIZES.items()][: 1 if options.quick else None]:
         options.say(f"about {about} regions, {options.pairs} pairs")
-        done = subprocess.run(
-            [sys.executable, "-m", "benches.regions", str(width), str(options.pairs)],
-            capture_output=True,
-            text=True,
-            env=environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"),
-            check=False,
-        )
-        if "No module named 'regioncam'" in done.stderr:
+        try:
+            answer = alone("regions", width, options.pairs)
+        except RuntimeError as error:
+            if "No module named 'regioncam'" not in str(error):
+                raise
             raise Unavailable(
                 "regioncam is not installed (it is one of the dev dependencies of pyproject.toml)"
-            )
-        if done.returncode:
-            raise RuntimeError(f"benches.regions {width}: {done.stderr[-2000:]}")
-        answer = json.loads(done.stdout)
+            ) from error
         seconds, regions = answer["seconds"], answer["regions"]
         theirs = regions["regioncam"]
         for name in [name for name in ("NumPy", "numba") if name in seconds]:

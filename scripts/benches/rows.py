@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import gc
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benches.base import THREADS, Options, Row, Subject, environment, gather
+from benches.base import Options, Row, Subject, alone, gather
 
 
 @dataclass(frozen=True)
@@ -116,16 +115,7 @@ def measure(options: Options) -> list[Row]:
         shares, seconds = [], []
         for pair in range(options.pairs):
             options.say(f"rows of {case.name}, {pair + 1} of {options.pairs}")
-            done = subprocess.run(
-                [sys.executable, "-m", "benches.rows", str(steps), str(case.seeds), *case.words],
-                env=environment(**dict.fromkeys(THREADS, "1")),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                raise RuntimeError(f"the rows of {case.name}: {done.stderr[-2000:]}")
-            parts = json.loads(done.stdout.splitlines()[-1])
+            parts = alone("rows", steps, case.seeds, *case.words)
             shares.append(parts["rows"] / (parts["rows"] + parts["updates"]))
             seconds.append(parts)
         what = f"rows of {case.seeds} seeds of {case.name}, {steps:,} steps at the default grid"

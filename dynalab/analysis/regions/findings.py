@@ -103,11 +103,10 @@ class Lag:
         Where one of both had not come when the run was seen last, its difference is only known to be larger, or
         smaller. Those of the runs that have both are no sample of all: late ones lack them.
         """
-        low = np.array([_least(*mine, *other) for mine, other in zip(own, landmark, strict=True)], float)
-        high = -np.array([_least(*other, *mine) for mine, other in zip(own, landmark, strict=True)], float)
-        both = sum(
-            mine[0] is not None and other[0] is not None for mine, other in zip(own, landmark, strict=True)
-        )
+        pairs = [*zip(own, landmark, strict=True)]
+        low = np.array([_least(*mine, *other) for mine, other in pairs], float)
+        high = -np.array([_least(*other, *mine) for mine, other in pairs], float)
+        both = sum(mine[0] is not None and other[0] is not None for mine, other in pairs)
         if not both:
             return cls(0, None, (None, None))
         with np.errstate(invalid="ignore"):
