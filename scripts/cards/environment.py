@@ -71,6 +71,9 @@ def _cpu() -> str:
 
 
 def _commit() -> str | None:
+    # A tree that was copied to the card's machine has no history there.
+    if told := os.environ.get("DYNALAB_COMMIT"):
+        return told
     done = subprocess.run(
         ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
