@@ -156,7 +156,7 @@ def _loop(words: list[str], runs: int = 2) -> Loop:
     every = [f"probe.{name}.every=1" for name in request.config.probe]
     (request,) = read_command([*words, *every, "eval.every=1"]).requests
     streams = [Streams.from_seed(seed) for seed in range(runs)]
-    return Loop(request.config, streams, 100, torch.device("cuda"))
+    return Loop(request.config, streams, 100, torch.device("cuda"), graph=False)
 
 
 @pytest.mark.parametrize("name", CASES)

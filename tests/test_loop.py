@@ -257,6 +257,9 @@ def test_two_tables_by_hand_are_those_of_autograd_whatever_the_blocks(activation
         torch.testing.assert_close(found, outputs.detach())
         assert torch.equal(found, network.stacked_forward(params, pairs))
         torch.testing.assert_close(tuple(vjp(along).values()), wanted)
+    outputs, vjp = two_tables._batched_vjp(*params.values(), pairs, activation)
+    torch.testing.assert_close(outputs, found)
+    torch.testing.assert_close(vjp(along), wanted)
     none, vjp = network.stacked_vjp(params, pairs[:, :0])
     assert none.shape == (2, 0, 3) and not any(x.any() for x in vjp(none).values())
 
@@ -275,6 +278,8 @@ def test_cross_entropy_by_hand_is_that_of_autograd(size):
     losses, found = classification.cross_entropy_and_gradient(logits, targets)
     torch.testing.assert_close(found, gradient)
     assert torch.equal(losses, wanted.detach())
+    for one, other in zip(classification.all_at_once(logits, targets), (losses, found), strict=True):
+        torch.testing.assert_close(one, other)
     single = logits.float()
     assert torch.equal(
         classification.cross_entropy_and_gradient(single, targets)[0],

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from dynalab.errors import ConfigError
 from dynalab.models.base import Context
 from dynalab.models.describe import describe, matrices, parts_of
+from dynalab.models.nets import images
 from dynalab.tasks.base import InputSpec
 
 SMALL = {
@@ -402,8 +403,10 @@ def test_images_too_small_are_refused():
         network("si_convnet", shape=(1, 4, 8))
 
 
+@pytest.mark.parametrize("products_from", [images.PRODUCTS_FROM, 2])
 @pytest.mark.parametrize(("name", "fields"), [*RESNETS, CASES[-1]])
-def test_runs_side_by_side_are_the_loop_over_them(name, fields):
+def test_runs_side_by_side_are_the_loop_over_them(name, fields, products_from, monkeypatch):
+    monkeypatch.setattr(images, "PRODUCTS_FROM", products_from)
     networks, params, buffers = ensemble(name, fields, range(3), torch.float64)
     inputs, targets = examples(range(3), 5, torch.float64)
     found = []

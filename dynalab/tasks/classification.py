@@ -65,11 +65,13 @@ def surprisals(outputs: Tensor, targets: Tensor) -> Tensor:
 def cross_entropy_and_gradient(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Return `cross_entropy` (S,), to the bit, and its gradient by the logits, softmax less one-hot over B, (S, B, C).
 
-    Run by run, so that what passes go over stays in the cache; autograd goes over all runs twice as often, once to fill
-    memory with zeros.
+    On a CPU run by run, so that what passes go over stays in the cache; autograd goes over all runs twice as often,
+    once to fill memory with zeros. On a card all runs at once: it would wait for the next run's kernels.
     """
     import torch
 
+    if outputs.device.type != "cpu":
+        return all_at_once(outputs, targets)
     runs, count, classes = outputs.shape
     chosen, gradient = outputs.new_empty(runs, count, 1), outputs.new_empty(runs, count, classes)
     less = outputs.new_full((1, 1), -1.0).expand(count, 1)
@@ -78,6 +80,17 @@ def cross_entropy_and_gradient(outputs: Tensor, targets: Tensor) -> tuple[Tensor
         torch.gather(own, 1, wanted, out=kept)
         own.exp_().scatter_add_(1, wanted, less).mul_(1 / count)
     return chosen.neg_().squeeze(2).mean(1), gradient
+
+
+def all_at_once(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what `cross_entropy_and_gradient` does, of all runs in one pass."""
+    import torch
+
+    wanted, count = targets[..., None], targets.shape[1]
+    gradient = torch.log_softmax(outputs, 2)
+    losses = gradient.gather(2, wanted).squeeze(2).neg_().mean(1)
+    less = outputs.new_full((1, 1, 1), -1.0).expand(wanted.shape)
+    return losses, gradient.exp_().scatter_add_(2, wanted, less).mul_(1 / count)
 
 
 # Losses that see how probable each example's label is; `mse` has a convention of each task's own.

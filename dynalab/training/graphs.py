@@ -24,6 +24,10 @@ Capture = Callable[[Callable[[], R]], tuple[R, Callable[[], object]]]
 WARM_UP = 3
 
 
+class Uncaptured(ConfigError):
+    """A function asks the card for something, as a plug-in's may: no graph can be made of it."""
+
+
 @dataclass
 class _Graph(Generic[R]):
     """The graph of one set of shapes: its inputs, what was copied into them last, and what it writes."""
@@ -73,7 +77,7 @@ def captured(function: Callable[[], R]) -> tuple[R, Callable[[], object]]:
     """Capture what a function has the current card do, without having it done; see `Capture`.
 
     Raises:
-        ConfigError: The function asks the card for something, as a plug-in's may.
+        Uncaptured: The function asks the card for something.
     """
     graph = torch.cuda.CUDAGraph()
     try:
@@ -84,7 +88,7 @@ def captured(function: Callable[[], R]) -> tuple[R, Callable[[], object]]:
         raise
     except RuntimeError as error:
         line = str(error).partition("\n")[0]
-        raise ConfigError(
+        raise Uncaptured(
             f"compute.graph=true: an update of this model cannot be captured ({line})"
         ) from error
     return outputs, graph.replay

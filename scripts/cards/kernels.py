@@ -6,8 +6,46 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cards.base import Bench, Check, Outcome
+from cards.base import Bench, Check, Outcome, loop_of
+from cards.cases import SPEED
 from cards.speed import WIDTHS
+
+# Updates that are looked at.
+UPDATES = 5
+# Channels and sizes of maps: a ResNet-20's on digits, and on CIFAR.
+STAGES = ((16, 8), (32, 4), (64, 2), (16, 32), (64, 8))
+
+
+def busy(name: str) -> Callable[[Bench], Outcome]:
+    """Return the check that says how many kernels an update takes, how long they are busy, and which most."""
+
+    def check(bench: Bench) -> Outcome:
+        import torch
+        from torch.profiler import ProfilerActivity, profile
+
+        told, more = [], {}
+        for width in (2,) if bench.dry else (20, 200, 1000) if "resnet" not in name else (20, 200):
+            loop = loop_of([*SPEED[name], "probes=[]"], width, bench.device, graph=False)
+            for _ in range(5):
+                loop.update()
+            kinds = [ProfilerActivity.CPU] if bench.dry else [ProfilerActivity.CUDA]
+            with profile(activities=kinds) as seen:
+                for _ in range(UPDATES):
+                    loop.update()
+                if not bench.dry:
+                    torch.cuda.synchronize()
+            found = sorted(seen.key_averages(), key=lambda item: -item.self_device_time_total)
+            # Beside the kernels stand the calls that launch them.
+            found = [item for item in found if bench.dry or item.self_device_time_total > 0]
+            count = sum(item.count for item in found) / UPDATES
+            times = {item.key: item.self_device_time_total / UPDATES / 1e3 for item in found}
+            more[width] = dict([*times.items()][:20])
+            most = ", ".join(f"{key[:60]} {ms:.3f}" for key, ms in [*times.items()][:3])
+            told.append(f"S {width}: {count:.0f} kernels, {sum(times.values()):.3f} ms ({most})")
+            del loop
+        return Outcome("-", "; ".join(told), more={"ms": more})
+
+    return check
 
 
 def convolutions(bench: Bench) -> Outcome:
@@ -31,7 +69,9 @@ def convolutions(bench: Bench) -> Outcome:
 
     wait = (lambda: None) if bench.dry else torch.cuda.synchronize
     told, more = [], {}
-    for runs, channels, size in ((2, 4, 4),) if bench.dry else ((20, 16, 8), (200, 16, 8), (200, 64, 2)):
+    for runs, channels, size in (
+        ((2, 4, 4),) if bench.dry else [(runs, *stage) for runs in (20, 60, 200) for stage in STAGES]
+    ):
         x = torch.randn(128, runs * channels, size, size, device=bench.device, requires_grad=True)
         w = torch.randn(runs, channels, channels, 3, 3, device=bench.device, requires_grad=True)
         wanted, times = loop(x, w).detach(), {}
@@ -81,6 +121,7 @@ def jax_peer(name: str) -> Callable[[Bench], Outcome]:
 
 
 CHECKS = [
+    *(Check(f"kernels: {name}", busy(name), alone=True) for name in SPEED),
     Check("speed: convolutions", convolutions, alone=True),
     *(Check(f"speed: {name} in JAX", jax_peer(name), 90, alone=True) for name in ("parity", "grokking")),
 ]

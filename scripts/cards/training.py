@@ -66,14 +66,14 @@ class _Gaps:
         return _Gaps(*map(max, dataclasses.astuple(self), dataclasses.astuple(other)))
 
 
-def _shake(loop: Any, seed: int) -> None:
+def shake(loop: Any, seed: int) -> None:
     """Change every weight of a network by about a rounding error."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for param in loop.stack.trained.values():
-            param.mul_(1 + 1e-7 * torch.randn(param.shape, generator=generator))
+            param.mul_(1 + 1e-7 * torch.randn(param.shape, generator=generator).to(param.device))
 
 
 def trained(name: str) -> Callable[[Bench], Outcome]:
@@ -116,7 +116,7 @@ def trained(name: str) -> Callable[[Bench], Outcome]:
             if gaps.within(alone):
                 break
             shaken = loop_of(words, 3, "cpu")
-            _shake(shaken, seed)
+            shake(shaken, seed)
             alone = alone.most(_Gaps.of(_trained(shaken, steps if far_losses else 0), ours))
         lines = []
         for what, gap, own in zip(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dynalab.models.base import Chain, Matrix, Permutation, Tables
 from dynalab.models.nets.gather import rows, stacked_rows
 from dynalab.models.nets.mlp import StackedVjp, hidden_permutations, square
-from dynalab.models.nets.two_tables import gradients_of, outputs_of, two_tables
+from dynalab.models.nets.two_tables import two_tables, two_tables_vjp
 
 ACTIVATIONS = {"square": square, "relu": torch.relu}
 
@@ -56,20 +56,11 @@ class EmbeddingMLP(nn.Module):
         left, right, output = self.NAMES
         return Chain(self.activation, [(output, None)], (left, right))
 
-    def stacked_vjp(self, params: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, StackedVjp] | None:
-        """Return `stacked_forward`, and what takes a gradient by its outputs, (S, B, C), to those by the weights.
-
-        None on a card, where runs are not taken one by one.
-        """
+    def stacked_vjp(self, params: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, StackedVjp]:
+        """Return `stacked_forward`, and what takes a gradient by its outputs, (S, B, C), to those by the weights."""
         left, right, output = (params[name] for name in self.NAMES)
-        if left.device.type != "cpu":
-            return None
-
-        def vjp(gradient: Tensor) -> dict[str, Tensor]:
-            found = gradients_of(left, right, output, inputs, self.activation, gradient)
-            return dict(zip(self.NAMES, found, strict=True))
-
-        return outputs_of(left, right, output, inputs, self.activation), vjp
+        outputs, vjp = two_tables_vjp(left, right, output, inputs, self.activation)
+        return outputs, lambda gradient: dict(zip(self.NAMES, vjp(gradient), strict=True))
 
     def tables(self, params: Mapping[str, Tensor]) -> Tables:
         """Return what every neuron makes of both places' symbols, (n, 2 d), and the output's weight, of one run."""

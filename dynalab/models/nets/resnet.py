@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, pad, relu_
+from torch.nn.functional import pad, relu_
 
 from dynalab.models.base import Matrix, Permutation
-from dynalab.models.nets.images import ImageNetwork, State
+from dynalab.models.nets.images import ImageNetwork, State, convolved
 from dynalab.models.nets.norms import Norm, vectors_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Block(nn.Module):
     def shortcut(self, state: State, name: str, x: Tensor, training: bool, runs: int) -> Tensor:
         """Return what is added to the block's result: x, made to fit by projection or by zeros (option A)."""
         if self.project is not None:
-            projected = conv2d(x, state[f"{name}.project.weight"], stride=self.stride, groups=runs)
+            projected = convolved(x, state[f"{name}.project.weight"], runs, self.stride)
             return self.project_norm.apply_to(state, f"{name}.project_norm", projected, training, runs)
         if self.stride == 1 and not self.widened:
             return x
@@ -135,14 +135,14 @@ class ResNet(ImageNetwork):
     def features(self, state: State, images: Tensor, training: bool, runs: int) -> Tensor:
         """Return the means over places of the last maps."""
         x = images.to(memory_format=torch.channels_last) if self.channels_last and runs == 1 else images
-        x = conv2d(x, state["stem.weight"], padding=1, groups=runs)
+        x = convolved(x, state["stem.weight"], runs, padding=1)
         x = relu_(self.stem_norm.apply_to(state, "stem_norm", x, training, runs))
         for place, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             name = f"blocks.{place}"
-            y = conv2d(x, state[f"{name}.conv1.weight"], stride=block.stride, padding=1, groups=runs)
+            y = convolved(x, state[f"{name}.conv1.weight"], runs, block.stride, padding=1)
             y = relu_(block.norm1.apply_to(state, f"{name}.norm1", y, training, runs))
-            y = conv2d(y, state[f"{name}.conv2.weight"], padding=1, groups=runs)
+            y = convolved(y, state[f"{name}.conv2.weight"], runs, padding=1)
             y = block.norm2.apply_to(state, f"{name}.norm2", y, training, runs)
             x = relu_(y + block.shortcut(state, name, x, training, runs) if self.residual else y)
         return x.mean((2, 3))

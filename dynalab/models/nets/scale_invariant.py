@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, max_pool2d, relu_
+from torch.nn.functional import max_pool2d, relu_
 
 from dynalab.models.base import Context, Permutation
-from dynalab.models.nets.images import ImageNetwork, State
+from dynalab.models.nets.images import ImageNetwork, State, convolved
 from dynalab.models.nets.norms import BatchStatistics, batch_normed
 
 
@@ -105,7 +105,7 @@ class ScaleInvariantConvNet(ImageNetwork):
         """Return the maxima over places of the last maps."""
         x = images
         for place in range(len(self.convs)):
-            y = conv2d(x, state[f"convs.{place}.weight"], padding=1, groups=runs)
+            y = convolved(x, state[f"convs.{place}.weight"], runs, padding=1)
             mean, var = (state[f"norms.{place}.running_{what}"] for what in ("mean", "var"))
             x = relu_(batch_normed(y, mean, var, None, None, training))
             x = max_pool2d(x, 2) if place else x

@@ -11,6 +11,7 @@ A run's bits depend on its own sizes alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -39,6 +40,49 @@ def _batched(left: Tensor, right: Tensor, output: Tensor, pairs: Tensor, activat
     hidden = stacked_rows(left, pairs[..., 0]) + stacked_rows(right, pairs[..., 1])
     hidden = hidden * hidden if activation == "square" else torch.relu(hidden)
     return torch.bmm(hidden, output.transpose(1, 2))
+
+
+# Takes a gradient by the outputs to those by the tables and the weight.
+Vjp = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def two_tables_vjp(
+    left: Tensor, right: Tensor, output: Tensor, pairs: Tensor, activation: str
+) -> tuple[Tensor, Vjp]:
+    """Return what `two_tables` does, and what takes a gradient by it to those by the tables and the weight, once."""
+    of = left, right, output, pairs, activation
+    if left.device.type != "cpu":
+        return _batched_vjp(*of)
+    return outputs_of(*of), lambda gradient: gradients_of(*of, gradient)
+
+
+def _batched_vjp(
+    left: Tensor, right: Tensor, output: Tensor, pairs: Tensor, activation: str
+) -> tuple[Tensor, Vjp]:
+    """Return the outputs by batched products, and what takes a gradient by them to those by tables and weight.
+
+    For a card: both rows of an example are added as they are read, and a row's examples are added by a product with
+    one-hot vectors, where a scattered sum, as autograd has it, would have every example wait for its row. Measured on
+    an H200, 1,000 runs of B 1392, d 128, 59 rows and outputs: 2.5 ms of an update's 9.3 were scattered sums, 2.2 the
+    rows' reading and adding.
+    """
+    (runs, n, width), count = left.shape, pairs.shape[1]
+    places = pairs + torch.arange(0, 2 * n, n, device=pairs.device)
+    flat = places + torch.arange(0, 2 * n * runs, 2 * n, device=pairs.device)[:, None, None]
+    tables = torch.cat([left, right], dim=1).flatten(0, 1)
+    begins = torch.arange(0, flat.numel(), 2, device=pairs.device)
+    hidden = torch.embedding_bag(tables, flat.flatten(), begins)[0].view(runs, count, width)
+    square = activation == "square"
+    active = hidden * hidden if square else hidden.relu_()
+
+    def vjp(gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        back = torch.bmm(gradient, output)
+        back = back.mul_(hidden) if square else torch.ops.aten.threshold_backward.default(back, active, 0)
+        rows = back.new_zeros(runs, 2 * n, count).scatter_(1, places.transpose(1, 2), 1.0)
+        sums = torch.bmm(rows, back).mul_(2.0 if square else 1.0)
+        return sums[:, :n], sums[:, n:], torch.bmm(gradient.transpose(1, 2), active)
+
+    return torch.bmm(active, output.transpose(1, 2)), vjp
 
 
 class _TwoTables(torch.autograd.Function):
