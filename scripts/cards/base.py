@@ -74,7 +74,7 @@ def configuration(words: Sequence[str]) -> Any:
 
 
 def loop_of(
-    words: Sequence[str], width: int, device: str, steps: int = 1000, graph: bool | None = False
+    words: Sequence[str], width: int, device: str, steps: int = 1000, graph: bool | None = None
 ) -> Any:
     """Return a training of the seeds 0 to `width` - 1."""
     import torch

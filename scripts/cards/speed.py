@@ -23,7 +23,8 @@ def rate(loop: Any, seconds: float, most: int, device: str) -> tuple[float, int]
 
     wait = torch.cuda.synchronize if device == "cuda" else (lambda: None)
     began = time.perf_counter()
-    for _ in range(3):
+    # Of which the fourth is captured.
+    for _ in range(5):
         loop.update()
         wait()
         if time.perf_counter() - began > 3:

@@ -21,7 +21,8 @@ def synchronisations(name: str) -> Callable[[Bench], Outcome]:
 
         updates = 5 if bench.dry else 30 if "resnet" in name else 200
         loop = loop_of([*SPEED[name], "probes=[weights,gradients]"], 3, bench.device)
-        for _ in range(3):
+        # The fourth is captured, if it can be.
+        for _ in range(5):
             loop.update()
         # The first rows of a training are waited for.
         _to_grid(loop)
