@@ -197,10 +197,10 @@ class Compute(Section, of="compute"):
         least=1,
     )
     exact: bool = key(True, "one thread a worker on a CPU, so that a seed's bits are its own")
-    graph: bool | None = key(
-        None,
-        "replay gradients as CUDA graphs, where an update is one batch; null: where the model lets itself be captured; "
-        "no effect on a CPU",
+    graph: bool = key(
+        False,
+        "replay gradients as CUDA graphs, where an update is one batch and asks nothing of the card: 3 to 10 times the "
+        "updates of few seeds; no effect on a CPU",
     )
     compile: bool = key(
         False,

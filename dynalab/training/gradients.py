@@ -19,7 +19,7 @@ from dynalab.optim.ascent import along_runs, ascended, joint_norm, radius
 from dynalab.optim.orthogonal import orthogonal
 from dynalab.tasks.base import TaskData, counted
 from dynalab.tasks.loss import Loss
-from dynalab.training.graphs import Capture, Graphed, Uncaptured
+from dynalab.training.graphs import Capture, Graphed
 from dynalab.training.masks import Masks
 
 # Losses (S,) and gradients (S, ...) of an update.
@@ -56,7 +56,6 @@ class Gradients:
         shares_pass: Whether the training examples of an evaluation are the next update's batch and weights, so that
             one pass does for both.
         lost: Which runs are beyond saving, shape (S,), bool: their losses move nothing; None where there is none.
-        uncaptured: Why gradients could not be captured as CUDA graphs; None where they were, or it was not tried.
     """
 
     def __init__(
@@ -75,8 +74,6 @@ class Gradients:
         self._params = list(stack.params.values())
         self._kept: Pass | None = None
         self._graph: Graphed[Lowered] | None = None
-        self._must_replay = False
-        self.uncaptured: str | None = None
         self._made: tuple[list[int], Made] | None = None
         self.lost: Tensor | None = None
         self.shares_pass = shares_pass(stack, data, optimizer, self._count)
@@ -125,12 +122,7 @@ class Gradients:
             leaves = {**leaves, **{n: weights[n].detach().requires_grad_() for n in self._stack.trained}}
             buffers = {name: buffer.clone() for name, buffer in self._stack.buffers.items()}
         if weights is None and self._graph is not None and self.lost is None:
-            try:
-                return self._replayed(step, self._graph)
-            except Uncaptured as error:
-                if self._must_replay:
-                    raise
-                self._graph, self.uncaptured = None, str(error.__cause__).partition("\n")[0]
+            return self._replayed(step, self._graph)
         numbers = range(step * self._count, (step + 1) * self._count)
         batches = [self._data.train_batch(number) for number in numbers]
         counts = [counted(self._loss.task, batch) for batch in batches]
@@ -205,18 +197,18 @@ class Gradients:
         self._kept = self._pass(step, self._data.train_batch(step))
         return self._kept
 
-    def replay(self, capture: Capture[Lowered] | None = None, *, required: bool = True) -> None:
+    def replay(self, capture: Capture[Lowered] | None = None) -> None:
         """Have gradients replayed as CUDA graphs from now on, where an update is one batch and no run has diverged.
 
-        Evaluation then makes a pass of its own.
-
-        Args:
-            capture: For tests.
-            required: Whether what cannot be captured is an error (`Uncaptured`), and not made as it is.
+        `capture` is for tests. Evaluation then makes a pass of its own.
         """
         if self._count == 1:
             self._graph, self.shares_pass = Graphed(self._lowered, capture), False
-            self._must_replay = required
+
+    @property
+    def uncaptured(self) -> str | None:
+        """Why gradients cannot be replayed as CUDA graphs; None where they can, or it was not asked."""
+        return None if self._graph is None else self._graph.refused
 
     def _replayed(self, step: int, graph: Graphed[Lowered]) -> Made:
         """As `of`, of an update that is one batch."""

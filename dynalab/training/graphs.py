@@ -6,14 +6,14 @@ fixed addresses, so what changes from call to call is copied into buffers of its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
-
-from dynalab.core.errors import ConfigError
 
 Tensors = Mapping[str, Tensor]
 R = TypeVar("R")
@@ -24,8 +24,8 @@ Capture = Callable[[Callable[[], R]], tuple[R, Callable[[], object]]]
 WARM_UP = 3
 
 
-class Uncaptured(ConfigError):
-    """A function asks the card for something, as a plug-in's may: no graph can be made of it."""
+class Uncaptured(Exception):
+    """No graph can be made of a function."""
 
 
 @dataclass
@@ -41,13 +41,18 @@ class _Graph(Generic[R]):
 class Graphed(Generic[R]):
     """Calls a function, and replays it from the fourth call of the same shapes on.
 
-    What is returned is overwritten by the next call.
+    What is returned is overwritten by the next call. A function that asks the card for something, as a plug-in's may,
+    is not captured: a capture that fails leaves the allocators of torch waiting for its end.
 
     Args:
-        function: Given tensors by name; besides these it reads and writes what stays where it is, and asks nothing of
-            the card.
+        function: Given tensors by name; besides these it reads and writes what stays where it is.
         capture: How it is captured.
+
+    Attributes:
+        refused: Why it is called every time; None where it is replayed.
     """
+
+    refused: str | None = None
 
     def __init__(self, function: Callable[[Tensors], R], capture: Capture[R] | None = None) -> None:
         self._function, self._capture = function, capture or captured
@@ -56,13 +61,23 @@ class Graphed(Generic[R]):
 
     def __call__(self, tensors: Tensors) -> R:
         """Return what the function does."""
+        if self.refused is not None:
+            return self._function(tensors)
         shapes = tuple((name, tensor.shape, tensor.dtype) for name, tensor in tensors.items())
         if (graph := self._graphs.get(shapes)) is None:
             self._calls[shapes] = self._calls.get(shapes, 0) + 1
             if self._calls[shapes] <= WARM_UP:
-                return self._function(tensors)
+                with _waits() as found:
+                    made = self._function(tensors)
+                if found:
+                    self.refused = f"an update waits for the card: {found[0]}"
+                return made
             own = {name: tensor.clone() for name, tensor in tensors.items()}
-            outputs, replay = self._capture(lambda: self._function(own))
+            try:
+                outputs, replay = self._capture(lambda: self._function(own))
+            except Uncaptured as error:
+                self.refused = f"an update cannot be captured: {error}"
+                return self._function(tensors)
             graph = self._graphs[shapes] = _Graph(own, dict(tensors), outputs, replay)
         for name, tensor in tensors.items():
             # A full batch is the same one at every step.
@@ -73,11 +88,36 @@ class Graphed(Generic[R]):
         return graph.outputs
 
 
+@contextlib.contextmanager
+def _waits() -> Iterator[list[str]]:
+    """Collect what torch says of calls that make the host wait for the card."""
+    found: list[str] = []
+    if not torch.cuda.is_available():
+        yield found
+        return
+
+    def show(message: Warning | str, *args: Any, **keys: Any) -> None:
+        if "synchroniz" in str(message):
+            found.append(str(message).partition("\n")[0])
+        else:
+            say(message, *args, **keys)
+
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        say, warnings.showwarning = warnings.showwarning, show
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield found
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
+
+
 def captured(function: Callable[[], R]) -> tuple[R, Callable[[], object]]:
     """Capture what a function has the current card do, without having it done; see `Capture`.
 
     Raises:
-        Uncaptured: The function asks the card for something.
+        Uncaptured: A call in it cannot be.
     """
     graph = torch.cuda.CUDAGraph()
     try:
@@ -87,8 +127,5 @@ def captured(function: Callable[[], R]) -> tuple[R, Callable[[], object]]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        line = str(error).partition("\n")[0]
-        raise Uncaptured(
-            f"compute.graph=true: an update of this model cannot be captured ({line})"
-        ) from error
+        raise Uncaptured(str(error).partition("\n")[0]) from error
     return outputs, graph.replay

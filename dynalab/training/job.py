@@ -43,7 +43,7 @@ class Job:
     argv: tuple[str, ...] = ()
     threads: int | None = None
     exact: bool = True
-    graph: bool | None = None
+    graph: bool = False
     compile: bool = False
     folders: tuple[Path, ...] = ()
     anyway: bool = False
@@ -86,11 +86,6 @@ def _threads(value: Any) -> bool:
     return value is None or (positive(value) and value <= _MOST_THREADS)
 
 
-def _replays(value: Any) -> bool:
-    """Return whether a value is one of `graph`."""
-    return value is None or flag(value)
-
-
 def _kept(value: Any) -> bool:
     """Return whether a value is one of `checkpoint.keep`."""
     return value == "all" or positive(value) or (isinstance(value, list) and all(map(whole, value)))
@@ -103,7 +98,7 @@ _WRITTEN: dict[str, Any] = {
     "argv": [text],
     "threads": _threads,
     "exact": flag,
-    "graph": _replays,
+    "graph": flag,
     "compile": flag,
 }
 

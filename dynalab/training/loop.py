@@ -47,7 +47,7 @@ class Loop:
         exact: Whether a seed's bits are to be its own; else a lone run needs no companion.
         every: Probe -> distance of its rows, where its configuration leaves it open and it was fixed before.
         examples: Look only at the first so many of each batch, to see whether a training can begin; None is all.
-        graph: Whether a card replays the gradient of an update as a CUDA graph; None: where it can be captured.
+        graph: Whether a card replays the gradient of an update as a CUDA graph.
         compile: Whether updates are made in compiled code, where it knows them.
 
     Attributes:
@@ -71,7 +71,7 @@ class Loop:
         exact: bool = True,
         every: Mapping[str, int] | None = None,
         examples: int | None = None,
-        graph: bool | None = None,
+        graph: bool = False,
         compile: bool = False,
     ) -> None:
         self.config, self.device = config, device
@@ -116,8 +116,8 @@ class Loop:
         spikes = Spikes(stack.width, device) if any(item.on_spike for item in items) else None
         self._losses = Losses(stack.width, device, spikes)
         self.updates = Updates(config, stack, loss, self.data, self._losses, total, folders)
-        if graph is not False and device.type == "cuda":
-            self.updates.gradients.replay(required=graph is True)
+        if graph and device.type == "cuda":
+            self.updates.gradients.replay()
         self.updates.gradients.check_batches(whole, total * config.train.accumulate, config.model.name, size)
         if compile:
             self.updates.compile(config)

@@ -106,7 +106,9 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
     loop = session.loop
     if reason := loop.updates.gradients.uncaptured:
         attempt["graph"] = False
-        log.warning("gradients are made kernel by kernel: %s", reason)
+        line = f"{paths.root.name}: compute.graph=true has no effect, for {reason}"
+        control.warnings.append(line)
+        log.warning(line)
     if shard.plan["compile"] and (reason := loop.updates.uncompiled):
         line = f"{paths.root.name}: compute.compile=true has no effect, for {reason}"
         control.warnings.append(line)
@@ -168,7 +170,7 @@ def _begin_attempt(paths: ShardPaths, shard: runfile.Shard, job: Job, control: C
             shard.plan["compiled"] = made
     torch.set_num_threads(threads)
     attempt = {**provenance(device), "threads": threads}
-    attempt |= {"graph": job.graph is not False} if device.startswith("cuda") else {}
+    attempt |= {"graph": True} if job.graph and device.startswith("cuda") else {}
     attempt |= {**_card(device), "argv": list(job.argv), "started": _now()}
     shard.attempts.append(attempt)
     shard.started = shard.started or _now()

@@ -73,9 +73,7 @@ def configuration(words: Sequence[str]) -> Any:
     return read_command(list(words)).requests[0].config
 
 
-def loop_of(
-    words: Sequence[str], width: int, device: str, steps: int = 1000, graph: bool | None = None
-) -> Any:
+def loop_of(words: Sequence[str], width: int, device: str, steps: int = 1000, graph: bool = False) -> Any:
     """Return a training of the seeds 0 to `width` - 1."""
     import torch
 
