@@ -66,6 +66,9 @@ UNKNOWN = {
 }
 
 
+EVALUATED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+
+
 def loop(words, seeds=range(3), compile=True) -> Loop:
     (request,) = read_command([*words, "train.steps=100"]).requests
     streams = [Streams.from_seed(seed) for seed in seeds]
@@ -99,6 +102,31 @@ def test_updates_are_those_of_the_networks(words, one_thread):
         torch.testing.assert_close(ours.updates.tensors()[name], moment, rtol=1e-2, atol=1e-3, msg=name)
 
 
+@pytest.mark.parametrize("words", KNOWN.values(), ids=KNOWN)
+def test_evaluations_are_those_of_the_networks(words, one_thread):
+    ours, plain = loop(words, range(2)), loop(words, range(2), compile=False)
+    for _ in range(8):
+        plain.update()
+    weights = plain.updates.evaluated()
+    for split in ("train", "test"):
+        right: list[list[torch.Tensor]] = [[], []]
+        one, other = (
+            made.measuring._evaluation.of(split, weights, own)
+            for made, own in zip((ours, plain), right, strict=True)
+        )
+        assert one.keys() == other.keys()
+        for name, values in other.items():
+            torch.testing.assert_close(one[name], values, rtol=1e-5, atol=1e-6)
+        assert len(right[0]) == len(right[1]) and all(map(torch.equal, *right))
+
+
+def test_the_first_of_the_largest_outputs_counts(one_thread):
+    ours, plain = loop(GROKKING), loop(GROKKING, compile=False)
+    weights = {name: torch.zeros_like(param) for name, param in ours.updates.evaluated().items()}
+    one, other = (made.measuring._evaluation.of("test", weights) for made in (ours, plain))
+    assert torch.equal(one["test_accuracy"], other["test_accuracy"]) and other["test_accuracy"].any()
+
+
 @pytest.mark.parametrize("name", ["hinge", "amsgrad, a schedule", "two tables, relu, batches"])
 def test_a_runs_bits_depend_on_nothing_beside_it(name, one_thread):
     """Neither on who is beside it, nor on how many steps are made at once."""
@@ -112,9 +140,12 @@ def test_a_runs_bits_depend_on_nothing_beside_it(name, one_thread):
             made.advance(70)
     for _ in range(70):
         by_step.advance(by_step.step + 1)
-    for place, made in ((1, many), (0, by_step)):
+    grid = alone.measuring.eval_grid.name
+    rows, *others = (made.rows()[grid] for made in (alone, many, by_step))
+    for place, made, own in ((1, many, others[0]), (0, by_step, others[1])):
         for one, other in zip(held(alone, 0), held(made, place), strict=True):
             assert torch.equal(one, other)
+        assert all(torch.equal(own[name][place], rows[name][0]) for name in EVALUATED)
 
 
 def test_the_last_update_of_a_block_can_be_looked_at(one_thread):

@@ -119,8 +119,6 @@ class Loop:
         if graph and device.type == "cuda":
             self.updates.gradients.replay()
         self.updates.gradients.check_batches(whole, total * config.train.accumulate, config.model.name, size)
-        if compile:
-            self.updates.compile(config)
         setting = Setting(
             stack.forward,
             stack.params,
@@ -137,6 +135,8 @@ class Loop:
             if begin := getattr(item.probe, "begin", None):
                 begin(setting)
         evaluation = Evaluation(stack, loss, self.data)
+        if compile:
+            self.updates.compile(config, evaluation)
         host = Host() if device.type == "cuda" else None
         self.averaging: Averaging | None = None
         if config.average is not None:

@@ -14,8 +14,9 @@ from torch import Tensor
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.batch import Batch
-from dynalab.core.plugins import blame, require
+from dynalab.core.plugins import blame, by_hand, require
 from dynalab.core.state import Upcoming
+from dynalab.networks.evaluation import Evaluation
 from dynalab.networks.stack import Stack
 from dynalab.optim.base import evaluated, load_state, state_of
 from dynalab.optim.rates import factor_of, halved
@@ -97,8 +98,11 @@ class Updates:
         self.uncompiled: str | None = None
         self.gradients = Gradients(stack, loss, data, self.optimizer, config, self.masks)
 
-    def compile(self, config: EnsembleConfig) -> None:
-        """Have updates made in compiled code from now on, where it knows them; else `uncompiled` says why not."""
+    def compile(self, config: EnsembleConfig, evaluation: Evaluation) -> None:
+        """Have updates made and runs evaluated in compiled code from now on, where it knows them.
+
+        Else `uncompiled` says why not.
+        """
         found = compiled(config, self.stack, self._loss, self.optimizer)
         if isinstance(found, str):
             self.uncompiled = found
@@ -106,6 +110,8 @@ class Updates:
         self._compiled = found
         # The pass of an update is no longer one that others can look at.
         self.gradients.shares_pass = False
+        if all(by_hand(self._loss.task, "named_loss", plain) for plain in ("metrics", "correct")):
+            evaluation.compiled = found.evaluate
 
     @property
     def is_compiled(self) -> bool:
