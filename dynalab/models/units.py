@@ -57,6 +57,8 @@ _VIEWS = (Tensor.flatten, torch.flatten, Tensor.view, Tensor.reshape, torch.resh
 STEP = 1e-2
 # Entries of the widest layer that go through a network at once: two megabytes, which a core's own cache holds.
 ENTRIES = 1 << 19
+# Of so many units, in the cache likewise, numbers are read at once.
+READ = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ class Units:
 
         def see(call: _Call, layer: _Layer) -> Seen:
             if call.sums is not None:
-                here, apart = call.sums.points, call.sums.offsets
+                here, apart = call.sums.here.clone(), call.sums.offsets
                 moved = torch.maximum(apart.amax(0), apart.amin(0).neg_())
                 return (here, moved.expand_as(here)), call.tangent
             spread = layer.apart(call.argument, 1 + len(directions))
@@ -219,7 +221,7 @@ class Units:
         A pass is over points with each of the offsets, and over the points themselves if asked for.
         """
         last = max((place for place, layer in enumerate(self._layers) if layer.units), default=-1)
-        most = max(ENTRIES // max(sum(self.sizes), 1), 1)
+        most = max(READ // max(sum(self.sizes), 1), 1)
         pieces: list[tuple[Tensor, ...]] = []
         found: list[Tensor] = []
         layers: list[list[Tensor]] = []
@@ -243,9 +245,11 @@ class Units:
                 put(state)
                 for some in self.pieces(own, with_points + len(offsets)):
                     layers.clear()
-                    inputs = _Sums(some, offsets.unsqueeze(1), with_points, [])
+                    inputs = _Sums.of(some, offsets, [], with_points)
                     with contextlib.suppress(_Done), _Watch(look, inputs.all):
                         self._network(inputs.tensor, *self._context)
+                    # Each knows the others; their memory is that of the next pass, and lies in the cache.
+                    inputs.all.clear()
                     pieces.append(tuple(_joined(parts, 1) for parts in zip(*layers, strict=True)))
                     # So that what is read is of several runs at once, and no more is held than a pass takes.
                     if sum(len(parts[0]) for parts in pieces) >= most:
@@ -287,31 +291,50 @@ class _Done(Exception):
 
 
 class _Sums:
-    """The sums of points (B, ...) and their offsets (n, B or 1, ...), those of the first offset first.
+    """The sums of the values at B points and of what n offsets add to them, those of the first offset first.
 
     Attributes:
-        points: The points.
-        offsets: The offsets.
-        first: Whether the points themselves stand before the sums.
+        tensor: The sums, (n B, ...), and before them the values at the points if asked for. Until something reads
+            them, what the offsets add stands there in their place, or nothing.
+        first: Whether the values at the points stand before the sums.
+        is_blank: Whether the sums are not made.
         all: All such sums of a pass.
-        tensor: The sums, (n B, ...) or (B + n B, ...); they stand in it once something reads them.
-        is_blank: Whether nothing has so far.
     """
 
-    def __init__(self, points: Tensor, offsets: Tensor, first: bool, others: list[_Sums]) -> None:
-        """Leave the sums to be made; they are one more of the others."""
-        self.points, self.offsets, self.first, self.all, self.is_blank = points, offsets, first, others, True
-        self.tensor = points.new_empty((first + len(offsets)) * len(points), *points.shape[1:])
-        others.append(self)
+    def __init__(self, tensor: Tensor, count: int, all: list[_Sums], first: bool = True) -> None:
+        """Take a tensor of the values at `count` points, and after them what each offset adds to them."""
+        self.tensor, self.all, self.first, self.is_blank = tensor, all, first, True
+        self._apart = tensor.view(-1, count, *tensor.shape[1:])
+        self._given: tuple[Tensor, Tensor] | None = None
+        all.append(self)
+
+    @classmethod
+    def of(cls, points: Tensor, offsets: Tensor, all: list[_Sums], first: bool = True) -> _Sums:
+        """Return the sums of points (B, ...) and offsets (n, ...)."""
+        tensor = points.new_empty((first + len(offsets)) * len(points), *points.shape[1:])
+        sums = cls(tensor, len(points), all, first)
+        sums._given = points, offsets
+        return sums
+
+    @property
+    def here(self) -> Tensor:
+        """The values at the points, (B, ...)."""
+        return self._given[0] if self._given else self._apart[0]
+
+    @property
+    def offsets(self) -> Tensor:
+        """What is added to them, (n, B or 1, ...)."""
+        return self._given[1].unsqueeze(1) if self._given else self._apart[1:]
 
     def fill(self) -> None:
         """Make the sums, unless they are made."""
-        if self.is_blank:
-            self.is_blank = False
-            apart = self.tensor.view(-1, *self.points.shape)
-            if self.first:
-                apart[0].copy_(self.points)
-            torch.add(self.points, self.offsets, out=apart[self.first :])
+        if not self.is_blank:
+            return
+        self.is_blank = False
+        if self._given and self.first:
+            self._apart[0].copy_(self.here)
+        torch.add(self.here, self.offsets, out=self._apart[self.first :])
+        self._given = None
 
     def is_among(self, values: Iterable[object]) -> bool:
         """Return whether a function that is given some values may read the sums."""
@@ -326,21 +349,26 @@ class _Sums:
         """Return what a linear layer makes of the sums; None where its argument is anything else, or they were read."""
         if not self.is_blank or not self.is_among([input]) or not input.is_contiguous():
             return None
-        points, offsets = self.points.flatten(1), self.offsets.flatten(2)
-        if input.shape != (len(self.tensor), points.shape[1]):
+        if input.shape != (len(self.tensor), weight.shape[1]):
             return None
-        return _Sums(linear(points, weight, bias), linear(offsets, weight), self.first, self.all).tensor
+        if self._given:
+            points, offsets = (part.flatten(1) for part in self._given)
+            made = linear(points, weight, bias), linear(offsets, weight)
+            return _Sums.of(*made, self.all, self.first).tensor
+        count = self._apart.shape[1]
+        out = linear(self.tensor.flatten(1), weight)
+        if bias is not None:
+            out[:count] += bias
+        return _Sums(out, count, self.all).tensor
 
     def tangent(self, function: Function, in_place: bool) -> Tensor:
         """Return what a function's tangent at the points makes of the sums."""
-        at, slope = _tangent(function, self.points)
-        if not in_place:
-            return _Sums(at, slope * self.offsets, self.first, self.all).tensor
-        # What an offset comes to at every point is nobody else's, unless it is that of the inputs.
-        free = self is not self.all[0] and self.offsets.shape[1:] == slope.shape
-        out = self.offsets if free else None
-        self.points, self.offsets = at, torch.mul(slope, self.offsets, out=out)
-        return self.tensor
+        at, slope = _tangent(function, self.here)
+        sums = self if in_place else _Sums(torch.empty_like(self.tensor), len(at), self.all)
+        torch.mul(slope, self.offsets, out=sums._apart[1:])
+        sums._apart[0].copy_(at)
+        sums._given = None
+        return sums.tensor
 
 
 @dataclass(frozen=True)
@@ -389,8 +417,8 @@ class _Watch(TorchFunctionMode):
         function = func if getattr(func, "is_unit", False) else UNITS.get(func)
         if function is None:
             if func is linear:
-                for sums in self._sums:
-                    if (made := sums.linear(*args, **kwargs)) is not None:
+                for one in self._sums:
+                    if (made := one.linear(*args, **kwargs)) is not None:
                         return made
             if func not in _VIEWS:
                 self._fill(args, kwargs)

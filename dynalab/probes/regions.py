@@ -244,7 +244,6 @@ class Regions:
 
     def measure(self, state: ProbeState) -> dict[str, Tensor]:
         """Return the columns, each (S,) in float64."""
-        import torch
 
         assert self._setting is not None and self.units is not None and self.points is not None
         held = {**state.params, **self._setting.buffers()}
