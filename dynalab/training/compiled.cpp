@@ -35,6 +35,7 @@ enum Optimizer { SGD, ADAM, ADAMW };
 // One parameter of all runs; mirrored in compiled.py.
 struct Param {
   float *weights, *moments[3], *gradients; // (S, rows, cols) each; moments[0] of SGD its momentum; null where none
+  float *const *averages;                  // (slots), (S, rows, cols) each
   double decay;
   Size rows, cols;
   Size first; // whether SGD has no momentum of it yet
@@ -47,6 +48,12 @@ struct Batch {
   double rate;
 };
 
+// What an average makes of the weights after an update: it moves towards them by a share, by 1 to them.
+struct Take {
+  double share;
+  Size slot; // -1: nothing
+};
+
 struct Work {
   Size runs, steps, layers, first, activation, loss, optimizer, count;
   Size nesterov, amsgrad, age; // age: updates that Adam has made
@@ -57,6 +64,8 @@ struct Work {
   const Batch *batches;
   float *losses;  // (steps, S)
   double *shares; // of an evaluation, (steps, S): the share of a batch that is right
+  Size slots;
+  const Take *takes; // (steps,); null where nothing is averaged
 };
 
 static inline Size whole(Size n) { return (n + V - 1) / V * V; }
@@ -272,6 +281,7 @@ namespace {
 struct Own {
   Size rows, cols, ld;
   float *weights, *gradients, *moments[3], *turned; // turned: (cols, whole(rows))
+  float *average;                                   // of a single slot
 };
 
 struct Memory {
@@ -299,6 +309,17 @@ void copy_out(float *to, const float *from, Size ld, Size rows, Size cols) {
   for (Size r = 0; r < rows; r++) std::memcpy(to + r * cols, from + r * ld, cols * sizeof(float));
 }
 
+// As torch's lerp: from the nearer end.
+void approach(float *__restrict a, const float *__restrict x, Size n, double share) {
+  const float near = (float)share, far = (float)(share - 1);
+  if (share < 0.5)
+    for (Size k = 0; k < n; k++) a[k] += near * (x[k] - a[k]);
+  else if (share < 1)
+    for (Size k = 0; k < n; k++) a[k] = x[k] + far * (x[k] - a[k]);
+  else
+    std::memcpy(a, x, n * sizeof(float));
+}
+
 struct Net {
   const Work &w;
   Memory memory;
@@ -309,10 +330,11 @@ struct Net {
   explicit Net(const Work &w) : w(w) {
     for (Size i = 0; i < w.count; i++) {
       const Param &p = w.params[i];
-      Own o{p.rows, p.cols, whole(p.cols), nullptr, nullptr, {}, nullptr};
+      Own o{p.rows, p.cols, whole(p.cols), nullptr, nullptr, {}, nullptr, nullptr};
       o.weights = memory.floats(o.rows * o.ld);
       o.gradients = memory.floats(o.rows * o.ld);
       for (int m = 0; m < 3; m++) o.moments[m] = p.moments[m] ? memory.floats(o.rows * o.ld) : nullptr;
+      if (w.takes && w.slots == 1) o.average = memory.floats(o.rows * o.ld);
       own.push_back(o);
     }
     Size widest = 0;
@@ -460,6 +482,19 @@ struct Net {
     }
   }
 
+  void average(Size run, const Take &take) {
+    for (Size i = 0; i < w.count; i++) {
+      const Param &p = w.params[i];
+      const Own &o = own[i];
+      if (o.average) {
+        approach(o.average, o.weights, o.rows * o.ld, take.share);
+        continue;
+      }
+      float *to = p.averages[take.slot] + run * p.rows * p.cols;
+      for (Size r = 0; r < p.rows; r++) approach(to + r * p.cols, o.weights + r * o.ld, p.cols, take.share);
+    }
+  }
+
   void turn() {
     for (Size i = 0; i < w.layers; i++) {
       const Own &o = own[w.weights[i]];
@@ -474,6 +509,7 @@ struct Net {
       copy_in(own[i].weights, own[i].ld, p.weights + at, p.rows, p.cols);
       for (int m = 0; m < 3; m++)
         if (p.moments[m]) copy_in(own[i].moments[m], own[i].ld, p.moments[m] + at, p.rows, p.cols);
+      if (own[i].average) copy_in(own[i].average, own[i].ld, p.averages[0] + at, p.rows, p.cols);
     }
   }
 
@@ -516,6 +552,7 @@ struct Net {
             copy_out(p.gradients + run * p.rows * p.cols, own[i].gradients, own[i].ld, p.rows, p.cols);
         }
       if (!w.lost || !w.lost[run]) move(step, batch.rate);
+      if (w.takes && w.takes[step].slot >= 0) average(run, w.takes[step]);
     }
     for (Size i = 0; i < w.count; i++) {
       const Param &p = w.params[i];
@@ -523,6 +560,7 @@ struct Net {
       copy_out(p.weights + at, own[i].weights, own[i].ld, p.rows, p.cols);
       for (int m = 0; m < 3; m++)
         if (p.moments[m]) copy_out(p.moments[m] + at, own[i].moments[m], own[i].ld, p.rows, p.cols);
+      if (own[i].average) copy_out(p.averages[0] + at, own[i].average, own[i].ld, p.rows, p.cols);
     }
   }
 };

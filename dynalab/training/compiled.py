@@ -24,6 +24,7 @@ from dynalab.optim.ascent import radius
 from dynalab.optim.lines import Lines
 from dynalab.optim.updates import lines_of
 from dynalab.tasks.loss import Loss
+from dynalab.training.averaging import Averaging
 from dynalab.training.compiler import library
 
 ACTIVATIONS = ("relu", "tanh", "square", "cube")
@@ -37,6 +38,7 @@ class _Param(Structure):
         ("weights", c_void_p),
         ("moments", c_void_p * MOMENTS),
         ("gradients", c_void_p),
+        ("averages", POINTER(c_void_p)),
         ("decay", c_double),
         ("rows", c_int64),
         ("cols", c_int64),
@@ -54,6 +56,10 @@ class _Batch(Structure):
     ]
 
 
+class _Take(Structure):
+    _fields_ = [("share", c_double), ("slot", c_int64)]
+
+
 class _Work(Structure):
     _fields_ = [
         *(
@@ -69,11 +75,21 @@ class _Work(Structure):
         ("batches", POINTER(_Batch)),
         ("losses", c_void_p),
         ("shares", c_void_p),
+        ("slots", c_int64),
+        ("takes", POINTER(_Take)),
     ]
 
 
+# What moves towards the weights after an update, and by which share; None: nothing.
+Taking = tuple[Sequence[Tensor], float] | None
+
+
 def compiled(
-    config: EnsembleConfig, stack: Stack, loss: Loss, optimizer: torch.optim.Optimizer
+    config: EnsembleConfig,
+    stack: Stack,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    averaging: Averaging | None = None,
 ) -> Compiled | str:
     """Return what makes a configuration's updates in compiled code; in words, what of it that does not know.
 
@@ -104,7 +120,7 @@ def compiled(
         "train.sphere=true": train.sphere,
         f"train.norm_clamp={train.norm_clamp}": train.norm_clamp is not None,
         f"train.modes={train.modes}": train.modes is not None,
-        f"average={getattr(config.average, 'name', None)}": config.average is not None,
+        f"average={getattr(config.average, 'name', None)}": averaging is not None and not averaging.is_known,
         "optimizer.orthogonal=true": bool(getattr(config.optimizer, "orthogonal", False)),
         f"optimizer={config.optimizer.name}": radius(optimizer) > 0,
     }
@@ -163,9 +179,16 @@ class Compiled:
             self._work.biases[i] = -1 if bias is None else places[bias]
 
     def make(
-        self, batches: Sequence[Batch], factors: Sequence[float], lost: Tensor | None, gradients: bool
+        self,
+        batches: Sequence[Batch],
+        factors: Sequence[float],
+        lost: Tensor | None,
+        gradients: bool,
+        takings: Sequence[Taking] = (),
     ) -> tuple[Tensor, list[Tensor]]:
         """Make an update with each batch, at its factor of the rate; runs that are `lost`, (S,), stay as they are.
+
+        `takings` say what takes in the weights after each.
 
         Returns:
             The losses (steps, S), and, where they are asked for, the gradients of the last update.
@@ -191,6 +214,7 @@ class Compiled:
         work.batches = (_Batch * len(batches))(
             *(self._described(b, x * self._rate, kept) for b, x in zip(batches, factors, strict=True))
         )
+        self._take(takings)
         _require(self._library.update(ctypes.byref(work)))
         for lines, step in zip(held, steps, strict=True):
             lines.first = False
@@ -198,6 +222,17 @@ class Compiled:
                 step += len(batches)
         torch.autograd.graph.increment_version([lines.param for lines in held])
         return losses, given
+
+    def _take(self, takings: Sequence[Taking]) -> None:
+        """Say what takes in the weights after each update."""
+        slots = {id(taking[0]): taking[0] for taking in takings if taking is not None}
+        places = {key: place for place, key in enumerate(slots)}
+        self._work.slots = len(slots)
+        taken = ((-1, 0.0) if taking is None else (places[id(taking[0])], taking[1]) for taking in takings)
+        takes = (_Take * len(takings))(*(_Take(share, place) for place, share in taken))
+        self._work.takes = takes if slots else None
+        for place, own in enumerate(self._params):
+            own.averages = (c_void_p * len(slots))(*(held[place].data_ptr() for held in slots.values()))
 
     def evaluate(
         self, batches: Sequence[Batch], weights: Mapping[str, Tensor], correct: list[Tensor] | None
@@ -222,7 +257,7 @@ class Compiled:
             own.weights, own.rows, own.cols = tensor.data_ptr(), *_shape(trained)
         work = _Work.from_buffer_copy(self._work)
         work.steps, work.params, work.batches = len(batches), params, (_Batch * len(batches))(*described)
-        work.losses, work.shares = losses.data_ptr(), shares.data_ptr()
+        work.losses, work.shares, work.takes = losses.data_ptr(), shares.data_ptr(), None
         _require(self._library.evaluate(ctypes.byref(work)))
         return losses, shares
 

@@ -135,13 +135,13 @@ class Loop:
             if begin := getattr(item.probe, "begin", None):
                 begin(setting)
         evaluation = Evaluation(stack, loss, self.data)
-        if compile:
-            self.updates.compile(config, evaluation)
         host = Host() if device.type == "cuda" else None
         self.averaging: Averaging | None = None
         if config.average is not None:
             about = (config.average, stack, self.updates.optimizer, self.data, evaluation, folders)
             self.averaging = Averaging(*about)
+        if compile:
+            self.updates.compile(config, evaluation, self.averaging)
         self.embedding = embedding_of(config.train, stack.trained, self.updates.optimizer)
         looked_at = (self.updates, self._losses, evaluation, config.eval.every, self.initial)
         self.measuring = Measuring(items, *looked_at, host, self.averaging, self.embedding)
