@@ -310,14 +310,18 @@ void copy_out(float *to, const float *from, Size ld, Size rows, Size cols) {
 }
 
 // As torch's lerp: from the nearer end.
-void approach(float *__restrict a, const float *__restrict x, Size n, double share) {
-  const float near = (float)share, far = (float)(share - 1);
-  if (share < 0.5)
-    for (Size k = 0; k < n; k++) a[k] += near * (x[k] - a[k]);
-  else if (share < 1)
-    for (Size k = 0; k < n; k++) a[k] = x[k] + far * (x[k] - a[k]);
-  else
+static inline Vec between(Vec a, Vec x, float near, float far, bool nearer) {
+  return nearer ? a + near * (x - a) : x + far * (x - a);
+}
+void approach(float *a, const float *x, Size n, double share) {
+  if (share >= 1) {
     std::memcpy(a, x, n * sizeof(float));
+    return;
+  }
+  const float near = (float)share, far = (float)(share - 1);
+  Size k = 0;
+  for (; k + V <= n; k += V) store(a + k, between(load(a + k), load(x + k), near, far, share < 0.5));
+  for (; k < n; k++) a[k] = between(Vec{} + a[k], Vec{} + x[k], near, far, share < 0.5)[0];
 }
 
 struct Net {
